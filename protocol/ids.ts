@@ -1,0 +1,47 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
+import { base58btc } from 'multiformats/bases/base58';
+import { z } from 'zod';
+import { SwarmError } from './errors.ts';
+
+/** SHA-256, lower-case hex, 64 characters. */
+export const digestSchema = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex characters');
+
+/** A job's name: becomes part of paths and terminals, so only what is harmless there. */
+export const nameSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'must be 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit');
+
+/** A libp2p peer id of an Ed25519 key, in base58btc: 52 characters that begin with 12D3KooW. */
+export const peerIdSchema = z
+  .string()
+  .regex(/^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/, 'must be an Ed25519 peer id');
+
+// A peer id of an Ed25519 key is an identity multihash (0x00, length 0x24) of the key's protobuf
+// (field 1 type = 1 Ed25519, field 2 = 32 key bytes): libp2p peer-id specification.
+const PEER_ID_PREFIX = Uint8Array.of(0x00, 0x24, 0x08, 0x01, 0x12, 0x20);
+// SubjectPublicKeyInfo of Ed25519: RFC 8410 section 4.
+const SPKI_PREFIX = Uint8Array.from(Buffer.from('302a300506032b6570032100', 'hex'));
+
+/** The peer id of a raw 32-byte Ed25519 public key. */
+export function peerIdOf(publicKey: Uint8Array): string {
+  return base58btc.baseEncode(Buffer.concat([PEER_ID_PREFIX, publicKey]));
+}
+
+/** The public key inside an Ed25519 peer id. @throws SwarmError PEER_ID_INVALID */
+export function publicKeyOf(peerId: string): KeyObject {
+  const invalid = (): SwarmError =>
+    new SwarmError('PEER_ID_INVALID', `"${peerId.slice(0, 64)}" is not the peer id of an Ed25519 key`, {
+      peerId,
+    });
+  if (!peerIdSchema.safeParse(peerId).success) throw invalid();
+  const bytes = base58btc.baseDecode(peerId);
+  if (bytes.length !== PEER_ID_PREFIX.length + 32) throw invalid();
+  if (!PEER_ID_PREFIX.every((byte, i) => bytes[i] === byte)) throw invalid();
+  const der = Buffer.concat([SPKI_PREFIX, bytes.subarray(PEER_ID_PREFIX.length)]);
+  return createPublicKey({ key: der, format: 'der', type: 'spki' });
+}
+
+/** Peer ids shortened for people: the last six characters differ most. */
+export function shortPeer(peerId: string): string {
+  return peerId.length > 14 ? `…${peerId.slice(-6)}` : peerId;
+}

@@ -1,0 +1,186 @@
+import { z } from 'zod';
+import { digestSchema, nameSchema, peerIdSchema } from './ids.ts';
+import {
+  ADAPTER_BYTES,
+  CONTROL_MESSAGE_BYTES,
+  DETAIL_CHARACTERS,
+  GOSSIP_MESSAGE_BYTES,
+  INLINE_UPDATE_BYTES,
+  ROUND_PEERS,
+  RPC_MESSAGE_BYTES,
+  UPDATE_BYTES,
+} from './limits.ts';
+import { blobRefSchema, manifestSchema, presetSchema } from './manifest.ts';
+import { receiptCodes } from './receipts.ts';
+
+const index = z.int().nonnegative();
+const finite = z.number();
+const term = z.int().positive();
+const label = z.string().max(64);
+const adapterRef = z.strictObject({ digest: digestSchema, size: z.int().positive().max(ADAPTER_BYTES) });
+
+/** What ties a message to one moment of one job, so that a replay is recognised. */
+const moment = { job: digestSchema, term, round: z.int().positive() };
+
+/**
+ * The coordinator's word on where the job stands. The `sequence` grows by one with each head of a job;
+ * nodes follow the greatest (term, sequence). During phase `training`, `round` is being trained from `checkpoint`.
+ */
+export const headSchema = z.strictObject({
+  job: digestSchema,
+  term,
+  sequence: z.int().positive(),
+  phase: z.enum(['waiting', 'training', 'paused', 'finished', 'failed']),
+  round: z.int().positive(),
+  checkpoint: z.strictObject({
+    /** Digest of the signed checkpoint's body; the parent of every update of this round. */
+    digest: digestSchema,
+    /** The round that made it; 0 is the initial adapter. */
+    round: index,
+    adapter: adapterRef,
+    /** The step from the parent checkpoint, quantised: what a node that holds the parent fetches instead of the adapter. */
+    delta: z
+      .strictObject({ parent: digestSchema, digest: digestSchema, size: index.max(UPDATE_BYTES) })
+      .nullable(),
+    heldOutLoss: finite.nullable(),
+  }),
+  preset: presetSchema,
+  /** Disjoint intervals [start, end) of the round's permutation of the data's rows. */
+  assignments: z
+    .array(z.strictObject({ peer: peerIdSchema, start: index, end: index, steps: z.int().positive() }))
+    .max(ROUND_PEERS),
+  /** Milliseconds from `issuedAt` after which the round may close without a node; 0 outside of training. */
+  deadlineMs: index,
+  /** Whose updates the checkpoint holds, by payload digest. */
+  included: z.array(z.strictObject({ peer: peerIdSchema, update: digestSchema })).max(ROUND_PEERS),
+  reason: z.string().max(DETAIL_CHARACTERS),
+  issuedAt: index,
+});
+
+/** A node's contribution to one round. `payload` is the encoded update; `inline` carries it when it is small. */
+export const updateSchema = z.strictObject({
+  ...moment,
+  parent: digestSchema,
+  preset: presetSchema,
+  start: index,
+  end: index,
+  steps: z.int().positive(),
+  tokens: z.int().positive(),
+  seconds: finite.nonnegative(),
+  lossFirst: finite,
+  lossLast: finite,
+  payload: z.strictObject({ digest: digestSchema, size: z.int().positive().max(UPDATE_BYTES) }),
+  inline: z
+    .instanceof(Uint8Array)
+    .refine(
+      (bytes) => bytes.byteLength <= INLINE_UPDATE_BYTES,
+      `must be at most ${INLINE_UPDATE_BYTES} bytes`,
+    )
+    .nullable(),
+});
+
+/** The coordinator's answer to one update: reaches its author, who acts on the code. */
+export const receiptSchema = z.strictObject({
+  ...moment,
+  peer: peerIdSchema,
+  update: digestSchema,
+  code: z.enum(receiptCodes),
+  detail: z.string().max(DETAIL_CHARACTERS),
+  issuedAt: index,
+});
+
+/** A committed version of the adapter. The digest of its body is the checkpoint's identity. */
+export const checkpointSchema = z.strictObject({
+  job: digestSchema,
+  term,
+  round: index,
+  base: digestSchema,
+  parent: digestSchema.nullable(),
+  adapter: adapterRef,
+  delta: blobRefSchema.nullable(),
+  contributors: z
+    .array(
+      z.strictObject({
+        peer: peerIdSchema,
+        update: digestSchema,
+        round: index,
+        tokens: index,
+        weight: finite,
+      }),
+    )
+    .max(ROUND_PEERS),
+  metrics: z.strictObject({
+    heldOutLoss: finite.nullable(),
+    heldOutTokens: index,
+    /** Mean over nodes of their last training loss; null for the initial checkpoint. */
+    trainLoss: finite.nullable(),
+    tokens: index,
+    seconds: finite.nonnegative(),
+    /** Outer rate that passed the gate: the job's, or half of it. */
+    outerRate: finite,
+    /** Bytes of all merged updates. */
+    updateBytes: index,
+    /** Distance of factor averaging from product averaging (DESIGN.md section 5); null with fewer than two. */
+    drift: finite.nullable(),
+  }),
+  createdAt: index,
+});
+
+/** A node's sign of life on the `peers` topic. */
+export const heartbeatSchema = z.strictObject({
+  job: digestSchema,
+  name: label,
+  agent: label,
+  state: z.enum(['joining', 'syncing', 'training', 'publishing', 'awaiting', 'leaving']),
+  round: index,
+  /** Optimiser steps made of those planned in this round. */
+  step: index,
+  steps: index,
+  tokensPerSecond: finite.nonnegative(),
+  engine: label,
+  bytesSent: index,
+  bytesReceived: index,
+  issuedAt: index,
+});
+
+/** A job looking for nodes, on the public topic. */
+export const offerSchema = z.strictObject({
+  job: digestSchema,
+  name: nameSchema,
+  base: z.strictObject({ name: z.string().max(200), digest: digestSchema, parameters: z.int().positive() }),
+  phase: headSchema.shape.phase,
+  round: index,
+  rounds: index,
+  peers: index,
+  issuedAt: index,
+});
+
+export const messageSchemas = {
+  manifest: manifestSchema,
+  head: headSchema,
+  update: updateSchema,
+  receipt: receiptSchema,
+  checkpoint: checkpointSchema,
+  heartbeat: heartbeatSchema,
+  offer: offerSchema,
+} as const;
+
+export type MessageKind = keyof typeof messageSchemas;
+export type Messages = { [K in MessageKind]: z.infer<(typeof messageSchemas)[K]> };
+export type Head = Messages['head'];
+export type Update = Messages['update'];
+export type Receipt = Messages['receipt'];
+export type Checkpoint = Messages['checkpoint'];
+export type Heartbeat = Messages['heartbeat'];
+export type Offer = Messages['offer'];
+
+/** Greatest body of each kind, in bytes. */
+export const messageBytes: Record<MessageKind, number> = {
+  manifest: RPC_MESSAGE_BYTES / 2,
+  head: CONTROL_MESSAGE_BYTES,
+  update: GOSSIP_MESSAGE_BYTES - 1024,
+  receipt: 2048,
+  checkpoint: CONTROL_MESSAGE_BYTES,
+  heartbeat: 2048,
+  offer: 2048,
+};

@@ -1,0 +1,87 @@
+import { createPrivateKey, sign as edSign, verify as edVerify, type KeyObject } from 'node:crypto';
+import { z } from 'zod';
+import { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
+import { SwarmError } from './errors.ts';
+import { peerIdOf, peerIdSchema, publicKeyOf } from './ids.ts';
+import { type MessageKind, type Messages, messageBytes, messageSchemas } from './messages.ts';
+
+/** Signs with a node's libp2p key (Ed25519). */
+export interface Signer {
+  readonly peerId: string;
+  sign(bytes: Uint8Array): Uint8Array;
+}
+
+/** A verified message, who wrote it, and the digest of its body (the identity of manifests and checkpoints). */
+export interface Opened<K extends MessageKind> {
+  readonly author: string;
+  readonly message: Messages[K];
+  readonly digest: string;
+}
+
+const envelopeSchema = z.strictObject({
+  kind: z.string().max(32),
+  author: peerIdSchema,
+  body: z.instanceof(Uint8Array),
+  signature: z.instanceof(Uint8Array).refine((s) => s.length === 64, 'must be 64 bytes'),
+});
+/** Envelope fields around the body: kind, author, signature and CBOR framing. */
+const ENVELOPE_OVERHEAD_BYTES = 512;
+
+/** RFC 8410 PKCS#8 wrapping of a raw 32-byte Ed25519 seed. */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+export function signerFromSeed(seed: Uint8Array): Signer {
+  const key: KeyObject = createPrivateKey({
+    key: Buffer.concat([PKCS8_PREFIX, seed]),
+    format: 'der',
+    type: 'pkcs8',
+  });
+  const jwk = key.export({ format: 'jwk' });
+  const peerId = peerIdOf(Buffer.from(jwk.x!, 'base64url'));
+  return { peerId, sign: (bytes) => edSign(null, bytes, key) };
+}
+
+/** The kind is part of what is signed, so that no message can be passed off as one of another kind. */
+function signedBytes(kind: MessageKind, body: Uint8Array): Uint8Array {
+  return Buffer.concat([Buffer.from(`lora-swarm/1/${kind}\0`), body]);
+}
+
+/** Encodes and signs one message. The schema is checked on the way out too: we never send what we would refuse. */
+export function seal<K extends MessageKind>(kind: K, message: Messages[K], signer: Signer): Uint8Array {
+  const parsed = messageSchemas[kind].parse(message);
+  const body = encodeCbor(parsed);
+  const signature = signer.sign(signedBytes(kind, body));
+  return encodeCbor({ kind, author: signer.peerId, body, signature: new Uint8Array(signature) });
+}
+
+/**
+ * Verifies and decodes in one step; nothing else decodes signed bytes.
+ * @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED, MESSAGE_INVALID, MESSAGE_KIND, SIGNATURE_INVALID
+ */
+export function open<K extends MessageKind>(kind: K, bytes: Uint8Array): Opened<K> {
+  const envelope = decodeCbor(bytes, envelopeSchema, messageBytes[kind] + ENVELOPE_OVERHEAD_BYTES);
+  if (envelope.kind !== kind) {
+    throw new SwarmError('MESSAGE_KIND', `expected a signed ${kind}, found "${envelope.kind.slice(0, 32)}"`, {
+      expected: kind,
+      found: envelope.kind,
+    });
+  }
+  const valid = edVerify(
+    null,
+    signedBytes(kind, envelope.body),
+    publicKeyOf(envelope.author),
+    envelope.signature,
+  );
+  if (!valid) {
+    throw new SwarmError(
+      'SIGNATURE_INVALID',
+      `a ${kind} does not carry the signature of ${envelope.author}`,
+      {
+        kind,
+        author: envelope.author,
+      },
+    );
+  }
+  const message = decodeCbor(envelope.body, messageSchemas[kind], messageBytes[kind]) as Messages[K];
+  return { author: envelope.author, message, digest: sha256(envelope.body) };
+}

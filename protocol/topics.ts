@@ -1,0 +1,19 @@
+import { digestSchema } from './ids.ts';
+
+/** Gossip topics of a job. Only coordinators and witnesses subscribe to `updates`. */
+export const jobChannels = ['heads', 'updates', 'peers'] as const;
+export type JobChannel = (typeof jobChannels)[number];
+
+/** Where coordinators announce jobs to everybody. */
+export const OFFERS_TOPIC = '/lora-swarm/1/offers';
+
+export function jobTopic(job: string, channel: JobChannel): string {
+  return `/lora-swarm/1/${digestSchema.parse(job)}/${channel}`;
+}
+
+/** The inverse of {@link jobTopic}; null for anything that is not a job topic. */
+export function parseJobTopic(topic: string): { job: string; channel: JobChannel } | null {
+  const match = /^\/lora-swarm\/1\/([0-9a-f]{64})\/([a-z]+)$/.exec(topic);
+  const channel = jobChannels.find((c) => c === match?.[2]);
+  return match && channel ? { job: match[1]!, channel } : null;
+}

@@ -1,0 +1,184 @@
+/**
+ * Byte-level byte-pair encoding, trained: Sennrich et al. 2016 (arXiv 1508.07909) on bytes as in GPT-2.
+ *
+ * Pair counts are kept up to date while merging: a merge visits only the words that contain its pair, so ten
+ * megabytes of text take seconds. Ties between equally frequent pairs go to the smaller ids, which makes the
+ * result a function of the text alone.
+ */
+import { SwarmError } from '../../protocol/errors.ts';
+
+/** GPT-2's split into words before merging; the `ByteLevel` pre-tokenizer of tokenizer.json applies the same. */
+const PRE_TOKEN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+
+/** Pair key = left × this + right. Ids stay far below it, and keys far below 2^53. */
+const PAIR_BASE = 2 ** 20;
+
+export interface Bpe {
+  /** Token strings by id, in the printable alphabet of `byteAlphabet`; special tokens first. */
+  readonly vocabulary: readonly string[];
+  /** In the order they are applied. */
+  readonly merges: readonly (readonly [string, string])[];
+}
+
+/**
+ * GPT-2's printable stand-in for each byte: bytes that print keep their own character, the others get
+ * characters from U+0100 on. Index = byte.
+ */
+export function byteAlphabet(): string[] {
+  let next = 256;
+  return Array.from({ length: 256 }, (_, byte) => {
+    const prints = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    return String.fromCodePoint(prints ? byte : next++);
+  });
+}
+
+/** Counts the words of `texts` as the pre-tokenizer splits them. */
+export function countWords(texts: Iterable<string>): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const text of texts) {
+    for (const [word] of text.matchAll(PRE_TOKEN)) counts.set(word, (counts.get(word) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/**
+ * Learns merges until the vocabulary (special tokens, 256 bytes, merges) has `size` entries, or no pair occurs
+ * twice. @throws BPE_SIZE when `size` leaves no room for the bytes.
+ */
+export function trainBpe(words: ReadonlyMap<string, number>, size: number, special: readonly string[]): Bpe {
+  const firstMerge = special.length + 256;
+  if (size < firstMerge || size >= PAIR_BASE) {
+    throw new SwarmError('BPE_SIZE', `vocabulary size ${size} is outside ${firstMerge}..${PAIR_BASE - 1}`, {
+      size,
+    });
+  }
+  const alphabet = byteAlphabet();
+  // Ids of bytes follow the order of their stand-ins, so that ties break as they would on the strings.
+  const ordered = [...alphabet].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
+  const idOfByte = alphabet.map((character) => special.length + ordered.indexOf(character));
+  const vocabulary = [...special, ...ordered];
+  const corpus = new Corpus(words, idOfByte);
+
+  const merges: [string, string][] = [];
+  while (vocabulary.length < size) {
+    const best = corpus.mostFrequentPair();
+    if (best === null) break;
+    const [left, right] = best;
+    corpus.merge(left, right, vocabulary.length);
+    merges.push([vocabulary[left]!, vocabulary[right]!]);
+    vocabulary.push(vocabulary[left]! + vocabulary[right]!);
+  }
+  return { vocabulary, merges };
+}
+
+interface Candidate {
+  readonly key: number;
+  readonly count: number;
+}
+
+/** Words as symbol lists, with the count of every adjacent pair and the words that (once) held it. */
+class Corpus {
+  private readonly symbols: number[][] = [];
+  private readonly weights: number[] = [];
+  private readonly counts = new Map<number, number>();
+  private readonly holders = new Map<number, Set<number>>();
+  /** Binary heap of candidates; an entry whose count is out of date is put back with the true one. */
+  private readonly heap: Candidate[] = [];
+
+  constructor(words: ReadonlyMap<string, number>, idOfByte: readonly number[]) {
+    const encoder = new TextEncoder();
+    for (const [word, weight] of words) {
+      const symbols = Array.from(encoder.encode(word), (byte) => idOfByte[byte]!);
+      const index = this.symbols.push(symbols) - 1;
+      this.weights.push(weight);
+      for (let i = 0; i + 1 < symbols.length; i++) this.count(symbols[i]!, symbols[i + 1]!, weight, index);
+    }
+    for (const [key, count] of this.counts) this.push({ key, count });
+  }
+
+  /** The pair with the highest count ≥ 2, smallest ids first among equals. */
+  mostFrequentPair(): [number, number] | null {
+    for (let top = this.pop(); top !== undefined; top = this.pop()) {
+      const count = this.counts.get(top.key) ?? 0;
+      if (count !== top.count) {
+        if (count > 0) this.push({ key: top.key, count });
+        continue;
+      }
+      return count < 2 ? null : [Math.floor(top.key / PAIR_BASE), top.key % PAIR_BASE];
+    }
+    return null;
+  }
+
+  merge(left: number, right: number, merged: number): void {
+    const key = left * PAIR_BASE + right;
+    const grown = new Set<number>();
+    for (const index of this.holders.get(key) ?? []) {
+      const before = this.symbols[index]!;
+      const weight = this.weights[index]!;
+      const after: number[] = [];
+      for (let i = 0; i < before.length; i++) {
+        if (before[i] === left && before[i + 1] === right) {
+          after.push(merged);
+          i++;
+        } else after.push(before[i]!);
+      }
+      if (after.length === before.length) continue;
+      for (let i = 0; i + 1 < before.length; i++) this.count(before[i]!, before[i + 1]!, -weight, index);
+      for (let i = 0; i + 1 < after.length; i++) {
+        this.count(after[i]!, after[i + 1]!, weight, index);
+        grown.add(after[i]! * PAIR_BASE + after[i + 1]!);
+      }
+      this.symbols[index] = after;
+    }
+    this.counts.delete(key);
+    this.holders.delete(key);
+    // Only pairs with the new symbol are new to the heap; older pairs only lost occurrences.
+    for (const pair of grown) {
+      const isNew = pair % PAIR_BASE === merged || Math.floor(pair / PAIR_BASE) === merged;
+      if (isNew) this.push({ key: pair, count: this.counts.get(pair)! });
+    }
+  }
+
+  private count(left: number, right: number, weight: number, index: number): void {
+    const key = left * PAIR_BASE + right;
+    this.counts.set(key, (this.counts.get(key) ?? 0) + weight);
+    if (weight < 0) return;
+    const holders = this.holders.get(key);
+    if (holders === undefined) this.holders.set(key, new Set([index]));
+    else holders.add(index);
+  }
+
+  private push(candidate: Candidate): void {
+    const heap = this.heap;
+    let i = heap.push(candidate) - 1;
+    while (i > 0) {
+      const parent = (i - 1) >> 1;
+      if (!precedes(heap[i]!, heap[parent]!)) break;
+      [heap[i], heap[parent]] = [heap[parent]!, heap[i]!];
+      i = parent;
+    }
+  }
+
+  private pop(): Candidate | undefined {
+    const heap = this.heap;
+    const top = heap[0];
+    const last = heap.pop();
+    if (heap.length > 0 && last !== undefined) {
+      heap[0] = last;
+      for (let i = 0; ; ) {
+        let first = i;
+        for (const child of [2 * i + 1, 2 * i + 2]) {
+          if (child < heap.length && precedes(heap[child]!, heap[first]!)) first = child;
+        }
+        if (first === i) break;
+        [heap[i], heap[first]] = [heap[first]!, heap[i]!];
+        i = first;
+      }
+    }
+    return top;
+  }
+}
+
+function precedes(a: Candidate, b: Candidate): boolean {
+  return a.count > b.count || (a.count === b.count && a.key < b.key);
+}
