@@ -1,0 +1,113 @@
+import type { JobEvent } from '../monitor/events.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+import type { Checkpoint, Heartbeat } from '../protocol/messages.ts';
+import type { ReceiptCode } from '../protocol/receipts.ts';
+
+/** Answers of the control API (docs/protocol.md, HTTP on loopback, bearer token). The CLI prints these. */
+
+export interface CoordinatorStatus {
+  schemaVersion: 1;
+  role: 'coordinator';
+  peerId: string;
+  addresses: string[];
+  version: string;
+  uptimeSeconds: number;
+  traffic: { sent: number; received: number };
+  jobs: JobSummary[];
+}
+
+export type JobPhase =
+  | 'waiting'
+  | 'training'
+  | 'collecting'
+  | 'validating'
+  | 'committing'
+  | 'paused'
+  | 'finished'
+  | 'failed';
+
+export interface JobSummary {
+  job: string;
+  name: string;
+  phase: JobPhase;
+  /** The round in progress (or the last one when finished), 1-based. */
+  round: number;
+  rounds: number;
+  /** Seconds until the round's deadline; null outside of training. */
+  secondsLeft: number | null;
+  peers: number;
+  baseLoss: number | null;
+  heldOutLoss: number | null;
+  checkpoint: { round: number; digest: string };
+  tokensPerSecond: number;
+  reason: string;
+  /** One line to paste on another machine: `swarm node <invite>`. */
+  invite: string;
+}
+
+export interface JobDetail extends JobSummary {
+  manifest: Manifest;
+  createdAt: number;
+  updates: { round: number; assigned: string[]; received: string[] };
+}
+
+export interface PeerView {
+  peer: string;
+  name: string;
+  job: string;
+  jobName: string;
+  address: string | null;
+  connected: boolean;
+  state: Heartbeat['state'] | 'lost';
+  round: number;
+  step: number;
+  steps: number;
+  tokensPerSecond: number;
+  engine: string;
+  rttMs: number | null;
+  lastSeenSeconds: number;
+  accepted: number;
+  refused: number;
+  last: { round: number; code: ReceiptCode; detail: string } | null;
+  bytesSent: number;
+  bytesReceived: number;
+}
+
+/** `swarm peers --why PEER`: every receipt of a peer, newest first. */
+export interface PeerReceipts {
+  peer: string;
+  receipts: { job: string; round: number; code: ReceiptCode; detail: string; meaning: string; at: number }[];
+}
+
+export interface CheckpointView {
+  round: number;
+  digest: string;
+  parent: string | null;
+  /** Folder in PEFT layout on the coordinator's machine. */
+  path: string;
+  checkpoint: Checkpoint;
+}
+
+/** Lines of the answer to POST /v1/jobs: progress while base and data are taken in, then the job. */
+export type CreateJobLine =
+  | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
+  | { event: 'created'; job: string; name: string; invite: string }
+  | { event: 'error'; code: string; message: string; values: Record<string, unknown> };
+
+export interface ApiError {
+  code: string;
+  message: string;
+  values: Record<string, unknown>;
+}
+
+/** Written to <home>/coordinator.json once the daemon is ready; removed when it stops. */
+export interface DaemonFile {
+  role: 'coordinator' | 'node';
+  pid: number;
+  url: string;
+  peerId: string;
+  addresses: string[];
+  startedAt: number;
+}
+
+export type { JobEvent };

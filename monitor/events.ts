@@ -1,0 +1,48 @@
+import type { ReceiptCode } from '../protocol/receipts.ts';
+
+/** What happened in a job, in the order in which it became durable. Kept by the coordinator, followed by people. */
+export type JobEvent = { sequence: number; at: number; job: string } & JobEventBody;
+
+export type JobEventBody =
+  | { type: 'job-created'; name: string; parameters: number; rounds: number }
+  | { type: 'peer-joined'; peer: string; name: string; engine: string }
+  | { type: 'peer-lost'; peer: string; name: string; reason: 'left' | 'silent' }
+  | { type: 'round-opened'; round: number; peers: number; preset: string; deadlineMs: number }
+  | {
+      type: 'update';
+      round: number;
+      peer: string;
+      code: ReceiptCode;
+      detail: string;
+      bytes: number;
+      tokens: number;
+      seconds: number;
+      lossFirst: number | null;
+      lossLast: number | null;
+    }
+  | {
+      type: 'round-closed';
+      round: number;
+      updates: number;
+      assigned: number;
+      cause: 'complete' | 'quorum' | 'deadline';
+    }
+  | {
+      type: 'checkpoint';
+      round: number;
+      digest: string;
+      heldOutLoss: number | null;
+      trainLoss: number | null;
+      updates: number;
+      tokens: number;
+      tokensPerSecond: number;
+      updateBytes: number;
+      bytesPerParameter: number;
+      seconds: number;
+      drift: number | null;
+    }
+  | { type: 'null-round'; round: number; reason: string }
+  | { type: 'paused'; reason: string }
+  | { type: 'resumed' }
+  | { type: 'finished'; round: number; heldOutLoss: number | null; baseLoss: number | null }
+  | { type: 'failed'; reason: string };
