@@ -1,0 +1,160 @@
+import { decode as decodeAny } from '@ipld/dag-cbor';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
+import { isSwarmError } from '../../../protocol/errors.ts';
+import { peerIdOf, publicKeyOf } from '../../../protocol/ids.ts';
+import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
+import { type Heartbeat, messageBytes, messageSchemas, type Update } from '../../../protocol/messages.ts';
+import { open, seal, signerFromSeed } from '../../../protocol/signing.ts';
+
+const signer = signerFromSeed(new Uint8Array(32).fill(7));
+const stranger = signerFromSeed(new Uint8Array(32).fill(8));
+const digest = 'ab'.repeat(32);
+
+const heartbeat: Heartbeat = {
+  job: digest,
+  name: 'brave-otter',
+  agent: 'lora-swarm/0.1.0',
+  state: 'training',
+  round: 3,
+  step: 4,
+  steps: 20,
+  tokensPerSecond: 1234.5,
+  engine: 'onnx-cpu',
+  bytesSent: 10,
+  bytesReceived: 20,
+  issuedAt: 1_800_000_000_000,
+};
+
+const update = (inline: Uint8Array | null): Update => ({
+  job: digest,
+  term: 1,
+  round: 1,
+  parent: digest,
+  preset: 'balanced',
+  start: 0,
+  end: 160,
+  steps: 20,
+  tokens: 20_480,
+  seconds: 3.5,
+  lossFirst: 4,
+  lossLast: 3.5,
+  payload: { digest, size: inline?.byteLength ?? 1_000_000 },
+  inline,
+});
+
+function codeOf(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    if (isSwarmError(error)) return error.code;
+    throw error;
+  }
+  return 'no error';
+}
+
+describe('signed messages', () => {
+  it('come back as they were, with their author', () => {
+    const opened = open('heartbeat', seal('heartbeat', heartbeat, signer));
+    expect(opened.message).toEqual(heartbeat);
+    expect(opened.author).toBe(signer.peerId);
+  });
+
+  it('have a digest that depends on what is said and not on who says it', () => {
+    const mine = open('heartbeat', seal('heartbeat', heartbeat, signer));
+    const theirs = open('heartbeat', seal('heartbeat', heartbeat, stranger));
+    expect(mine.digest).toBe(theirs.digest);
+    expect(open('heartbeat', seal('heartbeat', { ...heartbeat, step: 5 }, signer)).digest).not.toBe(
+      mine.digest,
+    );
+  });
+
+  it('cannot be passed off as another kind', () => {
+    const bytes = seal('heartbeat', heartbeat, signer);
+    expect(codeOf(() => open('offer', bytes))).toBe('MESSAGE_KIND');
+    const relabelled = { ...(decodeAny(bytes) as object), kind: 'offer' };
+    expect(codeOf(() => open('offer', encodeCbor(relabelled)))).toBe('SIGNATURE_INVALID');
+  });
+
+  it('cannot be attributed to somebody else', () => {
+    const envelope = decodeAny(seal('heartbeat', heartbeat, signer)) as object;
+    const forged = encodeCbor({ ...envelope, author: stranger.peerId });
+    expect(codeOf(() => open('heartbeat', forged))).toBe('SIGNATURE_INVALID');
+  });
+
+  it('survive no flipped bit', () => {
+    const bytes = seal('heartbeat', heartbeat, signer);
+    fc.assert(
+      fc.property(fc.nat(bytes.length * 8 - 1), (bit) => {
+        const flipped = Uint8Array.from(bytes);
+        flipped[bit >> 3]! ^= 1 << (bit & 7);
+        expect(codeOf(() => open('heartbeat', flipped))).toMatch(/^(MESSAGE_|SIGNATURE_|PEER_ID_)/);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('never throw anything untyped for random bytes', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
+        for (const kind of Object.keys(messageSchemas) as (keyof typeof messageSchemas)[]) {
+          expect(codeOf(() => open(kind, bytes))).toMatch(/^MESSAGE_/);
+        }
+      }),
+    );
+  });
+
+  it('are refused unread above their size', () => {
+    expect(codeOf(() => open('heartbeat', new Uint8Array(messageBytes.heartbeat + 513)))).toBe(
+      'MESSAGE_TOO_LARGE',
+    );
+  });
+
+  it('carry the largest inline update and nothing larger', () => {
+    const largest = seal('update', update(new Uint8Array(INLINE_UPDATE_BYTES)), signer);
+    expect(open('update', largest).message.inline?.byteLength).toBe(INLINE_UPDATE_BYTES);
+    expect(() => seal('update', update(new Uint8Array(INLINE_UPDATE_BYTES + 1)), signer)).toThrow();
+  });
+
+  it('hold no field that the schema does not know', () => {
+    const extra = { ...heartbeat, __proto__: { polluted: true }, surplus: 1 } as unknown as Heartbeat;
+    expect(() => seal('heartbeat', extra, signer)).toThrow();
+  });
+});
+
+describe('strict CBOR', () => {
+  it('refuses deep nesting and duplicate keys with typed errors', () => {
+    const deep = new Uint8Array(200_000).fill(0x81);
+    expect(codeOf(() => decodeCbor(deep, messageSchemas.heartbeat, 1_000_000))).toBe('MESSAGE_MALFORMED');
+    const duplicate = Uint8Array.of(0xa2, 0x61, 0x61, 0x01, 0x61, 0x61, 0x02);
+    expect(codeOf(() => decodeCbor(duplicate, messageSchemas.heartbeat, 100))).toMatch(/^MESSAGE_/);
+    expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+  });
+
+  it('refuses a length that promises more than there is', () => {
+    const lying = Uint8Array.of(0x5a, 0x7f, 0xff, 0xff, 0xff, 1, 2, 3);
+    expect(codeOf(() => decodeCbor(lying, messageSchemas.heartbeat, 100))).toBe('MESSAGE_MALFORMED');
+  });
+});
+
+describe('peer ids', () => {
+  it('hold their public key', () => {
+    const spki = publicKeyOf(signer.peerId).export({ type: 'spki', format: 'der' });
+    expect(peerIdOf(spki.subarray(-32))).toBe(signer.peerId);
+  });
+
+  it('are refused unless they are Ed25519 keys', () => {
+    for (const id of [
+      '',
+      'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N',
+      `${signer.peerId}1`,
+      `12D3KooW${'1'.repeat(44)}`,
+    ]) {
+      expect(
+        codeOf(() => publicKeyOf(id)),
+        id,
+      ).toBe('PEER_ID_INVALID');
+    }
+  });
+});
