@@ -41,9 +41,11 @@ export const DATA_SHARDS = 4096;
 export const RPC_TIMEOUT_MS = 10_000;
 /** A blob answer must begin, and must go on, within this time. */
 export const BLOB_IDLE_TIMEOUT_MS = 10_000;
+/** A host that does not answer a connection attempt by then is tried again later. */
 export const DIAL_TIMEOUT_MS = 5_000;
 /** A node says that it is alive this often; four missed ones and it no longer counts as present. */
 export const HEARTBEAT_INTERVAL_MS = 2_000;
+/** Silent for this long, a node no longer counts as present. */
 export const PEER_LOST_AFTER_MS = 4 * HEARTBEAT_INTERVAL_MS + 2_000;
 /** How far a peer's clock may be off before its messages are called stale. */
 export const CLOCK_SKEW_MS = 60_000;

@@ -1,0 +1,44 @@
+/**
+ * Fills the generated blocks of docs/protocol.md from the source: `node scripts/docs.ts`.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import * as limits from '../protocol/limits.ts';
+import { receiptMeanings } from '../protocol/receipts.ts';
+
+const page = fileURLToPath(new URL('../docs/protocol.md', import.meta.url));
+const limitsSource = fileURLToPath(new URL('../protocol/limits.ts', import.meta.url));
+
+function receiptTable(): string {
+  const rows = Object.entries(receiptMeanings).map(([code, meaning]) => `| \`${code}\` | ${meaning} |`);
+  return ['| code | meaning |', '|---|---|', ...rows].join('\n');
+}
+
+function limitTable(source: string): string {
+  const values = new Map<string, number>(Object.entries(limits));
+  // In the order of the source, which groups what belongs together.
+  const rows = [...source.matchAll(/(?:\/\*\* (.+?) \*\/\n)?export const ([A-Z_]+) =/g)].map(
+    ([, reason, name]) => `| \`${name}\` | ${values.get(name!)!.toLocaleString('en')} | ${reason ?? ''} |`,
+  );
+  return ['| name | value | reason |', '|---|---|---|', ...rows].join('\n');
+}
+
+function fill(text: string, block: string, content: string): string {
+  const pattern = new RegExp(`(<!-- ${block}:begin -->\n)[^]*?(<!-- ${block}:end -->)`);
+  if (!pattern.test(text)) throw new Error(`docs/protocol.md has no block "${block}"`);
+  return text.replace(pattern, (_, begin: string, end: string) => `${begin}${content}\n${end}`);
+}
+
+export async function renderedPage(): Promise<{ current: string; rendered: string }> {
+  const current = await readFile(page, 'utf8');
+  const withReceipts = fill(current, 'receipts', receiptTable());
+  return {
+    current,
+    rendered: fill(withReceipts, 'limits', limitTable(await readFile(limitsSource, 'utf8'))),
+  };
+}
+
+if (import.meta.main) {
+  const { rendered } = await renderedPage();
+  await writeFile(page, rendered);
+}
