@@ -1,0 +1,157 @@
+/**
+ * Token sequences cut and packed into rows of one fixed length, without losing or repeating a prediction.
+ *
+ * A sequence s0 … sm has the predictions s1 … sm. They are cut into pieces of at most the row length; each
+ * piece keeps the token before it as context (or a fresh beginning-of-text token, see `PackOptions.restart`).
+ * Pieces shorter than a row share rows, each as its own segment: attention and positions restart there.
+ */
+import { SwarmError } from '../../protocol/errors.ts';
+import type { TextTokenizer } from './tokenizer.ts';
+
+/** Label of a position that is not trained or scored; the value that Hugging Face uses. */
+export const IGNORED_LABEL = -100;
+
+/** One training example of T positions. */
+export interface Row {
+  /** [T] input tokens; 0 in padding. */
+  readonly ids: Uint32Array;
+  /** [T] 1, 2, … for the packed pieces from left to right; 0 in padding. */
+  readonly segments: Uint16Array;
+  /** [T] the token after each input token, already shifted; `IGNORED_LABEL` where nothing is predicted. */
+  readonly labels: Int32Array;
+}
+
+export interface PackOptions {
+  /** T, tokens per row. */
+  sequenceLength: number;
+  /**
+   * First input token of every piece of a sequence after the first: a model that always saw a
+   * beginning-of-text token wants one there. null: the token before the piece. @default null
+   */
+  restart?: number | null;
+}
+
+/** Open rows that wait for a fitting piece. More of them pack tighter and cost memory and time. */
+const OPEN_ROWS = 256;
+
+interface Piece {
+  readonly ids: readonly number[];
+  readonly labels: readonly number[];
+}
+
+/**
+ * Packs sequences, each complete with its special tokens, in order; rows come out as they fill up. Best fit:
+ * a piece goes into the fullest open row that takes it. Sequences of fewer than two tokens predict nothing and
+ * are left out. @throws PACK_LENGTH when the row length is not an integer ≥ 2.
+ */
+export function* packSequences(sequences: Iterable<readonly number[]>, options: PackOptions): Generator<Row> {
+  const packer = new Packer(options);
+  for (const sequence of sequences) yield* packer.add(sequence);
+  yield* packer.finish();
+}
+
+/**
+ * Tokenises and packs documents: special tokens as the tokenizer's config adds them, and its end-of-text token
+ * after each document. Pieces restart with the beginning-of-text token where the tokenizer adds one.
+ */
+export async function* packDocuments(
+  documents: AsyncIterable<string> | Iterable<string>,
+  tokenizer: TextTokenizer,
+  { sequenceLength }: { sequenceLength: number },
+): AsyncGenerator<Row, void, undefined> {
+  const packer = new Packer({ sequenceLength, restart: tokenizer.prefix.at(-1) ?? null });
+  for await (const document of documents) {
+    const ids = tokenizer.encode(document);
+    if (tokenizer.eosId !== null && ids.at(-1) !== tokenizer.eosId) ids.push(tokenizer.eosId);
+    yield* packer.add(ids);
+  }
+  yield* packer.finish();
+}
+
+/** All rows of `packDocuments` in memory: for data that is small, such as held-out text. */
+export async function packedRows(...arguments_: Parameters<typeof packDocuments>): Promise<Row[]> {
+  const rows: Row[] = [];
+  for await (const row of packDocuments(...arguments_)) rows.push(row);
+  return rows;
+}
+
+/** Number of predicted tokens in a row. */
+export function predictedTokens(row: Row): number {
+  let count = 0;
+  for (const label of row.labels) if (label !== IGNORED_LABEL) count++;
+  return count;
+}
+
+/** A row of padding: fills up the last micro-batch. */
+export function emptyRow(sequenceLength: number): Row {
+  return {
+    ids: new Uint32Array(sequenceLength),
+    segments: new Uint16Array(sequenceLength),
+    labels: new Int32Array(sequenceLength).fill(IGNORED_LABEL),
+  };
+}
+
+class Packer {
+  private readonly length: number;
+  private readonly restart: number | null;
+  private open: { pieces: Piece[]; free: number }[] = [];
+
+  constructor({ sequenceLength, restart = null }: PackOptions) {
+    if (!Number.isInteger(sequenceLength) || sequenceLength < 2) {
+      throw new SwarmError('PACK_LENGTH', `rows of ${sequenceLength} tokens cannot be packed; at least 2`, {
+        sequenceLength,
+      });
+    }
+    this.length = sequenceLength;
+    this.restart = restart;
+  }
+
+  *add(sequence: readonly number[]): Generator<Row> {
+    for (const piece of cut(sequence, this.length, this.restart)) {
+      const size = piece.ids.length;
+      let best = -1;
+      for (let i = 0; i < this.open.length; i++) {
+        const { free } = this.open[i]!;
+        if (free >= size && (best < 0 || free < this.open[best]!.free)) best = i;
+      }
+      const row = best < 0 ? { pieces: [], free: this.length } : this.open[best]!;
+      if (best < 0) this.open.push(row);
+      row.pieces.push(piece);
+      row.free -= size;
+      if (row.free === 0) {
+        this.open = this.open.filter((other) => other !== row);
+        yield layOut(row.pieces, this.length);
+      } else if (this.open.length > OPEN_ROWS) {
+        const fullest = this.open.reduce((a, b) => (b.free < a.free ? b : a));
+        this.open = this.open.filter((other) => other !== fullest);
+        yield layOut(fullest.pieces, this.length);
+      }
+    }
+  }
+
+  *finish(): Generator<Row> {
+    for (const row of this.open) yield layOut(row.pieces, this.length);
+    this.open = [];
+  }
+}
+
+function* cut(sequence: readonly number[], length: number, restart: number | null): Generator<Piece> {
+  for (let start = 1; start < sequence.length; start += length) {
+    const labels = sequence.slice(start, start + length);
+    const ids = sequence.slice(start - 1, start - 1 + labels.length);
+    if (start > 1 && restart !== null) ids[0] = restart;
+    yield { ids, labels };
+  }
+}
+
+function layOut(pieces: readonly Piece[], length: number): Row {
+  const row = emptyRow(length);
+  let offset = 0;
+  for (const [index, { ids, labels }] of pieces.entries()) {
+    row.ids.set(ids, offset);
+    row.labels.set(labels, offset);
+    row.segments.fill(index + 1, offset, offset + ids.length);
+    offset += ids.length;
+  }
+  return row;
+}

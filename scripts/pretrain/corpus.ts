@@ -1,0 +1,93 @@
+/**
+ * The State of the Union addresses as training rows: split by speech, cut into passages of whole sentences.
+ *
+ * Every passage starts with the beginning-of-text token, so that the model can later start anywhere. Where the
+ * passages are cut is drawn anew in every epoch: the text is seen several times, its rows are not.
+ */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { packSequences, type Row } from '../../lora/data/packing.ts';
+import { Random } from '../../lora/data/random.ts';
+import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
+
+/** One speech in so many is held out, spread over the two centuries. */
+const HELD_OUT_EVERY = 20;
+/** Share of passages that are shorter than a row, so that the model also meets short texts. */
+const SHORT_PASSAGES = 0.3;
+/** Tokens of the shortest passage aimed at. */
+const SHORTEST_PASSAGE = 24;
+
+export interface Speech {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** Reads data/*.txt of the package folder; white space at the ends removed. */
+export async function readSpeeches(packageDir: string): Promise<{ training: Speech[]; heldOut: Speech[] }> {
+  const dir = join(packageDir, 'data');
+  const names = (await readdir(dir)).filter((name) => name.endsWith('.txt')).sort();
+  const speeches = await Promise.all(
+    names.map(async (name) => ({ name, text: (await readFile(join(dir, name), 'utf8')).trim() })),
+  );
+  const isHeldOut = (index: number) => index % HELD_OUT_EVERY === HELD_OUT_EVERY / 2;
+  return {
+    training: speeches.filter((_, i) => !isHeldOut(i)),
+    heldOut: speeches.filter((_, i) => isHeldOut(i)),
+  };
+}
+
+/** A sentence as it stands at the start of a passage and inside one (after a space). */
+interface Sentence {
+  readonly first: readonly number[];
+  readonly later: readonly number[];
+}
+
+export class PassageSampler {
+  private readonly speeches: Sentence[][];
+  private readonly tokenizer: TextTokenizer;
+  private readonly sequenceLength: number;
+
+  constructor(options: { sequenceLength: number }, deps: { speeches: Speech[]; tokenizer: TextTokenizer }) {
+    this.sequenceLength = options.sequenceLength;
+    this.tokenizer = deps.tokenizer;
+    const encode = (text: string) => deps.tokenizer.encode(text, { special: false });
+    this.speeches = deps.speeches.map(({ text }) =>
+      sentences(text).map((sentence) => ({ first: encode(sentence), later: encode(` ${sentence}`) })),
+    );
+  }
+
+  /** All rows of an epoch, shuffled: a function of seed and epoch. */
+  rows(seed: number, epoch: number): Row[] {
+    const random = new Random(seed, epoch);
+    const restart = this.tokenizer.bosId;
+    const passages = random.shuffle([...this.passages(random)]);
+    return random.shuffle([...packSequences(passages, { sequenceLength: this.sequenceLength, restart })]);
+  }
+
+  private *passages(random: Random): Generator<number[]> {
+    const { bosId, eosId } = this.tokenizer;
+    // A passage of n tokens after its first fills n positions of a row.
+    const limit = () =>
+      random.uniform() < SHORT_PASSAGES
+        ? SHORTEST_PASSAGE + random.integer(this.sequenceLength - SHORTEST_PASSAGE)
+        : this.sequenceLength;
+    for (const speech of this.speeches) {
+      let passage = [bosId!];
+      let room = limit();
+      for (const { first, later } of speech) {
+        if (passage.length > 1 && passage.length - 1 + later.length > room) {
+          yield passage;
+          passage = [bosId!];
+          room = limit();
+        }
+        passage.push(...(passage.length === 1 ? first : later));
+      }
+      yield [...passage, eosId!];
+    }
+  }
+}
+
+/** Splits after . ! ? (and closing marks) before what looks like a new sentence. */
+function sentences(text: string): string[] {
+  return text.split(/(?<=[.!?]["')\]]*)\s+(?=["'([]*[A-Z0-9])/);
+}

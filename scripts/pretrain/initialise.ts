@@ -1,0 +1,22 @@
+/** Fresh weights for pretraining. */
+import { Random } from '../../lora/data/random.ts';
+import type { Parameter } from '../../lora/models/architecture.ts';
+
+/**
+ * Norm weights 1; matrices N(0, deviation²), and the two that write into the residual stream of each block
+ * smaller by √(2·layers), as in GPT-2, so that its variance does not grow with depth.
+ */
+export function initialWeights(
+  parameters: readonly Parameter[],
+  { layers, deviation, seed }: { layers: number; deviation: number; seed: number },
+): Float32Array[] {
+  return parameters.map(({ name, shape }, index) => {
+    const weights = new Float32Array(shape.reduce((a, b) => a * b, 1));
+    if (shape.length === 1) return weights.fill(1);
+    const writesResidual = name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight');
+    const sigma = writesResidual ? deviation / Math.sqrt(2 * layers) : deviation;
+    const random = new Random(seed, index);
+    for (let i = 0; i < weights.length; i++) weights[i] = sigma * random.normal();
+    return weights;
+  });
+}

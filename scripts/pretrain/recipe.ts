@@ -1,0 +1,49 @@
+/** What is trained and how: the numbers that models/nano/README.md repeats. */
+import { trainingConfigSchema } from '../../lora/train/config.ts';
+
+/** config.json of the shipped model: a Llama of 3.2 million parameters. */
+export const NANO_CONFIG = {
+  architectures: ['LlamaForCausalLM'],
+  model_type: 'llama',
+  vocab_size: 4096,
+  hidden_size: 192,
+  intermediate_size: 512,
+  num_hidden_layers: 6,
+  num_attention_heads: 6,
+  num_key_value_heads: 3,
+  head_dim: 32,
+  hidden_act: 'silu',
+  max_position_embeddings: 256,
+  rms_norm_eps: 1e-5,
+  rope_theta: 10000,
+  rope_scaling: null,
+  tie_word_embeddings: true,
+  attention_bias: false,
+  attention_dropout: 0,
+  mlp_bias: false,
+  pretraining_tp: 1,
+  initializer_range: 0.02,
+  bos_token_id: 0,
+  eos_token_id: 1,
+  pad_token_id: 1,
+  torch_dtype: 'float16',
+  use_cache: true,
+} as const;
+
+export const GENERATION_CONFIG = { bos_token_id: 0, eos_token_id: 1, pad_token_id: 1 } as const;
+
+export const RECIPE_SEED = 1;
+
+/** `totalSteps` is filled in from the time to spend. */
+export const RECIPE = trainingConfigSchema.parse({
+  learningRate: 2e-3,
+  schedule: 'cosine',
+  warmupSteps: 100,
+  betas: [0.9, 0.95],
+  weightDecay: 0.1,
+  clipNorm: 1,
+  batchSize: 8,
+  microBatch: 8,
+  sequenceLength: 256,
+  finalFraction: 0.05,
+});
