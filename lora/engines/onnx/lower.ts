@@ -1,0 +1,156 @@
+import type { GraphNode, Tensor } from '../../graph/graph.ts';
+import type { Operation } from '../../graph/operations.ts';
+import type { Attribute } from './protobuf.ts';
+
+/** What the lowering of one operation writes with; values are ONNX value names. */
+export interface Emitter {
+  /** Emits an ONNX node with one output, a fresh name unless `output` is given. */
+  emit(type: string, inputs: readonly string[], options?: EmitOptions): string;
+  /** Name of a one-dimensional int64 constant. */
+  integers(values: readonly number[]): string;
+}
+
+export interface EmitOptions {
+  readonly attributes?: Readonly<Record<string, Attribute>>;
+  /** Operator domain. Default: the ONNX standard's. */
+  readonly domain?: string;
+  /** Names of all outputs, for nodes that have several or whose result is the operation's. */
+  readonly outputs?: readonly string[];
+}
+
+type Lowering<K extends Operation> = (
+  node: GraphNode<K>,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  emitter: Emitter,
+) => void;
+
+const MICROSOFT = 'com.microsoft';
+
+function direct<K extends Operation>(type: string): Lowering<K> {
+  return (_node, inputs, outputs, emitter) => {
+    emitter.emit(type, inputs, { outputs });
+  };
+}
+
+const rank = (tensor: Tensor | undefined): number => tensor!.shape.length;
+
+/** Every operation of the graph as ONNX operators (opset 18) and onnxruntime's contrib operators. */
+export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
+  add: direct('Add'),
+  subtract: direct('Sub'),
+  multiply: direct('Mul'),
+  divide: direct('Div'),
+  negate: direct('Neg'),
+  exp: direct('Exp'),
+  log: direct('Log'),
+  sqrt: direct('Sqrt'),
+  sigmoid: direct('Sigmoid'),
+  silu(_node, [x], [y, sigma], { emit }) {
+    emit('Sigmoid', [x!], { outputs: [sigma!] });
+    emit('Mul', [x!, sigma!], { outputs: [y!] });
+  },
+  broadcast({ attributes }, [x], outputs, { emit, integers }) {
+    emit('Expand', [x!, integers(attributes.shape)], { outputs });
+  },
+  sum({ attributes }, [x], outputs, { emit, integers }) {
+    const options = { outputs, attributes: { keepdims: attributes.keepDims ? 1 : 0 } };
+    emit('ReduceSum', [x!, integers(attributes.axes)], options);
+  },
+  reshape({ attributes }, [x], outputs, { emit, integers }) {
+    emit('Reshape', [x!, integers(attributes.shape)], { outputs });
+  },
+  transpose({ attributes }, [x], outputs, { emit }) {
+    emit('Transpose', [x!], { outputs, attributes: { perm: attributes.permutation } });
+  },
+  slice({ attributes: { axis, start, end } }, [x], outputs, { emit, integers }) {
+    emit('Slice', [x!, integers([start]), integers([end]), integers([axis])], { outputs });
+  },
+  pad({ attributes: { axis, before, after }, inputs: [tensor] }, [x], outputs, { emit, integers }) {
+    const pads = new Array<number>(2 * rank(tensor)).fill(0);
+    pads[axis] = before;
+    pads[axis + rank(tensor)] = after;
+    emit('Pad', [x!, integers(pads)], { outputs });
+  },
+  concat({ attributes }, inputs, outputs, { emit }) {
+    emit('Concat', inputs, { outputs, attributes: { axis: attributes.axis } });
+  },
+  gemm({ attributes: { transposeA, transposeB, alpha, beta } }, inputs, outputs, { emit }) {
+    const attributes = {
+      transA: transposeA ? 1 : 0,
+      transB: transposeB ? 1 : 0,
+      alpha: { float: alpha },
+      beta: { float: beta },
+    };
+    emit('Gemm', inputs, { outputs, attributes });
+  },
+  batchedMatmul({ attributes: { transposeA, transposeB, alpha } }, inputs, outputs, { emit }) {
+    const attributes = { transA: transposeA ? 1 : 0, transB: transposeB ? 1 : 0, alpha: { float: alpha } };
+    emit('FusedMatMul', inputs, { outputs, attributes, domain: MICROSOFT });
+  },
+  softmax(_node, [x], outputs, { emit }) {
+    emit('Softmax', [x!], { outputs, attributes: { axis: -1 } });
+  },
+  rmsNorm({ attributes }, inputs, outputs, { emit }) {
+    emit('SimplifiedLayerNormalization', inputs, {
+      outputs,
+      attributes: { axis: -1, epsilon: { float: attributes.epsilon }, stash_type: 1 },
+    });
+  },
+  rotary(_node, inputs, outputs, { emit }) {
+    emit('RotaryEmbedding', inputs, { outputs, domain: MICROSOFT });
+  },
+  zeros({ attributes }, _inputs, outputs, { emit, integers }) {
+    emit('ConstantOfShape', [integers(attributes.shape)], { outputs });
+  },
+  gatherRows(_node, inputs, outputs, { emit }) {
+    emit('Gather', inputs, { outputs });
+  },
+  // ScatterND would take the ids as they are, but its CPU kernel adds rows in parallel: duplicates would race.
+  scatterAddRows({ inputs: [, , rows] }, [base, ids, updates], outputs, { emit, integers }) {
+    const column = emit('Unsqueeze', [ids!, integers([1])]);
+    const everywhere = emit('Expand', [column, integers(rows!.shape)]);
+    emit('ScatterElements', [base!, everywhere, updates!], {
+      outputs,
+      attributes: { axis: 0, reduction: 'add' },
+    });
+  },
+  // −log p[label] = log Σe^(z − max) + max − z[label]. The largest probability is e⁰/Σe^(z − max), so its
+  // logarithm gives the first term without another pass of exponentials, and without underflow.
+  softmaxCrossEntropy(node, [logits, labels], [loss, probabilities], { emit, integers }) {
+    const last = integers([-1]);
+    const column = integers([1]);
+    emit('Softmax', [logits!], { outputs: [probabilities!], attributes: { axis: -1 } });
+    const top = emit('ReduceMax', [logits!, last]);
+    const topProbability = emit('ReduceMax', [probabilities!, last]);
+    const target = emit('Unsqueeze', [emit('Max', [labels!, integers([0])]), column]);
+    const picked = emit('GatherElements', [logits!, target], { attributes: { axis: 1 } });
+    const total = emit('Sub', [emit('Sub', [top, picked]), emit('Log', [topProbability])]);
+    const flat = emit('Reshape', [total, integers(node.outputs[0]!.shape)]);
+    emit('Mul', [flat, supervised(labels!, emit, integers)], { outputs: [loss!] });
+  },
+  crossEntropyGradient(_node, [probabilities, labels, weights], outputs, { emit, integers }) {
+    const target = emit('Unsqueeze', [labels!, integers([1])]);
+    const spread = emit('Mul', [probabilities!, weights!]);
+    const options = { outputs, attributes: { axis: 1, reduction: 'add' } };
+    emit('ScatterElements', [spread, target, emit('Neg', [weights!])], options);
+  },
+  supervised(_node, [labels], outputs, { emit, integers }) {
+    emit('Identity', [supervised(labels!, emit, integers)], { outputs });
+  },
+  clampLabels(_node, [labels], outputs, { emit, integers }) {
+    emit('Max', [labels!, integers([0])], { outputs });
+  },
+  customGradient(_node, [value], outputs, { emit }) {
+    emit('Identity', [value!], { outputs });
+  },
+};
+
+/** 1 for labels ≥ 0, else 0, as float: labels are whole numbers, so clip(label + 1, 0, 1). */
+function supervised(labels: string, emit: Emitter['emit'], integers: Emitter['integers']): string {
+  const clipped = emit('Min', [
+    emit('Max', [emit('Add', [labels, integers([1])]), integers([0])]),
+    integers([1]),
+  ]);
+  return emit('Cast', [clipped], { attributes: { to: 1 } });
+}

@@ -1,0 +1,115 @@
+import { basename } from 'node:path';
+import { SwarmError } from '../../../protocol/errors.ts';
+import { ancestorNodes } from '../../graph/gradients.ts';
+import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
+import { elementCount, formatShape, sameShape } from '../../graph/shapes.ts';
+import type { WeightFile } from '../engine.ts';
+import { type EmitOptions, LOWERINGS } from './lower.ts';
+import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
+
+const FLOAT_BYTES = 4;
+
+/**
+ * A graph as the bytes of an ONNX model. Only what the outputs depend on goes in; weights are references into the
+ * weight file, by its base name.
+ * @throws SwarmError ENGINE_WEIGHTS when a weight is missing from the file or has another shape there
+ */
+export function buildModel(graph: Graph, weights: WeightFile | null): Uint8Array {
+  const lowered = new LoweredGraph();
+  for (const [name, tensor] of graph.inputs) lowered.addInput(`in:${name}`, tensor);
+  const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
+  const used = new Set<Tensor>([...graph.outputs.values(), ...nodes.flatMap((node) => node.inputs)]);
+  for (const [name, tensor] of graph.weights) {
+    if (used.has(tensor)) lowered.addInitializer(tensor, `w:${name}`, locate(name, tensor, weights));
+  }
+  for (const [tensor, data] of graph.constants) {
+    if (used.has(tensor)) lowered.addInitializer(tensor, `c:${tensor.id}`, bytesOf(data));
+  }
+  for (const node of nodes) lowered.addNode(node, used);
+  for (const [name, tensor] of graph.outputs) lowered.addOutput(name, tensor);
+  return encodeModel(lowered);
+}
+
+class LoweredGraph {
+  readonly nodes: OnnxNode[] = [];
+  readonly initializers: OnnxInitializer[] = [];
+  readonly inputs: OnnxValue[] = [];
+  readonly outputs: OnnxValue[] = [];
+  readonly #names = new Map<Tensor, string>();
+  readonly #integers = new Map<string, string>();
+  #fresh = 0;
+
+  addInput(name: string, tensor: Tensor): void {
+    this.#names.set(tensor, name);
+    this.inputs.push({ name, dtype: tensor.dtype, shape: tensor.shape });
+  }
+
+  addInitializer(tensor: Tensor, name: string, data: OnnxInitializer['data']): void {
+    this.#names.set(tensor, name);
+    this.initializers.push({ name, dtype: tensor.dtype, shape: tensor.shape, data });
+  }
+
+  /** An output that nobody uses gets an empty name at the end of the list: ONNX for "do not compute". */
+  addNode(node: GraphNode, used: ReadonlySet<Tensor>): void {
+    const outputs = node.outputs.map((tensor) => `t:${tensor.id}`);
+    for (const [index, tensor] of node.outputs.entries()) this.#names.set(tensor, outputs[index]!);
+    const optional = node.operation === 'rmsNorm' && !used.has(node.outputs[1]!);
+    const inputs = node.inputs.map((tensor) => this.#names.get(tensor)!);
+    // Each key of the table fits its own operation; the pair is lost to the compiler when indexed by a union.
+    const lower = LOWERINGS[node.operation] as (typeof LOWERINGS)[keyof typeof LOWERINGS & 'add'];
+    lower(node as GraphNode<'add'>, inputs, optional ? outputs.slice(0, 1) : outputs, this.#emitter);
+  }
+
+  addOutput(name: string, tensor: Tensor): void {
+    this.#emitter.emit('Identity', [this.#names.get(tensor)!], { outputs: [`out:${name}`] });
+    this.outputs.push({ name: `out:${name}`, dtype: tensor.dtype, shape: tensor.shape });
+  }
+
+  readonly #emitter = {
+    emit: (type: string, inputs: readonly string[], options: EmitOptions = {}): string => {
+      const outputs = options.outputs ?? [`f:${this.#fresh++}`];
+      this.nodes.push({
+        type,
+        inputs,
+        outputs,
+        domain: options.domain ?? '',
+        attributes: options.attributes ?? {},
+      });
+      return outputs[0]!;
+    },
+    integers: (values: readonly number[]): string => {
+      const key = values.join();
+      const known = this.#integers.get(key);
+      if (known !== undefined) return known;
+      const name = `i:${key}`;
+      const data = bytesOf(BigInt64Array.from(values, BigInt));
+      this.initializers.push({ name, dtype: 'int64', shape: [values.length], data });
+      this.#integers.set(key, name);
+      return name;
+    },
+  };
+}
+
+function locate(name: string, tensor: Tensor, weights: WeightFile | null): OnnxInitializer['data'] {
+  const entry = weights?.entries.get(name);
+  if (weights === null || entry === undefined) {
+    throw new SwarmError(
+      'ENGINE_WEIGHTS',
+      `weight ${name} ${formatShape(tensor.shape)} is not in ${weights?.path ?? 'any weight file: none was given'}`,
+      { name, expected: tensor.shape, path: weights?.path },
+    );
+  }
+  const length = elementCount(tensor.shape) * FLOAT_BYTES;
+  if (!sameShape(entry.shape, tensor.shape) || entry.length !== length) {
+    throw new SwarmError(
+      'ENGINE_WEIGHTS',
+      `weight ${name} in ${weights.path} is ${formatShape(entry.shape)} in ${entry.length} bytes, the model needs ${formatShape(tensor.shape)} in ${length}`,
+      { name, path: weights.path, expected: tensor.shape, found: entry.shape, length: entry.length },
+    );
+  }
+  return { file: basename(weights.path), offset: entry.offset, length: entry.length };
+}
+
+function bytesOf(data: Float32Array | BigInt64Array): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}

@@ -1,0 +1,98 @@
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Backward, GraphNode, Tensor } from './graph.ts';
+import { add } from './ops/elementwise.ts';
+import { shapeError } from './shapes.ts';
+
+/**
+ * Reverse-mode differentiation: appends the backward nodes to the graph of `loss` and returns the gradient of
+ * the scalar `loss` for every tensor of `wrt`, in that order and with their shapes. Nodes below which nothing
+ * of `wrt` lies get no backward nodes.
+ * @throws SwarmError GRAPH_SHAPE when loss is not a scalar, GRAPH_NO_GRADIENT when loss does not depend on
+ * one of `wrt`, GRAPH_NOT_DIFFERENTIABLE when an operation on the way has no gradient rule
+ */
+export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
+  if (loss.shape.length !== 0) throw shapeError('gradients', 'the loss must be a scalar []', loss.shape);
+  const graph = loss.graph;
+  const trainable = dependents(graph.nodes, wrt);
+  const ancestors = ancestorNodes(graph.nodes, loss);
+  const totals = new Map<Tensor, Tensor>([[loss, graph.constant([], Float32Array.of(1))]]);
+
+  for (const node of ancestors.reverse()) {
+    const first = node.outputs[0]!;
+    const gradient = totals.get(first);
+    if (gradient === undefined || !trainable.has(first)) continue;
+    if (node.gradient === null) {
+      throw new SwarmError(
+        'GRAPH_NOT_DIFFERENTIABLE',
+        `${node.operation} has no gradient rule, and the loss depends on a parameter through it`,
+        { operation: node.operation },
+      );
+    }
+    node.gradient(backwardOf(node, gradient, trainable, totals));
+  }
+  return wrt.map((tensor, index) => {
+    const total = totals.get(tensor);
+    if (total === undefined) {
+      throw new SwarmError(
+        'GRAPH_NO_GRADIENT',
+        `the loss does not depend on tensor ${index} of those to differentiate by; leave it out`,
+        { index, shape: tensor.shape },
+      );
+    }
+    return total;
+  });
+}
+
+/** The rule of most operations: the contribution is simply added to what is there. */
+export function addContribution(backward: Backward, input: number, make: () => Tensor): void {
+  backward.contribute(input, (sum) => (sum === null ? make() : add(sum, make())));
+}
+
+function backwardOf(
+  node: GraphNode,
+  gradient: Tensor,
+  trainable: ReadonlySet<Tensor>,
+  totals: Map<Tensor, Tensor>,
+): Backward {
+  const needs = (input: number) => trainable.has(node.inputs[input]!);
+  return {
+    gradient,
+    needs,
+    contribute(input, make) {
+      if (!needs(input)) return;
+      const target = node.inputs[input]!;
+      const total = make(totals.get(target) ?? null);
+      if (total.shape.join() !== target.shape.join()) {
+        throw shapeError(
+          `gradient of ${node.operation}`,
+          'a gradient has the shape of its tensor',
+          total.shape,
+          target.shape,
+        );
+      }
+      totals.set(target, total);
+    },
+  };
+}
+
+/** Everything that depends on one of `roots`, the roots included. */
+function dependents(nodes: readonly GraphNode[], roots: readonly Tensor[]): Set<Tensor> {
+  const reached = new Set(roots);
+  for (const node of nodes) {
+    if (node.inputs.some((input) => reached.has(input)))
+      for (const output of node.outputs) reached.add(output);
+  }
+  return reached;
+}
+
+/** The nodes that `result` depends on, in graph order. */
+export function ancestorNodes(nodes: readonly GraphNode[], ...results: readonly Tensor[]): GraphNode[] {
+  const wanted = new Set<Tensor>(results);
+  const found: GraphNode[] = [];
+  for (const node of nodes.toReversed()) {
+    if (!node.outputs.some((output) => wanted.has(output))) continue;
+    found.push(node);
+    for (const input of node.inputs) wanted.add(input);
+  }
+  return found.reverse();
+}

@@ -1,0 +1,215 @@
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Operation, OperationAttributes } from './operations.ts';
+import { elementCount, formatShape, type Shape, sameShape } from './shapes.ts';
+
+export type DType = 'float32' | 'int64';
+
+/** A value of the graph: known shape, no data. `node` made it; null for inputs, weights and constants. */
+export interface Tensor {
+  readonly graph: Graph;
+  readonly id: number;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  readonly node: GraphNode | null;
+}
+
+export interface GraphNode<K extends Operation = Operation> {
+  readonly operation: K;
+  readonly attributes: OperationAttributes[K];
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  readonly gradient: GradientRule | null;
+}
+
+/** What a gradient rule sees of the backward pass at its node. */
+export interface Backward {
+  /** Gradient of the node's first output. */
+  readonly gradient: Tensor;
+  /** Whether anything trainable lies below this input; a rule need not work for one that has none. */
+  needs(input: number): boolean;
+  /**
+   * Adds to the gradient of an input. `make` gets what other consumers have contributed so far (null when
+   * nothing) and returns the new total, so that products accumulate without a separate addition. Not called
+   * when the input needs no gradient.
+   */
+  contribute(input: number, make: (sum: Tensor | null) => Tensor): void;
+}
+
+/** Appends the nodes that turn the gradient of a node's output into those of its inputs. */
+export type GradientRule = (backward: Backward) => void;
+
+export type ConstantData = Float32Array | BigInt64Array;
+
+interface OutputShape {
+  readonly shape: Shape;
+  readonly dtype?: DType;
+}
+
+const ELEMENT_TYPE_ERROR = 'GRAPH_DTYPE';
+
+/**
+ * A computation with static shapes, built once and compiled by an engine. Nodes stand in the order in which
+ * they were made, which is a topological order. Equal operations on equal operands are one node, as are
+ * equal constants; all operations are pure, so sharing never changes a result.
+ */
+export class Graph {
+  readonly inputs = new Map<string, Tensor>();
+  readonly weights = new Map<string, Tensor>();
+  readonly constants = new Map<Tensor, ConstantData>();
+  readonly outputs = new Map<string, Tensor>();
+  readonly nodes: GraphNode[] = [];
+  #tensors = 0;
+  readonly #shared = new Map<string, readonly Tensor[]>();
+  readonly #sharedConstants = new Map<string, Tensor>();
+
+  /**
+   * A value fed at every run; trainable parameters too. Asking for a name again returns the same tensor.
+   * @throws SwarmError GRAPH_NAME when the name stands for something else already
+   */
+  input(name: string, shape: Shape, dtype: DType = 'float32'): Tensor {
+    return this.#named(this.inputs, this.weights, name, shape, dtype);
+  }
+
+  /**
+   * A frozen float32 weight of the base model, found by its name in the weight file at compile time. Asking
+   * for a name again returns the same tensor (tied weights).
+   * @throws SwarmError GRAPH_NAME when the name stands for something else already
+   */
+  weight(name: string, shape: Shape): Tensor {
+    return this.#named(this.weights, this.inputs, name, shape, 'float32');
+  }
+
+  /** A small constant, stored in the graph itself; the data is copied. Equal constants are one tensor. */
+  constant(shape: Shape, data: ConstantData): Tensor {
+    checkShape('constant', shape);
+    if (data.length !== elementCount(shape)) {
+      throw new SwarmError(
+        'GRAPH_SHAPE',
+        `constant: ${data.length} values do not fill shape ${formatShape(shape)}`,
+        { operation: 'constant', shapes: [shape], length: data.length },
+      );
+    }
+    const dtype = data instanceof Float32Array ? 'float32' : 'int64';
+    const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+    const key = `${dtype}${formatShape(shape)}${bytes.toString('latin1')}`;
+    const known = this.#sharedConstants.get(key);
+    if (known !== undefined) return known;
+    const tensor = this.#tensor(shape, dtype, null);
+    this.constants.set(tensor, data.slice());
+    this.#sharedConstants.set(key, tensor);
+    return tensor;
+  }
+
+  /**
+   * Names a tensor as a result of every run.
+   * @throws SwarmError GRAPH_NAME when the name is taken by another tensor, GRAPH_MIXED when the tensor is
+   * another graph's, GRAPH_DTYPE when it is not float32
+   */
+  output(name: string, tensor: Tensor): void {
+    this.#checkOwn('output', tensor);
+    if (tensor.dtype !== 'float32') {
+      throw new SwarmError(ELEMENT_TYPE_ERROR, `output ${name} is ${tensor.dtype}; outputs are float32`, {
+        name,
+      });
+    }
+    const taken = this.outputs.get(name);
+    if (taken !== undefined && taken !== tensor) {
+      throw new SwarmError('GRAPH_NAME', `output ${name} exists already; give this tensor another name`, {
+        name,
+      });
+    }
+    this.outputs.set(name, tensor);
+  }
+
+  /**
+   * Appends an operation, or returns the outputs of an equal one. Builders in ops/ call this after their own
+   * shape checks; models call the builders.
+   */
+  apply<K extends Operation>(
+    operation: K,
+    inputs: readonly Tensor[],
+    attributes: OperationAttributes[K],
+    outputs: readonly OutputShape[],
+    gradient: GradientRule | null,
+  ): readonly Tensor[] {
+    for (const input of inputs) this.#checkOwn(operation, input);
+    // A custom gradient is part of what the node is, and closures have no identity to compare.
+    const key =
+      operation === 'customGradient'
+        ? null
+        : `${operation}(${inputs.map((input) => input.id)})${JSON.stringify(attributes)}`;
+    const known = key === null ? undefined : this.#shared.get(key);
+    if (known !== undefined) return known;
+
+    const made: Tensor[] = [];
+    const node: GraphNode<K> = { operation, attributes, inputs: [...inputs], outputs: made, gradient };
+    for (const { shape, dtype } of outputs) {
+      checkShape(operation, shape);
+      made.push(this.#tensor(shape, dtype ?? 'float32', node as unknown as GraphNode));
+    }
+    this.nodes.push(node as unknown as GraphNode);
+    if (key !== null) this.#shared.set(key, made);
+    return made;
+  }
+
+  #named(
+    own: Map<string, Tensor>,
+    other: Map<string, Tensor>,
+    name: string,
+    shape: Shape,
+    dtype: DType,
+  ): Tensor {
+    checkShape(name, shape);
+    const known = own.get(name);
+    if (
+      other.has(name) ||
+      (known !== undefined && (known.dtype !== dtype || !sameShape(known.shape, shape)))
+    ) {
+      const taken = known ?? other.get(name);
+      throw new SwarmError(
+        'GRAPH_NAME',
+        `${name} ${dtype} ${formatShape(shape)}: the name already stands for ${taken?.dtype} ${formatShape(taken?.shape ?? [])}`,
+        { name, shapes: [shape, taken?.shape] },
+      );
+    }
+    if (known !== undefined) return known;
+    const tensor = this.#tensor(shape, dtype, null);
+    own.set(name, tensor);
+    return tensor;
+  }
+
+  #tensor(shape: Shape, dtype: DType, node: GraphNode | null): Tensor {
+    return { graph: this, id: this.#tensors++, shape: [...shape], dtype, node };
+  }
+
+  #checkOwn(operation: string, tensor: Tensor): void {
+    if (tensor.graph !== this) {
+      throw new SwarmError(
+        'GRAPH_MIXED',
+        `${operation}: tensor ${tensor.id} ${formatShape(tensor.shape)} belongs to another graph; build both in one`,
+        { operation, tensor: tensor.id },
+      );
+    }
+  }
+}
+
+/** @throws SwarmError GRAPH_DTYPE when an operand has not the element type that the operation works on */
+export function requireDType(operation: string, tensor: Tensor, dtype: DType): void {
+  if (tensor.dtype !== dtype) {
+    throw new SwarmError(
+      ELEMENT_TYPE_ERROR,
+      `${operation}: operand ${formatShape(tensor.shape)} is ${tensor.dtype}; it must be ${dtype}`,
+      { operation, dtype: tensor.dtype },
+    );
+  }
+}
+
+function checkShape(operation: string, shape: Shape): void {
+  if (!shape.every((size) => Number.isSafeInteger(size) && size > 0)) {
+    throw new SwarmError(
+      'GRAPH_SHAPE',
+      `${operation}: shape ${formatShape(shape)} has a size that is not a positive whole number`,
+      { operation, shapes: [shape] },
+    );
+  }
+}

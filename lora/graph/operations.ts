@@ -1,0 +1,47 @@
+import type { Shape } from './shapes.ts';
+
+type None = Readonly<Record<string, never>>;
+
+/**
+ * Every primitive operation with its static attributes: the whole vocabulary that an executor has to know.
+ * What each one computes, and its gradient, stands beside its builder in ops/.
+ */
+export interface OperationAttributes {
+  add: None;
+  subtract: None;
+  multiply: None;
+  divide: None;
+  negate: None;
+  exp: None;
+  log: None;
+  sqrt: None;
+  sigmoid: None;
+  silu: None;
+  broadcast: { readonly shape: Shape };
+  sum: { readonly axes: readonly number[]; readonly keepDims: boolean };
+  reshape: { readonly shape: Shape };
+  transpose: { readonly permutation: readonly number[] };
+  slice: { readonly axis: number; readonly start: number; readonly end: number };
+  pad: { readonly axis: number; readonly before: number; readonly after: number };
+  concat: { readonly axis: number };
+  gemm: {
+    readonly transposeA: boolean;
+    readonly transposeB: boolean;
+    readonly alpha: number;
+    readonly beta: number;
+  };
+  batchedMatmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
+  softmax: None;
+  rmsNorm: { readonly epsilon: number };
+  rotary: None;
+  zeros: { readonly shape: Shape };
+  gatherRows: None;
+  scatterAddRows: None;
+  softmaxCrossEntropy: None;
+  crossEntropyGradient: None;
+  supervised: None;
+  clampLabels: None;
+  customGradient: None;
+}
+
+export type Operation = keyof OperationAttributes;

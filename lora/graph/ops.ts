@@ -1,0 +1,20 @@
+export { crossEntropy, LOGITS_CHUNK_BYTES } from './ops/cross-entropy.ts';
+export {
+  add,
+  divide,
+  exp,
+  log,
+  multiply,
+  negate,
+  scale,
+  sigmoid,
+  silu,
+  sqrt,
+  subtract,
+} from './ops/elementwise.ts';
+export { gatherRows, scatterAddRows, zeros } from './ops/embedding.ts';
+export { concat, pad, reshape, slice, transpose } from './ops/layout.ts';
+export { rmsNorm, softmax } from './ops/normalization.ts';
+export { addmm, linear, matmul, type ProductOptions } from './ops/products.ts';
+export { type Axes, broadcastTo, reduceMean, reduceSum } from './ops/reduce.ts';
+export { rotaryEmbedding } from './ops/rotary.ts';

@@ -1,0 +1,109 @@
+import { addContribution } from '../gradients.ts';
+import { type GradientRule, requireDType, type Tensor } from '../graph.ts';
+import { shapeError } from '../shapes.ts';
+import { multiply, negate } from './elementwise.ts';
+import { gatherRows, scatterAddRows } from './embedding.ts';
+import { concat, reshape, slice } from './layout.ts';
+import { addmm, linear } from './products.ts';
+
+/**
+ * Logits that exist at one time, in bytes. Tokens × vocabulary is the largest matrix of a training step by far;
+ * in chunks of this size it stays near the caches, and products still have a hundred rows at 64k words.
+ */
+export const LOGITS_CHUNK_BYTES = 32 * 2 ** 20;
+
+/**
+ * Negative log-likelihood of each token in nats: logits [N, V], labels [N] int64 → [N]; 0 (and no gradient)
+ * where the label is negative (−100 by convention: not trained on). A label ≥ V fails the run.
+ *
+ * When the logits come straight from an output head (`linear(x, w)`), the head is computed here in chunks of
+ * tokens, and its gradient never forms softmax − onehot: with p the softmax and g the incoming gradient,
+ * dx = g·(p·w − w[label]) and dw = pᵀ(g·x) − scatter(g·x by label). The logits themselves are then only
+ * computed if something else uses them.
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
+  requireDType('crossEntropy', logits, 'float32');
+  requireDType('crossEntropy', labels, 'int64');
+  if (logits.shape.length !== 2 || labels.shape.length !== 1 || labels.shape[0] !== logits.shape[0]) {
+    throw shapeError('crossEntropy', 'logits [N, V] and labels [N] are needed', logits.shape, labels.shape);
+  }
+  const [x, w] = outputHead(logits);
+  return x && w ? headCrossEntropy(x, w, labels) : softmaxCrossEntropy(logits, labels).loss;
+}
+
+/** The operands of `linear(x, w)` if that is what made the logits. */
+function outputHead(logits: Tensor): readonly Tensor[] {
+  const node = logits.node;
+  if (node?.operation !== 'gemm' || node.inputs.length !== 2) return [];
+  // Equal operations are one tensor: this is the same one exactly if it was made by linear(x, w).
+  const [x, w] = node.inputs;
+  const depth = x!.shape[1];
+  return w!.shape[1] === depth && linear(x!, w!) === logits ? node.inputs : [];
+}
+
+/** p = softmax(logits); d logits = g·(p − onehot(label)), g being 0 where there is no label. */
+function softmaxCrossEntropy(logits: Tensor, labels: Tensor): { loss: Tensor; probabilities: Tensor } {
+  const outputs = [{ shape: labels.shape }, { shape: logits.shape }];
+  const [loss, probabilities]: readonly Tensor[] = logits.graph.apply(
+    'softmaxCrossEntropy',
+    [logits, labels],
+    {},
+    outputs,
+    (backward) =>
+      addContribution(backward, 0, () => {
+        const g = multiply(backward.gradient, supervised(labels));
+        const inputs = [probabilities!, clampLabels(labels), reshape(g, [labels.shape[0]!, 1])];
+        return logits.graph.apply('crossEntropyGradient', inputs, {}, [{ shape: logits.shape }], null)[0]!;
+      }),
+  );
+  return { loss: loss!, probabilities: probabilities! };
+}
+
+function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
+  const tokens = x.shape[0]!;
+  const rowsAtOnce = Math.max(1, Math.floor(LOGITS_CHUNK_BYTES / (4 * w.shape[0]!)));
+  const rows = Math.ceil(tokens / Math.ceil(tokens / rowsAtOnce));
+  const chunks = Array.from({ length: Math.ceil(tokens / rows) }, (_, index) => {
+    const part = (tensor: Tensor) => slice(tensor, 0, index * rows, Math.min(tokens, (index + 1) * rows));
+    return { part, ...softmaxCrossEntropy(linear(part(x), w), part(labels)) };
+  });
+  const loss = concat(
+    chunks.map((chunk) => chunk.loss),
+    0,
+  );
+  return withGradient(loss, [x, w], (backward) => {
+    const targets = clampLabels(labels);
+    const g = reshape(multiply(backward.gradient, supervised(labels)), [tokens, 1]);
+    addContribution(backward, 1, () => {
+      const perToken = chunks.map(({ part, probabilities }) =>
+        addmm(gatherRows(w, part(targets)), probabilities, w, { beta: -1 }),
+      );
+      return multiply(concat(perToken, 0), g);
+    });
+    backward.contribute(2, (sum) => {
+      const weighted = multiply(x, g);
+      let total = sum;
+      for (const { part, probabilities } of chunks) {
+        total = addmm(total, probabilities, part(weighted), { transposeA: true });
+      }
+      return scatterAddRows(total!, targets, negate(weighted));
+    });
+  });
+}
+
+/** The value of `result` with a gradient rule of its own: inputs 1… of the rule are `operands`. */
+function withGradient(result: Tensor, operands: readonly Tensor[], rule: GradientRule): Tensor {
+  const output = [{ shape: result.shape }];
+  return result.graph.apply('customGradient', [result, ...operands], {}, output, rule)[0]!;
+}
+
+/** 1 where a token has a label, 0 where it has none. [N] int64 → [N] */
+function supervised(labels: Tensor): Tensor {
+  return labels.graph.apply('supervised', [labels], {}, [{ shape: labels.shape }], null)[0]!;
+}
+
+/** Labels as valid row numbers: missing ones become 0 (their contribution is multiplied by 0). */
+function clampLabels(labels: Tensor): Tensor {
+  return labels.graph.apply('clampLabels', [labels], {}, [{ shape: labels.shape, dtype: 'int64' }], null)[0]!;
+}

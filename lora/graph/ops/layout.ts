@@ -1,0 +1,103 @@
+import { addContribution } from '../gradients.ts';
+import type { Tensor } from '../graph.ts';
+import { elementCount, resolveAxis, type Shape, sameShape, shapeError } from '../shapes.ts';
+
+/**
+ * The same elements in row-major order under another shape; one size may be −1 and is then computed.
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  const known = shape.filter((size) => size !== -1);
+  const count = elementCount(x.shape);
+  const inferred = known.length === shape.length ? 1 : count / elementCount(known);
+  if (
+    shape.length - known.length > 1 ||
+    inferred * elementCount(known) !== count ||
+    !Number.isInteger(inferred)
+  ) {
+    throw shapeError('reshape', 'both shapes must hold equally many elements', x.shape, shape);
+  }
+  const target = shape.map((size) => (size === -1 ? inferred : size));
+  if (sameShape(target, x.shape)) return x;
+  // A chain of reshapes is its last one.
+  const source = x.node?.operation === 'reshape' ? x.node.inputs[0]! : x;
+  if (source !== x) return reshape(source, target);
+  return x.graph.apply('reshape', [x], { shape: target }, [{ shape: target, dtype: x.dtype }], (backward) =>
+    addContribution(backward, 0, () => reshape(backward.gradient, x.shape)),
+  )[0]!;
+}
+
+/**
+ * Axis i of the result is axis permutation[i] of x; without a permutation the last two axes are swapped.
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
+  const axes = x.shape.map((_, axis) => axis);
+  const perm = permutation ?? [...axes.slice(0, -2), ...axes.slice(-2).reverse()];
+  if (perm.length !== axes.length || !axes.every((axis) => perm.includes(axis))) {
+    throw shapeError('transpose', `${perm.join()} is not a permutation of its axes`, x.shape);
+  }
+  const shape = perm.map((axis) => x.shape[axis]!);
+  const inverse = axes.map((axis) => perm.indexOf(axis));
+  return x.graph.apply(
+    'transpose',
+    [x],
+    { permutation: [...perm] },
+    [{ shape, dtype: x.dtype }],
+    (backward) => addContribution(backward, 0, () => transpose(backward.gradient, inverse)),
+  )[0]!;
+}
+
+/** Entries start ≤ i < end of one axis. @throws SwarmError GRAPH_SHAPE */
+export function slice(x: Tensor, axis: number, start: number, end: number): Tensor {
+  const along = resolveAxis('slice', axis, x.shape);
+  const size = x.shape[along]!;
+  if (!(Number.isInteger(start) && Number.isInteger(end) && 0 <= start && start < end && end <= size)) {
+    throw shapeError('slice', `${start} to ${end} is not a range of axis ${along}`, x.shape);
+  }
+  if (end - start === size) return x;
+  const shape = x.shape.with(along, end - start);
+  return x.graph.apply('slice', [x], { axis: along, start, end }, [{ shape, dtype: x.dtype }], (backward) =>
+    addContribution(backward, 0, () => pad(backward.gradient, along, start, size - end)),
+  )[0]!;
+}
+
+/** Adds zeros before and after along one axis: the adjoint of slice. @throws SwarmError GRAPH_SHAPE */
+export function pad(x: Tensor, axis: number, before: number, after: number): Tensor {
+  const along = resolveAxis('pad', axis, x.shape);
+  const size = x.shape[along]!;
+  if (!(Number.isInteger(before) && Number.isInteger(after) && before >= 0 && after >= 0)) {
+    throw shapeError('pad', `${before} and ${after} zeros cannot be added`, x.shape);
+  }
+  const shape = x.shape.with(along, before + size + after);
+  return x.graph.apply('pad', [x], { axis: along, before, after }, [{ shape, dtype: x.dtype }], (backward) =>
+    addContribution(backward, 0, () => slice(backward.gradient, along, before, before + size)),
+  )[0]!;
+}
+
+/** Joins tensors that agree in every other axis. @throws SwarmError GRAPH_SHAPE */
+export function concat(parts: readonly Tensor[], axis: number): Tensor {
+  const first = parts[0];
+  if (first === undefined) throw shapeError('concat', 'at least one tensor is needed');
+  const along = resolveAxis('concat', axis, first.shape);
+  let total = 0;
+  for (const part of parts) {
+    const fits = part.shape.length === first.shape.length && part.dtype === first.dtype;
+    if (!fits || !part.shape.every((size, index) => index === along || size === first.shape[index])) {
+      throw shapeError('concat', `all axes but ${along} must agree`, first.shape, part.shape);
+    }
+    total += part.shape[along]!;
+  }
+  if (parts.length === 1) return first;
+  const shape = first.shape.with(along, total);
+  return first.graph.apply('concat', parts, { axis: along }, [{ shape, dtype: first.dtype }], (backward) => {
+    let start = 0;
+    for (const [index, part] of parts.entries()) {
+      const from = start;
+      start += part.shape[along]!;
+      addContribution(backward, index, () =>
+        slice(backward.gradient, along, from, from + part.shape[along]!),
+      );
+    }
+  })[0]!;
+}

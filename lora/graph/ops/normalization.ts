@@ -1,0 +1,53 @@
+import { addContribution } from '../gradients.ts';
+import { requireDType, type Tensor } from '../graph.ts';
+import { shapeError } from '../shapes.ts';
+import { add, multiply, scale, subtract } from './elementwise.ts';
+import { reduceSum, sumTo } from './reduce.ts';
+
+/** Softmax over the last axis; dx = p ⊙ (dp − Σ dp ⊙ p). */
+export function softmax(x: Tensor): Tensor {
+  requireDType('softmax', x, 'float32');
+  if (x.shape.length === 0) throw shapeError('softmax', 'a scalar has no axis to normalise', x.shape);
+  const p: Tensor = x.graph.apply('softmax', [x], {}, [{ shape: x.shape }], (backward) =>
+    addContribution(backward, 0, () => {
+      const dp = backward.gradient;
+      return multiply(p, subtract(dp, reduceSum(multiply(dp, p), -1, true)));
+    }),
+  )[0]!;
+  return p;
+}
+
+/**
+ * Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467):
+ * y = x·r·w with r = 1/√(mean(x²) + epsilon). x [.., C], weight [C] → [.., C]. The second, hidden output is r
+ * [.., 1], which the backward pass uses again: with g = dy·w,
+ * dx = r·g − x·r³·mean(g·x) and dw = Σ dy·x·r.
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {
+  requireDType('rmsNorm', x, 'float32');
+  requireDType('rmsNorm', weight, 'float32');
+  const width = x.shape.at(-1);
+  if (width === undefined || weight.shape.length !== 1 || weight.shape[0] !== width) {
+    throw shapeError('rmsNorm', 'the weight must be as long as the last axis', x.shape, weight.shape);
+  }
+  const outputs = [{ shape: x.shape }, { shape: x.shape.with(-1, 1) }];
+  const [y, r]: readonly Tensor[] = x.graph.apply(
+    'rmsNorm',
+    [x, weight],
+    { epsilon },
+    outputs,
+    (backward) => {
+      const dy = backward.gradient;
+      backward.contribute(0, (sum) => {
+        const g = multiply(dy, weight);
+        const cube = multiply(r!, multiply(r!, r!));
+        const slope = multiply(scale(reduceSum(multiply(g, x), -1, true), 1 / width), cube);
+        const direct = multiply(g, r!);
+        return subtract(sum === null ? direct : add(sum, direct), multiply(x, slope));
+      });
+      addContribution(backward, 1, () => sumTo(multiply(dy, multiply(x, r!)), weight.shape));
+    },
+  );
+  return y!;
+}

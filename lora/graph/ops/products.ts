@@ -1,0 +1,112 @@
+import { addContribution } from '../gradients.ts';
+import { type Backward, requireDType, type Tensor } from '../graph.ts';
+import { sameShape, shapeError } from '../shapes.ts';
+import { scale as scaleBy } from './elementwise.ts';
+
+export interface ProductOptions {
+  /** Use the transpose of a's last two axes. Default false. */
+  transposeA?: boolean;
+  /** Use the transpose of b's last two axes. Default false. */
+  transposeB?: boolean;
+  /** Factor of the product. Default 1. */
+  scale?: number;
+}
+
+/**
+ * scale · op(a) · op(b). Both 2-D, or both of the same higher rank with equal leading axes:
+ * [.., m, k] · [.., k, n] → [.., m, n].
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function matmul(a: Tensor, b: Tensor, options: ProductOptions = {}): Tensor {
+  if (a.shape.length === 2 && b.shape.length === 2) return addmm(null, a, b, options);
+  return batchedMatmul(a, b, options);
+}
+
+/** x · wᵀ: [N, in] · [out, in]ᵀ → [N, out], the layout of a Hugging Face linear layer. With `addTo` [N, out] the
+ * scaled product is added to it in one operation (a LoRA branch onto its base). @throws SwarmError GRAPH_SHAPE */
+export function linear(x: Tensor, w: Tensor, options: { scale?: number; addTo?: Tensor } = {}): Tensor {
+  return addmm(options.addTo ?? null, x, w, { transposeB: true, scale: options.scale });
+}
+
+/**
+ * beta · c + scale · op(a) · op(b) for 2-D operands: one call of the machine's matrix product, so that sums of
+ * products (LoRA branches, gradients of a tensor with several consumers) cost no pass of their own.
+ * c has the result's shape, or is null for nothing to add.
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function addmm(
+  c: Tensor | null,
+  a: Tensor,
+  b: Tensor,
+  options: ProductOptions & { beta?: number } = {},
+): Tensor {
+  const { transposeA = false, transposeB = false, scale = 1, beta = 1 } = options;
+  const shape = productShape('matmul', a, b, transposeA, transposeB, 2);
+  if (c !== null && !sameShape(c.shape, shape)) {
+    throw shapeError('addmm', 'the addend must have the shape of the product', c.shape, shape);
+  }
+  const inputs = c === null ? [a, b] : [a, b, c];
+  const attributes = { transposeA, transposeB, alpha: scale, beta: c === null ? 1 : beta };
+  return a.graph.apply('gemm', inputs, attributes, [{ shape }], (backward) => {
+    if (c !== null) addContribution(backward, 2, () => scaleBy(backward.gradient, beta));
+    productGradients(backward, a, b, { transposeA, transposeB, scale }, (left, right, opts, sum) =>
+      addmm(sum, left, right, opts),
+    );
+  })[0]!;
+}
+
+function batchedMatmul(a: Tensor, b: Tensor, options: ProductOptions): Tensor {
+  const { transposeA = false, transposeB = false, scale = 1 } = options;
+  const shape = productShape('matmul', a, b, transposeA, transposeB, a.shape.length);
+  if (!sameShape(a.shape.slice(0, -2), b.shape.slice(0, -2))) {
+    throw shapeError('matmul', 'the leading axes must be equal', a.shape, b.shape);
+  }
+  const attributes = { transposeA, transposeB, alpha: scale };
+  return a.graph.apply('batchedMatmul', [a, b], attributes, [{ shape }], (backward) =>
+    productGradients(backward, a, b, { transposeA, transposeB, scale }, batchedMatmul),
+  )[0]!;
+}
+
+type Product = (a: Tensor, b: Tensor, options: ProductOptions, sum: Tensor | null) => Tensor;
+
+/** For y = s·op(a)·op(b): d op(a) = s·dy·op(b)ᵀ and d op(b) = s·op(a)ᵀ·dy, each transposed back where op transposes. */
+function productGradients(
+  backward: Backward,
+  a: Tensor,
+  b: Tensor,
+  { transposeA, transposeB, scale }: Required<ProductOptions>,
+  product: Product,
+): void {
+  const dy = backward.gradient;
+  const accumulate = (input: number, left: Tensor, right: Tensor, options: ProductOptions) => {
+    if (product === batchedMatmul)
+      addContribution(backward, input, () => product(left, right, options, null));
+    else backward.contribute(input, (sum) => product(left, right, options, sum));
+  };
+  if (transposeA) accumulate(0, b, dy, { transposeA: transposeB, transposeB: true, scale });
+  else accumulate(0, dy, b, { transposeB: !transposeB, scale });
+  if (transposeB) accumulate(1, dy, a, { transposeA: true, transposeB: transposeA, scale });
+  else accumulate(1, a, dy, { transposeA: !transposeA, scale });
+}
+
+function productShape(
+  operation: string,
+  a: Tensor,
+  b: Tensor,
+  transposeA: boolean,
+  transposeB: boolean,
+  rank: number,
+): number[] {
+  requireDType(operation, a, 'float32');
+  requireDType(operation, b, 'float32');
+  if (rank < 2 || a.shape.length !== rank || b.shape.length !== rank) {
+    throw shapeError(operation, 'operands must have the same rank, at least 2', a.shape, b.shape);
+  }
+  const [m, inner] = transposeA ? [a.shape.at(-1)!, a.shape.at(-2)!] : [a.shape.at(-2)!, a.shape.at(-1)!];
+  const [depth, n] = transposeB ? [b.shape.at(-1)!, b.shape.at(-2)!] : [b.shape.at(-2)!, b.shape.at(-1)!];
+  if (inner !== depth) {
+    const flags = `${transposeA ? ', a transposed' : ''}${transposeB ? ', b transposed' : ''}`;
+    throw shapeError(operation, `inner sizes ${inner} and ${depth} must be equal${flags}`, a.shape, b.shape);
+  }
+  return [...a.shape.slice(0, -2), m, n];
+}

@@ -1,0 +1,57 @@
+import { SwarmError } from '../../protocol/errors.ts';
+
+export type Shape = readonly number[];
+
+/** Number of elements of a tensor of this shape; 1 for a scalar. */
+export function elementCount(shape: Shape): number {
+  return shape.reduce((product, size) => product * size, 1);
+}
+
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+}
+
+export function formatShape(shape: Shape): string {
+  return `[${shape.join(', ')}]`;
+}
+
+/** The error of every mismatch found while a graph is built. `shapes` are the operands' in argument order. */
+export function shapeError(
+  operation: string,
+  expectation: string,
+  ...shapes: Shape[]
+): SwarmError<'GRAPH_SHAPE'> {
+  return new SwarmError(
+    'GRAPH_SHAPE',
+    `${operation}: got ${shapes.map(formatShape).join(' and ')}; ${expectation}`,
+    { operation, shapes },
+  );
+}
+
+/**
+ * Shape of an elementwise operation under NumPy broadcasting: aligned at the last axis, sizes equal or 1.
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function broadcastShapes(operation: string, a: Shape, b: Shape): Shape {
+  const rank = Math.max(a.length, b.length);
+  return Array.from({ length: rank }, (_, axis) => {
+    const left = a[axis - rank + a.length] ?? 1;
+    const right = b[axis - rank + b.length] ?? 1;
+    if (left !== right && left !== 1 && right !== 1) {
+      throw shapeError(operation, 'sizes aligned at the last axis must be equal or 1', a, b);
+    }
+    return left === 1 ? right : left;
+  });
+}
+
+/**
+ * An axis counted from the end when negative, as a plain index.
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function resolveAxis(operation: string, axis: number, shape: Shape): number {
+  const resolved = axis < 0 ? axis + shape.length : axis;
+  if (!Number.isInteger(axis) || resolved < 0 || resolved >= shape.length) {
+    throw shapeError(operation, `axis ${axis} is not one of its axes`, shape);
+  }
+  return resolved;
+}
