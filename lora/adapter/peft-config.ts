@@ -1,0 +1,151 @@
+import { SwarmError } from '../../protocol/errors.ts';
+import type { LinearModule } from '../models/architecture.ts';
+import { knownTargets, matchTargets, type Targets } from '../models/targets.ts';
+import type { LoraConfig } from './layout.ts';
+
+/** What `adapter_config.json` says about an adapter that this engine can compute. */
+export interface PeftConfig {
+  readonly lora: LoraConfig;
+  readonly baseModelName: string | null;
+  readonly revision: string | null;
+}
+
+/** Version of PEFT whose reading of these files is checked (scripts/reference/check_peft.py). */
+const PEFT_VERSION = '0.21.2';
+
+/**
+ * `adapter_config.json`: every field that PEFT ≥ 0.10 knows with its default spelt out, keys sorted, indent 2,
+ * so that no reader's own defaults matter.
+ */
+export function encodePeftConfig(config: PeftConfig, modules: readonly LinearModule[]): string {
+  const { lora, baseModelName, revision } = config;
+  const fields: Record<string, unknown> = {
+    alpha_pattern: {},
+    auto_mapping: null,
+    base_model_name_or_path: baseModelName,
+    bias: 'none',
+    exclude_modules: null,
+    fan_in_fan_out: false,
+    inference_mode: true,
+    init_lora_weights: true,
+    layer_replication: null,
+    layers_pattern: null,
+    layers_to_transform: null,
+    loftq_config: {},
+    lora_alpha: lora.alpha,
+    lora_bias: false,
+    lora_dropout: 0,
+    megatron_config: null,
+    megatron_core: 'megatron.core',
+    modules_to_save: null,
+    peft_type: 'LORA',
+    peft_version: PEFT_VERSION,
+    r: lora.rank,
+    rank_pattern: {},
+    revision,
+    target_modules: writtenTargets(lora.targets, modules),
+    target_parameters: null,
+    task_type: 'CAUSAL_LM',
+    trainable_token_indices: null,
+    use_dora: false,
+    use_rslora: false,
+  };
+  return `${JSON.stringify(fields, Object.keys(fields).sort(), 2)}\n`;
+}
+
+/** A list where one can say it: servers such as vLLM do not know PEFT's 'all-linear'. */
+function writtenTargets(targets: Targets, modules: readonly LinearModule[]): string | string[] {
+  if (targets !== 'all-linear') return typeof targets === 'string' ? targets : [...targets].sort();
+  const leaves = matchTargets(modules, targets).map(({ name }) => name.slice(name.lastIndexOf('.') + 1));
+  return [...new Set(leaves)].sort();
+}
+
+/** Fields that change what an adapter computes, with the values under which it is plain LoRA. */
+const PLAIN: Readonly<Record<string, readonly unknown[]>> = {
+  bias: ['none'],
+  fan_in_fan_out: [false],
+  lora_bias: [false],
+  use_dora: [false],
+  // Others rewrite the base's weights (PiSSA, OLoRA, CorDA, LoftQ): the adapter is then no adapter of this base.
+  init_lora_weights: [true, false, 'gaussian', 'orthogonal'],
+};
+
+/** Fields that must be empty for the same reason. */
+const EMPTY = [
+  'alpha_pattern',
+  'alora_invocation_tokens',
+  'exclude_modules',
+  'layer_replication',
+  'layers_to_transform',
+  'modules_to_save',
+  'rank_pattern',
+  'target_parameters',
+  'trainable_token_indices',
+];
+
+/**
+ * Reads `adapter_config.json`, ours or PEFT's. Rank-stabilised LoRA (scale α/√r) is taken in as the equal
+ * plain one (α·√r).
+ *
+ * @throws SwarmError ADAPTER_UNSUPPORTED a field asks for more than plain LoRA on linear modules
+ * @throws SwarmError ADAPTER_CONFIG a field is missing or malformed
+ */
+export function parsePeftConfig(json: Record<string, unknown>, modules: readonly LinearModule[]): PeftConfig {
+  const kind = json.peft_type;
+  if (kind !== 'LORA') throw unsupported('peft_type', kind);
+  for (const [field, allowed] of Object.entries(PLAIN)) {
+    const value = json[field];
+    if (value !== undefined && value !== null && !allowed.includes(value)) throw unsupported(field, value);
+  }
+  for (const field of EMPTY) {
+    const value = json[field] ?? null;
+    if (value !== null && !(typeof value === 'object' && Object.keys(value).length === 0))
+      throw unsupported(field, value);
+  }
+  // PEFT's own defaults, for files written by hand.
+  const rank = json.r ?? 8;
+  const alpha = json.lora_alpha ?? 8;
+  if (typeof rank !== 'number') throw malformed('r', 'a number', rank);
+  if (typeof alpha !== 'number') throw malformed('lora_alpha', 'a number', alpha);
+  return {
+    lora: {
+      rank,
+      alpha: json.use_rslora === true ? alpha * Math.sqrt(rank) : alpha,
+      targets: parseTargets(json.target_modules, modules),
+    },
+    baseModelName: textOrNull(json, 'base_model_name_or_path'),
+    revision: textOrNull(json, 'revision'),
+  };
+}
+
+function parseTargets(value: unknown, modules: readonly LinearModule[]): Targets {
+  if (typeof value === 'string') return value;
+  if (!Array.isArray(value) || !value.every((item) => typeof item === 'string'))
+    throw malformed('target_modules', 'a text or a list of texts', value);
+  // Lists made for several families of models name modules that this one lacks. If none is left, the whole
+  // list goes on, so that the error names it.
+  const known = knownTargets(modules, value);
+  return known.length > 0 ? known : value;
+}
+
+function textOrNull(json: Record<string, unknown>, field: string): string | null {
+  const value = json[field] ?? null;
+  if (value !== null && typeof value !== 'string') throw malformed(field, 'a text or null', value);
+  return value;
+}
+
+function malformed(field: string, expected: string, found: unknown): SwarmError {
+  return new SwarmError(
+    'ADAPTER_CONFIG',
+    `adapter_config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, expected ${expected}`,
+    { field, expected, found },
+  );
+}
+
+function unsupported(field: string, found: unknown): SwarmError {
+  return new SwarmError(
+    'ADAPTER_UNSUPPORTED',
+    `adapter_config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which is more than plain LoRA on linear modules; merge the adapter into its base with PEFT and use the result`,
+    { field, found },
+  );
+}

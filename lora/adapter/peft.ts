@@ -1,0 +1,100 @@
+import { mkdir, open, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readJsonObject } from '../models/json.ts';
+import { readHeader, readTensor } from '../models/safetensors.ts';
+import {
+  BASE_DIGEST_KEY,
+  checkFinite,
+  encodeAdapter,
+  MAX_ADAPTER_HEADER_BYTES,
+  matchEntries,
+} from './codec.ts';
+import { type AdapterLayout, adapterLayout, type LoraConfig, type ModelShape } from './layout.ts';
+import { encodePeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.ts';
+
+export { decodeAdapter, encodeAdapter, maxAdapterBytes } from './codec.ts';
+export {
+  type AdapterLayout,
+  type AdapterTensor,
+  adapterLayout,
+  adapterModules,
+  adapterSize,
+  initAdapter,
+  type LoraConfig,
+} from './layout.ts';
+
+export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
+export const ADAPTER_WEIGHTS_FILE = 'adapter_model.safetensors';
+
+/** Largest adapter_config.json that is read, in bytes; long target lists take a few KiB. */
+const MAX_CONFIG_BYTES = 2 ** 20;
+
+/** An adapter with what is needed to use it. */
+export interface Adapter extends PeftConfig {
+  readonly layout: AdapterLayout;
+  /** In layout order. */
+  readonly tensors: readonly Float32Array[];
+  /** Digest of the base it was trained on (see describeBase); null for adapters of other makers. */
+  readonly baseDigest: string | null;
+}
+
+export interface AdapterToWrite {
+  readonly layout: AdapterLayout;
+  readonly tensors: readonly Float32Array[];
+  readonly lora: LoraConfig;
+  /** What PEFT loads the base from: a hub name or a path. */
+  readonly baseModelName: string | null;
+  /** Commit of the base on its hub. @default null */
+  readonly revision?: string | null;
+  /** @default null */
+  readonly baseDigest?: string | null;
+}
+
+/**
+ * Writes a PEFT adapter folder: `adapter_model.safetensors` and `adapter_config.json`. Each file appears whole
+ * and durable, the config last.
+ */
+export async function writePeftFolder(
+  dir: string,
+  model: ModelShape,
+  adapter: AdapterToWrite,
+): Promise<void> {
+  const { layout, tensors, lora, baseModelName, revision = null, baseDigest = null } = adapter;
+  await mkdir(dir, { recursive: true });
+  await writeDurably(join(dir, ADAPTER_WEIGHTS_FILE), encodeAdapter(layout, tensors, baseDigest));
+  const modules = model.architecture.linearModules(model.config);
+  const config = encodePeftConfig({ lora, baseModelName, revision }, modules);
+  await writeDurably(join(dir, ADAPTER_CONFIG_FILE), Buffer.from(config));
+}
+
+/**
+ * Reads an adapter folder written here or by PEFT and checks it against the model.
+ * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, ADAPTER_CONFIG, ADAPTER_UNSUPPORTED, LORA_*, and as decodeAdapter
+ */
+export async function readPeftFolder(dir: string, model: ModelShape): Promise<Adapter> {
+  const json = await readJsonObject(join(dir, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);
+  const config = parsePeftConfig(json, model.architecture.linearModules(model.config));
+  const layout = adapterLayout(model, config.lora);
+  const path = join(dir, ADAPTER_WEIGHTS_FILE);
+  const header = await readHeader(path, MAX_ADAPTER_HEADER_BYTES);
+  const entries = matchEntries(header, layout, path);
+  const tensors: Float32Array[] = [];
+  for (const [i, { name }] of layout.entries()) {
+    const values = await readTensor(path, entries[i]!);
+    checkFinite(values, name, path);
+    tensors.push(values);
+  }
+  return { ...config, layout, tensors, baseDigest: header.metadata[BASE_DIGEST_KEY] ?? null };
+}
+
+async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
+  const partial = `${path}.partial`;
+  const handle = await open(partial, 'w');
+  try {
+    await handle.writeFile(bytes);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(partial, path);
+}

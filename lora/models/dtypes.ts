@@ -1,0 +1,103 @@
+/** Element types of safetensors files and their sizes in bytes. */
+export const DTYPE_BYTES: Readonly<Record<string, number>> = {
+  BOOL: 1,
+  U8: 1,
+  I8: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  U16: 2,
+  I16: 2,
+  F16: 2,
+  BF16: 2,
+  U32: 4,
+  I32: 4,
+  F32: 4,
+  U64: 8,
+  I64: 8,
+  F64: 8,
+};
+
+/** The element types that hold weights here; all become float32 when they are read. */
+export type FloatDtype = 'F32' | 'F16' | 'BF16';
+
+export function isFloatDtype(dtype: string): dtype is FloatDtype {
+  return dtype === 'F32' || dtype === 'F16' || dtype === 'BF16';
+}
+
+/** Little-endian elements → float32, exactly. `bytes` holds whole elements. */
+export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
+  const size = DTYPE_BYTES[dtype]!;
+  const count = bytes.byteLength / size;
+  // A typed array must start at a multiple of its element size; a slice starts at 0.
+  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  if (dtype === 'F32') return new Float32Array(aligned.buffer, aligned.byteOffset, count);
+  const words = new Uint16Array(aligned.buffer, aligned.byteOffset, count);
+  const values = new Float32Array(count);
+  if (dtype === 'F16') {
+    const table = halfTable();
+    for (let i = 0; i < count; i++) values[i] = table[words[i]!]!;
+  } else {
+    const bits = new Uint32Array(values.buffer);
+    for (let i = 0; i < count; i++) bits[i] = words[i]! << 16;
+  }
+  return values;
+}
+
+/** float32 → little-endian elements, rounded to nearest, ties to even, as PyTorch does. */
+export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Array {
+  if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const words = new Uint16Array(values.length);
+  const convert = dtype === 'F16' ? toHalf : toBfloat;
+  for (let i = 0; i < bits.length; i++) words[i] = convert(bits[i]!);
+  return new Uint8Array(words.buffer);
+}
+
+/** bits of a float32 → bits of a bfloat16: its upper half, rounded. */
+function toBfloat(bits: number): number {
+  const magnitude = bits & 0x7fffffff;
+  // A NaN must not become an infinity when its payload lies in the lower half.
+  if (magnitude > 0x7f800000) return (bits >>> 16) | 0x40;
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+}
+
+/** bits of a float32 → bits of an IEEE half (1 sign, 5 exponent, 10 mantissa bits). */
+function toHalf(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return sign | 0x7e00;
+  if (magnitude >= 0x477ff000) return sign | 0x7c00; // 65,520 and more round to infinity
+  if (magnitude >= 0x38800000) {
+    // Normal from 2^-14: rebias the exponent from 127 to 15 and round away 13 mantissa bits.
+    const rebiased = magnitude - 0x38000000;
+    return sign | ((rebiased + 0xfff + ((rebiased >>> 13) & 1)) >>> 13);
+  }
+  // Subnormal: a multiple of 2^-24, found by shifting the mantissa with its hidden bit.
+  const shift = 126 - (magnitude >>> 23);
+  if (shift > 24) return sign;
+  const mantissa = (magnitude & 0x7fffff) | 0x800000;
+  const half = 1 << (shift - 1);
+  return sign | ((mantissa + half - 1 + ((mantissa >>> shift) & 1)) >>> shift);
+}
+
+let halves: Float32Array | null = null;
+
+/** The float32 value of each of the 65,536 halves: looking up beats computing four to one. */
+function halfTable(): Float32Array {
+  if (halves) return halves;
+  halves = new Float32Array(0x10000);
+  for (let half = 0; half < 0x10000; half++) {
+    const exponent = (half >>> 10) & 0x1f;
+    const mantissa = half & 0x3ff;
+    const magnitude =
+      exponent === 0
+        ? mantissa * 2 ** -24
+        : exponent === 31
+          ? mantissa === 0
+            ? Number.POSITIVE_INFINITY
+            : Number.NaN
+          : (1 + mantissa / 1024) * 2 ** (exponent - 15);
+    halves[half] = half & 0x8000 ? -magnitude : magnitude;
+  }
+  return halves;
+}

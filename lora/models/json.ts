@@ -1,0 +1,97 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { SwarmError } from '../../protocol/errors.ts';
+
+/** Largest JSON file of a model that is read, in bytes: tokenizers of 256k tokens take about 33 MB. */
+export const MAX_JSON_BYTES = 64 * 2 ** 20;
+
+/**
+ * Reads a JSON object from a file.
+ * @throws SwarmError MODEL_FILE_MISSING, MODEL_FILE_TOO_LARGE, MODEL_JSON
+ */
+export async function readJsonObject(
+  path: string,
+  maxBytes = MAX_JSON_BYTES,
+): Promise<Record<string, unknown>> {
+  const { handle, size } = await openFile(path);
+  try {
+    if (size > maxBytes)
+      throw new SwarmError(
+        'MODEL_FILE_TOO_LARGE',
+        `${path} has ${size} bytes, at most ${maxBytes} are read; get the file again`,
+        { file: path, expected: maxBytes, found: size },
+      );
+    return parseJsonObject(await handle.readFile('utf8'), path);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Opens a regular file of a model for reading. */
+export async function openFile(path: string): Promise<{ handle: FileHandle; size: number }> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await open(path, 'r');
+    const stats = await handle.stat();
+    if (stats.isFile()) return { handle, size: stats.size };
+  } catch (cause) {
+    await handle?.close();
+    throw missing(path, cause);
+  }
+  await handle.close();
+  throw missing(path, undefined);
+}
+
+function missing(path: string, cause: unknown): SwarmError {
+  const reason = cause instanceof Error ? cause.message : 'it is not a regular file';
+  return new SwarmError(
+    'MODEL_FILE_MISSING',
+    `${path} cannot be read (${reason}); put the whole model folder there`,
+    { file: path },
+    { cause },
+  );
+}
+
+/**
+ * Parses a JSON object and refuses repeated keys, which JSON.parse would silently resolve to the last one:
+ * two readers of the same file must not see two different contents.
+ */
+export function parseJsonObject(text: string, file: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new SwarmError(
+      'MODEL_JSON',
+      `${file} is not JSON (${cause instanceof Error ? cause.message : cause}); it may be cut off, get it again`,
+      { file },
+      { cause },
+    );
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new SwarmError('MODEL_JSON', `${file} is not a JSON object`, { file });
+  const key = repeatedKey(text);
+  if (key !== null)
+    throw new SwarmError('MODEL_JSON', `${file} holds the key ${JSON.stringify(key)} twice; get it again`, {
+      file,
+      key,
+    });
+  return value as Record<string, unknown>;
+}
+
+/** The first key that occurs twice in one object of a valid JSON text, or null. */
+function repeatedKey(text: string): string | null {
+  // In valid JSON a string is a key exactly if a colon follows it, so strings and brackets are all there is to see.
+  const tokens = /"(?:[^"\\]|\\.)*"(\s*:)?|[{}]/g;
+  const open: Set<string>[] = [];
+  for (const [token, colon] of text.matchAll(tokens)) {
+    if (token === '{') open.push(new Set());
+    else if (token === '}') open.pop();
+    else if (colon !== undefined) {
+      const key = JSON.parse(token.slice(0, -colon.length)) as string;
+      const keys = open.at(-1)!;
+      if (keys.has(key)) return key;
+      keys.add(key);
+    }
+  }
+  return null;
+}

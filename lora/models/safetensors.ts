@@ -1,0 +1,220 @@
+import { SwarmError } from '../../protocol/errors.ts';
+import { DTYPE_BYTES, decodeFloats, type FloatDtype, isFloatDtype } from './dtypes.ts';
+import { openFile, parseJsonObject } from './json.ts';
+
+export {
+  DEFAULT_METADATA,
+  encodeSafetensors,
+  type TensorToWrite,
+  writeSafetensors,
+} from './safetensors-writer.ts';
+
+/**
+ * Safetensors: 8 bytes little-endian header length N, N bytes of JSON, then the tensors, row-major and
+ * little-endian, without gaps (github.com/huggingface/safetensors, "Format").
+ */
+export interface SafetensorsEntry {
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  /** Position of the first byte in the file. */
+  readonly offset: number;
+  /** Bytes; equal to the product of the shape and the size of an element. */
+  readonly length: number;
+}
+
+export interface SafetensorsHeader {
+  /** By name, in the order of the bytes. */
+  readonly entries: ReadonlyMap<string, SafetensorsEntry>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Largest header of a model file in bytes; the format's reference implementation has the same limit. */
+export const MAX_HEADER_BYTES = 100_000_000;
+/** Most dimensions of a tensor; weights of language models have two, convolutions up to five. */
+export const MAX_TENSOR_RANK = 8;
+/** Bytes read at a time: large enough to keep a disk busy, small enough to never matter in memory. */
+const CHUNK_BYTES = 4 * 2 ** 20;
+
+const PREFIX_BYTES = 8;
+
+/** Reads and checks the header of a file; nothing but the header is read. */
+export async function readHeader(path: string, maxBytes = MAX_HEADER_BYTES): Promise<SafetensorsHeader> {
+  const { handle, size } = await openFile(path);
+  try {
+    const prefix = Buffer.alloc(PREFIX_BYTES);
+    await handle.read(prefix, 0, PREFIX_BYTES, 0);
+    const length = headerLength(prefix, size, path, maxBytes);
+    const header = Buffer.alloc(length);
+    const { bytesRead } = await handle.read(header, 0, length, PREFIX_BYTES);
+    if (bytesRead !== length) throw truncated(path, null, length, bytesRead);
+    return parseHeader(header, size, path);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The same for a file that is already in memory, e.g. one received from a peer. */
+export function decodeHeader(bytes: Uint8Array, name: string, maxBytes: number): SafetensorsHeader {
+  const length = headerLength(bytes, bytes.byteLength, name, maxBytes);
+  return parseHeader(bytes.subarray(PREFIX_BYTES, PREFIX_BYTES + length), bytes.byteLength, name);
+}
+
+/**
+ * Length of the header from the first 8 bytes of a file of `fileSize` bytes.
+ * @throws SwarmError TENSORS_TRUNCATED, TENSORS_HEADER
+ */
+function headerLength(prefix: Uint8Array, fileSize: number, file: string, maxBytes: number): number {
+  if (fileSize < PREFIX_BYTES) throw truncated(file, null, PREFIX_BYTES, fileSize);
+  const view = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES);
+  const declared = view.getBigUint64(0, true);
+  if (declared > BigInt(maxBytes))
+    throw new SwarmError(
+      'TENSORS_HEADER',
+      `${file}: the header claims ${declared} bytes, at most ${maxBytes} are read; this is no safetensors file or a hostile one`,
+      { file, expected: maxBytes, found: String(declared) },
+    );
+  const length = Number(declared);
+  if (PREFIX_BYTES + length > fileSize) throw truncated(file, null, PREFIX_BYTES + length, fileSize);
+  return length;
+}
+
+/**
+ * @throws SwarmError TENSORS_HEADER the JSON is malformed or a key occurs twice
+ * @throws SwarmError TENSORS_ENTRY a tensor's dtype, shape or offsets contradict each other, overlap or leave gaps
+ * @throws SwarmError TENSORS_TRUNCATED the file ends before its last tensor does
+ */
+function parseHeader(header: Uint8Array, fileSize: number, file: string): SafetensorsHeader {
+  let json: Record<string, unknown>;
+  try {
+    json = parseJsonObject(new TextDecoder('utf-8', { fatal: true }).decode(header), file);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new SwarmError('TENSORS_HEADER', `${file}: unreadable header: ${reason}`, { file }, { cause });
+  }
+  const metadata = parseMetadata(json.__metadata__, file);
+  const start = PREFIX_BYTES + header.byteLength;
+  const entries = Object.entries(json)
+    .filter(([name]) => name !== '__metadata__')
+    .map(([name, value]): [string, SafetensorsEntry] => [name, parseEntry(name, value, start, file)])
+    .sort(([, a], [, b]) => a.offset - b.offset || a.length - b.length);
+
+  let end = start;
+  for (const [name, entry] of entries) {
+    if (entry.offset !== end) throw entryError(file, name, 'offset', end - start, entry.offset - start);
+    end += entry.length;
+    if (end > fileSize) throw truncated(file, name, end, fileSize);
+  }
+  if (end !== fileSize)
+    throw new SwarmError(
+      'TENSORS_ENTRY',
+      `${file}: the tensors end at byte ${end}, the file at ${fileSize}; get the file again`,
+      { file, expected: end, found: fileSize },
+    );
+  return { entries: new Map(entries), metadata };
+}
+
+function parseEntry(name: string, value: unknown, start: number, file: string): SafetensorsEntry {
+  const { dtype, shape, data_offsets: offsets } = (value ?? {}) as Record<string, unknown>;
+  const bytes =
+    typeof dtype === 'string' && Object.hasOwn(DTYPE_BYTES, dtype) ? DTYPE_BYTES[dtype] : undefined;
+  if (bytes === undefined) throw entryError(file, name, 'dtype', Object.keys(DTYPE_BYTES).join(' '), dtype);
+  if (!isCounts(shape) || shape.length > MAX_TENSOR_RANK)
+    throw entryError(file, name, 'shape', `at most ${MAX_TENSOR_RANK} whole numbers`, shape);
+  if (!isCounts(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!)
+    throw entryError(file, name, 'data_offsets', 'two ascending whole numbers', offsets);
+  // In BigInt: a product that overflows 2^53 or 2^64 must not come out right by accident.
+  const expected = shape.reduce((product, size) => product * BigInt(size), BigInt(bytes));
+  const length = offsets[1]! - offsets[0]!;
+  if (expected !== BigInt(length))
+    throw entryError(file, name, `bytes of ${dtype} [${shape.join(', ')}]`, String(expected), length);
+  return { dtype: dtype as string, shape, offset: start + offsets[0]!, length };
+}
+
+function parseMetadata(value: unknown, file: string): Record<string, string> {
+  if (value === undefined) return {};
+  if (
+    typeof value !== 'object' ||
+    value === null ||
+    Array.isArray(value) ||
+    !Object.values(value).every((text) => typeof text === 'string')
+  )
+    throw new SwarmError('TENSORS_HEADER', `${file}: __metadata__ is not an object of texts`, { file });
+  return value as Record<string, string>;
+}
+
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
+}
+
+/**
+ * The bytes of one tensor, a few MiB at a time and always whole elements. A chunk's memory is reused for the
+ * next one.
+ * @throws SwarmError TENSORS_TRUNCATED the file has shrunk since its header was read
+ */
+export async function* tensorChunks(
+  path: string,
+  entry: SafetensorsEntry,
+  chunkBytes = CHUNK_BYTES,
+): AsyncGenerator<Uint8Array> {
+  const { handle } = await openFile(path);
+  try {
+    const buffer = Buffer.alloc(Math.min(chunkBytes, entry.length));
+    for (let done = 0; done < entry.length; ) {
+      const length = Math.min(buffer.byteLength, entry.length - done);
+      let filled = 0;
+      while (filled < length) {
+        const { bytesRead } = await handle.read(
+          buffer,
+          filled,
+          length - filled,
+          entry.offset + done + filled,
+        );
+        if (bytesRead === 0) throw truncated(path, null, entry.length, done + filled);
+        filled += bytesRead;
+      }
+      yield buffer.subarray(0, length);
+      done += length;
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+/** One whole tensor as float32, whatever its element type in the file. */
+export async function readTensor(path: string, entry: SafetensorsEntry): Promise<Float32Array> {
+  const dtype = floatDtype(path, null, entry.dtype);
+  const values = new Float32Array(entry.length / DTYPE_BYTES[dtype]!);
+  let done = 0;
+  for await (const chunk of tensorChunks(path, entry)) {
+    const part = decodeFloats(chunk, dtype);
+    values.set(part, done);
+    done += part.length;
+  }
+  return values;
+}
+
+/** @throws SwarmError TENSORS_DTYPE the element type is none of F32, F16 and BF16 */
+export function floatDtype(file: string, tensor: string | null, dtype: string): FloatDtype {
+  if (isFloatDtype(dtype)) return dtype;
+  throw new SwarmError(
+    'TENSORS_DTYPE',
+    `${file}: ${tensor ?? 'a tensor'} is stored as ${dtype}, expected F32, F16 or BF16; convert the model first`,
+    { file, tensor, expected: 'F32 F16 BF16', found: dtype },
+  );
+}
+
+function truncated(file: string, tensor: string | null, expected: number, found: number): SwarmError {
+  return new SwarmError(
+    'TENSORS_TRUNCATED',
+    `${file} has ${found} bytes, ${tensor ?? 'its header'} needs ${expected}; the file is cut off, get it again`,
+    { file, tensor, expected, found },
+  );
+}
+
+function entryError(file: string, tensor: string, what: string, expected: unknown, found: unknown) {
+  return new SwarmError(
+    'TENSORS_ENTRY',
+    `${file}: tensor ${tensor}: ${what} is ${JSON.stringify(found)}, expected ${expected}; get the file again`,
+    { file, tensor, what, expected, found },
+  );
+}

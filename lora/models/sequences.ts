@@ -1,0 +1,63 @@
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Graph } from '../graph/graph.ts';
+import type { SequenceInputs } from './architecture.ts';
+
+/** A row of T tokens in which several documents may be packed, one after the other. */
+export interface SequenceRow {
+  /** T token ids. */
+  readonly ids: ArrayLike<number>;
+  /** T segment numbers: a token sees the tokens before it that lie in its own run of equal numbers. */
+  readonly segments: ArrayLike<number>;
+}
+
+/**
+ * Added to the scores of tokens that must not be seen. Finite, so that no engine meets ∞ − ∞; far below
+ * any score, so that softmax gives exactly 0 in float32.
+ */
+const HIDDEN = -1e9;
+
+/** Declares the inputs `ids`, `positions` and `mask` of a forward pass over `batch` rows of `length` tokens. */
+export function sequenceInputs(graph: Graph, batch: number, length: number): SequenceInputs {
+  return {
+    batch,
+    length,
+    ids: graph.input('ids', [batch * length], 'int64'),
+    positions: graph.input('positions', [batch, length], 'int64'),
+    mask: graph.input('mask', [batch, 1, 1, length, length]),
+  };
+}
+
+export interface SequenceFeeds extends Record<string, Float32Array | BigInt64Array> {
+  ids: BigInt64Array;
+  positions: BigInt64Array;
+  mask: Float32Array;
+}
+
+/**
+ * Feeds for `sequenceInputs(graph, rows.length, length)`: positions restart at 0 where a segment starts, and
+ * the causal mask is block-diagonal over segments.
+ *
+ * @throws SwarmError SEQUENCE_LENGTH a row is not exactly `length` tokens long
+ */
+export function sequenceFeeds(rows: readonly SequenceRow[], length: number): SequenceFeeds {
+  const ids = new BigInt64Array(rows.length * length);
+  const positions = new BigInt64Array(rows.length * length);
+  const mask = new Float32Array(rows.length * length * length).fill(HIDDEN);
+  rows.forEach((row, r) => {
+    if (row.ids.length !== length || row.segments.length !== length)
+      throw new SwarmError(
+        'SEQUENCE_LENGTH',
+        `row ${r} has ${row.ids.length} ids and ${row.segments.length} segments, expected ${length} of each; pad rows to the batch's length`,
+        { row: r, ids: row.ids.length, segments: row.segments.length, expected: length },
+      );
+    let start = 0;
+    for (let t = 0; t < length; t++) {
+      if (t > 0 && row.segments[t] !== row.segments[t - 1]) start = t;
+      const token = r * length + t;
+      ids[token] = BigInt(row.ids[t]!);
+      positions[token] = BigInt(t - start);
+      mask.fill(0, token * length + start, token * length + t + 1);
+    }
+  });
+  return { ids, positions, mask };
+}
