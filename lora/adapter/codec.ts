@@ -79,7 +79,7 @@ export function matchEntries(
 ): SafetensorsEntry[] {
   const matched = layout.map(({ name, shape }) => {
     const entry = entries.get(name);
-    if (!entry || entry.shape.length !== 2 || entry.shape[0] !== shape[0] || entry.shape[1] !== shape[1])
+    if (entry?.shape.length !== 2 || entry.shape[0] !== shape[0] || entry.shape[1] !== shape[1])
       throw new SwarmError(
         'ADAPTER_TENSORS',
         `${file}: ${name} is ${entry ? `[${entry.shape.join(', ')}]` : 'missing'}, expected [${shape.join(', ')}]; the adapter belongs to another model or LoRA shape`,

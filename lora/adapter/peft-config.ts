@@ -1,7 +1,7 @@
 import { SwarmError } from '../../protocol/errors.ts';
 import type { LinearModule } from '../models/architecture.ts';
-import { knownTargets, matchTargets, type Targets } from '../models/targets.ts';
-import type { LoraConfig } from './layout.ts';
+import { knownTargets, type Targets } from '../models/targets.ts';
+import type { AdapterLayout, LoraConfig } from './layout.ts';
 
 /** What `adapter_config.json` says about an adapter that this engine can compute. */
 export interface PeftConfig {
@@ -14,10 +14,10 @@ export interface PeftConfig {
 const PEFT_VERSION = '0.21.2';
 
 /**
- * `adapter_config.json`: every field that PEFT ≥ 0.10 knows with its default spelt out, keys sorted, indent 2,
- * so that no reader's own defaults matter.
+ * `adapter_config.json`: every field that PEFT ≥ 0.10 knows with its default spelt out, so that no reader's own
+ * defaults matter; keys sorted and indented by 2, as PEFT does.
  */
-export function encodePeftConfig(config: PeftConfig, modules: readonly LinearModule[]): string {
+export function encodePeftConfig(config: PeftConfig, layout: AdapterLayout): string {
   const { lora, baseModelName, revision } = config;
   const fields: Record<string, unknown> = {
     alpha_pattern: {},
@@ -43,21 +43,21 @@ export function encodePeftConfig(config: PeftConfig, modules: readonly LinearMod
     r: lora.rank,
     rank_pattern: {},
     revision,
-    target_modules: writtenTargets(lora.targets, modules),
+    target_modules: writtenTargets(lora.targets, layout),
     target_parameters: null,
     task_type: 'CAUSAL_LM',
     trainable_token_indices: null,
     use_dora: false,
     use_rslora: false,
   };
-  return `${JSON.stringify(fields, Object.keys(fields).sort(), 2)}\n`;
+  return `${JSON.stringify(fields, null, 2)}\n`;
 }
 
 /** A list where one can say it: servers such as vLLM do not know PEFT's 'all-linear'. */
-function writtenTargets(targets: Targets, modules: readonly LinearModule[]): string | string[] {
+function writtenTargets(targets: Targets, layout: AdapterLayout): string | string[] {
   if (targets !== 'all-linear') return typeof targets === 'string' ? targets : [...targets].sort();
-  const leaves = matchTargets(modules, targets).map(({ name }) => name.slice(name.lastIndexOf('.') + 1));
-  return [...new Set(leaves)].sort();
+  // The last part of each module's path: ….q_proj.lora_A.weight
+  return [...new Set(layout.map(({ name }) => name.split('.').at(-3)!))].sort();
 }
 
 /** Fields that change what an adapter computes, with the values under which it is plain LoRA. */

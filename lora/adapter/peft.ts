@@ -62,8 +62,7 @@ export async function writePeftFolder(
   const { layout, tensors, lora, baseModelName, revision = null, baseDigest = null } = adapter;
   await mkdir(dir, { recursive: true });
   await writeDurably(join(dir, ADAPTER_WEIGHTS_FILE), encodeAdapter(layout, tensors, baseDigest));
-  const modules = model.architecture.linearModules(model.config);
-  const config = encodePeftConfig({ lora, baseModelName, revision }, modules);
+  const config = encodePeftConfig({ lora, baseModelName, revision }, layout);
   await writeDurably(join(dir, ADAPTER_CONFIG_FILE), Buffer.from(config));
 }
 
