@@ -1,0 +1,46 @@
+import { isSwarmError } from '../protocol/errors.ts';
+import { safeText } from './text.ts';
+
+/** Depth and width of what a log line shows of a structure; the rest is cut. */
+const DEPTH = 4;
+const ENTRIES = 50;
+
+/**
+ * What a log line may hold: strings made safe for terminals, errors with their code and values, binary by its
+ * length, and nothing deep or wide enough to make a line a burden.
+ */
+export function safeFields(fields: object): Record<string, unknown> {
+  return safeValue(fields, DEPTH) as Record<string, unknown>;
+}
+
+function safeValue(value: unknown, depth: number): unknown {
+  if (typeof value === 'string') return safeText(value);
+  if (typeof value === 'bigint') return value.toString();
+  if (typeof value !== 'object' || value === null) return typeof value === 'function' ? undefined : value;
+  if (value instanceof Error) return errorFields(value, depth);
+  if (ArrayBuffer.isView(value)) return `${value.byteLength} bytes`;
+  if (depth === 0) return '…';
+  if (Array.isArray(value)) return value.slice(0, ENTRIES).map((item) => safeValue(item, depth - 1));
+  return Object.fromEntries(
+    Object.entries(value)
+      .slice(0, ENTRIES)
+      .map(([key, item]) => [safeText(key, { maxCharacters: 64 }), safeValue(item, depth - 1)]),
+  );
+}
+
+function errorFields(error: Error, depth: number): object {
+  const fields: Record<string, unknown> = { name: safeText(error.name), message: safeText(error.message) };
+  if (isSwarmError(error)) {
+    fields.code = error.code;
+    if (depth > 0) fields.values = safeValue(error.values, depth - 1);
+  } else {
+    // An error that is not ours is a defect or the operating system: where it came from matters.
+    if ('code' in error) fields.code = error.code;
+    fields.stack = error.stack
+      ?.split('\n')
+      .slice(1, 9)
+      .map((line) => safeText(line.trim()));
+  }
+  if (error.cause !== undefined && depth > 0) fields.cause = safeValue(error.cause, depth - 1);
+  return fields;
+}

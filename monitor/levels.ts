@@ -1,0 +1,36 @@
+import { SwarmError } from '../protocol/errors.ts';
+
+export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export interface Levels {
+  readonly level: LogLevel;
+  /** Exceptions by the `module` field of a child logger. */
+  readonly modules: Readonly<Record<string, LogLevel>>;
+}
+
+/**
+ * Reads "info" or "info,gossip=debug,trainer=warn".
+ * @throws SwarmError LOG_LEVEL
+ */
+export function parseLevels(text: string, fallback: LogLevel): Levels {
+  let level = fallback;
+  const modules: Record<string, LogLevel> = {};
+  for (const part of text.split(',').filter((p) => p !== '')) {
+    const [left, right] = part.split('=', 2) as [string, string | undefined];
+    const found = logLevels.find((l) => l === (right ?? left));
+    if (found === undefined) {
+      throw new SwarmError('LOG_LEVEL', `"${part}" is no log level; use one of ${logLevels.join(', ')}`, {
+        found: part,
+      });
+    }
+    if (right === undefined) level = found;
+    else modules[left] = found;
+  }
+  return { level, modules };
+}
+
+/** Whether a line of `level` is at or above `threshold`. */
+export function reaches(level: LogLevel, threshold: LogLevel): boolean {
+  return logLevels.indexOf(level) >= logLevels.indexOf(threshold);
+}

@@ -1,0 +1,111 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { Counter, Gauge, Registry } from '@prometheus-io/client';
+
+/** Sampling period of the event-loop delay: fine enough for the 50 ms that gossip begins to feel. */
+const LOOP_SAMPLE_MS = 20;
+const NANOSECONDS = 1e9;
+
+export interface ProcessSource {
+  version: string;
+  /** Bytes over all connections since the start. */
+  traffic(): { sent: number; received: number };
+}
+
+/**
+ * A registry of its own (never the client's global one) with what both daemons report about themselves.
+ * `stop` ends the sampling of the event loop.
+ */
+export function processRegistry(source: ProcessSource): { registry: Registry; stop(): void } {
+  const registry = new Registry();
+  const registers = [registry];
+  const loop = monitorEventLoopDelay({ resolution: LOOP_SAMPLE_MS });
+  loop.enable();
+
+  new Gauge({
+    name: 'swarm_build_info',
+    help: 'Constant 1 with the version of lora-swarm and of Node.js.',
+    labelNames: ['version', 'node'] as const,
+    registers,
+  }).set({ version: source.version, node: process.version }, 1);
+
+  new Gauge({
+    name: 'swarm_event_loop_lag_seconds',
+    help: 'Delay of the event loop since the last scrape: 50th and 99th percentile and the greatest.',
+    labelNames: ['quantile'] as const,
+    registers,
+    collect() {
+      // The histogram counts from one sampling timer to the next; what exceeds the period is lag.
+      const lag = (ns: number) =>
+        Number.isFinite(ns) ? Math.max(0, ns / NANOSECONDS - LOOP_SAMPLE_MS / 1000) : 0;
+      this.set({ quantile: '0.5' }, lag(loop.percentile(50)));
+      this.set({ quantile: '0.99' }, lag(loop.percentile(99)));
+      this.set({ quantile: '1' }, lag(loop.max));
+      loop.reset();
+    },
+  });
+
+  new Gauge({
+    name: 'swarm_process_resident_memory_bytes',
+    help: 'Resident memory of the daemon, without its trainer process.',
+    registers,
+    collect() {
+      this.set(process.memoryUsage.rss());
+    },
+  });
+
+  fromTotal(registry, {
+    name: 'swarm_process_cpu_seconds_total',
+    help: 'Processor time of the daemon, without its trainer process.',
+    labelNames: ['mode'],
+    totals: () => {
+      const { user, system } = process.cpuUsage();
+      return [
+        { labels: { mode: 'user' }, total: user / 1e6 },
+        { labels: { mode: 'system' }, total: system / 1e6 },
+      ];
+    },
+  });
+
+  fromTotal(registry, {
+    name: 'swarm_network_bytes_total',
+    help: 'Bytes over all peer connections.',
+    labelNames: ['direction'],
+    totals: () => {
+      const { sent, received } = source.traffic();
+      return [
+        { labels: { direction: 'sent' }, total: sent },
+        { labels: { direction: 'received' }, total: received },
+      ];
+    },
+  });
+
+  return { registry, stop: () => loop.disable() };
+}
+
+/** A counter whose value is kept elsewhere: each scrape adds what has been added there since the last. */
+export function fromTotal(
+  registry: Registry,
+  options: {
+    name: string;
+    help: string;
+    labelNames: readonly string[];
+    totals(): { labels: Record<string, string>; total: number }[];
+  },
+): void {
+  const last = new Map<string, number>();
+  new Counter({
+    name: options.name,
+    help: options.help,
+    labelNames: options.labelNames,
+    registers: [registry],
+    collect() {
+      for (const { labels, total } of options.totals()) {
+        const key = JSON.stringify(labels);
+        const before = last.get(key) ?? 0;
+        last.set(key, total);
+        // A total that went down was reset; Prometheus counters may not decrease.
+        this.inc(labels, Math.max(0, total - before));
+      }
+    },
+  });
+}

@@ -1,0 +1,28 @@
+import type { Registry } from '@prometheus-io/client';
+import type { FastifyInstance } from 'fastify';
+import type { Health } from './health.ts';
+
+/**
+ * Adds /healthz, /readyz and /metrics to a daemon's HTTP server. They need no token: they name no peer, no path and
+ * no secret. Failing checks answer 503 with their list.
+ */
+export function startMonitorRoutes(
+  server: FastifyInstance,
+  deps: { health: Health; registry: Registry },
+): void {
+  for (const [path, kind] of [
+    ['/healthz', 'live'],
+    ['/readyz', 'ready'],
+  ] as const) {
+    server.get(path, async (_request, reply) => {
+      const report = await deps.health.report(kind);
+      return reply
+        .code(report.ok ? 200 : 503)
+        .header('cache-control', 'no-store')
+        .send(report);
+    });
+  }
+  server.get('/metrics', async (_request, reply) =>
+    reply.header('content-type', deps.registry.contentType).send(await deps.registry.metrics()),
+  );
+}

@@ -1,0 +1,119 @@
+/** Text for terminals: strings of strangers made harmless, numbers a person can read, small pictures of losses. */
+
+/** Longest string of a stranger that a terminal or a log line shows; characters. */
+const SHOWN_CHARACTERS = 300;
+
+// C0 and C1 controls move the cursor or start escape sequences; the bidirectional and invisible format
+// characters make text read otherwise than it is (CVE-2021-42574).
+const UNSAFE = /[\p{Cc}\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
+
+/**
+ * A string that cannot command a terminal or forge a line: control and direction characters become "·".
+ * Tabs and newlines become spaces unless `multiline` keeps them (generated text).
+ */
+export function safeText(
+  text: string,
+  {
+    maxCharacters = SHOWN_CHARACTERS,
+    multiline = false,
+  }: { maxCharacters?: number; multiline?: boolean } = {},
+): string {
+  const spaced = multiline ? text.replace(/\r\n?/g, '\n') : text.replace(/[\t\r\n]+/g, ' ');
+  const safe = spaced.replace(UNSAFE, (c) => (multiline && (c === '\n' || c === '\t') ? c : '·'));
+  return safe.length > maxCharacters ? `${safe.slice(0, maxCharacters - 1)}…` : safe;
+}
+
+/** Bytes in decimal units, as networks are measured: "0 B", "999 B", "1.2 kB", "34 MB". */
+export function formatBytes(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let value = bytes;
+  let unit = 0;
+  // 999.5 would print as "1000 kB".
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${unit > 0 && value < 9.95 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
+}
+
+/** Seconds as people say them: "0.4 s", "18 s", "2 min 14 s", "1 h 52 min", "3 d 4 h". */
+export function formatDuration(seconds: number): string {
+  if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const s = Math.round(seconds);
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86_400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
+}
+
+/** Counts with thousands separators: "1,234,567". The locale is fixed so that output is the same everywhere. */
+export function formatCount(count: number): string {
+  return Math.round(count).toLocaleString('en-US');
+}
+
+/** A loss or "–" where there is none. */
+export function formatLoss(loss: number | null | undefined): string {
+  return loss === null || loss === undefined ? '–' : loss.toFixed(4);
+}
+
+/** A signed change: "−0.0123", "+0.0040". */
+export function formatChange(change: number, digits = 4): string {
+  return `${change < 0 ? '−' : '+'}${Math.abs(change).toFixed(digits)}`;
+}
+
+const BARS = '▁▂▃▄▅▆▇█';
+
+/** One character per value, low to high; equal values stay in the middle. */
+export function sparkline(values: readonly number[]): string {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  return values
+    .map((v) => BARS[high > low ? Math.round(((v - low) / (high - low)) * (BARS.length - 1)) : 3])
+    .join('');
+}
+
+/**
+ * A column per value on a vertical axis of losses, for a terminal:
+ *
+ *     4.60 ┤█
+ *     4.40 ┤█ █
+ *     4.20 ┤█ █ █ █
+ *           0 1 2 3
+ */
+export function lossPicture(points: readonly { label: string; loss: number }[], height = 8): string[] {
+  if (points.length === 0) return [];
+  const losses = points.map((p) => p.loss);
+  const high = Math.max(...losses);
+  // The axis ends a little below the lowest loss, so that the last column is seen too.
+  const low = Math.min(...losses) - Math.max((high - Math.min(...losses)) * 0.15, 1e-4);
+  const width = Math.max(...points.map((p) => p.label.length)) + 1;
+  const eighths = losses.map((loss) => Math.max(1, Math.round(((loss - low) / (high - low)) * height * 8)));
+  const axis = (row: number) => (low + ((row + 1) / height) * (high - low)).toFixed(2).padStart(7);
+  const lines: string[] = [];
+  for (let row = height - 1; row >= 0; row--) {
+    const cells = eighths.map((filled) => {
+      const inRow = Math.min(8, Math.max(0, filled - row * 8));
+      return (inRow === 0 ? '' : BARS[inRow - 1]!.repeat(Math.max(1, width - 1))).padEnd(width);
+    });
+    lines.push(`${axis(row)} ┤${cells.join('')}`.trimEnd());
+  }
+  lines.push(`${' '.repeat(9)}${points.map((p) => p.label.padEnd(width)).join('')}`.trimEnd());
+  return lines;
+}
+
+/** Rows as columns with two spaces between; the first row is the heading. Numbers are right-aligned. */
+export function table(rows: readonly (readonly string[])[]): string[] {
+  const columns = Math.max(0, ...rows.map((row) => row.length));
+  const widths = Array.from({ length: columns }, (_, i) =>
+    Math.max(...rows.map((row) => (row[i] ?? '').length)),
+  );
+  const numeric = Array.from({ length: columns }, (_, i) =>
+    rows.slice(1).every((row) => /^[−+–\d.,%]*( ?(B|kB|MB|GB|TB|s))?$/.test(row[i] ?? '')),
+  );
+  return rows.map((row) =>
+    widths
+      .map((width, i) => (numeric[i] ? (row[i] ?? '').padStart(width) : (row[i] ?? '').padEnd(width)))
+      .join('  ')
+      .trimEnd(),
+  );
+}

@@ -1,0 +1,105 @@
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { FOLD_WINDOW_MS } from '../../../monitor/folding.ts';
+import { parseLevels } from '../../../monitor/levels.ts';
+import { createLogger } from '../../../monitor/log.ts';
+import { LogFile } from '../../../monitor/log-file.ts';
+import { SwarmError } from '../../../protocol/errors.ts';
+
+function capture(format: 'json' | 'pretty', levels = 'debug') {
+  const lines: string[] = [];
+  let now = 1_700_000_000_000;
+  const log = createLogger(
+    { outputs: [{ sink: { write: (l) => lines.push(l) }, levels: parseLevels(levels, 'info'), format }] },
+    { clock: { now: () => now } },
+  );
+  return { log, lines, advance: (ms: number) => (now += ms), json: () => lines.map((l) => JSON.parse(l)) };
+}
+
+describe('logger', () => {
+  it('writes one JSON object per line with level, time, action and fields', () => {
+    const { log, json } = capture('json');
+    log.child({ module: 'net' }).info({ peers: 3 }, 'connected');
+    expect(json()).toEqual([
+      { level: 'info', time: '2023-11-14T22:13:20.000Z', module: 'net', peers: 3, msg: 'connected' },
+    ]);
+  });
+
+  it('is readable, on one line, in a terminal', () => {
+    const { log, lines } = capture('pretty');
+    log.info({ round: 7 }, 'round opened');
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/INFO.*round opened.*"round":7/);
+    expect(lines[0]!.trimEnd()).not.toContain('\n');
+  });
+
+  it('lets no peer-given string command the terminal, in either format', () => {
+    for (const format of ['json', 'pretty'] as const) {
+      const { log, lines } = capture(format);
+      log.child({ name: '\u009b2Jx' }).info({ detail: '\u001b[31mred\n{"level":"info"}' }, 'hello');
+      expect(lines, format).toHaveLength(1);
+      expect(lines[0]!.trimEnd(), format).not.toMatch(/[\p{Cc}]/u);
+    }
+  });
+
+  it('carries the code and values of an error, and the cause', () => {
+    const { log, json } = capture('json');
+    const cause = new Error('disk on fire');
+    log.error({ error: new SwarmError('STORE_FULL', 'no room', { bytes: 5 }, { cause }) }, 'write failed');
+    expect(json()[0].error).toMatchObject({ code: 'STORE_FULL', values: { bytes: 5 } });
+    expect(json()[0].error.cause.message).toBe('disk on fire');
+  });
+
+  it('shows binary by its length only', () => {
+    const { log, json } = capture('json');
+    log.info({ payload: new Uint8Array(1000) }, 'update');
+    expect(json()[0].payload).toBe('1000 bytes');
+  });
+
+  it('filters by level, with exceptions by module', () => {
+    const { log, json } = capture('json', 'warn,gossip=debug');
+    log.info({}, 'dropped');
+    log.child({ module: 'gossip' }).debug({}, 'kept');
+    log.child({ module: 'other' }).warn({}, 'kept too');
+    expect(json().map((l) => l.msg)).toEqual(['kept', 'kept too']);
+  });
+
+  it('folds a repeated warning into a count, for each peer and code by itself', () => {
+    const { log, json, advance } = capture('json');
+    const net = log.child({ module: 'net' });
+    for (let i = 0; i < 5; i++) net.warn({ peer: 'A', tries: i }, 'dial failed');
+    net.warn({ peer: 'B' }, 'dial failed');
+    advance(FOLD_WINDOW_MS);
+    net.warn({ peer: 'A' }, 'dial failed');
+    expect(json().map((l) => [l.peer, l.repeated])).toEqual([
+      ['A', undefined],
+      ['B', undefined],
+      ['A', 4],
+    ]);
+  });
+
+  it('refuses a level that does not exist', () => {
+    expect(() => parseLevels('loud', 'info')).toThrow(expect.objectContaining({ code: 'LOG_LEVEL' }));
+    expect(parseLevels('', 'warn')).toEqual({ level: 'warn', modules: {} });
+  });
+});
+
+describe('log file', () => {
+  it('is set aside when full, keeping one older file', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'swarm-log-'));
+    const file = new LogFile(join(dir, 'logs', 'node.log'), { maxBytes: 20 });
+    for (const line of [
+      'first line of ten\n',
+      'second line, it is\n',
+      'third\n',
+      'fourth line here\n',
+      'last\n',
+    ]) {
+      file.write(line);
+    }
+    expect(readdirSync(join(dir, 'logs')).sort()).toEqual(['node.log', 'node.log.1']);
+    expect(readFileSync(join(dir, 'logs', 'node.log'), 'utf8')).toBe('last\n');
+  });
+});

@@ -1,0 +1,121 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { JobEvent } from '../../../monitor/events.ts';
+import { createCoordinatorMetrics, createNodeMetrics } from '../../../monitor/metrics.ts';
+
+const PEER = `12D3KooW${'a'.repeat(44)}`;
+const stops: (() => void)[] = [];
+afterEach(() => {
+  for (const stop of stops.splice(0)) stop();
+});
+
+function coordinator() {
+  const traffic = { sent: 100, received: 50 };
+  const job = {
+    name: 'whale',
+    phase: 'training',
+    round: 3,
+    rounds: 8,
+    peers: 3,
+    baseLoss: 4.5,
+    heldOutLoss: null,
+    tokensPerSecond: 900,
+  };
+  const metrics = createCoordinatorMetrics({
+    version: '0.1.0',
+    traffic: () => traffic,
+    jobs: () => [job],
+    connections: () => 3,
+  });
+  stops.push(metrics.stop);
+  return { metrics, traffic, job };
+}
+
+const event = (body: object): JobEvent => ({ sequence: 1, at: 0, job: 'x', ...body }) as JobEvent;
+
+async function value(registry: { metrics(): Promise<string> }, line: string): Promise<string | undefined> {
+  return (await registry.metrics())
+    .split('\n')
+    .find((l) => l.startsWith(`${line} `))
+    ?.split(' ')[1];
+}
+
+describe('coordinator metrics', () => {
+  it('counts updates by code, bytes, rounds and tokens from the event log', async () => {
+    const { metrics } = coordinator();
+    const update = { type: 'update', round: 1, peer: PEER, detail: '', tokens: 10, seconds: 1 };
+    metrics.observe(event({ ...update, code: 'accepted', bytes: 400 }), 'whale');
+    metrics.observe(event({ ...update, code: 'accepted', bytes: 600 }), 'whale');
+    metrics.observe(event({ ...update, code: 'malformed', bytes: 0 }), 'whale');
+    metrics.observe(event({ type: 'round-closed', round: 1, cause: 'complete' }), 'whale');
+    metrics.observe(event({ type: 'checkpoint', round: 1, tokens: 5000, seconds: 4 }), 'whale');
+    const { registry } = metrics;
+    expect(await value(registry, 'swarm_updates_total{job="whale",code="accepted"}')).toBe('2');
+    expect(await value(registry, 'swarm_updates_total{job="whale",code="malformed"}')).toBe('1');
+    expect(await value(registry, 'swarm_update_bytes_total{job="whale"}')).toBe('1000');
+    expect(await value(registry, 'swarm_tokens_total{job="whale"}')).toBe('5000');
+    expect(await value(registry, 'swarm_round_seconds_count{job="whale"}')).toBe('1');
+    expect(await value(registry, 'swarm_rounds_closed_total{job="whale",cause="complete"}')).toBe('1');
+  });
+
+  it('reads gauges at the scrape: round, phase, losses that exist', async () => {
+    const { metrics, job } = coordinator();
+    expect(await value(metrics.registry, 'swarm_round{job="whale"}')).toBe('3');
+    expect(await value(metrics.registry, 'swarm_base_loss{job="whale"}')).toBe('4.5');
+    expect(await value(metrics.registry, 'swarm_held_out_loss{job="whale"}')).toBeUndefined();
+    job.phase = 'validating';
+    const phase = (p: string) => value(metrics.registry, `swarm_job_phase{job="whale",phase="${p}"}`);
+    expect([await phase('validating'), await phase('training')]).toEqual(['1', '0']);
+  });
+
+  it('turns traffic totals into counters that never go down', async () => {
+    const { metrics, traffic } = coordinator();
+    const sent = () => value(metrics.registry, 'swarm_network_bytes_total{direction="sent"}');
+    expect(await sent()).toBe('100');
+    traffic.sent = 250;
+    expect(await sent()).toBe('250');
+    traffic.sent = 10;
+    expect(await sent()).toBe('250');
+  });
+
+  it('prefixes every metric and labels none with a peer id', async () => {
+    const { metrics } = coordinator();
+    const update = { type: 'update', round: 1, peer: PEER, detail: PEER, tokens: 1, seconds: 1, bytes: 1 };
+    metrics.observe(event({ ...update, code: 'late' }), 'whale');
+    const node = createNodeMetrics({
+      version: '0.1.0',
+      traffic: () => ({ sent: 0, received: 0 }),
+      node: () => ({ state: 'training', round: 1, step: 2, steps: 3, tokensPerSecond: 4 }),
+      connections: () => 1,
+    });
+    stops.push(node.stop);
+    for (const registry of [metrics.registry, node.registry]) {
+      const text = await registry.metrics();
+      expect(text).not.toContain(PEER);
+      for (const line of text.split('\n')) {
+        if (line !== '' && !line.startsWith('#'))
+          expect(line, line).toMatch(/^swarm_[a-z_]+(\{[^}]*\})? \S+$/);
+      }
+    }
+  });
+});
+
+describe('node metrics', () => {
+  it('counts receipts, tokens and trainer restarts', async () => {
+    const node = createNodeMetrics({
+      version: '0.1.0',
+      traffic: () => ({ sent: 0, received: 0 }),
+      node: () => ({ state: 'training', round: 2, step: 5, steps: 20, tokensPerSecond: 1200 }),
+      connections: () => 1,
+    });
+    stops.push(node.stop);
+    node.receipt('accepted');
+    node.trained({ tokens: 100, seconds: 2, lossLast: 3.5, updateBytes: 900 });
+    node.trainerRestarted();
+    expect(await value(node.registry, 'swarm_updates_total{code="accepted"}')).toBe('1');
+    expect(await value(node.registry, 'swarm_tokens_total')).toBe('100');
+    expect(await value(node.registry, 'swarm_update_bytes_total')).toBe('900');
+    expect(await value(node.registry, 'swarm_trainer_restarts_total')).toBe('1');
+    expect(await value(node.registry, 'swarm_node_state{state="training"}')).toBe('1');
+    expect(await value(node.registry, 'swarm_train_loss')).toBe('3.5');
+  });
+});
