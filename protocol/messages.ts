@@ -83,6 +83,7 @@ export const updateSchema = z.strictObject({
 export const receiptSchema = z.strictObject({
   ...moment,
   peer: peerIdSchema,
+  /** Digest of the update's payload, as in `head.included`; of the raw message where none could be read. */
   update: digestSchema,
   code: z.enum(receiptCodes),
   detail: z.string().max(DETAIL_CHARACTERS),

@@ -1,0 +1,54 @@
+import { z } from 'zod';
+import { decodeCbor, encodeCbor } from './cbor.ts';
+import { SwarmError } from './errors.ts';
+import { digestSchema } from './ids.ts';
+
+/** Addresses in one invite: more only make the line longer. */
+export const INVITE_ADDRESSES = 8;
+/** Characters of an invite: 8 addresses of 256 bytes, job and token in base64 stay below. */
+export const INVITE_CHARACTERS = 4096;
+/** Says what the line is, and of which version, before anything is decoded. */
+const PREFIX = 'swarm1';
+
+const inviteSchema = z.strictObject({
+  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. */
+  addresses: z.array(z.string().min(1).max(256)).min(1).max(INVITE_ADDRESSES),
+  /** null: the coordinator's only job, or the one that the node's owner names. */
+  job: digestSchema.nullable(),
+  /** What a job with admission "invite" asks for; null for open jobs. */
+  token: z.string().min(1).max(128).nullable(),
+});
+export type Invite = z.infer<typeof inviteSchema>;
+
+/** One line to paste on another machine: `swarm1` and base64url of canonical CBOR. Surplus addresses are left out. */
+export function encodeInvite(invite: Invite): string {
+  const parsed = inviteSchema.parse({ ...invite, addresses: invite.addresses.slice(0, INVITE_ADDRESSES) });
+  return PREFIX + Buffer.from(encodeCbor(parsed)).toString('base64url');
+}
+
+/** Tells an invite from a multiaddr, for commands that take both. */
+export function looksLikeInvite(text: string): boolean {
+  return text.startsWith(PREFIX);
+}
+
+/** @throws SwarmError INVITE_INVALID */
+export function decodeInvite(text: string): Invite {
+  const invalid = (reason: string, cause?: unknown): SwarmError =>
+    new SwarmError(
+      'INVITE_INVALID',
+      `this is not an invite (${reason}); paste the whole line that begins with "${PREFIX}"`,
+      { reason },
+      { cause },
+    );
+  if (!looksLikeInvite(text)) throw invalid(`it does not begin with "${PREFIX}"`);
+  if (text.length > INVITE_CHARACTERS) throw invalid(`${text.length} characters`);
+  const encoded = text.slice(PREFIX.length);
+  const bytes = Buffer.from(encoded, 'base64url');
+  // Node skips characters that are not base64; only what encodes back to the same text was one.
+  if (bytes.toString('base64url') !== encoded) throw invalid('not base64url');
+  try {
+    return decodeCbor(new Uint8Array(bytes), inviteSchema, INVITE_CHARACTERS);
+  } catch (cause) {
+    throw invalid('damaged', cause);
+  }
+}
