@@ -54,11 +54,7 @@ export interface AdapterToWrite {
  * Writes a PEFT adapter folder: `adapter_model.safetensors` and `adapter_config.json`. Each file appears whole
  * and durable, the config last.
  */
-export async function writePeftFolder(
-  dir: string,
-  model: ModelShape,
-  adapter: AdapterToWrite,
-): Promise<void> {
+export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Promise<void> {
   const { layout, tensors, lora, baseModelName, revision = null, baseDigest = null } = adapter;
   await mkdir(dir, { recursive: true });
   await writeDurably(join(dir, ADAPTER_WEIGHTS_FILE), encodeAdapter(layout, tensors, baseDigest));
