@@ -22,6 +22,7 @@ export const receiptMeanings = {
   'rate-limited': 'too many updates from this node; wait for the next round',
   unavailable: 'the announced payload could not be fetched from its author in time',
   'left-out': 'the merged checkpoint was worse on held-out data with this update than without it',
+  outlier: 'the update is many times larger than those of the other nodes in its round',
   'null-round': 'too few updates arrived, or none improved the adapter: the round changed nothing',
 } as const;
 
