@@ -1,0 +1,90 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys';
+import type { Ed25519PrivateKey } from '@libp2p/interface';
+import { SwarmError } from '../protocol/errors.ts';
+import { type Signer, signerFromSeed } from '../protocol/signing.ts';
+import { syncFolder, writeError } from './durable.ts';
+
+/** Who a daemon is: one Ed25519 key that signs messages and proves connections. */
+export interface Identity {
+  readonly signer: Signer;
+  /** The same key as libp2p wants it; nothing outside net looks inside. */
+  readonly privateKey: Ed25519PrivateKey;
+}
+
+const IDENTITY_FILE = 'identity';
+const KEY_MODE = 0o600;
+const HOME_MODE = 0o700;
+/** libp2p keeps an Ed25519 private key as seed followed by public key. */
+const SEED_BYTES = 32;
+
+/**
+ * Reads the key in `<home>/identity` (libp2p's private key protobuf), or makes one on first use. An existing file is
+ * never overwritten: a daemon that lost its key would be a stranger to its own jobs.
+ * @throws SwarmError IDENTITY_CORRUPT, WRITE_FAILED, STORE_FULL
+ */
+export async function loadIdentity(home: string): Promise<Identity> {
+  const path = join(home, IDENTITY_FILE);
+  const bytes = (await readIfPresent(path)) ?? (await create(home, path));
+  return identityOf(bytes, path);
+}
+
+async function readIfPresent(path: string): Promise<Uint8Array | null> {
+  try {
+    const bytes = await readFile(path);
+    // Copies and backups often come back readable by everybody.
+    await chmod(path, KEY_MODE);
+    return bytes;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+async function create(home: string, path: string): Promise<Uint8Array> {
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    await mkdir(home, { recursive: true, mode: HOME_MODE });
+    const bytes = privateKeyToProtobuf(await generateKeyPair('Ed25519'));
+    const file = await open(temporary, 'wx', KEY_MODE);
+    try {
+      await file.writeFile(bytes);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    // A link, unlike a rename, fails when another process was first: then its key is the one.
+    await link(temporary, path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
+    await syncFolder(home);
+    return await readFile(path);
+  } catch (cause) {
+    throw writeError(cause, path);
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+function identityOf(bytes: Uint8Array, path: string): Identity {
+  const corrupt = (cause?: unknown): SwarmError =>
+    new SwarmError(
+      'IDENTITY_CORRUPT',
+      `${path} does not hold an Ed25519 key; restore it from a backup, or move it away to start as a new peer`,
+      { path, bytes: bytes.byteLength },
+      { cause },
+    );
+  let privateKey: ReturnType<typeof privateKeyFromProtobuf>;
+  try {
+    privateKey = privateKeyFromProtobuf(bytes);
+  } catch (cause) {
+    throw corrupt(cause);
+  }
+  if (privateKey.type !== 'Ed25519') throw corrupt();
+  const signer = signerFromSeed(privateKey.raw.subarray(0, SEED_BYTES));
+  // The stored public half must belong to the seed, or peers would see two identities.
+  if (signer.peerId !== privateKey.publicKey.toString()) throw corrupt();
+  return { signer, privateKey };
+}

@@ -1,0 +1,251 @@
+import { createHash, type Hash } from 'node:crypto';
+import { type FileHandle, open, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SwarmError } from '../protocol/errors.ts';
+import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
+import { writeError } from './durable.ts';
+
+export interface PartialBlobOptions {
+  digest: string;
+  /** Bytes of the whole blob. */
+  size: number;
+  folder: string;
+}
+
+/** Ranges that may wait in memory for their turn in the hash; later ones are read back from the page cache. */
+const HELD_RANGES = 16;
+/** Ranges written between two saves of the map: a killed process fetches at most this many again. */
+const RANGES_PER_SAVE = 32;
+
+/**
+ * A blob that is arriving in ranges, in any order: `<folder>/<digest>` holds the bytes, `<digest>.map` one bit per
+ * range. Neither need be durable, since nothing is believed before the digest of the whole fits.
+ */
+export class PartialBlob {
+  readonly size: number;
+  readonly ranges: number;
+  /** Whether an earlier attempt left ranges whose origin is not known any more. */
+  resumed: boolean;
+  readonly #digest: string;
+  readonly #path: string;
+  readonly #file: FileHandle;
+  readonly #adopt: (file: string) => Promise<void>;
+  #map: Uint8Array;
+  #hash: Hash = createHash('sha256');
+  /** Ranges below this one are in the hash. */
+  #hashed = 0;
+  readonly #held = new Map<number, readonly Uint8Array[]>();
+  #unsaved = 0;
+  #done: number;
+
+  private constructor(
+    options: PartialBlobOptions,
+    file: FileHandle,
+    map: Uint8Array,
+    adopt: (file: string) => Promise<void>,
+  ) {
+    this.size = options.size;
+    this.ranges = rangesOf(options.size);
+    this.#digest = options.digest;
+    this.#path = join(options.folder, options.digest);
+    this.#file = file;
+    this.#map = map;
+    this.#adopt = adopt;
+    this.#done = 0;
+    for (let i = 0; i < this.ranges; i++) if (this.has(i)) this.#done++;
+    this.resumed = this.#done > 0;
+  }
+
+  /** @throws SwarmError STORE_FULL when the disk has less room than the blob still needs */
+  static async open(
+    options: PartialBlobOptions,
+    adopt: (file: string) => Promise<void>,
+  ): Promise<PartialBlob> {
+    const path = join(options.folder, options.digest);
+    try {
+      const map = await readMap(`${path}.map`, options.size);
+      const file = await open(path, map === null ? 'w+' : 'r+').catch(() => open(path, 'w+'));
+      const { size } = await file.stat();
+      const usable = map !== null && size === options.size;
+      const partial = new PartialBlob(options, file, usable ? map : emptyMap(options.size), adopt);
+      if (!usable) await file.truncate(options.size);
+      await partial.#checkSpace(options.folder);
+      return partial;
+    } catch (cause) {
+      throw writeError(cause, path);
+    }
+  }
+
+  /** Bytes that are here. */
+  get bytes(): number {
+    const lastIsHere = this.ranges > 0 && this.has(this.ranges - 1);
+    const shortfall = lastIsHere ? this.ranges * BLOB_RANGE_BYTES - this.size : 0;
+    return this.#done * BLOB_RANGE_BYTES - shortfall;
+  }
+
+  get complete(): boolean {
+    return this.#done === this.ranges;
+  }
+
+  has(range: number): boolean {
+    return ((this.#map[range >> 3] ?? 0) & (1 << (range & 7))) !== 0;
+  }
+
+  /** Where a range lies in the blob, in bytes. */
+  extent(range: number): { offset: number; length: number } {
+    const offset = range * BLOB_RANGE_BYTES;
+    return { offset, length: Math.min(BLOB_RANGE_BYTES, this.size - offset) };
+  }
+
+  /** Takes in one range. The chunks must not be changed afterwards. @throws SwarmError STORE_FULL, WRITE_FAILED */
+  async write(range: number, chunks: readonly Uint8Array[]): Promise<void> {
+    if (this.has(range)) return;
+    try {
+      await writeAll(this.#file, chunks, this.extent(range).offset);
+    } catch (cause) {
+      throw writeError(cause, this.#path);
+    }
+    // Two holders may have sent the same range at once.
+    if (this.has(range)) return;
+    this.#map[range >> 3] = (this.#map[range >> 3] ?? 0) | (1 << (range & 7));
+    this.#done++;
+    this.#unsaved++;
+    this.#feed(range, chunks);
+    if (this.#unsaved >= RANGES_PER_SAVE) await this.save();
+  }
+
+  /** Writes down which ranges are here, for the next attempt. */
+  async save(): Promise<void> {
+    this.#unsaved = 0;
+    try {
+      const temporary = `${this.#path}.map.tmp`;
+      await writeFile(temporary, encodeMap(this.size, this.#map));
+      await rename(temporary, `${this.#path}.map`);
+    } catch (cause) {
+      throw writeError(cause, this.#path);
+    }
+  }
+
+  /**
+   * Checks the digest of the complete blob and moves it into the store.
+   * @throws SwarmError BLOB_CORRUPT; then nothing is left of it, and `write` may begin again
+   */
+  async finish(): Promise<void> {
+    await this.#hashRest();
+    const found = this.#hash.digest('hex');
+    if (found !== this.#digest) {
+      await this.reset();
+      throw new SwarmError('BLOB_CORRUPT', `what arrived for blob ${this.#digest} has digest ${found}`, {
+        digest: this.#digest,
+        found,
+      });
+    }
+    try {
+      await this.#file.sync();
+      await this.#file.close();
+      await this.#adopt(this.#path);
+      await rm(`${this.#path}.map`, { force: true });
+    } catch (cause) {
+      throw writeError(cause, this.#path);
+    }
+  }
+
+  /** Forgets every range. */
+  async reset(): Promise<void> {
+    this.#map = emptyMap(this.size);
+    this.#done = 0;
+    this.#hash = createHash('sha256');
+    this.#hashed = 0;
+    this.#held.clear();
+    this.resumed = false;
+    await this.save();
+  }
+
+  /** Keeps what is here for a later attempt. */
+  async close(): Promise<void> {
+    await this.save().finally(() => this.#file.close());
+  }
+
+  #feed(range: number, chunks: readonly Uint8Array[]): void {
+    if (range !== this.#hashed) {
+      if (this.#held.size < HELD_RANGES) this.#held.set(range, chunks);
+      return;
+    }
+    let next: readonly Uint8Array[] | undefined = chunks;
+    while (next !== undefined) {
+      for (const chunk of next) this.#hash.update(chunk);
+      this.#held.delete(this.#hashed++);
+      next = this.#held.get(this.#hashed);
+    }
+  }
+
+  async #hashRest(): Promise<void> {
+    const buffer = Buffer.allocUnsafe(BLOB_RANGE_BYTES);
+    while (this.#hashed < this.ranges) {
+      const held = this.#held.get(this.#hashed);
+      if (held !== undefined) {
+        this.#feed(this.#hashed, held);
+        continue;
+      }
+      const { offset, length } = this.extent(this.#hashed);
+      const { bytesRead } = await this.#file.read(buffer, 0, length, offset);
+      this.#feed(this.#hashed, [buffer.subarray(0, bytesRead)]);
+    }
+  }
+
+  async #checkSpace(folder: string): Promise<void> {
+    const { bavail, bsize } = await statfs(folder);
+    const free = bavail * bsize;
+    const needed = this.size - this.bytes;
+    if (needed > free) {
+      await this.#file.close();
+      throw new SwarmError(
+        'STORE_FULL',
+        `blob ${this.#digest} needs ${needed} more bytes, but ${folder} has ${free} left; free some and try again`,
+        { digest: this.#digest, needed, free },
+      );
+    }
+  }
+}
+
+function rangesOf(size: number): number {
+  return Math.ceil(size / BLOB_RANGE_BYTES);
+}
+
+function emptyMap(size: number): Uint8Array {
+  return new Uint8Array(Math.ceil(rangesOf(size) / 8));
+}
+
+/** The size first, so that a map is never taken for one of another cut. */
+function encodeMap(size: number, map: Uint8Array): Uint8Array {
+  const head = Buffer.alloc(8);
+  head.writeBigUInt64LE(BigInt(size));
+  return Buffer.concat([head, map]);
+}
+
+async function readMap(path: string, size: number): Promise<Uint8Array | null> {
+  const bytes = await readFile(path).catch(() => null);
+  if (bytes === null || bytes.length !== 8 + emptyMap(size).length) return null;
+  if (bytes.readBigUInt64LE() !== BigInt(size)) return null;
+  return Uint8Array.from(bytes.subarray(8));
+}
+
+async function writeAll(file: FileHandle, chunks: readonly Uint8Array[], offset: number): Promise<void> {
+  let rest = [...chunks];
+  let position = offset;
+  while (rest.length > 0) {
+    const { bytesWritten } = await file.writev(rest, position);
+    position += bytesWritten;
+    rest = after(rest, bytesWritten);
+  }
+}
+
+/** What is left of the chunks after their first `bytes`. */
+function after(chunks: Uint8Array[], bytes: number): Uint8Array[] {
+  let skip = bytes;
+  return chunks.flatMap((chunk) => {
+    const part = chunk.subarray(Math.min(skip, chunk.length));
+    skip -= chunk.length - part.length;
+    return part.length > 0 ? [part] : [];
+  });
+}
