@@ -1,0 +1,85 @@
+/** The import rules of DESIGN.md section 2, as a function from a source file to its offences. */
+import { posix } from 'node:path';
+
+/** What each top folder may import besides itself; a file in none of them is not checked. */
+const MAY_IMPORT: Record<string, readonly string[]> = {
+  protocol: [],
+  lora: ['protocol'],
+  net: ['protocol'],
+  monitor: ['protocol'],
+  node: ['protocol', 'lora', 'net', 'monitor'],
+  coordinator: ['protocol', 'lora', 'net', 'monitor'],
+  cli: ['protocol', 'lora', 'net', 'monitor', 'node', 'coordinator'],
+  scripts: ['protocol', 'lora', 'net', 'monitor', 'node', 'coordinator', 'cli', 'test'],
+  test: ['protocol', 'lora', 'net', 'monitor', 'node', 'coordinator', 'cli', 'scripts'],
+};
+
+/** Packages that only one place may know. Tests and chores may use anything. */
+const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
+  { packages: /^(onnxruntime|@tensorflow\/)/, place: /^lora\/engines\//, name: 'lora/engines' },
+  { packages: /^(libp2p$|@libp2p\/|@chainsafe\/)/, place: /^net\//, name: 'net' },
+];
+
+/** Where the result may depend on arguments alone, so that it can be replayed and recomputed. */
+const PURE =
+  /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/machine(\.ts$|\/)|node\/machine(\.ts$|\/))/;
+const IMPURE: readonly { pattern: RegExp; name: string }[] = [
+  { pattern: /\bDate\.now\b/, name: 'Date.now' },
+  { pattern: /\bnew Date\(\s*\)/, name: 'new Date()' },
+  { pattern: /\bperformance\.now\b/, name: 'performance.now' },
+  { pattern: /\bMath\.random\b/, name: 'Math.random' },
+  { pattern: /\b(randomBytes|randomUUID|randomInt|getRandomValues)\b/, name: 'randomness' },
+  { pattern: /\b(setTimeout|setInterval|setImmediate)\b/, name: 'a timer' },
+  { pattern: /['"]node:timers(\/promises)?['"]/, name: 'a timer' },
+];
+
+const IMPORT =
+  /(?:^|[;\n}])\s*(?:import|export)\b[^'"`;]*?\bfrom\s*(['"])([^'"\n]+)\1|(?:^|[;\n])\s*import\s*(['"])([^'"\n]+)\3|\bimport\(\s*(['"])([^'"\n]+)\5/g;
+
+/** Offences as "file:line: what is wrong"; `file` is relative to the repository with forward slashes. */
+export function importOffences(file: string, source: string): string[] {
+  const folder = file.split('/')[0]!;
+  const allowed = MAY_IMPORT[folder];
+  if (allowed === undefined) return [];
+  const code = withoutComments(source);
+  const free = folder === 'scripts' || folder === 'test';
+  const offences: { line: number; text: string }[] = [];
+  const add = (index: number, text: string): void => {
+    offences.push({ line: code.slice(0, index).split('\n').length, text });
+  };
+
+  for (const match of code.matchAll(IMPORT)) {
+    const target = (match[2] ?? match[4] ?? match[6])!;
+    const index = match.index + match[0].lastIndexOf(target);
+    if (!target.startsWith('.')) {
+      for (const rule of ONLY_IN) {
+        if (!free && rule.packages.test(target) && !rule.place.test(file)) {
+          add(index, `imports ${target}, which only ${rule.name} may`);
+        }
+      }
+      continue;
+    }
+    const to = posix.join(posix.dirname(file), target).split('/')[0]!;
+    if (to !== folder && !allowed.includes(to)) add(index, `${folder} may not import ${to} (${target})`);
+    if (!/\.(ts|js|json)$/.test(target)) add(index, `imports ${target} without its .ts`);
+  }
+
+  const forbid = (pattern: RegExp, text: string): void => {
+    for (const match of code.matchAll(new RegExp(pattern, 'g'))) add(match.index, text);
+  };
+  if (folder !== 'cli' && !free) {
+    forbid(/\bprocess\.(env|argv)\b/, 'reads process.env or process.argv, which only cli may');
+  }
+  if (PURE.test(file)) {
+    for (const { pattern, name } of IMPURE) forbid(pattern, `uses ${name}; it must be passed in`);
+  }
+  return offences.sort((a, b) => a.line - b.line).map(({ line, text }) => `${file}:${line}: ${text}`);
+}
+
+/** Comments as blanks: offsets and lines stay, strings stay. */
+function withoutComments(source: string): string {
+  return source.replace(
+    /\/\*[\s\S]*?\*\/|\/\/[^\n]*|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\[\s\S])*`/g,
+    (token) => (token.startsWith('/') ? token.replace(/[^\n]/g, ' ') : token),
+  );
+}
