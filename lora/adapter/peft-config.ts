@@ -66,21 +66,26 @@ const PLAIN: Readonly<Record<string, readonly unknown[]>> = {
   fan_in_fan_out: [false],
   lora_bias: [false],
   use_dora: [false],
-  // Others rewrite the base's weights (PiSSA, OLoRA, CorDA, LoftQ): the adapter is then no adapter of this base.
-  init_lora_weights: [true, false, 'gaussian', 'orthogonal'],
+  use_qalora: [false],
+  // Others rewrite the base's weights (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA): the adapter is then no adapter of this base.
+  init_lora_weights: [true, false, 'gaussian', 'orthogonal', 'eva', 'mica'],
 };
 
 /** Fields that must be empty for the same reason. */
 const EMPTY = [
   'alpha_pattern',
   'alora_invocation_tokens',
+  'arrow_config',
   'exclude_modules',
+  'kasa_config',
   'layer_replication',
   'layers_to_transform',
   'modules_to_save',
+  'monteclora_config',
   'rank_pattern',
   'target_parameters',
   'trainable_token_indices',
+  'use_bdlora',
 ];
 
 /**

@@ -1,0 +1,60 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
+import { type Model, openModel } from '../../lora/models/model.ts';
+import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
+
+export const FIXTURES = join(import.meta.dirname, '../fixtures');
+
+export interface ReferenceRow {
+  ids: number[];
+  segments: number[];
+  /** Already shifted; −100 where nothing is predicted. */
+  labels: number[];
+}
+
+export type ReferenceCase = 'plain' | 'packed';
+
+/** What scripts/reference/make_llama_tiny.py stored beside a tiny model. */
+export interface Reference {
+  dir: string;
+  model: Model;
+  adapter: Adapter;
+  rows: Record<ReferenceCase, ReferenceRow[]>;
+  losses: Record<ReferenceCase, number[]>;
+  settings: {
+    lr: number;
+    betas: [number, number];
+    eps: number;
+    weight_decay: number;
+    clipNorm: number;
+    steps: number;
+    batch: number;
+    length: number;
+  };
+  tensor(name: string): Promise<Float32Array>;
+}
+
+export async function openReference(variant: 'tied' | 'untied'): Promise<Reference> {
+  const dir = join(FIXTURES, `llama-tiny-${variant}`);
+  const model = await openModel(dir);
+  const adapter = await readPeftFolder(join(dir, 'adapter'), model);
+  const path = join(dir, 'reference.safetensors');
+  const { entries } = await readHeader(path);
+  const json = JSON.parse(await readFile(join(dir, 'reference.json'), 'utf8')) as Pick<
+    Reference,
+    'rows' | 'losses' | 'settings'
+  >;
+  return { dir, model, adapter, ...json, tensor: (name) => readTensor(path, entries.get(name)!) };
+}
+
+/** Largest |a − b|; infinite when the lengths differ. */
+export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  let largest = 0;
+  for (let i = 0; i < a.length; i++) {
+    const difference = Math.abs(a[i]! - b[i]!);
+    if (!(difference <= largest)) largest = difference;
+  }
+  return largest;
+}
