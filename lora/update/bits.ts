@@ -1,0 +1,40 @@
+/**
+ * Bit order of the payload: the first bit is the highest bit of the first byte. Writer and reader work on 32-bit words
+ * whose highest byte comes first on the wire; callers keep the bit position in a local variable, which is what makes
+ * these fast.
+ */
+
+/** Writes the low `width` (1 to 32) bits of `value`, whose other bits are 0, into words that are still 0 there. */
+export function putBits(words: Uint32Array, position: number, value: number, width: number): void {
+  const word = position >>> 5;
+  const excess = (position & 31) + width - 32;
+  if (excess <= 0) {
+    words[word]! |= value << -excess;
+  } else {
+    words[word]! |= value >>> excess;
+    words[word + 1]! |= value << (32 - excess);
+  }
+}
+
+/** The 32 bits from `position` on, as an unsigned number. Two words past the end must be readable. */
+export function peekBits(words: Uint32Array, position: number): number {
+  const word = position >>> 5;
+  const offset = position & 31;
+  return ((words[word]! << offset) | ((words[word + 1]! >>> 1) >>> (31 - offset))) >>> 0;
+}
+
+/** The first `bytes.length` bytes of the words. */
+export function wordsToBytes(words: Uint32Array, bytes: Uint8Array): void {
+  for (let position = 0; position < bytes.length; position++) {
+    bytes[position] = words[position >>> 2]! >>> (24 - 8 * (position & 3));
+  }
+}
+
+/** Words for the reader: the bytes, then at least two words of zeros. */
+export function bytesToWords(bytes: Uint8Array): Uint32Array {
+  const words = new Uint32Array(Math.ceil(bytes.length / 4) + 2);
+  for (let position = 0; position < bytes.length; position++) {
+    words[position >>> 2]! |= bytes[position]! << (24 - 8 * (position & 3));
+  }
+  return words;
+}

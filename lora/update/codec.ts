@@ -1,0 +1,90 @@
+import { decodeDense, encodeDense } from './dense.ts';
+import { updateError } from './errors.ts';
+import { checkHeader, writeHeader } from './header.ts';
+import { checkTensors, type UpdateLayout, zeros } from './layout.ts';
+import { type Preset, presetSettings } from './presets.ts';
+import type { TensorUpdate } from './sparse.ts';
+import { decodeSparse } from './sparse-decode.ts';
+import { encodeSparse } from './sparse-encode.ts';
+
+/** An update as its decoder sees it: per tensor of the layout the indices and values that were sent. */
+export interface SparseUpdate {
+  readonly preset: Preset;
+  readonly tensors: readonly TensorUpdate[];
+}
+
+/**
+ * Encodes one round's change of an adapter; the format is docs/update-format.md. Deterministic.
+ * @param tensors values to send, one Float32Array per entry of the layout (the error-feedback accumulator)
+ * @returns the bytes, and exactly what a decoder gets from them
+ * @throws UPDATE_SHAPE when tensors and layout differ, UPDATE_VALUES when a value is not finite or too large
+ */
+export function compressUpdate(
+  layout: UpdateLayout,
+  tensors: readonly Float32Array[],
+  preset: Preset,
+): { bytes: Uint8Array; update: SparseUpdate } {
+  checkTensors(layout, tensors);
+  const { kept } = presetSettings(preset);
+  const { bytes, tensors: sent } =
+    kept === null ? encodeDense(layout, tensors) : encodeSparse(layout, tensors, preset, kept);
+  writeHeader(bytes, layout, preset);
+  return { bytes, update: { preset, tensors: sent } };
+}
+
+/** As `compressUpdate`, with what was sent as full tensors. */
+export function encodeUpdate(
+  layout: UpdateLayout,
+  tensors: readonly Float32Array[],
+  preset: Preset,
+): { bytes: Uint8Array; sent: Float32Array[] } {
+  const { bytes, update } = compressUpdate(layout, tensors, preset);
+  return { bytes, sent: toTensors(layout, update) };
+}
+
+/**
+ * Decodes an update from an untrusted peer. Throws nothing but a SwarmError with an UPDATE_ code, and allocates no more
+ * than layout and preset imply.
+ * @throws UPDATE_SIZE, UPDATE_HEADER, UPDATE_LAYOUT, UPDATE_PRESET, UPDATE_SCALE, UPDATE_INDEX, UPDATE_CANONICAL
+ */
+export function decodeUpdate(bytes: Uint8Array, layout: UpdateLayout, preset: Preset): SparseUpdate {
+  const { kept } = presetSettings(preset);
+  checkHeader(bytes, layout, preset);
+  const tensors = kept === null ? decodeDense(bytes, layout) : decodeSparse(bytes, layout, preset, kept);
+  return { preset, tensors };
+}
+
+/** An update as full tensors, 0 where nothing was sent. */
+export function toTensors(layout: UpdateLayout, update: SparseUpdate): Float32Array[] {
+  const tensors = zeros(layout);
+  addUpdate(tensors, update, 1);
+  return tensors;
+}
+
+/**
+ * Adds `factor` times an update to full tensors, in float32.
+ * @throws UPDATE_SHAPE when the update has another number of tensors
+ */
+export function addUpdate(tensors: readonly Float32Array[], update: SparseUpdate, factor: number): void {
+  if (update.tensors.length !== tensors.length) {
+    throw updateError(
+      'UPDATE_SHAPE',
+      `An update of ${update.tensors.length} tensors for ${tensors.length}.`,
+      {
+        given: update.tensors.length,
+        expected: tensors.length,
+      },
+    );
+  }
+  for (const [position, { indices, values }] of update.tensors.entries()) {
+    const target = tensors[position]!;
+    if (indices === null) {
+      for (let index = 0; index < values.length; index++)
+        target[index]! += Math.fround(factor * values[index]!);
+    } else {
+      for (let entry = 0; entry < values.length; entry++) {
+        target[indices[entry]!]! += Math.fround(factor * values[entry]!);
+      }
+    }
+  }
+}

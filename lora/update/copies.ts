@@ -1,0 +1,84 @@
+import type { SparseUpdate } from './codec.ts';
+import { planLayout, type UpdateLayout } from './layout.ts';
+
+/**
+ * From this cosine on, one update is taken for a copy of another. Honest peers agree most in the first round: measured on
+ * a small Llama up to 0.36 at 12.5 % kept and 0.64 dense; a copy with noise of a third of its own length has 0.95.
+ */
+export const COPY_COSINE = 0.95;
+
+export interface PairLikeness {
+  /** Positions of the two in the list, first < second. */
+  readonly first: number;
+  readonly second: number;
+  /** Share of the indices of the smaller update that the other sent too, from 0 to 1. */
+  readonly overlap: number;
+  /** Cosine between the two as vectors, from −1 to 1; 0 when one of them is zero. */
+  readonly cosine: number;
+}
+
+/**
+ * How alike every two updates of a round are. Takes time in proportion to pairs × values sent.
+ * Which of a pair is the copy only the time of arrival can tell: that is the caller's to know.
+ */
+export function likeness(layout: UpdateLayout, updates: readonly SparseUpdate[]): PairLikeness[] {
+  const { sizes } = planLayout(layout);
+  const dense = new Float32Array(Math.max(...sizes));
+  const sent = new Uint8Array(dense.length);
+  const count = updates.length;
+  const dots = new Float64Array(count * count);
+  const shared = new Float64Array(count * count);
+  for (const tensor of sizes.keys()) {
+    for (let first = 0; first < count; first++) {
+      spread(updates[first]!, tensor, dense, sent);
+      for (let second = first; second < count; second++) {
+        const { indices, values } = updates[second]!.tensors[tensor]!;
+        let dot = 0;
+        let both = 0;
+        for (let entry = 0; entry < values.length; entry++) {
+          const index = indices === null ? entry : indices[entry]!;
+          dot += dense[index]! * values[entry]!;
+          both += sent[index]!;
+        }
+        dots[first * count + second]! += dot;
+        shared[first * count + second]! += both;
+      }
+      dense.fill(0, 0, sizes[tensor]);
+      sent.fill(0, 0, sizes[tensor]);
+    }
+  }
+  const pairs: PairLikeness[] = [];
+  for (let first = 0; first < count; first++) {
+    for (let second = first + 1; second < count; second++) {
+      const itself = [first * (count + 1), second * (count + 1)] as const;
+      const pair = first * count + second;
+      const lengths = Math.sqrt(dots[itself[0]]!) * Math.sqrt(dots[itself[1]]!);
+      const smaller = Math.min(shared[itself[0]]!, shared[itself[1]]!);
+      pairs.push({
+        first,
+        second,
+        overlap: smaller > 0 ? shared[pair]! / smaller : 0,
+        cosine: lengths > 0 ? dots[pair]! / lengths : 0,
+      });
+    }
+  }
+  return pairs;
+}
+
+/** The pairs of which one must be a copy: cosine from `threshold` on. */
+export function findCopies(
+  layout: UpdateLayout,
+  updates: readonly SparseUpdate[],
+  threshold = COPY_COSINE,
+): PairLikeness[] {
+  return likeness(layout, updates).filter(({ cosine }) => cosine >= threshold);
+}
+
+function spread(update: SparseUpdate, tensor: number, dense: Float32Array, sent: Uint8Array): void {
+  const { indices, values } = update.tensors[tensor]!;
+  for (let entry = 0; entry < values.length; entry++) {
+    const index = indices === null ? entry : indices[entry]!;
+    dense[index] = values[entry]!;
+    sent[index] = 1;
+  }
+}

@@ -1,0 +1,154 @@
+import { updateError } from './errors.ts';
+import { type UpdateLayout, zeros } from './layout.ts';
+import { BLOCK_SCALE_BYTES, BLOCK_VALUES, HEADER_BYTES, updateLimits } from './presets.ts';
+import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
+import type { TensorUpdate } from './sparse.ts';
+
+/** Integers go from −7 to 7: symmetric, so that rounding is unbiased. They are written with this added, 15 is unused. */
+const LARGEST = 7;
+
+/**
+ * Payload of a dense update: 4-bit integers with one scale per block, the largest magnitude of the block being ±7.
+ * @returns the payload with `HEADER_BYTES` of room before it, and what its decoder gets
+ * @throws UPDATE_VALUES when a value is not finite or too large
+ */
+export function encodeDense(
+  layout: UpdateLayout,
+  tensors: readonly Float32Array[],
+): { bytes: Uint8Array; tensors: TensorUpdate[] } {
+  const bytes = new Uint8Array(updateLimits(layout, 'dense').maximumBytes);
+  let at = HEADER_BYTES;
+  const sent = zeros(layout);
+  for (const [tensor, values] of tensors.entries()) {
+    for (let start = 0; start < values.length; start += BLOCK_VALUES) {
+      const end = Math.min(start + BLOCK_VALUES, values.length);
+      const code = blockScale(values, start, end);
+      if (code > MAXIMUM_SCALE_CODE) {
+        const { name } = layout[tensor]!;
+        const message = `A value of ${name} is not finite or too large: training has diverged; discard this update.`;
+        throw updateError('UPDATE_VALUES', message, { name });
+      }
+      bytes[at] = code;
+      bytes[at + 1] = code >>> 8;
+      at += BLOCK_SCALE_BYTES;
+      if (code !== EMPTY_SCALE)
+        at = writeBlock(bytes, at, values, start, end, scaleValue(code), sent[tensor]!);
+    }
+  }
+  return { bytes: bytes.slice(0, at), tensors: sent.map((values) => ({ indices: null, values })) };
+}
+
+/** Scale code of a block; beyond MAXIMUM_SCALE_CODE when it holds a value that is not finite or too large. */
+function blockScale(values: Float32Array, start: number, end: number): number {
+  let largest = 0;
+  let sum = 0;
+  for (let index = start; index < end; index++) {
+    const magnitude = Math.abs(values[index]!);
+    if (magnitude > largest) largest = magnitude;
+    sum += magnitude;
+  }
+  // NaN is invisible to the comparison, not to the sum.
+  return Number.isFinite(sum) ? scaleCode(largest / LARGEST) : MAXIMUM_SCALE_CODE + 1;
+}
+
+function writeBlock(
+  bytes: Uint8Array,
+  offset: number,
+  values: Float32Array,
+  start: number,
+  end: number,
+  scale: number,
+  sent: Float32Array,
+): number {
+  const inverse = 1 / scale;
+  let at = offset;
+  for (let index = start; index < end; index += 2) {
+    // Nearest integer plus LARGEST, as truncation of a positive number.
+    const low = (values[index]! * inverse + (LARGEST + 0.5)) | 0;
+    sent[index] = (low - LARGEST) * scale;
+    let high = 0;
+    if (index + 1 < end) {
+      high = (values[index + 1]! * inverse + (LARGEST + 0.5)) | 0;
+      sent[index + 1] = (high - LARGEST) * scale;
+    }
+    bytes[at++] = low | (high << 4);
+  }
+  return at;
+}
+
+/**
+ * Reads the payload after the header of a dense update.
+ * @throws UPDATE_SIZE when the payload ends early or late, UPDATE_SCALE, UPDATE_CANONICAL
+ */
+export function decodeDense(bytes: Uint8Array, layout: UpdateLayout): TensorUpdate[] {
+  let at = HEADER_BYTES;
+  const tensors = zeros(layout).map((values, tensor) => {
+    const { name } = layout[tensor]!;
+    for (let start = 0; start < values.length; start += BLOCK_VALUES) {
+      const end = Math.min(start + BLOCK_VALUES, values.length);
+      if (at + BLOCK_SCALE_BYTES > bytes.length) throw truncated(name);
+      const code = bytes[at]! | (bytes[at + 1]! << 8);
+      at += BLOCK_SCALE_BYTES;
+      if (code === EMPTY_SCALE) continue;
+      if (code > MAXIMUM_SCALE_CODE) {
+        throw updateError(
+          'UPDATE_SCALE',
+          `Scale code ${code} in ${name}; the largest is ${MAXIMUM_SCALE_CODE}.`,
+          {
+            name,
+            code,
+            maximum: MAXIMUM_SCALE_CODE,
+          },
+        );
+      }
+      if (at + Math.ceil((end - start) / 2) > bytes.length) throw truncated(name);
+      at = readBlock(bytes, at, values, start, end, scaleValue(code), name);
+    }
+    return { indices: null, values };
+  });
+  if (at < bytes.length) {
+    throw updateError(
+      'UPDATE_SIZE',
+      `The update goes on for ${bytes.length - at} bytes after its last value.`,
+      {
+        expected: at,
+        given: bytes.length,
+      },
+    );
+  }
+  return tensors;
+}
+
+function readBlock(
+  bytes: Uint8Array,
+  offset: number,
+  values: Float32Array,
+  start: number,
+  end: number,
+  scale: number,
+  name: string,
+): number {
+  let at = offset;
+  let extremes = 0;
+  let unused = 0;
+  const visit = (index: number, code: number) => {
+    values[index] = (code - LARGEST) * scale;
+    extremes |= code === 0 || code === 2 * LARGEST ? 1 : 0;
+    unused |= code > 2 * LARGEST ? 1 : 0;
+  };
+  for (let index = start; index < end; index += 2) {
+    const byte = bytes[at++]!;
+    visit(index, byte & 15);
+    if (index + 1 < end) visit(index + 1, byte >>> 4);
+    else unused |= byte >>> 4;
+  }
+  if (extremes === 0 || unused !== 0) {
+    const why = unused ? 'an unused code or padding is set' : 'no value of a block has the largest magnitude';
+    throw updateError('UPDATE_CANONICAL', `Not the canonical encoding in ${name}: ${why}.`, { name, why });
+  }
+  return at;
+}
+
+function truncated(name: string) {
+  return updateError('UPDATE_SIZE', `The update ends in the middle of ${name}.`, { name });
+}

@@ -1,0 +1,213 @@
+import type { SparseUpdate } from './codec.ts';
+import { updateError } from './errors.ts';
+import { checkTensors, type UpdateLayout } from './layout.ts';
+
+/** One LoRA module: positions of its two tensors in the layout, and the shapes A [rank, in], B [out, rank]. */
+interface LoraModule {
+  readonly name: string;
+  readonly a: number;
+  readonly b: number;
+  readonly rank: number;
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+export interface Drift {
+  /** ‖Σwᵢ·BᵢAᵢ − B̄Ā‖ / ‖Σwᵢ·BᵢAᵢ − B₀A₀‖ over all modules; 0 when nothing has moved. */
+  readonly rho: number;
+  /** The same for each module, by its name without the lora_A or lora_B part. */
+  readonly modules: ReadonlyMap<string, number>;
+}
+
+const SUFFIX_A = '.lora_A.weight';
+const SUFFIX_B = '.lora_B.weight';
+
+function loraModules(layout: UpdateLayout): LoraModule[] {
+  const byName = new Map(layout.map(({ name }, position) => [name, position]));
+  const modules: LoraModule[] = [];
+  for (const [a, { name, shape }] of layout.entries()) {
+    if (!name.endsWith(SUFFIX_A)) continue;
+    const module = name.slice(0, -SUFFIX_A.length);
+    const b = byName.get(module + SUFFIX_B);
+    const [rank = 0, inputs = 0] = shape;
+    const [outputs = 0, columns] = b === undefined ? [] : layout[b]!.shape;
+    if (b === undefined || columns !== rank) {
+      throw updateError('UPDATE_SHAPE', `${name} has no ${SUFFIX_B} beside it of the same rank.`, {
+        name,
+        rank,
+      });
+    }
+    modules.push({ name: module, a, b, rank, inputs, outputs });
+  }
+  return modules;
+}
+
+/**
+ * How far averaging A and B separately is from averaging their products (DESIGN 5): Bᵢ = B₀ − ΔBᵢ and Aᵢ = A₀ − ΔAᵢ are
+ * what the decoded updates say, wᵢ the weights scaled to sum 1. ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)): only Gram matrices of
+ * the rank components are formed, never an out × in matrix (research/algorithms.md 3.2).
+ * @param adapter the checkpoint that all updates start from
+ * @throws UPDATE_SHAPE, UPDATE_WEIGHT
+ */
+export function drift(
+  layout: UpdateLayout,
+  adapter: readonly Float32Array[],
+  updates: readonly SparseUpdate[],
+  weights: readonly number[],
+): Drift {
+  checkTensors(layout, adapter);
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  if (
+    weights.length !== updates.length ||
+    !(total > 0) ||
+    !Number.isFinite(total) ||
+    weights.some((w) => w < 0)
+  ) {
+    throw updateError('UPDATE_WEIGHT', 'Give one weight per update, finite and from 0, not all 0.', {
+      weights,
+    });
+  }
+  const shares = weights.map((weight) => weight / total);
+  const modules = new Map<string, number>();
+  let errors = 0;
+  let moves = 0;
+  for (const module of loraModules(layout)) {
+    const { error, move } = moduleDrift(module, adapter, updates, shares);
+    modules.set(module.name, ratio(error, move));
+    errors += error;
+    moves += move;
+  }
+  return { rho: ratio(errors, moves), modules };
+}
+
+/** Squared norms of what separate averaging gets wrong, and of how far the exact average has moved. */
+function moduleDrift(
+  { a, b, rank, inputs, outputs }: LoraModule,
+  adapter: readonly Float32Array[],
+  updates: readonly SparseUpdate[],
+  shares: readonly number[],
+): { error: number; move: number } {
+  const ofA = (index: number) => [Math.floor(index / inputs), index % inputs] as const;
+  const ofB = (index: number) => [index % rank, Math.floor(index / rank)] as const;
+  const gramA = gram(blocks(a, adapter, updates, shares), rank, inputs, ofA);
+  const gramB = gram(blocks(b, adapter, updates, shares), rank, outputs, ofB);
+  const products = shares.map((share, peer) => ({
+    b: peer + FIRST_PEER,
+    a: peer + FIRST_PEER,
+    factor: share,
+  }));
+  // Σwᵢ·BᵢAᵢ − B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀, and what separate averaging gives lacks Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ of it.
+  return {
+    error: squaredNorm([...products, { b: MEAN, a: MEAN, factor: -1 }], gramB, gramA, rank),
+    move: squaredNorm(
+      [...products, { b: START, a: MEAN, factor: -1 }, { b: MEAN, a: START, factor: -1 }],
+      gramB,
+      gramA,
+      rank,
+    ),
+  };
+}
+
+/** Order of the blocks of `rank` components in a Gram matrix. */
+const START = 0;
+const MEAN = 1;
+const FIRST_PEER = 2;
+
+interface Block {
+  readonly indices: Uint32Array | null;
+  readonly values: ArrayLike<number>;
+}
+
+/** The start, the weighted mean of the changes, and each change of one tensor. */
+function blocks(
+  tensor: number,
+  adapter: readonly Float32Array[],
+  updates: readonly SparseUpdate[],
+  shares: readonly number[],
+): Block[] {
+  const start = adapter[tensor]!;
+  const changes = updates.map(({ tensors }) => tensors[tensor]!);
+  const mean = new Float64Array(start.length);
+  for (const [peer, { indices, values }] of changes.entries()) {
+    const share = shares[peer]!;
+    for (let entry = 0; entry < values.length; entry++) {
+      mean[indices === null ? entry : indices[entry]!]! += share * values[entry]!;
+    }
+  }
+  return [{ indices: null, values: start }, { indices: null, values: mean }, ...changes];
+}
+
+interface Gram {
+  readonly size: number;
+  readonly dots: Float64Array;
+}
+
+/** Dot products of every two rank components of the blocks; `locate` gives component and position of an index. */
+function gram(
+  list: readonly Block[],
+  rank: number,
+  length: number,
+  locate: (index: number) => readonly [component: number, position: number],
+): Gram {
+  const components = list.flatMap((block) => split(block, rank, locate));
+  const size = components.length;
+  const dots = new Float64Array(size * size);
+  const dense = new Float64Array(length);
+  for (const [row, { positions, values }] of components.entries()) {
+    for (let entry = 0; entry < positions.length; entry++) dense[positions[entry]!] = values[entry]!;
+    for (let column = row; column < size; column++) {
+      const other = components[column]!;
+      let dot = 0;
+      for (let entry = 0; entry < other.positions.length; entry++) {
+        dot += dense[other.positions[entry]!]! * other.values[entry]!;
+      }
+      dots[row * size + column] = dot;
+      dots[column * size + row] = dot;
+    }
+    dense.fill(0);
+  }
+  return { size, dots };
+}
+
+function split(
+  { indices, values }: Block,
+  rank: number,
+  locate: (index: number) => readonly [component: number, position: number],
+): { positions: number[]; values: number[] }[] {
+  const components = Array.from({ length: rank }, () => ({
+    positions: [] as number[],
+    values: [] as number[],
+  }));
+  for (let entry = 0; entry < values.length; entry++) {
+    const [component, position] = locate(indices === null ? entry : indices[entry]!);
+    components[component]!.positions.push(position);
+    components[component]!.values.push(values[entry]!);
+  }
+  return components;
+}
+
+/** ‖Σ factor·X_b·Y_a‖² over the terms, X_b being out × rank and Y_a rank × in, from the Gram matrices of both. */
+function squaredNorm(
+  terms: readonly { b: number; a: number; factor: number }[],
+  gramB: Gram,
+  gramA: Gram,
+  rank: number,
+): number {
+  let sum = 0;
+  for (const one of terms) {
+    for (const other of terms) {
+      let trace = 0;
+      for (let s = 0; s < rank; s++) {
+        const rowB = (one.b * rank + s) * gramB.size + other.b * rank;
+        const rowA = (one.a * rank + s) * gramA.size + other.a * rank;
+        for (let t = 0; t < rank; t++) trace += gramB.dots[rowB + t]! * gramA.dots[rowA + t]!;
+      }
+      sum += one.factor * other.factor * trace;
+    }
+  }
+  return Math.max(0, sum);
+}
+
+function ratio(error: number, move: number): number {
+  return move > 0 ? Math.sqrt(error / move) : 0;
+}

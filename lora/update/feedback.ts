@@ -1,0 +1,164 @@
+import { createHash } from 'node:crypto';
+import { addUpdate, compressUpdate, decodeUpdate } from './codec.ts';
+import { updateError } from './errors.ts';
+import { updatePreset } from './header.ts';
+import { checkTensors, planLayout, type UpdateLayout, zeros } from './layout.ts';
+import type { Preset } from './presets.ts';
+
+/** Chosen over the published 0.95 for few peers and LoRA: with it peers resend what others have already applied. */
+export const DEFAULT_DECAY = 0.5;
+
+export interface ErrorFeedbackOptions {
+  readonly layout: UpdateLayout;
+  /** β, the share of the residual that outlives a round: 0 forgets, 1 loses nothing. @default 0.5 */
+  readonly decay?: number;
+}
+
+/**
+ * What compression left out, to be sent later (SparseLoCo, arXiv 2508.15706): per round e ← β·e + Δ, send C(e),
+ * e ← e − C(e). All arithmetic is float32, so that a residual from disk continues exactly as one in memory.
+ */
+export class ErrorFeedback {
+  readonly layout: UpdateLayout;
+  readonly decay: number;
+  readonly #residual: Float32Array[];
+
+  /** @throws UPDATE_WEIGHT when the decay is not within 0 to 1 */
+  constructor({ layout, decay = DEFAULT_DECAY }: ErrorFeedbackOptions, residual = zeros(layout)) {
+    if (!(decay >= 0 && decay <= 1)) {
+      throw updateError('UPDATE_WEIGHT', `A decay of ${decay}; it lies between 0 and 1.`, { decay });
+    }
+    checkTensors(layout, residual);
+    this.layout = layout;
+    this.decay = decay;
+    this.#residual = residual;
+  }
+
+  /** The residual, one tensor per entry of the layout; a view, valid until the next call that changes it. */
+  get residual(): readonly Float32Array[] {
+    return this.#residual;
+  }
+
+  /**
+   * e ← β·e + Δ.
+   * @throws UPDATE_SHAPE, UPDATE_VALUES on a change that is not finite or too large; the residual is then unchanged
+   */
+  add(delta: readonly Float32Array[]): void {
+    checkTensors(this.layout, delta);
+    checkValues(this.layout, delta);
+    const decay = Math.fround(this.decay);
+    for (const [position, values] of this.#residual.entries()) {
+      const change = delta[position]!;
+      for (let index = 0; index < values.length; index++) {
+        values[index] = Math.fround(decay * values[index]!) + change[index]!;
+      }
+    }
+  }
+
+  /** Encodes what has accumulated and takes it out of the residual. @throws UPDATE_VALUES; the residual is unchanged */
+  compress(preset: Preset): Uint8Array {
+    const { bytes, update } = compressUpdate(this.layout, this.#residual, preset);
+    addUpdate(this.#residual, update, -1);
+    return bytes;
+  }
+
+  /**
+   * Puts an update back that nobody has taken.
+   * @param bytes what `compress` returned
+   * @param rounds calls of `add` and missed rounds since: it comes back as decayed as if it had stayed. @default 0
+   */
+  restore(bytes: Uint8Array, rounds = 0): void {
+    const update = decodeUpdate(bytes, this.layout, updatePreset(bytes));
+    addUpdate(this.#residual, update, decayOver(this.decay, rounds));
+  }
+
+  /** e ← βᵐ·e for m rounds in which this node did not take part. */
+  missRounds(rounds: number): void {
+    const factor = decayOver(this.decay, rounds);
+    for (const values of this.#residual)
+      for (let index = 0; index < values.length; index++) values[index]! *= factor;
+  }
+
+  /** A copy that can be used up without touching this one: the coordinator tries a delta before it commits it. */
+  clone(): ErrorFeedback {
+    const residual = this.#residual.map((values) => values.slice());
+    return new ErrorFeedback({ layout: this.layout, decay: this.decay }, residual);
+  }
+
+  /** Bytes for the disk: SHA-256 over the rest, layout digest, the residual as little-endian float32. */
+  encode(): Uint8Array {
+    const { digest, parameters } = planLayout(this.layout);
+    const bytes = new Uint8Array(CHECKSUM_BYTES + digest.length + 4 * parameters);
+    bytes.set(digest, CHECKSUM_BYTES);
+    let at = CHECKSUM_BYTES + digest.length;
+    for (const values of this.#residual) {
+      bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), at);
+      at += values.byteLength;
+    }
+    bytes.set(checksum(bytes));
+    return bytes;
+  }
+
+  /**
+   * Restores what `encode` wrote.
+   * @throws UPDATE_SIZE, UPDATE_RESIDUAL when the bytes are damaged, UPDATE_LAYOUT when they belong to another adapter
+   */
+  static decode(bytes: Uint8Array, options: ErrorFeedbackOptions): ErrorFeedback {
+    const { digest, parameters } = planLayout(options.layout);
+    const start = CHECKSUM_BYTES + digest.length;
+    const expected = start + 4 * parameters;
+    if (bytes.length !== expected) {
+      const message = `A residual of ${bytes.length} bytes where this adapter needs ${expected}: start from an empty one.`;
+      throw updateError('UPDATE_SIZE', message, { given: bytes.length, expected });
+    }
+    if (checksum(bytes).some((byte, position) => bytes[position] !== byte)) {
+      throw updateError('UPDATE_RESIDUAL', 'The stored residual is damaged: start from an empty one.');
+    }
+    if (digest.some((byte, position) => bytes[CHECKSUM_BYTES + position] !== byte)) {
+      throw updateError(
+        'UPDATE_LAYOUT',
+        'The stored residual belongs to another adapter: start from an empty one.',
+      );
+    }
+    const values = new Float32Array(bytes.slice(start).buffer);
+    let at = 0;
+    const residual = zeros(options.layout).map((tensor) => {
+      tensor.set(values.subarray(at, at + tensor.length));
+      at += tensor.length;
+      return tensor;
+    });
+    return new ErrorFeedback(options, residual);
+  }
+}
+
+/** Largest change of a weight in one round that is taken for training rather than divergence; a scale reaches further. */
+const LARGEST_CHANGE = 2 ** 16;
+
+function checkValues(layout: UpdateLayout, tensors: readonly Float32Array[]): void {
+  for (const [position, values] of tensors.entries()) {
+    let fits = true;
+    for (let index = 0; index < values.length; index++) fits &&= Math.abs(values[index]!) <= LARGEST_CHANGE;
+    if (fits) continue;
+    const { name } = layout[position]!;
+    const message = `The change of ${name} is not finite or exceeds ${LARGEST_CHANGE}: training has diverged; skip this round.`;
+    throw updateError('UPDATE_VALUES', message, { name, maximum: LARGEST_CHANGE });
+  }
+}
+
+const CHECKSUM_BYTES = 32;
+
+function checksum(bytes: Uint8Array): Uint8Array {
+  return createHash('sha256').update(bytes.subarray(CHECKSUM_BYTES)).digest();
+}
+
+/** βᵐ in float32 by repeated multiplication: `**` may differ between machines in its last bit. */
+function decayOver(decay: number, rounds: number): number {
+  if (!Number.isSafeInteger(rounds) || rounds < 0) {
+    throw updateError('UPDATE_WEIGHT', `${rounds} rounds; give a whole number from 0.`, { rounds });
+  }
+  let factor = 1;
+  // Every decay below 1 has reached 0 in float32 long before this, or makes no difference any more.
+  const most = Math.min(rounds, 100_000);
+  for (let round = 0; round < most && factor > 0; round++) factor = Math.fround(factor * Math.fround(decay));
+  return factor;
+}

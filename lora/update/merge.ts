@@ -1,0 +1,131 @@
+import type { SparseUpdate } from './codec.ts';
+import { updateError } from './errors.ts';
+import { planLayout, type UpdateLayout, zeros } from './layout.ts';
+import type { TensorUpdate } from './sparse.ts';
+
+/**
+ * Where few have sent a coordinate, it is divided by at least this share of the round's weight. Dividing by its senders
+ * alone lets one peer move a coordinate as far as all together; dividing by all shrinks every sparse update
+ * (research/algorithms.md, finding 2).
+ */
+export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
+
+export interface MergeOptions {
+  readonly layout: UpdateLayout;
+  /** Share of the total weight that a coordinate is at least divided by. @default 0.25 */
+  readonly denominatorFloor?: number;
+}
+
+export interface Contribution {
+  /** Who sent it. Contributions come in ascending order of peer, then round: the order that the sums depend on. */
+  readonly peer: string;
+  /** Round it was made for, where a peer has a late update beside its current one. @default 0 */
+  readonly round?: number;
+  /** Tokens after the cap, times the staleness factor; rounded to float32. */
+  readonly weight: number;
+  readonly update: SparseUpdate;
+  /** Factor per tensor from `medianNormClip`; shrinks the values, not their weight in the denominator. @default 1 */
+  readonly scale?: ArrayLike<number>;
+}
+
+/**
+ * Weighted mean of updates, one at a time: per coordinate
+ *
+ *     Σ wᵢ·cᵢ·vᵢ / max(Σ wᵢ over its senders, floor·Σ wᵢ over all)
+ *
+ * in float32, summed in the order of `add`: whoever adds the same updates in the same order gets the same bits. Memory is
+ * two numbers per coordinate, however many updates come.
+ */
+export class Merge {
+  readonly #layout: UpdateLayout;
+  readonly #floor: number;
+  readonly #sums: Float32Array[];
+  readonly #weights: Float32Array[];
+  #total = 0;
+  #last: { peer: string; round: number } | null = null;
+  #finished = false;
+
+  /** @throws UPDATE_WEIGHT when the floor is not within 0 to 1 */
+  constructor({ layout, denominatorFloor = DEFAULT_DENOMINATOR_FLOOR }: MergeOptions) {
+    if (!(denominatorFloor >= 0 && denominatorFloor <= 1)) {
+      const message = `A denominator floor of ${denominatorFloor}; it lies between 0 and 1.`;
+      throw updateError('UPDATE_WEIGHT', message, { denominatorFloor });
+    }
+    this.#layout = layout;
+    this.#floor = Math.fround(denominatorFloor);
+    this.#sums = zeros(layout);
+    this.#weights = zeros(layout);
+  }
+
+  /** @throws UPDATE_WEIGHT on a weight or factor that is not finite or negative, UPDATE_SHAPE, UPDATE_ORDER */
+  add({ peer, round = 0, weight, update, scale }: Contribution): void {
+    this.#checkOrder(peer, round);
+    const { sizes } = planLayout(this.#layout);
+    if (update.tensors.length !== sizes.length || (scale && scale.length !== sizes.length)) {
+      throw updateError('UPDATE_SHAPE', `${peer}: update or factors for another number of tensors.`, {
+        peer,
+      });
+    }
+    const share = Math.fround(checkedWeight(weight, peer));
+    this.#total = Math.fround(this.#total + share);
+    for (const [position, tensor] of update.tensors.entries()) {
+      const factor = Math.fround(share * Math.fround(checkedWeight(scale ? scale[position]! : 1, peer)));
+      accumulate(this.#sums[position]!, this.#weights[position]!, tensor, share, factor);
+    }
+  }
+
+  /** The merged delta, one tensor per entry of the layout. The merge cannot be used afterwards. */
+  finish(): Float32Array[] {
+    this.#finished = true;
+    const least = Math.fround(this.#floor * this.#total);
+    for (const [position, sums] of this.#sums.entries()) {
+      const weights = this.#weights[position]!;
+      for (let index = 0; index < sums.length; index++) {
+        const denominator = Math.max(weights[index]!, least);
+        if (denominator > 0) sums[index]! /= denominator;
+      }
+    }
+    return this.#sums;
+  }
+
+  #checkOrder(peer: string, round: number): void {
+    if (this.#finished) {
+      throw updateError('UPDATE_ORDER', `${peer} comes after the merge has finished.`, { peer });
+    }
+    const last = this.#last;
+    if (last && (peer < last.peer || (peer === last.peer && round <= last.round))) {
+      const message = `${peer}, round ${round}, comes after ${last.peer}, round ${last.round}: add each once, in order.`;
+      throw updateError('UPDATE_ORDER', message, { peer, round, last });
+    }
+    this.#last = { peer, round };
+  }
+}
+
+function checkedWeight(weight: number, peer: string): number {
+  if (Number.isFinite(weight) && weight >= 0) return weight;
+  throw updateError('UPDATE_WEIGHT', `${peer}: a weight of ${weight}; it is a finite number from 0.`, {
+    peer,
+    weight,
+  });
+}
+
+function accumulate(
+  sums: Float32Array,
+  weights: Float32Array,
+  { indices, values }: TensorUpdate,
+  share: number,
+  factor: number,
+): void {
+  if (indices === null) {
+    for (let index = 0; index < values.length; index++) {
+      sums[index]! += Math.fround(factor * values[index]!);
+      weights[index]! += share;
+    }
+    return;
+  }
+  for (let entry = 0; entry < values.length; entry++) {
+    const index = indices[entry]!;
+    sums[index]! += Math.fround(factor * values[entry]!);
+    weights[index]! += share;
+  }
+}

@@ -1,0 +1,111 @@
+import { updateError } from './errors.ts';
+import { planLayout, type UpdateLayout } from './layout.ts';
+
+/** How much of an update is sent; see docs/update-format.md for the bytes each costs. */
+export type Preset = 'tiny' | 'balanced' | 'quality' | 'dense';
+
+export interface PresetSettings {
+  /** Byte that names the preset on the wire. */
+  readonly code: number;
+  /** Values kept of every full chunk; null sends all of them as 4-bit integers. */
+  readonly kept: number | null;
+}
+
+export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
+  tiny: { code: 1, kept: 64 },
+  balanced: { code: 2, kept: 256 },
+  quality: { code: 3, kept: 512 },
+  dense: { code: 4, kept: null },
+};
+
+export const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
+
+/** Consecutive values of one tensor that share a scale and a fixed number of kept values (SparseLoCo, arXiv 2508.15706). */
+export const CHUNK_VALUES = 4096;
+
+/** Consecutive values of one tensor that share a scale in the dense preset: 1/16 bit per value. */
+export const BLOCK_VALUES = 256;
+
+/** Bits of a chunk's scale, and of the ratio of the lower to the upper magnitude that follows it. */
+export const SCALE_BITS = 13;
+export const RATIO_BITS = 7;
+
+/** Bytes of a scale in the dense preset, where everything is byte-aligned; its upper bits are 0. */
+export const BLOCK_SCALE_BYTES = 2;
+
+/** Sign and magnitude bit of a kept value. */
+export const VALUE_BITS = 2;
+
+/** Bytes before the payload: magic 3, version 1, layout digest 8, length 4, preset 1. */
+export const HEADER_BYTES = 17;
+
+/** Values kept of a chunk of `length` values when `kept` of a full one are: max(1, round(kept·length/4096)). */
+export function keptOf(length: number, kept: number): number {
+  return Math.max(1, Math.floor((2 * kept * length + CHUNK_VALUES) / (2 * CHUNK_VALUES)));
+}
+
+/**
+ * Low bits of a gap that are written plainly by the Rice code of a chunk: the largest b ≥ 0 with
+ * 100·kept·2ᵇ ≤ 96·length. Derived from the golden-ratio rule 2ᵇ ≤ 2·ln φ·mean gap (A. Kiely, "Selecting the Golomb
+ * Parameter in Rice Coding", 2004); in integers, so that every implementation agrees on it.
+ */
+export function riceParameter(length: number, kept: number): number {
+  let parameter = 0;
+  while (100 * kept * 2 ** (parameter + 1) <= 96 * length) parameter++;
+  return parameter;
+}
+
+/** Most bits that the gaps of a chunk can take: each has 1 + b, and all unary parts together at most (n−k)/2ᵇ. */
+function indexBitsAtMost(length: number, kept: number): number {
+  const parameter = riceParameter(length, kept);
+  return kept * (1 + parameter) + Math.floor((length - kept) / 2 ** parameter);
+}
+
+function chunkBitsAtMost(length: number, kept: number): number {
+  return SCALE_BITS + RATIO_BITS + indexBitsAtMost(length, kept) + kept * VALUE_BITS;
+}
+
+function blockBitsAtMost(length: number): number {
+  return 8 * (BLOCK_SCALE_BYTES + Math.ceil(length / 2));
+}
+
+/** What a layout and a preset allow: everything a decoder may allocate follows from these, not from the bytes. */
+export interface UpdateLimits {
+  readonly minimumBytes: number;
+  readonly maximumBytes: number;
+  /** Most values that can be sent. */
+  readonly maximumValues: number;
+}
+
+/** Limits of the encoded size for a layout and preset. A message outside them is refused before it is read. */
+export function updateLimits(layout: UpdateLayout, preset: Preset): UpdateLimits {
+  const { kept } = presetSettings(preset);
+  const unit = kept === null ? BLOCK_VALUES : CHUNK_VALUES;
+  let least = 0;
+  let most = 0;
+  let values = 0;
+  const count = (length: number, times: number) => {
+    const sent = kept === null ? length : keptOf(length, kept);
+    values += times * sent;
+    least += times * (kept === null ? 8 * BLOCK_SCALE_BYTES : SCALE_BITS);
+    most += times * (kept === null ? blockBitsAtMost(length) : chunkBitsAtMost(length, sent));
+  };
+  for (const size of planLayout(layout).sizes) {
+    const rest = size % unit;
+    count(unit, (size - rest) / unit);
+    if (rest > 0) count(rest, 1);
+  }
+  return {
+    minimumBytes: HEADER_BYTES + Math.ceil(least / 8),
+    maximumBytes: HEADER_BYTES + Math.ceil(most / 8),
+    maximumValues: values,
+  };
+}
+
+/** @throws UPDATE_PRESET when the name is none of the presets (it may come from a file) */
+export function presetSettings(preset: Preset): PresetSettings {
+  if (Object.hasOwn(PRESETS, preset)) return PRESETS[preset];
+  throw updateError('UPDATE_PRESET', `No preset "${preset}"; there are ${PRESET_NAMES.join(', ')}.`, {
+    preset,
+  });
+}

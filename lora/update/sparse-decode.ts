@@ -1,0 +1,152 @@
+import { bytesToWords, peekBits } from './bits.ts';
+import { updateError } from './errors.ts';
+import { planLayout, type UpdateLayout } from './layout.ts';
+import { HEADER_BYTES, type Preset, RATIO_BITS, SCALE_BITS, updateLimits, VALUE_BITS } from './presets.ts';
+import { EMPTY_SCALE } from './scale.ts';
+import { type ChunkCode, chunksOf, NEGATIVE, setDecodedValues, type TensorUpdate, UPPER } from './sparse.ts';
+
+const decoded = new Float32Array(4);
+
+/** Sets of the codes that a chunk has used, one bit per code. */
+const USES_UPPER = (1 << UPPER) | (1 << (NEGATIVE | UPPER));
+const USES_LOWER = (1 << 0) | (1 << NEGATIVE);
+const USES_NEGATIVE_LOWER = 1 << NEGATIVE;
+
+interface Source {
+  readonly words: Uint32Array;
+  position: number;
+  /** Bits of the payload. */
+  readonly end: number;
+  readonly indices: Uint32Array;
+  readonly values: Float32Array;
+  count: number;
+}
+
+/**
+ * Reads the payload after the header of a sparse update. Allocates what layout and preset imply, whatever the bytes say.
+ * @throws UPDATE_SIZE when the payload ends early or late, UPDATE_INDEX, UPDATE_CANONICAL
+ */
+export function decodeSparse(
+  bytes: Uint8Array,
+  layout: UpdateLayout,
+  preset: Preset,
+  kept: number,
+): TensorUpdate[] {
+  const { maximumValues } = updateLimits(layout, preset);
+  const payload = bytes.subarray(HEADER_BYTES);
+  const source: Source = {
+    words: bytesToWords(payload),
+    position: 0,
+    end: 8 * payload.length,
+    indices: new Uint32Array(maximumValues),
+    values: new Float32Array(maximumValues),
+    count: 0,
+  };
+  const tensors = planLayout(layout).sizes.map((size, tensor) => {
+    const first = source.count;
+    for (const chunk of chunksOf(size, kept))
+      readChunk(source, chunk, chunk.start, chunk.length, layout[tensor]!.name);
+    return {
+      indices: source.indices.subarray(first, source.count),
+      values: source.values.subarray(first, source.count),
+    };
+  });
+  checkEnd(source);
+  return tensors;
+}
+
+function readChunk(
+  source: Source,
+  { kept, rice }: ChunkCode,
+  start: number,
+  length: number,
+  name: string,
+): void {
+  const { words, indices, values, end } = source;
+  let bit = source.position;
+  if (bit + SCALE_BITS > end) throw truncated(name);
+  const scale = peekBits(words, bit) >>> (32 - SCALE_BITS);
+  bit += SCALE_BITS;
+  source.position = bit;
+  if (scale === EMPTY_SCALE) return;
+  if (bit + RATIO_BITS > end) throw truncated(name);
+  const ratio = peekBits(words, bit) >>> (32 - RATIO_BITS);
+  bit += RATIO_BITS;
+  setDecodedValues(decoded, scale, ratio);
+
+  const width = 1 + rice + VALUE_BITS;
+  const lowMask = (1 << rice) - 1;
+  let count = source.count;
+  let expected = 0;
+  let used = 0;
+  for (let entry = 0; entry < kept; entry++) {
+    let quotient = 0;
+    let window = peekBits(words, bit);
+    while (window === 0) {
+      quotient += 32;
+      bit += 32;
+      if (bit >= end) throw truncated(name);
+      window = peekBits(words, bit);
+    }
+    const zeros = Math.clz32(window);
+    quotient += zeros;
+    bit += zeros;
+    const symbol = peekBits(words, bit) >>> (32 - width);
+    bit += width;
+    if (bit > end) throw truncated(name);
+    const position = expected + quotient * (lowMask + 1) + ((symbol >>> VALUE_BITS) & lowMask);
+    if (position >= length) throw outOfBounds(name, start + position, start + length);
+    const code = symbol & (NEGATIVE | UPPER);
+    used |= 1 << code;
+    indices[count] = start + position;
+    values[count++] = decoded[code]!;
+    expected = position + 1;
+  }
+  source.position = bit;
+  source.count = count;
+  checkLevels(used, ratio, name);
+}
+
+/** Refuses a choice of scale and ratio that the same values could also have been written without. */
+function checkLevels(used: number, ratio: number, name: string): void {
+  if ((used & USES_UPPER) === 0) throw notCanonical(name, 'a chunk uses only its lower level');
+  if (ratio === 0 ? (used & USES_NEGATIVE_LOWER) !== 0 : (used & USES_LOWER) === 0) {
+    throw notCanonical(
+      name,
+      ratio === 0 ? 'a chunk sends a negative zero' : 'a chunk has a ratio that it does not use',
+    );
+  }
+}
+
+/** The payload ends in the byte of its last bit, and the rest of that byte is zero. */
+function checkEnd({ words, position, end }: Source): void {
+  if (end - position >= 8) {
+    throw updateError('UPDATE_SIZE', `The update goes on for ${end - position} bits after its last value.`, {
+      expected: Math.ceil(position / 8),
+      given: end / 8,
+    });
+  }
+  if (position < end && peekBits(words, position) !== 0) {
+    throw notCanonical('the last byte', 'bits after the end are set');
+  }
+}
+
+function truncated(name: string) {
+  return updateError('UPDATE_SIZE', `The update ends in the middle of ${name}.`, { name });
+}
+
+function outOfBounds(name: string, index: number, bound: number) {
+  return updateError(
+    'UPDATE_INDEX',
+    `Index ${index} of ${name} lies beyond its chunk, which ends at ${bound}.`,
+    {
+      name,
+      index,
+      bound,
+    },
+  );
+}
+
+function notCanonical(name: string, why: string) {
+  return updateError('UPDATE_CANONICAL', `Not the canonical encoding in ${name}: ${why}.`, { name, why });
+}

@@ -1,0 +1,120 @@
+import { putBits, wordsToBytes } from './bits.ts';
+import { updateError } from './errors.ts';
+import type { UpdateLayout } from './layout.ts';
+import {
+  CHUNK_VALUES,
+  HEADER_BYTES,
+  type Preset,
+  RATIO_BITS,
+  SCALE_BITS,
+  updateLimits,
+  VALUE_BITS,
+} from './presets.ts';
+import { type Levels, lloydLevels, OUT_OF_RANGE } from './quantise.ts';
+import { EMPTY_SCALE } from './scale.ts';
+import { NON_FINITE, selectLargest } from './select.ts';
+import { type ChunkCode, chunksOf, NEGATIVE, setDecodedValues, type TensorUpdate, UPPER } from './sparse.ts';
+
+const positions = new Uint32Array(CHUNK_VALUES);
+const magnitudes = new Float64Array(CHUNK_VALUES);
+const decoded = new Float32Array(4);
+const levels: Levels = { scale: 0, ratio: 0, threshold: 0 };
+
+/** Output of the encoder: bits, and the entries that a decoder will read from them. */
+interface Sink {
+  readonly words: Uint32Array;
+  position: number;
+  readonly indices: Uint32Array;
+  readonly values: Float32Array;
+  count: number;
+}
+
+/**
+ * Payload of a sparse update: of every chunk the values of largest magnitude, two levels each.
+ * @returns the payload with `HEADER_BYTES` of room before it, and what its decoder gets
+ * @throws UPDATE_VALUES when a value is not finite or too large
+ */
+export function encodeSparse(
+  layout: UpdateLayout,
+  tensors: readonly Float32Array[],
+  preset: Preset,
+  kept: number,
+): { bytes: Uint8Array; tensors: TensorUpdate[] } {
+  const limits = updateLimits(layout, preset);
+  const sink: Sink = {
+    words: new Uint32Array(Math.ceil(limits.maximumBytes / 4) + 1),
+    position: 0,
+    indices: new Uint32Array(limits.maximumValues),
+    values: new Float32Array(limits.maximumValues),
+    count: 0,
+  };
+  const sent = tensors.map((values, tensor) => {
+    const patterns = new Uint32Array(values.buffer, values.byteOffset, values.length);
+    const first = sink.count;
+    for (const chunk of chunksOf(values.length, kept)) {
+      const selected = selectLargest(patterns, chunk.start, chunk.length, chunk.kept, positions);
+      if (selected === NON_FINITE) throw refused(layout[tensor]!.name, 'is not finite');
+      for (let entry = 0; entry < selected; entry++) {
+        magnitudes[entry] = Math.abs(values[chunk.start + positions[entry]!]!);
+      }
+      lloydLevels(magnitudes, selected, levels);
+      if (levels.scale === OUT_OF_RANGE) throw refused(layout[tensor]!.name, 'exceeds the largest scale');
+      writeChunk(sink, chunk, patterns, chunk.start);
+    }
+    return {
+      indices: sink.indices.subarray(first, sink.count),
+      values: sink.values.subarray(first, sink.count),
+    };
+  });
+  const bytes = new Uint8Array(HEADER_BYTES + Math.ceil(sink.position / 8));
+  wordsToBytes(sink.words, bytes.subarray(HEADER_BYTES));
+  return { bytes, tensors: sent };
+}
+
+/** Writes the selected values of one chunk with the levels found for them. */
+function writeChunk(sink: Sink, { kept, rice }: ChunkCode, patterns: Uint32Array, start: number): void {
+  const { words, indices, values } = sink;
+  let bit = sink.position;
+  putBits(words, bit, levels.scale, SCALE_BITS);
+  bit += SCALE_BITS;
+  if (levels.scale !== EMPTY_SCALE) {
+    putBits(words, bit, levels.ratio, RATIO_BITS);
+    bit += RATIO_BITS;
+    setDecodedValues(decoded, levels.scale, levels.ratio);
+    const { threshold } = levels;
+    // A lower level of zero has no sign: -0 would be a second way to write it.
+    const lowerSign = levels.ratio === 0 ? 0 : NEGATIVE;
+    const width = 1 + rice + VALUE_BITS;
+    const stop = 1 << (rice + VALUE_BITS);
+    const lowMask = (1 << rice) - 1;
+    let count = sink.count;
+    let expected = 0;
+    for (let entry = 0; entry < kept; entry++) {
+      const position = positions[entry]!;
+      const gap = position - expected;
+      expected = position + 1;
+      const upper = magnitudes[entry]! > threshold;
+      const sign = (patterns[start + position]! >>> 30) & (upper ? NEGATIVE : lowerSign);
+      const code = sign | (upper ? UPPER : 0);
+      // The words are zero already: the unary part is written by stepping over it.
+      bit += gap >>> rice;
+      putBits(words, bit, stop | ((gap & lowMask) << VALUE_BITS) | code, width);
+      bit += width;
+      indices[count] = start + position;
+      values[count++] = decoded[code]!;
+    }
+    sink.count = count;
+  }
+  sink.position = bit;
+}
+
+function refused(name: string, why: string) {
+  return updateError(
+    'UPDATE_VALUES',
+    `A value of ${name} ${why}: training has diverged; discard this update.`,
+    {
+      name,
+      why,
+    },
+  );
+}

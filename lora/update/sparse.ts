@@ -1,0 +1,45 @@
+import { CHUNK_VALUES, keptOf, riceParameter } from './presets.ts';
+import { RATIO_STEPS } from './quantise.ts';
+import { scaleValue } from './scale.ts';
+
+/** The values sent of one tensor, by ascending index in its row-major order; null means all of them, in order. */
+export interface TensorUpdate {
+  readonly indices: Uint32Array | null;
+  readonly values: Float32Array;
+}
+
+/** The two bits of a kept value. */
+export const NEGATIVE = 2;
+export const UPPER = 1;
+
+/** How the kept values of a chunk are coded; the same for all full chunks. */
+export interface ChunkCode {
+  readonly kept: number;
+  readonly rice: number;
+}
+
+/** Lists the chunks of a tensor of `size` values: full ones, then at most one short one. */
+export function* chunksOf(
+  size: number,
+  kept: number,
+): Generator<ChunkCode & { start: number; length: number }> {
+  const code = (length: number) => {
+    const keptHere = keptOf(length, kept);
+    return { kept: keptHere, rice: riceParameter(length, keptHere) };
+  };
+  const full = code(CHUNK_VALUES);
+  for (let start = 0; start < size; start += CHUNK_VALUES) {
+    const length = Math.min(CHUNK_VALUES, size - start);
+    yield { start, length, ...(length === CHUNK_VALUES ? full : code(length)) };
+  }
+}
+
+/** The four values that a chunk can send, by their two bits: exact products, the same on every machine. */
+export function setDecodedValues(decoded: Float32Array, scale: number, ratio: number): void {
+  const upper = scaleValue(scale);
+  const lower = (upper * ratio) / RATIO_STEPS;
+  decoded[0] = lower;
+  decoded[UPPER] = upper;
+  decoded[NEGATIVE] = -lower;
+  decoded[NEGATIVE | UPPER] = -upper;
+}
