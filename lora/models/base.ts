@@ -20,7 +20,7 @@ export interface BaseDescription {
 }
 
 /** Files besides the weights that decide what a model computes or how text becomes tokens. */
-const DESCRIBED = [
+export const DESCRIBED_FILES = [
   'config.json',
   'generation_config.json',
   'tokenizer.json',
@@ -43,7 +43,7 @@ export async function describeBase(
   const model = await openModel(dir);
   const present = await listFiles(dir);
   const shards = [...model.tensors.values()].map(({ file }) => file);
-  const paths = new Set([...DESCRIBED.filter((path) => present.has(path)), ...shards]);
+  const paths = new Set([...DESCRIBED_FILES.filter((path) => present.has(path)), ...shards]);
   const files: BaseFile[] = [];
   for (const path of [...paths].sort()) files.push(await describeFile(dir, path, options.signal));
   return { digest: sha256(encodeCbor(files)), files };
