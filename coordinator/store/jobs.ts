@@ -1,0 +1,90 @@
+import type { AdapterLayout } from '../../lora/adapter/layout.ts';
+import type { Admission } from '../admission.ts';
+import type { Ending } from '../state.ts';
+import type { Database, Row } from './database.ts';
+
+export interface StoredJob {
+  readonly job: string;
+  readonly name: string;
+  readonly content: string;
+  /** Signed manifest. */
+  readonly manifest: Uint8Array;
+  readonly layout: AdapterLayout;
+  readonly term: number;
+  readonly admission: Admission;
+  readonly token: string | null;
+  readonly baseLoss: number | null;
+  readonly ending: Ending | null;
+  readonly createdAt: number;
+}
+
+/** What jobs are, and the newest signed head of each. */
+export class JobTable {
+  private readonly db: Database;
+
+  constructor(db: Database) {
+    this.db = db;
+  }
+
+  insert(job: StoredJob, heldOut: Uint8Array): void {
+    this.db.run(
+      `INSERT INTO jobs (job, name, content, manifest, layout, term, admission, token, base_loss, created_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      job.job,
+      job.name,
+      job.content,
+      job.manifest,
+      JSON.stringify(job.layout),
+      job.term,
+      JSON.stringify(job.admission),
+      job.token,
+      job.baseLoss,
+      job.createdAt,
+    );
+    this.db.run('INSERT INTO held_out (job, bytes) VALUES (?, ?)', job.job, heldOut);
+  }
+
+  all(): StoredJob[] {
+    return this.db.all('SELECT * FROM jobs ORDER BY created_at, name').map(readJob);
+  }
+
+  byName(name: string): StoredJob | null {
+    const row = this.db.one('SELECT * FROM jobs WHERE name = ?', name);
+    return row && readJob(row);
+  }
+
+  heldOut(job: string): Uint8Array | null {
+    return (this.db.one('SELECT bytes FROM held_out WHERE job = ?', job)?.bytes as Uint8Array) ?? null;
+  }
+
+  setEnding(job: string, ending: Ending | null): void {
+    this.db.run('UPDATE jobs SET ending = ? WHERE job = ?', ending && JSON.stringify(ending), job);
+  }
+
+  /** Keeps the newest head of a job; older ones have served their purpose. */
+  putHead(job: string, sequence: number, envelope: Uint8Array): void {
+    this.db.run('INSERT INTO heads (job, sequence, envelope) VALUES (?, ?, ?)', job, sequence, envelope);
+    this.db.run('DELETE FROM heads WHERE job = ? AND sequence < ?', job, sequence);
+  }
+
+  head(job: string): Uint8Array | null {
+    const row = this.db.one('SELECT envelope FROM heads WHERE job = ? ORDER BY sequence DESC LIMIT 1', job);
+    return (row?.envelope as Uint8Array) ?? null;
+  }
+}
+
+function readJob(row: Row): StoredJob {
+  return {
+    job: row.job as string,
+    name: row.name as string,
+    content: row.content as string,
+    manifest: row.manifest as Uint8Array,
+    layout: JSON.parse(row.layout as string) as AdapterLayout,
+    term: row.term as number,
+    admission: JSON.parse(row.admission as string) as Admission,
+    token: row.token as string | null,
+    baseLoss: row.base_loss as number | null,
+    ending: row.ending === null ? null : (JSON.parse(row.ending as string) as Ending),
+    createdAt: row.created_at as number,
+  };
+}

@@ -1,0 +1,53 @@
+import type { Database, Row } from './database.ts';
+
+export interface StoredPeer {
+  readonly peer: string;
+  readonly name: string;
+  readonly agent: string;
+  readonly engine: string;
+  /** Tokens per second over whole rounds; 0 while unmeasured. */
+  readonly speed: number;
+  readonly joinedAt: number;
+}
+
+/** Nodes that a job has admitted. */
+export class PeerTable {
+  private readonly db: Database;
+
+  constructor(db: Database) {
+    this.db = db;
+  }
+
+  /** Keeps a known peer's measured speed and first joining. */
+  admit(job: string, peer: Omit<StoredPeer, 'speed'>): void {
+    this.db.run(
+      `INSERT INTO peers (job, peer, name, agent, engine, speed, joined_at) VALUES (?, ?, ?, ?, ?, 0, ?)
+       ON CONFLICT DO UPDATE SET name = excluded.name, agent = excluded.agent, engine = excluded.engine`,
+      job,
+      peer.peer,
+      peer.name,
+      peer.agent,
+      peer.engine,
+      peer.joinedAt,
+    );
+  }
+
+  setSpeed(job: string, peer: string, speed: number): void {
+    this.db.run('UPDATE peers SET speed = ? WHERE job = ? AND peer = ?', speed, job, peer);
+  }
+
+  all(job: string): StoredPeer[] {
+    return this.db.all('SELECT * FROM peers WHERE job = ? ORDER BY joined_at, peer', job).map(readPeer);
+  }
+}
+
+function readPeer(row: Row): StoredPeer {
+  return {
+    peer: row.peer as string,
+    name: row.name as string,
+    agent: row.agent as string,
+    engine: row.engine as string,
+    speed: row.speed as number,
+    joinedAt: row.joined_at as number,
+  };
+}

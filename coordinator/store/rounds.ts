@@ -1,0 +1,113 @@
+import type { Assignment, Preset } from '../plan.ts';
+import type { Database, Row } from './database.ts';
+
+export interface StoredRound {
+  readonly round: number;
+  readonly parent: string;
+  readonly preset: Preset;
+  readonly assignments: readonly Assignment[];
+  readonly deadlineMs: number;
+  readonly openedAt: number;
+  readonly closedAt: number | null;
+  readonly outcome: RoundOutcome | null;
+}
+
+/** `refused`: turned down by the held-out gate; `short`: too few updates. Both are null rounds. */
+export type RoundOutcome = 'checkpoint' | 'refused' | 'short';
+
+export interface StoredCheckpoint {
+  readonly round: number;
+  readonly digest: string;
+  /** Signed checkpoint. */
+  readonly envelope: Uint8Array;
+  /** Blob with the downlink's residual; null when it is zero, as at the start. */
+  readonly residual: string | null;
+}
+
+/** Rounds and the checkpoints that they ended in. */
+export class RoundTable {
+  private readonly db: Database;
+
+  constructor(db: Database) {
+    this.db = db;
+  }
+
+  open(job: string, round: Omit<StoredRound, 'closedAt' | 'outcome'>): void {
+    this.db.run(
+      `INSERT INTO rounds (job, round, parent, preset, assignments, deadline_ms, opened_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      job,
+      round.round,
+      round.parent,
+      round.preset,
+      JSON.stringify(round.assignments),
+      round.deadlineMs,
+      round.openedAt,
+    );
+  }
+
+  close(job: string, round: number, at: number): void {
+    this.db.run('UPDATE rounds SET closed_at = ? WHERE job = ? AND round = ?', at, job, round);
+  }
+
+  settle(job: string, round: number, outcome: RoundOutcome): void {
+    this.db.run('UPDATE rounds SET outcome = ? WHERE job = ? AND round = ?', outcome, job, round);
+  }
+
+  /** The newest rounds, newest first. */
+  newest(job: string, count: number): StoredRound[] {
+    return this.db
+      .all('SELECT * FROM rounds WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)
+      .map(readRound);
+  }
+
+  /** How many rounds ended so. */
+  count(job: string, outcome: RoundOutcome): number {
+    const row = this.db.one('SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = ?', job, outcome);
+    return row!.n as number;
+  }
+
+  putCheckpoint(job: string, checkpoint: StoredCheckpoint): void {
+    this.db.run(
+      'INSERT INTO checkpoints (job, round, digest, envelope, residual) VALUES (?, ?, ?, ?, ?)',
+      job,
+      checkpoint.round,
+      checkpoint.digest,
+      checkpoint.envelope,
+      checkpoint.residual,
+    );
+  }
+
+  /** All checkpoints of a job, oldest first. */
+  checkpoints(job: string): StoredCheckpoint[] {
+    return this.db.all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round', job).map(readCheckpoint);
+  }
+
+  newestCheckpoints(job: string, count: number): StoredCheckpoint[] {
+    return this.db
+      .all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)
+      .map(readCheckpoint);
+  }
+}
+
+function readRound(row: Row): StoredRound {
+  return {
+    round: row.round as number,
+    parent: row.parent as string,
+    preset: row.preset as Preset,
+    assignments: JSON.parse(row.assignments as string) as Assignment[],
+    deadlineMs: row.deadline_ms as number,
+    openedAt: row.opened_at as number,
+    closedAt: row.closed_at as number | null,
+    outcome: row.outcome as RoundOutcome | null,
+  };
+}
+
+function readCheckpoint(row: Row): StoredCheckpoint {
+  return {
+    round: row.round as number,
+    digest: row.digest as string,
+    envelope: row.envelope as Uint8Array,
+    residual: row.residual as string | null,
+  };
+}

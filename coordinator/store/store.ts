@@ -1,0 +1,40 @@
+import { Database } from './database.ts';
+import { EventTable } from './events.ts';
+import { JobTable } from './jobs.ts';
+import { PeerTable } from './peers.ts';
+import { RoundTable } from './rounds.ts';
+import { UpdateTable } from './updates.ts';
+
+export type { StoredJob } from './jobs.ts';
+export type { StoredPeer } from './peers.ts';
+export type { RoundOutcome, StoredCheckpoint, StoredRound } from './rounds.ts';
+export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
+
+/** Everything that a coordinator must still know after it was killed. Large things are blobs, named here by digest. */
+export class Store {
+  readonly jobs: JobTable;
+  readonly rounds: RoundTable;
+  readonly updates: UpdateTable;
+  readonly events: EventTable;
+  readonly peers: PeerTable;
+  private readonly db: Database;
+
+  /** @param path of the SQLite file, or ":memory:" */
+  constructor(path: string) {
+    this.db = new Database(path);
+    this.jobs = new JobTable(this.db);
+    this.rounds = new RoundTable(this.db);
+    this.updates = new UpdateTable(this.db);
+    this.events = new EventTable(this.db);
+    this.peers = new PeerTable(this.db);
+  }
+
+  /** What `work` writes becomes durable whole, or not at all. */
+  transaction<T>(work: () => T): T {
+    return this.db.transaction(work);
+  }
+
+  close(): void {
+    this.db.close();
+  }
+}

@@ -1,0 +1,191 @@
+import type { ReceiptCode } from '../../protocol/receipts.ts';
+import type { Preset } from '../plan.ts';
+import type { Database, Row } from './database.ts';
+
+/** What became of a recorded update: `open` until the merge that has it is through. */
+export type Fate = 'open' | 'merged' | 'left-out' | 'null-round' | 'outlier';
+
+export interface StoredUpdate {
+  readonly round: number;
+  readonly peer: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly preset: Preset;
+  readonly tokens: number;
+  readonly lossLast: number;
+  readonly evidence: Uint8Array;
+  readonly arrivedAt: number;
+  readonly late: boolean;
+  readonly mergeRound: number | null;
+  readonly fate: Fate;
+}
+
+export interface StoredReceipt {
+  readonly term: number;
+  readonly round: number;
+  readonly peer: string;
+  readonly digest: string;
+  readonly code: ReceiptCode;
+  readonly detail: string;
+  readonly issuedAt: number;
+}
+
+/** Updates that counted when they came, and every receipt given. */
+export class UpdateTable {
+  private readonly db: Database;
+
+  constructor(db: Database) {
+    this.db = db;
+  }
+
+  insert(job: string, update: Omit<StoredUpdate, 'mergeRound' | 'fate'>): void {
+    this.db.run(
+      `INSERT INTO updates
+         (job, round, peer, digest, size, preset, tokens, loss_last, evidence, arrived_at, late)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      job,
+      update.round,
+      update.peer,
+      update.digest,
+      update.size,
+      update.preset,
+      update.tokens,
+      update.lossLast,
+      update.evidence,
+      update.arrivedAt,
+      update.late ? 1 : 0,
+    );
+  }
+
+  find(job: string, round: number, peer: string): StoredUpdate | null {
+    const row = this.db.one(
+      'SELECT * FROM updates WHERE job = ? AND round = ? AND peer = ?',
+      job,
+      round,
+      peer,
+    );
+    return row && readUpdate(row);
+  }
+
+  /** Updates of the given rounds, by round and peer. */
+  ofRounds(job: string, first: number, last: number): StoredUpdate[] {
+    return this.db
+      .all(
+        'SELECT * FROM updates WHERE job = ? AND round BETWEEN ? AND ? ORDER BY round, peer',
+        job,
+        first,
+        last,
+      )
+      .map(readUpdate);
+  }
+
+  /** Fixes a closing round's updates: its own, and late ones of the rounds from `oldest` on that nothing has yet. */
+  select(job: string, round: number, oldest: number): void {
+    this.db.run(
+      `UPDATE updates SET merge_round = ?
+       WHERE job = ? AND round BETWEEN ? AND ? AND fate = 'open' AND merge_round IS NULL`,
+      round,
+      job,
+      oldest,
+      round,
+    );
+  }
+
+  /** What `select` fixed for a round, by peer and round: the order of the merge. */
+  selected(job: string, round: number): StoredUpdate[] {
+    return this.db
+      .all('SELECT * FROM updates WHERE job = ? AND merge_round = ? ORDER BY peer, round', job, round)
+      .map(readUpdate);
+  }
+
+  /** Updates of rounds up to `last` that no merge has taken. */
+  unclaimed(job: string, last: number): StoredUpdate[] {
+    return this.db
+      .all(
+        `SELECT * FROM updates WHERE job = ? AND round <= ? AND fate = 'open' AND merge_round IS NULL
+         ORDER BY round, peer`,
+        job,
+        last,
+      )
+      .map(readUpdate);
+  }
+
+  settle(job: string, round: number, peer: string, fate: Fate): void {
+    this.db.run(
+      'UPDATE updates SET fate = ? WHERE job = ? AND round = ? AND peer = ?',
+      fate,
+      job,
+      round,
+      peer,
+    );
+  }
+
+  addReceipt(job: string, receipt: StoredReceipt): void {
+    this.db.run(
+      `INSERT INTO receipts (job, term, round, peer, digest, code, detail, issued_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+      job,
+      receipt.term,
+      receipt.round,
+      receipt.peer,
+      receipt.digest,
+      receipt.code,
+      receipt.detail,
+      receipt.issuedAt,
+    );
+  }
+
+  /** The newest receipt of a peer's update. */
+  receipt(job: string, peer: string, digest: string): StoredReceipt | null {
+    const row = this.db.one(
+      'SELECT * FROM receipts WHERE job = ? AND peer = ? AND digest = ? ORDER BY id DESC LIMIT 1',
+      job,
+      peer,
+      digest,
+    );
+    return row && readReceipt(row);
+  }
+
+  /** A peer's receipts, newest first. */
+  receipts(job: string, peer: string, limit: number): StoredReceipt[] {
+    return this.db
+      .all('SELECT * FROM receipts WHERE job = ? AND peer = ? ORDER BY id DESC LIMIT ?', job, peer, limit)
+      .map(readReceipt);
+  }
+
+  /** How often each peer of a job got each code. */
+  receiptCounts(job: string): { peer: string; code: ReceiptCode; count: number }[] {
+    return this.db
+      .all('SELECT peer, code, count(*) AS n FROM receipts WHERE job = ? GROUP BY peer, code', job)
+      .map((row) => ({ peer: row.peer as string, code: row.code as ReceiptCode, count: row.n as number }));
+  }
+}
+
+function readUpdate(row: Row): StoredUpdate {
+  return {
+    round: row.round as number,
+    peer: row.peer as string,
+    digest: row.digest as string,
+    size: row.size as number,
+    preset: row.preset as Preset,
+    tokens: row.tokens as number,
+    lossLast: row.loss_last as number,
+    evidence: row.evidence as Uint8Array,
+    arrivedAt: row.arrived_at as number,
+    late: row.late === 1,
+    mergeRound: row.merge_round as number | null,
+    fate: row.fate as Fate,
+  };
+}
+
+function readReceipt(row: Row): StoredReceipt {
+  return {
+    term: row.term as number,
+    round: row.round as number,
+    peer: row.peer as string,
+    digest: row.digest as string,
+    code: row.code as ReceiptCode,
+    detail: row.detail as string,
+    issuedAt: row.issued_at as number,
+  };
+}
