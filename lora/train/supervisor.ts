@@ -1,0 +1,223 @@
+/** The daemon's side of its trainer process: the methods of `Trainer`, with the process's death as an error. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { SwarmError } from '../../protocol/errors.ts';
+import type { AdapterLayout } from '../adapter/layout.ts';
+import type { Row } from '../data/packing.ts';
+import type { AdamWState } from './adamw.ts';
+import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
+import type { RowLoss } from './step.ts';
+import type { TrainProgress, TrainResult } from './trainer.ts';
+
+/** An aborted trainer answers between two runs of its graph; one that has not by then is killed. */
+const ABORT_GRACE_MS = 30_000;
+/** Time to release the engine after `stop`. */
+const STOP_GRACE_MS = 3_000;
+/** What is kept of the trainer's last words, characters. */
+const STDERR_TAIL = 4_000;
+
+export interface SupervisorDeps {
+  /** Lines that the trainer writes to its standard error. */
+  onLog?: (line: string) => void;
+  signal?: AbortSignal;
+}
+
+export interface TrainOptions {
+  adapter: readonly Float32Array[];
+  rows: readonly Row[];
+  /** Optimiser steps at most; fewer when the rows run out. */
+  steps: number;
+  /** Moments to start from. @default those in the trainer's memory (zeros after a start) */
+  optimizer?: AdamWState | null;
+  onProgress?: (progress: TrainProgress) => void;
+  signal?: AbortSignal;
+}
+
+export interface TrainOutcome extends TrainResult {
+  adapter: Float32Array[];
+}
+
+interface Pending {
+  resolve(reply: Reply): void;
+  reject(error: SwarmError): void;
+  onProgress: ((progress: TrainProgress) => void) | undefined;
+}
+
+type RequestBody = Request extends infer R ? (R extends Request ? Omit<R, 'id'> : never) : never;
+type ReplyOf<T extends Reply['type']> = Extract<Reply, { type: T }>;
+
+export class TrainerProcess {
+  private readonly child: ChildProcess;
+  private readonly closed: Promise<void>;
+  private readonly pending = new Map<number, Pending>();
+  private requests = 0;
+  private death: SwarmError | null = null;
+  private stderr = '';
+  private current: AdapterLayout = [];
+
+  private constructor(deps: SupervisorDeps) {
+    // The build turns this file and the entry into .js.
+    const entry = import.meta.url.endsWith('.ts') ? './process.ts' : './process.js';
+    this.child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
+      serialization: 'advanced',
+      // Not the daemon's: a debugger's port, for one, can be had once only.
+      execArgv: [],
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    });
+    this.child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr = (this.stderr + text).slice(-STDERR_TAIL);
+      for (const line of text.split('\n')) if (line !== '') deps.onLog?.(line);
+    });
+    this.child.on('message', (message: Reply | Event) => this.receive(message));
+    this.closed = new Promise((resolve) => {
+      this.child.on('error', (error) => {
+        this.die(null, null, error);
+        // A process that never came to be does not close.
+        if (this.child.pid === undefined) resolve();
+      });
+      this.child.on('close', (code, signal) => {
+        this.die(code, signal);
+        resolve();
+      });
+    });
+  }
+
+  /**
+   * Forks a trainer and loads the base model in it.
+   * @throws what opening the model and compiling throw, TRAINER_DIED, TRAINER_ABORTED
+   */
+  static async start(options: TrainerOptions, deps: SupervisorDeps = {}): Promise<TrainerProcess> {
+    const trainer = new TrainerProcess(deps);
+    try {
+      const ready = await trainer.request('ready', { type: 'start', options }, deps.signal);
+      trainer.current = ready.layout;
+      return trainer;
+    } catch (error) {
+      await trainer.kill();
+      throw error;
+    }
+  }
+
+  /** Names and shapes of the adapter's tensors, in the order of every list of tensors here. */
+  get layout(): AdapterLayout {
+    return this.current;
+  }
+
+  get pid(): number | undefined {
+    return this.child.pid;
+  }
+
+  get alive(): boolean {
+    return this.death === null;
+  }
+
+  /**
+   * Trains from `adapter` and returns what became of it.
+   * @throws TRAINER_DIED when the process ends first, TRAINER_ABORTED on abort, and the trainer's own errors
+   */
+  async train({
+    adapter,
+    rows,
+    steps,
+    optimizer = null,
+    onProgress,
+    signal,
+  }: TrainOptions): Promise<TrainOutcome> {
+    const body = { type: 'train', adapter, rows, steps, optimizer } as const;
+    const { result, adapter: trained } = await this.request('trained', body, signal, onProgress);
+    return { ...result, adapter: trained };
+  }
+
+  /** Loss of every row under `adapter`. @throws as `train` */
+  async evaluate(options: {
+    adapter: readonly Float32Array[];
+    rows: readonly Row[];
+    signal?: AbortSignal;
+  }): Promise<RowLoss[]> {
+    const { adapter, rows, signal } = options;
+    return (await this.request('evaluated', { type: 'evaluate', adapter, rows }, signal)).losses;
+  }
+
+  /** The optimiser's moments, to be kept on disk. @throws as `train` */
+  async snapshot(signal?: AbortSignal): Promise<AdamWState> {
+    return (await this.request('snapshot', { type: 'snapshot' }, signal)).optimizer;
+  }
+
+  /**
+   * Gives up what runs, releases the engine and ends the process, by force after a grace. What is pending
+   * rejects with TRAINER_ABORTED or TRAINER_DIED. Idempotent.
+   */
+  async stop(): Promise<void> {
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), STOP_GRACE_MS);
+    for (const id of this.pending.keys()) this.post({ type: 'abort', id });
+    await this.request('stopped', { type: 'stop' }).catch(() => {});
+    await this.closed;
+    clearTimeout(timer);
+  }
+
+  /** Ends the process at once; what is pending rejects with TRAINER_DIED. Idempotent. */
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.closed;
+  }
+
+  private async request<T extends Reply['type']>(
+    type: T,
+    body: RequestBody,
+    signal?: AbortSignal,
+    onProgress?: (progress: TrainProgress) => void,
+  ): Promise<ReplyOf<T>> {
+    if (this.death !== null) throw this.death;
+    if (signal?.aborted) throw aborted(body.type);
+    const id = ++this.requests;
+    let grace: NodeJS.Timeout | undefined;
+    const abort = () => {
+      this.post({ type: 'abort', id });
+      grace = setTimeout(() => this.child.kill('SIGKILL'), ABORT_GRACE_MS);
+    };
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      const reply = await new Promise<Reply>((resolve, reject) => {
+        this.pending.set(id, { resolve, reject, onProgress });
+        this.post({ ...body, id } as Request);
+      });
+      if (reply.type === 'failed') throw new SwarmError(reply.code, reply.message, reply.values);
+      if (reply.type !== type) {
+        throw new SwarmError('TRAINER_PROTOCOL', `the trainer answered ${reply.type} to ${body.type}`, {});
+      }
+      return reply as ReplyOf<T>;
+    } finally {
+      clearTimeout(grace);
+      signal?.removeEventListener('abort', abort);
+      this.pending.delete(id);
+    }
+  }
+
+  private post(message: Request | Abort): void {
+    // A channel that is gone is reported by 'close', with the reason.
+    if (this.child.connected) this.child.send(message, () => {});
+  }
+
+  private receive(message: Reply | Event): void {
+    const pending = this.pending.get(message.id);
+    if (message.type === 'progress') pending?.onProgress?.(message.progress);
+    else pending?.resolve(message);
+  }
+
+  private die(code: number | null, signal: NodeJS.Signals | null, cause?: Error): void {
+    if (this.death !== null) return;
+    const how = signal !== null ? `was killed by ${signal}` : `exited with code ${code}`;
+    const advice = signal === 'SIGKILL' ? ' (out of memory?)' : '';
+    this.death = new SwarmError(
+      'TRAINER_DIED',
+      `the trainer process ${how}${advice}; start it again`,
+      { code, signal, stderr: this.stderr },
+      { cause },
+    );
+    for (const { reject } of this.pending.values()) reject(this.death);
+  }
+}
+
+function aborted(request: string): SwarmError {
+  return new SwarmError('TRAINER_ABORTED', `${request} was given up before it began`, { request });
+}
