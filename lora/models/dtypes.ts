@@ -24,12 +24,13 @@ export function isFloatDtype(dtype: string): dtype is FloatDtype {
   return dtype === 'F32' || dtype === 'F16' || dtype === 'BF16';
 }
 
-/** Little-endian elements → float32, exactly. `bytes` holds whole elements. */
+/** Little-endian elements → float32, exactly. `bytes` holds whole elements; for F32 the result may be a view of them. */
 export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
   const size = DTYPE_BYTES[dtype]!;
   const count = bytes.byteLength / size;
-  // A typed array must start at a multiple of its element size; a slice starts at 0.
-  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  // A typed array must start at a multiple of its element size; a copy starts at 0. (slice() would not do: on a
+  // Buffer it makes a view.)
+  const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   if (dtype === 'F32') return new Float32Array(aligned.buffer, aligned.byteOffset, count);
   const words = new Uint16Array(aligned.buffer, aligned.byteOffset, count);
   const values = new Float32Array(count);

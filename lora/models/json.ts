@@ -78,16 +78,24 @@ export function parseJsonObject(text: string, file: string): Record<string, unkn
   return value as Record<string, unknown>;
 }
 
-/** The first key that occurs twice in one object of a valid JSON text, or null. */
+/**
+ * The first key that occurs twice in one object of a valid JSON text, or null. In valid JSON a string is a key
+ * exactly if a colon follows it, so strings and braces are all there is to see. A loop, because a regular
+ * expression overflows the stack on a string of some millions of characters.
+ */
 function repeatedKey(text: string): string | null {
-  // In valid JSON a string is a key exactly if a colon follows it, so strings and brackets are all there is to see.
-  const tokens = /"(?:[^"\\]|\\.)*"(\s*:)?|[{}]/g;
   const open: Set<string>[] = [];
-  for (const [token, colon] of text.matchAll(tokens)) {
-    if (token === '{') open.push(new Set());
-    else if (token === '}') open.pop();
-    else if (colon !== undefined) {
-      const key = JSON.parse(token.slice(0, -colon.length)) as string;
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i];
+    if (character === '{') open.push(new Set());
+    else if (character === '}') open.pop();
+    else if (character === '"') {
+      const start = i++;
+      while (text[i] !== '"') i += text[i] === '\\' ? 2 : 1;
+      let next = i + 1;
+      while (WHITESPACE.has(text[next]!)) next++;
+      if (text[next] !== ':') continue;
+      const key = JSON.parse(text.slice(start, i + 1)) as string;
       const keys = open.at(-1)!;
       if (keys.has(key)) return key;
       keys.add(key);
@@ -95,3 +103,5 @@ function repeatedKey(text: string): string | null {
   }
   return null;
 }
+
+const WHITESPACE: ReadonlySet<string> = new Set([' ', '\t', '\n', '\r']);

@@ -1,0 +1,132 @@
+import { expect, test } from 'vitest';
+import { parseConfig } from '../../../lora/models/config.ts';
+
+/** As Llama 3.2 1B's file says it in transformers 4's layout. */
+const LLAMA_32 = {
+  architectures: ['LlamaForCausalLM'],
+  attention_bias: false,
+  head_dim: 64,
+  hidden_act: 'silu',
+  hidden_size: 2048,
+  intermediate_size: 8192,
+  max_position_embeddings: 131072,
+  mlp_bias: false,
+  model_type: 'llama',
+  num_attention_heads: 32,
+  num_hidden_layers: 16,
+  num_key_value_heads: 8,
+  rms_norm_eps: 1e-5,
+  rope_scaling: {
+    factor: 32,
+    high_freq_factor: 4,
+    low_freq_factor: 1,
+    original_max_position_embeddings: 8192,
+    rope_type: 'llama3',
+  },
+  rope_theta: 500000,
+  tie_word_embeddings: true,
+  vocab_size: 128256,
+};
+
+const MINIMAL = {
+  model_type: 'llama',
+  hidden_size: 64,
+  intermediate_size: 128,
+  num_attention_heads: 4,
+  num_hidden_layers: 2,
+  vocab_size: 300,
+};
+
+test('Llama 3.2 in the layout of transformers 4', () => {
+  expect(parseConfig(LLAMA_32)).toEqual({
+    family: 'llama',
+    vocabularySize: 128256,
+    hiddenSize: 2048,
+    intermediateSize: 8192,
+    layers: 16,
+    heads: 32,
+    keyValueHeads: 8,
+    headDim: 64,
+    normEpsilon: 1e-5,
+    rope: {
+      theta: 500000,
+      scaling: { factor: 32, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalMaxPositions: 8192 },
+    },
+    maxPositions: 131072,
+    tieWordEmbeddings: true,
+  });
+});
+
+test('the layout of transformers 5 says the same', () => {
+  const { rope_scaling, rope_theta, ...rest } = LLAMA_32;
+  const config = parseConfig({ ...rest, rope_parameters: { ...rope_scaling, rope_theta } });
+  expect(config).toEqual(parseConfig(LLAMA_32));
+});
+
+test('what is left out has the defaults of LlamaConfig', () => {
+  expect(parseConfig(MINIMAL)).toMatchObject({
+    keyValueHeads: 4,
+    headDim: 16,
+    normEpsilon: 1e-6,
+    rope: { theta: 10000, scaling: null },
+    maxPositions: 2048,
+    tieWordEmbeddings: false,
+  });
+  expect(parseConfig({ ...MINIMAL, head_dim: null, rope_scaling: null })).toEqual(parseConfig(MINIMAL));
+});
+
+test.each([
+  ['model_type', 'mistral'],
+  ['model_type', undefined],
+  ['hidden_act', 'gelu'],
+  ['attention_bias', true],
+  ['mlp_bias', true],
+  ['quantization_config', { bits: 4 }],
+  ['architectures', ['LlamaForSequenceClassification']],
+  ['partial_rotary_factor', 0.5],
+])('unsupported: %s = %j', (field, value) => {
+  expect(() => parseConfig({ ...MINIMAL, [field]: value })).toThrow(
+    expect.objectContaining({
+      code: 'MODEL_UNSUPPORTED',
+      values: expect.objectContaining({ field, found: value }),
+    }),
+  );
+});
+
+test.each([
+  { rope_scaling: { type: 'linear', factor: 2 } },
+  { rope_scaling: { rope_type: 'yarn', factor: 2 } },
+  { rope_parameters: { rope_type: 'dynamic', factor: 2, rope_theta: 1e4 } },
+])('unsupported positions: %j', (fields) => {
+  expect(() => parseConfig({ ...MINIMAL, ...fields })).toThrow(
+    expect.objectContaining({
+      code: 'MODEL_UNSUPPORTED',
+      values: expect.objectContaining({ field: 'rope_type' }),
+    }),
+  );
+});
+
+test.each([
+  ['hidden_size', undefined],
+  ['hidden_size', 63],
+  ['hidden_size', 2 ** 40],
+  ['num_hidden_layers', 1e9],
+  ['num_hidden_layers', 0],
+  ['vocab_size', '300'],
+  ['vocab_size', 1.5],
+  ['num_key_value_heads', 3],
+  ['head_dim', 15],
+  ['rms_norm_eps', -1],
+  ['rms_norm_eps', Number.NaN],
+  ['rope_theta', 0],
+  ['tie_word_embeddings', 'yes'],
+  ['rope_parameters', 7],
+])('malformed: %s = %j', (field, value) => {
+  expect(() => parseConfig({ ...MINIMAL, [field]: value })).toThrow(
+    expect.objectContaining({ code: 'MODEL_CONFIG', values: expect.objectContaining({ field }) }),
+  );
+});
+
+test.each([null, [], 'llama'])('no object at all: %j', (json) => {
+  expect(() => parseConfig(json)).toThrow(expect.objectContaining({ code: 'MODEL_CONFIG' }));
+});
