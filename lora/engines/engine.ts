@@ -42,7 +42,7 @@ export interface EngineOptions {
 }
 
 /**
- * @throws SwarmError ENGINE_UNKNOWN for a name that is not an engine's, ENGINE_UNAVAILABLE when this machine lacks what
+ * @throws SwarmError ENGINE_UNKNOWN for a name that is not an engine's, ENGINE_THREADS, ENGINE_UNAVAILABLE when this machine lacks what
  * the engine needs (the message says what)
  */
 export async function createEngine(name: EngineName, options: EngineOptions): Promise<Engine> {

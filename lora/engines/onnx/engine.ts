@@ -1,31 +1,63 @@
 import { dirname } from 'node:path';
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
 import { SwarmError } from '../../../protocol/errors.ts';
-import type { Graph } from '../../graph/graph.ts';
+import { Graph } from '../../graph/graph.ts';
+import { add } from '../../graph/ops.ts';
 import { elementCount, formatShape } from '../../graph/shapes.ts';
 import type { Engine, EngineName, EngineOptions, Executable, Feeds, WeightFile } from '../engine.ts';
 import { buildModel } from './model.ts';
 
 const PROVIDERS: Readonly<Record<EngineName, string>> = { 'onnx-cpu': 'cpu', 'onnx-webgpu': 'webgpu' };
 
+/** @throws SwarmError ENGINE_UNAVAILABLE when the provider does not run a trivial graph on this machine */
 export async function createOnnxEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
-  return {
-    name,
-    async compile(graph, weights) {
-      const bytes = buildModel(graph, weights);
-      try {
-        const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
-        return new OnnxExecutable(graph, session);
-      } catch (cause) {
-        throw new SwarmError(
-          'ENGINE_COMPILE',
-          `${name} cannot compile the graph: ${messageOf(cause)}`,
-          { engine: name },
-          { cause },
-        );
-      }
-    },
-  };
+  if (!Number.isInteger(options.threads) || options.threads < 1) {
+    throw new SwarmError(
+      'ENGINE_THREADS',
+      `an engine needs a whole number of threads from 1, not ${options.threads}`,
+      {
+        threads: options.threads,
+      },
+    );
+  }
+  const engine: Engine = { name, compile: (graph, weights) => compile(name, options, graph, weights) };
+  if (name !== 'onnx-cpu') await probe(engine);
+  return engine;
+}
+
+async function compile(
+  name: EngineName,
+  options: EngineOptions,
+  graph: Graph,
+  weights: WeightFile | null,
+): Promise<Executable> {
+  const bytes = buildModel(graph, weights);
+  try {
+    const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
+    return new OnnxExecutable(graph, session);
+  } catch (cause) {
+    const message = `${name} cannot compile the graph: ${messageOf(cause)}`;
+    throw new SwarmError('ENGINE_COMPILE', message, { engine: name }, { cause });
+  }
+}
+
+/** Fails early, and with advice, on a machine without the device: it is looked for when a session is made. */
+async function probe(engine: Engine): Promise<void> {
+  const graph = new Graph();
+  const x = graph.input('x', [1]);
+  graph.output('y', add(x, x));
+  try {
+    const executable = await engine.compile(graph, null);
+    await executable.run({ x: Float32Array.of(1) });
+    await executable.dispose();
+  } catch (cause) {
+    throw new SwarmError(
+      'ENGINE_UNAVAILABLE',
+      `${engine.name} found no device: ${messageOf(cause)}. It needs a GPU driver with Vulkan (Linux: libvulkan1 and the driver of the GPU, or mesa-vulkan-drivers), Metal or D3D12; onnx-cpu runs everywhere`,
+      { engine: engine.name },
+      { cause },
+    );
+  }
 }
 
 function sessionOptions(
@@ -100,7 +132,7 @@ class OnnxExecutable implements Executable {
       if (data === undefined) {
         throw new SwarmError('ENGINE_FEED', `no value was fed for ${name}, ${expected}`, { name, expected });
       }
-      const dtype = data instanceof Float32Array ? 'float32' : 'int64';
+      const dtype = dtypeOf(data);
       if (dtype !== tensor.dtype || data.length !== elementCount(tensor.shape)) {
         throw new SwarmError(
           'ENGINE_FEED',
@@ -126,6 +158,12 @@ class OnnxExecutable implements Executable {
   }
 }
 
+/** Feeds come from callers that may be plain JavaScript: another array type is named in the error. */
+function dtypeOf(data: Feeds[string]): string {
+  if (data instanceof Float32Array) return 'float32';
+  return data instanceof BigInt64Array ? 'int64' : Object.prototype.toString.call(data);
+}
+
 function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
+  return (cause instanceof Error ? cause.message : String(cause)).trim();
 }

@@ -18,7 +18,7 @@ export interface EmitOptions {
   readonly outputs?: readonly string[];
 }
 
-type Lowering<K extends Operation> = (
+export type Lowering<K extends Operation> = (
   node: GraphNode<K>,
   inputs: readonly string[],
   outputs: readonly string[],

@@ -2,9 +2,10 @@ import { basename } from 'node:path';
 import { SwarmError } from '../../../protocol/errors.ts';
 import { ancestorNodes } from '../../graph/gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
+import type { Operation } from '../../graph/operations.ts';
 import { elementCount, formatShape, sameShape } from '../../graph/shapes.ts';
 import type { WeightFile } from '../engine.ts';
-import { type EmitOptions, LOWERINGS } from './lower.ts';
+import { type EmitOptions, LOWERINGS, type Lowering } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
 
 const FLOAT_BYTES = 4;
@@ -55,9 +56,8 @@ class LoweredGraph {
     for (const [index, tensor] of node.outputs.entries()) this.#names.set(tensor, outputs[index]!);
     const optional = node.operation === 'rmsNorm' && !used.has(node.outputs[1]!);
     const inputs = node.inputs.map((tensor) => this.#names.get(tensor)!);
-    // Each key of the table fits its own operation; the pair is lost to the compiler when indexed by a union.
-    const lower = LOWERINGS[node.operation] as (typeof LOWERINGS)[keyof typeof LOWERINGS & 'add'];
-    lower(node as GraphNode<'add'>, inputs, optional ? outputs.slice(0, 1) : outputs, this.#emitter);
+    const lower = LOWERINGS[node.operation] as Lowering<Operation>;
+    lower(node, inputs, optional ? outputs.slice(0, 1) : outputs, this.#emitter);
   }
 
   addOutput(name: string, tensor: Tensor): void {
