@@ -45,20 +45,24 @@ export function keptOf(length: number, kept: number): number {
 }
 
 /**
- * Low bits of a gap that are written plainly by the Rice code of a chunk: the largest b ≥ 0 with
- * 100·kept·2ᵇ ≤ 96·length. Derived from the golden-ratio rule 2ᵇ ≤ 2·ln φ·mean gap (A. Kiely, "Selecting the Golomb
- * Parameter in Rice Coding", 2004); in integers, so that every implementation agrees on it.
+ * Divisor m of the Golomb code for the gaps of a chunk: ⌈ln 2 · length/kept − 0.85⌉, at least 1, in integers so that
+ * every implementation agrees on it. It is the optimum for gaps that are geometric with p = kept/length, the smallest m
+ * with (1−p)ᵐ + (1−p)ᵐ⁺¹ ≤ 1 (Gallager and van Voorhis, "Optimal Source Codes for Geometrically Distributed Integer
+ * Alphabets", 1975), to second order in p.
  */
-export function riceParameter(length: number, kept: number): number {
-  let parameter = 0;
-  while (100 * kept * 2 ** (parameter + 1) <= 96 * length) parameter++;
-  return parameter;
+export function golombDivisor(length: number, kept: number): number {
+  return Math.max(1, Math.ceil((693 * length - 850 * kept) / (1000 * kept)));
 }
 
-/** Most bits that the gaps of a chunk can take: each has 1 + b, and all unary parts together at most (n−k)/2ᵇ. */
+/** Bits of the longest remainder in truncated binary: ⌈log₂ divisor⌉. */
+export function remainderBits(divisor: number): number {
+  return 32 - Math.clz32(divisor - 1);
+}
+
+/** No gaps of a chunk take more bits: the unary parts together are at most (length − kept)/divisor. */
 function indexBitsAtMost(length: number, kept: number): number {
-  const parameter = riceParameter(length, kept);
-  return kept * (1 + parameter) + Math.floor((length - kept) / 2 ** parameter);
+  const divisor = golombDivisor(length, kept);
+  return kept * (1 + remainderBits(divisor)) + Math.floor((length - kept) / divisor);
 }
 
 function chunkBitsAtMost(length: number, kept: number): number {

@@ -1,7 +1,15 @@
 import { bytesToWords, peekBits } from './bits.ts';
 import { updateError } from './errors.ts';
 import { planLayout, type UpdateLayout } from './layout.ts';
-import { HEADER_BYTES, type Preset, RATIO_BITS, SCALE_BITS, updateLimits, VALUE_BITS } from './presets.ts';
+import {
+  HEADER_BYTES,
+  type Preset,
+  RATIO_BITS,
+  remainderBits,
+  SCALE_BITS,
+  updateLimits,
+  VALUE_BITS,
+} from './presets.ts';
 import { EMPTY_SCALE } from './scale.ts';
 import { type ChunkCode, chunksOf, NEGATIVE, setDecodedValues, type TensorUpdate, UPPER } from './sparse.ts';
 
@@ -57,7 +65,7 @@ export function decodeSparse(
 
 function readChunk(
   source: Source,
-  { kept, rice }: ChunkCode,
+  { kept, divisor }: ChunkCode,
   start: number,
   length: number,
   name: string,
@@ -74,8 +82,10 @@ function readChunk(
   bit += RATIO_BITS;
   setDecodedValues(decoded, scale, ratio);
 
-  const width = 1 + rice + VALUE_BITS;
-  const lowMask = (1 << rice) - 1;
+  const longest = remainderBits(divisor);
+  const short = (1 << longest) - divisor;
+  const most = 1 + longest + VALUE_BITS;
+  const remainderMask = (1 << longest) - 1;
   let count = source.count;
   let expected = 0;
   let used = 0;
@@ -91,12 +101,15 @@ function readChunk(
     const zeros = Math.clz32(window);
     quotient += zeros;
     bit += zeros;
-    const symbol = peekBits(words, bit) >>> (32 - width);
-    bit += width;
+    // The symbol with the longest remainder; with a short one it ends a bit earlier.
+    const symbol = peekBits(words, bit) >>> (32 - most);
+    const binary = (symbol >>> VALUE_BITS) & remainderMask;
+    const isShort = binary >>> 1 < short ? 1 : 0;
+    bit += most - isShort;
     if (bit > end) throw truncated(name);
-    const position = expected + quotient * (lowMask + 1) + ((symbol >>> VALUE_BITS) & lowMask);
+    const position = expected + quotient * divisor + (isShort ? binary >>> 1 : binary - short);
     if (position >= length) throw outOfBounds(name, start + position, start + length);
-    const code = symbol & (NEGATIVE | UPPER);
+    const code = (symbol >>> isShort) & (NEGATIVE | UPPER);
     used |= 1 << code;
     indices[count] = start + position;
     values[count++] = decoded[code]!;

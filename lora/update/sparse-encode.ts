@@ -6,6 +6,7 @@ import {
   HEADER_BYTES,
   type Preset,
   RATIO_BITS,
+  remainderBits,
   SCALE_BITS,
   updateLimits,
   VALUE_BITS,
@@ -72,7 +73,7 @@ export function encodeSparse(
 }
 
 /** Writes the selected values of one chunk with the levels found for them. */
-function writeChunk(sink: Sink, { kept, rice }: ChunkCode, patterns: Uint32Array, start: number): void {
+function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Array, start: number): void {
   const { words, indices, values } = sink;
   let bit = sink.position;
   putBits(words, bit, levels.scale, SCALE_BITS);
@@ -84,9 +85,9 @@ function writeChunk(sink: Sink, { kept, rice }: ChunkCode, patterns: Uint32Array
     const { threshold } = levels;
     // A lower level of zero has no sign: -0 would be a second way to write it.
     const lowerSign = levels.ratio === 0 ? 0 : NEGATIVE;
-    const width = 1 + rice + VALUE_BITS;
-    const stop = 1 << (rice + VALUE_BITS);
-    const lowMask = (1 << rice) - 1;
+    const longest = remainderBits(divisor);
+    // Remainders below this take one bit less than the longest.
+    const short = (1 << longest) - divisor;
     let count = sink.count;
     let expected = 0;
     for (let entry = 0; entry < kept; entry++) {
@@ -97,9 +98,18 @@ function writeChunk(sink: Sink, { kept, rice }: ChunkCode, patterns: Uint32Array
       const sign = (patterns[start + position]! >>> 30) & (upper ? NEGATIVE : lowerSign);
       const code = sign | (upper ? UPPER : 0);
       // The words are zero already: the unary part is written by stepping over it.
-      bit += gap >>> rice;
-      putBits(words, bit, stop | ((gap & lowMask) << VALUE_BITS) | code, width);
-      bit += width;
+      const quotient = (gap / divisor) | 0;
+      const remainder = gap - quotient * divisor;
+      bit += quotient;
+      const width = remainder < short ? longest - 1 : longest;
+      const binary = remainder < short ? remainder : remainder + short;
+      putBits(
+        words,
+        bit,
+        (1 << (width + VALUE_BITS)) | (binary << VALUE_BITS) | code,
+        1 + width + VALUE_BITS,
+      );
+      bit += 1 + width + VALUE_BITS;
       indices[count] = start + position;
       values[count++] = decoded[code]!;
     }

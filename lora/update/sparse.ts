@@ -1,4 +1,4 @@
-import { CHUNK_VALUES, keptOf, riceParameter } from './presets.ts';
+import { CHUNK_VALUES, golombDivisor, keptOf } from './presets.ts';
 import { RATIO_STEPS } from './quantise.ts';
 import { scaleValue } from './scale.ts';
 
@@ -15,7 +15,8 @@ export const UPPER = 1;
 /** How the kept values of a chunk are coded; the same for all full chunks. */
 export interface ChunkCode {
   readonly kept: number;
-  readonly rice: number;
+  /** Golomb divisor of the gaps. */
+  readonly divisor: number;
 }
 
 /** Lists the chunks of a tensor of `size` values: full ones, then at most one short one. */
@@ -25,7 +26,7 @@ export function* chunksOf(
 ): Generator<ChunkCode & { start: number; length: number }> {
   const code = (length: number) => {
     const keptHere = keptOf(length, kept);
-    return { kept: keptHere, rice: riceParameter(length, keptHere) };
+    return { kept: keptHere, divisor: golombDivisor(length, keptHere) };
   };
   const full = code(CHUNK_VALUES);
   for (let start = 0; start < size; start += CHUNK_VALUES) {

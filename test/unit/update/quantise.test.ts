@@ -1,0 +1,63 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { type Levels, lloydLevels, OUT_OF_RANGE, RATIO_STEPS } from '../../../lora/update/quantise.ts';
+import { scaleValue } from '../../../lora/update/scale.ts';
+
+const levelsOf = (magnitudes: number[]) => {
+  const levels: Levels = { scale: 0, ratio: 0, threshold: 0 };
+  lloydLevels(Float64Array.from(magnitudes), magnitudes.length, levels);
+  return levels;
+};
+
+const error = (magnitudes: number[], upper: number, lower: number) =>
+  magnitudes.reduce((sum, m) => sum + Math.min((m - upper) ** 2, (m - lower) ** 2), 0);
+
+/** The best two levels there are: every split of the sorted magnitudes, each side at its mean. */
+function bestError(magnitudes: number[]): number {
+  const sorted = [...magnitudes].sort((a, b) => a - b);
+  const mean = (list: number[]) => list.reduce((sum, m) => sum + m, 0) / Math.max(1, list.length);
+  return Math.min(
+    ...sorted.map((_, split) =>
+      error(sorted, mean(sorted.slice(split)), split ? mean(sorted.slice(0, split)) : 1e9),
+    ),
+  );
+}
+
+test('comes close to the best two levels on magnitudes as top-k leaves them', () => {
+  const magnitudes = fc.array(fc.double({ min: 0.5, max: 2, noNaN: true }), { minLength: 8, maxLength: 64 });
+  fc.assert(
+    fc.property(magnitudes, (list) => {
+      const { scale, ratio } = levelsOf(list);
+      const upper = scaleValue(scale);
+      const lower = (upper * ratio) / RATIO_STEPS;
+      const energy = list.reduce((sum, m) => sum + m * m, 0);
+      // Scale and ratio are rounded (2⁻⁸ each), Lloyd stops early: 1 % of the energy covers both.
+      expect(error(list, upper, ratio === 0 ? upper : lower)).toBeLessThanOrEqual(
+        bestError(list) + 0.01 * energy,
+      );
+    }),
+  );
+});
+
+test('uses both levels, or only the upper one with ratio 0: what a decoder accepts', () => {
+  const magnitude = fc.oneof(
+    fc.constantFrom(0, 1, 1.001, 1000),
+    fc.double({ min: 0, max: 1e5, noNaN: true }),
+  );
+  fc.assert(
+    fc.property(fc.array(magnitude, { minLength: 1, maxLength: 80 }), (list) => {
+      const { scale, ratio, threshold } = levelsOf(list);
+      if (scale === 0) return;
+      expect(list.some((m) => m > threshold)).toBe(true);
+      if (ratio > 0) expect(list.some((m) => m <= threshold)).toBe(true);
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+test('equal magnitudes take one level, zeros take none, huge ones are refused', () => {
+  expect(levelsOf([3, 3, 3])).toMatchObject({ ratio: 0, threshold: -1 });
+  expect(scaleValue(levelsOf([3, 3, 3]).scale)).toBe(3);
+  expect(levelsOf([0, 0]).scale).toBe(0);
+  expect(levelsOf([1, 3e5]).scale).toBe(OUT_OF_RANGE);
+});
