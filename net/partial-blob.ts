@@ -35,6 +35,7 @@ export class PartialBlob {
   /** Ranges below this one are in the hash. */
   #hashed = 0;
   readonly #held = new Map<number, readonly Uint8Array[]>();
+  readonly #writing = new Set<number>();
   #unsaved = 0;
   #done: number;
 
@@ -97,21 +98,27 @@ export class PartialBlob {
     return { offset, length: Math.min(BLOB_RANGE_BYTES, this.size - offset) };
   }
 
-  /** Takes in one range. The chunks must not be changed afterwards. @throws SwarmError STORE_FULL, WRITE_FAILED */
-  async write(range: number, chunks: readonly Uint8Array[]): Promise<void> {
-    if (this.has(range)) return;
+  /**
+   * Takes in one range; the chunks must not be changed afterwards. False when it is here already, or is being written:
+   * bytes of a second holder must never land on top of bytes that are in the hash.
+   * @throws SwarmError STORE_FULL, WRITE_FAILED
+   */
+  async write(range: number, chunks: readonly Uint8Array[]): Promise<boolean> {
+    if (this.has(range) || this.#writing.has(range)) return false;
+    this.#writing.add(range);
     try {
       await writeAll(this.#file, chunks, this.extent(range).offset);
     } catch (cause) {
       throw writeError(cause, this.#path);
+    } finally {
+      this.#writing.delete(range);
     }
-    // Two holders may have sent the same range at once.
-    if (this.has(range)) return;
     this.#map[range >> 3] = (this.#map[range >> 3] ?? 0) | (1 << (range & 7));
     this.#done++;
     this.#unsaved++;
     this.#feed(range, chunks);
     if (this.#unsaved >= RANGES_PER_SAVE) await this.save();
+    return true;
   }
 
   /** Writes down which ranges are here, for the next attempt. */

@@ -1,0 +1,103 @@
+import type { Stream } from '@libp2p/interface';
+import { decodeCbor, encodeCbor } from '../protocol/cbor.ts';
+import type { Clock } from '../protocol/clock.ts';
+import { SwarmError } from '../protocol/errors.ts';
+import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS } from '../protocol/limits.ts';
+import { BLOB_PROTOCOL } from '../protocol/rpc.ts';
+import {
+  BLOB_HEADER_BYTES,
+  BLOB_RANGE_TIMEOUT_MS,
+  BLOB_STREAMS_PER_CONNECTION,
+  type BlobRequest,
+  blobAnswerSchema,
+} from './blob-wire.ts';
+import { withDeadline } from './deadline.ts';
+import { FrameStream } from './frames.ts';
+import { closeStream, type Streams } from './streams.ts';
+
+export interface FetchDeps {
+  streams: Streams;
+  clock: Clock;
+}
+
+/** Opens a lane to one holder: a stream on which ranges are asked for one after the other. */
+export async function openLane(peer: string, deps: FetchDeps, signal: AbortSignal): Promise<Lane> {
+  const deadline = {
+    clock: deps.clock,
+    ms: BLOB_IDLE_TIMEOUT_MS,
+    signal,
+    what: `opening a stream to ${peer}`,
+  };
+  const stream = await withDeadline(deadline, (inner) =>
+    deps.streams.open(peer, BLOB_PROTOCOL, {
+      signal: inner,
+      maxOutboundStreams: BLOB_STREAMS_PER_CONNECTION,
+    }),
+  );
+  return new Lane(stream, deps.clock);
+}
+
+export class Lane {
+  readonly #stream: Stream;
+  readonly #frames: FrameStream;
+  readonly #clock: Clock;
+
+  constructor(stream: Stream, clock: Clock) {
+    this.#stream = stream;
+    this.#frames = new FrameStream(stream);
+    this.#clock = clock;
+  }
+
+  /**
+   * Asks for one range and takes it in.
+   * @param size what the whole blob must measure
+   * @throws SwarmError BLOB_MISSING, BLOB_SIZE, BLOB_BUSY, DEADLINE_EXCEEDED, FRAME_*, MESSAGE_*, STREAM_CLOSED
+   */
+  async range(request: BlobRequest, size: number, signal: AbortSignal): Promise<Uint8Array[]> {
+    const deadline = { clock: this.#clock, ms: BLOB_RANGE_TIMEOUT_MS, signal, what: 'a range' };
+    return withDeadline(deadline, async (inner) => {
+      await this.#frames.write([encodeCbor(request)], inner);
+      const header = await this.#next(BLOB_HEADER_BYTES, inner);
+      const answer = decodeCbor(Buffer.concat(header), blobAnswerSchema, BLOB_HEADER_BYTES);
+      if (answer.status === 'missing') throw new SwarmError('BLOB_MISSING', 'it does not have the blob');
+      if (answer.status === 'busy')
+        throw new SwarmError('BLOB_BUSY', 'it is serving too many ranges already');
+      if (answer.total !== size || answer.status === 'range') {
+        throw new SwarmError(
+          'BLOB_SIZE',
+          `it says that the blob has ${answer.total} bytes instead of ${size}`,
+          {
+            total: answer.total,
+            size,
+          },
+        );
+      }
+      const chunks: Uint8Array[] = [];
+      for (let missing = request.length; missing > 0; ) {
+        const frame = await this.#next(Math.min(BLOB_FRAME_BYTES, missing), inner);
+        const before = missing;
+        for (const chunk of frame) missing -= chunk.length;
+        if (missing === before) throw new SwarmError('FRAME_TRUNCATED', 'it sent an empty frame');
+        chunks.push(...frame);
+      }
+      return chunks;
+    });
+  }
+
+  async close(): Promise<void> {
+    const deadline = { clock: this.#clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'closing' };
+    await withDeadline(deadline, (signal) => closeStream(this.#stream, { signal }));
+  }
+
+  abort(error: unknown): void {
+    this.#stream.abort(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  async #next(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[]> {
+    const idle = { clock: this.#clock, ms: BLOB_IDLE_TIMEOUT_MS, signal, what: 'the next frame of a range' };
+    const frame = await withDeadline(idle, (inner) => this.#frames.readChunks(maxBytes, inner));
+    if (frame === null)
+      throw new SwarmError('FRAME_TRUNCATED', 'it closed the stream in the middle of a range');
+    return frame;
+  }
+}

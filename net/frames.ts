@@ -1,0 +1,195 @@
+import type { Stream, StreamMessageEvent } from '@libp2p/interface';
+import { encode } from 'it-length-prefixed';
+import { pipe } from 'it-pipe';
+import { concat } from 'uint8arrays/concat';
+import { SwarmError } from '../protocol/errors.ts';
+
+/** Unread bytes at which the sender is told to wait. The rest of its flow-control window may still arrive. */
+const PAUSE_ABOVE_BYTES = 256 * 1024;
+/** A length below 2^28 as an unsigned varint; longer prefixes are nonsense and are not read on. */
+const LENGTH_PREFIX_BYTES = 4;
+
+/**
+ * Length-prefixed frames (unsigned varint) over a libp2p stream, with what the stream itself does not do: the
+ * length is judged before a byte of the frame is kept, the sender waits while nobody reads, and a writer waits while
+ * the other side is slow.
+ */
+export class FrameStream {
+  readonly #stream: Stream;
+  #chunks: Uint8Array[] = [];
+  #buffered = 0;
+  #ended = false;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(stream: Stream) {
+    this.#stream = stream;
+    stream.addEventListener('message', (event: StreamMessageEvent) => this.#receive(event.data));
+    stream.addEventListener('remoteCloseWrite', () => this.#end());
+    stream.addEventListener('close', (event) => this.#end(event.error));
+    if (stream.status !== 'open' || stream.remoteWriteStatus !== 'writable') this.#ended = true;
+  }
+
+  /**
+   * The next frame as the chunks it arrived in, or null when the other side has properly finished.
+   * @throws SwarmError FRAME_TOO_LARGE, FRAME_TRUNCATED, STREAM_CLOSED, or the signal's reason
+   */
+  async readChunks(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[] | null> {
+    for (;;) {
+      const header = this.#header(maxBytes);
+      if (header !== null && this.#buffered >= header.prefix + header.length) {
+        this.#take(header.prefix);
+        return this.#take(header.length);
+      }
+      if (this.#ended) {
+        if (this.#error !== undefined) throw closed(this.#error);
+        if (this.#buffered === 0) return null;
+        throw new SwarmError('FRAME_TRUNCATED', 'the other side closed the stream in the middle of a frame');
+      }
+      await this.#more(signal);
+    }
+  }
+
+  /** The next frame. @throws as {@link readChunks}, and FRAME_TRUNCATED when there is none */
+  async read(maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
+    const chunks = await this.readChunks(maxBytes, signal);
+    if (chunks === null) {
+      throw new SwarmError('FRAME_TRUNCATED', 'the other side closed the stream instead of answering');
+    }
+    return chunks.length === 1 ? chunks[0]! : concat([...chunks]);
+  }
+
+  /** Sends each piece as one frame, no faster than the other side takes them. */
+  async write(frames: Iterable<Uint8Array>, signal: AbortSignal): Promise<void> {
+    await pipe(frames, prefixed, async (source) => {
+      for (const frame of source) await this.#send(frame, signal);
+    });
+  }
+
+  /** Tells the other side that nothing more follows; reading goes on. */
+  async closeWrite(signal: AbortSignal): Promise<void> {
+    await this.#stream.close({ signal });
+  }
+
+  async #send(frame: Parameters<Stream['send']>[0], signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    let flowing: boolean;
+    try {
+      flowing = this.#stream.send(frame);
+    } catch (cause) {
+      throw closed(cause);
+    }
+    if (!flowing) await drained(this.#stream, signal);
+  }
+
+  #receive(data: StreamMessageEvent['data']): void {
+    for (const chunk of data instanceof Uint8Array ? [data] : data) this.#chunks.push(chunk);
+    this.#buffered += data.byteLength;
+    if (this.#buffered > PAUSE_ABOVE_BYTES && this.#stream.readStatus === 'readable') this.#stream.pause();
+    this.#wake?.();
+  }
+
+  #end(error?: Error): void {
+    this.#ended = true;
+    this.#error ??= error;
+    this.#wake?.();
+  }
+
+  /** Waits for bytes or the end. */
+  #more(signal: AbortSignal): Promise<void> {
+    if (this.#stream.readStatus === 'paused') this.#stream.resume();
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const onAbort = (): void => {
+        this.#wake = undefined;
+        reject(signal.reason);
+      };
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#wake = () => {
+        this.#wake = undefined;
+        signal.removeEventListener('abort', onAbort);
+        resolve();
+      };
+    });
+  }
+
+  /** Length of the next frame and of its prefix; null while the prefix is incomplete. */
+  #header(maxBytes: number): { length: number; prefix: number } | null {
+    let length = 0;
+    let index = 0;
+    for (const chunk of this.#chunks) {
+      for (const byte of chunk) {
+        length += (byte & 0x7f) * 2 ** (7 * index++);
+        if (byte < 0x80) {
+          if (length > maxBytes) throw tooLarge(length, maxBytes);
+          return { length, prefix: index };
+        }
+        if (index === LENGTH_PREFIX_BYTES) throw tooLarge(length, maxBytes);
+      }
+    }
+    return null;
+  }
+
+  #take(bytes: number): Uint8Array[] {
+    const taken: Uint8Array[] = [];
+    let missing = bytes;
+    this.#buffered -= bytes;
+    while (missing > 0) {
+      const chunk = this.#chunks[0]!;
+      if (chunk.length <= missing) {
+        taken.push(chunk);
+        this.#chunks.shift();
+      } else {
+        taken.push(chunk.subarray(0, missing));
+        this.#chunks[0] = chunk.subarray(missing);
+      }
+      missing -= taken.at(-1)!.length;
+    }
+    return taken;
+  }
+}
+
+/** Prefix and bytes in one piece: a piece of its own for the prefix would cost a muxer frame and an encryption. */
+function* prefixed(frames: Iterable<Uint8Array>): Generator<ReturnType<typeof encode.single>> {
+  for (const bytes of frames) yield encode.single(bytes);
+}
+
+/** Resolves when the stream takes bytes again. (The stream's own `onDrain` waits only the first time.) */
+function drained(stream: Stream, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (): void => {
+      stream.removeEventListener('drain', onDrain);
+      stream.removeEventListener('close', onClose);
+      signal.removeEventListener('abort', onAbort);
+    };
+    const onDrain = (): void => {
+      settle();
+      resolve();
+    };
+    const onClose = (): void => {
+      settle();
+      reject(closed(undefined));
+    };
+    const onAbort = (): void => {
+      settle();
+      reject(signal.reason);
+    };
+    if (signal.aborted) return reject(signal.reason);
+    if (stream.writeStatus !== 'writable') return reject(closed(undefined));
+    stream.addEventListener('drain', onDrain);
+    stream.addEventListener('close', onClose);
+    signal.addEventListener('abort', onAbort);
+  });
+}
+
+function closed(cause: unknown): SwarmError {
+  const reason = cause instanceof Error ? cause.message : 'the other side closed it';
+  return new SwarmError('STREAM_CLOSED', `the stream is closed: ${reason}`, {}, { cause });
+}
+
+function tooLarge(bytes: number, maxBytes: number): SwarmError {
+  return new SwarmError('FRAME_TOO_LARGE', `a frame of ${bytes} bytes or more exceeds ${maxBytes}`, {
+    bytes,
+    maxBytes,
+  });
+}

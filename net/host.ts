@@ -1,0 +1,284 @@
+import { join } from 'node:path';
+import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface';
+import { peerIdFromString } from '@libp2p/peer-id';
+import type { Clock } from '../protocol/clock.ts';
+import { SwarmError } from '../protocol/errors.ts';
+import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
+import type { Logger } from '../protocol/logger.ts';
+import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
+import type { Signer } from '../protocol/signing.ts';
+import { connectError, parseAddress } from './addresses.ts';
+import { BlobFetcher } from './blob-fetcher.ts';
+import { BlobServer } from './blob-server.ts';
+import type { ResumableBlobs } from './blob-store.ts';
+import { withDeadline } from './deadline.ts';
+import { Gossip } from './gossip.ts';
+import type { Identity } from './identity.ts';
+import { KeptPeers } from './kept-peers.ts';
+import { createNode } from './libp2p.ts';
+import type { FetchBlobOptions, GossipHandler, PeerConnection, SwarmNetwork } from './network.ts';
+import { Rpc } from './rpc.ts';
+import type { Streams } from './streams.ts';
+import { Traffic } from './traffic.ts';
+import { Watchdog, type WatchdogOptions } from './watchdog.ts';
+
+export interface HostOptions {
+  /** Multiaddrs to listen on; port 0 is any free one. */
+  listen: readonly string[];
+  /** Multiaddrs to stay connected to, with or without /p2p. */
+  bootstrap: readonly string[];
+  /** Find peers in the local network. */
+  mdns: boolean;
+  /** The daemon's folder; remembered addresses lie in `<home>/peers.json`. */
+  home: string;
+  /** Name and version of the program, told to peers. */
+  agent: string;
+  watchdog?: WatchdogOptions;
+}
+
+export interface HostDeps {
+  identity: Identity;
+  blobs: ResumableBlobs;
+  log: Logger;
+  clock: Clock;
+  /** Uniform in [0, 1), for jitter. @default Math.random */
+  random?: () => number;
+}
+
+/** Weight that keeps wanted peers when connections have to be closed. */
+const KEPT_TAG = { 'lora-swarm-kept': { value: 100 } };
+/** Strangers of the local network that are dialled of our own accord. */
+const DISCOVERED_CONNECTIONS = 64;
+const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
+
+/**
+ * Starts a libp2p node as a SwarmNetwork: TCP, noise, yamux, gossip, requests and blobs, with peers that are
+ * remembered and dialled again for ever.
+ * @throws SwarmError LISTEN_FAILED
+ */
+export async function createHost(options: HostOptions, deps: HostDeps): Promise<SwarmNetwork> {
+  const traffic = new Traffic();
+  const node = await createNode(options, { privateKey: deps.identity.privateKey, traffic });
+  const host = new Host(options, { ...deps, node, traffic });
+  await host.start();
+  return host;
+}
+
+class Host implements SwarmNetwork {
+  readonly signer: Signer;
+  readonly #options: HostOptions;
+  readonly #deps: HostDeps & { node: Libp2p<{ pubsub: object }>; traffic: Traffic };
+  readonly #node: Libp2p<{ pubsub: object }>;
+  readonly #gossip: Gossip;
+  readonly #rpc: Rpc;
+  readonly #blobServer: BlobServer;
+  readonly #blobFetcher: BlobFetcher;
+  readonly #kept: KeptPeers;
+  readonly #watchdog: Watchdog;
+  readonly #stopped = new AbortController();
+
+  constructor(options: HostOptions, deps: HostDeps & { node: Libp2p<{ pubsub: object }>; traffic: Traffic }) {
+    const { node, blobs, log, clock, random = Math.random } = deps;
+    this.#options = options;
+    this.#deps = deps;
+    this.#node = node;
+    this.signer = deps.identity.signer;
+    const streams = streamsOf(node);
+    this.#gossip = new Gossip({ pubsub: node.services.pubsub, log });
+    this.#rpc = new Rpc({ streams, clock, log });
+    this.#blobServer = new BlobServer({ streams, blobs, clock, log });
+    this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log });
+    this.#kept = new KeptPeers(
+      { path: join(options.home, 'peers.json') },
+      {
+        clock,
+        log,
+        random,
+        dial: (address) => this.#dialKept(address),
+        isConnected: (peer) => node.getConnections(peerIdFromString(peer)).length > 0,
+      },
+    );
+    this.#watchdog = new Watchdog(options.watchdog ?? {}, {
+      clock,
+      log,
+      survey: () => this.#surveyGossip(),
+      reconnect: (peer) => this.#reconnect(peer),
+    });
+    node.addEventListener('peer:disconnect', (event) => this.#kept.lost(event.detail.toString()));
+    node.addEventListener('peer:discovery', (event) => this.#discovered(event.detail));
+  }
+
+  async start(): Promise<void> {
+    // Before the node starts, so that the first peer already hears of all protocols.
+    await Promise.all([this.#rpc.start(), this.#blobServer.start()]);
+    try {
+      await this.#node.start();
+    } catch (cause) {
+      const listen = this.#options.listen.join(', ');
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      const hint = 'check that the address is of this machine and the port is free, or use port 0';
+      throw new SwarmError(
+        'LISTEN_FAILED',
+        `could not listen on ${listen}: ${reason}; ${hint}`,
+        { listen },
+        { cause },
+      );
+    }
+    await this.#kept.start();
+    for (const address of this.#options.bootstrap) this.#kept.keep(address, { remember: false });
+    this.#watchdog.start();
+  }
+
+  addresses(): string[] {
+    return this.#node.getMultiaddrs().map(String);
+  }
+
+  peers(): PeerConnection[] {
+    const oldest = new Map<string, Connection>();
+    for (const connection of this.#node.getConnections()) {
+      const peer = connection.remotePeer.toString();
+      const known = oldest.get(peer);
+      if (known === undefined || connection.timeline.open < known.timeline.open) oldest.set(peer, connection);
+    }
+    return [...oldest].map(([peer, { remoteAddr, direction, rtt, timeline }]) => ({
+      peer,
+      address: remoteAddr.toString(),
+      direction,
+      rttMs: rtt ?? null,
+      connectedAt: timeline.open,
+    }));
+  }
+
+  keep(address: string): void {
+    parseAddress(address);
+    this.#kept.keep(address, { remember: true });
+  }
+
+  async connect(address: string, { signal }: { signal: AbortSignal }): Promise<string> {
+    const { multiaddr } = parseAddress(address);
+    const deadline = {
+      clock: this.#deps.clock,
+      ms: DIAL_TIMEOUT_MS,
+      signal,
+      what: `connecting to ${address}`,
+    };
+    try {
+      const { remotePeer } = await withDeadline(deadline, (inner) =>
+        this.#node.dial(multiaddr, { signal: inner }),
+      );
+      return remotePeer.toString();
+    } catch (cause) {
+      signal.throwIfAborted();
+      throw connectError(address, cause);
+    }
+  }
+
+  publish(topic: string, bytes: Uint8Array): Promise<number> {
+    return this.#gossip.publish(topic, bytes);
+  }
+
+  subscribe(topic: string, handler: GossipHandler): () => void {
+    return this.#gossip.subscribe(topic, handler);
+  }
+
+  request<M extends RpcMethod>(
+    peer: string,
+    method: M,
+    body: RpcRequest<M>,
+    options: { signal: AbortSignal },
+  ): Promise<RpcResponse<M>> {
+    return this.#rpc.request(peer, method, body, options);
+  }
+
+  handle<M extends RpcMethod>(
+    method: M,
+    handler: (peer: string, body: RpcRequest<M>) => Promise<RpcResponse<M>>,
+  ): () => void {
+    return this.#rpc.handle(method, handler);
+  }
+
+  fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void> {
+    return this.#blobFetcher.fetch(ref, options);
+  }
+
+  traffic(): { sent: number; received: number } {
+    return this.#deps.traffic.total();
+  }
+
+  onPeer(listener: (event: { type: 'connect' | 'disconnect'; peer: string }) => void): () => void {
+    const onConnect = (event: CustomEvent<unknown>): void =>
+      listener({ type: 'connect', peer: String(event.detail) });
+    const onDisconnect = (event: CustomEvent<unknown>): void =>
+      listener({ type: 'disconnect', peer: String(event.detail) });
+    this.#node.addEventListener('peer:connect', onConnect);
+    this.#node.addEventListener('peer:disconnect', onDisconnect);
+    return () => {
+      this.#node.removeEventListener('peer:connect', onConnect);
+      this.#node.removeEventListener('peer:disconnect', onDisconnect);
+    };
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopped.signal.aborted) return;
+    this.#stopped.abort(new SwarmError('HOST_STOPPED', 'the network has been stopped'));
+    this.#watchdog.stop();
+    await this.#kept.stop();
+    await this.#node.stop();
+  }
+
+  async #dialKept(address: string): Promise<string> {
+    const peer = await this.connect(address, { signal: this.#stopped.signal });
+    await this.#node.peerStore.merge(peerIdFromString(peer), { tags: KEPT_TAG });
+    return peer;
+  }
+
+  #discovered({ id, multiaddrs }: PeerInfo): void {
+    const connections = this.#node.getConnections();
+    if (
+      connections.length >= DISCOVERED_CONNECTIONS ||
+      connections.some(({ remotePeer }) => remotePeer.equals(id))
+    ) {
+      return;
+    }
+    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]);
+    this.#node
+      .dial(multiaddrs, { signal })
+      .catch((error: unknown) =>
+        this.#deps.log.debug({ peer: id.toString(), error }, 'peers.discovered_unreachable'),
+      );
+  }
+
+  async #surveyGossip(): Promise<{ peer: string; connectedAt: number; flows: boolean }[]> {
+    const survey = this.peers().map(async ({ peer, connectedAt }) => {
+      const { protocols } = await this.#node.peerStore.get(peerIdFromString(peer));
+      const speaks = protocols.some((protocol) => protocol.startsWith(GOSSIP_PROTOCOL_PREFIX));
+      return speaks ? [{ peer, connectedAt, flows: this.#gossip.flowsWith(peer) }] : [];
+    });
+    return (await Promise.all(survey)).flat();
+  }
+
+  /** Peers that dialled us are left to dial again: their addresses may be behind a router. */
+  async #reconnect(peer: string): Promise<void> {
+    const id = peerIdFromString(peer);
+    const outbound = this.#node.getConnections(id).find(({ direction }) => direction === 'outbound');
+    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]);
+    await this.#node.hangUp(id, { signal });
+    if (outbound !== undefined) await this.#node.dial(outbound.remoteAddr, { signal });
+  }
+}
+
+function streamsOf(node: Libp2p): Streams {
+  return {
+    async open(peer, protocol, options) {
+      const id = peerIdFromString(peer);
+      const stream = await node.dialProtocol(id, protocol, options);
+      return stream;
+    },
+    handle: (protocol, options, handler) =>
+      node.handle(
+        protocol,
+        (stream, connection) => handler(stream, connection.remotePeer.toString()),
+        options,
+      ),
+  };
+}
