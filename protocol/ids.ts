@@ -3,6 +3,9 @@ import { base58btc } from 'multiformats/bases/base58';
 import { z } from 'zod';
 import { SwarmError } from './errors.ts';
 
+/** Bytes, over whatever buffer. (`z.instanceof(Uint8Array)` would promise an unshared one.) */
+export const bytesSchema = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
+
 /** SHA-256, lower-case hex, 64 characters. */
 export const digestSchema = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex characters');
 

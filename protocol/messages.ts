@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { digestSchema, nameSchema, peerIdSchema } from './ids.ts';
+import { bytesSchema, digestSchema, nameSchema, peerIdSchema } from './ids.ts';
 import {
   ADAPTER_BYTES,
   CONTROL_MESSAGE_BYTES,

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { digestSchema, nameSchema } from './ids.ts';
+import { bytesSchema, digestSchema, nameSchema } from './ids.ts';
 import {
   CONTROL_MESSAGE_BYTES,
   GOSSIP_MESSAGE_BYTES,
@@ -10,7 +10,7 @@ import {
 export const BLOB_PROTOCOL = '/lora-swarm/blob/1';
 export const RPC_PROTOCOL = '/lora-swarm/rpc/1';
 
-const envelope = z.instanceof(Uint8Array);
+const envelope = bytesSchema;
 const empty = z.strictObject({});
 const job = digestSchema;
 

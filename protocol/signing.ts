@@ -2,7 +2,7 @@ import { createPrivateKey, sign as edSign, verify as edVerify, type KeyObject } 
 import { z } from 'zod';
 import { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
 import { SwarmError } from './errors.ts';
-import { peerIdOf, peerIdSchema, publicKeyOf } from './ids.ts';
+import { bytesSchema, peerIdOf, peerIdSchema, publicKeyOf } from './ids.ts';
 import { type MessageKind, type Messages, messageBytes, messageSchemas } from './messages.ts';
 
 /** Signs with a node's libp2p key (Ed25519). */
@@ -21,8 +21,8 @@ export interface Opened<K extends MessageKind> {
 const envelopeSchema = z.strictObject({
   kind: z.string().max(32),
   author: peerIdSchema,
-  body: z.instanceof(Uint8Array),
-  signature: z.instanceof(Uint8Array).refine((s) => s.length === 64, 'must be 64 bytes'),
+  body: bytesSchema,
+  signature: bytesSchema.refine((s) => s.length === 64, 'must be 64 bytes'),
 });
 /** Envelope fields around the body: kind, author, signature and CBOR framing. */
 const ENVELOPE_OVERHEAD_BYTES = 512;
