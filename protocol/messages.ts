@@ -70,8 +70,7 @@ export const updateSchema = z.strictObject({
   lossFirst: finite,
   lossLast: finite,
   payload: z.strictObject({ digest: digestSchema, size: z.int().positive().max(UPDATE_BYTES) }),
-  inline: z
-    .instanceof(Uint8Array)
+  inline: bytesSchema
     .refine(
       (bytes) => bytes.byteLength <= INLINE_UPDATE_BYTES,
       `must be at most ${INLINE_UPDATE_BYTES} bytes`,
