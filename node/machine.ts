@@ -1,7 +1,7 @@
 import type { Head } from '../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../protocol/receipts.ts';
 import { onHead, onReceipt, type Pending } from './pending.ts';
-import type { NodeEffect, NodeEvent, NodeState, Transition } from './state.ts';
+import { initialState, type NodeEffect, type NodeEvent, type NodeState, type Transition } from './state.ts';
 import { ASK_AGAIN_MS, backoffMs, HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from './times.ts';
 import { isNewer, isPast, sameWork, type Work, workOf } from './work.ts';
 
@@ -17,7 +17,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
   if (state.phase === 'leaving') return afterLeaving(state, event);
   switch (event.type) {
     case 'start':
-      return { state: { ...state, phase: 'joining' }, effects: [{ type: 'join' }] };
+      return { state: initialState(state.self), effects: [{ type: 'join' }] };
     case 'joined': {
       if (state.phase !== 'joining') return stay(state);
       const joined: NodeState = {
@@ -28,8 +28,14 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         // Getting ready may have taken long enough for the head to be old.
         pollAt: now,
         reason: 'the coordinator has not announced a round yet',
+        lastRound: event.remembered.lastRound,
         // What was sent before a restart may have been lost with it; this round's is about to be sent again.
-        pending: state.pending.map((pending) => ({ ...pending, askAt: now + RECEIPT_WAIT_MS })),
+        pending: event.remembered.pending.map((update) => ({
+          ...update,
+          generation: 0,
+          asks: 0,
+          askAt: now + RECEIPT_WAIT_MS,
+        })),
       };
       const newest = event.head && isNewer(event.head, state.head) ? event.head : state.head;
       return newest ? follow({ ...joined, head: null }, newest, now) : stay(joined);
@@ -81,8 +87,13 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         effects: [],
       }));
     case 'connected':
-      if (state.phase === 'joining') return stay(state);
-      return { state: { ...state, pollAt: now + HEAD_SILENCE_MS }, effects: [{ type: 'poll' }] };
+      if (state.phase !== 'joining') {
+        return {
+          state: { ...state, pollAt: now + HEAD_SILENCE_MS },
+          effects: [{ type: 'poll', again: true }],
+        };
+      }
+      return stay(state.retryAt === null ? state : { ...state, retryAt: now });
     case 'tick':
       return tick(state, now);
     case 'stop':
@@ -251,7 +262,7 @@ function tick(state: NodeState, now: number): Transition {
   }
   if (due(state.pollAt)) {
     next = { ...next, pollAt: now + HEAD_SILENCE_MS };
-    effects.push({ type: 'poll' });
+    effects.push({ type: 'poll', again: false });
   }
   if (state.phase === 'joining') return { state: next, effects };
   const pending = state.pending.map((open) => {

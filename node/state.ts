@@ -28,7 +28,8 @@ export interface NodeState {
 
 export type NodeEvent =
   | { type: 'start' }
-  | { type: 'joined'; head: Head | null }
+  /** `remembered`: what the store holds of the job. */
+  | { type: 'joined'; head: Head | null; remembered: Remembered }
   | { type: 'join-failed'; reason: string; jitter: number }
   /** Verified: signed by the job's coordinator. Old ones and repetitions may come too. */
   | { type: 'head'; head: Head }
@@ -60,8 +61,8 @@ export type NodeEffect =
   | { type: 'ask'; update: string; generation: number }
   | { type: 'submit'; update: string; generation: number }
   | { type: 'settle'; round: number; update: string; outcome: Outcome }
-  /** Asks for the newest head; also tells a coordinator that forgot us that we are here. */
-  | { type: 'poll' }
+  /** Asks for the newest head; `again` also joins again, for a coordinator that was away may have forgotten us. */
+  | { type: 'poll'; again: boolean }
   | { type: 'leave' };
 
 export interface Transition {
@@ -75,7 +76,7 @@ export interface Remembered {
   readonly pending: readonly { round: number; update: string; code: ReceiptCode | null }[];
 }
 
-export function initialState(self: string, remembered: Remembered): NodeState {
+export function initialState(self: string): NodeState {
   return {
     self,
     phase: 'joining',
@@ -83,8 +84,8 @@ export function initialState(self: string, remembered: Remembered): NodeState {
     adapter: null,
     fetching: null,
     work: null,
-    lastRound: remembered.lastRound,
-    pending: remembered.pending.map((update) => ({ ...update, generation: 0, asks: 0, askAt: null })),
+    lastRound: 0,
+    pending: [],
     failures: 0,
     retryAt: null,
     pollAt: null,

@@ -6,6 +6,8 @@ export const HEAD_SILENCE_MS = 10_000;
 export const RECEIPT_WAIT_MS = 3_000;
 /** A question about an update is repeated when its answer is this late. */
 export const ASK_AGAIN_MS = RPC_TIMEOUT_MS + 1_000;
+/** How often a node without anything to do looks for the coordinator's next job. */
+export const JOB_WATCH_MS = 10_000;
 /** First and longest pause between attempts at what must succeed in the end. */
 export const RETRY_FIRST_MS = 500;
 export const RETRY_LONGEST_MS = 30_000;

@@ -20,7 +20,7 @@ export interface Work {
 export function workOf(head: Head, self: string): Work | null {
   if (head.phase !== 'training') return null;
   const own = head.assignments.find(({ peer }) => peer === self);
-  if (!own) return null;
+  if (!own || own.end <= own.start) return null;
   return {
     term: head.term,
     round: head.round,

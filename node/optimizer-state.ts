@@ -1,0 +1,47 @@
+import type { AdamWState } from '../lora/train/adamw.ts';
+import { planLayout, type UpdateLayout, zeros } from '../lora/update/layout.ts';
+import { SwarmError } from '../protocol/errors.ts';
+
+/** Steps (float64), then all first and all second moments (float32), little-endian as every machine we run on. */
+const HEADER_BYTES = 8;
+
+/** The state of an optimiser that has made no step. */
+export function freshOptimizer(layout: UpdateLayout): AdamWState {
+  return { step: 0, m: zeros(layout), v: zeros(layout) };
+}
+
+export function encodeOptimizer(state: AdamWState): Uint8Array {
+  const tensors = [...state.m, ...state.v];
+  const size = tensors.reduce((sum, tensor) => sum + tensor.byteLength, HEADER_BYTES);
+  const bytes = new Uint8Array(size);
+  new DataView(bytes.buffer).setFloat64(0, state.step, true);
+  let at = HEADER_BYTES;
+  for (const tensor of tensors) {
+    bytes.set(new Uint8Array(tensor.buffer, tensor.byteOffset, tensor.byteLength), at);
+    at += tensor.byteLength;
+  }
+  return bytes;
+}
+
+/** @throws SwarmError OPTIMIZER_STATE when the bytes belong to another adapter */
+export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWState {
+  const { parameters } = planLayout(layout);
+  const expected = HEADER_BYTES + 2 * 4 * parameters;
+  if (bytes.length !== expected) {
+    throw new SwarmError(
+      'OPTIMIZER_STATE',
+      `an optimiser state of ${bytes.length} bytes where this adapter needs ${expected}; start afresh`,
+      { given: bytes.length, expected },
+    );
+  }
+  const copy = bytes.slice();
+  const values = new Float32Array(copy.buffer, HEADER_BYTES);
+  let at = 0;
+  const read = (): Float32Array[] =>
+    zeros(layout).map((tensor) => {
+      tensor.set(values.subarray(at, at + tensor.length));
+      at += tensor.length;
+      return tensor;
+    });
+  return { step: new DataView(copy.buffer).getFloat64(0, true), m: read(), v: read() };
+}

@@ -1,0 +1,54 @@
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Head, Receipt } from '../../protocol/messages.ts';
+import { open } from '../../protocol/signing.ts';
+import type { JobContext } from '../context.ts';
+import { ask, openHead, rejoin } from './join.ts';
+
+/** What became of an update; null when the coordinator has never seen it. */
+export async function askReceipt(
+  context: JobContext,
+  update: string,
+  signal: AbortSignal,
+): Promise<Receipt | null> {
+  const { deps, coordinator, job } = context;
+  const { receipt } = await ask(deps, coordinator, 'receipt', { job, update }, signal);
+  return receipt && openReceipt(context, receipt);
+}
+
+/** Sends an update straight to the coordinator. @throws SwarmError UPDATE_UNKNOWN when it is not in the store */
+export async function submit(context: JobContext, update: string, signal: AbortSignal): Promise<Receipt> {
+  const { deps, coordinator, job } = context;
+  const record = deps.store.update(job, update);
+  if (!record)
+    throw new SwarmError('UPDATE_UNKNOWN', `update ${update} is not in this node's store`, { update });
+  const { receipt } = await ask(deps, coordinator, 'submit', { update: record.envelope }, signal);
+  return openReceipt(context, receipt);
+}
+
+/** @throws SwarmError RECEIPT_MISMATCH when it is not for this node or not from its coordinator, and as `open` */
+export function openReceipt({ coordinator, job, deps }: JobContext, bytes: Uint8Array): Receipt {
+  const { author, message } = open('receipt', bytes);
+  const { peerId } = deps.network.signer;
+  if (author === coordinator && message.job === job && message.peer === peerId) return message;
+  throw new SwarmError('RECEIPT_MISMATCH', `a receipt for ${message.peer}, signed by ${author}`, {
+    author,
+    job: message.job,
+    peer: message.peer,
+  });
+}
+
+/**
+ * Asks for the newest head.
+ * @param again whether to join again too: a coordinator that was away may have forgotten who is here
+ */
+export async function askHead(
+  context: JobContext,
+  again: boolean,
+  signal: AbortSignal,
+): Promise<Head | null> {
+  const { options, deps, coordinator, job } = context;
+  const { head } = again
+    ? await rejoin(options, deps, context, signal)
+    : await ask(deps, coordinator, 'head', { job }, signal);
+  return head && openHead(head, { coordinator, job });
+}

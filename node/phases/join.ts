@@ -1,0 +1,164 @@
+import { withDeadline } from '../../net/deadline.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { Head } from '../../protocol/messages.ts';
+import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import { open } from '../../protocol/signing.ts';
+import {
+  type ContributorDeps,
+  type ContributorOptions,
+  holdersOf,
+  type JobContext,
+  type ReadyContext,
+} from '../context.ts';
+import { checkPolicy } from '../policy.ts';
+
+/** A job as its coordinator presents it, checked. */
+export interface Invitation {
+  readonly job: string;
+  readonly coordinator: string;
+  readonly manifest: Manifest;
+  readonly head: Head | null;
+}
+
+/**
+ * Connects to the coordinator and asks to take part.
+ * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, and what network, admission and signatures refuse
+ */
+export async function contact(
+  options: ContributorOptions,
+  deps: ContributorDeps,
+  signal: AbortSignal,
+): Promise<Invitation> {
+  const coordinator = await connect(options, deps, signal);
+  const job = options.job ?? (await openJobs(deps, coordinator, signal))[0];
+  if (!job) {
+    throw new SwarmError('NO_OPEN_JOB', 'the coordinator runs no job at present; the node waits for one', {
+      coordinator,
+    });
+  }
+  const answer = await rejoin(options, deps, { coordinator, job }, signal);
+  const { author, digest, message: manifest } = open('manifest', answer.manifest);
+  if (author !== coordinator || digest !== job) {
+    throw new SwarmError(
+      'MANIFEST_MISMATCH',
+      `the coordinator ${coordinator} answered with the manifest ${digest} of ${author} for job ${job}`,
+      { job, digest, coordinator, author },
+    );
+  }
+  const head = answer.head && openHead(answer.head, { coordinator, job });
+  return { job, coordinator, manifest, head };
+}
+
+/** Tells the coordinator that this node takes part; asking again is harmless. */
+export function rejoin(
+  options: ContributorOptions,
+  deps: ContributorDeps,
+  { coordinator, job }: { coordinator: string; job: string },
+  signal: AbortSignal,
+): Promise<RpcResponse<'join'>> {
+  const { name, agent, invite } = options;
+  const { engine } = deps.trainer;
+  const { tokensPerSecond } = deps.store.job(job);
+  return ask(deps, coordinator, 'join', { job, invite, name, agent, engine, tokensPerSecond }, signal);
+}
+
+/** Jobs of a coordinator that are not over, in its order. */
+export async function openJobs(
+  deps: ContributorDeps,
+  coordinator: string,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const { jobs } = await ask(deps, coordinator, 'jobs', {}, signal);
+  return jobs.filter(({ phase }) => phase !== 'finished' && phase !== 'failed').map(({ job }) => job);
+}
+
+/** @throws SwarmError HEAD_MISMATCH when it is not of this job or not its coordinator's, and as `open` */
+export function openHead(bytes: Uint8Array, expected: { coordinator: string; job: string }): Head {
+  const { author, message } = open('head', bytes);
+  if (author === expected.coordinator && message.job === expected.job) return message;
+  throw new SwarmError('HEAD_MISMATCH', `a head of job ${message.job}, signed by ${author}`, {
+    job: message.job,
+    author,
+    expected,
+  });
+}
+
+/** One request with the deadline that all of them have. */
+export function ask<M extends RpcMethod>(
+  deps: ContributorDeps,
+  peer: string,
+  method: M,
+  body: RpcRequest<M>,
+  signal: AbortSignal,
+): Promise<RpcResponse<M>> {
+  return withDeadline(
+    { clock: deps.clock, ms: RPC_TIMEOUT_MS, signal, what: `the request "${method}"` },
+    (inner) => deps.network.request(peer, method, body, { signal: inner }),
+  );
+}
+
+/**
+ * Fetches what is missing of the base and gets the trainer ready.
+ * @throws SwarmError POLICY_* (the owner does not lend that much), BLOB_*, and what the trainer refuses
+ */
+export async function prepare(
+  context: JobContext,
+  head: Head | null,
+  signal: AbortSignal,
+): Promise<ReadyContext> {
+  const { manifest, deps, options } = context;
+  checkPolicy(manifest, options.policy);
+  const { files } = manifest.base;
+  const total = files.reduce((sum, { size }) => sum + size, 0);
+  let done = 0;
+  for (const { digest, size } of files) {
+    if (!(await deps.blobs.has(digest))) {
+      await deps.network.fetchBlob(
+        { digest, size },
+        {
+          holders: holdersOf(context, head),
+          signal,
+          onProgress: ({ bytes }) => context.onDownload({ what: 'base', bytes: done + bytes, total }),
+        },
+      );
+    }
+    done += size;
+  }
+  context.onDownload(null);
+  const layout = await deps.trainer.prepare(manifest, { signal });
+  const parameters = layout.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
+  if (parameters !== manifest.adapter.parameters) {
+    throw new SwarmError(
+      'ADAPTER_SHAPE',
+      `the base gives an adapter of ${parameters} parameters, the manifest says ${manifest.adapter.parameters}`,
+      { parameters, expected: manifest.adapter.parameters },
+    );
+  }
+  return { ...context, layout };
+}
+
+async function connect(
+  { addresses }: ContributorOptions,
+  { network, clock }: ContributorDeps,
+  signal: AbortSignal,
+): Promise<string> {
+  let last: unknown = new SwarmError(
+    'NO_ADDRESS',
+    'no address of a coordinator was given; pass an invite',
+    {},
+  );
+  for (const address of addresses) {
+    try {
+      const what = `connecting to ${address}`;
+      return await withDeadline({ clock, ms: DIAL_TIMEOUT_MS, signal, what }, (inner) =>
+        network.connect(address, { signal: inner }),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      last = error;
+    }
+  }
+  throw last;
+}

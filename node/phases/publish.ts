@@ -1,0 +1,136 @@
+import { ErrorFeedback } from '../../lora/update/feedback.ts';
+import { isSwarmError } from '../../protocol/errors.ts';
+import { ADAPTER_BYTES, INLINE_UPDATE_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
+import { seal as sign } from '../../protocol/signing.ts';
+import { jobTopic } from '../../protocol/topics.ts';
+import type { HeldAdapter, ReadyContext } from '../context.ts';
+import { encodeOptimizer } from '../optimizer-state.ts';
+import type { Outcome } from '../pending.ts';
+import type { TrainOutcome } from '../trainer.ts';
+import type { Work } from '../work.ts';
+
+/**
+ * Makes a round's update and stores it with the error feedback and the optimiser's moments in one transaction:
+ * from then on these bytes, and no others, are this node's update of the round.
+ * @returns digest of the payload
+ * @throws SwarmError UPDATE_EXISTS, UPDATE_VALUES (training diverged), STORE_FULL; the signal's reason when the
+ *   round was given up first. Then nothing is stored.
+ */
+export function makeUpdate(
+  context: ReadyContext,
+  work: Work,
+  before: HeldAdapter,
+  trained: TrainOutcome,
+  signal: AbortSignal,
+): Promise<string> {
+  const { deps, vault, job, feedbackLock } = context;
+  return feedbackLock.run(() =>
+    vault.scoped(async (scope) => {
+      signal.throwIfAborted();
+      const feedback = await loadFeedback(context);
+      const { feedbackRound } = deps.store.job(job);
+      if (feedbackRound > 0) feedback.missRounds(Math.max(0, work.round - feedbackRound - 1));
+      feedback.add(before.tensors.map((values, i) => difference(values, trained.adapter[i]!)));
+      const payload = feedback.compress(work.preset).slice();
+      const update = await scope.put(payload);
+      const { result } = trained;
+      const envelope = sign(
+        'update',
+        {
+          job,
+          term: work.term,
+          round: work.round,
+          parent: work.parent,
+          preset: work.preset,
+          start: work.start,
+          end: work.end,
+          steps: result.steps,
+          tokens: result.tokens,
+          seconds: result.seconds,
+          lossFirst: result.lossFirst,
+          lossLast: result.lossLast,
+          payload: { digest: update, size: payload.byteLength },
+          inline: payload.byteLength <= INLINE_UPDATE_BYTES ? payload : null,
+        },
+        deps.network.signer,
+      ).slice();
+      const stored = {
+        feedback: await scope.put(feedback.encode()),
+        optimizer: await scope.put(encodeOptimizer(trained.optimizer)),
+        tokensPerSecond: result.seconds > 0 ? result.tokens / result.seconds : 0,
+      };
+      signal.throwIfAborted();
+      const { round, preset } = work;
+      const at = deps.clock.now();
+      deps.store.saveUpdate({
+        ...stored,
+        update: { job, round, update, bytes: payload.byteLength, preset, envelope, at },
+      });
+      return update;
+    }),
+  );
+}
+
+/** Hands a stored update to gossip. @returns to how many peers */
+export async function publish({ deps, job }: ReadyContext, update: string): Promise<number> {
+  const record = deps.store.update(job, update);
+  return record ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
+}
+
+/** Ends an update; one that is part of nothing goes back into the error feedback, once. */
+export function settle(
+  context: ReadyContext,
+  { round, update, outcome }: { round: number; update: string; outcome: Outcome },
+): Promise<void> {
+  const { deps, vault, job, feedbackLock } = context;
+  return feedbackLock.run(() =>
+    vault.scoped(async (scope) => {
+      const record = deps.store.update(job, update);
+      if (!record || record.outcome !== null) return;
+      let feedback: string | null = null;
+      const payload = outcome === 'restored' ? await loadPayload(context, update) : null;
+      if (payload) {
+        const restored = await loadFeedback(context);
+        // Rounds since have decayed the rest; the update comes back as if it had never left.
+        const rounds = Math.max(0, deps.store.job(job).feedbackRound - round);
+        restored.restore(payload, rounds);
+        feedback = await scope.put(restored.encode());
+      }
+      deps.store.settle(job, round, { outcome, feedback });
+    }),
+  );
+}
+
+/** A residual is as large as the adapter, with its checksum and layout digest before it. */
+const RESIDUAL_HEADER_BYTES = 64;
+
+/** null when it is damaged: then what it would have given back is lost, and the node goes on. */
+async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint8Array | null> {
+  try {
+    return await deps.blobs.get(update, { maxBytes: UPDATE_BYTES });
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    deps.log.error({ update, code: error.code, reason: error.message }, 'payload-lost');
+    return null;
+  }
+}
+
+/** The stored residual, or an empty one where there is none or it is damaged: training goes on without it. */
+async function loadFeedback({ deps, job, layout, manifest }: ReadyContext): Promise<ErrorFeedback> {
+  const options = { layout, decay: manifest.rounds.errorFeedbackDecay };
+  const { feedback } = deps.store.job(job);
+  if (feedback === null) return new ErrorFeedback(options);
+  try {
+    const maxBytes = ADAPTER_BYTES + RESIDUAL_HEADER_BYTES;
+    return ErrorFeedback.decode(await deps.blobs.get(feedback, { maxBytes }), options);
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    deps.log.error({ code: error.code, reason: error.message }, 'error-feedback-lost');
+    return new ErrorFeedback(options);
+  }
+}
+
+/** Pseudo-gradient: before − after. */
+function difference(before: Float32Array, after: Float32Array): Float32Array {
+  return before.map((value, index) => value - after[index]!);
+}

@@ -1,0 +1,66 @@
+import type { TrainProgress } from '../../lora/train/trainer.ts';
+import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { ADAPTER_BYTES } from '../../protocol/limits.ts';
+import type { HeldAdapter, ReadyContext } from '../context.ts';
+import { decodeOptimizer, freshOptimizer } from '../optimizer-state.ts';
+import { rowsOf } from '../rows.ts';
+import type { TrainOutcome } from '../trainer.ts';
+import type { Work } from '../work.ts';
+
+/**
+ * Trains one round: fetches the rows of the node's interval and makes its steps, from the moments of the last round
+ * that ended in an update.
+ * @throws SwarmError WRONG_ADAPTER, NOTHING_TRAINED, BLOB_*, DATA_MISMATCH and what the trainer ran into
+ */
+export async function train(
+  context: ReadyContext,
+  work: Work,
+  before: HeldAdapter,
+  options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+): Promise<TrainOutcome> {
+  const { manifest, deps } = context;
+  if (before.digest !== work.adapter) {
+    throw new SwarmError(
+      'WRONG_ADAPTER',
+      `round ${work.round} starts from ${work.adapter}, held is ${before.digest}`,
+      {
+        expected: work.adapter,
+        held: before.digest,
+      },
+    );
+  }
+  const rows = await rowsOf(context, work, work.steps * manifest.training.batchSize, options.signal);
+  const optimizer = await loadOptimizer(context);
+  const outcome = await deps.trainer.train(
+    { adapter: before.tensors, rows, steps: work.steps, optimizer },
+    options,
+  );
+  options.signal.throwIfAborted();
+  if (outcome.result.tokens === 0) {
+    throw new SwarmError(
+      'NOTHING_TRAINED',
+      `none of the ${rows.length} rows of round ${work.round} predicts a token`,
+      {
+        round: work.round,
+        rows: rows.length,
+      },
+    );
+  }
+  return outcome;
+}
+
+/** Two moments of the adapter's size, and the step count before them. */
+const OPTIMIZER_BYTES = 2 * ADAPTER_BYTES + 8;
+
+/** The moments after the last update, or fresh ones where there are none or they are damaged. */
+async function loadOptimizer({ deps, job, layout }: ReadyContext) {
+  const { optimizer } = deps.store.job(job);
+  if (optimizer === null) return freshOptimizer(layout);
+  try {
+    return decodeOptimizer(await deps.blobs.get(optimizer, { maxBytes: OPTIMIZER_BYTES }), layout);
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    deps.log.error({ code: error.code, reason: error.message }, 'optimizer-state-lost');
+    return freshOptimizer(layout);
+  }
+}

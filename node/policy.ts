@@ -1,0 +1,65 @@
+import { SwarmError } from '../protocol/errors.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+
+/**
+ * What the owner of a machine lends. The node decides by it alone: no manifest can ask for more.
+ * Sizes are in bytes.
+ */
+export interface NodePolicy {
+  /** Greatest base model, as it is downloaded. @default 32 GiB */
+  maxBaseBytes: number;
+  /** Base, its fp32 copy, data and adapter files together. @default 100 GiB */
+  maxDiskBytes: number;
+  /** Weights, adapter, gradients and moments in memory; activations come on top. @default Infinity (the daemon sets the machine's) */
+  maxMemoryBytes: number;
+}
+
+const GiB = 1024 ** 3;
+
+export const defaultPolicy: NodePolicy = {
+  maxBaseBytes: 32 * GiB,
+  maxDiskBytes: 100 * GiB,
+  maxMemoryBytes: Number.POSITIVE_INFINITY,
+};
+
+const FLOAT_BYTES = 4;
+/** Trainer: values, gradients, two moments. Daemon: adapter, change, error feedback, what is being encoded. */
+const ADAPTER_COPIES = 8;
+/** Error feedback, moments (two), adapter and its successor, updates under way. */
+const ADAPTER_FILES = 6;
+
+/** What a job takes from a machine, as far as its manifest tells. */
+export function demandOf(manifest: Manifest): { base: number; disk: number; memory: number } {
+  const sum = (sizes: readonly { size: number }[]): number =>
+    sizes.reduce((total, { size }) => total + size, 0);
+  const base = sum(manifest.base.files);
+  const weights = manifest.base.parameters * FLOAT_BYTES;
+  const adapter = manifest.adapter.parameters * FLOAT_BYTES;
+  return {
+    base,
+    disk: base + weights + sum(manifest.data.shards) + ADAPTER_FILES * adapter,
+    memory: weights + ADAPTER_COPIES * adapter,
+  };
+}
+
+/** @throws SwarmError POLICY_BASE, POLICY_DISK, POLICY_MEMORY: the job wants more than the machine's owner lends */
+export function checkPolicy(manifest: Manifest, policy: NodePolicy): void {
+  const demand = demandOf(manifest);
+  const checks = [
+    ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes],
+    ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes],
+    ['POLICY_MEMORY', 'memory', demand.memory, policy.maxMemoryBytes],
+  ] as const;
+  for (const [code, what, needed, allowed] of checks) {
+    if (needed <= allowed) continue;
+    throw new SwarmError(
+      code,
+      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}, this node lends ${gibibytes(allowed)}; raise the limit or choose another job`,
+      { needed, allowed, job: manifest.name },
+    );
+  }
+}
+
+function gibibytes(bytes: number): string {
+  return `${(bytes / GiB).toFixed(2)} GiB`;
+}

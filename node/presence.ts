@@ -1,0 +1,36 @@
+import type { GossipVerdict } from '../net/network.ts';
+import { isSwarmError } from '../protocol/errors.ts';
+import type { Head } from '../protocol/messages.ts';
+import { jobTopic } from '../protocol/topics.ts';
+import type { JobContext } from './context.ts';
+import { type Pulse, startHeartbeat } from './heartbeat.ts';
+import { openHead } from './phases/join.ts';
+import { factsOf } from './tasks.ts';
+
+/** Shows the node to a job and hears its heads, until the returned function is called. */
+export function takePart(
+  context: JobContext,
+  handlers: {
+    pulse: () => Omit<Pulse, 'job' | 'name' | 'agent'>;
+    /** @returns whether the head is news, and so worth passing on */
+    onHead: (head: Head) => boolean;
+  },
+): () => void {
+  const { deps, job, options } = context;
+  const { name, agent } = options;
+  const onHead = (data: Uint8Array): GossipVerdict => {
+    try {
+      return handlers.onHead(openHead(data, context)) ? 'accept' : 'ignore';
+    } catch (error) {
+      if (!isSwarmError(error)) throw error;
+      deps.log.debug(factsOf(error), 'head-refused');
+      return 'reject';
+    }
+  };
+  const leaveHeads = deps.network.subscribe(jobTopic(job, 'heads'), ({ data }) => onHead(data));
+  const stopBeating = startHeartbeat(deps, () => ({ job, name, agent, ...handlers.pulse() }));
+  return () => {
+    leaveHeads();
+    stopBeating();
+  };
+}

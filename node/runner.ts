@@ -1,0 +1,60 @@
+import type { Clock } from '../protocol/clock.ts';
+import { reduce } from './machine.ts';
+import { dueAt, type NodeEffect, type NodeEvent, type NodeState } from './state.ts';
+
+export interface RunnerOptions {
+  initial: NodeState;
+  /** Begins an effect; what comes of it is dispatched later, or at once. */
+  perform: (effect: NodeEffect) => void;
+  /** After each round of events. */
+  onChange: (state: NodeState, before: NodeState) => void;
+}
+
+/** Drives the state machine: events one at a time and in order, and a tick whenever it wants one. */
+export class Runner {
+  readonly #options: RunnerOptions;
+  readonly #clock: Clock;
+  readonly #events: NodeEvent[] = [];
+  #state: NodeState;
+  #reducing = false;
+  #ended = false;
+  #cancelTick = (): void => {};
+
+  constructor(options: RunnerOptions, deps: { clock: Clock }) {
+    this.#options = options;
+    this.#clock = deps.clock;
+    this.#state = options.initial;
+  }
+
+  get state(): NodeState {
+    return this.#state;
+  }
+
+  dispatch(event: NodeEvent): void {
+    if (this.#ended) return;
+    this.#events.push(event);
+    // An effect that dispatches at once has its event taken after the effects beside it.
+    if (this.#reducing) return;
+    this.#reducing = true;
+    const before = this.#state;
+    for (let next = this.#events.shift(); next; next = this.#events.shift()) {
+      const { state, effects } = reduce(this.#state, next, this.#clock.now());
+      this.#state = state;
+      for (const effect of effects) this.#options.perform(effect);
+    }
+    this.#reducing = false;
+    this.#cancelTick();
+    const due = dueAt(this.#state);
+    if (due !== null) {
+      const wait = Math.max(0, due - this.#clock.now());
+      this.#cancelTick = this.#clock.after(wait, () => this.dispatch({ type: 'tick' }));
+    }
+    this.#options.onChange(this.#state, before);
+  }
+
+  /** Takes no further event. */
+  end(): void {
+    this.#ended = true;
+    this.#cancelTick();
+  }
+}

@@ -1,0 +1,259 @@
+import { DatabaseSync } from 'node:sqlite';
+import type { Preset } from '../lora/update/presets.ts';
+import { SwarmError } from '../protocol/errors.ts';
+import type { ReceiptCode } from '../protocol/receipts.ts';
+import type { Outcome } from './pending.ts';
+import type { Remembered } from './state.ts';
+import { openSchema } from './store-schema.ts';
+
+/** What a node keeps of a job besides its updates. Digests name blobs in the blob store. */
+export interface JobRecord {
+  readonly job: string;
+  /** The encoded error feedback, and the round whose change was the last to enter it. */
+  readonly feedback: string | null;
+  readonly feedbackRound: number;
+  /** Moments of AdamW after that round. */
+  readonly optimizer: string | null;
+  /** The newest adapter that was fetched, and the checkpoint it belongs to. */
+  readonly checkpoint: string | null;
+  readonly adapter: string | null;
+  readonly adapterBytes: number;
+  readonly tokensPerSecond: number;
+}
+
+/** An update that was made, and what became of it. There is never a second one for its job and round. */
+export interface UpdateRecord {
+  readonly job: string;
+  readonly round: number;
+  /** Digest of the payload, which is a blob until the update is settled. */
+  readonly update: string;
+  readonly bytes: number;
+  readonly preset: Preset;
+  /** The signed message as it was first sent. */
+  readonly envelope: Uint8Array<ArrayBuffer>;
+  readonly outcome: Outcome | null;
+  readonly code: ReceiptCode | null;
+  readonly detail: string;
+  readonly at: number;
+}
+
+export interface SealedUpdate {
+  readonly update: Omit<UpdateRecord, 'outcome' | 'code' | 'detail'>;
+  readonly feedback: string;
+  readonly optimizer: string;
+  readonly tokensPerSecond: number;
+}
+
+/**
+ * A node's memory: one SQLite database, each method one durable transaction. Large values are blobs; the database
+ * holds their digests. A blob that no row names (any more, or yet) is listed as loose before it is written and after
+ * it is replaced, so that a crash at any point leaves nothing behind for ever.
+ */
+export class NodeStore {
+  readonly #database: DatabaseSync;
+
+  /** @throws SwarmError STORE_VERSION when a newer release has written the database */
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+    openSchema(database);
+  }
+
+  static open(path: string): NodeStore {
+    return new NodeStore(new DatabaseSync(path));
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  job(job: string): JobRecord {
+    const row = this.#database.prepare('SELECT * FROM jobs WHERE job = ?').get(job);
+    return {
+      job,
+      feedback: text(row?.feedback),
+      feedbackRound: Number(row?.feedback_round ?? 0),
+      optimizer: text(row?.optimizer),
+      checkpoint: text(row?.checkpoint),
+      adapter: text(row?.adapter),
+      adapterBytes: Number(row?.adapter_bytes ?? 0),
+      tokensPerSecond: Number(row?.tokens_per_second ?? 0),
+    };
+  }
+
+  remembered(job: string): Remembered {
+    const rows = this.#database
+      .prepare('SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round')
+      .all(job);
+    return {
+      lastRound: Number(rows.at(-1)?.round ?? 0),
+      pending: rows
+        .filter(({ outcome }) => outcome === null)
+        .map((row) => ({
+          round: Number(row.round),
+          update: String(row.digest),
+          code: text(row.code) as ReceiptCode | null,
+        })),
+    };
+  }
+
+  /** Records the adapter that the node now holds. */
+  saveAdapter(job: string, held: { checkpoint: string; digest: string; bytes: number }): void {
+    this.#write(() => {
+      const { adapter } = this.job(job);
+      this.#ensureJob(job);
+      this.#database
+        .prepare('UPDATE jobs SET checkpoint = ?, adapter = ?, adapter_bytes = ? WHERE job = ?')
+        .run(held.checkpoint, held.digest, held.bytes, job);
+      this.#loosen(adapter);
+    });
+  }
+
+  /**
+   * Stores an update together with the error feedback and the optimiser's moments that go with it: after a restart
+   * either all of them are there or none.
+   * @throws SwarmError UPDATE_EXISTS when the round already has an update
+   */
+  saveUpdate({ update, feedback, optimizer, tokensPerSecond }: SealedUpdate): void {
+    const { job, round } = update;
+    this.#write(() => {
+      const taken = this.#database
+        .prepare('SELECT digest FROM updates WHERE job = ? AND round = ?')
+        .get(job, round);
+      if (taken) {
+        throw new SwarmError('UPDATE_EXISTS', `round ${round} already has the update ${taken.digest}`, {
+          job,
+          round,
+        });
+      }
+      const before = this.job(job);
+      this.#ensureJob(job);
+      this.#database
+        .prepare(
+          `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+        )
+        .run(job, round, update.update, update.bytes, update.preset, update.envelope, update.at);
+      this.#database
+        .prepare(
+          `UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?`,
+        )
+        .run(feedback, round, optimizer, tokensPerSecond, job);
+      this.#loosen(before.feedback, before.optimizer);
+    });
+  }
+
+  update(job: string, digest: string): UpdateRecord | null {
+    const row = this.#database
+      .prepare('SELECT * FROM updates WHERE job = ? AND digest = ? ORDER BY round DESC')
+      .get(job, digest);
+    return row ? updateRecord(row) : null;
+  }
+
+  /** Newest first. */
+  updates(limit: number): UpdateRecord[] {
+    return this.#database
+      .prepare('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?')
+      .all(limit)
+      .map(updateRecord);
+  }
+
+  /** Keeps the newest receipt of an update, for people and for the next start. */
+  saveReceipt(job: string, digest: string, receipt: { code: ReceiptCode; detail: string }): void {
+    this.#database
+      .prepare('UPDATE updates SET code = ?, detail = ? WHERE job = ? AND digest = ?')
+      .run(receipt.code, receipt.detail, job, digest);
+  }
+
+  /**
+   * Ends an update. With `restored` comes the error feedback into which it was put back.
+   * @returns false when it had ended before: then nothing was changed
+   */
+  settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
+    return this.#write(() => {
+      const row = this.#database
+        .prepare('SELECT digest, outcome FROM updates WHERE job = ? AND round = ?')
+        .get(job, round);
+      if (!row || row.outcome !== null) return false;
+      this.#database
+        .prepare('UPDATE updates SET outcome = ? WHERE job = ? AND round = ?')
+        .run(settled.outcome, job, round);
+      this.#loosen(text(row.digest));
+      if (settled.feedback !== null) {
+        const { feedback } = this.job(job);
+        this.#database.prepare('UPDATE jobs SET feedback = ? WHERE job = ?').run(settled.feedback, job);
+        this.#loosen(feedback);
+      }
+      return true;
+    });
+  }
+
+  /** Lists a blob that is about to be written, before a row names it. */
+  loosen(digest: string): void {
+    this.#write(() => this.#loosen(digest));
+  }
+
+  /** Listed blobs that no row names. */
+  unused(): string[] {
+    const rows = this.#database
+      .prepare(
+        `SELECT digest FROM loose WHERE
+           NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))
+           AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.digest = loose.digest AND updates.outcome IS NULL)`,
+      )
+      .all();
+    return rows.map(({ digest }) => String(digest));
+  }
+
+  /** Takes a blob that has been deleted off the list. */
+  forget(digest: string): void {
+    this.#database.prepare('DELETE FROM loose WHERE digest = ?').run(digest);
+  }
+
+  /** Whether this home has been told something before; says so from now on. */
+  firstTime(notice: string): boolean {
+    return (
+      this.#database.prepare('INSERT OR IGNORE INTO notices (name) VALUES (?)').run(notice).changes === 1
+    );
+  }
+
+  #ensureJob(job: string): void {
+    this.#database.prepare('INSERT OR IGNORE INTO jobs (job) VALUES (?)').run(job);
+  }
+
+  #loosen(...digests: (string | null)[]): void {
+    const insert = this.#database.prepare('INSERT OR IGNORE INTO loose (digest) VALUES (?)');
+    for (const digest of digests) if (digest !== null) insert.run(digest);
+  }
+
+  #write<T>(change: () => T): T {
+    this.#database.exec('BEGIN IMMEDIATE');
+    try {
+      const result = change();
+      this.#database.exec('COMMIT');
+      return result;
+    } catch (error) {
+      this.#database.exec('ROLLBACK');
+      throw error;
+    }
+  }
+}
+
+type Row = Record<string, unknown>;
+
+function text(value: unknown): string | null {
+  return typeof value === 'string' ? value : null;
+}
+
+function updateRecord(row: Row): UpdateRecord {
+  return {
+    job: String(row.job),
+    round: Number(row.round),
+    update: String(row.digest),
+    bytes: Number(row.bytes),
+    preset: row.preset as Preset,
+    envelope: row.envelope as Uint8Array<ArrayBuffer>,
+    outcome: text(row.outcome) as Outcome | null,
+    code: text(row.code) as ReceiptCode | null,
+    detail: String(row.detail),
+    at: Number(row.at),
+  };
+}

@@ -1,0 +1,38 @@
+import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import type { Row } from '../lora/data/packing.ts';
+import type { AdamWState } from '../lora/train/adamw.ts';
+import type { TrainProgress, TrainResult } from '../lora/train/trainer.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+
+/** One round's work for a trainer. */
+export interface TrainTask {
+  /** In layout order; not changed. */
+  readonly adapter: readonly Float32Array[];
+  readonly rows: readonly Row[];
+  readonly steps: number;
+  /** Moments to go on with, whatever the trainer still has in memory from a round that was given up. */
+  readonly optimizer: AdamWState;
+}
+
+export interface TrainOutcome {
+  readonly adapter: readonly Float32Array[];
+  readonly optimizer: AdamWState;
+  readonly result: TrainResult;
+}
+
+/** What a contributor needs of a device: real over a supervised process, fake in the simulation. */
+export interface NodeTrainer {
+  /** Engine and device, for people. */
+  readonly engine: string;
+  /**
+   * Gets ready for a job whose base files are in the blob store. Asked again for the same job it answers at once.
+   * @throws SwarmError when the base does not fit its manifest or cannot be trained here
+   */
+  prepare(manifest: Manifest, options: { signal: AbortSignal }): Promise<AdapterLayout>;
+  /** @throws SwarmError TRAINER_DIED and whatever training ran into; the signal's reason when it aborts */
+  train(
+    task: TrainTask,
+    options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+  ): Promise<TrainOutcome>;
+  stop(): Promise<void>;
+}
