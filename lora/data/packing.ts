@@ -34,7 +34,8 @@ export interface PackOptions {
 /** Open rows that wait for a fitting piece. More of them pack tighter and cost memory and time. */
 const OPEN_ROWS = 256;
 
-interface Piece {
+/** Up to a row's length of input tokens, and the token after each (or `IGNORED_LABEL`). */
+export interface Piece {
   readonly ids: readonly number[];
   readonly labels: readonly number[];
 }
@@ -47,6 +48,13 @@ interface Piece {
 export function* packSequences(sequences: Iterable<readonly number[]>, options: PackOptions): Generator<Row> {
   const packer = new Packer(options);
   for (const sequence of sequences) yield* packer.add(sequence);
+  yield* packer.finish();
+}
+
+/** Packs ready pieces, none longer than a row, as `packSequences` packs its own. */
+export function* packPieces(pieces: Iterable<Piece>, sequenceLength: number): Generator<Row> {
+  const packer = new Packer({ sequenceLength });
+  for (const piece of pieces) yield* packer.addPiece(piece);
   yield* packer.finish();
 }
 
@@ -91,10 +99,15 @@ export function emptyRow(sequenceLength: number): Row {
   };
 }
 
+interface OpenRow {
+  readonly pieces: Piece[];
+  free: number;
+}
+
 class Packer {
   private readonly length: number;
   private readonly restart: number | null;
-  private open: { pieces: Piece[]; free: number }[] = [];
+  private readonly open = new Set<OpenRow>();
 
   constructor({ sequenceLength, restart = null }: PackOptions) {
     if (!Number.isInteger(sequenceLength) || sequenceLength < 2) {
@@ -107,31 +120,35 @@ class Packer {
   }
 
   *add(sequence: readonly number[]): Generator<Row> {
-    for (const piece of cut(sequence, this.length, this.restart)) {
-      const size = piece.ids.length;
-      let best = -1;
-      for (let i = 0; i < this.open.length; i++) {
-        const { free } = this.open[i]!;
-        if (free >= size && (best < 0 || free < this.open[best]!.free)) best = i;
-      }
-      const row = best < 0 ? { pieces: [], free: this.length } : this.open[best]!;
-      if (best < 0) this.open.push(row);
-      row.pieces.push(piece);
-      row.free -= size;
-      if (row.free === 0) {
-        this.open = this.open.filter((other) => other !== row);
-        yield layOut(row.pieces, this.length);
-      } else if (this.open.length > OPEN_ROWS) {
-        const fullest = this.open.reduce((a, b) => (b.free < a.free ? b : a));
-        this.open = this.open.filter((other) => other !== fullest);
-        yield layOut(fullest.pieces, this.length);
-      }
-    }
+    for (const piece of cut(sequence, this.length, this.restart)) yield* this.addPiece(piece);
+  }
+
+  *addPiece(piece: Piece): Generator<Row> {
+    const size = piece.ids.length;
+    const row = this.tightest(size) ?? { pieces: [], free: this.length };
+    if (row.pieces.length === 0) this.open.add(row);
+    row.pieces.push(piece);
+    row.free -= size;
+    if (row.free === 0) yield this.close(row);
+    else if (this.open.size > OPEN_ROWS) yield this.close(this.tightest(0)!);
   }
 
   *finish(): Generator<Row> {
-    for (const row of this.open) yield layOut(row.pieces, this.length);
-    this.open = [];
+    for (const row of this.open) yield this.close(row);
+  }
+
+  /** The open row with the least room that takes `size` more tokens; the oldest among equals. */
+  private tightest(size: number): OpenRow | undefined {
+    let best: OpenRow | undefined;
+    for (const row of this.open) {
+      if (row.free >= size && (best === undefined || row.free < best.free)) best = row;
+    }
+    return best;
+  }
+
+  private close(row: OpenRow): Row {
+    this.open.delete(row);
+    return layOut(row.pieces, this.length);
   }
 }
 

@@ -5,12 +5,9 @@ import { type AdapterLayout, adapterLayout, type LoraConfig } from '../adapter/l
 import type { Row } from '../data/packing.ts';
 import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { TrainableSource } from '../models/architecture.ts';
-import { withLora } from '../models/lora.ts';
 import type { Model } from '../models/model.ts';
-import { frozenParameters } from '../models/parameters.ts';
-import { matchTargets } from '../models/targets.ts';
 import { AdamW, type AdamWState } from './adamw.ts';
+import { adaptedParameters } from './adapted.ts';
 import type { TrainingConfig } from './config.ts';
 import { learningRateAt } from './schedule.ts';
 import { lossAndGradients, lossGraph, type RowLoss, rowLosses, trainingGraph } from './step.ts';
@@ -180,25 +177,22 @@ export class Trainer {
 
   // Compiled on first use: a node never evaluates, a coordinator never trains, and each costs the base's memory.
   private trainingExecutable(): Promise<Executable> {
-    this.training ??= this.compile(trainingGraph(this.size(), (graph) => this.adapted(graph)).graph);
+    this.training ??= this.compile(
+      trainingGraph(this.size(), (graph) => adaptedParameters(graph, this.deps.model, this.settings.lora))
+        .graph,
+    );
     return this.training;
   }
 
   private evaluationExecutable(): Promise<Executable> {
-    this.evaluation ??= this.compile(lossGraph(this.size(), (graph) => this.adapted(graph)));
+    this.evaluation ??= this.compile(
+      lossGraph(this.size(), (graph) => adaptedParameters(graph, this.deps.model, this.settings.lora)),
+    );
     return this.evaluation;
   }
 
   private compile(graph: Graph): Promise<Executable> {
     return this.deps.engine.compile(graph, this.deps.weights);
-  }
-
-  private adapted(graph: Graph): TrainableSource {
-    const { config, architecture } = this.deps.model;
-    const { rank, alpha, targets } = this.settings.lora;
-    const modules = matchTargets(architecture.linearModules(config), targets);
-    const base = frozenParameters(graph, architecture, config);
-    return withLora(graph, base, { modules, rank, scale: alpha / rank });
   }
 
   private size() {

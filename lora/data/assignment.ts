@@ -1,0 +1,74 @@
+/**
+ * Which rows a round trains, in which order: a keyed permutation of all rows, read at any position without
+ * being stored. Nodes and coordinator compute the same rows from a head alone.
+ */
+
+import { createHash } from 'node:crypto';
+import { encodeCbor } from '../../protocol/cbor.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+
+/** Most rows of a data set: two halves of 16 bits. */
+export const MAX_ROWS = 2 ** 32;
+
+/** Luby and Rackoff 1988 need four for a pseudo-random permutation; more make up for a fast round function. */
+const FEISTEL_ROUNDS = 8;
+
+export interface RowKey {
+  /** Digest of the job. */
+  job: string;
+  round: number;
+  /** Digest of the checkpoint that the round starts from: nobody can know the order of a round before it. */
+  parent: string;
+  /** How often the round has gone through all rows. */
+  epoch: number;
+}
+
+/** Key of a round's permutation, 32 bytes. */
+export function rowKey({ job, round, parent, epoch }: RowKey): Uint8Array {
+  return createHash('sha256').update(encodeCbor({ job, round, parent, epoch })).digest();
+}
+
+/**
+ * A permutation of 0 … rows−1 as a function of position, chosen by `key`: a balanced Feistel network on the
+ * next power of four, walked until it lands below `rows` (Black and Rogaway 2002, cycle walking).
+ *
+ * @param key 32 bytes
+ * @throws ROWS_COUNT, ROWS_POSITION
+ */
+export function permutation(rows: number, key: Uint8Array): (position: number) => number {
+  if (!Number.isInteger(rows) || rows < 1 || rows > MAX_ROWS) {
+    throw new SwarmError('ROWS_COUNT', `${rows} rows cannot be permuted; from 1 to ${MAX_ROWS}`, { rows });
+  }
+  const half = Math.max(1, Math.ceil(Math.log2(rows) / 2));
+  const mask = 2 ** half - 1;
+  const keys = roundKeys(key);
+  return (position) => {
+    if (!Number.isInteger(position) || position < 0 || position >= rows) {
+      throw new SwarmError('ROWS_POSITION', `position ${position} is not among ${rows} rows`, {
+        position,
+        rows,
+      });
+    }
+    let value = position;
+    do {
+      let left = (value >>> half) & mask;
+      let right = value & mask;
+      for (const roundKey of keys) [left, right] = [right, left ^ (mix(right ^ roundKey) & mask)];
+      value = ((left << half) | right) >>> 0;
+    } while (value >= rows);
+    return value;
+  };
+}
+
+function roundKeys(key: Uint8Array): number[] {
+  const digest = createHash('sha256').update(key).digest();
+  return Array.from({ length: FEISTEL_ROUNDS }, (_, i) => digest.readUInt32LE(4 * i));
+}
+
+/** The finaliser of MurmurHash3: every input bit reaches every output bit. */
+function mix(word: number): number {
+  let x = word;
+  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+  return (x ^ (x >>> 16)) >>> 0;
+}

@@ -1,0 +1,163 @@
+/**
+ * Rows as bytes: the shards of a job's data, addressed by their digest and fetched from strangers.
+ *
+ * A shard is a little-endian u32 with the length of its header, the header in canonical CBOR
+ * `{format, version, rows, sequenceLength, width}`, then for all rows together ids and labels (unsigned,
+ * `width` bytes each; all ones in a label: nothing is predicted) and segments (u16). Equal lists of rows
+ * give equal bytes.
+ */
+import { z } from 'zod';
+import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
+import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { IGNORED_LABEL, type Row } from './packing.ts';
+
+/** Shards are cut at this size, one range of the blob protocol. A row of more than that is a shard alone. */
+export const SHARD_BYTES = 1024 * 1024;
+/** No shard is larger: one row of 131,072 tokens at 10 bytes, the most that a job manifest allows. */
+export const MAX_SHARD_BYTES = 1536 * 1024;
+const MAX_HEADER_BYTES = 256;
+/** Token ids are below this: config.json allows no larger vocabulary. */
+const MAX_VOCABULARY = 2 ** 21;
+
+const FORMAT = 'lora-swarm/rows';
+const headerSchema = z.strictObject({
+  format: z.literal(FORMAT),
+  version: z.literal(1),
+  rows: z.int().positive().max(MAX_SHARD_BYTES),
+  sequenceLength: z.int().min(2).max(MAX_SHARD_BYTES),
+  /** Bytes per id and label. */
+  width: z.union([z.literal(2), z.literal(4)]),
+});
+type Header = z.output<typeof headerSchema>;
+
+/**
+ * Shards of at most `SHARD_BYTES`, in the order of the rows, all of one row length; every shard but the last
+ * holds the same number of rows. @throws PACKED_ROW when a row is not canonical or of another length
+ */
+export function encodePacked(rows: readonly Row[]): Uint8Array[] {
+  const first = rows[0];
+  if (first === undefined) return [];
+  const sequenceLength = first.ids.length;
+  for (const [i, row] of rows.entries()) checkRow(row, sequenceLength, i);
+  // 16 bits hold ids below 65,535; all ones is the label of nothing.
+  const wide = rows.some(
+    (row) => row.ids.some((id) => id >= 0xffff) || row.labels.some((label) => label >= 0xffff),
+  );
+  const width = wide ? 4 : 2;
+  const perShard = Math.max(
+    1,
+    Math.floor((SHARD_BYTES - MAX_HEADER_BYTES) / rowBytes({ sequenceLength, width })),
+  );
+  const shards: Uint8Array[] = [];
+  for (let start = 0; start < rows.length; start += perShard) {
+    shards.push(encodeShard(rows.slice(start, start + perShard), sequenceLength, width));
+  }
+  return shards;
+}
+
+/**
+ * Rows of a shard. Memory follows from the number of bytes, not from what they claim.
+ * @throws PACKED_INVALID (values: reason)
+ */
+export function decodePacked(bytes: Uint8Array): Row[] {
+  const { header, body } = split(bytes);
+  const { rows, sequenceLength, width } = header;
+  const count = rows * sequenceLength;
+  const words = (offset: number, size: 2 | 4) => {
+    const part = body.slice(offset, offset + count * size).buffer;
+    return size === 2 ? new Uint16Array(part) : new Uint32Array(part);
+  };
+  const ids = words(0, width);
+  const labels = words(count * width, width);
+  const segments = words(2 * count * width, 2);
+  const nothing = width === 2 ? 0xffff : 0xffffffff;
+  const result = Array.from({ length: rows }, (_, i): Row => {
+    const slice = <T extends Uint16Array | Uint32Array>(all: T) =>
+      all.subarray(i * sequenceLength, (i + 1) * sequenceLength);
+    return {
+      ids: Uint32Array.from(slice(ids)),
+      segments: Uint16Array.from(slice(segments)),
+      labels: Int32Array.from(slice(labels), (label) => (label === nothing ? IGNORED_LABEL : label)),
+    };
+  });
+  for (const [i, row] of result.entries()) {
+    try {
+      checkRow(row, sequenceLength, i);
+    } catch (error) {
+      throw isSwarmError(error) ? invalid(error.message, error) : error;
+    }
+  }
+  return result;
+}
+
+function rowBytes({ sequenceLength, width }: Pick<Header, 'sequenceLength' | 'width'>): number {
+  return sequenceLength * (2 * width + 2);
+}
+
+function encodeShard(rows: readonly Row[], sequenceLength: number, width: 2 | 4): Uint8Array {
+  const header = encodeCbor({ format: FORMAT, version: 1, rows: rows.length, sequenceLength, width });
+  const bytes = new Uint8Array(4 + header.length + rows.length * rowBytes({ sequenceLength, width }));
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, header.length, true);
+  bytes.set(header, 4);
+  let offset = 4 + header.length;
+  const put = (value: number, size: number) => {
+    if (size === 2) view.setUint16(offset, value, true);
+    else view.setUint32(offset, value, true);
+    offset += size;
+  };
+  for (const { ids } of rows) for (const id of ids) put(id, width);
+  // As unsigned 32 or 16 bits −1 is all ones.
+  for (const { labels } of rows) {
+    for (const label of labels) put(label === IGNORED_LABEL ? -1 : label, width);
+  }
+  for (const { segments } of rows) for (const segment of segments) put(segment, 2);
+  return bytes;
+}
+
+function split(bytes: Uint8Array): { header: Header; body: Uint8Array } {
+  if (bytes.length > MAX_SHARD_BYTES) throw invalid(`${bytes.length} bytes exceed ${MAX_SHARD_BYTES}`);
+  if (bytes.length < 4) throw invalid('it ends before its header');
+  const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+  if (length > MAX_HEADER_BYTES || 4 + length > bytes.length)
+    throw invalid(`its header claims ${length} bytes`);
+  const start = bytes.subarray(4, 4 + length);
+  let header: Header;
+  try {
+    header = decodeCbor(start, headerSchema, MAX_HEADER_BYTES);
+  } catch (error) {
+    throw invalid('its header is malformed', error);
+  }
+  const body = bytes.subarray(4 + length);
+  const expected = header.rows * rowBytes(header);
+  if (body.length !== expected)
+    throw invalid(`it has ${body.length} bytes of rows, its header claims ${expected}`);
+  return { header, body };
+}
+
+/** Segments count up from 1 without gaps; padding (segment 0) comes last, with id 0 and nothing predicted. */
+function checkRow({ ids, segments, labels }: Row, length: number, index: number): void {
+  const refuse = (reason: string) =>
+    new SwarmError('PACKED_ROW', `row ${index}: ${reason}`, { row: index, reason });
+  if (ids.length !== length || segments.length !== length || labels.length !== length) {
+    throw refuse(`its arrays do not have ${length} entries`);
+  }
+  let previous = 0;
+  for (let t = 0; t < length; t++) {
+    const segment = segments[t]!;
+    const label = labels[t]!;
+    const starts = segment === previous + 1 && (previous > 0 || t === 0);
+    const ends = segment === 0;
+    if (segment !== previous && !starts && !ends)
+      throw refuse(`segment ${segment} follows ${previous} at ${t}`);
+    if (ids[t]! >= MAX_VOCABULARY || label >= MAX_VOCABULARY || (label < 0 && label !== IGNORED_LABEL)) {
+      throw refuse(`no token has the id ${ids[t]} or the label ${label} at ${t}`);
+    }
+    if (ends && (ids[t] !== 0 || label !== IGNORED_LABEL)) throw refuse(`padding at ${t} is not empty`);
+    previous = segment;
+  }
+}
+
+function invalid(reason: string, cause?: unknown): SwarmError {
+  return new SwarmError('PACKED_INVALID', `the data shard is unusable: ${reason}`, { reason }, { cause });
+}

@@ -1,0 +1,153 @@
+/** Text from a model: `swarm generate`. */
+import { Random } from '../data/random.ts';
+import type { Executable } from '../engines/engine.ts';
+import { Graph, type Tensor } from '../graph/graph.ts';
+import { gatherRows } from '../graph/ops.ts';
+import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
+import { adaptedParameters } from '../train/adapted.ts';
+import { adapterFeeds, type Subject } from './subject.ts';
+
+/** The graph's length grows in steps of this factor from this many tokens, so that short texts stay fast. */
+const SHORTEST_GRAPH = 32;
+
+export interface GenerateOptions {
+  prompt: string;
+  /** Tokens to generate at most. */
+  maxTokens: number;
+  /** 0 always takes the likeliest token. @default 0 */
+  temperature?: number;
+  /** Sample among the likeliest tokens that together have this probability. @default 1 */
+  topP?: number;
+  /** @default 0 */
+  seed?: number;
+  /** Called with each new piece of text. */
+  onText?: (piece: string) => void;
+  signal?: AbortSignal;
+}
+
+export interface Generated {
+  /** Without the prompt and without special tokens. */
+  text: string;
+  ids: number[];
+  /** 'end': the model ended the text; 'length': `maxTokens` were generated. */
+  reason: 'end' | 'length';
+}
+
+/**
+ * Continues a prompt (with the special tokens that the tokenizer's config adds before a text). Equal seeds give
+ * equal texts. When the text outgrows the model's context, only its latter half is kept as context.
+ */
+export async function generate(options: GenerateOptions, subject: Subject): Promise<Generated> {
+  const { model, tokenizer } = subject;
+  const { prompt, maxTokens, temperature = 0, topP = 1, seed = 0, onText, signal } = options;
+  const random = new Random(seed);
+  const limit = model.config.maxPositions;
+  let context = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
+  // Without a beginning-of-text token and a prompt, something must come first.
+  if (context.length === 0) context = [tokenizer.eosId ?? 0];
+  const ids: number[] = [];
+  let told = '';
+  let reason: Generated['reason'] = 'length';
+  const predictor = new Predictor(subject);
+  try {
+    while (ids.length < maxTokens) {
+      await new Promise(setImmediate);
+      signal?.throwIfAborted();
+      if (context.length > limit) context = [...tokenizer.prefix, ...context.slice(-Math.ceil(limit / 2))];
+      const logits = await predictor.next(context);
+      const id = temperature > 0 ? sample(logits, { temperature, topP }, random) : likeliest(logits);
+      if (id === tokenizer.eosId) {
+        reason = 'end';
+        break;
+      }
+      ids.push(id);
+      context.push(id);
+      const text = tokenizer.decode(ids);
+      // A character of several bytes may be half there: wait for the rest.
+      if (onText !== undefined && !text.endsWith('\ufffd')) {
+        onText(text.slice(told.length));
+        told = text;
+      }
+    }
+  } finally {
+    await predictor.dispose();
+  }
+  const text = tokenizer.decode(ids);
+  if (text.length > told.length) onText?.(text.slice(told.length));
+  return { text, ids, reason };
+}
+
+/** Logits of the token after a context, by graphs of growing length. */
+class Predictor {
+  private readonly subject: Subject;
+  private readonly adapter: Map<string, Float32Array>;
+  private length = 0;
+  private executable: Executable | null = null;
+
+  constructor(subject: Subject) {
+    this.subject = subject;
+    this.adapter = adapterFeeds(subject);
+  }
+
+  /** @param context at least 1 token, at most as many as the model has positions */
+  async next(context: readonly number[]): Promise<Float32Array> {
+    if (this.executable === null || context.length > this.length) await this.grow(context.length);
+    const padding = new Array<number>(this.length - context.length).fill(0);
+    const row = { ids: [...context, ...padding], segments: [...context.map(() => 1), ...padding] };
+    const outputs = await this.executable!.run({
+      ...sequenceFeeds([row], this.length),
+      last: BigInt64Array.of(BigInt(context.length - 1)),
+      ...Object.fromEntries(this.adapter),
+    });
+    return outputs.logits!;
+  }
+
+  async dispose(): Promise<void> {
+    await this.executable?.dispose();
+    this.executable = null;
+  }
+
+  private async grow(needed: number): Promise<void> {
+    await this.dispose();
+    const { model, engine, weights, adapter } = this.subject;
+    let length = SHORTEST_GRAPH;
+    while (length < needed) length *= 2;
+    this.length = Math.min(length, model.config.maxPositions);
+    const graph = new Graph();
+    const inputs = sequenceInputs(graph, 1, this.length);
+    const last = graph.input('last', [1], 'int64');
+    const source = adaptedParameters(graph, model, adapter?.lora ?? null);
+    // The output head sees only the position that is asked for.
+    const linear = (name: string, x: Tensor) =>
+      source.linear(name, name === 'lm_head' ? gatherRows(x, last) : x);
+    graph.output('logits', model.architecture.forward(graph, model.config, inputs, { ...source, linear }));
+    this.executable = await engine.compile(graph, weights);
+  }
+}
+
+function likeliest(logits: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
+  return best;
+}
+
+/** Nucleus sampling (Holtzman et al., arXiv 1904.09751) from softmax(logits / temperature). */
+export function sample(
+  logits: Float32Array,
+  { temperature, topP }: { temperature: number; topP: number },
+  random: Random,
+): number {
+  const greatest = logits[likeliest(logits)]!;
+  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - greatest) / temperature));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const order = Array.from(weights.keys()).sort((a, b) => weights[b]! - weights[a]! || a - b);
+  let nucleus = 0;
+  let kept = 0;
+  while (kept < order.length && (kept === 0 || nucleus < topP * total)) nucleus += weights[order[kept++]!]!;
+  let left = random.uniform() * nucleus;
+  for (const id of order.slice(0, kept)) {
+    left -= weights[id]!;
+    if (left < 0) return id;
+  }
+  return order[kept - 1]!;
+}
