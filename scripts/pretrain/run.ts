@@ -20,7 +20,7 @@ const REPORT_EVERY_STEPS = 50;
 /** Held-out loss and a state file; minutes of work at most are lost by a kill. */
 const SAVE_EVERY_STEPS = 250;
 /** Held-out rows of the reports during training; the figures in the README are over all. */
-const REPORT_ROWS = 96;
+const REPORT_ROWS = 48;
 
 export interface PretrainDeps {
   engine: Engine;
