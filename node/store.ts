@@ -1,4 +1,4 @@
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import type { Preset } from '../lora/update/presets.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
@@ -51,6 +51,7 @@ export interface SealedUpdate {
  */
 export class NodeStore {
   readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
 
   /** @throws SwarmError STORE_VERSION when a newer release has written the database */
   constructor(database: DatabaseSync) {
@@ -67,7 +68,7 @@ export class NodeStore {
   }
 
   job(job: string): JobRecord {
-    const row = this.#database.prepare('SELECT * FROM jobs WHERE job = ?').get(job);
+    const row = this.#sql('SELECT * FROM jobs WHERE job = ?').get(job);
     return {
       job,
       feedback: text(row?.feedback),
@@ -81,9 +82,9 @@ export class NodeStore {
   }
 
   remembered(job: string): Remembered {
-    const rows = this.#database
-      .prepare('SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round')
-      .all(job);
+    const rows = this.#sql(
+      'SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round',
+    ).all(job);
     return {
       lastRound: Number(rows.at(-1)?.round ?? 0),
       pending: rows
@@ -101,9 +102,12 @@ export class NodeStore {
     this.#write(() => {
       const { adapter } = this.job(job);
       this.#ensureJob(job);
-      this.#database
-        .prepare('UPDATE jobs SET checkpoint = ?, adapter = ?, adapter_bytes = ? WHERE job = ?')
-        .run(held.checkpoint, held.digest, held.bytes, job);
+      this.#sql('UPDATE jobs SET checkpoint = ?, adapter = ?, adapter_bytes = ? WHERE job = ?').run(
+        held.checkpoint,
+        held.digest,
+        held.bytes,
+        job,
+      );
       this.#loosen(adapter);
     });
   }
@@ -116,9 +120,7 @@ export class NodeStore {
   saveUpdate({ update, feedback, optimizer, tokensPerSecond }: SealedUpdate): void {
     const { job, round } = update;
     this.#write(() => {
-      const taken = this.#database
-        .prepare('SELECT digest FROM updates WHERE job = ? AND round = ?')
-        .get(job, round);
+      const taken = this.#sql('SELECT digest FROM updates WHERE job = ? AND round = ?').get(job, round);
       if (taken) {
         throw new SwarmError('UPDATE_EXISTS', `round ${round} already has the update ${taken.digest}`, {
           job,
@@ -127,40 +129,39 @@ export class NodeStore {
       }
       const before = this.job(job);
       this.#ensureJob(job);
-      this.#database
-        .prepare(
-          `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-        )
-        .run(job, round, update.update, update.bytes, update.preset, update.envelope, update.at);
-      this.#database
-        .prepare(
-          `UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?`,
-        )
-        .run(feedback, round, optimizer, tokensPerSecond, job);
+      this.#sql(
+        `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      ).run(job, round, update.update, update.bytes, update.preset, update.envelope, update.at);
+      this.#sql(
+        `UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?`,
+      ).run(feedback, round, optimizer, tokensPerSecond, job);
       this.#loosen(before.feedback, before.optimizer);
     });
   }
 
   update(job: string, digest: string): UpdateRecord | null {
-    const row = this.#database
-      .prepare('SELECT * FROM updates WHERE job = ? AND digest = ? ORDER BY round DESC')
-      .get(job, digest);
+    const row = this.#sql('SELECT * FROM updates WHERE job = ? AND digest = ? ORDER BY round DESC').get(
+      job,
+      digest,
+    );
     return row ? updateRecord(row) : null;
   }
 
   /** Newest first. */
   updates(limit: number): UpdateRecord[] {
-    return this.#database
-      .prepare('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?')
+    return this.#sql('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?')
       .all(limit)
       .map(updateRecord);
   }
 
   /** Keeps the newest receipt of an update, for people and for the next start. */
   saveReceipt(job: string, digest: string, receipt: { code: ReceiptCode; detail: string }): void {
-    this.#database
-      .prepare('UPDATE updates SET code = ?, detail = ? WHERE job = ? AND digest = ?')
-      .run(receipt.code, receipt.detail, job, digest);
+    this.#sql('UPDATE updates SET code = ?, detail = ? WHERE job = ? AND digest = ?').run(
+      receipt.code,
+      receipt.detail,
+      job,
+      digest,
+    );
   }
 
   /**
@@ -169,17 +170,20 @@ export class NodeStore {
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
     return this.#write(() => {
-      const row = this.#database
-        .prepare('SELECT digest, outcome FROM updates WHERE job = ? AND round = ?')
-        .get(job, round);
+      const row = this.#sql('SELECT digest, outcome FROM updates WHERE job = ? AND round = ?').get(
+        job,
+        round,
+      );
       if (!row || row.outcome !== null) return false;
-      this.#database
-        .prepare('UPDATE updates SET outcome = ? WHERE job = ? AND round = ?')
-        .run(settled.outcome, job, round);
+      this.#sql('UPDATE updates SET outcome = ? WHERE job = ? AND round = ?').run(
+        settled.outcome,
+        job,
+        round,
+      );
       this.#loosen(text(row.digest));
       if (settled.feedback !== null) {
         const { feedback } = this.job(job);
-        this.#database.prepare('UPDATE jobs SET feedback = ? WHERE job = ?').run(settled.feedback, job);
+        this.#sql('UPDATE jobs SET feedback = ? WHERE job = ?').run(settled.feedback, job);
         this.#loosen(feedback);
       }
       return true;
@@ -193,34 +197,40 @@ export class NodeStore {
 
   /** Listed blobs that no row names. */
   unused(): string[] {
-    const rows = this.#database
-      .prepare(
-        `SELECT digest FROM loose WHERE
+    const rows = this.#sql(
+      `SELECT digest FROM loose WHERE
            NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))
            AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.digest = loose.digest AND updates.outcome IS NULL)`,
-      )
-      .all();
+    ).all();
     return rows.map(({ digest }) => String(digest));
   }
 
   /** Takes a blob that has been deleted off the list. */
   forget(digest: string): void {
-    this.#database.prepare('DELETE FROM loose WHERE digest = ?').run(digest);
+    this.#sql('DELETE FROM loose WHERE digest = ?').run(digest);
   }
 
   /** Whether this home has been told something before; says so from now on. */
   firstTime(notice: string): boolean {
-    return (
-      this.#database.prepare('INSERT OR IGNORE INTO notices (name) VALUES (?)').run(notice).changes === 1
-    );
+    return this.#sql('INSERT OR IGNORE INTO notices (name) VALUES (?)').run(notice).changes === 1;
+  }
+
+  /** Statements are compiled once. */
+  #sql(text: string): StatementSync {
+    let statement = this.#statements.get(text);
+    if (!statement) {
+      statement = this.#database.prepare(text);
+      this.#statements.set(text, statement);
+    }
+    return statement;
   }
 
   #ensureJob(job: string): void {
-    this.#database.prepare('INSERT OR IGNORE INTO jobs (job) VALUES (?)').run(job);
+    this.#sql('INSERT OR IGNORE INTO jobs (job) VALUES (?)').run(job);
   }
 
   #loosen(...digests: (string | null)[]): void {
-    const insert = this.#database.prepare('INSERT OR IGNORE INTO loose (digest) VALUES (?)');
+    const insert = this.#sql('INSERT OR IGNORE INTO loose (digest) VALUES (?)');
     for (const digest of digests) if (digest !== null) insert.run(digest);
   }
 
