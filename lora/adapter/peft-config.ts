@@ -1,6 +1,7 @@
 import { SwarmError } from '../../protocol/errors.ts';
 import type { LinearModule } from '../models/architecture.ts';
-import { knownTargets, type Targets } from '../models/targets.ts';
+import { moduleOf } from '../models/lora.ts';
+import { isAllLinear, knownTargets, type Targets } from '../models/targets.ts';
 import type { AdapterLayout, LoraConfig } from './layout.ts';
 
 /** What `adapter_config.json` says about an adapter that this engine can compute. */
@@ -53,11 +54,15 @@ export function encodePeftConfig(config: PeftConfig, layout: AdapterLayout): str
   return `${JSON.stringify(fields, null, 2)}\n`;
 }
 
-/** A list where one can say it: servers such as vLLM do not know PEFT's 'all-linear'. */
-function writtenTargets(targets: Targets, layout: AdapterLayout): string | string[] {
-  if (targets !== 'all-linear') return typeof targets === 'string' ? targets : [...targets].sort();
-  // The last part of each module's path: ….q_proj.lora_A.weight
-  return [...new Set(layout.map(({ name }) => name.split('.').at(-3)!))].sort();
+/**
+ * Always a list: servers such as vLLM do not know PEFT's 'all-linear', and PEFT itself fails on a pattern that
+ * also matches a module which is not linear (an activation, a whole block).
+ */
+function writtenTargets(targets: Targets, layout: AdapterLayout): string[] {
+  if (typeof targets !== 'string') return [...targets].sort();
+  const modules = layout.map(({ name }) => moduleOf(name));
+  const written = isAllLinear(targets) ? modules.map((name) => name.split('.').at(-1)!) : modules;
+  return [...new Set(written)].sort();
 }
 
 /** Fields that change what an adapter computes, with the values under which it is plain LoRA. */

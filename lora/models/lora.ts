@@ -11,6 +11,11 @@ export function loraTensorName(module: string, matrix: 'A' | 'B'): string {
   return `${PEFT_PREFIX}${module}.lora_${matrix}.weight`;
 }
 
+/** The module path in the name of an adapter tensor: the inverse of loraTensorName. */
+export function moduleOf(tensor: string): string {
+  return tensor.slice(PEFT_PREFIX.length).replace(/\.lora_[AB]\.weight$/, '');
+}
+
 export interface LoraPlacement {
   /** The modules that carry an adapter. */
   readonly modules: readonly LinearModule[];

@@ -23,12 +23,17 @@ export const PATTERN_TIMEOUT_MS = 250;
  * @throws SwarmError LORA_TARGETS a list entry, or the pattern, matches no module; or the pattern is not valid
  */
 export function matchTargets(modules: readonly LinearModule[], targets: Targets): LinearModule[] {
-  if (targets === 'all-linear') return modules.filter((module) => module.name !== 'lm_head');
+  if (isAllLinear(targets)) return modules.filter((module) => module.name !== 'lm_head');
   const names = modules.map((module) => module.name);
   const matched = new Set(
     typeof targets === 'string' ? matchPattern(names, targets) : matchList(names, targets),
   );
   return modules.filter((module) => matched.has(module.name));
+}
+
+/** PEFT takes the word in any case. */
+export function isAllLinear(targets: Targets): boolean {
+  return typeof targets === 'string' && targets.toLowerCase() === 'all-linear';
 }
 
 /** The entries of a target list that match some module. PEFT ignores the others as long as one matches. */

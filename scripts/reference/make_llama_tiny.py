@@ -59,6 +59,21 @@ VARIANTS = {
     ),
 }
 
+TARGETS = [
+    "all-linear",
+    "All-Linear",
+    ["q_proj"],
+    ["q_proj", "lm_head"],
+    ["self_attn.q_proj", "1.mlp.up_proj"],
+    ["model.layers.0.self_attn.o_proj", "k_proj", "c_attn"],
+    ["layers.1.self_attn.v_proj"],
+    "lm_head",
+    r".*\.(q|v)_proj",
+    r"model\.layers\.[1-9]\.mlp\.(gate|up|down)_proj",
+    r".*layers.0.*_proj",
+    r"(?P<start>.*)\.self_attn\.[kv]_proj",
+]
+
 # Where the packed rows' documents begin.
 SEGMENT_STARTS = [[0, 5, 16], [0, 11]]
 
@@ -69,6 +84,7 @@ def main(out: Path) -> None:
     for name, variant in VARIANTS.items():
         make_variant(out / f"llama-tiny-{name}", **variant)
     make_rope(out / "rope-llama3.json")
+    make_targets(out / "peft-targets.json", out / "llama-tiny-untied")
 
 
 def make_variant(folder: Path, config, targets, dtype, shard) -> None:
@@ -226,6 +242,16 @@ def make_rope(path: Path) -> None:
     path.write_text(
         json.dumps({"headDim": 64, "rope": config.rope_parameters, "frequencies": frequencies.tolist()}) + "\n"
     )
+
+
+def make_targets(path: Path, folder: Path) -> None:
+    """Which modules PEFT adapts for a given `target_modules`."""
+    cases = []
+    for targets in TARGETS:
+        base = LlamaForCausalLM.from_pretrained(folder)
+        model = get_peft_model(base, LoraConfig(target_modules=targets, task_type="CAUSAL_LM", r=1))
+        cases.append({"targets": targets, "modules": sorted(model.targeted_module_names)})
+    path.write_text(json.dumps({"model": folder.name, "cases": cases}) + "\n")
 
 
 if __name__ == "__main__":

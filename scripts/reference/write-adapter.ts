@@ -2,7 +2,8 @@
  * Writes what check_peft.py compares with PEFT: an adapter folder, the model with it merged in, and the logits
  * that this engine computes with either.
  *
- * Usage: node scripts/reference/write-adapter.ts MODEL_DIR OUTPUT_DIR   (MODEL_DIR: test/fixtures/llama-tiny-*)
+ * Usage: node scripts/reference/write-adapter.ts MODEL_DIR OUTPUT_DIR [TARGETS]
+ * MODEL_DIR is one of test/fixtures/llama-tiny-*, TARGETS a pattern of module names (default 'all-linear').
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -23,11 +24,11 @@ import { frozenParameters } from '../../lora/models/parameters.ts';
 import { writeSafetensors } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 
-const [modelDir, outDir] = process.argv.slice(2);
-if (!modelDir || !outDir) throw new Error('usage: write-adapter.ts MODEL_DIR OUTPUT_DIR');
+const [modelDir, outDir, targets = 'all-linear'] = process.argv.slice(2);
+if (!modelDir || !outDir) throw new Error('usage: write-adapter.ts MODEL_DIR OUTPUT_DIR [TARGETS]');
 
 const LENGTH = 24;
-const lora = { rank: 4, alpha: 10, targets: 'all-linear' } as const;
+const lora = { rank: 4, alpha: 10, targets };
 const model = await openModel(modelDir);
 await rm(outDir, { recursive: true, force: true });
 await mkdir(outDir, { recursive: true });

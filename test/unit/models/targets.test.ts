@@ -1,12 +1,16 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../../lora/models/config.ts';
 import { llama } from '../../../lora/models/llama.ts';
+import { openModel } from '../../../lora/models/model.ts';
 import {
   knownTargets,
   MAX_PATTERN_LENGTH,
   matchTargets,
   PATTERN_TIMEOUT_MS,
 } from '../../../lora/models/targets.ts';
+import { FIXTURES } from '../../utils/reference.ts';
 
 const modules = llama.linearModules(
   parseConfig({
@@ -43,6 +47,22 @@ test('a text is a regular expression that matches the whole name', () => {
   expect(names('model.layers.1.self_attn.q_proj|lm_head')).toHaveLength(2);
   expect(() => names('q_proj')).toThrow(refused);
   expect(() => names('model')).toThrow(refused);
+});
+
+test('the same modules as PEFT', async () => {
+  const { model, cases } = JSON.parse(await readFile(join(FIXTURES, 'peft-targets.json'), 'utf8')) as {
+    model: string;
+    cases: { targets: string | string[]; modules: string[] }[];
+  };
+  const { architecture, config } = await openModel(join(FIXTURES, model));
+  const linear = architecture.linearModules(config);
+  for (const { targets, modules } of cases) {
+    // PEFT passes over entries that match nothing; here a job with one is refused, an adapter folder is not.
+    const known = typeof targets === 'string' ? targets : knownTargets(linear, targets);
+    const ours = matchTargets(linear, known).map(({ name }) => name);
+    expect(ours.sort(), JSON.stringify(targets)).toEqual(modules);
+  }
+  expect(cases.length).toBeGreaterThan(10);
 });
 
 test("Python's named groups and text ends", () => {
