@@ -1,0 +1,229 @@
+import { reduce } from '../../../node/machine.ts';
+import {
+  initialState,
+  isDone,
+  type NodeEffect,
+  type NodeEvent,
+  type NodeState,
+} from '../../../node/state.ts';
+import type { Work } from '../../../node/work.ts';
+import { STALE_ROUNDS } from '../../../protocol/limits.ts';
+import type { Head } from '../../../protocol/messages.ts';
+import type { ReceiptCode } from '../../../protocol/receipts.ts';
+import { makeHead, SELF } from './heads.ts';
+
+/** What a node keeps across crashes, with error feedback as a number: the whole of a change, half of it sent. */
+class Disk {
+  readonly updates = new Map<number, { update: string; sent: number; outcome: string | null }>();
+  residual = 0;
+  /** Sum of all changes that were ever made into an update. */
+  learned = 0;
+
+  seal(round: number, update: string): void {
+    if (this.updates.has(round)) throw new Error(`round ${round} has two updates`);
+    this.learned += 2;
+    this.residual += 2;
+    this.residual -= 1;
+    this.updates.set(round, { update, sent: 1, outcome: null });
+  }
+
+  settle(round: number, outcome: string): void {
+    const record = this.updates.get(round)!;
+    if (record.outcome !== null)
+      throw new Error(`round ${round} was settled as ${record.outcome} and ${outcome}`);
+    record.outcome = outcome;
+    if (outcome === 'restored') this.residual += record.sent;
+  }
+
+  /** Error feedback loses nothing: what was learned is in the residual, or with the coordinator. */
+  conserved(): boolean {
+    const away = [...this.updates.values()].filter(({ outcome }) => outcome !== 'restored');
+    return this.learned === this.residual + away.reduce((sum, { sent }) => sum + sent, 0);
+  }
+}
+
+/** A coordinator that decides as it is told, and whose word is final once a round is over. */
+class Judge {
+  sequence = 1;
+  round = 1;
+  checkpoint = 0;
+  phase: Head['phase'] = 'training';
+  assigned = true;
+  /** Whether payloads cannot be fetched at present. */
+  refusing = false;
+  included: string[] = [];
+  readonly receipts = new Map<string, { round: number; code: ReceiptCode; merged: boolean }>();
+
+  get head(): Head {
+    const { sequence, round, checkpoint, phase, assigned, included } = this;
+    return makeHead({ sequence, round, checkpoint, phase, assigned, included });
+  }
+
+  take(update: string, round: number): ReceiptCode {
+    const known = this.receipts.get(update);
+    if (known) return known.code;
+    const age = this.round - round;
+    const open = this.phase === 'training' || this.phase === 'paused' || this.phase === 'waiting';
+    const timely = this.refusing ? 'unavailable' : 'accepted';
+    const code = !open || age > STALE_ROUNDS ? 'wrong-round' : age > 0 ? 'late' : timely;
+    this.receipts.set(update, { round, code, merged: false });
+    return code;
+  }
+
+  /** Ends the round: a checkpoint with all or none of the node's open updates, or a null round. */
+  close(how: 'merge' | 'leave-out' | 'null', last: boolean): void {
+    this.included = [];
+    for (const [update, receipt] of this.receipts) {
+      if (receipt.merged || (receipt.code !== 'accepted' && receipt.code !== 'late')) continue;
+      if (how === 'merge') {
+        receipt.merged = true;
+        this.included.push(update);
+      } else receipt.code = how === 'null' ? 'null-round' : 'left-out';
+    }
+    if (how !== 'null') this.checkpoint = this.round;
+    this.sequence++;
+    if (last) this.phase = 'finished';
+    else this.round++;
+  }
+}
+
+type Doing = Exclude<NodeEffect, { type: 'abort' | 'leave' }>;
+
+/** One node and its coordinator; whoever drives it decides what happens next, and what gets lost. */
+export class World {
+  readonly disk = new Disk();
+  readonly judge = new Judge();
+  readonly heads: Head[] = [this.judge.head];
+  readonly notices: { update: string; code: ReceiptCode }[] = [];
+  state: NodeState = initialState(SELF);
+  now = 0;
+  /** Effects that have begun and not ended. */
+  doing: Doing[] = [];
+  #made = 0;
+
+  constructor() {
+    this.send({ type: 'start' });
+  }
+
+  send(event: NodeEvent): void {
+    const { state, effects } = reduce(this.state, event, this.now);
+    this.state = state;
+    for (const effect of effects) {
+      if (effect.type === 'abort') this.doing = this.doing.filter(({ type }) => !isMain(type));
+      else if (effect.type !== 'leave') this.doing.push(effect);
+    }
+    const main = this.doing.filter(({ type }) => isMain(type));
+    if (main.length > 1) throw new Error(`at once: ${main.map(({ type }) => type)}`);
+    if (!this.disk.conserved()) throw new Error('error feedback is not conserved');
+  }
+
+  /** Time passes until the machine wants to be woken. */
+  tick(ms: number): void {
+    this.now += ms;
+    this.send({ type: 'tick' });
+  }
+
+  /** One effect ends, well or badly. */
+  finish(index: number, well: boolean): void {
+    const [effect] = this.doing.splice(index % Math.max(1, this.doing.length), 1);
+    if (!effect) return;
+    const jitter = 0.5;
+    switch (effect.type) {
+      case 'join':
+        if (!well) return this.send({ type: 'join-failed', reason: 'test', jitter });
+        return this.send({ type: 'joined', head: this.judge.head, remembered: this.remembered() });
+      case 'sync': {
+        const adapter = effect.head.checkpoint.adapter.digest;
+        if (well) return this.send({ type: 'synced', adapter });
+        return this.send({ type: 'sync-failed', adapter, reason: 'test', jitter });
+      }
+      case 'train':
+        if (well) return this.send({ type: 'trained', work: effect.work });
+        return this.send({ type: 'train-failed', work: effect.work, reason: 'test' });
+      case 'seal':
+        return this.seal(effect.work, well);
+      case 'publish':
+        return well ? this.deliver(effect.update) : undefined;
+      case 'ask':
+      case 'submit':
+        return this.inquire(effect, well);
+      case 'settle':
+        return this.disk.settle(effect.round, effect.outcome);
+      case 'poll':
+        return well ? this.send({ type: 'head', head: this.judge.head }) : undefined;
+    }
+  }
+
+  /** The update is stored although something newer has already ended the work on it. */
+  sealAnyway(): void {
+    const index = this.doing.findIndex(({ type }) => type === 'seal');
+    const effect = this.doing[index];
+    if (effect?.type !== 'seal') return;
+    this.doing.splice(index, 1);
+    this.judge.close('null', false);
+    this.heads.push(this.judge.head);
+    this.send({ type: 'head', head: this.judge.head });
+    this.seal(effect.work, true);
+  }
+
+  crash(): void {
+    this.doing = [];
+    this.state = initialState(SELF);
+    this.send({ type: 'start' });
+  }
+
+  /** Everything works from here on: the job ends, every question is answered. */
+  settle(): void {
+    this.judge.close('merge', true);
+    for (let turns = 0; !isDone(this.state) || this.doing.length > 0; turns++) {
+      if (turns > 500) throw new Error(`stuck: ${JSON.stringify(this.state)} ${JSON.stringify(this.doing)}`);
+      if (this.doing.length > 0) this.finish(0, true);
+      else this.tick(60_000);
+    }
+    for (const [round, { update, outcome }] of this.disk.updates) {
+      const expected = this.judge.receipts.get(update)?.merged ? 'counted' : 'restored';
+      if (outcome !== expected) throw new Error(`round ${round} is ${outcome}, should be ${expected}`);
+    }
+  }
+
+  private seal(work: Work, well: boolean): void {
+    if (!well) return this.send({ type: 'seal-failed', work, reason: 'test' });
+    const update = `update-${work.round}-${++this.#made}`;
+    this.disk.seal(work.round, update);
+    this.send({ type: 'sealed', work, update });
+  }
+
+  private deliver(update: string): void {
+    const { round } = this.record(update);
+    this.notices.push({ update, code: this.judge.take(update, round) });
+  }
+
+  private inquire(effect: Extract<Doing, { type: 'ask' | 'submit' }>, well: boolean): void {
+    const { update, generation } = effect;
+    if (!well) return this.send({ type: 'ask-failed', update, jitter: 0.5 });
+    const { round } = this.record(update);
+    const code =
+      effect.type === 'submit' ? this.judge.take(update, round) : this.judge.receipts.get(update)?.code;
+    if (code) this.send({ type: 'receipt', update, code, asked: generation });
+    else this.send({ type: 'receipt-unknown', update });
+  }
+
+  private record(update: string): { round: number } {
+    for (const [round, record] of this.disk.updates) if (record.update === update) return { round };
+    throw new Error(`${update} was never stored`);
+  }
+
+  private remembered() {
+    const updates = [...this.disk.updates];
+    return {
+      lastRound: Math.max(0, ...updates.map(([round]) => round)),
+      pending: updates
+        .filter(([, { outcome }]) => outcome === null)
+        .map(([round, { update }]) => ({ round, update, code: null })),
+    };
+  }
+}
+
+function isMain(type: NodeEffect['type']): boolean {
+  return type === 'join' || type === 'sync' || type === 'train' || type === 'seal';
+}
