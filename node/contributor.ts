@@ -14,7 +14,7 @@ import { ask, contact, type Invitation, openJobs, prepare } from './phases/join.
 import { makeUpdate, publish, settle } from './phases/publish.ts';
 import { sync } from './phases/sync.ts';
 import { train } from './phases/train.ts';
-import { takePart } from './presence.ts';
+import { type Presence, takePart } from './presence.ts';
 import { Runner } from './runner.ts';
 import { initialState, isDone, type NodeEffect, type NodeEvent, type NodeState } from './state.ts';
 import { reasonOf, Tasks } from './tasks.ts';
@@ -50,7 +50,7 @@ export class Contributor {
   #progress = { step: 0, steps: 0, tokensPerSecond: 0 };
   #download: Download | null = null;
   #cancelWatch = (): void => {};
-  #leaveJob = (): void => {};
+  #presence: Presence | null = null;
   #leaveNetwork: (() => void)[] = [];
 
   constructor(options: ContributorOptions, deps: ContributorDeps) {
@@ -106,11 +106,12 @@ export class Contributor {
     this.#runner.end();
     this.#tasks.end();
     this.#cancelWatch();
-    this.#leaveJob();
+    this.#presence?.leave();
     for (const leave of this.#leaveNetwork) leave();
   }
 
   #onChange(state: NodeState, before: NodeState): void {
+    if (state.phase !== before.phase) this.#presence?.hasten();
     if (state.phase !== before.phase || state.reason !== before.reason) {
       const { phase, reason, head } = state;
       this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'node-state');
@@ -203,7 +204,7 @@ export class Contributor {
   /** From here on the node takes part in the job, also while it still fetches the base. */
   #enter({ job, coordinator, manifest }: Invitation): JobContext {
     if (this.#context?.job === job && this.#context.coordinator === coordinator) return this.#context;
-    this.#leaveJob();
+    this.#presence?.leave();
     const context: JobContext = {
       options: this.#options,
       deps: this.#deps,
@@ -220,7 +221,7 @@ export class Contributor {
     this.#held = null;
     const { tokensPerSecond } = this.#deps.store.job(job);
     this.#progress = { step: 0, steps: 0, tokensPerSecond };
-    this.#leaveJob = takePart(context, {
+    this.#presence = takePart(context, {
       pulse: () => {
         const { phase, head } = this.#runner.state;
         return { state: phase, round: head?.round ?? 0, ...this.#progress };

@@ -7,14 +7,26 @@ import type { ContributorDeps } from './context.ts';
 /** What a heartbeat says that its sender does not know by itself. */
 export type Pulse = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesReceived' | 'issuedAt'>;
 
+/** Changes of state are told at once, but not faster than this: coordinators limit how often a node may speak. */
+const LEAST_PAUSE_MS = 500;
+
+export interface HeartbeatLoop {
+  /** Something has changed that the coordinator waits for. */
+  hasten(): void;
+  stop(): void;
+}
+
 /**
- * Says every two seconds that the node is alive and how far it is: at once, and until the returned function is called.
- * Training runs in another process, so that nothing holds this up.
+ * Says at once, and then at least every two seconds, that the node is alive and how far it is. Training runs in another
+ * process, so that nothing holds this up.
  */
-export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): () => void {
+export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): HeartbeatLoop {
   const { network, trainer, clock, log } = deps;
+  let last = clock.now();
   let cancel = (): void => {};
   const beat = (): void => {
+    cancel();
+    last = clock.now();
     cancel = clock.after(HEARTBEAT_INTERVAL_MS, beat);
     const { sent, received } = network.traffic();
     const message: Heartbeat = {
@@ -22,12 +34,18 @@ export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): () =>
       engine: trainer.engine,
       bytesSent: sent,
       bytesReceived: received,
-      issuedAt: clock.now(),
+      issuedAt: last,
     };
     network
       .publish(jobTopic(message.job, 'peers'), seal('heartbeat', message, network.signer))
       .catch((error: unknown) => log.debug({ reason: String(error) }, 'heartbeat-not-sent'));
   };
   beat();
-  return () => cancel();
+  return {
+    hasten: () => {
+      cancel();
+      cancel = clock.after(Math.max(0, last + LEAST_PAUSE_MS - clock.now()), beat);
+    },
+    stop: () => cancel(),
+  };
 }

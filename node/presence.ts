@@ -7,7 +7,13 @@ import { type Pulse, startHeartbeat } from './heartbeat.ts';
 import { openHead } from './phases/join.ts';
 import { factsOf } from './tasks.ts';
 
-/** Shows the node to a job and hears its heads, until the returned function is called. */
+export interface Presence {
+  /** The node's state has changed: tells the coordinator soon. */
+  hasten(): void;
+  leave(): void;
+}
+
+/** Shows the node to a job and hears its heads. */
 export function takePart(
   context: JobContext,
   handlers: {
@@ -15,7 +21,7 @@ export function takePart(
     /** @returns whether the head is news, and so worth passing on */
     onHead: (head: Head) => boolean;
   },
-): () => void {
+): Presence {
   const { deps, job, options } = context;
   const { name, agent } = options;
   const onHead = (data: Uint8Array): GossipVerdict => {
@@ -28,9 +34,12 @@ export function takePart(
     }
   };
   const leaveHeads = deps.network.subscribe(jobTopic(job, 'heads'), ({ data }) => onHead(data));
-  const stopBeating = startHeartbeat(deps, () => ({ job, name, agent, ...handlers.pulse() }));
-  return () => {
-    leaveHeads();
-    stopBeating();
+  const heartbeat = startHeartbeat(deps, () => ({ job, name, agent, ...handlers.pulse() }));
+  return {
+    hasten: heartbeat.hasten,
+    leave: () => {
+      leaveHeads();
+      heartbeat.stop();
+    },
   };
 }

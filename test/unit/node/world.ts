@@ -127,30 +127,25 @@ export class World {
   finish(index: number, well: boolean): void {
     const [effect] = this.doing.splice(index % Math.max(1, this.doing.length), 1);
     if (!effect) return;
-    const jitter = 0.5;
     switch (effect.type) {
-      case 'join':
-        if (!well) return this.send({ type: 'join-failed', reason: 'test', jitter });
-        return this.send({ type: 'joined', head: this.judge.head, remembered: this.remembered() });
-      case 'sync': {
-        const adapter = effect.head.checkpoint.adapter.digest;
-        if (well) return this.send({ type: 'synced', adapter });
-        return this.send({ type: 'sync-failed', adapter, reason: 'test', jitter });
-      }
-      case 'train':
-        if (well) return this.send({ type: 'trained', work: effect.work });
-        return this.send({ type: 'train-failed', work: effect.work, reason: 'test' });
       case 'seal':
-        return this.seal(effect.work, well);
+        this.seal(effect.work, well);
+        break;
       case 'publish':
-        return well ? this.deliver(effect.update) : undefined;
+        if (well) this.deliver(effect.update);
+        break;
       case 'ask':
       case 'submit':
-        return this.inquire(effect, well);
+        this.inquire(effect, well);
+        break;
       case 'settle':
-        return this.disk.settle(effect.round, effect.outcome);
+        this.disk.settle(effect.round, effect.outcome);
+        break;
       case 'poll':
-        return well ? this.send({ type: 'head', head: this.judge.head }) : undefined;
+        if (well) this.send({ type: 'head', head: this.judge.head });
+        break;
+      default:
+        this.send(well ? this.success(effect) : this.failure(effect));
     }
   }
 
@@ -186,8 +181,26 @@ export class World {
     }
   }
 
+  private success(effect: Extract<Doing, { type: 'join' | 'sync' | 'train' }>): NodeEvent {
+    if (effect.type === 'join') {
+      return { type: 'joined', head: this.judge.head, remembered: this.remembered() };
+    }
+    if (effect.type === 'train') return { type: 'trained', work: effect.work };
+    return { type: 'synced', adapter: effect.head.checkpoint.adapter.digest };
+  }
+
+  private failure(effect: Extract<Doing, { type: 'join' | 'sync' | 'train' }>): NodeEvent {
+    const reason = 'test';
+    if (effect.type === 'join') return { type: 'join-failed', reason, jitter: 0.5 };
+    if (effect.type === 'train') return { type: 'train-failed', work: effect.work, reason };
+    return { type: 'sync-failed', adapter: effect.head.checkpoint.adapter.digest, reason, jitter: 0.5 };
+  }
+
   private seal(work: Work, well: boolean): void {
-    if (!well) return this.send({ type: 'seal-failed', work, reason: 'test' });
+    if (!well) {
+      this.send({ type: 'seal-failed', work, reason: 'test' });
+      return;
+    }
     const update = `update-${work.round}-${++this.#made}`;
     this.disk.seal(work.round, update);
     this.send({ type: 'sealed', work, update });
@@ -200,7 +213,10 @@ export class World {
 
   private inquire(effect: Extract<Doing, { type: 'ask' | 'submit' }>, well: boolean): void {
     const { update, generation } = effect;
-    if (!well) return this.send({ type: 'ask-failed', update, jitter: 0.5 });
+    if (!well) {
+      this.send({ type: 'ask-failed', update, jitter: 0.5 });
+      return;
+    }
     const { round } = this.record(update);
     const code =
       effect.type === 'submit' ? this.judge.take(update, round) : this.judge.receipts.get(update)?.code;

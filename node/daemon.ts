@@ -1,0 +1,196 @@
+import { rm } from 'node:fs/promises';
+import { totalmem } from 'node:os';
+import { join } from 'node:path';
+import { Health } from '../monitor/health.ts';
+import type { NodeMetrics } from '../monitor/node-metrics.ts';
+import { createNodeMetrics } from '../monitor/node-metrics.ts';
+import { FileBlobStore } from '../net/blob-store.ts';
+import { systemClock } from '../net/clock.ts';
+import { withDeadline } from '../net/deadline.ts';
+import { durableWrite } from '../net/durable.ts';
+import { lockHome } from '../net/home-lock.ts';
+import { createHost } from '../net/host.ts';
+import { loadIdentity } from '../net/identity.ts';
+import type { Logger } from '../protocol/logger.ts';
+import { CONSENT_NOTICE } from './consent.ts';
+import type { ContributorDeps, ContributorOptions } from './context.ts';
+import { Contributor } from './contributor.ts';
+import { startNodeHttp } from './http.ts';
+import { defaultPolicy, type NodePolicy } from './policy.ts';
+import { nodeStatus } from './status.ts';
+import { NodeStore } from './store.ts';
+import { TrainingProcess, type TrainingProcessOptions } from './training-process.ts';
+
+export interface NodeDaemonOptions {
+  /** Folder of everything that the node keeps. */
+  home: string;
+  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. */
+  addresses: readonly string[];
+  /** Digest of the job. @default null: the coordinator's next one */
+  job?: string | null;
+  /** Token of an invite. @default null */
+  invite?: string | null;
+  /** What people see of this node. */
+  name: string;
+  version: string;
+  /** Multiaddrs to listen on. @default any free TCP port */
+  listen?: readonly string[];
+  /** Find other nodes in the local network. @default true */
+  mdns?: boolean;
+  /** @default 'onnx-cpu' */
+  engine?: TrainingProcessOptions['engine'];
+  /** Threads of the trainer. */
+  threads: number;
+  /** What the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
+  policy?: Partial<NodePolicy>;
+  /** Port of the HTTP server on 127.0.0.1. @default 0: any free one */
+  port?: number;
+}
+
+export interface RunningNode {
+  readonly url: string;
+  readonly peerId: string;
+  /** Hands the round back, says goodbye and saves, within the deadline. Idempotent. */
+  stop(options: { deadlineMs: number }): Promise<void>;
+}
+
+/** The part of the memory that other programs are left. */
+const MEMORY_SHARE = 0.8;
+const DAEMON_FILE = 'node.json';
+/** Part of the stop deadline in which the contributor drains; the network closes in the rest. */
+const DRAIN_SHARE = 0.6;
+
+/**
+ * Starts a contributor node: real network, disk and trainer process.
+ * @throws SwarmError HOME_LOCKED, IDENTITY_CORRUPT, STORE_VERSION, LISTEN_FAILED
+ */
+export async function startNode(options: NodeDaemonOptions, { log }: { log: Logger }): Promise<RunningNode> {
+  const { home } = options;
+  const undo: (() => unknown)[] = [lockHome(home)];
+  /** Undone in reverse order, by a failed start and by stopping. */
+  const undoAll = async (): Promise<void> => {
+    for (const step of undo.splice(0).reverse()) {
+      await Promise.resolve()
+        .then(step)
+        .catch((error: unknown) => log.warn({ error }, 'stop-step-failed'));
+    }
+  };
+  try {
+    const startedAt = systemClock.now();
+    const identity = await loadIdentity(home);
+    const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+    const store = NodeStore.open(join(home, 'node.sqlite'));
+    undo.push(() => store.close());
+    const agent = `lora-swarm/${options.version}`;
+    const network = await createHost(
+      {
+        listen: options.listen ?? ['/ip4/0.0.0.0/tcp/0'],
+        bootstrap: [],
+        mdns: options.mdns ?? true,
+        home,
+        agent,
+      },
+      { identity, blobs, log, clock: systemClock },
+    );
+    undo.push(() => network.stop());
+    let trainerRestarts = 0;
+    let metrics: NodeMetrics | null = null;
+    const trainer = new TrainingProcess(
+      { home, engine: options.engine ?? 'onnx-cpu', threads: options.threads },
+      {
+        blobs,
+        clock: systemClock,
+        log,
+        random: Math.random,
+        onRestart: () => {
+          trainerRestarts++;
+          metrics?.trainerRestarted();
+        },
+      },
+    );
+    undo.push(() => trainer.stop());
+
+    const contributorOptions: ContributorOptions = {
+      addresses: options.addresses,
+      job: options.job ?? null,
+      invite: options.invite ?? null,
+      name: options.name,
+      agent,
+      policy: { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy },
+    };
+    const deps: ContributorDeps = {
+      network,
+      blobs,
+      trainer,
+      store,
+      clock: systemClock,
+      log,
+      random: Math.random,
+      observer: {
+        receipt: (code) => metrics?.receipt(code),
+        trained: (round) => metrics?.trained(round),
+      },
+    };
+    const contributor = new Contributor(contributorOptions, deps);
+    const status = () =>
+      nodeStatus({
+        contributor,
+        options: contributorOptions,
+        deps,
+        version: options.version,
+        startedAt,
+        trainerRestarts: () => trainerRestarts,
+      });
+    const health = new Health({}, { clock: systemClock });
+    undo.push(
+      health.add('ready', 'job', () => {
+        const { state } = contributor.view();
+        return state.phase === 'joining' ? `not in a job yet: ${state.reason}` : null;
+      }),
+    );
+    metrics = createNodeMetrics({
+      version: options.version,
+      traffic: () => network.traffic(),
+      connections: () => network.peers().length,
+      node: () => {
+        const { state, round, step, steps, tokensPerSecond } = status();
+        return { state, round, step, steps, tokensPerSecond };
+      },
+    });
+    undo.push(() => metrics?.stop());
+    const { url, server } = await startNodeHttp(
+      { port: options.port ?? 0 },
+      { health, registry: metrics.registry, status },
+    );
+    undo.push(() => server.close());
+    if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent');
+    contributor.start();
+
+    const file = join(home, DAEMON_FILE);
+    const { peerId } = network.signer;
+    const daemon = { role: 'node', pid: process.pid, url, peerId, addresses: network.addresses(), startedAt };
+    await durableWrite(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
+    undo.push(() => rm(file, { force: true }));
+    log.info({ peerId, url, addresses: network.addresses() }, 'node-started');
+
+    let stopping: Promise<void> | null = null;
+    return {
+      url,
+      peerId,
+      stop: ({ deadlineMs }) => {
+        stopping ??= (async () => {
+          const drained = contributor.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
+          const all = Promise.all([drained, trainer.stop()]).then(undoAll);
+          await withDeadline({ clock: systemClock, ms: deadlineMs, what: 'stopping' }, () => all).catch(
+            (error: unknown) => log.warn({ error }, 'stop-cut-short'),
+          );
+          log.info({ peerId }, 'node-stopped');
+        })();
+        return stopping;
+      },
+    };
+  } catch (error) {
+    await undoAll();
+    throw error;
+  }
+}

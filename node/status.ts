@@ -1,0 +1,71 @@
+import { receiptMeanings } from '../protocol/receipts.ts';
+import type { NodeJob, NodeStatus } from './api-types.ts';
+import type { ContributorDeps, ContributorOptions } from './context.ts';
+import type { Contributor, ContributorView } from './contributor.ts';
+
+/** Updates that a status shows. */
+const SHOWN_UPDATES = 20;
+
+export interface StatusSource {
+  contributor: Contributor;
+  options: ContributorOptions;
+  deps: ContributorDeps;
+  version: string;
+  startedAt: number;
+  trainerRestarts: () => number;
+}
+
+/** What a node says of itself, put together from its parts. */
+export function nodeStatus({ contributor, options, deps, ...source }: StatusSource): NodeStatus {
+  const { network, store, trainer, clock } = deps;
+  const view = contributor.view();
+  const { state, context, progress, download } = view;
+  const peer = context?.coordinator ?? null;
+  return {
+    schemaVersion: 1,
+    role: 'node',
+    peerId: network.signer.peerId,
+    name: options.name,
+    version: source.version,
+    addresses: network.addresses(),
+    uptimeSeconds: (clock.now() - source.startedAt) / 1000,
+    traffic: network.traffic(),
+    engine: trainer.engine,
+    trainerRestarts: source.trainerRestarts(),
+    coordinator: {
+      addresses: [...options.addresses],
+      peer,
+      connected: network.peers().some((connection) => connection.peer === peer),
+    },
+    job: jobOf(view),
+    state: state.phase,
+    reason: state.reason,
+    round: state.head?.round ?? 0,
+    ...progress,
+    download,
+    updates: store.updates(SHOWN_UPDATES).map(({ job, round, update, bytes, code, detail, outcome, at }) => {
+      const meaning = code === null ? 'no receipt yet' : receiptMeanings[code];
+      return { job, round, update, bytes, code, detail, meaning, outcome, at };
+    }),
+  };
+}
+
+function jobOf({ state: { head }, context }: ContributorView): NodeJob | null {
+  if (!context) return null;
+  const { job, manifest } = context;
+  const { name, digest, parameters } = manifest.base;
+  return {
+    job,
+    name: manifest.name,
+    base: { name, digest, parameters },
+    adapterParameters: manifest.adapter.parameters,
+    phase: head?.phase ?? null,
+    rounds: manifest.rounds.count,
+    preset: head?.preset ?? null,
+    checkpoint: head && {
+      round: head.checkpoint.round,
+      digest: head.checkpoint.digest,
+      heldOutLoss: head.checkpoint.heldOutLoss,
+    },
+  };
+}

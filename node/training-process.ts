@@ -1,0 +1,156 @@
+import { join } from 'node:path';
+import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import { trainingConfigSchema } from '../lora/train/config.ts';
+import type { TrainerOptions } from '../lora/train/messages.ts';
+import { TrainerProcess } from '../lora/train/supervisor.ts';
+import type { TrainProgress } from '../lora/train/trainer.ts';
+import { sleep } from '../net/deadline.ts';
+import type { FileBlobs } from '../net/network.ts';
+import { encodeCbor, sha256 } from '../protocol/cbor.ts';
+import type { Clock } from '../protocol/clock.ts';
+import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import type { Logger } from '../protocol/logger.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+import { linkBase } from './bases.ts';
+import { backoffMs } from './times.ts';
+import type { NodeTrainer, TrainOutcome, TrainTask } from './trainer.ts';
+
+export interface TrainingProcessOptions {
+  home: string;
+  engine: NonNullable<TrainerOptions['engine']>;
+  threads: number;
+}
+
+export interface TrainingProcessDeps {
+  blobs: FileBlobs;
+  clock: Clock;
+  log: Logger;
+  random: () => number;
+  /** The process has died and is started again. */
+  onRestart: () => void;
+}
+
+/** A job's settings as the trainer takes them. */
+export function trainerSettings({
+  lora,
+  training,
+  rounds,
+}: Manifest): Pick<TrainerOptions, 'lora' | 'training'> {
+  const { epsilon: _, ...rest } = training;
+  const config = { ...rest, totalSteps: rounds.count * rounds.localSteps };
+  return { lora, training: trainingConfigSchema.parse(config) };
+}
+
+/**
+ * The trainer process of one job at a time. When it dies the round that it worked on is lost; it is started again at
+ * once, then after ever longer pauses, so that it is ready for the next round.
+ */
+export class TrainingProcess implements NodeTrainer {
+  readonly engine: string;
+  readonly #options: TrainingProcessOptions;
+  readonly #deps: TrainingProcessDeps;
+  readonly #life = new AbortController();
+  /** What the process works for: digest of everything it is started with. */
+  #purpose: string | null = null;
+  #process: Promise<TrainerProcess> | null = null;
+  #settings: TrainerOptions | null = null;
+  #deaths = 0;
+
+  constructor(options: TrainingProcessOptions, deps: TrainingProcessDeps) {
+    this.#options = options;
+    this.#deps = deps;
+    this.engine = options.engine;
+  }
+
+  async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
+    const { home, engine, threads } = this.#options;
+    const modelDir = await linkBase(home, this.#deps.blobs, manifest.base);
+    const settings = {
+      modelDir,
+      cacheDir: join(home, 'cache'),
+      engine,
+      threads,
+      ...trainerSettings(manifest),
+    };
+    const purpose = sha256(encodeCbor(settings));
+    if (purpose !== this.#purpose) {
+      const before = this.#process;
+      this.#purpose = purpose;
+      this.#settings = settings;
+      this.#deaths = 0;
+      this.#process = (async () => {
+        await before?.then((process) => process.stop()).catch(() => {});
+        return this.#start();
+      })();
+    }
+    return (await untilAborted(this.#living(), signal)).layout;
+  }
+
+  async train(
+    { adapter, rows, steps, optimizer }: TrainTask,
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+  ): Promise<TrainOutcome> {
+    const process = await untilAborted(this.#living(), signal);
+    const task = { adapter, rows, steps, optimizer, onProgress, signal };
+    try {
+      // The process ends an aborted training between two steps; what comes next waits there, not here.
+      const { adapter: trained, ...result } = await untilAborted(process.train(task), signal);
+      const after = await untilAborted(process.snapshot(signal), signal);
+      this.#deaths = 0;
+      return { adapter: trained, optimizer: after, result };
+    } catch (error) {
+      if (!process.alive) this.#restart(error);
+      throw error;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#life.abort(new SwarmError('TRAINER_STOPPED', 'the trainer has been stopped'));
+    const process = await this.#process?.catch(() => null);
+    await process?.stop();
+  }
+
+  /** The running process; one that died between two rounds is replaced. @throws SwarmError TRAINER_NOT_PREPARED */
+  async #living(): Promise<TrainerProcess> {
+    if (!this.#process) {
+      throw new SwarmError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');
+    }
+    const current = this.#process;
+    const process = await current.catch((error: unknown) => {
+      // A start that failed is not kept: the next one who asks starts again.
+      if (this.#process === current) this.#restart(error);
+      throw error;
+    });
+    if (process.alive) return process;
+    if (this.#process === current) this.#restart(null);
+    return this.#living();
+  }
+
+  #restart(error: unknown): void {
+    const { clock, log, random, onRestart } = this.#deps;
+    this.#deaths++;
+    const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
+    const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
+    log.warn({ ...values, deaths: this.#deaths, pauseMs }, 'trainer-restarts');
+    onRestart();
+    this.#process = sleep(clock, pauseMs, this.#life.signal).then(() => this.#start());
+    // Whoever trains next gets the error.
+    this.#process.catch(() => {});
+  }
+
+  #start(): Promise<TrainerProcess> {
+    const { log } = this.#deps;
+    const onLog = (line: string): void => log.debug({ line }, 'trainer-says');
+    return TrainerProcess.start(this.#settings!, { onLog, signal: this.#life.signal });
+  }
+}
+
+/** Waits no longer than until the signal aborts; what is waited for goes on by itself. */
+function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
