@@ -5,9 +5,10 @@ import { Graph } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import { elementCount, formatShape } from '../../graph/shapes.ts';
 import type { Engine, EngineName, EngineOptions, Executable, Feeds, WeightFile } from '../engine.ts';
+import type { Provider } from './lower.ts';
 import { buildModel } from './model.ts';
 
-const PROVIDERS: Readonly<Record<EngineName, string>> = { 'onnx-cpu': 'cpu', 'onnx-webgpu': 'webgpu' };
+const PROVIDERS: Readonly<Record<EngineName, Provider>> = { 'onnx-cpu': 'cpu', 'onnx-webgpu': 'webgpu' };
 
 /** @throws SwarmError ENGINE_UNAVAILABLE when the provider does not run a trivial graph on this machine */
 export async function createOnnxEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
@@ -31,7 +32,7 @@ async function compile(
   graph: Graph,
   weights: WeightFile | null,
 ): Promise<Executable> {
-  const bytes = buildModel(graph, weights);
+  const bytes = buildModel(graph, weights, PROVIDERS[name]);
   try {
     const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
     return new OnnxExecutable(graph, session);

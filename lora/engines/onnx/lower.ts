@@ -2,12 +2,18 @@ import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import type { Attribute } from './protobuf.ts';
 
+export type Provider = 'cpu' | 'webgpu';
+
 /** What the lowering of one operation writes with; values are ONNX value names. */
 export interface Emitter {
   /** Emits an ONNX node with one output, a fresh name unless `output` is given. */
   emit(type: string, inputs: readonly string[], options?: EmitOptions): string;
   /** Name of a one-dimensional int64 constant. */
   integers(values: readonly number[]): string;
+  /** Name of a float32 scalar constant. */
+  scalar(value: number): string;
+  /** Whose kernels will run: they differ in places. */
+  readonly provider: Provider;
 }
 
 export interface EmitOptions {
@@ -91,11 +97,15 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   softmax(_node, [x], outputs, { emit }) {
     emit('Softmax', [x!], { outputs, attributes: { axis: -1 } });
   },
-  rmsNorm({ attributes }, inputs, outputs, { emit }) {
-    emit('SimplifiedLayerNormalization', inputs, {
-      outputs,
-      attributes: { axis: -1, epsilon: { float: attributes.epsilon }, stash_type: 1 },
-    });
+  rmsNorm({ attributes: { epsilon } }, [x, weight], [y, r], { emit, integers, scalar, provider }) {
+    const attributes = { axis: -1, epsilon: { float: epsilon }, stash_type: 1 };
+    const secondOutput = r !== undefined && provider === 'cpu' ? [y!, r] : [y!];
+    emit('SimplifiedLayerNormalization', [x!, weight!], { outputs: secondOutput, attributes });
+    if (r === undefined || provider === 'cpu') return;
+    // onnxruntime 1.30's WebGPU kernel writes the mean of x where the CPU's (and the documentation) have r.
+    const square = emit('ReduceMean', [emit('Mul', [x!, x!]), integers([-1])]);
+    const root = emit('Sqrt', [emit('Add', [square, scalar(epsilon)])]);
+    emit('Reciprocal', [root], { outputs: [r] });
   },
   rotary(_node, inputs, outputs, { emit }) {
     emit('RotaryEmbedding', inputs, { outputs, domain: MICROSOFT });

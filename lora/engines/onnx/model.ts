@@ -5,7 +5,7 @@ import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import { elementCount, formatShape, sameShape } from '../../graph/shapes.ts';
 import type { WeightFile } from '../engine.ts';
-import { type EmitOptions, LOWERINGS, type Lowering } from './lower.ts';
+import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
 
 const FLOAT_BYTES = 4;
@@ -15,8 +15,8 @@ const FLOAT_BYTES = 4;
  * weight file, by its base name.
  * @throws SwarmError ENGINE_WEIGHTS when a weight is missing from the file or has another shape there
  */
-export function buildModel(graph: Graph, weights: WeightFile | null): Uint8Array {
-  const lowered = new LoweredGraph();
+export function buildModel(graph: Graph, weights: WeightFile | null, provider: Provider): Uint8Array {
+  const lowered = new LoweredGraph(provider);
   for (const [name, tensor] of graph.inputs) lowered.addInput(`in:${name}`, tensor);
   const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
   const used = new Set<Tensor>([...graph.outputs.values(), ...nodes.flatMap((node) => node.inputs)]);
@@ -37,8 +37,13 @@ class LoweredGraph {
   readonly inputs: OnnxValue[] = [];
   readonly outputs: OnnxValue[] = [];
   readonly #names = new Map<Tensor, string>();
-  readonly #integers = new Map<string, string>();
+  readonly #constants = new Set<string>();
+  readonly #emitter: Emitter;
   #fresh = 0;
+
+  constructor(provider: Provider) {
+    this.#emitter = this.#emitterFor(provider);
+  }
 
   addInput(name: string, tensor: Tensor): void {
     this.#names.set(tensor, name);
@@ -65,29 +70,27 @@ class LoweredGraph {
     this.outputs.push({ name: `out:${name}`, dtype: tensor.dtype, shape: tensor.shape });
   }
 
-  readonly #emitter = {
-    emit: (type: string, inputs: readonly string[], options: EmitOptions = {}): string => {
-      const outputs = options.outputs ?? [`f:${this.#fresh++}`];
-      this.nodes.push({
-        type,
-        inputs,
-        outputs,
-        domain: options.domain ?? '',
-        attributes: options.attributes ?? {},
-      });
-      return outputs[0]!;
-    },
-    integers: (values: readonly number[]): string => {
-      const key = values.join();
-      const known = this.#integers.get(key);
-      if (known !== undefined) return known;
-      const name = `i:${key}`;
-      const data = bytesOf(BigInt64Array.from(values, BigInt));
-      this.initializers.push({ name, dtype: 'int64', shape: [values.length], data });
-      this.#integers.set(key, name);
-      return name;
-    },
-  };
+  #emitterFor(provider: Provider): Emitter {
+    return {
+      provider,
+      emit: (type, inputs, options = {}) => {
+        const outputs = options.outputs ?? [`f:${this.#fresh++}`];
+        const { domain = '', attributes = {} } = options;
+        this.nodes.push({ type, inputs, outputs, domain, attributes });
+        return outputs[0]!;
+      },
+      integers: (values) => this.#shared('int64', [values.length], BigInt64Array.from(values, BigInt)),
+      scalar: (value) => this.#shared('float32', [], Float32Array.of(value)),
+    };
+  }
+
+  /** A small constant that the lowering itself needs, once for each value. */
+  #shared(dtype: OnnxValue['dtype'], shape: readonly number[], data: Float32Array | BigInt64Array): string {
+    const name = `${dtype}:${data.join()}`;
+    if (!this.#constants.has(name)) this.initializers.push({ name, dtype, shape, data: bytesOf(data) });
+    this.#constants.add(name);
+    return name;
+  }
 }
 
 function locate(name: string, tensor: Tensor, weights: WeightFile | null): OnnxInitializer['data'] {
