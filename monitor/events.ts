@@ -25,7 +25,8 @@ export type JobEventBody =
       round: number;
       updates: number;
       assigned: number;
-      cause: 'complete' | 'quorum' | 'deadline';
+      /** `operator`: the job was paused or stopped, and the round merged what it had. */
+      cause: 'complete' | 'quorum' | 'deadline' | 'operator';
     }
   | {
       type: 'checkpoint';

@@ -1,0 +1,75 @@
+import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import type { JobEvent } from '../monitor/events.ts';
+import type { BlobStore, SwarmNetwork } from '../net/network.ts';
+import type { RateLimiter } from '../net/rate-limiter.ts';
+import type { Clock } from '../protocol/clock.ts';
+import type { Logger } from '../protocol/logger.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+import type { Checkpoint } from '../protocol/messages.ts';
+import { type Opened, open } from '../protocol/signing.ts';
+import type { Arithmetic } from './arithmetic.ts';
+import type { CheckpointFolders } from './checkpoints.ts';
+import type { Failpoint } from './failpoints.ts';
+import type { MachineSettings } from './state.ts';
+import type { Store, StoredCheckpoint, StoredJob } from './store/store.ts';
+import type { Validator } from './validator.ts';
+
+/** What a coordinator needs of the world; the simulation puts virtual ones in their places. */
+export interface CoordinatorDeps {
+  readonly network: SwarmNetwork;
+  readonly blobs: BlobStore;
+  readonly store: Store;
+  readonly validator: Validator;
+  readonly arithmetic: Arithmetic;
+  readonly folders: CheckpointFolders;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** Called at each durable step. @default does nothing */
+  readonly failpoint?: Failpoint;
+  /** The store cannot be written to: the process has to end. @default throws, outside of any promise */
+  readonly fatal?: (error: unknown) => void;
+}
+
+/** What the parts of one running job share. */
+export interface JobContext {
+  readonly job: string;
+  readonly stored: StoredJob;
+  readonly manifest: Manifest;
+  readonly layout: AdapterLayout;
+  readonly deps: Required<CoordinatorDeps>;
+  readonly limiter: RateLimiter;
+  /** Aborts when the coordinator stops. */
+  readonly signal: AbortSignal;
+  /** Told of each event after it has become durable. */
+  onEvent(event: JobEvent): void;
+}
+
+/** The newest committed version of the adapter. */
+export interface CurrentCheckpoint {
+  readonly digest: string;
+  readonly checkpoint: Checkpoint;
+  /** Blob of the downlink's residual; null: zero. */
+  readonly residual: string | null;
+}
+
+export function readCheckpoint({ digest, envelope, residual }: StoredCheckpoint): CurrentCheckpoint {
+  return { digest, checkpoint: open('checkpoint', envelope).message, residual };
+}
+
+/** A stored job's manifest, as signed by this coordinator. @throws SwarmError as `open` */
+export function readManifest(stored: StoredJob): Opened<'manifest'> {
+  return open('manifest', stored.manifest);
+}
+
+export function machineSettings({ rounds, training, data }: Manifest): MachineSettings {
+  return {
+    count: rounds.count,
+    localSteps: rounds.localSteps,
+    minPeers: rounds.minPeers,
+    quorum: rounds.quorum,
+    maxSeconds: rounds.maxSeconds,
+    preset: rounds.preset,
+    batchSize: training.batchSize,
+    rows: data.rows,
+  };
+}

@@ -1,0 +1,201 @@
+import type { JobEvent } from '../monitor/events.ts';
+import { RateLimiter } from '../net/rate-limiter.ts';
+import { SwarmError } from '../protocol/errors.ts';
+import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+import { seal } from '../protocol/signing.ts';
+import { OFFERS_TOPIC } from '../protocol/topics.ts';
+import { claimedJob } from './acceptance.ts';
+import { type CoordinatorDeps, type JobContext, readManifest } from './context.ts';
+import { foundJob, type PreparedJob } from './founding.ts';
+import { every, JobRun } from './job-run.ts';
+import { isOver } from './machine.ts';
+import type { StoredJob } from './store/store.ts';
+
+/** Jobs that still take nodes are announced to everybody this often. */
+export const OFFER_INTERVAL_MS = 30_000;
+/** Characters of a digest that name a job when they are unique. */
+const LEAST_PREFIX = 4;
+
+/**
+ * Runs jobs: keeps what the store says going, answers nodes, and tells listeners what becomes durable. Clock, network,
+ * store and trainer come from outside, so that a simulation can run it as it is.
+ */
+export class Coordinator {
+  private readonly deps: Required<CoordinatorDeps>;
+  private readonly limiter: RateLimiter;
+  private readonly runs = new Map<string, JobRun>();
+  private readonly listeners = new Set<(event: JobEvent, job: string) => void>();
+  private readonly stopping = new AbortController();
+  private readonly cleanups: (() => void)[] = [];
+
+  constructor(_options: object, deps: CoordinatorDeps) {
+    this.deps = { failpoint: () => {}, fatal: throwLater, ...deps };
+    this.limiter = new RateLimiter({ clock: deps.clock });
+  }
+
+  /** Takes up all jobs where the store left them. @throws SwarmError when a stored manifest or head is damaged */
+  start(): void {
+    for (const stored of this.deps.store.jobs.all()) this.add(stored);
+    this.answerNodes();
+    this.cleanups.push(every(this.deps.clock, OFFER_INTERVAL_MS, () => this.offer()));
+    for (const run of this.runs.values()) run.start();
+    this.offer();
+  }
+
+  /** Says nothing more to anybody at once; resolves when the steps at hand have ended. Nothing recorded is lost. */
+  async stop(): Promise<void> {
+    this.stopping.abort(new SwarmError('STOPPED', 'the coordinator is stopping', {}));
+    for (const cleanup of this.cleanups.splice(0)) cleanup();
+    await Promise.all([...this.runs.values()].map((run) => run.stop()));
+  }
+
+  /** Jobs in the order of their creation. */
+  jobs(): JobRun[] {
+    return [...this.runs.values()];
+  }
+
+  /**
+   * @param id name, digest, or a unique beginning of the digest
+   * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
+   */
+  find(id: string): JobRun {
+    const exact = this.runs.get(id) ?? this.jobs().find(({ context }) => context.manifest.name === id);
+    if (exact) return exact;
+    const matching =
+      id.length >= LEAST_PREFIX ? this.jobs().filter(({ context }) => context.job.startsWith(id)) : [];
+    if (matching.length === 1) return matching[0]!;
+    if (matching.length === 0) {
+      throw new SwarmError('JOB_UNKNOWN', `there is no job "${id}"; \`swarm job list\` shows all`, { id });
+    }
+    const jobs = matching.map(({ context }) => context.job);
+    throw new SwarmError('JOB_AMBIGUOUS', `${jobs.length} jobs begin with "${id}"; give more of the digest`, {
+      id,
+      jobs,
+    });
+  }
+
+  /**
+   * Makes a prepared job durable and starts it. The same job again changes nothing and is returned.
+   * @throws SwarmError JOB_EXISTS, TOO_MANY_JOBS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
+   */
+  async create(prepared: PreparedJob): Promise<JobRun> {
+    const open = this.jobs().filter(({ state }) => !isOver(state)).length;
+    if (open >= JOBS_PER_COORDINATOR) {
+      const message = `${open} jobs are running, a coordinator takes no more; stop one`;
+      throw new SwarmError('TOO_MANY_JOBS', message, { jobs: open, limit: JOBS_PER_COORDINATOR });
+    }
+    const { stored, event } = await foundJob(prepared, this.deps);
+    const known = this.runs.get(stored.job);
+    if (known) return known;
+    const run = this.add(stored);
+    if (event) this.tell(event, stored.name);
+    run.start();
+    this.offer();
+    return run;
+  }
+
+  /** Called with each event after it has become durable. Returns a function that ends that. */
+  onEvent(listener: (event: JobEvent, jobName: string) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  private tell(event: JobEvent, name: string): void {
+    for (const listener of this.listeners) listener(event, name);
+  }
+
+  private add(stored: StoredJob): JobRun {
+    const manifest: Manifest = readManifest(stored).message;
+    const context: JobContext = {
+      job: stored.job,
+      stored,
+      manifest,
+      layout: stored.layout,
+      deps: { ...this.deps, log: this.deps.log.child({ job: stored.name }) },
+      limiter: this.limiter,
+      signal: this.stopping.signal,
+      onEvent: (event) => this.tell(event, stored.name),
+    };
+    const run = new JobRun({}, { context });
+    this.runs.set(stored.job, run);
+    return run;
+  }
+
+  private answerNodes(): void {
+    const { network } = this.deps;
+    this.cleanups.push(
+      network.handle('jobs', async () => ({
+        // Those that are over last: they may not all fit.
+        jobs: this.jobs()
+          .sort((a, b) => Number(isOver(a.state)) - Number(isOver(b.state)))
+          .map(({ context, state }) => ({
+            job: context.job,
+            name: context.manifest.name,
+            phase: state.phase,
+          }))
+          .slice(0, JOBS_PER_COORDINATOR),
+      })),
+      network.handle('join', async (peer, { job, ...asked }) => {
+        const run = this.running(job);
+        run.join(peer, asked);
+        return { manifest: run.context.stored.manifest, head: run.head };
+      }),
+      network.handle('leave', async (peer, { job }) => {
+        this.running(job).leave(peer);
+        return {};
+      }),
+      network.handle('head', async (_peer, { job }) => ({ head: this.running(job).head })),
+      network.handle('submit', async (peer, { update }) => {
+        // Garbage is held against its sender in the job that it takes part in.
+        const run =
+          this.runs.get(claimedJob(update) ?? '') ?? this.jobs().find(({ roster }) => roster.has(peer));
+        if (!run)
+          throw new SwarmError('wrong-job', 'this coordinator does not run the job of the update', {});
+        return { receipt: await run.submit(peer, update) };
+      }),
+      network.handle('receipt', async (peer, { job, update }) => ({
+        receipt: this.running(job).receipt(peer, update),
+      })),
+    );
+  }
+
+  private running(job: string): JobRun {
+    const run = this.runs.get(job);
+    if (run) return run;
+    throw new SwarmError('JOB_UNKNOWN', `this coordinator does not run job ${job}`, { job });
+  }
+
+  private offer(): void {
+    const { network, clock, log } = this.deps;
+    for (const { context, state, presentCount } of this.runs.values()) {
+      if (isOver(state)) continue;
+      const { name, base, rounds } = context.manifest;
+      const { phase } = state;
+      const message = seal(
+        'offer',
+        {
+          job: context.job,
+          name,
+          base: { name: base.name, digest: base.digest, parameters: base.parameters },
+          phase: phase === 'waiting' || phase === 'paused' ? phase : 'training',
+          round: state.round,
+          rounds: rounds.count,
+          peers: presentCount,
+          issuedAt: clock.now(),
+        },
+        network.signer,
+      );
+      network
+        .publish(OFFERS_TOPIC, message)
+        .catch((error: unknown) => log.debug({ error }, 'offer-not-published'));
+    }
+  }
+}
+
+/** Outside of any promise, where the process's own handler for the worst sees it. */
+function throwLater(error: unknown): void {
+  queueMicrotask(() => {
+    throw error;
+  });
+}

@@ -1,0 +1,236 @@
+import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import { withDeadline } from '../net/deadline.ts';
+import type { BlobStore, SwarmNetwork } from '../net/network.ts';
+import type { Quota, RateLimiter } from '../net/rate-limiter.ts';
+import { sha256 } from '../protocol/cbor.ts';
+import type { Clock } from '../protocol/clock.ts';
+import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import type { Logger } from '../protocol/logger.ts';
+import type { Update } from '../protocol/messages.ts';
+import type { Opened } from '../protocol/signing.ts';
+import {
+  type AcceptanceView,
+  checkHeader,
+  fetchRefusal,
+  isBreach,
+  openUpdate,
+  payloadRefusal,
+  type Refusal,
+} from './acceptance.ts';
+import type { Arithmetic } from './arithmetic.ts';
+import type { Failpoint } from './failpoints.ts';
+import type { StoredReceipt } from './store/store.ts';
+
+/** Honest nodes send one update per round, perhaps twice over gossip and once by request. */
+export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
+/** Payloads fetched and decoded at a time. */
+export const PAYLOADS_AT_ONCE = 4;
+/** Bytes of payloads that wait for their turn; what comes on top is dropped, and its author submits it again. */
+export const WAITING_BYTES = 64 * 1024 * 1024;
+/** An announced payload must be here within this time: 64 MiB at 0.5 MiB/s. */
+export const PAYLOAD_TIMEOUT_MS = 120_000;
+
+/** An update that has passed every check; its payload is a durable blob. */
+export interface Accepted {
+  readonly author: string;
+  readonly update: Update;
+  readonly envelope: Uint8Array;
+}
+
+/** What a refusal is about: who answers for it (the author, or who sent it where there is none) and which update. */
+export interface Subject {
+  readonly peer: string;
+  /** Of the payload, or of the raw message where none could be read. */
+  readonly digest: string;
+  readonly update: Update | null;
+}
+
+export interface IntakeDeps {
+  readonly network: Pick<SwarmNetwork, 'fetchBlob'>;
+  readonly blobs: BlobStore;
+  readonly arithmetic: Arithmetic;
+  readonly limiter: RateLimiter;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly failpoint: Failpoint;
+  /** What the checks hold updates against; asked anew for each, for rounds close meanwhile. */
+  view(): AcceptanceView;
+  /** The receipt of an update that is already recorded. */
+  receiptOf(peer: string, digest: string): StoredReceipt | null;
+  /** Makes an accepted update durable and returns its receipt. */
+  record(accepted: Accepted): StoredReceipt;
+  /** Notes a refusal and returns its receipt. */
+  refused(refusal: Refusal, subject: Subject): StoredReceipt;
+}
+
+/** Judged at once by its header; the receipt follows when the payload has been looked at. */
+export interface Judged {
+  readonly verdict: 'accept' | 'ignore' | 'reject';
+  /** @throws SwarmError BUSY when there is no room for the payload now */
+  readonly receipt: Promise<StoredReceipt>;
+}
+
+/**
+ * Takes updates in: cheap checks first, then the payload, then the record. Memory is bounded whatever arrives: per peer
+ * by a rate, per round by one update of each assigned peer, and altogether by WAITING_BYTES.
+ */
+export class Intake {
+  private readonly layout: AdapterLayout;
+  private readonly signal: AbortSignal;
+  private readonly deps: IntakeDeps;
+  /** Updates whose payload is being looked at, by round and author. */
+  private readonly working = new Map<string, { digest: string; receipt: Promise<StoredReceipt> }>();
+  private readonly queue: (() => void)[] = [];
+  private running = 0;
+  private waitingBytes = 0;
+
+  constructor(options: { layout: AdapterLayout; signal: AbortSignal }, deps: IntakeDeps) {
+    this.layout = options.layout;
+    this.signal = options.signal;
+    this.deps = deps;
+  }
+
+  /** Payload digest of an update that is being looked at. */
+  inWork(round: number, peer: string): string | null {
+    return this.working.get(key(round, peer))?.digest ?? null;
+  }
+
+  /** @param sender who handed the bytes to us in its own name: gossip's author, or the caller of a request */
+  receive(bytes: Uint8Array, sender: string): Judged {
+    if (!this.deps.limiter.take(sender, UPDATE_QUOTA)) {
+      const refusal: Refusal = {
+        code: 'rate-limited',
+        detail: `more than ${UPDATE_QUOTA.calls} updates in ${UPDATE_QUOTA.perMs / 1000} s`,
+      };
+      return this.refuse(refusal, { peer: sender, digest: sha256(bytes), update: null });
+    }
+    const opened = openUpdate(bytes);
+    if ('code' in opened) return this.refuse(opened, { peer: sender, digest: sha256(bytes), update: null });
+    return this.judge(opened, bytes);
+  }
+
+  private judge({ author, message: update }: Opened<'update'>, envelope: Uint8Array): Judged {
+    const { digest } = update.payload;
+    const view = this.deps.view();
+    // The same update again, over another path: it gets the answer that it got, or is getting.
+    const same = this.working.get(key(update.round, author));
+    if (same?.digest === digest) return { verdict: 'ignore', receipt: same.receipt };
+    if (update.job === view.job && view.known(update.round, author) === digest) {
+      const receipt = this.deps.receiptOf(author, digest);
+      if (receipt) return { verdict: 'ignore', receipt: Promise.resolve(receipt) };
+    }
+    const refusal = checkHeader(update, author, view);
+    if (refusal) return this.refuse(refusal, { peer: author, digest, update });
+
+    const size = update.inline?.byteLength ?? 0;
+    if (this.waitingBytes + size > WAITING_BYTES) {
+      const busy = new SwarmError(
+        'BUSY',
+        'the coordinator is busy with other updates; send this one again',
+        {},
+      );
+      return { verdict: 'ignore', receipt: rejected(busy) };
+    }
+    this.waitingBytes += size;
+    const receipt = this.inTurn(() => this.take({ author, update, envelope })).finally(() => {
+      this.waitingBytes -= size;
+      this.working.delete(key(update.round, author));
+    });
+    this.working.set(key(update.round, author), { digest, receipt });
+    return { verdict: 'accept', receipt };
+  }
+
+  private refuse(refusal: Refusal, subject: Subject): Judged {
+    const verdict = isBreach(refusal.code) ? 'reject' : 'ignore';
+    return { verdict, receipt: Promise.resolve(this.deps.refused(refusal, subject)) };
+  }
+
+  /** Runs at most PAYLOADS_AT_ONCE at a time, in order of arrival. */
+  private async inTurn<T>(task: () => Promise<T>): Promise<T> {
+    if (this.running >= PAYLOADS_AT_ONCE) await new Promise<void>((resolve) => this.queue.push(resolve));
+    this.running++;
+    try {
+      return await task();
+    } finally {
+      this.running--;
+      this.queue.shift()?.();
+    }
+  }
+
+  private async take(accepted: Accepted): Promise<StoredReceipt> {
+    const { author, update } = accepted;
+    const subject = { peer: author, digest: update.payload.digest, update };
+    const refusal = await this.lookAtPayload(author, update);
+    this.signal.throwIfAborted();
+    if (refusal) return this.deps.refused(refusal, subject);
+    // Its round may have closed while the payload was on its way.
+    const view = this.deps.view();
+    const now = checkHeader(update, author, { ...view, known: () => null });
+    if (now) return this.deps.refused(now, subject);
+    return this.deps.record(accepted);
+  }
+
+  /** Leaves a payload that decodes as a durable blob. */
+  private async lookAtPayload(author: string, update: Update): Promise<Refusal | null> {
+    const { blobs, arithmetic, log } = this.deps;
+    const { digest, size } = update.payload;
+    // A payload that is there already is somebody's: it must not be deleted with this update.
+    const ours = !(await blobs.has(digest));
+    try {
+      const payload = update.inline ?? (await this.fetch(author, update.payload));
+      if (!(payload instanceof Uint8Array)) return payload;
+      await arithmetic.check(
+        payload,
+        { layout: this.layout, preset: update.preset },
+        { signal: this.signal },
+      );
+      await blobs.put(payload);
+      this.deps.failpoint('update-blob');
+      return null;
+    } catch (error) {
+      if (!isSwarmError(error) || !error.code.startsWith('UPDATE_')) throw error;
+      log.debug({ peer: author, code: error.code, bytes: size }, 'payload-refused');
+      if (ours && update.inline === null && !this.wanted(digest, author, update.round))
+        await blobs.delete(digest);
+      return payloadRefusal(error.code, error.message);
+    }
+  }
+
+  private async fetch(author: string, ref: { digest: string; size: number }): Promise<Uint8Array | Refusal> {
+    const { network, blobs, clock } = this.deps;
+    const what = `the payload of ${author}`;
+    try {
+      await withDeadline({ clock, ms: PAYLOAD_TIMEOUT_MS, signal: this.signal, what }, (signal) =>
+        network.fetchBlob(ref, { holders: [author], signal }),
+      );
+      const bytes = await blobs.get(ref.digest, { maxBytes: ref.size });
+      if (bytes.byteLength === ref.size) return bytes;
+      return {
+        code: 'size-mismatch',
+        detail: `${ref.size} bytes declared, the payload has ${bytes.byteLength}`,
+      };
+    } catch (error) {
+      this.signal.throwIfAborted();
+      if (!isSwarmError(error)) throw error;
+      return fetchRefusal(error.code, error.message);
+    }
+  }
+
+  /** Whether another update that is being looked at has the same payload. */
+  private wanted(digest: string, author: string, round: number): boolean {
+    return [...this.working].some(
+      ([other, { digest: its }]) => its === digest && other !== key(round, author),
+    );
+  }
+}
+
+function key(round: number, peer: string): string {
+  return `${round}/${peer}`;
+}
+
+/** A rejection that whoever does not wait for it may leave alone. */
+function rejected(error: SwarmError): Promise<never> {
+  const promise = Promise.reject(error);
+  promise.catch(() => {});
+  return promise;
+}

@@ -1,0 +1,111 @@
+import type { Quota, RateLimiter } from '../net/rate-limiter.ts';
+import type { Clock } from '../protocol/clock.ts';
+import { isSwarmError } from '../protocol/errors.ts';
+import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../protocol/limits.ts';
+import type { Logger } from '../protocol/logger.ts';
+import type { Heartbeat } from '../protocol/messages.ts';
+import { open } from '../protocol/signing.ts';
+
+/** One every 2 s, and one at each change of state: a round has three. */
+export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
+/** States in which a node can take work at once; while joining or syncing it may have gigabytes to fetch first. */
+const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaiting'];
+
+export interface PresentPeer {
+  /** Newest heartbeat; null before the first after joining, or after a restart of the coordinator. */
+  readonly heartbeat: Heartbeat | null;
+  readonly seenAt: number;
+  /** Has been ready for work since it joined; syncing between rounds does not take that back. */
+  readonly ready: boolean;
+}
+
+export interface PresenceDeps {
+  readonly clock: Clock;
+  readonly limiter: RateLimiter;
+  readonly log: Logger;
+  admitted(peer: string): boolean;
+  /** A node that was not there is ready for work. */
+  onReady(peer: string): void;
+  /** A node that was there is not any more. */
+  onGone(peer: string, reason: 'left' | 'silent'): void;
+}
+
+/** Who of a job's nodes is there, by their signs of life. */
+export class Presence {
+  private readonly job: string;
+  private readonly deps: PresenceDeps;
+  private readonly peers = new Map<string, PresentPeer>();
+  /** Newest heartbeat's time of each admitted node, also of those that are gone. */
+  private readonly issued = new Map<string, number>();
+
+  constructor(options: { job: string }, deps: PresenceDeps) {
+    this.job = options.job;
+    this.deps = deps;
+  }
+
+  get size(): number {
+    return this.peers.size;
+  }
+
+  get(peer: string): PresentPeer | null {
+    return this.peers.get(peer) ?? null;
+  }
+
+  /** A node has joined, or was here before a restart: it counts as seen, not yet as ready. */
+  expect(peer: string, ready = false): void {
+    const known = this.peers.get(peer);
+    this.peers.set(peer, {
+      heartbeat: known?.heartbeat ?? null,
+      seenAt: this.deps.clock.now(),
+      ready: ready || (known?.ready ?? false),
+    });
+  }
+
+  leave(peer: string): void {
+    if (this.peers.delete(peer)) this.deps.onGone(peer, 'left');
+  }
+
+  /** A message from the peers topic. */
+  receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
+    if (!this.deps.limiter.take(`heartbeat/${sender}`, HEARTBEAT_QUOTA)) return 'ignore';
+    try {
+      const { author, message } = open('heartbeat', bytes);
+      return this.hear(author, message) ? 'accept' : 'ignore';
+    } catch (error) {
+      if (isSwarmError(error)) return 'reject';
+      throw error;
+    }
+  }
+
+  /** Drops nodes that have been silent for too long; to be called about as often as they should be heard. */
+  sweep(): void {
+    const oldest = this.deps.clock.now() - PEER_LOST_AFTER_MS;
+    for (const [peer, { seenAt }] of this.peers) {
+      if (seenAt >= oldest) continue;
+      this.peers.delete(peer);
+      this.deps.onGone(peer, 'silent');
+    }
+  }
+
+  private hear(author: string, heartbeat: Heartbeat): boolean {
+    const now = this.deps.clock.now();
+    const known = this.peers.get(author);
+    if (heartbeat.job !== this.job || !this.deps.admitted(author)) return false;
+    // Said again by somebody else, it must not keep a dead node alive.
+    if (heartbeat.issuedAt <= (this.issued.get(author) ?? 0)) return false;
+    const skewMs = heartbeat.issuedAt - now;
+    if (Math.abs(skewMs) > CLOCK_SKEW_MS) {
+      this.deps.log.warn({ peer: author, skewMs, limitMs: CLOCK_SKEW_MS }, 'heartbeat-clock-off');
+      return false;
+    }
+    this.issued.set(author, heartbeat.issuedAt);
+    if (heartbeat.state === 'leaving') {
+      this.leave(author);
+      return true;
+    }
+    const ready = READY.includes(heartbeat.state) || (known?.ready ?? false);
+    this.peers.set(author, { heartbeat, seenAt: now, ready });
+    if (ready && !known?.ready) this.deps.onReady(author);
+    return true;
+  }
+}

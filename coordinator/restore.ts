@@ -1,0 +1,66 @@
+import type { Head } from '../protocol/messages.ts';
+import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from './closing.ts';
+
+import { initialState, type JobState, type MachineSettings } from './state.ts';
+import type { Store, StoredJob, StoredRound } from './store/store.ts';
+
+/**
+ * The state of a job as its record says: the same round with the same assignments, every recorded update counted once. A
+ * closed round without an outcome is taken up again where it was closed.
+ * @param head the newest recorded one
+ */
+export function restoreState(
+  { job, ending }: StoredJob,
+  head: Head,
+  settings: MachineSettings,
+  store: Store,
+  now: number,
+): JobState {
+  const newest = store.rounds.newest(job, ARRIVAL_ROUNDS + 1);
+  const speeds = new Map(store.peers.all(job).map(({ peer, speed }) => [peer, speed]));
+  const arrivals = newest.flatMap(({ round, openedAt }) =>
+    store.updates.ofRounds(job, round, round).map((update) => ({ round, ms: update.arrivedAt - openedAt })),
+  );
+  const base: JobState = {
+    ...initialState(settings),
+    round: head.round,
+    committed: store.rounds.count(job, 'checkpoint'),
+    refusals: refusals(newest),
+    arrivals,
+    ending,
+    reason: head.reason,
+  };
+  const unsettled = newest[0]?.outcome === null ? newest[0] : null;
+  if (!unsettled) return { ...base, phase: head.phase === 'training' ? 'waiting' : head.phase };
+
+  const delivered = store.updates
+    .ofRounds(job, unsettled.round, unsettled.round)
+    .filter(({ late }) => !late)
+    .map(({ peer }) => peer);
+  const current: Round = {
+    number: unsettled.round,
+    openedAt: unsettled.openedAt,
+    deadlineMs: unsettled.deadlineMs,
+    notBefore: now + RECOVERY_MS,
+    assigned: unsettled.assignments.map(({ peer }) => peer),
+    delivered,
+    left: [],
+    abandonedAt: null,
+  };
+  if (unsettled.closedAt !== null) {
+    return { ...base, phase: head.phase === 'paused' ? 'paused' : 'validating', current };
+  }
+  // Its nodes are still at work, as far as anybody knows; the presence check finds out who is not.
+  const present = Object.fromEntries(current.assigned.map((peer) => [peer, speeds.get(peer) ?? 0]));
+  return { ...base, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
+}
+
+/** Rounds in a row that the gate has turned down; rounds that were too short say nothing about it. */
+function refusals(newestFirst: readonly StoredRound[]): number {
+  let count = 0;
+  for (const { outcome } of newestFirst) {
+    if (outcome === 'checkpoint') break;
+    if (outcome === 'refused') count++;
+  }
+  return count;
+}
