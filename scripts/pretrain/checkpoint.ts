@@ -5,6 +5,8 @@ import { deserialize, serialize } from 'node:v8';
 import type { AdamWState } from '../../lora/train/adamw.ts';
 
 export interface PretrainState {
+  /** Index of the stage that `epoch` and `cursor` belong to. */
+  stage: number;
   /** Position in the data: rows `cursor`… of epoch `epoch` come next. */
   epoch: number;
   cursor: number;

@@ -6,7 +6,7 @@ import { decodeFloats, encodeFloats } from '../../lora/models/dtypes.ts';
 import { llama } from '../../lora/models/llama.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import type { PretrainState } from './checkpoint.ts';
-import { GENERATION_CONFIG, NANO_CONFIG, RECIPE } from './recipe.ts';
+import { GENERATION_CONFIG, NANO_CONFIG, RECIPE, STAGES } from './recipe.ts';
 import { type HeldOutLoss, heldOutLoss, type PretrainDeps } from './run.ts';
 
 export interface ExportOptions {
@@ -51,6 +51,9 @@ function readme({ state, after, parameters }: Figures, { training, heldOut }: Pr
     (speeches.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0) / 1e6).toFixed(2);
   const years = heldOut.map(({ name }) => name.slice(0, 4)).join(', ');
   const config = NANO_CONFIG;
+  const batches = STAGES.map(
+    ({ until, batch, length }) => `${batch} rows of ${length} tokens up to ${100 * until} % of the steps`,
+  ).join(', ');
   const partial =
     steps < state.totalSteps
       ? `\nThis is an interim export: step ${steps} of ${state.totalSteps}, before the learning rate has come down.\n`
@@ -68,11 +71,11 @@ ${partial}
 | training text | ${training.length} speeches, ${bytes(training)} MB |
 | held-out text | ${heldOut.length} whole speeches, ${bytes(heldOut)} MB: every twentieth by year (${years}) |
 | training | all parameters, AdamW, learning rate ${RECIPE.learningRate} (${RECIPE.warmupSteps} steps of warm-up, cosine to ${RECIPE.finalFraction} of it), β ${RECIPE.betas.join(' and ')}, weight decay ${RECIPE.weightDecay} on matrices, gradient norm clipped to ${RECIPE.clipNorm} |
-| batches | ${RECIPE.batchSize} rows of ${RECIPE.sequenceLength} tokens; passages of whole sentences, cut anew in every epoch |
+| batches | ${batches}; passages of whole sentences, cut anew in every epoch |
 | length | ${steps} steps, ${(state.tokens / 1e6).toFixed(1)} million tokens, ${state.epoch + 1} epochs begun, ${(state.seconds / 60).toFixed(0)} minutes on 2 CPU cores |
 | stored as | F16 |
 
-Held-out text (${after.tokens} predicted tokens, each speech cut into pieces of ${RECIPE.sequenceLength} tokens that start with \`<|begin_of_text|>\`):
+Held-out text (${after.tokens} predicted tokens, each speech cut into pieces of ${NANO_CONFIG.max_position_embeddings} tokens that start with \`<|begin_of_text|>\`):
 
 | | bits per byte | loss (nats per token) |
 |---|---|---|

@@ -11,7 +11,7 @@ import { lossAndGradients, lossGraph, rowLosses, trainingGraph } from '../../lor
 import { loadState, type PretrainState, saveState } from './checkpoint.ts';
 import { PassageSampler, type Speech } from './corpus.ts';
 import { initialWeights } from './initialise.ts';
-import { NANO_CONFIG, RECIPE, RECIPE_SEED } from './recipe.ts';
+import { NANO_CONFIG, RECIPE, RECIPE_SEED, STAGES, type Stage } from './recipe.ts';
 
 /** Throughput is measured over these steps, inside the warm-up, whose rate does not depend on the total. */
 const MEASURE_FROM = 10;
@@ -38,8 +38,10 @@ export interface HeldOutLoss {
 }
 
 const model = { config: parseConfig(NANO_CONFIG), architecture: llama };
-const size = { ...model, batch: RECIPE.microBatch, length: RECIPE.sequenceLength };
-const runOptions = { batch: size.batch, length: size.length, pause: async () => {} };
+/** Figures are over rows of the whole context. */
+const EVALUATION = STAGES.at(-1)!;
+const runOptions = ({ batch, length }: Stage) => ({ batch, length, pause: async () => {} });
+const packing = ({ length }: Stage) => ({ ...RECIPE, sequenceLength: length });
 
 /**
  * Held-out loss over whole speeches; bits per byte counts the bytes of the text and the loss of everything
@@ -50,7 +52,7 @@ export async function heldOutLoss(
   { engine, tokenizer, heldOut }: Pick<PretrainDeps, 'engine' | 'tokenizer' | 'heldOut'>,
 ): Promise<HeldOutLoss> {
   const texts = heldOut.map((speech) => speech.text);
-  const rows = await packedRows(texts, tokenizer, RECIPE);
+  const rows = await packedRows(texts, tokenizer, packing(EVALUATION));
   const evaluate = await evaluator(engine);
   const { lossSum, tokens } = await evaluate(rows, parameters);
   await evaluate.dispose();
@@ -64,12 +66,10 @@ export async function pretrain(
   deps: PretrainDeps,
 ): Promise<void> {
   const { engine, tokenizer, training, log } = deps;
-  const { graph, parameters: list } = trainingGraph(size, (g) => trainableParameters(g, llama, model.config));
-  const executable = await engine.compile(graph, null);
+  const list = llama.parameters(model.config);
   const evaluate = await evaluator(engine);
-  const sampler = new PassageSampler(RECIPE, { speeches: training, tokenizer });
   const heldOutTexts = deps.heldOut.map(({ text }) => text);
-  const reportRows = (await packedRows(heldOutTexts, tokenizer, RECIPE)).filter(
+  const reportRows = (await packedRows(heldOutTexts, tokenizer, packing(EVALUATION))).filter(
     (_, i, all) => i % Math.ceil(all.length / REPORT_ROWS) === 0,
   );
 
@@ -83,21 +83,34 @@ export async function pretrain(
   state.totalSteps ||= options.steps ?? 0;
   const named = new Map(list.map(({ name }, i) => [name, state.parameters[i]!]));
   const gradients = state.parameters.map((tensor) => new Float32Array(tensor.length));
-  let rows: Row[] = sampler.rows(RECIPE_SEED, state.epoch);
-  log(
-    `${state.parameters.reduce((n, p) => n + p.length, 0)} parameters, step ${optimizer.steps}, ${rows.length} rows per epoch`,
-  );
+  log(`${state.parameters.reduce((n, p) => n + p.length, 0)} parameters, step ${optimizer.steps}`);
+  let current = await openStage(STAGES[state.stage]!, deps);
+  let rows = current.rows(state.epoch);
 
   let window = { loss: 0, tokens: 0, since: performance.now(), seconds: state.seconds };
   let measureSince = 0;
   while (state.totalSteps === 0 || optimizer.steps < state.totalSteps) {
-    if (state.cursor + RECIPE.batchSize > rows.length) {
+    const { stage } = current;
+    const stageOver = state.totalSteps > 0 && optimizer.steps >= stage.until * state.totalSteps;
+    if (stageOver || state.cursor + stage.batch > rows.length) {
       state.epoch++;
       state.cursor = 0;
-      rows = sampler.rows(RECIPE_SEED, state.epoch);
+      if (stageOver) {
+        await current.executable.dispose();
+        state.stage++;
+        current = await openStage(STAGES[state.stage]!, deps);
+      }
+      rows = current.rows(state.epoch);
+      continue;
     }
-    const batch = rows.slice(state.cursor, state.cursor + RECIPE.batchSize);
-    const { lossSum, tokens } = await lossAndGradients(executable, batch, named, gradients, runOptions);
+    const batch = rows.slice(state.cursor, state.cursor + stage.batch);
+    const { lossSum, tokens } = await lossAndGradients(
+      current.executable,
+      batch,
+      named,
+      gradients,
+      runOptions(stage),
+    );
     const schedule = { ...RECIPE, totalSteps: state.totalSteps };
     const learningRate = learningRateAt(schedule, optimizer.steps);
     optimizer.step(state.parameters, gradients, {
@@ -105,7 +118,7 @@ export async function pretrain(
       gradientScale: 1 / tokens,
       clipNorm: RECIPE.clipNorm,
     });
-    state.cursor += RECIPE.batchSize;
+    state.cursor += stage.batch;
     state.tokens += tokens;
     window.loss += lossSum;
     window.tokens += tokens;
@@ -137,7 +150,7 @@ export async function pretrain(
       window.since += performance.now() - now;
     }
   }
-  await executable.dispose();
+  await current.executable.dispose();
   await evaluate.dispose();
 
   async function freshState(): Promise<PretrainState> {
@@ -149,6 +162,7 @@ export async function pretrain(
     const before = await heldOutLoss(parameters, deps);
     log(`untrained: held-out loss ${before.loss.toFixed(4)}, ${before.bitsPerByte.toFixed(4)} bits per byte`);
     return {
+      stage: 0,
       epoch: 0,
       cursor: 0,
       totalSteps: 0,
@@ -161,13 +175,22 @@ export async function pretrain(
   }
 }
 
+/** The training graph for a stage's rows, and the rows of an epoch. */
+async function openStage(stage: Stage, { engine, training, tokenizer, log }: PretrainDeps) {
+  const { graph } = trainingGraph({ ...model, ...stage }, (g) => trainableParameters(g, llama, model.config));
+  const executable = await engine.compile(graph, null);
+  const sampler = new PassageSampler(packing(stage), { speeches: training, tokenizer });
+  log(`steps of ${stage.batch} rows of ${stage.length} tokens`);
+  return { stage, executable, rows: (epoch: number): Row[] => sampler.rows(RECIPE_SEED, epoch) };
+}
+
 async function evaluator(engine: Engine) {
-  const graph = lossGraph(size, (g) => trainableParameters(g, llama, model.config));
+  const graph = lossGraph({ ...model, ...EVALUATION }, (g) => trainableParameters(g, llama, model.config));
   const names = llama.parameters(model.config).map(({ name }) => name);
   const executable = await engine.compile(graph, null);
   const evaluate = async (rows: readonly Row[], parameters: readonly Float32Array[]) => {
     const named = new Map(names.map((name, i) => [name, parameters[i]!]));
-    const losses = await rowLosses(executable, rows, named, runOptions);
+    const losses = await rowLosses(executable, rows, named, runOptions(EVALUATION));
     const sum = (of: (row: (typeof losses)[number]) => number) => losses.reduce((a, row) => a + of(row), 0);
     return { lossSum: sum((row) => row.lossSum), tokens: sum((row) => row.tokens) };
   };
