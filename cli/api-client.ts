@@ -1,0 +1,170 @@
+import type {
+  ApiError,
+  CheckpointView,
+  CoordinatorStatus,
+  CreateJobLine,
+  JobDetail,
+  JobEvent,
+  JobSummary,
+  PeerReceipts,
+  PeerView,
+} from '../coordinator/api-types.ts';
+import { SwarmError } from '../protocol/errors.ts';
+import { notRunning, readDaemonFile, readToken } from './daemon-file.ts';
+import type { Role } from './homes.ts';
+import { type HttpResponse, readAll, readLines, request } from './http.ts';
+
+/** A daemon on this machine answers within this time or is stuck. */
+const ANSWER_MS = 10_000;
+
+/** Talks to the control API of the daemon that runs in a home. */
+export class ApiClient {
+  readonly url: string;
+  private readonly home: string;
+  private readonly role: Role;
+  private readonly token: string | null;
+  private readonly signal: AbortSignal;
+
+  private constructor(url: string, home: string, role: Role, token: string | null, signal: AbortSignal) {
+    this.url = url;
+    this.home = home;
+    this.role = role;
+    this.token = token;
+    this.signal = signal;
+  }
+
+  /** @throws SwarmError DAEMON_NOT_RUNNING when the home holds no daemon's file */
+  static async open(home: string, role: Role, { signal }: { signal: AbortSignal }): Promise<ApiClient> {
+    const file = await readDaemonFile(home, role);
+    if (file === null) throw notRunning(home, role);
+    return new ApiClient(file.url, home, role, await readToken(home), signal);
+  }
+
+  /** The answer's type is the caller's word: both ends are this program. */
+  status<T = CoordinatorStatus>(): Promise<T> {
+    return this.get('/v1/status');
+  }
+
+  async peers(): Promise<PeerView[]> {
+    return (await this.get<{ peers: PeerView[] }>('/v1/peers')).peers;
+  }
+
+  receipts(peer: string): Promise<PeerReceipts> {
+    return this.get(`/v1/peers/${encodeURIComponent(peer)}`);
+  }
+
+  async jobs(): Promise<JobSummary[]> {
+    return (await this.status()).jobs;
+  }
+
+  /** A job by name, digest or unique beginning of its digest. */
+  job(id: string): Promise<JobDetail> {
+    return this.get(`/v1/jobs/${encodeURIComponent(id)}`);
+  }
+
+  act(id: string, action: 'pause' | 'resume' | 'stop', reason: string): Promise<JobSummary> {
+    return this.json('POST', `/v1/jobs/${encodeURIComponent(id)}/${action}`, { reason });
+  }
+
+  async checkpoints(id: string): Promise<CheckpointView[]> {
+    const path = `/v1/jobs/${encodeURIComponent(id)}/checkpoints`;
+    return (await this.get<{ checkpoints: CheckpointView[] }>(path)).checkpoints;
+  }
+
+  checkpoint(id: string, round: number | 'latest'): Promise<CheckpointView> {
+    return this.get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${round}`);
+  }
+
+  /** Creates a job; yields progress while base and data are taken in, then the job. */
+  async *createJob(spec: object): AsyncGenerator<CreateJobLine, void, undefined> {
+    const response = await this.send('POST', '/v1/jobs', this.signal, spec);
+    yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
+  }
+
+  /** Events of a job from `after` on; with `follow`, also those to come until the signal aborts. */
+  async *events(
+    id: string,
+    { after = 0, follow, signal = this.signal }: { after?: number; follow: boolean; signal?: AbortSignal },
+  ): AsyncGenerator<JobEvent, void, undefined> {
+    const query = `after=${after}${follow ? '&follow=1' : ''}`;
+    const response = await this.send('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);
+    yield* readLines(response.body) as AsyncGenerator<JobEvent, void, undefined>;
+  }
+
+  /** The readiness report: whether all checks pass, and which do not. */
+  async ready(): Promise<{ ok: boolean; failing: { check: string; reason: string }[] }> {
+    const response = await this.call('GET', '/readyz', this.deadline());
+    return JSON.parse((await readAll(response.body)).toString('utf8'));
+  }
+
+  async shutdown(): Promise<void> {
+    await this.json('POST', '/v1/shutdown', {});
+  }
+
+  private get<T>(path: string): Promise<T> {
+    return this.json('GET', path);
+  }
+
+  private async json<T>(method: string, path: string, body?: object): Promise<T> {
+    const response = await this.send(method, path, this.deadline(), body);
+    return JSON.parse((await readAll(response.body)).toString('utf8'));
+  }
+
+  private deadline(): AbortSignal {
+    return AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_MS)]);
+  }
+
+  /** @throws SwarmError with the daemon's own code, or DAEMON_NOT_RUNNING, DAEMON_TIMEOUT */
+  private async send(
+    method: string,
+    path: string,
+    signal: AbortSignal,
+    body?: object,
+  ): Promise<HttpResponse> {
+    const response = await this.call(method, path, signal, body);
+    if (response.status < 400) return response;
+    const text = (await readAll(response.body)).toString('utf8');
+    throw apiError(response.status, text, { path, home: this.home });
+  }
+
+  private async call(
+    method: string,
+    path: string,
+    signal: AbortSignal,
+    body?: object,
+  ): Promise<HttpResponse> {
+    const headers: Record<string, string> = {};
+    if (this.token !== null) headers.authorization = `Bearer ${this.token}`;
+    if (body !== undefined) headers['content-type'] = 'application/json';
+    try {
+      const text = body === undefined ? {} : { body: JSON.stringify(body) };
+      return await request(new URL(path, this.url), { method, headers, signal, ...text });
+    } catch (error) {
+      this.signal.throwIfAborted();
+      if (signal.aborted) {
+        throw new SwarmError(
+          'DAEMON_TIMEOUT',
+          `the ${this.role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s; look into its log`,
+          { url: this.url, path },
+          { cause: error },
+        );
+      }
+      // A daemon that was killed leaves its file behind.
+      throw notRunning(this.home, this.role, error);
+    }
+  }
+}
+
+function apiError(status: number, text: string, where: { path: string; home: string }): SwarmError {
+  try {
+    const error = JSON.parse(text) as Partial<ApiError>;
+    if (typeof error.code === 'string' && typeof error.message === 'string') {
+      return new SwarmError(error.code, error.message, error.values ?? {});
+    }
+  } catch {
+    // Not an answer of our API: told by its status below.
+  }
+  const code =
+    status === 401 || status === 403 ? 'API_REFUSED' : status === 404 ? 'API_NOT_FOUND' : 'API_FAILED';
+  return new SwarmError(code, `the daemon answered ${status} to ${where.path}`, { status, ...where });
+}

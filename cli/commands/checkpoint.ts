@@ -1,0 +1,114 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { CheckpointView } from '../../coordinator/api-types.ts';
+import type { ApiClient } from '../api-client.ts';
+import { chooseJob, coordinatorApi } from '../connect.ts';
+import type { Context } from '../context.ts';
+import { usageError } from '../errors.ts';
+import { copyCheckpoint, isAdapterFolder, mergeInto } from '../export.ts';
+import { homeOption, integer, jsonOption } from '../options.ts';
+import { refuseExisting } from '../output-folder.ts';
+import { printJson, printLines } from '../print.ts';
+import { checkpointLines, checkpointTable } from '../views/checkpoints.ts';
+
+interface CommonOptions {
+  home?: string;
+  json?: boolean;
+}
+
+interface RoundOptions extends CommonOptions {
+  round?: number;
+}
+
+export function registerCheckpoint(program: Command, context: Context): void {
+  const checkpoint = program
+    .command('checkpoint')
+    .description('versions of the adapter: look at them, take them out');
+  const add = (name: string, text: string): Command =>
+    checkpoint.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
+
+  add('list [job]', 'all checkpoints of a job').action((job: string | undefined, options: CommonOptions) =>
+    list(context, job, options),
+  );
+  add('show [job]', 'one checkpoint: parent, contributors, figures')
+    .option('--round <n>', 'default: the newest', integer(0))
+    .action((job: string | undefined, options: RoundOptions) => show(context, job, options));
+  add('export <job> <dir>', 'copy a checkpoint as a PEFT folder, or merged into its base as a whole model')
+    .option('--round <n>', 'default: the newest', integer(0))
+    .option('--merge', 'write a whole model; <job> may then also be an adapter folder')
+    .option('--model <dir>', 'the base model, for --merge')
+    .option('--force', 'write into a folder that is not empty')
+    .action((job: string, dir: string, options: ExportOptions) => exportTo(context, job, dir, options));
+  checkpoint
+    .command('pull <invite> <dir>')
+    .description('fetch the newest checkpoint of a swarm as a PEFT folder, from any machine')
+    .option('--job <digest>', 'the job, where the invite or multiaddr names none and there are several')
+    .option('--force', 'write into a folder that is not empty')
+    .addOption(jsonOption())
+    .action((target: string, dir: string, options: PullOptions) => pull(context, target, dir, options));
+}
+
+async function list(context: Context, job: string | undefined, options: CommonOptions): Promise<void> {
+  const api = await coordinatorApi(context, options);
+  const checkpoints = await api.checkpoints(await chooseJob(api, job));
+  if (options.json) printJson(context, { schemaVersion: 1, checkpoints });
+  else printLines(context, checkpointTable(checkpoints));
+}
+
+async function show(context: Context, job: string | undefined, options: RoundOptions): Promise<void> {
+  const view = await find(await coordinatorApi(context, options), job, options.round);
+  if (options.json) printJson(context, { schemaVersion: 1, ...view });
+  else printLines(context, checkpointLines(view));
+}
+
+async function find(
+  api: ApiClient,
+  job: string | undefined,
+  round: number | undefined,
+): Promise<CheckpointView> {
+  return api.checkpoint(await chooseJob(api, job), round ?? 'latest');
+}
+
+interface ExportOptions extends RoundOptions {
+  merge?: boolean;
+  model?: string;
+  force?: boolean;
+}
+
+async function exportTo(context: Context, job: string, dir: string, options: ExportOptions): Promise<void> {
+  if (options.merge === true && options.model === undefined) {
+    throw usageError('--merge needs the base model', 'add --model DIR, the Hugging Face folder of the base');
+  }
+  const output = resolve(context.cwd, dir);
+  await refuseExisting(output, { force: options.force === true });
+  const local = options.merge ? await isAdapterFolder(resolve(context.cwd, job)) : false;
+  const view = local ? null : await find(await coordinatorApi(context, options), job, options.round);
+  const source = view?.path ?? resolve(context.cwd, job);
+  if (options.merge) {
+    await mergeInto(context, { adapter: source, model: resolve(context.cwd, options.model!), output });
+  } else if (view !== null) {
+    await copyCheckpoint(view, output);
+  }
+  const round = view?.round ?? null;
+  if (options.json) printJson(context, { schemaVersion: 1, output, round, merged: options.merge === true });
+  else {
+    const what = options.merge ? 'merged model' : 'PEFT adapter';
+    printLines(context, [`${what}${round === null ? '' : ` of round ${round}`} in ${output}`]);
+  }
+}
+
+interface PullOptions {
+  job?: string;
+  force?: boolean;
+  json?: boolean;
+}
+
+async function pull(context: Context, target: string, dir: string, options: PullOptions): Promise<void> {
+  const { parseTarget } = await import('./node.ts');
+  const { pullCheckpoint } = await import('../pull.ts');
+  const output = resolve(context.cwd, dir);
+  await refuseExisting(output, { force: options.force === true });
+  const pulled = await pullCheckpoint(context, parseTarget([target], options.job), output);
+  if (options.json) printJson(context, { schemaVersion: 1, output, ...pulled });
+  else printLines(context, [`PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`]);
+}

@@ -1,0 +1,132 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import type { CoordinatorStatus } from '../../coordinator/api-types.ts';
+import { ApiClient } from '../api-client.ts';
+import type { Context } from '../context.ts';
+import { daemonLog } from '../daemon-log.ts';
+import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
+import { resolveHomes } from '../homes.ts';
+import { collect, homeOption, integer, jsonOption, logLevelOption } from '../options.ts';
+import { printJson, printLines } from '../print.ts';
+import { EventLines } from '../views/events.ts';
+
+interface CoordinatorOptions {
+  home?: string;
+  listen?: string[];
+  bootstrap?: string[];
+  mdns: boolean;
+  apiPort: number;
+  engine: 'onnx-cpu' | 'onnx-webgpu';
+  threads: number;
+  logLevel?: string;
+  json?: boolean;
+}
+
+export function registerCoordinator(program: Command, context: Context): void {
+  program
+    .command('coordinator')
+    .description('run a coordinator: it opens rounds, judges and merges updates, and commits checkpoints')
+    .addOption(homeOption())
+    .option('--listen <multiaddr>', 'may be repeated (default: /ip4/0.0.0.0/tcp/0)', collect)
+    .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', collect)
+    .option('--no-mdns', 'do not show up in the local network')
+    .option('--api-port <port>', 'port of the control API on 127.0.0.1; 0: any', integer(0, 65535), 0)
+    .option('--engine <name>', 'what evaluates checkpoints: onnx-cpu or onnx-webgpu', 'onnx-cpu')
+    .option('--threads <n>', 'threads of the evaluation', integer(1, 1024), 1)
+    .addOption(logLevelOption())
+    .addOption(jsonOption())
+    .action((options: CoordinatorOptions) => run(context, options));
+}
+
+async function run(context: Context, options: CoordinatorOptions): Promise<void> {
+  const home = resolveHomes(options.home, context.environment, context.cwd).coordinator;
+  claimHome(home, 'coordinator');
+  const firstTime = !existsSync(join(home, 'identity'));
+  const { startCoordinator } = await import('../../coordinator/daemon.ts');
+  const log = daemonLog(context, { home, role: 'coordinator', logLevel: options.logLevel });
+  const coordinator = await startCoordinator(
+    {
+      home,
+      version: context.version,
+      ...(options.listen === undefined ? {} : { listen: options.listen }),
+      bootstrap: options.bootstrap ?? [],
+      mdns: options.mdns,
+      port: options.apiPort,
+      engine: options.engine,
+      threads: options.threads,
+    },
+    { log },
+  );
+  const { signal } = context;
+  try {
+    const api = await ApiClient.open(home, 'coordinator', { signal: new AbortController().signal });
+    const status = await api.status();
+    if (options.json) {
+      const { peerId, addresses } = status;
+      printJson(context, {
+        schemaVersion: 1,
+        event: 'ready',
+        role: 'coordinator',
+        peerId,
+        addresses,
+        api: coordinator.url,
+      });
+    } else {
+      printLines(context, [
+        `coordinator ${status.peerId}`,
+        ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
+        `home        ${home}${firstTime ? '  (back up its file "identity": jobs are signed with it)' : ''}`,
+        `api         ${coordinator.url}`,
+        ...status.jobs.map((job) => `invite      ${job.name}: swarm node ${job.invite}`),
+        `ready       ${status.jobs.length === 0 ? 'next: swarm job create FILE.yaml' : 'Ctrl-C stops; what is durable is resumed'}`,
+      ]);
+    }
+    await showJobs(context, api, { json: options.json === true, signal });
+  } finally {
+    await coordinator.stop({ deadlineMs: STOP_DEADLINE_MS });
+    if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
+    else printLines(context, ['stopped     all that was accepted is durable; start again to go on']);
+  }
+}
+
+/** Prints what happens in every job, also in those that are created later, until the signal aborts. */
+async function showJobs(
+  context: Context,
+  api: ApiClient,
+  { json, signal }: { json: boolean; signal: AbortSignal },
+): Promise<void> {
+  const followed = new Map<string, Promise<void>>();
+  await whileRunning(signal, async () => {
+    const { jobs } = await api.status();
+    for (const job of jobs) {
+      if (!followed.has(job.job)) followed.set(job.job, showJob(context, api, job, { json, signal }));
+    }
+  });
+  await Promise.all(followed.values());
+}
+
+async function showJob(
+  context: Context,
+  api: ApiClient,
+  { job, name, baseLoss }: CoordinatorStatus['jobs'][number],
+  { json, signal }: { json: boolean; signal: AbortSignal },
+): Promise<void> {
+  const lines = new EventLines({ baseLoss });
+  // Events of the time before this start are history, to be remembered but not to be told again.
+  const since = context.clock.now();
+  try {
+    for await (const event of api.events(job, { follow: true, signal })) {
+      if (json) {
+        if (event.at >= since) printJson(context, { schemaVersion: 1, event: 'job-event', ...event });
+        continue;
+      }
+      const line = lines.line(event);
+      if (line === null || event.at < since) continue;
+      printLines(context, [`${new Date(event.at).toTimeString().slice(0, 8)}  ${name}  ${line}`]);
+    }
+  } catch (error) {
+    // The stream ends with the daemon, and with the signal; anything else is a fault.
+    if (!signal.aborted) throw error;
+  }
+}

@@ -1,0 +1,69 @@
+import { relative } from 'node:path';
+import type { Command } from 'commander';
+import { safeText } from '../../monitor/text.ts';
+import { isSwarmError } from '../../protocol/errors.ts';
+import type { Context } from '../context.ts';
+import type { DemoEvent } from '../demo/events.ts';
+import { DemoView } from '../demo/view.ts';
+import { integer, jsonOption } from '../options.ts';
+import { ProgressLine, printJson, printLines } from '../print.ts';
+
+interface DemoFlags {
+  nodes: number;
+  rounds: number;
+  json?: boolean;
+}
+
+export function registerDemo(program: Command, context: Context): void {
+  program
+    .command('demo')
+    .description('a whole swarm on this machine: fine-tunes the small model that ships with this program')
+    .option('--nodes <n>', 'contributor nodes, one process each', integer(2, 64), 3)
+    .option('--rounds <n>', 'rounds to run', integer(1, 1000), 8)
+    .addOption(jsonOption())
+    .action((options: DemoFlags) => demo(context, options));
+}
+
+async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promise<void> {
+  const { runDemo } = await import('../demo/run.ts');
+  const progress = new ProgressLine(context);
+  const view = new DemoView();
+  const tell = (event: DemoEvent): void => {
+    if (json) {
+      printJson(context, event);
+      return;
+    }
+    // Without a terminal the lines of each round tell enough.
+    if (event.event === 'progress') {
+      if (context.stderr.isTTY) progress.update(view.progress(event));
+      return;
+    }
+    progress.clear();
+    printLines(context, view.lines(event));
+    if (event.event === 'summary') printLines(context, nextLines(context, event.adapter));
+  };
+  try {
+    await runDemo(context, { nodes, rounds }, tell);
+  } catch (error) {
+    progress.clear();
+    if (!json && isSwarmError(error, 'HELPER_FAILED')) {
+      for (const line of error.values.lines as string[]) context.stderr.write(`  ${safeText(line)}\n`);
+    }
+    throw error;
+  } finally {
+    progress.clear();
+  }
+}
+
+function nextLines(context: Context, adapter: string): string[] {
+  const here = (path: string): string => relative(context.cwd, path) || '.';
+  const folder = here(adapter).replace(/adapter$/, '');
+  const model = here(`${context.root}models/nano`);
+  return [
+    'next',
+    `  npx swarm generate --model ${model} --adapter ${folder}adapter --prompt "Call me"`,
+    `  npx swarm evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/held-out`,
+    `  npx swarm train --model ${model} --data ${folder}data/train --output alone    # one machine, no swarm`,
+    `  npx swarm coordinator --home ${folder}coordinator    # wake the coordinator, then: npx swarm checkpoint list --home …`,
+  ];
+}

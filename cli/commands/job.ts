@@ -1,0 +1,165 @@
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { JobSummary } from '../../coordinator/api-types.ts';
+import { table } from '../../monitor/text.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import { chooseJob, coordinatorApi } from '../connect.ts';
+import type { Context } from '../context.ts';
+import { submitJob } from '../create-job.ts';
+import { usageError } from '../errors.ts';
+import { followJob } from '../follow.ts';
+import { homeOption, jsonOption, number } from '../options.ts';
+import { printJson, printLines } from '../print.ts';
+import { EventLines } from '../views/events.ts';
+import { jobLines } from '../views/status.ts';
+
+interface CommonOptions {
+  home?: string;
+  json?: boolean;
+}
+
+export function registerJob(program: Command, context: Context): void {
+  const job = program.command('job').description('launch and steer fine-tuning jobs on the coordinator');
+  const add = (name: string, text: string): Command =>
+    job.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
+
+  add('create <file>', 'create a job from a YAML file and print its invite')
+    .option('--dry-run', 'check the file and print the job with all defaults; create nothing')
+    .action((file: string, options: CommonOptions & { dryRun?: boolean }) => create(context, file, options));
+  add('list', 'all jobs').action((options: CommonOptions) => list(context, options));
+  add('show [job]', 'one job: settings, state and data (name, digest or its beginning)').action(
+    (id: string | undefined, options: CommonOptions) => show(context, id, options),
+  );
+  for (const [action, text] of [
+    ['pause', 'finish no further round until resumed'],
+    ['resume', 'go on with a paused job'],
+    ['stop', 'end a job for good; its checkpoints stay'],
+  ] as const) {
+    add(`${action} [job]`, text)
+      .option('--reason <text>', 'shown to the nodes', '')
+      .action((id: string | undefined, options: CommonOptions & { reason: string }) =>
+        act(context, id, action, options),
+      );
+  }
+  add('wait [job]', 'follow a job until it ends or reaches a round')
+    .option('--until <what>', '"finished", or "round=N" for the checkpoint of round N', 'finished')
+    .option('--timeout <seconds>', 'give up with exit code 7 after this long', number(0.001))
+    .action((id: string | undefined, options: WaitOptions) => wait(context, id, options));
+}
+
+async function create(
+  context: Context,
+  file: string,
+  options: CommonOptions & { dryRun?: boolean },
+): Promise<void> {
+  const { parseJobSpec } = await import('../../coordinator/job-spec.ts');
+  const path = resolve(context.cwd, file);
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw new SwarmError('JOB_FILE_MISSING', `${path} cannot be read`, { path }, { cause });
+  });
+  const spec = parseJobSpec(text, { dir: dirname(path) });
+  if (options.dryRun) {
+    printJson(context, { schemaVersion: 1, spec });
+    return;
+  }
+  const created = await submitJob(context, await coordinatorApi(context, options), spec);
+  if (options.json) {
+    printJson(context, { schemaVersion: 1, job: created.job, name: created.name, invite: created.invite });
+  } else {
+    printLines(context, [
+      `job ${created.name}  ${created.job}`,
+      `invite ${created.invite}`,
+      'next: on each machine that takes part: swarm node INVITE',
+    ]);
+  }
+}
+
+async function list(context: Context, options: CommonOptions): Promise<void> {
+  const jobs = await (await coordinatorApi(context, options)).jobs();
+  if (options.json) printJson(context, { schemaVersion: 1, jobs });
+  else if (jobs.length === 0) printLines(context, ['no jobs', 'next: swarm job create FILE.yaml']);
+  else {
+    printLines(
+      context,
+      table([
+        ['job', 'digest', 'phase', 'round', 'nodes', 'held-out loss'],
+        ...jobs.map((j) => [
+          j.name,
+          j.job.slice(0, 12),
+          j.phase,
+          `${j.round} of ${j.rounds}`,
+          String(j.peers),
+          (j.heldOutLoss ?? j.baseLoss)?.toFixed(4) ?? '–',
+        ]),
+      ]),
+    );
+  }
+}
+
+async function show(context: Context, id: string | undefined, options: CommonOptions): Promise<void> {
+  const api = await coordinatorApi(context, options);
+  const detail = await api.job(await chooseJob(api, id));
+  if (options.json) printJson(context, { schemaVersion: 1, ...detail });
+  else {
+    const { stringify } = await import('yaml');
+    printLines(context, [...jobLines(detail), '', stringify(detail.manifest).trimEnd()]);
+  }
+}
+
+async function act(
+  context: Context,
+  id: string | undefined,
+  action: 'pause' | 'resume' | 'stop',
+  options: CommonOptions & { reason: string },
+): Promise<void> {
+  const api = await coordinatorApi(context, options);
+  const summary = await api.act(await chooseJob(api, id), action, options.reason);
+  if (options.json) printJson(context, { schemaVersion: 1, ...summary });
+  else printLines(context, [`job ${summary.name} is ${summary.phase}`]);
+}
+
+interface WaitOptions extends CommonOptions {
+  until: string;
+  timeout?: number;
+}
+
+async function wait(context: Context, id: string | undefined, options: WaitOptions): Promise<void> {
+  const round = untilRound(options.until);
+  const api = await coordinatorApi(context, options);
+  const summary: JobSummary = await api.job(await chooseJob(api, id));
+  const timeout = options.timeout === undefined ? [] : [AbortSignal.timeout(options.timeout * 1000)];
+  const lines = new EventLines({ baseLoss: summary.baseLoss });
+  try {
+    const signal = AbortSignal.any([context.signal, ...timeout]);
+    const open = () => coordinatorApi(context, options);
+    for await (const event of followJob(open, summary.job, { signal, now: context.clock.now })) {
+      if (options.json) printJson(context, { schemaVersion: 1, ...event });
+      else
+        printLines(
+          context,
+          [lines.line(event)].filter((line) => line !== null),
+        );
+      if (event.type === 'finished') return;
+      if (event.type === 'checkpoint' && round !== null && event.round >= round) return;
+      if (event.type === 'failed') {
+        throw new SwarmError('JOB_FAILED', `job ${summary.name} ended without finishing: ${event.reason}`);
+      }
+    }
+  } catch (error) {
+    context.signal.throwIfAborted();
+    if (!timeout[0]?.aborted) throw error;
+    throw new SwarmError(
+      'WAIT_TIMED_OUT',
+      `job ${summary.name} was not ${options.until === 'finished' ? 'finished' : `at ${options.until}`} after ${options.timeout} s`,
+      { until: options.until, seconds: options.timeout },
+    );
+  }
+}
+
+function untilRound(text: string): number | null {
+  if (text === 'finished') return null;
+  const match = /^round=(\d+)$/.exec(text);
+  if (match === null) throw usageError(`--until "${text}" is neither "finished" nor "round=N"`);
+  return Number(match[1]);
+}

@@ -1,0 +1,175 @@
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import type { NodeStatus } from '../../node/api-types.ts';
+import { digestSchema } from '../../protocol/ids.ts';
+import { decodeInvite, looksLikeInvite } from '../../protocol/invite.ts';
+import { ApiClient } from '../api-client.ts';
+import type { Context } from '../context.ts';
+import { daemonLog } from '../daemon-log.ts';
+import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
+import { usageError } from '../errors.ts';
+import { resolveHomes } from '../homes.ts';
+import { collect, homeOption, integer, jsonOption, logLevelOption } from '../options.ts';
+import { peerName } from '../peer-name.ts';
+import { printJson, printLines } from '../print.ts';
+import { NodeLines } from '../views/node.ts';
+
+interface NodeOptions {
+  home?: string;
+  job?: string;
+  name?: string;
+  listen?: string[];
+  mdns: boolean;
+  apiPort: number;
+  engine: 'onnx-cpu' | 'onnx-webgpu';
+  threads: number;
+  logLevel?: string;
+  json?: boolean;
+}
+
+export function registerNode(program: Command, context: Context): void {
+  program
+    .command('node <target...>')
+    .description('lend this machine to a job: pass its invite, or multiaddrs of its coordinator')
+    .addOption(homeOption())
+    .option('--job <digest>', "the coordinator's job to take part in (default: the invite's, else its first)")
+    .option('--name <name>', 'what others see (default: made from the peer id)')
+    .option('--listen <multiaddr>', 'may be repeated (default: /ip4/0.0.0.0/tcp/0)', collect)
+    .option('--no-mdns', 'do not look for other nodes in the local network')
+    .option('--api-port <port>', 'port of status and metrics on 127.0.0.1; 0: any', integer(0, 65535), 0)
+    .option('--engine <name>', 'onnx-cpu or onnx-webgpu', 'onnx-cpu')
+    // One core's worth of room for the daemon and whoever uses the machine.
+    .option(
+      '--threads <n>',
+      'threads of the trainer',
+      integer(1, 1024),
+      Math.max(1, availableParallelism() - 1),
+    )
+    .addOption(logLevelOption())
+    .addOption(jsonOption())
+    .action((target: string[], options: NodeOptions) => run(context, target, options));
+}
+
+async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
+  const home = resolveHomes(options.home, context.environment, context.cwd).node;
+  const where = parseTarget(target, options.job);
+  claimHome(home, 'node');
+  const firstTime = !existsSync(join(home, 'identity'));
+  const [{ startNode }, { CONSENT_NOTICE }, { loadIdentity }] = await Promise.all([
+    import('../../node/daemon.ts'),
+    import('../../node/consent.ts'),
+    import('../../net/identity.ts'),
+  ]);
+  const { signal } = context;
+  const log = daemonLog(context, { home, role: 'node', logLevel: options.logLevel });
+  const { peerId } = (await loadIdentity(home)).signer;
+  const name = options.name ?? peerName(peerId);
+  const node = await startNode(
+    {
+      home,
+      ...where,
+      name,
+      version: context.version,
+      ...(options.listen === undefined ? {} : { listen: options.listen }),
+      mdns: options.mdns,
+      engine: options.engine,
+      threads: options.threads,
+      port: options.apiPort,
+    },
+    { log },
+  );
+  try {
+    // Of its own process the daemon is asked until the very end, also while it drains.
+    const api = await ApiClient.open(home, 'node', { signal: new AbortController().signal });
+    const status = await api.status<NodeStatus>();
+    if (options.json) {
+      const { addresses } = status;
+      printJson(context, {
+        schemaVersion: 1,
+        event: 'ready',
+        role: 'node',
+        peerId,
+        name,
+        addresses,
+        api: node.url,
+      });
+    } else {
+      printLines(context, [
+        ...(firstTime ? [...CONSENT_NOTICE.split('\n'), ''] : []),
+        `node        ${name}  ${peerId}`,
+        ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
+        `coordinator ${where.addresses[0]}`,
+        `home        ${home}${firstTime ? '  (back up its file "identity": it is who this node is)' : ''}`,
+        `api         ${node.url}`,
+        'ready       Ctrl-C hands the round back and stops',
+      ]);
+    }
+    const lines = new NodeLines();
+    let last = '';
+    await whileRunning(signal, async () => {
+      const now = await api.status<NodeStatus>();
+      if (!options.json) {
+        printLines(
+          context,
+          lines.next(now).map((line) => `${timeOf(context)}  ${line}`),
+        );
+        return;
+      }
+      const key = stateKey(now);
+      if (key !== last) printJson(context, { event: 'state', ...now });
+      last = key;
+    });
+  } finally {
+    await node.stop({ deadlineMs: STOP_DEADLINE_MS });
+    if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
+    else printLines(context, ['stopped     what was trained and not yet taken is kept for the next start']);
+  }
+}
+
+/** Where the job is: an invite names addresses, job and token; multiaddrs name the coordinator alone. */
+export function parseTarget(
+  target: readonly string[],
+  job: string | undefined,
+): { addresses: readonly string[]; job: string | null; invite: string | null } {
+  const [first] = target;
+  if (job !== undefined && !digestSchema.safeParse(job).success) {
+    throw usageError(
+      '--job takes the whole digest of a job, 64 hexadecimal digits',
+      'swarm job list --json shows it',
+    );
+  }
+  if (first !== undefined && looksLikeInvite(first)) {
+    if (target.length > 1) throw usageError('an invite stands alone', 'swarm node INVITE');
+    const invite = decodeInvite(first);
+    if (job !== undefined && invite.job !== null && invite.job !== job) {
+      throw usageError(`the invite is for job ${invite.job}, not ${job}`, 'leave out --job');
+    }
+    return { addresses: invite.addresses, job: invite.job ?? job ?? null, invite: invite.token };
+  }
+  const wrong = target.find((address) => !/^\/.+\/p2p\/[^/]+$/.test(address));
+  if (wrong !== undefined) {
+    throw usageError(
+      `"${wrong}" is neither an invite nor a multiaddr that ends in /p2p/PEER`,
+      'paste the invite that "swarm job create" or "swarm status" prints on the coordinator',
+    );
+  }
+  return { addresses: target, job: job ?? null, invite: null };
+}
+
+/** Changes when something happened that is worth an event; progress within a round is not. */
+function stateKey({ state, round, job, coordinator, updates }: NodeStatus): string {
+  return JSON.stringify([
+    state,
+    round,
+    job?.job,
+    job?.phase,
+    coordinator.connected,
+    updates.map((u) => [u.update, u.code]),
+  ]);
+}
+
+function timeOf({ clock }: Context): string {
+  return new Date(clock.now()).toTimeString().slice(0, 8);
+}

@@ -1,0 +1,31 @@
+import { SwarmError } from '../protocol/errors.ts';
+import { ApiClient } from './api-client.ts';
+import type { Context } from './context.ts';
+import { usageError } from './errors.ts';
+import { resolveHomes } from './homes.ts';
+
+export interface HomeFlag {
+  home?: string;
+}
+
+/** The running coordinator of the home that flags and environment name. */
+export function coordinatorApi(context: Context, { home }: HomeFlag): Promise<ApiClient> {
+  const homes = resolveHomes(home, context.environment, context.cwd);
+  return ApiClient.open(homes.coordinator, 'coordinator', context);
+}
+
+/** The job that is meant: the named one, or the only one there is. */
+export async function chooseJob(api: ApiClient, named: string | undefined): Promise<string> {
+  if (named !== undefined) return named;
+  const jobs = await api.jobs();
+  if (jobs.length === 1) return jobs[0]!.job;
+  if (jobs.length === 0) {
+    throw new SwarmError('JOB_NOT_FOUND', 'this coordinator runs no job', {
+      next: 'create one with "swarm job create FILE.yaml"',
+    });
+  }
+  throw usageError(
+    `this coordinator runs ${jobs.length} jobs: ${jobs.map((j) => j.name).join(', ')}`,
+    'name one of them',
+  );
+}

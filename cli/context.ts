@@ -1,0 +1,69 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { systemClock } from '../net/clock.ts';
+import type { Clock } from '../protocol/clock.ts';
+import type { Environment } from './homes.ts';
+
+/** A stream of text for people or programs. */
+export interface Output {
+  write(text: string): void;
+  readonly isTTY: boolean;
+  /** Width of the terminal; 80 where there is none. */
+  readonly columns: number;
+  readonly color: boolean;
+}
+
+/** What a command knows of the world. Only this file and main.ts look at `process`. */
+export interface Context {
+  readonly environment: Environment;
+  readonly cwd: string;
+  readonly stdout: Output;
+  readonly stderr: Output;
+  readonly clock: Clock;
+  /** Aborts at the first Ctrl-C or SIGTERM, and when the process that started this one as its helper is gone. */
+  readonly signal: AbortSignal;
+  readonly version: string;
+  /** How to start this program again: the Node.js in use and the `swarm` file. */
+  readonly self: { readonly node: string; readonly script: string };
+  /** Root of the package: where `models/` lies. */
+  readonly root: string;
+}
+
+export function processContext(signal: AbortSignal): Context {
+  const root = packageRoot();
+  return {
+    environment: process.env,
+    cwd: process.cwd(),
+    stdout: output(process.stdout, process.env),
+    stderr: output(process.stderr, process.env),
+    clock: systemClock,
+    signal,
+    version: packageVersion(root),
+    self: { node: process.execPath, script: fileURLToPath(new URL('cli/swarm.js', root)) },
+    root: fileURLToPath(root),
+  };
+}
+
+/** This file is cli/context.ts in a checkout and dist/cli/context.js when published. */
+function packageRoot(): URL {
+  const above = import.meta.url.endsWith('.ts') ? '../' : '../../';
+  return new URL(above, import.meta.url);
+}
+
+function packageVersion(root: URL): string {
+  const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8')) as { version: string };
+  return version;
+}
+
+function output(stream: NodeJS.WriteStream, environment: Environment): Output {
+  const isTTY = stream.isTTY === true;
+  return {
+    write: (text) => void stream.write(text),
+    isTTY,
+    get columns() {
+      return stream.columns ?? 80;
+    },
+    // https://no-color.org: any non-empty value turns colours off.
+    color: isTTY && !environment.NO_COLOR && environment.TERM !== 'dumb',
+  };
+}

@@ -1,0 +1,37 @@
+import { SwarmError } from '../protocol/errors.ts';
+import type { ApiClient } from './api-client.ts';
+import type { Context } from './context.ts';
+import { ProgressLine } from './print.ts';
+
+const STAGES = {
+  base: 'taking in the base model',
+  data: 'packing the data',
+  adapter: 'making the first adapter',
+  baseline: "measuring the base's held-out loss",
+} as const;
+
+export interface CreatedJob {
+  job: string;
+  name: string;
+  invite: string;
+}
+
+/** Creates a job on the coordinator, with progress on stderr. @throws SwarmError with the coordinator's code */
+export async function submitJob(
+  context: Pick<Context, 'stderr' | 'clock'>,
+  api: ApiClient,
+  spec: object,
+): Promise<CreatedJob> {
+  const progress = new ProgressLine(context);
+  try {
+    for await (const line of api.createJob(spec)) {
+      if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
+      if (line.event === 'error') throw new SwarmError(line.code, line.message, line.values);
+      const percent = line.total > 0 ? Math.floor((line.done / line.total) * 100) : 0;
+      progress.update(`${STAGES[line.stage]}  ${percent} %`);
+    }
+  } finally {
+    progress.clear();
+  }
+  throw new SwarmError('JOB_FAILED', 'the coordinator stopped before the job was created; look into its log');
+}

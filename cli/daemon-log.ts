@@ -1,0 +1,33 @@
+import { join } from 'node:path';
+import { parseLevels } from '../monitor/levels.ts';
+import { createLogger, type LogOutput } from '../monitor/log.ts';
+import { LogFile } from '../monitor/log-file.ts';
+import type { Logger } from '../protocol/logger.ts';
+import type { Context } from './context.ts';
+import type { Role } from './homes.ts';
+
+/**
+ * A daemon's log: everything from `info` on as JSON in `<home>/logs/<role>.log`; on stderr, warnings for a person at a
+ * terminal, and JSON for a service manager's pipe. `--log-level` (or SWARM_LOG_LEVEL) sets both.
+ */
+export function daemonLog(
+  context: Pick<Context, 'stderr' | 'environment' | 'clock'>,
+  { home, role, logLevel }: { home: string; role: Role; logLevel: string | undefined },
+): Logger {
+  const levels = logLevel ?? context.environment.SWARM_LOG_LEVEL ?? '';
+  const { stderr } = context;
+  const outputs: LogOutput[] = [
+    {
+      sink: new LogFile(join(home, 'logs', `${role}.log`)),
+      levels: parseLevels(levels, 'info'),
+      format: 'json',
+    },
+    {
+      sink: stderr,
+      levels: parseLevels(levels, 'warn'),
+      format: stderr.isTTY ? 'pretty' : 'json',
+      color: stderr.color,
+    },
+  ];
+  return createLogger({ outputs }, { clock: context.clock });
+}

@@ -1,0 +1,30 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SwarmError } from '../protocol/errors.ts';
+import type { Role } from './homes.ts';
+import { DRAIN_MS } from './signals.ts';
+
+/** The daemon's own part of the drain: the rest is for the process to end. */
+export const STOP_DEADLINE_MS = DRAIN_MS - 500;
+/** How often the foreground looks at what its daemon does. */
+const LOOK_MS = 500;
+
+/** A folder belongs to one role: two daemons with one key would be one peer to others. @throws SwarmError HOME_ROLE */
+export function claimHome(home: string, role: Role): void {
+  const other: Role = role === 'node' ? 'coordinator' : 'node';
+  if (existsSync(join(home, `${other}.sqlite`))) {
+    throw new SwarmError('HOME_ROLE', `${home} is the folder of a ${other}`, {
+      home,
+      next: `give this ${role} a folder of its own with --home`,
+    });
+  }
+}
+
+/** Calls `look` twice a second until the signal aborts. */
+export async function whileRunning(signal: AbortSignal, look: () => Promise<void> | void): Promise<void> {
+  while (!signal.aborted) {
+    await look();
+    await sleep(LOOK_MS, undefined, { signal }).catch(() => {});
+  }
+}

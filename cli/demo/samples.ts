@@ -1,0 +1,29 @@
+import type { Context } from '../context.ts';
+import { loadSubject } from '../subject.ts';
+
+const PROMPT = 'The whale';
+const TOKENS = 60;
+/** Cool enough to be readable, warm enough not to repeat itself. */
+const TEMPERATURE = 0.7;
+const TOP_P = 0.9;
+const SEED = 3;
+
+/** What the model writes without and with the adapter, from the same beginning and the same dice. */
+export async function sampleTexts(
+  context: Context,
+  { model, adapter }: { model: string; adapter: string },
+): Promise<{ prompt: string; before: string; after: string }> {
+  const { generate } = await import('../../lora/evaluate/generate.ts');
+  const subject = await loadSubject(context, { model, adapter, engine: 'onnx-cpu', threads: 1 });
+  const options = {
+    prompt: PROMPT,
+    maxTokens: TOKENS,
+    temperature: TEMPERATURE,
+    topP: TOP_P,
+    seed: SEED,
+    signal: context.signal,
+  };
+  const before = await generate(options, { ...subject, adapter: null });
+  const after = await generate(options, subject);
+  return { prompt: PROMPT, before: before.text, after: after.text };
+}

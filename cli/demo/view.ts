@@ -1,0 +1,131 @@
+import type { JobEvent } from '../../coordinator/api-types.ts';
+import {
+  formatBytes,
+  formatChange,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  lossPicture,
+  safeText,
+} from '../../monitor/text.ts';
+import { shortPeer } from '../../protocol/ids.ts';
+import type { DemoEvent, DemoSummary } from './events.ts';
+
+/** Turns the demo's events into lines for a terminal. */
+export class DemoView {
+  private readonly names = new Map<string, string>();
+  private readonly losses: { label: string; loss: number }[] = [];
+  /** What each node sent in the round that is open. */
+  private sent: string[] = [];
+
+  lines(event: DemoEvent): string[] {
+    switch (event.event) {
+      case 'start':
+        return [
+          `one coordinator and ${event.nodes} nodes on this machine teach a small language model the voice of Moby-Dick`,
+          '',
+          `base       ${event.base}`,
+          `text       ${event.chapters.train} chapters to train on, ${event.chapters.heldOut} held out`,
+          `files      ${event.folder}`,
+        ];
+      case 'coordinator-ready':
+        return [`ready      coordinator ${event.peer} at ${event.addresses[0] ?? 'no address'}`];
+      case 'job-created':
+        this.losses.push({ label: '0', loss: event.baseLoss });
+        return [
+          `job        ${event.name}, ${formatCount(event.parameters)} adapter parameters`,
+          `base loss  ${formatLoss(event.baseLoss)} on the held-out chapters`,
+          '',
+        ];
+      case 'job-event':
+        return this.jobEvent(event);
+      case 'node-lost':
+        return [
+          `! the process of node ${event.node} ended; the swarm goes on. Its last lines:`,
+          ...event.lines.map((l) => `  ${l}`),
+        ];
+      case 'sample':
+        return sampleLines(event);
+      case 'progress':
+        return [];
+      case 'summary':
+        return this.end(event);
+    }
+  }
+
+  /** The line that is overwritten while a round runs. */
+  progress(event: Extract<DemoEvent, { event: 'progress' }>): string {
+    const nodes = event.nodes.map(
+      (n) =>
+        `${n.name} ${n.state === 'training' ? `${n.step}/${n.steps}` : n.state} ${formatCount(n.tokensPerSecond)} tok/s`,
+    );
+    return `round ${event.round}  ${event.phase}  ${nodes.join(', ')}`;
+  }
+
+  private jobEvent(event: JobEvent): string[] {
+    switch (event.type) {
+      case 'peer-joined':
+        this.names.set(event.peer, safeText(event.name, { maxCharacters: 24 }));
+        return [`+ ${this.name(event.peer)} ${shortPeer(event.peer)} joined over libp2p`];
+      case 'peer-lost':
+        return [`- ${this.name(event.peer)} ${event.reason === 'left' ? 'left' : 'fell silent'}`];
+      case 'round-opened':
+        this.sent = [];
+        return [
+          `round ${event.round}    training on ${event.peers} nodes, updates in preset "${event.preset}"`,
+        ];
+      case 'update':
+        if (event.code !== 'accepted') {
+          return [
+            `           ${this.name(event.peer)}: update not taken, ${event.code} ${safeText(event.detail)}`,
+          ];
+        }
+        this.sent.push(
+          `${this.name(event.peer)} ${formatBytes(event.bytes)} at ${formatCount(event.tokens / Math.max(event.seconds, 1e-3))} tokens/s`,
+        );
+        return [];
+      case 'round-closed':
+        return [`           collected  ${this.sent.join(', ')}`];
+      case 'checkpoint':
+        return this.checkpoint(event);
+      case 'null-round':
+        return [`           changed nothing: ${safeText(event.reason)}`];
+      case 'failed':
+        return [`job failed: ${safeText(event.reason)}`];
+      default:
+        return [];
+    }
+  }
+
+  private checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string[] {
+    if (event.round === 0 || event.heldOutLoss === null) return [];
+    const change = event.heldOutLoss - this.losses.at(-1)!.loss;
+    this.losses.push({ label: String(event.round), loss: event.heldOutLoss });
+    return [
+      `           committed  held-out loss ${formatLoss(event.heldOutLoss)} (${formatChange(change)}), ` +
+        `${event.updates} updates, ${formatCount(event.tokensPerSecond)} tokens/s, ${formatDuration(event.seconds)}`,
+    ];
+  }
+
+  private end(summary: DemoSummary): string[] {
+    const percent = (summary.finalLoss / summary.baseLoss - 1) * 100;
+    return [
+      '',
+      `held-out loss by round (${formatChange(percent, 1)} %)`,
+      ...lossPicture(this.losses),
+      '',
+      `${summary.peers} nodes, ${summary.rounds} rounds in ${formatDuration(summary.wallSeconds)}; a node sent ` +
+        `${summary.bytesPerParameterPerRound.toFixed(3)} bytes per adapter parameter and round (fp32 would be 4)`,
+      `adapter    ${summary.adapter}`,
+    ];
+  }
+
+  private name(peer: string): string {
+    return this.names.get(peer) ?? shortPeer(peer);
+  }
+}
+
+function sampleLines({ prompt, before, after }: Extract<DemoEvent, { event: 'sample' }>): string[] {
+  const show = (text: string): string => safeText(text, { maxCharacters: 600 });
+  return ['', `before     "${prompt}${show(before)}"`, '', `after      "${prompt}${show(after)}"`];
+}

@@ -1,0 +1,64 @@
+import { safeText } from '../monitor/text.ts';
+import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import { type Exit, exitCodes, exitFor } from './exit-codes.ts';
+
+/** A mistake on the command line. */
+export function usageError(message: string, next?: string): SwarmError {
+  return new SwarmError('USAGE', message, next === undefined ? {} : { next });
+}
+
+/** How an error is shown: to people in two lines, with --json as one object. */
+export interface Failure {
+  exit: Exit;
+  exitCode: number;
+  code: string;
+  message: string;
+  /** The next thing to do. */
+  next: string | null;
+  values: Readonly<Record<string, unknown>>;
+}
+
+export function failureOf(error: unknown): Failure {
+  if (isAbort(error)) return failure('INTERRUPTED', 'interrupted', null, {});
+  if (isSwarmError(error)) {
+    const { next, ...values } = error.values;
+    return failure(error.code, error.message, typeof next === 'string' ? next : null, values);
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  const code = error instanceof Error && 'code' in error ? String(error.code) : 'INTERNAL';
+  return {
+    exit: 'internal',
+    exitCode: exitCodes.internal,
+    code,
+    message: `an error that should not happen: ${safeText(message)}`,
+    next: 'report it with what you ran and the output of "swarm version"',
+    values: {},
+  };
+}
+
+function failure(code: string, message: string, next: string | null, values: object): Failure {
+  const { exit, next: advice } = exitFor(code);
+  return {
+    exit,
+    exitCode: exitCodes[exit],
+    code,
+    message: safeText(message, { maxCharacters: 1000 }),
+    next: next ?? advice,
+    values: { ...values },
+  };
+}
+
+/** A signal that the user aborted, from us or from Node.js. */
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError';
+}
+
+/** "swarm: what happened" and, indented, what to do next. */
+export function failureLines({ message, next }: Failure): string[] {
+  return [`swarm: ${message}`, ...(next === null ? [] : [`  next: ${next}`])];
+}
+
+/** The same as one JSON object; `event` lets readers of NDJSON streams tell it from data. */
+export function failureJson({ code, message, next, values, exitCode }: Failure): object {
+  return { schemaVersion: 1, event: 'error', error: { code, message, next, values, exitCode } };
+}

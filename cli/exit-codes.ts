@@ -1,0 +1,57 @@
+/** Exit codes of every command, and which error leads to which. docs/exit-codes.md explains each in prose. */
+export const exitCodes = {
+  ok: 0,
+  failed: 1,
+  usage: 2,
+  notRunning: 3,
+  notFound: 4,
+  refused: 5,
+  conflict: 6,
+  timeout: 7,
+  unhealthy: 8,
+  internal: 70,
+  interrupted: 130,
+} as const;
+
+export type Exit = keyof typeof exitCodes;
+
+interface Row {
+  /** Matches a whole error code. */
+  codes: RegExp;
+  exit: Exit;
+  /** What to do, where the error itself does not say. */
+  next?: string;
+}
+
+/** The first row that matches an error's code decides; an error of ours that none matches is `failed`. */
+const rows: readonly Row[] = [
+  { codes: /INTERRUPTED/, exit: 'interrupted' },
+  { codes: /USAGE|LOG_LEVEL|INVITE_INVALID|ADDRESS_INVALID|PEER_ID_INVALID/, exit: 'usage' },
+  { codes: /JOB_SPEC.*|LORA_.*|ENGINE_UNKNOWN|TRAINING_CONFIG/, exit: 'usage' },
+  { codes: /DAEMON_NOT_RUNNING/, exit: 'notRunning' },
+  { codes: /MODEL_DIR|MODEL_FILE_MISSING|DATA_UNREADABLE|BLOB_MISSING|PACKAGE_MISSING/, exit: 'notFound' },
+  { codes: /.*_(NOT_FOUND|MISSING)/, exit: 'notFound' },
+  { codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|ADMISSION_.*|NOT_ADMITTED/, exit: 'refused' },
+  { codes: /HOME_LOCKED|HOME_ROLE|.*_(EXISTS|CONFLICT|AMBIGUOUS)|JOB_PHASE|JOB_STATE/, exit: 'conflict' },
+  { codes: /DEADLINE_EXCEEDED|.*_TIMEOUT|.*_TIMED_OUT/, exit: 'timeout' },
+  {
+    codes: /RPC_UNREACHABLE|DIAL_FAILED|.*_UNREACHABLE/,
+    exit: 'timeout',
+    next: 'check the address, and that the other machine is up and its port is open',
+  },
+  { codes: /UNHEALTHY/, exit: 'unhealthy' },
+  // A graph that does not fit together is a defect of ours, whatever the input.
+  { codes: /GRAPH_.*|ENGINE_(FEED|RUN|COMPILE|DISPOSED)|TRAINER_NOT_STARTED/, exit: 'internal' },
+  { codes: /STORE_FULL/, exit: 'failed', next: 'free disk space, then run the same command again' },
+  {
+    codes: /TRAINER_DIED/,
+    exit: 'failed',
+    next: 'if memory ran out, use a smaller --micro-batch or --sequence-length',
+  },
+];
+
+/** How a command ends after an error with this code, and the table's advice (null where it has none). */
+export function exitFor(code: string): { exit: Exit; next: string | null } {
+  const row = rows.find(({ codes }) => codes.exec(code)?.[0] === code);
+  return { exit: row?.exit ?? 'failed', next: row?.next ?? null };
+}

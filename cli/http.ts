@@ -1,0 +1,43 @@
+import { request as httpRequest } from 'node:http';
+
+export interface HttpResponse {
+  status: number;
+  body: AsyncIterable<Uint8Array>;
+}
+
+/**
+ * One HTTP request to loopback. Node's fetch ends a stream that is silent for five minutes, and events may be rarer
+ * than that; here only the signal ends one.
+ */
+export function request(
+  url: URL,
+  options: { method: string; headers: Record<string, string>; body?: string; signal: AbortSignal },
+): Promise<HttpResponse> {
+  return new Promise((resolve, reject) => {
+    const { method, headers, body, signal } = options;
+    const call = httpRequest(url, { method, headers, signal, agent: false }, (response) => {
+      resolve({ status: response.statusCode ?? 0, body: response });
+    });
+    call.on('error', reject);
+    call.end(body);
+  });
+}
+
+/** The whole body. */
+export async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/** One value per line of newline-delimited JSON. */
+export async function* readLines(body: AsyncIterable<Uint8Array>): AsyncGenerator<unknown, void, undefined> {
+  const decoder = new TextDecoder();
+  let rest = '';
+  for await (const chunk of body) {
+    const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
+    rest = lines.pop()!;
+    for (const line of lines) if (line !== '') yield JSON.parse(line);
+  }
+  if (rest.trim() !== '') yield JSON.parse(rest);
+}

@@ -1,0 +1,38 @@
+import { CommanderError } from 'commander';
+import { processContext } from './context.ts';
+import { failureJson, failureLines, failureOf } from './errors.ts';
+import { exitCodes } from './exit-codes.ts';
+import { createProgram } from './program.ts';
+import { drainOnSignals } from './signals.ts';
+
+/** Runs the command line of this process and sets its exit code. */
+export async function main(): Promise<void> {
+  const arguments_ = process.argv.slice(2);
+  const json = arguments_.includes('--json');
+  const fail = (error: unknown): number => {
+    const failure = failureOf(error);
+    if (json) process.stdout.write(`${JSON.stringify(failureJson(failure))}\n`);
+    else if (failure.exit !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
+    // A defect: the place matters more than good looks.
+    if (failure.exit === 'internal' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+    return failure.exitCode;
+  };
+  process.on('uncaughtException', (error) => {
+    // `swarm … | head` closes our output: that is no fault.
+    if ('code' in error && error.code === 'EPIPE') process.exit(exitCodes.ok);
+    fail(error);
+    process.exit(exitCodes.internal);
+  });
+
+  const context = processContext(drainOnSignals());
+  try {
+    await createProgram(context).parseAsync(arguments_, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Commander has printed what it had to say; its own code is 0 for help and version.
+      process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    } else {
+      process.exitCode = fail(error);
+    }
+  }
+}

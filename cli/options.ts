@@ -1,0 +1,47 @@
+import { InvalidArgumentError, Option } from 'commander';
+
+/** A parser of whole numbers in a range, for commander. */
+export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (!/^-?\d+$/.test(text) || value < min || value > max) {
+      throw new InvalidArgumentError(`Use a whole number ${range(min, max)}.`);
+    }
+    return value;
+  };
+}
+
+/** A parser of numbers in a range (inclusive), for commander. */
+export function number(min: number, max: number = Number.MAX_VALUE) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max) {
+      throw new InvalidArgumentError(`Use a number ${range(min, max)}.`);
+    }
+    return value;
+  };
+}
+
+function range(min: number, max: number): string {
+  return max >= Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
+}
+
+/** For options that may be given several times. */
+export function collect(value: string, earlier: string[] | undefined): string[] {
+  return [...(earlier ?? []), value];
+}
+
+export const jsonOption = (): Option => new Option('--json', 'print JSON for programs');
+
+/** Environment variables are read where homes are resolved; the help names them. */
+export const homeOption = (): Option =>
+  new Option(
+    '--home <dir>',
+    "the daemon's folder (or SWARM_HOME; default: one per role in ~/.local/share/lora-swarm)",
+  );
+
+export const logLevelOption = (): Option =>
+  new Option(
+    '--log-level <levels>',
+    'debug, info, warn or error, also by module: "warn,net=debug" (or SWARM_LOG_LEVEL)',
+  );

@@ -1,0 +1,56 @@
+import { Command } from 'commander';
+import { registerCheckpoint } from './commands/checkpoint.ts';
+import { registerCoordinator } from './commands/coordinator.ts';
+import { registerDemo } from './commands/demo.ts';
+import { registerEvaluate } from './commands/evaluate.ts';
+import { registerGenerate } from './commands/generate.ts';
+import { registerJob } from './commands/job.ts';
+import { registerNode } from './commands/node.ts';
+import { registerPeers } from './commands/peers.ts';
+import { registerStatus } from './commands/status.ts';
+import { registerTrain } from './commands/train.ts';
+import { registerVersion } from './commands/version.ts';
+import type { Context } from './context.ts';
+
+/**
+ * All commands. Each file in commands/ declares its options; what is heavy (engine, libp2p) is imported when a
+ * command runs, so that help and status come at once.
+ */
+export function createProgram(context: Context): Command {
+  const program = new Command('swarm')
+    .description('Fine-tune one LoRA adapter of a language model together, peer to peer.')
+    .version(context.version, '-V, --version')
+    .helpCommand('help [command]', 'explain a command')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => context.stdout.write(text),
+      writeErr: (text) => context.stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, 'swarm: ')),
+    })
+    .showHelpAfterError('  next: add --help to see what this command takes')
+    .addHelpText(
+      'after',
+      '\nFirst steps:\n  swarm demo                        a whole swarm on this machine, in three minutes\n' +
+        '  swarm coordinator                 run a coordinator; then: swarm job create FILE.yaml\n' +
+        '  swarm node INVITE                 lend this machine to a job\n\n' +
+        'Exit codes are explained in docs/exit-codes.md.',
+    );
+  for (const register of [
+    registerDemo,
+    registerCoordinator,
+    registerNode,
+    registerJob,
+    registerStatus,
+    registerPeers,
+    registerCheckpoint,
+    registerTrain,
+    registerEvaluate,
+    registerGenerate,
+    registerVersion,
+  ]) {
+    register(program, context);
+  }
+  program.action(() => context.stdout.write(program.helpInformation()));
+  return program;
+}

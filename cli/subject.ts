@@ -1,0 +1,54 @@
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { Subject } from '../lora/evaluate/subject.ts';
+import type { Context } from './context.ts';
+import { resolveCache } from './homes.ts';
+import { integer } from './options.ts';
+
+/** Options of commands that use a model with or without an adapter. */
+export interface SubjectFlags {
+  model: string;
+  adapter?: string;
+  engine: 'onnx-cpu' | 'onnx-webgpu';
+  threads: number;
+}
+
+export function addSubjectOptions(command: Command): Command {
+  return command
+    .requiredOption('--model <dir>', 'base model, a Hugging Face folder')
+    .option('--adapter <dir>', 'PEFT adapter folder')
+    .option('--engine <name>', 'onnx-cpu or onnx-webgpu', 'onnx-cpu')
+    .option('--threads <n>', 'threads of the engine', integer(1, 1024), 1);
+}
+
+/** Loads model, tokenizer and adapter, each checked against the other. */
+export async function loadSubject(
+  context: Pick<Context, 'cwd' | 'environment' | 'signal'>,
+  flags: SubjectFlags,
+): Promise<Subject> {
+  const [
+    { createEngine },
+    { describeBase, openModel, prepareWeights },
+    { loadTokenizer },
+    { readPeftFolder },
+  ] = await Promise.all([
+    import('../lora/engines/engine.ts'),
+    import('../lora/models/model.ts'),
+    import('../lora/data/tokenizer.ts'),
+    import('../lora/adapter/peft.ts'),
+  ]);
+  const { signal, cwd } = context;
+  const dir = resolve(cwd, flags.model);
+  const model = await openModel(dir);
+  const adapter =
+    flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
+  const { digest } = await describeBase(dir, { signal });
+  const cache = join(resolveCache(context.environment, cwd), digest);
+  return {
+    model,
+    tokenizer: await loadTokenizer(dir),
+    engine: await createEngine(flags.engine, { threads: flags.threads }),
+    weights: await prepareWeights(model, cache, { signal }),
+    adapter,
+  };
+}

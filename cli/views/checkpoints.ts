@@ -1,0 +1,39 @@
+import type { CheckpointView } from '../../coordinator/api-types.ts';
+import { formatBytes, formatCount, formatDuration, formatLoss, table } from '../../monitor/text.ts';
+import { shortPeer } from '../../protocol/ids.ts';
+
+/** A job's checkpoints, one line each. */
+export function checkpointTable(checkpoints: readonly CheckpointView[]): string[] {
+  return table([
+    ['round', 'held-out loss', 'nodes', 'tokens', 'updates', 'digest'],
+    ...checkpoints.map(({ round, digest, checkpoint }) => [
+      String(round),
+      formatLoss(checkpoint.metrics.heldOutLoss),
+      String(checkpoint.contributors.length),
+      formatCount(checkpoint.metrics.tokens),
+      formatBytes(checkpoint.metrics.updateBytes),
+      digest.slice(0, 12),
+    ]),
+  ]);
+}
+
+/** One checkpoint with its parent, contributors and figures. */
+export function checkpointLines({ round, digest, parent, path, checkpoint }: CheckpointView): string[] {
+  const { metrics, contributors } = checkpoint;
+  return [
+    `checkpoint    round ${round}  ${digest}`,
+    `parent        ${parent ?? 'none: the initial adapter'}`,
+    `base          ${checkpoint.base}`,
+    `adapter       ${checkpoint.adapter.digest}  ${formatBytes(checkpoint.adapter.size)}`,
+    `folder        ${path}`,
+    `made          ${new Date(checkpoint.createdAt).toISOString()} in ${formatDuration(metrics.seconds)}`,
+    `held-out loss ${formatLoss(metrics.heldOutLoss)} over ${formatCount(metrics.heldOutTokens)} tokens`,
+    `training loss ${formatLoss(metrics.trainLoss)} over ${formatCount(metrics.tokens)} tokens`,
+    `outer rate    ${metrics.outerRate}`,
+    ...(metrics.drift === null ? [] : [`drift         ${metrics.drift.toFixed(4)}`]),
+    ...contributors.map(
+      (c) =>
+        `update        ${shortPeer(c.peer)}  round ${c.round}  weight ${c.weight.toFixed(3)}  ${formatCount(c.tokens)} tokens`,
+    ),
+  ];
+}

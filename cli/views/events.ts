@@ -1,0 +1,84 @@
+import type { JobEvent } from '../../coordinator/api-types.ts';
+import {
+  formatBytes,
+  formatChange,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  safeText,
+} from '../../monitor/text.ts';
+import { shortPeer } from '../../protocol/ids.ts';
+
+/**
+ * Turns a job's events into lines for people, most of all one line per round. Remembers the last held-out loss, for
+ * the change.
+ */
+export class EventLines {
+  private last: number | null;
+
+  constructor({ baseLoss = null }: { baseLoss?: number | null } = {}) {
+    this.last = baseLoss;
+  }
+
+  /** null for events that are only worth a log line. */
+  line(event: JobEvent): string | null {
+    switch (event.type) {
+      case 'job-created':
+        return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${event.rounds} rounds`;
+      case 'peer-joined':
+        return `+ ${nodeName(event)} joined (${safeText(event.engine, { maxCharacters: 32 })})`;
+      case 'peer-lost':
+        return `- ${nodeName(event)} ${event.reason === 'left' ? 'left' : 'fell silent'}`;
+      case 'update':
+        return event.code === 'accepted' || event.code === 'late'
+          ? null
+          : `! round ${event.round}: update of ${shortPeer(event.peer)} refused: ${event.code}${detail(event.detail)}`;
+      case 'checkpoint':
+        return this.checkpoint(event);
+      case 'null-round':
+        return `round ${event.round}  changed nothing: ${safeText(event.reason)}`;
+      case 'paused':
+        return `paused${detail(event.reason)}`;
+      case 'resumed':
+        return 'resumed';
+      case 'finished':
+        return finished(event);
+      case 'failed':
+        return `failed: ${safeText(event.reason)}`;
+      default:
+        return null;
+    }
+  }
+
+  private checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string | null {
+    const change =
+      this.last === null || event.heldOutLoss === null
+        ? ''
+        : ` (${formatChange(event.heldOutLoss - this.last)})`;
+    this.last = event.heldOutLoss ?? this.last;
+    // The initial adapter is a checkpoint too, but no round.
+    if (event.round === 0) return null;
+    return [
+      `round ${String(event.round).padStart(3)}`,
+      `held-out loss ${formatLoss(event.heldOutLoss)}${change}`,
+      `${event.updates} update${event.updates === 1 ? '' : 's'}, ${formatBytes(event.updateBytes)}`,
+      `${event.bytesPerParameter.toFixed(3)} B/parameter`,
+      `${formatCount(event.tokensPerSecond)} tokens/s`,
+      formatDuration(event.seconds),
+    ].join('  ');
+  }
+}
+
+function nodeName({ name, peer }: { name: string; peer: string }): string {
+  return name === '' ? shortPeer(peer) : `${safeText(name, { maxCharacters: 24 })} ${shortPeer(peer)}`;
+}
+
+function detail(text: string): string {
+  return text === '' ? '' : `: ${safeText(text)}`;
+}
+
+function finished({ heldOutLoss, baseLoss }: Extract<JobEvent, { type: 'finished' }>): string {
+  if (heldOutLoss === null || baseLoss === null) return 'finished';
+  const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
+  return `finished: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % against the base's ${formatLoss(baseLoss)}`;
+}

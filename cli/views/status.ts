@@ -1,0 +1,49 @@
+import type { CoordinatorStatus, JobSummary } from '../../coordinator/api-types.ts';
+import {
+  formatBytes,
+  formatChange,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  safeText,
+} from '../../monitor/text.ts';
+
+/** A coordinator on one screen. */
+export function coordinatorLines(status: CoordinatorStatus, url: string): string[] {
+  const { sent, received } = status.traffic;
+  return [
+    `coordinator ${status.peerId}  v${status.version}  up ${formatDuration(status.uptimeSeconds)}`,
+    ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
+    `api         ${url}`,
+    `traffic     sent ${formatBytes(sent)}, received ${formatBytes(received)}`,
+    ...(status.jobs.length === 0 ? ['jobs        none yet'] : status.jobs.flatMap(jobLines)),
+    `next        ${status.jobs.length === 0 ? 'swarm job create FILE.yaml' : nextFor(status.jobs)}`,
+  ];
+}
+
+/** A job in three lines. */
+export function jobLines(job: JobSummary): string[] {
+  const left = job.secondsLeft === null ? '' : `, ${formatDuration(job.secondsLeft)} left`;
+  const why = job.reason === '' ? '' : `  (${safeText(job.reason)})`;
+  const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
+  return [
+    `job         ${job.name}  ${job.job.slice(0, 12)}  round ${job.round} of ${job.rounds}  ${job.phase}${left}${why}`,
+    `            held-out loss ${lossOf(job)}, ${job.peers} node${job.peers === 1 ? '' : 's'}${speed}`,
+    `            invite ${job.invite}`,
+  ];
+}
+
+function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {
+  if (heldOutLoss === null) return formatLoss(baseLoss);
+  const change =
+    baseLoss === null ? '' : ` (base ${formatLoss(baseLoss)}, ${formatChange(heldOutLoss - baseLoss)})`;
+  return `${formatLoss(heldOutLoss)}${change}`;
+}
+
+function nextFor(jobs: readonly JobSummary[]): string {
+  const waiting = jobs.find((job) => job.phase === 'waiting' && job.peers === 0);
+  if (waiting) return 'on another machine: swarm node INVITE';
+  const finished = jobs.find((job) => job.phase === 'finished');
+  if (finished) return `swarm checkpoint pull ${finished.name} --output adapter`;
+  return 'swarm peers';
+}
