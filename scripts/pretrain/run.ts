@@ -65,7 +65,7 @@ export async function pretrain(
   options: { stateDir: string; steps: number | null; seconds: number },
   deps: PretrainDeps,
 ): Promise<void> {
-  const { engine, tokenizer, training, log } = deps;
+  const { engine, tokenizer, log } = deps;
   const list = llama.parameters(model.config);
   const evaluate = await evaluator(engine);
   const heldOutTexts = deps.heldOut.map(({ text }) => text);
