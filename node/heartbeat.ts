@@ -28,6 +28,9 @@ export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): Heart
     cancel();
     last = clock.now();
     cancel = clock.after(HEARTBEAT_INTERVAL_MS, beat);
+    say().catch((error: unknown) => log.warn({ reason: String(error) }, 'heartbeat-not-sent'));
+  };
+  const say = async (): Promise<void> => {
     const { sent, received } = network.traffic();
     const message: Heartbeat = {
       ...pulse(),
@@ -36,9 +39,7 @@ export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): Heart
       bytesReceived: received,
       issuedAt: last,
     };
-    network
-      .publish(jobTopic(message.job, 'peers'), seal('heartbeat', message, network.signer))
-      .catch((error: unknown) => log.debug({ reason: String(error) }, 'heartbeat-not-sent'));
+    await network.publish(jobTopic(message.job, 'peers'), seal('heartbeat', message, network.signer));
   };
   beat();
   return {

@@ -1,0 +1,110 @@
+import type { AdapterLayout } from '../../lora/adapter/layout.ts';
+import type { Row } from '../../lora/data/packing.ts';
+import type { TrainProgress } from '../../lora/train/trainer.ts';
+import { sleep } from '../../net/deadline.ts';
+import type { NodeTrainer, TrainOutcome, TrainTask } from '../../node/trainer.ts';
+import type { Clock } from '../../protocol/clock.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Random } from './random.ts';
+
+/** Where all training leads: the loss is the mean squared distance from it. */
+const OPTIMUM = 0.25;
+const RATE = 0.1;
+/** Rows disagree a little on the optimum, as real data does. */
+const ROW_SPREAD = 0.05;
+
+export interface FakeTrainerOptions {
+  layout: AdapterLayout;
+  msPerStep: number;
+  /** Share of rounds in which the process dies half-way. */
+  deaths: number;
+  /** Share of rounds in which the steps lead away from the optimum: for the held-out gate to catch. */
+  blunders: number;
+}
+
+/** A trainer whose result follows from rows, adapter and moments alone, and takes virtual time. */
+export class FakeTrainer implements NodeTrainer {
+  readonly engine = 'fake';
+  /** Rounds trained to the end, for tests that ask how often. */
+  trained = 0;
+  readonly #options: FakeTrainerOptions;
+  readonly #clock: Clock;
+  readonly #random: Random;
+
+  constructor(options: FakeTrainerOptions, deps: { clock: Clock; random: Random }) {
+    this.#options = options;
+    this.#clock = deps.clock;
+    this.#random = deps.random;
+  }
+
+  async prepare(_manifest: unknown, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
+    await sleep(this.#clock, this.#options.msPerStep, signal);
+    return this.#options.layout;
+  }
+
+  async train(
+    { adapter, rows, steps, optimizer }: TrainTask,
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+  ): Promise<TrainOutcome> {
+    const { msPerStep, deaths, blunders } = this.#options;
+    const dies = this.#random.chance(deaths) ? this.#random.integer(0, steps - 1) : -1;
+    const direction = this.#random.chance(blunders) ? -3 : 1;
+    const values = adapter.map((tensor) => tensor.slice());
+    const rowsPerStep = Math.ceil(rows.length / steps);
+    const lossFirst = distance(values);
+    let tokens = 0;
+    for (let step = 0; step < steps; step++) {
+      await sleep(this.#clock, msPerStep, signal);
+      if (step === dies) throw new SwarmError('TRAINER_DIED', 'the fake trainer was killed', {});
+      const batch = rows.slice(step * rowsPerStep, (step + 1) * rowsPerStep);
+      const target = OPTIMUM + ROW_SPREAD * opinion(batch);
+      for (const tensor of values) {
+        for (let i = 0; i < tensor.length; i++)
+          tensor[i]! -= direction * RATE * (tensor[i]! - target - 0.001 * (i % 7));
+      }
+      tokens += batch.reduce((sum, { labels }) => sum + labels.length, 0);
+      onProgress({
+        step: step + 1,
+        steps,
+        loss: distance(values),
+        tokens,
+        learningRate: RATE,
+        gradientNorm: 1,
+        tokensPerSecond: (1000 * tokens) / ((step + 1) * msPerStep),
+      });
+    }
+    this.trained++;
+    const moments = optimizer.m.map((tensor, t) => tensor.map((value, i) => 0.9 * value + values[t]![i]!));
+    return {
+      adapter: values,
+      optimizer: { step: optimizer.step + steps, m: moments, v: optimizer.v },
+      result: {
+        steps,
+        tokens,
+        seconds: (steps * msPerStep) / 1000,
+        lossFirst,
+        lossLast: distance(values),
+        lossMean: lossFirst,
+      },
+    };
+  }
+
+  async stop(): Promise<void> {}
+}
+
+/** Mean squared distance from the optimum. */
+export function distance(tensors: readonly Float32Array[]): number {
+  let sum = 0;
+  let count = 0;
+  for (const tensor of tensors) {
+    for (const value of tensor) sum += (value - OPTIMUM) ** 2;
+    count += tensor.length;
+  }
+  return sum / count;
+}
+
+/** What a batch's rows want on average, between −1 and 1. */
+function opinion(rows: readonly Row[]): number {
+  const votes = rows.map(({ ids }) => (ids[0]! % 101) / 50 - 1);
+  return votes.reduce((sum, vote) => sum + vote, 0) / Math.max(1, votes.length);
+}

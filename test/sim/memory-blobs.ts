@@ -1,0 +1,68 @@
+import type { BlobStore } from '../../net/network.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Random } from './random.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+
+/** Time from a write to its being durable, ms. */
+const WRITE_MS: [number, number] = [0.5, 20];
+
+/** A disk: what is on it survives the processes that use it. */
+export class MemoryDisk {
+  readonly files = new Map<string, Uint8Array>();
+}
+
+/** A process's view of its disk. What it had not finished writing when it died is not there. */
+export class MemoryBlobs implements BlobStore {
+  readonly #files: Map<string, Uint8Array>;
+  readonly #clock: VirtualClock;
+  readonly #random: Random;
+  readonly #isAlive: () => boolean;
+
+  constructor(
+    _options: object,
+    deps: { disk: MemoryDisk; clock: VirtualClock; random: Random; isAlive: () => boolean },
+  ) {
+    this.#files = deps.disk.files;
+    this.#clock = deps.clock;
+    this.#random = deps.random;
+    this.#isAlive = deps.isAlive;
+  }
+
+  async has(digest: string): Promise<boolean> {
+    return this.#files.has(digest);
+  }
+
+  async size(digest: string): Promise<number | null> {
+    return this.#files.get(digest)?.byteLength ?? null;
+  }
+
+  put(bytes: Uint8Array): Promise<string> {
+    const copy = bytes.slice();
+    const digest = sha256(copy);
+    return new Promise((resolve) => {
+      this.#clock.after(this.#random.between(...WRITE_MS), () => {
+        if (!this.#isAlive()) return;
+        this.#files.set(digest, copy);
+        resolve(digest);
+      });
+    });
+  }
+
+  async get(digest: string, { maxBytes }: { maxBytes: number }): Promise<Uint8Array> {
+    const bytes = this.#files.get(digest);
+    if (!bytes) throw new SwarmError('BLOB_MISSING', `no blob ${digest}`, { digest });
+    if (bytes.byteLength > maxBytes)
+      throw new SwarmError('BLOB_SIZE', `blob ${digest} is too large`, { digest });
+    return bytes.slice();
+  }
+
+  async read(digest: string, offset: number, length: number): Promise<Uint8Array> {
+    const bytes = await this.get(digest, { maxBytes: Number.MAX_SAFE_INTEGER });
+    return bytes.slice(offset, offset + length);
+  }
+
+  async delete(digest: string): Promise<void> {
+    if (this.#isAlive()) this.#files.delete(digest);
+  }
+}

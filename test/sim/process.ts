@@ -1,0 +1,123 @@
+import { DatabaseSync } from 'node:sqlite';
+import type { AdapterLayout } from '../../lora/adapter/layout.ts';
+import type { ContributorOptions } from '../../node/context.ts';
+import { Contributor } from '../../node/contributor.ts';
+import { defaultPolicy } from '../../node/policy.ts';
+import { NodeStore } from '../../node/store.ts';
+import type { Logger } from '../../protocol/logger.ts';
+import { type Signer, signerFromSeed } from '../../protocol/signing.ts';
+import { FakeTrainer, type FakeTrainerOptions } from './fake-training.ts';
+import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';
+import type { Random } from './random.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+import { addressOf, type VirtualHost, type VirtualNetwork } from './virtual-network.ts';
+
+/** What the machines of a simulated swarm share. */
+export interface Universe {
+  readonly clock: VirtualClock;
+  readonly network: VirtualNetwork;
+  readonly random: Random;
+  readonly log: Logger;
+}
+
+/** The same key for the same number, in every run. */
+export function signerOf(number: number): Signer {
+  return signerFromSeed(new Uint8Array(32).fill(number));
+}
+
+export interface VirtualNodeOptions {
+  number: number;
+  coordinator: string;
+  layout: AdapterLayout;
+  msPerStep: number;
+  deaths?: number;
+  blunders?: number;
+  contributor?: Partial<ContributorOptions>;
+}
+
+/** One machine with a node on it: the disk stays, processes come and go. */
+export class VirtualNode {
+  readonly signer: Signer;
+  readonly disk = new MemoryDisk();
+  readonly database = new DatabaseSync(':memory:');
+  readonly #options: VirtualNodeOptions;
+  readonly #universe: Universe;
+  #process: { alive: boolean } = { alive: false };
+  #contributor: Contributor | null = null;
+  #host: VirtualHost | null = null;
+  #trainer: FakeTrainer | null = null;
+
+  constructor(options: VirtualNodeOptions, universe: Universe) {
+    this.#options = options;
+    this.#universe = universe;
+    this.signer = signerOf(options.number);
+  }
+
+  get peer(): string {
+    return this.signer.peerId;
+  }
+
+  get alive(): boolean {
+    return this.#process.alive;
+  }
+
+  get contributor(): Contributor {
+    return this.#contributor!;
+  }
+
+  get host(): VirtualHost {
+    return this.#host!;
+  }
+
+  get trainer(): FakeTrainer {
+    return this.#trainer!;
+  }
+
+  /** Looks into the node's memory from outside. */
+  get store(): NodeStore {
+    return new NodeStore(this.database);
+  }
+
+  start(): void {
+    const { clock, network, random, log } = this.#universe;
+    const { number, coordinator, layout, msPerStep, deaths = 0, blunders = 0 } = this.#options;
+    const process = { alive: true };
+    const isAlive = (): boolean => process.alive;
+    const own = clock.process(isAlive);
+    const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    const host = network.host({ signer: this.signer, blobs, isAlive });
+    const training: FakeTrainerOptions = { layout, msPerStep, deaths, blunders };
+    const trainer = new FakeTrainer(training, { clock: own, random });
+    this.#process = process;
+    this.#host = host;
+    this.#trainer = trainer;
+    this.#contributor = new Contributor(
+      {
+        addresses: [addressOf(coordinator)],
+        job: null,
+        invite: null,
+        name: `node-${number}`,
+        agent: 'sim',
+        policy: defaultPolicy,
+        ...this.#options.contributor,
+      },
+      {
+        network: host,
+        blobs,
+        trainer,
+        store: new NodeStore(this.database),
+        clock: own,
+        log: log.child({ node: number }),
+        random: random.next,
+        observer: { receipt: () => {}, trained: () => {} },
+      },
+    );
+    this.#contributor.start();
+  }
+
+  /** SIGKILL: whatever is not on the disk is gone. */
+  crash(): void {
+    this.#process.alive = false;
+    this.#universe.network.down(this.peer);
+  }
+}

@@ -1,0 +1,111 @@
+import type { Clock } from '../../protocol/clock.ts';
+
+interface Timer {
+  readonly at: number;
+  readonly order: number;
+  readonly callback: () => void;
+  cancelled: boolean;
+}
+
+/** Time in whole milliseconds that jumps from one timer to the next. Equal moments fire in the order in which they were asked for. */
+export class VirtualClock implements Clock {
+  #now: number;
+  #order = 0;
+  /** A binary heap by moment, then order. */
+  readonly #timers: Timer[] = [];
+
+  constructor(start: number) {
+    this.#now = start;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  after(ms: number, callback: () => void): () => void {
+    const timer: Timer = {
+      at: this.#now + Math.max(0, Math.round(ms)),
+      order: this.#order++,
+      callback,
+      cancelled: false,
+    };
+    this.#push(timer);
+    return () => {
+      timer.cancelled = true;
+    };
+  }
+
+  /** A clock of one process: its timers end with it. */
+  process(isAlive: () => boolean): Clock {
+    return {
+      now: () => this.#now,
+      after: (ms, callback) =>
+        this.after(ms, () => {
+          if (isAlive()) callback();
+        }),
+    };
+  }
+
+  /** Runs timers until `done` or the deadline. @returns whether it was done */
+  async run(done: () => boolean, deadlineMs: number): Promise<boolean> {
+    const end = this.#now + deadlineMs;
+    for (;;) {
+      await settled();
+      if (done()) return true;
+      const timer = this.#next();
+      if (!timer || timer.at > end) {
+        this.#now = end;
+        return false;
+      }
+      this.#pop();
+      this.#now = timer.at;
+      timer.callback();
+    }
+  }
+
+  #push(timer: Timer): void {
+    const heap = this.#timers;
+    let child = heap.push(timer) - 1;
+    while (child > 0) {
+      const parent = (child - 1) >> 1;
+      if (!earlier(timer, heap[parent]!)) break;
+      heap[child] = heap[parent]!;
+      child = parent;
+    }
+    heap[child] = timer;
+  }
+
+  /** The next timer that has not been cancelled; it stays where it is. */
+  #next(): Timer | null {
+    while (this.#timers[0]?.cancelled) this.#pop();
+    return this.#timers[0] ?? null;
+  }
+
+  #pop(): void {
+    const last = this.#timers.pop()!;
+    if (this.#timers.length > 0) this.#sink(last);
+  }
+
+  #sink(timer: Timer): void {
+    const heap = this.#timers;
+    let parent = 0;
+    for (;;) {
+      let child = 2 * parent + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && earlier(heap[child + 1]!, heap[child]!)) child++;
+      if (!earlier(heap[child]!, timer)) break;
+      heap[parent] = heap[child]!;
+      parent = child;
+    }
+    heap[parent] = timer;
+  }
+}
+
+function earlier(a: Timer, b: Timer): boolean {
+  return a.at === b.at ? a.order < b.order : a.at < b.at;
+}
+
+/** Resolves when no promise is left that could go on by itself: a macrotask comes after all microtasks. */
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,130 @@
+import { sha256 } from '../../../protocol/cbor.ts';
+import { SwarmError } from '../../../protocol/errors.ts';
+import type { Head, Update } from '../../../protocol/messages.ts';
+import type { ReceiptCode } from '../../../protocol/receipts.ts';
+import { open, seal } from '../../../protocol/signing.ts';
+import { jobTopic } from '../../../protocol/topics.ts';
+import type { ToyJob } from '../../sim/job.ts';
+import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
+import { signerOf, type Universe } from '../../sim/process.ts';
+import type { VirtualHost } from '../../sim/virtual-network.ts';
+
+export const COORDINATOR = signerOf(200);
+
+/** A coordinator that does what the test says, and notes what it hears. */
+export class ScriptedCoordinator {
+  readonly disk = new MemoryDisk();
+  readonly host: VirtualHost;
+  readonly updates: Update[] = [];
+  readonly left: string[] = [];
+  readonly states: string[] = [];
+  joins = 0;
+  /** The answer to every update. null: none, it is as if the update had got lost. */
+  code: ReceiptCode | null = 'accepted';
+  admits = true;
+  head: Head | null = null;
+  readonly #toy: ToyJob;
+  readonly #receipts = new Map<string, ReceiptCode>();
+  #sequence = 0;
+
+  constructor({ toy }: { toy: ToyJob }, universe: Universe) {
+    this.#toy = toy;
+    const { clock, network, random } = universe;
+    for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
+    const isAlive = (): boolean => true;
+    const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    this.host = network.host({ signer: COORDINATOR, blobs, isAlive });
+    const { job } = toy;
+    this.host.handle('jobs', async () => ({
+      jobs: [{ job, name: 'toy', phase: this.head?.phase ?? 'waiting' }],
+    }));
+    this.host.handle('join', async () => {
+      this.joins++;
+      if (!this.admits) throw new SwarmError('NOT_ADMITTED', 'not you', {});
+      return { manifest: bytes(toy.envelope), head: this.#sealedHead() };
+    });
+    this.host.handle('head', async () => ({ head: this.#sealedHead() }));
+    this.host.handle('leave', async (peer) => {
+      this.left.push(peer);
+      return {};
+    });
+    this.host.handle('receipt', async (peer, { update }) => {
+      const code = this.#receipts.get(update);
+      return { receipt: code ? this.#receipt(peer, update, code) : null };
+    });
+    this.host.handle('submit', async (peer, { update }) => {
+      const { message } = this.#hear(update);
+      if (!this.code) throw new SwarmError('BUSY', 'not now', {});
+      return { receipt: this.#receipt(peer, message.payload.digest, this.code) };
+    });
+    this.host.subscribe(jobTopic(job, 'updates'), ({ data }) => {
+      const { author, message } = this.#hear(data);
+      if (this.code) {
+        const receipt = this.#receipt(author, message.payload.digest, this.code);
+        const { signal } = new AbortController();
+        this.host.request(author, 'notify', { receipt }, { signal }).catch(() => {});
+      }
+      return 'accept';
+    });
+    this.host.subscribe(jobTopic(job, 'peers'), ({ data }) => {
+      const { state } = open('heartbeat', data).message;
+      if (this.states.at(-1) !== state) this.states.push(state);
+      return 'accept';
+    });
+  }
+
+  /** Announces a round in which `peers` train everything between them. */
+  async open(round: number, peers: readonly string[], changes: Partial<Head> = {}): Promise<void> {
+    const { job, manifest } = this.#toy;
+    const rows = Math.floor(manifest.data.rows / Math.max(1, peers.length));
+    this.head = {
+      job,
+      term: 1,
+      sequence: ++this.#sequence,
+      phase: 'training',
+      round,
+      checkpoint: this.head?.checkpoint ?? {
+        digest: sha256(Buffer.from('checkpoint 0')),
+        round: 0,
+        adapter: manifest.adapter.initial,
+        delta: null,
+        heldOutLoss: null,
+      },
+      preset: 'dense',
+      assignments: peers.map((peer, i) => ({ peer, start: i * rows, end: (i + 1) * rows, steps: 4 })),
+      deadlineMs: 10_000,
+      included: [],
+      reason: '',
+      issuedAt: 0,
+      ...changes,
+    };
+    await this.host.publish(jobTopic(job, 'heads'), seal('head', this.head, COORDINATOR));
+  }
+
+  /** What is said about an update from now on; a notice is not sent. */
+  judge(update: string, code: ReceiptCode): void {
+    this.#receipts.set(update, code);
+  }
+
+  #hear(envelope: Uint8Array) {
+    const opened = open('update', envelope);
+    this.updates.push(opened.message);
+    if (this.code) this.#receipts.set(opened.message.payload.digest, this.code);
+    return opened;
+  }
+
+  #sealedHead() {
+    return this.head && bytes(seal('head', this.head, COORDINATOR));
+  }
+
+  #receipt(peer: string, update: string, code: ReceiptCode) {
+    const round = this.updates.find(({ payload }) => payload.digest === update)?.round ?? 1;
+    const { job } = this.#toy;
+    const receipt = { job, term: 1, round, peer, update, code, detail: '', issuedAt: 0 };
+    return bytes(seal('receipt', receipt, COORDINATOR));
+  }
+}
+
+function bytes(value: Uint8Array): Uint8Array<ArrayBuffer> {
+  return value.slice();
+}
