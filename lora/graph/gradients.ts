@@ -20,14 +20,10 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
   for (const node of ancestors.reverse()) {
     const first = node.outputs[0]!;
     const gradient = totals.get(first);
+    // Hidden outputs exist for the backward pass; only a second differentiation can give them gradients.
+    if (node.outputs.some((output) => output !== first && totals.has(output))) throw notDifferentiable(node);
     if (gradient === undefined || !trainable.has(first)) continue;
-    if (node.gradient === null) {
-      throw new SwarmError(
-        'GRAPH_NOT_DIFFERENTIABLE',
-        `${node.operation} has no gradient rule, and the loss depends on a parameter through it`,
-        { operation: node.operation },
-      );
-    }
+    if (node.gradient === null) throw notDifferentiable(node);
     node.gradient(backwardOf(node, gradient, trainable, totals));
   }
   return wrt.map((tensor, index) => {
@@ -41,6 +37,14 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
     }
     return total;
   });
+}
+
+function notDifferentiable({ operation }: GraphNode): SwarmError {
+  return new SwarmError(
+    'GRAPH_NOT_DIFFERENTIABLE',
+    `${operation} has no gradient rule for this use, and the loss depends on a parameter through it`,
+    { operation },
+  );
 }
 
 /** The rule of most operations: the contribution is simply added to what is there. */

@@ -288,5 +288,7 @@ describe('gradients of whole graphs', () => {
     const [slope] = gradients(ops.reduceSum(ops.crossEntropy(logits, labels)), [logits]);
     const second = ops.reduceSum(ops.multiply(slope!, slope!));
     expect(codeOf(() => gradients(second, [logits]))).toBe('GRAPH_NOT_DIFFERENTIABLE');
+    const [bend] = gradients(ops.reduceSum(ops.silu(x)), [x]);
+    expect(codeOf(() => gradients(ops.reduceSum(bend!), [x]))).toBe('GRAPH_NOT_DIFFERENTIABLE');
   });
 });

@@ -1,0 +1,89 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import type { WeightFile } from '../../lora/engines/engine.ts';
+import { elementCount, type Shape } from '../../lora/graph/shapes.ts';
+import type { ModelConfig } from '../../lora/models/config.ts';
+import { llama } from '../../lora/models/llama.ts';
+import { PEFT_PREFIX } from '../../lora/models/lora.ts';
+
+/** The shape of SmolLM2-135M: what DESIGN.md's first measurements were taken at. */
+export const CONFIG: ModelConfig = {
+  family: 'llama',
+  vocabularySize: 49_152,
+  hiddenSize: 576,
+  intermediateSize: 1536,
+  layers: 30,
+  heads: 9,
+  keyValueHeads: 3,
+  headDim: 64,
+  normEpsilon: 1e-5,
+  rope: { theta: 10_000, scaling: null },
+  maxPositions: 2048,
+  tieWordEmbeddings: true,
+};
+export const ROWS = 4;
+export const ROW_TOKENS = 128;
+export const RANK = 16;
+
+/** The modules that carry an adapter: every linear layer but the head, as PEFT's all-linear. */
+export const MODULES = llama.linearModules(CONFIG).filter(({ name }) => name !== 'lm_head');
+
+export interface Setup {
+  path: string;
+  threads: number;
+  rows: number;
+  rowTokens: number;
+  rank: number;
+  config: ModelConfig;
+  /** Base parameters, then adapters, each at a multiple of 4,096 bytes. Offset and length in bytes. */
+  entries: [name: string, place: { offset: number; length: number; shape: Shape }][];
+}
+
+/** Token t of the batch, and its label: fixed, spread over the vocabulary, the same for every contestant. */
+export function tokenAt(index: number): { id: number; label: number } {
+  return {
+    id: (index * 7919) % CONFIG.vocabularySize,
+    label: ((index + 1) * 104_729) % CONFIG.vocabularySize,
+  };
+}
+
+const ALIGNMENT = 4096;
+
+/** Writes random weights (norms 1) for base and adapter, so that both sides compute the same loss. */
+export async function writeSetup(path: string, threads: number): Promise<Setup> {
+  const adapters = MODULES.flatMap((module) => [
+    { name: `${PEFT_PREFIX}${module.name}.lora_A.weight`, shape: [RANK, module.in] },
+    { name: `${PEFT_PREFIX}${module.name}.lora_B.weight`, shape: [module.out, RANK] },
+  ]);
+  const entries: Setup['entries'] = [];
+  const file = await open(path, 'w');
+  try {
+    let offset = 0;
+    for (const { name, shape } of [...llama.parameters(CONFIG), ...adapters]) {
+      const length = 4 * elementCount(shape);
+      await writeRandom(file, offset, elementCount(shape), name);
+      entries.push([name, { offset, length, shape }]);
+      offset = Math.ceil((offset + length) / ALIGNMENT) * ALIGNMENT;
+    }
+  } finally {
+    await file.close();
+  }
+  return { path, threads, rows: ROWS, rowTokens: ROW_TOKENS, rank: RANK, config: CONFIG, entries };
+}
+
+export function weightFile(setup: Setup): WeightFile {
+  return { path: setup.path, entries: new Map(setup.entries) };
+}
+
+/** Uniform in ±0.035, the spread of a trained model of this size; ±0.005 for lora_B, as after some training. */
+async function writeRandom(file: FileHandle, offset: number, count: number, name: string): Promise<void> {
+  const spread = name.includes('lora_B') ? 0.005 : 0.035;
+  let state = 0x9e3779b9 ^ offset ^ 1;
+  const data = new Float32Array(count);
+  for (let i = 0; i < count; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    data[i] = name.includes('norm') ? 1 : (state / 2 ** 31) * spread;
+  }
+  await file.write(data, 0, data.byteLength, offset);
+}
