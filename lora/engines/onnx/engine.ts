@@ -1,7 +1,7 @@
 import { dirname } from 'node:path';
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
 import { SwarmError } from '../../../protocol/errors.ts';
-import { Graph } from '../../graph/graph.ts';
+import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import { elementCount, formatShape } from '../../graph/shapes.ts';
 import type { Engine, EngineName, EngineOptions, Executable, Feeds, WeightFile } from '../engine.ts';
@@ -16,9 +16,7 @@ export async function createOnnxEngine(name: EngineName, options: EngineOptions)
     throw new SwarmError(
       'ENGINE_THREADS',
       `an engine needs a whole number of threads from 1, not ${options.threads}`,
-      {
-        threads: options.threads,
-      },
+      { threads: options.threads },
     );
   }
   const engine: Engine = { name, compile: (graph, weights) => compile(name, options, graph, weights) };
@@ -54,7 +52,7 @@ async function probe(engine: Engine): Promise<void> {
   } catch (cause) {
     throw new SwarmError(
       'ENGINE_UNAVAILABLE',
-      `${engine.name} found no device: ${messageOf(cause)}. It needs a GPU driver with Vulkan (Linux: libvulkan1 and the driver of the GPU, or mesa-vulkan-drivers), Metal or D3D12; onnx-cpu runs everywhere`,
+      `${engine.name} found no device: ${messageOf(cause)}. It needs a GPU driver with Vulkan (Linux: libvulkan1 and the GPU's driver, or Mesa's software driver in a recent version), Metal or D3D12; onnx-cpu runs everywhere`,
       { engine: engine.name },
       { cause },
     );
@@ -93,11 +91,14 @@ function sessionOptions(
 }
 
 class OnnxExecutable implements Executable {
-  readonly #graph: Graph;
+  readonly #inputs: ReadonlyMap<string, Tensor>;
+  readonly #outputs: readonly string[];
   #session: InferenceSession | null;
 
   constructor(graph: Graph, session: InferenceSession) {
-    this.#graph = graph;
+    // The graph may grow after it was compiled; this is what the session knows.
+    this.#inputs = new Map(graph.inputs);
+    this.#outputs = [...graph.outputs.keys()];
     this.#session = session;
   }
 
@@ -113,7 +114,7 @@ class OnnxExecutable implements Executable {
       throw new SwarmError('ENGINE_RUN', `running the graph failed: ${messageOf(cause)}`, {}, { cause });
     }
     const outputs: Record<string, Float32Array> = {};
-    for (const name of this.#graph.outputs.keys()) {
+    for (const name of this.#outputs) {
       const tensor = results[`out:${name}`] as OnnxTensor;
       outputs[name] = tensor.data as Float32Array;
     }
@@ -128,7 +129,7 @@ class OnnxExecutable implements Executable {
 
   #bind(feeds: Feeds): Record<string, OnnxTensor> {
     const bound: Record<string, OnnxTensor> = {};
-    for (const [name, tensor] of this.#graph.inputs) {
+    for (const [name, tensor] of this.#inputs) {
       const data = feeds[name];
       const expected = `${tensor.dtype} ${formatShape(tensor.shape)}`;
       if (data === undefined) {
@@ -152,7 +153,7 @@ class OnnxExecutable implements Executable {
           : new OnnxTensor('int64', data, tensor.shape);
     }
     for (const name of Object.keys(feeds)) {
-      if (!this.#graph.inputs.has(name)) {
+      if (!this.#inputs.has(name)) {
         throw new SwarmError('ENGINE_FEED', `${name} was fed, but the graph has no such input`, { name });
       }
     }

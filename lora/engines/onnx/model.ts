@@ -55,10 +55,10 @@ class LoweredGraph {
     this.initializers.push({ name, dtype: tensor.dtype, shape: tensor.shape, data });
   }
 
-  /** An output that nobody uses gets an empty name at the end of the list: ONNX for "do not compute". */
   addNode(node: GraphNode, used: ReadonlySet<Tensor>): void {
     const outputs = node.outputs.map((tensor) => `t:${tensor.id}`);
     for (const [index, tensor] of node.outputs.entries()) this.#names.set(tensor, outputs[index]!);
+    // The kernel does not compute what is not asked for.
     const optional = node.operation === 'rmsNorm' && !used.has(node.outputs[1]!);
     const inputs = node.inputs.map((tensor) => this.#names.get(tensor)!);
     const lower = LOWERINGS[node.operation] as Lowering<Operation>;

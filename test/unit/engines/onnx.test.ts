@@ -1,4 +1,4 @@
-import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -56,6 +56,17 @@ describe('weights', () => {
       linearGraph(),
       fileOf(path, { w: { offset: 4096, shape: [2, 2] } }),
     );
+    expect((await executable.run({ x: Float32Array.of(10, 1) })).y).toEqual(Float32Array.of(12, 34));
+    await executable.dispose();
+  });
+
+  test('may lie behind a symbolic link', async () => {
+    const path = join(folder, 'real', 'weights.bin');
+    await mkdir(join(folder, 'real'));
+    await writeFile(path, Float32Array.of(1, 2, 3, 4));
+    await symlink(join(folder, 'real'), join(folder, 'linked'));
+    const weights = fileOf(join(folder, 'linked', 'weights.bin'), { w: { offset: 0, shape: [2, 2] } });
+    const executable = await engine.compile(linearGraph(), weights);
     expect((await executable.run({ x: Float32Array.of(10, 1) })).y).toEqual(Float32Array.of(12, 34));
     await executable.dispose();
   });
@@ -170,6 +181,16 @@ describe('runs', () => {
     for (const executable of [first, second, first]) expect(await executable.run(feeds)).toEqual(expected);
     await first.dispose();
     await second.dispose();
+  });
+
+  test('are of the graph as it was compiled', async () => {
+    const graph = new Graph();
+    const x = graph.input('x', [1]);
+    graph.output('y', ops.negate(x));
+    const executable = await engine.compile(graph, null);
+    graph.output('later', ops.exp(graph.input('z', [1])));
+    expect(await executable.run({ x: Float32Array.of(2) })).toEqual({ y: Float32Array.of(-2) });
+    await executable.dispose();
   });
 
   test('end with dispose, which may be called twice', async () => {
