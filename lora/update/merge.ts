@@ -57,25 +57,32 @@ export class Merge {
     this.#weights = zeros(layout);
   }
 
-  /** @throws UPDATE_WEIGHT on a weight or factor that is not finite or negative, UPDATE_SHAPE, UPDATE_ORDER */
+  /**
+   * Counts an update in. A refusal leaves the merge as it was.
+   * @throws UPDATE_WEIGHT on a weight or factor that is not finite or negative, UPDATE_SHAPE, UPDATE_ORDER
+   */
   add({ peer, round = 0, weight, update, scale }: Contribution): void {
     this.#checkOrder(peer, round);
-    const { sizes } = planLayout(this.#layout);
-    if (update.tensors.length !== sizes.length || (scale && scale.length !== sizes.length)) {
+    const { length } = planLayout(this.#layout).sizes;
+    if (update.tensors.length !== length || (scale && scale.length !== length)) {
       throw updateError('UPDATE_SHAPE', `${peer}: update or factors for another number of tensors.`, {
         peer,
       });
     }
-    const share = Math.fround(checkedWeight(weight, peer));
+    const share = checkedWeight(weight, peer);
+    const factors = update.tensors.map((_, tensor) =>
+      Math.fround(share * checkedWeight(scale ? scale[tensor]! : 1, peer)),
+    );
+    this.#last = { peer, round };
     this.#total = Math.fround(this.#total + share);
-    for (const [position, tensor] of update.tensors.entries()) {
-      const factor = Math.fround(share * Math.fround(checkedWeight(scale ? scale[position]! : 1, peer)));
-      accumulate(this.#sums[position]!, this.#weights[position]!, tensor, share, factor);
+    for (const [tensor, sent] of update.tensors.entries()) {
+      accumulate(this.#sums[tensor]!, this.#weights[tensor]!, sent, share, factors[tensor]!);
     }
   }
 
-  /** The merged delta, one tensor per entry of the layout. The merge cannot be used afterwards. */
+  /** The merged delta, one tensor per entry of the layout. @throws UPDATE_ORDER when called twice */
   finish(): Float32Array[] {
+    if (this.#finished) throw updateError('UPDATE_ORDER', 'The merge has already finished: start a new one.');
     this.#finished = true;
     const least = Math.fround(this.#floor * this.#total);
     for (const [position, sums] of this.#sums.entries()) {
@@ -97,12 +104,12 @@ export class Merge {
       const message = `${peer}, round ${round}, comes after ${last.peer}, round ${last.round}: add each once, in order.`;
       throw updateError('UPDATE_ORDER', message, { peer, round, last });
     }
-    this.#last = { peer, round };
   }
 }
 
 function checkedWeight(weight: number, peer: string): number {
-  if (Number.isFinite(weight) && weight >= 0) return weight;
+  const rounded = Math.fround(weight);
+  if (Number.isFinite(rounded) && rounded >= 0) return rounded;
   throw updateError('UPDATE_WEIGHT', `${peer}: a weight of ${weight}; it is a finite number from 0.`, {
     peer,
     weight,
