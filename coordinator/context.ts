@@ -61,7 +61,7 @@ export function readManifest(stored: StoredJob): Opened<'manifest'> {
   return open('manifest', stored.manifest);
 }
 
-export function machineSettings({ rounds, training, data }: Manifest): MachineSettings {
+export function machineSettings({ rounds, training }: Manifest): MachineSettings {
   return {
     count: rounds.count,
     localSteps: rounds.localSteps,
@@ -70,6 +70,5 @@ export function machineSettings({ rounds, training, data }: Manifest): MachineSe
     maxSeconds: rounds.maxSeconds,
     preset: rounds.preset,
     batchSize: training.batchSize,
-    rows: data.rows,
   };
 }

@@ -39,7 +39,7 @@ export async function foundJob(
   { store, blobs, folders, network, clock }: CoordinatorDeps,
 ): Promise<{ stored: StoredJob; event: JobEvent | null }> {
   const { manifest, layout, content } = prepared;
-  const known = existing(prepared, store.jobs.byName(manifest.name));
+  const known = existing({ name: manifest.name, content }, store);
   if (known) return { stored: known, event: null };
 
   const envelope = seal('manifest', manifest, network.signer);
@@ -87,7 +87,7 @@ export async function foundJob(
   );
   return store.transaction(() => {
     // Somebody may have created it while the folder was written.
-    const meanwhile = existing(prepared, store.jobs.byName(manifest.name));
+    const meanwhile = existing({ name: manifest.name, content }, store);
     if (meanwhile) return { stored: meanwhile, event: null };
     store.jobs.insert(stored, prepared.heldOut);
     store.rounds.putCheckpoint(job, { round: 0, digest, envelope: signed, residual: null });
@@ -103,13 +103,15 @@ export async function foundJob(
   });
 }
 
-function existing({ manifest, content }: PreparedJob, stored: StoredJob | null): StoredJob | null {
+/** The stored job of that name, which must be the same. @throws SwarmError JOB_EXISTS */
+export function existing(
+  { name, content }: { name: string; content: string },
+  { jobs }: CoordinatorDeps['store'],
+): StoredJob | null {
+  const stored = jobs.byName(name);
   if (!stored || stored.content === content) return stored;
-  throw new SwarmError(
-    'JOB_EXISTS',
-    `there is a job "${manifest.name}" with other settings or data; choose another name`,
-    { name: manifest.name, job: stored.job },
-  );
+  const message = `there is a job "${name}" with other settings or data; choose another name`;
+  throw new SwarmError('JOB_EXISTS', message, { name, job: stored.job });
 }
 
 function initialCheckpoint(job: string, { manifest, baseLoss, baseTokens }: PreparedJob): Checkpoint {

@@ -111,6 +111,24 @@ export class JobRun {
     return this.presence.get(peer);
   }
 
+  /** When a node was last heard of since this coordinator started; null when it was not. */
+  seenAt(peer: string): number | null {
+    return this.presence.seenAt(peer);
+  }
+
+  /** Rounds that ended without a checkpoint. */
+  get nullRounds(): number {
+    return this.stepper.recorder.nullRounds;
+  }
+
+  /** Seconds until the open round's deadline; null while none is open. */
+  secondsLeft(): number | null {
+    const { current } = this.state;
+    if (!current || !isOpen(this.state)) return null;
+    const deadline = Math.max(current.openedAt + current.deadlineMs, current.notBefore);
+    return Math.max(0, (deadline - this.context.deps.clock.now()) / 1000);
+  }
+
   /** Nodes that have joined and not been lost, ready or not. */
   get presentCount(): number {
     return this.presence.size;

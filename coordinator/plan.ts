@@ -14,21 +14,20 @@ export interface PlanSettings {
   /** Steps of the fastest node. */
   readonly localSteps: number;
   readonly preset: Manifest['rounds']['preset'];
-  /** Rows of one optimiser step, and rows of the whole data. */
+  /** Rows of one optimiser step. */
   readonly batchSize: number;
-  readonly rows: number;
 }
 
 export interface RoundPlan {
   readonly preset: Preset;
-  /** Sorted by peer id; the intervals are disjoint and lie within [0, rows). */
+  /** Sorted by peer id; the intervals are disjoint and follow each other from 0. */
   readonly assignments: Assignment[];
 }
 
 /**
  * Shares a round's work out. Steps are proportional to measured speed within a third of `localSteps` to all of them; a
- * node that has not been measured gets those of the median node. Intervals hold the rows of a node's steps, or, where
- * the data is too small for that, a proportional part of the data, which the node then goes through again.
+ * node that has not been measured gets those of the median node. Intervals hold exactly the rows of a node's steps;
+ * positions beyond the data's end are those of a second permutation, and so on (lora/data/assignment.ts, `epoch`).
  *
  * @param speeds tokens per second by peer, 0 while unmeasured
  * @param round turns the choice of peers where there are more than a round can take
@@ -38,18 +37,15 @@ export function planRound(
   round: number,
   settings: PlanSettings,
 ): RoundPlan {
-  const peers = choose(Object.keys(speeds).sort(), round, Math.min(ROUND_PEERS, settings.rows));
+  const peers = choose(Object.keys(speeds).sort(), round, ROUND_PEERS);
   const steps = stepsOf(
     peers.map((peer) => speeds[peer]!),
     settings.localSteps,
   );
-  const wanted = steps.map((count) => count * settings.batchSize);
-  const total = wanted.reduce((sum, rows) => sum + rows, 0);
-  const sizes = total <= settings.rows ? wanted : shrink(wanted, settings.rows);
   let end = 0;
   const assignments = peers.map((peer, i) => {
     const start = end;
-    end += sizes[i]!;
+    end += steps[i]! * settings.batchSize;
     return { peer, start, end, steps: steps[i]! };
   });
   const { preset } = settings;
@@ -74,11 +70,4 @@ function stepsOf(speeds: readonly number[], localSteps: number): number[] {
     const share = (speed > 0 ? speed : median) / fastest;
     return Math.min(localSteps, Math.max(least, Math.round(localSteps * share)));
   });
-}
-
-/** Sizes proportional to `wanted`, at least 1 each, with sum at most `rows`; there are no more sizes than rows. */
-function shrink(wanted: readonly number[], rows: number): number[] {
-  const total = wanted.reduce((sum, size) => sum + size, 0);
-  const spare = rows - wanted.length;
-  return wanted.map((size) => 1 + Math.floor((spare * size) / total));
 }

@@ -35,6 +35,8 @@ export class Presence {
   private readonly job: string;
   private readonly deps: PresenceDeps;
   private readonly peers = new Map<string, PresentPeer>();
+  /** When those that are gone were last seen. */
+  private readonly gone = new Map<string, number>();
   /** Newest heartbeat's time of each admitted node, also of those that are gone. */
   private readonly issued = new Map<string, number>();
 
@@ -61,8 +63,13 @@ export class Presence {
     });
   }
 
+  /** When a node was last heard of, present or not; null when it never was. */
+  seenAt(peer: string): number | null {
+    return this.peers.get(peer)?.seenAt ?? this.gone.get(peer) ?? null;
+  }
+
   leave(peer: string): void {
-    if (this.peers.delete(peer)) this.deps.onGone(peer, 'left');
+    this.drop(peer, 'left');
   }
 
   /** A message from the peers topic. */
@@ -81,10 +88,16 @@ export class Presence {
   sweep(): void {
     const oldest = this.deps.clock.now() - PEER_LOST_AFTER_MS;
     for (const [peer, { seenAt }] of this.peers) {
-      if (seenAt >= oldest) continue;
-      this.peers.delete(peer);
-      this.deps.onGone(peer, 'silent');
+      if (seenAt < oldest) this.drop(peer, 'silent');
     }
+  }
+
+  private drop(peer: string, reason: 'left' | 'silent'): void {
+    const known = this.peers.get(peer);
+    if (!known) return;
+    this.peers.delete(peer);
+    this.gone.set(peer, known.seenAt);
+    this.deps.onGone(peer, reason);
   }
 
   private hear(author: string, heartbeat: Heartbeat): boolean {

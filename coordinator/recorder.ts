@@ -29,6 +29,8 @@ export class Recorder {
   private readonly context: JobContext;
   private readonly rounds = new Map<number, RoundFacts>();
   private newest: CurrentCheckpoint;
+  /** Rounds that ended without a checkpoint. */
+  nullRounds: number;
 
   constructor(_options: object, deps: { context: JobContext }) {
     this.context = deps.context;
@@ -36,6 +38,7 @@ export class Recorder {
     const { store } = this.context.deps;
     this.heads = new Heads({ envelope: store.jobs.head(job)! }, deps);
     this.newest = readCheckpoint(store.rounds.newestCheckpoints(job, 1)[0]!);
+    this.nullRounds = store.rounds.count(job, 'refused') + store.rounds.count(job, 'short');
     for (const round of store.rounds.newest(job, REMEMBERED_ROUNDS)) this.rounds.set(round.round, round);
   }
 
@@ -130,6 +133,7 @@ export class Recorder {
     for (const update of closed.length > 0 ? closed : own) this.end(update, 'null-round', outbox);
     deps.store.rounds.settle(job, round, tried ? 'refused' : 'short');
     outbox.event({ type: 'null-round', round, reason });
+    this.nullRounds++;
   }
 
   private announce(

@@ -34,6 +34,11 @@ export class Store {
     return this.db.transaction(work);
   }
 
+  /** Writes something without consequence. @throws what keeps the store from taking writes, e.g. a full disk */
+  probe(): void {
+    this.db.transaction(() => this.db.run('UPDATE jobs SET term = term'));
+  }
+
   close(): void {
     this.db.close();
   }

@@ -1,0 +1,222 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
+import { Health } from '../monitor/health.ts';
+import { FileBlobStore } from '../net/blob-store.ts';
+import { systemClock } from '../net/clock.ts';
+import { withDeadline } from '../net/deadline.ts';
+import { durableWrite } from '../net/durable.ts';
+import { lockHome } from '../net/home-lock.ts';
+import { createHost } from '../net/host.ts';
+import { loadIdentity } from '../net/identity.ts';
+import { encodeInvite } from '../protocol/invite.ts';
+import type { Logger } from '../protocol/logger.ts';
+import { startApi } from './api.ts';
+import { loadToken } from './api-token.ts';
+import type { CreateJobLine, DaemonFile } from './api-types.ts';
+import { WorkerArithmetic } from './arithmetic.ts';
+import { FileCheckpoints } from './checkpoints.ts';
+import { Coordinator } from './coordinator.ts';
+import type { Failpoint } from './failpoints.ts';
+import { existing } from './founding.ts';
+import { addHealthChecks } from './health-checks.ts';
+import { prepareJob } from './jobs.ts';
+import { logEvents } from './round-log.ts';
+import { Store } from './store/store.ts';
+import { TrainerValidator } from './trainer-validator.ts';
+import { Views } from './views.ts';
+
+export interface CoordinatorDaemonOptions {
+  /** Folder of everything that the coordinator keeps. */
+  readonly home: string;
+  readonly version: string;
+  /** Multiaddrs to listen on. @default any free TCP port */
+  readonly listen?: readonly string[];
+  /** Multiaddrs to stay connected to. @default none */
+  readonly bootstrap?: readonly string[];
+  /** Show up in the local network. @default true */
+  readonly mdns?: boolean;
+  /** Port of the control API on 127.0.0.1. @default 0: any free one */
+  readonly port?: number;
+  /** What evaluates checkpoints. @default 'onnx-cpu' */
+  readonly engine?: 'onnx-cpu' | 'onnx-webgpu';
+  /** Threads of an evaluation. @default 1 */
+  readonly threads?: number;
+}
+
+export interface CoordinatorDaemonDeps {
+  readonly log: Logger;
+  /** For tests that kill the process at a durable step. @default does nothing */
+  readonly failpoint?: Failpoint;
+  /** The store has failed: the process must end with an error. @default throws, outside of any promise */
+  readonly fatal?: (error: unknown) => void;
+  /** Somebody has asked for the end over the API. @default stops the daemon */
+  readonly onShutdown?: () => void;
+}
+
+export interface RunningCoordinator {
+  readonly url: string;
+  readonly peerId: string;
+  readonly addresses: readonly string[];
+  /** Ends what runs and closes everything within the deadline; nothing that was accepted is lost. Idempotent. */
+  stop(options: { deadlineMs: number }): Promise<void>;
+  /** Resolves when the daemon has stopped, for whatever reason. */
+  readonly stopped: Promise<void>;
+}
+
+const DAEMON_FILE = 'coordinator.json';
+/** Time to stop for a shutdown that was asked for over the API. */
+const SHUTDOWN_MS = 4_500;
+
+/**
+ * Starts a coordinator: real network, disk and evaluation process.
+ * @throws SwarmError HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID
+ */
+export async function startCoordinator(
+  options: CoordinatorDaemonOptions,
+  deps: CoordinatorDaemonDeps,
+): Promise<RunningCoordinator> {
+  const { home, version } = options;
+  const { log } = deps;
+  const undo: (() => unknown)[] = [lockHome(home)];
+  /** Undone in reverse order, by a failed start and by stopping. */
+  const undoAll = async (): Promise<void> => {
+    for (const step of undo.splice(0).reverse()) {
+      await Promise.resolve()
+        .then(step)
+        .catch((error: unknown) => log.warn({ error }, 'stop-step-failed'));
+    }
+  };
+  try {
+    const clock = systemClock;
+    const startedAt = clock.now();
+    await mkdir(home, { recursive: true, mode: 0o700 });
+    const token = await loadToken(home);
+    const identity = await loadIdentity(home);
+    const blobs = await FileBlobStore.open({ home }, { clock });
+    const store = new Store(join(home, 'coordinator.sqlite'));
+    undo.push(() => store.close());
+    const validator = new TrainerValidator(
+      { home, threads: options.threads ?? 1, ...(options.engine && { engine: options.engine }) },
+      { blobs, log, heldOut: (job) => store.jobs.heldOut(job) },
+    );
+    undo.push(() => validator.stop());
+    const network = await createHost(
+      {
+        listen: options.listen ?? ['/ip4/0.0.0.0/tcp/0'],
+        bootstrap: options.bootstrap ?? [],
+        mdns: options.mdns ?? true,
+        home,
+        agent: `lora-swarm/${version}`,
+      },
+      { identity, blobs, log, clock },
+    );
+    undo.push(() => network.stop());
+    const folders = new FileCheckpoints({ home }, { blobs });
+    const arithmetic = new WorkerArithmetic({}, { blobs });
+    const coordinator = new Coordinator(
+      {},
+      {
+        network,
+        blobs,
+        store,
+        validator,
+        arithmetic,
+        folders,
+        clock,
+        log,
+        ...(deps.failpoint && { failpoint: deps.failpoint }),
+        ...(deps.fatal && { fatal: deps.fatal }),
+      },
+    );
+    undo.push(() => coordinator.stop());
+    const stopping = new AbortController();
+    undo.push(() => stopping.abort());
+
+    const views = new Views({ version, startedAt }, { coordinator, network, store, folders, clock });
+    const metrics = createCoordinatorMetrics({
+      version,
+      traffic: () => network.traffic(),
+      connections: () => network.peers().length,
+      jobs: () => views.jobs(),
+    });
+    undo.push(() => metrics.stop());
+    coordinator.onEvent((event, name) => metrics.observe(event, name));
+    coordinator.onEvent((event, name) => logEvents(log, event, name));
+    const health = new Health({}, { clock });
+    addHealthChecks(health, { coordinator, store, clock });
+
+    const createJob = async (
+      spec: Parameters<typeof prepareJob>[0]['spec'],
+      onLine: (line: CreateJobLine) => void,
+      signal: AbortSignal,
+    ): Promise<void> => {
+      const prepared = await prepareJob(
+        { spec, signal, onProgress: onLine },
+        {
+          blobs,
+          clock,
+          randomBytes,
+          isKnown: (job) => existing(job, store) !== null,
+          evaluate: async ({ job, manifest, heldOut }, adapter, inner) => {
+            const takeBack = validator.lend(job, heldOut);
+            try {
+              return await validator.evaluate({ job, manifest }, adapter, inner);
+            } finally {
+              takeBack();
+            }
+          },
+        },
+      );
+      const run = await coordinator.create(prepared);
+      const { job, invite } = views.job(run);
+      onLine({ event: 'created', job, name: spec.name, invite });
+    };
+
+    let finish = (): void => {};
+    const stopped = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    let stop: Promise<void> | null = null;
+    const stopOnce = ({ deadlineMs }: { deadlineMs: number }): Promise<void> => {
+      stop ??= withDeadline({ clock, ms: deadlineMs, what: 'stopping' }, undoAll)
+        .catch((error: unknown) => log.warn({ error }, 'stop-cut-short'))
+        .then(() => {
+          log.info({ peerId: network.signer.peerId }, 'coordinator-stopped');
+          finish();
+        });
+      return stop;
+    };
+
+    coordinator.start();
+    const { url, server } = await startApi(
+      { port: options.port ?? 0, token },
+      {
+        coordinator,
+        views,
+        health,
+        registry: metrics.registry,
+        store,
+        blobs,
+        clock,
+        log,
+        signal: stopping.signal,
+        createJob,
+        shutdown: deps.onShutdown ?? (() => void stopOnce({ deadlineMs: SHUTDOWN_MS })),
+      },
+    );
+    undo.push(() => server.close());
+    const { peerId } = network.signer;
+    const addresses = network.addresses();
+    const file = join(home, DAEMON_FILE);
+    const daemon: DaemonFile = { role: 'coordinator', pid: process.pid, url, peerId, addresses, startedAt };
+    await durableWrite(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
+    undo.push(() => rm(file, { force: true }));
+    log.info({ peerId, url, addresses, jobs: coordinator.jobs().length }, 'coordinator-started');
+    return { url, peerId, addresses, stop: stopOnce, stopped };
+  } catch (error) {
+    await undoAll();
+    throw error;
+  }
+}

@@ -1,0 +1,36 @@
+import type { Health } from '../monitor/health.ts';
+import type { Clock } from '../protocol/clock.ts';
+import type { Coordinator } from './coordinator.ts';
+import { dueAt } from './machine.ts';
+import type { Store } from './store/store.ts';
+
+/** A state machine whose timer is this late no longer turns. */
+const OVERDUE_MS = 30_000;
+
+/** Live: every job's machine turns. Ready: the store takes writes, and no job waits for its operator. */
+export function addHealthChecks(
+  health: Health,
+  { coordinator, store, clock }: { coordinator: Coordinator; store: Store; clock: Clock },
+): void {
+  health.add('live', 'rounds', () => {
+    const now = clock.now();
+    const stuck = coordinator.jobs().find(({ state }) => {
+      const at = dueAt(state, now);
+      return at !== null && now - at > OVERDUE_MS;
+    });
+    return stuck
+      ? `job ${stuck.context.stored.name} has missed its time to move on; restart the coordinator`
+      : null;
+  });
+  health.add('ready', 'store', () => {
+    store.probe();
+    return null;
+  });
+  health.add('ready', 'jobs', () => {
+    const paused = coordinator
+      .jobs()
+      .filter(({ state }) => state.phase === 'paused' && state.current !== null);
+    const [first] = paused;
+    return first ? `job ${first.context.stored.name} paused itself: ${first.state.reason}` : null;
+  });
+}

@@ -1,0 +1,136 @@
+import { basename } from 'node:path';
+import { adapterLayout, adapterSize, encodeAdapter, initAdapter } from '../lora/adapter/peft.ts';
+import { loadTokenizer } from '../lora/data/tokenizer.ts';
+import { describeBase, openModel } from '../lora/models/model.ts';
+import type { FileBlobs } from '../net/network.ts';
+import { encodeCbor, sha256 } from '../protocol/cbor.ts';
+import type { Clock } from '../protocol/clock.ts';
+import { SwarmError } from '../protocol/errors.ts';
+import { type Manifest, manifestSchema } from '../protocol/manifest.ts';
+import type { Admission } from './admission.ts';
+import type { CreateJobLine } from './api-types.ts';
+import type { PreparedJob } from './founding.ts';
+import { meanLoss, type RowLoss } from './gate.ts';
+import { packJobData } from './job-data.ts';
+import type { JobSpec } from './job-spec.ts';
+
+export interface PrepareJobOptions {
+  readonly spec: JobSpec;
+  readonly signal: AbortSignal;
+  readonly onProgress: (line: Extract<CreateJobLine, { event: 'progress' }>) => void;
+}
+
+export interface PrepareJobDeps {
+  readonly blobs: FileBlobs;
+  readonly clock: Clock;
+  /** Losses of an adapter on the rows that the gate will look at. */
+  evaluate(
+    job: { job: string; manifest: Manifest; heldOut: Uint8Array },
+    adapter: readonly Float32Array[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly RowLoss[]>;
+  /** Whether this very job is there already: then the base need not be measured again. @throws SwarmError JOB_EXISTS */
+  isKnown(job: { name: string; content: string }): boolean;
+  /** Random bytes for invites. */
+  randomBytes(count: number): Uint8Array;
+}
+
+/** Bytes of an invite's token: too many to guess. */
+const TOKEN_BYTES = 16;
+
+/**
+ * Takes base and data in as blobs, makes the first adapter, and measures the base on the held-out rows.
+ * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_EXISTS, STORE_FULL, TRAINER_*
+ */
+export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDeps): Promise<PreparedJob> {
+  const { spec, signal } = options;
+  const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void =>
+    options.onProgress({ event: 'progress', stage, done, total });
+
+  const model = await openModel(spec.base);
+  const { maxPositions } = model.config;
+  const { sequenceLength } = spec.training;
+  if (sequenceLength > maxPositions) {
+    throw new SwarmError(
+      'SEQUENCE_TOO_LONG',
+      `training.sequenceLength is ${sequenceLength}, the base takes at most ${maxPositions} tokens`,
+      { sequenceLength, maxPositions },
+    );
+  }
+  const layout = adapterLayout(model, spec.lora);
+  const base = await importBase(spec.base, deps.blobs, signal, (done, total) =>
+    progress('base', done, total),
+  );
+  const { data, heldOut } = await packJobData(
+    {
+      spec,
+      tokenizer: await loadTokenizer(spec.base),
+      signal,
+      onProgress: (done, total) => progress('data', done, total),
+    },
+    deps,
+  );
+  progress('adapter', 0, 1);
+  const initial = initAdapter(layout, spec.seed);
+  const encoded = encodeAdapter(layout, initial, base.digest);
+  const digest = await deps.blobs.put(encoded);
+  progress('adapter', 1, 1);
+
+  const manifest = manifestSchema.parse({
+    version: 1,
+    name: spec.name,
+    base: { name: basename(spec.base), digest: base.digest, parameters: model.parameters, files: base.files },
+    data,
+    lora: spec.lora,
+    adapter: { parameters: adapterSize(layout), initial: { digest, size: encoded.byteLength } },
+    training: spec.training,
+    rounds: spec.rounds,
+    acceptance: spec.acceptance,
+    seed: spec.seed,
+    createdAt: deps.clock.now(),
+  } satisfies Manifest);
+  const admission = admissionOf(spec);
+  const { createdAt: _, ...chosen } = manifest;
+  const content = sha256(encodeCbor({ ...chosen, admission }));
+  progress('baseline', 0, 1);
+  const losses = deps.isKnown({ name: spec.name, content })
+    ? []
+    : await deps.evaluate({ job: sha256(encodeCbor(manifest)), manifest, heldOut }, initial, { signal });
+  progress('baseline', 1, 1);
+  return {
+    manifest,
+    layout,
+    heldOut,
+    admission,
+    token:
+      admission.kind === 'invite' ? Buffer.from(deps.randomBytes(TOKEN_BYTES)).toString('base64url') : null,
+    content,
+    baseLoss: meanLoss(losses),
+    baseTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
+  };
+}
+
+async function importBase(
+  dir: string,
+  blobs: FileBlobs,
+  signal: AbortSignal,
+  onProgress: (done: number, total: number) => void,
+): Promise<{ digest: string; files: Manifest['base']['files'] }> {
+  const base = await describeBase(dir, { signal });
+  const total = base.files.reduce((sum, { size }) => sum + size, 0);
+  let done = 0;
+  for (const { path, size, digest } of base.files) {
+    const imported = await blobs.importFile(`${dir}/${path}`, { signal });
+    if (imported.digest !== digest) {
+      throw new SwarmError('FILE_CHANGED', `${dir}/${path} changed while it was read; try again`, { path });
+    }
+    done += size;
+    onProgress(done, total);
+  }
+  return { digest: base.digest, files: base.files.map(({ path, size, digest }) => ({ path, size, digest })) };
+}
+
+function admissionOf({ admission }: JobSpec): Admission {
+  if (admission === 'open' || admission === 'invite') return { kind: admission };
+  return { kind: 'peers', peers: [...new Set(admission)].sort() };
+}

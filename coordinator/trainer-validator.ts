@@ -1,0 +1,145 @@
+import { copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Row } from '../lora/data/packing.ts';
+import { trainingConfigSchema } from '../lora/train/config.ts';
+import type { TrainerOptions } from '../lora/train/messages.ts';
+import { TrainerProcess } from '../lora/train/supervisor.ts';
+import type { FileBlobs } from '../net/network.ts';
+import { SwarmError } from '../protocol/errors.ts';
+import type { Logger } from '../protocol/logger.ts';
+import type { Manifest } from '../protocol/manifest.ts';
+import type { RowLoss } from './gate.ts';
+import { decodeHeldOut, gateRows } from './held-out.ts';
+import type { ValidationJob, Validator } from './validator.ts';
+
+export interface TrainerValidatorOptions {
+  readonly home: string;
+  /** @default 'onnx-cpu' */
+  readonly engine?: TrainerOptions['engine'];
+  /** Threads of an evaluation. */
+  readonly threads: number;
+}
+
+export interface TrainerValidatorDeps {
+  readonly blobs: FileBlobs;
+  readonly log: Logger;
+  /** Packed held-out data of a job; null when there is no such job. */
+  readonly heldOut: (job: string) => Uint8Array | null;
+}
+
+/** Trainer processes kept ready: each holds a base model in memory. */
+const PROCESSES = 2;
+
+interface Ready {
+  readonly process: Promise<TrainerProcess>;
+  readonly rows: readonly Row[];
+}
+
+/** Evaluates in a trainer process per job, started when it is first needed and again when it has died. */
+export class TrainerValidator implements Validator {
+  private readonly options: TrainerValidatorOptions;
+  private readonly deps: TrainerValidatorDeps;
+  /** Least recently used first. */
+  private readonly ready = new Map<string, Ready>();
+  /** Held-out data of jobs that are still being made. */
+  private readonly lent = new Map<string, Uint8Array>();
+  private readonly life = new AbortController();
+
+  constructor(options: TrainerValidatorOptions, deps: TrainerValidatorDeps) {
+    this.options = options;
+    this.deps = deps;
+  }
+
+  /** Lends held-out data of a job that the store does not have yet. Returns a function that takes it back. */
+  lend(job: string, heldOut: Uint8Array): () => void {
+    this.lent.set(job, heldOut);
+    return () => this.lent.delete(job);
+  }
+
+  async evaluate(
+    job: ValidationJob,
+    adapter: readonly Float32Array[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<readonly RowLoss[]> {
+    const { process, rows } = await this.prepared(job);
+    try {
+      const trainer = await process;
+      return await trainer.evaluate({ adapter, rows, signal: AbortSignal.any([signal, this.life.signal]) });
+    } catch (error) {
+      // A process that has died, or never started, is not asked twice.
+      const alive = await process.then(
+        (trainer) => trainer.alive,
+        () => false,
+      );
+      if (!alive && this.ready.get(job.job)?.process === process) this.ready.delete(job.job);
+      throw error;
+    }
+  }
+
+  async release(job: string): Promise<void> {
+    const known = this.ready.get(job);
+    this.ready.delete(job);
+    await known?.process.then((process) => process.stop()).catch(() => {});
+  }
+
+  async stop(): Promise<void> {
+    this.life.abort(new SwarmError('STOPPED', 'the coordinator is stopping', {}));
+    await Promise.all([...this.ready.keys()].map((job) => this.release(job)));
+  }
+
+  private async prepared({ job, manifest }: ValidationJob): Promise<Ready> {
+    const known = this.ready.get(job);
+    const entry = known ?? { process: this.start(manifest), rows: this.rows(job, manifest) };
+    this.ready.delete(job);
+    this.ready.set(job, entry);
+    // Whoever evaluates gets the error.
+    entry.process.catch(() => {});
+    for (const other of this.ready.keys()) {
+      if (this.ready.size <= PROCESSES) break;
+      await this.release(other);
+    }
+    return entry;
+  }
+
+  private rows(job: string, { acceptance }: Manifest): Row[] {
+    const bytes = this.lent.get(job) ?? this.deps.heldOut(job);
+    if (!bytes) throw new SwarmError('HELD_OUT_MISSING', `there is no held-out data of job ${job}`, { job });
+    return gateRows(decodeHeldOut(bytes), acceptance.heldOutRows);
+  }
+
+  private async start(manifest: Manifest): Promise<TrainerProcess> {
+    const { home, engine, threads } = this.options;
+    const modelDir = await linkBase(home, this.deps.blobs, manifest.base);
+    const options: TrainerOptions = {
+      modelDir,
+      cacheDir: join(home, 'cache'),
+      threads,
+      ...(engine && { engine }),
+      lora: manifest.lora,
+      training: trainingConfigSchema.parse(manifest.training),
+    };
+    const onLog = (line: string): void => this.deps.log.debug({ line }, 'validator-says');
+    return TrainerProcess.start(options, { onLog, signal: this.life.signal });
+  }
+}
+
+/** Lays a base out as the Hugging Face folder `<home>/bases/<digest>`, of links to its blobs. Idempotent. */
+async function linkBase(home: string, blobs: FileBlobs, base: Manifest['base']): Promise<string> {
+  const target = join(home, 'bases', base.digest);
+  const complete = await Promise.all(
+    base.files.map(
+      async ({ path, size }) => (await stat(join(target, path)).catch(() => null))?.size === size,
+    ),
+  );
+  if (complete.every(Boolean)) return target;
+  const work = `${target}.partial`;
+  for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
+  await mkdir(work, { recursive: true });
+  for (const { path, digest } of base.files) {
+    const [from, to] = [blobs.path(digest), join(work, path)];
+    // Some file systems have no hard links.
+    await link(from, to).catch(() => copyFile(from, to));
+  }
+  await rename(work, target);
+  return target;
+}
