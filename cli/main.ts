@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander';
 import { processContext } from './context.ts';
-import { failureJson, failureLines, failureOf } from './errors.ts';
+import { failureJson, failureLines, failureOf, usageError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
 import { createProgram } from './program.ts';
 import { drainOnSignals } from './signals.ts';
@@ -26,11 +26,14 @@ export async function main(): Promise<void> {
 
   const context = processContext(drainOnSignals());
   try {
-    await createProgram(context).parseAsync(arguments_, { from: 'user' });
+    const program = createProgram(context);
+    if (arguments_.length === 0) program.outputHelp();
+    else await program.parseAsync(arguments_, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) {
       // Commander has printed what it had to say; its own code is 0 for help and version.
       process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+      if (json && error.exitCode !== 0) fail(usageError(error.message.replace(/^error: /, '')));
     } else {
       process.exitCode = fail(error);
     }

@@ -51,6 +51,5 @@ export function createProgram(context: Context): Command {
   ]) {
     register(program, context);
   }
-  program.action(() => context.stdout.write(program.helpInformation()));
   return program;
 }

@@ -1,5 +1,4 @@
-import { readFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { JobSummary } from '../../coordinator/api-types.ts';
 import { table } from '../../monitor/text.ts';
@@ -53,12 +52,8 @@ async function create(
   file: string,
   options: CommonOptions & { dryRun?: boolean },
 ): Promise<void> {
-  const { parseJobSpec } = await import('../../coordinator/job-spec.ts');
-  const path = resolve(context.cwd, file);
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw new SwarmError('JOB_FILE_MISSING', `${path} cannot be read`, { path }, { cause });
-  });
-  const spec = parseJobSpec(text, { dir: dirname(path) });
+  const { readJobFile } = await import('../job-file.ts');
+  const spec = await readJobFile(resolve(context.cwd, file));
   if (options.dryRun) {
     printJson(context, { schemaVersion: 1, spec });
     return;

@@ -1,0 +1,113 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { ApiClient } from '../../../cli/api-client.ts';
+import { followJob } from '../../../cli/follow.ts';
+
+const signal = new AbortController().signal;
+
+/** A home whose daemon answers with `listener`; `close` ends the daemon without removing its file, as a kill does. */
+async function daemon(listener: RequestListener) {
+  const server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const close = () => {
+    server.close();
+    server.closeAllConnections();
+  };
+  onTestFinished(close);
+  const home = mkdtempSync(join(tmpdir(), 'swarm-home-'));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  writeFileSync(join(home, 'coordinator.json'), JSON.stringify({ role: 'coordinator', url }));
+  writeFileSync(join(home, 'api-token'), 'secret\n');
+  return { home, close, client: () => ApiClient.open(home, 'coordinator', { signal }) };
+}
+
+describe('the API client', () => {
+  it('finds the daemon by its file and shows the token', async () => {
+    const seen: unknown[] = [];
+    const { client } = await daemon((request, response) => {
+      seen.push([request.method, request.url, request.headers.authorization]);
+      response.end(JSON.stringify({ peers: [] }));
+    });
+    expect(await (await client()).peers()).toEqual([]);
+    expect(seen).toEqual([['GET', '/v1/peers', 'Bearer secret']]);
+  });
+
+  it('passes on the code of a refusal, and names what is not from our API by its status', async () => {
+    const answers = [
+      {
+        status: 404,
+        body: JSON.stringify({ code: 'JOB_NOT_FOUND', message: 'no job "x"', values: { job: 'x' } }),
+      },
+      { status: 401, body: 'no' },
+      { status: 500, body: '<html>' },
+    ];
+    const { client } = await daemon((_request, response) => {
+      const { status, body } = answers.shift()!;
+      response.writeHead(status).end(body);
+    });
+    const api = await client();
+    await expect(api.job('x')).rejects.toMatchObject({ code: 'JOB_NOT_FOUND', values: { job: 'x' } });
+    await expect(api.job('x')).rejects.toMatchObject({ code: 'API_REFUSED' });
+    await expect(api.job('x')).rejects.toMatchObject({ code: 'API_FAILED' });
+  });
+
+  it('says that no daemon runs where there is no file, and where a killed one left its file', async () => {
+    const nowhere = ApiClient.open('/nowhere', 'coordinator', { signal });
+    await expect(nowhere).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
+    const { client, close } = await daemon((_request, response) => response.end('{}'));
+    const api = await client();
+    close();
+    await expect(api.status()).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
+  });
+
+  it('reads streams of lines however they are cut', async () => {
+    const { client } = await daemon((_request, response) => {
+      response.write('{"event":"progress","stage":"base","do');
+      response.write('ne":1,"total":2}\n{"event":"created","job":"j","na');
+      response.end('me":"n","invite":"i"}\n');
+    });
+    const lines = [];
+    for await (const line of (await client()).createJob({})) lines.push(line.event);
+    expect(lines).toEqual(['progress', 'created']);
+  });
+});
+
+describe('following a job', () => {
+  it('goes on after the stream broke, with no event lost or told twice', async () => {
+    const asked: (string | null)[] = [];
+    const { client } = await daemon((request, response) => {
+      const after = new URL(request.url!, 'http://x').searchParams.get('after');
+      asked.push(after);
+      const events = after === '0' ? [1, 2] : [3];
+      for (const sequence of events) response.write(`${JSON.stringify({ sequence, type: 'resumed' })}\n`);
+      // The first time the daemon dies in the middle of a line.
+      if (after === '0') response.write('{"sequ', () => response.socket?.end());
+    });
+    const controller = new AbortController();
+    const seen: number[] = [];
+    for await (const event of followJob(client, 'j', { signal: controller.signal, now: () => 0 })) {
+      seen.push(event.sequence);
+      if (event.sequence === 3) break;
+    }
+    expect(seen).toEqual([1, 2, 3]);
+    expect(asked).toEqual(['0', '2']);
+  });
+
+  it('gives up on a coordinator that stays away, and at once on a refusal', async () => {
+    let now = 0;
+    const away = followJob(() => ApiClient.open('/nowhere', 'coordinator', { signal }), 'j', {
+      signal,
+      now: () => (now += 60_001),
+    });
+    await expect(away.next()).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
+    const { client } = await daemon((_request, response) => {
+      response.writeHead(404).end(JSON.stringify({ code: 'JOB_NOT_FOUND', message: 'no', values: {} }));
+    });
+    const refused = followJob(client, 'j', { signal, now: () => 0 });
+    await expect(refused.next()).rejects.toMatchObject({ code: 'JOB_NOT_FOUND' });
+  });
+});

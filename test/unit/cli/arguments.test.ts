@@ -1,0 +1,96 @@
+import { describe, expect, it } from 'vitest';
+import { parseTarget } from '../../../cli/commands/node.ts';
+import { choosePeer } from '../../../cli/commands/peers.ts';
+import { resolveCache, resolveHomes } from '../../../cli/homes.ts';
+import { integer, number } from '../../../cli/options.ts';
+import { peerName } from '../../../cli/peer-name.ts';
+import { encodeInvite } from '../../../protocol/invite.ts';
+
+const PEER_A = `12D3KooW${'a'.repeat(44)}`;
+const PEER_B = `12D3KooW${'b'.repeat(44)}`;
+const ADDRESS = `/ip4/127.0.0.1/tcp/4040/p2p/${PEER_A}`;
+const JOB = 'c0'.repeat(32);
+
+describe('homes', () => {
+  it('come from the flag, then SWARM_HOME, then the XDG data folder by role', () => {
+    const environment = { SWARM_HOME: '/env', XDG_DATA_HOME: '/xdg', HOME: '/h' };
+    expect(resolveHomes('flag', environment, '/cwd')).toEqual({
+      coordinator: '/cwd/flag',
+      node: '/cwd/flag',
+      named: true,
+    });
+    expect(resolveHomes(undefined, environment, '/cwd').node).toBe('/env');
+    expect(resolveHomes(undefined, { XDG_DATA_HOME: '/xdg' }, '/').node).toBe('/xdg/lora-swarm/node');
+    expect(resolveHomes(undefined, { HOME: '/h' }, '/').coordinator).toBe(
+      '/h/.local/share/lora-swarm/coordinator',
+    );
+    expect(resolveCache({ HOME: '/h' }, '/')).toBe('/h/.cache/lora-swarm');
+    expect(resolveCache({ SWARM_CACHE: 'c', HOME: '/h' }, '/w')).toBe('/w/c');
+  });
+});
+
+describe("a node's target", () => {
+  it('is an invite with addresses, job and token', () => {
+    const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
+    expect(parseTarget([invite], undefined)).toEqual({ addresses: [ADDRESS], job: JOB, invite: 'secret' });
+    expect(parseTarget([invite], JOB).job).toBe(JOB);
+  });
+
+  it('or multiaddrs, with a job or without', () => {
+    expect(parseTarget([ADDRESS], undefined)).toEqual({ addresses: [ADDRESS], job: null, invite: null });
+    expect(parseTarget([ADDRESS, ADDRESS], JOB).job).toBe(JOB);
+  });
+
+  it('and anything else is a usage error', () => {
+    const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: null });
+    const wrong: [string[], string | undefined, string][] = [
+      [['/ip4/127.0.0.1/tcp/4040'], undefined, 'USAGE'],
+      [['example.org'], undefined, 'USAGE'],
+      [[invite, ADDRESS], undefined, 'USAGE'],
+      [[invite], 'ff'.repeat(32), 'USAGE'],
+      [[ADDRESS], 'moby', 'USAGE'],
+      [[`${invite}!`], undefined, 'INVITE_INVALID'],
+    ];
+    for (const [target, job, code] of wrong) {
+      expect(() => parseTarget(target, job), target.join(' ')).toThrow(expect.objectContaining({ code }));
+    }
+  });
+});
+
+describe('a peer', () => {
+  const peers = [
+    { peer: PEER_A, name: 'otter' },
+    { peer: PEER_B, name: 'heron' },
+    { peer: PEER_B, name: 'heron' },
+  ];
+
+  it('is meant by id, by name or by the end of its id', () => {
+    expect(choosePeer(peers, PEER_A)).toBe(PEER_A);
+    expect(choosePeer(peers, 'heron')).toBe(PEER_B);
+    expect(choosePeer(peers, '…bbbbbb')).toBe(PEER_B);
+    expect(choosePeer([], PEER_A)).toBe(PEER_A);
+  });
+
+  it('is not guessed', () => {
+    expect(() => choosePeer(peers, 'a')).toThrow(expect.objectContaining({ code: 'PEER_NOT_FOUND' }));
+    const twins = [...peers, { peer: PEER_A, name: 'heron' }];
+    expect(() => choosePeer(twins, 'heron')).toThrow(expect.objectContaining({ code: 'USAGE' }));
+  });
+
+  it('gets a name that it keeps', () => {
+    expect(peerName(PEER_A)).toBe(peerName(PEER_A));
+    expect(peerName(PEER_A)).toMatch(/^[a-z]+-[a-z]+$/);
+    expect(peerName(PEER_A)).not.toBe(peerName(PEER_B));
+  });
+});
+
+describe('numbers on the command line', () => {
+  it('are whole or not, and within their range', () => {
+    expect(integer(1, 8)('8')).toBe(8);
+    expect(number(0, 1)('1e-3')).toBe(0.001);
+    for (const text of ['0', '9', '1.5', '1e1', '', ' 3', 'x'])
+      expect(() => integer(1, 8)(text), text).toThrow();
+    for (const text of ['-0.1', '1.1', '', 'x', 'Infinity', 'NaN'])
+      expect(() => number(0, 1)(text), text).toThrow();
+  });
+});

@@ -1,0 +1,111 @@
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { isHeldOut, prepareData } from '../../../cli/demo/data.ts';
+import type { DemoEvent } from '../../../cli/demo/events.ts';
+import { demoFolder } from '../../../cli/demo/folder.ts';
+import { Tally } from '../../../cli/demo/tally.ts';
+import { DemoView } from '../../../cli/demo/view.ts';
+import type { JobEvent } from '../../../coordinator/api-types.ts';
+
+const PEERS = ['a', 'b'].map((c) => `12D3KooW${c.repeat(44)}`);
+let sequence = 0;
+const event = (body: object): JobEvent => ({ sequence: ++sequence, at: 0, job: 'j', ...body }) as JobEvent;
+
+/** What a coordinator tells of one round with two updates. */
+function round(number: number, heldOutLoss: number): JobEvent[] {
+  const update = { type: 'update', round: number, code: 'accepted', detail: '', tokens: 800, seconds: 2 };
+  return [
+    event({ type: 'round-opened', round: number, peers: 2, preset: 'dense', deadlineMs: 1 }),
+    ...PEERS.map((peer) => event({ ...update, peer, bytes: 500 })),
+    event({ type: 'round-closed', round: number, updates: 2, assigned: 2, cause: 'complete' }),
+    event({
+      type: 'checkpoint',
+      round: number,
+      digest: 'd',
+      heldOutLoss,
+      updates: 2,
+      tokens: 1600,
+      tokensPerSecond: 700,
+      updateBytes: 1000,
+      seconds: 3,
+    }),
+  ];
+}
+
+describe("the demo's data", () => {
+  it('is the chapters, each on one side, and never the copy of the whole book', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'swarm-data-'));
+    const data = await prepareData(dir, { cwd: '/' });
+    const train = readdirSync(data.train);
+    const heldOut = readdirSync(data.heldOut);
+    expect(data.chapters).toEqual({ train: train.length, heldOut: heldOut.length });
+    expect(train.length + heldOut.length).toBe(135);
+    expect(heldOut.length).toBeGreaterThanOrEqual(10);
+    for (const name of [...train, ...heldOut]) expect(name, name).toMatch(/^chapter-\d{3}\.txt$/);
+    const number = (name: string) => Number(name.slice(8, 11));
+    expect(train.filter((name) => isHeldOut(number(name)))).toEqual([]);
+    expect(heldOut.filter((name) => !isHeldOut(number(name)))).toEqual([]);
+    const held = readFileSync(join(data.heldOut, 'chapter-010.txt'), 'utf8');
+    const passage = held.slice(2000, 2200);
+    for (const name of train) {
+      expect(readFileSync(join(data.train, name), 'utf8').includes(passage), name).toBe(false);
+    }
+  });
+
+  it('goes into a folder that is new every time', async () => {
+    const cwd = mkdtempSync(join(tmpdir(), 'swarm-cwd-'));
+    const folders = await Promise.all([1, 2, 3].map(() => demoFolder(cwd, 1_700_000_000_000)));
+    expect(new Set(folders).size).toBe(3);
+    expect(folders.sort()[0]).toBe(join(cwd, '.swarm', 'demo-20231114-221320'));
+  });
+});
+
+describe("the demo's tally", () => {
+  it('counts rounds, contributors, losses and what one node sends per parameter', () => {
+    const tally = new Tally(5);
+    for (const one of [...round(1, 4.6), ...round(2, 4.5)]) tally.add(one);
+    tally.add(event({ type: 'update', round: 2, peer: 'x', code: 'malformed', bytes: 9e9 }));
+    expect({ peers: tally.peers.size, rounds: tally.rounds }).toEqual({ peers: 2, rounds: 2 });
+    expect([tally.baseLoss, tally.finalLoss]).toEqual([5, 4.5]);
+    expect(tally.bytesPerParameterPerRound(1000)).toBe(0.5);
+  });
+});
+
+describe("the demo's view", () => {
+  it('shows peers joining, phases, speed, bytes and loss of each round, and the picture at the end', () => {
+    const view = new DemoView();
+    const shown = (one: DemoEvent) => view.lines(one).join('\n');
+    shown({ event: 'job-created', job: 'j', name: 'moby', invite: 'i', parameters: 1000, baseLoss: 5 });
+    const joined = shown({
+      event: 'job-event',
+      ...event({ type: 'peer-joined', peer: PEERS[0], name: 'ot\u001bter', engine: 'e' }),
+    });
+    expect(joined).toContain('ot·ter');
+    const text = round(1, 4.5)
+      .map((one) => shown({ event: 'job-event', ...one }))
+      .join('\n');
+    for (const part of [
+      'round 1',
+      'training',
+      'ot·ter 500 B at 400 tokens/s',
+      '4.5000',
+      '−0.5000',
+      '700 tokens/s',
+    ]) {
+      expect(text, part).toContain(part);
+    }
+    const end = shown({
+      event: 'summary',
+      peers: 2,
+      rounds: 1,
+      baseLoss: 5,
+      finalLoss: 4.5,
+      bytesPerParameterPerRound: 0.5,
+      wallSeconds: 12,
+      adapter: '/a',
+    });
+    for (const part of ['−10.0 %', '█', '0.500 bytes', '/a']) expect(end, part).toContain(part);
+  });
+});

@@ -1,0 +1,92 @@
+import { type Command, CommanderError } from 'commander';
+import { describe, expect, it } from 'vitest';
+import { createProgram } from '../../../cli/program.ts';
+import { fakeContext } from '../../utils/cli-context.ts';
+
+async function parse(...args: string[]) {
+  const { context, out, err } = fakeContext();
+  const error = await createProgram(context)
+    .parseAsync(args, { from: 'user' })
+    .then(
+      () => null,
+      (caught: unknown) => caught,
+    );
+  return { error, out: out(), err: err() };
+}
+
+function leaves(command: Command): Command[] {
+  const children = command.commands.filter((c) => c.name() !== 'help');
+  return children.length === 0 ? [command] : children.flatMap(leaves);
+}
+
+describe('the command line', () => {
+  it('has all its commands, each with a description and --json', () => {
+    const program = createProgram(fakeContext().context);
+    expect(program.commands.map((c) => c.name()).filter((name) => name !== 'help')).toEqual([
+      'demo',
+      'coordinator',
+      'node',
+      'job',
+      'status',
+      'peers',
+      'checkpoint',
+      'train',
+      'evaluate',
+      'generate',
+      'version',
+    ]);
+    for (const command of leaves(program)) {
+      expect(command.description(), command.name()).not.toBe('');
+      expect(
+        command.options.map((o) => o.long),
+        command.name(),
+      ).toContain('--json');
+    }
+  });
+
+  it('suggests what may have been meant, and asks for help to be read', async () => {
+    const { error, err } = await parse('stauts');
+    expect(error).toBeInstanceOf(CommanderError);
+    expect(err).toMatch(/^swarm: .*stauts/);
+    expect(err).toContain('status');
+    expect(err).toContain('next: ');
+  });
+
+  it('refuses unknown options and values out of range when parsing', async () => {
+    for (const args of [
+      ['status', '--jsn'],
+      ['demo', '--rounds', '0'],
+      ['demo', '--nodes', 'three'],
+      ['train', '--model', 'm', '--data', 'd', '--output', 'o', '--learning-rate', '2'],
+      ['train', '--model', 'm', '--data', 'd', '--output', 'o', '--schedule', 'linear'],
+      ['evaluate', '--data', 'x'],
+      ['node'],
+    ]) {
+      expect((await parse(...args)).error, args.join(' ')).toBeInstanceOf(CommanderError);
+    }
+  });
+
+  it('prints versions for people and for programs', async () => {
+    expect((await parse('version')).out).toMatch(/^lora-swarm 1\.2\.3\nnode \d/);
+    expect(JSON.parse((await parse('version', '--json')).out)).toMatchObject({
+      schemaVersion: 1,
+      version: '1.2.3',
+    });
+  });
+
+  it('says that no daemon runs, and how to start one', async () => {
+    for (const args of [
+      ['status'],
+      ['peers'],
+      ['job', 'list'],
+      ['checkpoint', 'list'],
+      ['job', 'wait', 'x'],
+    ]) {
+      const { error } = await parse(...args, '--home', '/nowhere/at/all');
+      expect(error, args.join(' ')).toMatchObject({
+        code: 'DAEMON_NOT_RUNNING',
+        values: { next: expect.stringContaining('swarm coordinator --home /nowhere/at/all') },
+      });
+    }
+  });
+});

@@ -1,0 +1,70 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+
+const SWARM = join(import.meta.dirname, '../../../cli/swarm.js');
+
+function run(node: string, args: readonly string[]) {
+  const { status, stdout, stderr } = spawnSync(node, [...args], { encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+/** Starts swarm.js in a Node.js that claims to be of another version. */
+function pretending(version: string) {
+  const preload = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '${version}' } })`;
+  return run(process.execPath, [
+    '--import',
+    `data:text/javascript,${encodeURIComponent(preload)}`,
+    SWARM,
+    'version',
+  ]);
+}
+
+describe('the swarm file', () => {
+  it('says in one line that its Node.js is too old, what is needed and how to get it', () => {
+    for (const version of ['0.12.18', '8.17.0', '20.20.2', '22.17.1']) {
+      const { status, stdout, stderr } = pretending(version);
+      expect(status, version).toBe(1);
+      expect(stdout, version).toBe('');
+      expect(stderr.trimEnd().split('\n'), version).toHaveLength(1);
+      for (const part of [version, '22.18', 'npm ci', 'npx swarm']) expect(stderr, version).toContain(part);
+    }
+  });
+
+  it('starts on the oldest Node.js that it names and on newer ones', () => {
+    for (const version of ['22.18.0', '23.0.0', '24.1.0']) {
+      expect(pretending(version).stdout, version).toContain('lora-swarm');
+    }
+  });
+
+  it("says so on the machine's own Node.js where that is too old", ({ skip }) => {
+    const system = '/usr/bin/node';
+    if (!existsSync(system)) return skip();
+    const found = run(system, ['--version']).stdout.slice(1).split('.').map(Number);
+    if (found[0]! > 22 || (found[0] === 22 && found[1]! >= 18)) return skip();
+    const { status, stderr } = run(system, [SWARM, 'demo']);
+    expect(status).toBe(1);
+    expect(stderr.trimEnd().split('\n')).toHaveLength(1);
+  });
+
+  it('holds nothing that an old parser would choke on', () => {
+    // What stands in strings and comments is no syntax.
+    const code = readFileSync(SWARM, 'utf8').replace(/\/\/[^\n]*|"[^"]*"|'[^']*'/g, "''");
+    expect(code).not.toMatch(/\b(const|let|class|async|await)\b|=>|`|\?\.|\?\?|\.\.\.|,\s*\)|\bimport\b/);
+  });
+
+  it('keeps the notices about experimental features from users, and no other warning', () => {
+    const warn = "process.emitWarning('careful'); process.emitWarning('tried', 'ExperimentalWarning');";
+    const late = `process.on('exit', () => {}); setImmediate(() => { ${warn} });`;
+    const { stderr, status } = run(process.execPath, [
+      '--import',
+      `data:text/javascript,${encodeURIComponent(late)}`,
+      SWARM,
+      'version',
+    ]);
+    expect(status).toBe(0);
+    expect(stderr).toContain('careful');
+    expect(stderr).not.toContain('tried');
+  });
+});

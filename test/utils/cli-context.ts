@@ -1,0 +1,31 @@
+import type { Context, Output } from '../../cli/context.ts';
+
+/** A command's world for tests: output is kept, time stands still unless it is moved. */
+export function fakeContext(overrides: Partial<Context> = {}): {
+  context: Context;
+  out: () => string;
+  err: () => string;
+} {
+  const written = { out: '', err: '' };
+  const output = (key: 'out' | 'err'): Output => ({
+    write: (text) => {
+      written[key] += text;
+    },
+    isTTY: false,
+    columns: 80,
+    color: false,
+  });
+  const context: Context = {
+    environment: {},
+    cwd: '/',
+    stdout: output('out'),
+    stderr: output('err'),
+    clock: { now: () => 0, after: () => () => {} },
+    signal: new AbortController().signal,
+    version: '1.2.3',
+    self: { node: process.execPath, script: '/nowhere/swarm.js' },
+    root: '/nowhere/',
+    ...overrides,
+  };
+  return { context, out: () => written.out, err: () => written.err };
+}
