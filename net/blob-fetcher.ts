@@ -1,6 +1,6 @@
 import type { Clock } from '../protocol/clock.ts';
 import { isSwarmError, SwarmError } from '../protocol/errors.ts';
-import { BLOB_BYTES } from '../protocol/limits.ts';
+import { BLOB_BYTES, BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { type Lane, openLane } from './blob-lane.ts';
 import type { ResumableBlobs } from './blob-store.ts';
@@ -41,6 +41,8 @@ interface Pull {
   failures: Map<string, unknown>;
   /** Whose bytes are in the blob. */
   sources: Set<string>;
+  /** Buffers of one range each, to be used again. */
+  buffers: Uint8Array[];
   onProgress: FetchBlobOptions['onProgress'];
 }
 
@@ -131,6 +133,7 @@ export class BlobFetcher {
       stop,
       failures: new Map(),
       sources: new Set(),
+      buffers: [],
       onProgress: options.onProgress,
     };
     const reserve = [...new Set(holders)];
@@ -161,12 +164,13 @@ export class BlobFetcher {
       if (range === null) break;
       try {
         lane ??= await openLane(peer, this.#deps, stop.signal);
-        const chunks = await lane.range(
-          { digest: ref.digest, ...partial.extent(range) },
-          ref.size,
-          stop.signal,
+        const extent = partial.extent(range);
+        const bytes = pull.buffers.pop() ?? Buffer.allocUnsafeSlow(BLOB_RANGE_BYTES);
+        await lane.range({ digest: ref.digest, ...extent }, ref.size, bytes, stop.signal);
+        const isNew = await partial.write(range, bytes.subarray(0, extent.length), () =>
+          pull.buffers.push(bytes),
         );
-        if (await partial.write(range, chunks)) pull.sources.add(peer);
+        if (isNew) pull.sources.add(peer);
         queue.arrived(range);
         failed = 0;
         pull.onProgress?.({ bytes: partial.bytes, total: ref.size });

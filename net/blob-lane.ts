@@ -49,16 +49,16 @@ export class Lane {
   }
 
   /**
-   * Asks for one range and takes it in.
+   * Asks for one range and fills `target` with it.
    * @param size what the whole blob must measure
    * @throws SwarmError BLOB_MISSING, BLOB_SIZE, BLOB_BUSY, DEADLINE_EXCEEDED, FRAME_*, MESSAGE_*, STREAM_CLOSED
    */
-  async range(request: BlobRequest, size: number, signal: AbortSignal): Promise<Uint8Array[]> {
+  async range(request: BlobRequest, size: number, target: Uint8Array, signal: AbortSignal): Promise<void> {
     const deadline = { clock: this.#clock, ms: BLOB_RANGE_TIMEOUT_MS, signal, what: 'a range' };
-    return withDeadline(deadline, async (inner) => {
+    await withDeadline(deadline, async (inner) => {
       await this.#frames.write([encodeCbor(request)], inner);
-      const header = await this.#next(BLOB_HEADER_BYTES, inner);
-      const answer = decodeCbor(Buffer.concat(header), blobAnswerSchema, BLOB_HEADER_BYTES);
+      const header = await this.#inTime(inner, (idle) => this.#frames.read(BLOB_HEADER_BYTES, idle));
+      const answer = decodeCbor(header, blobAnswerSchema, BLOB_HEADER_BYTES);
       if (answer.status === 'missing') throw new SwarmError('BLOB_MISSING', 'it does not have the blob');
       if (answer.status === 'busy')
         throw new SwarmError('BLOB_BUSY', 'it is serving too many ranges already');
@@ -72,15 +72,12 @@ export class Lane {
           },
         );
       }
-      const chunks: Uint8Array[] = [];
-      for (let missing = request.length; missing > 0; ) {
-        const frame = await this.#next(Math.min(BLOB_FRAME_BYTES, missing), inner);
-        const before = missing;
-        for (const chunk of frame) missing -= chunk.length;
-        if (missing === before) throw new SwarmError('FRAME_TRUNCATED', 'it sent an empty frame');
-        chunks.push(...frame);
+      for (let at = 0; at < request.length; ) {
+        const rest = target.subarray(at, Math.min(request.length, at + BLOB_FRAME_BYTES));
+        const bytes = await this.#inTime(inner, (idle) => this.#frames.readInto(rest, idle));
+        if (bytes === 0) throw new SwarmError('FRAME_TRUNCATED', 'it sent an empty frame');
+        at += bytes;
       }
-      return chunks;
     });
   }
 
@@ -93,11 +90,14 @@ export class Lane {
     this.#stream.abort(error instanceof Error ? error : new Error(String(error)));
   }
 
-  async #next(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[]> {
-    const idle = { clock: this.#clock, ms: BLOB_IDLE_TIMEOUT_MS, signal, what: 'the next frame of a range' };
-    const frame = await withDeadline(idle, (inner) => this.#frames.readChunks(maxBytes, inner));
-    if (frame === null)
-      throw new SwarmError('FRAME_TRUNCATED', 'it closed the stream in the middle of a range');
-    return frame;
+  /** Every frame must come within the idle time-out, counted from the one before. */
+  #inTime<T>(signal: AbortSignal, read: (idle: AbortSignal) => Promise<T>): Promise<T> {
+    const deadline = {
+      clock: this.#clock,
+      ms: BLOB_IDLE_TIMEOUT_MS,
+      signal,
+      what: 'the next frame of a range',
+    };
+    return withDeadline(deadline, read);
   }
 }

@@ -1,20 +1,22 @@
 import type { Stream } from '@libp2p/interface';
 import { decodeCbor, encodeCbor } from '../protocol/cbor.ts';
 import type { Clock } from '../protocol/clock.ts';
-import { isSwarmError } from '../protocol/errors.ts';
-import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS } from '../protocol/limits.ts';
+import { BLOB_IDLE_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { BLOB_PROTOCOL } from '../protocol/rpc.ts';
+import type { BlobReader, ResumableBlobs } from './blob-store.ts';
 import {
   BLOB_HEADER_BYTES,
   BLOB_RANGE_TIMEOUT_MS,
   BLOB_STREAMS_PER_CONNECTION,
   type BlobAnswer,
+  type BlobRequest,
   blobRequestSchema,
 } from './blob-wire.ts';
 import { withDeadline } from './deadline.ts';
 import { FrameStream } from './frames.ts';
-import type { BlobStore } from './network.ts';
+import { OpenBlobs } from './open-blobs.ts';
+import { RangeFrames } from './range-frames.ts';
 import { closeStream, type Streams } from './streams.ts';
 
 /** Ranges in memory for one peer, over all its connections. */
@@ -24,7 +26,7 @@ const RANGES_AT_ONCE = 64;
 
 export interface BlobServerDeps {
   streams: Streams;
-  blobs: BlobStore;
+  blobs: ResumableBlobs;
   clock: Clock;
   log: Logger;
 }
@@ -36,10 +38,14 @@ export interface BlobServerDeps {
 export class BlobServer {
   readonly #deps: BlobServerDeps;
   readonly #rangesOf = new Map<string, number>();
+  readonly #open: OpenBlobs;
+  /** Buffers to be used again; never more than `RANGES_AT_ONCE`. */
+  readonly #idle: RangeFrames[] = [];
   #ranges = 0;
 
   constructor(deps: BlobServerDeps) {
     this.#deps = deps;
+    this.#open = new OpenBlobs(deps);
   }
 
   async start(): Promise<void> {
@@ -48,6 +54,10 @@ export class BlobServer {
       { maxInboundStreams: BLOB_STREAMS_PER_CONNECTION },
       (stream, peer) => this.#serve(stream, peer),
     );
+  }
+
+  stop(): void {
+    this.#open.close();
   }
 
   /** Never throws: a caller that goes away or breaks the rules costs its stream. */
@@ -71,25 +81,18 @@ export class BlobServer {
     }
   }
 
-  async #answer(frames: FrameStream, peer: string, request: Uint8Array, signal: AbortSignal): Promise<void> {
-    const { digest, offset, length } = decodeCbor(request, blobRequestSchema, BLOB_HEADER_BYTES);
+  async #answer(frames: FrameStream, peer: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    const request = decodeCbor(bytes, blobRequestSchema, BLOB_HEADER_BYTES);
     const mine = this.#rangesOf.get(peer) ?? 0;
     if (mine >= RANGES_PER_PEER || this.#ranges >= RANGES_AT_ONCE) {
-      return this.#reply(frames, { status: 'busy', total: 0 }, [], signal);
+      return frames.write([encodeCbor({ status: 'busy', total: 0 } satisfies BlobAnswer)], signal);
     }
     this.#rangesOf.set(peer, mine + 1);
     this.#ranges++;
     try {
-      const { blobs } = this.#deps;
-      const total = await blobs.size(digest);
-      if (total === null) return await this.#reply(frames, { status: 'missing', total: 0 }, [], signal);
-      if (offset + length > total) return await this.#reply(frames, { status: 'range', total }, [], signal);
-      const bytes = await blobs.read(digest, offset, length);
-      await this.#reply(frames, { status: 'ok', total }, pieces(bytes), signal);
-    } catch (error) {
-      // Deleted between the two looks.
-      if (!isSwarmError(error, 'BLOB_MISSING')) throw error;
-      await this.#reply(frames, { status: 'missing', total: 0 }, [], signal);
+      const wire = this.#idle.pop() ?? new RangeFrames();
+      await this.#open.use(request.digest, (reader) => answerFrom(reader, request, frames, wire, signal));
+      this.#idle.push(wire);
     } finally {
       this.#ranges--;
       const left = (this.#rangesOf.get(peer) ?? 1) - 1;
@@ -97,18 +100,21 @@ export class BlobServer {
       else this.#rangesOf.set(peer, left);
     }
   }
-
-  async #reply(
-    frames: FrameStream,
-    answer: BlobAnswer,
-    body: Iterable<Uint8Array>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    await frames.write([encodeCbor(answer)], signal);
-    await frames.write(body, signal);
-  }
 }
 
-function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < bytes.length; at += BLOB_FRAME_BYTES) yield bytes.subarray(at, at + BLOB_FRAME_BYTES);
+async function answerFrom(
+  reader: BlobReader | null,
+  { offset, length }: BlobRequest,
+  frames: FrameStream,
+  wire: RangeFrames,
+  signal: AbortSignal,
+): Promise<void> {
+  const tell = (answer: BlobAnswer): Promise<void> => frames.write([encodeCbor(answer)], signal);
+  if (reader === null) return tell({ status: 'missing', total: 0 });
+  const total = reader.size;
+  if (offset + length > total) return tell({ status: 'range', total });
+  const { bytes, targets } = wire.lay(length);
+  await reader.readInto(offset, targets);
+  await tell({ status: 'ok', total });
+  await frames.writeFramed(bytes, signal);
 }

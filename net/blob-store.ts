@@ -14,8 +14,18 @@ export interface FileBlobStoreOptions {
   home: string;
 }
 
+export interface BlobReader {
+  /** Bytes of the whole blob. */
+  readonly size: number;
+  /** Fills the targets one after the other with the bytes from `offset` on. @throws SwarmError BLOB_TRUNCATED */
+  readInto(offset: number, targets: readonly Uint8Array[]): Promise<void>;
+  close(): Promise<void>;
+}
+
 /** A store that the blob protocol can fill range by range. */
 export interface ResumableBlobs extends FileBlobs {
+  /** Opens a blob for reading many ranges; null when absent. Whoever opens it closes it. */
+  reader(digest: string): Promise<BlobReader | null>;
   /** Opens what an earlier attempt left of a blob, or an empty one. @throws SwarmError STORE_FULL */
   resume(ref: { digest: string; size: number }): Promise<PartialBlob>;
 }
@@ -143,24 +153,29 @@ export class FileBlobStore implements ResumableBlobs {
   }
 
   async read(digest: string, offset: number, length: number): Promise<Uint8Array> {
-    let file: FileHandle;
+    const reader = await this.reader(digest);
+    if (reader === null) throw this.#missing(digest);
     try {
-      file = await open(this.path(digest), 'r');
-    } catch (error) {
-      throw isMissing(error) ? this.#missing(digest) : error;
-    }
-    try {
-      const { size } = await file.stat();
-      const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, size - offset)));
-      let filled = 0;
-      while (filled < bytes.length) {
-        const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, offset + filled);
-        if (bytesRead === 0) break;
-        filled += bytesRead;
-      }
-      return bytes.subarray(0, filled);
+      const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, reader.size - offset)));
+      await reader.readInto(offset, [bytes]);
+      return bytes;
     } finally {
-      await file.close();
+      await reader.close();
+    }
+  }
+
+  async reader(digest: string): Promise<BlobReader | null> {
+    try {
+      const file = await open(this.path(digest), 'r');
+      const { size } = await file.stat();
+      return {
+        size,
+        readInto: (offset, targets) => readFully(file, offset, targets),
+        close: () => file.close(),
+      };
+    } catch (error) {
+      if (isMissing(error)) return null;
+      throw error;
     }
   }
 
@@ -200,6 +215,23 @@ export class FileBlobStore implements ResumableBlobs {
 
   #missing(digest: string): SwarmError {
     return new SwarmError('BLOB_MISSING', `blob ${digest} is not in the store at ${this.#root}`, { digest });
+  }
+}
+
+async function readFully(file: FileHandle, offset: number, targets: readonly Uint8Array[]): Promise<void> {
+  const wanted = targets.reduce((sum, target) => sum + target.length, 0);
+  const { bytesRead } = await file.readv(targets, offset);
+  // A regular file gives all of it at once, unless it has been cut off since it was opened.
+  if (bytesRead !== wanted) {
+    throw new SwarmError(
+      'BLOB_TRUNCATED',
+      `a blob ends ${wanted - bytesRead} bytes too early; it was cut off on disk`,
+      {
+        offset,
+        wanted,
+        bytesRead,
+      },
+    );
   }
 }
 

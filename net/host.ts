@@ -224,6 +224,7 @@ class Host implements SwarmNetwork {
     this.#watchdog.stop();
     await this.#kept.stop();
     await this.#node.stop();
+    this.#blobServer.stop();
   }
 
   async #dialKept(address: string): Promise<string> {

@@ -34,7 +34,7 @@ export class PartialBlob {
   #hash: Hash = createHash('sha256');
   /** Ranges below this one are in the hash. */
   #hashed = 0;
-  readonly #held = new Map<number, readonly Uint8Array[]>();
+  readonly #held = new Map<number, { bytes: Uint8Array; release: () => void }>();
   readonly #writing = new Set<number>();
   #unsaved = 0;
   #done: number;
@@ -99,16 +99,20 @@ export class PartialBlob {
   }
 
   /**
-   * Takes in one range; the chunks must not be changed afterwards. False when it is here already, or is being written:
-   * bytes of a second holder must never land on top of bytes that are in the hash.
+   * Takes in one range; calls `release` when the bytes may be overwritten. False when the range is here already or is
+   * being written: bytes of a second holder must never land on top of bytes that are in the hash.
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
-  async write(range: number, chunks: readonly Uint8Array[]): Promise<boolean> {
-    if (this.has(range) || this.#writing.has(range)) return false;
+  async write(range: number, bytes: Uint8Array, release: () => void): Promise<boolean> {
+    if (this.has(range) || this.#writing.has(range)) {
+      release();
+      return false;
+    }
     this.#writing.add(range);
     try {
-      await writeAll(this.#file, chunks, this.extent(range).offset);
+      await writeAll(this.#file, bytes, this.extent(range).offset);
     } catch (cause) {
+      release();
       throw writeError(cause, this.#path);
     } finally {
       this.#writing.delete(range);
@@ -116,7 +120,7 @@ export class PartialBlob {
     this.#map[range >> 3] = (this.#map[range >> 3] ?? 0) | (1 << (range & 7));
     this.#done++;
     this.#unsaved++;
-    this.#feed(range, chunks);
+    this.#feed(range, bytes, release);
     if (this.#unsaved >= RANGES_PER_SAVE) await this.save();
     return true;
   }
@@ -163,6 +167,7 @@ export class PartialBlob {
     this.#done = 0;
     this.#hash = createHash('sha256');
     this.#hashed = 0;
+    for (const { release } of this.#held.values()) release();
     this.#held.clear();
     this.resumed = false;
     await this.save();
@@ -173,30 +178,29 @@ export class PartialBlob {
     await this.save().finally(() => this.#file.close());
   }
 
-  #feed(range: number, chunks: readonly Uint8Array[]): void {
+  /** Hashes a range if it is its turn, and those that waited for it. */
+  #feed(range: number, bytes: Uint8Array, release: () => void): void {
     if (range !== this.#hashed) {
-      if (this.#held.size < HELD_RANGES) this.#held.set(range, chunks);
+      if (this.#held.size < HELD_RANGES) this.#held.set(range, { bytes, release });
+      else release();
       return;
     }
-    let next: readonly Uint8Array[] | undefined = chunks;
-    while (next !== undefined) {
-      for (const chunk of next) this.#hash.update(chunk);
-      this.#held.delete(this.#hashed++);
-      next = this.#held.get(this.#hashed);
-    }
+    this.#hash.update(bytes);
+    this.#hashed++;
+    release();
+    const next = this.#held.get(this.#hashed);
+    if (next === undefined) return;
+    this.#held.delete(this.#hashed);
+    this.#feed(this.#hashed, next.bytes, next.release);
   }
 
+  /** Hashes what never was in memory at its turn. */
   async #hashRest(): Promise<void> {
     const buffer = Buffer.allocUnsafe(BLOB_RANGE_BYTES);
     while (this.#hashed < this.ranges) {
-      const held = this.#held.get(this.#hashed);
-      if (held !== undefined) {
-        this.#feed(this.#hashed, held);
-        continue;
-      }
       const { offset, length } = this.extent(this.#hashed);
       const { bytesRead } = await this.#file.read(buffer, 0, length, offset);
-      this.#feed(this.#hashed, [buffer.subarray(0, bytesRead)]);
+      this.#feed(this.#hashed, buffer.subarray(0, bytesRead), () => {});
     }
   }
 
@@ -237,22 +241,9 @@ async function readMap(path: string, size: number): Promise<Uint8Array | null> {
   return Uint8Array.from(bytes.subarray(8));
 }
 
-async function writeAll(file: FileHandle, chunks: readonly Uint8Array[], offset: number): Promise<void> {
-  let rest = [...chunks];
-  let position = offset;
-  while (rest.length > 0) {
-    const { bytesWritten } = await file.writev(rest, position);
-    position += bytesWritten;
-    rest = after(rest, bytesWritten);
+async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+  for (let written = 0; written < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, written, bytes.length - written, offset + written);
+    written += bytesWritten;
   }
-}
-
-/** What is left of the chunks after their first `bytes`. */
-function after(chunks: Uint8Array[], bytes: number): Uint8Array[] {
-  let skip = bytes;
-  return chunks.flatMap((chunk) => {
-    const part = chunk.subarray(Math.min(skip, chunk.length));
-    skip -= chunk.length - part.length;
-    return part.length > 0 ? [part] : [];
-  });
 }
