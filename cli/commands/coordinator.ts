@@ -2,11 +2,13 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { CoordinatorStatus } from '../../coordinator/api-types.ts';
+import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
-import { resolveHomes } from '../homes.ts';
+import { usageError } from '../errors.ts';
+import { type Environment, resolveHomes } from '../homes.ts';
 import { collect, homeOption, integer, jsonOption, logLevelOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { EventLines } from '../views/events.ts';
@@ -58,7 +60,10 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
     },
     { log },
   );
-  const { signal } = context;
+  // Ended by us, or over the API.
+  const over = new AbortController();
+  void coordinator.stopped.then(() => over.abort());
+  const signal = AbortSignal.any([context.signal, over.signal]);
   try {
     const api = await ApiClient.open(home, 'coordinator', { signal: new AbortController().signal });
     const status = await api.status();
@@ -129,4 +134,18 @@ async function showJob(
     // The stream ends with the daemon, and with the signal; anything else is a fault.
     if (!signal.aborted) throw error;
   }
+}
+
+/**
+ * SWARM_FAILPOINT names a durable step at which the process kills itself, as a power cut would (coordinator/failpoints.ts).
+ * Tests and rehearsals of an outage use it.
+ */
+function armedFailpoint(environment: Environment): Failpoint {
+  const armed = environment.SWARM_FAILPOINT;
+  if (armed !== undefined && !failpoints.includes(armed as FailpointName)) {
+    throw usageError(`SWARM_FAILPOINT is "${armed}"`, `use one of ${failpoints.join(', ')}`);
+  }
+  return (name) => {
+    if (name === armed) process.kill(process.pid, 'SIGKILL');
+  };
 }
