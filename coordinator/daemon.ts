@@ -10,7 +10,6 @@ import { durableWrite } from '../net/durable.ts';
 import { lockHome } from '../net/home-lock.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
-import { encodeInvite } from '../protocol/invite.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { startApi } from './api.ts';
 import { loadToken } from './api-token.ts';

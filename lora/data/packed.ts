@@ -64,7 +64,8 @@ export function decodePacked(bytes: Uint8Array): Row[] {
   const { rows, sequenceLength, width } = header;
   const count = rows * sequenceLength;
   const words = (offset: number, size: 2 | 4) => {
-    const part = body.slice(offset, offset + count * size).buffer;
+    // Copied by the constructor: `slice` of a Buffer is a view into a pool.
+    const part = new Uint8Array(body.subarray(offset, offset + count * size)).buffer;
     return size === 2 ? new Uint16Array(part) : new Uint32Array(part);
   };
   const ids = words(0, width);

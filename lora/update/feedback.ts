@@ -120,7 +120,8 @@ export class ErrorFeedback {
         'The stored residual belongs to another adapter: start from an empty one.',
       );
     }
-    const values = new Float32Array(bytes.slice(start).buffer);
+    // Copied by the constructor: `slice` of a Buffer is a view into a pool.
+    const values = new Float32Array(new Uint8Array(bytes.subarray(start)).buffer);
     let at = 0;
     const residual = zeros(options.layout).map((tensor) => {
       tensor.set(values.subarray(at, at + tensor.length));
