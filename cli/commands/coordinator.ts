@@ -58,7 +58,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       engine: options.engine,
       threads: options.threads,
     },
-    { log },
+    { log, failpoint: armedFailpoint(context.environment) },
   );
   // Ended by us, or over the API.
   const over = new AbortController();
