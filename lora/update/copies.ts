@@ -56,15 +56,11 @@ export function likeness(layout: UpdateLayout, updates: readonly SparseUpdate[])
       const pair = first * count + second;
       const lengths = Math.sqrt(dots[itself[0]]!) * Math.sqrt(dots[itself[1]]!);
       const smaller = Math.min(shared[itself[0]]!, shared[itself[1]]!);
+      const comparable = !isDense(updates[first]!) && !isDense(updates[second]!);
       pairs.push({
         first,
         second,
-        overlap:
-          isDense(updates[first]!) || isDense(updates[second]!)
-            ? null
-            : smaller > 0
-              ? shared[pair]! / smaller
-              : 0,
+        overlap: comparable ? shared[pair]! / Math.max(1, smaller) : null,
         cosine: lengths > 0 ? dots[pair]! / lengths : 0,
       });
     }

@@ -1,0 +1,111 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import {
+  compressUpdate,
+  decodeUpdate,
+  Merge,
+  medianNormClip,
+  type Preset,
+  type UpdateLayout,
+  updateNorms,
+} from '../../lora/update/index.ts';
+import type { BenchRow } from '../bench.ts';
+
+export const name = 'merge';
+
+const UPDATES = 100;
+const TARGET_SECONDS = 3;
+/** What a merge may hold more after the last update than after the tenth: noise of the heap, not 45 MB of updates. */
+const TARGET_GROWTH_MB = 1;
+/** So many updates differ; the others repeat them under other names, which costs a merge the same. */
+const DISTINCT = 10;
+/** The adapter of a 135M-parameter Llama at rank 16: 30 layers of seven modules, 4.9 million parameters. */
+const SHAPES = [
+  ...[576, 576, 576, 576, 576, 576, 1536].map((columns) => [16, columns]),
+  ...[576, 192, 192, 576, 1536, 1536, 576].map((rows) => [rows, 16]),
+] as const;
+const LAYERS = 30;
+
+export async function run(
+  report: (row: BenchRow) => void,
+  options: { log: (s: string) => void },
+): Promise<void> {
+  const layout: UpdateLayout = Array.from({ length: LAYERS }, (_, layer) =>
+    SHAPES.map((shape, module) => ({ name: `${layer}.${module}`, shape: [...shape] })),
+  ).flat();
+  const parameters = layout.reduce((sum, { shape }) => sum + shape[0]! * shape[1]!, 0);
+  const what = `${UPDATES} updates of ${(parameters / 1e6).toFixed(2)}M parameters, synthetic (cubed uniform), decoding included`;
+  for (const preset of ['balanced', 'dense'] as const) {
+    options.log(`merge: encoding ${DISTINCT} ${preset} updates`);
+    const encoded = Array.from(
+      { length: DISTINCT },
+      (_, seed) => compressUpdate(layout, heavyTailed(layout, seed), preset).bytes,
+    );
+    const plain = mergeAll(layout, encoded, preset, false);
+    const robust = mergeAll(layout, encoded, preset, true);
+    const growth = retainedGrowth(layout, encoded, preset);
+    const row = (label: string, value: number, unit: string, target: number, reference: string) =>
+      report({ name: `merge ${preset} ${label}`, value, unit, target, met: value <= target, reference });
+    row('time', plain, 's', TARGET_SECONDS, what);
+    row('time with norm clip', robust, 's', TARGET_SECONDS, `${what}, decoded twice: norms, then sums`);
+    row(
+      'growth',
+      growth,
+      'MB',
+      TARGET_GROWTH_MB,
+      `held after update ${UPDATES} beyond what is held after update 10`,
+    );
+  }
+}
+
+function mergeAll(
+  layout: UpdateLayout,
+  encoded: readonly Uint8Array[],
+  preset: Preset,
+  clip: boolean,
+): number {
+  const started = performance.now();
+  const decode = (peer: number) => decodeUpdate(encoded[peer % DISTINCT]!, layout, preset);
+  const peers = [...Array(UPDATES).keys()];
+  const scales = clip ? medianNormClip(peers.map((peer) => updateNorms(decode(peer)))) : null;
+  const merge = new Merge({ layout });
+  for (const peer of peers) merge.add(contribution(peer, decode(peer), scales?.[peer]));
+  merge.finish();
+  return (performance.now() - started) / 1000;
+}
+
+function contribution(peer: number, update: ReturnType<typeof decodeUpdate>, scale?: Float32Array) {
+  return { peer: String(peer).padStart(3, '0'), weight: 1000 + peer, update, ...(scale ? { scale } : {}) };
+}
+
+/** MB that the process holds more, garbage collected, after all updates than after ten. */
+function retainedGrowth(layout: UpdateLayout, encoded: readonly Uint8Array[], preset: Preset): number {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const held = () => {
+    collect();
+    const { heapUsed, arrayBuffers } = process.memoryUsage();
+    return heapUsed + arrayBuffers;
+  };
+  const merge = new Merge({ layout });
+  let early = 0;
+  for (let peer = 0; peer < UPDATES; peer++) {
+    merge.add(contribution(peer, decodeUpdate(encoded[peer % DISTINCT]!, layout, preset)));
+    if (peer === 9) early = held();
+  }
+  const late = held();
+  merge.finish();
+  return (late - early) / 1e6;
+}
+
+/** Deterministic values with the heavy tails of pseudo-gradients: u³ of a linear congruential generator. */
+function heavyTailed(layout: UpdateLayout, seed: number): Float32Array[] {
+  let state = (seed + 1) * 2654435761;
+  return layout.map(({ shape }) =>
+    Float32Array.from({ length: shape[0]! * shape[1]! }, () => {
+      // Constants of Numerical Recipes, 3rd edition, 7.1.
+      state = (Math.imul(state, 1664525) + 1013904223) | 0;
+      return 1e-3 * (state / 2 ** 31) ** 3;
+    }),
+  );
+}

