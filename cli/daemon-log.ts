@@ -29,5 +29,8 @@ export function daemonLog(
       color: stderr.color,
     },
   ];
-  return createLogger({ outputs }, { clock: context.clock });
+  const log = createLogger({ outputs }, { clock: context.clock });
+  // main.ts ends the process; the log is to say why.
+  process.on('uncaughtExceptionMonitor', (error) => log.error({ error }, 'uncaught-exception'));
+  return log;
 }

@@ -27,12 +27,15 @@ interface Row {
 const rows: readonly Row[] = [
   { codes: /INTERRUPTED/, exit: 'interrupted' },
   { codes: /USAGE|LOG_LEVEL|INVITE_INVALID|ADDRESS_INVALID|PEER_ID_INVALID/, exit: 'usage' },
-  { codes: /JOB_SPEC.*|LORA_.*|ENGINE_UNKNOWN|TRAINING_CONFIG/, exit: 'usage' },
+  { codes: /JOB_SPEC|LORA_.*|ENGINE_UNKNOWN|SEQUENCE_TOO_LONG|REQUEST_INVALID/, exit: 'usage' },
   { codes: /DAEMON_NOT_RUNNING/, exit: 'notRunning' },
   { codes: /MODEL_DIR|MODEL_FILE_MISSING|DATA_UNREADABLE|BLOB_MISSING|PACKAGE_MISSING/, exit: 'notFound' },
-  { codes: /.*_(NOT_FOUND|MISSING)/, exit: 'notFound' },
-  { codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|ADMISSION_.*|NOT_ADMITTED/, exit: 'refused' },
-  { codes: /HOME_LOCKED|HOME_ROLE|.*_(EXISTS|CONFLICT|AMBIGUOUS)|JOB_PHASE|JOB_STATE/, exit: 'conflict' },
+  { codes: /.*_(NOT_FOUND|UNKNOWN|MISSING)/, exit: 'notFound' },
+  { codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|NOT_ADMITTED|POLICY_.*/, exit: 'refused' },
+  {
+    codes: /HOME_LOCKED|HOME_ROLE|.*_(EXISTS|CONFLICT|AMBIGUOUS)|JOB_OVER|TOO_MANY_JOBS|LISTEN_FAILED/,
+    exit: 'conflict',
+  },
   { codes: /DEADLINE_EXCEEDED|.*_TIMEOUT|.*_TIMED_OUT/, exit: 'timeout' },
   {
     codes: /RPC_UNREACHABLE|DIAL_FAILED|.*_UNREACHABLE/,

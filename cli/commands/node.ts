@@ -24,7 +24,7 @@ interface NodeOptions {
   mdns: boolean;
   apiPort: number;
   engine: 'onnx-cpu' | 'onnx-webgpu';
-  threads: number;
+  threads?: number;
   logLevel?: string;
   json?: boolean;
 }
@@ -40,12 +40,10 @@ export function registerNode(program: Command, context: Context): void {
     .option('--no-mdns', 'do not look for other nodes in the local network')
     .option('--api-port <port>', 'port of status and metrics on 127.0.0.1; 0: any', integer(0, 65535), 0)
     .option('--engine <name>', 'onnx-cpu or onnx-webgpu', 'onnx-cpu')
-    // One core's worth of room for the daemon and whoever uses the machine.
     .option(
       '--threads <n>',
-      'threads of the trainer',
+      'threads of the trainer (default: one less than the machine has)',
       integer(1, 1024),
-      Math.max(1, availableParallelism() - 1),
     )
     .addOption(logLevelOption())
     .addOption(jsonOption())
@@ -75,7 +73,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       ...(options.listen === undefined ? {} : { listen: options.listen }),
       mdns: options.mdns,
       engine: options.engine,
-      threads: options.threads,
+      // One core's worth of room for the daemon and whoever uses the machine.
+      threads: options.threads ?? Math.max(1, availableParallelism() - 1),
       port: options.apiPort,
     },
     { log },
