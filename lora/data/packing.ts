@@ -83,6 +83,21 @@ export async function packedRows(...arguments_: Parameters<typeof packDocuments>
   return rows;
 }
 
+/**
+ * Rows come from other machines; engines may read past a table when an id lies outside of it.
+ * @throws ROW_TOKEN when an id or label is not below `vocabulary`
+ */
+export function checkTokens({ ids, labels }: Row, vocabulary: number): void {
+  const bad = ids.find((id) => id >= vocabulary) ?? labels.find((label) => label >= vocabulary);
+  if (bad !== undefined) {
+    throw new SwarmError(
+      'ROW_TOKEN',
+      `a row holds token ${bad}, the model knows ${vocabulary}; pack the data with this model's tokenizer`,
+      { token: bad, vocabulary },
+    );
+  }
+}
+
 /** Number of predicted tokens in a row. */
 export function predictedTokens(row: Row): number {
   let count = 0;

@@ -2,7 +2,7 @@
 
 import { SwarmError } from '../../protocol/errors.ts';
 import { type AdapterLayout, adapterLayout, type LoraConfig } from '../adapter/layout.ts';
-import type { Row } from '../data/packing.ts';
+import { checkTokens, type Row } from '../data/packing.ts';
 import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
@@ -133,6 +133,7 @@ export class Trainer {
     };
     let lossTotal = 0;
     for await (const batch of batches(rows, training.batchSize, steps)) {
+      this.check(batch);
       const { lossSum, tokens } = await lossAndGradients(executable, batch, named, this.gradients, options);
       if (tokens === 0) continue;
       const learningRate = learningRateAt(training, this.optimizer.steps);
@@ -164,6 +165,7 @@ export class Trainer {
 
   /** Loss of every row under the adapter as it is now. */
   async evaluate(rows: readonly Row[], { signal }: { signal?: AbortSignal } = {}): Promise<RowLoss[]> {
+    this.check(rows);
     const executable = await this.evaluationExecutable();
     return rowLosses(executable, rows, this.named(), this.runOptions(signal));
   }
@@ -193,6 +195,10 @@ export class Trainer {
 
   private compile(graph: Graph): Promise<Executable> {
     return this.deps.engine.compile(graph, this.deps.weights);
+  }
+
+  private check(rows: readonly Row[]): void {
+    for (const row of rows) checkTokens(row, this.deps.model.config.vocabularySize);
   }
 
   private size() {

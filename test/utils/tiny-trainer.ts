@@ -1,0 +1,49 @@
+/** A trainer on a tiny random model, with rows of real text. */
+import { join } from 'node:path';
+import { packedRows, type Row } from '../../lora/data/packing.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import { createEngine } from '../../lora/engines/engine.ts';
+import { openModel, prepareWeights } from '../../lora/models/model.ts';
+import { type TrainingOptions, trainingConfigSchema } from '../../lora/train/config.ts';
+import { Trainer, type TrainerSettings } from '../../lora/train/trainer.ts';
+import { makeTinyModel, TINY_TEXT } from './tiny-model.ts';
+
+/** Tokens per row. */
+export const TINY_LENGTH = 16;
+
+export function tinySettings(training: TrainingOptions = {}): TrainerSettings {
+  return {
+    lora: { rank: 4, alpha: 8, targets: 'all-linear' },
+    training: trainingConfigSchema.parse({
+      learningRate: 1e-2,
+      warmupSteps: 2,
+      batchSize: 4,
+      microBatch: 2,
+      sequenceLength: TINY_LENGTH,
+      ...training,
+    }),
+  };
+}
+
+/** Writes the model below `dir` unless it is there, and opens it. */
+export async function tinyDeps(dir: string) {
+  const modelDir = await makeTinyModel(join(dir, 'model'));
+  const model = await openModel(modelDir);
+  const cacheDir = join(dir, 'cache');
+  const weights = await prepareWeights(model, cacheDir);
+  const engine = await createEngine('onnx-cpu', { threads: 1 });
+  const tokenizer = await loadTokenizer(modelDir);
+  return { model, engine, weights, tokenizer, modelDir, cacheDir };
+}
+
+export type TinyDeps = Awaited<ReturnType<typeof tinyDeps>>;
+
+export function tinyTrainer(deps: TinyDeps, training: TrainingOptions = {}): Trainer {
+  return new Trainer(tinySettings(training), deps);
+}
+
+/** Rows of a text that repeats itself: a few steps must lower the loss. */
+export async function tinyRows({ tokenizer }: TinyDeps, count: number): Promise<Row[]> {
+  const rows = await packedRows([TINY_TEXT, TINY_TEXT], tokenizer, { sequenceLength: TINY_LENGTH });
+  return Array.from({ length: count }, (_, i) => rows[i % rows.length]!);
+}
