@@ -69,11 +69,15 @@ describe('sampling', () => {
 
   it('draws by the probabilities', () => {
     const found = frequencies(1, 1);
-    [0.5, 0.25, 0.2, 0.05].forEach((p, i) => expect(found[i]).toBeCloseTo(p, 1));
+    [0.5, 0.25, 0.2, 0.05].forEach((p, i) => {
+      expect(found[i]).toBeCloseTo(p, 1);
+    });
     // Halving the temperature squares them.
     const squares = [0.25, 0.0625, 0.04, 0.0025];
     const sum = squares.reduce((a, b) => a + b);
-    frequencies(0.5, 1).forEach((p, i) => expect(p).toBeCloseTo(squares[i]! / sum, 1));
+    frequencies(0.5, 1).forEach((p, i) => {
+      expect(p).toBeCloseTo(squares[i]! / sum, 1);
+    });
   });
 
   it('keeps to the nucleus', () => {
