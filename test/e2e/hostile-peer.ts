@@ -1,0 +1,197 @@
+/** A peer that joins a job like any other and then sends what no honest node would. */
+import { join } from 'node:path';
+import { type AdapterLayout, adapterLayout } from '../../lora/adapter/peft.ts';
+import { openModel } from '../../lora/models/model.ts';
+import { encodeUpdate } from '../../lora/update/index.ts';
+import { FileBlobStore } from '../../net/blob-store.ts';
+import { systemClock } from '../../net/clock.ts';
+import { createHost } from '../../net/host.ts';
+import { loadIdentity } from '../../net/identity.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { decodeInvite } from '../../protocol/invite.ts';
+import type { Logger } from '../../protocol/logger.ts';
+import type { Head, Receipt, Update } from '../../protocol/messages.ts';
+import { open, type Signer, seal } from '../../protocol/signing.ts';
+import { jobTopic } from '../../protocol/topics.ts';
+
+const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };
+
+export interface HostileOptions {
+  invite: string;
+  folder: string;
+  modelDir: string;
+  lora: { rank: number; alpha: number };
+  signal: AbortSignal;
+}
+
+export class HostilePeer {
+  readonly network: SwarmNetwork;
+  readonly job: string;
+  /** What the others sent, as they sent it. */
+  readonly overheard: { author: string; bytes: Uint8Array; update: Update }[] = [];
+  readonly coordinator: string;
+  private readonly layout: AdapterLayout;
+  private readonly signal: AbortSignal;
+  private newest: Head | null = null;
+  private readonly headWaiters = new Set<() => void>();
+
+  private constructor(
+    network: SwarmNetwork,
+    coordinator: string,
+    job: string,
+    layout: AdapterLayout,
+    signal: AbortSignal,
+  ) {
+    this.network = network;
+    this.coordinator = coordinator;
+    this.job = job;
+    this.layout = layout;
+    this.signal = signal;
+  }
+
+  static async join({ invite, folder, modelDir, lora, signal }: HostileOptions): Promise<HostilePeer> {
+    const { addresses, job } = decodeInvite(invite);
+    const home = join(folder, 'hostile');
+    const identity = await loadIdentity(home);
+    const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+    const network = await createHost(
+      { listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false, home, agent: 'hostile/1' },
+      { identity, blobs, log: quiet, clock: systemClock },
+    );
+    const coordinator = await network.connect(addresses[0]!, { signal });
+    const layout = adapterLayout(await openModel(modelDir), { ...lora, targets: 'all-linear' });
+    const peer = new HostilePeer(network, coordinator, job!, layout, signal);
+    await peer.enter();
+    return peer;
+  }
+
+  get signer(): Signer {
+    return this.network.signer;
+  }
+
+  async stop(): Promise<void> {
+    await this.network.stop();
+  }
+
+  private async enter(): Promise<void> {
+    const { network, job, coordinator, signal } = this;
+    network.subscribe(jobTopic(job, 'heads'), ({ data }) => {
+      this.heard(open('head', data).message);
+      return 'accept';
+    });
+    network.subscribe(jobTopic(job, 'updates'), ({ data }) => {
+      const { author, message } = open('update', data);
+      this.overheard.push({ author, bytes: data, update: message });
+      return 'accept';
+    });
+    const body = { job, invite: null, name: 'wolf', agent: 'hostile/1', engine: 'none', tokensPerSecond: 0 };
+    const { head } = await network.request(coordinator, 'join', body, { signal });
+    if (head) this.heard(open('head', head).message);
+  }
+
+  /** Says that it is alive and ready, as nodes do. */
+  async beat(): Promise<void> {
+    const message = {
+      job: this.job,
+      name: 'wolf',
+      agent: 'hostile/1',
+      state: 'awaiting' as const,
+      round: this.newest?.round ?? 0,
+      step: 0,
+      steps: 0,
+      tokensPerSecond: 0,
+      engine: 'none',
+      bytesSent: 0,
+      bytesReceived: 0,
+      issuedAt: Date.now(),
+    };
+    await this.network.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));
+  }
+
+  private heard(head: Head): void {
+    if (this.newest && this.newest.sequence >= head.sequence) return;
+    this.newest = head;
+    for (const look of this.headWaiters) look();
+  }
+
+  /** The next head after round `after` that gives this peer work, or that ends the job. */
+  async assignedHead(after: number): Promise<Head> {
+    const next = Promise.withResolvers<Head>();
+    const look = (): void => {
+      const head = this.newest;
+      if (!head || head.round <= after) return;
+      const mine = head.assignments.some(({ peer }) => peer === this.signer.peerId);
+      if (mine || head.phase === 'finished') next.resolve(head);
+    };
+    this.headWaiters.add(look);
+    look();
+    try {
+      return await next.promise;
+    } finally {
+      this.headWaiters.delete(look);
+    }
+  }
+
+  /** An update that would pass every check: noise of the given size, for the work that the head assigns. */
+  update(head: Head, magnitude: number): Update {
+    const own = head.assignments.find(({ peer }) => peer === this.signer.peerId)!;
+    const noise = this.layout.map(({ shape }, t) =>
+      Float32Array.from(
+        { length: shape[0] * shape[1] },
+        (_, i) => magnitude * Math.sin(12.9898 * (i + 1) + t),
+      ),
+    );
+    const { bytes } = encodeUpdate(this.layout, noise, head.preset);
+    return {
+      job: this.job,
+      term: head.term,
+      round: head.round,
+      parent: head.checkpoint.digest,
+      preset: head.preset,
+      start: own.start,
+      end: own.end,
+      steps: own.steps,
+      tokens: own.steps,
+      seconds: 1,
+      lossFirst: 4.5,
+      lossLast: 4,
+      ...payloadFields(bytes),
+    };
+  }
+
+  /** Hands bytes to the coordinator by request; what comes back is its receipt. */
+  async submit(bytes: Uint8Array): Promise<Receipt> {
+    const { receipt } = await this.network.request(
+      this.coordinator,
+      'submit',
+      { update: bytes },
+      { signal: this.signal },
+    );
+    return open('receipt', receipt).message;
+  }
+
+  sealed(update: Update): Uint8Array {
+    return seal('update', update, this.signer);
+  }
+}
+
+export function payloadFields(bytes: Uint8Array): Pick<Update, 'payload' | 'inline'> {
+  return { payload: { digest: sha256(bytes), size: bytes.byteLength }, inline: bytes };
+}
+
+/** An envelope around any body at all, signed as if it were well-formed. */
+export function sealRaw(body: Uint8Array, signer: Signer): Uint8Array {
+  const signature = signer.sign(Buffer.concat([Buffer.from('lora-swarm/1/update\0'), body]));
+  return encodeCbor({ kind: 'update', author: signer.peerId, body, signature: new Uint8Array(signature) });
+}
+
+/** The CBOR of an update with one float replaced by NaN, which strict CBOR has no way to write. */
+export function withNaN(update: Update): Uint8Array {
+  const marker = 1234.5678;
+  const body = Buffer.from(encodeCbor({ ...update, lossLast: marker }));
+  const float = Buffer.alloc(8);
+  float.writeDoubleBE(marker);
+  body.writeDoubleBE(Number.NaN, body.indexOf(float));
+  return body;
+}

@@ -1,0 +1,34 @@
+import { expect, it } from 'vitest';
+import { chainFaults, eventually, TestSwarm } from './swarm.ts';
+
+it('a node killed in the middle of a round costs its part of that round, and comes back', async () => {
+  const swarm = await TestSwarm.create();
+  await (await swarm.coordinator()).ready();
+  await swarm.createJob({ rounds: { count: 7 } });
+  await Promise.all(['otter', 'heron'].map((name) => swarm.node(name).ready()));
+  const victim = await swarm.node('badger').ready();
+  const { peerId } = await victim.line('ready', ({ event }) => event === 'ready');
+
+  const api = await swarm.api();
+  const killedIn = await eventually('the victim is in the middle of a round', async () => {
+    const view = (await api.peers()).find(({ peer }) => peer === peerId);
+    return view?.state === 'training' && view.step > 0 && view.round >= 2 ? view.round : null;
+  });
+  await victim.kill();
+
+  const events = await swarm.until(
+    `round ${killedIn} is committed`,
+    (event) => event.type === 'checkpoint' && event.round === killedIn,
+  );
+  const closed = events.find((event) => event.type === 'round-closed' && event.round === killedIn);
+  expect(closed).toMatchObject({ updates: 2, assigned: 3 });
+
+  swarm.node('badger');
+  const finished = await swarm.untilFinished();
+  const after = finished.filter(
+    (event) =>
+      event.type === 'update' && event.peer === peerId && event.code === 'accepted' && event.round > killedIn,
+  );
+  expect(after.length).toBeGreaterThan(0);
+  expect(chainFaults(await swarm.checkpoints())).toEqual([]);
+}, 240_000);

@@ -1,0 +1,263 @@
+/**
+ * A swarm of real processes on loopback, driven only through the command line and the control API: what tests in
+ * this folder start, kill, and ask.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+import { ApiClient } from '../../cli/api-client.ts';
+import { followJob } from '../../cli/follow.ts';
+import type { CheckpointView, JobEvent } from '../../coordinator/api-types.ts';
+import { temporaryFolder } from '../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const swarmFile = join(root, 'cli', 'swarm.js');
+/** Whatever a test waits for happens long before; when it does not, the wait says what it was for. */
+const PATIENCE_MS = 120_000;
+
+type Line = Record<string, unknown>;
+
+/** A running `swarm …` process whose JSON lines are read. */
+export class Daemon {
+  readonly process: ChildProcess;
+  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  readonly lines: Line[] = [];
+  private readonly name: string;
+  private stderr = '';
+  private readonly waiting = new Set<() => void>();
+
+  constructor(name: string, args: readonly string[], environment: Record<string, string> = {}) {
+    this.name = name;
+    this.process = spawn(process.execPath, [swarmFile, ...args], {
+      cwd: root,
+      env: { ...process.env, ...environment },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.exited = once(this.process, 'exit').then(([code, signal]) => ({ code, signal }));
+    this.process.stderr!.on('data', (chunk: Buffer) => {
+      this.stderr = (this.stderr + chunk.toString('utf8')).slice(-8_000);
+    });
+    createInterface({ input: this.process.stdout! }).on('line', (text) => {
+      this.lines.push(JSON.parse(text) as Line);
+      for (const look of this.waiting) look();
+    });
+    onTestFinished(async () => {
+      this.process.kill('SIGKILL');
+      await this.exited;
+    });
+  }
+
+  /** The first line, past or to come, that `matches`. */
+  async line(what: string, matches: (line: Line) => boolean): Promise<Line> {
+    const found = Promise.withResolvers<Line>();
+    const look = (): void => {
+      const line = this.lines.find(matches);
+      if (line) found.resolve(line);
+    };
+    this.waiting.add(look);
+    look();
+    const died = this.exited.then(({ code, signal }) => {
+      throw new Error(`${this.name} ended (${signal ?? code}) before ${what}:\n${this.stderr}`);
+    });
+    try {
+      return await within(`${this.name}: ${what}`, Promise.race([found.promise, died]), () => this.stderr);
+    } finally {
+      this.waiting.delete(look);
+      died.catch(() => {
+        // Told above when it mattered.
+      });
+    }
+  }
+
+  async ready(): Promise<this> {
+    await this.line('ready', ({ event }) => event === 'ready');
+    return this;
+  }
+
+  async kill(): Promise<void> {
+    this.process.kill('SIGKILL');
+    await this.exited;
+  }
+
+  /** Interrupts as Ctrl-C does. */
+  async interrupt(): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+    this.process.kill('SIGINT');
+    return within(`${this.name} stops`, this.exited, () => this.stderr);
+  }
+}
+
+export interface JobOptions {
+  name?: string;
+  rounds?: Record<string, unknown>;
+  training?: Record<string, unknown>;
+  acceptance?: Record<string, unknown>;
+}
+
+/** One coordinator's home, its job, and as many nodes as a test starts. */
+export class TestSwarm {
+  readonly folder: string;
+  readonly home: string;
+  readonly signal = AbortSignal.timeout(600_000);
+  job = '';
+  invite = '';
+  private readonly port: number;
+
+  private constructor(folder: string, port: number) {
+    this.folder = folder;
+    this.home = join(folder, 'coordinator');
+    this.port = port;
+  }
+
+  static async create(): Promise<TestSwarm> {
+    return new TestSwarm(await temporaryFolder(), await freePort());
+  }
+
+  /** Comes back on the same port after a kill, as a coordinator on a server does. */
+  async coordinator(environment: Record<string, string> = {}): Promise<Daemon> {
+    const listen = `/ip4/127.0.0.1/tcp/${this.port}`;
+    const args = ['coordinator', '--home', this.home, '--listen', listen, '--no-mdns', '--json'];
+    return new Daemon('coordinator', args, environment);
+  }
+
+  node(name: string): Daemon {
+    const home = join(this.folder, name);
+    const common = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
+    return new Daemon(name, ['node', this.invite, '--home', home, '--name', name, ...common]);
+  }
+
+  api(): Promise<ApiClient> {
+    return ApiClient.open(this.home, 'coordinator', { signal: this.signal });
+  }
+
+  /** A job on the tiny model; rounds take a second or two, so that there is a middle to be killed in. */
+  async createJob(options: JobOptions = {}): Promise<void> {
+    const base = await makeTinyModel(join(this.folder, 'model'));
+    const train = join(this.folder, 'train.jsonl');
+    const heldOut = join(this.folder, 'held-out.jsonl');
+    await writeFile(train, jsonl(0, 160));
+    await writeFile(heldOut, jsonl(160, 20));
+    const spec = {
+      name: options.name ?? 'tale',
+      base,
+      data: { train: [train], heldOut: [heldOut] },
+      lora: { rank: 4, alpha: 8 },
+      training: { sequenceLength: 32, batchSize: 4, microBatch: 4, learningRate: 2e-3, ...options.training },
+      rounds: {
+        count: 6,
+        localSteps: 200,
+        minPeers: 2,
+        maxSeconds: 60,
+        preset: 'balanced',
+        ...options.rounds,
+      },
+      // These tests are about who takes part; whether training helps is tested where that is the question.
+      acceptance: { tolerance: 1, ...options.acceptance },
+    };
+    const api = await this.api();
+    for await (const line of api.createJob(spec)) {
+      if (line.event === 'error') throw new Error(`${line.code}: ${line.message}`);
+      if (line.event === 'created') Object.assign(this, { job: line.job, invite: line.invite });
+    }
+  }
+
+  /** Events of the job from its first on, across restarts of the coordinator, up to one that `matches`. */
+  async until(what: string, matches: (event: JobEvent) => boolean): Promise<JobEvent[]> {
+    const seen: JobEvent[] = [];
+    const over = new AbortController();
+    const follow = async (): Promise<JobEvent[]> => {
+      const events = followJob(() => this.api(), this.job, { signal: over.signal, now: Date.now });
+      for await (const event of events) {
+        seen.push(event);
+        if (matches(event)) return seen;
+      }
+      throw new Error(`the events ended before ${what}`);
+    };
+    try {
+      return await within(what, follow(), () => seen.map((event) => JSON.stringify(event)).join('\n'));
+    } finally {
+      over.abort();
+    }
+  }
+
+  untilFinished(): Promise<JobEvent[]> {
+    return this.until('the job is finished', ({ type }) => type === 'finished');
+  }
+
+  async checkpoints(): Promise<CheckpointView[]> {
+    const checkpoints = await (await this.api()).checkpoints(this.job);
+    return checkpoints.sort((a, b) => a.round - b.round);
+  }
+}
+
+/** Fails by name after `PATIENCE_MS`, with whatever `context` knows by then. */
+export async function within<T>(what: string, promise: Promise<T>, context: () => string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`waited ${PATIENCE_MS / 1000} s: ${what}\n${context()}`)),
+      PATIENCE_MS,
+    );
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Asks until the answer is not null. For what no event tells. */
+export async function eventually<T>(what: string, ask: () => Promise<T | null>): Promise<T> {
+  let lastError: unknown;
+  const attempt = async (): Promise<T> => {
+    for (;;) {
+      try {
+        const answer = await ask();
+        if (answer !== null) return answer;
+      } catch (error) {
+        lastError = error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  };
+  return within(what, attempt(), () => String(lastError ?? ''));
+}
+
+/** The chain of checkpoints is whole: rounds grow, each names its predecessor, no update is in two of them. */
+export function chainFaults(checkpoints: readonly CheckpointView[]): string[] {
+  const faults: string[] = [];
+  const merged = new Map<string, number>();
+  checkpoints.forEach((view, i) => {
+    const previous = checkpoints[i - 1];
+    if ((previous?.digest ?? null) !== view.parent)
+      faults.push(`round ${view.round} has parent ${view.parent}`);
+    if (previous && view.round <= previous.round) faults.push(`round ${view.round} after ${previous.round}`);
+    for (const { update, peer } of view.checkpoint.contributors) {
+      const earlier = merged.get(update);
+      if (earlier !== undefined) faults.push(`${peer}'s update is in rounds ${earlier} and ${view.round}`);
+      merged.set(update, view.round);
+    }
+  });
+  return faults;
+}
+
+function jsonl(from: number, count: number): string {
+  const clauses = TINY_TEXT.replace(/\s+/g, ' ').split(', ');
+  const row = (i: number): string =>
+    JSON.stringify({ text: [0, 3, 7].map((k) => clauses[(i * (k + 1) + k) % clauses.length]).join(', ') });
+  return `${Array.from({ length: count }, (_, i) => row(from + i)).join('\n')}\n`;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof address === 'object' ? address!.port : 0;
+}
