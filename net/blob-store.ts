@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sha256 } from '../protocol/cbor.ts';
 import type { Clock } from '../protocol/clock.ts';
@@ -12,6 +12,12 @@ import { PartialBlob } from './partial-blob.ts';
 export interface FileBlobStoreOptions {
   /** The daemon's folder; blobs lie in `<home>/blobs/<first two digits>/<digest>`. */
   home: string;
+}
+
+export interface FileBlobStoreDeps {
+  clock: Clock;
+  /** Bytes that a folder's disk still takes. @default statfs */
+  freeBytes?: (folder: string) => Promise<number>;
 }
 
 export interface BlobReader {
@@ -41,15 +47,18 @@ export class FileBlobStore implements ResumableBlobs {
   readonly #incoming: string;
   readonly #partial: string;
 
-  private constructor(options: FileBlobStoreOptions) {
+  readonly #freeBytes: (folder: string) => Promise<number>;
+
+  private constructor(options: FileBlobStoreOptions, deps: FileBlobStoreDeps) {
+    this.#freeBytes = deps.freeBytes ?? freeBytesOf;
     this.#root = join(options.home, 'blobs');
     this.#incoming = join(this.#root, 'incoming');
     this.#partial = join(this.#root, 'partial');
   }
 
   /** Makes the folders and clears what a killed process left half written. */
-  static async open(options: FileBlobStoreOptions, deps: { clock: Clock }): Promise<FileBlobStore> {
-    const store = new FileBlobStore(options);
+  static async open(options: FileBlobStoreOptions, deps: FileBlobStoreDeps): Promise<FileBlobStore> {
+    const store = new FileBlobStore(options, deps);
     await rm(store.#incoming, { recursive: true, force: true });
     await mkdir(store.#incoming, { recursive: true });
     await mkdir(store.#partial, { recursive: true });
@@ -185,7 +194,10 @@ export class FileBlobStore implements ResumableBlobs {
 
   async resume(ref: { digest: string; size: number }): Promise<PartialBlob> {
     const target = this.path(ref.digest);
-    return PartialBlob.open({ ...ref, folder: this.#partial }, (file) => this.#adopt(file, target));
+    const freeBytes = await this.#freeBytes(this.#partial);
+    return PartialBlob.open({ ...ref, folder: this.#partial, freeBytes }, (file) =>
+      this.#adopt(file, target),
+    );
   }
 
   async #write(digest: string, fill: (file: FileHandle) => Promise<unknown>): Promise<void> {
@@ -216,6 +228,11 @@ export class FileBlobStore implements ResumableBlobs {
   #missing(digest: string): SwarmError {
     return new SwarmError('BLOB_MISSING', `blob ${digest} is not in the store at ${this.#root}`, { digest });
   }
+}
+
+async function freeBytesOf(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
 }
 
 async function readFully(file: FileHandle, offset: number, targets: readonly Uint8Array[]): Promise<void> {

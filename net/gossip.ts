@@ -46,8 +46,8 @@ interface Arrival {
 const HEARTBEAT_MS = 1000;
 /** Gossip heartbeats for which a message can still be forwarded: the longest that a verdict may take. */
 const CACHED_HEARTBEATS = 12;
-/** Heartbeats whose messages are offered to peers outside of the mesh (gossipsub's default). */
-const OFFERED_HEARTBEATS = 3;
+/** Heartbeats whose messages are offered to some of the peers outside of the mesh: those few miss must be rare. */
+const OFFERED_HEARTBEATS = 6;
 /** How long a message is known as a duplicate. Replays in later rounds are refused by what they say, not here. */
 const SEEN_MS = 120_000;
 /** Asked-for messages may be late when a peer's event loop stalls; gossipsub's 3 s blamed honest peers (Lodestar). */
@@ -156,7 +156,7 @@ export function gossipService(): ReturnType<typeof gossipsub> {
     Dhi: 8,
     Dscore: 4,
     Dout: 2,
-    Dlazy: 4,
+    Dlazy: 6,
     heartbeatInterval: HEARTBEAT_MS,
     mcacheLength: CACHED_HEARTBEATS,
     mcacheGossip: OFFERED_HEARTBEATS,
@@ -173,7 +173,8 @@ export function gossipService(): ReturnType<typeof gossipsub> {
     maxTopicBytesPerPeer: TOPICS_PER_PEER * (TOPIC_OVERHEAD_BYTES + TOPIC_BYTES),
     decodeRpcLimits: {
       maxSubscriptions: TOPICS_PER_PEER,
-      maxMessages: 64,
+      // An honest peer answers all that it was asked for in one piece; the piece has its own limit in bytes.
+      maxMessages: OFFERED_MESSAGES,
       maxIhaveMessageIDs: OFFERED_MESSAGES,
       maxIwantMessageIDs: OFFERED_MESSAGES,
       maxIdontwantMessageIDs: 512,
@@ -217,7 +218,7 @@ export class Gossip {
     // Published to nobody, a message would count as seen and could not be published again when somebody is there.
     if (this.#runtime.getSubscribers(topic).length === 0) return 0;
     // Nodes often know only their coordinator. Its word must not wait for gossip's next heartbeat to reach them all.
-    const floodPublish = parseJobTopic(topic)?.channel === 'heads';
+    const floodPublish = topic === OFFERS_TOPIC || parseJobTopic(topic)?.channel === 'heads';
     const { recipients } = await this.#runtime.publish(topic, bytes, { floodPublish });
     return recipients.length;
   }

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SwarmError } from '../protocol/errors.ts';
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
@@ -10,6 +10,8 @@ export interface PartialBlobOptions {
   /** Bytes of the whole blob. */
   size: number;
   folder: string;
+  /** Bytes that the disk still takes. */
+  freeBytes: number;
 }
 
 /** Ranges that may wait in memory for their turn in the hash; later ones are read back from the page cache. */
@@ -70,8 +72,14 @@ export class PartialBlob {
       const usable = map !== null && size === options.size;
       const partial = new PartialBlob(options, file, usable ? map : emptyMap(options.size), adopt);
       if (!usable) await file.truncate(options.size);
-      await partial.#checkSpace(options.folder);
-      return partial;
+      const needed = options.size - partial.bytes;
+      if (needed <= options.freeBytes) return partial;
+      await partial.close();
+      throw new SwarmError(
+        'STORE_FULL',
+        `blob ${options.digest} needs ${needed} more bytes, but ${options.freeBytes} are left; free some and try again`,
+        { digest: options.digest, needed, free: options.freeBytes },
+      );
     } catch (cause) {
       throw writeError(cause, path);
     }
@@ -201,20 +209,6 @@ export class PartialBlob {
       const { offset, length } = this.extent(this.#hashed);
       const { bytesRead } = await this.#file.read(buffer, 0, length, offset);
       this.#feed(this.#hashed, buffer.subarray(0, bytesRead), () => {});
-    }
-  }
-
-  async #checkSpace(folder: string): Promise<void> {
-    const { bavail, bsize } = await statfs(folder);
-    const free = bavail * bsize;
-    const needed = this.size - this.bytes;
-    if (needed > free) {
-      await this.#file.close();
-      throw new SwarmError(
-        'STORE_FULL',
-        `blob ${this.#digest} needs ${needed} more bytes, but ${folder} has ${free} left; free some and try again`,
-        { digest: this.#digest, needed, free },
-      );
     }
   }
 }

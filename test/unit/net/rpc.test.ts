@@ -1,0 +1,226 @@
+import { randomBytes } from 'node:crypto';
+import { encode } from 'it-length-prefixed';
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import { FrameStream } from '../../../net/frames.ts';
+import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
+import { SwarmError } from '../../../protocol/errors.ts';
+import { RPC_TIMEOUT_MS } from '../../../protocol/limits.ts';
+import { RPC_PROTOCOL, rpcMethods } from '../../../protocol/rpc.ts';
+import { eventually } from '../../utils/eventually.ts';
+import { join, rawStream, soon, startHost, startRaw, type TestHost } from '../../utils/hosts.ts';
+import { ManualClock } from '../../utils/manual-clock.ts';
+
+const job = 'ab'.repeat(32);
+
+async function pair(options: { clock?: ManualClock } = {}): Promise<[TestHost, TestHost]> {
+  const [caller, callee] = await Promise.all([startHost(options), startHost(options)]);
+  await join(caller, callee);
+  return [caller, callee];
+}
+
+const code = (value: string) => expect.objectContaining({ code: value });
+const refused = (value: string) =>
+  expect.objectContaining({ code: 'RPC_REFUSED', values: expect.objectContaining({ code: value }) });
+
+/** What a host answers to frames that no host would send. */
+async function answerTo(host: TestHost, frames: Uint8Array[]): Promise<{ code: string; message: string }> {
+  const stream = await rawStream(await startRaw(), host, RPC_PROTOCOL);
+  const reader = new FrameStream(stream);
+  for (const frame of frames) stream.send(frame);
+  const schema = z.strictObject({ error: z.strictObject({ code: z.string(), message: z.string() }) });
+  return decodeCbor(await reader.read(4096, soon()), schema, 4096).error;
+}
+
+const framed = (bytes: Uint8Array): Uint8Array => encode.single(bytes).subarray();
+
+describe('requests', () => {
+  test('carry bodies both ways and name the caller', async () => {
+    const [caller, callee] = await pair();
+    const update = new Uint8Array(randomBytes(200_000));
+    const receipt = new Uint8Array(randomBytes(3000));
+    callee.network.handle('submit', async (peer, body) => {
+      expect(peer).toBe(caller.peer);
+      expect(Buffer.compare(body.update, update)).toBe(0);
+      return { receipt };
+    });
+    const answer = await caller.network.request(callee.peer, 'submit', { update }, { signal: soon() });
+    expect(Buffer.compare(answer.receipt, receipt)).toBe(0);
+  });
+
+  test('go both ways on one connection, many at a time', async () => {
+    const [a, b] = await pair();
+    for (const host of [a, b]) host.network.handle('head', async () => ({ head: null }));
+    const calls = [a, b].flatMap((from) => {
+      const to = from === a ? b : a;
+      return Array.from({ length: 15 }, () =>
+        from.network.request(to.peer, 'head', { job }, { signal: soon() }),
+      );
+    });
+    expect(await Promise.all(calls)).toEqual(Array(30).fill({ head: null }));
+  });
+
+  test("a handler's error reaches the caller with its code, a bug only as INTERNAL", async () => {
+    const [caller, callee] = await pair();
+    callee.network.handle('head', async () => {
+      throw new SwarmError('JOB_UNKNOWN', 'this coordinator does not run the job');
+    });
+    callee.network.handle('leave', async () => {
+      throw new Error('/secret/path is missing');
+    });
+    await expect(caller.network.request(callee.peer, 'head', { job }, { signal: soon() })).rejects.toEqual(
+      refused('JOB_UNKNOWN'),
+    );
+    const bug = caller.network.request(callee.peer, 'leave', { job, reason: '' }, { signal: soon() });
+    await expect(bug).rejects.toEqual(refused('INTERNAL'));
+    await expect(bug).rejects.not.toThrow('/secret');
+  });
+
+  test('an unknown method is refused', async () => {
+    const [caller, callee] = await pair();
+    await expect(caller.network.request(callee.peer, 'jobs', {}, { signal: soon() })).rejects.toEqual(
+      refused('RPC_METHOD_UNKNOWN'),
+    );
+    expect(await answerTo(callee, [framed(Buffer.from('constructor'))])).toMatchObject({
+      code: 'RPC_METHOD_UNKNOWN',
+    });
+  });
+
+  test('a peer that is not there is unreachable', async () => {
+    const [caller, callee] = await pair();
+    await callee.network.stop();
+    await eventually(() => caller.network.peers().length === 0);
+    await expect(caller.network.request(callee.peer, 'jobs', {}, { signal: soon() })).rejects.toEqual(
+      code('RPC_UNREACHABLE'),
+    );
+  });
+
+  test("the caller's own signal ends the call with its reason", async () => {
+    const [caller, callee] = await pair();
+    callee.network.handle('head', () => new Promise(() => {}));
+    const controller = new AbortController();
+    const call = caller.network.request(callee.peer, 'head', { job }, { signal: controller.signal });
+    controller.abort(new Error('changed my mind'));
+    await expect(call).rejects.toThrow('changed my mind');
+  });
+});
+
+describe('limits of requests', () => {
+  test('a caller waits no longer than the time-out', async () => {
+    const clock = new ManualClock();
+    const [caller, callee] = await pair({ clock });
+    let asked = 0;
+    callee.network.handle('head', () => {
+      asked++;
+      return new Promise(() => {});
+    });
+    const call = caller.network.request(callee.peer, 'head', { job }, { signal: soon() });
+    const outcome = expect(call).rejects.toEqual(code('RPC_TIMEOUT'));
+    await eventually(() => asked === 1);
+    clock.advance(RPC_TIMEOUT_MS);
+    await outcome;
+  });
+
+  test('a caller that never finishes its request is cut off', async () => {
+    const clock = new ManualClock();
+    const host = await startHost({ clock });
+    host.network.handle('head', async () => ({ head: null }));
+    const stream = await rawStream(await startRaw(), host, RPC_PROTOCOL);
+    stream.send(framed(Buffer.from('head')));
+    stream.send(Uint8Array.of(100, 1, 2, 3));
+    await eventually(() => {
+      clock.advance(RPC_TIMEOUT_MS);
+      return stream.remoteWriteStatus === 'closed';
+    });
+  });
+
+  test.each(Object.keys(rpcMethods) as (keyof typeof rpcMethods)[])(
+    'a %s request that says it is too large is refused unread',
+    async (method) => {
+      const host = await startHost();
+      host.network.handle(method, () => Promise.reject(new Error('must not be reached')));
+      const prefix = framed(new Uint8Array(rpcMethods[method].maxRequestBytes + 1)).subarray(0, 3);
+      // Only the length arrives, never the bytes: an answer means that nobody waited for them.
+      expect(await answerTo(host, [framed(Buffer.from(method)), prefix])).toMatchObject({
+        code: 'MESSAGE_TOO_LARGE',
+      });
+    },
+  );
+
+  test('a length that never ends is refused after four bytes', async () => {
+    const host = await startHost();
+    expect(await answerTo(host, [new Uint8Array(64).fill(0xff)])).toMatchObject({
+      code: 'MESSAGE_TOO_LARGE',
+    });
+  });
+
+  test('an oversized request does not leave the caller', async () => {
+    const [caller, callee] = await pair();
+    const update = new Uint8Array(rpcMethods.submit.maxRequestBytes);
+    await expect(
+      caller.network.request(callee.peer, 'submit', { update }, { signal: soon() }),
+    ).rejects.toEqual(code('MESSAGE_TOO_LARGE'));
+  });
+
+  test('an oversized answer is refused at both ends', async () => {
+    const [caller, callee] = await pair();
+    const receipt = new Uint8Array(rpcMethods.receipt.maxResponseBytes + 4096);
+    callee.network.handle('receipt', async () => ({ receipt }));
+    await expect(
+      caller.network.request(callee.peer, 'receipt', { job, update: job }, { signal: soon() }),
+    ).rejects.toEqual(refused('MESSAGE_TOO_LARGE'));
+
+    const hostile = await startRaw();
+    await hostile.handle(RPC_PROTOCOL, (stream) => {
+      stream.send(framed(encodeCbor({ ok: { receipt } })));
+    });
+    const address = hostile.getMultiaddrs()[0]!.toString();
+    await caller.network.connect(address, { signal: soon() });
+    await expect(
+      caller.network.request(hostile.peerId.toString(), 'receipt', { job, update: job }, { signal: soon() }),
+    ).rejects.toEqual(code('MESSAGE_TOO_LARGE'));
+  });
+
+  test('what is not CBOR or not the right fields is refused', async () => {
+    const host = await startHost();
+    host.network.handle('head', async () => ({ head: null }));
+    const method = framed(Buffer.from('head'));
+    expect(await answerTo(host, [method, framed(Uint8Array.of(0xff, 0xff))])).toMatchObject({
+      code: 'MESSAGE_MALFORMED',
+    });
+    expect(await answerTo(host, [method, framed(encodeCbor({ job: '../../etc' }))])).toMatchObject({
+      code: 'MESSAGE_INVALID',
+    });
+  });
+
+  test('more calls than the quota are refused, and come back with time', async () => {
+    const clock = new ManualClock();
+    const [caller, callee] = await pair({ clock });
+    callee.network.handle('jobs', async () => ({ jobs: [] }));
+    const call = () => caller.network.request(callee.peer, 'jobs', {}, { signal: soon() });
+    const { calls, perMs } = rpcMethods.jobs.quota;
+    for (let i = 0; i < calls; i++) await call();
+    await expect(call()).rejects.toEqual(refused('RPC_RATE_LIMITED'));
+    clock.advance(perMs / calls);
+    await call();
+    await expect(call()).rejects.toEqual(refused('RPC_RATE_LIMITED'));
+  });
+
+  test('a peer that hangs up at any moment leaves the host unharmed', async () => {
+    const host = await startHost();
+    host.network.handle('head', async () => ({ head: null }));
+    const raw = await startRaw();
+    const whole = Buffer.concat([framed(Buffer.from('head')), framed(encodeCbor({ job }))]);
+    for (let cut = 0; cut <= whole.length; cut += 7) {
+      const stream = await rawStream(raw, host, RPC_PROTOCOL);
+      stream.send(whole.subarray(0, cut));
+      if (cut % 2 === 0) stream.abort(new Error('gone'));
+      else await stream.close();
+    }
+    const other = await startHost();
+    await join(other, host);
+    expect(await other.network.request(host.peer, 'head', { job }, { signal: soon() })).toEqual({
+      head: null,
+    });
+  });
+});

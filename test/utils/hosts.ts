@@ -1,0 +1,80 @@
+import type { Libp2p } from '@libp2p/interface';
+import { peerIdFromString } from '@libp2p/peer-id';
+import { multiaddr } from '@multiformats/multiaddr';
+import { onTestFinished } from 'vitest';
+import { FileBlobStore } from '../../net/blob-store.ts';
+import { systemClock } from '../../net/clock.ts';
+import { createHost, type HostOptions } from '../../net/host.ts';
+import { type Identity, loadIdentity } from '../../net/identity.ts';
+import { createNode } from '../../net/libp2p.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
+import { Traffic } from '../../net/traffic.ts';
+import type { Clock } from '../../protocol/clock.ts';
+import type { Logger } from '../../protocol/logger.ts';
+import { eventually } from './eventually.ts';
+import { temporaryFolder } from './folder.ts';
+
+export const LOOPBACK = '/ip4/127.0.0.1/tcp/0';
+
+export interface TestHost {
+  network: SwarmNetwork;
+  blobs: FileBlobStore;
+  home: string;
+  peer: string;
+  /** Logged actions with their fields. */
+  logged: { action: string; fields: object }[];
+}
+
+/** Keeps what is logged instead of printing it. */
+export function recordingLog(logged: TestHost['logged']): Logger {
+  const record = (fields: object, action: string): void => {
+    logged.push({ action, fields });
+  };
+  const log: Logger = { debug: record, info: record, warn: record, error: record, child: () => log };
+  return log;
+}
+
+/** A host on a free loopback port, stopped when the test ends. */
+export async function startHost(
+  options: Partial<HostOptions> & { clock?: Clock; identity?: Identity } = {},
+): Promise<TestHost> {
+  const { clock = systemClock, identity, home = await temporaryFolder(), ...rest } = options;
+  const logged: TestHost['logged'] = [];
+  const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+  const network = await createHost(
+    { listen: [LOOPBACK], bootstrap: [], mdns: false, agent: 'lora-swarm-test', home, ...rest },
+    { identity: identity ?? (await loadIdentity(home)), blobs, clock, log: recordingLog(logged) },
+  );
+  onTestFinished(() => network.stop());
+  return { network, blobs, home, peer: network.signer.peerId, logged };
+}
+
+/** A bare libp2p node with our transports and gossip settings but none of our manners: for what hosts never do. */
+export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
+  const { privateKey } = await loadIdentity(await temporaryFolder());
+  const options = { listen: [LOOPBACK], mdns: false, agent: 'hostile' };
+  const node = await createNode(options, { privateKey, traffic: new Traffic() });
+  await node.start();
+  onTestFinished(() => node.stop());
+  return node;
+}
+
+export const soon = (): AbortSignal => AbortSignal.timeout(20_000);
+
+/** Connects one host to another; resolves when both sides know of it. */
+export async function join(host: TestHost, to: TestHost): Promise<void> {
+  await host.network.connect(to.network.addresses()[0]!, { signal: soon() });
+  await eventually(() => to.network.peers().some(({ peer }) => peer === host.peer));
+}
+
+/** Opens a stream of a raw node to a host. */
+export async function rawStream(
+  node: Libp2p,
+  host: TestHost,
+  protocol: string,
+): Promise<Awaited<ReturnType<Libp2p['dialProtocol']>>> {
+  if (node.getConnections(peerIdFromString(host.peer)).length === 0) {
+    await node.dial(multiaddr(host.network.addresses()[0]!), { signal: soon() });
+  }
+  return node.dialProtocol(peerIdFromString(host.peer), protocol, { signal: soon() });
+}
