@@ -1,0 +1,61 @@
+import { verify } from 'node:crypto';
+import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { generateKeyPair, privateKeyToProtobuf } from '@libp2p/crypto/keys';
+import { describe, expect, test } from 'vitest';
+import { loadIdentity } from '../../../net/identity.ts';
+import { peerIdSchema, publicKeyOf } from '../../../protocol/ids.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+
+const code = (value: string) => expect.objectContaining({ code: value });
+const modeOf = async (path: string): Promise<number> => (await stat(path)).mode & 0o777;
+
+describe('loadIdentity', () => {
+  test('makes one key, private to its owner, and keeps to it', async () => {
+    const home = join(await temporaryFolder(), 'home');
+    const first = await loadIdentity(home);
+    const again = await loadIdentity(home);
+    expect(peerIdSchema.parse(first.signer.peerId)).toBe(again.signer.peerId);
+    expect(await modeOf(home)).toBe(0o700);
+    expect(await modeOf(join(home, 'identity'))).toBe(0o600);
+    expect(await readdir(home)).toEqual(['identity']);
+  });
+
+  test('signs with the key that libp2p shows to peers', async () => {
+    const { signer, privateKey } = await loadIdentity(await temporaryFolder());
+    expect(signer.peerId).toBe(privateKey.publicKey.toString());
+    const bytes = Buffer.from('words');
+    expect(verify(null, bytes, publicKeyOf(signer.peerId), signer.sign(bytes))).toBe(true);
+    expect(await privateKey.publicKey.verify(bytes, signer.sign(bytes))).toBe(true);
+  });
+
+  test('processes that start together end up as one peer', async () => {
+    const home = await temporaryFolder();
+    const all = await Promise.all(Array.from({ length: 8 }, () => loadIdentity(home)));
+    expect(new Set(all.map(({ signer }) => signer.peerId)).size).toBe(1);
+    expect(await readdir(home)).toEqual(['identity']);
+  });
+
+  test('takes back a mode that a copy has loosened', async () => {
+    const home = await temporaryFolder();
+    await loadIdentity(home);
+    await chmod(join(home, 'identity'), 0o644);
+    await loadIdentity(home);
+    expect(await modeOf(join(home, 'identity'))).toBe(0o600);
+  });
+
+  test('never overwrites a file that is no key of ours', async () => {
+    const home = await temporaryFolder();
+    const path = join(home, 'identity');
+    await loadIdentity(home);
+    const good = await readFile(path);
+    const swapped = Buffer.from(good);
+    swapped[40] = swapped[40]! ^ 1;
+    const otherType = privateKeyToProtobuf(await generateKeyPair('secp256k1'));
+    for (const bytes of [Buffer.alloc(0), Buffer.from('garbage'), good.subarray(0, 20), swapped, otherType]) {
+      await writeFile(path, bytes);
+      await expect(loadIdentity(home)).rejects.toEqual(code('IDENTITY_CORRUPT'));
+      expect(Buffer.compare(await readFile(path), bytes)).toBe(0);
+    }
+  });
+});

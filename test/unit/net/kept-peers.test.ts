@@ -1,0 +1,155 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join as joinPath } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { KeptPeers } from '../../../net/kept-peers.ts';
+import { eventually } from '../../utils/eventually.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+import { recordingLog, startHost, type TestHost } from '../../utils/hosts.ts';
+import { ManualClock } from '../../utils/manual-clock.ts';
+
+/** A host that other hosts can find again: it keeps its port. */
+function portOf(host: TestHost): string {
+  return host.network.addresses()[0]!.replace(/\/p2p\/.*/, '');
+}
+
+async function kept(path?: string) {
+  const clock = new ManualClock();
+  const dialled: string[] = [];
+  const connected = new Set<string>();
+  let answer: (address: string) => Promise<string> = async () => {
+    throw new Error('nobody there');
+  };
+  const logged: TestHost['logged'] = [];
+  const file = path ?? joinPath(await temporaryFolder(), 'peers.json');
+  const peers = new KeptPeers(
+    { path: file },
+    {
+      clock,
+      log: recordingLog(logged),
+      random: () => 0.5,
+      dial: (address) => {
+        dialled.push(address);
+        return answer(address);
+      },
+      isConnected: (peer) => connected.has(peer),
+    },
+  );
+  const settle = () => new Promise<void>((resolve) => setImmediate(resolve));
+  return {
+    peers,
+    clock,
+    dialled,
+    connected,
+    logged,
+    file,
+    settle,
+    setAnswer: (to: typeof answer) => (answer = to),
+  };
+}
+
+describe('KeptPeers', () => {
+  test('dials again with doubling waits up to a minute, and never stops', async () => {
+    const { peers, clock, dialled, settle } = await kept();
+    peers.keep('/a', { remember: false });
+    const waits: number[] = [];
+    for (let i = 0; i < 12; i++) {
+      await settle();
+      expect(dialled).toHaveLength(i + 1);
+      waits.push(clock.due()[0]!);
+      clock.advance(clock.due()[0]!);
+    }
+    expect(waits).toEqual([
+      500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000, 60_000, 60_000,
+    ]);
+    await peers.stop();
+    expect(clock.due()).toEqual([]);
+  });
+
+  test('a peer that is lost is dialled again at once, and a quiet loss is noticed', async () => {
+    const { peers, clock, dialled, connected, settle, setAnswer } = await kept();
+    setAnswer(async () => {
+      connected.add('peer');
+      return 'peer';
+    });
+    peers.keep('/a', { remember: false });
+    await settle();
+    expect(peers.isKept('peer')).toBe(true);
+    connected.delete('peer');
+    peers.lost('peer');
+    clock.advance(500);
+    await settle();
+    expect(dialled).toHaveLength(2);
+    clock.advance(15_000);
+    await settle();
+    expect(dialled).toHaveLength(2);
+    connected.delete('peer');
+    clock.advance(15_000);
+    await settle();
+    expect(dialled).toHaveLength(3);
+    await peers.stop();
+  });
+
+  test('what is remembered is dialled after a restart, what is only kept is not', async () => {
+    const first = await kept();
+    await first.peers.start();
+    first.peers.keep('/remembered', { remember: true });
+    first.peers.keep('/kept', { remember: false });
+    await first.peers.stop();
+    expect(JSON.parse(await readFile(first.file, 'utf8'))).toEqual({
+      version: 1,
+      addresses: ['/remembered'],
+    });
+    const second = await kept(first.file);
+    await second.peers.start();
+    expect(second.dialled).toEqual(['/remembered']);
+    await second.peers.stop();
+  });
+
+  test('a damaged file is reported and costs only the memory', async () => {
+    const file = joinPath(await temporaryFolder(), 'peers.json');
+    await writeFile(file, '{"version":1,"addresses":[1,2');
+    const { peers, logged } = await kept(file);
+    await peers.start();
+    expect(logged.map(({ action }) => action)).toEqual(['peers.file_unreadable']);
+    await peers.stop();
+  });
+
+  test('there is an end to remembering', async () => {
+    const { peers } = await kept();
+    for (let i = 0; i < 256; i++) peers.keep(`/${i}`, { remember: true });
+    expect(() => peers.keep('/one more', { remember: true })).toThrow(
+      expect.objectContaining({ code: 'PEERS_FULL' }),
+    );
+    peers.keep('/0', { remember: true });
+    await peers.stop();
+  });
+});
+
+describe('hosts', () => {
+  test('find a kept peer again after it has restarted, and it them after they have', async () => {
+    const hub = await startHost();
+    const address = portOf(hub);
+    const node = await startHost();
+    node.network.keep(address);
+    const knows = (host: TestHost, other: TestHost) =>
+      host.network.peers().some(({ peer }) => peer === other.peer);
+    await eventually(() => knows(node, hub));
+
+    await hub.network.stop();
+    await eventually(() => !knows(node, hub));
+    const hubAgain = await startHost({ home: hub.home, listen: [address] });
+    expect(hubAgain.peer).toBe(hub.peer);
+    await eventually(() => knows(node, hubAgain) && knows(hubAgain, node));
+
+    await node.network.stop();
+    await eventually(() => !knows(hubAgain, node));
+    const nodeAgain = await startHost({ home: node.home });
+    await eventually(() => knows(hubAgain, nodeAgain));
+  });
+
+  test('stay connected to their bootstrap addresses, with a peer id or without', async () => {
+    const [first, second] = await Promise.all([startHost(), startHost()]);
+    const node = await startHost({ bootstrap: [portOf(first), second.network.addresses()[0]!] });
+    await eventually(() => node.network.peers().length === 2);
+  });
+});
