@@ -1,0 +1,140 @@
+/** `swarm demo` as a user runs it: what it prints, and that no process outlives it, however it ends. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { expect, it, onTestFinished } from 'vitest';
+import { temporaryFolder } from '../utils/folder.ts';
+
+const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
+/** Real training on two cores that other tests use too. */
+const PATIENCE_MS = 180_000;
+
+interface Line {
+  event: string;
+  [key: string]: unknown;
+}
+
+interface Demo {
+  process: ChildProcess;
+  lines: Line[];
+  stderr: () => string;
+  exited: Promise<unknown[]>;
+  /** Resolves with the first line that fits. */
+  line(fits: (line: Line) => boolean): Promise<Line>;
+}
+
+async function startDemo(args: readonly string[], environment: Record<string, string> = {}) {
+  const cwd = await temporaryFolder();
+  const child = spawn(process.execPath, [SWARM, 'demo', '--json', ...args], {
+    cwd,
+    env: { ...process.env, ...environment, SWARM_CACHE: join(cwd, 'cache') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const lines: Line[] = [];
+  const listeners = new Set<(line: Line) => void>();
+  let stderr = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString('utf8');
+  });
+  createInterface({ input: child.stdout }).on('line', (text) => {
+    const line = JSON.parse(text) as Line;
+    lines.push(line);
+    for (const listener of listeners) listener(line);
+  });
+  const exited = once(child, 'close');
+  const line = (fits: (line: Line) => boolean): Promise<Line> =>
+    new Promise((resolve, reject) => {
+      listeners.add((one) => fits(one) && resolve(one));
+      lines.filter(fits).forEach(resolve);
+      void exited.then(() =>
+        reject(new Error(`the demo ended before:\n${stderr}\n${JSON.stringify(lines.at(-1))}`)),
+      );
+    });
+  const demo: Demo = { process: child, lines, stderr: () => stderr, exited, line };
+  return { demo, cwd };
+}
+
+/** Reads /proc: elsewhere than on Linux these tests see no process and only look at what the demo prints. */
+const PROC = existsSync('/proc/self/cmdline') ? '/proc' : null;
+
+/** Living processes that have the folder in their command line: every daemon of the demo, and no other process. */
+function livingIn(folder: string): string[] {
+  if (PROC === null) return [];
+  return readdirSync(PROC)
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        // Trainers are found by their environment: they have no arguments.
+        const about = ['cmdline', 'environ']
+          .map((file) => readFileSync(`/proc/${pid}/${file}`, 'latin1'))
+          .join();
+        return about.includes(folder) && Number(pid) !== process.pid;
+      } catch {
+        return false;
+      }
+    });
+}
+
+it('trains, tells each round and ends with the summary; the adapter stays, processes do not', {
+  timeout: PATIENCE_MS,
+}, async () => {
+  const { demo, cwd } = await startDemo(['--nodes', '2', '--rounds', '2']);
+  expect((await demo.exited)[0], demo.stderr()).toBe(0);
+  const summary = demo.lines.at(-1)!;
+  expect(Object.keys(summary)).toEqual([
+    'event',
+    'peers',
+    'rounds',
+    'baseLoss',
+    'finalLoss',
+    'bytesPerParameterPerRound',
+    'wallSeconds',
+    'adapter',
+  ]);
+  expect(summary).toMatchObject({ event: 'summary', peers: 2, rounds: 2 });
+  expect(summary.finalLoss as number).toBeLessThan(summary.baseLoss as number);
+  expect(summary.bytesPerParameterPerRound as number).toBeLessThan(0.6);
+  const folder = summary.adapter as string;
+  expect(folder.startsWith(join(cwd, '.swarm', 'demo-'))).toBe(true);
+  for (const file of ['adapter_config.json', 'adapter_model.safetensors']) {
+    expect(existsSync(join(folder, file)), file).toBe(true);
+  }
+  const jobEvents = demo.lines.filter((line) => line.event === 'job-event').map((line) => line.type);
+  expect(jobEvents.filter((type) => type === 'peer-joined')).toHaveLength(2);
+  expect(jobEvents).toContain('finished');
+  expect(livingIn(cwd)).toEqual([]);
+});
+
+it('leaves nothing running when it is interrupted in the middle of a round', {
+  timeout: PATIENCE_MS,
+}, async () => {
+  const { demo, cwd } = await startDemo(['--nodes', '2']);
+  await demo.line((line) => line.type === 'round-opened');
+  if (PROC !== null) expect(livingIn(cwd).length).toBeGreaterThanOrEqual(4);
+  demo.process.kill('SIGINT');
+  expect((await demo.exited)[0]).toBe(130);
+  await expect.poll(() => livingIn(cwd), { timeout: 10_000 }).toEqual([]);
+});
+
+it('leaves nothing running when it is killed in the middle of a round', {
+  timeout: PATIENCE_MS,
+}, async () => {
+  const { demo, cwd } = await startDemo(['--nodes', '2']);
+  await demo.line((line) => line.type === 'round-opened');
+  demo.process.kill('SIGKILL');
+  await demo.exited;
+  await expect.poll(() => livingIn(cwd), { timeout: 15_000 }).toEqual([]);
+});
+
+it('shows the last words of a process that does not get up', { timeout: PATIENCE_MS }, async () => {
+  const { demo, cwd } = await startDemo([], { SWARM_LOG_LEVEL: 'deafening' });
+  expect((await demo.exited)[0]).toBe(1);
+  const { error } = demo.lines.at(-1) as unknown as { error: { code: string; values: { lines: string[] } } };
+  expect(error.code).toBe('HELPER_FAILED');
+  expect(error.values.lines.join('\n')).toContain('LOG_LEVEL');
+  expect(livingIn(cwd)).toEqual([]);
+});
