@@ -158,7 +158,7 @@ export class Contributor {
         tasks.abortMain();
         break;
       case 'publish':
-        tasks.beside('publish', () => publish(this.#ready!, effect.update));
+        tasks.beside('publish', () => publish(this.#ready!, effect.round));
         break;
       case 'ask':
       case 'submit':
@@ -254,35 +254,35 @@ export class Contributor {
     const trained = this.#trained!;
     const update = await makeUpdate(this.#ready!, work, this.#held!, trained, signal);
     this.#trained = null;
-    const bytes = store.update(this.#ready!.job, update)?.bytes ?? 0;
+    const bytes = store.update(this.#ready!.job, work.round)?.bytes ?? 0;
     log.info({ round: work.round, update, bytes }, 'update-made');
     observer.trained({ ...trained.result, updateBytes: bytes });
     return { type: 'sealed', work, update };
   }
 
   async #inquire(effect: Extract<NodeEffect, { type: 'ask' | 'submit' }>): Promise<void> {
-    const { update, generation } = effect;
+    const { round, generation } = effect;
     try {
       const inquire = effect.type === 'ask' ? askReceipt : submit;
-      const receipt = await inquire(this.#context!, update, this.#tasks.life);
+      const receipt = await inquire(this.#context!, round, this.#tasks.life);
       if (receipt) this.#takeReceipt(receipt, generation);
-      else this.#runner.dispatch({ type: 'receipt-unknown', update });
+      else this.#runner.dispatch({ type: 'receipt-unknown', round });
     } catch (error) {
-      this.#runner.dispatch({ type: 'ask-failed', update, jitter: this.#deps.random() });
+      this.#runner.dispatch({ type: 'ask-failed', round, jitter: this.#deps.random() });
       throw error;
     }
   }
 
   #takeReceipt({ round, update, code, detail }: Receipt, asked: number | null): void {
     const { store, log, observer } = this.#deps;
-    const known = store.update(this.#context!.job, update);
-    if (!known) return;
-    store.saveReceipt(known.job, update, { code, detail });
+    const known = store.update(this.#context!.job, round);
+    if (known?.update !== update) return;
+    store.saveReceipt(known.job, round, { code, detail });
     if (known.code !== code) {
       observer.receipt(code);
       log.info({ round, update, code, detail }, 'receipt');
     }
-    this.#runner.dispatch({ type: 'receipt', update, code, asked });
+    this.#runner.dispatch({ type: 'receipt', round, code, asked });
   }
 
   async #poll(again: boolean): Promise<void> {

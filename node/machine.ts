@@ -75,14 +75,14 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
     case 'sealed':
       return sealed(state, event.work, event.update, now);
     case 'receipt':
-      return receipt(state, event.update, event.code, event.asked);
+      return receipt(state, event.round, event.code, event.asked);
     case 'receipt-unknown':
-      return withPending(state, event.update, (pending) => ({
+      return withPending(state, event.round, (pending) => ({
         pending: { ...pending, askAt: now + ASK_AGAIN_MS },
-        effects: [{ type: 'submit', update: event.update, generation: pending.generation }],
+        effects: [{ type: 'submit', round: event.round, generation: pending.generation }],
       }));
     case 'ask-failed':
-      return withPending(state, event.update, (pending) => ({
+      return withPending(state, event.round, (pending) => ({
         pending: { ...pending, askAt: now + backoffMs(Math.max(1, pending.asks), event.jitter) },
         effects: [],
       }));
@@ -104,7 +104,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
           // A last attempt to deliver; what does not get through is sent again after the next start.
           ...state.pending
             .filter(({ code }) => code === null)
-            .map(({ update, generation }) => ({ type: 'submit' as const, update, generation })),
+            .map(({ round, generation }) => ({ type: 'submit' as const, round, generation })),
           { type: 'leave' },
         ],
       };
@@ -126,7 +126,7 @@ function failed(state: NodeState, reason: string, jitter: number, now: number): 
 
 /** A node that leaves still hears what became of its updates. */
 function afterLeaving(state: NodeState, event: NodeEvent): Transition {
-  if (event.type === 'receipt') return receipt(state, event.update, event.code, event.asked);
+  if (event.type === 'receipt') return receipt(state, event.round, event.code, event.asked);
   return stay(state);
 }
 
@@ -135,9 +135,9 @@ function follow(state: NodeState, head: Head, now: number): Transition {
   const pending: Pending[] = [];
   const effects: NodeEffect[] = [];
   for (const open of state.pending) {
-    const next = onHead(open, head, state.head, now);
+    const next = onHead(open, head, state, now);
     if (typeof next === 'object') pending.push(next);
-    else effects.push({ type: 'settle', round: open.round, update: open.update, outcome: next });
+    else effects.push({ type: 'settle', round: open.round, outcome: next });
   }
   const pursued = pursue({ ...state, head, pending });
   return { state: pursued.state, effects: [...effects, ...pursued.effects] };
@@ -170,7 +170,7 @@ function pursue(state: NodeState): Transition {
     if (state.phase === 'publishing') return stay(state);
     // Made before a restart: the same bytes go out again.
     const reason = `round ${work.round} is sent again`;
-    return turn({ phase: 'publishing', reason }, { type: 'publish', update: own.update });
+    return turn({ phase: 'publishing', reason }, { type: 'publish', round: own.round });
   }
   if (work.round <= state.lastRound) {
     return turn({ phase: 'awaiting', reason: `round ${work.round} is done or lost; waiting for the next` });
@@ -211,17 +211,17 @@ function sealed(state: NodeState, work: Work, update: string, now: number): Tran
       lastRound: Math.max(state.lastRound, work.round),
       pending: [...state.pending, pending],
     },
-    effects: [{ type: 'publish', update }],
+    effects: [{ type: 'publish', round: work.round }],
   };
 }
 
-function receipt(state: NodeState, update: string, code: ReceiptCode, asked: number | null): Transition {
-  return withPending(state, update, (pending) => {
+function receipt(state: NodeState, round: number, code: ReceiptCode, asked: number | null): Transition {
+  return withPending(state, round, (pending) => {
     const next = onReceipt(pending, code, asked, state.head);
     if (typeof next === 'object') return { pending: next, effects: [] };
     return {
       pending: null,
-      effects: [{ type: 'settle', round: pending.round, update, outcome: next }],
+      effects: [{ type: 'settle', round, outcome: next }],
     };
   });
 }
@@ -229,10 +229,10 @@ function receipt(state: NodeState, update: string, code: ReceiptCode, asked: num
 /** Changes one open update (null takes it out), and leaves `publishing` when its round's update is answered. */
 function withPending(
   state: NodeState,
-  update: string,
+  round: number,
   change: (pending: Pending) => { pending: Pending | null; effects: NodeEffect[] },
 ): Transition {
-  const known = state.pending.find((pending) => pending.update === update);
+  const known = state.pending.find((pending) => pending.round === round);
   if (!known) return stay(state);
   const changed = change(known);
   const pending = state.pending.flatMap((other) => {
@@ -267,7 +267,7 @@ function tick(state: NodeState, now: number): Transition {
   if (state.phase === 'joining') return { state: next, effects };
   const pending = state.pending.map((open) => {
     if (!due(open.askAt)) return open;
-    effects.push({ type: 'ask', update: open.update, generation: open.generation });
+    effects.push({ type: 'ask', round: open.round, generation: open.generation });
     return { ...open, asks: open.asks + 1, askAt: now + ASK_AGAIN_MS };
   });
   return { state: { ...next, pending }, effects };

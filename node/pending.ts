@@ -27,8 +27,14 @@ export interface Pending {
 export type Outcome = 'counted' | 'restored';
 
 /** What a new head says about an update: settled, to be asked about, or nothing. */
-export function onHead(pending: Pending, head: Head, previous: Head | null, now: number): Pending | Outcome {
-  if (head.included.some(({ update }) => update === pending.update)) return 'counted';
+export function onHead(
+  pending: Pending,
+  head: Head,
+  { self, head: previous }: { self: string; head: Head | null },
+  now: number,
+): Pending | Outcome {
+  // By peer too: others may send the same bytes.
+  if (head.included.some(({ peer, update }) => peer === self && update === pending.update)) return 'counted';
   if (!isPast(head, pending.round)) return pending;
   const moved = !previous || previous.round !== head.round || isOver(head) !== isOver(previous);
   return moved ? { ...pending, generation: pending.generation + 1, asks: 0, askAt: now } : pending;

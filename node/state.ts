@@ -41,10 +41,10 @@ export type NodeEvent =
   | { type: 'sealed'; work: Work; update: string }
   | { type: 'seal-failed'; work: Work; reason: string }
   /** `asked`: the generation in which it was asked for, null for a notice. */
-  | { type: 'receipt'; update: string; code: ReceiptCode; asked: number | null }
+  | { type: 'receipt'; round: number; code: ReceiptCode; asked: number | null }
   /** The coordinator has never seen the update. */
-  | { type: 'receipt-unknown'; update: string }
-  | { type: 'ask-failed'; update: string; jitter: number }
+  | { type: 'receipt-unknown'; round: number }
+  | { type: 'ask-failed'; round: number; jitter: number }
   /** A connection to the coordinator is open again. */
   | { type: 'connected' }
   | { type: 'tick' }
@@ -57,10 +57,10 @@ export type NodeEffect =
   | { type: 'seal'; work: Work }
   /** Ends the join, sync, train or seal that is running; what it would still report is not awaited. */
   | { type: 'abort' }
-  | { type: 'publish'; update: string }
-  | { type: 'ask'; update: string; generation: number }
-  | { type: 'submit'; update: string; generation: number }
-  | { type: 'settle'; round: number; update: string; outcome: Outcome }
+  | { type: 'publish'; round: number }
+  | { type: 'ask'; round: number; generation: number }
+  | { type: 'submit'; round: number; generation: number }
+  | { type: 'settle'; round: number; outcome: Outcome }
   /** Asks for the newest head; `again` also joins again, for a coordinator that was away may have forgotten us. */
   | { type: 'poll'; again: boolean }
   | { type: 'leave' };

@@ -139,11 +139,8 @@ export class NodeStore {
     });
   }
 
-  update(job: string, digest: string): UpdateRecord | null {
-    const row = this.#sql('SELECT * FROM updates WHERE job = ? AND digest = ? ORDER BY round DESC').get(
-      job,
-      digest,
-    );
+  update(job: string, round: number): UpdateRecord | null {
+    const row = this.#sql('SELECT * FROM updates WHERE job = ? AND round = ?').get(job, round);
     return row ? updateRecord(row) : null;
   }
 
@@ -155,12 +152,12 @@ export class NodeStore {
   }
 
   /** Keeps the newest receipt of an update, for people and for the next start. */
-  saveReceipt(job: string, digest: string, receipt: { code: ReceiptCode; detail: string }): void {
-    this.#sql('UPDATE updates SET code = ?, detail = ? WHERE job = ? AND digest = ?').run(
+  saveReceipt(job: string, round: number, receipt: { code: ReceiptCode; detail: string }): void {
+    this.#sql('UPDATE updates SET code = ?, detail = ? WHERE job = ? AND round = ?').run(
       receipt.code,
       receipt.detail,
       job,
-      digest,
+      round,
     );
   }
 

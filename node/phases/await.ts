@@ -2,27 +2,33 @@ import { SwarmError } from '../../protocol/errors.ts';
 import type { Head, Receipt } from '../../protocol/messages.ts';
 import { open } from '../../protocol/signing.ts';
 import type { JobContext } from '../context.ts';
+import type { UpdateRecord } from '../store.ts';
 import { ask, openHead, rejoin } from './join.ts';
 
-/** What became of an update; null when the coordinator has never seen it. */
+/** What became of a round's update; null when the coordinator has never seen it. */
 export async function askReceipt(
   context: JobContext,
-  update: string,
+  round: number,
   signal: AbortSignal,
 ): Promise<Receipt | null> {
   const { deps, coordinator, job } = context;
+  const { update } = recordOf(context, round);
   const { receipt } = await ask(deps, coordinator, 'receipt', { job, update }, signal);
   return receipt && openReceipt(context, receipt);
 }
 
-/** Sends an update straight to the coordinator. @throws SwarmError UPDATE_UNKNOWN when it is not in the store */
-export async function submit(context: JobContext, update: string, signal: AbortSignal): Promise<Receipt> {
-  const { deps, coordinator, job } = context;
-  const record = deps.store.update(job, update);
-  if (!record)
-    throw new SwarmError('UPDATE_UNKNOWN', `update ${update} is not in this node's store`, { update });
-  const { receipt } = await ask(deps, coordinator, 'submit', { update: record.envelope }, signal);
+/** Sends a round's update straight to the coordinator. */
+export async function submit(context: JobContext, round: number, signal: AbortSignal): Promise<Receipt> {
+  const { deps, coordinator } = context;
+  const { envelope } = recordOf(context, round);
+  const { receipt } = await ask(deps, coordinator, 'submit', { update: envelope }, signal);
   return openReceipt(context, receipt);
+}
+
+function recordOf({ deps, job }: JobContext, round: number): UpdateRecord {
+  const record = deps.store.update(job, round);
+  if (record) return record;
+  throw new SwarmError('UPDATE_UNKNOWN', `this node's store has no update of round ${round}`, { job, round });
 }
 
 /** @throws SwarmError RECEIPT_MISMATCH when it is not for this node or not from its coordinator, and as `open` */

@@ -72,23 +72,23 @@ export function makeUpdate(
 }
 
 /** Hands a stored update to gossip. @returns to how many peers */
-export async function publish({ deps, job }: ReadyContext, update: string): Promise<number> {
-  const record = deps.store.update(job, update);
+export async function publish({ deps, job }: ReadyContext, round: number): Promise<number> {
+  const record = deps.store.update(job, round);
   return record ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
 }
 
 /** Ends an update; one that is part of nothing goes back into the error feedback, once. */
 export function settle(
   context: ReadyContext,
-  { round, update, outcome }: { round: number; update: string; outcome: Outcome },
+  { round, outcome }: { round: number; outcome: Outcome },
 ): Promise<void> {
   const { deps, vault, job, feedbackLock } = context;
   return feedbackLock.run(() =>
     vault.scoped(async (scope) => {
-      const record = deps.store.update(job, update);
+      const record = deps.store.update(job, round);
       if (!record || record.outcome !== null) return;
       let feedback: string | null = null;
-      const payload = outcome === 'restored' ? await loadPayload(context, update) : null;
+      const payload = outcome === 'restored' ? await loadPayload(context, record.update) : null;
       if (payload) {
         const restored = await loadFeedback(context);
         // Rounds since have decayed the rest; the update comes back as if it had never left.

@@ -57,10 +57,12 @@ export class FakeTrainer implements NodeTrainer {
       await sleep(this.#clock, msPerStep, signal);
       if (step === dies) throw new SwarmError('TRAINER_DIED', 'the fake trainer was killed', {});
       const batch = rows.slice(step * rowsPerStep, (step + 1) * rowsPerStep);
-      const target = OPTIMUM + ROW_SPREAD * opinion(batch);
+      const wanted = opinion(batch);
       for (const tensor of values) {
-        for (let i = 0; i < tensor.length; i++)
-          tensor[i]! -= direction * RATE * (tensor[i]! - target - 0.001 * (i % 7));
+        for (let i = 0; i < tensor.length; i++) {
+          const target = OPTIMUM + ROW_SPREAD * Math.sin(wanted + i);
+          tensor[i]! -= direction * RATE * (tensor[i]! - target);
+        }
       }
       tokens += batch.reduce((sum, { labels }) => sum + labels.length, 0);
       onProgress({
@@ -103,8 +105,7 @@ export function distance(tensors: readonly Float32Array[]): number {
   return sum / count;
 }
 
-/** What a batch's rows want on average, between −1 and 1. */
+/** A number that tells batches apart. */
 function opinion(rows: readonly Row[]): number {
-  const votes = rows.map(({ ids }) => (ids[0]! % 101) / 50 - 1);
-  return votes.reduce((sum, vote) => sum + vote, 0) / Math.max(1, votes.length);
+  return rows.reduce((sum, { ids }, i) => sum + (i + 1) * ids[0]!, 0);
 }

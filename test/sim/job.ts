@@ -7,7 +7,7 @@ import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
 import { open, type Signer, seal } from '../../protocol/signing.ts';
 
 /** A toy adapter: two LoRA matrices, so that drift can be measured, small enough for thousands of rounds. */
-export function toyLayout(width = 8): AdapterLayout {
+export function toyLayout(width = 32): AdapterLayout {
   const module = 'base_model.model.model.layers.0.self_attn.q_proj';
   return [
     { name: `${module}.lora_A.weight`, shape: [2, width] },

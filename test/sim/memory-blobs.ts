@@ -18,15 +18,24 @@ export class MemoryBlobs implements BlobStore {
   readonly #clock: VirtualClock;
   readonly #random: Random;
   readonly #isAlive: () => boolean;
+  readonly #onWrite: () => void;
 
   constructor(
     _options: object,
-    deps: { disk: MemoryDisk; clock: VirtualClock; random: Random; isAlive: () => boolean },
+    deps: {
+      disk: MemoryDisk;
+      clock: VirtualClock;
+      random: Random;
+      isAlive: () => boolean;
+      /** A write begins: the moments after it are the ones in which a crash is worth most. */
+      onWrite?: () => void;
+    },
   ) {
     this.#files = deps.disk.files;
     this.#clock = deps.clock;
     this.#random = deps.random;
     this.#isAlive = deps.isAlive;
+    this.#onWrite = deps.onWrite ?? (() => {});
   }
 
   async has(digest: string): Promise<boolean> {
@@ -40,6 +49,7 @@ export class MemoryBlobs implements BlobStore {
   put(bytes: Uint8Array): Promise<string> {
     const copy = bytes.slice();
     const digest = sha256(copy);
+    this.#onWrite();
     return new Promise((resolve) => {
       this.#clock.after(this.#random.between(...WRITE_MS), () => {
         if (!this.#isAlive()) return;

@@ -3,6 +3,7 @@ import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { ContributorOptions } from '../../node/context.ts';
 import { Contributor } from '../../node/contributor.ts';
 import { defaultPolicy } from '../../node/policy.ts';
+import { isDone } from '../../node/state.ts';
 import { NodeStore } from '../../node/store.ts';
 import type { Logger } from '../../protocol/logger.ts';
 import { type Signer, signerFromSeed } from '../../protocol/signing.ts';
@@ -18,6 +19,8 @@ export interface Universe {
   readonly network: VirtualNetwork;
   readonly random: Random;
   readonly log: Logger;
+  /** A process begins to write to its disk. @default nothing happens */
+  readonly onWrite?: (peer: string) => void;
 }
 
 /** The same key for the same number, in every run. */
@@ -65,6 +68,11 @@ export class VirtualNode {
     return this.#contributor!;
   }
 
+  /** Whether the job needs nothing more of it. */
+  get done(): boolean {
+    return isDone(this.contributor.view().state);
+  }
+
   get host(): VirtualHost {
     return this.#host!;
   }
@@ -79,12 +87,15 @@ export class VirtualNode {
   }
 
   start(): void {
-    const { clock, network, random, log } = this.#universe;
+    const { clock, network, random, log, onWrite } = this.#universe;
     const { number, coordinator, layout, msPerStep, deaths = 0, blunders = 0 } = this.#options;
     const process = { alive: true };
     const isAlive = (): boolean => process.alive;
     const own = clock.process(isAlive);
-    const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    const blobs = new MemoryBlobs(
+      {},
+      { disk: this.disk, clock, random, isAlive, onWrite: () => onWrite?.(this.peer) },
+    );
     const host = network.host({ signer: this.signer, blobs, isAlive });
     const training: FakeTrainerOptions = { layout, msPerStep, deaths, blunders };
     const trainer = new FakeTrainer(training, { clock: own, random });

@@ -24,7 +24,7 @@ export class VirtualClock implements Clock {
 
   after(ms: number, callback: () => void): () => void {
     const timer: Timer = {
-      at: this.#now + Math.max(0, Math.round(ms)),
+      at: this.#now + Math.max(0, Math.ceil(ms)),
       order: this.#order++,
       callback,
       cancelled: false,

@@ -27,6 +27,8 @@ const REDIAL_MS = 1_000;
 /** All hosts of a simulated swarm, and what happens to what they say to each other. */
 export class VirtualNetwork {
   readonly weather: NetworkWeather;
+  /** Everything that was published or submitted, whether it arrived or not. */
+  onMessage: (message: { from: string; kind: string; bytes: Uint8Array }) => void = () => {};
   /** Gossip that an honest receiver held against an honest sender: there must be none. */
   readonly rejected: string[] = [];
   readonly clock: VirtualClock;
@@ -150,6 +152,8 @@ export class VirtualHost implements SwarmNetwork {
   }
 
   async publish(topic: string, bytes: Uint8Array): Promise<number> {
+    if (!this.#isAlive()) return 0;
+    this.#network.onMessage({ from: this.peer, kind: topic.slice(topic.lastIndexOf('/') + 1), bytes });
     let handed = 0;
     for (const host of [...this.#network.hosts()]) {
       if (!this.#connections.has(host.peer) || !host.#topics.has(topic)) continue;
@@ -177,6 +181,9 @@ export class VirtualHost implements SwarmNetwork {
     { signal }: { signal: AbortSignal },
   ): Promise<RpcResponse<M>> {
     const question = rpcMethods[method].request.parse(body);
+    if ('update' in question && question.update instanceof Uint8Array) {
+      this.#network.onMessage({ from: this.peer, kind: 'updates', bytes: question.update });
+    }
     await this.#travel(peer, signal);
     const host = this.#network.reach(this.peer, peer)!;
     const answer = await host.#answer(this.peer, method, question).catch((cause: unknown) => {

@@ -69,10 +69,10 @@ test('a round from joining to the next head', () => {
   expect(node.types).toEqual(['seal']);
   node.send({ type: 'sealed', work, update: UPDATE });
   expect(node.types).toEqual(['publish']);
-  node.send({ type: 'receipt', update: UPDATE, code: 'accepted', asked: null });
+  node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
   expect(node.state.phase).toBe('awaiting');
   node.head({ sequence: 2, round: 2, included: [UPDATE] });
-  expect(node.effects[0]).toEqual({ type: 'settle', round: 1, update: UPDATE, outcome: 'counted' });
+  expect(node.effects[0]).toEqual({ type: 'settle', round: 1, outcome: 'counted' });
   expect(node.state.phase).toBe('syncing');
   expect(node.state.pending).toEqual([]);
 });
@@ -204,45 +204,45 @@ describe('updates', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
     node.now = RECEIPT_WAIT_MS;
     node.send({ type: 'tick' });
-    expect(node.effects).toContainEqual({ type: 'ask', update: UPDATE, generation: 0 });
-    node.send({ type: 'receipt-unknown', update: UPDATE });
-    expect(node.effects).toEqual([{ type: 'submit', update: UPDATE, generation: 0 }]);
+    expect(node.effects).toContainEqual({ type: 'ask', round: 1, generation: 0 });
+    node.send({ type: 'receipt-unknown', round: 1 });
+    expect(node.effects).toEqual([{ type: 'submit', round: 1, generation: 0 }]);
     expect(node.state.phase).toBe('publishing');
-    node.send({ type: 'receipt', update: UPDATE, code: 'accepted', asked: 0 });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: 0 });
     expect(node.state.phase).toBe('awaiting');
   });
 
   test('a refused update is put back, once', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
-    node.send({ type: 'receipt', update: UPDATE, code: 'wrong-round', asked: null });
-    expect(node.effects).toEqual([{ type: 'settle', round: 1, update: UPDATE, outcome: 'restored' }]);
+    node.send({ type: 'receipt', round: 1, code: 'wrong-round', asked: null });
+    expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'restored' }]);
     expect(node.state.phase).toBe('awaiting');
-    node.send({ type: 'receipt', update: UPDATE, code: 'wrong-round', asked: null });
+    node.send({ type: 'receipt', round: 1, code: 'wrong-round', asked: null });
     expect(node.effects).toEqual([]);
   });
 
   test('an accepted update that the checkpoint lacks is asked about: an old notice does not settle it', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
-    node.send({ type: 'receipt', update: UPDATE, code: 'accepted', asked: null });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
     node.head({ sequence: 2, round: 2 });
-    node.send({ type: 'receipt', update: UPDATE, code: 'accepted', asked: null });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
     node.send({ type: 'tick' });
-    expect(node.effects).toContainEqual({ type: 'ask', update: UPDATE, generation: 1 });
-    node.send({ type: 'receipt', update: UPDATE, code: 'left-out', asked: 1 });
-    expect(node.effects).toEqual([{ type: 'settle', round: 1, update: UPDATE, outcome: 'restored' }]);
+    expect(node.effects).toContainEqual({ type: 'ask', round: 1, generation: 1 });
+    node.send({ type: 'receipt', round: 1, code: 'left-out', asked: 1 });
+    expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'restored' }]);
   });
 
   test('an accepted update of a checkpoint that the node has missed counts', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
     node.head({ sequence: 5, round: 3 });
-    node.send({ type: 'receipt', update: UPDATE, code: 'accepted', asked: 1 });
-    expect(node.effects).toEqual([{ type: 'settle', round: 1, update: UPDATE, outcome: 'counted' }]);
+    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: 1 });
+    expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'counted' }]);
   });
 
   test('a late update is open until no round can take it any more', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
     node.head({ sequence: 2, round: 2 });
-    node.send({ type: 'receipt', update: UPDATE, code: 'late', asked: 1 });
+    node.send({ type: 'receipt', round: 1, code: 'late', asked: 1 });
     expect(node.effects).toEqual([]);
     expect(node.state.pending).toHaveLength(1);
     node.head({ sequence: 3, round: 3, included: [UPDATE] });
@@ -253,7 +253,7 @@ describe('updates', () => {
     const pending = [{ round: 1, update: UPDATE, code: null }];
     const node = driver().join({ sequence: 1, round: 1 }, { lastRound: 1, pending });
     node.send({ type: 'synced', adapter: digest('adapter', 0) });
-    expect(node.effects).toEqual([{ type: 'publish', update: UPDATE }]);
+    expect(node.effects).toEqual([{ type: 'publish', round: 1 }]);
     expect(node.state.phase).toBe('publishing');
     node.head({ sequence: 2, round: 1 });
     expect(node.types).toEqual([]);
@@ -280,7 +280,7 @@ describe('updates', () => {
   test('stopping hands over what has no receipt, then says goodbye', () => {
     const node = driver().sent({ sequence: 1, round: 1 }).send({ type: 'stop' });
     expect(node.types).toEqual(['abort', 'submit', 'leave']);
-    node.send({ type: 'receipt', update: UPDATE, code: 'not-assigned', asked: 0 });
+    node.send({ type: 'receipt', round: 1, code: 'not-assigned', asked: 0 });
     expect(node.types).toEqual(['settle']);
     expect(dueAt(node.state)).toBeNull();
   });

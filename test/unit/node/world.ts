@@ -94,7 +94,7 @@ export class World {
   readonly disk = new Disk();
   readonly judge = new Judge();
   readonly heads: Head[] = [this.judge.head];
-  readonly notices: { update: string; code: ReceiptCode }[] = [];
+  readonly notices: { round: number; code: ReceiptCode }[] = [];
   state: NodeState = initialState(SELF);
   now = 0;
   /** Effects that have begun and not ended. */
@@ -132,7 +132,7 @@ export class World {
         this.seal(effect.work, well);
         break;
       case 'publish':
-        if (well) this.deliver(effect.update);
+        if (well) this.deliver(effect.round);
         break;
       case 'ask':
       case 'submit':
@@ -206,27 +206,22 @@ export class World {
     this.send({ type: 'sealed', work, update });
   }
 
-  private deliver(update: string): void {
-    const { round } = this.record(update);
-    this.notices.push({ update, code: this.judge.take(update, round) });
+  private deliver(round: number): void {
+    const { update } = this.disk.updates.get(round)!;
+    this.notices.push({ round, code: this.judge.take(update, round) });
   }
 
   private inquire(effect: Extract<Doing, { type: 'ask' | 'submit' }>, well: boolean): void {
-    const { update, generation } = effect;
+    const { round, generation } = effect;
     if (!well) {
-      this.send({ type: 'ask-failed', update, jitter: 0.5 });
+      this.send({ type: 'ask-failed', round, jitter: 0.5 });
       return;
     }
-    const { round } = this.record(update);
+    const { update } = this.disk.updates.get(round)!;
     const code =
       effect.type === 'submit' ? this.judge.take(update, round) : this.judge.receipts.get(update)?.code;
-    if (code) this.send({ type: 'receipt', update, code, asked: generation });
-    else this.send({ type: 'receipt-unknown', update });
-  }
-
-  private record(update: string): { round: number } {
-    for (const [round, record] of this.disk.updates) if (record.update === update) return { round };
-    throw new Error(`${update} was never stored`);
+    if (code) this.send({ type: 'receipt', round, code, asked: generation });
+    else this.send({ type: 'receipt-unknown', round });
   }
 
   private remembered() {

@@ -1,0 +1,128 @@
+import { InlineArithmetic } from '../../coordinator/arithmetic.ts';
+import { noFolders } from '../../coordinator/checkpoints.ts';
+import { Coordinator } from '../../coordinator/coordinator.ts';
+import type { PreparedJob } from '../../coordinator/founding.ts';
+import { Store } from '../../coordinator/store/store.ts';
+import type { Validator } from '../../coordinator/validator.ts';
+import { sleep } from '../../net/deadline.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import type { Clock } from '../../protocol/clock.ts';
+import { distance } from './fake-training.ts';
+import { SEQUENCE_LENGTH, type ToyJob } from './job.ts';
+import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';
+import { signerOf, type Universe } from './process.ts';
+
+export const COORDINATOR = signerOf(200);
+
+const HELD_OUT_ROWS = 8;
+
+/** Quadratic loss, of which every held-out row sees a little more or less. */
+class FakeValidator implements Validator {
+  readonly #clock: Clock;
+  readonly #ms: () => number;
+
+  constructor({ ms }: { ms: () => number }, { clock }: { clock: Clock }) {
+    this.#clock = clock;
+    this.#ms = ms;
+  }
+
+  async evaluate(
+    _job: object,
+    adapter: readonly Float32Array[],
+    { signal }: { signal: AbortSignal },
+  ): Promise<{ lossSum: number; tokens: number }[]> {
+    await sleep(this.#clock, this.#ms(), signal);
+    const loss = 1 + distance(adapter);
+    const tokens = SEQUENCE_LENGTH;
+    return Array.from({ length: HELD_OUT_ROWS }, (_, i) => ({ lossSum: tokens * (loss + 0.01 * i), tokens }));
+  }
+
+  async release(): Promise<void> {}
+}
+
+/** The machine with the coordinator: its disk and database stay, processes come and go. */
+export class VirtualCoordinator {
+  readonly disk = new MemoryDisk();
+  readonly store = new Store(':memory:');
+  readonly peer = COORDINATOR.peerId;
+  readonly #toy: ToyJob;
+  readonly #universe: Universe;
+  #process = { alive: false };
+  #coordinator: Coordinator | null = null;
+
+  constructor({ toy }: { toy: ToyJob }, universe: Universe) {
+    this.#toy = toy;
+    this.#universe = universe;
+    for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
+  }
+
+  get alive(): boolean {
+    return this.#process.alive;
+  }
+
+  start(): void {
+    const { clock, network, random, log, onWrite } = this.#universe;
+    const process = { alive: true };
+    const isAlive = (): boolean => process.alive;
+    const own = clock.process(isAlive);
+    const blobs = new MemoryBlobs(
+      {},
+      { disk: this.disk, clock, random, isAlive, onWrite: () => onWrite?.(this.peer) },
+    );
+    const host = network.host({ signer: COORDINATOR, blobs, isAlive });
+    this.#process = process;
+    const coordinator = new Coordinator(
+      {},
+      {
+        network: host,
+        blobs,
+        store: this.store,
+        validator: new FakeValidator({ ms: () => random.between(20, 300) }, { clock: own }),
+        arithmetic: new InlineArithmetic({}, { blobs }),
+        folders: noFolders,
+        clock: own,
+        log: log.child({ node: 'coordinator' }),
+      },
+    );
+    this.#coordinator = coordinator;
+    coordinator.start();
+    // An operator who tries until it works: creating the same job again changes nothing.
+    coordinator.create(this.#prepared()).catch((error: unknown) => {
+      if (process.alive) throw error;
+    });
+  }
+
+  /** SIGKILL. */
+  crash(): void {
+    this.#process.alive = false;
+    this.#universe.network.down(this.peer);
+  }
+
+  /** What an operator does who finds the job paused. */
+  resume(): void {
+    if (this.alive && this.phase === 'paused') this.#coordinator!.jobs()[0]!.operate({ type: 'resume' });
+  }
+
+  /** Whether the job has ended well. */
+  get finished(): boolean {
+    return this.alive && this.#coordinator!.jobs()[0]?.state.phase === 'finished';
+  }
+
+  get phase(): string {
+    return this.#coordinator?.jobs()[0]?.state.phase ?? 'none';
+  }
+
+  #prepared(): PreparedJob {
+    const { manifest, layout } = this.#toy;
+    return {
+      manifest,
+      layout,
+      heldOut: new Uint8Array(1),
+      admission: { kind: 'open' },
+      token: null,
+      content: 'toy',
+      baseLoss: 1,
+      baseTokens: HELD_OUT_ROWS * SEQUENCE_LENGTH,
+    };
+  }
+}

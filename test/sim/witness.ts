@@ -1,0 +1,150 @@
+import type { StoredUpdate } from '../../coordinator/store/store.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import type { Head } from '../../protocol/messages.ts';
+import { counts } from '../../protocol/receipts.ts';
+import { open } from '../../protocol/signing.ts';
+import type { Swarm } from './swarm.ts';
+
+/**
+ * Sees everything that is said, and in the end everything that was stored, and holds it against what must be so in
+ * every run: each update merged at most once, no word taken back, one chain of checkpoints, one adapter for all.
+ */
+export class Witness {
+  readonly #swarm: Swarm;
+  readonly #violations = new Set<string>();
+  /** Payload of each node's update, by author and round. */
+  readonly #updates = new Map<string, string>();
+  readonly #heads = new Map<string, string>();
+  readonly #seen = new Set<string>();
+  #newest: Head | null = null;
+
+  constructor(swarm: Swarm) {
+    this.#swarm = swarm;
+  }
+
+  get updatesSeen(): number {
+    return this.#updates.size;
+  }
+
+  hear({ kind, bytes }: { from: string; kind: string; bytes: Uint8Array }): void {
+    if (kind !== 'heads' && kind !== 'updates') return;
+    const digest = sha256(bytes);
+    if (this.#seen.has(digest)) return;
+    this.#seen.add(digest);
+    if (kind === 'heads') this.#head(bytes, digest);
+    else this.#update(bytes);
+  }
+
+  #head(bytes: Uint8Array, digest: string): void {
+    const { message: head } = open('head', bytes);
+    const moment = `${head.term}/${head.sequence}`;
+    const known = this.#heads.get(moment);
+    if (known && known !== digest) this.#violations.add(`two heads ${moment}`);
+    this.#heads.set(moment, digest);
+    const before = this.#newest;
+    if (before && (head.round < before.round || head.checkpoint.round < before.checkpoint.round)) {
+      this.#violations.add(`head ${moment} goes back from round ${before.round} to ${head.round}`);
+    }
+    this.#newest = head;
+  }
+
+  #update(bytes: Uint8Array): void {
+    const { author, message } = open('update', bytes);
+    const key = `${author} in round ${message.round}`;
+    const known = this.#updates.get(key);
+    if (known && known !== message.payload.digest) this.#violations.add(`two updates of ${key}`);
+    this.#updates.set(key, message.payload.digest);
+  }
+
+  /** @returns what was violated */
+  verdict(): string[] {
+    const found = [...this.#violations, ...this.#swarm.network.rejected.map((what) => `rejected ${what}`)];
+    const say = (violation: string): void => {
+      found.push(violation);
+    };
+    this.#checkChain(say);
+    this.#checkUpdates(say);
+    this.#checkNodes(say);
+    return found;
+  }
+
+  #checkpoints() {
+    const { store } = this.#swarm.coordinator;
+    return store.rounds.checkpoints(this.#swarm.toy.job).map(({ round, digest, envelope }) => ({
+      round,
+      digest,
+      checkpoint: open('checkpoint', envelope).message,
+    }));
+  }
+
+  #checkChain(say: (violation: string) => void): void {
+    const all = this.#checkpoints();
+    const { count } = this.#swarm.toy.manifest.rounds;
+    if (all.length !== count + 1) say(`${all.length - 1} checkpoints instead of ${count}`);
+    for (const [i, { round, checkpoint }] of all.entries()) {
+      const parent = all[i - 1];
+      if (checkpoint.parent !== (parent?.digest ?? null)) say(`checkpoint ${round} has another parent`);
+      if (parent && round <= parent.round) say(`checkpoint ${round} comes after ${parent.round}`);
+      const { minPeers } = this.#swarm.toy.manifest.rounds;
+      if (i > 0 && checkpoint.contributors.length === 0)
+        say(`checkpoint ${round} has no contributors of ${minPeers}`);
+    }
+  }
+
+  /** Exactly once: what was accepted and not taken back is in one checkpoint, everything else in none. */
+  #checkUpdates(say: (violation: string) => void): void {
+    const { store } = this.#swarm.coordinator;
+    const { job } = this.#swarm.toy;
+    const merged = new Map<string, number>();
+    for (const { checkpoint } of this.#checkpoints()) {
+      for (const { peer, round } of checkpoint.contributors) {
+        const key = keyOf({ peer, round });
+        merged.set(key, (merged.get(key) ?? 0) + 1);
+      }
+    }
+    for (const [key, times] of merged) if (times !== 1) say(`${key} is merged ${times} times`);
+    for (const update of store.updates.ofRounds(job, 0, Number.MAX_SAFE_INTEGER)) {
+      const times = merged.get(keyOf(update)) ?? 0;
+      const receipt = store.updates.receipt(job, update.peer, update.digest);
+      if (!receipt) say(`${keyOf(update)} has no receipt`);
+      else if (counts(receipt.code) !== (times === 1))
+        say(`${keyOf(update)} is ${receipt.code}, merged ${times} times`);
+      if (update.fate === 'open') say(`${keyOf(update)} is open for ever`);
+    }
+  }
+
+  #checkNodes(say: (violation: string) => void): void {
+    const { coordinator, nodes, toy } = this.#swarm;
+    const adapter = this.#checkpoints().at(-1)!.checkpoint.adapter.digest;
+    const fates = new Map<string, StoredUpdate>();
+    for (const update of coordinator.store.updates.ofRounds(toy.job, 0, Number.MAX_SAFE_INTEGER)) {
+      fates.set(keyOf(update), update);
+    }
+    for (const [i, node] of nodes.entries()) {
+      const name = `node ${i + 1}`;
+      const { store } = node;
+      if (store.job(toy.job).adapter !== adapter) say(`${name} does not hold the last adapter`);
+      for (const { round, outcome } of store.updates(Number.MAX_SAFE_INTEGER)) {
+        const expected =
+          fates.get(keyOf({ peer: node.peer, round }))?.fate === 'merged' ? 'counted' : 'restored';
+        if (outcome !== expected)
+          say(`${name} holds its update of round ${round} for ${outcome}, it is ${expected}`);
+      }
+      // Nothing stays on the disk that nobody will ask for again.
+      const { feedback, optimizer } = store.job(toy.job);
+      const needed = new Set([
+        feedback,
+        optimizer,
+        adapter,
+        ...toy.blobs.slice(2).map((bytes) => sha256(bytes)),
+      ]);
+      needed.add(sha256(toy.blobs[0]!));
+      for (const digest of node.disk.files.keys())
+        if (!needed.has(digest)) say(`${name} keeps ${digest} for nothing`);
+    }
+  }
+}
+
+function keyOf({ peer, round }: { peer: string; round: number }): string {
+  return `the update of ${peer.slice(-6)} in round ${round}`;
+}
