@@ -1,0 +1,180 @@
+/** One run of the learning benchmark: a whole swarm in one process, with the real codec and the real merge. */
+import { mergeRound } from '../../coordinator/merge.ts';
+import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
+import { initAdapter } from '../../lora/adapter/layout.ts';
+import { permutation, rowKey } from '../../lora/data/assignment.ts';
+import type { Row } from '../../lora/data/packing.ts';
+import type { AdamWState } from '../../lora/train/adamw.ts';
+import type { Trainer } from '../../lora/train/trainer.ts';
+import { ErrorFeedback, outerStep, type Preset } from '../../lora/update/index.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+
+export interface Variant {
+  /** 'exact': fp32 updates, averaged. 'single': one machine that trains all the tokens one after the other. */
+  readonly kind: Preset | 'exact' | 'single';
+  /** Decay of the error feedback. */
+  readonly decay: number;
+  /** Least share of the weight that a coordinate is divided by: 0 its senders, 1 everybody. */
+  readonly floor: number;
+}
+
+export interface Swarm {
+  readonly nodes: number;
+  readonly rounds: number;
+  /** Optimiser steps of each node per round. */
+  readonly steps: number;
+  /** Rows per step. */
+  readonly batchSize: number;
+}
+
+export interface LearningDeps {
+  readonly trainer: Trainer;
+  readonly rows: readonly Row[];
+  readonly heldOut: readonly Row[];
+}
+
+export interface Learned {
+  /** Held-out nats per token after the last round. */
+  loss: number;
+  /** Encoded bytes per adapter parameter that a node sends in a round; 4 for fp32. */
+  bytesPerParameter: number;
+}
+
+/** Equal seeds draw the same rows and start from the same adapter, whatever the variant: results are paired. */
+export async function learn(
+  variant: Variant,
+  swarm: Swarm,
+  seed: number,
+  deps: LearningDeps,
+): Promise<Learned> {
+  const { trainer } = deps;
+  const nodes = Array.from(
+    { length: swarm.nodes },
+    (): Node => ({
+      optimizer: null,
+      feedback: new ErrorFeedback({ layout: trainer.layout, decay: variant.decay }),
+    }),
+  );
+  let adapter = initAdapter(trainer.layout, seed);
+  let residual: Uint8Array | null = null;
+  let sentBytes = 0;
+  for (let round = 1; round <= swarm.rounds; round++) {
+    const shares = sharesOf(round, swarm, seed, deps.rows);
+    if (variant.kind === 'single') {
+      const all = shares.flat();
+      const { after } = await trainNode(nodes[0]!, adapter, all, swarm.steps * swarm.nodes, trainer);
+      adapter = after;
+      continue;
+    }
+    const sent: { payload: Uint8Array; tokens: number }[] = [];
+    const deltas: Float32Array[][] = [];
+    for (const [i, node] of nodes.entries()) {
+      const { after, tokens } = await trainNode(node, adapter, shares[i]!, swarm.steps, trainer);
+      const delta = adapter.map((values, t) => values.map((value, j) => value - after[t]![j]!));
+      if (variant.kind === 'exact') {
+        deltas.push(delta);
+        continue;
+      }
+      node.feedback.add(delta);
+      sent.push({ payload: node.feedback.compress(variant.kind), tokens });
+    }
+    if (variant.kind === 'exact') {
+      adapter = outerStep(adapter, mean(deltas), 1);
+      continue;
+    }
+    sentBytes += sent.reduce((sum, { payload }) => sum + payload.length, 0);
+    ({ adapter, residual } = await merge(
+      sent,
+      { variant, preset: variant.kind, round, adapter, residual },
+      trainer,
+    ));
+  }
+  trainer.setParameters(adapter);
+  const losses = await trainer.evaluate(deps.heldOut);
+  const parameters = adapter.reduce((sum, { length }) => sum + length, 0);
+  return {
+    loss:
+      losses.reduce((sum, row) => sum + row.lossSum, 0) / losses.reduce((sum, row) => sum + row.tokens, 0),
+    bytesPerParameter: sentBytes > 0 ? sentBytes / (swarm.nodes * swarm.rounds * parameters) : 4,
+  };
+}
+
+interface Node {
+  optimizer: AdamWState | null;
+  readonly feedback: ErrorFeedback;
+}
+
+/** Disjoint rows for every node, as a head would assign them. */
+function sharesOf(
+  round: number,
+  { nodes, steps, batchSize }: Swarm,
+  seed: number,
+  rows: readonly Row[],
+): Row[][] {
+  const permute = permutation(rows.length, rowKey({ job: String(seed), round, parent: '', epoch: 0 }));
+  const count = steps * batchSize;
+  return Array.from({ length: nodes }, (_, node) =>
+    Array.from({ length: count }, (_, i) => rows[permute((node * count + i) % rows.length)]!),
+  );
+}
+
+async function trainNode(node: Node, adapter: Float32Array[], rows: Row[], steps: number, trainer: Trainer) {
+  trainer.setParameters(adapter);
+  trainer.setOptimizerState(node.optimizer ?? freshState(adapter));
+  const { tokens } = await trainer.train({ rows, steps });
+  node.optimizer = trainer.optimizerState();
+  return { after: trainer.parameters(), tokens };
+}
+
+function freshState(adapter: readonly Float32Array[]): AdamWState {
+  const zeros = () => adapter.map(({ length }) => new Float32Array(length));
+  return { step: 0, m: zeros(), v: zeros() };
+}
+
+function mean(deltas: readonly Float32Array[][]): Float32Array[] {
+  return deltas[0]!.map((values, t) =>
+    values.map((_, j) => deltas.reduce((sum, delta) => sum + delta[t]![j]!, 0) / deltas.length),
+  );
+}
+
+interface MergeContext {
+  variant: Variant;
+  preset: Preset;
+  round: number;
+  adapter: Float32Array[];
+  residual: Uint8Array | null;
+}
+
+/** The coordinator's own merge, on blobs in memory. */
+async function merge(
+  sent: readonly { payload: Uint8Array; tokens: number }[],
+  { variant, preset, round, adapter, residual }: MergeContext,
+  { layout }: Trainer,
+): Promise<{ adapter: Float32Array[]; residual: Uint8Array }> {
+  const blobs = new Map<string, Uint8Array>();
+  const keep = (bytes: Uint8Array) => {
+    const digest = sha256(bytes);
+    blobs.set(digest, bytes);
+    return { digest, size: bytes.length };
+  };
+  const merged = await mergeRound(
+    {
+      layout,
+      baseDigest: '0'.repeat(64),
+      round,
+      sources: sent.map(({ payload, tokens }, i) => ({
+        peer: String(i).padStart(3, '0'),
+        round,
+        ...keep(payload),
+        preset,
+        tokens,
+      })),
+      rate: 1,
+      denominatorFloor: variant.floor,
+      adapter: keep(encodeAdapter(layout, adapter, '0'.repeat(64))),
+      residual: residual === null ? null : keep(residual).digest,
+    },
+    async (digest) => blobs.get(digest)!,
+  );
+  return { adapter: decodeAdapter(merged.adapter, layout), residual: merged.residual };
+}
