@@ -16,11 +16,11 @@ export function putBits(words: Uint32Array, position: number, value: number, wid
   }
 }
 
-/** The 32 bits from `position` on, as an unsigned number. Two words past the end must be readable. */
+/** The 32 bits from `position` on, as a signed number. Two words past the end must be readable. */
 export function peekBits(words: Uint32Array, position: number): number {
   const word = position >>> 5;
   const offset = position & 31;
-  return ((words[word]! << offset) | ((words[word + 1]! >>> 1) >>> (31 - offset))) >>> 0;
+  return (words[word]! << offset) | ((words[word + 1]! >>> 1) >>> (31 - offset));
 }
 
 /** The first `bytes.length` bytes of the words. */

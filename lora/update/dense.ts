@@ -119,6 +119,9 @@ export function decodeDense(bytes: Uint8Array, layout: UpdateLayout): TensorUpda
   return tensors;
 }
 
+/** The values of a block by their 4-bit codes; the last code is never used. */
+const decoded = new Float32Array(16);
+
 function readBlock(
   bytes: Uint8Array,
   offset: number,
@@ -128,20 +131,28 @@ function readBlock(
   scale: number,
   name: string,
 ): number {
+  for (let code = 0; code <= 2 * LARGEST; code++) decoded[code] = (code - LARGEST) * scale;
   let at = offset;
-  let extremes = 0;
-  let unused = 0;
-  const visit = (index: number, code: number) => {
-    values[index] = (code - LARGEST) * scale;
-    extremes |= code === 0 || code === 2 * LARGEST ? 1 : 0;
-    unused |= code > 2 * LARGEST ? 1 : 0;
-  };
-  for (let index = start; index < end; index += 2) {
+  let used = 0;
+  const pairs = end - ((end - start) & 1);
+  let index = start;
+  for (; index < pairs; index += 2) {
     const byte = bytes[at++]!;
-    visit(index, byte & 15);
-    if (index + 1 < end) visit(index + 1, byte >>> 4);
-    else unused |= byte >>> 4;
+    const low = byte & 15;
+    const high = byte >>> 4;
+    values[index] = decoded[low]!;
+    values[index + 1] = decoded[high]!;
+    used |= (1 << low) | (1 << high);
   }
+  let padding = 0;
+  if (index < end) {
+    const byte = bytes[at++]!;
+    values[index] = decoded[byte & 15]!;
+    used |= 1 << (byte & 15);
+    padding = byte >>> 4;
+  }
+  const unused = (used >>> (2 * LARGEST + 1)) | padding;
+  const extremes = used & (1 | (1 << (2 * LARGEST)));
   if (extremes === 0 || unused !== 0) {
     const why = unused ? 'an unused code or padding is set' : 'no value of a block has the largest magnitude';
     throw updateError('UPDATE_CANONICAL', `Not the canonical encoding in ${name}: ${why}.`, { name, why });

@@ -34,13 +34,14 @@ export interface Contribution {
  *     Σ wᵢ·cᵢ·vᵢ / max(Σ wᵢ over its senders, floor·Σ wᵢ over all)
  *
  * in float32, summed in the order of `add`: whoever adds the same updates in the same order gets the same bits. Memory is
- * two numbers per coordinate, however many updates come.
+ * at most two numbers per coordinate, however many updates come.
  */
 export class Merge {
   readonly #layout: UpdateLayout;
   readonly #floor: number;
   readonly #sums: Float32Array[];
-  readonly #weights: Float32Array[];
+  /** Weight of the senders per tensor: one number as long as all have sent all of it, then one per coordinate. */
+  readonly #weights: (number | Float32Array)[];
   #total = 0;
   #last: { peer: string; round: number } | null = null;
   #finished = false;
@@ -54,7 +55,7 @@ export class Merge {
     this.#layout = layout;
     this.#floor = Math.fround(denominatorFloor);
     this.#sums = zeros(layout);
-    this.#weights = zeros(layout);
+    this.#weights = this.#sums.map(() => 0);
   }
 
   /**
@@ -76,7 +77,8 @@ export class Merge {
     this.#last = { peer, round };
     this.#total = Math.fround(this.#total + share);
     for (const [tensor, sent] of update.tensors.entries()) {
-      accumulate(this.#sums[tensor]!, this.#weights[tensor]!, sent, share, factors[tensor]!);
+      addValues(this.#sums[tensor]!, sent, factors[tensor]!);
+      this.#weights[tensor] = addWeight(this.#weights[tensor]!, this.#sums[tensor]!.length, sent, share);
     }
   }
 
@@ -88,7 +90,8 @@ export class Merge {
     for (const [position, sums] of this.#sums.entries()) {
       const weights = this.#weights[position]!;
       for (let index = 0; index < sums.length; index++) {
-        const denominator = Math.max(weights[index]!, least);
+        const senders = typeof weights === 'number' ? weights : weights[index]!;
+        const denominator = Math.max(senders, least);
         if (denominator > 0) sums[index]! /= denominator;
       }
     }
@@ -116,23 +119,29 @@ function checkedWeight(weight: number, peer: string): number {
   });
 }
 
-function accumulate(
-  sums: Float32Array,
-  weights: Float32Array,
-  { indices, values }: TensorUpdate,
-  share: number,
-  factor: number,
-): void {
+function addValues(sums: Float32Array, { indices, values }: TensorUpdate, factor: number): void {
   if (indices === null) {
-    for (let index = 0; index < values.length; index++) {
-      sums[index]! += Math.fround(factor * values[index]!);
-      weights[index]! += share;
+    for (let index = 0; index < values.length; index++) sums[index]! += Math.fround(factor * values[index]!);
+  } else {
+    for (let entry = 0; entry < values.length; entry++) {
+      sums[indices[entry]!]! += Math.fround(factor * values[entry]!);
     }
-    return;
   }
-  for (let entry = 0; entry < values.length; entry++) {
-    const index = indices[entry]!;
-    sums[index]! += Math.fround(factor * values[entry]!);
-    weights[index]! += share;
+}
+
+/** The same sums, in the same order, whether they are kept as one number or one per coordinate. */
+function addWeight(
+  weights: number | Float32Array,
+  length: number,
+  { indices }: TensorUpdate,
+  share: number,
+): number | Float32Array {
+  if (indices === null && typeof weights === 'number') return Math.fround(weights + share);
+  const each = typeof weights === 'number' ? new Float32Array(length).fill(weights) : weights;
+  if (indices === null) {
+    for (let index = 0; index < length; index++) each[index]! += share;
+  } else {
+    for (let entry = 0; entry < indices.length; entry++) each[indices[entry]!]! += share;
   }
+  return each;
 }

@@ -1,4 +1,4 @@
-import { MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
+import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
 
 /** On pseudo-gradients the error is within 3 % of that of the best two levels after this many rounds. */
 const LLOYD_ROUNDS = 5;
@@ -9,55 +9,75 @@ const LARGEST_RATIO = 126;
 /** Denominator of the ratio: lower level = scale · ratio / 128, exact in float32. */
 export const RATIO_STEPS = 128;
 
-/** Two magnitudes for the kept values of a chunk. `scale` 0 sends nothing at all. */
+/** Magnitudes as numbers and as the float32 patterns of the same memory, which are ordered alike. */
+export interface Magnitudes {
+  readonly values: Float32Array;
+  readonly patterns: Int32Array;
+}
+
+export function magnitudesOf(length: number): Magnitudes {
+  const values = new Float32Array(length);
+  return { values, patterns: new Int32Array(values.buffer) };
+}
+
+/** Two magnitudes for the kept values of a chunk. */
 export interface Levels {
+  /** A scale code, EMPTY_SCALE when there is nothing to send, or OUT_OF_RANGE. */
   scale: number;
   ratio: number;
-  /** Magnitudes above this are sent as the upper level. */
+  /** Patterns above this are sent as the upper level. */
   threshold: number;
 }
 
 export const OUT_OF_RANGE = -1;
 
+const rounded = magnitudesOf(1);
+
+function patternOf(value: number): number {
+  rounded.values[0] = value;
+  return rounded.patterns[0]!;
+}
+
 /**
- * Two levels that minimise the squared error of `magnitudes[0 … count)` (S. Lloyd, "Least squares quantization in PCM",
- * 1982), started from the extremes. At least one magnitude lies above the threshold, and at least one at or below it
- * unless the ratio is 0 and all lie above: what the decoder requires of a canonical chunk.
- * @returns levels whose `scale` is a scale code, 0, or OUT_OF_RANGE when the magnitudes exceed the largest scale
+ * Two levels that minimise the squared error of the first `count` magnitudes (S. Lloyd, "Least squares quantization in
+ * PCM", 1982), started from the extremes. At least one magnitude lies above the threshold, and at least one at or below
+ * it unless the ratio is 0 and all lie above: what the decoder requires of a canonical chunk.
  */
-export function lloydLevels(magnitudes: Float64Array, count: number, levels: Levels): void {
+export function lloydLevels({ values, patterns }: Magnitudes, count: number, levels: Levels): void {
   let lower = Number.POSITIVE_INFINITY;
   let upper = 0;
   let total = 0;
-  for (let position = 0; position < count; position++) {
-    const magnitude = magnitudes[position]!;
-    if (magnitude < lower) lower = magnitude;
-    if (magnitude > upper) upper = magnitude;
-    total += magnitude;
+  for (let entry = 0; entry < count; entry++) {
+    const value = values[entry]!;
+    lower = Math.min(lower, value);
+    upper = Math.max(upper, value);
+    total += value;
   }
   for (let round = 0; round < LLOYD_ROUNDS && lower < upper; round++) {
-    const threshold = (lower + upper) / 2;
+    const threshold = patternOf((lower + upper) / 2);
     let above = 0;
     let sumAbove = 0;
-    for (let position = 0; position < count; position++) {
-      const magnitude = magnitudes[position]!;
-      if (magnitude > threshold) {
-        sumAbove += magnitude;
-        above++;
-      }
+    for (let entry = 0; entry < count; entry++) {
+      // 1 above the threshold: branches on random magnitudes would cost more than the sums.
+      const isAbove = (threshold - patterns[entry]!) >>> 31;
+      sumAbove += isAbove * values[entry]!;
+      above += isAbove;
     }
     if (above === 0) break;
     upper = sumAbove / above;
-    if (above < count) lower = (total - sumAbove) / (count - above);
+    lower = (total - sumAbove) / (count - above);
   }
-  let scale = scaleCode(upper);
-  let ratio = scale === 0 ? 0 : Math.round((RATIO_STEPS * Math.max(0, lower)) / scaleValue(scale));
-  levels.threshold = (scaleValue(scale) * (1 + ratio / RATIO_STEPS)) / 2;
+  const scale = scaleCode(upper);
+  const ratio =
+    scale === EMPTY_SCALE ? 0 : Math.round((RATIO_STEPS * Math.max(0, lower)) / scaleValue(scale));
   if (ratio > LARGEST_RATIO) {
-    scale = scaleCode(total / count);
-    ratio = 0;
+    levels.scale = scaleCode(total / count);
+    levels.ratio = 0;
     levels.threshold = -1;
+  } else {
+    levels.scale = scale;
+    levels.ratio = ratio;
+    levels.threshold = patternOf((scaleValue(scale) * (1 + ratio / RATIO_STEPS)) / 2);
   }
-  levels.scale = scale <= MAXIMUM_SCALE_CODE ? scale : OUT_OF_RANGE;
-  levels.ratio = ratio;
+  if (levels.scale > MAXIMUM_SCALE_CODE) levels.scale = OUT_OF_RANGE;
 }

@@ -90,24 +90,31 @@ function readChunk(
   let expected = 0;
   let used = 0;
   for (let entry = 0; entry < kept; entry++) {
-    let quotient = 0;
     let window = peekBits(words, bit);
-    while (window === 0) {
-      quotient += 32;
-      bit += 32;
-      if (bit >= end) throw truncated(name);
+    let quotient = Math.clz32(window);
+    if (quotient > 32 - most) {
+      // A unary part too long to have its symbol in the same window.
+      const unary = bit;
+      while (window === 0) {
+        bit += 32;
+        if (bit >= end) throw truncated(name);
+        window = peekBits(words, bit);
+      }
+      quotient = bit - unary + Math.clz32(window);
+      bit = unary + quotient;
       window = peekBits(words, bit);
+    } else {
+      bit += quotient;
+      window <<= quotient;
     }
-    const zeros = Math.clz32(window);
-    quotient += zeros;
-    bit += zeros;
     // The symbol with the longest remainder; with a short one it ends a bit earlier.
-    const symbol = peekBits(words, bit) >>> (32 - most);
+    const symbol = window >>> (32 - most);
     const binary = (symbol >>> VALUE_BITS) & remainderMask;
-    const isShort = binary >>> 1 < short ? 1 : 0;
+    // 1 where binary >>> 1 < short: branches on random bits would cost more than all the rest.
+    const isShort = ((binary >>> 1) - short) >>> 31;
     bit += most - isShort;
     if (bit > end) throw truncated(name);
-    const position = expected + quotient * divisor + (isShort ? binary >>> 1 : binary - short);
+    const position = expected + quotient * divisor + (binary >>> isShort) - (short & (isShort - 1));
     if (position >= length) throw outOfBounds(name, start + position, start + length);
     const code = (symbol >>> isShort) & (NEGATIVE | UPPER);
     used |= 1 << code;

@@ -11,13 +11,13 @@ import {
   updateLimits,
   VALUE_BITS,
 } from './presets.ts';
-import { type Levels, lloydLevels, OUT_OF_RANGE } from './quantise.ts';
+import { type Levels, lloydLevels, magnitudesOf, OUT_OF_RANGE } from './quantise.ts';
 import { EMPTY_SCALE } from './scale.ts';
 import { NON_FINITE, selectLargest } from './select.ts';
-import { type ChunkCode, chunksOf, NEGATIVE, setDecodedValues, type TensorUpdate, UPPER } from './sparse.ts';
+import { type ChunkCode, chunksOf, NEGATIVE, setDecodedValues, type TensorUpdate } from './sparse.ts';
 
 const positions = new Uint32Array(CHUNK_VALUES);
-const magnitudes = new Float64Array(CHUNK_VALUES);
+const magnitudes = magnitudesOf(CHUNK_VALUES);
 const decoded = new Float32Array(4);
 const levels: Levels = { scale: 0, ratio: 0, threshold: 0 };
 
@@ -56,7 +56,7 @@ export function encodeSparse(
       const selected = selectLargest(patterns, chunk.start, chunk.length, chunk.kept, positions);
       if (selected === NON_FINITE) throw refused(layout[tensor]!.name, 'is not finite');
       for (let entry = 0; entry < selected; entry++) {
-        magnitudes[entry] = Math.abs(values[chunk.start + positions[entry]!]!);
+        magnitudes.patterns[entry] = patterns[chunk.start + positions[entry]!]! & 0x7fffffff;
       }
       lloydLevels(magnitudes, selected, levels);
       if (levels.scale === OUT_OF_RANGE) throw refused(layout[tensor]!.name, 'exceeds the largest scale');
@@ -88,28 +88,27 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
     const longest = remainderBits(divisor);
     // Remainders below this take one bit less than the longest.
     const short = (1 << longest) - divisor;
+    // gap / divisor as a product: exact for gaps below 2¹² and divisors below 2⁸.
+    const reciprocal = Math.ceil(2 ** 20 / divisor);
     let count = sink.count;
     let expected = 0;
+    // Without branches: the bits of an update are random, and a wrongly guessed branch costs more than the rest.
     for (let entry = 0; entry < kept; entry++) {
       const position = positions[entry]!;
       const gap = position - expected;
       expected = position + 1;
-      const upper = magnitudes[entry]! > threshold;
-      const sign = (patterns[start + position]! >>> 30) & (upper ? NEGATIVE : lowerSign);
-      const code = sign | (upper ? UPPER : 0);
-      // The words are zero already: the unary part is written by stepping over it.
-      const quotient = (gap / divisor) | 0;
+      const upper = (threshold - magnitudes.patterns[entry]!) >>> 31;
+      const sign = (patterns[start + position]! >>> 30) & (lowerSign | (upper << 1));
+      const code = sign | upper;
+      const quotient = Math.imul(gap, reciprocal) >>> 20;
       const remainder = gap - quotient * divisor;
+      const isShort = (remainder - short) >>> 31;
+      const binary = remainder + (short & (isShort - 1));
+      const width = 1 + longest - isShort + VALUE_BITS;
+      // The words are zero already: the unary part is written by stepping over it.
       bit += quotient;
-      const width = remainder < short ? longest - 1 : longest;
-      const binary = remainder < short ? remainder : remainder + short;
-      putBits(
-        words,
-        bit,
-        (1 << (width + VALUE_BITS)) | (binary << VALUE_BITS) | code,
-        1 + width + VALUE_BITS,
-      );
-      bit += 1 + width + VALUE_BITS;
+      putBits(words, bit, (1 << (width - 1)) | (binary << VALUE_BITS) | code, width);
+      bit += width;
       indices[count] = start + position;
       values[count++] = decoded[code]!;
     }
