@@ -39,8 +39,8 @@ export class InlineArithmetic implements Arithmetic {
   }
 }
 
-/** Values that go through a merge or a decoder in about 50 ms: less is done faster than a thread is started. */
-export const INLINE_VALUES = 4_000_000;
+/** Values that go through a merge in about 100 ms, the drift included: less is done faster than a thread is started. */
+export const INLINE_VALUES = 1_000_000;
 
 export type WorkerTask =
   | { readonly type: 'merge'; readonly input: MergeInput; readonly paths: Readonly<Record<string, string>> }

@@ -40,7 +40,7 @@ export class JobRun {
     const { job, layout, signal, limiter } = this.context;
     const { store, clock, log, network, blobs, arithmetic, failpoint } = this.context.deps;
     this.roster = new Roster({}, deps);
-    this.stepper = new Stepper({}, deps);
+    this.stepper = new Stepper({}, { ...deps, onReceipt: (receipt) => this.roster.note(receipt) });
     this.presence = new Presence(
       { job },
       {
@@ -241,7 +241,6 @@ export class JobRun {
     };
     this.stepper.dispatch({ type: 'update', peer: author, round, ms, speed }, write, 'update-recorded');
     this.roster.setSpeed(author, speed);
-    this.roster.note(receipt);
     return receipt;
   }
 
@@ -251,7 +250,8 @@ export class JobRun {
     const detail = clip(full);
     const issuedAt = deps.clock.now();
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
-    if (this.mayRecordRefusal(peer)) {
+    if (!this.mayRecordRefusal(peer)) this.roster.note(receipt);
+    else {
       this.stepper.transact((outbox) => {
         outbox.receipt(receipt);
         outbox.event({
@@ -269,7 +269,6 @@ export class JobRun {
       });
     }
     deps.log.warn({ peer, round, code, detail }, 'update-refused');
-    this.roster.note(receipt);
     return receipt;
   }
 

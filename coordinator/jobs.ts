@@ -44,8 +44,13 @@ const TOKEN_BYTES = 16;
  */
 export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDeps): Promise<PreparedJob> {
   const { spec, signal } = options;
-  const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void =>
-    options.onProgress({ event: 'progress', stage, done, total });
+  let last = '';
+  const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void => {
+    // A line per percent: data can have millions of documents.
+    const point = `${stage} ${Math.floor((100 * done) / total)}`;
+    if (point !== last) options.onProgress({ event: 'progress', stage, done, total });
+    last = point;
+  };
 
   const model = await openModel(spec.base);
   const { maxPositions } = model.config;

@@ -3,21 +3,30 @@ import type { JobContext } from './context.ts';
 import { type Notifier, sealReceipt } from './notifier.ts';
 import type { StoredReceipt } from './store/store.ts';
 
+export interface OutboxDeps {
+  readonly context: JobContext;
+  readonly notifier: Notifier;
+  /** Told of each receipt after it has become durable. */
+  readonly onReceipt: (receipt: StoredReceipt) => void;
+}
+
 /**
  * What a transaction has to say, held back until it is durable: written to the store at once, told to others by `flush`.
  */
 export class Outbox {
   private readonly context: JobContext;
   private readonly notifier: Notifier;
+  private readonly onReceipt: (receipt: StoredReceipt) => void;
   private readonly now: number;
   private readonly events: JobEvent[] = [];
   private readonly receipts: StoredReceipt[] = [];
   private readonly actions: (() => void)[] = [];
 
-  constructor(options: { now: number }, deps: { context: JobContext; notifier: Notifier }) {
+  constructor(options: { now: number }, deps: OutboxDeps) {
     this.now = options.now;
     this.context = deps.context;
     this.notifier = deps.notifier;
+    this.onReceipt = deps.onReceipt;
   }
 
   event(body: JobEventBody): void {
@@ -25,11 +34,10 @@ export class Outbox {
     this.events.push(deps.store.events.append(job, this.now, body));
   }
 
-  /** @param notify whether to push it to its author; not needed where it is the answer to a request */
-  receipt(receipt: StoredReceipt, notify = true): void {
+  receipt(receipt: StoredReceipt): void {
     const { job, deps } = this.context;
     deps.store.updates.addReceipt(job, receipt);
-    if (notify) this.receipts.push(receipt);
+    this.receipts.push(receipt);
   }
 
   /** Runs `action` after the transaction. */
@@ -41,6 +49,7 @@ export class Outbox {
     const { job, deps, onEvent } = this.context;
     for (const event of this.events) onEvent(event);
     for (const receipt of this.receipts) {
+      this.onReceipt(receipt);
       this.notifier.send(receipt.peer, sealReceipt(job, receipt, deps.network.signer));
     }
     for (const action of this.actions) action();

@@ -2,7 +2,7 @@ import { type CurrentCheckpoint, type JobContext, machineSettings } from './cont
 import type { FailpointName } from './failpoints.ts';
 import { dueAt, isOver, reduce } from './machine.ts';
 import { Notifier } from './notifier.ts';
-import { Outbox } from './outbox.ts';
+import { Outbox, type OutboxDeps } from './outbox.ts';
 import { Recorder } from './recorder.ts';
 import { restoreState } from './restore.ts';
 import { type Candidate, type Prepared, RoundWork } from './round-work.ts';
@@ -15,7 +15,7 @@ import type { JobEvent, JobState } from './state.ts';
 export class Stepper {
   readonly recorder: Recorder;
   private readonly context: JobContext;
-  private readonly notifier: Notifier;
+  private readonly outboxDeps: OutboxDeps;
   private readonly work: RoundWork;
   private machine: JobState;
   private candidate: Candidate | null = null;
@@ -23,12 +23,12 @@ export class Stepper {
   /** The slow step that is running, if any. */
   private working: Promise<void> = Promise.resolve();
 
-  constructor(_options: object, deps: { context: JobContext }) {
+  constructor(_options: object, deps: Omit<OutboxDeps, 'notifier'>) {
     this.context = deps.context;
     const { stored, manifest, signal } = this.context;
     const { store, clock, log, network } = this.context.deps;
     this.recorder = new Recorder({}, deps);
-    this.notifier = new Notifier({ signal }, { network, clock, log });
+    this.outboxDeps = { ...deps, notifier: new Notifier({ signal }, { network, clock, log }) };
     this.work = new RoundWork({}, deps);
     const settings = machineSettings(manifest);
     this.machine = restoreState(stored, this.recorder.heads.head, settings, store, clock.now());
@@ -102,8 +102,7 @@ export class Stepper {
   }
 
   private outbox(): Outbox {
-    const { context, notifier } = this;
-    return new Outbox({ now: context.deps.clock.now() }, { context, notifier });
+    return new Outbox({ now: this.context.deps.clock.now() }, this.outboxDeps);
   }
 
   /** A store that cannot be written to is the end: what we would say next might not be true after a restart. */

@@ -1,0 +1,183 @@
+import { describe, expect, test } from 'vitest';
+import { HEAD_REPEAT_MS } from '../../../coordinator/job-run.ts';
+import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/peft.ts';
+import { applyDelta } from '../../../lora/update/index.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { open } from '../../../protocol/signing.ts';
+import { jobTopic, OFFERS_TOPIC } from '../../../protocol/topics.ts';
+import { ScriptedPeer, training } from './scripted-peer.ts';
+import { World } from './world.ts';
+
+describe('a round', () => {
+  test('is announced, repeated, and ends in a checkpoint whose delta leads to its adapter', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 2);
+    const heads: Uint8Array[] = [];
+    peers[0]!.host.subscribe(jobTopic(world.toy.job, 'heads'), ({ data }) => {
+      heads.push(data);
+      return 'accept';
+    });
+    for (let i = 0; i < 2; i++) {
+      await world.pass(HEAD_REPEAT_MS + 200);
+      for (const peer of peers) await peer.heartbeat('training');
+    }
+    expect(heads).toHaveLength(2);
+    expect(heads[0]).toEqual(heads[1]);
+    expect(open('head', heads[0]!).message).toEqual(head);
+
+    for (const peer of peers) {
+      await peer.heartbeat('publishing');
+      expect((await peer.submit(peer.seal(peer.update(head)))).code).toBe('accepted');
+    }
+    await world.until(() => world.run.checkpoint.checkpoint.round === 1, 'the first checkpoint');
+    const next = await peers[0]!.head();
+    expect(next).toMatchObject({ phase: 'training', round: 2, sequence: head.sequence + 1 });
+    expect(next.included.map(({ peer }) => peer).sort()).toEqual(peers.map(({ id }) => id).sort());
+    const { layout, manifest } = world.toy;
+    const parent = decodeAdapter(world.disk.files.get(head.checkpoint.adapter.digest)!, layout);
+    const stepped = applyDelta(layout, parent, world.disk.files.get(next.checkpoint.delta!.digest)!);
+    expect(sha256(encodeAdapter(layout, stepped, manifest.base.digest))).toBe(next.checkpoint.adapter.digest);
+    // Whoever has a head can walk back: the body lies under the digest that it names.
+    expect(world.disk.files.has(next.checkpoint.digest)).toBe(true);
+    expect(world.store.events.after(world.toy.job, 0, 100).map(({ type }) => type)).toEqual([
+      'job-created',
+      'peer-joined',
+      'peer-joined',
+      'round-opened',
+      'update',
+      'update',
+      'round-closed',
+      'checkpoint',
+      'round-opened',
+    ]);
+  });
+
+  test('whose merge is worse leaves out the one update that spoils it, and says so to its author', async () => {
+    const world = new World({
+      rounds: { minPeers: 3, count: 1 },
+      // Honest updates lower the first tensor, the third raises the second, which is worse than the others are good.
+      losses: ([first, second]) => {
+        const mean = (tensor: Float32Array): number =>
+          tensor.reduce((sum, value) => sum + value, 0) / tensor.length;
+        const loss = 10 + 10 * mean(first!) + 100 * mean(second!);
+        return Array.from({ length: 4 }, () => ({ lossSum: loss, tokens: 10 }));
+      },
+    });
+    const { peers, head } = await training(world, 3);
+    const deltas = [
+      [0.01, 0],
+      [0.01, 0],
+      [0, -0.02],
+    ];
+    for (const [i, peer] of peers.entries()) {
+      await peer.submit(peer.seal(peer.update(head, { tokens: 32 }, peer.payload(deltas[i]!, head.preset))));
+    }
+    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    const spoiler = peers[2]!;
+    const update = sha256(spoiler.payload([0, -0.02], head.preset));
+    expect(await spoiler.receipt(update)).toMatchObject({ code: 'left-out' });
+    await world.pass(50);
+    expect(spoiler.notified.map(({ code }) => code)).toEqual(['accepted', 'left-out']);
+    expect(world.run.checkpoint.checkpoint.contributors.map(({ peer }) => peer).sort()).toEqual(
+      [peers[0]!.id, peers[1]!.id].sort(),
+    );
+  });
+
+  test('with an update a thousand times too large goes on without it', async () => {
+    const world = new World({ rounds: { minPeers: 3, count: 1 } });
+    const { peers, head } = await training(world, 3);
+    const payload = peers[0]!.payload(50, head.preset);
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head, {}, payload)));
+    for (const peer of peers.slice(1)) await peer.submit(peer.seal(peer.update(head)));
+    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    expect((await peers[0]!.receipt(sha256(payload)))?.code).toBe('outlier');
+    expect(world.run.checkpoint.checkpoint.contributors).toHaveLength(2);
+    expect(world.run.roster.tally(peers[0]!.id)).toMatchObject({ accepted: 1, refused: 1 });
+  });
+
+  test('that is null gives its updates back, and the next one starts from the same checkpoint', async () => {
+    const world = new World({ rounds: { minPeers: 2, maxSeconds: 20 } });
+    const { peers, head } = await training(world, 2);
+    const envelope = peers[0]!.update(head);
+    await peers[0]!.submit(peers[0]!.seal(envelope));
+    for (let i = 0; i < 5; i++) {
+      for (const peer of peers) await peer.heartbeat('training');
+      await world.pass(4_000);
+    }
+    await world.until(() => world.run.state.round === 2, 'round 2');
+    expect((await peers[0]!.receipt(envelope.payload.digest))?.code).toBe('null-round');
+    const next = await peers[0]!.head();
+    expect(next.checkpoint).toEqual(head.checkpoint);
+    expect(next.sequence).toBeGreaterThan(head.sequence);
+  });
+
+  test('whose evaluation breaks down is merged again', async () => {
+    const world = new World({ rounds: { minPeers: 1, count: 1 } });
+    const { peers, head } = await training(world, 1);
+    world.brokenEvaluations = 2;
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    expect(world.run.checkpoint.checkpoint.round).toBe(1);
+  });
+
+  test('whose evaluation breaks down again and again pauses the job; resumed, it takes the same updates', async () => {
+    const world = new World({ rounds: { minPeers: 1, count: 1 } });
+    const { peers, head } = await training(world, 1);
+    world.brokenEvaluations = 3;
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    await world.until(() => world.run.state.phase === 'paused', 'the pause');
+    expect(world.run.state.reason).toContain('evaluation has been killed');
+    world.run.operate({ type: 'resume' });
+    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    expect(world.run.checkpoint.checkpoint.contributors).toHaveLength(1);
+  });
+});
+
+describe('a coordinator', () => {
+  test('offers its jobs to everybody, and lists them', async () => {
+    const world = await new World().start();
+    const peer = new ScriptedPeer(1, world);
+    const { jobs } = await peer.ask('jobs', {});
+    expect(jobs).toEqual([{ job: world.toy.job, name: 'toy', phase: 'waiting' }]);
+    const offers: Uint8Array[] = [];
+    peer.host.subscribe(OFFERS_TOPIC, ({ data }) => {
+      offers.push(data);
+      return 'accept';
+    });
+    await world.pass(31_000);
+    expect(open('offer', offers[0]!).message).toMatchObject({ name: 'toy', phase: 'waiting', peers: 0 });
+  });
+
+  test('finds a job by name, digest and beginning of the digest', async () => {
+    const world = await new World().start();
+    const { job } = world.toy;
+    for (const id of ['toy', job, job.slice(0, 6)]) expect(world.coordinator.find(id).context.job).toBe(job);
+    for (const id of ['to', job.slice(0, 3), 'zzzz']) {
+      expect(() => world.coordinator.find(id)).toThrow(expect.objectContaining({ code: 'JOB_UNKNOWN' }));
+    }
+  });
+
+  test('pauses, resumes and stops a job; one that is over stays as it is', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers } = await training(world, 2);
+    world.run.operate({ type: 'pause', reason: 'lunch' });
+    expect(await peers[0]!.head()).toMatchObject({ phase: 'paused', reason: 'lunch', assignments: [] });
+    for (const peer of peers) await peer.heartbeat('awaiting');
+    world.run.operate({ type: 'resume' });
+    expect(await peers[0]!.head()).toMatchObject({ phase: 'training', round: 2 });
+    world.run.operate({ type: 'stop', reason: 'enough' });
+    expect(await peers[0]!.head()).toMatchObject({ phase: 'finished', reason: 'enough' });
+    expect(() => world.run.operate({ type: 'resume' })).toThrow(
+      expect.objectContaining({ code: 'JOB_OVER' }),
+    );
+  });
+
+  test('that stops says nothing more, and goes on where it was', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 2);
+    await world.settle(world.coordinator.stop());
+    await expect(peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)))).rejects.toThrow();
+    await world.start();
+    expect((await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)))).code).toBe('accepted');
+  });
+});

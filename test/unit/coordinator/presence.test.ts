@@ -1,0 +1,103 @@
+import { describe, expect, test } from 'vitest';
+import { ADMITTED_PEERS } from '../../../coordinator/roster.ts';
+import { isSwarmError } from '../../../protocol/errors.ts';
+import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../../protocol/limits.ts';
+import { ScriptedPeer, training } from './scripted-peer.ts';
+import { World } from './world.ts';
+
+/** A promise's rejection must be a SwarmError of this code; through a request it is in the values. */
+async function refusal(promise: Promise<unknown>): Promise<unknown> {
+  const error = await promise.then(
+    () => null,
+    (reason: unknown) => reason,
+  );
+  return isSwarmError(error, 'RPC_REFUSED') ? error.values.code : error;
+}
+
+describe('presence', () => {
+  test('a node that joins counts when it is ready: not while it fetches base and data', async () => {
+    const world = await new World({ rounds: { minPeers: 1 } }).start();
+    const peer = new ScriptedPeer(1, world);
+    const asked = { job: peer.job, invite: null, name: 'p', agent: 'a', engine: 'e', tokensPerSecond: 0 };
+    await peer.ask('join', asked);
+    await peer.heartbeat('syncing');
+    expect(Object.keys(world.run.state.present)).toEqual([]);
+    expect(world.run.presentCount).toBe(1);
+    await peer.heartbeat('awaiting');
+    expect(Object.keys(world.run.state.present)).toEqual([peer.id]);
+    // Between rounds it syncs again, and stays.
+    await peer.heartbeat('syncing');
+    expect(Object.keys(world.run.state.present)).toEqual([peer.id]);
+  });
+
+  test('a node that falls silent is lost, and comes back with a heartbeat', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    await world.pass(PEER_LOST_AFTER_MS + 4_000);
+    expect(world.run.presentCount).toBe(0);
+    const events = world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-lost');
+    expect(events).toHaveLength(2);
+    expect(events[0]).toMatchObject({ reason: 'silent' });
+    await peers[0]!.heartbeat('training');
+    expect(Object.keys(world.run.state.present)).toEqual([peers[0]!.id]);
+  });
+
+  test('a node that says goodbye is gone at once', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    await peers[0]!.ask('leave', { job: world.toy.job, reason: '' });
+    await peers[1]!.heartbeat('leaving');
+    expect(world.run.presentCount).toBe(0);
+    expect(world.run.state).toMatchObject({ phase: 'waiting', round: 2 });
+  });
+
+  test('heartbeats of strangers, of other jobs, from the past, and with wrong clocks count for nothing', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    const stranger = new ScriptedPeer(9, world);
+    await stranger.heartbeat('awaiting');
+    expect(world.run.present(stranger.id)).toBeNull();
+    const seenAt = world.run.present(peers[0]!.id)!.seenAt;
+    const now = world.clock.now();
+    await peers[0]!.heartbeat('training', { job: 'ab'.repeat(32) });
+    await peers[0]!.heartbeat('training', { issuedAt: now - 60_000 });
+    await peers[0]!.heartbeat('training', { issuedAt: now + CLOCK_SKEW_MS + 10_000 });
+    expect(world.run.present(peers[0]!.id)!.seenAt).toBe(seenAt);
+    expect(world.network.rejected).toEqual([]);
+  });
+});
+
+describe('admission', () => {
+  test('by invite: with its token alone', async () => {
+    const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
+    const [with_, without] = [new ScriptedPeer(1, world), new ScriptedPeer(2, world)];
+    expect(await refusal(without.join())).toBe('NOT_ADMITTED');
+    expect(await refusal(without.join('Secret'))).toBe('NOT_ADMITTED');
+    await with_.join('secret');
+    // Once admitted, a node needs its token no more.
+    await with_.join();
+    expect(world.run.roster.all()).toHaveLength(1);
+  });
+
+  test('by list', async () => {
+    const [listed, other] = [1, 2];
+    const probe = new World();
+    const id = new ScriptedPeer(listed, probe).id;
+    const world = await new World({ admission: { kind: 'peers', peers: [id] } }).start();
+    await new ScriptedPeer(listed, world).join();
+    expect(await refusal(new ScriptedPeer(other, world).join())).toBe('NOT_ADMITTED');
+  });
+
+  test('is for jobs that are run here', async () => {
+    const world = await new World().start();
+    const peer = new ScriptedPeer(1, world);
+    expect(await refusal(peer.ask('head', { job: 'ab'.repeat(32) }))).toBe('JOB_UNKNOWN');
+  });
+
+  test('has an end', async () => {
+    const world = await new World().start();
+    const asked = { invite: null, name: '', agent: '', engine: '' };
+    for (let i = 0; i < ADMITTED_PEERS; i++) world.run.roster.join(`peer-${i}`, asked);
+    expect(await refusal(new ScriptedPeer(1, world).join())).toBe('JOB_FULL');
+  });
+});

@@ -1,0 +1,158 @@
+import { describe, expect, test } from 'vitest';
+import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
+import { open } from '../../../protocol/signing.ts';
+import { ScriptedPeer } from './scripted-peer.ts';
+import { World } from './world.ts';
+
+const ROUNDS = 2;
+
+interface Outcome {
+  /** Adapter and contributors of each checkpoint, parents checked. */
+  chain: { round: number; adapter: string; contributors: string[] }[];
+  kills: number;
+}
+
+/** Two nodes through a job whose coordinator is killed at the `nth` passing of a durable step. */
+async function runJob(kill: { at: FailpointName; nth: number } | null): Promise<Outcome> {
+  // One step for everybody: more would depend on the speeds measured, which a kill changes.
+  const world = new World({ rounds: { count: ROUNDS, minPeers: 2, localSteps: 1 } });
+  let passed = 0;
+  let kills = 0;
+  world.failpoint = (name) => {
+    if (name !== kill?.at || ++passed !== kill.nth) return;
+    kills++;
+    world.clock.after(1_500, () => void world.start());
+    world.kill();
+  };
+  await world.start();
+  const finished = (): boolean => world.alive && world.run?.state.phase === 'finished';
+  for (const number of [1, 2]) {
+    const peer = new ScriptedPeer(number, world);
+    await peer.work((round) => 0.01 * (number + round), finished);
+  }
+  await world.until(finished, 'the end of the job');
+  await world.pass(100);
+
+  const { job } = world.toy;
+  const stored = world.store.rounds.checkpoints(job);
+  let parent: string | null = null;
+  const merged = new Map<string, number>();
+  const chain = stored.map(({ round, digest, envelope }) => {
+    const { message } = open('checkpoint', envelope);
+    expect(message.parent, `parent of checkpoint ${round}`).toBe(parent);
+    parent = digest;
+    expect(world.disk.files.has(message.adapter.digest), `adapter of checkpoint ${round}`).toBe(true);
+    for (const { peer, round: made } of message.contributors) {
+      const key = `${peer} in round ${made}`;
+      merged.set(key, (merged.get(key) ?? 0) + 1);
+    }
+    return {
+      round,
+      adapter: message.adapter.digest,
+      contributors: message.contributors.map(({ update }) => update),
+    };
+  });
+  for (const [key, times] of merged) expect(times, `${key} is merged`).toBe(1);
+  for (const update of world.store.updates.ofRounds(job, 0, 100)) {
+    expect(update.fate, `fate of ${update.peer} in round ${update.round}`).toBe('merged');
+  }
+  const head = open('head', world.store.jobs.head(job)!).message;
+  expect(head).toMatchObject({ phase: 'finished', term: 1, checkpoint: { digest: parent } });
+  return { chain, kills };
+}
+
+describe('a coordinator that is killed', async () => {
+  const control = await runJob(null);
+
+  test('(not at all: the run that the others are held against)', () => {
+    expect(control.chain.map(({ round, contributors }) => [round, contributors.length])).toEqual([
+      [0, 0],
+      [1, 2],
+      [2, 2],
+    ]);
+  });
+
+  for (const at of failpoints) {
+    for (const nth of [1, 2, 3]) {
+      test(`at "${at}" for the ${nth}. time ends with the same bytes`, async () => {
+        const { chain, kills } = await runJob({ at, nth });
+        // Steps of a round are passed twice in two rounds.
+        if (nth <= ROUNDS) expect(kills, 'it was killed').toBe(1);
+        expect(chain).toEqual(control.chain);
+      });
+    }
+  }
+});
+
+describe('a coordinator that comes back', () => {
+  test('keeps round, assignments and term; the sequence of its heads grows', async () => {
+    const world = await new World({ rounds: { minPeers: 2 } }).start();
+    const peers = [1, 2].map((number) => new ScriptedPeer(number, world));
+    for (const peer of peers) await peer.join();
+    await world.until(() => world.run.state.phase === 'training', 'the first round');
+    const before = await peers[0]!.head();
+    const envelope = peers[0]!.seal(peers[0]!.update(before));
+    expect((await peers[0]!.submit(envelope)).code).toBe('accepted');
+    expect(() => world.kill()).toThrow();
+    await world.pass(60_000);
+    await world.start();
+    expect(world.run.state.phase).toBe('collecting');
+    expect(world.run.state.current?.delivered).toEqual([peers[0]!.id]);
+    expect(await peers[0]!.head()).toEqual(before);
+    // Away longer than the deadline: the others still get time to deliver.
+    expect((await peers[1]!.submit(peers[1]!.seal(peers[1]!.update(before)))).code).toBe('accepted');
+    await world.until(() => world.run.checkpoint.checkpoint.round === 1, 'the first checkpoint');
+    const after = await peers[0]!.head();
+    expect(after.term).toBe(before.term);
+    expect(after.sequence).toBe(before.sequence + 1);
+    expect(after.checkpoint.delta?.parent).toBe(before.checkpoint.digest);
+    // The same update again, from a node that has not heard: the answer that it got.
+    expect((await peers[0]!.submit(envelope)).code).toBe('accepted');
+  });
+
+  test('still has the pause that was asked for while a round was being merged', async () => {
+    const world = new World({ rounds: { minPeers: 1 } });
+    world.failpoint = (name) => {
+      if (name === 'merged') {
+        world.run.operate({ type: 'pause', reason: 'lunch' });
+        world.kill();
+      }
+    };
+    await world.start();
+    const peer = new ScriptedPeer(1, world);
+    await peer.work(
+      () => 0.01,
+      () => world.alive && world.run?.state.phase === 'paused',
+    );
+    await world.until(() => !world.alive, 'the kill');
+    world.failpoint = () => {};
+    await world.start();
+    await world.until(() => world.run.state.phase === 'paused', 'the pause');
+    expect(world.run.state.reason).toBe('lunch');
+    expect(world.run.checkpoint.checkpoint.round).toBe(1);
+  });
+
+  test('counts rounds that the gate has turned down', async () => {
+    let worse = 0;
+    const world = new World({
+      rounds: { minPeers: 1, count: 1 },
+      losses: (adapter) => {
+        const moved = adapter.some((tensor) => tensor.some((value) => value !== 0.5));
+        return Array.from({ length: 4 }, () => ({ lossSum: 10 + (moved ? worse : 0), tokens: 10 }));
+      },
+    });
+    worse = 5;
+    await world.start();
+    const peer = new ScriptedPeer(1, world);
+    const done = (): boolean => world.alive && world.run.state.phase === 'finished';
+    await peer.work(() => 0.01, done);
+    await world.until(() => world.run.state.refusals === 2, 'two refusals');
+    expect(() => world.kill()).toThrow();
+    await world.start();
+    expect(world.run.state.refusals).toBe(2);
+    expect(world.run.nullRounds).toBe(2);
+    worse = -1;
+    await world.until(done, 'the end of the job');
+    expect(world.run.state.round).toBeGreaterThanOrEqual(3);
+  });
+});

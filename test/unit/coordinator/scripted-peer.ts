@@ -1,0 +1,200 @@
+import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
+import { encodeUpdate } from '../../../lora/update/index.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
+import type { Head, Heartbeat, Receipt, Update } from '../../../protocol/messages.ts';
+import type { RpcMethod, RpcRequest, RpcResponse } from '../../../protocol/rpc.ts';
+import { open, type Signer, seal } from '../../../protocol/signing.ts';
+import { jobTopic } from '../../../protocol/topics.ts';
+import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
+import { signerOf } from '../../sim/process.ts';
+import { addressOf, type VirtualHost } from '../../sim/virtual-network.ts';
+import { COORDINATOR, type World } from './world.ts';
+
+const never = new AbortController().signal;
+
+/** A node that does as its test says. */
+export class ScriptedPeer {
+  readonly signer: Signer;
+  readonly disk = new MemoryDisk();
+  readonly host: VirtualHost;
+  /** Receipts pushed to it. */
+  readonly notified: Receipt[] = [];
+  private readonly world: World;
+
+  constructor(number: number, world: World) {
+    this.world = world;
+    this.signer = signerOf(number);
+    const { clock, random } = world;
+    const isAlive = (): boolean => true;
+    const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    this.host = world.network.host({ signer: this.signer, blobs, isAlive });
+    this.host.handle('notify', async (_peer, { receipt }) => {
+      this.notified.push(open('receipt', receipt).message);
+      return {};
+    });
+  }
+
+  get id(): string {
+    return this.signer.peerId;
+  }
+
+  get job(): string {
+    return this.world.toy.job;
+  }
+
+  async ask<M extends RpcMethod>(method: M, body: RpcRequest<M>): Promise<RpcResponse<M>> {
+    const { world, host } = this;
+    await world.settle(host.connect(addressOf(COORDINATOR.peerId), { signal: never }));
+    return world.settle(host.request(COORDINATOR.peerId, method, body, { signal: never }));
+  }
+
+  /** Joins and is ready at once. */
+  async join(invite: string | null = null): Promise<void> {
+    await this.ask('join', {
+      job: this.job,
+      invite,
+      name: 'p',
+      agent: 'test',
+      engine: 'none',
+      tokensPerSecond: 0,
+    });
+    await this.heartbeat('awaiting');
+  }
+
+  async heartbeat(state: Heartbeat['state'], overrides: Partial<Heartbeat> = {}): Promise<void> {
+    const message: Heartbeat = {
+      job: this.job,
+      name: 'p',
+      agent: 'test',
+      state,
+      round: 0,
+      step: 0,
+      steps: 0,
+      tokensPerSecond: 0,
+      engine: 'none',
+      bytesSent: 0,
+      bytesReceived: 0,
+      issuedAt: this.world.clock.now(),
+      ...overrides,
+    };
+    await this.host.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));
+    await this.world.pass(5);
+  }
+
+  async head(): Promise<Head> {
+    const { head } = await this.ask('head', { job: this.job });
+    return open('head', head!).message;
+  }
+
+  async receipt(update: string): Promise<Receipt | null> {
+    const { receipt } = await this.ask('receipt', { job: this.job, update });
+    return receipt && open('receipt', receipt).message;
+  }
+
+  async submit(envelope: Uint8Array): Promise<Receipt> {
+    const { receipt } = await this.ask('submit', { update: envelope });
+    return open('receipt', receipt).message;
+  }
+
+  async publish(envelope: Uint8Array): Promise<void> {
+    await this.host.publish(jobTopic(this.job, 'updates'), envelope);
+    await this.world.pass(50);
+  }
+
+  /** A payload that lowers every value by about `delta`; a list has one for each tensor. */
+  payload(delta: number | readonly number[], preset: Head['preset']): Uint8Array {
+    const layout: AdapterLayout = this.world.toy.layout;
+    const values = layout.map(({ shape }, tensor) => {
+      const by = typeof delta === 'number' ? delta : delta[tensor]!;
+      return Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => by * (1 + (i % 5) / 10));
+    });
+    return encodeUpdate(layout, values, preset).bytes;
+  }
+
+  /** An honest update for a head, but for the overrides. */
+  update(head: Head, overrides: Partial<Update> = {}, payload = this.payload(0.05, head.preset)): Update {
+    const own = head.assignments.find(({ peer }) => peer === this.id) ?? { start: 0, end: 4, steps: 1 };
+    return {
+      job: this.job,
+      term: head.term,
+      round: head.round,
+      parent: head.checkpoint.digest,
+      preset: head.preset,
+      start: own.start,
+      end: own.end,
+      steps: own.steps,
+      tokens: 8 * 4 * own.steps,
+      seconds: 1,
+      lossFirst: 2,
+      lossLast: 1,
+      payload: { digest: sha256(payload), size: payload.byteLength },
+      inline: payload.byteLength <= INLINE_UPDATE_BYTES ? payload : null,
+      ...overrides,
+    };
+  }
+
+  seal(update: Update): Uint8Array {
+    return seal('update', update, this.signer);
+  }
+
+  /** Takes part until the world says stop: alive, and delivering one update for every round that it is assigned to. */
+  async work(delta: (round: number) => number, done: () => boolean): Promise<void> {
+    const { clock } = this.world;
+    const envelopes = new Map<number, Uint8Array>();
+    const once = async (): Promise<void> => {
+      const { host } = this;
+      await host.connect(addressOf(COORDINATOR.peerId), { signal: never });
+      const request = { invite: null, name: 'p', agent: 'test', engine: 'none', tokensPerSecond: 0 };
+      const answer = await host.request(
+        COORDINATOR.peerId,
+        'join',
+        { job: this.job, ...request },
+        { signal: never },
+      );
+      const head = open('head', answer.head!).message;
+      if (head.phase !== 'training' || !head.assignments.some(({ peer }) => peer === this.id)) return;
+      const envelope =
+        envelopes.get(head.round) ??
+        this.seal(this.update(head, {}, this.payload(delta(head.round), head.preset)));
+      envelopes.set(head.round, envelope);
+      await host.request(COORDINATOR.peerId, 'submit', { update: envelope }, { signal: never });
+    };
+    const again = (): void => {
+      if (done()) return;
+      const message = { issuedAt: clock.now() };
+      this.beat(message);
+      once().catch(() => {});
+      clock.after(700, again);
+    };
+    again();
+  }
+
+  private beat(overrides: Partial<Heartbeat>): void {
+    const message: Heartbeat = {
+      job: this.job,
+      name: 'p',
+      agent: 'test',
+      state: 'awaiting',
+      round: 0,
+      step: 0,
+      steps: 0,
+      tokensPerSecond: 0,
+      engine: 'none',
+      bytesSent: 0,
+      bytesReceived: 0,
+      issuedAt: this.world.clock.now(),
+      ...overrides,
+    };
+    void this.host.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));
+  }
+}
+
+/** A world with an open round and its peers, delivered nothing yet. */
+export async function training(world: World, count: number): Promise<{ peers: ScriptedPeer[]; head: Head }> {
+  await world.start();
+  const peers = Array.from({ length: count }, (_, i) => new ScriptedPeer(i + 1, world));
+  for (const peer of peers) await peer.join();
+  await world.until(() => world.run.state.phase === 'training', 'the first round');
+  return { peers, head: await peers[0]!.head() };
+}

@@ -1,0 +1,127 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { describe, expect, test } from 'vitest';
+import { MIGRATIONS } from '../../../coordinator/store/schema.ts';
+import { Store, type StoredJob } from '../../../coordinator/store/store.ts';
+import { isSwarmError } from '../../../protocol/errors.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+
+const JOB: StoredJob = {
+  job: 'aa'.repeat(32),
+  name: 'toy',
+  content: 'content',
+  manifest: Uint8Array.of(1, 2, 3),
+  layout: [{ name: 'a', shape: [1, 2] }],
+  term: 1,
+  admission: { kind: 'peers', peers: ['p'] },
+  token: null,
+  baseLoss: 4.5,
+  ending: null,
+  createdAt: 7,
+};
+
+async function open(): Promise<{ store: Store; path: string }> {
+  const path = join(await temporaryFolder(), 'coordinator.sqlite');
+  return { store: new Store(path), path };
+}
+
+describe('Store', () => {
+  test('keeps what was written, and gives it back as it was', async () => {
+    const { store, path } = await open();
+    store.transaction(() => {
+      store.jobs.insert(JOB, Uint8Array.of(9, 9));
+      store.jobs.putHead(JOB.job, 1, Uint8Array.of(1));
+      store.jobs.putHead(JOB.job, 2, Uint8Array.of(2));
+      store.events.append(JOB.job, 5, { type: 'resumed' });
+    });
+    store.jobs.setEnding(JOB.job, { phase: 'paused', reason: 'lunch' });
+    store.close();
+    const again = new Store(path);
+    expect(again.jobs.all()).toEqual([{ ...JOB, ending: { phase: 'paused', reason: 'lunch' } }]);
+    expect(again.jobs.heldOut(JOB.job)).toEqual(Uint8Array.of(9, 9));
+    expect(again.jobs.head(JOB.job)).toEqual(Uint8Array.of(2));
+    expect(again.events.append(JOB.job, 6, { type: 'resumed' }).sequence).toBe(2);
+    again.close();
+  });
+
+  test('a transaction that fails leaves nothing, also of what was nested in it', async () => {
+    const { store } = await open();
+    const fail = (): void =>
+      store.transaction(() => {
+        store.transaction(() => store.jobs.insert(JOB, Uint8Array.of(0)));
+        throw new Error('power');
+      });
+    expect(fail).toThrow('power');
+    expect(store.jobs.all()).toEqual([]);
+    store.transaction(() => store.jobs.insert(JOB, Uint8Array.of(0)));
+    expect(store.jobs.all()).toHaveLength(1);
+    store.close();
+  });
+
+  test('one update of a node and round, whatever happens around it', async () => {
+    const { store } = await open();
+    store.jobs.insert(JOB, Uint8Array.of(0));
+    const update = {
+      round: 1,
+      peer: 'p',
+      digest: 'd',
+      size: 1,
+      preset: 'dense',
+      tokens: 1,
+      lossLast: 1,
+      evidence: Uint8Array.of(1),
+      arrivedAt: 1,
+      late: false,
+    } as const;
+    store.updates.insert(JOB.job, update);
+    expect(() => store.updates.insert(JOB.job, { ...update, digest: 'e' })).toThrow(/UNIQUE/);
+    // A merge takes it once.
+    store.updates.select(JOB.job, 1, 0);
+    store.updates.select(JOB.job, 2, 0);
+    expect(store.updates.selected(JOB.job, 1)).toHaveLength(1);
+    expect(store.updates.selected(JOB.job, 2)).toEqual([]);
+    store.close();
+  });
+
+  test('refuses a file of a newer release', async () => {
+    const { store, path } = await open();
+    store.close();
+    const db = new DatabaseSync(path);
+    db.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
+    db.close();
+    expect(() => new Store(path)).toThrow(expect.toSatisfy((error) => isSwarmError(error, 'STORE_NEWER')));
+  });
+
+  test('a process that is killed loses no transaction that had returned', async () => {
+    const { store, path } = await open();
+    store.jobs.insert(JOB, Uint8Array.of(0));
+    store.close();
+    const module = new URL('../../../coordinator/store/store.ts', import.meta.url).href;
+    const script = `
+      const { Store } = await import(${JSON.stringify(module)});
+      const store = new Store(${JSON.stringify(path)});
+      for (let i = 1; ; i++) {
+        store.transaction(() => {
+          store.events.append(${JSON.stringify(JOB.job)}, i, { type: 'resumed' });
+          store.events.append(${JSON.stringify(JOB.job)}, i, { type: 'resumed' });
+        });
+        process.stdout.write(i + '\\n');
+      }`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let said = 0;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said = Number(text.trim().split('\n').at(-1));
+      if (said > 50) child.kill('SIGKILL');
+    });
+    await once(child, 'close');
+    const again = new Store(path);
+    const events = again.events.after(JOB.job, 0, 1_000_000);
+    expect(events.length % 2, 'whole transactions').toBe(0);
+    expect(events.length).toBeGreaterThanOrEqual(2 * said);
+    again.close();
+  });
+});

@@ -1,0 +1,169 @@
+import { InlineArithmetic } from '../../../coordinator/arithmetic.ts';
+import { noFolders } from '../../../coordinator/checkpoints.ts';
+import { Coordinator } from '../../../coordinator/coordinator.ts';
+import type { Failpoint } from '../../../coordinator/failpoints.ts';
+import type { PreparedJob } from '../../../coordinator/founding.ts';
+import type { RowLoss } from '../../../coordinator/gate.ts';
+import type { JobRun } from '../../../coordinator/job-run.ts';
+import { Store } from '../../../coordinator/store/store.ts';
+import { silentLogger } from '../../../monitor/log.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import type { Manifest } from '../../../protocol/manifest.ts';
+import { type ToyJob, type ToyJobOptions, toyJob } from '../../sim/job.ts';
+import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
+import { signerOf } from '../../sim/process.ts';
+import { Random } from '../../sim/random.ts';
+import { VirtualClock } from '../../sim/virtual-clock.ts';
+import { VirtualNetwork } from '../../sim/virtual-network.ts';
+
+export const COORDINATOR = signerOf(200);
+
+export interface WorldOptions extends ToyJobOptions {
+  acceptance?: Partial<Manifest['acceptance']>;
+  admission?: PreparedJob['admission'];
+  token?: string;
+  /** Losses of an adapter on the held-out rows. @default better, the nearer its values are to zero */
+  losses?: (adapter: readonly Float32Array[]) => RowLoss[];
+}
+
+/** What a killed process's code runs into when it goes on. */
+class Killed extends Error {}
+
+/** One coordinator on virtual time, whose processes come and go while its disk and database stay. */
+export class World {
+  readonly clock = new VirtualClock(1_700_000_000_000);
+  readonly random = new Random(1);
+  readonly network = new VirtualNetwork({ delayMs: [1, 2], loss: 0, duplicates: 0 }, this);
+  readonly disk = new MemoryDisk();
+  readonly store = new Store(':memory:');
+  readonly toy: ToyJob;
+  /** Called at each durable step of the running process. */
+  failpoint: Failpoint = () => {};
+  /** Evaluations that break down before one works again. */
+  brokenEvaluations = 0;
+  private readonly options: WorldOptions;
+  private process = { alive: false };
+  private current: Coordinator | null = null;
+
+  constructor(options: WorldOptions = {}) {
+    this.options = options;
+    const toy = toyJob(COORDINATOR, options);
+    this.toy = {
+      ...toy,
+      manifest: { ...toy.manifest, acceptance: { ...toy.manifest.acceptance, ...options.acceptance } },
+    };
+    for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
+  }
+
+  get alive(): boolean {
+    return this.process.alive;
+  }
+
+  get coordinator(): Coordinator {
+    return this.current!;
+  }
+
+  get run(): JobRun {
+    return this.coordinator.jobs()[0]!;
+  }
+
+  /** A new process; creates the job if it is not there yet. */
+  async start(): Promise<this> {
+    const process = { alive: true };
+    this.process = process;
+    const isAlive = (): boolean => process.alive;
+    const { clock, random } = this;
+    const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    const guarded = <T extends object>(target: T): T =>
+      new Proxy(target, {
+        get: (object, property) => {
+          if (!isAlive()) throw new Killed();
+          return Reflect.get(object, property, object);
+        },
+      });
+    this.current = new Coordinator(
+      {},
+      {
+        network: this.network.host({ signer: COORDINATOR, blobs, isAlive }),
+        blobs,
+        store: guarded(this.store),
+        validator: { evaluate: async (_job, adapter) => this.evaluate(adapter), release: async () => {} },
+        arithmetic: new InlineArithmetic({}, { blobs }),
+        folders: noFolders,
+        clock: clock.process(isAlive),
+        log: silentLogger,
+        failpoint: (name) => this.failpoint(name),
+        fatal: (error) => {
+          if (isAlive()) throw error;
+        },
+      },
+    );
+    this.current.start();
+    let created = false;
+    this.current.create(this.prepared()).then(() => {
+      created = true;
+    });
+    await this.until(() => created);
+    return this;
+  }
+
+  /** SIGKILL: nothing of the process goes on, and nothing it has not written is left. */
+  kill(): never {
+    this.process.alive = false;
+    this.network.down(COORDINATOR.peerId);
+    throw new Killed();
+  }
+
+  /** Lets time pass until something is so. @throws when it is not within ten virtual minutes */
+  async until(done: () => boolean, what = 'this'): Promise<void> {
+    const deadline = this.clock.now() + 600_000;
+    while (this.clock.now() < deadline) {
+      try {
+        if (await this.clock.run(done, deadline - this.clock.now())) return;
+      } catch (error) {
+        if (!(error instanceof Killed)) throw error;
+      }
+    }
+    throw new Error(`${what} has not come about; the job is ${this.alive ? this.run?.state.phase : 'dead'}`);
+  }
+
+  async pass(ms: number): Promise<void> {
+    await this.clock
+      .run(() => false, ms)
+      .catch((error: unknown) => {
+        if (!(error instanceof Killed)) throw error;
+      });
+  }
+
+  /** Runs something asynchronous to its end on virtual time. */
+  async settle<T>(promise: Promise<T>): Promise<T> {
+    let done = false;
+    const end = (): void => {
+      done = true;
+    };
+    promise.then(end, end);
+    await this.until(() => done, 'an answer');
+    return promise;
+  }
+
+  private evaluate(adapter: readonly Float32Array[]): RowLoss[] {
+    if (this.brokenEvaluations > 0) {
+      this.brokenEvaluations--;
+      throw new Error('the evaluation has been killed');
+    }
+    return (this.options.losses ?? quadratic)(adapter);
+  }
+
+  private prepared(): PreparedJob {
+    const { manifest, layout } = this.toy;
+    const { admission = { kind: 'open' }, token = null } = this.options;
+    const common = { heldOut: Uint8Array.of(0), content: 'toy', baseLoss: 1, baseTokens: 64 };
+    return { manifest, layout, admission, token, ...common };
+  }
+}
+
+function quadratic(adapter: readonly Float32Array[]): RowLoss[] {
+  let loss = 1;
+  for (const tensor of adapter) for (const value of tensor) loss += value * value;
+  return Array.from({ length: 8 }, (_, i) => ({ lossSum: 8 * (loss + i / 100), tokens: 8 }));
+}
