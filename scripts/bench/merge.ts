@@ -54,7 +54,13 @@ export async function run(
     };
     row('time', plain, 'CPU s', TARGET_SECONDS, what);
     row('time with norm clip', robust, 'CPU s', null, `${what} twice: for norms, then for sums`);
-    row('growth', growth, 'MB', TARGET_GROWTH_MB, `held after update ${UPDATES}, beyond what was after update 10`);
+    row(
+      'growth',
+      growth,
+      'MB',
+      TARGET_GROWTH_MB,
+      `held after update ${UPDATES}, beyond what was after update 10`,
+    );
   }
 }
 
