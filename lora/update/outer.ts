@@ -55,7 +55,7 @@ export function encodeDelta(
 ): PublishedDelta {
   const step = checkedRate(rate);
   const next = feedback.clone();
-  next.add(delta.map((values) => values.map((value) => step * value)));
+  next.add(delta.map((values) => scaled(values, step)));
   const bytes = next.compress(preset);
   return { bytes, feedback: next };
 }
@@ -77,6 +77,12 @@ export function applyDelta(
   const next = adapter.map((values) => values.slice());
   addUpdate(next, update, -1);
   return next;
+}
+
+function scaled(values: Float32Array, factor: number): Float32Array {
+  const result = new Float32Array(values.length);
+  for (let index = 0; index < result.length; index++) result[index] = factor * values[index]!;
+  return result;
 }
 
 function checkedRate(rate: number): number {
