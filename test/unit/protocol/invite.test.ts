@@ -1,0 +1,66 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { isSwarmError } from '../../../protocol/errors.ts';
+import {
+  decodeInvite,
+  encodeInvite,
+  INVITE_ADDRESSES,
+  INVITE_CHARACTERS,
+  looksLikeInvite,
+} from '../../../protocol/invite.ts';
+
+const invite = { addresses: ['/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW'], job: 'ab'.repeat(32), token: 'secret' };
+
+function codeOf(text: string): unknown {
+  try {
+    return decodeInvite(text);
+  } catch (error) {
+    return isSwarmError(error) ? error.code : error;
+  }
+}
+
+test('an invite survives the line it is pasted as', () => {
+  const line = encodeInvite(invite);
+  expect(line).toMatch(/^swarm1[A-Za-z0-9_-]+$/);
+  expect(looksLikeInvite(line)).toBe(true);
+  expect(decodeInvite(line)).toEqual(invite);
+  const open = { ...invite, job: null, token: null };
+  expect(decodeInvite(encodeInvite(open))).toEqual(open);
+});
+
+test('surplus addresses are left out, and the longest invite still decodes', () => {
+  const addresses = Array.from({ length: 20 }, () => 'a'.repeat(256));
+  const line = encodeInvite({ ...invite, addresses, token: 't'.repeat(128) });
+  expect(line.length).toBeLessThanOrEqual(INVITE_CHARACTERS);
+  expect(decodeInvite(line).addresses).toHaveLength(INVITE_ADDRESSES);
+});
+
+test('what is no invite is refused as such', () => {
+  const line = encodeInvite(invite);
+  const broken = [
+    '',
+    'swarm2abc',
+    'swarm1',
+    line.slice(0, -3),
+    `${line}=`,
+    `${line} `,
+    line.replace('swarm1', 'swarm1!'),
+    `swarm1${'A'.repeat(INVITE_CHARACTERS)}`,
+  ];
+  for (const text of broken) expect(codeOf(text), text.slice(0, 40)).toBe('INVITE_INVALID');
+});
+
+test('property: no text makes it throw anything else', () => {
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.base64String().map((text) => `swarm1${text}`),
+      ),
+      (text) => {
+        const result = codeOf(text);
+        expect(result === 'INVITE_INVALID' || typeof result === 'object').toBe(true);
+      },
+    ),
+  );
+});
