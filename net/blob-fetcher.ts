@@ -11,7 +11,7 @@ import { RangeQueue } from './range-queue.ts';
 import type { Streams } from './streams.ts';
 
 /** Ranges in flight from one holder: enough to keep the connection busy while others are written and hashed. */
-const LANES_PER_HOLDER = 4;
+const LANES_PER_HOLDER = 8;
 /** Holders asked at the same time; with their lanes, 16 MiB of ranges are in flight at most. */
 const HOLDERS_AT_ONCE = 4;
 /** Failures in a row after which a lane gives its holder up. */

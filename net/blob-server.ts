@@ -16,7 +16,7 @@ import {
 import { withDeadline } from './deadline.ts';
 import { FrameStream } from './frames.ts';
 import { OpenBlobs } from './open-blobs.ts';
-import { RangeFrames } from './range-frames.ts';
+import { layFrames } from './range-frames.ts';
 import { closeStream, type Streams } from './streams.ts';
 
 /** Ranges in memory for one peer, over all its connections. */
@@ -39,8 +39,6 @@ export class BlobServer {
   readonly #deps: BlobServerDeps;
   readonly #rangesOf = new Map<string, number>();
   readonly #open: OpenBlobs;
-  /** Buffers to be used again; never more than `RANGES_AT_ONCE`. */
-  readonly #idle: RangeFrames[] = [];
   #ranges = 0;
 
   constructor(deps: BlobServerDeps) {
@@ -90,9 +88,7 @@ export class BlobServer {
     this.#rangesOf.set(peer, mine + 1);
     this.#ranges++;
     try {
-      const wire = this.#idle.pop() ?? new RangeFrames();
-      await this.#open.use(request.digest, (reader) => answerFrom(reader, request, frames, wire, signal));
-      this.#idle.push(wire);
+      await this.#open.use(request.digest, (reader) => answerFrom(reader, request, frames, signal));
     } finally {
       this.#ranges--;
       const left = (this.#rangesOf.get(peer) ?? 1) - 1;
@@ -106,14 +102,13 @@ async function answerFrom(
   reader: BlobReader | null,
   { offset, length }: BlobRequest,
   frames: FrameStream,
-  wire: RangeFrames,
   signal: AbortSignal,
 ): Promise<void> {
   const tell = (answer: BlobAnswer): Promise<void> => frames.write([encodeCbor(answer)], signal);
   if (reader === null) return tell({ status: 'missing', total: 0 });
   const total = reader.size;
   if (offset + length > total) return tell({ status: 'range', total });
-  const { bytes, targets } = wire.lay(length);
+  const { bytes, targets } = layFrames(length);
   await reader.readInto(offset, targets);
   await tell({ status: 'ok', total });
   await frames.writeFramed(bytes, signal);

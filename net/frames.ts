@@ -89,12 +89,14 @@ export class FrameStream {
     );
   }
 
-  /** Sends bytes that are frames already; resolves when they have left the buffer and may be overwritten. */
+  /**
+   * Sends bytes that are frames already. They must never be written to again: what the stream has taken may wait, not
+   * yet encrypted, in layers below it that do not tell when they are done.
+   */
   async writeFramed(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
     for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
       await this.#send(bytes.subarray(at, at + BLOCK_BYTES), signal);
     }
-    while (this.#stream.writeBufferLength > 0) await happened(this.#stream, 'idle', signal);
   }
 
   /** Tells the other side that nothing more follows; reading goes on. */
@@ -110,7 +112,7 @@ export class FrameStream {
     } catch (cause) {
       throw closed(cause);
     }
-    if (!flowing) await happened(this.#stream, 'drain', signal);
+    if (!flowing) await drained(this.#stream, signal);
   }
 
   #receive(data: StreamMessageEvent['data']): void {
@@ -211,18 +213,15 @@ function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
   if (bytes > 0) yield concat(waiting, bytes);
 }
 
-/**
- * Resolves when the stream takes bytes again (`drain`) or has handed on all of them (`idle`). The stream's own
- * `onDrain` waits only the first time it is called.
- */
-function happened(stream: Stream, event: 'drain' | 'idle', signal: AbortSignal): Promise<void> {
+/** Resolves when the stream takes bytes again. (The stream's own `onDrain` waits only the first time.) */
+function drained(stream: Stream, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const settle = (): void => {
-      stream.removeEventListener(event, onEvent);
+      stream.removeEventListener('drain', onDrain);
       stream.removeEventListener('close', onClose);
       signal.removeEventListener('abort', onAbort);
     };
-    const onEvent = (): void => {
+    const onDrain = (): void => {
       settle();
       resolve();
     };
@@ -236,7 +235,7 @@ function happened(stream: Stream, event: 'drain' | 'idle', signal: AbortSignal):
     };
     if (signal.aborted) return reject(signal.reason);
     if (stream.writeStatus !== 'writable') return reject(closed(undefined));
-    stream.addEventListener(event, onEvent);
+    stream.addEventListener('drain', onDrain);
     stream.addEventListener('close', onClose);
     signal.addEventListener('abort', onAbort);
   });

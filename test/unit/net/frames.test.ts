@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { encode } from 'it-length-prefixed';
 import { describe, expect, test } from 'vitest';
 import { FrameStream } from '../../../net/frames.ts';
-import { RangeFrames } from '../../../net/range-frames.ts';
+import { layFrames } from '../../../net/range-frames.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { soon, startRaw } from '../../utils/hosts.ts';
@@ -115,12 +115,12 @@ describe('FrameStream', () => {
   });
 });
 
-describe('RangeFrames', () => {
+describe('layFrames', () => {
   test.each([1, 127, 128, 16_384, 65_536, 65_537, BLOB_RANGE_BYTES])(
     'lays %d bytes as the encoder would',
     (length) => {
       const content = randomBytes(length);
-      const { bytes, targets } = new RangeFrames().lay(length);
+      const { bytes, targets } = layFrames(length);
       let at = 0;
       for (const target of targets) {
         target.set(content.subarray(at, at + target.length));
