@@ -106,12 +106,17 @@ export class Intake {
     }
     const opened = openUpdate(bytes);
     if ('code' in opened) return this.refuse(opened, { peer: sender, digest: sha256(bytes), update: null });
-    return this.judge(opened, bytes);
+    return this.judge(opened, bytes, sender);
   }
 
-  private judge({ author, message: update }: Opened<'update'>, envelope: Uint8Array): Judged {
+  private judge({ author, message: update }: Opened<'update'>, envelope: Uint8Array, sender: string): Judged {
     const { digest } = update.payload;
     const view = this.deps.view();
+    // Nobody has reason to send what another node wrote: it is the sender, not the author, who is told so.
+    if (sender !== author) {
+      const refusal: Refusal = { code: 'duplicate', detail: `a replay of an update of ${author}` };
+      return this.refuse(refusal, { peer: sender, digest: sha256(envelope), update: null });
+    }
     // The same update again, over another path: it gets the answer that it got, or is getting.
     const same = this.working.get(key(update.round, author));
     if (same?.digest === digest) return { verdict: 'ignore', receipt: same.receipt };
