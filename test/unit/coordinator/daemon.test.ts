@@ -1,0 +1,118 @@
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import type {
+  CoordinatorStatus,
+  CreateJobLine,
+  DaemonFile,
+  JobDetail,
+} from '../../../coordinator/api-types.ts';
+import { type RunningCoordinator, startCoordinator } from '../../../coordinator/daemon.ts';
+import type { JobSpecInput } from '../../../coordinator/job-spec.ts';
+import { silentLogger } from '../../../monitor/log.ts';
+import { isSwarmError } from '../../../protocol/errors.ts';
+import { decodeInvite } from '../../../protocol/invite.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+
+async function start(home: string): Promise<RunningCoordinator> {
+  const options = { home, version: 'test', mdns: false, listen: ['/ip4/127.0.0.1/tcp/0'] };
+  const daemon = await startCoordinator(options, { log: silentLogger });
+  onTestFinished(() => daemon.stop({ deadlineMs: 4_000 }));
+  return daemon;
+}
+
+async function ask(home: string, path: string, body?: unknown): Promise<Response> {
+  const { url } = JSON.parse(await readFile(join(home, 'coordinator.json'), 'utf8')) as DaemonFile;
+  const token = (await readFile(join(home, 'api-token'), 'utf8')).trim();
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+  return fetch(
+    url + path,
+    body === undefined ? { headers } : { method: 'POST', headers, body: JSON.stringify(body) },
+  );
+}
+
+async function create(home: string, spec: JobSpecInput): Promise<CreateJobLine[]> {
+  const text = await (await ask(home, '/v1/jobs', spec)).text();
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as CreateJobLine);
+}
+
+async function specIn(folder: string): Promise<JobSpecInput> {
+  const base = await makeTinyModel(join(folder, 'tiny'));
+  const train = join(folder, 'data.jsonl');
+  const texts = Array.from({ length: 12 }, (_, i) => JSON.stringify({ text: `${i} ${TINY_TEXT}` }));
+  await writeFile(train, texts.join('\n'));
+  return {
+    name: 'times',
+    base,
+    data: { train, heldOut: 0.2 },
+    lora: { rank: 2, alpha: 4 },
+    training: { sequenceLength: 32, batchSize: 2, microBatch: 2 },
+    admission: 'invite',
+  };
+}
+
+test('a home has one coordinator, whose files say where it is and are its own', async () => {
+  const home = join(await temporaryFolder(), 'home');
+  const daemon = await start(home);
+  await expect(start(home)).rejects.toSatisfy(
+    (error) => isSwarmError(error, 'HOME_LOCKED') && error.values.pid === process.pid,
+  );
+  const file = JSON.parse(await readFile(join(home, 'coordinator.json'), 'utf8')) as DaemonFile;
+  expect(file).toMatchObject({
+    role: 'coordinator',
+    pid: process.pid,
+    url: daemon.url,
+    peerId: daemon.peerId,
+  });
+  for (const name of ['coordinator.json', 'api-token', 'identity']) {
+    expect((await stat(join(home, name))).mode & 0o777, name).toBe(0o600);
+  }
+  expect((await ask(home, '/v1/shutdown', {})).status).toBe(200);
+  await daemon.stopped;
+  expect(await readdir(home)).not.toContain('coordinator.json');
+  const again = await start(home);
+  expect(again.peerId).toBe(daemon.peerId);
+});
+
+test('a job is made from files, survives a restart, and is not made twice', { timeout: 60_000 }, async () => {
+  const folder = await temporaryFolder();
+  const home = join(folder, 'home');
+  const first = await start(home);
+  const spec = await specIn(folder);
+  const lines = await create(home, spec);
+  const created = lines.at(-1)!;
+  if (created.event !== 'created') throw new Error(JSON.stringify(created));
+  const stages = lines.flatMap((line) => (line.event === 'progress' ? [line.stage] : []));
+  expect([...new Set(stages)]).toEqual(['base', 'data', 'adapter', 'baseline']);
+  const { token, job } = decodeInvite(created.invite);
+  expect(job).toBe(created.job);
+  expect(token).toMatch(/^[A-Za-z0-9_-]{22}$/);
+  expect(await readdir(join(home, 'checkpoints', 'times', '0000'))).toContain('adapter_model.safetensors');
+
+  const again = (await create(home, spec)).at(-1);
+  expect(again).toEqual(created);
+  const other = (await create(home, { ...spec, seed: 1 })).at(-1);
+  expect(other).toMatchObject({ event: 'error', code: 'JOB_EXISTS' });
+  const lost = (await create(home, { ...spec, name: 'lost', base: join(folder, 'nowhere') })).at(-1);
+  expect(lost).toMatchObject({ event: 'error', code: 'MODEL_DIR' });
+  const long = { ...spec, name: 'long', training: { ...spec.training, sequenceLength: 128 } };
+  expect((await create(home, long)).at(-1)).toMatchObject({ event: 'error', code: 'SEQUENCE_TOO_LONG' });
+
+  const before = (await (await ask(home, '/v1/jobs/times')).json()) as JobDetail;
+  expect(before.baseLoss).toBeGreaterThan(3);
+  expect(before).toMatchObject({ phase: 'waiting', heldOutLoss: before.baseLoss, checkpoint: { round: 0 } });
+  await first.stop({ deadlineMs: 4_000 });
+  await start(home);
+  const { jobs } = (await (await ask(home, '/v1/status')).json()) as CoordinatorStatus;
+  expect(jobs).toHaveLength(1);
+  expect(jobs[0]).toMatchObject({
+    job: created.job,
+    baseLoss: before.baseLoss,
+    checkpoint: before.checkpoint,
+  });
+  expect(decodeInvite(jobs[0]!.invite).token).toBe(token);
+});
