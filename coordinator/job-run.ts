@@ -48,11 +48,12 @@ export class JobRun {
         limiter,
         log,
         admitted: (peer) => this.roster.has(peer),
+        onCome: (peer) => this.peerCame(peer),
         onReady: (peer) => this.peerReady(peer),
         onGone: (peer, reason) => this.peerGone(peer, reason),
       },
     );
-    for (const peer of Object.keys(this.state.present)) this.presence.expect(peer, true);
+    for (const peer of Object.keys(this.state.present)) this.presence.expect(peer);
     this.intake = new Intake(
       { layout, signal },
       {
@@ -138,14 +139,8 @@ export class JobRun {
   join(peer: string, asked: { invite: string | null; name: string; agent: string; engine: string }): void {
     const { job, deps } = this.context;
     const { entry, changed } = this.roster.join(peer, asked);
-    const there = this.presence.get(peer) !== null;
-    if (changed || !there) {
-      this.stepper.transact((outbox) => {
-        if (changed) deps.store.peers.admit(job, entry);
-        if (!there) outbox.event({ type: 'peer-joined', peer, name: entry.name, engine: entry.engine });
-      });
-    }
-    if (!isOver(this.state)) this.presence.expect(peer);
+    if (changed) this.stepper.transact(() => deps.store.peers.admit(job, entry));
+    if (!isOver(this.state)) this.presence.join(peer);
   }
 
   leave(peer: string): void {
@@ -179,6 +174,11 @@ export class JobRun {
 
   private seal(receipt: StoredReceipt): Uint8Array {
     return sealReceipt(this.context.job, receipt, this.context.deps.network.signer);
+  }
+
+  private peerCame(peer: string): void {
+    const { name, engine } = this.roster.get(peer)!;
+    this.stepper.transact((outbox) => outbox.event({ type: 'peer-joined', peer, name, engine }));
   }
 
   private peerReady(peer: string): void {

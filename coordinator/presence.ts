@@ -24,6 +24,8 @@ export interface PresenceDeps {
   readonly limiter: RateLimiter;
   readonly log: Logger;
   admitted(peer: string): boolean;
+  /** A node that was not there is there. */
+  onCome(peer: string): void;
   /** A node that was not there is ready for work. */
   onReady(peer: string): void;
   /** A node that was there is not any more. */
@@ -53,14 +55,17 @@ export class Presence {
     return this.peers.get(peer) ?? null;
   }
 
-  /** A node has joined, or was here before a restart: it counts as seen, not yet as ready. */
-  expect(peer: string, ready = false): void {
+  /** A node was at work when the coordinator went away, and may still be. */
+  expect(peer: string): void {
+    this.peers.set(peer, { heartbeat: null, seenAt: this.deps.clock.now(), ready: true });
+  }
+
+  /** A node has joined: it counts as there, not yet as ready. */
+  join(peer: string): void {
     const known = this.peers.get(peer);
-    this.peers.set(peer, {
-      heartbeat: known?.heartbeat ?? null,
-      seenAt: this.deps.clock.now(),
-      ready: ready || (known?.ready ?? false),
-    });
+    const seenAt = this.deps.clock.now();
+    this.peers.set(peer, { heartbeat: known?.heartbeat ?? null, seenAt, ready: known?.ready ?? false });
+    if (!known) this.deps.onCome(peer);
   }
 
   /** When a node was last heard of, present or not; null when it never was. */
@@ -118,6 +123,7 @@ export class Presence {
     }
     const ready = READY.includes(heartbeat.state) || (known?.ready ?? false);
     this.peers.set(author, { heartbeat, seenAt: now, ready });
+    if (!known) this.deps.onCome(author);
     if (ready && !known?.ready) this.deps.onReady(author);
     return true;
   }

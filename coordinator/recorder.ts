@@ -1,4 +1,4 @@
-import { STALE_ROUNDS } from '../protocol/limits.ts';
+import { ROUND_PEERS, STALE_ROUNDS } from '../protocol/limits.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { RoundFacts } from './acceptance.ts';
 import { ARRIVAL_ROUNDS } from './closing.ts';
@@ -120,7 +120,8 @@ export class Recorder {
   ): void {
     const { job, deps } = this.context;
     deps.store.rounds.close(job, round, now);
-    deps.store.updates.select(job, round, round - STALE_ROUNDS);
+    // As many as a checkpoint can name; late ones that do not fit wait for the next.
+    deps.store.updates.select(job, round, round - STALE_ROUNDS, ROUND_PEERS);
     const updates = deps.store.updates.selected(job, round).length;
     outbox.event({ type: 'round-closed', round, updates, assigned: state.current!.assigned.length, cause });
   }

@@ -79,15 +79,22 @@ export class UpdateTable {
       .map(readUpdate);
   }
 
-  /** Fixes a closing round's updates: its own, and late ones of the rounds from `oldest` on that nothing has yet. */
-  select(job: string, round: number, oldest: number): void {
+  /**
+   * Fixes a closing round's updates: its own, and late ones of the rounds from `oldest` on that nothing has yet, at most
+   * `limit` of all, newest first.
+   */
+  select(job: string, round: number, oldest: number, limit: number): void {
     this.db.run(
-      `UPDATE updates SET merge_round = ?
-       WHERE job = ? AND round BETWEEN ? AND ? AND fate = 'open' AND merge_round IS NULL`,
+      `UPDATE updates SET merge_round = ? WHERE job = ? AND (round, peer) IN (
+         SELECT round, peer FROM updates
+         WHERE job = ? AND round BETWEEN ? AND ? AND fate = 'open' AND merge_round IS NULL
+         ORDER BY round DESC, peer LIMIT ?)`,
       round,
+      job,
       job,
       oldest,
       round,
+      limit,
     );
   }
 

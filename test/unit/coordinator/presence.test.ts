@@ -40,6 +40,10 @@ describe('presence', () => {
     expect(events[0]).toMatchObject({ reason: 'silent' });
     await peers[0]!.heartbeat('training');
     expect(Object.keys(world.run.state.present)).toEqual([peers[0]!.id]);
+    expect(world.store.events.after(world.toy.job, 0, 100).at(-1)).toMatchObject({
+      type: 'peer-joined',
+      peer: peers[0]!.id,
+    });
   });
 
   test('a node that says goodbye is gone at once', async () => {

@@ -78,10 +78,22 @@ describe('Store', () => {
     store.updates.insert(JOB.job, update);
     expect(() => store.updates.insert(JOB.job, { ...update, digest: 'e' })).toThrow(/UNIQUE/);
     // A merge takes it once.
-    store.updates.select(JOB.job, 1, 0);
-    store.updates.select(JOB.job, 2, 0);
+    store.updates.select(JOB.job, 1, 0, 10);
+    store.updates.select(JOB.job, 2, 0, 10);
     expect(store.updates.selected(JOB.job, 1)).toHaveLength(1);
     expect(store.updates.selected(JOB.job, 2)).toEqual([]);
+    // No more than a checkpoint can name, a round's own before late ones; those wait for the next.
+    for (const [round, peer] of [
+      [3, 'late'],
+      [4, 'a'],
+      [4, 'b'],
+    ] as const) {
+      store.updates.insert(JOB.job, { ...update, round, peer });
+    }
+    store.updates.select(JOB.job, 4, 2, 2);
+    expect(store.updates.selected(JOB.job, 4).map(({ peer }) => peer)).toEqual(['a', 'b']);
+    store.updates.select(JOB.job, 5, 3, 2);
+    expect(store.updates.selected(JOB.job, 5).map(({ peer }) => peer)).toEqual(['late']);
     store.close();
   });
 
