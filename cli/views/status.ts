@@ -44,6 +44,6 @@ function nextFor(jobs: readonly JobSummary[]): string {
   const waiting = jobs.find((job) => job.phase === 'waiting' && job.peers === 0);
   if (waiting) return 'on another machine: swarm node INVITE';
   const finished = jobs.find((job) => job.phase === 'finished');
-  if (finished) return `swarm checkpoint pull ${finished.name} --output adapter`;
+  if (finished) return `swarm checkpoint export ${finished.name} DIR`;
   return 'swarm peers';
 }
