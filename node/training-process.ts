@@ -30,15 +30,10 @@ export interface TrainingProcessDeps {
   onRestart: () => void;
 }
 
-/** A job's settings as the trainer takes them. */
-export function trainerSettings({
-  lora,
-  training,
-  rounds,
-}: Manifest): Pick<TrainerOptions, 'lora' | 'training'> {
-  const { epsilon: _, ...rest } = training;
-  const config = { ...rest, totalSteps: rounds.count * rounds.localSteps };
-  return { lora, training: trainingConfigSchema.parse(config) };
+/** A job's settings as the trainer takes them: a cosine ends with the job. */
+function trainerSettings({ lora, training, rounds }: Manifest): Pick<TrainerOptions, 'lora' | 'training'> {
+  const totalSteps = rounds.count * rounds.localSteps;
+  return { lora, training: trainingConfigSchema.parse({ ...training, totalSteps }) };
 }
 
 /**
@@ -55,11 +50,17 @@ export class TrainingProcess implements NodeTrainer {
   #process: Promise<TrainerProcess> | null = null;
   #settings: TrainerOptions | null = null;
   #deaths = 0;
+  #pid: number | null = null;
 
   constructor(options: TrainingProcessOptions, deps: TrainingProcessDeps) {
     this.#options = options;
     this.#deps = deps;
     this.engine = options.engine;
+  }
+
+  /** Of the process that was started last; null before the first. */
+  get pid(): number | null {
+    return this.#pid;
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
@@ -138,10 +139,12 @@ export class TrainingProcess implements NodeTrainer {
     this.#process.catch(() => {});
   }
 
-  #start(): Promise<TrainerProcess> {
+  async #start(): Promise<TrainerProcess> {
     const { log } = this.#deps;
     const onLog = (line: string): void => log.debug({ line }, 'trainer-says');
-    return TrainerProcess.start(this.#settings!, { onLog, signal: this.#life.signal });
+    const process = await TrainerProcess.start(this.#settings!, { onLog, signal: this.#life.signal });
+    this.#pid = process.pid ?? null;
+    return process;
   }
 }
 

@@ -25,8 +25,9 @@ export interface FakeTrainerOptions {
 /** A trainer whose result follows from rows, adapter and moments alone, and takes virtual time. */
 export class FakeTrainer implements NodeTrainer {
   readonly engine = 'fake';
-  /** Rounds trained to the end, for tests that ask how often. */
+  /** Rounds trained to the end, and before − after of the last one: for tests that ask. */
   trained = 0;
+  lastChange: Float32Array[] = [];
   readonly #options: FakeTrainerOptions;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -76,6 +77,7 @@ export class FakeTrainer implements NodeTrainer {
       });
     }
     this.trained++;
+    this.lastChange = adapter.map((tensor, t) => tensor.map((value, i) => value - values[t]![i]!));
     const moments = optimizer.m.map((tensor, t) => tensor.map((value, i) => 0.9 * value + values[t]![i]!));
     return {
       adapter: values,

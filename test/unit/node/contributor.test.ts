@@ -215,6 +215,62 @@ describe('receipts', () => {
   });
 });
 
+test('error feedback loses nothing: what was learned is with the coordinator or still to be sent', async () => {
+  at = world({ rounds: { errorFeedbackDecay: 1 } });
+  const { node, coordinator, toy } = at;
+  node.start();
+  const sums = () => toy.layout.map(({ shape }) => new Float64Array(shape[0] * shape[1]));
+  const add = (to: Float64Array[], from: readonly Float32Array[]) => {
+    for (const [t, tensor] of from.entries()) for (const [i, value] of tensor.entries()) to[t]![i]! += value;
+  };
+  const learned = sums();
+  const fates = [
+    'accepted',
+    'wrong-parent',
+    'left-out',
+    'accepted',
+    'null-round',
+    'crash',
+    'accepted',
+  ] as const;
+  for (const [i, fate] of fates.entries()) {
+    const round = i + 1;
+    coordinator.code = fate === 'wrong-parent' ? fate : 'accepted';
+    const before = coordinator.updates.filter(({ inline }) => inline);
+    const accepted = before.filter((_, u) => fates[u] === 'accepted').map(({ payload }) => payload.digest);
+    const included = accepted.map((update) => ({ peer: node.peer, update }));
+    await coordinator.open(round, [node.peer], { included, preset: 'tiny' });
+    await at.until(() => node.store.remembered(toy.job).lastRound === round);
+    add(learned, node.trainer.lastChange);
+    if (fate === 'crash') {
+      node.crash();
+      node.start();
+    }
+    await at.until(() => coordinator.updates.at(-1)?.round === round && at.phase() === 'awaiting');
+    const { digest } = coordinator.updates.at(-1)!.payload;
+    if (fate === 'left-out' || fate === 'null-round') coordinator.judge(digest, fate);
+  }
+  const last = coordinator.updates.length;
+  await coordinator.open(fates.length + 1, []);
+  await at.until(() => node.store.updates(99).every(({ outcome }) => outcome !== null));
+  expect(coordinator.updates).toHaveLength(last);
+
+  const found = sums();
+  add(found, (await at.feedback())!);
+  for (const { round, outcome } of node.store.updates(99)) {
+    if (outcome !== 'counted') continue;
+    const { inline, preset } = coordinator.updates.find((update) => update.round === round)!;
+    for (const [t, { indices, values }] of decodeUpdate(inline!, toy.layout, preset).tensors.entries()) {
+      for (const [v, value] of values.entries()) found[t]![indices?.[v] ?? v]! += value;
+    }
+  }
+  for (const [t, tensor] of learned.entries()) {
+    for (const [i, value] of tensor.entries()) expect(found[t]![i]).toBeCloseTo(value, 4);
+  }
+  const outcomes = node.store.updates(99).map(({ outcome }) => outcome);
+  expect(outcomes.filter((outcome) => outcome === 'restored')).toHaveLength(3);
+});
+
 test('a dead trainer costs its round; the next one is trained', async () => {
   at = world({}, { deaths: 1 });
   const { node, coordinator } = at;

@@ -1,0 +1,114 @@
+import { DatabaseSync } from 'node:sqlite';
+import { beforeEach, expect, test } from 'vitest';
+import { NodeStore } from '../../../node/store.ts';
+import { Vault } from '../../../node/vault.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
+import { Random } from '../../sim/random.ts';
+import { VirtualClock } from '../../sim/virtual-clock.ts';
+import { digest, JOB } from './heads.ts';
+
+let database: DatabaseSync;
+let store: NodeStore;
+beforeEach(() => {
+  database = new DatabaseSync(':memory:');
+  store = new NodeStore(database);
+});
+
+function save(
+  round: number,
+  digests: Partial<Record<'update' | 'feedback' | 'optimizer', string>> = {},
+): void {
+  const update = digests.update ?? digest('update', round);
+  store.saveUpdate({
+    update: {
+      job: JOB,
+      round,
+      update,
+      bytes: 10,
+      preset: 'dense',
+      envelope: new Uint8Array([1, 2]),
+      at: round,
+    },
+    feedback: digests.feedback ?? digest('feedback', round),
+    optimizer: digests.optimizer ?? digest('optimizer', round),
+    tokensPerSecond: 5,
+  });
+}
+
+test('a round has one update, whatever is tried', () => {
+  save(1);
+  expect(() => save(1, { update: digest('other', 1) })).toThrow(
+    expect.objectContaining({ code: 'UPDATE_EXISTS' }),
+  );
+  // Nothing of the second attempt has stayed.
+  expect(store.job(JOB)).toMatchObject({ feedback: digest('feedback', 1), feedbackRound: 1 });
+  expect(store.update(JOB, 1)?.update).toBe(digest('update', 1));
+});
+
+test('an update ends once', () => {
+  save(1);
+  expect(store.settle(JOB, 1, { outcome: 'restored', feedback: digest('feedback', 2) })).toBe(true);
+  expect(store.settle(JOB, 1, { outcome: 'restored', feedback: digest('feedback', 3) })).toBe(false);
+  expect(store.job(JOB).feedback).toBe(digest('feedback', 2));
+  expect(store.remembered(JOB)).toEqual({ lastRound: 1, pending: [] });
+});
+
+test('what a job needs to know after a restart', () => {
+  save(3);
+  save(4);
+  store.saveReceipt(JOB, 4, { code: 'accepted', detail: '' });
+  store.settle(JOB, 3, { outcome: 'counted', feedback: null });
+  const again = new NodeStore(database);
+  expect(again.remembered(JOB)).toEqual({
+    lastRound: 4,
+    pending: [{ round: 4, update: digest('update', 4), code: 'accepted' }],
+  });
+  expect(again.job(JOB)).toMatchObject({ feedbackRound: 4, tokensPerSecond: 5 });
+  expect(again.updates(1)).toMatchObject([{ round: 4, envelope: new Uint8Array([1, 2]) }]);
+  expect(store.firstTime('consent')).toBe(true);
+  expect(again.firstTime('consent')).toBe(false);
+});
+
+test('a database of another release is refused by name', () => {
+  database.exec('PRAGMA user_version = 99');
+  expect(() => new NodeStore(database)).toThrow(expect.objectContaining({ code: 'STORE_VERSION' }));
+});
+
+test('blobs that no row names go: those replaced, those of aborted work, those of a killed process', async () => {
+  const clock = new VirtualClock(0);
+  const disk = new MemoryDisk();
+  const blobs = new MemoryBlobs({}, { disk, clock, random: new Random(1), isAlive: () => true });
+  const vault = new Vault({}, { store, blobs });
+  const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+  const named = (text: string): string => sha256(bytes(text));
+  let done = false;
+  (async () => {
+    await vault.scoped(async (scope) => {
+      await scope.put(bytes('feedback 1'));
+      await scope.put(bytes('optimizer 1'));
+      await scope.put(bytes('update 1'));
+      save(1, {
+        update: named('update 1'),
+        feedback: named('feedback 1'),
+        optimizer: named('optimizer 1'),
+      });
+    });
+    await vault
+      .scoped(async (scope) => {
+        await scope.put(bytes('of an aborted round'));
+        throw new Error('aborted');
+      })
+      .catch(() => {});
+    // A process that died between writing and recording.
+    store.loosen(named('of a killed process'));
+    await blobs.put(bytes('of a killed process'));
+    await vault.scoped(async (scope) => {
+      await scope.put(bytes('feedback 2'));
+      store.settle(JOB, 1, { outcome: 'restored', feedback: named('feedback 2') });
+    });
+    done = true;
+  })();
+  await clock.run(() => done, 10_000);
+  expect([...disk.files.keys()].sort()).toEqual([named('feedback 2'), named('optimizer 1')].sort());
+});

@@ -1,0 +1,141 @@
+import { join } from 'node:path';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { adapterLayout } from '../../../lora/adapter/layout.ts';
+import { packDocuments, type Row } from '../../../lora/data/packing.ts';
+import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
+import { describeBase } from '../../../lora/models/base.ts';
+import { openModel } from '../../../lora/models/model.ts';
+import { zeros } from '../../../lora/update/layout.ts';
+import { silentLogger } from '../../../monitor/log.ts';
+import { FileBlobStore } from '../../../net/blob-store.ts';
+import { systemClock } from '../../../net/clock.ts';
+import { freshOptimizer } from '../../../node/optimizer-state.ts';
+import type { TrainTask } from '../../../node/trainer.ts';
+import { TrainingProcess } from '../../../node/training-process.ts';
+import type { Manifest } from '../../../protocol/manifest.ts';
+import { toyJob } from '../../sim/job.ts';
+import { signerOf } from '../../sim/process.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+
+const LORA = { rank: 2, alpha: 4, targets: 'all-linear' as const };
+const LENGTH = 32;
+
+interface Bench {
+  trainer: TrainingProcess;
+  manifest: Manifest;
+  restarts: () => number;
+  task: (steps: number) => TrainTask;
+}
+
+let bench: Bench;
+beforeEach(async () => {
+  const folder = await temporaryFolder();
+  const home = join(folder, 'home');
+  const modelDir = await makeTinyModel(join(folder, 'tiny'));
+  const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+  const base = await describeBase(modelDir);
+  const { signal } = new AbortController();
+  for (const { path } of base.files) await blobs.importFile(join(modelDir, path), { signal });
+  const model = await openModel(modelDir);
+  const layout = adapterLayout(model, LORA);
+  const { manifest: toy } = toyJob(signerOf(1));
+  const training = { ...toy.training, sequenceLength: LENGTH, batchSize: 2, microBatch: 2 };
+  const manifest: Manifest = {
+    ...toy,
+    base: { name: 'tiny', parameters: model.parameters, digest: base.digest, files: [...base.files] },
+    lora: LORA,
+    training,
+  };
+  const tokenizer = await loadTokenizer(modelDir);
+  const rows: Row[] = [];
+  for await (const row of packDocuments(Array(40).fill(TINY_TEXT), tokenizer, { sequenceLength: LENGTH })) {
+    rows.push(row);
+  }
+  let restarts = 0;
+  const trainer = new TrainingProcess(
+    { home, engine: 'onnx-cpu', threads: 1 },
+    { blobs, clock: systemClock, log: silentLogger, random: () => 0, onRestart: () => restarts++ },
+  );
+  onTestFinished(() => trainer.stop());
+  bench = {
+    trainer,
+    manifest,
+    restarts: () => restarts,
+    task: (steps) => ({
+      adapter: zeros(layout),
+      rows: Array.from({ length: 2 * steps }, (_, i) => rows[i % rows.length]!),
+      steps,
+      optimizer: freshOptimizer(layout),
+    }),
+  };
+});
+
+const live = () => new AbortController().signal;
+const quiet = { onProgress: () => {} };
+
+describe('the trainer of a node', () => {
+  test('trains from blobs alone, from the moments it is given', async () => {
+    const { trainer, manifest, task } = bench;
+    const layout = await trainer.prepare(manifest, { signal: live() });
+    expect(layout.length).toBeGreaterThan(0);
+    const first = await trainer.train(task(2), { signal: live(), ...quiet });
+    expect(first.result.steps).toBe(2);
+    expect(first.optimizer.step).toBe(2);
+    // What is left in its memory from before does not show.
+    const second = await trainer.train(task(2), { signal: live(), ...quiet });
+    expect(second.adapter).toEqual(first.adapter);
+  });
+
+  test('killed, it costs its round and is there for the next', async () => {
+    const { trainer, manifest, task, restarts } = bench;
+    await trainer.prepare(manifest, { signal: live() });
+    const before = trainer.pid!;
+    const training = trainer.train(task(2000), {
+      signal: live(),
+      onProgress: ({ step }) => step === 1 && process.kill(before, 'SIGKILL'),
+    });
+    await expect(training).rejects.toMatchObject({ code: 'TRAINER_DIED' });
+    expect(restarts()).toBe(1);
+    const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
+    expect(result.steps).toBe(1);
+    expect(trainer.pid).not.toBe(before);
+  });
+
+  test('killed between two rounds, it is replaced before the next', async () => {
+    const { trainer, manifest, task } = bench;
+    await trainer.prepare(manifest, { signal: live() });
+    const before = trainer.pid!;
+    process.kill(before, 'SIGKILL');
+    await expect
+      .poll(
+        () =>
+          trainer.train(task(1), { signal: live(), ...quiet }).then(
+            () => trainer.pid !== before,
+            () => false,
+          ),
+        { timeout: 20_000 },
+      )
+      .toBe(true);
+  });
+
+  test('an abort returns at once, and the next round is trained', async () => {
+    const { trainer, manifest, task } = bench;
+    await trainer.prepare(manifest, { signal: live() });
+    const stop = new AbortController();
+    const training = trainer.train(task(2000), {
+      signal: stop.signal,
+      onProgress: () => stop.abort(new Error('stale')),
+    });
+    await expect(training).rejects.toThrow('stale');
+    const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
+    expect(result.steps).toBe(1);
+  });
+
+  test('a base that is not what its digest says is refused', async () => {
+    const { trainer, manifest } = bench;
+    const files = manifest.base.files.slice(1);
+    const wrong = { ...manifest, base: { ...manifest.base, files } };
+    await expect(trainer.prepare(wrong, { signal: live() })).rejects.toMatchObject({ code: 'BASE_DIGEST' });
+  });
+});
