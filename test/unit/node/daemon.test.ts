@@ -1,23 +1,26 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { DaemonFile } from '../../../coordinator/api-types.ts';
+import { startCoordinator } from '../../../coordinator/daemon.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import type { NodeStatus } from '../../../node/api-types.ts';
 import { type RunningNode, startNode } from '../../../node/daemon.ts';
 import { isSwarmError } from '../../../protocol/errors.ts';
 import { signerOf } from '../../sim/process.ts';
+import { eventually } from '../../utils/eventually.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
 
 /** Nobody listens on the discard port. */
 const NOBODY = `/ip4/127.0.0.1/tcp/9/p2p/${signerOf(9).peerId}`;
 
-async function start(home: string): Promise<RunningNode> {
+async function start(home: string, addresses: readonly string[] = [NOBODY]): Promise<RunningNode> {
   const node = await startNode(
     {
       home,
-      addresses: [NOBODY],
+      addresses,
       name: 'alone',
       version: 'test',
       listen: ['/ip4/127.0.0.1/tcp/0'],
@@ -64,4 +67,61 @@ test('a node alone is alive but not ready, says why, and keeps its home to itsel
   expect(await readdir(home)).not.toContain('node.json');
   const again = await start(home);
   expect(again.peerId).toBe(node.peerId);
+});
+
+async function statusOf(node: RunningNode): Promise<NodeStatus> {
+  return (await (await fetch(`${node.url}/v1/status`)).json()) as NodeStatus;
+}
+
+test('a node that has nothing fetches base and data, trains its rounds, and ends with the adapter', {
+  timeout: 120_000,
+}, async () => {
+  const folder = await temporaryFolder();
+  const home = join(folder, 'coordinator');
+  const coordinator = await startCoordinator(
+    { home, version: 'test', mdns: false, listen: ['/ip4/127.0.0.1/tcp/0'] },
+    { log: silentLogger },
+  );
+  onTestFinished(() => coordinator.stop({ deadlineMs: 4_000 }));
+  const nodeHome = join(folder, 'node');
+  const node = await start(nodeHome, coordinator.addresses);
+  const train = join(folder, 'data.jsonl');
+  const texts = Array.from({ length: 12 }, (_, i) => JSON.stringify({ text: `${i} ${TINY_TEXT}` }));
+  await writeFile(train, texts.join('\n'));
+  const token = (await readFile(join(home, 'api-token'), 'utf8')).trim();
+  const created = await fetch(`${coordinator.url}/v1/jobs`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({
+      name: 'times',
+      base: await makeTinyModel(join(folder, 'tiny')),
+      data: { train, heldOut: 0.2 },
+      lora: { rank: 2, alpha: 4 },
+      training: { sequenceLength: 32, batchSize: 2, microBatch: 2 },
+      rounds: { count: 2, localSteps: 3, minPeers: 1 },
+      acceptance: { tolerance: 1 },
+    }),
+  });
+  expect(await created.text()).toContain('"created"');
+
+  const done = await eventually(
+    async () => {
+      const status = await statusOf(node);
+      const over = status.job?.phase === 'finished' && status.updates.every(({ outcome }) => outcome);
+      return over ? status : null;
+    },
+    { timeout: 90_000, what: 'the end of the job' },
+  );
+  expect(done.updates.map(({ round, code, outcome }) => ({ round, code, outcome }))).toEqual([
+    { round: 2, code: 'accepted', outcome: 'counted' },
+    { round: 1, code: 'accepted', outcome: 'counted' },
+  ]);
+  expect(done.job).toMatchObject({ name: 'times', checkpoint: { round: 2 } });
+  expect(done.tokensPerSecond).toBeGreaterThan(0);
+  expect(done.traffic.received).toBeGreaterThan(10_000);
+  expect((await fetch(`${node.url}/readyz`)).status).toBe(200);
+  expect(await (await fetch(`${node.url}/metrics`)).text()).toContain(
+    'swarm_updates_total{code="accepted"} 2',
+  );
+  expect(await readdir(join(nodeHome, 'bases', done.job!.base.digest))).toContain('model.safetensors');
 });
