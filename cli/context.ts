@@ -61,7 +61,8 @@ function output(stream: NodeJS.WriteStream, environment: Environment): Output {
     write: (text) => void stream.write(text),
     isTTY,
     get columns() {
-      return stream.columns ?? 80;
+      // Some terminals say 0.
+      return stream.columns || 80;
     },
     // https://no-color.org: any non-empty value turns colours off.
     color: isTTY && !environment.NO_COLOR && environment.TERM !== 'dumb',

@@ -21,7 +21,7 @@ export interface DemoData {
  * @throws SwarmError PACKAGE_MISSING
  */
 export async function prepareData(dir: string, { cwd }: { cwd: string }): Promise<DemoData> {
-  const folder = bookFolder(cwd);
+  const folder = findBook(cwd);
   const chapters = (await readdir(folder)).flatMap((name) => {
     const match = /^chapter_(\d+)\.txt$/.exec(name);
     return match ? [{ name, number: Number(match[1]) }] : [];
@@ -44,8 +44,11 @@ export function isHeldOut(chapter: number): boolean {
   return chapter % HELD_OUT_EVERY === 0;
 }
 
-/** The package is a development dependency: present in a checkout, to be installed beside the published package. */
-function bookFolder(cwd: string): string {
+/**
+ * The chapters' folder. Its package is a development dependency: present in a checkout, to be installed beside the
+ * published package. @throws SwarmError PACKAGE_MISSING
+ */
+export function findBook(cwd: string): string {
   for (const from of [import.meta.url, join(cwd, 'package.json')]) {
     try {
       return join(dirname(createRequire(from).resolve(`${BOOK_PACKAGE}/package.json`)), 'data');

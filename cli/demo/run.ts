@@ -8,7 +8,7 @@ import { submitJob } from '../create-job.ts';
 import { copyCheckpoint } from '../export.ts';
 import { followJob } from '../follow.ts';
 import { HelperProcess } from '../helper-process.ts';
-import { prepareData } from './data.ts';
+import { findBook, prepareData } from './data.ts';
 import type { DemoEvent } from './events.ts';
 import { demoFolder } from './folder.ts';
 import { demoJob } from './job.ts';
@@ -40,6 +40,8 @@ export async function runDemo(
 ): Promise<void> {
   const startedAt = context.clock.now();
   const base = join(context.root, 'models', 'nano');
+  // Said before anything is made.
+  findBook(context.cwd);
   const folder = await demoFolder(context.cwd, startedAt);
   const data = await prepareData(join(folder, 'data'), context);
   tell({ event: 'start', folder, base, nodes, rounds, chapters: data.chapters });

@@ -1,0 +1,296 @@
+import { describe, expect, it } from 'vitest';
+import { checkpointLines, checkpointTable } from '../../../cli/views/checkpoints.ts';
+import { EventLines } from '../../../cli/views/events.ts';
+import { NodeLines, nodeLines } from '../../../cli/views/node.ts';
+import { peerLines, receiptLines } from '../../../cli/views/peers.ts';
+import { coordinatorLines } from '../../../cli/views/status.ts';
+import type {
+  CheckpointView,
+  CoordinatorStatus,
+  JobEvent,
+  JobSummary,
+  PeerView,
+} from '../../../coordinator/api-types.ts';
+import type { NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
+
+const PEER = `12D3KooW${'a'.repeat(44)}`;
+const DIGEST = 'ab'.repeat(32);
+const EVIL = 'ot\u001b[2Jter\nswarm: fine';
+
+const job: JobSummary = {
+  job: DIGEST,
+  name: 'moby',
+  phase: 'training',
+  round: 3,
+  rounds: 8,
+  secondsLeft: 18,
+  peers: 1,
+  baseLoss: 5,
+  heldOutLoss: 4.5,
+  checkpoint: { round: 2, digest: DIGEST },
+  tokensPerSecond: 2100,
+  reason: '',
+  invite: 'swarm1abc',
+};
+
+const status = (jobs: JobSummary[]): CoordinatorStatus => ({
+  schemaVersion: 1,
+  role: 'coordinator',
+  peerId: PEER,
+  addresses: ['/ip4/1.2.3.4/tcp/1', '/ip4/5.6.7.8/tcp/1'],
+  version: '1.0.0',
+  uptimeSeconds: 8040,
+  traffic: { sent: 1_200_000, received: 400 },
+  jobs,
+});
+
+/** Nothing that a stranger wrote may move the cursor or begin a line. */
+function expectSafe(lines: readonly string[]): void {
+  for (const line of lines) expect(line, JSON.stringify(line)).not.toMatch(/\p{Cc}/u);
+}
+
+describe('the status of a coordinator', () => {
+  it('is one screen with what to do next', () => {
+    const text = coordinatorLines(status([job]), 'http://127.0.0.1:1').join('\n');
+    for (const part of [
+      PEER,
+      'up 2 h 14 min',
+      '/ip4/5.6.7.8/tcp/1',
+      'sent 1.2 MB',
+      'round 3 of 8  training, 18 s left',
+      '4.5000 (base 5.0000, −0.5000)',
+      '2,100 tokens/s',
+      'swarm1abc',
+      'next        swarm peers',
+    ]) {
+      expect(text, part).toContain(part);
+    }
+    expect(coordinatorLines(status([]), '').at(-1)).toContain('swarm job create');
+    expect(coordinatorLines(status([{ ...job, phase: 'finished' }]), '').at(-1)).toContain(
+      'swarm checkpoint export moby',
+    );
+    expect(coordinatorLines(status([{ ...job, phase: 'waiting', peers: 0 }]), '').at(-1)).toContain(
+      'swarm node',
+    );
+    expectSafe(coordinatorLines(status([{ ...job, reason: EVIL }]), ''));
+  });
+});
+
+describe('peers', () => {
+  const peer: PeerView = {
+    peer: PEER,
+    name: EVIL,
+    job: DIGEST,
+    jobName: 'moby',
+    address: null,
+    connected: false,
+    state: 'lost',
+    round: 2,
+    step: 5,
+    steps: 20,
+    tokensPerSecond: 800,
+    engine: 'onnx-cpu',
+    rttMs: null,
+    lastSeenSeconds: 90,
+    accepted: 1,
+    refused: 2,
+    last: { round: 2, code: 'malformed', detail: EVIL },
+    bytesSent: 1000,
+    bytesReceived: 0,
+  };
+
+  it('are a line each, harmless whatever they call themselves', () => {
+    const lines = peerLines([peer]);
+    expect(lines).toHaveLength(2);
+    expectSafe(lines);
+    for (const part of ['lost, not connected', '2 (5/20)', '1/3', '1 min 30 s ago', 'malformed']) {
+      expect(lines[1], part).toContain(part);
+    }
+    expect(peerLines([]).join()).toContain('swarm node');
+  });
+
+  it('have reasons for each refused update', () => {
+    const receipt = {
+      job: DIGEST,
+      round: 2,
+      code: 'malformed' as const,
+      detail: EVIL,
+      meaning: 'not CBOR',
+      at: 0,
+    };
+    const lines = receiptLines({ peer: PEER, receipts: [receipt] });
+    expectSafe(lines);
+    expect(lines.join('\n')).toMatch(/round +2 +malformed .*1970.*\n.*not CBOR/);
+    expect(receiptLines({ peer: PEER, receipts: [] })).toHaveLength(1);
+  });
+});
+
+describe("a job's events", () => {
+  const event = (body: object): JobEvent => ({ sequence: 1, at: 0, job: DIGEST, ...body }) as JobEvent;
+  const checkpoint = {
+    type: 'checkpoint',
+    digest: DIGEST,
+    updates: 3,
+    updateBytes: 49_000,
+    bytesPerParameter: 0.508,
+    tokensPerSecond: 2391,
+    seconds: 8.2,
+  };
+
+  it('give one line per round with loss, change, speed and bytes', () => {
+    const lines = new EventLines({ baseLoss: 4.6 });
+    const first = lines.line(event({ ...checkpoint, round: 1, heldOutLoss: 4.5 }));
+    for (const part of [
+      'round   1',
+      '4.5000 (−0.1000)',
+      '3 updates',
+      '49 kB',
+      '0.508 B',
+      '2,391 tokens/s',
+      '8.2 s',
+    ]) {
+      expect(first, part).toContain(part);
+    }
+    expect(lines.line(event({ ...checkpoint, round: 2, heldOutLoss: 4.55 }))).toContain('+0.0500');
+    expect(lines.line(event({ ...checkpoint, round: 0, heldOutLoss: 4.6 }))).toBeNull();
+  });
+
+  it('tell refusals, and leave what is ordinary to the log', () => {
+    const lines = new EventLines();
+    const update = { type: 'update', round: 1, peer: PEER, bytes: 1, tokens: 1, seconds: 1 };
+    expect(lines.line(event({ ...update, code: 'accepted', detail: '' }))).toBeNull();
+    const refused = lines.line(event({ ...update, code: 'bad-payload', detail: EVIL }));
+    expect(refused).toContain('refused: bad-payload');
+    const told = [
+      refused,
+      lines.line(event({ type: 'peer-joined', peer: PEER, name: EVIL, engine: EVIL })),
+      lines.line(event({ type: 'peer-lost', peer: PEER, name: EVIL, reason: 'silent' })),
+      lines.line(event({ type: 'null-round', round: 1, reason: EVIL })),
+      lines.line(event({ type: 'paused', reason: EVIL })),
+      lines.line(event({ type: 'failed', reason: EVIL })),
+    ].filter((line) => line !== null);
+    expect(told).toHaveLength(6);
+    expectSafe(told);
+    expect(lines.line(event({ type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 }))).toContain(
+      '−20.0 %',
+    );
+  });
+});
+
+describe('checkpoints', () => {
+  it('are listed and shown with contributors and figures', () => {
+    const view: CheckpointView = {
+      round: 2,
+      digest: DIGEST,
+      parent: null,
+      path: '/c/0002',
+      checkpoint: {
+        job: DIGEST,
+        term: 1,
+        round: 2,
+        base: DIGEST,
+        parent: null,
+        adapter: { digest: DIGEST, size: 1_300_000 },
+        delta: null,
+        contributors: [{ peer: PEER, update: DIGEST, round: 2, tokens: 1536, weight: 0.5 }],
+        metrics: {
+          heldOutLoss: 4.5,
+          heldOutTokens: 4069,
+          trainLoss: null,
+          tokens: 1536,
+          seconds: 9,
+          outerRate: 1,
+          updateBytes: 84_000,
+          drift: 0.01,
+        },
+        createdAt: 0,
+      },
+    };
+    expect(checkpointTable([view])[1]).toMatch(/2 +4\.5000 +1 +1,536 +84 kB +abab/);
+    const text = checkpointLines(view).join('\n');
+    for (const part of ['initial adapter', '/c/0002', '1.3 MB', 'drift', '1,536 tokens']) {
+      expect(text, part).toContain(part);
+    }
+  });
+});
+
+describe('a node', () => {
+  const update: NodeUpdate = {
+    job: DIGEST,
+    round: 1,
+    update: DIGEST,
+    bytes: 84_000,
+    code: null,
+    detail: '',
+    meaning: 'no receipt yet',
+    outcome: null,
+    at: 0,
+  };
+  const node: NodeStatus = {
+    schemaVersion: 1,
+    role: 'node',
+    peerId: PEER,
+    name: 'otter',
+    version: '1.0.0',
+    addresses: [],
+    uptimeSeconds: 5,
+    traffic: { sent: 0, received: 0 },
+    engine: 'onnx-cpu',
+    trainerRestarts: 0,
+    coordinator: { addresses: ['/ip4/1.2.3.4/tcp/1'], peer: PEER, connected: true },
+    job: {
+      job: DIGEST,
+      name: 'moby',
+      base: { name: EVIL, digest: DIGEST, parameters: 3_000_000 },
+      adapterParameters: 100_000,
+      phase: 'training',
+      rounds: 8,
+      preset: 'dense',
+      checkpoint: { round: 0, digest: DIGEST, heldOutLoss: 5 },
+    },
+    state: 'training',
+    reason: '',
+    round: 1,
+    step: 3,
+    steps: 20,
+    tokensPerSecond: 800,
+    download: null,
+    updates: [update],
+  };
+
+  it('has one screen too', () => {
+    const lines = nodeLines(node, 'http://127.0.0.1:1');
+    expectSafe(lines);
+    expect(lines.join('\n')).toContain('training round 1: step 3 of 20, 800 tokens/s');
+  });
+
+  it('tells each change once: joining, rounds, what became of updates, the end', () => {
+    const lines = new NodeLines();
+    const joined = lines.next(node);
+    expectSafe(joined);
+    expect(joined.join('\n')).toMatch(
+      /connected to the coordinator\njoined moby.*\ntraining round 1: 20 steps/,
+    );
+    expect(lines.next({ ...node, step: 9 })).toEqual([]);
+    const taken = { ...update, code: 'accepted' as const, meaning: 'durably recorded' };
+    const after: NodeStatus = {
+      ...node,
+      state: 'awaiting',
+      reason: 'round 1 is delivered',
+      updates: [taken],
+    };
+    expect(lines.next(after)).toEqual([
+      'round 1  84 kB  accepted: durably recorded, trained at 800 tokens/s',
+      'awaiting: round 1 is delivered',
+    ]);
+    const lost = { ...after, coordinator: { ...node.coordinator, connected: false } };
+    expect(lines.next(lost)).toEqual(['lost the coordinator; trying again for ever']);
+    const over = { ...lost, job: { ...node.job!, phase: 'finished' as const } };
+    expect(lines.next(over)).toEqual(['job moby is finished, held-out loss 5.0000']);
+  });
+
+  it('shows what it fetches', () => {
+    const fetching = { ...node, download: { what: 'base' as const, bytes: 50, total: 200 } };
+    expect(nodeLines(fetching, '').join('\n')).toContain('fetching base: 25 % of 200 B');
+  });
+});
