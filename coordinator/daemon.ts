@@ -144,7 +144,7 @@ export async function startCoordinator(
     coordinator.onEvent((event, name) => metrics.observe(event, name));
     coordinator.onEvent((event, name) => logEvents(log, event, name));
     const health = new Health({}, { clock });
-    addHealthChecks(health, { coordinator, store, clock });
+    addHealthChecks(health, { coordinator, store });
 
     const createJob = async (
       spec: Parameters<typeof prepareJob>[0]['spec'],

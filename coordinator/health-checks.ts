@@ -1,7 +1,5 @@
 import type { Health } from '../monitor/health.ts';
-import type { Clock } from '../protocol/clock.ts';
 import type { Coordinator } from './coordinator.ts';
-import { dueAt } from './machine.ts';
 import type { Store } from './store/store.ts';
 
 /** A state machine whose timer is this late no longer turns. */
@@ -10,14 +8,10 @@ const OVERDUE_MS = 30_000;
 /** Live: every job's machine turns. Ready: the store takes writes, and no job waits for its operator. */
 export function addHealthChecks(
   health: Health,
-  { coordinator, store, clock }: { coordinator: Coordinator; store: Store; clock: Clock },
+  { coordinator, store }: { coordinator: Coordinator; store: Store },
 ): void {
   health.add('live', 'rounds', () => {
-    const now = clock.now();
-    const stuck = coordinator.jobs().find(({ state }) => {
-      const at = dueAt(state, now);
-      return at !== null && now - at > OVERDUE_MS;
-    });
+    const stuck = coordinator.jobs().find(({ overdueMs }) => overdueMs > OVERDUE_MS);
     return stuck
       ? `job ${stuck.context.stored.name} has missed its time to move on; restart the coordinator`
       : null;

@@ -120,10 +120,9 @@ export class Intake {
     // The same update again, over another path: it gets the answer that it got, or is getting.
     const same = this.working.get(key(update.round, author));
     if (same?.digest === digest) return { verdict: 'ignore', receipt: same.receipt };
-    if (update.job === view.job && view.known(update.round, author) === digest) {
-      const receipt = this.deps.receiptOf(author, digest);
-      if (receipt) return { verdict: 'ignore', receipt: Promise.resolve(receipt) };
-    }
+    // A refusal stands as well: the author has put the update back and will send its content with a later round.
+    const given = update.job === view.job ? this.deps.receiptOf(author, digest) : null;
+    if (given?.round === update.round) return { verdict: 'ignore', receipt: Promise.resolve(given) };
     const refusal = checkHeader(update, author, view);
     if (refusal) return this.refuse(refusal, { peer: author, digest, update });
 

@@ -117,6 +117,11 @@ export class JobRun {
     return this.presence.seenAt(peer);
   }
 
+  /** How late the state machine is with what it has to do by itself. */
+  get overdueMs(): number {
+    return this.stepper.overdueMs;
+  }
+
   /** Rounds that ended without a checkpoint. */
   get nullRounds(): number {
     return this.stepper.recorder.nullRounds;

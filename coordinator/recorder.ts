@@ -190,6 +190,7 @@ export class Recorder {
       detail,
       issuedAt: deps.clock.now(),
     });
+    outbox.event({ type: 'update-undone', round, peer, code, detail });
   }
 
   private lastPreset(): Preset {

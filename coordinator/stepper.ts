@@ -20,6 +20,7 @@ export class Stepper {
   private machine: JobState;
   private candidate: Candidate | null = null;
   private cancelTick: () => void = () => {};
+  private tickAt: number | null = null;
   /** The slow step that is running, if any. */
   private working: Promise<void> = Promise.resolve();
 
@@ -36,6 +37,11 @@ export class Stepper {
 
   get state(): JobState {
     return this.machine;
+  }
+
+  /** How late the machine's next tick is; 0 while it is not due. */
+  get overdueMs(): number {
+    return this.tickAt === null ? 0 : Math.max(0, this.context.deps.clock.now() - this.tickAt);
   }
 
   get checkpoint(): CurrentCheckpoint {
@@ -119,6 +125,7 @@ export class Stepper {
     this.cancelTick();
     const { clock } = this.context.deps;
     const at = this.context.signal.aborted ? null : dueAt(this.machine, clock.now());
+    this.tickAt = at;
     const tick = (): void => this.dispatch({ type: 'tick' });
     this.cancelTick = at === null ? () => {} : clock.after(Math.max(0, at - clock.now()), tick);
   }

@@ -73,8 +73,7 @@ class World {
 
   apply(step: Step): void {
     const { machine } = this;
-    if (step.type === 'time') this.advance(step.afterMs);
-    else this.advance(step.afterMs);
+    this.advance(step.afterMs);
     if (step.type === 'event') this.feed(step.event);
     if (step.type === 'deliver') {
       const round = machine.state.round - step.late;

@@ -39,6 +39,8 @@ export class World {
   readonly toy: ToyJob;
   /** Called at each durable step of the running process. */
   failpoint: Failpoint = () => {};
+  /** How far the process's clock has jumped ahead of its timers, as after a machine's sleep. */
+  leapMs = 0;
   /** Evaluations that break down before one works again. */
   brokenEvaluations = 0;
   private readonly options: WorldOptions;
@@ -90,7 +92,7 @@ export class World {
         validator: { evaluate: async (_job, adapter) => this.evaluate(adapter), release: async () => {} },
         arithmetic: new InlineArithmetic({}, { blobs }),
         folders: noFolders,
-        clock: clock.process(isAlive),
+        clock: { ...clock.process(isAlive), now: () => clock.now() + this.leapMs },
         log: silentLogger,
         failpoint: (name) => this.failpoint(name),
         fatal: (error) => {
