@@ -146,6 +146,8 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
       if (event.type === 'update') {
         updates.inc({ job: name, code: event.code });
         updateBytes.inc({ job: name }, event.bytes);
+      } else if (event.type === 'update-undone') {
+        updates.inc({ job: name, code: event.code });
       } else if (event.type === 'round-closed') {
         closed.inc({ job: name, cause: event.cause });
       } else if (event.type === 'checkpoint') {

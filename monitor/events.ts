@@ -20,6 +20,8 @@ export type JobEventBody =
       lossFirst: number | null;
       lossLast: number | null;
     }
+  /** A recorded update that its round's checkpoint does not hold after all: its author puts it back. */
+  | { type: 'update-undone'; round: number; peer: string; code: ReceiptCode; detail: string }
   | {
       type: 'round-closed';
       round: number;

@@ -84,6 +84,10 @@ export class DemoView {
           `${this.name(event.peer)} ${formatBytes(event.bytes)} at ${formatCount(event.tokens / Math.max(event.seconds, 1e-3))} tokens/s`,
         );
         return [];
+      case 'update-undone':
+        return [
+          `           ${this.name(event.peer)}: update not merged, ${event.code} ${safeText(event.detail)}`,
+        ];
       case 'round-closed':
         return [`           collected  ${this.sent.join(', ')}`];
       case 'checkpoint':

@@ -33,6 +33,11 @@ export class EventLines {
         return event.code === 'accepted' || event.code === 'late'
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} refused: ${event.code}${detail(event.detail)}`;
+      case 'update-undone':
+        // A null round has a line of its own.
+        return event.code === 'null-round'
+          ? null
+          : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;
       case 'checkpoint':
         return this.checkpoint(event);
       case 'null-round':

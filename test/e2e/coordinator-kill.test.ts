@@ -34,7 +34,9 @@ it('a coordinator killed at every durable step resumes; nothing is lost, nothing
   );
   const outcomes = new Map<string, string>();
   for (const event of events)
-    if (event.type === 'update') outcomes.set(`${event.peer} ${event.round}`, event.code);
+    if (event.type === 'update' || event.type === 'update-undone') {
+      outcomes.set(`${event.peer} ${event.round}`, event.code);
+    }
   const lost = [...outcomes].filter(
     ([update, code]) => (code === 'accepted' || code === 'late') && !merged.has(update),
   );

@@ -222,7 +222,7 @@ export async function eventually<T>(what: string, ask: () => Promise<T | null>):
       } catch (error) {
         lastError = error;
       }
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await new Promise((resolve) => setTimeout(resolve, 300));
     }
   };
   return within(what, attempt(), () => String(lastError ?? ''));
