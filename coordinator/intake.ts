@@ -120,9 +120,12 @@ export class Intake {
     // The same update again, over another path: it gets the answer that it got, or is getting.
     const same = this.working.get(key(update.round, author));
     if (same?.digest === digest) return { verdict: 'ignore', receipt: same.receipt };
-    // A refusal stands as well: the author has put the update back and will send its content with a later round.
     const given = update.job === view.job ? this.deps.receiptOf(author, digest) : null;
-    if (given?.round === update.round) return { verdict: 'ignore', receipt: Promise.resolve(given) };
+    // `unavailable` stands too, if the same bytes become available later: their author has put them back into its
+    // error feedback, and sends their content again with the next round. Taken now, it would count twice.
+    const stands = view.known(update.round, author) === digest || given?.code === 'unavailable';
+    if (given?.round === update.round && stands)
+      return { verdict: 'ignore', receipt: Promise.resolve(given) };
     const refusal = checkHeader(update, author, view);
     if (refusal) return this.refuse(refusal, { peer: author, digest, update });
 
