@@ -4,6 +4,7 @@ import type { Clock } from '../protocol/clock.ts';
 import { BLOB_IDLE_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { BLOB_PROTOCOL } from '../protocol/rpc.ts';
+import { AnswerBuffer } from './answer-buffer.ts';
 import type { BlobReader, ResumableBlobs } from './blob-store.ts';
 import {
   BLOB_HEADER_BYTES,
@@ -16,13 +17,14 @@ import {
 import { withDeadline } from './deadline.ts';
 import { FrameStream } from './frames.ts';
 import { OpenBlobs } from './open-blobs.ts';
-import { layFrames } from './range-frames.ts';
 import { closeStream, type Streams } from './streams.ts';
 
 /** Ranges in memory for one peer, over all its connections. */
 const RANGES_PER_PEER = 8;
 /** Ranges in memory for all peers together: 64 MiB. */
 const RANGES_AT_ONCE = 64;
+/** Streams that keep their buffer between requests: as many again. Further ones pay for a new one each time. */
+const BUFFERED_STREAMS = 64;
 
 export interface BlobServerDeps {
   streams: Streams;
@@ -40,6 +42,7 @@ export class BlobServer {
   readonly #rangesOf = new Map<string, number>();
   readonly #open: OpenBlobs;
   #ranges = 0;
+  #streams = 0;
 
   constructor(deps: BlobServerDeps) {
     this.#deps = deps;
@@ -62,13 +65,17 @@ export class BlobServer {
   async #serve(stream: Stream, peer: string): Promise<void> {
     const { clock, log } = this.#deps;
     const frames = new FrameStream(stream);
+    const kept = this.#streams < BUFFERED_STREAMS ? new AnswerBuffer() : undefined;
+    this.#streams++;
     try {
       for (;;) {
         const idle = { clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'the next blob request' };
         const request = await withDeadline(idle, (signal) => frames.readChunks(BLOB_HEADER_BYTES, signal));
         if (request === null) break;
         const range = { clock, ms: BLOB_RANGE_TIMEOUT_MS, what: 'sending a range' };
-        await withDeadline(range, (signal) => this.#answer(frames, peer, Buffer.concat(request), signal));
+        await withDeadline(range, (signal) =>
+          this.#answer(peer, Buffer.concat(request), { frames, buffer: kept ?? new AnswerBuffer(), signal }),
+        );
       }
       await withDeadline({ clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'closing' }, (signal) =>
         closeStream(stream, { signal }),
@@ -76,19 +83,20 @@ export class BlobServer {
     } catch (error) {
       log.debug({ peer, error }, 'blob.stream_ended');
       stream.abort(error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      this.#streams--;
     }
   }
 
-  async #answer(frames: FrameStream, peer: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+  async #answer(peer: string, bytes: Uint8Array, way: Way): Promise<void> {
     const request = decodeCbor(bytes, blobRequestSchema, BLOB_HEADER_BYTES);
     const mine = this.#rangesOf.get(peer) ?? 0;
-    if (mine >= RANGES_PER_PEER || this.#ranges >= RANGES_AT_ONCE) {
-      return frames.write([encodeCbor({ status: 'busy', total: 0 } satisfies BlobAnswer)], signal);
-    }
+    if (mine >= RANGES_PER_PEER || this.#ranges >= RANGES_AT_ONCE)
+      return tell(way, { status: 'busy', total: 0 });
     this.#rangesOf.set(peer, mine + 1);
     this.#ranges++;
     try {
-      await this.#open.use(request.digest, (reader) => answerFrom(reader, request, frames, signal));
+      await this.#open.use(request.digest, (reader) => answerFrom(reader, request, way));
     } finally {
       this.#ranges--;
       const left = (this.#rangesOf.get(peer) ?? 1) - 1;
@@ -98,18 +106,23 @@ export class BlobServer {
   }
 }
 
-async function answerFrom(
-  reader: BlobReader | null,
-  { offset, length }: BlobRequest,
-  frames: FrameStream,
-  signal: AbortSignal,
-): Promise<void> {
-  const tell = (answer: BlobAnswer): Promise<void> => frames.write([encodeCbor(answer)], signal);
-  if (reader === null) return tell({ status: 'missing', total: 0 });
+/** How an answer goes out. */
+interface Way {
+  frames: FrameStream;
+  buffer: AnswerBuffer;
+  signal: AbortSignal;
+}
+
+async function answerFrom(reader: BlobReader | null, request: BlobRequest, way: Way): Promise<void> {
+  if (reader === null) return tell(way, { status: 'missing', total: 0 });
   const total = reader.size;
-  if (offset + length > total) return tell({ status: 'range', total });
-  const { bytes, targets } = layFrames(length);
+  const { offset, length } = request;
+  if (offset + length > total) return tell(way, { status: 'range', total });
+  const { bytes, targets } = way.buffer.lay(encodeCbor({ status: 'ok', total } satisfies BlobAnswer), length);
   await reader.readInto(offset, targets);
-  await tell({ status: 'ok', total });
-  await frames.writeFramed(bytes, signal);
+  await way.frames.writeFramed(bytes, way.signal);
+}
+
+function tell({ frames, signal }: Way, answer: BlobAnswer): Promise<void> {
+  return frames.write([encodeCbor(answer)], signal);
 }

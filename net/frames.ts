@@ -6,8 +6,11 @@ import { SwarmError } from '../protocol/errors.ts';
 
 /** Unread bytes at which the sender is told to wait. The rest of its flow-control window may still arrive. */
 const PAUSE_ABOVE_BYTES = 256 * 1024;
-/** What is handed to the stream at once: a few blob frames, so that pings and gossip get their turn in between. */
-const BLOCK_BYTES = 128 * 1024;
+/**
+ * What is handed to the stream at once: few enough bytes that pings and gossip get their turn in between, and just as
+ * many as fill four noise messages (65,519 bytes of plaintext each) together with the muxer's header.
+ */
+const BLOCK_BYTES = 4 * 65_519 - 12;
 /** A length below 2^28 as an unsigned varint; longer prefixes are nonsense and are not read on. */
 const LENGTH_PREFIX_BYTES = 4;
 
@@ -90,8 +93,8 @@ export class FrameStream {
   }
 
   /**
-   * Sends bytes that are frames already. They must never be written to again: what the stream has taken may wait, not
-   * yet encrypted, in layers below it that do not tell when they are done.
+   * Sends bytes that are frames already. They must not be written to until the other side has them: what the stream
+   * has taken may wait, not yet encrypted, in layers below it.
    */
   async writeFramed(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
     for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {

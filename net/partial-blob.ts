@@ -1,9 +1,9 @@
-import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SwarmError } from '../protocol/errors.ts';
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { writeError } from './durable.ts';
+import { type RunningHash, startHash } from './running-hash.ts';
 
 export interface PartialBlobOptions {
   digest: string;
@@ -33,8 +33,8 @@ export class PartialBlob {
   readonly #file: FileHandle;
   readonly #adopt: (file: string) => Promise<void>;
   #map: Uint8Array;
-  #hash: Hash = createHash('sha256');
-  /** Ranges below this one are in the hash. */
+  #hash: RunningHash | undefined;
+  /** Ranges below this one are in the hash, or on their way to it. */
   #hashed = 0;
   readonly #held = new Map<number, { bytes: Uint8Array; release: () => void }>();
   readonly #writing = new Set<number>();
@@ -151,7 +151,8 @@ export class PartialBlob {
    */
   async finish(): Promise<void> {
     await this.#hashRest();
-    const found = this.#hash.digest('hex');
+    const found = await this.#running().digest();
+    this.#hash = undefined;
     if (found !== this.#digest) {
       await this.reset();
       throw new SwarmError('BLOB_CORRUPT', `what arrived for blob ${this.#digest} has digest ${found}`, {
@@ -173,7 +174,8 @@ export class PartialBlob {
   async reset(): Promise<void> {
     this.#map = emptyMap(this.size);
     this.#done = 0;
-    this.#hash = createHash('sha256');
+    this.#hash?.close();
+    this.#hash = undefined;
     this.#hashed = 0;
     for (const { release } of this.#held.values()) release();
     this.#held.clear();
@@ -183,6 +185,7 @@ export class PartialBlob {
 
   /** Keeps what is here for a later attempt. */
   async close(): Promise<void> {
+    this.#hash?.close();
     await this.save().finally(() => this.#file.close());
   }
 
@@ -193,9 +196,8 @@ export class PartialBlob {
       else release();
       return;
     }
-    this.#hash.update(bytes);
+    this.#running().update(bytes, release);
     this.#hashed++;
-    release();
     const next = this.#held.get(this.#hashed);
     if (next === undefined) return;
     this.#held.delete(this.#hashed);
@@ -204,12 +206,17 @@ export class PartialBlob {
 
   /** Hashes what never was in memory at its turn. */
   async #hashRest(): Promise<void> {
-    const buffer = Buffer.allocUnsafe(BLOB_RANGE_BYTES);
+    const buffer = new Uint8Array(new SharedArrayBuffer(BLOB_RANGE_BYTES));
     while (this.#hashed < this.ranges) {
       const { offset, length } = this.extent(this.#hashed);
       const { bytesRead } = await this.#file.read(buffer, 0, length, offset);
-      this.#feed(this.#hashed, buffer.subarray(0, bytesRead), () => {});
+      await new Promise<void>((resolve) => this.#feed(this.#hashed, buffer.subarray(0, bytesRead), resolve));
     }
+  }
+
+  #running(): RunningHash {
+    this.#hash ??= startHash(this.size);
+    return this.#hash;
   }
 }
 

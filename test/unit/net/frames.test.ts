@@ -4,8 +4,9 @@ import { streamPair } from '@libp2p/utils';
 import fc from 'fast-check';
 import { encode } from 'it-length-prefixed';
 import { describe, expect, test } from 'vitest';
+import { AnswerBuffer } from '../../../net/answer-buffer.ts';
+import { BLOB_HEADER_BYTES } from '../../../net/blob-wire.ts';
 import { FrameStream } from '../../../net/frames.ts';
-import { layFrames } from '../../../net/range-frames.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { soon, startRaw } from '../../utils/hosts.ts';
@@ -115,18 +116,19 @@ describe('FrameStream', () => {
   });
 });
 
-describe('layFrames', () => {
+describe('AnswerBuffer', () => {
   test.each([1, 127, 128, 16_384, 65_536, 65_537, BLOB_RANGE_BYTES])(
     'lays %d bytes as the encoder would',
     (length) => {
       const content = randomBytes(length);
-      const { bytes, targets } = layFrames(length);
+      const header = randomBytes(BLOB_HEADER_BYTES);
+      const { bytes, targets } = new AnswerBuffer().lay(header, length);
       let at = 0;
       for (const target of targets) {
         target.set(content.subarray(at, at + target.length));
         at += target.length;
       }
-      const pieces: Uint8Array[] = [];
+      const pieces = [framed(header)];
       for (let i = 0; i < length; i += 65_536) pieces.push(framed(content.subarray(i, i + 65_536)));
       expect(Buffer.compare(bytes, Buffer.concat(pieces))).toBe(0);
     },
