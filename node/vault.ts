@@ -1,6 +1,8 @@
 import type { BlobStore } from '../net/network.ts';
 import { sha256 } from '../protocol/cbor.ts';
+import type { Logger } from '../protocol/logger.ts';
 import type { NodeStore } from './store.ts';
+import { factsOf } from './tasks.ts';
 
 /** Where blobs of one piece of work go: kept until it ends, then kept only if a row names them. */
 export interface Scope {
@@ -17,12 +19,14 @@ export interface Scope {
 export class Vault {
   readonly #store: NodeStore;
   readonly #blobs: BlobStore;
+  readonly #log: Logger;
   readonly #scopes = new Set<Set<string>>();
   #sweeping: Promise<void> = Promise.resolve();
 
-  constructor(_options: object, deps: { store: NodeStore; blobs: BlobStore }) {
+  constructor(_options: object, deps: { store: NodeStore; blobs: BlobStore; log: Logger }) {
     this.#store = deps.store;
     this.#blobs = deps.blobs;
+    this.#log = deps.log;
   }
 
   /** Runs `work`; what it puts is safe from {@link sweep} until it ends. Sweeps afterwards. */
@@ -49,16 +53,19 @@ export class Vault {
     }
   }
 
-  /** Deletes what no row names and no running work holds. */
+  /** Deletes what no row names and no running work holds. What cannot be deleted now is tried again the next time. */
   sweep(): Promise<void> {
-    const sweep = this.#sweeping.then(async () => {
-      for (const digest of this.#store.unused()) {
-        if ([...this.#scopes].some((held) => held.has(digest))) continue;
-        await this.#blobs.delete(digest);
-        this.#store.forget(digest);
-      }
-    });
-    this.#sweeping = sweep.catch(() => {});
-    return sweep;
+    this.#sweeping = this.#sweeping.then(() =>
+      this.#deleteUnused().catch((error: unknown) => this.#log.warn(factsOf(error), 'sweep-failed')),
+    );
+    return this.#sweeping;
+  }
+
+  async #deleteUnused(): Promise<void> {
+    for (const digest of this.#store.unused()) {
+      if ([...this.#scopes].some((held) => held.has(digest))) continue;
+      await this.#blobs.delete(digest);
+      this.#store.forget(digest);
+    }
   }
 }

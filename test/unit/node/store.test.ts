@@ -1,5 +1,6 @@
 import { DatabaseSync } from 'node:sqlite';
 import { beforeEach, expect, test } from 'vitest';
+import { silentLogger } from '../../../monitor/log.ts';
 import { NodeStore } from '../../../node/store.ts';
 import { Vault } from '../../../node/vault.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
@@ -79,7 +80,7 @@ test('blobs that no row names go: those replaced, those of aborted work, those o
   const clock = new VirtualClock(0);
   const disk = new MemoryDisk();
   const blobs = new MemoryBlobs({}, { disk, clock, random: new Random(1), isAlive: () => true });
-  const vault = new Vault({}, { store, blobs });
+  const vault = new Vault({}, { store, blobs, log: silentLogger });
   const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
   const named = (text: string): string => sha256(bytes(text));
   let done = false;
