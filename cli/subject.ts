@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { Subject } from '../lora/evaluate/subject.ts';
 import type { Context } from './context.ts';
@@ -26,29 +26,23 @@ export async function loadSubject(
   context: Pick<Context, 'cwd' | 'environment' | 'signal'>,
   flags: SubjectFlags,
 ): Promise<Subject> {
-  const [
-    { createEngine },
-    { describeBase, openModel, prepareWeights },
-    { loadTokenizer },
-    { readPeftFolder },
-  ] = await Promise.all([
-    import('../lora/engines/engine.ts'),
-    import('../lora/models/model.ts'),
-    import('../lora/data/tokenizer.ts'),
-    import('../lora/adapter/peft.ts'),
-  ]);
+  const [{ createEngine }, { openModel, prepareWeights }, { loadTokenizer }, { readPeftFolder }] =
+    await Promise.all([
+      import('../lora/engines/engine.ts'),
+      import('../lora/models/model.ts'),
+      import('../lora/data/tokenizer.ts'),
+      import('../lora/adapter/peft.ts'),
+    ]);
   const { signal, cwd } = context;
   const dir = resolve(cwd, flags.model);
   const model = await openModel(dir);
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
-  const { digest } = await describeBase(dir, { signal });
-  const cache = join(resolveCache(context.environment, cwd), digest);
   return {
     model,
     tokenizer: await loadTokenizer(dir),
     engine: await createEngine(flags.engine, { threads: flags.threads }),
-    weights: await prepareWeights(model, cache, { signal }),
+    weights: await prepareWeights(model, resolveCache(context.environment, cwd), { signal }),
     adapter,
   };
 }

@@ -1,0 +1,116 @@
+/** Commands that need no swarm, as a user runs them: train, evaluate, generate, merge. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+
+const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'swarm-alone-'));
+const at = (name: string): string => join(folder, name);
+let model = '';
+
+function swarm(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [SWARM, ...args], {
+    encoding: 'utf8',
+    cwd: folder,
+    env: { ...process.env, SWARM_CACHE: at('cache') },
+  });
+  const lines = stdout.split('\n').filter((line) => line.startsWith('{'));
+  return { status, stdout, stderr, last: lines.length > 0 ? JSON.parse(lines.at(-1)!) : null };
+}
+
+beforeAll(async () => {
+  await mkdir(at('texts'));
+  model = await makeTinyModel(at('model'));
+  await writeFile(at('texts/a.txt'), TINY_TEXT.repeat(4));
+  await writeFile(at('held-out.jsonl'), `${JSON.stringify({ text: TINY_TEXT })}\n`);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const TRAIN = [
+  '--data',
+  'texts',
+  '--sequence-length',
+  '32',
+  '--batch-size',
+  '2',
+  '--rank',
+  '4',
+  '--learning-rate',
+  '1e-2',
+];
+
+describe('alone, without a swarm', { timeout: 120_000 }, () => {
+  it('trains an adapter that evaluates better, merges to the same loss, and is never overwritten unasked', () => {
+    const train = [
+      'train',
+      '--model',
+      model,
+      ...TRAIN,
+      '--held-out',
+      'held-out.jsonl',
+      '--output',
+      'adapter',
+    ];
+    const trained = swarm(...train, '--steps', '25', '--json');
+    expect(trained.status, trained.stderr).toBe(0);
+    expect(trained.last).toMatchObject({ event: 'trained', step: 25, adapter: at('adapter') });
+    expect(trained.last.lossAfter).toBeLessThan(trained.last.lossBefore);
+    for (const file of ['adapter_config.json', 'adapter_model.safetensors']) {
+      expect(existsSync(at(join('adapter', file))), file).toBe(true);
+    }
+
+    const evaluate = ['evaluate', '--data', 'held-out.jsonl', '--json', '--model'];
+    const base = swarm(...evaluate, model);
+    expect(base.status, base.stderr).toBe(0);
+    expect(base.last.perplexity).toBeCloseTo(Math.exp(base.last.loss), 6);
+    expect(base.last.tokens).toBeGreaterThan(0);
+    expect(base.last.bitsPerByte).toBeGreaterThan(0);
+    const adapted = swarm(...evaluate, model, '--adapter', 'adapter').last;
+    expect(adapted.loss).toBeLessThan(base.last.loss);
+    expect(adapted.tokens).toBe(base.last.tokens);
+
+    const merged = swarm('checkpoint', 'export', 'adapter', 'merged', '--merge', '--model', model);
+    expect(merged.status, merged.stderr).toBe(0);
+    expect(swarm(...evaluate, 'merged').last.loss).toBeCloseTo(adapted.loss, 3);
+
+    expect(swarm(...train, '--steps', '1').status).toBe(6);
+    expect(swarm('checkpoint', 'export', 'adapter', 'merged', '--merge', '--model', model).status).toBe(6);
+    expect(swarm(...train, '--steps', '1', '--force').status).toBe(0);
+  });
+
+  it('generates the same text from the same seed', () => {
+    const generate = [
+      'generate',
+      '--model',
+      model,
+      '--prompt',
+      'the',
+      '--max-tokens',
+      '12',
+      '--seed',
+      '5',
+      '--json',
+    ];
+    const first = swarm(...generate);
+    expect(first.status, first.stderr).toBe(0);
+    expect(first.last).toMatchObject({ schemaVersion: 1, prompt: 'the' });
+    expect(first.last.tokens).toBeLessThanOrEqual(12);
+    expect(swarm(...generate).last.text).toBe(first.last.text);
+  });
+
+  it('names what is missing, by exit code and in words', () => {
+    const missing = swarm('evaluate', '--model', 'nowhere', '--data', 'held-out.jsonl');
+    expect(missing.status).toBe(4);
+    expect(missing.stderr).toMatch(/^swarm: .*nowhere/);
+    expect(swarm('evaluate', '--model', model, '--data', 'nothing.jsonl').status).toBe(4);
+    expect(swarm('evaluate', '--model', model).status).toBe(2);
+    const json = swarm('train', '--model', model, '--data', 'nothing', '--output', 'x', '--json');
+    expect(json.status).toBe(4);
+    expect(json.last).toMatchObject({ event: 'error', error: { code: 'DATA_UNREADABLE', exitCode: 4 } });
+  });
+});

@@ -1,0 +1,115 @@
+/** The commands against a living swarm: what an operator and a user of the adapter type. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+import { TestSwarm } from './swarm.ts';
+
+const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
+
+/** Runs a command to its end; the last JSON line of its output is `json`. */
+async function command(cwd: string, ...args: string[]) {
+  const child = spawn(process.execPath, [SWARM, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  let [out, err] = ['', ''];
+  child.stdout.on('data', (chunk: Buffer) => {
+    out += chunk.toString('utf8');
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    err += chunk.toString('utf8');
+  });
+  const [status] = (await once(child, 'close')) as [number];
+  const last = out.trimEnd().split('\n').at(-1) ?? '';
+  return { status, out, err, json: last.startsWith('{') ? JSON.parse(last) : null };
+}
+
+it('a job goes from its file to an adapter through the commands alone', { timeout: 240_000 }, async () => {
+  const swarm = await TestSwarm.create();
+  const { folder, home } = swarm;
+  const run = (...args: string[]) => command(folder, ...args);
+  const ask = (...args: string[]) => run(...args, '--home', home);
+  expect((await ask('status')).status).toBe(3);
+
+  const coordinator = await (await swarm.coordinator()).ready();
+  await makeTinyModel(join(folder, 'base'));
+  await writeFile(join(folder, 'text.jsonl'), `${JSON.stringify({ text: TINY_TEXT })}\n`.repeat(40));
+  const job = {
+    name: 'tale',
+    base: './base',
+    data: { train: './text.jsonl', heldOut: 0.2 },
+    lora: { rank: 4, alpha: 8 },
+    training: { sequenceLength: 32, batchSize: 4, microBatch: 4 },
+    rounds: { count: 2, localSteps: 10, minPeers: 1 },
+    admission: 'invite',
+  };
+  // JSON is YAML.
+  await writeFile(join(folder, 'job.yaml'), JSON.stringify(job));
+  await writeFile(join(folder, 'wrong.yaml'), JSON.stringify({ ...job, ruonds: 3 }));
+  const wrong = await ask('job', 'create', 'wrong.yaml');
+  expect(wrong.status).toBe(2);
+  expect(wrong.err).toMatch(/ruonds.*rounds/);
+  expect(
+    (await ask('job', 'create', 'job.yaml', '--dry-run')).json.spec.training.learningRate,
+  ).toBeGreaterThan(0);
+  const created = await ask('job', 'create', 'job.yaml', '--json');
+  expect(created.status, created.err).toBe(0);
+  swarm.invite = created.json.invite;
+
+  expect((await ask('job', 'list', '--json')).json.jobs).toMatchObject([{ name: 'tale', phase: 'waiting' }]);
+  expect((await ask('job', 'pause', 'tale', '--json')).json.phase).toBe('paused');
+  expect((await ask('job', 'wait', '--timeout', '0.5')).status).toBe(7);
+  expect((await ask('job', 'resume', 'tale', '--json')).json.phase).toBe('waiting');
+  expect((await ask('job', 'show', 'nothing')).status).toBe(4);
+  expect((await ask('status', '--check')).status).toBe(0);
+
+  const node = await swarm.node('otter').ready();
+  const waited = await ask('job', 'wait', 'tale', '--timeout', '120');
+  expect(waited.status, waited.err).toBe(0);
+  expect(waited.out).toMatch(/otter .*joined[\s\S]*round +1 [\s\S]*round +2 [\s\S]*finished/);
+
+  expect((await run('status', '--home', join(folder, 'otter'), '--json')).json).toMatchObject({
+    role: 'node',
+    name: 'otter',
+  });
+  expect((await ask('peers', '--json')).json.peers).toMatchObject([
+    { name: 'otter', accepted: 2, refused: 0 },
+  ]);
+  const why = await ask('peers', '--why', 'otter', '--json');
+  expect(why.json.receipts.map((receipt: { code: string }) => receipt.code)).toEqual([
+    'accepted',
+    'accepted',
+  ]);
+  const list = await ask('checkpoint', 'list', '--json');
+  expect(list.json.checkpoints.map((one: { round: number }) => one.round)).toEqual([2, 1, 0]);
+  expect((await ask('checkpoint', 'show', '--round', '7')).status).toBe(4);
+
+  expect((await ask('checkpoint', 'export', 'tale', 'exported')).status).toBe(0);
+  expect((await ask('checkpoint', 'export', 'tale', 'exported')).status).toBe(6);
+  const pulled = await run('checkpoint', 'pull', swarm.invite, 'pulled', '--json');
+  expect(pulled.status, pulled.err).toBe(0);
+  expect(pulled.json).toMatchObject({ name: 'tale', round: 2 });
+  for (const file of ['adapter_config.json', 'adapter_model.safetensors']) {
+    const [a, b] = await Promise.all(['exported', 'pulled'].map((dir) => readFile(join(folder, dir, file))));
+    expect(a!.equals(b!), file).toBe(true);
+  }
+  const evaluated = await run(
+    'evaluate',
+    '--model',
+    'base',
+    '--adapter',
+    'pulled',
+    '--data',
+    'text.jsonl',
+    '--json',
+  );
+  expect(evaluated.json.loss, evaluated.err).toBeGreaterThan(0);
+
+  // One home, one daemon, one role.
+  expect((await ask('coordinator')).status).toBe(6);
+  expect((await ask('node', swarm.invite)).status).toBe(6);
+  expect((await node.interrupt()).code).toBe(0);
+  expect((await coordinator.interrupt()).code).toBe(0);
+  expect((await ask('peers')).status).toBe(3);
+});
