@@ -10,6 +10,7 @@ import { durableWrite } from '../net/durable.ts';
 import { lockHome } from '../net/home-lock.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
+import { defaultListen, rememberListen } from '../net/listen-port.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { startApi } from './api.ts';
 import { loadToken } from './api-token.ts';
@@ -30,7 +31,7 @@ export interface CoordinatorDaemonOptions {
   /** Folder of everything that the coordinator keeps. */
   readonly home: string;
   readonly version: string;
-  /** Multiaddrs to listen on. @default any free TCP port */
+  /** Multiaddrs to listen on. @default the TCP port of the last start; the first time any free one */
   readonly listen?: readonly string[];
   /** Multiaddrs to stay connected to. @default none */
   readonly bootstrap?: readonly string[];
@@ -103,7 +104,7 @@ export async function startCoordinator(
     undo.push(() => validator.stop());
     const network = await createHost(
       {
-        listen: options.listen ?? ['/ip4/0.0.0.0/tcp/0'],
+        listen: options.listen ?? (await defaultListen(home)),
         bootstrap: options.bootstrap ?? [],
         mdns: options.mdns ?? true,
         home,
@@ -112,6 +113,7 @@ export async function startCoordinator(
       { identity, blobs, log, clock },
     );
     undo.push(() => network.stop());
+    if (!options.listen) await rememberListen(home, network.addresses());
     const folders = new FileCheckpoints({ home }, { blobs });
     const arithmetic = new WorkerArithmetic({}, { blobs });
     const coordinator = new Coordinator(

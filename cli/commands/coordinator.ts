@@ -30,7 +30,7 @@ export function registerCoordinator(program: Command, context: Context): void {
     .command('coordinator')
     .description('run a coordinator: it opens rounds, judges and merges updates, and commits checkpoints')
     .addOption(homeOption())
-    .option('--listen <multiaddr>', 'may be repeated (default: /ip4/0.0.0.0/tcp/0)', collect)
+    .option('--listen <multiaddr>', 'may be repeated (default: the port of the last start)', collect)
     .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', collect)
     .option('--no-mdns', 'do not show up in the local network')
     .option('--api-port <port>', 'port of the control API on 127.0.0.1; 0: any', integer(0, 65535), 0)

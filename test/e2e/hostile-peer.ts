@@ -14,6 +14,7 @@ import type { Logger } from '../../protocol/logger.ts';
 import type { Head, Receipt, Update } from '../../protocol/messages.ts';
 import { open, type Signer, seal } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
+import { eventually } from './swarm.ts';
 
 const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };
 
@@ -34,7 +35,6 @@ export class HostilePeer {
   private readonly layout: AdapterLayout;
   private readonly signal: AbortSignal;
   private newest: Head | null = null;
-  private readonly headWaiters = new Set<() => void>();
 
   private constructor(
     network: SwarmNetwork,
@@ -110,27 +110,20 @@ export class HostilePeer {
   }
 
   private heard(head: Head): void {
-    if (this.newest && this.newest.sequence >= head.sequence) return;
-    this.newest = head;
-    for (const look of this.headWaiters) look();
+    if (this.newest === null || this.newest.sequence < head.sequence) this.newest = head;
   }
 
-  /** The next head after round `after` that gives this peer work, or that ends the job. */
-  async assignedHead(after: number): Promise<Head> {
-    const next = Promise.withResolvers<Head>();
-    const look = (): void => {
-      const head = this.newest;
-      if (!head || head.round <= after) return;
-      const mine = head.assignments.some(({ peer }) => peer === this.signer.peerId);
-      if (mine || head.phase === 'finished') next.resolve(head);
-    };
-    this.headWaiters.add(look);
-    look();
-    try {
-      return await next.promise;
-    } finally {
-      this.headWaiters.delete(look);
-    }
+  /** The next head after round `after` that gives this peer work, or that ends the job. Asked for: gossip may shun us. */
+  assignedHead(after: number): Promise<Head> {
+    return eventually(`work for the hostile peer after round ${after}`, async () => {
+      const { job, signal } = this;
+      const { head } = await this.network.request(this.coordinator, 'head', { job }, { signal });
+      if (head) this.heard(open('head', head).message);
+      const newest = this.newest;
+      if (newest?.phase === 'finished') return newest;
+      const mine = newest?.assignments.some(({ peer }) => peer === this.signer.peerId);
+      return newest && newest.round > after && mine ? newest : null;
+    });
   }
 
   /** An update that would pass every check: noise of the given size, for the work that the head assigns. */
