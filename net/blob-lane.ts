@@ -13,6 +13,7 @@ import {
 } from './blob-wire.ts';
 import { withDeadline } from './deadline.ts';
 import { FrameStream } from './frames.ts';
+import { withProgress } from './progress-deadline.ts';
 import { closeStream, type Streams } from './streams.ts';
 
 export interface FetchDeps {
@@ -54,10 +55,17 @@ export class Lane {
    * @throws SwarmError BLOB_MISSING, BLOB_SIZE, BLOB_BUSY, DEADLINE_EXCEEDED, FRAME_*, MESSAGE_*, STREAM_CLOSED
    */
   async range(request: BlobRequest, size: number, target: Uint8Array, signal: AbortSignal): Promise<void> {
-    const deadline = { clock: this.#clock, ms: BLOB_RANGE_TIMEOUT_MS, signal, what: 'a range' };
-    await withDeadline(deadline, async (inner) => {
+    const limits = {
+      clock: this.#clock,
+      idleMs: BLOB_IDLE_TIMEOUT_MS,
+      totalMs: BLOB_RANGE_TIMEOUT_MS,
+      signal,
+      what: 'a range',
+    };
+    await withProgress(limits, async (inner, progressed) => {
       await this.#frames.write([encodeCbor(request)], inner);
-      const header = await this.#inTime(inner, (idle) => this.#frames.read(BLOB_HEADER_BYTES, idle));
+      const header = await this.#frames.read(BLOB_HEADER_BYTES, inner);
+      progressed();
       const answer = decodeCbor(header, blobAnswerSchema, BLOB_HEADER_BYTES);
       if (answer.status === 'missing') throw new SwarmError('BLOB_MISSING', 'it does not have the blob');
       if (answer.status === 'busy')
@@ -74,7 +82,8 @@ export class Lane {
       }
       for (let at = 0; at < request.length; ) {
         const rest = target.subarray(at, Math.min(request.length, at + BLOB_FRAME_BYTES));
-        const bytes = await this.#inTime(inner, (idle) => this.#frames.readInto(rest, idle));
+        const bytes = await this.#frames.readInto(rest, inner);
+        progressed();
         if (bytes === 0) throw new SwarmError('FRAME_TRUNCATED', 'it sent an empty frame');
         at += bytes;
       }
@@ -88,16 +97,5 @@ export class Lane {
 
   abort(error: unknown): void {
     this.#stream.abort(error instanceof Error ? error : new Error(String(error)));
-  }
-
-  /** Every frame must come within the idle time-out, counted from the one before. */
-  #inTime<T>(signal: AbortSignal, read: (idle: AbortSignal) => Promise<T>): Promise<T> {
-    const deadline = {
-      clock: this.#clock,
-      ms: BLOB_IDLE_TIMEOUT_MS,
-      signal,
-      what: 'the next frame of a range',
-    };
-    return withDeadline(deadline, read);
   }
 }

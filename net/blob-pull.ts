@@ -2,18 +2,18 @@ import type { Clock } from '../protocol/clock.ts';
 import { isSwarmError } from '../protocol/errors.ts';
 import { type Lane, openLane } from './blob-lane.ts';
 import { sleep } from './deadline.ts';
-import type { PartialBlob } from './partial-blob.ts';
+import { HELD_RANGES, type PartialBlob } from './partial-blob.ts';
 import type { Permits } from './permits.ts';
 import { RangeBuffers } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
 import type { Streams } from './streams.ts';
 
 /** Ranges in flight from one holder: enough to keep the connection busy while others are written and hashed. */
-const LANES_PER_HOLDER = 4;
+const LANES_PER_HOLDER = 8;
 /** Holders asked at the same time. */
 const HOLDERS_AT_ONCE = 4;
-/** Ranges in memory: those in flight, those being written, and as many that wait for their turn in the hash. */
-const BUFFERS = 3 * LANES_PER_HOLDER * HOLDERS_AT_ONCE;
+/** Ranges in memory per holder: each lane's in flight, and its last one while it is written and hashed. */
+const BUFFERS_PER_HOLDER = 2 * LANES_PER_HOLDER;
 /** Failures in a row after which a lane gives its holder up. */
 const TRIES = 3;
 /** A holder that is busy with others is asked again and again; after this many times it is as good as gone. */
@@ -45,7 +45,7 @@ export class Pull {
   readonly #options: PullOptions;
   readonly #deps: PullDeps;
   readonly #queue: RangeQueue;
-  readonly #buffers = new RangeBuffers(BUFFERS);
+  readonly #buffers: RangeBuffers;
   /** Aborts when nothing more is wanted: complete, given up by the caller, or the disk is full. */
   readonly #stop = new AbortController();
 
@@ -53,6 +53,9 @@ export class Pull {
     this.#options = options;
     this.#deps = deps;
     this.#queue = new RangeQueue(options.partial);
+    // Those that wait for their turn in the hash come on top: they must never keep away the one they wait for.
+    const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
+    this.#buffers = new RangeBuffers(HELD_RANGES + holders * BUFFERS_PER_HOLDER);
   }
 
   /**
@@ -131,7 +134,7 @@ export class Pull {
     await lane?.close().catch((error: unknown) => lane?.abort(error));
   }
 
-  async #receive(lane: Lane, range: number): Promise<Uint8Array> {
+  async #receive(lane: Lane, range: number): Promise<Uint8Array<ArrayBuffer>> {
     const { partial, digest } = this.#options;
     const { signal } = this.#stop;
     const buffer = await this.#buffers.take(signal);
@@ -149,7 +152,7 @@ export class Pull {
     const { partial, onProgress } = this.#options;
     try {
       const bytes = buffer.subarray(0, partial.extent(range).length);
-      if (await partial.write(range, bytes, () => this.#buffers.give(buffer))) this.sources.add(peer);
+      if (await partial.write(range, bytes, (part) => this.#buffers.give(part))) this.sources.add(peer);
       this.#queue.arrived(range);
       onProgress?.({ bytes: partial.bytes, total: partial.size });
       // Ranges that a second holder was asked for are not needed any more.

@@ -21,6 +21,7 @@ import { Rpc } from './rpc.ts';
 import type { Streams } from './streams.ts';
 import { Traffic } from './traffic.ts';
 import { Watchdog, type WatchdogOptions } from './watchdog.ts';
+import { shrinkYoungSpace } from './young-space.ts';
 
 export interface HostOptions {
   /** Multiaddrs to listen on; port 0 is any free one. */
@@ -57,6 +58,7 @@ const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
  * @throws SwarmError LISTEN_FAILED
  */
 export async function createHost(options: HostOptions, deps: HostDeps): Promise<SwarmNetwork> {
+  shrinkYoungSpace();
   const traffic = new Traffic();
   const node = await createNode(options, { privateKey: deps.identity.privateKey, traffic });
   const host = new Host(options, { ...deps, node, traffic });

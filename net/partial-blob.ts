@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { SwarmError } from '../protocol/errors.ts';
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { writeError } from './durable.ts';
-import { type RunningHash, startHash } from './running-hash.ts';
+import { type Done, type RunningHash, startHash } from './running-hash.ts';
 
 export interface PartialBlobOptions {
   digest: string;
@@ -14,8 +14,8 @@ export interface PartialBlobOptions {
   freeBytes: number;
 }
 
-/** Ranges that may wait in memory for their turn in the hash; later ones are read back from the page cache. */
-const HELD_RANGES = 16;
+/** Ranges that may wait in memory for their turn in the hash; others are read back when it comes. */
+export const HELD_RANGES = 4;
 /** Ranges written between two saves of the map: a killed process fetches at most this many again. */
 const RANGES_PER_SAVE = 32;
 
@@ -36,8 +36,9 @@ export class PartialBlob {
   #hash: RunningHash | undefined;
   /** Ranges below this one are in the hash, or on their way to it. */
   #hashed = 0;
-  readonly #held = new Map<number, { bytes: Uint8Array; release: () => void }>();
+  readonly #held = new Map<number, { bytes: Uint8Array; release: Done }>();
   readonly #writing = new Set<number>();
+  #catchingUp: Promise<void> | undefined;
   #unsaved = 0;
   #done: number;
 
@@ -107,20 +108,20 @@ export class PartialBlob {
   }
 
   /**
-   * Takes in one range; calls `release` when the bytes may be overwritten. False when the range is here already or is
+   * Takes in one range. The buffer behind the bytes is given away, and comes back through `release`. False when the range is here already or is
    * being written: bytes of a second holder must never land on top of bytes that are in the hash.
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
-  async write(range: number, bytes: Uint8Array, release: () => void): Promise<boolean> {
+  async write(range: number, bytes: Uint8Array, release: Done): Promise<boolean> {
     if (this.has(range) || this.#writing.has(range)) {
-      release();
+      release(bytes);
       return false;
     }
     this.#writing.add(range);
     try {
       await writeAll(this.#file, bytes, this.extent(range).offset);
     } catch (cause) {
-      release();
+      release(bytes);
       throw writeError(cause, this.#path);
     } finally {
       this.#writing.delete(range);
@@ -129,6 +130,8 @@ export class PartialBlob {
     this.#done++;
     this.#unsaved++;
     this.#feed(range, bytes, release);
+    // What is not in memory at its turn is better read back now than all at the end. `finish` reports failures.
+    if (this.has(this.#hashed)) this.#catchUp().catch(() => {});
     if (this.#unsaved >= RANGES_PER_SAVE) await this.save();
     return true;
   }
@@ -150,7 +153,7 @@ export class PartialBlob {
    * @throws SwarmError BLOB_CORRUPT; then nothing is left of it, and `write` may begin again
    */
   async finish(): Promise<void> {
-    await this.#hashRest();
+    while (this.#hashed < this.ranges) await this.#catchUp();
     const found = await this.#running().digest();
     this.#hash = undefined;
     if (found !== this.#digest) {
@@ -176,8 +179,9 @@ export class PartialBlob {
     this.#done = 0;
     this.#hash?.close();
     this.#hash = undefined;
+    this.#catchingUp = undefined;
     this.#hashed = 0;
-    for (const { release } of this.#held.values()) release();
+    for (const { bytes, release } of this.#held.values()) release(bytes);
     this.#held.clear();
     this.resumed = false;
     await this.save();
@@ -189,11 +193,11 @@ export class PartialBlob {
     await this.save().finally(() => this.#file.close());
   }
 
-  /** Hashes a range if it is its turn, and those that waited for it. */
-  #feed(range: number, bytes: Uint8Array, release: () => void): void {
+  /** Hashes a range if it is its turn, and what waited for it; keeps it for its turn otherwise, if there is room. */
+  #feed(range: number, bytes: Uint8Array, release: Done): void {
     if (range !== this.#hashed) {
       if (this.#held.size < HELD_RANGES) this.#held.set(range, { bytes, release });
-      else release();
+      else release(bytes);
       return;
     }
     this.#running().update(bytes, release);
@@ -204,13 +208,26 @@ export class PartialBlob {
     this.#feed(this.#hashed, next.bytes, next.release);
   }
 
-  /** Hashes what never was in memory at its turn. */
-  async #hashRest(): Promise<void> {
-    const buffer = new Uint8Array(new SharedArrayBuffer(BLOB_RANGE_BYTES));
-    while (this.#hashed < this.ranges) {
-      const { offset, length } = this.extent(this.#hashed);
+  /** Reads back and hashes what is here but was not in memory at its turn. */
+  #catchUp(): Promise<void> {
+    this.#catchingUp ??= this.#readBack(this.#running()).finally(() => {
+      this.#catchingUp = undefined;
+    });
+    return this.#catchingUp;
+  }
+
+  async #readBack(hash: RunningHash): Promise<void> {
+    let buffer = new Uint8Array(BLOB_RANGE_BYTES);
+    while (this.has(this.#hashed) && !this.#held.has(this.#hashed)) {
+      const range = this.#hashed;
+      const { offset, length } = this.extent(range);
       const { bytesRead } = await this.#file.read(buffer, 0, length, offset);
-      await new Promise<void>((resolve) => this.#feed(this.#hashed, buffer.subarray(0, bytesRead), resolve));
+      // Forgotten in the meantime.
+      if (this.#hash !== hash) return;
+      const given = await new Promise<Uint8Array>((resolve) =>
+        this.#feed(range, buffer.subarray(0, bytesRead), resolve),
+      );
+      buffer = new Uint8Array(given.buffer as ArrayBuffer);
     }
   }
 

@@ -1,15 +1,19 @@
 import { createHash } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
+import type { HashAnswer } from './hash-worker.ts';
 
 /** SHA-256 of bytes that come piece by piece. */
 export interface RunningHash {
-  /** Takes the next piece; it must not change until `done` is called. */
-  update(bytes: Uint8Array, done: () => void): void;
+  /** Takes the next piece. The buffer behind it is given away, and comes back through `done`. */
+  update(bytes: Uint8Array, done: Done): void;
   /** The digest of all pieces in lower-case hex. To be asked once. */
   digest(): Promise<string>;
-  /** Ends it early. */
+  /** Ends it early; buffers that are with it do not come back. */
   close(): void;
 }
+
+/** Gets the memory of a piece back to write to; not always as the same object. */
+export type Done = (bytes: Uint8Array) => void;
 
 /** Below this much, starting a thread takes longer than hashing. */
 const THREAD_FROM_BYTES = 32 * 1024 * 1024;
@@ -22,9 +26,9 @@ export function startHash(size: number): RunningHash {
 class InlineHash implements RunningHash {
   readonly #hash = createHash('sha256');
 
-  update(bytes: Uint8Array, done: () => void): void {
+  update(bytes: Uint8Array, done: Done): void {
     this.#hash.update(bytes);
-    done();
+    done(bytes);
   }
 
   async digest(): Promise<string> {
@@ -34,18 +38,18 @@ class InlineHash implements RunningHash {
   close(): void {}
 }
 
-/** Pieces in shared memory are hashed where they lie; others are copied to the thread. */
+/** Pieces move to the thread and back without being copied. */
 class ThreadHash implements RunningHash {
   readonly #worker: Worker;
-  readonly #waiting: (() => void)[] = [];
+  readonly #waiting: Done[] = [];
   readonly #digest = Promise.withResolvers<string>();
 
   constructor() {
     const entry = import.meta.url.endsWith('.ts') ? './hash-worker.ts' : './hash-worker.js';
     this.#worker = new Worker(new URL(entry, import.meta.url));
-    this.#worker.on('message', (digest: string | null) => {
-      if (digest === null) return this.#waiting.shift()?.();
-      this.#digest.resolve(digest);
+    this.#worker.on('message', (message: HashAnswer) => {
+      if (typeof message !== 'string') return this.#waiting.shift()?.(message);
+      this.#digest.resolve(message);
       this.close();
     });
     this.#worker.on('error', (error) => this.#digest.reject(error));
@@ -53,9 +57,9 @@ class ThreadHash implements RunningHash {
     this.#digest.promise.catch(() => {});
   }
 
-  update(bytes: Uint8Array, done: () => void): void {
+  update(bytes: Uint8Array, done: Done): void {
     this.#waiting.push(done);
-    this.#worker.postMessage(bytes);
+    this.#worker.postMessage(bytes, [bytes.buffer as ArrayBuffer]);
   }
 
   digest(): Promise<string> {
@@ -64,7 +68,6 @@ class ThreadHash implements RunningHash {
   }
 
   close(): void {
-    for (const done of this.#waiting.splice(0)) done();
     void this.#worker.terminate();
   }
 }

@@ -1,0 +1,131 @@
+/**
+ * One end of the blob benchmark, in a process of its own: `host` is the project's, `bare` is libp2p as it comes.
+ *
+ *   node scripts/bench/blob-peer.ts (host|bare) FOLDER [BYTES]
+ *
+ * With BYTES it offers that many and says where; otherwise it fetches what it is told to and says how long that took.
+ */
+
+import { randomFillSync } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Stream } from '@libp2p/interface';
+import { noise } from '@libp2p/noise';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
+import { multiaddr } from '@multiformats/multiaddr';
+import { createLibp2p } from 'libp2p';
+import { FileBlobStore } from '../../net/blob-store.ts';
+import { systemClock } from '../../net/clock.ts';
+import { createHost } from '../../net/host.ts';
+import { loadIdentity } from '../../net/identity.ts';
+import type { SwarmNetwork } from '../../net/network.ts';
+import type { Logger } from '../../protocol/logger.ts';
+
+/** Where bytes are to be had. */
+export interface Offer {
+  address: string;
+  peer: string;
+  digest: string;
+  size: number;
+}
+
+const BARE_PROTOCOL = '/lora-swarm-bench/bare/1';
+const CHUNK_BYTES = 64 * 1024;
+const LOOPBACK = '/ip4/127.0.0.1/tcp/0';
+const PATIENCE_MS = 120_000;
+
+const silent: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
+const signal = AbortSignal.timeout(PATIENCE_MS);
+
+async function openHost(home: string): Promise<{ host: SwarmNetwork; blobs: FileBlobStore }> {
+  await mkdir(home, { recursive: true });
+  const identity = await loadIdentity(home);
+  const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+  const options = { listen: [LOOPBACK], bootstrap: [], mdns: false, home, agent: 'lora-swarm-bench' };
+  return { blobs, host: await createHost(options, { identity, blobs, log: silent, clock: systemClock }) };
+}
+
+function openBare(): ReturnType<typeof createLibp2p> {
+  return createLibp2p({
+    addresses: { listen: [LOOPBACK] },
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+  });
+}
+
+/** Sends `size` bytes as fast as the stream takes them. */
+async function pour(stream: Stream, size: number): Promise<void> {
+  const chunk = randomFillSync(Buffer.alloc(CHUNK_BYTES));
+  for (let left = size; left > 0; left -= chunk.length) {
+    if (!stream.send(chunk.subarray(0, Math.min(chunk.length, left))))
+      await once(stream, 'drain', { signal });
+  }
+  await stream.close();
+}
+
+async function offerBlob(folder: string, size: number): Promise<Offer> {
+  const { host, blobs } = await openHost(folder);
+  const file = join(folder, 'source');
+  await writeFile(file, randomFillSync(Buffer.allocUnsafe(size)));
+  const { digest } = await blobs.importFile(file, { signal });
+  await rm(file);
+  return { address: host.addresses()[0]!, peer: host.signer.peerId, digest, size };
+}
+
+async function offerBare(size: number): Promise<Offer> {
+  const node = await openBare();
+  await node.handle(BARE_PROTOCOL, (stream) => pour(stream, size));
+  return { address: node.getMultiaddrs()[0]!.toString(), peer: node.peerId.toString(), digest: '', size };
+}
+
+/** Fetches into the store: verified and durable. */
+async function blobFetcher(folder: string): Promise<(offer: Offer) => Promise<number>> {
+  const { host, blobs } = await openHost(folder);
+  return async (offer) => {
+    await host.connect(offer.address, { signal });
+    const start = performance.now();
+    await host.fetchBlob(offer, { holders: [offer.peer], signal });
+    const ms = performance.now() - start;
+    await blobs.delete(offer.digest);
+    return ms;
+  };
+}
+
+/** Takes the bytes and forgets them. */
+async function bareFetcher(): Promise<(offer: Offer) => Promise<number>> {
+  const node = await openBare();
+  return async (offer) => {
+    const connection = await node.dial(multiaddr(offer.address), { signal });
+    const start = performance.now();
+    const stream = await connection.newStream(BARE_PROTOCOL, { signal });
+    let received = 0;
+    stream.addEventListener('message', ({ data }) => {
+      received += data.byteLength;
+    });
+    await once(stream, 'remoteCloseWrite', { signal });
+    const ms = performance.now() - start;
+    if (received !== offer.size)
+      throw new Error(`the bare stream brought ${received} of ${offer.size} bytes`);
+    await stream.close();
+    return ms;
+  };
+}
+
+async function main([kind, folder, size]: readonly string[]): Promise<void> {
+  const tell = (message: Offer | number): void => {
+    process.send?.(message);
+  };
+  process.on('disconnect', () => process.exit(0));
+  if (size !== undefined) {
+    tell(kind === 'host' ? await offerBlob(folder!, Number(size)) : await offerBare(Number(size)));
+    return;
+  }
+  const fetch = kind === 'host' ? await blobFetcher(folder!) : await bareFetcher();
+  process.on('message', (offer: Offer) => void fetch(offer).then(tell));
+  tell(0);
+}
+
+await main(process.argv.slice(2));
