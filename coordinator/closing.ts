@@ -53,12 +53,22 @@ export type Verdict =
   /** Look again at `at`, or when something happens. */
   | { verdict: 'wait'; at: number; abandonedAt: number | null };
 
-/** Longest duration that a round gets when it opens: twice the patience, or `maxSeconds` before any was measured. */
-export function deadlineMs(number: number, arrivals: readonly Arrival[], settings: ClosingSettings): number {
+/**
+ * Longest duration that a round gets when it opens: twice the patience, or `maxSeconds` before any was measured. It doubles
+ * with each short round in a row: when all nodes have become slower (their owners use the machines), the measured times
+ * mislead, and a node gives up its work when the next round opens.
+ */
+export function deadlineMs(
+  number: number,
+  arrivals: readonly Arrival[],
+  settings: ClosingSettings,
+  shortRounds: number,
+): number {
   const most = settings.maxSeconds * 1000;
   const measured = percentile75(arrivals.filter(({ round }) => round < number));
   if (measured === null) return most;
-  return Math.min(most, DEADLINE_FACTOR * Math.max(LEAST_PATIENCE_MS, PATIENCE_FACTOR * measured));
+  const patience = Math.max(LEAST_PATIENCE_MS, PATIENCE_FACTOR * measured);
+  return Math.min(most, DEADLINE_FACTOR * patience * 2 ** shortRounds);
 }
 
 /** From when a quorum is enough; null while nothing has been measured. */

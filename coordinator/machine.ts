@@ -62,7 +62,7 @@ export function reduce(state: JobState, event: JobEvent, now: number): Transitio
       return discard({ ...state, refusals: state.refusals + 1 }, event.reason, true, now);
     case 'committed':
       if (state.phase !== 'committing') return stay(state);
-      return proceed({ ...state, committed: state.committed + 1, refusals: 0 }, now);
+      return proceed({ ...state, committed: state.committed + 1, refusals: 0, shortRounds: 0 }, now);
     case 'stumbled':
       return stumbled(state, event.reason, now);
     case 'pause':
@@ -100,7 +100,9 @@ function look(state: JobState, now: number): Transition {
   const round = state.current!;
   const judged = judgeRound(round, state.present, state.arrivals, state.settings, now);
   if (judged.verdict === 'close') return close(state, judged.cause);
-  if (judged.verdict === 'null') return discard(state, judged.reason, false, now);
+  if (judged.verdict === 'null') {
+    return discard({ ...state, shortRounds: state.shortRounds + 1 }, judged.reason, false, now);
+  }
   return stay({ ...state, current: { ...round, abandonedAt: judged.abandonedAt } });
 }
 
@@ -122,7 +124,7 @@ function enoughPresent({ present, settings }: JobState): boolean {
 function open(state: JobState, now: number): Transition {
   const { settings, round } = state;
   const plan = planRound(state.present, round, settings);
-  const longest = deadlineMs(round, state.arrivals, settings);
+  const longest = deadlineMs(round, state.arrivals, settings, state.shortRounds);
   const current: Round = {
     number: round,
     openedAt: now,

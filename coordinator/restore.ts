@@ -26,6 +26,7 @@ export function restoreState(
     round: head.round,
     committed: store.rounds.count(job, 'checkpoint'),
     refusals: refusals(newest),
+    shortRounds: shortRounds(newest),
     arrivals,
     ending,
     reason: head.reason,
@@ -63,4 +64,11 @@ function refusals(newestFirst: readonly StoredRound[]): number {
     if (outcome === 'refused') count++;
   }
   return count;
+}
+
+/** Rounds in a row that ended for lack of updates, up to the one that is not over. */
+function shortRounds(newestFirst: readonly StoredRound[]): number {
+  const over = newestFirst.filter(({ outcome }) => outcome !== null);
+  const first = over.findIndex(({ outcome }) => outcome !== 'short');
+  return first < 0 ? over.length : first;
 }

@@ -34,6 +34,8 @@ export interface JobState {
   readonly committed: number;
   /** Rounds in a row that the held-out gate has turned down. */
   readonly refusals: number;
+  /** Rounds in a row that ended for lack of updates: each doubles the time that the next one gets. */
+  readonly shortRounds: number;
   /** Tokens per second by peer that is ready to train; 0 while unmeasured. */
   readonly present: Readonly<Record<string, number>>;
   readonly arrivals: readonly Arrival[];
@@ -101,6 +103,7 @@ export function initialState(settings: MachineSettings): JobState {
     current: null,
     committed: 0,
     refusals: 0,
+    shortRounds: 0,
     present: {},
     arrivals: [],
     settling: null,

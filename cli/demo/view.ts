@@ -75,6 +75,9 @@ export class DemoView {
           `round ${event.round}    training on ${event.peers} nodes, updates in preset "${event.preset}"`,
         ];
       case 'update':
+        if (event.code === 'late') {
+          return [`           ${this.name(event.peer)}: update came late, it counts with the next merge`];
+        }
         if (event.code !== 'accepted') {
           return [
             `           ${this.name(event.peer)}: update not taken, ${event.code} ${safeText(event.detail)}`,

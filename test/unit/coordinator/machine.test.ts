@@ -125,6 +125,20 @@ describe('training and collecting', () => {
     expect(machine.state).toMatchObject({ phase: 'training', round: 2, committed: 0 });
   });
 
+  test('rounds that end for lack of updates get twice the time, until one is committed', () => {
+    const machine = Machine.training(['a', 'b', 'c']);
+    const commit = () =>
+      machine.update('a').update('b').update('c').feed({ type: 'merged' }).feed({ type: 'committed' });
+    machine.now += 10_000;
+    commit();
+    expect(machine.state.current!.deadlineMs).toBe(24_000);
+    machine.tick(24_000);
+    expect(machine.state.current).toMatchObject({ number: 3, deadlineMs: 48_000 });
+    machine.now += 10_000;
+    commit();
+    expect(machine.state.current).toMatchObject({ number: 4, deadlineMs: 24_000 });
+  });
+
   test('a round whose nodes have all left is null at once, and the job waits', () => {
     const machine = Machine.training(['a', 'b']);
     machine.feed({ type: 'peer-gone', peer: 'a', reason: 'left' });
