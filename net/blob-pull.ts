@@ -2,14 +2,15 @@ import type { Clock } from '../protocol/clock.ts';
 import { isSwarmError } from '../protocol/errors.ts';
 import { type Lane, openLane } from './blob-lane.ts';
 import { sleep } from './deadline.ts';
-import { HELD_RANGES, type PartialBlob } from './partial-blob.ts';
+import { HELD_RANGES } from './ordered-hash.ts';
+import type { PartialBlob } from './partial-blob.ts';
 import type { Permits } from './permits.ts';
 import { RangeBuffers } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
 import type { Streams } from './streams.ts';
 
 /** Ranges in flight from one holder: enough to keep the connection busy while others are written and hashed. */
-const LANES_PER_HOLDER = 8;
+const LANES_PER_HOLDER = 6;
 /** Holders asked at the same time. */
 const HOLDERS_AT_ONCE = 4;
 /** Ranges in memory per holder: each lane's in flight, and its last one while it is written and hashed. */

@@ -165,7 +165,8 @@ export class FileBlobStore implements ResumableBlobs {
     const reader = await this.reader(digest);
     if (reader === null) throw this.#missing(digest);
     try {
-      const bytes = Buffer.allocUnsafe(Math.max(0, Math.min(length, reader.size - offset)));
+      // Not a Buffer: small ones share a pool, and their `slice` and `buffer` are not what callers take them for.
+      const bytes = new Uint8Array(Math.max(0, Math.min(length, reader.size - offset)));
       await reader.readInto(offset, [bytes]);
       return bytes;
     } finally {

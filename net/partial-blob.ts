@@ -1,9 +1,11 @@
-import { type FileHandle, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SwarmError } from '../protocol/errors.ts';
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { writeError } from './durable.ts';
-import { type Done, type RunningHash, startHash } from './running-hash.ts';
+import { OrderedHash } from './ordered-hash.ts';
+import { RangeMap } from './range-map.ts';
+import type { Done } from './running-hash.ts';
 
 export interface PartialBlobOptions {
   digest: string;
@@ -14,50 +16,42 @@ export interface PartialBlobOptions {
   freeBytes: number;
 }
 
-/** Ranges that may wait in memory for their turn in the hash; others are read back when it comes. */
-export const HELD_RANGES = 4;
-/** Ranges written between two saves of the map: a killed process fetches at most this many again. */
+interface PartialBlobDeps {
+  file: FileHandle;
+  map: RangeMap;
+  /** Moves the complete, synced file to where its digest says. */
+  adopt: (file: string) => Promise<void>;
+}
+
+/**
+ * Ranges written between two saves of the map: a killed process fetches at most this many again. The bytes are sent on
+ * to the disk as often, or all of them would be waited for at the end.
+ */
 const RANGES_PER_SAVE = 32;
 
 /**
- * A blob that is arriving in ranges, in any order: `<folder>/<digest>` holds the bytes, `<digest>.map` one bit per
- * range. Neither need be durable, since nothing is believed before the digest of the whole fits.
+ * A blob that is arriving in ranges, in any order: `<folder>/<digest>` holds the bytes, `<digest>.map` which ranges are
+ * there. Neither need be durable, since nothing is believed before the digest of the whole fits.
  */
 export class PartialBlob {
   readonly size: number;
   readonly ranges: number;
-  /** Whether an earlier attempt left ranges whose origin is not known any more. */
-  resumed: boolean;
-  readonly #digest: string;
+  readonly #options: PartialBlobOptions;
+  readonly #deps: PartialBlobDeps;
   readonly #path: string;
-  readonly #file: FileHandle;
-  readonly #adopt: (file: string) => Promise<void>;
-  #map: Uint8Array;
-  #hash: RunningHash | undefined;
-  /** Ranges below this one are in the hash, or on their way to it. */
-  #hashed = 0;
-  readonly #held = new Map<number, { bytes: Uint8Array; release: Done }>();
   readonly #writing = new Set<number>();
-  #catchingUp: Promise<void> | undefined;
+  #hash: OrderedHash | undefined;
+  #resumed: boolean;
   #unsaved = 0;
-  #done: number;
+  #flushing: Promise<void> | undefined;
 
-  private constructor(
-    options: PartialBlobOptions,
-    file: FileHandle,
-    map: Uint8Array,
-    adopt: (file: string) => Promise<void>,
-  ) {
+  private constructor(options: PartialBlobOptions, deps: PartialBlobDeps) {
     this.size = options.size;
-    this.ranges = rangesOf(options.size);
-    this.#digest = options.digest;
+    this.ranges = Math.ceil(options.size / BLOB_RANGE_BYTES);
+    this.#options = options;
+    this.#deps = deps;
     this.#path = join(options.folder, options.digest);
-    this.#file = file;
-    this.#map = map;
-    this.#adopt = adopt;
-    this.#done = 0;
-    for (let i = 0; i < this.ranges; i++) if (this.has(i)) this.#done++;
-    this.resumed = this.#done > 0;
+    this.#resumed = deps.map.count > 0;
   }
 
   /** @throws SwarmError STORE_FULL when the disk has less room than the blob still needs */
@@ -65,40 +59,47 @@ export class PartialBlob {
     options: PartialBlobOptions,
     adopt: (file: string) => Promise<void>,
   ): Promise<PartialBlob> {
-    const path = join(options.folder, options.digest);
+    const { digest, size, folder, freeBytes } = options;
+    const path = join(folder, digest);
+    const ranges = Math.ceil(size / BLOB_RANGE_BYTES);
     try {
-      const map = await readMap(`${path}.map`, options.size);
-      const file = await open(path, map === null ? 'w+' : 'r+').catch(() => open(path, 'w+'));
-      const { size } = await file.stat();
-      const usable = map !== null && size === options.size;
-      const partial = new PartialBlob(options, file, usable ? map : emptyMap(options.size), adopt);
-      if (!usable) await file.truncate(options.size);
-      const needed = options.size - partial.bytes;
-      if (needed <= options.freeBytes) return partial;
+      const map = new RangeMap(`${path}.map`, size, ranges);
+      const isKnown = await map.load(ranges);
+      const file = await open(path, isKnown ? 'r+' : 'w+').catch(() => open(path, 'w+'));
+      if ((await file.stat()).size !== size) map.clear();
+      if (map.count === 0) await file.truncate(size);
+      const partial = new PartialBlob(options, { file, map, adopt });
+      const needed = size - partial.bytes;
+      if (needed <= freeBytes) return partial;
       await partial.close();
       throw new SwarmError(
         'STORE_FULL',
-        `blob ${options.digest} needs ${needed} more bytes, but ${options.freeBytes} are left; free some and try again`,
-        { digest: options.digest, needed, free: options.freeBytes },
+        `blob ${digest} needs ${needed} more bytes, but ${freeBytes} are left; free some and try again`,
+        { digest, needed, free: freeBytes },
       );
     } catch (cause) {
       throw writeError(cause, path);
     }
   }
 
+  /** Whether an earlier attempt left ranges whose origin is not known any more. */
+  get resumed(): boolean {
+    return this.#resumed;
+  }
+
   /** Bytes that are here. */
   get bytes(): number {
     const lastIsHere = this.ranges > 0 && this.has(this.ranges - 1);
     const shortfall = lastIsHere ? this.ranges * BLOB_RANGE_BYTES - this.size : 0;
-    return this.#done * BLOB_RANGE_BYTES - shortfall;
+    return this.#deps.map.count * BLOB_RANGE_BYTES - shortfall;
   }
 
   get complete(): boolean {
-    return this.#done === this.ranges;
+    return this.#deps.map.count === this.ranges;
   }
 
   has(range: number): boolean {
-    return ((this.#map[range >> 3] ?? 0) & (1 << (range & 7))) !== 0;
+    return this.#deps.map.has(range);
   }
 
   /** Where a range lies in the blob, in bytes. */
@@ -108,8 +109,9 @@ export class PartialBlob {
   }
 
   /**
-   * Takes in one range. The buffer behind the bytes is given away, and comes back through `release`. False when the range is here already or is
-   * being written: bytes of a second holder must never land on top of bytes that are in the hash.
+   * Takes in one range. The buffer behind the bytes is given away, and comes back through `release`. False when the
+   * range is here already or is being written: bytes of a second holder must never land on top of bytes that are in
+   * the hash.
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
   async write(range: number, bytes: Uint8Array, release: Done): Promise<boolean> {
@@ -119,33 +121,21 @@ export class PartialBlob {
     }
     this.#writing.add(range);
     try {
-      await writeAll(this.#file, bytes, this.extent(range).offset);
+      await writeAll(this.#deps.file, bytes, this.extent(range).offset);
     } catch (cause) {
       release(bytes);
       throw writeError(cause, this.#path);
     } finally {
       this.#writing.delete(range);
     }
-    this.#map[range >> 3] = (this.#map[range >> 3] ?? 0) | (1 << (range & 7));
-    this.#done++;
+    this.#deps.map.add(range);
+    this.#running().add(range, bytes, release);
     this.#unsaved++;
-    this.#feed(range, bytes, release);
-    // What is not in memory at its turn is better read back now than all at the end. `finish` reports failures.
-    if (this.has(this.#hashed)) this.#catchUp().catch(() => {});
-    if (this.#unsaved >= RANGES_PER_SAVE) await this.save();
-    return true;
-  }
-
-  /** Writes down which ranges are here, for the next attempt. */
-  async save(): Promise<void> {
-    this.#unsaved = 0;
-    try {
-      const temporary = `${this.#path}.map.tmp`;
-      await writeFile(temporary, encodeMap(this.size, this.#map));
-      await rename(temporary, `${this.#path}.map`);
-    } catch (cause) {
-      throw writeError(cause, this.#path);
+    if (this.#unsaved >= RANGES_PER_SAVE) {
+      this.#flush();
+      await this.#save();
     }
+    return true;
   }
 
   /**
@@ -153,20 +143,20 @@ export class PartialBlob {
    * @throws SwarmError BLOB_CORRUPT; then nothing is left of it, and `write` may begin again
    */
   async finish(): Promise<void> {
-    while (this.#hashed < this.ranges) await this.#catchUp();
+    const { digest } = this.#options;
     const found = await this.#running().digest();
-    this.#hash = undefined;
-    if (found !== this.#digest) {
+    if (found !== digest) {
       await this.reset();
-      throw new SwarmError('BLOB_CORRUPT', `what arrived for blob ${this.#digest} has digest ${found}`, {
-        digest: this.#digest,
+      throw new SwarmError('BLOB_CORRUPT', `what arrived for blob ${digest} has digest ${found}`, {
+        digest,
         found,
       });
     }
+    this.#hash?.close();
     try {
-      await this.#file.sync();
-      await this.#file.close();
-      await this.#adopt(this.#path);
+      await this.#deps.file.sync();
+      await this.#deps.file.close();
+      await this.#deps.adopt(this.#path);
       await rm(`${this.#path}.map`, { force: true });
     } catch (cause) {
       throw writeError(cause, this.#path);
@@ -175,88 +165,50 @@ export class PartialBlob {
 
   /** Forgets every range. */
   async reset(): Promise<void> {
-    this.#map = emptyMap(this.size);
-    this.#done = 0;
     this.#hash?.close();
     this.#hash = undefined;
-    this.#catchingUp = undefined;
-    this.#hashed = 0;
-    for (const { bytes, release } of this.#held.values()) release(bytes);
-    this.#held.clear();
-    this.resumed = false;
-    await this.save();
+    this.#deps.map.clear();
+    this.#resumed = false;
+    await this.#save();
   }
 
   /** Keeps what is here for a later attempt. */
   async close(): Promise<void> {
     this.#hash?.close();
-    await this.save().finally(() => this.#file.close());
+    await this.#save().finally(() => this.#deps.file.close());
   }
 
-  /** Hashes a range if it is its turn, and what waited for it; keeps it for its turn otherwise, if there is room. */
-  #feed(range: number, bytes: Uint8Array, release: Done): void {
-    if (range !== this.#hashed) {
-      if (this.#held.size < HELD_RANGES) this.#held.set(range, { bytes, release });
-      else release(bytes);
-      return;
+  /** Writes down which ranges are here, for the next attempt. */
+  async #save(): Promise<void> {
+    this.#unsaved = 0;
+    try {
+      await this.#deps.map.save();
+    } catch (cause) {
+      throw writeError(cause, this.#path);
     }
-    this.#running().update(bytes, release);
-    this.#hashed++;
-    const next = this.#held.get(this.#hashed);
-    if (next === undefined) return;
-    this.#held.delete(this.#hashed);
-    this.#feed(this.#hashed, next.bytes, next.release);
   }
 
-  /** Reads back and hashes what is here but was not in memory at its turn. */
-  #catchUp(): Promise<void> {
-    this.#catchingUp ??= this.#readBack(this.#running()).finally(() => {
-      this.#catchingUp = undefined;
+  /** Nobody waits for this, and `finish` would hit the same error. */
+  #flush(): void {
+    this.#flushing ??= this.#deps.file
+      .datasync()
+      .catch(() => {})
+      .finally(() => {
+        this.#flushing = undefined;
+      });
+  }
+
+  #running(): OrderedHash {
+    this.#hash ??= new OrderedHash(this, {
+      has: (range) => this.has(range),
+      read: async (range, buffer) => {
+        const { offset, length } = this.extent(range);
+        const { bytesRead } = await this.#deps.file.read(buffer, 0, length, offset);
+        return buffer.subarray(0, bytesRead);
+      },
     });
-    return this.#catchingUp;
-  }
-
-  async #readBack(hash: RunningHash): Promise<void> {
-    let buffer = new Uint8Array(BLOB_RANGE_BYTES);
-    while (this.has(this.#hashed) && !this.#held.has(this.#hashed)) {
-      const range = this.#hashed;
-      const { offset, length } = this.extent(range);
-      const { bytesRead } = await this.#file.read(buffer, 0, length, offset);
-      // Forgotten in the meantime.
-      if (this.#hash !== hash) return;
-      const given = await new Promise<Uint8Array>((resolve) =>
-        this.#feed(range, buffer.subarray(0, bytesRead), resolve),
-      );
-      buffer = new Uint8Array(given.buffer as ArrayBuffer);
-    }
-  }
-
-  #running(): RunningHash {
-    this.#hash ??= startHash(this.size);
     return this.#hash;
   }
-}
-
-function rangesOf(size: number): number {
-  return Math.ceil(size / BLOB_RANGE_BYTES);
-}
-
-function emptyMap(size: number): Uint8Array {
-  return new Uint8Array(Math.ceil(rangesOf(size) / 8));
-}
-
-/** The size first, so that a map is never taken for one of another cut. */
-function encodeMap(size: number, map: Uint8Array): Uint8Array {
-  const head = Buffer.alloc(8);
-  head.writeBigUInt64LE(BigInt(size));
-  return Buffer.concat([head, map]);
-}
-
-async function readMap(path: string, size: number): Promise<Uint8Array | null> {
-  const bytes = await readFile(path).catch(() => null);
-  if (bytes === null || bytes.length !== 8 + emptyMap(size).length) return null;
-  if (bytes.readBigUInt64LE() !== BigInt(size)) return null;
-  return Uint8Array.from(bytes.subarray(8));
 }
 
 async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {

@@ -198,6 +198,41 @@ describe('PartialBlob', () => {
     await partial.finish();
   });
 
+  test('more out of turn than memory holds is read back while the rest arrives', async () => {
+    const large = randomBytes(40 * BLOB_RANGE_BYTES + 9);
+    const digest = sha256(large);
+    const { blobs } = await openStore();
+    const partial = await blobs.resume({ digest, size: large.length });
+    // Larger than what is hashed at once: this goes through the hashing thread, which takes buffers away and back.
+    let lent = 0;
+    for (let range = 40; range >= 0; range--) {
+      const buffer = Uint8Array.from(
+        large.subarray(range * BLOB_RANGE_BYTES, (range + 1) * BLOB_RANGE_BYTES),
+      );
+      lent++;
+      await partial.write(range, buffer, (part) => {
+        expect(part.buffer.byteLength).toBeGreaterThan(0);
+        lent--;
+      });
+      expect(lent).toBeLessThanOrEqual(17);
+    }
+    await partial.finish();
+    expect(await blobs.size(digest)).toBe(large.length);
+    expect(lent).toBe(0);
+  });
+
+  test('a blob that is forgotten in the middle of reading back can begin anew', async () => {
+    const { blobs } = await openStore();
+    const partial = await blobs.resume(ref);
+    await partial.write(1, part(1), released);
+    const first = partial.write(0, part(0), released);
+    await Promise.all([first, partial.reset()]);
+    await partial.reset();
+    for (const range of [0, 1, 2, 3]) await partial.write(range, part(range), released);
+    await partial.finish();
+    expect(await blobs.has(ref.digest)).toBe(true);
+  });
+
   test('a damaged map or file means beginning anew', async () => {
     const { home, blobs } = await openStore();
     const partial = await blobs.resume(ref);
