@@ -23,7 +23,7 @@ export function encodeOptimizer(state: AdamWState): Uint8Array {
   return bytes;
 }
 
-/** @throws SwarmError OPTIMIZER_STATE when the bytes belong to another adapter */
+/** @throws SwarmError OPTIMIZER_STATE when the bytes belong to another adapter, or their step is no count */
 export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWState {
   const { parameters } = planLayout(layout);
   const expected = HEADER_BYTES + 2 * 4 * parameters;
@@ -34,7 +34,12 @@ export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWS
       { given: bytes.length, expected },
     );
   }
-  const copy = bytes.slice();
+  // Not `slice`: of a Buffer that is a view into a pool, whose other bytes are not ours.
+  const copy = new Uint8Array(bytes);
+  const step = new DataView(copy.buffer).getFloat64(0, true);
+  if (!Number.isSafeInteger(step) || step < 0) {
+    throw new SwarmError('OPTIMIZER_STATE', `an optimiser state after ${step} steps; start afresh`, { step });
+  }
   const values = new Float32Array(copy.buffer, HEADER_BYTES);
   let at = 0;
   const read = (): Float32Array[] =>
@@ -43,5 +48,5 @@ export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWS
       at += tensor.length;
       return tensor;
     });
-  return { step: new DataView(copy.buffer).getFloat64(0, true), m: read(), v: read() };
+  return { step, m: read(), v: read() };
 }
