@@ -8,8 +8,8 @@ import { factsOf } from './tasks.ts';
 export interface Scope {
   /** Durable when it resolves. Returns the digest. */
   put(bytes: Uint8Array): Promise<string>;
-  /** Announces a blob that is about to be fetched into the store. */
-  hold(digest: string): void;
+  /** Announces a blob that is about to be fetched into the store; once it resolves nothing deletes it. */
+  hold(digest: string): Promise<void>;
 }
 
 /**
@@ -33,17 +33,17 @@ export class Vault {
   async scoped<T>(work: (scope: Scope) => Promise<T>): Promise<T> {
     const held = new Set<string>();
     this.#scopes.add(held);
-    const hold = (digest: string): void => {
+    const hold = (digest: string): Promise<void> => {
       held.add(digest);
       this.#store.loosen(digest);
+      // A sweep that has not seen this may be deleting a blob with the same content.
+      return this.#sweeping;
     };
     try {
-      // A blob with the same content may be on its way out.
-      await this.#sweeping;
       return await work({
         hold,
         put: async (bytes) => {
-          hold(sha256(bytes));
+          await hold(sha256(bytes));
           return this.#blobs.put(bytes);
         },
       });

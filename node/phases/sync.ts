@@ -70,7 +70,7 @@ async function stepped(
   const { delta, adapter } = head.checkpoint;
   if (!held || !delta || held.checkpoint !== delta.parent) return null;
   try {
-    scope.hold(delta.digest);
+    await scope.hold(delta.digest);
     await deps.network.fetchBlob(delta, { holders: holdersOf(context, head), signal });
     const bytes = await deps.blobs.get(delta.digest, { maxBytes: Math.min(delta.size, UPDATE_BYTES) });
     const tensors = applyDelta(layout, held.tensors, bytes);
@@ -103,7 +103,7 @@ async function fetched(
 ): Promise<Tensors> {
   const { deps, layout } = context;
   const { adapter } = head.checkpoint;
-  scope.hold(adapter.digest);
+  await scope.hold(adapter.digest);
   try {
     await deps.network.fetchBlob(adapter, {
       holders: holdersOf(context, head),
