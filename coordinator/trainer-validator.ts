@@ -1,6 +1,6 @@
-import { copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Row } from '../lora/data/packing.ts';
+import { layOutBase } from '../lora/models/base-folder.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
@@ -109,7 +109,8 @@ export class TrainerValidator implements Validator {
 
   private async start(manifest: Manifest): Promise<TrainerProcess> {
     const { home, engine, threads } = this.options;
-    const modelDir = await linkBase(home, this.deps.blobs, manifest.base);
+    const pathOf = (digest: string): string => this.deps.blobs.path(digest);
+    const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const options: TrainerOptions = {
       modelDir,
       cacheDir: join(home, 'cache'),
@@ -121,25 +122,4 @@ export class TrainerValidator implements Validator {
     const onLog = (line: string): void => this.deps.log.debug({ line }, 'validator-says');
     return TrainerProcess.start(options, { onLog, signal: this.life.signal });
   }
-}
-
-/** Lays a base out as the Hugging Face folder `<home>/bases/<digest>`, of links to its blobs. Idempotent. */
-async function linkBase(home: string, blobs: FileBlobs, base: Manifest['base']): Promise<string> {
-  const target = join(home, 'bases', base.digest);
-  const complete = await Promise.all(
-    base.files.map(
-      async ({ path, size }) => (await stat(join(target, path)).catch(() => null))?.size === size,
-    ),
-  );
-  if (complete.every(Boolean)) return target;
-  const work = `${target}.partial`;
-  for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
-  await mkdir(work, { recursive: true });
-  for (const { path, digest } of base.files) {
-    const [from, to] = [blobs.path(digest), join(work, path)];
-    // Some file systems have no hard links.
-    await link(from, to).catch(() => copyFile(from, to));
-  }
-  await rename(work, target);
-  return target;
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import { layOutBase } from '../lora/models/base-folder.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
@@ -11,7 +12,6 @@ import type { Clock } from '../protocol/clock.ts';
 import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 import type { Logger } from '../protocol/logger.ts';
 import type { Manifest } from '../protocol/manifest.ts';
-import { linkBase } from './bases.ts';
 import { backoffMs } from './times.ts';
 import type { NodeTrainer, TrainOutcome, TrainTask } from './trainer.ts';
 
@@ -65,7 +65,8 @@ export class TrainingProcess implements NodeTrainer {
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
     const { home, engine, threads } = this.#options;
-    const modelDir = await linkBase(home, this.#deps.blobs, manifest.base);
+    const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
+    const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const settings = {
       modelDir,
       cacheDir: join(home, 'cache'),

@@ -13,7 +13,7 @@ export interface BaseFile {
 }
 
 export interface BaseDescription {
-  /** SHA-256 of the canonical CBOR of `files`, in hex: names the base model. */
+  /** SHA-256 of the canonical CBOR of `files`, in hex: names the base model ({@link baseDigest}). */
   readonly digest: string;
   /** Sorted by path. */
   readonly files: readonly BaseFile[];
@@ -46,7 +46,15 @@ export async function describeBase(
   const paths = new Set([...DESCRIBED_FILES.filter((path) => present.has(path)), ...shards]);
   const files: BaseFile[] = [];
   for (const path of [...paths].sort()) files.push(await describeFile(dir, path, options.signal));
-  return { digest: sha256(encodeCbor(files)), files };
+  return { digest: baseDigest(files), files };
+}
+
+/** What names a base model of these files, in whatever order they are given. */
+export function baseDigest(files: readonly BaseFile[]): string {
+  const described = files
+    .map(({ path, size, digest }) => ({ path, size, digest }))
+    .sort((a, b) => (a.path < b.path ? -1 : 1));
+  return sha256(encodeCbor(described));
 }
 
 async function describeFile(dir: string, path: string, signal?: AbortSignal): Promise<BaseFile> {

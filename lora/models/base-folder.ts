@@ -1,21 +1,24 @@
 import { copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { FileBlobs } from '../net/network.ts';
-import { encodeCbor, sha256 } from '../protocol/cbor.ts';
-import { SwarmError } from '../protocol/errors.ts';
-import type { Manifest } from '../protocol/manifest.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import { type BaseDescription, type BaseFile, baseDigest } from './base.ts';
+
+export interface BaseFolderOptions {
+  /** The folder becomes `<home>/bases/<digest>`. */
+  readonly home: string;
+  readonly base: Pick<BaseDescription, 'digest' | 'files'>;
+  /** Where the content with a digest lies. */
+  readonly pathOf: (digest: string) => string;
+}
 
 /**
- * Lays the base of a job out as a Hugging Face folder, `<home>/bases/<digest>/`, of links to its blobs. Idempotent.
+ * Lays a base model out as the Hugging Face folder that it was described from, out of links to its files' contents.
+ * Idempotent.
  * @returns the folder
  * @throws SwarmError BASE_DIGEST when the files are not those that the base's digest stands for
  */
-export async function linkBase(home: string, blobs: FileBlobs, base: Manifest['base']): Promise<string> {
-  const files = base.files
-    .map(({ path, size, digest }) => ({ path, size, digest }))
-    .sort((a, b) => (a.path < b.path ? -1 : 1));
-  // As `describeBase` in lora/models computes it from a folder.
-  const digest = sha256(encodeCbor(files));
+export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Promise<string> {
+  const digest = baseDigest(base.files);
   if (digest !== base.digest) {
     throw new SwarmError(
       'BASE_DIGEST',
@@ -24,16 +27,16 @@ export async function linkBase(home: string, blobs: FileBlobs, base: Manifest['b
     );
   }
   const target = join(home, 'bases', base.digest);
-  if (await isComplete(target, files)) return target;
+  if (await isComplete(target, base.files)) return target;
   const work = `${target}.partial`;
   for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
-  for (const file of files) await linkOrCopy(blobs.path(file.digest), join(work, file.path));
+  for (const file of base.files) await linkOrCopy(pathOf(file.digest), join(work, file.path));
   await rename(work, target);
   return target;
 }
 
-async function isComplete(folder: string, files: Manifest['base']['files']): Promise<boolean> {
+async function isComplete(folder: string, files: readonly BaseFile[]): Promise<boolean> {
   for (const { path, size } of files) {
     const found = await stat(join(folder, path)).catch(() => null);
     if (found?.size !== size) return false;
