@@ -1,6 +1,7 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import { withDeadline } from '../net/deadline.ts';
 import type { BlobStore, SwarmNetwork } from '../net/network.ts';
+import { Permits } from '../net/permits.ts';
 import type { Quota, RateLimiter } from '../net/rate-limiter.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import type { Clock } from '../protocol/clock.ts';
@@ -23,7 +24,10 @@ import type { StoredReceipt } from './store/store.ts';
 
 /** Honest nodes send one update per round, perhaps twice over gossip and once by request. */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
-/** Payloads fetched and decoded at a time. */
+/**
+ * Payloads looked at at a time, of those that came with their message and of those that have to be fetched: authors who
+ * do not hand out what they announced hold up nobody but others who announce.
+ */
 export const PAYLOADS_AT_ONCE = 4;
 /** Bytes of payloads that wait for their turn; what comes on top is dropped, and its author submits it again. */
 export const WAITING_BYTES = 64 * 1024 * 1024;
@@ -80,8 +84,7 @@ export class Intake {
   private readonly deps: IntakeDeps;
   /** Updates whose payload is being looked at, by round and author. */
   private readonly working = new Map<string, { digest: string; receipt: Promise<StoredReceipt> }>();
-  private readonly queue: (() => void)[] = [];
-  private running = 0;
+  private readonly turns = new Permits(PAYLOADS_AT_ONCE);
   private waitingBytes = 0;
 
   constructor(options: { layout: AdapterLayout; signal: AbortSignal }, deps: IntakeDeps) {
@@ -139,7 +142,7 @@ export class Intake {
       return { verdict: 'ignore', receipt: rejected(busy) };
     }
     this.waitingBytes += size;
-    const receipt = this.inTurn(() => this.take({ author, update, envelope })).finally(() => {
+    const receipt = this.inTurn({ author, update, envelope }).finally(() => {
       this.waitingBytes -= size;
       this.working.delete(key(update.round, author));
     });
@@ -152,15 +155,13 @@ export class Intake {
     return { verdict, receipt: Promise.resolve(this.deps.refused(refusal, subject)) };
   }
 
-  /** Runs at most PAYLOADS_AT_ONCE at a time, in order of arrival. */
-  private async inTurn<T>(task: () => Promise<T>): Promise<T> {
-    if (this.running >= PAYLOADS_AT_ONCE) await new Promise<void>((resolve) => this.queue.push(resolve));
-    this.running++;
+  private async inTurn(accepted: Accepted): Promise<StoredReceipt> {
+    const line = accepted.update.inline === null ? 'announced' : 'inline';
+    const giveBack = await this.turns.take(line, this.signal);
     try {
-      return await task();
+      return await this.take(accepted);
     } finally {
-      this.running--;
-      this.queue.shift()?.();
+      giveBack();
     }
   }
 

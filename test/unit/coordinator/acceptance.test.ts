@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { openEvidence } from '../../../coordinator/evidence.ts';
-import { UPDATE_QUOTA } from '../../../coordinator/intake.ts';
+import { PAYLOAD_TIMEOUT_MS, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../coordinator/intake.ts';
 import { RECORDED_REFUSALS } from '../../../coordinator/job-run.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../protocol/limits.ts';
@@ -180,6 +180,22 @@ describe('announced payloads', () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     expect((await peers[0]!.submit(announce(peers[0]!, head))).code).toBe('unavailable');
+  });
+
+  test('that never arrive hold up nobody whose payload came with the message', async () => {
+    const world = new World({ rounds: { minPeers: PAYLOADS_AT_ONCE + 1 } });
+    const { peers, head } = await training(world, PAYLOADS_AT_ONCE + 1);
+    const [honest, ...silent] = peers;
+    for (const peer of silent) {
+      peer.blobs.get = () => new Promise(() => {});
+      await peer.publish(announce(peer, head));
+    }
+    const before = world.clock.now();
+    expect((await honest!.submit(honest!.seal(honest!.update(head)))).code).toBe('accepted');
+    expect(world.clock.now() - before).toBeLessThan(1_000);
+    await world.pass(PAYLOAD_TIMEOUT_MS);
+    const { digest } = silent[0]!.update(head).payload;
+    expect(await silent[0]!.receipt(digest)).toMatchObject({ code: 'unavailable' });
   });
 
   test('that do not decode leave nothing behind, and what was there before stays', async () => {

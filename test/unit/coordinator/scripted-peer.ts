@@ -17,6 +17,8 @@ const never = new AbortController().signal;
 export class ScriptedPeer {
   readonly signer: Signer;
   readonly disk = new MemoryDisk();
+  /** What it serves from its disk. */
+  readonly blobs: MemoryBlobs;
   readonly host: VirtualHost;
   /** Receipts pushed to it. */
   readonly notified: Receipt[] = [];
@@ -27,8 +29,8 @@ export class ScriptedPeer {
     this.signer = signerOf(number);
     const { clock, random } = world;
     const isAlive = (): boolean => true;
-    const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
-    this.host = world.network.host({ signer: this.signer, blobs, isAlive });
+    this.blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    this.host = world.network.host({ signer: this.signer, blobs: this.blobs, isAlive });
     this.host.handle('notify', async (_peer, { receipt }) => {
       this.notified.push(open('receipt', receipt).message);
       return {};
@@ -63,22 +65,7 @@ export class ScriptedPeer {
   }
 
   async heartbeat(state: Heartbeat['state'], overrides: Partial<Heartbeat> = {}): Promise<void> {
-    const message: Heartbeat = {
-      job: this.job,
-      name: 'p',
-      agent: 'test',
-      state,
-      round: 0,
-      step: 0,
-      steps: 0,
-      tokensPerSecond: 0,
-      engine: 'none',
-      bytesSent: 0,
-      bytesReceived: 0,
-      issuedAt: this.world.clock.now(),
-      ...overrides,
-    };
-    await this.host.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));
+    this.beat({ state, ...overrides });
     await this.world.pass(5);
   }
 
