@@ -1,18 +1,20 @@
 import { expect, it } from 'vitest';
+import { ApiClient } from '../../cli/api-client.ts';
+import type { NodeStatus } from '../../node/api-types.ts';
 import { chainFaults, eventually, TestSwarm } from './swarm.ts';
 
 it('a node killed in the middle of a round costs its part of that round, and comes back', async () => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
-  await swarm.createJob({ rounds: { count: 7 } });
+  await swarm.createJob({ rounds: { count: 7, localSteps: 1500 } });
   await Promise.all(['otter', 'heron'].map((name) => swarm.node(name).ready()));
   const victim = await swarm.node('badger').ready();
   const { peerId } = await victim.line('ready', ({ event }) => event === 'ready');
 
-  const api = await swarm.api();
-  const killedIn = await eventually('the victim is in the middle of a round', async () => {
-    const view = (await api.peers()).find(({ peer }) => peer === peerId);
-    return view?.state === 'training' && view.step > 0 && view.round >= 2 ? view.round : null;
+  const status = await ApiClient.open(swarm.homeOf('badger'), 'node', { signal: swarm.signal });
+  const killedIn = await eventually('the victim is in the first half of a round', async () => {
+    const { state, round, step, steps } = await status.status<NodeStatus>();
+    return state === 'training' && round >= 2 && step > 0 && step < steps / 2 ? round : null;
   });
   await victim.kill();
 
@@ -31,4 +33,4 @@ it('a node killed in the middle of a round costs its part of that round, and com
   );
   expect(after.length).toBeGreaterThan(0);
   expect(chainFaults(await swarm.checkpoints())).toEqual([]);
-}, 240_000);
+}, 400_000);

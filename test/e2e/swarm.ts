@@ -125,8 +125,12 @@ export class TestSwarm {
     return new Daemon('coordinator', args, environment);
   }
 
+  homeOf(node: string): string {
+    return join(this.folder, node);
+  }
+
   node(name: string): Daemon {
-    const home = join(this.folder, name);
+    const home = this.homeOf(name);
     const common = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
     return new Daemon(name, ['node', this.invite, '--home', home, '--name', name, ...common]);
   }
