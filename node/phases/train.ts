@@ -10,7 +10,7 @@ import type { Work } from '../work.ts';
 /**
  * Trains one round: fetches the rows of the node's interval and makes its steps, from the moments of the last round
  * that ended in an update.
- * @throws SwarmError WRONG_ADAPTER, NOTHING_TRAINED, BLOB_*, DATA_MISMATCH and what the trainer ran into
+ * @throws SwarmError WRONG_ADAPTER, WORK_TOO_LARGE, NOTHING_TRAINED, BLOB_*, DATA_MISMATCH and what the trainer ran into
  */
 export async function train(
   context: ReadyContext,
@@ -27,6 +27,15 @@ export async function train(
         expected: work.adapter,
         held: before.digest,
       },
+    );
+  }
+  const { localSteps } = manifest.rounds;
+  // The manifest is what the machine's owner agreed to; a head may not ask for more.
+  if (work.steps > localSteps) {
+    throw new SwarmError(
+      'WORK_TOO_LARGE',
+      `round ${work.round} asks for ${work.steps} steps, the job's rounds have at most ${localSteps}`,
+      { round: work.round, steps: work.steps, localSteps },
     );
   }
   const rows = await rowsOf(context, work, work.steps * manifest.training.batchSize, options.signal);

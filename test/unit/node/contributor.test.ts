@@ -285,6 +285,19 @@ test('a dead trainer costs its round; the next one is trained', async () => {
   expect(coordinator.joins).toBe(joined);
 });
 
+test('a head that asks for more steps than the job was agreed on is not worked for', async () => {
+  const { node, coordinator, toy } = at;
+  const steps = 2 ** 40;
+  await coordinator.open(1, [], {
+    assignments: [{ peer: node.peer, start: 0, end: toy.manifest.data.rows, steps }],
+  });
+  node.start();
+  await at.until(() => at.phase() === 'awaiting' && at.node.contributor.view().state.lastRound === 1);
+  expect(node.contributor.view().state.reason).toContain(`asks for ${steps} steps`);
+  await coordinator.open(2, [node.peer]);
+  await at.until(() => coordinator.updates.length === 1);
+});
+
 test('updates too large for gossip are announced, and lie ready to be pulled', async () => {
   at = world({ layout: toyLayout(150_000) });
   const { node, coordinator } = at;
