@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SwarmError } from '../protocol/errors.ts';
+import { makeFolder } from './folders.ts';
 import type { Role } from './homes.ts';
 import { DRAIN_MS } from './signals.ts';
 
@@ -10,8 +11,11 @@ export const STOP_DEADLINE_MS = DRAIN_MS - 500;
 /** How often the foreground looks at what its daemon does. */
 const LOOK_MS = 500;
 
-/** A folder belongs to one role: two daemons with one key would be one peer to others. @throws SwarmError HOME_ROLE */
-export function claimHome(home: string, role: Role): void {
+/**
+ * Makes a daemon's folder, for its owner alone. A folder belongs to one role: two daemons with one key would be one peer
+ * to others. @throws SwarmError HOME_ROLE, FOLDER_UNUSABLE
+ */
+export async function claimHome(home: string, role: Role): Promise<void> {
   const other: Role = role === 'node' ? 'coordinator' : 'node';
   if (existsSync(join(home, `${other}.sqlite`))) {
     throw new SwarmError('HOME_ROLE', `${home} is the folder of a ${other}`, {
@@ -19,6 +23,7 @@ export function claimHome(home: string, role: Role): void {
       next: `give this ${role} a folder of its own with --home`,
     });
   }
+  await makeFolder(home, { mode: 0o700 });
 }
 
 /** Calls `look` twice a second until the signal aborts. */

@@ -25,6 +25,8 @@ export function failureOf(error: unknown): Failure {
     return failure(error.code, error.message, typeof next === 'string' ? next : null, values);
   }
   const message = error instanceof Error ? error.message : String(error);
+  // A file that may not be read, a full disk: the system refuses, nothing of ours is broken.
+  if (isSystemError(error)) return failure(error.code, message, null, { syscall: error.syscall });
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'INTERNAL';
   return {
     exit: 'internal',
@@ -51,6 +53,10 @@ function failure(code: string, message: string, next: string | null, values: obj
 /** A signal that the user aborted, from us or from Node.js. */
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
+}
+
+function isSystemError(error: unknown): error is Error & { code: string; syscall: string } {
+  return error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string';
 }
 
 /** "swarm: what happened" and, indented, what to do next. */

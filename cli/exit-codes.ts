@@ -31,7 +31,10 @@ const rows: readonly Row[] = [
   { codes: /DAEMON_NOT_RUNNING/, exit: 'notRunning' },
   { codes: /MODEL_DIR|MODEL_FILE_MISSING|DATA_UNREADABLE|BLOB_MISSING|PACKAGE_MISSING/, exit: 'notFound' },
   { codes: /.*_(NOT_FOUND|UNKNOWN|MISSING)/, exit: 'notFound' },
-  { codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|NOT_ADMITTED|POLICY_.*/, exit: 'refused' },
+  {
+    codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|NOT_ADMITTED|POLICY_.*|FOLDER_UNUSABLE/,
+    exit: 'refused',
+  },
   {
     codes: /HOME_LOCKED|HOME_ROLE|.*_(EXISTS|CONFLICT|AMBIGUOUS)|JOB_OVER|TOO_MANY_JOBS|LISTEN_FAILED/,
     exit: 'conflict',
@@ -43,6 +46,11 @@ const rows: readonly Row[] = [
     next: 'check the address, and that the other machine is up and its port is open',
   },
   { codes: /UNHEALTHY/, exit: 'unhealthy' },
+  // The operating system's own words.
+  { codes: /EACCES|EPERM|EROFS/, exit: 'refused', next: 'check who owns the path and what it allows' },
+  { codes: /ENOENT|ENOTDIR/, exit: 'notFound' },
+  { codes: /EADDRINUSE|EEXIST|EBUSY/, exit: 'conflict' },
+  { codes: /ENOSPC|EDQUOT/, exit: 'failed', next: 'free disk space, then run the same command again' },
   // A graph that does not fit together is a defect of ours, whatever the input.
   { codes: /GRAPH_.*|ENGINE_(FEED|RUN|COMPILE|DISPOSED)|TRAINER_NOT_STARTED/, exit: 'internal' },
   { codes: /STORE_FULL/, exit: 'failed', next: 'free disk space, then run the same command again' },

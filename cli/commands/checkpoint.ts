@@ -6,8 +6,8 @@ import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 import { copyCheckpoint, isAdapterFolder, mergeInto } from '../export.ts';
+import { claimOutput } from '../folders.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
-import { refuseExisting } from '../output-folder.ts';
 import { printJson, printLines } from '../print.ts';
 import { checkpointLines, checkpointTable } from '../views/checkpoints.ts';
 
@@ -80,7 +80,7 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
     throw usageError('--merge needs the base model', 'add --model DIR, the Hugging Face folder of the base');
   }
   const output = resolve(context.cwd, dir);
-  await refuseExisting(output, { force: options.force === true });
+  await claimOutput(output, { force: options.force === true });
   const local = options.merge ? await isAdapterFolder(resolve(context.cwd, job)) : false;
   const view = local ? null : await find(await coordinatorApi(context, options), job, options.round);
   const source = view?.path ?? resolve(context.cwd, job);
@@ -107,7 +107,7 @@ async function pull(context: Context, target: string, dir: string, options: Pull
   const { parseTarget } = await import('./node.ts');
   const { pullCheckpoint } = await import('../pull.ts');
   const output = resolve(context.cwd, dir);
-  await refuseExisting(output, { force: options.force === true });
+  await claimOutput(output, { force: options.force === true });
   const pulled = await pullCheckpoint(context, parseTarget([target], options.job), output);
   if (options.json) printJson(context, { schemaVersion: 1, output, ...pulled });
   else printLines(context, [`PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`]);

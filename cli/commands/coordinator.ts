@@ -43,7 +43,7 @@ export function registerCoordinator(program: Command, context: Context): void {
 
 async function run(context: Context, options: CoordinatorOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).coordinator;
-  claimHome(home, 'coordinator');
+  await claimHome(home, 'coordinator');
   const firstTime = !existsSync(join(home, 'identity'));
   const { startCoordinator } = await import('../../coordinator/daemon.ts');
   const log = daemonLog(context, { home, role: 'coordinator', logLevel: options.logLevel });

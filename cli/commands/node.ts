@@ -53,7 +53,7 @@ export function registerNode(program: Command, context: Context): void {
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const where = parseTarget(target, options.job);
-  claimHome(home, 'node');
+  await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
   const [{ startNode }, { CONSENT_NOTICE }, { loadIdentity }] = await Promise.all([
     import('../../node/daemon.ts'),

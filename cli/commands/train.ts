@@ -3,9 +3,9 @@ import type { Command } from 'commander';
 import type { TrainingConfig } from '../../lora/train/config.ts';
 import { formatChange, formatCount, formatDuration, formatLoss } from '../../monitor/text.ts';
 import type { Context } from '../context.ts';
+import { claimOutput } from '../folders.ts';
 import { resolveCache } from '../homes.ts';
 import { collect, integer, jsonOption } from '../options.ts';
-import { refuseExisting } from '../output-folder.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import type { TrainListener, TrainPlan, TrainStep } from '../train-run.ts';
 import { addTrainingOptions, type TrainingFlags } from '../training-options.ts';
@@ -39,7 +39,7 @@ export function registerTrain(program: Command, context: Context): void {
 
 async function train(context: Context, options: TrainOptions): Promise<void> {
   const output = resolve(context.cwd, options.output);
-  await refuseExisting(output, { force: options.force === true });
+  await claimOutput(output, { force: options.force === true });
   const [{ trainAlone }, { trainingConfigSchema }] = await Promise.all([
     import('../train-run.ts'),
     import('../../lora/train/config.ts'),

@@ -1,10 +1,11 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeFolder } from '../folders.ts';
 
 /** A new folder `.swarm/demo-…` below `cwd`, named by the time in UTC, and by a number when there is one already. */
 export async function demoFolder(cwd: string, now: number): Promise<string> {
   const stamp = new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
-  await mkdir(join(cwd, '.swarm'), { recursive: true });
+  await makeFolder(join(cwd, '.swarm'));
   for (let n = 1; ; n++) {
     const dir = join(cwd, '.swarm', n === 1 ? `demo-${stamp}` : `demo-${stamp}-${n}`);
     try {

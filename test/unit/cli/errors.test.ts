@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { failureJson, failureLines, failureOf, usageError } from '../../../cli/errors.ts';
@@ -69,6 +70,16 @@ describe('a failure', () => {
     expect(failureOf(new TypeError('x is not a function'))).toMatchObject({ exit: 'internal', exitCode: 70 });
     expect(failureOf('thrown text').exitCode).toBe(70);
     expect(failureOf(new TypeError('x')).next).not.toBeNull();
+  });
+
+  it('of the operating system says what it refuses, and is no defect', async () => {
+    const denied = await readFile('/nowhere/at/all').catch((error: unknown) => error);
+    expect(failureOf(denied)).toMatchObject({
+      code: 'ENOENT',
+      exitCode: 4,
+      message: expect.stringContaining('/nowhere'),
+    });
+    expect(exitFor('ENOSPC').exit).toBe('failed');
   });
 
   it('by Ctrl-C is an interruption', () => {

@@ -1,0 +1,39 @@
+import { existsSync } from 'node:fs';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { claimOutput, makeFolder } from '../../../cli/folders.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+
+describe('folders', () => {
+  it('are made with those above them, and found again', async () => {
+    const path = join(await temporaryFolder(), 'a', 'b', 'c');
+    await makeFolder(path, { mode: 0o700 });
+    await makeFolder(path);
+    expect((await stat(path)).mode & 0o777).toBe(0o700);
+    await Promise.all([1, 2, 3].map(() => makeFolder(join(path, 'd', 'e'))));
+    expect(existsSync(join(path, 'd', 'e'))).toBe(true);
+  });
+
+  it('that cannot be are refused, also where the system hides why', async () => {
+    const file = join(await temporaryFolder(), 'file');
+    await writeFile(file, '');
+    const impossible = [
+      file,
+      join(file, 'below'),
+      ...(existsSync('/proc/self') ? ['/proc/x/y', '/proc/x'] : []),
+    ];
+    for (const path of impossible) {
+      await expect(makeFolder(path), path).rejects.toMatchObject({ code: 'FOLDER_UNUSABLE' });
+    }
+  });
+
+  it('with something in them are only written to when forced', async () => {
+    const dir = join(await temporaryFolder(), 'out');
+    await claimOutput(dir, { force: false });
+    await claimOutput(dir, { force: false });
+    await mkdir(join(dir, 'mine'));
+    await expect(claimOutput(dir, { force: false })).rejects.toMatchObject({ code: 'OUTPUT_EXISTS' });
+    await claimOutput(dir, { force: true });
+  });
+});
