@@ -1,5 +1,6 @@
 import type { Health } from '../monitor/health.ts';
 import type { Coordinator } from './coordinator.ts';
+import { needsOperator } from './machine.ts';
 import type { Store } from './store/store.ts';
 
 /** A state machine whose timer is this late no longer turns. */
@@ -21,10 +22,7 @@ export function addHealthChecks(
     return null;
   });
   health.add('ready', 'jobs', () => {
-    const paused = coordinator
-      .jobs()
-      .filter(({ state }) => state.phase === 'paused' && state.current !== null);
-    const [first] = paused;
+    const first = coordinator.jobs().find(({ state }) => needsOperator(state));
     return first ? `job ${first.context.stored.name} paused itself: ${first.state.reason}` : null;
   });
 }

@@ -28,6 +28,11 @@ export function isOpen(state: JobState): boolean {
   return state.phase === 'training' || state.phase === 'collecting';
 }
 
+/** Whether the job stands still until its operator has put something right, as opposed to where he wants it to. */
+export function needsOperator({ phase, current, refusals }: JobState): boolean {
+  return phase === 'paused' && (current !== null || refusals >= REFUSALS_IN_A_ROW);
+}
+
 export function isOver(state: JobState): boolean {
   return state.phase === 'finished' || state.phase === 'failed';
 }
@@ -192,7 +197,7 @@ function proceed(state: JobState, now: number): Transition {
   if (state.ending) return rest(next, state.ending);
   if (state.refusals >= REFUSALS_IN_A_ROW) {
     const reason = `the held-out check has turned ${state.refusals} rounds in a row down; look at data and settings, then resume`;
-    return rest({ ...next, refusals: 0 }, { phase: 'paused', reason });
+    return rest(next, { phase: 'paused', reason });
   }
   if (enoughPresent(next)) return open(next, now);
   return wait(next);
@@ -243,7 +248,7 @@ function end(state: JobState, ending: Ending, now: number): Transition {
 
 function resume(state: JobState, now: number): Transition {
   if (state.phase !== 'paused') return stay({ ...state, ending: null });
-  const next = { ...state, reason: '' };
+  const next = { ...state, refusals: 0, reason: '' };
   if (state.current) {
     return { state: { ...next, phase: 'validating' }, effects: [{ type: 'merge', round: state.round }] };
   }

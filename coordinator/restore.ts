@@ -1,6 +1,6 @@
 import type { Head } from '../protocol/messages.ts';
 import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from './closing.ts';
-
+import { REFUSALS_IN_A_ROW } from './machine.ts';
 import { initialState, type JobState, type MachineSettings } from './state.ts';
 import type { Store, StoredJob, StoredRound } from './store/store.ts';
 
@@ -25,7 +25,7 @@ export function restoreState(
     ...initialState(settings),
     round: head.round,
     committed: store.rounds.count(job, 'checkpoint'),
-    refusals: refusals(newest),
+    refusals: refusals(store.rounds.newest(job, REFUSALS_IN_A_ROW)),
     shortRounds: shortRounds(newest),
     arrivals,
     ending,

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { addHealthChecks } from '../../../coordinator/health-checks.ts';
 import { Health } from '../../../monitor/health.ts';
 import { systemClock } from '../../../net/clock.ts';
-import { training } from './scripted-peer.ts';
+import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World } from './world.ts';
 
 async function failing(world: World, kind: 'live' | 'ready'): Promise<string[]> {
@@ -30,4 +30,24 @@ test('it is not live when a round has missed its time, and not ready when a job 
   await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
   await world.until(() => world.run.state.phase === 'paused', 'the pause');
   expect(await failing(world, 'ready')).toEqual(['jobs']);
+});
+
+test('it is not ready while a job waits for its operator after refusals in a row, and is when he wants the pause', async () => {
+  const worse = (adapter: readonly Float32Array[]) => {
+    const moved = adapter.some((tensor) => tensor.some((value) => value !== 0.5));
+    return Array.from({ length: 4 }, () => ({ lossSum: moved ? 15 : 10, tokens: 10 }));
+  };
+  const world = new World({ rounds: { minPeers: 1, count: 1 }, losses: worse });
+  await world.start();
+  const isPaused = (): boolean => world.alive && world.run.state.phase === 'paused';
+  await new ScriptedPeer(1, world).work(() => 0.01, isPaused);
+  await world.until(isPaused, 'the pause');
+  expect(await failing(world, 'ready')).toEqual(['jobs']);
+  expect(() => world.kill()).toThrow();
+  await world.start();
+  expect(await failing(world, 'ready')).toEqual(['jobs']);
+  world.run.operate({ type: 'resume' });
+  world.run.operate({ type: 'pause', reason: 'lunch' });
+  expect(world.run.state.phase).toBe('paused');
+  expect(await failing(world, 'ready')).toEqual([]);
 });
