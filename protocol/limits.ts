@@ -9,7 +9,7 @@ const MiB = 1024 * KiB;
 export const INLINE_UPDATE_BYTES = 256 * KiB;
 /** One gossip message: an inline update and its signed header. Everything larger is refused unread. */
 export const GOSSIP_MESSAGE_BYTES = INLINE_UPDATE_BYTES + 8 * KiB;
-/** One RPC may batch several gossip messages; four is what gossipsub needs to never split a peer off for good. */
+/** One gossip RPC batches several messages; a larger one is refused and ends the stream, so it must hold any honest batch. */
 export const GOSSIP_RPC_BYTES = 4 * MiB;
 /** What one peer may leave waiting in our gossip send buffer before its stream is given up. */
 export const GOSSIP_SEND_BUFFER_BYTES = 16 * MiB;
@@ -17,7 +17,7 @@ export const GOSSIP_SEND_BUFFER_BYTES = 16 * MiB;
 export const CONTROL_MESSAGE_BYTES = 128 * KiB;
 /** Requests and responses of the rpc protocol; a manifest with many data shards is the largest. */
 export const RPC_MESSAGE_BYTES = 512 * KiB;
-/** One range of the blob protocol: small enough that no stream buffer (4 MiB) can overflow. */
+/** One range of the blob protocol: as much as a stream's flow-control window, half of what its read buffer holds. */
 export const BLOB_RANGE_BYTES = MiB;
 /** One frame of a blob answer; yamux frames carry at most this much. */
 export const BLOB_FRAME_BYTES = 64 * KiB;

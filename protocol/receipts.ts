@@ -16,7 +16,7 @@ export const receiptMeanings = {
   'too-large': 'the payload is larger than its preset can need, or than the limit',
   'size-mismatch': 'the declared size or digest is not that of the payload',
   'bad-payload': 'the payload does not decode: wrong structure, index out of bounds, trailing bytes',
-  'not-finite': 'the payload or the reported losses hold a NaN or an infinity',
+  'not-finite': 'a scale in the payload is a NaN or an infinity (in the message itself that is `malformed`)',
   'wrong-preset': 'the round asked for another compression preset',
   'not-admitted': 'the job does not admit this node',
   'rate-limited': 'too many updates from this node; wait for the next round',

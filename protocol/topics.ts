@@ -1,6 +1,6 @@
 import { digestSchema } from './ids.ts';
 
-/** Gossip topics of a job. Only coordinators and witnesses subscribe to `updates`. */
+/** Gossip topics of a job. Of ours only coordinators subscribe to `updates`. */
 export const jobChannels = ['heads', 'updates', 'peers'] as const;
 export type JobChannel = (typeof jobChannels)[number];
 
