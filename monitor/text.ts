@@ -63,15 +63,6 @@ export function formatChange(change: number, digits = 4): string {
 
 const BARS = '▁▂▃▄▅▆▇█';
 
-/** One character per value, low to high; equal values stay in the middle. */
-export function sparkline(values: readonly number[]): string {
-  const low = Math.min(...values);
-  const high = Math.max(...values);
-  return values
-    .map((v) => BARS[high > low ? Math.round(((v - low) / (high - low)) * (BARS.length - 1)) : 3])
-    .join('');
-}
-
 /**
  * A column per value on a vertical axis of losses, for a terminal:
  *

@@ -6,7 +6,6 @@ import {
   formatDuration,
   lossPicture,
   safeText,
-  sparkline,
   table,
 } from '../../../monitor/text.ts';
 
@@ -57,11 +56,6 @@ describe('figures', () => {
 });
 
 describe('pictures', () => {
-  it('a sparkline falls with its values, and survives equal ones', () => {
-    expect(sparkline([4, 3, 2, 1])).toBe('█▆▃▁');
-    expect(sparkline([2, 2])).toHaveLength(2);
-  });
-
   it('a loss picture has a column per point that shrinks as the loss falls', () => {
     const lines = lossPicture(
       [4.6, 4.4, 4.2, 4.0].map((loss, i) => ({ label: String(i), loss })),
