@@ -1,0 +1,37 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+
+const ROOT = join(import.meta.dirname, '../../..');
+const SHIPPED = ['protocol', 'lora', 'net', 'node', 'coordinator', 'monitor', 'cli'];
+/** Used as commands, or by the compiler alone. */
+const TOOLS = ['@biomejs/biome', '@types/node', 'node', 'typescript'];
+
+function textOf(folders: readonly string[]): string {
+  return folders
+    .flatMap((folder) =>
+      readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+        .map((entry) => readFileSync(join(entry.parentPath, entry.name), 'utf8')),
+    )
+    .join('\n');
+}
+
+/** Packages of a list that no source names, whole or with a path into them. */
+function unused(packages: readonly string[], text: string): string[] {
+  return packages.filter((name) => !text.includes(`'${name}'`) && !text.includes(`'${name}/`));
+}
+
+it('every package that is installed is used: in what ships, or by tests and chores', () => {
+  const { dependencies, devDependencies } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>;
+    devDependencies: Record<string, string>;
+  };
+  expect(unused(Object.keys(dependencies), textOf(SHIPPED))).toEqual([]);
+  const others = Object.keys(devDependencies).filter((name) => !TOOLS.includes(name));
+  expect(unused(others, textOf([...SHIPPED, 'scripts', 'test']))).toEqual([]);
+});
+
+it('the lock file names no registry: everybody installs from their own', () => {
+  expect(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')).not.toContain('"resolved"');
+});
