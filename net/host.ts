@@ -189,7 +189,7 @@ class Host implements SwarmNetwork {
     body: RpcRequest<M>,
     options: { signal: AbortSignal },
   ): Promise<RpcResponse<M>> {
-    return this.#rpc.request(peer, method, body, options);
+    return this.#rpc.request(peer, method, body, { signal: this.#whileRunning(options.signal) });
   }
 
   handle<M extends RpcMethod>(
@@ -200,7 +200,7 @@ class Host implements SwarmNetwork {
   }
 
   fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void> {
-    return this.#blobFetcher.fetch(ref, options);
+    return this.#blobFetcher.fetch(ref, { ...options, signal: this.#whileRunning(options.signal) });
   }
 
   traffic(): { sent: number; received: number } {
@@ -229,6 +229,10 @@ class Host implements SwarmNetwork {
     this.#blobServer.stop();
   }
 
+  #whileRunning(signal: AbortSignal): AbortSignal {
+    return AbortSignal.any([this.#stopped.signal, signal]);
+  }
+
   async #dialKept(address: string): Promise<string> {
     const peer = await this.connect(address, { signal: this.#stopped.signal });
     await this.#node.peerStore.merge(peerIdFromString(peer), { tags: KEPT_TAG });
@@ -243,7 +247,7 @@ class Host implements SwarmNetwork {
     ) {
       return;
     }
-    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]);
+    const signal = this.#whileRunning(AbortSignal.timeout(DIAL_TIMEOUT_MS));
     this.#node
       .dial(multiaddrs, { signal })
       .catch((error: unknown) =>
@@ -253,8 +257,11 @@ class Host implements SwarmNetwork {
 
   async #surveyGossip(): Promise<{ peer: string; connectedAt: number; flows: boolean }[]> {
     const survey = this.peers().map(async ({ peer, connectedAt }) => {
-      const { protocols } = await this.#node.peerStore.get(peerIdFromString(peer));
-      const speaks = protocols.some((protocol) => protocol.startsWith(GOSSIP_PROTOCOL_PREFIX));
+      const known = await this.#node.peerStore.get(peerIdFromString(peer)).catch(() => null);
+      const protocols = known?.protocols ?? [];
+      // Where identification failed, nothing is known of the peer, and gossip has not even tried to begin.
+      const speaks =
+        protocols.length === 0 || protocols.some((name) => name.startsWith(GOSSIP_PROTOCOL_PREFIX));
       return speaks ? [{ peer, connectedAt, flows: this.#gossip.flowsWith(peer) }] : [];
     });
     return (await Promise.all(survey)).flat();
@@ -264,7 +271,7 @@ class Host implements SwarmNetwork {
   async #reconnect(peer: string): Promise<void> {
     const id = peerIdFromString(peer);
     const outbound = this.#node.getConnections(id).find(({ direction }) => direction === 'outbound');
-    const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(DIAL_TIMEOUT_MS)]);
+    const signal = this.#whileRunning(AbortSignal.timeout(DIAL_TIMEOUT_MS));
     await this.#node.hangUp(id, { signal });
     if (outbound !== undefined) await this.#node.dial(outbound.remoteAddr, { signal });
   }

@@ -160,6 +160,48 @@ describe('fetching a blob', () => {
     );
   });
 
+  test('many blobs at once from one holder, which gives a peer only so many streams', async () => {
+    const fetcher = await startHost();
+    const from = await startHost();
+    const contents = Array.from({ length: 6 }, () => randomBytes(3 * MiB));
+    const digests = await Promise.all(contents.map((content) => from.blobs.put(content)));
+    await join(fetcher, from);
+    const options = { holders: [from.peer], signal: soon() };
+    await Promise.all(digests.map((digest) => fetcher.network.fetchBlob({ digest, size: 3 * MiB }, options)));
+    for (const digest of digests)
+      expect(await fetcher.blobs.get(digest, { maxBytes: 3 * MiB })).toHaveLength(3 * MiB);
+  });
+
+  test('a holder that is busy is asked again', async () => {
+    const clock = new ManualClock();
+    const content = randomBytes(1000);
+    const small = { digest: sha256(content), size: content.length };
+    const fetcher = await startHost({ clock });
+    const raw = await startRaw();
+    let refusals = 0;
+    await raw.handle(BLOB_PROTOCOL, async (stream) => {
+      const frames = new FrameStream(stream);
+      while ((await frames.readChunks(BLOB_HEADER_BYTES, soon())) !== null) {
+        const status = ++refusals <= 10 ? 'busy' : 'ok';
+        stream.send(framed(encodeCbor({ status, total: status === 'ok' ? small.size : 0 })));
+        if (status === 'ok') stream.send(framed(content));
+      }
+    });
+    await fetcher.network.connect(raw.getMultiaddrs()[0]!.toString(), { signal: soon() });
+    let done = false;
+    const fetch = fetcher.network
+      .fetchBlob(small, { holders: [raw.peerId.toString()], signal: soon() })
+      .then(() => {
+        done = true;
+      });
+    await eventually(() => {
+      clock.advance(1000);
+      return done;
+    });
+    await fetch;
+    expect(refusals).toBeGreaterThan(10);
+  });
+
   test('the empty blob', async () => {
     const fetcher = await startHost();
     const empty = sha256(new Uint8Array());

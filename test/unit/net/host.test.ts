@@ -114,6 +114,28 @@ test('stopping twice is stopping once', async () => {
   await host.network.stop();
 });
 
+test('stopping ends what is under way, with its reason', async () => {
+  const [a, b] = await Promise.all([startHost(), startHost()]);
+  await join(a, b);
+  let asked = false;
+  b.network.handle('head', () => {
+    asked = true;
+    return new Promise(() => {});
+  });
+  const stopped = expect.objectContaining({ code: 'HOST_STOPPED' });
+  const call = expect(
+    a.network.request(b.peer, 'head', { job: 'ab'.repeat(32) }, { signal: soon() }),
+  ).rejects.toEqual(stopped);
+  const ref = { digest: 'cd'.repeat(32), size: 10 };
+  const stranger = (await startHost()).peer;
+  const fetch = expect(a.network.fetchBlob(ref, { holders: [stranger], signal: soon() })).rejects.toEqual(
+    stopped,
+  );
+  await eventually(() => asked);
+  await a.network.stop();
+  await Promise.all([call, fetch]);
+});
+
 test('a peer that breaks off at any step of any protocol throws nothing that is not caught', async () => {
   const uncaught: unknown[] = [];
   const onUncaught = (error: unknown): void => {
