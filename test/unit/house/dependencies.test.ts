@@ -17,9 +17,11 @@ function textOf(folders: readonly string[]): string {
     .join('\n');
 }
 
-/** Packages of a list that no source names, whole or with a path into them. */
+/** Packages of a list that no source names: alone, with a path into them, or as a folder of node_modules. */
 function unused(packages: readonly string[], text: string): string[] {
-  return packages.filter((name) => !text.includes(`'${name}'`) && !text.includes(`'${name}/`));
+  return packages.filter((name) =>
+    [`'${name}'`, `'${name}/`, `node_modules/${name}`].every((mention) => !text.includes(mention)),
+  );
 }
 
 it('every package that is installed is used: in what ships, or by tests and chores', () => {
