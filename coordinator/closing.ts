@@ -10,7 +10,7 @@ export interface Round {
   readonly notBefore: number;
   readonly assigned: readonly string[];
   readonly delivered: readonly string[];
-  /** Assigned nodes that said goodbye before they delivered. */
+  /** Assigned nodes that said goodbye, or lost their work, before they delivered. */
   readonly left: readonly string[];
   /** Since when nobody who could still deliver has been present; null while somebody is. */
   readonly abandonedAt: number | null;

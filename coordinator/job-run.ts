@@ -50,6 +50,7 @@ export class JobRun {
         admitted: (peer) => this.roster.has(peer),
         onCome: (peer) => this.peerCame(peer),
         onReady: (peer) => this.peerReady(peer),
+        onIdle: (peer, round) => this.peerIdle(peer, round),
         onGone: (peer, reason) => this.peerGone(peer, reason),
       },
     );
@@ -188,6 +189,16 @@ export class JobRun {
 
   private peerReady(peer: string): void {
     this.stepper.dispatch({ type: 'peer-ready', peer, speed: this.roster.get(peer)?.speed ?? 0 });
+  }
+
+  /** A trainer that has died costs its node the round; nobody need wait for what will not come. */
+  private peerIdle(peer: string, round: number): void {
+    const { current } = this.state;
+    if (current?.number !== round || !isOpen(this.state) || this.intake.inWork(round, peer) !== null) return;
+    const awaited = (list: readonly string[]) => !list.includes(peer);
+    if (current.assigned.includes(peer) && awaited(current.delivered) && awaited(current.left)) {
+      this.stepper.dispatch({ type: 'gave-up', peer, round });
+    }
   }
 
   private peerGone(peer: string, reason: 'left' | 'silent'): void {

@@ -55,8 +55,12 @@ export function reduce(state: JobState, event: JobEvent, now: number): Transitio
     }
     case 'peer-gone': {
       const { [event.peer]: _, ...present } = state.present;
-      return look({ ...state, present, current: withoutPeer(state.current, event) }, now);
+      const current = event.reason === 'left' ? withoutPeer(state.current, event.peer) : state.current;
+      return look({ ...state, present, current }, now);
     }
+    case 'gave-up':
+      if (state.current?.number !== event.round) return stay(state);
+      return look({ ...state, current: withoutPeer(state.current, event.peer) }, now);
     case 'update':
       return look(delivered(state, event), now);
     case 'merged':
@@ -160,10 +164,8 @@ function delivered(state: JobState, event: Extract<JobEvent, { type: 'update' }>
   return { ...next, phase: 'collecting', current: { ...current, delivered: [...current.delivered, peer] } };
 }
 
-function withoutPeer(round: Round | null, event: Extract<JobEvent, { type: 'peer-gone' }>): Round | null {
-  const { peer, reason } = event;
-  if (!round || reason !== 'left') return round;
-  if (!round.assigned.includes(peer) || round.delivered.includes(peer) || round.left.includes(peer))
+function withoutPeer(round: Round | null, peer: string): Round | null {
+  if (!round?.assigned.includes(peer) || round.delivered.includes(peer) || round.left.includes(peer))
     return round;
   return { ...round, left: [...round.left, peer] };
 }

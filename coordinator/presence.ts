@@ -28,6 +28,8 @@ export interface PresenceDeps {
   onCome(peer: string): void;
   /** A node that was not there is ready for work. */
   onReady(peer: string): void;
+  /** A node waits for the round after `round`: whatever it had to do in that one is delivered or lost. */
+  onIdle(peer: string, round: number): void;
   /** A node that was there is not any more. */
   onGone(peer: string, reason: 'left' | 'silent'): void;
 }
@@ -125,6 +127,7 @@ export class Presence {
     this.peers.set(author, { heartbeat, seenAt: now, ready });
     if (!known) this.deps.onCome(author);
     if (ready && !known?.ready) this.deps.onReady(author);
+    if (heartbeat.state === 'awaiting') this.deps.onIdle(author, heartbeat.round);
     return true;
   }
 }

@@ -64,6 +64,8 @@ export type JobEvent =
   /** Ready to train (again). Speed as known, 0 when not. */
   | { type: 'peer-ready'; peer: string; speed: number }
   | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
+  /** Still there, but its part of the round is lost. */
+  | { type: 'gave-up'; peer: string; round: number }
   /** Durably recorded. `ms` since the opening of its round, `speed` in tokens per second over that time. */
   | { type: 'update'; peer: string; round: number; ms: number; speed: number }
   /** The closed round's updates are merged; the result passed the gate, or nothing did. */

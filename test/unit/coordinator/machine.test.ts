@@ -139,6 +139,19 @@ describe('training and collecting', () => {
     expect(machine.state.current).toMatchObject({ number: 4, deadlineMs: 24_000 });
   });
 
+  test('a node that has lost its work is not waited for, and gets work in the next round', () => {
+    const machine = Machine.training(['a', 'b', 'c']);
+    machine.update('a').update('b').feed({ type: 'gave-up', peer: 'c', round: 1 });
+    expect(machine.effects[0]).toEqual({ type: 'close', round: 1, cause: 'complete' });
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.current!.assigned).toContain('c');
+  });
+
+  test('what a node says of an earlier round does not touch this one', () => {
+    const machine = Machine.training(['a', 'b', 'c']).update('a').update('b');
+    expect(machine.feed({ type: 'gave-up', peer: 'c', round: 2 }).state.phase).toBe('collecting');
+  });
+
   test('a round whose nodes have all left is null at once, and the job waits', () => {
     const machine = Machine.training(['a', 'b']);
     machine.feed({ type: 'peer-gone', peer: 'a', reason: 'left' });
