@@ -4,24 +4,10 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { BenchOptions, BenchRow } from '../bench.ts';
 import { ROW_TOKENS, ROWS, writeSetup } from './train-step-setup.ts';
 
 export const name = 'train-step';
-
-interface Row {
-  name: string;
-  value: number;
-  unit: string;
-  target: number | null;
-  met: boolean | null;
-  reference: string;
-}
-
-interface Options {
-  /** Python with torch to compare against. Default: `python3` from PATH. */
-  python?: string;
-  log: (line: string) => void;
-}
 
 interface Step {
   milliseconds: number;
@@ -42,7 +28,7 @@ const PROTOTYPE_TOKENS_PER_SECOND = 219;
  * The best step of each counts: noise only ever adds. All use the same number of threads and, but for bf16, must
  * arrive at the same loss.
  */
-export async function run(report: (row: Row) => void, options: Options): Promise<void> {
+export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'lora-swarm-bench-'));
   const contestants: Contestant[] = [];
   try {
@@ -75,8 +61,14 @@ export async function run(report: (row: Row) => void, options: Options): Promise
   }
 }
 
-function summarise([ours, fp32, bf16]: readonly Contestant[]): Row[] {
-  const row = (what: string, value: number, unit: string, target: number | null, reference: string): Row => {
+function summarise([ours, fp32, bf16]: readonly Contestant[]): BenchRow[] {
+  const row = (
+    what: string,
+    value: number,
+    unit: string,
+    target: number | null,
+    reference: string,
+  ): BenchRow => {
     const met =
       target === null
         ? null
