@@ -73,12 +73,6 @@ export class FileCheckpoints implements CheckpointFolders {
   }
 }
 
-/** For swarms without a disk. */
-export const noFolders: CheckpointFolders = {
-  write: async () => {},
-  path: (job, round) => `${job}/${round}`,
-};
-
 function readable({ manifest, digest, checkpoint }: CheckpointToWrite): object {
   const { createdAt, job, ...rest } = checkpoint;
   return { name: manifest.name, job, digest, createdAt: new Date(createdAt).toISOString(), ...rest };

@@ -1,5 +1,4 @@
 import { InlineArithmetic } from '../../coordinator/arithmetic.ts';
-import { noFolders } from '../../coordinator/checkpoints.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
 import type { PreparedJob } from '../../coordinator/founding.ts';
 import { Store } from '../../coordinator/store/store.ts';
@@ -10,6 +9,7 @@ import type { Clock } from '../../protocol/clock.ts';
 import { distance } from './fake-training.ts';
 import { SEQUENCE_LENGTH, type ToyJob } from './job.ts';
 import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';
+import { noFolders } from './no-folders.ts';
 import { signerOf, type Universe } from './process.ts';
 
 export const COORDINATOR = signerOf(200);

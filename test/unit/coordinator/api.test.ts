@@ -10,7 +10,6 @@ import type {
   PeerReceipts,
   PeerView,
 } from '../../../coordinator/api-types.ts';
-import { noFolders } from '../../../coordinator/checkpoints.ts';
 import type { JobSpec } from '../../../coordinator/job-spec.ts';
 import { Views } from '../../../coordinator/views.ts';
 import { createCoordinatorMetrics } from '../../../monitor/coordinator-metrics.ts';
@@ -20,6 +19,7 @@ import { systemClock } from '../../../net/clock.ts';
 import { SwarmError } from '../../../protocol/errors.ts';
 import { decodeInvite } from '../../../protocol/invite.ts';
 import { MemoryBlobs } from '../../sim/memory-blobs.ts';
+import { noFolders } from '../../sim/no-folders.ts';
 import { ScriptedPeer, training } from './scripted-peer.ts';
 import { COORDINATOR, World } from './world.ts';
 

@@ -1,5 +1,4 @@
 import { InlineArithmetic } from '../../../coordinator/arithmetic.ts';
-import { noFolders } from '../../../coordinator/checkpoints.ts';
 import { Coordinator } from '../../../coordinator/coordinator.ts';
 import type { Failpoint } from '../../../coordinator/failpoints.ts';
 import type { PreparedJob } from '../../../coordinator/founding.ts';
@@ -11,6 +10,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import type { Manifest } from '../../../protocol/manifest.ts';
 import { type ToyJob, type ToyJobOptions, toyJob } from '../../sim/job.ts';
 import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
+import { noFolders } from '../../sim/no-folders.ts';
 import { signerOf } from '../../sim/process.ts';
 import { Random } from '../../sim/random.ts';
 import { VirtualClock } from '../../sim/virtual-clock.ts';

@@ -1,0 +1,7 @@
+import type { CheckpointFolders } from '../../coordinator/checkpoints.ts';
+
+/** Checkpoint folders of swarms without a disk. */
+export const noFolders: CheckpointFolders = {
+  write: async () => {},
+  path: (job, round) => `${job}/${round}`,
+};
