@@ -29,7 +29,10 @@ const rows: readonly Row[] = [
   { codes: /USAGE|LOG_LEVEL|INVITE_INVALID|ADDRESS_INVALID|PEER_ID_INVALID/, exit: 'usage' },
   { codes: /JOB_SPEC|LORA_.*|ENGINE_UNKNOWN|SEQUENCE_TOO_LONG|REQUEST_INVALID/, exit: 'usage' },
   { codes: /DAEMON_NOT_RUNNING/, exit: 'notRunning' },
-  { codes: /MODEL_DIR|MODEL_FILE_MISSING|DATA_UNREADABLE|BLOB_MISSING|PACKAGE_MISSING/, exit: 'notFound' },
+  {
+    codes: /MODEL_DIR|MODEL_FILE_MISSING|DATA_UNREADABLE|BLOB_MISSING|PACKAGE_MISSING|DATA_NO_FILES/,
+    exit: 'notFound',
+  },
   { codes: /.*_(NOT_FOUND|UNKNOWN|MISSING)/, exit: 'notFound' },
   {
     codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|NOT_ADMITTED|POLICY_.*|FOLDER_UNUSABLE/,
@@ -41,7 +44,7 @@ const rows: readonly Row[] = [
   },
   { codes: /DEADLINE_EXCEEDED|.*_TIMEOUT|.*_TIMED_OUT/, exit: 'timeout' },
   {
-    codes: /RPC_UNREACHABLE|DIAL_FAILED|.*_UNREACHABLE/,
+    codes: /CONNECT_FAILED|.*_UNREACHABLE/,
     exit: 'timeout',
     next: 'check the address, and that the other machine is up and its port is open',
   },

@@ -55,7 +55,8 @@ async function create(
   const { readJobFile } = await import('../job-file.ts');
   const spec = await readJobFile(resolve(context.cwd, file));
   if (options.dryRun) {
-    printJson(context, { schemaVersion: 1, spec });
+    if (options.json) printJson(context, { schemaVersion: 1, spec });
+    else printLines(context, [(await import('yaml')).stringify(spec).trimEnd()]);
     return;
   }
   const created = await submitJob(context, await coordinatorApi(context, options), spec);

@@ -15,7 +15,7 @@ export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): object {
       microBatch: 8,
       sequenceLength: 128,
     },
-    rounds: { count: rounds, localSteps: 20, minPeers: Math.min(2, nodes), maxSeconds: 120 },
+    rounds: { count: rounds, localSteps: 15, minPeers: Math.min(2, nodes), maxSeconds: 120 },
     acceptance: { heldOutRows: 64 },
     seed: 1,
   };

@@ -41,7 +41,7 @@ export class EventLines {
       case 'checkpoint':
         return this.checkpoint(event);
       case 'null-round':
-        return `round ${event.round}  changed nothing: ${safeText(event.reason)}`;
+        return `round ${String(event.round).padStart(3)}  changed nothing: ${safeText(event.reason)}`;
       case 'paused':
         return `paused${detail(event.reason)}`;
       case 'resumed':
