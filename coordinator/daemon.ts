@@ -113,7 +113,7 @@ export async function startCoordinator(
       { identity, blobs, log, clock },
     );
     undo.push(() => network.stop());
-    if (!options.listen) await rememberListen(home, network.addresses());
+    await rememberListen(home, network.addresses());
     const folders = new FileCheckpoints({ home }, { blobs });
     const arithmetic = new WorkerArithmetic({}, { blobs });
     const coordinator = new Coordinator(

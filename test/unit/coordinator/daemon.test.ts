@@ -15,8 +15,11 @@ import { decodeInvite } from '../../../protocol/invite.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
 
-async function start(home: string): Promise<RunningCoordinator> {
-  const options = { home, version: 'test', mdns: false, listen: ['/ip4/127.0.0.1/tcp/0'] };
+async function start(
+  home: string,
+  listen: { listen?: string[] } = { listen: ['/ip4/127.0.0.1/tcp/0'] },
+): Promise<RunningCoordinator> {
+  const options = { home, version: 'test', mdns: false, ...listen };
   const daemon = await startCoordinator(options, { log: silentLogger });
   onTestFinished(() => daemon.stop({ deadlineMs: 4_000 }));
   return daemon;
@@ -54,6 +57,15 @@ async function specIn(folder: string): Promise<JobSpecInput> {
     admission: 'invite',
   };
 }
+
+test('a coordinator that was told a port once keeps it: invites stay good', async () => {
+  const home = join(await temporaryFolder(), 'home');
+  const portOf = ({ addresses }: RunningCoordinator): string | undefined =>
+    /\/tcp\/(\d+)/.exec(addresses[0] ?? '')?.[1];
+  const first = await start(home);
+  await first.stop({ deadlineMs: 4_000 });
+  expect(portOf(await start(home, {}))).toBe(portOf(first));
+});
 
 test('a home has one coordinator, whose files say where it is and are its own', async () => {
   const home = join(await temporaryFolder(), 'home');
