@@ -51,7 +51,7 @@ it('a job goes from its file to an adapter through the commands alone', { timeou
   expect(wrong.status).toBe(2);
   expect(wrong.err).toMatch(/ruonds.*rounds/);
   expect(
-    (await ask('job', 'create', 'job.yaml', '--dry-run')).json.spec.training.learningRate,
+    (await ask('job', 'create', 'job.yaml', '--dry-run', '--json')).json.spec.training.learningRate,
   ).toBeGreaterThan(0);
   const created = await ask('job', 'create', 'job.yaml', '--json');
   expect(created.status, created.err).toBe(0);
