@@ -1,8 +1,8 @@
-import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
+import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../lora/adapter/codec.ts';
 import { applyDelta } from '../../lora/update/outer.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
-import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
+import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
 import type { Scope } from '../vault.ts';
@@ -103,6 +103,14 @@ async function fetched(
 ): Promise<Tensors> {
   const { deps, layout } = context;
   const { adapter } = head.checkpoint;
+  const most = maxAdapterBytes(layout);
+  if (adapter.size > most) {
+    throw new SwarmError(
+      'ADAPTER_TOO_LARGE',
+      `the head names an adapter of ${adapter.size} bytes, one of this job's shape has at most ${most}`,
+      { size: adapter.size, most },
+    );
+  }
   await scope.hold(adapter.digest);
   try {
     await deps.network.fetchBlob(adapter, {
@@ -113,7 +121,7 @@ async function fetched(
   } finally {
     context.onDownload(null);
   }
-  const bytes = await deps.blobs.get(adapter.digest, { maxBytes: Math.min(adapter.size, ADAPTER_BYTES) });
+  const bytes = await deps.blobs.get(adapter.digest, { maxBytes: adapter.size });
   return decodeChecked(bytes, adapter.digest, layout);
 }
 

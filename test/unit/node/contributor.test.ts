@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/codec.ts';
+import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../lora/adapter/codec.ts';
 import { decodeUpdate } from '../../../lora/update/codec.ts';
 import { ErrorFeedback } from '../../../lora/update/feedback.ts';
 import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';
@@ -342,6 +342,17 @@ describe('adapters', () => {
     await coordinator.open(2, [node.peer], { checkpoint: { ...headCheckpoint(next), delta: other.delta } });
     await at.until(() => coordinator.updates.some(({ round }) => round === 2));
     expect(sha256(node.disk.files.get(next.adapter.digest)!)).toBe(next.adapter.digest);
+  });
+
+  test('an adapter larger than the job can have is not fetched', async () => {
+    const { node, coordinator, toy } = at;
+    await coordinator.open(1, [node.peer]);
+    const { checkpoint } = coordinator.head!;
+    const adapter = { digest: 'ab'.repeat(32), size: maxAdapterBytes(toy.layout) + 1 };
+    await coordinator.open(1, [node.peer], { checkpoint: { ...checkpoint, adapter } });
+    node.start();
+    await at.until(() => node.contributor.view().state.failures > 1);
+    expect(node.contributor.view().state.reason).toContain('names an adapter of');
   });
 
   test('without the right bytes nothing is trained', async () => {
