@@ -5,6 +5,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import * as limits from '../protocol/limits.ts';
 import { receiptMeanings } from '../protocol/receipts.ts';
+import { fieldTables } from './field-tables.ts';
 
 const page = fileURLToPath(new URL('../docs/protocol.md', import.meta.url));
 const limitsSource = fileURLToPath(new URL('../protocol/limits.ts', import.meta.url));
@@ -31,11 +32,16 @@ function fill(text: string, block: string, content: string): string {
 
 export async function renderedPage(): Promise<{ current: string; rendered: string }> {
   const current = await readFile(page, 'utf8');
-  const withReceipts = fill(current, 'receipts', receiptTable());
-  return {
-    current,
-    rendered: fill(withReceipts, 'limits', limitTable(await readFile(limitsSource, 'utf8'))),
+  const blocks = {
+    receipts: receiptTable(),
+    fields: fieldTables(),
+    limits: limitTable(await readFile(limitsSource, 'utf8')),
   };
+  const rendered = Object.entries(blocks).reduce(
+    (text, [block, content]) => fill(text, block, content),
+    current,
+  );
+  return { current, rendered };
 }
 
 if (import.meta.main) {
