@@ -4,8 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -106,21 +105,20 @@ export class TestSwarm {
   readonly signal = AbortSignal.timeout(600_000);
   job = '';
   invite = '';
-  private readonly port: number;
 
-  private constructor(folder: string, port: number) {
+  private constructor(folder: string) {
     this.folder = folder;
     this.home = join(folder, 'coordinator');
-    this.port = port;
   }
 
   static async create(): Promise<TestSwarm> {
-    return new TestSwarm(await temporaryFolder(), await freePort());
+    return new TestSwarm(await temporaryFolder());
   }
 
-  /** Comes back on the same port after a kill, as a coordinator on a server does. */
+  /** On any port the first time; comes back on the same one after a kill, as a coordinator on a server does. */
   async coordinator(environment: Record<string, string> = {}): Promise<Daemon> {
-    const listen = `/ip4/127.0.0.1/tcp/${this.port}`;
+    const port = await readFile(join(this.home, 'listen-port'), 'utf8').catch(() => '0');
+    const listen = `/ip4/127.0.0.1/tcp/${port.trim()}`;
     const args = ['coordinator', '--home', this.home, '--listen', listen, '--no-mdns', '--json'];
     return new Daemon('coordinator', args, environment);
   }
@@ -255,13 +253,4 @@ function jsonl(from: number, count: number): string {
   const row = (i: number): string =>
     JSON.stringify({ text: [0, 3, 7].map((k) => clauses[(i * (k + 1) + k) % clauses.length]).join(', ') });
   return `${Array.from({ length: count }, (_, i) => row(from + i)).join('\n')}\n`;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  return typeof address === 'object' ? address!.port : 0;
 }
