@@ -7,7 +7,7 @@ export function usageError(message: string, next?: string): SwarmError {
   return new SwarmError('USAGE', message, next === undefined ? {} : { next });
 }
 
-/** How an error is shown: to people in two lines, with --json as one object. */
+/** How an error is shown: to people in a line or two, with --json as one object. */
 export interface Failure {
   exit: Exit;
   exitCode: number;
