@@ -4,6 +4,7 @@ import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { z } from 'zod';
 import type { Health } from '../monitor/health.ts';
+import { onlyLoopbackNames } from '../monitor/loopback.ts';
 import { startMonitorRoutes } from '../monitor/routes.ts';
 import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 import { digestSchema, peerIdSchema } from '../protocol/ids.ts';
@@ -20,8 +21,6 @@ import type { Views } from './views.ts';
 
 /** A job specification with ten thousand paths; nothing else that is sent here is larger. */
 export const API_BODY_BYTES = 1024 * 1024;
-/** Names under which this machine may be asked: a page that points its own name here (DNS rebinding) has another. */
-const HOSTS = ['127.0.0.1', 'localhost', '[::1]'];
 /** Asked by probes and scrapers, which have no token; they name no peer, no path and no secret. */
 const PUBLIC = ['/healthz', '/readyz', '/metrics'];
 
@@ -61,6 +60,7 @@ export async function startApi(
   const server = Fastify({ bodyLimit: API_BODY_BYTES, forceCloseConnections: true });
   // Pages of strangers can post text/plain and forms without asking; JSON they cannot.
   server.removeContentTypeParser('text/plain');
+  onlyLoopbackNames(server);
   guard(server, options.token);
   server.setErrorHandler((error, request, reply) => {
     const { status, body } = describeError(error);
@@ -84,10 +84,6 @@ export async function startApi(
 function guard(server: FastifyInstance, token: string): void {
   const expected = Buffer.from(`Bearer ${token}`);
   server.addHook('onRequest', async (request, reply) => {
-    const host = request.headers.host?.replace(/:\d+$/, '') ?? '';
-    if (!HOSTS.includes(host)) {
-      return reply.code(403).send(apiError('HOST_REFUSED', 'ask this machine by 127.0.0.1'));
-    }
     if (PUBLIC.includes(request.url)) return;
     const given = Buffer.from(request.headers.authorization ?? '');
     if (given.length === expected.length && timingSafeEqual(given, expected)) return;
