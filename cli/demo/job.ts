@@ -15,7 +15,8 @@ export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): object {
       microBatch: 8,
       sequenceLength: 128,
     },
-    rounds: { count: rounds, localSteps: 15, minPeers: Math.min(2, nodes), maxSeconds: 120 },
+    // All nodes share one machine: whoever is late is so by chance, and worth the wait.
+    rounds: { count: rounds, localSteps: 15, minPeers: Math.min(2, nodes), quorum: 1, maxSeconds: 120 },
     acceptance: { heldOutRows: 64 },
     seed: 1,
   };
