@@ -62,7 +62,7 @@ const DRAIN_SHARE = 0.6;
 
 /**
  * Starts a contributor node: real network, disk and trainer process.
- * @throws SwarmError HOME_LOCKED, IDENTITY_CORRUPT, STORE_VERSION, LISTEN_FAILED
+ * @throws SwarmError HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED
  */
 export async function startNode(options: NodeDaemonOptions, { log }: { log: Logger }): Promise<RunningNode> {
   const { home } = options;

@@ -32,7 +32,7 @@ const TABLES = `
   CREATE TABLE notices (name TEXT PRIMARY KEY) STRICT;
 `;
 
-/** Makes the tables of a new database. @throws SwarmError STORE_VERSION */
+/** Makes the tables of a new database. @throws SwarmError STORE_NEWER */
 export function openSchema(database: DatabaseSync): void {
   // FULL: a transaction is on the disk when COMMIT returns, also after a power cut.
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
@@ -40,7 +40,7 @@ export function openSchema(database: DatabaseSync): void {
   if (version === VERSION) return;
   if (version !== 0) {
     throw new SwarmError(
-      'STORE_VERSION',
+      'STORE_NEWER',
       `node.sqlite has version ${version}, this release reads version ${VERSION}; use the release that wrote it`,
       { found: version, expected: VERSION },
     );

@@ -53,7 +53,7 @@ export class NodeStore {
   readonly #database: DatabaseSync;
   readonly #statements = new Map<string, StatementSync>();
 
-  /** @throws SwarmError STORE_VERSION when a newer release has written the database */
+  /** @throws SwarmError STORE_NEWER when a newer release has written the database */
   constructor(database: DatabaseSync) {
     this.#database = database;
     openSchema(database);

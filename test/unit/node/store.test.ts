@@ -73,7 +73,7 @@ test('what a job needs to know after a restart', () => {
 
 test('a database of another release is refused by name', () => {
   database.exec('PRAGMA user_version = 99');
-  expect(() => new NodeStore(database)).toThrow(expect.objectContaining({ code: 'STORE_VERSION' }));
+  expect(() => new NodeStore(database)).toThrow(expect.objectContaining({ code: 'STORE_NEWER' }));
 });
 
 test('blobs that no row names go: those replaced, those of aborted work, those of a killed process', async () => {
