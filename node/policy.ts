@@ -54,7 +54,7 @@ export function checkPolicy(manifest: Manifest, policy: NodePolicy): void {
     if (needed <= allowed) continue;
     throw new SwarmError(
       code,
-      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}, this node lends ${gibibytes(allowed)}; raise the limit or choose another job`,
+      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}, this node lends ${gibibytes(allowed)}; raise --max-base, --max-disk or --max-memory, or choose another job`,
       { needed, allowed, job: manifest.name },
     );
   }

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { NodeStatus } from '../../node/api-types.ts';
+import type { NodePolicy } from '../../node/policy.ts';
 import { digestSchema } from '../../protocol/ids.ts';
 import { decodeInvite, looksLikeInvite } from '../../protocol/invite.ts';
 import { ApiClient } from '../api-client.ts';
@@ -11,7 +12,7 @@ import { daemonLog } from '../daemon-log.ts';
 import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
 import { usageError } from '../errors.ts';
 import { resolveHomes } from '../homes.ts';
-import { collect, homeOption, integer, jsonOption, logLevelOption } from '../options.ts';
+import { collect, homeOption, integer, jsonOption, logLevelOption, number } from '../options.ts';
 import { peerName } from '../peer-name.ts';
 import { printJson, printLines } from '../print.ts';
 import { NodeLines } from '../views/node.ts';
@@ -25,6 +26,9 @@ interface NodeOptions {
   apiPort: number;
   engine: 'onnx-cpu' | 'onnx-webgpu';
   threads?: number;
+  maxBase?: number;
+  maxDisk?: number;
+  maxMemory?: number;
   logLevel?: string;
   json?: boolean;
 }
@@ -45,6 +49,9 @@ export function registerNode(program: Command, context: Context): void {
       'threads of the trainer (default: one less than the machine has)',
       integer(1, 1024),
     )
+    .option('--max-base <GiB>', 'largest base model to download (default: 32)', number(0))
+    .option('--max-disk <GiB>', 'disk space to lend (default: 100)', number(0))
+    .option('--max-memory <GiB>', "memory to lend (default: four fifths of the machine's)", number(0))
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((target: string[], options: NodeOptions) => run(context, target, options));
@@ -76,6 +83,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       // One core's worth of room for the daemon and whoever uses the machine.
       threads: options.threads ?? Math.max(1, availableParallelism() - 1),
       port: options.apiPort,
+      policy: lent(options),
     },
     { log },
   );
@@ -171,4 +179,15 @@ function stateKey({ state, round, job, coordinator, updates }: NodeStatus): stri
 
 function timeOf({ clock }: Context): string {
   return new Date(clock.now()).toTimeString().slice(0, 8);
+}
+
+const GIB = 1024 ** 3;
+
+/** What the machine's owner lends, in bytes; what is not said has its default. */
+function lent({ maxBase, maxDisk, maxMemory }: NodeOptions): Partial<NodePolicy> {
+  return {
+    ...(maxBase !== undefined && { maxBaseBytes: maxBase * GIB }),
+    ...(maxDisk !== undefined && { maxDiskBytes: maxDisk * GIB }),
+    ...(maxMemory !== undefined && { maxMemoryBytes: maxMemory * GIB }),
+  };
 }
