@@ -105,23 +105,25 @@ async function swarmSpeed(folder: string, data: DemoData, signal: AbortSignal): 
       data: { train: [data.train], heldOut: [data.heldOut] },
       lora: LORA,
       training: TRAINING,
-      rounds: { count: ROUNDS, localSteps: LOCAL_STEPS, minPeers: NODES },
+      rounds: { count: ROUNDS, localSteps: LOCAL_STEPS, minPeers: NODES, quorum: 1 },
     });
     await Promise.all(
       Array.from({ length: NODES }, (_, i) =>
         start(`node-${i}`, ['node', invite, '--home', join(folder, `node-${i}`)]),
       ),
     );
-    let [tokens, from, to] = [0, 0, 0];
+    let tokens = 0;
+    let from: number | null = null;
+    let to = 0;
     for await (const event of followJob(open, job, { signal, now: systemClock.now })) {
       if (event.type === 'failed') throw new Error(`the bench's job failed: ${event.reason}`);
       if (event.type === 'finished') break;
       if (event.type !== 'checkpoint' || event.round === 0) continue;
-      if (event.round === 1) from = event.at;
+      if (from === null) from = event.at;
       else tokens += event.tokens;
       to = event.at;
     }
-    return (tokens / (to - from)) * 1000;
+    return (tokens / (to - from!)) * 1000;
   } finally {
     await Promise.all(helpers.map((helper) => helper.stop()));
   }
