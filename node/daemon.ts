@@ -147,6 +147,15 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         const { state } = contributor.view();
         return state.phase === 'joining' ? `not in a job yet: ${state.reason}` : null;
       }),
+      health.add('ready', 'coordinator', () =>
+        status().coordinator.connected
+          ? null
+          : 'no connection to the coordinator; it is dialled until it answers',
+      ),
+      health.add('ready', 'store', () => {
+        store.probe();
+        return null;
+      }),
     );
     metrics = createNodeMetrics({
       version: options.version,

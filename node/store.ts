@@ -63,6 +63,11 @@ export class NodeStore {
     return new NodeStore(new DatabaseSync(path));
   }
 
+  /** Writes without changing anything. @throws what SQLite says when the store takes no writes */
+  probe(): void {
+    this.#write(() => this.#sql('UPDATE jobs SET adapter_bytes = adapter_bytes').run());
+  }
+
   close(): void {
     this.#database.close();
   }

@@ -51,7 +51,9 @@ test('a node alone is alive but not ready, says why, and keeps its home to itsel
   expect((await stat(join(home, 'node.json'))).mode & 0o777).toBe(0o600);
 
   expect((await fetch(`${node.url}/healthz`)).status).toBe(200);
-  expect((await fetch(`${node.url}/readyz`)).status).toBe(503);
+  const readyz = await fetch(`${node.url}/readyz`);
+  expect(readyz.status).toBe(503);
+  expect(await readyz.json()).toMatchObject({ failing: [{ check: 'job' }, { check: 'coordinator' }] });
   expect(await (await fetch(`${node.url}/metrics`)).text()).toContain('swarm_node_state{state="joining"} 1');
   const status = (await (await fetch(`${node.url}/v1/status`)).json()) as NodeStatus;
   expect(status).toMatchObject({ role: 'node', name: 'alone', state: 'joining', job: null, updates: [] });
@@ -121,4 +123,14 @@ test('a node that has nothing fetches base and data, trains its rounds, and ends
     'swarm_updates_total{code="accepted"} 2',
   );
   expect(await readdir(join(nodeHome, 'bases', done.job!.base.digest))).toContain('model.safetensors');
+
+  await coordinator.stop({ deadlineMs: 4_000 });
+  const failing = await eventually(
+    async () => {
+      const readyz = await fetch(`${node.url}/readyz`);
+      return readyz.status === 503 ? await readyz.json() : null;
+    },
+    { timeout: 20_000, what: 'a node without its coordinator is not ready' },
+  );
+  expect(failing).toMatchObject({ failing: [{ check: 'coordinator' }] });
 });
