@@ -1,7 +1,7 @@
 /**
  * Runs the benchmarks in scripts/bench/: all, or those named.
  *
- *   npm run bench [NAME…] [-- --json] [--python PATH]
+ *   npm run bench [NAME…] [-- --json] [--quick] [--python PATH]
  *
  * A table for people; with --json one object per line, and what people read goes to standard error. Ends with 1 when a
  * benchmark failed to run; a target that was missed is a result, not a failure.
@@ -26,6 +26,8 @@ export interface BenchOptions {
   log: (line: string) => void;
   /** Python with torch, for benchmarks that compare with PyTorch. */
   python?: string;
+  /** A smaller version of what takes long: shows that it runs, not what it measures. */
+  quick?: boolean;
 }
 
 interface Bench {
@@ -96,7 +98,11 @@ function table(rows: readonly BenchRow[]): string {
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'boolean', default: false }, python: { type: 'string' } },
+  options: {
+    json: { type: 'boolean', default: false },
+    quick: { type: 'boolean', default: false },
+    python: { type: 'string' },
+  },
 });
 const known = benchNames();
 const unknown = positionals.filter((name) => !known.includes(name));
@@ -112,6 +118,7 @@ const report = (row: BenchRow) => {
 };
 const failed = await runAll(positionals.length > 0 ? positionals : known, report, {
   log: (line) => console.error(line),
+  quick: values.quick,
   ...(values.python === undefined ? {} : { python: values.python }),
 });
 if (!values.json) console.log(table(rows));

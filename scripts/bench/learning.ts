@@ -8,7 +8,7 @@ import { createEngine } from '../../lora/engines/engine.ts';
 import { openModel, prepareWeights } from '../../lora/models/model.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer } from '../../lora/train/trainer.ts';
-import type { BenchRow } from '../bench.ts';
+import type { BenchOptions, BenchRow } from '../bench.ts';
 import { type LearningDeps, learn, type Swarm, type Variant } from './learning-run.ts';
 
 export const name = 'learning';
@@ -41,7 +41,7 @@ const decays = [0, 0.8, 0.95].map((decay): Variant => ({ ...balanced, decay }));
 /** One thing is changed at a time, from the defaults; with more nodes, what more nodes may change. */
 const VARIANTS: ReadonlyMap<number, readonly Variant[]> = new Map([
   [4, [single, exact, dense, { kind: 'quality', ...DEFAULTS }, balanced, tiny, ...decays, ...floors]],
-  [8, [single, dense, balanced, tiny, ...floors]],
+  [8, [single, dense, balanced, tiny, ...decays, ...floors]],
 ]);
 const QUICK: typeof VARIANTS = new Map([[4, [single, dense, balanced]]]);
 
@@ -50,10 +50,7 @@ const QUICK: typeof VARIANTS = new Map([[4, [single, dense, balanced]]]);
  * optimiser, rows and error feedback, through the real codec and the coordinator's merge, against one machine that sees
  * the same tokens. Every seed draws the same rows for all variants, so ratios are paired.
  */
-export async function run(
-  report: (row: BenchRow) => void,
-  options: { log: (line: string) => void; quick?: boolean },
-): Promise<void> {
+export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-learning-'));
   const deps = await prepare(folder);
   try {
