@@ -18,6 +18,10 @@ const UPDATES = 100;
 const TARGET_SECONDS = 3;
 /** What a merge may hold more after the last update than after the tenth: noise of the heap, not 45 MB of updates. */
 const TARGET_GROWTH_MB = 1;
+/** Collections until the figure stands still: one leaves buffers to be freed by the next. */
+const MAX_COLLECTIONS = 10;
+/** Two readings this close are the same figure. */
+const SAME_BYTES = 10_000;
 /** So many updates differ; the others repeat them under other names, which costs a merge the same. */
 const DISTINCT = 10;
 /** The fastest counts. */
@@ -84,15 +88,9 @@ function contribution(peer: number, update: ReturnType<typeof decodeUpdate>, sca
   return { peer: String(peer).padStart(3, '0'), weight: 1000 + peer, update, ...(scale ? { scale } : {}) };
 }
 
-/** MB that the process holds more, garbage collected, after all updates than after ten. */
+/** MB of live objects and buffers more after all updates than after ten. */
 function retainedGrowth(layout: UpdateLayout, encoded: readonly Uint8Array[], preset: Preset): number {
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc') as () => void;
-  const held = () => {
-    collect();
-    const { heapUsed, arrayBuffers } = process.memoryUsage();
-    return heapUsed + arrayBuffers;
-  };
+  const held = liveBytes();
   const merge = new Merge({ layout });
   let early = 0;
   for (let peer = 0; peer < UPDATES; peer++) {
@@ -102,6 +100,26 @@ function retainedGrowth(layout: UpdateLayout, encoded: readonly Uint8Array[], pr
   const late = held();
   merge.finish();
   return (late - early) / 1e6;
+}
+
+/**
+ * What is reachable, heap and buffers. The memory of dead buffers is given back in the background after a collection, so
+ * that a reading right after one may still count the updates that were merged last.
+ */
+function liveBytes(): () => number {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  return () => {
+    let before = Number.POSITIVE_INFINITY;
+    for (let collection = 0; collection < MAX_COLLECTIONS; collection++) {
+      collect();
+      const { heapUsed, arrayBuffers } = process.memoryUsage();
+      const now = heapUsed + arrayBuffers;
+      if (Math.abs(before - now) < SAME_BYTES) return now;
+      before = now;
+    }
+    return before;
+  };
 }
 
 /** Deterministic values with the heavy tails of pseudo-gradients: u³ of a linear congruential generator. */
