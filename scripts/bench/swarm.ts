@@ -12,72 +12,101 @@ import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
 import { systemClock } from '../../net/clock.ts';
-import type { BenchRow } from '../bench.ts';
+import type { BenchOptions, BenchRow } from '../bench.ts';
 
 export const name = 'swarm';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
+/** Each with a trainer of one thread; the trainer that they are compared with has as many threads as they have together. */
 const NODES = 3;
-/** The nodes' threads in total, as far as the machine can run them at once: more only get in each other's way. */
-const THREADS = Math.min(NODES, availableParallelism());
 const LORA = { rank: 16, alpha: 32, targets: 'all-linear' } as const;
 const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
-/** Rounds of about 20 seconds on two cores: short ones, against the minutes of a real job. */
-const LOCAL_STEPS = 48;
-/** The first is not counted: graphs are compiled and nodes measured in it. */
-const ROUNDS = 3;
-const REPEATS = 2;
 const TARGET = 0.9;
-/** Everything together takes two minutes on two cores. */
-const PATIENCE_MS = 15 * 60_000;
+/** Everything together takes four minutes on two idle cores. */
+const PATIENCE_MS = 20 * 60_000;
+
+interface Size {
+  /** Optimiser steps of a node in a round. */
+  localSteps: number;
+  /** The first is not counted: graphs are compiled and nodes measured in it. */
+  rounds: number;
+  /** Each runs both sides, in an order that changes: a machine's other load hits both alike. */
+  repeats: number;
+}
+/** Rounds of about 15 seconds on two cores: short ones, against the minutes of a real job. */
+const FULL: Size = { localSteps: 48, rounds: 3, repeats: 3 };
+const QUICK: Size = { localSteps: 12, rounds: 2, repeats: 1 };
 
 /**
  * Training speed of a whole swarm (coordinator and nodes as processes on loopback, with exchange, merge and held-out
- * gate) over that of one trainer process with the nodes' threads, in alternation.
+ * gate) over that of one trainer process with the nodes' threads, for the same tokens, in alternation.
  */
-export async function run(
-  report: (row: BenchRow) => void,
-  options: { log: (line: string) => void },
-): Promise<void> {
+export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const size = options.quick ? QUICK : FULL;
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-'));
   const signal = AbortSignal.timeout(PATIENCE_MS);
+  // More threads than cores only get in each other's way: the best that one trainer could do here is told beside.
+  const cores = Math.min(NODES, availableParallelism());
+  const sides = new Map<string, () => Promise<number>>();
+  const speeds = new Map<string, number[]>();
   try {
     const data = await prepareData(join(folder, 'data'), { cwd: ROOT });
-    const swarm: number[] = [];
-    const single: number[] = [];
-    for (let repeat = 0; repeat < REPEATS; repeat++) {
-      swarm.push(await swarmSpeed(join(folder, `swarm-${repeat}`), data, signal));
-      single.push(await trainerSpeed(folder, data, signal));
-      options.log(`swarm ${swarm.at(-1)!.toFixed(0)}, one trainer ${single.at(-1)!.toFixed(0)} tokens/s`);
+    let run = 0;
+    sides.set('swarm', () => swarmSpeed(join(folder, `swarm-${run++}`), data, size, signal));
+    for (const threads of new Set([NODES, cores])) {
+      sides.set(trainerName(threads), () => trainerSpeed(folder, threads, data, size, signal));
     }
-    const ratios = swarm.map((speed, i) => speed / single[i]!);
-    const value = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
-    const where = `${NODES} nodes of 1 thread, rounds of ${LOCAL_STEPS} steps`;
-    const best = (speeds: readonly number[]) => Math.max(...speeds);
-    const row = { unit: 'tokens/s', target: null, met: null };
-    report({ name: 'swarm training speed', value: best(swarm), ...row, reference: where });
-    report({
-      name: 'swarm one trainer',
-      value: best(single),
-      ...row,
-      reference: `${THREADS} threads, the same steps`,
-    });
-    report({
-      name: 'swarm / one trainer',
-      value,
-      unit: '×',
-      target: TARGET,
-      met: value >= TARGET,
-      reference: `${where}, against one trainer of ${THREADS} threads; mean of ${REPEATS} in alternation`,
-    });
+    for (let repeat = 0; repeat < size.repeats; repeat++) {
+      const order = [...sides];
+      for (const [side, measure] of repeat % 2 === 0 ? order : order.reverse()) {
+        const speed = await measure();
+        speeds.set(side, [...(speeds.get(side) ?? []), speed]);
+        options.log(`swarm: ${side} ${speed.toFixed(0)} tokens/s`);
+      }
+    }
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+  const swarm = speeds.get('swarm')!;
+  const where = `${NODES} nodes of 1 thread, rounds of ${size.localSteps} steps`;
+  for (const [side, values] of speeds) {
+    const reference = side === 'swarm' ? where : 'the same tokens, no swarm';
+    const name = `swarm: ${side === 'swarm' ? 'training speed' : side}`;
+    report({ name, value: median(values), unit: 'tokens/s', target: null, met: null, reference });
+  }
+  for (const threads of new Set([NODES, cores])) {
+    const single = speeds.get(trainerName(threads))!;
+    const ratios = swarm.map((speed, i) => speed / single[i]!);
+    const value = median(ratios);
+    const same = threads === NODES;
+    const spread = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`;
+    report({
+      name: `swarm / ${trainerName(threads)}`,
+      value,
+      unit: '×',
+      target: same ? TARGET : null,
+      met: same ? value >= TARGET : null,
+      reference: `${where}; median of ${size.repeats} in alternation (${spread}), ${availableParallelism()} cores`,
+    });
+  }
+}
+
+function trainerName(threads: number): string {
+  return `one trainer of ${threads} threads`;
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }
 
 /** Tokens in checkpoints per second of wall clock, from the first checkpoint to the last. */
-async function swarmSpeed(folder: string, data: DemoData, signal: AbortSignal): Promise<number> {
+async function swarmSpeed(
+  folder: string,
+  data: DemoData,
+  { rounds, localSteps }: Size,
+  signal: AbortSignal,
+): Promise<number> {
   const context = {
     self: { node: process.execPath, script: join(ROOT, 'cli', 'swarm.js') },
     cwd: ROOT,
@@ -105,7 +134,7 @@ async function swarmSpeed(folder: string, data: DemoData, signal: AbortSignal): 
       data: { train: [data.train], heldOut: [data.heldOut] },
       lora: LORA,
       training: TRAINING,
-      rounds: { count: ROUNDS, localSteps: LOCAL_STEPS, minPeers: NODES, quorum: 1 },
+      rounds: { count: rounds, localSteps, minPeers: NODES, quorum: 1 },
     });
     await Promise.all(
       Array.from({ length: NODES }, (_, i) =>
@@ -129,15 +158,21 @@ async function swarmSpeed(folder: string, data: DemoData, signal: AbortSignal): 
   }
 }
 
-/** Tokens per second of one trainer after its first step. */
-async function trainerSpeed(folder: string, data: DemoData, signal: AbortSignal): Promise<number> {
+/** Tokens per second of wall clock of one trainer after its first steps, for as many tokens as the swarm is timed on. */
+async function trainerSpeed(
+  folder: string,
+  threads: number,
+  data: DemoData,
+  { rounds, localSteps }: Size,
+  signal: AbortSignal,
+): Promise<number> {
   const tokenizer = await loadTokenizer(BASE);
   const { rows } = await packFiles([data.train], tokenizer, { ...TRAINING, signal });
   const trainer = await TrainerProcess.start(
     {
       modelDir: BASE,
       cacheDir: join(folder, 'cache'),
-      threads: THREADS,
+      threads,
       lora: LORA,
       training: trainingConfigSchema.parse(TRAINING),
     },
@@ -145,22 +180,14 @@ async function trainerSpeed(folder: string, data: DemoData, signal: AbortSignal)
   );
   try {
     const source = epochs(rows, 1);
-    const take = (steps: number) =>
-      Array.from({ length: steps * TRAINING.batchSize }, () => source.next().value);
-    const warm = await trainer.train({
-      adapter: initAdapter(trainer.layout, 1),
-      rows: take(2),
-      steps: 2,
-      signal,
-    });
-    const steps = LOCAL_STEPS * (ROUNDS - 1);
-    const { tokens, seconds } = await trainer.train({
-      adapter: warm.adapter,
-      rows: take(steps),
-      steps,
-      signal,
-    });
-    return tokens / seconds;
+    const train = (adapter: readonly Float32Array[], steps: number) => {
+      const taken = Array.from({ length: steps * TRAINING.batchSize }, () => source.next().value);
+      return trainer.train({ adapter, rows: taken, steps, signal });
+    };
+    const warm = await train(initAdapter(trainer.layout, 1), 2);
+    const startedAt = performance.now();
+    const { tokens } = await train(warm.adapter, NODES * localSteps * (rounds - 1));
+    return tokens / ((performance.now() - startedAt) / 1000);
   } finally {
     await trainer.stop();
   }
