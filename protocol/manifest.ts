@@ -11,28 +11,93 @@ export const blobRefSchema = z.strictObject({
 });
 export type BlobRef = z.infer<typeof blobRefSchema>;
 
-/** The LoRA shape, in PEFT's terms. */
-export const loraSchema = z.strictObject({
-  /** @default 16 */
-  rank: count.max(1024).default(16),
-  /** Scaling is alpha / rank. @default 32 */
-  alpha: z.number().positive().max(65536).default(32),
-  /** "all-linear", a list of module names, or a regular expression that matches whole module names. */
-  targets: z
-    .union([z.string().min(1).max(1024), z.array(z.string().min(1).max(256)).min(1).max(512)])
-    .default('all-linear'),
-});
+/** Whole or trailing parts of module paths: 'q_proj', 'self_attn.q_proj', 'lm_head'. */
+const moduleNames = z.array(z.string().min(1).max(256)).max(512);
+/** A regular expression over module paths. */
+const modulePattern = z.string().min(1).max(1024);
+/** Highest rank taken from a job or an adapter file: above it LoRA costs more than the layers it adapts. */
+const rank = count.max(1024);
+const alpha = z.number().positive().max(65536);
+
+/**
+ * [pattern, value] pairs; written as a map in job files. Kept as pairs because the first pattern that matches wins,
+ * and the canonical form of a manifest sorts the keys of its maps.
+ */
+function byPattern<T extends z.ZodType>(value: T) {
+  const pairs = z.array(z.tuple([modulePattern, value])).max(256);
+  const isMap = (given: unknown): given is object =>
+    typeof given === 'object' && given !== null && !Array.isArray(given);
+  return z.preprocess((given) => (isMap(given) ? Object.entries(given) : given), pairs.default([]));
+}
+
+/** The LoRA shape, in PEFT's terms and with PEFT's rules; see docs/training.md. */
+export const loraSchema = z
+  .strictObject({
+    /** @default 16 */
+    rank: rank.default(16),
+    /** Scaling is alpha / rank, or alpha / √rank with `useRslora`. @default 32 */
+    alpha: alpha.default(32),
+    /** "all-linear", a list of module names, or a regular expression that matches whole module names. */
+    targets: z.union([modulePattern, moduleNames.min(1)]).default('all-linear'),
+    /** Modules left out of the targets: a list or a regular expression, by the same rules. @default [] */
+    excludeModules: z.union([modulePattern, moduleNames]).default([]),
+    /** Numbers of the blocks whose modules are adapted; empty means all. @default [] */
+    layersToTransform: z.array(z.int().nonnegative().max(1023)).max(1024).default([]),
+    /** Other ranks by a pattern that matches the end of a module's name; the first that matches wins. @default {} */
+    rankPattern: byPattern(rank),
+    /** Other alphas, likewise. @default {} */
+    alphaPattern: byPattern(alpha),
+    /** Rank-stabilised scaling. @default false */
+    useRslora: z.boolean().default(false),
+    /** Weight-decomposed LoRA: direction and magnitude apart. @default false */
+    useDora: z.boolean().default(false),
+    /** Share of the inputs of A that a training step sets to zero. @default 0 */
+    dropout: z.number().min(0).lt(1).default(0),
+    /** Modules trained whole, as copies that are kept in the adapter. @default [] */
+    modulesToSave: moduleNames.max(64).default([]),
+    /** Biases trained: none, all of the model, or those of the adapted modules. @default "none" */
+    bias: z.enum(['none', 'all', 'lora_only']).default('none'),
+    /** Only B is trained; A keeps its random start. @default false */
+    freezeA: z.boolean().default(false),
+    /** true: A uniform in ±1/√in, B zero; "gaussian": A normal, B zero; false: both random. @default true */
+    initLoraWeights: z.union([z.boolean(), z.literal('gaussian')]).default(true),
+  })
+  .superRefine(({ targets, layersToTransform }, context) => {
+    const isPattern = typeof targets === 'string' && targets.toLowerCase() !== 'all-linear';
+    if (isPattern && layersToTransform.length > 0)
+      context.addIssue({
+        code: 'custom',
+        path: ['layersToTransform'],
+        message: 'goes with a list of targets; a pattern of targets names its layers itself',
+      });
+  });
+
+/** Kinds of adapter tensors, as `AdapterTensor.group` has them. */
+export const adapterGroupSchema = z.enum(['A', 'B', 'magnitude', 'bias', 'saved']);
 
 /** Local optimisation on each node: AdamW, measured in optimiser steps of `batchSize` rows. */
 export const trainingSchema = z.strictObject({
   /** @default 1e-3 */
   learningRate: z.number().positive().max(1).default(1e-3),
-  schedule: z.enum(['constant', 'cosine']).default('constant'),
-  /** Optimiser steps, counted over all of a node's rounds. @default 20 */
+  /** How the rate goes on after the warm-up. @default "constant" */
+  schedule: z.enum(['constant', 'linear', 'cosine']).default('constant'),
+  /** A line or cosine ends at this share of the learning rate. @default 0.1 */
+  finalFraction: z.number().min(0).max(1).default(0.1),
+  /** Optimiser steps of linear rise, counted over all of a node's rounds. @default 20 */
   warmupSteps: z.int().nonnegative().max(1_000_000).default(20),
+  /** The same as a share of all steps; where it is given it counts, not `warmupSteps`. @default null */
+  warmupRatio: z.number().min(0).max(1).nullable().default(null),
   betas: z.tuple([z.number().min(0).lt(1), z.number().min(0).lt(1)]).default([0.9, 0.95]),
   epsilon: z.number().positive().max(1).default(1e-8),
   weightDecay: z.number().min(0).max(1).default(0),
+  /** Tensors that decay; those of one dimension among "saved" (norms, biases) never do. @default A, B and saved */
+  weightDecayGroups: z.array(adapterGroupSchema).max(5).default(['A', 'B', 'saved']),
+  /** LoRA+: the rate of B (and of vectors) is this many times that of A. @default 1 */
+  loraPlusRatio: z.number().positive().max(1000).default(1),
+  /** NEFTune: noise on the embeddings of up to alpha / √(tokens of a row · width), in training only. @default 0 */
+  neftuneAlpha: z.number().min(0).max(1000).default(0),
+  /** Share of each target that is spread over the whole vocabulary, in training only. @default 0 */
+  labelSmoothing: z.number().min(0).lt(1).default(0),
   /** Greatest global gradient norm. @default 1 */
   clipNorm: z.number().positive().max(1e6).default(1),
   /** Rows per optimiser step. @default 8 */

@@ -18,7 +18,7 @@ describe('parseJobSpec', () => {
   test('fills in every default', () => {
     expect(parseJobSpec(MINIMAL)).toMatchObject({
       data: { train: '/data', heldOut: 0.1 },
-      lora: { rank: 16, alpha: 32, targets: 'all-linear' },
+      lora: { rank: 16, alpha: 32, targets: 'all-linear', useDora: false },
       rounds: { count: 8, localSteps: 20, minPeers: 2, preset: 'auto' },
       acceptance: { tolerance: 0.002, heldOutRows: 64 },
       admission: 'open',
@@ -37,8 +37,8 @@ describe('parseJobSpec', () => {
   });
 
   test('far from all keys it lists them', () => {
-    expect(problemsOf({ ...MINIMAL, lora: { banana: 1 } })).toEqual([
-      '"lora.banana" is no known key; known are rank, alpha, targets',
+    expect(problemsOf({ ...MINIMAL, acceptance: { banana: 1 } })).toEqual([
+      '"acceptance.banana" is no known key; known are tolerance, heldOutRows',
     ]);
   });
 

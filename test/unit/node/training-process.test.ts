@@ -12,13 +12,13 @@ import { systemClock } from '../../../net/clock.ts';
 import { freshOptimizer } from '../../../node/optimizer-state.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
 import { TrainingProcess } from '../../../node/training-process.ts';
-import type { Manifest } from '../../../protocol/manifest.ts';
+import { loraSchema, type Manifest } from '../../../protocol/manifest.ts';
 import { toyJob } from '../../sim/job.ts';
 import { signerOf } from '../../sim/process.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
 
-const LORA = { rank: 2, alpha: 4, targets: 'all-linear' as const };
+const LORA = loraSchema.parse({ rank: 2, alpha: 4 });
 const LENGTH = 32;
 
 interface Bench {
