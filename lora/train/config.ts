@@ -1,12 +1,12 @@
-/** Settings of the inner loop: those of a job manifest, plus what only the learning-rate schedule needs. */
+/** Settings of the inner loop: those of a job manifest, plus what the manifest says elsewhere. */
 import { z } from 'zod';
 import { trainingSchema } from '../../protocol/manifest.ts';
 
 export const trainingConfigSchema = trainingSchema.extend({
-  /** Optimiser steps of the whole job: where a cosine ends. In a swarm, rounds × local steps. @default 1000 */
+  /** Optimiser steps of the whole job: where a line or cosine ends. In a swarm, rounds × local steps. @default 1000 */
   totalSteps: z.int().positive().default(1000),
-  /** A cosine ends at this share of the learning rate. @default 0.1 */
-  finalFraction: z.number().min(0).max(1).default(0.1),
+  /** Of dropout and noise; with the step it gives all random numbers of a step. @default 0 */
+  seed: z.int().nonnegative().max(0xffffffff).default(0),
 });
 
 export type TrainingConfig = z.output<typeof trainingConfigSchema>;

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 import { AdamW } from '../../../lora/train/adamw.ts';
-import { learningRateAt } from '../../../lora/train/schedule.ts';
 
 const step = { learningRate: 0.1, gradientScale: 1, clipNorm: 0 };
 
@@ -61,23 +60,5 @@ describe('AdamW', () => {
     expect(state).toEqual({ step: 0, m: [new Float32Array(1)], v: [new Float32Array(1)] });
     optimizer.importState(state);
     expect(optimizer.steps).toBe(0);
-  });
-});
-
-describe('the learning rate', () => {
-  const schedule = { learningRate: 2, warmupSteps: 4, totalSteps: 104, finalFraction: 0.1 };
-
-  it('rises to its peak over the warm-up and stays there', () => {
-    const constant = { ...schedule, schedule: 'constant' } as const;
-    expect([0, 1, 3, 4, 5000].map((at) => learningRateAt(constant, at))).toEqual([0.5, 1, 2, 2, 2]);
-  });
-
-  it('falls along a half cosine to its final fraction, and stays there', () => {
-    const cosine = { ...schedule, schedule: 'cosine' } as const;
-    expect(learningRateAt(cosine, 4)).toBe(2);
-    expect(learningRateAt(cosine, 54)).toBeCloseTo(1.1);
-    expect(learningRateAt(cosine, 104)).toBeCloseTo(0.2);
-    expect(learningRateAt(cosine, 9999)).toBeCloseTo(0.2);
-    expect(learningRateAt({ ...cosine, warmupSteps: 0 }, 0)).toBe(2);
   });
 });
