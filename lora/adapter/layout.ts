@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Architecture, LinearModule } from '../models/architecture.ts';
-import type { ModelConfig } from '../models/config.ts';
+import type { ModelConfig } from '../models/families.ts';
 import { loraTensorName } from '../models/lora.ts';
 import { matchTargets, type Targets } from '../models/targets.ts';
 import { philox } from './random.ts';

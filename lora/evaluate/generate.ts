@@ -119,7 +119,7 @@ class Predictor {
     const source = adaptedParameters(graph, model, adapter?.lora ?? null);
     // The output head sees only the position that is asked for.
     const linear = (name: string, x: Tensor) =>
-      source.linear(name, name === 'lm_head' ? gatherRows(x, last) : x);
+      source.linear(name, name === model.architecture.head ? gatherRows(x, last) : x);
     graph.output('logits', model.architecture.forward(graph, model.config, inputs, { ...source, linear }));
     this.executable = await engine.compile(graph, weights);
   }

@@ -2,9 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Architecture } from './architecture.ts';
-import { type ModelConfig, parseConfig } from './config.ts';
+import { FAMILIES, type ModelConfig, parseConfig } from './families.ts';
 import { readJsonObject } from './json.ts';
-import { llama } from './llama.ts';
 import { checkTensors, openTensors, type TensorIndex } from './tensors.ts';
 
 /** A model folder in Hugging Face layout whose files have been checked against each other. */
@@ -20,8 +19,6 @@ export interface Model {
 /** Largest config.json that is read, in bytes; real ones have a few KiB. */
 export const MAX_CONFIG_BYTES = 2 ** 20;
 
-export const ARCHITECTURES: Readonly<Record<ModelConfig['family'], Architecture>> = { llama };
-
 /**
  * Opens a model folder: config.json, tokenizer.json and the headers of the weights. Every tensor is checked
  * against its file's real size and the shape that config.json gives it; no weights are read.
@@ -33,7 +30,7 @@ export async function openModel(dir: string): Promise<Model> {
   const files = await listFiles(dir);
   const config = parseConfig(await readJsonObject(join(dir, 'config.json'), MAX_CONFIG_BYTES));
   await checkTokenizer(join(dir, 'tokenizer.json'));
-  const architecture = ARCHITECTURES[config.family];
+  const architecture: Architecture = FAMILIES[config.family];
   const parameters = architecture.parameters(config);
   const tensors = await openTensors(dir, files);
   checkTensors(tensors, parameters, (name) => isUnused(name, config));

@@ -48,6 +48,7 @@ export function withLora(graph: Graph, base: ParameterSource, placement: LoraPla
   return {
     trainable,
     tensor: (name) => base.tensor(name),
+    weight: (module) => base.weight(module),
     linear(name, x) {
       const y = base.linear(name, x);
       const pair = pairs.get(name);

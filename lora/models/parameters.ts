@@ -1,8 +1,8 @@
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
-import { linear } from '../graph/ops.ts';
-import type { Architecture, ParameterSource, TrainableSource } from './architecture.ts';
-import type { ModelConfig } from './config.ts';
+import { addmm, linear, transpose } from '../graph/ops.ts';
+import type { Architecture, LinearModule, ParameterSource, TrainableSource } from './architecture.ts';
+import type { ModelConfig } from './families.ts';
 
 /** The base as it is: every parameter a frozen weight, resolved by name when the graph is compiled. */
 export function frozenParameters(
@@ -43,10 +43,33 @@ function sourceOf(
       throw new SwarmError('MODEL_PARAMETER', `${architecture.name} has no parameter ${name}`, { name });
     return declare(name, shape);
   };
-  return { tensor, linear: (name, x) => linear(x, tensor(weightOf(name, config))) };
+  const modules = new Map(architecture.linearModules(config).map((module) => [module.name, module]));
+  const find = (name: string): LinearModule => {
+    const module = modules.get(name);
+    if (!module)
+      throw new SwarmError('MODEL_PARAMETER', `${architecture.name} has no linear module ${name}`, { name });
+    return module;
+  };
+  return {
+    tensor,
+    weight(name) {
+      const stored = tensor(weightOf(name, architecture, config));
+      return find(name).conv1d ? transpose(stored) : stored;
+    },
+    linear(name, x) {
+      const { bias, conv1d } = find(name);
+      const stored = tensor(weightOf(name, architecture, config));
+      const addTo = bias ? tensor(`${name}.bias`) : undefined;
+      return conv1d ? addmm(addTo ?? null, x, stored) : linear(x, stored, { addTo });
+    },
+  };
 }
 
-/** The weight of a linear module; a tied output head reads the embedding table. */
-export function weightOf(module: string, config: ModelConfig): string {
-  return module === 'lm_head' && config.tieWordEmbeddings ? 'model.embed_tokens.weight' : `${module}.weight`;
+/** The parameter that holds the weight of a linear module; a tied output head reads the embedding table. */
+export function weightOf(
+  module: string,
+  { head, embedding }: Pick<Architecture, 'head' | 'embedding'>,
+  config: Pick<ModelConfig, 'tieWordEmbeddings'>,
+): string {
+  return module === head && config.tieWordEmbeddings ? embedding : `${module}.weight`;
 }

@@ -1,4 +1,4 @@
-import type { RopeConfig } from './config.ts';
+import type { RopeConfig } from './rope-config.ts';
 
 /**
  * Angular frequencies of the rotary embedding, one per pair of head dimensions.

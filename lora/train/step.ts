@@ -9,7 +9,7 @@ import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
 import { crossEntropy, reduceSum } from '../graph/ops.ts';
 import type { Architecture, Parameter, ParameterSource, TrainableSource } from '../models/architecture.ts';
-import type { ModelConfig } from '../models/config.ts';
+import type { ModelConfig } from '../models/families.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
 
 export interface GraphSize {

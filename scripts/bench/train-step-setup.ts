@@ -1,31 +1,28 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import type { WeightFile } from '../../lora/engines/engine.ts';
 import { elementCount, type Shape } from '../../lora/graph/shapes.ts';
-import type { ModelConfig } from '../../lora/models/config.ts';
-import { llama } from '../../lora/models/llama.ts';
+import { type LlamaConfig, llama } from '../../lora/models/families/llama.ts';
 import { PEFT_PREFIX } from '../../lora/models/lora.ts';
 
 /** The shape of SmolLM2-135M: what DESIGN.md's first measurements were taken at. */
-export const CONFIG: ModelConfig = {
-  family: 'llama',
-  vocabularySize: 49_152,
-  hiddenSize: 576,
-  intermediateSize: 1536,
-  layers: 30,
-  heads: 9,
-  keyValueHeads: 3,
-  headDim: 64,
-  normEpsilon: 1e-5,
-  rope: { theta: 10_000, scaling: null },
-  maxPositions: 2048,
-  tieWordEmbeddings: true,
-};
+export const CONFIG = llama.parseConfig({
+  vocab_size: 49_152,
+  hidden_size: 576,
+  intermediate_size: 1536,
+  num_hidden_layers: 30,
+  num_attention_heads: 9,
+  num_key_value_heads: 3,
+  rms_norm_eps: 1e-5,
+  rope_theta: 10_000,
+  max_position_embeddings: 2048,
+  tie_word_embeddings: true,
+});
 export const ROWS = 4;
 export const ROW_TOKENS = 128;
 export const RANK = 16;
 
 /** The modules that carry an adapter: every linear layer but the head, as PEFT's all-linear. */
-export const MODULES = llama.linearModules(CONFIG).filter(({ name }) => name !== 'lm_head');
+export const MODULES = llama.linearModules(CONFIG).filter(({ name }) => name !== llama.head);
 
 export interface Setup {
   path: string;
@@ -33,7 +30,7 @@ export interface Setup {
   rows: number;
   rowTokens: number;
   rank: number;
-  config: ModelConfig;
+  config: LlamaConfig;
   /** Base parameters, then adapters, each at a multiple of 4,096 bytes. Offset and length in bytes. */
   entries: [name: string, place: { offset: number; length: number; shape: Shape }][];
 }

@@ -6,7 +6,7 @@
 import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { createEngine, type Feeds } from '../../lora/engines/engine.ts';
-import { llama } from '../../lora/models/llama.ts';
+import { llama } from '../../lora/models/families/llama.ts';
 import { withLora } from '../../lora/models/lora.ts';
 import { frozenParameters } from '../../lora/models/parameters.ts';
 import { rowFeeds, trainingGraph } from '../../lora/train/step.ts';

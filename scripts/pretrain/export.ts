@@ -2,7 +2,7 @@
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decodeFloats, encodeFloats } from '../../lora/models/dtypes.ts';
-import { llama } from '../../lora/models/llama.ts';
+import { llama } from '../../lora/models/families/llama.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import type { PretrainState } from './checkpoint.ts';
 import type { Speech } from './corpus.ts';

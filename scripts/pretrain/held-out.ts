@@ -2,7 +2,7 @@
 import { packedRows, type Row } from '../../lora/data/packing.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { Engine } from '../../lora/engines/engine.ts';
-import { llama } from '../../lora/models/llama.ts';
+import { llama } from '../../lora/models/families/llama.ts';
 import { trainableParameters } from '../../lora/models/parameters.ts';
 import { lossGraph, rowLosses } from '../../lora/train/step.ts';
 import type { Speech } from './corpus.ts';

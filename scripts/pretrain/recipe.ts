@@ -1,6 +1,5 @@
 /** What is trained and how: the numbers that models/nano/README.md repeats. */
-import { parseConfig } from '../../lora/models/config.ts';
-import { llama } from '../../lora/models/llama.ts';
+import { llama } from '../../lora/models/families/llama.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 
 /** config.json of the shipped model: a Llama of 3.2 million parameters. */
@@ -33,7 +32,7 @@ export const NANO_CONFIG = {
 } as const;
 
 /** The same as the engine reads it. */
-export const MODEL = { config: parseConfig(NANO_CONFIG), architecture: llama } as const;
+export const MODEL = { config: llama.parseConfig(NANO_CONFIG), architecture: llama } as const;
 
 export const GENERATION_CONFIG = { bos_token_id: 0, eos_token_id: 1, pad_token_id: 1 } as const;
 

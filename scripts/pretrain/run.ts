@@ -2,7 +2,7 @@
 import type { Row } from '../../lora/data/packing.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { Engine, Executable } from '../../lora/engines/engine.ts';
-import { llama } from '../../lora/models/llama.ts';
+import { llama } from '../../lora/models/families/llama.ts';
 import { trainableParameters } from '../../lora/models/parameters.ts';
 import { AdamW } from '../../lora/train/adamw.ts';
 import { learningRateAt } from '../../lora/train/schedule.ts';

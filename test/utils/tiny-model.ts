@@ -1,8 +1,7 @@
 /** A random Llama of some ten thousand parameters as a real Hugging Face folder: opens, trains, tokenises. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseConfig } from '../../lora/models/config.ts';
-import { llama } from '../../lora/models/llama.ts';
+import { llama } from '../../lora/models/families/llama.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import { countWords, trainBpe } from '../../scripts/pretrain/bpe.ts';
 import { initialWeights } from '../../scripts/pretrain/initialise.ts';
@@ -58,7 +57,7 @@ export async function makeTinyModel(dir: string, options: TinyModelOptions = {})
     bos_token_id: 0,
     eos_token_id: 1,
   };
-  const parsed = parseConfig(config);
+  const parsed = llama.parseConfig(config);
   const parameters = llama.parameters(parsed);
   const weights = initialWeights(parameters, { layers, deviation, seed });
   await mkdir(dir, { recursive: true });

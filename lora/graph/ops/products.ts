@@ -2,6 +2,7 @@ import { addContribution } from '../gradients.ts';
 import { type Backward, requireDType, type Tensor } from '../graph.ts';
 import { sameShape, shapeError } from '../shapes.ts';
 import { scale as scaleBy } from './elementwise.ts';
+import { sumTo } from './reduce.ts';
 
 export interface ProductOptions {
   /** Use the transpose of a's last two axes. Default false. */
@@ -22,8 +23,9 @@ export function matmul(a: Tensor, b: Tensor, options: ProductOptions = {}): Tens
   return batchedMatmul(a, b, options);
 }
 
-/** x · wᵀ: [N, in] · [out, in]ᵀ → [N, out], the layout of a Hugging Face linear layer. With `addTo` [N, out] the
- * scaled product is added to it in one operation (a LoRA branch onto its base). @throws SwarmError GRAPH_SHAPE */
+/** x · wᵀ: [N, in] · [out, in]ᵀ → [N, out], the layout of a Hugging Face linear layer. With `addTo`, [N, out] or
+ * [out], the scaled product is added to it in one operation (a LoRA branch onto its base, a bias).
+ * @throws SwarmError GRAPH_SHAPE */
 export function linear(x: Tensor, w: Tensor, options: { scale?: number; addTo?: Tensor } = {}): Tensor {
   return addmm(options.addTo ?? null, x, w, { transposeB: true, scale: options.scale });
 }
@@ -31,7 +33,7 @@ export function linear(x: Tensor, w: Tensor, options: { scale?: number; addTo?: 
 /**
  * beta · c + scale · op(a) · op(b) for 2-D operands: one call of the machine's matrix product, so that sums of
  * products (LoRA branches, gradients of a tensor with several consumers) cost no pass of their own.
- * c has the result's shape, or is null for nothing to add.
+ * c has the result's shape, or is a row [n] added to each of its rows (a bias), or is null for nothing to add.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function addmm(
@@ -42,13 +44,13 @@ export function addmm(
 ): Tensor {
   const { transposeA = false, transposeB = false, scale = 1, beta = 1 } = options;
   const shape = productShape('matmul', a, b, transposeA, transposeB, 2);
-  if (c !== null && !sameShape(c.shape, shape)) {
-    throw shapeError('addmm', 'the addend must have the shape of the product', c.shape, shape);
+  if (c !== null && !sameShape(c.shape, shape) && !sameShape(c.shape, shape.slice(1))) {
+    throw shapeError('addmm', 'the addend must have the shape of the product or of its rows', c.shape, shape);
   }
   const inputs = c === null ? [a, b] : [a, b, c];
   const attributes = { transposeA, transposeB, alpha: scale, beta: c === null ? 1 : beta };
   return a.graph.apply('gemm', inputs, attributes, [{ shape }], (backward) => {
-    if (c !== null) addContribution(backward, 2, () => scaleBy(backward.gradient, beta));
+    if (c !== null) addContribution(backward, 2, () => sumTo(scaleBy(backward.gradient, beta), c.shape));
     productGradients(backward, a, b, { transposeA, transposeB, scale }, (left, right, opts, sum) =>
       addmm(sum, left, right, opts),
     );

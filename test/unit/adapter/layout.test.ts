@@ -1,11 +1,10 @@
 import { expect, test } from 'vitest';
 import { adapterLayout, adapterSize, initAdapter } from '../../../lora/adapter/peft.ts';
-import { parseConfig } from '../../../lora/models/config.ts';
-import { llama } from '../../../lora/models/llama.ts';
+import { llama } from '../../../lora/models/families/llama.ts';
 
 const model = {
   architecture: llama,
-  config: parseConfig({
+  config: llama.parseConfig({
     model_type: 'llama',
     hidden_size: 64,
     intermediate_size: 96,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseConfig } from '../../../lora/models/config.ts';
+import { parseConfig } from '../../../lora/models/families.ts';
 
 /** As Llama 3.2 1B's file says it in transformers 4's layout. */
 const LLAMA_32 = {
@@ -47,6 +47,9 @@ test('Llama 3.2 in the layout of transformers 4', () => {
     heads: 32,
     keyValueHeads: 8,
     headDim: 64,
+    queryKeyValueBias: false,
+    outputBias: false,
+    mlpBias: false,
     normEpsilon: 1e-5,
     rope: {
       theta: 500000,

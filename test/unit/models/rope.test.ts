@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { parseConfig } from '../../../lora/models/config.ts';
+import { parseConfig } from '../../../lora/models/families.ts';
 import { inverseFrequencies, rotaryTables } from '../../../lora/models/rope.ts';
 import { FIXTURES } from '../../utils/reference.ts';
 

@@ -1,14 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { parseConfig } from '../../../lora/models/config.ts';
-import { llama } from '../../../lora/models/llama.ts';
+import { llama } from '../../../lora/models/families/llama.ts';
 import { openModel } from '../../../lora/models/model.ts';
 import { knownTargets, MAX_PATTERN_LENGTH, matchTargets } from '../../../lora/models/targets.ts';
 import { FIXTURES } from '../../utils/reference.ts';
 
 const modules = llama.linearModules(
-  parseConfig({
+  llama.parseConfig({
     model_type: 'llama',
     hidden_size: 8,
     intermediate_size: 16,

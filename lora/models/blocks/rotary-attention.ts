@@ -1,0 +1,75 @@
+import type { Graph, Tensor } from '../../graph/graph.ts';
+import { rotaryEmbedding } from '../../graph/ops.ts';
+import type { LinearModule, ParameterSource } from '../architecture.ts';
+import type { CommonConfig } from '../config.ts';
+import { rotaryTables } from '../rope.ts';
+import type { RopeConfig } from '../rope-config.ts';
+import { attention, splitHeads } from './attention.ts';
+
+export interface AttentionConfig extends CommonConfig {
+  /** Biases of the query, key and value projections. */
+  readonly queryKeyValueBias: boolean;
+  readonly outputBias: boolean;
+}
+
+/** Rotary tables as constants of a graph, each [P, D/2]. */
+export interface RotaryConstants {
+  readonly cos: Tensor;
+  readonly sin: Tensor;
+}
+
+/** What the attention of a layer reads besides its input. */
+export interface AttentionContext {
+  /** [B, T] int64. */
+  readonly positions: Tensor;
+  /** [B, 1, 1, T, T]; see `attention`. */
+  readonly mask: Tensor;
+  readonly rotary: RotaryConstants;
+  /** Factor of the scores. */
+  readonly scale: number;
+  /** Normalises each head of the queries and keys ([B, heads, T, D]) before they are turned. Default: as they are. */
+  readonly normalise?: (heads: Tensor, module: 'q_norm' | 'k_norm') => Tensor;
+}
+
+export function rotaryConstants(
+  graph: Graph,
+  rope: RopeConfig,
+  headDim: number,
+  positions: number,
+): RotaryConstants {
+  const { cos, sin } = rotaryTables(rope, headDim, positions);
+  const shape = [positions, headDim / 2];
+  return { cos: graph.constant(shape, cos), sin: graph.constant(shape, sin) };
+}
+
+/** The projections of the attention under `path`, e.g. `model.layers.0.self_attn`. */
+export function attentionModules(config: AttentionConfig, path: string): LinearModule[] {
+  const { hiddenSize, headDim, queryKeyValueBias: bias, outputBias } = config;
+  const queries = config.heads * headDim;
+  const keys = config.keyValueHeads * headDim;
+  return [
+    { name: `${path}.q_proj`, in: hiddenSize, out: queries, bias, conv1d: false },
+    { name: `${path}.k_proj`, in: hiddenSize, out: keys, bias, conv1d: false },
+    { name: `${path}.v_proj`, in: hiddenSize, out: keys, bias, conv1d: false },
+    { name: `${path}.o_proj`, in: queries, out: hiddenSize, bias: outputBias, conv1d: false },
+  ];
+}
+
+/** Grouped-query attention with rotary positions, its projections included: x [B·T, hidden] → [B·T, hidden]. */
+export function rotaryAttention(
+  source: ParameterSource,
+  config: AttentionConfig,
+  path: string,
+  x: Tensor,
+  context: AttentionContext,
+): Tensor {
+  const { positions, mask, rotary, scale, normalise = (heads) => heads } = context;
+  const batch = positions.shape[0]!;
+  const project = (name: string, heads: number) =>
+    splitHeads(source.linear(`${path}.${name}`, x), batch, heads);
+  const rotate = (heads: Tensor) => rotaryEmbedding(heads, positions, rotary.cos, rotary.sin);
+  const q = rotate(normalise(project('q_proj', config.heads), 'q_norm'));
+  const k = rotate(normalise(project('k_proj', config.keyValueHeads), 'k_norm'));
+  const v = project('v_proj', config.keyValueHeads);
+  return source.linear(`${path}.o_proj`, attention(q, k, v, mask, scale));
+}

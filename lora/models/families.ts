@@ -1,0 +1,23 @@
+import { invalid, isObject, unsupported } from './config.ts';
+import { llama } from './families/llama.ts';
+
+/** Every model family under transformers' `model_type`. A new one is a file in families/ and a line here. */
+export const FAMILIES = { llama };
+
+/** What a `config.json` says about a model, with its defaults filled in; told apart by `family`. */
+export type ModelConfig = ReturnType<(typeof FAMILIES)[keyof typeof FAMILIES]['parseConfig']>;
+
+/**
+ * Reads a Hugging Face `config.json`, in the layout of transformers 4 (`rope_theta`, `rope_scaling`) or 5
+ * (`rope_parameters`). Missing fields take the defaults of transformers' class of that family.
+ *
+ * @throws SwarmError MODEL_CONFIG a field is missing or is not the number it has to be
+ * @throws SwarmError MODEL_UNSUPPORTED the family, or what a field asks for, is not computed by this engine
+ */
+export function parseConfig(json: unknown): ModelConfig {
+  if (!isObject(json)) throw invalid('config.json', 'a JSON object', json);
+  const names = Object.keys(FAMILIES);
+  const type = json.model_type;
+  if (typeof type !== 'string' || !names.includes(type)) throw unsupported('model_type', type, names);
+  return FAMILIES[type as keyof typeof FAMILIES].parseConfig(json);
+}
