@@ -1,10 +1,12 @@
+import { SwarmError } from '../../../protocol/errors.ts';
 import { addContribution } from '../gradients.ts';
 import { type GradientRule, requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
-import { multiply, negate } from './elementwise.ts';
+import { add, multiply, negate, scale, subtract } from './elementwise.ts';
 import { gatherRows, scatterAddRows } from './embedding.ts';
 import { concat, reshape, slice } from './layout.ts';
 import { addmm, linear } from './products.ts';
+import { reduceMean, reduceSum } from './reduce.ts';
 
 /**
  * Logits that exist at one time, in bytes. Tokens × vocabulary is the largest matrix of a training step by far;
@@ -20,16 +22,68 @@ export const LOGITS_CHUNK_BYTES = 32 * 2 ** 20;
  * tokens, and its gradient never forms softmax − onehot: with p the softmax and g the incoming gradient,
  * dx = g·(p·w − w[label]) and dw = pᵀ(g·x) − scatter(g·x by label). The logits themselves are then only
  * computed if something else uses them.
- * @throws SwarmError GRAPH_SHAPE
+ *
+ * With `smoothing` ε the target is 1 − ε on the label plus ε spread evenly over the vocabulary, as transformers'
+ * LabelSmoother: (1 − ε)·nll + ε·mean(−log p).
+ * @throws SwarmError GRAPH_SHAPE, GRAPH_SMOOTHING when ε is not in [0, 1)
  */
-export function crossEntropy(logits: Tensor, labels: Tensor): Tensor {
+export function crossEntropy(
+  logits: Tensor,
+  labels: Tensor,
+  { smoothing = 0 }: { smoothing?: number } = {},
+): Tensor {
   requireDType('crossEntropy', logits, 'float32');
   requireDType('crossEntropy', labels, 'int64');
   if (logits.shape.length !== 2 || labels.shape.length !== 1 || labels.shape[0] !== logits.shape[0]) {
     throw shapeError('crossEntropy', 'logits [N, V] and labels [N] are needed', logits.shape, labels.shape);
   }
+  if (!(smoothing >= 0 && smoothing < 1)) {
+    throw new SwarmError('GRAPH_SMOOTHING', `label smoothing is ${smoothing}; it must be from 0 to below 1`, {
+      smoothing,
+    });
+  }
   const [x, w] = outputHead(logits);
-  return x && w ? headCrossEntropy(x, w, labels) : softmaxCrossEntropy(logits, labels).loss;
+  if (x && w) {
+    const loss = headCrossEntropy(x, w, labels);
+    return smoothing === 0 ? loss : add(loss, scale(headSmoothing(x, w, labels), smoothing));
+  }
+  const plain = softmaxCrossEntropy(logits, labels);
+  return smoothing === 0 ? plain.loss : smoothed(logits, labels, plain, smoothing);
+}
+
+/**
+ * What smoothing adds per unit of ε. Because −log p of every word is logsumexp − logit,
+ * (1 − ε)·nll + ε·mean(−log p) = nll + ε·(logit[label] − mean logit), and with logits x·wᵀ the bracket is
+ * x·(w[label] − mean row of w): no pass over tokens × vocabulary.
+ */
+function headSmoothing(x: Tensor, w: Tensor, labels: Tensor): Tensor {
+  const aside = subtract(gatherRows(w, clampLabels(labels)), reduceMean(w, 0, true));
+  return multiply(reduceSum(multiply(x, aside), 1), supervised(labels));
+}
+
+/** The same for logits of any origin, in passes over them: d logits = g·((1 − ε)(p − onehot) + ε(p − 1/V)). */
+function smoothed(
+  logits: Tensor,
+  labels: Tensor,
+  { loss, probabilities }: { loss: Tensor; probabilities: Tensor },
+  smoothing: number,
+): Tensor {
+  const [tokens, vocabulary] = logits.shape as readonly [number, number];
+  const { graph } = logits;
+  const targets = clampLabels(labels);
+  const ones = graph.constant([tokens, 1], new Float32Array(tokens).fill(1));
+  const excess = graph.apply('crossEntropyGradient', [probabilities, targets, ones], {}, [logits], null)[0]!;
+  // onehot = p − (p − onehot)
+  const picked = reduceSum(multiply(logits, subtract(probabilities, excess)), 1);
+  const more = multiply(subtract(picked, reduceMean(logits, 1)), supervised(labels));
+  return withGradient(add(loss, scale(more, smoothing)), [logits], (backward) =>
+    addContribution(backward, 1, () => {
+      const even = graph.constant([], Float32Array.of(1 / vocabulary));
+      const slope = add(scale(excess, 1 - smoothing), scale(subtract(probabilities, even), smoothing));
+      const g = multiply(backward.gradient, supervised(labels));
+      return multiply(slope, reshape(g, [tokens, 1]));
+    }),
+  );
 }
 
 /** The operands of `linear(x, w)` if that is what made the logits. */

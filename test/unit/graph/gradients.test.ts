@@ -167,6 +167,20 @@ const CASES: Record<string, fc.Arbitrary<Differentiable>> = {
         ops.crossEntropy(ops.linear(x!, w!), labelsOf(graph, n, vocabulary, labels)),
       ),
     ),
+  'crossEntropy with smoothed labels': fc
+    .tuple(size, size, size, fc.array(fc.nat(5), { minLength: 5, maxLength: 5 }), fc.boolean(), seed)
+    .map(([n, width, vocabulary, labels, head, from]) =>
+      differentiable({ x: [n, width], w: [vocabulary, width] }, from, (graph, { x, w }) => {
+        const logits = ops.linear(x!, w!);
+        const options = { smoothing: 0.2 };
+        // Doubling hides from crossEntropy where the logits come from.
+        return ops.crossEntropy(
+          head ? logits : ops.scale(logits, 2),
+          labelsOf(graph, n, vocabulary, labels),
+          options,
+        );
+      }),
+    ),
 };
 
 /** Every sixth label or so is missing. */
