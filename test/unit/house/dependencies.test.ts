@@ -37,3 +37,13 @@ it('every package that is installed is used: in what ships, or by tests and chor
 it('the lock file names no registry: everybody installs from their own', () => {
   expect(readFileSync(join(ROOT, 'package-lock.json'), 'utf8')).not.toContain('"resolved"');
 });
+
+it("onnxruntime's install step stays off: what it fetches from outside npm is CUDA libraries", () => {
+  const read = (file: string) => JSON.parse(readFileSync(join(ROOT, file), 'utf8'));
+  // Newer versions of npm go by package.json, older ones by the lock file, from which the mark was taken by hand.
+  expect(read('package.json').allowScripts['onnxruntime-node']).toBe(false);
+  expect(read('package-lock.json').packages['node_modules/onnxruntime-node']).not.toHaveProperty(
+    'hasInstallScript',
+    true,
+  );
+});
