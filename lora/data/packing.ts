@@ -114,28 +114,34 @@ export function emptyRow(sequenceLength: number): Row {
   };
 }
 
+/** @throws PACK_LENGTH when a row is too short for a prediction with context */
+export function checkRowLength(sequenceLength: number): void {
+  if (Number.isInteger(sequenceLength) && sequenceLength >= 2) return;
+  throw new SwarmError('PACK_LENGTH', `rows of ${sequenceLength} tokens cannot be packed; at least 2`, {
+    sequenceLength,
+  });
+}
+
 interface OpenRow {
   readonly pieces: Piece[];
   free: number;
 }
 
-class Packer {
+/** Packs pieces in the order in which they come: best fit among the rows that are open. */
+export class Packer {
   private readonly length: number;
   private readonly restart: number | null;
   private readonly open = new Set<OpenRow>();
 
   constructor({ sequenceLength, restart = null }: PackOptions) {
-    if (!Number.isInteger(sequenceLength) || sequenceLength < 2) {
-      throw new SwarmError('PACK_LENGTH', `rows of ${sequenceLength} tokens cannot be packed; at least 2`, {
-        sequenceLength,
-      });
-    }
+    checkRowLength(sequenceLength);
     this.length = sequenceLength;
     this.restart = restart;
   }
 
   *add(sequence: readonly number[]): Generator<Row> {
-    for (const piece of cut(sequence, this.length, this.restart)) yield* this.addPiece(piece);
+    const { length, restart } = this;
+    for (const piece of cutSequence(sequence, null, { length, restart })) yield* this.addPiece(piece);
   }
 
   *addPiece(piece: Piece): Generator<Row> {
@@ -167,16 +173,30 @@ class Packer {
   }
 }
 
-function* cut(sequence: readonly number[], length: number, restart: number | null): Generator<Piece> {
+/**
+ * Pieces of at most `length` input tokens that predict every token after the first once; those that `trained`
+ * (1 or 0 for each token; null: all) leaves out have no label.
+ */
+export function* cutSequence(
+  sequence: readonly number[],
+  trained: Uint8Array | null,
+  { length, restart = null }: { length: number; restart?: number | null },
+): Generator<Piece> {
   for (let start = 1; start < sequence.length; start += length) {
-    const labels = sequence.slice(start, start + length);
-    const ids = sequence.slice(start - 1, start - 1 + labels.length);
+    const targets = sequence.slice(start, start + length);
+    const ids = sequence.slice(start - 1, start - 1 + targets.length);
     if (start > 1 && restart !== null) ids[0] = restart;
+    const labels =
+      trained === null ? targets : targets.map((id, i) => (trained[start + i] === 1 ? id : IGNORED_LABEL));
     yield { ids, labels };
   }
 }
 
-function layOut(pieces: readonly Piece[], length: number): Row {
+/** A row of pieces that together have at most `length` tokens, each its own segment. */
+export function layOut(
+  pieces: readonly { readonly ids: ArrayLike<number>; readonly labels: ArrayLike<number> }[],
+  length: number,
+): Row {
   const row = emptyRow(length);
   let offset = 0;
   for (const [index, { ids, labels }] of pieces.entries()) {

@@ -1,0 +1,104 @@
+/** Best-fit-decreasing packing of a stream, a window at a time. */
+import { layOut, type Piece, type Row } from './packing.ts';
+
+/** Tokens that are sorted together: at 8 bytes for id and label, 8 MiB. */
+const WINDOW_TOKENS = 2 ** 20;
+/** For long rows, a window of more tokens: with few rows in it, none of them would fill up. */
+const WINDOW_ROWS = 32;
+
+interface CompactPiece {
+  readonly ids: Int32Array;
+  readonly labels: Int32Array;
+}
+
+interface OpenRow {
+  readonly pieces: CompactPiece[];
+  free: number;
+}
+
+/**
+ * Pieces, none longer than a row, wait until a window of 1,048,576 tokens (or of 32 rows, if that is more) is
+ * full; the longest is placed first, each into the row with the least room that takes it (Johnson 1974). Rows
+ * come out in the order in which they were begun. Equal pieces in equal order give equal rows.
+ */
+export class BestFitPacker {
+  private readonly length: number;
+  private readonly window: number;
+  private waiting: CompactPiece[] = [];
+  private tokens = 0;
+
+  constructor({ sequenceLength, windowTokens }: { sequenceLength: number; windowTokens?: number }) {
+    this.length = sequenceLength;
+    this.window = windowTokens ?? Math.max(WINDOW_TOKENS, WINDOW_ROWS * sequenceLength);
+  }
+
+  *addPiece({ ids, labels }: Piece): Generator<Row> {
+    this.waiting.push({ ids: Int32Array.from(ids), labels: Int32Array.from(labels) });
+    this.tokens += ids.length;
+    if (this.tokens >= this.window) yield* this.finish();
+  }
+
+  *finish(): Generator<Row> {
+    const pieces = this.waiting.sort((a, b) => b.ids.length - a.ids.length);
+    this.waiting = [];
+    this.tokens = 0;
+    for (const row of bestFit(pieces, this.length)) yield layOut(row.pieces, this.length);
+  }
+}
+
+function bestFit(pieces: readonly CompactPiece[], length: number): OpenRow[] {
+  const rows: OpenRow[] = [];
+  // Open rows by the room that is left in them, and the smallest room of at least n.
+  const byRoom = new Map<number, OpenRow[]>();
+  const rooms = new RoomTree(length);
+  const put = (row: OpenRow): void => {
+    if (row.free === 0) return;
+    const same = byRoom.get(row.free);
+    if (same === undefined || same.length === 0) rooms.set(row.free, true);
+    if (same === undefined) byRoom.set(row.free, [row]);
+    else same.push(row);
+  };
+  for (const piece of pieces) {
+    const room = rooms.atLeast(piece.ids.length);
+    let row: OpenRow | undefined;
+    if (room !== null) {
+      const same = byRoom.get(room)!;
+      row = same.pop();
+      if (same.length === 0) rooms.set(room, false);
+    }
+    if (row === undefined) {
+      row = { pieces: [], free: length };
+      rows.push(row);
+    }
+    row.pieces.push(piece);
+    row.free -= piece.ids.length;
+    put(row);
+  }
+  return rows;
+}
+
+/** A set of numbers 1 … size that finds its smallest member of at least n: a binary tree of counts. */
+class RoomTree {
+  private readonly leaves: number;
+  private readonly counts: Int32Array;
+
+  constructor(size: number) {
+    this.leaves = 2 ** Math.ceil(Math.log2(size + 1));
+    this.counts = new Int32Array(2 * this.leaves);
+  }
+
+  set(member: number, present: boolean): void {
+    for (let node = this.leaves + member; node >= 1; node >>= 1) this.counts[node]! += present ? 1 : -1;
+  }
+
+  atLeast(least: number): number | null {
+    let node = this.leaves + least;
+    if (this.counts[node]! > 0) return least;
+    // Up to the first right neighbour that holds a member, then down its left side.
+    while (node > 1 && (node % 2 === 1 || this.counts[node + 1] === 0)) node >>= 1;
+    if (node <= 1) return null;
+    node++;
+    while (node < this.leaves) node = this.counts[2 * node]! > 0 ? 2 * node : 2 * node + 1;
+    return node - this.leaves;
+  }
+}

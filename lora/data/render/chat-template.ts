@@ -1,0 +1,123 @@
+/** Which chat template a model has, and its special tokens: from the files of the model's folder. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { SwarmError } from '../../../protocol/errors.ts';
+import { BUILT_IN_TEMPLATES, isBuiltIn } from './built-in.ts';
+
+/** Bytes of tokenizer_config.json: those that list every added token have some hundred kilobytes. */
+const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
+
+/** Variables that templates know, as transformers passes them. */
+export const SPECIAL_TOKENS = [
+  'bos_token',
+  'eos_token',
+  'unk_token',
+  'sep_token',
+  'pad_token',
+  'cls_token',
+  'mask_token',
+] as const;
+export type SpecialTokens = Partial<Record<(typeof SPECIAL_TOKENS)[number], string>>;
+
+/** `default`, and `tool_use` where a model has one of its own for conversations with tools. */
+export interface TemplateSources {
+  /** In words for people: a file, or "built in: chatml". */
+  readonly origin: string;
+  readonly templates: Readonly<Record<string, string>>;
+}
+
+const tokenSchema = z.union([
+  z.string(),
+  z.object({ content: z.string() }).transform(({ content }) => content),
+]);
+const configSchema = z.object({
+  chat_template: z
+    .union([z.string(), z.array(z.object({ name: z.string(), template: z.string() }))])
+    .nullish(),
+  ...Object.fromEntries(SPECIAL_TOKENS.map((name) => [name, tokenSchema.nullish().catch(null)])),
+});
+
+/**
+ * The template and special tokens of the model in `dir`. A file of its own, `chat_template.jinja`, goes before
+ * `chat_template` of tokenizer_config.json (a text or a list of named ones), as in transformers. `override` is
+ * the name of a built-in template or a file.
+ * @throws TEMPLATE_UNREADABLE
+ */
+export async function readTemplates(
+  dir: string,
+  override: string | null,
+): Promise<{ sources: TemplateSources | null; specialTokens: SpecialTokens }> {
+  const configFile = join(dir, 'tokenizer_config.json');
+  const config = parseConfig(await readOptional(configFile), configFile);
+  const specialTokens: SpecialTokens = {};
+  for (const name of SPECIAL_TOKENS) {
+    const token = config[name as keyof typeof config];
+    if (typeof token === 'string') specialTokens[name] = token;
+  }
+  return {
+    sources: await chooseTemplates(dir, override, config.chat_template ?? null, configFile),
+    specialTokens,
+  };
+}
+
+async function chooseTemplates(
+  dir: string,
+  override: string | null,
+  configured: string | { name: string; template: string }[] | null,
+  configFile: string,
+): Promise<TemplateSources | null> {
+  if (override !== null) {
+    if (isBuiltIn(override)) {
+      return { origin: `built in: ${override}`, templates: { default: BUILT_IN_TEMPLATES[override] } };
+    }
+    const source = await readOptional(override);
+    if (source === null) {
+      const names = Object.keys(BUILT_IN_TEMPLATES).join(' and ');
+      throw unreadable(override, `there is no such file, and the templates built in are ${names}`);
+    }
+    return { origin: override, templates: { default: source } };
+  }
+  const own = join(dir, 'chat_template.jinja');
+  const source = await readOptional(own);
+  if (source !== null) return { origin: own, templates: { default: source } };
+  if (configured === null) return null;
+  if (typeof configured === 'string') return { origin: configFile, templates: { default: configured } };
+  const named = Object.fromEntries(configured.map(({ name, template }) => [name, template]));
+  const first = configured[0];
+  if (first === undefined) return null;
+  return { origin: configFile, templates: { ...named, default: named.default ?? first.template } };
+}
+
+function parseConfig(text: string | null, file: string): z.output<typeof configSchema> {
+  if (text === null) return {};
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw unreadable(file, 'it is not JSON', error);
+  }
+  const parsed = configSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw unreadable(file, 'chat_template is neither a text nor a list of {name, template}', parsed.error);
+}
+
+async function readOptional(file: string): Promise<string | null> {
+  try {
+    const bytes = await readFile(file);
+    if (bytes.length <= MAX_CONFIG_BYTES) return bytes.toString('utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+    throw unreadable(file, 'it cannot be read', error);
+  }
+  throw unreadable(file, `it has more than ${MAX_CONFIG_BYTES} bytes`);
+}
+
+function unreadable(file: string, reason: string, cause?: unknown): SwarmError {
+  return new SwarmError(
+    'TEMPLATE_UNREADABLE',
+    `${file}: ${reason}; name a file with a chat template`,
+    { file, reason },
+    { cause },
+  );
+}

@@ -1,0 +1,97 @@
+/**
+ * Conversations through a chat template, with the loss on what the model would write itself. No template says
+ * which of its text that is, so it is found by difference: a turn is what the conversation up to and with it has
+ * more than the conversation before it with the header that asks for an answer. That needs a template that
+ * writes the beginning of a conversation the same whatever follows; one that does not is refused, not guessed at.
+ */
+import { SwarmError } from '../../../protocol/errors.ts';
+import type { Message, Origin } from '../examples.ts';
+import type { TextTokenizer } from '../tokenizer.ts';
+import type { TemplateInput } from './jinja.ts';
+import type { Rendered, TrainOn } from './renderer.ts';
+import { commonPrefix, type Span, tokeniseSpans } from './spans.ts';
+import type { TemplateRunner } from './template-runner.ts';
+
+export interface Conversation {
+  readonly messages: readonly Message[];
+  readonly tools: readonly unknown[] | null;
+  /** Messages that are the prompt; null where nobody said. */
+  readonly promptLength: number | null;
+}
+
+export interface ConversationOptions {
+  origin: Origin;
+  conversation: Conversation;
+  trainOn: TrainOn;
+  /** Name of the template. */
+  template: string;
+}
+
+/** Messages [from, to) that are trained as one stretch. */
+interface Turn {
+  from: number;
+  to: number;
+}
+
+/** @throws DATA_TEMPLATE (file, row, turn, before, after) and as TemplateRunner.render */
+export async function renderConversation(
+  { origin, conversation, trainOn, template }: ConversationOptions,
+  { runner, tokenizer }: { runner: TemplateRunner; tokenizer: TextTokenizer },
+): Promise<Rendered> {
+  const { messages, tools } = conversation;
+  const turns = trainOn === 'all' ? [] : trainedTurns(conversation, trainOn);
+  const upTo = (end: number, addGenerationPrompt: boolean): TemplateInput => ({
+    messages: messages.slice(0, end),
+    tools,
+    addGenerationPrompt,
+  });
+  const inputs = [
+    upTo(messages.length, false),
+    ...turns.flatMap(({ from, to }) => [upTo(from, true), upTo(to, false)]),
+  ];
+  const [text = '', ...parts] = await runner.render({ template, inputs });
+  if (trainOn === 'all') {
+    const ids = tokenizer.encode(text, { special: false });
+    return { ids, trained: new Uint8Array(ids.length).fill(1), merged: 0 };
+  }
+  const spans = turns.map(({ from }, i): Span => {
+    const [before, after] = [parts[2 * i]!, parts[2 * i + 1]!];
+    for (const part of [before, after]) {
+      if (!text.startsWith(part))
+        throw notAPrefix(part, text, { origin, turn: from + 1, header: part === before });
+    }
+    return { start: before.length, end: Math.max(before.length, after.length) };
+  });
+  return tokeniseSpans(text, spans, tokenizer);
+}
+
+function trainedTurns({ messages, promptLength }: Conversation, trainOn: Exclude<TrainOn, 'all'>): Turn[] {
+  if (promptLength !== null && trainOn === 'completion') return [{ from: promptLength, to: messages.length }];
+  const turns = messages.flatMap(({ role, weight }, from): Turn[] =>
+    // OpenAI's fine-tuning format leaves turns out of the loss with "weight": 0.
+    role === 'assistant' && weight !== 0 && from >= (promptLength ?? 0) ? [{ from, to: from + 1 }] : [],
+  );
+  return trainOn === 'assistant' ? turns : turns.slice(-1);
+}
+
+/** Characters of each text shown around the place where they part. */
+const SHOWN = 40;
+
+function notAPrefix(
+  part: string,
+  text: string,
+  { origin, turn, header }: { origin: Origin; turn: number; header: boolean },
+): SwarmError {
+  const at = commonPrefix(part, text);
+  const show = (whole: string): string =>
+    JSON.stringify(whole.slice(Math.max(0, at - SHOWN / 2), at + SHOWN));
+  const [before, after] = [show(part), show(text)];
+  const what = header ? `before turn ${turn}, with the header of an answer,` : `up to turn ${turn}`;
+  return new SwarmError(
+    'DATA_TEMPLATE',
+    `${origin.file}:${origin.row}: the chat template writes the conversation ${what} otherwise when more follows ` +
+      `(alone ${before}, in the whole ${after}), so the tokens of the answer cannot be told; train on the last ` +
+      'answer alone or on everything (--train-on last, --train-on all), or give a template that only appends',
+    { file: origin.file, row: origin.row, turn, at, before, after },
+  );
+}

@@ -1,0 +1,207 @@
+/** From an example to the tokens that a model sees, and which of them it is trained to predict. */
+import { SwarmError } from '../../../protocol/errors.ts';
+import type { Example, Message } from '../examples.ts';
+import { IGNORED_LABEL as IGNORED } from '../packing.ts';
+import type { TextTokenizer } from '../tokenizer.ts';
+import { alpacaText, instructionMessages } from './alpaca.ts';
+import { readTemplates, type SpecialTokens, type TemplateSources } from './chat-template.ts';
+import { type Conversation, renderConversation } from './conversation.ts';
+import { commonPrefix } from './spans.ts';
+import { TemplateRunner } from './template-runner.ts';
+
+export const TRAIN_ON = ['assistant', 'completion', 'last', 'all'] as const;
+/**
+ * Which tokens give a loss. `assistant`: every assistant turn; `completion` and `last`: what is after the prompt,
+ * in a conversation its last assistant turn; `all`: everything. Plain text is always trained whole; segments and
+ * tokens carry masks of their own.
+ */
+export type TrainOn = (typeof TRAIN_ON)[number];
+
+export interface RendererOptions {
+  /** Folder of the model: where its chat template is looked up. */
+  dir: string;
+  /** A template to use instead: `chatml`, `plain` or a file. @default null */
+  template?: string | null;
+  /** Further variables for the template (`enable_thinking`, …). @default none */
+  variables?: Readonly<Record<string, unknown>>;
+  /** null: `completion` for prompts and instructions, `assistant` for conversations. @default null */
+  trainOn?: TrainOn | null;
+  /** Now, milliseconds since 1970: what templates print as today's date. */
+  now: number;
+}
+
+export interface Rendered {
+  ids: number[];
+  /** [ids.length] 1 where the token is trained. */
+  trained: Uint8Array;
+  /** Tokens that hold the end of a prompt and the start of an answer, or the end of an answer and what follows. */
+  merged: number;
+}
+
+/** Tokenizer, chat template and choice of tokens. Close it when it is no longer needed. */
+export interface Renderer {
+  readonly tokenizer: TextTokenizer;
+  readonly sources: TemplateSources | null;
+  readonly specialTokens: SpecialTokens;
+  readonly trainOn: TrainOn | null;
+  readonly runner: TemplateRunner | null;
+  close(): Promise<void>;
+}
+
+/** Nothing of the template runs before an example needs it. @throws TEMPLATE_UNREADABLE */
+export async function openRenderer(
+  { dir, template = null, variables = {}, trainOn = null, now }: RendererOptions,
+  { tokenizer }: { tokenizer: TextTokenizer },
+): Promise<Renderer> {
+  const { sources, specialTokens } = await readTemplates(dir, template);
+  const runner =
+    sources === null
+      ? null
+      : new TemplateRunner({
+          templates: sources.templates,
+          variables: { ...specialTokens, ...variables },
+          now,
+        });
+  return { tokenizer, sources, specialTokens, trainOn, runner, close: async () => runner?.close() };
+}
+
+/** A renderer of plain text alone. */
+export function textRenderer(tokenizer: TextTokenizer): Renderer {
+  return { tokenizer, sources: null, specialTokens: {}, trainOn: null, runner: null, close: async () => {} };
+}
+
+/**
+ * Codes that begin with ROW_ mean that this example cannot be used, all others that none can.
+ * @throws ROW_TEMPLATE, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
+ */
+export async function renderExample(example: Example, renderer: Renderer): Promise<Rendered> {
+  const { tokenizer } = renderer;
+  const trainOn = renderer.trainOn ?? (example.kind === 'messages' ? 'assistant' : 'completion');
+  switch (example.kind) {
+    case 'text':
+      return whole(endText(encodeText(example.text, tokenizer), tokenizer));
+    case 'completion': {
+      const { prompt, completion, tools = null } = example;
+      if (typeof prompt === 'string' && typeof completion === 'string') {
+        return renderCompletion(prompt, completion, trainOn, tokenizer);
+      }
+      const before = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt;
+      const after =
+        typeof completion === 'string' ? [{ role: 'assistant', content: completion }] : completion;
+      return converse(
+        example,
+        { messages: [...before, ...after], tools, promptLength: before.length },
+        trainOn,
+        renderer,
+      );
+    }
+    case 'messages': {
+      const { messages, tools = null } = example;
+      return converse(example, { messages, tools, promptLength: null }, trainOn, renderer);
+    }
+    case 'instruction': {
+      if (renderer.runner === null) {
+        const { prompt, completion } = alpacaText(example);
+        return renderCompletion(prompt, completion, trainOn, tokenizer);
+      }
+      const messages: Message[] = instructionMessages(example);
+      return converse(example, { messages, tools: null, promptLength: null }, trainOn, renderer);
+    }
+    case 'segments': {
+      const parts = example.segments.map(({ text, trained }) => ({
+        ids: tokenizer.encode(text, { special: false }),
+        trained,
+      }));
+      const ids = parts.flatMap((part) => part.ids);
+      const trained = new Uint8Array(ids.length);
+      let offset = 0;
+      for (const part of parts) {
+        trained.fill(part.trained ? 1 : 0, offset, offset + part.ids.length);
+        offset += part.ids.length;
+      }
+      return { ids, trained, merged: 0 };
+    }
+    case 'tokens':
+      return checkedTokens(example, tokenizer);
+  }
+}
+
+function converse(
+  { origin }: Example,
+  conversation: Conversation,
+  trainOn: TrainOn,
+  { runner, sources, tokenizer }: Renderer,
+): Promise<Rendered> {
+  if (runner === null || sources === null) {
+    throw new SwarmError(
+      'TEMPLATE_MISSING',
+      `${origin.file}:${origin.row} is a conversation, and the model has no chat template; ` +
+        'give one: --template chatml, --template plain, or a file',
+      { file: origin.file, row: origin.row },
+    );
+  }
+  const template =
+    conversation.tools !== null && Object.hasOwn(sources.templates, 'tool_use') ? 'tool_use' : 'default';
+  return renderConversation({ origin, conversation, trainOn, template }, { runner, tokenizer });
+}
+
+/**
+ * As TRL: prompt and completion are tokenised as one text, and the completion begins where the tokens of the
+ * prompt alone end or first differ. A prompt whose last characters are in one token with the completion's first
+ * is therefore trained to that token.
+ */
+function renderCompletion(
+  prompt: string,
+  completion: string,
+  trainOn: TrainOn,
+  tokenizer: TextTokenizer,
+): Rendered {
+  const ids = endText(encodeText(prompt + completion, tokenizer), tokenizer);
+  if (trainOn === 'all') return whole(ids);
+  const alone = encodeText(prompt, tokenizer);
+  const start = commonPrefix(alone, ids);
+  return { ids, trained: new Uint8Array(ids.length).fill(1, start), merged: start < alone.length ? 1 : 0 };
+}
+
+/** With what the tokenizer puts before a text, but not after it: that is for whole texts. */
+function encodeText(text: string, tokenizer: TextTokenizer): number[] {
+  const { prefix, suffix } = tokenizer;
+  const ids = tokenizer.encode(text);
+  if (suffix.length > 0) ids.length -= suffix.length;
+  // A text that spells out its first special token would get it twice.
+  const bos = prefix.at(-1);
+  if (bos !== undefined && ids[prefix.length] === bos) ids.splice(prefix.length, 1);
+  return ids;
+}
+
+/** The tokenizer's own ending, or its end-of-text token where it has none and the text does not end with it. */
+function endText(ids: number[], { suffix, eosId }: TextTokenizer): number[] {
+  for (const id of suffix) ids.push(id);
+  if (eosId !== null && ids.at(-1) !== eosId) ids.push(eosId);
+  return ids;
+}
+
+function whole(ids: number[]): Rendered {
+  return { ids, trained: new Uint8Array(ids.length).fill(1), merged: 0 };
+}
+
+function checkedTokens(
+  { origin, ids, labels }: Extract<Example, { kind: 'tokens' }>,
+  { vocabSize }: TextTokenizer,
+): Rendered {
+  const refuse = (reason: string) =>
+    new SwarmError('ROW_TOKENS', `${origin.file}:${origin.row}: ${reason}`, { reason });
+  if (labels.length !== ids.length) throw refuse(`${ids.length} input_ids have ${labels.length} labels`);
+  const trained = new Uint8Array(ids.length);
+  for (const [i, id] of ids.entries()) {
+    if (!(Number.isInteger(id) && id >= 0 && id < vocabSize)) {
+      throw refuse(`no token has the id ${id}; the tokenizer knows 0 to ${vocabSize - 1}`);
+    }
+    const label = labels[i]!;
+    if (label === IGNORED) continue;
+    if (label !== id)
+      throw refuse(`label ${label} at ${i} is neither the token there, ${id}, nor ${IGNORED}`);
+    trained[i] = 1;
+  }
+  return { ids: [...ids], trained, merged: 0 };
+}
