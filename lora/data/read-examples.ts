@@ -1,33 +1,140 @@
 /** Data files as a stream of examples. */
-import type { Example, Format } from './examples.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import { readCsv } from './containers/csv.ts';
+import { readJson } from './containers/json.ts';
+import { readJsonLines } from './containers/jsonl.ts';
+import { readParquet } from './containers/parquet.ts';
+import type { RowBatches } from './containers/rows.ts';
+import { readPlainText } from './containers/text.ts';
+import type { Example, ExampleBody, Format, Origin } from './examples.ts';
+import { type DataFile, dataFiles } from './files.ts';
+import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
+import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';
 import type { RowReport } from './row-report.ts';
-import { readDocuments } from './text.ts';
+
+/** A file whose first rows fit no format is refused after this many. */
+const MAX_UNRECOGNISED = 10;
 
 export interface ReadExamplesOptions {
-  /** One format for all files, or "auto": each file's is recognised by its first rows. @default "auto" */
+  /** One format for all files, or "auto": each file's is recognised by itself. @default "auto" */
   format?: Format | 'auto';
-  /** Our name of a field to the name of the column (or property of a message) that holds it. */
-  columns?: Readonly<Record<string, string>>;
+  /**
+   * Our name of a field to the name of the column that holds it, for example `{messages: 'dialog'}`; `role` and
+   * `content` name the properties of a message. Only formats that have all the named fields are considered.
+   */
+  columns?: Columns;
   signal?: AbortSignal;
   /** Counts rows and stops the run at too many bad ones. Give the same one to whoever renders the examples. */
   report: RowReport;
 }
 
 /**
- * Examples of files, folders and patterns, in the order given. Memory is that of a row, not of the data.
- * @throws DATA_UNREADABLE, DATA_FORMAT, DATA_BAD_ROWS
+ * Examples of files, folders and patterns (see `dataFiles`), in the order given. Memory is that of a few rows (of a
+ * row group in Parquet), not of the data. Documents of kind "text" without any character are left out.
+ *
+ * A file has one format: the first row that fits any decides for all, and where it fits several, the first in the
+ * order tokens, segments, messages, sharegpt, completion, alpaca, text. Rows that do not fit then are bad ones.
+ *
+ * @throws DATA_NO_FILES, DATA_UNREADABLE, DATA_ENCODING, DATA_JSON, DATA_CSV, DATA_PARQUET, DATA_COLUMNS,
+ * DATA_FORMAT (nothing recognised), DATA_BAD_ROWS
  */
 export async function* readExamples(
   paths: string | readonly string[],
-  { signal, report }: ReadExamplesOptions,
+  { format = 'auto', columns = {}, signal, report }: ReadExamplesOptions,
 ): AsyncGenerator<Example, void, undefined> {
-  const all = typeof paths === 'string' ? [paths] : paths;
-  for (const file of all) {
-    let row = 0;
-    for await (const text of readDocuments(file, { signal })) {
-      report.see();
-      yield { kind: 'text', origin: { file, row: ++row }, text };
-    }
+  const among = candidates(format, columns);
+  for (const file of await dataFiles(paths)) {
+    signal?.throwIfAborted();
+    yield* file.container === 'txt'
+      ? documents(file, among, { signal, report })
+      : rows(file, among, { columns, signal, report });
   }
   report.finish();
+}
+
+/** A text file has no columns: it is a document whatever the text column of others is called. */
+async function* documents(
+  { file }: DataFile,
+  among: readonly Format[],
+  { signal, report }: Pick<ReadExamplesOptions, 'signal' | 'report'>,
+): AsyncGenerator<Example, void, undefined> {
+  if (!among.includes('text')) {
+    const message = `${file} is a text file; as ${among.join(' or ')} rows have to be in another kind of file`;
+    throw new SwarmError('DATA_FORMAT', message, { file, columns: [], formats: among });
+  }
+  const text = await readPlainText(file, { signal });
+  report.see();
+  if (text !== '') yield { kind: 'text', origin: { file, row: 1 }, text };
+}
+
+async function* rows(
+  entry: DataFile,
+  among: readonly Format[],
+  { columns, signal, report }: { columns: Columns; signal?: AbortSignal; report: RowReport },
+): AsyncGenerator<Example, void, undefined> {
+  const { file } = entry;
+  let format: Format | null = null;
+  /** Rows before the first that fits a format. */
+  const early: { origin: Origin; value: RowValue }[] = [];
+  const refuse = () =>
+    unrecognised(file, [...new Set(early.flatMap(({ value }) => Object.keys(value)))], among);
+  for await (const batch of batches(entry, columnsOf(among, columns), signal)) {
+    signal?.throwIfAborted();
+    for (const raw of batch) {
+      const origin = { file, row: raw.row };
+      report.see();
+      if ('code' in raw) {
+        report.bad({ origin, code: raw.code, reason: raw.reason });
+        continue;
+      }
+      if (format === null) {
+        format = recognise(raw.value, among, columns);
+        if (format === null) {
+          early.push({ origin, value: raw.value });
+          if (early.length >= MAX_UNRECOGNISED) throw refuse();
+          continue;
+        }
+        for (const { origin, value } of early) body(value, format, columns, origin, report);
+      }
+      const example = body(raw.value, format, columns, origin, report);
+      if (example !== null && !(example.kind === 'text' && example.text === '')) yield { origin, ...example };
+    }
+  }
+  if (format === null && early.length > 0) throw refuse();
+}
+
+/** The row as an example; null when it was reported as a bad one. */
+function body(
+  value: RowValue,
+  format: Format,
+  columns: Columns,
+  origin: Origin,
+  report: RowReport,
+): ExampleBody | null {
+  try {
+    return readRow(value, format, columns);
+  } catch (error) {
+    if (!(error instanceof RowProblem)) throw error;
+    report.bad({ origin, code: error.code, reason: error.message });
+    return null;
+  }
+}
+
+function batches(
+  { file, container }: DataFile,
+  wanted: ReadonlySet<string>,
+  signal: AbortSignal | undefined,
+): RowBatches {
+  switch (container) {
+    case 'json':
+      return readJson(file, { signal });
+    case 'csv':
+      return readCsv(file, { signal, separator: null });
+    case 'tsv':
+      return readCsv(file, { signal, separator: '\t' });
+    case 'parquet':
+      return readParquet(file, { signal, wanted });
+    default:
+      return readJsonLines(file, { signal });
+  }
 }

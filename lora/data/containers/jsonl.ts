@@ -1,0 +1,65 @@
+/** JSON lines: one JSON object per line. */
+import { isUtf8 } from 'node:buffer';
+import { readUtf8Bytes } from '../bytes.ts';
+import {
+  type ContainerOptions,
+  MAX_ROW_BYTES,
+  parseRow,
+  type RawRow,
+  type RowBatches,
+  tooLong,
+} from './rows.ts';
+
+const NEWLINE = 0x0a;
+const RETURN = 0x0d;
+const SPACE = 0x20;
+
+export function readJsonLines(file: string, options: ContainerOptions): RowBatches {
+  return jsonLines(readUtf8Bytes(file, options));
+}
+
+/** Rows of chunks that are cut anywhere. Lines end in LF or CRLF; blank ones are skipped, but counted. */
+export async function* jsonLines(
+  chunks: AsyncIterable<Buffer>,
+  { maxBytes = MAX_ROW_BYTES }: { maxBytes?: number } = {},
+): RowBatches {
+  let line = 0;
+  // The beginning of a line whose end has not come yet; beyond the limit only its length is kept.
+  let parts: Buffer[] = [];
+  let length = 0;
+  const finish = (rest: Buffer): RawRow | null => {
+    line++;
+    const long = length + rest.length > maxBytes;
+    const whole = parts.length === 0 ? rest : Buffer.concat([...parts, rest]);
+    parts = [];
+    length = 0;
+    return long ? tooLong(line) : rowOf(whole, line);
+  };
+  for await (const chunk of chunks) {
+    const rows: RawRow[] = [];
+    let start = 0;
+    for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {
+      const row = finish(chunk.subarray(start, end));
+      if (row) rows.push(row);
+      start = end + 1;
+    }
+    const rest = chunk.subarray(start);
+    length += rest.length;
+    if (length > maxBytes) parts = [];
+    else if (rest.length > 0) parts.push(rest);
+    if (rows.length > 0) yield rows;
+  }
+  const last = length > 0 ? finish(Buffer.alloc(0)) : null;
+  if (last) yield [last];
+}
+
+function rowOf(bytes: Buffer, line: number): RawRow | null {
+  if (isBlank(bytes)) return null;
+  if (!isUtf8(bytes)) return { row: line, code: 'ROW_NOT_UTF8', reason: 'it is not UTF-8' };
+  return parseRow(bytes, line);
+}
+
+function isBlank(bytes: Buffer): boolean {
+  for (const byte of bytes) if (byte !== SPACE && byte !== RETURN && byte !== 0x09) return false;
+  return true;
+}

@@ -1,0 +1,35 @@
+/** What every container gives: rows, or the reason why one is none. */
+
+/** Bytes of one row. A parsed row can take tens of times its bytes in memory. */
+export const MAX_ROW_BYTES = 16 * 1024 * 1024;
+
+export type RawRow =
+  /** `row` as in Origin. */
+  { row: number; value: Readonly<Record<string, unknown>> } | { row: number; code: string; reason: string };
+
+/** Rows come in batches: an await for each would cost more than reading it. */
+export type RowBatches = AsyncGenerator<RawRow[], void, undefined>;
+
+export interface ContainerOptions {
+  signal?: AbortSignal;
+}
+
+/** A row from the text of a JSON value. */
+export function parseRow(bytes: Buffer, row: number): RawRow {
+  let value: unknown;
+  try {
+    value = JSON.parse(bytes.toString('utf8'));
+  } catch (error) {
+    // V8 quotes the text around the mistake, which can be long.
+    const detail = error instanceof Error ? error.message.slice(0, 120) : '';
+    return { row, code: 'ROW_NOT_JSON', reason: `it is not JSON (${detail})` };
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return { row, code: 'ROW_NOT_OBJECT', reason: 'it is JSON, but not an object with named fields' };
+  }
+  return { row, value: value as Record<string, unknown> };
+}
+
+export function tooLong(row: number): RawRow {
+  return { row, code: 'ROW_TOO_LONG', reason: `it has more than ${MAX_ROW_BYTES} bytes; split it` };
+}

@@ -1,0 +1,122 @@
+/** The formats of rows: what each needs, how it is recognised, and how a row of it becomes an example. */
+import { SwarmError } from '../../../protocol/errors.ts';
+import type { ExampleBody, Format } from '../examples.ts';
+import { type Columns, Fields, isObject, listOf, type RowValue } from './fields.ts';
+import { CONVERSATION_COLUMNS, isConversation, messageKeys, readMessages } from './messages.ts';
+import { readCompletion, readInstruction, readTextRow } from './plain.ts';
+import { readSegments, readTokens } from './tokens.ts';
+
+interface Definition {
+  /** Columns, by their usual names; a column map renames them. */
+  fields: readonly string[];
+  /** What people are told. */
+  summary: string;
+  fits(fields: Fields, columns: Columns): boolean;
+  read(fields: Fields, columns: Columns): ExampleBody;
+}
+
+const conversation = (style: 'messages' | 'sharegpt', summary: string): Definition => ({
+  fields: ['messages', 'tools', 'system', 'role', 'content'],
+  summary,
+  fits: (fields, columns) =>
+    isConversation(fields.value('messages', CONVERSATION_COLUMNS), messageKeys(columns, style)),
+  read: (fields, columns) => readMessages(fields, messageKeys(columns, style), style),
+});
+
+const isText = (value: unknown): boolean => typeof value === 'string';
+
+/**
+ * In the order in which a row that fits several is understood: what says most about its tokens first. So the text
+ * that Alpaca files carry beside instruction and output is not read a second time.
+ */
+const DEFINITIONS: Readonly<Record<Format, Definition>> = {
+  tokens: {
+    fields: ['input_ids', 'labels', 'attention_mask'],
+    summary: 'input_ids, perhaps labels and attention_mask',
+    fits: (fields) => Number.isInteger(listOf(fields.value('input_ids'))?.[0]),
+    read: readTokens,
+  },
+  segments: {
+    fields: ['segments'],
+    summary: 'segments: [{label, text}]',
+    fits: (fields) => {
+      const first = listOf(fields.value('segments'))?.[0];
+      return isObject(first) && 'label' in first && 'text' in first;
+    },
+    read: readSegments,
+  },
+  messages: conversation('messages', 'messages: [{role, content}], perhaps tools'),
+  sharegpt: conversation('sharegpt', 'conversations: [{from, value}], perhaps system and tools'),
+  completion: {
+    fields: ['prompt', 'completion', 'tools'],
+    summary: 'prompt and completion',
+    fits: (fields) =>
+      ['prompt', 'completion'].every(
+        (name) => isText(fields.value(name)) || Array.isArray(fields.value(name)),
+      ),
+    read: readCompletion,
+  },
+  alpaca: {
+    fields: ['instruction', 'input', 'output', 'system', 'history'],
+    summary: 'instruction and output, perhaps input, system and history',
+    fits: (fields) => isText(fields.value('instruction')) && isText(fields.value('output')),
+    read: readInstruction,
+  },
+  text: {
+    fields: ['text'],
+    summary: 'text',
+    fits: (fields) => isText(fields.value('text')),
+    read: readTextRow,
+  },
+};
+
+const ALL = Object.entries(DEFINITIONS) as [Format, Definition][];
+
+/** Formats that have every field of a column map. @throws DATA_COLUMNS when none has */
+export function candidates(format: Format | 'auto', columns: Columns): Format[] {
+  const mapped = Object.keys(columns);
+  const chosen = ALL.filter(([name]) => format === 'auto' || format === name);
+  const fitting = chosen.filter(([, { fields }]) => mapped.every((field) => fields.includes(field)));
+  if (fitting.length > 0) return fitting.map(([name]) => name);
+  const known = chosen.map(([name, { fields }]) => `${name} (${fields.join(', ')})`).join('; ');
+  throw new SwarmError(
+    'DATA_COLUMNS',
+    `no format has all of the fields ${mapped.join(', ')} that columns are named for; there are ${known}`,
+    { columns, format },
+  );
+}
+
+/** The first of the candidates that fits a row; null when none does. */
+export function recognise(row: RowValue, among: readonly Format[], columns: Columns): Format | null {
+  const fields = new Fields(row, columns);
+  return among.find((name) => DEFINITIONS[name].fits(fields, columns)) ?? null;
+}
+
+/** @throws RowProblem when the row cannot be used */
+export function readRow(row: RowValue, format: Format, columns: Columns): ExampleBody {
+  return DEFINITIONS[format].read(new Fields(row, columns), columns);
+}
+
+/** Every column that a row of these formats may be read from. */
+export function columnsOf(formats: readonly Format[], columns: Columns): Set<string> {
+  return new Set(
+    formats.flatMap((name) =>
+      DEFINITIONS[name].fields.flatMap((field) => {
+        const named = columns[field];
+        if (named !== undefined) return [named];
+        return field === 'messages' ? CONVERSATION_COLUMNS : [field];
+      }),
+    ),
+  );
+}
+
+/** Nothing in a file fits. `found`: columns of the rows that were looked at. */
+export function unrecognised(file: string, found: readonly string[], among: readonly Format[]): SwarmError {
+  const known = among.map((name) => `${name} (${DEFINITIONS[name].summary})`).join('; ');
+  return new SwarmError(
+    'DATA_FORMAT',
+    `${file} has the columns ${found.join(', ') || '(none)'}, which is no known format: ${known}; ` +
+      'name the columns, for example messages=conversation',
+    { file, columns: found, formats: among },
+  );
+}

@@ -1,0 +1,129 @@
+/** Conversations: chat messages as OpenAI and Hugging Face write them, and as ShareGPT does. */
+import type { ExampleBody, Message } from '../examples.ts';
+import {
+  type Columns,
+  describe,
+  type Fields,
+  isObject,
+  listOf,
+  RowProblem,
+  type RowValue,
+} from './fields.ts';
+
+/** Columns that hold a conversation, by custom. */
+export const CONVERSATION_COLUMNS = ['messages', 'conversations', 'conversation'];
+
+/** ShareGPT's names of who speaks. `function_call` is the assistant's; `observation` is what the tool answered. */
+const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
+  ['human', 'user'],
+  ['user', 'user'],
+  ['gpt', 'assistant'],
+  ['chatgpt', 'assistant'],
+  ['assistant', 'assistant'],
+  ['system', 'system'],
+  ['tool', 'tool'],
+  ['observation', 'tool'],
+  ['function_call', 'assistant'],
+]);
+
+/** Properties of one message that hold its role and its text. */
+export interface MessageKeys {
+  role: string;
+  content: string;
+}
+
+export function messageKeys(columns: Columns, style: 'messages' | 'sharegpt'): MessageKeys {
+  const usual =
+    style === 'messages' ? { role: 'role', content: 'content' } : { role: 'from', content: 'value' };
+  return { role: columns.role ?? usual.role, content: columns.content ?? usual.content };
+}
+
+/** Whether a value is a conversation with these properties, by its first message. */
+export function isConversation(value: unknown, { role, content }: MessageKeys): boolean {
+  const first = listOf(value)?.[0];
+  return isObject(first) && typeof first[role] === 'string' && (content in first || 'tool_calls' in first);
+}
+
+/** @throws RowProblem ROW_FIELD, ROW_MESSAGE, ROW_ROLE, ROW_EMPTY */
+export function readMessages(fields: Fields, keys: MessageKeys, style: 'messages' | 'sharegpt'): ExampleBody {
+  const messages = messagesOf(fields.list('messages', CONVERSATION_COLUMNS), keys, style);
+  const system = fields.optionalText('system');
+  if (system !== null && messages[0]?.role !== 'system')
+    messages.unshift({ role: 'system', content: system });
+  if (messages.length === 0) throw new RowProblem('ROW_EMPTY', 'the conversation has no message');
+  const tools = fields.optionalList('tools');
+  return { kind: 'messages', messages, ...(tools && tools.length > 0 && { tools }) };
+}
+
+/** @throws RowProblem ROW_MESSAGE, ROW_ROLE */
+export function messagesOf(
+  list: readonly unknown[],
+  keys: MessageKeys,
+  style: 'messages' | 'sharegpt',
+): Message[] {
+  return list.map((item, i) => {
+    if (!isObject(item))
+      throw new RowProblem('ROW_MESSAGE', `message ${i + 1} is ${describe(item)}, not an object`);
+    return style === 'messages' ? message(item, keys, i + 1) : sharegpt(item, keys, i + 1);
+  });
+}
+
+function message(item: RowValue, keys: MessageKeys, number: number): Message {
+  const role = item[keys.role];
+  if (typeof role !== 'string' || role === '') {
+    throw new RowProblem('ROW_MESSAGE', `message ${number} does not say who speaks ("${keys.role}")`);
+  }
+  const { [keys.role]: _, [keys.content]: content, ...rest } = item;
+  // Tables have every property in every row: what is null was not there.
+  const more = Object.fromEntries(
+    Object.entries(rest).filter(([, value]) => value !== null && value !== undefined),
+  );
+  if (Array.isArray(more.tool_calls) && more.tool_calls.length === 0) delete more.tool_calls;
+  return { ...more, role, content: textOf(content, 'tool_calls' in more, keys, number) };
+}
+
+function sharegpt(item: RowValue, keys: MessageKeys, number: number): Message {
+  const from = item[keys.role];
+  const role = typeof from === 'string' ? SHAREGPT_ROLES.get(from) : undefined;
+  if (role === undefined) {
+    const known = [...SHAREGPT_ROLES.keys()].join(', ');
+    const who = typeof from === 'string' ? `"${from.slice(0, 40)}"` : 'nobody';
+    throw new RowProblem('ROW_ROLE', `message ${number} is from ${who}; known are ${known}`);
+  }
+  const plain = message({ ...item, [keys.role]: role }, keys, number);
+  const calls = from === 'function_call' ? toolCalls(plain.content) : null;
+  return calls === null ? plain : { ...plain, content: '', tool_calls: calls };
+}
+
+/** `{"name": …, "arguments": …}`, or a list of them, as OpenAI's tool calls; null for anything else. */
+function toolCalls(text: string): unknown[] | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null;
+  }
+  const calls = Array.isArray(value) ? value : [value];
+  if (!calls.every((call) => isObject(call) && typeof call.name === 'string')) return null;
+  return calls.map((call: RowValue) => ({
+    type: 'function',
+    function: { name: call.name, arguments: call.arguments ?? {} },
+  }));
+}
+
+/** Text of a message: parts of text are joined. @throws RowProblem ROW_MESSAGE for pictures and other parts */
+function textOf(content: unknown, calls: boolean, keys: MessageKeys, number: number): string {
+  if (typeof content === 'string') return content;
+  if ((content === null || content === undefined) && calls) return '';
+  if (Array.isArray(content)) {
+    return content
+      .map((part) => {
+        if (isObject(part) && part.type === 'text' && typeof part.text === 'string') return part.text;
+        const kind = isObject(part) ? `of type "${String(part.type).slice(0, 40)}"` : describe(part);
+        throw new RowProblem('ROW_MESSAGE', `message ${number} has a part ${kind}; only text can be trained`);
+      })
+      .join('');
+  }
+  const found = content === null || content === undefined ? 'has no text' : `holds ${describe(content)}`;
+  throw new RowProblem('ROW_MESSAGE', `message ${number} ${found} in "${keys.content}"`);
+}
