@@ -17,6 +17,7 @@ export interface OperationAttributes {
   sqrt: None;
   sigmoid: None;
   silu: None;
+  geluTanh: None;
   broadcast: { readonly shape: Shape };
   sum: { readonly axes: readonly number[]; readonly keepDims: boolean };
   reshape: { readonly shape: Shape };
@@ -33,6 +34,8 @@ export interface OperationAttributes {
   batchedMatmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
   softmax: None;
   rmsNorm: { readonly epsilon: number };
+  layerNorm: { readonly epsilon: number };
+  causalMask: { readonly window: number | null };
   rotary: None;
   zeros: { readonly shape: Shape };
   gatherRows: None;
@@ -41,6 +44,8 @@ export interface OperationAttributes {
   crossEntropyGradient: None;
   supervised: None;
   clampLabels: None;
+  uniform: { readonly shape: Shape; readonly stream: number };
+  keepMask: { readonly rate: number };
   customGradient: None;
 }
 

@@ -1,8 +1,10 @@
 export { crossEntropy, LOGITS_CHUNK_BYTES } from './ops/cross-entropy.ts';
+export { detach } from './ops/detach.ts';
 export {
   add,
   divide,
   exp,
+  geluTanh,
   log,
   multiply,
   negate,
@@ -14,7 +16,9 @@ export {
 } from './ops/elementwise.ts';
 export { gatherRows, scatterAddRows, zeros } from './ops/embedding.ts';
 export { concat, pad, reshape, slice, transpose } from './ops/layout.ts';
-export { rmsNorm, softmax } from './ops/normalization.ts';
+export { causalMask, HIDDEN } from './ops/mask.ts';
+export { layerNorm, rmsNorm, softmax } from './ops/normalization.ts';
 export { addmm, linear, matmul, type ProductOptions } from './ops/products.ts';
 export { type Axes, broadcastTo, reduceMean, reduceSum } from './ops/reduce.ts';
+export { dropout, randomSeed, SEED_INPUT, uniform } from './ops/random.ts';
 export { rotaryEmbedding } from './ops/rotary.ts';

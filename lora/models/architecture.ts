@@ -25,10 +25,8 @@ export interface SequenceInputs {
   readonly length: number;
   /** [B·T] int64 token ids. */
   readonly ids: Tensor;
-  /** [B, T] int64, counted from 0 at each start of a packed segment. */
+  /** [B, T] int64, counted from 0 at each start of a packed segment: attention reads from them what a token sees. */
   readonly positions: Tensor;
-  /** [B, 1, 1, T, T] float32, added to the attention scores. */
-  readonly mask: Tensor;
 }
 
 /**

@@ -10,39 +10,30 @@ export interface SequenceRow {
   readonly segments: ArrayLike<number>;
 }
 
-/**
- * Added to the scores of tokens that must not be seen. Finite, so that no engine meets ∞ − ∞; far below
- * any score, so that softmax gives exactly 0 in float32.
- */
-const HIDDEN = -1e9;
-
-/** Declares the inputs `ids`, `positions` and `mask` of a forward pass over `batch` rows of `length` tokens. */
+/** Declares the inputs `ids` and `positions` of a forward pass over `batch` rows of `length` tokens. */
 export function sequenceInputs(graph: Graph, batch: number, length: number): SequenceInputs {
   return {
     batch,
     length,
     ids: graph.input('ids', [batch * length], 'int64'),
     positions: graph.input('positions', [batch, length], 'int64'),
-    mask: graph.input('mask', [batch, 1, 1, length, length]),
   };
 }
 
-export interface SequenceFeeds extends Record<string, Float32Array | BigInt64Array> {
+export interface SequenceFeeds extends Record<string, BigInt64Array> {
   ids: BigInt64Array;
   positions: BigInt64Array;
-  mask: Float32Array;
 }
 
 /**
- * Feeds for `sequenceInputs(graph, rows.length, length)`: positions restart at 0 where a segment starts, and
- * the causal mask is block-diagonal over segments.
+ * Feeds for `sequenceInputs(graph, rows.length, length)`: positions restart at 0 where a segment
+ * starts, which also tells attention what a token sees (`causalMask`).
  *
  * @throws SwarmError SEQUENCE_LENGTH a row is not exactly `length` tokens long
  */
 export function sequenceFeeds(rows: readonly SequenceRow[], length: number): SequenceFeeds {
   const ids = new BigInt64Array(rows.length * length);
   const positions = new BigInt64Array(rows.length * length);
-  const mask = new Float32Array(rows.length * length * length).fill(HIDDEN);
   rows.forEach((row, r) => {
     if (row.ids.length !== length || row.segments.length !== length)
       throw new SwarmError(
@@ -56,8 +47,7 @@ export function sequenceFeeds(rows: readonly SequenceRow[], length: number): Seq
       const token = r * length + t;
       ids[token] = BigInt(row.ids[t]!);
       positions[token] = BigInt(t - start);
-      mask.fill(0, token * length + start, token * length + t + 1);
     }
   });
-  return { ids, positions, mask };
+  return { ids, positions };
 }

@@ -1,6 +1,9 @@
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
+import { GELU_CUBIC, GELU_SLOPE } from '../../graph/ops/elementwise.ts';
+import { HIDDEN } from '../../graph/ops/mask.ts';
 import type { Attribute } from './protobuf.ts';
+import { lowerKeepMask, lowerUniform } from './random.ts';
 
 export type Provider = 'cpu' | 'webgpu';
 
@@ -56,6 +59,12 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     emit('Sigmoid', [x!], { outputs: [sigma!] });
     emit('Mul', [x!, sigma!], { outputs: [y!] });
   },
+  geluTanh(_node, [x], [y, sigma], { emit, scalar }) {
+    const cubic = emit('Mul', [emit('Mul', [x!, x!]), scalar(GELU_SLOPE * GELU_CUBIC)]);
+    const u = emit('Mul', [x!, emit('Add', [cubic, scalar(GELU_SLOPE)])]);
+    emit('Sigmoid', [u], { outputs: [sigma!] });
+    emit('Mul', [x!, sigma!], { outputs: [y!] });
+  },
   broadcast({ attributes }, [x], outputs, { emit, integers }) {
     emit('Expand', [x!, integers(attributes.shape)], { outputs });
   },
@@ -107,6 +116,31 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const root = emit('Sqrt', [emit('Add', [square, scalar(epsilon)])]);
     emit('Reciprocal', [root], { outputs: [r] });
   },
+  layerNorm({ attributes: { epsilon } }, inputs, [y, mean, r], emitter) {
+    const { emit, integers, scalar, provider } = emitter;
+    const attributes = { axis: -1, epsilon: { float: epsilon }, stash_type: 1 };
+    const statistics = mean !== undefined && r !== undefined ? [mean, r] : [];
+    const outputs = provider === 'cpu' ? [y!, ...statistics] : [y!];
+    emit('LayerNormalization', inputs, { outputs, attributes });
+    if (statistics.length === 0 || provider === 'cpu') return;
+    // As for rmsNorm, the second and third outputs of the WebGPU kernel are not relied on.
+    const [x] = inputs;
+    emit('ReduceMean', [x!, integers([-1])], { outputs: [mean!] });
+    const centred = emit('Sub', [x!, mean!]);
+    const variance = emit('ReduceMean', [emit('Mul', [centred, centred]), integers([-1])]);
+    emit('Reciprocal', [emit('Sqrt', [emit('Add', [variance, scalar(epsilon)])])], { outputs: [r!] });
+  },
+  causalMask({ attributes: { window }, inputs: [rows] }, [positions, index], outputs, emitter) {
+    const { emit, integers, scalar } = emitter;
+    const [batch, length] = rows!.shape as [number, number];
+    // How many tokens back each token sees, and so the first that it sees.
+    const reach = window === null ? positions! : emit('Min', [positions!, integers([window - 1])]);
+    const first = emit('Reshape', [emit('Sub', [index!, reach]), integers([batch, 1, 1, length, 1])]);
+    const row = emit('Reshape', [index!, integers([length, 1])]);
+    const fromFirst = emit('GreaterOrEqual', [index!, first]);
+    const seen = emit('And', [fromFirst, emit('LessOrEqual', [index!, row])]);
+    emit('Where', [seen, scalar(0), scalar(HIDDEN)], { outputs });
+  },
   rotary(_node, inputs, outputs, { emit }) {
     emit('RotaryEmbedding', inputs, { outputs, domain: MICROSOFT });
   },
@@ -151,6 +185,8 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   clampLabels(_node, [labels], outputs, { emit, integers }) {
     emit('Max', [labels!, integers([0])], { outputs });
   },
+  uniform: lowerUniform,
+  keepMask: lowerKeepMask,
   customGradient(_node, [value], outputs, { emit }) {
     emit('Identity', [value!], { outputs });
   },

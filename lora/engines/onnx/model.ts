@@ -59,10 +59,11 @@ class LoweredGraph {
     const outputs = node.outputs.map((tensor) => `t:${tensor.id}`);
     for (const [index, tensor] of node.outputs.entries()) this.#names.set(tensor, outputs[index]!);
     // The kernel does not compute what is not asked for.
-    const optional = node.operation === 'rmsNorm' && !used.has(node.outputs[1]!);
+    const statistics = node.operation === 'rmsNorm' || node.operation === 'layerNorm';
+    const unused = statistics && !node.outputs.slice(1).some((output) => used.has(output));
     const inputs = node.inputs.map((tensor) => this.#names.get(tensor)!);
     const lower = LOWERINGS[node.operation] as Lowering<Operation>;
-    lower(node, inputs, optional ? outputs.slice(0, 1) : outputs, this.#emitter);
+    lower(node, inputs, unused ? outputs.slice(0, 1) : outputs, this.#emitter);
   }
 
   addOutput(name: string, tensor: Tensor): void {

@@ -108,3 +108,26 @@ export function silu(x: Tensor): Tensor {
   );
   return y!;
 }
+
+/** 2√(2/π), and the weight of the cubic term, in the tanh approximation of GELU. */
+export const GELU_SLOPE = 2 * Math.sqrt(2 / Math.PI);
+export const GELU_CUBIC = 0.044715;
+
+/**
+ * GELU in its tanh approximation (Hendrycks & Gimpel 2016, arXiv 1606.08415), transformers' `gelu_new` and
+ * `gelu_pytorch_tanh`: y = x·(1 + tanh(u/2))/2 = x·σ(u) with u = 2√(2/π)·(x + 0.044715 x³). Its second, hidden
+ * output is σ(u), which the backward pass uses again: y′ = σ + u′·y·(1 − σ).
+ */
+export function geluTanh(x: Tensor): Tensor {
+  requireDType('geluTanh', x, 'float32');
+  const constant = (value: number) => x.graph.constant([], Float32Array.of(value));
+  const outputs = [{ shape: x.shape }, { shape: x.shape }];
+  const [y, sigma]: readonly Tensor[] = x.graph.apply('geluTanh', [x], {}, outputs, (backward) =>
+    addContribution(backward, 0, () => {
+      const slope = add(scale(multiply(x, x), 3 * GELU_CUBIC * GELU_SLOPE), constant(GELU_SLOPE));
+      const bend = multiply(multiply(y!, slope), subtract(constant(1), sigma!));
+      return multiply(backward.gradient, add(sigma!, bend));
+    }),
+  );
+  return y!;
+}

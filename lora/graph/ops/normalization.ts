@@ -1,8 +1,8 @@
 import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
-import { add, multiply, scale, subtract } from './elementwise.ts';
-import { reduceSum, sumTo } from './reduce.ts';
+import { add, multiply, subtract } from './elementwise.ts';
+import { reduceMean, reduceSum, sumTo } from './reduce.ts';
 
 /** Softmax over the last axis; dx = p ⊙ (dp − Σ dp ⊙ p). */
 export function softmax(x: Tensor): Tensor {
@@ -42,11 +42,49 @@ export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {
       backward.contribute(0, (sum) => {
         const g = multiply(dy, weight);
         const cube = multiply(r!, multiply(r!, r!));
-        const slope = multiply(scale(reduceSum(multiply(g, x), -1, true), 1 / width), cube);
+        const slope = multiply(reduceMean(multiply(g, x), -1, true), cube);
         const direct = multiply(g, r!);
         return subtract(sum === null ? direct : add(sum, direct), multiply(x, slope));
       });
       addContribution(backward, 1, () => sumTo(multiply(dy, multiply(x, r!)), weight.shape));
+    },
+  );
+  return y!;
+}
+
+/**
+ * Layer normalisation over the last axis (Ba et al. 2016, arXiv 1607.06450): y = (x − m)·r·w + b with m = mean(x) and
+ * r = 1/√(mean((x − m)²) + epsilon). x [.., C], weight and bias [C] → [.., C]. The hidden outputs are m and r
+ * [.., 1], which the backward pass uses again: with n = (x − m)·r and g = dy·w,
+ * dx = r·(g − mean(g) − n·mean(g·n)), dw = Σ dy·n and db = Σ dy.
+ * @throws SwarmError GRAPH_SHAPE
+ */
+export function layerNorm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: number): Tensor {
+  for (const operand of [x, weight, bias]) requireDType('layerNorm', operand, 'float32');
+  const width = x.shape.at(-1);
+  for (const { shape } of [weight, bias]) {
+    if (shape.length !== 1 || shape[0] !== width) {
+      throw shapeError('layerNorm', 'weight and bias must be as long as the last axis', x.shape, shape);
+    }
+  }
+  const statistic = { shape: x.shape.with(-1, 1) };
+  const outputs = [{ shape: x.shape }, statistic, statistic];
+  const [y, mean, r]: readonly Tensor[] = x.graph.apply(
+    'layerNorm',
+    [x, weight, bias],
+    { epsilon },
+    outputs,
+    (backward) => {
+      const dy = backward.gradient;
+      const normal = () => multiply(subtract(x, mean!), r!);
+      addContribution(backward, 0, () => {
+        const g = multiply(dy, weight);
+        const n = normal();
+        const along = multiply(n, reduceMean(multiply(g, n), -1, true));
+        return multiply(subtract(subtract(g, reduceMean(g, -1, true)), along), r!);
+      });
+      addContribution(backward, 1, () => sumTo(multiply(dy, normal()), weight.shape));
+      addContribution(backward, 2, () => sumTo(dy, bias.shape));
     },
   );
   return y!;

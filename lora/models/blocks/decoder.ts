@@ -1,5 +1,5 @@
 import type { Tensor } from '../../graph/graph.ts';
-import { add, gatherRows, rmsNorm, silu } from '../../graph/ops.ts';
+import { add, causalMask, gatherRows, rmsNorm, silu } from '../../graph/ops.ts';
 import type { Architecture, Parameter } from '../architecture.ts';
 import type { Json } from '../config.ts';
 import type { RopeConfig } from '../rope-config.ts';
@@ -59,9 +59,10 @@ export function decoder<C extends DecoderConfig>(
       return [...inBlocks, outputHead(config)];
     },
 
-    forward(graph, config, { length, ids, positions, mask }, source) {
+    forward(graph, config, { length, ids, positions }, source) {
       checkLength(config, length);
       const rotary = rotaryConstants(graph, config.rope, config.headDim, length);
+      const mask = causalMask(positions);
       const scale = 1 / Math.sqrt(config.headDim);
       const norm = (y: Tensor, module: string) =>
         rmsNorm(y, source.tensor(`${module}.weight`), config.normEpsilon);
