@@ -4,12 +4,15 @@ import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { cutFrames } from './zstd-frames.ts';
 
 /** Bytes per read and per decompressed chunk: large enough that the calls do not count. */
 const CHUNK_BYTES = 256 * 1024;
 
 const GZIP = [0x1f, 0x8b];
 const ZSTD = [0x28, 0xb5, 0x2f, 0xfd];
+/** From the second byte: the first one has sixteen values. */
+const ZSTD_SKIPPABLE = [0x2a, 0x4d, 0x18];
 
 /**
  * Chunks of a file. Gzip and zstd are recognised by their first bytes, whatever the file is called, and unpacked as
@@ -23,13 +26,13 @@ export async function* readBytes(
   try {
     const head = await firstBytes(file, ZSTD.length);
     const raw = createReadStream(file, { highWaterMark: CHUNK_BYTES, signal });
-    const unpacker = starts(head, GZIP)
-      ? createGunzip({ chunkSize: CHUNK_BYTES })
-      : starts(head, ZSTD)
-        ? createZstdDecompress({ chunkSize: CHUNK_BYTES })
-        : null;
-    // The iteration below sees every error; pipeline only closes both ends.
-    yield* unpacker === null ? raw : pipeline(raw, unpacker, () => {});
+    // The iteration below sees every error; pipeline only closes all ends.
+    const unpacked = starts(head, GZIP)
+      ? pipeline(raw, createGunzip({ chunkSize: CHUNK_BYTES }), () => {})
+      : starts(head, ZSTD) || starts(head.subarray(1), ZSTD_SKIPPABLE)
+        ? pipeline(raw, cutFrames, createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => {})
+        : raw;
+    yield* unpacked;
   } catch (error) {
     signal?.throwIfAborted();
     if (isSwarmError(error)) throw error;

@@ -73,13 +73,13 @@ function message(item: RowValue, keys: MessageKeys, number: number): Message {
   if (typeof role !== 'string' || role === '') {
     throw new RowProblem('ROW_MESSAGE', `message ${number} does not say who speaks ("${keys.role}")`);
   }
-  const { [keys.role]: _, [keys.content]: content, ...rest } = item;
+  const { [keys.role]: _, [keys.content]: content, role: __, content: ___, ...rest } = item;
   // Tables have every property in every row: what is null was not there.
   const more = Object.fromEntries(
     Object.entries(rest).filter(([, value]) => value !== null && value !== undefined),
   );
   if (Array.isArray(more.tool_calls) && more.tool_calls.length === 0) delete more.tool_calls;
-  return { ...more, role, content: textOf(content, 'tool_calls' in more, keys, number) };
+  return { role, content: textOf(content, 'tool_calls' in more, keys, number), ...more };
 }
 
 function sharegpt(item: RowValue, keys: MessageKeys, number: number): Message {
