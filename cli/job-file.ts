@@ -1,15 +1,18 @@
-import { readFile } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { parseDocument } from 'yaml';
+import { type Document, LineCounter, parseDocument } from 'yaml';
 import { type JobSpec, parseJobSpec } from '../coordinator/job-spec.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 
 /** A job file is written by hand. */
 const MAX_FILE_BYTES = 1024 * 1024;
+/** A path with one of these may be a pattern, which stands for what it matches. */
+const PATTERN = /[*?[{]/;
 
 /**
- * Reads a job's YAML file; relative paths in it are taken from where the file lies, and come back absolute.
- * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (with line and column, or the field)
+ * Reads a job's YAML file; relative paths in it are taken from where the file lies, and come back absolute. The
+ * coordinator runs on this machine, so what is not there is said before it is asked.
+ * @throws SwarmError JOB_FILE_MISSING, JOB_PATH_MISSING, JOB_SPEC (with line and column, or the field)
  */
 export async function readJobFile(path: string): Promise<JobSpec> {
   const text = await readFile(path, 'utf8').catch((cause: unknown) => {
@@ -18,23 +21,29 @@ export async function readJobFile(path: string): Promise<JobSpec> {
   if (text.length > MAX_FILE_BYTES) {
     throw new SwarmError('JOB_SPEC', `${path} has ${text.length} characters; that is no job file`, { path });
   }
-  return parseJobFile(text, path);
+  const spec = parseJobFile(text, path);
+  const { base, data } = spec;
+  await assertThere('base', [base], path);
+  await assertThere('data.train', data.train, path);
+  if (typeof data.heldOut !== 'number') await assertThere('data.heldOut', data.heldOut, path);
+  return spec;
 }
 
 export function parseJobFile(text: string, path: string): JobSpec {
-  const document = parseDocument(text, { prettyErrors: true });
+  const lines = new LineCounter();
+  const document = parseDocument(text, { prettyErrors: true, lineCounter: lines });
   const [error] = document.errors;
   if (error !== undefined) {
     const at = error.linePos?.[0];
-    const place = at === undefined ? path : `${path}:${at.line}:${at.col}`;
     const [reason] = error.message.split('\n');
-    throw new SwarmError('JOB_SPEC', `${place}: not YAML: ${reason}`, {
+    throw new SwarmError('JOB_SPEC', `${placeName(path, at)}: not YAML: ${reason}`, {
       path,
       line: at?.line,
       column: at?.col,
+      next: 'mend that line; JSON is YAML too',
     });
   }
-  const spec = parseJobSpec(document.toJS());
+  const spec = checked(document, lines, path);
   const absolute = (file: string): string => resolve(dirname(path), file);
   const all = (files: string | string[]): string[] =>
     (typeof files === 'string' ? [files] : files).map(absolute);
@@ -42,6 +51,60 @@ export function parseJobFile(text: string, path: string): JobSpec {
   return {
     ...spec,
     base: absolute(spec.base),
-    data: { train: all(train), heldOut: typeof heldOut === 'number' ? heldOut : all(heldOut) },
+    data: { ...spec.data, train: all(train), heldOut: typeof heldOut === 'number' ? heldOut : all(heldOut) },
   };
+}
+
+/** The specification, or where in the file it is wrong. */
+function checked(document: Document, lines: LineCounter, path: string): JobSpec {
+  try {
+    return parseJobSpec(document.toJS());
+  } catch (error) {
+    if (!isSwarmError(error, 'JOB_SPEC')) throw error;
+    const { field, problems } = error.values as { field: string; problems: string[] };
+    const at = positionOf(document, lines, field);
+    const [first, ...others] = problems;
+    const more = others.map((problem) => `; ${problem}`).join('');
+    throw new SwarmError('JOB_SPEC', `${placeName(path, at)}: ${first}${more}`, {
+      path,
+      field,
+      problems,
+      line: at?.line,
+      column: at?.col,
+      next: 'mend the file; with --dry-run it is only checked, and shown with all defaults',
+    });
+  }
+}
+
+interface Position {
+  line: number;
+  col: number;
+}
+
+/** Of a field, or of the innermost section around it that is there. */
+function positionOf(document: Document, lines: LineCounter, field: string): Position | undefined {
+  for (const keys = field.split('.'); keys.length > 0; keys.pop()) {
+    const node = document.getIn(keys, true) as { range?: [number, number, number] } | undefined;
+    if (node?.range) return lines.linePos(node.range[0]);
+  }
+  return undefined;
+}
+
+function placeName(path: string, at: Position | undefined): string {
+  return at === undefined ? path : `${path}:${at.line}:${at.col}`;
+}
+
+async function assertThere(field: string, paths: string | readonly string[], file: string): Promise<void> {
+  for (const path of typeof paths === 'string' ? [paths] : paths) {
+    const there = await access(path).then(
+      () => true,
+      () => false,
+    );
+    if (there || PATTERN.test(path)) continue;
+    throw new SwarmError('JOB_PATH_MISSING', `${field} of ${file}: there is no ${path}`, {
+      field,
+      path,
+      next: 'correct the path; it is taken from the folder of the job file',
+    });
+  }
 }

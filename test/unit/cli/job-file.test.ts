@@ -1,3 +1,6 @@
+import { mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseJobFile, readJobFile } from '../../../cli/job-file.ts';
 
@@ -35,5 +38,29 @@ describe('a job file', () => {
     });
     expect(refused('')).toMatchObject({ code: 'JOB_SPEC' });
     await expect(readJobFile('/nowhere/j.yaml')).rejects.toMatchObject({ code: 'JOB_FILE_MISSING' });
+  });
+
+  it('says on which line a wrong value stands', () => {
+    const text = 'name: m\nbase: b\ndata: { train: t }\nrounds:\n  count: many\n';
+    expect(() => parseJobFile(text, '/j.yaml')).toThrow(
+      expect.objectContaining({ code: 'JOB_SPEC', values: expect.objectContaining({ line: 5, column: 10 }) }),
+    );
+  });
+
+  it('may only name a base and data that are there; patterns are left to the coordinator', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'swarm-job-'));
+    const read = async (data: string) => {
+      await writeFile(join(dir, 'job.yaml'), `name: m\nbase: .\ndata: ${data}\n`);
+      return readJobFile(join(dir, 'job.yaml'));
+    };
+    await expect(read('{ train: job.yaml, heldOut: [none*.txt] }')).resolves.toMatchObject({ base: dir });
+    await expect(read('{ train: none.txt }')).rejects.toMatchObject({
+      code: 'JOB_PATH_MISSING',
+      values: { field: 'data.train', path: join(dir, 'none.txt') },
+    });
+    await expect(read('{ train: job.yaml, heldOut: none.txt }')).rejects.toMatchObject({
+      code: 'JOB_PATH_MISSING',
+      values: { field: 'data.heldOut' },
+    });
   });
 });
