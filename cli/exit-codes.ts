@@ -33,7 +33,7 @@ const rows: readonly Row[] = [
     codes: /MODEL_DIR|MODEL_FILE_MISSING|DATA_UNREADABLE|BLOB_MISSING|PACKAGE_MISSING|DATA_NO_FILES/,
     exit: 'notFound',
   },
-  { codes: /.*_(NOT_FOUND|UNKNOWN|MISSING)/, exit: 'notFound' },
+  { codes: /.*_(NOT_FOUND|UNKNOWN|MISSING)|CHECKPOINT_PRUNED/, exit: 'notFound' },
   {
     codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|NOT_ADMITTED|POLICY_.*|FOLDER_UNUSABLE/,
     exit: 'refused',

@@ -10,9 +10,13 @@ import type { Context } from './context.ts';
 
 /**
  * Copies a checkpoint's folder (PEFT files and the signed manifest beside them) and checks that its weights are those
- * of the checkpoint. @throws SwarmError CHECKPOINT_DAMAGED
+ * of the checkpoint. @throws SwarmError CHECKPOINT_DAMAGED, CHECKPOINT_PRUNED
  */
-export async function copyCheckpoint({ path, checkpoint }: CheckpointView, output: string): Promise<void> {
+export async function copyCheckpoint(
+  { round, path, kept, checkpoint }: CheckpointView,
+  output: string,
+): Promise<void> {
+  requireKept({ round, kept });
   await mkdir(output, { recursive: true });
   for (const name of await readdir(path)) await copyFile(join(path, name), join(output, name));
   const hash = createHash('sha256');
@@ -30,6 +34,16 @@ export async function copyCheckpoint({ path, checkpoint }: CheckpointView, outpu
       },
     );
   }
+}
+
+/** @throws SwarmError CHECKPOINT_PRUNED when the coordinator has let the checkpoint's weights go */
+export function requireKept({ round, kept }: Pick<CheckpointView, 'round' | 'kept'>): void {
+  if (kept) return;
+  throw new SwarmError(
+    'CHECKPOINT_PRUNED',
+    `the weights of round ${round} are no longer kept, only its signed record; "swarm checkpoint list" shows which are`,
+    { round, next: 'a coordinator started with --keep-checkpoints 0 keeps all from then on' },
+  );
 }
 
 /** Whether a path is a PEFT adapter folder. */

@@ -85,6 +85,8 @@ export interface CheckpointView {
   parent: string | null;
   /** Folder in PEFT layout on the coordinator's machine. */
   path: string;
+  /** Whether its weights are still here; older checkpoints keep only what is signed. */
+  kept: boolean;
   checkpoint: Checkpoint;
 }
 

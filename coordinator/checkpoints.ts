@@ -23,6 +23,8 @@ export interface CheckpointFolders {
   /** Complete and durable when it resolves; nobody ever sees a part of it. */
   write(checkpoint: CheckpointToWrite): Promise<void>;
   path(job: string, round: number): string;
+  /** Takes the weights out of a checkpoint's folder; what is signed stays. Done again, it changes nothing. */
+  empty(job: string, round: number): Promise<void>;
 }
 
 export const SIGNED_FILE = 'checkpoint.cbor';
@@ -45,6 +47,12 @@ export class FileCheckpoints implements CheckpointFolders {
     return join(this.root, job, String(round).padStart(4, '0'));
   }
 
+  async empty(job: string, round: number): Promise<void> {
+    // A PEFT folder without weights would only look like an adapter.
+    for (const name of [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE])
+      await rm(join(this.path(job, round), name), { force: true });
+  }
+
   /** @throws SwarmError STORE_FULL, WRITE_FAILED */
   async write(written: CheckpointToWrite): Promise<void> {
     const { manifest, layout, checkpoint, envelope } = written;
@@ -56,9 +64,8 @@ export class FileCheckpoints implements CheckpointFolders {
       await removeLeftovers(parent);
       await mkdir(work);
       await linkOrCopy(this.blobs.path(checkpoint.adapter.digest), join(work, ADAPTER_WEIGHTS_FILE));
-      const { rank, alpha, targets } = manifest.lora;
-      const lora = { lora: { rank, alpha, targets }, baseModelName: manifest.base.name, revision: null };
-      await writeSynced(join(work, ADAPTER_CONFIG_FILE), encodePeftConfig(lora, layout));
+      const config = { lora: manifest.lora, baseModelName: manifest.base.name, revision: null };
+      await writeSynced(join(work, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));
       await writeSynced(join(work, SIGNED_FILE), envelope);
       await writeSynced(join(work, READABLE_FILE), `${JSON.stringify(readable(written), null, 2)}\n`);
       await syncFolder(work);

@@ -2,6 +2,7 @@ import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { JobEvent } from '../monitor/events.ts';
 import type { BlobStore, SwarmNetwork } from '../net/network.ts';
 import type { RateLimiter } from '../net/rate-limiter.ts';
+import type { Vault } from '../net/vault.ts';
 import type { Clock } from '../protocol/clock.ts';
 import type { Logger } from '../protocol/logger.ts';
 import type { Manifest } from '../protocol/manifest.ts';
@@ -10,8 +11,9 @@ import { type Opened, open } from '../protocol/signing.ts';
 import type { Arithmetic } from './arithmetic.ts';
 import type { CheckpointFolders } from './checkpoints.ts';
 import type { Failpoint } from './failpoints.ts';
+import type { RetentionSettings } from './retention.ts';
 import type { MachineSettings } from './state.ts';
-import type { Store, StoredCheckpoint, StoredJob } from './store/store.ts';
+import type { NewCheckpoint, Store, StoredJob } from './store/store.ts';
 import type { Validator } from './validator.ts';
 
 /** What a coordinator needs of the world; the simulation puts virtual ones in their places. */
@@ -38,6 +40,9 @@ export interface JobContext {
   readonly layout: AdapterLayout;
   readonly deps: Required<CoordinatorDeps>;
   readonly limiter: RateLimiter;
+  /** Of the coordinator's one blob store, whatever the job. */
+  readonly vault: Vault;
+  readonly retention: RetentionSettings;
   /** Aborts when the coordinator stops. */
   readonly signal: AbortSignal;
   /** Told of each event after it has become durable. */
@@ -52,7 +57,7 @@ export interface CurrentCheckpoint {
   readonly residual: string | null;
 }
 
-export function readCheckpoint({ digest, envelope, residual }: StoredCheckpoint): CurrentCheckpoint {
+export function readCheckpoint({ digest, envelope, residual }: NewCheckpoint): CurrentCheckpoint {
   return { digest, checkpoint: open('checkpoint', envelope).message, residual };
 }
 

@@ -1,5 +1,6 @@
 import type { JobEvent } from '../monitor/events.ts';
 import { RateLimiter } from '../net/rate-limiter.ts';
+import { Vault } from '../net/vault.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
@@ -10,12 +11,18 @@ import { type CoordinatorDeps, type JobContext, readManifest } from './context.t
 import { foundJob, type PreparedJob } from './founding.ts';
 import { every, JobRun } from './job-run.ts';
 import { isOver } from './machine.ts';
+import { defaultRetention, type RetentionSettings } from './retention.ts';
 import type { StoredJob } from './store/store.ts';
 
 /** Jobs that still take nodes are announced to everybody this often. */
 export const OFFER_INTERVAL_MS = 30_000;
 /** Characters of a digest that name a job when they are unique. */
 const LEAST_PREFIX = 4;
+
+export interface CoordinatorOptions {
+  /** What is kept of rounds that are over. @default defaultRetention */
+  readonly retention?: RetentionSettings;
+}
 
 /**
  * Runs jobs: keeps what the store says going, answers nodes, and tells listeners what becomes durable. Clock, network,
@@ -24,12 +31,17 @@ const LEAST_PREFIX = 4;
 export class Coordinator {
   private readonly deps: Required<CoordinatorDeps>;
   private readonly limiter: RateLimiter;
+  private readonly retention: RetentionSettings;
+  readonly vault: Vault;
   private readonly runs = new Map<string, JobRun>();
   private readonly listeners = new Set<(event: JobEvent, job: string) => void>();
   private readonly stopping = new AbortController();
   private readonly cleanups: (() => void)[] = [];
 
-  constructor(_options: object, deps: CoordinatorDeps) {
+  constructor({ retention = defaultRetention }: CoordinatorOptions, deps: CoordinatorDeps) {
+    const { store, blobs, log } = deps;
+    this.retention = retention;
+    this.vault = new Vault({}, { store: store.blobs, blobs, log });
     this.deps = { failpoint: () => {}, fatal: throwLater, ...deps };
     this.limiter = new RateLimiter({ clock: deps.clock });
   }
@@ -40,6 +52,8 @@ export class Coordinator {
     this.answerNodes();
     this.cleanups.push(every(this.deps.clock, OFFER_INTERVAL_MS, () => this.offer()));
     for (const run of this.runs.values()) run.start();
+    // What an attempt at creating a job has left, if the process was killed in it.
+    void this.vault.sweep();
     this.offer();
   }
 
@@ -48,6 +62,7 @@ export class Coordinator {
     this.stopping.abort(new SwarmError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.cleanups.splice(0)) cleanup();
     await Promise.all([...this.runs.values()].map((run) => run.stop()));
+    await this.vault.sweep();
   }
 
   /** Jobs in the order of their creation. */
@@ -85,7 +100,7 @@ export class Coordinator {
       const message = `${open} jobs are running, a coordinator takes no more; stop one`;
       throw new SwarmError('TOO_MANY_JOBS', message, { jobs: open, limit: JOBS_PER_COORDINATOR });
     }
-    const { stored, event } = await foundJob(prepared, this.deps);
+    const { stored, event } = await this.vault.scoped((scope) => foundJob(prepared, this.deps, scope));
     const known = this.runs.get(stored.job);
     if (known) return known;
     const run = this.add(stored);
@@ -114,6 +129,8 @@ export class Coordinator {
       layout: stored.layout,
       deps: { ...this.deps, log: this.deps.log.child({ job: stored.name }) },
       limiter: this.limiter,
+      vault: this.vault,
+      retention: this.retention,
       signal: this.stopping.signal,
       onEvent: (event) => this.tell(event, stored.name),
     };

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
@@ -14,14 +13,14 @@ import { defaultListen, rememberListen } from '../net/listen-port.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { startApi } from './api.ts';
 import { loadToken } from './api-token.ts';
-import type { CreateJobLine, DaemonFile } from './api-types.ts';
+import type { DaemonFile } from './api-types.ts';
 import { WorkerArithmetic } from './arithmetic.ts';
 import { FileCheckpoints } from './checkpoints.ts';
 import { Coordinator } from './coordinator.ts';
 import type { Failpoint } from './failpoints.ts';
-import { existing } from './founding.ts';
 import { addHealthChecks } from './health-checks.ts';
-import { prepareJob } from './jobs.ts';
+import { JobCreation } from './job-creation.ts';
+import { defaultRetention } from './retention.ts';
 import { logEvents } from './round-log.ts';
 import { Store } from './store/store.ts';
 import { TrainerValidator } from './trainer-validator.ts';
@@ -43,6 +42,8 @@ export interface CoordinatorDaemonOptions {
   readonly engine?: 'onnx-cpu' | 'onnx-webgpu';
   /** Threads of an evaluation. @default 1 */
   readonly threads?: number;
+  /** Newest checkpoints of each job that keep their weights, besides milestones and the best; 0: all. @default 10 */
+  readonly keepCheckpoints?: number;
 }
 
 export interface CoordinatorDaemonDeps {
@@ -117,7 +118,12 @@ export async function startCoordinator(
     const folders = new FileCheckpoints({ home }, { blobs });
     const arithmetic = new WorkerArithmetic({}, { blobs });
     const coordinator = new Coordinator(
-      {},
+      {
+        retention: {
+          ...defaultRetention,
+          ...(options.keepCheckpoints !== undefined && { checkpoints: options.keepCheckpoints }),
+        },
+      },
       {
         network,
         blobs,
@@ -148,32 +154,7 @@ export async function startCoordinator(
     const health = new Health({}, { clock });
     addHealthChecks(health, { coordinator, store });
 
-    const createJob = async (
-      spec: Parameters<typeof prepareJob>[0]['spec'],
-      onLine: (line: CreateJobLine) => void,
-      signal: AbortSignal,
-    ): Promise<void> => {
-      const prepared = await prepareJob(
-        { spec, signal, onProgress: onLine },
-        {
-          blobs,
-          clock,
-          randomBytes,
-          isKnown: (job) => existing(job, store) !== null,
-          evaluate: async ({ job, manifest, heldOut }, adapter, inner) => {
-            const takeBack = validator.lend(job, heldOut);
-            try {
-              return await validator.evaluate({ job, manifest }, adapter, inner);
-            } finally {
-              takeBack();
-            }
-          },
-        },
-      );
-      const run = await coordinator.create(prepared);
-      const { job, invite } = views.job(run);
-      onLine({ event: 'created', job, name: spec.name, invite });
-    };
+    const creation = new JobCreation({ home }, { coordinator, store, blobs, validator, views, clock, log });
 
     let finish = (): void => {};
     const stopped = new Promise<void>((resolve) => {
@@ -191,6 +172,7 @@ export async function startCoordinator(
     };
 
     coordinator.start();
+    await creation.tidy();
     const { url, server } = await startApi(
       { port: options.port ?? 0, token },
       {
@@ -203,7 +185,7 @@ export async function startCoordinator(
         clock,
         log,
         signal: stopping.signal,
-        createJob,
+        createJob: (spec, onLine, signal) => creation.create(spec, onLine, signal),
         shutdown: deps.onShutdown ?? (() => void stopOnce({ deadlineMs: SHUTDOWN_MS })),
       },
     );

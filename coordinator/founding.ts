@@ -1,5 +1,6 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { JobEvent } from '../monitor/events.ts';
+import type { Scope } from '../net/vault.ts';
 import { encodeCbor } from '../protocol/cbor.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Manifest } from '../protocol/manifest.ts';
@@ -8,6 +9,7 @@ import { open, seal } from '../protocol/signing.ts';
 import type { Admission } from './admission.ts';
 import type { CoordinatorDeps } from './context.ts';
 import { makeHead } from './heads.ts';
+import { jobBlobs } from './job-blobs.ts';
 import type { StoredJob } from './store/store.ts';
 
 /** A job whose base, data and first adapter are in the blob store, and that nobody has heard of yet. */
@@ -36,7 +38,8 @@ const FIRST_TERM = 1;
  */
 export async function foundJob(
   prepared: PreparedJob,
-  { store, blobs, folders, network, clock }: CoordinatorDeps,
+  { store, folders, network, clock }: CoordinatorDeps,
+  scope: Scope,
 ): Promise<{ stored: StoredJob; event: JobEvent | null }> {
   const { manifest, layout, content } = prepared;
   const known = existing({ name: manifest.name, content }, store);
@@ -55,7 +58,7 @@ export async function foundJob(
   const checkpoint = initialCheckpoint(job, prepared);
   const signed = seal('checkpoint', checkpoint, network.signer);
   const { digest } = open('checkpoint', signed);
-  await blobs.put(encodeCbor(checkpoint));
+  await scope.put(encodeCbor(checkpoint));
   await folders.write({ manifest, layout, digest, checkpoint, envelope: signed });
 
   const stored: StoredJob = {
@@ -90,7 +93,10 @@ export async function foundJob(
     const meanwhile = existing({ name: manifest.name, content }, store);
     if (meanwhile) return { stored: meanwhile, event: null };
     store.jobs.insert(stored, prepared.heldOut);
-    store.rounds.putCheckpoint(job, { round: 0, digest, envelope: signed, residual: null });
+    const heldOutLoss = prepared.baseLoss;
+    store.rounds.putCheckpoint(job, { round: 0, digest, envelope: signed, residual: null, heldOutLoss });
+    store.blobs.use(job, 'job', 0, [...jobBlobs(manifest), digest]);
+    store.blobs.use(job, 'adapter', 0, [checkpoint.adapter.digest]);
     store.jobs.putHead(job, 1, seal('head', head, network.signer));
     const { parameters } = manifest.adapter;
     const event = store.events.append(job, clock.now(), {
@@ -114,7 +120,11 @@ export function existing(
   throw new SwarmError('JOB_EXISTS', message, { name, job: stored.job });
 }
 
-function initialCheckpoint(job: string, { manifest, baseLoss, baseTokens }: PreparedJob): Checkpoint {
+/** Round 0 of a job: the adapter that does nothing yet. */
+export function initialCheckpoint(
+  job: string,
+  { manifest, baseLoss, baseTokens }: Pick<PreparedJob, 'manifest' | 'baseLoss' | 'baseTokens'>,
+): Checkpoint {
   return {
     job,
     term: FIRST_TERM,

@@ -3,6 +3,7 @@ import { withDeadline } from '../net/deadline.ts';
 import type { BlobStore, SwarmNetwork } from '../net/network.ts';
 import { Permits } from '../net/permits.ts';
 import type { Quota, RateLimiter } from '../net/rate-limiter.ts';
+import type { Scope, Vault } from '../net/vault.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { isSwarmError, SwarmError } from '../protocol/errors.ts';
@@ -52,6 +53,7 @@ export interface Subject {
 export interface IntakeDeps {
   readonly network: Pick<SwarmNetwork, 'fetchBlob'>;
   readonly blobs: BlobStore;
+  readonly vault: Vault;
   readonly arithmetic: Arithmetic;
   readonly limiter: RateLimiter;
   readonly clock: Clock;
@@ -159,16 +161,17 @@ export class Intake {
     const line = accepted.update.inline === null ? 'announced' : 'inline';
     const giveBack = await this.turns.take(line, this.signal);
     try {
-      return await this.take(accepted);
+      return await this.deps.vault.scoped((scope) => this.take(accepted, scope));
     } finally {
       giveBack();
     }
   }
 
-  private async take(accepted: Accepted): Promise<StoredReceipt> {
+  /** @param scope holds the payload until the record names it */
+  private async take(accepted: Accepted, scope: Scope): Promise<StoredReceipt> {
     const { author, update } = accepted;
     const subject = { peer: author, digest: update.payload.digest, update };
-    const refusal = await this.lookAtPayload(author, update);
+    const refusal = await this.lookAtPayload(author, update, scope);
     this.signal.throwIfAborted();
     if (refusal) return this.deps.refused(refusal, subject);
     // Its round may have closed while the payload was on its way.
@@ -179,12 +182,11 @@ export class Intake {
   }
 
   /** Leaves a payload that decodes as a durable blob. */
-  private async lookAtPayload(author: string, update: Update): Promise<Refusal | null> {
-    const { blobs, arithmetic, log } = this.deps;
+  private async lookAtPayload(author: string, update: Update, scope: Scope): Promise<Refusal | null> {
+    const { arithmetic, log } = this.deps;
     const { digest, size } = update.payload;
-    // A payload that is there already is somebody's: it must not be deleted with this update.
-    const ours = !(await blobs.has(digest));
     try {
+      await scope.hold(digest);
       const payload = update.inline ?? (await this.fetch(author, update.payload));
       if (!(payload instanceof Uint8Array)) return payload;
       await arithmetic.check(
@@ -192,14 +194,12 @@ export class Intake {
         { layout: this.layout, preset: update.preset },
         { signal: this.signal },
       );
-      await blobs.put(payload);
+      await scope.put(payload);
       this.deps.failpoint('update-blob');
       return null;
     } catch (error) {
       if (!isSwarmError(error) || !error.code.startsWith('UPDATE_')) throw error;
       log.debug({ peer: author, code: error.code, bytes: size }, 'payload-refused');
-      if (ours && update.inline === null && !this.wanted(digest, author, update.round))
-        await blobs.delete(digest);
       return payloadRefusal(error.code, error.message);
     }
   }
@@ -222,13 +222,6 @@ export class Intake {
       if (!isSwarmError(error)) throw error;
       return fetchRefusal(error.code, error.message);
     }
-  }
-
-  /** Whether another update that is being looked at has the same payload. */
-  private wanted(digest: string, author: string, round: number): boolean {
-    return [...this.working].some(
-      ([other, { digest: its }]) => its === digest && other !== key(round, author),
-    );
   }
 }
 

@@ -32,7 +32,10 @@ export const HELD_OUT_ROWS = 65_536;
  * Reads a job's documents, splits the held-out ones off, and packs both; the training rows become blobs.
  * @throws SwarmError DATA_NO_FILES, DATA_TOO_SMALL, HELD_OUT_TOO_LARGE, DATA_UNREADABLE, DATA_ROW, STORE_FULL
  */
-export async function packJobData(options: JobDataOptions, deps: { blobs: BlobStore }): Promise<JobData> {
+export async function packJobData(
+  options: JobDataOptions,
+  deps: { blobs: Pick<BlobStore, 'put'> },
+): Promise<JobData> {
   const { spec, signal } = options;
   const train = await expand(spec.data.train);
   const { heldOut: apart } = spec.data;
@@ -93,7 +96,7 @@ export async function packJobData(options: JobDataOptions, deps: { blobs: BlobSt
 async function packShards(
   rows: AsyncIterable<Row>,
   { spec, tokenizer }: JobDataOptions,
-  { blobs }: { blobs: BlobStore },
+  { blobs }: { blobs: Pick<BlobStore, 'put'> },
 ): Promise<Pick<Manifest['data'], 'rows' | 'tokens' | 'shards'>> {
   // Ids and labels take 2 bytes each with vocabularies below 65,535, else 4; segments take 2. The header needs little.
   const rowBytes = spec.training.sequenceLength * (tokenizer.vocabSize < 0xffff ? 6 : 10);

@@ -37,7 +37,7 @@ export class JobRun {
 
   constructor(_options: object, deps: { context: JobContext }) {
     this.context = deps.context;
-    const { job, layout, signal, limiter } = this.context;
+    const { job, layout, signal, limiter, vault } = this.context;
     const { store, clock, log, network, blobs, arithmetic, failpoint } = this.context.deps;
     this.roster = new Roster({}, deps);
     this.stepper = new Stepper({}, { ...deps, onReceipt: (receipt) => this.roster.note(receipt) });
@@ -60,6 +60,7 @@ export class JobRun {
       {
         network,
         blobs,
+        vault,
         arithmetic,
         limiter,
         clock,
@@ -250,6 +251,7 @@ export class JobRun {
         arrivedAt: now,
         late,
       });
+      deps.store.blobs.use(job, 'update', round, [digest]);
       deps.store.peers.setSpeed(job, author, speed);
       outbox.receipt(receipt);
       const figures = { bytes: size, tokens, seconds, lossFirst, lossLast };

@@ -1,8 +1,9 @@
 import { basename } from 'node:path';
-import { adapterLayout, adapterSize, encodeAdapter, initAdapter } from '../lora/adapter/peft.ts';
+import { adapterLayout, adapterSize, encodeAdapter, initialAdapter } from '../lora/adapter/peft.ts';
 import { loadTokenizer } from '../lora/data/tokenizer.ts';
 import { describeBase, openModel } from '../lora/models/model.ts';
 import type { FileBlobs } from '../net/network.ts';
+import type { Scope } from '../net/vault.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { SwarmError } from '../protocol/errors.ts';
@@ -22,6 +23,8 @@ export interface PrepareJobOptions {
 
 export interface PrepareJobDeps {
   readonly blobs: FileBlobs;
+  /** Holds what is taken in until the job is recorded; what an attempt that fails has taken in goes with it. */
+  readonly scope: Scope;
   readonly clock: Clock;
   /** Losses of an adapter on the rows that the gate will look at. */
   evaluate(
@@ -63,9 +66,7 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
     );
   }
   const layout = adapterLayout(model, spec.lora);
-  const base = await importBase(spec.base, deps.blobs, signal, (done, total) =>
-    progress('base', done, total),
-  );
+  const base = await importBase(spec.base, deps, signal, (done, total) => progress('base', done, total));
   const { data, heldOut } = await packJobData(
     {
       spec,
@@ -73,12 +74,12 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
       signal,
       onProgress: (done, total) => progress('data', done, total),
     },
-    deps,
+    { blobs: deps.scope },
   );
   progress('adapter', 0, 1);
-  const initial = initAdapter(layout, spec.seed);
+  const initial = await initialAdapter(model, spec.lora, spec.seed, { signal });
   const encoded = encodeAdapter(layout, initial, base.digest);
-  const digest = await deps.blobs.put(encoded);
+  const digest = await deps.scope.put(encoded);
   progress('adapter', 1, 1);
 
   const manifest = manifestSchema.parse({
@@ -117,7 +118,7 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
 
 async function importBase(
   dir: string,
-  blobs: FileBlobs,
+  { blobs, scope }: Pick<PrepareJobDeps, 'blobs' | 'scope'>,
   signal: AbortSignal,
   onProgress: (done: number, total: number) => void,
 ): Promise<{ digest: string; files: Manifest['base']['files'] }> {
@@ -125,6 +126,7 @@ async function importBase(
   const total = base.files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
   for (const { path, size, digest } of base.files) {
+    await scope.hold(digest);
     const imported = await blobs.importFile(`${dir}/${path}`, { signal });
     if (imported.digest !== digest) {
       throw new SwarmError('FILE_CHANGED', `${dir}/${path} changed while it was read; try again`, { path });

@@ -6,6 +6,7 @@ import { type CurrentCheckpoint, type JobContext, readCheckpoint } from './conte
 import { Heads } from './heads.ts';
 import type { Outbox } from './outbox.ts';
 import type { Preset } from './plan.ts';
+import { Retention } from './retention.ts';
 import type { Prepared } from './round-work.ts';
 import type { Effect, JobState } from './state.ts';
 import type { Fate, StoredUpdate } from './store/store.ts';
@@ -26,6 +27,7 @@ const FATES: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; detai
  */
 export class Recorder {
   readonly heads: Heads;
+  readonly retention: Retention;
   private readonly context: JobContext;
   private readonly rounds = new Map<number, RoundFacts>();
   private newest: CurrentCheckpoint;
@@ -36,6 +38,7 @@ export class Recorder {
     this.context = deps.context;
     const { job } = this.context;
     const { store } = this.context.deps;
+    this.retention = new Retention({}, deps);
     this.heads = new Heads({ envelope: store.jobs.head(job)! }, deps);
     this.newest = readCheckpoint(store.rounds.newestCheckpoints(job, 1)[0]!);
     this.nullRounds = store.rounds.count(job, 'refused') + store.rounds.count(job, 'short');
@@ -53,9 +56,13 @@ export class Recorder {
   /** A new checkpoint, and what that makes of the updates that were fixed for its round. */
   commit({ digest, checkpoint, envelope, residual, leftOut }: Prepared, outbox: Outbox): void {
     const { job, manifest, deps } = this.context;
-    const { store, blobs } = deps;
-    const { round } = checkpoint;
-    store.rounds.putCheckpoint(job, { round, digest, envelope, residual });
+    const { store } = deps;
+    const { round, adapter, delta } = checkpoint;
+    const { heldOutLoss } = checkpoint.metrics;
+    store.rounds.putCheckpoint(job, { round, digest, envelope, residual, heldOutLoss });
+    store.blobs.use(job, 'job', 0, [digest]);
+    store.blobs.use(job, 'adapter', round, [adapter.digest]);
+    store.blobs.use(job, 'step', round, [delta!.digest, residual]);
     store.rounds.settle(job, round, 'checkpoint');
     for (const update of store.updates.selected(job, round)) {
       const used = checkpoint.contributors.some(
@@ -79,14 +86,8 @@ export class Recorder {
       seconds: metrics.seconds,
       drift: metrics.drift,
     });
-    // The parent's residual has been used up; nothing is merged onto the parent again.
-    const spent = this.newest.residual;
-    if (spent !== null && spent !== residual) {
-      outbox.afterwards(() => {
-        blobs.delete(spent).catch((error: unknown) => deps.log.warn({ error }, 'residual-not-deleted'));
-      });
-    }
     this.newest = { digest, checkpoint, residual };
+    this.retention.retire(round, round, outbox);
   }
 
   /** @param state what the transition leads to */
@@ -135,6 +136,7 @@ export class Recorder {
     deps.store.rounds.settle(job, round, tried ? 'refused' : 'short');
     outbox.event({ type: 'null-round', round, reason });
     this.nullRounds++;
+    this.retention.retire(round, this.newest.checkpoint.round, outbox);
   }
 
   private announce(

@@ -1,5 +1,6 @@
 import { decodeAdapter } from '../lora/adapter/peft.ts';
 import { withDeadline } from '../net/deadline.ts';
+import type { Scope } from '../net/vault.ts';
 import { encodeCbor } from '../protocol/cbor.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import { ADAPTER_BYTES } from '../protocol/limits.ts';
@@ -79,18 +80,22 @@ export class RoundWork {
     return { round, parent, merged, losses, rate, leftOut };
   }
 
-  /** Writes a candidate's blobs, signed checkpoint and folder. @throws SwarmError STORE_FULL, WRITE_FAILED */
-  async prepare(candidate: Candidate): Promise<Prepared> {
+  /**
+   * Writes a candidate's blobs, signed checkpoint and folder.
+   * @param scope holds the blobs until the record names them
+   * @throws SwarmError STORE_FULL, WRITE_FAILED
+   */
+  async prepare(candidate: Candidate, scope: Scope): Promise<Prepared> {
     const { manifest, layout, deps } = this.context;
     const { merged, losses } = candidate;
-    const adapter = { digest: await deps.blobs.put(merged.adapter), size: merged.adapter.byteLength };
-    const delta = { digest: await deps.blobs.put(merged.delta), size: merged.delta.byteLength };
-    const residual = await deps.blobs.put(merged.residual);
+    const adapter = { digest: await scope.put(merged.adapter), size: merged.adapter.byteLength };
+    const delta = { digest: await scope.put(merged.delta), size: merged.delta.byteLength };
+    const residual = await scope.put(merged.residual);
     const checkpoint = this.describe(candidate, adapter, delta);
     const envelope = seal('checkpoint', checkpoint, deps.network.signer);
     const { digest } = open('checkpoint', envelope);
     // The body under its own digest: whoever has a head can walk back along the parents.
-    await deps.blobs.put(encodeCbor(checkpoint));
+    await scope.put(encodeCbor(checkpoint));
     deps.failpoint('checkpoint-blobs');
     await deps.folders.write({ manifest, layout, digest, checkpoint, envelope });
     deps.failpoint('checkpoint-folder');

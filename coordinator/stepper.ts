@@ -1,3 +1,4 @@
+import type { Scope } from '../net/vault.ts';
 import { type CurrentCheckpoint, type JobContext, machineSettings } from './context.ts';
 import type { FailpointName } from './failpoints.ts';
 import { dueAt, isOver, reduce } from './machine.ts';
@@ -50,6 +51,7 @@ export class Stepper {
 
   /** Takes up the work that a killed coordinator has left. */
   start(): void {
+    void this.recorder.retention.tidy();
     this.recorder.heads.publish();
     if (this.machine.phase === 'validating') this.merge(this.machine.round);
     this.arm();
@@ -143,8 +145,8 @@ export class Stepper {
   private commit(): void {
     const candidate = this.candidate!;
     this.candidate = null;
-    this.inBackground(async () => {
-      const prepared = await this.work.prepare(candidate);
+    this.inBackground(async (scope) => {
+      const prepared = await this.work.prepare(candidate, scope);
       return () => this.committed(prepared);
     });
   }
@@ -155,11 +157,11 @@ export class Stepper {
   }
 
   /** Runs a slow step; what breaks in it is the machine's to deal with, unless we are stopping. */
-  private inBackground(step: () => Promise<() => void>): void {
-    const { signal, deps, manifest } = this.context;
-    const run = async (): Promise<void> => {
+  private inBackground(step: (scope: Scope) => Promise<() => void>): void {
+    const { signal, deps, manifest, vault } = this.context;
+    const run = async (scope: Scope): Promise<void> => {
       if (signal.aborted) return;
-      const next = await step().catch((error: unknown) => () => {
+      const next = await step(scope).catch((error: unknown) => () => {
         deps.log.error({ job: manifest.name, round: this.machine.round, error }, 'round-work-failed');
         const reason = error instanceof Error ? error.message : String(error);
         this.dispatch({ type: 'stumbled', reason });
@@ -167,8 +169,10 @@ export class Stepper {
       if (!signal.aborted) next();
     };
     // An error from here has been through `durably`, or is a killed simulation's.
-    this.working = this.working.then(run).catch((error: unknown) => {
-      if (!signal.aborted) deps.fatal(error);
-    });
+    this.working = this.working
+      .then(() => vault.scoped(run))
+      .catch((error: unknown) => {
+        if (!signal.aborted) deps.fatal(error);
+      });
   }
 }

@@ -50,10 +50,21 @@ export class TrainerValidator implements Validator {
     this.deps = deps;
   }
 
-  /** Lends held-out data of a job that the store does not have yet. Returns a function that takes it back. */
-  lend(job: string, heldOut: Uint8Array): () => void {
+  /** Evaluates for a job that the store does not have yet. A job that fails here leaves no process behind. */
+  async measure(
+    { job, manifest, heldOut }: ValidationJob & { heldOut: Uint8Array },
+    adapter: readonly Float32Array[],
+    options: { signal: AbortSignal },
+  ): Promise<readonly RowLoss[]> {
     this.lent.set(job, heldOut);
-    return () => this.lent.delete(job);
+    try {
+      return await this.evaluate({ job, manifest }, adapter, options);
+    } catch (error) {
+      await this.release(job);
+      throw error;
+    } finally {
+      this.lent.delete(job);
+    }
   }
 
   async evaluate(

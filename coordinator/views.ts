@@ -149,10 +149,10 @@ export class Views {
     return stored.map((checkpoint) => this.checkpoint(run, checkpoint)).reverse();
   }
 
-  checkpoint(run: JobRun, { round, digest, envelope }: StoredCheckpoint): CheckpointView {
+  checkpoint(run: JobRun, { round, digest, envelope, weights }: StoredCheckpoint): CheckpointView {
     const { message } = open('checkpoint', envelope);
     const path = this.deps.folders.path(run.context.stored.name, round);
-    return { round, digest, parent: message.parent, path, checkpoint: message };
+    return { round, digest, parent: message.parent, path, kept: weights === 'held', checkpoint: message };
   }
 
   private invite({ context }: JobRun): Invite {

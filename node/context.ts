@@ -9,7 +9,7 @@ import type { Mutex } from './mutex.ts';
 import type { NodePolicy } from './policy.ts';
 import type { NodeStore } from './store.ts';
 import type { NodeTrainer } from './trainer.ts';
-import type { Vault } from './vault.ts';
+import type { Vault } from '../net/vault.ts';
 
 export interface ContributorOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>; the first that answers is used. */

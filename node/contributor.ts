@@ -20,7 +20,7 @@ import { initialState, isDone, type NodeEffect, type NodeEvent, type NodeState }
 import { reasonOf, Tasks } from './tasks.ts';
 import { JOB_WATCH_MS } from './times.ts';
 import type { TrainOutcome } from './trainer.ts';
-import { Vault } from './vault.ts';
+import { Vault } from '../net/vault.ts';
 import { isNewer, type Work } from './work.ts';
 
 /** What a contributor shows of itself. */

@@ -5,7 +5,7 @@ import type { ApiClient } from '../api-client.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
-import { copyCheckpoint, isAdapterFolder, mergeInto } from '../export.ts';
+import { copyCheckpoint, isAdapterFolder, mergeInto, requireKept } from '../export.ts';
 import { claimOutput } from '../folders.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
@@ -80,9 +80,10 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
     throw usageError('--merge needs the base model', 'add --model DIR, the Hugging Face folder of the base');
   }
   const output = resolve(context.cwd, dir);
-  await claimOutput(output, { force: options.force === true });
   const local = options.merge ? await isAdapterFolder(resolve(context.cwd, job)) : false;
   const view = local ? null : await find(await coordinatorApi(context, options), job, options.round);
+  if (view !== null) requireKept(view);
+  await claimOutput(output, { force: options.force === true });
   const source = view?.path ?? resolve(context.cwd, job);
   if (options.merge) {
     await mergeInto(context, { adapter: source, model: resolve(context.cwd, options.model!), output });

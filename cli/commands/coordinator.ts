@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { CoordinatorStatus } from '../../coordinator/api-types.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
+import { KEPT_CHECKPOINTS } from '../../coordinator/retention.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
@@ -21,6 +22,7 @@ interface CoordinatorOptions {
   apiPort: number;
   engine: 'onnx-cpu' | 'onnx-webgpu';
   threads: number;
+  keepCheckpoints: number;
   logLevel?: string;
   json?: boolean;
 }
@@ -36,6 +38,12 @@ export function registerCoordinator(program: Command, context: Context): void {
     .option('--api-port <port>', 'port of the control API on 127.0.0.1; 0: any', integer(0, 65535), 0)
     .option('--engine <name>', 'what evaluates checkpoints: onnx-cpu or onnx-webgpu', 'onnx-cpu')
     .option('--threads <n>', 'threads of the evaluation', integer(1, 1024), 1)
+    .option(
+      '--keep-checkpoints <n>',
+      'newest checkpoints of a job that keep their weights, besides the best and 16 spread over the job; 0: all',
+      integer(0),
+      KEPT_CHECKPOINTS,
+    )
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((options: CoordinatorOptions) => run(context, options));
@@ -57,6 +65,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       port: options.apiPort,
       engine: options.engine,
       threads: options.threads,
+      keepCheckpoints: options.keepCheckpoints,
     },
     { log, failpoint: armedFailpoint(context.environment) },
   );

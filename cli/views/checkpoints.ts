@@ -5,27 +5,28 @@ import { shortPeer } from '../../protocol/ids.ts';
 /** A job's checkpoints, one line each. */
 export function checkpointTable(checkpoints: readonly CheckpointView[]): string[] {
   return table([
-    ['round', 'held-out loss', 'nodes', 'tokens', 'updates', 'digest'],
-    ...checkpoints.map(({ round, digest, checkpoint }) => [
+    ['round', 'held-out loss', 'nodes', 'tokens', 'updates', 'weights', 'digest'],
+    ...checkpoints.map(({ round, digest, kept, checkpoint }) => [
       String(round),
       formatLoss(checkpoint.metrics.heldOutLoss),
       String(checkpoint.contributors.length),
       formatCount(checkpoint.metrics.tokens),
       formatBytes(checkpoint.metrics.updateBytes),
+      kept ? 'kept' : 'let go',
       digest.slice(0, 12),
     ]),
   ]);
 }
 
 /** One checkpoint with its parent, contributors and figures. */
-export function checkpointLines({ round, digest, parent, path, checkpoint }: CheckpointView): string[] {
+export function checkpointLines({ round, digest, parent, path, kept, checkpoint }: CheckpointView): string[] {
   const { metrics, contributors } = checkpoint;
   return [
     `checkpoint    round ${round}  ${digest}`,
     `parent        ${parent ?? 'none: the initial adapter'}`,
     `base          ${checkpoint.base}`,
     `adapter       ${checkpoint.adapter.digest}  ${formatBytes(checkpoint.adapter.size)}`,
-    `folder        ${path}`,
+    `folder        ${path}${kept ? '' : '  (only what is signed: its weights have been let go)'}`,
     `made          ${new Date(checkpoint.createdAt).toISOString()} in ${formatDuration(metrics.seconds)}`,
     `held-out loss ${formatLoss(metrics.heldOutLoss)} over ${formatCount(metrics.heldOutTokens)} tokens`,
     `training loss ${formatLoss(metrics.trainLoss)} over ${formatCount(metrics.tokens)} tokens`,

@@ -32,9 +32,13 @@ export class Database {
         { path, found: version, known: MIGRATIONS.length },
       );
     }
-    for (const [index, sql] of MIGRATIONS.entries()) {
+    for (const [index, step] of MIGRATIONS.entries()) {
       if (index < version) continue;
-      this.transaction(() => this.db.exec(`${sql}; PRAGMA user_version = ${index + 1}`));
+      this.transaction(() => {
+        if (typeof step === 'string') this.exec(step);
+        else step(this);
+        this.exec(`PRAGMA user_version = ${index + 1}`);
+      });
     }
   }
 
@@ -54,6 +58,11 @@ export class Database {
       // A failed COMMIT may have ended the transaction already.
       if (!done && this.db.isTransaction) this.db.exec('ROLLBACK');
     }
+  }
+
+  /** Several statements without values, as migrations have them. */
+  exec(sql: string): void {
+    this.db.exec(sql);
   }
 
   run(sql: string, ...values: SQLInputValue[]): void {

@@ -15,13 +15,27 @@ export interface StoredRound {
 /** `refused`: turned down by the held-out gate; `short`: too few updates. Both are null rounds. */
 export type RoundOutcome = 'checkpoint' | 'refused' | 'short';
 
-export interface StoredCheckpoint {
+export interface NewCheckpoint {
   readonly round: number;
   readonly digest: string;
   /** Signed checkpoint. */
   readonly envelope: Uint8Array;
   /** Blob with the downlink's residual; null when it is zero, as at the start. */
   readonly residual: string | null;
+  readonly heldOutLoss: number | null;
+}
+
+/** `held`: there; `leaving`: nobody needs them any more, but the folder still has them; `gone`. */
+export type Weights = 'held' | 'leaving' | 'gone';
+
+export type StoredCheckpoint = NewCheckpoint & { readonly weights: Weights };
+
+/** A checkpoint with its weights. */
+export interface HeldCheckpoint {
+  readonly round: number;
+  /** Checkpoints before it in the job. */
+  readonly ordinal: number;
+  readonly heldOutLoss: number | null;
 }
 
 /** Rounds and the checkpoints that they ended in. */
@@ -67,15 +81,55 @@ export class RoundTable {
     return row!.n as number;
   }
 
-  putCheckpoint(job: string, checkpoint: StoredCheckpoint): void {
+  putCheckpoint(job: string, checkpoint: NewCheckpoint): void {
     this.db.run(
-      'INSERT INTO checkpoints (job, round, digest, envelope, residual) VALUES (?, ?, ?, ?, ?)',
+      `INSERT INTO checkpoints (job, round, digest, envelope, residual, held_out_loss)
+       VALUES (?, ?, ?, ?, ?, ?)`,
       job,
       checkpoint.round,
       checkpoint.digest,
       checkpoint.envelope,
       checkpoint.residual,
+      checkpoint.heldOutLoss,
     );
+  }
+
+  /** Checkpoints that have their weights, oldest first. */
+  held(job: string): HeldCheckpoint[] {
+    return this.db
+      .all(
+        `SELECT round, held_out_loss, ordinal FROM (
+           SELECT round, held_out_loss, weights, row_number() OVER (ORDER BY round) - 1 AS ordinal
+           FROM checkpoints WHERE job = ?)
+         WHERE weights = 'held' ORDER BY round`,
+        job,
+      )
+      .map((row) => ({
+        round: row.round as number,
+        ordinal: row.ordinal as number,
+        heldOutLoss: row.held_out_loss as number | null,
+      }));
+  }
+
+  /** The first of two steps: from now on nobody is offered the weights. */
+  letGo(job: string, round: number): void {
+    this.setWeights(job, round, 'leaving');
+  }
+
+  /** Rounds of checkpoints whose folders still have weights that have been let go. */
+  leaving(job: string): number[] {
+    return this.db
+      .all("SELECT round FROM checkpoints WHERE job = ? AND weights = 'leaving' ORDER BY round", job)
+      .map(({ round }) => round as number);
+  }
+
+  /** The second step: the folder has been emptied. */
+  gone(job: string, round: number): void {
+    this.setWeights(job, round, 'gone');
+  }
+
+  private setWeights(job: string, round: number, weights: Weights): void {
+    this.db.run('UPDATE checkpoints SET weights = ? WHERE job = ? AND round = ?', weights, job, round);
   }
 
   /** All checkpoints of a job, oldest first. */
@@ -109,5 +163,7 @@ function readCheckpoint(row: Row): StoredCheckpoint {
     digest: row.digest as string,
     envelope: row.envelope as Uint8Array,
     residual: row.residual as string | null,
+    heldOutLoss: row.held_out_loss as number | null,
+    weights: row.weights as Weights,
   };
 }

@@ -1,8 +1,11 @@
+import { listBlobs } from './blob-migration.ts';
+import type { Database } from './database.ts';
+
 /**
  * The store's schema, one entry per version; a released entry never changes. Times are milliseconds since the epoch,
  * digests lower-case hex, peers their ids. What was signed is kept as it was signed.
  */
-export const MIGRATIONS: readonly string[] = [
+export const MIGRATIONS: readonly (string | ((db: Database) => void))[] = [
   `
   CREATE TABLE jobs (
     job TEXT PRIMARY KEY,
@@ -99,4 +102,5 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (job, peer)
   ) STRICT, WITHOUT ROWID
   `,
+  listBlobs,
 ];

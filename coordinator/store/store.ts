@@ -1,3 +1,4 @@
+import { BlobTable } from './blobs.ts';
 import { Database } from './database.ts';
 import { EventTable } from './events.ts';
 import { JobTable } from './jobs.ts';
@@ -7,7 +8,7 @@ import { UpdateTable } from './updates.ts';
 
 export type { StoredJob } from './jobs.ts';
 export type { StoredPeer } from './peers.ts';
-export type { RoundOutcome, StoredCheckpoint, StoredRound } from './rounds.ts';
+export type { HeldCheckpoint, NewCheckpoint, RoundOutcome, StoredCheckpoint, StoredRound } from './rounds.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
 /** Everything that a coordinator must still know after it was killed. Large things are blobs, named here by digest. */
@@ -17,6 +18,7 @@ export class Store {
   readonly updates: UpdateTable;
   readonly events: EventTable;
   readonly peers: PeerTable;
+  readonly blobs: BlobTable;
   private readonly db: Database;
 
   /** @param path of the SQLite file, or ":memory:" */
@@ -27,6 +29,7 @@ export class Store {
     this.updates = new UpdateTable(this.db);
     this.events = new EventTable(this.db);
     this.peers = new PeerTable(this.db);
+    this.blobs = new BlobTable(this.db);
   }
 
   /** What `work` writes becomes durable whole, or not at all. */

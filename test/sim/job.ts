@@ -10,8 +10,8 @@ import { open, type Signer, seal } from '../../protocol/signing.ts';
 export function toyLayout(width = 32): AdapterLayout {
   const module = 'base_model.model.model.layers.0.self_attn.q_proj';
   return [
-    { name: `${module}.lora_A.weight`, shape: [2, width] },
-    { name: `${module}.lora_B.weight`, shape: [width, 2] },
+    { name: `${module}.lora_A.weight`, shape: [2, width], group: 'A' },
+    { name: `${module}.lora_B.weight`, shape: [width, 2], group: 'B' },
   ];
 }
 

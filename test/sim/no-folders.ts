@@ -3,5 +3,6 @@ import type { CheckpointFolders } from '../../coordinator/checkpoints.ts';
 /** Checkpoint folders of swarms without a disk. */
 export const noFolders: CheckpointFolders = {
   write: async () => {},
+  empty: async () => {},
   path: (job, round) => `${job}/${round}`,
 };

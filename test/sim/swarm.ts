@@ -84,7 +84,9 @@ export class Swarm {
       onWrite: (peer) => this.#onWrite(peer),
     };
     const trouble = { deaths: random.pick([0, 0.1]), blunders: random.pick([0, 0, 0.15]) };
-    this.coordinator = new VirtualCoordinator({ toy: this.toy }, universe);
+    // As little as can be kept, so that what is needed after all would be missed.
+    const retention = { checkpoints: 1, rounds: 0 };
+    this.coordinator = new VirtualCoordinator({ toy: this.toy, retention }, universe);
     this.nodes = this.#plan.msPerStep.map(
       (msPerStep, i) =>
         new VirtualNode(

@@ -1,6 +1,7 @@
 import { InlineArithmetic } from '../../coordinator/arithmetic.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
 import type { PreparedJob } from '../../coordinator/founding.ts';
+import type { RetentionSettings } from '../../coordinator/retention.ts';
 import { Store } from '../../coordinator/store/store.ts';
 import type { Validator } from '../../coordinator/validator.ts';
 import { sleep } from '../../net/deadline.ts';
@@ -46,12 +47,14 @@ export class VirtualCoordinator {
   readonly store = new Store(':memory:');
   readonly peer = COORDINATOR.peerId;
   readonly #toy: ToyJob;
+  readonly #retention: RetentionSettings;
   readonly #universe: Universe;
   #process = { alive: false };
   #coordinator: Coordinator | null = null;
 
-  constructor({ toy }: { toy: ToyJob }, universe: Universe) {
+  constructor({ toy, retention }: { toy: ToyJob; retention: RetentionSettings }, universe: Universe) {
     this.#toy = toy;
+    this.#retention = retention;
     this.#universe = universe;
     for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
   }
@@ -72,7 +75,7 @@ export class VirtualCoordinator {
     const host = network.host({ signer: COORDINATOR, blobs, isAlive });
     this.#process = process;
     const coordinator = new Coordinator(
-      {},
+      { retention: this.#retention },
       {
         network: host,
         blobs,

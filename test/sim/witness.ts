@@ -65,6 +65,7 @@ export class Witness {
     this.#checkChain(say);
     this.#checkUpdates(say);
     this.#checkNodes(say);
+    this.#checkDisk(say);
     return found;
   }
 
@@ -110,6 +111,21 @@ export class Witness {
       else if (counts(receipt.code) !== (times === 1))
         say(`${keyOf(update)} is ${receipt.code}, merged ${times} times`);
       if (update.fate === 'open') say(`${keyOf(update)} is open for ever`);
+    }
+  }
+
+  /** The coordinator has what it needs and nothing else. */
+  #checkDisk(say: (violation: string) => void): void {
+    const { store, disk } = this.#swarm.coordinator;
+    for (const digest of disk.files.keys()) {
+      if (!store.blobs.needs(digest)) say(`the coordinator keeps ${digest} for nothing`);
+    }
+    const needed = this.#checkpoints().flatMap(({ digest, checkpoint }) => [
+      digest,
+      checkpoint.adapter.digest,
+    ]);
+    for (const digest of needed) {
+      if (store.blobs.needs(digest) && !disk.files.has(digest)) say(`the coordinator has lost ${digest}`);
     }
   }
 

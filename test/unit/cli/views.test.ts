@@ -183,6 +183,7 @@ describe('checkpoints', () => {
       round: 2,
       digest: DIGEST,
       parent: null,
+      kept: true,
       path: '/c/0002',
       checkpoint: {
         job: DIGEST,
@@ -206,7 +207,7 @@ describe('checkpoints', () => {
         createdAt: 0,
       },
     };
-    expect(checkpointTable([view])[1]).toMatch(/2 +4\.5000 +1 +1,536 +84 kB +abab/);
+    expect(checkpointTable([view])[1]).toMatch(/2 +4\.5000 +1 +1,536 +84 kB +kept +abab/);
     const text = checkpointLines(view).join('\n');
     for (const part of ['initial adapter', '/c/0002', '1.3 MB', 'drift', '1,536 tokens']) {
       expect(text, part).toContain(part);

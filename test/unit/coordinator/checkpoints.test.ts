@@ -92,4 +92,14 @@ describe('FileCheckpoints', () => {
     await expect(folders.write(written)).rejects.toMatchObject({ code: 'WRITE_FAILED' });
     expect(await readdir(join(home, 'checkpoints', 'toy'))).toEqual([]);
   });
+
+  test('takes the weights out of a folder, and leaves what is signed', async () => {
+    const { written, folders } = await setUp();
+    await folders.write(written);
+    for (let again = 0; again < 2; again++) {
+      await folders.empty('toy', 3);
+      expect(await readdir(folders.path('toy', 3))).toEqual([SIGNED_FILE, READABLE_FILE]);
+    }
+    await folders.empty('toy', 4);
+  });
 });

@@ -105,6 +105,9 @@ test('a job is made from files, survives a restart, and is not made twice', { ti
   expect(token).toMatch(/^[A-Za-z0-9_-]{22}$/);
   expect(await readdir(join(home, 'checkpoints', 'times', '0000'))).toContain('adapter_model.safetensors');
 
+  const blobs = async (): Promise<string[]> =>
+    (await readdir(join(home, 'blobs'), { recursive: true })).filter((name) => /[0-9a-f]{64}$/.test(name));
+  const needed = await blobs();
   const again = (await create(home, spec)).at(-1);
   expect(again).toEqual(created);
   const other = (await create(home, { ...spec, seed: 1 })).at(-1);
@@ -113,6 +116,8 @@ test('a job is made from files, survives a restart, and is not made twice', { ti
   expect(lost).toMatchObject({ event: 'error', code: 'MODEL_DIR' });
   const long = { ...spec, name: 'long', training: { ...spec.training, sequenceLength: 128 } };
   expect((await create(home, long)).at(-1)).toMatchObject({ event: 'error', code: 'SEQUENCE_TOO_LONG' });
+
+  expect(await blobs(), 'nothing is left of these').toEqual(needed);
 
   const before = (await (await ask(home, '/v1/jobs/times')).json()) as JobDetail;
   expect(before.baseLoss).toBeGreaterThan(3);

@@ -28,8 +28,8 @@ const BASE = 'ba'.repeat(32);
 function layoutOf(width: number): AdapterLayout {
   const module = 'base_model.model.model.layers.0.mlp.up_proj';
   return [
-    { name: `${module}.lora_A.weight`, shape: [4, width] },
-    { name: `${module}.lora_B.weight`, shape: [width, 4] },
+    { name: `${module}.lora_A.weight`, shape: [4, width], group: 'A' },
+    { name: `${module}.lora_B.weight`, shape: [width, 4], group: 'B' },
   ];
 }
 

@@ -3,9 +3,13 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
+import { initialCheckpoint } from '../../../coordinator/founding.ts';
 import { MIGRATIONS } from '../../../coordinator/store/schema.ts';
 import { Store, type StoredJob } from '../../../coordinator/store/store.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
 import { isSwarmError } from '../../../protocol/errors.ts';
+import { seal, signerFromSeed } from '../../../protocol/signing.ts';
+import { toyJob } from '../../sim/job.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 const JOB: StoredJob = {
@@ -13,7 +17,7 @@ const JOB: StoredJob = {
   name: 'toy',
   content: 'content',
   manifest: Uint8Array.of(1, 2, 3),
-  layout: [{ name: 'a', shape: [1, 2] }],
+  layout: [{ name: 'a', shape: [1, 2], group: 'A' }],
   term: 1,
   admission: { kind: 'peers', peers: ['p'] },
   token: null,
@@ -94,6 +98,55 @@ describe('Store', () => {
     expect(store.updates.selected(JOB.job, 4).map(({ peer }) => peer)).toEqual(['a', 'b']);
     store.updates.select(JOB.job, 5, 3, 2);
     expect(store.updates.selected(JOB.job, 5).map(({ peer }) => peer)).toEqual(['late']);
+    store.close();
+  });
+
+  test('of the first version learns which blobs it needs', async () => {
+    const folder = await temporaryFolder();
+    const old = join(folder, 'old.sqlite');
+    const signer = signerFromSeed(new Uint8Array(32).fill(7));
+    const toy = toyJob(signer);
+    const db = new DatabaseSync(old);
+    db.exec(`${MIGRATIONS[0]}; PRAGMA user_version = 1`);
+    db.prepare(
+      `INSERT INTO jobs (job, name, content, manifest, layout, term, admission, created_at)
+       VALUES (?, 'toy', '', ?, '[]', 1, '{"kind":"open"}', 0)`,
+    ).run(toy.job, toy.envelope);
+    const checkpoint = initialCheckpoint(toy.job, { ...toy, baseLoss: 4.5, baseTokens: 1 });
+    const envelope = seal('checkpoint', checkpoint, signer);
+    db.prepare(
+      'INSERT INTO checkpoints (job, round, digest, envelope, residual) VALUES (?, 0, ?, ?, NULL)',
+    ).run(toy.job, 'body', envelope);
+    db.prepare(
+      `INSERT INTO updates (job, round, peer, digest, size, preset, tokens, loss_last, evidence, arrived_at, late)
+       VALUES (?, 1, 'p', 'payload', 1, 'dense', 1, 1, x'00', 1, 0)`,
+    ).run(toy.job);
+    db.close();
+    const migrated = new Store(old);
+    const needed = [...toy.blobs.map((bytes) => sha256(bytes)), 'body', 'payload'];
+    for (const digest of needed) expect(migrated.blobs.needs(digest), digest).toBe(true);
+    expect(migrated.rounds.held(toy.job)).toEqual([{ round: 0, ordinal: 0, heldOutLoss: 4.5 }]);
+    migrated.close();
+  });
+
+  test('a blob is unused when the last that needs it lets it go', async () => {
+    const { store } = await open();
+    const other = { ...JOB, job: 'bb'.repeat(32), name: 'other' };
+    for (const job of [JOB, other]) {
+      store.jobs.insert(job, Uint8Array.of(0));
+      store.blobs.use(job.job, 'adapter', 0, ['shared']);
+    }
+    store.blobs.loosen('shared');
+    store.blobs.loosen('written');
+    store.blobs.release(JOB.job, 'adapter', 0, 5);
+    expect(store.blobs.unused()).toEqual(['written']);
+    store.blobs.release(other.job, 'adapter', 1, 5);
+    expect(store.blobs.unused()).toEqual(['written']);
+    store.blobs.release(other.job, 'adapter', 0, 0);
+    expect(store.blobs.unused()).toEqual(['shared', 'written']);
+    store.blobs.forget('shared');
+    store.blobs.use(JOB.job, 'update', 1, ['written']);
+    expect(store.blobs.unused()).toEqual([]);
     store.close();
   });
 

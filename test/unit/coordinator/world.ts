@@ -4,6 +4,7 @@ import type { Failpoint } from '../../../coordinator/failpoints.ts';
 import type { PreparedJob } from '../../../coordinator/founding.ts';
 import type { RowLoss } from '../../../coordinator/gate.ts';
 import type { JobRun } from '../../../coordinator/job-run.ts';
+import type { RetentionSettings } from '../../../coordinator/retention.ts';
 import { Store } from '../../../coordinator/store/store.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
@@ -22,6 +23,7 @@ export interface WorldOptions extends ToyJobOptions {
   acceptance?: Partial<Manifest['acceptance']>;
   admission?: PreparedJob['admission'];
   token?: string;
+  retention?: RetentionSettings;
   /** Losses of an adapter on the held-out rows. @default better, the nearer its values are to zero */
   losses?: (adapter: readonly Float32Array[]) => RowLoss[];
 }
@@ -41,6 +43,8 @@ export class World {
   failpoint: Failpoint = () => {};
   /** How far the process's clock has jumped ahead of its timers, as after a machine's sleep. */
   leapMs = 0;
+  /** Checkpoints whose folders have been emptied, in this order. Throwing here is a kill before it is done. */
+  emptied: (round: number) => void = () => {};
   /** Evaluations that break down before one works again. */
   brokenEvaluations = 0;
   private readonly options: WorldOptions;
@@ -76,30 +80,30 @@ export class World {
     const isAlive = (): boolean => process.alive;
     const { clock, random } = this;
     const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
-    const guarded = <T extends object>(target: T): T =>
+    // The store's tables too: they are what the parts of a coordinator hold on to.
+    const guarded = <T extends object>(target: T, tables: boolean): T =>
       new Proxy(target, {
         get: (object, property) => {
           if (!isAlive()) throw new Killed();
-          return Reflect.get(object, property, object);
+          const value: unknown = Reflect.get(object, property, object);
+          return tables && typeof value === 'object' && value !== null ? guarded(value, false) : value;
         },
       });
-    this.current = new Coordinator(
-      {},
-      {
-        network: this.network.host({ signer: COORDINATOR, blobs, isAlive }),
-        blobs,
-        store: guarded(this.store),
-        validator: { evaluate: async (_job, adapter) => this.evaluate(adapter), release: async () => {} },
-        arithmetic: new InlineArithmetic({}, { blobs }),
-        folders: noFolders,
-        clock: { ...clock.process(isAlive), now: () => clock.now() + this.leapMs },
-        log: silentLogger,
-        failpoint: (name) => this.failpoint(name),
-        fatal: (error) => {
-          if (isAlive()) throw error;
-        },
+    const { retention } = this.options;
+    this.current = new Coordinator(retention ? { retention } : {}, {
+      network: this.network.host({ signer: COORDINATOR, blobs, isAlive }),
+      blobs,
+      store: guarded(this.store, true),
+      validator: { evaluate: async (_job, adapter) => this.evaluate(adapter), release: async () => {} },
+      arithmetic: new InlineArithmetic({}, { blobs }),
+      folders: { ...noFolders, empty: async (_job, round) => this.emptied(round) },
+      clock: { ...clock.process(isAlive), now: () => clock.now() + this.leapMs },
+      log: silentLogger,
+      failpoint: (name) => this.failpoint(name),
+      fatal: (error) => {
+        if (isAlive()) throw error;
       },
-    );
+    });
     this.current.start();
     let created = false;
     this.current.create(this.prepared()).then(() => {

@@ -2,7 +2,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
 import { NodeStore } from '../../../node/store.ts';
-import { Vault } from '../../../node/vault.ts';
+import { Vault } from '../../../net/vault.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
 import { Random } from '../../sim/random.ts';

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
 import type { BlobStore } from '../../../net/network.ts';
+import { Vault } from '../../../net/vault.ts';
 import { NodeStore } from '../../../node/store.ts';
-import { Vault } from '../../../node/vault.ts';
+
 import { sha256 } from '../../../protocol/cbor.ts';
 
 test('what a sweep is deleting is put again only after it is gone', async () => {
@@ -23,7 +24,7 @@ test('what a sweep is deleting is put again only after it is gone', async () => 
     },
   };
   const store = NodeStore.open(':memory:');
-  const vault = new Vault({}, { store, blobs: blobs as BlobStore, log: silentLogger });
+  const vault = new Vault({}, { store, blobs, log: silentLogger });
   const inWork = Promise.withResolvers<void>();
   const put = vault.scoped(async (scope) => {
     // The sweep begins when this work already runs, and does not know yet what it will put.

@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto';
+import { removeBases } from '../lora/models/base-cleanup.ts';
+import type { FileBlobs } from '../net/network.ts';
+import type { CreateJobLine } from './api-types.ts';
+import type { CoordinatorDeps } from './context.ts';
+import type { Coordinator } from './coordinator.ts';
+import { existing } from './founding.ts';
+import type { JobSpec } from './job-spec.ts';
+import { prepareJob } from './jobs.ts';
+import type { TrainerValidator } from './trainer-validator.ts';
+import type { Views } from './views.ts';
+
+export interface JobCreationDeps extends Pick<CoordinatorDeps, 'store' | 'clock' | 'log'> {
+  readonly coordinator: Coordinator;
+  readonly blobs: FileBlobs;
+  readonly validator: TrainerValidator;
+  readonly views: Views;
+}
+
+/** Makes jobs of what operators ask for, and leaves nothing of those that come to nothing. */
+export class JobCreation {
+  private readonly home: string;
+  private readonly deps: JobCreationDeps;
+  private running = 0;
+
+  constructor(options: { home: string }, deps: JobCreationDeps) {
+    this.home = options.home;
+    this.deps = deps;
+  }
+
+  /** @throws SwarmError as `prepareJob` and `Coordinator.create` */
+  async create(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> {
+    const { coordinator, store, blobs, validator, views, clock } = this.deps;
+    this.running++;
+    try {
+      await coordinator.vault.scoped(async (scope) => {
+        const prepared = await prepareJob(
+          { spec, signal, onProgress: onLine },
+          {
+            blobs,
+            scope,
+            clock,
+            randomBytes,
+            isKnown: (job) => existing(job, store) !== null,
+            evaluate: (job, adapter, options) => validator.measure(job, adapter, options),
+          },
+        );
+        const run = await coordinator.create(prepared);
+        const { job, invite } = views.job(run);
+        onLine({ event: 'created', job, name: spec.name, invite });
+      });
+    } finally {
+      this.running--;
+      await this.tidy();
+    }
+  }
+
+  /** Deletes what lies there of bases that no job has, also after a kill. Their blobs are the vault's. */
+  async tidy(): Promise<void> {
+    const { coordinator, log } = this.deps;
+    // A job that is being made has its base laid out already.
+    if (this.running > 0) return;
+    const keep = new Set(coordinator.jobs().map(({ context }) => context.manifest.base.digest));
+    await removeBases({ home: this.home, keep }).catch((error: unknown) =>
+      log.warn({ error }, 'bases-not-tidied'),
+    );
+  }
+}

@@ -1,0 +1,55 @@
+import { open } from '../../protocol/signing.ts';
+import { jobBlobs } from '../job-blobs.ts';
+import { BlobTable } from './blobs.ts';
+import type { Database } from './database.ts';
+
+const TABLES = `
+  -- Which blob is needed, and for what: see BlobUse.
+  CREATE TABLE blob_uses (
+    job TEXT NOT NULL REFERENCES jobs,
+    use TEXT NOT NULL CHECK (use IN ('job', 'adapter', 'step', 'update')),
+    round INTEGER NOT NULL,         -- 0 for what the job needs in all of them
+    digest TEXT NOT NULL,
+    PRIMARY KEY (job, use, round, digest)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX blob_uses_by_digest ON blob_uses (digest);
+
+  -- Blobs that may lie in the store although no row needs them, or not yet.
+  CREATE TABLE loose_blobs (digest TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+
+  ALTER TABLE checkpoints ADD COLUMN held_out_loss REAL;
+  -- 'leaving': its folder still has to be emptied.
+  ALTER TABLE checkpoints ADD COLUMN weights TEXT NOT NULL DEFAULT 'held'
+    CHECK (weights IN ('held', 'leaving', 'gone'));
+
+  -- Refused rounds before this one no longer count as refusals in a row: the operator has resumed the job since.
+  ALTER TABLE jobs ADD COLUMN resumed_round INTEGER NOT NULL DEFAULT 0
+`;
+
+/** Makes the lists of needed blobs, and fills them from what a store of the first version keeps. */
+export function listBlobs(db: Database): void {
+  db.exec(TABLES);
+  const blobs = new BlobTable(db);
+  for (const row of db.all('SELECT job, manifest FROM jobs')) {
+    const job = row.job as string;
+    blobs.use(job, 'job', 0, jobBlobs(open('manifest', row.manifest as Uint8Array).message));
+  }
+  for (const row of db.all('SELECT * FROM checkpoints')) {
+    const { job, round } = row as { job: string; round: number };
+    const { message } = open('checkpoint', row.envelope as Uint8Array);
+    const residual = row.residual as string | null;
+    blobs.use(job, 'job', 0, [row.digest as string]);
+    blobs.use(job, 'adapter', round, [message.adapter.digest]);
+    blobs.use(
+      job,
+      'step',
+      round,
+      [message.delta?.digest, residual].filter((digest) => typeof digest === 'string'),
+    );
+    const loss = message.metrics.heldOutLoss;
+    db.run('UPDATE checkpoints SET held_out_loss = ? WHERE job = ? AND round = ?', loss, job, round);
+  }
+  for (const row of db.all('SELECT job, round, digest FROM updates')) {
+    blobs.use(row.job as string, 'update', row.round as number, [row.digest as string]);
+  }
+}
