@@ -1,0 +1,52 @@
+/** How data is read, rendered and packed: one set of settings for training, evaluating and jobs. */
+import { z } from 'zod';
+import { FORMATS } from './examples.ts';
+import type { ReadExamplesOptions } from './read-examples.ts';
+import { openRenderer, type Renderer, TRAIN_ON } from './render/renderer.ts';
+import { DEFAULT_BAD_ROW_SHARE } from './row-report.ts';
+import { PACKINGS } from './rows.ts';
+import type { TextTokenizer } from './tokenizer.ts';
+import { TRUNCATIONS } from './truncation.ts';
+
+const name = z.string().min(1).max(256);
+
+export const dataSettingsSchema = z.strictObject({
+  /** Format of the rows. "auto": each file's is recognised by itself. @default "auto" */
+  format: z.enum(['auto', ...FORMATS]).default('auto'),
+  /** Field to the column that holds it, for example `messages: dialog`; `role` and `content` are a message's. */
+  columns: z.record(name, name).default({}),
+  /** Which tokens give a loss; "auto": answers where there are prompts, else everything. @default "auto" */
+  trainOn: z.enum(['auto', ...TRAIN_ON]).default('auto'),
+  /** Chat template instead of the model's: `chatml`, `plain`, or a file. @default null */
+  template: z.string().min(1).max(4096).nullable().default(null),
+  /** Further variables for the chat template. @default none */
+  templateVariables: z.record(name, z.json()).default({}),
+  /** How samples share rows. @default "auto" */
+  packing: z.enum(PACKINGS).default('auto'),
+  /** What happens to samples longer than a row. @default "auto" */
+  truncation: z.enum(TRUNCATIONS).default('auto'),
+  /** Share of unusable rows above which reading stops; 0 stops at the first, 1 never. @default 0.01 */
+  badRowShare: z.number().min(0).max(1).default(DEFAULT_BAD_ROW_SHARE),
+});
+
+export type DataSettings = z.output<typeof dataSettingsSchema>;
+
+export const DEFAULT_DATA_SETTINGS: DataSettings = dataSettingsSchema.parse({});
+
+/** What `readExamples` takes of the settings. */
+export function readingOf({
+  format,
+  columns,
+}: DataSettings): Pick<ReadExamplesOptions, 'format' | 'columns'> {
+  return { format, columns };
+}
+
+/** A renderer for a model folder by these settings. @throws TEMPLATE_UNREADABLE */
+export function rendererFor(
+  { template, templateVariables, trainOn }: DataSettings,
+  { dir, now }: { dir: string; now: number },
+  deps: { tokenizer: TextTokenizer },
+): Promise<Renderer> {
+  const variables = templateVariables;
+  return openRenderer({ dir, template, variables, trainOn: trainOn === 'auto' ? null : trainOn, now }, deps);
+}
