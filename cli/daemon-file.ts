@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DaemonFile } from '../coordinator/api-types.ts';
@@ -22,18 +23,25 @@ export async function readToken(home: string): Promise<string | null> {
   );
 }
 
+/** Whose folder it is, where a daemon has ever run in it: a folder belongs to one role. */
+export function homeRole(home: string): Role | null {
+  const roles = ['coordinator', 'node'] as const;
+  return roles.find((role) => existsSync(join(home, `${role}.sqlite`))) ?? null;
+}
+
 export function notRunning(home: string, role: Role, cause?: unknown): SwarmError {
-  return new SwarmError(
-    'DAEMON_NOT_RUNNING',
-    `no ${role} is running in ${home}`,
-    {
-      home,
-      role,
-      next:
-        role === 'coordinator'
-          ? `start one with "swarm coordinator --home ${home}", or name its folder with --home`
-          : `start one with "swarm node INVITE --home ${home}", or name its folder with --home`,
-    },
-    { cause },
-  );
+  const owner = homeRole(home);
+  const message = `no ${role} is running in ${home}`;
+  if (owner !== null && owner !== role) {
+    const next = `name the folder of a ${role} with --home; "swarm status --home ${home}" tells of the ${owner}`;
+    return new SwarmError(
+      'DAEMON_NOT_RUNNING',
+      `${message}: it is the folder of a ${owner}`,
+      { home, role, owner, next },
+      { cause },
+    );
+  }
+  const start = role === 'coordinator' ? 'swarm coordinator' : 'swarm node INVITE';
+  const next = `start one with "${start} --home ${home}", or name its folder with --home`;
+  return new SwarmError('DAEMON_NOT_RUNNING', message, { home, role, next }, { cause });
 }

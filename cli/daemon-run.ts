@@ -1,7 +1,6 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SwarmError } from '../protocol/errors.ts';
+import { homeRole } from './daemon-file.ts';
 import { makeFolder } from './folders.ts';
 import type { Role } from './homes.ts';
 import { DRAIN_MS } from './signals.ts';
@@ -16,9 +15,9 @@ const LOOK_MS = 500;
  * to others. @throws SwarmError HOME_ROLE, FOLDER_UNUSABLE
  */
 export async function claimHome(home: string, role: Role): Promise<void> {
-  const other: Role = role === 'node' ? 'coordinator' : 'node';
-  if (existsSync(join(home, `${other}.sqlite`))) {
-    throw new SwarmError('HOME_ROLE', `${home} is the folder of a ${other}`, {
+  const owner = homeRole(home);
+  if (owner !== null && owner !== role) {
+    throw new SwarmError('HOME_ROLE', `${home} is the folder of a ${owner}`, {
       home,
       next: `give this ${role} a folder of its own with --home`,
     });

@@ -22,7 +22,7 @@ export function failureOf(error: unknown): Failure {
   if (isAbort(error)) return failure('INTERRUPTED', 'interrupted', null, {});
   if (isSwarmError(error)) {
     const { next, ...values } = error.values;
-    return failure(error.code, error.message, typeof next === 'string' ? next : null, values);
+    return failure(error.code, error.message, typeof next === 'string' ? next : null, values, error.cause);
   }
   const message = error instanceof Error ? error.message : String(error);
   // A file that may not be read, a full disk: the system refuses, nothing of ours is broken.
@@ -38,8 +38,14 @@ export function failureOf(error: unknown): Failure {
   };
 }
 
-function failure(code: string, message: string, next: string | null, values: object): Failure {
-  const { exit, next: advice } = exitFor(code);
+function failure(
+  code: string,
+  message: string,
+  next: string | null,
+  values: object,
+  cause?: unknown,
+): Failure {
+  const { exit, next: advice } = exitFor(code, cause);
   return {
     exit,
     exitCode: exitCodes[exit],

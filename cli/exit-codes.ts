@@ -28,9 +28,11 @@ const rows: readonly Row[] = [
   { codes: /INTERRUPTED/, exit: 'interrupted' },
   { codes: /USAGE|LOG_LEVEL|INVITE_INVALID|ADDRESS_INVALID|PEER_ID_INVALID/, exit: 'usage' },
   { codes: /JOB_SPEC|LORA_.*|ENGINE_UNKNOWN|SEQUENCE_TOO_LONG|REQUEST_INVALID/, exit: 'usage' },
+  // There, but of a kind that is not read; what the system does not let us read has a cause that says so.
+  { codes: /DATA_UNREADABLE/, exit: 'usage' },
   { codes: /DAEMON_NOT_RUNNING/, exit: 'notRunning' },
   {
-    codes: /MODEL_DIR|MODEL_FILE_MISSING|DATA_UNREADABLE|BLOB_MISSING|PACKAGE_MISSING|DATA_NO_FILES/,
+    codes: /MODEL_DIR|MODEL_FILE_MISSING|BLOB_MISSING|PACKAGE_MISSING|DATA_NO_FILES/,
     exit: 'notFound',
   },
   { codes: /.*_(NOT_FOUND|UNKNOWN|MISSING)|CHECKPOINT_PRUNED/, exit: 'notFound' },
@@ -64,8 +66,14 @@ const rows: readonly Row[] = [
   },
 ];
 
-/** How a command ends after an error with this code, and the table's advice (null where it has none). */
-export function exitFor(code: string): { exit: Exit; next: string | null } {
+/**
+ * How a command ends after an error with this code, and the table's advice (null where it has none). What could not be
+ * read ends as its cause would, where it has one.
+ */
+export function exitFor(code: string, cause?: unknown): { exit: Exit; next: string | null } {
+  if (code.endsWith('_UNREADABLE') && cause instanceof Error && 'code' in cause) {
+    return exitFor(String(cause.code));
+  }
   const row = rows.find(({ codes }) => codes.exec(code)?.[0] === code);
   return { exit: row?.exit ?? 'failed', next: row?.next ?? null };
 }

@@ -1,5 +1,4 @@
-import { styleText } from 'node:util';
-import type { Context, Output } from './context.ts';
+import type { Context } from './context.ts';
 
 /** Data for people, one line at a time, to stdout. */
 export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
@@ -9,13 +8,6 @@ export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<
 /** One JSON value on one line. */
 export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): void {
   stdout.write(`${JSON.stringify(value)}\n`);
-}
-
-type Style = Parameters<typeof styleText>[0];
-
-/** Colours a text where the output takes colours. */
-export function paint(output: Output, style: Style, text: string): string {
-  return output.color ? styleText(style, text, { validateStream: false }) : text;
 }
 
 /** Least time between two progress lines where they cannot be overwritten (pipes, files). */

@@ -64,6 +64,15 @@ describe('the API client', () => {
     await expect(api.status()).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
   });
 
+  it('says whose folder it is where a daemon of the other role has run', async () => {
+    const home = mkdtempSync(join(tmpdir(), 'swarm-home-'));
+    writeFileSync(join(home, 'node.sqlite'), '');
+    await expect(ApiClient.open(home, 'coordinator', { signal })).rejects.toMatchObject({
+      code: 'DAEMON_NOT_RUNNING',
+      values: { owner: 'node' },
+    });
+  });
+
   it('reads streams of lines however they are cut', async () => {
     const { client } = await daemon((_request, response) => {
       response.write('{"event":"progress","stage":"base","do');

@@ -30,6 +30,16 @@ describe('exit codes', () => {
     for (const [code, exit] of expected) expect(exitFor(code).exit, code).toBe(exit);
   });
 
+  it('of data that cannot be read follow from why not', async () => {
+    const unreadable = (cause?: unknown) =>
+      failureOf(new SwarmError('DATA_UNREADABLE', 'x', {}, cause === undefined ? {} : { cause })).exitCode;
+    expect(unreadable()).toBe(exitCodes.usage);
+    expect(unreadable(await readFile('/nowhere').catch((error: unknown) => error))).toBe(exitCodes.notFound);
+    expect(unreadable(Object.assign(new Error('bad header'), { code: 'Z_DATA_ERROR' }))).toBe(
+      exitCodes.failed,
+    );
+  });
+
   it('are all explained in the docs, with how to fix each', () => {
     const page = readFileSync(join(import.meta.dirname, '../../../docs/exit-codes.md'), 'utf8');
     for (const [name, code] of Object.entries(exitCodes)) {
