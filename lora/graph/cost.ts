@@ -1,0 +1,113 @@
+/** What running a graph takes, from its shapes alone: nothing is allocated and no weight is read. */
+import { ancestorNodes } from './gradients.ts';
+import type { Graph, GraphNode, Tensor } from './graph.ts';
+import type { Operation, OperationAttributes } from './operations.ts';
+import { elementCount } from './shapes.ts';
+
+export interface GraphCost {
+  /** Of all matrix products, a multiplication and an addition being two. */
+  readonly flops: number;
+  /** Read or written by all other operations. */
+  readonly trafficBytes: number;
+  /** Most that intermediate values and outputs hold at one time. */
+  readonly activationBytes: number;
+  /** Of the frozen weights that the graph reads. */
+  readonly weightBytes: number;
+  /** Of what is fed at each run. */
+  readonly inputBytes: number;
+}
+
+const BYTES = { float32: 4, int64: 8 } as const;
+
+/** Their result is their operand under another shape or name: no memory of its own. */
+const VIEWS: ReadonlySet<Operation> = new Set(['reshape', 'customGradient']);
+
+/** Their result may take the place of an operand of the same size that nobody reads afterwards. */
+const IN_PLACE: ReadonlySet<Operation> = new Set([
+  'add',
+  'subtract',
+  'multiply',
+  'divide',
+  'negate',
+  'exp',
+  'log',
+  'sqrt',
+  'sigmoid',
+  'softmax',
+]);
+
+/**
+ * Follows the graph node by node: a value lives from the node that makes it to the last one that reads it, outputs to
+ * the end. Executors order nodes in their own way and need room for their kernels, so the true peak differs; decision
+ * 080 has the measured difference.
+ */
+export function graphCost(graph: Graph): GraphCost {
+  const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
+  const read = new Set(nodes.flatMap((node) => node.inputs));
+  const bytesOf = (tensors: Iterable<Tensor>) =>
+    [...tensors].filter((tensor) => read.has(tensor)).reduce((sum, tensor) => sum + byteLength(tensor), 0);
+  let flops = 0;
+  let trafficBytes = 0;
+  for (const node of nodes) {
+    const products = productFlops(node);
+    flops += products;
+    if (products === 0 && !VIEWS.has(node.operation)) {
+      for (const tensor of [...node.inputs, ...node.outputs]) trafficBytes += byteLength(tensor);
+    }
+  }
+  return {
+    flops,
+    trafficBytes,
+    activationBytes: peakBytes(nodes, new Set(graph.outputs.values())),
+    weightBytes: bytesOf(graph.weights.values()),
+    inputBytes: bytesOf(graph.inputs.values()),
+  };
+}
+
+function peakBytes(nodes: readonly GraphNode[], outputs: ReadonlySet<Tensor>): number {
+  const made = new Set(nodes.flatMap((node) => node.outputs));
+  // Several tensors may be one buffer: it lives until all of them are dead.
+  const bufferOf = new Map<Tensor, Tensor>();
+  const readers = new Map<Tensor, number>();
+  const buffer = (tensor: Tensor): Tensor => bufferOf.get(tensor) ?? tensor;
+  const count = (tensor: Tensor, by: number) => readers.set(tensor, (readers.get(tensor) ?? 0) + by);
+  for (const node of nodes) {
+    const [input] = node.inputs;
+    if (VIEWS.has(node.operation) && input && made.has(input)) bufferOf.set(node.outputs[0]!, buffer(input));
+    for (const tensor of new Set(node.inputs)) if (made.has(tensor)) count(buffer(tensor), 1);
+  }
+  for (const tensor of outputs) if (made.has(tensor)) count(buffer(tensor), 1);
+
+  let held = 0;
+  let peak = 0;
+  for (const node of nodes) {
+    const operands = [...new Set(node.inputs)].filter((tensor) => made.has(tensor)).map(buffer);
+    const fresh = node.outputs.filter((tensor) => buffer(tensor) === tensor);
+    const [output] = fresh;
+    const replaced =
+      output && IN_PLACE.has(node.operation)
+        ? operands.find((tensor) => readers.get(tensor) === 1 && byteLength(tensor) === byteLength(output))
+        : undefined;
+    // What nobody reads is never stored.
+    for (const tensor of fresh) if ((readers.get(tensor) ?? 0) > 0) held += byteLength(tensor);
+    if (replaced) held -= byteLength(replaced);
+    peak = Math.max(peak, held);
+    for (const tensor of operands) {
+      count(tensor, -1);
+      if (readers.get(tensor) === 0 && tensor !== replaced) held -= byteLength(tensor);
+    }
+  }
+  return peak;
+}
+
+function productFlops(node: GraphNode): number {
+  if (node.operation !== 'gemm' && node.operation !== 'batchedMatmul') return 0;
+  const { transposeA } = node.attributes as OperationAttributes['gemm' | 'batchedMatmul'];
+  const [a] = node.inputs as readonly [Tensor, ...Tensor[]];
+  const depth = a.shape.at(transposeA ? -2 : -1)!;
+  return 2 * depth * elementCount(node.outputs[0]!.shape);
+}
+
+function byteLength({ dtype, shape }: Tensor): number {
+  return BYTES[dtype] * elementCount(shape);
+}
