@@ -1,7 +1,7 @@
 import { copyFile, link, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
-import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, type AdapterLayout } from '../lora/adapter/peft.ts';
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
 import { readHeader } from '../lora/models/safetensors.ts';
 import { silentLogger } from '../monitor/log.ts';
@@ -145,15 +145,11 @@ async function ask(
 
 async function writeFolder(output: string, weights: string, { lora, base }: Manifest): Promise<void> {
   const { entries } = await readHeader(weights, MAX_ADAPTER_HEADER_BYTES);
-  const layout: AdapterLayout = [...entries].map(([name, { shape }]) => ({
-    name,
-    shape: [shape[0]!, shape[1]!] as const,
-  }));
+  const layout = [...entries.keys()].map((name) => ({ name }));
   await mkdir(output, { recursive: true });
   const target = join(output, ADAPTER_WEIGHTS_FILE);
   await rm(target, { force: true });
   await link(weights, target).catch(() => copyFile(weights, target));
-  const { rank, alpha, targets } = lora;
-  const config = { lora: { rank, alpha, targets }, baseModelName: base.name, revision: null };
+  const config = { lora, baseModelName: base.name, revision: null };
   await writeFile(join(output, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));
 }

@@ -40,9 +40,10 @@ export function registerTrain(program: Command, context: Context): void {
 async function train(context: Context, options: TrainOptions): Promise<void> {
   const output = resolve(context.cwd, options.output);
   await claimOutput(output, { force: options.force === true });
-  const [{ trainAlone }, { trainingConfigSchema }] = await Promise.all([
+  const [{ trainAlone }, { trainingConfigSchema }, { loraConfig }] = await Promise.all([
     import('../train-run.ts'),
     import('../../lora/train/config.ts'),
+    import('../../lora/adapter/config.ts'),
   ]);
   const paths = (list: readonly string[]): string[] => list.map((path) => resolve(context.cwd, path));
   const { rank, alpha = 2 * rank, target, batchSize } = options;
@@ -81,7 +82,7 @@ async function train(context: Context, options: TrainOptions): Promise<void> {
         cacheDir: resolveCache(context.environment, context.cwd),
         engine: options.engine,
         threads: options.threads,
-        lora: { rank, alpha, targets: target ?? 'all-linear' },
+        lora: loraConfig({ rank, alpha, targets: target ?? 'all-linear' }),
         training,
         seed: options.seed,
         signal: context.signal,

@@ -1,4 +1,5 @@
 import { SwarmError } from '../../protocol/errors.ts';
+import { sameShape } from '../graph/shapes.ts';
 import { decodeFloats } from '../models/dtypes.ts';
 import {
   DEFAULT_METADATA,
@@ -12,7 +13,7 @@ import { type AdapterLayout, adapterSize } from './layout.ts';
 
 /**
  * Largest header of an adapter file in bytes. A tensor takes about 150 of them, and the largest Llama has
- * 1,764 adapter tensors with every linear module adapted.
+ * 2,646 adapter tensors with every linear module adapted by DoRA.
  */
 export const MAX_ADAPTER_HEADER_BYTES = 2 ** 20;
 
@@ -79,7 +80,7 @@ export function matchEntries(
 ): SafetensorsEntry[] {
   const matched = layout.map(({ name, shape }) => {
     const entry = entries.get(name);
-    if (entry?.shape.length !== 2 || entry.shape[0] !== shape[0] || entry.shape[1] !== shape[1])
+    if (entry === undefined || !sameShape(entry.shape, shape))
       throw new SwarmError(
         'ADAPTER_TENSORS',
         `${file}: ${name} is ${entry ? `[${entry.shape.join(', ')}]` : 'missing'}, expected [${shape.join(', ')}]; the adapter belongs to another model or LoRA shape`,

@@ -1,99 +1,121 @@
 import { createHash } from 'node:crypto';
 import { SwarmError } from '../../protocol/errors.ts';
-import type { Architecture, LinearModule } from '../models/architecture.ts';
-import type { ModelConfig } from '../models/families.ts';
-import { loraTensorName } from '../models/lora.ts';
-import { matchTargets, type Targets } from '../models/targets.ts';
+import { elementCount } from '../graph/shapes.ts';
+import { loraTensorName, magnitudeName } from '../models/lora.ts';
+import type { ModelShape } from '../models/targets.ts';
+import type { LoraConfig } from './config.ts';
+import { type AdapterPlan, adapterPlan } from './plan.ts';
 import { philox } from './random.ts';
 
-/** One matrix of an adapter: `….lora_A.weight` of shape [r, in] or `….lora_B.weight` of shape [out, r]. */
+export type { LoraConfig } from './config.ts';
+
+/** What a tensor of an adapter is: rates and weight decay may differ by it. */
+export type AdapterGroup = 'A' | 'B' | 'magnitude' | 'bias' | 'saved';
+
+/**
+ * One tensor of an adapter: `….lora_A.weight` [r, in], `….lora_B.weight` [out, r], DoRA's
+ * `….lora_magnitude_vector` [out], a trained bias [out], or a parameter of a module that is saved whole.
+ */
 export interface AdapterTensor {
   readonly name: string;
-  readonly shape: readonly [number, number];
+  readonly shape: readonly number[];
+  readonly group: AdapterGroup;
+  /** On A and B of a module whose weight lies on disk as [in, out]. */
+  readonly conv1d?: true;
 }
 
 /** The tensors of an adapter sorted by name: the order in which every part of the system keeps their values. */
 export type AdapterLayout = readonly AdapterTensor[];
 
-export interface LoraConfig {
-  /** r, columns of B and rows of A. */
-  readonly rank: number;
-  /** α; the product B A is scaled by α / r. */
-  readonly alpha: number;
-  readonly targets: Targets;
-}
-
-/** Highest rank taken from a job or an adapter file: above it LoRA costs more than the layers it adapts. */
-export const MAX_RANK = 1024;
-
-/** What a layout needs to know of a model. */
-export interface ModelShape {
-  readonly config: ModelConfig;
-  readonly architecture: Architecture;
-}
-
-/** The modules of `model` that carry an adapter. */
-export function adapterModules(model: ModelShape, lora: LoraConfig): LinearModule[] {
-  return matchTargets(model.architecture.linearModules(model.config), lora.targets);
-}
-
 /**
- * @throws SwarmError LORA_TARGETS, LORA_RANK, LORA_ALPHA the configuration does not fit the model
+ * @throws SwarmError LORA_* the configuration does not fit the model
  */
 export function adapterLayout(model: ModelShape, lora: LoraConfig): AdapterLayout {
-  const { rank, alpha } = lora;
-  if (!Number.isInteger(rank) || rank < 1 || rank > MAX_RANK)
-    throw new SwarmError(
-      'LORA_RANK',
-      `the LoRA rank is ${rank}, expected a whole number from 1 to ${MAX_RANK}`,
-      {
-        rank,
-        limit: MAX_RANK,
-      },
-    );
-  if (!Number.isFinite(alpha) || alpha <= 0)
-    throw new SwarmError('LORA_ALPHA', `the LoRA alpha is ${alpha}, expected a positive number`, { alpha });
-  const layout = adapterModules(model, lora).flatMap((module): AdapterTensor[] => [
-    { name: loraTensorName(module.name, 'A'), shape: [rank, module.in] },
-    { name: loraTensorName(module.name, 'B'), shape: [module.out, rank] },
-  ]);
-  return layout.sort((a, b) => (a.name < b.name ? -1 : 1));
+  return planLayout(adapterPlan(model, lora), lora);
+}
+
+/** The layout of an adapter whose plan is known. */
+export function planLayout(plan: AdapterPlan, lora: Pick<LoraConfig, 'useDora'>): AdapterLayout {
+  const matrices = plan.modules.flatMap(({ name, in: width, out, rank, conv1d }): AdapterTensor[] => {
+    const kind = conv1d ? { conv1d } : {};
+    return [
+      { name: loraTensorName(name, 'A'), shape: [rank, width], group: 'A', ...kind },
+      { name: loraTensorName(name, 'B'), shape: [out, rank], group: 'B', ...kind },
+    ];
+  });
+  const magnitudes = lora.useDora
+    ? plan.modules.map(({ name, out }) => ({
+        name: magnitudeName(name),
+        shape: [out],
+        group: 'magnitude' as const,
+      }))
+    : [];
+  const copies = plan.copies.map(({ tensor, shape, group }) => ({ name: tensor, shape, group }));
+  return [...matrices, ...magnitudes, ...copies].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 /** Number of values in an adapter. */
 export function adapterSize(layout: AdapterLayout): number {
-  return layout.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
+  return layout.reduce((sum, { shape }) => sum + elementCount(shape), 0);
 }
 
 /**
- * PEFT's default start: A uniform in ±1/√in (Kaiming-uniform with a = √5), B zero, so that training starts
- * at the base exactly. Values depend on the seed, the tensor's name and the position alone: the same on
- * every machine, whatever other modules carry an adapter.
+ * The random start of an adapter's matrices. Values depend on the seed, the tensor's name and the position alone: the
+ * same on every machine, whatever other modules carry an adapter. By `init`, as PEFT's `init_lora_weights`:
+ * - true: A uniform in ±1/√in (Kaiming-uniform with a = √5), B zero, so that training starts at the base exactly
+ * - 'gaussian': A normal with a standard deviation of 1/r, B zero
+ * - false: A as for true, B uniform in ±1/√r
  *
  * @param seed whole number below 2^53
  * @returns values in layout order
+ * @throws SwarmError ADAPTER_INIT the layout has tensors that start from the base's weights: see initialAdapter
  */
-export function initAdapter(layout: AdapterLayout, seed: number): Float32Array[] {
-  if (!Number.isSafeInteger(seed) || seed < 0)
-    throw new SwarmError('SEED', `the seed is ${seed}, expected a whole number from 0 to 2^53 − 1`, { seed });
-  const key = [seed >>> 0, Math.floor(seed / 2 ** 32)] as const;
-  return layout.map(({ name, shape }) => {
-    const values = new Float32Array(shape[0] * shape[1]);
-    if (isB(name)) return values;
-    const digest = createHash('sha256').update(name).digest();
-    const stream = [digest.readUInt32LE(0), digest.readUInt32LE(4)] as const;
-    const bound = 1 / Math.sqrt(shape[1]);
-    for (let i = 0; i < values.length; i += 4) {
-      const words = philox([i / 4, 0, stream[0], stream[1]], key);
-      // The upper 24 bits, as many as a float32 holds, centred: never exactly ±bound.
-      words.forEach((word, j) => {
-        values[i + j] = bound * (((word >>> 8) + 0.5) / 2 ** 23 - 1);
-      });
-    }
-    return values;
-  });
+export function initAdapter(
+  layout: AdapterLayout,
+  seed: number,
+  init: LoraConfig['initLoraWeights'] = true,
+): Float32Array[] {
+  const other = layout.find(({ group }) => group !== 'A' && group !== 'B');
+  if (other)
+    throw new SwarmError(
+      'ADAPTER_INIT',
+      `${other.name} starts from the base's weights, and only the layout was given; use initialAdapter`,
+      { tensor: other.name },
+    );
+  return layout.map((tensor) => randomMatrix(tensor, seed, init));
 }
 
-export function isB(name: string): boolean {
-  return name.endsWith('.lora_B.weight');
+/** One A or B of initAdapter. */
+export function randomMatrix(
+  { name, shape, group }: AdapterTensor,
+  seed: number,
+  init: LoraConfig['initLoraWeights'],
+): Float32Array {
+  if (!Number.isSafeInteger(seed) || seed < 0)
+    throw new SwarmError('SEED', `the seed is ${seed}, expected a whole number from 0 to 2^53 − 1`, { seed });
+  const values = new Float32Array(elementCount(shape));
+  if (group === 'B' && init !== false) return values;
+  const key = [seed >>> 0, Math.floor(seed / 2 ** 32)] as const;
+  const digest = createHash('sha256').update(name).digest();
+  const stream = [digest.readUInt32LE(0), digest.readUInt32LE(4)] as const;
+  const [rows, columns] = shape as [number, number];
+  const bound = 1 / Math.sqrt(columns);
+  for (let i = 0; i < values.length; i += 4) {
+    const words = philox([i / 4, 0, stream[0], stream[1]], key);
+    // The upper 24 bits, as many as a float32 holds, centred: never exactly ±1.
+    const centred = words.map((word) => ((word >>> 8) + 0.5) / 2 ** 23 - 1);
+    const four =
+      init === 'gaussian' ? normals(centred).map((normal) => normal / rows) : centred.map((u) => bound * u);
+    values.set(four.slice(0, values.length - i), i);
+  }
+  return values;
+}
+
+/** Pairs of numbers uniform in ±1 → as many normal ones (Box & Muller 1958). */
+function normals(centred: readonly number[]): number[] {
+  return centred.map((value, j) => {
+    const [radius, angle] = j % 2 === 0 ? [value, centred[j + 1]!] : [centred[j - 1]!, value];
+    const length = Math.sqrt(-2 * Math.log((radius + 1) / 2));
+    return length * (j % 2 === 0 ? Math.cos(Math.PI * angle) : Math.sin(Math.PI * angle));
+  });
 }

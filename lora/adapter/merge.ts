@@ -2,37 +2,36 @@ import { copyFile, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/
 import { basename, dirname, join } from 'node:path';
 import { SwarmError } from '../../protocol/errors.ts';
 import { DESCRIBED_FILES, describeBase } from '../models/base.ts';
-import { DTYPE_BYTES, decodeFloats, encodeFloats } from '../models/dtypes.ts';
+import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
 import { isUnused, listFiles, type Model } from '../models/folder.ts';
-import { loraTensorName } from '../models/lora.ts';
-import { floatDtype, tensorChunks } from '../models/safetensors.ts';
+import { loraTensorName, magnitudeName } from '../models/lora.ts';
+import { floatDtype } from '../models/safetensors.ts';
 import { type StreamedTensor, writeSafetensors } from '../models/safetensors-writer.ts';
 import { INDEX_FILE, type TensorLocation } from '../models/tensors.ts';
 import { checkFinite } from './codec.ts';
-import { adapterLayout, adapterModules } from './layout.ts';
+import { type Delta, deltaOf } from './delta.ts';
+import { adapterLayout } from './layout.ts';
 import type { Adapter } from './peft.ts';
+import { adapterPlan } from './plan.ts';
+import { rowBlocks, rowNorms } from './weights.ts';
 
 /** Files that other readers of a merged model want besides those that describe it. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model', 'LICENSE', 'NOTICE'];
 
-/** Weights worked on at a time, in bytes. */
-const BLOCK_BYTES = 4 * 2 ** 20;
-
-interface LowRank {
-  readonly a: Float32Array;
-  readonly b: Float32Array;
-  readonly rank: number;
-  readonly scale: number;
-}
+/** What becomes of one weight: a low-rank change, each output then scaled by DoRA's factor; or other values. */
+type Change =
+  | { readonly delta: Delta; readonly factor: Float32Array | null; readonly conv1d: boolean }
+  | { readonly values: Float32Array };
 
 /**
- * Writes a model folder with W + (α/r)·B A in place of every adapted W: an ordinary Hugging Face model that
- * needs no adapter. Every tensor keeps its element type and its file; config and tokenizer are copied. Weights
- * pass through in blocks of a few MiB. The folder appears whole or not at all.
+ * Writes a model folder with the adapter in its weights: an ordinary Hugging Face model that needs no adapter. An
+ * adapted W becomes W + s·B A, with DoRA m/‖W + s·BA‖ ⊙ (W + s·B A) by rows of the [out, in] weight; saved modules and
+ * trained biases take the place of the base's. Every tensor keeps its element type and its file; config and tokenizer
+ * are copied. Weights pass through in blocks of a few MiB. The folder appears whole or not at all.
  *
  * @param outDir must not exist, or be empty
  * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or does not fit this model
- * @throws SwarmError ADAPTER_TIED_HEAD it adapts an output head that shares its weights with the embedding
+ * @throws SwarmError ADAPTER_TIED_HEAD it changes one of the embedding and an output head that shares its weights
  * @throws SwarmError ADAPTER_NOT_FINITE a merged weight overflows its element type or is not a number
  * @throws SwarmError OUTPUT_EXISTS
  */
@@ -43,7 +42,7 @@ export async function mergeAdapter(
   options: { signal?: AbortSignal } = {},
 ): Promise<void> {
   await checkBase(model, adapter, options.signal);
-  const deltas = lowRankByWeight(model, adapter);
+  const changes = await changesByWeight(model, adapter, options.signal);
   await refuseExisting(outDir);
   const partial = join(dirname(outDir), `.${basename(outDir)}.${process.pid}.partial`);
   await rm(partial, { recursive: true, force: true });
@@ -53,7 +52,7 @@ export async function mergeAdapter(
     for (const file of [...DESCRIBED_FILES, ...COMPANIONS]) {
       if (present.has(file)) await copyFile(join(model.dir, file), join(partial, file));
     }
-    await writeWeights(model, deltas, partial, options.signal);
+    await writeWeights(model, changes, partial, options.signal);
     await rename(partial, outDir);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
@@ -77,27 +76,46 @@ async function checkBase(model: Model, adapter: Adapter, signal?: AbortSignal): 
     );
 }
 
-function lowRankByWeight(model: Model, adapter: Adapter): Map<string, LowRank> {
-  const { rank, alpha } = adapter.lora;
+async function changesByWeight(
+  model: Model,
+  adapter: Adapter,
+  signal?: AbortSignal,
+): Promise<Map<string, Change>> {
+  const { architecture, config } = model;
+  const plan = adapterPlan(model, adapter.lora);
   const values = new Map(adapter.layout.map(({ name }, i) => [name, adapter.tensors[i]!]));
-  const deltas = new Map<string, LowRank>();
-  for (const { name } of adapterModules(model, adapter.lora)) {
-    if (name === 'lm_head' && model.config.tieWordEmbeddings)
-      throw new SwarmError(
-        'ADAPTER_TIED_HEAD',
-        'the adapter changes the output head, which shares its weights with the embedding: merging would change both; use the adapter unmerged',
-        { module: name },
-      );
-    const a = values.get(loraTensorName(name, 'A'))!;
-    const b = values.get(loraTensorName(name, 'B'))!;
-    deltas.set(`${name}.weight`, { a, b, rank, scale: alpha / rank });
+  const tied = [`${architecture.head}.weight`, architecture.embedding];
+  const changed = [
+    ...plan.modules.map(({ name }) => `${name}.weight`),
+    ...plan.copies.map((copy) => copy.parameter),
+  ];
+  const shared = config.tieWordEmbeddings ? changed.find((name) => tied.includes(name)) : undefined;
+  if (shared !== undefined)
+    throw new SwarmError(
+      'ADAPTER_TIED_HEAD',
+      `the adapter changes ${shared}, and the output head shares its weights with the embedding: merging would change both; use the adapter unmerged`,
+      { parameter: shared },
+    );
+  const changes = new Map<string, Change>();
+  for (const module of plan.modules) {
+    const a = values.get(loraTensorName(module.name, 'A'))!;
+    const b = values.get(loraTensorName(module.name, 'B'))!;
+    const delta = deltaOf(module, a, b);
+    const magnitude = values.get(magnitudeName(module.name));
+    const factor = magnitude ? ratio(magnitude, await rowNorms(model, module, delta, signal)) : null;
+    changes.set(`${module.name}.weight`, { delta, factor, conv1d: module.conv1d });
   }
-  return deltas;
+  for (const { parameter, tensor } of plan.copies) changes.set(parameter, { values: values.get(tensor)! });
+  return changes;
+}
+
+function ratio(a: Float32Array, b: Float32Array): Float32Array {
+  return a.map((value, i) => value / b[i]!);
 }
 
 async function writeWeights(
   model: Model,
-  deltas: ReadonlyMap<string, LowRank>,
+  changes: ReadonlyMap<string, Change>,
   outDir: string,
   signal?: AbortSignal,
 ): Promise<void> {
@@ -109,7 +127,7 @@ async function writeWeights(
     const { file, entry } = location;
     const tensors = byFile.get(file) ?? [];
     byFile.set(file, tensors);
-    const data = () => mergedBlocks(model.dir, name, location, deltas.get(name) ?? null, signal);
+    const data = () => mergedBlocks(model.dir, name, location, changes.get(name) ?? null, signal);
     tensors.push({ name, dtype: floatDtype(file, name, entry.dtype), shape: entry.shape, data });
     weightMap[name] = file;
     totalSize += entry.length;
@@ -121,43 +139,44 @@ async function writeWeights(
   }
 }
 
-/** The bytes of one tensor, with the low-rank change added row by row. */
+/** The bytes of one tensor as the adapter changes it, in its own element type. */
 async function* mergedBlocks(
   dir: string,
   name: string,
-  { file, entry }: TensorLocation,
-  delta: LowRank | null,
+  location: TensorLocation,
+  change: Change | null,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  const dtype = floatDtype(file, name, entry.dtype);
-  const width = entry.shape.at(-1) ?? 1;
-  const rowBytes = width * DTYPE_BYTES[dtype]!;
-  const block = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes)) * rowBytes;
+  const dtype = floatDtype(location.file, name, location.entry.dtype);
+  const width = location.entry.shape.at(-1) ?? 1;
   let row = 0;
-  for await (const chunk of tensorChunks(join(dir, file), entry, block)) {
-    signal?.throwIfAborted();
-    if (delta === null) {
+  for await (const chunk of rowBlocks(dir, name, location, signal)) {
+    if (change === null) {
       yield chunk;
       continue;
     }
     const values = decodeFloats(chunk, dtype);
-    for (let start = 0; start < values.length; start += width)
-      addRow(values.subarray(start, start + width), delta, row++);
+    if ('values' in change) {
+      values.set(change.values.subarray(row * width, row * width + values.length));
+      row += values.length / width;
+    } else {
+      for (let start = 0; start < values.length; start += width)
+        mergeRow(values.subarray(start, start + width), change, row++);
+    }
     const bytes = encodeFloats(values, dtype);
-    checkFinite(decodeFloats(bytes, dtype), name, file);
+    checkFinite(decodeFloats(bytes, dtype), name, location.file);
     yield bytes;
   }
 }
 
-/** w += (α/r)·(B A)[row], summed in double precision and rounded once. */
-function addRow(w: Float32Array, { a, b, rank, scale }: LowRank, row: number): void {
-  const change = new Float64Array(w.length);
-  for (let r = 0; r < rank; r++) {
-    const factor = scale * b[row * rank + r]!;
-    const start = r * w.length;
-    for (let j = 0; j < w.length; j++) change[j] = change[j]! + factor * a[start + j]!;
-  }
-  for (let j = 0; j < w.length; j++) w[j] = w[j]! + change[j]!;
+function mergeRow(
+  w: Float32Array,
+  { delta, factor, conv1d }: Exclude<Change, { values: unknown }>,
+  row: number,
+): void {
+  delta.addRow(w, row);
+  if (factor === null) return;
+  for (let j = 0; j < w.length; j++) w[j] = w[j]! * factor[conv1d ? j : row]!;
 }
 
 async function refuseExisting(dir: string): Promise<void> {

@@ -1,8 +1,9 @@
 import { SwarmError } from '../../protocol/errors.ts';
-import type { LinearModule } from '../models/architecture.ts';
-import { moduleOf } from '../models/lora.ts';
-import { isAllLinear, knownTargets, type Targets } from '../models/targets.ts';
-import type { AdapterLayout, LoraConfig } from './layout.ts';
+import { adaptedModuleOf } from '../models/lora.ts';
+import { isAllLinear, knownNames, type ModelShape } from '../models/targets.ts';
+import { type LoraConfig, loraConfig } from './config.ts';
+import type { AdapterTensor } from './layout.ts';
+import { adapterPlan, knownSaved } from './plan.ts';
 
 /** What `adapter_config.json` says about an adapter that this engine can compute. */
 export interface PeftConfig {
@@ -16,40 +17,45 @@ const PEFT_VERSION = '0.21.2';
 
 /**
  * `adapter_config.json`: every field that PEFT ≥ 0.10 knows with its default spelt out, so that no reader's own
- * defaults matter; keys sorted and indented by 2, as PEFT does.
+ * defaults matter; keys sorted and indented by 2, as PEFT does. Only patterns keep their order, which has a meaning.
+ *
+ * @param layout names of the adapter's tensors; `conv1d` where it is known (without it PEFT warns, and finds out)
  */
-export function encodePeftConfig(config: PeftConfig, layout: AdapterLayout): string {
+export function encodePeftConfig(
+  config: PeftConfig,
+  layout: readonly Pick<AdapterTensor, 'name' | 'conv1d'>[],
+): string {
   const { lora, baseModelName, revision } = config;
   const fields: Record<string, unknown> = {
-    alpha_pattern: {},
+    alpha_pattern: firstOfEach(lora.alphaPattern),
     auto_mapping: null,
     base_model_name_or_path: baseModelName,
-    bias: 'none',
-    exclude_modules: null,
-    fan_in_fan_out: false,
+    bias: lora.bias,
+    exclude_modules: lora.excludeModules.length === 0 ? null : lora.excludeModules,
+    fan_in_fan_out: layout.some(({ conv1d }) => conv1d),
     inference_mode: true,
-    init_lora_weights: true,
+    init_lora_weights: lora.initLoraWeights,
     layer_replication: null,
     layers_pattern: null,
-    layers_to_transform: null,
+    layers_to_transform: lora.layersToTransform.length === 0 ? null : lora.layersToTransform,
     loftq_config: {},
     lora_alpha: lora.alpha,
     lora_bias: false,
-    lora_dropout: 0,
+    lora_dropout: lora.dropout,
     megatron_config: null,
     megatron_core: 'megatron.core',
-    modules_to_save: null,
+    modules_to_save: lora.modulesToSave.length === 0 ? null : lora.modulesToSave,
     peft_type: 'LORA',
     peft_version: PEFT_VERSION,
     r: lora.rank,
-    rank_pattern: {},
+    rank_pattern: firstOfEach(lora.rankPattern),
     revision,
-    target_modules: writtenTargets(lora.targets, layout),
+    target_modules: writtenTargets(lora, layout),
     target_parameters: null,
     task_type: 'CAUSAL_LM',
     trainable_token_indices: null,
-    use_dora: false,
-    use_rslora: false,
+    use_dora: lora.useDora,
+    use_rslora: lora.useRslora,
   };
   return `${JSON.stringify(fields, null, 2)}\n`;
 }
@@ -58,49 +64,48 @@ export function encodePeftConfig(config: PeftConfig, layout: AdapterLayout): str
  * Always a list: servers such as vLLM do not know PEFT's 'all-linear', and PEFT itself fails on a pattern that
  * also matches a module which is not linear (an activation, a whole block).
  */
-function writtenTargets(targets: Targets, layout: AdapterLayout): string[] {
+function writtenTargets({ targets }: LoraConfig, layout: readonly { name: string }[]): string[] {
   if (typeof targets !== 'string') return [...targets].sort();
-  const modules = layout.map(({ name }) => moduleOf(name));
+  const modules = layout.flatMap(({ name }) => adaptedModuleOf(name) ?? []);
   const written = isAllLinear(targets) ? modules.map((name) => name.split('.').at(-1)!) : modules;
   return [...new Set(written)].sort();
 }
 
-/** Fields that change what an adapter computes, with the values under which it is plain LoRA. */
+/** Pairs as a map; of equal patterns the first one counts. */
+function firstOfEach(pairs: LoraConfig['rankPattern']): Record<string, number> {
+  return Object.fromEntries(pairs.toReversed());
+}
+
+/** Fields that change what an adapter computes in ways that this engine does not know, with the values that do not. */
 const PLAIN: Readonly<Record<string, readonly unknown[]>> = {
-  bias: ['none'],
-  fan_in_fan_out: [false],
+  ensure_weight_tying: [false],
   lora_bias: [false],
-  use_dora: [false],
   use_qalora: [false],
-  // Others rewrite the base's weights (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA): the adapter is then no adapter of this base.
-  init_lora_weights: [true, false, 'gaussian', 'orthogonal', 'eva', 'mica'],
 };
 
 /** Fields that must be empty for the same reason. */
 const EMPTY = [
-  'alpha_pattern',
   'alora_invocation_tokens',
   'arrow_config',
-  'exclude_modules',
   'kasa_config',
   'layer_replication',
-  'layers_to_transform',
-  'modules_to_save',
   'monteclora_config',
-  'rank_pattern',
   'target_parameters',
   'trainable_token_indices',
   'use_bdlora',
+  'velora_config',
 ];
 
+/** Starts that leave the base as it is; they matter to nobody who reads a trained adapter. */
+const STARTS = ['orthogonal', 'eva', 'mica'];
+
 /**
- * Reads `adapter_config.json`, ours or PEFT's. Rank-stabilised LoRA (scale α/√r) is taken in as the equal
- * plain one (α·√r).
+ * Reads `adapter_config.json`, ours or PEFT's.
  *
- * @throws SwarmError ADAPTER_UNSUPPORTED a field asks for more than plain LoRA on linear modules
- * @throws SwarmError ADAPTER_CONFIG a field is missing or malformed
+ * @throws SwarmError ADAPTER_UNSUPPORTED a field asks for something this engine does not compute
+ * @throws SwarmError ADAPTER_CONFIG, LORA_CONFIG a field is missing or malformed
  */
-export function parsePeftConfig(json: Record<string, unknown>, modules: readonly LinearModule[]): PeftConfig {
+export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape): PeftConfig {
   const kind = json.peft_type;
   if (kind !== 'LORA') throw unsupported('peft_type', kind);
   for (const [field, allowed] of Object.entries(PLAIN)) {
@@ -112,30 +117,83 @@ export function parsePeftConfig(json: Record<string, unknown>, modules: readonly
     if (value !== null && !(typeof value === 'object' && Object.keys(value).length === 0))
       throw unsupported(field, value);
   }
-  // PEFT's own defaults, for files written by hand.
-  const rank = json.r ?? 8;
-  const alpha = json.lora_alpha ?? 8;
-  if (typeof rank !== 'number') throw malformed('r', 'a number', rank);
-  if (typeof alpha !== 'number') throw malformed('lora_alpha', 'a number', alpha);
+  const lora = loraConfig({
+    // PEFT's own defaults, for files written by hand.
+    rank: (json.r ?? 8) as number,
+    alpha: (json.lora_alpha ?? 8) as number,
+    targets: parseTargets(json.target_modules, model),
+    excludeModules: parseNames(json, 'exclude_modules'),
+    layersToTransform: parseLayers(json.layers_to_transform ?? []),
+    rankPattern: (json.rank_pattern ?? {}) as LoraConfig['rankPattern'],
+    alphaPattern: (json.alpha_pattern ?? {}) as LoraConfig['alphaPattern'],
+    useRslora: (json.use_rslora ?? false) as boolean,
+    useDora: (json.use_dora ?? false) as boolean,
+    dropout: (json.lora_dropout ?? 0) as number,
+    modulesToSave: parseSaved(json, model),
+    bias: (json.bias ?? 'none') as LoraConfig['bias'],
+    initLoraWeights: parseStart(json.init_lora_weights ?? true),
+  });
   return {
-    lora: {
-      rank,
-      alpha: json.use_rslora === true ? alpha * Math.sqrt(rank) : alpha,
-      targets: parseTargets(json.target_modules, modules),
-    },
+    lora: withLayersPattern(json, lora, model),
     baseModelName: textOrNull(json, 'base_model_name_or_path'),
     revision: textOrNull(json, 'revision'),
   };
 }
 
-function parseTargets(value: unknown, modules: readonly LinearModule[]): Targets {
+function parseTargets(value: unknown, model: ModelShape): LoraConfig['targets'] {
   if (typeof value === 'string') return value;
-  if (!Array.isArray(value) || !value.every((item) => typeof item === 'string'))
-    throw malformed('target_modules', 'a text or a list of texts', value);
+  if (!isTexts(value)) throw malformed('target_modules', 'a text or a list of texts', value);
   // Lists made for several families of models name modules that this one lacks. If none is left, the whole
   // list goes on, so that the error names it.
-  const known = knownTargets(modules, value);
+  const known = knownNames(model, value);
   return known.length > 0 ? known : value;
+}
+
+function parseNames(json: Record<string, unknown>, field: string): string | string[] {
+  const value = json[field] ?? [];
+  if (typeof value === 'string' || isTexts(value)) return value;
+  throw malformed(field, 'a text or a list of texts', value);
+}
+
+function parseSaved(json: Record<string, unknown>, model: ModelShape): string[] {
+  const value = json.modules_to_save ?? [];
+  if (!isTexts(value)) throw malformed('modules_to_save', 'a list of texts', value);
+  const known = knownSaved(model, value);
+  return known.length > 0 ? known : value;
+}
+
+function parseLayers(value: unknown): number[] {
+  return (typeof value === 'number' ? [value] : value) as number[];
+}
+
+function parseStart(value: unknown): LoraConfig['initLoraWeights'] {
+  if (typeof value === 'boolean') return value;
+  const name = typeof value === 'string' ? value.toLowerCase() : '';
+  if (name === 'gaussian') return name;
+  if (STARTS.includes(name)) return true;
+  // PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA.
+  throw new SwarmError(
+    'ADAPTER_UNSUPPORTED',
+    `adapter_config.json: init_lora_weights is ${JSON.stringify(value)}, which rewrites the base's weights: the adapter belongs to another base than the one it names; convert it with PEFT (path_initial_model_for_weight_conversion), or merge it there`,
+    { field: 'init_lora_weights', found: value },
+  );
+}
+
+/** `layers_pattern` names the list of blocks that `layers_to_transform` counts in; PEFT's default is any. */
+function withLayersPattern(json: Record<string, unknown>, lora: LoraConfig, model: ModelShape): LoraConfig {
+  const value = json.layers_pattern ?? [];
+  const patterns = typeof value === 'string' ? [value] : value;
+  if (!isTexts(patterns)) throw malformed('layers_pattern', 'a text or a list of texts', value);
+  if (patterns.length === 0 || lora.layersToTransform.length === 0) return lora;
+  const modules = adapterPlan(model, { ...lora, layersToTransform: [] }).modules.map(({ name }) => name);
+  const lists = new Set(modules.map((name) => /([^.]*)\.\d+\./.exec(name)?.[1]));
+  // Models here have one list of blocks; a pattern that is not just its name could mean anything.
+  if (!patterns.every((pattern) => lists.has(pattern))) throw unsupported('layers_pattern', value);
+  return lora;
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
 }
 
 function textOrNull(json: Record<string, unknown>, field: string): string | null {
@@ -155,7 +213,7 @@ function malformed(field: string, expected: string, found: unknown): SwarmError 
 function unsupported(field: string, found: unknown): SwarmError {
   return new SwarmError(
     'ADAPTER_UNSUPPORTED',
-    `adapter_config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which is more than plain LoRA on linear modules; merge the adapter into its base with PEFT and use the result`,
+    `adapter_config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which this engine does not compute; merge the adapter into its base with PEFT and use the result`,
     { field, found },
   );
 }

@@ -2,6 +2,7 @@ import { mkdir, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readJsonObject } from '../models/json.ts';
 import { readHeader, readTensor } from '../models/safetensors.ts';
+import type { ModelShape } from '../models/targets.ts';
 import {
   BASE_DIGEST_KEY,
   checkFinite,
@@ -9,18 +10,20 @@ import {
   MAX_ADAPTER_HEADER_BYTES,
   matchEntries,
 } from './codec.ts';
-import { type AdapterLayout, adapterLayout, type LoraConfig, type ModelShape } from './layout.ts';
+import type { LoraConfig } from './config.ts';
+import { type AdapterLayout, adapterLayout } from './layout.ts';
 import { encodePeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.ts';
 
 export { decodeAdapter, encodeAdapter, maxAdapterBytes } from './codec.ts';
+export { type LoraConfig, loraConfig } from './config.ts';
+export { initialAdapter } from './initial.ts';
 export {
+  type AdapterGroup,
   type AdapterLayout,
   type AdapterTensor,
   adapterLayout,
-  adapterModules,
   adapterSize,
   initAdapter,
-  type LoraConfig,
 } from './layout.ts';
 
 export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
@@ -68,7 +71,7 @@ export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Pro
  */
 export async function readPeftFolder(dir: string, model: ModelShape): Promise<Adapter> {
   const json = await readJsonObject(join(dir, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);
-  const config = parsePeftConfig(json, model.architecture.linearModules(model.config));
+  const config = parsePeftConfig(json, model);
   const layout = adapterLayout(model, config.lora);
   const path = join(dir, ADAPTER_WEIGHTS_FILE);
   const header = await readHeader(path, MAX_ADAPTER_HEADER_BYTES);

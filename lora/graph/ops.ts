@@ -19,6 +19,6 @@ export { concat, pad, reshape, slice, transpose } from './ops/layout.ts';
 export { causalMask, HIDDEN } from './ops/mask.ts';
 export { layerNorm, rmsNorm, softmax } from './ops/normalization.ts';
 export { addmm, linear, matmul, type ProductOptions } from './ops/products.ts';
-export { type Axes, broadcastTo, reduceMean, reduceSum } from './ops/reduce.ts';
 export { dropout, randomSeed, SEED_INPUT, uniform } from './ops/random.ts';
+export { type Axes, broadcastTo, reduceMean, reduceSum } from './ops/reduce.ts';
 export { rotaryEmbedding } from './ops/rotary.ts';

@@ -1,7 +1,21 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { createHash } from 'node:crypto';
 import type { Graph, Tensor } from '../graph/graph.ts';
-import { linear } from '../graph/ops.ts';
+import {
+  add,
+  addmm,
+  detach,
+  divide,
+  dropout,
+  linear,
+  multiply,
+  randomSeed,
+  reduceSum,
+  sqrt,
+  subtract,
+} from '../graph/ops.ts';
 import type { LinearModule, ParameterSource, TrainableSource } from './architecture.ts';
+import { sourceOf } from './parameters.ts';
+import type { ModelShape } from './targets.ts';
 
 /** Prefix that PEFT puts before a module path in the names of adapter tensors. */
 export const PEFT_PREFIX = 'base_model.model.';
@@ -11,49 +25,151 @@ export function loraTensorName(module: string, matrix: 'A' | 'B'): string {
   return `${PEFT_PREFIX}${module}.lora_${matrix}.weight`;
 }
 
-/** The module path in the name of an adapter tensor: the inverse of loraTensorName. */
-export function moduleOf(tensor: string): string {
-  return tensor.slice(PEFT_PREFIX.length).replace(/\.lora_[AB]\.weight$/, '');
+/** The module whose A has this name; null for other tensors. */
+export function adaptedModuleOf(tensor: string): string | null {
+  const suffix = '.lora_A.weight';
+  return tensor.endsWith(suffix) ? tensor.slice(PEFT_PREFIX.length, -suffix.length) : null;
 }
 
-export interface LoraPlacement {
-  /** The modules that carry an adapter. */
-  readonly modules: readonly LinearModule[];
+/** DoRA's magnitude [out]. PEFT's name on disk, which has no `.weight`. */
+export function magnitudeName(module: string): string {
+  return `${PEFT_PREFIX}${module}.lora_magnitude_vector`;
+}
+
+/** A parameter of a module that is saved whole. */
+export function savedName(parameter: string): string {
+  return `${PEFT_PREFIX}${parameter}`;
+}
+
+/** A trained bias: PEFT puts an adapted module inside another one. */
+export function biasName(module: string, adapted: boolean): string {
+  return `${PEFT_PREFIX}${module}${adapted ? '.base_layer' : ''}.bias`;
+}
+
+/** A linear module with its low-rank change `scale`·B A. */
+export interface AdaptedModule extends LinearModule {
   readonly rank: number;
-  /** α / r. */
+  /** α / r, or α / √r. */
   readonly scale: number;
 }
 
+/** A parameter of the base that is trained itself: a bias, or part of a module that is saved whole. */
+export interface TrainedCopy {
+  /** Its name in the adapter. */
+  readonly tensor: string;
+  /** The parameter whose place it takes. A tied output head has none in the model: `<head>.weight` then. */
+  readonly parameter: string;
+  /** The parameter that it starts from. */
+  readonly from: string;
+  readonly shape: readonly number[];
+  readonly group: 'bias' | 'saved';
+}
+
+export interface LoraPlacement {
+  readonly modules: readonly AdaptedModule[];
+  /** Default: none. */
+  readonly copies?: readonly TrainedCopy[];
+  /** Default: false. */
+  readonly useDora?: boolean;
+  /** Whether A is fed but not trained. Default: false. */
+  readonly freezeA?: boolean;
+  /** Share of the inputs of A that are set to zero, for graphs that train. Default: 0. */
+  readonly dropout?: number;
+}
+
+/** The tensors of one adapted module. */
+interface Branch {
+  readonly module: AdaptedModule;
+  readonly a: Tensor;
+  readonly b: Tensor;
+  readonly magnitude: Tensor | null;
+}
+
 /**
- * Adds low-rank adapters (Hu et al. 2021): y = x Wᵀ + (α/r)·(x Aᵀ) Bᵀ. Everything else comes from `base`.
- * A and B are inputs of the graph, fed under their PEFT names.
- *
- * @throws SwarmError LORA_RANK the rank is not a whole number of 1 or more
+ * The frozen base with low-rank adapters (Hu et al. 2021): y = x Wᵀ + b + s·(x Aᵀ) Bᵀ, or DoRA's (Liu et al. 2024,
+ * arXiv 2402.09353) y = b + m/‖W + s·BA‖ ⊙ (x Wᵀ + s·(x Aᵀ) Bᵀ). The norm, over each row of the [out, in] weight, is
+ * a constant for the backward pass (section 4.3 there). The adapter's tensors are inputs of the graph, fed under
+ * their PEFT names. A tied output head keeps the base's embedding as its weight while a saved copy of the embedding
+ * is trained, as in PEFT.
  */
-export function withLora(graph: Graph, base: ParameterSource, placement: LoraPlacement): TrainableSource {
-  const { modules, rank, scale } = placement;
-  if (!Number.isInteger(rank) || rank < 1)
-    throw new SwarmError('LORA_RANK', `the LoRA rank is ${rank}, expected a whole number of 1 or more`, {
-      rank,
-    });
+export function withLora(graph: Graph, model: ModelShape, placement: LoraPlacement): TrainableSource {
+  const { modules, copies = [], useDora = false, freezeA = false, dropout: rate = 0 } = placement;
   const trainable = new Map<string, Tensor>();
-  const pairs = new Map<string, { a: Tensor; b: Tensor }>();
+  const train = (name: string, shape: readonly number[]): Tensor => {
+    const tensor = graph.input(name, shape);
+    trainable.set(name, tensor);
+    return tensor;
+  };
+  const branches = new Map<string, Branch>();
   for (const module of modules) {
-    const a = graph.input(loraTensorName(module.name, 'A'), [rank, module.in]);
-    const b = graph.input(loraTensorName(module.name, 'B'), [module.out, rank]);
-    trainable.set(loraTensorName(module.name, 'A'), a);
-    trainable.set(loraTensorName(module.name, 'B'), b);
-    pairs.set(module.name, { a, b });
+    const nameOfA = loraTensorName(module.name, 'A');
+    const shapeOfA = [module.rank, module.in];
+    branches.set(module.name, {
+      module,
+      a: freezeA ? graph.input(nameOfA, shapeOfA) : train(nameOfA, shapeOfA),
+      b: train(loraTensorName(module.name, 'B'), [module.out, module.rank]),
+      magnitude: useDora ? train(magnitudeName(module.name), [module.out]) : null,
+    });
   }
+  const replaced = new Map(copies.map(({ parameter, tensor, shape }) => [parameter, train(tensor, shape)]));
+  const base = baseWith(graph, model, replaced);
   return {
+    ...base,
     trainable,
-    tensor: (name) => base.tensor(name),
-    weight: (module) => base.weight(module),
     linear(name, x) {
-      const y = base.linear(name, x);
-      const pair = pairs.get(name);
-      if (!pair) return y;
-      return linear(linear(x, pair.a), pair.b, { scale, addTo: y });
+      const branch = branches.get(name);
+      if (!branch) return base.linear(name, x);
+      const dropped = rate === 0 ? x : dropout(x, rate, randomSeed(graph), streamOf(name));
+      return branch.magnitude === null
+        ? plainBranch(base, branch, x, dropped)
+        : doraBranch(base, branch, branch.magnitude, x, dropped);
     },
   };
+}
+
+function plainBranch(base: ParameterSource, { module, a, b }: Branch, x: Tensor, dropped: Tensor): Tensor {
+  return linear(linear(dropped, a), b, { scale: module.scale, addTo: base.linear(module.name, x) });
+}
+
+/** Dropout falls on all that the magnitude scales, not on the base's own result, as in PEFT. */
+function doraBranch(
+  base: ParameterSource,
+  { module, a, b }: Branch,
+  magnitude: Tensor,
+  x: Tensor,
+  dropped: Tensor,
+): Tensor {
+  const { name, scale, bias } = module;
+  const weight = base.weight(name);
+  const changed = addmm(weight, b, a, { scale });
+  const norm = detach(sqrt(reduceSum(multiply(changed, changed), 1)));
+  const factor = divide(magnitude, norm);
+  const plain = linear(dropped, weight);
+  const scaled = multiply(linear(linear(dropped, a), b, { scale, addTo: plain }), factor);
+  if (dropped !== x) return add(subtract(base.linear(name, x), plain), scaled);
+  return bias ? add(scaled, base.tensor(`${name}.bias`)) : scaled;
+}
+
+/** The base with some parameters replaced by trained copies. */
+function baseWith(graph: Graph, model: ModelShape, replaced: ReadonlyMap<string, Tensor>): ParameterSource {
+  const { architecture, config } = model;
+  const { head, embedding } = architecture;
+  const base = sourceOf(
+    architecture,
+    config,
+    (name, shape) => replaced.get(name) ?? graph.weight(name, shape),
+  );
+  const copy = replaced.get(`${head}.weight`);
+  if (!config.tieWordEmbeddings || (copy === undefined && !replaced.has(embedding))) return base;
+  const weight = copy ?? graph.weight(embedding, replaced.get(embedding)!.shape);
+  return {
+    tensor: (name) => base.tensor(name),
+    weight: (module) => (module === head ? weight : base.weight(module)),
+    linear: (module, x) => (module === head ? linear(x, weight) : base.linear(module, x)),
+  };
+}
+
+/** Numbers of its own for every module, whichever others carry an adapter. */
+function streamOf(module: string): number {
+  return createHash('sha256').update(module).digest().readUInt32LE(0) >>> 1;
 }

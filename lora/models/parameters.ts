@@ -31,7 +31,7 @@ export function trainableParameters(
   return { ...source, trainable };
 }
 
-function sourceOf(
+export function sourceOf(
   architecture: Architecture,
   config: ModelConfig,
   declare: (name: string, shape: readonly number[]) => Tensor,

@@ -1,34 +1,60 @@
-import { runInNewContext } from 'node:vm';
 import { SwarmError } from '../../protocol/errors.ts';
-import type { LinearModule } from './architecture.ts';
+import type { Architecture, LinearModule } from './architecture.ts';
+import type { ModelConfig } from './families.ts';
+import { firstMatches } from './patterns.ts';
+
+/** Names of modules, or a regular expression over whole names. */
+export type ModuleNames = string | readonly string[];
 
 /** Which linear modules carry an adapter: PEFT's `target_modules`. */
-export type Targets = 'all-linear' | string | readonly string[];
+export type Targets = 'all-linear' | ModuleNames;
 
-/** Longest pattern taken from a job or an adapter file, in characters. */
-export const MAX_PATTERN_LENGTH = 1024;
+/** PEFT's fields that decide together which modules carry an adapter. */
+export interface TargetRules {
+  readonly targets: Targets;
+  readonly excludeModules: ModuleNames;
+  /** Block numbers; empty means all. */
+  readonly layersToTransform: readonly number[];
+  readonly modulesToSave: readonly string[];
+}
+
+/** What a layout needs to know of a model. */
+export interface ModelShape {
+  readonly config: ModelConfig;
+  readonly architecture: Architecture;
+}
 
 /**
- * Time for matching a pattern against all module names, in milliseconds. Patterns come from strangers, and
- * a few characters are enough to make a backtracking matcher run for years; an honest one needs under 1 ms.
- */
-export const PATTERN_TIMEOUT_MS = 250;
-
-/**
- * The modules that `targets` names, in the order given, by PEFT's rules (peft tuners_utils,
+ * The linear modules that carry an adapter, in the model's order, by PEFT's rules (peft tuners_utils,
  * `check_target_module_exists`): a list entry matches a module of that name or whose name ends with a dot
  * and the entry; a string is a regular expression that must match the whole name; 'all-linear' is every
- * linear module but the output head.
+ * linear module but the output head. Then those excluded (by the same rules), those of other layers and those
+ * that are saved whole are left out.
  *
- * @throws SwarmError LORA_TARGETS a list entry, or the pattern, matches no module; or the pattern is not valid
+ * @throws SwarmError LORA_TARGETS a list entry, or the pattern, matches no linear module, or also another one;
+ *   or nothing is left
+ * @throws SwarmError LORA_PATTERN a pattern cannot be used
  */
-export function matchTargets(modules: readonly LinearModule[], targets: Targets): LinearModule[] {
-  if (isAllLinear(targets)) return modules.filter((module) => module.name !== 'lm_head');
-  const names = modules.map((module) => module.name);
-  const matched = new Set(
-    typeof targets === 'string' ? matchPattern(names, targets) : matchList(names, targets),
+export function targetModules(model: ModelShape, rules: TargetRules): LinearModule[] {
+  const { architecture, config } = model;
+  const modules = architecture.linearModules(config);
+  const names = modules.map(({ name }) => name);
+  const targeted = isAllLinear(rules.targets)
+    ? new Set(names.filter((name) => name !== architecture.head))
+    : matchTargets(model, names, rules.targets);
+  const excluded = matchNames('excludeModules', names, rules.excludeModules);
+  const saved = firstMatches('modulesToSave', names, rules.modulesToSave, 'segments');
+  const inLayers = layerFilter(model, rules.layersToTransform);
+  const left = modules.filter(
+    ({ name }, i) => targeted.has(name) && !excluded.has(name) && saved[i] === -1 && inLayers(name),
   );
-  return modules.filter((module) => matched.has(module.name));
+  if (left.length === 0)
+    throw new SwarmError(
+      'LORA_TARGETS',
+      `none of the ${targeted.size} modules that the targets match is left after excludeModules, layersToTransform and modulesToSave`,
+      { targeted: [...targeted] },
+    );
+  return left;
 }
 
 /** PEFT takes the word in any case. */
@@ -36,55 +62,75 @@ export function isAllLinear(targets: Targets): boolean {
   return typeof targets === 'string' && targets.toLowerCase() === 'all-linear';
 }
 
-/** The entries of a target list that match some module. PEFT ignores the others as long as one matches. */
-export function knownTargets(modules: readonly LinearModule[], targets: readonly string[]): string[] {
-  return targets.filter((target) => modules.some((module) => matches(module.name, target)));
+/** The entries of a list that match some module. PEFT ignores the others as long as one matches. */
+export function knownNames(model: ModelShape, list: readonly string[]): string[] {
+  const { linear, others } = leafModules(model);
+  return list.filter((entry) => [...linear, ...others].some((name) => matches(name, entry)));
 }
 
-function matches(name: string, target: string): boolean {
-  return name === target || name.endsWith(`.${target}`);
+/** Number of the block that a module lies in by PEFT's rule, the first numbered segment of its path; or null. */
+export function layerOf(name: string): number | null {
+  const index = /^.*?\.[^.]*\.(\d+)\./.exec(name)?.[1];
+  return index === undefined ? null : Number(index);
 }
 
-function matchList(names: readonly string[], targets: readonly string[]): string[] {
-  for (const target of targets)
-    if (!names.some((name) => matches(name, target))) throw unmatched(names, target);
-  if (targets.length === 0) throw unmatched(names, '');
-  return names.filter((name) => targets.some((target) => matches(name, target)));
+function matches(name: string, entry: string): boolean {
+  return name === entry || name.endsWith(`.${entry}`);
 }
 
-function matchPattern(names: readonly string[], pattern: string): string[] {
-  if (pattern.length > MAX_PATTERN_LENGTH)
-    throw new SwarmError(
-      'LORA_TARGETS',
-      `the target pattern has ${pattern.length} characters, at most ${MAX_PATTERN_LENGTH} are taken; use a list of module names`,
-      { length: pattern.length, limit: MAX_PATTERN_LENGTH },
-    );
-  // Python's spellings of a named group, a back-reference to it, and the ends of the text.
-  const source = pattern
-    .replaceAll('(?P<', '(?<')
-    .replace(/\(\?P=(\w+)\)/g, '\\k<$1>')
-    .replaceAll('\\A', '^')
-    .replaceAll('\\Z', '$');
-  let matched: string[];
-  try {
-    matched = runInNewContext(
-      'names.filter((name) => new RegExp(source).test(name))',
-      {
-        names: [...names],
-        source: `^(?:${source})$`,
-      },
-      { timeout: PATTERN_TIMEOUT_MS },
-    ) as string[];
-  } catch (cause) {
-    throw new SwarmError(
-      'LORA_TARGETS',
-      `the target pattern ${JSON.stringify(pattern)} cannot be used: ${cause instanceof Error ? cause.message : cause}; use a list of module names`,
-      { pattern },
-      { cause },
-    );
+function matchNames(field: string, names: readonly string[], wanted: ModuleNames): Set<string> {
+  if (typeof wanted !== 'string')
+    return new Set(names.filter((name) => wanted.some((entry) => matches(name, entry))));
+  const found = firstMatches(field, names, [wanted], 'whole');
+  return new Set(names.filter((_, i) => found[i] === 0));
+}
+
+function matchTargets(model: ModelShape, names: readonly string[], targets: ModuleNames): Set<string> {
+  const { others } = leafModules(model);
+  const entries = typeof targets === 'string' ? [targets] : targets;
+  for (const entry of entries.length > 0 ? entries : ['']) {
+    const one = typeof targets === 'string' ? entry : [entry];
+    const [other] = matchNames('targets', others, one);
+    if (other !== undefined) throw notLinear(other, entry);
+    if (matchNames('targets', names, one).size === 0) throw unmatched(names, entry);
   }
-  if (matched.length === 0) throw unmatched(names, pattern);
-  return matched;
+  return matchNames('targets', names, targets);
+}
+
+/** Modules that have parameters of their own: those that are linear, and those that are not. */
+function leafModules({ architecture, config }: ModelShape): { linear: string[]; others: string[] } {
+  const linear = architecture.linearModules(config).map(({ name }) => name);
+  const known = new Set(linear);
+  const owners = architecture.parameters(config).map(({ name }) => name.slice(0, name.lastIndexOf('.')));
+  return { linear, others: [...new Set(owners)].filter((name) => !known.has(name)) };
+}
+
+function layerFilter(
+  { architecture, config }: ModelShape,
+  layers: readonly number[],
+): (name: string) => boolean {
+  if (layers.length === 0) return () => true;
+  const blocks = architecture.blocks(config).length;
+  const beyond = layers.find((layer) => layer >= blocks);
+  if (beyond !== undefined)
+    throw new SwarmError(
+      'LORA_TARGETS',
+      `layersToTransform names layer ${beyond}, the model has ${blocks}, numbered from 0`,
+      { layer: beyond, layers: blocks },
+    );
+  const wanted = new Set(layers);
+  return (name) => {
+    const layer = layerOf(name);
+    return layer !== null && wanted.has(layer);
+  };
+}
+
+function notLinear(module: string, target: string): SwarmError {
+  return new SwarmError(
+    'LORA_TARGETS',
+    `the target ${JSON.stringify(target)} matches ${module}, which is not a linear module and carries no low-rank adapter here; train it whole with modulesToSave`,
+    { target, module },
+  );
 }
 
 function unmatched(names: readonly string[], target: string): SwarmError {

@@ -1,13 +1,28 @@
-import { adapterModules, type LoraConfig, type ModelShape } from '../adapter/layout.ts';
+import type { LoraConfig } from '../adapter/config.ts';
+import { adapterPlan } from '../adapter/plan.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { TrainableSource } from '../models/architecture.ts';
 import { withLora } from '../models/lora.ts';
 import { frozenParameters } from '../models/parameters.ts';
+import type { ModelShape } from '../models/targets.ts';
 
-/** The frozen base with an adapter, whose tensors are inputs under their PEFT names; the bare base for null. */
-export function adaptedParameters(graph: Graph, model: ModelShape, lora: LoraConfig | null): TrainableSource {
-  const base = frozenParameters(graph, model.architecture, model.config);
-  if (lora === null) return { ...base, trainable: new Map() };
-  const { rank, alpha } = lora;
-  return withLora(graph, base, { modules: adapterModules(model, lora), rank, scale: alpha / rank });
+/**
+ * The frozen base with an adapter, whose tensors are inputs under their PEFT names; the bare base for null.
+ * `trainable` lacks what the adapter has but does not train: A when it is frozen.
+ *
+ * @param options.training whether the graph trains: dropout is applied there and nowhere else; its graph then has
+ *   the input `seed` (see randomSeed). Default false.
+ */
+export function adaptedParameters(
+  graph: Graph,
+  model: ModelShape,
+  lora: LoraConfig | null,
+  options: { training?: boolean } = {},
+): TrainableSource {
+  if (lora === null) {
+    return { ...frozenParameters(graph, model.architecture, model.config), trainable: new Map() };
+  }
+  const { useDora, freezeA } = lora;
+  const dropout = options.training ? lora.dropout : 0;
+  return withLora(graph, model, { ...adapterPlan(model, lora), useDora, freezeA, dropout });
 }

@@ -1,3 +1,5 @@
+import { adapterSize } from '../../lora/adapter/layout.ts';
+import { baseDigest } from '../../lora/models/base.ts';
 import { withDeadline } from '../../net/deadline.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
@@ -12,7 +14,7 @@ import {
   type JobContext,
   type ReadyContext,
 } from '../context.ts';
-import { checkPolicy } from '../policy.ts';
+import { checkPolicy, demandOf } from '../policy.ts';
 
 /** A job as its coordinator presents it, checked. */
 export interface Invitation {
@@ -24,7 +26,7 @@ export interface Invitation {
 
 /**
  * Connects to the coordinator and asks to take part.
- * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, and what network, admission and signatures refuse
+ * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, BASE_DIGEST, and what network, admission and signatures refuse
  */
 export async function contact(
   options: ContributorOptions,
@@ -45,6 +47,15 @@ export async function contact(
       'MANIFEST_MISMATCH',
       `the coordinator ${coordinator} answered with the manifest ${digest} of ${author} for job ${job}`,
       { job, digest, coordinator, author },
+    );
+  }
+  const { base } = manifest;
+  const found = baseDigest(base.files);
+  if (found !== base.digest) {
+    throw new SwarmError(
+      'BASE_DIGEST',
+      `the job's base files have the digest ${found}, its manifest says ${base.digest}; its coordinator has to make it anew`,
+      { job, expected: base.digest, found },
     );
   }
   const head = answer.head && openHead(answer.head, { coordinator, job });
@@ -110,6 +121,7 @@ export async function prepare(
 ): Promise<ReadyContext> {
   const { manifest, deps, options } = context;
   checkPolicy(manifest, options.policy);
+  await makeRoom(context);
   const { files } = manifest.base;
   const total = files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
@@ -128,7 +140,7 @@ export async function prepare(
   }
   context.onDownload(null);
   const layout = await deps.trainer.prepare(manifest, { signal });
-  const parameters = layout.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
+  const parameters = adapterSize(layout);
   if (parameters !== manifest.adapter.parameters) {
     throw new SwarmError(
       'ADAPTER_SHAPE',
@@ -137,6 +149,24 @@ export async function prepare(
     );
   }
   return { ...context, layout };
+}
+
+/** Takes the job's base and data into the books, and lets go of other jobs' where the owner lends no more. */
+async function makeRoom({ deps, vault, manifest, job, options }: JobContext): Promise<void> {
+  const { holdings } = deps.store;
+  holdings.enter({
+    job,
+    base: manifest.base.digest,
+    blobs: [...manifest.base.files, ...manifest.data.shards].map(({ digest }) => digest),
+    diskBytes: demandOf(manifest).disk,
+    at: deps.clock.now(),
+  });
+  const going = holdings.surplus(job, options.policy.maxDiskBytes);
+  if (going.length === 0) return;
+  for (const other of going) holdings.letGo(other);
+  deps.log.info({ jobs: going }, 'jobs-let-go');
+  await deps.trainer.keepBases(holdings.bases());
+  await vault.sweep();
 }
 
 async function connect(

@@ -2,6 +2,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isHeldOut } from '../../cli/demo/data.ts';
+import { loraConfig } from '../../lora/adapter/config.ts';
 import { packedRows } from '../../lora/data/packing.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
@@ -15,7 +16,7 @@ export const name = 'learning';
 
 const ROOT = join(import.meta.dirname, '../..');
 /** The demo's task with half its steps per round, and half its rows per step: what three seeds have time for. */
-const LORA = { rank: 16, alpha: 32, targets: 'all-linear' } as const;
+const LORA = loraConfig({ rank: 16, alpha: 32 });
 const SETTINGS = trainingConfigSchema.parse({
   learningRate: 3e-3,
   warmupSteps: 10,

@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loraConfig } from '../../lora/adapter/config.ts';
 import { initAdapter } from '../../lora/adapter/layout.ts';
 import { packDocuments } from '../../lora/data/packing.ts';
 import { readDocuments } from '../../lora/data/text.ts';
@@ -12,7 +13,7 @@ import { Trainer } from '../../lora/train/trainer.ts';
 import { applyDelta, ErrorFeedback, type UpdateLayout } from '../../lora/update/index.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
-const LORA = { rank: 16, alpha: 32, targets: 'all-linear' } as const;
+const LORA = loraConfig({ rank: 16, alpha: 32 });
 const LOCAL_STEPS = 10;
 const SETTINGS = trainingConfigSchema.parse({ batchSize: 4, microBatch: 4 });
 

@@ -7,6 +7,7 @@ import { type DemoData, prepareData } from '../../cli/demo/data.ts';
 import { followJob } from '../../cli/follow.ts';
 import { HelperProcess } from '../../cli/helper-process.ts';
 import { epochs, packFiles } from '../../cli/train-rows.ts';
+import { loraConfig } from '../../lora/adapter/config.ts';
 import { initAdapter } from '../../lora/adapter/peft.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
@@ -20,7 +21,7 @@ const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
 /** Each with a trainer of one thread; the trainer that they are compared with has as many threads as they have together. */
 const NODES = 3;
-const LORA = { rank: 16, alpha: 32, targets: 'all-linear' } as const;
+const LORA = loraConfig({ rank: 16, alpha: 32 });
 const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
 const TARGET = 0.9;
 /** Everything together takes four minutes on two idle cores. */

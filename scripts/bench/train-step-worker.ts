@@ -8,7 +8,6 @@ import { createInterface } from 'node:readline';
 import { createEngine, type Feeds } from '../../lora/engines/engine.ts';
 import { llama } from '../../lora/models/families/llama.ts';
 import { withLora } from '../../lora/models/lora.ts';
-import { frozenParameters } from '../../lora/models/parameters.ts';
 import { rowFeeds, trainingGraph } from '../../lora/train/step.ts';
 import { MODULES, type Setup, tokenAt, weightFile } from './train-step-setup.ts';
 
@@ -18,7 +17,11 @@ const { config, rows, rowTokens, rank, threads } = setup;
 const weights = weightFile(setup);
 const size = { config, architecture: llama, batch: rows, length: rowTokens };
 const { graph, parameters } = trainingGraph(size, (graph) =>
-  withLora(graph, frozenParameters(graph, llama, config), { modules: MODULES, rank, scale: 1 }),
+  withLora(
+    graph,
+    { architecture: llama, config },
+    { modules: MODULES.map((module) => ({ ...module, rank, scale: 1 })) },
+  ),
 );
 const engine = await createEngine('onnx-cpu', { threads });
 const executable = await engine.compile(graph, weights);

@@ -11,24 +11,23 @@ import { mergeAdapter } from '../../lora/adapter/merge.ts';
 import {
   type Adapter,
   adapterLayout,
-  adapterModules,
   initAdapter,
+  loraConfig,
   readPeftFolder,
   writePeftFolder,
 } from '../../lora/adapter/peft.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { Graph } from '../../lora/graph/graph.ts';
-import { withLora } from '../../lora/models/lora.ts';
 import { describeBase, type Model, openModel, prepareWeights } from '../../lora/models/model.ts';
-import { frozenParameters } from '../../lora/models/parameters.ts';
 import { writeSafetensors } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
+import { adaptedParameters } from '../../lora/train/adapted.ts';
 
 const [modelDir, outDir, targets = 'all-linear'] = process.argv.slice(2);
 if (!modelDir || !outDir) throw new Error('usage: write-adapter.ts MODEL_DIR OUTPUT_DIR [TARGETS]');
 
 const LENGTH = 24;
-const lora = { rank: 4, alpha: 10, targets };
+const lora = loraConfig({ rank: 4, alpha: 10, targets });
 const model = await openModel(modelDir);
 await rm(outDir, { recursive: true, force: true });
 await mkdir(outDir, { recursive: true });
@@ -56,15 +55,7 @@ await writeSafetensors(join(outDir, 'logits.safetensors'), [
 async function logits(model: Model, adapter: Adapter | null): Promise<Float32Array> {
   const { architecture, config } = model;
   const graph = new Graph();
-  const base = frozenParameters(graph, architecture, config);
-  const source =
-    adapter === null
-      ? base
-      : withLora(graph, base, {
-          modules: adapterModules(model, adapter.lora),
-          rank: adapter.lora.rank,
-          scale: adapter.lora.alpha / adapter.lora.rank,
-        });
+  const source = adaptedParameters(graph, model, adapter?.lora ?? null);
   graph.output('logits', architecture.forward(graph, config, sequenceInputs(graph, 1, LENGTH), source));
   const engine = await createEngine('onnx-cpu', { threads: 1 });
   const executable = await engine.compile(graph, await prepareWeights(model, join(outDir!, 'cache')));

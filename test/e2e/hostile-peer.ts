@@ -1,6 +1,6 @@
 /** A peer that joins a job like any other and then sends what no honest node would. */
 import { join } from 'node:path';
-import { type AdapterLayout, adapterLayout } from '../../lora/adapter/peft.ts';
+import { type AdapterLayout, adapterLayout, loraConfig } from '../../lora/adapter/peft.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { encodeUpdate } from '../../lora/update/index.ts';
 import { FileBlobStore } from '../../net/blob-store.ts';
@@ -60,7 +60,7 @@ export class HostilePeer {
       { identity, blobs, log: quiet, clock: systemClock },
     );
     const coordinator = await network.connect(addresses[0]!, { signal });
-    const layout = adapterLayout(await openModel(modelDir), { ...lora, targets: 'all-linear' });
+    const layout = adapterLayout(await openModel(modelDir), loraConfig(lora));
     const peer = new HostilePeer(network, coordinator, job!, layout, signal);
     await peer.enter();
     return peer;

@@ -1,5 +1,6 @@
 /** A trainer on a tiny random model, with rows of real text. */
 import { join } from 'node:path';
+import { loraConfig } from '../../lora/adapter/config.ts';
 import { packedRows, type Row } from '../../lora/data/packing.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
@@ -13,7 +14,7 @@ export const TINY_LENGTH = 16;
 
 export function tinySettings(training: TrainingOptions = {}): TrainerSettings {
   return {
-    lora: { rank: 4, alpha: 8, targets: 'all-linear' },
+    lora: loraConfig({ rank: 4, alpha: 8 }),
     training: trainingConfigSchema.parse({
       learningRate: 1e-2,
       warmupSteps: 2,

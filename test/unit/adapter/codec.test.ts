@@ -6,8 +6,8 @@ import { isSwarmError } from '../../../protocol/errors.ts';
 import { rawSafetensors } from '../../utils/safetensors.ts';
 
 const layout = [
-  { name: 'base_model.model.a.lora_A.weight', shape: [2, 3] },
-  { name: 'base_model.model.a.lora_B.weight', shape: [4, 2] },
+  { name: 'base_model.model.a.lora_A.weight', shape: [2, 3], group: 'A' },
+  { name: 'base_model.model.a.lora_B.weight', shape: [4, 2], group: 'B' },
 ] as const;
 const tensors = layout.map(({ shape }, t) =>
   Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => (i - 3) / 8 + t),

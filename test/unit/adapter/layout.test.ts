@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { adapterLayout, adapterSize, initAdapter } from '../../../lora/adapter/peft.ts';
+import { adapterLayout, adapterSize, initAdapter, loraConfig } from '../../../lora/adapter/peft.ts';
 import { llama } from '../../../lora/models/families/llama.ts';
 
 const model = {
@@ -14,7 +14,7 @@ const model = {
     vocab_size: 10,
   }),
 };
-const lora = { rank: 8, alpha: 16, targets: 'all-linear' } as const;
+const lora = loraConfig({ rank: 8, alpha: 16 });
 const layout = adapterLayout(model, lora);
 
 test('two matrices per module, sorted by name', () => {
@@ -46,7 +46,7 @@ test('A is uniform in ±1/√in and B zero', () => {
   const tensors = initAdapter(layout, 42);
   for (const [i, { name, shape }] of layout.entries()) {
     const values = tensors[i]!;
-    expect(values.length).toBe(shape[0] * shape[1]);
+    expect(values.length).toBe(shape[0]! * shape[1]!);
     if (name.includes('lora_B')) {
       expect(
         values.every((value) => value === 0),

@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { mergeAdapter } from '../../../lora/adapter/merge.ts';
-import { type Adapter, adapterLayout, initAdapter } from '../../../lora/adapter/peft.ts';
+import { type Adapter, adapterLayout, initAdapter, loraConfig } from '../../../lora/adapter/peft.ts';
 import { describeBase, type Model, openModel } from '../../../lora/models/model.ts';
 import { readTensor } from '../../../lora/models/safetensors.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
@@ -80,7 +80,7 @@ test('only into the base it was trained on', async () => {
 
 test('an adapted output head that shares its weights with the embedding cannot be merged', async () => {
   const { model } = await openReference('tied');
-  const lora = { rank: 2, alpha: 4, targets: ['lm_head'] };
+  const lora = loraConfig({ rank: 2, alpha: 4, targets: ['lm_head'] });
   const layout = adapterLayout(model, lora);
   const tensors = initAdapter(layout, 1);
   const adapter = { layout, tensors, lora, baseModelName: null, revision: null, baseDigest: null };

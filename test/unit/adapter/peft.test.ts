@@ -1,7 +1,13 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { adapterLayout, initAdapter, readPeftFolder, writePeftFolder } from '../../../lora/adapter/peft.ts';
+import {
+  adapterLayout,
+  initAdapter,
+  loraConfig,
+  readPeftFolder,
+  writePeftFolder,
+} from '../../../lora/adapter/peft.ts';
 import { openModel } from '../../../lora/models/model.ts';
 import { copyOf, temporaryFolder } from '../../utils/folder.ts';
 import { FIXTURES, openReference } from '../../utils/reference.ts';
@@ -10,7 +16,7 @@ const MODEL = join(FIXTURES, 'llama-tiny-untied');
 const code = (code: string, values: Record<string, unknown> = {}) =>
   expect.objectContaining({ code, values: expect.objectContaining(values) });
 
-test.each([
+test.each<[string | string[], string[]]>([
   ['all-linear', ['down_proj', 'gate_proj', 'k_proj', 'o_proj', 'q_proj', 'up_proj', 'v_proj']],
   [
     ['v_proj', 'lm_head', 'q_proj'],
@@ -21,9 +27,9 @@ test.each([
     String.raw`model\.layers\.1\.mlp.*`,
     ['model.layers.1.mlp.down_proj', 'model.layers.1.mlp.gate_proj', 'model.layers.1.mlp.up_proj'],
   ],
-] as const)('a folder with targets %j is written and read', async (targets, written) => {
+])('a folder with targets %j is written and read', async (targets, written) => {
   const model = await openModel(MODEL);
-  const lora = { rank: 3, alpha: 7.5, targets };
+  const lora = loraConfig({ rank: 3, alpha: 7.5, targets });
   const layout = adapterLayout(model, lora);
   const tensors = initAdapter(layout, 5);
   const dir = join(await temporaryFolder(), 'new/adapter');
@@ -80,19 +86,14 @@ async function changed(change: Record<string, unknown>) {
 
 test.each([
   ['peft_type', 'IA3'],
-  ['bias', 'all'],
-  ['fan_in_fan_out', true],
-  ['use_dora', true],
+  ['ensure_weight_tying', true],
   ['lora_bias', true],
   ['init_lora_weights', 'pissa'],
   ['init_lora_weights', 'pissa_niter_4'],
-  ['rank_pattern', { q_proj: 2 }],
-  ['alpha_pattern', { q_proj: 2 }],
-  ['modules_to_save', ['lm_head']],
-  ['layers_to_transform', [0]],
-  ['layers_to_transform', 0],
+  ['init_lora_weights', 'olora'],
   ['layer_replication', [[0, 1]]],
-  ['exclude_modules', 'q_proj'],
+  ['use_qalora', true],
+  ['kasa_config', { beta: 1 }],
   ['target_parameters', ['x']],
   ['trainable_token_indices', [1]],
 ])('%s = %j is refused by name', async (field, value) => {
@@ -100,14 +101,28 @@ test.each([
 });
 
 test.each([
-  ['r', '4', 'ADAPTER_CONFIG'],
-  ['r', 0, 'LORA_RANK'],
+  ['r', '4', 'LORA_CONFIG'],
+  ['r', 0, 'LORA_CONFIG'],
   ['r', 5, 'ADAPTER_TENSORS'],
-  ['lora_alpha', [], 'ADAPTER_CONFIG'],
-  ['lora_alpha', -1, 'LORA_ALPHA'],
+  ['lora_alpha', [], 'LORA_CONFIG'],
+  ['lora_alpha', -1, 'LORA_CONFIG'],
+  ['use_dora', true, 'ADAPTER_TENSORS'],
+  ['use_dora', 'yes', 'LORA_CONFIG'],
+  ['rank_pattern', { q_proj: 2 }, 'ADAPTER_TENSORS'],
+  ['rank_pattern', { q_proj: 0 }, 'LORA_CONFIG'],
+  ['rank_pattern', { '(': 2 }, 'LORA_PATTERN'],
+  ['modules_to_save', ['lm_head'], 'ADAPTER_TENSORS'],
+  ['modules_to_save', ['score'], 'LORA_SAVED'],
+  ['modules_to_save', ['_proj'], 'LORA_SAVED'],
+  ['layers_to_transform', [0], 'ADAPTER_TENSORS'],
+  ['layers_to_transform', 0, 'ADAPTER_TENSORS'],
+  ['layers_to_transform', 7, 'LORA_TARGETS'],
+  ['exclude_modules', 'q_proj|.*v_proj', 'ADAPTER_TENSORS'],
+  ['bias', 'some', 'LORA_CONFIG'],
   ['target_modules', null, 'ADAPTER_CONFIG'],
   ['target_modules', [1], 'ADAPTER_CONFIG'],
   ['target_modules', ['c_attn'], 'LORA_TARGETS'],
+  ['target_modules', ['q_proj', 'v_proj', 'down_proj', 'embed_tokens'], 'LORA_TARGETS'],
   ['target_modules', ['q_proj', 'v_proj'], 'ADAPTER_TENSORS'],
   ['target_modules', ['q_proj', 'v_proj', 'down_proj', 'o_proj'], 'ADAPTER_TENSORS'],
   ['revision', 7, 'ADAPTER_CONFIG'],
@@ -121,9 +136,25 @@ test('targets of other models in the list are passed over, as PEFT does', async 
   expect(adapter.lora.targets).toEqual(['q_proj', 'v_proj', 'down_proj']);
 });
 
-test('rank-stabilised scaling is taken in as the equal plain one', async () => {
-  const { lora } = await changed({ use_rslora: true });
-  expect(lora.alpha / lora.rank).toBeCloseTo(12 / Math.sqrt(4), 12);
+test('what changes no tensor is kept as it was written', async () => {
+  const change = {
+    use_rslora: true,
+    alpha_pattern: { '1.*': 3, q_proj: 5 },
+    lora_dropout: 0.1,
+    bias: 'all',
+    init_lora_weights: 'gaussian',
+  };
+  const { lora } = await changed({ ...change, fan_in_fan_out: true, layers_pattern: 'layers' });
+  expect(lora).toMatchObject({
+    useRslora: true,
+    alphaPattern: [
+      ['1.*', 3],
+      ['q_proj', 5],
+    ],
+    dropout: 0.1,
+    bias: 'all',
+    initLoraWeights: 'gaussian',
+  });
 });
 
 test('a folder without its config or weights', async () => {

@@ -2,17 +2,16 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { adapterModules } from '../../../lora/adapter/peft.ts';
 import { createEngine, type Engine } from '../../../lora/engines/engine.ts';
 import { gradients } from '../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../lora/graph/graph.ts';
 import { crossEntropy, reduceSum } from '../../../lora/graph/ops.ts';
 import type { ParameterSource, TrainableSource } from '../../../lora/models/architecture.ts';
-import { withLora } from '../../../lora/models/lora.ts';
 import { prepareWeights } from '../../../lora/models/model.ts';
 import { frozenParameters, trainableParameters } from '../../../lora/models/parameters.ts';
 import { readTensor } from '../../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../../lora/models/sequences.ts';
+import { adaptedParameters } from '../../../lora/train/adapted.ts';
 import { maxDifference, openReference, type Reference, type ReferenceRow } from '../../utils/reference.ts';
 
 /** Largest difference from transformers + PEFT in float32, for values of the order of 1. */
@@ -52,11 +51,7 @@ describe.each(['tied', 'untied'] as const)('Llama with a LoRA adapter, %s output
     const reference = await openReference(variant);
     const { model, adapter, settings } = reference;
     const graph = new Graph();
-    const source = withLora(graph, frozenParameters(graph, model.architecture, model.config), {
-      modules: adapterModules(model, adapter.lora),
-      rank: adapter.lora.rank,
-      scale: adapter.lora.alpha / adapter.lora.rank,
-    });
+    const source = adaptedParameters(graph, model, adapter.lora);
     const { logits, loss } = build(graph, reference, source);
     graph.output('logits', logits);
     graph.output('loss', loss);

@@ -1,23 +1,28 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { type LoraConfig, loraConfig } from '../../../lora/adapter/config.ts';
+import type { Architecture } from '../../../lora/models/architecture.ts';
 import { llama } from '../../../lora/models/families/llama.ts';
 import { openModel } from '../../../lora/models/model.ts';
-import { knownTargets, MAX_PATTERN_LENGTH, matchTargets } from '../../../lora/models/targets.ts';
+import { MAX_PATTERN_LENGTH } from '../../../lora/models/patterns.ts';
+import { knownNames, targetModules } from '../../../lora/models/targets.ts';
 import { FIXTURES } from '../../utils/reference.ts';
 
-const modules = llama.linearModules(
-  llama.parseConfig({
-    model_type: 'llama',
-    hidden_size: 8,
-    intermediate_size: 16,
-    num_attention_heads: 2,
-    num_hidden_layers: 11,
-    vocab_size: 10,
-  }),
-);
-const names = (targets: string | string[]) => matchTargets(modules, targets).map(({ name }) => name);
-const refused = expect.objectContaining({ code: 'LORA_TARGETS' });
+const config = llama.parseConfig({
+  model_type: 'llama',
+  hidden_size: 8,
+  intermediate_size: 16,
+  num_attention_heads: 2,
+  num_hidden_layers: 11,
+  vocab_size: 10,
+});
+const model = { architecture: llama as Architecture, config };
+const modules = llama.linearModules(config);
+const names = (targets: string | string[], rules: Partial<LoraConfig> = {}) =>
+  targetModules(model, { ...loraConfig({}), targets, ...rules }).map(({ name }) => name);
+const code = (expected: string) => expect.objectContaining({ code: expected });
+const refused = code('LORA_TARGETS');
 
 test('all-linear is everything but the output head', () => {
   expect(modules).toHaveLength(11 * 7 + 1);
@@ -48,12 +53,11 @@ test('the same modules as PEFT', async () => {
     model: string;
     cases: { targets: string | string[]; modules: string[] }[];
   };
-  const { architecture, config } = await openModel(join(FIXTURES, model));
-  const linear = architecture.linearModules(config);
+  const tiny = await openModel(join(FIXTURES, model));
   for (const { targets, modules } of cases) {
     // PEFT passes over entries that match nothing; here a job with one is refused, an adapter folder is not.
-    const known = typeof targets === 'string' ? targets : knownTargets(linear, targets);
-    const ours = matchTargets(linear, known).map(({ name }) => name);
+    const known = typeof targets === 'string' ? targets : knownNames(tiny, targets);
+    const ours = targetModules(tiny, loraConfig({ targets: known })).map(({ name }) => name);
     expect(ours.sort(), JSON.stringify(targets)).toEqual(modules);
   }
   expect(cases.length).toBeGreaterThan(10);
@@ -66,14 +70,34 @@ test("Python's named groups and text ends", () => {
 test('what matches nothing, is empty, malformed or too long is refused', () => {
   expect(() => names(['q_proj', 'q_porj'])).toThrow(refused);
   expect(() => names([])).toThrow(refused);
-  expect(() => names('(')).toThrow(refused);
-  expect(() => names(`(${'x'.repeat(MAX_PATTERN_LENGTH)})?.*`)).toThrow(refused);
+  expect(() => names('(')).toThrow(code('LORA_PATTERN'));
+  expect(() => names(`(${'x'.repeat(MAX_PATTERN_LENGTH)})?.*`)).toThrow(code('LORA_PATTERN'));
 });
 
 test('a pattern that would run for years is given up', () => {
-  expect(() => names('(([a-z._0-9]*)*)*!')).toThrow(refused);
+  expect(() => names('(([a-z._0-9]*)*)*!')).toThrow(code('LORA_PATTERN'));
+});
+
+test('excluded, other layers and saved whole: PEFT leaves them out', () => {
+  expect(names('all-linear', { excludeModules: ['mlp.up_proj', '3.self_attn.q_proj'] })).toHaveLength(
+    77 - 11 - 1,
+  );
+  expect(() => names('all-linear', { excludeModules: '.*_proj|lm_head' })).toThrow(refused);
+  expect(names('all-linear', { layersToTransform: [1, 10] })).toHaveLength(14);
+  expect(names(['q_proj', 'lm_head'], { layersToTransform: [1] })).toEqual([
+    'model.layers.1.self_attn.q_proj',
+  ]);
+  expect(() => names('all-linear', { layersToTransform: [11] })).toThrow(refused);
+  expect(names('all-linear', { modulesToSave: ['mlp'] })).toHaveLength(44);
+  expect(names(['q_proj', 'lm_head'], { modulesToSave: ['lm_head', 'proj'] })).toHaveLength(11);
+});
+
+test('a target that is no linear module is refused by name', () => {
+  expect(() => names(['q_proj', 'embed_tokens'])).toThrow(refused);
+  expect(() => names('.*(embed_tokens|q_proj)')).toThrow(refused);
+  expect(() => names(['input_layernorm'])).toThrow(refused);
 });
 
 test('the known ones of a list made for several models', () => {
-  expect(knownTargets(modules, ['c_attn', 'q_proj', 'query_key_value'])).toEqual(['q_proj']);
+  expect(knownNames(model, ['c_attn', 'q_proj', 'query_key_value'])).toEqual(['q_proj']);
 });

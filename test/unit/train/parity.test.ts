@@ -2,12 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { adapterModules } from '../../../lora/adapter/peft.ts';
 import { createEngine, type Engine } from '../../../lora/engines/engine.ts';
-import { withLora } from '../../../lora/models/lora.ts';
 import { prepareWeights } from '../../../lora/models/model.ts';
-import { frozenParameters } from '../../../lora/models/parameters.ts';
 import { AdamW } from '../../../lora/train/adamw.ts';
+import { adaptedParameters } from '../../../lora/train/adapted.ts';
 import { lossAndGradients, trainingGraph } from '../../../lora/train/step.ts';
 import { maxDifference, openReference } from '../../utils/reference.ts';
 
@@ -34,11 +32,7 @@ describe.each(['tied', 'untied'] as const)('three AdamW steps on the adapter, %s
     const { config, architecture } = model;
     const { length } = settings;
     const { graph } = trainingGraph({ config, architecture, batch, length }, (graph) =>
-      withLora(graph, frozenParameters(graph, architecture, config), {
-        modules: adapterModules(model, adapter.lora),
-        rank: adapter.lora.rank,
-        scale: adapter.lora.alpha / adapter.lora.rank,
-      }),
+      adaptedParameters(graph, model, adapter.lora),
     );
     const executable = await engine.compile(graph, await prepareWeights(model, cacheDir));
     const typedRows = rows[rowsOf].map(({ ids, segments, labels }) => ({

@@ -1,0 +1,39 @@
+import type { AdaptedModule } from '../models/lora.ts';
+
+/** The change scale·B A of one weight, row by row, as the weight lies on disk. */
+export interface Delta {
+  /** w += scale·(B A)[row], summed in double precision and rounded once. */
+  addRow(w: Float32Array, row: number): void;
+}
+
+/**
+ * @param a [r, in]
+ * @param b [out, r]
+ */
+export function deltaOf(module: AdaptedModule, a: Float32Array, b: Float32Array): Delta {
+  const { rank, scale, conv1d } = module;
+  // A Conv1D weight is [in, out]: its change is Aᵀ Bᵀ, with Bᵀ as the wide matrix.
+  const wide = conv1d ? transposed(b, module.out, rank) : a;
+  const factorOf = conv1d
+    ? (row: number, r: number) => a[r * module.in + row]!
+    : (row: number, r: number) => b[row * rank + r]!;
+  return {
+    addRow(w, row) {
+      const change = new Float64Array(w.length);
+      for (let r = 0; r < rank; r++) {
+        const factor = scale * factorOf(row, r);
+        const start = r * w.length;
+        for (let j = 0; j < w.length; j++) change[j] = change[j]! + factor * wide[start + j]!;
+      }
+      for (let j = 0; j < w.length; j++) w[j] = w[j]! + change[j]!;
+    },
+  };
+}
+
+/** [rows, columns] → [columns, rows] */
+function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
+  const result = new Float32Array(values.length);
+  for (let i = 0; i < rows; i++)
+    for (let j = 0; j < columns; j++) result[j * rows + i] = values[i * columns + j]!;
+  return result;
+}

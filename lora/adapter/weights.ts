@@ -1,0 +1,56 @@
+import { join } from 'node:path';
+import { DTYPE_BYTES, decodeFloats } from '../models/dtypes.ts';
+import type { Model } from '../models/folder.ts';
+import type { AdaptedModule } from '../models/lora.ts';
+import { weightOf } from '../models/parameters.ts';
+import { floatDtype, tensorChunks } from '../models/safetensors.ts';
+import type { TensorLocation } from '../models/tensors.ts';
+import type { Delta } from './delta.ts';
+
+/** Weights worked on at a time, in bytes. */
+const BLOCK_BYTES = 4 * 2 ** 20;
+
+/** A tensor of the base in blocks of whole rows of its last axis; a block's memory is reused for the next one. */
+export async function* rowBlocks(
+  dir: string,
+  name: string,
+  { file, entry }: TensorLocation,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const rowBytes = (entry.shape.at(-1) ?? 1) * DTYPE_BYTES[floatDtype(file, name, entry.dtype)]!;
+  const block = Math.max(1, Math.floor(BLOCK_BYTES / rowBytes)) * rowBytes;
+  for await (const chunk of tensorChunks(join(dir, file), entry, block)) {
+    signal?.throwIfAborted();
+    yield chunk;
+  }
+}
+
+/**
+ * ‖W + delta‖ over each row of the weight as [out, in]: DoRA's norm of a module, summed in double precision.
+ * @returns [out]
+ */
+export async function rowNorms(
+  model: Model,
+  module: AdaptedModule,
+  delta: Delta | null,
+  signal?: AbortSignal,
+): Promise<Float32Array> {
+  const name = weightOf(module.name, model.architecture, model.config);
+  const location = model.tensors.get(name)!;
+  const dtype = floatDtype(location.file, name, location.entry.dtype);
+  const width = module.conv1d ? module.out : module.in;
+  const squares = new Float64Array(module.out);
+  let row = 0;
+  for await (const chunk of rowBlocks(model.dir, name, location, signal)) {
+    const values = decodeFloats(chunk, dtype);
+    for (let start = 0; start < values.length; start += width, row++) {
+      const w = values.subarray(start, start + width);
+      delta?.addRow(w, row);
+      for (let j = 0; j < width; j++) {
+        const output = module.conv1d ? j : row;
+        squares[output] = squares[output]! + w[j]! * w[j]!;
+      }
+    }
+  }
+  return Float32Array.from(squares, Math.sqrt);
+}
