@@ -1,6 +1,7 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import type { BlobStore, SwarmNetwork } from '../net/network.ts';
+import type { Vault } from '../net/vault.ts';
 import type { Clock } from '../protocol/clock.ts';
 import type { Logger } from '../protocol/logger.ts';
 import type { Manifest } from '../protocol/manifest.ts';
@@ -9,7 +10,6 @@ import type { Mutex } from './mutex.ts';
 import type { NodePolicy } from './policy.ts';
 import type { NodeStore } from './store.ts';
 import type { NodeTrainer } from './trainer.ts';
-import type { Vault } from '../net/vault.ts';
 
 export interface ContributorOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>; the first that answers is used. */

@@ -1,4 +1,5 @@
 import { withDeadline } from '../net/deadline.ts';
+import { Vault } from '../net/vault.ts';
 import type { Receipt } from '../protocol/messages.ts';
 import type {
   ContributorDeps,
@@ -20,7 +21,6 @@ import { initialState, isDone, type NodeEffect, type NodeEvent, type NodeState }
 import { reasonOf, Tasks } from './tasks.ts';
 import { JOB_WATCH_MS } from './times.ts';
 import type { TrainOutcome } from './trainer.ts';
-import { Vault } from '../net/vault.ts';
 import { isNewer, type Work } from './work.ts';
 
 /** What a contributor shows of itself. */
@@ -116,6 +116,7 @@ export class Contributor {
       const { phase, reason, head } = state;
       this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'node-state');
     }
+    if (isDone(state) && !isDone(before)) this.#deps.store.holdings.over(state.head!.job);
     this.#cancelWatch();
     if (this.#options.job === null && isDone(state)) {
       const watch = (): void => this.#tasks.beside('job-watch', () => this.#watchJobs());

@@ -1,10 +1,9 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { SwarmError } from '../protocol/errors.ts';
 
-/** Raised with every change of the tables below. */
-const VERSION = 1;
-
-const TABLES = `
+/** One entry per version; a released entry never changes. */
+const MIGRATIONS: readonly string[] = [
+  `
   CREATE TABLE jobs (
     job TEXT PRIMARY KEY,
     feedback TEXT,
@@ -30,20 +29,33 @@ const TABLES = `
   ) STRICT;
   CREATE TABLE loose (digest TEXT PRIMARY KEY) STRICT;
   CREATE TABLE notices (name TEXT PRIMARY KEY) STRICT;
-`;
+  `,
+  `
+  -- Blobs of a job's base and data.
+  CREATE TABLE job_blobs (job TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (job, digest)) STRICT, WITHOUT ROWID;
+  CREATE INDEX job_blobs_by_digest ON job_blobs (digest);
+  ALTER TABLE jobs ADD COLUMN base TEXT;
+  ALTER TABLE jobs ADD COLUMN disk_bytes INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN over INTEGER NOT NULL DEFAULT 0;
+  -- Nobody asks for the message of an update that has ended.
+  UPDATE updates SET envelope = x'' WHERE outcome IS NOT NULL;
+  `,
+];
 
-/** Makes the tables of a new database. @throws SwarmError STORE_NEWER */
+/** Makes the tables of a new database, and brings those of an old one up to date. @throws SwarmError STORE_NEWER */
 export function openSchema(database: DatabaseSync): void {
   // FULL: a transaction is on the disk when COMMIT returns, also after a power cut.
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
   const version = Number(database.prepare('PRAGMA user_version').get()?.user_version ?? 0);
-  if (version === VERSION) return;
-  if (version !== 0) {
+  if (version > MIGRATIONS.length) {
     throw new SwarmError(
       'STORE_NEWER',
-      `node.sqlite has version ${version}, this release reads version ${VERSION}; use the release that wrote it`,
-      { found: version, expected: VERSION },
+      `node.sqlite has version ${version}, this release reads version ${MIGRATIONS.length}; use the release that wrote it`,
+      { found: version, expected: MIGRATIONS.length },
     );
   }
-  database.exec(`BEGIN; ${TABLES} PRAGMA user_version = ${VERSION}; COMMIT;`);
+  for (const [index, sql] of MIGRATIONS.entries()) {
+    if (index >= version) database.exec(`BEGIN; ${sql} PRAGMA user_version = ${index + 1}; COMMIT;`);
+  }
 }

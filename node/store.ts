@@ -1,8 +1,11 @@
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { DatabaseSync } from 'node:sqlite';
 import type { Preset } from '../lora/update/presets.ts';
+import type { LooseBlobs } from '../net/vault.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
+import { Holdings } from './holdings.ts';
 import type { Outcome } from './pending.ts';
+import { Sql, text } from './sql.ts';
 import type { Remembered } from './state.ts';
 import { openSchema } from './store-schema.ts';
 
@@ -29,8 +32,8 @@ export interface UpdateRecord {
   readonly update: string;
   readonly bytes: number;
   readonly preset: Preset;
-  /** The signed message as it was first sent. */
-  readonly envelope: Uint8Array<ArrayBuffer>;
+  /** The signed message as it was first sent; null once the update has ended. */
+  readonly envelope: Uint8Array<ArrayBuffer> | null;
   readonly outcome: Outcome | null;
   readonly code: ReceiptCode | null;
   readonly detail: string;
@@ -38,7 +41,9 @@ export interface UpdateRecord {
 }
 
 export interface SealedUpdate {
-  readonly update: Omit<UpdateRecord, 'outcome' | 'code' | 'detail'>;
+  readonly update: Omit<UpdateRecord, 'envelope' | 'outcome' | 'code' | 'detail'> & {
+    readonly envelope: Uint8Array<ArrayBuffer>;
+  };
   readonly feedback: string;
   readonly optimizer: string;
   readonly tokensPerSecond: number;
@@ -49,14 +54,18 @@ export interface SealedUpdate {
  * holds their digests. A blob that no row names (any more, or yet) is listed as loose before it is written and after
  * it is replaced, so that a crash at any point leaves nothing behind for ever.
  */
-export class NodeStore {
+export class NodeStore implements LooseBlobs {
+  /** Base and data of the jobs. */
+  readonly holdings: Holdings;
   readonly #database: DatabaseSync;
-  readonly #statements = new Map<string, StatementSync>();
+  readonly #sql: Sql;
 
   /** @throws SwarmError STORE_NEWER when a newer release has written the database */
   constructor(database: DatabaseSync) {
     this.#database = database;
     openSchema(database);
+    this.#sql = new Sql(database);
+    this.holdings = new Holdings(this.#sql);
   }
 
   static open(path: string): NodeStore {
@@ -65,7 +74,7 @@ export class NodeStore {
 
   /** Writes without changing anything. @throws what SQLite says when the store takes no writes */
   probe(): void {
-    this.#write(() => this.#sql('UPDATE jobs SET adapter_bytes = adapter_bytes').run());
+    this.#sql.write(() => this.#sql.prepare('UPDATE jobs SET adapter_bytes = adapter_bytes').run());
   }
 
   close(): void {
@@ -73,7 +82,7 @@ export class NodeStore {
   }
 
   job(job: string): JobRecord {
-    const row = this.#sql('SELECT * FROM jobs WHERE job = ?').get(job);
+    const row = this.#sql.prepare('SELECT * FROM jobs WHERE job = ?').get(job);
     return {
       job,
       feedback: text(row?.feedback),
@@ -87,9 +96,9 @@ export class NodeStore {
   }
 
   remembered(job: string): Remembered {
-    const rows = this.#sql(
-      'SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round',
-    ).all(job);
+    const rows = this.#sql
+      .prepare('SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round')
+      .all(job);
     return {
       lastRound: Number(rows.at(-1)?.round ?? 0),
       pending: rows
@@ -104,16 +113,13 @@ export class NodeStore {
 
   /** Records the adapter that the node now holds. */
   saveAdapter(job: string, held: { checkpoint: string; digest: string; bytes: number }): void {
-    this.#write(() => {
+    this.#sql.write(() => {
       const { adapter } = this.job(job);
-      this.#ensureJob(job);
-      this.#sql('UPDATE jobs SET checkpoint = ?, adapter = ?, adapter_bytes = ? WHERE job = ?').run(
-        held.checkpoint,
-        held.digest,
-        held.bytes,
-        job,
-      );
-      this.#loosen(adapter);
+      this.#sql.ensureJob(job);
+      this.#sql
+        .prepare('UPDATE jobs SET checkpoint = ?, adapter = ?, adapter_bytes = ? WHERE job = ?')
+        .run(held.checkpoint, held.digest, held.bytes, job);
+      this.#sql.loosen(adapter);
     });
   }
 
@@ -124,8 +130,10 @@ export class NodeStore {
    */
   saveUpdate({ update, feedback, optimizer, tokensPerSecond }: SealedUpdate): void {
     const { job, round } = update;
-    this.#write(() => {
-      const taken = this.#sql('SELECT digest FROM updates WHERE job = ? AND round = ?').get(job, round);
+    this.#sql.write(() => {
+      const taken = this.#sql
+        .prepare('SELECT digest FROM updates WHERE job = ? AND round = ?')
+        .get(job, round);
       if (taken) {
         throw new SwarmError('UPDATE_EXISTS', `round ${round} already has the update ${taken.digest}`, {
           job,
@@ -133,37 +141,39 @@ export class NodeStore {
         });
       }
       const before = this.job(job);
-      this.#ensureJob(job);
-      this.#sql(
-        `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      ).run(job, round, update.update, update.bytes, update.preset, update.envelope, update.at);
-      this.#sql(
-        `UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?`,
-      ).run(feedback, round, optimizer, tokensPerSecond, job);
-      this.#loosen(before.feedback, before.optimizer);
+      this.#sql.ensureJob(job);
+      this.#sql
+        .prepare(
+          `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+        )
+        .run(job, round, update.update, update.bytes, update.preset, update.envelope, update.at);
+      this.#sql
+        .prepare(
+          `UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?`,
+        )
+        .run(feedback, round, optimizer, tokensPerSecond, job);
+      this.#sql.loosen(before.feedback, before.optimizer);
     });
   }
 
   update(job: string, round: number): UpdateRecord | null {
-    const row = this.#sql('SELECT * FROM updates WHERE job = ? AND round = ?').get(job, round);
+    const row = this.#sql.prepare('SELECT * FROM updates WHERE job = ? AND round = ?').get(job, round);
     return row ? updateRecord(row) : null;
   }
 
   /** Newest first. */
   updates(limit: number): UpdateRecord[] {
-    return this.#sql('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?')
+    return this.#sql
+      .prepare('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?')
       .all(limit)
       .map(updateRecord);
   }
 
   /** Keeps the newest receipt of an update, for people and for the next start. */
   saveReceipt(job: string, round: number, receipt: { code: ReceiptCode; detail: string }): void {
-    this.#sql('UPDATE updates SET code = ?, detail = ? WHERE job = ? AND round = ?').run(
-      receipt.code,
-      receipt.detail,
-      job,
-      round,
-    );
+    this.#sql
+      .prepare('UPDATE updates SET code = ?, detail = ? WHERE job = ? AND round = ?')
+      .run(receipt.code, receipt.detail, job, round);
   }
 
   /**
@@ -171,22 +181,19 @@ export class NodeStore {
    * @returns false when it had ended before: then nothing was changed
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
-    return this.#write(() => {
-      const row = this.#sql('SELECT digest, outcome FROM updates WHERE job = ? AND round = ?').get(
-        job,
-        round,
-      );
+    return this.#sql.write(() => {
+      const row = this.#sql
+        .prepare('SELECT digest, outcome FROM updates WHERE job = ? AND round = ?')
+        .get(job, round);
       if (!row || row.outcome !== null) return false;
-      this.#sql('UPDATE updates SET outcome = ? WHERE job = ? AND round = ?').run(
-        settled.outcome,
-        job,
-        round,
-      );
-      this.#loosen(text(row.digest));
+      this.#sql
+        .prepare("UPDATE updates SET outcome = ?, envelope = x'' WHERE job = ? AND round = ?")
+        .run(settled.outcome, job, round);
+      this.#sql.loosen(text(row.digest));
       if (settled.feedback !== null) {
         const { feedback } = this.job(job);
-        this.#sql('UPDATE jobs SET feedback = ? WHERE job = ?').run(settled.feedback, job);
-        this.#loosen(feedback);
+        this.#sql.prepare('UPDATE jobs SET feedback = ? WHERE job = ?').run(settled.feedback, job);
+        this.#sql.loosen(feedback);
       }
       return true;
     });
@@ -194,75 +201,44 @@ export class NodeStore {
 
   /** Lists a blob that is about to be written, before a row names it. */
   loosen(digest: string): void {
-    this.#write(() => this.#loosen(digest));
+    this.#sql.write(() => this.#sql.loosen(digest));
   }
 
   /** Listed blobs that no row names. */
   unused(): string[] {
-    const rows = this.#sql(
-      `SELECT digest FROM loose WHERE
+    const rows = this.#sql
+      .prepare(
+        `SELECT digest FROM loose WHERE
            NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))
+           AND NOT EXISTS (SELECT 1 FROM job_blobs WHERE job_blobs.digest = loose.digest)
            AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.digest = loose.digest AND updates.outcome IS NULL)`,
-    ).all();
+      )
+      .all();
     return rows.map(({ digest }) => String(digest));
   }
 
   /** Takes a blob that has been deleted off the list. */
   forget(digest: string): void {
-    this.#sql('DELETE FROM loose WHERE digest = ?').run(digest);
+    this.#sql.prepare('DELETE FROM loose WHERE digest = ?').run(digest);
   }
 
   /** Whether this home has been told something before; says so from now on. */
   firstTime(notice: string): boolean {
-    return this.#sql('INSERT OR IGNORE INTO notices (name) VALUES (?)').run(notice).changes === 1;
-  }
-
-  /** Statements are compiled once. */
-  #sql(text: string): StatementSync {
-    let statement = this.#statements.get(text);
-    if (!statement) {
-      statement = this.#database.prepare(text);
-      this.#statements.set(text, statement);
-    }
-    return statement;
-  }
-
-  #ensureJob(job: string): void {
-    this.#sql('INSERT OR IGNORE INTO jobs (job) VALUES (?)').run(job);
-  }
-
-  #loosen(...digests: (string | null)[]): void {
-    const insert = this.#sql('INSERT OR IGNORE INTO loose (digest) VALUES (?)');
-    for (const digest of digests) if (digest !== null) insert.run(digest);
-  }
-
-  #write<T>(change: () => T): T {
-    this.#database.exec('BEGIN IMMEDIATE');
-    try {
-      const result = change();
-      this.#database.exec('COMMIT');
-      return result;
-    } catch (error) {
-      this.#database.exec('ROLLBACK');
-      throw error;
-    }
+    return this.#sql.prepare('INSERT OR IGNORE INTO notices (name) VALUES (?)').run(notice).changes === 1;
   }
 }
 
 type Row = Record<string, unknown>;
 
-function text(value: unknown): string | null {
-  return typeof value === 'string' ? value : null;
-}
-
 function updateRecord(row: Row): UpdateRecord {
+  const envelope = row.envelope as Uint8Array<ArrayBuffer>;
   return {
     job: String(row.job),
     round: Number(row.round),
     update: String(row.digest),
     bytes: Number(row.bytes),
     preset: row.preset as Preset,
-    envelope: row.envelope as Uint8Array<ArrayBuffer>,
+    envelope: envelope.byteLength > 0 ? envelope : null,
     outcome: text(row.outcome) as Outcome | null,
     code: text(row.code) as ReceiptCode | null,
     detail: String(row.detail),

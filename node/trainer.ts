@@ -29,6 +29,8 @@ export interface NodeTrainer {
    * @throws SwarmError when the base does not fit its manifest or cannot be trained here
    */
   prepare(manifest: Manifest, options: { signal: AbortSignal }): Promise<AdapterLayout>;
+  /** Ends what it has running for other base models than these, and deletes what it has made of them. */
+  keepBases(bases: ReadonlySet<string>): Promise<void>;
   /** @throws SwarmError TRAINER_DIED and whatever training ran into; the signal's reason when it aborts */
   train(
     task: TrainTask,

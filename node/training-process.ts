@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
@@ -49,6 +50,8 @@ export class TrainingProcess implements NodeTrainer {
   #purpose: string | null = null;
   #process: Promise<TrainerProcess> | null = null;
   #settings: TrainerOptions | null = null;
+  /** Digest of the base that the process holds. */
+  #base: string | null = null;
   #deaths = 0;
   #pid: number | null = null;
 
@@ -78,6 +81,7 @@ export class TrainingProcess implements NodeTrainer {
     if (purpose !== this.#purpose) {
       const before = this.#process;
       this.#purpose = purpose;
+      this.#base = manifest.base.digest;
       this.#settings = settings;
       this.#deaths = 0;
       this.#process = (async () => {
@@ -86,6 +90,18 @@ export class TrainingProcess implements NodeTrainer {
       })();
     }
     return (await untilAborted(this.#living(), signal)).layout;
+  }
+
+  async keepBases(bases: ReadonlySet<string>): Promise<void> {
+    if (this.#base !== null && !bases.has(this.#base)) {
+      const process = this.#process;
+      this.#process = null;
+      this.#purpose = null;
+      this.#base = null;
+      // Files that are still mapped take their space until then.
+      await process?.then((running) => running.stop()).catch(() => {});
+    }
+    await removeBases({ home: this.#options.home, keep: bases });
   }
 
   async train(

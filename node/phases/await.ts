@@ -20,7 +20,13 @@ export async function askReceipt(
 /** Sends a round's update straight to the coordinator. */
 export async function submit(context: JobContext, round: number, signal: AbortSignal): Promise<Receipt> {
   const { deps, coordinator } = context;
-  const { envelope } = recordOf(context, round);
+  const { envelope, outcome } = recordOf(context, round);
+  if (envelope === null) {
+    throw new SwarmError('UPDATE_ENDED', `the update of round ${round} is ${outcome} already`, {
+      job: context.job,
+      round,
+    });
+  }
   const { receipt } = await ask(deps, coordinator, 'submit', { update: envelope }, signal);
   return openReceipt(context, receipt);
 }

@@ -71,10 +71,10 @@ export function makeUpdate(
   );
 }
 
-/** Hands a stored update to gossip. @returns to how many peers */
+/** Hands a stored update to gossip, unless it has ended meanwhile. @returns to how many peers */
 export async function publish({ deps, job }: ReadyContext, round: number): Promise<number> {
   const record = deps.store.update(job, round);
-  return record ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
+  return record?.envelope ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
 }
 
 /** Ends an update; one that is part of nothing goes back into the error feedback, once. */

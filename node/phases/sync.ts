@@ -1,11 +1,11 @@
 import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../lora/adapter/codec.ts';
 import { applyDelta } from '../../lora/update/outer.ts';
+import type { Scope } from '../../net/vault.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
-import type { Scope } from '../../net/vault.ts';
 
 /**
  * Gets the adapter of a head, the cheapest way that gives exactly its digest: it is held already, lies in the blob

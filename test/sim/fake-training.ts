@@ -70,6 +70,8 @@ export class FakeTrainer implements NodeTrainer {
         step: step + 1,
         steps,
         loss: distance(values),
+        lossSum: distance(values) * tokens,
+        rows: (step + 1) * rowsPerStep,
         tokens,
         learningRate: RATE,
         gradientNorm: 1,
@@ -92,6 +94,8 @@ export class FakeTrainer implements NodeTrainer {
       },
     };
   }
+
+  async keepBases(): Promise<void> {}
 
   async stop(): Promise<void> {}
 }

@@ -2,6 +2,7 @@ import { encodeAdapter } from '../../lora/adapter/codec.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import { encodePacked } from '../../lora/data/packed.ts';
 import type { Row } from '../../lora/data/packing.ts';
+import { baseDigest } from '../../lora/models/base.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
 import { open, type Signer, seal } from '../../protocol/signing.ts';
@@ -31,6 +32,8 @@ export interface ToyJobOptions {
   layout?: AdapterLayout;
   rows?: number;
   rounds?: Partial<Manifest['rounds']>;
+  /** What the manifest says that the base is. @default what its files are */
+  base?: string;
 }
 
 export interface ToyJob {
@@ -46,10 +49,11 @@ export interface ToyJob {
 /** A signed job over a base of one file that nobody opens. */
 export function toyJob(
   signer: Signer,
-  { layout = toyLayout(), rows = 96, rounds = {} }: ToyJobOptions = {},
+  { layout = toyLayout(), rows = 96, rounds = {}, base: claimed }: ToyJobOptions = {},
 ): ToyJob {
   const base = Buffer.from('the weights of a toy');
-  const baseDigest = sha256(Buffer.from('a toy'));
+  const files = [{ path: 'model.safetensors', size: base.byteLength, digest: sha256(base) }];
+  const digest = claimed ?? baseDigest(files);
   const shards: { bytes: Uint8Array; rows: number }[] = [];
   const all = toyRows(rows);
   for (let start = 0; start < rows; start += ROWS_PER_SHARD) {
@@ -57,16 +61,16 @@ export function toyJob(
     for (const bytes of encodePacked(part)) shards.push({ bytes, rows: part.length });
   }
   const tensors = layout.map(({ shape }) => new Float32Array(shape[0] * shape[1]).fill(0.5));
-  const initial = encodeAdapter(layout, tensors, baseDigest);
+  const initial = encodeAdapter(layout, tensors, digest);
   const heldOut = { digest: sha256(Buffer.from('held out')), rows: 8, tokens: 8 * SEQUENCE_LENGTH };
   const manifest = manifestSchema.parse({
     version: 1,
     name: 'toy',
     base: {
       name: 'toy',
-      digest: baseDigest,
+      digest,
       parameters: 1000,
-      files: [{ path: 'model.safetensors', size: base.byteLength, digest: sha256(base) }],
+      files,
     },
     data: {
       rows,
@@ -91,9 +95,8 @@ export function toyJob(
     createdAt: 0,
   });
   const envelope = seal('manifest', manifest, signer);
-  const { digest } = open('manifest', envelope);
   return {
-    job: digest,
+    job: open('manifest', envelope).digest,
     manifest,
     envelope,
     layout,

@@ -118,6 +118,42 @@ test('refuses a job that asks for more than the owner lends, and fetches nothing
   expect(at.node.disk.files.size).toBe(0);
 });
 
+test('refuses a job whose base is not that of its files, and fetches nothing', async () => {
+  at = world({ base: 'ab'.repeat(32) });
+  at.node.start();
+  await at.until(() => at.coordinator.joins === 2);
+  expect(at.node.contributor.view().state).toMatchObject({ phase: 'joining' });
+  expect(at.node.contributor.view().state.reason).toContain('its manifest says abab');
+  expect(at.node.disk.files.size).toBe(0);
+});
+
+test('turning to another job, lets go of what only the last one needed', async () => {
+  const { node, coordinator, toy, network } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => coordinator.updates.length === 1);
+  await coordinator.open(1, [], { phase: 'finished' });
+  await at.until(() => node.done);
+  // Its end leaves everything in place, for whoever goes on with the same base.
+  for (const bytes of toy.blobs) expect(node.disk.files.has(sha256(bytes))).toBe(true);
+
+  node.crash();
+  network.down(COORDINATOR.peerId);
+  const next = toyJob(COORDINATOR, { rows: 128 });
+  const successor = new ScriptedCoordinator({ toy: next }, at);
+  await successor.open(1, [node.peer]);
+  node.start();
+  await at.until(() => successor.updates.length === 1);
+  await at.pass(100);
+  const needed = new Set(next.blobs.map((bytes) => sha256(bytes)));
+  const own = node.store.job(next.job);
+  for (const digest of [own.feedback!, own.optimizer!, own.adapter!]) needed.add(digest);
+  needed.add(successor.updates[0]!.payload.digest);
+  for (const digest of node.disk.files.keys()) expect(needed, 'what is kept is needed').toContain(digest);
+  expect(toy.blobs.filter((bytes) => needed.has(sha256(bytes))).length).toBeGreaterThan(1);
+  expect(toy.blobs.some((bytes) => !node.disk.files.has(sha256(bytes)))).toBe(true);
+});
+
 describe('restarts', () => {
   test('in the middle of training: the round is trained again', async () => {
     const { node, coordinator } = at;

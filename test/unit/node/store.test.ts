@@ -1,8 +1,8 @@
 import { DatabaseSync } from 'node:sqlite';
 import { beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
-import { NodeStore } from '../../../node/store.ts';
 import { Vault } from '../../../net/vault.ts';
+import { NodeStore } from '../../../node/store.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
 import { Random } from '../../sim/random.ts';
@@ -69,6 +69,34 @@ test('what a job needs to know after a restart', () => {
   expect(again.updates(1)).toMatchObject([{ round: 4, envelope: new Uint8Array([1, 2]) }]);
   expect(store.firstTime('consent')).toBe(true);
   expect(again.firstTime('consent')).toBe(false);
+});
+
+test('an update that has ended takes no room', () => {
+  save(1);
+  store.settle(JOB, 1, { outcome: 'counted', feedback: null });
+  expect(store.update(JOB, 1)).toMatchObject({ envelope: null, outcome: 'counted' });
+});
+
+test('jobs that are over go first, then those longest unused, until the rest fits; shared blobs stay', () => {
+  const { holdings } = store;
+  const enter = (job: string, at: number, blobs: string[]): void =>
+    holdings.enter({ job, base: `base of ${job}`, blobs, diskBytes: 10, at });
+  enter('a', 1, ['shared', 'only a']);
+  enter('b', 2, ['only b']);
+  enter('c', 3, ['shared', 'only c']);
+  enter('d', 4, ['only d']);
+  holdings.over('c');
+  expect(holdings.surplus('d', 1000)).toEqual(['c']);
+  expect(holdings.surplus('d', 20).sort()).toEqual(['a', 'c']);
+  // Whoever is entered stays, whatever it takes: the owner's limit for one job is checked before.
+  expect(holdings.surplus('d', 5).sort()).toEqual(['a', 'b', 'c']);
+  holdings.letGo('c');
+  expect(store.unused()).toEqual(['only c']);
+  holdings.letGo('a');
+  expect(store.unused().sort()).toEqual(['only a', 'only c', 'shared']);
+  expect(holdings.bases()).toEqual(new Set(['base of b', 'base of d']));
+  enter('c', 5, ['shared', 'only c']);
+  expect(store.unused()).toEqual(['only a']);
 });
 
 test('a database of another release is refused by name', () => {
