@@ -56,7 +56,10 @@ export class Pull {
     this.#queue = new RangeQueue(options.partial);
     // Those that wait for their turn in the hash come on top: they must never keep away the one they wait for.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
-    this.#buffers = new RangeBuffers(HELD_RANGES + holders * BUFFERS_PER_HOLDER);
+    this.#buffers = new RangeBuffers({
+      most: HELD_RANGES + holders * BUFFERS_PER_HOLDER,
+      size: options.partial.size,
+    });
   }
 
   /**
@@ -135,7 +138,7 @@ export class Pull {
     await lane?.close().catch((error: unknown) => lane?.abort(error));
   }
 
-  async #receive(lane: Lane, range: number): Promise<Uint8Array<ArrayBuffer>> {
+  async #receive(lane: Lane, range: number): Promise<Uint8Array> {
     const { partial, digest } = this.#options;
     const { signal } = this.#stop;
     const buffer = await this.#buffers.take(signal);

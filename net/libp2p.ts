@@ -8,6 +8,7 @@ import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { DIAL_TIMEOUT_MS, ROUND_PEERS } from '../protocol/limits.ts';
 import { gossipService } from './gossip.ts';
+import { noiseCrypto } from './noise-crypto.ts';
 import { gate, type Traffic } from './traffic.ts';
 
 /** A full round's nodes, a spare connection for each that is just reconnecting, and visitors. */
@@ -49,7 +50,7 @@ export function createNode(
     nodeInfo: { userAgent: options.agent },
     addresses: { listen: [...options.listen] },
     transports: [tcp({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS, maxConnections: CONNECTIONS })],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
       yamux({
         maxInboundStreams: STREAMS_PER_CONNECTION,

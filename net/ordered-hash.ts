@@ -1,5 +1,5 @@
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
-import { type Done, type RunningHash, startHash } from './running-hash.ts';
+import { type Done, hashBuffer, type RunningHash, startHash } from './running-hash.ts';
 
 /** Ranges that may wait in memory for their turn in the hash; others are read back when it comes. */
 export const HELD_RANGES = 16;
@@ -13,6 +13,7 @@ export interface OrderedHashDeps {
 
 /** The digest of a blob whose ranges arrive in any order, computed while they arrive. */
 export class OrderedHash {
+  readonly #size: number;
   readonly #ranges: number;
   readonly #deps: OrderedHashDeps;
   readonly #hash: RunningHash;
@@ -23,12 +24,13 @@ export class OrderedHash {
   #closed = false;
 
   constructor(options: { size: number; ranges: number }, deps: OrderedHashDeps) {
+    this.#size = options.size;
     this.#ranges = options.ranges;
     this.#deps = deps;
     this.#hash = startHash(options.size);
   }
 
-  /** Takes a range that can be read back from now on. The buffer behind the bytes comes back through `release`. */
+  /** Takes a range that can be read back from now on. The bytes come back through `release`. */
   add(range: number, bytes: Uint8Array, release: Done): void {
     this.#feed(range, bytes, release);
     // What is not in memory at its turn is better read back now than all at the end. `digest` reports failures.
@@ -71,13 +73,12 @@ export class OrderedHash {
   }
 
   async #readBack(): Promise<void> {
-    let buffer = new Uint8Array(BLOB_RANGE_BYTES);
+    const buffer = hashBuffer(BLOB_RANGE_BYTES, this.#size);
     while (this.#deps.has(this.#next)) {
       const range = this.#next;
       const bytes = await this.#deps.read(range, buffer);
       if (this.#closed) return;
-      const given = await new Promise<Uint8Array>((resolve) => this.#feed(range, bytes, resolve));
-      buffer = new Uint8Array(given.buffer as ArrayBuffer);
+      await new Promise((resolve) => this.#feed(range, bytes, resolve));
     }
   }
 }

@@ -4,7 +4,7 @@ import type { HashAnswer } from './hash-worker.ts';
 
 /** SHA-256 of bytes that come piece by piece. */
 export interface RunningHash {
-  /** Takes the next piece. The buffer behind it is given away, and comes back through `done`. */
+  /** Takes the next piece, which must not be written to before it comes back through `done`. */
   update(bytes: Uint8Array, done: Done): void;
   /** The digest of all pieces in lower-case hex. To be asked once. */
   digest(): Promise<string>;
@@ -12,7 +12,7 @@ export interface RunningHash {
   close(): void;
 }
 
-/** Gets the memory of a piece back to write to; not always as the same object. */
+/** Gets a piece back to write to. */
 export type Done = (bytes: Uint8Array) => void;
 
 /** Below this much, starting a thread takes longer than hashing. */
@@ -21,6 +21,14 @@ const THREAD_FROM_BYTES = 32 * 1024 * 1024;
 /** Hashes `size` bytes: in a thread of its own if there are many, so that the event loop has its time for the network. */
 export function startHash(size: number): RunningHash {
   return size < THREAD_FROM_BYTES ? new InlineHash() : new ThreadHash();
+}
+
+/**
+ * A buffer to hash `size` bytes from piece by piece: one that both threads see, where two take part. Handing memory to
+ * and fro instead makes new objects on both sides each time, and the garbage collector takes each for as many new bytes.
+ */
+export function hashBuffer(bytes: number, size: number): Uint8Array {
+  return size < THREAD_FROM_BYTES ? new Uint8Array(bytes) : new Uint8Array(new SharedArrayBuffer(bytes));
 }
 
 class InlineHash implements RunningHash {
@@ -38,17 +46,20 @@ class InlineHash implements RunningHash {
   close(): void {}
 }
 
-/** Pieces move to the thread and back without being copied. */
+/** The thread reads pieces where they are; those in memory of our own are copied for it. */
 class ThreadHash implements RunningHash {
   readonly #worker: Worker;
-  readonly #waiting: Done[] = [];
+  readonly #waiting: { bytes: Uint8Array; done: Done }[] = [];
   readonly #digest = Promise.withResolvers<string>();
 
   constructor() {
     const entry = import.meta.url.endsWith('.ts') ? './hash-worker.ts' : './hash-worker.js';
     this.#worker = new Worker(new URL(entry, import.meta.url));
     this.#worker.on('message', (message: HashAnswer) => {
-      if (typeof message !== 'string') return this.#waiting.shift()?.(message);
+      if (message === null) {
+        const piece = this.#waiting.shift();
+        return piece?.done(piece.bytes);
+      }
       this.#digest.resolve(message);
       this.close();
     });
@@ -58,8 +69,8 @@ class ThreadHash implements RunningHash {
   }
 
   update(bytes: Uint8Array, done: Done): void {
-    this.#waiting.push(done);
-    this.#worker.postMessage(bytes, [bytes.buffer as ArrayBuffer]);
+    this.#waiting.push({ bytes, done });
+    this.#worker.postMessage(bytes);
   }
 
   digest(): Promise<string> {

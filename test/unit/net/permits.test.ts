@@ -40,7 +40,7 @@ test('who stops waiting for a permit loses the place and nothing else', async ()
 });
 
 test('buffers are made up to a limit, used again, and waited for', async () => {
-  const buffers = new RangeBuffers(2);
+  const buffers = new RangeBuffers({ most: 2, size: 1 });
   const [a, b] = await Promise.all([buffers.take(never), buffers.take(never)]);
   const controller = new AbortController();
   const impatient = buffers.take(controller.signal);
