@@ -73,17 +73,17 @@ function pair(text: string, earlier: Record<string, string> = {}): Record<string
   return { ...earlier, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
-/** A value that is JSON (true, 3, …) is that, everything else is text. */
+/** true, false and numbers are those, everything else is text. */
 function variable(
   text: string,
   earlier: DataSettings['templateVariables'] = {},
 ): DataSettings['templateVariables'] {
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidArgumentError('Use name=value.');
-  const value = text.slice(at + 1);
-  try {
-    return { ...earlier, [text.slice(0, at)]: JSON.parse(value) };
-  } catch {
-    return { ...earlier, [text.slice(0, at)]: value };
-  }
+  return { ...earlier, [text.slice(0, at)]: scalar(text.slice(at + 1)) };
+}
+
+function scalar(text: string): string | number | boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
 }

@@ -2,6 +2,7 @@ import { access, readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Document, LineCounter, parseDocument } from 'yaml';
 import { type JobSpec, parseJobSpec } from '../coordinator/job-spec.ts';
+import { isBuiltIn } from '../lora/data/render/built-in.ts';
 import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 
 /** A job file is written by hand. */
@@ -26,6 +27,8 @@ export async function readJobFile(path: string): Promise<JobSpec> {
   await assertThere('base', [base], path);
   await assertThere('data.train', data.train, path);
   if (typeof data.heldOut !== 'number') await assertThere('data.heldOut', data.heldOut, path);
+  const { template } = data;
+  if (template !== null && !isBuiltIn(template)) await assertThere('data.template', template, path);
   return spec;
 }
 
@@ -47,11 +50,16 @@ export function parseJobFile(text: string, path: string): JobSpec {
   const absolute = (file: string): string => resolve(dirname(path), file);
   const all = (files: string | string[]): string[] =>
     (typeof files === 'string' ? [files] : files).map(absolute);
-  const { train, heldOut } = spec.data;
+  const { train, heldOut, template } = spec.data;
   return {
     ...spec,
     base: absolute(spec.base),
-    data: { ...spec.data, train: all(train), heldOut: typeof heldOut === 'number' ? heldOut : all(heldOut) },
+    data: {
+      ...spec.data,
+      train: all(train),
+      heldOut: typeof heldOut === 'number' ? heldOut : all(heldOut),
+      template: template === null || isBuiltIn(template) ? template : absolute(template),
+    },
   };
 }
 

@@ -1,13 +1,19 @@
-import { createHash } from 'node:crypto';
-import { glob } from 'node:fs/promises';
-import { encodePacked, SHARD_BYTES } from '../lora/data/packed.ts';
-import { packDocuments, predictedTokens, type Row } from '../lora/data/packing.ts';
-import { readDocuments } from '../lora/data/text.ts';
+import type { Example } from '../lora/data/examples.ts';
+import { encodePacked } from '../lora/data/packed.ts';
+import { predictedTokens, type Row } from '../lora/data/packing.ts';
+import { readExamples } from '../lora/data/read-examples.ts';
+import type { Renderer } from '../lora/data/render/renderer.ts';
+import { RowReport, type RowSummary } from '../lora/data/row-report.ts';
+import { newTally, type RowTally, rowsOf } from '../lora/data/rows.ts';
+import { readingOf, rendererFor } from '../lora/data/settings.ts';
+import { shardsOf } from '../lora/data/shards.ts';
 import type { TextTokenizer } from '../lora/data/tokenizer.ts';
 import type { BlobStore } from '../net/network.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
+import type { Clock } from '../protocol/clock.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Manifest } from '../protocol/manifest.ts';
+import { chooseHeldOut } from './held-out-choice.ts';
 import type { JobSpec } from './job-spec.ts';
 
 export interface JobData {
@@ -15,51 +21,82 @@ export interface JobData {
   readonly data: Manifest['data'];
   /** Packed held-out rows; see `decodeHeldOut`. Never a blob: those are open to every peer. */
   readonly heldOut: Uint8Array;
+  /** Rows of the training files, and those of them that could not be read. */
+  readonly read: RowSummary;
+  /** What became of the training samples. */
+  readonly tally: RowTally;
 }
 
 export interface JobDataOptions {
-  readonly spec: Pick<JobSpec, 'data' | 'training' | 'seed'>;
+  readonly spec: Pick<JobSpec, 'base' | 'data' | 'training' | 'seed'>;
   readonly tokenizer: TextTokenizer;
   readonly signal: AbortSignal;
-  /** Documents packed so far, of all. */
+  /** Examples packed so far, of all. */
   readonly onProgress: (done: number, total: number) => void;
+}
+
+export interface JobDataDeps {
+  readonly blobs: Pick<BlobStore, 'put'>;
+  readonly clock: Pick<Clock, 'now'>;
 }
 
 /** Held-out rows, in bytes as in rows of at most 10 bytes a token: what a coordinator keeps in memory to evaluate. */
 export const HELD_OUT_ROWS = 65_536;
 
 /**
- * Reads a job's documents, splits the held-out ones off, and packs both; the training rows become blobs.
- * @throws SwarmError DATA_NO_FILES, DATA_TOO_SMALL, HELD_OUT_TOO_LARGE, DATA_UNREADABLE, DATA_ROW, STORE_FULL
+ * Reads a job's examples, splits the held-out ones off, renders and packs both; the training rows become blobs. The
+ * data is read three times (counting, held-out, training), so that none of it has to be kept.
+ * @throws SwarmError DATA_*, TEMPLATE_*, HELD_OUT_TOO_LARGE, STORE_FULL
  */
-export async function packJobData(
+export async function packJobData(options: JobDataOptions, deps: JobDataDeps): Promise<JobData> {
+  const { spec, tokenizer } = options;
+  const renderer = await rendererFor(spec.data, { dir: spec.base, now: deps.clock.now() }, { tokenizer });
+  try {
+    return await packRendered(options, deps, renderer);
+  } finally {
+    await renderer.close();
+  }
+}
+
+async function packRendered(
   options: JobDataOptions,
-  deps: { blobs: Pick<BlobStore, 'put'> },
+  { blobs }: JobDataDeps,
+  renderer: Renderer,
 ): Promise<JobData> {
-  const { spec, signal } = options;
-  const train = await expand(spec.data.train);
-  const { heldOut: apart } = spec.data;
-  let total = await count(readDocuments(train, { signal }));
-  const chosen = typeof apart === 'number' ? chooseHeldOut(total, apart, spec.seed) : new Set<number>();
-  const separate = typeof apart === 'number' ? [] : await expand(apart);
-  if (separate.length > 0) total += await count(readDocuments(separate, { signal }));
-  let done = 0;
-  const documents = async function* (files: readonly string[], wanted: (index: number) => boolean) {
-    let index = 0;
-    for await (const document of readDocuments(files, { signal })) {
-      if (!wanted(index++)) continue;
-      yield document;
-      options.onProgress(++done, total);
-    }
-  };
-  const heldOutDocuments =
-    separate.length > 0 ? documents(separate, () => true) : documents(train, (i) => chosen.has(i));
+  const { spec, signal, tokenizer } = options;
+  const { train, heldOut: apart, badRowShare, packing, truncation } = spec.data;
   const { sequenceLength } = spec.training;
-  const pack = (source: AsyncIterable<string>): AsyncGenerator<Row> =>
-    packDocuments(source, options.tokenizer, { sequenceLength });
+  const reading = readingOf(spec.data);
+  const read = async (paths: string | readonly string[]) => {
+    const report = new RowReport({ badRowShare });
+    let examples = 0;
+    for await (const _ of readExamples(paths, { ...reading, signal, report })) examples++;
+    return { examples, summary: report.summary() };
+  };
+  const { examples, summary } = await read(train);
+  const chosen = typeof apart === 'number' ? chooseHeldOut(examples, apart, spec.seed) : () => false;
+  const total = examples + (typeof apart === 'number' ? 0 : (await read(apart)).examples);
+
+  let done = 0;
+  const rows = (
+    paths: string | readonly string[],
+    wanted: (index: number) => boolean,
+    tally = newTally(),
+  ): AsyncGenerator<Row> => {
+    const report = new RowReport({ badRowShare });
+    const some = async function* (): AsyncGenerator<Example> {
+      let index = 0;
+      for await (const example of readExamples(paths, { ...reading, signal, report })) {
+        if (!wanted(index++)) continue;
+        yield example;
+        options.onProgress(++done, total);
+      }
+    };
+    return rowsOf(some(), renderer, { sequenceLength, packing, truncation, report, tally, signal });
+  };
 
   const heldOutRows: Row[] = [];
-  for await (const row of pack(heldOutDocuments)) {
+  for await (const row of typeof apart === 'number' ? rows(train, chosen) : rows(apart, () => true)) {
     heldOutRows.push(row);
     if (heldOutRows.length <= HELD_OUT_ROWS) continue;
     throw new SwarmError(
@@ -68,94 +105,36 @@ export async function packJobData(
       { limit: HELD_OUT_ROWS },
     );
   }
-  const trained = await packShards(pack(documents(train, (i) => !chosen.has(i))), options, deps);
+  const tally = newTally();
+  const trained = { rows: 0, tokens: 0, shards: [] as Manifest['data']['shards'] };
+  const size = { sequenceLength, vocabSize: tokenizer.vocabSize };
+  for await (const shard of shardsOf(
+    rows(train, (index) => !chosen(index), tally),
+    size,
+  )) {
+    const digest = await blobs.put(shard.bytes);
+    trained.shards.push({ digest, size: shard.bytes.byteLength, rows: shard.rows });
+    trained.rows += shard.rows;
+    trained.tokens += shard.tokens;
+  }
   if (heldOutRows.length === 0 || trained.rows === 0) {
     const which = trained.rows === 0 ? 'training' : 'held-out';
     throw new SwarmError(
       'DATA_TOO_SMALL',
       `the ${which} data holds no text to learn from; give more or longer documents`,
-      {
-        which,
-        trainingRows: trained.rows,
-        heldOutRows: heldOutRows.length,
-      },
+      { which, trainingRows: trained.rows, heldOutRows: heldOutRows.length },
     );
   }
   const heldOut = encodeCbor(encodePacked(heldOutRows));
+  const tokens = heldOutRows.reduce((sum, row) => sum + predictedTokens(row), 0);
   return {
     data: {
       ...trained,
       sequenceLength,
-      heldOut: { digest: sha256(heldOut), rows: heldOutRows.length, tokens: tokensOf(heldOutRows) },
+      heldOut: { digest: sha256(heldOut), rows: heldOutRows.length, tokens },
     },
     heldOut,
+    read: summary,
+    tally,
   };
-}
-
-/** Packs rows into shards of at most SHARD_BYTES; each is a blob as soon as it is full. */
-async function packShards(
-  rows: AsyncIterable<Row>,
-  { spec, tokenizer }: JobDataOptions,
-  { blobs }: { blobs: Pick<BlobStore, 'put'> },
-): Promise<Pick<Manifest['data'], 'rows' | 'tokens' | 'shards'>> {
-  // Ids and labels take 2 bytes each with vocabularies below 65,535, else 4; segments take 2. The header needs little.
-  const rowBytes = spec.training.sequenceLength * (tokenizer.vocabSize < 0xffff ? 6 : 10);
-  const perShard = Math.max(1, Math.floor((SHARD_BYTES - 256) / rowBytes));
-  const result = { rows: 0, tokens: 0, shards: [] as Manifest['data']['shards'] };
-  let waiting: Row[] = [];
-  const flush = async (): Promise<void> => {
-    for (const bytes of encodePacked(waiting)) {
-      const digest = await blobs.put(bytes);
-      result.shards.push({ digest, size: bytes.byteLength, rows: waiting.length });
-    }
-    result.rows += waiting.length;
-    result.tokens += tokensOf(waiting);
-    waiting = [];
-  };
-  for await (const row of rows) if (waiting.push(row) === perShard) await flush();
-  await flush();
-  return result;
-}
-
-/** The documents with the smallest hashes of seed and index: at least one, and never all. */
-function chooseHeldOut(documents: number, share: number, seed: number): Set<number> {
-  if (documents < 2) {
-    throw new SwarmError(
-      'DATA_TOO_SMALL',
-      `${documents} document cannot be split into training and held-out data; name held-out files, or use .jsonl with one document per line`,
-      { documents },
-    );
-  }
-  const hash = (index: number): string =>
-    createHash('sha256').update(`held-out/${seed}/${index}`).digest('hex');
-  const order = Array.from({ length: documents }, (_, index) => ({ index, hash: hash(index) }));
-  order.sort((a, b) => (a.hash < b.hash ? -1 : 1));
-  const size = Math.min(documents - 1, Math.max(1, Math.round(share * documents)));
-  return new Set(order.slice(0, size).map(({ index }) => index));
-}
-
-/** Files that the paths name, patterns replaced by what they match, sorted. @throws SwarmError DATA_NO_FILES */
-async function expand(paths: string | readonly string[]): Promise<string[]> {
-  const found: string[] = [];
-  for (const path of typeof paths === 'string' ? [paths] : paths) {
-    if (!/[*?[{]/.test(path)) {
-      found.push(path);
-      continue;
-    }
-    const matches: string[] = [];
-    for await (const match of glob(path)) matches.push(match);
-    if (matches.length === 0) throw new SwarmError('DATA_NO_FILES', `no file matches ${path}`, { path });
-    found.push(...matches.sort());
-  }
-  return found;
-}
-
-async function count(documents: AsyncIterable<unknown>): Promise<number> {
-  let n = 0;
-  for await (const _ of documents) n++;
-  return n;
-}
-
-function tokensOf(rows: readonly Row[]): number {
-  return rows.reduce((sum, row) => sum + predictedTokens(row), 0);
 }

@@ -1,11 +1,12 @@
 import { z } from 'zod';
+import { dataSettingsSchema } from '../lora/data/settings.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import { nameSchema, peerIdSchema } from '../protocol/ids.ts';
 import { acceptanceSchema, loraSchema, roundsSchema, trainingSchema } from '../protocol/manifest.ts';
 import { specProblems } from './spec-problems.ts';
 
 const path = z.string().min(1).max(4096).describe('a path');
-/** Files, folders or glob patterns of .txt and .jsonl. */
+/** Files, folders or glob patterns; see `dataFiles`. */
 const paths = z.union([path, z.array(path).min(1).max(10_000).describe('a list of paths')]);
 
 /** A job as its operator writes it, in YAML or JSON. */
@@ -15,8 +16,9 @@ export const jobSpecSchema = z.strictObject({
   base: path,
   data: z.strictObject({
     train: paths,
-    /** Files of their own, or the share of the documents that is kept out of training. @default 0.1 */
+    /** Files of their own, or the share of the examples that is kept out of training. @default 0.1 */
     heldOut: z.union([z.number().gt(0).lt(1), paths]).default(0.1),
+    ...dataSettingsSchema.shape,
   }),
   lora: loraSchema.prefault({}),
   training: trainingSchema.prefault({}),
@@ -30,7 +32,7 @@ export const jobSpecSchema = z.strictObject({
       z.array(peerIdSchema).min(1).max(4096).describe('a list of peer ids'),
     ])
     .default('open'),
-  /** Of the initial adapter and of the choice of held-out documents. @default 0 */
+  /** Of the initial adapter and of the choice of held-out examples. @default 0 */
   seed: z.int().nonnegative().max(0xffffffff).default(0),
 });
 

@@ -74,7 +74,7 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
       signal,
       onProgress: (done, total) => progress('data', done, total),
     },
-    { blobs: deps.scope },
+    { blobs: deps.scope, clock: deps.clock },
   );
   progress('adapter', 0, 1);
   const initial = await initialAdapter(model, spec.lora, spec.seed, { signal });

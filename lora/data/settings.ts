@@ -20,7 +20,7 @@ export const dataSettingsSchema = z.strictObject({
   /** Chat template instead of the model's: `chatml`, `plain`, or a file. @default null */
   template: z.string().min(1).max(4096).nullable().default(null),
   /** Further variables for the chat template. @default none */
-  templateVariables: z.record(name, z.json()).default({}),
+  templateVariables: z.record(name, z.union([z.string(), z.number(), z.boolean()])).default({}),
   /** How samples share rows. @default "auto" */
   packing: z.enum(PACKINGS).default('auto'),
   /** What happens to samples longer than a row. @default "auto" */

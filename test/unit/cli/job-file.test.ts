@@ -11,11 +11,20 @@ describe('a job file', () => {
       '/jobs/m.yaml',
     );
     expect(spec.base).toBe('/nano');
-    expect(spec.data).toEqual({ train: ['/jobs/texts/*.txt'], heldOut: ['/abs/a.txt'] });
+    expect(spec.data).toMatchObject({ train: ['/jobs/texts/*.txt'], heldOut: ['/abs/a.txt'] });
     expect(spec.rounds.count).toBeGreaterThan(0);
-    expect(parseJobFile('name: m\nbase: b\ndata: { train: t, heldOut: 0.05 }', '/j.yaml').data.heldOut).toBe(
-      0.05,
+    const { data } = parseJobFile(
+      'name: m\nbase: b\ndata: { train: t, heldOut: 0.05, template: chat.jinja, columns: { messages: dialog } }',
+      '/jobs/m.yaml',
     );
+    expect(data).toMatchObject({
+      heldOut: 0.05,
+      format: 'auto',
+      columns: { messages: 'dialog' },
+      template: '/jobs/chat.jinja',
+    });
+    const builtIn = parseJobFile('name: m\nbase: b\ndata: { train: t, template: chatml }', '/jobs/m.yaml');
+    expect(builtIn.data.template).toBe('chatml');
   });
 
   it('that is wrong is refused with the field, or with line and column', async () => {

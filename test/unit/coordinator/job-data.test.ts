@@ -37,7 +37,7 @@ async function pack(
     signal,
     onProgress: (done: number, total: number) => progress.push([done, total]),
   };
-  return { ...(await packJobData(options, { blobs })), blobs, progress };
+  return { ...(await packJobData(options, { blobs, clock: systemClock })), blobs, progress };
 }
 
 async function jsonLines(texts: readonly string[]): Promise<string> {
