@@ -1,8 +1,9 @@
 import { mkdir, open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Model } from '../models/folder.ts';
 import { readJsonObject } from '../models/json.ts';
 import { readHeader, readTensor } from '../models/safetensors.ts';
-import type { ModelShape } from '../models/targets.ts';
+import { withoutBaseCopies } from './base-copies.ts';
 import {
   BASE_DIGEST_KEY,
   checkFinite,
@@ -69,12 +70,13 @@ export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Pro
  * Reads an adapter folder written here or by PEFT and checks it against the model.
  * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, ADAPTER_CONFIG, ADAPTER_UNSUPPORTED, LORA_*, and as decodeAdapter
  */
-export async function readPeftFolder(dir: string, model: ModelShape): Promise<Adapter> {
+export async function readPeftFolder(dir: string, model: Model): Promise<Adapter> {
   const json = await readJsonObject(join(dir, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);
   const config = parsePeftConfig(json, model);
   const layout = adapterLayout(model, config.lora);
   const path = join(dir, ADAPTER_WEIGHTS_FILE);
-  const header = await readHeader(path, MAX_ADAPTER_HEADER_BYTES);
+  const read = await readHeader(path, MAX_ADAPTER_HEADER_BYTES);
+  const header = await withoutBaseCopies(path, read, layout, model);
   const entries = matchEntries(header, layout, path);
   const tensors: Float32Array[] = [];
   for (const [i, { name }] of layout.entries()) {

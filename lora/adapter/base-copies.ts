@@ -1,0 +1,57 @@
+import { join } from 'node:path';
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Model } from '../models/folder.ts';
+import { savedName } from '../models/lora.ts';
+import { weightOf } from '../models/parameters.ts';
+import { readTensor, type SafetensorsHeader } from '../models/safetensors.ts';
+import type { AdapterLayout } from './layout.ts';
+
+/** Relative difference between weights that are equal but for their rounding to 16 bits; bfloat16 keeps 8 of them. */
+const ROUNDING = 2 ** -8;
+/** Below this float16 loses bits: half of its least step. */
+const LEAST = 2 ** -25;
+
+/**
+ * The header of an adapter file without the copies of frozen base weights that PEFT adds when the output head is a
+ * target (`save_embedding_layers`), after comparing them with the base: they are no part of the adapter.
+ *
+ * @throws SwarmError ADAPTER_BASE a copy is not the base's weight: the adapter was made for a base with other ones
+ */
+export async function withoutBaseCopies(
+  path: string,
+  header: SafetensorsHeader,
+  layout: AdapterLayout,
+  model: Model,
+): Promise<SafetensorsHeader> {
+  const { head, embedding } = model.architecture;
+  const headWeight = weightOf(head, model.architecture, model.config);
+  const copies = new Map([
+    [savedName(embedding), embedding],
+    [savedName(`${head}.weight`), headWeight],
+    [savedName(`${head}.base_layer.weight`), headWeight],
+  ]);
+  for (const { name } of layout) copies.delete(name);
+  const entries = new Map(header.entries);
+  for (const [tensor, parameter] of copies) {
+    const entry = entries.get(tensor);
+    if (entry === undefined) continue;
+    const { file, entry: own } = model.tensors.get(parameter)!;
+    const same = entry.length / own.length === width(entry.dtype) / width(own.dtype);
+    if (!same || differ(await readTensor(path, entry), await readTensor(join(model.dir, file), own)))
+      throw new SwarmError(
+        'ADAPTER_BASE',
+        `${path} holds its own ${tensor}, which is not ${parameter} of the model in ${model.dir}: the adapter was made for a base with other weights`,
+        { file: path, tensor, parameter },
+      );
+    entries.delete(tensor);
+  }
+  return { ...header, entries };
+}
+
+function width(dtype: string): number {
+  return dtype === 'F32' ? 4 : 2;
+}
+
+function differ(a: Float32Array, b: Float32Array): boolean {
+  return a.some((value, i) => !(Math.abs(value - b[i]!) <= ROUNDING * Math.abs(b[i]!) + LEAST));
+}
