@@ -2,8 +2,8 @@
 import { SwarmError } from '../../protocol/errors.ts';
 
 export interface AdamWOptions {
-  /** Number of entries of each tensor, and whether weight decay applies to it. */
-  tensors: readonly { size: number; decay: boolean }[];
+  /** Of each tensor: number of entries, whether weight decay applies, factor of the learning rate (default 1). */
+  tensors: readonly { size: number; decay: boolean; rate?: number }[];
   betas: readonly [number, number];
   /** @default 1e-8 */
   epsilon?: number;
@@ -43,12 +43,13 @@ export class AdamW {
 
   /**
    * Updates `parameters` in place. Arithmetic is double, state and parameters are stored in fp32.
+   * @param gradients null for a tensor that is not trained: it and its moments stay as they are
    * @returns the L2 norm of the scaled gradient before clipping.
    * @throws GRADIENT_NOT_FINITE; parameters and state are then unchanged.
    */
   step(
     parameters: readonly Float32Array[],
-    gradients: readonly Float32Array[],
+    gradients: readonly (Float32Array | null)[],
     options: StepOptions,
   ): number {
     const { betas, epsilon, weightDecay, tensors } = this.options;
@@ -64,12 +65,14 @@ export class AdamW {
     const scale = options.gradientScale * clip;
     const step = ++this.current.step;
     const [beta1, beta2] = betas;
-    const rate = options.learningRate / (1 - beta1 ** step);
     const correction = 1 / Math.sqrt(1 - beta2 ** step);
-    for (const [index, { decay }] of tensors.entries()) {
-      const keep = decay ? 1 - options.learningRate * weightDecay : 1;
-      const p = parameters[index]!;
+    for (const [index, { decay, rate: factor = 1 }] of tensors.entries()) {
       const g = gradients[index]!;
+      if (g === null) continue;
+      const learningRate = options.learningRate * factor;
+      const rate = learningRate / (1 - beta1 ** step);
+      const keep = decay ? 1 - learningRate * weightDecay : 1;
+      const p = parameters[index]!;
       const m = this.current.m[index]!;
       const v = this.current.v[index]!;
       for (let i = 0; i < p.length; i++) {
@@ -110,8 +113,10 @@ export class AdamW {
   }
 }
 
-function gradientNorm(gradients: readonly Float32Array[]): number {
+function gradientNorm(gradients: readonly (Float32Array | null)[]): number {
   let sum = 0;
-  for (const gradient of gradients) for (let i = 0; i < gradient.length; i++) sum += gradient[i]! ** 2;
+  for (const gradient of gradients) {
+    if (gradient !== null) for (let i = 0; i < gradient.length; i++) sum += gradient[i]! ** 2;
+  }
   return Math.sqrt(sum);
 }

@@ -6,7 +6,7 @@ import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/packing.ts';
 import type { AdamWState } from './adamw.ts';
 import type { RowLoss } from './step.ts';
-import type { TrainerSettings, TrainProgress, TrainResult } from './trainer.ts';
+import type { JobPosition, TrainerSettings, TrainProgress, TrainResult } from './trainer.ts';
 
 export interface TrainerOptions extends TrainerSettings {
   /** Base model, a Hugging Face folder. */
@@ -30,9 +30,10 @@ export type Request =
       steps: number;
       /** null: go on with the moments in memory. */
       optimizer: AdamWState | null;
+      position: JobPosition | null;
     }
   | { type: 'evaluate'; id: number; adapter: readonly Float32Array[]; rows: readonly Row[] }
-  | { type: 'snapshot'; id: number }
+  | { type: 'snapshot'; id: number; adapter: boolean }
   | { type: 'stop'; id: number };
 
 /** Not queued: gives up the request with that number, running or waiting. */
@@ -45,7 +46,7 @@ export type Reply =
   | { type: 'ready'; id: number; layout: AdapterLayout; parameters: number }
   | { type: 'trained'; id: number; result: TrainResult; adapter: Float32Array[] }
   | { type: 'evaluated'; id: number; losses: RowLoss[] }
-  | { type: 'snapshot'; id: number; optimizer: AdamWState }
+  | { type: 'snapshot'; id: number; optimizer: AdamWState; adapter: Float32Array[] | null }
   | { type: 'stopped'; id: number }
   | { type: 'failed'; id: number; code: string; message: string; values: Record<string, unknown> };
 

@@ -3,6 +3,7 @@
  * process of its own: the daemon's heartbeats go on, and a crash in here costs one round, not the node.
  */
 import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { adapterSize } from '../adapter/layout.ts';
 import { createEngine } from '../engines/engine.ts';
 import { openModel } from '../models/model.ts';
 import { prepareWeights } from '../models/weights.ts';
@@ -36,15 +37,21 @@ async function serve(request: Request, signal: AbortSignal): Promise<Reply> {
     case 'start': {
       trainer = await start(request.options, signal);
       const { layout } = trainer;
-      const parameters = layout.reduce((sum, { shape }) => sum + shape[0] * shape[1], 0);
-      return { type: 'ready', id, layout, parameters };
+      return { type: 'ready', id, layout, parameters: adapterSize(layout) };
     }
     case 'train': {
       const current = started();
       current.setParameters(request.adapter);
       if (request.optimizer !== null) current.setOptimizerState(request.optimizer);
       const onProgress = (progress: TrainProgress) => send({ type: 'progress', id, progress });
-      const result = await current.train({ rows: request.rows, steps: request.steps, onProgress, signal });
+      const { rows, steps, position } = request;
+      const result = await current.train({
+        rows,
+        steps,
+        position: position ?? undefined,
+        onProgress,
+        signal,
+      });
       return { type: 'trained', id, result, adapter: current.parameters() };
     }
     case 'evaluate': {
@@ -52,8 +59,11 @@ async function serve(request: Request, signal: AbortSignal): Promise<Reply> {
       current.setParameters(request.adapter);
       return { type: 'evaluated', id, losses: await current.evaluate(request.rows, { signal }) };
     }
-    case 'snapshot':
-      return { type: 'snapshot', id, optimizer: started().optimizerState() };
+    case 'snapshot': {
+      const current = started();
+      const adapter = request.adapter ? current.parameters() : null;
+      return { type: 'snapshot', id, optimizer: current.optimizerState(), adapter };
+    }
     case 'stop':
       await trainer?.dispose();
       return { type: 'stopped', id };

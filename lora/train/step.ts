@@ -4,13 +4,21 @@
  */
 
 import { emptyRow, IGNORED_LABEL, type Row } from '../data/packing.ts';
+import { Random } from '../data/random.ts';
 import type { Executable } from '../engines/engine.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
 import { crossEntropy, reduceSum } from '../graph/ops.ts';
-import type { Architecture, Parameter, ParameterSource, TrainableSource } from '../models/architecture.ts';
+import type {
+  Architecture,
+  Parameter,
+  ParameterSource,
+  SequenceInputs,
+  TrainableSource,
+} from '../models/architecture.ts';
 import type { ModelConfig } from '../models/families.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
+import { noisyEmbeddings } from './noise.ts';
 
 export interface GraphSize {
   readonly config: ModelConfig;
@@ -23,35 +31,63 @@ export interface GraphSize {
 
 type Feeds = Record<string, Float32Array | BigInt64Array>;
 
+export interface TrainingGraphOptions {
+  /** Share of each target that is spread over the vocabulary. @default 0 */
+  labelSmoothing?: number;
+  /** α of the noise on the embeddings. @default 0, none */
+  neftuneAlpha?: number;
+}
+
+export interface TrainingGraph {
+  readonly graph: Graph;
+  /** What is trained. */
+  readonly parameters: Parameter[];
+}
+
 /**
- * Inputs: ids, positions, mask, labels, and every trainable parameter under its name.
- * Outputs: `loss`, the sum over tokens in nats, and its gradient `gradient/<name>` for every trainable one.
+ * Inputs: ids, positions, mask, labels, every parameter of the adapter under its name, and `seed` where something in
+ * it is random. Outputs: `loss`, the sum over tokens in nats, and its gradient `gradient/<name>` for every trained
+ * parameter.
  */
 export function trainingGraph(
   size: GraphSize,
   parametersOf: (graph: Graph) => TrainableSource,
-): { graph: Graph; parameters: Parameter[] } {
+  { labelSmoothing = 0, neftuneAlpha = 0 }: TrainingGraphOptions = {},
+): TrainingGraph {
   const graph = new Graph();
-  const source = parametersOf(graph);
-  const loss = reduceSum(tokenLosses(graph, size, source), null, false);
-  const names = [...source.trainable.keys()];
-  const found = gradients(loss, [...source.trainable.values()]);
+  const parameters = parametersOf(graph);
+  const plain = { inputs: sequenceInputs(graph, size.batch, size.length), source: parameters };
+  const { architecture } = size;
+  const { inputs, source } =
+    neftuneAlpha === 0
+      ? plain
+      : noisyEmbeddings(graph, plain.inputs, parameters, { alpha: neftuneAlpha, architecture });
+  const loss = reduceSum(tokenLosses(graph, size, inputs, source, labelSmoothing), null, false);
+  const { trainable } = parameters;
+  const found = gradients(loss, [...trainable.values()]);
   graph.output('loss', loss);
-  for (const [i, name] of names.entries()) graph.output(gradientOf(name), found[i]!);
-  return { graph, parameters: names.map((name) => ({ name, shape: source.trainable.get(name)!.shape })) };
+  for (const [i, name] of [...trainable.keys()].entries()) graph.output(gradientOf(name), found[i]!);
+  return { graph, parameters: [...trainable].map(([name, { shape }]) => ({ name, shape })) };
 }
 
 /** Forward only. Output: `losses` [B·T], nats per token, 0 where nothing is predicted. */
 export function lossGraph(size: GraphSize, parametersOf: (graph: Graph) => ParameterSource): Graph {
   const graph = new Graph();
-  graph.output('losses', tokenLosses(graph, size, parametersOf(graph)));
+  const source = parametersOf(graph);
+  const inputs = sequenceInputs(graph, size.batch, size.length);
+  graph.output('losses', tokenLosses(graph, size, inputs, source, 0));
   return graph;
 }
 
-function tokenLosses(graph: Graph, size: GraphSize, source: ParameterSource): Tensor {
-  const { config, architecture, batch, length } = size;
-  const logits = architecture.forward(graph, config, sequenceInputs(graph, batch, length), source);
-  return crossEntropy(logits, graph.input('labels', [batch * length], 'int64'));
+function tokenLosses(
+  graph: Graph,
+  { config, architecture, batch, length }: GraphSize,
+  inputs: SequenceInputs,
+  source: ParameterSource,
+  smoothing: number,
+): Tensor {
+  const logits = architecture.forward(graph, config, inputs, source);
+  return crossEntropy(logits, graph.input('labels', [batch * length], 'int64'), { smoothing });
 }
 
 function gradientOf(name: string): string {
@@ -76,18 +112,34 @@ export interface LossAndGradients {
   tokens: number;
 }
 
-export interface StepOptions {
+export interface RunOptions {
   batch: number;
   length: number;
   /** Called before each micro-batch; throws to give up, and lets the event loop breathe. */
   pause(): Promise<void>;
 }
 
+export interface StepOptions extends RunOptions {
+  /** What is fed beside the trained parameters: tensors of the adapter that stay as they are. @default nothing */
+  frozen?: ReadonlyMap<string, Float32Array>;
+  /** Feeds of the micro-batch with that number, for graphs in which something is random. @default nothing */
+  randomness?: (microBatch: number) => Feeds;
+}
+
+/**
+ * The random numbers of a micro-batch follow from the job's seed, the optimiser step and the number of the micro-batch
+ * alone: a run that was interrupted draws the same ones again.
+ * @returns a feed for `randomSeed`, 31 bits
+ */
+export function seedFeed(seed: number, step: number, microBatch: number): Feeds {
+  return { seed: BigInt64Array.of(BigInt(new Random(seed, step, microBatch).integer(2 ** 31))) };
+}
+
 /**
  * Loss and gradient sums over `rows`, micro-batch by micro-batch. Sums, not means: dividing once by all tokens
  * makes accumulation exact however the tokens are spread over the micro-batches.
  *
- * @param parameters name → values, fed as they are
+ * @param parameters name → values of what is trained, fed as they are
  * @param into gradient sums in the order of `parameters`; overwritten
  */
 export async function lossAndGradients(
@@ -95,16 +147,17 @@ export async function lossAndGradients(
   rows: readonly Row[],
   parameters: ReadonlyMap<string, Float32Array>,
   into: readonly Float32Array[],
-  { batch, length, pause }: StepOptions,
+  { batch, length, pause, frozen = new Map(), randomness = () => ({}) }: StepOptions,
 ): Promise<LossAndGradients> {
   const names = [...parameters.keys()];
+  const constant = Object.fromEntries([...parameters, ...frozen]);
   let lossSum = 0;
   let tokens = 0;
   for (let start = 0; start < rows.length; start += batch) {
     await pause();
     const feeds = rowFeeds(rows.slice(start, start + batch), { batch, length });
     for (const label of feeds.labels as BigInt64Array) if (label !== BigInt(IGNORED_LABEL)) tokens++;
-    const outputs = await executable.run({ ...feeds, ...Object.fromEntries(parameters) });
+    const outputs = await executable.run({ ...feeds, ...randomness(start / batch), ...constant });
     lossSum += outputs.loss![0]!;
     for (const [i, name] of names.entries()) {
       const gradient = outputs[gradientOf(name)]!;
@@ -128,7 +181,7 @@ export async function rowLosses(
   executable: Executable,
   rows: readonly Row[],
   parameters: ReadonlyMap<string, Float32Array>,
-  { batch, length, pause }: StepOptions,
+  { batch, length, pause }: RunOptions,
 ): Promise<RowLoss[]> {
   const results: RowLoss[] = [];
   for (let start = 0; start < rows.length; start += batch) {

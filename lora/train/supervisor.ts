@@ -7,7 +7,7 @@ import type { Row } from '../data/packing.ts';
 import type { AdamWState } from './adamw.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
 import type { RowLoss } from './step.ts';
-import type { TrainProgress, TrainResult } from './trainer.ts';
+import type { JobPosition, TrainProgress, TrainResult } from './trainer.ts';
 
 /** An aborted trainer answers between two runs of its graph; one that has not by then is killed. */
 const ABORT_GRACE_MS = 30_000;
@@ -29,6 +29,8 @@ export interface TrainOptions {
   steps: number;
   /** Moments to start from. @default those in the trainer's memory (zeros after a start) */
   optimizer?: AdamWState | null;
+  /** Where the job stands. @default where the optimiser stands */
+  position?: JobPosition | null;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
 }
@@ -120,10 +122,11 @@ export class TrainerProcess {
     rows,
     steps,
     optimizer = null,
+    position = null,
     onProgress,
     signal,
   }: TrainOptions): Promise<TrainOutcome> {
-    const body = { type: 'train', adapter, rows, steps, optimizer } as const;
+    const body = { type: 'train', adapter, rows, steps, optimizer, position } as const;
     const { result, adapter: trained } = await this.request('trained', body, signal, onProgress);
     return { ...result, adapter: trained };
   }
@@ -140,7 +143,13 @@ export class TrainerProcess {
 
   /** The optimiser's moments, to be kept on disk. @throws as `train` */
   async snapshot(signal?: AbortSignal): Promise<AdamWState> {
-    return (await this.request('snapshot', { type: 'snapshot' }, signal)).optimizer;
+    return (await this.request('snapshot', { type: 'snapshot', adapter: false }, signal)).optimizer;
+  }
+
+  /** Adapter and moments after the last whole step, also of a training that was aborted. @throws as `train` */
+  async state(signal?: AbortSignal): Promise<{ adapter: Float32Array[]; optimizer: AdamWState }> {
+    const reply = await this.request('snapshot', { type: 'snapshot', adapter: true }, signal);
+    return { adapter: reply.adapter!, optimizer: reply.optimizer };
   }
 
   /**

@@ -1,7 +1,8 @@
 /** Trains one adapter on one device, in this process. `TrainerProcess` is the same behind a process boundary. */
 
 import { SwarmError } from '../../protocol/errors.ts';
-import { type AdapterLayout, adapterLayout, type LoraConfig } from '../adapter/layout.ts';
+import type { LoraConfig } from '../adapter/config.ts';
+import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import { checkTokens, type Row } from '../data/packing.ts';
 import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
 import type { Graph } from '../graph/graph.ts';
@@ -9,8 +10,9 @@ import type { Model } from '../models/model.ts';
 import { AdamW, type AdamWState } from './adamw.ts';
 import { adaptedParameters } from './adapted.ts';
 import type { TrainingConfig } from './config.ts';
+import { treatmentOf } from './groups.ts';
 import { learningRateAt } from './schedule.ts';
-import { lossAndGradients, lossGraph, type RowLoss, rowLosses, trainingGraph } from './step.ts';
+import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
 
 export interface TrainerSettings {
   lora: LoraConfig;
@@ -29,18 +31,35 @@ export interface TrainRequest {
   rows: AsyncIterable<Row> | Iterable<Row>;
   /** Optimiser steps at most. */
   steps: number;
+  /** Where the job stands. @default where this optimiser stands: a machine alone is the job */
+  position?: JobPosition;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
+}
+
+/**
+ * The learning rate falls with the job, not with the steps of one node: a node that joined late or makes fewer steps in
+ * a round is as far along as the others.
+ */
+export interface JobPosition {
+  /** Optimiser steps that the job had made before this request. */
+  readonly start: number;
+  /** By how much it advances with each step of this node; 1, or more for a node that makes fewer than planned. */
+  readonly perStep: number;
 }
 
 export interface TrainProgress {
   /** Steps done of this request. */
   step: number;
   steps: number;
+  /** Rows taken so far. */
+  rows: number;
   /** Nats per predicted token, over the step. */
   loss: number;
   /** Predicted tokens so far. */
   tokens: number;
+  /** Sum of the loss over them, in nats. */
+  lossSum: number;
   learningRate: number;
   /** L2 norm of the mean gradient before clipping. */
   gradientNorm: number;
@@ -65,24 +84,17 @@ export class Trainer {
   private readonly deps: TrainerDeps;
   private readonly optimizer: AdamW;
   private readonly values: Float32Array[];
-  private readonly gradients: Float32Array[];
-  private training: Promise<Executable> | null = null;
+  private training: Promise<TrainingExecutable> | null = null;
   private evaluation: Promise<Executable> | null = null;
 
   constructor(settings: TrainerSettings, deps: TrainerDeps) {
     this.settings = settings;
     this.deps = deps;
     this.layout = adapterLayout(deps.model, settings.lora);
-    const sizes = this.layout.map(({ shape }) => shape[0] * shape[1]);
-    this.values = sizes.map((size) => new Float32Array(size));
-    this.gradients = sizes.map((size) => new Float32Array(size));
     const { betas, epsilon, weightDecay } = settings.training;
-    this.optimizer = new AdamW({
-      tensors: sizes.map((size) => ({ size, decay: true })),
-      betas,
-      epsilon,
-      weightDecay,
-    });
+    const tensors = this.layout.map((tensor) => treatmentOf(tensor, settings.training));
+    this.values = tensors.map(({ size }) => new Float32Array(size));
+    this.optimizer = new AdamW({ tensors, betas, epsilon, weightDecay });
   }
 
   /** Copies. @throws ADAPTER_SHAPE when counts or sizes differ from `layout`. */
@@ -117,11 +129,10 @@ export class Trainer {
    * Makes optimiser steps on the adapter. Between runs of the graph the event loop turns, so messages and
    * aborts get through. An abort rejects with the signal's reason and leaves the last whole step in place.
    */
-  async train({ rows, steps, onProgress, signal }: TrainRequest): Promise<TrainResult> {
+  async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
     const { training } = this.settings;
-    const executable = await this.trainingExecutable();
-    const options = this.runOptions(signal);
-    const named = this.named();
+    const { executable, trained, frozen, gradients, random } = await this.trainingExecutable();
+    const options = { ...this.runOptions(signal), frozen };
     const started = performance.now();
     const result: TrainResult = {
       steps: 0,
@@ -132,16 +143,25 @@ export class Trainer {
       lossMean: Number.NaN,
     };
     let lossTotal = 0;
+    let taken = 0;
     for await (const batch of batches(rows, training.batchSize, steps)) {
       this.check(batch);
-      const { lossSum, tokens } = await lossAndGradients(executable, batch, named, this.gradients, options);
-      if (tokens === 0) continue;
-      const learningRate = learningRateAt(training, this.optimizer.steps);
-      const gradientNorm = this.optimizer.step(this.values, this.gradients, {
-        learningRate,
-        gradientScale: 1 / tokens,
-        clipNorm: training.clipNorm,
+      taken += batch.length;
+      const step = this.optimizer.steps;
+      const randomness = (microBatch: number) => (random ? seedFeed(training.seed, step, microBatch) : {});
+      const sums = [...gradients.values()];
+      const { lossSum, tokens } = await lossAndGradients(executable, batch, trained, sums, {
+        ...options,
+        randomness,
       });
+      if (tokens === 0) continue;
+      const reached = position && position.start + result.steps * position.perStep;
+      const learningRate = learningRateAt(training, step, reached);
+      const gradientNorm = this.optimizer.step(
+        this.values,
+        this.layout.map(({ name }) => gradients.get(name) ?? null),
+        { learningRate, gradientScale: 1 / tokens, clipNorm: training.clipNorm },
+      );
       const loss = lossSum / tokens;
       lossTotal += lossSum;
       if (result.steps === 0) result.lossFirst = loss;
@@ -153,8 +173,10 @@ export class Trainer {
       onProgress?.({
         step: result.steps,
         steps,
+        rows: taken,
         loss,
         tokens: result.tokens,
+        lossSum: lossTotal,
         learningRate,
         gradientNorm,
         tokensPerSecond: result.tokens / result.seconds,
@@ -171,19 +193,34 @@ export class Trainer {
   }
 
   async dispose(): Promise<void> {
-    const executables = await Promise.all([this.training, this.evaluation]);
+    const [training, evaluation] = await Promise.all([this.training, this.evaluation]);
     this.training = null;
     this.evaluation = null;
-    await Promise.all(executables.map((executable) => executable?.dispose()));
+    await Promise.all([training?.executable.dispose(), evaluation?.dispose()]);
   }
 
   // Compiled on first use: a node never evaluates, a coordinator never trains, and each costs the base's memory.
-  private trainingExecutable(): Promise<Executable> {
-    this.training ??= this.compile(
-      trainingGraph(this.size(), (graph) => adaptedParameters(graph, this.deps.model, this.settings.lora))
-        .graph,
-    );
+  private trainingExecutable(): Promise<TrainingExecutable> {
+    this.training ??= this.compileTraining();
     return this.training;
+  }
+
+  private async compileTraining(): Promise<TrainingExecutable> {
+    const { training, lora } = this.settings;
+    const { graph, parameters } = trainingGraph(
+      this.size(),
+      (graph) => adaptedParameters(graph, this.deps.model, lora, { training: true }),
+      training,
+    );
+    const values = this.named();
+    const trained = new Map(parameters.map(({ name }) => [name, values.get(name)!]));
+    return {
+      executable: await this.compile(graph),
+      trained,
+      frozen: new Map([...values].filter(([name]) => !trained.has(name))),
+      gradients: new Map([...trained].map(([name, { length }]) => [name, new Float32Array(length)])),
+      random: graph.inputs.has('seed'),
+    };
   }
 
   private evaluationExecutable(): Promise<Executable> {
@@ -219,6 +256,18 @@ export class Trainer {
   private named(): Map<string, Float32Array> {
     return new Map(this.layout.map(({ name }, i) => [name, this.values[i]!]));
   }
+}
+
+/** The training graph with the tensors that it reads and those that its gradients are summed up in. */
+interface TrainingExecutable {
+  readonly executable: Executable;
+  /** Name → values of the adapter, those that the optimiser changes. */
+  readonly trained: ReadonlyMap<string, Float32Array>;
+  /** The others: they are read, and stay as they are. */
+  readonly frozen: ReadonlyMap<string, Float32Array>;
+  readonly gradients: ReadonlyMap<string, Float32Array>;
+  /** Whether the graph has the input `seed`. */
+  readonly random: boolean;
 }
 
 async function* batches(

@@ -1,0 +1,242 @@
+/**
+ * Settings chosen from the model and the data, each with its reason and where it is from. Rules of thumb, not optima:
+ * what they rest on is in docs/training.md.
+ */
+
+export const PRESETS = ['auto', 'quick', 'thorough'] as const;
+export type PresetName = (typeof PRESETS)[number];
+
+export interface ModelFacts {
+  /** transformers' `model_type`. */
+  readonly family: string;
+  /** Width of the hidden states. */
+  readonly hiddenSize: number;
+  readonly maxPositions: number;
+  /** Values that one more rank adds to the adapter. */
+  readonly parametersPerRank: number;
+}
+
+export interface DataFacts {
+  /** Tokens that give a loss, over the whole data; estimated from a sample. */
+  readonly tokens: number;
+  /** Tokens that 95 % of the samples stay within. */
+  readonly commonLength: number;
+  /** Plain text is cut into rows; anything else should fit into one. */
+  readonly plainText: boolean;
+  readonly heldOut: boolean;
+}
+
+/** What has been decided elsewhere: chosen values go with it. */
+export interface Given {
+  readonly rank?: number;
+  readonly batchSize?: number;
+  readonly microBatch?: number;
+  readonly sequenceLength?: number;
+  readonly epochs?: number;
+  readonly steps?: number;
+}
+
+export interface PresetInput {
+  readonly model: ModelFacts;
+  readonly data: DataFacts;
+  readonly given: Given;
+  /** Whether that many rows of that length at a time fit into memory, at that rank. */
+  fits(size: { microBatch: number; sequenceLength: number; rank: number }): boolean;
+}
+
+export interface Choice {
+  /** As in a config file: "lora.rank". */
+  readonly field: string;
+  readonly value: number | string;
+  readonly why: string;
+  readonly source: string;
+}
+
+interface Recipe {
+  readonly leastRank: number;
+  readonly mostRank: number;
+  readonly batchSize: number;
+  readonly textLength: number;
+  readonly warmupRatio: number;
+  readonly epochs: number;
+  readonly mostSteps: number;
+  /** Measurements of the held-out loss over a run. */
+  readonly evaluations: number;
+  readonly patience: number | null;
+}
+
+const RECIPES: Readonly<Record<PresetName, Recipe>> = {
+  auto: {
+    leastRank: 16,
+    mostRank: 64,
+    batchSize: 16,
+    textLength: 512,
+    warmupRatio: 0.05,
+    epochs: 3,
+    mostSteps: Number.POSITIVE_INFINITY,
+    evaluations: 10,
+    patience: null,
+  },
+  quick: {
+    leastRank: 8,
+    mostRank: 8,
+    batchSize: 8,
+    textLength: 256,
+    warmupRatio: 0.1,
+    epochs: 1,
+    mostSteps: 100,
+    evaluations: 4,
+    patience: null,
+  },
+  thorough: {
+    leastRank: 32,
+    mostRank: 256,
+    batchSize: 16,
+    textLength: 1024,
+    warmupRatio: 0.05,
+    epochs: 3,
+    mostSteps: Number.POSITIVE_INFINITY,
+    evaluations: 20,
+    patience: 4,
+  },
+};
+
+/** Above this many tokens one pass over the data is enough; below, `epochs` of the recipe. */
+const MANY_TOKENS = 1_000_000;
+/** Fewer steps teach little, however large their batches. */
+const LEAST_STEPS = 50;
+/** Up to this many, a run is short and bears a higher rate. */
+const SHORT_RUN_STEPS = 100;
+const MOST_LENGTH = 2048;
+
+/** Exponents of the width in Tinker's formula; families that it does not name get the cautious one. */
+const WIDTH_EXPONENT: Readonly<Record<string, number>> = { llama: 0.781, mistral: 0.781 };
+const CAUTIOUS_EXPONENT = 0.0775;
+
+const NO_REGRET = '"LoRA Without Regret" (Schulman et al. 2025)';
+const TINKER = 'Tinker cookbook, hyperparam_utils';
+
+/**
+ * Learning rate of LoRA with α = 32 by the width of the model: 5e-5, times 10 because LoRA bears ten times the rate of
+ * full fine-tuning, times (2000 / width)^exponent (Tinker cookbook, Thinking Machines 2025).
+ * @returns two significant digits
+ */
+export function rateForWidth(family: string, hiddenSize: number): number {
+  const exponent = WIDTH_EXPONENT[family] ?? CAUTIOUS_EXPONENT;
+  return Number((5e-4 * (2000 / hiddenSize) ** exponent).toPrecision(2));
+}
+
+/** The choices of a preset, in the order in which they build on each other. */
+export function choosePreset(name: PresetName, { model, data, given, fits }: PresetInput): Choice[] {
+  const recipe = RECIPES[name];
+  const choices: Choice[] = [];
+  const choose = <T extends number | string>(field: string, value: T, why: string, source: string): T => {
+    choices.push({ field, value, why, source });
+    return value;
+  };
+
+  const rank = given.rank ?? choose('lora.rank', ...rankFor(recipe, model, data));
+  choose('lora.alpha', 32, 'with a fixed alpha the best rate hardly depends on the rank', NO_REGRET);
+  const sequenceLength =
+    given.sequenceLength ?? choose('training.sequenceLength', ...lengthFor(recipe, model, data));
+  const rows = Math.max(1, Math.ceil(data.tokens / sequenceLength));
+  const epochs = given.epochs ?? (data.tokens < MANY_TOKENS ? recipe.epochs : 1);
+  const batchSize = given.batchSize ?? choose('training.batchSize', ...batchFor(recipe, rows * epochs));
+  const whole = Math.max(1, Math.ceil((rows * epochs) / batchSize));
+  const steps = given.steps ?? Math.min(recipe.mostSteps, whole);
+  if (given.steps === undefined && steps < whole) {
+    choose('run.steps', steps, 'enough to see whether it learns', 'this program');
+  } else if (given.steps === undefined && given.epochs === undefined) {
+    const many = data.tokens >= MANY_TOKENS;
+    const why = `${about(data.tokens)} tokens: ${many ? 'one pass is enough' : 'several passes'}`;
+    choose('run.epochs', epochs, why, "transformers' default is 3");
+  }
+  if (given.microBatch === undefined) {
+    const size = { sequenceLength, rank };
+    choose('training.microBatch', ...microBatchFor(batchSize, (microBatch) => fits({ ...size, microBatch })));
+  }
+  choose('training.learningRate', ...rateFor(model, steps));
+  choose(
+    'training.schedule',
+    'cosine',
+    'falls to a tenth: the last steps settle',
+    'axolotl, LLaMA-Factory, torchtune',
+  );
+  choose(
+    'training.warmupRatio',
+    recipe.warmupRatio,
+    'a share of the steps',
+    'usual are 0.03 (QLoRA) to 0.1 (axolotl)',
+  );
+  if (data.heldOut) {
+    const every = Math.max(1, Math.floor(steps / recipe.evaluations));
+    choose(
+      'run.evaluateEvery',
+      every,
+      `${recipe.evaluations} times over the run; the best is kept`,
+      'this program',
+    );
+    if (recipe.patience !== null) {
+      choose('run.patience', recipe.patience, 'stops when nothing is gained any more', 'this program');
+    }
+  }
+  return choices;
+}
+
+type Chosen<T> = [value: T, why: string, source: string];
+
+function rankFor({ leastRank, mostRank }: Recipe, model: ModelFacts, data: DataFacts): Chosen<number> {
+  let rank = leastRank;
+  while (rank < mostRank && rank * model.parametersPerRank < data.tokens) rank *= 2;
+  const size = `${about(rank * model.parametersPerRank)} adapter parameters for ${about(data.tokens)} tokens`;
+  return [rank, size, `${NO_REGRET}: as many parameters as tokens`];
+}
+
+function lengthFor({ textLength }: Recipe, model: ModelFacts, data: DataFacts): Chosen<number> {
+  const most = Math.min(MOST_LENGTH, model.maxPositions);
+  if (data.plainText) {
+    return [
+      Math.min(textLength, most),
+      'plain text, cut to rows',
+      'attention costs the square of the length',
+    ];
+  }
+  let length = Math.min(128, most);
+  while (length < data.commonLength && length < most) length = Math.min(most, length * 2);
+  return [
+    length,
+    `95 % of the samples have at most ${about(data.commonLength)} tokens`,
+    'measured on a sample',
+  ];
+}
+
+function batchFor({ batchSize }: Recipe, rows: number): Chosen<number> {
+  let size = batchSize;
+  while (size > 1 && rows / size < LEAST_STEPS) size /= 2;
+  const why =
+    size < batchSize
+      ? `so that ${about(rows)} rows give ${LEAST_STEPS} steps`
+      : 'small: LoRA loses with large ones';
+  return [size, why, `${NO_REGRET}: below 32`];
+}
+
+function microBatchFor(batchSize: number, fits: (rows: number) => boolean): Chosen<number> {
+  let rows = batchSize;
+  while (rows > 1 && !fits(rows)) rows = Math.ceil(rows / 2);
+  const why = rows === batchSize ? 'the whole batch fits into memory' : 'as many as fit into memory';
+  return [rows, why, 'estimated from the graph; the result is the same'];
+}
+
+function rateFor({ family, hiddenSize }: ModelFacts, steps: number): Chosen<number> {
+  const rate = rateForWidth(family, hiddenSize);
+  const width = `${family} of width ${hiddenSize}`;
+  if (steps > SHORT_RUN_STEPS) return [rate, width, TINKER];
+  const higher = Number((1.5 * rate).toPrecision(2));
+  return [higher, `${width}, × 1.5 for a run of ${steps} steps`, `${TINKER}; ${NO_REGRET}`];
+}
+
+function about(count: number): string {
+  if (count < 1e3) return String(count);
+  const [value, unit] = count < 1e6 ? [count / 1e3, 'k'] : [count / 1e6, 'M'];
+  return `${Number(value.toPrecision(3))}${unit}`;
+}
