@@ -4,18 +4,14 @@ import { Vault } from '../net/vault.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
-import { seal } from '../protocol/signing.ts';
-import { OFFERS_TOPIC } from '../protocol/topics.ts';
 import { claimedJob } from './acceptance.ts';
 import { type CoordinatorDeps, type JobContext, readManifest } from './context.ts';
 import { foundJob, type PreparedJob } from './founding.ts';
-import { every, JobRun } from './job-run.ts';
+import { JobRun } from './job-run.ts';
 import { isOver } from './machine.ts';
 import { defaultRetention, type RetentionSettings } from './retention.ts';
 import type { StoredJob } from './store/store.ts';
 
-/** Jobs that still take nodes are announced to everybody this often. */
-export const OFFER_INTERVAL_MS = 30_000;
 /** Characters of a digest that name a job when they are unique. */
 const LEAST_PREFIX = 4;
 
@@ -50,11 +46,9 @@ export class Coordinator {
   start(): void {
     for (const stored of this.deps.store.jobs.all()) this.add(stored);
     this.answerNodes();
-    this.cleanups.push(every(this.deps.clock, OFFER_INTERVAL_MS, () => this.offer()));
     for (const run of this.runs.values()) run.start();
     // What an attempt at creating a job has left, if the process was killed in it.
     void this.vault.sweep();
-    this.offer();
   }
 
   /** Says nothing more to anybody at once; resolves when the steps at hand have ended. Nothing recorded is lost. */
@@ -106,7 +100,6 @@ export class Coordinator {
     const run = this.add(stored);
     if (event) this.tell(event, stored.name);
     run.start();
-    this.offer();
     return run;
   }
 
@@ -181,32 +174,6 @@ export class Coordinator {
     const run = this.runs.get(job);
     if (run) return run;
     throw new SwarmError('JOB_UNKNOWN', `this coordinator does not run job ${job}`, { job });
-  }
-
-  private offer(): void {
-    const { network, clock, log } = this.deps;
-    for (const { context, state, presentCount } of this.runs.values()) {
-      if (isOver(state)) continue;
-      const { name, base, rounds } = context.manifest;
-      const { phase } = state;
-      const message = seal(
-        'offer',
-        {
-          job: context.job,
-          name,
-          base: { name: base.name, digest: base.digest, parameters: base.parameters },
-          phase: phase === 'waiting' || phase === 'paused' ? phase : 'training',
-          round: state.round,
-          rounds: rounds.count,
-          peers: presentCount,
-          issuedAt: clock.now(),
-        },
-        network.signer,
-      );
-      network
-        .publish(OFFERS_TOPIC, message)
-        .catch((error: unknown) => log.debug({ error }, 'offer-not-published'));
-    }
   }
 }
 

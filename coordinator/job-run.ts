@@ -301,7 +301,7 @@ export class JobRun {
 }
 
 /** Calls again and again until cancelled. */
-export function every(clock: Clock, ms: number, callback: () => void): () => void {
+function every(clock: Clock, ms: number, callback: () => void): () => void {
   let cancel = clock.after(ms, function again() {
     cancel = clock.after(ms, again);
     callback();

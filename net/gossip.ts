@@ -12,7 +12,7 @@ import {
 } from '../protocol/limits.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { type MessageKind, messageBytes } from '../protocol/messages.ts';
-import { type JobChannel, jobChannels, OFFERS_TOPIC, parseJobTopic } from '../protocol/topics.ts';
+import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
 import type { GossipHandler, GossipVerdict } from './network.ts';
 
 /**
@@ -58,8 +58,8 @@ const IDONTWANT_FROM_BYTES = 16 * 1024;
 const PRUNE_BACKOFF_MS = 15_000;
 const UNSUBSCRIBE_BACKOFF_MS = 2_000;
 const GRAFT_FLOOD_MS = 5_000;
-/** Topics that one peer can sensibly be in: all channels of all jobs of a coordinator, and the offers. */
-const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length + 1;
+/** Topics that one peer can sensibly be in: all channels of all jobs of a coordinator. */
+const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length;
 /** gossipsub charges each topic of a peer its length and this much. */
 const TOPIC_OVERHEAD_BYTES = 1024;
 const TOPIC_BYTES = 128;
@@ -82,13 +82,8 @@ const channelKind: Record<JobChannel, MessageKind> = { heads: 'head', updates: '
 
 /** Greatest message of a topic in bytes; null for topics that are none of ours. */
 export function topicMessageBytes(topic: string): number | null {
-  const kind = topic === OFFERS_TOPIC ? 'offer' : channelKindOf(topic);
-  return kind === null ? null : messageBytes[kind] + ENVELOPE_BYTES;
-}
-
-function channelKindOf(topic: string): MessageKind | null {
   const parsed = parseJobTopic(topic);
-  return parsed === null ? null : channelKind[parsed.channel];
+  return parsed === null ? null : messageBytes[channelKind[parsed.channel]] + ENVELOPE_BYTES;
 }
 
 /**
@@ -218,7 +213,7 @@ export class Gossip {
     // Published to nobody, a message would count as seen and could not be published again when somebody is there.
     if (this.#runtime.getSubscribers(topic).length === 0) return 0;
     // Nodes often know only their coordinator. Its word must not wait for gossip's next heartbeat to reach them all.
-    const floodPublish = topic === OFFERS_TOPIC || parseJobTopic(topic)?.channel === 'heads';
+    const floodPublish = parseJobTopic(topic)?.channel === 'heads';
     const { recipients } = await this.#runtime.publish(topic, bytes, { floodPublish });
     return recipients.length;
   }

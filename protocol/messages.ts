@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { bytesSchema, digestSchema, nameSchema, peerIdSchema } from './ids.ts';
+import { bytesSchema, digestSchema, peerIdSchema } from './ids.ts';
 import {
   ADAPTER_BYTES,
   CONTROL_MESSAGE_BYTES,
@@ -143,18 +143,6 @@ export const heartbeatSchema = z.strictObject({
   issuedAt: index,
 });
 
-/** A job looking for nodes, on the public topic. */
-export const offerSchema = z.strictObject({
-  job: digestSchema,
-  name: nameSchema,
-  base: z.strictObject({ name: z.string().max(200), digest: digestSchema, parameters: z.int().positive() }),
-  phase: headSchema.shape.phase,
-  round: index,
-  rounds: index,
-  peers: index,
-  issuedAt: index,
-});
-
 export const messageSchemas = {
   manifest: manifestSchema,
   head: headSchema,
@@ -162,7 +150,6 @@ export const messageSchemas = {
   receipt: receiptSchema,
   checkpoint: checkpointSchema,
   heartbeat: heartbeatSchema,
-  offer: offerSchema,
 } as const;
 
 export type MessageKind = keyof typeof messageSchemas;
@@ -172,7 +159,6 @@ export type Update = Messages['update'];
 export type Receipt = Messages['receipt'];
 export type Checkpoint = Messages['checkpoint'];
 export type Heartbeat = Messages['heartbeat'];
-export type Offer = Messages['offer'];
 
 /** Greatest body of each kind, in bytes. */
 export const messageBytes: Record<MessageKind, number> = {
@@ -182,5 +168,4 @@ export const messageBytes: Record<MessageKind, number> = {
   receipt: 2048,
   checkpoint: CONTROL_MESSAGE_BYTES,
   heartbeat: 2048,
-  offer: 2048,
 };

@@ -4,9 +4,6 @@ import { digestSchema } from './ids.ts';
 export const jobChannels = ['heads', 'updates', 'peers'] as const;
 export type JobChannel = (typeof jobChannels)[number];
 
-/** Where coordinators announce jobs to everybody. */
-export const OFFERS_TOPIC = '/lora-swarm/1/offers';
-
 export function jobTopic(job: string, channel: JobChannel): string {
   return `/lora-swarm/1/${digestSchema.parse(job)}/${channel}`;
 }

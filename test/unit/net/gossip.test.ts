@@ -2,13 +2,14 @@ import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { Gossip, topicMessageBytes } from '../../../net/gossip.ts';
 import type { GossipVerdict } from '../../../net/network.ts';
-import { jobTopic, OFFERS_TOPIC } from '../../../protocol/topics.ts';
+import { jobTopic } from '../../../protocol/topics.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { join, rawStream, recordingLog, startHost, startRaw, type TestHost } from '../../utils/hosts.ts';
 
 const job = createHash('sha256').update('gossip tests').digest('hex');
 const updates = jobTopic(job, 'updates');
 const heads = jobTopic(job, 'heads');
+const peers = jobTopic(job, 'peers');
 
 /** Subscribes with a fixed verdict and keeps what arrives. */
 function listen(host: TestHost, topic: string, verdict: GossipVerdict = 'accept') {
@@ -107,22 +108,22 @@ describe('gossip among hosts', () => {
 
   test('a message larger than its topic allows is refused at both ends', async () => {
     const [host] = await Promise.all([startHost()]);
-    const limit = topicMessageBytes(OFFERS_TOPIC)!;
-    await expect(host.network.publish(OFFERS_TOPIC, new Uint8Array(limit + 1))).rejects.toMatchObject({
+    const limit = topicMessageBytes(peers)!;
+    await expect(host.network.publish(peers, new Uint8Array(limit + 1))).rejects.toMatchObject({
       code: 'MESSAGE_TOO_LARGE',
     });
 
     const hostile = await startRaw();
     await rawStream(hostile, host, '/ipfs/ping/1.0.0');
     const heard: number[] = [];
-    host.network.subscribe(OFFERS_TOPIC, ({ data }) => {
+    host.network.subscribe(peers, ({ data }) => {
       heard.push(data.byteLength);
       return 'accept';
     });
     const pubsub = hostile.services.pubsub as { publish(topic: string, data: Uint8Array): Promise<unknown> };
     await eventually(async () => {
-      await pubsub.publish(OFFERS_TOPIC, randomBytes(limit + 1));
-      await pubsub.publish(OFFERS_TOPIC, randomBytes(limit));
+      await pubsub.publish(peers, randomBytes(limit + 1));
+      await pubsub.publish(peers, randomBytes(limit));
       return heard.length > 0;
     });
     expect(new Set(heard)).toEqual(new Set([limit]));

@@ -72,9 +72,9 @@ describe('signed messages', () => {
 
   it('cannot be passed off as another kind', () => {
     const bytes = seal('heartbeat', heartbeat, signer);
-    expect(codeOf(() => open('offer', bytes))).toBe('MESSAGE_KIND');
-    const relabelled = { ...(decodeAny(bytes) as object), kind: 'offer' };
-    expect(codeOf(() => open('offer', encodeCbor(relabelled)))).toBe('SIGNATURE_INVALID');
+    expect(codeOf(() => open('receipt', bytes))).toBe('MESSAGE_KIND');
+    const relabelled = { ...(decodeAny(bytes) as object), kind: 'receipt' };
+    expect(codeOf(() => open('receipt', encodeCbor(relabelled)))).toBe('SIGNATURE_INVALID');
   });
 
   it('cannot be attributed to somebody else', () => {

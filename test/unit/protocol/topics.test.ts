@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { jobChannels, jobTopic, OFFERS_TOPIC, parseJobTopic } from '../../../protocol/topics.ts';
+import { jobChannels, jobTopic, parseJobTopic } from '../../../protocol/topics.ts';
 
 const job = '0123456789abcdef'.repeat(4);
 
@@ -12,7 +12,7 @@ it('job topics name their job and channel, both ways', () => {
 it('anything else is not a job topic', () => {
   for (const topic of [
     '',
-    OFFERS_TOPIC,
+    '/lora-swarm/1/heads',
     jobTopic(job, 'heads').toUpperCase(),
     `${jobTopic(job, 'heads')}/x`,
     `/lora-swarm/1/${job}/other`,
