@@ -2,25 +2,35 @@ import type { PeerReceipts, PeerView } from '../../coordinator/api-types.ts';
 import { formatBytes, formatCount, formatDuration, safeText, table } from '../../monitor/text.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
-/** All nodes of all jobs, one line each. */
+/** States of nodes that are not there: they said goodbye, or fell silent. */
+const GONE: readonly string[] = ['left', 'lost'];
+
+/** All nodes of all jobs, one line each; those that are there first. */
 export function peerLines(peers: readonly PeerView[]): string[] {
   if (peers.length === 0) return ['no node has joined yet', 'next: on another machine: swarm node INVITE'];
-  const rows = peers.map((peer) => [
+  const here = peers.filter(({ state }) => !GONE.includes(state));
+  const gone = peers.filter(({ state }) => GONE.includes(state));
+  return table([
+    ['node', 'job', 'state', 'round', 'tokens/s', 'accepted', 'sent', 'rtt', 'seen', 'last update'],
+    ...[...here, ...gone].map(peerRow),
+  ]);
+}
+
+function peerRow(peer: PeerView): string[] {
+  const gone = GONE.includes(peer.state);
+  const progress = peer.steps > 0 ? `${peer.round} (${peer.step}/${peer.steps})` : String(peer.round);
+  return [
     label(peer),
     peer.jobName,
-    peer.connected ? peer.state : `${peer.state}, not connected`,
-    peer.steps > 0 ? `${peer.round} (${peer.step}/${peer.steps})` : String(peer.round),
+    gone || peer.connected ? peer.state : `${peer.state}, not connected`,
+    gone ? '–' : progress,
     formatCount(peer.tokensPerSecond),
     `${peer.accepted}/${peer.accepted + peer.refused}`,
-    formatBytes(peer.bytesSent),
+    gone ? '–' : formatBytes(peer.bytesSent),
     peer.rttMs === null ? '–' : `${Math.round(peer.rttMs)} ms`,
     `${formatDuration(peer.lastSeenSeconds)} ago`,
     peer.last === null ? '' : peer.last.code,
-  ]);
-  return table([
-    ['node', 'job', 'state', 'round', 'tokens/s', 'accepted', 'sent', 'rtt', 'seen', 'last update'],
-    ...rows,
-  ]);
+  ];
 }
 
 function label({ name, peer }: PeerView): string {

@@ -103,9 +103,13 @@ describe('peers', () => {
     const lines = peerLines([peer]);
     expect(lines).toHaveLength(2);
     expectSafe(lines);
-    for (const part of ['lost, not connected', '2 (5/20)', '1/3', '1 min 30 s ago', 'malformed']) {
+    for (const part of ['lost', '1/3', '1 min 30 s ago', 'malformed']) {
       expect(lines[1], part).toContain(part);
     }
+    const silent = peerLines([{ ...peer, state: 'training' }])[1];
+    for (const part of ['training, not connected', '2 (5/20)']) expect(silent, part).toContain(part);
+    // Those that are there come first.
+    expect(peerLines([peer, { ...peer, state: 'training', connected: true }])[1]).toContain('training ');
     expect(peerLines([]).join()).toContain('swarm node');
   });
 
