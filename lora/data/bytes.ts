@@ -14,6 +14,12 @@ const ZSTD = [0x28, 0xb5, 0x2f, 0xfd];
 /** From the second byte: the first one has sixteen values. */
 const ZSTD_SKIPPABLE = [0x2a, 0x4d, 0x18];
 
+export interface ByteOptions {
+  signal?: AbortSignal;
+  /** Bytes that were read from the file, before they are unpacked, since the last call. */
+  onBytes?: (count: number) => void;
+}
+
 /**
  * Chunks of a file. Gzip and zstd are recognised by their first bytes, whatever the file is called, and unpacked as
  * they are read: what a small file unpacks to takes time, not memory.
@@ -21,18 +27,17 @@ const ZSTD_SKIPPABLE = [0x2a, 0x4d, 0x18];
  */
 export async function* readBytes(
   file: string,
-  { signal }: { signal?: AbortSignal },
+  { signal, onBytes }: ByteOptions,
 ): AsyncGenerator<Buffer, void, undefined> {
   try {
     const head = await firstBytes(file, ZSTD.length);
-    const raw = createReadStream(file, { highWaterMark: CHUNK_BYTES, signal });
+    const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES, signal });
+    const raw = onBytes ? counted(stream, onBytes) : stream;
     // The iteration below sees every error; pipeline only closes all ends.
-    const unpacked = starts(head, GZIP)
-      ? pipeline(raw, createGunzip({ chunkSize: CHUNK_BYTES }), () => {})
-      : starts(head, ZSTD) || starts(head.subarray(1), ZSTD_SKIPPABLE)
-        ? pipeline(raw, cutFrames, createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => {})
-        : raw;
-    yield* unpacked;
+    if (starts(head, GZIP)) yield* pipeline(raw, createGunzip({ chunkSize: CHUNK_BYTES }), () => {});
+    else if (starts(head, ZSTD) || starts(head.subarray(1), ZSTD_SKIPPABLE)) {
+      yield* pipeline(raw, cutFrames, createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => {});
+    } else yield* raw;
   } catch (error) {
     signal?.throwIfAborted();
     if (isSwarmError(error)) throw error;
@@ -41,10 +46,20 @@ export async function* readBytes(
   }
 }
 
+async function* counted(
+  chunks: AsyncIterable<Buffer>,
+  onBytes: (count: number) => void,
+): AsyncGenerator<Buffer, void, undefined> {
+  for await (const chunk of chunks) {
+    onBytes(chunk.length);
+    yield chunk;
+  }
+}
+
 /** As `readBytes`, without a byte-order mark. @throws DATA_ENCODING when it is UTF-16 or binary */
 export async function* readUtf8Bytes(
   file: string,
-  options: { signal?: AbortSignal },
+  options: ByteOptions,
 ): AsyncGenerator<Buffer, void, undefined> {
   let first = true;
   for await (const chunk of readBytes(file, options)) {
@@ -54,10 +69,7 @@ export async function* readUtf8Bytes(
 }
 
 /** Text of a file in pieces that may end anywhere between two characters. @throws DATA_ENCODING, DATA_UNREADABLE */
-export async function* readText(
-  file: string,
-  options: { signal?: AbortSignal },
-): AsyncGenerator<string, void, undefined> {
+export async function* readText(file: string, options: ByteOptions): AsyncGenerator<string, void, undefined> {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   const decode = (chunk?: Buffer): string => {
     try {

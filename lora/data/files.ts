@@ -17,6 +17,8 @@ const KNOWN = `${[...EXTENSIONS.keys()].map((name) => `.${name}`).join(', ')}, e
 export interface DataFile {
   file: string;
   container: Container;
+  /** Size on disk. */
+  bytes: number;
 }
 
 /**
@@ -59,16 +61,18 @@ async function filesOf(path: string): Promise<DataFile[]> {
     if (container === null || !entry.isFile()) {
       throw new SwarmError('DATA_UNREADABLE', `${path} is no data file; known are ${KNOWN}`, { file: path });
     }
-    return [{ file: path, container }];
+    return [{ file: path, container, bytes: entry.size }];
   }
   const names = (await readdir(path, { withFileTypes: true }))
     .filter((item) => !item.isDirectory() && !item.name.startsWith('.'))
     .map(({ name }) => name)
     .sort();
-  const files = names.flatMap((name) => {
+  const files: DataFile[] = [];
+  for (const name of names) {
     const container = containerOf(name);
-    return container === null ? [] : [{ file: join(path, name), container }];
-  });
+    const file = join(path, name);
+    if (container !== null) files.push({ file, container, bytes: (await stat(file)).size });
+  }
   if (files.length === 0) {
     throw new SwarmError('DATA_UNREADABLE', `${path} holds no data file directly in it; known are ${KNOWN}`, {
       file: path,

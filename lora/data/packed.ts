@@ -61,34 +61,58 @@ export function encodePacked(rows: readonly Row[]): Uint8Array[] {
  */
 export function decodePacked(bytes: Uint8Array): Row[] {
   const { header, body } = split(bytes);
+  const read = (offset: number, length: number): Uint8Array => body.subarray(offset, offset + length);
+  return Array.from({ length: header.rows }, (_, i) => decodeRow(header, i, read));
+}
+
+/** Where the rows of a shard lie. */
+export interface ShardLayout {
+  readonly rows: number;
+  readonly sequenceLength: number;
+  /** Bytes per id and label. */
+  readonly width: 2 | 4;
+  /** Offset of the rows in the shard. */
+  readonly start: number;
+}
+
+/** @throws PACKED_INVALID */
+export function shardLayout(bytes: Uint8Array): ShardLayout {
+  const { header, body } = split(bytes);
   const { rows, sequenceLength, width } = header;
-  const count = rows * sequenceLength;
-  const words = (offset: number, size: 2 | 4) => {
+  return { rows, sequenceLength, width, start: bytes.length - body.length };
+}
+
+/**
+ * One row of a shard that stays where it is.
+ * @param read bytes at an offset from the shard's `start`
+ * @throws PACKED_INVALID
+ */
+export function decodeRow(
+  { rows, sequenceLength, width }: Omit<ShardLayout, 'start'>,
+  index: number,
+  read: (offset: number, length: number) => Uint8Array,
+): Row {
+  const words = (block: number, size: 2 | 4) => {
     // Copied by the constructor: `slice` of a Buffer is a view into a pool.
-    const part = new Uint8Array(body.subarray(offset, offset + count * size)).buffer;
-    return size === 2 ? new Uint16Array(part) : new Uint32Array(part);
+    const bytes = read(
+      block * rows * sequenceLength * width + index * sequenceLength * size,
+      sequenceLength * size,
+    );
+    const { buffer } = new Uint8Array(bytes);
+    return size === 2 ? new Uint16Array(buffer) : new Uint32Array(buffer);
   };
-  const ids = words(0, width);
-  const labels = words(count * width, width);
-  const segments = words(2 * count * width, 2);
   const nothing = width === 2 ? 0xffff : 0xffffffff;
-  const result = Array.from({ length: rows }, (_, i): Row => {
-    const slice = <T extends Uint16Array | Uint32Array>(all: T) =>
-      all.subarray(i * sequenceLength, (i + 1) * sequenceLength);
-    return {
-      ids: Uint32Array.from(slice(ids)),
-      segments: Uint16Array.from(slice(segments)),
-      labels: Int32Array.from(slice(labels), (label) => (label === nothing ? IGNORED_LABEL : label)),
-    };
-  });
-  for (const [i, row] of result.entries()) {
-    try {
-      checkRow(row, sequenceLength, i);
-    } catch (error) {
-      throw isSwarmError(error) ? invalid(error.message, error) : error;
-    }
+  const row: Row = {
+    ids: Uint32Array.from(words(0, width)),
+    labels: Int32Array.from(words(1, width), (label) => (label === nothing ? IGNORED_LABEL : label)),
+    segments: Uint16Array.from(words(2, 2)),
+  };
+  try {
+    checkRow(row, sequenceLength, index);
+  } catch (error) {
+    throw isSwarmError(error) ? invalid(error.message, error) : error;
   }
-  return result;
+  return row;
 }
 
 function rowBytes({ sequenceLength, width }: Pick<Header, 'sequenceLength' | 'width'>): number {

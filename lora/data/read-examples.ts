@@ -4,7 +4,7 @@ import { readCsv } from './containers/csv.ts';
 import { readJson } from './containers/json.ts';
 import { readJsonLines } from './containers/jsonl.ts';
 import { readParquet } from './containers/parquet.ts';
-import type { RowBatches } from './containers/rows.ts';
+import type { ContainerOptions, RowBatches } from './containers/rows.ts';
 import { readPlainText } from './containers/text.ts';
 import type { Example, ExampleBody, Format, Origin } from './examples.ts';
 import { type DataFile, dataFiles } from './files.ts';
@@ -26,6 +26,8 @@ export interface ReadExamplesOptions {
   signal?: AbortSignal;
   /** Counts rows and stops the run at too many bad ones. Give the same one to whoever renders the examples. */
   report: RowReport;
+  /** Bytes of files read so far, of all; about, for Parquet. */
+  onProgress?: (done: number, total: number) => void;
 }
 
 /**
@@ -40,29 +42,37 @@ export interface ReadExamplesOptions {
  */
 export async function* readExamples(
   paths: string | readonly string[],
-  { format = 'auto', columns = {}, signal, report }: ReadExamplesOptions,
+  { format = 'auto', columns = {}, signal, report, onProgress }: ReadExamplesOptions,
 ): AsyncGenerator<Example, void, undefined> {
   const among = candidates(format, columns);
-  for (const file of await dataFiles(paths)) {
+  const files = await dataFiles(paths);
+  const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  let done = 0;
+  const onBytes = (count: number): void => {
+    done = Math.min(done + count, total);
+    onProgress?.(done, total);
+  };
+  const options = { columns, signal, report, onBytes };
+  for (const file of files) {
     signal?.throwIfAborted();
-    yield* file.container === 'txt'
-      ? documents(file, among, { signal, report })
-      : rows(file, among, { columns, signal, report });
+    yield* file.container === 'txt' ? documents(file, among, options) : rows(file, among, options);
   }
   report.finish();
 }
+
+type FileOptions = Pick<ReadExamplesOptions, 'signal' | 'report'> & ContainerOptions & { columns: Columns };
 
 /** A text file has no columns: it is a document whatever the text column of others is called. */
 async function* documents(
   { file }: DataFile,
   among: readonly Format[],
-  { signal, report }: Pick<ReadExamplesOptions, 'signal' | 'report'>,
+  { signal, report, onBytes }: FileOptions,
 ): AsyncGenerator<Example, void, undefined> {
   if (!among.includes('text')) {
     const message = `${file} is a text file; as ${among.join(' or ')} rows have to be in another kind of file`;
     throw new SwarmError('DATA_FORMAT', message, { file, columns: [], formats: among });
   }
-  const text = await readPlainText(file, { signal });
+  const text = await readPlainText(file, { signal, onBytes });
   report.see();
   if (text !== '') yield { kind: 'text', origin: { file, row: 1 }, text };
 }
@@ -70,7 +80,7 @@ async function* documents(
 async function* rows(
   entry: DataFile,
   among: readonly Format[],
-  { columns, signal, report }: { columns: Columns; signal?: AbortSignal; report: RowReport },
+  { columns, signal, report, onBytes }: FileOptions,
 ): AsyncGenerator<Example, void, undefined> {
   const { file } = entry;
   let format: Format | null = null;
@@ -78,7 +88,7 @@ async function* rows(
   const early: { origin: Origin; value: RowValue }[] = [];
   const refuse = () =>
     unrecognised(file, [...new Set(early.flatMap(({ value }) => Object.keys(value)))], among);
-  for await (const batch of batches(entry, columnsOf(among, columns), signal)) {
+  for await (const batch of batches(entry, columnsOf(among, columns), { signal, onBytes })) {
     signal?.throwIfAborted();
     for (const raw of batch) {
       const origin = { file, row: raw.row };
@@ -123,18 +133,18 @@ function body(
 function batches(
   { file, container }: DataFile,
   wanted: ReadonlySet<string>,
-  signal: AbortSignal | undefined,
+  options: ContainerOptions,
 ): RowBatches {
   switch (container) {
     case 'json':
-      return readJson(file, { signal });
+      return readJson(file, options);
     case 'csv':
-      return readCsv(file, { signal, separator: null });
+      return readCsv(file, { ...options, separator: null });
     case 'tsv':
-      return readCsv(file, { signal, separator: '\t' });
+      return readCsv(file, { ...options, separator: '\t' });
     case 'parquet':
-      return readParquet(file, { signal, wanted });
+      return readParquet(file, { ...options, wanted });
     default:
-      return readJsonLines(file, { signal });
+      return readJsonLines(file, options);
   }
 }

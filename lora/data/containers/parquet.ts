@@ -36,13 +36,13 @@ const COMPRESSORS: Compressors = {
  */
 export async function* readParquet(
   file: string,
-  { signal, wanted }: ContainerOptions & { wanted: ReadonlySet<string> },
+  { signal, wanted, onBytes }: ContainerOptions & { wanted: ReadonlySet<string> },
 ): RowBatches {
   const handle = await open(file).catch((cause: unknown) => {
     throw new SwarmError('DATA_UNREADABLE', `${file} cannot be read`, { file }, { cause });
   });
   try {
-    const buffer = await fileBuffer(handle);
+    const buffer = await fileBuffer(handle, onBytes);
     const metadata = await parquetMetadataAsync(buffer);
     const names = columnNames(metadata);
     const columns = names.filter((name) => wanted.has(name));
@@ -86,7 +86,10 @@ export async function* readParquet(
   }
 }
 
-async function fileBuffer(handle: FileHandle): Promise<AsyncBuffer> {
+async function fileBuffer(
+  handle: FileHandle,
+  onBytes: (count: number) => void = () => {},
+): Promise<AsyncBuffer> {
   const { size } = await handle.stat();
   return {
     byteLength: size,
@@ -101,6 +104,7 @@ async function fileBuffer(handle: FileHandle): Promise<AsyncBuffer> {
         if (bytesRead === 0) throw new Error('it became shorter while it was read');
         filled += bytesRead;
       }
+      onBytes(bytes.length);
       return bytes.buffer;
     },
   };

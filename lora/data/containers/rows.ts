@@ -12,6 +12,8 @@ export type RowBatches = AsyncGenerator<RawRow[], void, undefined>;
 
 export interface ContainerOptions {
   signal?: AbortSignal;
+  /** Bytes that were read from the file since the last call. */
+  onBytes?: (count: number) => void;
 }
 
 /** A row from the text of a JSON value. */

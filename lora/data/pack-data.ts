@@ -1,0 +1,154 @@
+/** From data files to packed rows on disk, kept between runs. */
+import { createHash, randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import { dataFiles } from './files.ts';
+import { PackedData } from './packed-data.ts';
+import { readExamples } from './read-examples.ts';
+import type { Renderer } from './render/renderer.ts';
+import { type BadRow, RowReport } from './row-report.ts';
+import { newTally, rowsOf } from './rows.ts';
+import { type DataSettings, readingOf, rendererFor } from './settings.ts';
+import { shardsOf } from './shards.ts';
+import type { TextTokenizer } from './tokenizer.ts';
+
+/** Packed sets that stay in the cache, each about 1.5 times as large as its text; the one used longest ago goes first. */
+const KEPT_SETS = 8;
+/** What is written is not yet a set; left behind by a killed run, it goes after a day. */
+const PARTIAL = '.partial-';
+const PARTIAL_LIFE_MS = 24 * 60 * 60 * 1000;
+/** To be raised when the same files come to be read, rendered or packed otherwise. */
+const VERSION = 1;
+
+export interface PackDataOptions {
+  paths: readonly string[];
+  settings: DataSettings;
+  sequenceLength: number;
+  /** Of the tokenizer and the chat template. */
+  modelDir: string;
+  cacheDir: string;
+  /** Milliseconds since 1970. */
+  now: number;
+  signal?: AbortSignal;
+  /** Bytes of files read so far, of all. */
+  onProgress?: (done: number, total: number) => void;
+  /** Each row that cannot be used; none where the packed rows were there already. */
+  onBad?: (row: BadRow) => void;
+}
+
+/**
+ * Packed rows of the files, out of the cache where they are there: the key is a digest of the files' content, the
+ * tokenizer, the chat template, and the settings. Memory does not grow with the data. Close the result.
+ * @throws DATA_*, TEMPLATE_*, DATA_EMPTY when there is nothing to train on
+ */
+export async function packData(
+  options: PackDataOptions,
+  { tokenizer }: { tokenizer: TextTokenizer },
+): Promise<PackedData> {
+  const { settings, modelDir, now, cacheDir, paths } = options;
+  const renderer = await rendererFor(settings, { dir: modelDir, now }, { tokenizer });
+  try {
+    const root = join(cacheDir, 'data');
+    const key = await keyOf(options, renderer);
+    const dir = join(root, key.slice(0, 32));
+    const cached = await PackedData.open(dir);
+    if (cached?.key === key) {
+      await utimes(dir, now / 1000, now / 1000);
+      return cached;
+    }
+    cached?.close();
+    const partial = join(root, `${PARTIAL}${randomBytes(6).toString('hex')}`);
+    try {
+      if (!(await write(partial, key, options, renderer))) {
+        const message = `there is nothing to train on in ${paths.join(', ')}`;
+        throw new SwarmError('DATA_EMPTY', message, { paths });
+      }
+      await rm(dir, { recursive: true, force: true });
+      await rename(partial, dir);
+    } finally {
+      await rm(partial, { recursive: true, force: true });
+    }
+    await tidy(root, now);
+    const packed = await PackedData.open(dir);
+    if (packed !== null) return packed;
+    throw new SwarmError('DATA_UNREADABLE', `${dir} vanished while it was written; try again`, { file: dir });
+  } finally {
+    await renderer.close();
+  }
+}
+
+function write(
+  dir: string,
+  key: string,
+  { paths, settings, sequenceLength, signal, onProgress, onBad }: PackDataOptions,
+  renderer: Renderer,
+): Promise<boolean> {
+  const { badRowShare, packing, truncation } = settings;
+  const report = new RowReport({ badRowShare, onBad });
+  const tally = newTally();
+  const examples = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
+  const rows = rowsOf(examples, renderer, { sequenceLength, packing, truncation, report, tally, signal });
+  const shards = shardsOf(rows, { sequenceLength, vocabSize: renderer.tokenizer.vocabSize });
+  return PackedData.write(dir, shards, () => ({ key, read: report.summary(), tally }));
+}
+
+async function keyOf(
+  { paths, settings, sequenceLength, modelDir, now, signal }: PackDataOptions,
+  { sources, specialTokens }: Renderer,
+): Promise<string> {
+  const files: { container: string; digest: string }[] = [];
+  for (const { file, container } of await dataFiles(paths)) {
+    files.push({ container, digest: await fileDigest(file, signal) });
+  }
+  const templates = sources?.templates ?? null;
+  // Today's date is part of what such a template writes.
+  const dated = Object.values(templates ?? {}).some((source) => source.includes('strftime_now'));
+  const tokenizer = await Promise.all(
+    ['tokenizer.json', 'tokenizer_config.json'].map((name) =>
+      readFile(join(modelDir, name)).then(sha256, () => null),
+    ),
+  );
+  const { template: _, ...others } = settings;
+  return sha256(
+    encodeCbor({
+      version: VERSION,
+      files,
+      tokenizer,
+      templates,
+      specialTokens,
+      settings: others,
+      sequenceLength,
+      date: dated ? new Date(now).toISOString().slice(0, 10) : null,
+    }),
+  );
+}
+
+async function fileDigest(file: string, signal: AbortSignal | undefined): Promise<string> {
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of createReadStream(file, { signal, highWaterMark: 1024 * 1024 }))
+      hash.update(chunk);
+  } catch (cause) {
+    signal?.throwIfAborted();
+    throw new SwarmError('DATA_UNREADABLE', `${file} cannot be read`, { file }, { cause });
+  }
+  return hash.digest('hex');
+}
+
+/** Removes what nobody will use again. A set that another run reads stays readable to it on POSIX systems. */
+async function tidy(root: string, now: number): Promise<void> {
+  await mkdir(root, { recursive: true });
+  const entries = await Promise.all(
+    (await readdir(root)).map(async (name) => {
+      const path = join(root, name);
+      const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: now }));
+      return { path, partial: name.startsWith(PARTIAL), used: mtimeMs };
+    }),
+  );
+  const sets = entries.filter(({ partial }) => !partial).sort((a, b) => b.used - a.used);
+  const old = entries.filter(({ partial, used }) => partial && used < now - PARTIAL_LIFE_MS);
+  for (const { path } of [...old, ...sets.slice(KEPT_SETS)]) await rm(path, { recursive: true, force: true });
+}

@@ -1,0 +1,168 @@
+/**
+ * Packed rows on disk: written once, then read row by row in any order. A folder of `rows`, shards one behind the
+ * other, and `index.json`, which is written last: without it there is nothing.
+ */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { type FileHandle, mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { SwarmError } from '../../protocol/errors.ts';
+import { decodeRow, type ShardLayout, shardLayout } from './packed.ts';
+import type { Row } from './packing.ts';
+import type { RowSummary } from './row-report.ts';
+import { newTally, type RowTally } from './rows.ts';
+import type { Shard } from './shards.ts';
+
+const ROWS_FILE = 'rows';
+const INDEX_FILE = 'index.json';
+
+const count = z.int().nonnegative();
+const origin = z.object({ file: z.string(), row: count });
+const bad = z.object({ origin, code: z.string(), reason: z.string() });
+const indexSchema = z.strictObject({
+  version: z.literal(1),
+  /** Digest of everything that the rows depend on. */
+  key: z.string(),
+  rows: count,
+  tokens: count,
+  sequenceLength: count,
+  /** Rows of every shard but the last. */
+  perShard: count,
+  shards: z.array(z.strictObject({ at: count, rows: count, width: z.union([z.literal(2), z.literal(4)]) })),
+  read: z.object({
+    rows: count,
+    bad: count,
+    reasons: z.array(z.object({ code: z.string(), count, first: bad })),
+  }),
+  tally: z.record(z.string(), z.number()).transform((tally): RowTally => ({ ...newTally(), ...tally })),
+});
+type Index = z.output<typeof indexSchema>;
+
+/** Rows of T tokens that lie on disk. Reading is synchronous: a row is a few kilobytes, mostly in the page cache. */
+export class PackedData {
+  private readonly index: Index;
+  private readonly file: number;
+
+  private constructor(index: Index, file: number) {
+    this.index = index;
+    this.file = file;
+  }
+
+  /** null where the folder holds no complete set of rows. */
+  static async open(dir: string): Promise<PackedData | null> {
+    const text = await readFile(join(dir, INDEX_FILE), 'utf8').catch(() => null);
+    if (text === null) return null;
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch {
+      return null;
+    }
+    const parsed = indexSchema.safeParse(value);
+    if (!parsed.success) return null;
+    try {
+      return new PackedData(parsed.data, openSync(join(dir, ROWS_FILE), 'r'));
+    } catch {
+      return null;
+    }
+  }
+
+  /** Writes a folder that does not exist yet. @returns false, and no index, when there was no row */
+  static async write(
+    dir: string,
+    shards: AsyncIterable<Shard>,
+    about: () => { key: string; read: RowSummary; tally: RowTally },
+  ): Promise<boolean> {
+    await mkdir(dir, { recursive: true });
+    const file = await open(join(dir, ROWS_FILE), 'wx');
+    const index = {
+      version: 1,
+      rows: 0,
+      tokens: 0,
+      sequenceLength: 0,
+      perShard: 0,
+      shards: [] as Index['shards'],
+    };
+    try {
+      let end = 0;
+      for await (const { bytes, rows, tokens } of shards) {
+        const { start, width, sequenceLength } = shardLayout(bytes);
+        await writeAll(file, bytes);
+        index.shards.push({ at: end + start, rows, width });
+        index.sequenceLength = sequenceLength;
+        index.perShard = Math.max(index.perShard, rows);
+        index.rows += rows;
+        index.tokens += tokens;
+        end += bytes.length;
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    if (index.rows > 0) await writeFile(join(dir, INDEX_FILE), JSON.stringify({ ...index, ...about() }));
+    return index.rows > 0;
+  }
+
+  get rows(): number {
+    return this.index.rows;
+  }
+
+  /** Predicted tokens of all rows. */
+  get tokens(): number {
+    return this.index.tokens;
+  }
+
+  /** Digest of the data, the tokenizer, the template and the settings that these rows came of. */
+  get key(): string {
+    return this.index.key;
+  }
+
+  /** Rows of the files, and those of them that could not be used. */
+  get read(): RowSummary {
+    return this.index.read;
+  }
+
+  get tally(): RowTally {
+    return this.index.tally;
+  }
+
+  /** @throws ROWS_POSITION, PACKED_INVALID when the file was changed */
+  row(index: number): Row {
+    const { perShard, shards, sequenceLength } = this.index;
+    const shard = shards[Math.floor(index / perShard)];
+    const within = index % perShard;
+    if (!Number.isInteger(index) || index < 0 || shard === undefined || within >= shard.rows) {
+      throw new SwarmError('ROWS_POSITION', `position ${index} is not among ${this.rows} rows`, {
+        position: index,
+        rows: this.rows,
+      });
+    }
+    const layout: Omit<ShardLayout, 'start'> = { rows: shard.rows, width: shard.width, sequenceLength };
+    return decodeRow(layout, within, (offset, length) => this.bytes(shard.at + offset, length));
+  }
+
+  rowsAt(indices: readonly number[]): Row[] {
+    return indices.map((index) => this.row(index));
+  }
+
+  close(): void {
+    closeSync(this.file);
+  }
+
+  private bytes(at: number, length: number): Uint8Array {
+    const bytes = new Uint8Array(length);
+    const read = readSync(this.file, bytes, 0, length, at);
+    if (read === length) return bytes;
+    throw new SwarmError(
+      'PACKED_INVALID',
+      `the packed rows end at byte ${at + read}; delete them in the cache`,
+      {
+        reason: 'cut off',
+      },
+    );
+  }
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at)).bytesWritten;
+}
