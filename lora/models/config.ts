@@ -37,11 +37,11 @@ export function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A whole number from 1 to `limit`; `fallback` where it is missing or null. @throws SwarmError MODEL_CONFIG */
-export function count(json: Json, field: string, fallback?: number, limit = MAX_DIMENSION): number {
+/** A whole number in a range; `fallback` where it is missing or null. @throws SwarmError MODEL_CONFIG */
+export function count(json: Json, field: string, fallback?: number, most = MAX_DIMENSION, least = 1): number {
   const value = json[field] ?? fallback;
-  if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > limit)
-    throw invalid(field, `a whole number from 1 to ${limit}`, json[field]);
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < least || value > most)
+    throw invalid(field, `a whole number from ${least} to ${most}`, json[field]);
   return value;
 }
 

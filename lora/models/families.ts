@@ -1,8 +1,13 @@
 import { invalid, isObject, unsupported } from './config.ts';
+import { gemma3Text } from './families/gemma3.ts';
+import { gpt2 } from './families/gpt2.ts';
 import { llama } from './families/llama.ts';
+import { mistral } from './families/mistral.ts';
+import { qwen2 } from './families/qwen2.ts';
+import { qwen3 } from './families/qwen3.ts';
 
 /** Every model family under transformers' `model_type`. A new one is a file in families/ and a line here. */
-export const FAMILIES = { llama };
+export const FAMILIES = { llama, mistral, qwen2, qwen3, gemma3_text: gemma3Text, gpt2 };
 
 /** What a `config.json` says about a model, with its defaults filled in; told apart by `family`. */
 export type ModelConfig = ReturnType<(typeof FAMILIES)[keyof typeof FAMILIES]['parseConfig']>;

@@ -32,7 +32,7 @@ export async function openModel(dir: string): Promise<Model> {
   await checkTokenizer(join(dir, 'tokenizer.json'));
   const architecture: Architecture = FAMILIES[config.family];
   const parameters = architecture.parameters(config);
-  const tensors = await openTensors(dir, files);
+  const tensors = renamed(await openTensors(dir, files), architecture);
   checkTensors(tensors, parameters, (name) => isUnused(name, config));
   const size = parameters.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
   return { dir, config, architecture, tensors, parameters: size };
@@ -54,7 +54,21 @@ export async function listFiles(dir: string): Promise<ReadonlySet<string>> {
 
 /** Buffers that old checkpoints hold, and the copy of a tied head that some exporters write. */
 export function isUnused(name: string, config: ModelConfig): boolean {
-  return name.endsWith('.rotary_emb.inv_freq') || (config.tieWordEmbeddings && name === 'lm_head.weight');
+  const { head, isBuffer }: Architecture = FAMILIES[config.family];
+  return isBuffer?.(name) || (config.tieWordEmbeddings && name === `${head}.weight`);
+}
+
+/** The tensors under the names that the architecture gives them. */
+function renamed(tensors: TensorIndex, { canonicalName = (name) => name }: Architecture): TensorIndex {
+  const index = new Map([...tensors].map(([name, location]) => [canonicalName(name), location]));
+  if (index.size === tensors.size) return index;
+  const names = [...tensors.keys()];
+  const twice = names.find((name) => canonicalName(name) !== name && names.includes(canonicalName(name)))!;
+  throw new SwarmError(
+    'TENSORS_UNEXPECTED',
+    `the weights hold both ${twice} and ${canonicalName(twice)}, which are names of one tensor; get the model again`,
+    { tensor: twice },
+  );
 }
 
 async function checkTokenizer(path: string): Promise<void> {

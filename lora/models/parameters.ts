@@ -53,8 +53,9 @@ export function sourceOf(
   return {
     tensor,
     weight(name) {
+      const { conv1d } = find(name);
       const stored = tensor(weightOf(name, architecture, config));
-      return find(name).conv1d ? transpose(stored) : stored;
+      return conv1d ? transpose(stored) : stored;
     },
     linear(name, x) {
       const { bias, conv1d } = find(name);

@@ -1,24 +1,25 @@
-import type { RopeConfig } from './rope-config.ts';
+import type { Llama3Scaling, RopeConfig, YarnScaling } from './rope-config.ts';
 
 /**
- * Angular frequencies of the rotary embedding, one per pair of head dimensions.
- *
- * Plain: ω_i = θ^(−2i/D). "llama3" scaling (Llama 3.1 model card; transformers' modeling_rope_utils): with
- * wavelength λ = 2π/ω and the trained context L, keep ω where λ < L/high, divide it by `factor` where
- * λ > L/low, and blend linearly in L/λ between.
+ * Angular frequencies of the rotary embedding, one per pair of head dimensions: ω_i = θ^(−2i/D), stretched as the
+ * config says (transformers' modeling_rope_utils).
  *
  * @returns D/2 frequencies in radians per position
  */
-export function inverseFrequencies(rope: RopeConfig, headDim: number): Float64Array {
-  const frequencies = new Float64Array(headDim / 2);
-  for (let i = 0; i < frequencies.length; i++) {
-    const frequency = rope.theta ** ((-2 * i) / headDim);
-    frequencies[i] = rope.scaling === null ? frequency : stretch(frequency, rope.scaling);
-  }
-  return frequencies;
+export function inverseFrequencies({ theta, scaling }: RopeConfig, headDim: number): Float64Array {
+  const plain = Float64Array.from({ length: headDim / 2 }, (_, i) => theta ** ((-2 * i) / headDim));
+  if (scaling === null) return plain;
+  if (scaling.type === 'linear') return plain.map((frequency) => frequency / scaling.factor);
+  if (scaling.type === 'llama3') return plain.map((frequency) => stretch(frequency, scaling));
+  const kept = yarnKept(theta, headDim, scaling);
+  return plain.map((frequency, i) => frequency * (kept(i) + (1 - kept(i)) / scaling.factor));
 }
 
-function stretch(frequency: number, scaling: NonNullable<RopeConfig['scaling']>): number {
+/**
+ * Llama 3.1 (model card): with wavelength λ = 2π/ω and the trained context L, ω is kept where λ < L/high, divided by
+ * `factor` where λ > L/low, and blended linearly in L/λ between.
+ */
+function stretch(frequency: number, scaling: Llama3Scaling): number {
   const { factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalMaxPositions } = scaling;
   const wavelength = (2 * Math.PI) / frequency;
   if (wavelength < originalMaxPositions / high) return frequency;
@@ -27,19 +28,36 @@ function stretch(frequency: number, scaling: NonNullable<RopeConfig['scaling']>)
   return (1 - blend) * (frequency / factor) + blend * frequency;
 }
 
+/**
+ * YaRN (Peng et al. 2023, arXiv 2309.00071): the share of frequency i that is kept. It falls linearly in i from the
+ * dimension that makes betaFast turns within the trained context to the one that makes betaSlow.
+ */
+function yarnKept(theta: number, headDim: number, scaling: YarnScaling): (i: number) => number {
+  const { originalMaxPositions, truncate } = scaling;
+  const dimension = (turns: number) =>
+    (headDim * Math.log(originalMaxPositions / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
+  const [fast, slow] = [dimension(scaling.betaFast), dimension(scaling.betaSlow)];
+  const low = Math.max(truncate ? Math.floor(fast) : fast, 0);
+  const high = Math.min(truncate ? Math.ceil(slow) : slow, headDim - 1);
+  // A step, where both bounds are one; the width is that of the reference.
+  const width = high === low ? 0.001 : high - low;
+  return (i) => 1 - Math.min(Math.max((i - low) / width, 0), 1);
+}
+
 /** cos and sin of position × frequency, each [positions, D/2], rounded once to float32. */
 export function rotaryTables(rope: RopeConfig, headDim: number, positions: number) {
   // transformers keeps the frequencies in float32 and so do checkpoints trained with it: rounding them
   // the same way keeps angles equal at far positions.
   const frequencies = Float32Array.from(inverseFrequencies(rope, headDim));
+  const factor = rope.scaling?.type === 'yarn' ? rope.scaling.attentionFactor : 1;
   const half = frequencies.length;
   const cos = new Float32Array(positions * half);
   const sin = new Float32Array(positions * half);
   for (let position = 0; position < positions; position++) {
     for (let i = 0; i < half; i++) {
       const angle = Math.fround(position * frequencies[i]!);
-      cos[position * half + i] = Math.cos(angle);
-      sin[position * half + i] = Math.sin(angle);
+      cos[position * half + i] = factor * Math.cos(angle);
+      sin[position * half + i] = factor * Math.sin(angle);
     }
   }
   return { cos, sin };

@@ -27,8 +27,8 @@ export interface AttentionContext {
   readonly rotary: RotaryConstants;
   /** Factor of the scores. */
   readonly scale: number;
-  /** Normalises each head of the queries and keys ([B, heads, T, D]) before they are turned. Default: as they are. */
-  readonly normalise?: (heads: Tensor, module: 'q_norm' | 'k_norm') => Tensor;
+  /** Normalises each head of the queries and keys ([B, heads, T, D]) by the norm of that module path; null for none. */
+  readonly norm: ((heads: Tensor, module: string) => Tensor) | null;
 }
 
 export function rotaryConstants(
@@ -63,13 +63,16 @@ export function rotaryAttention(
   x: Tensor,
   context: AttentionContext,
 ): Tensor {
-  const { positions, mask, rotary, scale, normalise = (heads) => heads } = context;
+  const { positions, mask, rotary, scale, norm } = context;
   const batch = positions.shape[0]!;
   const project = (name: string, heads: number) =>
     splitHeads(source.linear(`${path}.${name}`, x), batch, heads);
-  const rotate = (heads: Tensor) => rotaryEmbedding(heads, positions, rotary.cos, rotary.sin);
-  const q = rotate(normalise(project('q_proj', config.heads), 'q_norm'));
-  const k = rotate(normalise(project('k_proj', config.keyValueHeads), 'k_norm'));
+  const turn = (heads: Tensor, name: string) => {
+    const normal = norm === null ? heads : norm(heads, `${path}.${name}`);
+    return rotaryEmbedding(normal, positions, rotary.cos, rotary.sin);
+  };
+  const q = turn(project('q_proj', config.heads), 'q_norm');
+  const k = turn(project('k_proj', config.keyValueHeads), 'k_norm');
   const v = project('v_proj', config.keyValueHeads);
   return source.linear(`${path}.o_proj`, attention(q, k, v, mask, scale));
 }

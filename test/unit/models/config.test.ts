@@ -50,10 +50,18 @@ test('Llama 3.2 in the layout of transformers 4', () => {
     queryKeyValueBias: false,
     outputBias: false,
     mlpBias: false,
+    queryKeyNorm: false,
+    windows: new Array(16).fill(null),
     normEpsilon: 1e-5,
     rope: {
       theta: 500000,
-      scaling: { factor: 32, lowFrequencyFactor: 1, highFrequencyFactor: 4, originalMaxPositions: 8192 },
+      scaling: {
+        type: 'llama3',
+        factor: 32,
+        lowFrequencyFactor: 1,
+        highFrequencyFactor: 4,
+        originalMaxPositions: 8192,
+      },
     },
     maxPositions: 131072,
     tieWordEmbeddings: true,
@@ -79,11 +87,11 @@ test('what is left out has the defaults of LlamaConfig', () => {
 });
 
 test.each([
-  ['model_type', 'mistral'],
+  ['model_type', 'mixtral'],
+  ['model_type', 'toString'],
   ['model_type', undefined],
   ['hidden_act', 'gelu'],
-  ['attention_bias', true],
-  ['mlp_bias', true],
+  ['rope_interleaved', true],
   ['quantization_config', { bits: 4 }],
   ['architectures', ['LlamaForSequenceClassification']],
   ['partial_rotary_factor', 0.5],
@@ -97,8 +105,8 @@ test.each([
 });
 
 test.each([
-  { rope_scaling: { type: 'linear', factor: 2 } },
-  { rope_scaling: { rope_type: 'yarn', factor: 2 } },
+  { rope_scaling: { type: 'longrope', factor: 2 } },
+  { rope_scaling: { rope_type: 7 } },
   { rope_parameters: { rope_type: 'dynamic', factor: 2, rope_theta: 1e4 } },
 ])('unsupported positions: %j', (fields) => {
   expect(() => parseConfig({ ...MINIMAL, ...fields })).toThrow(
@@ -124,10 +132,43 @@ test.each([
   ['rope_theta', 0],
   ['tie_word_embeddings', 'yes'],
   ['rope_parameters', 7],
+  ['attention_bias', 1],
 ])('malformed: %s = %j', (field, value) => {
   expect(() => parseConfig({ ...MINIMAL, [field]: value })).toThrow(
     expect.objectContaining({ code: 'MODEL_CONFIG', values: expect.objectContaining({ field }) }),
   );
+});
+
+test('biases where the config asks for them', () => {
+  expect(parseConfig({ ...MINIMAL, attention_bias: true, mlp_bias: true })).toMatchObject({
+    queryKeyValueBias: true,
+    outputBias: true,
+    mlpBias: true,
+  });
+});
+
+test.each([
+  [{ rope_scaling: { type: 'linear', factor: 2 } }, { type: 'linear', factor: 2 }],
+  [
+    { rope_scaling: { rope_type: 'yarn', factor: 4 }, max_position_embeddings: 512 },
+    {
+      type: 'yarn',
+      factor: 4,
+      betaFast: 32,
+      betaSlow: 1,
+      originalMaxPositions: 512,
+      attentionFactor: 0.1 * Math.log(4) + 1,
+      truncate: true,
+    },
+  ],
+])('positions %j', (fields, scaling) => {
+  expect(parseConfig({ ...MINIMAL, ...fields })).toMatchObject({ rope: { theta: 10000, scaling } });
+});
+
+test('where both spellings of the positions are given, the older wins, as in transformers', () => {
+  const both = { rope_scaling: { type: 'linear', factor: 2 }, rope_parameters: { rope_theta: 5 } };
+  const parsed = parseConfig({ ...MINIMAL, ...both, rope_theta: 7 });
+  expect(parsed).toMatchObject({ rope: { theta: 7, scaling: { type: 'linear' } } });
 });
 
 test.each([null, [], 'llama'])('no object at all: %j', (json) => {

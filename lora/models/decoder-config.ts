@@ -1,0 +1,96 @@
+import type { CommonConfig, Json } from './config.ts';
+import { count, flag, invalid, MAX_LAYERS, MAX_POSITIONS, unsupported } from './config.ts';
+
+/** What transformers' class of a family assumes where a config leaves it out. */
+export interface DecoderDefaults {
+  /** Key-value heads where the field is missing; null there always means one for each head. Default: that, too. */
+  readonly keyValueHeads?: number;
+  /** Default: hidden size / heads. */
+  readonly headDim?: number;
+  readonly maxPositions: number;
+  readonly tieWordEmbeddings: boolean;
+}
+
+/**
+ * The sizes that rotary decoders name alike.
+ * @throws SwarmError MODEL_CONFIG
+ */
+export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<CommonConfig, 'family'> {
+  const hiddenSize = count(json, 'hidden_size');
+  const heads = count(json, 'num_attention_heads');
+  const missing = json.num_key_value_heads === undefined ? (defaults.keyValueHeads ?? heads) : heads;
+  const keyValueHeads = count(json, 'num_key_value_heads', missing);
+  if (heads % keyValueHeads !== 0)
+    throw invalid('num_key_value_heads', `a divisor of num_attention_heads (${heads})`, keyValueHeads);
+  const headDim = json.head_dim ?? defaults.headDim ?? hiddenSize / heads;
+  if ((json.head_dim ?? null) === null && !Number.isInteger(headDim))
+    throw invalid('hidden_size', `a multiple of num_attention_heads (${heads})`, hiddenSize);
+  return {
+    vocabularySize: count(json, 'vocab_size'),
+    hiddenSize,
+    intermediateSize: count(json, 'intermediate_size'),
+    layers: count(json, 'num_hidden_layers', undefined, MAX_LAYERS),
+    heads,
+    keyValueHeads,
+    headDim: evenHeadDim({ head_dim: headDim }),
+    maxPositions: count(json, 'max_position_embeddings', defaults.maxPositions, MAX_POSITIONS),
+    tieWordEmbeddings: flag(json, 'tie_word_embeddings', defaults.tieWordEmbeddings),
+  };
+}
+
+function evenHeadDim(json: Json): number {
+  const headDim = count(json, 'head_dim');
+  if (headDim % 2 !== 0) throw invalid('head_dim', 'an even number (rotary pairs)', headDim);
+  return headDim;
+}
+
+/** How many tokens back each layer's attention reaches, the token itself included; null for all of its row. */
+export type Windows = readonly (number | null)[];
+
+/** Windows where no layer has one. */
+export function noWindows(layers: number): Windows {
+  return new Array<null>(layers).fill(null);
+}
+
+/**
+ * `sliding_window`: tokens that a layer of that type sees; null for none.
+ * @throws SwarmError MODEL_CONFIG
+ */
+export function readWindow(json: Json, missing: number): number | null {
+  const value = json.sliding_window === undefined ? missing : json.sliding_window;
+  return value === null ? null : count({ sliding_window: value }, 'sliding_window', undefined, MAX_POSITIONS);
+}
+
+/**
+ * The window of each layer by `layer_types`, or by the family's own rule where the config has none.
+ * @throws SwarmError MODEL_CONFIG there are not as many types as layers, or a sliding layer has no window
+ * @throws SwarmError MODEL_UNSUPPORTED a type is neither full nor sliding attention
+ */
+export function layerWindows(
+  json: Json,
+  layers: number,
+  window: number | null,
+  isSliding: (layer: number) => boolean,
+): Windows {
+  const types: unknown = json.layer_types ?? null;
+  if (types !== null && !(Array.isArray(types) && types.length === layers))
+    throw invalid('layer_types', `a list of num_hidden_layers (${layers}) types`, types);
+  return Array.from({ length: layers }, (_, layer) => {
+    const type = types?.[layer] ?? (isSliding(layer) ? 'sliding_attention' : 'full_attention');
+    if (type === 'full_attention') return null;
+    if (type !== 'sliding_attention')
+      throw unsupported('layer_types', type, ['full_attention', 'sliding_attention']);
+    if (window === null) throw invalid('sliding_window', 'tokens, as some layers have a window', window);
+    return window;
+  });
+}
+
+/**
+ * Windows of the Qwen families: with `use_sliding_window`, the layers from `max_window_layers` on have one.
+ * @throws SwarmError as layerWindows
+ */
+export function readQwenWindows(json: Json, layers: number): Windows {
+  const window = flag(json, 'use_sliding_window', false) ? readWindow(json, 4096) : null;
+  const full = count(json, 'max_window_layers', 28, MAX_LAYERS, 0);
+  return layerWindows(json, layers, window, (layer) => window !== null && layer >= full);
+}

@@ -1,0 +1,124 @@
+import type { Tensor } from '../../graph/graph.ts';
+import { add, causalMask, gatherRows, geluTanh, rmsNorm, scale } from '../../graph/ops.ts';
+import type { Architecture } from '../architecture.ts';
+import { type DecoderConfig, decoderModules } from '../blocks/decoder-modules.ts';
+import { gatedMlp } from '../blocks/gated-mlp.ts';
+import { checkLength } from '../blocks/modules.ts';
+import { rotaryAttention, rotaryConstants } from '../blocks/rotary-attention.ts';
+import {
+  count,
+  flag,
+  isObject,
+  type Json,
+  only,
+  positive,
+  requireLanguageModel,
+  unsupported,
+} from '../config.ts';
+import { layerWindows, readDimensions, readWindow } from '../decoder-config.ts';
+import { parseRopeFields, type RopeConfig, ropeFields } from '../rope-config.ts';
+
+export interface Gemma3Config extends DecoderConfig {
+  readonly family: 'gemma3_text';
+  /** Positions of the layers that see all of their row, and of those with a window. */
+  readonly rope: { readonly full: RopeConfig; readonly sliding: RopeConfig };
+  /** Scores are divided by its root. */
+  readonly queryScalar: number;
+}
+
+const modules = decoderModules<Gemma3Config>({
+  beforeAttention: ['input_layernorm'],
+  beforeMlp: ['post_attention_layernorm', 'pre_feedforward_layernorm'],
+  afterMlp: ['post_feedforward_layernorm'],
+});
+
+/**
+ * Gemma 3, the text model (Gemma Team 2025, arXiv 2503.19786): norms before and after each sublayer, whose weights
+ * are offsets from 1; layers with a window between those without, each kind with a rotary base of its own;
+ * embeddings times √hidden.
+ */
+export const gemma3Text: Architecture<Gemma3Config> = {
+  name: 'gemma3_text',
+  ...modules,
+
+  parseConfig(json) {
+    requireLanguageModel(json, 'Gemma3ForCausalLM');
+    only(json, 'hidden_activation', ['gelu_pytorch_tanh', undefined]);
+    only(json, 'attn_logit_softcapping', [null, undefined]);
+    only(json, 'final_logit_softcapping', [null, undefined]);
+    only(json, 'use_bidirectional_attention', [false, null, undefined]);
+    const dimensions = readDimensions(json, {
+      keyValueHeads: 4,
+      headDim: 256,
+      maxPositions: 131_072,
+      tieWordEmbeddings: true,
+    });
+    const attentionBias = flag(json, 'attention_bias', false);
+    const period = count(json, 'sliding_window_pattern', 6);
+    const isSliding = (layer: number) => (layer + 1) % period !== 0;
+    return {
+      family: 'gemma3_text',
+      ...dimensions,
+      queryKeyValueBias: attentionBias,
+      outputBias: attentionBias,
+      mlpBias: false,
+      queryKeyNorm: true,
+      windows: layerWindows(json, dimensions.layers, readWindow(json, 4096), isSliding),
+      normEpsilon: positive(json, 'rms_norm_eps', 1e-6),
+      rope: readRope(json),
+      queryScalar: positive(json, 'query_pre_attn_scalar', 256),
+    };
+  },
+
+  forward(graph, config, { length, ids, positions }, source) {
+    checkLength(config, length);
+    const { full, sliding } = config.rope;
+    const rotary = {
+      full: rotaryConstants(graph, full, config.headDim, length),
+      sliding: rotaryConstants(graph, sliding, config.headDim, length),
+    };
+    const one = graph.constant([], Float32Array.of(1));
+    const norm = (y: Tensor, module: string) =>
+      rmsNorm(y, add(source.tensor(`${module}.weight`), one), config.normEpsilon);
+
+    // transformers rounds this factor to the element type that it computes in; here that is float32.
+    let x = scale(gatherRows(source.tensor(modules.embedding), ids), Math.sqrt(config.hiddenSize));
+    for (const [layer, block] of modules.blocks(config).entries()) {
+      const window = config.windows[layer]!;
+      const context = {
+        positions,
+        mask: causalMask(positions, window),
+        rotary: window === null ? rotary.full : rotary.sliding,
+        scale: config.queryScalar ** -0.5,
+        norm,
+      };
+      const before = norm(x, `${block}.input_layernorm`);
+      const attended = rotaryAttention(source, config, `${block}.self_attn`, before, context);
+      x = add(x, norm(attended, `${block}.post_attention_layernorm`));
+      const y = gatedMlp(source, `${block}.mlp`, norm(x, `${block}.pre_feedforward_layernorm`), geluTanh);
+      x = add(x, norm(y, `${block}.post_feedforward_layernorm`));
+    }
+    return source.linear(modules.head, norm(x, 'model.norm'));
+  },
+};
+
+/**
+ * transformers 4: `rope_theta` and `rope_scaling` for the full layers, `rope_local_base_freq` for the sliding ones;
+ * transformers 5: `rope_parameters` with an object for each type of layer.
+ */
+function readRope(json: Json): Gemma3Config['rope'] {
+  const fields = ropeFields(json);
+  const nested = isObject(json.rope_parameters) ? json.rope_parameters : {};
+  const types = Object.keys(nested).filter((key) => key !== 'full_attention' && key !== 'sliding_attention');
+  if (types.length > 0) throw unsupported('rope_parameters', types, ['full_attention', 'sliding_attention']);
+  const of = (type: string) => (isObject(nested[type]) ? nested[type] : {});
+  const stretched = fields === json.rope_scaling ? fields : {};
+  return {
+    full: parseRopeFields(
+      json,
+      { ...of('full_attention'), ...stretched },
+      positive(json, 'rope_theta', 1_000_000),
+    ),
+    sliding: parseRopeFields(json, of('sliding_attention'), positive(json, 'rope_local_base_freq', 10_000)),
+  };
+}

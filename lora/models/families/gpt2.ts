@@ -1,0 +1,136 @@
+import type { Tensor } from '../../graph/graph.ts';
+import { add, causalMask, gatherRows, geluTanh, layerNorm, reshape, slice } from '../../graph/ops.ts';
+import type { Architecture, LinearModule, Parameter } from '../architecture.ts';
+import { attention, splitHeads } from '../blocks/attention.ts';
+import { checkLength, moduleParameters, outputHead } from '../blocks/modules.ts';
+import {
+  type CommonConfig,
+  count,
+  flag,
+  invalid,
+  MAX_LAYERS,
+  only,
+  positive,
+  requireLanguageModel,
+} from '../config.ts';
+
+export interface Gpt2Config extends CommonConfig {
+  readonly family: 'gpt2';
+  readonly normEpsilon: number;
+  /** Whether the scores of layer l are divided by l + 1, too. */
+  readonly scaleByLayer: boolean;
+}
+
+const HEAD = 'lm_head';
+const EMBEDDING = 'transformer.wte.weight';
+
+const blocks = (config: Gpt2Config) =>
+  Array.from({ length: config.layers }, (_, layer) => `transformer.h.${layer}`);
+
+/**
+ * GPT-2 (Radford et al. 2019): pre-norm blocks with LayerNorm, learned positions, one projection for queries, keys
+ * and values, GELU; biases everywhere. Its dropout is not applied: the base runs as it does in evaluation.
+ */
+export const gpt2: Architecture<Gpt2Config> = {
+  name: 'gpt2',
+  head: HEAD,
+  embedding: EMBEDDING,
+  blocks,
+
+  parseConfig(json) {
+    requireLanguageModel(json, 'GPT2LMHeadModel');
+    only(json, 'activation_function', ['gelu_new', 'gelu_pytorch_tanh', undefined]);
+    only(json, 'scale_attn_weights', [true, undefined]);
+    only(json, 'add_cross_attention', [false, undefined]);
+    const hiddenSize = count(json, 'n_embd');
+    const heads = count(json, 'n_head');
+    if (hiddenSize % heads !== 0) throw invalid('n_embd', `a multiple of n_head (${heads})`, hiddenSize);
+    return {
+      family: 'gpt2',
+      vocabularySize: count(json, 'vocab_size'),
+      hiddenSize,
+      intermediateSize: count(json, 'n_inner', 4 * hiddenSize),
+      layers: count(json, 'n_layer', undefined, MAX_LAYERS),
+      heads,
+      keyValueHeads: heads,
+      headDim: hiddenSize / heads,
+      maxPositions: count(json, 'n_positions', 1024),
+      tieWordEmbeddings: flag(json, 'tie_word_embeddings', true),
+      normEpsilon: positive(json, 'layer_norm_epsilon', 1e-5),
+      scaleByLayer: flag(json, 'scale_attn_by_inverse_layer_idx', false),
+    };
+  },
+
+  parameters(config) {
+    const { hiddenSize: hidden } = config;
+    const norm = (name: string): Parameter[] => [
+      { name: `${name}.weight`, shape: [hidden] },
+      { name: `${name}.bias`, shape: [hidden] },
+    ];
+    const list: Parameter[] = [
+      { name: EMBEDDING, shape: [config.vocabularySize, hidden] },
+      { name: 'transformer.wpe.weight', shape: [config.maxPositions, hidden] },
+    ];
+    for (const block of blocks(config)) {
+      list.push(...norm(`${block}.ln_1`), ...attentionModules(config, block).flatMap(moduleParameters));
+      list.push(...norm(`${block}.ln_2`), ...mlpModules(config, block).flatMap(moduleParameters));
+    }
+    list.push(...norm('transformer.ln_f'));
+    if (!config.tieWordEmbeddings) list.push(...moduleParameters(outputHead(config)));
+    return list;
+  },
+
+  linearModules(config) {
+    const inBlocks = blocks(config).flatMap((block) => [
+      ...attentionModules(config, block),
+      ...mlpModules(config, block),
+    ]);
+    return [...inBlocks, outputHead(config)];
+  },
+
+  forward(_graph, config, { batch, length, ids, positions }, source) {
+    checkLength(config, length);
+    const { hiddenSize: hidden, heads, headDim } = config;
+    const mask = causalMask(positions);
+    const norm = (y: Tensor, module: string) =>
+      layerNorm(y, source.tensor(`${module}.weight`), source.tensor(`${module}.bias`), config.normEpsilon);
+
+    const places = gatherRows(source.tensor('transformer.wpe.weight'), reshape(positions, [batch * length]));
+    let x = add(gatherRows(source.tensor(EMBEDDING), ids), places);
+    for (const [layer, block] of blocks(config).entries()) {
+      const joint = source.linear(`${block}.attn.c_attn`, norm(x, `${block}.ln_1`));
+      const [q, k, v] = [0, 1, 2].map((part) =>
+        splitHeads(slice(joint, 1, part * hidden, (part + 1) * hidden), batch, heads),
+      );
+      const factor = 1 / Math.sqrt(headDim) / (config.scaleByLayer ? layer + 1 : 1);
+      const attended = attention(q!, k!, v!, mask, factor);
+      x = add(x, source.linear(`${block}.attn.c_proj`, attended));
+      const inner = geluTanh(source.linear(`${block}.mlp.c_fc`, norm(x, `${block}.ln_2`)));
+      x = add(x, source.linear(`${block}.mlp.c_proj`, inner));
+    }
+    return source.linear(HEAD, norm(x, 'transformer.ln_f'));
+  },
+
+  /** Files written from the model without its head lack the prefix, OpenAI's own among them. */
+  canonicalName: (name) => (/^(transformer|lm_head)\./.test(name) ? name : `transformer.${name}`),
+
+  /** Causal masks that old checkpoints hold. */
+  isBuffer: (name) => /\.attn\.(masked_)?bias$/.test(name),
+};
+
+function attentionModules({ hiddenSize: hidden }: Gpt2Config, block: string): LinearModule[] {
+  return [
+    { name: `${block}.attn.c_attn`, in: hidden, out: 3 * hidden, bias: true, conv1d: true },
+    { name: `${block}.attn.c_proj`, in: hidden, out: hidden, bias: true, conv1d: true },
+  ];
+}
+
+function mlpModules(
+  { hiddenSize: hidden, intermediateSize: inner }: Gpt2Config,
+  block: string,
+): LinearModule[] {
+  return [
+    { name: `${block}.mlp.c_fc`, in: hidden, out: inner, bias: true, conv1d: true },
+    { name: `${block}.mlp.c_proj`, in: inner, out: hidden, bias: true, conv1d: true },
+  ];
+}

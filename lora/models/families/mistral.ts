@@ -1,0 +1,34 @@
+import { type LlamaDecoderConfig, llamaDecoder } from '../blocks/llama-decoder.ts';
+import { only, positive, requireLanguageModel, unsupported } from '../config.ts';
+import { layerWindows, readDimensions, readWindow } from '../decoder-config.ts';
+import { parseRope } from '../rope-config.ts';
+
+export interface MistralConfig extends LlamaDecoderConfig {
+  readonly family: 'mistral';
+}
+
+/** Mistral (Jiang et al. 2023, arXiv 2310.06825): a Llama whose layers all see a window of `sliding_window` tokens, if any. */
+export const mistral = llamaDecoder<MistralConfig>('mistral', (json) => {
+  requireLanguageModel(json, 'MistralForCausalLM');
+  only(json, 'hidden_act', ['silu', undefined]);
+  const dimensions = readDimensions(json, {
+    keyValueHeads: 8,
+    maxPositions: 131_072,
+    tieWordEmbeddings: false,
+  });
+  const window = readWindow(json, 4096);
+  const windows = layerWindows(json, dimensions.layers, window, () => window !== null);
+  // transformers' class does not look at layer_types: a file in which they differ means another model.
+  if (windows.some((one) => one !== window)) throw unsupported('layer_types', json.layer_types, [null]);
+  return {
+    family: 'mistral',
+    ...dimensions,
+    queryKeyValueBias: false,
+    outputBias: false,
+    mlpBias: false,
+    queryKeyNorm: false,
+    windows,
+    normEpsilon: positive(json, 'rms_norm_eps', 1e-6),
+    rope: parseRope(json),
+  };
+});
