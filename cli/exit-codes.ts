@@ -32,9 +32,10 @@ const rows: readonly Row[] = [
   { codes: /DATA_UNREADABLE/, exit: 'usage' },
   { codes: /DAEMON_NOT_RUNNING/, exit: 'notRunning' },
   {
-    codes: /MODEL_DIR|MODEL_FILE_MISSING|BLOB_MISSING|PACKAGE_MISSING|DATA_NO_FILES/,
+    codes: /MODEL_DIR|MODEL_FILE_MISSING|BLOB_MISSING|PACKAGE_MISSING/,
     exit: 'notFound',
   },
+  { codes: /JOB_FILE_MISSING|DATA_NO_FILES/, exit: 'notFound', next: 'check the path' },
   { codes: /.*_(NOT_FOUND|UNKNOWN|MISSING)|CHECKPOINT_PRUNED/, exit: 'notFound' },
   {
     codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|NOT_ADMITTED|POLICY_.*|FOLDER_UNUSABLE/,
@@ -53,7 +54,7 @@ const rows: readonly Row[] = [
   { codes: /UNHEALTHY/, exit: 'unhealthy' },
   // The operating system's own words.
   { codes: /EACCES|EPERM|EROFS/, exit: 'refused', next: 'check who owns the path and what it allows' },
-  { codes: /ENOENT|ENOTDIR/, exit: 'notFound' },
+  { codes: /ENOENT|ENOTDIR/, exit: 'notFound', next: 'check the path' },
   { codes: /EADDRINUSE|EEXIST|EBUSY/, exit: 'conflict' },
   { codes: /ENOSPC|EDQUOT/, exit: 'failed', next: 'free disk space, then run the same command again' },
   // A graph that does not fit together is a defect of ours, whatever the input.

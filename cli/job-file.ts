@@ -38,7 +38,8 @@ export function parseJobFile(text: string, path: string): JobSpec {
   const [error] = document.errors;
   if (error !== undefined) {
     const at = error.linePos?.[0];
-    const [reason] = error.message.split('\n');
+    // The place stands before it.
+    const reason = error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '');
     throw new SwarmError('JOB_SPEC', `${placeName(path, at)}: not YAML: ${reason}`, {
       path,
       line: at?.line,

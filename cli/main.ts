@@ -33,7 +33,8 @@ export async function main(): Promise<void> {
     if (error instanceof CommanderError) {
       // Commander has printed what it had to say; its own code is 0 for help and version.
       process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
-      if (json && error.exitCode !== 0) fail(usageError(error.message.replace(/^error: /, '')));
+      if (json && error.exitCode !== 0)
+        fail(usageError(error.message.replace(/^error: /, ''), 'add --help to see what this command takes'));
     } else {
       process.exitCode = fail(error);
     }

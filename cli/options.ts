@@ -31,6 +31,28 @@ export function collect(value: string, earlier: string[] | undefined): string[] 
   return [...(earlier ?? []), value];
 }
 
+/** Addresses to listen on: TCP is what the swarm speaks. May be given several times. */
+export function listenAddress(value: string, earlier: string[] | undefined): string[] {
+  if (!/^\/(ip4|ip6)\/[^/]+\/tcp\/\d+$/.test(value)) {
+    throw new InvalidArgumentError(
+      'Use a multiaddr such as /ip4/0.0.0.0/tcp/4040, or port 0 for any that is free.',
+    );
+  }
+  return collect(value, earlier);
+}
+
+/** Addresses of peers to dial. May be given several times. */
+export function peerAddress(value: string, earlier: string[] | undefined): string[] {
+  if (!isPeerAddress(value)) {
+    throw new InvalidArgumentError('Use a multiaddr that ends in /p2p/PEER, as daemons print theirs.');
+  }
+  return collect(value, earlier);
+}
+
+export function isPeerAddress(text: string): boolean {
+  return /^\/.+\/p2p\/[^/]+$/.test(text);
+}
+
 export const jsonOption = (): Option => new Option('--json', 'print JSON for programs');
 
 /** Environment variables are read where homes are resolved; the help names them. */

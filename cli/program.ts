@@ -11,6 +11,7 @@ import { registerStatus } from './commands/status.ts';
 import { registerTrain } from './commands/train.ts';
 import { registerVersion } from './commands/version.ts';
 import type { Context } from './context.ts';
+import { usageError } from './errors.ts';
 
 /**
  * All commands. Each file in commands/ declares its options; what is heavy (engine, libp2p) is imported when a
@@ -20,7 +21,7 @@ export function createProgram(context: Context): Command {
   const program = new Command('swarm')
     .description('Fine-tune one LoRA adapter of a language model together, peer to peer.')
     .version(context.version, '-V, --version')
-    .helpCommand('help [command]', 'explain a command')
+    .helpCommand(false)
     .showSuggestionAfterError()
     .exitOverride()
     .configureOutput({
@@ -51,5 +52,27 @@ export function createProgram(context: Context): Command {
   ]) {
     register(program, context);
   }
+  program
+    .command('help [command...]')
+    .description('explain a command, also one of a group: swarm help job create')
+    .action((names: string[]) => explain(program, names));
   return program;
+}
+
+/** Commander's own help command knows one level, and is silent about a name that it does not know. */
+function explain(program: Command, names: readonly string[]): void {
+  let command = program;
+  for (const name of names) {
+    const found = command.commands.find((one) => one.name() === name);
+    if (found === undefined) {
+      const known = command.commands.map((one) => one.name()).join(', ');
+      const where = command === program ? '' : ` of "swarm ${command.name()}"`;
+      throw usageError(
+        `there is no command "${name}"${where}`,
+        known === '' ? undefined : `there are ${known}`,
+      );
+    }
+    command = found;
+  }
+  command.outputHelp();
 }

@@ -34,7 +34,8 @@ Common to all:
 
 export function renderCliPage(): string {
   const program = createProgram(fakeContext().context);
-  const sections = program.commands.flatMap((command) => section(command, 'swarm'));
+  const commands = program.commands.filter((command) => command.name() !== 'help');
+  const sections = commands.flatMap((command) => section(command, 'swarm'));
   return `${INTRODUCTION}\n${sections.join('\n')}`;
 }
 

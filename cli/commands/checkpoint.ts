@@ -23,6 +23,7 @@ interface RoundOptions extends CommonOptions {
 export function registerCheckpoint(program: Command, context: Context): void {
   const checkpoint = program
     .command('checkpoint')
+    .helpCommand(false)
     .description('versions of the adapter: look at them, take them out');
   const add = (name: string, text: string): Command =>
     checkpoint.command(name).description(text).addOption(homeOption()).addOption(jsonOption());

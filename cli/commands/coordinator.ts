@@ -10,7 +10,7 @@ import { daemonLog } from '../daemon-log.ts';
 import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
 import { usageError } from '../errors.ts';
 import { type Environment, resolveHomes } from '../homes.ts';
-import { collect, homeOption, integer, jsonOption, logLevelOption } from '../options.ts';
+import { homeOption, integer, jsonOption, listenAddress, logLevelOption, peerAddress } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { EventLines } from '../views/events.ts';
 
@@ -32,8 +32,8 @@ export function registerCoordinator(program: Command, context: Context): void {
     .command('coordinator')
     .description('run a coordinator: it opens rounds, judges and merges updates, and commits checkpoints')
     .addOption(homeOption())
-    .option('--listen <multiaddr>', 'may be repeated (default: the port of the last start)', collect)
-    .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', collect)
+    .option('--listen <multiaddr>', 'may be repeated (default: the port of the last start)', listenAddress)
+    .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', peerAddress)
     .option('--no-mdns', 'do not show up in the local network')
     .option('--api-port <port>', 'port of the control API on 127.0.0.1; 0: any', integer(0, 65535), 0)
     .option('--engine <name>', 'what evaluates checkpoints: onnx-cpu or onnx-webgpu', 'onnx-cpu')
@@ -51,6 +51,8 @@ export function registerCoordinator(program: Command, context: Context): void {
 
 async function run(context: Context, options: CoordinatorOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).coordinator;
+  // Events of the time before this start are history, to be remembered but not to be told again.
+  const since = context.clock.now();
   await claimHome(home, 'coordinator');
   const firstTime = !existsSync(join(home, 'identity'));
   const { startCoordinator } = await import('../../coordinator/daemon.ts');
@@ -90,13 +92,14 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       printLines(context, [
         `coordinator ${status.peerId}`,
         ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
+        ...reachNote(status.addresses),
         `home        ${home}${firstTime ? '  (back up its file "identity": jobs are signed with it)' : ''}`,
         `api         ${coordinator.url}`,
         ...status.jobs.map((job) => `invite      ${job.name}: swarm node ${job.invite}`),
         `ready       ${status.jobs.length === 0 ? 'next: swarm job create FILE.yaml' : 'Ctrl-C stops; what is durable is resumed'}`,
       ]);
     }
-    await showJobs(context, api, { json: options.json === true, signal });
+    await showJobs(context, api, { json: options.json === true, since, signal });
   } finally {
     await coordinator.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
@@ -104,17 +107,19 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
   }
 }
 
+interface ShowOptions {
+  json: boolean;
+  since: number;
+  signal: AbortSignal;
+}
+
 /** Prints what happens in every job, also in those that are created later, until the signal aborts. */
-async function showJobs(
-  context: Context,
-  api: ApiClient,
-  { json, signal }: { json: boolean; signal: AbortSignal },
-): Promise<void> {
+async function showJobs(context: Context, api: ApiClient, options: ShowOptions): Promise<void> {
   const followed = new Map<string, Promise<void>>();
-  await whileRunning(signal, async () => {
+  await whileRunning(options.signal, async () => {
     const { jobs } = await api.status();
     for (const job of jobs) {
-      if (!followed.has(job.job)) followed.set(job.job, showJob(context, api, job, { json, signal }));
+      if (!followed.has(job.job)) followed.set(job.job, showJob(context, api, job, options));
     }
   });
   await Promise.all(followed.values());
@@ -124,11 +129,9 @@ async function showJob(
   context: Context,
   api: ApiClient,
   { job, name, baseLoss }: CoordinatorStatus['jobs'][number],
-  { json, signal }: { json: boolean; signal: AbortSignal },
+  { json, since, signal }: ShowOptions,
 ): Promise<void> {
   const lines = new EventLines({ baseLoss });
-  // Events of the time before this start are history, to be remembered but not to be told again.
-  const since = context.clock.now();
   try {
     for await (const event of api.events(job, { follow: true, signal })) {
       if (json) {
@@ -143,6 +146,12 @@ async function showJob(
     // The stream ends with the daemon, and with the signal; anything else is a fault.
     if (!signal.aborted) throw error;
   }
+}
+
+/** Nobody else reaches a coordinator that listens on loopback alone, and its invites say nothing of that. */
+function reachNote(addresses: readonly string[]): string[] {
+  const here = addresses.every((address) => /^\/ip4\/127\.|^\/ip6\/::1\//.test(address));
+  return here ? ['            (this machine only: for others, --listen /ip4/0.0.0.0/tcp/4040)'] : [];
 }
 
 /**

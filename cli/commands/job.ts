@@ -19,7 +19,10 @@ interface CommonOptions {
 }
 
 export function registerJob(program: Command, context: Context): void {
-  const job = program.command('job').description('launch and steer fine-tuning jobs on the coordinator');
+  const job = program
+    .command('job')
+    .helpCommand(false)
+    .description('launch and steer fine-tuning jobs on the coordinator');
   const add = (name: string, text: string): Command =>
     job.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
 
@@ -99,7 +102,8 @@ async function show(context: Context, id: string | undefined, options: CommonOpt
   if (options.json) printJson(context, { schemaVersion: 1, ...detail });
   else {
     const { stringify } = await import('yaml');
-    printLines(context, [...jobLines(detail), '', stringify(detail.manifest).trimEnd()]);
+    const createdAt = new Date(detail.manifest.createdAt).toISOString();
+    printLines(context, [...jobLines(detail), '', stringify({ ...detail.manifest, createdAt }).trimEnd()]);
   }
 }
 

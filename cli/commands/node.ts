@@ -12,7 +12,15 @@ import { daemonLog } from '../daemon-log.ts';
 import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
 import { usageError } from '../errors.ts';
 import { resolveHomes } from '../homes.ts';
-import { collect, homeOption, integer, jsonOption, logLevelOption, number } from '../options.ts';
+import {
+  homeOption,
+  integer,
+  isPeerAddress,
+  jsonOption,
+  listenAddress,
+  logLevelOption,
+  number,
+} from '../options.ts';
 import { peerName } from '../peer-name.ts';
 import { printJson, printLines } from '../print.ts';
 import { NodeLines } from '../views/node.ts';
@@ -40,7 +48,7 @@ export function registerNode(program: Command, context: Context): void {
     .addOption(homeOption())
     .option('--job <digest>', "the coordinator's job to take part in (default: the invite's, else its first)")
     .option('--name <name>', 'what others see (default: made from the peer id)')
-    .option('--listen <multiaddr>', 'may be repeated (default: /ip4/0.0.0.0/tcp/0)', collect)
+    .option('--listen <multiaddr>', 'may be repeated (default: /ip4/0.0.0.0/tcp/0)', listenAddress)
     .option('--no-mdns', 'do not look for other nodes in the local network')
     .option('--api-port <port>', 'port of status and metrics on 127.0.0.1; 0: any', integer(0, 65535), 0)
     .option('--engine <name>', 'onnx-cpu or onnx-webgpu', 'onnx-cpu')
@@ -155,7 +163,7 @@ export function parseTarget(
     }
     return { addresses: invite.addresses, job: invite.job ?? job ?? null, invite: invite.token };
   }
-  const wrong = target.find((address) => !/^\/.+\/p2p\/[^/]+$/.test(address));
+  const wrong = target.find((address) => !isPeerAddress(address));
   if (wrong !== undefined) {
     throw usageError(
       `"${wrong}" is neither an invite nor a multiaddr that ends in /p2p/PEER`,

@@ -1,12 +1,13 @@
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import type { CoordinatorStatus } from '../../coordinator/api-types.ts';
 import { safeText } from '../../monitor/text.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
-import { SwarmError } from '../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
-import { readDaemonFile } from '../daemon-file.ts';
-import { type Role, resolveHomes } from '../homes.ts';
+import { homeRole, notRunning, readDaemonFile } from '../daemon-file.ts';
+import { type Homes, type Role, resolveHomes } from '../homes.ts';
 import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { nodeLines } from '../views/node.ts';
@@ -30,35 +31,54 @@ export function registerStatus(program: Command, context: Context): void {
 
 async function status(context: Context, { home, json, check }: StatusOptions): Promise<void> {
   const daemons = await running(context, home);
-  for (const { role, api } of daemons) {
-    if (role === 'coordinator') {
-      const answer = await api.status<CoordinatorStatus>();
-      if (json) printJson(context, answer);
-      else printLines(context, coordinatorLines(answer, api.url));
-    } else {
-      const answer = await api.status<NodeStatus>();
-      if (json) printJson(context, answer);
-      else printLines(context, nodeLines(answer, api.url));
+  for (const [i, { role, api, answer }] of daemons.entries()) {
+    if (json) printJson(context, answer);
+    else {
+      if (i > 0) printLines(context, ['']);
+      printLines(
+        context,
+        answer.role === 'coordinator' ? coordinatorLines(answer, api.url) : nodeLines(answer, api.url),
+      );
     }
     if (check) await assertReady(api, role);
   }
 }
 
-/** The daemons that run in the named home, or in the default ones. */
-async function running(
-  context: Context,
-  home: string | undefined,
-): Promise<{ role: Role; api: ApiClient }[]> {
+interface Daemon {
+  role: Role;
+  api: ApiClient;
+  answer: CoordinatorStatus | NodeStatus;
+}
+
+/**
+ * The daemons that answer in the named home, or in the default ones. A killed one leaves its file behind, which is no
+ * daemon. @throws SwarmError DAEMON_NOT_RUNNING when there is none
+ */
+async function running(context: Context, home: string | undefined): Promise<Daemon[]> {
   const homes = resolveHomes(home, context.environment, context.cwd);
-  const found: { role: Role; api: ApiClient }[] = [];
+  const found: Daemon[] = [];
   for (const role of ['coordinator', 'node'] as const) {
-    if ((await readDaemonFile(homes[role], role)) !== null) {
-      found.push({ role, api: await ApiClient.open(homes[role], role, context) });
+    if ((await readDaemonFile(homes[role], role)) === null) continue;
+    try {
+      const api = await ApiClient.open(homes[role], role, context);
+      found.push({ role, api, answer: await api.status<CoordinatorStatus | NodeStatus>() });
+    } catch (error) {
+      if (!isSwarmError(error, 'DAEMON_NOT_RUNNING')) throw error;
     }
   }
-  // With none there is an error to show: the coordinator's says how to start one.
-  if (found.length === 0) await ApiClient.open(homes.coordinator, 'coordinator', context);
+  if (found.length === 0) throw nothingRuns(homes);
   return found;
+}
+
+function nothingRuns({ coordinator, node, named }: Homes): SwarmError {
+  const where = named ? coordinator : dirname(coordinator);
+  const owner = named ? homeRole(coordinator) : null;
+  if (owner !== null) return notRunning(coordinator, owner);
+  const flag = named ? ` --home ${coordinator}` : '';
+  return new SwarmError('DAEMON_NOT_RUNNING', `neither a coordinator nor a node is running in ${where}`, {
+    homes: named ? [coordinator] : [coordinator, node],
+    next: `start one: "swarm coordinator${flag}" to run jobs, "swarm node INVITE${flag}" to take part in one; or name its folder with --home`,
+  });
 }
 
 async function assertReady(api: ApiClient, role: Role): Promise<void> {

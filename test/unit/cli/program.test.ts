@@ -52,6 +52,12 @@ describe('the command line', () => {
     expect(err).toContain('next: ');
   });
 
+  it('explains commands of groups too, and says so when there is none of that name', async () => {
+    expect((await parse('help', 'job', 'create')).out).toContain('--dry-run');
+    expect((await parse('help')).out).toContain('First steps');
+    expect((await parse('help', 'job', 'craete')).error).toMatchObject({ code: 'USAGE' });
+  });
+
   it('refuses unknown options and values out of range when parsing', async () => {
     for (const args of [
       ['status', '--jsn'],
@@ -60,6 +66,8 @@ describe('the command line', () => {
       ['train', '--model', 'm', '--data', 'd', '--output', 'o', '--learning-rate', '2'],
       ['train', '--model', 'm', '--data', 'd', '--output', 'o', '--schedule', 'linear'],
       ['evaluate', '--data', 'x'],
+      ['coordinator', '--listen', 'localhost:4040'],
+      ['coordinator', '--bootstrap', '/ip4/127.0.0.1/tcp/1'],
       ['node'],
     ]) {
       expect((await parse(...args)).error, args.join(' ')).toBeInstanceOf(CommanderError);
@@ -75,18 +83,17 @@ describe('the command line', () => {
   });
 
   it('says that no daemon runs, and how to start one', async () => {
-    for (const args of [
-      ['status'],
-      ['peers'],
-      ['job', 'list'],
-      ['checkpoint', 'list'],
-      ['job', 'wait', 'x'],
-    ]) {
+    for (const args of [['peers'], ['job', 'list'], ['checkpoint', 'list'], ['job', 'wait', 'x']]) {
       const { error } = await parse(...args, '--home', '/nowhere/at/all');
       expect(error, args.join(' ')).toMatchObject({
         code: 'DAEMON_NOT_RUNNING',
         values: { next: expect.stringContaining('swarm coordinator --home /nowhere/at/all') },
       });
     }
+    const { error } = await parse('status', '--home', '/nowhere/at/all');
+    expect(error).toMatchObject({
+      code: 'DAEMON_NOT_RUNNING',
+      values: { next: expect.stringMatching(/swarm coordinator .*swarm node INVITE/) },
+    });
   });
 });
