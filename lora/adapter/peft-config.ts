@@ -71,9 +71,10 @@ function writtenTargets({ targets }: LoraConfig, layout: readonly { name: string
   return [...new Set(written)].sort();
 }
 
-/** Pairs as a map; of equal patterns the first one counts. */
+/** Pairs as a map in their order; of equal patterns the first one counts. */
 function firstOfEach(pairs: LoraConfig['rankPattern']): Record<string, number> {
-  return Object.fromEntries(pairs.toReversed());
+  const patterns = pairs.map(([pattern]) => pattern);
+  return Object.fromEntries(pairs.filter(([pattern], i) => patterns.indexOf(pattern) === i));
 }
 
 /** Fields that change what an adapter computes in ways that this engine does not know, with the values that do not. */

@@ -1,56 +1,22 @@
 import { readdirSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Adapter, readPeftFolder } from '../../../lora/adapter/peft.ts';
-import type { Row } from '../../../lora/data/packing.ts';
+import { mergeAdapter } from '../../../lora/adapter/merge.ts';
+import { readPeftFolder, writePeftFolder } from '../../../lora/adapter/peft.ts';
 import { createEngine, type Engine } from '../../../lora/engines/engine.ts';
-import { Graph } from '../../../lora/graph/graph.ts';
-import { type Model, openModel, prepareWeights } from '../../../lora/models/model.ts';
-import { readHeader, readTensor } from '../../../lora/models/safetensors.ts';
-import { sequenceFeeds, sequenceInputs } from '../../../lora/models/sequences.ts';
+import { savedName } from '../../../lora/models/lora.ts';
+import { openModel, prepareWeights } from '../../../lora/models/model.ts';
 import { AdamW } from '../../../lora/train/adamw.ts';
 import { adaptedParameters } from '../../../lora/train/adapted.ts';
 import { lossAndGradients, trainingGraph } from '../../../lora/train/step.ts';
+import { inFloat32, logitsOf, openAdapterCase } from '../../utils/adapters.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
 import { FIXTURES, maxDifference } from '../../utils/reference.ts';
 
 /** Largest difference from PEFT's results in float32. */
 const TOLERANCE = 1e-4;
-
-/** What scripts/reference/make_adapters.py stored. */
-interface Case {
-  model: Model;
-  adapter: Adapter;
-  rows: Row[];
-  seeds: number[];
-  losses: number[];
-  settings: {
-    lr: number;
-    betas: [number, number];
-    eps: number;
-    weight_decay: number;
-    clipNorm: number;
-    batch: number;
-    length: number;
-  };
-  tensor(name: string): Promise<Float32Array>;
-}
-
-async function openCase(name: string): Promise<Case> {
-  const dir = join(FIXTURES, 'adapters', name);
-  const json = JSON.parse(await readFile(join(dir, 'reference.json'), 'utf8'));
-  const model = await openModel(join(FIXTURES, json.model));
-  const path = join(dir, 'reference.safetensors');
-  const { entries } = await readHeader(path);
-  const rows = (json.rows as { ids: number[]; labels: number[] }[]).map(({ ids, labels }) => ({
-    ids: Uint32Array.from(ids),
-    segments: new Uint16Array(ids.length).fill(1),
-    labels: Int32Array.from(labels),
-  }));
-  const adapter = await readPeftFolder(dir, model);
-  return { ...json, model, adapter, rows, tensor: (tensor) => readTensor(path, entries.get(tensor)!) };
-}
 
 let engine: Engine;
 let cacheDir: string;
@@ -60,29 +26,18 @@ beforeAll(async () => {
 });
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-async function logitsOf(model: Model, rows: readonly Row[], adapter: Adapter | null): Promise<Float32Array> {
-  const graph = new Graph();
-  const length = rows[0]!.ids.length;
-  const source = adaptedParameters(graph, model, adapter?.lora ?? null);
-  const inputs = sequenceInputs(graph, rows.length, length);
-  graph.output('logits', model.architecture.forward(graph, model.config, inputs, source));
-  const executable = await engine.compile(graph, await prepareWeights(model, cacheDir));
-  const values = adapter?.layout.map(({ name }, i) => [name, adapter.tensors[i]!] as const) ?? [];
-  const { logits } = await executable.run({ ...sequenceFeeds(rows, length), ...Object.fromEntries(values) });
-  await executable.dispose();
-  return logits!;
-}
-
 describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained by PEFT', (name) => {
   test('gives the same logits here', async () => {
-    const { model, adapter, rows, tensor } = await openCase(name);
-    const ours = await logitsOf(model, rows, adapter);
+    const { model, adapter, rows, tensor } = await openAdapterCase(name);
+    const ours = await logitsOf({ model, rows, engine, cacheDir }, adapter);
     expect(maxDifference(ours, await tensor('logits'))).toBeLessThan(TOLERANCE);
-    expect(maxDifference(ours, await logitsOf(model, rows, null))).toBeGreaterThan(10 * TOLERANCE);
+    expect(maxDifference(ours, await logitsOf({ model, rows, engine, cacheDir }, null))).toBeGreaterThan(
+      10 * TOLERANCE,
+    );
   });
 
   test('has the same gradients, and the same values after three steps of AdamW', async () => {
-    const { model, adapter, rows, seeds, losses, settings, tensor } = await openCase(name);
+    const { model, adapter, rows, seeds, losses, settings, tensor } = await openAdapterCase(name);
     const { config, architecture } = model;
     const { batch, length } = settings;
     const { graph, parameters } = trainingGraph({ config, architecture, batch, length }, (graph) =>
@@ -104,11 +59,11 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
     const random = graph.inputs.has('seed');
     expect(random).toBe(adapter.lora.dropout > 0);
     for (const [step, seed] of seeds.entries()) {
-      const randomness = () => (random ? { seed: BigInt64Array.of(BigInt(seed)) } : {});
+      const fed = { seed: BigInt64Array.of(BigInt(seed)) };
       const { lossSum, tokens } = await lossAndGradients(executable, rows, named, sums, {
         batch,
         length,
-        randomness,
+        ...(random ? { randomness: () => fed } : {}),
         pause: async () => {},
       });
       expect(Math.abs(lossSum / tokens - losses[step]!), `loss of step ${step}`).toBeLessThan(TOLERANCE);
@@ -131,5 +86,37 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
         TOLERANCE,
       );
     }
+  });
+
+  test('is the same adapter when written and read here', async () => {
+    const { model, adapter } = await openAdapterCase(name);
+    const dir = await temporaryFolder();
+    const { baseModelName, revision } = adapter;
+    await writePeftFolder(dir, { ...adapter, baseModelName, revision });
+    const { lora, ...rest } = await readPeftFolder(dir, model);
+    const { lora: before, ...others } = adapter;
+    expect(rest).toEqual(others);
+    expect({ ...lora, targets: new Set(lora.targets) }).toEqual({
+      ...before,
+      targets: new Set(before.targets),
+    });
+  });
+
+  test('gives the same logits when merged, or says why it cannot be', async () => {
+    const { model, adapter, rows } = await openAdapterCase(name);
+    const parent = await temporaryFolder();
+    // Merged weights are rounded to the base's element type: in 16 bits they would tell nothing about the formula.
+    const base = await inFloat32(model, join(parent, 'base'));
+    const merged = mergeAdapter(base, adapter, join(parent, 'merged'));
+    const { embedding, head } = model.architecture;
+    const shared = [embedding, `${head}.weight`].map(savedName);
+    if (model.config.tieWordEmbeddings && adapter.layout.some(({ name }) => shared.includes(name))) {
+      await expect(merged).rejects.toThrow(expect.objectContaining({ code: 'ADAPTER_TIED_HEAD' }));
+      return;
+    }
+    await merged;
+    const deps = { rows, engine, cacheDir };
+    const ours = await logitsOf({ ...deps, model: await openModel(join(parent, 'merged')) }, null);
+    expect(maxDifference(ours, await logitsOf({ ...deps, model: base }, adapter))).toBeLessThan(TOLERANCE);
   });
 });
