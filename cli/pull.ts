@@ -43,7 +43,7 @@ export async function pullCheckpoint(context: Context, target: PullTarget, outpu
   const blobs = await FileBlobStore.open({ home }, { clock });
   const identity = await loadIdentity(home);
   const network = await createHost(
-    { listen: [], bootstrap: [], mdns: false, home, agent: `lora-swarm/${context.version}` },
+    { listen: [], bootstrap: [], mdns: [], home, agent: `lora-swarm/${context.version}` },
     { identity, blobs, log: silentLogger, clock },
   );
   const progress = new ProgressLine(context);

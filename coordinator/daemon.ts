@@ -107,7 +107,7 @@ export async function startCoordinator(
       {
         listen: options.listen ?? (await defaultListen(home)),
         bootstrap: options.bootstrap ?? [],
-        mdns: options.mdns ?? true,
+        mdns: options.mdns === false ? [] : [identity.signer.peerId],
         home,
         agent: `lora-swarm/${version}`,
       },

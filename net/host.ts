@@ -28,8 +28,8 @@ export interface HostOptions {
   listen: readonly string[];
   /** Multiaddrs to stay connected to, with or without /p2p. */
   bootstrap: readonly string[];
-  /** Find peers in the local network. */
-  mdns: boolean;
+  /** Coordinators, by peer id, whose peers are looked for in the local network and shown to it; none: no mDNS. */
+  mdns: readonly string[];
   /** The daemon's folder; remembered addresses lie in `<home>/peers.json`. */
   home: string;
   /** Name and version of the program, told to peers. */

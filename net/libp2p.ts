@@ -1,6 +1,5 @@
 import { identify } from '@libp2p/identify';
 import type { Ed25519PrivateKey, Libp2p } from '@libp2p/interface';
-import { mdns } from '@libp2p/mdns';
 import { noise } from '@libp2p/noise';
 import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
@@ -8,6 +7,7 @@ import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { DIAL_TIMEOUT_MS, ROUND_PEERS } from '../protocol/limits.ts';
 import { gossipService } from './gossip.ts';
+import { localDiscovery } from './local-discovery.ts';
 import { noiseCrypto } from './noise-crypto.ts';
 import { gate, type Traffic } from './traffic.ts';
 
@@ -31,11 +31,10 @@ const STREAM_READ_BUFFER_BYTES = 2 * STREAM_WINDOW_BYTES;
 const STREAMS_PER_CONNECTION = 128;
 /** How long a peer may leave a stream idle before it is reset. */
 const STREAM_INACTIVITY_MS = 120_000;
-const MDNS_SERVICE = '_lora-swarm._udp.local';
 
 export interface NodeOptions {
   listen: readonly string[];
-  mdns: boolean;
+  mdns: readonly string[];
   agent: string;
 }
 
@@ -73,7 +72,7 @@ export function createNode(
       allow: LOOPBACK,
     },
     connectionMonitor: { pingInterval: PING_INTERVAL_MS, pingTimeout: { minTimeout: PING_TIMEOUT_MS } },
-    peerDiscovery: options.mdns ? [mdns({ serviceTag: MDNS_SERVICE })] : [],
+    peerDiscovery: localDiscovery(options.mdns),
     services: { identify: identify(), ping: ping(), pubsub: gossipService() },
   });
 }

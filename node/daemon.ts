@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Health } from '../monitor/health.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
+import { parseAddress } from '../net/addresses.ts';
 import { FileBlobStore } from '../net/blob-store.ts';
 import { systemClock } from '../net/clock.ts';
 import { withDeadline } from '../net/deadline.ts';
@@ -35,7 +36,7 @@ export interface NodeDaemonOptions {
   version: string;
   /** Multiaddrs to listen on. @default any free TCP port */
   listen?: readonly string[];
-  /** Find other nodes in the local network. @default true */
+  /** Find the coordinator and its other nodes in the local network. @default true */
   mdns?: boolean;
   /** @default 'onnx-cpu' */
   engine?: TrainingProcessOptions['engine'];
@@ -86,7 +87,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       {
         listen: options.listen ?? ['/ip4/0.0.0.0/tcp/0'],
         bootstrap: [],
-        mdns: options.mdns ?? true,
+        mdns: options.mdns === false ? [] : coordinatorsAt(options.addresses),
         home,
         agent,
       },
@@ -202,4 +203,9 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     await undoAll();
     throw error;
   }
+}
+
+/** The peers that the addresses name. */
+function coordinatorsAt(addresses: readonly string[]): string[] {
+  return addresses.map((address) => parseAddress(address).peer).filter((peer) => peer !== null);
 }

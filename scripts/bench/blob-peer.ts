@@ -43,7 +43,7 @@ async function openHost(home: string): Promise<{ host: SwarmNetwork; blobs: File
   await mkdir(home, { recursive: true });
   const identity = await loadIdentity(home);
   const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
-  const options = { listen: [LOOPBACK], bootstrap: [], mdns: false, home, agent: 'lora-swarm-bench' };
+  const options = { listen: [LOOPBACK], bootstrap: [], mdns: [], home, agent: 'lora-swarm-bench' };
   return { blobs, host: await createHost(options, { identity, blobs, log: silent, clock: systemClock }) };
 }
 

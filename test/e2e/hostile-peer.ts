@@ -56,7 +56,7 @@ export class HostilePeer {
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const network = await createHost(
-      { listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false, home, agent: 'hostile/1' },
+      { listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: [], home, agent: 'hostile/1' },
       { identity, blobs, log: quiet, clock: systemClock },
     );
     const coordinator = await network.connect(addresses[0]!, { signal });

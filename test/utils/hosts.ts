@@ -42,7 +42,7 @@ export async function startHost(
   const logged: TestHost['logged'] = [];
   const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
   const network = await createHost(
-    { listen: [LOOPBACK], bootstrap: [], mdns: false, agent: 'lora-swarm-test', home, ...rest },
+    { listen: [LOOPBACK], bootstrap: [], mdns: [], agent: 'lora-swarm-test', home, ...rest },
     { identity: identity ?? (await loadIdentity(home)), blobs, clock, log: recordingLog(logged) },
   );
   onTestFinished(() => network.stop());
@@ -52,7 +52,7 @@ export async function startHost(
 /** A bare libp2p node with our transports and gossip settings but none of our manners: for what hosts never do. */
 export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   const { privateKey } = await loadIdentity(await temporaryFolder());
-  const options = { listen: [LOOPBACK], mdns: false, agent: 'hostile' };
+  const options = { listen: [LOOPBACK], mdns: [], agent: 'hostile' };
   const node = await createNode(options, { privateKey, traffic: new Traffic() });
   await node.start();
   onTestFinished(() => node.stop());
