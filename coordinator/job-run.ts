@@ -2,26 +2,21 @@ import type { Clock } from '../protocol/clock.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
-import type { AcceptanceView, Refusal } from './acceptance.ts';
+import type { AcceptanceView } from './acceptance.ts';
 import type { CurrentCheckpoint, JobContext } from './context.ts';
-import { keepEvidence } from './evidence.ts';
-import { clip } from './heads.ts';
-import { type Accepted, Intake, type Subject } from './intake.ts';
+import { Intake } from './intake.ts';
 import { isOpen, isOver } from './machine.ts';
 import { sealReceipt } from './notifier.ts';
-import type { Outbox } from './outbox.ts';
 import { Presence, type PresentPeer } from './presence.ts';
 import { Roster } from './roster.ts';
+import { seatToVacate } from './seats.ts';
 import type { JobEvent, JobState } from './state.ts';
 import { Stepper } from './stepper.ts';
 import type { StoredReceipt } from './store/store.ts';
+import { UpdateBook } from './update-book.ts';
 
 /** The newest head is said again this often, for nodes that gossip did not reach. */
 export const HEAD_REPEAT_MS = 5_000;
-/** Refusals recorded per sender and round; a flood beyond is refused all the same, and only counted. */
-export const RECORDED_REFUSALS = 32;
-/** Senders whose refusals are recorded per round. */
-const REFUSED_SENDERS = 4096;
 
 /** One job at work: what its nodes say goes in, and the machine moves on. */
 export class JobRun {
@@ -30,9 +25,6 @@ export class JobRun {
   private readonly stepper: Stepper;
   private readonly presence: Presence;
   private readonly intake: Intake;
-  /** Refusals recorded in this round, by sender. */
-  private readonly refusals = new Map<string, number>();
-  private refusalsRound = 0;
   private readonly cleanups: (() => void)[] = [];
 
   constructor(_options: object, deps: { context: JobContext }) {
@@ -55,6 +47,7 @@ export class JobRun {
       },
     );
     for (const peer of Object.keys(this.state.present)) this.presence.expect(peer);
+    const book = new UpdateBook({}, { ...deps, stepper: this.stepper, roster: this.roster });
     this.intake = new Intake(
       { layout, signal },
       {
@@ -68,8 +61,8 @@ export class JobRun {
         failpoint,
         view: () => this.view(),
         receiptOf: (peer, digest) => store.updates.receipt(job, peer, digest),
-        record: (accepted) => this.record(accepted),
-        refused: (refusal, subject) => this.refused(refusal, subject),
+        record: (accepted) => book.record(accepted),
+        refused: (refusal, subject) => book.refuse(refusal, subject),
       },
     );
   }
@@ -145,7 +138,7 @@ export class JobRun {
   /** @throws SwarmError NOT_ADMITTED, JOB_FULL */
   join(peer: string, asked: { invite: string | null; name: string; agent: string; engine: string }): void {
     const { job, deps } = this.context;
-    const { entry, changed } = this.roster.join(peer, asked);
+    const { entry, changed } = this.roster.join(peer, asked, { vacate: () => this.vacate() });
     if (changed) this.stepper.transact(() => deps.store.peers.admit(job, entry));
     if (!isOver(this.state)) this.presence.join(peer);
   }
@@ -177,6 +170,27 @@ export class JobRun {
     this.stepper.dispatch(event, (outbox) => {
       if (event.type === 'resume' && phase === 'paused') outbox.event({ type: 'resumed' });
     });
+  }
+
+  /** Makes a place free for a newcomer, if there is one. */
+  private vacate(): boolean {
+    const { job, deps } = this.context;
+    const { current, round } = this.state;
+    const seats = this.roster.all().map(({ peer, joinedAt }) => ({
+      peer,
+      joinedRound: this.roster.joinedRound(peer),
+      seenAt: this.seenAt(peer) ?? joinedAt,
+      present: this.presence.get(peer) !== null,
+      assigned: current?.assigned.includes(peer) ?? false,
+      delivered: this.roster.lastDelivery(peer),
+    }));
+    const peer = seatToVacate(seats, round);
+    if (peer === null) return false;
+    this.presence.forget(peer);
+    this.stepper.transact(() => deps.store.peers.remove(job, peer));
+    this.roster.remove(peer);
+    deps.log.info({ peer }, 'place-vacated');
+    return true;
   }
 
   private seal(receipt: StoredReceipt): Uint8Array {
@@ -225,78 +239,6 @@ export class JobRun {
       known: (round, peer) =>
         deps.store.updates.find(job, round, peer)?.digest ?? this.intake.inWork(round, peer),
     };
-  }
-
-  private record({ author, update, envelope }: Accepted): StoredReceipt {
-    const { job, stored, deps } = this.context;
-    const now = deps.clock.now();
-    const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
-    const { digest, size } = payload;
-    const ms = Math.max(1, now - this.stepper.recorder.round(round)!.openedAt);
-    const speed = (tokens * 1000) / ms;
-    const late = !isOpen(this.state) || this.state.round !== round;
-    const code = late ? 'late' : 'accepted';
-    const detail = late ? `round ${round} had closed; the update counts with the next merge` : '';
-    const common = { round, peer: author, digest };
-    const receipt: StoredReceipt = { ...common, term: stored.term, code, detail, issuedAt: now };
-    const evidence = keepEvidence(envelope);
-    const write = (outbox: Outbox): void => {
-      deps.store.updates.insert(job, {
-        ...common,
-        size,
-        preset,
-        tokens,
-        lossLast,
-        evidence,
-        arrivedAt: now,
-        late,
-      });
-      deps.store.blobs.use(job, 'update', round, [digest]);
-      deps.store.peers.setSpeed(job, author, speed);
-      outbox.receipt(receipt);
-      const figures = { bytes: size, tokens, seconds, lossFirst, lossLast };
-      outbox.event({ type: 'update', round, peer: author, code, detail, ...figures });
-    };
-    this.stepper.dispatch({ type: 'update', peer: author, round, ms, speed }, write, 'update-recorded');
-    this.roster.setSpeed(author, speed);
-    return receipt;
-  }
-
-  private refused({ code, detail: full }: Refusal, { peer, digest, update }: Subject): StoredReceipt {
-    const { stored, deps } = this.context;
-    const round = update?.round ?? this.state.round;
-    const detail = clip(full);
-    const issuedAt = deps.clock.now();
-    const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
-    if (!this.mayRecordRefusal(peer)) this.roster.note(receipt);
-    else {
-      this.stepper.transact((outbox) => {
-        outbox.receipt(receipt);
-        outbox.event({
-          type: 'update',
-          round,
-          peer,
-          code,
-          detail,
-          bytes: update?.payload.size ?? 0,
-          tokens: update?.tokens ?? 0,
-          seconds: update?.seconds ?? 0,
-          lossFirst: update?.lossFirst ?? null,
-          lossLast: update?.lossLast ?? null,
-        });
-      });
-    }
-    deps.log.warn({ peer, round, code, detail }, 'update-refused');
-    return receipt;
-  }
-
-  private mayRecordRefusal(peer: string): boolean {
-    if (this.refusalsRound !== this.state.round) this.refusals.clear();
-    this.refusalsRound = this.state.round;
-    const count = this.refusals.get(peer) ?? 0;
-    if (count >= RECORDED_REFUSALS || (count === 0 && this.refusals.size >= REFUSED_SENDERS)) return false;
-    this.refusals.set(peer, count + 1);
-    return true;
   }
 }
 

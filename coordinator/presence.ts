@@ -79,6 +79,13 @@ export class Presence {
     this.drop(peer, 'left');
   }
 
+  /** A node is no longer admitted: nothing of it is remembered. */
+  forget(peer: string): void {
+    this.drop(peer, 'left');
+    this.gone.delete(peer);
+    this.issued.delete(peer);
+  }
+
   /** A message from the peers topic. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
     if (!this.deps.limiter.take(`heartbeat/${sender}`, HEARTBEAT_QUOTA)) return 'ignore';

@@ -4,7 +4,7 @@ import { checkAdmission } from './admission.ts';
 import type { JobContext } from './context.ts';
 import type { StoredPeer, StoredReceipt } from './store/store.ts';
 
-/** Nodes that one job admits over its life: bounds what strangers can make us remember. */
+/** Nodes that have a place in one job: bounds what strangers can make us remember. */
 export const ADMITTED_PEERS = 4096;
 /** Senders that are tallied without having joined. */
 const TALLIED_STRANGERS = 1024;
@@ -22,11 +22,18 @@ export class Roster {
   private readonly context: JobContext;
   private readonly peers: Map<string, StoredPeer>;
   private readonly tallies = new Map<string, Tally>();
+  /** Newest round of which a node has an update that was not refused. */
+  private readonly deliveries: Map<string, number>;
+  /** The round that was open when a node joined; of those that were there before the start, when that was. */
+  private readonly joined = new Map<string, number>();
+  private readonly startRound: number;
 
   constructor(_options: object, deps: { context: JobContext }) {
     this.context = deps.context;
     const { job, deps: world } = this.context;
     this.peers = new Map(world.store.peers.all(job).map((peer) => [peer.peer, peer]));
+    this.deliveries = world.store.updates.lastDeliveries(job);
+    this.startRound = world.store.rounds.newest(job, 1)[0]?.round ?? 0;
     for (const { peer, code, count } of world.store.updates.receiptCounts(job)) this.add(peer, code, count);
     for (const peer of this.tallies.keys()) {
       const [newest] = world.store.updates.receipts(job, peer, 1);
@@ -52,19 +59,21 @@ export class Roster {
 
   /**
    * Admits a node, or takes note of what has changed about it.
+   * @param options.vacate called when all places are taken: makes one free, or says that none can be
    * @returns the entry, and whether it has to be recorded
    * @throws SwarmError NOT_ADMITTED, JOB_FULL
    */
   join(
     peer: string,
     asked: { invite: string | null; name: string; agent: string; engine: string },
+    { vacate }: { vacate: () => boolean },
   ): { entry: StoredPeer; changed: boolean } {
     const { stored, deps } = this.context;
     const known = this.peers.get(peer);
     if (!known) {
       checkAdmission(stored.admission, stored.token, { peer, invite: asked.invite });
-      if (this.peers.size >= ADMITTED_PEERS) {
-        const message = `the job has admitted ${ADMITTED_PEERS} nodes, it takes no more`;
+      if (this.peers.size >= ADMITTED_PEERS && !vacate()) {
+        const message = `all ${ADMITTED_PEERS} places of the job are taken by nodes that work; try again later`;
         throw new SwarmError('JOB_FULL', message, { limit: ADMITTED_PEERS });
       }
     }
@@ -78,17 +87,38 @@ export class Roster {
       speed: known?.speed ?? 0,
     };
     this.peers.set(peer, entry);
+    if (!known) this.joined.set(peer, deps.store.rounds.newest(this.context.job, 1)[0]?.round ?? 0);
     const changed = known?.name !== name || known.agent !== agent || known.engine !== engine;
     return { entry, changed };
   }
 
-  setSpeed(peer: string, speed: number): void {
+  /** An update of a node has been recorded. */
+  delivered(peer: string, round: number, speed: number): void {
     const known = this.peers.get(peer);
     if (known) this.peers.set(peer, { ...known, speed });
+    this.deliveries.set(peer, Math.max(round, this.deliveries.get(peer) ?? 0));
+  }
+
+  /** Newest round of which a node has an update that was not refused; null: none. */
+  lastDelivery(peer: string): number | null {
+    return this.deliveries.get(peer) ?? null;
+  }
+
+  joinedRound(peer: string): number {
+    return this.joined.get(peer) ?? this.startRound;
+  }
+
+  /** Takes a node's place away. It may join again. */
+  remove(peer: string): void {
+    for (const map of [this.peers, this.tallies, this.deliveries, this.joined]) map.delete(peer);
   }
 
   /** Counts a receipt that has been given. */
   note(receipt: StoredReceipt): void {
+    // Work that a merge has refused keeps nobody a place.
+    const { peer, round, code } = receipt;
+    if (!counts(code) && code !== 'null-round' && this.deliveries.get(peer) === round)
+      this.deliveries.delete(peer);
     this.add(receipt.peer, receipt.code, 1);
     if (this.tallies.has(receipt.peer)) {
       this.tallies.set(receipt.peer, { ...this.tally(receipt.peer), last: receipt });

@@ -130,6 +130,12 @@ function afterLeaving(state: NodeState, event: NodeEvent): Transition {
   return stay(state);
 }
 
+/**
+ * Rounds without work after which a node joins again: it may have lost its place in a full house while it was away. A
+ * node that has one, in a swarm larger than a round takes, is told nothing new.
+ */
+const OVERLOOKED_ROUNDS = 3;
+
 /** Takes over a newer head: settles updates by it, then goes after what it asks for. */
 function follow(state: NodeState, head: Head, now: number): Transition {
   const pending: Pending[] = [];
@@ -139,7 +145,13 @@ function follow(state: NodeState, head: Head, now: number): Transition {
     if (typeof next === 'object') pending.push(next);
     else effects.push({ type: 'settle', round: open.round, outcome: next });
   }
-  const pursued = pursue({ ...state, head, pending });
+  const opened = head.phase === 'training' && head.round !== state.head?.round;
+  let overlooked = workOf(head, state.self) ? 0 : state.overlooked + (opened ? 1 : 0);
+  if (overlooked >= OVERLOOKED_ROUNDS) {
+    overlooked = 0;
+    effects.push({ type: 'poll', again: true });
+  }
+  const pursued = pursue({ ...state, head, pending, overlooked });
   return { state: pursued.state, effects: [...effects, ...pursued.effects] };
 }
 

@@ -20,6 +20,8 @@ export interface NodeState {
   readonly pending: readonly Pending[];
   /** Failed attempts in a row at joining or syncing. */
   readonly failures: number;
+  /** Rounds in a row that had no work for this node. */
+  readonly overlooked: number;
   readonly retryAt: number | null;
   readonly pollAt: number | null;
   /** Why the node waits, for people. */
@@ -87,6 +89,7 @@ export function initialState(self: string): NodeState {
     lastRound: 0,
     pending: [],
     failures: 0,
+    overlooked: 0,
     retryAt: null,
     pollAt: null,
     reason: 'not yet connected',

@@ -36,6 +36,10 @@ export class PeerTable {
     this.db.run('UPDATE peers SET speed = ? WHERE job = ? AND peer = ?', speed, job, peer);
   }
 
+  remove(job: string, peer: string): void {
+    this.db.run('DELETE FROM peers WHERE job = ? AND peer = ?', job, peer);
+  }
+
   all(job: string): StoredPeer[] {
     return this.db.all('SELECT * FROM peers WHERE job = ? ORDER BY joined_at, peer', job).map(readPeer);
   }

@@ -98,6 +98,16 @@ export class UpdateTable {
     );
   }
 
+  /** By peer, the newest round of which it has an update that no merge has refused. */
+  lastDeliveries(job: string): Map<string, number> {
+    const rows = this.db.all(
+      `SELECT peer, max(round) AS last FROM updates
+       WHERE job = ? AND fate NOT IN ('left-out', 'outlier') GROUP BY peer`,
+      job,
+    );
+    return new Map(rows.map(({ peer, last }) => [peer as string, last as number]));
+  }
+
   /** What `select` fixed for a round, by peer and round: the order of the merge. */
   selected(job: string, round: number): StoredUpdate[] {
     return this.db

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { openEvidence } from '../../../coordinator/evidence.ts';
 import { PAYLOAD_TIMEOUT_MS, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../coordinator/intake.ts';
-import { RECORDED_REFUSALS } from '../../../coordinator/job-run.ts';
+import { RECORDED_REFUSALS } from '../../../coordinator/update-book.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Update } from '../../../protocol/messages.ts';

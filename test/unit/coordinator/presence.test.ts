@@ -98,10 +98,10 @@ describe('admission', () => {
     expect(await refusal(peer.ask('head', { job: 'ab'.repeat(32) }))).toBe('JOB_UNKNOWN');
   });
 
-  test('has an end', async () => {
+  test('has an end where everybody is there', async () => {
     const world = await new World().start();
     const asked = { invite: null, name: '', agent: '', engine: '' };
-    for (let i = 0; i < ADMITTED_PEERS; i++) world.run.roster.join(`peer-${i}`, asked);
+    for (let i = 0; i < ADMITTED_PEERS; i++) world.run.join(`peer-${i}`, asked);
     expect(await refusal(new ScriptedPeer(1, world).join())).toBe('JOB_FULL');
   });
 });

@@ -111,6 +111,18 @@ describe('heads', () => {
     expect(node.state.phase).toBe('training');
   });
 
+  test('a node that three rounds in a row have no work for joins again', () => {
+    const driver = new Driver().join({ sequence: 1, round: 1, assigned: false });
+    const polls = (plan: HeadPlan): boolean =>
+      driver.head(plan).effects.some((effect) => effect.type === 'poll' && effect.again);
+    expect(polls({ sequence: 2, round: 2, assigned: false })).toBe(false);
+    // The same round again, and a pause, are no further ones.
+    expect(polls({ sequence: 3, round: 2, assigned: false })).toBe(false);
+    expect(polls({ sequence: 4, round: 3, phase: 'paused' })).toBe(false);
+    expect(polls({ sequence: 5, round: 4, assigned: false })).toBe(true);
+    expect(polls({ sequence: 6, round: 5, assigned: false })).toBe(false);
+  });
+
   test('a pause ends training; the same round is trained anew when it goes on', () => {
     const node = driver().training({ sequence: 1, round: 1 });
     node.head({ sequence: 2, round: 1, phase: 'paused' });
