@@ -68,7 +68,7 @@ export function reduce(state: JobState, event: JobEvent, now: number): Transitio
       return { state: { ...state, phase: 'committing' }, effects: [{ type: 'commit', round: state.round }] };
     case 'refused':
       if (state.phase !== 'validating') return stay(state);
-      return discard({ ...state, refusals: state.refusals + 1 }, event.reason, true, now);
+      return discard({ ...state, refusals: state.refusals + 1, shortRounds: 0 }, event.reason, true, now);
     case 'committed':
       if (state.phase !== 'committing') return stay(state);
       return proceed({ ...state, committed: state.committed + 1, refusals: 0, shortRounds: 0 }, now);

@@ -1,8 +1,7 @@
 import type { Head } from '../protocol/messages.ts';
 import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from './closing.ts';
-import { REFUSALS_IN_A_ROW } from './machine.ts';
 import { initialState, type JobState, type MachineSettings } from './state.ts';
-import type { Store, StoredJob, StoredRound } from './store/store.ts';
+import type { Store, StoredJob } from './store/store.ts';
 
 /**
  * The state of a job as its record says: the same round with the same assignments, every recorded update counted once. A
@@ -25,8 +24,8 @@ export function restoreState(
     ...initialState(settings),
     round: head.round,
     committed: store.rounds.count(job, 'checkpoint'),
-    refusals: refusals(store.rounds.newest(job, REFUSALS_IN_A_ROW)),
-    shortRounds: shortRounds(newest),
+    refusals: store.rounds.refusals(job),
+    shortRounds: store.rounds.shortRounds(job),
     arrivals,
     ending,
     reason: head.reason,
@@ -54,21 +53,4 @@ export function restoreState(
   // Its nodes are still at work, as far as anybody knows; the presence check finds out who is not.
   const present = Object.fromEntries(current.assigned.map((peer) => [peer, speeds.get(peer) ?? 0]));
   return { ...base, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
-}
-
-/** Rounds in a row that the gate has turned down; rounds that were too short say nothing about it. */
-function refusals(newestFirst: readonly StoredRound[]): number {
-  let count = 0;
-  for (const { outcome } of newestFirst) {
-    if (outcome === 'checkpoint') break;
-    if (outcome === 'refused') count++;
-  }
-  return count;
-}
-
-/** Rounds in a row that ended for lack of updates, up to the one that is not over. */
-function shortRounds(newestFirst: readonly StoredRound[]): number {
-  const over = newestFirst.filter(({ outcome }) => outcome !== null);
-  const first = over.findIndex(({ outcome }) => outcome !== 'short');
-  return first < 0 ? over.length : first;
 }

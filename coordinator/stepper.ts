@@ -86,6 +86,9 @@ export class Stepper {
     this.durably(() => {
       record?.(outbox);
       if (state.ending !== this.machine.ending) deps.store.jobs.setEnding(job, state.ending);
+      if (event.type === 'resume' && this.machine.phase === 'paused') {
+        deps.store.jobs.setResumed(job, this.machine.round);
+      }
       for (const effect of effects) this.recorder.effect(effect, state, now, outbox);
     });
     const wasOver = isOver(this.machine);

@@ -57,6 +57,11 @@ export class JobTable {
     return (this.db.one('SELECT bytes FROM held_out WHERE job = ?', job)?.bytes as Uint8Array) ?? null;
   }
 
+  /** The operator has resumed a job whose next (or closed) round is `round`: what was turned down before is forgiven. */
+  setResumed(job: string, round: number): void {
+    this.db.run('UPDATE jobs SET resumed_round = ? WHERE job = ?', round, job);
+  }
+
   setEnding(job: string, ending: Ending | null): void {
     this.db.run('UPDATE jobs SET ending = ? WHERE job = ?', ending && JSON.stringify(ending), job);
   }

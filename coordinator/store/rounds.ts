@@ -81,6 +81,27 @@ export class RoundTable {
     return row!.n as number;
   }
 
+  /** Rounds that the gate has turned down since the last checkpoint, and since the operator resumed the job. */
+  refusals(job: string): number {
+    const row = this.db.one(
+      `SELECT count(*) AS n FROM rounds JOIN jobs USING (job)
+       WHERE job = ? AND outcome = 'refused' AND round >= resumed_round
+         AND round > coalesce((SELECT max(round) FROM checkpoints WHERE checkpoints.job = jobs.job), 0)`,
+      job,
+    );
+    return row!.n as number;
+  }
+
+  /** Rounds in a row that ended for lack of updates, up to the one that is not over. */
+  shortRounds(job: string): number {
+    const row = this.db.one(
+      `SELECT count(*) AS n FROM rounds WHERE job = ?1 AND outcome = 'short'
+         AND round > coalesce((SELECT max(round) FROM rounds WHERE job = ?1 AND outcome <> 'short'), 0)`,
+      job,
+    );
+    return row!.n as number;
+  }
+
   putCheckpoint(job: string, checkpoint: NewCheckpoint): void {
     this.db.run(
       `INSERT INTO checkpoints (job, round, digest, envelope, residual, held_out_loss)

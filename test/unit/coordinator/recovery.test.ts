@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
+import { REFUSALS_IN_A_ROW } from '../../../coordinator/machine.ts';
 import { open } from '../../../protocol/signing.ts';
 import { ScriptedPeer } from './scripted-peer.ts';
 import { World } from './world.ts';
@@ -130,6 +131,38 @@ describe('a coordinator that comes back', () => {
     await world.until(() => world.run.state.phase === 'paused', 'the pause');
     expect(world.run.state.reason).toBe('lunch');
     expect(world.run.checkpoint.checkpoint.round).toBe(1);
+  });
+
+  test('remembers what its operator has forgiven, and counts on however many rounds ago that began', async () => {
+    const world = new World({
+      rounds: { minPeers: 1, count: 1 },
+      // Whatever is trained is worse.
+      losses: (adapter) => {
+        const moved = adapter.some((tensor) => tensor.some((value) => value !== 0.5));
+        return Array.from({ length: 4 }, () => ({ lossSum: moved ? 15 : 10, tokens: 10 }));
+      },
+    });
+    await world.start();
+    await new ScriptedPeer(1, world).work(
+      () => 0.01,
+      () => false,
+    );
+    const again = async (): Promise<void> => {
+      expect(() => world.kill()).toThrow();
+      await world.start();
+    };
+    await world.until(() => world.run.state.phase === 'paused', 'the pause after five refusals');
+    await again();
+    expect(world.run.state).toMatchObject({ phase: 'paused', refusals: REFUSALS_IN_A_ROW });
+    world.run.operate({ type: 'resume' });
+    await again();
+    expect(world.run.state.refusals).toBe(0);
+    await world.until(() => world.run.state.refusals === 2, 'two more');
+    await again();
+    expect(world.run.state).toMatchObject({ refusals: 2 });
+    expect(world.run.state.phase).not.toBe('paused');
+    await world.until(() => world.run.state.phase === 'paused', 'the next pause');
+    expect(world.run.state.refusals).toBe(REFUSALS_IN_A_ROW);
   });
 
   test('counts rounds that the gate has turned down', async () => {
