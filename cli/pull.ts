@@ -91,7 +91,7 @@ async function ask(
   network: SwarmNetwork,
   coordinator: string,
   { job: named, invite }: PullTarget,
-  { clock, signal, version }: Context,
+  { clock, signal }: Context,
 ): Promise<{ job: string; manifest: Manifest; head: Head }> {
   const deadline = <T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
     withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal, what }, work);
@@ -108,20 +108,11 @@ async function ask(
           : `name one with --job: ${jobs.map((j) => `${j.name} ${j.job}`).join(', ')}`,
     });
   }
-  const joined = await deadline('asking for the job', (inner) =>
-    network.request(
-      coordinator,
-      'join',
-      { job, invite, name: 'pull', agent: `lora-swarm/${version}`, engine: 'none', tokensPerSecond: 0 },
-      { signal: inner },
-    ),
+  const told = await deadline('asking for the job', (inner) =>
+    network.request(coordinator, 'manifest', { job, invite }, { signal: inner }),
   );
-  // We came to fetch, not to work.
-  await deadline('leaving', (inner) =>
-    network.request(coordinator, 'leave', { job, reason: 'pulled' }, { signal: inner }),
-  ).catch(() => {});
-  const manifest = open('manifest', joined.manifest);
-  const head = joined.head === null ? null : open('head', joined.head);
+  const manifest = open('manifest', told.manifest);
+  const head = told.head === null ? null : open('head', told.head);
   const trusted =
     manifest.digest === job &&
     manifest.author === coordinator &&

@@ -5,6 +5,7 @@ import { SwarmError } from '../protocol/errors.ts';
 import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { claimedJob } from './acceptance.ts';
+import { checkAdmission } from './admission.ts';
 import { type CoordinatorDeps, type JobContext, readManifest } from './context.ts';
 import { foundJob, type PreparedJob } from './founding.ts';
 import { JobRun } from './job-run.ts';
@@ -150,6 +151,12 @@ export class Coordinator {
         const run = this.running(job);
         run.join(peer, asked);
         return { manifest: run.context.stored.manifest, head: run.head };
+      }),
+      network.handle('manifest', async (peer, { job, invite }) => {
+        const { context, roster, head } = this.running(job);
+        const { admission, token, manifest } = context.stored;
+        if (!roster.has(peer)) checkAdmission(admission, token, { peer, invite });
+        return { manifest, head };
       }),
       network.handle('leave', async (peer, { job }) => {
         this.running(job).leave(peer);

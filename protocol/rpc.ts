@@ -47,6 +47,14 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
+  /** What the job is and where it stands, for whoever comes to fetch and takes no part. Admitted as nodes are. */
+  manifest: {
+    request: z.strictObject({ job, invite: z.string().max(128).nullable() }),
+    response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
+    maxRequestBytes: 512,
+    maxResponseBytes: RPC_MESSAGE_BYTES,
+    quota: { calls: 10, perMs: 10_000 },
+  },
   leave: {
     request: z.strictObject({ job, reason: z.string().max(64) }),
     response: empty,

@@ -141,6 +141,21 @@ describe('a coordinator', () => {
     expect(jobs).toEqual([{ job: world.toy.job, name: 'toy', phase: 'waiting' }]);
   });
 
+  test('shows a job to whom it would admit, without counting them among its nodes', async () => {
+    const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
+    const reader = new ScriptedPeer(1, world);
+    const { job } = world.toy;
+    await expect(reader.ask('manifest', { job, invite: null })).rejects.toMatchObject({
+      code: 'RPC_REFUSED',
+      values: { code: 'NOT_ADMITTED' },
+    });
+    const { manifest, head } = await reader.ask('manifest', { job, invite: 'secret' });
+    expect(open('manifest', manifest).digest).toBe(job);
+    expect(open('head', head!).message.job).toBe(job);
+    expect(world.run.roster.all()).toEqual([]);
+    expect(world.run.presentCount).toBe(0);
+  });
+
   test('finds a job by name, digest and beginning of the digest', async () => {
     const world = await new World().start();
     const { job } = world.toy;
