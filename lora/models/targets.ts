@@ -28,8 +28,8 @@ export interface ModelShape {
  * The linear modules that carry an adapter, in the model's order, by PEFT's rules (peft tuners_utils,
  * `check_target_module_exists`): a list entry matches a module of that name or whose name ends with a dot
  * and the entry; a string is a regular expression that must match the whole name; 'all-linear' is every
- * linear module but the output head. Then those excluded (by the same rules), those of other layers and those
- * that are saved whole are left out.
+ * linear module but the output head. Then those excluded (by the same rules), those of other layers (unless the list
+ * has their whole name) and those that are saved whole are left out.
  *
  * @throws SwarmError LORA_TARGETS a list entry, or the pattern, matches no linear module, or also another one;
  *   or nothing is left
@@ -44,7 +44,7 @@ export function targetModules(model: ModelShape, rules: TargetRules): LinearModu
     : matchTargets(model, names, rules.targets);
   const excluded = matchNames('excludeModules', names, rules.excludeModules);
   const saved = firstMatches('modulesToSave', names, rules.modulesToSave, 'segments');
-  const inLayers = layerFilter(model, rules.layersToTransform);
+  const inLayers = layerFilter(model, rules);
   const left = modules.filter(
     ({ name }, i) => targeted.has(name) && !excluded.has(name) && saved[i] === -1 && inLayers(name),
   );
@@ -107,7 +107,7 @@ function leafModules({ architecture, config }: ModelShape): { linear: string[]; 
 
 function layerFilter(
   { architecture, config }: ModelShape,
-  layers: readonly number[],
+  { layersToTransform: layers, targets }: TargetRules,
 ): (name: string) => boolean {
   if (layers.length === 0) return () => true;
   const blocks = architecture.blocks(config).length;
@@ -120,6 +120,7 @@ function layerFilter(
     );
   const wanted = new Set(layers);
   return (name) => {
+    if (typeof targets !== 'string' && targets.includes(name)) return true;
     const layer = layerOf(name);
     return layer !== null && wanted.has(layer);
   };

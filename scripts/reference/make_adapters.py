@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
@@ -261,7 +261,7 @@ def adapted_modules(folder: Path, settings: dict) -> dict:
         for name, module in model.named_modules()
         if isinstance(module, LoraLayer)
     }
-    saved = sorted(on_disk(name) for name in model.state_dict() if ".modules_to_save." in name)
+    saved = sorted(name for name in get_peft_model_state_dict(model, save_embedding_layers=False) if ".lora_" not in name)
     assert all(math.isfinite(scale) for _, scale in found.values())
     return {"settings": settings, "modules": found, "saved": saved}
 

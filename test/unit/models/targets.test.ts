@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type LoraConfig, loraConfig } from '../../../lora/adapter/config.ts';
+import { parsePeftConfig } from '../../../lora/adapter/peft-config.ts';
+import { adapterPlan } from '../../../lora/adapter/plan.ts';
 import type { Architecture } from '../../../lora/models/architecture.ts';
 import { llama } from '../../../lora/models/families/llama.ts';
 import { openModel } from '../../../lora/models/model.ts';
@@ -63,6 +66,29 @@ test('the same modules as PEFT', async () => {
   expect(cases.length).toBeGreaterThan(10);
 });
 
+/** What scripts/reference/make_adapters.py stored: settings of PEFT, the modules it adapts, what it saves. */
+interface Picked {
+  settings: Record<string, unknown> & { target_modules: string | string[] };
+  /** Rank and scale. */
+  modules: Record<string, [number, number]>;
+  saved: string[];
+}
+
+const picked: Record<string, Picked[]> = JSON.parse(
+  readFileSync(join(FIXTURES, 'peft-modules.json'), 'utf8'),
+);
+
+describe.each(Object.entries(picked))('modules, ranks and scales as PEFT picks them: %s', (folder, cases) => {
+  test.each(cases)('$settings', async ({ settings, modules, saved }) => {
+    const tiny = await openModel(join(FIXTURES, folder));
+    const { lora } = parsePeftConfig({ peft_type: 'LORA', r: 6, lora_alpha: 12, ...settings }, tiny);
+    const plan = adapterPlan(tiny, lora);
+    const ours = Object.fromEntries(plan.modules.map(({ name, rank, scale }) => [name, [rank, scale]]));
+    expect(ours).toEqual(modules);
+    expect(plan.copies.map(({ tensor }) => tensor).sort()).toEqual(saved);
+  });
+});
+
 test("Python's named groups and text ends", () => {
   expect(names(String.raw`\A.*\.(?P<digit>\d)(?P=digit)?\.mlp\.up_proj\Z`)).toHaveLength(10);
 });
@@ -86,6 +112,7 @@ test('excluded, other layers and saved whole: PEFT leaves them out', () => {
   expect(names('all-linear', { layersToTransform: [1, 10] })).toHaveLength(14);
   expect(names(['q_proj', 'lm_head'], { layersToTransform: [1] })).toEqual([
     'model.layers.1.self_attn.q_proj',
+    'lm_head',
   ]);
   expect(() => names('all-linear', { layersToTransform: [11] })).toThrow(refused);
   expect(names('all-linear', { modulesToSave: ['mlp'] })).toHaveLength(44);
