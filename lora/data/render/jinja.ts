@@ -1,10 +1,11 @@
 /**
  * Chat templates as programs. They come with models from strangers, so a template reaches nothing but the
  * values that it is given: objects of the interpreter are maps, never JavaScript objects, and of functions it
- * has the three below. What this file cannot bound, time and memory, its worker thread does.
+ * has the three below. Its steps are counted; what counting cannot bound, its process does.
  */
-import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja';
 import { SwarmError } from '../../../protocol/errors.ts';
+import { PythonInterpreter } from './interpreter.ts';
+import { Environment, type Node, parse, tokenize } from './jinja-package.ts';
 import { strftime } from './strftime.ts';
 
 /** Characters; the longest template in use today has about 30,000. */
@@ -12,7 +13,7 @@ export const MAX_TEMPLATE_CHARACTERS = 128 * 1024;
 /** The lexer looks for tags from every blank of a run of blanks: long runs would cost their square. */
 const MAX_BLANK_RUN = 4096;
 /** Longest list that `range` makes. A template loops over messages and tools. */
-const MAX_RANGE = 100_000;
+const MAX_RANGE = 10_000;
 
 /** What transformers passes to a template besides special tokens. */
 export interface TemplateInput {
@@ -42,7 +43,7 @@ export function compileTemplate(source: string, { variables, now }: TemplateOpti
   }
   if (new RegExp(`\\s{${MAX_BLANK_RUN}}`).test(source))
     throw invalid(`it holds ${MAX_BLANK_RUN} blanks in a row`);
-  let program: ReturnType<typeof parse>;
+  let program: Node;
   try {
     program = parse(tokenize(source, { trim_blocks: true, lstrip_blocks: true }));
   } catch (error) {
@@ -64,7 +65,7 @@ export function compileTemplate(source: string, { variables, now }: TemplateOpti
       add_generation_prompt: addGenerationPrompt,
     };
     for (const [name, value] of Object.entries(values)) environment.set(name, value);
-    const { value } = new Interpreter(environment).run(program);
+    const { value } = new PythonInterpreter(environment).run(program);
     return String(value);
   };
 }

@@ -1,13 +1,18 @@
-/** Runs chat templates in a worker thread with a deadline and a limit of memory. */
-import { Worker } from 'node:worker_threads';
+/**
+ * Runs chat templates in a process of their own, with limits of time and memory. Not a thread: one that takes all
+ * the memory of its heap takes the whole process with it.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../../protocol/errors.ts';
 import type { TemplateInput } from './jinja.ts';
+import { limit } from './limit.ts';
 
 /** One conversation, rendered up to each of its turns, takes milliseconds; this is for templates that do not end. */
-const RENDER_DEADLINE_MS = 10_000;
-/** A thread starts in 0.1 s; on a machine under load it may wait. */
+const RENDER_DEADLINE_MS = 30_000;
+/** A process starts in 0.1 s; on a machine under load it may wait. */
 const START_DEADLINE_MS = 30_000;
-/** Heap of the thread. A template holds one conversation at a time. */
+/** Heap of the process. A template holds one conversation at a time. */
 const MAX_HEAP_MB = 256;
 /** Longest rendered conversation, characters: some four million tokens. */
 export const MAX_RENDERED_CHARACTERS = 16 * 1024 * 1024;
@@ -19,33 +24,45 @@ export interface RunnerData {
   readonly now: number;
 }
 
-export interface RunnerRequest {
+export interface RenderRequest {
   readonly template: string;
   readonly inputs: readonly TemplateInput[];
 }
 
+export type RunnerRequest =
+  | ({ readonly type: 'start' } & RunnerData)
+  | ({ readonly type: 'render' } & RenderRequest);
+
 export type RunnerReply =
   | { readonly type: 'ready' }
-  | { readonly type: 'invalid'; readonly reason: string }
   | { readonly type: 'texts'; readonly texts: string[] }
+  /** This conversation cannot be rendered. */
   | { readonly type: 'refused'; readonly reason: string }
-  | { readonly type: 'too-long'; readonly characters: number };
+  /** None can. */
+  | {
+      readonly type: 'unusable';
+      readonly code: string;
+      readonly message: string;
+      readonly values: Record<string, unknown>;
+    };
 
 interface Waiting {
-  readonly request: RunnerRequest;
+  readonly request: RenderRequest;
   readonly resolve: (texts: string[]) => void;
   readonly reject: (error: Error) => void;
 }
 
 /**
- * The thread starts with the first rendering and does one request at a time. It keeps no process alive while it is
- * idle. After a request that was too expensive it is gone, and every later request gets the same error.
+ * The process starts with the first rendering and does one request at a time. It keeps no other process alive while
+ * it is idle, and ends with the one that started it. After a request that was too expensive it is gone, and every
+ * later one gets the same error.
  */
 export class TemplateRunner {
   private readonly data: RunnerData;
   private readonly deadlineMs: number;
   private readonly queue: Waiting[] = [];
-  private worker: Worker | null = null;
+  private child: ChildProcess | null = null;
+  private closed: Promise<void> = Promise.resolve();
   private ready = false;
   private failure: Error | null = null;
   private cancelDeadline = (): void => {};
@@ -57,81 +74,90 @@ export class TemplateRunner {
 
   /**
    * A text for each input.
-   * @throws ROW_TEMPLATE when the template refuses the conversation, TEMPLATE_INVALID, TEMPLATE_LIMIT
+   * @throws ROW_TEMPLATE when the template refuses the conversation, TEMPLATE_INVALID, TEMPLATE_LIMIT, TEMPLATE_CLOSED
    */
-  render(request: RunnerRequest): Promise<string[]> {
+  render(request: RenderRequest): Promise<string[]> {
     if (this.failure !== null) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
       this.queue.push({ request, resolve, reject });
-      if (this.worker === null) this.start();
-      else if (this.ready && this.queue.length === 1) this.send();
+      if (this.child === null) this.start();
+      else if (this.ready && this.queue.length === 1) this.sendNext();
     });
   }
 
-  /** Ends the thread; what is being rendered is rejected. */
+  /** Ends the process; what waits is rejected. */
   async close(): Promise<void> {
-    const { worker } = this;
     this.fail(new SwarmError('TEMPLATE_CLOSED', 'the chat template was closed while it was in use', {}));
-    await worker?.terminate();
+    await this.closed;
   }
 
   private start(): void {
     // The build turns this file and the entry into .js.
-    const entry = import.meta.url.endsWith('.ts') ? './template-worker.ts' : './template-worker.js';
-    const worker = new Worker(new URL(entry, import.meta.url), {
-      workerData: this.data,
+    const entry = import.meta.url.endsWith('.ts') ? './template-process.ts' : './template-process.js';
+    const child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
+      // Modules are read; nothing is written, started or loaded as native code.
+      execArgv: [`--max-old-space-size=${MAX_HEAP_MB}`, '--permission', '--allow-fs-read=*'],
       env: {},
-      resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });
-    this.worker = worker;
-    this.limitTime(START_DEADLINE_MS, 'start');
-    worker.on('message', (reply: RunnerReply) => this.receive(reply));
-    worker.on('error', (error) => {
-      const memory = 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY';
-      this.fail(memory ? limit(`more than ${MAX_HEAP_MB} MiB of memory`) : error);
+    this.child = child;
+    this.closed = new Promise((resolve) => {
+      const ended = (error: Error): void => {
+        this.fail(error);
+        resolve();
+      };
+      child.once('error', ended);
+      child.once('exit', (code, signal) =>
+        ended(
+          limit(
+            `its process down (${signal ?? `exit code ${code}`}), most likely by more than ${MAX_HEAP_MB} MiB of memory`,
+          ),
+        ),
+      );
     });
-    worker.on('exit', (code) => this.fail(limit(`its thread, which ended with code ${code}`)));
+    child.on('message', (reply: RunnerReply) => this.receive(reply));
+    this.send({ type: 'start', ...this.data }, START_DEADLINE_MS);
   }
 
   private receive(reply: RunnerReply): void {
     this.cancelDeadline();
-    if (reply.type === 'invalid') {
-      const { reason } = reply;
-      this.fail(
-        new SwarmError(
-          'TEMPLATE_INVALID',
-          `the chat template cannot be used: ${reason}; name another with --template`,
-          { reason },
-        ),
-      );
+    if (reply.type === 'unusable') {
+      this.fail(new SwarmError(reply.code, reply.message, reply.values));
       return;
     }
     if (reply.type === 'ready') {
       this.ready = true;
-      this.send();
+      this.sendNext();
       return;
     }
     const waiting = this.queue.shift();
-    // The thread renders the next while this one's text is tokenised.
-    if (this.queue.length > 0) this.send();
-    else this.worker?.unref();
+    // The process renders the next while this one's text is tokenised.
+    if (this.queue.length > 0) this.sendNext();
+    else this.hold(false);
     if (reply.type === 'texts') waiting?.resolve(reply.texts);
-    else waiting?.reject(refused(reply));
+    else waiting?.reject(refused(reply.reason));
   }
 
-  private send(): void {
-    this.worker!.ref();
-    this.limitTime(this.deadlineMs, 'render');
-    this.worker!.postMessage(this.queue[0]!.request);
+  private sendNext(): void {
+    this.send({ type: 'render', ...this.queue[0]!.request }, this.deadlineMs);
   }
 
-  private limitTime(deadlineMs: number, what: 'start' | 'render'): void {
-    const late = (): void =>
-      this.fail(
-        limit(
-          `more than ${deadlineMs / 1000} s to ${what === 'start' ? 'be read' : 'render a conversation'}`,
-        ),
-      );
+  private send(request: RunnerRequest, deadlineMs: number): void {
+    this.hold(true);
+    this.limitTime(deadlineMs);
+    // An error here is followed by the process's exit, which is what counts.
+    this.child!.send(request, () => {});
+  }
+
+  /** Whether this process waits for the other one. */
+  private hold(wait: boolean): void {
+    const method = wait ? 'ref' : 'unref';
+    this.child![method]();
+    this.child!.channel?.[method]();
+  }
+
+  private limitTime(deadlineMs: number): void {
+    const late = (): void => this.fail(limit(`more than ${deadlineMs / 1000} s`));
     // Where this thread was busy, the answer waits beside the timer: immediates run after messages.
     let immediate: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
@@ -146,23 +172,11 @@ export class TemplateRunner {
   private fail(error: Error): void {
     this.cancelDeadline();
     this.failure ??= error;
-    void this.worker?.terminate();
+    this.child?.kill('SIGKILL');
     for (const { reject } of this.queue.splice(0)) reject(this.failure);
   }
 }
 
-function refused(reply: Exclude<RunnerReply, { type: 'ready' | 'invalid' | 'texts' }>): SwarmError {
-  const reason =
-    reply.type === 'refused'
-      ? reply.reason
-      : `it would have ${reply.characters} characters, more than ${MAX_RENDERED_CHARACTERS}`;
+function refused(reason: string): SwarmError {
   return new SwarmError('ROW_TEMPLATE', `the chat template refuses the conversation: ${reason}`, { reason });
-}
-
-function limit(what: string): SwarmError {
-  return new SwarmError(
-    'TEMPLATE_LIMIT',
-    `the chat template was stopped: it took ${what}; name another with --template`,
-    { what },
-  );
 }
