@@ -1,16 +1,12 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { JobSummary } from '../../coordinator/api-types.ts';
 import { table } from '../../monitor/text.ts';
-import { SwarmError } from '../../protocol/errors.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
-import { usageError } from '../errors.ts';
-import { followJob } from '../follow.ts';
+import { type WaitOptions, waitForJob } from '../job-wait.ts';
 import { homeOption, jsonOption, number } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
-import { EventLines } from '../views/events.ts';
 import { jobLines } from '../views/status.ts';
 
 interface CommonOptions {
@@ -47,7 +43,7 @@ export function registerJob(program: Command, context: Context): void {
   add('wait [job]', 'follow a job until it ends or reaches a round')
     .option('--until <what>', '"finished", or "round=N" for the checkpoint of round N', 'finished')
     .option('--timeout <seconds>', 'give up with exit code 7 after this long', number(0.001))
-    .action((id: string | undefined, options: WaitOptions) => wait(context, id, options));
+    .action((id: string | undefined, options: WaitOptions) => waitForJob(context, id, options));
 }
 
 async function create(
@@ -117,49 +113,4 @@ async function act(
   const summary = await api.act(await chooseJob(api, id), action, options.reason);
   if (options.json) printJson(context, { schemaVersion: 1, ...summary });
   else printLines(context, [`job ${summary.name} is ${summary.phase}`]);
-}
-
-interface WaitOptions extends CommonOptions {
-  until: string;
-  timeout?: number;
-}
-
-async function wait(context: Context, id: string | undefined, options: WaitOptions): Promise<void> {
-  const round = untilRound(options.until);
-  const api = await coordinatorApi(context, options);
-  const summary: JobSummary = await api.job(await chooseJob(api, id));
-  const timeout = options.timeout === undefined ? [] : [AbortSignal.timeout(options.timeout * 1000)];
-  const lines = new EventLines({ baseLoss: summary.baseLoss });
-  try {
-    const signal = AbortSignal.any([context.signal, ...timeout]);
-    const open = () => coordinatorApi(context, options);
-    for await (const event of followJob(open, summary.job, { signal, now: context.clock.now })) {
-      if (options.json) printJson(context, { schemaVersion: 1, ...event });
-      else
-        printLines(
-          context,
-          [lines.line(event)].filter((line) => line !== null),
-        );
-      if (event.type === 'finished') return;
-      if (event.type === 'checkpoint' && round !== null && event.round >= round) return;
-      if (event.type === 'failed') {
-        throw new SwarmError('JOB_FAILED', `job ${summary.name} ended without finishing: ${event.reason}`);
-      }
-    }
-  } catch (error) {
-    context.signal.throwIfAborted();
-    if (!timeout[0]?.aborted) throw error;
-    throw new SwarmError(
-      'WAIT_TIMED_OUT',
-      `job ${summary.name} was not ${options.until === 'finished' ? 'finished' : `at ${options.until}`} after ${options.timeout} s`,
-      { until: options.until, seconds: options.timeout },
-    );
-  }
-}
-
-function untilRound(text: string): number | null {
-  if (text === 'finished') return null;
-  const match = /^round=(\d+)$/.exec(text);
-  if (match === null) throw usageError(`--until "${text}" is neither "finished" nor "round=N"`);
-  return Number(match[1]);
 }

@@ -22,8 +22,8 @@ import {
   number,
 } from '../options.ts';
 import { peerName } from '../peer-name.ts';
-import { printJson, printLines } from '../print.ts';
-import { NodeLines } from '../views/node.ts';
+import { ProgressLine, printJson, printLines } from '../print.ts';
+import { NodeLines, NodeProgress } from '../views/node.ts';
 
 interface NodeOptions {
   home?: string;
@@ -95,6 +95,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     },
     { log },
   );
+  const progress = new ProgressLine(context);
   try {
     // Of its own process the daemon is asked until the very end, also while it drains.
     const api = await ApiClient.open(home, 'node', { signal: new AbortController().signal });
@@ -122,14 +123,18 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       ]);
     }
     const lines = new NodeLines();
+    const busy = new NodeProgress();
     let last = '';
     await whileRunning(signal, async () => {
       const now = await api.status<NodeStatus>();
       if (!options.json) {
-        printLines(
-          context,
-          lines.next(now).map((line) => `${timeOf(context)}  ${line}`),
-        );
+        const news = lines.next(now).map((line) => `${timeOf(context)}  ${line}`);
+        if (news.length > 0) progress.clear();
+        printLines(context, news);
+        const doing = busy.line(now, context.clock.now());
+        // Steps pass too quickly to be written down; a download may take an hour.
+        if (doing === null) progress.clear();
+        else if (context.stderr.isTTY || now.download !== null) progress.update(doing);
         return;
       }
       const key = stateKey(now);
@@ -137,6 +142,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       last = key;
     });
   } finally {
+    progress.clear();
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
     else printLines(context, ['stopped     what was trained and not yet taken is kept for the next start']);

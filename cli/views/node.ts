@@ -1,6 +1,7 @@
 import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '../../monitor/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../node/api-types.ts';
 
+const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
 /** Updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
 
@@ -32,16 +33,39 @@ export function activity(status: NodeStatus): string {
   const speed = tokensPerSecond > 0 ? `, ${formatCount(tokensPerSecond)} tokens/s` : '';
   if (download !== null) {
     const percent = download.total > 0 ? Math.floor((download.bytes / download.total) * 100) : 0;
-    return `fetching ${download.what}: ${percent} % of ${formatBytes(download.total)}`;
+    return `fetching ${DOWNLOADS[download.what]}: ${percent} % of ${formatBytes(download.total)}`;
   }
   if (state === 'training') return `training round ${status.round}: step ${step} of ${steps}${speed}`;
   return `${state}${reason === '' ? '' : `: ${safeText(reason)}`}`;
 }
 
-/** One update and what became of it. */
-export function updateLine({ round, bytes, code, detail, meaning }: NodeUpdate): string {
+/** One update and what became of it. What went well needs no reasons. */
+export function updateLine({ round, bytes, code, detail, meaning, outcome }: NodeUpdate): string {
+  const head = `round ${round}  ${formatBytes(bytes)}  ${code ?? 'sent'}`;
+  if (outcome === 'counted') return `${head}, merged`;
+  if (code === 'accepted' && outcome === null) return head;
   const why = detail === '' ? meaning : `${meaning} (${safeText(detail)})`;
-  return `round ${round}  ${formatBytes(bytes)}  ${code ?? 'sent'}: ${why}`;
+  return `${head}: ${why}${outcome === 'restored' ? '; its content goes into the next update' : ''}`;
+}
+
+/** What a node is busy with, for a line that is overwritten; a download with its speed and the time left. */
+export class NodeProgress {
+  private start: { what: string; bytes: number; at: number } | null = null;
+
+  /** @param now ms; null where there is nothing to watch */
+  line(status: NodeStatus, now: number): string | null {
+    const { download } = status;
+    if (download === null) {
+      this.start = null;
+      return status.state === 'training' ? activity(status) : null;
+    }
+    const { what, bytes, total } = download;
+    // What an earlier try has left counts as there, not as fast.
+    if (this.start?.what !== what) this.start = { what, bytes, at: now };
+    const speed = (bytes - this.start.bytes) / Math.max((now - this.start.at) / 1000, 1e-3);
+    if (speed === 0) return activity(status);
+    return `${activity(status)}, ${formatBytes(speed)}/s, ${formatDuration((total - bytes) / speed)} left`;
+  }
 }
 
 /** Turns a node's statuses, one after the other, into a line for each thing that changed. */
@@ -63,28 +87,48 @@ export class NodeLines {
     if (job !== null && job.job !== before?.job?.job) {
       lines.push(
         `joined ${job.name}: base ${safeText(job.base.name)} (${formatCount(job.base.parameters)} parameters), ` +
-          `adapter of ${formatCount(job.adapterParameters)}`,
+          `adapter of ${formatCount(job.adapterParameters)} parameters`,
       );
     }
-    if (status.download !== null && status.download.what !== before?.download?.what) {
-      lines.push(`fetching ${status.download.what}, ${formatBytes(status.download.total)}`);
+    const { download } = status;
+    if (download !== null && download.what !== before?.download?.what) {
+      lines.push(`fetching ${DOWNLOADS[download.what]}, ${formatBytes(download.total)}`);
+    }
+    if (before?.download?.what === 'base' && download?.what !== 'base') {
+      lines.push('the base is here; preparing the trainer');
     }
     for (const update of [...status.updates].reverse()) {
       const known = before?.updates.find((u) => u.update === update.update);
-      if (update.code !== null && update.code !== known?.code && before !== null) {
-        lines.push(`${updateLine(update)}${speedOf(status)}`);
+      const told =
+        update.code === known?.code && (update.outcome !== 'restored' || known?.outcome === 'restored');
+      if (update.code !== null && !told && before !== null) {
+        lines.push(`${updateLine(update)}${update.code === known?.code ? '' : speedOf(status)}`);
       }
     }
     if (status.state !== before?.state || status.round !== before?.round) {
       if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
-      else if (status.reason !== '' && status.reason !== before?.reason) lines.push(activity(status));
+      else if (status.reason !== before?.reason && !isKnown(status)) lines.push(activity(status));
     }
     const phase = job?.phase ?? null;
     if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
-      lines.push(`job ${job!.name} is ${phase}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}`);
+      const after = phase === 'paused' ? '' : '; this node only hands on what it holds: Ctrl-C stops it';
+      lines.push(
+        `job ${job!.name} is ${phase}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
+      );
     }
     return lines;
   }
+}
+
+/** Whether another line tells why the node waits: of its connection, of its update in this round, of the job's end. */
+function isKnown({ state, reason, coordinator, job, round, updates }: NodeStatus): boolean {
+  if (reason === '') return true;
+  if (state === 'joining') return coordinator.connected;
+  const delivered = updates[0]?.round === round && round > 0;
+  const phase = job?.phase ?? null;
+  return (
+    state === 'awaiting' && (delivered || phase === 'finished' || phase === 'failed' || phase === 'paused')
+  );
 }
 
 function speedOf({ tokensPerSecond }: NodeStatus): string {

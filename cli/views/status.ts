@@ -1,4 +1,4 @@
-import type { CoordinatorStatus, JobSummary } from '../../coordinator/api-types.ts';
+import type { CoordinatorStatus, JobDetail, JobSummary } from '../../coordinator/api-types.ts';
 import {
   formatBytes,
   formatChange,
@@ -31,6 +31,27 @@ export function jobLines(job: JobSummary): string[] {
     `            held-out loss ${lossOf(job)}, ${job.peers} node${job.peers === 1 ? '' : 's'}${speed}`,
     `            invite ${job.invite}`,
   ];
+}
+
+/** What a job is doing or waiting for, in a line; null when it is over. */
+export function jobActivity(job: JobDetail): string | null {
+  const nodes = `${job.peers} node${job.peers === 1 ? '' : 's'}`;
+  switch (job.phase) {
+    case 'finished':
+    case 'failed':
+      return null;
+    case 'paused':
+      return `${job.name} is paused${job.reason === '' ? '' : `: ${safeText(job.reason)}`}`;
+    case 'waiting':
+      return job.peers >= job.manifest.rounds.minPeers
+        ? `${job.name} is about to begin with ${nodes}`
+        : `${job.name} waits for nodes: ${job.peers} of at least ${job.manifest.rounds.minPeers}; they join with "swarm node INVITE"`;
+    default: {
+      const { assigned, received } = job.updates;
+      const left = job.secondsLeft === null ? '' : `, at most ${formatDuration(job.secondsLeft)} left`;
+      return `${job.name} round ${job.round} of ${job.rounds}: ${job.phase}, ${nodes}, ${received.length} of ${assigned.length} updates${left}`;
+    }
+  }
 }
 
 function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {

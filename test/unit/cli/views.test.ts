@@ -1,12 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { checkpointLines, checkpointTable } from '../../../cli/views/checkpoints.ts';
 import { EventLines } from '../../../cli/views/events.ts';
-import { NodeLines, nodeLines } from '../../../cli/views/node.ts';
+import { NodeLines, NodeProgress, nodeLines } from '../../../cli/views/node.ts';
 import { peerLines, receiptLines } from '../../../cli/views/peers.ts';
-import { coordinatorLines } from '../../../cli/views/status.ts';
+import { coordinatorLines, jobActivity } from '../../../cli/views/status.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,
+  JobDetail,
   JobEvent,
   JobSummary,
   PeerView,
@@ -73,6 +74,24 @@ describe('the status of a coordinator', () => {
       'swarm node',
     );
     expectSafe(coordinatorLines(status([{ ...job, reason: EVIL }]), ''));
+  });
+});
+
+describe('what a job is doing', () => {
+  const detail = (changes: Partial<JobDetail>): JobDetail =>
+    ({
+      ...job,
+      manifest: { rounds: { minPeers: 2 } },
+      updates: { round: 3, assigned: ['a', 'b'], received: ['a'] },
+      ...changes,
+    }) as JobDetail;
+
+  it('is a line', () => {
+    expect(jobActivity(detail({}))).toMatch(/round 3 of 8: training, 1 node, 1 of 2 updates, .*18 s/);
+    expect(jobActivity(detail({ phase: 'waiting' }))).toMatch(/1 of at least 2.*swarm node/);
+    expect(jobActivity(detail({ phase: 'waiting', peers: 2 }))).toContain('about to begin');
+    expectSafe([jobActivity(detail({ phase: 'paused', reason: EVIL }))!]);
+    expect(jobActivity(detail({ phase: 'finished' }))).toBeNull();
   });
 });
 
@@ -284,18 +303,48 @@ describe('a node', () => {
       reason: 'round 1 is delivered',
       updates: [taken],
     };
-    expect(lines.next(after)).toEqual([
-      'round 1  84 kB  accepted: durably recorded, trained at 800 tokens/s',
-      'awaiting: round 1 is delivered',
-    ]);
-    const lost = { ...after, coordinator: { ...node.coordinator, connected: false } };
+    expect(lines.next(after)).toEqual(['round 1  84 kB  accepted, trained at 800 tokens/s']);
+    const undone = {
+      ...taken,
+      code: 'left-out' as const,
+      meaning: 'worse with it',
+      outcome: 'restored' as const,
+    };
+    expect(lines.next({ ...after, updates: [undone] }).join()).toMatch(
+      /left-out: worse with it; .*next update/,
+    );
+    expect(lines.next({ ...after, updates: [undone] })).toEqual([]);
+    const lost = { ...after, updates: [undone], coordinator: { ...node.coordinator, connected: false } };
     expect(lines.next(lost)).toEqual(['lost the coordinator; trying again for ever']);
     const over = { ...lost, job: { ...node.job!, phase: 'finished' as const } };
-    expect(lines.next(over)).toEqual(['job moby is finished, held-out loss 5.0000']);
+    expect(lines.next(over).join()).toMatch(/^job moby is finished, held-out loss 5\.0000; .*Ctrl-C/);
+  });
+
+  it('says at first only what it waits for', () => {
+    const alone = {
+      ...node,
+      job: null,
+      state: 'joining' as const,
+      reason: 'nothing listens there',
+      coordinator: { ...node.coordinator, connected: false },
+    };
+    expect(new NodeLines().next(alone)).toEqual(['joining: nothing listens there']);
+    const reached = { ...alone, reason: 'not yet connected', coordinator: node.coordinator };
+    expect(new NodeLines().next(reached)).toEqual(['connected to the coordinator']);
+  });
+
+  it('shows the speed of a download from what was there when it began', () => {
+    const progress = new NodeProgress();
+    const at = (bytes: number, now: number) =>
+      progress.line({ ...node, download: { what: 'base', bytes, total: 3_000_000 } }, now);
+    expect(at(1_000_000, 0)).toMatch(/^fetching the base model: 33 % of 3\.0 MB$/);
+    expect(at(2_000_000, 10_000)).toContain('66 % of 3.0 MB, 100 kB/s, 10 s left');
+    expect(progress.line(node, 11_000)).toContain('step 3 of 20');
+    expect(progress.line({ ...node, state: 'awaiting' }, 12_000)).toBeNull();
   });
 
   it('shows what it fetches', () => {
     const fetching = { ...node, download: { what: 'base' as const, bytes: 50, total: 200 } };
-    expect(nodeLines(fetching, '').join('\n')).toContain('fetching base: 25 % of 200 B');
+    expect(nodeLines(fetching, '').join('\n')).toContain('fetching the base model: 25 % of 200 B');
   });
 });

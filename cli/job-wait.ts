@@ -1,0 +1,100 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { SwarmError } from '../protocol/errors.ts';
+import type { ApiClient } from './api-client.ts';
+import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
+import type { Context } from './context.ts';
+import { usageError } from './errors.ts';
+import { followJob } from './follow.ts';
+import { ProgressLine, printJson, printLines } from './print.ts';
+import { EventLines } from './views/events.ts';
+import { jobActivity } from './views/status.ts';
+
+/** How often the line that says what the job is doing is renewed. */
+const LOOK_MS = 1_000;
+
+export interface WaitOptions extends HomeFlag {
+  /** "finished" or "round=N". */
+  until: string;
+  /** Seconds. */
+  timeout?: number;
+  json?: boolean;
+}
+
+/**
+ * Follows a job until it ends or reaches a round: its events on stdout, what it is doing now on stderr.
+ * @throws SwarmError JOB_FAILED, WAIT_TIMED_OUT, USAGE, DAEMON_NOT_RUNNING
+ */
+export async function waitForJob(
+  context: Context,
+  id: string | undefined,
+  options: WaitOptions,
+): Promise<void> {
+  const round = untilRound(options.until);
+  const open = () => coordinatorApi(context, options);
+  const api = await open();
+  const { job, name, rounds, baseLoss } = await api.job(await chooseJob(api, id));
+  if (round !== null && round > rounds) {
+    throw usageError(`job ${name} has ${rounds} rounds and will not reach ${options.until}`);
+  }
+  const timeout = options.timeout === undefined ? [] : [AbortSignal.timeout(options.timeout * 1000)];
+  const over = new AbortController();
+  const signal = AbortSignal.any([context.signal, over.signal, ...timeout]);
+  const progress = new ProgressLine(context);
+  const watching = options.json ? null : watch(context, progress, { open, job, signal });
+  const lines = new EventLines({ baseLoss });
+  try {
+    for await (const event of followJob(open, job, { signal, now: context.clock.now })) {
+      const line = options.json ? null : lines.line(event);
+      if (options.json) printJson(context, { schemaVersion: 1, ...event });
+      if (line !== null) {
+        progress.clear();
+        printLines(context, [line]);
+      }
+      if (event.type === 'finished') return;
+      if (event.type === 'checkpoint' && round !== null && event.round >= round) return;
+      if (event.type === 'failed') {
+        throw new SwarmError('JOB_FAILED', `job ${name} ended without finishing: ${event.reason}`);
+      }
+    }
+  } catch (error) {
+    context.signal.throwIfAborted();
+    if (!timeout[0]?.aborted) throw error;
+    throw new SwarmError(
+      'WAIT_TIMED_OUT',
+      `job ${name} was not ${options.until === 'finished' ? 'finished' : `at ${options.until}`} after ${options.timeout} s`,
+      {
+        until: options.until,
+        seconds: options.timeout,
+        next: 'it goes on; wait again, or look at "swarm status"',
+      },
+    );
+  } finally {
+    over.abort();
+    await watching;
+    progress.clear();
+  }
+}
+
+/** Says what the job is doing: all the time in a terminal, elsewhere once. */
+async function watch(
+  { stderr }: Pick<Context, 'stderr'>,
+  progress: ProgressLine,
+  { open, job, signal }: { open: () => Promise<ApiClient>; job: string; signal: AbortSignal },
+): Promise<void> {
+  do {
+    try {
+      const line = jobActivity(await (await open()).job(job));
+      if (!signal.aborted && line !== null) progress.update(line);
+    } catch {
+      // A courtesy; a real fault shows where the events are followed.
+    }
+    await sleep(LOOK_MS, undefined, { signal }).catch(() => {});
+  } while (stderr.isTTY && !signal.aborted);
+}
+
+function untilRound(text: string): number | null {
+  if (text === 'finished') return null;
+  const match = /^round=(\d+)$/.exec(text);
+  if (match === null) throw usageError(`--until "${text}" is neither "finished" nor "round=N"`);
+  return Number(match[1]);
+}
