@@ -1,5 +1,7 @@
+import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { FORMATS } from '../lora/data/examples.ts';
+import { isBuiltIn } from '../lora/data/render/built-in.ts';
 import { TRAIN_ON } from '../lora/data/render/renderer.ts';
 import { PACKINGS } from '../lora/data/rows.ts';
 import { type DataSettings, dataSettingsSchema } from '../lora/data/settings.ts';
@@ -54,12 +56,14 @@ export function addDataOptions(command: Command, { packing }: { packing: boolean
   );
 }
 
-export function dataSettings(flags: DataFlags): DataSettings {
+/** A template that is a file is taken from the working folder. */
+export function dataSettings(flags: DataFlags, cwd: string): DataSettings {
+  const { template } = flags;
   return dataSettingsSchema.parse({
     format: flags.format,
     columns: flags.column,
     trainOn: flags.trainOn,
-    template: flags.template,
+    template: template === undefined || isBuiltIn(template) ? template : resolve(cwd, template),
     templateVariables: flags.templateVariable,
     packing: flags.packing,
     truncation: flags.truncation,

@@ -1,12 +1,16 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { RowSummary } from '../../lora/data/row-report.ts';
+import type { Evaluation } from '../../lora/evaluate/evaluate.ts';
 import { formatCount } from '../../monitor/text.ts';
+import { badRowLines, printedReport } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
+import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
 import { collect, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { addSubjectOptions, loadSubject, type SubjectFlags } from '../subject.ts';
 
-interface EvaluateOptions extends SubjectFlags {
+interface EvaluateOptions extends SubjectFlags, DataFlags {
   data: string[];
   json?: boolean;
 }
@@ -14,34 +18,45 @@ interface EvaluateOptions extends SubjectFlags {
 export function registerEvaluate(program: Command, context: Context): void {
   const command = program
     .command('evaluate')
-    .description('loss of a model, with or without an adapter, on texts');
-  addSubjectOptions(command)
-    .requiredOption(
-      '--data <path>',
-      '.jsonl file of {"text": …} or .txt file or folder; may be repeated',
-      collect,
-    )
+    .description('loss of a model, with or without an adapter, on data');
+  addSubjectOptions(command).requiredOption('--data <path>', `${DATA_FILES}; may be repeated`, collect);
+  addDataOptions(command, { packing: false })
     .addOption(jsonOption())
     .action((options: EvaluateOptions) => evaluate(context, options));
 }
 
 async function evaluate(context: Context, options: EvaluateOptions): Promise<void> {
-  const [{ evaluateText }, { readDocuments }] = await Promise.all([
+  const [{ evaluateExamples }, { readExamples }, { readingOf, rendererFor }] = await Promise.all([
     import('../../lora/evaluate/evaluate.ts'),
-    import('../../lora/data/text.ts'),
+    import('../../lora/data/read-examples.ts'),
+    import('../../lora/data/settings.ts'),
   ]);
-  const { signal } = context;
+  const { signal, cwd, clock } = context;
   const subject = await loadSubject(context, options);
-  const paths = options.data.map((path) => resolve(context.cwd, path));
-  const result = await evaluateText({ texts: readDocuments(paths, { signal }), signal }, subject);
-  if (options.json) {
-    printJson(context, { schemaVersion: 1, ...result });
-    return;
+  const paths = options.data.map((path) => resolve(cwd, path));
+  const settings = dataSettings(options, cwd);
+  const report = printedReport(context, settings.badRowShare);
+  const renderer = await rendererFor(settings, { dir: subject.model.dir, now: clock.now() }, subject);
+  try {
+    const examples = readExamples(paths, { ...readingOf(settings), signal, report });
+    const result = await evaluateExamples({ examples, renderer, report, signal }, subject);
+    const read = report.summary();
+    if (options.json) printJson(context, { schemaVersion: 1, ...result, read });
+    else printLines(context, resultLines(result, read));
+  } finally {
+    await renderer.close();
   }
-  printLines(context, [
-    `loss          ${result.loss.toFixed(4)} nats per token`,
-    `perplexity    ${result.perplexity.toFixed(2)}`,
-    `bits per byte ${result.bitsPerByte.toFixed(4)}`,
-    `tokens        ${formatCount(result.tokens)} in ${formatCount(result.rows)} texts`,
-  ]);
+}
+
+function resultLines(
+  { loss, perplexity, bitsPerByte, tokens, rows }: Evaluation,
+  read: RowSummary,
+): string[] {
+  return [
+    `loss          ${loss.toFixed(4)} nats per token`,
+    `perplexity    ${perplexity.toFixed(2)}`,
+    ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)}`]),
+    `tokens        ${formatCount(tokens)} in ${formatCount(rows)} ${bitsPerByte === null ? 'examples' : 'texts'}`,
+    ...badRowLines(read),
+  ];
 }
