@@ -26,6 +26,9 @@ from transformers import AutoModelForCausalLM
 
 LENGTH = 16
 ADAMW = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
+# The gradient of a bias of keys is zero but for rounding (softmax does not see it), and Adam divides by its size: with
+# the usual epsilon both sides would take steps of full length in the direction of their rounding errors.
+BIAS_EPSILON = 1e-5
 CLIP_NORM = 1.0
 STEPS = 3
 
@@ -70,24 +73,28 @@ CASES = {
         dict(r=2, lora_alpha=4, target_modules=["k_proj", "down_proj"], lora_dropout=0.5, use_dora=True),
     ),
     "qwen2-bias-dora": (
-        "qwen2-tiny",
+        "families/qwen2",
         dict(r=2, lora_alpha=4, target_modules=["q_proj", "o_proj"], bias="lora_only", use_dora=True),
     ),
-    "qwen2-bias-all": ("qwen2-tiny", dict(r=2, lora_alpha=4, target_modules=["k_proj"], bias="all")),
+    "qwen2-bias-all": ("families/qwen2", dict(r=2, lora_alpha=4, target_modules=["k_proj"], bias="all")),
+    "gemma3-dora": (
+        "families/gemma3",
+        dict(r=2, lora_alpha=4, target_modules=["v_proj", "gate_proj"], use_dora=True, modules_to_save=["q_norm"]),
+    ),
     "gpt2-dora": (
-        "gpt2-tiny",
+        "families/gpt2",
         dict(r=2, lora_alpha=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True, use_dora=True),
     ),
     "gpt2-bias": (
-        "gpt2-tiny",
+        "families/gpt2",
         dict(r=2, lora_alpha=4, target_modules="all-linear", fan_in_fan_out=True, bias="lora_only", use_rslora=True),
     ),
     "gpt2-bias-all": (
-        "gpt2-tiny",
+        "families/gpt2",
         dict(r=2, lora_alpha=4, target_modules=["mlp.c_proj"], fan_in_fan_out=True, bias="all"),
     ),
     "gpt2-saved": (
-        "gpt2-tiny",
+        "families/gpt2",
         dict(r=2, lora_alpha=4, target_modules=["c_attn"], fan_in_fan_out=True, modules_to_save=["wte", "ln_f", "c_fc"]),
     ),
 }
@@ -110,7 +117,7 @@ SETTINGS = {
         dict(target_modules="all-linear", rank_pattern={"^model.*down_proj": 2, r"layers\.1\..*": 3}),
         dict(target_modules="all-linear", alpha_pattern={"q_proj|k_proj": 7, "(?P<w>v|o)_proj": 2}, use_rslora=True),
     ],
-    "gpt2-tiny": [
+    "families/gpt2": [
         dict(target_modules="all-linear"),
         dict(target_modules=["c_proj"]),
         dict(target_modules=["mlp.c_proj", "c_attn"], layers_to_transform=[0]),
@@ -158,7 +165,8 @@ def make_case(out: Path, name: str, model_name: str, settings: dict) -> None:
     tensors = {"logits": forward(model.eval(), rows)[0].detach()}
     seeds = [1000 + step for step in range(STEPS)]
     model.train()
-    optimizer = torch.optim.AdamW([tensor for _, tensor in trained], **ADAMW)
+    adamw = {**ADAMW, "eps": BIAS_EPSILON} if any(name.endswith(".bias") for name, _ in trained) else ADAMW
+    optimizer = torch.optim.AdamW([tensor for _, tensor in trained], **adamw)
     losses = []
     for step, seed in enumerate(seeds):
         mask_dropouts(model, seed)
@@ -176,7 +184,7 @@ def make_case(out: Path, name: str, model_name: str, settings: dict) -> None:
     save_file(tensors, folder / "reference.safetensors", metadata={"format": "pt"})
     reference = {
         "model": model_name,
-        "settings": {**ADAMW, "clipNorm": CLIP_NORM, "batch": 2, "length": LENGTH},
+        "settings": {**adamw, "clipNorm": CLIP_NORM, "batch": 2, "length": LENGTH},
         "rows": rows,
         "seeds": seeds,
         "losses": losses,
@@ -227,6 +235,10 @@ def mask_dropouts(model, seed: int) -> None:
             if rate > 0:
                 path = name.removeprefix("base_model.model.")
                 module.lora_dropout["default"] = MaskedDropout(path, rate, seed)
+    # GPT-2's own dropouts.
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def uniform(shape, seed: int, stream: int) -> np.ndarray:

@@ -69,12 +69,16 @@ export async function inFloat32(model: Model, dir: string): Promise<Model> {
   await mkdir(dir, { recursive: true });
   for (const file of ['config.json', 'tokenizer.json'])
     await copyFile(join(model.dir, file), join(dir, file));
-  const tensors = [...model.tensors].map(async ([name, { file, entry }]) => ({
-    name,
-    dtype: 'F32' as const,
-    shape: entry.shape,
-    data: await readTensor(join(model.dir, file), entry),
-  }));
+  const names = model.architecture.parameters(model.config).map(({ name }) => name);
+  const tensors = names.map(async (name) => {
+    const { file, entry } = model.tensors.get(name)!;
+    return {
+      name,
+      dtype: 'F32' as const,
+      shape: entry.shape,
+      data: await readTensor(join(model.dir, file), entry),
+    };
+  });
   await writeSafetensors(join(dir, 'model.safetensors'), await Promise.all(tensors));
   return openModel(dir);
 }
