@@ -45,15 +45,8 @@ export async function foundJob(
   const known = existing({ name: manifest.name, content }, store);
   if (known) return { stored: known, event: null };
 
+  assertManifestFits(manifest);
   const envelope = seal('manifest', manifest, network.signer);
-  const size = encodeCbor(manifest).byteLength;
-  if (size > messageBytes.manifest) {
-    throw new SwarmError(
-      'JOB_TOO_LARGE',
-      `the job's manifest has ${size} bytes, at most ${messageBytes.manifest} can be sent; use less data or fewer files`,
-      { size, limit: messageBytes.manifest, shards: manifest.data.shards.length },
-    );
-  }
   const { digest: job } = open('manifest', envelope);
   const checkpoint = initialCheckpoint(job, prepared);
   const signed = seal('checkpoint', checkpoint, network.signer);
@@ -107,6 +100,17 @@ export async function foundJob(
     });
     return { stored, event };
   });
+}
+
+/** @returns the manifest's size in bytes @throws SwarmError JOB_TOO_LARGE */
+export function assertManifestFits(manifest: Manifest): number {
+  const size = encodeCbor(manifest).byteLength;
+  if (size <= messageBytes.manifest) return size;
+  throw new SwarmError(
+    'JOB_TOO_LARGE',
+    `the job's manifest has ${size} bytes, at most ${messageBytes.manifest} can be sent; use less data or fewer files`,
+    { size, limit: messageBytes.manifest, shards: manifest.data.shards.length },
+  );
 }
 
 /** The stored job of that name, which must be the same. @throws SwarmError JOB_EXISTS */

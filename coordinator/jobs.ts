@@ -1,7 +1,8 @@
 import { basename } from 'node:path';
+import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import { adapterLayout, adapterSize, encodeAdapter, initialAdapter } from '../lora/adapter/peft.ts';
 import { loadTokenizer } from '../lora/data/tokenizer.ts';
-import { describeBase, openModel } from '../lora/models/model.ts';
+import { type BaseDescription, describeBase, type Model, openModel } from '../lora/models/model.ts';
 import type { FileBlobs } from '../net/network.ts';
 import type { Scope } from '../net/vault.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
@@ -55,17 +56,7 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
     last = point;
   };
 
-  const model = await openModel(spec.base);
-  const { maxPositions } = model.config;
-  const { sequenceLength } = spec.training;
-  if (sequenceLength > maxPositions) {
-    throw new SwarmError(
-      'SEQUENCE_TOO_LONG',
-      `training.sequenceLength is ${sequenceLength}, the base takes at most ${maxPositions} tokens`,
-      { sequenceLength, maxPositions },
-    );
-  }
-  const layout = adapterLayout(model, spec.lora);
+  const { model, layout } = await openBase(spec);
   const base = await importBase(spec.base, deps, signal, (done, total) => progress('base', done, total));
   const { data, heldOut } = await packJobData(
     {
@@ -82,19 +73,15 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
   const digest = await deps.scope.put(encoded);
   progress('adapter', 1, 1);
 
-  const manifest = manifestSchema.parse({
-    version: 1,
-    name: spec.name,
-    base: { name: basename(spec.base), digest: base.digest, parameters: model.parameters, files: base.files },
+  const manifest = describeJob({
+    spec,
+    model,
+    base,
     data,
-    lora: spec.lora,
-    adapter: { parameters: adapterSize(layout), initial: { digest, size: encoded.byteLength } },
-    training: spec.training,
-    rounds: spec.rounds,
-    acceptance: spec.acceptance,
-    seed: spec.seed,
+    layout,
+    initial: { digest, size: encoded.byteLength },
     createdAt: deps.clock.now(),
-  } satisfies Manifest);
+  });
   const admission = admissionOf(spec);
   const { createdAt: _, ...chosen } = manifest;
   const content = sha256(encodeCbor({ ...chosen, admission }));
@@ -116,12 +103,68 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
   };
 }
 
+/**
+ * Opens a job's base, and fits its adapter to it.
+ * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, SEQUENCE_TOO_LONG
+ */
+export async function openBase({
+  base,
+  training: { sequenceLength },
+  lora,
+}: JobSpec): Promise<{ model: Model; layout: AdapterLayout }> {
+  const model = await openModel(base);
+  const { maxPositions } = model.config;
+  if (sequenceLength > maxPositions) {
+    throw new SwarmError(
+      'SEQUENCE_TOO_LONG',
+      `training.sequenceLength is ${sequenceLength}, the base takes at most ${maxPositions} tokens`,
+      { sequenceLength, maxPositions },
+    );
+  }
+  return { model, layout: adapterLayout(model, lora) };
+}
+
+/** A job's manifest, from what its operator chose and what that turned out to be. */
+export function describeJob({
+  spec,
+  model,
+  base,
+  data,
+  layout,
+  initial,
+  createdAt,
+}: {
+  spec: JobSpec;
+  model: Model;
+  base: BaseDescription;
+  data: Manifest['data'];
+  layout: AdapterLayout;
+  initial: Manifest['adapter']['initial'];
+  createdAt: number;
+}): Manifest {
+  const { name, lora, training, rounds, acceptance, seed } = spec;
+  const files = base.files.map(({ path, size, digest }) => ({ path, size, digest }));
+  return manifestSchema.parse({
+    version: 1,
+    name,
+    base: { name: basename(spec.base), digest: base.digest, parameters: model.parameters, files },
+    data,
+    lora,
+    adapter: { parameters: adapterSize(layout), initial },
+    training,
+    rounds,
+    acceptance,
+    seed,
+    createdAt,
+  } satisfies Manifest);
+}
+
 async function importBase(
   dir: string,
   { blobs, scope }: Pick<PrepareJobDeps, 'blobs' | 'scope'>,
   signal: AbortSignal,
   onProgress: (done: number, total: number) => void,
-): Promise<{ digest: string; files: Manifest['base']['files'] }> {
+): Promise<BaseDescription> {
   const base = await describeBase(dir, { signal });
   const total = base.files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
@@ -134,7 +177,7 @@ async function importBase(
     done += size;
     onProgress(done, total);
   }
-  return { digest: base.digest, files: base.files.map(({ path, size, digest }) => ({ path, size, digest })) };
+  return base;
 }
 
 function admissionOf({ admission }: JobSpec): Admission {

@@ -23,7 +23,10 @@ export function registerJob(program: Command, context: Context): void {
     job.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
 
   add('create <file>', 'create a job from a YAML file and print its invite')
-    .option('--dry-run', 'check the file and print the job with all defaults; create nothing')
+    .option(
+      '--dry-run',
+      'check file, base and data as for creating it, print the job with all defaults and its sizes; create nothing',
+    )
     .action((file: string, options: CommonOptions & { dryRun?: boolean }) => create(context, file, options));
   add('list', 'all jobs').action((options: CommonOptions) => list(context, options));
   add('show [job]', 'one job: settings, state and data (name, digest or its beginning)').action(
@@ -54,8 +57,10 @@ async function create(
   const { readJobFile } = await import('../job-file.ts');
   const spec = await readJobFile(resolve(context.cwd, file));
   if (options.dryRun) {
-    if (options.json) printJson(context, { schemaVersion: 1, spec });
-    else printLines(context, [(await import('yaml')).stringify(spec).trimEnd()]);
+    const { checkJobSpec, checkLines } = await import('../check-job.ts');
+    const check = await checkJobSpec(context, spec);
+    if (options.json) printJson(context, { schemaVersion: 1, spec, check });
+    else printLines(context, [(await import('yaml')).stringify(spec).trimEnd(), ...checkLines(check)]);
     return;
   }
   const created = await submitJob(context, await coordinatorApi(context, options), spec);

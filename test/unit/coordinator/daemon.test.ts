@@ -8,8 +8,10 @@ import type {
   JobDetail,
 } from '../../../coordinator/api-types.ts';
 import { type RunningCoordinator, startCoordinator } from '../../../coordinator/daemon.ts';
-import type { JobSpecInput } from '../../../coordinator/job-spec.ts';
+import { checkJob } from '../../../coordinator/job-check.ts';
+import { type JobSpecInput, parseJobSpec } from '../../../coordinator/job-spec.ts';
 import { silentLogger } from '../../../monitor/log.ts';
+import { systemClock } from '../../../net/clock.ts';
 import { isSwarmError } from '../../../protocol/errors.ts';
 import { decodeInvite } from '../../../protocol/invite.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
@@ -120,6 +122,14 @@ test('a job is made from files, survives a restart, and is not made twice', { ti
   expect(await blobs(), 'nothing is left of these').toEqual(needed);
 
   const before = (await (await ask(home, '/v1/jobs/times')).json()) as JobDetail;
+  // What a dry run says is what comes of it.
+  const options = { signal: new AbortController().signal, onProgress: () => {} };
+  const check = await checkJob(parseJobSpec(spec), options, { clock: systemClock });
+  const { data, adapter } = before.manifest;
+  expect(check).toMatchObject({
+    data: { rows: data.rows, tokens: data.tokens, heldOut: { rows: data.heldOut.rows } },
+    adapter: { parameters: adapter.parameters },
+  });
   expect(before.baseLoss).toBeGreaterThan(3);
   expect(before).toMatchObject({ phase: 'waiting', heldOutLoss: before.baseLoss, checkpoint: { round: 0 } });
   await first.stop({ deadlineMs: 4_000 });

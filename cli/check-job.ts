@@ -1,0 +1,35 @@
+import type { JobCheck } from '../coordinator/job-check.ts';
+import type { JobSpec } from '../coordinator/job-spec.ts';
+import { formatBytes, formatCount } from '../monitor/text.ts';
+import type { Context } from './context.ts';
+import { ProgressLine } from './print.ts';
+
+/** Checks a job on its real base and data, in this process and without writing anything; progress on stderr. */
+export async function checkJobSpec(context: Context, spec: JobSpec): Promise<JobCheck> {
+  const { checkJob } = await import('../coordinator/job-check.ts');
+  const progress = new ProgressLine(context);
+  try {
+    const { signal, clock } = context;
+    const onProgress = ({ done, total }: { done: number; total: number }): void =>
+      progress.update(`reading base and data  ${total > 0 ? Math.floor((done / total) * 100) : 0} %`);
+    return await checkJob(spec, { signal, onProgress }, { clock });
+  } finally {
+    progress.clear();
+  }
+}
+
+/** As comments, so that what a dry run prints is still a job file. */
+export function checkLines({ base, data, adapter, update, manifestBytes }: JobCheck): string[] {
+  const { heldOut, unusable } = data;
+  return [
+    `base      ${base.name}, ${formatCount(base.parameters)} parameters, ${formatBytes(base.bytes)}`,
+    `training  ${formatCount(data.rows)} rows, ${formatCount(data.tokens)} tokens, ${formatBytes(data.bytes)}`,
+    `held out  ${formatCount(heldOut.rows)} rows, ${formatCount(heldOut.tokens)} tokens`,
+    ...(unusable > 0 ? [`left out  ${formatCount(unusable)} rows of the files, which cannot be used`] : []),
+    `adapter   ${formatCount(adapter.parameters)} parameters, ${formatBytes(adapter.bytes)}`,
+    ...update.map(
+      ({ preset, bytes }) => `update    at most ${formatBytes(bytes)} per node and round (${preset})`,
+    ),
+    `manifest  ${formatBytes(manifestBytes)}`,
+  ].map((line) => `# ${line}`);
+}
