@@ -58,7 +58,8 @@ export interface PeerView {
   jobName: string;
   address: string | null;
   connected: boolean;
-  state: Heartbeat['state'] | 'lost';
+  /** `left`: it said goodbye; `lost`: it fell silent. */
+  state: Heartbeat['state'] | 'left' | 'lost';
   round: number;
   step: number;
   steps: number;

@@ -199,7 +199,10 @@ export class JobRun {
 
   private peerCame(peer: string): void {
     const { name, engine } = this.roster.get(peer)!;
-    this.stepper.transact((outbox) => outbox.event({ type: 'peer-joined', peer, name, engine }));
+    this.stepper.transact((outbox) => {
+      this.setGoodbye(peer, false);
+      outbox.event({ type: 'peer-joined', peer, name, engine });
+    });
   }
 
   private peerReady(peer: string): void {
@@ -218,9 +221,17 @@ export class JobRun {
 
   private peerGone(peer: string, reason: 'left' | 'silent'): void {
     const name = this.roster.get(peer)?.name ?? '';
-    this.stepper.dispatch({ type: 'peer-gone', peer, reason }, (outbox) =>
-      outbox.event({ type: 'peer-lost', peer, name, reason }),
-    );
+    this.stepper.dispatch({ type: 'peer-gone', peer, reason }, (outbox) => {
+      this.setGoodbye(peer, reason === 'left');
+      outbox.event({ type: 'peer-lost', peer, name, reason });
+    });
+  }
+
+  /** For people, and also after a restart. */
+  private setGoodbye(peer: string, saidGoodbye: boolean): void {
+    if (this.roster.get(peer)?.saidGoodbye === saidGoodbye) return;
+    this.context.deps.store.peers.setGoodbye(this.context.job, peer, saidGoodbye);
+    this.roster.setGoodbye(peer, saidGoodbye);
   }
 
   private view(): AcceptanceView {

@@ -85,11 +85,18 @@ export class Roster {
       engine,
       joinedAt: known?.joinedAt ?? deps.clock.now(),
       speed: known?.speed ?? 0,
+      saidGoodbye: known?.saidGoodbye ?? false,
     };
     this.peers.set(peer, entry);
     if (!known) this.joined.set(peer, deps.store.rounds.newest(this.context.job, 1)[0]?.round ?? 0);
     const changed = known?.name !== name || known.agent !== agent || known.engine !== engine;
     return { entry, changed };
+  }
+
+  /** A node is there again, or has gone. */
+  setGoodbye(peer: string, saidGoodbye: boolean): void {
+    const known = this.peers.get(peer);
+    if (known) this.peers.set(peer, { ...known, saidGoodbye });
   }
 
   /** An update of a node has been recorded. */

@@ -109,7 +109,7 @@ export class Views {
           jobName: run.context.stored.name,
           address: connection?.address ?? null,
           connected: connection !== undefined,
-          state: present ? (heartbeat?.state ?? 'joining') : 'lost',
+          state: present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost',
           round: heartbeat?.round ?? 0,
           step: heartbeat?.step ?? 0,
           steps: heartbeat?.steps ?? 0,

@@ -8,6 +8,8 @@ export interface StoredPeer {
   /** Tokens per second over whole rounds; 0 while unmeasured. */
   readonly speed: number;
   readonly joinedAt: number;
+  /** Its last word was a goodbye. */
+  readonly saidGoodbye: boolean;
 }
 
 /** Nodes that a job has admitted. */
@@ -19,7 +21,7 @@ export class PeerTable {
   }
 
   /** Keeps a known peer's measured speed and first joining. */
-  admit(job: string, peer: Omit<StoredPeer, 'speed'>): void {
+  admit(job: string, peer: Omit<StoredPeer, 'speed' | 'saidGoodbye'>): void {
     this.db.run(
       `INSERT INTO peers (job, peer, name, agent, engine, speed, joined_at) VALUES (?, ?, ?, ?, ?, 0, ?)
        ON CONFLICT DO UPDATE SET name = excluded.name, agent = excluded.agent, engine = excluded.engine`,
@@ -29,6 +31,15 @@ export class PeerTable {
       peer.agent,
       peer.engine,
       peer.joinedAt,
+    );
+  }
+
+  setGoodbye(job: string, peer: string, saidGoodbye: boolean): void {
+    this.db.run(
+      'UPDATE peers SET said_goodbye = ? WHERE job = ? AND peer = ?',
+      saidGoodbye ? 1 : 0,
+      job,
+      peer,
     );
   }
 
@@ -53,5 +64,6 @@ function readPeer(row: Row): StoredPeer {
     engine: row.engine as string,
     speed: row.speed as number,
     joinedAt: row.joined_at as number,
+    saidGoodbye: row.said_goodbye === 1,
   };
 }

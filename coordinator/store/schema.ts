@@ -103,4 +103,8 @@ export const MIGRATIONS: readonly (string | ((db: Database) => void))[] = [
   ) STRICT, WITHOUT ROWID
   `,
   listBlobs,
+  `
+  -- 1: it left, as opposed to fell silent.
+  ALTER TABLE peers ADD COLUMN said_goodbye INTEGER NOT NULL DEFAULT 0
+  `,
 ];

@@ -53,6 +53,17 @@ describe('presence', () => {
     await peers[1]!.heartbeat('leaving');
     expect(world.run.presentCount).toBe(0);
     expect(world.run.state).toMatchObject({ phase: 'waiting', round: 2 });
+    // People see that, too, and after a restart; back again, it is forgotten.
+    const goodbyes = (): boolean[] => peers.map(({ id }) => world.run.roster.get(id)!.saidGoodbye);
+    expect(goodbyes()).toEqual([true, true]);
+    await world.settle(world.coordinator.stop());
+    await world.start();
+    expect(goodbyes()).toEqual([true, true]);
+    await peers[0]!.join();
+    expect(goodbyes()).toEqual([false, true]);
+    await world.pass(PEER_LOST_AFTER_MS + 4_000);
+    expect(goodbyes()).toEqual([false, true]);
+    expect(world.run.presentCount).toBe(0);
   });
 
   test('heartbeats of strangers, of other jobs, from the past, and with wrong clocks count for nothing', async () => {
