@@ -106,6 +106,7 @@ export async function* renderAll(
     const done = await next();
     if (done) yield done;
   }
+  report.finish();
 }
 
 /**

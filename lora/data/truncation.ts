@@ -45,11 +45,12 @@ export function truncate(
 function shorten(sample: Sample, limit: number): Sample {
   const { ids, trained } = sample;
   const end = Math.max(limit, trained.lastIndexOf(1) + 1);
-  const first = trained.indexOf(1);
+  // The first token of all is never predicted, so it is none of the answer.
+  const first = trained.indexOf(1, 1);
   const prompt = first < 0 ? ids.length : first;
   const context = Math.min(prompt, Math.max(1, Math.floor(limit * CONTEXT_SHARE)));
   const kept = Math.max(context, prompt - (end - limit));
-  const head = Math.ceil(kept / 2);
+  const head = Math.floor(kept / 2);
   const from = prompt - (kept - head);
   const to = Math.min(end, from + limit - head);
   return {

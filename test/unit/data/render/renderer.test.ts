@@ -1,0 +1,240 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Example, ExampleBody, Message } from '../../../../lora/data/examples.ts';
+import {
+  openRenderer,
+  type Renderer,
+  type RendererOptions,
+  renderExample,
+} from '../../../../lora/data/render/renderer.ts';
+import { loadTokenizer, type TextTokenizer } from '../../../../lora/data/tokenizer.ts';
+
+const fixtures = fileURLToPath(new URL('../../../fixtures/chat/', import.meta.url));
+const dir = `${fixtures}byte-level`;
+const origin = { file: 'data.jsonl', row: 7 };
+
+let tokenizer: TextTokenizer;
+let folder: string;
+beforeAll(async () => {
+  tokenizer = await loadTokenizer(dir);
+  folder = await mkdtemp(join(tmpdir(), 'renderer-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const opened: Renderer[] = [];
+afterEach(async () => {
+  for (const renderer of opened.splice(0)) await renderer.close();
+});
+async function open(options: Partial<RendererOptions> = {}): Promise<Renderer> {
+  const renderer = await openRenderer({ dir, now: 0, ...options }, { tokenizer });
+  opened.push(renderer);
+  return renderer;
+}
+
+/** All text and the trained part of it. */
+async function shown(body: ExampleBody, renderer: Renderer): Promise<{ text: string; trained: string }> {
+  const { ids, trained } = await renderExample({ origin, ...body } as Example, renderer);
+  return {
+    text: tokenizer.decode(ids, { special: true }),
+    trained: tokenizer.decode(
+      ids.filter((_, i) => trained[i]),
+      { special: true },
+    ),
+  };
+}
+
+const talk: Message[] = [
+  { role: 'user', content: 'One' },
+  { role: 'assistant', content: 'Two' },
+  { role: 'user', content: 'Three' },
+  { role: 'assistant', content: 'Four' },
+];
+
+describe('which tokens are trained', () => {
+  const cases = {
+    assistant: 'Two<|im_end|>\nFour<|im_end|>\n',
+    completion: 'Four<|im_end|>\n',
+    last: 'Four<|im_end|>\n',
+  };
+  for (const trainOn of ['assistant', 'completion', 'last'] as const) {
+    it(`of a conversation: ${trainOn}`, async () => {
+      const renderer = await open({ template: 'chatml', trainOn });
+      expect((await shown({ kind: 'messages', messages: talk }, renderer)).trained).toBe(cases[trainOn]);
+    });
+  }
+
+  it('all of it, and by default the turns of the assistant', async () => {
+    const all = await shown(
+      { kind: 'messages', messages: talk },
+      await open({ template: 'chatml', trainOn: 'all' }),
+    );
+    expect(all.trained).toBe(all.text);
+    const usual = await shown({ kind: 'messages', messages: talk }, await open({ template: 'chatml' }));
+    expect(usual).toEqual({ text: all.text, trained: cases.assistant });
+  });
+
+  it('not turns with weight 0', async () => {
+    const messages = [talk[0]!, { ...talk[1]!, weight: 0 }, ...talk.slice(2)];
+    const { trained } = await shown({ kind: 'messages', messages }, await open({ template: 'chatml' }));
+    expect(trained).toBe(cases.last);
+  });
+
+  it('of a prompt and completion in messages: what follows the prompt', async () => {
+    const [prompt, completion] = [talk.slice(0, 1), talk.slice(1)];
+    const body = { kind: 'completion', prompt, completion } as const;
+    const follows =
+      'Two<|im_end|>\n<|im_start|>user\nThree<|im_end|>\n<|im_start|>assistant\nFour<|im_end|>\n';
+    expect((await shown(body, await open({ template: 'chatml' }))).trained).toBe(follows);
+    const turns = await shown(body, await open({ template: 'chatml', trainOn: 'assistant' }));
+    expect(turns.trained).toBe(cases.assistant);
+    const mixed = { kind: 'completion', prompt: 'One', completion: talk.slice(1, 2) } as const;
+    expect((await shown(mixed, await open({ template: 'chatml' }))).trained).toBe('Two<|im_end|>\n');
+  });
+
+  it('as segments and tokens say themselves', async () => {
+    const segments = [
+      { text: '<s>Say ', trained: false },
+      { text: 'yes</s>', trained: true },
+      { text: ' no', trained: false },
+    ];
+    const renderer = await open({ trainOn: 'all' });
+    expect(await shown({ kind: 'segments', segments }, renderer)).toEqual({
+      text: '<s>Say yes</s> no',
+      trained: 'yes</s>',
+    });
+    const tokens = await renderExample(
+      { kind: 'tokens', origin, ids: [0, 5, 6], labels: [-100, 5, -100] },
+      renderer,
+    );
+    expect(tokens).toMatchObject({ ids: [0, 5, 6], trained: Uint8Array.of(0, 1, 0) });
+  });
+});
+
+describe('special tokens', () => {
+  it('end texts and completions, once', async () => {
+    const renderer = await open();
+    expect((await shown({ kind: 'text', text: 'Hello' }, renderer)).text).toBe('<s>Hello</s>');
+    expect((await shown({ kind: 'text', text: 'Hello</s>' }, renderer)).text).toBe('<s>Hello</s>');
+    const pair = { kind: 'completion', prompt: 'Say:', completion: ' yes' } as const;
+    expect(await shown(pair, renderer)).toEqual({ text: '<s>Say: yes</s>', trained: ' yes</s>' });
+  });
+
+  it('begin once, whether text, template or tokenizer writes them', async () => {
+    const renderer = await open({ template: `${fixtures}templates/llama3.jinja` });
+    expect((await shown({ kind: 'text', text: '<s>Hello' }, renderer)).text).toBe('<s>Hello</s>');
+    const { ids } = await renderExample({ kind: 'messages', origin, messages: talk }, renderer);
+    expect(ids.filter((id) => id === tokenizer.bosId)).toHaveLength(1);
+  });
+});
+
+describe('instructions', () => {
+  const instruction = {
+    kind: 'instruction',
+    instruction: 'Add.',
+    input: '1 and 2',
+    output: '3',
+    system: null,
+    history: [] as [string, string][],
+  } as const;
+
+  it('without a template are the text of Alpaca', async () => {
+    const { text, trained } = await shown(instruction, await open());
+    expect(text).toContain('paired with an input');
+    expect(text).toMatch(/### Instruction:\nAdd\.\n\n### Input:\n1 and 2\n\n### Response:\n3<\/s>$/);
+    expect(trained).toBe('3</s>');
+    const plain = await shown(
+      { ...instruction, input: '', system: 'Be brief.', history: [['a', 'b']] },
+      await open(),
+    );
+    expect(plain.text).toBe(
+      '<s>Be brief.\n\n### Instruction:\na\n\n### Response:\nb\n\n### Instruction:\nAdd.\n\n### Response:\n3</s>',
+    );
+  });
+
+  it('with one are a conversation whose last answer is trained', async () => {
+    const renderer = await open({ template: 'plain' });
+    const body = { ...instruction, system: 'Be brief.', history: [['a', 'b']] as [string, string][] };
+    expect(await shown(body, renderer)).toEqual({
+      text: '<s>System: Be brief.\nUser: a\nAssistant: b</s>\nUser: Add.\n1 and 2\nAssistant: 3</s>\n',
+      trained: ' 3</s>\n',
+    });
+  });
+});
+
+describe('chat templates', () => {
+  it('come from the model folder, a file before the config, and by name', async () => {
+    const config = (chat_template: unknown) =>
+      writeFile(
+        join(folder, 'tokenizer_config.json'),
+        JSON.stringify({ bos_token: { content: '<s>' }, chat_template }),
+      );
+    const text = async (tools?: unknown[]) => {
+      const renderer = await open({ dir: folder });
+      return (await shown({ kind: 'messages', messages: talk, tools }, renderer)).text;
+    };
+    await config('{{ bos_token }}one');
+    expect(await text()).toBe('<s>one');
+    await config([
+      { name: 'tool_use', template: 'tools {{ tools | length }}' },
+      { name: 'default', template: 'two' },
+    ]);
+    expect(await text()).toBe('two');
+    expect(await text([{}, {}])).toBe('tools 2');
+    await writeFile(join(folder, 'chat_template.jinja'), 'three');
+    expect(await text()).toBe('three');
+  });
+
+  it('get further variables', async () => {
+    const file = join(folder, 'thinking.jinja');
+    await writeFile(file, "{{ 'on' if enable_thinking else 'off' }}");
+    const off = await open({ template: file, variables: { enable_thinking: false } });
+    expect((await shown({ kind: 'messages', messages: talk }, off)).text).toBe('off');
+  });
+
+  it('that are missing or unreadable are told, with what to do', async () => {
+    const messages = { kind: 'messages', origin, messages: talk } as const;
+    await expect(renderExample(messages, await open())).rejects.toMatchObject({
+      code: 'TEMPLATE_MISSING',
+      values: origin,
+    });
+    await expect(open({ template: 'llama-9' })).rejects.toMatchObject({ code: 'TEMPLATE_UNREADABLE' });
+  });
+
+  it('that rewrite earlier turns are refused, by place; the last answer can be trained', async () => {
+    const template = `${fixtures}templates/forgetful.jinja`;
+    const messages = [
+      { role: 'user', content: 'One' },
+      { role: 'assistant', content: 'Hm</think>Two' },
+      { role: 'user', content: 'Three' },
+      { role: 'assistant', content: 'So</think>Four' },
+    ];
+    await expect(
+      renderExample({ kind: 'messages', origin, messages }, await open({ template })),
+    ).rejects.toMatchObject({
+      code: 'DATA_TEMPLATE',
+      values: { file: 'data.jsonl', row: 7, turn: 2, before: expect.stringContaining('Hm</think>Two') },
+    });
+    const last = await shown({ kind: 'messages', messages }, await open({ template, trainOn: 'last' }));
+    expect(last.trained).toBe('So</think>Four<|im_end|>\n');
+  });
+});
+
+describe('rows that cannot be rendered', () => {
+  it('are refused by their own code', async () => {
+    const renderer = await open();
+    const bad: ExampleBody[] = [
+      { kind: 'tokens', ids: [1, 2], labels: [1] },
+      { kind: 'tokens', ids: [1, 2], labels: [1, 3] },
+      { kind: 'tokens', ids: [1, 1_000_000], labels: [1, -100] },
+      { kind: 'tokens', ids: [1, 1.5], labels: [1, -100] },
+    ];
+    for (const body of bad) {
+      await expect(renderExample({ origin, ...body } as Example, renderer)).rejects.toMatchObject({
+        code: 'ROW_TOKENS',
+      });
+    }
+  });
+});
