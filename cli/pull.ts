@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { copyFile, link, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
@@ -40,6 +41,8 @@ export interface Pulled {
 export async function pullCheckpoint(context: Context, target: PullTarget, output: string): Promise<Pulled> {
   const home = `${output}.partial`;
   const { clock, signal } = context;
+  // Of an earlier try, whose bytes are not to be lost.
+  let worthKeeping = existsSync(home);
   const blobs = await FileBlobStore.open({ home }, { clock });
   const identity = await loadIdentity(home);
   const network = await createHost(
@@ -51,6 +54,7 @@ export async function pullCheckpoint(context: Context, target: PullTarget, outpu
     const coordinator = await connect(network, target.addresses, context);
     const { job, manifest, head } = await ask(network, coordinator, target, context);
     const { adapter, round, heldOutLoss } = head.checkpoint;
+    worthKeeping = true;
     await network.fetchBlob(adapter, {
       holders: [coordinator, ...head.included.map(({ peer }) => peer)],
       signal,
@@ -58,11 +62,12 @@ export async function pullCheckpoint(context: Context, target: PullTarget, outpu
         progress.update(`adapter of round ${round}: ${formatBytes(bytes)} of ${formatBytes(total)}`),
     });
     await writeFolder(output, blobs.path(adapter.digest), manifest);
-    await rm(home, { recursive: true, force: true });
+    worthKeeping = false;
     return { job, name: manifest.name, round, heldOutLoss };
   } finally {
     progress.clear();
     await network.stop();
+    if (!worthKeeping) await rm(home, { recursive: true, force: true });
   }
 }
 

@@ -1,3 +1,4 @@
+import { rmdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CheckpointView } from '../../coordinator/api-types.ts';
@@ -109,8 +110,13 @@ async function pull(context: Context, target: string, dir: string, options: Pull
   const { parseTarget } = await import('./node.ts');
   const { pullCheckpoint } = await import('../pull.ts');
   const output = resolve(context.cwd, dir);
+  const from = parseTarget([target], options.job);
   await claimOutput(output, { force: options.force === true });
-  const pulled = await pullCheckpoint(context, parseTarget([target], options.job), output);
+  const pulled = await pullCheckpoint(context, from, output).catch(async (error: unknown) => {
+    // Made for nothing; what is in it stays.
+    await rmdir(output).catch(() => {});
+    throw error;
+  });
   if (options.json) printJson(context, { schemaVersion: 1, output, ...pulled });
   else printLines(context, [`PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`]);
 }
