@@ -7,6 +7,7 @@ import type { Scope, Vault } from '../net/vault.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import { BLOB_IDLE_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { Logger } from '../protocol/logger.ts';
 import type { Update } from '../protocol/messages.ts';
 import type { Opened } from '../protocol/signing.ts';
@@ -25,15 +26,25 @@ import type { StoredReceipt } from './store/store.ts';
 
 /** Honest nodes send one update per round, perhaps twice over gossip and once by request. */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
-/**
- * Payloads looked at at a time, of those that came with their message and of those that have to be fetched: authors who
- * do not hand out what they announced hold up nobody but others who announce.
- */
+/** Payloads checked at a time: each lies in memory whole, up to 64 MiB of it. Nothing in a check waits for a peer. */
 export const PAYLOADS_AT_ONCE = 4;
+/**
+ * Announced payloads fetched at a time, each from another author: whoever hands out slowly or never takes one of these
+ * turns, whatever it announces. A fetch has at most 28 ranges of 1 MiB in memory (net/blob-pull.ts), so all together
+ * stay below half a GiB; and 16 lines of 2 Mbit/s are more than most coordinators' own line takes in.
+ */
+export const FETCHES_AT_ONCE = 16;
 /** Bytes of payloads that wait for their turn; what comes on top is dropped, and its author submits it again. */
 export const WAITING_BYTES = 64 * 1024 * 1024;
-/** An announced payload must be here within this time: 64 MiB at 0.5 MiB/s. */
-export const PAYLOAD_TIMEOUT_MS = 120_000;
+/** Bytes per second at which an author must hand out its payload: 2 Mbit/s, a slow line's upstream. */
+export const LEAST_FETCH_RATE = 256 * 1024;
+/** What comes on top for every size: one stream that fails and a second one that works. */
+const FETCH_START_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
+
+/** Milliseconds within which an announced payload of so many bytes must be here, once it is its turn. */
+export function fetchTimeoutMs(size: number): number {
+  return FETCH_START_MS + Math.ceil((size / LEAST_FETCH_RATE) * 1000);
+}
 
 /** An update that has passed every check; its payload is a durable blob. */
 export interface Accepted {
@@ -86,7 +97,10 @@ export class Intake {
   private readonly deps: IntakeDeps;
   /** Updates whose payload is being looked at, by round and author. */
   private readonly working = new Map<string, { digest: string; receipt: Promise<StoredReceipt> }>();
-  private readonly turns = new Permits(PAYLOADS_AT_ONCE);
+  private readonly checks = new Permits(PAYLOADS_AT_ONCE);
+  private readonly fetches = new Permits(FETCHES_AT_ONCE);
+  /** One per author, and one per digest. */
+  private readonly fetchesOf = new Permits(1);
   private waitingBytes = 0;
 
   constructor(options: { layout: AdapterLayout; signal: AbortSignal }, deps: IntakeDeps) {
@@ -144,10 +158,12 @@ export class Intake {
       return { verdict: 'ignore', receipt: rejected(busy) };
     }
     this.waitingBytes += size;
-    const receipt = this.inTurn({ author, update, envelope }).finally(() => {
-      this.waitingBytes -= size;
-      this.working.delete(key(update.round, author));
-    });
+    const receipt = this.deps.vault
+      .scoped((scope) => this.take({ author, update, envelope }, scope))
+      .finally(() => {
+        this.waitingBytes -= size;
+        this.working.delete(key(update.round, author));
+      });
     this.working.set(key(update.round, author), { digest, receipt });
     return { verdict: 'accept', receipt };
   }
@@ -157,21 +173,13 @@ export class Intake {
     return { verdict, receipt: Promise.resolve(this.deps.refused(refusal, subject)) };
   }
 
-  private async inTurn(accepted: Accepted): Promise<StoredReceipt> {
-    const line = accepted.update.inline === null ? 'announced' : 'inline';
-    const giveBack = await this.turns.take(line, this.signal);
-    try {
-      return await this.deps.vault.scoped((scope) => this.take(accepted, scope));
-    } finally {
-      giveBack();
-    }
-  }
-
   /** @param scope holds the payload until the record names it */
   private async take(accepted: Accepted, scope: Scope): Promise<StoredReceipt> {
     const { author, update } = accepted;
     const subject = { peer: author, digest: update.payload.digest, update };
-    const refusal = await this.lookAtPayload(author, update, scope);
+    await scope.hold(update.payload.digest);
+    const missing = update.inline === null ? await this.fetch(author, update.payload) : null;
+    const refusal = missing ?? (await this.check(author, update, scope));
     this.signal.throwIfAborted();
     if (refusal) return this.deps.refused(refusal, subject);
     // Its round may have closed while the payload was on its way.
@@ -182,13 +190,16 @@ export class Intake {
   }
 
   /** Leaves a payload that decodes as a durable blob. */
-  private async lookAtPayload(author: string, update: Update, scope: Scope): Promise<Refusal | null> {
-    const { arithmetic, log } = this.deps;
+  private async check(author: string, update: Update, scope: Scope): Promise<Refusal | null> {
+    const { arithmetic, blobs, log } = this.deps;
     const { digest, size } = update.payload;
+    const giveBack = await this.checks.take('', this.signal);
     try {
-      await scope.hold(digest);
-      const payload = update.inline ?? (await this.fetch(author, update.payload));
-      if (!(payload instanceof Uint8Array)) return payload;
+      const payload = update.inline ?? (await blobs.get(digest, { maxBytes: size }));
+      if (payload.byteLength !== size) {
+        const detail = `${size} bytes declared, the payload has ${payload.byteLength}`;
+        return { code: 'size-mismatch', detail };
+      }
       await arithmetic.check(
         payload,
         { layout: this.layout, preset: update.preset },
@@ -198,29 +209,56 @@ export class Intake {
       this.deps.failpoint('update-blob');
       return null;
     } catch (error) {
-      if (!isSwarmError(error) || !error.code.startsWith('UPDATE_')) throw error;
+      if (!isSwarmError(error)) throw error;
+      // What lies under the digest is not what was announced, or not there any more.
+      if (error.code.startsWith('BLOB_')) return fetchRefusal(error.code, error.message);
+      if (!error.code.startsWith('UPDATE_')) throw error;
       log.debug({ peer: author, code: error.code, bytes: size }, 'payload-refused');
       return payloadRefusal(error.code, error.message);
+    } finally {
+      giveBack();
     }
   }
 
-  private async fetch(author: string, ref: { digest: string; size: number }): Promise<Uint8Array | Refusal> {
-    const { network, blobs, clock } = this.deps;
-    const what = `the payload of ${author}`;
+  /** Gets an announced payload into the store, in its turn; the refusal when that cannot be done. */
+  private async fetch(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {
+    const { network, clock } = this.deps;
+    const giveBack = await this.turnToFetch(author, ref.digest);
+    const limits = {
+      clock,
+      ms: fetchTimeoutMs(ref.size),
+      signal: this.signal,
+      what: `the payload of ${author}`,
+    };
     try {
-      await withDeadline({ clock, ms: PAYLOAD_TIMEOUT_MS, signal: this.signal, what }, (signal) =>
-        network.fetchBlob(ref, { holders: [author], signal }),
-      );
-      const bytes = await blobs.get(ref.digest, { maxBytes: ref.size });
-      if (bytes.byteLength === ref.size) return bytes;
-      return {
-        code: 'size-mismatch',
-        detail: `${ref.size} bytes declared, the payload has ${bytes.byteLength}`,
-      };
+      await withDeadline(limits, (signal) => network.fetchBlob(ref, { holders: [author], signal }));
+      return null;
     } catch (error) {
       this.signal.throwIfAborted();
       if (!isSwarmError(error)) throw error;
       return fetchRefusal(error.code, error.message);
+    } finally {
+      giveBack();
+    }
+  }
+
+  /**
+   * First the author's turn among its own updates, and the blob's among all who announce it: nobody's time runs while it
+   * waits for what somebody else pretends to have. Only then one of the turns that all share.
+   */
+  private async turnToFetch(author: string, digest: string): Promise<() => void> {
+    const taken: (() => void)[] = [];
+    const giveBack = (): void => {
+      for (const give of taken) give();
+    };
+    try {
+      taken.push(await this.fetchesOf.take(author, this.signal));
+      taken.push(await this.fetchesOf.take(digest, this.signal));
+      taken.push(await this.fetches.take('', this.signal));
+      return giveBack;
+    } catch (error) {
+      giveBack();
+      throw error;
     }
   }
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { openEvidence } from '../../../coordinator/evidence.ts';
-import { PAYLOAD_TIMEOUT_MS, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../coordinator/intake.ts';
+import { fetchTimeoutMs, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../coordinator/intake.ts';
 import { RECORDED_REFUSALS } from '../../../coordinator/update-book.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../protocol/limits.ts';
@@ -193,8 +193,8 @@ describe('announced payloads', () => {
     const before = world.clock.now();
     expect((await honest!.submit(honest!.seal(honest!.update(head)))).code).toBe('accepted');
     expect(world.clock.now() - before).toBeLessThan(1_000);
-    await world.pass(PAYLOAD_TIMEOUT_MS);
-    const { digest } = silent[0]!.update(head).payload;
+    const { digest, size } = silent[0]!.update(head).payload;
+    await world.pass(fetchTimeoutMs(size));
     expect(await silent[0]!.receipt(digest)).toMatchObject({ code: 'unavailable' });
   });
 
