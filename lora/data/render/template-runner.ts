@@ -88,6 +88,7 @@ export class TemplateRunner {
   /** Ends the process; what waits is rejected. */
   async close(): Promise<void> {
     this.fail(new SwarmError('TEMPLATE_CLOSED', 'the chat template was closed while it was in use', {}));
+    if (this.child !== null) this.hold(true);
     await this.closed;
   }
 
