@@ -1,7 +1,7 @@
 /**
  * Runs the benchmarks in scripts/bench/: all, or those named.
  *
- *   npm run bench [NAME…] [-- --json] [--quick] [--python PATH]
+ *   npm run bench [NAME…] [-- --list] [--json] [--quick] [--python PATH]
  *
  * A table for people; with --json one object per line, and what people read goes to standard error. Ends with 1 when a
  * benchmark failed to run; a target that was missed is a result, not a failure.
@@ -36,19 +36,25 @@ interface Bench {
 
 const FOLDER = join(import.meta.dirname, 'bench');
 
-/** Files that export a name are benchmarks. Others help them, and some of those act when imported: so read, not import. */
-function benchNames(): string[] {
-  return readdirSync(FOLDER)
-    .filter((file) => file.endsWith('.ts'))
-    .filter((file) => /^export const name\b/m.test(readFileSync(join(FOLDER, file), 'utf8')))
-    .map((file) => basename(file, '.ts'))
-    .sort();
+/**
+ * The benchmarks by name, with what each does and how long about. Files that export a name are benchmarks; others help
+ * them, and some of those act when imported: so read, not import.
+ */
+function findBenches(): Map<string, string> {
+  const found = new Map<string, string>();
+  for (const file of readdirSync(FOLDER).sort()) {
+    if (!file.endsWith('.ts')) continue;
+    const text = readFileSync(join(FOLDER, file), 'utf8');
+    if (!/^export const name\b/m.test(text)) continue;
+    found.set(basename(file, '.ts'), /^export const about =\s+'(.+)';$/m.exec(text)?.[1] ?? '');
+  }
+  return found;
 }
 
 async function runAll(names: readonly string[], report: (row: BenchRow) => void, options: BenchOptions) {
   let failed = 0;
   for (const name of names) {
-    options.log(`${name} …`);
+    options.log(`${name}: ${known.get(name)}${options.quick ? ' (quick: less of it)' : ''}`);
     try {
       const bench = (await import(`./bench/${name}.ts`)) as Bench;
       await bench.run(report, options);
@@ -100,15 +106,22 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: 'boolean', default: false },
+    list: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
     python: { type: 'string' },
   },
 });
-const known = benchNames();
-const unknown = positionals.filter((name) => !known.includes(name));
+const known = findBenches();
+const names = [...known.keys()];
+const unknown = positionals.filter((name) => !known.has(name));
 if (unknown.length > 0) {
-  console.error(`No benchmark "${unknown.join('", "')}". There are: ${known.join(', ')}.`);
+  console.error(`No benchmark "${unknown.join('", "')}". There are: ${names.join(', ')}.`);
   process.exit(1);
+}
+if (values.list) {
+  const width = Math.max(...names.map((name) => name.length));
+  for (const [name, about] of known) console.log(`${name.padEnd(width)}  ${about}`);
+  process.exit(0);
 }
 
 const rows: BenchRow[] = [];
@@ -116,7 +129,7 @@ const report = (row: BenchRow) => {
   rows.push(row);
   if (values.json) console.log(JSON.stringify(row));
 };
-const failed = await runAll(positionals.length > 0 ? positionals : known, report, {
+const failed = await runAll(positionals.length > 0 ? positionals : names, report, {
   log: (line) => console.error(line),
   quick: values.quick,
   ...(values.python === undefined ? {} : { python: values.python }),

@@ -8,11 +8,12 @@ import {
   type UpdateLayout,
 } from '../../lora/update/index.ts';
 import { CHUNK_VALUES, golombDivisor, remainderBits } from '../../lora/update/presets.ts';
-import type { BenchRow } from '../bench.ts';
+import type { BenchOptions, BenchRow } from '../bench.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
 import { pseudoGradients } from './pseudo-gradients.ts';
 
 export const name = 'codec';
+export const about = 'updates of a real training encoded and decoded in every preset; about half a minute';
 
 const PARAMETERS = 5_000_000;
 /** Encode and decode together, for that many parameters: on one core, so processor time counts, not the clock. */
@@ -23,14 +24,13 @@ const TARGET_OVERHEAD = 3;
 /** The fastest of these counts: whatever else the machine does only ever adds. */
 const REPEATS = 9;
 const ROUNDS = 16;
+const QUICK_ROUNDS = 2;
 
-export async function run(
-  report: (row: BenchRow) => void,
-  options: { log: (s: string) => void },
-): Promise<void> {
-  const { layout, tensors } = await manyParameters(options.log);
+export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const count = options.quick ? QUICK_ROUNDS : ROUNDS;
+  const { layout, tensors } = await manyParameters(count, options.log);
   const parameters = tensors.reduce((sum, { length }) => sum + length, 0);
-  const data = `${ROUNDS} rounds of models/nano on Moby Dick, ${(parameters / 1e6).toFixed(1)}M parameters`;
+  const data = `${count} rounds of models/nano on Moby Dick, ${(parameters / 1e6).toFixed(1)}M parameters`;
   for (const preset of PRESET_NAMES) {
     let [encode, decode] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
     for (let repeat = 0; repeat < REPEATS; repeat++) {
@@ -64,8 +64,8 @@ export async function run(
 }
 
 /** The rounds side by side as one large adapter. */
-async function manyParameters(log: (line: string) => void) {
-  const { layout, rounds } = await pseudoGradients(ROUNDS, log);
+async function manyParameters(count: number, log: (line: string) => void) {
+  const { layout, rounds } = await pseudoGradients(count, log);
   const large: UpdateLayout = rounds.flatMap((_, round) =>
     layout.map(({ name: tensor, shape }) => ({ name: `round ${round} ${tensor}`, shape })),
   );

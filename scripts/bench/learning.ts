@@ -13,6 +13,8 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import { type LearningDeps, learn, type Swarm, type Variant } from './learning-run.ts';
 
 export const name = 'learning';
+export const about =
+  'what compression costs in learning: 4 and 8 nodes, many settings, 3 seeds; half an hour';
 
 const ROOT = join(import.meta.dirname, '../..');
 /** The demo's task with half its steps per round, and half its rows per step: what three seeds have time for. */

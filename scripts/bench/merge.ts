@@ -9,10 +9,11 @@ import {
   type UpdateLayout,
   updateNorms,
 } from '../../lora/update/index.ts';
-import type { BenchRow } from '../bench.ts';
+import type { BenchOptions, BenchRow } from '../bench.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
 
 export const name = 'merge';
+export const about = '100 updates of 5 million parameters merged, time and memory; about half a minute';
 
 const UPDATES = 100;
 const TARGET_SECONDS = 3;
@@ -33,10 +34,8 @@ const SHAPES = [
 ] as const;
 const LAYERS = 30;
 
-export async function run(
-  report: (row: BenchRow) => void,
-  options: { log: (s: string) => void },
-): Promise<void> {
+export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const repeats = options.quick ? 1 : REPEATS;
   const layout: UpdateLayout = Array.from({ length: LAYERS }, (_, layer) =>
     SHAPES.map((shape, module) => ({ name: `${layer}.${module}`, shape: [...shape] })),
   ).flat();
@@ -49,7 +48,7 @@ export async function run(
       (_, seed) => compressUpdate(layout, heavyTailed(layout, seed), preset).bytes,
     );
     const best = (clip: boolean) =>
-      Math.min(...Array.from({ length: REPEATS }, () => mergeAll(layout, encoded, preset, clip)));
+      Math.min(...Array.from({ length: repeats }, () => mergeAll(layout, encoded, preset, clip)));
     const [plain, robust] = [best(false), best(true)];
     const growth = retainedGrowth(layout, encoded, preset);
     const row = (label: string, value: number, unit: string, target: number | null, reference: string) => {

@@ -16,6 +16,7 @@ import { systemClock } from '../../net/clock.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 
 export const name = 'swarm';
+export const about = 'a swarm of 3 nodes and one trainer of as many threads, in turns; some minutes';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');

@@ -8,6 +8,8 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import { ROW_TOKENS, ROWS, writeSetup } from './train-step-setup.ts';
 
 export const name = 'train-step';
+export const about =
+  'a training step of a 135M-parameter model, beside PyTorch if it is there; a minute or two';
 
 interface Step {
   milliseconds: number;
@@ -17,6 +19,7 @@ interface Step {
 
 /** Steps of each contestant that count; one more of each comes first, to warm caches and allocators. */
 const STEPS = 6;
+const QUICK_STEPS = 1;
 /** Longest wait for one step or for a contestant to load, in milliseconds. */
 const STEP_DEADLINE_MS = 120_000;
 /** What DESIGN.md section 4 gives for the prototype's graph, in tokens per second (its best step, 2,340 ms). */
@@ -47,7 +50,8 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
         `${python} has no torch: comparing with the prototype's figure (--python names another one)`,
       );
     }
-    for (let round = 0; round <= STEPS; round++) {
+    const steps = options.quick ? QUICK_STEPS : STEPS;
+    for (let round = 0; round <= steps; round++) {
       for (const contestant of contestants) {
         const step = await contestant.step();
         options.log(`${contestant.name}: ${Math.round(step.milliseconds)} ms, loss ${step.loss.toFixed(5)}`);
