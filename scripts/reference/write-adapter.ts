@@ -1,9 +1,11 @@
 /**
- * Writes what check_peft.py compares with PEFT: an adapter folder, the model with it merged in, and the logits
- * that this engine computes with either.
+ * Writes what check_peft.py compares with PEFT: adapters of every shape, the model with each of them merged in, and the
+ * logits that this engine computes with either.
  *
- * Usage: node scripts/reference/write-adapter.ts MODEL_DIR OUTPUT_DIR [TARGETS]
- * MODEL_DIR is one of test/fixtures/llama-tiny-*, TARGETS a pattern of module names (default 'all-linear').
+ * Usage: node scripts/reference/write-adapter.ts MODEL_DIR OUTPUT_DIR [SETTINGS]
+ * MODEL_DIR is a model of test/fixtures. SETTINGS is the `lora` part of a job as JSON; without it all of SHAPES that fit
+ * the model are written. OUTPUT_DIR/SHAPE holds adapter/, logits.safetensors, and merged/ unless the adapter changes an
+ * output head that is the embedding.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,7 +13,8 @@ import { mergeAdapter } from '../../lora/adapter/merge.ts';
 import {
   type Adapter,
   adapterLayout,
-  initAdapter,
+  initialAdapter,
+  type LoraConfig,
   loraConfig,
   readPeftFolder,
   writePeftFolder,
@@ -22,43 +25,98 @@ import { describeBase, type Model, openModel, prepareWeights } from '../../lora/
 import { writeSafetensors } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 import { adaptedParameters } from '../../lora/train/adapted.ts';
-
-const [modelDir, outDir, targets = 'all-linear'] = process.argv.slice(2);
-if (!modelDir || !outDir) throw new Error('usage: write-adapter.ts MODEL_DIR OUTPUT_DIR [TARGETS]');
+import { isSwarmError } from '../../protocol/errors.ts';
 
 const LENGTH = 24;
-const lora = loraConfig({ rank: 4, alpha: 10, targets });
+
+const SHAPES: Record<string, Partial<LoraConfig>> = {
+  plain: {},
+  dora: { useDora: true },
+  rslora: { useRslora: true, rank: 9, dropout: 0.2 },
+  pattern: { targets: '.*(q_proj|v_proj|c_attn|down_proj)', excludeModules: '.*0.*(v_proj|down_proj|c_attn)' },
+  patterns: {
+    useRslora: true,
+    useDora: true,
+    rankPattern: [
+      ['.*1\\..*(q_proj|c_attn)', 2],
+      ['q_proj|c_attn|mlp\\..*', 5],
+    ],
+    alphaPattern: [
+      ['mlp.*', 3],
+      ['[a-z]_proj', 7],
+    ],
+  },
+  layers: { layersToTransform: [1] },
+  'head-dora': { targets: ['lm_head', 'q_proj', 'c_attn'], useDora: true },
+  saved: { modulesToSave: ['lm_head', 'norm', 'ln_f'], targets: ['v_proj', 'c_fc'], freezeA: true },
+  'saved-embedding': { modulesToSave: ['embed_tokens', 'wte'], targets: ['v_proj', 'c_fc'] },
+  'saved-block': { modulesToSave: ['layers.0.mlp', 'h.0.mlp'], useDora: true },
+  'bias-lora': { bias: 'lora_only', targets: ['q_proj', 'o_proj', 'c_attn'], useDora: true },
+  'bias-all': { bias: 'all', targets: ['q_proj', 'c_proj'] },
+  gaussian: { initLoraWeights: 'gaussian' },
+};
+
+const [modelDir, outDir, settings] = process.argv.slice(2);
+if (!modelDir || !outDir) throw new Error('usage: write-adapter.ts MODEL_DIR OUTPUT_DIR [SETTINGS]');
+
 const model = await openModel(modelDir);
-await rm(outDir, { recursive: true, force: true });
-await mkdir(outDir, { recursive: true });
-
-const layout = adapterLayout(model, lora);
-// Zero B would make the adapter a no-op: take other random values for it.
-const tensors = initAdapter(layout, 1).map((values, i) =>
-  values.map((value, j) => (layout[i]!.name.includes('lora_B') ? Math.sin(i + j) / 5 : value)),
-);
 const { digest: baseDigest } = await describeBase(modelDir);
-const adapterDir = join(outDir, 'adapter');
-await writePeftFolder(adapterDir, { layout, tensors, lora, baseModelName: modelDir, baseDigest });
-const adapter = await readPeftFolder(adapterDir, model);
-const mergedDir = join(outDir, 'merged');
-await mergeAdapter(model, adapter, mergedDir);
-
 const ids = Array.from({ length: LENGTH }, (_, t) => (t * 37 + 5) % model.config.vocabularySize);
-const shape = [LENGTH, model.config.vocabularySize];
-await writeSafetensors(join(outDir, 'logits.safetensors'), [
-  { name: 'ids', dtype: 'F32', shape: [LENGTH], data: Float32Array.from(ids) },
-  { name: 'adapter', dtype: 'F32', shape, data: await logits(model, adapter) },
-  { name: 'merged', dtype: 'F32', shape, data: await logits(await openModel(mergedDir), null) },
-]);
+await rm(outDir, { recursive: true, force: true });
+const shapes = settings === undefined ? SHAPES : { given: JSON.parse(settings) as Partial<LoraConfig> };
+for (const [name, shape] of Object.entries(shapes)) await write(join(outDir, name), fitting(shape));
 
-async function logits(model: Model, adapter: Adapter | null): Promise<Float32Array> {
-  const { architecture, config } = model;
+/** Without the names that other families have. */
+function fitting(shape: Partial<LoraConfig>): LoraConfig {
+  const names = model.architecture.parameters(model.config).map((parameter) => parameter.name);
+  const known = (list: readonly string[]) =>
+    list.filter((entry) => `${entry}.` === 'lm_head.' || names.some((name) => name.includes(`${entry}.`)));
+  const { targets = 'all-linear', modulesToSave = [] } = shape;
+  return loraConfig({
+    rank: 4,
+    alpha: 10,
+    ...shape,
+    targets: typeof targets === 'string' ? targets : known(targets),
+    modulesToSave: known(modulesToSave),
+  });
+}
+
+async function write(dir: string, lora: LoraConfig): Promise<void> {
+  await mkdir(dir, { recursive: true });
+  const layout = adapterLayout(model, lora);
+  // At its start an adapter changes nothing: move all of it.
+  const tensors = (await initialAdapter(model, lora, 1)).map((values, i) =>
+    values.map(
+      (value, j) =>
+        value * (1 + Math.cos(i + j) / 10) + Math.sin(i + j) / (layout[i]!.group === 'B' ? 5 : 50),
+    ),
+  );
+  const adapterDir = join(dir, 'adapter');
+  await writePeftFolder(adapterDir, { layout, tensors, lora, baseModelName: modelDir!, baseDigest });
+  const adapter = await readPeftFolder(adapterDir, model);
+  const shape = [LENGTH, model.config.vocabularySize];
+  const results = [
+    { name: 'ids', dtype: 'F32' as const, shape: [LENGTH], data: Float32Array.from(ids) },
+    { name: 'adapter', dtype: 'F32' as const, shape, data: await logits(model, adapter) },
+  ];
+  const mergedDir = join(dir, 'merged');
+  try {
+    await mergeAdapter(model, adapter, mergedDir);
+    const data = await logits(await openModel(mergedDir), null);
+    results.push({ name: 'merged', dtype: 'F32', shape, data });
+  } catch (error) {
+    if (!isSwarmError(error, 'ADAPTER_TIED_HEAD')) throw error;
+  }
+  await writeSafetensors(join(dir, 'logits.safetensors'), results);
+}
+
+async function logits(of: Model, adapter: Adapter | null): Promise<Float32Array> {
+  const { architecture, config } = of;
   const graph = new Graph();
-  const source = adaptedParameters(graph, model, adapter?.lora ?? null);
+  const source = adaptedParameters(graph, of, adapter?.lora ?? null);
   graph.output('logits', architecture.forward(graph, config, sequenceInputs(graph, 1, LENGTH), source));
   const engine = await createEngine('onnx-cpu', { threads: 1 });
-  const executable = await engine.compile(graph, await prepareWeights(model, join(outDir!, 'cache')));
+  const executable = await engine.compile(graph, await prepareWeights(of, join(outDir!, '.cache')));
   const values = adapter?.layout.map(({ name }, i) => [name, adapter.tensors[i]!] as const) ?? [];
   const feeds = sequenceFeeds([{ ids, segments: ids.map(() => 1) }], LENGTH);
   const outputs = await executable.run({ ...feeds, ...Object.fromEntries(values) });

@@ -90,6 +90,35 @@ test('peers that agree, or move only A or only B, do not drift', () => {
   expect(drift(layout, adapter, [only('none', 1)], [1]).rho).toBe(0);
 });
 
+test('magnitudes, biases and saved modules are passed over: they are averaged exactly', () => {
+  const others: UpdateLayout = [
+    { name: 'q.base_layer.bias', shape: [7] },
+    { name: 'q.lora_magnitude_vector', shape: [7] },
+    { name: 'lm_head.weight', shape: [20, 9] },
+  ];
+  const whole = [...layout, ...others];
+  const valuesOf = (seed: number) =>
+    whole.map(({ shape }, at) =>
+      randomValues(
+        shape.reduce((a, b) => a * b),
+        'normal',
+        seed + at,
+      ),
+    );
+  const adapter = valuesOf(1).map((values) => values.map((value) => 3 * value));
+  const [one, two] = [
+    compressUpdate(whole, valuesOf(50), 'dense'),
+    compressUpdate(whole, valuesOf(70), 'dense'),
+  ];
+  const all = drift(whole, adapter, [one.update, two.update], [1, 2]);
+  const pairs = [one, two].map(({ update }) => ({
+    ...update,
+    tensors: update.tensors.slice(0, layout.length),
+  }));
+  expect(all).toEqual(drift(layout, adapter.slice(0, layout.length), pairs, [1, 2]));
+  expect([...all.modules.keys()]).toEqual(['q', 'up']);
+});
+
 test('refuses layouts without pairs and weights that are none', () => {
   const adapter = tensors(1);
   const { update } = compressUpdate(layout, adapter, 'dense');
