@@ -141,7 +141,7 @@ export async function startCoordinator(
     const stopping = new AbortController();
     undo.push(() => stopping.abort());
 
-    const views = new Views({ version, startedAt }, { coordinator, network, store, folders, clock });
+    const views = new Views({ version, startedAt }, { coordinator, network, store, blobs, folders, clock });
     const metrics = createCoordinatorMetrics({
       version,
       traffic: () => network.traffic(),

@@ -1,7 +1,11 @@
 import { decode } from '@ipld/dag-cbor';
+import type { BlobStore } from '../net/network.ts';
 import { encodeCbor } from '../protocol/cbor.ts';
+import { isSwarmError } from '../protocol/errors.ts';
+import { UPDATE_BYTES } from '../protocol/limits.ts';
 import type { Update } from '../protocol/messages.ts';
 import { type Opened, open } from '../protocol/signing.ts';
+import type { StoredUpdate } from './store/store.ts';
 
 /**
  * A signed update without the payload that travelled inside it: a few hundred bytes that, together with the payload's
@@ -33,4 +37,24 @@ export function openEvidence(evidence: Uint8Array, payload: Uint8Array): Opened<
   const { inlined, body, ...envelope } = decode<Evidence>(evidence);
   const whole = inlined ? encodeCbor({ ...decode<Update>(body), inline: payload }) : body;
   return open('update', encodeCbor({ ...envelope, body: whole }));
+}
+
+/** `holds`: the author has signed just that; `expired`: the payload is no longer kept; `broken`: one has been changed. */
+export type EvidenceState = 'holds' | 'expired' | 'broken';
+
+/** Holds a recorded update's message against its payload and its author. */
+export async function checkEvidence(
+  { evidence, digest, round, peer }: StoredUpdate,
+  blobs: Pick<BlobStore, 'get'>,
+): Promise<EvidenceState> {
+  try {
+    const payload = await blobs.get(digest, { maxBytes: UPDATE_BYTES });
+    const { author, message } = openEvidence(evidence, payload);
+    return author === peer && message.round === round && message.payload.digest === digest
+      ? 'holds'
+      : 'broken';
+  } catch (error) {
+    if (!isSwarmError(error)) throw error;
+    return error.code === 'BLOB_MISSING' ? 'expired' : 'broken';
+  }
 }

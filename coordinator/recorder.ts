@@ -4,6 +4,7 @@ import type { RoundFacts } from './acceptance.ts';
 import { ARRIVAL_ROUNDS } from './closing.ts';
 import { type CurrentCheckpoint, type JobContext, readCheckpoint } from './context.ts';
 import { Heads } from './heads.ts';
+import { noteLikeness } from './likeness.ts';
 import type { Outbox } from './outbox.ts';
 import type { Preset } from './plan.ts';
 import { Retention } from './retention.ts';
@@ -54,7 +55,7 @@ export class Recorder {
   }
 
   /** A new checkpoint, and what that makes of the updates that were fixed for its round. */
-  commit({ digest, checkpoint, envelope, residual, leftOut }: Prepared, outbox: Outbox): void {
+  commit({ digest, checkpoint, envelope, residual, leftOut, alike }: Prepared, outbox: Outbox): void {
     const { job, manifest, deps } = this.context;
     const { store } = deps;
     const { round, adapter, delta } = checkpoint;
@@ -71,6 +72,7 @@ export class Recorder {
       if (used) store.updates.settle(job, update.round, update.peer, 'merged');
       else this.end(update, leftOut && same(update, leftOut) ? 'left-out' : 'outlier', outbox);
     }
+    noteLikeness(alike, this.context, outbox);
     const { metrics, contributors } = checkpoint;
     outbox.event({
       type: 'checkpoint',

@@ -6,13 +6,15 @@ import type {
   CoordinatorStatus,
   JobDetail,
   JobSummary,
+  LikenessView,
   PeerReceipts,
   PeerView,
 } from './api-types.ts';
 import type { CoordinatorDeps } from './context.ts';
 import type { Coordinator } from './coordinator.ts';
+import { checkEvidence } from './evidence.ts';
 import type { JobRun } from './job-run.ts';
-import type { StoredCheckpoint } from './store/store.ts';
+import type { StoredCheckpoint, StoredLikeness } from './store/store.ts';
 
 /** Receipts that `swarm peers --why` shows of a peer and job. */
 const SHOWN_RECEIPTS = 200;
@@ -26,11 +28,14 @@ export interface ViewOptions {
 export class Views {
   private readonly options: ViewOptions;
   private readonly coordinator: Coordinator;
-  private readonly deps: Pick<CoordinatorDeps, 'network' | 'store' | 'folders' | 'clock'>;
+  private readonly deps: Pick<CoordinatorDeps, 'network' | 'store' | 'blobs' | 'folders' | 'clock'>;
 
   constructor(
     options: ViewOptions,
-    deps: { coordinator: Coordinator } & Pick<CoordinatorDeps, 'network' | 'store' | 'folders' | 'clock'>,
+    deps: { coordinator: Coordinator } & Pick<
+      CoordinatorDeps,
+      'network' | 'store' | 'blobs' | 'folders' | 'clock'
+    >,
   ) {
     this.options = options;
     this.coordinator = deps.coordinator;
@@ -128,7 +133,7 @@ export class Views {
   }
 
   /** Newest first, over all jobs. */
-  receipts(peer: string): PeerReceipts {
+  async receipts(peer: string): Promise<PeerReceipts> {
     const { store } = this.deps;
     const receipts = this.coordinator.jobs().flatMap(({ context }) =>
       store.updates.receipts(context.job, peer, SHOWN_RECEIPTS).map(({ round, code, detail, issuedAt }) => ({
@@ -140,7 +145,29 @@ export class Views {
         at: issuedAt,
       })),
     );
-    return { peer, receipts: receipts.sort((a, b) => b.at - a.at) };
+    const alike = await Promise.all(
+      this.coordinator
+        .jobs()
+        .flatMap(({ context: { job } }) =>
+          store.likenesses
+            .of(job, peer, SHOWN_RECEIPTS)
+            .map((likeness) => this.likeness(job, peer, likeness)),
+        ),
+    );
+    return { peer, alike, receipts: receipts.sort((a, b) => b.at - a.at) };
+  }
+
+  private async likeness(
+    job: string,
+    peer: string,
+    { round, earlier, later, cosine, overlap }: StoredLikeness,
+  ): Promise<LikenessView> {
+    const { store, blobs } = this.deps;
+    const otherFirst = earlier !== peer;
+    const updates = [earlier, later].map((author) => store.updates.find(job, round, author)!);
+    const states = await Promise.all(updates.map((update) => checkEvidence(update, blobs)));
+    const evidence = (['broken', 'expired'] as const).find((state) => states.includes(state)) ?? 'holds';
+    return { job, round, other: otherFirst ? earlier : later, otherFirst, cosine, overlap, evidence };
   }
 
   /** Newest first. */

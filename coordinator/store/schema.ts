@@ -107,4 +107,16 @@ export const MIGRATIONS: readonly (string | ((db: Database) => void))[] = [
   -- 1: it left, as opposed to fell silent.
   ALTER TABLE peers ADD COLUMN said_goodbye INTEGER NOT NULL DEFAULT 0
   `,
+  `
+  -- Merged updates of two nodes that were as alike as an update and its copy.
+  CREATE TABLE likenesses (
+    job TEXT NOT NULL REFERENCES jobs,
+    round INTEGER NOT NULL,
+    earlier TEXT NOT NULL,          -- peers, by which update was recorded first
+    later TEXT NOT NULL,
+    cosine REAL NOT NULL,
+    overlap REAL,
+    PRIMARY KEY (job, round, earlier, later)
+  ) STRICT, WITHOUT ROWID
+  `,
 ];

@@ -2,11 +2,13 @@ import { BlobTable } from './blobs.ts';
 import { Database } from './database.ts';
 import { EventTable } from './events.ts';
 import { JobTable } from './jobs.ts';
+import { LikenessTable } from './likenesses.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
 import { UpdateTable } from './updates.ts';
 
 export type { StoredJob } from './jobs.ts';
+export type { StoredLikeness } from './likenesses.ts';
 export type { StoredPeer } from './peers.ts';
 export type { HeldCheckpoint, NewCheckpoint, RoundOutcome, StoredCheckpoint, StoredRound } from './rounds.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
@@ -19,6 +21,7 @@ export class Store {
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly blobs: BlobTable;
+  readonly likenesses: LikenessTable;
   private readonly db: Database;
 
   /** @param path of the SQLite file, or ":memory:" */
@@ -30,6 +33,7 @@ export class Store {
     this.events = new EventTable(this.db);
     this.peers = new PeerTable(this.db);
     this.blobs = new BlobTable(this.db);
+    this.likenesses = new LikenessTable(this.db);
   }
 
   /** What `work` writes becomes durable whole, or not at all. */
