@@ -93,6 +93,7 @@ export class Daemon {
 
 export interface JobOptions {
   name?: string;
+  lora?: Record<string, unknown>;
   rounds?: Record<string, unknown>;
   training?: Record<string, unknown>;
   acceptance?: Record<string, unknown>;
@@ -148,7 +149,7 @@ export class TestSwarm {
       name: options.name ?? 'tale',
       base,
       data: { train: [train], heldOut: [heldOut] },
-      lora: { rank: 4, alpha: 8 },
+      lora: { rank: 4, alpha: 8, ...options.lora },
       training: { sequenceLength: 32, batchSize: 4, microBatch: 4, learningRate: 2e-3, ...options.training },
       rounds: {
         count: 6,

@@ -1,0 +1,38 @@
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { readPeftFolder } from '../../lora/adapter/peft.ts';
+import { openModel } from '../../lora/models/model.ts';
+import { TestSwarm } from './swarm.ts';
+
+it('a swarm trains magnitudes, saved modules and B, through dropout, and leaves a frozen A alone', async () => {
+  const swarm = await TestSwarm.create();
+  await (await swarm.coordinator()).ready();
+  const lora = {
+    useDora: true,
+    useRslora: true,
+    dropout: 0.1,
+    freezeA: true,
+    rankPattern: { 'layers.1.*': 2, 'q_proj|v_proj': 3 },
+    excludeModules: ['o_proj'],
+    modulesToSave: ['norm'],
+    bias: 'all',
+  };
+  await swarm.createJob({ lora, rounds: { count: 2, localSteps: 20 } });
+  for (const name of ['otter', 'heron']) swarm.node(name);
+  await swarm.untilFinished();
+
+  const checkpoints = await swarm.checkpoints();
+  expect(checkpoints).toHaveLength(3);
+  const model = await openModel(join(swarm.folder, 'model'));
+  const folders = checkpoints.map(({ round }) => join(swarm.home, 'checkpoints', 'tale', String(round)));
+  const first = await readPeftFolder(folders[0]!, model);
+  const last = await readPeftFolder(folders.at(-1)!, model);
+  expect(last.lora).toMatchObject({ useDora: true, useRslora: true, dropout: 0.1, modulesToSave: ['norm'] });
+  expect(last.lora.rankPattern).toEqual(Object.entries(lora.rankPattern));
+  expect(new Set(last.layout.map(({ group }) => group))).toEqual(new Set(['A', 'B', 'magnitude', 'saved']));
+  expect(last.layout.find(({ name }) => name.includes('0.self_attn.q_proj.lora_A'))!.shape[0]).toBe(3);
+  for (const [i, { name, group }] of last.layout.entries()) {
+    const moved = last.tensors[i]!.some((value, j) => value !== first.tensors[i]![j]);
+    expect(moved, name).toBe(group !== 'A');
+  }
+}, 200_000);
