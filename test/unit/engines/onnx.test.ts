@@ -223,8 +223,12 @@ describe('engines', () => {
     const x = graph.input('x', [4, 8]);
     const w = graph.input('w', [16, 8]);
     const labels = graph.constant([4], BigInt64Array.of(3n, 15n, -100n, 0n));
-    const hidden = ops.rmsNorm(ops.silu(x), graph.constant([8], numbers(8, 3)), 0.1);
-    const loss = ops.reduceSum(ops.crossEntropy(ops.linear(ops.softmax(hidden), w), labels));
+    const row = (seed: number) => graph.constant([8], numbers(8, seed));
+    const hidden = ops.rmsNorm(ops.silu(ops.layerNorm(ops.geluTanh(x), row(4), row(5), 0.1)), row(3), 0.1);
+    const mask = ops.causalMask(graph.constant([1, 4], BigInt64Array.of(0n, 1n, 2n, 0n)), 2);
+    const scores = ops.reshape(ops.matmul(hidden, hidden, { transposeB: true }), [1, 1, 1, 4, 4]);
+    const mixed = ops.matmul(ops.reshape(ops.softmax(ops.add(scores, mask)), [4, 4]), hidden);
+    const loss = ops.reduceSum(ops.crossEntropy(ops.linear(mixed, w), labels));
     graph.output('loss', loss);
     for (const [i, gradient] of gradients(loss, [x, w]).entries()) graph.output(`gradient ${i}`, gradient);
     const feeds = { x: numbers(32, 1), w: numbers(128, 2) };

@@ -1,6 +1,6 @@
 import { readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { openModel } from '../../../lora/models/model.ts';
 import {
   readHeader,
@@ -82,12 +82,13 @@ test('config.json says more layers, or no tied head', async () => {
   await expect(openModel(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor: 'lm_head.weight' }));
 });
 
-async function withExtraTensor(name: string): Promise<string> {
-  const dir = await copyOf(TIED);
+async function withExtraTensor(name: string, of = TIED): Promise<string> {
+  const dir = await copyOf(of);
   const path = join(dir, 'model.safetensors');
   const { entries } = await readHeader(path);
   const tensors: TensorToWrite[] = [{ name, dtype: 'F32', shape: [8], data: new Float32Array(8) }];
   for (const [other, entry] of entries) {
+    if (entry.dtype !== 'F32') continue;
     tensors.push({ name: other, dtype: 'F32', shape: [...entry.shape], data: await readTensor(path, entry) });
   }
   await writeSafetensors(path, tensors);
@@ -101,6 +102,33 @@ test('weights that the forward pass would leave out are refused; known leftovers
   );
   await openModel(await withExtraTensor('lm_head.weight'));
   await openModel(await withExtraTensor('model.layers.0.self_attn.rotary_emb.inv_freq'));
+});
+
+describe('GPT-2, whose files name their tensors in two ways', () => {
+  const bare = join(FIXTURES, 'families/gpt2');
+  const prefixed = join(FIXTURES, 'families/gpt2-untied');
+
+  test('with or without `transformer.`, they have the names of the architecture', async () => {
+    for (const dir of [bare, prefixed]) {
+      const { tensors, architecture, config } = await openModel(dir);
+      for (const { name } of architecture.parameters(config)) expect(tensors.has(name), name).toBe(true);
+    }
+    const { entries } = await readHeader(join(bare, 'model.safetensors'));
+    expect(entries.has('wte.weight')).toBe(true);
+    // OpenAI's own file holds the causal mask of every layer.
+    expect(entries.get('h.0.attn.bias')?.dtype).toBe('U8');
+  });
+
+  test('a mask is left out, another bias is not, and one tensor under both names is refused', async () => {
+    await openModel(await withExtraTensor('transformer.h.1.attn.masked_bias', prefixed));
+    const tensor = 'transformer.h.0.attn.c_bias';
+    await expect(openModel(await withExtraTensor('h.0.attn.c_bias', bare))).rejects.toThrow(
+      code('TENSORS_UNEXPECTED', { tensor }),
+    );
+    await expect(openModel(await withExtraTensor('ln_f.bias', prefixed))).rejects.toThrow(
+      code('TENSORS_UNEXPECTED', { tensor: 'ln_f.bias' }),
+    );
+  });
 });
 
 async function withIndex(change: (weightMap: Record<string, unknown>) => unknown): Promise<string> {
