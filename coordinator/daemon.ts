@@ -4,12 +4,12 @@ import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
 import { FileBlobStore } from '../net/blob-store.ts';
 import { systemClock } from '../net/clock.ts';
-import { withDeadline } from '../net/deadline.ts';
 import { durableWrite } from '../net/durable.ts';
 import { lockHome } from '../net/home-lock.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
+import { Teardown } from '../net/teardown.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { startApi } from './api.ts';
 import { loadToken } from './api-token.ts';
@@ -80,15 +80,8 @@ export async function startCoordinator(
 ): Promise<RunningCoordinator> {
   const { home, version } = options;
   const { log } = deps;
-  const undo: (() => unknown)[] = [lockHome(home)];
-  /** Undone in reverse order, by a failed start and by stopping. */
-  const undoAll = async (): Promise<void> => {
-    for (const step of undo.splice(0).reverse()) {
-      await Promise.resolve()
-        .then(step)
-        .catch((error: unknown) => log.warn({ error }, 'stop-step-failed'));
-    }
-  };
+  const teardown = new Teardown({}, { clock: systemClock, log });
+  teardown.add(lockHome(home));
   try {
     const clock = systemClock;
     const startedAt = clock.now();
@@ -97,12 +90,12 @@ export async function startCoordinator(
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home }, { clock });
     const store = new Store(join(home, 'coordinator.sqlite'));
-    undo.push(() => store.close());
+    teardown.add(() => store.close());
     const validator = new TrainerValidator(
       { home, threads: options.threads ?? 1, ...(options.engine && { engine: options.engine }) },
       { blobs, log, heldOut: (job) => store.jobs.heldOut(job) },
     );
-    undo.push(() => validator.stop());
+    teardown.add(() => validator.stop());
     const network = await createHost(
       {
         listen: options.listen ?? (await defaultListen(home)),
@@ -113,7 +106,7 @@ export async function startCoordinator(
       },
       { identity, blobs, log, clock },
     );
-    undo.push(() => network.stop());
+    teardown.add(() => network.stop());
     await rememberListen(home, network.addresses());
     const folders = new FileCheckpoints({ home }, { blobs });
     const arithmetic = new WorkerArithmetic({}, { blobs });
@@ -137,9 +130,9 @@ export async function startCoordinator(
         ...(deps.fatal && { fatal: deps.fatal }),
       },
     );
-    undo.push(() => coordinator.stop());
+    teardown.add(() => coordinator.stop());
     const stopping = new AbortController();
-    undo.push(() => stopping.abort());
+    teardown.add(() => stopping.abort());
 
     const views = new Views({ version, startedAt }, { coordinator, network, store, blobs, folders, clock });
     const metrics = createCoordinatorMetrics({
@@ -148,7 +141,7 @@ export async function startCoordinator(
       connections: () => network.peers().length,
       jobs: () => views.jobs(),
     });
-    undo.push(() => metrics.stop());
+    teardown.add(() => metrics.stop());
     coordinator.onEvent((event, name) => metrics.observe(event, name));
     coordinator.onEvent((event, name) => logEvents(log, event, name));
     const health = new Health({}, { clock });
@@ -160,16 +153,14 @@ export async function startCoordinator(
     const stopped = new Promise<void>((resolve) => {
       finish = resolve;
     });
-    let stop: Promise<void> | null = null;
-    const stopOnce = ({ deadlineMs }: { deadlineMs: number }): Promise<void> => {
-      stop ??= withDeadline({ clock, ms: deadlineMs, what: 'stopping' }, undoAll)
-        .catch((error: unknown) => log.warn({ error }, 'stop-cut-short'))
-        .then(() => {
+    const stop = ({ deadlineMs }: { deadlineMs: number }): Promise<void> =>
+      teardown.stop({
+        deadlineMs,
+        last: () => {
           log.info({ peerId: network.signer.peerId }, 'coordinator-stopped');
           finish();
-        });
-      return stop;
-    };
+        },
+      });
 
     coordinator.start();
     await creation.tidy();
@@ -186,20 +177,20 @@ export async function startCoordinator(
         log,
         signal: stopping.signal,
         createJob: (spec, onLine, signal) => creation.create(spec, onLine, signal),
-        shutdown: deps.onShutdown ?? (() => void stopOnce({ deadlineMs: SHUTDOWN_MS })),
+        shutdown: deps.onShutdown ?? (() => void stop({ deadlineMs: SHUTDOWN_MS })),
       },
     );
-    undo.push(() => server.close());
+    teardown.add(() => server.close());
     const { peerId } = network.signer;
     const addresses = network.addresses();
     const file = join(home, DAEMON_FILE);
     const daemon: DaemonFile = { role: 'coordinator', pid: process.pid, url, peerId, addresses, startedAt };
     await durableWrite(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
-    undo.push(() => rm(file, { force: true }));
+    teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses, jobs: coordinator.jobs().length }, 'coordinator-started');
-    return { url, peerId, addresses, stop: stopOnce, stopped };
+    return { url, peerId, addresses, stop, stopped };
   } catch (error) {
-    await undoAll();
+    await teardown.run();
     throw error;
   }
 }

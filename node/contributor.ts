@@ -1,6 +1,5 @@
 import { withDeadline } from '../net/deadline.ts';
 import { Vault } from '../net/vault.ts';
-import type { Receipt } from '../protocol/messages.ts';
 import type {
   ContributorDeps,
   ContributorOptions,
@@ -10,12 +9,13 @@ import type {
   ReadyContext,
 } from './context.ts';
 import { Mutex } from './mutex.ts';
-import { askHead, askReceipt, openReceipt, submit } from './phases/await.ts';
+import { askHead } from './phases/await.ts';
 import { ask, contact, type Invitation, openJobs, prepare } from './phases/join.ts';
 import { makeUpdate, publish, settle } from './phases/publish.ts';
 import { sync } from './phases/sync.ts';
 import { train } from './phases/train.ts';
 import { type Presence, takePart } from './presence.ts';
+import { Receipts } from './receipts.ts';
 import { Runner } from './runner.ts';
 import { initialState, isDone, type NodeEffect, type NodeEvent, type NodeState } from './state.ts';
 import { reasonOf, Tasks } from './tasks.ts';
@@ -43,6 +43,7 @@ export class Contributor {
   readonly #feedbackLock = new Mutex();
   readonly #runner: Runner;
   readonly #tasks: Tasks;
+  readonly #receipts: Receipts;
   #context: JobContext | null = null;
   #ready: ReadyContext | null = null;
   #held: HeldAdapter | null = null;
@@ -66,6 +67,8 @@ export class Contributor {
       },
       deps,
     );
+    const { life } = this.#tasks;
+    this.#receipts = new Receipts({}, { deps, life, dispatch: (event) => this.#runner.dispatch(event) });
   }
 
   view(): ContributorView {
@@ -83,7 +86,7 @@ export class Contributor {
     for (const address of addresses) network.keep(address);
     this.#leaveNetwork = [
       network.handle('notify', async (_peer, { receipt }) => {
-        if (this.#context) this.#takeReceipt(openReceipt(this.#context, receipt), null);
+        if (this.#context) this.#receipts.notice(this.#context, receipt);
         return {};
       }),
       network.onPeer(({ type, peer }) => {
@@ -163,7 +166,7 @@ export class Contributor {
         break;
       case 'ask':
       case 'submit':
-        tasks.beside(effect.type, () => this.#inquire(effect));
+        tasks.beside(effect.type, () => this.#receipts.inquire(this.#context!, effect));
         break;
       case 'settle':
         tasks.beside('settle', () => settle(this.#ready!, effect));
@@ -259,31 +262,6 @@ export class Contributor {
     log.info({ round: work.round, update, bytes }, 'update-made');
     observer.trained({ ...trained.result, updateBytes: bytes });
     return { type: 'sealed', work, update };
-  }
-
-  async #inquire(effect: Extract<NodeEffect, { type: 'ask' | 'submit' }>): Promise<void> {
-    const { round, generation } = effect;
-    try {
-      const inquire = effect.type === 'ask' ? askReceipt : submit;
-      const receipt = await inquire(this.#context!, round, this.#tasks.life);
-      if (receipt) this.#takeReceipt(receipt, generation);
-      else this.#runner.dispatch({ type: 'receipt-unknown', round });
-    } catch (error) {
-      this.#runner.dispatch({ type: 'ask-failed', round, jitter: this.#deps.random() });
-      throw error;
-    }
-  }
-
-  #takeReceipt({ round, update, code, detail }: Receipt, asked: number | null): void {
-    const { store, log, observer } = this.#deps;
-    const known = store.update(this.#context!.job, round);
-    if (known?.update !== update) return;
-    store.saveReceipt(known.job, round, { code, detail });
-    if (known.code !== code) {
-      observer.receipt(code);
-      log.info({ round, update, code, detail }, 'receipt');
-    }
-    this.#runner.dispatch({ type: 'receipt', round, code, asked });
   }
 
   async #poll(again: boolean): Promise<void> {

@@ -7,11 +7,11 @@ import { createNodeMetrics } from '../monitor/node-metrics.ts';
 import { parseAddress } from '../net/addresses.ts';
 import { FileBlobStore } from '../net/blob-store.ts';
 import { systemClock } from '../net/clock.ts';
-import { withDeadline } from '../net/deadline.ts';
 import { durableWrite } from '../net/durable.ts';
 import { lockHome } from '../net/home-lock.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
+import { Teardown } from '../net/teardown.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { ContributorDeps, ContributorOptions } from './context.ts';
@@ -67,21 +67,14 @@ const DRAIN_SHARE = 0.6;
  */
 export async function startNode(options: NodeDaemonOptions, { log }: { log: Logger }): Promise<RunningNode> {
   const { home } = options;
-  const undo: (() => unknown)[] = [lockHome(home)];
-  /** Undone in reverse order, by a failed start and by stopping. */
-  const undoAll = async (): Promise<void> => {
-    for (const step of undo.splice(0).reverse()) {
-      await Promise.resolve()
-        .then(step)
-        .catch((error: unknown) => log.warn({ error }, 'stop-step-failed'));
-    }
-  };
+  const teardown = new Teardown({}, { clock: systemClock, log });
+  teardown.add(lockHome(home));
   try {
     const startedAt = systemClock.now();
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const store = NodeStore.open(join(home, 'node.sqlite'));
-    undo.push(() => store.close());
+    teardown.add(() => store.close());
     const agent = `lora-swarm/${options.version}`;
     const network = await createHost(
       {
@@ -93,7 +86,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       },
       { identity, blobs, log, clock: systemClock },
     );
-    undo.push(() => network.stop());
+    teardown.add(() => network.stop());
     let trainerRestarts = 0;
     let metrics: NodeMetrics | null = null;
     const trainer = new TrainingProcess(
@@ -109,7 +102,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         },
       },
     );
-    undo.push(() => trainer.stop());
+    teardown.add(() => trainer.stop());
 
     const contributorOptions: ContributorOptions = {
       addresses: options.addresses,
@@ -143,7 +136,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         trainerRestarts: () => trainerRestarts,
       });
     const health = new Health({}, { clock: systemClock });
-    undo.push(
+    teardown.add(
       health.add('ready', 'job', () => {
         const { state } = contributor.view();
         return state.phase === 'joining' ? `not in a job yet: ${state.reason}` : null;
@@ -167,12 +160,12 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         return { state, round, step, steps, tokensPerSecond };
       },
     });
-    undo.push(() => metrics?.stop());
+    teardown.add(() => metrics?.stop());
     const { url, server } = await startNodeHttp(
       { port: options.port ?? 0 },
       { health, registry: metrics.registry, status },
     );
-    undo.push(() => server.close());
+    teardown.add(() => server.close());
     if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent');
     contributor.start();
 
@@ -180,27 +173,23 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     const { peerId } = network.signer;
     const daemon = { role: 'node', pid: process.pid, url, peerId, addresses: network.addresses(), startedAt };
     await durableWrite(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
-    undo.push(() => rm(file, { force: true }));
+    teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses: network.addresses() }, 'node-started');
 
-    let stopping: Promise<void> | null = null;
     return {
       url,
       peerId,
       stop: ({ deadlineMs }) => {
-        stopping ??= (async () => {
-          const drained = contributor.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
-          const all = Promise.all([drained, trainer.stop()]).then(undoAll);
-          await withDeadline({ clock: systemClock, ms: deadlineMs, what: 'stopping' }, () => all).catch(
-            (error: unknown) => log.warn({ error }, 'stop-cut-short'),
-          );
-          log.info({ peerId }, 'node-stopped');
-        })();
-        return stopping;
+        const drain = (): Promise<void> => contributor.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
+        return teardown.stop({
+          deadlineMs,
+          first: () => Promise.all([drain(), trainer.stop()]),
+          last: () => log.info({ peerId }, 'node-stopped'),
+        });
       },
     };
   } catch (error) {
-    await undoAll();
+    await teardown.run();
     throw error;
   }
 }
