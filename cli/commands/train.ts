@@ -1,141 +1,175 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { TrainingConfig } from '../../lora/train/config.ts';
-import { formatChange, formatCount, formatDuration, formatLoss } from '../../monitor/text.ts';
+import type { EngineName } from '../../lora/engines/engine.ts';
+import type { PresetName } from '../../lora/train/presets.ts';
 import type { Context } from '../context.ts';
-import { claimOutput } from '../folders.ts';
+import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
+import { usageError } from '../errors.ts';
 import { resolveCache } from '../homes.ts';
-import { collect, integer, jsonOption } from '../options.ts';
-import { ProgressLine, printJson, printLines } from '../print.ts';
-import type { TrainListener, TrainPlan, TrainStep } from '../train-run.ts';
-import { addTrainingOptions, type TrainingFlags } from '../training-options.ts';
+import { collect, integer, jsonOption, number } from '../options.ts';
+import { printJson, printLines } from '../print.ts';
+import { flagLayer } from '../train/flag-layer.ts';
+import { TrainReport } from '../train/report.ts';
+import {
+  type AdapterFlags,
+  addAdapterOptions,
+  addOptimizerOptions,
+  choice,
+  type OptimizerFlags,
+} from '../training-options.ts';
 
-interface TrainOptions extends TrainingFlags {
-  model: string;
-  data: string[];
+export interface TrainFlags extends AdapterFlags, OptimizerFlags, Partial<DataFlags> {
+  config?: string;
+  preset?: PresetName;
+  model?: string;
+  data?: string[];
   heldOut?: string[];
-  output: string;
+  output?: string;
   force?: boolean;
-  threads: number;
-  engine: 'onnx-cpu' | 'onnx-webgpu';
+  resume?: boolean;
+  checkpointEvery?: number;
+  keepCheckpoints?: number;
+  final?: string;
+  steps?: number;
+  epochs?: number;
+  evaluateEvery?: number;
+  patience?: number;
+  minDelta?: number;
+  seed?: number;
+  threads?: number;
+  engine?: EngineName;
+  dryRun?: boolean;
   json?: boolean;
 }
+
+const DEFAULT_THREADS = 1;
+const DEFAULT_ENGINE = 'onnx-cpu';
 
 export function registerTrain(program: Command, context: Context): void {
   const command = program
     .command('train')
     .description('fine-tune on this machine alone: the training of the swarm without a swarm')
-    .requiredOption('--model <dir>', 'base model, a Hugging Face folder')
-    .requiredOption('--data <path>', '.txt or .jsonl file or folder; may be repeated', collect)
-    .option('--held-out <path>', 'text to measure the loss on before and after; may be repeated', collect)
-    .requiredOption('--output <dir>', 'where the PEFT adapter is written');
-  addTrainingOptions(command)
-    .option('--threads <n>', 'threads of the engine', integer(1, 1024), 1)
-    .option('--engine <name>', 'onnx-cpu or onnx-webgpu', 'onnx-cpu')
+    .optionsGroup('Settings:')
+    .option('--config <file>', 'YAML with the keys of a job file and a block "run"; flags win over it')
+    .addOption(
+      choice('--preset <name>', 'choose settings from the model and the data, and say why', [
+        'auto',
+        'quick',
+        'thorough',
+      ]),
+    )
+    .option('--dry-run', 'print memory, time and disk that it would take; train nothing')
+    .optionsGroup('Model and data:')
+    .option('--model <dir>', 'base model, a Hugging Face folder')
+    .option('--data <path>', `${DATA_FILES}; may be repeated`, collect)
+    .option('--held-out <path>', 'data to measure the loss on; may be repeated', collect);
+  addDataOptions(command, { packing: true });
+  command
+    .optionsGroup('Output:')
+    .option('--output <dir>', 'where the PEFT adapter and the checkpoints are written')
     .option('--force', 'overwrite the output folder')
-    .addOption(jsonOption())
-    .action((options: TrainOptions) => train(context, options));
-}
-
-async function train(context: Context, options: TrainOptions): Promise<void> {
-  const output = resolve(context.cwd, options.output);
-  await claimOutput(output, { force: options.force === true });
-  const [{ trainAlone }, { trainingConfigSchema }, { loraConfig }] = await Promise.all([
-    import('../train-run.ts'),
-    import('../../lora/train/config.ts'),
-    import('../../lora/adapter/config.ts'),
-  ]);
-  const paths = (list: readonly string[]): string[] => list.map((path) => resolve(context.cwd, path));
-  const { rank, alpha = 2 * rank, target, batchSize } = options;
-  const training = (rows: number): TrainingConfig =>
-    trainingConfigSchema.parse({
-      learningRate: options.learningRate,
-      schedule: options.schedule,
-      warmupSteps: options.warmup,
-      batchSize,
-      microBatch: Math.min(options.microBatch ?? batchSize, batchSize),
-      sequenceLength: options.sequenceLength,
-      totalSteps: options.steps ?? Math.max(1, Math.ceil((rows * options.epochs) / batchSize)),
-    });
-  const progress = new ProgressLine(context);
-  const listener: TrainListener = {
-    onPlan(made) {
-      if (options.json) printJson(context, { schemaVersion: 1, event: 'plan', ...made });
-      else printLines(context, planLines(made));
-    },
-    onStep(step) {
-      if (options.json) printJson(context, { schemaVersion: 1, event: 'step', ...step });
-      else progress.update(stepLine(step));
-    },
-    onPartial({ step }) {
-      progress.clear();
-      context.stderr.write(`swarm: the adapter after step ${step} is in ${output}\n`);
-    },
-  };
-  try {
-    const { totals, lossBefore, lossAfter } = await trainAlone(
-      {
-        modelDir: resolve(context.cwd, options.model),
-        data: paths(options.data),
-        heldOut: options.heldOut ? paths(options.heldOut) : null,
-        output,
-        cacheDir: resolveCache(context.environment, context.cwd),
-        engine: options.engine,
-        threads: options.threads,
-        lora: loraConfig({ rank, alpha, targets: target ?? 'all-linear' }),
-        training,
-        seed: options.seed,
-        signal: context.signal,
-      },
-      listener,
+    .option('--resume', 'go on with the newest checkpoint in the output folder, with its settings')
+    .option(
+      '--checkpoint-every <steps>',
+      'steps between checkpoints; 0: only when interrupted, at a new best, at the end (default: 100)',
+      integer(0),
+    )
+    .option(
+      '--keep-checkpoints <n>',
+      'newest ones that stay, beside the best (default: 2)',
+      integer(1, 10_000),
+    )
+    .addOption(
+      choice(
+        '--final <which>',
+        'adapter in the output: the best that was measured, or the last (default: best)',
+        ['best', 'last'],
+      ),
+    )
+    .optionsGroup('Length:')
+    .option('--steps <n>', 'optimiser steps (default: as the epochs give)', integer(1))
+    .option('--epochs <n>', 'passes over the data (default: 1)', number(1e-6))
+    .option(
+      '--evaluate-every <steps>',
+      'steps between measurements of the held-out loss (default: before and after)',
+      integer(0),
+    )
+    .option('--patience <n>', 'stop after so many measurements without improvement', integer(1, 1_000_000))
+    .option('--min-delta <nats>', 'least improvement that counts for patience (default: 0)', number(0, 100))
+    .option(
+      '--seed <n>',
+      'of the adapter, the order of the data, dropout and noise (default: 0)',
+      integer(0, 0xffffffff),
     );
-    progress.clear();
-    const tokensPerSecond = totals.tokens / totals.seconds;
-    const result = { ...totals, tokensPerSecond, lossBefore, lossAfter, adapter: output };
-    if (options.json) printJson(context, { schemaVersion: 1, event: 'trained', ...result });
-    else printLines(context, resultLines(result, options.model));
-  } finally {
-    progress.clear();
+  addAdapterOptions(command);
+  addOptimizerOptions(command);
+  command
+    .optionsGroup('Machine:')
+    .option('--threads <n>', `threads of the engine (default: ${DEFAULT_THREADS})`, integer(1, 1024))
+    .option('--engine <name>', `onnx-cpu or onnx-webgpu (default: ${DEFAULT_ENGINE})`)
+    .optionsGroup('Options:')
+    .addOption(jsonOption())
+    .action(() => train(context, given(command)));
+}
+
+/** What was said on the command line, without defaults. */
+function given(command: Command): TrainFlags {
+  const all = Object.entries(command.opts());
+  return Object.fromEntries(
+    all.filter(([name]) => command.getOptionValueSource(name) === 'cli'),
+  ) as TrainFlags;
+}
+
+async function train(context: Context, flags: TrainFlags): Promise<void> {
+  const [{ trainAlone }, { resolveSpec, mergeLayers }, { readConfigFile }, { CheckpointFolder }] =
+    await Promise.all([
+      import('../train/run.ts'),
+      import('../train/settings.ts'),
+      import('../train/config-file.ts'),
+      import('../train/checkpoints.ts'),
+    ]);
+  const { resume = false, force = false, engine = DEFAULT_ENGINE, threads } = flags;
+  if (resume && force) throw usageError('--resume goes on with a run, --force begins anew: choose one');
+  const { output: named, ...file } = flags.config
+    ? await readConfigFile(resolve(context.cwd, flags.config))
+    : {};
+  const output = flags.output === undefined ? named : resolve(context.cwd, flags.output);
+  if (output === undefined && !flags.dryRun)
+    throw usageError('no output folder was named', 'add --output DIR');
+  const report = new TrainReport({ json: flags.json === true, output: output ?? null }, context);
+  const said = mergeLayers(file, flagLayer(flags, context.cwd));
+  const before =
+    resume && output !== undefined
+      ? await new CheckpointFolder({ output, keep: 1 }).newest((error) => report.onDamaged(error))
+      : null;
+  const layer = mergeLayers(before?.settings.spec ?? {}, said);
+  if (layer.base === undefined) throw usageError('no base model was named', 'add --model DIR');
+  if (layer.data?.train === undefined) throw usageError('no data to train on was named', 'add --data PATH');
+  const machine = {
+    cacheDir: resolveCache(context.environment, context.cwd),
+    engine: flags.engine ?? before?.settings.engine ?? engine,
+    threads: threads ?? before?.settings.threads ?? DEFAULT_THREADS,
+    now: context.clock.now(),
+    signal: context.signal,
+  };
+  const preset = before === null ? (layer.preset as PresetName | null | undefined) : null;
+  const chosen = preset
+    ? await (await import('../train/preset.ts')).presetLayer(preset, layer, machine)
+    : null;
+  if (preset && chosen) report.onPreset(preset, chosen.choices);
+  const spec = resolveSpec(mergeLayers(chosen?.layer ?? {}, layer));
+  if (flags.dryRun) {
+    const { estimateRun, estimateLines, refuseIfTooLarge } = await import('../train/dry-run.ts');
+    const estimate = await estimateRun(spec, { ...machine, output: output ?? context.cwd });
+    if (flags.json) printJson(context, { schemaVersion: 1, event: 'estimate', ...estimate, spec });
+    else printLines(context, estimateLines(estimate, spec));
+    refuseIfTooLarge(estimate);
+    return;
   }
-}
-
-function planLines({ tokens, rows, steps, parameters, heldOutLoss }: TrainPlan): string[] {
-  return [
-    `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${formatCount(steps)} steps, ` +
-      `${formatCount(parameters)} adapter parameters`,
-    ...(heldOutLoss === null ? [] : [`held-out loss ${formatLoss(heldOutLoss)}`]),
-  ];
-}
-
-function stepLine({ step, steps, loss, tokensPerSecond, secondsLeft }: TrainStep): string {
-  return (
-    `step ${step}/${steps}  loss ${formatLoss(loss)}  ${formatCount(tokensPerSecond)} tokens/s  ` +
-    `${formatDuration(secondsLeft)} left`
-  );
-}
-
-interface Result {
-  step: number;
-  tokens: number;
-  seconds: number;
-  loss: number;
-  tokensPerSecond: number;
-  lossBefore: number | null;
-  lossAfter: number | null;
-  adapter: string;
-}
-
-function resultLines(result: Result, model: string): string[] {
-  const { lossBefore, lossAfter } = result;
-  const heldOut =
-    lossBefore === null || lossAfter === null
-      ? []
-      : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(lossAfter - lossBefore)})`];
-  return [
-    `${formatCount(result.step)} steps, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +
-      `(${formatCount(result.tokensPerSecond)} tokens/s), last training loss ${formatLoss(result.loss)}`,
-    ...heldOut,
-    `adapter ${result.adapter}`,
-    `next: swarm generate --model ${model} --adapter ${result.adapter} --prompt "…"`,
-  ];
+  try {
+    const options = { spec, output: output!, resume, force, ...machine };
+    report.onTrained(await trainAlone(options, report), spec);
+  } finally {
+    report.end();
+  }
 }

@@ -33,7 +33,6 @@ const IN_PLACE: ReadonlySet<Operation> = new Set([
   'log',
   'sqrt',
   'sigmoid',
-  'softmax',
 ]);
 
 /**

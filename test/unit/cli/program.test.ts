@@ -64,7 +64,7 @@ describe('the command line', () => {
       ['demo', '--rounds', '0'],
       ['demo', '--nodes', 'three'],
       ['train', '--model', 'm', '--data', 'd', '--output', 'o', '--learning-rate', '2'],
-      ['train', '--model', 'm', '--data', 'd', '--output', 'o', '--schedule', 'linear'],
+      ['train', '--model', 'm', '--data', 'd', '--output', 'o', '--schedule', 'exponential'],
       ['evaluate', '--data', 'x'],
       ['coordinator', '--listen', 'localhost:4040'],
       ['coordinator', '--bootstrap', '/ip4/127.0.0.1/tcp/1'],

@@ -1,0 +1,98 @@
+/** The YAML file of `swarm train --config`: the keys of a job file, and a block `run`. */
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { parseDocument } from 'yaml';
+import { z } from 'zod';
+import { jobSpecSchema } from '../../coordinator/job-spec.ts';
+import { specProblems } from '../../coordinator/spec-problems.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import { foreignKeys } from './foreign-keys.ts';
+import { type Layer, trainSpecSchema } from './settings.ts';
+
+/** It is written by hand. */
+const MAX_FILE_BYTES = 1024 * 1024;
+
+const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
+const { name, rounds, acceptance, admission } = jobSpecSchema.shape;
+
+/** Every key may be left out. What only a swarm has is checked and not used, so that a job file serves as it is. */
+const configSchema = z.strictObject({
+  base: base.optional(),
+  output: z.string().min(1).optional(),
+  data: data
+    .extend({ train: data.shape.train.optional(), heldOut: jobSpecSchema.shape.data.shape.heldOut })
+    .optional(),
+  preset: preset.optional(),
+  lora: lora.optional(),
+  training: training.optional(),
+  run: run.optional(),
+  seed: seed.optional(),
+  name: name.optional(),
+  rounds: rounds.optional(),
+  acceptance: acceptance.optional(),
+  admission: admission.optional(),
+});
+
+/** What a config file says, with absolute paths. */
+export interface ConfigFile extends Layer {
+  output?: string;
+}
+
+/**
+ * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (values: field, problems; line and column where it is no YAML)
+ */
+export async function readConfigFile(path: string): Promise<ConfigFile> {
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw new SwarmError('JOB_FILE_MISSING', `the config file ${path} cannot be read`, { path }, { cause });
+  });
+  if (text.length > MAX_FILE_BYTES) {
+    throw new SwarmError('JOB_SPEC', `${path} has ${text.length} characters; that is no config file`, {
+      path,
+    });
+  }
+  return parseConfigFile(text, path);
+}
+
+/** @throws SwarmError JOB_SPEC */
+export function parseConfigFile(text: string, path: string): ConfigFile {
+  const document = parseDocument(text, { prettyErrors: true });
+  const [error] = document.errors;
+  if (error !== undefined) {
+    const at = error.linePos?.[0];
+    const place = at === undefined ? path : `${path}:${at.line}:${at.col}`;
+    throw new SwarmError('JOB_SPEC', `${place}: not YAML: ${error.message.split('\n')[0]}`, { path, ...at });
+  }
+  const value: unknown = document.toJS() ?? {};
+  refuse(path, foreignKeys(value));
+  const result = configSchema.safeParse(value);
+  if (!result.success)
+    refuse(
+      path,
+      specProblems(configSchema, value, result.error.issues).map(({ text }) => text),
+    );
+  // As it was written: what was left out must stay open for the other places.
+  const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'>;
+  const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...own } = written;
+  const absolute = (file: unknown): string => resolve(dirname(path), String(file));
+  const all = (files: unknown): string[] | undefined =>
+    files === undefined ? undefined : (Array.isArray(files) ? files : [files]).map(absolute);
+  const { base: folder, output, data: files, training: settings } = own;
+  if (typeof files?.heldOut === 'number') {
+    refuse(path, [
+      'data.heldOut is a share; on one machine the loss is measured on files of their own: name them',
+    ]);
+  }
+  return {
+    ...own,
+    base: folder === undefined ? undefined : absolute(folder),
+    output: output === undefined ? undefined : absolute(output),
+    data: files && { ...files, train: all(files.train), heldOut: all(files.heldOut) },
+    // Steps of warm-up that were written down count, whatever share a preset would choose.
+    training: settings?.warmupSteps === undefined ? settings : { warmupRatio: null, ...settings },
+  } as ConfigFile;
+}
+
+function refuse(path: string, problems: readonly string[]): void {
+  if (problems.length === 0) return;
+  throw new SwarmError('JOB_SPEC', `${path}: ${problems.join('; ')}`, { path, problems });
+}

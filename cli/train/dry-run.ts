@@ -1,0 +1,227 @@
+import { readdir, stat, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { dataSettingsSchema } from '../../lora/data/settings.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import type { EngineName } from '../../lora/engines/engine.ts';
+import { openModel } from '../../lora/models/model.ts';
+import {
+  estimateTraining,
+  type MachineSpeed,
+  measureSpeed,
+  secondsPerStep,
+} from '../../lora/train/estimate.ts';
+import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import { availableMemory, memoryOf, type RunMemory } from './memory.ts';
+import { trainingConfig } from './run.ts';
+import { sampleData } from './sample.ts';
+import type { TrainSpec } from './settings.ts';
+
+export interface DryRunOptions {
+  output: string;
+  cacheDir: string;
+  engine: EngineName;
+  threads: number;
+  now: number;
+  signal: AbortSignal;
+}
+
+/** Bytes of files. */
+export interface DiskEstimate {
+  /** The model's weights as float32, in the cache; 0 where some of that size are there already. */
+  readonly weights: number;
+  /** Packed rows, in the cache. */
+  readonly data: number;
+  /** Adapter and checkpoints, in the output. */
+  readonly output: number;
+  /** Free where each goes. */
+  readonly freeInCache: number;
+  readonly freeInOutput: number;
+}
+
+export interface RunEstimate {
+  readonly model: { family: string; parameters: number };
+  readonly adapterParameters: number;
+  readonly tokens: number;
+  readonly rows: number;
+  readonly steps: number;
+  /** Whether tokens and rows were counted; else they are extrapolated from the beginning of the data. */
+  readonly counted: boolean;
+  readonly memory: RunMemory & { available: number };
+  readonly disk: DiskEstimate;
+  readonly time: {
+    flopsPerStep: number;
+    /** Of the probe. */
+    speed: MachineSpeed;
+    secondsPerStep: number;
+    seconds: number;
+  };
+  /** Rows at a time that would fit, where those asked for do not; null where not even one does, or all is well. */
+  readonly microBatchThatFits: number | null;
+  readonly fits: boolean;
+}
+
+/** A forward pass takes about this share of a training step. */
+const FORWARD_SHARE = 0.4;
+/** Ids, labels and segments of a token, at most. */
+const PACKED_BYTES = 10;
+/** Adapter and two moments. */
+const CHECKPOINT_SETS = 3;
+
+/** What a run would take. The weights are not read; of the data, the beginning; the machine is measured for a second. */
+export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Promise<RunEstimate> {
+  const { signal, now, cacheDir, output, engine, threads } = options;
+  const model = await openModel(spec.base);
+  const tokenizer = await loadTokenizer(spec.base);
+  const { train, heldOut, ...others } = spec.data;
+  const settings = dataSettingsSchema.parse(others);
+  const sample = (paths: readonly string[]) =>
+    sampleData({ paths, settings, modelDir: spec.base, now, signal }, { tokenizer });
+  const data = await sample(typeof train === 'string' ? [train] : train);
+  const measured = heldOut === null ? 0 : (await sample(heldOut)).tokens;
+
+  const { sequenceLength, batchSize, microBatch } = spec.training;
+  const rows = Math.ceil(data.tokens / sequenceLength);
+  const training = trainingConfig(spec, rows);
+  const steps = training.totalSteps;
+  const { work } = estimateTraining(model, { lora: spec.lora, training });
+  const memory = { ...memoryOf(model, spec), available: availableMemory() };
+  const speed = await measureSpeed({
+    engine,
+    threads,
+    tokens: microBatch * sequenceLength,
+    width: model.config.hiddenSize,
+    signal,
+  });
+  const perStep = secondsPerStep(work, speed);
+  const evaluations =
+    heldOut === null ? 0 : 2 + (spec.run.evaluateEvery > 0 ? Math.floor(steps / spec.run.evaluateEvery) : 0);
+  const evaluating = (evaluations * FORWARD_SHARE * perStep * measured) / (batchSize * sequenceLength);
+
+  const weights = 4 * model.parameters;
+  const checkpoint = CHECKPOINT_SETS * 4 * work.parameters;
+  const disk = {
+    weights: (await holdsWeights(cacheDir, weights)) ? 0 : weights,
+    data: PACKED_BYTES * sequenceLength * rows,
+    // Those that are kept, the best, the one that is being written, and the adapter.
+    output: (spec.run.keepCheckpoints + 2) * checkpoint + 4 * work.parameters,
+    freeInCache: await freeBytes(cacheDir),
+    freeInOutput: await freeBytes(output),
+  };
+  const fitsMemory = memory.total <= memory.available;
+  const fitsDisk = disk.weights + disk.data <= disk.freeInCache && disk.output <= disk.freeInOutput;
+  return {
+    model: { family: model.config.family, parameters: model.parameters },
+    adapterParameters: work.parameters,
+    tokens: data.trainedTokens,
+    rows,
+    steps,
+    counted: data.exact,
+    memory,
+    disk,
+    time: {
+      flopsPerStep: work.flopsPerStep,
+      speed,
+      secondsPerStep: perStep,
+      seconds: steps * perStep + evaluating,
+    },
+    microBatchThatFits: fitsMemory ? null : largestThatFits(),
+    fits: fitsMemory && fitsDisk,
+  };
+
+  function largestThatFits(): number | null {
+    for (let size = Math.floor(microBatch / 2); size >= 1; size = Math.floor(size / 2)) {
+      const smaller = { ...spec, training: { ...spec.training, microBatch: size } };
+      if (memoryOf(model, smaller).total <= memory.available) return size;
+    }
+    return null;
+  }
+}
+
+export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {
+  const { memory, disk, time, model } = estimate;
+  const about = estimate.counted ? '' : 'about ';
+  const gflops = `${Math.round(time.speed.flops / 1e9)} GFLOP/s`;
+  return [
+    `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
+      `${formatCount(estimate.adapterParameters)}`,
+    `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${formatCount(estimate.steps)} ` +
+      `steps of ${training.batchSize} × ${training.sequenceLength} tokens, ${training.microBatch} rows at a time`,
+    ...table([
+      [
+        'memory',
+        `${formatBytes(memory.total)} of ${formatBytes(memory.available)} available`,
+        memoryParts(memory),
+      ],
+      [
+        'disk',
+        `${formatBytes(disk.weights + disk.data)} in the cache, ${formatBytes(disk.output)} in the output`,
+        `weights ${formatBytes(disk.weights)}, packed data ${formatBytes(disk.data)}`,
+      ],
+      [
+        'time',
+        `${formatDuration(time.seconds)}, ${time.secondsPerStep.toPrecision(2)} s a step`,
+        `${(time.flopsPerStep / 1e9).toPrecision(3)} GFLOP a step at ${gflops}, measured just now on single operations; ` +
+          'an idle machine, right to a factor of two',
+      ],
+    ]),
+  ];
+}
+
+/** @throws DOES_NOT_FIT with what is short and what would help */
+export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits }: RunEstimate): void {
+  if (fits) return;
+  if (memory.total > memory.available) {
+    const next =
+      microBatchThatFits === null
+        ? 'use shorter rows (--sequence-length), a smaller model, or a machine with more memory'
+        : `--micro-batch ${microBatchThatFits} fits, and gives the same result`;
+    throw new SwarmError(
+      'DOES_NOT_FIT',
+      `it needs ${formatBytes(memory.total)} of memory, and ${formatBytes(memory.available)} are available`,
+      { needed: memory.total, available: memory.available, microBatch: microBatchThatFits, next },
+    );
+  }
+  const cache = disk.weights + disk.data;
+  const [what, needed, free] =
+    cache > disk.freeInCache
+      ? ['the cache', cache, disk.freeInCache]
+      : ['the output', disk.output, disk.freeInOutput];
+  throw new SwarmError(
+    'DOES_NOT_FIT',
+    `${what} needs ${formatBytes(needed as number)} of disk, and ${formatBytes(free as number)} are free`,
+    {
+      needed,
+      available: free,
+      next: 'free some, or choose another place: SWARM_CACHE for the cache, --output',
+    },
+  );
+}
+
+function memoryParts({ runtime, command, weights, activations, adapter }: RunMemory): string {
+  return (
+    `weights ${formatBytes(weights)}, activations ${formatBytes(activations)}, adapter and optimiser ` +
+    `${formatBytes(adapter)}, the two processes ${formatBytes(runtime + command)}`
+  );
+}
+
+/** Converted weights lie in files of their own; their size, up to the padding of a page per tensor, tells. */
+async function holdsWeights(cacheDir: string, bytes: number): Promise<boolean> {
+  for (const name of await readdir(cacheDir).catch(() => [])) {
+    if (!name.endsWith('.f32')) continue;
+    const { size } = await stat(join(cacheDir, name));
+    if (size >= bytes && size < bytes * 1.01 + 2 ** 22) return true;
+  }
+  return false;
+}
+
+/** Of the disk of the folder, or of the nearest one above it that exists. */
+async function freeBytes(path: string): Promise<number> {
+  try {
+    const { bavail, bsize } = await statfs(path);
+    return bavail * bsize;
+  } catch (error) {
+    if (dirname(path) === path) throw error;
+    return freeBytes(dirname(path));
+  }
+}

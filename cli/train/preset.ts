@@ -1,0 +1,75 @@
+import { adapterLayout, adapterSize, loraConfig } from '../../lora/adapter/peft.ts';
+import { dataSettingsSchema } from '../../lora/data/settings.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import { openModel } from '../../lora/models/model.ts';
+import { type Choice, choosePreset, type PresetName } from '../../lora/train/presets.ts';
+import { availableMemory, memoryOf } from './memory.ts';
+import { sampleData } from './sample.ts';
+import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
+
+/** Training should leave room for everything else on the machine, and estimates are not exact. */
+const MEMORY_SHARE = 0.6;
+
+/** The settings of a preset for this model and data. `layer`: what was said, which it goes along with. */
+export async function presetLayer(
+  name: PresetName,
+  layer: Layer,
+  machine: { now: number; signal: AbortSignal },
+): Promise<{ layer: Layer; choices: readonly Choice[] }> {
+  const spec = resolveSpec(layer);
+  const model = await openModel(spec.base);
+  const tokenizer = await loadTokenizer(spec.base);
+  const { train, heldOut, ...others } = spec.data;
+  const sample = await sampleData(
+    {
+      paths: typeof train === 'string' ? [train] : train,
+      settings: dataSettingsSchema.parse(others),
+      modelDir: spec.base,
+      ...machine,
+    },
+    { tokenizer },
+  );
+  const perRank = adapterSize(adapterLayout(model, loraConfig({ ...spec.lora, rank: 1, rankPattern: [] })));
+  const room = MEMORY_SHARE * availableMemory();
+  const choices = choosePreset(name, {
+    model: {
+      family: model.config.family,
+      hiddenSize: model.config.hiddenSize,
+      maxPositions: model.config.maxPositions,
+      parametersPerRank: perRank,
+    },
+    data: {
+      tokens: Math.max(1, sample.trainedTokens),
+      commonLength: sample.commonLength,
+      plainText: sample.plainText,
+      heldOut: heldOut !== null,
+    },
+    given: numbersOf({ ...layer.lora, ...layer.training, ...layer.run }),
+    fits: ({ rank, microBatch, sequenceLength }) => {
+      const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
+      return memoryOf(model, resolveSpec(mergeLayers(layer, size))).total <= room;
+    },
+  });
+  const own = choices.filter(({ field }) => !isSaid(layer, field));
+  return { layer: layerOf(own), choices: own };
+}
+
+function numbersOf(said: Record<string, unknown>): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(said).filter((entry): entry is [string, number] => typeof entry[1] === 'number'),
+  );
+}
+
+function layerOf(choices: readonly Choice[]): Layer {
+  return mergeLayers(
+    ...choices.map(({ field, value }): Layer => {
+      const [block, key] = field.split('.') as ['lora' | 'training' | 'run', string];
+      return { [block]: { [key]: value } };
+    }),
+  );
+}
+
+function isSaid(layer: Layer, field: string): boolean {
+  const [block, key] = field.split('.') as ['lora' | 'training' | 'run', string];
+  return layer[block]?.[key] !== undefined;
+}

@@ -1,0 +1,127 @@
+import type { Choice, PresetName } from '../../lora/train/presets.ts';
+import { formatChange, formatCount, formatDuration, formatLoss, table } from '../../monitor/text.ts';
+import type { SwarmError } from '../../protocol/errors.ts';
+import type { Context } from '../context.ts';
+import { ProgressLine, printJson, printLines } from '../print.ts';
+import type { TrainEvaluation, TrainListener, TrainOutcome, TrainPlan, TrainStep } from './run.ts';
+import type { TrainSpec } from './settings.ts';
+
+export interface TrainReportOptions {
+  json: boolean;
+  /** Folder of the adapter; null for a dry run. */
+  output: string | null;
+}
+
+/** Tells people or programs how a run goes. Events are described in docs/training.md. */
+export class TrainReport implements TrainListener {
+  private readonly options: TrainReportOptions;
+  private readonly context: Pick<Context, 'stdout' | 'stderr' | 'clock'>;
+  private readonly progress: ProgressLine;
+
+  constructor(options: TrainReportOptions, context: Pick<Context, 'stdout' | 'stderr' | 'clock'>) {
+    this.options = options;
+    this.context = context;
+    this.progress = new ProgressLine(context);
+  }
+
+  onPreset(name: PresetName, choices: readonly Choice[]): void {
+    this.tell('preset', { name, choices }, () => [
+      `preset ${name}`,
+      ...table(
+        choices.map(({ field, value, why, source }) => [`  ${field}`, String(value), `${why} (${source})`]),
+      ),
+    ]);
+  }
+
+  onPlan(plan: TrainPlan): void {
+    const { tokens, rows, steps, parameters, heldOutLoss } = plan;
+    this.tell('plan', plan, () => [
+      `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${formatCount(steps)} steps, ` +
+        `${formatCount(parameters)} adapter parameters`,
+      ...(heldOutLoss === null ? [] : [`held-out loss ${formatLoss(heldOutLoss)}`]),
+    ]);
+  }
+
+  onResumed(step: number): void {
+    this.tell('resumed', { step }, () => [`going on from step ${step}`]);
+  }
+
+  onDamaged(error: SwarmError): void {
+    const { code, message, values } = error;
+    if (this.options.json) this.tell('warning', { code, message, values }, () => []);
+    else this.note(`${message}; going on from the one before it`);
+  }
+
+  onStep(step: TrainStep): void {
+    if (this.options.json) printJson(this.context, { schemaVersion: 1, event: 'step', ...step });
+    else this.progress.update(stepLine(step));
+  }
+
+  onEvaluated(evaluation: TrainEvaluation): void {
+    const { step, heldOutLoss, best } = evaluation;
+    this.tell('evaluated', evaluation, () => [
+      `step ${step}  held-out loss ${formatLoss(heldOutLoss)}${best ? '  best so far' : ''}`,
+    ]);
+  }
+
+  onCheckpoint(checkpoint: { step: number; path: string }): void {
+    // Nobody needs a line for each; the folder tells.
+    if (this.options.json) this.tell('checkpoint', checkpoint, () => []);
+  }
+
+  onPartial({ step }: { step: number }): void {
+    const { json, output } = this.options;
+    if (json) this.tell('partial', { step, adapter: output }, () => []);
+    else {
+      this.note(`the adapter after step ${step} is in ${output}`);
+      this.note(`go on with: swarm train --resume --output ${output}`);
+    }
+  }
+
+  onTrained(outcome: TrainOutcome, { base }: TrainSpec): void {
+    const tokensPerSecond = outcome.tokens / outcome.seconds;
+    const result = { ...outcome, tokensPerSecond, adapter: this.options.output };
+    this.tell('trained', result, () => resultLines(result, base));
+  }
+
+  end(): void {
+    this.progress.clear();
+  }
+
+  private tell(event: string, values: object, lines: () => string[]): void {
+    this.progress.clear();
+    if (this.options.json) printJson(this.context, { schemaVersion: 1, event, ...values });
+    else printLines(this.context, lines());
+  }
+
+  private note(text: string): void {
+    this.progress.clear();
+    this.context.stderr.write(`swarm: ${text}\n`);
+  }
+}
+
+function stepLine(at: TrainStep): string {
+  const { step, steps, loss, learningRate, epoch, tokensPerSecond, secondsLeft } = at;
+  return (
+    `step ${step}/${steps}  epoch ${epoch.toFixed(2)}  loss ${formatLoss(loss)}  ` +
+    `rate ${learningRate.toExponential(1)}  ${formatCount(tokensPerSecond)} tokens/s  ` +
+    `${formatDuration(secondsLeft)} left`
+  );
+}
+
+function resultLines(
+  result: TrainOutcome & { tokensPerSecond: number; adapter: string | null },
+  base: string,
+): string[] {
+  const { lossBefore, lossAfter, step, adapterStep, finished, adapter } = result;
+  const change = lossBefore === null || lossAfter === null ? null : lossAfter - lossBefore;
+  const of = adapterStep === step ? '' : `, of step ${adapterStep}: the best`;
+  return [
+    ...(finished === 'early-stopping' ? [`stopped early: nothing was gained any more`] : []),
+    `${formatCount(step)} steps, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +
+      `(${formatCount(result.tokensPerSecond)} tokens/s), last training loss ${formatLoss(result.loss)}`,
+    ...(change === null ? [] : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(change)})${of}`]),
+    `adapter ${adapter}`,
+    `next: swarm generate --model ${base} --adapter ${adapter} --prompt "…"`,
+  ];
+}

@@ -1,0 +1,244 @@
+import {
+  type AdapterToWrite,
+  adapterSize,
+  initialAdapter,
+  writePeftFolder,
+} from '../../lora/adapter/peft.ts';
+import { packData } from '../../lora/data/pack-data.ts';
+import type { PackedData } from '../../lora/data/packed-data.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import type { EngineName } from '../../lora/engines/engine.ts';
+import { describeBase, openModel } from '../../lora/models/model.ts';
+import { type TrainingConfig, trainingConfigSchema } from '../../lora/train/config.ts';
+import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import { claimOutput } from '../folders.ts';
+import { CheckpointFolder, type RunState } from './checkpoints.ts';
+import { HeldOut, TrainingLoop } from './loop.ts';
+import { differences, type RunSettings, type TrainSpec } from './settings.ts';
+
+export interface TrainRunOptions {
+  spec: TrainSpec;
+  /** Folder of the adapter and of the checkpoints. */
+  output: string;
+  /** Go on with the newest checkpoint in the output, or begin where there is none. */
+  resume: boolean;
+  /** Overwrite what the output holds. */
+  force: boolean;
+  /** Where converted weights and packed data are kept between runs. */
+  cacheDir: string;
+  engine: EngineName;
+  threads: number;
+  /** Milliseconds since 1970. */
+  now: number;
+  signal: AbortSignal;
+}
+
+export interface TrainPlan {
+  /** Predicted tokens and rows of the training data. */
+  tokens: number;
+  rows: number;
+  /** Optimiser steps of the whole run. */
+  steps: number;
+  parameters: number;
+  heldOutLoss: number | null;
+}
+
+export interface TrainStep {
+  step: number;
+  steps: number;
+  /** Nats per predicted token, over the step. */
+  loss: number;
+  learningRate: number;
+  gradientNorm: number;
+  /** Passes over the data so far. */
+  epoch: number;
+  /** Predicted tokens trained on so far. */
+  tokens: number;
+  tokensPerSecond: number;
+  secondsLeft: number;
+}
+
+export interface TrainEvaluation {
+  step: number;
+  heldOutLoss: number;
+  /** Whether it is the lowest so far. */
+  best: boolean;
+}
+
+export interface TrainListener {
+  /** The run goes on at this step. */
+  onResumed(step: number): void;
+  /** A checkpoint that cannot be used: the one before it is. */
+  onDamaged(error: SwarmError): void;
+  onPlan(plan: TrainPlan): void;
+  onStep(step: TrainStep): void;
+  onEvaluated(evaluation: TrainEvaluation): void;
+  onCheckpoint(checkpoint: { step: number; path: string }): void;
+  /** An interruption or a fault ends the run; the output holds the adapter after this step. */
+  onPartial(state: { step: number }): void;
+}
+
+export interface TrainOutcome {
+  step: number;
+  tokens: number;
+  seconds: number;
+  /** Of the last step; null when there was none. */
+  loss: number | null;
+  lossBefore: number | null;
+  /** Of the adapter in the output. */
+  lossAfter: number | null;
+  /** The step whose adapter is in the output. */
+  adapterStep: number;
+  finished: 'steps' | 'early-stopping';
+}
+
+/**
+ * Trains an adapter on this machine, in a trainer process like a node's, and writes it as a PEFT folder.
+ * @throws SwarmError MODEL_*, DATA_*, LORA_*, TRAINER_*, OUTPUT_EXISTS, RESUME_CONFLICT; the signal's reason
+ */
+export async function trainAlone(options: TrainRunOptions, listener: TrainListener): Promise<TrainOutcome> {
+  const { spec, output, signal, resume, force } = options;
+  const checkpoints = new CheckpointFolder({ output, keep: spec.run.keepCheckpoints });
+  const before = resume ? await checkpoints.newest((error) => listener.onDamaged(error)) : null;
+  if (before === null) {
+    if (!force && (await checkpoints.steps()).length > 0) throw outputExists(output, resume);
+    await checkpoints.clear();
+    await claimOutput(output, { force });
+  }
+  const model = await openModel(spec.base);
+  const base = await describeBase(spec.base, { signal });
+  const tokenizer = await loadTokenizer(spec.base);
+  const pack = (paths: readonly string[]): Promise<PackedData> => {
+    const { base: modelDir, data: settings } = spec;
+    const { sequenceLength } = spec.training;
+    const { cacheDir, now } = options;
+    return packData({ paths, settings, sequenceLength, modelDir, cacheDir, now, signal }, { tokenizer });
+  };
+  const data = await pack(listOf(spec.data.train));
+  const heldOut = spec.data.heldOut && (await pack(spec.data.heldOut));
+  const training = trainingConfig(spec, data.rows);
+  const settings: RunSettings = {
+    spec,
+    totalSteps: training.totalSteps,
+    engine: options.engine,
+    threads: options.threads,
+    base: base.digest,
+    rows: data.key,
+    heldOut: heldOut?.key ?? null,
+  };
+  if (before !== null) assertSame(before, settings, output);
+
+  const { engine, threads, cacheDir } = options;
+  const { base: modelDir, lora } = spec;
+  const trainer = await TrainerProcess.start(
+    { modelDir, cacheDir, engine, threads, lora, training },
+    { signal },
+  );
+  try {
+    const { layout } = trainer;
+    const about: Omit<AdapterToWrite, 'tensors'> = {
+      layout,
+      lora,
+      baseModelName: modelDir,
+      baseDigest: base.digest,
+    };
+    const start =
+      before === null
+        ? { adapter: await initialAdapter(model, lora, spec.seed, { signal }), optimizer: null }
+        : await checkpoints.load(before.step, layout);
+    const measure = heldOut && new HeldOut(trainer, heldOut);
+    const lossBefore = before ? before.lossBefore : measure && (await measure.loss(start.adapter, signal));
+    listener.onPlan({
+      tokens: data.tokens,
+      rows: data.rows,
+      steps: training.totalSteps,
+      parameters: adapterSize(layout),
+      heldOutLoss: lossBefore,
+    });
+    if (before !== null) listener.onResumed(before.step);
+    const loop = new TrainingLoop(
+      { settings, training, start, state: before ?? freshState(settings, lossBefore) },
+      { trainer, data, heldOut: measure, checkpoints, about, listener },
+    );
+    try {
+      await loop.toTheEnd(signal);
+    } catch (error) {
+      // A trainer that died has nothing more to give; its last checkpoint stays.
+      if (await loop.saveAsItIs().catch(() => false)) {
+        await writePeftFolder(output, { ...about, tensors: loop.adapter });
+        listener.onPartial(loop.state);
+      }
+      signal.throwIfAborted();
+      throw error;
+    }
+    const { adapter, step, heldOutLoss } = await loop.result();
+    await writePeftFolder(output, { ...about, tensors: adapter });
+    const { state } = loop;
+    return {
+      step: state.step,
+      tokens: state.tokens,
+      seconds: state.seconds,
+      loss: state.loss,
+      lossBefore,
+      lossAfter: heldOutLoss ?? (measure && (await measure.loss(adapter, signal))),
+      adapterStep: step,
+      finished: state.finished!,
+    };
+  } finally {
+    data.close();
+    heldOut?.close();
+    await trainer.stop();
+  }
+}
+
+/** Settings of the trainer, once it is known how many rows there are. */
+export function trainingConfig({ training, run, seed }: TrainSpec, rows: number): TrainingConfig {
+  const totalSteps = run.steps ?? Math.max(1, Math.ceil((rows * run.epochs) / training.batchSize));
+  return trainingConfigSchema.parse({ ...training, totalSteps, seed });
+}
+
+function freshState(settings: RunSettings, lossBefore: number | null): RunState {
+  return {
+    schemaVersion: 1,
+    step: 0,
+    rows: 0,
+    tokens: 0,
+    seconds: 0,
+    loss: null,
+    lossBefore,
+    heldOutLoss: null,
+    best: null,
+    waited: 0,
+    finished: null,
+    settings,
+    digests: {},
+  };
+}
+
+function assertSame(before: RunState, now: RunSettings, output: string): void {
+  const found = differences(before.settings, now);
+  if (found.length === 0) return;
+  const text = found.map(({ field, before, now }) =>
+    field.startsWith('the ')
+      ? `${field} is another`
+      : `${field} was ${JSON.stringify(before)}, now ${JSON.stringify(now)}`,
+  );
+  throw new SwarmError('RESUME_CONFLICT', `${output} was begun with other settings: ${text.join('; ')}`, {
+    output,
+    differences: found,
+    next: 'leave those options out to go on as begun, or train into another folder',
+  });
+}
+
+function outputExists(output: string, resume: boolean): SwarmError {
+  const what = resume ? 'only checkpoints that cannot be used' : 'the checkpoints of a run';
+  const next = resume
+    ? 'begin anew: --force'
+    : 'go on with it: --resume; choose another folder; or begin anew: --force';
+  return new SwarmError('OUTPUT_EXISTS', `${output} holds ${what}`, { dir: output, next });
+}
+
+function listOf(paths: string | readonly string[]): readonly string[] {
+  return typeof paths === 'string' ? [paths] : paths;
+}

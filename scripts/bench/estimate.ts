@@ -1,0 +1,83 @@
+/**
+ * How far off the estimates of `swarm train --dry-run` are: `node scripts/bench/estimate.ts [model folder]`. For each
+ * shape: estimated memory and seconds per step, the peak of a real trainer process (Linux: VmHWM), and its fastest step.
+ */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { initialAdapter, loraConfig } from '../../lora/adapter/peft.ts';
+import type { Row } from '../../lora/data/packing.ts';
+import { openModel } from '../../lora/models/model.ts';
+import { trainingConfigSchema } from '../../lora/train/config.ts';
+import { estimateTraining, measureSpeed, secondsPerStep } from '../../lora/train/estimate.ts';
+import { TrainerProcess } from '../../lora/train/supervisor.ts';
+
+const SHAPES = [
+  { microBatch: 8, sequenceLength: 128, rank: 16 },
+  { microBatch: 2, sequenceLength: 128, rank: 16 },
+  { microBatch: 4, sequenceLength: 512, rank: 64 },
+];
+const STEPS = 4;
+
+const modelDir = resolve(process.argv[2] ?? 'models/nano');
+const cacheDir = await mkdtemp(join(tmpdir(), 'estimate-'));
+const model = await openModel(modelDir);
+const { vocabularySize, hiddenSize: width } = model.config;
+const { signal } = new AbortController();
+
+function row(length: number, seed: number): Row {
+  const at = (t: number) => ((seed + t) * 7919) % vocabularySize;
+  return {
+    ids: Uint32Array.from({ length }, (_, t) => at(t)),
+    labels: Int32Array.from({ length }, (_, t) => at(t + 1)),
+    segments: new Uint16Array(length).fill(1),
+  };
+}
+
+for (const { rank, ...shape } of SHAPES) {
+  const lora = loraConfig({ rank, alpha: 32 });
+  const training = trainingConfigSchema.parse({ ...shape, batchSize: shape.microBatch });
+  const { memory, work } = estimateTraining(model, { lora, training });
+  const tokens = shape.microBatch * shape.sequenceLength;
+  const speed = await measureSpeed({ engine: 'onnx-cpu', threads: 1, tokens, width, signal });
+  const trainer = await TrainerProcess.start({ modelDir, cacheDir, threads: 1, lora, training });
+  const adapter = await initialAdapter(model, lora, 0);
+  const idle = await peakBytes(trainer.pid!);
+  let fastest = Number.POSITIVE_INFINITY;
+  let before = performance.now();
+  await trainer.train({
+    adapter,
+    rows: Array.from({ length: STEPS * shape.microBatch }, (_, i) => row(shape.sequenceLength, i)),
+    steps: STEPS,
+    onProgress: () => {
+      fastest = Math.min(fastest, performance.now() - before);
+      before = performance.now();
+    },
+  });
+  await trainer.state();
+  const peak = await peakBytes(trainer.pid!);
+  await trainer.stop();
+  const parts = Object.entries(memory).map(([name, bytes]) => `${name} ${megabytes(bytes)}`);
+  const seconds = secondsPerStep(work, speed);
+  const rates = `${(speed.flops / 1e9).toFixed(0)} GFLOP/s, ${(speed.bytes / 1e9).toFixed(0)} GB/s`;
+  const size = `${(work.flopsPerStep / 1e9).toFixed(1)} GFLOP, ${(work.trafficPerStep / 1e9).toFixed(1)} GB`;
+  console.log(
+    `${shape.microBatch}×${shape.sequenceLength} r=${rank}: ${parts.join(', ')} MB; measured ${megabytes(peak)} MB ` +
+      `(${megabytes(idle)} loaded), estimate ${percent(memory.total / peak)}; ` +
+      `${rates}, ${size}: ${seconds.toFixed(3)} s/step, measured ${(fastest / 1000).toFixed(3)}, estimate ${percent((1000 * seconds) / fastest)}`,
+  );
+}
+await rm(cacheDir, { recursive: true, force: true });
+
+async function peakBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return 1024 * Number(/VmHWM:\s+(\d+)/.exec(status)![1]);
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 2 ** 20).toFixed(0);
+}
+
+function percent(ratio: number): string {
+  return `${ratio >= 1 ? '+' : ''}${(100 * (ratio - 1)).toFixed(0)} %`;
+}
