@@ -10,7 +10,7 @@ import { join } from 'node:path';
 
 const MIB = 1024 * 1024;
 /** Rows repeat after so many bytes. */
-const BLOCK_BYTES = 8 * MIB;
+const BLOCK_BYTES = MIB;
 /** MiB of JavaScript heap for the process that reads: what does not fit ends it. */
 const HEAP_LIMIT = 128;
 
