@@ -62,7 +62,7 @@ function nextLines(context: Context, adapter: string): string[] {
   return [
     'next',
     `  npx swarm generate --model ${model} --adapter ${folder}adapter --prompt "Call me"`,
-    `  npx swarm evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/held-out`,
+    `  npx swarm evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/test`,
     `  npx swarm train --model ${model} --data ${folder}data/train --output alone    # one machine, no swarm`,
     `  npx swarm coordinator --home ${folder}coordinator    # wakes it again: all checkpoints are there`,
   ];

@@ -1,4 +1,5 @@
 import type { JobEvent } from '../../coordinator/api-types.ts';
+import type { Part } from './data.ts';
 
 /** What the demo tells as it goes: lines for people are made of it, and with --json it is the output. */
 export type DemoEvent =
@@ -8,10 +9,18 @@ export type DemoEvent =
       base: string;
       nodes: number;
       rounds: number;
-      chapters: { train: number; heldOut: number };
+      chapters: Record<Part, number>;
     }
   | { event: 'coordinator-ready'; peer: string; addresses: string[]; api: string }
-  | { event: 'job-created'; job: string; name: string; invite: string; parameters: number; baseLoss: number }
+  | {
+      event: 'job-created';
+      job: string;
+      name: string;
+      invite: string;
+      parameters: number;
+      /** On the chapters that the gate looks at, as the held-out losses of the rounds. */
+      baseLoss: number;
+    }
   | ({ event: 'job-event' } & JobEvent)
   | { event: 'progress'; phase: string; round: number; secondsLeft: number | null; nodes: DemoNode[] }
   | { event: 'node-lost'; node: string; lines: readonly string[] }
@@ -32,6 +41,7 @@ export interface DemoSummary {
   event: 'summary';
   peers: number;
   rounds: number;
+  /** Of base and adapter on the test chapters; nats per token. */
   baseLoss: number;
   finalLoss: number;
   bytesPerParameterPerRound: number;

@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobDetail } from '../../coordinator/api-types.ts';
@@ -8,12 +9,14 @@ import { submitJob } from '../create-job.ts';
 import { copyCheckpoint } from '../export.ts';
 import { followJob } from '../follow.ts';
 import { HelperProcess } from '../helper-process.ts';
+import { loadSubject } from '../subject.ts';
 import { findBook, prepareData } from './data.ts';
 import type { DemoEvent } from './events.ts';
 import { demoFolder } from './folder.ts';
 import { demoJob } from './job.ts';
 import { sampleTexts } from './samples.ts';
 import { Tally } from './tally.ts';
+import { testLosses } from './test-loss.ts';
 
 /** Names of the demo's nodes; with more nodes they get numbers. */
 const NODE_NAMES = ['otter', 'heron', 'badger', 'lynx', 'magpie', 'newt', 'vole', 'ibex'];
@@ -79,8 +82,7 @@ export async function runDemo(
     const created = await submitJob(context, api, demoJob({ base, data, rounds, nodes }));
     const detail: JobDetail = await api.job(created.job);
     const parameters = detail.manifest.adapter.parameters;
-    const baseLoss = detail.baseLoss!;
-    tell({ event: 'job-created', ...created, parameters, baseLoss });
+    tell({ event: 'job-created', ...created, parameters, baseLoss: detail.baseLoss! });
 
     for (let i = 0; i < nodes; i++) {
       const name = `${NODE_NAMES[i % NODE_NAMES.length]}${i < NODE_NAMES.length ? '' : i}`;
@@ -96,7 +98,7 @@ export async function runDemo(
       .map((node) => node.first('ready', { signal: AbortSignal.any([signal, readyBy()]) }));
     await Promise.all(up);
 
-    const tally = new Tally(baseLoss);
+    const tally = new Tally();
     const watching = watchProgress(api, created.job, { signal, tell });
     for await (const event of followJob(open, created.job, { signal, now: context.clock.now })) {
       tally.add(event);
@@ -110,13 +112,16 @@ export async function runDemo(
     over.abort(new SwarmError('DEMO_OVER', 'the demo is over'));
     await Promise.all([watching, ...helpers.map((helper) => helper.stop())]);
 
-    tell({ event: 'sample', ...(await sampleTexts(context, { model: base, adapter })) });
+    // Nothing else of ours runs any more.
+    const threads = availableParallelism();
+    const subject = await loadSubject(context, { model: base, adapter, engine: 'onnx-cpu', threads });
+    tell({ event: 'sample', ...(await sampleTexts(context, subject)) });
+    const losses = await testLosses(context, { test: data.test, subject });
     tell({
       event: 'summary',
       peers: tally.peers.size,
       rounds: tally.rounds,
-      baseLoss,
-      finalLoss: tally.finalLoss,
+      ...losses,
       bytesPerParameterPerRound: tally.bytesPerParameterPerRound(parameters),
       wallSeconds: (context.clock.now() - startedAt) / 1000,
       adapter,

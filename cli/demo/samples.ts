@@ -1,5 +1,5 @@
+import type { Subject } from '../../lora/evaluate/subject.ts';
 import type { Context } from '../context.ts';
-import { loadSubject } from '../subject.ts';
 
 const PROMPT = 'The captain stood';
 const TOKENS = 50;
@@ -10,18 +10,17 @@ const SEED = 7;
 
 /** What the model writes without and with the adapter, from the same beginning and the same dice. */
 export async function sampleTexts(
-  context: Context,
-  { model, adapter }: { model: string; adapter: string },
+  { signal }: Pick<Context, 'signal'>,
+  subject: Subject,
 ): Promise<{ prompt: string; before: string; after: string }> {
   const { generate } = await import('../../lora/evaluate/generate.ts');
-  const subject = await loadSubject(context, { model, adapter, engine: 'onnx-cpu', threads: 1 });
   const options = {
     prompt: PROMPT,
     maxTokens: TOKENS,
     temperature: TEMPERATURE,
     topP: TOP_P,
     seed: SEED,
-    signal: context.signal,
+    signal,
   };
   const before = await generate(options, { ...subject, adapter: null });
   const after = await generate(options, subject);

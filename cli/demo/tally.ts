@@ -2,16 +2,10 @@ import type { JobEvent } from '../../coordinator/api-types.ts';
 
 /** What the demo's end needs of a job's events. */
 export class Tally {
-  /** Held-out loss by round, the base first. */
-  readonly losses: { label: string; loss: number }[] = [];
   readonly peers = new Set<string>();
   rounds = 0;
   private updates = 0;
   private bytes = 0;
-
-  constructor(baseLoss: number) {
-    this.losses.push({ label: '0', loss: baseLoss });
-  }
 
   add(event: JobEvent): void {
     if (event.type === 'update' && event.code === 'accepted') {
@@ -20,18 +14,7 @@ export class Tally {
       this.bytes += event.bytes;
     } else if (event.type === 'checkpoint' && event.round > 0) {
       this.rounds++;
-      if (event.heldOutLoss !== null) {
-        this.losses.push({ label: String(event.round), loss: event.heldOutLoss });
-      }
     }
-  }
-
-  get baseLoss(): number {
-    return this.losses[0]!.loss;
-  }
-
-  get finalLoss(): number {
-    return this.losses.at(-1)!.loss;
   }
 
   /** What one node sends in one round, in bytes per adapter parameter, on average. */

@@ -25,7 +25,7 @@ export class DemoView {
           `one coordinator and ${event.nodes} nodes on this machine teach a small language model the voice of Moby-Dick`,
           '',
           `base       ${event.base}`,
-          `text       ${event.chapters.train} chapters to train on, ${event.chapters.heldOut} held out`,
+          `text       ${event.chapters.train} chapters to train on, ${event.chapters.heldOut} for the gate, ${event.chapters.test} kept for the end`,
           `files      ${event.folder}`,
         ];
       case 'coordinator-ready':
@@ -34,7 +34,7 @@ export class DemoView {
         this.losses.push({ label: '0', loss: event.baseLoss });
         return [
           `job        ${event.name}, ${formatCount(event.parameters)} adapter parameters`,
-          `base loss  ${formatLoss(event.baseLoss)} on the held-out chapters`,
+          `base loss  ${formatLoss(event.baseLoss)} on the gate's held-out chapters`,
           '',
         ];
       case 'job-event':
@@ -115,12 +115,13 @@ export class DemoView {
   }
 
   private end(summary: DemoSummary): string[] {
-    const percent = (summary.finalLoss / summary.baseLoss - 1) * 100;
+    const { baseLoss, finalLoss } = summary;
     return [
       '',
-      `held-out loss by round (${formatChange(percent, 1)} %)`,
+      'held-out loss by round, on the chapters of the gate',
       ...lossPicture(this.losses),
       '',
+      `on chapters that nobody has looked at before: ${formatLoss(baseLoss)} before, ${formatLoss(finalLoss)} after (${formatChange((finalLoss / baseLoss - 1) * 100, 1)} %)`,
       `${summary.peers} nodes, ${summary.rounds} rounds in ${formatDuration(summary.wallSeconds)}; a node sent ` +
         `${summary.bytesPerParameterPerRound.toFixed(3)} bytes per adapter parameter and round (fp32 would be 4)`,
       `adapter    ${summary.adapter}`,

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { isHeldOut, prepareData } from '../../../cli/demo/data.ts';
+import { partOf, prepareData } from '../../../cli/demo/data.ts';
 import type { DemoEvent } from '../../../cli/demo/events.ts';
 import { demoFolder } from '../../../cli/demo/folder.ts';
 import { Tally } from '../../../cli/demo/tally.ts';
@@ -38,19 +38,29 @@ describe("the demo's data", () => {
   it('is the chapters, each on one side, and never the copy of the whole book', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'swarm-data-'));
     const data = await prepareData(dir, { cwd: '/' });
-    const train = readdirSync(data.train);
-    const heldOut = readdirSync(data.heldOut);
-    expect(data.chapters).toEqual({ train: train.length, heldOut: heldOut.length });
-    expect(train.length + heldOut.length).toBe(135);
-    expect(heldOut.length).toBeGreaterThanOrEqual(10);
-    for (const name of [...train, ...heldOut]) expect(name, name).toMatch(/^chapter-\d{3}\.txt$/);
-    const number = (name: string) => Number(name.slice(8, 11));
-    expect(train.filter((name) => isHeldOut(number(name)))).toEqual([]);
-    expect(heldOut.filter((name) => !isHeldOut(number(name)))).toEqual([]);
-    const held = readFileSync(join(data.heldOut, 'chapter-010.txt'), 'utf8');
-    const passage = held.slice(2000, 2200);
-    for (const name of train) {
-      expect(readFileSync(join(data.train, name), 'utf8').includes(passage), name).toBe(false);
+    const parts = ['train', 'heldOut', 'test'] as const;
+    const [train, heldOut, test] = parts.map((part) => readdirSync(data[part])) as [
+      string[],
+      string[],
+      string[],
+    ];
+    expect(data.chapters).toEqual({ train: train.length, heldOut: heldOut.length, test: test.length });
+    expect(train.length + heldOut.length + test.length).toBe(135);
+    expect(Math.min(heldOut.length, test.length)).toBeGreaterThanOrEqual(10);
+    for (const [i, names] of [train, heldOut, test].entries()) {
+      for (const name of names) {
+        expect(name, name).toMatch(/^chapter-\d{3}\.txt$/);
+        expect(partOf(Number(name.slice(8, 11))), name).toBe(parts[i]);
+      }
+    }
+    for (const [part, chapter] of [
+      ['heldOut', 'chapter-010.txt'],
+      ['test', 'chapter-035.txt'],
+    ] as const) {
+      const passage = readFileSync(join(data[part], chapter), 'utf8').slice(2000, 2200);
+      for (const name of train) {
+        expect(readFileSync(join(data.train, name), 'utf8').includes(passage), name).toBe(false);
+      }
     }
   });
 
@@ -63,12 +73,11 @@ describe("the demo's data", () => {
 });
 
 describe("the demo's tally", () => {
-  it('counts rounds, contributors, losses and what one node sends per parameter', () => {
-    const tally = new Tally(5);
+  it('counts rounds, contributors and what one node sends per parameter', () => {
+    const tally = new Tally();
     for (const one of [...round(1, 4.6), ...round(2, 4.5)]) tally.add(one);
     tally.add(event({ type: 'update', round: 2, peer: 'x', code: 'malformed', bytes: 9e9 }));
     expect({ peers: tally.peers.size, rounds: tally.rounds }).toEqual({ peers: 2, rounds: 2 });
-    expect([tally.baseLoss, tally.finalLoss]).toEqual([5, 4.5]);
     expect(tally.bytesPerParameterPerRound(1000)).toBe(0.5);
   });
 });
@@ -101,11 +110,11 @@ describe("the demo's view", () => {
       peers: 2,
       rounds: 1,
       baseLoss: 5,
-      finalLoss: 4.5,
+      finalLoss: 4.25,
       bytesPerParameterPerRound: 0.5,
       wallSeconds: 12,
       adapter: '/a',
     });
-    for (const part of ['−10.0 %', '█', '0.500 bytes', '/a']) expect(end, part).toContain(part);
+    for (const part of ['4.2500', '−15.0 %', '█', '0.500 bytes', '/a']) expect(end, part).toContain(part);
   });
 });

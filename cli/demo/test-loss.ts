@@ -1,0 +1,16 @@
+import type { Subject } from '../../lora/evaluate/subject.ts';
+import type { Context } from '../context.ts';
+
+/** Losses of base and adapter on the test chapters, as `swarm evaluate` measures them; nats per token. */
+export async function testLosses(
+  { signal }: Pick<Context, 'signal'>,
+  { test, subject }: { test: string; subject: Subject },
+): Promise<{ baseLoss: number; finalLoss: number }> {
+  const [{ evaluateText }, { readDocuments }] = await Promise.all([
+    import('../../lora/evaluate/evaluate.ts'),
+    import('../../lora/data/text.ts'),
+  ]);
+  const loss = async (of: Subject): Promise<number> =>
+    (await evaluateText({ texts: readDocuments(test, { signal }), signal }, of)).loss;
+  return { baseLoss: await loss({ ...subject, adapter: null }), finalLoss: await loss(subject) };
+}
