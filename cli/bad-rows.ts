@@ -1,26 +1,43 @@
 import { type BadRow, RowReport, type RowSummary } from '../lora/data/row-report.ts';
+import type { RowTally } from '../lora/data/rows.ts';
 import { formatCount } from '../monitor/text.ts';
 import type { Context } from './context.ts';
 
 /** Rows that are named one by one; the summary counts all. */
 const NAMED_ROWS = 10;
 
-/** A report whose bad rows are named on stderr as they are met. */
-export function printedReport(context: Pick<Context, 'stderr'>, badRowShare: number): RowReport {
-  return new RowReport({ badRowShare, onBad: namer(context) });
+/** A report whose first bad rows are named on stderr as they are met. */
+export function printedReport({ stderr }: Pick<Context, 'stderr'>, badRowShare: number): RowReport {
+  const onBad = firstRows((row) => stderr.write(`swarm: ${badRowText(row)}\n`));
+  return new RowReport({ badRowShare, onBad });
 }
 
-/** Prints the first rows that it is given. */
-export function namer({ stderr }: Pick<Context, 'stderr'>): (row: BadRow) => void {
+/** Passes on the first rows that it is given. */
+export function firstRows(tell: (row: BadRow) => void): (row: BadRow) => void {
   let named = 0;
-  return ({ origin, code, reason }) => {
-    if (named++ < NAMED_ROWS) stderr.write(`swarm: ${origin.file}:${origin.row}: ${code}: ${reason}\n`);
+  return (row) => {
+    if (named++ < NAMED_ROWS) tell(row);
   };
 }
 
-/** One line, or none where every row was used. */
-export function badRowLines({ rows, bad, reasons }: RowSummary): string[] {
-  if (bad === 0) return [];
+export function badRowText({ origin, code, reason }: BadRow): string {
+  return `${origin.file}:${origin.row}: ${code}: ${reason}`;
+}
+
+/** `3 of 1,000 rows: 2 ROW_FIELD, 1 ROW_EMPTY`; null where every row was used. */
+export function badRowSummary({ rows, bad, reasons }: RowSummary): string | null {
+  if (bad === 0) return null;
   const each = reasons.map(({ code, count }) => `${formatCount(count)} ${code}`).join(', ');
-  return [`left out      ${formatCount(bad)} of ${formatCount(rows)} rows: ${each}`];
+  return `${formatCount(bad)} of ${formatCount(rows)} rows: ${each}`;
+}
+
+/** What did not become of the samples as they stand; nothing where all fitted. */
+export function tallyLines({ samples, truncated, dropped, split, untrained }: RowTally): string[] {
+  const parts = [
+    [truncated, 'shortened to fit a row'],
+    [split, 'split over several rows'],
+    [dropped, 'longer than a row and left out'],
+    [untrained, 'without a token to train and left out'],
+  ].flatMap(([count, what]) => (count === 0 ? [] : [`${formatCount(Number(count))} ${what}`]));
+  return parts.length === 0 ? [] : [`of ${formatCount(samples)} samples: ${parts.join(', ')}`];
 }

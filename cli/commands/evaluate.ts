@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import type { RowSummary } from '../../lora/data/row-report.ts';
 import type { Evaluation } from '../../lora/evaluate/evaluate.ts';
 import { formatCount } from '../../monitor/text.ts';
-import { badRowLines, printedReport } from '../bad-rows.ts';
+import { badRowSummary, printedReport } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
 import { collect, jsonOption } from '../options.ts';
@@ -52,11 +52,12 @@ function resultLines(
   { loss, perplexity, bitsPerByte, tokens, rows }: Evaluation,
   read: RowSummary,
 ): string[] {
+  const left = badRowSummary(read);
   return [
     `loss          ${loss.toFixed(4)} nats per token`,
     `perplexity    ${perplexity.toFixed(2)}`,
     ...(bitsPerByte === null ? [] : [`bits per byte ${bitsPerByte.toFixed(4)}`]),
     `tokens        ${formatCount(tokens)} in ${formatCount(rows)} ${bitsPerByte === null ? 'examples' : 'texts'}`,
-    ...badRowLines(read),
+    ...(left === null ? [] : [`left out      ${left}`]),
   ];
 }

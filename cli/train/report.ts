@@ -1,9 +1,10 @@
 import type { Choice, PresetName } from '../../lora/train/presets.ts';
 import { formatChange, formatCount, formatDuration, formatLoss, table } from '../../monitor/text.ts';
 import type { SwarmError } from '../../protocol/errors.ts';
+import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
-import type { TrainEvaluation, TrainListener, TrainOutcome, TrainPlan, TrainStep } from './run.ts';
+import type { TrainData, TrainEvaluation, TrainListener, TrainOutcome, TrainPlan, TrainStep } from './run.ts';
 import type { TrainSpec } from './settings.ts';
 
 export interface TrainReportOptions {
@@ -31,6 +32,26 @@ export class TrainReport implements TrainListener {
         choices.map(({ field, value, why, source }) => [`  ${field}`, String(value), `${why} (${source})`]),
       ),
     ]);
+  }
+
+  onPacking(done: number, total: number): void {
+    if (!this.options.json) this.progress.update(`packing the data  ${Math.floor((100 * done) / total)} %`);
+  }
+
+  /** The first of them; `onData` counts all. */
+  readonly onBadRow = firstRows((row) => {
+    if (this.options.json) this.tell('bad-row', row, () => []);
+    else this.note(badRowText(row));
+  });
+
+  onData(data: TrainData): void {
+    const { part, read, tally } = data;
+    const left = badRowSummary(read);
+    this.tell('data', data, () =>
+      [...(left === null ? [] : [`left out ${left}`]), ...tallyLines(tally)].map(
+        (line) => `${part} data: ${line}`,
+      ),
+    );
   }
 
   onPlan(plan: TrainPlan): void {

@@ -6,6 +6,8 @@ import {
 } from '../../lora/adapter/peft.ts';
 import { packData } from '../../lora/data/pack-data.ts';
 import type { PackedData } from '../../lora/data/packed-data.ts';
+import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
+import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { EngineName } from '../../lora/engines/engine.ts';
 import { describeBase, openModel } from '../../lora/models/model.ts';
@@ -66,7 +68,20 @@ export interface TrainEvaluation {
   best: boolean;
 }
 
+export interface TrainData {
+  part: 'train' | 'held-out';
+  /** Rows of the files, and those of them that could not be used. */
+  read: RowSummary;
+  /** What became of the samples. */
+  tally: RowTally;
+}
+
 export interface TrainListener {
+  /** Bytes of data files read so far, of all: not where their packed rows were kept. */
+  onPacking(done: number, total: number): void;
+  /** A row that cannot be used. */
+  onBadRow(row: BadRow): void;
+  onData(data: TrainData): void;
   /** The run goes on at this step. */
   onResumed(step: number): void;
   /** A checkpoint that cannot be used: the one before it is. */
@@ -109,14 +124,21 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   const model = await openModel(spec.base);
   const base = await describeBase(spec.base, { signal });
   const tokenizer = await loadTokenizer(spec.base);
-  const pack = (paths: readonly string[]): Promise<PackedData> => {
+  const pack = async (part: TrainData['part'], paths: readonly string[]): Promise<PackedData> => {
     const { base: modelDir, data: settings } = spec;
     const { sequenceLength } = spec.training;
     const { cacheDir, now } = options;
-    return packData({ paths, settings, sequenceLength, modelDir, cacheDir, now, signal }, { tokenizer });
+    const onProgress = (done: number, total: number): void => listener.onPacking(done, total);
+    const onBad = (row: BadRow): void => listener.onBadRow(row);
+    const packed = await packData(
+      { paths, settings, sequenceLength, modelDir, cacheDir, now, signal, onProgress, onBad },
+      { tokenizer },
+    );
+    listener.onData({ part, read: packed.read, tally: packed.tally });
+    return packed;
   };
-  const data = await pack(listOf(spec.data.train));
-  const heldOut = spec.data.heldOut && (await pack(spec.data.heldOut));
+  const data = await pack('train', listOf(spec.data.train));
+  const heldOut = spec.data.heldOut && (await pack('held-out', spec.data.heldOut));
   const training = trainingConfig(spec, data.rows);
   const settings: RunSettings = {
     spec,
