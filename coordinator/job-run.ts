@@ -69,6 +69,8 @@ export class JobRun {
 
   start(): void {
     const { job, deps } = this.context;
+    // What a killed process had let go and not yet deleted, perhaps with its last checkpoint.
+    void this.stepper.recorder.retention.tidy();
     if (isOver(this.state)) return;
     this.cleanups.push(
       deps.network.subscribe(jobTopic(job, 'updates'), ({ from, data }) => {

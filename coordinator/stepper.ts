@@ -51,7 +51,6 @@ export class Stepper {
 
   /** Takes up the work that a killed coordinator has left. */
   start(): void {
-    void this.recorder.retention.tidy();
     this.recorder.heads.publish();
     if (this.machine.phase === 'validating') this.merge(this.machine.round);
     this.arm();

@@ -99,6 +99,20 @@ describe('a coordinator', () => {
     expectRetained(world);
   });
 
+  test('killed with the last of it still to be deleted does so although the job is over', async () => {
+    const world = new World(OPTIONS);
+    let last = false;
+    world.emptied = (round) => {
+      if (last || round !== COUNT - 2) return;
+      last = true;
+      world.clock.after(1_500, () => void world.start());
+      world.kill();
+    };
+    await finish(world);
+    expect(last).toBe(true);
+    expectRetained(world);
+  });
+
   test('told to keep all checkpoints does so', async () => {
     const world = new World({ ...OPTIONS, retention: { checkpoints: 0, rounds: 3 } });
     await finish(world);
