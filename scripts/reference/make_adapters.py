@@ -255,8 +255,8 @@ def uniform(shape, seed: int, stream: int) -> np.ndarray:
 
     rows, columns = (np.arange(size, dtype=np.uint32) for size in shape)
     with np.errstate(over="ignore"):
-        key = mix(mix(np.array([seed], np.uint32) * word(0x9E3779B1)) + word(stream))
-        factor_key = mix(key + word(0x27D4EB2F))
+        start = np.array([seed], np.uint32) * word(0x9E3779B1) + word(stream)
+        key, factor_key = mix(start), mix(start + word(0x27D4EB2F))
         hashes = lambda numbers, step, start: mix(numbers * word(step) + start)
         a, b = hashes(rows, 0x85EBCA6B, key), hashes(columns, 0xC2B2AE35, key)
         c, d = hashes(rows, 0x85EBCA6B, factor_key), hashes(columns, 0xC2B2AE35, factor_key)

@@ -37,7 +37,7 @@ class LoweredGraph {
   readonly inputs: OnnxValue[] = [];
   readonly outputs: OnnxValue[] = [];
   readonly #names = new Map<Tensor, string>();
-  readonly #constants = new Set<string>();
+  readonly #constants = new Map<string, string>();
   readonly #emitter: Emitter;
   #fresh = 0;
 
@@ -87,9 +87,12 @@ class LoweredGraph {
 
   /** A small constant that the lowering itself needs, once for each value. */
   #shared(dtype: OnnxValue['dtype'], shape: readonly number[], data: Float32Array | BigInt64Array): string {
-    const name = `${dtype}:${data.join()}`;
-    if (!this.#constants.has(name)) this.initializers.push({ name, dtype, shape, data: bytesOf(data) });
-    this.#constants.add(name);
+    const value = `${dtype}:${data.join()}`;
+    const known = this.#constants.get(value);
+    if (known !== undefined) return known;
+    const name = `s:${this.#constants.size}`;
+    this.initializers.push({ name, dtype, shape, data: bytesOf(data) });
+    this.#constants.set(value, name);
     return name;
   }
 }

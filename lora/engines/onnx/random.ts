@@ -32,21 +32,24 @@ export function lowerUniform(
   /** Carries upper bits down, which products do not, then lower ones up. */
   const mix = (x: string) => permute(add(x, emit('Div', [x, word(2 ** 16)])));
   const hash = (x: string) => mix(mix(mix(x)));
-  const numbers = (count: number, step: number, key: string, shape: readonly number[]) => {
-    const steps = Array.from({ length: count }, (_, i) => Math.imul(i, step));
-    const range = emit('Cast', [integers(steps)], { attributes: { to: INT32 } });
-    return emit('Reshape', [hash(add(range, key)), integers(shape)]);
-  };
-  const odd = (x: string) => add(add(x, x), word(1));
-  const even = (x: string) => add(x, x);
+  const words = (values: readonly number[], shape: readonly number[]) =>
+    emit('Reshape', [emit('Cast', [integers(values)], { attributes: { to: INT32 } }), integers(shape)]);
+  const steps = (count: number, step: number) => Array.from({ length: count }, (_, i) => Math.imul(i, step));
 
   const start = multiply(emit('Cast', [seed!], { attributes: { to: INT32 } }), word(SEED_STEP));
-  const key = hash(add(hash(start), word(stream)));
-  const factorKey = hash(add(key, word(FACTOR_STEP)));
-  const column = (count: number, step: number, of: string) => numbers(count, step, of, [count, 1]);
-  const row = (count: number, step: number, of: string) => numbers(count, step, of, [1, count]);
-  const sum = add(column(rows, ROW_STEP, key), row(columns, COLUMN_STEP, key));
-  const factor = add(odd(column(rows, ROW_STEP, factorKey)), even(row(columns, COLUMN_STEP, factorKey)));
+  // Two keys, and with each of them a hash of every row and every column, in two chains of operations.
+  const keys = hash(add(add(start, word(stream)), words([0, FACTOR_STEP | 0], [2, 1])));
+  const numbers = words([...steps(rows, ROW_STEP), ...steps(columns, COLUMN_STEP)], [1, rows + columns]);
+  const hashes = hash(add(numbers, keys));
+  const part = (key: number, from: number, count: number, shape: readonly number[]) => {
+    const bounds = [integers([key, from]), integers([key + 1, from + count])];
+    return emit('Reshape', [emit('Slice', [hashes, ...bounds]), integers(shape)]);
+  };
+  const row = (key: number) => part(key, 0, rows, [rows, 1]);
+  const column = (key: number) => part(key, rows, columns, [1, columns]);
+  const twice = (x: string) => add(x, x);
+  const sum = add(row(0), column(0));
+  const factor = add(add(twice(row(1)), word(1)), twice(column(1)));
   const value = permute(multiply(sum, factor));
   // Upper 24 bits, as many as a float32 holds exactly: from −2^23 to 2^23 − 1, then into [0, 1).
   const upper = emit('Cast', [emit('Div', [value, word(2 ** 8)])], { attributes: { to: FLOAT } });

@@ -231,10 +231,13 @@ describe('engines', () => {
     const loss = ops.reduceSum(ops.crossEntropy(ops.linear(mixed, w), labels));
     graph.output('loss', loss);
     for (const [i, gradient] of gradients(loss, [x, w]).entries()) graph.output(`gradient ${i}`, gradient);
-    const feeds = { x: numbers(32, 1), w: numbers(128, 2) };
+    graph.output('random', ops.uniform([3, 5], ops.randomSeed(graph), 7));
+    const feeds = { x: numbers(32, 1), w: numbers(128, 2), seed: BigInt64Array.of(9n) };
     const [there, here] = await Promise.all([gpu, engine].map((one) => one.compile(graph, null)));
     const found = await there!.run(feeds);
-    for (const [name, values] of Object.entries(await here!.run(feeds))) {
+    const expected = await here!.run(feeds);
+    expect(found.random).toEqual(expected.random);
+    for (const [name, values] of Object.entries(expected)) {
       for (const [i, value] of values.entries()) expect(found[name]![i]).toBeCloseTo(value, 4);
     }
     await Promise.all([there!.dispose(), here!.dispose()]);

@@ -42,8 +42,9 @@ function expected(rows: number, columns: number, seed: number, stream: number): 
   const permute = (x: number) => Math.imul(x, (2 * x + 1) | 0);
   const mix = (x: number) => permute((x + Math.trunc(x / 2 ** 16)) | 0);
   const hash = (x: number) => mix(mix(mix(x)));
-  const key = hash((hash(Math.imul(seed, 0x9e3779b1)) + stream) | 0);
-  const factorKey = hash((key + 0x27d4eb2f) | 0);
+  const start = Math.imul(seed, 0x9e3779b1) + stream;
+  const key = hash(start | 0);
+  const factorKey = hash((start + 0x27d4eb2f) | 0);
   const of = (number: number, step: number, start: number) => hash((Math.imul(number, step) + start) | 0);
   return Float32Array.from({ length: rows * columns }, (_, i) => {
     const [row, column] = [Math.floor(i / columns), i % columns];
