@@ -6,11 +6,11 @@ export async function testLosses(
   { signal }: Pick<Context, 'signal'>,
   { test, subject }: { test: string; subject: Subject },
 ): Promise<{ baseLoss: number; finalLoss: number }> {
-  const [{ evaluateText }, { readDocuments }] = await Promise.all([
+  const [{ evaluateText }, { readTexts }] = await Promise.all([
     import('../../lora/evaluate/evaluate.ts'),
-    import('../../lora/data/text.ts'),
+    import('../../lora/data/read-examples.ts'),
   ]);
   const loss = async (of: Subject): Promise<number> =>
-    (await evaluateText({ texts: readDocuments(test, { signal }), signal }, of)).loss;
+    (await evaluateText({ texts: readTexts(test, { signal }), signal }, of)).loss;
   return { baseLoss: await loss({ ...subject, adapter: null }), finalLoss: await loss(subject) };
 }

@@ -10,7 +10,7 @@ import type { Example, ExampleBody, Format, Origin } from './examples.ts';
 import { type DataFile, dataFiles } from './files.ts';
 import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
 import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';
-import type { RowReport } from './row-report.ts';
+import { RowReport } from './row-report.ts';
 
 /** A file whose first rows fit no format is refused after this many. */
 const MAX_UNRECOGNISED = 10;
@@ -58,6 +58,17 @@ export async function* readExamples(
     yield* file.container === 'txt' ? documents(file, among, options) : rows(file, among, options);
   }
   report.finish();
+}
+
+/** Documents of files that hold nothing but text; a row without one is an error. @throws as readExamples */
+export async function* readTexts(
+  paths: string | readonly string[],
+  { signal }: { signal?: AbortSignal } = {},
+): AsyncGenerator<string, void, undefined> {
+  const report = new RowReport({ badRowShare: 0 });
+  for await (const example of readExamples(paths, { format: 'text', signal, report })) {
+    if (example.kind === 'text') yield example.text;
+  }
 }
 
 type FileOptions = Pick<ReadExamplesOptions, 'signal' | 'report'> & ContainerOptions & { columns: Columns };

