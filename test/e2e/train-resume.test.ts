@@ -1,0 +1,208 @@
+/** `swarm train` as a user runs it, killed and resumed. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
+
+const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'swarm-resume-'));
+const at = (...names: string[]): string => join(folder, ...names);
+const STEPS = 40;
+
+interface Line {
+  event: string;
+  step: number;
+  [more: string]: unknown;
+}
+
+/** Runs it; `onLine` may send a signal. */
+function swarm(args: readonly string[], onLine: (line: Line, child: ChildProcess) => void = () => {}) {
+  const child = spawn(process.execPath, [SWARM, 'train', ...args, '--json'], {
+    cwd: folder,
+    env: { ...process.env, SWARM_CACHE: at('cache') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const lines: Line[] = [];
+  let stderr = '';
+  child.stderr!.on('data', (text: Buffer) => {
+    stderr += text;
+  });
+  createInterface({ input: child.stdout! }).on('line', (text) => {
+    const line = JSON.parse(text) as Line;
+    lines.push(line);
+    onLine(line, child);
+  });
+  return new Promise<{ status: number | null; lines: Line[]; stderr: string; last: Line }>((resolve) => {
+    child.on('close', (status) => resolve({ status, lines, stderr, last: lines.at(-1)! }));
+  });
+}
+
+// Everything that is random, and everything that is counted.
+const SETTINGS = `
+base: model
+data: { train: texts, heldOut: held-out.txt }
+lora: { rank: 4, dropout: 0.2 }
+training:
+  learningRate: 5e-3
+  schedule: cosine
+  warmupSteps: 4
+  batchSize: 4
+  microBatch: 2
+  sequenceLength: 16
+  neftuneAlpha: 5
+  labelSmoothing: 0.1
+  loraPlusRatio: 2
+run: { steps: ${STEPS}, evaluateEvery: 8, checkpointEvery: 5 }
+`;
+
+async function digest(output: string): Promise<string> {
+  const bytes = await readFile(at(output, 'adapter_model.safetensors'));
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+let straight = '';
+beforeAll(async () => {
+  await mkdir(at('texts'));
+  await makeTinyModel(at('model'));
+  await writeFile(at('texts/a.txt'), TINY_TEXT.repeat(3));
+  await writeFile(at('held-out.txt'), TINY_TEXT.slice(100));
+  await writeFile(at('config.yaml'), SETTINGS);
+  const run = await swarm(['--config', 'config.yaml', '--output', 'straight']);
+  expect(run.status, run.stderr).toBe(0);
+  straight = await digest('straight');
+}, 120_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('a training that was killed', { timeout: 180_000 }, () => {
+  it('goes on from its last checkpoint, as often as it takes, to the same bytes', async () => {
+    let args = ['--config', 'config.yaml', '--output', 'killed'];
+    for (const target of [3, 11, 23, 24]) {
+      const run = await swarm(args, ({ event, step }, child) => {
+        if (event === 'step' && step === target) child.kill('SIGKILL');
+      });
+      expect(run.status).toBeNull();
+      // The settings are in the checkpoint; before the first there is none.
+      args = target < 5 ? [...args, '--resume'] : ['--resume', '--output', 'killed'];
+    }
+    const end = await swarm(args);
+    expect(end.status, end.stderr).toBe(0);
+    // The kill at step 24 may come before or after the checkpoint of a new best there.
+    expect([20, 24]).toContain(end.lines.find(({ event }) => event === 'resumed')?.step);
+    expect(end.last).toMatchObject({ event: 'trained', step: STEPS, finished: 'steps' });
+    expect(await digest('killed')).toBe(straight);
+    // What is over stays over, and comes out the same.
+    const again = await swarm(args);
+    expect(again.last).toMatchObject({ event: 'trained', step: STEPS });
+    expect(await digest('killed')).toBe(straight);
+  });
+
+  it('interrupted, it keeps the step that it had reached, and goes on from there', async () => {
+    const args = ['--config', 'config.yaml', '--output', 'interrupted'];
+    const run = await swarm(args, ({ event, step }, child) => {
+      if (event === 'step' && step === 12) child.kill('SIGINT');
+    });
+    expect(run.status).toBe(130);
+    const partial = run.lines.find(({ event }) => event === 'partial')!;
+    expect(partial.step).toBeGreaterThanOrEqual(12);
+    expect(await readdir(at('interrupted'))).toContain('adapter_model.safetensors');
+    const end = await swarm([...args, '--resume']);
+    expect(end.lines.find(({ event }) => event === 'resumed')?.step).toBe(partial.step);
+    expect(await digest('interrupted')).toBe(straight);
+  });
+
+  it('is not resumed with other settings, other data or another base, and never overwritten unasked', async () => {
+    const resume = ['--resume', '--output', 'straight'];
+    const refused = async (args: readonly string[], field: string) => {
+      const run = await swarm(args);
+      expect(run.status, run.stderr).toBe(6);
+      const { error } = run.last as unknown as {
+        error: { code: string; values: { differences: { field: string }[] } };
+      };
+      expect(error.code).toBe('RESUME_CONFLICT');
+      expect(error.values.differences.map((one) => one.field)).toContain(field);
+    };
+    await refused([...resume, '--learning-rate', '1e-3'], 'training.learningRate');
+    await writeFile(at('other.txt'), `${TINY_TEXT.repeat(3)}!`);
+    await refused([...resume, '--data', 'other.txt'], 'the data');
+    await makeTinyModel(at('other-model'), { seed: 2 });
+    await refused([...resume, '--model', 'other-model'], 'the base model');
+    // Where the same things lie does not matter, nor what only decides what is kept.
+    await cp(at('model'), at('moved-model'), { recursive: true });
+    expect((await swarm([...resume, '--model', 'moved-model', '--keep-checkpoints', '1'])).status).toBe(0);
+
+    const anew = await swarm(['--config', 'config.yaml', '--output', 'straight']);
+    expect([anew.status, (anew.last as unknown as { error: { code: string } }).error.code]).toEqual([
+      6,
+      'OUTPUT_EXISTS',
+    ]);
+    expect(await digest('straight')).toBe(straight);
+    expect((await swarm([...resume, '--force'])).status).toBe(2);
+  });
+});
+
+describe('a training with held-out text', { timeout: 120_000 }, () => {
+  it('stops when nothing is gained any more, and leaves the best adapter', async () => {
+    const run = await swarm([
+      ...['--config', 'config.yaml', '--output', 'early', '--learning-rate', '0.5', '--schedule', 'constant'],
+      ...['--evaluate-every', '4', '--patience', '2', '--steps', '200'],
+    ]);
+    expect(run.status, run.stderr).toBe(0);
+    const measured = run.lines.filter(({ event }) => event === 'evaluated');
+    const losses = measured.map(({ heldOutLoss }) => Number(heldOutLoss));
+    const best = measured[losses.indexOf(Math.min(...losses))]!;
+    expect(run.last).toMatchObject({
+      event: 'trained',
+      finished: 'early-stopping',
+      adapterStep: best.step,
+      lossAfter: best.heldOutLoss,
+    });
+    expect(run.last.step).toBe(measured.at(-1)!.step);
+    const kept = await readFile(
+      at('early/checkpoints', `step-${String(best.step).padStart(8, '0')}`, 'adapter_model.safetensors'),
+    );
+    expect(createHash('sha256').update(kept).digest('hex')).toBe(await digest('early'));
+  });
+});
+
+describe('a dry run', { timeout: 60_000 }, () => {
+  it('tells memory, time and disk, chooses with a preset, and writes nothing', async () => {
+    const run = await swarm([
+      '--model',
+      'model',
+      '--data',
+      'texts',
+      '--preset',
+      'auto',
+      '--rank',
+      '2',
+      '--dry-run',
+    ]);
+    expect(run.status, run.stderr).toBe(0);
+    const [preset, estimate] = run.lines as unknown as [
+      { event: string; choices: { field: string; value: unknown }[] },
+      {
+        event: string;
+        memory: { total: number };
+        fits: boolean;
+        spec: { lora: object; training: object };
+        steps: number;
+      },
+    ];
+    expect([preset.event, estimate.event]).toEqual(['preset', 'estimate']);
+    const chosen = Object.fromEntries(preset.choices.map(({ field, value }) => [field, value]));
+    expect(chosen).not.toHaveProperty('lora.rank');
+    expect(estimate).toMatchObject({
+      fits: true,
+      counted: true,
+      spec: { lora: { rank: 2, alpha: 32 }, training: { learningRate: chosen['training.learningRate'] } },
+    });
+    expect(estimate.memory.total).toBeGreaterThan(100e6);
+    expect(await readdir(folder)).not.toContain('undefined');
+  });
+});

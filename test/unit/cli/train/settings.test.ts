@@ -1,0 +1,146 @@
+import { describe, expect, it } from 'vitest';
+import { parseConfigFile } from '../../../../cli/train/config-file.ts';
+import { differences, mergeLayers, type RunSettings, resolveSpec } from '../../../../cli/train/settings.ts';
+import { trainingState } from '../../../utils/checkpoints.ts';
+
+const least = { base: '/base', data: { train: ['/data'] } };
+
+describe('settings of a run', () => {
+  it('have the defaults of a job', () => {
+    const { lora, training, run } = resolveSpec(least);
+    expect(lora).toMatchObject({ rank: 16, alpha: 32, targets: 'all-linear' });
+    expect(training).toMatchObject({
+      learningRate: 1e-3,
+      schedule: 'constant',
+      warmupSteps: 20,
+      weightDecay: 0,
+    });
+    expect(run).toMatchObject({
+      epochs: 1,
+      steps: null,
+      evaluateEvery: 0,
+      checkpointEvery: 100,
+      final: 'best',
+    });
+  });
+
+  it('alpha follows the rank, rows at a time the batch, unless they are given', () => {
+    expect(resolveSpec({ ...least, lora: { rank: 8 } }).lora.alpha).toBe(16);
+    expect(resolveSpec({ ...least, lora: { rank: 8, alpha: 5 } }).lora.alpha).toBe(5);
+    expect(resolveSpec({ ...least, training: { batchSize: 32 } }).training.microBatch).toBe(32);
+    expect(resolveSpec({ ...least, training: { batchSize: 2, microBatch: 8 } }).training.microBatch).toBe(2);
+  });
+
+  it('come from layers, key by key; what a layer leaves undefined it does not say', () => {
+    const preset = { lora: { rank: 4, alpha: 32 }, training: { learningRate: 1, batchSize: 2 } };
+    const file = { training: { learningRate: 2, schedule: 'cosine' } };
+    const flags = { lora: { rank: 8, alpha: undefined }, training: { learningRate: 3 }, seed: undefined };
+    expect(mergeLayers(preset, file, flags)).toEqual({
+      lora: { rank: 8, alpha: 32 },
+      training: { learningRate: 3, batchSize: 2, schedule: 'cosine' },
+    });
+  });
+
+  it('that make no sense together are refused', () => {
+    const refused = { code: 'USAGE' };
+    for (const wrong of [
+      { ...least, run: { evaluateEvery: 5 } },
+      { ...least, run: { patience: 2 } },
+      { ...least, training: { learningRate: -1 } },
+      { ...least, lora: { dropout: 1 } },
+      { ...least, preset: 'best' },
+    ]) {
+      expect(() => resolveSpec(wrong)).toThrow(expect.objectContaining(refused));
+    }
+  });
+});
+
+describe('a config file', () => {
+  const parse = (text: string) => parseConfigFile(text, '/there/config.yaml');
+
+  it('has the keys of a job file; paths are taken from where it lies, and nothing is filled in', () => {
+    expect(
+      parse(`
+base: ../nano
+output: out
+data: { train: a.jsonl, heldOut: [b.jsonl], trainOn: all }
+lora: { rank: 8, rankPattern: { q_proj: 4 } }
+training: { learningRate: 2e-4, warmupSteps: 5 }
+run: { epochs: 3, patience: 2 }
+seed: 7
+`),
+    ).toEqual({
+      base: '/nano',
+      output: '/there/out',
+      data: { train: ['/there/a.jsonl'], heldOut: ['/there/b.jsonl'], trainOn: 'all' },
+      lora: { rank: 8, rankPattern: { q_proj: 4 } },
+      training: { learningRate: 2e-4, warmupSteps: 5, warmupRatio: null },
+      run: { epochs: 3, patience: 2 },
+      seed: 7,
+    });
+  });
+
+  it('may be a job file: what only a swarm has is not used', () => {
+    const job = 'name: x\nbase: m\ndata: {train: d, heldOut: h}\nrounds: {count: 3}\nadmission: invite\n';
+    expect(Object.keys(parse(job)).sort()).toEqual(['base', 'data', 'output', 'training'].sort());
+    expect(parse('')).toMatchObject({});
+  });
+
+  it('with the names of other tools says what they are called here', () => {
+    const refusal = (text: string) => {
+      try {
+        parse(text);
+      } catch (error) {
+        return error as { code: string; values: { problems: string[] } };
+      }
+      return null;
+    };
+    for (const [text, own] of [
+      ['lora_r: 8', 'lora.rank'],
+      ['learning_rate: 1e-4', 'training.learningRate'],
+      ['lora: {r: 8}', 'lora.rank'],
+      ['training: {gradient_accumulation_steps: 4}', 'training.batchSize'],
+      ['num_train_epochs: 3', 'run.epochs'],
+    ] as const) {
+      const error = refusal(text);
+      expect(error?.code, text).toBe('JOB_SPEC');
+      expect(error?.values.problems[0], text).toContain(own);
+    }
+    expect(refusal('lora: {bias: all}')).toBeNull();
+    for (const text of [
+      'lora: {rnak: 8}',
+      'traning: {}',
+      'lora: {rank: 0}',
+      'a: [',
+      'data: {train: x, heldOut: 0.1}',
+    ]) {
+      expect(refusal(text)?.code, text).toBe('JOB_SPEC');
+    }
+  });
+});
+
+describe('resuming with other settings', () => {
+  const before = trainingState(1).state.settings as RunSettings;
+  const fields = (now: RunSettings) => differences(before, now).map(({ field }) => field);
+  const spec = (change: object) => ({ ...before, spec: { ...before.spec, ...change } }) as RunSettings;
+
+  it('tells what differs', () => {
+    expect(fields(before)).toEqual([]);
+    expect(fields(spec({ training: { ...before.spec.training, learningRate: 1 } }))).toEqual([
+      'training.learningRate',
+    ]);
+    expect(fields({ ...before, rows: 'other' })).toEqual(['the data']);
+    expect(fields({ ...before, base: 'other', heldOut: 'x', totalSteps: 5 })).toEqual([
+      'totalSteps',
+      'the base model',
+      'the held-out text',
+    ]);
+  });
+
+  it('what decides only what is kept may change, and so may the place of things', () => {
+    const run = { ...before.spec.run, checkpointEvery: 7, keepCheckpoints: 9, final: 'last' as const };
+    expect(fields({ ...spec({ run, base: '/elsewhere' }), threads: 8 })).toEqual([]);
+    const moved = { ...before.spec.data, train: ['/other/place'] };
+    expect(fields(spec({ data: moved }))).toEqual([]);
+  });
+});
