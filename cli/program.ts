@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { registerCheckpoint } from './commands/checkpoint.ts';
 import { registerCoordinator } from './commands/coordinator.ts';
+import { registerData } from './commands/data.ts';
 import { registerDemo } from './commands/demo.ts';
 import { registerEvaluate } from './commands/evaluate.ts';
 import { registerGenerate } from './commands/generate.ts';
@@ -45,6 +46,7 @@ export function createProgram(context: Context): Command {
     registerStatus,
     registerPeers,
     registerCheckpoint,
+    registerData,
     registerTrain,
     registerEvaluate,
     registerGenerate,

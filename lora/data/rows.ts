@@ -74,11 +74,16 @@ export interface RenderedExample {
 /** Examples that are rendered ahead: one is tokenised while the template's thread writes the next. */
 const LOOK_AHEAD = 4;
 
+export interface RenderOptions extends Pick<RowOptions, 'report' | 'signal'> {
+  /** A conversation whose template has no prefix property is one more bad row, not the end: to count them. @default false */
+  countTemplateBreaks?: boolean;
+}
+
 /** Renders in order; examples that cannot be are reported and left out. @throws as renderExample, DATA_BAD_ROWS */
 export async function* renderAll(
   examples: AsyncIterable<Example> | Iterable<Example>,
   renderer: Renderer,
-  { report, signal }: Pick<RowOptions, 'report' | 'signal'>,
+  { report, signal, countTemplateBreaks = false }: RenderOptions,
 ): AsyncGenerator<RenderedExample, void, undefined> {
   const ahead: { example: Example; rendering: Promise<Rendered> }[] = [];
   const next = async (): Promise<RenderedExample | null> => {
@@ -88,8 +93,12 @@ export async function* renderAll(
       return { example, rendered: await rendering };
     } catch (error) {
       // These codes are about one row; see renderExample.
-      if (!isSwarmError(error) || !error.code.startsWith('ROW_')) throw error;
-      report.bad({ origin: example.origin, code: error.code, reason: String(error.values.reason) });
+      const ofOneRow =
+        isSwarmError(error) &&
+        (error.code.startsWith('ROW_') || (countTemplateBreaks && error.code === 'DATA_TEMPLATE'));
+      if (!ofOneRow) throw error;
+      const reason = String(error.values.reason ?? error.message);
+      report.bad({ origin: example.origin, code: error.code, reason });
       return null;
     }
   };

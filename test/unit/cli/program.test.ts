@@ -30,6 +30,7 @@ describe('the command line', () => {
       'status',
       'peers',
       'checkpoint',
+      'data',
       'train',
       'evaluate',
       'generate',

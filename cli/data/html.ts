@@ -1,0 +1,189 @@
+/** An inspection as one HTML file: no script, nothing loaded, everything that comes from data escaped. */
+import { open } from 'node:fs/promises';
+import { formatBytes, formatCount, safeText } from '../../monitor/text.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Finding } from './findings.ts';
+import type { Inspection, ShownSample } from './inspection.ts';
+import type { LengthSummary } from './lengths.ts';
+import { RUN_TOKENS } from './overlap.ts';
+import { percent, some } from './words.ts';
+
+/** By this a report is known from other files. */
+const GENERATOR = '<meta name="generator" content="swarm data inspect">';
+/** Bytes within which that line stands. */
+const HEAD_BYTES = 512;
+
+/** Nothing of the user's is overwritten, but earlier reports are. @throws OUTPUT_EXISTS, and what the system says */
+export async function claimReport(file: string): Promise<void> {
+  const handle = await open(file, 'a+');
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
+    if (bytesRead === 0 || buffer.toString('utf8', 0, bytesRead).includes(GENERATOR)) return;
+  } finally {
+    await handle.close();
+  }
+  throw new SwarmError('OUTPUT_EXISTS', `${file} exists and is no report of this command`, {
+    file,
+    next: 'choose another name for the report',
+  });
+}
+
+export interface HtmlOptions {
+  /** Of the page. */
+  title: string;
+  /** Named under the title: model, data, settings. */
+  facts: readonly (readonly [string, string])[];
+}
+
+export function inspectionPage(
+  inspection: Inspection,
+  findings: readonly Finding[],
+  { title, facts }: HtmlOptions,
+): string {
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+${GENERATOR}
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>${escaped(title)}</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<h1>${escaped(title)}</h1>
+<dl class="facts">${facts.map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(value)}</dd>`).join('')}</dl>
+${findingList(findings)}
+${numbers(inspection)}
+${lengthSection(inspection.lengths)}
+${badRows(inspection)}
+${repeated(inspection)}
+<h2>Samples</h2>
+<p class="legend"><span class="t">trained</span> <span class="u">not trained</span> each box is a token; point at it for its id</p>
+${inspection.samples.map(sample).join('\n')}
+</body>
+</html>
+`;
+}
+
+function findingList(findings: readonly Finding[]): string {
+  if (findings.length === 0) return '<ul class="findings"><li class="ok">Nothing wrong was found.</li></ul>';
+  const items = findings.map(
+    ({ level, code, message }) => `<li class="${level}"><b>${escaped(code)}</b> ${escaped(message)}</li>`,
+  );
+  return `<ul class="findings">${items.join('')}</ul>`;
+}
+
+function numbers({ tally, read, fill, share, kinds, sequenceLength }: Inspection): string {
+  const cards: [string, string, string][] = [
+    ['samples', formatCount(tally.samples), Object.keys(kinds).join(', ')],
+    ['tokens', formatCount(tally.sampleTokens), `${formatCount(tally.trainedTokens)} trained`],
+    [
+      'packed rows',
+      formatCount(tally.rows),
+      `of ${formatCount(sequenceLength)} tokens${fill === null ? '' : `, ${percent(fill)} full`}`,
+    ],
+    [
+      'too long',
+      formatCount(tally.truncated + tally.split + tally.dropped),
+      `${formatCount(tally.truncated)} cut, ${formatCount(tally.split)} split, ${formatCount(tally.dropped)} left out`,
+    ],
+    ['unusable rows', formatCount(read.bad), `of ${formatCount(read.rows)} read`],
+    [
+      `for each of ${some(share.nodes, 'node')}`,
+      some(share.rows, 'row'),
+      `in one pass; all data is ${formatBytes(share.bytes)}`,
+    ],
+  ];
+  return `<div class="cards">${cards.map(([name, value, more]) => `<div><span>${escaped(name)}</span><b>${escaped(value)}</b><small>${escaped(more)}</small></div>`).join('')}</div>`;
+}
+
+function lengthSection(lengths: LengthSummary | null): string {
+  if (lengths === null) return '';
+  const { histogram, shortest, median, mean, p95, longest } = lengths;
+  const most = Math.max(...histogram.map(({ samples }) => samples));
+  const bars = histogram.map(
+    ({ from, to, samples }) =>
+      `<tr><th>${formatCount(from)}–${formatCount(to)}</th><td>${formatCount(samples)}</td>` +
+      `<td class="bar"><i style="width:${((100 * samples) / most).toFixed(1)}%"></i></td></tr>`,
+  );
+  const text = `shortest ${formatCount(shortest)}, median ${formatCount(median)}, mean ${formatCount(mean)}, 95 % up to ${formatCount(p95)}, longest ${formatCount(longest)}`;
+  return `<h2>Length in tokens</h2><p>${text}</p><table class="lengths">${bars.join('')}</table>`;
+}
+
+function badRows({ read }: Inspection): string {
+  if (read.reasons.length === 0) return '';
+  const rows = read.reasons.map(
+    ({ code, count, first }) =>
+      `<tr><td>${escaped(code)}</td><td>${formatCount(count)}</td><td>${place(first.origin)}</td><td>${escaped(first.reason)}</td></tr>`,
+  );
+  return `<h2>Rows that cannot be used</h2><table><tr><th>reason</th><th>rows</th><th>first</th><th></th></tr>${rows.join('')}</table>`;
+}
+
+function repeated({ duplicates, overlap }: Inspection): string {
+  const parts: string[] = [];
+  if (duplicates.named.length > 0) {
+    const items = duplicates.named.map(
+      ({ origin, first }) => `<li>${place(origin)} repeats ${place(first)}</li>`,
+    );
+    parts.push(
+      `<h2>Duplicates</h2><p>${formatCount(duplicates.count)} samples repeat an earlier one.</p><ul>${items.join('')}</ul>`,
+    );
+  }
+  if (overlap !== null) {
+    const items = overlap.named.map(
+      ({ origin, share }) => `<li>${place(origin)} shares ${percent(share)} of its runs</li>`,
+    );
+    parts.push(
+      `<h2>Held-out data</h2><p>${formatCount(overlap.heldOut)} samples, of which ${formatCount(overlap.equal)} equal a training sample and ` +
+        `${formatCount(overlap.touched)} share a run of ${RUN_TOKENS} trained tokens with the training data.</p><ul>${items.join('')}</ul>`,
+    );
+  }
+  return parts.join('');
+}
+
+function sample({ origin, kind, tokens, more }: ShownSample): string {
+  const trained = tokens.filter((token) => token.trained).length;
+  const boxes = tokens.map(
+    ({ id, text, trained }) =>
+      `<span class="${trained ? 't' : 'u'}" title="${id}">${escaped(text).replaceAll('\n', '⏎\n')}</span>`,
+  );
+  const rest = more > 0 ? `<p>… ${formatCount(more)} more tokens</p>` : '';
+  return `<details open><summary>${place(origin)} · ${escaped(kind)} · ${formatCount(tokens.length + more)} tokens, ${formatCount(trained)} trained</summary><pre>${boxes.join('')}</pre>${rest}</details>`;
+}
+
+function place({ file, row }: { file: string; row: number }): string {
+  return `<code>${escaped(file)}:${row}</code>`;
+}
+
+const ENTITIES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&#39;',
+};
+
+/** Text that is only text to a browser, and that reads as it is: control and direction characters are shown as dots. */
+function escaped(text: string): string {
+  const safe = safeText(text, { multiline: true, maxCharacters: Number.MAX_SAFE_INTEGER });
+  return safe.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
+}
+
+const STYLE = `
+:root { color-scheme: light dark; --ink: #1c2330; --paper: #fbfbf9; --line: #d9dbe0; --soft: #6b7280; --good: #1a7f4b; --goodbg: #d9f2e4; --bad: #b42318; --warn: #b7791f; --note: #2563a8; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8ec; --paper: #14171c; --line: #313741; --soft: #9aa3b0; --good: #6ee0a8; --goodbg: #143828; --bad: #ff8a80; --warn: #f0c36a; --note: #8cc0ff; } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: .25rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.facts { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; color: var(--soft); margin: 0 0 1rem; } .facts dd { margin: 0; overflow-wrap: anywhere; }
+.findings { list-style: none; padding: 0; } .findings li { border-left: 4px solid var(--note); padding: .3rem .8rem; margin: .3rem 0; background: color-mix(in srgb, var(--line) 35%, transparent); }
+.findings .error { border-color: var(--bad); } .findings .warning { border-color: var(--warn); } .findings .ok { border-color: var(--good); }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .6rem; margin: 1.2rem 0; }
+.cards div { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; display: flex; flex-direction: column; } .cards span, .cards small { color: var(--soft); } .cards b { font-size: 1.3rem; }
+table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem .8rem .15rem 0; font-weight: normal; } .lengths { width: 100%; } .lengths td:nth-child(2) { text-align: right; } .lengths th { color: var(--soft); white-space: nowrap; }
+.bar { width: 70%; } .bar i { display: block; height: .8rem; background: var(--note); border-radius: 2px; min-width: 1px; }
+details { border: 1px solid var(--line); border-radius: 8px; margin: .8rem 0; padding: .5rem .8rem; } summary { cursor: pointer; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.9; margin: .6rem 0 0; }
+.t, .u { border: 1px solid var(--line); border-radius: 3px; padding: 1px 0; } .t { background: var(--goodbg); color: var(--good); border-color: var(--good); } .u { color: var(--soft); }
+.legend { color: var(--soft); } .legend span { padding: 1px 6px; }
+`;

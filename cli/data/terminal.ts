@@ -1,0 +1,164 @@
+/** An inspection for a terminal. */
+import { formatBytes, formatCount, safeText, table } from '../../monitor/text.ts';
+import type { Output } from '../context.ts';
+
+import type { Finding, Level } from './findings.ts';
+import type { Inspection, ShownSample } from './inspection.ts';
+import type { LengthSummary } from './lengths.ts';
+import { RUN_TOKENS } from './overlap.ts';
+import { paint, type Style } from './paint.ts';
+import type { ShownToken } from './token-texts.ts';
+import { percent, some } from './words.ts';
+
+/** Tokens of a sample that a terminal shows; the HTML report and --json show more. */
+const SHOWN_TOKENS = 400;
+const BAR_COLUMNS = 40;
+
+export interface TerminalOptions {
+  /** A line for each token instead of running text. */
+  tokens: boolean;
+}
+
+export function inspectionLines(
+  inspection: Inspection,
+  findings: readonly Finding[],
+  { tokens }: TerminalOptions,
+  output: Output,
+): string[] {
+  return [
+    ...inspection.samples.flatMap((sample) => [...sampleLines(sample, { tokens }, output), '']),
+    ...summaryLines(inspection),
+    ...lengthLines(inspection.lengths),
+    ...repeatedLines(inspection),
+    '',
+    ...findingLines(findings, output),
+  ];
+}
+
+function sampleLines(sample: ShownSample, { tokens }: TerminalOptions, output: Output): string[] {
+  const { origin, kind } = sample;
+  const shown = sample.tokens.slice(0, SHOWN_TOKENS);
+  const more = sample.tokens.length - shown.length + sample.more;
+  const all = sample.tokens.length + sample.more;
+  const trained = sample.tokens.filter((token) => token.trained).length;
+  const heading = `${safeText(origin.file)}:${origin.row}  ${kind}, ${formatCount(all)} tokens, ${formatCount(trained)} trained`;
+  return [
+    paint(output, 'bold', heading),
+    ...(tokens
+      ? shown.map((token, i) => tokenLine(token, i, output))
+      : runningText(shown, output).split('\n')),
+    ...(more > 0 ? [`… ${formatCount(more)} more tokens`] : []),
+  ];
+}
+
+function tokenLine({ id, text, trained }: ShownToken, index: number, output: Output): string {
+  const line = `${String(index).padStart(6)} ${String(id).padStart(7)}  ${trained ? 'trained' : '·      '}  ${JSON.stringify(safeText(text, { multiline: true }))}`;
+  return paint(output, trained ? 'green' : 'dim', line);
+}
+
+/**
+ * With colours: trained tokens are green, every second one underlined, and the others dim. Without: trained ones
+ * stand in 【 】, and a bar stands between two tokens.
+ */
+function runningText(tokens: readonly ShownToken[], output: Output): string {
+  if (output.color) {
+    return tokens
+      .map(({ text, trained }, i) => {
+        const visible = marked(text);
+        // A style over a line's end would colour the rest of the terminal.
+        return visible
+          .split('\n')
+          .map((part) => (part === '' ? '' : paint(output, style(trained, i), part)))
+          .join('\n');
+      })
+      .join('');
+  }
+  let text = '';
+  for (const [i, token] of tokens.entries()) {
+    const before = tokens[i - 1];
+    if (token.trained !== (before?.trained ?? false)) text += token.trained ? '【' : '】';
+    else if (before !== undefined) text += '│';
+    text += marked(token.text);
+  }
+  return tokens.at(-1)?.trained ? `${text}】` : text;
+}
+
+function style(trained: boolean, index: number): Style {
+  if (!trained) return 'dim';
+  return index % 2 === 0 ? 'green' : ['green', 'underline'];
+}
+
+/** Harmless text with its line ends visible. */
+function marked(text: string): string {
+  return safeText(text, { multiline: true, maxCharacters: Number.MAX_SAFE_INTEGER }).replaceAll('\n', '⏎\n');
+}
+
+function summaryLines({ template, kinds, read, tally, fill, share, sequenceLength }: Inspection): string[] {
+  const counts = Object.entries(kinds).map(([kind, count]) => `${formatCount(count)} ${kind}`);
+  return [
+    `template      ${template === null ? 'none' : safeText(template)}`,
+    `rows read     ${formatCount(read.rows)}, of which ${formatCount(read.bad)} cannot be used`,
+    ...read.reasons.map(
+      ({ code, count, first }) =>
+        `              ${formatCount(count)} ${code}, first ${safeText(`${first.origin.file}:${first.origin.row}: ${first.reason}`)}`,
+    ),
+    `samples       ${formatCount(tally.samples)}${counts.length > 0 ? ` (${counts.join(', ')})` : ''}`,
+    `tokens        ${formatCount(tally.sampleTokens)} in samples, ${formatCount(tally.rowTokens)} in packed rows, of which ` +
+      `${formatCount(tally.trainedTokens)} are trained` +
+      (tally.rowTokens > 0 ? ` (${percent(tally.trainedTokens / tally.rowTokens)})` : ''),
+    `too long      ${formatCount(tally.truncated)} cut, ${formatCount(tally.split)} split, ${formatCount(tally.dropped)} left out`,
+    `packed rows   ${formatCount(tally.rows)} of ${formatCount(sequenceLength)} tokens` +
+      (fill === null ? '' : `, ${percent(fill)} full`),
+    `a job         ${some(share.nodes, 'node')}: in one pass each trains ${some(share.rows, 'row')} ` +
+      `(${some(share.trainedTokens, 'trained token')}); all data is ${some(share.shards, 'shard')}, ${formatBytes(share.bytes)}`,
+  ];
+}
+
+function lengthLines(lengths: LengthSummary | null): string[] {
+  if (lengths === null) return [];
+  const { histogram, shortest, median, p95, longest, mean } = lengths;
+  const most = Math.max(...histogram.map(({ samples }) => samples));
+  const rows = histogram.map(({ from, to, samples }) => [
+    `${formatCount(from)}–${formatCount(to)}`,
+    formatCount(samples),
+    '█'.repeat(Math.round((samples / most) * BAR_COLUMNS)) || (samples > 0 ? '▏' : ''),
+  ]);
+  return [
+    '',
+    `length        shortest ${formatCount(shortest)}, median ${formatCount(median)}, mean ${formatCount(mean)}, ` +
+      `95 % up to ${formatCount(p95)}, longest ${formatCount(longest)}`,
+    ...table([['tokens', 'samples', ''], ...rows]),
+  ];
+}
+
+function repeatedLines({ duplicates, overlap }: Inspection): string[] {
+  const place = ({ file, row }: { file: string; row: number }): string => `${safeText(file)}:${row}`;
+  const lines = duplicates.named.map(
+    ({ origin, first }) => `duplicate     ${place(origin)} repeats ${place(first)}`,
+  );
+  if (overlap !== null) {
+    lines.push(
+      `held out      ${formatCount(overlap.heldOut)} samples: ${formatCount(overlap.equal)} equal to a training sample; of ` +
+        `${formatCount(overlap.withRuns)} with runs of ${RUN_TOKENS} trained tokens, ${formatCount(overlap.touched)} share one with the training data` +
+        (overlap.sampledOneIn > 1 ? ` (looked up one run in ${overlap.sampledOneIn})` : ''),
+      ...overlap.named.map(
+        ({ origin, share }) => `              ${place(origin)} shares ${percent(share)} of its runs`,
+      ),
+    );
+  }
+  return lines.length === 0 ? [] : ['', ...lines];
+}
+
+const MARKS: Record<Level, { mark: string; style: 'red' | 'yellow' | 'cyan' }> = {
+  error: { mark: 'error', style: 'red' },
+  warning: { mark: 'warn', style: 'yellow' },
+  note: { mark: 'note', style: 'cyan' },
+};
+
+function findingLines(findings: readonly Finding[], output: Output): string[] {
+  if (findings.length === 0) return [paint(output, 'green', 'ok    nothing wrong was found')];
+  return findings.map(({ level, message }) => {
+    const { mark, style } = MARKS[level];
+    return `${paint(output, style, mark.padEnd(5))} ${safeText(message, { maxCharacters: 1000 })}`;
+  });
+}

@@ -1,0 +1,119 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createProgram } from '../../../../cli/program.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
+import { makeTinyModel } from '../../../utils/tiny-model.ts';
+
+let dir: string;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'inspect-'));
+  await makeTinyModel(join(dir, 'model'));
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+async function write(name: string, rows: readonly unknown[]): Promise<void> {
+  await writeFile(join(dir, name), rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+}
+
+async function inspect(...args: string[]) {
+  const { context, out } = fakeContext({ cwd: dir });
+  const error: unknown = await createProgram(context)
+    .parseAsync(['data', 'inspect', '--model', 'model', ...args], { from: 'user' })
+    .then(
+      () => null,
+      (caught: unknown) => caught,
+    );
+  return { error, out: out() };
+}
+
+const talk = (question: string, answer: string) => ({
+  messages: [
+    { role: 'user', content: question },
+    { role: 'assistant', content: answer },
+  ],
+});
+
+describe('swarm data inspect', () => {
+  it('says what a model would learn from conversations, and what is wrong with them', async () => {
+    const rows = Array.from({ length: 60 }, (_, i) =>
+      talk(`What is ${i}?`, `It is the number ${i} and it was before.`),
+    );
+    await write('train.jsonl', [...rows, rows[4], { messages: [{ role: 'user', content: 'no answer' }] }]);
+    await write('held.jsonl', [rows[7], talk('Else?', 'Nothing of this kind was ever seen in training.')]);
+    const { error, out } = await inspect(
+      ...['--data', 'train.jsonl', '--held-out', 'held.jsonl', '--template', 'plain', '--nodes', '3'],
+      ...['--samples', '2', '--html', 'report.html', '--json'],
+    );
+    expect(error).toBeNull();
+    const result = JSON.parse(out);
+    expect(result).toMatchObject({
+      schemaVersion: 1,
+      event: 'inspected',
+      kinds: { messages: 62 },
+      read: { rows: 62, bad: 0 },
+      tally: { samples: 62, untrained: 1 },
+      specialTokens: { endWithEos: 61, withoutBos: 0 },
+      duplicates: { count: 1, named: [{ origin: { row: 61 }, first: { row: 5 } }] },
+      overlap: { heldOut: 2, equal: 1 },
+      share: { nodes: 3 },
+      report: join(dir, 'report.html'),
+    });
+    expect(result.samples).toHaveLength(2);
+    const codes = result.findings.map(({ code }: { code: string }) => code);
+    expect(codes).toEqual(expect.arrayContaining(['UNTRAINED', 'DUPLICATES', 'OVERLAP']));
+    const page = await readFile(join(dir, 'report.html'), 'utf8');
+    expect(page).toContain('<span class="t"');
+  });
+
+  it('shows plain text to people', async () => {
+    await writeFile(join(dir, 'text.txt'), 'It was the best of times.');
+    const { error, out } = await inspect('--data', 'text.txt');
+    expect(error).toBeNull();
+    expect(out).toContain('text.txt:1  text');
+    expect(out).toContain('【');
+    expect(out).toContain('samples       1 (1 text)');
+  });
+
+  it('looks at no more than it is told', async () => {
+    await write(
+      'many.jsonl',
+      Array.from({ length: 30 }, (_, i) => ({ text: `Row ${i}` })),
+    );
+    const { out } = await inspect('--data', 'many.jsonl', '--limit', '10', '--json');
+    expect(JSON.parse(out)).toMatchObject({ partial: true, tally: { samples: 10 } });
+  });
+
+  it('ends with an error where training would fail, after it has said all', async () => {
+    await write('bad.jsonl', [{ text: 'good' }, ...Array.from({ length: 5 }, () => ({ text: 5 }))]);
+    const { error, out } = await inspect('--data', 'bad.jsonl', '--json');
+    expect(error).toMatchObject({ code: 'DATA_PROBLEMS', values: { codes: ['BAD_ROWS'] } });
+    expect(JSON.parse(out)).toMatchObject({ read: { rows: 6, bad: 5 } });
+  });
+
+  it('counts conversations that the template rewrites, instead of stopping there', async () => {
+    await writeFile(
+      join(dir, 'forgetful.jinja'),
+      '{% for m in messages %}{{ m.content if loop.last else "…" }}{% endfor %}',
+    );
+    const [first, second] = [talk('a', 'b').messages, talk('c', 'd').messages];
+    await write('turns.jsonl', [talk('a', 'b'), { messages: [...first, ...second] }]);
+    const { error, out } = await inspect('--data', 'turns.jsonl', '--template', 'forgetful.jinja', '--json');
+    expect(error).toMatchObject({ code: 'DATA_PROBLEMS', values: { codes: ['TEMPLATE_PREFIX', 'EMPTY'] } });
+    expect(JSON.parse(out).read.reasons).toMatchObject([
+      { code: 'DATA_TEMPLATE', first: { origin: { row: 1 } } },
+    ]);
+  });
+
+  it('refuses what cannot be: no files, a template that is missing, a report over other files', async () => {
+    expect((await inspect('--data', 'nowhere.jsonl')).error).toMatchObject({
+      code: expect.stringMatching(/^DATA_/),
+    });
+    await write('talk.jsonl', [talk('a', 'b')]);
+    expect((await inspect('--data', 'talk.jsonl')).error).toMatchObject({ code: 'TEMPLATE_MISSING' });
+    expect((await inspect('--data', 'talk.jsonl', '--html', 'talk.jsonl')).error).toMatchObject({
+      code: 'OUTPUT_EXISTS',
+    });
+  });
+});
