@@ -1,5 +1,7 @@
+import type { CreateJobLine } from '../coordinator/api-types.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { ApiClient } from './api-client.ts';
+import { badRowSummary, badRowText, tallyLines } from './bad-rows.ts';
 import type { Context } from './context.ts';
 import { ProgressLine } from './print.ts';
 
@@ -27,6 +29,11 @@ export async function submitJob(
     for await (const line of api.createJob(spec)) {
       if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
       if (line.event === 'error') throw new SwarmError(line.code, line.message, line.values);
+      if (line.event === 'data') {
+        progress.clear();
+        for (const text of dataLines(line)) context.stderr.write(`swarm: ${text}\n`);
+        continue;
+      }
       const percent = line.total > 0 ? Math.floor((line.done / line.total) * 100) : 0;
       progress.update(`${STAGES[line.stage]}  ${percent} %`);
     }
@@ -34,4 +41,14 @@ export async function submitJob(
     progress.clear();
   }
   throw new SwarmError('JOB_FAILED', 'the coordinator stopped before the job was created; look into its log');
+}
+
+/** Rows that were left out, with the first of each kind, and samples that do not stand as they were. */
+function dataLines({ read, tally }: Extract<CreateJobLine, { event: 'data' }>): string[] {
+  const left = badRowSummary(read);
+  return [
+    ...(left === null ? [] : [`left out ${left}`]),
+    ...read.reasons.map(({ first }) => `for example ${badRowText(first)}`),
+    ...tallyLines(tally),
+  ];
 }

@@ -1,3 +1,5 @@
+import type { RowSummary } from '../lora/data/row-report.ts';
+import type { RowTally } from '../lora/data/rows.ts';
 import type { JobEvent } from '../monitor/events.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../protocol/messages.ts';
@@ -109,6 +111,8 @@ export interface CheckpointView {
 /** Lines of the answer to POST /v1/jobs: progress while base and data are taken in, then the job. */
 export type CreateJobLine =
   | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
+  /** Rows of the training files, with those that could not be used, and what became of their samples. */
+  | { event: 'data'; read: RowSummary; tally: RowTally }
   | { event: 'created'; job: string; name: string; invite: string }
   | { event: 'error'; code: string; message: string; values: Record<string, unknown> };
 

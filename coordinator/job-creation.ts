@@ -35,7 +35,7 @@ export class JobCreation {
     try {
       await coordinator.vault.scoped(async (scope) => {
         const prepared = await prepareJob(
-          { spec, signal, onProgress: onLine },
+          { spec, signal, onProgress: onLine, onData: onLine },
           {
             blobs,
             scope,

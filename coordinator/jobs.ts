@@ -20,6 +20,7 @@ export interface PrepareJobOptions {
   readonly spec: JobSpec;
   readonly signal: AbortSignal;
   readonly onProgress: (line: Extract<CreateJobLine, { event: 'progress' }>) => void;
+  readonly onData: (line: Extract<CreateJobLine, { event: 'data' }>) => void;
 }
 
 export interface PrepareJobDeps {
@@ -58,7 +59,7 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
 
   const { model, layout } = await openBase(spec);
   const base = await importBase(spec.base, deps, signal, (done, total) => progress('base', done, total));
-  const { data, heldOut } = await packJobData(
+  const { data, heldOut, read, tally } = await packJobData(
     {
       spec,
       tokenizer: await loadTokenizer(spec.base),
@@ -67,6 +68,7 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
     },
     { blobs: deps.scope, clock: deps.clock },
   );
+  options.onData({ event: 'data', read, tally });
   progress('adapter', 0, 1);
   const initial = await initialAdapter(model, spec.lora, spec.seed, { signal });
   const encoded = encodeAdapter(layout, initial, base.digest);
