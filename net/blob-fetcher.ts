@@ -8,6 +8,7 @@ import { BLOB_STREAMS_PER_CONNECTION } from './blob-wire.ts';
 import type { FetchBlobOptions } from './network.ts';
 import type { PartialBlob } from './partial-blob.ts';
 import { Permits } from './permits.ts';
+import { RangePool } from './range-buffers.ts';
 import type { Streams } from './streams.ts';
 
 export interface BlobFetcherDeps {
@@ -26,6 +27,7 @@ interface Ref {
 export class BlobFetcher {
   readonly #deps: BlobFetcherDeps;
   readonly #permits = new Permits(BLOB_STREAMS_PER_CONNECTION);
+  readonly #pool = new RangePool();
   readonly #running = new Map<string, Promise<void>>();
 
   constructor(deps: BlobFetcherDeps) {
@@ -81,7 +83,7 @@ export class BlobFetcher {
           signal: options.signal,
           onProgress: options.onProgress,
         },
-        { ...this.#deps, permits: this.#permits },
+        { ...this.#deps, permits: this.#permits, pool: this.#pool },
       );
       await pull.run();
       for (const [peer, failure] of pull.failures) failures.set(peer, failure);

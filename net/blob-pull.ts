@@ -5,7 +5,7 @@ import { sleep } from './deadline.ts';
 import { HELD_RANGES } from './ordered-hash.ts';
 import type { PartialBlob } from './partial-blob.ts';
 import type { Permits } from './permits.ts';
-import { RangeBuffers } from './range-buffers.ts';
+import { RangeBuffers, type RangePool } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
 import type { Streams } from './streams.ts';
 
@@ -35,6 +35,7 @@ export interface PullDeps {
   clock: Clock;
   /** One per open lane and peer, over all blobs that are being fetched. */
   permits: Permits;
+  pool: RangePool;
 }
 
 /** One attempt to complete a blob from some holders, several of them at once, several ranges from each. */
@@ -56,10 +57,7 @@ export class Pull {
     this.#queue = new RangeQueue(options.partial);
     // Those that wait for their turn in the hash come on top: they must never keep away the one they wait for.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
-    this.#buffers = new RangeBuffers({
-      most: HELD_RANGES + holders * BUFFERS_PER_HOLDER,
-      size: options.partial.size,
-    });
+    this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
   }
 
   /**

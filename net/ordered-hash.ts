@@ -1,5 +1,5 @@
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
-import { type Done, hashBuffer, type RunningHash, startHash } from './running-hash.ts';
+import { type Done, type RunningHash, startHash } from './running-hash.ts';
 
 /** Ranges that may wait in memory for their turn in the hash; others are read back when it comes. */
 export const HELD_RANGES = 16;
@@ -13,7 +13,6 @@ export interface OrderedHashDeps {
 
 /** The digest of a blob whose ranges arrive in any order, computed while they arrive. */
 export class OrderedHash {
-  readonly #size: number;
   readonly #ranges: number;
   readonly #deps: OrderedHashDeps;
   readonly #hash: RunningHash;
@@ -24,7 +23,6 @@ export class OrderedHash {
   #closed = false;
 
   constructor(options: { size: number; ranges: number }, deps: OrderedHashDeps) {
-    this.#size = options.size;
     this.#ranges = options.ranges;
     this.#deps = deps;
     this.#hash = startHash(options.size);
@@ -73,7 +71,7 @@ export class OrderedHash {
   }
 
   async #readBack(): Promise<void> {
-    const buffer = hashBuffer(BLOB_RANGE_BYTES, this.#size);
+    const buffer = new Uint8Array(BLOB_RANGE_BYTES);
     while (this.#deps.has(this.#next)) {
       const range = this.#next;
       const bytes = await this.#deps.read(range, buffer);

@@ -23,14 +23,6 @@ export function startHash(size: number): RunningHash {
   return size < THREAD_FROM_BYTES ? new InlineHash() : new ThreadHash();
 }
 
-/**
- * A buffer to hash `size` bytes from piece by piece: one that both threads see, where two take part. Handing memory to
- * and fro instead makes new objects on both sides each time, and the garbage collector takes each for as many new bytes.
- */
-export function hashBuffer(bytes: number, size: number): Uint8Array {
-  return size < THREAD_FROM_BYTES ? new Uint8Array(bytes) : new Uint8Array(new SharedArrayBuffer(bytes));
-}
-
 class InlineHash implements RunningHash {
   readonly #hash = createHash('sha256');
 
@@ -46,7 +38,7 @@ class InlineHash implements RunningHash {
   close(): void {}
 }
 
-/** The thread reads pieces where they are; those in memory of our own are copied for it. */
+/** The thread reads pieces in shared memory where they are; others are copied for it. */
 class ThreadHash implements RunningHash {
   readonly #worker: Worker;
   readonly #waiting: { bytes: Uint8Array; done: Done }[] = [];

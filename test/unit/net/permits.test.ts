@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Permits } from '../../../net/permits.ts';
-import { RangeBuffers } from '../../../net/range-buffers.ts';
+import { RangeBuffers, RangePool } from '../../../net/range-buffers.ts';
 
 const never = new AbortController().signal;
 
@@ -40,7 +40,7 @@ test('who stops waiting for a permit loses the place and nothing else', async ()
 });
 
 test('buffers are made up to a limit, used again, and waited for', async () => {
-  const buffers = new RangeBuffers({ most: 2, size: 1 });
+  const buffers = new RangeBuffers({ most: 2 }, { pool: new RangePool() });
   const [a, b] = await Promise.all([buffers.take(never), buffers.take(never)]);
   const controller = new AbortController();
   const impatient = buffers.take(controller.signal);
@@ -53,4 +53,20 @@ test('buffers are made up to a limit, used again, and waited for', async () => {
   expect(again.length).toBe(a!.length);
   buffers.give(b!);
   expect((await buffers.take(never)).buffer).toBe(b!.buffer);
+});
+
+test('buffers of one blob are those of the next, and more than one holder needs are not kept', async () => {
+  const pool = new RangePool();
+  const blob = () => new RangeBuffers({ most: 100 }, { pool });
+  const takeAll = (buffers: RangeBuffers) =>
+    Promise.all(Array.from({ length: 100 }, () => buffers.take(never)));
+  const first = blob();
+  const used = await takeAll(first);
+  for (const buffer of used) first.give(buffer);
+  const again = await takeAll(blob());
+  const known = new Set(used.map(({ buffer }) => buffer));
+  const kept = again.filter(({ buffer }) => known.has(buffer)).length;
+  expect(kept).toBeGreaterThan(0);
+  expect(kept).toBeLessThan(100);
+  expect(new Set(again.map(({ buffer }) => buffer)).size).toBe(100);
 });
