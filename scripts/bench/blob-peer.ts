@@ -1,16 +1,18 @@
 /**
- * One end of the blob benchmark, in a process of its own: `host` is the project's, `bare` is libp2p as it comes.
+ * One end of the blob benchmark, in a process of its own: `host` is the project's, `bare` is a stream between two libp2p
+ * nodes as they come, `tuned` is one between two with the host's settings.
  *
- *   node scripts/bench/blob-peer.ts (host|bare) FOLDER [BYTES]
+ *   node scripts/bench/blob-peer.ts (host|bare|tuned) FOLDER [BYTES]
  *
  * With BYTES it offers that many and says where; otherwise it fetches what it is told to and says how long that took.
+ * Asked for `cpu`, it says how many milliseconds of processor time it has used.
  */
 
 import { randomFillSync } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Stream } from '@libp2p/interface';
+import type { Libp2p, Stream } from '@libp2p/interface';
 import { noise } from '@libp2p/noise';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
@@ -20,7 +22,10 @@ import { FileBlobStore } from '../../net/blob-store.ts';
 import { systemClock } from '../../net/clock.ts';
 import { createHost } from '../../net/host.ts';
 import { loadIdentity } from '../../net/identity.ts';
+import { createNode } from '../../net/libp2p.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
+import { Traffic } from '../../net/traffic.ts';
+import { shrinkYoungSpace } from '../../net/young-space.ts';
 import type { Logger } from '../../protocol/logger.ts';
 
 /** Where bytes are to be had. */
@@ -34,7 +39,7 @@ export interface Offer {
 const BARE_PROTOCOL = '/lora-swarm-bench/bare/1';
 const CHUNK_BYTES = 64 * 1024;
 const LOOPBACK = '/ip4/127.0.0.1/tcp/0';
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 300_000;
 
 const silent: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
 const signal = AbortSignal.timeout(PATIENCE_MS);
@@ -47,7 +52,18 @@ async function openHost(home: string): Promise<{ host: SwarmNetwork; blobs: File
   return { blobs, host: await createHost(options, { identity, blobs, log: silent, clock: systemClock }) };
 }
 
-function openBare(): ReturnType<typeof createLibp2p> {
+type Kind = 'bare' | 'tuned';
+
+async function openNode(kind: Kind, home: string): Promise<Libp2p> {
+  if (kind === 'tuned') {
+    shrinkYoungSpace();
+    await mkdir(home, { recursive: true });
+    const { privateKey } = await loadIdentity(home);
+    const options = { listen: [LOOPBACK], mdns: [], agent: 'lora-swarm-bench' };
+    const node = await createNode(options, { privateKey, traffic: new Traffic() });
+    await node.start();
+    return node;
+  }
   return createLibp2p({
     addresses: { listen: [LOOPBACK] },
     transports: [tcp()],
@@ -75,8 +91,8 @@ async function offerBlob(folder: string, size: number): Promise<Offer> {
   return { address: host.addresses()[0]!, peer: host.signer.peerId, digest, size };
 }
 
-async function offerBare(size: number): Promise<Offer> {
-  const node = await openBare();
+async function offerStream(kind: Kind, folder: string, size: number): Promise<Offer> {
+  const node = await openNode(kind, folder);
   await node.handle(BARE_PROTOCOL, (stream) => pour(stream, size));
   return { address: node.getMultiaddrs()[0]!.toString(), peer: node.peerId.toString(), digest: '', size };
 }
@@ -95,8 +111,8 @@ async function blobFetcher(folder: string): Promise<(offer: Offer) => Promise<nu
 }
 
 /** Takes the bytes and forgets them. */
-async function bareFetcher(): Promise<(offer: Offer) => Promise<number>> {
-  const node = await openBare();
+async function streamFetcher(kind: Kind, folder: string): Promise<(offer: Offer) => Promise<number>> {
+  const node = await openNode(kind, folder);
   return async (offer) => {
     const connection = await node.dial(multiaddr(offer.address), { signal });
     const start = performance.now();
@@ -114,17 +130,26 @@ async function bareFetcher(): Promise<(offer: Offer) => Promise<number>> {
   };
 }
 
-async function main([kind, folder, size]: readonly string[]): Promise<void> {
+async function main([kind, folder = '', size]: readonly string[]): Promise<void> {
+  const stream = kind === 'host' ? null : (kind as Kind);
   const tell = (message: Offer | number): void => {
     process.send?.(message);
   };
   process.on('disconnect', () => process.exit(0));
+  process.on('message', (message) => {
+    if (message !== 'cpu') return;
+    const { user, system } = process.cpuUsage();
+    tell((user + system) / 1000);
+  });
   if (size !== undefined) {
-    tell(kind === 'host' ? await offerBlob(folder!, Number(size)) : await offerBare(Number(size)));
+    const bytes = Number(size);
+    tell(stream === null ? await offerBlob(folder, bytes) : await offerStream(stream, folder, bytes));
     return;
   }
-  const fetch = kind === 'host' ? await blobFetcher(folder!) : await bareFetcher();
-  process.on('message', (offer: Offer) => void fetch(offer).then(tell));
+  const fetch = stream === null ? await blobFetcher(folder) : await streamFetcher(stream, folder);
+  process.on('message', (message: Offer | 'cpu') => {
+    if (message !== 'cpu') void fetch(message).then(tell);
+  });
   tell(0);
 }
 

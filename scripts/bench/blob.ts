@@ -1,24 +1,34 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import type { Offer } from './blob-peer.ts';
 
 export const name = 'blob';
+export const about = '256 MB over the blob protocol and over a bare stream, in turns; well under a minute';
 
 const MB = 1_000_000;
 const BLOB_BYTES = 256 * MB;
-/** Alternating transfers after one of each to warm up. */
-const PAIRS = 5;
+/** Rounds of transfers, each side in turn, after one to warm up. */
+const ROUNDS = 7;
 const TARGET = 0.7;
-const PATIENCE_MS = 120_000;
+const PATIENCE_MS = 300_000;
+
+/** Megabytes per second, and the milliseconds of processor time of both ends together. */
+interface Transfer {
+  rate: number;
+  cpu: number;
+}
+
+/** What is compared: blobs, a stream of libp2p as it comes (the target's reference), and one with the hosts' settings. */
+const kinds = ['bare', 'tuned', 'host'] as const;
+type Kind = (typeof kinds)[number];
 
 /**
  * A blob between two hosts on loopback, fetched in ranges, verified, and durable on disk, against as many bytes over
- * one stream between two libp2p nodes with the library's defaults, which takes them and forgets them. Each of the four
- * is a process of its own.
+ * one stream between two libp2p nodes, which takes them and forgets them. Each end is a process of its own.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-blob-'));
@@ -29,44 +39,51 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
     children.push(child);
     return { child, hello: await answer<T>(child, signal) };
   };
-  try {
-    const size = String(BLOB_BYTES);
-    const [bareOffer, blobOffer, bare, blob] = await Promise.all([
-      start<Offer>('bare', '', size),
-      start<Offer>('host', join(folder, 'sender'), size),
-      start('bare', ''),
-      start('host', join(folder, 'receiver')),
+  const side = async (kind: Kind) => {
+    const [from, to] = await Promise.all([
+      start<Offer>(kind, join(folder, `${kind}-from`), String(BLOB_BYTES)),
+      start(kind, join(folder, `${kind}-to`)),
     ]);
-    const rate = async (child: ChildProcess, offer: Offer): Promise<number> => {
-      child.send(offer);
-      return BLOB_BYTES / MB / ((await answer<number>(child, signal)) / 1000);
+    const ask = (child: ChildProcess, question: Offer | 'cpu'): Promise<number> => {
+      child.send(question);
+      return answer<number>(child, signal);
     };
-    const pairs: { bare: number; blob: number; share: number }[] = [];
-    for (let pair = 0; pair <= PAIRS; pair++) {
-      const bareRate = await rate(bare.child, bareOffer.hello);
-      const blobRate = await rate(blob.child, blobOffer.hello);
-      if (pair === 0) continue;
-      pairs.push({ bare: bareRate, blob: blobRate, share: blobRate / bareRate });
-      options.log(`pair ${pair}: bare ${bareRate.toFixed(0)} MB/s, blob ${blobRate.toFixed(0)} MB/s`);
+    const used = async () => (await ask(from.child, 'cpu')) + (await ask(to.child, 'cpu'));
+    return async (): Promise<Transfer> => {
+      const before = await used();
+      const ms = await ask(to.child, from.hello);
+      return { rate: BLOB_BYTES / MB / (ms / 1000), cpu: (await used()) - before };
+    };
+  };
+  try {
+    const [bare, tuned, host] = await Promise.all([side('bare'), side('tuned'), side('host')]);
+    const rounds: Record<Kind, Transfer>[] = [];
+    for (let round = 0; round <= ROUNDS; round++) {
+      const took = { bare: await bare(), tuned: await tuned(), host: await host() };
+      if (round === 0) continue;
+      rounds.push(took);
+      const said = kinds.map(
+        (kind) => `${kind} ${took[kind].rate.toFixed(0)} (${took[kind].cpu.toFixed(0)} ms)`,
+      );
+      options.log(`round ${round}: ${said.join(', ')} MB/s and processor time`);
     }
-    const share = median(pairs.map((pair) => pair.share));
-    const where = `256 MB on loopback, median of ${PAIRS} pairs`;
-    const row = { unit: 'MB/s', target: null, met: null };
-    report({ name: 'bare stream', value: median(pairs.map((pair) => pair.bare)), ...row, reference: where });
-    report({
-      name: 'blob',
-      value: median(pairs.map((pair) => pair.blob)),
-      ...row,
-      reference: `${where}, verified, on disk`,
-    });
-    report({
-      name: 'blob / bare stream',
-      value: share,
-      unit: '×',
-      target: TARGET,
-      met: share >= TARGET,
-      reference: `${where}, in alternation`,
-    });
+    const load = `load ${loadavg()[0]!.toFixed(1)} on ${availableParallelism()} cores`;
+    const where = `256 MB on loopback, median of ${ROUNDS} in alternation, ${load}`;
+    const row = (name: string, values: number[], unit: string, target: number | null, reference: string) => {
+      const value = median(values);
+      const met = target === null ? null : value >= target;
+      const [least, most] = [Math.min(...values), Math.max(...values)].map((v) => v.toPrecision(3));
+      report({ name, value, unit, target, met, reference: `${reference}; ${least} to ${most}` });
+    };
+    const of = (kind: Kind) => rounds.map((took) => took[kind].rate);
+    const share = (kind: Kind) => rounds.map((took) => took.host.rate / took[kind].rate);
+    const work = rounds.map((took) => took.host.cpu / took.bare.cpu);
+    row('bare stream', of('bare'), 'MB/s', null, where);
+    row("stream with the hosts' settings", of('tuned'), 'MB/s', null, where);
+    row('blob', of('host'), 'MB/s', null, `${where}, verified, on disk`);
+    row('blob / bare stream', share('bare'), '×', TARGET, where);
+    row("blob / stream with the hosts' settings", share('tuned'), '×', null, where);
+    row('blob / bare stream, processor time', work, '×', null, `${where}, both ends`);
   } finally {
     for (const child of children) if (child.connected) child.disconnect();
     await rm(folder, { recursive: true, force: true });
@@ -75,12 +92,18 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
 
 /** The child's next message. @throws when it dies instead */
 async function answer<T>(child: ChildProcess, signal: AbortSignal): Promise<T> {
-  const died = once(child, 'exit', { signal }).then(([code]) => {
+  const answered = new AbortController();
+  const either = { signal: AbortSignal.any([signal, answered.signal]) };
+  const died = once(child, 'exit', either).then(([code]) => {
     throw new Error(`a benchmark process ended with ${code}`);
   });
-  const [message] = await Promise.race([once(child, 'message', { signal }), died]);
   died.catch(() => {});
-  return message as T;
+  try {
+    const [message] = await Promise.race([once(child, 'message', either), died]);
+    return message as T;
+  } finally {
+    answered.abort();
+  }
 }
 
 function median(values: readonly number[]): number {
