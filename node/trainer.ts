@@ -1,7 +1,7 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/packing.ts';
 import type { AdamWState } from '../lora/train/adamw.ts';
-import type { TrainProgress, TrainResult } from '../lora/train/trainer.ts';
+import type { JobPosition, TrainProgress, TrainResult } from '../lora/train/trainer.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 
 /** One round's work for a trainer. */
@@ -12,6 +12,8 @@ export interface TrainTask {
   readonly steps: number;
   /** Moments to go on with, whatever the trainer still has in memory from a round that was given up. */
   readonly optimizer: AdamWState;
+  /** Where the job stands, for the learning rate. @default where the moments stand */
+  readonly position?: JobPosition;
 }
 
 export interface TrainOutcome {

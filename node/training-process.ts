@@ -31,10 +31,15 @@ export interface TrainingProcessDeps {
   onRestart: () => void;
 }
 
-/** A job's settings as the trainer takes them: a cosine ends with the job. */
-function trainerSettings({ lora, training, rounds }: Manifest): Pick<TrainerOptions, 'lora' | 'training'> {
+/** A job's settings as the trainer takes them: a line or cosine ends with the job. */
+function trainerSettings({
+  lora,
+  training,
+  rounds,
+  seed,
+}: Manifest): Pick<TrainerOptions, 'lora' | 'training'> {
   const totalSteps = rounds.count * rounds.localSteps;
-  return { lora, training: trainingConfigSchema.parse({ ...training, totalSteps }) };
+  return { lora, training: trainingConfigSchema.parse({ ...training, totalSteps, seed }) };
 }
 
 /**
@@ -105,11 +110,11 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   async train(
-    { adapter, rows, steps, optimizer }: TrainTask,
+    { adapter, rows, steps, optimizer, position }: TrainTask,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
   ): Promise<TrainOutcome> {
     const process = await untilAborted(this.#living(), signal);
-    const task = { adapter, rows, steps, optimizer, onProgress, signal };
+    const task = { adapter, rows, steps, optimizer, position, onProgress, signal };
     try {
       // The process ends an aborted training between two steps; what comes next waits there, not here.
       const { adapter: trained, ...result } = await untilAborted(process.train(task), signal);
