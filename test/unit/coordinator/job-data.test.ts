@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { decodeHeldOut, gateRows } from '../../../coordinator/held-out.ts';
 import { packJobData } from '../../../coordinator/job-data.ts';
-import { parseJobSpec } from '../../../coordinator/job-spec.ts';
+import { type JobSpecInput, parseJobSpec } from '../../../coordinator/job-spec.ts';
 import { decodePacked, SHARD_BYTES } from '../../../lora/data/packed.ts';
 import type { TextTokenizer } from '../../../lora/data/tokenizer.ts';
 import { FileBlobStore } from '../../../net/blob-store.ts';
@@ -22,13 +22,10 @@ const characters: TextTokenizer = {
   decode: (ids) => String.fromCharCode(...ids),
 };
 
-async function pack(
-  data: { train: string | string[]; heldOut: number | string },
-  sequenceLength = 16,
-  seed = 0,
-) {
+async function pack(data: JobSpecInput['data'], sequenceLength = 16, seed = 0) {
   const blobs = await FileBlobStore.open({ home: await temporaryFolder() }, { clock: systemClock });
-  const spec = parseJobSpec({ name: 'x', base: '/b', data, training: { sequenceLength }, seed });
+  const base = await temporaryFolder();
+  const spec = parseJobSpec({ name: 'x', base, data, training: { sequenceLength }, seed });
   const { signal } = new AbortController();
   const progress: [number, number][] = [];
   const options = {
@@ -96,6 +93,42 @@ describe('packJobData', () => {
     expect(decodeHeldOut(heldOut)[0]!.ids[0]).toBe(72);
     // Four predictions each: three letters and the end of the text.
     expect(data.tokens).toBe(8);
+  });
+
+  test('takes conversations, trained on their answers, and counts rows that are none', async () => {
+    const path = join(await temporaryFolder(), 'chat.json');
+    const rows = Array.from({ length: 99 }, (_, i) => ({
+      dialog: [
+        { who: 'user', said: 'Q' },
+        { who: 'assistant', said: String.fromCharCode(65 + (i % 26)) },
+      ],
+    }));
+    await writeFile(path, JSON.stringify([...rows, { dialog: [] }]));
+    const columns = { messages: 'dialog', role: 'who', content: 'said' };
+    const { data, heldOut, blobs, read, tally } = await pack(
+      { train: path, heldOut: 0.2, columns, template: 'chatml' },
+      128,
+    );
+    expect(read).toMatchObject({
+      rows: 100,
+      bad: 1,
+      reasons: [{ code: 'ROW_EMPTY', first: { origin: { row: 100 } } }],
+    });
+    expect(tally).toMatchObject({ samples: 79, rows: data.rows });
+    const shards = await Promise.all(
+      data.shards.map(({ digest }) => blobs.get(digest, { maxBytes: SHARD_BYTES })),
+    );
+    for (const { ids, labels } of [...shards.flatMap(decodePacked), ...decodeHeldOut(heldOut)]) {
+      const trained = [...labels].filter((label) => label >= 0);
+      expect(String.fromCharCode(...trained)).toMatch(/^([A-Z]<\|im_end\|>\n)+$/);
+      expect(String.fromCharCode(...ids)).toContain('<|im_start|>user\nQ<|im_end|>');
+    }
+    await expect(pack({ train: path, heldOut: 0.2, columns, badRowShare: 0 })).rejects.toMatchObject({
+      code: 'DATA_BAD_ROWS',
+    });
+    await expect(pack({ train: path, heldOut: 0.2, format: 'text' })).rejects.toMatchObject({
+      code: 'DATA_FORMAT',
+    });
   });
 
   test('fills shards of at most one range of the blob protocol', async () => {

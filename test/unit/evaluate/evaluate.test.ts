@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initAdapter } from '../../../lora/adapter/layout.ts';
-import { evaluateText, windows } from '../../../lora/evaluate/evaluate.ts';
+import type { Example } from '../../../lora/data/examples.ts';
+import { textRenderer } from '../../../lora/data/render/renderer.ts';
+import { RowReport } from '../../../lora/data/row-report.ts';
+import { evaluateExamples, evaluateText, windows } from '../../../lora/evaluate/evaluate.ts';
 import type { Subject } from '../../../lora/evaluate/subject.ts';
 import { TINY_TEXT } from '../../utils/tiny-model.ts';
 import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../utils/tiny-trainer.ts';
@@ -46,6 +49,34 @@ describe('evaluating text', () => {
     expect(await evaluateText({ texts: [long] }, subject)).toMatchObject({ tokens, rows: 1 });
   });
 
+  it('is the same however many texts there are: they pass through, a few runs at a time', async () => {
+    const texts = Array.from({ length: 700 }, (_, i) => clauses[i % clauses.length]!);
+    const parts = [texts.slice(0, 300), texts.slice(300)].map((some) =>
+      evaluateText({ texts: some }, subject),
+    );
+    const [a, b] = await Promise.all(parts);
+    const all = await evaluateText({ texts }, subject);
+    expect(all).toMatchObject({ tokens: a!.tokens + b!.tokens, rows: 700, bytes: a!.bytes! + b!.bytes! });
+    expect(all.loss).toBeCloseTo((a!.loss * a!.tokens + b!.loss * b!.tokens) / all.tokens, 5);
+  });
+
+  it('takes examples: text as text, of prompts and completions the completion', async () => {
+    const origin = { file: 'x', row: 1 };
+    const renderer = textRenderer(subject.tokenizer);
+    const of = (examples: Example[]) =>
+      evaluateExamples({ examples, renderer, report: new RowReport() }, subject);
+    const asText = clauses.map((text): Example => ({ kind: 'text', origin, text }));
+    expect(await of(asText)).toEqual(await evaluateText({ texts: clauses }, subject));
+    const [prompt, completion] = ['It was the best of times, it was', ' the worst of times'];
+    const whole = subject.tokenizer.encode(prompt + completion);
+    const start = subject.tokenizer.encode(prompt).length;
+    const one = await of([{ kind: 'completion', origin, prompt, completion }]);
+    // The end-of-text token is part of the answer.
+    expect(one).toMatchObject({ tokens: whole.length - start + 1, bitsPerByte: null, bytes: null, rows: 1 });
+    const untrained: Example = { kind: 'tokens', origin, ids: whole, labels: whole.map(() => -100) };
+    await expect(of([untrained])).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
+  });
+
   it('sees the adapter', async () => {
     const deps = await tinyDeps(dir);
     const trainer = tinyTrainer(deps);
@@ -73,6 +104,22 @@ describe('evaluating text', () => {
 });
 
 describe('windows over a long row', () => {
+  it('predict of a masked one what is trained, and are left out where that is nothing', () => {
+    const mask = fc.array(fc.integer({ min: 0, max: 1 }), { minLength: 2, maxLength: 200 });
+    fc.assert(
+      fc.property(mask, fc.integer({ min: 2, max: 64 }), (trained, length) => {
+        const sequence = trained.map((_, i) => i);
+        const predicted: number[] = [];
+        for (const { labels } of windows(sequence, length, Uint8Array.from(trained))) {
+          const here = labels.filter((label) => label !== -100);
+          expect(here.length).toBeGreaterThan(0);
+          predicted.push(...here);
+        }
+        expect(predicted).toEqual(sequence.filter((i) => i > 0 && trained[i] === 1));
+      }),
+    );
+  });
+
   it('predict every token once, in order, with at least half a window before it', () => {
     fc.assert(
       fc.property(fc.integer({ min: 2, max: 300 }), fc.integer({ min: 2, max: 64 }), (count, length) => {
