@@ -76,8 +76,8 @@ function* maskFindings({ tally }: Inspection): Generator<Finding> {
       level: tally.untrained === tally.samples ? 'error' : 'warning',
       code: 'UNTRAINED',
       message:
-        `${some(tally.untrained, 'sample')} (${percent(tally.untrained / tally.samples)}) have no token to train and are ` +
-        'left out: conversations without an answer, or an answer that was cut away',
+        `without a token to train, left out: ${some(tally.untrained, 'sample')} (${percent(tally.untrained / tally.samples)}), ` +
+        'which are conversations without an answer or lost it when they were cut',
     };
   }
   if (tally.merged > 0) {
@@ -85,8 +85,8 @@ function* maskFindings({ tally }: Inspection): Generator<Finding> {
       level: 'note',
       code: 'MERGED',
       message:
-        `in ${some(tally.merged, 'sample')} one token holds the end of a prompt and the start of an answer; it is trained. ` +
-        'End prompts where words end, not with a blank',
+        `a token that holds the end of a prompt and the start of an answer, and is trained: in ${some(tally.merged, 'sample')}; ` +
+        'prompts should end where words end, not with a blank',
     };
   }
 }
@@ -99,7 +99,7 @@ function* endFindings({ specialTokens: count, tally, kinds }: Inspection): Gener
     yield found(
       'warning',
       'DOUBLE_BOS',
-      `${some(count.doubleBos, 'sample')} begin with the beginning-of-text token twice`,
+      `the beginning-of-text token twice: at the start of ${some(count.doubleBos, 'sample')}`,
     );
   }
   const own = (kinds.segments ?? 0) + (kinds.tokens ?? 0);
@@ -107,23 +107,23 @@ function* endFindings({ specialTokens: count, tally, kinds }: Inspection): Gener
     yield found(
       own === samples ? 'note' : 'warning',
       'WITHOUT_BOS',
-      `${some(count.withoutBos, 'sample')} do not begin as the tokenizer begins a text: the template (or the data) does not ` +
-        'write the beginning-of-text token',
+      `no beginning-of-text token, which the tokenizer puts before a text: at the start of ${some(count.withoutBos, 'sample')}; ` +
+        'the template or the data leaves it out',
     );
   }
   if (count.withoutEnd > 0) {
     yield found(
       'warning',
       'WITHOUT_END',
-      `the trained part of ${some(count.withoutEnd, 'sample')} does not end with a special token: the model will not learn ` +
-        'where an answer ends',
+      `no special token at the end of the trained part: in ${some(count.withoutEnd, 'sample')}; the model will not learn where ` +
+        'an answer ends',
     );
   }
   for (const [text, samplesWithIt] of Object.entries(count.endWithOther)) {
     yield found(
       'note',
       'OTHER_END',
-      `${some(samplesWithIt, 'sample')} end with ${text}, which is not the tokenizer's end-of-text token: generation must ` +
+      `${text} instead of the tokenizer's end-of-text token: at the end of ${some(samplesWithIt, 'sample')}; generation must ` +
         'stop at it',
     );
   }
@@ -131,8 +131,8 @@ function* endFindings({ specialTokens: count, tally, kinds }: Inspection): Gener
     yield found(
       'warning',
       'UNKNOWN_TOKENS',
-      `${some(count.unknownTokens, 'token')} in ${some(count.withUnknown, 'sample')} stand for characters that the tokenizer ` +
-        'does not know',
+      `characters that the tokenizer does not know: ${some(count.unknownTokens, 'token')} in ` +
+        some(count.withUnknown, 'sample'),
     );
   }
 }
@@ -142,7 +142,7 @@ function* lengthFindings({ tally, fill, sequenceLength }: Inspection): Generator
     yield {
       level: 'warning',
       code: 'DROPPED',
-      message: `${some(tally.dropped, 'sample')} are longer than ${sequenceLength} tokens and left out`,
+      message: `longer than ${sequenceLength} tokens, left out: ${some(tally.dropped, 'sample')}`,
     };
   }
   if (tally.truncated > 0) {
@@ -151,7 +151,7 @@ function* lengthFindings({ tally, fill, sequenceLength }: Inspection): Generator
       level: share > MANY_TRUNCATED ? 'warning' : 'note',
       code: 'TRUNCATED',
       message:
-        `${some(tally.truncated, 'sample')} (${percent(share)}) are longer than ${sequenceLength} tokens and cut; a longer ` +
+        `longer than ${sequenceLength} tokens, cut: ${some(tally.truncated, 'sample')} (${percent(share)}); a longer ` +
         '--sequence-length keeps them whole',
     };
   }
@@ -170,7 +170,7 @@ function* repetitionFindings({ duplicates, overlap, tally }: Inspection): Genera
     yield {
       level: 'warning',
       code: 'DUPLICATES',
-      message: `${about}${some(duplicates.count, 'sample')} (${percent(duplicates.count / tally.samples)}) repeat an earlier one exactly`,
+      message: `exact repetitions of earlier samples: ${about}${some(duplicates.count, 'sample')} (${percent(duplicates.count / tally.samples)})`,
     };
   }
   if (overlap === null) return;
@@ -182,15 +182,15 @@ function* repetitionFindings({ duplicates, overlap, tally }: Inspection): Genera
       level: 'warning',
       code: 'OVERLAP',
       message:
-        `of ${some(overlap.heldOut, 'held-out sample')}, ${formatCount(overlap.equal)} are in the training data and ` +
-        `${formatCount(overlap.known)} share at least ${percent(KNOWN_SHARE)} of their runs of ${RUN_TOKENS} trained tokens with it: ` +
-        'the held-out loss will look better than it is',
+        `in the training data: ${formatCount(overlap.equal)} of ${some(overlap.heldOut, 'held-out sample')}, and at least ` +
+        `${percent(KNOWN_SHARE)} of the runs of ${RUN_TOKENS} trained tokens of ${formatCount(overlap.known)}; the held-out loss ` +
+        'will look better than it is',
     };
   } else if (overlap.touched > 0) {
     yield {
       level: 'note',
       code: 'OVERLAP_SLIGHT',
-      message: `${some(overlap.touched, 'held-out sample')} share a run of ${RUN_TOKENS} trained tokens with the training data`,
+      message: `a run of ${RUN_TOKENS} trained tokens in common with the training data: in ${some(overlap.touched, 'held-out sample')}`,
     };
   }
 }
