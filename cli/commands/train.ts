@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { EngineName } from '../../lora/engines/engine.ts';
-import type { PresetName } from '../../lora/train/presets.ts';
+import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
 import { usageError } from '../errors.ts';
@@ -51,13 +51,7 @@ export function registerTrain(program: Command, context: Context): void {
     .description('fine-tune on this machine alone: the training of the swarm without a swarm')
     .optionsGroup('Settings:')
     .option('--config <file>', 'YAML with the keys of a job file and a block "run"; flags win over it')
-    .addOption(
-      choice('--preset <name>', 'choose settings from the model and the data, and say why', [
-        'auto',
-        'quick',
-        'thorough',
-      ]),
-    )
+    .addOption(choice('--preset <name>', 'choose settings from the model and the data, and say why', PRESETS))
     .option('--dry-run', 'print memory, time and disk that it would take; train nothing')
     .optionsGroup('Model and data:')
     .option('--model <dir>', 'base model, a Hugging Face folder')

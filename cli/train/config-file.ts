@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { specProblems } from '../../coordinator/spec-problems.ts';
 import { SwarmError } from '../../protocol/errors.ts';
+import { templatePath } from './flag-layer.ts';
 import { foreignKeys } from './foreign-keys.ts';
 import { type Layer, trainSpecSchema } from './settings.ts';
 
@@ -86,7 +87,12 @@ export function parseConfigFile(text: string, path: string): ConfigFile {
     ...own,
     base: folder === undefined ? undefined : absolute(folder),
     output: output === undefined ? undefined : absolute(output),
-    data: files && { ...files, train: all(files.train), heldOut: all(files.heldOut) },
+    data: files && {
+      ...files,
+      train: all(files.train),
+      heldOut: all(files.heldOut),
+      template: templatePath(files.template as string | undefined, dirname(path)),
+    },
     // Steps of warm-up that were written down count, whatever share a preset would choose.
     training: settings?.warmupSteps === undefined ? settings : { warmupRatio: null, ...settings },
   } as ConfigFile;

@@ -61,6 +61,8 @@ export interface RunEstimate {
   readonly fits: boolean;
 }
 
+/** Estimates of memory were up to 22 % too low for shapes of models/nano (docs/decisions/080-training.md). */
+const MARGIN = 1.25;
 /** A forward pass takes about this share of a training step. */
 const FORWARD_SHARE = 0.4;
 /** Ids, labels and segments of a token, at most. */
@@ -108,7 +110,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     freeInCache: await freeBytes(cacheDir),
     freeInOutput: await freeBytes(output),
   };
-  const fitsMemory = memory.total <= memory.available;
+  const fitsMemory = MARGIN * memory.total <= memory.available;
   const fitsDisk = disk.weights + disk.data <= disk.freeInCache && disk.output <= disk.freeInOutput;
   return {
     model: { family: model.config.family, parameters: model.parameters },
@@ -132,7 +134,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   function largestThatFits(): number | null {
     for (let size = Math.floor(microBatch / 2); size >= 1; size = Math.floor(size / 2)) {
       const smaller = { ...spec, training: { ...spec.training, microBatch: size } };
-      if (memoryOf(model, smaller).total <= memory.available) return size;
+      if (MARGIN * memoryOf(model, smaller).total <= memory.available) return size;
     }
     return null;
   }
@@ -171,14 +173,14 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
 /** @throws DOES_NOT_FIT with what is short and what would help */
 export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits }: RunEstimate): void {
   if (fits) return;
-  if (memory.total > memory.available) {
+  if (MARGIN * memory.total > memory.available) {
     const next =
       microBatchThatFits === null
         ? 'use shorter rows (--sequence-length), a smaller model, or a machine with more memory'
         : `--micro-batch ${microBatchThatFits} fits, and gives the same result`;
     throw new SwarmError(
       'DOES_NOT_FIT',
-      `it needs ${formatBytes(memory.total)} of memory, and ${formatBytes(memory.available)} are available`,
+      `it needs ${formatBytes(memory.total)} of memory and a quarter to spare, and ${formatBytes(memory.available)} are available`,
       { needed: memory.total, available: memory.available, microBatch: microBatchThatFits, next },
     );
   }

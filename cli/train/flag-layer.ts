@@ -1,7 +1,13 @@
 import { resolve } from 'node:path';
+import { isBuiltIn } from '../../lora/data/render/built-in.ts';
 import type { TrainFlags } from '../commands/train.ts';
 import { adapterLayer, optimizerLayer } from '../training-options.ts';
 import type { Layer } from './settings.ts';
+
+/** A chat template is a file, or one of the program's own by its name. */
+export function templatePath(template: string | undefined, folder: string): string | undefined {
+  return template === undefined || isBuiltIn(template) ? template : resolve(folder, template);
+}
 
 /** What the command line says; options that were not given are undefined. Paths become absolute. */
 export function flagLayer(flags: TrainFlags, cwd: string): Layer {
@@ -16,7 +22,7 @@ export function flagLayer(flags: TrainFlags, cwd: string): Layer {
       format: flags.format,
       columns: flags.column,
       trainOn: flags.trainOn,
-      template: flags.template,
+      template: templatePath(flags.template, cwd),
       templateVariables: flags.templateVariable,
       packing: flags.packing,
       truncation: flags.truncation,

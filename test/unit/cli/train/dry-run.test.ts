@@ -1,0 +1,62 @@
+import { describe, expect, it } from 'vitest';
+import { type RunEstimate, refuseIfTooLarge } from '../../../../cli/train/dry-run.ts';
+import { isSwarmError } from '../../../../protocol/errors.ts';
+
+const GB = 1e9;
+
+function estimate(change: {
+  needed?: number;
+  available?: number;
+  cache?: number;
+  microBatchThatFits?: number | null;
+}): RunEstimate {
+  const { needed = GB, available = 8 * GB, cache = GB, microBatchThatFits = null } = change;
+  const fits = 1.25 * needed <= available && cache <= 10 * GB;
+  return {
+    model: { family: 'llama', parameters: 1 },
+    adapterParameters: 1,
+    tokens: 1,
+    rows: 1,
+    steps: 1,
+    counted: true,
+    memory: {
+      runtime: 0,
+      command: 0,
+      weights: 0,
+      activations: needed,
+      adapter: 0,
+      total: needed,
+      available,
+    },
+    disk: { weights: cache, data: 0, output: 1, freeInCache: 10 * GB, freeInOutput: GB },
+    time: { flopsPerStep: 1, speed: { flops: 1, bytes: 1 }, secondsPerStep: 1, seconds: 1 },
+    microBatchThatFits,
+    fits,
+  };
+}
+
+function refusal(change: Parameters<typeof estimate>[0]) {
+  try {
+    refuseIfTooLarge(estimate(change));
+  } catch (error) {
+    return isSwarmError(error, 'DOES_NOT_FIT') ? error.values : error;
+  }
+  return null;
+}
+
+describe('a dry run', () => {
+  it('lets pass what fits, and refuses what does not with what is short', () => {
+    expect(refusal({})).toBeNull();
+    expect(refusal({ needed: 9 * GB })).toMatchObject({ needed: 9 * GB, available: 8 * GB });
+    // The estimate may be too low: some room must be left.
+    expect(refusal({ needed: 7 * GB })).toMatchObject({ needed: 7 * GB });
+    expect(refusal({ cache: 11 * GB })).toMatchObject({ needed: 11 * GB, available: 10 * GB });
+  });
+
+  it('names a number of rows at a time that would fit', () => {
+    expect(refusal({ needed: 9 * GB, microBatchThatFits: 2 })).toMatchObject({
+      microBatch: 2,
+      next: expect.stringContaining('--micro-batch 2'),
+    });
+  });
+});

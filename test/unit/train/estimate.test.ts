@@ -1,0 +1,55 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loraConfig } from '../../../lora/adapter/config.ts';
+import { type Model, openModel } from '../../../lora/models/model.ts';
+import { type TrainingOptions, trainingConfigSchema } from '../../../lora/train/config.ts';
+import { estimateTraining, measureSpeed, secondsPerStep } from '../../../lora/train/estimate.ts';
+import { makeTinyModel } from '../../utils/tiny-model.ts';
+
+let dir: string;
+let model: Model;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'estimate-'));
+  model = await openModel(await makeTinyModel(join(dir, 'model')));
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+function estimate(options: TrainingOptions, rank = 4) {
+  const training = trainingConfigSchema.parse({ sequenceLength: 32, ...options });
+  return estimateTraining(model, { lora: loraConfig({ rank }), training });
+}
+
+describe('the estimate of a training', () => {
+  it('counts the weights once, and the products of all micro-batches', () => {
+    const whole = estimate({ batchSize: 8, microBatch: 8 });
+    const parts = estimate({ batchSize: 8, microBatch: 2 });
+    expect(whole.memory.weights).toBe(4 * model.parameters);
+    expect(parts.memory.weights).toBe(whole.memory.weights);
+    expect(parts.work.flopsPerStep).toBe(whole.work.flopsPerStep);
+    expect(parts.memory.activations).toBeLessThan(0.3 * whole.memory.activations);
+    // Forward and backward through the frozen weights: at least four operations for each and token.
+    expect(whole.work.flopsPerStep).toBeGreaterThan(4 * 8 * 32 * 0.6 * model.parameters);
+  });
+
+  it('grows with the rank and the length of rows, and is the sum of its parts', () => {
+    const small = estimate({}, 2);
+    expect(estimate({}, 8).memory.adapter).toBe(4 * small.memory.adapter);
+    expect(estimate({ sequenceLength: 64 }).memory.activations).toBeGreaterThan(2 * small.memory.activations);
+    const { total, ...parts } = small.memory;
+    expect(total).toBe(Object.values(parts).reduce((sum, bytes) => sum + bytes, 0));
+  });
+
+  it('turns into seconds by a measurement of the machine', async () => {
+    const { signal } = new AbortController();
+    const speed = await measureSpeed({ engine: 'onnx-cpu', threads: 1, tokens: 64, width: 32, signal });
+    expect(speed.flops).toBeGreaterThan(1e6);
+    expect(speed.bytes).toBeGreaterThan(1e6);
+    const { work } = estimate({});
+    expect(secondsPerStep(work, speed)).toBeGreaterThan(0);
+    expect(secondsPerStep(work, { flops: speed.flops / 2, bytes: speed.bytes / 2 })).toBeCloseTo(
+      2 * secondsPerStep(work, speed),
+    );
+  });
+});
