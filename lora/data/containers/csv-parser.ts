@@ -25,6 +25,8 @@ export class CsvParser {
   private readonly maxCharacters: number;
   private separator: string | null;
   private rest = '';
+  /** Length of `rest` from which on it is worth a look. */
+  private lookAt = 0;
   private line = 1;
   private failed = false;
 
@@ -34,7 +36,9 @@ export class CsvParser {
   }
 
   push(text: string): CsvRecord[] {
-    return this.parse(this.rest + text, false);
+    this.rest += text;
+    // A long record is looked at again only when it is twice as long: its time does not grow with its square.
+    return this.rest.length < this.lookAt ? [] : this.parse(this.rest, false);
   }
 
   end(): CsvRecord[] {
@@ -48,7 +52,7 @@ export class CsvParser {
     while (at < text.length && !this.failed) {
       this.separator ??= separatorOf(text, last);
       const found = this.separator === null ? null : record(text, at, this.separator, last);
-      if (found === null) break;
+      if (found === null || found.end - at > this.maxCharacters) break;
       const { fields, fault, end, lines } = found;
       const blank = fields.length === 1 && fields[0] === '' && text[at] !== '"';
       if (!blank) records.push({ line: this.line, fields, fault });
@@ -56,6 +60,7 @@ export class CsvParser {
       at = end;
     }
     this.rest = text.slice(at);
+    this.lookAt = Math.min(2 * this.rest.length, this.maxCharacters + 1);
     if (this.rest.length > this.maxCharacters) {
       this.failed = true;
       this.rest = '';

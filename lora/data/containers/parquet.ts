@@ -13,6 +13,8 @@ import type { ContainerOptions, RawRow, RowBatches } from './rows.ts';
 
 /** A row group is decoded whole; uncompressed bytes of the columns that are read. Writers make them of some MiB. */
 export const MAX_GROUP_BYTES = 512 * 1024 * 1024;
+/** Rows of one group: pyarrow writes a million unless told otherwise, and each becomes an object. */
+const MAX_GROUP_ROWS = 2 * 2 ** 20;
 /** Bytes of one page: writers make them of 1 MiB, and a page is at least one value. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 /** Rows per batch: the objects of a large group are made a few at a time. */
@@ -52,10 +54,11 @@ export async function* readParquet(
     for (const [index, group] of metadata.row_groups.entries()) {
       const rows = Number(group.num_rows);
       const bytes = groupBytes(group, columns);
-      if (bytes > MAX_GROUP_BYTES) {
+      if (bytes > MAX_GROUP_BYTES || rows > MAX_GROUP_ROWS) {
         throw invalid(
           file,
-          `row group ${index} unpacks to ${bytes} bytes, at most ${MAX_GROUP_BYTES} are read at once; write smaller row groups (pyarrow: row_group_size=10000)`,
+          `row group ${index} holds ${rows} rows of ${bytes} bytes, at most ${MAX_GROUP_ROWS} of ${MAX_GROUP_BYTES} ` +
+            'are read at once; write smaller row groups (pyarrow: row_group_size=10000)',
         );
       }
       // Without a column of interest only the names are told, so that somebody can say which are known.

@@ -271,6 +271,20 @@ describe('a file', () => {
     await expect(text(join(dir, 'missing'))).rejects.toMatchObject({ code: 'DATA_UNREADABLE' });
   });
 
+  it('that unpacks to one endless line takes time, not memory', async () => {
+    const frame = zstdCompressSync(Buffer.alloc(16 * 1024 * 1024, 'a'));
+    const end = zstdCompressSync('\n{"a":1}\n');
+    // 512 MiB out of some kilobytes.
+    const path = await file(Buffer.concat([...Array(32).fill(frame), end]));
+    const before = process.memoryUsage().rss;
+    const rows = await all(readJsonLines(path, {}));
+    expect(rows).toMatchObject([
+      { row: 1, code: 'ROW_TOO_LONG' },
+      { row: 2, value: { a: 1 } },
+    ]);
+    expect(process.memoryUsage().rss - before).toBeLessThan(256 * 1024 * 1024);
+  });
+
   it('that is not UTF-8 is refused', async () => {
     for (const bytes of [
       Buffer.from('\ufefftext', 'utf16le'),
