@@ -1,10 +1,13 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { Random } from '../../../lora/data/random.ts';
-import { generate, sample } from '../../../lora/evaluate/generate.ts';
+import { generate, graphLength, sample } from '../../../lora/evaluate/generate.ts';
 import type { Subject } from '../../../lora/evaluate/subject.ts';
+import { Graph } from '../../../lora/graph/graph.ts';
+import { sequenceFeeds, sequenceInputs } from '../../../lora/models/sequences.ts';
+import { adaptedParameters } from '../../../lora/train/adapted.ts';
 import { tinyDeps } from '../../utils/tiny-trainer.ts';
 
 let dir: string;
@@ -24,6 +27,38 @@ describe('generating text', () => {
     // The first token does not depend on how many follow: no position sees what comes after it.
     const short = await generate({ prompt: 'it was', maxTokens: 1 }, subject);
     expect(short.ids).toEqual(once.ids.slice(0, 1));
+  });
+
+  it('says what the whole model says, however long its graphs are', async () => {
+    const { model, engine, weights, tokenizer } = subject;
+    const { maxPositions: length, vocabularySize } = model.config;
+    const graph = new Graph();
+    const inputs = sequenceInputs(graph, 1, length);
+    graph.output(
+      'logits',
+      model.architecture.forward(graph, model.config, inputs, adaptedParameters(graph, model, null)),
+    );
+    const whole = await engine.compile(graph, weights);
+    onTestFinished(() => whole.dispose());
+    const context = [...tokenizer.prefix, ...tokenizer.encode('it was', { special: false })];
+    const prompt = context.length;
+    while (context.length < length) {
+      const rest = new Array<number>(length - context.length).fill(0);
+      const row = { ids: [...context, ...rest], segments: [...context.map(() => 1), ...rest] };
+      const { logits } = await whole.run(sequenceFeeds([row], length));
+      const last = logits!.subarray((context.length - 1) * vocabularySize, context.length * vocabularySize);
+      const id = last.indexOf(Math.max(...last));
+      if (id === tokenizer.eosId) break;
+      context.push(id);
+    }
+    const maxTokens = context.length - prompt;
+    expect(maxTokens).toBeGreaterThan(10);
+    expect((await generate({ prompt: 'it was', maxTokens }, subject)).ids).toEqual(context.slice(prompt));
+  });
+
+  it('works with graphs that are hardly longer than the text', () => {
+    const lengths = [1, 32, 33, 48, 49, 64, 65, 97, 129, 500].map(graphLength);
+    expect(lengths).toEqual([32, 32, 48, 48, 64, 64, 96, 128, 192, 512]);
   });
 
   it('repeats itself for equal seeds only', async () => {
