@@ -133,14 +133,24 @@ export class TemplateRunner {
     }
     const waiting = this.queue.shift();
     // The process renders the next while this one's text is tokenised.
-    if (this.queue.length > 0) this.sendNext();
-    else this.hold(false);
+    this.sendNext();
     if (reply.type === 'texts') waiting?.resolve(reply.texts);
     else waiting?.reject(refused(reply.reason));
   }
 
   private sendNext(): void {
-    this.send({ type: 'render', ...this.queue[0]!.request }, this.deadlineMs);
+    for (let next = this.queue[0]; next !== undefined; next = this.queue[0]) {
+      try {
+        this.send({ type: 'render', ...next.request }, this.deadlineMs);
+        return;
+      } catch (error) {
+        // What is not JSON cannot be sent: integers of 64 bits, endless nesting.
+        this.cancelDeadline();
+        this.queue.shift();
+        next.reject(refused(error instanceof Error ? error.message : String(error)));
+      }
+    }
+    this.hold(false);
   }
 
   private send(request: RunnerRequest, deadlineMs: number): void {

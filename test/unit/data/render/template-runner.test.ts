@@ -37,6 +37,15 @@ describe('the process that runs templates', () => {
     await expect(good).resolves.toEqual(['ok']);
   });
 
+  it('goes on after a conversation that cannot be sent', async () => {
+    start('{{ messages[0].content }}');
+    const number = { messages: [{ content: 2n ** 60n }], tools: null, addGenerationPrompt: false };
+    const bad = runner!.render({ template: 'default', inputs: [number] });
+    const good = runner!.render(request('good'));
+    await expect(bad).rejects.toMatchObject({ code: 'ROW_TEMPLATE' });
+    await expect(good).resolves.toEqual(['good']);
+  });
+
   it('counts the steps of a template that does not end', async () => {
     start(ENDLESS);
     await expect(runner!.render(request('a'))).rejects.toMatchObject({
