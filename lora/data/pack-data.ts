@@ -15,7 +15,7 @@ import { type DataSettings, readingOf, rendererFor } from './settings.ts';
 import { shardsOf } from './shards.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
-/** Packed sets that stay in the cache, each about 1.5 times as large as its text; the one used longest ago goes first. */
+/** Packed sets that stay in the cache, each 1.5 to 2.5 times as large as its text; the one used longest ago goes first. */
 const KEPT_SETS = 8;
 /** What is written is not yet a set; left behind by a killed run, it goes after a day. */
 const PARTIAL = '.partial-';
