@@ -2,7 +2,7 @@ import type { DatabaseSync } from 'node:sqlite';
 import { SwarmError } from '../protocol/errors.ts';
 
 /** One entry per version; a released entry never changes. */
-const MIGRATIONS: readonly string[] = [
+export const MIGRATIONS: readonly string[] = [
   `
   CREATE TABLE jobs (
     job TEXT PRIMARY KEY,

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type {
@@ -133,7 +133,13 @@ test('a job is made from files, survives a restart, and is not made twice', { ti
   expect(before.baseLoss).toBeGreaterThan(3);
   expect(before).toMatchObject({ phase: 'waiting', heldOutLoss: before.baseLoss, checkpoint: { round: 0 } });
   await first.stop({ deadlineMs: 4_000 });
+  // As a job leaves it that was being made when the machine lost its power.
+  await mkdir(join(home, 'bases', 'ab'.repeat(32)));
+  await writeFile(join(home, 'cache', `${'ab'.repeat(32)}.f32`), '');
+  const { digest } = before.manifest.base;
   await start(home);
+  expect(await readdir(join(home, 'bases'))).toEqual([digest]);
+  expect(await readdir(join(home, 'cache'))).toEqual([`${digest}.f32`]);
   const { jobs } = (await (await ask(home, '/v1/status')).json()) as CoordinatorStatus;
   expect(jobs).toHaveLength(1);
   expect(jobs[0]).toMatchObject({

@@ -3,6 +3,7 @@ import { beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
 import { Vault } from '../../../net/vault.ts';
 import { NodeStore } from '../../../node/store.ts';
+import { MIGRATIONS } from '../../../node/store-schema.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
 import { Random } from '../../sim/random.ts';
@@ -97,6 +98,22 @@ test('jobs that are over go first, then those longest unused, until the rest fit
   expect(holdings.bases()).toEqual(new Set(['base of b', 'base of d']));
   enter('c', 5, ['shared', 'only c']);
   expect(store.unused()).toEqual(['only a']);
+});
+
+test('a database of the first release is brought up to date', () => {
+  const old = new DatabaseSync(':memory:');
+  old.exec(`${MIGRATIONS[0]} PRAGMA user_version = 1`);
+  old.exec(`INSERT INTO jobs (job, feedback) VALUES ('${JOB}', 'f')`);
+  const insert = old.prepare(
+    "INSERT INTO updates (job, round, digest, bytes, preset, envelope, outcome, at) VALUES (?, ?, 'd', 1, 'dense', x'0102', ?, 1)",
+  );
+  insert.run(JOB, 1, 'counted');
+  insert.run(JOB, 2, null);
+  const updated = new NodeStore(old);
+  expect(updated.job(JOB).feedback).toBe('f');
+  expect(updated.update(JOB, 1)!.envelope).toBeNull();
+  expect(updated.update(JOB, 2)!.envelope).toEqual(new Uint8Array([1, 2]));
+  expect(updated.holdings.bases()).toEqual(new Set());
 });
 
 test('a database of another release is refused by name', () => {

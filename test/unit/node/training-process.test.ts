@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { adapterLayout } from '../../../lora/adapter/layout.ts';
@@ -22,6 +23,7 @@ const LORA = loraSchema.parse({ rank: 2, alpha: 4 });
 const LENGTH = 32;
 
 interface Bench {
+  home: string;
   trainer: TrainingProcess;
   manifest: Manifest;
   restarts: () => number;
@@ -59,6 +61,7 @@ beforeEach(async () => {
   );
   onTestFinished(() => trainer.stop());
   bench = {
+    home,
     trainer,
     manifest,
     restarts: () => restarts,
@@ -137,5 +140,22 @@ describe('the trainer of a node', () => {
     const files = manifest.base.files.slice(1);
     const wrong = { ...manifest, base: { ...manifest.base, files } };
     await expect(trainer.prepare(wrong, { signal: live() })).rejects.toMatchObject({ code: 'BASE_DIGEST' });
+  });
+
+  test('ends and deletes what it has for bases that are no longer needed, and makes it again', async () => {
+    const { trainer, manifest, home, restarts } = bench;
+    await trainer.prepare(manifest, { signal: live() });
+    const lying = async (): Promise<string[]> => [
+      ...(await readdir(join(home, 'bases'))),
+      ...(await readdir(join(home, 'cache'))),
+    ];
+    const { digest } = manifest.base;
+    await trainer.keepBases(new Set([digest]));
+    expect(await lying()).toEqual([digest, `${digest}.f32`]);
+    await trainer.keepBases(new Set());
+    expect(await lying()).toEqual([]);
+    await trainer.prepare(manifest, { signal: live() });
+    expect(await lying()).toEqual([digest, `${digest}.f32`]);
+    expect(restarts()).toBe(0);
   });
 });

@@ -1,0 +1,18 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { exitFor } from '../../../cli/exit-codes.ts';
+import { copyCheckpoint } from '../../../cli/export.ts';
+import type { CheckpointView } from '../../../coordinator/api-types.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+
+it('a checkpoint whose weights have been let go is not exported, and that is said by its own code', async () => {
+  const folder = await temporaryFolder();
+  const view = { round: 3, path: join(folder, '0003'), kept: false } as CheckpointView;
+  await expect(copyCheckpoint(view, join(folder, 'out'))).rejects.toMatchObject({
+    code: 'CHECKPOINT_PRUNED',
+    values: { round: 3 },
+  });
+  expect(await readdir(folder)).toEqual([]);
+  expect(exitFor('CHECKPOINT_PRUNED').exit).toBe('notFound');
+});
