@@ -12,8 +12,8 @@ const ROUNDING = 2 ** -8;
 const LEAST = 2 ** -25;
 
 /**
- * The header of an adapter file without the copies of frozen base weights that PEFT adds when the output head is a
- * target (`save_embedding_layers`), after comparing them with the base: they are no part of the adapter.
+ * The header of an adapter file without the copies of frozen base weights that PEFT adds when the embedding or the
+ * output head is a target (`save_embedding_layers`), after comparing them with the base: they are no part of the adapter.
  *
  * @throws SwarmError ADAPTER_BASE a copy is not the base's weight: the adapter was made for a base with other ones
  */
@@ -27,6 +27,7 @@ export async function withoutBaseCopies(
   const headWeight = weightOf(head, model.architecture, model.config);
   const copies = new Map([
     [savedName(embedding), embedding],
+    [savedName(embedding.replace(/\.weight$/, '.base_layer.weight')), embedding],
     [savedName(`${head}.weight`), headWeight],
     [savedName(`${head}.base_layer.weight`), headWeight],
   ]);

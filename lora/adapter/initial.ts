@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Model } from '../models/folder.ts';
-import { loraTensorName, magnitudeName } from '../models/lora.ts';
+import { magnitudeName, matrixName } from '../models/lora.ts';
 import { readTensor } from '../models/safetensors.ts';
 import type { LoraConfig } from './config.ts';
 import { deltaOf } from './delta.ts';
@@ -36,8 +36,8 @@ export async function initialAdapter(
     values.set(tensor, await readTensor(join(model.dir, file), entry));
   }
   for (const module of lora.useDora ? plan.modules : []) {
-    const a = values.get(loraTensorName(module.name, 'A'))!;
-    const b = values.get(loraTensorName(module.name, 'B'))!;
+    const a = values.get(matrixName(module, 'A'))!;
+    const b = values.get(matrixName(module, 'B'))!;
     const delta = lora.initLoraWeights === false ? deltaOf(module, a, b) : null;
     values.set(magnitudeName(module.name), await rowNorms(model, module, delta, options.signal));
   }

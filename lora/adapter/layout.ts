@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { SwarmError } from '../../protocol/errors.ts';
 import { elementCount } from '../graph/shapes.ts';
-import { loraTensorName, magnitudeName } from '../models/lora.ts';
+import { magnitudeName, matrixName } from '../models/lora.ts';
 import type { ModelShape } from '../models/targets.ts';
 import type { LoraConfig } from './config.ts';
 import { type AdapterPlan, adapterPlan } from './plan.ts';
@@ -13,7 +13,8 @@ export type { LoraConfig } from './config.ts';
 export type AdapterGroup = 'A' | 'B' | 'magnitude' | 'bias' | 'saved';
 
 /**
- * One tensor of an adapter: `….lora_A.weight` [r, in], `….lora_B.weight` [out, r], DoRA's
+ * One tensor of an adapter: `….lora_A.weight` [r, in], `….lora_B.weight` [out, r] (of an embedding `lora_embedding_A`
+ * [r, vocabulary] and `lora_embedding_B` [width, r]), DoRA's
  * `….lora_magnitude_vector` [out], a trained bias [out], or a parameter of a module that is saved whole.
  */
 export interface AdapterTensor {
@@ -36,11 +37,12 @@ export function adapterLayout(model: ModelShape, lora: LoraConfig): AdapterLayou
 
 /** The layout of an adapter whose plan is known. */
 export function planLayout(plan: AdapterPlan, lora: Pick<LoraConfig, 'useDora'>): AdapterLayout {
-  const matrices = plan.modules.flatMap(({ name, in: width, out, rank, conv1d }): AdapterTensor[] => {
-    const kind = conv1d ? { conv1d } : {};
+  const matrices = plan.modules.flatMap((module): AdapterTensor[] => {
+    const { in: width, out, rank, conv1d, embedding } = module;
+    const kind = conv1d && !embedding ? { conv1d } : {};
     return [
-      { name: loraTensorName(name, 'A'), shape: [rank, width], group: 'A', ...kind },
-      { name: loraTensorName(name, 'B'), shape: [out, rank], group: 'B', ...kind },
+      { name: matrixName(module, 'A'), shape: [rank, width], group: 'A', ...kind },
+      { name: matrixName(module, 'B'), shape: [out, rank], group: 'B', ...kind },
     ];
   });
   const magnitudes = lora.useDora
@@ -65,6 +67,7 @@ export function adapterSize(layout: AdapterLayout): number {
  * - true: A uniform in ±1/√in (Kaiming-uniform with a = √5), B zero, so that training starts at the base exactly
  * - 'gaussian': A normal with a standard deviation of 1/r, B zero
  * - false: A as for true, B uniform in ±1/√r
+ * Of an embedding, A is zero (normal for false) and B normal with a standard deviation of 1.
  *
  * @param seed whole number below 2^53
  * @returns values in layout order
@@ -94,7 +97,8 @@ export function randomMatrix(
   if (!Number.isSafeInteger(seed) || seed < 0)
     throw new SwarmError('SEED', `the seed is ${seed}, expected a whole number from 0 to 2^53 − 1`, { seed });
   const values = new Float32Array(elementCount(shape));
-  if (group === 'B' && init !== false) return values;
+  const embedding = name.includes('.lora_embedding_');
+  if (init !== false && group === (embedding ? 'A' : 'B')) return values;
   const key = [seed >>> 0, Math.floor(seed / 2 ** 32)] as const;
   const digest = createHash('sha256').update(name).digest();
   const stream = [digest.readUInt32LE(0), digest.readUInt32LE(4)] as const;
@@ -104,8 +108,11 @@ export function randomMatrix(
     const words = philox([i / 4, 0, stream[0], stream[1]], key);
     // The upper 24 bits, as many as a float32 holds, centred: never exactly ±1.
     const centred = words.map((word) => ((word >>> 8) + 0.5) / 2 ** 23 - 1);
-    const four =
-      init === 'gaussian' ? normals(centred).map((normal) => normal / rows) : centred.map((u) => bound * u);
+    const four = embedding
+      ? normals(centred)
+      : init === 'gaussian'
+        ? normals(centred).map((normal) => normal / rows)
+        : centred.map((u) => bound * u);
     values.set(four.slice(0, values.length - i), i);
   }
   return values;

@@ -4,7 +4,7 @@ import { SwarmError } from '../../protocol/errors.ts';
 import { DESCRIBED_FILES, describeBase } from '../models/base.ts';
 import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
 import { isUnused, listFiles, type Model } from '../models/folder.ts';
-import { loraTensorName, magnitudeName } from '../models/lora.ts';
+import { magnitudeName, matrixName } from '../models/lora.ts';
 import { floatDtype } from '../models/safetensors.ts';
 import { type StreamedTensor, writeSafetensors } from '../models/safetensors-writer.ts';
 import { INDEX_FILE, type TensorLocation } from '../models/tensors.ts';
@@ -98,8 +98,8 @@ async function changesByWeight(
     );
   const changes = new Map<string, Change>();
   for (const module of plan.modules) {
-    const a = values.get(loraTensorName(module.name, 'A'))!;
-    const b = values.get(loraTensorName(module.name, 'B'))!;
+    const a = values.get(matrixName(module, 'A'))!;
+    const b = values.get(matrixName(module, 'B'))!;
     const delta = deltaOf(module, a, b);
     const magnitude = values.get(magnitudeName(module.name));
     const factor = magnitude ? ratio(magnitude, await rowNorms(model, module, delta, signal)) : null;

@@ -20,6 +20,7 @@ export interface AdapterPlan {
  *
  * @throws SwarmError LORA_RANK, LORA_ALPHA a value is out of its range
  * @throws SwarmError LORA_TARGETS, LORA_PATTERN see targetModules
+ * @throws SwarmError LORA_EMBEDDING an adapter on the embedding does not go with DoRA or a frozen A
  * @throws SwarmError LORA_SAVED, LORA_BIAS modules to save are unknown, or are trained in another way already
  */
 export function adapterPlan(model: ModelShape, lora: LoraConfig): AdapterPlan {
@@ -36,6 +37,7 @@ export function adapterPlan(model: ModelShape, lora: LoraConfig): AdapterPlan {
     checkAlpha(alpha);
     return { ...module, rank, scale: lora.useRslora ? alpha / Math.sqrt(rank) : alpha / rank };
   });
+  checkEmbedding(modules, lora);
   const saved = savedCopies(model, lora.modulesToSave, new Set(names));
   const biases = biasCopies(model, lora.bias, new Set(names));
   const both = saved.find(({ parameter }) => biases.some((bias) => bias.parameter === parameter));
@@ -46,6 +48,19 @@ export function adapterPlan(model: ModelShape, lora: LoraConfig): AdapterPlan {
       { bias: lora.bias, parameter: both.parameter },
     );
   return { modules, copies: [...saved, ...biases] };
+}
+
+function checkEmbedding(modules: readonly AdaptedModule[], { useDora, freezeA }: LoraConfig): void {
+  const module = modules.find(({ embedding }) => embedding)?.name;
+  if (module === undefined || (!useDora && !freezeA)) return;
+  const reason = useDora
+    ? 'DoRA of an embedding is not computed here'
+    : 'A of an embedding starts at zero, and frozen there nothing would be trained';
+  throw new SwarmError('LORA_EMBEDDING', `the target ${module} is the embedding: ${reason}; leave it out`, {
+    module,
+    useDora,
+    freezeA,
+  });
 }
 
 function byPattern(

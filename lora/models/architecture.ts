@@ -38,6 +38,8 @@ export interface ParameterSource {
   tensor(name: string): Tensor;
   /** The weight of the linear module `module` as [out, in], without its bias and without an adapter. */
   weight(module: string): Tensor;
+  /** Looks up row ids[n] of the embedding table `name`, a parameter, for every n: ids [N] int64 → [N, width]. */
+  rows(name: string, ids: Tensor): Tensor;
   /** Applies the linear module `name`, its bias included, to x [N, in] → [N, out]. */
   linear(name: string, x: Tensor): Tensor;
 }

@@ -6,29 +6,32 @@ import {
   detach,
   divide,
   dropout,
+  gatherRows,
   linear,
   multiply,
   randomSeed,
   reduceSum,
   sqrt,
   subtract,
+  transpose,
 } from '../graph/ops.ts';
-import type { LinearModule, ParameterSource, TrainableSource } from './architecture.ts';
+import type { ParameterSource, TrainableSource } from './architecture.ts';
 import { sourceOf } from './parameters.ts';
-import type { ModelShape } from './targets.ts';
+import type { ModelShape, TargetModule } from './targets.ts';
 
 /** Prefix that PEFT puts before a module path in the names of adapter tensors. */
 export const PEFT_PREFIX = 'base_model.model.';
 
-/** `lora_A` of shape [r, in] and `lora_B` of shape [out, r], under PEFT's names. */
-export function loraTensorName(module: string, matrix: 'A' | 'B'): string {
-  return `${PEFT_PREFIX}${module}.lora_${matrix}.weight`;
+/** A of shape [r, in] and B of shape [out, r] of a module, under PEFT's names. */
+export function matrixName(module: Pick<TargetModule, 'name' | 'embedding'>, matrix: 'A' | 'B'): string {
+  const suffix = module.embedding ? `lora_embedding_${matrix}` : `lora_${matrix}.weight`;
+  return `${PEFT_PREFIX}${module.name}.${suffix}`;
 }
 
 /** The module whose A has this name; null for other tensors. */
 export function adaptedModuleOf(tensor: string): string | null {
-  const suffix = '.lora_A.weight';
-  return tensor.endsWith(suffix) ? tensor.slice(PEFT_PREFIX.length, -suffix.length) : null;
+  const suffix = ['.lora_A.weight', '.lora_embedding_A'].find((ending) => tensor.endsWith(ending));
+  return suffix === undefined ? null : tensor.slice(PEFT_PREFIX.length, -suffix.length);
 }
 
 /** DoRA's magnitude [out]. PEFT's name on disk, which has no `.weight`. */
@@ -46,8 +49,8 @@ export function biasName(module: string, adapted: boolean): string {
   return `${PEFT_PREFIX}${module}${adapted ? '.base_layer' : ''}.bias`;
 }
 
-/** A linear module with its low-rank change `scale`·B A. */
-export interface AdaptedModule extends LinearModule {
+/** A module with its low-rank change `scale`·B A. */
+export interface AdaptedModule extends TargetModule {
   readonly rank: number;
   /** α / r, or α / √r. */
   readonly scale: number;
@@ -90,7 +93,7 @@ interface Branch {
  * arXiv 2402.09353) y = b + m/‖W + s·BA‖ ⊙ (x Wᵀ + s·(x Aᵀ) Bᵀ). The norm, over each row of the [out, in] weight, is
  * a constant for the backward pass (section 4.3 there). The adapter's tensors are inputs of the graph, fed under
  * their PEFT names. A tied output head keeps the base's embedding as its weight while a saved copy of the embedding
- * is trained, as in PEFT.
+ * is trained or carries an adapter, as in PEFT: row v of an adapted embedding is W[v] + s·A[:, v] Bᵀ.
  */
 export function withLora(graph: Graph, model: ModelShape, placement: LoraPlacement): TrainableSource {
   const { modules, copies = [], useDora = false, freezeA = false, dropout: rate = 0 } = placement;
@@ -102,12 +105,12 @@ export function withLora(graph: Graph, model: ModelShape, placement: LoraPlaceme
   };
   const branches = new Map<string, Branch>();
   for (const module of modules) {
-    const nameOfA = loraTensorName(module.name, 'A');
+    const nameOfA = matrixName(module, 'A');
     const shapeOfA = [module.rank, module.in];
     branches.set(module.name, {
       module,
       a: freezeA ? graph.input(nameOfA, shapeOfA) : train(nameOfA, shapeOfA),
-      b: train(loraTensorName(module.name, 'B'), [module.out, module.rank]),
+      b: train(matrixName(module, 'B'), [module.out, module.rank]),
       magnitude: useDora ? train(magnitudeName(module.name), [module.out]) : null,
     });
   }
@@ -116,6 +119,15 @@ export function withLora(graph: Graph, model: ModelShape, placement: LoraPlaceme
   return {
     ...base,
     trainable,
+    rows(name, ids) {
+      const plain = base.rows(name, ids);
+      const branch = branches.get(name.slice(0, name.lastIndexOf('.')));
+      if (!branch) return plain;
+      return linear(gatherRows(transpose(branch.a), ids), branch.b, {
+        scale: branch.module.scale,
+        addTo: plain,
+      });
+    },
     linear(name, x) {
       const branch = branches.get(name);
       if (!branch) return base.linear(name, x);
@@ -163,7 +175,7 @@ function baseWith(graph: Graph, model: ModelShape, replaced: ReadonlyMap<string,
   if (!config.tieWordEmbeddings || (copy === undefined && !replaced.has(embedding))) return base;
   const weight = copy ?? graph.weight(embedding, replaced.get(embedding)!.shape);
   return {
-    tensor: (name) => base.tensor(name),
+    ...base,
     weight: (module) => (module === head ? weight : base.weight(module)),
     linear: (module, x) => (module === head ? linear(x, weight) : base.linear(module, x)),
   };

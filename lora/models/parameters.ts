@@ -1,6 +1,6 @@
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
-import { addmm, linear, transpose } from '../graph/ops.ts';
+import { addmm, gatherRows, linear, transpose } from '../graph/ops.ts';
 import type { Architecture, LinearModule, ParameterSource, TrainableSource } from './architecture.ts';
 import type { ModelConfig } from './families.ts';
 
@@ -52,6 +52,7 @@ export function sourceOf(
   };
   return {
     tensor,
+    rows: (name, ids) => gatherRows(tensor(name), ids),
     weight(name) {
       const { conv1d } = find(name);
       const stored = tensor(weightOf(name, architecture, config));

@@ -18,6 +18,14 @@ export interface TargetRules {
   readonly modulesToSave: readonly string[];
 }
 
+/**
+ * A module that can carry a low-rank adapter. An embedding is a linear module of one-hot rows whose weight lies on disk
+ * as [in, out]: in is the vocabulary.
+ */
+export interface TargetModule extends LinearModule {
+  readonly embedding?: true;
+}
+
 /** What a layout needs to know of a model. */
 export interface ModelShape {
   readonly config: ModelConfig;
@@ -25,22 +33,21 @@ export interface ModelShape {
 }
 
 /**
- * The linear modules that carry an adapter, in the model's order, by PEFT's rules (peft tuners_utils,
+ * The modules that carry an adapter, by PEFT's rules (peft tuners_utils,
  * `check_target_module_exists`): a list entry matches a module of that name or whose name ends with a dot
  * and the entry; a string is a regular expression that must match the whole name; 'all-linear' is every
- * linear module but the output head. Then those excluded (by the same rules), those of other layers (unless the list
+ * linear module but the output head. The embedding of tokens can be named, too. Then those excluded (by the same rules), those of other layers (unless the list
  * has their whole name) and those that are saved whole are left out.
  *
- * @throws SwarmError LORA_TARGETS a list entry, or the pattern, matches no linear module, or also another one;
+ * @throws SwarmError LORA_TARGETS a list entry, or the pattern, matches no such module, or also another one;
  *   or nothing is left
  * @throws SwarmError LORA_PATTERN a pattern cannot be used
  */
-export function targetModules(model: ModelShape, rules: TargetRules): LinearModule[] {
-  const { architecture, config } = model;
-  const modules = architecture.linearModules(config);
+export function targetModules(model: ModelShape, rules: TargetRules): TargetModule[] {
+  const modules = candidates(model);
   const names = modules.map(({ name }) => name);
   const targeted = isAllLinear(rules.targets)
-    ? new Set(names.filter((name) => name !== architecture.head))
+    ? new Set(allLinear(model).map(({ name }) => name))
     : matchTargets(model, names, rules.targets);
   const excluded = matchNames('excludeModules', names, rules.excludeModules);
   const saved = firstMatches('modulesToSave', names, rules.modulesToSave, 'segments');
@@ -64,8 +71,8 @@ export function isAllLinear(targets: Targets): boolean {
 
 /** The entries of a list that match some module. PEFT ignores the others as long as one matches. */
 export function knownNames(model: ModelShape, list: readonly string[]): string[] {
-  const { linear, others } = leafModules(model);
-  return list.filter((entry) => [...linear, ...others].some((name) => matches(name, entry)));
+  const names = [...candidates(model).map(({ name }) => name), ...otherModules(model)];
+  return list.filter((entry) => names.some((name) => matches(name, entry)));
 }
 
 /** Number of the block that a module lies in by PEFT's rule, the first numbered segment of its path; or null. */
@@ -86,7 +93,7 @@ function matchNames(field: string, names: readonly string[], wanted: ModuleNames
 }
 
 function matchTargets(model: ModelShape, names: readonly string[], targets: ModuleNames): Set<string> {
-  const { others } = leafModules(model);
+  const others = otherModules(model);
   const entries = typeof targets === 'string' ? [targets] : targets;
   for (const entry of entries.length > 0 ? entries : ['']) {
     const one = typeof targets === 'string' ? entry : [entry];
@@ -97,12 +104,28 @@ function matchTargets(model: ModelShape, names: readonly string[], targets: Modu
   return matchNames('targets', names, targets);
 }
 
-/** Modules that have parameters of their own: those that are linear, and those that are not. */
-function leafModules({ architecture, config }: ModelShape): { linear: string[]; others: string[] } {
-  const linear = architecture.linearModules(config).map(({ name }) => name);
-  const known = new Set(linear);
-  const owners = architecture.parameters(config).map(({ name }) => name.slice(0, name.lastIndexOf('.')));
-  return { linear, others: [...new Set(owners)].filter((name) => !known.has(name)) };
+function allLinear({ architecture, config }: ModelShape): LinearModule[] {
+  return architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
+}
+
+function candidates({ architecture, config }: ModelShape): TargetModule[] {
+  const table = architecture.parameters(config).find(({ name }) => name === architecture.embedding)!;
+  const [vocabulary, width] = table.shape as [number, number];
+  const name = ownerOf(table.name);
+  const embedding = { name, in: vocabulary, out: width, bias: false, conv1d: true, embedding: true as const };
+  return [embedding, ...architecture.linearModules(config)];
+}
+
+/** Modules that have parameters of their own but can carry no adapter. */
+function otherModules(model: ModelShape): string[] {
+  const { architecture, config } = model;
+  const known = new Set(candidates(model).map(({ name }) => name));
+  const owners = architecture.parameters(config).map(({ name }) => ownerOf(name));
+  return [...new Set(owners)].filter((name) => !known.has(name));
+}
+
+function ownerOf(parameter: string): string {
+  return parameter.slice(0, parameter.lastIndexOf('.'));
 }
 
 function layerFilter(
@@ -129,7 +152,7 @@ function layerFilter(
 function notLinear(module: string, target: string): SwarmError {
   return new SwarmError(
     'LORA_TARGETS',
-    `the target ${JSON.stringify(target)} matches ${module}, which is not a linear module and carries no low-rank adapter here; train it whole with modulesToSave`,
+    `the target ${JSON.stringify(target)} matches ${module}, which is neither a linear module nor the embedding of tokens and carries no low-rank adapter; train it whole with modulesToSave`,
     { target, module },
   );
 }

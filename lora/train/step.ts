@@ -56,12 +56,12 @@ export function trainingGraph(
 ): TrainingGraph {
   const graph = new Graph();
   const parameters = parametersOf(graph);
-  const plain = { inputs: sequenceInputs(graph, size.batch, size.length), source: parameters };
-  const { architecture } = size;
-  const { inputs, source } =
+  const { architecture, batch, length } = size;
+  const inputs = sequenceInputs(graph, batch, length);
+  const source =
     neftuneAlpha === 0
-      ? plain
-      : noisyEmbeddings(graph, plain.inputs, parameters, { alpha: neftuneAlpha, architecture });
+      ? parameters
+      : noisyEmbeddings(graph, parameters, { alpha: neftuneAlpha, architecture, length });
   const loss = reduceSum(tokenLosses(graph, size, inputs, source, labelSmoothing), null, false);
   const { trainable } = parameters;
   const found = gradients(loss, [...trainable.values()]);
@@ -123,16 +123,19 @@ export interface StepOptions extends RunOptions {
   /** What is fed beside the trained parameters: tensors of the adapter that stay as they are. @default nothing */
   frozen?: ReadonlyMap<string, Float32Array>;
   /** Feeds of the micro-batch with that number, for graphs in which something is random. @default nothing */
-  randomness?: (microBatch: number) => Feeds;
+  randomness?: (microBatch: number, rows: readonly Row[]) => Feeds;
 }
 
 /**
- * The random numbers of a micro-batch follow from the job's seed, the optimiser step and the number of the micro-batch
- * alone: a run that was interrupted draws the same ones again.
+ * The random numbers of a micro-batch follow from the job's seed, the optimiser step, the number of the micro-batch and
+ * its rows alone: a run that was interrupted draws the same ones again, and nodes that train other rows in the same step
+ * draw others.
  * @returns a feed for `randomSeed`, 31 bits
  */
-export function seedFeed(seed: number, step: number, microBatch: number): Feeds {
-  return { seed: BigInt64Array.of(BigInt(new Random(seed, step, microBatch).integer(2 ** 31))) };
+export function seedFeed(seed: number, step: number, microBatch: number, rows: readonly Row[]): Feeds {
+  let content = 0;
+  for (const { ids } of rows) for (const id of ids) content = Math.imul(content ^ id, 0x9e3779b1);
+  return { seed: BigInt64Array.of(BigInt(new Random(seed, step, microBatch, content).integer(2 ** 31))) };
 }
 
 /**
@@ -155,9 +158,10 @@ export async function lossAndGradients(
   let tokens = 0;
   for (let start = 0; start < rows.length; start += batch) {
     await pause();
-    const feeds = rowFeeds(rows.slice(start, start + batch), { batch, length });
+    const some = rows.slice(start, start + batch);
+    const feeds = rowFeeds(some, { batch, length });
     for (const label of feeds.labels as BigInt64Array) if (label !== BigInt(IGNORED_LABEL)) tokens++;
-    const outputs = await executable.run({ ...feeds, ...randomness(start / batch), ...constant });
+    const outputs = await executable.run({ ...feeds, ...randomness(start / batch, some), ...constant });
     lossSum += outputs.loss![0]!;
     for (const [i, name] of names.entries()) {
       const gradient = outputs[gradientOf(name)]!;

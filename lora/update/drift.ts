@@ -19,20 +19,25 @@ export interface Drift {
   readonly modules: ReadonlyMap<string, number>;
 }
 
-const SUFFIX_A = '.lora_A.weight';
-const SUFFIX_B = '.lora_B.weight';
+/** Ends of the names of A and of its B: of linear modules, and of embeddings. */
+const SUFFIXES = [
+  ['.lora_A.weight', '.lora_B.weight'],
+  ['.lora_embedding_A', '.lora_embedding_B'],
+] as const;
 
 function loraModules(layout: UpdateLayout): LoraModule[] {
   const byName = new Map(layout.map(({ name }, position) => [name, position]));
   const modules: LoraModule[] = [];
   for (const [a, { name, shape }] of layout.entries()) {
-    if (!name.endsWith(SUFFIX_A)) continue;
-    const module = name.slice(0, -SUFFIX_A.length);
-    const b = byName.get(module + SUFFIX_B);
+    const suffixes = SUFFIXES.find(([ending]) => name.endsWith(ending));
+    if (suffixes === undefined) continue;
+    const [endOfA, endOfB] = suffixes;
+    const module = name.slice(0, -endOfA.length);
+    const b = byName.get(module + endOfB);
     const [rank = 0, inputs = 0] = shape;
     const [outputs = 0, columns] = b === undefined ? [] : layout[b]!.shape;
     if (b === undefined || columns !== rank) {
-      throw updateError('UPDATE_SHAPE', `${name} has no ${SUFFIX_B} beside it of the same rank.`, {
+      throw updateError('UPDATE_SHAPE', `${name} has no ${endOfB} beside it of the same rank.`, {
         name,
         rank,
       });

@@ -67,6 +67,11 @@ CASES = {
         "llama-tiny-tied",
         dict(r=2, lora_alpha=4, target_modules=["v_proj"], modules_to_save=["embed_tokens"]),
     ),
+    "embedding": (
+        "llama-tiny-untied",
+        dict(r=3, lora_alpha=4, target_modules=["embed_tokens", "q_proj"], rank_pattern={"embed_tokens": 2}, lora_dropout=0.1),
+    ),
+    "embedding-tied": ("llama-tiny-tied", dict(r=2, lora_alpha=4, target_modules=["embed_tokens", "lm_head"])),
     "dropout": ("llama-tiny-tied", dict(r=2, lora_alpha=4, target_modules=ALL, lora_dropout=0.25)),
     "dropout-dora": (
         "llama-tiny-tied",
@@ -81,6 +86,7 @@ CASES = {
         "families/gemma3",
         dict(r=2, lora_alpha=4, target_modules=["v_proj", "gate_proj"], use_dora=True, modules_to_save=["q_norm"]),
     ),
+    "gemma3-embedding": ("families/gemma3", dict(r=2, lora_alpha=4, target_modules=["embed_tokens", "o_proj"])),
     "gpt2-dora": (
         "families/gpt2",
         dict(r=2, lora_alpha=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True, use_dora=True),
@@ -109,6 +115,8 @@ SETTINGS = {
         dict(target_modules=["v_proj", "lm_head"], layers_to_transform=[0, 1]),
         dict(target_modules=["v_proj", "up_proj"], layers_to_transform=[0], layers_pattern=["layers"]),
         dict(target_modules=["q_proj", "lm_head"], modules_to_save=["lm_head"]),
+        dict(target_modules=["embed_tokens", "v_proj"], layers_to_transform=[0]),
+        dict(target_modules=r".*(embed_tokens|0\..*v_proj)", rank_pattern={"embed_tokens": 3}, use_rslora=True),
         dict(target_modules="all-linear", modules_to_save=["mlp"]),
         dict(target_modules="all-linear", modules_to_save=["layers.0", "norm"]),
         dict(target_modules=r".*\.(q|v)_proj", modules_to_save=["embed_tokens"]),
@@ -153,7 +161,7 @@ def make_case(out: Path, name: str, model_name: str, settings: dict) -> None:
     trained = [(on_disk(name), tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
     with torch.no_grad():
         for name_, tensor in trained:
-            if "lora_B" in name_:
+            if "lora_B" in name_ or "lora_embedding" in name_:
                 tensor.normal_(0, 0.2)
             elif "lora_A" not in name_:
                 tensor.mul_(1 + 0.1 * torch.randn_like(tensor)).add_(0.02 * torch.randn_like(tensor))
@@ -194,7 +202,7 @@ def make_case(out: Path, name: str, model_name: str, settings: dict) -> None:
 
 def on_disk(name: str) -> str:
     name = name.replace(".lora_magnitude_vector.default.weight", ".lora_magnitude_vector")
-    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".")
+    return name.replace(".modules_to_save.default.", ".").replace(".default.", ".").removesuffix(".default")
 
 
 def random_rows(vocabulary: int):

@@ -1,5 +1,5 @@
 import type { Tensor } from '../../graph/graph.ts';
-import { add, causalMask, gatherRows, rmsNorm, silu } from '../../graph/ops.ts';
+import { add, causalMask, rmsNorm, silu } from '../../graph/ops.ts';
 import type { Architecture } from '../architecture.ts';
 import type { Json } from '../config.ts';
 import type { RopeConfig } from '../rope-config.ts';
@@ -37,7 +37,7 @@ export function llamaDecoder<C extends LlamaDecoderConfig>(
       const norm = (y: Tensor, module: string) =>
         rmsNorm(y, source.tensor(`${module}.weight`), config.normEpsilon);
 
-      let x = gatherRows(source.tensor(modules.embedding), ids);
+      let x = source.rows(modules.embedding, ids);
       for (const [layer, block] of modules.blocks(config).entries()) {
         const mask = causalMask(positions, config.windows[layer]);
         const context = { positions, mask, rotary, scale, norm: config.queryKeyNorm ? norm : null };

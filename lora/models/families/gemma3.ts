@@ -1,5 +1,5 @@
 import type { Tensor } from '../../graph/graph.ts';
-import { add, causalMask, gatherRows, geluTanh, rmsNorm, scale } from '../../graph/ops.ts';
+import { add, causalMask, geluTanh, rmsNorm, scale } from '../../graph/ops.ts';
 import type { Architecture } from '../architecture.ts';
 import { type DecoderConfig, decoderModules } from '../blocks/decoder-modules.ts';
 import { gatedMlp } from '../blocks/gated-mlp.ts';
@@ -82,7 +82,7 @@ export const gemma3Text: Architecture<Gemma3Config> = {
       rmsNorm(y, add(source.tensor(`${module}.weight`), one), config.normEpsilon);
 
     // transformers rounds this factor to the element type that it computes in; here that is float32.
-    let x = scale(gatherRows(source.tensor(modules.embedding), ids), Math.sqrt(config.hiddenSize));
+    let x = scale(source.rows(modules.embedding, ids), Math.sqrt(config.hiddenSize));
     for (const [layer, block] of modules.blocks(config).entries()) {
       const window = config.windows[layer]!;
       const context = {

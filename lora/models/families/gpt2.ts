@@ -1,5 +1,5 @@
 import type { Tensor } from '../../graph/graph.ts';
-import { add, causalMask, gatherRows, geluTanh, layerNorm, reshape, slice } from '../../graph/ops.ts';
+import { add, causalMask, geluTanh, layerNorm, reshape, slice } from '../../graph/ops.ts';
 import type { Architecture, LinearModule, Parameter } from '../architecture.ts';
 import { attention, splitHeads } from '../blocks/attention.ts';
 import { checkLength, moduleParameters, outputHead } from '../blocks/modules.ts';
@@ -95,8 +95,8 @@ export const gpt2: Architecture<Gpt2Config> = {
     const norm = (y: Tensor, module: string) =>
       layerNorm(y, source.tensor(`${module}.weight`), source.tensor(`${module}.bias`), config.normEpsilon);
 
-    const places = gatherRows(source.tensor('transformer.wpe.weight'), reshape(positions, [batch * length]));
-    let x = add(gatherRows(source.tensor(EMBEDDING), ids), places);
+    const places = source.rows('transformer.wpe.weight', reshape(positions, [batch * length]));
+    let x = add(source.rows(EMBEDDING, ids), places);
     for (const [layer, block] of blocks(config).entries()) {
       const joint = source.linear(`${block}.attn.c_attn`, norm(x, `${block}.ln_1`));
       const [q, k, v] = [0, 1, 2].map((part) =>

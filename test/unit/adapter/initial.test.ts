@@ -104,7 +104,9 @@ describe('what does not go together is refused by name', () => {
     [{ modulesToSave: ['score'] }, 'LORA_SAVED'],
     [{ modulesToSave: ['_proj'] }, 'LORA_SAVED'],
     [{ rankPattern: [['(', 2]] }, 'LORA_PATTERN'],
-    [{ targets: ['embed_tokens'] }, 'LORA_TARGETS'],
+    [{ targets: ['input_layernorm'] }, 'LORA_TARGETS'],
+    [{ targets: ['embed_tokens'], useDora: true }, 'LORA_EMBEDDING'],
+    [{ targets: ['embed_tokens'], freezeA: true }, 'LORA_EMBEDDING'],
     [{ targets: ['q_proj'], modulesToSave: ['self_attn'] }, 'LORA_TARGETS'],
   ])('%j', async (settings, expected) => {
     await expect(start(settings)).rejects.toThrow(code(expected));

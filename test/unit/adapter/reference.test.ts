@@ -109,8 +109,9 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
     const base = await inFloat32(model, join(parent, 'base'));
     const merged = mergeAdapter(base, adapter, join(parent, 'merged'));
     const { embedding, head } = model.architecture;
-    const shared = [embedding, `${head}.weight`].map(savedName);
-    if (model.config.tieWordEmbeddings && adapter.layout.some(({ name }) => shared.includes(name))) {
+    const shared = [embedding.replace(/weight$/, ''), `${head}.`].map(savedName);
+    const changes = adapter.layout.some(({ name }) => shared.some((module) => name.startsWith(module)));
+    if (model.config.tieWordEmbeddings && changes) {
       await expect(merged).rejects.toThrow(expect.objectContaining({ code: 'ADAPTER_TIED_HEAD' }));
       return;
     }

@@ -1,8 +1,7 @@
 import { expect, it } from 'vitest';
 import { createEngine } from '../../../lora/engines/engine.ts';
-import { Graph } from '../../../lora/graph/graph.ts';
+import { Graph, type Tensor } from '../../../lora/graph/graph.ts';
 import { gatherRows } from '../../../lora/graph/ops.ts';
-import { sequenceInputs } from '../../../lora/models/sequences.ts';
 import { noisyEmbeddings } from '../../../lora/train/noise.ts';
 import { trainingReference } from '../../utils/training-reference.ts';
 
@@ -12,27 +11,21 @@ it.each(trainingReference().neftune)(
     const { alpha, batch, length, width, bound } = reference;
     const graph = new Graph();
     const table = graph.input('table', [10, width]);
-    const inputs = sequenceInputs(graph, batch, length);
+    const tokens = graph.input('ids', [batch * length], 'int64');
     const unused = () => {
       throw new Error('not a linear module');
     };
-    const source = { tensor: () => table, weight: unused, linear: unused };
-    const noisy = noisyEmbeddings(graph, inputs, source, { alpha, architecture: { embedding: 'table' } });
-    // As every family looks its embeddings up.
-    graph.output('embedded', gatherRows(noisy.source.tensor('table'), noisy.inputs.ids));
+    const rows = (_: string, of: Tensor) => gatherRows(table, of);
+    const source = { tensor: () => table, rows, weight: unused, linear: unused };
+    const noisy = noisyEmbeddings(graph, source, { alpha, architecture: { embedding: 'table' }, length });
+    graph.output('embedded', noisy.rows('table', tokens));
+    expect(noisy.rows('positions', tokens)).toBe(rows('positions', tokens));
     expect([...graph.inputs.keys()]).toContain('seed');
     const executable = await (await createEngine('onnx-cpu', { threads: 1 })).compile(graph, null);
     const values = Float32Array.from({ length: 10 * width }, (_, i) => Math.floor(i / width));
     const ids = BigInt64Array.from({ length: batch * length }, (_, i) => BigInt(i % 10));
     const run = async (seed: number) => {
-      const feeds = {
-        table: values,
-        ids,
-        positions: new BigInt64Array(batch * length),
-        seed: BigInt64Array.of(BigInt(seed)),
-      };
-      const needed = Object.fromEntries(Object.entries(feeds).filter(([name]) => graph.inputs.has(name)));
-      const { embedded } = await executable.run(needed);
+      const { embedded } = await executable.run({ table: values, ids, seed: BigInt64Array.of(BigInt(seed)) });
       return embedded!.map((value, i) => value - (Math.floor(i / width) % 10));
     };
     const noise = await run(1);
