@@ -69,7 +69,8 @@ export interface Inspection {
 export async function inspectData(options: InspectOptions, renderer: Renderer): Promise<Inspection> {
   const { data, heldOut, settings, sequenceLength, limit } = options;
   const { packing, truncation } = settings;
-  const overlap = heldOut === null ? null : new Overlap();
+  const duplicates = new Duplicates();
+  const overlap = heldOut === null ? null : new Overlap({}, { training: duplicates });
   if (heldOut !== null) {
     for await (const { rendered } of renderedOf(
       heldOut,
@@ -86,7 +87,6 @@ export async function inspectData(options: InspectOptions, renderer: Renderer): 
     tally: newTally(),
     lengths: new Lengths(),
     special: new SpecialTokens(renderer),
-    duplicates: new Duplicates(),
     shown: new Reservoir(options.samples),
   };
   const packer = new SamplePacker({ sequenceLength, packing, truncation, tally: counted.tally }, renderer);
@@ -101,9 +101,9 @@ export async function inspectData(options: InspectOptions, renderer: Renderer): 
     counted.kinds[example.kind] = (counted.kinds[example.kind] ?? 0) + 1;
     counted.lengths.add(rendered.ids.length);
     counted.special.add(rendered);
-    counted.duplicates.add(example.origin, rendered);
+    duplicates.add(example.origin, rendered);
     counted.shown.add(sample);
-    overlap?.addTraining(example.origin, rendered);
+    overlap?.addTraining(rendered);
     drain(packer.add(example.kind, rendered));
   }
   drain(packer.finish());
@@ -129,7 +129,7 @@ export async function inspectData(options: InspectOptions, renderer: Renderer): 
     fill: tally.rows === 0 ? null : tally.rowTokens / (tally.rows * sequenceLength),
     lengths: counted.lengths.summary(),
     specialTokens: counted.special.result(),
-    duplicates: counted.duplicates.result(),
+    duplicates: duplicates.result(),
     overlap: overlap?.result() ?? null,
     share: nodeShare(tally, { nodes: options.nodes, sequenceLength, vocabSize: tokenizer.vocabSize }),
     samples: counted.shown.samples().map((sample) => show(sample, renderer)),

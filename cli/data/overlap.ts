@@ -4,7 +4,7 @@
  */
 import type { Origin } from '../../lora/data/examples.ts';
 import type { Rendered } from '../../lora/data/render/renderer.ts';
-import { Duplicates } from './duplicates.ts';
+import type { Duplicates } from './duplicates.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 
 /** Tokens of a run; GPT-3's (2020) check for contamination uses as many words. */
@@ -41,7 +41,7 @@ export interface OverlapCount {
  */
 export class Overlap {
   private readonly runs = new HashTable();
-  private readonly training = new Duplicates();
+  private readonly training: Pick<Duplicates, 'find'>;
   private readonly count: OverlapCount = {
     heldOut: 0,
     equal: 0,
@@ -52,12 +52,16 @@ export class Overlap {
     named: [],
   };
 
+  /** @param training every training sample by the time of `judge` */
+  constructor(_options: object, { training }: { training: Pick<Duplicates, 'find'> }) {
+    this.training = training;
+  }
+
   addHeldOut(rendered: Rendered): void {
     for (const run of trainedRuns(rendered)) this.runs.set(run, 0);
   }
 
-  addTraining(origin: Origin, rendered: Rendered): void {
-    this.training.add(origin, rendered);
+  addTraining(rendered: Rendered): void {
     if (this.runs.size === 0) return;
     for (const run of trainedRuns(rendered)) if (this.runs.get(run) === 0) this.runs.set(run, 1);
   }

@@ -73,11 +73,16 @@ describe('overlap', () => {
     const fresh = sample(numbers(200, 40));
     const prompt = sample(numbers(300, 40), [...numbers(0, 38).map(() => 0), 1, 1]);
     const held = [known, half, fresh, prompt];
-    const overlap = new Overlap();
+    const training = new Duplicates();
+    const overlap = new Overlap({}, { training });
+    const train = (row: number, one: Rendered): void => {
+      training.add(at(row), one);
+      overlap.addTraining(one);
+    };
     for (const one of held) overlap.addHeldOut(one);
-    overlap.addTraining(at(1), known);
-    overlap.addTraining(at(2), sample([7, ...numbers(100, 25)]));
-    overlap.addTraining(at(3), sample(numbers(300, 40)));
+    train(1, known);
+    train(2, sample([7, ...numbers(100, 25)]));
+    train(3, sample(numbers(300, 40)));
     held.forEach((one, i) => void overlap.judge(at(i), one));
     expect(overlap.result()).toEqual({
       heldOut: 4,
