@@ -12,26 +12,32 @@ import type { RunSettings } from './settings.ts';
 /** Most steps asked of the trainer at once: their rows are in memory, and travel in one message. */
 const STEPS_PER_CALL = 20;
 /** Held-out rows that travel in one message. */
-const ROWS_PER_CALL = 512;
+const ROWS_PER_CALL = 256;
 
-/** The text that the loss is measured on. */
+export interface HeldOutDeps {
+  trainer: TrainerProcess;
+  data: PackedData;
+  listener: Pick<TrainListener, 'onMeasuring'>;
+}
+
+/** The data that the loss is measured on. */
 export class HeldOut {
-  private readonly trainer: TrainerProcess;
-  private readonly data: PackedData;
+  private readonly deps: HeldOutDeps;
 
-  constructor(trainer: TrainerProcess, data: PackedData) {
-    this.trainer = trainer;
-    this.data = data;
+  constructor(deps: HeldOutDeps) {
+    this.deps = deps;
   }
 
   /** Nats per predicted token over all rows. */
   async loss(adapter: readonly Float32Array[], signal: AbortSignal): Promise<number> {
+    const { trainer, data, listener } = this.deps;
     let sum = 0;
     let tokens = 0;
-    for (let start = 0; start < this.data.rows; start += ROWS_PER_CALL) {
-      const count = Math.min(ROWS_PER_CALL, this.data.rows - start);
-      const rows = this.data.rowsAt(Array.from({ length: count }, (_, i) => start + i));
-      for (const row of await this.trainer.evaluate({ adapter, rows, signal })) {
+    for (let start = 0; start < data.rows; start += ROWS_PER_CALL) {
+      listener.onMeasuring(start, data.rows);
+      const count = Math.min(ROWS_PER_CALL, data.rows - start);
+      const rows = data.rowsAt(Array.from({ length: count }, (_, i) => start + i));
+      for (const row of await trainer.evaluate({ adapter, rows, signal })) {
         sum += row.lossSum;
         tokens += row.tokens;
       }

@@ -78,6 +78,12 @@ export class TrainReport implements TrainListener {
     else this.progress.update(stepLine(step));
   }
 
+  onMeasuring(done: number, total: number): void {
+    if (!this.options.json) {
+      this.progress.update(`measuring the held-out loss  ${Math.floor((100 * done) / total)} %`);
+    }
+  }
+
   onEvaluated(evaluation: TrainEvaluation): void {
     const { step, heldOutLoss, best } = evaluation;
     this.tell('evaluated', evaluation, () => [

@@ -88,6 +88,8 @@ export interface TrainListener {
   onDamaged(error: SwarmError): void;
   onPlan(plan: TrainPlan): void;
   onStep(step: TrainStep): void;
+  /** Held-out rows measured so far, of all. */
+  onMeasuring(done: number, total: number): void;
   onEvaluated(evaluation: TrainEvaluation): void;
   onCheckpoint(checkpoint: { step: number; path: string }): void;
   /** An interruption or a fault ends the run; the output holds the adapter after this step. */
@@ -117,8 +119,10 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   const checkpoints = new CheckpointFolder({ output, keep: spec.run.keepCheckpoints });
   const before = resume ? await checkpoints.newest((error) => listener.onDamaged(error)) : null;
   if (before === null) {
-    if (!force && (await checkpoints.steps()).length > 0) throw outputExists(output, resume);
-    await checkpoints.clear();
+    const kept = await checkpoints.steps();
+    if (!force && kept.length > 0) throw outputExists(output, resume);
+    // A run that was killed before its first checkpoint may have left the beginning of one.
+    if (kept.length === 0) await checkpoints.clear();
     await claimOutput(output, { force });
   }
   const model = await openModel(spec.base);
@@ -169,7 +173,7 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
       before === null
         ? { adapter: await initialAdapter(model, lora, spec.seed, { signal }), optimizer: null }
         : await checkpoints.load(before.step, layout);
-    const measure = heldOut && new HeldOut(trainer, heldOut);
+    const measure = heldOut && new HeldOut({ trainer, data: heldOut, listener });
     const lossBefore = before ? before.lossBefore : measure && (await measure.loss(start.adapter, signal));
     listener.onPlan({
       tokens: data.tokens,
@@ -179,6 +183,8 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
       heldOutLoss: lossBefore,
     });
     if (before !== null) listener.onResumed(before.step);
+    // Not before everything has turned out to be there.
+    else await checkpoints.clear();
     const loop = new TrainingLoop(
       { settings, training, start, state: before ?? freshState(settings, lossBefore) },
       { trainer, data, heldOut: measure, checkpoints, about, listener },

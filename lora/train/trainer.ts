@@ -148,7 +148,8 @@ export class Trainer {
       this.check(batch);
       taken += batch.length;
       const step = this.optimizer.steps;
-      const randomness = (microBatch: number) => (random ? seedFeed(training.seed, step, microBatch) : {});
+      const randomness = (microBatch: number, some: readonly Row[]) =>
+        random ? seedFeed(training.seed, step, microBatch, some) : {};
       const sums = [...gradients.values()];
       const { lossSum, tokens } = await lossAndGradients(executable, batch, trained, sums, {
         ...options,
