@@ -45,7 +45,7 @@ export interface TrainingGraph {
 }
 
 /**
- * Inputs: ids, positions, mask, labels, every parameter of the adapter under its name, and `seed` where something in
+ * Inputs: ids, positions, labels, every parameter of the adapter under its name, and `seed` where something in
  * it is random. Outputs: `loss`, the sum over tokens in nats, and its gradient `gradient/<name>` for every trained
  * parameter.
  */
@@ -56,12 +56,18 @@ export function trainingGraph(
 ): TrainingGraph {
   const graph = new Graph();
   const parameters = parametersOf(graph);
-  const { architecture, batch, length } = size;
+  const { architecture, config, batch, length } = size;
+  const embeddingScale = architecture.embeddingScale?.(config);
   const inputs = sequenceInputs(graph, batch, length);
   const source =
     neftuneAlpha === 0
       ? parameters
-      : noisyEmbeddings(graph, parameters, { alpha: neftuneAlpha, architecture, length });
+      : noisyEmbeddings(graph, parameters, {
+          alpha: neftuneAlpha,
+          architecture,
+          length,
+          scale: embeddingScale,
+        });
   const loss = reduceSum(tokenLosses(graph, size, inputs, source, labelSmoothing), null, false);
   const { trainable } = parameters;
   const found = gradients(loss, [...trainable.values()]);
