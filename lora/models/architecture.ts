@@ -57,6 +57,8 @@ export interface Architecture<C extends CommonConfig = ModelConfig> {
   readonly head: string;
   /** The parameter that token ids look up; a tied output head is the same table. */
   readonly embedding: string;
+  /** Factor on the rows that are looked up, where transformers' embedding module has one. Default: 1. */
+  embeddingScale?(config: C): number;
   /**
    * Reads a config.json whose `model_type` is this family's, in the layout of transformers 4 or 5.
    * @throws SwarmError MODEL_CONFIG a field is missing or is not the number it has to be

@@ -12,6 +12,8 @@ export interface NoiseOptions {
   readonly architecture: Pick<Architecture, 'embedding'>;
   /** L, tokens per row. */
   readonly length: number;
+  /** Factor that the family puts on what it looks up: transformers adds the noise after it. @default 1 */
+  readonly scale?: number;
 }
 
 /**
@@ -21,12 +23,12 @@ export interface NoiseOptions {
 export function noisyEmbeddings(
   graph: Graph,
   source: ParameterSource,
-  { alpha, architecture, length }: NoiseOptions,
+  { alpha, architecture, length, scale: factor = 1 }: NoiseOptions,
 ): ParameterSource {
   const rows = (name: string, ids: Tensor): Tensor => {
     const embedded = source.rows(name, ids);
     if (name !== architecture.embedding) return embedded;
-    const bound = alpha / Math.sqrt(length * embedded.shape[1]!);
+    const bound = alpha / Math.sqrt(length * embedded.shape[1]!) / factor;
     return add(embedded, noise(graph, embedded.shape, bound));
   };
   return { ...source, rows };

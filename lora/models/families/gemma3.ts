@@ -70,6 +70,8 @@ export const gemma3Text: Architecture<Gemma3Config> = {
     };
   },
 
+  embeddingScale,
+
   forward(graph, config, { length, ids, positions }, source) {
     checkLength(config, length);
     const { full, sliding } = config.rope;
@@ -81,8 +83,7 @@ export const gemma3Text: Architecture<Gemma3Config> = {
     const norm = (y: Tensor, module: string) =>
       rmsNorm(y, add(source.tensor(`${module}.weight`), one), config.normEpsilon);
 
-    // transformers rounds this factor to the element type that it computes in; here that is float32.
-    let x = scale(source.rows(modules.embedding, ids), Math.sqrt(config.hiddenSize));
+    let x = scale(source.rows(modules.embedding, ids), embeddingScale(config));
     for (const [layer, block] of modules.blocks(config).entries()) {
       const window = config.windows[layer]!;
       const context = {
@@ -121,4 +122,9 @@ function readRope(json: Json): Gemma3Config['rope'] {
     ),
     sliding: parseRopeFields(json, of('sliding_attention'), positive(json, 'rope_local_base_freq', 10_000)),
   };
+}
+
+/** transformers rounds this factor to the element type that it computes in; here that is float32. */
+function embeddingScale({ hiddenSize }: Gemma3Config): number {
+  return Math.sqrt(hiddenSize);
 }

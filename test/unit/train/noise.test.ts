@@ -42,3 +42,30 @@ it.each(trainingReference().neftune)(
     await executable.dispose();
   },
 );
+
+it('is as large after the factor that a family puts on its embeddings', async () => {
+  const [width, length] = [16, 64];
+  const graph = new Graph();
+  const zeros = graph.input('table', [2, width]);
+  const ids = graph.input('ids', [length], 'int64');
+  const unused = () => {
+    throw new Error('not a linear module');
+  };
+  const source = {
+    tensor: () => zeros,
+    rows: (_: string, of: Tensor) => gatherRows(zeros, of),
+    weight: unused,
+    linear: unused,
+  };
+  const options = { alpha: 5, architecture: { embedding: 'table' }, length, scale: 4 };
+  graph.output('noise', noisyEmbeddings(graph, source, options).rows('table', ids));
+  const executable = await (await createEngine('onnx-cpu', { threads: 1 })).compile(graph, null);
+  const { noise } = await executable.run({
+    table: new Float32Array(2 * width),
+    ids: new BigInt64Array(length),
+    seed: BigInt64Array.of(3n),
+  });
+  const bound = 5 / Math.sqrt(length * width);
+  expect(4 * Math.max(...noise!.map(Math.abs))).toBeCloseTo(bound, 2);
+  await executable.dispose();
+});
