@@ -1,0 +1,171 @@
+import { join } from 'node:path';
+import { ApiClient } from '../../cli/api-client.ts';
+import { submitJob } from '../../cli/create-job.ts';
+import type { DemoData } from '../../cli/demo/data.ts';
+import { followJob } from '../../cli/follow.ts';
+import { HelperProcess } from '../../cli/helper-process.ts';
+import { rowOrder } from '../../cli/train/order.ts';
+import { loraConfig } from '../../lora/adapter/config.ts';
+import { initAdapter } from '../../lora/adapter/peft.ts';
+import { packData } from '../../lora/data/pack-data.ts';
+import { dataSettingsSchema } from '../../lora/data/settings.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import { trainingConfigSchema } from '../../lora/train/config.ts';
+import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { systemClock } from '../../net/clock.ts';
+import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const BASE = join(ROOT, 'models', 'nano');
+/** Each with a trainer of one thread; the trainer that they are compared with has as many threads as they have together. */
+export const NODES = 3;
+const LORA = loraConfig({ rank: 16, alpha: 32 });
+const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
+
+export interface Size {
+  /** Optimiser steps of a node in a round. */
+  localSteps: number;
+  /** The first is not counted: graphs are compiled and nodes measured in it. */
+  rounds: number;
+  /** Each runs both sides, in an order that changes: a machine's other load hits both alike. */
+  repeats: number;
+}
+
+export interface Measured {
+  /** By the clock. */
+  tokensPerSecond: number;
+  /** Processor time of all processes of a side, ms per 1,000 tokens; null where the system does not tell. */
+  processor: number | null;
+  /** Share of the time outside of the slowest training of each round; null where there are no rounds. */
+  between: number | null;
+}
+
+/** A coordinator and nodes as processes on loopback, timed from the first checkpoint to the last. */
+export async function measureSwarm(
+  folder: string,
+  data: DemoData,
+  { rounds, localSteps }: Size,
+  signal: AbortSignal,
+): Promise<Measured> {
+  const context = {
+    self: { node: process.execPath, script: join(ROOT, 'cli', 'swarm.js') },
+    cwd: ROOT,
+    environment: process.env,
+    clock: systemClock,
+    stderr: { write: () => {}, isTTY: false, columns: 80, color: false },
+  };
+  const home = join(folder, 'coordinator');
+  const common = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
+  const helpers: HelperProcess[] = [];
+  const start = async (label: string, args: string[]): Promise<void> => {
+    const helper = new HelperProcess(
+      { name: label, arguments: [...args, ...common], logFile: join(folder, `${label}.log`) },
+      context,
+    );
+    helpers.push(helper);
+    await helper.first('ready', { signal });
+  };
+  try {
+    await start('coordinator', ['coordinator', '--home', home]);
+    const open = () => ApiClient.open(home, 'coordinator', { signal });
+    const { job, invite } = await submitJob(context, await open(), {
+      name: 'bench',
+      base: BASE,
+      data: { train: [data.train], heldOut: [data.heldOut] },
+      lora: LORA,
+      training: TRAINING,
+      rounds: { count: rounds, localSteps, minPeers: NODES, quorum: 1 },
+    });
+    await Promise.all(
+      Array.from({ length: NODES }, (_, i) =>
+        start(`node-${i}`, ['node', invite, '--home', join(folder, `node-${i}`)]),
+      ),
+    );
+    let tokens = 0;
+    let from: { at: number; processor: number | null } | null = null;
+    let to = 0;
+    /** Seconds of the slowest training of each round, of the rounds that are timed and of the one that is open. */
+    let trained = 0;
+    let slowest = 0;
+    const processor = () => groupCpuMilliseconds(helpers.map(({ pid }) => pid!));
+    for await (const event of followJob(open, job, { signal, now: systemClock.now })) {
+      if (event.type === 'failed') throw new Error(`the bench's job failed: ${event.reason}`);
+      if (event.type === 'finished') break;
+      if (event.type === 'update') slowest = Math.max(slowest, event.seconds);
+      if (event.type !== 'checkpoint' || event.round === 0) continue;
+      if (from === null) from = { at: event.at, processor: processor() };
+      else {
+        tokens += event.tokens;
+        trained += slowest;
+      }
+      slowest = 0;
+      to = event.at;
+    }
+    const seconds = (to - from!.at) / 1000;
+    return {
+      tokensPerSecond: tokens / seconds,
+      processor: perThousand(from!.processor, processor(), tokens),
+      between: 1 - trained / seconds,
+    };
+  } finally {
+    await Promise.all(helpers.map((helper) => helper.stop()));
+  }
+}
+
+/** One trainer process after its first steps, for as many tokens as the swarm is timed on. */
+export async function measureTrainer(
+  folder: string,
+  threads: number,
+  data: DemoData,
+  { rounds, localSteps }: Size,
+  signal: AbortSignal,
+): Promise<Measured> {
+  const tokenizer = await loadTokenizer(BASE);
+  const packed = await packData(
+    {
+      paths: [data.train],
+      settings: dataSettingsSchema.parse({}),
+      sequenceLength: TRAINING.sequenceLength,
+      modelDir: BASE,
+      cacheDir: join(folder, 'cache'),
+      now: Date.now(),
+      signal,
+    },
+    { tokenizer },
+  );
+  const trainer = await TrainerProcess.start(
+    {
+      modelDir: BASE,
+      cacheDir: join(folder, 'cache'),
+      threads,
+      lora: LORA,
+      training: trainingConfigSchema.parse(TRAINING),
+    },
+    { signal },
+  );
+  try {
+    const order = rowOrder(packed.rows, 1, 0);
+    const train = (adapter: readonly Float32Array[], steps: number) => {
+      const taken = Array.from({ length: steps * TRAINING.batchSize }, () => packed.row(order.next().value));
+      return trainer.train({ adapter, rows: taken, steps, signal });
+    };
+    const warm = await train(initAdapter(trainer.layout, 1), 2);
+    // The trainer is a child of ours, in our process group.
+    const processor = () => groupCpuMilliseconds([processGroup()]);
+    const startedAt = performance.now();
+    const before = processor();
+    const { tokens } = await train(warm.adapter, NODES * localSteps * (rounds - 1));
+    return {
+      tokensPerSecond: tokens / ((performance.now() - startedAt) / 1000),
+      processor: perThousand(before, processor(), tokens),
+      between: null,
+    };
+  } finally {
+    packed.close();
+    await trainer.stop();
+  }
+}
+
+function perThousand(before: number | null, after: number | null, tokens: number): number | null {
+  return before === null || after === null ? null : (after - before) / (tokens / 1000);
+}
