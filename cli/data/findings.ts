@@ -40,7 +40,7 @@ function* rowFindings({ read, tally, partial }: Inspection, badRowShare: number)
       code: 'TEMPLATE_PREFIX',
       message:
         `the chat template rewrites earlier turns of ${some(breaks.count, 'conversation')}, first in ` +
-        `${origin.file}:${origin.row}: training stops there; use --train-on last or all, or a template that only appends`,
+        `${origin.file}:${origin.row}: training stops there; use --train-on turns, or a template that only appends`,
     };
   }
   const bad = read.bad - (breaks?.count ?? 0);

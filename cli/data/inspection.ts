@@ -72,14 +72,7 @@ export async function inspectData(options: InspectOptions, renderer: Renderer): 
   const duplicates = new Duplicates();
   const overlap = heldOut === null ? null : new Overlap({}, { training: duplicates });
   if (heldOut !== null) {
-    for await (const { rendered } of renderedOf(
-      heldOut,
-      options,
-      renderer,
-      new RowReport({ badRowShare: 1 }),
-    )) {
-      overlap!.addHeldOut(rendered);
-    }
+    for await (const { rendered } of renderedOf(heldOut, options, renderer)) overlap!.addHeldOut(rendered);
   }
 
   const counted = {
@@ -109,12 +102,7 @@ export async function inspectData(options: InspectOptions, renderer: Renderer): 
   drain(packer.finish());
 
   if (heldOut !== null) {
-    for await (const { example, rendered } of renderedOf(
-      heldOut,
-      options,
-      renderer,
-      new RowReport({ badRowShare: 1 }),
-    )) {
+    for await (const { example, rendered } of renderedOf(heldOut, options, renderer)) {
       overlap!.judge(example.origin, rendered);
     }
   }
@@ -141,7 +129,7 @@ function renderedOf(
   paths: readonly string[],
   { settings, signal, onProgress }: InspectOptions,
   renderer: Renderer,
-  report: RowReport,
+  report = new RowReport({ badRowShare: 1 }),
 ): AsyncGenerator<RenderedExample> {
   let samples = 0;
   let bytes = { done: 0, total: 0 };

@@ -4,6 +4,7 @@ import { BestFitPacker } from './best-fit.ts';
 import type { Example } from './examples.ts';
 import { checkRowLength, cutSequence, IGNORED_LABEL, Packer, type Piece, type Row } from './packing.ts';
 import { type Rendered, type Renderer, renderExample } from './render/renderer.ts';
+import { eachAnswer } from './render/turns.ts';
 import type { RowReport } from './row-report.ts';
 import { type Sample, type Truncation, truncate } from './truncation.ts';
 
@@ -102,14 +103,16 @@ export async function* renderAll(
       return null;
     }
   };
-  for await (const example of examples) {
-    const rendering = renderExample(example, renderer);
-    // It is awaited in its turn, or never where one before it fails.
-    rendering.catch(() => {});
-    ahead.push({ example, rendering });
-    if (ahead.length < LOOK_AHEAD) continue;
-    const done = await next();
-    if (done) yield done;
+  for await (const whole of examples) {
+    for (const example of renderer.trainOn === 'turns' ? eachAnswer(whole) : [whole]) {
+      const rendering = renderExample(example, renderer);
+      // It is awaited in its turn, or never where one before it fails.
+      rendering.catch(() => {});
+      ahead.push({ example, rendering });
+      if (ahead.length < LOOK_AHEAD) continue;
+      const done = await next();
+      if (done) yield done;
+    }
   }
   while (ahead.length > 0) {
     const done = await next();
@@ -132,6 +135,8 @@ export async function* rowsOf(
   for await (const { example, rendered } of renderAll(examples, renderer, options)) {
     yield* packer.add(example.kind, rendered);
   }
+  // The reader has looked at the share already, but not at what was found here since.
+  options.report.finish();
   yield* packer.finish();
 }
 

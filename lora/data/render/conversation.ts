@@ -11,6 +11,7 @@ import type { TemplateInput } from './jinja.ts';
 import type { Rendered, TrainOn } from './renderer.ts';
 import { commonPrefix, type Span, tokeniseSpans } from './spans.ts';
 import type { TemplateRunner } from './template-runner.ts';
+import { isTrainedTurn } from './turns.ts';
 
 export interface Conversation {
   readonly messages: readonly Message[];
@@ -67,9 +68,8 @@ export async function renderConversation(
 
 function trainedTurns({ messages, promptLength }: Conversation, trainOn: Exclude<TrainOn, 'all'>): Turn[] {
   if (promptLength !== null && trainOn === 'completion') return [{ from: promptLength, to: messages.length }];
-  const turns = messages.flatMap(({ role, weight }, from): Turn[] =>
-    // OpenAI's fine-tuning format leaves turns out of the loss with "weight": 0.
-    role === 'assistant' && weight !== 0 && from >= (promptLength ?? 0) ? [{ from, to: from + 1 }] : [],
+  const turns = messages.flatMap((message, from): Turn[] =>
+    isTrainedTurn(message) && from >= (promptLength ?? 0) ? [{ from, to: from + 1 }] : [],
   );
   return trainOn === 'assistant' ? turns : turns.slice(-1);
 }
@@ -90,8 +90,8 @@ function notAPrefix(
   return new SwarmError(
     'DATA_TEMPLATE',
     `${origin.file}:${origin.row}: the chat template writes the conversation ${what} otherwise when more follows ` +
-      `(alone ${before}, in the whole ${after}), so the tokens of the answer cannot be told; train on the last ` +
-      'answer alone or on everything (--train-on last, --train-on all), or give a template that only appends',
+      `(alone ${before}, in the whole ${after}), so the tokens of the answer cannot be told; make a sample of ` +
+      'each answer (--train-on turns), train on everything (--train-on all), or give a template that only appends',
     { file: origin.file, row: origin.row, turn, at, before, after },
   );
 }

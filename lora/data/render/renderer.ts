@@ -9,9 +9,10 @@ import { type Conversation, renderConversation } from './conversation.ts';
 import { commonPrefix } from './spans.ts';
 import { TemplateRunner } from './template-runner.ts';
 
-export const TRAIN_ON = ['assistant', 'completion', 'last', 'all'] as const;
+export const TRAIN_ON = ['assistant', 'turns', 'completion', 'last', 'all'] as const;
 /**
- * Which tokens give a loss. `assistant`: every assistant turn; `completion` and `last`: what is after the prompt,
+ * Which tokens give a loss. `assistant`: every assistant turn; `turns`: the same, each in a sample of its own, which
+ * ends with it (see `eachAnswer`; a single rendering is that of `last`); `completion` and `last`: what is after the prompt,
  * in a conversation its last assistant turn; `all`: everything. Plain text is always trained whole; segments and
  * tokens carry masks of their own.
  */

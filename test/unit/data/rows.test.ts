@@ -120,6 +120,21 @@ describe('rows of examples', () => {
     }
   });
 
+  it('are of one answer each where turns are asked for', async () => {
+    const messages = ['a', 'b', 'c', 'd'].map((content, i) => ({
+      role: i % 2 === 0 ? 'user' : 'assistant',
+      content,
+    }));
+    const whole: ExampleBody = { kind: 'messages', messages };
+    const turns = { ...renderer, trainOn: 'turns' } as const;
+    const tally = newTally();
+    const options = { sequenceLength: LENGTH, report: new RowReport(), tally };
+    for await (const _ of rowsOf(examples([whole]), turns, options));
+    const { tally: once } = await pack([whole]);
+    expect(tally).toMatchObject({ samples: 2, trainedTokens: once.trainedTokens });
+    expect(tally.sampleTokens).toBeGreaterThan(once.sampleTokens);
+  });
+
   it('leave out what trains nothing, and what cannot be rendered, which the report counts', async () => {
     const report = new RowReport({ badRowShare: 1 });
     const { tally } = await pack(

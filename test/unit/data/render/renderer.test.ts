@@ -10,6 +10,7 @@ import {
   type RendererOptions,
   renderExample,
 } from '../../../../lora/data/render/renderer.ts';
+import { eachAnswer } from '../../../../lora/data/render/turns.ts';
 import { loadTokenizer, type TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 
 const fixtures = fileURLToPath(new URL('../../../fixtures/chat/', import.meta.url));
@@ -219,6 +220,42 @@ describe('chat templates', () => {
     });
     const last = await shown({ kind: 'messages', messages }, await open({ template, trainOn: 'last' }));
     expect(last.trained).toBe('So</think>Four<|im_end|>\n');
+  });
+});
+
+describe('a sample for each answer', () => {
+  const samples = (body: ExampleBody) => [...eachAnswer({ origin, ...body } as Example)];
+
+  it('ends with it, also with templates that rewrite earlier turns', async () => {
+    const renderer = await open({ template: `${fixtures}templates/forgetful.jinja`, trainOn: 'turns' });
+    const thinking = talk.map((turn) =>
+      turn.role === 'user' ? turn : { ...turn, content: `Hm</think>${turn.content}` },
+    );
+    const found = [];
+    for (const sample of samples({ kind: 'messages', messages: thinking }))
+      found.push(await shown(sample, renderer));
+    expect(found.map(({ trained }) => trained)).toEqual([
+      'Hm</think>Two<|im_end|>\n',
+      'Hm</think>Four<|im_end|>\n',
+    ]);
+    expect(found[1]!.text).toContain('assistant\nTwo<|im_end|>');
+  });
+
+  it('leaves out turns with weight 0, keeps the prompt of a completion, and everything without answers', () => {
+    const [one, two, three, four] = talk as [Message, Message, Message, Message];
+    const messages = [one, { ...two, weight: 0 }, three, four, one];
+    expect(samples({ kind: 'messages', messages })).toMatchObject([{ messages: messages.slice(0, 4) }]);
+    const completion = [two, three, four];
+    expect(samples({ kind: 'completion', prompt: [one], completion })).toMatchObject([
+      { prompt: [one], completion: [two] },
+      { prompt: [one], completion },
+    ]);
+    const whole: ExampleBody[] = [
+      { kind: 'messages', messages: [one] },
+      { kind: 'completion', prompt: 'a', completion: 'b' },
+      { kind: 'text', text: 'a' },
+    ];
+    for (const body of whole) expect(samples(body)).toEqual([{ origin, ...body }]);
   });
 });
 
