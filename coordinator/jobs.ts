@@ -1,13 +1,21 @@
 import { basename } from 'node:path';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
-import { adapterLayout, adapterSize, encodeAdapter, initialAdapter } from '../lora/adapter/peft.ts';
+import {
+  adapterLayout,
+  adapterSize,
+  encodeAdapter,
+  initialAdapter,
+  maxAdapterBytes,
+} from '../lora/adapter/peft.ts';
 import { loadTokenizer } from '../lora/data/tokenizer.ts';
 import { type BaseDescription, describeBase, type Model, openModel } from '../lora/models/model.ts';
+import { updateLimits } from '../lora/update/index.ts';
 import type { FileBlobs } from '../net/network.ts';
 import type { Scope } from '../net/vault.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { SwarmError } from '../protocol/errors.ts';
+import { ADAPTER_BYTES, UPDATE_BYTES } from '../protocol/limits.ts';
 import { type Manifest, manifestSchema } from '../protocol/manifest.ts';
 import type { Admission } from './admission.ts';
 import type { CreateJobLine } from './api-types.ts';
@@ -123,7 +131,25 @@ export async function openBase({
       { sequenceLength, maxPositions },
     );
   }
-  return { model, layout: adapterLayout(model, lora) };
+  const layout = adapterLayout(model, lora);
+  checkExchange(layout);
+  return { model, layout };
+}
+
+/**
+ * Whether what nodes exchange in a round has room for an adapter of this layout; saved modules may not have.
+ * @throws SwarmError LORA_TOO_LARGE
+ */
+export function checkExchange(layout: AdapterLayout): void {
+  // The merged change goes out in this form, whatever form the nodes' own have.
+  const { maximumBytes } = updateLimits(layout, 'dense');
+  if (maximumBytes <= UPDATE_BYTES && maxAdapterBytes(layout) <= ADAPTER_BYTES) return;
+  const parameters = adapterSize(layout);
+  throw new SwarmError(
+    'LORA_TOO_LARGE',
+    `the adapter has ${parameters} values, a round's change of it takes up to ${maximumBytes} bytes, and ${UPDATE_BYTES} are exchanged; choose a lower rank, fewer targets or fewer modulesToSave`,
+    { parameters, bytes: maximumBytes, limit: UPDATE_BYTES },
+  );
 }
 
 /** A job's manifest, from what its operator chose and what that turned out to be. */

@@ -54,6 +54,7 @@ const SHAPES: Record<string, Partial<LoraConfig>> = {
   'bias-lora': { bias: 'lora_only', targets: ['q_proj', 'o_proj', 'c_attn'], useDora: true },
   'bias-all': { bias: 'all', targets: ['q_proj', 'c_proj'] },
   gaussian: { initLoraWeights: 'gaussian' },
+  embedding: { targets: ['embed_tokens', 'wte', 'q_proj', 'c_attn'], dropout: 0.1 },
 };
 
 const [modelDir, outDir, settings] = process.argv.slice(2);

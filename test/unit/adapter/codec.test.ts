@@ -1,6 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../lora/adapter/peft.ts';
+import {
+  type AdapterLayout,
+  decodeAdapter,
+  encodeAdapter,
+  maxAdapterBytes,
+} from '../../../lora/adapter/peft.ts';
 import { decodeHeader, encodeSafetensors, MAX_HEADER_BYTES } from '../../../lora/models/safetensors.ts';
 import { isSwarmError } from '../../../protocol/errors.ts';
 import { rawSafetensors } from '../../utils/safetensors.ts';
@@ -43,6 +48,25 @@ test.each(['F16', 'BF16'] as const)('%s adapters of other makers are widened', (
     layout.map(({ name, shape }, i) => ({ name, shape, dtype, data: tensors[i]! })),
   );
   expect(decodeAdapter(bytes, layout)).toEqual(tensors);
+});
+
+test('vectors and saved modules are decoded like matrices', () => {
+  const whole: AdapterLayout = [
+    ...layout,
+    { name: 'base_model.model.a.lora_magnitude_vector', shape: [4], group: 'magnitude' },
+    { name: 'base_model.model.norm.weight', shape: [3], group: 'saved' },
+  ];
+  const values = [...tensors, Float32Array.of(1, 2, 3, 4), Float32Array.of(5, 6, 7)];
+  expect(decodeAdapter(encodeAdapter(whole, values), whole)).toEqual(values);
+  // As many values under another shape, and the adapter without its vectors.
+  const [magnitude] = whole.slice(2);
+  const column = whole.with(2, { ...magnitude!, shape: [4, 1] });
+  for (const [given, data] of [
+    [column, values],
+    [layout, tensors],
+  ] as const)
+    expect(() => decodeAdapter(encodeAdapter(given, data), whole)).toThrow(code('ADAPTER_TENSORS'));
+  expect(() => decodeAdapter(encodeAdapter(whole, values), layout)).toThrow(code('ADAPTER_TENSORS'));
 });
 
 describe('refused', () => {
