@@ -95,6 +95,7 @@ export function evaluateExamples(
         }
       }
     }
+    report.finish();
   };
   return score(sequences(), subject, signal);
 }

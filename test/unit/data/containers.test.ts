@@ -1,7 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { constants, gzipSync, zstdCompressSync } from 'node:zlib';
+import { Readable } from 'node:stream';
+import { constants, createZstdDecompress, gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readText } from '../../../lora/data/bytes.ts';
@@ -11,6 +12,7 @@ import { readJson } from '../../../lora/data/containers/json.ts';
 import { JsonSplitter } from '../../../lora/data/containers/json-splitter.ts';
 import { jsonLines, readJsonLines } from '../../../lora/data/containers/jsonl.ts';
 import { MAX_ROW_BYTES, type RawRow, type RowBatches } from '../../../lora/data/containers/rows.ts';
+import { cutFrames } from '../../../lora/data/zstd-frames.ts';
 
 let dir: string;
 beforeAll(async () => {
@@ -258,6 +260,22 @@ describe('a file', () => {
     ]) {
       expect((await text(await file(bytes))) === content).toBe(true);
     }
+  });
+
+  it('of several zstd frames is whole wherever its chunks end', async () => {
+    const frame = fc.tuple(fc.string({ maxLength: 2000 }), fc.boolean()).map(([content, checksum]) => ({
+      content,
+      bytes: zstdCompressSync(content, { params: { [constants.ZSTD_c_checksumFlag]: checksum ? 1 : 0 } }),
+    }));
+    await fc.assert(
+      fc.asyncProperty(fc.array(frame, { minLength: 1, maxLength: 6 }), cuts, async (frames, at) => {
+        const packed = Buffer.concat(frames.map(({ bytes }) => bytes));
+        const unpacked = Readable.from(cutFrames(stream(pieces(packed, at)))).pipe(createZstdDecompress());
+        const parts: Buffer[] = [];
+        for await (const part of unpacked) parts.push(part as Buffer);
+        expect(Buffer.concat(parts).toString()).toBe(frames.map(({ content }) => content).join(''));
+      }),
+    );
   });
 
   it('that is cut off or damaged is refused', async () => {

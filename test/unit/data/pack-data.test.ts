@@ -140,6 +140,17 @@ describe('packed data', () => {
     await expect(packData(options, { tokenizer })).rejects.toMatchObject({ code: 'DATA_EMPTY' });
     await writeFile(options.paths[0]!, '{"text":"a"}\n{"txt":1}\n');
     await expect(packData(options, { tokenizer })).rejects.toMatchObject({ code: 'DATA_BAD_ROWS' });
+    // Rows that are found out when they are rendered count too, also the last ones of a short file.
+    const rows = [
+      [1, 2],
+      [1, 2],
+      [1, 70_000],
+    ].map((input_ids) => JSON.stringify({ input_ids }));
+    await writeFile(options.paths[0]!, rows.join('\n'));
+    await expect(packData(options, { tokenizer })).rejects.toMatchObject({
+      code: 'DATA_BAD_ROWS',
+      values: { rows: 3, bad: 1 },
+    });
     expect(await sets(options)).toEqual([name]);
   });
 
