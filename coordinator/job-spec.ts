@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { dataSettingsSchema } from '../lora/data/settings.ts';
+import { PRESETS } from '../lora/train/presets.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import { nameSchema, peerIdSchema } from '../protocol/ids.ts';
 import { acceptanceSchema, loraSchema, roundsSchema, trainingSchema } from '../protocol/manifest.ts';
@@ -20,6 +21,8 @@ export const jobSpecSchema = z.strictObject({
     heldOut: z.union([z.number().gt(0).lt(1), paths]).default(0.1),
     ...dataSettingsSchema.shape,
   }),
+  /** Chooses what the file leaves open of `lora` and `training`, when the job is created. @default null */
+  preset: z.enum(PRESETS).nullable().default(null),
   lora: loraSchema.prefault({}),
   training: trainingSchema.prefault({}),
   rounds: roundsSchema.prefault({}),

@@ -7,6 +7,7 @@ import { submitJob } from '../create-job.ts';
 import { type WaitOptions, waitForJob } from '../job-wait.ts';
 import { homeOption, jsonOption, number } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
+import { presetLines } from '../views/preset.ts';
 import { jobLines } from '../views/status.ts';
 
 interface CommonOptions {
@@ -55,7 +56,12 @@ async function create(
   options: CommonOptions & { dryRun?: boolean },
 ): Promise<void> {
   const { readJobFile } = await import('../job-file.ts');
-  const spec = await readJobFile(resolve(context.cwd, file));
+  const path = resolve(context.cwd, file);
+  const read = await readJobFile(path);
+  const preset =
+    read.preset && (await (await import('../train/job-preset.ts')).presetJob(path, read, context));
+  if (preset && !options.json) printLines(context, presetLines(read.preset!, preset.choices));
+  const spec = preset ? preset.spec : read;
   if (options.dryRun) {
     const { checkJobSpec, checkLines } = await import('../check-job.ts');
     const check = await checkJobSpec(context, spec);

@@ -1,9 +1,10 @@
 import type { Choice, PresetName } from '../../lora/train/presets.ts';
-import { formatChange, formatCount, formatDuration, formatLoss, table } from '../../monitor/text.ts';
+import { formatChange, formatCount, formatDuration, formatLoss } from '../../monitor/text.ts';
 import type { SwarmError } from '../../protocol/errors.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
+import { presetLines } from '../views/preset.ts';
 import type { TrainData, TrainEvaluation, TrainListener, TrainOutcome, TrainPlan, TrainStep } from './run.ts';
 import type { TrainSpec } from './settings.ts';
 
@@ -26,12 +27,7 @@ export class TrainReport implements TrainListener {
   }
 
   onPreset(name: PresetName, choices: readonly Choice[]): void {
-    this.tell('preset', { name, choices }, () => [
-      `preset ${name}`,
-      ...table(
-        choices.map(({ field, value, why, source }) => [`  ${field}`, String(value), `${why} (${source})`]),
-      ),
-    ]);
+    this.tell('preset', { name, choices }, () => presetLines(name, choices));
   }
 
   onPacking(done: number, total: number): void {

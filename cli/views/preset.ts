@@ -1,0 +1,12 @@
+import type { Choice } from '../../lora/train/presets.ts';
+import { table } from '../../monitor/text.ts';
+
+/** What a preset chose, each with its reason and where the rule is from. */
+export function presetLines(name: string, choices: readonly Choice[]): string[] {
+  const rows = choices.map(({ field, value, why, source }) => [
+    `  ${field}`,
+    String(value),
+    `${why} (${source})`,
+  ]);
+  return [`preset ${name}`, ...table(rows)];
+}
