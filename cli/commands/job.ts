@@ -60,7 +60,13 @@ async function create(
   const read = await readJobFile(path);
   const preset =
     read.preset && (await (await import('../train/job-preset.ts')).presetJob(path, read, context));
-  if (preset && !options.json) printLines(context, presetLines(read.preset!, preset.choices));
+  if (preset && !options.json) {
+    // As comments: a dry run's output is a job file.
+    printLines(
+      context,
+      presetLines(read.preset!, preset.choices).map((line) => `# ${line}`),
+    );
+  }
   const spec = preset ? preset.spec : read;
   if (options.dryRun) {
     const { checkJobSpec, checkLines } = await import('../check-job.ts');
