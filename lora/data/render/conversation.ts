@@ -34,34 +34,40 @@ interface Turn {
   to: number;
 }
 
+/** Messages of a conversation whose turns are told apart: the work is the square of their number. */
+const MAX_MESSAGES = 1000;
+
 /** @throws DATA_TEMPLATE (file, row, turn, before, after) and as TemplateRunner.render */
 export async function renderConversation(
   { origin, conversation, trainOn, template }: ConversationOptions,
   { runner, tokenizer }: { runner: TemplateRunner; tokenizer: TextTokenizer },
 ): Promise<Rendered> {
   const { messages, tools } = conversation;
-  const turns = trainOn === 'all' ? [] : trainedTurns(conversation, trainOn);
   const upTo = (end: number, addGenerationPrompt: boolean): TemplateInput => ({
     messages: messages.slice(0, end),
     tools,
     addGenerationPrompt,
   });
-  const inputs = [
-    upTo(messages.length, false),
-    ...turns.flatMap(({ from, to }) => [upTo(from, true), upTo(to, false)]),
-  ];
-  const [text = '', ...parts] = await runner.render({ template, inputs });
+  const whole = upTo(messages.length, false);
   if (trainOn === 'all') {
+    const { text } = await runner.render({ template, whole });
     const ids = tokenizer.encode(text, { special: false });
     return { ids, trained: new Uint8Array(ids.length).fill(1), merged: 0 };
   }
-  const spans = turns.map(({ from }, i): Span => {
-    const [before, after] = [parts[2 * i]!, parts[2 * i + 1]!];
-    for (const part of [before, after]) {
-      if (!text.startsWith(part))
-        throw notAPrefix(part, text, { origin, turn: from + 1, header: part === before });
-    }
-    return { start: before.length, end: Math.max(before.length, after.length) };
+  const turns = trainedTurns(conversation, trainOn);
+  if (turns.length > 1 && messages.length > MAX_MESSAGES) {
+    const reason = `${messages.length} messages, more than the ${MAX_MESSAGES} of a conversation; train on its last answer alone, or split it`;
+    throw new SwarmError('ROW_TURNS', `${origin.file}:${origin.row}: ${reason}`, { reason });
+  }
+  const parts = turns.flatMap(({ from, to }) => [upTo(from, true), upTo(to, false)]);
+  const { text, lengths, odd } = await runner.render({ template, whole, parts });
+  if (odd !== null) {
+    const { from } = turns[Math.floor(odd.part / 2)]!;
+    throw notAPrefix(odd.text, text, { origin, turn: from + 1, header: odd.part % 2 === 0 });
+  }
+  const spans = turns.map((_, i): Span => {
+    const [start, end] = [lengths[2 * i]!, lengths[2 * i + 1]!];
+    return { start, end: Math.max(start, end) };
   });
   return tokeniseSpans(text, spans, tokenizer);
 }

@@ -73,7 +73,7 @@ export function textRenderer(tokenizer: TextTokenizer): Renderer {
 
 /**
  * Codes that begin with ROW_ mean that this example cannot be used, all others that none can.
- * @throws ROW_TEMPLATE, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
+ * @throws ROW_TEMPLATE, ROW_TURNS, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
  */
 export async function renderExample(example: Example, renderer: Renderer): Promise<Rendered> {
   const { tokenizer } = renderer;

@@ -19,7 +19,7 @@ export function tokeniseSpans(
 ): { ids: number[]; trained: Uint8Array; merged: number } {
   const encode = (part: string): number[] => tokenizer.encode(part, { special: false });
   const ids = encode(text);
-  const boundaries = [...new Set(spans.flatMap(({ start, end }) => [start, end]))];
+  const boundaries = [...new Set(spans.flatMap(({ start, end }) => [start, end]))].sort((a, b) => a - b);
   let merged = 0;
   const places = piecewise(text, boundaries, ids, encode) ?? new Map<number, number>();
   if (places.size === 0) {

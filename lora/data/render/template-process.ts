@@ -13,14 +13,23 @@ function serve(request: RunnerRequest): RunnerReply {
     );
     return { type: 'ready' };
   }
-  const render = compiled.get(request.template)!;
-  const texts = request.inputs.map((input) => render(input));
-  const longest = texts.reduce((most, { length }) => Math.max(most, length), 0);
-  if (longest <= MAX_RENDERED_CHARACTERS) return { type: 'texts', texts };
-  return {
-    type: 'refused',
-    reason: `it would have ${longest} characters, more than ${MAX_RENDERED_CHARACTERS}`,
-  };
+  const { template, whole, parts = [] } = request;
+  const render = compiled.get(template)!;
+  const text = render(whole);
+  if (text.length > MAX_RENDERED_CHARACTERS) {
+    return {
+      type: 'refused',
+      reason: `it would have ${text.length} characters, more than ${MAX_RENDERED_CHARACTERS}`,
+    };
+  }
+  const lengths: number[] = [];
+  for (const [i, input] of parts.entries()) {
+    const part = render(input);
+    const odd = { part: i, text: part.slice(0, MAX_RENDERED_CHARACTERS) };
+    if (!text.startsWith(part)) return { type: 'rendered', text, lengths, odd };
+    lengths.push(part.length);
+  }
+  return { type: 'rendered', text, lengths, odd: null };
 }
 
 process.on('message', (request: RunnerRequest) => {

@@ -26,7 +26,18 @@ export interface RunnerData {
 
 export interface RenderRequest {
   readonly template: string;
-  readonly inputs: readonly TemplateInput[];
+  readonly whole: TemplateInput;
+  /** Conversations whose texts should be beginnings of the whole one's. @default none */
+  readonly parts?: readonly TemplateInput[];
+}
+
+export interface RenderedParts {
+  /** Of the whole. */
+  readonly text: string;
+  /** Characters of each part. Only these come back: all texts of a long conversation are its square. */
+  readonly lengths: readonly number[];
+  /** The first part that is no beginning of the whole; those after it were not rendered. */
+  readonly odd: { readonly part: number; readonly text: string } | null;
 }
 
 export type RunnerRequest =
@@ -35,7 +46,7 @@ export type RunnerRequest =
 
 export type RunnerReply =
   | { readonly type: 'ready' }
-  | { readonly type: 'texts'; readonly texts: string[] }
+  | ({ readonly type: 'rendered' } & RenderedParts)
   /** This conversation cannot be rendered. */
   | { readonly type: 'refused'; readonly reason: string }
   /** None can. */
@@ -48,7 +59,7 @@ export type RunnerReply =
 
 interface Waiting {
   readonly request: RenderRequest;
-  readonly resolve: (texts: string[]) => void;
+  readonly resolve: (rendered: RenderedParts) => void;
   readonly reject: (error: Error) => void;
 }
 
@@ -73,10 +84,9 @@ export class TemplateRunner {
   }
 
   /**
-   * A text for each input.
    * @throws ROW_TEMPLATE when the template refuses the conversation, TEMPLATE_INVALID, TEMPLATE_LIMIT, TEMPLATE_CLOSED
    */
-  render(request: RenderRequest): Promise<string[]> {
+  render(request: RenderRequest): Promise<RenderedParts> {
     if (this.failure !== null) return Promise.reject(this.failure);
     return new Promise((resolve, reject) => {
       this.queue.push({ request, resolve, reject });
@@ -134,7 +144,7 @@ export class TemplateRunner {
     const waiting = this.queue.shift();
     // The process renders the next while this one's text is tokenised.
     this.sendNext();
-    if (reply.type === 'texts') waiting?.resolve(reply.texts);
+    if (reply.type === 'rendered') waiting?.resolve(reply);
     else waiting?.reject(refused(reply.reason));
   }
 

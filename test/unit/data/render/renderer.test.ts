@@ -260,6 +260,14 @@ describe('a sample for each answer', () => {
 });
 
 describe('rows that cannot be rendered', () => {
+  it('conversations of too many messages, where each answer is looked for', async () => {
+    const messages = Array.from({ length: 600 }, () => talk.slice(0, 2)).flat();
+    const render = async (options: Partial<RendererOptions>) =>
+      renderExample({ kind: 'messages', origin, messages }, await open({ template: 'chatml', ...options }));
+    await expect(render({})).rejects.toMatchObject({ code: 'ROW_TURNS' });
+    expect((await render({ trainOn: 'last' })).trained.indexOf(1)).toBeGreaterThan(0);
+  });
+
   it('are refused by their own code', async () => {
     const renderer = await open();
     const bad: ExampleBody[] = [

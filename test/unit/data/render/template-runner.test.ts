@@ -10,14 +10,12 @@ function start(template: string, options: { deadlineMs?: number } = {}): Templat
   return runner;
 }
 
-const say = (...contents: string[]): TemplateInput[] => [
-  {
-    messages: contents.map((content) => ({ role: 'user', content })),
-    tools: null,
-    addGenerationPrompt: false,
-  },
-];
-const request = (...contents: string[]) => ({ template: 'default', inputs: say(...contents) });
+const say = (content: string): TemplateInput => ({
+  messages: [{ role: 'user', content }],
+  tools: null,
+  addGenerationPrompt: false,
+});
+const request = (content: string) => ({ template: 'default', whole: say(content) });
 
 /** Loops for longer than anybody waits. */
 const ENDLESS = `{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}`;
@@ -26,7 +24,14 @@ describe('the process that runs templates', () => {
   it('answers many requests in order', async () => {
     start('{{ messages[0].content }}!');
     const texts = await Promise.all(Array.from({ length: 20 }, (_, n) => runner!.render(request(String(n)))));
-    expect(texts.flat()).toEqual(Array.from({ length: 20 }, (_, n) => `${n}!`));
+    expect(texts.map(({ text }) => text)).toEqual(Array.from({ length: 20 }, (_, n) => `${n}!`));
+  });
+
+  it('says how far parts are beginnings of the whole', async () => {
+    start('{{ messages[0].content }}');
+    const render = (...parts: string[]) => runner!.render({ ...request('abcdef'), parts: parts.map(say) });
+    expect(await render('ab', 'abcd', '')).toMatchObject({ text: 'abcdef', lengths: [2, 4, 0], odd: null });
+    expect(await render('ab', 'abx', 'abc')).toMatchObject({ lengths: [2], odd: { part: 1, text: 'abx' } });
   });
 
   it('goes on after a conversation that the template refuses', async () => {
@@ -34,16 +39,16 @@ describe('the process that runs templates', () => {
     const bad = runner!.render(request('bad'));
     const good = runner!.render(request('good'));
     await expect(bad).rejects.toMatchObject({ code: 'ROW_TEMPLATE', values: { reason: 'no' } });
-    await expect(good).resolves.toEqual(['ok']);
+    await expect(good).resolves.toMatchObject({ text: 'ok' });
   });
 
   it('goes on after a conversation that cannot be sent', async () => {
     start('{{ messages[0].content }}');
     const number = { messages: [{ content: 2n ** 60n }], tools: null, addGenerationPrompt: false };
-    const bad = runner!.render({ template: 'default', inputs: [number] });
+    const bad = runner!.render({ template: 'default', whole: number });
     const good = runner!.render(request('good'));
     await expect(bad).rejects.toMatchObject({ code: 'ROW_TEMPLATE' });
-    await expect(good).resolves.toEqual(['good']);
+    await expect(good).resolves.toMatchObject({ text: 'good' });
   });
 
   it('counts the steps of a template that does not end', async () => {
@@ -72,7 +77,7 @@ describe('the process that runs templates', () => {
   it('refuses texts out of proportion', async () => {
     start(`{% for a in range(9999) %}{{ '${'x'.repeat(2000)}' }}{% endfor %}`);
     const length = await runner!.render(request('a')).then(
-      (texts) => texts[0]!.length,
+      ({ text }) => text.length,
       (error: unknown) => error,
     );
     expect(length).toMatchObject({ code: 'ROW_TEMPLATE' });
