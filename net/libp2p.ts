@@ -1,14 +1,13 @@
 import { identify } from '@libp2p/identify';
 import type { Ed25519PrivateKey, Libp2p } from '@libp2p/interface';
-import { noise } from '@libp2p/noise';
 import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { DIAL_TIMEOUT_MS, ROUND_PEERS } from '../protocol/limits.ts';
+import { encryption } from './encryption.ts';
 import { gossipService } from './gossip.ts';
 import { localDiscovery } from './local-discovery.ts';
-import { noiseCrypto } from './noise-crypto.ts';
 import { gate, type Traffic } from './traffic.ts';
 
 /** A full round's nodes, a spare connection for each that is just reconnecting, and visitors. */
@@ -49,7 +48,7 @@ export function createNode(
     nodeInfo: { userAgent: options.agent },
     addresses: { listen: [...options.listen] },
     transports: [tcp({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS, maxConnections: CONNECTIONS })],
-    connectionEncrypters: [noise({ crypto: noiseCrypto })],
+    connectionEncrypters: [encryption()],
     streamMuxers: [
       yamux({
         maxInboundStreams: STREAMS_PER_CONNECTION,

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';
+import { gatherWrites } from './gathered-writes.ts';
 
 /** Bytes that crossed the network, everything included: payload, framing, encryption, handshakes, pings. */
 export class Traffic {
@@ -30,10 +31,11 @@ export class Traffic {
   }
 }
 
-/** The gate that every connection passes once its peer is known: Ed25519 identities only, and all of it counted. */
+/** The gate that every connection passes once its peer is known: Ed25519 identities only, all of it counted, and sent gathered. */
 export function gate(traffic: Traffic): ConnectionGater {
   const denied = (peer: PeerId, connection: MultiaddrConnection): boolean => {
     traffic.follow(connection);
+    gatherWrites(connection);
     // Everything that a peer signs is checked with the key inside its id; only Ed25519 ids hold one we know.
     return peer.type !== 'Ed25519';
   };
