@@ -7,11 +7,9 @@ import { mergeAdapter } from '../../../lora/adapter/merge.ts';
 import { readPeftFolder, writePeftFolder } from '../../../lora/adapter/peft.ts';
 import { createEngine, type Engine } from '../../../lora/engines/engine.ts';
 import { savedName } from '../../../lora/models/lora.ts';
-import { openModel, prepareWeights } from '../../../lora/models/model.ts';
-import { AdamW } from '../../../lora/train/adamw.ts';
-import { adaptedParameters } from '../../../lora/train/adapted.ts';
-import { lossAndGradients, trainingGraph } from '../../../lora/train/step.ts';
-import { inFloat32, logitsOf, openAdapterCase } from '../../utils/adapters.ts';
+import { openModel } from '../../../lora/models/model.ts';
+import { logitsOf, measureAdapter, openAdapterCase } from '../../../scripts/reference/adapter-parity.ts';
+import { inFloat32 } from '../../utils/adapters.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { FIXTURES, maxDifference } from '../../utils/reference.ts';
 
@@ -37,54 +35,15 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
   });
 
   test('has the same gradients, and the same values after three steps of AdamW', async () => {
-    const { model, adapter, rows, seeds, losses, settings, tensor } = await openAdapterCase(name);
-    const { config, architecture } = model;
-    const { batch, length } = settings;
-    const { graph, parameters } = trainingGraph({ config, architecture, batch, length }, (graph) =>
-      adaptedParameters(graph, model, adapter.lora, { training: true }),
-    );
-    expect(new Set(parameters.map(({ name }) => name))).toEqual(
-      new Set(adapter.layout.map(({ name }) => name)),
-    );
-    const executable = await engine.compile(graph, await prepareWeights(model, cacheDir));
-    const values = adapter.tensors.map((tensor) => tensor.slice());
-    const sums = values.map(({ length }) => new Float32Array(length));
-    const named = new Map(adapter.layout.map(({ name }, i) => [name, values[i]!]));
-    const optimizer = new AdamW({
-      tensors: values.map(({ length }) => ({ size: length, decay: true })),
-      betas: settings.betas,
-      epsilon: settings.eps,
-      weightDecay: settings.weight_decay,
-    });
-    const random = graph.inputs.has('seed');
-    expect(random).toBe(adapter.lora.dropout > 0);
-    for (const [step, seed] of seeds.entries()) {
-      const fed = { seed: BigInt64Array.of(BigInt(seed)) };
-      const { lossSum, tokens } = await lossAndGradients(executable, rows, named, sums, {
-        batch,
-        length,
-        ...(random ? { randomness: () => fed } : {}),
-        pause: async () => {},
-      });
-      expect(Math.abs(lossSum / tokens - losses[step]!), `loss of step ${step}`).toBeLessThan(TOLERANCE);
-      for (const [i, { name }] of adapter.layout.entries()) {
-        if (step > 0) break;
-        const ours = sums[i]!.map((sum) => sum / tokens);
-        expect(maxDifference(ours, await tensor(`gradients.${name}`)), name).toBeLessThan(TOLERANCE);
-      }
-      optimizer.step(values, sums, {
-        learningRate: settings.lr,
-        gradientScale: 1 / tokens,
-        clipNorm: settings.clipNorm,
-      });
-    }
-    await executable.dispose();
-    for (const [i, { name }] of adapter.layout.entries()) {
-      const theirs = await tensor(`trained.${name}`);
-      expect(maxDifference(values[i]!, theirs), name).toBeLessThan(TOLERANCE);
-      expect(maxDifference(values[i]!, adapter.tensors[i]!), `${name} was trained`).toBeGreaterThan(
-        TOLERANCE,
-      );
+    const reference = await openAdapterCase(name);
+    const { losses, gradients, trained, moved } = await measureAdapter(reference, { engine, cacheDir });
+    expect(losses).toBeLessThan(TOLERANCE);
+    const names = reference.adapter.layout.map((tensor) => tensor.name);
+    expect([...trained.keys()].sort()).toEqual(names);
+    for (const tensor of names) {
+      expect(gradients.get(tensor), tensor).toBeLessThan(TOLERANCE);
+      expect(trained.get(tensor), tensor).toBeLessThan(TOLERANCE);
+      expect(moved.get(tensor), `${tensor} was trained`).toBeGreaterThan(TOLERANCE);
     }
   });
 

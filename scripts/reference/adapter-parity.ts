@@ -1,0 +1,148 @@
+/** How far this engine is from PEFT on an adapter of make_adapters.py: what the tests hold and the table prints. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
+import type { Row } from '../../lora/data/packing.ts';
+import type { Engine } from '../../lora/engines/engine.ts';
+import { Graph } from '../../lora/graph/graph.ts';
+import { type Model, openModel, prepareWeights } from '../../lora/models/model.ts';
+import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
+import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
+import { AdamW } from '../../lora/train/adamw.ts';
+import { adaptedParameters } from '../../lora/train/adapted.ts';
+import { lossAndGradients, trainingGraph } from '../../lora/train/step.ts';
+
+export const FIXTURES = join(import.meta.dirname, '../../test/fixtures');
+
+/** What scripts/reference/make_adapters.py stored of one adapter. */
+export interface AdapterCase {
+  dir: string;
+  model: Model;
+  adapter: Adapter;
+  rows: Row[];
+  /** Of the dropout masks, step by step. */
+  seeds: number[];
+  losses: number[];
+  settings: {
+    lr: number;
+    betas: [number, number];
+    eps: number;
+    weight_decay: number;
+    clipNorm: number;
+    batch: number;
+    length: number;
+  };
+  tensor(name: string): Promise<Float32Array>;
+}
+
+export async function openAdapterCase(name: string): Promise<AdapterCase> {
+  const dir = join(FIXTURES, 'adapters', name);
+  const json = JSON.parse(await readFile(join(dir, 'reference.json'), 'utf8'));
+  const model = await openModel(join(FIXTURES, json.model));
+  const path = join(dir, 'reference.safetensors');
+  const { entries } = await readHeader(path);
+  const rows = (json.rows as { ids: number[]; labels: number[] }[]).map(({ ids, labels }) => ({
+    ids: Uint32Array.from(ids),
+    segments: new Uint16Array(ids.length).fill(1),
+    labels: Int32Array.from(labels),
+  }));
+  const adapter = await readPeftFolder(dir, model);
+  return { ...json, dir, model, adapter, rows, tensor: (tensor) => readTensor(path, entries.get(tensor)!) };
+}
+
+/** Logits [B·T, V] of rows under an adapter, or of the bare model. */
+export async function logitsOf(
+  { model, rows, engine, cacheDir }: { model: Model; rows: readonly Row[]; engine: Engine; cacheDir: string },
+  adapter: Pick<Adapter, 'lora' | 'layout' | 'tensors'> | null,
+): Promise<Float32Array> {
+  const graph = new Graph();
+  const length = rows[0]!.ids.length;
+  const source = adaptedParameters(graph, model, adapter?.lora ?? null);
+  const inputs = sequenceInputs(graph, rows.length, length);
+  graph.output('logits', model.architecture.forward(graph, model.config, inputs, source));
+  const executable = await engine.compile(graph, await prepareWeights(model, cacheDir));
+  const values = adapter?.layout.map(({ name }, i) => [name, adapter.tensors[i]!] as const) ?? [];
+  const { logits } = await executable.run({ ...sequenceFeeds(rows, length), ...Object.fromEntries(values) });
+  await executable.dispose();
+  return logits!;
+}
+
+/** Largest absolute differences from PEFT. */
+export interface AdapterParity {
+  logits: number;
+  /** Of each optimiser step, before it. */
+  losses: number;
+  /** Of each trained tensor at the start. */
+  gradients: Map<string, number>;
+  /** Of each trained tensor after the steps. */
+  trained: Map<string, number>;
+  /** How far the steps have moved each tensor. */
+  moved: Map<string, number>;
+}
+
+export async function measureAdapter(
+  { model, adapter, rows, seeds, losses, settings, tensor }: AdapterCase,
+  { engine, cacheDir }: { engine: Engine; cacheDir: string },
+): Promise<AdapterParity> {
+  const { config, architecture } = model;
+  const { batch, length } = settings;
+  const logits = await logitsOf({ model, rows, engine, cacheDir }, adapter);
+  const { graph, parameters } = trainingGraph({ config, architecture, batch, length }, (graph) =>
+    adaptedParameters(graph, model, adapter.lora, { training: true }),
+  );
+  const executable = await engine.compile(graph, await prepareWeights(model, cacheDir));
+  const starts = new Map(adapter.layout.map(({ name }, i) => [name, adapter.tensors[i]!]));
+  const named = new Map(parameters.map(({ name }) => [name, starts.get(name)!.slice()]));
+  const values = [...named.values()];
+  const sums = values.map((tensor) => new Float32Array(tensor.length));
+  const optimizer = new AdamW({
+    tensors: values.map((tensor) => ({ size: tensor.length, decay: true })),
+    betas: settings.betas,
+    epsilon: settings.eps,
+    weightDecay: settings.weight_decay,
+  });
+  const parity: AdapterParity = {
+    logits: maxDifference(logits, await tensor('logits')),
+    losses: 0,
+    gradients: new Map(),
+    trained: new Map(),
+    moved: new Map(),
+  };
+  for (const [step, seed] of seeds.entries()) {
+    const fed = { seed: BigInt64Array.of(BigInt(seed)) };
+    const { lossSum, tokens } = await lossAndGradients(executable, rows, named, sums, {
+      batch,
+      length,
+      pause: async () => {},
+      ...(graph.inputs.has('seed') ? { randomness: () => fed } : {}),
+    });
+    parity.losses = Math.max(parity.losses, Math.abs(lossSum / tokens - losses[step]!));
+    for (const [i, name] of [...named.keys()].entries()) {
+      if (step > 0) break;
+      const mean = sums[i]!.map((sum) => sum / tokens);
+      parity.gradients.set(name, maxDifference(mean, await tensor(`gradients.${name}`)));
+    }
+    optimizer.step(values, sums, {
+      learningRate: settings.lr,
+      gradientScale: 1 / tokens,
+      clipNorm: settings.clipNorm,
+    });
+  }
+  await executable.dispose();
+  for (const [name, value] of named) {
+    parity.trained.set(name, maxDifference(value, await tensor(`trained.${name}`)));
+    parity.moved.set(name, maxDifference(value, starts.get(name)!));
+  }
+  return parity;
+}
+
+/** Largest |a − b|; infinite when the lengths differ. */
+function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Number.POSITIVE_INFINITY;
+  let largest = 0;
+  for (let i = 0; i < a.length; i++) {
+    const difference = Math.abs(a[i]! - b[i]!);
+    if (!(difference <= largest)) largest = difference;
+  }
+  return largest;
+}
