@@ -22,9 +22,11 @@ export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<Comm
   const keyValueHeads = count(json, 'num_key_value_heads', missing);
   if (heads % keyValueHeads !== 0)
     throw invalid('num_key_value_heads', `a divisor of num_attention_heads (${heads})`, keyValueHeads);
-  const headDim = json.head_dim ?? defaults.headDim ?? hiddenSize / heads;
-  if ((json.head_dim ?? null) === null && !Number.isInteger(headDim))
+  const derived = defaults.headDim ?? hiddenSize / heads;
+  if ((json.head_dim ?? null) === null && !Number.isInteger(derived))
     throw invalid('hidden_size', `a multiple of num_attention_heads (${heads})`, hiddenSize);
+  const headDim = count(json, 'head_dim', derived);
+  if (headDim % 2 !== 0) throw invalid('head_dim', 'an even number (rotary pairs)', headDim);
   return {
     vocabularySize: count(json, 'vocab_size'),
     hiddenSize,
@@ -32,16 +34,10 @@ export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<Comm
     layers: count(json, 'num_hidden_layers', undefined, MAX_LAYERS),
     heads,
     keyValueHeads,
-    headDim: evenHeadDim({ head_dim: headDim }),
+    headDim,
     maxPositions: count(json, 'max_position_embeddings', defaults.maxPositions, MAX_POSITIONS),
     tieWordEmbeddings: flag(json, 'tie_word_embeddings', defaults.tieWordEmbeddings),
   };
-}
-
-function evenHeadDim(json: Json): number {
-  const headDim = count(json, 'head_dim');
-  if (headDim % 2 !== 0) throw invalid('head_dim', 'an even number (rotary pairs)', headDim);
-  return headDim;
 }
 
 /** How many tokens back each layer's attention reaches, the token itself included; null for all of its row. */
