@@ -42,7 +42,7 @@ export interface PackDataOptions {
 /**
  * Packed rows of the files, out of the cache where they are there: the key is a digest of the files' content, the
  * tokenizer, the chat template, and the settings. Memory does not grow with the data. Close the result.
- * @throws DATA_*, TEMPLATE_*, DATA_EMPTY when there is nothing to train on
+ * @throws DATA_*, TEMPLATE_*, STORE_FULL, DATA_EMPTY when there is nothing to train on
  */
 export async function packData(
   options: PackDataOptions,
@@ -60,24 +60,37 @@ export async function packData(
       return cached;
     }
     cached?.close();
+    // What is there, if anything, is not whole.
+    await rm(dir, { recursive: true, force: true });
     const partial = join(root, `${PARTIAL}${randomBytes(6).toString('hex')}`);
     try {
       if (!(await write(partial, key, options, renderer))) {
         const message = `there is nothing to train on in ${paths.join(', ')}`;
         throw new SwarmError('DATA_EMPTY', message, { paths });
       }
-      await rm(dir, { recursive: true, force: true });
-      await rename(partial, dir);
+      // A folder in the way is the same rows, from a run that was faster.
+      await rename(partial, dir).catch(() => {});
+    } catch (error) {
+      throw noSpace(error) ? storeFull(root, error) : error;
     } finally {
       await rm(partial, { recursive: true, force: true });
     }
     await tidy(root, now);
     const packed = await PackedData.open(dir);
-    if (packed !== null) return packed;
-    throw new SwarmError('DATA_UNREADABLE', `${dir} vanished while it was written; try again`, { file: dir });
+    if (packed?.key === key) return packed;
+    throw new SwarmError('DATA_UNREADABLE', `${dir} cannot be written; see who owns it`, { file: dir });
   } finally {
     await renderer.close();
   }
+}
+
+function noSpace(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
+}
+
+function storeFull(dir: string, cause: unknown): SwarmError {
+  const message = `there is no space for packed data in ${dir}; free some, or name another cache folder`;
+  return new SwarmError('STORE_FULL', message, { dir }, { cause });
 }
 
 function write(

@@ -14,7 +14,8 @@ import type { TextTokenizer } from '../../../lora/data/tokenizer.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-const NOW = 1_800_000_000_000;
+// The system stamps the files that are compared with it.
+const NOW = Date.now();
 
 /** One token per character. */
 const tokenizer: TextTokenizer = {
@@ -152,6 +153,17 @@ describe('packed data', () => {
       values: { rows: 3, bad: 1 },
     });
     expect(await sets(options)).toEqual([name]);
+  });
+
+  it('may be packed by several at once', async () => {
+    const options = await world(texts);
+    const all = await Promise.all([1, 2, 3].map(() => packData(options, { tokenizer })));
+    expect(new Set(all.map(({ key }) => key)).size).toBe(1);
+    for (const packed of all) {
+      expect(packed.row(packed.rows - 1)).toEqual((await directly(options)).at(-1));
+      packed.close();
+    }
+    expect(await sets(options)).toHaveLength(1);
   });
 
   it('stays for the last eight sets, and old beginnings go', async () => {
