@@ -19,6 +19,8 @@ export interface LooseBlobs {
   loosen(digest: string): void;
   /** Listed blobs that no row needs. */
   unused(): string[];
+  /** Whether a blob is one of them now. */
+  isUnused(digest: string): boolean;
   /** Takes a blob that has been deleted off the list. */
   forget(digest: string): void;
 }
@@ -46,9 +48,9 @@ export class Vault {
     this.#scopes.add(held);
     const hold = async (digest: string): Promise<void> => {
       held.add(digest);
-      this.#store.loosen(digest);
-      // A sweep that has not seen this may be deleting a blob with the same content.
+      // A sweep that has not seen this may be deleting a blob with the same content, and takes it off the list then.
       await this.#sweeping;
+      this.#store.loosen(digest);
     };
     try {
       return await work({
@@ -74,7 +76,9 @@ export class Vault {
 
   async #deleteUnused(): Promise<void> {
     for (const digest of this.#store.unused()) {
-      if ([...this.#scopes].some((held) => held.has(digest))) continue;
+      // Each deletion takes time, in which the work that held the next one may have ended and its row been written.
+      const held = [...this.#scopes].some((scope) => scope.has(digest));
+      if (held || !this.#store.isUnused(digest)) continue;
       await this.#blobs.delete(digest);
       this.#store.forget(digest);
     }

@@ -206,15 +206,14 @@ export class NodeStore implements LooseBlobs {
 
   /** Listed blobs that no row names. */
   unused(): string[] {
-    const rows = this.#sql
-      .prepare(
-        `SELECT digest FROM loose WHERE
-           NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))
-           AND NOT EXISTS (SELECT 1 FROM job_blobs WHERE job_blobs.digest = loose.digest)
-           AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.digest = loose.digest AND updates.outcome IS NULL)`,
-      )
-      .all();
-    return rows.map(({ digest }) => String(digest));
+    return this.#sql
+      .prepare(UNUSED)
+      .all()
+      .map(({ digest }) => String(digest));
+  }
+
+  isUnused(digest: string): boolean {
+    return this.#sql.prepare(`${UNUSED} AND digest = ?`).get(digest) !== undefined;
   }
 
   /** Takes a blob that has been deleted off the list. */
@@ -227,6 +226,11 @@ export class NodeStore implements LooseBlobs {
     return this.#sql.prepare('INSERT OR IGNORE INTO notices (name) VALUES (?)').run(notice).changes === 1;
   }
 }
+
+const UNUSED = `SELECT digest FROM loose WHERE
+  NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))
+  AND NOT EXISTS (SELECT 1 FROM job_blobs WHERE job_blobs.digest = loose.digest)
+  AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.digest = loose.digest AND updates.outcome IS NULL)`;
 
 type Row = Record<string, unknown>;
 

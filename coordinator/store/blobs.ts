@@ -62,6 +62,10 @@ export class BlobTable implements LooseBlobs {
       .map(({ digest }) => digest as string);
   }
 
+  isUnused(digest: string): boolean {
+    return this.db.one('SELECT 1 FROM loose_blobs WHERE digest = ?', digest) !== null && !this.needs(digest);
+  }
+
   forget(digest: string): void {
     this.db.run('DELETE FROM loose_blobs WHERE digest = ?', digest);
   }

@@ -4,7 +4,7 @@ import { SwarmError } from '../../protocol/errors.ts';
 import type { Random } from './random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
-/** Time from a write to its being durable, ms. */
+/** Time from a write, or a deletion, to its being durable, ms. */
 const WRITE_MS: [number, number] = [0.5, 20];
 
 /** A disk: what is on it survives the processes that use it. */
@@ -72,7 +72,15 @@ export class MemoryBlobs implements BlobStore {
     return bytes.slice(offset, offset + length);
   }
 
-  async delete(digest: string): Promise<void> {
-    if (this.#isAlive()) this.#files.delete(digest);
+  /** Takes its time too: much can happen between the decision and the end. */
+  delete(digest: string): Promise<void> {
+    this.#onWrite();
+    return new Promise((resolve) => {
+      this.#clock.after(this.#random.between(...WRITE_MS), () => {
+        if (!this.#isAlive()) return;
+        this.#files.delete(digest);
+        resolve();
+      });
+    });
   }
 }

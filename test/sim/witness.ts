@@ -120,10 +120,13 @@ export class Witness {
     for (const digest of disk.files.keys()) {
       if (!store.blobs.needs(digest)) say(`the coordinator keeps ${digest} for nothing`);
     }
+    const payloads = store.updates.ofRounds(this.#swarm.toy.job, 0, Number.MAX_SAFE_INTEGER);
     const needed = this.#checkpoints().flatMap(({ digest, checkpoint }) => [
       digest,
       checkpoint.adapter.digest,
+      ...(checkpoint.delta ? [checkpoint.delta.digest] : []),
     ]);
+    needed.push(...payloads.map(({ digest }) => digest));
     for (const digest of needed) {
       if (store.blobs.needs(digest) && !disk.files.has(digest)) say(`the coordinator has lost ${digest}`);
     }

@@ -139,10 +139,10 @@ describe('a coordinator', () => {
     const shared = toy.manifest.adapter.initial.digest;
     store.blobs.release(toy.job, 'adapter', 0, 0);
     store.blobs.use(toy.job, 'step', 7, [shared]);
-    await world.coordinator.vault.sweep();
+    await world.settle(world.coordinator.vault.sweep());
     expect(world.disk.files.has(shared)).toBe(true);
     store.blobs.release(toy.job, 'step', 7, 7);
-    await world.coordinator.vault.sweep();
+    await world.settle(world.coordinator.vault.sweep());
     expect(world.disk.files.has(shared)).toBe(false);
   });
 });

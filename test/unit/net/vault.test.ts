@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
 import type { BlobStore } from '../../../net/network.ts';
-import { Vault } from '../../../net/vault.ts';
+import { type LooseBlobs, Vault } from '../../../net/vault.ts';
 import { NodeStore } from '../../../node/store.ts';
 
 import { sha256 } from '../../../protocol/cbor.ts';
@@ -39,4 +39,51 @@ test('what a sweep is deleting is put again only after it is gone', async () => 
   await deleting.promise;
   inWork.resolve();
   await Promise.all([put, sweeping]);
+});
+
+test('what is recorded while a sweep deletes something else stays', async () => {
+  const kept = Uint8Array.of(1);
+  // Both are listed when the sweep begins; in which order it takes them is the database's.
+  const [first, second] = [sha256(kept), sha256(Uint8Array.of(2))];
+  const files = new Set([second]);
+  const needed = new Set<string>();
+  const listed = new Set<string>();
+  const deleting = Promise.withResolvers<void>();
+  const finish = Promise.withResolvers<void>();
+  const store: LooseBlobs = {
+    loosen: (digest) => void listed.add(digest),
+    isUnused: (digest) => listed.has(digest) && !needed.has(digest),
+    unused: () => [second, first].filter((digest) => store.isUnused(digest)),
+    forget: (digest) => void listed.delete(digest),
+  };
+  const blobs: Pick<BlobStore, 'put' | 'delete'> = {
+    put: async () => {
+      files.add(first);
+      return first;
+    },
+    delete: async (digest) => {
+      deleting.resolve();
+      await finish.promise;
+      files.delete(digest);
+    },
+  };
+  const vault = new Vault({}, { store, blobs, log: silentLogger });
+  const put = Promise.withResolvers<void>();
+  const record = Promise.withResolvers<void>();
+  const work = vault.scoped(async (scope) => {
+    await scope.put(kept);
+    put.resolve();
+    await record.promise;
+    needed.add(first);
+  });
+  await put.promise;
+  store.loosen(second);
+  const sweeping = vault.sweep();
+  await deleting.promise;
+  // The work ends, and its scope with it, while the sweep is still busy with the other one.
+  record.resolve();
+  await new Promise((resolve) => setImmediate(resolve));
+  finish.resolve();
+  await Promise.all([work, sweeping]);
+  expect([...files]).toEqual([first]);
 });
