@@ -33,7 +33,10 @@ const SHAPES: Record<string, Partial<LoraConfig>> = {
   plain: {},
   dora: { useDora: true },
   rslora: { useRslora: true, rank: 9, dropout: 0.2 },
-  pattern: { targets: '.*(q_proj|v_proj|c_attn|down_proj)', excludeModules: '.*0.*(v_proj|down_proj|c_attn)' },
+  pattern: {
+    targets: '.*(q_proj|v_proj|c_attn|down_proj)',
+    excludeModules: '.*0.*(v_proj|down_proj|c_attn)',
+  },
   patterns: {
     useRslora: true,
     useDora: true,
