@@ -134,10 +134,10 @@ async function fastestRun(engine: Engine, graph: Graph, signal: AbortSignal): Pr
 }
 
 /**
- * What a whole step attains of the speed of its operations alone: 0.55 for a model of 135M parameters on two threads
- * (DESIGN.md section 4), 0.65 for the 3M parameters of models/nano on one.
+ * What a whole step attains of the speed of its operations alone: about 0.65 for the 3M parameters of models/nano on one
+ * thread, 0.8 for 135M on two (docs/decisions/080-training.md).
  */
-const EFFICIENCY = 0.6;
+const EFFICIENCY = 0.7;
 
 /** Seconds of a step on an idle machine: products at the speed of products, the rest at that of memory. */
 export function secondsPerStep({ flopsPerStep, trafficPerStep }: WorkEstimate, speed: MachineSpeed): number {
