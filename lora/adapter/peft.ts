@@ -17,14 +17,13 @@ import { encodePeftConfig, type PeftConfig, parsePeftConfig } from './peft-confi
 
 export { decodeAdapter, encodeAdapter, maxAdapterBytes } from './codec.ts';
 export { type LoraConfig, loraConfig } from './config.ts';
-export { initialAdapter } from './initial.ts';
+export { initAdapter, initialAdapter } from './initial.ts';
 export {
   type AdapterGroup,
   type AdapterLayout,
   type AdapterTensor,
   adapterLayout,
   adapterSize,
-  initAdapter,
 } from './layout.ts';
 
 export const ADAPTER_CONFIG_FILE = 'adapter_config.json';

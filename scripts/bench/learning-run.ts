@@ -1,7 +1,7 @@
 /** One run of the learning benchmark: a whole swarm in one process, with the real codec and the real merge. */
 import { mergeRound } from '../../coordinator/merge.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
-import { initAdapter } from '../../lora/adapter/layout.ts';
+import { initAdapter } from '../../lora/adapter/initial.ts';
 import { permutation, rowKey } from '../../lora/data/assignment.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import type { AdamWState } from '../../lora/train/adamw.ts';

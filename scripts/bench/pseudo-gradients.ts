@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loraConfig } from '../../lora/adapter/config.ts';
-import { initAdapter } from '../../lora/adapter/layout.ts';
+import { initAdapter } from '../../lora/adapter/initial.ts';
 import { packDocuments } from '../../lora/data/packing.ts';
 import { readTexts } from '../../lora/data/read-examples.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';

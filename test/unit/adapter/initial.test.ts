@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type LoraConfig, loraConfig } from '../../../lora/adapter/config.ts';
-import { initialAdapter } from '../../../lora/adapter/initial.ts';
-import { adapterLayout, initAdapter } from '../../../lora/adapter/layout.ts';
+import { initAdapter, initialAdapter } from '../../../lora/adapter/initial.ts';
+import { adapterLayout } from '../../../lora/adapter/layout.ts';
 import { type Model, openModel } from '../../../lora/models/model.ts';
 import { readTensor } from '../../../lora/models/safetensors.ts';
 import { FIXTURES, maxDifference } from '../../utils/reference.ts';
@@ -66,6 +66,14 @@ test('saved modules start as the base has them, a tied head as the embedding', a
   expect(values.get('model.norm.weight')).toEqual(await weightOf(model, 'model.norm.weight'));
   expect(values.get('model.layers.0.input_layernorm.weight')).toBeDefined();
   expect(values.get('lm_head.weight')).toEqual(await weightOf(model, 'model.embed_tokens.weight'));
+});
+
+test('on an embedding A starts at zero and B is normal', async () => {
+  const { values } = await start({ targets: ['embed_tokens'], rank: 64 });
+  expect(values.get('model.embed_tokens.lora_embedding_A')!.every((value) => value === 0)).toBe(true);
+  const b = values.get('model.embed_tokens.lora_embedding_B')!;
+  const square = b.reduce((sum, value) => sum + value * value, 0) / b.length;
+  expect(Math.abs(square - 1)).toBeLessThan(5 * Math.sqrt(2 / b.length));
 });
 
 describe('init_lora_weights', () => {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { initAdapter } from '../../../lora/adapter/layout.ts';
+import { initAdapter } from '../../../lora/adapter/initial.ts';
 import type { Example } from '../../../lora/data/examples.ts';
 import { textRenderer } from '../../../lora/data/render/renderer.ts';
 import { RowReport } from '../../../lora/data/row-report.ts';

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { initAdapter } from '../../../lora/adapter/layout.ts';
+import { initAdapter } from '../../../lora/adapter/initial.ts';
 import type { Row } from '../../../lora/data/packing.ts';
 import { TrainerProcess } from '../../../lora/train/supervisor.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../utils/tiny-trainer.ts';

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { initAdapter } from '../../../lora/adapter/layout.ts';
+import { initAdapter } from '../../../lora/adapter/initial.ts';
 import { packedRows, predictedTokens, type Row } from '../../../lora/data/packing.ts';
 import type { TrainProgress } from '../../../lora/train/trainer.ts';
 import { TINY_TEXT } from '../../utils/tiny-model.ts';
