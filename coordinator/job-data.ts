@@ -41,7 +41,7 @@ export interface JobDataDeps {
 }
 
 /** Held-out rows, in bytes as in rows of at most 10 bytes a token: what a coordinator keeps in memory to evaluate. */
-export const HELD_OUT_ROWS = 65_536;
+const HELD_OUT_ROWS = 65_536;
 
 /**
  * Reads a job's examples, splits the held-out ones off, renders and packs both; the training rows become blobs. The
