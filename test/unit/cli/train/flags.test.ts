@@ -1,0 +1,106 @@
+import { Command } from 'commander';
+import { describe, expect, it } from 'vitest';
+import type { TrainFlags } from '../../../../cli/commands/train.ts';
+import { flagLayer } from '../../../../cli/train/flag-layer.ts';
+import { mergeLayers, resolveSpec, runSchema } from '../../../../cli/train/settings.ts';
+import {
+  adapterLayer,
+  addAdapterOptions,
+  addOptimizerOptions,
+  optimizerLayer,
+} from '../../../../cli/training-options.ts';
+import { loraSchema, trainingSchema } from '../../../../protocol/manifest.ts';
+
+function parse(...args: string[]): TrainFlags {
+  const command = new Command().exitOverride().configureOutput({ writeErr: () => {} });
+  addOptimizerOptions(addAdapterOptions(command)).parse(args, { from: 'user' });
+  return command.opts();
+}
+
+const spec = (...args: string[]) =>
+  resolveSpec(mergeLayers({ base: '/b', data: { train: ['/d'] } }, flagLayer(parse(...args), '/')));
+
+describe('options of the adapter and of training', () => {
+  it('reach every setting that a job has', () => {
+    expect(Object.keys(adapterLayer({})).sort()).toEqual(Object.keys(loraSchema.shape).sort());
+    expect(Object.keys(optimizerLayer({})).sort()).toEqual(Object.keys(trainingSchema.shape).sort());
+    expect(Object.keys(flagLayer({}, '/').run!).sort()).toEqual(Object.keys(runSchema.shape).sort());
+  });
+
+  it('say nothing when they are not given', () => {
+    expect(spec().lora).toEqual(loraSchema.parse({}));
+    expect(spec().training).toEqual(trainingSchema.parse({}));
+  });
+
+  it('become settings', () => {
+    const { lora, training } = spec(
+      ...['--rank', '8', '--target', 'q_proj', '--target', 'v_proj', '--exclude', 'k_proj', '--layer', '1'],
+      ...['--rank-pattern', 'layers\\.0=.*q_proj=4', '--alpha-pattern', 'v_proj=9', '--rslora', '--dora'],
+      ...[
+        '--dropout',
+        '0.1',
+        '--save-module',
+        'lm_head',
+        '--bias',
+        'lora_only',
+        '--freeze-a',
+        '--init',
+        'gaussian',
+      ],
+      ...['--learning-rate', '2e-4', '--schedule', 'linear', '--final-fraction', '0', '--warmup', '7'],
+      ...['--betas', '0.8,0.9', '--epsilon', '1e-6', '--weight-decay', '0.1', '--decay-group', 'magnitude'],
+      ...['--lora-plus', '16', '--neftune', '5', '--label-smoothing', '0.1', '--clip-norm', '0.5'],
+      ...['--batch-size', '4', '--micro-batch', '2', '--sequence-length', '64'],
+    );
+    expect(lora).toEqual({
+      rank: 8,
+      alpha: 16,
+      targets: ['q_proj', 'v_proj'],
+      excludeModules: ['k_proj'],
+      layersToTransform: [1],
+      rankPattern: [['layers\\.0=.*q_proj', 4]],
+      alphaPattern: [['v_proj', 9]],
+      useRslora: true,
+      useDora: true,
+      dropout: 0.1,
+      modulesToSave: ['lm_head'],
+      bias: 'lora_only',
+      freezeA: true,
+      initLoraWeights: 'gaussian',
+    });
+    expect(training).toEqual({
+      learningRate: 2e-4,
+      schedule: 'linear',
+      finalFraction: 0,
+      warmupSteps: 7,
+      warmupRatio: null,
+      betas: [0.8, 0.9],
+      epsilon: 1e-6,
+      weightDecay: 0.1,
+      weightDecayGroups: ['magnitude'],
+      loraPlusRatio: 16,
+      neftuneAlpha: 5,
+      labelSmoothing: 0.1,
+      clipNorm: 0.5,
+      batchSize: 4,
+      microBatch: 2,
+      sequenceLength: 64,
+    });
+    expect(spec('--init', 'uniform').lora.initLoraWeights).toBe(true);
+  });
+
+  it('are refused out of range', () => {
+    for (const wrong of [
+      ['--betas', '0.9'],
+      ['--betas', '0.9,1'],
+      ['--rank-pattern', 'x'],
+      ['--rank-pattern', 'x=zero'],
+      ['--dropout', '1'],
+      ['--bias', 'some'],
+      ['--schedule', 'exponential'],
+      ['--layer', '-1'],
+    ]) {
+      expect(() => parse(...wrong), wrong.join(' ')).toThrow(expect.objectContaining({ exitCode: 1 }));
+    }
+  });
+});
