@@ -128,14 +128,15 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   const model = await openModel(spec.base);
   const base = await describeBase(spec.base, { signal });
   const tokenizer = await loadTokenizer(spec.base);
+  const startedAt = before?.settings.startedAt ?? options.now;
   const pack = async (part: TrainData['part'], paths: readonly string[]): Promise<PackedData> => {
     const { base: modelDir, data: settings } = spec;
     const { sequenceLength } = spec.training;
-    const { cacheDir, now } = options;
+    const { cacheDir } = options;
     const onProgress = (done: number, total: number): void => listener.onPacking(done, total);
     const onBad = (row: BadRow): void => listener.onBadRow(row);
     const packed = await packData(
-      { paths, settings, sequenceLength, modelDir, cacheDir, now, signal, onProgress, onBad },
+      { paths, settings, sequenceLength, modelDir, cacheDir, now: startedAt, signal, onProgress, onBad },
       { tokenizer },
     );
     listener.onData({ part, read: packed.read, tally: packed.tally });
@@ -152,6 +153,7 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
     base: base.digest,
     rows: data.key,
     heldOut: heldOut?.key ?? null,
+    startedAt,
   };
   if (before !== null) assertSame(before, settings, output);
 

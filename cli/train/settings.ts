@@ -120,6 +120,8 @@ export const runSettingsSchema = z.strictObject({
   base: z.string(),
   rows: z.string(),
   heldOut: z.string().nullable(),
+  /** Of the first start, milliseconds since 1970: the day that a chat template may print, also after a resume. */
+  startedAt: z.int().nonnegative(),
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;
 

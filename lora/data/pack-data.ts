@@ -30,7 +30,7 @@ export interface PackDataOptions {
   /** Of the tokenizer and the chat template. */
   modelDir: string;
   cacheDir: string;
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970: the day that a chat template may print. */
   now: number;
   signal?: AbortSignal;
   /** Bytes of files read so far, of all. */
@@ -56,7 +56,7 @@ export async function packData(
     const dir = join(root, key.slice(0, 32));
     const cached = await PackedData.open(dir);
     if (cached?.key === key) {
-      await utimes(dir, now / 1000, now / 1000);
+      await utimes(dir, new Date(), new Date());
       return cached;
     }
     cached?.close();
@@ -75,7 +75,7 @@ export async function packData(
     } finally {
       await rm(partial, { recursive: true, force: true });
     }
-    await tidy(root, now);
+    await tidy(root, Date.now());
     const packed = await PackedData.open(dir);
     if (packed?.key === key) return packed;
     throw new SwarmError('DATA_UNREADABLE', `${dir} cannot be written; see who owns it`, { file: dir });

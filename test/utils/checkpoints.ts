@@ -24,6 +24,7 @@ export function trainingState(step: number, change: Partial<RunState> = {}) {
     finished: null,
     settings: {
       spec: resolveSpec({ base: '/base', data: { train: ['/data'] } }),
+      startedAt: 0,
       totalSteps: 1000,
       engine: 'onnx-cpu',
       threads: 1,
