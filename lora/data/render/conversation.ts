@@ -7,7 +7,6 @@
 import { SwarmError } from '../../../protocol/errors.ts';
 import type { Message, Origin } from '../examples.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
-import type { TemplateInput } from './jinja.ts';
 import type { Rendered, TrainOn } from './renderer.ts';
 import { commonPrefix, type Span, tokeniseSpans } from './spans.ts';
 import type { TemplateRunner } from './template-runner.ts';
@@ -43,14 +42,8 @@ export async function renderConversation(
   { runner, tokenizer }: { runner: TemplateRunner; tokenizer: TextTokenizer },
 ): Promise<Rendered> {
   const { messages, tools } = conversation;
-  const upTo = (end: number, addGenerationPrompt: boolean): TemplateInput => ({
-    messages: messages.slice(0, end),
-    tools,
-    addGenerationPrompt,
-  });
-  const whole = upTo(messages.length, false);
   if (trainOn === 'all') {
-    const { text } = await runner.render({ template, whole });
+    const { text } = await runner.render({ template, messages, tools });
     const ids = tokenizer.encode(text, { special: false });
     return { ids, trained: new Uint8Array(ids.length).fill(1), merged: 0 };
   }
@@ -59,8 +52,11 @@ export async function renderConversation(
     const reason = `${messages.length} messages, more than the ${MAX_MESSAGES} of a conversation; train on its last answer alone, or split it`;
     throw new SwarmError('ROW_TURNS', `${origin.file}:${origin.row}: ${reason}`, { reason });
   }
-  const parts = turns.flatMap(({ from, to }) => [upTo(from, true), upTo(to, false)]);
-  const { text, lengths, odd } = await runner.render({ template, whole, parts });
+  const parts = turns.flatMap(({ from, to }) => [
+    { end: from, addGenerationPrompt: true },
+    { end: to, addGenerationPrompt: false },
+  ]);
+  const { text, lengths, odd } = await runner.render({ template, messages, tools, parts });
   if (odd !== null) {
     const { from } = turns[Math.floor(odd.part / 2)]!;
     throw notAPrefix(odd.text, text, { origin, turn: from + 1, header: odd.part % 2 === 0 });

@@ -8,56 +8,80 @@ export interface Span {
 }
 
 /**
- * Tokens of `text` and which of them lie in the spans (ascending, not overlapping). A token over the start of a
- * span is inside, one over its end is not: the text before a boundary, tokenised alone, gives the tokens up to
- * where they first differ, as TRL masks completions. `merged` counts the boundaries inside a token.
+ * Tokens of `text` and which of them lie in the spans. A token over the start of a span is inside, one over its end
+ * is not: the text before a boundary, tokenised alone, gives the tokens up to where they first differ, as TRL masks
+ * completions. `merged` counts the boundaries inside a token.
  */
 export function tokeniseSpans(
   text: string,
   spans: readonly Span[],
   tokenizer: TextTokenizer,
 ): { ids: number[]; trained: Uint8Array; merged: number } {
-  const encode = (part: string): number[] => tokenizer.encode(part, { special: false });
-  const ids = encode(text);
+  const ids = tokenizer.encode(text, { special: false });
   const boundaries = [...new Set(spans.flatMap(({ start, end }) => [start, end]))].sort((a, b) => a - b);
-  let merged = 0;
-  const places = piecewise(text, boundaries, ids, encode) ?? new Map<number, number>();
-  if (places.size === 0) {
-    for (const boundary of boundaries) {
-      if (boundary === text.length) {
-        places.set(boundary, ids.length);
-        continue;
-      }
-      const before = encode(text.slice(0, boundary));
-      const place = commonPrefix(before, ids);
-      places.set(boundary, place);
-      if (place < before.length) merged++;
-    }
-  }
+  const { places, merged } = findPlaces(text, boundaries, ids, tokenizer);
   const trained = new Uint8Array(ids.length);
   for (const { start, end } of spans) trained.fill(1, places.get(start)!, places.get(end)!);
   return { ids, trained, merged };
 }
 
 /**
- * Where every boundary falls between two tokens, the pieces between them have the tokens of the whole text: one
- * more tokenisation for all boundaries instead of one for each.
+ * Which token each boundary (ascending) comes before. Where the text between two boundaries has alone the tokens that
+ * it has in the whole, as with special tokens around every turn, it is tokenised once more, and no text before it.
  */
-function piecewise(
+function findPlaces(
   text: string,
   boundaries: readonly number[],
   ids: readonly number[],
-  encode: (part: string) => number[],
-): Map<number, number> | null {
-  const places = new Map<number, number>();
-  let start = 0;
-  let place = 0;
-  for (const end of [...boundaries, text.length]) {
-    for (const id of encode(text.slice(start, end))) if (ids[place++] !== id) return null;
-    places.set(end, place);
-    start = end;
+  tokenizer: TextTokenizer,
+): { places: Map<number, number>; merged: number } {
+  const encode = (part: string): number[] => tokenizer.encode(part, { special: false });
+  const places = new Map([[text.length, ids.length]]);
+  const ways: ((part: string) => number[] | null)[] = [encode, insideText(encode)];
+  let merged = 0;
+  // Up to here text and tokens go together.
+  let [known, place] = [0, 0];
+  for (const boundary of boundaries) {
+    if (places.has(boundary)) continue;
+    const piece = text.slice(known, boundary);
+    let tokens = ways[0]!(piece);
+    if (!isAt(tokens, ids, place)) {
+      tokens = ways[1]!(piece);
+      // The way that has worked last is tried first.
+      if (isAt(tokens, ids, place)) ways.reverse();
+      else tokens = null;
+    }
+    if (tokens === null) {
+      const before = encode(text.slice(0, boundary));
+      const same = commonPrefix(before, ids);
+      places.set(boundary, same);
+      if (same < before.length) merged++;
+      else [known, place] = [boundary, same];
+    } else {
+      [known, place] = [boundary, place + tokens.length];
+      places.set(boundary, place);
+    }
   }
-  return place === ids.length ? places : null;
+  return { places, merged };
+}
+
+/**
+ * Tokens of a text that follows another: SentencePiece puts a blank before the first word of a text. null where the
+ * text merges with the line end that is put before it.
+ */
+function insideText(encode: (part: string) => number[]): (part: string) => number[] | null {
+  const before = '\n';
+  const skipped = encode(before);
+  return (part) => {
+    const tokens = encode(before + part);
+    return isAt(skipped, tokens, 0) ? tokens.slice(skipped.length) : null;
+  };
+}
+
+function isAt(part: readonly number[] | null, whole: readonly number[], place: number): boolean {
+  return (
+    part !== null && part.length <= whole.length - place && part.every((id, i) => whole[place + i] === id)
+  );
 }
 
 /** Number of leading elements that two lists share. */

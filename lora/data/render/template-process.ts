@@ -13,9 +13,9 @@ function serve(request: RunnerRequest): RunnerReply {
     );
     return { type: 'ready' };
   }
-  const { template, whole, parts = [] } = request;
+  const { template, messages, tools = null, parts = [] } = request;
   const render = compiled.get(template)!;
-  const text = render(whole);
+  const text = render({ messages, tools, addGenerationPrompt: false });
   if (text.length > MAX_RENDERED_CHARACTERS) {
     return {
       type: 'refused',
@@ -23,8 +23,8 @@ function serve(request: RunnerRequest): RunnerReply {
     };
   }
   const lengths: number[] = [];
-  for (const [i, input] of parts.entries()) {
-    const part = render(input);
+  for (const [i, { end, addGenerationPrompt }] of parts.entries()) {
+    const part = render({ messages: messages.slice(0, end), tools, addGenerationPrompt });
     const odd = { part: i, text: part.slice(0, MAX_RENDERED_CHARACTERS) };
     if (!text.startsWith(part)) return { type: 'rendered', text, lengths, odd };
     lengths.push(part.length);

@@ -5,7 +5,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../../protocol/errors.ts';
-import type { TemplateInput } from './jinja.ts';
 import { limit } from './limit.ts';
 
 /** One conversation, rendered up to each of its turns, takes milliseconds; this is for templates that do not end. */
@@ -26,17 +25,24 @@ export interface RunnerData {
 
 export interface RenderRequest {
   readonly template: string;
-  readonly whole: TemplateInput;
-  /** Conversations whose texts should be beginnings of the whole one's. @default none */
-  readonly parts?: readonly TemplateInput[];
+  readonly messages: readonly unknown[];
+  readonly tools?: readonly unknown[] | null;
+  /** Beginnings of the conversation. @default none */
+  readonly parts?: readonly Part[];
+}
+
+/** The first `end` messages. */
+export interface Part {
+  readonly end: number;
+  readonly addGenerationPrompt: boolean;
 }
 
 export interface RenderedParts {
-  /** Of the whole. */
+  /** Of all messages. */
   readonly text: string;
-  /** Characters of each part. Only these come back: all texts of a long conversation are its square. */
+  /** Characters of each part. Only these come back: all beginnings of a long conversation are its square. */
   readonly lengths: readonly number[];
-  /** The first part that is no beginning of the whole; those after it were not rendered. */
+  /** The first part whose text is no beginning of `text`; those after it were not rendered. */
   readonly odd: { readonly part: number; readonly text: string } | null;
 }
 

@@ -1,6 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { TemplateInput } from '../../../../lora/data/render/jinja.ts';
-import { TemplateRunner } from '../../../../lora/data/render/template-runner.ts';
+import { type Part, TemplateRunner } from '../../../../lora/data/render/template-runner.ts';
 
 let runner: TemplateRunner | undefined;
 afterEach(() => runner?.close());
@@ -10,12 +9,8 @@ function start(template: string, options: { deadlineMs?: number } = {}): Templat
   return runner;
 }
 
-const say = (content: string): TemplateInput => ({
-  messages: [{ role: 'user', content }],
-  tools: null,
-  addGenerationPrompt: false,
-});
-const request = (content: string) => ({ template: 'default', whole: say(content) });
+const say = (content: string) => ({ role: 'user', content });
+const request = (content: string) => ({ template: 'default', messages: [say(content)] });
 
 /** Loops for longer than anybody waits. */
 const ENDLESS = `{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}`;
@@ -27,11 +22,23 @@ describe('the process that runs templates', () => {
     expect(texts.map(({ text }) => text)).toEqual(Array.from({ length: 20 }, (_, n) => `${n}!`));
   });
 
-  it('says how far parts are beginnings of the whole', async () => {
-    start('{{ messages[0].content }}');
-    const render = (...parts: string[]) => runner!.render({ ...request('abcdef'), parts: parts.map(say) });
-    expect(await render('ab', 'abcd', '')).toMatchObject({ text: 'abcdef', lengths: [2, 4, 0], odd: null });
-    expect(await render('ab', 'abx', 'abc')).toMatchObject({ lengths: [2], odd: { part: 1, text: 'abx' } });
+  it('says how long the beginnings of a conversation are, and which is none', async () => {
+    start(
+      "{% for m in messages %}{{ m.content if messages | length > 1 else '?' }}{% endfor %}{{ '>' if add_generation_prompt }}",
+    );
+    const messages = ['a', 'b', '>', 'c'].map(say);
+    const part = (end: number, addGenerationPrompt = false) => ({ end, addGenerationPrompt });
+    const render = (...parts: Part[]) => runner!.render({ template: 'default', messages, parts });
+    expect(await render(part(2, true), part(3), part(0))).toEqual({
+      type: 'rendered',
+      text: 'ab>c',
+      lengths: [3, 3, 0],
+      odd: null,
+    });
+    expect(await render(part(2), part(1), part(3))).toMatchObject({
+      lengths: [2],
+      odd: { part: 1, text: '?' },
+    });
   });
 
   it('goes on after a conversation that the template refuses', async () => {
@@ -44,8 +51,7 @@ describe('the process that runs templates', () => {
 
   it('goes on after a conversation that cannot be sent', async () => {
     start('{{ messages[0].content }}');
-    const number = { messages: [{ content: 2n ** 60n }], tools: null, addGenerationPrompt: false };
-    const bad = runner!.render({ template: 'default', whole: number });
+    const bad = runner!.render({ template: 'default', messages: [{ content: 2n ** 60n }] });
     const good = runner!.render(request('good'));
     await expect(bad).rejects.toMatchObject({ code: 'ROW_TEMPLATE' });
     await expect(good).resolves.toMatchObject({ text: 'good' });
