@@ -26,7 +26,7 @@ export async function loadSubject(
   context: Pick<Context, 'cwd' | 'environment' | 'signal'>,
   flags: SubjectFlags,
 ): Promise<Subject> {
-  const [{ createEngine }, { openModel, prepareWeights }, { loadTokenizer }, { readPeftFolder }] =
+  const [{ createEngine }, { openModel, prepareWeights }, { loadTokenizer }, { checkBase, readPeftFolder }] =
     await Promise.all([
       import('../lora/engines/engine.ts'),
       import('../lora/models/model.ts'),
@@ -38,6 +38,7 @@ export async function loadSubject(
   const model = await openModel(dir);
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
+  if (adapter !== null) await checkBase(model, adapter, { signal });
   return {
     model,
     tokenizer: await loadTokenizer(dir),

@@ -1,16 +1,16 @@
 import { copyFile, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SwarmError } from '../../protocol/errors.ts';
-import { DESCRIBED_FILES, describeBase } from '../models/base.ts';
+import { DESCRIBED_FILES } from '../models/base.ts';
 import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
 import { isUnused, listFiles, type Model } from '../models/folder.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
 import { floatDtype } from '../models/safetensors.ts';
 import { type StreamedTensor, writeSafetensors } from '../models/safetensors-writer.ts';
 import { INDEX_FILE, type TensorLocation } from '../models/tensors.ts';
+import { checkBase } from './base.ts';
 import { checkFinite } from './codec.ts';
 import { type Delta, deltaOf } from './delta.ts';
-import { adapterLayout } from './layout.ts';
 import type { Adapter } from './peft.ts';
 import { adapterPlan } from './plan.ts';
 import { rowBlocks, rowNorms } from './weights.ts';
@@ -41,7 +41,7 @@ export async function mergeAdapter(
   outDir: string,
   options: { signal?: AbortSignal } = {},
 ): Promise<void> {
-  await checkBase(model, adapter, options.signal);
+  await checkBase(model, adapter, options);
   const changes = await changesByWeight(model, adapter, options.signal);
   await refuseExisting(outDir);
   const partial = join(dirname(outDir), `.${basename(outDir)}.${process.pid}.partial`);
@@ -58,22 +58,6 @@ export async function mergeAdapter(
     await rm(partial, { recursive: true, force: true });
     throw error;
   }
-}
-
-async function checkBase(model: Model, adapter: Adapter, signal?: AbortSignal): Promise<void> {
-  const expected = adapterLayout(model, adapter.lora);
-  if (JSON.stringify(expected) !== JSON.stringify(adapter.layout))
-    throw new SwarmError('ADAPTER_BASE', `the adapter's tensors are not those of the model in ${model.dir}`, {
-      dir: model.dir,
-    });
-  if (adapter.baseDigest === null) return;
-  const { digest } = await describeBase(model.dir, { signal });
-  if (digest !== adapter.baseDigest)
-    throw new SwarmError(
-      'ADAPTER_BASE',
-      `the adapter was trained on the base ${adapter.baseDigest}, ${model.dir} is ${digest}; merge it into the base it was trained on`,
-      { expected: adapter.baseDigest, found: digest },
-    );
 }
 
 async function changesByWeight(
