@@ -37,21 +37,17 @@ function findPlaces(
 ): { places: Map<number, number>; merged: number } {
   const encode = (part: string): number[] => tokenizer.encode(part, { special: false });
   const places = new Map([[text.length, ids.length]]);
-  const ways: ((part: string) => number[] | null)[] = [encode, insideText(encode)];
+  const ways = [insideText(encode), encode];
   let merged = 0;
   // Up to here text and tokens go together.
   let [known, place] = [0, 0];
   for (const boundary of boundaries) {
     if (places.has(boundary)) continue;
     const piece = text.slice(known, boundary);
-    let tokens = ways[0]!(piece);
-    if (!isAt(tokens, ids, place)) {
-      tokens = ways[1]!(piece);
-      // The way that has worked last is tried first.
-      if (isAt(tokens, ids, place)) ways.reverse();
-      else tokens = null;
-    }
-    if (tokens === null) {
+    const tokens = (known === 0 ? [encode] : ways)
+      .map((way) => way(piece))
+      .find((found) => isAt(found, ids, place));
+    if (!tokens) {
       const before = encode(text.slice(0, boundary));
       const same = commonPrefix(before, ids);
       places.set(boundary, same);

@@ -21,6 +21,8 @@ const parts = [
   '.',
 ];
 
+const isBeginning = (part: number[], whole: number[]) => commonPrefix(part, whole) === part.length;
+
 for (const name of ['byte-level', 'sentence-piece']) {
   const tokenizer = await loadTokenizer(
     fileURLToPath(new URL(`../../../fixtures/chat/${name}`, import.meta.url)),
@@ -28,7 +30,7 @@ for (const name of ['byte-level', 'sentence-piece']) {
   const encode = (text: string) => tokenizer.encode(text, { special: false });
 
   describe(`spans with a ${name} tokenizer`, () => {
-    it('begin and end where the text before them, tokenised alone, first differs from all of it', () => {
+    it('begin and end where the text before them, tokenised alone, has the tokens of the whole', () => {
       const pieces = fc.array(fc.array(fc.constantFrom(...parts), { maxLength: 4 }), {
         minLength: 1,
         maxLength: 8,
@@ -41,13 +43,14 @@ for (const name of ['byte-level', 'sentence-piece']) {
           const spans = ends.flatMap((end, i) => (i % 2 === 1 ? [{ start: ends[i - 1]!, end }] : []));
           const { ids, trained } = tokeniseSpans(text, spans, tokenizer);
           expect(ids).toEqual(encode(text));
+          // Blanks on both sides of a boundary merge in ways that leave no place between them.
+          fc.pre(ends.every((end) => isBeginning(encode(text.slice(0, end)), ids)));
           const expected = new Uint8Array(ids.length);
-          const place = (end: number) =>
-            end === text.length ? ids.length : commonPrefix(encode(text.slice(0, end)), ids);
+          const place = (end: number) => encode(text.slice(0, end)).length;
           for (const { start, end } of spans) expected.fill(1, place(start), place(end));
           expect(trained).toEqual(expected);
         }),
-        { numRuns: 300 },
+        { numRuns: 500 },
       );
     });
 
