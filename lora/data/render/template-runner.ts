@@ -137,6 +137,8 @@ export class TemplateRunner {
   }
 
   private receive(reply: RunnerReply): void {
+    // It was closed or failed meanwhile; what would follow lets go of the process whose end is waited for.
+    if (this.failure !== null) return;
     this.cancelDeadline();
     if (reply.type === 'unusable') {
       this.fail(new SwarmError(reply.code, reply.message, reply.values));

@@ -188,6 +188,23 @@ describe('chat templates', () => {
     expect(await text()).toBe('three');
   });
 
+  it('that are built in write what they say, and refuse tools', async () => {
+    const written = {
+      chatml: '<|im_start|>user\nOne<|im_end|>\n<|im_start|>assistant\nTwo<|im_end|>\n',
+      plain: '<s>User: One\nAssistant: Two</s>\n',
+    };
+    const calls = [talk[0]!, { role: 'assistant', content: '', tool_calls: [{ function: { name: 'f' } }] }];
+    for (const [template, text] of Object.entries(written)) {
+      const renderer = await open({ template });
+      expect((await shown({ kind: 'messages', messages: talk.slice(0, 2) }, renderer)).text).toBe(text);
+      for (const body of [{ messages: calls }, { messages: talk, tools: [{}] }]) {
+        await expect(renderExample({ kind: 'messages', origin, ...body }, renderer)).rejects.toMatchObject({
+          code: 'ROW_TEMPLATE',
+        });
+      }
+    }
+  });
+
   it('get further variables', async () => {
     const file = join(folder, 'thinking.jinja');
     await writeFile(file, "{{ 'on' if enable_thinking else 'off' }}");
