@@ -1,4 +1,3 @@
-import { formatDuration } from '../monitor/text.ts';
 import { exitCodes } from './exit-codes.ts';
 
 /** What a drain may take: finish or hand back, save, say goodbye. Then the process ends in any case. */
@@ -16,9 +15,7 @@ export function drainOnSignals(): AbortSignal {
       process.stderr.write('swarm: stopped at once\n');
       process.exit(exitCodes.interrupted);
     }
-    process.stderr.write(
-      `swarm: ${why}, stopping within ${formatDuration(DRAIN_MS / 1000)}; again to force\n`,
-    );
+    process.stderr.write(`swarm: ${why}, stopping within ${DRAIN_MS / 1000} s; again to force\n`);
     setTimeout(() => process.exit(exitCodes.interrupted), DRAIN_MS).unref();
     const error = new Error('interrupted');
     error.name = 'AbortError';

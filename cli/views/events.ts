@@ -15,6 +15,7 @@ import { shortPeer } from '../../protocol/ids.ts';
  */
 export class EventLines {
   private last: number | null;
+  private rounds: number | null = null;
 
   constructor({ baseLoss = null }: { baseLoss?: number | null } = {}) {
     this.last = baseLoss;
@@ -24,6 +25,7 @@ export class EventLines {
   line(event: JobEvent): string | null {
     switch (event.type) {
       case 'job-created':
+        this.rounds = event.rounds;
         return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${event.rounds} rounds`;
       case 'peer-joined':
         return `+ ${nodeName(event)} joined (${safeText(event.engine, { maxCharacters: 32 })})`;
@@ -47,7 +49,7 @@ export class EventLines {
       case 'resumed':
         return 'resumed';
       case 'finished':
-        return finished(event);
+        return finished(event, this.rounds);
       case 'failed':
         return `failed: ${safeText(event.reason)}`;
       default:
@@ -82,8 +84,13 @@ function detail(text: string): string {
   return text === '' ? '' : `: ${safeText(text)}`;
 }
 
-function finished({ heldOutLoss, baseLoss }: Extract<JobEvent, { type: 'finished' }>): string {
-  if (heldOutLoss === null || baseLoss === null) return 'finished';
+/** @param rounds that the job was made for; null where that is not known */
+function finished(
+  { round, heldOutLoss, baseLoss }: Extract<JobEvent, { type: 'finished' }>,
+  rounds: number | null,
+): string {
+  const end = rounds !== null && round < rounds ? `stopped after ${round} of ${rounds} rounds` : 'finished';
+  if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
-  return `finished: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % against the base's ${formatLoss(baseLoss)}`;
+  return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % against the base's ${formatLoss(baseLoss)}`;
 }

@@ -199,9 +199,11 @@ describe("a job's events", () => {
     ].filter((line) => line !== null);
     expect(told).toHaveLength(6);
     expectSafe(told);
-    expect(lines.line(event({ type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 }))).toContain(
-      '−20.0 %',
-    );
+    const end = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
+    expect(lines.line(event(end))).toMatch(/^finished: .*−20\.0 %/);
+    lines.line(event({ type: 'job-created', name: 'moby', parameters: 1, rounds: 9 }));
+    expect(lines.line(event(end))).toMatch(/^stopped after 8 of 9 rounds: .*−20\.0 %/);
+    expect(lines.line(event({ ...end, round: 0 }))).toBe('stopped after 0 of 9 rounds');
   });
 });
 
