@@ -11,6 +11,8 @@ export const about = 'a swarm of 3 nodes and one trainer of as many threads, in 
 const ROOT = join(import.meta.dirname, '../..');
 const SWARM = 'swarm';
 const TARGET = 0.9;
+/** Processes that wait for a processor before the bench has begun. */
+const BUSY_LOAD = 1;
 /** Everything together takes five minutes on two idle cores, on busy ones many more. */
 const PATIENCE_MS = 60 * 60_000;
 
@@ -20,12 +22,17 @@ const QUICK: Size = { localSteps: 12, rounds: 2, repeats: 1 };
 
 /**
  * Training speed of a whole swarm (coordinator and nodes as processes on loopback, with exchange, merge and held-out
- * gate) over that of one trainer process with the nodes' threads, for the same tokens, in alternation.
+ * gate) over that of one trainer process with the nodes' threads, for the same tokens, in alternation. By the clock,
+ * so for a machine that has nothing else to do: a busy one divides itself by processes, of which a swarm has more.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const size = options.quick ? QUICK : FULL;
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-'));
   const signal = AbortSignal.timeout(PATIENCE_MS);
+  const [load] = loadavg() as [number, number, number];
+  if (load > BUSY_LOAD) {
+    options.log(`swarm: the machine is busy (load ${load.toFixed(0)}): only processor time can be trusted`);
+  }
   // More threads than cores only get in each other's way: the best that one trainer could do here is told beside.
   const cores = Math.min(NODES, availableParallelism());
   const trainers = [...new Set([NODES, cores])];
