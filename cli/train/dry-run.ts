@@ -83,7 +83,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const measured = heldOut === null ? 0 : (await sample(heldOut)).tokens;
 
   const { sequenceLength, batchSize, microBatch } = spec.training;
-  const rows = Math.ceil(data.tokens / sequenceLength);
+  const rows = data.rows(sequenceLength);
   const training = trainingConfig(spec, rows);
   const steps = training.totalSteps;
   const { work } = estimateTraining(model, { lora: spec.lora, training });

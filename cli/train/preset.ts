@@ -43,6 +43,7 @@ export async function presetLayer(
       commonLength: sample.commonLength,
       plainText: sample.plainText,
       heldOut: heldOut !== null,
+      rows: (sequenceLength) => sample.rows(sequenceLength),
     },
     given: numbersOf({ ...layer.lora, ...layer.training, ...layer.run }),
     fits: ({ rank, microBatch, sequenceLength }) => {

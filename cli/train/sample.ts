@@ -18,6 +18,8 @@ export interface DataSample {
   readonly commonLength: number;
   /** Nothing but plain text, which is cut into rows. */
   readonly plainText: boolean;
+  /** Rows of that many tokens that it makes, about. */
+  rows(sequenceLength: number): number;
   /** Whether everything was read; else the totals are extrapolated from the bytes. */
   readonly exact: boolean;
 }
@@ -39,24 +41,27 @@ export async function sampleData(
 ): Promise<DataSample> {
   const renderer = await rendererFor(settings, { dir: modelDir, now }, { tokenizer });
   const report = new RowReport({ badRowShare: settings.badRowShare });
-  let share = 1;
-  const onProgress = (done: number, total: number): void => {
-    share = total === 0 ? 1 : done / total;
-  };
   const lengths: number[] = [];
-  let tokens = 0;
-  let trained = 0;
+  const seen = { bytes: 0, samples: 0, tokens: 0, trained: 0 };
+  // Files are read in pieces, ahead of what is rendered: what was seen of them counts when the next piece begins.
+  let known = { ...seen };
+  let total = 0;
+  const onProgress = (done: number, all: number): void => {
+    if (seen.tokens !== known.tokens) known = { ...seen };
+    seen.bytes = done;
+    total = all;
+  };
   let plainText = true;
   let exact = true;
   try {
     const examples = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
     for await (const { example, rendered } of renderAll(examples, renderer, { report, signal })) {
       lengths.push(rendered.ids.length);
-      tokens += rendered.ids.length;
-      trained += rendered.trained.reduce((sum, one) => sum + one, 0);
+      seen.samples++;
+      seen.tokens += rendered.ids.length;
+      seen.trained += rendered.trained.reduce((sum, one) => sum + one, 0);
       plainText &&= example.kind === 'text';
-      // What is left of the last piece of the last file is soon read, and then nothing is extrapolated.
-      if ((lengths.length < SAMPLES && tokens < TOKENS) || share >= 1) continue;
+      if (known.tokens === 0 || (lengths.length < SAMPLES && seen.tokens < TOKENS)) continue;
       exact = false;
       break;
     }
@@ -67,12 +72,29 @@ export async function sampleData(
     throw new SwarmError('DATA_EMPTY', `there is nothing to train on in ${paths.join(', ')}`, { paths });
   }
   lengths.sort((a, b) => a - b);
-  const whole = exact ? 1 : share;
+  const part = exact ? 1 : known.bytes / total;
+  const { samples, tokens, trained } = exact ? seen : known;
   return {
-    tokens: Math.round(tokens / whole),
-    trainedTokens: Math.round(trained / whole),
+    tokens: Math.round(tokens / part),
+    trainedTokens: Math.round(trained / part),
     commonLength: lengths[Math.floor(0.95 * (lengths.length - 1))]!,
     plainText,
     exact,
+    rows: (sequenceLength) =>
+      plainText
+        ? Math.ceil(tokens / part / sequenceLength)
+        : Math.ceil((packedRows(lengths, sequenceLength) * samples) / part / lengths.length),
   };
+}
+
+/** First fit decreasing; a sample of one token more than a row fits, its last is only predicted. `lengths` ascend. */
+function packedRows(lengths: readonly number[], sequenceLength: number): number {
+  const free: number[] = [];
+  for (const length of lengths.toReversed()) {
+    const size = Math.min(length - 1, sequenceLength);
+    const row = free.findIndex((left) => left >= size);
+    if (row === -1) free.push(sequenceLength - size);
+    else free[row] = free[row]! - size;
+  }
+  return free.length;
 }

@@ -24,6 +24,8 @@ export interface DataFacts {
   /** Plain text is cut into rows; anything else should fit into one. */
   readonly plainText: boolean;
   readonly heldOut: boolean;
+  /** Rows of that many tokens that it makes, about. */
+  rows(sequenceLength: number): number;
 }
 
 /** What has been decided elsewhere: chosen values go with it. */
@@ -139,7 +141,7 @@ export function choosePreset(name: PresetName, { model, data, given, fits }: Pre
   choose('lora.alpha', 32, 'with a fixed alpha the best rate hardly depends on the rank', NO_REGRET);
   const sequenceLength =
     given.sequenceLength ?? choose('training.sequenceLength', ...lengthFor(recipe, model, data));
-  const rows = Math.max(1, Math.ceil(data.tokens / sequenceLength));
+  const rows = Math.max(1, data.rows(sequenceLength));
   const epochs = given.epochs ?? (data.tokens < MANY_TOKENS ? recipe.epochs : 1);
   const batchSize = given.batchSize ?? choose('training.batchSize', ...batchFor(recipe, rows * epochs));
   const whole = Math.max(1, Math.ceil((rows * epochs) / batchSize));

@@ -205,4 +205,23 @@ describe('a dry run', { timeout: 60_000 }, () => {
     expect(estimate.memory.total).toBeGreaterThan(100e6);
     expect(await readdir(folder)).not.toContain('undefined');
   });
+
+  it('reads only the beginning of long data', async () => {
+    const line = (n: number) =>
+      JSON.stringify({
+        messages: [
+          { role: 'user', content: `What is ${n}?` },
+          { role: 'assistant', content: 'A number.' },
+        ],
+      });
+    await writeFile(at('chat.jsonl'), Array.from({ length: 4000 }, (_, n) => `${line(n)}\n`).join(''));
+    const args = ['--model', 'model', '--data', 'chat.jsonl', '--template', 'plain', '--preset', 'quick'];
+    const run = await swarm([...args, '--dry-run']);
+    expect(run.status, run.stderr).toBe(0);
+    const estimate = run.last as unknown as { event: string; counted: boolean; rows: number };
+    expect(estimate).toMatchObject({ event: 'estimate', counted: false });
+    const packed = await swarm([...args, '--output', 'chat', '--steps', '1']);
+    const { rows } = packed.lines.find(({ event }) => event === 'plan') as unknown as { rows: number };
+    expect(Math.abs(estimate.rows / rows - 1)).toBeLessThan(0.2);
+  });
 });

@@ -2,9 +2,18 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { choosePreset, PRESETS, type PresetInput, rateForWidth } from '../../../lora/train/presets.ts';
 
+const facts = (tokens: number, change: Partial<PresetInput['data']> = {}): PresetInput['data'] => ({
+  tokens,
+  commonLength: 300,
+  plainText: false,
+  heldOut: true,
+  rows: (length) => Math.ceil(tokens / length),
+  ...change,
+});
+
 const input = (change: Partial<PresetInput> = {}): PresetInput => ({
   model: { family: 'llama', hiddenSize: 576, maxPositions: 2048, parametersPerRank: 300_000 },
-  data: { tokens: 400_000, commonLength: 300, plainText: false, heldOut: true },
+  data: facts(400_000),
   given: {},
   fits: () => true,
   ...change,
@@ -38,15 +47,15 @@ describe('presets', () => {
   });
 
   it('raise the rank with the data, up to a limit', () => {
-    const data = { ...input().data, tokens: 8_000_000 };
+    const data = facts(8_000_000);
     expect(chosen('auto', input({ data }))).toMatchObject({ 'lora.rank': 32, 'run.epochs': 1 });
-    const huge = { ...data, tokens: 1e12 };
+    const huge = facts(1e12);
     expect(chosen('auto', input({ data: huge }))['lora.rank']).toBe(64);
     expect(chosen('quick', input({ data: huge }))).toMatchObject({ 'lora.rank': 8, 'run.steps': 100 });
   });
 
   it('take smaller batches where there is little data, and fewer rows at a time where memory is short', () => {
-    const data = { ...input().data, tokens: 20_000, heldOut: false };
+    const data = facts(20_000, { heldOut: false });
     const found = chosen('auto', input({ data, fits: ({ microBatch }) => microBatch <= 1 }));
     expect(found).toMatchObject({ 'training.batchSize': 2, 'training.microBatch': 1 });
     expect(found).not.toHaveProperty('run.evaluateEvery');
@@ -82,7 +91,12 @@ describe('presets', () => {
         }),
         fc.boolean(),
         (name, model, data, roomy) => {
-          const choices = choosePreset(name, { model, data, given: {}, fits: () => roomy });
+          const choices = choosePreset(name, {
+            model,
+            data: facts(data.tokens, data),
+            given: {},
+            fits: () => roomy,
+          });
           const values = Object.fromEntries(choices.map(({ field, value }) => [field, value]));
           expect(values['training.sequenceLength']).toBeLessThanOrEqual(model.maxPositions);
           expect(values['training.batchSize']).toBeLessThan(32);
