@@ -19,7 +19,7 @@ import { rowNorms } from './weights.ts';
  *
  * @param seed whole number below 2^53
  * @returns values in the order of adapterLayout
- * @throws SwarmError LORA_*, SEED, TENSORS_TRUNCATED
+ * @throws SwarmError LORA_*, SEED, TENSORS_TRUNCATED; LORA_ZERO_NORM DoRA on a weight with a row of zeros
  */
 export async function initialAdapter(
   model: Model,
@@ -43,7 +43,14 @@ export async function initialAdapter(
     const a = values.get(matrixName(module, 'A'))!;
     const b = values.get(matrixName(module, 'B'))!;
     const delta = lora.initLoraWeights === false ? deltaOf(module, a, b) : null;
-    values.set(magnitudeName(module.name), await rowNorms(model, module, delta, options.signal));
+    const norms = await rowNorms(model, module, delta, options.signal);
+    if (norms.includes(0))
+      throw new SwarmError(
+        'LORA_ZERO_NORM',
+        `row ${norms.indexOf(0)} of the weight of ${module.name} is zero, and DoRA divides by its norm; leave the module out with excludeModules`,
+        { module: module.name, row: norms.indexOf(0) },
+      );
+    values.set(magnitudeName(module.name), norms);
   }
   return layout.map(({ name }) => values.get(name)!);
 }

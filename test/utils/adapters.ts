@@ -4,20 +4,21 @@ import { type Model, openModel } from '../../lora/models/model.ts';
 import { readTensor } from '../../lora/models/safetensors.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 
-/** The model with its weights widened to float32, in a folder of its own. */
-export async function inFloat32(model: Model, dir: string): Promise<Model> {
+/** The model with its weights widened to float32, and changed if a test wants it, in a folder of its own. */
+export async function inFloat32(
+  model: Model,
+  dir: string,
+  change: (parameter: string, values: Float32Array) => void = () => {},
+): Promise<Model> {
   await mkdir(dir, { recursive: true });
   for (const file of ['config.json', 'tokenizer.json'])
     await copyFile(join(model.dir, file), join(dir, file));
   const names = model.architecture.parameters(model.config).map(({ name }) => name);
   const tensors = names.map(async (name) => {
     const { file, entry } = model.tensors.get(name)!;
-    return {
-      name,
-      dtype: 'F32' as const,
-      shape: entry.shape,
-      data: await readTensor(join(model.dir, file), entry),
-    };
+    const data = await readTensor(join(model.dir, file), entry);
+    change(name, data);
+    return { name, dtype: 'F32' as const, shape: entry.shape, data };
   });
   await writeSafetensors(join(dir, 'model.safetensors'), await Promise.all(tensors));
   return openModel(dir);

@@ -5,6 +5,8 @@ import { initAdapter, initialAdapter } from '../../../lora/adapter/initial.ts';
 import { adapterLayout } from '../../../lora/adapter/layout.ts';
 import { type Model, openModel } from '../../../lora/models/model.ts';
 import { readTensor } from '../../../lora/models/safetensors.ts';
+import { inFloat32 } from '../../utils/adapters.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
 import { FIXTURES, maxDifference } from '../../utils/reference.ts';
 
 const code = (expected: string) => expect.objectContaining({ code: expected });
@@ -59,6 +61,18 @@ test('and of the changed rows where B does not start at zero', async () => {
     return Math.hypot(...changed);
   });
   expect(maxDifference(magnitude, norms)).toBeLessThan(1e-6);
+});
+
+test('DoRA on a row of zeros is refused: it would divide by its norm', async () => {
+  const source = await openModel(join(FIXTURES, 'llama-tiny-untied'));
+  const name = 'model.layers.1.mlp.down_proj';
+  const model = await inFloat32(source, await temporaryFolder(), (parameter, values) => {
+    if (parameter === `${name}.weight`) values.fill(0, 2 * 40, 3 * 40);
+  });
+  const lora = loraConfig({ targets: ['down_proj'], useDora: true });
+  await expect(initialAdapter(model, lora, 1)).rejects.toThrow(
+    expect.objectContaining({ code: 'LORA_ZERO_NORM', values: { module: name, row: 2 } }),
+  );
 });
 
 test('saved modules start as the base has them, a tied head as the embedding', async () => {
