@@ -11,8 +11,10 @@ export const blobRefSchema = z.strictObject({
 });
 export type BlobRef = z.infer<typeof blobRefSchema>;
 
+/** Most names or patterns in a list: PEFT may write out every module, and the largest Llama has 882 linear ones. */
+const MODULES = 1024;
 /** Whole or trailing parts of module paths: 'q_proj', 'self_attn.q_proj', 'lm_head'. */
-const moduleNames = z.array(z.string().min(1).max(256)).max(512);
+const moduleNames = z.array(z.string().min(1).max(256)).max(MODULES);
 /** A regular expression over module paths. */
 const modulePattern = z.string().min(1).max(1024);
 /** Highest rank taken from a job or an adapter file: above it LoRA costs more than the layers it adapts. */
@@ -24,7 +26,7 @@ const alpha = z.number().positive().max(65536);
  * and the canonical form of a manifest sorts the keys of its maps.
  */
 function byPattern<T extends z.ZodType>(value: T) {
-  const pairs = z.array(z.tuple([modulePattern, value])).max(256);
+  const pairs = z.array(z.tuple([modulePattern, value])).max(MODULES);
   const isMap = (given: unknown): given is object =>
     typeof given === 'object' && given !== null && !Array.isArray(given);
   return z.preprocess((given) => (isMap(given) ? Object.entries(given) : given), pairs.default([]));

@@ -2,7 +2,7 @@ import { SwarmError } from '../../protocol/errors.ts';
 import { type AdaptedModule, biasName, savedName, type TrainedCopy } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
 import { firstMatches } from '../models/patterns.ts';
-import { type ModelShape, targetModules } from '../models/targets.ts';
+import { type ModelShape, ownerOf, targetModules } from '../models/targets.ts';
 import type { LoraConfig } from './config.ts';
 
 /** Highest rank taken from a job or an adapter file: above it LoRA costs more than the layers it adapts. */
@@ -101,7 +101,7 @@ function savedCopies(
   }
   const found = parameters.filter(({ name }) => entries.some((entry) => liesBelow(name, entry)));
   return found.map(({ name, from, shape }) => {
-    const module = moduleOf(name);
+    const module = ownerOf(name);
     if (adapted.has(module))
       throw new SwarmError(
         'LORA_SAVED',
@@ -119,7 +119,7 @@ function biasCopies(
 ): TrainedCopy[] {
   if (bias === 'none') return [];
   return ownParameters(model).flatMap(({ name, shape }) => {
-    const module = moduleOf(name);
+    const module = ownerOf(name);
     if (!name.endsWith('.bias') || (bias === 'lora_only' && !adapted.has(module))) return [];
     const tensor = biasName(module, adapted.has(module));
     return [{ tensor, parameter: name, from: name, shape, group: 'bias' as const }];
@@ -135,12 +135,8 @@ function ownParameters({ architecture, config }: ModelShape) {
   return [...list, { name: `${architecture.head}.weight`, from, shape }];
 }
 
-function moduleOf(parameter: string): string {
-  return parameter.slice(0, parameter.lastIndexOf('.'));
-}
-
 function leavesOf(parameters: readonly { name: string }[]): string[] {
-  return [...new Set(parameters.map(({ name }) => moduleOf(name).split('.').at(-1)!))].sort();
+  return [...new Set(parameters.map(({ name }) => ownerOf(name).split('.').at(-1)!))].sort();
 }
 
 function checkRank(rank: number): void {

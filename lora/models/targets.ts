@@ -124,7 +124,8 @@ function otherModules(model: ModelShape): string[] {
   return [...new Set(owners)].filter((name) => !known.has(name));
 }
 
-function ownerOf(parameter: string): string {
+/** The module that a parameter belongs to. */
+export function ownerOf(parameter: string): string {
   return parameter.slice(0, parameter.lastIndexOf('.'));
 }
 
