@@ -1,8 +1,16 @@
-/** A Hugging Face tokenizer folder, loaded and reduced to what training and evaluation need. */
+/**
+ * A Hugging Face tokenizer folder, as transformers reads it: byte-pair encoding, over bytes or with byte fallback. What
+ * tokenizer.json asks for beyond that is refused by name, for wrong ids are not seen until a model has learnt from them.
+ */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Tokenizer } from '@huggingface/tokenizers';
-import { SwarmError } from '../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { type AddedToken, AddedTokens } from './tokenizing/added-tokens.ts';
+import { affixesOf } from './tokenizing/affixes.ts';
+import { BytePairEncoder } from './tokenizing/bpe.ts';
+import { decoderOf } from './tokenizing/decoders.ts';
+import { normalizerOf } from './tokenizing/normalizers.ts';
+import { preTokenizerOf } from './tokenizing/pre-tokenizers.ts';
 
 export interface EncodeOptions {
   /** Add the special tokens that the tokenizer's config adds. @default true */
@@ -28,50 +36,83 @@ export interface TextTokenizer {
 
 /**
  * Loads `tokenizer.json` and `tokenizer_config.json` (the latter may be absent) of a model folder.
- * @throws TOKENIZER_INVALID with the file and the reason.
+ * @throws SwarmError TOKENIZER_INVALID with the file and the reason; TOKENIZER_UNSUPPORTED what is not computed exactly
  */
 export async function loadTokenizer(dir: string): Promise<TextTokenizer> {
   const file = join(dir, 'tokenizer.json');
   const definition = await readJson(file, false);
   const config = await readJson(join(dir, 'tokenizer_config.json'), true);
-  let tokenizer: Tokenizer;
   try {
-    tokenizer = new Tokenizer(definition, config);
+    return buildTokenizer(definition, config);
   } catch (error) {
+    if (isSwarmError(error)) throw error;
     throw invalid(file, error instanceof Error ? error.message : String(error), error);
   }
-  const encode = (text: string, { special = true }: EncodeOptions = {}): number[] =>
-    tokenizer.encode(text, { add_special_tokens: special }).ids;
-  const { prefix, suffix } = affixes(encode);
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+function buildTokenizer(definition: Json, config: Json): TextTokenizer {
+  const { model } = definition;
+  if (typeof model !== 'object' || model === null) throw new Error('it has no model');
+  const encoder = new BytePairEncoder(model as Json);
+  const normalize = normalizerOf(definition.normalizer);
+  const words = preTokenizerOf(definition.pre_tokenizer);
+  const join = decoderOf(definition.decoder);
+  const added = addedTokens(definition, config);
+  const finder = new AddedTokens(added, normalize);
+  const tokens = new Map([...encoder.vocabulary].map(([token, id]) => [id, token]));
+  // As the original has it: what is looked for in normalized text is also written so.
+  for (const { id, content, normalized } of added) tokens.set(id, normalized ? normalize(content) : content);
+  const special = new Set(added.flatMap((token) => (token.special ? [token.id] : [])));
   const idOf = (name: string): number | null => {
     const content = tokenContent(config[name]);
-    return content === null ? null : (tokenizer.token_to_id(content) ?? null);
+    if (content === null) return null;
+    return added.find((token) => token.content === content)?.id ?? encoder.vocabulary.get(content) ?? null;
   };
+  const { prefix, suffix } = affixesOf(definition.post_processor);
+
   return {
-    vocabSize: Math.max(...tokenizer.get_vocab().values()) + 1,
+    vocabSize: [...tokens.keys()].reduce((most, id) => Math.max(most, id), -1) + 1,
     bosId: idOf('bos_token'),
     eosId: idOf('eos_token'),
     prefix,
     suffix,
-    encode,
-    decode: (ids, { special = false } = {}) =>
-      // The library refuses an empty list.
-      ids.length === 0 ? '' : tokenizer.decode([...ids], { skip_special_tokens: !special }),
+    encode(text, { special: around = true } = {}) {
+      const ids: number[] = around ? [...prefix] : [];
+      // Half of a surrogate pair has no UTF-8.
+      for (const section of finder.sections(text.toWellFormed())) {
+        if ('id' in section) ids.push(section.id);
+        else for (const word of words(section.text, section.first)) encoder.encode(word, ids);
+      }
+      if (around) ids.push(...suffix);
+      return ids;
+    },
+    decode(ids, { special: keep = false } = {}) {
+      const shown = keep ? ids : ids.filter((id) => !special.has(id));
+      return join(shown.flatMap((id) => tokens.get(id) ?? [])).join('');
+    },
   };
 }
 
-/** What special tokens stand around a text, found by encoding one with and without them. */
-function affixes(encode: (text: string, options: EncodeOptions) => number[]) {
-  const probe = 'a';
-  const bare = encode(probe, { special: false });
-  const full = encode(probe, { special: true });
-  const extra = full.length - bare.length;
-  for (let start = 0; start <= extra; start++) {
-    if (bare.every((id, i) => full[start + i] === id)) {
-      return { prefix: full.slice(0, start), suffix: full.slice(start + bare.length) };
-    }
-  }
-  return { prefix: [], suffix: [] };
+/**
+ * Those of tokenizer.json; what the config says of the same or further ones wins. Of its other fields `add_bos_token`,
+ * `add_eos_token` and `clean_up_tokenization_spaces` mean nothing beside a tokenizer.json of this kind, in transformers 5.
+ */
+function addedTokens(definition: Json, config: Json): AddedToken[] {
+  const tokens = new Map<string, AddedToken>();
+  const add = (value: unknown, number: unknown): void => {
+    const token = value as Partial<AddedToken> | null;
+    const id = Number(number);
+    if (typeof token?.content !== 'string' || !Number.isInteger(id) || id < 0)
+      throw new Error(`the added token ${JSON.stringify(value)} has no content or no id`);
+    const { content, single_word = false, lstrip = false, rstrip = false, special = false } = token;
+    const { normalized = !special } = token;
+    tokens.set(content, { id, content, single_word, lstrip, rstrip, normalized, special });
+  };
+  for (const token of (definition.added_tokens ?? []) as Partial<AddedToken>[]) add(token, token.id);
+  for (const [id, token] of Object.entries((config.added_tokens_decoder ?? {}) as Json)) add(token, id);
+  return [...tokens.values()];
 }
 
 /** Special tokens are written as a string or as an object with `content`. */

@@ -1,0 +1,31 @@
+import { SwarmError } from '../../../protocol/errors.ts';
+
+/** A part of tokenizer.json: `{ type, … }`. */
+export type Part = Readonly<Record<string, unknown>>;
+
+/** What a tokenizer asks for that is not computed here exactly. Nothing is approximated: ids would be wrong silently. */
+export function unsupported(what: string, found: unknown): SwarmError {
+  const shown = JSON.stringify(found) ?? 'nothing';
+  return new SwarmError(
+    'TOKENIZER_UNSUPPORTED',
+    `the tokenizer asks for ${what} ${shown.slice(0, 200)}, which is not computed here; choose another base model`,
+    { part: what, found: shown.slice(0, 200) },
+  );
+}
+
+/** A part that is missing or null is null. */
+export function partOf(value: unknown, name: string): Part | null {
+  if (value === null || value === undefined) return null;
+  if (typeof value === 'object' && !Array.isArray(value)) return value as Part;
+  throw unsupported(name, value);
+}
+
+export function partsOf(value: unknown, name: string): Part[] {
+  if (!Array.isArray(value)) throw unsupported(name, value);
+  return value.map((part) => partOf(part, name)).filter((part) => part !== null);
+}
+
+export function textOf(value: unknown, name: string): string {
+  if (typeof value === 'string') return value;
+  throw unsupported(name, value);
+}

@@ -1,0 +1,121 @@
+import { toByteCharacters } from './bytes.ts';
+import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';
+import { escaped, patternOf, translated } from './patterns.ts';
+
+/** Cuts a piece of text into words, inside which tokens are found. `first`: the piece begins the text. */
+export type PreTokenize = (text: string, first: boolean) => string[];
+
+/** GPT-2's words: contractions, letters, numbers, others, each with a space before it; whitespace. */
+const GPT2 = translated(
+  String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
+  'ByteLevel',
+);
+
+/**
+ * The `pre_tokenizer` of tokenizer.json.
+ * @throws SwarmError TOKENIZER_UNSUPPORTED
+ */
+export function preTokenizerOf(value: unknown): PreTokenize {
+  const part = partOf(value, 'pre_tokenizer');
+  return part === null ? (text) => [text] : build(part);
+}
+
+function build(part: Part): PreTokenize {
+  switch (part.type) {
+    case 'Sequence': {
+      const steps = partsOf(part.pretokenizers, 'pretokenizers').map(build);
+      return (text, first) =>
+        steps.reduce((words, step) => words.flatMap((word, i) => step(word, first && i === 0)), [text]);
+    }
+    case 'ByteLevel':
+      return byteLevel(part);
+    case 'Metaspace':
+      return metaspace(part);
+    case 'Split':
+      return split(patternOf(part.pattern, 'pre_tokenizer.pattern'), part.behavior, part.invert === true);
+    case 'Digits':
+      return split(part.individual_digits === true ? /\p{N}/gu : /\p{N}+/gu, 'Isolated', false);
+    default:
+      throw unsupported('pre_tokenizer', part.type);
+  }
+}
+
+function byteLevel({ add_prefix_space: prefix = true, use_regex: regex = true }: Part): PreTokenize {
+  return (text) => {
+    const spaced = prefix === true && !text.startsWith(' ') ? ` ${text}` : text;
+    const words = regex === true ? (spaced.match(GPT2) ?? []) : [spaced];
+    return words.map(toByteCharacters);
+  };
+}
+
+function metaspace(part: Part): PreTokenize {
+  const replacement = textOf(part.replacement ?? '▁', 'pre_tokenizer.replacement');
+  // Files from before the scheme had a name say only whether there is a space before the text.
+  const scheme = part.prepend_scheme ?? (part.add_prefix_space === false ? 'never' : 'always');
+  if (!['always', 'first', 'never'].includes(String(scheme)))
+    throw unsupported('pre_tokenizer.prepend_scheme', scheme);
+  const cut =
+    part.split === false ? null : split(new RegExp(escaped(replacement), 'gu'), 'MergedWithNext', false);
+  return (text, first) => {
+    const marked = text.replaceAll(' ', replacement);
+    const prepend = scheme === 'always' || (scheme === 'first' && first);
+    const whole = prepend && !marked.startsWith(replacement) ? replacement + marked : marked;
+    return cut === null ? [whole] : cut(whole, first);
+  };
+}
+
+/** Between two matches, and the matches themselves. */
+interface Piece {
+  text: string;
+  match: boolean;
+}
+
+function split(pattern: RegExp, behavior: unknown, invert: boolean): PreTokenize {
+  const join = BEHAVIORS[String(behavior)];
+  if (join === undefined) throw unsupported('pre_tokenizer.behavior', behavior);
+  return (text) => join(pieces(text, pattern, invert)).filter((word) => word !== '');
+}
+
+function pieces(text: string, pattern: RegExp, invert: boolean): Piece[] {
+  const found: Piece[] = [];
+  let end = 0;
+  for (const { 0: match, index } of text.matchAll(pattern)) {
+    if (index > end) found.push({ text: text.slice(end, index), match: invert });
+    if (match !== '') found.push({ text: match, match: !invert });
+    end = index + match.length;
+  }
+  if (end < text.length) found.push({ text: text.slice(end), match: invert });
+  return found;
+}
+
+const textsOf = (found: readonly Piece[]): string[] => found.map(({ text }) => text);
+
+const BEHAVIORS: Readonly<Record<string, (found: readonly Piece[]) => string[]>> = {
+  Isolated: textsOf,
+  Removed: (found) => textsOf(found.filter(({ match }) => !match)),
+  MergedWithPrevious: (found) => {
+    const words: string[] = [];
+    found.forEach(({ text, match }, i) => {
+      // A match after a match stays alone.
+      if (match && i > 0 && !found[i - 1]!.match) words[words.length - 1] += text;
+      else words.push(text);
+    });
+    return words;
+  },
+  MergedWithNext: (found) => {
+    const words: string[] = [];
+    found.forEach(({ text, match }, i) => {
+      if (!match && i > 0 && found[i - 1]!.match) words[words.length - 1] += text;
+      else words.push(text);
+    });
+    return words;
+  },
+  Contiguous: (found) => {
+    const words: string[] = [];
+    found.forEach(({ text, match }, i) => {
+      if (i > 0 && found[i - 1]!.match === match) words[words.length - 1] += text;
+      else words.push(text);
+    });
+    return words;
+  },
+};
