@@ -162,7 +162,9 @@ export class TrainingLoop {
           heldOutLoss: null,
         });
         const { step } = this.state;
-        const tokensPerStep = this.state.tokens / step;
+        const { state: first } = this.options;
+        // Over all steps since the start of this process: a machine that others use has its ups and downs.
+        const secondsPerStep = (this.state.seconds - first.seconds) / (step - first.step);
         listener.onStep({
           step,
           steps: training.totalSteps,
@@ -172,7 +174,7 @@ export class TrainingLoop {
           epoch: this.state.rows / data.rows,
           tokens: this.state.tokens,
           tokensPerSecond,
-          secondsLeft: ((training.totalSteps - step) * tokensPerStep) / tokensPerSecond,
+          secondsLeft: (training.totalSteps - step) * secondsPerStep,
         });
       },
     });

@@ -9,6 +9,8 @@ export interface GraphCost {
   readonly flops: number;
   /** Read or written by all other operations. */
   readonly trafficBytes: number;
+  /** Operations that do anything at all. */
+  readonly operations: number;
   /** Most that intermediate values and outputs hold at one time. */
   readonly activationBytes: number;
   /** Of the frozen weights that the graph reads. */
@@ -57,6 +59,7 @@ export function graphCost(graph: Graph): GraphCost {
   return {
     flops,
     trafficBytes,
+    operations: nodes.filter(({ operation }) => !VIEWS.has(operation)).length,
     activationBytes: peakBytes(nodes, new Set(graph.outputs.values())),
     weightBytes: bytesOf(graph.weights.values()),
     inputBytes: bytesOf(graph.inputs.values()),

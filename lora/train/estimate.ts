@@ -28,6 +28,8 @@ export interface WorkEstimate {
   readonly flopsPerStep: number;
   /** Read or written by everything else in it. */
   readonly trafficPerStep: number;
+  /** Operations of the engine in it. */
+  readonly operationsPerStep: number;
   /** Values of the adapter. */
   readonly parameters: number;
 }
@@ -63,7 +65,12 @@ export function estimateTraining(
   const runs = Math.ceil(batchSize / batch);
   return {
     memory: { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) },
-    work: { flopsPerStep: runs * cost.flops, trafficPerStep: runs * cost.trafficBytes, parameters },
+    work: {
+      flopsPerStep: runs * cost.flops,
+      trafficPerStep: runs * cost.trafficBytes,
+      operationsPerStep: runs * cost.operations,
+      parameters,
+    },
   };
 }
 
@@ -134,12 +141,20 @@ async function fastestRun(engine: Engine, graph: Graph, signal: AbortSignal): Pr
 }
 
 /**
- * What a whole step attains of the speed of its operations alone: about 0.65 for the 3M parameters of models/nano on one
- * thread, 0.8 for 135M on two (docs/decisions/080-training.md).
+ * How much slower than the probe's multiplications in a row everything else that is no product goes through memory:
+ * softmax, transpositions, gathers. Like the two below it fits what was measured for 3M parameters on one thread and
+ * 135M on two (docs/decisions/080-training.md).
  */
-const EFFICIENCY = 0.7;
+const SLOWNESS = 2;
+/** What any operation costs, however small. */
+const SECONDS_PER_OPERATION = 5e-6;
+/** What a whole step attains of the speed of its operations alone. */
+const EFFICIENCY = 0.85;
 
 /** Seconds of a step on an idle machine: products at the speed of products, the rest at that of memory. */
-export function secondsPerStep({ flopsPerStep, trafficPerStep }: WorkEstimate, speed: MachineSpeed): number {
-  return (flopsPerStep / speed.flops + trafficPerStep / speed.bytes) / EFFICIENCY;
+export function secondsPerStep(work: WorkEstimate, speed: MachineSpeed): number {
+  const { flopsPerStep, trafficPerStep, operationsPerStep } = work;
+  const products = flopsPerStep / speed.flops;
+  const others = (SLOWNESS * trafficPerStep) / speed.bytes + operationsPerStep * SECONDS_PER_OPERATION;
+  return (products + others) / EFFICIENCY;
 }

@@ -4,6 +4,7 @@
  */
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/packing.ts';
+import type { EngineName } from '../engines/names.ts';
 import type { AdamWState } from './adamw.ts';
 import type { RowLoss } from './step.ts';
 import type { JobPosition, TrainerSettings, TrainProgress, TrainResult } from './trainer.ts';
@@ -14,7 +15,7 @@ export interface TrainerOptions extends TrainerSettings {
   /** Where converted weights are kept between runs. */
   cacheDir: string;
   /** @default 'onnx-cpu' */
-  engine?: 'onnx-cpu' | 'onnx-webgpu';
+  engine?: EngineName;
   /** Threads of the engine. Leave one core's worth of room for the daemon. */
   threads: number;
 }
