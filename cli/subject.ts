@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { ENGINE_LIST, type EngineName } from '../lora/engines/names.ts';
 import type { Subject } from '../lora/evaluate/subject.ts';
 import type { Context } from './context.ts';
 import { resolveCache } from './homes.ts';
@@ -9,7 +10,7 @@ import { integer } from './options.ts';
 export interface SubjectFlags {
   model: string;
   adapter?: string;
-  engine: 'onnx-cpu' | 'onnx-webgpu';
+  engine: EngineName;
   threads: number;
 }
 
@@ -17,7 +18,7 @@ export function addSubjectOptions(command: Command): Command {
   return command
     .requiredOption('--model <dir>', 'base model, a Hugging Face folder')
     .option('--adapter <dir>', 'PEFT adapter folder')
-    .option('--engine <name>', 'onnx-cpu or onnx-webgpu', 'onnx-cpu')
+    .option('--engine <name>', ENGINE_LIST, 'onnx-cpu')
     .option('--threads <n>', 'threads of the engine', integer(1, 1024), 1);
 }
 

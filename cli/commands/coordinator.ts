@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import type { CoordinatorStatus } from '../../coordinator/api-types.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
 import { KEPT_CHECKPOINTS } from '../../coordinator/retention.ts';
+import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
@@ -20,7 +21,7 @@ interface CoordinatorOptions {
   bootstrap?: string[];
   mdns: boolean;
   apiPort: number;
-  engine: 'onnx-cpu' | 'onnx-webgpu';
+  engine: EngineName;
   threads: number;
   keepCheckpoints: number;
   logLevel?: string;
@@ -36,7 +37,7 @@ export function registerCoordinator(program: Command, context: Context): void {
     .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', peerAddress)
     .option('--no-mdns', 'do not show up in the local network')
     .option('--api-port <port>', 'port of the control API on 127.0.0.1; 0: any', integer(0, 65535), 0)
-    .option('--engine <name>', 'what evaluates checkpoints: onnx-cpu or onnx-webgpu', 'onnx-cpu')
+    .option('--engine <name>', `what evaluates checkpoints: ${ENGINE_LIST}`, 'onnx-cpu')
     .option('--threads <n>', 'threads of the evaluation', integer(1, 1024), 1)
     .option(
       '--keep-checkpoints <n>',

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import type { NodePolicy } from '../../node/policy.ts';
 import { digestSchema } from '../../protocol/ids.ts';
@@ -32,7 +33,7 @@ interface NodeOptions {
   listen?: string[];
   mdns: boolean;
   apiPort: number;
-  engine: 'onnx-cpu' | 'onnx-webgpu';
+  engine: EngineName;
   threads?: number;
   maxBase?: number;
   maxDisk?: number;
@@ -51,7 +52,7 @@ export function registerNode(program: Command, context: Context): void {
     .option('--listen <multiaddr>', 'may be repeated (default: /ip4/0.0.0.0/tcp/0)', listenAddress)
     .option('--no-mdns', 'do not look for other nodes in the local network')
     .option('--api-port <port>', 'port of status and metrics on 127.0.0.1; 0: any', integer(0, 65535), 0)
-    .option('--engine <name>', 'onnx-cpu or onnx-webgpu', 'onnx-cpu')
+    .option('--engine <name>', ENGINE_LIST, 'onnx-cpu')
     .option(
       '--threads <n>',
       'threads of the trainer (default: one less than the machine has)',

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { EngineName } from '../../lora/engines/engine.ts';
+import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
@@ -100,7 +100,7 @@ export function registerTrain(program: Command, context: Context): void {
   command
     .optionsGroup('Machine:')
     .option('--threads <n>', `threads of the engine (default: ${DEFAULT_THREADS})`, integer(1, 1024))
-    .option('--engine <name>', `onnx-cpu or onnx-webgpu (default: ${DEFAULT_ENGINE})`)
+    .option('--engine <name>', `${ENGINE_LIST} (default: ${DEFAULT_ENGINE})`)
     .optionsGroup('Options:')
     .addOption(jsonOption())
     .action(() => train(context, given(command)));

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { specProblems } from '../../coordinator/spec-problems.ts';
+import { ENGINE_NAMES } from '../../lora/engines/names.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
@@ -114,7 +115,7 @@ function checkRun({ data, run }: TrainSpec): void {
 export const runSettingsSchema = z.strictObject({
   spec: trainSpecSchema,
   totalSteps: z.int().positive(),
-  engine: z.enum(['onnx-cpu', 'onnx-webgpu']),
+  engine: z.enum(ENGINE_NAMES),
   threads: z.int().positive(),
   /** Digests of the base model, and of all that the packed rows come of. */
   base: z.string(),

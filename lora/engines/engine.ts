@@ -1,16 +1,13 @@
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { Shape } from '../graph/shapes.ts';
+import type { Feeds } from './feeds.ts';
+import { ENGINE_LIST, ENGINE_NAMES, type EngineName } from './names.ts';
 import { createOnnxEngine } from './onnx/engine.ts';
+import type { WeightFile } from './weights.ts';
 
-/** Base weights on disk: raw little-endian float32, every entry at an offset that is a multiple of 4,096 bytes. */
-export interface WeightFile {
-  readonly path: string;
-  /** Name → place in the file; offset and length in bytes. */
-  readonly entries: ReadonlyMap<string, { offset: number; length: number; shape: Shape }>;
-}
-
-export type Feeds = Readonly<Record<string, Float32Array | BigInt64Array>>;
+export type { Feeds } from './feeds.ts';
+export { ENGINE_NAMES, type EngineName } from './names.ts';
+export type { WeightFile } from './weights.ts';
 
 /** A graph ready to run. Not re-entrant: await one run before the next. */
 export interface Executable {
@@ -33,11 +30,8 @@ export interface Engine {
   compile(graph: Graph, weights: WeightFile | null): Promise<Executable>;
 }
 
-export const ENGINE_NAMES = ['onnx-cpu', 'onnx-webgpu'] as const;
-export type EngineName = (typeof ENGINE_NAMES)[number];
-
 export interface EngineOptions {
-  /** Threads inside one operation. */
+  /** Threads inside one operation. TensorFlow takes its number from its own environment variables instead. */
   threads: number;
 }
 
@@ -47,11 +41,20 @@ export interface EngineOptions {
  */
 export async function createEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
   if (!ENGINE_NAMES.includes(name)) {
+    throw new SwarmError('ENGINE_UNKNOWN', `no engine is called ${name}; there are ${ENGINE_LIST}`, { name });
+  }
+  if (!Number.isInteger(options.threads) || options.threads < 1) {
     throw new SwarmError(
-      'ENGINE_UNKNOWN',
-      `no engine is called ${name}; there are ${ENGINE_NAMES.join(', ')}`,
-      { name },
+      'ENGINE_THREADS',
+      `an engine needs a whole number of threads from 1, not ${options.threads}`,
+      { threads: options.threads },
     );
   }
-  return createOnnxEngine(name, options);
+  if (name !== 'tfjs') return createOnnxEngine(name, options);
+  // Only whoever asks for it waits for its files.
+  const [{ createTfjsEngine }, { findTensorFlow }] = await Promise.all([
+    import('./tfjs/engine.ts'),
+    import('./tfjs/packages.ts'),
+  ]);
+  return createTfjsEngine(await findTensorFlow());
 }

@@ -3,29 +3,24 @@ import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
 import { SwarmError } from '../../../protocol/errors.ts';
 import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
-import { elementCount, formatShape } from '../../graph/shapes.ts';
-import type { Engine, EngineName, EngineOptions, Executable, Feeds, WeightFile } from '../engine.ts';
+import type { Engine, EngineOptions, Executable } from '../engine.ts';
+import { bindFeeds, type Feeds } from '../feeds.ts';
+import type { OnnxEngineName } from '../names.ts';
+import type { WeightFile } from '../weights.ts';
 import type { Provider } from './lower.ts';
 import { buildModel } from './model.ts';
 
-const PROVIDERS: Readonly<Record<EngineName, Provider>> = { 'onnx-cpu': 'cpu', 'onnx-webgpu': 'webgpu' };
+const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = { 'onnx-cpu': 'cpu', 'onnx-webgpu': 'webgpu' };
 
 /** @throws SwarmError ENGINE_UNAVAILABLE when the provider does not run a trivial graph on this machine */
-export async function createOnnxEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
-  if (!Number.isInteger(options.threads) || options.threads < 1) {
-    throw new SwarmError(
-      'ENGINE_THREADS',
-      `an engine needs a whole number of threads from 1, not ${options.threads}`,
-      { threads: options.threads },
-    );
-  }
+export async function createOnnxEngine(name: OnnxEngineName, options: EngineOptions): Promise<Engine> {
   const engine: Engine = { name, compile: (graph, weights) => compile(name, options, graph, weights) };
   if (name !== 'onnx-cpu') await probe(engine);
   return engine;
 }
 
 async function compile(
-  name: EngineName,
+  name: OnnxEngineName,
   options: EngineOptions,
   graph: Graph,
   weights: WeightFile | null,
@@ -60,7 +55,7 @@ async function probe(engine: Engine): Promise<void> {
 }
 
 function sessionOptions(
-  name: EngineName,
+  name: OnnxEngineName,
   options: EngineOptions,
   weights: WeightFile | null,
 ): InferenceSession.SessionOptions {
@@ -129,42 +124,14 @@ class OnnxExecutable implements Executable {
 
   #bind(feeds: Feeds): Record<string, OnnxTensor> {
     const bound: Record<string, OnnxTensor> = {};
-    for (const [name, tensor] of this.#inputs) {
-      const data = feeds[name];
-      const expected = `${tensor.dtype} ${formatShape(tensor.shape)}`;
-      if (data === undefined) {
-        throw new SwarmError('ENGINE_FEED', `no value was fed for ${name}, ${expected}`, { name, expected });
-      }
-      const dtype = dtypeOf(data);
-      if (dtype !== tensor.dtype || data.length !== elementCount(tensor.shape)) {
-        throw new SwarmError(
-          'ENGINE_FEED',
-          `${name} needs ${expected}; ${data.length} values of ${dtype} were fed`,
-          {
-            name,
-            expected,
-            found: { dtype, length: data.length },
-          },
-        );
-      }
+    for (const { name, tensor, data } of bindFeeds(this.#inputs, feeds)) {
       bound[`in:${name}`] =
         data instanceof Float32Array
           ? new OnnxTensor('float32', data, tensor.shape)
           : new OnnxTensor('int64', data, tensor.shape);
     }
-    for (const name of Object.keys(feeds)) {
-      if (!this.#inputs.has(name)) {
-        throw new SwarmError('ENGINE_FEED', `${name} was fed, but the graph has no such input`, { name });
-      }
-    }
     return bound;
   }
-}
-
-/** Feeds come from callers that may be plain JavaScript: another array type is named in the error. */
-function dtypeOf(data: Feeds[string]): string {
-  if (data instanceof Float32Array) return 'float32';
-  return data instanceof BigInt64Array ? 'int64' : Object.prototype.toString.call(data);
 }
 
 function messageOf(cause: unknown): string {

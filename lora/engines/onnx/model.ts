@@ -1,14 +1,10 @@
 import { basename } from 'node:path';
-import { SwarmError } from '../../../protocol/errors.ts';
 import { ancestorNodes } from '../../graph/gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
-import { elementCount, formatShape, sameShape } from '../../graph/shapes.ts';
-import type { WeightFile } from '../engine.ts';
+import { locateWeight, type WeightFile } from '../weights.ts';
 import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
-
-const FLOAT_BYTES = 4;
 
 /**
  * A graph as the bytes of an ONNX model. Only what the outputs depend on goes in; weights are references into the
@@ -98,23 +94,8 @@ class LoweredGraph {
 }
 
 function locate(name: string, tensor: Tensor, weights: WeightFile | null): OnnxInitializer['data'] {
-  const entry = weights?.entries.get(name);
-  if (weights === null || entry === undefined) {
-    throw new SwarmError(
-      'ENGINE_WEIGHTS',
-      `weight ${name} ${formatShape(tensor.shape)} is not in ${weights?.path ?? 'any weight file: none was given'}`,
-      { name, expected: tensor.shape, path: weights?.path },
-    );
-  }
-  const length = elementCount(tensor.shape) * FLOAT_BYTES;
-  if (!sameShape(entry.shape, tensor.shape) || entry.length !== length) {
-    throw new SwarmError(
-      'ENGINE_WEIGHTS',
-      `weight ${name} in ${weights.path} is ${formatShape(entry.shape)} in ${entry.length} bytes, the model needs ${formatShape(tensor.shape)} in ${length}`,
-      { name, path: weights.path, expected: tensor.shape, found: entry.shape, length: entry.length },
-    );
-  }
-  return { file: basename(weights.path), offset: entry.offset, length: entry.length };
+  const { path, entry } = locateWeight(name, tensor, weights);
+  return { file: basename(path), offset: entry.offset, length: entry.length };
 }
 
 function bytesOf(data: Float32Array | BigInt64Array): Uint8Array {

@@ -1,15 +1,10 @@
 import type { GraphNode } from '../../graph/graph.ts';
+import { UNIFORM_STEPS } from '../../graph/ops/random.ts';
 import { elementCount } from '../../graph/shapes.ts';
 import type { Emitter } from './lower.ts';
 
 const INT32 = 6;
 const FLOAT = 1;
-
-/** Odd constants of the golden ratio and of SplitMix and MurmurHash; any odd ones with mixed bits would do. */
-const SEED_STEP = 0x9e3779b1;
-const ROW_STEP = 0x85ebca6b;
-const COLUMN_STEP = 0xc2b2ae35;
-const FACTOR_STEP = 0x27d4eb2f;
 
 /**
  * The numbers of lora/graph/ops/random.ts. Everything is int32 with wrap-around, and of int32 only addition, product
@@ -36,10 +31,13 @@ export function lowerUniform(
     emit('Reshape', [emit('Cast', [integers(values)], { attributes: { to: INT32 } }), integers(shape)]);
   const steps = (count: number, step: number) => Array.from({ length: count }, (_, i) => Math.imul(i, step));
 
-  const start = multiply(emit('Cast', [seed!], { attributes: { to: INT32 } }), word(SEED_STEP));
+  const start = multiply(emit('Cast', [seed!], { attributes: { to: INT32 } }), word(UNIFORM_STEPS.seed));
   // Two keys, and with each of them a hash of every row and every column, in two chains of operations.
-  const keys = hash(add(add(start, word(stream)), words([0, FACTOR_STEP | 0], [2, 1])));
-  const numbers = words([...steps(rows, ROW_STEP), ...steps(columns, COLUMN_STEP)], [1, rows + columns]);
+  const keys = hash(add(add(start, word(stream)), words([0, UNIFORM_STEPS.factor | 0], [2, 1])));
+  const numbers = words(
+    [...steps(rows, UNIFORM_STEPS.row), ...steps(columns, UNIFORM_STEPS.column)],
+    [1, rows + columns],
+  );
   const hashes = hash(add(numbers, keys));
   const part = (key: number, from: number, count: number, shape: readonly number[]) => {
     const bounds = [integers([key, from]), integers([key + 1, from + count])];

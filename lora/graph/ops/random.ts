@@ -2,6 +2,15 @@ import { type Graph, requireDType, type Tensor } from '../graph.ts';
 import { elementCount, type Shape, shapeError } from '../shapes.ts';
 import { multiply } from './elementwise.ts';
 
+/** Odd constants of the golden ratio and of SplitMix and MurmurHash; any odd ones with mixed bits would do. */
+export const UNIFORM_STEPS = {
+  seed: 0x9e3779b1,
+  row: 0x85ebca6b,
+  column: 0xc2b2ae35,
+  /** From the key of the first factor to that of the second. */
+  factor: 0x27d4eb2f,
+} as const;
+
 /** Name of the input that randomness in a graph depends on. */
 export const SEED_INPUT = 'seed';
 

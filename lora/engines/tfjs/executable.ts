@@ -1,0 +1,136 @@
+import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
+import { ancestorNodes } from '../../graph/gradients.ts';
+import type { ConstantData, Graph, GraphNode, Tensor } from '../../graph/graph.ts';
+import type { Operation } from '../../graph/operations.ts';
+import type { Executable } from '../engine.ts';
+import { bindFeeds, type Feeds } from '../feeds.ts';
+import type { WeightFile } from '../weights.ts';
+import { type IdRange, idRanges, toInt32 } from './ids.ts';
+import { LOWERINGS, type Lowering, type TensorFlow, type Value } from './lower.ts';
+import type { WeightLease, WeightStore } from './weight-store.ts';
+
+interface Step {
+  readonly node: GraphNode;
+  /** What nobody reads after this step, its own results that nobody reads at all included. */
+  readonly dead: readonly Tensor[];
+}
+
+export interface TfjsDeps {
+  readonly tf: TensorFlow;
+  readonly store: WeightStore;
+}
+
+/** Runs a graph node by node; what a run makes is disposed of at its last use, weights and constants stay. */
+export class TfjsExecutable implements Executable {
+  readonly #tf: TensorFlow;
+  readonly #inputs: ReadonlyMap<string, Tensor>;
+  readonly #outputs: ReadonlyMap<string, Tensor>;
+  readonly #steps: readonly Step[];
+  readonly #ranges: ReadonlyMap<Tensor, IdRange>;
+  /** Weights and constants. */
+  readonly #resident = new Map<Tensor, Value>();
+  readonly #leases: WeightLease[] = [];
+  #disposed = false;
+
+  private constructor(graph: Graph, tf: TensorFlow, nodes: readonly GraphNode[]) {
+    this.#tf = tf;
+    // The graph may grow after it was compiled; this is what the executable knows.
+    this.#inputs = new Map(graph.inputs);
+    this.#outputs = new Map(graph.outputs);
+    this.#steps = stepsOf(nodes, new Set(graph.inputs.values()), new Set(graph.outputs.values()));
+    this.#ranges = idRanges(nodes);
+  }
+
+  /** @throws SwarmError ENGINE_WEIGHTS, ENGINE_COMPILE */
+  static async compile(graph: Graph, weights: WeightFile | null, deps: TfjsDeps): Promise<TfjsExecutable> {
+    const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
+    const executable = new TfjsExecutable(graph, deps.tf, nodes);
+    const used = new Set<Tensor>([...graph.outputs.values(), ...nodes.flatMap((node) => node.inputs)]);
+    try {
+      for (const [tensor, data] of graph.constants) {
+        if (used.has(tensor)) executable.#resident.set(tensor, executable.#send('a constant', tensor, data));
+      }
+      // One after the other: what is on its way exists twice.
+      for (const [name, tensor] of graph.weights) {
+        if (!used.has(tensor)) continue;
+        const lease = await deps.store.acquire(name, tensor, weights);
+        executable.#leases.push(lease);
+        executable.#resident.set(tensor, lease.value);
+      }
+      return executable;
+    } catch (cause) {
+      await executable.dispose();
+      if (isSwarmError(cause)) throw cause;
+      const message = `tfjs cannot compile the graph: ${messageOf(cause)}`;
+      throw new SwarmError('ENGINE_COMPILE', message, { engine: 'tfjs' }, { cause });
+    }
+  }
+
+  async run(feeds: Feeds): Promise<Record<string, Float32Array>> {
+    if (this.#disposed)
+      throw new SwarmError('ENGINE_DISPOSED', 'the executable was disposed; compile the graph again');
+    const bound = bindFeeds(this.#inputs, feeds);
+    const live = new Map<Tensor, Value>();
+    const valueIn = (tensor: Tensor) => live.get(tensor) ?? this.#resident.get(tensor)!;
+    try {
+      for (const { name, tensor, data } of bound) live.set(tensor, this.#send(name, tensor, data));
+      for (const { node, dead } of this.#steps) {
+        const lower = LOWERINGS[node.operation] as Lowering<Operation>;
+        const results = this.#tf.tidy(() => lower(this.#tf, node.inputs.map(valueIn), node));
+        for (const [index, output] of node.outputs.entries()) live.set(output, results[index]!);
+        for (const tensor of dead) {
+          live.get(tensor)!.dispose();
+          live.delete(tensor);
+        }
+      }
+      const outputs: Record<string, Float32Array> = {};
+      for (const [name, tensor] of this.#outputs) {
+        // A copy: backends hand out arrays that may be their own, or the caller's.
+        outputs[name] = (await valueIn(tensor).data<'float32'>()).slice();
+      }
+      return outputs;
+    } catch (cause) {
+      if (isSwarmError(cause)) throw cause;
+      throw new SwarmError('ENGINE_RUN', `running the graph failed: ${messageOf(cause)}`, {}, { cause });
+    } finally {
+      for (const value of live.values()) value.dispose();
+    }
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    const leased = new Set(this.#leases.map(({ value }) => value));
+    for (const value of this.#resident.values()) if (!leased.has(value)) value.dispose();
+    this.#resident.clear();
+    for (const lease of this.#leases.splice(0)) await lease.release();
+  }
+
+  #send(name: string, tensor: Tensor, data: ConstantData): Value {
+    const shape = [...tensor.shape];
+    if (data instanceof Float32Array) return this.#tf.tensor(data, shape, 'float32');
+    return this.#tf.tensor(toInt32(name, data, this.#ranges.get(tensor)), shape, 'int32');
+  }
+}
+
+/** Nodes in graph order, each with what is dead after it: of what a run makes, so neither weights nor constants. */
+function stepsOf(
+  nodes: readonly GraphNode[],
+  inputs: ReadonlySet<Tensor>,
+  outputs: ReadonlySet<Tensor>,
+): Step[] {
+  const read = new Set(outputs);
+  const steps = nodes.toReversed().map((node) => {
+    const dead = new Set<Tensor>();
+    for (const tensor of [...node.outputs, ...node.inputs]) {
+      if (!read.has(tensor) && (tensor.node !== null || inputs.has(tensor))) dead.add(tensor);
+      read.add(tensor);
+    }
+    return { node, dead: [...dead] };
+  });
+  return steps.reverse();
+}
+
+function messageOf(cause: unknown): string {
+  return (cause instanceof Error ? cause.message : String(cause)).trim();
+}

@@ -1,0 +1,98 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { SwarmError } from '../../../protocol/errors.ts';
+import type { Tensor } from '../../graph/graph.ts';
+import { locateWeight, type WeightEntry, type WeightFile } from '../weights.ts';
+import type { TensorFlow, Value } from './lower.ts';
+
+/** Of one read from a file, in bytes: Node.js reads less than 2 GiB at once. */
+const READ_BYTES = 2 ** 30;
+
+interface Held {
+  readonly value: Promise<Value>;
+  users: number;
+}
+
+/**
+ * The base's weights on the backend, once for all executables of an engine: a trainer has a graph for training and one
+ * for evaluation, and TensorFlow cannot map a file as onnxruntime does. In JavaScript there is at most the one tensor
+ * that is on its way.
+ */
+export class WeightStore {
+  readonly #tf: TensorFlow;
+  readonly #held = new Map<string, Held>();
+
+  constructor(tf: TensorFlow) {
+    this.#tf = tf;
+  }
+
+  /**
+   * The weight's value, until it has been released as often as it was acquired.
+   * @throws SwarmError ENGINE_WEIGHTS, and ENGINE_COMPILE when the file cannot be read
+   */
+  async acquire(name: string, tensor: Tensor, weights: WeightFile | null): Promise<WeightLease> {
+    const { path, entry } = locateWeight(name, tensor, weights);
+    const key = `${path}\0${entry.offset}\0${entry.shape.join()}`;
+    let held = this.#held.get(key);
+    if (held === undefined) {
+      held = { value: this.#load(path, entry), users: 0 };
+      this.#held.set(key, held);
+    }
+    const current = held;
+    current.users++;
+    const release = async () => {
+      if (--current.users > 0) return;
+      this.#held.delete(key);
+      (await current.value.catch(() => null))?.dispose();
+    };
+    try {
+      return { value: await current.value, release };
+    } catch (error) {
+      await release();
+      throw error;
+    }
+  }
+
+  async #load(path: string, entry: WeightEntry): Promise<Value> {
+    const values = await readFloats(path, entry);
+    const sent = this.#tf.tensor(values, [...entry.shape], 'float32');
+    // The packages for Node.js keep JavaScript's array until an operation needs the tensor: this is that operation,
+    // and shares memory with its operand.
+    const value = this.#tf.reshape(sent, [...entry.shape]);
+    sent.dispose();
+    return value;
+  }
+}
+
+export interface WeightLease {
+  readonly value: Value;
+  release(): Promise<void>;
+}
+
+async function readFloats(path: string, entry: WeightEntry): Promise<Float32Array> {
+  try {
+    const file = await open(path, 'r');
+    try {
+      return await readFrom(file, entry);
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new SwarmError(
+      'ENGINE_COMPILE',
+      `weights cannot be read from ${path}: ${message}`,
+      { path, offset: entry.offset, length: entry.length },
+      { cause },
+    );
+  }
+}
+
+async function readFrom(file: FileHandle, { offset, length }: WeightEntry): Promise<Float32Array> {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await file.read(bytes, done, Math.min(READ_BYTES, length - done), offset + done);
+    if (bytesRead === 0) throw new Error(`it ends at byte ${offset + done}`);
+    done += bytesRead;
+  }
+  return new Float32Array(bytes.buffer);
+}
