@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest';
+import type { TrainProgress } from '../../../lora/train/trainer.ts';
+import type { ReadyContext } from '../../../node/context.ts';
+import { train } from '../../../node/phases/train.ts';
+import type { TrainTask } from '../../../node/trainer.ts';
+import type { Work } from '../../../node/work.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { toyJob } from '../../sim/job.ts';
+import { signerOf } from '../../sim/process.ts';
+
+/** What the node asks of its trainer for that work; the data is there, and no moments are. */
+async function taskFor(change: Partial<Work>): Promise<TrainTask> {
+  const { manifest, layout, job, blobs, initial } = toyJob(signerOf(1), {
+    rounds: { localSteps: 4, count: 10 },
+  });
+  const stored = new Map(blobs.map((bytes) => [sha256(bytes), bytes]));
+  const tasks: TrainTask[] = [];
+  const context = {
+    job,
+    manifest,
+    layout,
+    onDownload: () => {},
+    deps: {
+      blobs: {
+        has: async (digest: string) => stored.has(digest),
+        get: async (digest: string) => stored.get(digest)!,
+      },
+      store: { job: () => ({ optimizer: null }) },
+      trainer: {
+        train: async (task: TrainTask) => {
+          tasks.push(task);
+          return { adapter: task.adapter, optimizer: task.optimizer, result: { tokens: 1 } };
+        },
+      },
+    },
+  } as unknown as ReadyContext;
+  const adapter = sha256(initial);
+  const work: Work = {
+    term: 1,
+    round: 1,
+    parent: 'p'.repeat(64),
+    adapter,
+    preset: 'dense',
+    start: 0,
+    end: 16,
+    steps: 4,
+    ...change,
+  };
+  const onProgress = (_: TrainProgress): void => {};
+  const held = { checkpoint: work.parent, digest: adapter, tensors: [] };
+  await train(context, work, held, { signal: new AbortController().signal, onProgress });
+  return tasks[0]!;
+}
+
+describe('where the learning rate of a node stands', () => {
+  it('follows the rounds of the job, whatever steps this node has made', async () => {
+    expect((await taskFor({})).position).toEqual({ start: 0, perStep: 1 });
+    // It joined late: its moments are new, the job is not.
+    const late = await taskFor({ round: 8 });
+    expect(late.position).toEqual({ start: 28, perStep: 1 });
+    expect(late.optimizer.step).toBe(0);
+  });
+
+  it('ends a round where the others do, though it makes fewer steps', async () => {
+    const { steps, position } = await taskFor({ round: 3, steps: 2 });
+    expect(position!.start + steps * position!.perStep).toBe(3 * 4);
+  });
+});
