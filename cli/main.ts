@@ -24,6 +24,13 @@ export async function main(): Promise<void> {
     process.exit(exitCodes.internal);
   });
 
+  // Node.js ends, with 0, when nothing is left that could settle what a command waits for.
+  let over = false;
+  process.on('exit', () => {
+    if (over || process.exitCode !== undefined) return;
+    process.exitCode = fail(new Error('nothing is left to wait for, and the command is not over'));
+  });
+
   const context = processContext(drainOnSignals());
   try {
     const program = createProgram(context);
@@ -39,4 +46,5 @@ export async function main(): Promise<void> {
       process.exitCode = fail(error);
     }
   }
+  over = true;
 }
