@@ -5,8 +5,10 @@ import { IGNORED_LABEL, Packer, type Piece, type Row } from '../data/packing.ts'
 import type { Renderer } from '../data/render/renderer.ts';
 import type { RowReport } from '../data/row-report.ts';
 import { renderAll } from '../data/rows.ts';
+import type { Graph } from '../graph/graph.ts';
 import { adaptedParameters } from '../train/adapted.ts';
 import { lossGraph, rowLosses } from '../train/step.ts';
+import { SizedExecutables } from '../train/supervised.ts';
 import { adapterFeeds, type Subject } from './subject.ts';
 
 /** Longest window, tokens: attention takes memory with its square. Longer rows are scored in several windows. */
@@ -119,8 +121,10 @@ async function score(
     MAX_WINDOW,
   );
   const size = { ...model, length, batch: Math.max(1, Math.floor(TOKENS_PER_RUN / length)) };
-  const graph = lossGraph(size, (g) => adaptedParameters(g, model, adapter?.lora ?? null));
-  const executable = await engine.compile(graph, weights);
+  const executables = new SizedExecutables(size.batch * length, (supervised) => {
+    const parametersOf = (g: Graph) => adaptedParameters(g, model, adapter?.lora ?? null);
+    return engine.compile(lossGraph({ ...size, supervised }, parametersOf), weights);
+  });
   const total = { lossSum: 0, tokens: 0, rows: 0, bytes: 0 as number | null };
   try {
     const pause = async () => {
@@ -129,7 +133,7 @@ async function score(
     };
     const feeds = adapterFeeds(subject);
     const run = async (rows: readonly Row[]): Promise<void> => {
-      for (const { lossSum, tokens } of await rowLosses(executable, rows, feeds, { ...size, pause })) {
+      for (const { lossSum, tokens } of await rowLosses(executables, rows, feeds, { ...size, pause })) {
         total.lossSum += lossSum;
         total.tokens += tokens;
       }
@@ -149,7 +153,7 @@ async function score(
     for await (const sequence of sequences) await add(sequence);
     await run([...waiting, ...packer.finish()]);
   } finally {
-    await executable.dispose();
+    await executables.dispose();
     await sequences.return(undefined);
   }
   const { lossSum, tokens, rows, bytes } = total;

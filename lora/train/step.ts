@@ -5,7 +5,7 @@
 
 import { emptyRow, IGNORED_LABEL, type Row } from '../data/packing.ts';
 import { Random } from '../data/random.ts';
-import type { Executable } from '../engines/engine.ts';
+import type { Executable, Feeds } from '../engines/engine.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
 import { crossEntropy, reduceSum } from '../graph/ops.ts';
@@ -19,6 +19,14 @@ import type {
 import type { ModelConfig } from '../models/families.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
 import { noisyEmbeddings } from './noise.ts';
+import {
+  countSupervised,
+  headOf,
+  type SizedExecutable,
+  type SizedExecutables,
+  SUPERVISED_INPUT,
+  supervisedFeeds,
+} from './supervised.ts';
 
 export interface GraphSize {
   readonly config: ModelConfig;
@@ -27,9 +35,9 @@ export interface GraphSize {
   readonly batch: number;
   /** Tokens per row. */
   readonly length: number;
+  /** Most supervised tokens of a run: logits are made for as many. @default null, for all tokens */
+  readonly supervised?: number | null;
 }
-
-type Feeds = Record<string, Float32Array | BigInt64Array>;
 
 export interface TrainingGraphOptions {
   /** Share of each target that is spread over the vocabulary. @default 0 */
@@ -45,8 +53,8 @@ export interface TrainingGraph {
 }
 
 /**
- * Inputs: ids, positions, labels, every parameter of the adapter under its name, and `seed` where something in
- * it is random. Outputs: `loss`, the sum over tokens in nats, and its gradient `gradient/<name>` for every trained
+ * Inputs: ids, positions, labels, every parameter of the adapter under its name, `supervised` where logits are not made
+ * for all tokens, and `seed` where something in it is random. Outputs: `loss`, the sum over tokens in nats, and its gradient `gradient/<name>` for every trained
  * parameter.
  */
 export function trainingGraph(
@@ -76,7 +84,7 @@ export function trainingGraph(
   return { graph, parameters: [...trainable].map(([name, { shape }]) => ({ name, shape })) };
 }
 
-/** Forward only. Output: `losses` [B·T], nats per token, 0 where nothing is predicted. */
+/** Forward only. Output: `losses` of all tokens, or of the supervised ones: nats per token, 0 where nothing is predicted. */
 export function lossGraph(size: GraphSize, parametersOf: (graph: Graph) => ParameterSource): Graph {
   const graph = new Graph();
   const source = parametersOf(graph);
@@ -87,13 +95,18 @@ export function lossGraph(size: GraphSize, parametersOf: (graph: Graph) => Param
 
 function tokenLosses(
   graph: Graph,
-  { config, architecture, batch, length }: GraphSize,
+  { config, architecture, batch, length, supervised = null }: GraphSize,
   inputs: SequenceInputs,
   source: ParameterSource,
   smoothing: number,
 ): Tensor {
-  const logits = architecture.forward(graph, config, inputs, source);
-  return crossEntropy(logits, graph.input('labels', [batch * length], 'int64'), { smoothing });
+  const scored = supervised ?? batch * length;
+  const reader =
+    supervised === null
+      ? source
+      : headOf(graph.input(SUPERVISED_INPUT, [scored], 'int64'), source, architecture);
+  const logits = architecture.forward(graph, config, inputs, reader);
+  return crossEntropy(logits, graph.input('labels', [scored], 'int64'), { smoothing });
 }
 
 function gradientOf(name: string): string {
@@ -101,14 +114,18 @@ function gradientOf(name: string): string {
 }
 
 /** Feeds for `batch` rows of `length` tokens; missing rows are padding. */
-export function rowFeeds(rows: readonly Row[], { batch, length }: { batch: number; length: number }): Feeds {
+export function rowFeeds(
+  rows: readonly Row[],
+  { batch, length, supervised = null }: Omit<GraphSize, 'config' | 'architecture'>,
+): Feeds {
   const padding = emptyRow(length);
   const full = Array.from({ length: batch }, (_, i) => rows[i] ?? padding);
   const labels = new BigInt64Array(batch * length);
   for (const [i, row] of full.entries()) {
     for (let t = 0; t < length; t++) labels[i * length + t] = BigInt(row.labels[t]!);
   }
-  return { ...sequenceFeeds(full, length), labels };
+  const targets = supervised === null ? { labels } : supervisedFeeds(labels, supervised);
+  return { ...sequenceFeeds(full, length), ...targets };
 }
 
 export interface LossAndGradients {
@@ -144,6 +161,13 @@ export function seedFeed(seed: number, step: number, microBatch: number, rows: r
   return { seed: BigInt64Array.of(BigInt(new Random(seed, step, microBatch, content).integer(2 ** 31))) };
 }
 
+/** One graph for all rows, or one for each number of supervised tokens. */
+export type Runnable = Executable | SizedExecutables;
+
+async function sizedFor(runnable: Runnable, rows: readonly Row[]): Promise<SizedExecutable> {
+  return 'run' in runnable ? { executable: runnable, supervised: null } : runnable.for(rows);
+}
+
 /**
  * Loss and gradient sums over `rows`, micro-batch by micro-batch. Sums, not means: dividing once by all tokens
  * makes accumulation exact however the tokens are spread over the micro-batches.
@@ -152,7 +176,7 @@ export function seedFeed(seed: number, step: number, microBatch: number, rows: r
  * @param into gradient sums in the order of `parameters`; overwritten
  */
 export async function lossAndGradients(
-  executable: Executable,
+  runnable: Runnable,
   rows: readonly Row[],
   parameters: ReadonlyMap<string, Float32Array>,
   into: readonly Float32Array[],
@@ -165,8 +189,9 @@ export async function lossAndGradients(
   for (let start = 0; start < rows.length; start += batch) {
     await pause();
     const some = rows.slice(start, start + batch);
-    const feeds = rowFeeds(some, { batch, length });
-    for (const label of feeds.labels as BigInt64Array) if (label !== BigInt(IGNORED_LABEL)) tokens++;
+    const { executable, supervised } = await sizedFor(runnable, some);
+    const feeds = rowFeeds(some, { batch, length, supervised });
+    tokens += countSupervised(some);
     const outputs = await executable.run({ ...feeds, ...randomness(start / batch, some), ...constant });
     lossSum += outputs.loss![0]!;
     for (const [i, name] of names.entries()) {
@@ -186,9 +211,9 @@ export interface RowLoss {
   tokens: number;
 }
 
-/** Loss of every row. `executable` is a compiled `lossGraph`; `parameters` its inputs, if any. */
+/** Loss of every row. `runnable` is a compiled `lossGraph`; `parameters` its inputs, if any. */
 export async function rowLosses(
-  executable: Executable,
+  runnable: Runnable,
   rows: readonly Row[],
   parameters: ReadonlyMap<string, Float32Array>,
   { batch, length, pause }: RunOptions,
@@ -197,14 +222,19 @@ export async function rowLosses(
   for (let start = 0; start < rows.length; start += batch) {
     await pause();
     const some = rows.slice(start, start + batch);
-    const feeds = { ...rowFeeds(some, { batch, length }), ...Object.fromEntries(parameters) };
+    const { executable, supervised } = await sizedFor(runnable, some);
+    const feeds = {
+      ...rowFeeds(some, { batch, length, supervised }),
+      ...Object.fromEntries(parameters),
+    };
     const { losses } = await executable.run(feeds);
+    let scored = 0;
     for (const [i, row] of some.entries()) {
       let lossSum = 0;
       let tokens = 0;
       for (let t = 0; t < length; t++) {
         if (row.labels[t] === IGNORED_LABEL) continue;
-        lossSum += losses![i * length + t]!;
+        lossSum += losses![supervised === null ? i * length + t : scored++]!;
         tokens++;
       }
       results.push({ lossSum, tokens });

@@ -4,7 +4,7 @@ import { SwarmError } from '../../protocol/errors.ts';
 import type { LoraConfig } from '../adapter/config.ts';
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import { checkTokens, type Row } from '../data/packing.ts';
-import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
+import type { Engine, WeightFile } from '../engines/engine.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
 import { AdamW, type AdamWState } from './adamw.ts';
@@ -13,6 +13,7 @@ import type { TrainingConfig } from './config.ts';
 import { treatmentOf } from './groups.ts';
 import { learningRateAt } from './schedule.ts';
 import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
+import { SizedExecutables } from './supervised.ts';
 
 export interface TrainerSettings {
   lora: LoraConfig;
@@ -84,8 +85,8 @@ export class Trainer {
   private readonly deps: TrainerDeps;
   private readonly optimizer: AdamW;
   private readonly values: Float32Array[];
-  private training: Promise<TrainingExecutable> | null = null;
-  private evaluation: Promise<Executable> | null = null;
+  private training: TrainingRun | null = null;
+  private evaluation: SizedExecutables | null = null;
 
   constructor(settings: TrainerSettings, deps: TrainerDeps) {
     this.settings = settings;
@@ -131,9 +132,9 @@ export class Trainer {
    */
   async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
     const { training } = this.settings;
-    const { executable, trained, frozen, gradients, random } = await this.trainingExecutable();
+    const { executables, trained, frozen, gradients, random } = this.trainingRun();
     const options = { ...this.runOptions(signal), frozen };
-    const started = performance.now();
+    let started = Number.NaN;
     const result: TrainResult = {
       steps: 0,
       tokens: 0,
@@ -146,12 +147,17 @@ export class Trainer {
     let taken = 0;
     for await (const batch of batches(rows, training.batchSize, steps)) {
       this.check(batch);
+      if (taken === 0) {
+        // What is compiled before the first step is no part of the speed.
+        await executables.for(batch.slice(0, options.batch));
+        started = performance.now();
+      }
       taken += batch.length;
       const step = this.optimizer.steps;
       const randomness = (microBatch: number, some: readonly Row[]) =>
         random ? seedFeed(training.seed, step, microBatch, some) : {};
       const sums = [...gradients.values()];
-      const { lossSum, tokens } = await lossAndGradients(executable, batch, trained, sums, {
+      const { lossSum, tokens } = await lossAndGradients(executables, batch, trained, sums, {
         ...options,
         randomness,
       });
@@ -189,34 +195,35 @@ export class Trainer {
   /** Loss of every row under the adapter as it is now. */
   async evaluate(rows: readonly Row[], { signal }: { signal?: AbortSignal } = {}): Promise<RowLoss[]> {
     this.check(rows);
-    const executable = await this.evaluationExecutable();
-    return rowLosses(executable, rows, this.named(), this.runOptions(signal));
+    return rowLosses(this.evaluationExecutables(), rows, this.named(), this.runOptions(signal));
   }
 
   async dispose(): Promise<void> {
-    const [training, evaluation] = await Promise.all([this.training, this.evaluation]);
+    const { training, evaluation } = this;
     this.training = null;
     this.evaluation = null;
-    await Promise.all([training?.executable.dispose(), evaluation?.dispose()]);
+    await Promise.all([training?.executables.dispose(), evaluation?.dispose()]);
   }
 
-  // Compiled on first use: a node never evaluates, a coordinator never trains, and each costs the base's memory.
-  private trainingExecutable(): Promise<TrainingExecutable> {
-    this.training ??= this.compileTraining();
+  // Made on first use: a node never evaluates, a coordinator never trains, and each costs the base's memory.
+  private trainingRun(): TrainingRun {
+    this.training ??= this.prepareTraining();
     return this.training;
   }
 
-  private async compileTraining(): Promise<TrainingExecutable> {
-    const { training, lora } = this.settings;
-    const { graph, parameters } = trainingGraph(
-      this.size(),
-      (graph) => adaptedParameters(graph, this.deps.model, lora, { training: true }),
-      training,
-    );
+  private prepareTraining(): TrainingRun {
+    // Built anew for each size: kept, a graph would take as much memory as the engine needs for it.
+    const graphFor = (supervised: number | null) =>
+      trainingGraph(
+        { ...this.size(), supervised },
+        (graph) => adaptedParameters(graph, this.deps.model, this.settings.lora, { training: true }),
+        this.settings.training,
+      );
+    const { graph, parameters } = graphFor(null);
     const values = this.named();
     const trained = new Map(parameters.map(({ name }) => [name, values.get(name)!]));
     return {
-      executable: await this.compile(graph),
+      executables: this.sized((supervised) => graphFor(supervised).graph),
       trained,
       frozen: new Map([...values].filter(([name]) => !trained.has(name))),
       gradients: new Map([...trained].map(([name, { length }]) => [name, new Float32Array(length)])),
@@ -224,15 +231,21 @@ export class Trainer {
     };
   }
 
-  private evaluationExecutable(): Promise<Executable> {
-    this.evaluation ??= this.compile(
-      lossGraph(this.size(), (graph) => adaptedParameters(graph, this.deps.model, this.settings.lora)),
+  private evaluationExecutables(): SizedExecutables {
+    this.evaluation ??= this.sized((supervised) =>
+      lossGraph({ ...this.size(), supervised }, (graph) =>
+        adaptedParameters(graph, this.deps.model, this.settings.lora),
+      ),
     );
     return this.evaluation;
   }
 
-  private compile(graph: Graph): Promise<Executable> {
-    return this.deps.engine.compile(graph, this.deps.weights);
+  private sized(graphFor: (supervised: number | null) => Graph): SizedExecutables {
+    const { engine, weights } = this.deps;
+    const { batch, length } = this.size();
+    return new SizedExecutables(batch * length, (supervised) =>
+      engine.compile(graphFor(supervised), weights),
+    );
   }
 
   private check(rows: readonly Row[]): void {
@@ -259,9 +272,9 @@ export class Trainer {
   }
 }
 
-/** The training graph with the tensors that it reads and those that its gradients are summed up in. */
-interface TrainingExecutable {
-  readonly executable: Executable;
+/** The training graphs with the tensors that it reads and those that its gradients are summed up in. */
+interface TrainingRun {
+  readonly executables: SizedExecutables;
   /** Name → values of the adapter, those that the optimiser changes. */
   readonly trained: ReadonlyMap<string, Float32Array>;
   /** The others: they are read, and stay as they are. */

@@ -1,0 +1,99 @@
+/** Logits only where something is predicted: what instruction data leaves unsupervised costs no output head. */
+import { IGNORED_LABEL, type Row } from '../data/packing.ts';
+import type { Executable, Feeds } from '../engines/engine.ts';
+import type { Tensor } from '../graph/graph.ts';
+import { gatherRows } from '../graph/ops.ts';
+import type { Architecture, ParameterSource } from '../models/architecture.ts';
+
+/** Name of the input that says which tokens, of all in the run, are supervised: [S] int64. */
+export const SUPERVISED_INPUT = 'supervised';
+
+/**
+ * Graphs have static shapes, so there is one for each of these shares of a run's tokens, compiled when first needed:
+ * a step takes the smallest that holds its supervised tokens. Which one depends on the rows alone, so that a training
+ * that was interrupted adds up in the same order. What it holds in excess is padding. Seven and the whole at most: a
+ * compiled graph of the 135M shape takes 35 MB and 0.4 s, and a data set meets a few of them.
+ */
+const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
+/** With fewer tokens per run a head saves less than what another graph costs. */
+const LEAST_TOKENS = 64;
+
+/** Supervised tokens for which a run of `tokens` is compiled if it has `supervised` of them; null for all. */
+export function supervisedSize(supervised: number, tokens: number): number | null {
+  if (tokens < LEAST_TOKENS) return null;
+  const sizes = SHARES.map((share) => Math.ceil(share * tokens));
+  return sizes.find((size) => supervised <= size) ?? null;
+}
+
+/** Parameters with which a forward pass makes logits only for the tokens `chosen` [S], in that order. */
+export function headOf(
+  chosen: Tensor,
+  source: ParameterSource,
+  { head }: Pick<Architecture, 'head'>,
+): ParameterSource {
+  return {
+    ...source,
+    linear: (name, x) => source.linear(name, name === head ? gatherRows(x, chosen) : x),
+  };
+}
+
+/** Predicted tokens of `rows`. */
+export function countSupervised(rows: readonly Row[]): number {
+  let count = 0;
+  for (const { labels } of rows) for (const label of labels) if (label !== IGNORED_LABEL) count++;
+  return count;
+}
+
+/**
+ * Feeds `labels` and `supervised` of a graph for `size` supervised tokens. Places left over name token 0 once more,
+ * without a label: no loss and no gradient.
+ *
+ * @param labels of all tokens of the run
+ */
+export function supervisedFeeds(labels: BigInt64Array, size: number): Feeds {
+  const chosen = new BigInt64Array(size);
+  const kept = new BigInt64Array(size).fill(BigInt(IGNORED_LABEL));
+  let count = 0;
+  for (const [token, label] of labels.entries()) {
+    if (label === BigInt(IGNORED_LABEL)) continue;
+    chosen[count] = BigInt(token);
+    kept[count++] = label;
+  }
+  return { labels: kept, [SUPERVISED_INPUT]: chosen };
+}
+
+/** A graph, compiled for some number of supervised tokens per run or for all (null). */
+export interface SizedExecutable {
+  readonly executable: Executable;
+  readonly supervised: number | null;
+}
+
+/** The compiled sizes of one graph. They share the pages of the weight file. */
+export class SizedExecutables {
+  private readonly compiled = new Map<number | null, Promise<Executable>>();
+  private readonly tokens: number;
+  private readonly compile: (supervised: number | null) => Promise<Executable>;
+
+  /** @param tokens of a run, padding included */
+  constructor(tokens: number, compile: (supervised: number | null) => Promise<Executable>) {
+    this.tokens = tokens;
+    this.compile = compile;
+  }
+
+  /** For a run over these rows. */
+  async for(rows: readonly Row[]): Promise<SizedExecutable> {
+    const supervised = supervisedSize(countSupervised(rows), this.tokens);
+    let executable = this.compiled.get(supervised);
+    if (executable === undefined) {
+      executable = this.compile(supervised);
+      this.compiled.set(supervised, executable);
+    }
+    return { executable: await executable, supervised };
+  }
+
+  async dispose(): Promise<void> {
+    const executables = await Promise.all(this.compiled.values());
+    this.compiled.clear();
+    await Promise.all(executables.map((executable) => executable.dispose()));
+  }
+}

@@ -1,0 +1,130 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import { loraConfig } from '../../../lora/adapter/config.ts';
+import { adapterLayout } from '../../../lora/adapter/layout.ts';
+import { IGNORED_LABEL } from '../../../lora/data/packing.ts';
+import { createEngine, type Engine, type Executable } from '../../../lora/engines/engine.ts';
+import { prepareWeights } from '../../../lora/models/model.ts';
+import { adaptedParameters } from '../../../lora/train/adapted.ts';
+import {
+  lossAndGradients,
+  lossGraph,
+  type Runnable,
+  rowLosses,
+  trainingGraph,
+} from '../../../lora/train/step.ts';
+import { SizedExecutables, supervisedFeeds, supervisedSize } from '../../../lora/train/supervised.ts';
+import { completionRows, FAMILY_FIXTURES, openFamily, relativeDifference } from '../../utils/families.ts';
+import { numbers } from '../../utils/graphs.ts';
+
+const BATCH = 3;
+const LENGTH = 32;
+/** Sums in another order, in float32. */
+const TOLERANCE = 2e-5;
+const RUN = { batch: BATCH, length: LENGTH, pause: async () => {} };
+
+let cacheDir: string;
+let engine: Engine;
+
+beforeAll(async () => {
+  cacheDir = await mkdtemp(join(tmpdir(), 'supervised-test-'));
+  engine = await createEngine('onnx-cpu', { threads: 1 });
+});
+
+afterAll(() => rm(cacheDir, { recursive: true, force: true }));
+
+/** The same rows through one graph with all logits, and through graphs of the size that they need. */
+async function compare(
+  fixture: string,
+  lora = {},
+): Promise<{ sizes: (number | null)[]; differences: number[] }> {
+  const { model, adapter } = await openFamily(fixture);
+  const config = loraConfig({ ...adapter.lora, ...lora });
+  const layout = adapterLayout(model, config);
+  const values = new Map(
+    layout.map(({ name, shape }, i) => [
+      name,
+      numbers(
+        shape.reduce((a, b) => a * b, 1),
+        i + 1,
+      ),
+    ]),
+  );
+  const weights = await prepareWeights(model, cacheDir);
+  const size = { config: model.config, architecture: model.architecture, batch: BATCH, length: LENGTH };
+  const sizes: (number | null)[] = [];
+  const training = (supervised: number | null) =>
+    engine.compile(
+      trainingGraph({ ...size, supervised }, (graph) => adaptedParameters(graph, model, config)).graph,
+      weights,
+    );
+  const losses = (supervised: number | null) =>
+    engine.compile(
+      lossGraph({ ...size, supervised }, (graph) => adaptedParameters(graph, model, config)),
+      weights,
+    );
+  const sized = (compile: (supervised: number | null) => Promise<Executable>) =>
+    new SizedExecutables(BATCH * LENGTH, (supervised) => {
+      sizes.push(supervised);
+      return compile(supervised);
+    });
+  // Five rows: the second run is one of fewer tokens.
+  const rows = completionRows(BATCH + 2, LENGTH, model.config.vocabularySize, 0.4);
+  const step = async (runnable: Runnable) => {
+    const into = layout.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));
+    const { lossSum } = await lossAndGradients(runnable, rows, values, into, RUN);
+    return [Float32Array.of(lossSum), ...into];
+  };
+  const score = async (runnable: Runnable) =>
+    Float32Array.from((await rowLosses(runnable, rows, values, RUN)).map(({ lossSum }) => lossSum));
+
+  const runnables = [await training(null), sized(training), await losses(null), sized(losses)] as const;
+  const expected = [...(await step(runnables[0])), await score(runnables[2])];
+  const found = [...(await step(runnables[1])), await score(runnables[3])];
+  await Promise.all(runnables.map((runnable) => runnable.dispose()));
+  return { sizes, differences: expected.map((values, i) => relativeDifference(found[i]!, values)) };
+}
+
+describe('logits for the supervised tokens only', () => {
+  test.each(FAMILY_FIXTURES)('%s: same loss, gradients and losses of rows', async (fixture) => {
+    const { sizes, differences } = await compare(fixture);
+    expect(sizes).toEqual([30, 24, 30, 24]);
+    expect(Math.max(...differences)).toBeLessThan(TOLERANCE);
+  });
+
+  it('holds for an output head that is adapted itself', async () => {
+    const { sizes, differences } = await compare('llama-tiny-untied', { targets: ['q_proj', 'lm_head'] });
+    expect(sizes).toEqual([30, 24, 30, 24]);
+    expect(Math.max(...differences)).toBeLessThan(TOLERANCE);
+  });
+
+  it('holds for an output head that is trained whole', async () => {
+    const { differences } = await compare('llama-tiny-tied', { modulesToSave: ['lm_head'] });
+    expect(Math.max(...differences)).toBeLessThan(TOLERANCE);
+  });
+});
+
+describe('sizes', () => {
+  it.each([
+    [0, 512, 64],
+    [64, 512, 64],
+    [65, 512, 96],
+    [154, 512, 160],
+    [320, 512, 320],
+    [321, 512, null],
+    [512, 512, null],
+    [3, 63, null],
+  ])('%i supervised of %i tokens: %s', (supervised, tokens, size) => {
+    expect(supervisedSize(supervised, tokens)).toBe(size);
+  });
+
+  it('pads with token 0, unlabelled', () => {
+    const labels = BigInt64Array.from([-100, 5, -100, 0].map(BigInt));
+    expect(supervisedFeeds(labels, 3)).toEqual({
+      labels: BigInt64Array.of(5n, 0n, BigInt(IGNORED_LABEL)),
+      supervised: BigInt64Array.of(1n, 3n, 0n),
+    });
+  });
+});

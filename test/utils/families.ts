@@ -1,0 +1,50 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
+import { emptyRow, IGNORED_LABEL, type Row } from '../../lora/data/packing.ts';
+import { type Model, openModel } from '../../lora/models/model.ts';
+import { FIXTURES } from './reference.ts';
+
+/** Folders of every tiny model that has reference values, each model family at least once. */
+export const FAMILY_FIXTURES: readonly string[] = [
+  'llama-tiny-tied',
+  'llama-tiny-untied',
+  ...readdirSync(join(FIXTURES, 'families'))
+    .sort()
+    .map((name) => `families/${name}`),
+];
+
+export interface FamilyFixture {
+  readonly model: Model;
+  readonly adapter: Adapter;
+}
+
+export async function openFamily(fixture: string): Promise<FamilyFixture> {
+  const dir = join(FIXTURES, fixture);
+  const model = await openModel(dir);
+  return { model, adapter: await readPeftFolder(join(dir, 'adapter'), model) };
+}
+
+/**
+ * Rows of one segment each in which the last `share` of the tokens is supervised, but for every fifth of these: as
+ * completions of conversations are, with gaps.
+ */
+export function completionRows(count: number, length: number, vocabulary: number, share: number): Row[] {
+  return Array.from({ length: count }, (_, row) => {
+    const { ids, labels, segments } = emptyRow(length);
+    for (let t = 0; t < length; t++) {
+      const token = (7919 * (row * length + t) + 13) % vocabulary;
+      const supervised = t >= (1 - share) * length && t % 5 !== 4;
+      ids[t] = token;
+      labels[t] = supervised ? (token * 31 + 7) % vocabulary : IGNORED_LABEL;
+    }
+    segments.fill(1);
+    return { ids, labels, segments };
+  });
+}
+
+/** Largest difference relative to the largest of the expected values. */
+export function relativeDifference(found: Float32Array, expected: Float32Array): number {
+  const scale = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
+  return found.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i]!)), 0) / scale;
+}
