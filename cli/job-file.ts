@@ -85,13 +85,13 @@ function checked(document: Document, lines: LineCounter, path: string): JobSpec 
   }
 }
 
-interface Position {
+export interface Position {
   line: number;
   col: number;
 }
 
 /** Of a field, or of the innermost section around it that is there. */
-function positionOf(document: Document, lines: LineCounter, field: string): Position | undefined {
+export function positionOf(document: Document, lines: LineCounter, field: string): Position | undefined {
   for (const keys = field.split('.'); keys.length > 0; keys.pop()) {
     const node = document.getIn(keys, true) as { range?: [number, number, number] } | undefined;
     if (node?.range) return lines.linePos(node.range[0]);
@@ -99,7 +99,7 @@ function positionOf(document: Document, lines: LineCounter, field: string): Posi
   return undefined;
 }
 
-function placeName(path: string, at: Position | undefined): string {
+export function placeName(path: string, at: Position | undefined): string {
   return at === undefined ? path : `${path}:${at.line}:${at.col}`;
 }
 

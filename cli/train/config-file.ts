@@ -1,11 +1,12 @@
 /** The YAML file of `swarm train --config`: the keys of a job file, and a block `run`. */
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { parseDocument } from 'yaml';
+import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
-import { specProblems } from '../../coordinator/spec-problems.ts';
+import { type Problem, specProblems } from '../../coordinator/spec-problems.ts';
 import { SwarmError } from '../../protocol/errors.ts';
+import { placeName, positionOf } from '../job-file.ts';
 import { templatePath } from './flag-layer.ts';
 import { foreignKeys } from './foreign-keys.ts';
 import { type Layer, trainSpecSchema } from './settings.ts';
@@ -56,33 +57,46 @@ export async function readConfigFile(path: string): Promise<ConfigFile> {
 
 /** @throws SwarmError JOB_SPEC */
 export function parseConfigFile(text: string, path: string): ConfigFile {
-  const document = parseDocument(text, { prettyErrors: true });
+  const lines = new LineCounter();
+  const document = parseDocument(text, { prettyErrors: true, lineCounter: lines });
   const [error] = document.errors;
   if (error !== undefined) {
     const at = error.linePos?.[0];
-    const place = at === undefined ? path : `${path}:${at.line}:${at.col}`;
-    throw new SwarmError('JOB_SPEC', `${place}: not YAML: ${error.message.split('\n')[0]}`, { path, ...at });
+    throw new SwarmError('JOB_SPEC', `${placeName(path, at)}: not YAML: ${error.message.split('\n')[0]}`, {
+      path,
+      line: at?.line,
+      column: at?.col,
+    });
   }
   const value: unknown = document.toJS() ?? {};
-  refuse(path, foreignKeys(value));
-  const result = configSchema.safeParse(value);
-  if (!result.success)
-    refuse(
+  const refuse = (problems: readonly Problem[]): void => {
+    const [first] = problems;
+    if (first === undefined) return;
+    const at = positionOf(document, lines, first.field);
+    const texts = problems.map((problem) => problem.text);
+    throw new SwarmError('JOB_SPEC', `${placeName(path, at)}: ${texts.join('; ')}`, {
       path,
-      specProblems(configSchema, value, result.error.issues).map(({ text }) => text),
-    );
+      field: first.field,
+      problems: texts,
+      line: at?.line,
+      column: at?.col,
+    });
+  };
+  refuse(foreignKeys(value));
+  const result = configSchema.safeParse(value);
+  if (!result.success) refuse(specProblems(configSchema, value, result.error.issues));
   // As it was written: what was left out must stay open for the other places.
   const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'>;
+  if (typeof written.data?.heldOut === 'number') {
+    const text =
+      'data.heldOut is a share; on one machine the loss is measured on files of their own: name them';
+    refuse([{ field: 'data.heldOut', text }]);
+  }
   const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...own } = written;
   const absolute = (file: unknown): string => resolve(dirname(path), String(file));
   const all = (files: unknown): string[] | undefined =>
     files === undefined ? undefined : (Array.isArray(files) ? files : [files]).map(absolute);
   const { base: folder, output, data: files, training: settings } = own;
-  if (typeof files?.heldOut === 'number') {
-    refuse(path, [
-      'data.heldOut is a share; on one machine the loss is measured on files of their own: name them',
-    ]);
-  }
   return {
     ...own,
     base: folder === undefined ? undefined : absolute(folder),
@@ -91,14 +105,9 @@ export function parseConfigFile(text: string, path: string): ConfigFile {
       ...files,
       train: all(files.train),
       heldOut: all(files.heldOut),
-      template: templatePath(files.template as string | undefined, dirname(path)),
+      template: templatePath(files.template as string | null | undefined, dirname(path)),
     },
     // Steps of warm-up that were written down count, whatever share a preset would choose.
     training: settings?.warmupSteps === undefined ? settings : { warmupRatio: null, ...settings },
   } as ConfigFile;
-}
-
-function refuse(path: string, problems: readonly string[]): void {
-  if (problems.length === 0) return;
-  throw new SwarmError('JOB_SPEC', `${path}: ${problems.join('; ')}`, { path, problems });
 }

@@ -5,8 +5,8 @@ import { adapterLayer, optimizerLayer } from '../training-options.ts';
 import type { Layer } from './settings.ts';
 
 /** A chat template is a file, or one of the program's own by its name. */
-export function templatePath(template: string | undefined, folder: string): string | undefined {
-  return template === undefined || isBuiltIn(template) ? template : resolve(folder, template);
+export function templatePath<T extends null | undefined>(template: string | T, folder: string): string | T {
+  return typeof template !== 'string' || isBuiltIn(template) ? template : resolve(folder, template);
 }
 
 /** What the command line says; options that were not given are undefined. Paths become absolute. */

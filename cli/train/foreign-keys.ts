@@ -1,4 +1,5 @@
 /** Settings by the names that other tools give them: what they are called here. */
+import type { Problem } from '../../coordinator/spec-problems.ts';
 
 /** PEFT, transformers, TRL, axolotl, LLaMA-Factory, torchtune and mlx-lm, see docs/training.md. */
 const NAMES: Readonly<Record<string, string>> = {
@@ -75,12 +76,13 @@ const NAMES: Readonly<Record<string, string>> = {
 };
 
 /** A sentence for every key of `value`, at the top or in a block, that another tool gave its name. */
-export function foreignKeys(value: unknown): string[] {
+export function foreignKeys(value: unknown): Problem[] {
   return keysOf(value).flatMap(({ block, key }) => {
     const own = Object.hasOwn(NAMES, key) ? NAMES[key] : undefined;
     // "bias" and others are called the same here, in their block.
     if (own === undefined || own === `${block}.${key}`) return [];
-    return [`"${block === '' ? key : `${block}.${key}`}" is called ${own} here`];
+    const field = block === '' ? key : `${block}.${key}`;
+    return [{ field, text: `"${field}" is called ${own} here` }];
   });
 }
 

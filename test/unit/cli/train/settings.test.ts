@@ -80,6 +80,15 @@ seed: 7
     });
   });
 
+  it('finds a template of its own where it lies, and the built-in ones by their names', () => {
+    const template = (value: string) => parse(`data: { train: d, template: ${value} }`).data!.template;
+    expect([template('null'), template('chatml'), template('my.jinja')]).toEqual([
+      null,
+      'chatml',
+      '/there/my.jinja',
+    ]);
+  });
+
   it('may be a job file: what only a swarm has is not used', () => {
     const job = 'name: x\nbase: m\ndata: {train: d, heldOut: h}\nrounds: {count: 3}\nadmission: invite\n';
     expect(Object.keys(parse(job)).sort()).toEqual(['base', 'data', 'output', 'training'].sort());
@@ -106,6 +115,11 @@ seed: 7
       expect(error?.code, text).toBe('JOB_SPEC');
       expect(error?.values.problems[0], text).toContain(own);
     }
+    expect(refusal('seed: 1\nlora:\n  lora_r: 8')?.values).toMatchObject({ line: 3, column: 11 });
+    expect(refusal('seed: 1\ntraining: { batchSize: 0 }')?.values).toMatchObject({
+      field: 'training.batchSize',
+      line: 2,
+    });
     expect(refusal('lora: {bias: all}')).toBeNull();
     for (const text of [
       'lora: {rnak: 8}',
