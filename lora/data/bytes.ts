@@ -75,7 +75,7 @@ export async function* readText(file: string, options: ByteOptions): AsyncGenera
     try {
       return chunk ? decoder.decode(chunk, { stream: true }) : decoder.decode();
     } catch (cause) {
-      throw encoding(file, 'it is not UTF-8', cause);
+      throw notUtf8Error(file, cause);
     }
   };
   for await (const chunk of readUtf8Bytes(file, options)) yield decode(chunk);
@@ -86,13 +86,18 @@ function afterMark(chunk: Buffer, file: string): Buffer {
   if (starts(chunk, [0xef, 0xbb, 0xbf])) return chunk.subarray(3);
   // UTF-16 text without a mark has a zero byte in its first character, unless that is far from English.
   if (starts(chunk, [0xff, 0xfe]) || starts(chunk, [0xfe, 0xff]) || chunk.subarray(0, 4).includes(0)) {
-    throw encoding(file, 'it looks like UTF-16 or like no text at all');
+    throw encoding(file, 'it looks like UTF-16 or like no text at all', 'UTF-16');
   }
   return chunk;
 }
 
-function encoding(file: string, reason: string, cause?: unknown): SwarmError {
-  const message = `${file}: ${reason}; save it as UTF-8 (for example with iconv -t UTF-8)`;
+export function notUtf8Error(file: string, cause?: unknown): SwarmError {
+  return encoding(file, 'it is not UTF-8', 'WINDOWS-1252', cause);
+}
+
+/** @param likely what it may be instead */
+function encoding(file: string, reason: string, likely: string, cause?: unknown): SwarmError {
+  const message = `${file}: ${reason}; save it as UTF-8 (for example with iconv -f ${likely} -t UTF-8)`;
   return new SwarmError('DATA_ENCODING', message, { file, reason }, { cause });
 }
 

@@ -1,8 +1,9 @@
 /** CSV and TSV as RFC 4180 describes them, with a header line. */
+import { isUtf8 } from 'node:buffer';
 import { SwarmError } from '../../../protocol/errors.ts';
-import { readText } from '../bytes.ts';
+import { notUtf8Error, readUtf8Bytes } from '../bytes.ts';
 import { CsvParser } from './csv-parser.ts';
-import { type ContainerOptions, MAX_ROW_BYTES, type RawRow, type RowBatches } from './rows.ts';
+import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './rows.ts';
 
 /** Columns of one file. */
 const MAX_COLUMNS = 10_000;
@@ -14,7 +15,7 @@ const REASONS = {
 /**
  * Rows by their header; every value is a string. The separator of .csv is the comma, or the semicolon or the tab
  * where the header has no comma. Blank lines are skipped. `row` is the line that the row begins in.
- * @throws DATA_CSV (no header, the same column twice, an endless quoted field), as readText
+ * @throws DATA_CSV (no header, the same column twice, an endless quoted field), as readUtf8Bytes
  */
 export async function* readCsv(
   file: string,
@@ -26,22 +27,28 @@ export async function* readCsv(
   let header: string[] | null = null;
   const take = (records: ReturnType<CsvParser['push']>): RawRow[] => {
     const rows: RawRow[] = [];
-    for (const { line, fields, fault } of records) {
+    for (const { line, fields: raw, fault } of records) {
       if (fault === 'long') {
-        throw refuse(`the row that begins here does not end within ${MAX_ROW_BYTES} characters`, line);
+        throw refuse(`the row that begins here does not end within ${MAX_ROW_BYTES} bytes`, line);
       }
       if (header === null) {
         if (fault) throw refuse(REASONS[fault], line);
-        header = columns(fields);
-        const double = header.find((name, i) => header!.indexOf(name) !== i);
+        if (raw.length > MAX_COLUMNS) throw refuse(`there are more than ${MAX_COLUMNS} columns`, line);
+        const names = decoded(raw)?.map((name) => name.trim());
+        if (names === undefined) throw notUtf8Error(file);
+        const double = names.find((name, i) => names.indexOf(name) !== i);
         if (double !== undefined) throw refuse(`there are two columns named "${double}"`, line);
-        if (header.length > MAX_COLUMNS) throw refuse(`there are more than ${MAX_COLUMNS} columns`, line);
-      } else rows.push(rowOf(header, { line, fields, fault }));
+        if (names.some((name) => name.includes('\r'))) {
+          throw refuse('its lines end in a carriage return alone; save it with line feeds', line);
+        }
+        header = names;
+      } else rows.push(rowOf(header, { line, raw, fault }));
     }
     return rows;
   };
-  for await (const text of readText(file, options)) {
-    const rows = take(parser.push(text));
+  for await (const bytes of readUtf8Bytes(file, options)) {
+    // Each byte as one character: separators are ASCII, and a byte that is no UTF-8 spoils its own row alone.
+    const rows = take(parser.push(bytes.toString('latin1')));
     if (rows.length > 0) yield rows;
   }
   const rows = take(parser.end());
@@ -49,18 +56,31 @@ export async function* readCsv(
   if (header === null) throw refuse('there is no header line', 1);
 }
 
-function columns(fields: readonly string[]): string[] {
-  return fields.map((name) => name.trim());
+/** Fields of bytes as text; null where one is not UTF-8. */
+function decoded(fields: readonly string[]): string[] | null {
+  const texts: string[] = [];
+  for (const field of fields) {
+    if (!/[\x80-\xff]/.test(field)) {
+      texts.push(field);
+      continue;
+    }
+    const bytes = Buffer.from(field, 'latin1');
+    if (!isUtf8(bytes)) return null;
+    texts.push(bytes.toString('utf8'));
+  }
+  return texts;
 }
 
 function rowOf(
   header: readonly string[],
-  { line, fields, fault }: { line: number; fields: readonly string[]; fault: 'quotes' | 'open' | null },
+  { line, raw, fault }: { line: number; raw: readonly string[]; fault: 'quotes' | 'open' | null },
 ): RawRow {
   if (fault) return { row: line, code: 'ROW_QUOTES', reason: REASONS[fault] };
-  if (fields.length !== header.length) {
-    const reason = `it has ${fields.length} fields, the header has ${header.length}`;
+  if (raw.length !== header.length) {
+    const reason = `it has ${raw.length} fields, the header has ${header.length}`;
     return { row: line, code: 'ROW_COLUMNS', reason };
   }
+  const fields = decoded(raw);
+  if (fields === null) return notUtf8(line);
   return { row: line, value: Object.fromEntries(header.map((name, i) => [name, fields[i]])) };
 }

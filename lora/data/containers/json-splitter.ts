@@ -18,7 +18,7 @@ const CLOSE_OBJECT = 0x7d;
 /** Text of one element; null when it is longer or deeper than allowed. */
 export type Element = { bytes: Buffer } | { bytes: null; why: 'long' | 'deep' };
 
-export type SplitFailure = 'not-json' | 'cut-off' | 'no-rows' | 'two-arrays' | 'text-after-the-end';
+export type SplitFailure = 'empty' | 'not-json' | 'cut-off' | 'no-rows' | 'two-arrays' | 'text-after-the-end';
 
 /** Thrown by `push` and `end`; the caller knows the file. */
 export class SplitError extends Error {
@@ -85,9 +85,9 @@ export class JsonSplitter {
     return elements;
   }
 
-  /** @throws SplitError when the document is not complete, or held no array of rows */
+  /** @throws SplitError when the document is empty or not complete, or held no array of rows */
   end(): void {
-    if (!this.started) throw new SplitError('no-rows');
+    if (!this.started) throw new SplitError('empty');
     if (!this.finished) throw new SplitError('cut-off');
     if (this.rowDepth === 0) throw new SplitError('no-rows');
   }

@@ -15,10 +15,15 @@ import {
 /** How far to look for the end of the first line: JSON lines with a longer first row have to be called .jsonl. */
 const MAX_LOOK_AHEAD = 1024 * 1024;
 
+const NEWLINE = 0x0a;
+const SPACE = 0x20;
+const OPEN_OBJECT = 0x7b;
+
 const FAILURES: Record<SplitFailure, string> = {
+  empty: 'it is empty',
   'not-json': 'it is not JSON',
   'cut-off': 'it ends in the middle; is it complete?',
-  'no-rows': 'it holds no array of rows',
+  'no-rows': 'it holds no array of rows; rows are objects in a list: [{…}, {…}]',
   'two-arrays': 'it holds more than one array of rows; put each into a file of its own',
   'text-after-the-end':
     'there is text after the end of its JSON value; call it .jsonl if every line is a row',
@@ -27,12 +32,12 @@ const FAILURES: Record<SplitFailure, string> = {
 /** Rows are counted from 1, in JSON lines by line. @throws DATA_JSON (values: file, row, failure), as readUtf8Bytes */
 export async function* readJson(file: string, options: ContainerOptions): RowBatches {
   const chunks = readUtf8Bytes(file, options);
-  const head = await lookAhead(chunks);
+  const { head, lines } = await lookAhead(chunks);
   const all = (async function* () {
-    yield* head;
+    yield head;
     yield* chunks;
   })();
-  if (isLines(Buffer.concat(head))) yield* jsonLines(all);
+  if (lines) yield* jsonLines(all);
   else yield* elements(all, file);
 }
 
@@ -61,25 +66,35 @@ async function* elements(chunks: AsyncIterable<Buffer>, file: string): RowBatche
   }
 }
 
-/** Chunks until the first line that is not blank has ended and another one has begun. */
-async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<Buffer[]> {
-  const head: Buffer[] = [];
-  for (let length = 0; length <= MAX_LOOK_AHEAD; ) {
+/** The beginning of a file, and whether its first line is an object and another one begins behind it. */
+async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<{ head: Buffer; lines: boolean }> {
+  let head: Buffer = Buffer.alloc(0);
+  while (head.length <= MAX_LOOK_AHEAD) {
     const next = await chunks.next();
     if (next.done) break;
-    head.push(next.value);
-    length += next.value.length;
-    if (/\S[^\n]*\n\s*\S/.test(next.value.toString('latin1')) || length > MAX_LOOK_AHEAD) break;
+    head = Buffer.concat([head, next.value]);
+    const found = firstLine(head);
+    if (found) return { head, lines: found.next === OPEN_OBJECT && isObjectText(found.line) };
   }
-  return head;
+  return { head, lines: false };
 }
 
-/** Whether the first line is an object and the next one begins another. */
-function isLines(head: Buffer): boolean {
-  const [, first, next] = /^\s*(\{[^\n]*)\n\s*(\S)/.exec(head.toString('utf8')) ?? [];
-  if (first === undefined || next !== '{') return false;
+/** The first line that is not blank, and the first character behind it; null where they have not come yet. */
+function firstLine(head: Buffer): { line: Buffer; next: number } | null {
+  const start = head.findIndex(isVisible);
+  const end = start < 0 ? -1 : head.indexOf(NEWLINE, start);
+  const next = end < 0 ? undefined : head.subarray(end).find(isVisible);
+  return next === undefined ? null : { line: head.subarray(start, end), next };
+}
+
+function isVisible(byte: number): boolean {
+  return byte > SPACE;
+}
+
+function isObjectText(line: Buffer): boolean {
+  if (line[0] !== OPEN_OBJECT) return false;
   try {
-    JSON.parse(first);
+    JSON.parse(line.toString('utf8'));
     return true;
   } catch {
     return false;

@@ -1,5 +1,4 @@
 /** JSON lines: one JSON object per line. */
-import { isUtf8 } from 'node:buffer';
 import { readUtf8Bytes } from '../bytes.ts';
 import {
   type ContainerOptions,
@@ -54,9 +53,7 @@ export async function* jsonLines(
 }
 
 function rowOf(bytes: Buffer, line: number): RawRow | null {
-  if (isBlank(bytes)) return null;
-  if (!isUtf8(bytes)) return { row: line, code: 'ROW_NOT_UTF8', reason: 'it is not UTF-8' };
-  return parseRow(bytes, line);
+  return isBlank(bytes) ? null : parseRow(bytes, line);
 }
 
 function isBlank(bytes: Buffer): boolean {

@@ -1,4 +1,5 @@
 /** What every container gives: rows, or the reason why one is none. */
+import { isUtf8 } from 'node:buffer';
 
 /** Bytes of one row. A parsed row can take tens of times its bytes in memory. */
 export const MAX_ROW_BYTES = 16 * 1024 * 1024;
@@ -18,6 +19,7 @@ export interface ContainerOptions {
 
 /** A row from the text of a JSON value. */
 export function parseRow(bytes: Buffer, row: number): RawRow {
+  if (!isUtf8(bytes)) return notUtf8(row);
   let value: unknown;
   try {
     value = JSON.parse(bytes.toString('utf8'));
@@ -30,6 +32,12 @@ export function parseRow(bytes: Buffer, row: number): RawRow {
     return { row, code: 'ROW_NOT_OBJECT', reason: 'it is JSON, but not an object with named fields' };
   }
   return { row, value: value as Record<string, unknown> };
+}
+
+export function notUtf8(row: number): RawRow {
+  const reason =
+    'it is not UTF-8; where many rows are not, convert the file (iconv -f WINDOWS-1252 -t UTF-8)';
+  return { row, code: 'ROW_NOT_UTF8', reason };
 }
 
 export function tooLong(row: number): RawRow {

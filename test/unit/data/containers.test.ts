@@ -129,6 +129,17 @@ describe('a JSON array', () => {
     expect(values(rows)).toEqual([{ messages: [{ role: 'user' }] }, { messages: [] }]);
   });
 
+  it('of one long line is looked at once, not from every place in it', { timeout: 10_000 }, async () => {
+    // Behind a first chunk without a line end nothing is decided yet; looking again and again took minutes.
+    const rows = Array.from({ length: 30_000 }, (_, i) => ({ text: `row number ${i}, without a line end` }));
+    expect(await all(readJson(await file(JSON.stringify(rows)), {}))).toHaveLength(30_000);
+  });
+
+  it('has only those rows that are UTF-8', async () => {
+    const rows = await all(readJson(await file(Buffer.from('[{"a":"caf\xe9"}, {"a":1}]', 'latin1')), {}));
+    expect(values(rows)).toEqual(['ROW_NOT_UTF8', { a: 1 }]);
+  });
+
   it('counts rows that are none', async () => {
     const deep = '['.repeat(300) + ']'.repeat(300);
     const rows = await all(readJson(await file(`[{"a":1}, 3, {"a" 1}, ${deep}, , {"a":2}]`), {}));
@@ -148,7 +159,7 @@ describe('a JSON array', () => {
   });
 
   it.each([
-    ['', 'no-rows'],
+    ['', 'empty'],
     ['{"a": 1}', 'no-rows'],
     ['"text"', 'not-json'],
     ['[{"a": 1}}', 'not-json'],
@@ -226,9 +237,27 @@ describe('CSV', () => {
     ]);
   });
 
-  it.each(['', '\n\n', 'a,a\n1,2\n', '"a"b,c\n'])('refuses a header like %j', async (text) => {
+  it('has only those rows that are UTF-8, and only a header that is', async () => {
+    const text = Buffer.from('t\xc3\xa9xt,b\ncaf\xe9,1\ncaf\xc3\xa9,2\n', 'latin1');
+    const rows = await all(readCsv(await file(text), { separator: null }));
+    expect(values(rows)).toEqual(['ROW_NOT_UTF8', { téxt: 'café', b: '2' }]);
+    const header = await file(Buffer.from('caf\xe9\n1\n', 'latin1'));
+    await expect(all(readCsv(header, { separator: null }))).rejects.toMatchObject({ code: 'DATA_ENCODING' });
+  });
+
+  it('of hundreds of thousands of columns is refused before they are compared', {
+    timeout: 10_000,
+  }, async () => {
+    const text = `${Array.from({ length: 300_000 }, (_, i) => `c${i}`).join(',')}\n1\n`;
     await expect(csv(text)).rejects.toMatchObject({ code: 'DATA_CSV' });
   });
+
+  it.each(['', '\n\n', 'a,a\n1,2\n', '"a"b,c\n', 'text\rone\rtwo\r'])(
+    'refuses a header like %j',
+    async (text) => {
+      await expect(csv(text)).rejects.toMatchObject({ code: 'DATA_CSV' });
+    },
+  );
 
   it('does not wait for a quote that is never closed', async () => {
     const text = `a,b\n1,2\n"${'x'.repeat(MAX_ROW_BYTES + 10)}`;
