@@ -52,8 +52,8 @@ export async function openTensors(dir: string, files: ReadonlySet<string>): Prom
   return index;
 }
 
-/** Names of the shards in the order of the index. */
-async function readWeightMap(path: string): Promise<Map<string, string>> {
+/** Names of the shards in the order of the index. @throws SwarmError MODEL_INDEX, MODEL_FILE_MISSING, MODEL_JSON */
+export async function readWeightMap(path: string): Promise<Map<string, string>> {
   const { weight_map: weightMap } = await readJsonObject(path);
   if (typeof weightMap !== 'object' || weightMap === null || Array.isArray(weightMap))
     throw new SwarmError('MODEL_INDEX', `${path} has no weight_map; get the model again`, { file: path });

@@ -1,0 +1,160 @@
+/** A hub on this machine: the paths of Hugging Face's that a download takes, and whatever a test lets go wrong. */
+import { createHash } from 'node:crypto';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { onTestFinished } from 'vitest';
+
+export interface HubModel {
+  /** Commit that `main` stands for. */
+  commit: string;
+  files: Map<string, Buffer>;
+  /** Files from this size on are large ones: named by SHA-256, and served from another place. */
+  largeFrom: number;
+  /** Only this token is given its files. */
+  token?: string;
+  gated?: boolean;
+}
+
+/** Answers a request itself and returns true, or leaves it to the server. */
+type Fault = (request: IncomingMessage, response: ServerResponse) => boolean;
+
+export class HubServer {
+  readonly models = new Map<string, HubModel>();
+  /** Method and path of every request, with its Range where it has one. */
+  readonly requests: string[] = [];
+  readonly authorizations: (string | undefined)[] = [];
+  /** Tried in order; the first that answers wins. */
+  readonly faults: Fault[] = [];
+  /** Files in a page of the listing. */
+  pageSize = 3;
+  endpoint = '';
+  private readonly server = createServer((request, response) => this.answer(request, response));
+
+  static async start(): Promise<HubServer> {
+    const hub = new HubServer();
+    await new Promise<void>((resolve) => hub.server.listen(0, '127.0.0.1', resolve));
+    hub.endpoint = `http://127.0.0.1:${(hub.server.address() as AddressInfo).port}`;
+    onTestFinished(() => hub.stop());
+    return hub;
+  }
+
+  stop(): Promise<void> {
+    this.server.closeAllConnections();
+    return new Promise((resolve) => this.server.close(() => resolve()));
+  }
+
+  /** A fault that happens the first `times` times that a request's path matches. */
+  fault(path: RegExp, answer: (response: ServerResponse, request: IncomingMessage) => void, times = 1): void {
+    let left = times;
+    this.faults.push((request, response) => {
+      if (left === 0 || !path.test(request.url!)) return false;
+      left--;
+      answer(response, request);
+      return true;
+    });
+  }
+
+  /** Paths asked for, without those of the API. */
+  downloads(): string[] {
+    return this.requests.filter((line) => line.includes('/resolve/'));
+  }
+
+  /** What it returns means nothing. */
+  private answer(request: IncomingMessage, response: ServerResponse): unknown {
+    const { url = '', headers } = request;
+    this.requests.push([request.method, url, headers.range].filter(Boolean).join(' '));
+    this.authorizations.push(headers.authorization);
+    if (this.faults.some((fault) => fault(request, response))) return null;
+    const { pathname, searchParams } = new URL(url, this.endpoint);
+    const cdn = /^\/cdn\/([^/]+\/[^/]+)\/(.+)$/.exec(pathname);
+    if (cdn) return this.content(request, response, this.models.get(cdn[1]!)!.files.get(cdn[2]!)!, {});
+    const [, , name, action, rawRevision, path] =
+      /^(\/api\/models)?\/([^/]+\/[^/]+)\/(revision|tree|resolve)\/([^/]+)\/?(.*)$/.exec(pathname) ?? [];
+    const model = this.models.get(name ?? '');
+    const authorized = model?.token === undefined || headers.authorization === `Bearer ${model.token}`;
+    if (model === undefined || (!authorized && !model.gated)) {
+      return refuse(response, headers.authorization ? 404 : 401, 'RepoNotFound');
+    }
+    const revision = decodeURIComponent(rawRevision!);
+    if (revision !== 'main' && revision !== model.commit) return refuse(response, 404, 'RevisionNotFound');
+    if (action === 'revision') {
+      return json(response, {
+        _id: '1',
+        id: name,
+        sha: model.commit,
+        lastModified: '2026-01-01',
+        gated: model.gated,
+      });
+    }
+    if (action === 'tree')
+      return this.list(response, pathname, model, Number(searchParams.get('cursor') ?? 0));
+    if (!authorized) return refuse(response, headers.authorization ? 403 : 401, 'GatedRepo');
+    const content = model.files.get(decodeURIComponent(path!));
+    if (content === undefined) return refuse(response, 404, 'EntryNotFound');
+    if (content.length < model.largeFrom) {
+      return this.content(request, response, content, { etag: `"${etagOf(content, model.largeFrom)}"` });
+    }
+    response.writeHead(302, {
+      location: `/cdn/${name}/${path}`,
+      'x-linked-etag': `"${etagOf(content, model.largeFrom)}"`,
+      'x-linked-size': content.length,
+      'x-repo-commit': model.commit,
+    });
+    return response.end();
+  }
+
+  private list(response: ServerResponse, pathname: string, model: HubModel, from: number): void {
+    const all = [...model.files].map(([path, content]) => ({
+      type: 'file',
+      path,
+      size: content.length,
+      oid: gitOid(content),
+      ...(content.length >= model.largeFrom && {
+        lfs: { oid: etagOf(content, model.largeFrom), size: content.length, pointerSize: 130 },
+      }),
+    }));
+    const next = from + this.pageSize;
+    if (next < all.length)
+      response.setHeader('link', `<${this.endpoint}${pathname}?cursor=${next}>; rel="next"`);
+    json(response, all.slice(from, next));
+  }
+
+  private content(
+    { headers }: IncomingMessage,
+    response: ServerResponse,
+    content: Buffer,
+    more: Record<string, string>,
+  ): void {
+    const from = Number(/^bytes=(\d+)-$/.exec(headers.range ?? '')?.[1] ?? 0);
+    if (headers.range !== undefined && from >= content.length) {
+      response.writeHead(416, { 'content-range': `bytes */${content.length}` }).end();
+      return;
+    }
+    const range = { 'content-range': `bytes ${from}-${content.length - 1}/${content.length}` };
+    response.writeHead(headers.range === undefined ? 200 : 206, {
+      'content-length': content.length - from,
+      'accept-ranges': 'bytes',
+      ...(headers.range === undefined ? {} : range),
+      ...more,
+    });
+    response.end(content.subarray(from));
+  }
+}
+
+export function gitOid(content: Buffer): string {
+  return createHash('sha1').update(`blob ${content.length}\0`).update(content).digest('hex');
+}
+
+export function etagOf(content: Buffer, largeFrom: number): string {
+  return content.length >= largeFrom ? createHash('sha256').update(content).digest('hex') : gitOid(content);
+}
+
+export function refuse(response: ServerResponse, status: number, code?: string): void {
+  response.writeHead(status, { 'content-type': 'text/plain', ...(code && { 'x-error-code': code }) });
+  response.end('no');
+}
+
+function json(response: ServerResponse, value: unknown): void {
+  response.writeHead(200, { 'content-type': 'application/json' });
+  response.end(JSON.stringify(value));
+}
