@@ -5,6 +5,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/prom
 import { join } from 'node:path';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { SwarmError } from '../../protocol/errors.ts';
+import type { Example } from './examples.ts';
 import { dataFiles } from './files.ts';
 import { PackedData } from './packed-data.ts';
 import { readExamples } from './read-examples.ts';
@@ -20,13 +21,23 @@ const KEPT_SETS = 8;
 /** What is written is not yet a set; left behind by a killed run, it goes after a day. */
 const PARTIAL = '.partial-';
 const PARTIAL_LIFE_MS = 24 * 60 * 60 * 1000;
-/** To be raised when the same files come to be read, rendered or packed otherwise. */
-const VERSION = 1;
+/** To be raised when the same files come to be read, tokenised, rendered or packed otherwise. */
+const VERSION = 2;
+
+/** Some of the examples of the files. */
+export interface ExamplePart {
+  /** Tells it apart from other parts of the same files. */
+  readonly name: string;
+  /** Which examples, counted from 0 as they are read; not asked where the rows are there already. */
+  chosen(): Promise<(index: number) => boolean>;
+}
 
 export interface PackDataOptions {
   paths: readonly string[];
   settings: DataSettings;
   sequenceLength: number;
+  /** @default all examples */
+  part?: ExamplePart;
   /** Of the tokenizer and the chat template. */
   modelDir: string;
   cacheDir: string;
@@ -60,27 +71,41 @@ export async function packData(
       return cached;
     }
     cached?.close();
-    // What is there, if anything, is not whole.
-    await rm(dir, { recursive: true, force: true });
     const partial = join(root, `${PARTIAL}${randomBytes(6).toString('hex')}`);
     try {
       if (!(await write(partial, key, options, renderer))) {
         const message = `there is nothing to train on in ${paths.join(', ')}`;
         throw new SwarmError('DATA_EMPTY', message, { paths });
       }
-      // A folder in the way is the same rows, from a run that was faster.
-      await rename(partial, dir).catch(() => {});
+      await place(partial, dir, key);
     } catch (error) {
       throw noSpace(error) ? storeFull(root, error) : error;
     } finally {
       await rm(partial, { recursive: true, force: true });
     }
-    await tidy(root, Date.now());
+    // A cache that cannot be tidied is only larger.
+    await tidy(root, Date.now()).catch(() => {});
     const packed = await PackedData.open(dir);
     if (packed?.key === key) return packed;
     throw new SwarmError('DATA_UNREADABLE', `${dir} cannot be written; see who owns it`, { file: dir });
   } finally {
     await renderer.close();
+  }
+}
+
+/**
+ * Moves a complete set to where it belongs. What is in the way stays if it is the same rows, from a run that was faster;
+ * it is looked at only now, since another run may have finished while this one packed.
+ */
+async function place(partial: string, dir: string, key: string): Promise<void> {
+  try {
+    await rename(partial, dir);
+  } catch {
+    const there = await PackedData.open(dir);
+    there?.close();
+    if (there?.key === key) return;
+    await rm(dir, { recursive: true, force: true });
+    await rename(partial, dir);
   }
 }
 
@@ -93,23 +118,32 @@ function storeFull(dir: string, cause: unknown): SwarmError {
   return new SwarmError('STORE_FULL', message, { dir }, { cause });
 }
 
-function write(
+async function write(
   dir: string,
   key: string,
-  { paths, settings, sequenceLength, signal, onProgress, onBad }: PackDataOptions,
+  { paths, settings, sequenceLength, part, signal, onProgress, onBad }: PackDataOptions,
   renderer: Renderer,
 ): Promise<boolean> {
   const { badRowShare, packing, truncation } = settings;
   const report = new RowReport({ badRowShare, onBad });
   const tally = newTally();
-  const examples = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
+  const all = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
+  const examples = part === undefined ? all : filtered(all, await part.chosen());
   const rows = rowsOf(examples, renderer, { sequenceLength, packing, truncation, report, tally, signal });
   const shards = shardsOf(rows, { sequenceLength, vocabSize: renderer.tokenizer.vocabSize });
   return PackedData.write(dir, shards, () => ({ key, read: report.summary(), tally }));
 }
 
+async function* filtered(
+  examples: AsyncIterable<Example>,
+  chosen: (index: number) => boolean,
+): AsyncGenerator<Example, void, undefined> {
+  let index = 0;
+  for await (const example of examples) if (chosen(index++)) yield example;
+}
+
 async function keyOf(
-  { paths, settings, sequenceLength, modelDir, now, signal }: PackDataOptions,
+  { paths, settings, sequenceLength, part, modelDir, now, signal }: PackDataOptions,
   { sources, specialTokens }: Renderer,
 ): Promise<string> {
   const files: { container: string; digest: string }[] = [];
@@ -128,6 +162,7 @@ async function keyOf(
   return sha256(
     encodeCbor({
       version: VERSION,
+      ...(part === undefined ? {} : { part: part.name }),
       files,
       tokenizer,
       templates,

@@ -41,10 +41,12 @@ type Index = z.output<typeof indexSchema>;
 /** Rows of T tokens that lie on disk. Reading is synchronous: a row is a few kilobytes, mostly in the page cache. */
 export class PackedData {
   private readonly index: Index;
+  private readonly path: string;
   private readonly file: number;
 
-  private constructor(index: Index, file: number) {
+  private constructor(index: Index, path: string, file: number) {
     this.index = index;
+    this.path = path;
     this.file = file;
   }
 
@@ -60,8 +62,9 @@ export class PackedData {
     }
     const parsed = indexSchema.safeParse(value);
     if (!parsed.success) return null;
+    const path = join(dir, ROWS_FILE);
     try {
-      return new PackedData(parsed.data, openSync(join(dir, ROWS_FILE), 'r'));
+      return new PackedData(parsed.data, path, openSync(path, 'r'));
     } catch {
       return null;
     }
@@ -155,10 +158,8 @@ export class PackedData {
     if (read === length) return bytes;
     throw new SwarmError(
       'PACKED_INVALID',
-      `the packed rows end at byte ${at + read}; delete them in the cache`,
-      {
-        reason: 'cut off',
-      },
+      `the packed rows in ${this.path} end at byte ${at + read}; delete that file, and they are made again`,
+      { file: this.path, reason: 'cut off' },
     );
   }
 }

@@ -15,7 +15,7 @@ import { IGNORED_LABEL, type Row } from './packing.ts';
 export const SHARD_BYTES = 1024 * 1024;
 /** No shard is larger: one row of 131,072 tokens at 10 bytes, the most that a job manifest allows. */
 export const MAX_SHARD_BYTES = 1536 * 1024;
-const MAX_HEADER_BYTES = 256;
+export const MAX_HEADER_BYTES = 256;
 /** Token ids are below this: config.json allows no larger vocabulary. */
 const MAX_VOCABULARY = 2 ** 21;
 

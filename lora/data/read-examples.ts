@@ -95,10 +95,10 @@ async function* rows(
 ): AsyncGenerator<Example, void, undefined> {
   const { file } = entry;
   let format: Format | null = null;
-  /** Rows before the first that fits a format. */
-  const early: { origin: Origin; value: RowValue }[] = [];
+  /** Rows whose turn has not come: those before the first that fits a format, and the one that is looked at. */
+  let waiting: { origin: Origin; value: RowValue }[] = [];
   const refuse = () =>
-    unrecognised(file, [...new Set(early.flatMap(({ value }) => Object.keys(value)))], among);
+    unrecognised(file, [...new Set(waiting.flatMap(({ value }) => Object.keys(value)))], among);
   for await (const batch of batches(entry, columnsOf(among, columns), { signal, onBytes })) {
     signal?.throwIfAborted();
     for (const raw of batch) {
@@ -108,35 +108,45 @@ async function* rows(
         report.bad({ origin, code: raw.code, reason: raw.reason });
         continue;
       }
+      waiting.push({ origin, value: raw.value });
+      format ??= recognise(raw.value, among, columns);
       if (format === null) {
-        format = recognise(raw.value, among, columns);
-        if (format === null) {
-          early.push({ origin, value: raw.value });
-          if (early.length >= MAX_UNRECOGNISED) throw refuse();
-          continue;
-        }
-        for (const { origin, value } of early) body(value, format, columns, origin, report);
+        if (waiting.length >= MAX_UNRECOGNISED) throw refuse();
+        continue;
       }
-      const example = body(raw.value, format, columns, origin, report);
-      if (example !== null && !(example.kind === 'text' && example.text === '')) yield { origin, ...example };
+      for (const { origin, value } of waiting) {
+        const example = body(value, format, { origin, among, columns, report });
+        if (example !== null && !(example.kind === 'text' && example.text === '')) {
+          yield { origin, ...example };
+        }
+      }
+      waiting = [];
     }
   }
-  if (format === null && early.length > 0) throw refuse();
+  if (waiting.length > 0) throw refuse();
 }
 
 /** The row as an example; null when it was reported as a bad one. */
 function body(
   value: RowValue,
   format: Format,
-  columns: Columns,
-  origin: Origin,
-  report: RowReport,
+  {
+    origin,
+    among,
+    columns,
+    report,
+  }: { origin: Origin; among: readonly Format[]; columns: Columns; report: RowReport },
 ): ExampleBody | null {
   try {
     return readRow(value, format, columns);
   } catch (error) {
     if (!(error instanceof RowProblem)) throw error;
-    report.bad({ origin, code: error.code, reason: error.message });
+    const other = recognise(value, among, columns);
+    const hint =
+      other === null || other === format
+        ? ''
+        : `; it looks like ${other}, but the file is read as ${format}, by its first row`;
+    report.bad({ origin, code: error.code, reason: `${error.message}${hint}` });
     return null;
   }
 }

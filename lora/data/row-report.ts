@@ -78,9 +78,9 @@ export class RowReport {
     const { first, code } = reasons[0]!;
     throw new SwarmError(
       'DATA_BAD_ROWS',
-      `${bad} of ${rows} rows cannot be used, more than the allowed ${100 * this.share} %; ` +
+      `${bad} of ${rows} rows cannot be used, more than the allowed ${Number((100 * this.share).toPrecision(6))} %; ` +
         `most often ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}; ` +
-        'correct the data, or allow more with badRowShare',
+        'correct the data, or allow more with --bad-rows (in job files data.badRowShare)',
       { rows, bad, share: this.share, reasons },
     );
   }

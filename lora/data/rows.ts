@@ -118,6 +118,7 @@ export async function* renderAll(
     const done = await next();
     if (done) yield done;
   }
+  // The reader has looked at the share already, but not at what was found here since.
   report.finish();
 }
 
@@ -135,8 +136,6 @@ export async function* rowsOf(
   for await (const { example, rendered } of renderAll(examples, renderer, options)) {
     yield* packer.add(example.kind, rendered);
   }
-  // The reader has looked at the share already, but not at what was found here since.
-  options.report.finish();
   yield* packer.finish();
 }
 

@@ -1,6 +1,11 @@
 /** A stream of rows as shards. */
-import { encodePacked, SHARD_BYTES } from './packed.ts';
+import { encodePacked, MAX_HEADER_BYTES, SHARD_BYTES } from './packed.ts';
 import { predictedTokens, type Row } from './packing.ts';
+
+export interface RowSize {
+  readonly sequenceLength: number;
+  readonly vocabSize: number;
+}
 
 export interface Shard {
   bytes: Uint8Array;
@@ -9,17 +14,26 @@ export interface Shard {
   tokens: number;
 }
 
+/** Bytes of a packed row, at most. */
+export function packedRowBytes({ sequenceLength, vocabSize }: RowSize): number {
+  // Ids and labels take 2 bytes each with vocabularies below 65,535, else 4; segments take 2.
+  return sequenceLength * (vocabSize < 0xffff ? 6 : 10);
+}
+
+/** Rows of every shard but the last. */
+export function rowsPerShard(size: RowSize): number {
+  return Math.max(1, Math.floor((SHARD_BYTES - MAX_HEADER_BYTES) / packedRowBytes(size)));
+}
+
 /**
  * Shards of at most `SHARD_BYTES` (or of one row), each as soon as it is full; all but the last hold the same number
  * of rows.
  */
 export async function* shardsOf(
   rows: AsyncIterable<Row>,
-  { sequenceLength, vocabSize }: { sequenceLength: number; vocabSize: number },
+  size: RowSize,
 ): AsyncGenerator<Shard, void, undefined> {
-  // Ids and labels take 2 bytes each with vocabularies below 65,535, else 4; segments take 2. The header needs little.
-  const rowBytes = sequenceLength * (vocabSize < 0xffff ? 6 : 10);
-  const perShard = Math.max(1, Math.floor((SHARD_BYTES - 256) / rowBytes));
+  const perShard = rowsPerShard(size);
   let waiting: Row[] = [];
   const shard = (): Shard[] => {
     const tokens = waiting.reduce((sum, row) => sum + predictedTokens(row), 0);

@@ -115,8 +115,9 @@ export function unrecognised(file: string, found: readonly string[], among: read
   const known = among.map((name) => `${name} (${DEFINITIONS[name].summary})`).join('; ');
   return new SwarmError(
     'DATA_FORMAT',
-    `${file} has the columns ${found.join(', ') || '(none)'}, which is no known format: ${known}; ` +
-      'name the columns, for example messages=conversation',
+    `${file} has the columns ${found.join(', ') || '(none)'}, which is no known format; say which of them is what ` +
+      '(--column prompt=NAME --column completion=NAME, or --column text=NAME; in job files data.columns). ' +
+      `Known are ${known}`,
     { file, columns: found, formats: among },
   );
 }

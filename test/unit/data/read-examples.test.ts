@@ -182,6 +182,11 @@ describe('formats are recognised by themselves', () => {
       ['ROW_FIELD', mixed[1], 1],
       ['ROW_FIELD', mixed[1], 3],
     ]);
+    // Who mixes formats is told so; a row that is nothing is not.
+    expect(bad.map(({ reason }) => [reason.includes('completion'), reason.includes('like text')])).toEqual([
+      [false, false],
+      [true, true],
+    ]);
   });
 
   it('where nothing fits, the columns that are there and the formats are named', async () => {
