@@ -2,7 +2,7 @@ import type { Stream } from '@libp2p/interface';
 import { decodeCbor, encodeCbor } from '../protocol/cbor.ts';
 import type { Clock } from '../protocol/clock.ts';
 import { SwarmError } from '../protocol/errors.ts';
-import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS } from '../protocol/limits.ts';
+import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../protocol/rpc.ts';
 import {
   BLOB_HEADER_BYTES,
@@ -15,6 +15,9 @@ import { withDeadline } from './deadline.ts';
 import { FrameStream } from './frames.ts';
 import { withProgress } from './progress-deadline.ts';
 import { closeStream, type Streams } from './streams.ts';
+
+/** One answer to the one request at a time, and as much again for holders that cut it into small frames. */
+const UNREAD_BYTES = 2 * BLOB_RANGE_BYTES;
 
 export interface FetchDeps {
   streams: Streams;
@@ -45,7 +48,7 @@ export class Lane {
 
   constructor(stream: Stream, clock: Clock) {
     this.#stream = stream;
-    this.#frames = new FrameStream(stream);
+    this.#frames = new FrameStream({ unreadBytes: UNREAD_BYTES }, { stream });
     this.#clock = clock;
   }
 

@@ -173,6 +173,13 @@ export class Pull {
 
 /** What a holder is or has, as opposed to what befell one stream. */
 function isLasting(error: unknown): boolean {
-  const codes = ['BLOB_MISSING', 'BLOB_SIZE', 'MESSAGE_MALFORMED', 'MESSAGE_INVALID', 'FRAME_TOO_LARGE'];
+  const codes = [
+    'BLOB_MISSING',
+    'BLOB_SIZE',
+    'MESSAGE_MALFORMED',
+    'MESSAGE_INVALID',
+    'FRAME_TOO_LARGE',
+    'FRAME_FLOOD',
+  ];
   return codes.some((code) => isSwarmError(error, code));
 }

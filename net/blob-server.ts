@@ -15,7 +15,7 @@ import {
   blobRequestSchema,
 } from './blob-wire.ts';
 import { withDeadline } from './deadline.ts';
-import { FrameStream } from './frames.ts';
+import { FrameStream, LENGTH_PREFIX_BYTES } from './frames.ts';
 import { OpenBlobs } from './open-blobs.ts';
 import { closeStream, type Streams } from './streams.ts';
 
@@ -25,6 +25,8 @@ const RANGES_PER_PEER = 8;
 const RANGES_AT_ONCE = 64;
 /** Streams that keep their buffer between requests: as many again. Further ones pay for a new one each time. */
 const BUFFERED_STREAMS = 64;
+/** A request: the next one is sent when this one's answer is there. */
+const UNREAD_BYTES = LENGTH_PREFIX_BYTES + BLOB_HEADER_BYTES;
 
 export interface BlobServerDeps {
   streams: Streams;
@@ -64,7 +66,7 @@ export class BlobServer {
   /** Never throws: a caller that goes away or breaks the rules costs its stream. */
   async #serve(stream: Stream, peer: string): Promise<void> {
     const { clock, log } = this.#deps;
-    const frames = new FrameStream(stream);
+    const frames = new FrameStream({ unreadBytes: UNREAD_BYTES }, { stream });
     const kept = this.#streams < BUFFERED_STREAMS ? new AnswerBuffer() : undefined;
     this.#streams++;
     try {

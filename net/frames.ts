@@ -4,31 +4,51 @@ import { pipe } from 'it-pipe';
 import { concat } from 'uint8arrays/concat';
 import { SwarmError } from '../protocol/errors.ts';
 
-/** Unread bytes at which the sender is told to wait. The rest of its flow-control window may still arrive. */
-const PAUSE_ABOVE_BYTES = 256 * 1024;
+/**
+ * Pieces up to this size are copied together. Whoever sends bytes one by one would have each kept as an object, beside the
+ * buffer that it arrived in: a hundred times and more what he sent.
+ */
+const SMALL_PIECE_BYTES = 1024;
+/** Where small pieces go; a new one when it is full. */
+const BLOCK_OF_PIECES_BYTES = 4 * SMALL_PIECE_BYTES;
 /**
  * What is handed to the stream at once: few enough bytes that pings and gossip get their turn in between, and just as
  * many as fill four noise messages (65,519 bytes of plaintext each) together with the muxer's header.
  */
 const BLOCK_BYTES = 4 * 65_519 - 12;
+/** What is let go by once a sender has gone too far, so that he is still there to hear so. */
+const IGNORED_BYTES = 4 * 1024 * 1024;
 /** A length below 2^28 as an unsigned varint; longer prefixes are nonsense and are not read on. */
-const LENGTH_PREFIX_BYTES = 4;
+export const LENGTH_PREFIX_BYTES = 4;
+
+export interface FrameStreamOptions {
+  /**
+   * Most bytes, prefixes included, that the other side may have sent and nobody has read: what the protocol lets it say
+   * before it has to wait for an answer. Of whoever sends more nothing further is read.
+   */
+  unreadBytes: number;
+}
 
 /**
- * Length-prefixed frames (unsigned varint) over a libp2p stream, with what the stream itself does not do: the
- * length is judged before a byte of the frame is kept, the sender waits while nobody reads, and a writer waits while
- * the other side is slow.
+ * Length-prefixed frames (unsigned varint) over a libp2p stream, with what the stream itself does not do: the length is
+ * judged before the frame is waited for, what lies unread is bounded however it was cut, and a writer waits while the other
+ * side is slow.
  */
 export class FrameStream {
+  readonly #unreadBytes: number;
   readonly #stream: Stream;
   #chunks: Uint8Array[] = [];
+  /** Where small pieces are put together; the last chunk lies in it if it is one of those. */
+  #block: Uint8Array | undefined;
   #buffered = 0;
+  /** Why nothing further is read, or kept. */
+  #refusal: SwarmError | undefined;
   #ended = false;
-  #resuming = false;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(stream: Stream) {
+  constructor({ unreadBytes }: FrameStreamOptions, { stream }: { stream: Stream }) {
+    this.#unreadBytes = unreadBytes;
     this.#stream = stream;
     stream.addEventListener('message', (event: StreamMessageEvent) => this.#receive(event.data));
     stream.addEventListener('remoteCloseWrite', () => this.#end());
@@ -38,10 +58,11 @@ export class FrameStream {
 
   /**
    * The next frame as the chunks it arrived in, or null when the other side has properly finished.
-   * @throws SwarmError FRAME_TOO_LARGE, FRAME_TRUNCATED, STREAM_CLOSED, or the signal's reason
+   * @throws SwarmError FRAME_TOO_LARGE, FRAME_FLOOD, FRAME_TRUNCATED, STREAM_CLOSED, or the signal's reason
    */
   async readChunks(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[] | null> {
     for (;;) {
+      if (this.#refusal !== undefined) throw this.#refusal;
       const header = this.#header(maxBytes);
       if (header !== null && this.#buffered >= header.prefix + header.length) {
         this.#take(header.prefix);
@@ -119,12 +140,43 @@ export class FrameStream {
   }
 
   #receive(data: StreamMessageEvent['data']): void {
-    for (const chunk of data instanceof Uint8Array ? [data] : data) this.#chunks.push(chunk);
     this.#buffered += data.byteLength;
-    const full = this.#buffered > PAUSE_ABOVE_BYTES;
-    // Not while the stream hands over what it held back: it would forget the pause at once.
-    if (full && !this.#resuming && this.#stream.readStatus === 'readable') this.#stream.pause();
+    if (this.#refusal !== undefined) {
+      if (this.#buffered > IGNORED_BYTES) this.#stream.abort(this.#refusal);
+      return;
+    }
+    if (this.#buffered > this.#unreadBytes) {
+      this.#refuse(flooded(this.#unreadBytes));
+      this.#wake?.();
+      return;
+    }
+    for (const piece of data instanceof Uint8Array ? [data] : data) this.#keep(piece);
     this.#wake?.();
+  }
+
+  #refuse(error: SwarmError): SwarmError {
+    this.#refusal = error;
+    this.#chunks = [];
+    this.#buffered = 0;
+    return error;
+  }
+
+  #keep(piece: Uint8Array): void {
+    if (piece.length > SMALL_PIECE_BYTES) {
+      this.#chunks.push(piece);
+      return;
+    }
+    const last = this.#chunks.at(-1);
+    const block = this.#block;
+    const end = last === undefined ? 0 : last.byteOffset + last.length;
+    if (last !== undefined && last.buffer === block?.buffer && end + piece.length <= block.length) {
+      block.set(piece, end);
+      this.#chunks[this.#chunks.length - 1] = block.subarray(last.byteOffset, end + piece.length);
+      return;
+    }
+    this.#block = new Uint8Array(BLOCK_OF_PIECES_BYTES);
+    this.#block.set(piece);
+    this.#chunks.push(this.#block.subarray(0, piece.length));
   }
 
   #end(error?: Error): void {
@@ -147,18 +199,7 @@ export class FrameStream {
         signal.removeEventListener('abort', onAbort);
         resolve();
       };
-      // Only now, since it may hand over bytes on the spot.
-      if (this.#stream.readStatus === 'paused') this.#resume();
     });
-  }
-
-  #resume(): void {
-    this.#resuming = true;
-    try {
-      this.#stream.resume();
-    } finally {
-      this.#resuming = false;
-    }
   }
 
   /** Length of the next frame and of its prefix; null while the prefix is incomplete. */
@@ -169,10 +210,10 @@ export class FrameStream {
       for (const byte of chunk) {
         length += (byte & 0x7f) * 2 ** (7 * index++);
         if (byte < 0x80) {
-          if (length > maxBytes) throw tooLarge(length, maxBytes);
+          if (length > maxBytes) throw this.#refuse(tooLarge(length, maxBytes));
           return { length, prefix: index };
         }
-        if (index === LENGTH_PREFIX_BYTES) throw tooLarge(length, maxBytes);
+        if (index === LENGTH_PREFIX_BYTES) throw this.#refuse(tooLarge(length, maxBytes));
       }
     }
     return null;
@@ -251,6 +292,14 @@ function unfinished(): SwarmError {
 function closed(cause: unknown): SwarmError {
   const reason = cause instanceof Error ? cause.message : 'the other side closed it';
   return new SwarmError('STREAM_CLOSED', `the stream is closed: ${reason}`, {}, { cause });
+}
+
+function flooded(unreadBytes: number): SwarmError {
+  return new SwarmError(
+    'FRAME_FLOOD',
+    `the other side sent more than the ${unreadBytes} bytes that it may before it is answered`,
+    { unreadBytes },
+  );
 }
 
 function tooLarge(bytes: number, maxBytes: number): SwarmError {

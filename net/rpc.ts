@@ -13,7 +13,7 @@ import {
   rpcMethods,
 } from '../protocol/rpc.ts';
 import { withDeadline } from './deadline.ts';
-import { FrameStream } from './frames.ts';
+import { FrameStream, LENGTH_PREFIX_BYTES } from './frames.ts';
 import { RateLimiter } from './rate-limiter.ts';
 import { closeStream, type Streams } from './streams.ts';
 
@@ -27,6 +27,11 @@ const INBOUND_CALLS_PER_CONNECTION = 16;
 const INBOUND_CALLS = 256;
 /** Own calls to one peer at a time. */
 const OUTBOUND_CALLS_PER_CONNECTION = 64;
+/** A call: the method's name, and the largest request that any method has. */
+const UNREAD_CALL_BYTES =
+  2 * LENGTH_PREFIX_BYTES +
+  METHOD_NAME_BYTES +
+  Math.max(...Object.values(rpcMethods).map(({ maxRequestBytes }) => maxRequestBytes));
 
 const refusalSchema = z.strictObject({
   error: z.strictObject({ code: z.string().max(64), message: z.string().max(DETAIL_CHARACTERS) }),
@@ -104,13 +109,11 @@ export class Rpc {
     });
     const onAbort = (): void => stream.abort(new Error('the call was given up'));
     signal.addEventListener('abort', onAbort, { once: true });
+    const answerBytes = rpcMethods[method].maxResponseBytes + ANSWER_OVERHEAD_BYTES;
     try {
-      const frames = new FrameStream(stream);
+      const frames = new FrameStream({ unreadBytes: LENGTH_PREFIX_BYTES + answerBytes }, { stream });
       await frames.write([Buffer.from(method), body], signal);
-      const [answer] = await Promise.all([
-        frames.read(rpcMethods[method].maxResponseBytes + ANSWER_OVERHEAD_BYTES, signal),
-        frames.closeWrite(signal),
-      ]);
+      const [answer] = await Promise.all([frames.read(answerBytes, signal), frames.closeWrite(signal)]);
       return answer;
     } catch (error) {
       stream.abort(error instanceof Error ? error : new Error(String(error)));
@@ -123,7 +126,7 @@ export class Rpc {
   /** Never throws: whatever goes wrong is told to the caller if it still listens, and logged. */
   async #serve(stream: Stream, peer: string): Promise<void> {
     const { clock, log } = this.#deps;
-    const frames = new FrameStream(stream);
+    const frames = new FrameStream({ unreadBytes: UNREAD_CALL_BYTES }, { stream });
     this.#inProgress++;
     try {
       const deadline = { clock, ms: RPC_TIMEOUT_MS, what: 'serving a request' };
@@ -196,7 +199,7 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
 function refusalOf(error: unknown): { code: string; message: string } {
   if (!isSwarmError(error))
     return { code: 'INTERNAL', message: 'the call failed on the other side; see its log' };
-  const code = error.code === 'FRAME_TOO_LARGE' ? 'MESSAGE_TOO_LARGE' : error.code;
+  const code = isOversized(error) ? 'MESSAGE_TOO_LARGE' : error.code;
   return { code: code.slice(0, 64), message: error.message.slice(0, DETAIL_CHARACTERS) };
 }
 
@@ -206,7 +209,7 @@ function callError(cause: unknown, peer: string, method: string): SwarmError {
     const message = `${peer} did not answer ${method} within ${RPC_TIMEOUT_MS / 1000} s`;
     return new SwarmError('RPC_TIMEOUT', message, values, { cause });
   }
-  if (isSwarmError(cause, 'FRAME_TOO_LARGE')) {
+  if (isOversized(cause)) {
     return new SwarmError('MESSAGE_TOO_LARGE', `the answer of ${peer} to ${method} is too large`, values, {
       cause,
     });
@@ -214,6 +217,11 @@ function callError(cause: unknown, peer: string, method: string): SwarmError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   const message = `could not reach ${peer} for ${method}: ${reason}`;
   return new SwarmError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
+}
+
+/** One frame that is too large, or more of them than belong there. */
+function isOversized(error: unknown): boolean {
+  return isSwarmError(error, 'FRAME_TOO_LARGE') || isSwarmError(error, 'FRAME_FLOOD');
 }
 
 function oversized(method: string, what: string, bytes: number, maxBytes: number): SwarmError {

@@ -180,7 +180,7 @@ describe('fetching a blob', () => {
     const raw = await startRaw();
     let refusals = 0;
     await raw.handle(BLOB_PROTOCOL, async (stream) => {
-      const frames = new FrameStream(stream);
+      const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream });
       while ((await frames.readChunks(BLOB_HEADER_BYTES, soon())) !== null) {
         const status = ++refusals <= 10 ? 'busy' : 'ok';
         stream.send(framed(encodeCbor({ status, total: status === 'ok' ? small.size : 0 })));
@@ -302,7 +302,7 @@ describe('serving blobs', () => {
     const host = await startHost();
     await host.blobs.put(bytes);
     const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
-    const frames = new FrameStream(stream);
+    const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream });
     const { digest } = ref;
     expect(await ask(frames, stream, { digest: 'ab'.repeat(32), offset: 0, length: 1 })).toEqual({
       status: 'missing',
@@ -340,7 +340,7 @@ describe('serving blobs', () => {
     };
     await new BlobServer({ streams, blobs, clock: systemClock, log: recordingLog([]) }).start();
     const serving = serve!(served, 'a peer');
-    const frames = new FrameStream(client);
+    const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream: client });
     for (const offset of [0, 1000, 5 * BLOB_RANGE_BYTES]) {
       await ask(frames, client, { digest: ref.digest, offset, length: BLOB_RANGE_BYTES });
       for (let at = 0; at < BLOB_RANGE_BYTES; ) at += (await frames.read(BLOB_FRAME_BYTES, soon())).length;

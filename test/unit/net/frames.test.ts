@@ -9,10 +9,14 @@ import { BLOB_HEADER_BYTES } from '../../../net/blob-wire.ts';
 import { FrameStream } from '../../../net/frames.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { soon, startRaw } from '../../utils/hosts.ts';
+import { soon } from '../../utils/hosts.ts';
 
 const code = (value: string) => expect.objectContaining({ code: value });
 const framed = (content: Uint8Array): Uint8Array => encode.single(content).subarray();
+
+function framesOf(stream: Stream, unreadBytes = 4096): FrameStream {
+  return new FrameStream({ unreadBytes }, { stream });
+}
 
 async function pair(): Promise<{ writer: Stream; reader: Stream }> {
   const [writer, reader] = await streamPair();
@@ -27,7 +31,7 @@ describe('FrameStream', () => {
         fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 20 }),
         async (frames, cuts) => {
           const { writer, reader } = await pair();
-          const frameReader = new FrameStream(reader);
+          const frameReader = framesOf(reader);
           const wire = Buffer.concat(frames.map(framed));
           let at = 0;
           for (let i = 0; at < wire.length; i++) {
@@ -52,7 +56,7 @@ describe('FrameStream', () => {
     writer.send(framed(Buffer.from('early')));
     await writer.close();
     await eventually(() => reader.remoteWriteStatus === 'closed');
-    const frames = new FrameStream(reader);
+    const frames = framesOf(reader);
     expect(Buffer.from(await frames.read(10, soon())).toString()).toBe('early');
     expect(await frames.readChunks(10, soon())).toBeNull();
   });
@@ -60,19 +64,19 @@ describe('FrameStream', () => {
   test('an end in the middle of a frame, or instead of one, is told apart from a proper one', async () => {
     for (const bytes of [Uint8Array.of(5, 1, 2), Uint8Array.of(0x80)]) {
       const { writer, reader } = await pair();
-      const frames = new FrameStream(reader);
+      const frames = framesOf(reader);
       writer.send(bytes);
       void writer.close();
       await expect(frames.readChunks(10, soon())).rejects.toEqual(code('FRAME_TRUNCATED'));
     }
     const { writer, reader } = await pair();
     void writer.close();
-    await expect(new FrameStream(reader).read(10, soon())).rejects.toEqual(code('FRAME_TRUNCATED'));
+    await expect(framesOf(reader).read(10, soon())).rejects.toEqual(code('FRAME_TRUNCATED'));
   });
 
   test('a reset ends reading and writing with a typed error', async () => {
     const { writer, reader } = await pair();
-    const frames = new FrameStream(reader);
+    const frames = framesOf(reader);
     const reading = expect(frames.read(10, soon())).rejects.toEqual(code('STREAM_CLOSED'));
     writer.abort(new Error('reset'));
     await reading;
@@ -82,37 +86,51 @@ describe('FrameStream', () => {
   test('reading ends with its signal', async () => {
     const { reader } = await pair();
     const controller = new AbortController();
-    const reading = new FrameStream(reader).read(10, controller.signal);
+    const reading = framesOf(reader).read(10, controller.signal);
     controller.abort(new Error('too long'));
     await expect(reading).rejects.toThrow('too long');
   });
 
-  test('nobody is let run ahead of a reader that does not read', async () => {
-    // Over a real muxer, since that is what has a window.
-    const [a, b] = await Promise.all([startRaw(), startRaw()]);
-    let received: Stream | undefined;
-    await b.handle('/test/1', (stream) => {
-      received = stream;
-    });
-    await a.dial(b.getMultiaddrs(), { signal: soon() });
-    const stream = await a.dialProtocol(b.peerId, '/test/1', { signal: soon() });
-    const frame = randomBytes(64 * 1024);
-    const count = 128;
-    const writer = new FrameStream(stream);
-    let written = 0;
-    const writing = (async () => {
-      for (let i = 0; i < count; i++) {
-        await writer.write([frame], soon());
-        written++;
-      }
-    })();
-    await eventually(() => received);
-    const reader = new FrameStream(received!);
-    await eventually(() => stream.writableNeedsDrain && received!.readStatus === 'paused');
-    expect(written * frame.length).toBeLessThan(3 * 1024 * 1024);
-    for (let i = 0; i < count; i++)
-      expect(Buffer.compare(await reader.read(frame.length, soon()), frame)).toBe(0);
-    await writing;
+  test('who says more than he may before he is answered is not read any further, and told so', async () => {
+    const { writer, reader } = await pair();
+    const frames = framesOf(reader, 1000);
+    for (let i = 0; i < 3; i++) {
+      writer.send(framed(randomBytes(900)));
+      expect((await frames.read(900, soon())).length).toBe(900);
+    }
+    writer.send(Buffer.concat([1, 2, 3].map(() => framed(randomBytes(400)))));
+    await expect(frames.read(400, soon())).rejects.toEqual(code('FRAME_FLOOD'));
+    await frames.write([Buffer.from('no')], soon());
+    expect(Buffer.from(await framesOf(writer).read(2, soon())).toString()).toBe('no');
+  });
+
+  test('who has sent a frame that is too large is still told so, but not for ever', async () => {
+    const { writer, reader } = await pair();
+    const frames = framesOf(reader, 1000);
+    writer.send(framed(randomBytes(900)).subarray(0, 500));
+    await expect(frames.read(800, soon())).rejects.toEqual(code('FRAME_TOO_LARGE'));
+    for (let i = 0; i < 100; i++) writer.send(randomBytes(1000));
+    await frames.write([Buffer.from('no')], soon());
+    expect(Buffer.from(await framesOf(writer).read(2, soon())).toString()).toBe('no');
+    expect(reader.status).toBe('open');
+    writer.send(randomBytes(5 * 1024 * 1024));
+    await eventually(() => reader.status === 'aborted');
+  });
+
+  test('frames that come a byte at a time take no more room than others', async () => {
+    const { writer, reader } = await pair();
+    const frames = framesOf(reader, 70_000);
+    const content = randomBytes(40_000);
+    const wire = framed(content);
+    // Large pieces in between: they are kept as they come.
+    for (let at = 0; at < wire.length; ) {
+      const size = at % 10_000 === 0 ? 3000 : 1;
+      writer.send(wire.subarray(at, at + size));
+      at += size;
+    }
+    const chunks = (await frames.readChunks(content.length, soon()))!;
+    expect(Buffer.concat(chunks).equals(content)).toBe(true);
+    expect(chunks.length).toBeLessThan(20);
   });
 });
 

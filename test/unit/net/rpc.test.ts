@@ -26,7 +26,7 @@ const refused = (value: string) =>
 /** What a host answers to frames that no host would send. */
 async function answerTo(host: TestHost, frames: Uint8Array[]): Promise<{ code: string; message: string }> {
   const stream = await rawStream(await startRaw(), host, RPC_PROTOCOL);
-  const reader = new FrameStream(stream);
+  const reader = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream });
   for (const frame of frames) stream.send(frame);
   const schema = z.strictObject({ error: z.strictObject({ code: z.string(), message: z.string() }) });
   return decodeCbor(await reader.read(4096, soon()), schema, 4096).error;
