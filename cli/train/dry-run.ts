@@ -1,6 +1,5 @@
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { dataSettingsSchema } from '../../lora/data/settings.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { EngineName } from '../../lora/engines/engine.ts';
 import { openModel } from '../../lora/models/model.ts';
@@ -12,6 +11,7 @@ import {
 } from '../../lora/train/estimate.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
+import { trainingFiles } from './data.ts';
 import { availableMemory, memoryOf, type RunMemory } from './memory.ts';
 import { trainingConfig } from './run.ts';
 import { sampleData } from './sample.ts';
@@ -75,15 +75,16 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const { signal, now, cacheDir, output, engine, threads } = options;
   const model = await openModel(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
-  const { train, heldOut, ...others } = spec.data;
-  const settings = dataSettingsSchema.parse(others);
+  const { paths: train, settings } = trainingFiles(spec);
+  const { heldOut } = spec.data;
   const sample = (paths: readonly string[]) =>
     sampleData({ paths, settings, modelDir: spec.base, now, signal }, { tokenizer });
-  const data = await sample(typeof train === 'string' ? [train] : train);
-  const measured = heldOut === null ? 0 : (await sample(heldOut)).tokens;
+  const data = await sample(train);
+  const share = typeof heldOut === 'number' ? heldOut : 0;
+  const measured = Array.isArray(heldOut) ? (await sample(heldOut)).tokens : share * data.tokens;
 
   const { sequenceLength, batchSize, microBatch } = spec.training;
-  const rows = data.rows(sequenceLength);
+  const rows = Math.ceil((1 - share) * data.rows(sequenceLength));
   const training = trainingConfig(spec, rows);
   const steps = training.totalSteps;
   const { work } = estimateTraining(model, { lora: spec.lora, training });
@@ -115,7 +116,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   return {
     model: { family: model.config.family, parameters: model.parameters },
     adapterParameters: work.parameters,
-    tokens: data.trainedTokens,
+    tokens: Math.round((1 - share) * data.trainedTokens),
     rows,
     steps,
     counted: data.exact,

@@ -1,8 +1,8 @@
 import { adapterLayout, adapterSize, loraConfig } from '../../lora/adapter/peft.ts';
-import { dataSettingsSchema } from '../../lora/data/settings.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { type Choice, choosePreset, type PresetName } from '../../lora/train/presets.ts';
+import { trainingFiles } from './data.ts';
 import { availableMemory, memoryOf } from './memory.ts';
 import { sampleData } from './sample.ts';
 import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
@@ -19,14 +19,9 @@ export async function presetLayer(
   const spec = resolveSpec(layer);
   const model = await openModel(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
-  const { train, heldOut, ...others } = spec.data;
+  const { heldOut } = spec.data;
   const sample = await sampleData(
-    {
-      paths: typeof train === 'string' ? [train] : train,
-      settings: dataSettingsSchema.parse(others),
-      modelDir: spec.base,
-      ...machine,
-    },
+    { ...trainingFiles(spec), modelDir: spec.base, now: machine.now, signal: machine.signal },
     { tokenizer },
   );
   const perRank = adapterSize(adapterLayout(model, loraConfig({ ...spec.lora, rank: 1, rankPattern: [] })));

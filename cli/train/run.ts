@@ -4,8 +4,6 @@ import {
   initialAdapter,
   writePeftFolder,
 } from '../../lora/adapter/peft.ts';
-import { packData } from '../../lora/data/pack-data.ts';
-import type { PackedData } from '../../lora/data/packed-data.ts';
 import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
@@ -16,6 +14,7 @@ import { TrainerProcess } from '../../lora/train/supervisor.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { claimOutput } from '../folders.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
+import { packRunData } from './data.ts';
 import { HeldOut, TrainingLoop } from './loop.ts';
 import { differences, type RunSettings, type TrainSpec } from './settings.ts';
 
@@ -129,21 +128,8 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   const base = await describeBase(spec.base, { signal });
   const tokenizer = await loadTokenizer(spec.base);
   const startedAt = before?.settings.startedAt ?? options.now;
-  const pack = async (part: TrainData['part'], paths: readonly string[]): Promise<PackedData> => {
-    const { base: modelDir, data: settings } = spec;
-    const { sequenceLength } = spec.training;
-    const { cacheDir } = options;
-    const onProgress = (done: number, total: number): void => listener.onPacking(done, total);
-    const onBad = (row: BadRow): void => listener.onBadRow(row);
-    const packed = await packData(
-      { paths, settings, sequenceLength, modelDir, cacheDir, now: startedAt, signal, onProgress, onBad },
-      { tokenizer },
-    );
-    listener.onData({ part, read: packed.read, tally: packed.tally });
-    return packed;
-  };
-  const data = await pack('train', listOf(spec.data.train));
-  const heldOut = spec.data.heldOut && (await pack('held-out', spec.data.heldOut));
+  const where = { cacheDir: options.cacheDir, now: startedAt, signal };
+  const { data, heldOut } = await packRunData(spec, where, { tokenizer, listener });
   const training = trainingConfig(spec, data.rows);
   const settings: RunSettings = {
     spec,
@@ -267,8 +253,4 @@ function outputExists(output: string, resume: boolean): SwarmError {
     ? 'begin anew: --force'
     : 'go on with it: --resume; choose another folder; or begin anew: --force';
   return new SwarmError('OUTPUT_EXISTS', `${output} holds ${what}`, { dir: output, next });
-}
-
-function listOf(paths: string | readonly string[]): readonly string[] {
-  return typeof paths === 'string' ? [paths] : paths;
 }

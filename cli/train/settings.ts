@@ -32,8 +32,11 @@ export type RunOptions = z.output<typeof runSchema>;
 export const trainSpecSchema = z.strictObject({
   base: jobSpecSchema.shape.base,
   data: jobSpecSchema.shape.data.extend({
-    /** Texts to measure the loss on; null: none. @default null */
-    heldOut: z.array(z.string().min(1)).min(1).nullable().default(null),
+    /** Files to measure the loss on, or the share of the examples that is kept out of training; null: none. @default null */
+    heldOut: z
+      .union([z.number().gt(0).lt(1), z.array(z.string().min(1)).min(1)])
+      .nullable()
+      .default(null),
   }),
   preset: z.enum(PRESETS).nullable().default(null),
   lora: loraSchema.prefault({}),
