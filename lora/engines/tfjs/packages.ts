@@ -60,17 +60,13 @@ function notLoaded(failures: readonly string[]): SwarmError {
   );
 }
 
-interface LegacyUtil {
-  isNullOrUndefined?: (value: unknown) => boolean;
-  isArray?: (value: unknown) => boolean;
-}
-
 /**
- * Puts back two functions that Node.js 23 removed from `util` and that both packages (4.22.0, their last) call. Only
- * there while TensorFlow is used, and only where they are missing.
+ * Both packages (4.22.0, their last) call two functions of `util` as if they were there: `isNullOrUndefined`, which
+ * Node.js 23 removed, and `isArray`, which warns and is next.
  */
 function restoreLegacyUtil(): void {
-  const legacy = util as LegacyUtil;
-  legacy.isNullOrUndefined ??= (value) => value === null || value === undefined;
-  legacy.isArray ??= Array.isArray;
+  Object.assign(util, {
+    isNullOrUndefined: (value: unknown) => value === null || value === undefined,
+    isArray: Array.isArray,
+  });
 }

@@ -103,12 +103,15 @@ describe('the packages of TensorFlow.js for Node.js', () => {
   });
 });
 
-test('what Node.js took out of util is put back as it was', async () => {
+test('what they need of util is there, whatever Node.js has left of it', async () => {
   const legacy = util as unknown as Record<'isArray' | 'isNullOrUndefined', unknown>;
-  const before = { ...legacy };
-  Reflect.deleteProperty(legacy, 'isArray');
-  Reflect.deleteProperty(legacy, 'isNullOrUndefined');
-  await install(CPU!, lookalike('processor'));
-  expect(await found()).toBe('processor');
-  Object.assign(legacy, { isArray: before.isArray, isNullOrUndefined: before.isNullOrUndefined });
+  const { isArray, isNullOrUndefined } = legacy;
+  try {
+    Reflect.deleteProperty(legacy, 'isArray');
+    Reflect.deleteProperty(legacy, 'isNullOrUndefined');
+    await install(CPU!, lookalike('processor'));
+    expect(await found()).toBe('processor');
+  } finally {
+    Object.assign(legacy, { isArray, isNullOrUndefined });
+  }
 });
