@@ -38,14 +38,16 @@ const rows: readonly Row[] = [
   { codes: /JOB_FILE_MISSING|DATA_NO_FILES/, exit: 'notFound', next: 'check the path' },
   { codes: /.*_(NOT_FOUND|UNKNOWN|MISSING)|CHECKPOINT_PRUNED/, exit: 'notFound' },
   {
-    codes: /UNAUTHORI[SZ]ED|FORBIDDEN|.*_REFUSED|.*_FORBIDDEN|NOT_ADMITTED|POLICY_.*|FOLDER_UNUSABLE/,
+    codes:
+      /UNAUTHORI[SZ]ED|FORBIDDEN|HUB_(GATED|UNAUTHORIZED)|.*_REFUSED|.*_FORBIDDEN|NOT_ADMITTED|POLICY_.*|FOLDER_UNUSABLE/,
     exit: 'refused',
   },
   {
-    codes: /HOME_LOCKED|HOME_ROLE|.*_(EXISTS|CONFLICT|AMBIGUOUS)|JOB_OVER|TOO_MANY_JOBS|LISTEN_FAILED/,
+    codes:
+      /HOME_LOCKED|HOME_ROLE|.*_(EXISTS|CONFLICT|AMBIGUOUS)|JOB_OVER|TOO_MANY_JOBS|LISTEN_FAILED|HUB_BUSY/,
     exit: 'conflict',
   },
-  { codes: /DEADLINE_EXCEEDED|.*_TIMEOUT|.*_TIMED_OUT/, exit: 'timeout' },
+  { codes: /DEADLINE_EXCEEDED|.*_TIMEOUT|.*_TIMED_OUT|HUB_(RATE_LIMITED|UNAVAILABLE)/, exit: 'timeout' },
   {
     codes: /CONNECT_FAILED|.*_UNREACHABLE/,
     exit: 'timeout',

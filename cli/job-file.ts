@@ -1,9 +1,10 @@
 import { access, readFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { dirname, isAbsolute, resolve } from 'node:path';
 import { type Document, LineCounter, parseDocument } from 'yaml';
 import { type JobSpec, parseJobSpec } from '../coordinator/job-spec.ts';
 import { isBuiltIn } from '../lora/data/render/built-in.ts';
 import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import { absoluteBase } from './base-model.ts';
 
 /** A job file is written by hand. */
 const MAX_FILE_BYTES = 1024 * 1024;
@@ -11,7 +12,8 @@ const MAX_FILE_BYTES = 1024 * 1024;
 const PATTERN = /[*?[{]/;
 
 /**
- * Reads a job's YAML file; relative paths in it are taken from where the file lies, and come back absolute. The
+ * Reads a job's YAML file; relative paths in it are taken from where the file lies, and come back absolute; a base on
+ * a hub stays a name. The
  * coordinator runs on this machine, so what is not there is said before it is asked.
  * @throws SwarmError JOB_FILE_MISSING, JOB_PATH_MISSING, JOB_SPEC (with line and column, or the field)
  */
@@ -24,7 +26,8 @@ export async function readJobFile(path: string): Promise<JobSpec> {
   }
   const spec = parseJobFile(text, path);
   const { base, data } = spec;
-  await assertThere('base', [base], path);
+  // What is no path is a name on a hub, and whoever uses the file asks there.
+  if (isAbsolute(base)) await assertThere('base', [base], path);
   await assertThere('data.train', data.train, path);
   if (typeof data.heldOut !== 'number') await assertThere('data.heldOut', data.heldOut, path);
   const { template } = data;
@@ -54,7 +57,7 @@ export function parseJobFile(text: string, path: string): JobSpec {
   const { train, heldOut, template } = spec.data;
   return {
     ...spec,
-    base: absolute(spec.base),
+    base: absoluteBase(spec.base, dirname(path)),
     data: {
       ...spec.data,
       train: all(train),

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { ENGINE_LIST, type EngineName } from '../lora/engines/names.ts';
 import type { Subject } from '../lora/evaluate/subject.ts';
+import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
 import { resolveCache } from './homes.ts';
 import { integer } from './options.ts';
@@ -16,7 +17,7 @@ export interface SubjectFlags {
 
 export function addSubjectOptions(command: Command): Command {
   return command
-    .requiredOption('--model <dir>', 'base model, a Hugging Face folder')
+    .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
     .option('--adapter <dir>', 'PEFT adapter folder')
     .option('--engine <name>', ENGINE_LIST, 'onnx-cpu')
     .option('--threads <n>', 'threads of the engine', integer(1, 1024), 1);
@@ -24,7 +25,7 @@ export function addSubjectOptions(command: Command): Command {
 
 /** Loads model, tokenizer and adapter, each checked against the other. */
 export async function loadSubject(
-  context: Pick<Context, 'cwd' | 'environment' | 'signal'>,
+  context: Pick<Context, 'cwd' | 'environment' | 'signal' | 'clock' | 'stderr'>,
   flags: SubjectFlags,
 ): Promise<Subject> {
   const [{ createEngine }, { openModel, prepareWeights }, { loadTokenizer }, { checkBase, readPeftFolder }] =
@@ -35,7 +36,7 @@ export async function loadSubject(
       import('../lora/adapter/peft.ts'),
     ]);
   const { signal, cwd } = context;
-  const dir = resolve(cwd, flags.model);
+  const dir = await baseFolder(context, flags.model);
   const model = await openModel(dir);
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { CheckpointView } from '../../coordinator/api-types.ts';
 import type { ApiClient } from '../api-client.ts';
+import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
@@ -38,7 +39,7 @@ export function registerCheckpoint(program: Command, context: Context): void {
   add('export <job> <dir>', 'copy a checkpoint as a PEFT folder, or merged into its base as a whole model')
     .option('--round <n>', 'default: the newest', integer(0))
     .option('--merge', 'write a whole model; <job> may then also be an adapter folder')
-    .option('--model <dir>', 'the base model, for --merge')
+    .option('--model <model>', `the base model, for --merge: ${BASE_MODEL}`)
     .option('--force', 'write into a folder that is not empty')
     .action((job: string, dir: string, options: ExportOptions) => exportTo(context, job, dir, options));
   checkpoint
@@ -79,16 +80,20 @@ interface ExportOptions extends RoundOptions {
 
 async function exportTo(context: Context, job: string, dir: string, options: ExportOptions): Promise<void> {
   if (options.merge === true && options.model === undefined) {
-    throw usageError('--merge needs the base model', 'add --model DIR, the Hugging Face folder of the base');
+    throw usageError(
+      '--merge needs the base model',
+      'add --model MODEL, the folder of the base or its name on the hub',
+    );
   }
   const output = resolve(context.cwd, dir);
   const local = options.merge ? await isAdapterFolder(resolve(context.cwd, job)) : false;
   const view = local ? null : await find(await coordinatorApi(context, options), job, options.round);
   if (view !== null) requireKept(view);
+  const model = options.merge ? await baseFolder(context, options.model!) : null;
   await claimOutput(output, { force: options.force === true });
   const source = view?.path ?? resolve(context.cwd, job);
   if (options.merge) {
-    await mergeInto(context, { adapter: source, model: resolve(context.cwd, options.model!), output });
+    await mergeInto(context, { adapter: source, model: model!, output });
   } else if (view !== null) {
     await copyCheckpoint(view, output);
   }

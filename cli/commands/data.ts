@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { formatBytes } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { trainingSchema } from '../../protocol/manifest.ts';
+import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { some } from '../data/words.ts';
 import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
@@ -31,8 +32,8 @@ export function registerData(program: Command, context: Context): void {
       'show samples as the model sees them, with what is trained of them, and what may be wrong with the data',
     )
     .requiredOption(
-      '--model <dir>',
-      'base model, a Hugging Face folder: its tokenizer and chat template are used',
+      '--model <model>',
+      `base model, whose tokenizer and chat template are used: ${BASE_MODEL}`,
     )
     .requiredOption('--data <path>', `${DATA_FILES}; may be repeated`, collect)
     .option(
@@ -75,7 +76,7 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
   ]);
   const report = flags.html === undefined ? null : resolve(cwd, flags.html);
   if (report !== null) await claimReport(report);
-  const dir = resolve(cwd, flags.model);
+  const dir = await baseFolder(context, flags.model);
   const settings = dataSettings(flags, cwd);
   const paths = (list: readonly string[]): string[] => list.map((path) => resolve(cwd, path));
   const tokenizer = await loadTokenizer(dir);

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { table } from '../../monitor/text.ts';
+import { baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
@@ -57,7 +58,8 @@ async function create(
 ): Promise<void> {
   const { readJobFile } = await import('../job-file.ts');
   const path = resolve(context.cwd, file);
-  const read = await readJobFile(path);
+  const written = await readJobFile(path);
+  const read = { ...written, base: await baseFolder(context, written.base) };
   const preset =
     read.preset && (await (await import('../train/job-preset.ts')).presetJob(path, read, context));
   if (preset && !options.json) {

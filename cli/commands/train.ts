@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
+import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
 import { usageError } from '../errors.ts';
@@ -54,9 +55,13 @@ export function registerTrain(program: Command, context: Context): void {
     .addOption(choice('--preset <name>', 'choose settings from the model and the data, and say why', PRESETS))
     .option('--dry-run', 'print memory, time and disk that it would take; train nothing')
     .optionsGroup('Model and data:')
-    .option('--model <dir>', 'base model, a Hugging Face folder')
+    .option('--model <model>', `base model: ${BASE_MODEL}`)
     .option('--data <path>', `${DATA_FILES}; may be repeated`, collect)
-    .option('--held-out <path>', 'data to measure the loss on; may be repeated', collect);
+    .option(
+      '--held-out <path>',
+      'data to measure the loss on, may be repeated; or a share of the examples that is not trained: 0.05',
+      collect,
+    );
   addDataOptions(command, { packing: true });
   command
     .optionsGroup('Output:')
@@ -136,9 +141,10 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     resume && output !== undefined
       ? await new CheckpointFolder({ output, keep: 1 }).newest((error) => report.onDamaged(error))
       : null;
-  const layer = mergeLayers(before?.settings.spec ?? {}, said);
-  if (layer.base === undefined) throw usageError('no base model was named', 'add --model DIR');
-  if (layer.data?.train === undefined) throw usageError('no data to train on was named', 'add --data PATH');
+  const whole = mergeLayers(before?.settings.spec ?? {}, said);
+  if (whole.base === undefined) throw usageError('no base model was named', 'add --model MODEL');
+  if (whole.data?.train === undefined) throw usageError('no data to train on was named', 'add --data PATH');
+  const layer = { ...whole, base: await baseFolder(context, whole.base) };
   const machine = {
     cacheDir: resolveCache(context.environment, context.cwd),
     engine: flags.engine ?? before?.settings.engine ?? engine,

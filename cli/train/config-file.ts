@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { type Problem, specProblems } from '../../coordinator/spec-problems.ts';
 import { SwarmError } from '../../protocol/errors.ts';
+import { absoluteBase } from '../base-model.ts';
 import { placeName, positionOf } from '../job-file.ts';
 import { templatePath } from './flag-layer.ts';
 import { foreignKeys } from './foreign-keys.ts';
@@ -87,11 +88,6 @@ export function parseConfigFile(text: string, path: string): ConfigFile {
   if (!result.success) refuse(specProblems(configSchema, value, result.error.issues));
   // As it was written: what was left out must stay open for the other places.
   const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'>;
-  if (typeof written.data?.heldOut === 'number') {
-    const text =
-      'data.heldOut is a share; on one machine the loss is measured on files of their own: name them';
-    refuse([{ field: 'data.heldOut', text }]);
-  }
   const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...own } = written;
   const absolute = (file: unknown): string => resolve(dirname(path), String(file));
   const all = (files: unknown): string[] | undefined =>
@@ -99,12 +95,12 @@ export function parseConfigFile(text: string, path: string): ConfigFile {
   const { base: folder, output, data: files, training: settings } = own;
   return {
     ...own,
-    base: folder === undefined ? undefined : absolute(folder),
+    base: folder === undefined ? undefined : absoluteBase(String(folder), dirname(path)),
     output: output === undefined ? undefined : absolute(output),
     data: files && {
       ...files,
       train: all(files.train),
-      heldOut: all(files.heldOut),
+      heldOut: typeof files.heldOut === 'number' ? files.heldOut : all(files.heldOut),
       template: templatePath(files.template as string | null | undefined, dirname(path)),
     },
     // Steps of warm-up that were written down count, whatever share a preset would choose.

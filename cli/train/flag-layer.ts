@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { isBuiltIn } from '../../lora/data/render/built-in.ts';
+import { absoluteBase } from '../base-model.ts';
 import type { TrainFlags } from '../commands/train.ts';
 import { adapterLayer, optimizerLayer } from '../training-options.ts';
 import type { Layer } from './settings.ts';
@@ -9,16 +10,22 @@ export function templatePath<T extends null | undefined>(template: string | T, f
   return typeof template !== 'string' || isBuiltIn(template) ? template : resolve(folder, template);
 }
 
+/** The share that stands alone where files could: "0.05". */
+function shareIn(heldOut: readonly string[] | undefined): number | undefined {
+  const [text, ...more] = heldOut ?? [];
+  return text !== undefined && more.length === 0 && /^0?\.\d+$/.test(text) ? Number(text) : undefined;
+}
+
 /** What the command line says; options that were not given are undefined. Paths become absolute. */
 export function flagLayer(flags: TrainFlags, cwd: string): Layer {
   const absolute = (path: string): string => resolve(cwd, path);
   return {
-    base: flags.model === undefined ? undefined : absolute(flags.model),
+    base: flags.model === undefined ? undefined : absoluteBase(flags.model, cwd),
     preset: flags.preset,
     seed: flags.seed,
     data: {
       train: flags.data?.map(absolute),
-      heldOut: flags.heldOut?.map(absolute),
+      heldOut: shareIn(flags.heldOut) ?? flags.heldOut?.map(absolute),
       format: flags.format,
       columns: flags.column,
       trainOn: flags.trainOn,
