@@ -14,7 +14,8 @@ export function chooseHeldOut(examples: number, share: number, seed: number): (i
   if (examples < 2) {
     throw new SwarmError(
       'DATA_TOO_SMALL',
-      `${examples} example cannot be split into training and held-out data; name held-out files, or use .jsonl with one document per line`,
+      `the data holds ${examples === 1 ? 'one example' : 'no example'}, which cannot be split into training and held-out ` +
+        'data; name held-out files, or use .jsonl with one document per line',
       { documents: examples },
     );
   }

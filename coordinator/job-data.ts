@@ -4,7 +4,7 @@ import { predictedTokens, type Row } from '../lora/data/packing.ts';
 import { readExamples } from '../lora/data/read-examples.ts';
 import type { Renderer } from '../lora/data/render/renderer.ts';
 import { RowReport, type RowSummary } from '../lora/data/row-report.ts';
-import { newTally, type RowTally, rowsOf } from '../lora/data/rows.ts';
+import { newTally, type RowTally, rowsOf, whyNoRows } from '../lora/data/rows.ts';
 import { readingOf, rendererFor } from '../lora/data/settings.ts';
 import { shardsOf } from '../lora/data/shards.ts';
 import type { TextTokenizer } from '../lora/data/tokenizer.ts';
@@ -21,7 +21,7 @@ export interface JobData {
   readonly data: Manifest['data'];
   /** Packed held-out rows; see `decodeHeldOut`. Never a blob: those are open to every peer. */
   readonly heldOut: Uint8Array;
-  /** Rows of the training files, and those of them that could not be read. */
+  /** Rows of the training files, and those of them that could not be read or rendered. */
   readonly read: RowSummary;
   /** What became of the training samples. */
   readonly tally: RowTally;
@@ -67,23 +67,20 @@ async function packRendered(
   const { train, heldOut: apart, badRowShare, packing, truncation } = spec.data;
   const { sequenceLength } = spec.training;
   const reading = readingOf(spec.data);
-  const read = async (paths: string | readonly string[]) => {
+  const count = async (paths: string | readonly string[]): Promise<number> => {
     const report = new RowReport({ badRowShare });
     let examples = 0;
     for await (const _ of readExamples(paths, { ...reading, signal, report })) examples++;
-    return { examples, summary: report.summary() };
+    return examples;
   };
-  const { examples, summary } = await read(train);
+  const examples = await count(train);
   const chosen = typeof apart === 'number' ? chooseHeldOut(examples, apart, spec.seed) : () => false;
-  const total = examples + (typeof apart === 'number' ? 0 : (await read(apart)).examples);
+  const total = examples + (typeof apart === 'number' ? 0 : await count(apart));
 
   let done = 0;
-  const rows = (
-    paths: string | readonly string[],
-    wanted: (index: number) => boolean,
-    tally = newTally(),
-  ): AsyncGenerator<Row> => {
+  const part = (paths: string | readonly string[], wanted: (index: number) => boolean) => {
     const report = new RowReport({ badRowShare });
+    const tally = newTally();
     const some = async function* (): AsyncGenerator<Example> {
       let index = 0;
       for await (const example of readExamples(paths, { ...reading, signal, report })) {
@@ -92,11 +89,13 @@ async function packRendered(
         options.onProgress(++done, total);
       }
     };
-    return rowsOf(some(), renderer, { sequenceLength, packing, truncation, report, tally, signal });
+    const packed = { sequenceLength, packing, truncation, report, tally, signal };
+    return { report, tally, rows: rowsOf(some(), renderer, packed) };
   };
 
+  const checked = typeof apart === 'number' ? part(train, chosen) : part(apart, () => true);
   const heldOutRows: Row[] = [];
-  for await (const row of typeof apart === 'number' ? rows(train, chosen) : rows(apart, () => true)) {
+  for await (const row of checked.rows) {
     heldOutRows.push(row);
     if (heldOutRows.length <= HELD_OUT_ROWS) continue;
     throw new SwarmError(
@@ -105,13 +104,9 @@ async function packRendered(
       { limit: HELD_OUT_ROWS },
     );
   }
-  const tally = newTally();
+  const training = part(train, (index) => !chosen(index));
   const trained = { rows: 0, tokens: 0, shards: [] as Manifest['data']['shards'] };
-  const size = { sequenceLength, vocabSize: tokenizer.vocabSize };
-  for await (const shard of shardsOf(
-    rows(train, (index) => !chosen(index), tally),
-    size,
-  )) {
+  for await (const shard of shardsOf(training.rows, { sequenceLength, vocabSize: tokenizer.vocabSize })) {
     const digest = await blobs.put(shard.bytes);
     trained.shards.push({ digest, size: shard.bytes.byteLength, rows: shard.rows });
     trained.rows += shard.rows;
@@ -119,9 +114,10 @@ async function packRendered(
   }
   if (heldOutRows.length === 0 || trained.rows === 0) {
     const which = trained.rows === 0 ? 'training' : 'held-out';
+    const { tally } = trained.rows === 0 ? training : checked;
     throw new SwarmError(
       'DATA_TOO_SMALL',
-      `the ${which} data holds no text to learn from; give more or longer documents`,
+      `the ${which} data holds nothing to ${which === 'training' ? 'train on' : 'check with'}: ${whyNoRows(tally)}`,
       { which, trainingRows: trained.rows, heldOutRows: heldOutRows.length },
     );
   }
@@ -134,7 +130,7 @@ async function packRendered(
       heldOut: { digest: sha256(heldOut), rows: heldOutRows.length, tokens },
     },
     heldOut,
-    read: summary,
-    tally,
+    read: training.report.summary(),
+    tally: training.tally,
   };
 }

@@ -11,7 +11,7 @@ import { PackedData } from './packed-data.ts';
 import { readExamples } from './read-examples.ts';
 import type { Renderer } from './render/renderer.ts';
 import { type BadRow, RowReport } from './row-report.ts';
-import { newTally, rowsOf } from './rows.ts';
+import { newTally, type RowTally, rowsOf, whyNoRows } from './rows.ts';
 import { type DataSettings, readingOf, rendererFor } from './settings.ts';
 import { shardsOf } from './shards.ts';
 import type { TextTokenizer } from './tokenizer.ts';
@@ -73,8 +73,9 @@ export async function packData(
     cached?.close();
     const partial = join(root, `${PARTIAL}${randomBytes(6).toString('hex')}`);
     try {
-      if (!(await write(partial, key, options, renderer))) {
-        const message = `there is nothing to train on in ${paths.join(', ')}`;
+      const tally = newTally();
+      if (!(await write(partial, key, options, { renderer, tally }))) {
+        const message = `there is nothing to train on in ${paths.join(', ')}: ${whyNoRows(tally)}`;
         throw new SwarmError('DATA_EMPTY', message, { paths });
       }
       await place(partial, dir, key);
@@ -122,11 +123,10 @@ async function write(
   dir: string,
   key: string,
   { paths, settings, sequenceLength, part, signal, onProgress, onBad }: PackDataOptions,
-  renderer: Renderer,
+  { renderer, tally }: { renderer: Renderer; tally: RowTally },
 ): Promise<boolean> {
   const { badRowShare, packing, truncation } = settings;
   const report = new RowReport({ badRowShare, onBad });
-  const tally = newTally();
   const all = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
   const examples = part === undefined ? all : filtered(all, await part.chosen());
   const rows = rowsOf(examples, renderer, { sequenceLength, packing, truncation, report, tally, signal });

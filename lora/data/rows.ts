@@ -67,6 +67,16 @@ export function newTally(): RowTally {
   };
 }
 
+/** In words, why samples gave no row at all. */
+export function whyNoRows({ samples, untrained, dropped }: RowTally): string {
+  if (samples === 0) return 'no row of the files became a sample';
+  const reasons = [
+    [untrained, 'without a token to train, such as conversations without an answer'],
+    [dropped, 'longer than a row and left out'],
+  ].flatMap(([count, what]) => (count === 0 ? [] : [`${count} ${what}`]));
+  return `of ${samples} samples ${reasons.join(', ')}`;
+}
+
 export interface RenderedExample {
   readonly example: Example;
   readonly rendered: Rendered;
@@ -123,8 +133,7 @@ export async function* renderAll(
 }
 
 /**
- * Rows of T tokens as they fill up, in an order that depends on the examples alone. For plain text the same as
- * `packDocuments`.
+ * Rows of T tokens as they fill up, in an order that depends on the examples alone.
  * @throws PACK_LENGTH and as renderAll
  */
 export async function* rowsOf(

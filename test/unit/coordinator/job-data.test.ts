@@ -131,6 +131,21 @@ describe('packJobData', () => {
     });
   });
 
+  test('counts the rows that the chat template refuses', async () => {
+    const path = join(await temporaryFolder(), 'chat.jsonl');
+    const messages = [
+      { role: 'user', content: 'Q' },
+      { role: 'assistant', content: 'A' },
+    ];
+    const rows = Array.from({ length: 20 }, () => ({ messages }));
+    // The built-in templates have no form for tools.
+    await writeFile(path, [...rows, { messages, tools: [{}] }].map((row) => JSON.stringify(row)).join('\n'));
+    const held = join(await temporaryFolder(), 'held.jsonl');
+    await writeFile(held, JSON.stringify({ messages }));
+    const { read } = await pack({ train: path, heldOut: held, template: 'chatml', badRowShare: 0.1 }, 128);
+    expect(read).toMatchObject({ rows: 21, bad: 1, reasons: [{ code: 'ROW_TEMPLATE', count: 1 }] });
+  });
+
   test('fills shards of at most one range of the blob protocol', async () => {
     const train = await jsonLines(['a'.repeat(300_000), 'b'.repeat(300_000), 'c'.repeat(20)]);
     const { data } = await pack({ train, heldOut: 0.1 }, 128);
