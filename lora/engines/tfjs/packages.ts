@@ -28,7 +28,7 @@ export async function findTensorFlow(from: string = import.meta.url): Promise<Te
       if (tf.getBackend() === BACKEND) return tf;
       failures.push(`${name} came up with the backend ${tf.getBackend()}`);
     } catch (error) {
-      failures.push(`${name}: ${error instanceof Error ? error.message.trim() : String(error)}`);
+      failures.push(`${name}: ${oneLine(error)}`);
     }
   }
   throw failures.length === 0 ? notInstalled() : notLoaded(failures);
@@ -41,6 +41,12 @@ function isInstalled(require: NodeJS.Require, name: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** Their advice comes in paragraphs, and ends in the full stop that the sentence around it has too. */
+function oneLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/\s+/g, ' ').replace(/[ .]+$/, '');
 }
 
 function notInstalled(): SwarmError {
