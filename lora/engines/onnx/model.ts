@@ -22,8 +22,20 @@ export function buildModel(graph: Graph, weights: WeightFile | null, provider: P
   for (const [tensor, data] of graph.constants) {
     if (used.has(tensor)) lowered.addInitializer(tensor, `c:${tensor.id}`, bytesOf(data));
   }
-  for (const node of nodes) lowered.addNode(node, used);
-  for (const [name, tensor] of graph.outputs) lowered.addOutput(name, tensor);
+  const made = new Set(nodes.flatMap((node) => node.outputs));
+  const namesOf = Map.groupBy(graph.outputs.keys(), (name) => graph.outputs.get(name)!);
+  const addOutputs = (tensor: Tensor) => {
+    for (const name of namesOf.get(tensor) ?? []) lowered.addOutput(name, tensor);
+  };
+  for (const tensor of namesOf.keys()) if (!made.has(tensor)) addOutputs(tensor);
+  for (const node of nodes) {
+    lowered.addNode(node, used);
+    for (const tensor of node.outputs) addOutputs(tensor);
+  }
+  // onnxruntime walks from the last results of the list to what they need, so that of nodes in order the gradients of the
+  // first layer would come first and everything that the others read would be held until then. Backwards, it runs them in
+  // the order of the graph.
+  lowered.nodes.reverse();
   return encodeModel(lowered);
 }
 
