@@ -1,4 +1,5 @@
 import type { JobEvent } from '../monitor/events.ts';
+import { Permits } from '../net/permits.ts';
 import { RateLimiter } from '../net/rate-limiter.ts';
 import { Vault } from '../net/vault.ts';
 import { SwarmError } from '../protocol/errors.ts';
@@ -34,6 +35,8 @@ export class Coordinator {
   private readonly listeners = new Set<(event: JobEvent, job: string) => void>();
   private readonly stopping = new AbortController();
   private readonly cleanups: (() => void)[] = [];
+  /** One job at a time: two of the same name write to the same folder. */
+  private readonly founding = new Permits(1);
 
   constructor({ retention = defaultRetention }: CoordinatorOptions, deps: CoordinatorDeps) {
     const { store, blobs, log } = deps;
@@ -90,6 +93,15 @@ export class Coordinator {
    * @throws SwarmError JOB_EXISTS, TOO_MANY_JOBS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
    */
   async create(prepared: PreparedJob): Promise<JobRun> {
+    const giveBack = await this.founding.take('', this.stopping.signal);
+    try {
+      return await this.found(prepared);
+    } finally {
+      giveBack();
+    }
+  }
+
+  private async found(prepared: PreparedJob): Promise<JobRun> {
     const open = this.jobs().filter(({ state }) => !isOver(state)).length;
     if (open >= JOBS_PER_COORDINATOR) {
       const message = `${open} jobs are running, a coordinator takes no more; stop one`;

@@ -32,7 +32,8 @@ export interface PreparedJob {
 const FIRST_TERM = 1;
 
 /**
- * Signs a job's manifest and initial checkpoint and makes both durable, with a first head that waits for nodes.
+ * Signs a job's manifest and initial checkpoint and makes both durable, with a first head that waits for nodes. To be
+ * called for one job at a time.
  * @returns the job, and the event of its creation; null when it was there already
  * @throws SwarmError JOB_EXISTS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
  */
@@ -82,9 +83,6 @@ export async function foundJob(
     { digest, checkpoint, residual: null },
   );
   return store.transaction(() => {
-    // Somebody may have created it while the folder was written.
-    const meanwhile = existing({ name: manifest.name, content }, store);
-    if (meanwhile) return { stored: meanwhile, event: null };
     store.jobs.insert(stored, prepared.heldOut);
     const heldOutLoss = prepared.baseLoss;
     store.rounds.putCheckpoint(job, { round: 0, digest, envelope: signed, residual: null, heldOutLoss });

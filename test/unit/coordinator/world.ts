@@ -1,4 +1,5 @@
 import { InlineArithmetic } from '../../../coordinator/arithmetic.ts';
+import type { CheckpointToWrite } from '../../../coordinator/checkpoints.ts';
 import { Coordinator } from '../../../coordinator/coordinator.ts';
 import type { Failpoint } from '../../../coordinator/failpoints.ts';
 import type { PreparedJob } from '../../../coordinator/founding.ts';
@@ -45,6 +46,8 @@ export class World {
   leapMs = 0;
   /** Checkpoints whose folders have been emptied, in this order. Throwing here is a kill before it is done. */
   emptied: (round: number) => void = () => {};
+  /** Called with each checkpoint that is laid out as a folder. */
+  laidOut: (checkpoint: CheckpointToWrite) => void = () => {};
   /** Evaluations that break down before one works again. */
   brokenEvaluations = 0;
   private readonly options: WorldOptions;
@@ -96,7 +99,11 @@ export class World {
       store: guarded(this.store, true),
       validator: { evaluate: async (_job, adapter) => this.evaluate(adapter), release: async () => {} },
       arithmetic: new InlineArithmetic({}, { blobs }),
-      folders: { ...noFolders, empty: async (_job, round) => this.emptied(round) },
+      folders: {
+        ...noFolders,
+        write: async (checkpoint) => this.laidOut(checkpoint),
+        empty: async (_job, round) => this.emptied(round),
+      },
       clock: { ...clock.process(isAlive), now: () => clock.now() + this.leapMs },
       log: silentLogger,
       failpoint: (name) => this.failpoint(name),
@@ -105,11 +112,14 @@ export class World {
       },
     });
     this.current.start();
-    let created = false;
-    this.current.create(this.prepared()).then(() => {
-      created = true;
+    let over = false;
+    const creating = this.current.create(this.prepared()).finally(() => {
+      over = true;
     });
-    await this.until(() => created);
+    creating.catch((error: unknown) => {
+      if (isAlive()) throw error;
+    });
+    await this.until(() => over || !isAlive());
     return this;
   }
 
@@ -160,7 +170,8 @@ export class World {
     return (this.options.losses ?? quadratic)(adapter);
   }
 
-  private prepared(): PreparedJob {
+  /** The job as it comes to be created. */
+  prepared(): PreparedJob {
     const { manifest, layout } = this.toy;
     const { admission = { kind: 'open' }, token = null } = this.options;
     const common = { heldOut: Uint8Array.of(0), content: 'toy', baseLoss: 1, baseTokens: 64 };
