@@ -152,6 +152,20 @@ export class Graph {
     return made;
   }
 
+  /**
+   * Appends the operation of a node, of this graph or another, to operands of the same shapes, even if there is an equal
+   * one. It has no gradient rule: a rule speaks of the tensors that it was made for.
+   */
+  repeat(node: GraphNode, inputs: readonly Tensor[]): readonly Tensor[] {
+    for (const input of inputs) this.#checkOwn(node.operation, input);
+    const outputs: Tensor[] = [];
+    const { operation, attributes } = node;
+    const copy: GraphNode = { operation, attributes, inputs: [...inputs], outputs, gradient: null };
+    for (const { shape, dtype } of node.outputs) outputs.push(this.#tensor(shape, dtype, copy));
+    this.nodes.push(copy);
+    return outputs;
+  }
+
   #named(
     own: Map<string, Tensor>,
     other: Map<string, Tensor>,

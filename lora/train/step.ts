@@ -9,6 +9,7 @@ import type { Executable, Feeds } from '../engines/engine.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
 import { crossEntropy, reduceSum } from '../graph/ops.ts';
+import { recomputed } from '../graph/passes/recompute.ts';
 import type {
   Architecture,
   Parameter,
@@ -44,6 +45,8 @@ export interface TrainingGraphOptions {
   labelSmoothing?: number;
   /** α of the noise on the embeddings. @default 0, none */
   neftuneAlpha?: number;
+  /** Whether the backward pass computes most of what it needs of the forward pass again. @default false */
+  checkpointing?: boolean;
 }
 
 export interface TrainingGraph {
@@ -60,7 +63,7 @@ export interface TrainingGraph {
 export function trainingGraph(
   size: GraphSize,
   parametersOf: (graph: Graph) => TrainableSource,
-  { labelSmoothing = 0, neftuneAlpha = 0 }: TrainingGraphOptions = {},
+  { labelSmoothing = 0, neftuneAlpha = 0, checkpointing = false }: TrainingGraphOptions = {},
 ): TrainingGraph {
   const graph = new Graph();
   const parameters = parametersOf(graph);
@@ -77,11 +80,15 @@ export function trainingGraph(
           scale: embeddingScale,
         });
   const loss = reduceSum(tokenLosses(graph, size, inputs, source, labelSmoothing), null, false);
+  const forwardNodes = graph.nodes.length;
   const { trainable } = parameters;
   const found = gradients(loss, [...trainable.values()]);
   graph.output('loss', loss);
   for (const [i, name] of [...trainable.keys()].entries()) graph.output(gradientOf(name), found[i]!);
-  return { graph, parameters: [...trainable].map(([name, { shape }]) => ({ name, shape })) };
+  return {
+    graph: checkpointing ? recomputed(graph, { forwardNodes, from: inputs.ids }) : graph,
+    parameters: [...trainable].map(([name, { shape }]) => ({ name, shape })),
+  };
 }
 
 /** Forward only. Output: `losses` of all tokens, or of the supervised ones: nats per token, 0 where nothing is predicted. */

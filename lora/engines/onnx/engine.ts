@@ -81,6 +81,8 @@ function sessionOptions(
         disable_prepacking: '1',
         ...folder,
       },
+      // Equal nodes are one already, but for those that a pass repeated to save memory.
+      optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' },
     },
   };
 }

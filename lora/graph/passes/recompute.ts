@@ -1,0 +1,116 @@
+import { ancestorNodes } from '../gradients.ts';
+import { Graph, type GraphNode, type Tensor } from '../graph.ts';
+
+export interface RecomputeOptions {
+  /** Nodes of the forward pass: the first so many of the graph. */
+  readonly forwardNodes: number;
+  /** What flows through the blocks of the model starts here. */
+  readonly from: Tensor;
+}
+
+/**
+ * Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): the same training graph, in which the backward pass
+ * computes most of what it reads of the forward pass once more instead of holding it.
+ *
+ * The forward pass falls into segments at every tensor that all later ones depend on `from` through: in a model with a
+ * residual stream, that stream after each of its additions, so twice in a block. A value that only its own segment reads
+ * is made again right before the backward pass first needs it, from the values that cross between segments, which are
+ * kept: as products that end a segment are read by nobody else, no product onto the residual stream is computed twice.
+ * What comes after the last cut is kept too: the backward pass begins with it.
+ *
+ * All operations are pure, so every output is bit for bit what it was. Copies stand in the list of nodes where they are
+ * needed; an executor has to keep that order and must not merge equal nodes.
+ */
+export function recomputed(graph: Graph, { forwardNodes, from }: RecomputeOptions): Graph {
+  const needed = new Set(ancestorNodes(graph.nodes, ...graph.outputs.values()));
+  const forward = graph.nodes.slice(0, forwardNodes).filter((node) => needed.has(node));
+  const copy = new Copy(graph);
+  const segments = segmentsOf(forward, from);
+  const kept = tensorsBetween(forward, segments);
+  const last = Math.max(0, ...segments.values());
+  const again = new Map<Tensor, Tensor>();
+
+  const remake = (tensor: Tensor): Tensor => {
+    const { node } = tensor;
+    const segment = node === null ? undefined : segments.get(node);
+    if (node === null || segment === undefined || segment === last || kept.has(tensor))
+      return copy.of(tensor);
+    const known = again.get(tensor);
+    if (known !== undefined) return known;
+    const outputs = copy.graph.repeat(node, node.inputs.map(remake));
+    for (const [i, output] of node.outputs.entries()) again.set(output, outputs[i]!);
+    return again.get(tensor)!;
+  };
+
+  for (const node of graph.nodes) {
+    if (!needed.has(node)) continue;
+    copy.add(node, segments.has(node) ? (tensor) => copy.of(tensor) : remake);
+  }
+  for (const [name, tensor] of graph.outputs) copy.graph.output(name, copy.of(tensor));
+  return copy.graph;
+}
+
+/** The segment of every node of the forward pass, counted from 0. */
+function segmentsOf(forward: readonly GraphNode[], from: Tensor): Map<GraphNode, number> {
+  const lastRead = new Map<Tensor, number>();
+  for (const [index, { inputs }] of forward.entries()) for (const input of inputs) lastRead.set(input, index);
+  const stream = new Set([from]);
+  const live = new Set<Tensor>();
+  const segments = new Map<GraphNode, number>();
+  let segment = 0;
+  for (const [index, node] of forward.entries()) {
+    segments.set(node, segment);
+    if (!node.inputs.some((input) => stream.has(input))) continue;
+    for (const input of node.inputs) if (lastRead.get(input) === index) live.delete(input);
+    for (const output of node.outputs) {
+      stream.add(output);
+      if ((lastRead.get(output) ?? index) > index) live.add(output);
+    }
+    const [only] = node.outputs;
+    // What has one reader is no stream of blocks yet, only a step of a chain: cutting there saves nothing.
+    if (live.size === 1 && live.has(only!) && readers(forward, only!) > 1) segment++;
+  }
+  return segments;
+}
+
+function readers(forward: readonly GraphNode[], tensor: Tensor): number {
+  return forward.filter(({ inputs }) => inputs.includes(tensor)).length;
+}
+
+/** Tensors of the forward pass that a later segment of it reads. */
+function tensorsBetween(
+  forward: readonly GraphNode[],
+  segments: ReadonlyMap<GraphNode, number>,
+): Set<Tensor> {
+  const between = new Set<Tensor>();
+  for (const node of forward) {
+    for (const input of node.inputs) {
+      if (input.node !== null && segments.get(input.node) !== segments.get(node)) between.add(input);
+    }
+  }
+  return between;
+}
+
+/** A graph that is written anew, tensor by tensor. */
+class Copy {
+  readonly graph = new Graph();
+  private readonly tensors = new Map<Tensor, Tensor>();
+
+  constructor(graph: Graph) {
+    for (const [name, tensor] of graph.inputs)
+      this.tensors.set(tensor, this.graph.input(name, tensor.shape, tensor.dtype));
+    for (const [name, tensor] of graph.weights)
+      this.tensors.set(tensor, this.graph.weight(name, tensor.shape));
+    for (const [tensor, data] of graph.constants)
+      this.tensors.set(tensor, this.graph.constant(tensor.shape, data));
+  }
+
+  of(tensor: Tensor): Tensor {
+    return this.tensors.get(tensor)!;
+  }
+
+  add(node: GraphNode, operand: (tensor: Tensor) => Tensor): void {
+    const outputs = this.graph.repeat(node, node.inputs.map(operand));
+    for (const [i, output] of node.outputs.entries()) this.tensors.set(output, outputs[i]!);
+  }
+}
