@@ -33,6 +33,11 @@ export interface Engine {
 export interface EngineOptions {
   /** Threads inside one operation. TensorFlow takes its number from its own environment variables instead. */
   threads: number;
+  /**
+   * Whether products with a base of fewer bits round blocks of the activations to 8 bits too, which is faster.
+   * @default true
+   */
+  roundActivations?: boolean;
 }
 
 /**

@@ -9,10 +9,33 @@ export interface WeightEntry {
   readonly shape: Shape;
 }
 
-/** Base weights on disk: raw little-endian float32, every entry at an offset that is a multiple of 4,096 bytes. */
+/** A copy of a matrix as whole numbers in blocks of a row, each with a scale. */
+export interface BlockEntry {
+  /** uint8 [rows, blocks, side·bits/8]: number + 2^(bits − 1); at 4 bits two in a byte, the first in its lower half. */
+  readonly codes: WeightEntry;
+  /** float32 [rows, blocks] */
+  readonly scales: WeightEntry;
+}
+
+/** A matrix [rows, columns] that is kept in fewer bits, in both directions; both stand for the same numbers. */
+export interface QuantisedEntry {
+  readonly shape: readonly [rows: number, columns: number];
+  readonly bits: 4 | 8;
+  /** Numbers in a block. */
+  readonly side: number;
+  /** Rows of W: for products over its columns. */
+  readonly plain: BlockEntry;
+  /** Rows of Wᵀ: for products over its rows. */
+  readonly transposed: BlockEntry;
+}
+
+/** Base weights on disk: raw, little-endian, every entry at an offset that is a multiple of 4,096 bytes. */
 export interface WeightFile {
   readonly path: string;
+  /** In float32. */
   readonly entries: ReadonlyMap<string, WeightEntry>;
+  /** In fewer bits: no name is in both. @default none */
+  readonly quantised?: ReadonlyMap<string, QuantisedEntry>;
 }
 
 /**
@@ -24,6 +47,14 @@ export function locateWeight(
   tensor: Tensor,
   weights: WeightFile | null,
 ): { path: string; entry: WeightEntry } {
+  const bits = weights?.quantised?.get(name)?.bits;
+  if (bits !== undefined) {
+    throw new SwarmError(
+      'ENGINE_WEIGHTS',
+      `weight ${name} is kept in ${bits} bits, which this engine does not compute with; take onnx-cpu, or a base of 32 bits`,
+      { name, bits },
+    );
+  }
   const entry = weights?.entries.get(name);
   if (weights === null || entry === undefined) {
     throw new SwarmError(

@@ -1,119 +1,112 @@
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { WeightFile } from '../engines/engine.ts';
+import type { BlockEntry, QuantisedEntry, WeightEntry, WeightFile } from '../engines/weights.ts';
 import { describeBase } from './base.ts';
+import type { BaseBits } from './base-bits.ts';
 import { decodeFloats } from './dtypes.ts';
 import type { Model } from './folder.ts';
+import { type Blocks, blockLayout, MatrixQuantiser, type QuantisedBits, TILE_SIDE } from './quantise.ts';
 import { floatDtype, tensorChunks } from './safetensors.ts';
+import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
-/** Entries start at page boundaries, so that an engine can map them without copying. */
-const ALIGNMENT_BYTES = 4096;
-
-/** Tells apart the unfinished files of one process. */
-let conversions = 0;
+/** Increased whenever the same weights become other numbers: files of before are not taken for these. */
+const QUANTISATION_VERSION = 1;
 
 /**
- * The weights as one file of raw float32, converted once per base model and kept in `cacheDir` under the
- * base's digest. Memory stays at a few MiB whatever the model's size. The file appears whole or not at all,
- * also when several processes prepare the same model at once.
+ * The weights as one file that an engine maps, converted once per base model and kept in `cacheDir` under the
+ * base's digest: all in float32, or with those of the linear modules in fewer bits (see quantise.ts). The embedding, a
+ * tied or untied output head, norms and biases stay float32. Memory stays at a few MiB for float32, at the rounded
+ * copies of one matrix for fewer bits.
  *
  * @throws SwarmError TENSORS_TRUNCATED a file of the model shrank meanwhile
  */
 export async function prepareWeights(
   model: Model,
   cacheDir: string,
-  options: { signal?: AbortSignal } = {},
+  { signal, bits = 32 }: { signal?: AbortSignal /** @default 32 */; bits?: BaseBits } = {},
 ): Promise<WeightFile> {
-  const { digest } = await describeBase(model.dir, options);
-  const path = join(cacheDir, `${digest}.f32`);
-  const { entries, size } = layOut(model);
-  await mkdir(cacheDir, { recursive: true });
-  if ((await sizeOf(path)) !== size) {
-    await removeAbandoned(cacheDir, `${digest}.f32`);
-    await convert(model, entries, size, path, options.signal);
+  const { digest } = await describeBase(model.dir, { signal, cacheDir });
+  const kind = bits === 32 ? 'f32' : `q${bits}v${QUANTISATION_VERSION}`;
+  const path = join(cacheDir, `${digest}.${kind}`);
+  const layout = new Layout();
+  const entries = new Map<string, WeightEntry>();
+  const quantised = new Map<string, QuantisedEntry>();
+  const inFewerBits = bits === 32 ? new Set<string>() : quantisable(model);
+  for (const { name, shape } of model.architecture.parameters(model.config)) {
+    if (bits !== 32 && inFewerBits.has(name)) quantised.set(name, placeMatrix(layout, shape, bits));
+    else entries.set(name, placeFloats(layout, shape));
   }
-  return { path, entries };
+  await writeOnce(path, layout.size, async (handle) => {
+    for (const [name, { offset }] of entries) await convert(handle, offset, floatsOf(model, name, signal));
+    for (const [name, entry] of quantised) await quantise(handle, entry, floatsOf(model, name, signal));
+  });
+  return bits === 32 ? { path, entries } : { path, entries, quantised };
 }
 
-function layOut(model: Model) {
-  const entries = new Map<string, { offset: number; length: number; shape: readonly number[] }>();
-  let size = 0;
-  for (const { name, shape } of model.architecture.parameters(model.config)) {
-    const length = shape.reduce((product, n) => product * n, Float32Array.BYTES_PER_ELEMENT);
-    entries.set(name, { offset: size, length, shape });
-    size += Math.ceil(length / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
+/**
+ * Weights of the linear modules but the output head: that one's logits decide between close candidates, and where it is
+ * the embedding table it is looked up too.
+ */
+function quantisable({ architecture, config }: Model): Set<string> {
+  const modules = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
+  return new Set(modules.map(({ name }) => `${name}.weight`));
+}
+
+function placeFloats(layout: Layout, shape: readonly number[]): WeightEntry {
+  const length = shape.reduce((product, n) => product * n, Float32Array.BYTES_PER_ELEMENT);
+  return { offset: layout.place(length), length, shape };
+}
+
+function placeMatrix(layout: Layout, shape: readonly number[], bits: QuantisedBits): QuantisedEntry {
+  const [rows, columns] = shape as [number, number];
+  const copy = (height: number, width: number): BlockEntry => {
+    const { blocks, bytes } = blockLayout(width, bits);
+    const length = height * blocks * bytes;
+    const codes = { offset: layout.place(length), length, shape: [height, blocks, bytes] };
+    return { codes, scales: placeFloats(layout, [height, blocks]) };
+  };
+  return {
+    shape: [rows, columns],
+    bits,
+    side: TILE_SIDE[bits],
+    plain: copy(rows, columns),
+    transposed: copy(columns, rows),
+  };
+}
+
+async function* floatsOf(model: Model, name: string, signal?: AbortSignal): AsyncGenerator<Float32Array> {
+  const { file, entry } = model.tensors.get(name)!;
+  const dtype = floatDtype(file, name, entry.dtype);
+  for await (const chunk of tensorChunks(join(model.dir, file), entry)) {
+    signal?.throwIfAborted();
+    yield decodeFloats(chunk, dtype);
   }
-  return { entries, size };
 }
 
 async function convert(
-  model: Model,
-  entries: WeightFile['entries'],
-  size: number,
-  path: string,
-  signal?: AbortSignal,
+  handle: FileHandle,
+  offset: number,
+  chunks: AsyncIterable<Float32Array>,
 ): Promise<void> {
-  const partial = `${path}.${process.pid}-${conversions++}.partial`;
-  const handle = await open(partial, 'w');
-  try {
-    try {
-      await handle.truncate(size);
-      for (const [name, { offset }] of entries) {
-        const { file, entry } = model.tensors.get(name)!;
-        const dtype = floatDtype(file, name, entry.dtype);
-        let position = offset;
-        for await (const chunk of tensorChunks(join(model.dir, file), entry)) {
-          signal?.throwIfAborted();
-          const values = decodeFloats(chunk, dtype);
-          await writeAll(
-            handle,
-            new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
-            position,
-          );
-          position += values.byteLength;
-        }
-      }
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(partial, path);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
+  let position = offset;
+  for await (const values of chunks) {
+    await writeAll(handle, values, position);
+    position += values.byteLength;
   }
 }
 
-async function writeAll(handle: Awaited<ReturnType<typeof open>>, bytes: Uint8Array, position: number) {
-  for (let done = 0; done < bytes.byteLength; ) {
-    const { bytesWritten } = await handle.write(bytes, done, bytes.byteLength - done, position + done);
-    done += bytesWritten;
-  }
-}
-
-async function sizeOf(path: string): Promise<number | null> {
-  try {
-    return (await stat(path)).size;
-  } catch {
-    return null;
-  }
-}
-
-/** A process killed while converting leaves gigabytes behind; its number in the name tells that it is gone. */
-async function removeAbandoned(cacheDir: string, file: string): Promise<void> {
-  const pattern = /\.(\d+)-\d+\.partial$/;
-  for (const name of await readdir(cacheDir)) {
-    const pid = Number(pattern.exec(name)?.[1]);
-    if (name.startsWith(file) && pid > 0 && !isAlive(pid)) await rm(join(cacheDir, name), { force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // EPERM: it lives, but belongs to somebody else.
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
+async function quantise(
+  handle: FileHandle,
+  { shape: [rows, columns], bits, plain, transposed }: QuantisedEntry,
+  chunks: AsyncIterable<Float32Array>,
+): Promise<void> {
+  const quantiser = new MatrixQuantiser(rows, columns, bits);
+  for await (const values of chunks) quantiser.add(values);
+  const copies = quantiser.finish();
+  const write = async (entry: BlockEntry, { codes, scales }: Blocks) => {
+    await writeAll(handle, codes, entry.codes.offset);
+    await writeAll(handle, scales, entry.scales.offset);
+  };
+  await write(plain, copies.plain);
+  await write(transposed, copies.transposed);
 }

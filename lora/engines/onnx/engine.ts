@@ -25,7 +25,14 @@ async function compile(
   graph: Graph,
   weights: WeightFile | null,
 ): Promise<Executable> {
-  const bytes = buildModel(graph, weights, PROVIDERS[name]);
+  if (weights?.quantised && name !== 'onnx-cpu') {
+    throw new SwarmError(
+      'ENGINE_WEIGHTS',
+      `${name} does not compute with a base of fewer bits; take onnx-cpu, or a base of 32 bits`,
+      { engine: name },
+    );
+  }
+  const bytes = buildModel(graph, weights, PROVIDERS[name], options.roundActivations === false ? 1 : 4);
   try {
     const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
     return new OnnxExecutable(graph, session);
@@ -78,7 +85,8 @@ function sessionOptions(
         intra_op: { allow_spinning: '0' },
         // Every product would keep its own packed copy of its weight: twice the weights for training, which uses
         // each of them forward and transposed. Unpacked, they stay in the mapped file, and it is no slower.
-        disable_prepacking: '1',
+        // The kernels of a quantised base are fast on packed weights only, which are no larger than the unpacked ones.
+        disable_prepacking: weights?.quantised ? '0' : '1',
         ...folder,
       },
       // Equal nodes are one already, but for those that a pass repeated to save memory.

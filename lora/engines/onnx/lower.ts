@@ -15,6 +15,8 @@ export interface Emitter {
   integers(values: readonly number[]): string;
   /** Name of a float32 scalar constant. */
   scalar(value: number): string;
+  /** Name of a uint8 scalar constant. */
+  byte(value: number): string;
   /** Whose kernels will run: they differ in places. */
   readonly provider: Provider;
 }
@@ -34,7 +36,8 @@ export type Lowering<K extends Operation> = (
   emitter: Emitter,
 ) => void;
 
-const MICROSOFT = 'com.microsoft';
+/** Domain of onnxruntime's own operators. */
+export const MICROSOFT = 'com.microsoft';
 
 function direct<K extends Operation>(type: string): Lowering<K> {
   return (_node, inputs, outputs, emitter) => {

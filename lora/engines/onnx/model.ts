@@ -2,22 +2,35 @@ import { basename } from 'node:path';
 import { ancestorNodes } from '../../graph/gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
-import { locateWeight, type WeightFile } from '../weights.ts';
+import { locateWeight, type QuantisedEntry, type WeightEntry, type WeightFile } from '../weights.ts';
 import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
+import {
+  type AccuracyLevel,
+  type BlockNames,
+  emitDense,
+  isQuantisedProduct,
+  locateQuantised,
+  lowerQuantisedProduct,
+} from './quantised.ts';
 
 /**
  * A graph as the bytes of an ONNX model. Only what the outputs depend on goes in; weights are references into the
  * weight file, by its base name.
  * @throws SwarmError ENGINE_WEIGHTS when a weight is missing from the file or has another shape there
  */
-export function buildModel(graph: Graph, weights: WeightFile | null, provider: Provider): Uint8Array {
-  const lowered = new LoweredGraph(provider);
+export function buildModel(
+  graph: Graph,
+  weights: WeightFile | null,
+  provider: Provider,
+  accuracy: AccuracyLevel = 1,
+): Uint8Array {
+  const lowered = new LoweredGraph(provider, weights, accuracy);
   for (const [name, tensor] of graph.inputs) lowered.addInput(`in:${name}`, tensor);
   const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
   const used = new Set<Tensor>([...graph.outputs.values(), ...nodes.flatMap((node) => node.inputs)]);
   for (const [name, tensor] of graph.weights) {
-    if (used.has(tensor)) lowered.addInitializer(tensor, `w:${name}`, locate(name, tensor, weights));
+    if (used.has(tensor)) lowered.addWeight(tensor, name);
   }
   for (const [tensor, data] of graph.constants) {
     if (used.has(tensor)) lowered.addInitializer(tensor, `c:${tensor.id}`, bytesOf(data));
@@ -47,10 +60,28 @@ class LoweredGraph {
   readonly #names = new Map<Tensor, string>();
   readonly #constants = new Map<string, string>();
   readonly #emitter: Emitter;
+  readonly #weights: WeightFile | null;
+  readonly #accuracy: AccuracyLevel;
+  readonly #quantised = new Map<Tensor, { name: string; entry: QuantisedEntry }>();
+  readonly #declared = new Set<string>();
   #fresh = 0;
 
-  constructor(provider: Provider) {
+  constructor(provider: Provider, weights: WeightFile | null, accuracy: AccuracyLevel) {
     this.#emitter = this.#emitterFor(provider);
+    this.#weights = weights;
+    this.#accuracy = accuracy;
+  }
+
+  addWeight(tensor: Tensor, name: string): void {
+    const quantised = locateQuantised(name, tensor, this.#weights);
+    if (quantised !== null) {
+      this.#quantised.set(tensor, { name, entry: quantised });
+      return;
+    }
+    const { path, entry } = locateWeight(name, tensor, this.#weights);
+    this.addInitializer(tensor, `w:${name}`, placeOf(path, entry));
+    // With a default value, no constant: products of a quantised base are packed, and these would be copied for it.
+    if (this.#weights?.quantised) this.addInput(`w:${name}`, tensor);
   }
 
   addInput(name: string, tensor: Tensor): void {
@@ -69,9 +100,46 @@ class LoweredGraph {
     // The kernel does not compute what is not asked for.
     const statistics = node.operation === 'rmsNorm' || node.operation === 'layerNorm';
     const unused = statistics && !node.outputs.slice(1).some((output) => used.has(output));
-    const inputs = node.inputs.map((tensor) => this.#names.get(tensor)!);
+    if (isQuantisedProduct(node, (tensor) => this.#quantised.has(tensor))) {
+      this.#addQuantisedProduct(node, outputs);
+      return;
+    }
+    const inputs = node.inputs.map((tensor) => this.#names.get(tensor) ?? this.#dense(tensor));
     const lower = LOWERINGS[node.operation] as Lowering<Operation>;
     lower(node, inputs, unused ? outputs.slice(0, 1) : outputs, this.#emitter);
+  }
+
+  #addQuantisedProduct(node: GraphNode<'gemm'>, outputs: readonly string[]): void {
+    const [, weight] = node.inputs;
+    const { name, entry } = this.#quantised.get(weight!)!;
+    const direction = node.attributes.transposeB ? 'plain' : 'transposed';
+    const names = this.#blocks(`q:${name}:${direction}`, entry[direction], { constant: true });
+    const inputs = node.inputs.map((tensor) => this.#names.get(tensor) ?? '');
+    const operand = { entry, names, accuracy: this.#accuracy };
+    lowerQuantisedProduct(node, inputs, outputs, operand, this.#emitter);
+  }
+
+  #dense(tensor: Tensor): string {
+    const { name, entry } = this.#quantised.get(tensor)!;
+    const names = this.#blocks(`d:${name}`, entry.plain, { constant: false });
+    const dense = emitDense(entry, names, this.#emitter);
+    this.#names.set(tensor, dense);
+    return dense;
+  }
+
+  /** Initializers of a copy of a quantised weight, declared once. */
+  #blocks(name: string, entry: QuantisedEntry['plain'], { constant }: { constant: boolean }): BlockNames {
+    const names = { codes: `${name}:codes`, scales: `${name}:scales` };
+    if (this.#declared.has(name)) return names;
+    this.#declared.add(name);
+    for (const part of ['codes', 'scales'] as const) {
+      const { shape } = entry[part];
+      const dtype = part === 'codes' ? 'uint8' : 'float32';
+      const data = placeOf(this.#weights!.path, entry[part]);
+      this.initializers.push({ name: names[part], dtype, shape, data });
+      if (!constant) this.inputs.push({ name: names[part], dtype, shape });
+    }
+    return names;
   }
 
   addOutput(name: string, tensor: Tensor): void {
@@ -90,11 +158,16 @@ class LoweredGraph {
       },
       integers: (values) => this.#shared('int64', [values.length], BigInt64Array.from(values, BigInt)),
       scalar: (value) => this.#shared('float32', [], Float32Array.of(value)),
+      byte: (value) => this.#shared('uint8', [], Uint8Array.of(value)),
     };
   }
 
   /** A small constant that the lowering itself needs, once for each value. */
-  #shared(dtype: OnnxValue['dtype'], shape: readonly number[], data: Float32Array | BigInt64Array): string {
+  #shared(
+    dtype: OnnxValue['dtype'],
+    shape: readonly number[],
+    data: Float32Array | BigInt64Array | Uint8Array,
+  ): string {
     const value = `${dtype}:${data.join()}`;
     const known = this.#constants.get(value);
     if (known !== undefined) return known;
@@ -105,11 +178,10 @@ class LoweredGraph {
   }
 }
 
-function locate(name: string, tensor: Tensor, weights: WeightFile | null): OnnxInitializer['data'] {
-  const { path, entry } = locateWeight(name, tensor, weights);
-  return { file: basename(path), offset: entry.offset, length: entry.length };
+function placeOf(path: string, { offset, length }: WeightEntry): OnnxInitializer['data'] {
+  return { file: basename(path), offset, length };
 }
 
-function bytesOf(data: Float32Array | BigInt64Array): Uint8Array {
+function bytesOf(data: Float32Array | BigInt64Array | Uint8Array): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }

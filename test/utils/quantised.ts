@@ -1,0 +1,33 @@
+import { open, readFile } from 'node:fs/promises';
+import type { BlockEntry, QuantisedEntry, WeightEntry, WeightFile } from '../../lora/engines/weights.ts';
+import { dequantise } from '../../lora/models/quantise.ts';
+
+/** A weight file in float32 at `path` with the very numbers that a file of fewer bits stands for. */
+export async function dequantisedFile(weights: WeightFile, path: string): Promise<WeightFile> {
+  const bytes = await readFile(weights.path);
+  const part = ({ offset, length }: WeightEntry) => Uint8Array.from(bytes.subarray(offset, offset + length));
+  const entries = new Map<string, WeightEntry>();
+  const file = await open(path, 'w');
+  let offset = 0;
+  const add = async (name: string, shape: readonly number[], data: Uint8Array) => {
+    await file.write(data, 0, data.byteLength, offset);
+    entries.set(name, { offset, length: data.byteLength, shape });
+    offset += Math.ceil(data.byteLength / 4096) * 4096;
+  };
+  for (const [name, entry] of weights.entries) await add(name, entry.shape, part(entry));
+  for (const [name, entry] of weights.quantised ?? []) {
+    const dense = dequantise(blocksOf(entry.plain, part), entry.shape[1], entry.bits);
+    await add(name, entry.shape, new Uint8Array(dense.buffer));
+  }
+  await file.close();
+  return { path, entries };
+}
+
+function blocksOf({ codes, scales }: BlockEntry, part: (entry: WeightEntry) => Uint8Array) {
+  return { codes: part(codes), scales: new Float32Array(part(scales).buffer) };
+}
+
+/** The entries of files of fewer bits, without the float32 ones. */
+export function quantisedNames({ quantised }: WeightFile): [name: string, entry: QuantisedEntry][] {
+  return [...(quantised ?? [])];
+}
