@@ -65,7 +65,7 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
     { inspectData },
     { findingsOf },
     { inspectionLines },
-    { claimReport, inspectionPage },
+    { checkReport, inspectionPage },
   ] = await Promise.all([
     import('../../lora/data/tokenizer.ts'),
     import('../../lora/data/settings.ts'),
@@ -75,7 +75,7 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
     import('../data/html.ts'),
   ]);
   const report = flags.html === undefined ? null : resolve(cwd, flags.html);
-  if (report !== null) await claimReport(report);
+  if (report !== null) await checkReport(report);
   const dir = await baseFolder(context, flags.model);
   const settings = dataSettings(flags, cwd);
   const paths = (list: readonly string[]): string[] => list.map((path) => resolve(cwd, path));

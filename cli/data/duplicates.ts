@@ -44,10 +44,9 @@ export class Duplicates {
     return first;
   }
 
-  /** Where an equal sample was added, if any was. */
-  find(rendered: Rendered): Origin | null {
-    const place = this.table.get(sampleHash(rendered));
-    return place === undefined ? null : this.places.origin(place);
+  /** How many samples were added that are equal to one: 0, or 1, or where not all are kept one for so many. */
+  weight(rendered: Rendered): number {
+    return this.table.get(sampleHash(rendered)) === undefined ? 0 : this.table.scale;
   }
 
   result(): DuplicateCount {

@@ -1,7 +1,8 @@
 /** What people should know before they train on their data. */
+import type { RowSummary } from '../../lora/data/row-report.ts';
 import { formatCount } from '../../monitor/text.ts';
 import type { Inspection } from './inspection.ts';
-import { KNOWN_SHARE, RUN_TOKENS } from './overlap.ts';
+import { RUN_TOKENS } from './overlap.ts';
 import { percent, some } from './words.ts';
 
 /** `error`: training stops or learns nothing. `warning`: it learns something that is most likely not meant. */
@@ -21,7 +22,11 @@ const LOW_FILL = 0.8;
 /** The worst first. */
 export function findingsOf(inspection: Inspection, { badRowShare }: { badRowShare: number }): Finding[] {
   const all = [
-    ...rowFindings(inspection, badRowShare),
+    ...rowFindings(inspection.read, { badRowShare, heldOut: false }),
+    ...(inspection.heldOutRead === null
+      ? []
+      : rowFindings(inspection.heldOutRead, { badRowShare, heldOut: true })),
+    ...sampleFindings(inspection),
     ...maskFindings(inspection),
     ...endFindings(inspection),
     ...lengthFindings(inspection),
@@ -31,15 +36,19 @@ export function findingsOf(inspection: Inspection, { badRowShare }: { badRowShar
   return all.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
 }
 
-function* rowFindings({ read, tally, partial }: Inspection, badRowShare: number): Generator<Finding> {
+function* rowFindings(
+  read: RowSummary,
+  { badRowShare, heldOut }: { badRowShare: number; heldOut: boolean },
+): Generator<Finding> {
+  const [prefix, of] = heldOut ? ['HELD_OUT_', ' of the held-out data'] : ['', ''];
   const breaks = read.reasons.find(({ code }) => code === 'DATA_TEMPLATE');
   if (breaks !== undefined) {
     const { origin } = breaks.first;
     yield {
       level: 'error',
-      code: 'TEMPLATE_PREFIX',
+      code: `${prefix}TEMPLATE_PREFIX`,
       message:
-        `the chat template rewrites earlier turns of ${some(breaks.count, 'conversation')}, first in ` +
+        `the chat template rewrites earlier turns of ${some(breaks.count, 'conversation')}${of}, first in ` +
         `${origin.file}:${origin.row}: training stops there; use --train-on turns, or a template that only appends`,
     };
   }
@@ -48,18 +57,23 @@ function* rowFindings({ read, tally, partial }: Inspection, badRowShare: number)
     const stops = bad > badRowShare * read.rows;
     yield {
       level: stops ? 'error' : 'warning',
-      code: 'BAD_ROWS',
+      code: `${prefix}BAD_ROWS`,
       message:
-        `${formatCount(bad)} of ${some(read.rows, 'row')} cannot be used (${percent(bad / read.rows)})` +
+        `${formatCount(bad)} of ${some(read.rows, 'row')}${of} cannot be used (${percent(bad / read.rows)})` +
         (stops ? `; training stops above ${percent(badRowShare)}, see --bad-rows` : ''),
     };
   }
+}
+
+function* sampleFindings({ read, tally, partial }: Inspection): Generator<Finding> {
   if (tally.samples === 0) {
-    yield {
-      level: 'error',
-      code: 'EMPTY',
-      message: 'there is nothing to train on: no row became a sample; see --format and --column',
-    };
+    const why =
+      read.rows === 0
+        ? 'the files hold no row'
+        : read.bad > 0
+          ? 'no row can be used'
+          : 'the texts of the files are empty';
+    yield { level: 'error', code: 'EMPTY', message: `there is nothing to train on: ${why}` };
   }
   if (partial) {
     yield {
@@ -165,8 +179,8 @@ function* lengthFindings({ tally, fill, sequenceLength }: Inspection): Generator
 }
 
 function* repetitionFindings({ duplicates, overlap, tally }: Inspection): Generator<Finding> {
+  const about = duplicates.sampledOneIn > 1 ? 'about ' : '';
   if (duplicates.count > 0) {
-    const about = duplicates.sampledOneIn > 1 ? 'about ' : '';
     yield {
       level: 'warning',
       code: 'DUPLICATES',
@@ -182,9 +196,9 @@ function* repetitionFindings({ duplicates, overlap, tally }: Inspection): Genera
       level: 'warning',
       code: 'OVERLAP',
       message:
-        `in the training data: ${formatCount(overlap.equal)} of ${some(overlap.heldOut, 'held-out sample')}, and at least ` +
-        `${percent(KNOWN_SHARE)} of the runs of ${RUN_TOKENS} trained tokens of ${formatCount(overlap.known)}; the held-out loss ` +
-        'will look better than it is',
+        `of ${some(overlap.heldOut, 'held-out sample')}, ${about}${formatCount(overlap.equal)} stand in the training data too, and ` +
+        `${formatCount(overlap.known)} share at least half of their runs of ${RUN_TOKENS} trained tokens with it; the held-out ` +
+        'loss will look better than it is',
     };
   } else if (overlap.touched > 0) {
     yield {

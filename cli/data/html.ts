@@ -1,5 +1,7 @@
 /** An inspection as one HTML file: no script, nothing loaded, everything that comes from data escaped. */
-import { open } from 'node:fs/promises';
+import { access, constants, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { RowSummary } from '../../lora/data/row-report.ts';
 import { formatBytes, formatCount, safeText } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Finding } from './findings.ts';
@@ -13,9 +15,19 @@ const GENERATOR = '<meta name="generator" content="swarm data inspect">';
 /** Bytes within which that line stands. */
 const HEAD_BYTES = 512;
 
-/** Nothing of the user's is overwritten, but earlier reports are. @throws OUTPUT_EXISTS, and what the system says */
-export async function claimReport(file: string): Promise<void> {
-  const handle = await open(file, 'a+');
+/**
+ * Before work is put into a report: it may replace an earlier one, but nothing else, and its folder is there.
+ * @throws OUTPUT_EXISTS, and what the system says
+ */
+export async function checkReport(file: string): Promise<void> {
+  const handle = await open(file, 'r+').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  });
+  if (handle === null) {
+    await access(dirname(file), constants.W_OK);
+    return;
+  }
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
     if (bytesRead === 0 || buffer.toString('utf8', 0, bytesRead).includes(GENERATOR)) return;
@@ -56,7 +68,8 @@ ${GENERATOR}
 ${findingList(findings)}
 ${numbers(inspection)}
 ${lengthSection(inspection.lengths)}
-${badRows(inspection)}
+${badRows('Rows that cannot be used', inspection.read)}
+${badRows('Held-out rows that cannot be used', inspection.heldOutRead)}
 ${repeated(inspection)}
 <h2>Samples</h2>
 <p class="legend"><span class="t">trained</span> <span class="u">not trained</span> each box is a token; point at it for its id</p>
@@ -111,13 +124,13 @@ function lengthSection(lengths: LengthSummary | null): string {
   return `<h2>Length in tokens</h2><p>${text}</p><table class="lengths">${bars.join('')}</table>`;
 }
 
-function badRows({ read }: Inspection): string {
-  if (read.reasons.length === 0) return '';
+function badRows(title: string, read: RowSummary | null): string {
+  if (read === null || read.reasons.length === 0) return '';
   const rows = read.reasons.map(
     ({ code, count, first }) =>
       `<tr><td>${escaped(code)}</td><td>${formatCount(count)}</td><td>${place(first.origin)}</td><td>${escaped(first.reason)}</td></tr>`,
   );
-  return `<h2>Rows that cannot be used</h2><table><tr><th>reason</th><th>rows</th><th>first</th><th></th></tr>${rows.join('')}</table>`;
+  return `<h2>${title}</h2><table><tr><th>reason</th><th>rows</th><th>first</th><th></th></tr>${rows.join('')}</table>`;
 }
 
 function repeated({ duplicates, overlap }: Inspection): string {
@@ -142,11 +155,10 @@ function repeated({ duplicates, overlap }: Inspection): string {
   return parts.join('');
 }
 
-function sample({ origin, kind, tokens, more }: ShownSample): string {
-  const trained = tokens.filter((token) => token.trained).length;
+function sample({ origin, kind, tokens, more, trained }: ShownSample): string {
   const boxes = tokens.map(
-    ({ id, text, trained }) =>
-      `<span class="${trained ? 't' : 'u'}" title="${id}">${escaped(text).replaceAll('\n', '⏎\n')}</span>`,
+    ({ id, text, trained: yes }) =>
+      `<span class="${yes ? 't' : 'u'}" title="${id}">${escaped(text).replaceAll('\n', '⏎\n')}</span>`,
   );
   const rest = more > 0 ? `<p>… ${formatCount(more)} more tokens</p>` : '';
   return `<details open><summary>${place(origin)} · ${escaped(kind)} · ${formatCount(tokens.length + more)} tokens, ${formatCount(trained)} trained</summary><pre>${boxes.join('')}</pre>${rest}</details>`;

@@ -43,6 +43,8 @@ export interface ShownSample {
   tokens: ShownToken[];
   /** Tokens after those. */
   more: number;
+  /** Trained tokens, those that are not shown among them. */
+  trained: number;
 }
 
 export interface Inspection {
@@ -52,6 +54,8 @@ export interface Inspection {
   /** Samples by kind. */
   kinds: Partial<Record<Example['kind'], number>>;
   read: RowSummary;
+  /** Of the held-out data; null where there is none. */
+  heldOutRead: RowSummary | null;
   tally: RowTally;
   /** Share of the rows' places that hold tokens. */
   fill: number | null;
@@ -101,8 +105,9 @@ export async function inspectData(options: InspectOptions, renderer: Renderer): 
   }
   drain(packer.finish());
 
+  const heldOutReport = new RowReport({ badRowShare: 1 });
   if (heldOut !== null) {
-    for await (const { example, rendered } of renderedOf(heldOut, options, renderer)) {
+    for await (const { example, rendered } of renderedOf(heldOut, options, renderer, heldOutReport)) {
       overlap!.judge(example.origin, rendered);
     }
   }
@@ -113,6 +118,7 @@ export async function inspectData(options: InspectOptions, renderer: Renderer): 
     template: sources?.origin ?? null,
     kinds: counted.kinds,
     read: report.summary(),
+    heldOutRead: heldOut === null ? null : heldOutReport.summary(),
     tally,
     fill: tally.rows === 0 ? null : tally.rowTokens / (tally.rows * sequenceLength),
     lengths: counted.lengths.summary(),
@@ -157,6 +163,7 @@ function show({ example, rendered }: RenderedExample, { tokenizer }: Renderer): 
     kind: example.kind,
     tokens: tokenTexts(ids.slice(0, SHOWN_TOKENS), trained, tokenizer),
     more: Math.max(0, ids.length - SHOWN_TOKENS),
+    trained: trained.reduce((sum, one) => sum + one, 0),
   };
 }
 

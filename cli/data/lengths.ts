@@ -1,6 +1,6 @@
 /** How long the samples are, in tokens. */
 
-/** Longer samples are counted as this long: the longest row of a job. */
+/** Longer samples are told apart no more, but for the longest of all: this is the longest row of a job. */
 const MAX_LENGTH = 131_072;
 const BINS = 12;
 
@@ -27,12 +27,14 @@ export class Lengths {
   private readonly counts = new Uint32Array(MAX_LENGTH + 1);
   private samples = 0;
   private tokens = 0;
+  private longest = 0;
 
   add(length: number): void {
     const kept = Math.min(length, MAX_LENGTH);
     this.counts[kept] = this.counts[kept]! + 1;
     this.samples++;
     this.tokens += length;
+    this.longest = Math.max(this.longest, length);
   }
 
   /** null where there was no sample. */
@@ -45,7 +47,7 @@ export class Lengths {
       shortest: this.quantile(0),
       median: this.quantile(0.5),
       p95: this.quantile(0.95),
-      longest: this.quantile(1),
+      longest: this.longest,
       histogram: this.histogram(),
     };
   }
@@ -62,12 +64,12 @@ export class Lengths {
   }
 
   private histogram(): LengthBin[] {
-    const [low, high, longest] = [this.quantile(0), this.quantile(0.99), this.quantile(1)];
+    const [low, high] = [this.quantile(0), this.quantile(0.99)];
     const width = niceWidth((high - low + 1) / BINS);
     const bins: LengthBin[] = [];
     for (let from = Math.floor(low / width) * width; from <= high; from += width) {
       const last = from + width > high;
-      const to = last ? Math.max(longest, from + width - 1) : from + width - 1;
+      const to = last ? Math.max(this.longest, from + width - 1) : from + width - 1;
       let samples = 0;
       for (let length = from; length <= Math.min(to, MAX_LENGTH); length++) samples += this.counts[length]!;
       bins.push({ from, to, samples });

@@ -10,7 +10,7 @@ import { type Hash, HashTable, hashOf } from './hash-table.ts';
 /** Tokens of a run; GPT-3's (2020) check for contamination uses as many words. */
 export const RUN_TOKENS = 13;
 /** A held-out sample with this share of its runs in the training data is called known. */
-export const KNOWN_SHARE = 0.5;
+const KNOWN_SHARE = 0.5;
 /** Samples that are named, the most known first. */
 const NAMED = 5;
 
@@ -22,7 +22,7 @@ export interface KnownSample {
 
 export interface OverlapCount {
   heldOut: number;
-  /** Equal to a training sample in tokens and mask. */
+  /** Equal to a training sample in tokens and mask; an estimate where the duplicates are one. */
   equal: number;
   /** With at least one run of 13 trained tokens that is trained in the training data too. */
   touched: number;
@@ -41,7 +41,7 @@ export interface OverlapCount {
  */
 export class Overlap {
   private readonly runs = new HashTable();
-  private readonly training: Pick<Duplicates, 'find'>;
+  private readonly training: Pick<Duplicates, 'weight'>;
   private readonly count: OverlapCount = {
     heldOut: 0,
     equal: 0,
@@ -53,7 +53,7 @@ export class Overlap {
   };
 
   /** @param training every training sample by the time of `judge` */
-  constructor(_options: object, { training }: { training: Pick<Duplicates, 'find'> }) {
+  constructor(_options: object, { training }: { training: Pick<Duplicates, 'weight'> }) {
     this.training = training;
   }
 
@@ -69,7 +69,7 @@ export class Overlap {
   judge(origin: Origin, rendered: Rendered): void {
     const { count } = this;
     count.heldOut++;
-    if (this.training.find(rendered) !== null) count.equal++;
+    count.equal += this.training.weight(rendered);
     let all = 0;
     let found = 0;
     for (const run of trainedRuns(rendered)) {

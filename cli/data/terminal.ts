@@ -1,7 +1,7 @@
 /** An inspection for a terminal. */
+import type { RowSummary } from '../../lora/data/row-report.ts';
 import { formatBytes, formatCount, safeText, table } from '../../monitor/text.ts';
 import type { Output } from '../context.ts';
-
 import type { Finding, Level } from './findings.ts';
 import type { Inspection, ShownSample } from './inspection.ts';
 import type { LengthSummary } from './lengths.ts';
@@ -36,11 +36,10 @@ export function inspectionLines(
 }
 
 function sampleLines(sample: ShownSample, { tokens }: TerminalOptions, output: Output): string[] {
-  const { origin, kind } = sample;
+  const { origin, kind, trained } = sample;
   const shown = sample.tokens.slice(0, SHOWN_TOKENS);
   const more = sample.tokens.length - shown.length + sample.more;
   const all = sample.tokens.length + sample.more;
-  const trained = sample.tokens.filter((token) => token.trained).length;
   const heading = `${safeText(origin.file)}:${origin.row}  ${kind}, ${formatCount(all)} tokens, ${formatCount(trained)} trained`;
   return [
     paint(output, 'bold', heading),
@@ -93,15 +92,13 @@ function marked(text: string): string {
   return safeText(text, { multiline: true, maxCharacters: Number.MAX_SAFE_INTEGER }).replaceAll('\n', '⏎\n');
 }
 
-function summaryLines({ template, kinds, read, tally, fill, share, sequenceLength }: Inspection): string[] {
+function summaryLines(inspection: Inspection): string[] {
+  const { template, kinds, read, heldOutRead, tally, fill, share, sequenceLength } = inspection;
   const counts = Object.entries(kinds).map(([kind, count]) => `${formatCount(count)} ${kind}`);
   return [
     `template      ${template === null ? 'none' : safeText(template)}`,
-    `rows read     ${formatCount(read.rows)}, of which ${formatCount(read.bad)} cannot be used`,
-    ...read.reasons.map(
-      ({ code, count, first }) =>
-        `              ${formatCount(count)} ${code}, first ${safeText(`${first.origin.file}:${first.origin.row}: ${first.reason}`)}`,
-    ),
+    ...readLines('rows read', read),
+    ...(heldOutRead === null ? [] : readLines('held-out rows', heldOutRead)),
     `samples       ${formatCount(tally.samples)}${counts.length > 0 ? ` (${counts.join(', ')})` : ''}`,
     `tokens        ${formatCount(tally.sampleTokens)} in samples, ${formatCount(tally.rowTokens)} in packed rows, of which ` +
       `${formatCount(tally.trainedTokens)} are trained` +
@@ -111,6 +108,16 @@ function summaryLines({ template, kinds, read, tally, fill, share, sequenceLengt
       (fill === null ? '' : `, ${percent(fill)} full`),
     `a job         ${some(share.nodes, 'node')}: in one pass each trains ${some(share.rows, 'row')} ` +
       `(${some(share.trainedTokens, 'trained token')}); all data is ${some(share.shards, 'shard')}, ${formatBytes(share.bytes)}`,
+  ];
+}
+
+function readLines(name: string, { rows, bad, reasons }: RowSummary): string[] {
+  return [
+    `${name.padEnd(13)} ${formatCount(rows)}, of which ${formatCount(bad)} cannot be used`,
+    ...reasons.map(
+      ({ code, count, first }) =>
+        `              ${formatCount(count)} ${code}, first ${safeText(`${first.origin.file}:${first.origin.row}: ${first.reason}`)}`,
+    ),
   ];
 }
 

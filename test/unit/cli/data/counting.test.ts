@@ -124,6 +124,10 @@ describe('lengths', () => {
       }),
     );
     expect(new Lengths().summary()).toBeNull();
+    const long = new Lengths();
+    for (const length of [10, 600_000]) long.add(length);
+    expect(long.summary()).toMatchObject({ longest: 600_000, mean: 300_005 });
+    expect(long.summary()!.histogram.at(-1)).toMatchObject({ to: 600_000, samples: 1 });
   });
 });
 

@@ -85,6 +85,14 @@ describe('swarm data inspect', () => {
     expect(JSON.parse(out)).toMatchObject({ partial: true, tally: { samples: 10 } });
   });
 
+  it('tells of held-out rows that cannot be used, too', async () => {
+    await write('fine.jsonl', [{ text: 'good' }]);
+    await write('held-bad.jsonl', [{ text: 'else' }, { text: 5 }]);
+    const { error, out } = await inspect('--data', 'fine.jsonl', '--held-out', 'held-bad.jsonl', '--json');
+    expect(error).toMatchObject({ values: { codes: ['HELD_OUT_BAD_ROWS'] } });
+    expect(JSON.parse(out)).toMatchObject({ heldOutRead: { rows: 2, bad: 1 }, overlap: { heldOut: 1 } });
+  });
+
   it('ends with an error where training would fail, after it has said all', async () => {
     await write('bad.jsonl', [{ text: 'good' }, ...Array.from({ length: 5 }, () => ({ text: 5 }))]);
     const { error, out } = await inspect('--data', 'bad.jsonl', '--json');

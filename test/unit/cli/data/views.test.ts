@@ -1,11 +1,11 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findingsOf } from '../../../../cli/data/findings.ts';
-import { claimReport, inspectionPage } from '../../../../cli/data/html.ts';
+import { checkReport, inspectionPage } from '../../../../cli/data/html.ts';
 import type { Inspection } from '../../../../cli/data/inspection.ts';
 import { SpecialTokens } from '../../../../cli/data/special-tokens.ts';
 import { inspectionLines } from '../../../../cli/data/terminal.ts';
@@ -33,6 +33,7 @@ function inspection(overrides: Partial<Inspection> = {}): Inspection {
     template: null,
     kinds: { text: 10 },
     read: { rows: 10, bad: 0, reasons: [] },
+    heldOutRead: null,
     tally: { ...newTally(), samples: 10, rows: 4, sampleTokens: 240, rowTokens: 230, trainedTokens: 200 },
     fill: 230 / 256,
     lengths: {
@@ -67,6 +68,7 @@ function inspection(overrides: Partial<Inspection> = {}): Inspection {
           { id: 8, text: ' no', trained: false },
         ],
         more: 2,
+        trained: 3,
       },
     ],
     partial: false,
@@ -137,6 +139,8 @@ describe('findings', () => {
     expect(codes({ read: { rows: 10, bad: 1, reasons: [reason('DATA_TEMPLATE', 1)] } })).toEqual([
       'error TEMPLATE_PREFIX',
     ]);
+    const heldOutRead = { rows: 10, bad: 2, reasons: [reason('ROW_FIELD', 1), reason('DATA_TEMPLATE', 1)] };
+    expect(codes({ heldOutRead })).toEqual(['error HELD_OUT_TEMPLATE_PREFIX', 'error HELD_OUT_BAD_ROWS']);
     expect(codes({ tally: newTally() })).toEqual(['error EMPTY']);
     expect(codes({ tally: { ...tally, untrained: 10 } })).toEqual(['error UNTRAINED']);
     expect(
@@ -217,10 +221,13 @@ describe('the HTML report', () => {
 
   it('replaces an earlier report and nothing else', async () => {
     const [report, data] = [join(dir, 'report.html'), join(dir, 'data.jsonl')];
-    await claimReport(report);
+    await checkReport(report);
+    // Nothing is left where no report comes to be written.
+    await expect(access(report)).rejects.toMatchObject({ code: 'ENOENT' });
     await writeFile(report, page());
-    await claimReport(report);
+    await checkReport(report);
     await writeFile(data, '{"text": "mine"}\n');
-    await expect(claimReport(data)).rejects.toMatchObject({ code: 'OUTPUT_EXISTS' });
+    await expect(checkReport(data)).rejects.toMatchObject({ code: 'OUTPUT_EXISTS' });
+    await expect(checkReport(join(dir, 'nowhere', 'report.html'))).rejects.toMatchObject({ code: 'ENOENT' });
   });
 });
