@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
+import { SwarmError } from '../protocol/errors.ts';
 import type { HashAnswer } from './hash-worker.ts';
 
 /** SHA-256 of bytes that come piece by piece. */
@@ -38,11 +39,15 @@ class InlineHash implements RunningHash {
   close(): void {}
 }
 
-/** The thread reads pieces in shared memory where they are; others are copied for it. */
+/**
+ * The thread reads pieces in shared memory where they are; others are copied for it. One that dies gives back what it has,
+ * so that nobody waits for it; only the digest fails.
+ */
 class ThreadHash implements RunningHash {
   readonly #worker: Worker;
   readonly #waiting: { bytes: Uint8Array; done: Done }[] = [];
   readonly #digest = Promise.withResolvers<string>();
+  #dead = false;
 
   constructor() {
     const entry = import.meta.url.endsWith('.ts') ? './hash-worker.ts' : './hash-worker.js';
@@ -55,12 +60,16 @@ class ThreadHash implements RunningHash {
       this.#digest.resolve(message);
       this.close();
     });
-    this.#worker.on('error', (error) => this.#digest.reject(error));
+    this.#worker.on('error', (error) => this.#fail(error));
     // Nobody may be waiting for the digest yet, or ever.
     this.#digest.promise.catch(() => {});
   }
 
   update(bytes: Uint8Array, done: Done): void {
+    if (this.#dead) {
+      done(bytes);
+      return;
+    }
     this.#waiting.push({ bytes, done });
     this.#worker.postMessage(bytes);
   }
@@ -72,5 +81,14 @@ class ThreadHash implements RunningHash {
 
   close(): void {
     void this.#worker.terminate();
+  }
+
+  #fail(cause: unknown): void {
+    this.#dead = true;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    this.#digest.reject(
+      new SwarmError('HASH_FAILED', `the thread that hashes has died: ${reason}; try again`, {}, { cause }),
+    );
+    for (const { bytes, done } of this.#waiting.splice(0)) done(bytes);
   }
 }
