@@ -7,7 +7,7 @@ import { SwarmError } from '../protocol/errors.ts';
 import { digestSchema } from '../protocol/ids.ts';
 import { durableRename, syncFolder, writeError } from './durable.ts';
 import type { FileBlobs } from './network.ts';
-import { PartialBlob } from './partial-blob.ts';
+import { PartialBlob, removePartial } from './partial-blob.ts';
 
 export interface FileBlobStoreOptions {
   /** The daemon's folder; blobs lie in `<home>/blobs/<first two digits>/<digest>`. */
@@ -191,6 +191,7 @@ export class FileBlobStore implements ResumableBlobs {
 
   async delete(digest: string): Promise<void> {
     await rm(this.path(digest), { force: true });
+    await removePartial(this.#partial, digest);
   }
 
   async resume(ref: { digest: string; size: number }): Promise<PartialBlob> {

@@ -84,6 +84,7 @@ export interface BlobStore {
   get(digest: string, options: { maxBytes: number }): Promise<Uint8Array>;
   /** Reads a range, shorter at the end of the blob. @throws SwarmError BLOB_MISSING */
   read(digest: string, offset: number, length: number): Promise<Uint8Array>;
+  /** With all that unfinished fetches have left of it. */
   delete(digest: string): Promise<void>;
 }
 

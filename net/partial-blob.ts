@@ -211,6 +211,11 @@ export class PartialBlob {
   }
 }
 
+/** Deletes what attempts that came to nothing have left of a blob. */
+export async function removePartial(folder: string, digest: string): Promise<void> {
+  for (const name of [digest, `${digest}.map`]) await rm(join(folder, name), { force: true });
+}
+
 async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
   for (let written = 0; written < bytes.length; ) {
     const { bytesWritten } = await file.write(bytes, written, bytes.length - written, offset + written);

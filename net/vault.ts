@@ -79,7 +79,13 @@ export class Vault {
       // Each deletion takes time, in which the work that held the next one may have ended and its row been written.
       const held = [...this.#scopes].some((scope) => scope.has(digest));
       if (held || !this.#store.isUnused(digest)) continue;
-      await this.#blobs.delete(digest);
+      try {
+        await this.#blobs.delete(digest);
+      } catch (error) {
+        // It keeps no other from its turn.
+        this.#log.warn({ digest, error }, 'blob-not-deleted');
+        continue;
+      }
       this.#store.forget(digest);
     }
   }

@@ -117,6 +117,17 @@ describe('FileBlobStore', () => {
     expect((await filesIn(home)).sort()).toEqual([blobs.path(kept), join(folder, 'partial', 'young')].sort());
   });
 
+  test('what is deleted goes with all that an unfinished fetch has left of it', async () => {
+    const { home, blobs } = await openStore();
+    const ref = { digest: 'ab'.repeat(32), size: 2 * BLOB_RANGE_BYTES };
+    const partial = await blobs.resume(ref);
+    await partial.write(0, new Uint8Array(BLOB_RANGE_BYTES), () => {});
+    await partial.close();
+    expect(await filesIn(home)).toHaveLength(2);
+    await blobs.delete(ref.digest);
+    expect(await filesIn(home)).toEqual([]);
+  });
+
   test('a blob that the disk has no room for is refused before a byte is fetched', async () => {
     const home = await temporaryFolder();
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock, freeBytes: async () => 1000 });

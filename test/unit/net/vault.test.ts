@@ -3,7 +3,6 @@ import { silentLogger } from '../../../monitor/log.ts';
 import type { BlobStore } from '../../../net/network.ts';
 import { type LooseBlobs, Vault } from '../../../net/vault.ts';
 import { NodeStore } from '../../../node/store.ts';
-
 import { sha256 } from '../../../protocol/cbor.ts';
 
 test('what a sweep is deleting is put again only after it is gone', async () => {
@@ -86,4 +85,26 @@ test('what is recorded while a sweep deletes something else stays', async () => 
   finish.resolve();
   await Promise.all([work, sweeping]);
   expect([...files]).toEqual([first]);
+});
+
+test('a blob that cannot be deleted keeps no other from being deleted, and is tried again', async () => {
+  const digests = [1, 2, 3].map((byte) => sha256(Uint8Array.of(byte))).sort();
+  const files = new Set(digests);
+  let broken: string | undefined = digests[0];
+  const blobs: Pick<BlobStore, 'put' | 'delete'> = {
+    put: async () => digests[0]!,
+    delete: async (digest) => {
+      if (digest === broken) throw new Error('EPERM');
+      files.delete(digest);
+    },
+  };
+  const store = NodeStore.open(':memory:');
+  for (const digest of digests) store.loosen(digest);
+  const vault = new Vault({}, { store, blobs, log: silentLogger });
+  await vault.sweep();
+  expect([...files]).toEqual([broken]);
+  broken = undefined;
+  await vault.sweep();
+  expect([...files]).toEqual([]);
+  expect(store.unused()).toEqual([]);
 });
