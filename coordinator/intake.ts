@@ -41,6 +41,9 @@ export const LEAST_FETCH_RATE = 256 * 1024;
 /** What comes on top for every size: one stream that fails and a second one that works. */
 const FETCH_START_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
 
+/** Failures of a fetch that say nothing about whoever announced the payload. */
+const OWN_FAULTS: readonly string[] = ['STORE_FULL', 'WRITE_FAILED', 'HASH_FAILED'];
+
 /** Milliseconds within which an announced payload of so many bytes must be here, once it is its turn. */
 export function fetchTimeoutMs(size: number): number {
   return FETCH_START_MS + Math.ceil((size / LEAST_FETCH_RATE) * 1000);
@@ -235,7 +238,8 @@ export class Intake {
       return null;
     } catch (error) {
       this.signal.throwIfAborted();
-      if (!isSwarmError(error)) throw error;
+      // What our own disk refuses is not the author's fault: it submits the update again.
+      if (!isSwarmError(error) || OWN_FAULTS.includes(error.code)) throw error;
       return fetchRefusal(error.code, error.message);
     } finally {
       giveBack();

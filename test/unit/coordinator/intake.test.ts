@@ -6,6 +6,7 @@ import {
   PAYLOADS_AT_ONCE,
 } from '../../../coordinator/intake.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
+import { SwarmError } from '../../../protocol/errors.ts';
 import { UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head, Update } from '../../../protocol/messages.ts';
 import { type ScriptedPeer, training } from './scripted-peer.ts';
@@ -86,6 +87,19 @@ describe('announced payloads', () => {
     await copycat!.publish(copycat!.seal(announced(copycat!, head, 0.05)));
     expect((await honest!.submit(honest!.seal(announced(honest!, head, 0.05)))).code).toBe('accepted');
   });
+});
+
+test('an author is not blamed for what our own disk refuses, and its update is taken when there is room', async () => {
+  const world = new World({ rounds: { minPeers: 2 } });
+  const { peers, head } = await training(world, 2);
+  const [author] = peers;
+  const envelope = author!.seal(announced(author!, head, 0.05));
+  world.fetching = () => {
+    throw new SwarmError('STORE_FULL', 'no space left');
+  };
+  await expect(author!.submit(envelope)).rejects.toMatchObject({ values: { code: 'STORE_FULL' } });
+  world.fetching = () => {};
+  expect((await author!.submit(envelope)).code).toBe('accepted');
 });
 
 test('the time for a payload grows with its size, at the least rate', () => {

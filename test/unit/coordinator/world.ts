@@ -48,6 +48,8 @@ export class World {
   emptied: (round: number) => void = () => {};
   /** Called with each checkpoint that is laid out as a folder. */
   laidOut: (checkpoint: CheckpointToWrite) => void = () => {};
+  /** Called before each fetch of a blob, which fails with what it throws. */
+  fetching: () => void = () => {};
   /** Evaluations that break down before one works again. */
   brokenEvaluations = 0;
   private readonly options: WorldOptions;
@@ -93,8 +95,14 @@ export class World {
         },
       });
     const { retention } = this.options;
+    const host = this.network.host({ signer: COORDINATOR, blobs, isAlive });
+    const fetch = host.fetchBlob.bind(host);
+    host.fetchBlob = async (...what) => {
+      this.fetching();
+      await fetch(...what);
+    };
     this.current = new Coordinator(retention ? { retention } : {}, {
-      network: this.network.host({ signer: COORDINATOR, blobs, isAlive }),
+      network: host,
       blobs,
       store: guarded(this.store, true),
       validator: { evaluate: async (_job, adapter) => this.evaluate(adapter), release: async () => {} },
