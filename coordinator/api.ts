@@ -149,10 +149,6 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
 
 /** Progress line by line, then the job or the error: the status is 200 as soon as the specification is in order. */
 function createJob(spec: JobSpec, reply: FastifyReply, deps: ApiDeps): FastifyReply {
-  const gone = new AbortController();
-  reply.raw.once('close', () =>
-    gone.abort(new SwarmError('CLIENT_GONE', 'whoever asked for the job has gone', {})),
-  );
   const lines = new Readable({ read() {} });
   const write = (line: CreateJobLine): void => void lines.push(`${JSON.stringify(line)}\n`);
   deps
@@ -173,16 +169,13 @@ function whileConnected(reply: FastifyReply, { signal }: Pick<ApiDeps, 'signal'>
   return AbortSignal.any([gone.signal, signal]);
 }
 
-function findCheckpoint(run: JobRun, round: string, store: ApiDeps['store']) {
-  const all = store.rounds.checkpoints(run.context.job);
+function findCheckpoint({ context }: JobRun, round: string, { rounds }: ApiDeps['store']) {
+  const { job, stored } = context;
   const found =
-    round === 'latest' ? all.at(-1) : all.find((checkpoint) => String(checkpoint.round) === round);
+    round === 'latest' ? rounds.newestCheckpoints(job, 1)[0] : rounds.checkpoint(job, Number(round));
   if (found) return found;
-  const message = `job ${run.context.stored.name} has no checkpoint of round ${round}`;
-  throw new SwarmError('CHECKPOINT_UNKNOWN', message, {
-    round,
-    known: all.map((checkpoint) => checkpoint.round),
-  });
+  const message = `job ${stored.name} has no checkpoint of round ${round}`;
+  throw new SwarmError('CHECKPOINT_UNKNOWN', message, { round, known: rounds.checkpointRounds(job) });
 }
 
 function stream(reply: FastifyReply, lines: Readable | AsyncIterable<string>): FastifyReply {

@@ -116,8 +116,10 @@ function runWorker(task: WorkerTask, signal: AbortSignal): Promise<WorkerAnswer>
   // The build turns this file and the entry into .js.
   const entry = import.meta.url.endsWith('.ts') ? './arithmetic-worker.ts' : './arithmetic-worker.js';
   const worker = new Worker(new URL(entry, import.meta.url), { workerData: task });
+  let onAbort = (): void => {};
   return new Promise<WorkerAnswer>((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
     worker.once('message', (answer: WorkerAnswer) => {
       if (answer.type === 'failed') reject(new SwarmError(answer.code, answer.message, answer.values));
       else resolve(answer);
@@ -130,5 +132,9 @@ function runWorker(task: WorkerTask, signal: AbortSignal): Promise<WorkerAnswer>
         }),
       ),
     );
-  }).finally(() => worker.terminate());
+  }).finally(() => {
+    // The signal lives as long as the coordinator.
+    signal.removeEventListener('abort', onAbort);
+    return worker.terminate();
+  });
 }

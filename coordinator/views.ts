@@ -12,7 +12,7 @@ import type {
 } from './api-types.ts';
 import type { CoordinatorDeps } from './context.ts';
 import type { Coordinator } from './coordinator.ts';
-import { checkEvidence } from './evidence.ts';
+import { checkEvidence, type EvidenceState } from './evidence.ts';
 import type { JobRun } from './job-run.ts';
 import type { StoredCheckpoint, StoredLikeness } from './store/store.ts';
 
@@ -145,15 +145,12 @@ export class Views {
         at: issuedAt,
       })),
     );
-    const alike = await Promise.all(
-      this.coordinator
-        .jobs()
-        .flatMap(({ context: { job } }) =>
-          store.likenesses
-            .of(job, peer, SHOWN_RECEIPTS)
-            .map((likeness) => this.likeness(job, peer, likeness)),
-        ),
-    );
+    const alike: LikenessView[] = [];
+    for (const { context } of this.coordinator.jobs()) {
+      // One after the other: each looks at two whole payloads.
+      for (const likeness of store.likenesses.of(context.job, peer, SHOWN_RECEIPTS))
+        alike.push(await this.likeness(context.job, peer, likeness));
+    }
     return { peer, alike, receipts: receipts.sort((a, b) => b.at - a.at) };
   }
 
@@ -165,7 +162,8 @@ export class Views {
     const { store, blobs } = this.deps;
     const otherFirst = earlier !== peer;
     const updates = [earlier, later].map((author) => store.updates.find(job, round, author)!);
-    const states = await Promise.all(updates.map((update) => checkEvidence(update, blobs)));
+    const states: EvidenceState[] = [];
+    for (const update of updates) states.push(await checkEvidence(update, blobs));
     const evidence = (['broken', 'expired'] as const).find((state) => states.includes(state)) ?? 'holds';
     return { job, round, other: otherFirst ? earlier : later, otherFirst, cosine, overlap, evidence };
   }

@@ -163,6 +163,18 @@ export class RoundTable {
     return this.db.all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round', job).map(readCheckpoint);
   }
 
+  checkpoint(job: string, round: number): StoredCheckpoint | null {
+    const row = this.db.one('SELECT * FROM checkpoints WHERE job = ? AND round = ?', job, round);
+    return row && readCheckpoint(row);
+  }
+
+  /** Rounds that have a checkpoint, oldest first. */
+  checkpointRounds(job: string): number[] {
+    return this.db
+      .all('SELECT round FROM checkpoints WHERE job = ? ORDER BY round', job)
+      .map(({ round }) => round as number);
+  }
+
   newestCheckpoints(job: string, count: number): StoredCheckpoint[] {
     return this.db
       .all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)
