@@ -4,9 +4,11 @@ import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { CheckpointView } from '../coordinator/api-types.ts';
-import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, type Adapter } from '../lora/adapter/peft.ts';
+import type { Model } from '../lora/models/folder.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Context } from './context.ts';
+import { resolveCache } from './homes.ts';
 
 /**
  * Copies a checkpoint's folder (PEFT files and the signed manifest beside them) and checks that its weights are those
@@ -56,7 +58,7 @@ export function isAdapterFolder(path: string): Promise<boolean> {
 
 /** Writes the base with the adapter merged into it: a whole Hugging Face model. */
 export async function mergeInto(
-  { signal }: Pick<Context, 'signal'>,
+  context: Pick<Context, 'signal' | 'stderr' | 'environment' | 'cwd'>,
   { adapter, model, output }: { adapter: string; model: string; output: string },
 ): Promise<void> {
   const [{ openModel }, { readPeftFolder }, { mergeAdapter }] = await Promise.all([
@@ -65,5 +67,22 @@ export async function mergeInto(
     import('../lora/adapter/merge.ts'),
   ]);
   const base = await openModel(model);
-  await mergeAdapter(base, await readPeftFolder(adapter, base), output, { signal });
+  const read = await readPeftFolder(adapter, base);
+  const cacheDir = resolveCache(context.environment, context.cwd);
+  await checkAdapter(context, { model: base, adapter: read, cacheDir });
+  await mergeAdapter(base, read, output, { signal: context.signal, cacheDir });
+}
+
+/**
+ * Whether an adapter is for this base. Where it only says by name what it is for, and the names differ, a line on stderr.
+ * @throws SwarmError ADAPTER_BASE
+ */
+export async function checkAdapter(
+  { signal, stderr }: Pick<Context, 'signal' | 'stderr'>,
+  { model, adapter, cacheDir }: { model: Model; adapter: Adapter; cacheDir: string },
+): Promise<void> {
+  const { baseDoubt, checkBase } = await import('../lora/adapter/peft.ts');
+  await checkBase(model, adapter, { signal, cacheDir });
+  const doubt = baseDoubt(model, adapter);
+  if (doubt !== null) stderr.write(`swarm: ${doubt}\n`);
 }

@@ -146,6 +146,6 @@ async function writeFolder(output: string, weights: string, { lora, base }: Mani
   const target = join(output, ADAPTER_WEIGHTS_FILE);
   await rm(target, { force: true });
   await link(weights, target).catch(() => copyFile(weights, target));
-  const config = { lora, baseModelName: base.name, revision: null };
+  const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
   await writeFile(join(output, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));
 }

@@ -4,6 +4,7 @@ import { ENGINE_LIST, type EngineName } from '../lora/engines/names.ts';
 import type { Subject } from '../lora/evaluate/subject.ts';
 import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
+import { checkAdapter } from './export.ts';
 import { resolveCache } from './homes.ts';
 import { integer } from './options.ts';
 
@@ -28,7 +29,7 @@ export async function loadSubject(
   context: Pick<Context, 'cwd' | 'environment' | 'signal' | 'clock' | 'stderr'>,
   flags: SubjectFlags,
 ): Promise<Subject> {
-  const [{ createEngine }, { openModel, prepareWeights }, { loadTokenizer }, { checkBase, readPeftFolder }] =
+  const [{ createEngine }, { openModel, prepareWeights }, { loadTokenizer }, { readPeftFolder }] =
     await Promise.all([
       import('../lora/engines/engine.ts'),
       import('../lora/models/model.ts'),
@@ -40,12 +41,13 @@ export async function loadSubject(
   const model = await openModel(dir);
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
-  if (adapter !== null) await checkBase(model, adapter, { signal });
+  const cacheDir = resolveCache(context.environment, cwd);
+  if (adapter !== null) await checkAdapter(context, { model, adapter, cacheDir });
   return {
     model,
     tokenizer: await loadTokenizer(dir),
     engine: await createEngine(flags.engine, { threads: flags.threads }),
-    weights: await prepareWeights(model, resolveCache(context.environment, cwd), { signal }),
+    weights: await prepareWeights(model, cacheDir, { signal }),
     adapter,
   };
 }

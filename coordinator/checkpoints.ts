@@ -64,7 +64,8 @@ export class FileCheckpoints implements CheckpointFolders {
       await removeLeftovers(parent);
       await mkdir(work);
       await linkOrCopy(this.blobs.path(checkpoint.adapter.digest), join(work, ADAPTER_WEIGHTS_FILE));
-      const config = { lora: manifest.lora, baseModelName: manifest.base.name, revision: null };
+      const { lora, base } = manifest;
+      const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
       await writeSynced(join(work, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));
       await writeSynced(join(work, SIGNED_FILE), envelope);
       await writeSynced(join(work, READABLE_FILE), `${JSON.stringify(readable(written), null, 2)}\n`);

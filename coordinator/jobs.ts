@@ -8,6 +8,7 @@ import {
   maxAdapterBytes,
 } from '../lora/adapter/peft.ts';
 import { loadTokenizer } from '../lora/data/tokenizer.ts';
+import { hubOrigin } from '../lora/models/hub/reference.ts';
 import { type BaseDescription, describeBase, type Model, openModel } from '../lora/models/model.ts';
 import { updateLimits } from '../lora/update/index.ts';
 import type { FileBlobs } from '../net/network.ts';
@@ -175,7 +176,7 @@ export function describeJob({
   return manifestSchema.parse({
     version: 1,
     name,
-    base: { name: basename(spec.base), digest: base.digest, parameters: model.parameters, files },
+    base: { ...nameOf(spec.base), digest: base.digest, parameters: model.parameters, files },
     data,
     lora,
     adapter: { parameters: adapterSize(layout), initial },
@@ -185,6 +186,11 @@ export function describeJob({
     seed,
     createdAt,
   } satisfies Manifest);
+}
+
+/** A base from a hub goes by its name there and its commit, one from a folder by the folder's name. */
+function nameOf(dir: string): Pick<Manifest['base'], 'name' | 'revision'> {
+  return hubOrigin(dir) ?? { name: basename(dir) };
 }
 
 async function importBase(

@@ -148,6 +148,11 @@ export const manifestSchema = z.strictObject({
   name: nameSchema,
   base: z.strictObject({
     name: z.string().min(1).max(200),
+    /** Commit on the hub that the base came from, whose name is then the hub's; absent where it came from a folder. */
+    revision: z
+      .string()
+      .regex(/^[0-9a-f]{40}$/, 'must be a commit')
+      .optional(),
     digest: digestSchema,
     parameters: z.int().positive(),
     files: z

@@ -8,6 +8,7 @@ import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { EngineName } from '../../lora/engines/engine.ts';
+import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { describeBase, openModel } from '../../lora/models/model.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../../lora/train/config.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
@@ -125,7 +126,7 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
     await claimOutput(output, { force });
   }
   const model = await openModel(spec.base);
-  const base = await describeBase(spec.base, { signal });
+  const base = await describeBase(spec.base, { signal, cacheDir: options.cacheDir });
   const tokenizer = await loadTokenizer(spec.base);
   const startedAt = before?.settings.startedAt ?? options.now;
   const where = { cacheDir: options.cacheDir, now: startedAt, signal };
@@ -151,10 +152,12 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   );
   try {
     const { layout } = trainer;
+    const origin = hubOrigin(modelDir);
     const about: Omit<AdapterToWrite, 'tensors'> = {
       layout,
       lora,
-      baseModelName: modelDir,
+      baseModelName: origin?.name ?? modelDir,
+      revision: origin?.revision ?? null,
       baseDigest: base.digest,
     };
     const start =

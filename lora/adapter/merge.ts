@@ -1,7 +1,7 @@
 import { copyFile, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SwarmError } from '../../protocol/errors.ts';
-import { DESCRIBED_FILES } from '../models/base.ts';
+import { DESCRIBED_FILES, type DescribeOptions } from '../models/base.ts';
 import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
 import { isUnused, listFiles, type Model } from '../models/folder.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
@@ -39,7 +39,7 @@ export async function mergeAdapter(
   model: Model,
   adapter: Adapter,
   outDir: string,
-  options: { signal?: AbortSignal } = {},
+  options: DescribeOptions = {},
 ): Promise<void> {
   await checkBase(model, adapter, options);
   const changes = await changesByWeight(model, adapter, options.signal);

@@ -15,7 +15,7 @@ import type { LoraConfig } from './config.ts';
 import { type AdapterLayout, adapterLayout } from './layout.ts';
 import { encodePeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.ts';
 
-export { checkBase } from './base.ts';
+export { baseDoubt, checkBase } from './base.ts';
 export { decodeAdapter, encodeAdapter, maxAdapterBytes } from './codec.ts';
 export { type LoraConfig, loraConfig } from './config.ts';
 export { initAdapter, initialAdapter } from './initial.ts';

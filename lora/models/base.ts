@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { digestOf } from './digest-cache.ts';
 import { listFiles, openModel } from './folder.ts';
 import { openFile } from './json.ts';
 import { INDEX_FILE } from './tensors.ts';
@@ -30,22 +30,25 @@ export const DESCRIBED_FILES = [
   INDEX_FILE,
 ];
 
+export interface DescribeOptions {
+  readonly signal?: AbortSignal;
+  /** Where digests of large files are remembered, so that they are read once. @default nowhere */
+  readonly cacheDir?: string;
+}
+
 /**
  * The identity of a base model: its config, tokenizer and weights by content. Files are hashed as streams.
  * A README or a licence beside them does not change it.
  *
  * @throws SwarmError as openModel: only a folder that holds a usable model has an identity
  */
-export async function describeBase(
-  dir: string,
-  options: { signal?: AbortSignal } = {},
-): Promise<BaseDescription> {
+export async function describeBase(dir: string, options: DescribeOptions = {}): Promise<BaseDescription> {
   const model = await openModel(dir);
   const present = await listFiles(dir);
   const shards = [...model.tensors.values()].map(({ file }) => file);
   const paths = new Set([...DESCRIBED_FILES.filter((path) => present.has(path)), ...shards]);
   const files: BaseFile[] = [];
-  for (const path of [...paths].sort()) files.push(await describeFile(dir, path, options.signal));
+  for (const path of [...paths].sort()) files.push(await describeFile(dir, path, options));
   return { digest: baseDigest(files), files };
 }
 
@@ -57,14 +60,10 @@ export function baseDigest(files: readonly BaseFile[]): string {
   return sha256(encodeCbor(described));
 }
 
-async function describeFile(dir: string, path: string, signal?: AbortSignal): Promise<BaseFile> {
-  const { handle } = await openFile(join(dir, path));
-  const hash = createHash('sha256');
-  let size = 0;
-  // The stream closes the handle when it ends, fails or is aborted.
-  for await (const chunk of handle.createReadStream({ highWaterMark: 2 ** 20, signal })) {
-    hash.update(chunk);
-    size += chunk.length;
-  }
-  return { path, size, digest: hash.digest('hex') };
+async function describeFile(dir: string, path: string, options: DescribeOptions): Promise<BaseFile> {
+  const { signal, cacheDir } = options;
+  const file = join(dir, path);
+  const { handle } = await openFile(file);
+  const records = cacheDir === undefined ? null : join(cacheDir, 'digests');
+  return { path, ...(await digestOf(file, handle, { records, signal })) };
 }

@@ -1,0 +1,89 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { createProgram } from '../../../cli/program.ts';
+import { describeBase } from '../../../lora/models/model.ts';
+import { fakeContext } from '../../utils/cli-context.ts';
+import { copyOf, temporaryFolder } from '../../utils/folder.ts';
+import { COMMIT, hubWorld, NAME } from '../../utils/hub-world.ts';
+import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+
+/** Runs commands one after the other in a folder of their own, with a hub beside it. */
+async function setUp() {
+  const world = await hubWorld();
+  const cwd = await temporaryFolder();
+  const environment = {
+    HF_ENDPOINT: world.hub.endpoint,
+    HF_HUB_CACHE: world.cacheDir,
+    SWARM_CACHE: await temporaryFolder(),
+  };
+  await writeFile(join(cwd, 'data.txt'), TINY_TEXT);
+  const swarm = async (...args: string[]): Promise<{ out: string; err: string }> => {
+    const { context, out, err } = fakeContext({ cwd, environment });
+    await createProgram(context).parseAsync(args, { from: 'user' });
+    return { out: out(), err: err() };
+  };
+  const train = (model: string) =>
+    swarm(
+      ...['train', '--model', model, '--data', 'data.txt', '--output', 'adapter', '--force', '--steps', '2'],
+      ...['--sequence-length', '16', '--batch-size', '2', '--rank', '2'],
+    );
+  return { world, cwd, swarm, train };
+}
+
+const uses = [
+  ['evaluate', ['evaluate', '--data', 'data.txt', '--adapter', 'adapter']],
+  ['generate', ['generate', '--prompt', 'it', '--max-tokens', '1', '--adapter', 'adapter']],
+  ['merge', ['checkpoint', 'export', 'adapter', 'merged', '--merge', '--force']],
+] as const;
+
+describe('an adapter trained on a base from the hub', () => {
+  it('says by name, commit and digest what it belongs to, and every use holds it to that', async () => {
+    const { world, cwd, swarm, train } = await setUp();
+    await train(NAME);
+    const config = JSON.parse(await readFile(join(cwd, 'adapter/adapter_config.json'), 'utf8'));
+    expect(config).toMatchObject({ base_model_name_or_path: NAME, revision: COMMIT });
+
+    const own = await world.fetch();
+    const copy = await copyOf(own);
+    const other = await makeTinyModel(await temporaryFolder(), { seed: 2 });
+    for (const [name, args] of uses) {
+      // The content counts, not the place.
+      await expect(swarm(...args, '--model', copy), name).resolves.toMatchObject({ err: '' });
+      await expect(swarm(...args, '--model', other), name).rejects.toMatchObject({
+        code: 'ADAPTER_BASE',
+        values: {
+          expected: (await describeBase(own)).digest,
+          found: (await describeBase(other)).digest,
+          next: expect.stringContaining(NAME),
+        },
+      });
+    }
+  }, 60_000);
+
+  it('is not gone on with on another base', async () => {
+    const { world, swarm, train } = await setUp();
+    await train(NAME);
+    const other = await makeTinyModel(await temporaryFolder(), { seed: 2 });
+    const resumed = swarm('train', '--model', other, '--output', 'adapter', '--resume', '--steps', '3');
+    await expect(resumed).rejects.toMatchObject({ code: 'RESUME_CONFLICT' });
+    // The commit that the run began with, also where the branch has moved on.
+    world.model.commit = 'b'.repeat(40);
+    world.model.files.set('generation_config.json', Buffer.from('{"eos_token_id": 1}'));
+    const moved = swarm('train', '--model', NAME, '--output', 'adapter', '--resume');
+    await expect(moved).rejects.toMatchObject({ code: 'RESUME_CONFLICT' });
+    await expect(swarm('train', '--output', 'adapter', '--resume')).resolves.toBeDefined();
+  }, 60_000);
+});
+
+it('an adapter that says only a name is used on what bears another, with a line about it', async () => {
+  const { cwd, swarm } = await setUp();
+  const fixture = join(import.meta.dirname, '../../fixtures/llama-tiny-tied');
+  const adapter = await copyOf(join(fixture, 'adapter'));
+  const file = join(adapter, 'adapter_config.json');
+  const config = JSON.parse(await readFile(file, 'utf8'));
+  await writeFile(file, JSON.stringify({ ...config, base_model_name_or_path: 'org/other', revision: null }));
+  const args = ['checkpoint', 'export', adapter, join(cwd, 'out'), '--merge', '--force', '--model', fixture];
+  const { err } = await swarm(...args);
+  expect(err).toContain('org/other');
+});
