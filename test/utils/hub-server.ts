@@ -82,8 +82,9 @@ export class HubServer {
         _id: '1',
         id: name,
         sha: model.commit,
-        lastModified: '2026-01-01',
-        gated: model.gated,
+        lastModified: '2026-01-01T00:00:00.000Z',
+        gated: model.gated ?? false,
+        siblings: [...model.files.keys()].map((rfilename) => ({ rfilename })),
       });
     }
     if (action === 'tree')
@@ -92,10 +93,13 @@ export class HubServer {
     const content = model.files.get(decodeURIComponent(path!));
     if (content === undefined) return refuse(response, 404, 'EntryNotFound');
     if (content.length < model.largeFrom) {
-      return this.content(request, response, content, { etag: `"${etagOf(content, model.largeFrom)}"` });
+      return this.content(request, response, content, {
+        'x-repo-commit': model.commit,
+        etag: `"${etagOf(content, model.largeFrom)}"`,
+      });
     }
     response.writeHead(302, {
-      location: `/cdn/${name}/${path}`,
+      location: `${this.endpoint}/cdn/${name}/${path}`,
       'x-linked-etag': `"${etagOf(content, model.largeFrom)}"`,
       'x-linked-size': content.length,
       'x-repo-commit': model.commit,
