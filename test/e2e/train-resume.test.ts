@@ -170,6 +170,28 @@ describe('a training with held-out text', { timeout: 120_000 }, () => {
   });
 });
 
+describe('a share that is held out', { timeout: 60_000 }, () => {
+  it('is not trained, is the same each time, and may move with its files', async () => {
+    const lines = Array.from({ length: 60 }, (_, n) =>
+      JSON.stringify({ text: `${n} is a number, ${TINY_TEXT.slice(n, n + 40)}` }),
+    );
+    await mkdir(at('here'));
+    await writeFile(at('here/lines.jsonl'), `${lines.join('\n')}\n`);
+    const args = ['--model', 'model', '--output', 'share', '--steps', '4', '--sequence-length', '32'];
+    const run = await swarm([...args, '--data', 'here', '--held-out', '0.2']);
+    expect(run.status, run.stderr).toBe(0);
+    const data = run.lines.filter(({ event }) => event === 'data') as unknown as {
+      tally: { samples: number };
+    }[];
+    expect(data.map(({ tally }) => tally.samples)).toEqual([48, 12]);
+    expect(run.last.lossAfter).not.toBeNull();
+    await cp(at('here'), at('there'), { recursive: true });
+    const resume = ['--resume', '--output', 'share'];
+    expect((await swarm([...resume, '--data', 'there'])).status).toBe(0);
+    expect((await swarm([...resume, '--held-out', '0.1'])).status).toBe(6);
+  });
+});
+
 describe('a dry run', { timeout: 60_000 }, () => {
   it('tells memory, time and disk, chooses with a preset, and writes nothing', async () => {
     const run = await swarm([

@@ -93,6 +93,7 @@ seed: 7
     const job = 'name: x\nbase: m\ndata: {train: d, heldOut: h}\nrounds: {count: 3}\nadmission: invite\n';
     expect(Object.keys(parse(job)).sort()).toEqual(['base', 'data', 'output', 'training'].sort());
     expect(parse('')).toMatchObject({});
+    expect(parse('data: {train: d, heldOut: 0.05}').data!.heldOut).toBe(0.05);
   });
 
   it('with the names of other tools says what they are called here', () => {
@@ -126,7 +127,7 @@ seed: 7
       'traning: {}',
       'lora: {rank: 0}',
       'a: [',
-      'data: {train: x, heldOut: 0.1}',
+      'data: {train: x, heldOut: 1}',
     ]) {
       expect(refusal(text)?.code, text).toBe('JOB_SPEC');
     }
