@@ -99,7 +99,8 @@ export class HubServer {
       });
     }
     response.writeHead(302, {
-      location: `${this.endpoint}/cdn/${name}/${path}`,
+      // Another host, as far as tokens go.
+      location: `${this.endpoint.replace('127.0.0.1', 'localhost')}/cdn/${name}/${path}`,
       'x-linked-etag': `"${etagOf(content, model.largeFrom)}"`,
       'x-linked-size': content.length,
       'x-repo-commit': model.commit,
