@@ -22,6 +22,8 @@ export interface DryRunOptions {
   cacheDir: string;
   engine: EngineName;
   threads: number;
+  /** @default false */
+  checkpointing?: boolean;
   now: number;
   signal: AbortSignal;
 }
@@ -61,7 +63,7 @@ export interface RunEstimate {
   readonly fits: boolean;
 }
 
-/** Estimates of memory were up to 22 % too low for shapes of models/nano (docs/decisions/080-training.md). */
+/** Estimates of memory were up to 5 % too low (docs/decisions/080-training.md), and others use the machine too. */
 const MARGIN = 1.25;
 /** A forward pass takes about this share of a training step. */
 const FORWARD_SHARE = 0.4;
@@ -72,7 +74,7 @@ const CHECKPOINT_SETS = 3;
 
 /** What a run would take. The weights are not read; of the data, the beginning; the machine is measured for a second. */
 export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Promise<RunEstimate> {
-  const { signal, now, cacheDir, output, engine, threads } = options;
+  const { signal, now, cacheDir, output, engine, threads, checkpointing = false } = options;
   const model = await openModel(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { paths: train, settings } = trainingFiles(spec);
@@ -87,8 +89,8 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const rows = Math.ceil((1 - share) * data.rows(sequenceLength));
   const training = trainingConfig(spec, rows);
   const steps = training.totalSteps;
-  const { work } = estimateTraining(model, { lora: spec.lora, training });
-  const memory = { ...memoryOf(model, spec), available: availableMemory() };
+  const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
+  const memory = { ...memoryOf(model, spec, { checkpointing }), available: availableMemory() };
   const speed = await measureSpeed({
     engine,
     threads,
@@ -135,7 +137,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   function largestThatFits(): number | null {
     for (let size = Math.floor(microBatch / 2); size >= 1; size = Math.floor(size / 2)) {
       const smaller = { ...spec, training: { ...spec.training, microBatch: size } };
-      if (MARGIN * memoryOf(model, smaller).total <= memory.available) return size;
+      if (MARGIN * memoryOf(model, smaller, { checkpointing }).total <= memory.available) return size;
     }
     return null;
   }
