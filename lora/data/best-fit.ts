@@ -1,5 +1,5 @@
 /** Best-fit-decreasing packing of a stream, a window at a time. */
-import { layOut, type Piece, type Row } from './packing.ts';
+import { layOut, MAX_PIECES, type Piece, type Row } from './packing.ts';
 
 /** Tokens that are sorted together: at 8 bytes for id and label, 8 MiB. */
 const WINDOW_TOKENS = 2 ** 20;
@@ -52,7 +52,7 @@ function bestFit(pieces: readonly CompactPiece[], length: number): OpenRow[] {
   const byRoom = new Map<number, OpenRow[]>();
   const rooms = new RoomTree(length);
   const put = (row: OpenRow): void => {
-    if (row.free === 0) return;
+    if (row.free === 0 || row.pieces.length === MAX_PIECES) return;
     const same = byRoom.get(row.free);
     if (same === undefined || same.length === 0) rooms.set(row.free, true);
     if (same === undefined) byRoom.set(row.free, [row]);

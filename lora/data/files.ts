@@ -53,8 +53,9 @@ async function expand(path: string): Promise<string[]> {
 }
 
 async function filesOf(path: string): Promise<DataFile[]> {
-  const entry = await stat(path).catch((cause: unknown) => {
-    throw new SwarmError('DATA_UNREADABLE', `${path} cannot be read`, { file: path }, { cause });
+  const entry = await stat(path).catch((cause: NodeJS.ErrnoException) => {
+    const reason = cause.code === 'ENOENT' ? 'there is no such file or folder' : cause.message;
+    throw new SwarmError('DATA_UNREADABLE', `${path} cannot be read: ${reason}`, { file: path }, { cause });
   });
   if (!entry.isDirectory()) {
     const container = containerOf(path);

@@ -33,6 +33,8 @@ export interface PackOptions {
 
 /** Open rows that wait for a fitting piece. More of them pack tighter and cost memory and time. */
 const OPEN_ROWS = 256;
+/** Pieces of one row: what `Row.segments` can number. Only rows of more tokens than this can meet it. */
+export const MAX_PIECES = 0xffff;
 
 /** Up to a row's length of input tokens, and the token after each (or `IGNORED_LABEL`). */
 export interface Piece {
@@ -48,13 +50,6 @@ export interface Piece {
 export function* packSequences(sequences: Iterable<readonly number[]>, options: PackOptions): Generator<Row> {
   const packer = new Packer(options);
   for (const sequence of sequences) yield* packer.add(sequence);
-  yield* packer.finish();
-}
-
-/** Packs ready pieces, none longer than a row, as `packSequences` packs its own. */
-export function* packPieces(pieces: Iterable<Piece>, sequenceLength: number): Generator<Row> {
-  const packer = new Packer({ sequenceLength });
-  for (const piece of pieces) yield* packer.addPiece(piece);
   yield* packer.finish();
 }
 
@@ -150,7 +145,7 @@ export class Packer {
     if (row.pieces.length === 0) this.open.add(row);
     row.pieces.push(piece);
     row.free -= size;
-    if (row.free === 0) yield this.close(row);
+    if (row.free === 0 || row.pieces.length === MAX_PIECES) yield this.close(row);
     else if (this.open.size > OPEN_ROWS) yield this.close(this.tightest(0)!);
   }
 

@@ -31,8 +31,6 @@ export const dataSettingsSchema = z.strictObject({
 
 export type DataSettings = z.output<typeof dataSettingsSchema>;
 
-export const DEFAULT_DATA_SETTINGS: DataSettings = dataSettingsSchema.parse({});
-
 /** What `readExamples` takes of the settings. */
 export function readingOf({
   format,

@@ -12,11 +12,13 @@ import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
 import type { ContainerOptions, RawRow, RowBatches } from './rows.ts';
 
 /** A row group is decoded whole; uncompressed bytes of the columns that are read. Writers make them of some MiB. */
-export const MAX_GROUP_BYTES = 512 * 1024 * 1024;
+const MAX_GROUP_BYTES = 512 * 1024 * 1024;
 /** Rows of one group: pyarrow writes a million unless told otherwise, and each becomes an object. */
 const MAX_GROUP_ROWS = 2 * 2 ** 20;
 /** Bytes of one page: writers make them of 1 MiB, and a page is at least one value. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
+/** Marks at both ends and the length of the footer. */
+const MIN_FILE_BYTES = 12;
 /** Rows per batch: the objects of a large group are made a few at a time. */
 const BATCH_ROWS = 1000;
 
@@ -94,6 +96,7 @@ async function fileBuffer(
   onBytes: (count: number) => void = () => {},
 ): Promise<AsyncBuffer> {
   const { size } = await handle.stat();
+  if (size < MIN_FILE_BYTES) throw new Error(`it has ${size} bytes, too few for a Parquet file`);
   return {
     byteLength: size,
     async slice(start, end = size) {

@@ -4,7 +4,7 @@ import { readText } from '../bytes.ts';
 import type { ContainerOptions } from './rows.ts';
 
 /** A document is held in memory whole; characters. Longer texts belong in several files. */
-export const MAX_DOCUMENT = 64 * 1024 * 1024;
+const MAX_DOCUMENT = 64 * 1024 * 1024;
 
 /** @throws DATA_UNREADABLE when it is too long, as readText */
 export async function readPlainText(file: string, options: ContainerOptions): Promise<string> {

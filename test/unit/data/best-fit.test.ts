@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BestFitPacker } from '../../../lora/data/best-fit.ts';
-import { packPieces, type Row } from '../../../lora/data/packing.ts';
+import { MAX_PIECES, Packer, type Row } from '../../../lora/data/packing.ts';
 
 const piece = (length: number, first = 1) => {
   const ids = Array.from({ length }, (_, i) => first + i);
@@ -63,14 +63,24 @@ describe('best-fit-decreasing packing', () => {
     );
   });
 
+  it('gives no row more pieces than segments can number', () => {
+    const sequenceLength = MAX_PIECES + 10;
+    for (const packer of [new BestFitPacker({ sequenceLength }), new Packer({ sequenceLength })]) {
+      const rows: Row[] = [];
+      for (let i = 0; i < sequenceLength; i++) rows.push(...packer.addPiece(piece(1)));
+      rows.push(...packer.finish());
+      expect(rows.map(({ segments }) => Math.max(...segments.subarray(0, 10), segments.at(-11)!))).toEqual([
+        MAX_PIECES,
+        10,
+      ]);
+    }
+  });
+
   it('fills rows as well as packing by arrival, or better, on many short samples', () => {
     const lengths = Array.from({ length: 2000 }, (_, i) => 10 + ((i * 7919) % 240));
-    const arrival = [
-      ...packPieces(
-        lengths.map((length) => piece(length)),
-        256,
-      ),
-    ].length;
+    const packer = new Packer({ sequenceLength: 256 });
+    const arrival = [...lengths.flatMap((length) => [...packer.addPiece(piece(length))]), ...packer.finish()]
+      .length;
     const decreasing = pack(lengths, 256).length;
     expect(decreasing).toBeLessThanOrEqual(arrival);
     const fill = lengths.reduce((a, b) => a + b) / (decreasing * 256);

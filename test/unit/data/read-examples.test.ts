@@ -409,11 +409,17 @@ describe('Parquet as pyarrow writes it', () => {
     });
   });
 
-  it('that is cut off or none is refused', async () => {
+  it('that is empty, cut off or none is refused', async () => {
     const bytes = await readFile(path('text-zstd'));
     const damaged = Buffer.from(bytes);
     damaged.fill(0xff, 8, 200);
-    for (const content of [bytes.subarray(0, -20), bytes.subarray(100), damaged, Buffer.from('text')]) {
+    for (const content of [
+      bytes.subarray(0, -20),
+      bytes.subarray(100),
+      damaged,
+      Buffer.from('text'),
+      Buffer.of(),
+    ]) {
       await expect(read(await file(content, 'parquet'))).rejects.toMatchObject({ code: 'DATA_PARQUET' });
     }
   });
