@@ -42,6 +42,8 @@ export interface NodeDaemonOptions {
   engine?: TrainingProcessOptions['engine'];
   /** Threads of the trainer. */
   threads: number;
+  /** Whether the trainer computes the forward pass twice to save memory. @default false */
+  checkpointing?: boolean;
   /** What the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
   policy?: Partial<NodePolicy>;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free one */
@@ -90,7 +92,12 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     let trainerRestarts = 0;
     let metrics: NodeMetrics | null = null;
     const trainer = new TrainingProcess(
-      { home, engine: options.engine ?? 'onnx-cpu', threads: options.threads },
+      {
+        home,
+        engine: options.engine ?? 'onnx-cpu',
+        threads: options.threads,
+        checkpointing: options.checkpointing ?? false,
+      },
       {
         blobs,
         clock: systemClock,

@@ -20,6 +20,8 @@ export interface TrainingProcessOptions {
   home: string;
   engine: NonNullable<TrainerOptions['engine']>;
   threads: number;
+  /** @default false */
+  checkpointing?: boolean;
 }
 
 export interface TrainingProcessDeps {
@@ -72,7 +74,7 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
-    const { home, engine, threads } = this.#options;
+    const { home, engine, threads, checkpointing = false } = this.#options;
     const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
     const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const settings = {
@@ -80,6 +82,7 @@ export class TrainingProcess implements NodeTrainer {
       cacheDir: join(home, 'cache'),
       engine,
       threads,
+      checkpointing,
       ...trainerSettings(manifest),
     };
     const purpose = sha256(encodeCbor(settings));

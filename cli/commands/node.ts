@@ -35,6 +35,7 @@ interface NodeOptions {
   apiPort: number;
   engine: EngineName;
   threads?: number;
+  gradientCheckpointing?: boolean;
   maxBase?: number;
   maxDisk?: number;
   maxMemory?: number;
@@ -57,6 +58,10 @@ export function registerNode(program: Command, context: Context): void {
       '--threads <n>',
       'threads of the trainer (default: one less than the machine has)',
       integer(1, 1024),
+    )
+    .option(
+      '--gradient-checkpointing',
+      'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
     )
     .option('--max-base <GiB>', 'largest base model to download (default: 32)', number(0))
     .option('--max-disk <GiB>', 'disk space to lend (default: 100)', number(0))
@@ -91,6 +96,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       engine: options.engine,
       // One core's worth of room for the daemon and whoever uses the machine.
       threads: options.threads ?? Math.max(1, availableParallelism() - 1),
+      checkpointing: options.gradientCheckpointing ?? false,
       port: options.apiPort,
       policy: lent(options),
     },

@@ -38,6 +38,7 @@ export interface TrainFlags extends AdapterFlags, OptimizerFlags, Partial<DataFl
   minDelta?: number;
   seed?: number;
   threads?: number;
+  gradientCheckpointing?: boolean;
   engine?: EngineName;
   dryRun?: boolean;
   json?: boolean;
@@ -106,6 +107,10 @@ export function registerTrain(program: Command, context: Context): void {
     .optionsGroup('Machine:')
     .option('--threads <n>', `threads of the engine (default: ${DEFAULT_THREADS})`, integer(1, 1024))
     .option('--engine <name>', `${ENGINE_LIST} (default: ${DEFAULT_ENGINE})`)
+    .option(
+      '--gradient-checkpointing',
+      'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
+    )
     .optionsGroup('Options:')
     .addOption(jsonOption())
     .action(() => train(context, given(command)));
@@ -149,6 +154,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     cacheDir: resolveCache(context.environment, context.cwd),
     engine: flags.engine ?? before?.settings.engine ?? engine,
     threads: threads ?? before?.settings.threads ?? DEFAULT_THREADS,
+    checkpointing: flags.gradientCheckpointing ?? false,
     now: context.clock.now(),
     signal: context.signal,
   };

@@ -14,8 +14,13 @@ const COMMAND_BYTES = 130 * 2 ** 20;
 const COMMAND_SETS = 5;
 
 /** From the shapes in the model's config alone. @throws LORA_*, MODEL_SEQUENCE_TOO_LONG */
-export function memoryOf(model: ModelShape, spec: TrainSpec): RunMemory {
-  const { memory, work } = estimateTraining(model, { lora: spec.lora, training: trainingConfig(spec, 1) });
+export function memoryOf(
+  model: ModelShape,
+  spec: TrainSpec,
+  { checkpointing = false }: { checkpointing?: boolean } = {},
+): RunMemory {
+  const settings = { lora: spec.lora, training: trainingConfig(spec, 1), checkpointing };
+  const { memory, work } = estimateTraining(model, settings);
   const command = COMMAND_BYTES + COMMAND_SETS * 4 * work.parameters;
   return { ...memory, command, total: memory.total + command };
 }

@@ -14,7 +14,7 @@ const MEMORY_SHARE = 0.6;
 export async function presetLayer(
   name: PresetName,
   layer: Layer,
-  machine: { now: number; signal: AbortSignal },
+  machine: { now: number; checkpointing?: boolean; signal: AbortSignal },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
   const spec = resolveSpec(layer);
   const model = await openModel(spec.base);
@@ -43,7 +43,7 @@ export async function presetLayer(
     given: numbersOf({ ...layer.lora, ...layer.training, ...layer.run }),
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
-      return memoryOf(model, resolveSpec(mergeLayers(layer, size))).total <= room;
+      return memoryOf(model, resolveSpec(mergeLayers(layer, size)), machine).total <= room;
     },
   });
   const own = choices.filter(({ field }) => !isSaid(layer, field));

@@ -31,6 +31,8 @@ export interface TrainRunOptions {
   cacheDir: string;
   engine: EngineName;
   threads: number;
+  /** Compute the forward pass twice to save memory: results stay the same. @default false */
+  checkpointing?: boolean;
   /** Milliseconds since 1970. */
   now: number;
   signal: AbortSignal;
@@ -144,10 +146,10 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   };
   if (before !== null) assertSame(before, settings, output);
 
-  const { engine, threads, cacheDir } = options;
+  const { engine, threads, cacheDir, checkpointing = false } = options;
   const { base: modelDir, lora } = spec;
   const trainer = await TrainerProcess.start(
-    { modelDir, cacheDir, engine, threads, lora, training },
+    { modelDir, cacheDir, engine, threads, lora, training, checkpointing },
     { signal },
   );
   try {

@@ -44,7 +44,7 @@ const FLOAT_BYTES = 4;
 /** From the shapes in the model's config alone. @throws LORA_*, MODEL_SEQUENCE_TOO_LONG */
 export function estimateTraining(
   model: ModelShape,
-  { lora, training }: TrainerSettings,
+  { lora, training, checkpointing = false }: TrainerSettings,
 ): { memory: MemoryEstimate; work: WorkEstimate } {
   const { config, architecture } = model;
   const { batchSize, sequenceLength: length } = training;
@@ -52,7 +52,7 @@ export function estimateTraining(
   const { graph } = trainingGraph(
     { config, architecture, batch, length },
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
-    training,
+    { ...training, checkpointing },
   );
   const cost = graphCost(graph);
   const parameters = adapterSize(adapterLayout(model, lora));

@@ -18,6 +18,8 @@ import { SizedExecutables } from './supervised.ts';
 export interface TrainerSettings {
   lora: LoraConfig;
   training: TrainingConfig;
+  /** A choice of this machine: a fraction of the memory for activations, for more time. @default false */
+  checkpointing?: boolean;
 }
 
 export interface TrainerDeps {
@@ -212,12 +214,13 @@ export class Trainer {
   }
 
   private prepareTraining(): TrainingRun {
+    const { checkpointing = false } = this.settings;
     // Built anew for each size: kept, a graph would take as much memory as the engine needs for it.
     const graphFor = (supervised: number | null) =>
       trainingGraph(
         { ...this.size(), supervised },
         (graph) => adaptedParameters(graph, this.deps.model, this.settings.lora, { training: true }),
-        this.settings.training,
+        { ...this.settings.training, checkpointing },
       );
     const { graph, parameters } = graphFor(null);
     const values = this.named();

@@ -16,9 +16,9 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
-function estimate(options: TrainingOptions, rank = 4) {
+function estimate(options: TrainingOptions, rank = 4, checkpointing = false) {
   const training = trainingConfigSchema.parse({ sequenceLength: 32, ...options });
-  return estimateTraining(model, { lora: loraConfig({ rank }), training });
+  return estimateTraining(model, { lora: loraConfig({ rank }), training, checkpointing });
 }
 
 describe('the estimate of a training', () => {
@@ -31,6 +31,13 @@ describe('the estimate of a training', () => {
     expect(parts.memory.activations).toBeLessThan(0.3 * whole.memory.activations);
     // Forward and backward through the frozen weights: at least four operations for each and token.
     expect(whole.work.flopsPerStep).toBeGreaterThan(4 * 8 * 32 * 0.6 * model.parameters);
+  });
+
+  it('knows what checkpointing saves, and what it costs', () => {
+    const plain = estimate({ sequenceLength: 64 });
+    const saving = estimate({ sequenceLength: 64 }, 4, true);
+    expect(saving.memory.activations).toBeLessThan(0.8 * plain.memory.activations);
+    expect(saving.work.flopsPerStep).toBeGreaterThan(plain.work.flopsPerStep);
   });
 
   it('grows with the rank and the length of rows, and is the sum of its parts', () => {

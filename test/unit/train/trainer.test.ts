@@ -4,9 +4,16 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initAdapter } from '../../../lora/adapter/initial.ts';
 import { packedRows, predictedTokens, type Row } from '../../../lora/data/packing.ts';
-import type { TrainProgress } from '../../../lora/train/trainer.ts';
+import { Trainer, type TrainProgress } from '../../../lora/train/trainer.ts';
 import { TINY_TEXT } from '../../utils/tiny-model.ts';
-import { TINY_LENGTH, type TinyDeps, tinyDeps, tinyRows, tinyTrainer } from '../../utils/tiny-trainer.ts';
+import {
+  TINY_LENGTH,
+  type TinyDeps,
+  tinyDeps,
+  tinyRows,
+  tinySettings,
+  tinyTrainer,
+} from '../../utils/tiny-trainer.ts';
 
 let dir: string;
 let deps: TinyDeps;
@@ -68,6 +75,15 @@ describe('training', () => {
     expect(second.parameters()).toEqual(straight.parameters());
     expect(second.optimizerState()).toEqual(straight.optimizerState());
     for (const trainer of [straight, first, second]) await trainer.dispose();
+  });
+
+  it('makes the same steps when the backward pass computes the forward pass again', async () => {
+    const plain = fresh();
+    const saving = new Trainer({ ...tinySettings(), checkpointing: true }, deps);
+    saving.setParameters(plain.parameters());
+    for (const trainer of [plain, saving]) await trainer.train({ rows, steps: 3 });
+    expect(saving.parameters()).toEqual(plain.parameters());
+    for (const trainer of [plain, saving]) await trainer.dispose();
   });
 
   it('accumulates exactly: micro-batches of any size give the same step, though rows hold unequal tokens', async () => {
