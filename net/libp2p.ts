@@ -2,12 +2,12 @@ import { identify } from '@libp2p/identify';
 import type { Ed25519PrivateKey, Libp2p } from '@libp2p/interface';
 import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
-import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { DIAL_TIMEOUT_MS, ROUND_PEERS } from '../protocol/limits.ts';
 import { encryption } from './encryption.ts';
 import { gossipService } from './gossip.ts';
 import { localDiscovery } from './local-discovery.ts';
+import { muxer } from './muxer.ts';
 import { gate, type Traffic } from './traffic.ts';
 
 /** A full round's nodes, a spare connection for each that is just reconnecting, and visitors. */
@@ -50,7 +50,7 @@ export function createNode(
     transports: [tcp({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS, maxConnections: CONNECTIONS })],
     connectionEncrypters: [encryption()],
     streamMuxers: [
-      yamux({
+      muxer(STREAM_WINDOW_BYTES, {
         maxInboundStreams: STREAMS_PER_CONNECTION,
         maxOutboundStreams: STREAMS_PER_CONNECTION,
         streamOptions: {
