@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { BASE_BITS, type BaseBits } from '../lora/models/base-bits.ts';
 
 /** A parser of whole numbers in a range, for commander. */
 export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER) {
@@ -52,6 +53,16 @@ export function peerAddress(value: string, earlier: string[] | undefined): strin
 export function isPeerAddress(text: string): boolean {
   return /^\/.+\/p2p\/[^/]+$/.test(text);
 }
+
+/** How many bits a weight of the base takes on this machine. */
+export function baseBits(text: string): BaseBits {
+  const bits = BASE_BITS.find((choice) => String(choice) === text);
+  if (bits === undefined) throw new InvalidArgumentError(`Use ${BASE_BITS.join(', ')}.`);
+  return bits;
+}
+
+export const BASE_BITS_HELP =
+  'bits of a weight of the base: 32, or 8 or 4 for less memory; what is trained stays at 32';
 
 export const jsonOption = (): Option => new Option('--json', 'print JSON for programs');
 

@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
+import type { BaseBits } from '../lora/models/base-bits.ts';
 import { Health } from '../monitor/health.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
@@ -42,6 +43,8 @@ export interface NodeDaemonOptions {
   engine?: TrainingProcessOptions['engine'];
   /** Threads of the trainer. */
   threads: number;
+  /** Bits of a weight in the base's linear modules. @default 32 */
+  baseBits?: BaseBits;
   /** Whether the trainer computes the forward pass twice to save memory. @default false */
   checkpointing?: boolean;
   /** What the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
@@ -96,6 +99,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         home,
         engine: options.engine ?? 'onnx-cpu',
         threads: options.threads,
+        baseBits: options.baseBits ?? 32,
         checkpointing: options.checkpointing ?? false,
       },
       {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import type { BaseBits } from '../lora/models/base-bits.ts';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
@@ -20,6 +21,8 @@ export interface TrainingProcessOptions {
   home: string;
   engine: NonNullable<TrainerOptions['engine']>;
   threads: number;
+  /** @default 32 */
+  baseBits?: BaseBits;
   /** @default false */
   checkpointing?: boolean;
 }
@@ -74,7 +77,7 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
-    const { home, engine, threads, checkpointing = false } = this.#options;
+    const { home, engine, threads, baseBits = 32, checkpointing = false } = this.#options;
     const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
     const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const settings = {
@@ -82,6 +85,7 @@ export class TrainingProcess implements NodeTrainer {
       cacheDir: join(home, 'cache'),
       engine,
       threads,
+      baseBits,
       checkpointing,
       ...trainerSettings(manifest),
     };

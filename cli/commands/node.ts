@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
+import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import type { NodePolicy } from '../../node/policy.ts';
 import { digestSchema } from '../../protocol/ids.ts';
@@ -14,6 +15,8 @@ import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
 import { usageError } from '../errors.ts';
 import { resolveHomes } from '../homes.ts';
 import {
+  BASE_BITS_HELP,
+  baseBits,
   homeOption,
   integer,
   isPeerAddress,
@@ -35,6 +38,7 @@ interface NodeOptions {
   apiPort: number;
   engine: EngineName;
   threads?: number;
+  baseBits: BaseBits;
   gradientCheckpointing?: boolean;
   maxBase?: number;
   maxDisk?: number;
@@ -63,6 +67,7 @@ export function registerNode(program: Command, context: Context): void {
       '--gradient-checkpointing',
       'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
     )
+    .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
     .option('--max-base <GiB>', 'largest base model to download (default: 32)', number(0))
     .option('--max-disk <GiB>', 'disk space to lend (default: 100)', number(0))
     .option('--max-memory <GiB>', "memory to lend (default: four fifths of the machine's)", number(0))
@@ -74,6 +79,7 @@ export function registerNode(program: Command, context: Context): void {
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const where = parseTarget(target, options.job);
+  requireBaseBits(options.baseBits, options.engine);
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
   const [{ startNode }, { CONSENT_NOTICE }, { loadIdentity }] = await Promise.all([
@@ -97,6 +103,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       // One core's worth of room for the daemon and whoever uses the machine.
       threads: options.threads ?? Math.max(1, availableParallelism() - 1),
       checkpointing: options.gradientCheckpointing ?? false,
+      baseBits: options.baseBits,
       port: options.apiPort,
       policy: lent(options),
     },

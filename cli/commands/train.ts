@@ -1,13 +1,14 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
+import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
 import { usageError } from '../errors.ts';
 import { resolveCache } from '../homes.ts';
-import { collect, integer, jsonOption, number } from '../options.ts';
+import { BASE_BITS_HELP, baseBits, collect, integer, jsonOption, number } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { flagLayer } from '../train/flag-layer.ts';
 import { TrainReport } from '../train/report.ts';
@@ -38,6 +39,7 @@ export interface TrainFlags extends AdapterFlags, OptimizerFlags, Partial<DataFl
   minDelta?: number;
   seed?: number;
   threads?: number;
+  baseBits?: BaseBits;
   gradientCheckpointing?: boolean;
   engine?: EngineName;
   dryRun?: boolean;
@@ -111,6 +113,7 @@ export function registerTrain(program: Command, context: Context): void {
       '--gradient-checkpointing',
       'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
     )
+    .option('--base-bits <bits>', `${BASE_BITS_HELP} (default: 32)`, baseBits)
     .optionsGroup('Options:')
     .addOption(jsonOption())
     .action(() => train(context, given(command)));
@@ -155,9 +158,11 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     engine: flags.engine ?? before?.settings.engine ?? engine,
     threads: threads ?? before?.settings.threads ?? DEFAULT_THREADS,
     checkpointing: flags.gradientCheckpointing ?? false,
+    baseBits: flags.baseBits ?? before?.settings.baseBits ?? 32,
     now: context.clock.now(),
     signal: context.signal,
   };
+  requireBaseBits(machine.baseBits, machine.engine);
   const preset = before === null ? (layer.preset as PresetName | null | undefined) : null;
   const chosen = preset
     ? await (await import('../train/preset.ts')).presetLayer(preset, layer, machine)

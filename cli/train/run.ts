@@ -8,6 +8,7 @@ import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { EngineName } from '../../lora/engines/engine.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { describeBase, openModel } from '../../lora/models/model.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../../lora/train/config.ts';
@@ -31,6 +32,8 @@ export interface TrainRunOptions {
   cacheDir: string;
   engine: EngineName;
   threads: number;
+  /** Bits of a weight in the base's linear modules. */
+  baseBits: BaseBits;
   /** Compute the forward pass twice to save memory: results stay the same. @default false */
   checkpointing?: boolean;
   /** Milliseconds since 1970. */
@@ -139,6 +142,7 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
     totalSteps: training.totalSteps,
     engine: options.engine,
     threads: options.threads,
+    baseBits: options.baseBits,
     base: base.digest,
     rows: data.key,
     heldOut: heldOut?.key ?? null,
@@ -146,10 +150,10 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   };
   if (before !== null) assertSame(before, settings, output);
 
-  const { engine, threads, cacheDir, checkpointing = false } = options;
+  const { engine, threads, baseBits, cacheDir, checkpointing = false } = options;
   const { base: modelDir, lora } = spec;
   const trainer = await TrainerProcess.start(
-    { modelDir, cacheDir, engine, threads, lora, training, checkpointing },
+    { modelDir, cacheDir, engine, threads, baseBits, lora, training, checkpointing },
     { signal },
   );
   try {

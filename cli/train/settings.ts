@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { specProblems } from '../../coordinator/spec-problems.ts';
 import { ENGINE_NAMES } from '../../lora/engines/names.ts';
+import { BASE_BITS } from '../../lora/models/base-bits.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
@@ -120,6 +121,8 @@ export const runSettingsSchema = z.strictObject({
   totalSteps: z.int().positive(),
   engine: z.enum(ENGINE_NAMES),
   threads: z.int().positive(),
+  /** Runs of before this setting had 32. */
+  baseBits: z.literal(BASE_BITS).default(32),
   /** Digests of the base model, and of all that the packed rows come of. */
   base: z.string(),
   rows: z.string(),

@@ -5,6 +5,7 @@
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/packing.ts';
 import type { EngineName } from '../engines/names.ts';
+import type { BaseBits } from '../models/base-bits.ts';
 import type { AdamWState } from './adamw.ts';
 import type { RowLoss } from './step.ts';
 import type { JobPosition, TrainerSettings, TrainProgress, TrainResult } from './trainer.ts';
@@ -16,6 +17,8 @@ export interface TrainerOptions extends TrainerSettings {
   cacheDir: string;
   /** @default 'onnx-cpu' */
   engine?: EngineName;
+  /** Bits of a weight in the base's linear modules. @default 32 */
+  baseBits?: BaseBits;
   /** Threads of the engine. Leave one core's worth of room for the daemon. */
   threads: number;
 }

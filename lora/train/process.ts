@@ -5,6 +5,7 @@
 import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { adapterSize } from '../adapter/layout.ts';
 import { createEngine } from '../engines/engine.ts';
+import { requireBaseBits } from '../models/base-bits.ts';
 import { openModel } from '../models/model.ts';
 import { prepareWeights } from '../models/weights.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
@@ -19,9 +20,11 @@ function send(message: Reply | Event): void {
 }
 
 async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trainer> {
-  const model = await openModel(options.modelDir);
-  const weights = await prepareWeights(model, options.cacheDir, { signal });
-  const engine = await createEngine(options.engine ?? 'onnx-cpu', { threads: options.threads });
+  const { modelDir, cacheDir, threads, engine: name = 'onnx-cpu', baseBits: bits = 32 } = options;
+  requireBaseBits(bits, name);
+  const model = await openModel(modelDir);
+  const weights = await prepareWeights(model, cacheDir, { bits, signal });
+  const engine = await createEngine(name, { threads });
   return new Trainer(options, { model, engine, weights });
 }
 

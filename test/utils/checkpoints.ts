@@ -28,6 +28,7 @@ export function trainingState(step: number, change: Partial<RunState> = {}) {
       totalSteps: 1000,
       engine: 'onnx-cpu',
       threads: 1,
+      baseBits: 32,
       base: 'b'.repeat(64),
       rows: 'd'.repeat(64),
       heldOut: null,
