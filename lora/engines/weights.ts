@@ -73,24 +73,3 @@ export function locateWeight(
   }
   return { path: weights.path, entry };
 }
-
-/**
- * The entry of a weight that is kept in fewer bits; null for one that is not.
- * @throws SwarmError ENGINE_WEIGHTS when it has another shape in the file
- */
-export function locateQuantised(
-  name: string,
-  tensor: Tensor,
-  weights: WeightFile | null,
-): QuantisedEntry | null {
-  const entry = weights?.quantised?.get(name);
-  if (entry === undefined) return null;
-  if (!sameShape(entry.shape, tensor.shape)) {
-    throw new SwarmError(
-      'ENGINE_WEIGHTS',
-      `weight ${name} in ${weights?.path} is ${formatShape(entry.shape)}, the model needs ${formatShape(tensor.shape)}`,
-      { name, path: weights?.path, expected: tensor.shape, found: entry.shape },
-    );
-  }
-  return entry;
-}

@@ -2,13 +2,7 @@ import { basename } from 'node:path';
 import { ancestorNodes } from '../../graph/gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
-import {
-  locateQuantised,
-  locateWeight,
-  type QuantisedEntry,
-  type WeightEntry,
-  type WeightFile,
-} from '../weights.ts';
+import { locateWeight, type QuantisedEntry, type WeightEntry, type WeightFile } from '../weights.ts';
 import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
 import {
@@ -16,6 +10,7 @@ import {
   type BlockNames,
   emitDense,
   isQuantisedProduct,
+  locateQuantised,
   lowerQuantisedProduct,
 } from './quantised.ts';
 

@@ -1,6 +1,8 @@
+import { SwarmError } from '../../../protocol/errors.ts';
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { OperationAttributes } from '../../graph/operations.ts';
-import type { QuantisedEntry } from '../weights.ts';
+import { formatShape, sameShape } from '../../graph/shapes.ts';
+import type { QuantisedEntry, WeightFile } from '../weights.ts';
 import { type Emitter, MICROSOFT } from './lower.ts';
 
 /** ONNX value names of a copy of a weight. */
@@ -80,4 +82,25 @@ function emitHalves(
   const upper = emit('BitShift', [codes, byte(4)], { attributes: { direction: 'RIGHT' } });
   const pairs = [lower, upper].map((half) => emit('Unsqueeze', [half, last]));
   return emit('Reshape', [emit('Concat', pairs, { attributes: { axis: 3 } }), integers(shape)]);
+}
+
+/**
+ * The entry of a weight that is kept in fewer bits; null for one that is not.
+ * @throws SwarmError ENGINE_WEIGHTS when it has another shape in the file
+ */
+export function locateQuantised(
+  name: string,
+  tensor: Tensor,
+  weights: WeightFile | null,
+): QuantisedEntry | null {
+  const entry = weights?.quantised?.get(name);
+  if (entry === undefined) return null;
+  if (!sameShape(entry.shape, tensor.shape)) {
+    throw new SwarmError(
+      'ENGINE_WEIGHTS',
+      `weight ${name} in ${weights?.path} is ${formatShape(entry.shape)}, the model needs ${formatShape(tensor.shape)}`,
+      { name, path: weights?.path, expected: tensor.shape, found: entry.shape },
+    );
+  }
+  return entry;
 }

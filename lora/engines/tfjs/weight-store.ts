@@ -1,15 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { SwarmError } from '../../../protocol/errors.ts';
 import type { Tensor } from '../../graph/graph.ts';
-import type { Shape } from '../../graph/shapes.ts';
-import { dequantise } from '../../models/quantise.ts';
-import {
-  locateQuantised,
-  locateWeight,
-  type QuantisedEntry,
-  type WeightEntry,
-  type WeightFile,
-} from '../weights.ts';
+import { locateWeight, type WeightEntry, type WeightFile } from '../weights.ts';
 import type { TensorFlow, Value } from './lower.ts';
 
 /** Of one read from a file, in bytes: Node.js reads less than 2 GiB at once. */
@@ -34,20 +26,15 @@ export class WeightStore {
   }
 
   /**
-   * The weight's value, until it has been released as often as it was acquired. One that is kept in fewer bits is the
-   * float32 matrix of the numbers that it stands for.
+   * The weight's value, until it has been released as often as it was acquired.
    * @throws SwarmError ENGINE_WEIGHTS, and ENGINE_COMPILE when the file cannot be read
    */
   async acquire(name: string, tensor: Tensor, weights: WeightFile | null): Promise<WeightLease> {
-    const quantised = locateQuantised(name, tensor, weights);
-    const { path, entry } = quantised
-      ? { path: weights!.path, entry: quantised.plain.codes }
-      : locateWeight(name, tensor, weights);
-    const key = `${path}\0${entry.offset}\0${tensor.shape.join()}`;
+    const { path, entry } = locateWeight(name, tensor, weights);
+    const key = `${path}\0${entry.offset}\0${entry.shape.join()}`;
     let held = this.#held.get(key);
     if (held === undefined) {
-      const values = quantised ? readQuantised(path, quantised) : readFloats(path, entry);
-      held = { value: this.#send(values, tensor.shape), users: 0 };
+      held = { value: this.#load(path, entry), users: 0 };
       this.#held.set(key, held);
     }
     const current = held;
@@ -65,11 +52,12 @@ export class WeightStore {
     }
   }
 
-  async #send(values: Promise<Float32Array>, shape: Shape): Promise<Value> {
-    const sent = this.#tf.tensor(await values, [...shape], 'float32');
+  async #load(path: string, entry: WeightEntry): Promise<Value> {
+    const values = await readFloats(path, entry);
+    const sent = this.#tf.tensor(values, [...entry.shape], 'float32');
     // The packages for Node.js keep JavaScript's array until an operation needs the tensor: this is that operation,
     // and shares memory with its operand.
-    const value = this.#tf.reshape(sent, [...shape]);
+    const value = this.#tf.reshape(sent, [...entry.shape]);
     sent.dispose();
     return value;
   }
@@ -81,15 +69,6 @@ export interface WeightLease {
 }
 
 async function readFloats(path: string, entry: WeightEntry): Promise<Float32Array> {
-  return new Float32Array((await readBytes(path, entry)).buffer);
-}
-
-async function readQuantised(path: string, { shape, bits, plain }: QuantisedEntry): Promise<Float32Array> {
-  const codes = await readBytes(path, plain.codes);
-  return dequantise({ codes, scales: await readFloats(path, plain.scales) }, shape[1], bits);
-}
-
-async function readBytes(path: string, entry: WeightEntry): Promise<Uint8Array> {
   try {
     const file = await open(path, 'r');
     try {
@@ -108,12 +87,12 @@ async function readBytes(path: string, entry: WeightEntry): Promise<Uint8Array> 
   }
 }
 
-async function readFrom(file: FileHandle, { offset, length }: WeightEntry): Promise<Uint8Array> {
+async function readFrom(file: FileHandle, { offset, length }: WeightEntry): Promise<Float32Array> {
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {
     const { bytesRead } = await file.read(bytes, done, Math.min(READ_BYTES, length - done), offset + done);
     if (bytesRead === 0) throw new Error(`it ends at byte ${offset + done}`);
     done += bytesRead;
   }
-  return bytes;
+  return new Float32Array(bytes.buffer);
 }

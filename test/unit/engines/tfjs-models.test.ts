@@ -17,7 +17,6 @@ import { rowFeeds, type TrainingGraphOptions, trainingGraph } from '../../../lor
 import { Trainer } from '../../../lora/train/trainer.ts';
 import { disagreement, runOnEach } from '../../utils/executors.ts';
 import { numbers } from '../../utils/graphs.ts';
-import { dequantisedFile } from '../../utils/quantised.ts';
 import { FIXTURES, maxDifference } from '../../utils/reference.ts';
 import { tf, tfjsOnCpu } from '../../utils/tfjs.ts';
 import { tinyDeps, tinyRows, tinySettings } from '../../utils/tiny-trainer.ts';
@@ -151,21 +150,6 @@ describe('what a training may be told', () => {
     const { difference } = await compareStep({ model, rows, ...adapted, supervised });
     expect(difference).toBeLessThan(TOLERANCE);
   });
-});
-
-test.each([4, 8] as const)('a base of %d bits is the float32 one that it stands for', async (bits) => {
-  const model = await openModel(join(FIXTURES, 'families/gpt2'));
-  const fewer = await prepareWeights(model, folder, { bits });
-  const dense = await dequantisedFile(fewer, join(folder, `dense-${bits}`));
-  const { config, architecture } = model;
-  const rows = await rowsOf(model.dir);
-  const size = { config, architecture, batch: BATCH, length: rows[0]!.ids.length };
-  const { parametersOf, values } = adapterCase(model, loraConfig({ rank: 3, useDora: true }));
-  const { graph } = trainingGraph(size, parametersOf);
-  const feeds = { ...rowFeeds(rows, size), ...values };
-  const [found] = await runOnEach([engines[0]!], graph, feeds, fewer);
-  const [expected] = await runOnEach([engines[0]!], graph, feeds, dense);
-  expect(found).toEqual(expected);
 });
 
 describe('a trainer', () => {

@@ -84,6 +84,11 @@ describe('weights', () => {
     expect(await codeOf(() => engine.compile(linearGraph(), wrong))).toBe('ENGINE_WEIGHTS');
     const missing = { ...weights, path: join(folder, 'absent.bin') };
     expect(await codeOf(() => engine.compile(linearGraph(), missing))).toBe('ENGINE_COMPILE');
+    const w = weights.entries.get('w')!;
+    const blocks = { codes: w, scales: w };
+    const fewerBits = { shape: [2, 2], bits: 8, side: 64, plain: blocks, transposed: blocks } as const;
+    const rounded: WeightFile = { ...weights, entries: new Map(), quantised: new Map([['w', fewerBits]]) };
+    expect(await codeOf(() => engine.compile(linearGraph(), rounded))).toBe('ENGINE_WEIGHTS');
     const short = await weightFile('short.bin');
     await writeFile(short.path, new Uint8Array(100));
     const both = [1, 2].map(() => codeOf(() => engine.compile(linearGraph(), short)));
