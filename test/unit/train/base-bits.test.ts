@@ -9,6 +9,8 @@ import { TrainerProcess } from '../../../lora/train/supervisor.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../utils/tiny-trainer.ts';
 
 const STEPS = 12;
+/** Over the loss of an adapter that was trained on the base in float32. */
+const MOST_LOSS = { 8: 1.005, 4: 1.02 } as const;
 
 let dir: string;
 let deps: TinyDeps;
@@ -45,7 +47,7 @@ describe('a trainer on a base of fewer bits', () => {
     };
     const [before, full, fewer] = [await lossOf(start), await trained(32), await trained(baseBits)];
     expect(full).toBeLessThan(0.9 * before);
-    expect(fewer).toBeLessThan(before - 0.95 * (before - full));
+    expect(fewer).toBeLessThan(full * MOST_LOSS[baseBits]);
     expect((await readdir(deps.cacheDir)).some((name) => name.includes(`.q${baseBits}v`))).toBe(true);
   });
 
