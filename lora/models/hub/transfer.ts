@@ -54,7 +54,7 @@ export async function transfer(options: TransferOptions, deps: HubDeps): Promise
 /** Appends until the file has its size. @returns its hash */
 async function fill(handle: FileHandle, options: TransferOptions, deps: HubDeps): Promise<string> {
   const { file, signal, endpoint, partial, onProgress } = options;
-  let { hash, bytes } = await resumed(handle, file);
+  let { hash, bytes } = await resumed(handle, file, signal);
   onProgress(bytes);
   for (let failures = 0; bytes < file.size; ) {
     const before = bytes;
@@ -88,7 +88,11 @@ async function fill(handle: FileHandle, options: TransferOptions, deps: HubDeps)
 }
 
 /** Hash of what a partial file holds; a longer one than there should be is begun anew. */
-async function resumed(handle: FileHandle, file: HubFile): Promise<{ hash: Hash; bytes: number }> {
+async function resumed(
+  handle: FileHandle,
+  file: HubFile,
+  signal: AbortSignal,
+): Promise<{ hash: Hash; bytes: number }> {
   const hash = newHash(file);
   const { size } = await handle.stat();
   if (size > file.size) await handle.truncate(0);
@@ -96,6 +100,7 @@ async function resumed(handle: FileHandle, file: HubFile): Promise<{ hash: Hash;
   const buffer = Buffer.alloc(READ_BYTES);
   let bytes = 0;
   while (bytes < size) {
+    signal.throwIfAborted();
     const { bytesRead } = await handle.read(buffer, 0, buffer.length, bytes);
     if (bytesRead === 0) break;
     hash.update(buffer.subarray(0, bytesRead));
@@ -165,7 +170,11 @@ async function write(handle: FileHandle, bytes: Uint8Array, path: string): Promi
   try {
     await handle.appendFile(bytes);
   } catch (cause) {
-    throw writeFault(cause, path);
+    const fault = writeFault(cause, path);
+    if (fault instanceof SwarmError) throw fault;
+    // An error of its own, which is not taken for one of the connection.
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new SwarmError('WRITE_FAILED', `${path} cannot be written: ${reason}`, { path, reason }, { cause });
   }
 }
 
