@@ -1,7 +1,7 @@
 /**
  * Runs the benchmarks in scripts/bench/: all, or those named.
  *
- *   npm run bench [NAME…] [-- --list] [--json] [--quick] [--python PATH]
+ *   npm run bench [NAME…] [-- --list] [--json] [--quick] [--python PATH] [--shape NAME…]
  *
  * A table for people; with --json one object per line, and what people read goes to standard error. Ends with 1 when a
  * benchmark failed to run; a target that was missed is a result, not a failure.
@@ -28,6 +28,8 @@ export interface BenchOptions {
   python?: string;
   /** A smaller version of what takes long: shows that it runs, not what it measures. */
   quick?: boolean;
+  /** Shapes to measure, for benchmarks that know several. */
+  shapes?: readonly string[];
 }
 
 interface Bench {
@@ -109,6 +111,7 @@ const { values, positionals } = parseArgs({
     list: { type: 'boolean', default: false },
     quick: { type: 'boolean', default: false },
     python: { type: 'string' },
+    shape: { type: 'string', multiple: true },
   },
 });
 const known = findBenches();
@@ -133,6 +136,7 @@ const failed = await runAll(positionals.length > 0 ? positionals : names, report
   log: (line) => console.error(line),
   quick: values.quick,
   ...(values.python === undefined ? {} : { python: values.python }),
+  ...(values.shape === undefined ? {} : { shapes: values.shape }),
 });
 if (!values.json) console.log(table(rows));
 // Native threads of an engine may outlive a benchmark that failed.

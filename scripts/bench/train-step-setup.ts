@@ -1,28 +1,61 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import type { WeightFile } from '../../lora/engines/engine.ts';
 import { elementCount, type Shape } from '../../lora/graph/shapes.ts';
-import { type LlamaConfig, llama } from '../../lora/models/families/llama.ts';
+import type { Architecture } from '../../lora/models/architecture.ts';
+import { FAMILIES, type ModelConfig, parseConfig } from '../../lora/models/families.ts';
 import { PEFT_PREFIX } from '../../lora/models/lora.ts';
 
-/** The shape of SmolLM2-135M: what DESIGN.md's first measurements were taken at. */
-export const CONFIG = llama.parseConfig({
-  vocab_size: 49_152,
-  hidden_size: 576,
-  intermediate_size: 1536,
-  num_hidden_layers: 30,
-  num_attention_heads: 9,
-  num_key_value_heads: 3,
-  rms_norm_eps: 1e-5,
-  rope_theta: 10_000,
-  max_position_embeddings: 2048,
-  tie_word_embeddings: true,
-});
-export const ROWS = 4;
-export const ROW_TOKENS = 128;
-export const RANK = 16;
+/** Models whose steps are measured, by the name that --shape knows; config.json without what no step depends on. */
+const MODELS = {
+  /** SmolLM2-135M: what DESIGN.md's first measurements were taken at. */
+  '135m': {
+    model_type: 'llama',
+    vocab_size: 49_152,
+    hidden_size: 576,
+    intermediate_size: 1536,
+    num_hidden_layers: 30,
+    num_attention_heads: 9,
+    num_key_value_heads: 3,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10_000,
+    max_position_embeddings: 2048,
+    tie_word_embeddings: true,
+  },
+  /** Qwen2.5-0.5B: a vocabulary that is larger than all its blocks are wide. */
+  '0.5b': {
+    model_type: 'qwen2',
+    vocab_size: 151_936,
+    hidden_size: 896,
+    intermediate_size: 4864,
+    num_hidden_layers: 24,
+    num_attention_heads: 14,
+    num_key_value_heads: 2,
+    rms_norm_eps: 1e-6,
+    rope_theta: 1_000_000,
+    max_position_embeddings: 32_768,
+    tie_word_embeddings: true,
+  },
+} as const;
 
-/** The modules that carry an adapter: every linear layer but the head, as PEFT's all-linear. */
-export const MODULES = llama.linearModules(CONFIG).filter(({ name }) => name !== llama.head);
+const LENGTHS = [128, 512, 1024] as const;
+
+export interface BenchShape {
+  readonly model: keyof typeof MODELS;
+  /** Tokens per row. */
+  readonly length: number;
+}
+
+/** Every shape by its name, e.g. `135m-512`. */
+export const SHAPES: ReadonlyMap<string, BenchShape> = new Map(
+  (Object.keys(MODELS) as BenchShape['model'][]).flatMap((model) =>
+    LENGTHS.map((length): [string, BenchShape] => [`${model}-${length}`, { model, length }]),
+  ),
+);
+export const DEFAULT_SHAPE = '135m-128';
+export const ROWS = 4;
+export const RANK = 16;
+/** Of the tokens of instruction data. */
+export const SUPERVISED_SHARE = 0.3;
 
 export interface Setup {
   path: string;
@@ -30,24 +63,36 @@ export interface Setup {
   rows: number;
   rowTokens: number;
   rank: number;
-  config: LlamaConfig;
+  config: ModelConfig;
   /** Base parameters, then adapters, each at a multiple of 4,096 bytes. Offset and length in bytes. */
   entries: [name: string, place: { offset: number; length: number; shape: Shape }][];
 }
 
+export function architectureOf(config: ModelConfig): Architecture {
+  return FAMILIES[config.family] as unknown as Architecture;
+}
+
+/** The modules that carry an adapter: every linear layer but the head, as PEFT's all-linear. */
+export function adaptedModules(config: ModelConfig) {
+  const architecture = architectureOf(config);
+  return architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
+}
+
 /** Token t of the batch, and its label: fixed, spread over the vocabulary, the same for every contestant. */
-export function tokenAt(index: number): { id: number; label: number } {
-  return {
-    id: (index * 7919) % CONFIG.vocabularySize,
-    label: ((index + 1) * 104_729) % CONFIG.vocabularySize,
-  };
+export function tokenAt(index: number, vocabulary: number): { id: number; label: number } {
+  return { id: (index * 7919) % vocabulary, label: ((index + 1) * 104_729) % vocabulary };
 }
 
 const ALIGNMENT = 4096;
 
 /** Writes random weights (norms 1) for base and adapter, so that both sides compute the same loss. */
-export async function writeSetup(path: string, threads: number): Promise<Setup> {
-  const adapters = MODULES.flatMap((module) => [
+export async function writeSetup(
+  path: string,
+  { model, length: rowTokens }: BenchShape,
+  threads: number,
+): Promise<Setup> {
+  const config = parseConfig(MODELS[model]);
+  const adapters = adaptedModules(config).flatMap((module) => [
     { name: `${PEFT_PREFIX}${module.name}.lora_A.weight`, shape: [RANK, module.in] },
     { name: `${PEFT_PREFIX}${module.name}.lora_B.weight`, shape: [module.out, RANK] },
   ]);
@@ -55,7 +100,7 @@ export async function writeSetup(path: string, threads: number): Promise<Setup> 
   const file = await open(path, 'w');
   try {
     let offset = 0;
-    for (const { name, shape } of [...llama.parameters(CONFIG), ...adapters]) {
+    for (const { name, shape } of [...architectureOf(config).parameters(config), ...adapters]) {
       const length = 4 * elementCount(shape);
       await writeRandom(file, offset, elementCount(shape), name);
       entries.push([name, { offset, length, shape }]);
@@ -64,7 +109,7 @@ export async function writeSetup(path: string, threads: number): Promise<Setup> 
   } finally {
     await file.close();
   }
-  return { path, threads, rows: ROWS, rowTokens: ROW_TOKENS, rank: RANK, config: CONFIG, entries };
+  return { path, threads, rows: ROWS, rowTokens, rank: RANK, config, entries };
 }
 
 export function weightFile(setup: Setup): WeightFile {

@@ -1,60 +1,139 @@
 /**
  * Our side of the train-step bench in a process of its own, so that its peak memory is its own. Reads the setup
  * (JSON) on the first line of standard input, then takes one step for every further line and answers with a line
- * of JSON: {milliseconds, loss, peakBytes}.
+ * of JSON: {milliseconds, cpuMilliseconds, flops, loss, peakBytes}.
+ *
+ * Usage: node train-step-worker.ts [full|supervised|checkpointing|product]
+ *
+ * `supervised` trains on the last 30 % of each row only, `checkpointing` computes the forward pass twice, and a step of
+ * `product` is products in a row of the shape of the model's widest ones: what the machine attains at best.
  */
 import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { createEngine, type Feeds } from '../../lora/engines/engine.ts';
-import { llama } from '../../lora/models/families/llama.ts';
+import { createEngine, type Engine, type Executable, type Feeds } from '../../lora/engines/engine.ts';
+import { graphCost } from '../../lora/graph/cost.ts';
+import { Graph } from '../../lora/graph/graph.ts';
+import { linear } from '../../lora/graph/ops.ts';
+import { elementCount } from '../../lora/graph/shapes.ts';
 import { withLora } from '../../lora/models/lora.ts';
 import { rowFeeds, trainingGraph } from '../../lora/train/step.ts';
-import { MODULES, type Setup, tokenAt, weightFile } from './train-step-setup.ts';
+import { countSupervised, supervisedSize } from '../../lora/train/supervised.ts';
+import { cpuMilliseconds } from './cpu-time.ts';
+import {
+  adaptedModules,
+  architectureOf,
+  type Setup,
+  SUPERVISED_SHARE,
+  tokenAt,
+  weightFile,
+} from './train-step-setup.ts';
 
+interface Work {
+  executable: Executable;
+  feeds: Feeds;
+  flops: number;
+  supervised: number;
+}
+
+/** Products of one step of `product`, there and back: long enough for the clock. */
+const PRODUCT_PAIRS = 5;
+
+const mode = process.argv[2] ?? 'full';
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const setup = JSON.parse((await lines.next()).value ?? '') as Setup;
-const { config, rows, rowTokens, rank, threads } = setup;
-const weights = weightFile(setup);
-const size = { config, architecture: llama, batch: rows, length: rowTokens };
-const { graph, parameters } = trainingGraph(size, (graph) =>
-  withLora(
-    graph,
-    { architecture: llama, config },
-    { modules: MODULES.map((module) => ({ ...module, rank, scale: 1 })) },
-  ),
+const engine = await createEngine('onnx-cpu', { threads: setup.threads });
+const { executable, feeds, flops, supervised } = await (mode === 'product' ? product : training)(
+  setup,
+  engine,
 );
-const engine = await createEngine('onnx-cpu', { threads });
-const executable = await engine.compile(graph, weights);
-const feeds: Feeds = { ...batchFeeds(), ...(await adapterFeeds()) };
 
 for await (const _ of lines) {
+  const cpu = cpuMilliseconds();
   const start = performance.now();
   const { loss } = await executable.run(feeds);
   const milliseconds = performance.now() - start;
-  const peakBytes = process.resourceUsage().maxRSS * 1024;
-  process.stdout.write(
-    `${JSON.stringify({ milliseconds, loss: loss![0]! / (rows * rowTokens), peakBytes })}\n`,
-  );
+  const step = {
+    milliseconds,
+    cpuMilliseconds: cpuMilliseconds() - cpu,
+    flops,
+    loss: loss![0]! / supervised,
+    peakBytes: process.resourceUsage().maxRSS * 1024,
+  };
+  process.stdout.write(`${JSON.stringify(step)}\n`);
 }
 await executable.dispose();
 
-function batchFeeds(): Feeds {
-  const batch = Array.from({ length: rows }, (_, row) => {
-    const tokens = Array.from({ length: rowTokens }, (_, t) => tokenAt(row * rowTokens + t));
+async function training(setup: Setup, engine: Engine): Promise<Work> {
+  const { config, rows, rowTokens, rank } = setup;
+  const architecture = architectureOf(config);
+  const batch = benchRows(setup, mode === 'supervised' ? SUPERVISED_SHARE : 1);
+  const scored = countSupervised(batch);
+  const size = {
+    config,
+    architecture,
+    batch: rows,
+    length: rowTokens,
+    supervised: supervisedSize(scored, rows * rowTokens),
+  };
+  const { graph, parameters } = trainingGraph(
+    size,
+    (graph) =>
+      withLora(
+        graph,
+        { architecture, config },
+        { modules: adaptedModules(config).map((module) => ({ ...module, rank, scale: 1 })) },
+      ),
+    { checkpointing: mode === 'checkpointing' },
+  );
+  const adapter = await adapterValues(
+    setup,
+    parameters.map(({ name }) => name),
+  );
+  return {
+    executable: await engine.compile(graph, weightFile(setup)),
+    feeds: { ...rowFeeds(batch, size), ...adapter },
+    flops: graphCost(graph).flops,
+    supervised: scored,
+  };
+}
+
+async function product({ config, rows, rowTokens }: Setup, engine: Engine): Promise<Work> {
+  const graph = new Graph();
+  const feeds: Record<string, Float32Array> = {};
+  const up = graph.input('up', [config.intermediateSize, config.hiddenSize]);
+  const down = graph.input('down', [config.hiddenSize, config.intermediateSize]);
+  let x = graph.input('x', [rows * rowTokens, config.hiddenSize]);
+  for (let i = 0; i < PRODUCT_PAIRS; i++) x = linear(linear(x, up), down);
+  graph.output('loss', x);
+  for (const [name, { shape }] of graph.inputs)
+    feeds[name] = new Float32Array(elementCount(shape)).fill(0.01);
+  return {
+    executable: await engine.compile(graph, null),
+    feeds,
+    flops: graphCost(graph).flops,
+    supervised: 1,
+  };
+}
+
+function benchRows({ config, rows, rowTokens }: Setup, share: number) {
+  return Array.from({ length: rows }, (_, row) => {
+    const tokens = Array.from({ length: rowTokens }, (_, t) =>
+      tokenAt(row * rowTokens + t, config.vocabularySize),
+    );
     return {
       ids: Uint32Array.from(tokens, ({ id }) => id),
-      labels: Int32Array.from(tokens, ({ label }) => label),
+      labels: Int32Array.from(tokens, ({ label }, t) => (t < (1 - share) * rowTokens ? -100 : label)),
       segments: new Uint16Array(rowTokens),
     };
   });
-  return rowFeeds(batch, size);
 }
 
-async function adapterFeeds(): Promise<Feeds> {
-  const file = await open(setup.path);
+async function adapterValues(setup: Setup, names: readonly string[]): Promise<Feeds> {
+  const { entries, path } = weightFile(setup);
+  const file = await open(path);
   const values: Record<string, Float32Array> = {};
-  for (const { name } of parameters) {
-    const { offset, length } = weights.entries.get(name)!;
+  for (const name of names) {
+    const { offset, length } = entries.get(name)!;
     const data = new Float32Array(length / 4);
     await file.read(data, 0, length, offset);
     values[name] = data;

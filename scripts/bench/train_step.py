@@ -2,7 +2,7 @@
 
 Usage: python3 train_step.py fp32|bf16
 Reads the setup (JSON) on the first line of standard input, then takes one step for every further line and
-answers with a line of JSON: {milliseconds, loss, peakBytes}. A step is forward and backward; the optimiser is
+answers with a line of JSON: {milliseconds, cpuMilliseconds, loss, peakBytes}. A step is forward and backward; the optimiser is
 outside on both sides. OMP_WAIT_POLICY=passive has to be in the environment: threads that spin between
 operations make PyTorch several times slower where there are as many of them as cores.
 """
@@ -47,7 +47,8 @@ labels = (index + 1) * 104729 % config["vocabularySize"]
 def linear(name, x):
     adapter = f"base_model.model.{name}.lora_"
     low = functional.linear(x, tensors[adapter + "A.weight"])
-    return functional.linear(x, tensors[name + ".weight"]) + functional.linear(low, tensors[adapter + "B.weight"])
+    base = functional.linear(x, tensors[name + ".weight"], tensors.get(name + ".bias"))
+    return base + functional.linear(low, tensors[adapter + "B.weight"])
 
 
 def norm(name, x):
@@ -88,10 +89,12 @@ def loss_of_batch():
 for _ in sys.stdin:
     for tensor in trained:
         tensor.grad = None
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     loss = loss_of_batch()
     loss.backward()
     milliseconds = (time.perf_counter() - start) * 1e3
+    cpu_milliseconds = (time.process_time() - cpu) * 1e3
     # Kilobytes on Linux, bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"milliseconds": milliseconds, "loss": loss.item(), "peakBytes": peak}), flush=True)
+    step = {"milliseconds": milliseconds, "cpuMilliseconds": cpu_milliseconds, "loss": loss.item(), "peakBytes": peak}
+    print(json.dumps(step), flush=True)
