@@ -39,8 +39,8 @@ const configSchema = z.object({
 });
 
 /**
- * The template and special tokens of the model in `dir`. A file of its own, `chat_template.jinja`, goes before
- * `chat_template` of tokenizer_config.json (a text or a list of named ones), as in transformers. `override` is
+ * The template and special tokens of the model in `dir`. A file of its own, `chat_template.jinja` (with
+ * `additional_chat_templates/tool_use.jinja` for tools, if that is there), goes before `chat_template` of tokenizer_config.json (a text or a list of named ones), as in transformers. `override` is
  * the name of a built-in template or a file.
  * @throws TEMPLATE_UNREADABLE
  */
@@ -80,7 +80,14 @@ async function chooseTemplates(
   }
   const own = join(dir, 'chat_template.jinja');
   const source = await readOptional(own);
-  if (source !== null) return { origin: own, templates: { default: source } };
+  if (source !== null) {
+    // Where transformers 5 saves the others.
+    const withTools = await readOptional(join(dir, 'additional_chat_templates', 'tool_use.jinja'));
+    return {
+      origin: own,
+      templates: { default: source, ...(withTools !== null && { tool_use: withTools }) },
+    };
+  }
   if (configured === null) return null;
   if (typeof configured === 'string') return { origin: configFile, templates: { default: configured } };
   const named = Object.fromEntries(configured.map(({ name, template }) => [name, template]));

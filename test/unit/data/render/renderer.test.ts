@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -186,6 +186,10 @@ describe('chat templates', () => {
     expect(await text([{}, {}])).toBe('tools 2');
     await writeFile(join(folder, 'chat_template.jinja'), 'three');
     expect(await text()).toBe('three');
+    expect(await text([{}])).toBe('three');
+    await mkdir(join(folder, 'additional_chat_templates'));
+    await writeFile(join(folder, 'additional_chat_templates', 'tool_use.jinja'), 'four');
+    expect([await text(), await text([{}])]).toEqual(['three', 'four']);
   });
 
   it('that are built in write what they say, and refuse tools', async () => {
