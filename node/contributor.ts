@@ -21,7 +21,7 @@ import { initialState, isDone, type NodeEffect, type NodeEvent, type NodeState }
 import { reasonOf, Tasks } from './tasks.ts';
 import { JOB_WATCH_MS } from './times.ts';
 import type { TrainOutcome } from './trainer.ts';
-import { isNewer, type Work } from './work.ts';
+import { isNewer, openedRound, type Work } from './work.ts';
 
 /** What a contributor shows of itself. */
 export interface ContributorView {
@@ -228,7 +228,7 @@ export class Contributor {
     this.#presence = takePart(context, {
       pulse: () => {
         const { phase, head } = this.#runner.state;
-        return { state: phase, round: head?.round ?? 0, ...this.#progress };
+        return { state: phase, round: openedRound(head), ...this.#progress };
       },
       onHead: (head) => {
         const newer = isNewer(head, this.#runner.state.head);

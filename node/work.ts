@@ -38,6 +38,12 @@ export function sameWork(a: Work, b: Work): boolean {
   return (Object.keys(a) as (keyof Work)[]).every((field) => a[field] === b[field]);
 }
 
+/** The newest round that has been open, as far as the head tells: while a job waits, its head names the next one. */
+export function openedRound(head: Head | null): number {
+  if (!head) return 0;
+  return head.phase === 'training' ? head.round : head.checkpoint.round;
+}
+
 /** Heads are ordered by (term, sequence). */
 export function isNewer(head: Head, than: Head | null): boolean {
   if (!than) return true;

@@ -132,6 +132,10 @@ export const heartbeatSchema = z.strictObject({
   name: label,
   agent: label,
   state: z.enum(['joining', 'syncing', 'training', 'publishing', 'awaiting', 'leaving']),
+  /**
+   * The newest round that the node has heard to be open, or to be committed. Whoever is awaiting without having
+   * delivered in it has lost its work, so it is never a round that is still to be opened.
+   */
   round: index,
   /** Optimiser steps made of those planned in this round. */
   step: index,

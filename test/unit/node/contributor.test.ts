@@ -80,6 +80,16 @@ function headCheckpoint({
   return checkpoint;
 }
 
+test('a node that waits for round 1 to open does not say that it has nothing left to do in it', async () => {
+  const { node, coordinator } = at;
+  await coordinator.open(1, [], { phase: 'waiting' });
+  node.start();
+  await at.until(() => coordinator.idle.length > 2);
+  expect(new Set(coordinator.idle)).toEqual(new Set([0]));
+  await coordinator.open(1, [node.peer]);
+  await at.until(() => coordinator.updates.length === 1 && coordinator.idle.includes(1));
+});
+
 test('joins, trains its rows and delivers one update that says what it did', async () => {
   const { node, coordinator, toy } = at;
   await coordinator.open(1, [node.peer]);

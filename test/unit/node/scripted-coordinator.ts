@@ -18,6 +18,8 @@ export class ScriptedCoordinator {
   readonly updates: Update[] = [];
   readonly left: string[] = [];
   readonly states: string[] = [];
+  /** Rounds that nodes said to be awaiting the end of. */
+  readonly idle: number[] = [];
   joins = 0;
   /** The answer to every update. null: none, it is as if the update had got lost. */
   code: ReceiptCode | null = 'accepted';
@@ -67,8 +69,9 @@ export class ScriptedCoordinator {
       return 'accept';
     });
     this.host.subscribe(jobTopic(job, 'peers'), ({ data }) => {
-      const { state } = open('heartbeat', data).message;
+      const { state, round } = open('heartbeat', data).message;
       if (this.states.at(-1) !== state) this.states.push(state);
+      if (state === 'awaiting') this.idle.push(round);
       return 'accept';
     });
   }
