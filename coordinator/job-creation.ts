@@ -22,6 +22,7 @@ export class JobCreation {
   private readonly home: string;
   private readonly deps: JobCreationDeps;
   private running = 0;
+  private tidying: Promise<void> = Promise.resolve();
 
   constructor(options: { home: string }, deps: JobCreationDeps) {
     this.home = options.home;
@@ -33,6 +34,8 @@ export class JobCreation {
     const { coordinator, store, blobs, validator, views, clock } = this.deps;
     this.running++;
     try {
+      // What is being deleted may be the base of this very job, laid out by an attempt that has just failed.
+      await this.tidying;
       await coordinator.vault.scoped(async (scope) => {
         const prepared = await prepareJob(
           { spec, signal, onProgress: onLine, onData: onLine },
@@ -61,8 +64,9 @@ export class JobCreation {
     // A job that is being made has its base laid out already.
     if (this.running > 0) return;
     const keep = new Set(coordinator.jobs().map(({ context }) => context.manifest.base.digest));
-    await removeBases({ home: this.home, keep }).catch((error: unknown) =>
+    this.tidying = removeBases({ home: this.home, keep }).catch((error: unknown) =>
       log.warn({ error }, 'bases-not-tidied'),
     );
+    await this.tidying;
   }
 }

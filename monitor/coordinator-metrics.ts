@@ -31,8 +31,8 @@ export interface CoordinatorMetrics {
 }
 
 /**
- * Every metric of a coordinator. Labels are the job's name (a coordinator has at most 64) and receipt codes;
- * never peer ids, of which there is no end.
+ * Every metric of a coordinator. Labels are the job's name (which its operator gives) and receipt codes; never peer ids, of
+ * which there is no end.
  */
 export function createCoordinatorMetrics(source: CoordinatorMetricsSource): CoordinatorMetrics {
   const { registry, stop } = processRegistry(source);

@@ -126,6 +126,9 @@ export class Witness {
       checkpoint.adapter.digest,
       ...(checkpoint.delta ? [checkpoint.delta.digest] : []),
     ]);
+    // Whatever the record says: without it nobody can join, or take the adapter home.
+    const { adapter } = this.#checkpoints().at(-1)!.checkpoint;
+    if (!disk.files.has(adapter.digest)) say('the coordinator has lost the newest adapter');
     needed.push(...payloads.map(({ digest }) => digest));
     for (const digest of needed) {
       if (store.blobs.needs(digest) && !disk.files.has(digest)) say(`the coordinator has lost ${digest}`);
