@@ -1,5 +1,7 @@
 import { type Part, unsupported } from './part.ts';
 
+/** Ids are below this: a pair of them makes one number of at most 53 bits. Real vocabularies end at 2¹⁸. */
+const MAX_VOCABULARY = 2 ** 26;
 /** Words whose tokens are remembered, and the longest of them, in UTF-16 units. */
 const CACHED_WORDS = 20_000;
 const CACHED_LENGTH = 64;
@@ -30,6 +32,10 @@ export class BytePairEncoder {
       if (model[field]) throw unsupported(`model.${field}`, model[field]);
     }
     this.vocabulary = new Map(Object.entries(vocab as Record<string, number>));
+    for (const [token, id] of this.vocabulary) {
+      if (!Number.isInteger(id) || id < 0 || id >= MAX_VOCABULARY)
+        throw new Error(`the token ${JSON.stringify(token)} has the id ${JSON.stringify(id)}`);
+    }
     this.stride = [...this.vocabulary.values()].reduce((most, id) => Math.max(most, id), 0) + 1;
     this.merged = new Int32Array(merges.length);
     merges.forEach((merge: string | [string, string], rank) => {

@@ -59,7 +59,7 @@ describe('an adapter trained on a base from the hub', () => {
         },
       });
     }
-  }, 60_000);
+  }, 120_000);
 
   it('is not gone on with on another base', async () => {
     const { world, swarm, train } = await setUp();
@@ -73,7 +73,7 @@ describe('an adapter trained on a base from the hub', () => {
     const moved = swarm('train', '--model', NAME, '--output', 'adapter', '--resume');
     await expect(moved).rejects.toMatchObject({ code: 'RESUME_CONFLICT' });
     await expect(swarm('train', '--output', 'adapter', '--resume')).resolves.toBeDefined();
-  }, 60_000);
+  }, 120_000);
 });
 
 it('an adapter that says only a name is used on what bears another, with a line about it', async () => {
@@ -86,4 +86,18 @@ it('an adapter that says only a name is used on what bears another, with a line 
   const args = ['checkpoint', 'export', adapter, join(cwd, 'out'), '--merge', '--force', '--model', fixture];
   const { err } = await swarm(...args);
   expect(err).toContain('org/other');
+});
+
+it('a job file names its base on the hub: the job bears the name', async () => {
+  const { cwd, swarm } = await setUp();
+  const settings = 'training: { sequenceLength: 16 }\nlora: { rank: 2 }\n';
+  await writeFile(
+    join(cwd, 'job.yaml'),
+    `name: x\nbase: ${NAME}\ndata: { train: data.txt, heldOut: [data.txt] }\n${settings}`,
+  );
+  const { out } = await swarm('job', 'create', 'job.yaml', '--dry-run', '--json');
+  expect(JSON.parse(out)).toMatchObject({
+    spec: { base: expect.stringContaining(`models--ada--tiny/snapshots/${COMMIT}`) },
+    check: { base: { name: NAME } },
+  });
 });
