@@ -29,6 +29,8 @@ export interface Swarm {
 
 export interface LearningDeps {
   readonly trainer: Trainer;
+  /** Trainers of the nodes, where they differ; nodes beyond the list share `trainer`. */
+  readonly nodeTrainers?: readonly Trainer[];
   readonly rows: readonly Row[];
   readonly heldOut: readonly Row[];
 }
@@ -69,7 +71,8 @@ export async function learn(
     const sent: { payload: Uint8Array; tokens: number }[] = [];
     const deltas: Float32Array[][] = [];
     for (const [i, node] of nodes.entries()) {
-      const { after, tokens } = await trainNode(node, adapter, shares[i]!, swarm.steps, trainer);
+      const own = deps.nodeTrainers?.[i] ?? trainer;
+      const { after, tokens } = await trainNode(node, adapter, shares[i]!, swarm.steps, own);
       const delta = adapter.map((values, t) => values.map((value, j) => value - after[t]![j]!));
       if (variant.kind === 'exact') {
         deltas.push(delta);

