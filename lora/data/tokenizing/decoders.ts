@@ -72,11 +72,8 @@ function byteFallback(tokens: readonly string[]): string[] {
 function metaspace(part: Part): Decode {
   const replacement = textOf(part.replacement ?? '▁', 'decoder.replacement');
   const prefixed = part.prepend_scheme !== 'never' && part.add_prefix_space !== false;
-  return (tokens) =>
-    tokens.map((token, i) => {
-      const text = i === 0 && prefixed && token.startsWith(replacement) ? token.slice(1) : token;
-      return text.replaceAll(replacement, ' ');
-    });
+  // In the first token they all go, not only the one that was put there: so it is in the original.
+  return (tokens) => tokens.map((token, i) => token.replaceAll(replacement, i === 0 && prefixed ? '' : ' '));
 }
 
 function strip(part: Part): Decode {
