@@ -67,7 +67,13 @@ export class BlobServer {
   async #serve(stream: Stream, peer: string): Promise<void> {
     const { clock, log } = this.#deps;
     const frames = new FrameStream({ unreadBytes: UNREAD_BYTES }, { stream });
-    const kept = this.#streams < BUFFERED_STREAMS ? new AnswerBuffer() : undefined;
+    const keeps = this.#streams < BUFFERED_STREAMS;
+    let kept: AnswerBuffer | undefined;
+    const buffer = (): AnswerBuffer => {
+      const taken = kept ?? new AnswerBuffer();
+      if (keeps) kept = taken;
+      return taken;
+    };
     this.#streams++;
     try {
       for (;;) {
@@ -76,7 +82,7 @@ export class BlobServer {
         if (request === null) break;
         const range = { clock, ms: BLOB_RANGE_TIMEOUT_MS, what: 'sending a range' };
         await withDeadline(range, (signal) =>
-          this.#answer(peer, Buffer.concat(request), { frames, buffer: kept ?? new AnswerBuffer(), signal }),
+          this.#answer(peer, Buffer.concat(request), { frames, buffer, signal }),
         );
       }
       await withDeadline({ clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'closing' }, (signal) =>
@@ -111,7 +117,8 @@ export class BlobServer {
 /** How an answer goes out. */
 interface Way {
   frames: FrameStream;
-  buffer: AnswerBuffer;
+  /** A mebibyte: taken only when there is something to answer. */
+  buffer: () => AnswerBuffer;
   signal: AbortSignal;
 }
 
@@ -120,7 +127,9 @@ async function answerFrom(reader: BlobReader | null, request: BlobRequest, way: 
   const total = reader.size;
   const { offset, length } = request;
   if (offset + length > total) return tell(way, { status: 'range', total });
-  const { bytes, targets } = way.buffer.lay(encodeCbor({ status: 'ok', total } satisfies BlobAnswer), length);
+  const { bytes, targets } = way
+    .buffer()
+    .lay(encodeCbor({ status: 'ok', total } satisfies BlobAnswer), length);
   await reader.readInto(offset, targets);
   await way.frames.writeFramed(bytes, way.signal);
 }
