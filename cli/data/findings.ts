@@ -87,7 +87,7 @@ function* sampleFindings({ read, tally, partial }: Inspection): Generator<Findin
 function* maskFindings({ tally }: Inspection): Generator<Finding> {
   if (tally.samples > 0 && tally.untrained > 0) {
     yield {
-      level: tally.untrained === tally.samples ? 'error' : 'warning',
+      level: leftOut(tally) === tally.samples ? 'error' : 'warning',
       code: 'UNTRAINED',
       message:
         `without a token to train, left out: ${some(tally.untrained, 'sample')} (${percent(tally.untrained / tally.samples)}), ` +
@@ -103,6 +103,10 @@ function* maskFindings({ tally }: Inspection): Generator<Finding> {
         'prompts should end where words end, not with a blank',
     };
   }
+}
+
+function leftOut({ untrained, dropped }: Inspection['tally']): number {
+  return untrained + dropped;
 }
 
 function* endFindings({ specialTokens: count, tally, kinds }: Inspection): Generator<Finding> {
@@ -154,7 +158,7 @@ function* endFindings({ specialTokens: count, tally, kinds }: Inspection): Gener
 function* lengthFindings({ tally, fill, sequenceLength }: Inspection): Generator<Finding> {
   if (tally.dropped > 0) {
     yield {
-      level: 'warning',
+      level: leftOut(tally) === tally.samples ? 'error' : 'warning',
       code: 'DROPPED',
       message: `longer than ${sequenceLength} tokens, left out: ${some(tally.dropped, 'sample')}`,
     };

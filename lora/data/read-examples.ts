@@ -98,7 +98,11 @@ async function* rows(
   /** Rows whose turn has not come: those before the first that fits a format, and the one that is looked at. */
   let waiting: { origin: Origin; value: RowValue }[] = [];
   const refuse = () =>
-    unrecognised(file, [...new Set(waiting.flatMap(({ value }) => Object.keys(value)))], among);
+    unrecognised(
+      file,
+      waiting.map(({ value }) => value),
+      { among, columns },
+    );
   for await (const batch of batches(entry, columnsOf(among, columns), { signal, onBytes })) {
     signal?.throwIfAborted();
     for (const raw of batch) {

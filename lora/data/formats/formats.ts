@@ -1,7 +1,7 @@
 /** The formats of rows: what each needs, how it is recognised, and how a row of it becomes an example. */
 import { SwarmError } from '../../../protocol/errors.ts';
 import type { ExampleBody, Format } from '../examples.ts';
-import { type Columns, Fields, isObject, listOf, type RowValue } from './fields.ts';
+import { type Columns, Fields, isObject, listOf, RowProblem, type RowValue } from './fields.ts';
 import { CONVERSATION_COLUMNS, isConversation, messageKeys, readMessages } from './messages.ts';
 import { readCompletion, readInstruction, readTextRow } from './plain.ts';
 import { readSegments, readTokens } from './tokens.ts';
@@ -110,14 +110,43 @@ export function columnsOf(formats: readonly Format[], columns: Columns): Set<str
   );
 }
 
-/** Nothing in a file fits. `found`: columns of the rows that were looked at. */
-export function unrecognised(file: string, found: readonly string[], among: readonly Format[]): SwarmError {
+/** Nothing in a file fits. `rows`: those that were looked at. */
+export function unrecognised(
+  file: string,
+  rows: readonly RowValue[],
+  { among, columns }: { among: readonly Format[]; columns: Columns },
+): SwarmError {
+  const found = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+  const names = found.join(', ') || '(none)';
+  const refuse = (reason: string, missing: string | null = null) =>
+    new SwarmError('DATA_FORMAT', `${file} ${reason}`, { file, columns: found, formats: among, missing });
+  // Role and content are named within the messages.
+  const absent = Object.entries(columns).find(
+    ([field, column]) => field !== 'role' && field !== 'content' && !found.includes(column),
+  );
+  if (absent) {
+    const [field, column] = absent;
+    return refuse(`has no column "${column}", which is named for ${field}; there are ${names}`, column);
+  }
   const known = among.map((name) => `${name} (${DEFINITIONS[name].summary})`).join('; ');
-  return new SwarmError(
-    'DATA_FORMAT',
-    `${file} has the columns ${found.join(', ') || '(none)'}, which is no known format; say which of them is what ` +
+  const [only, ...others] = among;
+  if (others.length === 0) {
+    return refuse(`has no row of the format ${known}: ${problem(rows[0]!, only!, columns)}`);
+  }
+  return refuse(
+    `has the columns ${names}, which is no known format; say which of them is what ` +
       '(--column prompt=NAME --column completion=NAME, or --column text=NAME; in job files data.columns). ' +
       `Known are ${known}`,
-    { file, columns: found, formats: among },
   );
+}
+
+/** Why a row is not of a format that it does not fit. */
+function problem(row: RowValue, format: Format, columns: Columns): string {
+  try {
+    readRow(row, format, columns);
+  } catch (error) {
+    if (error instanceof RowProblem) return error.message;
+    throw error;
+  }
+  return 'its first list is empty';
 }

@@ -129,10 +129,10 @@ describe('a JSON array', () => {
     expect(values(rows)).toEqual([{ messages: [{ role: 'user' }] }, { messages: [] }]);
   });
 
-  it('of one long line is looked at once, not from every place in it', { timeout: 10_000 }, async () => {
+  it('of one long line is looked at once, not from every place in it', async () => {
     // Behind a first chunk without a line end nothing is decided yet; looking again and again took minutes.
-    const rows = Array.from({ length: 30_000 }, (_, i) => ({ text: `row number ${i}, without a line end` }));
-    expect(await all(readJson(await file(JSON.stringify(rows)), {}))).toHaveLength(30_000);
+    const rows = Array.from({ length: 60_000 }, (_, i) => ({ text: `row number ${i}, without a line end` }));
+    expect(await all(readJson(await file(JSON.stringify(rows)), {}))).toHaveLength(60_000);
   });
 
   it('has only those rows that are UTF-8', async () => {
@@ -245,10 +245,8 @@ describe('CSV', () => {
     await expect(all(readCsv(header, { separator: null }))).rejects.toMatchObject({ code: 'DATA_ENCODING' });
   });
 
-  it('of hundreds of thousands of columns is refused before they are compared', {
-    timeout: 10_000,
-  }, async () => {
-    const text = `${Array.from({ length: 300_000 }, (_, i) => `c${i}`).join(',')}\n1\n`;
+  it('of hundreds of thousands of columns is refused before they are compared', async () => {
+    const text = `${Array.from({ length: 1_000_000 }, (_, i) => `c${i}`).join(',')}\n1\n`;
     await expect(csv(text)).rejects.toMatchObject({ code: 'DATA_CSV' });
   });
 

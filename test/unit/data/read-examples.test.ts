@@ -195,6 +195,15 @@ describe('formats are recognised by themselves', () => {
       code: 'DATA_FORMAT',
       values: { file: path, columns: ['question', 'answer', 'extra'] },
     });
+    const columns = { prompt: 'question', completion: 'reply' };
+    await expect(read(path, { columns })).rejects.toMatchObject({
+      code: 'DATA_FORMAT',
+      values: { missing: 'reply' },
+    });
+    await expect(read(path, { format: 'text' })).rejects.toMatchObject({
+      code: 'DATA_FORMAT',
+      values: { formats: ['text'], missing: null },
+    });
     const long = await lines(...Array.from({ length: 20 }, () => ({ a: 1 })), { text: 'late' });
     await expect(read(long)).rejects.toMatchObject({ code: 'DATA_FORMAT' });
   });

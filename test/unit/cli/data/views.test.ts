@@ -143,6 +143,10 @@ describe('findings', () => {
     expect(codes({ heldOutRead })).toEqual(['error HELD_OUT_TEMPLATE_PREFIX', 'error HELD_OUT_BAD_ROWS']);
     expect(codes({ tally: newTally() })).toEqual(['error EMPTY']);
     expect(codes({ tally: { ...tally, untrained: 10 } })).toEqual(['error UNTRAINED']);
+    expect(codes({ tally: { ...tally, untrained: 4, dropped: 6 } })).toEqual([
+      'error UNTRAINED',
+      'error DROPPED',
+    ]);
     expect(
       codes({ tally: { ...tally, untrained: 1, truncated: 1, merged: 2, dropped: 1 }, partial: true }),
     ).toEqual(['warning UNTRAINED', 'warning DROPPED', 'note PARTIAL', 'note MERGED', 'note TRUNCATED']);
