@@ -143,6 +143,8 @@ function repeatedLines({ duplicates, overlap }: Inspection): string[] {
   const lines = duplicates.named.map(
     ({ origin, first }) => `duplicate     ${place(origin)} repeats ${place(first)}`,
   );
+  const others = duplicates.count - duplicates.named.length;
+  if (others > 0) lines.push(`              and ${formatCount(others)} more`);
   if (overlap !== null) {
     lines.push(
       `held out      ${formatCount(overlap.heldOut)} samples: ${formatCount(overlap.equal)} equal to a training sample; of ` +

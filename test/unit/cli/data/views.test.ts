@@ -194,6 +194,14 @@ describe('the terminal', () => {
     expect(lines(false)).toContain('│ yes】 no');
   });
 
+  it('names a few duplicates and counts the others', () => {
+    const place = (row: number) => ({ file: 'a', row });
+    const duplicates = { count: 3, sampledOneIn: 1, named: [{ origin: place(9), first: place(1) }] };
+    const output = fakeContext().context.stdout;
+    const text = inspectionLines(inspection({ duplicates }), [], { tokens: false }, output).join('\n');
+    expect(text).toContain('a:9 repeats a:1\n              and 2 more');
+  });
+
   it('shows a token per line when asked', () => {
     expect(lines(false, true)).toMatch(/ 0 +5 {2}· +"Say\\n"/);
     expect(lines(false, true)).toMatch(/ 2 +7 {2}trained {2}" yes"/);
