@@ -15,9 +15,10 @@ import {
   blobRequestSchema,
 } from './blob-wire.ts';
 import { withDeadline } from './deadline.ts';
-import { FrameStream, LENGTH_PREFIX_BYTES } from './frames.ts';
+import { FrameStream } from './frames.ts';
 import { OpenBlobs } from './open-blobs.ts';
 import { closeStream, type Streams } from './streams.ts';
+import { LENGTH_PREFIX_BYTES } from './unread-bytes.ts';
 
 /** Ranges in memory for one peer, over all its connections. */
 const RANGES_PER_PEER = 8;

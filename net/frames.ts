@@ -3,14 +3,8 @@ import { encode } from 'it-length-prefixed';
 import { pipe } from 'it-pipe';
 import { concat } from 'uint8arrays/concat';
 import { SwarmError } from '../protocol/errors.ts';
+import { UnreadBytes } from './unread-bytes.ts';
 
-/**
- * Pieces up to this size are copied together. Whoever sends bytes one by one would have each kept as an object, beside the
- * buffer that it arrived in: a hundred times and more what he sent.
- */
-const SMALL_PIECE_BYTES = 1024;
-/** Where small pieces go; a new one when it is full. */
-const BLOCK_OF_PIECES_BYTES = 4 * SMALL_PIECE_BYTES;
 /**
  * What is handed to the stream at once: few enough bytes that pings and gossip get their turn in between, and just as
  * many as fill four noise messages (65,519 bytes of plaintext each) together with the muxer's header.
@@ -18,8 +12,6 @@ const BLOCK_OF_PIECES_BYTES = 4 * SMALL_PIECE_BYTES;
 const BLOCK_BYTES = 4 * 65_519 - 12;
 /** What is let go by once a sender has gone too far, so that he is still there to hear so. */
 const IGNORED_BYTES = 4 * 1024 * 1024;
-/** A length below 2^28 as an unsigned varint; longer prefixes are nonsense and are not read on. */
-export const LENGTH_PREFIX_BYTES = 4;
 
 export interface FrameStreamOptions {
   /**
@@ -37,12 +29,11 @@ export interface FrameStreamOptions {
 export class FrameStream {
   readonly #unreadBytes: number;
   readonly #stream: Stream;
-  #chunks: Uint8Array[] = [];
-  /** Where small pieces are put together; the last chunk lies in it if it is one of those. */
-  #block: Uint8Array | undefined;
-  #buffered = 0;
+  readonly #unread = new UnreadBytes();
   /** Why nothing further is read, or kept. */
-  #refusal: SwarmError | undefined;
+  #refusal: unknown;
+  /** Bytes that have come since. */
+  #ignored = 0;
   #ended = false;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
@@ -62,16 +53,12 @@ export class FrameStream {
    */
   async readChunks(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[] | null> {
     for (;;) {
-      if (this.#refusal !== undefined) throw this.#refusal;
-      const header = this.#header(maxBytes);
-      if (header !== null && this.#buffered >= header.prefix + header.length) {
-        this.#take(header.prefix);
-        return this.#take(header.length);
-      }
+      const frame = this.#next(maxBytes);
+      if (frame !== null) return frame;
       // The end can come while the stream still holds bytes for us.
       if (this.#ended && this.#stream.readBufferLength === 0) {
         if (this.#error !== undefined) throw closed(this.#error);
-        if (this.#buffered === 0) return null;
+        if (this.#unread.length === 0) return null;
         throw new SwarmError('FRAME_TRUNCATED', 'the other side closed the stream in the middle of a frame');
       }
       await this.#more(signal);
@@ -140,43 +127,29 @@ export class FrameStream {
   }
 
   #receive(data: StreamMessageEvent['data']): void {
-    this.#buffered += data.byteLength;
     if (this.#refusal !== undefined) {
-      if (this.#buffered > IGNORED_BYTES) this.#stream.abort(this.#refusal);
+      this.#ignored += data.byteLength;
+      if (this.#ignored > IGNORED_BYTES) this.#stream.abort(closed(this.#refusal));
       return;
     }
-    if (this.#buffered > this.#unreadBytes) {
-      this.#refuse(flooded(this.#unreadBytes));
-      this.#wake?.();
-      return;
-    }
-    for (const piece of data instanceof Uint8Array ? [data] : data) this.#keep(piece);
+    if (this.#unread.length + data.byteLength > this.#unreadBytes) this.#refuse(flooded(this.#unreadBytes));
+    else for (const piece of data instanceof Uint8Array ? [data] : data) this.#unread.add(piece);
     this.#wake?.();
   }
 
-  #refuse(error: SwarmError): SwarmError {
-    this.#refusal = error;
-    this.#chunks = [];
-    this.#buffered = 0;
-    return error;
+  #next(maxBytes: number): Uint8Array[] | null {
+    if (this.#refusal !== undefined) throw this.#refusal;
+    try {
+      return this.#unread.frame(maxBytes);
+    } catch (error) {
+      this.#refuse(error);
+      throw error;
+    }
   }
 
-  #keep(piece: Uint8Array): void {
-    if (piece.length > SMALL_PIECE_BYTES) {
-      this.#chunks.push(piece);
-      return;
-    }
-    const last = this.#chunks.at(-1);
-    const block = this.#block;
-    const end = last === undefined ? 0 : last.byteOffset + last.length;
-    if (last !== undefined && last.buffer === block?.buffer && end + piece.length <= block.length) {
-      block.set(piece, end);
-      this.#chunks[this.#chunks.length - 1] = block.subarray(last.byteOffset, end + piece.length);
-      return;
-    }
-    this.#block = new Uint8Array(BLOCK_OF_PIECES_BYTES);
-    this.#block.set(piece);
-    this.#chunks.push(this.#block.subarray(0, piece.length));
+  #refuse(error: unknown): void {
+    this.#refusal = error;
+    this.#unread.clear();
   }
 
   #end(error?: Error): void {
@@ -200,41 +173,6 @@ export class FrameStream {
         resolve();
       };
     });
-  }
-
-  /** Length of the next frame and of its prefix; null while the prefix is incomplete. */
-  #header(maxBytes: number): { length: number; prefix: number } | null {
-    let length = 0;
-    let index = 0;
-    for (const chunk of this.#chunks) {
-      for (const byte of chunk) {
-        length += (byte & 0x7f) * 2 ** (7 * index++);
-        if (byte < 0x80) {
-          if (length > maxBytes) throw this.#refuse(tooLarge(length, maxBytes));
-          return { length, prefix: index };
-        }
-        if (index === LENGTH_PREFIX_BYTES) throw this.#refuse(tooLarge(length, maxBytes));
-      }
-    }
-    return null;
-  }
-
-  #take(bytes: number): Uint8Array[] {
-    const taken: Uint8Array[] = [];
-    let missing = bytes;
-    this.#buffered -= bytes;
-    while (missing > 0) {
-      const chunk = this.#chunks[0]!;
-      if (chunk.length <= missing) {
-        taken.push(chunk);
-        this.#chunks.shift();
-      } else {
-        taken.push(chunk.subarray(0, missing));
-        this.#chunks[0] = chunk.subarray(missing);
-      }
-      missing -= taken.at(-1)!.length;
-    }
-    return taken;
   }
 }
 
@@ -300,11 +238,4 @@ function flooded(unreadBytes: number): SwarmError {
     `the other side sent more than the ${unreadBytes} bytes that it may before it is answered`,
     { unreadBytes },
   );
-}
-
-function tooLarge(bytes: number, maxBytes: number): SwarmError {
-  return new SwarmError('FRAME_TOO_LARGE', `a frame of ${bytes} bytes or more exceeds ${maxBytes}`, {
-    bytes,
-    maxBytes,
-  });
 }

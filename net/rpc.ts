@@ -13,9 +13,10 @@ import {
   rpcMethods,
 } from '../protocol/rpc.ts';
 import { withDeadline } from './deadline.ts';
-import { FrameStream, LENGTH_PREFIX_BYTES } from './frames.ts';
+import { FrameStream } from './frames.ts';
 import { RateLimiter } from './rate-limiter.ts';
 import { closeStream, type Streams } from './streams.ts';
+import { LENGTH_PREFIX_BYTES } from './unread-bytes.ts';
 
 /** A method's name as a frame of its own, so that the size of what follows is known before it is read. */
 const METHOD_NAME_BYTES = 32;
