@@ -1,7 +1,7 @@
 /** How long the samples are, in tokens. */
 
-/** Longer samples are told apart no more, but for the longest of all: this is the longest row of a job. */
-const MAX_LENGTH = 131_072;
+/** Lengths up to this, the longest row of a job, are counted; of longer samples there are few in any data. */
+const MAX_COUNTED = 131_072;
 const BINS = 12;
 
 export interface LengthBin {
@@ -24,30 +24,30 @@ export interface LengthSummary {
 }
 
 export class Lengths {
-  private readonly counts = new Uint32Array(MAX_LENGTH + 1);
+  private readonly counts = new Uint32Array(MAX_COUNTED + 1);
+  private readonly long: number[] = [];
   private samples = 0;
   private tokens = 0;
-  private longest = 0;
 
   add(length: number): void {
-    const kept = Math.min(length, MAX_LENGTH);
-    this.counts[kept] = this.counts[kept]! + 1;
+    if (length <= MAX_COUNTED) this.counts[length]!++;
+    else this.long.push(length);
     this.samples++;
     this.tokens += length;
-    this.longest = Math.max(this.longest, length);
   }
 
   /** null where there was no sample. */
   summary(): LengthSummary | null {
     const { samples } = this;
     if (samples === 0) return null;
+    this.long.sort((a, b) => a - b);
     return {
       samples,
       mean: this.tokens / samples,
       shortest: this.quantile(0),
       median: this.quantile(0.5),
       p95: this.quantile(0.95),
-      longest: this.longest,
+      longest: this.quantile(1),
       histogram: this.histogram(),
     };
   }
@@ -56,22 +56,22 @@ export class Lengths {
   private quantile(share: number): number {
     const wanted = Math.max(1, Math.ceil(share * this.samples));
     let seen = 0;
-    for (let length = 0; length <= MAX_LENGTH; length++) {
-      seen += this.counts[length]!;
+    for (const [length, count] of this.counts.entries()) {
+      seen += count;
       if (seen >= wanted) return length;
     }
-    return MAX_LENGTH;
+    return this.long[wanted - seen - 1]!;
   }
 
   private histogram(): LengthBin[] {
-    const [low, high] = [this.quantile(0), this.quantile(0.99)];
+    const [low, high, longest] = [this.quantile(0), this.quantile(0.99), this.quantile(1)];
     const width = niceWidth((high - low + 1) / BINS);
     const bins: LengthBin[] = [];
     for (let from = Math.floor(low / width) * width; from <= high; from += width) {
       const last = from + width > high;
-      const to = last ? Math.max(this.longest, from + width - 1) : from + width - 1;
-      let samples = 0;
-      for (let length = from; length <= Math.min(to, MAX_LENGTH); length++) samples += this.counts[length]!;
+      const to = last ? Math.max(longest, from + width - 1) : from + width - 1;
+      const counted = this.counts.subarray(from, to + 1).reduce((sum, count) => sum + count, 0);
+      const samples = counted + this.long.filter((length) => length >= from && length <= to).length;
       bins.push({ from, to, samples });
     }
     return bins;

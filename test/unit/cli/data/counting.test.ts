@@ -102,8 +102,9 @@ describe('overlap', () => {
 
 describe('lengths', () => {
   it('are summed up exactly', () => {
+    const length = fc.oneof(fc.integer({ min: 0, max: 3000 }), fc.integer({ min: 131_070, max: 900_000 }));
     fc.assert(
-      fc.property(fc.array(fc.integer({ min: 0, max: 3000 }), { minLength: 1, maxLength: 300 }), (all) => {
+      fc.property(fc.array(length, { minLength: 1, maxLength: 300 }), (all) => {
         const lengths = new Lengths();
         for (const length of all) lengths.add(length);
         const sorted = [...all].sort((a, b) => a - b);
@@ -124,10 +125,6 @@ describe('lengths', () => {
       }),
     );
     expect(new Lengths().summary()).toBeNull();
-    const long = new Lengths();
-    for (const length of [10, 600_000]) long.add(length);
-    expect(long.summary()).toMatchObject({ longest: 600_000, mean: 300_005 });
-    expect(long.summary()!.histogram.at(-1)).toMatchObject({ to: 600_000, samples: 1 });
   });
 });
 
