@@ -17,7 +17,7 @@ def write(name, rows, **options):
 
 
 texts = [{"text": f"row {i} é", "more": i} for i in range(25)]
-for codec in ["none", "snappy", "gzip", "brotli", "zstd"]:
+for codec in ["none", "snappy", "gzip", "brotli", "zstd", "lz4"]:
     write(f"text-{codec}", texts, compression=codec, row_group_size=10)
 
 write(

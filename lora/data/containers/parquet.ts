@@ -85,7 +85,9 @@ export async function* readParquet(
     }
   } catch (error) {
     if (isSwarmError(error) || signal?.aborted) throw error;
-    throw invalid(file, error instanceof Error ? error.message : String(error), error);
+    const reason = error instanceof Error ? error.message : String(error);
+    const advice = reason.includes('compression codec') ? "; write it with compression='zstd'" : '';
+    throw invalid(file, `${reason}${advice}`, error);
   } finally {
     await handle.close();
   }

@@ -431,5 +431,7 @@ describe('Parquet as pyarrow writes it', () => {
     ]) {
       await expect(read(await file(content, 'parquet'))).rejects.toMatchObject({ code: 'DATA_PARQUET' });
     }
+    // LZ4 is not unpacked.
+    await expect(read(path('text-lz4'))).rejects.toMatchObject({ code: 'DATA_PARQUET' });
   });
 });
