@@ -34,7 +34,7 @@ export interface EngineOptions {
   /** Threads inside one operation. TensorFlow takes its number from its own environment variables instead. */
   threads: number;
   /**
-   * Whether products with a base of fewer bits round blocks of the activations to 8 bits too, which is faster.
+   * Whether products with a base of 8 bits round the activations to 8 bits too, which makes them fast.
    * @default true
    */
   roundActivations?: boolean;

@@ -9,23 +9,21 @@ export interface WeightEntry {
   readonly shape: Shape;
 }
 
-/** A copy of a matrix as whole numbers in blocks of a row, each with a scale. */
+/** A copy of a matrix as whole numbers with scales; see lora/models/quantise.ts for both layouts. */
 export interface BlockEntry {
-  /** uint8 [rows, blocks, side·bits/8]: number + 2^(bits − 1); at 4 bits two in a byte, the first in its lower half. */
+  /** 4 bits: uint8 [rows, blocks, bytes of a block], two numbers in a byte. 8 bits: int8 [rows, 1, columns]. */
   readonly codes: WeightEntry;
-  /** float32 [rows, blocks] */
+  /** float32. 4 bits: [rows, blocks]. 8 bits: [rows of W, 1], the same ones for both copies. */
   readonly scales: WeightEntry;
 }
 
-/** A matrix [rows, columns] that is kept in fewer bits, in both directions; both stand for the same numbers. */
+/** A matrix W [rows, columns] that is kept in fewer bits, twice; both copies stand for the same numbers. */
 export interface QuantisedEntry {
   readonly shape: readonly [rows: number, columns: number];
   readonly bits: 4 | 8;
-  /** Numbers in a block. */
-  readonly side: number;
-  /** Rows of W: for products over its columns. */
+  /** Rows of W. */
   readonly plain: BlockEntry;
-  /** Rows of Wᵀ: for products over its rows. */
+  /** Rows of Wᵀ. */
   readonly transposed: BlockEntry;
 }
 

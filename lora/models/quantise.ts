@@ -1,26 +1,32 @@
 /**
- * Rounds a weight matrix to whole numbers of 4 or 8 bits with one scale for every square tile. A tile is a block of a
- * row of W and, turned, a block of a row of Wᵀ: both copies stand for exactly the same numbers, so that a backward pass
- * through Wᵀ is the gradient of the forward pass through W.
+ * Rounds a weight matrix W to whole numbers of 4 or 8 bits. It is kept twice, as W and as Wᵀ, and both copies stand for
+ * exactly the same numbers, so that a backward pass through one is the gradient of the forward pass through the other.
+ *
+ * 4 bits: one scale for every square tile. A tile is a block of a row of W and, turned, a block of a row of Wᵀ.
+ * 8 bits: one scale for every row of W. Where rows are summed over, the other factor is multiplied with the scales first.
  */
+import { RowQuantiser } from './quantise-rows.ts';
 
 /** Bits per weight of a base that is rounded. */
 export type QuantisedBits = 4 | 8;
 
 /**
  * Side of a tile, in weights. The kernels take blocks of 16 to 256 in powers of two. Larger ones are faster and have
- * fewer scales, and an outlier coarsens more weights around it: at 8 bits there is room for that, at 4 there is not.
+ * fewer scales, but an outlier coarsens more weights around it.
  */
-export const TILE_SIDE: Readonly<Record<QuantisedBits, number>> = { 4: 32, 8: 64 };
+const TILE_SIDE = 32;
 
-/** Tried as scale at 4 bits, relative to the one that reaches the largest weight: giving that one up may cost less. */
-const FOUR_BIT_SCALES = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
+/** Tried as scale, relative to the one that reaches the largest weight: giving that one up may cost less. */
+const TRIED_SCALES = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 
-/** One copy of a matrix [rows, columns]: rows × blocks, each of `side` numbers of a row. */
+/** One copy of a matrix [rows, columns]. */
 export interface Blocks {
-  /** Number plus half the range; at 4 bits two in a byte, the first one in its lower half. [rows, blocks, side·bits/8] */
+  /**
+   * 4 bits: number + 8, two in a byte, the first one in its lower half, [rows, blocks, bytes].
+   * 8 bits: the number as int8, [rows, columns].
+   */
   readonly codes: Uint8Array;
-  /** [rows, blocks] */
+  /** 4 bits: [rows, blocks]. 8 bits: one for every row of W, in both copies. */
   readonly scales: Float32Array;
 }
 
@@ -29,16 +35,52 @@ export interface QuantisedMatrix {
   readonly transposed: Blocks;
 }
 
-/** Blocks of a row, and bytes of each, in a copy whose rows have `width` numbers. */
-export function blockLayout(width: number, bits: QuantisedBits): { blocks: number; bytes: number } {
-  return { blocks: Math.ceil(width / TILE_SIDE[bits]), bytes: (TILE_SIDE[bits] * bits) / 8 };
+/** Takes a matrix piece by piece in row-major order and holds the rounded copies, not the matrix. */
+export interface Quantiser {
+  add(values: Float32Array): void;
+  /** After the last piece. */
+  finish(): QuantisedMatrix;
 }
 
-/** Takes a matrix [rows, columns] piece by piece in row-major order and holds the rounded copies, not the matrix. */
-export class MatrixQuantiser {
+export function createQuantiser(rows: number, columns: number, bits: QuantisedBits): Quantiser {
+  return bits === 8 ? new RowQuantiser(rows, columns) : new TileQuantiser(rows, columns);
+}
+
+export interface BlockLayout {
+  /** Numbers in a block: all of a row at 8 bits. */
+  readonly side: number;
+  /** Blocks in a row. */
+  readonly blocks: number;
+  /** Of a block. */
+  readonly bytes: number;
+}
+
+/** Of a copy whose rows have `width` numbers. */
+export function blockLayout(width: number, bits: QuantisedBits): BlockLayout {
+  if (bits === 8) return { side: width, blocks: 1, bytes: width };
+  return { side: TILE_SIDE, blocks: Math.ceil(width / TILE_SIDE), bytes: TILE_SIDE / 2 };
+}
+
+/** The numbers that W's plain copy, or at 4 bits either copy, stands for: [rows, columns], row-major. */
+export function dequantise({ codes, scales }: Blocks, columns: number, bits: QuantisedBits): Float32Array {
+  const { side, blocks, bytes } = blockLayout(columns, bits);
+  const rows = scales.length / blocks;
+  const values = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const block = row * blocks + Math.floor(column / side);
+      const place = column % side;
+      const byte = codes[block * bytes + (bits === 4 ? place >> 1 : place)]!;
+      const number = bits === 4 ? ((byte >> (4 * (place & 1))) & 15) - 8 : (byte << 24) >> 24;
+      values[row * columns + column] = number * scales[block]!;
+    }
+  }
+  return values;
+}
+
+class TileQuantiser implements Quantiser {
   readonly #rows: number;
   readonly #columns: number;
-  readonly #bits: QuantisedBits;
   readonly #plain: Blocks;
   readonly #transposed: Blocks;
   /** As many rows as a tile is high. */
@@ -46,18 +88,17 @@ export class MatrixQuantiser {
   #filled = 0;
   #row = 0;
 
-  constructor(rows: number, columns: number, bits: QuantisedBits) {
+  constructor(rows: number, columns: number) {
     this.#rows = rows;
     this.#columns = columns;
-    this.#bits = bits;
-    this.#plain = emptyBlocks(rows, columns, bits);
-    this.#transposed = emptyBlocks(columns, rows, bits);
-    this.#band = new Float32Array(Math.min(rows, TILE_SIDE[bits]) * columns);
+    this.#plain = emptyBlocks(rows, columns);
+    this.#transposed = emptyBlocks(columns, rows);
+    this.#band = new Float32Array(Math.min(rows, TILE_SIDE) * columns);
   }
 
   add(values: Float32Array): void {
     for (let taken = 0; taken < values.length; ) {
-      const rowsLeft = Math.min(TILE_SIDE[this.#bits], this.#rows - this.#row);
+      const rowsLeft = Math.min(TILE_SIDE, this.#rows - this.#row);
       const count = Math.min(values.length - taken, rowsLeft * this.#columns - this.#filled);
       this.#band.set(values.subarray(taken, taken + count), this.#filled);
       taken += count;
@@ -66,16 +107,14 @@ export class MatrixQuantiser {
     }
   }
 
-  /** After the last piece. */
   finish(): QuantisedMatrix {
     return { plain: this.#plain, transposed: this.#transposed };
   }
 
   #finishBand(height: number): void {
-    const side = TILE_SIDE[this.#bits];
-    const tile = new Float32Array(height * side);
-    for (let column = 0; column < this.#columns; column += side) {
-      const width = Math.min(side, this.#columns - column);
+    const tile = new Float32Array(height * TILE_SIDE);
+    for (let column = 0; column < this.#columns; column += TILE_SIDE) {
+      const width = Math.min(TILE_SIDE, this.#columns - column);
       for (let r = 0; r < height; r++) {
         const start = r * this.#columns + column;
         tile.set(this.#band.subarray(start, start + width), r * width);
@@ -87,13 +126,11 @@ export class MatrixQuantiser {
   }
 
   #writeTile(tile: Float32Array, column: number, width: number): void {
-    const bits = this.#bits;
-    const side = TILE_SIDE[bits];
-    const scale = bestScale(tile, bits);
-    const blockOfRow = column / side;
-    const blockOfColumn = this.#row / side;
-    const across = blockLayout(this.#columns, bits);
-    const down = blockLayout(this.#rows, bits);
+    const scale = bestScale(tile);
+    const blockOfRow = column / TILE_SIDE;
+    const blockOfColumn = this.#row / TILE_SIDE;
+    const across = blockLayout(this.#columns, 4);
+    const down = blockLayout(this.#rows, 4);
     const height = tile.length / width;
     for (let r = 0; r < height; r++) this.#plain.scales[(this.#row + r) * across.blocks + blockOfRow] = scale;
     for (let c = 0; c < width; c++)
@@ -102,53 +139,33 @@ export class MatrixQuantiser {
       const inPlain = ((this.#row + r) * across.blocks + blockOfRow) * across.bytes;
       for (let c = 0; c < width; c++) {
         const inTransposed = ((column + c) * down.blocks + blockOfColumn) * down.bytes;
-        const number = nearest(tile[r * width + c]!, scale, bits);
-        write(this.#plain.codes, inPlain, c, number, bits);
-        write(this.#transposed.codes, inTransposed, r, number, bits);
+        const code = nearest(tile[r * width + c]!, scale) + 8;
+        write(this.#plain.codes, inPlain, c, code);
+        write(this.#transposed.codes, inTransposed, r, code);
       }
     }
   }
 }
 
-/** The numbers that a copy stands for: [rows, columns], row-major. */
-export function dequantise({ codes, scales }: Blocks, columns: number, bits: QuantisedBits): Float32Array {
-  const side = TILE_SIDE[bits];
-  const { blocks, bytes } = blockLayout(columns, bits);
-  const rows = scales.length / blocks;
-  const values = new Float32Array(rows * columns);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      const block = row * blocks + Math.floor(column / side);
-      const place = column % side;
-      const byte = codes[block * bytes + (bits === 4 ? place >> 1 : place)]!;
-      const code = bits === 4 ? (byte >> (4 * (place & 1))) & 15 : byte;
-      values[row * columns + column] = (code - 2 ** (bits - 1)) * scales[block]!;
-    }
-  }
-  return values;
-}
-
-function emptyBlocks(rows: number, columns: number, bits: QuantisedBits): Blocks {
-  const { blocks, bytes } = blockLayout(columns, bits);
+function emptyBlocks(rows: number, columns: number): Blocks {
+  const { blocks, bytes } = blockLayout(columns, 4);
   // What lies beyond the edge of the matrix is zero.
-  const zero = bits === 4 ? 0x88 : 0x80;
   return {
-    codes: new Uint8Array(rows * blocks * bytes).fill(zero),
+    codes: new Uint8Array(rows * blocks * bytes).fill(0x88),
     scales: new Float32Array(rows * blocks),
   };
 }
 
 /** A float32, so that rounding and kernels work with the same one; 0 for a tile of zeros. */
-function bestScale(tile: Float32Array, bits: QuantisedBits): number {
+function bestScale(tile: Float32Array): number {
   let largest = 0;
   for (const value of tile) if (Math.abs(value) > Math.abs(largest)) largest = value;
-  if (bits === 8) return Math.fround(Math.abs(largest) / 127);
   // The range is −8 … 7: the sign of the scale gives the longer side to the largest weight.
   let best = 0;
   let leastError = Number.POSITIVE_INFINITY;
-  for (const share of FOUR_BIT_SCALES) {
+  for (const share of TRIED_SCALES) {
     const scale = Math.fround((largest / -8) * share);
-    const error = squaredError(tile, scale, bits);
+    const error = squaredError(tile, scale);
     if (error < leastError) {
       best = scale;
       leastError = error;
@@ -158,34 +175,26 @@ function bestScale(tile: Float32Array, bits: QuantisedBits): number {
 }
 
 /** Written out: it runs for every weight and every scale that is tried. */
-function squaredError(tile: Float32Array, scale: number, bits: QuantisedBits): number {
-  const half = 2 ** (bits - 1);
+function squaredError(tile: Float32Array, scale: number): number {
   const inverse = scale === 0 ? 0 : 1 / scale;
   let sum = 0;
   for (let i = 0; i < tile.length; i++) {
     const value = tile[i]!;
     let number = Math.floor(value * inverse + 0.5);
-    if (number < -half) number = -half;
-    else if (number >= half) number = half - 1;
+    if (number < -8) number = -8;
+    else if (number > 7) number = 7;
     const difference = value - scale * number;
     sum += difference * difference;
   }
   return sum;
 }
 
-/** From −2^(bits − 1) to 2^(bits − 1) − 1. */
-function nearest(value: number, scale: number, bits: QuantisedBits): number {
-  if (scale === 0) return 0;
-  const half = 2 ** (bits - 1);
-  return Math.max(-half, Math.min(half - 1, Math.round(value / scale)));
+/** From −8 to 7. */
+function nearest(value: number, scale: number): number {
+  return scale === 0 ? 0 : Math.max(-8, Math.min(7, Math.round(value / scale)));
 }
 
-function write(codes: Uint8Array, start: number, place: number, number: number, bits: QuantisedBits): void {
-  if (bits === 8) {
-    codes[start + place] = number + 128;
-    return;
-  }
+function write(codes: Uint8Array, start: number, place: number, code: number): void {
   const index = start + (place >> 1);
-  const code = number + 8;
   codes[index] = place & 1 ? (codes[index]! & 0x0f) | (code << 4) : (codes[index]! & 0xf0) | code;
 }

@@ -5,12 +5,12 @@ import { describeBase } from './base.ts';
 import type { BaseBits } from './base-bits.ts';
 import { decodeFloats } from './dtypes.ts';
 import type { Model } from './folder.ts';
-import { type Blocks, blockLayout, MatrixQuantiser, type QuantisedBits, TILE_SIDE } from './quantise.ts';
+import { type Blocks, blockLayout, createQuantiser, type QuantisedBits } from './quantise.ts';
 import { floatDtype, tensorChunks } from './safetensors.ts';
 import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
 /** Increased whenever the same weights become other numbers: files of before are not taken for these. */
-const QUANTISATION_VERSION = 1;
+const QUANTISATION_VERSION = 2;
 
 /**
  * The weights as one file that an engine maps, converted once per base model and kept in `cacheDir` under the
@@ -59,19 +59,19 @@ function placeFloats(layout: Layout, shape: readonly number[]): WeightEntry {
 
 function placeMatrix(layout: Layout, shape: readonly number[], bits: QuantisedBits): QuantisedEntry {
   const [rows, columns] = shape as [number, number];
-  const copy = (height: number, width: number): BlockEntry => {
+  const codes = (height: number, width: number): WeightEntry => {
     const { blocks, bytes } = blockLayout(width, bits);
     const length = height * blocks * bytes;
-    const codes = { offset: layout.place(length), length, shape: [height, blocks, bytes] };
-    return { codes, scales: placeFloats(layout, [height, blocks]) };
+    return { offset: layout.place(length), length, shape: [height, blocks, bytes] };
   };
-  return {
-    shape: [rows, columns],
-    bits,
-    side: TILE_SIDE[bits],
-    plain: copy(rows, columns),
-    transposed: copy(columns, rows),
+  const scales = (height: number, width: number) =>
+    placeFloats(layout, [height, blockLayout(width, bits).blocks]);
+  const plain = { codes: codes(rows, columns), scales: scales(rows, columns) };
+  const transposed = {
+    codes: codes(columns, rows),
+    scales: bits === 8 ? plain.scales : scales(columns, rows),
   };
+  return { shape: [rows, columns], bits, plain, transposed };
 }
 
 async function* floatsOf(model: Model, name: string, signal?: AbortSignal): AsyncGenerator<Float32Array> {
@@ -100,7 +100,7 @@ async function quantise(
   { shape: [rows, columns], bits, plain, transposed }: QuantisedEntry,
   chunks: AsyncIterable<Float32Array>,
 ): Promise<void> {
-  const quantiser = new MatrixQuantiser(rows, columns, bits);
+  const quantiser = createQuantiser(rows, columns, bits);
   for await (const values of chunks) quantiser.add(values);
   const copies = quantiser.finish();
   const write = async (entry: BlockEntry, { codes, scales }: Blocks) => {

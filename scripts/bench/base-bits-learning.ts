@@ -37,11 +37,13 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   const deps = await prepare(folder);
   const cases: Case[] = [];
   try {
-    for (const bits of [8, 4] as const) {
-      for (const roundActivations of [true, false]) {
-        const trainer = await nanoTrainer(folder, { bits, roundActivations });
-        cases.push({ label: `${bits}${roundActivations ? '' : '-exact'}`, bits, trainer });
-      }
+    for (const [bits, roundActivations] of [
+      [8, true],
+      [8, false],
+      [4, true],
+    ] as const) {
+      const trainer = await nanoTrainer(folder, { bits, roundActivations });
+      cases.push({ label: `${bits}${roundActivations ? '' : '-exact'}`, bits, trainer });
     }
     const seeds = options.quick ? SEEDS.slice(0, 1) : SEEDS;
     const steps = options.quick ? QUICK_STEPS : STEPS;

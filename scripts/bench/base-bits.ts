@@ -47,7 +47,6 @@ const CONTESTANTS = [
   { bits: 8, roundActivations: true, checkpointing: false },
   { bits: 8, roundActivations: false, checkpointing: false },
   { bits: 4, roundActivations: true, checkpointing: false },
-  { bits: 4, roundActivations: false, checkpointing: false },
   { bits: 32, roundActivations: true, checkpointing: true },
   { bits: 4, roundActivations: true, checkpointing: true },
 ] as const;

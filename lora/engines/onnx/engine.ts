@@ -32,7 +32,7 @@ async function compile(
       { engine: name },
     );
   }
-  const bytes = buildModel(graph, weights, PROVIDERS[name], options.roundActivations === false ? 1 : 4);
+  const bytes = buildModel(graph, weights, PROVIDERS[name], options);
   try {
     const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
     return new OnnxExecutable(graph, session);

@@ -6,12 +6,15 @@ import { locateWeight, type QuantisedEntry, type WeightEntry, type WeightFile } 
 import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
 import {
-  type AccuracyLevel,
   type BlockNames,
+  type Direction,
+  directionOf,
   emitDense,
   isQuantisedProduct,
   locateQuantised,
-  lowerQuantisedProduct,
+  lowerRowScaledProduct,
+  lowerTiledProduct,
+  type RoundedRows,
 } from './quantised.ts';
 
 /**
@@ -23,9 +26,9 @@ export function buildModel(
   graph: Graph,
   weights: WeightFile | null,
   provider: Provider,
-  accuracy: AccuracyLevel = 1,
+  { roundActivations = true }: { /** See EngineOptions. @default true */ roundActivations?: boolean } = {},
 ): Uint8Array {
-  const lowered = new LoweredGraph(provider, weights, accuracy);
+  const lowered = new LoweredGraph(provider, weights, roundActivations);
   for (const [name, tensor] of graph.inputs) lowered.addInput(`in:${name}`, tensor);
   const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
   const used = new Set<Tensor>([...graph.outputs.values(), ...nodes.flatMap((node) => node.inputs)]);
@@ -61,15 +64,16 @@ class LoweredGraph {
   readonly #constants = new Map<string, string>();
   readonly #emitter: Emitter;
   readonly #weights: WeightFile | null;
-  readonly #accuracy: AccuracyLevel;
+  readonly #roundActivations: boolean;
   readonly #quantised = new Map<Tensor, { name: string; entry: QuantisedEntry }>();
   readonly #declared = new Set<string>();
+  readonly #roundedRows = new Map<string, RoundedRows>();
   #fresh = 0;
 
-  constructor(provider: Provider, weights: WeightFile | null, accuracy: AccuracyLevel) {
+  constructor(provider: Provider, weights: WeightFile | null, roundActivations: boolean) {
     this.#emitter = this.#emitterFor(provider);
     this.#weights = weights;
-    this.#accuracy = accuracy;
+    this.#roundActivations = roundActivations;
   }
 
   addWeight(tensor: Tensor, name: string): void {
@@ -100,7 +104,7 @@ class LoweredGraph {
     // The kernel does not compute what is not asked for.
     const statistics = node.operation === 'rmsNorm' || node.operation === 'layerNorm';
     const unused = statistics && !node.outputs.slice(1).some((output) => used.has(output));
-    if (isQuantisedProduct(node, (tensor) => this.#quantised.has(tensor))) {
+    if (isQuantisedProduct(node, (tensor) => this.#hasProduct(tensor))) {
       this.#addQuantisedProduct(node, outputs);
       return;
     }
@@ -109,35 +113,54 @@ class LoweredGraph {
     lower(node, inputs, unused ? outputs.slice(0, 1) : outputs, this.#emitter);
   }
 
+  /** Whether there is a kernel for products with the tensor as it is kept. */
+  #hasProduct(tensor: Tensor): boolean {
+    const bits = this.#quantised.get(tensor)?.entry.bits;
+    return bits === 4 || (bits === 8 && this.#roundActivations);
+  }
+
   #addQuantisedProduct(node: GraphNode<'gemm'>, outputs: readonly string[]): void {
     const [, weight] = node.inputs;
     const { name, entry } = this.#quantised.get(weight!)!;
-    const direction = node.attributes.transposeB ? 'plain' : 'transposed';
-    const names = this.#blocks(`q:${name}:${direction}`, entry[direction], { constant: true });
+    const direction = directionOf(node, entry);
+    const names = this.#blocks(`q:${name}:${direction}`, entry, direction, { constant: true });
     const inputs = node.inputs.map((tensor) => this.#names.get(tensor) ?? '');
-    const operand = { entry, names, accuracy: this.#accuracy };
-    lowerQuantisedProduct(node, inputs, outputs, operand, this.#emitter);
+    if (entry.bits === 4) {
+      lowerTiledProduct(node, inputs, outputs, { entry, names }, this.#emitter);
+    } else {
+      lowerRowScaledProduct(node, inputs, outputs, { names, roundedRows: this.#roundedRows }, this.#emitter);
+    }
   }
 
   #dense(tensor: Tensor): string {
     const { name, entry } = this.#quantised.get(tensor)!;
-    const names = this.#blocks(`d:${name}`, entry.plain, { constant: false });
+    const names = this.#blocks(`d:${name}`, entry, 'plain', { constant: false });
     const dense = emitDense(entry, names, this.#emitter);
     this.#names.set(tensor, dense);
     return dense;
   }
 
   /** Initializers of a copy of a quantised weight, declared once. */
-  #blocks(name: string, entry: QuantisedEntry['plain'], { constant }: { constant: boolean }): BlockNames {
+  #blocks(
+    name: string,
+    entry: QuantisedEntry,
+    direction: Direction,
+    { constant }: { constant: boolean },
+  ): BlockNames {
     const names = { codes: `${name}:codes`, scales: `${name}:scales` };
     if (this.#declared.has(name)) return names;
     this.#declared.add(name);
-    for (const part of ['codes', 'scales'] as const) {
-      const { shape } = entry[part];
-      const dtype = part === 'codes' ? 'uint8' : 'float32';
-      const data = placeOf(this.#weights!.path, entry[part]);
-      this.initializers.push({ name: names[part], dtype, shape, data });
-      if (!constant) this.inputs.push({ name: names[part], dtype, shape });
+    const { codes, scales } = entry[direction];
+    const [rows, blocks, bytes] = codes.shape as readonly [number, number, number];
+    const values: [OnnxValue, WeightEntry][] = [
+      entry.bits === 4
+        ? [{ name: names.codes, dtype: 'uint8', shape: codes.shape }, codes]
+        : [{ name: names.codes, dtype: 'int8', shape: [rows, blocks * bytes] }, codes],
+      [{ name: names.scales, dtype: 'float32', shape: scales.shape }, scales],
+    ];
+    for (const [value, place] of values) {
+      this.initializers.push({ ...value, data: placeOf(this.#weights!.path, place) });
+      if (!constant) this.inputs.push(value);
     }
     return names;
   }

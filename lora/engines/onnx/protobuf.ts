@@ -16,7 +16,7 @@ export interface OnnxNode {
 
 export interface OnnxValue {
   readonly name: string;
-  readonly dtype: 'float32' | 'int64' | 'uint8';
+  readonly dtype: 'float32' | 'int64' | 'uint8' | 'int8';
   readonly shape: readonly number[];
 }
 
@@ -37,7 +37,7 @@ const OPERATOR_SETS = [
   { domain: '', version: 18 },
   { domain: 'com.microsoft', version: 1 },
 ];
-const ELEMENT_TYPE = { float32: 1, uint8: 2, int64: 7 } as const;
+const ELEMENT_TYPE = { float32: 1, uint8: 2, int8: 3, int64: 7 } as const;
 const EXTERNAL = 1;
 const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, ints: 7 } as const;
 

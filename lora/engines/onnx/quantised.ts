@@ -12,10 +12,10 @@ export interface BlockNames {
 }
 
 /**
- * How onnxruntime multiplies: 4 rounds blocks of the activations to 8 bits and multiplies whole numbers, 1 multiplies in
- * float32. Decision 012 has what that costs and gains.
+ * MatMulNBits computing in float32. Level 4 rounds blocks of the activations to 8 bits, and with 4-bit weights was no
+ * faster and took more memory (decision 012).
  */
-export type AccuracyLevel = 1 | 4;
+const FLOAT32_ACCURACY = 1;
 
 type Gemm = GraphNode<'gemm'>;
 
@@ -27,44 +27,114 @@ export function isQuantisedProduct(node: GraphNode, isQuantised: (operand: Tenso
   return !transposeA && isQuantised(weight!) && !isQuantised(x!) && !(addend && isQuantised(addend));
 }
 
-/** The product with the copy of the weight whose blocks lie along the axis that is summed over. */
-export function lowerQuantisedProduct(
-  { attributes: { transposeB, alpha, beta } }: Gemm,
-  [x, , addend]: readonly string[],
+/** At 4 bits: numbers in a block, and blocks in a row of the plain copy. */
+function blocksOf({ plain }: QuantisedEntry): { side: number; blocks: number } {
+  const [, blocks, bytes] = plain.codes.shape as readonly [number, number, number];
+  return { side: 2 * bytes, blocks };
+}
+
+/** Which copy of a weight. */
+export type Direction = 'plain' | 'transposed';
+
+/** The copy that the kernel wants: at 4 bits blocks along the axis that is summed over, at 8 bits that axis first. */
+export function directionOf({ attributes: { transposeB } }: Gemm, { bits }: QuantisedEntry): Direction {
+  return transposeB === (bits === 4) ? 'plain' : 'transposed';
+}
+
+/** x·W or x·Wᵀ at 4 bits: scales lie along the axis that is summed over in both directions. */
+export function lowerTiledProduct(
+  node: Gemm,
+  inputs: readonly string[],
   outputs: readonly string[],
-  weight: { entry: QuantisedEntry; names: BlockNames; accuracy: AccuracyLevel },
-  { emit, scalar }: Emitter,
+  { entry, names }: { entry: QuantisedEntry; names: BlockNames },
+  emitter: Emitter,
 ): void {
-  const { shape, bits, side } = weight.entry;
-  const [n, k] = transposeB ? shape : [shape[1], shape[0]];
-  const attributes = { K: k, N: n, bits, block_size: side, accuracy_level: weight.accuracy };
-  const last = (step: 'product' | 'scaled') =>
-    (step === 'product' && alpha === 1 && addend === undefined) || (step === 'scaled' && addend === undefined)
-      ? { outputs }
-      : {};
-  const product = emit('MatMulNBits', [x!, weight.names.codes, weight.names.scales], {
-    ...last('product'),
-    attributes,
-    domain: MICROSOFT,
-  });
-  const scaled = alpha === 1 ? product : emit('Mul', [product, scalar(alpha)], last('scaled'));
-  if (addend === undefined) return;
+  const [n, k] = node.attributes.transposeB ? entry.shape : [entry.shape[1], entry.shape[0]];
+  const attributes = {
+    K: k,
+    N: n,
+    bits: 4,
+    block_size: blocksOf(entry).side,
+    accuracy_level: FLOAT32_ACCURACY,
+  };
+  const operands = [inputs[0]!, names.codes, names.scales];
+  finishProduct(node, inputs, outputs, emitter, (options) =>
+    emitter.emit('MatMulNBits', operands, { ...options, attributes, domain: MICROSOFT }),
+  );
+}
+
+/** Rows of an operand divided by their largest element, and these. */
+export interface RoundedRows {
+  readonly rows: string;
+  readonly largest: string;
+}
+
+/** Where a row is zero there is nothing to divide by. */
+const SMALLEST_ROW = 1e-30;
+
+/**
+ * x·W or x·Wᵀ at 8 bits, of whole numbers. The kernel rounds its first operand with one scale for all of it: rows are
+ * brought to the same size before. W's scales belong to its rows: in x·Wᵀ they are those of the result's columns, which
+ * the kernel multiplies with; in x·W those of the columns of x, which are multiplied first.
+ */
+export function lowerRowScaledProduct(
+  node: Gemm,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  { names, roundedRows }: { names: BlockNames; roundedRows: Map<string, RoundedRows> },
+  emitter: Emitter,
+): void {
+  const { emit, integers, scalar } = emitter;
+  const scalesOfRows = emit('Reshape', [names.scales, integers([-1])]);
+  const { transposeB } = node.attributes;
+  const x = transposeB ? inputs[0]! : emit('Mul', [inputs[0]!, scalesOfRows]);
+  let rounded = roundedRows.get(x);
+  if (rounded === undefined) {
+    const largest = emit('Max', [emit('ReduceMax', [emit('Abs', [x]), integers([1])]), scalar(SMALLEST_ROW)]);
+    rounded = { rows: emit('Div', [x, largest]), largest };
+    // Modules that read the same values share this.
+    roundedRows.set(x, rounded);
+  }
+  const { rows, largest } = rounded;
+  const operands = [rows, names.codes, transposeB ? scalesOfRows : scalar(1)];
+  const product = emit('DynamicQuantizeMatMul', operands, { domain: MICROSOFT });
+  finishProduct(node, inputs, outputs, emitter, (options) => emit('Mul', [product, largest], options));
+}
+
+/** alpha · product + beta · addend, with `emitProduct` emitting the product. */
+function finishProduct(
+  { attributes: { alpha, beta } }: Gemm,
+  [, , addend]: readonly string[],
+  outputs: readonly string[],
+  { emit, scalar }: Emitter,
+  emitProduct: (options: { outputs?: readonly string[] }) => string,
+): void {
+  if (addend === undefined) {
+    if (alpha === 1) emitProduct({ outputs });
+    else emit('Mul', [emitProduct({}), scalar(alpha)], { outputs });
+    return;
+  }
+  const product = emitProduct({});
+  const scaled = alpha === 1 ? product : emit('Mul', [product, scalar(alpha)]);
   emit('Add', [scaled, beta === 1 ? addend : emit('Mul', [addend, scalar(beta)])], { outputs });
 }
 
 /**
- * The weight as the float32 matrix that its numbers stand for: where an operation is no product with it.
- * `names` must be no constants to onnxruntime, which would compute the matrix once and keep it.
+ * The weight as the float32 matrix that its numbers stand for: where an operation is no product with it, or products
+ * shall be exact. `names` must be no constants to onnxruntime, which would compute the matrix once and keep it.
  */
 export function emitDense(
-  { shape: [rows, columns], bits, side }: QuantisedEntry,
+  entry: QuantisedEntry,
   names: BlockNames,
   { emit, integers, scalar, byte }: Emitter,
 ): string {
-  const blocks = Math.ceil(columns / side);
-  const codes =
-    bits === 8 ? names.codes : emitHalves(names.codes, [rows, blocks, side], { emit, integers, byte });
-  const numbers = emit('Sub', [emit('Cast', [codes], { attributes: { to: 1 } }), scalar(2 ** (bits - 1))]);
+  const { bits, shape } = entry;
+  const [rows, columns] = shape;
+  const toFloat = (codes: string) => emit('Cast', [codes], { attributes: { to: 1 } });
+  if (bits === 8) return emit('Mul', [toFloat(names.codes), names.scales]);
+  const { side, blocks } = blocksOf(entry);
+  const codes = emitHalves(names.codes, [rows, blocks, side], { emit, integers, byte });
+  const numbers = emit('Sub', [toFloat(codes), scalar(8)]);
   const scales = emit('Reshape', [names.scales, integers([rows, blocks, 1])]);
   const values = emit('Reshape', [emit('Mul', [numbers, scales]), integers([rows, blocks * side])]);
   if (blocks * side === columns) return values;
