@@ -164,7 +164,12 @@ export const manifestSchema = z.strictObject({
         }),
       )
       .min(1)
-      .max(BASE_FILES),
+      .max(BASE_FILES)
+      // Each becomes a file of one folder, and many file systems do not tell case apart.
+      .refine(
+        (files) => new Set(files.map(({ path }) => path.toLowerCase())).size === files.length,
+        'must have a name for each file',
+      ),
   }),
   data: z.strictObject({
     rows: count,

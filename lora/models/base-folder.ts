@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SwarmError } from '../../protocol/errors.ts';
@@ -44,7 +45,10 @@ async function isComplete(folder: string, files: readonly BaseFile[]): Promise<b
   return true;
 }
 
-/** Some file systems have no hard links. */
+/**
+ * Some file systems have no hard links. A copy over a name that is taken would be written through the link into the
+ * content of another digest, so it is refused: a stranger chooses the names, and some systems take two of them for one.
+ */
 async function linkOrCopy(from: string, to: string): Promise<void> {
-  await link(from, to).catch(() => copyFile(from, to));
+  await link(from, to).catch(() => copyFile(from, to, constants.COPYFILE_EXCL));
 }
