@@ -1,0 +1,54 @@
+import { describe, expect, it } from 'vitest';
+import { manifestSchema } from '../../../protocol/manifest.ts';
+
+const digest = 'ab'.repeat(32);
+
+function problems(paths: readonly string[]): string[] {
+  const files = paths.map((path) => ({ path, size: 1, digest }));
+  const manifest = {
+    version: 1,
+    name: 'tale',
+    base: { name: 'nano', digest, parameters: 1, files },
+    data: {
+      rows: 1,
+      tokens: 1,
+      sequenceLength: 8,
+      shards: [{ digest, size: 1, rows: 1 }],
+      heldOut: { digest, rows: 1, tokens: 1 },
+    },
+    lora: {},
+    adapter: { parameters: 1, initial: { digest, size: 4 } },
+    training: {},
+    rounds: {},
+    acceptance: {},
+    seed: 0,
+    createdAt: 0,
+  };
+  return manifestSchema.safeParse(manifest).error?.issues.map(({ path }) => path.join('.')) ?? [];
+}
+
+describe('the files of a base', () => {
+  it('have plain names', () => {
+    expect(problems(['config.json', 'model-00001-of-00002.safetensors'])).toEqual([]);
+    for (const path of [
+      '../config.json',
+      '/etc/passwd',
+      'a/b',
+      'a\\b',
+      '.bashrc',
+      'c:config.json',
+      'config.json\0',
+      'config\n.json',
+      '\u0441onfig.json',
+      '',
+      'a'.repeat(129),
+    ]) {
+      expect(problems([path]), JSON.stringify(path)).toEqual(['base.files.0.path']);
+    }
+  });
+
+  it('have a name each, also where case is not told apart', () => {
+    expect(problems(['config.json', 'config.json'])).toEqual(['base.files']);
+    expect(problems(['config.json', 'Config.JSON'])).toEqual(['base.files']);
+  });
+});
