@@ -85,3 +85,19 @@ export async function gradientError({ inputs, build }: Differentiable, seed: num
   await executable.dispose();
   return worst;
 }
+
+/** The example's result and its gradients by all inputs, as one graph with the values that it is fed. */
+export function slopesOf(
+  { inputs, build }: Differentiable,
+  seed: number,
+): { graph: Graph; feeds: Record<string, Float32Array> } {
+  const graph = new Graph();
+  const tensors: Record<string, Tensor> = {};
+  for (const [name, { shape }] of Object.entries(inputs)) tensors[name] = graph.input(name, shape);
+  const y = build(graph, tensors);
+  const weights = graph.constant(y.shape, numbers(elementCount(y.shape), seed));
+  graph.output('y', y);
+  const slopes = gradients(reduceSum(multiply(y, weights)), Object.values(tensors));
+  for (const [i, slope] of slopes.entries()) graph.output(`slope ${i}`, slope);
+  return { graph, feeds: Object.fromEntries(Object.entries(inputs).map(([name, { data }]) => [name, data])) };
+}

@@ -102,9 +102,23 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     };
     emit('Gemm', inputs, { outputs, attributes });
   },
-  batchedMatmul({ attributes: { transposeA, transposeB, alpha } }, inputs, outputs, { emit }) {
-    const attributes = { transA: transposeA ? 1 : 0, transB: transposeB ? 1 : 0, alpha: { float: alpha } };
-    emit('FusedMatMul', inputs, { outputs, attributes, domain: MICROSOFT });
+  batchedMatmul(node, inputs, outputs, { emit, scalar, provider }) {
+    const { transposeA, transposeB, alpha } = node.attributes;
+    if (provider === 'cpu') {
+      const attributes = { transA: transposeA ? 1 : 0, transB: transposeB ? 1 : 0, alpha: { float: alpha } };
+      emit('FusedMatMul', inputs, { outputs, attributes, domain: MICROSOFT });
+      return;
+    }
+    // WebGPU has no kernel for it: onnxruntime would fetch the operands from the device and multiply on the processor.
+    const [a, b] = [transposeA, transposeB].map((transposed, i) => {
+      if (!transposed) return inputs[i]!;
+      const axes = node.inputs[i]!.shape.map((_, axis) => axis);
+      return emit('Transpose', [inputs[i]!], {
+        attributes: { perm: [...axes.slice(0, -2), ...axes.slice(-2).reverse()] },
+      });
+    });
+    if (alpha === 1) emit('MatMul', [a!, b!], { outputs });
+    else emit('Mul', [emit('MatMul', [a!, b!]), scalar(alpha)], { outputs });
   },
   softmax(_node, [x], outputs, { emit }) {
     emit('Softmax', [x!], { outputs, attributes: { axis: -1 } });

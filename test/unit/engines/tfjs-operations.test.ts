@@ -2,12 +2,10 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type Engine } from '../../../lora/engines/engine.ts';
 import { LOWERINGS } from '../../../lora/engines/tfjs/lower.ts';
-import { gradients } from '../../../lora/graph/gradients.ts';
-import { Graph, type Tensor } from '../../../lora/graph/graph.ts';
-import { multiply, randomSeed, reduceSum, uniform } from '../../../lora/graph/ops.ts';
-import { elementCount } from '../../../lora/graph/shapes.ts';
+import { Graph } from '../../../lora/graph/graph.ts';
+import { randomSeed, uniform } from '../../../lora/graph/ops.ts';
 import { disagreement, runOnEach } from '../../utils/executors.ts';
-import { type Differentiable, numbers } from '../../utils/graphs.ts';
+import { slopesOf } from '../../utils/graphs.ts';
 import { OPERATION_CASES } from '../../utils/operation-cases.ts';
 import { tfjsOnCpu } from '../../utils/tfjs.ts';
 
@@ -21,28 +19,13 @@ beforeAll(async () => {
 
 const compared = new Set<string>();
 
-/** The case's result and its gradients by all inputs, as one graph. */
-function graphOf({ inputs, build }: Differentiable, from: number): Graph {
-  const graph = new Graph();
-  const tensors: Record<string, Tensor> = {};
-  for (const [name, { shape }] of Object.entries(inputs)) tensors[name] = graph.input(name, shape);
-  const y = build(graph, tensors);
-  const weights = graph.constant(y.shape, numbers(elementCount(y.shape), from));
-  graph.output('y', y);
-  const slopes = gradients(reduceSum(multiply(y, weights)), Object.values(tensors));
-  for (const [i, slope] of slopes.entries()) graph.output(`slope ${i}`, slope);
-  for (const { operation } of graph.nodes) compared.add(operation);
-  return graph;
-}
-
 describe('values and gradients are those of onnx', () => {
   test.each(Object.entries(OPERATION_CASES))('%s', async (_, cases) => {
     await fc.assert(
       fc.asyncProperty(cases, fc.integer({ min: 1, max: 2 ** 31 - 1 }), async (example, from) => {
-        const feeds = Object.fromEntries(
-          Object.entries(example.inputs).map(([name, { data }]) => [name, data]),
-        );
-        const [found, expected] = await runOnEach(engines, graphOf(example, from), feeds);
+        const { graph, feeds } = slopesOf(example, from);
+        for (const { operation } of graph.nodes) compared.add(operation);
+        const [found, expected] = await runOnEach(engines, graph, feeds);
         expect(disagreement(found!, expected!)).toBeLessThan(TOLERANCE);
       }),
       { numRuns: 25 },

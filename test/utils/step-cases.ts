@@ -1,0 +1,108 @@
+/** Training steps of the reference models on two executors, for whatever has to agree on all of them. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import type { LoraConfig } from '../../lora/adapter/config.ts';
+import { adapterLayout } from '../../lora/adapter/layout.ts';
+import type { Row } from '../../lora/data/packing.ts';
+import type { Engine, Feeds } from '../../lora/engines/engine.ts';
+import { elementCount } from '../../lora/graph/shapes.ts';
+import { type Model, prepareWeights } from '../../lora/models/model.ts';
+import { trainableParameters } from '../../lora/models/parameters.ts';
+import { readTensor } from '../../lora/models/safetensors.ts';
+import { adaptedParameters } from '../../lora/train/adapted.ts';
+import { rowFeeds, type TrainingGraphOptions, trainingGraph } from '../../lora/train/step.ts';
+import { disagreement, runOnEach } from './executors.ts';
+import { openFamily } from './families.ts';
+import { numbers } from './graphs.ts';
+import { FIXTURES } from './reference.ts';
+
+const BATCH = 2;
+
+/** The last rows of a fixture: packed ones, with labels missing here and there. */
+export async function fixtureRows(fixture: string): Promise<Row[]> {
+  const { rows } = JSON.parse(await readFile(join(FIXTURES, fixture, 'reference.json'), 'utf8')) as {
+    rows: { packed: { ids: number[]; segments: number[]; labels: number[] }[] };
+  };
+  return rows.packed.slice(0, BATCH).map(({ ids, segments, labels }) => ({
+    ids: Uint32Array.from(ids),
+    segments: Uint16Array.from(segments),
+    labels: Int32Array.from(labels),
+  }));
+}
+
+export interface StepCase {
+  readonly model: Model;
+  readonly rows: readonly Row[];
+  readonly parametersOf: Parameters<typeof trainingGraph>[1];
+  /** Values of what is trained. */
+  readonly values: Feeds;
+  readonly options?: TrainingGraphOptions;
+  readonly supervised?: number;
+}
+
+/** The case as a graph with a value for each of its inputs. */
+export function stepOf({ model, rows, parametersOf, values, options, supervised }: StepCase) {
+  const { config, architecture } = model;
+  const size = { config, architecture, batch: BATCH, length: rows[0]!.ids.length, supervised };
+  const { graph } = trainingGraph(size, parametersOf, options);
+  const seed: Feeds = graph.inputs.has('seed') ? { seed: BigInt64Array.of(20261125n) } : {};
+  return { graph, feeds: { ...rowFeeds(rows, size), ...values, ...seed } };
+}
+
+/** How far loss and gradients of one training step are apart on the two executors, and how many there are. */
+export async function compareStep(engines: readonly Engine[], step: StepCase, cacheDir: string) {
+  const { graph, feeds } = stepOf(step);
+  const weights = await prepareWeights(step.model, cacheDir);
+  const [found, expected] = await runOnEach(engines, graph, feeds, weights);
+  expect(expected!.loss![0]).toBeGreaterThan(1);
+  return { difference: disagreement(found!, expected!), outputs: Object.keys(expected!).length };
+}
+
+/** A step of the fixture's own adapter. */
+export async function fixtureStep(fixture: string): Promise<StepCase> {
+  const { model, adapter } = await openFamily(fixture);
+  const { layout, tensors, lora } = adapter;
+  return {
+    model,
+    rows: await fixtureRows(fixture),
+    parametersOf: (graph) => adaptedParameters(graph, model, lora),
+    values: Object.fromEntries(layout.map(({ name }, i) => [name, tensors[i]!])),
+  };
+}
+
+/** A step of all parameters of the fixture's model. */
+export async function fullStep(fixture: string): Promise<StepCase> {
+  const { model } = await openFamily(fixture);
+  const { architecture, config } = model;
+  const values: Record<string, Float32Array> = {};
+  for (const { name } of architecture.parameters(config)) {
+    const { file, entry } = model.tensors.get(name)!;
+    values[name] = await readTensor(join(FIXTURES, fixture, file), entry);
+  }
+  const parametersOf: StepCase['parametersOf'] = (graph) => trainableParameters(graph, architecture, config);
+  return { model, rows: await fixtureRows(fixture), parametersOf, values };
+}
+
+/** An adapter of random numbers, both factors included, so that all of its gradients are there. */
+export function randomAdapter(model: Model, lora: LoraConfig): Pick<StepCase, 'values' | 'parametersOf'> {
+  const values = adapterLayout(model, lora).map(({ name, shape, group }, i) => {
+    const random = numbers(elementCount(shape), i + 1).map((value) => value / 4);
+    // Magnitudes are lengths.
+    return [name, group === 'magnitude' ? random.map((value) => value + 1) : random] as const;
+  });
+  return {
+    values: Object.fromEntries(values),
+    parametersOf: (graph) => adaptedParameters(graph, model, lora, { training: true }),
+  };
+}
+
+/** What a training may be told that changes its graph. */
+export const VARIANTS: readonly [string, Partial<LoraConfig>, TrainingGraphOptions?][] = [
+  ['DoRA', { useDora: true }],
+  ['dropout', { dropout: 0.3 }],
+  ['DoRA with dropout, rank-stabilised', { useDora: true, dropout: 0.1, useRslora: true }],
+  ['biases and a whole head', { bias: 'all', modulesToSave: ['lm_head'] }],
+  ['label smoothing', {}, { labelSmoothing: 0.1 }],
+  ['noise on the embeddings', {}, { neftuneAlpha: 5 }],
+];
