@@ -1,8 +1,9 @@
-import { copyFile, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SwarmError } from '../../protocol/errors.ts';
 import { DESCRIBED_FILES, type DescribeOptions } from '../models/base.ts';
 import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
+import { durableRename, writeDurably } from '../models/durable.ts';
 import { isUnused, listFiles, type Model } from '../models/folder.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
 import { floatDtype } from '../models/safetensors.ts';
@@ -53,7 +54,7 @@ export async function mergeAdapter(
       if (present.has(file)) await copyFile(join(model.dir, file), join(partial, file));
     }
     await writeWeights(model, changes, partial, options.signal);
-    await rename(partial, outDir);
+    await durableRename(partial, outDir);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
     throw error;
@@ -119,7 +120,8 @@ async function writeWeights(
   for (const [file, tensors] of byFile) await writeSafetensors(join(outDir, file), tensors);
   if ((await listFiles(outDir)).has(INDEX_FILE)) {
     const index = { metadata: { total_size: totalSize }, weight_map: weightMap };
-    await writeFile(join(outDir, INDEX_FILE), `${JSON.stringify(index, null, 2)}\n`);
+    const text = `${JSON.stringify(index, null, 2)}\n`;
+    await writeDurably(join(outDir, INDEX_FILE), (handle) => handle.writeFile(text));
   }
 }
 

@@ -1,5 +1,6 @@
-import { mkdir, open, rename } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeDurably } from '../models/durable.ts';
 import type { Model } from '../models/folder.ts';
 import { readJsonObject } from '../models/json.ts';
 import { readHeader, readTensor } from '../models/safetensors.ts';
@@ -56,14 +57,15 @@ export interface AdapterToWrite {
 
 /**
  * Writes a PEFT adapter folder: `adapter_model.safetensors` and `adapter_config.json`. Each file appears whole
- * and durable, the config last.
+ * and durable, the config last. @throws STORE_FULL, WRITE_FAILED
  */
 export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Promise<void> {
   const { layout, tensors, lora, baseModelName, revision = null, baseDigest = null } = adapter;
   await mkdir(dir, { recursive: true });
-  await writeDurably(join(dir, ADAPTER_WEIGHTS_FILE), encodeAdapter(layout, tensors, baseDigest));
+  const weights = encodeAdapter(layout, tensors, baseDigest);
   const config = encodePeftConfig({ lora, baseModelName, revision }, layout);
-  await writeDurably(join(dir, ADAPTER_CONFIG_FILE), Buffer.from(config));
+  await writeDurably(join(dir, ADAPTER_WEIGHTS_FILE), (handle) => handle.writeFile(weights));
+  await writeDurably(join(dir, ADAPTER_CONFIG_FILE), (handle) => handle.writeFile(config));
 }
 
 /**
@@ -85,16 +87,4 @@ export async function readPeftFolder(dir: string, model: Model): Promise<Adapter
     tensors.push(values);
   }
   return { ...config, layout, tensors, baseDigest: header.metadata[BASE_DIGEST_KEY] ?? null };
-}
-
-async function writeDurably(path: string, bytes: Uint8Array): Promise<void> {
-  const partial = `${path}.partial`;
-  const handle = await open(partial, 'w');
-  try {
-    await handle.writeFile(bytes);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(partial, path);
 }

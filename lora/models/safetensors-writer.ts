@@ -1,6 +1,6 @@
-import { open, rename, rm } from 'node:fs/promises';
 import { SwarmError } from '../../protocol/errors.ts';
 import { DTYPE_BYTES, encodeFloats, type FloatDtype } from './dtypes.ts';
+import { writeDurably } from './durable.ts';
 
 /** A tensor to write; its values are float32, or come as ready bytes of the tensor's own element type. */
 export interface TensorToWrite<Data = Float32Array> {
@@ -14,9 +14,6 @@ export type StreamedTensor = TensorToWrite<Float32Array | (() => AsyncIterable<U
 
 /** `format: pt` tells transformers and PEFT that the tensors are PyTorch's; they refuse files without it. */
 export const DEFAULT_METADATA: Readonly<Record<string, string>> = { format: 'pt' };
-
-/** Tells apart the unfinished files of one process. */
-let writes = 0;
 
 /**
  * Safetensors bytes; equal tensors give equal bytes. Wider elements come first, then by name, so that every
@@ -40,39 +37,28 @@ export function encodeSafetensors(
   return bytes;
 }
 
-/** The same into a file: complete and on the disk when this resolves, absent when it rejects. */
+/** The same into a file, see {@link writeDurably}. */
 export async function writeSafetensors(
   path: string,
   tensors: readonly StreamedTensor[],
   metadata: Readonly<Record<string, string>> = DEFAULT_METADATA,
 ): Promise<void> {
   const ordered = order(tensors);
-  const partial = `${path}.${process.pid}-${writes++}.partial`;
-  const handle = await open(partial, 'w');
-  try {
-    try {
-      await handle.appendFile(encodeHeader(ordered, metadata));
-      for (const tensor of ordered) {
-        if (tensor.data instanceof Float32Array) {
-          await handle.appendFile(encodeFloats(checked(tensor, tensor.data), tensor.dtype));
-          continue;
-        }
-        let written = 0;
-        for await (const chunk of tensor.data()) {
-          await handle.appendFile(chunk);
-          written += chunk.byteLength;
-        }
-        if (written !== byteLength(tensor)) throw sizeError(tensor, written);
+  await writeDurably(path, async (handle) => {
+    await handle.appendFile(encodeHeader(ordered, metadata));
+    for (const tensor of ordered) {
+      if (tensor.data instanceof Float32Array) {
+        await handle.appendFile(encodeFloats(checked(tensor, tensor.data), tensor.dtype));
+        continue;
       }
-      await handle.sync();
-    } finally {
-      await handle.close();
+      let written = 0;
+      for await (const chunk of tensor.data()) {
+        await handle.appendFile(chunk);
+        written += chunk.byteLength;
+      }
+      if (written !== byteLength(tensor)) throw sizeError(tensor, written);
     }
-    await rename(partial, path);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
+  });
 }
 
 function order<T extends StreamedTensor>(tensors: readonly T[]): T[] {

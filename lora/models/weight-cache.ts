@@ -1,12 +1,10 @@
 /** Files that are derived from a base once and kept: whole or not at all, also when several processes make one at once. */
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { type FileHandle, mkdir, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { writeDurably } from './durable.ts';
 
 /** Entries start at page boundaries, so that an engine can map them without copying. */
 const ALIGNMENT_BYTES = 4096;
-
-/** Tells apart the unfinished files of one process. */
-let conversions = 0;
 
 /** Hands out places in a file, one after the other, each at a multiple of 4,096 bytes. */
 export class Layout {
@@ -25,7 +23,7 @@ export class Layout {
   }
 }
 
-/** Calls `write` for a file of `size` bytes, unless there is one at `path`. */
+/** Calls `write` for a file of `size` bytes, unless there is one at `path`. @throws as writeDurably */
 export async function writeOnce(
   path: string,
   size: number,
@@ -33,22 +31,10 @@ export async function writeOnce(
 ): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   if ((await sizeOf(path)) === size) return;
-  await removeAbandoned(path);
-  const partial = `${path}.${process.pid}-${conversions++}.partial`;
-  const handle = await open(partial, 'w');
-  try {
-    try {
-      await handle.truncate(size);
-      await write(handle);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(partial, path);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
+  await writeDurably(path, async (handle) => {
+    await handle.truncate(size);
+    await write(handle);
+  });
 }
 
 /** All of an array's bytes, however many writes it takes. */
@@ -69,26 +55,5 @@ async function sizeOf(path: string): Promise<number | null> {
     return (await stat(path)).size;
   } catch {
     return null;
-  }
-}
-
-/** A process killed while converting leaves gigabytes behind; its number in the name tells that it is gone. */
-async function removeAbandoned(path: string): Promise<void> {
-  const pattern = /\.(\d+)-\d+\.partial$/;
-  const folder = dirname(path);
-  for (const name of await readdir(folder)) {
-    const pid = Number(pattern.exec(name)?.[1]);
-    if (name.startsWith(basename(path)) && pid > 0 && !isAlive(pid))
-      await rm(join(folder, name), { force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // EPERM: it lives, but belongs to somebody else.
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

@@ -1,7 +1,8 @@
-import { copyFile, mkdir, open, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, open, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { SwarmError } from '../../../protocol/errors.ts';
+import { writeDurably } from '../durable.ts';
 import { isCommit, repositoryFolder } from './reference.ts';
 
 /**
@@ -126,14 +127,7 @@ function isAlive(pid: number): boolean {
 
 async function replace(path: string, text: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const partial = `${path}.${process.pid}.partial`;
-  const handle = await open(partial, 'w');
-  try {
-    await handle.writeFile(text);
-  } finally {
-    await handle.close();
-  }
-  await rename(partial, path);
+  await writeDurably(path, (handle) => handle.writeFile(text));
 }
 
 /** Also behind a link. */
