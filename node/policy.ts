@@ -10,7 +10,7 @@ export interface NodePolicy {
   maxBaseBytes: number;
   /** Base, its fp32 copy, data and adapter files together. @default 100 GiB */
   maxDiskBytes: number;
-  /** Weights, adapter, gradients and moments in memory; activations come on top. @default Infinity (the daemon sets the machine's) */
+  /** Weights, adapter, gradients, moments and a round's rows in memory; activations come on top. @default Infinity (the daemon sets the machine's) */
   maxMemoryBytes: number;
 }
 
@@ -27,6 +27,12 @@ const FLOAT_BYTES = 4;
 const ADAPTER_COPIES = 8;
 /** Error feedback, moments (two), adapter and its successor, updates under way. */
 const ADAPTER_FILES = 6;
+/** The daemon draws a round's rows, the trainer gets them. */
+const ROW_COPIES = 2;
+/** Where a row lies and what holds it, beside its tokens (113 bytes measured). */
+const ROW_OVERHEAD_BYTES = 128;
+/** Id and label of 4 bytes, segment of 2. */
+const TOKEN_BYTES = 10;
 
 /** What a job takes from a machine, as far as its manifest tells. */
 export function demandOf(manifest: Manifest): { base: number; disk: number; memory: number } {
@@ -35,10 +41,13 @@ export function demandOf(manifest: Manifest): { base: number; disk: number; memo
   const base = sum(manifest.base.files);
   const weights = manifest.base.parameters * FLOAT_BYTES;
   const adapter = manifest.adapter.parameters * FLOAT_BYTES;
+  const data = sum(manifest.data.shards);
+  const rows = manifest.rounds.localSteps * manifest.training.batchSize;
+  const tokens = Math.min(data, rows * manifest.data.sequenceLength * TOKEN_BYTES);
   return {
     base,
-    disk: base + weights + sum(manifest.data.shards) + ADAPTER_FILES * adapter,
-    memory: weights + ADAPTER_COPIES * adapter,
+    disk: base + weights + data + ADAPTER_FILES * adapter,
+    memory: weights + ADAPTER_COPIES * adapter + ROW_COPIES * tokens + rows * ROW_OVERHEAD_BYTES,
   };
 }
 

@@ -36,6 +36,8 @@ export const JOBS_PER_COORDINATOR = 64;
 export const BASE_FILES = 1000;
 /** Data shards of a manifest: 4,096 of 1 MiB is 4 GiB of tokens. */
 export const DATA_SHARDS = 4096;
+/** One data shard, which nodes decode whole: a row of 131,072 tokens at 10 bytes, the most that a job allows. */
+export const DATA_SHARD_BYTES = 1536 * KiB;
 
 /** A request must be answered within this time unless its method says otherwise. */
 export const RPC_TIMEOUT_MS = 10_000;

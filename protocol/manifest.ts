@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { digestSchema, nameSchema } from './ids.ts';
-import { ADAPTER_BYTES, BASE_FILES, BLOB_BYTES, DATA_SHARDS } from './limits.ts';
+import { ADAPTER_BYTES, BASE_FILES, BLOB_BYTES, DATA_SHARD_BYTES, DATA_SHARDS } from './limits.ts';
 
 const count = z.int().positive();
 
@@ -177,7 +177,7 @@ export const manifestSchema = z.strictObject({
     sequenceLength: count,
     shards: z
       .array(
-        z.strictObject({ digest: digestSchema, size: z.int().nonnegative().max(BLOB_BYTES), rows: count }),
+        z.strictObject({ digest: digestSchema, size: z.int().positive().max(DATA_SHARD_BYTES), rows: count }),
       )
       .min(1)
       .max(DATA_SHARDS),

@@ -9,12 +9,11 @@
 import { z } from 'zod';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { DATA_SHARD_BYTES } from '../../protocol/limits.ts';
 import { IGNORED_LABEL, type Row } from './packing.ts';
 
 /** Shards are cut at this size, one range of the blob protocol. A row of more than that is a shard alone. */
 export const SHARD_BYTES = 1024 * 1024;
-/** No shard is larger: one row of 131,072 tokens at 10 bytes, the most that a job manifest allows. */
-export const MAX_SHARD_BYTES = 1536 * 1024;
 export const MAX_HEADER_BYTES = 256;
 /** Token ids are below this: config.json allows no larger vocabulary. */
 const MAX_VOCABULARY = 2 ** 21;
@@ -23,8 +22,8 @@ const FORMAT = 'lora-swarm/rows';
 const headerSchema = z.strictObject({
   format: z.literal(FORMAT),
   version: z.literal(1),
-  rows: z.int().positive().max(MAX_SHARD_BYTES),
-  sequenceLength: z.int().min(2).max(MAX_SHARD_BYTES),
+  rows: z.int().positive().max(DATA_SHARD_BYTES),
+  sequenceLength: z.int().min(2).max(DATA_SHARD_BYTES),
   /** Bytes per id and label. */
   width: z.union([z.literal(2), z.literal(4)]),
 });
@@ -141,7 +140,7 @@ function encodeShard(rows: readonly Row[], sequenceLength: number, width: 2 | 4)
 }
 
 function split(bytes: Uint8Array): { header: Header; body: Uint8Array } {
-  if (bytes.length > MAX_SHARD_BYTES) throw invalid(`${bytes.length} bytes exceed ${MAX_SHARD_BYTES}`);
+  if (bytes.length > DATA_SHARD_BYTES) throw invalid(`${bytes.length} bytes exceed ${DATA_SHARD_BYTES}`);
   if (bytes.length < 4) throw invalid('it ends before its header');
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   if (length > MAX_HEADER_BYTES || 4 + length > bytes.length)

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodePacked, encodePacked, MAX_SHARD_BYTES, SHARD_BYTES } from '../../../lora/data/packed.ts';
+import { decodePacked, encodePacked, SHARD_BYTES } from '../../../lora/data/packed.ts';
 import { IGNORED_LABEL, packSequences, type Row } from '../../../lora/data/packing.ts';
 import { isSwarmError } from '../../../protocol/errors.ts';
+import { DATA_SHARD_BYTES } from '../../../protocol/limits.ts';
 
 function rowsOf(vocabulary: number) {
   return fc
@@ -41,7 +42,7 @@ describe('packed rows', () => {
   it('give a row larger than a shard one of its own', () => {
     const shards = encodePacked(rows(2, 131_072, 100_000));
     expect(shards).toHaveLength(2);
-    for (const shard of shards) expect(shard.length).toBeLessThanOrEqual(MAX_SHARD_BYTES);
+    for (const shard of shards) expect(shard.length).toBeLessThanOrEqual(DATA_SHARD_BYTES);
     expect(decodePacked(shards[1]!)[0]!.ids[5]).toBe(100_000);
   });
 
@@ -101,6 +102,6 @@ describe('shards from strangers', () => {
   });
 
   it('are refused when longer than any shard may be', () => {
-    expect(() => decodePacked(new Uint8Array(MAX_SHARD_BYTES + 1))).toThrow(refused);
+    expect(() => decodePacked(new Uint8Array(DATA_SHARD_BYTES + 1))).toThrow(refused);
   });
 });

@@ -21,3 +21,17 @@ test.each([
     expect.objectContaining({ code }),
   );
 });
+
+test('the rows of a round count: a daemon draws them all before it trains', () => {
+  const { rounds, training, data } = manifest;
+  const long = {
+    ...manifest,
+    rounds: { ...rounds, localSteps: 10_000 },
+    training: { ...training, batchSize: 4_096 },
+  };
+  expect(demandOf(long).memory - demand.memory).toBeGreaterThan(40_000_000 * 100);
+  // Rows that the data do not have are those that are there, once more.
+  const shards = data.shards.map((shard) => ({ ...shard, size: 2 * shard.size }));
+  const more = demandOf({ ...long, data: { ...data, shards } }).memory - demandOf(long).memory;
+  expect(more).toBe(2 * data.shards.reduce((sum, { size }) => sum + size, 0));
+});

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { DATA_SHARD_BYTES } from '../../../protocol/limits.ts';
 import { manifestSchema } from '../../../protocol/manifest.ts';
 
 const digest = 'ab'.repeat(32);
 
-function problems(paths: readonly string[]): string[] {
+function problems(paths: readonly string[], shardBytes = 1): string[] {
   const files = paths.map((path) => ({ path, size: 1, digest }));
   const manifest = {
     version: 1,
@@ -13,7 +14,7 @@ function problems(paths: readonly string[]): string[] {
       rows: 1,
       tokens: 1,
       sequenceLength: 8,
-      shards: [{ digest, size: 1, rows: 1 }],
+      shards: [{ digest, size: shardBytes, rows: 1 }],
       heldOut: { digest, rows: 1, tokens: 1 },
     },
     lora: {},
@@ -51,4 +52,10 @@ describe('the files of a base', () => {
     expect(problems(['config.json', 'config.json'])).toEqual(['base.files']);
     expect(problems(['config.json', 'Config.JSON'])).toEqual(['base.files']);
   });
+});
+
+it('a data shard is no larger than what a node can be asked to decode whole', () => {
+  expect(problems(['config.json'], DATA_SHARD_BYTES)).toEqual([]);
+  expect(problems(['config.json'], DATA_SHARD_BYTES + 1)).toEqual(['data.shards.0.size']);
+  expect(problems(['config.json'], 0)).toEqual(['data.shards.0.size']);
 });
