@@ -2,17 +2,19 @@ import type { JobCheck } from '../coordinator/job-check.ts';
 import type { JobSpec } from '../coordinator/job-spec.ts';
 import { formatBytes, formatCount } from '../monitor/text.ts';
 import type { Context } from './context.ts';
+import { resolveCache } from './homes.ts';
 import { ProgressLine } from './print.ts';
 
-/** Checks a job on its real base and data, in this process and without writing anything; progress on stderr. */
+/** Checks a job on its real base and data, in this process, writing nothing but to the cache; progress on stderr. */
 export async function checkJobSpec(context: Context, spec: JobSpec): Promise<JobCheck> {
   const { checkJob } = await import('../coordinator/job-check.ts');
   const progress = new ProgressLine(context);
   try {
-    const { signal, clock } = context;
+    const { environment, cwd, signal, clock } = context;
+    const cacheDir = resolveCache(environment, cwd);
     const onProgress = ({ done, total }: { done: number; total: number }): void =>
       progress.update(`reading base and data  ${total > 0 ? Math.floor((done / total) * 100) : 0} %`);
-    return await checkJob(spec, { signal, onProgress }, { clock });
+    return await checkJob(spec, { cacheDir, signal, onProgress }, { clock });
   } finally {
     progress.clear();
   }

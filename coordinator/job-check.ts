@@ -30,17 +30,18 @@ export interface JobCheck {
 }
 
 /**
- * Everything that creating the job would check but what needs its base to be run, and writes nothing: base and tokenizer
- * are read, every row of the data is tokenized and packed, targets are matched, the held-out rows are split off.
+ * Everything that creating the job would check but what needs its base to be run, and writes nothing but a cache of the
+ * base's digests: base and tokenizer are read, every row of the data is tokenized and packed, targets are matched, the
+ * held-out rows are split off.
  * @throws SwarmError as `prepareJob`, but for STORE_FULL and TRAINER_*
  */
 export async function checkJob(
   spec: JobSpec,
-  { signal, onProgress }: Pick<PrepareJobOptions, 'signal' | 'onProgress'>,
+  { cacheDir, signal, onProgress }: Pick<PrepareJobOptions, 'cacheDir' | 'signal' | 'onProgress'>,
   { clock }: { clock: Pick<Clock, 'now'> },
 ): Promise<JobCheck> {
   const { model, layout } = await openBase(spec);
-  const base = await describeBase(spec.base, { signal });
+  const base = await describeBase(spec.base, { signal, cacheDir });
   const baseBytes = base.files.reduce((sum, { size }) => sum + size, 0);
   onProgress({ event: 'progress', stage: 'base', done: baseBytes, total: baseBytes });
   const packed = await packJobData(

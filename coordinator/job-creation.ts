@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import type { FileBlobs } from '../net/network.ts';
 import type { CreateJobLine } from './api-types.ts';
@@ -38,7 +39,7 @@ export class JobCreation {
       await this.tidying;
       await coordinator.vault.scoped(async (scope) => {
         const prepared = await prepareJob(
-          { spec, signal, onProgress: onLine, onData: onLine },
+          { spec, cacheDir: join(this.home, 'cache'), signal, onProgress: onLine, onData: onLine },
           {
             blobs,
             scope,

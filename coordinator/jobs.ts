@@ -27,6 +27,8 @@ import type { JobSpec } from './job-spec.ts';
 
 export interface PrepareJobOptions {
   readonly spec: JobSpec;
+  /** Where digests of the base's files are remembered. */
+  readonly cacheDir: string;
   readonly signal: AbortSignal;
   readonly onProgress: (line: Extract<CreateJobLine, { event: 'progress' }>) => void;
   readonly onData: (line: Extract<CreateJobLine, { event: 'data' }>) => void;
@@ -57,7 +59,7 @@ const TOKEN_BYTES = 16;
  * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_EXISTS, STORE_FULL, TRAINER_*
  */
 export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDeps): Promise<PreparedJob> {
-  const { spec, signal } = options;
+  const { spec, cacheDir, signal } = options;
   let last = '';
   const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void => {
     // A line per percent: data can have millions of documents.
@@ -67,7 +69,9 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
   };
 
   const { model, layout } = await openBase(spec);
-  const base = await importBase(spec.base, deps, signal, (done, total) => progress('base', done, total));
+  const base = await importBase(spec.base, { cacheDir, signal }, deps, (done, total) =>
+    progress('base', done, total),
+  );
   const { data, heldOut, read, tally } = await packJobData(
     {
       spec,
@@ -195,11 +199,11 @@ function nameOf(dir: string): Pick<Manifest['base'], 'name' | 'revision'> {
 
 async function importBase(
   dir: string,
+  { cacheDir, signal }: Pick<PrepareJobOptions, 'cacheDir' | 'signal'>,
   { blobs, scope }: Pick<PrepareJobDeps, 'blobs' | 'scope'>,
-  signal: AbortSignal,
   onProgress: (done: number, total: number) => void,
 ): Promise<BaseDescription> {
-  const base = await describeBase(dir, { signal });
+  const base = await describeBase(dir, { signal, cacheDir });
   const total = base.files.reduce((sum, { size }) => sum + size, 0);
   let done = 0;
   for (const { path, size, digest } of base.files) {

@@ -22,7 +22,7 @@ const KEPT_SETS = 8;
 const PARTIAL = '.partial-';
 const PARTIAL_LIFE_MS = 24 * 60 * 60 * 1000;
 /** To be raised when the same files come to be read, tokenised, rendered or packed otherwise. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** Some of the examples of the files. */
 export interface ExamplePart {

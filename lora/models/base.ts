@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import { digestOf } from './digest-cache.ts';
+import { digestOf, digestRecords } from './digest-cache.ts';
 import { listFiles, openModel } from './folder.ts';
 import { openFile } from './json.ts';
 import { INDEX_FILE } from './tensors.ts';
@@ -64,6 +64,6 @@ async function describeFile(dir: string, path: string, options: DescribeOptions)
   const { signal, cacheDir } = options;
   const file = join(dir, path);
   const { handle } = await openFile(file);
-  const records = cacheDir === undefined ? null : join(cacheDir, 'digests');
+  const records = cacheDir === undefined ? null : digestRecords(cacheDir);
   return { path, ...(await digestOf(file, handle, { records, signal })) };
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { BigIntStats } from 'node:fs';
-import { type FileHandle, mkdir, realpath, rename, stat, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sha256 } from '../../protocol/cbor.ts';
 import { readJsonObject } from './json.ts';
@@ -23,6 +23,22 @@ interface FileRecord {
   readonly modified: string;
   readonly changed: string;
   readonly digest: string;
+}
+
+/** Folder of the records in a cache folder. */
+export function digestRecords(cacheDir: string): string {
+  return join(cacheDir, 'digests');
+}
+
+/** Deletes the records of files that are gone, and what a killed process left of one that it was writing. */
+export async function forgetDigests(cacheDir: string): Promise<void> {
+  const records = digestRecords(cacheDir);
+  for (const name of await readdir(records).catch(() => [])) {
+    const record = join(records, name);
+    const { path } = await readJsonObject(record, MAX_RECORD_BYTES).catch(() => ({ path: null }));
+    const there = typeof path === 'string' && (await stat(path).catch(() => null)) !== null;
+    if (!there || !name.endsWith('.json')) await rm(record, { force: true });
+  }
 }
 
 /**

@@ -123,7 +123,8 @@ test('a job is made from files, survives a restart, and is not made twice', { ti
 
   const before = (await (await ask(home, '/v1/jobs/times')).json()) as JobDetail;
   // What a dry run says is what comes of it.
-  const options = { signal: new AbortController().signal, onProgress: () => {} };
+  const cacheDir = join(folder, 'cache');
+  const options = { cacheDir, signal: new AbortController().signal, onProgress: () => {} };
   const check = await checkJob(parseJobSpec(spec), options, { clock: systemClock });
   const { data, adapter } = before.manifest;
   expect(check).toMatchObject({

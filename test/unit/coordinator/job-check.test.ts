@@ -18,7 +18,8 @@ async function data(name: string, documents: number): Promise<string> {
 }
 
 function check(changes: Partial<JobSpecInput> = {}): Promise<JobCheck> {
-  const options = { signal: new AbortController().signal, onProgress: () => {} };
+  const cacheDir = join(folder, 'cache');
+  const options = { cacheDir, signal: new AbortController().signal, onProgress: () => {} };
   return checkJob(parseJobSpec({ ...spec, ...changes }), options, { clock: systemClock });
 }
 
