@@ -3,7 +3,7 @@ import { adaptedModuleOf } from '../models/lora.ts';
 import { isAllLinear, knownNames, type ModelShape } from '../models/targets.ts';
 import { type LoraConfig, loraConfig } from './config.ts';
 import type { AdapterTensor } from './layout.ts';
-import { adapterPlan, knownSaved } from './plan.ts';
+import { adapterPlan, knownSaved, withoutUnused } from './plan.ts';
 
 /** What `adapter_config.json` says about an adapter that this engine can compute. */
 export interface PeftConfig {
@@ -135,7 +135,7 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
     initLoraWeights: parseStart(json.init_lora_weights ?? true),
   });
   return {
-    lora: withLayersPattern(json, lora, model),
+    lora: withLayersPattern(json, withoutUnused(model, lora), model),
     baseModelName: textOrNull(json, 'base_model_name_or_path'),
     revision: textOrNull(json, 'revision'),
   };

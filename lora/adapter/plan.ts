@@ -2,11 +2,8 @@ import { SwarmError } from '../../protocol/errors.ts';
 import { type AdaptedModule, biasName, savedName, type TrainedCopy } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
 import { firstMatches } from '../models/patterns.ts';
-import { type ModelShape, ownerOf, targetModules } from '../models/targets.ts';
+import { knownNames, type ModelShape, ownerOf, targetModules } from '../models/targets.ts';
 import type { LoraConfig } from './config.ts';
-
-/** Highest rank taken from a job or an adapter file: above it LoRA costs more than the layers it adapts. */
-export const MAX_RANK = 1024;
 
 /** What an adapter does to a model. */
 export interface AdapterPlan {
@@ -18,23 +15,20 @@ export interface AdapterPlan {
 /**
  * Works out what `lora` means for `model`, by PEFT's rules.
  *
- * @throws SwarmError LORA_RANK, LORA_ALPHA a value is out of its range
- * @throws SwarmError LORA_TARGETS, LORA_PATTERN see targetModules
+ * @throws SwarmError LORA_TARGETS, LORA_PATTERN see targetModules; or an exclusion or a pattern of ranks or alphas matches
+ *   nothing: it would do nothing, and nobody would notice
  * @throws SwarmError LORA_EMBEDDING an adapter on the embedding does not go with DoRA or a frozen A
  * @throws SwarmError LORA_SAVED, LORA_BIAS modules to save are unknown, or are trained in another way already
  */
 export function adapterPlan(model: ModelShape, lora: LoraConfig): AdapterPlan {
-  checkRank(lora.rank);
-  checkAlpha(lora.alpha);
   const targets = targetModules(model, lora);
   const names = targets.map(({ name }) => name);
+  refuseUnused(model, lora, names);
   const ranks = byPattern('rankPattern', names, lora.rankPattern, lora.rank);
   const alphas = byPattern('alphaPattern', names, lora.alphaPattern, lora.alpha);
   const modules = targets.map((module, i) => {
     const rank = ranks[i]!;
     const alpha = alphas[i]!;
-    checkRank(rank);
-    checkAlpha(alpha);
     return { ...module, rank, scale: lora.useRslora ? alpha / Math.sqrt(rank) : alpha / rank };
   });
   checkEmbedding(modules, lora);
@@ -71,6 +65,52 @@ function byPattern(
 ): number[] {
   const sources = patterns.map(([pattern]) => pattern);
   return firstMatches(field, names, sources, 'end').map((found) => patterns[found]?.[1] ?? otherwise);
+}
+
+/**
+ * Without the exclusions and patterns that match nothing: PEFT passes over them, and lists made for several families of
+ * models have some.
+ */
+export function withoutUnused(model: ModelShape, lora: LoraConfig): LoraConfig {
+  const names = targetModules(model, lora).map(({ name }) => name);
+  const used = (field: PatternField) => lora[field].filter(([pattern]) => matchesSome(field, names, pattern));
+  const { excludeModules: excluded } = lora;
+  return {
+    ...lora,
+    excludeModules: typeof excluded === 'string' ? excluded : knownNames(model, excluded),
+    rankPattern: used('rankPattern'),
+    alphaPattern: used('alphaPattern'),
+  };
+}
+
+type PatternField = 'rankPattern' | 'alphaPattern';
+
+function matchesSome(field: PatternField, names: readonly string[], pattern: string): boolean {
+  return firstMatches(field, names, [pattern], 'end').includes(0);
+}
+
+function refuseUnused(model: ModelShape, lora: LoraConfig, names: readonly string[]): void {
+  for (const field of ['rankPattern', 'alphaPattern'] as const) {
+    const unused = lora[field].find(([pattern]) => !matchesSome(field, names, pattern));
+    if (unused === undefined) continue;
+    const leaves = [...new Set(names.map(leafOf))].sort();
+    throw new SwarmError(
+      'LORA_PATTERN',
+      `${JSON.stringify(unused[0])} of ${field} matches none of the ${names.length} adapted modules; they are ${leaves.join(', ')}`,
+      { field, pattern: unused[0], modules: leaves },
+    );
+  }
+  const { excludeModules: excluded } = lora;
+  if (typeof excluded === 'string') return;
+  const known = knownNames(model, excluded);
+  const entry = excluded.find((name) => !known.includes(name));
+  if (entry === undefined) return;
+  const leaves = leavesOf(ownParameters(model));
+  throw new SwarmError(
+    'LORA_TARGETS',
+    `no module of the model is called ${JSON.stringify(entry)}, which excludeModules names; it has ${leaves.join(', ')}`,
+    { entry, modules: leaves },
+  );
 }
 
 /** The entries of modulesToSave that match some module. PEFT passes over the others as long as one matches. */
@@ -135,23 +175,10 @@ function ownParameters({ architecture, config }: ModelShape) {
   return [...list, { name: `${architecture.head}.weight`, from, shape }];
 }
 
+function leafOf(module: string): string {
+  return module.slice(module.lastIndexOf('.') + 1);
+}
+
 function leavesOf(parameters: readonly { name: string }[]): string[] {
-  return [...new Set(parameters.map(({ name }) => ownerOf(name).split('.').at(-1)!))].sort();
-}
-
-function checkRank(rank: number): void {
-  if (Number.isInteger(rank) && rank >= 1 && rank <= MAX_RANK) return;
-  throw new SwarmError(
-    'LORA_RANK',
-    `the LoRA rank is ${rank}, expected a whole number from 1 to ${MAX_RANK}`,
-    {
-      rank,
-      limit: MAX_RANK,
-    },
-  );
-}
-
-function checkAlpha(alpha: number): void {
-  if (Number.isFinite(alpha) && alpha > 0) return;
-  throw new SwarmError('LORA_ALPHA', `the LoRA alpha is ${alpha}, expected a positive number`, { alpha });
+  return [...new Set(parameters.map(({ name }) => leafOf(ownerOf(name))))].sort();
 }

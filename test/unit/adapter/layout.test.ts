@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest';
-import { adapterLayout, adapterSize, initAdapter, loraConfig } from '../../../lora/adapter/peft.ts';
+import {
+  adapterLayout,
+  adapterSize,
+  initAdapter,
+  type LoraConfig,
+  loraConfig,
+} from '../../../lora/adapter/peft.ts';
 import { llama } from '../../../lora/models/families/llama.ts';
 
 const model = {
@@ -31,15 +37,23 @@ test('two matrices per module, sorted by name', () => {
   );
 });
 
-test.each([
-  [{ rank: 0 }, 'LORA_RANK'],
-  [{ rank: 2.5 }, 'LORA_RANK'],
-  [{ rank: 1e6 }, 'LORA_RANK'],
-  [{ alpha: 0 }, 'LORA_ALPHA'],
-  [{ alpha: Number.NaN }, 'LORA_ALPHA'],
-  [{ targets: ['c_attn'] }, 'LORA_TARGETS'],
-])('%j is refused', (change, code) => {
-  expect(() => adapterLayout(model, { ...lora, ...change })).toThrow(expect.objectContaining({ code }));
+test.each<[Partial<LoraConfig>, string, string]>([
+  [{ targets: ['c_attn'] }, 'LORA_TARGETS', 'c_attn'],
+  [{ excludeModules: ['q_proj', 'c_attn'] }, 'LORA_TARGETS', 'c_attn'],
+  [{ rankPattern: [['q_prj', 4]] }, 'LORA_PATTERN', 'q_prj'],
+  [{ alphaPattern: [['layers\\.11\\..*', 4]] }, 'LORA_PATTERN', 'layers'],
+  // A module of the model, but none that is adapted.
+  [{ targets: ['v_proj'], rankPattern: [['q_proj', 4]] }, 'LORA_PATTERN', 'q_proj'],
+])('%j names what is not there, and is refused', (change, code, text) => {
+  const message = expect.stringContaining(text);
+  expect(() => adapterLayout(model, { ...lora, ...change })).toThrow(
+    expect.objectContaining({ code, message }),
+  );
+});
+
+test('what is not a target in any case may be excluded', () => {
+  const excluded = adapterLayout(model, { ...lora, excludeModules: ['lm_head', 'norm', 'q_proj'] });
+  expect(excluded).toHaveLength(11 * 6 * 2);
 });
 
 test('A is uniform in ±1/√in and B zero', () => {
