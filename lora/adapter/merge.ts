@@ -1,7 +1,7 @@
-import { copyFile, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
+import { copyFile, cp, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { SwarmError } from '../../protocol/errors.ts';
-import { DESCRIBED_FILES, type DescribeOptions } from '../models/base.ts';
+import { DESCRIBED_FILES, type DescribeOptions, TOOL_TEMPLATE_FILE } from '../models/base.ts';
 import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
 import { durableRename, writeDurably } from '../models/durable.ts';
 import { isUnused, listFiles, type Model } from '../models/folder.ts';
@@ -52,6 +52,11 @@ export async function mergeAdapter(
     const present = await listFiles(model.dir);
     for (const file of [...DESCRIBED_FILES, ...COMPANIONS]) {
       if (present.has(file)) await copyFile(join(model.dir, file), join(partial, file));
+    }
+    const templates = dirname(TOOL_TEMPLATE_FILE);
+    if (present.has(templates)) {
+      const to = join(partial, templates);
+      await cp(join(model.dir, templates), to, { recursive: true, dereference: true });
     }
     await writeWeights(model, changes, partial, options.signal);
     await durableRename(partial, outDir);

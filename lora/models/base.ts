@@ -30,6 +30,12 @@ export const DESCRIBED_FILES = [
   INDEX_FILE,
 ];
 
+/**
+ * What transformers reads beside `chat_template.jinja` for conversations with tools. No part of a base's identity: it
+ * shapes data, which is then addressed by its own content.
+ */
+export const TOOL_TEMPLATE_FILE = 'additional_chat_templates/tool_use.jinja';
+
 export interface DescribeOptions {
   readonly signal?: AbortSignal;
   /** Where digests of large files are remembered, so that they are read once. @default nowhere */

@@ -66,12 +66,14 @@ export function only(json: Json, field: string, allowed: readonly unknown[]): vo
 }
 
 /**
- * What no family computes: quantised weights, and another head than the language model's.
+ * What no family computes: quantised weights, weights in a file of another name, and another head than the language
+ * model's.
  * @param className transformers' class of the language model, e.g. LlamaForCausalLM
  * @throws SwarmError MODEL_UNSUPPORTED
  */
 export function requireLanguageModel(json: Json, className: string): void {
   only(json, 'quantization_config', [null, undefined]);
+  only(json, 'transformers_weights', [null, undefined]);
   const names = json.architectures ?? [className];
   if (!Array.isArray(names) || !names.includes(className))
     throw unsupported('architectures', names, [className]);

@@ -22,14 +22,14 @@ export const MAX_SHARDS = 1000;
 const SHARD_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.safetensors$/;
 
 /**
- * The tensors of a model folder, from `model.safetensors` or from the shards that its index names. Reads and
- * checks headers only.
+ * The tensors of a model folder, from `model.safetensors` or, where there is none, from the shards that its index
+ * names: in this order, as transformers. Reads and checks headers only.
  *
  * @throws SwarmError MODEL_INDEX the index is malformed, unsafe, or names a tensor that its shard lacks
  * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, TENSORS_* see readJsonObject and readHeader
  */
 export async function openTensors(dir: string, files: ReadonlySet<string>): Promise<TensorIndex> {
-  if (!files.has(INDEX_FILE)) {
+  if (files.has(SINGLE_FILE) || !files.has(INDEX_FILE)) {
     const { entries } = await readHeader(join(dir, SINGLE_FILE));
     return new Map([...entries].map(([name, entry]) => [name, { file: SINGLE_FILE, entry }]));
   }
@@ -37,17 +37,17 @@ export async function openTensors(dir: string, files: ReadonlySet<string>): Prom
   const index = new Map<string, TensorLocation>();
   for (const file of new Set(weightMap.values())) {
     const { entries } = await readHeader(join(dir, file));
-    for (const [name, shard] of weightMap) {
-      if (shard !== file) continue;
-      const entry = entries.get(name);
-      if (!entry)
-        throw new SwarmError(
-          'MODEL_INDEX',
-          `${INDEX_FILE} says that ${name} is in ${file}, but it is not there; get the model again`,
-          { file, tensor: name },
-        );
-      index.set(name, { file, entry });
-    }
+    // What the index does not list is told by checkTensors, which knows what may be left out.
+    for (const [name, entry] of entries)
+      if ((weightMap.get(name) ?? file) === file) index.set(name, { file, entry });
+  }
+  for (const [name, file] of weightMap) {
+    if (!index.has(name))
+      throw new SwarmError(
+        'MODEL_INDEX',
+        `${INDEX_FILE} says that ${name} is in ${file}, but it is not there; get the model again`,
+        { file, tensor: name },
+      );
   }
   return index;
 }

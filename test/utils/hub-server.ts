@@ -87,8 +87,10 @@ export class HubServer {
         siblings: [...model.files.keys()].map((rfilename) => ({ rfilename })),
       });
     }
-    if (action === 'tree')
-      return this.list(response, pathname, model, Number(searchParams.get('cursor') ?? 0));
+    if (action === 'tree') {
+      const folder = decodeURIComponent(path!);
+      return this.list(response, pathname, entriesOf(model, folder), Number(searchParams.get('cursor') ?? 0));
+    }
     if (!authorized) return refuse(response, headers.authorization ? 403 : 401, 'GatedRepo');
     const content = model.files.get(decodeURIComponent(path!));
     if (content === undefined) return refuse(response, 404, 'EntryNotFound');
@@ -108,16 +110,7 @@ export class HubServer {
     return response.end();
   }
 
-  private list(response: ServerResponse, pathname: string, model: HubModel, from: number): void {
-    const all = [...model.files].map(([path, content]) => ({
-      type: 'file',
-      path,
-      size: content.length,
-      oid: gitOid(content),
-      ...(content.length >= model.largeFrom && {
-        lfs: { oid: etagOf(content, model.largeFrom), size: content.length, pointerSize: 130 },
-      }),
-    }));
+  private list(response: ServerResponse, pathname: string, all: readonly object[], from: number): void {
     const next = from + this.pageSize;
     if (next < all.length)
       response.setHeader('link', `<${this.endpoint}${pathname}?cursor=${next}>; rel="next"`);
@@ -144,6 +137,21 @@ export class HubServer {
     });
     response.end(content.subarray(from));
   }
+}
+
+/** What lies directly in a folder, the top one being "". */
+function entriesOf({ files, largeFrom }: HubModel, folder: string): object[] {
+  const within = folder === '' ? '' : `${folder}/`;
+  return [...files].flatMap(([path, content]): object[] => {
+    if (!path.startsWith(within)) return [];
+    if (path.includes('/', within.length)) {
+      const name = path.slice(0, path.indexOf('/', within.length));
+      return [{ type: 'directory', path: name, size: 0, oid: gitOid(Buffer.from(name)) }];
+    }
+    const lfs = { oid: etagOf(content, largeFrom), size: content.length, pointerSize: 130 };
+    const large = content.length >= largeFrom && { lfs };
+    return [{ type: 'file', path, size: content.length, oid: gitOid(content), ...large }];
+  });
 }
 
 export function gitOid(content: Buffer): string {

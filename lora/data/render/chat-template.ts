@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { SwarmError } from '../../../protocol/errors.ts';
+import { TOOL_TEMPLATE_FILE } from '../../models/base.ts';
 import { BUILT_IN_TEMPLATES, isBuiltIn } from './built-in.ts';
 
 /** Bytes of tokenizer_config.json: those that list every added token have some hundred kilobytes. */
@@ -40,8 +41,9 @@ const configSchema = z.object({
 
 /**
  * The template and special tokens of the model in `dir`. A file of its own, `chat_template.jinja` (with
- * `additional_chat_templates/tool_use.jinja` for tools, if that is there), goes before `chat_template` of tokenizer_config.json (a text or a list of named ones), as in transformers. `override` is
- * the name of a built-in template or a file.
+ * `additional_chat_templates/tool_use.jinja` for tools, if that is there), goes before `chat_template` of
+ * tokenizer_config.json (a text or a list of named ones), as in transformers. `override` is the name of a built-in
+ * template or a file.
  * @throws TEMPLATE_UNREADABLE
  */
 export async function readTemplates(
@@ -82,7 +84,7 @@ async function chooseTemplates(
   const source = await readOptional(own);
   if (source !== null) {
     // Where transformers 5 saves the others.
-    const withTools = await readOptional(join(dir, 'additional_chat_templates', 'tool_use.jinja'));
+    const withTools = await readOptional(join(dir, TOOL_TEMPLATE_FILE));
     return {
       origin: own,
       templates: { default: source, ...(withTools !== null && { tool_use: withTools }) },

@@ -1,7 +1,7 @@
 import { rename, stat, statfs } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
-import { DESCRIBED_FILES } from '../base.ts';
+import { DESCRIBED_FILES, TOOL_TEMPLATE_FILE } from '../base.ts';
 import { parseConfig } from '../families.ts';
 import { MAX_CONFIG_BYTES } from '../folder.ts';
 import { readJsonObject } from '../json.ts';
@@ -42,6 +42,9 @@ export interface FetchModelDeps extends HubDeps {
   /** Free bytes on the disk of a folder. @default what the system says */
   readonly freeBytes?: (dir: string) => Promise<number>;
 }
+
+/** All that is fetched beside the weights. */
+const COMPANIONS = [...DESCRIBED_FILES, TOOL_TEMPLATE_FILE];
 
 /** Room that is left to others on the disk, in bytes. */
 const SPARE_BYTES = 64 * 2 ** 20;
@@ -89,10 +92,11 @@ export async function fetchModel(options: FetchModelOptions, deps: FetchModelDep
  */
 async function isComplete(cache: HubCache, commit: string, surely: boolean): Promise<boolean> {
   for (const file of ['config.json', 'tokenizer.json']) if (!(await cache.has(commit, file))) return false;
-  for (const file of surely ? DESCRIBED_FILES : []) {
+  for (const file of surely ? COMPANIONS : []) {
     if (!(await cache.has(commit, file)) && !(await cache.lacks(commit, file))) return false;
   }
-  if (!(await cache.has(commit, INDEX_FILE))) return cache.has(commit, SINGLE_FILE);
+  if (await cache.has(commit, SINGLE_FILE)) return true;
+  if (!(await cache.has(commit, INDEX_FILE))) return false;
   const shards = new Set((await readWeightMap(join(cache.snapshot(commit), INDEX_FILE))).values());
   for (const shard of shards) if (!(await cache.has(commit, shard))) return false;
   return true;
@@ -105,8 +109,9 @@ async function fetchCommit(
   deps: FetchModelDeps,
 ): Promise<void> {
   const reference = { ...options.reference, revision: commit };
-  const listed = new Map((await filesOf(reference, options, deps)).map((file) => [file.path, file]));
-  const wanted = DESCRIBED_FILES.flatMap((path) => listed.get(path) ?? []);
+  const files = await filesOf(reference, [dirname(TOOL_TEMPLATE_FILE)], options, deps);
+  const listed = new Map(files.map((file) => [file.path, file]));
+  const wanted = COMPANIONS.flatMap((path) => listed.get(path) ?? []);
   for (const path of ['config.json', 'tokenizer.json']) if (!listed.has(path)) throw lacking(reference, path);
   if (!listed.has(INDEX_FILE) && !listed.has(SINGLE_FILE)) throw lacking(reference, SINGLE_FILE);
   await cache.prepare();
@@ -114,9 +119,9 @@ async function fetchCommit(
   await fetched.all(wanted);
   const dir = cache.snapshot(commit);
   parseConfig(await readJsonObject(join(dir, 'config.json'), MAX_CONFIG_BYTES));
-  const shards = listed.has(INDEX_FILE)
-    ? [...new Set((await readWeightMap(join(dir, INDEX_FILE))).values())]
-    : [SINGLE_FILE];
+  const shards = listed.has(SINGLE_FILE)
+    ? [SINGLE_FILE]
+    : [...new Set((await readWeightMap(join(dir, INDEX_FILE))).values())];
   const weights = shards.map((path) => {
     const file = listed.get(path);
     if (file === undefined) throw lacking(reference, path);
@@ -124,7 +129,7 @@ async function fetchCommit(
   });
   await fetched.all(weights);
   // Last: a snapshot whose missing files are known is whole.
-  for (const path of DESCRIBED_FILES) if (!listed.has(path)) await cache.rememberMissing(commit, path);
+  for (const path of COMPANIONS) if (!listed.has(path)) await cache.rememberMissing(commit, path);
 }
 
 /** Fetches lists of files one after the other, and counts over all of them. */

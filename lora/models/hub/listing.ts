@@ -52,13 +52,23 @@ export async function commitOf(reference: HubReference, access: HubAccess, deps:
   return info.sha;
 }
 
-/** Files in the top folder of a model at a commit. @throws SwarmError HUB_* */
-export async function filesOf(reference: HubReference, access: HubAccess, deps: HubDeps): Promise<HubFile[]> {
+/**
+ * Files in the top folder of a model at a commit, and in those of its folders that are named.
+ * @throws SwarmError HUB_*
+ */
+export async function filesOf(
+  reference: HubReference,
+  folders: readonly string[],
+  access: HubAccess,
+  deps: HubDeps,
+): Promise<HubFile[]> {
   const { name, revision } = reference;
   const files: HubFile[] = [];
-  await asked(access, async () => {
+  const wanted = new Set(folders);
+  const list = async (folder?: string): Promise<void> => {
     const entries = listFiles({
       repo: { type: 'model', name },
+      path: folder,
       revision,
       hubUrl: access.endpoint,
       fetch: through(reference, access, deps),
@@ -68,10 +78,12 @@ export async function filesOf(reference: HubReference, access: HubAccess, deps: 
       if (!success || files.length >= MAX_FILES)
         throw malformed(access.endpoint, 'a list of files that is none');
       const etag = data.lfs?.oid ?? data.oid;
+      if (data.type === 'directory' && wanted.delete(data.path)) await list(data.path);
       if (data.type !== 'file' || etag === undefined) continue;
       files.push({ path: data.path, size: data.lfs?.size ?? data.size, etag });
     }
-  });
+  };
+  await asked(access, list);
   return files;
 }
 

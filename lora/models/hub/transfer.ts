@@ -117,7 +117,8 @@ function newHash({ etag, size }: HubFile): Hash {
 function ask(from: number, options: TransferOptions, deps: HubDeps): Promise<Response> {
   const { reference, file, endpoint, accessToken, signal } = options;
   const { name, revision } = reference;
-  const url = `${endpoint}/${name}/resolve/${revision}/${encodeURIComponent(file.path)}`;
+  const path = file.path.split('/').map(encodeURIComponent).join('/');
+  const url = `${endpoint}/${name}/resolve/${revision}/${path}`;
   // A stored gzip would be undone on the way, and neither size nor hash would fit.
   const headers: Record<string, string> = { 'accept-encoding': 'identity' };
   if (from > 0) headers.range = `bytes=${from}-`;

@@ -5,7 +5,7 @@ import { mergeAdapter } from '../../../lora/adapter/merge.ts';
 import { type Adapter, adapterLayout, initAdapter, loraConfig } from '../../../lora/adapter/peft.ts';
 import { describeBase, type Model, openModel } from '../../../lora/models/model.ts';
 import { readTensor } from '../../../lora/models/safetensors.ts';
-import { temporaryFolder } from '../../utils/folder.ts';
+import { copyOf, temporaryFolder } from '../../utils/folder.ts';
 import { FIXTURES, maxDifference, openReference } from '../../utils/reference.ts';
 
 const code = (code: string) => expect.objectContaining({ code });
@@ -54,6 +54,16 @@ test.each(['tied', 'untied'] as const)('W + (α/r)·B A in the place of W, %s', 
   expect(adapted).toBe(adapter.layout.length / 2);
   for (const file of ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'generation_config.json'])
     expect(await readFile(join(dir, file))).toEqual(await readFile(join(model.dir, file)));
+});
+
+test('the template for tools comes along', async () => {
+  const { model, adapter } = await openReference('tied');
+  const base = await openModel(await copyOf(model.dir));
+  await mkdir(join(base.dir, 'additional_chat_templates'));
+  await writeFile(join(base.dir, 'additional_chat_templates/tool_use.jinja'), '{{ tools }}');
+  const dir = join(await temporaryFolder(), 'merged');
+  await mergeAdapter(base, adapter, dir);
+  expect(await readFile(join(dir, 'additional_chat_templates/tool_use.jinja'), 'utf8')).toBe('{{ tools }}');
 });
 
 test('the index of a sharded model gives the size of the tensors', async () => {

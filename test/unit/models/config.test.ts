@@ -93,6 +93,7 @@ test.each([
   ['hidden_act', 'gelu'],
   ['rope_interleaved', true],
   ['quantization_config', { bits: 4 }],
+  ['transformers_weights', 'other.safetensors'],
   ['architectures', ['LlamaForSequenceClassification']],
   ['partial_rotary_factor', 0.5],
 ])('unsupported: %s = %j', (field, value) => {

@@ -27,6 +27,22 @@ test('a model in one file and one in shards', async () => {
   expect(untied.parameters).toBe(values.reduce((a, b) => a + b));
 });
 
+test('an index beside a single file is not looked at, as in transformers', async () => {
+  const dir = await copyOf(TIED);
+  await writeFile(join(dir, 'model.safetensors.index.json'), '{"weight_map": {"x": "away.safetensors"}}');
+  expect((await openModel(dir)).tensors.get('model.norm.weight')?.file).toBe('model.safetensors');
+});
+
+test('a tensor of a shard that the index does not list is not left out silently', async () => {
+  const dir = await withExtraTensor('model.layers.0.self_attn.q_proj.bias');
+  const path = join(dir, 'model.safetensors');
+  const names = [...(await readHeader(path)).entries.keys()].filter((name) => !name.endsWith('.bias'));
+  const weight_map = Object.fromEntries(names.map((name) => [name, 'part.safetensors']));
+  await writeFile(`${path}.index.json`, JSON.stringify({ weight_map }));
+  await rename(path, join(dir, 'part.safetensors'));
+  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_UNEXPECTED', { file: 'part.safetensors' }));
+});
+
 test.each([
   ['config.json', 'MODEL_FILE_MISSING'],
   ['tokenizer.json', 'MODEL_FILE_MISSING'],
@@ -163,7 +179,8 @@ test('an index without a map, one that names the wrong shard, and one that leave
   });
   await expect(openModel(wrong)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
   const short = await withIndex(({ 'model.norm.weight': _, ...rest }) => rest);
-  await expect(openModel(short)).rejects.toThrow(code('TENSORS_MISSING', { tensor: 'model.norm.weight' }));
+  // It is in its shard all the same.
+  expect((await openModel(short)).tensors.has('model.norm.weight')).toBe(true);
 });
 
 test('a shard that is missing', async () => {

@@ -35,6 +35,7 @@ describe('a model from a hub', () => {
     }
     expect(await readFile(join(repository(), 'refs/main'), 'utf8')).toBe(COMMIT);
     expect((await readdir(join(repository(), '.no_exist', COMMIT))).sort()).toEqual([
+      'additional_chat_templates',
       'chat_template.jinja',
       'generation_config.json',
       'model.safetensors.index.json',
@@ -83,6 +84,31 @@ describe('a model from a hub', () => {
     files.set('model.safetensors.index.json', Buffer.from(JSON.stringify({ weight_map: map })));
     const dir = await world.fetch();
     await expect(openModel(dir)).resolves.toMatchObject({ dir });
+    world.hub.requests.length = 0;
+    await world.fetch(`${NAME}@${COMMIT}`);
+    expect(world.hub.requests).toEqual([]);
+  });
+
+  it('takes one file of weights before shards, as transformers', async () => {
+    const index = { weight_map: { x: 'away.safetensors' } };
+    world.model.files.set('model.safetensors.index.json', Buffer.from(JSON.stringify(index)));
+    const dir = await world.fetch();
+    await expect(openModel(dir)).resolves.toMatchObject({ dir });
+    world.hub.requests.length = 0;
+    await world.fetch(`${NAME}@${COMMIT}`);
+    expect(world.hub.requests).toEqual([]);
+  });
+
+  it('brings its template for tools from the folder of further ones, and nothing else of that', async () => {
+    const template = Buffer.from('{{ tools }}');
+    world.model.files.set('additional_chat_templates/tool_use.jinja', template);
+    world.model.files.set('additional_chat_templates/rag.jinja', Buffer.from('{{ documents }}'));
+    world.model.files.set('onnx/model.safetensors', Buffer.from('another'));
+    const dir = await world.fetch();
+    const folder = join(dir, 'additional_chat_templates');
+    expect(await readdir(folder)).toEqual(['tool_use.jinja']);
+    expect(await readFile(join(folder, 'tool_use.jinja'))).toEqual(template);
+    expect(await readdir(dir)).not.toContain('onnx');
     world.hub.requests.length = 0;
     await world.fetch(`${NAME}@${COMMIT}`);
     expect(world.hub.requests).toEqual([]);

@@ -122,6 +122,7 @@ describe('a busy or broken hub', () => {
     const deadlines: number[] = [];
     const clock: Clock = {
       now: () => 0,
+      monotonic: () => 0,
       after: (ms, callback) => {
         deadlines.push(ms);
         // Late enough for the bytes that do come.
