@@ -3,6 +3,7 @@ import { HEARTBEAT_INTERVAL_MS, PEER_LOST_AFTER_MS } from '../protocol/limits.ts
 /** A round that has been opened: who works on it and who is done. */
 export interface Round {
   readonly number: number;
+  /** This and the other moments are on the monotonic clock. */
   readonly openedAt: number;
   /** Longest duration, from `openedAt`; announced with the head. */
   readonly deadlineMs: number;

@@ -129,7 +129,7 @@ export class JobRun {
     const { current } = this.state;
     if (!current || !isOpen(this.state)) return null;
     const deadline = Math.max(current.openedAt + current.deadlineMs, current.notBefore);
-    return Math.max(0, (deadline - this.context.deps.clock.now()) / 1000);
+    return Math.max(0, (deadline - this.context.deps.clock.monotonic()) / 1000);
   }
 
   /** Nodes that have joined and not been lost, ready or not. */

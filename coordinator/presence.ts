@@ -14,6 +14,7 @@ const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaitin
 export interface PresentPeer {
   /** Newest heartbeat; null before the first after joining, or after a restart of the coordinator. */
   readonly heartbeat: Heartbeat | null;
+  /** On the monotonic clock. */
   readonly seenAt: number;
   /** Has been ready for work since it joined; syncing between rounds does not take that back. */
   readonly ready: boolean;
@@ -39,7 +40,7 @@ export class Presence {
   private readonly job: string;
   private readonly deps: PresenceDeps;
   private readonly peers = new Map<string, PresentPeer>();
-  /** When those that are gone were last seen. */
+  /** When those that are gone were last seen, on the monotonic clock. */
   private readonly gone = new Map<string, number>();
   /** Newest heartbeat's time of each admitted node, also of those that are gone. */
   private readonly issued = new Map<string, number>();
@@ -59,20 +60,22 @@ export class Presence {
 
   /** A node was at work when the coordinator went away, and may still be. */
   expect(peer: string): void {
-    this.peers.set(peer, { heartbeat: null, seenAt: this.deps.clock.now(), ready: true });
+    this.peers.set(peer, { heartbeat: null, seenAt: this.deps.clock.monotonic(), ready: true });
   }
 
   /** A node has joined: it counts as there, not yet as ready. */
   join(peer: string): void {
     const known = this.peers.get(peer);
-    const seenAt = this.deps.clock.now();
+    const seenAt = this.deps.clock.monotonic();
     this.peers.set(peer, { heartbeat: known?.heartbeat ?? null, seenAt, ready: known?.ready ?? false });
     if (!known) this.deps.onCome(peer);
   }
 
-  /** When a node was last heard of, present or not; null when it never was. */
+  /** When a node was last heard of, present or not, since the Unix epoch; null when it never was. */
   seenAt(peer: string): number | null {
-    return this.peers.get(peer)?.seenAt ?? this.gone.get(peer) ?? null;
+    const { clock } = this.deps;
+    const at = this.peers.get(peer)?.seenAt ?? this.gone.get(peer);
+    return at === undefined ? null : clock.now() - (clock.monotonic() - at);
   }
 
   leave(peer: string): void {
@@ -100,7 +103,7 @@ export class Presence {
 
   /** Drops nodes that have been silent for too long; to be called about as often as they should be heard. */
   sweep(): void {
-    const oldest = this.deps.clock.now() - PEER_LOST_AFTER_MS;
+    const oldest = this.deps.clock.monotonic() - PEER_LOST_AFTER_MS;
     for (const [peer, { seenAt }] of this.peers) {
       if (seenAt < oldest) this.drop(peer, 'silent');
     }
@@ -118,8 +121,10 @@ export class Presence {
     const now = this.deps.clock.now();
     const known = this.peers.get(author);
     if (heartbeat.job !== this.job || !this.deps.admitted(author)) return false;
-    // Said again by somebody else, it must not keep a dead node alive.
-    if (heartbeat.issuedAt <= (this.issued.get(author) ?? 0)) return false;
+    // Said again by somebody else, it must not keep a dead node alive. (One that came from beyond the tolerance was taken
+    // before our own clock was set back, and says nothing any more.)
+    const last = this.issued.get(author) ?? 0;
+    if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
     const skewMs = heartbeat.issuedAt - now;
     if (Math.abs(skewMs) > CLOCK_SKEW_MS) {
       this.deps.log.warn({ peer: author, skewMs, limitMs: CLOCK_SKEW_MS }, 'heartbeat-clock-off');
@@ -131,7 +136,7 @@ export class Presence {
       return true;
     }
     const ready = READY.includes(heartbeat.state) || (known?.ready ?? false);
-    this.peers.set(author, { heartbeat, seenAt: now, ready });
+    this.peers.set(author, { heartbeat, seenAt: this.deps.clock.monotonic(), ready });
     if (!known) this.deps.onCome(author);
     if (ready && !known?.ready) this.deps.onReady(author);
     if (heartbeat.state === 'awaiting') this.deps.onIdle(author, heartbeat.round);

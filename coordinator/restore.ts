@@ -1,3 +1,4 @@
+import type { Clock } from '../protocol/clock.ts';
 import type { Head } from '../protocol/messages.ts';
 import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from './closing.ts';
 import { initialState, type JobState, type MachineSettings } from './state.ts';
@@ -13,12 +14,13 @@ export function restoreState(
   head: Head,
   settings: MachineSettings,
   store: Store,
-  now: number,
+  clock: Clock,
 ): JobState {
+  const now = clock.monotonic();
   const newest = store.rounds.newest(job, ARRIVAL_ROUNDS + 1);
   const speeds = new Map(store.peers.all(job).map(({ peer, speed }) => [peer, speed]));
   const arrivals = newest.flatMap(({ round, openedAt }) =>
-    store.updates.ofRounds(job, round, round).map((update) => ({ round, ms: update.arrivedAt - openedAt })),
+    store.updates.ofRounds(job, round, round).map((update) => ({ round, ms: Math.max(1, update.arrivedAt - openedAt) })),
   );
   const base: JobState = {
     ...initialState(settings),
@@ -39,7 +41,7 @@ export function restoreState(
     .map(({ peer }) => peer);
   const current: Round = {
     number: unsettled.round,
-    openedAt: unsettled.openedAt,
+    openedAt: now - Math.max(0, clock.now() - unsettled.openedAt),
     deadlineMs: unsettled.deadlineMs,
     notBefore: now + RECOVERY_MS,
     assigned: unsettled.assignments.map(({ peer }) => peer),

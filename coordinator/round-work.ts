@@ -142,7 +142,8 @@ export class RoundWork {
         heldOutTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
         trainLoss: used.reduce((sum, { lossLast }) => sum + lossLast, 0) / used.length,
         tokens: used.reduce((sum, { tokens }) => sum + tokens, 0),
-        seconds: (record.closedAt - record.openedAt) / 1000,
+        // The clock may have been set back in the round, and a checkpoint of negative length could never be signed.
+        seconds: Math.max(0, record.closedAt - record.openedAt) / 1000,
         outerRate: rate,
         updateBytes: used.reduce((sum, { size }) => sum + size, 0),
         drift: merged.drift,

@@ -33,7 +33,7 @@ export class Stepper {
     this.outboxDeps = { ...deps, notifier: new Notifier({ signal }, { network, clock, log }) };
     this.work = new RoundWork({}, deps);
     const settings = machineSettings(manifest);
-    this.machine = restoreState(stored, this.recorder.heads.head, settings, store, clock.now());
+    this.machine = restoreState(stored, this.recorder.heads.head, settings, store, clock);
   }
 
   get state(): JobState {
@@ -42,7 +42,7 @@ export class Stepper {
 
   /** How late the machine's next tick is; 0 while it is not due. */
   get overdueMs(): number {
-    return this.tickAt === null ? 0 : Math.max(0, this.context.deps.clock.now() - this.tickAt);
+    return this.tickAt === null ? 0 : Math.max(0, this.context.deps.clock.monotonic() - this.tickAt);
   }
 
   get checkpoint(): CurrentCheckpoint {
@@ -80,7 +80,8 @@ export class Stepper {
     const { job, deps, signal } = this.context;
     signal.throwIfAborted();
     const now = deps.clock.now();
-    const { state, effects } = reduce(this.machine, event, now);
+    // Rounds are timed by a clock that nobody sets; what is recorded and told has the calendar's time.
+    const { state, effects } = reduce(this.machine, event, deps.clock.monotonic());
     const outbox = this.outbox();
     this.durably(() => {
       record?.(outbox);
@@ -128,10 +129,10 @@ export class Stepper {
   private arm(): void {
     this.cancelTick();
     const { clock } = this.context.deps;
-    const at = this.context.signal.aborted ? null : dueAt(this.machine, clock.now());
+    const at = this.context.signal.aborted ? null : dueAt(this.machine, clock.monotonic());
     this.tickAt = at;
     const tick = (): void => this.dispatch({ type: 'tick' });
-    this.cancelTick = at === null ? () => {} : clock.after(Math.max(0, at - clock.now()), tick);
+    this.cancelTick = at === null ? () => {} : clock.after(Math.max(0, at - clock.monotonic()), tick);
   }
 
   private merge(round: number): void {

@@ -35,7 +35,13 @@ export class UpdateBook {
     const now = deps.clock.now();
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
     const { digest, size } = payload;
-    const ms = Math.max(1, now - recorder.round(round)!.openedAt);
+    const { current } = state;
+    // A round that is over is timed by the calendar, by which it was recorded.
+    const taken =
+      current?.number === round
+        ? deps.clock.monotonic() - current.openedAt
+        : now - recorder.round(round)!.openedAt;
+    const ms = Math.max(1, taken);
     const speed = (tokens * 1000) / ms;
     const late = !isOpen(state) || state.round !== round;
     const code = late ? 'late' : 'accepted';

@@ -8,15 +8,15 @@ const FOLD_KEYS = 256;
 /** Counts repeated warnings, so that one dead peer does not fill a log. */
 export class Folding {
   private readonly seen = new Map<string, { since: number; repeated: number }>();
-  private readonly clock: Pick<Clock, 'now'>;
+  private readonly clock: Pick<Clock, 'monotonic'>;
 
-  constructor(clock: Pick<Clock, 'now'>) {
+  constructor(clock: Pick<Clock, 'monotonic'>) {
     this.clock = clock;
   }
 
   /** null: leave the line out. A number: write it, this many like it were left out before. */
   admit(key: string): number | null {
-    const now = this.clock.now();
+    const now = this.clock.monotonic();
     const entry = this.seen.get(key);
     if (entry && now - entry.since < FOLD_WINDOW_MS) {
       entry.repeated++;

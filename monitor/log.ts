@@ -27,7 +27,7 @@ export interface LogOutput {
  */
 export function createLogger(
   options: { outputs: readonly LogOutput[]; fields?: object },
-  deps: { clock: Pick<Clock, 'now'> },
+  deps: { clock: Pick<Clock, 'now' | 'monotonic'> },
 ): Logger {
   const outputs = options.outputs.map((output) => ({
     levels: output.levels,

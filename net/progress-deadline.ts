@@ -22,11 +22,11 @@ export async function withProgress<T>(
   work: (signal: AbortSignal, progressed: () => void) => Promise<T>,
 ): Promise<T> {
   const controller = new AbortController();
-  const start = clock.now();
+  const start = clock.monotonic();
   let last = start;
   let cancel = (): void => {};
   const check = (): void => {
-    const now = clock.now();
+    const now = clock.monotonic();
     const left = Math.min(last + idleMs, start + totalMs) - now;
     if (left > 0) {
       cancel = clock.after(left, check);
@@ -43,7 +43,7 @@ export async function withProgress<T>(
   check();
   try {
     return await work(controller.signal, () => {
-      last = clock.now();
+      last = clock.monotonic();
     });
   } finally {
     cancel();

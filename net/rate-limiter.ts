@@ -22,7 +22,7 @@ export class RateLimiter {
 
   /** Takes one call out of the key's quota; false, and nothing taken, when there is none left. */
   take(key: string, quota: Quota): boolean {
-    const now = this.#clock.now();
+    const now = this.#clock.monotonic();
     const emptyAt = Math.max(now, this.#emptyAt.get(key) ?? 0) + quota.perMs / quota.calls;
     if (emptyAt - now > quota.perMs) return false;
     this.#emptyAt.delete(key);

@@ -55,9 +55,11 @@ export class Watchdog {
   /** One round of inspection. */
   async check(): Promise<void> {
     const { clock, log } = this.#deps;
-    const now = clock.now();
+    const now = clock.monotonic();
     const peers = await this.#deps.survey();
-    const silent = peers.filter(({ flows, connectedAt }) => !flows && now - connectedAt >= this.#graceMs);
+    // Where the clock has been set back, a connection seems to be of the future: then it is not a new one either.
+    const isNew = (ageMs: number): boolean => ageMs >= 0 && ageMs < this.#graceMs;
+    const silent = peers.filter(({ flows, connectedAt }) => !flows && !isNew(clock.now() - connectedAt));
     const names = new Set(silent.map(({ peer }) => peer));
     for (const peer of this.#silentSince.keys()) if (!names.has(peer)) this.#silentSince.delete(peer);
     for (const peer of names) {

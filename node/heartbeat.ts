@@ -1,4 +1,4 @@
-import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
+import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import type { Heartbeat } from '../protocol/messages.ts';
 import { seal } from '../protocol/signing.ts';
 import { jobTopic } from '../protocol/topics.ts';
@@ -22,11 +22,13 @@ export interface HeartbeatLoop {
  */
 export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): HeartbeatLoop {
   const { network, trainer, clock, log } = deps;
-  let last = clock.now();
+  let last = clock.monotonic();
+  let issuedAt = 0;
   let cancel = (): void => {};
   const beat = (): void => {
     cancel();
-    last = clock.now();
+    last = clock.monotonic();
+    issuedAt = nextMoment(issuedAt, clock.now());
     cancel = clock.after(HEARTBEAT_INTERVAL_MS, beat);
     say().catch((error: unknown) => log.warn({ reason: String(error) }, 'heartbeat-not-sent'));
   };
@@ -37,7 +39,7 @@ export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): Heart
       engine: trainer.engine,
       bytesSent: sent,
       bytesReceived: received,
-      issuedAt: last,
+      issuedAt,
     };
     await network.publish(jobTopic(message.job, 'peers'), seal('heartbeat', message, network.signer));
   };
@@ -45,8 +47,16 @@ export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): Heart
   return {
     hasten: () => {
       cancel();
-      cancel = clock.after(Math.max(0, last + LEAST_PAUSE_MS - clock.now()), beat);
+      cancel = clock.after(Math.max(0, last + LEAST_PAUSE_MS - clock.monotonic()), beat);
     },
     stop: () => cancel(),
   };
+}
+
+/**
+ * Coordinators take heartbeats only in order, so one is always later than the one before, also where the clock has been
+ * set back in between. If it was so far ahead that none of those was taken, the new time counts.
+ */
+function nextMoment(before: number, now: number): number {
+  return before - now > CLOCK_SKEW_MS ? now : Math.max(now, before + 1);
 }

@@ -38,7 +38,7 @@ export class Runner {
     this.#reducing = true;
     const before = this.#state;
     for (let next = this.#events.shift(); next; next = this.#events.shift()) {
-      const { state, effects } = reduce(this.#state, next, this.#clock.now());
+      const { state, effects } = reduce(this.#state, next, this.#clock.monotonic());
       this.#state = state;
       for (const effect of effects) this.#options.perform(effect);
     }
@@ -46,7 +46,7 @@ export class Runner {
     this.#cancelTick();
     const due = dueAt(this.#state);
     if (due !== null) {
-      const wait = Math.max(0, due - this.#clock.now());
+      const wait = Math.max(0, due - this.#clock.monotonic());
       this.#cancelTick = this.#clock.after(wait, () => this.dispatch({ type: 'tick' }));
     }
     this.#options.onChange(this.#state, before);

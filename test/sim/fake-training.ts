@@ -25,6 +25,7 @@ export interface FakeTrainerOptions {
 /** A trainer whose result follows from rows, adapter and moments alone, and takes virtual time. */
 export class FakeTrainer implements NodeTrainer {
   readonly engine = 'fake';
+  readonly note = null;
   /** Rounds trained to the end, and before − after of the last one: for tests that ask. */
   trained = 0;
   lastChange: Float32Array[] = [];

@@ -43,6 +43,8 @@ export class VirtualNode {
   readonly signer: Signer;
   readonly disk = new MemoryDisk();
   readonly database = new DatabaseSync(':memory:');
+  /** By how much its clock is off. */
+  wrongMs = 0;
   readonly #options: VirtualNodeOptions;
   readonly #universe: Universe;
   #process: { alive: boolean } = { alive: false };
@@ -91,7 +93,7 @@ export class VirtualNode {
     const { number, coordinator, layout, msPerStep, deaths = 0, blunders = 0 } = this.#options;
     const process = { alive: true };
     const isAlive = (): boolean => process.alive;
-    const own = clock.process(isAlive);
+    const own = clock.process(isAlive, () => this.wrongMs);
     const blobs = new MemoryBlobs(
       {},
       { disk: this.disk, clock, random, isAlive, onWrite: () => onWrite?.(this.peer) },

@@ -17,6 +17,8 @@ const WRITE_CRASH_MS = 25;
 const OPERATOR_MS = 10_000;
 /** Longest absence of a process that has crashed, and of a host that is cut off. */
 const LONGEST_ABSENCE_MS = 15_000;
+/** Clocks are set wrong by up to this, so that any two stay within the tolerance (CLOCK_SKEW_MS). */
+const WRONG_MS = 29_000;
 const START = 1_700_000_000_000;
 
 /** What a seed makes of a swarm. */
@@ -24,7 +26,7 @@ interface Plan {
   readonly nodes: number;
   readonly msPerStep: number[];
   /** Mean virtual ms between two random faults of each kind. */
-  readonly everyMs: { nodeCrash: number; coordinatorCrash: number; partition: number };
+  readonly everyMs: { nodeCrash: number; coordinatorCrash: number; partition: number; clockSet: number };
   /** Chance that the beginning of a write is followed by a crash. */
   readonly writeCrash: { node: number; coordinator: number };
 }
@@ -37,7 +39,7 @@ export class Swarm {
   readonly witness: Witness;
   readonly clock = new VirtualClock(START);
   readonly network: VirtualNetwork;
-  readonly counts = { crashes: 0, partitions: 0 };
+  readonly counts = { crashes: 0, partitions: 0, clocksSet: 0 };
   readonly #random: Random;
   readonly #plan: Plan;
   #calm = false;
@@ -54,6 +56,7 @@ export class Swarm {
         nodeCrash: random.integer(8_000, 40_000),
         coordinatorCrash: random.integer(8_000, 40_000),
         partition: random.integer(15_000, 60_000),
+        clockSet: random.integer(5_000, 60_000),
       },
       writeCrash: { node: random.pick([0, 0.02, 0.08]), coordinator: random.pick([0, 0.02, 0.08]) },
     };
@@ -116,6 +119,7 @@ export class Swarm {
     this.#often(everyMs.nodeCrash, () => this.#crash(random.pick(nodes)));
     this.#often(everyMs.coordinatorCrash, () => this.#crash(coordinator));
     this.#often(everyMs.partition, () => this.#cutOff());
+    this.#often(everyMs.clockSet, () => this.#setClock());
     const operate = (): void => {
       coordinator.resume();
       clock.after(OPERATOR_MS, operate);
@@ -160,6 +164,13 @@ export class Swarm {
     const random = this.#random;
     const { peer } = random.pick([this.coordinator, ...this.nodes]);
     this.clock.after(random.between(500, LONGEST_ABSENCE_MS), this.network.isolate(peer));
+  }
+
+  /** Somebody sets a machine's clock, forward or back. */
+  #setClock(): void {
+    this.counts.clocksSet++;
+    const machine = this.#random.pick([this.coordinator, ...this.nodes]);
+    machine.wrongMs = Math.round(this.#random.between(-WRONG_MS, WRONG_MS));
   }
 
   #onWrite(peer: string): void {

@@ -7,19 +7,28 @@ interface Timer {
   cancelled: boolean;
 }
 
+/** Where the monotonic clock of a virtual machine begins: not at the epoch, so that nobody takes one time for the other. */
+const MONOTONIC_START = 1_000_000;
+
 /** Time in whole milliseconds that jumps from one timer to the next. Equal moments fire in the order in which they were asked for. */
 export class VirtualClock implements Clock {
+  readonly #start: number;
   #now: number;
   #order = 0;
   /** A binary heap by moment, then order. */
   readonly #timers: Timer[] = [];
 
   constructor(start: number) {
+    this.#start = start;
     this.#now = start;
   }
 
   now(): number {
     return this.#now;
+  }
+
+  monotonic(): number {
+    return MONOTONIC_START + this.#now - this.#start;
   }
 
   after(ms: number, callback: () => void): () => void {
@@ -35,10 +44,14 @@ export class VirtualClock implements Clock {
     };
   }
 
-  /** A clock of one process: its timers end with it. */
-  process(isAlive: () => boolean): Clock {
+  /**
+   * A clock of one process: its timers end with it.
+   * @param wrongMs by how much its machine's clock is off at the moment
+   */
+  process(isAlive: () => boolean, wrongMs: () => number = () => 0): Clock {
     return {
-      now: () => this.#now,
+      now: () => this.#now + wrongMs(),
+      monotonic: () => this.monotonic(),
       after: (ms, callback) =>
         this.after(ms, () => {
           if (isAlive()) callback();

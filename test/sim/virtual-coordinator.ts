@@ -46,6 +46,8 @@ export class VirtualCoordinator {
   readonly disk = new MemoryDisk();
   readonly store = new Store(':memory:');
   readonly peer = COORDINATOR.peerId;
+  /** By how much its clock is off. */
+  wrongMs = 0;
   readonly #toy: ToyJob;
   readonly #retention: RetentionSettings;
   readonly #universe: Universe;
@@ -67,7 +69,7 @@ export class VirtualCoordinator {
     const { clock, network, random, log, onWrite } = this.#universe;
     const process = { alive: true };
     const isAlive = (): boolean => process.alive;
-    const own = clock.process(isAlive);
+    const own = clock.process(isAlive, () => this.wrongMs);
     const blobs = new MemoryBlobs(
       {},
       { disk: this.disk, clock, random, isAlive, onWrite: () => onWrite?.(this.peer) },

@@ -20,7 +20,7 @@ export function fakeContext(overrides: Partial<Context> = {}): {
     cwd: '/',
     stdout: output('out'),
     stderr: output('err'),
-    clock: { now: () => 0, after: () => () => {} },
+    clock: { now: () => 0, monotonic: () => 0, after: () => () => {} },
     signal: new AbortController().signal,
     version: '1.2.3',
     self: { node: process.execPath, script: '/nowhere/swarm.js' },

@@ -17,6 +17,7 @@ export const COMMIT = 'a'.repeat(40);
 /** Pauses between tries end at once, deadlines never come. */
 export const impatientClock: Clock = {
   now: () => 0,
+  monotonic: () => 0,
   after: (ms, callback) => {
     let live = ms < 30_000;
     queueMicrotask(() => live && callback());

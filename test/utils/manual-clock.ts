@@ -2,11 +2,21 @@ import type { Clock } from '../../protocol/clock.ts';
 
 /** Time that moves only when a test says so. */
 export class ManualClock implements Clock {
-  #now = 1_700_000_000_000;
+  #now = 1_000_000;
+  #epoch = 1_700_000_000_000;
   readonly #timers = new Set<{ at: number; callback: () => void }>();
 
   now(): number {
+    return this.#epoch + this.#now;
+  }
+
+  monotonic(): number {
     return this.#now;
+  }
+
+  /** Somebody sets the machine's clock, forward or back; timers do not care. */
+  set(byMs: number): void {
+    this.#epoch += byMs;
   }
 
   after(ms: number, callback: () => void): () => void {

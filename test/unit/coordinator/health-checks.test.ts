@@ -23,9 +23,9 @@ test('a coordinator is well while its jobs turn and its store takes writes', asy
 test('it is not live when a round has missed its time, and not ready when a job has paused itself', async () => {
   const world = new World({ rounds: { minPeers: 1, count: 1 } });
   const { peers, head } = await training(world, 1);
-  world.leapMs = 3_600_000;
+  world.stalledMs = 3_600_000;
   expect(await failing(world, 'live')).toEqual(['rounds']);
-  world.leapMs = 0;
+  world.stalledMs = 0;
   world.brokenEvaluations = 3;
   await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
   await world.until(() => world.run.state.phase === 'paused', 'the pause');

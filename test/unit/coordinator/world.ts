@@ -42,8 +42,10 @@ export class World {
   readonly toy: ToyJob;
   /** Called at each durable step of the running process. */
   failpoint: Failpoint = () => {};
-  /** How far the process's clock has jumped ahead of its timers, as after a machine's sleep. */
-  leapMs = 0;
+  /** By how much the machine's clock is set wrong. */
+  wrongMs = 0;
+  /** How late the process's timers are, as when its event loop stands still. */
+  stalledMs = 0;
   /** Checkpoints whose folders have been emptied, in this order. Throwing here is a kill before it is done. */
   emptied: (round: number) => void = () => {};
   /** Called with each checkpoint that is laid out as a folder. */
@@ -112,7 +114,10 @@ export class World {
         write: async (checkpoint) => this.laidOut(checkpoint),
         empty: async (_job, round) => this.emptied(round),
       },
-      clock: { ...clock.process(isAlive), now: () => clock.now() + this.leapMs },
+      clock: {
+        ...clock.process(isAlive, () => this.wrongMs),
+        monotonic: () => clock.monotonic() + this.stalledMs,
+      },
       log: silentLogger,
       failpoint: (name) => this.failpoint(name),
       fatal: (error) => {

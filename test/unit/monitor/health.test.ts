@@ -8,6 +8,7 @@ function manualClock() {
   let timers: { ms: number; callback: () => void }[] = [];
   return {
     now: () => 0,
+    monotonic: () => 0,
     after(ms: number, callback: () => void) {
       const timer = { ms, callback };
       timers.push(timer);

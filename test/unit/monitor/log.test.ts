@@ -13,7 +13,7 @@ function capture(format: 'json' | 'pretty', levels = 'debug') {
   let now = 1_700_000_000_000;
   const log = createLogger(
     { outputs: [{ sink: { write: (l) => lines.push(l) }, levels: parseLevels(levels, 'info'), format }] },
-    { clock: { now: () => now } },
+    { clock: { now: () => now, monotonic: () => now } },
   );
   return { log, lines, advance: (ms: number) => (now += ms), json: () => lines.map((l) => JSON.parse(l)) };
 }
