@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { isAllLinear } from '../lora/models/targets.ts';
 import { loraSchema, trainingSchema } from '../protocol/manifest.ts';
 import { collect, integer, number } from './options.ts';
 import type { Layer } from './train/settings.ts';
@@ -52,10 +53,10 @@ export function addAdapterOptions(command: Command): Command {
     .option('--alpha <number>', 'the update is scaled by alpha / rank (default: 2 × rank)', number(1e-6))
     .option(
       '--target <module>',
-      'adapt modules of this name; may be repeated (default: all linear ones)',
+      'adapt modules of this name; may be repeated; or one regular expression over whole names (default: all-linear)',
       collect,
     )
-    .option('--exclude <module>', 'do not adapt modules of this name; may be repeated', collect)
+    .option('--exclude <module>', 'do not adapt modules of this name, likewise', collect)
     .option('--layer <number>', 'adapt this block only, from 0; may be repeated (default: all)', numbers)
     .option('--rank-pattern <pattern=r>', 'another rank for the modules that match; may be repeated', pattern)
     .option('--alpha-pattern <pattern=a>', 'another alpha, likewise', pattern)
@@ -103,7 +104,11 @@ export function addOptimizerOptions(command: Command): Command {
       `steps of linear warm-up (default: ${training.warmupSteps})`,
       integer(0, 1_000_000),
     )
-    .option('--warmup-ratio <share>', 'the same as a share of all steps', number(0, 1))
+    .addOption(
+      new Option('--warmup-ratio <share>', 'the same as a share of all steps')
+        .argParser(number(0, 1))
+        .conflicts('warmup'),
+    )
     .option(
       '--batch-size <rows>',
       `rows per optimiser step (default: ${training.batchSize})`,
@@ -150,8 +155,8 @@ export function adapterLayer(flags: AdapterFlags): NonNullable<Layer['lora']> {
   return {
     rank: flags.rank,
     alpha: flags.alpha,
-    targets: flags.target,
-    excludeModules: flags.exclude,
+    targets: namesOrPattern(flags.target),
+    excludeModules: namesOrPattern(flags.exclude),
     layersToTransform: flags.layer,
     rankPattern: flags.rankPattern,
     alphaPattern: flags.alphaPattern,
@@ -185,6 +190,13 @@ export function optimizerLayer(flags: OptimizerFlags): NonNullable<Layer['traini
     microBatch: flags.microBatch,
     sequenceLength: flags.sequenceLength,
   };
+}
+
+/** PEFT tells a pattern from a name by whether it is in a list; here by its characters. */
+function namesOrPattern(values: string[] | undefined): string | string[] | undefined {
+  const [only, ...more] = values ?? [];
+  const isPattern = only !== undefined && more.length === 0 && (isAllLinear(only) || !/^[\w.]+$/.test(only));
+  return isPattern ? only : values;
 }
 
 export function choice(flags: string, description: string, choices: readonly string[]): Option {

@@ -74,8 +74,8 @@ export const loraSchema = z
       });
   });
 
-/** Kinds of adapter tensors, as `AdapterTensor.group` has them. */
-export const adapterGroupSchema = z.enum(['A', 'B', 'magnitude', 'bias', 'saved']);
+/** Kinds of adapter tensors that may decay, as `AdapterTensor.group` has them. Biases never do. */
+const decayGroupSchema = z.enum(['A', 'B', 'magnitude', 'saved']);
 
 /** Local optimisation on each node: AdamW, measured in optimiser steps of `batchSize` rows. */
 export const trainingSchema = z.strictObject({
@@ -93,7 +93,7 @@ export const trainingSchema = z.strictObject({
   epsilon: z.number().positive().max(1).default(1e-8),
   weightDecay: z.number().min(0).max(1).default(0),
   /** Tensors that decay; those of one dimension among "saved" (norms, biases) never do. @default A, B and saved */
-  weightDecayGroups: z.array(adapterGroupSchema).max(5).default(['A', 'B', 'saved']),
+  weightDecayGroups: z.array(decayGroupSchema).max(4).default(['A', 'B', 'saved']),
   /** LoRA+: the rate of B (and of vectors) is this many times that of A. @default 1 */
   loraPlusRatio: z.number().positive().max(1000).default(1),
   /** NEFTune: noise on the embeddings of up to alpha / √(tokens of a row · width), in training only. @default 0 */

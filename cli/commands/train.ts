@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
@@ -90,7 +90,11 @@ export function registerTrain(program: Command, context: Context): void {
     )
     .optionsGroup('Length:')
     .option('--steps <n>', 'optimiser steps (default: as the epochs give)', integer(1))
-    .option('--epochs <n>', 'passes over the data (default: 1)', number(1e-6))
+    .addOption(
+      new Option('--epochs <n>', 'passes over the data (default: 1)')
+        .argParser(number(1e-6))
+        .conflicts('steps'),
+    )
     .option(
       '--evaluate-every <steps>',
       'steps between measurements of the held-out loss (default: before and after)',

@@ -38,7 +38,8 @@ export function flagLayer(flags: TrainFlags, cwd: string): Layer {
     lora: adapterLayer(flags),
     training: optimizerLayer(flags),
     run: {
-      steps: flags.steps,
+      // Epochs on the command line count against steps in the file.
+      steps: flags.steps ?? (flags.epochs === undefined ? undefined : null),
       epochs: flags.epochs,
       evaluateEvery: flags.evaluateEvery,
       patience: flags.patience,

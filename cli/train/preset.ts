@@ -16,7 +16,9 @@ export async function presetLayer(
   layer: Layer,
   machine: { now: number; checkpointing?: boolean; signal: AbortSignal },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
-  const spec = resolveSpec(layer);
+  // How long it trains and how often it measures is still open, and need not go together yet.
+  const { run: _, ...said } = layer;
+  const spec = resolveSpec(said);
   const model = await openModel(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { heldOut } = spec.data;
@@ -24,14 +26,15 @@ export async function presetLayer(
     { ...trainingFiles(spec), modelDir: spec.base, now: machine.now, signal: machine.signal },
     { tokenizer },
   );
-  const perRank = adapterSize(adapterLayout(model, loraConfig({ ...spec.lora, rank: 1, rankPattern: [] })));
+  const sizeAt = (rank: number): number =>
+    adapterSize(adapterLayout(model, loraConfig({ ...spec.lora, rank, rankPattern: [] })));
   const room = MEMORY_SHARE * availableMemory();
   const choices = choosePreset(name, {
     model: {
       family: model.config.family,
       hiddenSize: model.config.hiddenSize,
       maxPositions: model.config.maxPositions,
-      parametersPerRank: perRank,
+      parametersPerRank: sizeAt(2) - sizeAt(1),
     },
     data: {
       tokens: Math.max(1, sample.trainedTokens),
@@ -43,7 +46,7 @@ export async function presetLayer(
     given: numbersOf({ ...layer.lora, ...layer.training, ...layer.run }),
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
-      return memoryOf(model, resolveSpec(mergeLayers(layer, size)), machine).total <= room;
+      return memoryOf(model, resolveSpec(mergeLayers(said, size)), machine).total <= room;
     },
   });
   const own = choices.filter(({ field }) => !isSaid(layer, field));

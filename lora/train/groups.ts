@@ -1,11 +1,11 @@
 /** What differs between the tensors of an adapter in training: how fast they learn, and whether they decay. */
+import type { AdapterGroup } from '../adapter/layout.ts';
 import type { TrainingConfig } from './config.ts';
 
 /** As much of an adapter's tensor as its treatment follows from. */
 export interface GroupedTensor {
   readonly shape: readonly number[];
-  /** What it is for: `AdapterTensor.group`. */
-  readonly group: TrainingConfig['weightDecayGroups'][number];
+  readonly group: AdapterGroup;
 }
 
 export interface Treatment {
@@ -25,10 +25,11 @@ export function treatmentOf(
   { loraPlusRatio, weightDecayGroups }: Pick<TrainingConfig, 'loraPlusRatio' | 'weightDecayGroups'>,
 ): Treatment {
   const vector = shape.length === 1;
-  const normOrBias = group === 'bias' || (group === 'saved' && vector);
+  // Of a saved module: a norm's weight, or a bias.
+  const mayDecay = group !== 'bias' && !(group === 'saved' && vector);
   return {
     size: shape.reduce((product, count) => product * count, 1),
-    decay: weightDecayGroups.includes(group) && !normOrBias,
+    decay: mayDecay && weightDecayGroups.includes(group),
     rate: group === 'B' || vector ? loraPlusRatio : 1,
   };
 }

@@ -145,10 +145,12 @@ export function choosePreset(name: PresetName, { model, data, given, fits }: Pre
   const epochs = given.epochs ?? (data.tokens < MANY_TOKENS ? recipe.epochs : 1);
   const batchSize = given.batchSize ?? choose('training.batchSize', ...batchFor(recipe, rows * epochs));
   const whole = Math.max(1, Math.ceil((rows * epochs) / batchSize));
-  const steps = given.steps ?? Math.min(recipe.mostSteps, whole);
-  if (given.steps === undefined && steps < whole) {
+  const long = given.epochs === undefined ? Math.min(recipe.mostSteps, whole) : whole;
+  const steps = given.steps ?? long;
+  const open = given.steps === undefined && given.epochs === undefined;
+  if (open && steps < whole) {
     choose('run.steps', steps, 'enough to see whether it learns', 'this program');
-  } else if (given.steps === undefined && given.epochs === undefined) {
+  } else if (open) {
     const many = data.tokens >= MANY_TOKENS;
     const why = `${about(data.tokens)} tokens: ${many ? 'one pass is enough' : 'several passes'}`;
     choose('run.epochs', epochs, why, "transformers' default is 3");

@@ -73,6 +73,11 @@ describe('presets', () => {
     });
   });
 
+  it('do not cut short the epochs that were asked for', () => {
+    const data = facts(8_000_000);
+    expect(chosen('quick', input({ data, given: { epochs: 2 } }))).not.toHaveProperty('run.steps');
+  });
+
   it('are always within the limits of model and settings, with a reason and a source for everything', () => {
     fc.assert(
       fc.property(

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
-import type { TrainFlags } from '../../../../cli/commands/train.ts';
+import { registerTrain, type TrainFlags } from '../../../../cli/commands/train.ts';
+import type { Context } from '../../../../cli/context.ts';
 import { flagLayer } from '../../../../cli/train/flag-layer.ts';
 import { mergeLayers, resolveSpec, runSchema } from '../../../../cli/train/settings.ts';
 import {
@@ -87,6 +88,41 @@ describe('options of the adapter and of training', () => {
       sequenceLength: 64,
     });
     expect(spec('--init', 'uniform').lora.initLoraWeights).toBe(true);
+  });
+
+  it('name targets one by one, all at once, or by an expression', () => {
+    const targets = (...args: string[]) => adapterLayer(parse(...args));
+    expect(targets('--target', 'q_proj').targets).toEqual(['q_proj']);
+    expect(targets('--target', 'layers.1.mlp.up_proj').targets).toEqual(['layers.1.mlp.up_proj']);
+    expect(targets('--target', 'all-linear').targets).toBe('all-linear');
+    expect(targets('--target', '.*\\.(q|v)_proj').targets).toBe('.*\\.(q|v)_proj');
+    expect(targets('--exclude', '.*\\.0\\..*').excludeModules).toBe('.*\\.0\\..*');
+  });
+
+  it('of the command line win over a file that says the length in other terms', () => {
+    const run = (...args: string[]) => {
+      const command = new Command();
+      registerTrain(command, {} as Context);
+      const train = command.commands[0]!;
+      train
+        .exitOverride()
+        .configureOutput({ writeErr: () => {} })
+        .action(() => {});
+      train.parse(args, { from: 'user' });
+      const said = flagLayer(train.opts(), '/');
+      return resolveSpec(mergeLayers({ base: '/b', data: { train: ['/d'] }, run: { steps: 100 } }, said)).run;
+    };
+    expect(run('--epochs', '3')).toMatchObject({ steps: null, epochs: 3 });
+    expect(run('--steps', '3')).toMatchObject({ steps: 3 });
+    expect(run()).toMatchObject({ steps: 100 });
+    for (const both of [
+      ['--steps', '3', '--epochs', '3'],
+      ['--warmup', '3', '--warmup-ratio', '0.1'],
+    ]) {
+      expect(() => run(...both), both[0]).toThrow(
+        expect.objectContaining({ code: 'commander.conflictingOption' }),
+      );
+    }
   });
 
   it('are refused out of range', () => {

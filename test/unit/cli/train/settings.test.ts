@@ -48,6 +48,8 @@ describe('settings of a run', () => {
       { ...least, run: { patience: 2 } },
       { ...least, training: { learningRate: -1 } },
       { ...least, lora: { dropout: 1 } },
+      // Biases never decay.
+      { ...least, training: { weightDecayGroups: ['bias'] } },
       { ...least, preset: 'best' },
     ]) {
       expect(() => resolveSpec(wrong)).toThrow(expect.objectContaining(refused));
