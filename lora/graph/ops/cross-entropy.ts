@@ -118,22 +118,24 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
   const tokens = x.shape[0]!;
   const rowsAtOnce = Math.max(1, Math.floor(LOGITS_CHUNK_BYTES / (4 * w.shape[0]!)));
   const rows = Math.ceil(tokens / Math.ceil(tokens / rowsAtOnce));
+  const targets = clampLabels(labels);
   const chunks = Array.from({ length: Math.ceil(tokens / rows) }, (_, index) => {
     const part = (tensor: Tensor) => slice(tensor, 0, index * rows, Math.min(tokens, (index + 1) * rows));
-    return { part, ...softmaxCrossEntropy(linear(part(x), w), part(labels)) };
+    const { loss, probabilities } = softmaxCrossEntropy(linear(part(x), w), part(labels));
+    // dx but for g, which depends on nothing that comes later: made here, a chunk's probabilities need not be held until
+    // the backward pass. Where no gradient is asked for, nothing reads it and it is not computed.
+    const slope = addmm(gatherRows(w, part(targets)), probabilities, w, { beta: -1 });
+    return { part, loss, probabilities, slope };
   });
   const loss = concat(
     chunks.map((chunk) => chunk.loss),
     0,
   );
   return withGradient(loss, [x, w], (backward) => {
-    const targets = clampLabels(labels);
     const g = reshape(multiply(backward.gradient, supervised(labels)), [tokens, 1]);
     addContribution(backward, 1, () => {
-      const perToken = chunks.map(({ part, probabilities }) =>
-        addmm(gatherRows(w, part(targets)), probabilities, w, { beta: -1 }),
-      );
-      return multiply(concat(perToken, 0), g);
+      const slopes = chunks.map(({ slope }) => slope);
+      return multiply(concat(slopes, 0), g);
     });
     backward.contribute(2, (sum) => {
       const weighted = multiply(x, g);

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { graphCost } from '../../../lora/graph/cost.ts';
 import { gradients } from '../../../lora/graph/gradients.ts';
 import { Graph } from '../../../lora/graph/graph.ts';
 import * as ops from '../../../lora/graph/ops.ts';
@@ -81,6 +82,18 @@ describe('gradients of whole graphs', () => {
     for (const [name, values] of Object.entries(plain)) {
       for (const [i, value] of values.entries()) expect(chunked[name]![i]).toBeCloseTo(value, 3);
     }
+  });
+
+  test('a step holds the probabilities of one chunk of tokens at a time', () => {
+    const graph = new Graph();
+    const [n, vocabulary] = [2000, 2 ** 15];
+    const x = graph.input('x', [n, 3]);
+    const logits = ops.linear(x, graph.weight('head', [vocabulary, 3]));
+    const loss = ops.reduceSum(ops.crossEntropy(logits, graph.input('labels', [n], 'int64')));
+    graph.output('loss', loss);
+    graph.output('dx', gradients(loss, [x])[0]!);
+    // A chunk's logits and their softmax; all tokens would be 7.4 chunks.
+    expect(graphCost(graph).activationBytes).toBeLessThan(2.1 * ops.LOGITS_CHUNK_BYTES);
   });
 
   test('nothing is computed below the lowest trained tensor', () => {
