@@ -11,7 +11,7 @@ const machine = { now: 0, signal: new AbortController().signal };
 async function least(): Promise<Layer> {
   const dir = await temporaryFolder();
   await makeTinyModel(join(dir, 'model'));
-  await writeFile(join(dir, 'text.txt'), TINY_TEXT.repeat(5));
+  await writeFile(join(dir, 'text.txt'), TINY_TEXT.repeat(100));
   const texts = [join(dir, 'text.txt')];
   return { base: join(dir, 'model'), data: { train: texts, heldOut: texts } };
 }
