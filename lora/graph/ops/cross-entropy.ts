@@ -1,7 +1,8 @@
 import { SwarmError } from '../../../protocol/errors.ts';
 import { addContribution } from '../gradients.ts';
-import { type GradientRule, requireDType, type Tensor } from '../graph.ts';
+import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
+import { withGradient } from './custom-gradient.ts';
 import { add, multiply, negate, scale, subtract } from './elementwise.ts';
 import { gatherRows, scatterAddRows } from './embedding.ts';
 import { concat, reshape, slice } from './layout.ts';
@@ -146,12 +147,6 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
       return scatterAddRows(total!, targets, negate(weighted));
     });
   });
-}
-
-/** The value of `result` with a gradient rule of its own: inputs 1… of the rule are `operands`. */
-function withGradient(result: Tensor, operands: readonly Tensor[], rule: GradientRule): Tensor {
-  const output = [{ shape: result.shape }];
-  return result.graph.apply('customGradient', [result, ...operands], {}, output, rule)[0]!;
 }
 
 /** 1 where a token has a label, 0 where it has none. [N] int64 → [N] */

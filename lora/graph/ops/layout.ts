@@ -69,6 +69,7 @@ export function pad(x: Tensor, axis: number, before: number, after: number): Ten
   if (!(Number.isInteger(before) && Number.isInteger(after) && before >= 0 && after >= 0)) {
     throw shapeError('pad', `${before} and ${after} zeros cannot be added`, x.shape);
   }
+  if (before + after === 0) return x;
   const shape = x.shape.with(along, before + size + after);
   return x.graph.apply('pad', [x], { axis: along, before, after }, [{ shape, dtype: x.dtype }], (backward) =>
     addContribution(backward, 0, () => slice(backward.gradient, along, before, before + size)),

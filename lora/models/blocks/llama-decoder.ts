@@ -1,5 +1,5 @@
 import type { Tensor } from '../../graph/graph.ts';
-import { add, causalMask, rmsNorm, silu } from '../../graph/ops.ts';
+import { add, rmsNorm, silu } from '../../graph/ops.ts';
 import type { Architecture } from '../architecture.ts';
 import type { Json } from '../config.ts';
 import type { RopeConfig } from '../rope-config.ts';
@@ -39,8 +39,8 @@ export function llamaDecoder<C extends LlamaDecoderConfig>(
 
       let x = source.rows(modules.embedding, ids);
       for (const [layer, block] of modules.blocks(config).entries()) {
-        const mask = causalMask(positions, config.windows[layer]);
-        const context = { positions, mask, rotary, scale, norm: config.queryKeyNorm ? norm : null };
+        const window = config.windows[layer]!;
+        const context = { positions, window, rotary, scale, norm: config.queryKeyNorm ? norm : null };
         const attended = norm(x, `${block}.input_layernorm`);
         x = add(x, rotaryAttention(source, config, `${block}.self_attn`, attended, context));
         x = add(x, gatedMlp(source, `${block}.mlp`, norm(x, `${block}.post_attention_layernorm`), silu));

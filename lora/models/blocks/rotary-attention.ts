@@ -1,10 +1,10 @@
 import type { Graph, Tensor } from '../../graph/graph.ts';
-import { rotaryEmbedding } from '../../graph/ops.ts';
+import { attention, rotaryEmbedding } from '../../graph/ops.ts';
 import type { LinearModule, ParameterSource } from '../architecture.ts';
 import type { CommonConfig } from '../config.ts';
 import { rotaryTables } from '../rope.ts';
 import type { RopeConfig } from '../rope-config.ts';
-import { attention, splitHeads } from './attention.ts';
+import { splitHeads } from './heads.ts';
 
 export interface AttentionConfig extends CommonConfig {
   /** Biases of the query, key and value projections. */
@@ -22,8 +22,8 @@ export interface RotaryConstants {
 export interface AttentionContext {
   /** [B, T] int64. */
   readonly positions: Tensor;
-  /** [B, 1, 1, T, T]; see `attention`. */
-  readonly mask: Tensor;
+  /** Tokens that each one sees at most; null for no limit. */
+  readonly window: number | null;
   readonly rotary: RotaryConstants;
   /** Factor of the scores. */
   readonly scale: number;
@@ -63,7 +63,7 @@ export function rotaryAttention(
   x: Tensor,
   context: AttentionContext,
 ): Tensor {
-  const { positions, mask, rotary, scale, norm } = context;
+  const { positions, window, rotary, scale, norm } = context;
   const batch = positions.shape[0]!;
   const project = (name: string, heads: number) =>
     splitHeads(source.linear(`${path}.${name}`, x), batch, heads);
@@ -74,5 +74,5 @@ export function rotaryAttention(
   const q = turn(project('q_proj', config.heads), 'q_norm');
   const k = turn(project('k_proj', config.keyValueHeads), 'k_norm');
   const v = project('v_proj', config.keyValueHeads);
-  return source.linear(`${path}.o_proj`, attention(q, k, v, mask, scale));
+  return source.linear(`${path}.o_proj`, attention(q, k, v, { positions, window, scale }));
 }

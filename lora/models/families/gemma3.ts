@@ -1,5 +1,5 @@
 import type { Tensor } from '../../graph/graph.ts';
-import { add, causalMask, geluTanh, rmsNorm, scale } from '../../graph/ops.ts';
+import { add, geluTanh, rmsNorm, scale } from '../../graph/ops.ts';
 import type { Architecture } from '../architecture.ts';
 import { type DecoderConfig, decoderModules } from '../blocks/decoder-modules.ts';
 import { gatedMlp } from '../blocks/gated-mlp.ts';
@@ -88,7 +88,7 @@ export const gemma3Text: Architecture<Gemma3Config> = {
       const window = config.windows[layer]!;
       const context = {
         positions,
-        mask: causalMask(positions, window),
+        window,
         rotary: window === null ? rotary.full : rotary.sliding,
         scale: config.queryScalar ** -0.5,
         norm,

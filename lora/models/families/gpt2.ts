@@ -1,7 +1,7 @@
 import type { Tensor } from '../../graph/graph.ts';
-import { add, causalMask, geluTanh, layerNorm, reshape, slice } from '../../graph/ops.ts';
+import { add, attention, geluTanh, layerNorm, reshape, slice } from '../../graph/ops.ts';
 import type { Architecture, LinearModule, Parameter } from '../architecture.ts';
-import { attention, splitHeads } from '../blocks/attention.ts';
+import { splitHeads } from '../blocks/heads.ts';
 import { checkLength, moduleParameters, outputHead } from '../blocks/modules.ts';
 import {
   type CommonConfig,
@@ -91,7 +91,6 @@ export const gpt2: Architecture<Gpt2Config> = {
   forward(_graph, config, { batch, length, ids, positions }, source) {
     checkLength(config, length);
     const { hiddenSize: hidden, heads, headDim } = config;
-    const mask = causalMask(positions);
     const norm = (y: Tensor, module: string) =>
       layerNorm(y, source.tensor(`${module}.weight`), source.tensor(`${module}.bias`), config.normEpsilon);
 
@@ -102,8 +101,8 @@ export const gpt2: Architecture<Gpt2Config> = {
       const [q, k, v] = [0, 1, 2].map((part) =>
         splitHeads(slice(joint, 1, part * hidden, (part + 1) * hidden), batch, heads),
       );
-      const factor = 1 / Math.sqrt(headDim) / (config.scaleByLayer ? layer + 1 : 1);
-      const attended = attention(q!, k!, v!, mask, factor);
+      const scale = 1 / Math.sqrt(headDim) / (config.scaleByLayer ? layer + 1 : 1);
+      const attended = attention(q!, k!, v!, { positions, window: null, scale });
       x = add(x, source.linear(`${block}.attn.c_proj`, attended));
       const inner = geluTanh(source.linear(`${block}.mlp.c_fc`, norm(x, `${block}.ln_2`)));
       x = add(x, source.linear(`${block}.mlp.c_proj`, inner));
