@@ -8,6 +8,7 @@ import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { type AddedToken, AddedTokens } from './tokenizing/added-tokens.ts';
 import { affixesOf } from './tokenizing/affixes.ts';
 import { BytePairEncoder } from './tokenizing/bpe.ts';
+import { needsDeadline, withinDeadline } from './tokenizing/deadline.ts';
 import { decoderOf } from './tokenizing/decoders.ts';
 import { normalizerOf } from './tokenizing/normalizers.ts';
 import { preTokenizerOf } from './tokenizing/pre-tokenizers.ts';
@@ -35,15 +36,29 @@ export interface TextTokenizer {
 }
 
 /**
- * Loads `tokenizer.json` and `tokenizer_config.json` (the latter may be absent) of a model folder.
- * @throws SwarmError TOKENIZER_INVALID with the file and the reason; TOKENIZER_UNSUPPORTED what is not computed exactly
+ * Loads `tokenizer.json` and `tokenizer_config.json` (the latter may be absent) of a model folder. Regular expressions
+ * that are not known have a deadline, for each text that is encoded or decoded: then these throw TOKENIZER_LIMIT.
+ * @param deadlineMs of a short text. Default: 10,000
+ * @throws SwarmError TOKENIZER_INVALID with the file and the reason; TOKENIZER_UNSUPPORTED what is not computed
+ * exactly; TOKENIZER_LIMIT
  */
-export async function loadTokenizer(dir: string): Promise<TextTokenizer> {
+export async function loadTokenizer(
+  dir: string,
+  { deadlineMs }: { deadlineMs?: number } = {},
+): Promise<TextTokenizer> {
   const file = join(dir, 'tokenizer.json');
   const definition = await readJson(file, false);
   const config = await readJson(join(dir, 'tokenizer_config.json'), true);
   try {
-    return buildTokenizer(definition, config);
+    const { normalizer, pre_tokenizer, decoder } = definition;
+    if (!needsDeadline([normalizer, pre_tokenizer, decoder])) return buildTokenizer(definition, config);
+    const tokenizer = withinDeadline(() => buildTokenizer(definition, config), 0, deadlineMs);
+    return {
+      ...tokenizer,
+      encode: (text, options) =>
+        withinDeadline(() => tokenizer.encode(text, options), text.length, deadlineMs),
+      decode: (ids, options) => withinDeadline(() => tokenizer.decode(ids, options), ids.length, deadlineMs),
+    };
   } catch (error) {
     if (isSwarmError(error)) throw error;
     throw invalid(file, error instanceof Error ? error.message : String(error), error);

@@ -32,13 +32,14 @@ const names = readdirSync(FIXTURES)
 async function load(
   { tokenizer, config }: Pick<Reference, 'tokenizer' | 'config'>,
   changes: Record<string, unknown> = {},
+  options: { deadlineMs?: number } = {},
 ): Promise<TextTokenizer> {
   if (tokenizer === undefined) return loadTokenizer(NANO);
   const dir = await temporaryFolder();
   await mkdir(dir, { recursive: true });
   await writeFile(join(dir, 'tokenizer.json'), JSON.stringify({ ...tokenizer, ...changes }));
   await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify(config));
-  return loadTokenizer(dir);
+  return loadTokenizer(dir, options);
 }
 
 const short = (text: string): string =>
@@ -89,6 +90,37 @@ it('a megabyte without a space takes time that grows no faster than its length, 
     expect(tokenizer.decode(ids).trim()).toHaveLength(1_000_000);
   }
 }, 120_000);
+
+describe('an expression that takes years', () => {
+  const hostile = { Regex: '(a|a)+b' };
+  const replace = { type: 'Replace', pattern: hostile, content: '' };
+  const text = 'a'.repeat(64);
+
+  it.each([
+    ['normalizer', { normalizer: replace }],
+    ['pre-tokenizer', { pre_tokenizer: { type: 'Split', pattern: hostile, behavior: 'Isolated' } }],
+  ])('in the %s is stopped, and the next text is tokenised all the same', async (_, change) => {
+    const tokenizer = await load(read('qwen'), change, { deadlineMs: 50 });
+    expect(() => tokenizer.encode(text)).toThrow(expect.objectContaining({ code: 'TOKENIZER_LIMIT' }));
+    expect(tokenizer.encode('xyz')).toEqual((await load(read('qwen'))).encode('xyz'));
+  });
+
+  it('in the decoder is stopped', async () => {
+    const decoder = { type: 'Sequence', decoders: [{ type: 'Fuse' }, replace] };
+    const tokenizer = await load(read('qwen'), { decoder }, { deadlineMs: 50 });
+    const [a] = tokenizer.encode('a', { special: false });
+    expect(() => tokenizer.decode(new Array<number>(64).fill(a!))).toThrow(
+      expect.objectContaining({ code: 'TOKENIZER_LIMIT' }),
+    );
+  });
+
+  it('meets a text already while the tokenizer is loaded', async () => {
+    const added_tokens = [{ id: 0, content: text, normalized: true }];
+    await expect(
+      load(read('qwen'), { normalizer: replace, added_tokens }, { deadlineMs: 50 }),
+    ).rejects.toMatchObject({ code: 'TOKENIZER_LIMIT' });
+  });
+});
 
 describe('what is not computed exactly is refused by name', () => {
   const split = (Regex: string) => ({
