@@ -174,7 +174,9 @@ export class Coordinator {
         this.running(job).leave(peer);
         return {};
       }),
-      network.handle('head', async (_peer, { job }) => ({ head: this.running(job).head })),
+      network.handle('head', async (_peer, { job, known }) => ({
+        head: this.running(job).headAfter(known ?? null),
+      })),
       network.handle('submit', async (peer, { update }) => {
         // Garbage is held against its sender in the job that it takes part in.
         const run =

@@ -1,6 +1,7 @@
 import type { Clock } from '../protocol/clock.ts';
 import { SwarmError } from '../protocol/errors.ts';
-import { HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
+import { type HeadOrder, isNewer } from '../protocol/head-order.ts';
+import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import type { AcceptanceView } from './acceptance.ts';
 import type { CurrentCheckpoint, JobContext } from './context.ts';
@@ -15,8 +16,15 @@ import { Stepper } from './stepper.ts';
 import type { StoredReceipt } from './store/store.ts';
 import { UpdateBook } from './update-book.ts';
 
-/** The newest head is said again this often, for nodes that gossip did not reach. */
-export const HEAD_REPEAT_MS = 5_000;
+/** What a node says when it wants to take part. */
+interface AskedToJoin {
+  readonly invite: string | null;
+  readonly name: string;
+  readonly agent: string;
+  readonly engine: string;
+  /** By its own clock. */
+  readonly sentAt: number;
+}
 
 /** One job at work: what its nodes say goes in, and the machine moves on. */
 export class JobRun {
@@ -81,7 +89,6 @@ export class JobRun {
       }),
       deps.network.subscribe(jobTopic(job, 'peers'), ({ from, data }) => this.presence.receive(data, from)),
       every(deps.clock, HEARTBEAT_INTERVAL_MS, () => this.presence.sweep()),
-      every(deps.clock, HEAD_REPEAT_MS, () => this.stepper.recorder.heads.publish()),
     );
     this.stepper.start();
   }
@@ -103,6 +110,12 @@ export class JobRun {
   /** The newest signed head. */
   get head(): Uint8Array {
     return this.stepper.recorder.heads.envelope;
+  }
+
+  /** The same, for somebody who knows a head already; null when it is no newer. */
+  headAfter(known: HeadOrder | null): Uint8Array | null {
+    const { head, envelope } = this.stepper.recorder.heads;
+    return isNewer(head, known) ? envelope : null;
   }
 
   present(peer: string): PresentPeer | null {
@@ -137,9 +150,10 @@ export class JobRun {
     return this.presence.size;
   }
 
-  /** @throws SwarmError NOT_ADMITTED, JOB_FULL */
-  join(peer: string, asked: { invite: string | null; name: string; agent: string; engine: string }): void {
+  /** @throws SwarmError NOT_ADMITTED, CLOCK_OFF, JOB_FULL */
+  join(peer: string, { sentAt, ...asked }: AskedToJoin): void {
     const { job, deps } = this.context;
+    checkClock(sentAt, deps.clock.now());
     const { entry, changed } = this.roster.join(peer, asked, { vacate: () => this.vacate() });
     if (changed) this.stepper.transact(() => deps.store.peers.admit(job, entry));
     if (!isOver(this.state)) this.presence.join(peer);
@@ -253,6 +267,18 @@ export class JobRun {
         deps.store.updates.find(job, round, peer)?.digest ?? this.intake.inWork(round, peer),
     };
   }
+}
+
+/** @throws SwarmError CLOCK_OFF when a node's heartbeats would be taken for stale ones */
+function checkClock(sentAt: number, now: number): void {
+  const offMs = sentAt - now;
+  if (Math.abs(offMs) <= CLOCK_SKEW_MS) return;
+  const seconds = Math.round(Math.abs(offMs) / 1000);
+  throw new SwarmError(
+    'CLOCK_OFF',
+    `the node's clock is ${seconds} s ${offMs > 0 ? 'ahead of' : 'behind'} the coordinator's, at most ${CLOCK_SKEW_MS / 1000} s are tolerated; let both be set over the network, and the node joins by itself`,
+    { offMs, limitMs: CLOCK_SKEW_MS },
+  );
 }
 
 /** Calls again and again until cancelled. */

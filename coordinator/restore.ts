@@ -20,7 +20,9 @@ export function restoreState(
   const newest = store.rounds.newest(job, ARRIVAL_ROUNDS + 1);
   const speeds = new Map(store.peers.all(job).map(({ peer, speed }) => [peer, speed]));
   const arrivals = newest.flatMap(({ round, openedAt }) =>
-    store.updates.ofRounds(job, round, round).map((update) => ({ round, ms: Math.max(1, update.arrivedAt - openedAt) })),
+    store.updates
+      .ofRounds(job, round, round)
+      .map((update) => ({ round, ms: Math.max(1, update.arrivedAt - openedAt) })),
   );
   const base: JobState = {
     ...initialState(settings),

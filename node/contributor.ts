@@ -1,5 +1,6 @@
 import { withDeadline } from '../net/deadline.ts';
 import { Vault } from '../net/vault.ts';
+import { isNewer } from '../protocol/head-order.ts';
 import type {
   ContributorDeps,
   ContributorOptions,
@@ -21,7 +22,7 @@ import { initialState, isDone, type NodeEffect, type NodeEvent, type NodeState }
 import { reasonOf, Tasks } from './tasks.ts';
 import { JOB_WATCH_MS } from './times.ts';
 import type { TrainOutcome } from './trainer.ts';
-import { isNewer, openedRound, type Work } from './work.ts';
+import { openedRound, type Work } from './work.ts';
 
 /** What a contributor shows of itself. */
 export interface ContributorView {
@@ -266,7 +267,7 @@ export class Contributor {
 
   async #poll(again: boolean): Promise<void> {
     const context = this.#context!;
-    const head = await askHead(context, again, this.#tasks.life);
+    const head = await askHead(context, { known: this.#runner.state.head, again }, this.#tasks.life);
     if (head && context === this.#context) this.#runner.dispatch({ type: 'head', head });
   }
 

@@ -1,9 +1,10 @@
+import { isNewer } from '../protocol/head-order.ts';
 import type { Head } from '../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../protocol/receipts.ts';
 import { onHead, onReceipt, type Pending } from './pending.ts';
 import { initialState, type NodeEffect, type NodeEvent, type NodeState, type Transition } from './state.ts';
 import { ASK_AGAIN_MS, backoffMs, HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from './times.ts';
-import { isNewer, isPast, sameWork, type Work, workOf } from './work.ts';
+import { isPast, sameWork, type Work, workOf } from './work.ts';
 
 /**
  * What a node does in one job, as a pure function of what has happened:

@@ -1,6 +1,6 @@
 import { RPC_TIMEOUT_MS } from '../protocol/limits.ts';
 
-/** Coordinators repeat their head every 5 s; after twice that without one, it is asked for. */
+/** A head is told once, when it is new; after this long without one it is asked for, since gossip may have lost it. */
 export const HEAD_SILENCE_MS = 10_000;
 /** A receipt for a small update comes within a round trip and an fsync; after this long gossip may have lost one of the two. */
 export const RECEIPT_WAIT_MS = 3_000;

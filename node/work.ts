@@ -44,12 +44,6 @@ export function openedRound(head: Head | null): number {
   return head.phase === 'training' ? head.round : head.checkpoint.round;
 }
 
-/** Heads are ordered by (term, sequence). */
-export function isNewer(head: Head, than: Head | null): boolean {
-  if (!than) return true;
-  return head.term === than.term ? head.sequence > than.sequence : head.term > than.term;
-}
-
 /** Whether the head tells that a round is over, with or without a checkpoint. */
 export function isPast(head: Head, round: number): boolean {
   return isOver(head) || head.round > round || head.checkpoint.round >= round;

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { headOrderSchema } from './head-order.ts';
 import { bytesSchema, digestSchema, nameSchema } from './ids.ts';
 import {
   CONTROL_MESSAGE_BYTES,
@@ -41,6 +42,8 @@ export const rpcMethods = {
       engine: z.string().max(64),
       /** Own measurement, 0 before the first round. */
       tokensPerSecond: z.number().nonnegative(),
+      /** By the node's clock: one that is wrong is told so, for its heartbeats would count for nothing. */
+      sentAt: z.int().nonnegative(),
     }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
     maxRequestBytes: 2048,
@@ -62,9 +65,9 @@ export const rpcMethods = {
     maxResponseBytes: 64,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** The newest head, for nodes that gossip did not reach. */
+  /** The newest head, for nodes that gossip did not reach; null when it is no newer than the one they know. */
   head: {
-    request: z.strictObject({ job }),
+    request: z.strictObject({ job, known: headOrderSchema.optional() }),
     response: z.strictObject({ head: envelope.nullable() }),
     maxRequestBytes: 256,
     maxResponseBytes: CONTROL_MESSAGE_BYTES + 1024,

@@ -50,17 +50,18 @@ export function openReceipt({ coordinator, job, deps }: JobContext, bytes: Uint8
 }
 
 /**
- * Asks for the newest head.
- * @param again whether to join again too: a coordinator that was away may have forgotten who is here
+ * Asks for a head that is newer than the known one; null when there is none.
+ * @param options.again whether to join again too: a coordinator that was away may have forgotten who is here
  */
 export async function askHead(
   context: JobContext,
-  again: boolean,
+  { known, again }: { known: Head | null; again: boolean },
   signal: AbortSignal,
 ): Promise<Head | null> {
   const { options, deps, coordinator, job } = context;
+  const than = known ? { known: { term: known.term, sequence: known.sequence } } : {};
   const { head } = again
     ? await rejoin(options, deps, context, signal)
-    : await ask(deps, coordinator, 'head', { job }, signal);
+    : await ask(deps, coordinator, 'head', { job, ...than }, signal);
   return head && openHead(head, { coordinator, job });
 }

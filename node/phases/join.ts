@@ -72,7 +72,9 @@ export function rejoin(
   const { name, agent, invite } = options;
   const { engine } = deps.trainer;
   const { tokensPerSecond } = deps.store.job(job);
-  return ask(deps, coordinator, 'join', { job, invite, name, agent, engine, tokensPerSecond }, signal);
+  const sentAt = deps.clock.now();
+  const about = { name, agent, engine, tokensPerSecond, sentAt };
+  return ask(deps, coordinator, 'join', { job, invite, ...about }, signal);
 }
 
 /** Jobs of a coordinator that are not over, in its order. */

@@ -85,7 +85,8 @@ export class HostilePeer {
       this.overheard.push({ author, bytes: data, update: message });
       return 'accept';
     });
-    const body = { job, invite: null, name: 'wolf', agent: 'hostile/1', engine: 'none', tokensPerSecond: 0 };
+    const about = { name: 'wolf', agent: 'hostile/1', engine: 'none', tokensPerSecond: 0 };
+    const body = { job, invite: null, ...about, sentAt: Date.now() };
     const { head } = await network.request(coordinator, 'join', body, { signal });
     if (head) this.heard(open('head', head).message);
   }

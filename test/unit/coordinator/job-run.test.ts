@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { HEAD_REPEAT_MS } from '../../../coordinator/job-run.ts';
 import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/peft.ts';
 import { applyDelta } from '../../../lora/update/index.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
@@ -9,21 +8,25 @@ import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World } from './world.ts';
 
 describe('a round', () => {
-  test('is announced, repeated, and ends in a checkpoint whose delta leads to its adapter', async () => {
+  test('is announced once, told to whoever asks, and ends in a checkpoint whose delta leads to its adapter', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 2);
     const heads: Uint8Array[] = [];
-    peers[0]!.host.subscribe(jobTopic(world.toy.job, 'heads'), ({ data }) => {
+    const [listener] = peers as [ScriptedPeer];
+    listener.host.subscribe(jobTopic(world.toy.job, 'heads'), ({ data }) => {
       heads.push(data);
       return 'accept';
     });
-    for (let i = 0; i < 2; i++) {
-      await world.pass(HEAD_REPEAT_MS + 200);
+    for (let i = 0; i < 4; i++) {
+      await world.pass(5_000);
       for (const peer of peers) await peer.heartbeat('training');
     }
-    expect(heads).toHaveLength(2);
-    expect(heads[0]).toEqual(heads[1]);
-    expect(open('head', heads[0]!).message).toEqual(head);
+    expect(heads).toEqual([]);
+    const { job, term, sequence } = head;
+    const asks = (known: { term: number; sequence: number }) => listener.ask('head', { job, known });
+    expect(await asks({ term, sequence })).toEqual({ head: null });
+    expect(await asks({ term: term + 1, sequence: 1 })).toEqual({ head: null });
+    expect(open('head', (await asks({ term, sequence: sequence - 1 })).head!).message).toEqual(head);
 
     for (const peer of peers) {
       await peer.heartbeat('publishing');

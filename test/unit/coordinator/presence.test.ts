@@ -18,7 +18,8 @@ describe('presence', () => {
   test('a node that joins counts when it is ready: not while it fetches base and data', async () => {
     const world = await new World({ rounds: { minPeers: 1 } }).start();
     const peer = new ScriptedPeer(1, world);
-    const asked = { job: peer.job, invite: null, name: 'p', agent: 'a', engine: 'e', tokensPerSecond: 0 };
+    const about = { name: 'p', agent: 'a', engine: 'e', tokensPerSecond: 0 };
+    const asked = { job: peer.job, invite: null, ...about, sentAt: world.clock.now() };
     await peer.ask('join', asked);
     await peer.heartbeat('syncing');
     expect(Object.keys(world.run.state.present)).toEqual([]);
@@ -82,6 +83,63 @@ describe('presence', () => {
   });
 });
 
+describe("a machine's clock that is set", () => {
+  const HOUR_MS = 3_600_000;
+
+  test('back while a round is open: who is silent is lost, who speaks is heard, and the round ends', async () => {
+    const world = new World({ rounds: { minPeers: 1, count: 2, maxSeconds: 20 } });
+    const { peers, head } = await training(world, 2);
+    const [here, gone] = peers as [ScriptedPeer, ScriptedPeer];
+    world.wrongMs = -HOUR_MS;
+    // All machines of a laboratory ask the same server for the time.
+    const beat = () => here.heartbeat('training', { issuedAt: world.clock.now() - HOUR_MS });
+    for (let i = 0; i < 8; i++) {
+      await world.pass(2_000);
+      await beat();
+    }
+    expect(world.run.present(gone.id)).toBeNull();
+    expect(world.run.present(here.id)).not.toBeNull();
+    expect((await here.submit(here.seal(here.update(head)))).code).toBe('accepted');
+    await world.until(() => world.run.checkpoint.checkpoint.round === 1, 'the checkpoint');
+    expect(world.run.checkpoint.checkpoint.metrics.seconds).toBe(0);
+    // And the rounds after it are as long as they are.
+    await beat();
+    const next = await here.head();
+    expect(next.deadlineMs).toBeLessThanOrEqual(20_000);
+  });
+
+  test('back while the coordinator is away: the round goes on, and ends', async () => {
+    const world = new World({ rounds: { minPeers: 1, count: 1, maxSeconds: 20 } });
+    await training(world, 2);
+    expect(() => world.kill()).toThrow();
+    world.wrongMs = -HOUR_MS;
+    await world.start();
+    expect(world.run.secondsLeft()).toBeLessThanOrEqual(20);
+    await world.until(() => world.run.nullRounds === 1, 'the end of a round that nobody delivers in');
+  });
+
+  test('forward: nobody is lost, and no round is cut short', async () => {
+    const world = new World({ rounds: { minPeers: 1, maxSeconds: 60 } });
+    const { peers } = await training(world, 2);
+    world.wrongMs = HOUR_MS;
+    await world.pass(4_000);
+    expect(world.run.presentCount).toBe(peers.length);
+    expect(world.run.state).toMatchObject({ phase: 'training', round: 1 });
+    expect(world.run.secondsLeft()).toBeGreaterThan(50);
+  });
+
+  test('a node whose clock is wrong is told so when it joins', async () => {
+    const world = await new World().start();
+    const peer = new ScriptedPeer(1, world);
+    world.wrongMs = CLOCK_SKEW_MS - 1_000;
+    await peer.join();
+    world.wrongMs = CLOCK_SKEW_MS + 1_000;
+    expect(await refusal(peer.join())).toBe('CLOCK_OFF');
+    world.wrongMs = -CLOCK_SKEW_MS - 1_000;
+    expect(await refusal(peer.join())).toBe('CLOCK_OFF');
+  });
+});
+
 describe('admission', () => {
   test('by invite: with its token alone', async () => {
     const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
@@ -111,7 +169,7 @@ describe('admission', () => {
 
   test('has an end where everybody is there', async () => {
     const world = await new World().start();
-    const asked = { invite: null, name: '', agent: '', engine: '' };
+    const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
     for (let i = 0; i < ADMITTED_PEERS; i++) world.run.join(`peer-${i}`, asked);
     expect(await refusal(new ScriptedPeer(1, world).join())).toBe('JOB_FULL');
   });

@@ -60,6 +60,7 @@ export class ScriptedPeer {
       agent: 'test',
       engine: 'none',
       tokensPerSecond: 0,
+      sentAt: this.world.clock.now(),
     });
     await this.heartbeat('awaiting');
   }
@@ -132,7 +133,8 @@ export class ScriptedPeer {
     const once = async (): Promise<void> => {
       const { host } = this;
       await host.connect(addressOf(COORDINATOR.peerId), { signal: never });
-      const request = { invite: null, name: 'p', agent: 'test', engine: 'none', tokensPerSecond: 0 };
+      const about = { invite: null, name: 'p', agent: 'test', engine: 'none', tokensPerSecond: 0 };
+      const request = { ...about, sentAt: clock.now() };
       const answer = await host.request(
         COORDINATOR.peerId,
         'join',

@@ -66,7 +66,7 @@ describe('a full house', () => {
     const { peers, head } = await training(world, 2);
     const [worker, awaited] = peers as [ScriptedPeer, ScriptedPeer];
     expect((await worker.submit(worker.seal(worker.update(head)))).code).toBe('accepted');
-    const asked = { invite: null, name: '', agent: '', engine: '' };
+    const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
     // More than there are places; none of them stays to work.
     for (let i = 0; i < ADMITTED_PEERS + 100; i++) {
       world.run.join(`12D3-stranger-${i}`, asked);

@@ -50,3 +50,16 @@ test('many strangers do not make it forget a key that is over its quota', () => 
   for (let i = 4000; i < 8000; i++) limiter.take(`stranger ${i}`, quota);
   expect(limiter.take('key', quota)).toBe(false);
 });
+
+test('a clock that is set, forward or back, gives nobody calls and takes none away', () => {
+  for (const byMs of [-3_600_000, 3_600_000]) {
+    const clock = new ManualClock();
+    const limiter = new RateLimiter({ clock });
+    const take = (): boolean => limiter.take('key', { calls: 2, perMs: 1000 });
+    expect([take(), take(), take()]).toEqual([true, true, false]);
+    clock.set(byMs);
+    expect(take()).toBe(false);
+    clock.advance(500);
+    expect(take()).toBe(true);
+  }
+});

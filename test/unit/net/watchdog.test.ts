@@ -70,6 +70,17 @@ describe('Watchdog', () => {
     expect(logged.filter(({ action }) => action === 'watchdog.repair_failed')).toHaveLength(2);
   });
 
+  test('repairs also after the clock has been set back behind the moment of connecting', async () => {
+    const { clock, watchdog, repaired } = watch(() => [
+      { peer: 'p', connectedAt: 1_700_000_000_000, flows: false },
+    ]);
+    clock.set(-3_600_000);
+    await watchdog.check();
+    clock.advance(3000);
+    await watchdog.check();
+    expect(repaired).toEqual(['p']);
+  });
+
   test('goes on by itself until it is stopped', async () => {
     let surveys = 0;
     const { clock, watchdog } = watch(() => {

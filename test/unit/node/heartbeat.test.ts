@@ -1,0 +1,68 @@
+import { expect, test } from 'vitest';
+import { silentLogger } from '../../../monitor/log.ts';
+import type { ContributorDeps } from '../../../node/context.ts';
+import { startHeartbeat } from '../../../node/heartbeat.ts';
+import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../../../protocol/limits.ts';
+import { open } from '../../../protocol/signing.ts';
+import { signerOf } from '../../sim/process.ts';
+import { ManualClock } from '../../utils/manual-clock.ts';
+
+function beating() {
+  const clock = new ManualClock();
+  const sent: number[] = [];
+  const network = {
+    signer: signerOf(1),
+    traffic: () => ({ sent: 0, received: 0 }),
+    publish: async (_topic: string, bytes: Uint8Array) => {
+      sent.push(open('heartbeat', bytes).message.issuedAt);
+      return 1;
+    },
+  };
+  const deps = {
+    clock,
+    network,
+    trainer: { engine: 'none' },
+    log: silentLogger,
+  } as unknown as ContributorDeps;
+  const pulse = {
+    job: 'ab'.repeat(32),
+    name: 'n',
+    agent: 'a',
+    round: 0,
+    step: 0,
+    steps: 0,
+    tokensPerSecond: 0,
+  };
+  const loop = startHeartbeat(deps, () => ({ ...pulse, state: 'awaiting' }));
+  return { clock, sent, loop };
+}
+
+test('heartbeats follow each other in time, also when the clock is set back by what is tolerated', () => {
+  const { clock, sent, loop } = beating();
+  clock.set(-CLOCK_SKEW_MS + 5_000);
+  for (let i = 0; i < 5; i++) clock.advance(HEARTBEAT_INTERVAL_MS);
+  expect(sent).toHaveLength(6);
+  expect(sent.toSorted((a, b) => a - b)).toEqual(sent);
+  expect(new Set(sent).size).toBe(6);
+  loop.stop();
+  expect(clock.due()).toEqual([]);
+});
+
+test('a clock that was far ahead and is put right is believed at once', () => {
+  const { clock, sent, loop } = beating();
+  clock.set(-3_600_000);
+  clock.advance(HEARTBEAT_INTERVAL_MS);
+  expect(sent.at(-1)).toBe(clock.now());
+  loop.stop();
+});
+
+test('what has changed is told soon, but not at once again', () => {
+  const { clock, sent, loop } = beating();
+  loop.hasten();
+  loop.hasten();
+  clock.advance(499);
+  expect(sent).toHaveLength(1);
+  clock.advance(1);
+  expect(sent).toHaveLength(2);
+  loop.stop();
+});
