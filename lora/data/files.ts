@@ -14,6 +14,9 @@ const COMPRESSIONS = /\.(gz|zst)$/;
 /** For messages. */
 const KNOWN = `${[...EXTENSIONS.keys()].map((name) => `.${name}`).join(', ')}, each also as .gz or .zst`;
 
+/** Apache Arrow, in which `datasets` keeps its cache and what `save_to_disk` writes. */
+const ARROW = /\.(arrow|feather)$/i;
+
 export interface DataFile {
   file: string;
   container: Container;
@@ -25,7 +28,7 @@ export interface DataFile {
  * Files in the order given. A folder stands for the data files directly in it, by name (code units); other files
  * and folders in it are skipped, so that train/ and test/ can lie side by side. A pattern (`*`, `**`, `?`, `[…]`,
  * `{…}`) stands for what it matches, sorted; a path that exists is never a pattern.
- * @throws DATA_UNREADABLE (missing, not a data file, no data file in a folder), DATA_NO_FILES (pattern)
+ * @throws DATA_UNREADABLE (missing, not a data file or Arrow, no data file in a folder), DATA_NO_FILES (pattern)
  */
 export async function dataFiles(paths: string | readonly string[]): Promise<DataFile[]> {
   const found: DataFile[] = [];
@@ -59,6 +62,7 @@ async function filesOf(path: string): Promise<DataFile[]> {
   });
   if (!entry.isDirectory()) {
     const container = containerOf(path);
+    if (ARROW.test(path)) throw arrow(path);
     if (container === null || !entry.isFile()) {
       throw new SwarmError('DATA_UNREADABLE', `${path} is no data file; known are ${KNOWN}`, { file: path });
     }
@@ -68,6 +72,8 @@ async function filesOf(path: string): Promise<DataFile[]> {
     .filter((item) => !item.isDirectory() && !item.name.startsWith('.'))
     .map(({ name }) => name)
     .sort();
+  // What lies beside it describes it, and is no data.
+  if (names.some((name) => ARROW.test(name))) throw arrow(path);
   const files: DataFile[] = [];
   for (const name of names) {
     const container = containerOf(name);
@@ -80,4 +86,9 @@ async function filesOf(path: string): Promise<DataFile[]> {
     });
   }
   return files;
+}
+
+function arrow(path: string): SwarmError {
+  const message = `${path} holds Apache Arrow, which is not read; write it as Parquet: datasets.load_from_disk(…).to_parquet("train.parquet")`;
+  return new SwarmError('DATA_UNREADABLE', message, { file: path });
 }

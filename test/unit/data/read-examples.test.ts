@@ -355,6 +355,17 @@ describe('files', () => {
         values: { file: path },
       });
     }
+    // What `save_to_disk` of datasets writes: the JSON beside it is no data.
+    const saved = join(dir, 'saved');
+    await mkdir(saved);
+    await writeFile(join(saved, 'data-00000-of-00001.arrow'), 'ARROW1');
+    await writeFile(join(saved, 'dataset_info.json'), '{"features": {}}');
+    for (const path of [saved, join(saved, 'data-00000-of-00001.arrow')]) {
+      await expect(read(path)).rejects.toMatchObject({
+        code: 'DATA_UNREADABLE',
+        message: expect.stringContaining('to_parquet'),
+      });
+    }
     const path = join(dir, 'none-*.txt');
     await expect(read(path)).rejects.toMatchObject({ code: 'DATA_NO_FILES', values: { path } });
     await expect(read(await file('text', 'txt'), { format: 'messages' })).rejects.toMatchObject({
