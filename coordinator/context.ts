@@ -53,12 +53,17 @@ export interface JobContext {
 export interface CurrentCheckpoint {
   readonly digest: string;
   readonly checkpoint: Checkpoint;
+  /** Checkpoints before it in the job. */
+  readonly ordinal: number;
   /** Blob of the downlink's residual; null: zero. */
   readonly residual: string | null;
 }
 
-export function readCheckpoint({ digest, envelope, residual }: NewCheckpoint): CurrentCheckpoint {
-  return { digest, checkpoint: open('checkpoint', envelope).message, residual };
+export function readCheckpoint(
+  { digest, envelope, residual }: NewCheckpoint,
+  ordinal: number,
+): CurrentCheckpoint {
+  return { digest, checkpoint: open('checkpoint', envelope).message, ordinal, residual };
 }
 
 /** A stored job's manifest, as signed by this coordinator. @throws SwarmError as `open` */

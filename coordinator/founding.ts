@@ -80,7 +80,7 @@ export async function foundJob(
       reason: `waiting for ${minPeers} nodes`,
       issuedAt: clock.now(),
     },
-    { digest, checkpoint, residual: null },
+    { digest, checkpoint, ordinal: 0, residual: null },
   );
   return store.transaction(() => {
     store.jobs.insert(stored, prepared.heldOut);

@@ -55,7 +55,7 @@ export class Heads {
 export function makeHead(
   moment: { job: string; term: number; sequence: number },
   news: HeadNews,
-  { digest, checkpoint }: CurrentCheckpoint,
+  { digest, checkpoint, ordinal }: CurrentCheckpoint,
 ): Head {
   const { parent, delta } = checkpoint;
   return {
@@ -65,6 +65,7 @@ export function makeHead(
     checkpoint: {
       digest,
       round: checkpoint.round,
+      ordinal,
       adapter: checkpoint.adapter,
       delta: delta && parent ? { parent, digest: delta.digest, size: delta.size } : null,
       heldOutLoss: checkpoint.metrics.heldOutLoss,

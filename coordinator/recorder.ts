@@ -41,7 +41,8 @@ export class Recorder {
     const { store } = this.context.deps;
     this.retention = new Retention({}, deps);
     this.heads = new Heads({ envelope: store.jobs.head(job)! }, deps);
-    this.newest = readCheckpoint(store.rounds.newestCheckpoints(job, 1)[0]!);
+    const [newest] = store.rounds.newestCheckpoints(job, 1);
+    this.newest = readCheckpoint(newest!, store.rounds.count(job, 'checkpoint'));
     this.nullRounds = store.rounds.count(job, 'refused') + store.rounds.count(job, 'short');
     for (const round of store.rounds.newest(job, REMEMBERED_ROUNDS)) this.rounds.set(round.round, round);
   }
@@ -88,7 +89,7 @@ export class Recorder {
       seconds: metrics.seconds,
       drift: metrics.drift,
     });
-    this.newest = { digest, checkpoint, residual };
+    this.newest = { digest, checkpoint, ordinal: this.newest.ordinal + 1, residual };
     this.retention.retire(round, round, outbox);
   }
 

@@ -4,6 +4,8 @@ import type { Head } from '../protocol/messages.ts';
 export interface Work {
   readonly term: number;
   readonly round: number;
+  /** Checkpoints that the job has made, which the learning rate follows. */
+  readonly committed: number;
   /** Digest of the checkpoint that the round starts from. */
   readonly parent: string;
   /** Digest of that checkpoint's adapter. */
@@ -24,6 +26,7 @@ export function workOf(head: Head, self: string): Work | null {
   return {
     term: head.term,
     round: head.round,
+    committed: head.checkpoint.ordinal,
     parent: head.checkpoint.digest,
     adapter: head.checkpoint.adapter.digest,
     preset: head.preset,

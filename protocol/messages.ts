@@ -37,6 +37,8 @@ export const headSchema = z.strictObject({
     digest: digestSchema,
     /** The round that made it; 0 is the initial adapter. */
     round: index,
+    /** Checkpoints before it: less than the round where rounds came to nothing. */
+    ordinal: index,
     adapter: adapterRef,
     /** The step from the parent checkpoint, quantised: what a node that holds the parent fetches instead of the adapter. */
     delta: z

@@ -40,8 +40,9 @@ export async function train(
   }
   const rows = await rowsOf(context, work, work.steps * manifest.training.batchSize, options.signal);
   const optimizer = await loadOptimizer(context);
-  // By the round and not by the node's own steps: whoever came late or is slow is as far along as the others.
-  const position = { start: (work.round - 1) * localSteps, perStep: localSteps / work.steps };
+  // By the job's checkpoints and not by the node's own steps: whoever came late or is slow is as far along as the
+  // others, and rounds that came to nothing have brought the job no further.
+  const position = { start: work.committed * localSteps, perStep: localSteps / work.steps };
   const outcome = await deps.trainer.train(
     { adapter: before.tensors, rows, steps: work.steps, optimizer, position },
     options,

@@ -17,6 +17,8 @@ export class Witness {
   readonly #heads = new Map<string, string>();
   readonly #seen = new Set<string>();
   #newest: Head | null = null;
+  /** What heads said of each checkpoint: how many there were before it. */
+  readonly #ordinals = new Map<string, number>();
 
   constructor(swarm: Swarm) {
     this.#swarm = swarm;
@@ -46,6 +48,7 @@ export class Witness {
       this.#violations.add(`head ${moment} goes back from round ${before.round} to ${head.round}`);
     }
     this.#newest = head;
+    this.#ordinals.set(head.checkpoint.digest, head.checkpoint.ordinal);
   }
 
   #update(bytes: Uint8Array): void {
@@ -84,6 +87,9 @@ export class Witness {
     if (all.length !== count + 1) say(`${all.length - 1} checkpoints instead of ${count}`);
     for (const [i, { round, checkpoint }] of all.entries()) {
       const parent = all[i - 1];
+      const told = this.#ordinals.get(all[i]!.digest);
+      if (told !== undefined && told !== i)
+        say(`checkpoint ${round} is told as number ${told}, it is number ${i}`);
       if (checkpoint.parent !== (parent?.digest ?? null)) say(`checkpoint ${round} has another parent`);
       if (parent && round <= parent.round) say(`checkpoint ${round} comes after ${parent.round}`);
       const { minPeers } = this.#swarm.toy.manifest.rounds;

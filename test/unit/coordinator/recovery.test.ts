@@ -58,7 +58,11 @@ async function runJob(kill: { at: FailpointName; nth: number } | null): Promise<
     expect(update.fate, `fate of ${update.peer} in round ${update.round}`).toBe('merged');
   }
   const head = open('head', world.store.jobs.head(job)!).message;
-  expect(head).toMatchObject({ phase: 'finished', term: 1, checkpoint: { digest: parent } });
+  expect(head).toMatchObject({
+    phase: 'finished',
+    term: 1,
+    checkpoint: { digest: parent, ordinal: stored.length - 1 },
+  });
   return { chain, kills };
 }
 

@@ -64,6 +64,7 @@ function nextCheckpoint(
   return {
     digest: sha256(Buffer.from('checkpoint 1')),
     round: 1,
+    ordinal: 1,
     adapter: { digest: sha256(after), size: after.byteLength },
     delta: { parent, digest: sha256(bytes), size: bytes.byteLength },
     heldOutLoss: 1,

@@ -33,6 +33,7 @@ export function makeHead({ sequence, round, phase = 'training', assigned = true,
     checkpoint: {
       digest: digest('checkpoint', checkpoint),
       round: checkpoint,
+      ordinal: checkpoint,
       adapter: { digest: digest('adapter', checkpoint), size: 8 },
       delta: null,
       heldOutLoss: null,

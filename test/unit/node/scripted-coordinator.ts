@@ -89,6 +89,7 @@ export class ScriptedCoordinator {
       checkpoint: this.head?.checkpoint ?? {
         digest: sha256(Buffer.from('checkpoint 0')),
         round: 0,
+        ordinal: 0,
         adapter: manifest.adapter.initial,
         delta: null,
         heldOutLoss: null,

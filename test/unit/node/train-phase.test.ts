@@ -38,6 +38,7 @@ async function taskFor(change: Partial<Work>): Promise<TrainTask> {
   const work: Work = {
     term: 1,
     round: 1,
+    committed: 0,
     parent: 'p'.repeat(64),
     adapter,
     preset: 'dense',
@@ -53,16 +54,20 @@ async function taskFor(change: Partial<Work>): Promise<TrainTask> {
 }
 
 describe('where the learning rate of a node stands', () => {
-  it('follows the rounds of the job, whatever steps this node has made', async () => {
+  it('follows the checkpoints of the job, whatever steps this node has made', async () => {
     expect((await taskFor({})).position).toEqual({ start: 0, perStep: 1 });
     // It joined late: its moments are new, the job is not.
-    const late = await taskFor({ round: 8 });
+    const late = await taskFor({ round: 8, committed: 7 });
     expect(late.position).toEqual({ start: 28, perStep: 1 });
     expect(late.optimizer.step).toBe(0);
   });
 
+  it('does not move with rounds that came to nothing', async () => {
+    expect((await taskFor({ round: 8, committed: 2 })).position).toEqual({ start: 8, perStep: 1 });
+  });
+
   it('ends a round where the others do, though it makes fewer steps', async () => {
-    const { steps, position } = await taskFor({ round: 3, steps: 2 });
+    const { steps, position } = await taskFor({ round: 3, committed: 2, steps: 2 });
     expect(position!.start + steps * position!.perStep).toBe(3 * 4);
   });
 });
