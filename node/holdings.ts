@@ -1,4 +1,5 @@
-import { type Sql, text } from './sql.ts';
+import type { Database } from '../net/database.ts';
+import { ensureJob, loosen } from './store-rows.ts';
 
 /** What a node takes in for a job: its base and data as blobs, and what they and the adapter's files take. */
 export interface Holding {
@@ -16,27 +17,31 @@ export interface Holding {
  * have the same base or data; what is lent is the bound for all jobs together.
  */
 export class Holdings {
-  readonly #sql: Sql;
+  readonly #db: Database;
 
-  constructor(sql: Sql) {
-    this.#sql = sql;
+  constructor(db: Database) {
+    this.#db = db;
   }
 
   /** To be called before anything is fetched: from now on nothing of it is deleted. */
   enter({ job, base, blobs, diskBytes, at }: Holding): void {
-    this.#sql.write(() => {
-      this.#sql.ensureJob(job);
-      this.#sql
-        .prepare('UPDATE jobs SET base = ?, disk_bytes = ?, used_at = ?, over = 0 WHERE job = ?')
-        .run(base, diskBytes, at, job);
-      const insert = this.#sql.prepare('INSERT OR IGNORE INTO job_blobs (job, digest) VALUES (?, ?)');
-      for (const digest of blobs) insert.run(job, digest);
+    this.#db.transaction(() => {
+      ensureJob(this.#db, job);
+      this.#db.run(
+        'UPDATE jobs SET base = ?, disk_bytes = ?, used_at = ?, over = 0 WHERE job = ?',
+        base,
+        diskBytes,
+        at,
+        job,
+      );
+      for (const digest of blobs)
+        this.#db.run('INSERT OR IGNORE INTO job_blobs (job, digest) VALUES (?, ?)', job, digest);
     });
   }
 
   /** A job needs nothing more of this node. */
   over(job: string): void {
-    this.#sql.prepare('UPDATE jobs SET over = 1 WHERE job = ?').run(job);
+    this.#db.run('UPDATE jobs SET over = 1 WHERE job = ?', job);
   }
 
   /**
@@ -44,11 +49,10 @@ export class Holdings {
    * unused until the rest fits. Shared bases and data are counted for each job.
    */
   surplus(job: string, maxBytes: number): string[] {
-    const rows = this.#sql
-      .prepare(
-        'SELECT job, over, disk_bytes FROM jobs WHERE base IS NOT NULL ORDER BY job = ? DESC, used_at DESC, job',
-      )
-      .all(job);
+    const rows = this.#db.all(
+      'SELECT job, over, disk_bytes FROM jobs WHERE base IS NOT NULL ORDER BY job = ? DESC, used_at DESC, job',
+      job,
+    );
     let bytes = 0;
     const going = rows.filter((row) => {
       if (row.job !== job && row.over === 1) return true;
@@ -60,25 +64,22 @@ export class Holdings {
 
   /** Lets go of all blobs of a job; what became of its updates stays known. */
   letGo(job: string): void {
-    this.#sql.write(() => {
-      const row = this.#sql.prepare('SELECT feedback, optimizer, adapter FROM jobs WHERE job = ?').get(job);
-      this.#sql.loosen(text(row?.feedback), text(row?.optimizer), text(row?.adapter));
-      this.#sql
-        .prepare('INSERT OR IGNORE INTO loose (digest) SELECT digest FROM job_blobs WHERE job = ?')
-        .run(job);
-      this.#sql.prepare('DELETE FROM job_blobs WHERE job = ?').run(job);
-      this.#sql
-        .prepare(
-          `UPDATE jobs SET base = NULL, disk_bytes = 0, feedback = NULL, optimizer = NULL,
-             checkpoint = NULL, adapter = NULL, adapter_bytes = 0 WHERE job = ?`,
-        )
-        .run(job);
+    this.#db.transaction(() => {
+      const row = this.#db.one('SELECT feedback, optimizer, adapter FROM jobs WHERE job = ?', job);
+      loosen(this.#db, row?.feedback, row?.optimizer, row?.adapter);
+      this.#db.run('INSERT OR IGNORE INTO loose (digest) SELECT digest FROM job_blobs WHERE job = ?', job);
+      this.#db.run('DELETE FROM job_blobs WHERE job = ?', job);
+      this.#db.run(
+        `UPDATE jobs SET base = NULL, disk_bytes = 0, feedback = NULL, optimizer = NULL,
+           checkpoint = NULL, adapter = NULL, adapter_bytes = 0 WHERE job = ?`,
+        job,
+      );
     });
   }
 
   /** Digests of the bases that are still needed. */
   bases(): Set<string> {
-    const rows = this.#sql.prepare('SELECT DISTINCT base FROM jobs WHERE base IS NOT NULL').all();
+    const rows = this.#db.all('SELECT DISTINCT base FROM jobs WHERE base IS NOT NULL');
     return new Set(rows.map(({ base }) => String(base)));
   }
 }

@@ -1,8 +1,7 @@
-import type { DatabaseSync } from 'node:sqlite';
-import { SwarmError } from '../protocol/errors.ts';
+import type { Migration } from '../net/database.ts';
 
-/** One entry per version; a released entry never changes. */
-export const MIGRATIONS: readonly string[] = [
+/** The schema of a node's store, one entry per version; a released entry never changes. */
+export const MIGRATIONS: readonly Migration[] = [
   `
   CREATE TABLE jobs (
     job TEXT PRIMARY KEY,
@@ -42,20 +41,3 @@ export const MIGRATIONS: readonly string[] = [
   UPDATE updates SET envelope = x'' WHERE outcome IS NOT NULL;
   `,
 ];
-
-/** Makes the tables of a new database, and brings those of an old one up to date. @throws SwarmError STORE_NEWER */
-export function openSchema(database: DatabaseSync): void {
-  // FULL: a transaction is on the disk when COMMIT returns, also after a power cut.
-  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
-  const version = Number(database.prepare('PRAGMA user_version').get()?.user_version ?? 0);
-  if (version > MIGRATIONS.length) {
-    throw new SwarmError(
-      'STORE_NEWER',
-      `node.sqlite has version ${version}, this release reads version ${MIGRATIONS.length}; use the release that wrote it`,
-      { found: version, expected: MIGRATIONS.length },
-    );
-  }
-  for (const [index, sql] of MIGRATIONS.entries()) {
-    if (index >= version) database.exec(`BEGIN; ${sql} PRAGMA user_version = ${index + 1}; COMMIT;`);
-  }
-}

@@ -1,13 +1,13 @@
-import { DatabaseSync } from 'node:sqlite';
 import type { Preset } from '../lora/update/presets.ts';
+import { Database, type Row } from '../net/database.ts';
 import type { LooseBlobs } from '../net/vault.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import { Holdings } from './holdings.ts';
 import type { Outcome } from './pending.ts';
-import { Sql, text } from './sql.ts';
 import type { Remembered } from './state.ts';
-import { openSchema } from './store-schema.ts';
+import { ensureJob, loosen } from './store-rows.ts';
+import { MIGRATIONS } from './store-schema.ts';
 
 /** What a node keeps of a job besides its updates. Digests name blobs in the blob store. */
 export interface JobRecord {
@@ -57,32 +57,30 @@ export interface SealedUpdate {
 export class NodeStore implements LooseBlobs {
   /** Base and data of the jobs. */
   readonly holdings: Holdings;
-  readonly #database: DatabaseSync;
-  readonly #sql: Sql;
+  readonly #db: Database;
 
-  /** @throws SwarmError STORE_NEWER when a newer release has written the database */
-  constructor(database: DatabaseSync) {
-    this.#database = database;
-    openSchema(database);
-    this.#sql = new Sql(database);
-    this.holdings = new Holdings(this.#sql);
+  /** @param db with the schema of `MIGRATIONS` */
+  constructor(db: Database) {
+    this.#db = db;
+    this.holdings = new Holdings(db);
   }
 
+  /** @throws SwarmError STORE_NEWER when a newer release has written the file, STORE_CORRUPT, STORE_REFUSED */
   static open(path: string): NodeStore {
-    return new NodeStore(new DatabaseSync(path));
+    return new NodeStore(new Database({ path, migrations: MIGRATIONS }));
   }
 
-  /** Writes without changing anything. @throws what SQLite says when the store takes no writes */
+  /** Writes without changing anything. @throws SwarmError STORE_* when the store takes no writes */
   probe(): void {
-    this.#sql.write(() => this.#sql.prepare('UPDATE jobs SET adapter_bytes = adapter_bytes').run());
+    this.#db.run('UPDATE jobs SET adapter_bytes = adapter_bytes');
   }
 
   close(): void {
-    this.#database.close();
+    this.#db.close();
   }
 
   job(job: string): JobRecord {
-    const row = this.#sql.prepare('SELECT * FROM jobs WHERE job = ?').get(job);
+    const row = this.#db.one('SELECT * FROM jobs WHERE job = ?', job);
     return {
       job,
       feedback: text(row?.feedback),
@@ -96,9 +94,10 @@ export class NodeStore implements LooseBlobs {
   }
 
   remembered(job: string): Remembered {
-    const rows = this.#sql
-      .prepare('SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round')
-      .all(job);
+    const rows = this.#db.all(
+      'SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round',
+      job,
+    );
     return {
       lastRound: Number(rows.at(-1)?.round ?? 0),
       pending: rows
@@ -113,13 +112,17 @@ export class NodeStore implements LooseBlobs {
 
   /** Records the adapter that the node now holds. */
   saveAdapter(job: string, held: { checkpoint: string; digest: string; bytes: number }): void {
-    this.#sql.write(() => {
+    this.#db.transaction(() => {
       const { adapter } = this.job(job);
-      this.#sql.ensureJob(job);
-      this.#sql
-        .prepare('UPDATE jobs SET checkpoint = ?, adapter = ?, adapter_bytes = ? WHERE job = ?')
-        .run(held.checkpoint, held.digest, held.bytes, job);
-      this.#sql.loosen(adapter);
+      ensureJob(this.#db, job);
+      this.#db.run(
+        'UPDATE jobs SET checkpoint = ?, adapter = ?, adapter_bytes = ? WHERE job = ?',
+        held.checkpoint,
+        held.digest,
+        held.bytes,
+        job,
+      );
+      loosen(this.#db, adapter);
     });
   }
 
@@ -130,10 +133,8 @@ export class NodeStore implements LooseBlobs {
    */
   saveUpdate({ update, feedback, optimizer, tokensPerSecond }: SealedUpdate): void {
     const { job, round } = update;
-    this.#sql.write(() => {
-      const taken = this.#sql
-        .prepare('SELECT digest FROM updates WHERE job = ? AND round = ?')
-        .get(job, round);
+    this.#db.transaction(() => {
+      const taken = this.#db.one('SELECT digest FROM updates WHERE job = ? AND round = ?', job, round);
       if (taken) {
         throw new SwarmError('UPDATE_EXISTS', `round ${round} already has the update ${taken.digest}`, {
           job,
@@ -141,39 +142,50 @@ export class NodeStore implements LooseBlobs {
         });
       }
       const before = this.job(job);
-      this.#sql.ensureJob(job);
-      this.#sql
-        .prepare(
-          `INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-        )
-        .run(job, round, update.update, update.bytes, update.preset, update.envelope, update.at);
-      this.#sql
-        .prepare(
-          `UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?`,
-        )
-        .run(feedback, round, optimizer, tokensPerSecond, job);
-      this.#sql.loosen(before.feedback, before.optimizer);
+      ensureJob(this.#db, job);
+      this.#db.run(
+        'INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)',
+        job,
+        round,
+        update.update,
+        update.bytes,
+        update.preset,
+        update.envelope,
+        update.at,
+      );
+      this.#db.run(
+        'UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?',
+        feedback,
+        round,
+        optimizer,
+        tokensPerSecond,
+        job,
+      );
+      loosen(this.#db, before.feedback, before.optimizer);
     });
   }
 
   update(job: string, round: number): UpdateRecord | null {
-    const row = this.#sql.prepare('SELECT * FROM updates WHERE job = ? AND round = ?').get(job, round);
-    return row ? updateRecord(row) : null;
+    const row = this.#db.one('SELECT * FROM updates WHERE job = ? AND round = ?', job, round);
+    return row && updateRecord(row);
   }
 
   /** Newest first. */
   updates(limit: number): UpdateRecord[] {
-    return this.#sql
-      .prepare('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?')
-      .all(limit)
+    return this.#db
+      .all('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?', limit)
       .map(updateRecord);
   }
 
   /** Keeps the newest receipt of an update, for people and for the next start. */
   saveReceipt(job: string, round: number, receipt: { code: ReceiptCode; detail: string }): void {
-    this.#sql
-      .prepare('UPDATE updates SET code = ?, detail = ? WHERE job = ? AND round = ?')
-      .run(receipt.code, receipt.detail, job, round);
+    this.#db.run(
+      'UPDATE updates SET code = ?, detail = ? WHERE job = ? AND round = ?',
+      receipt.code,
+      receipt.detail,
+      job,
+      round,
+    );
   }
 
   /**
@@ -181,19 +193,20 @@ export class NodeStore implements LooseBlobs {
    * @returns false when it had ended before: then nothing was changed
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
-    return this.#sql.write(() => {
-      const row = this.#sql
-        .prepare('SELECT digest, outcome FROM updates WHERE job = ? AND round = ?')
-        .get(job, round);
+    return this.#db.transaction(() => {
+      const row = this.#db.one('SELECT digest, outcome FROM updates WHERE job = ? AND round = ?', job, round);
       if (!row || row.outcome !== null) return false;
-      this.#sql
-        .prepare("UPDATE updates SET outcome = ?, envelope = x'' WHERE job = ? AND round = ?")
-        .run(settled.outcome, job, round);
-      this.#sql.loosen(text(row.digest));
+      this.#db.run(
+        "UPDATE updates SET outcome = ?, envelope = x'' WHERE job = ? AND round = ?",
+        settled.outcome,
+        job,
+        round,
+      );
+      loosen(this.#db, row.digest);
       if (settled.feedback !== null) {
         const { feedback } = this.job(job);
-        this.#sql.prepare('UPDATE jobs SET feedback = ? WHERE job = ?').run(settled.feedback, job);
-        this.#sql.loosen(feedback);
+        this.#db.run('UPDATE jobs SET feedback = ? WHERE job = ?', settled.feedback, job);
+        loosen(this.#db, feedback);
       }
       return true;
     });
@@ -201,29 +214,26 @@ export class NodeStore implements LooseBlobs {
 
   /** Lists a blob that is about to be written, before a row names it. */
   loosen(digest: string): void {
-    this.#sql.write(() => this.#sql.loosen(digest));
+    loosen(this.#db, digest);
   }
 
   /** Listed blobs that no row names. */
   unused(): string[] {
-    return this.#sql
-      .prepare(UNUSED)
-      .all()
-      .map(({ digest }) => String(digest));
+    return this.#db.all(UNUSED).map(({ digest }) => String(digest));
   }
 
   isUnused(digest: string): boolean {
-    return this.#sql.prepare(`${UNUSED} AND digest = ?`).get(digest) !== undefined;
+    return this.#db.one(`${UNUSED} AND digest = ?`, digest) !== null;
   }
 
   /** Takes a blob that has been deleted off the list. */
   forget(digest: string): void {
-    this.#sql.prepare('DELETE FROM loose WHERE digest = ?').run(digest);
+    this.#db.run('DELETE FROM loose WHERE digest = ?', digest);
   }
 
   /** Whether this home has been told something before; says so from now on. */
   firstTime(notice: string): boolean {
-    return this.#sql.prepare('INSERT OR IGNORE INTO notices (name) VALUES (?)').run(notice).changes === 1;
+    return this.#db.run('INSERT OR IGNORE INTO notices (name) VALUES (?)', notice) === 1;
   }
 }
 
@@ -231,8 +241,6 @@ const UNUSED = `SELECT digest FROM loose WHERE
   NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))
   AND NOT EXISTS (SELECT 1 FROM job_blobs WHERE job_blobs.digest = loose.digest)
   AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.digest = loose.digest AND updates.outcome IS NULL)`;
-
-type Row = Record<string, unknown>;
 
 function updateRecord(row: Row): UpdateRecord {
   const envelope = row.envelope as Uint8Array<ArrayBuffer>;
@@ -248,4 +256,8 @@ function updateRecord(row: Row): UpdateRecord {
     detail: String(row.detail),
     at: Number(row.at),
   };
+}
+
+function text(value: Row[string] | undefined): string | null {
+  return typeof value === 'string' ? value : null;
 }

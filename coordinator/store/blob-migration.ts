@@ -1,7 +1,7 @@
+import type { Database } from '../../net/database.ts';
 import { open } from '../../protocol/signing.ts';
 import { jobBlobs } from '../job-blobs.ts';
 import { BlobTable } from './blobs.ts';
-import type { Database } from './database.ts';
 
 const TABLES = `
   -- Which blob is needed, and for what: see BlobUse.

@@ -1,4 +1,4 @@
-import type { Database, Row } from './database.ts';
+import type { Database, Row } from '../../net/database.ts';
 
 export interface StoredPeer {
   readonly peer: string;

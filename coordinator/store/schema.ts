@@ -1,11 +1,11 @@
+import type { Migration } from '../../net/database.ts';
 import { listBlobs } from './blob-migration.ts';
-import type { Database } from './database.ts';
 
 /**
  * The store's schema, one entry per version; a released entry never changes. Times are milliseconds since the epoch,
  * digests lower-case hex, peers their ids. What was signed is kept as it was signed.
  */
-export const MIGRATIONS: readonly (string | ((db: Database) => void))[] = [
+export const MIGRATIONS: readonly Migration[] = [
   `
   CREATE TABLE jobs (
     job TEXT PRIMARY KEY,

@@ -1,10 +1,11 @@
+import { Database } from '../../net/database.ts';
 import { BlobTable } from './blobs.ts';
-import { Database } from './database.ts';
 import { EventTable } from './events.ts';
 import { JobTable } from './jobs.ts';
 import { LikenessTable } from './likenesses.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
+import { MIGRATIONS } from './schema.ts';
 import { UpdateTable } from './updates.ts';
 
 export type { StoredJob } from './jobs.ts';
@@ -24,9 +25,12 @@ export class Store {
   readonly likenesses: LikenessTable;
   private readonly db: Database;
 
-  /** @param path of the SQLite file, or ":memory:" */
+  /**
+   * @param path of the SQLite file, or ":memory:"
+   * @throws SwarmError STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
+   */
   constructor(path: string) {
-    this.db = new Database(path);
+    this.db = new Database({ path, migrations: MIGRATIONS });
     this.jobs = new JobTable(this.db);
     this.rounds = new RoundTable(this.db);
     this.updates = new UpdateTable(this.db);

@@ -1,10 +1,11 @@
-import { DatabaseSync } from 'node:sqlite';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
+import { Database } from '../../net/database.ts';
 import type { ContributorOptions } from '../../node/context.ts';
 import { Contributor } from '../../node/contributor.ts';
 import { defaultPolicy } from '../../node/policy.ts';
 import { isDone } from '../../node/state.ts';
 import { NodeStore } from '../../node/store.ts';
+import { MIGRATIONS } from '../../node/store-schema.ts';
 import type { Logger } from '../../protocol/logger.ts';
 import { type Signer, signerFromSeed } from '../../protocol/signing.ts';
 import { FakeTrainer, type FakeTrainerOptions } from './fake-training.ts';
@@ -42,7 +43,7 @@ export interface VirtualNodeOptions {
 export class VirtualNode {
   readonly signer: Signer;
   readonly disk = new MemoryDisk();
-  readonly database = new DatabaseSync(':memory:');
+  readonly database = new Database({ path: ':memory:', migrations: MIGRATIONS });
   /** By how much its clock is off. */
   wrongMs = 0;
   readonly #options: VirtualNodeOptions;

@@ -7,7 +7,6 @@ import { initialCheckpoint } from '../../../coordinator/founding.ts';
 import { MIGRATIONS } from '../../../coordinator/store/schema.ts';
 import { Store, type StoredJob } from '../../../coordinator/store/store.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { isSwarmError } from '../../../protocol/errors.ts';
 import { seal, signerFromSeed } from '../../../protocol/signing.ts';
 import { toyJob } from '../../sim/job.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
@@ -148,15 +147,6 @@ describe('Store', () => {
     store.blobs.use(JOB.job, 'update', 1, ['written']);
     expect(store.blobs.unused()).toEqual([]);
     store.close();
-  });
-
-  test('refuses a file of a newer release', async () => {
-    const { store, path } = await open();
-    store.close();
-    const db = new DatabaseSync(path);
-    db.exec(`PRAGMA user_version = ${MIGRATIONS.length + 1}`);
-    db.close();
-    expect(() => new Store(path)).toThrow(expect.toSatisfy((error) => isSwarmError(error, 'STORE_NEWER')));
   });
 
   test('a process that is killed loses no transaction that had returned', async () => {
