@@ -3,6 +3,7 @@ import { registerCheckpoint } from './commands/checkpoint.ts';
 import { registerCoordinator } from './commands/coordinator.ts';
 import { registerData } from './commands/data.ts';
 import { registerDemo } from './commands/demo.ts';
+import { registerDoctor } from './commands/doctor.ts';
 import { registerEvaluate } from './commands/evaluate.ts';
 import { registerGenerate } from './commands/generate.ts';
 import { registerJob } from './commands/job.ts';
@@ -34,6 +35,7 @@ export function createProgram(context: Context): Command {
     .addHelpText(
       'after',
       '\nFirst steps:\n  swarm demo                        a whole swarm on this machine, in three minutes\n' +
+        '  swarm doctor                      what this machine can train with\n' +
         '  swarm coordinator                 run a coordinator; then: swarm job create FILE.yaml\n' +
         '  swarm node INVITE                 lend this machine to a job\n\n' +
         'Exit codes are explained in docs/exit-codes.md.',
@@ -50,6 +52,7 @@ export function createProgram(context: Context): Command {
     registerTrain,
     registerEvaluate,
     registerGenerate,
+    registerDoctor,
     registerVersion,
   ]) {
     register(program, context);

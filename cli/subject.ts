@@ -1,9 +1,10 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { ENGINE_LIST, type EngineName } from '../lora/engines/names.ts';
+import type { EngineChoice } from '../lora/engines/names.ts';
 import type { Subject } from '../lora/evaluate/subject.ts';
 import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
+import { engineChoice, engineOption, resolveEngine } from './engine.ts';
 import { checkAdapter } from './export.ts';
 import { resolveCache } from './homes.ts';
 import { integer } from './options.ts';
@@ -12,7 +13,7 @@ import { integer } from './options.ts';
 export interface SubjectFlags {
   model: string;
   adapter?: string;
-  engine: EngineName;
+  engine?: EngineChoice;
   threads: number;
 }
 
@@ -20,7 +21,7 @@ export function addSubjectOptions(command: Command): Command {
   return command
     .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
     .option('--adapter <dir>', 'PEFT adapter folder')
-    .option('--engine <name>', ENGINE_LIST, 'onnx-cpu')
+    .addOption(engineOption())
     .option('--threads <n>', 'threads of the engine', integer(1, 1024), 1);
 }
 
@@ -36,17 +37,20 @@ export async function loadSubject(
       import('../lora/data/tokenizer.ts'),
       import('../lora/adapter/peft.ts'),
     ]);
-  const { signal, cwd } = context;
+  const { signal, cwd, environment } = context;
+  const { threads } = flags;
+  const asked = engineChoice(flags.engine, environment);
   const dir = await baseFolder(context, flags.model);
   const model = await openModel(dir);
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
-  const cacheDir = resolveCache(context.environment, cwd);
+  const { engine } = await resolveEngine(context, { engine: asked, model, threads, baseBits: 32 });
+  const cacheDir = resolveCache(environment, cwd);
   if (adapter !== null) await checkAdapter(context, { model, adapter, cacheDir });
   return {
     model,
     tokenizer: await loadTokenizer(dir),
-    engine: await createEngine(flags.engine, { threads: flags.threads }),
+    engine: await createEngine(engine, { threads }),
     weights: await prepareWeights(model, cacheDir, { signal }),
     adapter,
   };

@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { EngineName } from '../lora/engines/names.ts';
+import type { EngineChoice } from '../lora/engines/names.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
 import { FileBlobStore } from '../net/blob-store.ts';
@@ -40,7 +40,7 @@ export interface CoordinatorDaemonOptions {
   /** Port of the control API on 127.0.0.1. @default 0: any free one */
   readonly port?: number;
   /** What evaluates checkpoints. @default 'onnx-cpu' */
-  readonly engine?: EngineName;
+  readonly engine?: EngineChoice;
   /** Threads of an evaluation. @default 1 */
   readonly threads?: number;
   /** Newest checkpoints of each job that keep their weights, besides milestones and the best; 0: all. @default 10 */
@@ -94,7 +94,7 @@ export async function startCoordinator(
     teardown.add(() => store.close());
     const validator = new TrainerValidator(
       { home, threads: options.threads ?? 1, ...(options.engine && { engine: options.engine }) },
-      { blobs, log, heldOut: (job) => store.jobs.heldOut(job) },
+      { blobs, log, clock, heldOut: (job) => store.jobs.heldOut(job) },
     );
     teardown.add(() => validator.stop());
     const network = await createHost(

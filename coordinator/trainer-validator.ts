@@ -1,10 +1,14 @@
 import { join } from 'node:path';
 import type { Row } from '../lora/data/packing.ts';
+import type { EngineChoice } from '../lora/engines/names.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
+import { openModel } from '../lora/models/model.ts';
+import { chooseEngine } from '../lora/train/choose.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { FileBlobs } from '../net/network.ts';
+import type { Clock } from '../protocol/clock.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Logger } from '../protocol/logger.ts';
 import type { Manifest } from '../protocol/manifest.ts';
@@ -15,13 +19,14 @@ import type { ValidationJob, Validator } from './validator.ts';
 export interface TrainerValidatorOptions {
   readonly home: string;
   /** @default 'onnx-cpu' */
-  readonly engine?: TrainerOptions['engine'];
+  readonly engine?: EngineChoice;
   /** Threads of an evaluation. */
   readonly threads: number;
 }
 
 export interface TrainerValidatorDeps {
   readonly blobs: FileBlobs;
+  readonly clock: Clock;
   readonly log: Logger;
   /** Packed held-out data of a job; null when there is no such job. */
   readonly heldOut: (job: string) => Uint8Array | null;
@@ -119,18 +124,30 @@ export class TrainerValidator implements Validator {
   }
 
   private async start(manifest: Manifest): Promise<TrainerProcess> {
-    const { home, engine, threads } = this.options;
+    const { home, engine: asked = 'onnx-cpu', threads } = this.options;
+    const { clock, log } = this.deps;
+    const { signal } = this.life;
     const pathOf = (digest: string): string => this.deps.blobs.path(digest);
     const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
+    const { engine, reason } = await chooseEngine({
+      engine: asked,
+      model: await openModel(modelDir),
+      threads,
+      baseBits: 32,
+      recordDir: join(home, 'engines'),
+      now: clock.now(),
+      signal,
+    });
+    log.info({ engine, reason }, 'engine-chosen');
     const options: TrainerOptions = {
       modelDir,
       cacheDir: join(home, 'cache'),
       threads,
-      ...(engine && { engine }),
+      engine,
       lora: manifest.lora,
       training: trainingConfigSchema.parse(manifest.training),
     };
-    const onLog = (line: string): void => this.deps.log.debug({ line }, 'validator-says');
-    return TrainerProcess.start(options, { onLog, signal: this.life.signal });
+    const onLog = (line: string): void => log.debug({ line }, 'validator-says');
+    return TrainerProcess.start(options, { onLog, signal });
   }
 }

@@ -13,6 +13,8 @@ export interface NodeStatus {
   uptimeSeconds: number;
   traffic: { sent: number; received: number };
   engine: string;
+  /** Why it is this engine, or what a device that failed has changed; null before it is known. */
+  engineNote: string | null;
   /** Times that the trainer process died and was started again. */
   trainerRestarts: number;
   coordinator: { addresses: string[]; peer: string | null; connected: boolean };

@@ -11,7 +11,7 @@ import type {
 } from './context.ts';
 import { Mutex } from './mutex.ts';
 import { askHead } from './phases/await.ts';
-import { ask, contact, type Invitation, openJobs, prepare } from './phases/join.ts';
+import { ask, contact, type Invitation, openJobs, prepare, rejoin } from './phases/join.ts';
 import { makeUpdate, publish, settle } from './phases/publish.ts';
 import { sync } from './phases/sync.ts';
 import { train } from './phases/train.ts';
@@ -199,7 +199,10 @@ export class Contributor {
     const invitation = await contact(this.#options, this.#deps, signal);
     signal.throwIfAborted();
     const context = this.#enter(invitation);
+    const { engine } = this.#deps.trainer;
     this.#ready = await prepare(context, invitation.head, signal);
+    // For people who watch: which engine it is may follow from the base.
+    if (this.#deps.trainer.engine !== engine) await rejoin(this.#options, this.#deps, context, signal);
     const remembered = this.#deps.store.remembered(context.job);
     const { lastRound, pending } = remembered;
     this.#deps.log.info({ name: context.manifest.name, lastRound, pending: pending.length }, 'joined');

@@ -39,7 +39,7 @@ export interface NodeDaemonOptions {
   listen?: readonly string[];
   /** Find the coordinator and its other nodes in the local network. @default true */
   mdns?: boolean;
-  /** @default 'onnx-cpu' */
+  /** @default 'auto' */
   engine?: TrainingProcessOptions['engine'];
   /** Threads of the trainer. */
   threads: number;
@@ -97,7 +97,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     const trainer = new TrainingProcess(
       {
         home,
-        engine: options.engine ?? 'onnx-cpu',
+        engine: options.engine ?? 'auto',
         threads: options.threads,
         baseBits: options.baseBits ?? 32,
         checkpointing: options.checkpointing ?? false,

@@ -31,6 +31,7 @@ export function nodeStatus({ contributor, options, deps, ...source }: StatusSour
     uptimeSeconds: (clock.now() - source.startedAt) / 1000,
     traffic: network.traffic(),
     engine: trainer.engine,
+    engineNote: trainer.note,
     trainerRestarts: source.trainerRestarts(),
     coordinator: {
       addresses: [...options.addresses],

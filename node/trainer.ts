@@ -26,6 +26,8 @@ export interface TrainOutcome {
 export interface NodeTrainer {
   /** Engine and device, for people. */
   readonly engine: string;
+  /** Why it is this engine, or what a device that failed has changed; null before it is known. For people. */
+  readonly note: string | null;
   /**
    * Gets ready for a job whose base files are in the blob store. Asked again for the same job it answers at once.
    * @throws SwarmError when the base does not fit its manifest or cannot be trained here

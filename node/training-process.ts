@@ -1,9 +1,13 @@
 import { join } from 'node:path';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import type { EngineChoice, EngineName } from '../lora/engines/names.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
+import { openModel } from '../lora/models/model.ts';
+import { chooseEngine } from '../lora/train/choose.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
+import { type Lighter, lighter } from '../lora/train/lighter.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
@@ -19,7 +23,8 @@ import type { NodeTrainer, TrainOutcome, TrainTask } from './trainer.ts';
 
 export interface TrainingProcessOptions {
   home: string;
-  engine: NonNullable<TrainerOptions['engine']>;
+  /** `auto`: the fastest for each base. */
+  engine: EngineChoice;
   threads: number;
   /** @default 32 */
   baseBits?: BaseBits;
@@ -52,14 +57,16 @@ function trainerSettings({
  * once, then after ever longer pauses, so that it is ready for the next round.
  */
 export class TrainingProcess implements NodeTrainer {
-  readonly engine: string;
   readonly #options: TrainingProcessOptions;
   readonly #deps: TrainingProcessDeps;
   readonly #life = new AbortController();
   /** What the process works for: digest of everything it is started with. */
   #purpose: string | null = null;
   #process: Promise<TrainerProcess> | null = null;
-  #settings: TrainerOptions | null = null;
+  #settings: (TrainerOptions & { engine: EngineName }) | null = null;
+  /** Rows at a time as the job has them, whatever a device can take. */
+  #microBatch = 1;
+  #note: string | null = null;
   /** Digest of the base that the process holds. */
   #base: string | null = null;
   #deaths = 0;
@@ -68,7 +75,15 @@ export class TrainingProcess implements NodeTrainer {
   constructor(options: TrainingProcessOptions, deps: TrainingProcessDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.engine = options.engine;
+  }
+
+  /** What the process runs on; before the first job what was asked for. */
+  get engine(): string {
+    return this.#settings?.engine ?? this.#options.engine;
+  }
+
+  get note(): string | null {
+    return this.#note;
   }
 
   /** Of the process that was started last; null before the first. */
@@ -77,13 +92,12 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
-    const { home, engine, threads, baseBits = 32, checkpointing = false } = this.#options;
+    const { home, threads, baseBits = 32, checkpointing = false } = this.#options;
     const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
     const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const settings = {
       modelDir,
       cacheDir: join(home, 'cache'),
-      engine,
       threads,
       baseBits,
       checkpointing,
@@ -91,10 +105,12 @@ export class TrainingProcess implements NodeTrainer {
     };
     const purpose = sha256(encodeCbor(settings));
     if (purpose !== this.#purpose) {
+      const engine = await this.#choose(modelDir, signal);
       const before = this.#process;
       this.#purpose = purpose;
       this.#base = manifest.base.digest;
-      this.#settings = settings;
+      this.#settings = { ...settings, engine };
+      this.#microBatch = settings.training.microBatch;
       this.#deaths = 0;
       this.#process = (async () => {
         await before?.then((process) => process.stop()).catch(() => {});
@@ -130,6 +146,10 @@ export class TrainingProcess implements NodeTrainer {
       return { adapter: trained, optimizer: after, result };
     } catch (error) {
       if (!process.alive) this.#restart(error);
+      else if (this.#lighter(error) !== null) {
+        await process.stop();
+        this.#restart(error);
+      }
       throw error;
     }
   }
@@ -160,12 +180,47 @@ export class TrainingProcess implements NodeTrainer {
     const { clock, log, random, onRestart } = this.#deps;
     this.#deaths++;
     const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
+    const less = this.#lighter(error);
+    if (less !== null) {
+      const { engine, microBatch, because } = less;
+      const settings = this.#settings!;
+      this.#settings = { ...settings, engine, training: { ...settings.training, microBatch } };
+      this.#note = because;
+    }
     const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
-    log.warn({ ...values, deaths: this.#deaths, pauseMs }, 'trainer-restarts');
+    log.warn({ ...values, ...less, deaths: this.#deaths, pauseMs }, 'trainer-restarts');
     onRestart();
     this.#process = sleep(clock, pauseMs, this.#life.signal).then(() => this.#start());
     // Whoever trains next gets the error.
     this.#process.catch(() => {});
+  }
+
+  /** What a restart changes after this error, if anything. */
+  #lighter(error: unknown): Lighter | null {
+    if (this.#settings === null) return null;
+    const { engine, training } = this.#settings;
+    const asked = { engine: this.#options.engine, microBatch: this.#microBatch };
+    return lighter(asked, { engine, microBatch: training.microBatch }, error);
+  }
+
+  async #choose(modelDir: string, signal: AbortSignal): Promise<EngineName> {
+    const { clock, log } = this.#deps;
+    const { home, engine: asked, threads, baseBits = 32 } = this.#options;
+    const model = await openModel(modelDir);
+    const recordDir = join(home, 'engines');
+    const now = clock.now();
+    const { engine, reason } = await chooseEngine({
+      engine: asked,
+      model,
+      threads,
+      baseBits,
+      recordDir,
+      now,
+      signal,
+    });
+    log.info({ engine, reason }, 'engine-chosen');
+    this.#note = reason;
+    return engine;
   }
 
   async #start(): Promise<TrainerProcess> {

@@ -23,6 +23,7 @@ Common to all:
   |---|---|
   | \`SWARM_HOME\` | \`--home\`: the folder of the daemon. By default one per role in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
   | \`SWARM_LOG_LEVEL\` | \`--log-level\` |
+  | \`SWARM_ENGINE\` | \`--engine\` |
   | \`SWARM_CACHE\` | folder of converted weights, \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`) by default; may be deleted |
   | \`NO_COLOR\` | no colours |
 

@@ -4,11 +4,12 @@ import type { Command } from 'commander';
 import type { CoordinatorStatus } from '../../coordinator/api-types.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
 import { KEPT_CHECKPOINTS } from '../../coordinator/retention.ts';
-import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
+import type { EngineChoice } from '../../lora/engines/names.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
+import { engineChoice, engineOption } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { type Environment, resolveHomes } from '../homes.ts';
 import { homeOption, integer, jsonOption, listenAddress, logLevelOption, peerAddress } from '../options.ts';
@@ -21,7 +22,7 @@ interface CoordinatorOptions {
   bootstrap?: string[];
   mdns: boolean;
   apiPort: number;
-  engine: EngineName;
+  engine?: EngineChoice;
   threads: number;
   keepCheckpoints: number;
   logLevel?: string;
@@ -37,7 +38,7 @@ export function registerCoordinator(program: Command, context: Context): void {
     .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', peerAddress)
     .option('--no-mdns', 'do not show up in the local network')
     .option('--api-port <port>', 'port of the control API on 127.0.0.1; 0: any', integer(0, 65535), 0)
-    .option('--engine <name>', `what evaluates checkpoints: ${ENGINE_LIST}`, 'onnx-cpu')
+    .addOption(engineOption('what evaluates checkpoints: '))
     .option('--threads <n>', 'threads of the evaluation', integer(1, 1024), 1)
     .option(
       '--keep-checkpoints <n>',
@@ -66,7 +67,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       bootstrap: options.bootstrap ?? [],
       mdns: options.mdns,
       port: options.apiPort,
-      engine: options.engine,
+      engine: engineChoice(options.engine, context.environment),
       threads: options.threads,
       keepCheckpoints: options.keepCheckpoints,
     },

@@ -1,11 +1,12 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { ENGINE_LIST, type EngineName } from '../../lora/engines/names.ts';
+import type { EngineChoice } from '../../lora/engines/names.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
+import { engineChoice, engineOption, resolveEngine } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { resolveCache } from '../homes.ts';
 import { BASE_BITS_HELP, baseBits, collect, integer, jsonOption, number } from '../options.ts';
@@ -41,13 +42,12 @@ export interface TrainFlags extends AdapterFlags, OptimizerFlags, Partial<DataFl
   threads?: number;
   baseBits?: BaseBits;
   gradientCheckpointing?: boolean;
-  engine?: EngineName;
+  engine?: EngineChoice;
   dryRun?: boolean;
   json?: boolean;
 }
 
 const DEFAULT_THREADS = 1;
-const DEFAULT_ENGINE = 'onnx-cpu';
 
 export function registerTrain(program: Command, context: Context): void {
   const command = program
@@ -112,7 +112,7 @@ export function registerTrain(program: Command, context: Context): void {
   command
     .optionsGroup('Machine:')
     .option('--threads <n>', `threads of the engine (default: ${DEFAULT_THREADS})`, integer(1, 1024))
-    .option('--engine <name>', `${ENGINE_LIST} (default: ${DEFAULT_ENGINE})`)
+    .addOption(engineOption())
     .option(
       '--gradient-checkpointing',
       'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
@@ -132,18 +132,26 @@ function given(command: Command): TrainFlags {
 }
 
 async function train(context: Context, flags: TrainFlags): Promise<void> {
-  const [{ trainAlone }, { resolveSpec, mergeLayers }, { readConfigFile }, { CheckpointFolder }] =
-    await Promise.all([
-      import('../train/run.ts'),
-      import('../train/settings.ts'),
-      import('../train/config-file.ts'),
-      import('../train/checkpoints.ts'),
-    ]);
-  const { resume = false, force = false, engine = DEFAULT_ENGINE, threads } = flags;
+  const [
+    { trainAlone },
+    { resolveSpec, mergeLayers },
+    { readConfigFile },
+    { CheckpointFolder },
+    { openModel },
+  ] = await Promise.all([
+    import('../train/run.ts'),
+    import('../train/settings.ts'),
+    import('../train/config-file.ts'),
+    import('../train/checkpoints.ts'),
+    import('../../lora/models/model.ts'),
+  ]);
+  const { resume = false, force = false, threads } = flags;
   if (resume && force) throw usageError('--resume goes on with a run, --force begins anew: choose one');
-  const { output: named, ...file } = flags.config
-    ? await readConfigFile(resolve(context.cwd, flags.config))
-    : {};
+  const {
+    output: named,
+    engine: inFile,
+    ...file
+  } = flags.config ? await readConfigFile(resolve(context.cwd, flags.config)) : {};
   const output = flags.output === undefined ? named : resolve(context.cwd, flags.output);
   if (output === undefined && !flags.dryRun)
     throw usageError('no output folder was named', 'add --output DIR');
@@ -157,22 +165,29 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   if (whole.base === undefined) throw usageError('no base model was named', 'add --model MODEL');
   if (whole.data?.train === undefined) throw usageError('no data to train on was named', 'add --data PATH');
   const layer = { ...whole, base: await baseFolder(context, whole.base) };
-  const machine = {
-    cacheDir: resolveCache(context.environment, context.cwd),
-    engine: flags.engine ?? before?.settings.engine ?? engine,
+  const computing = {
+    engine: engineChoice(flags.engine ?? before?.settings.engine ?? inFile, context.environment),
     threads: threads ?? before?.settings.threads ?? DEFAULT_THREADS,
-    checkpointing: flags.gradientCheckpointing ?? false,
     baseBits: flags.baseBits ?? before?.settings.baseBits ?? 32,
+  };
+  requireBaseBits(computing.baseBits, computing.engine);
+  const model = await openModel(layer.base);
+  const chosen = await resolveEngine(context, { ...computing, model });
+  if (computing.engine === 'auto') report.onEngine(chosen);
+  const machine = {
+    ...computing,
+    engine: chosen.engine,
+    cacheDir: resolveCache(context.environment, context.cwd),
+    checkpointing: flags.gradientCheckpointing ?? false,
     now: context.clock.now(),
     signal: context.signal,
   };
-  requireBaseBits(machine.baseBits, machine.engine);
   const preset = before === null ? (layer.preset as PresetName | null | undefined) : null;
-  const chosen = preset
+  const settings = preset
     ? await (await import('../train/preset.ts')).presetLayer(preset, layer, machine)
     : null;
-  if (preset && chosen) report.onPreset(preset, chosen.choices);
-  const spec = resolveSpec(mergeLayers(chosen?.layer ?? {}, layer));
+  if (preset && settings) report.onPreset(preset, settings.choices);
+  const spec = resolveSpec(mergeLayers(settings?.layer ?? {}, layer));
   if (flags.dryRun) {
     const { estimateRun, estimateLines, refuseIfTooLarge } = await import('../train/dry-run.ts');
     const estimate = await estimateRun(spec, { ...machine, output: output ?? context.cwd });

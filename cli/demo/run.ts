@@ -65,7 +65,9 @@ export async function runDemo(
       helpers.push(helper);
       return helper;
     };
-    const common = ['--listen', LOOPBACK, '--no-mdns', '--threads', '1', '--json'];
+    // The model is too small for a GPU, and five processes that measure at once would measure each other.
+    const engine = ['--engine', 'onnx-cpu', '--threads', '1'];
+    const common = ['--listen', LOOPBACK, '--no-mdns', ...engine, '--json'];
     const coordinator = start('coordinator', ['coordinator', '--home', home, ...common]);
     const ready = await coordinator.first('ready', { signal: AbortSignal.any([signal, readyBy()]) });
     tell({

@@ -1,14 +1,10 @@
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
-import type { EngineName } from '../../lora/engines/engine.ts';
+import { createEngine, type EngineName } from '../../lora/engines/engine.ts';
 import { openModel } from '../../lora/models/model.ts';
-import {
-  estimateTraining,
-  type MachineSpeed,
-  measureSpeed,
-  secondsPerStep,
-} from '../../lora/train/estimate.ts';
+import { estimateTraining, secondsPerStep } from '../../lora/train/estimate.ts';
+import { type MachineSpeed, measureSpeed } from '../../lora/train/speed.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { trainingFiles } from './data.ts';
@@ -91,9 +87,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const steps = training.totalSteps;
   const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
   const memory = { ...memoryOf(model, spec, { checkpointing }), available: availableMemory() };
-  const speed = await measureSpeed({
-    engine,
-    threads,
+  const speed = await measureSpeed(await createEngine(engine, { threads }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
     signal,

@@ -1,3 +1,5 @@
+import type { ChosenEngine } from '../../lora/train/choose.ts';
+import type { Lighter } from '../../lora/train/lighter.ts';
 import type { Choice, PresetName } from '../../lora/train/presets.ts';
 import { formatChange, formatCount, formatDuration, formatLoss } from '../../monitor/text.ts';
 import type { SwarmError } from '../../protocol/errors.ts';
@@ -28,6 +30,11 @@ export class TrainReport implements TrainListener {
 
   onPreset(name: PresetName, choices: readonly Choice[]): void {
     this.tell('preset', { name, choices }, () => presetLines(name, choices));
+  }
+
+  /** What `auto` took. */
+  onEngine({ engine, reason }: ChosenEngine): void {
+    this.tell('engine', { engine, reason }, () => [`engine ${engine}: ${reason}`]);
   }
 
   onPacking(done: number, total: number): void {
@@ -90,6 +97,11 @@ export class TrainReport implements TrainListener {
   onCheckpoint(checkpoint: { step: number; path: string }): void {
     // Nobody needs a line for each; the folder tells.
     if (this.options.json) this.tell('checkpoint', checkpoint, () => []);
+  }
+
+  onLighter({ engine, microBatch, because }: Lighter): void {
+    if (this.options.json) this.tell('lighter', { engine, microBatch, because }, () => []);
+    else this.note(because);
   }
 
   onPartial({ step }: { step: number }): void {

@@ -1,23 +1,16 @@
-import {
-  type AdapterToWrite,
-  adapterSize,
-  initialAdapter,
-  writePeftFolder,
-} from '../../lora/adapter/peft.ts';
 import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { EngineName } from '../../lora/engines/engine.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { describeBase, openModel } from '../../lora/models/model.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../../lora/train/config.ts';
-import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { type Lighter, type Load, lighter } from '../../lora/train/lighter.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { claimOutput } from '../folders.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import { packRunData } from './data.ts';
-import { HeldOut, TrainingLoop } from './loop.ts';
+import { type Run, trainOnce } from './once.ts';
 import { differences, type RunSettings, type TrainSpec } from './settings.ts';
 
 export interface TrainRunOptions {
@@ -97,6 +90,8 @@ export interface TrainListener {
   onMeasuring(done: number, total: number): void;
   onEvaluated(evaluation: TrainEvaluation): void;
   onCheckpoint(checkpoint: { step: number; path: string }): void;
+  /** A device has failed; the run goes on from the newest checkpoint with less. */
+  onLighter(less: Lighter): void;
   /** An interruption or a fault ends the run; the output holds the adapter after this step. */
   onPartial(state: { step: number }): void;
 }
@@ -150,70 +145,28 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   };
   if (before !== null) assertSame(before, settings, output);
 
-  const { engine, threads, baseBits, cacheDir, checkpointing = false } = options;
-  const { base: modelDir, lora } = spec;
-  const trainer = await TrainerProcess.start(
-    { modelDir, cacheDir, engine, threads, baseBits, lora, training, checkpointing },
-    { signal },
-  );
+  const run: Run = { options, model, base, training, settings, data, heldOut, checkpoints, begun: false };
+  const asked: Load = { engine: options.engine, microBatch: training.microBatch };
   try {
-    const { layout } = trainer;
-    const origin = hubOrigin(modelDir);
-    const about: Omit<AdapterToWrite, 'tensors'> = {
-      layout,
-      lora,
-      baseModelName: origin?.name ?? modelDir,
-      revision: origin?.revision ?? null,
-      baseDigest: base.digest,
-    };
-    const start =
-      before === null
-        ? { adapter: await initialAdapter(model, lora, spec.seed, { signal }), optimizer: null }
-        : await checkpoints.load(before.step, layout);
-    const measure = heldOut && new HeldOut({ trainer, data: heldOut, listener });
-    const lossBefore = before ? before.lossBefore : measure && (await measure.loss(start.adapter, signal));
-    listener.onPlan({
-      tokens: data.tokens,
-      rows: data.rows,
-      steps: training.totalSteps,
-      parameters: adapterSize(layout),
-      heldOutLoss: lossBefore,
-    });
-    if (before !== null) listener.onResumed(before.step);
-    // Not before everything has turned out to be there.
-    else await checkpoints.clear();
-    const loop = new TrainingLoop(
-      { settings, training, start, state: before ?? freshState(settings, lossBefore) },
-      { trainer, data, heldOut: measure, checkpoints, about, listener },
-    );
-    try {
-      await loop.toTheEnd(signal);
-    } catch (error) {
-      // A trainer that died has nothing more to give; its last checkpoint stays.
-      if (await loop.saveAsItIs().catch(() => false)) {
-        await writePeftFolder(output, { ...about, tensors: loop.adapter });
-        listener.onPartial(loop.state);
+    for (let load = asked, from = before; ; ) {
+      const next = (error: unknown) => (signal.aborted ? null : lighter(asked, load, error));
+      try {
+        return await trainOnce(
+          run,
+          { load, before: from, goesOn: (error) => next(error) !== null },
+          listener,
+        );
+      } catch (error) {
+        const less = next(error);
+        if (less === null) throw error;
+        listener.onLighter(less);
+        load = less;
+        if (run.begun) from = await checkpoints.newest();
       }
-      signal.throwIfAborted();
-      throw error;
     }
-    const { adapter, step, heldOutLoss } = await loop.result();
-    await writePeftFolder(output, { ...about, tensors: adapter });
-    const { state } = loop;
-    return {
-      step: state.step,
-      tokens: state.tokens,
-      seconds: state.seconds,
-      loss: state.loss,
-      lossBefore,
-      lossAfter: heldOutLoss ?? (measure && (await measure.loss(adapter, signal))),
-      adapterStep: step,
-      finished: state.finished!,
-    };
   } finally {
     data.close();
     heldOut?.close();
-    await trainer.stop();
   }
 }
 
@@ -221,24 +174,6 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
 export function trainingConfig({ training, run, seed }: TrainSpec, rows: number): TrainingConfig {
   const totalSteps = run.steps ?? Math.max(1, Math.ceil((rows * run.epochs) / training.batchSize));
   return trainingConfigSchema.parse({ ...training, totalSteps, seed });
-}
-
-function freshState(settings: RunSettings, lossBefore: number | null): RunState {
-  return {
-    schemaVersion: 1,
-    step: 0,
-    rows: 0,
-    tokens: 0,
-    seconds: 0,
-    loss: null,
-    lossBefore,
-    heldOutLoss: null,
-    best: null,
-    waited: 0,
-    finished: null,
-    settings,
-    digests: {},
-  };
 }
 
 function assertSame(before: RunState, now: RunSettings, output: string): void {

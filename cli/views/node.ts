@@ -4,6 +4,8 @@ import type { NodeStatus, NodeUpdate } from '../../node/api-types.ts';
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
 /** Updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
+/** What is said of the engine has an error of its provider in it. */
+const NOTE = { maxCharacters: 400 };
 
 /** A contributor node on one screen. */
 export function nodeLines(status: NodeStatus, url: string): string[] {
@@ -13,6 +15,7 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     `api         ${url}`,
     `coordinator ${coordinator.peer ?? coordinator.addresses[0] ?? 'none'}${coordinator.connected ? '' : '  not connected'}`,
     ...(job === null ? [] : jobLines(status, job)),
+    `engine      ${status.engine}${status.engineNote === null ? '' : `: ${safeText(status.engineNote, NOTE)}`}`,
     `state       ${activity(status)}`,
     `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}`,
     ...status.updates.slice(0, SHOWN_UPDATES).map((update) => `update      ${updateLine(update)}`),
@@ -90,6 +93,9 @@ export class NodeLines {
           `adapter of ${formatCount(job.adapterParameters)} parameters`,
       );
     }
+    const { engine, engineNote } = status;
+    if (engineNote !== null && engineNote !== before?.engineNote)
+      lines.push(`engine ${engine}: ${safeText(engineNote, NOTE)}`);
     const { download } = status;
     if (download !== null && download.what !== before?.download?.what) {
       lines.push(`fetching ${DOWNLOADS[download.what]}, ${formatBytes(download.total)}`);

@@ -1,9 +1,18 @@
 /** Names of the executors, apart from what they load: a command line only needs to know what they are called. */
-export const ENGINE_NAMES = ['onnx-cpu', 'onnx-webgpu', 'tfjs'] as const;
+export const ENGINE_NAMES = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
 
 /** Those that onnxruntime runs. */
 export type OnnxEngineName = Exclude<EngineName, 'tfjs'>;
 
-/** "onnx-cpu, onnx-webgpu or tfjs": for help texts. */
-export const ENGINE_LIST = new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(ENGINE_NAMES);
+/** What a user may ask for: `auto` measures what is there (lora/train/choose.ts). */
+export const ENGINE_CHOICES = ['auto', ...ENGINE_NAMES] as const;
+export type EngineChoice = (typeof ENGINE_CHOICES)[number];
+
+const list = (names: readonly string[]) =>
+  new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(names);
+
+/** "onnx-cpu, onnx-cuda, onnx-webgpu or tfjs": for messages. */
+export const ENGINE_LIST = list(ENGINE_NAMES);
+/** The same with `auto` before them: for help texts. */
+export const ENGINE_CHOICE_LIST = list(ENGINE_CHOICES);

@@ -1,12 +1,9 @@
 /** What training takes on this machine, before anything is loaded. */
 import { adapterLayout, adapterSize } from '../adapter/layout.ts';
-import { createEngine, type Engine, type EngineName } from '../engines/engine.ts';
 import { graphCost } from '../graph/cost.ts';
-import { Graph } from '../graph/graph.ts';
-import { matmul, multiply } from '../graph/ops.ts';
-import { elementCount } from '../graph/shapes.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { adaptedParameters } from './adapted.ts';
+import type { MachineSpeed } from './speed.ts';
 import { trainingGraph } from './step.ts';
 import type { TrainerSettings } from './trainer.ts';
 
@@ -74,80 +71,14 @@ export function estimateTraining(
   };
 }
 
-export interface MachineSpeed {
-  /** Floating-point operations per second in a matrix product. */
-  readonly flops: number;
-  /** Bytes per second in an addition of two large tensors. */
-  readonly bytes: number;
-}
-
-/** Long enough to be past the first slow runs, short enough that nobody minds. */
-const PROBE_MS = 400;
-/** Most rows of the probe's matrices: more are no faster. */
-const PROBE_ROWS = 2048;
-/** A block's inner width as a multiple of the model's, about. */
-const WIDENING = 3;
-/** Elementwise operations in a row, so that what is fed and returned counts for little. */
-const CHAIN = 10;
-
-export interface ProbeOptions {
-  engine: EngineName;
-  threads: number;
-  /** Tokens of a micro-batch and width of the model: products of small matrices are slower. */
-  tokens: number;
-  width: number;
-  signal: AbortSignal;
-}
-
-/** Measures this machine with two operations of the engine; nothing is loaded for it, and it takes a second. */
-export async function measureSpeed(options: ProbeOptions): Promise<MachineSpeed> {
-  const rows = Math.min(PROBE_ROWS, options.tokens);
-  const { width } = options;
-  const columns = WIDENING * width;
-  const engine = await createEngine(options.engine, options);
-  const product = new Graph();
-  product.output('y', matmul(product.input('a', [rows, width]), product.input('b', [width, columns])));
-  const chain = new Graph();
-  const x = chain.input('x', [rows, columns]);
-  let y = x;
-  for (let i = 0; i < CHAIN; i++) y = multiply(y, x);
-  chain.output('y', y);
-  return {
-    flops: (2 * rows * width * columns) / (await fastestRun(engine, product, options.signal)),
-    bytes: (3 * 4 * CHAIN * rows * columns) / (await fastestRun(engine, chain, options.signal)),
-  };
-}
-
-/** Seconds. */
-async function fastestRun(engine: Engine, graph: Graph, signal: AbortSignal): Promise<number> {
-  const feeds = Object.fromEntries(
-    [...graph.inputs].map(([name, { shape }]) => [name, new Float32Array(elementCount(shape)).fill(1)]),
-  );
-  const executable = await engine.compile(graph, null);
-  try {
-    const started = performance.now();
-    let fastest = Number.POSITIVE_INFINITY;
-    for (let now = started; now - started < PROBE_MS; ) {
-      signal.throwIfAborted();
-      await executable.run(feeds);
-      const before = now;
-      now = performance.now();
-      fastest = Math.min(fastest, now - before);
-    }
-    return fastest / 1000;
-  } finally {
-    await executable.dispose();
-  }
-}
-
 /**
  * How much slower than the probe's multiplications in a row everything else that is no product goes through memory:
  * softmax, transpositions, gathers. Like the two below it fits what was measured for 3M parameters on one thread and
  * 135M on two (docs/decisions/080-training.md).
  */
 const SLOWNESS = 2;
-/** What any operation costs, however small. */
-const SECONDS_PER_OPERATION = 5e-6;
+/** What any operation costs, however small, where the probe of a processor measures less. */
+const LEAST_SECONDS_PER_OPERATION = 5e-6;
 /** What a whole step attains of the speed of its operations alone. */
 const EFFICIENCY = 0.85;
 
@@ -155,6 +86,7 @@ const EFFICIENCY = 0.85;
 export function secondsPerStep(work: WorkEstimate, speed: MachineSpeed): number {
   const { flopsPerStep, trafficPerStep, operationsPerStep } = work;
   const products = flopsPerStep / speed.flops;
-  const others = (SLOWNESS * trafficPerStep) / speed.bytes + operationsPerStep * SECONDS_PER_OPERATION;
+  const perOperation = Math.max(LEAST_SECONDS_PER_OPERATION, speed.secondsPerOperation);
+  const others = (SLOWNESS * trafficPerStep) / speed.bytes + operationsPerStep * perOperation;
   return (products + others) / EFFICIENCY;
 }

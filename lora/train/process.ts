@@ -23,8 +23,9 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
   const { modelDir, cacheDir, threads, engine: name = 'onnx-cpu', baseBits: bits = 32 } = options;
   requireBaseBits(bits, name);
   const model = await openModel(modelDir);
-  const weights = await prepareWeights(model, cacheDir, { bits, signal });
+  // Before the weights, which take minutes for a large base: an engine that is not there fails at once.
   const engine = await createEngine(name, { threads });
+  const weights = await prepareWeights(model, cacheDir, { bits, signal });
   return new Trainer(options, { model, engine, weights });
 }
 

@@ -7,9 +7,11 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { initialAdapter, loraConfig } from '../../lora/adapter/peft.ts';
 import type { Row } from '../../lora/data/packing.ts';
+import { createEngine } from '../../lora/engines/engine.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
-import { estimateTraining, measureSpeed, secondsPerStep } from '../../lora/train/estimate.ts';
+import { estimateTraining, secondsPerStep } from '../../lora/train/estimate.ts';
+import { measureSpeed } from '../../lora/train/speed.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
 
 const SHAPES = [
@@ -39,7 +41,8 @@ for (const { rank, ...shape } of SHAPES) {
   const training = trainingConfigSchema.parse({ ...shape, batchSize: shape.microBatch });
   const { memory, work } = estimateTraining(model, { lora, training });
   const tokens = shape.microBatch * shape.sequenceLength;
-  const speed = await measureSpeed({ engine: 'onnx-cpu', threads: 1, tokens, width, signal });
+  const engine = await createEngine('onnx-cpu', { threads: 1 });
+  const speed = await measureSpeed(engine, { tokens, width, signal });
   const trainer = await TrainerProcess.start({ modelDir, cacheDir, threads: 1, lora, training });
   const adapter = await initialAdapter(model, lora, 0);
   const idle = await peakBytes(trainer.pid!);

@@ -35,7 +35,8 @@ export class Daemon {
     this.name = name;
     this.process = spawn(process.execPath, [swarmFile, ...args], {
       cwd: root,
-      env: { ...process.env, ...environment },
+      // Nodes that measure their machine at once would measure each other.
+      env: { ...process.env, SWARM_ENGINE: 'onnx-cpu', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.exited = once(this.process, 'exit').then(([code, signal]) => ({ code, signal }));

@@ -1,6 +1,7 @@
-import { dirname } from 'node:path';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
 import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import type { Engine, EngineOptions, Executable } from '../engine.ts';
@@ -10,12 +11,28 @@ import type { WeightFile } from '../weights.ts';
 import type { Provider } from './lower.ts';
 import { buildModel } from './model.ts';
 
-const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = { 'onnx-cpu': 'cpu', 'onnx-webgpu': 'webgpu' };
+const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = {
+  'onnx-cpu': 'cpu',
+  'onnx-cuda': 'cuda',
+  'onnx-webgpu': 'webgpu',
+};
+
+/** What a machine must have for an engine, and how to get it. */
+export function needsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): string {
+  if (name === 'onnx-webgpu') {
+    return "It needs a GPU with its driver for Vulkan (Linux: libvulkan1 and the GPU's driver), Metal or D3D12 (docs/engines.md)";
+  }
+  const script = join(
+    dirname(createRequire(import.meta.url).resolve('onnxruntime-node')),
+    '../script/install.js',
+  );
+  return `It needs an NVIDIA GPU on Linux x64, CUDA 12 and cuDNN 9 on the loader's path, and libraries that this command fetches: node ${script} --onnxruntime-node-install=cuda12 (docs/engines.md)`;
+}
 
 /** @throws SwarmError ENGINE_UNAVAILABLE when the provider does not run a trivial graph on this machine */
 export async function createOnnxEngine(name: OnnxEngineName, options: EngineOptions): Promise<Engine> {
   const engine: Engine = { name, compile: (graph, weights) => compile(name, options, graph, weights) };
-  if (name !== 'onnx-cpu') await probe(engine);
+  if (name !== 'onnx-cpu') await probe(engine, needsOf(name));
   return engine;
 }
 
@@ -43,7 +60,7 @@ async function compile(
 }
 
 /** Fails early, and with advice, on a machine without the device: it is looked for when a session is made. */
-async function probe(engine: Engine): Promise<void> {
+async function probe(engine: Engine, needs: string): Promise<void> {
   const graph = new Graph();
   const x = graph.input('x', [1]);
   graph.output('y', add(x, x));
@@ -51,14 +68,22 @@ async function probe(engine: Engine): Promise<void> {
     const executable = await engine.compile(graph, null);
     await executable.run({ x: Float32Array.of(1) });
     await executable.dispose();
-  } catch (cause) {
+  } catch (error) {
+    const cause = isSwarmError(error) ? (error.cause ?? error) : error;
+    const reason = providerMessage(messageOf(cause));
     throw new SwarmError(
       'ENGINE_UNAVAILABLE',
-      `${engine.name} found no device: ${messageOf(cause)}. It needs a GPU driver with Vulkan (Linux: libvulkan1 and the GPU's driver, or Mesa's software driver in a recent version), Metal or D3D12; onnx-cpu runs everywhere`,
-      { engine: engine.name },
+      `${engine.name} does not run here: ${reason}. ${needs}; onnx-cpu runs everywhere`,
+      { engine: engine.name, reason, needs },
       { cause },
     );
   }
+}
+
+/** What a provider says, without where in its source it says so: "file.cc:12 function(…) condition was false. Message". */
+function providerMessage(message: string): string {
+  const said = /was false\.\s*(.+)$/s.exec(message)?.[1] ?? message;
+  return said.replace(/\s+/g, ' ').replace(/[ .]+$/, '');
 }
 
 function sessionOptions(

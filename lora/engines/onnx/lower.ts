@@ -5,7 +5,7 @@ import { HIDDEN } from '../../graph/ops/mask.ts';
 import type { Attribute } from './protobuf.ts';
 import { lowerKeepMask, lowerUniform } from './random.ts';
 
-export type Provider = 'cpu' | 'webgpu';
+export type Provider = 'cpu' | 'cuda' | 'webgpu';
 
 /** What the lowering of one operation writes with; values are ONNX value names. */
 export interface Emitter {
@@ -110,6 +110,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
       return;
     }
     // WebGPU has no kernel for it: onnxruntime would fetch the operands from the device and multiply on the processor.
+    // For CUDA, which has, onnxruntime puts the nodes together again.
     const [a, b] = [transposeA, transposeB].map((transposed, i) => {
       if (!transposed) return inputs[i]!;
       const axes = node.inputs[i]!.shape.map((_, axis) => axis);

@@ -34,6 +34,7 @@ describe('the command line', () => {
       'train',
       'evaluate',
       'generate',
+      'doctor',
       'version',
     ]);
     for (const command of leaves(program)) {

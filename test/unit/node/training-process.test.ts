@@ -5,14 +5,16 @@ import { adapterLayout } from '../../../lora/adapter/layout.ts';
 import { packDocuments, type Row } from '../../../lora/data/packing.ts';
 import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
 import { describeBase } from '../../../lora/models/base.ts';
+import { layOutBase } from '../../../lora/models/base-folder.ts';
 import { openModel } from '../../../lora/models/model.ts';
+import { probeMachine } from '../../../lora/train/choose.ts';
 import { zeros } from '../../../lora/update/layout.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { FileBlobStore } from '../../../net/blob-store.ts';
 import { systemClock } from '../../../net/clock.ts';
 import { freshOptimizer } from '../../../node/optimizer-state.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
-import { TrainingProcess } from '../../../node/training-process.ts';
+import { TrainingProcess, type TrainingProcessDeps } from '../../../node/training-process.ts';
 import { loraSchema, type Manifest } from '../../../protocol/manifest.ts';
 import { toyJob } from '../../sim/job.ts';
 import { signerOf } from '../../sim/process.ts';
@@ -24,6 +26,7 @@ const LENGTH = 32;
 
 interface Bench {
   home: string;
+  deps: TrainingProcessDeps;
   trainer: TrainingProcess;
   manifest: Manifest;
   restarts: () => number;
@@ -55,13 +58,18 @@ beforeEach(async () => {
     rows.push(row);
   }
   let restarts = 0;
-  const trainer = new TrainingProcess(
-    { home, engine: 'onnx-cpu', threads: 1 },
-    { blobs, clock: systemClock, log: silentLogger, random: () => 0, onRestart: () => restarts++ },
-  );
+  const deps: TrainingProcessDeps = {
+    blobs,
+    clock: systemClock,
+    log: silentLogger,
+    random: () => 0,
+    onRestart: () => restarts++,
+  };
+  const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', threads: 1 }, deps);
   onTestFinished(() => trainer.stop());
   bench = {
     home,
+    deps,
     trainer,
     manifest,
     restarts: () => restarts,
@@ -103,6 +111,8 @@ describe('the trainer of a node', () => {
     const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
     expect(result.steps).toBe(1);
     expect(trainer.pid).not.toBe(before);
+    // As it is where memory runs out: half the rows at a time, in the same batches.
+    expect(trainer.note).toMatch(/^with 2 rows at a time on onnx-cpu: .*SIGKILL.*; going on with 1/);
   });
 
   test('killed between two rounds, it is replaced before the next', async () => {
@@ -120,6 +130,31 @@ describe('the trainer of a node', () => {
         { timeout: 20_000 },
       )
       .toBe(true);
+  });
+
+  test('an engine that was chosen and has gone since is replaced by the processor', async () => {
+    const { home, manifest, task, restarts, deps } = bench;
+    const trainer = new TrainingProcess({ home, engine: 'auto', threads: 1 }, deps);
+    onTestFinished(() => trainer.stop());
+    const pathOf = (digest: string) => deps.blobs.path(digest);
+    const model = await openModel(await layOutBase({ home, base: manifest.base, pathOf }));
+    const speed = { flops: 1e15, bytes: 1e15, secondsPerOperation: 0 };
+    const machine = { model, threads: 1, recordDir: join(home, 'engines'), now: Date.now(), signal: live() };
+    await probeMachine(machine, {
+      probe: async ({ engine }) => {
+        const known = { engine, software: false, reason: null, needs: null };
+        return { ...known, speed: engine === 'onnx-cuda' ? speed : null };
+      },
+    });
+    await expect(trainer.prepare(manifest, { signal: live() })).rejects.toMatchObject({
+      code: 'ENGINE_UNAVAILABLE',
+      values: { engine: 'onnx-cuda' },
+    });
+    expect(restarts()).toBe(1);
+    expect(trainer.engine).toBe('onnx-cpu');
+    expect(trainer.note).toMatch(/on onnx-cuda: .*; going on with onnx-cpu$/);
+    await trainer.prepare(manifest, { signal: live() });
+    expect((await trainer.train(task(1), { signal: live(), ...quiet })).result.steps).toBe(1);
   });
 
   test('an abort returns at once, and the next round is trained', async () => {

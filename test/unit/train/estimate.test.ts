@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loraConfig } from '../../../lora/adapter/config.ts';
+import { createEngine } from '../../../lora/engines/engine.ts';
 import { type Model, openModel } from '../../../lora/models/model.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../../lora/train/config.ts';
-import { estimateTraining, measureSpeed, secondsPerStep } from '../../../lora/train/estimate.ts';
+import { estimateTraining, secondsPerStep } from '../../../lora/train/estimate.ts';
+import { measureSpeed } from '../../../lora/train/speed.ts';
 import { makeTinyModel } from '../../utils/tiny-model.ts';
 
 let dir: string;
@@ -50,12 +52,13 @@ describe('the estimate of a training', () => {
 
   it('turns into seconds by a measurement of the machine', async () => {
     const { signal } = new AbortController();
-    const speed = await measureSpeed({ engine: 'onnx-cpu', threads: 1, tokens: 64, width: 32, signal });
+    const engine = await createEngine('onnx-cpu', { threads: 1 });
+    const speed = await measureSpeed(engine, { tokens: 64, width: 32, signal });
     expect(speed.flops).toBeGreaterThan(1e6);
     expect(speed.bytes).toBeGreaterThan(1e6);
     const { work } = estimate({});
     expect(secondsPerStep(work, speed)).toBeGreaterThan(0);
-    const slower = { flops: speed.flops / 2, bytes: speed.bytes / 2 };
+    const slower = { ...speed, flops: speed.flops / 2, bytes: speed.bytes / 2 };
     expect(secondsPerStep(work, slower)).toBeGreaterThan(secondsPerStep(work, speed));
     expect(secondsPerStep(work, slower)).toBeLessThan(2 * secondsPerStep(work, speed));
   });

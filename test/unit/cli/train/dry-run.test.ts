@@ -29,7 +29,12 @@ function estimate(change: {
       available,
     },
     disk: { weights: cache, data: 0, output: 1, freeInCache: 10 * GB, freeInOutput: GB },
-    time: { flopsPerStep: 1, speed: { flops: 1, bytes: 1 }, secondsPerStep: 1, seconds: 1 },
+    time: {
+      flopsPerStep: 1,
+      speed: { flops: 1, bytes: 1, secondsPerOperation: 1 },
+      secondsPerStep: 1,
+      seconds: 1,
+    },
     microBatchThatFits,
     fits,
   };

@@ -1,0 +1,53 @@
+import { availableParallelism } from 'node:os';
+import type { Command } from 'commander';
+import { SwarmError } from '../../protocol/errors.ts';
+import { BASE_MODEL, baseFolder } from '../base-model.ts';
+import type { Context } from '../context.ts';
+import { choicesIn } from '../engine.ts';
+import { resolveCache } from '../homes.ts';
+import { integer, jsonOption } from '../options.ts';
+import { ProgressLine, printJson, printLines } from '../print.ts';
+import { doctorLines } from '../views/doctor.ts';
+
+interface DoctorFlags {
+  model?: string;
+  threads?: number;
+  json?: boolean;
+}
+
+export function registerDoctor(program: Command, context: Context): void {
+  program
+    .command('doctor')
+    .description(
+      'measure what this machine can train with, and say what engines lack; exit code 8: it cannot train',
+    )
+    .option('--model <model>', `also how fast it would train this base: ${BASE_MODEL}`)
+    .option(
+      '--threads <n>',
+      'threads to measure with (default: one less than the machine has)',
+      integer(1, 1024),
+    )
+    .addOption(jsonOption())
+    .action((flags: DoctorFlags) => doctor(context, flags));
+}
+
+async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
+  const { diagnose } = await import('../doctor/diagnose.ts');
+  const { environment, cwd, clock, signal } = context;
+  const modelDir = flags.model === undefined ? null : await baseFolder(context, flags.model);
+  const progress = new ProgressLine(context);
+  progress.update('measuring the engines');
+  const diagnosis = await diagnose({
+    modelDir,
+    threads: flags.threads ?? Math.max(1, availableParallelism() - 1),
+    recordDir: choicesIn(resolveCache(environment, cwd)),
+    now: clock.now(),
+    signal,
+  }).finally(() => progress.clear());
+  const { problems } = diagnosis;
+  if (flags.json && problems.length === 0) printJson(context, { schemaVersion: 1, ...diagnosis });
+  else if (!flags.json) printLines(context, doctorLines(diagnosis));
+  if (problems.length === 0) return;
+  // With --json one object is printed: the error, with all that was found.
+  throw new SwarmError('UNHEALTHY', `this machine cannot train: ${problems.join('; ')}`, { ...diagnosis });
+}

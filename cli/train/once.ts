@@ -1,0 +1,130 @@
+import {
+  type AdapterToWrite,
+  adapterSize,
+  initialAdapter,
+  writePeftFolder,
+} from '../../lora/adapter/peft.ts';
+import type { PackedData } from '../../lora/data/packed-data.ts';
+import { hubOrigin } from '../../lora/models/hub/reference.ts';
+import type { Model } from '../../lora/models/model.ts';
+import type { TrainingConfig } from '../../lora/train/config.ts';
+import type { Load } from '../../lora/train/lighter.ts';
+import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import type { CheckpointFolder, RunState } from './checkpoints.ts';
+import { HeldOut, TrainingLoop } from './loop.ts';
+import type { TrainListener, TrainOutcome, TrainRunOptions } from './run.ts';
+import type { RunSettings } from './settings.ts';
+
+/** A run, whatever trainer processes it takes. */
+export interface Run {
+  readonly options: TrainRunOptions;
+  readonly model: Model;
+  readonly base: { readonly digest: string };
+  readonly training: TrainingConfig;
+  readonly settings: RunSettings;
+  readonly data: PackedData;
+  readonly heldOut: PackedData | null;
+  readonly checkpoints: CheckpointFolder;
+  /** Whether the checkpoints in the output are this run's. */
+  begun: boolean;
+}
+
+export interface Attempt {
+  readonly load: Load;
+  /** Where it goes on; null: at the beginning. */
+  readonly before: RunState | null;
+  /** Whether another attempt follows such an error: then nobody need know what this one leaves. */
+  readonly goesOn: (error: unknown) => boolean;
+}
+
+/** A run with one trainer process, to its end or the first fault. @throws as trainAlone */
+export async function trainOnce(
+  run: Run,
+  { load, before, goesOn }: Attempt,
+  listener: TrainListener,
+): Promise<TrainOutcome> {
+  const { options, model, base, settings, data, heldOut, checkpoints } = run;
+  const { spec, output, signal, threads, baseBits, cacheDir, checkpointing = false } = options;
+  const { base: modelDir, lora } = spec;
+  const training = { ...run.training, microBatch: load.microBatch };
+  const trainer = await TrainerProcess.start(
+    { modelDir, cacheDir, engine: load.engine, threads, baseBits, lora, training, checkpointing },
+    { signal },
+  );
+  try {
+    const { layout } = trainer;
+    const origin = hubOrigin(modelDir);
+    const about: Omit<AdapterToWrite, 'tensors'> = {
+      layout,
+      lora,
+      baseModelName: origin?.name ?? modelDir,
+      revision: origin?.revision ?? null,
+      baseDigest: base.digest,
+    };
+    const start =
+      before === null
+        ? { adapter: await initialAdapter(model, lora, spec.seed, { signal }), optimizer: null }
+        : await checkpoints.load(before.step, layout);
+    const measure = heldOut && new HeldOut({ trainer, data: heldOut, listener });
+    const lossBefore = before ? before.lossBefore : measure && (await measure.loss(start.adapter, signal));
+    listener.onPlan({
+      tokens: data.tokens,
+      rows: data.rows,
+      steps: training.totalSteps,
+      parameters: adapterSize(layout),
+      heldOutLoss: lossBefore,
+    });
+    if (before !== null) listener.onResumed(before.step);
+    // Not before everything has turned out to be there.
+    else await checkpoints.clear();
+    run.begun = true;
+    const loop = new TrainingLoop(
+      { settings, training, start, state: before ?? freshState(settings, lossBefore) },
+      { trainer, data, heldOut: measure, checkpoints, about, listener },
+    );
+    try {
+      await loop.toTheEnd(signal);
+    } catch (error) {
+      // A trainer that died has nothing more to give; its last checkpoint stays.
+      if ((await loop.saveAsItIs().catch(() => false)) && !goesOn(error)) {
+        await writePeftFolder(output, { ...about, tensors: loop.adapter });
+        listener.onPartial(loop.state);
+      }
+      signal.throwIfAborted();
+      throw error;
+    }
+    const { adapter, step, heldOutLoss } = await loop.result();
+    await writePeftFolder(output, { ...about, tensors: adapter });
+    const { state } = loop;
+    return {
+      step: state.step,
+      tokens: state.tokens,
+      seconds: state.seconds,
+      loss: state.loss,
+      lossBefore,
+      lossAfter: heldOutLoss ?? (measure && (await measure.loss(adapter, signal))),
+      adapterStep: step,
+      finished: state.finished!,
+    };
+  } finally {
+    await trainer.stop();
+  }
+}
+
+function freshState(settings: RunSettings, lossBefore: number | null): RunState {
+  return {
+    schemaVersion: 1,
+    step: 0,
+    rows: 0,
+    tokens: 0,
+    seconds: 0,
+    loss: null,
+    lossBefore,
+    heldOutLoss: null,
+    best: null,
+    waited: 0,
+    finished: null,
+    settings,
+    digests: {},
+  };
+}

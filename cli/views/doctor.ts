@@ -1,0 +1,49 @@
+import { formatBytes, formatCount, safeText, table } from '../../monitor/text.ts';
+import type { Diagnosis, EngineReport } from '../doctor/diagnose.ts';
+
+/** Reasons are a provider's own words. */
+const REASON = { maxCharacters: 600 };
+
+/** A diagnosis for people. */
+export function doctorLines({ machine, threads, measured, engines, base, problems }: Diagnosis): string[] {
+  const { instructions } = machine;
+  const known = instructions === null ? '' : `; ${instructions.join(', ') || 'no vector instructions'}`;
+  const missing = engines.filter(({ speed }) => speed === null);
+  return [
+    `machine    ${machine.platform}, Node.js ${machine.node}`,
+    `processor  ${safeText(machine.processor)}, ${machine.threads} threads${known}`,
+    `memory     ${formatBytes(machine.memory)}, ${formatBytes(machine.availableMemory)} available`,
+    '',
+    `measured with ${threads} ${threads === 1 ? 'thread' : 'threads'}: products of ${measured.tokens} × ${measured.width} by ` +
+      `${measured.width} × ${3 * measured.width}`,
+    ...table([
+      ['engine', 'products', 'memory', 'an operation', ...(base === null ? [] : ['training'])],
+      ...engines.map((report) => engineRow(report, base !== null)),
+    ]),
+    ...(missing.length === 0 ? [] : ['']),
+    ...missing.flatMap(({ engine, reason, needs }) => [
+      `${engine}: ${safeText(reason ?? '', REASON)}`,
+      ...(needs === null ? [] : [`  ${safeText(needs, REASON)}`]),
+    ]),
+    ...(base === null
+      ? ['', 'add --model MODEL for the tokens per second to expect of a base']
+      : [
+          '',
+          `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
+            `${base.rows} rows of ${base.sequenceLength} tokens takes ${formatBytes(base.memory)} on the processor`,
+          `auto       takes ${base.chosen.engine}: ${base.chosen.reason}`,
+        ]),
+    ...problems.map((problem) => `problem    ${problem}`),
+  ];
+}
+
+function engineRow({ engine, speed, software, tokensPerSecond }: EngineReport, withBase: boolean): string[] {
+  if (speed === null) return [engine, software ? 'no GPU' : 'does not run here', '', ''];
+  return [
+    engine,
+    `${formatCount(Math.round(speed.flops / 1e9))} GFLOP/s`,
+    `${(speed.bytes / 1e9).toFixed(0)} GB/s`,
+    `${(speed.secondsPerOperation * 1e6).toPrecision(2)} µs`,
+    ...(withBase ? [`about ${formatCount(Math.round(tokensPerSecond ?? 0))} tokens/s`] : []),
+  ];
+}

@@ -1,0 +1,50 @@
+/** What to start a trainer with after a device has failed it: less at a time, or another engine. */
+import { isSwarmError, type SwarmError } from '../../protocol/errors.ts';
+import type { EngineChoice, EngineName } from '../engines/names.ts';
+
+/** What of a trainer's settings may change without changing what is trained. */
+export interface Load {
+  readonly engine: EngineName;
+  /** Rows of a run of the graph; an optimiser step takes as many runs as its batch needs. */
+  readonly microBatch: number;
+}
+
+export interface Lighter extends Load {
+  /** For people: what happened and what is done about it. */
+  readonly because: string;
+}
+
+/** Errors that may be the device's: anything else is as wrong with less load. */
+const OF_THE_DEVICE = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
+const OUT_OF_MEMORY =
+  /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)/i;
+/** SIGKILL is what a system out of memory sends; an allocation that fails in native code ends in an abort. */
+const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
+
+/**
+ * The next thing to try: half the micro-batch where memory ran out, as the effective batch stays the same; else, or
+ * where one row was too much, the processor with as many rows as were asked for. Null when nothing lighter is left, or
+ * when the error is none of the device's.
+ */
+export function lighter(
+  asked: { engine: EngineChoice; microBatch: number },
+  now: Load,
+  error: unknown,
+): Lighter | null {
+  if (!isSwarmError(error)) return null;
+  // What `auto` once measured may have gone since; who names an engine is told that it is not there.
+  const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.engine === 'auto';
+  if (!gone && !OF_THE_DEVICE.has(error.code)) return null;
+  const what = `with ${now.microBatch} rows at a time on ${now.engine}: ${error.message}`;
+  if (isOutOfMemory(error) && now.microBatch > 1) {
+    const microBatch = Math.floor(now.microBatch / 2);
+    return { ...now, microBatch, because: `${what}; going on with ${microBatch}, in batches as before` };
+  }
+  if (now.engine === 'onnx-cpu') return null;
+  return { engine: 'onnx-cpu', microBatch: asked.microBatch, because: `${what}; going on with onnx-cpu` };
+}
+
+function isOutOfMemory({ code, message, values }: SwarmError): boolean {
+  if (code === 'TRAINER_DIED') return MEMORY_SIGNALS.has(String(values.signal));
+  return OUT_OF_MEMORY.test(message);
+}
