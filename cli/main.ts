@@ -20,8 +20,7 @@ export async function main(): Promise<void> {
   process.on('uncaughtException', (error) => {
     // `swarm … | head` closes our output: that is no fault.
     if ('code' in error && error.code === 'EPIPE') process.exit(exitCodes.ok);
-    fail(error);
-    process.exit(exitCodes.internal);
+    process.exit(fail(error));
   });
 
   // Node.js ends, with 0, when nothing is left that could settle what a command waits for.

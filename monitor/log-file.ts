@@ -4,7 +4,10 @@ import { dirname } from 'node:path';
 /** A log file is set aside at this size, and one older one is kept: a daemon's logs stay under twice this. */
 export const LOG_FILE_BYTES = 16 * 1024 * 1024;
 
-/** Appends lines to a file and sets it aside as `<path>.1` when full. Writes at once: a crash loses nothing. */
+/**
+ * Appends lines to a file and sets it aside as `<path>.1` when full. Writes at once: a crash loses nothing. A line that the
+ * disk does not take is lost, and nothing else: whoever logs must not fail for it.
+ */
 export class LogFile {
   private readonly path: string;
   private readonly maxBytes: number;
@@ -20,12 +23,19 @@ export class LogFile {
   }
 
   write(line: string): void {
-    if (this.bytes >= this.maxBytes) {
-      closeSync(this.fd);
-      renameSync(this.path, `${this.path}.1`);
-      this.fd = openSync(this.path, 'a', 0o600);
-      this.bytes = 0;
+    try {
+      if (this.bytes >= this.maxBytes) this.setAside();
+      this.bytes += writeSync(this.fd, line);
+    } catch {
+      // The other outputs have it.
     }
-    this.bytes += writeSync(this.fd, line);
+  }
+
+  private setAside(): void {
+    renameSync(this.path, `${this.path}.1`);
+    const full = this.fd;
+    this.fd = openSync(this.path, 'a', 0o600);
+    this.bytes = 0;
+    closeSync(full);
   }
 }

@@ -120,7 +120,10 @@ export class Contributor {
       const { phase, reason, head } = state;
       this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'node-state');
     }
-    if (isDone(state) && !isDone(before)) this.#deps.store.holdings.over(state.head!.job);
+    if (isDone(state) && !isDone(before)) {
+      const { job } = state.head!;
+      this.#tasks.beside('job-over', async () => this.#deps.store.holdings.over(job));
+    }
     this.#cancelWatch();
     if (this.#options.job === null && isDone(state)) {
       const watch = (): void => this.#tasks.beside('job-watch', () => this.#watchJobs());

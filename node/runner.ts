@@ -35,21 +35,30 @@ export class Runner {
     this.#events.push(event);
     // An effect that dispatches at once has its event taken after the effects beside it.
     if (this.#reducing) return;
-    this.#reducing = true;
     const before = this.#state;
-    for (let next = this.#events.shift(); next; next = this.#events.shift()) {
-      const { state, effects } = reduce(this.#state, next, this.#clock.monotonic());
-      this.#state = state;
-      for (const effect of effects) this.#options.perform(effect);
-    }
-    this.#reducing = false;
-    this.#cancelTick();
-    const due = dueAt(this.#state);
-    if (due !== null) {
-      const wait = Math.max(0, due - this.#clock.monotonic());
-      this.#cancelTick = this.#clock.after(wait, () => this.dispatch({ type: 'tick' }));
+    this.#reducing = true;
+    try {
+      for (let next = this.#events.shift(); next; next = this.#events.shift()) this.#reduce(next);
+    } finally {
+      // Also where an effect has thrown: its caller hears of it, and what happens next is not lost on us.
+      this.#reducing = false;
+      this.#arm();
     }
     this.#options.onChange(this.#state, before);
+  }
+
+  #reduce(event: NodeEvent): void {
+    const { state, effects } = reduce(this.#state, event, this.#clock.monotonic());
+    this.#state = state;
+    for (const effect of effects) this.#options.perform(effect);
+  }
+
+  #arm(): void {
+    this.#cancelTick();
+    const due = dueAt(this.#state);
+    if (due === null) return;
+    const wait = Math.max(0, due - this.#clock.monotonic());
+    this.#cancelTick = this.#clock.after(wait, () => this.dispatch({ type: 'tick' }));
   }
 
   /** Takes no further event. */

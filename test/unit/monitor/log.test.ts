@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -101,5 +101,19 @@ describe('log file', () => {
     }
     expect(readdirSync(join(dir, 'logs')).sort()).toEqual(['node.log', 'node.log.1']);
     expect(readFileSync(join(dir, 'logs', 'node.log'), 'utf8')).toBe('last\n');
+  });
+
+  it('that cannot be written loses its lines and nothing else, and goes on when it can', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'swarm-log-'));
+    const path = join(dir, 'node.log');
+    const file = new LogFile(path, { maxBytes: 10 });
+    // Nothing can be set aside under a name that is a folder's.
+    mkdirSync(join(`${path}.1`, 'in the way'), { recursive: true });
+    for (const line of ['one, then full\n', 'lost\n', 'lost\n']) file.write(line);
+    expect(readFileSync(path, 'utf8')).toBe('one, then full\n');
+    rmSync(`${path}.1`, { recursive: true });
+    file.write('two\n');
+    expect(readFileSync(path, 'utf8')).toBe('two\n');
+    if (process.platform === 'linux') expect(() => new LogFile('/dev/full').write('line\n')).not.toThrow();
   });
 });
