@@ -10,6 +10,7 @@ import type { Admission } from './admission.ts';
 import type { CoordinatorDeps } from './context.ts';
 import { makeHead } from './heads.ts';
 import { jobBlobs } from './job-blobs.ts';
+import { waitingReason } from './machine.ts';
 import type { StoredJob } from './store/store.ts';
 
 /** A job whose base, data and first adapter are in the blob store, and that nobody has heard of yet. */
@@ -68,7 +69,7 @@ export async function foundJob(
     ending: null,
     createdAt: manifest.createdAt,
   };
-  const { preset, minPeers, count: rounds } = manifest.rounds;
+  const { preset, count: rounds } = manifest.rounds;
   const head = makeHead(
     { job, term: FIRST_TERM, sequence: 1 },
     {
@@ -77,7 +78,7 @@ export async function foundJob(
       preset: preset === 'auto' ? 'dense' : preset,
       assignments: [],
       deadlineMs: 0,
-      reason: `waiting for ${minPeers} nodes`,
+      reason: waitingReason(manifest.rounds),
       issuedAt: clock.now(),
     },
     { digest, checkpoint, ordinal: 0, residual: null },

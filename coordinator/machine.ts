@@ -213,11 +213,16 @@ function rest(state: JobState, { phase, reason }: Ending): Transition {
 }
 
 function wait(state: JobState): Transition {
-  const reason = `waiting for ${state.settings.minPeers} nodes`;
+  const reason = waitingReason(state.settings);
   return {
     state: { ...state, phase: 'waiting', settling: null, reason },
     effects: [{ type: 'announce', phase: 'waiting', reason }],
   };
+}
+
+/** Why a job that could begin does not, for people. */
+export function waitingReason({ minPeers }: { readonly minPeers: number }): string {
+  return minPeers === 1 ? 'waiting for a node' : `waiting for ${minPeers} nodes`;
 }
 
 function stumbled(state: JobState, reason: string, now: number): Transition {

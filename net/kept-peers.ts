@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Clock } from '../protocol/clock.ts';
-import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import { isSwarmError } from '../protocol/errors.ts';
 import type { Logger } from '../protocol/logger.ts';
 import { durableWrite } from './durable.ts';
 
@@ -10,7 +10,7 @@ const BACKOFF_MS = 500;
 const BACKOFF_LIMIT_MS = 60_000;
 /** Connected peers are looked at this often too, in case no event told that one is gone. */
 const CHECK_MS = 15_000;
-/** Addresses worth remembering: coordinators and their standbys. */
+/** Addresses worth remembering, of coordinators and their standbys; the one that was longest not asked for makes room. */
 const REMEMBERED = 256;
 
 const fileSchema = z.strictObject({
@@ -42,6 +42,7 @@ export class KeptPeers {
   readonly #path: string;
   readonly #deps: KeptPeersDeps;
   readonly #kept = new Map<string, Kept>();
+  /** Least recently asked for first. */
   readonly #remembered = new Set<string>();
   #writing: Promise<void> = Promise.resolve();
   #stopped = false;
@@ -64,22 +65,24 @@ export class KeptPeers {
     for (const address of this.#remembered) this.keep(address, { remember: false });
   }
 
-  /** @throws SwarmError PEERS_FULL */
   keep(address: string, { remember }: { remember: boolean }): void {
-    if (remember && !this.#remembered.has(address)) {
-      if (this.#remembered.size >= REMEMBERED) {
-        throw new SwarmError(
-          'PEERS_FULL',
-          `${REMEMBERED} addresses are remembered; remove some from ${this.#path}`,
-        );
-      }
-      this.#remembered.add(address);
-      this.#save();
-    }
+    if (remember) this.#remember(address);
     if (this.#kept.has(address)) return;
     const kept: Kept = { address, peer: null, failures: 0, dialling: false, cancel: () => {} };
     this.#kept.set(address, kept);
     void this.#attempt(kept);
+  }
+
+  #remember(address: string): void {
+    this.#remembered.delete(address);
+    for (const oldest of this.#remembered) {
+      if (this.#remembered.size < REMEMBERED) break;
+      this.#remembered.delete(oldest);
+      this.#kept.get(oldest)?.cancel();
+      this.#kept.delete(oldest);
+    }
+    this.#remembered.add(address);
+    this.#save();
   }
 
   isKept(peer: string): boolean {
@@ -132,7 +135,7 @@ export class KeptPeers {
 
   #later(kept: Kept, ms: number): void {
     kept.cancel();
-    if (this.#stopped) return;
+    if (this.#stopped || this.#kept.get(kept.address) !== kept) return;
     kept.cancel = this.#deps.clock.after(ms, () => void this.#attempt(kept));
   }
 

@@ -10,9 +10,19 @@ export const INVITE_CHARACTERS = 4096;
 /** Says what the line is, and of which version, before anything is decoded. */
 const PREFIX = 'swarm1';
 
+/** A multiaddr in visible ASCII that ends in the peer whose key answers there: nobody else is taken for it. */
+const PEER_ADDRESS = /^(\/[\x21-\x7e]+)?\/p2p\/(12D3KooW[1-9A-HJ-NP-Za-km-z]{44})$/;
+
 const inviteSchema = z.strictObject({
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. */
-  addresses: z.array(z.string().min(1).max(256)).min(1).max(INVITE_ADDRESSES),
+  addresses: z
+    .array(z.string().max(256).regex(PEER_ADDRESS, 'must be a multiaddr that ends in /p2p/PEER'))
+    .min(1)
+    .max(INVITE_ADDRESSES)
+    .refine(
+      (addresses) => new Set(addresses.map((address) => PEER_ADDRESS.exec(address)?.[2])).size === 1,
+      'must all be of one coordinator',
+    ),
   /** null: the coordinator's only job, or the one that the node's owner names. */
   job: digestSchema.nullable(),
   /** What a job with admission "invite" asks for; null for open jobs. */

@@ -38,7 +38,10 @@ function fields(schema: Schema, prefix: string): { path: string; type: string }[
   });
 }
 
+/** The schema of what a field holds when it is not null; both ways of saying that it may be null occur. */
 function notNull(schema: Schema): Schema {
+  const types: unknown = schema.type;
+  if (Array.isArray(types) && types.length === 2 && types[1] === 'null') return { ...schema, type: types[0] };
   const options = schema.anyOf as Schema[] | undefined;
   return options?.length === 2 && options[1]!.type === 'null' ? options[0]! : schema;
 }
@@ -61,8 +64,12 @@ function typeOf(schema: Schema): string {
       return `list${schema.maxItems === undefined ? '' : ` ≤ ${schema.maxItems.toLocaleString('en')}`}`;
     case 'object':
       return 'map';
-    default:
+    case 'boolean':
+      return 'true or false';
+    case undefined:
       return 'bytes';
+    default:
+      throw new Error(`docs/protocol.md has no words for a field of type ${schema.type}`);
   }
 }
 

@@ -114,14 +114,23 @@ describe('KeptPeers', () => {
     await peers.stop();
   });
 
-  test('there is an end to remembering', async () => {
-    const { peers } = await kept();
+  test('where all places are taken, what was longest not asked for is forgotten, and not dialled again', async () => {
+    const { peers, clock, dialled, file, settle } = await kept();
     for (let i = 0; i < 256; i++) peers.keep(`/${i}`, { remember: true });
-    expect(() => peers.keep('/one more', { remember: true })).toThrow(
-      expect.objectContaining({ code: 'PEERS_FULL' }),
-    );
     peers.keep('/0', { remember: true });
+    await settle();
+    peers.keep('/one more', { remember: true });
+    await settle();
+    dialled.length = 0;
+    clock.advance(60_000);
+    await settle();
+    expect(new Set(dialled).size).toBe(256);
+    expect(dialled).not.toContain('/1');
     await peers.stop();
+    const { addresses } = JSON.parse(await readFile(file, 'utf8'));
+    expect(addresses).toHaveLength(256);
+    expect(addresses.slice(0, 1)).toEqual(['/2']);
+    expect(addresses.slice(-2)).toEqual(['/0', '/one more']);
   });
 });
 

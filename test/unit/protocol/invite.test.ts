@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { encodeCbor } from '../../../protocol/cbor.ts';
 import { isSwarmError } from '../../../protocol/errors.ts';
 import {
   decodeInvite,
@@ -9,7 +10,12 @@ import {
   looksLikeInvite,
 } from '../../../protocol/invite.ts';
 
-const invite = { addresses: ['/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW'], job: 'ab'.repeat(32), token: 'secret' };
+const PEER = `12D3KooW${'A'.repeat(44)}`;
+const invite = {
+  addresses: [`/ip4/192.0.2.1/tcp/4001/p2p/${PEER}`],
+  job: 'ab'.repeat(32),
+  token: 'secret',
+};
 
 function codeOf(text: string): unknown {
   try {
@@ -29,7 +35,8 @@ test('an invite survives the line it is pasted as', () => {
 });
 
 test('surplus addresses are left out, and the longest invite still decodes', () => {
-  const addresses = Array.from({ length: 20 }, () => 'a'.repeat(256));
+  const tail = `/tcp/4001/p2p/${PEER}`;
+  const addresses = Array.from({ length: 20 }, () => `/dns4/${'a'.repeat(250 - tail.length)}${tail}`);
   const line = encodeInvite({ ...invite, addresses, token: 't'.repeat(128) });
   expect(line.length).toBeLessThanOrEqual(INVITE_CHARACTERS);
   expect(decodeInvite(line).addresses).toHaveLength(INVITE_ADDRESSES);
@@ -48,6 +55,25 @@ test('what is no invite is refused as such', () => {
     `swarm1${'A'.repeat(INVITE_CHARACTERS)}`,
   ];
   for (const text of broken) expect(codeOf(text), text.slice(0, 40)).toBe('INVITE_INVALID');
+});
+
+test('an invite names one coordinator by its key, in characters that do nothing to a terminal', () => {
+  const packed = (addresses: readonly string[]): string =>
+    `swarm1${Buffer.from(encodeCbor({ ...invite, addresses })).toString('base64url')}`;
+  const [good] = invite.addresses as [string];
+  expect(decodeInvite(packed([good, `/p2p/${PEER}`])).addresses).toHaveLength(2);
+  for (const addresses of [
+    [],
+    ['/ip4/192.0.2.1/tcp/4001'],
+    [`/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW`],
+    [`192.0.2.1/p2p/${PEER}`],
+    [`/dns4/\u001b]0;owned\u0007/tcp/4001/p2p/${PEER}`],
+    [`/dns4/a b/tcp/4001/p2p/${PEER}`],
+    [`${good}\n`],
+    [good, good.replace(/A$/, 'B')],
+  ]) {
+    expect(codeOf(packed(addresses)), JSON.stringify(addresses)).toBe('INVITE_INVALID');
+  }
 });
 
 test('property: no text makes it throw anything else', () => {
