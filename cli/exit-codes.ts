@@ -27,7 +27,7 @@ interface Row {
 const rows: readonly Row[] = [
   { codes: /INTERRUPTED/, exit: 'interrupted' },
   { codes: /USAGE|LOG_LEVEL|INVITE_INVALID|ADDRESS_INVALID|PEER_ID_INVALID/, exit: 'usage' },
-  { codes: /JOB_SPEC|LORA_.*|ENGINE_UNKNOWN|SEQUENCE_TOO_LONG|REQUEST_INVALID/, exit: 'usage' },
+  { codes: /JOB_SPEC|LORA_.*|ENGINE_UNKNOWN|(MODEL_)?SEQUENCE_TOO_LONG|REQUEST_INVALID/, exit: 'usage' },
   // There, but of a kind that is not read; what the system does not let us read has a cause that says so.
   { codes: /DATA_(UNREADABLE|FORMAT|COLUMNS|ENCODING)/, exit: 'usage' },
   { codes: /DAEMON_NOT_RUNNING/, exit: 'notRunning' },

@@ -1,6 +1,5 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { EngineChoice } from '../../lora/engines/names.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
@@ -133,14 +132,16 @@ function given(command: Command): TrainFlags {
 
 async function train(context: Context, flags: TrainFlags): Promise<void> {
   const [
-    { trainAlone },
+    { trainAlone, trainingConfig },
     { resolveSpec, mergeLayers },
+    { idleSettings, warmupDoubt },
     { readConfigFile },
     { CheckpointFolder },
     { openModel },
   ] = await Promise.all([
     import('../train/run.ts'),
     import('../train/settings.ts'),
+    import('../train/doubts.ts'),
     import('../train/config-file.ts'),
     import('../train/checkpoints.ts'),
     import('../../lora/models/model.ts'),
@@ -159,7 +160,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const said = mergeLayers(file, flagLayer(flags, context.cwd));
   const before =
     resume && output !== undefined
-      ? await new CheckpointFolder({ output, keep: 1 }).newest((error) => report.onDamaged(error))
+      ? await new CheckpointFolder({ output, keep: 1 }).newest((error) => report.onWarning(error))
       : null;
   const whole = mergeLayers(before?.settings.spec ?? {}, said);
   if (whole.base === undefined) throw usageError('no base model was named', 'add --model MODEL');
@@ -178,7 +179,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     ...computing,
     engine: chosen.engine,
     cacheDir: resolveCache(context.environment, context.cwd),
-    checkpointing: flags.gradientCheckpointing ?? false,
+    checkpointing: flags.gradientCheckpointing ?? before?.settings.checkpointing ?? false,
     now: context.clock.now(),
     signal: context.signal,
   };
@@ -188,16 +189,19 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     : null;
   if (preset && settings) report.onPreset(preset, settings.choices);
   const spec = resolveSpec(mergeLayers(settings?.layer ?? {}, layer));
+  for (const idle of idleSettings(said, spec)) report.onWarning(idle);
   if (flags.dryRun) {
     const { estimateRun, estimateLines, refuseIfTooLarge } = await import('../train/dry-run.ts');
     const estimate = await estimateRun(spec, { ...machine, output: output ?? context.cwd });
     if (flags.json) printJson(context, { schemaVersion: 1, event: 'estimate', ...estimate, spec });
     else printLines(context, estimateLines(estimate, spec));
+    const doubt = warmupDoubt(trainingConfig(spec, estimate.rows));
+    if (doubt !== null) report.onWarning(doubt);
     refuseIfTooLarge(estimate);
     return;
   }
   try {
-    const options = { spec, output: output!, resume, force, ...machine };
+    const options = { spec, output: output!, resume, newest: before, force, ...machine };
     report.onTrained(await trainAlone(options, report), spec);
   } finally {
     report.end();

@@ -109,6 +109,8 @@ export class CheckpointFolder {
         await syncFolder(this.path);
       }
     } catch (cause) {
+      // Where the disk is full it must not stay so for a checkpoint that nobody can use.
+      await rm(partial, { recursive: true, force: true }).catch(() => {});
       throw writeError(cause, final);
     }
     await this.prune(state.best?.step ?? null);
@@ -124,7 +126,7 @@ export class CheckpointFolder {
 
   /**
    * State of the newest checkpoint that is whole; null where there is none.
-   * @param onDamaged told of each newer one that is not
+   * @param onDamaged told of each newer one that is not, and passed over
    */
   async newest(onDamaged: (error: SwarmError) => void = () => {}): Promise<RunState | null> {
     for (const step of await this.steps()) {
@@ -140,6 +142,8 @@ export class CheckpointFolder {
 
   /** Adapter and moments at a step. @throws TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
   async load(step: number, layout: AdapterLayout): Promise<Pick<TrainingState, 'adapter' | 'optimizer'>> {
+    // The best may have been written long ago.
+    await this.state(step);
     const dir = this.folderOf(step);
     return {
       adapter: decodeAdapter(await readFile(join(dir, ADAPTER_WEIGHTS_FILE)), layout),
@@ -164,7 +168,7 @@ export class CheckpointFolder {
       new SwarmError(
         'TRAIN_CHECKPOINT',
         `the checkpoint ${dir} is damaged: ${reason}`,
-        { dir, reason, next: 'remove that folder; a resume goes on from the one before it' },
+        { dir, reason, next: 'remove that folder, or leave it: the one before it is taken' },
         { cause },
       );
     let state: RunState;

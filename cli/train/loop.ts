@@ -4,10 +4,11 @@ import type { AdamWState } from '../../lora/train/adamw.ts';
 import type { TrainingConfig } from '../../lora/train/config.ts';
 import { judge } from '../../lora/train/stopping.ts';
 import type { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { SwarmError } from '../../protocol/errors.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
 import { rowOrder } from './order.ts';
 import type { TrainListener } from './run.ts';
-import type { RunSettings } from './settings.ts';
+import { lengthOf, type RunSettings } from './settings.ts';
 
 /** Most steps asked of the trainer at once: their rows are in memory, and travel in one message. */
 const STEPS_PER_CALL = 20;
@@ -71,6 +72,8 @@ export class TrainingLoop {
   private readonly options: LoopOptions;
   private readonly deps: LoopDeps;
   private readonly order: Iterator<number, never>;
+  /** Rows that it takes in all. */
+  private readonly rows: number;
   /** The step of the newest checkpoint. */
   private saved: number;
 
@@ -82,16 +85,16 @@ export class TrainingLoop {
     this.adapter = options.start.adapter;
     this.optimizer = options.start.optimizer;
     this.order = rowOrder(deps.data.rows, options.settings.spec.seed, this.state.rows);
+    this.rows = lengthOf(options.settings.spec, deps.data.rows).rows;
     this.saved = options.state.step;
   }
 
   async toTheEnd(signal: AbortSignal): Promise<void> {
-    const { totalSteps } = this.options.training;
     const { checkpointEvery } = this.run;
     while (this.state.finished === null) {
       const isBest = await this.evaluateIfDue(signal);
       const { step } = this.state;
-      if (step >= totalSteps && this.state.finished === null) this.state.finished = 'steps';
+      if (this.isThrough && this.state.finished === null) this.state.finished = 'steps';
       const due = checkpointEvery > 0 && step % checkpointEvery === 0 && step !== this.saved;
       if (due || isBest || this.state.finished !== null) await this.save(signal);
       if (this.state.finished === null) await this.train(signal);
@@ -109,14 +112,27 @@ export class TrainingLoop {
     return true;
   }
 
-  /** The adapter that the run is for: the best that was measured, or the last. */
+  /** The adapter that the run is for: the best that was measured, or the last. @throws TRAIN_CHECKPOINT */
   async result(): Promise<{ adapter: readonly Float32Array[]; step: number; heldOutLoss: number | null }> {
     const { best, step, heldOutLoss } = this.state;
     if (this.run.final === 'last' || best === null || best.step === step) {
       return { adapter: this.adapter, step, heldOutLoss };
     }
-    const { adapter } = await this.deps.checkpoints.load(best.step, this.deps.about.layout);
+    const { checkpoints, about } = this.deps;
+    const { adapter } = await checkpoints.load(best.step, about.layout).catch((cause: Error) => {
+      throw new SwarmError(
+        'TRAIN_CHECKPOINT',
+        `the best adapter, of step ${best.step}, cannot be had: ${cause.message}`,
+        { step: best.step, next: 'take the last one: the same command with --resume --final last' },
+        { cause },
+      );
+    });
     return { adapter, step: best.step, heldOutLoss: best.loss };
+  }
+
+  /** Whether no step is left to make: also where the rows ran out, some of which may predict nothing. */
+  private get isThrough(): boolean {
+    return this.state.step >= this.options.training.totalSteps || this.state.rows >= this.rows;
   }
 
   private get run() {
@@ -128,7 +144,7 @@ export class TrainingLoop {
     const { heldOut, listener } = this.deps;
     const { evaluateEvery } = this.run;
     const { step } = this.state;
-    const atStep = step > 0 && (step % evaluateEvery === 0 || step >= this.options.training.totalSteps);
+    const atStep = step > 0 && (step % evaluateEvery === 0 || this.isThrough);
     if (heldOut === null || evaluateEvery === 0 || !atStep || this.state.heldOutLoss !== null) return false;
     const loss = await heldOut.loss(this.adapter, signal);
     const { progress, isBest, stop } = judge(this.state, { step, loss }, this.run);
@@ -144,7 +160,8 @@ export class TrainingLoop {
     const { trainer, data, listener } = this.deps;
     const { step: before, rows: taken, tokens, seconds } = this.state;
     const count = this.stepsToGo(before);
-    const rows = Array.from({ length: count * training.batchSize }, () => data.row(this.order.next().value));
+    const length = Math.min(count * training.batchSize, this.rows - taken);
+    const rows = Array.from({ length }, () => data.row(this.order.next().value));
     const outcome = await trainer.train({
       adapter: this.adapter,
       rows,

@@ -70,10 +70,9 @@ export class TrainReport implements TrainListener {
     this.tell('resumed', { step }, () => [`going on from step ${step}`]);
   }
 
-  onDamaged(error: SwarmError): void {
-    const { code, message, values } = error;
+  onWarning({ code, message, values }: SwarmError): void {
     if (this.options.json) this.tell('warning', { code, message, values }, () => []);
-    else this.note(`${message}; going on from the one before it`);
+    else this.note(typeof values.next === 'string' ? `${message}; ${values.next}` : message);
   }
 
   onStep(step: TrainStep): void {

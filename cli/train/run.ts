@@ -1,8 +1,10 @@
+import { adapterLayout } from '../../lora/adapter/peft.ts';
 import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { EngineName } from '../../lora/engines/engine.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
+import { checkLength } from '../../lora/models/blocks/modules.ts';
 import { describeBase, openModel } from '../../lora/models/model.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../../lora/train/config.ts';
 import { type Lighter, type Load, lighter } from '../../lora/train/lighter.ts';
@@ -10,8 +12,10 @@ import { SwarmError } from '../../protocol/errors.ts';
 import { claimOutput } from '../folders.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import { packRunData } from './data.ts';
+import { warmupDoubt } from './doubts.ts';
 import { type Run, trainOnce } from './once.ts';
-import { differences, type RunSettings, type TrainSpec } from './settings.ts';
+import { goOn } from './resume.ts';
+import { lengthOf, type RunSettings, type TrainSpec } from './settings.ts';
 
 export interface TrainRunOptions {
   spec: TrainSpec;
@@ -19,6 +23,8 @@ export interface TrainRunOptions {
   output: string;
   /** Go on with the newest checkpoint in the output, or begin where there is none. */
   resume: boolean;
+  /** That checkpoint; null where there is none. */
+  newest: RunState | null;
   /** Overwrite what the output holds. */
   force: boolean;
   /** Where converted weights and packed data are kept between runs. */
@@ -82,8 +88,8 @@ export interface TrainListener {
   onData(data: TrainData): void;
   /** The run goes on at this step. */
   onResumed(step: number): void;
-  /** A checkpoint that cannot be used: the one before it is. */
-  onDamaged(error: SwarmError): void;
+  /** Something that is hardly what was meant; the run goes on. */
+  onWarning(warning: SwarmError): void;
   onPlan(plan: TrainPlan): void;
   onStep(step: TrainStep): void;
   /** Held-out rows measured so far, of all. */
@@ -115,10 +121,9 @@ export interface TrainOutcome {
  * @throws SwarmError MODEL_*, DATA_*, LORA_*, TRAINER_*, OUTPUT_EXISTS, RESUME_CONFLICT; the signal's reason
  */
 export async function trainAlone(options: TrainRunOptions, listener: TrainListener): Promise<TrainOutcome> {
-  const { spec, output, signal, resume, force } = options;
+  const { spec, output, signal, resume, force, newest: found } = options;
   const checkpoints = new CheckpointFolder({ output, keep: spec.run.keepCheckpoints });
-  const before = resume ? await checkpoints.newest((error) => listener.onDamaged(error)) : null;
-  if (before === null) {
+  if (found === null) {
     const kept = await checkpoints.steps();
     if (!force && kept.length > 0) throw outputExists(output, resume);
     // A run that was killed before its first checkpoint may have left the beginning of one.
@@ -128,10 +133,13 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   const model = await openModel(spec.base);
   const base = await describeBase(spec.base, { signal, cacheDir: options.cacheDir });
   const tokenizer = await loadTokenizer(spec.base);
-  const startedAt = before?.settings.startedAt ?? options.now;
+  const startedAt = found?.settings.startedAt ?? options.now;
   const where = { cacheDir: options.cacheDir, now: startedAt, signal };
   const { data, heldOut } = await packRunData(spec, where, { tokenizer, listener });
   const training = trainingConfig(spec, data.rows);
+  // What does not fit the model is told before the data is read.
+  checkLength(model.config, spec.training.sequenceLength);
+  adapterLayout(model, spec.lora);
   const settings: RunSettings = {
     spec,
     totalSteps: training.totalSteps,
@@ -143,7 +151,11 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
     heldOut: heldOut?.key ?? null,
     startedAt,
   };
-  if (before !== null) assertSame(before, settings, output);
+  const warn = (warning: SwarmError): void => listener.onWarning(warning);
+  const before = found && goOn(found, { output, settings, training }, warn);
+  const doubt = before === null ? warmupDoubt(training) : null;
+  if (doubt !== null) warn(doubt);
+    checkpointing: options.checkpointing ?? false,
 
   const run: Run = { options, model, base, training, settings, data, heldOut, checkpoints, begun: false };
   const asked: Load = { engine: options.engine, microBatch: training.microBatch };
@@ -171,24 +183,9 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
 }
 
 /** Settings of the trainer, once it is known how many rows there are. */
-export function trainingConfig({ training, run, seed }: TrainSpec, rows: number): TrainingConfig {
-  const totalSteps = run.steps ?? Math.max(1, Math.ceil((rows * run.epochs) / training.batchSize));
-  return trainingConfigSchema.parse({ ...training, totalSteps, seed });
-}
-
-function assertSame(before: RunState, now: RunSettings, output: string): void {
-  const found = differences(before.settings, now);
-  if (found.length === 0) return;
-  const text = found.map(({ field, before, now }) =>
-    field.startsWith('the ')
-      ? `${field} is another`
-      : `${field} was ${JSON.stringify(before)}, now ${JSON.stringify(now)}`,
-  );
-  throw new SwarmError('RESUME_CONFLICT', `${output} was begun with other settings: ${text.join('; ')}`, {
-    output,
-    differences: found,
-    next: 'leave those options out to go on as begun, or train into another folder',
-  });
+export function trainingConfig(spec: TrainSpec, rows: number): TrainingConfig {
+  const { training, seed } = spec;
+  return trainingConfigSchema.parse({ ...training, totalSteps: lengthOf(spec, rows).steps, seed });
 }
 
 function outputExists(output: string, resume: boolean): SwarmError {

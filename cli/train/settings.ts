@@ -47,6 +47,13 @@ export const trainSpecSchema = z.strictObject({
 });
 export type TrainSpec = z.output<typeof trainSpecSchema>;
 
+/** How long a run is over data of so many rows. The last batch of whole epochs may be a smaller one. */
+export function lengthOf({ run, training }: Pick<TrainSpec, 'run' | 'training'>, dataRows: number) {
+  if (run.steps !== null) return { steps: run.steps, rows: Number.POSITIVE_INFINITY };
+  const rows = Math.max(1, Math.round(dataRows * run.epochs));
+  return { steps: Math.ceil(rows / training.batchSize), rows };
+}
+
 /** What one place says: a config file, the flags, a preset, or the checkpoint that a run goes on from. */
 export interface Layer {
   base?: string;
@@ -123,6 +130,8 @@ export const runSettingsSchema = z.strictObject({
   threads: z.int().positive(),
   /** Runs of before this setting had 32. */
   baseBits: z.literal(BASE_BITS).default(32),
+  /** Whether the forward pass is computed twice. @default false */
+  checkpointing: z.boolean().default(false),
   /** Digests of the base model, and of all that the packed rows come of. */
   base: z.string(),
   rows: z.string(),
@@ -132,8 +141,17 @@ export const runSettingsSchema = z.strictObject({
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;
 
-/** May be changed from one start to the next: they decide what is kept, not what is computed. */
-const FREE = new Set(['spec.run.checkpointEvery', 'spec.run.keepCheckpoints', 'spec.run.final', 'threads']);
+/** May be changed from one start to the next: they decide what is kept or how long it goes on, not what is computed. */
+const FREE = new Set([
+  'spec.run.steps',
+  'spec.run.epochs',
+  'spec.run.checkpointEvery',
+  'spec.run.keepCheckpoints',
+  'spec.run.final',
+  'totalSteps',
+  'threads',
+  'checkpointing',
+]);
 /** Where things lie does not matter, only what they are: the digests are compared. */
 const PLACES = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];
 

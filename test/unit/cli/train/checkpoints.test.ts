@@ -64,6 +64,16 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual(['step-00000003']);
   });
 
+  it('leave nothing where they cannot be written', async () => {
+    const output = await temporaryFolder();
+    const folder = new CheckpointFolder({ output, keep: 1 });
+    await write(folder, 3);
+    const { about, ...state } = trainingState(4);
+    const wrong = { ...about, layout: about.layout.slice(1) };
+    await expect(folder.write(state, wrong)).rejects.toMatchObject({ code: 'ADAPTER_TENSORS' });
+    expect(await readdir(folder.path)).toEqual(['step-00000003']);
+  });
+
   it('are removed without touching anything else', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });

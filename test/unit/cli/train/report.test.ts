@@ -35,7 +35,7 @@ function run(json: boolean) {
   report.onMeasuring(0, 10);
   report.onEvaluated({ step: 5, heldOutLoss: 2.25, best: true });
   report.onCheckpoint({ step: 5, path: '/out/checkpoints/step-00000005' });
-  report.onDamaged(new SwarmError('TRAIN_CHECKPOINT', 'the checkpoint is damaged', { dir: '/out' }));
+  report.onWarning(new SwarmError('TRAIN_CHECKPOINT', 'the checkpoint is damaged', { dir: '/out' }));
   report.onPartial({ step: 5 });
   report.onTrained(outcome, trainingState(1).state.settings.spec);
   report.end();

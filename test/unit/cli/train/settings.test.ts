@@ -147,16 +147,18 @@ describe('resuming with other settings', () => {
       'training.learningRate',
     ]);
     expect(fields({ ...before, rows: 'other' })).toEqual(['the data']);
-    expect(fields({ ...before, base: 'other', heldOut: 'x', totalSteps: 5 })).toEqual([
-      'totalSteps',
+    expect(fields({ ...before, base: 'other', heldOut: 'x', engine: 'tfjs' as const })).toEqual([
+      'engine',
       'the base model',
       'the held-out text',
     ]);
   });
 
-  it('what decides only what is kept may change, and so may the place of things', () => {
-    const run = { ...before.spec.run, checkpointEvery: 7, keepCheckpoints: 9, final: 'last' as const };
-    expect(fields({ ...spec({ run, base: '/elsewhere' }), threads: 8 })).toEqual([]);
+  it('what decides only what is kept, and how long it goes on, may change, and so may the place of things', () => {
+    const kept = { checkpointEvery: 7, keepCheckpoints: 9, final: 'last' as const };
+    const run = { ...before.spec.run, ...kept, steps: 7, epochs: 9 };
+    const machine = { threads: 8, checkpointing: true, totalSteps: 5 };
+    expect(fields({ ...spec({ run, base: '/elsewhere' }), ...machine })).toEqual([]);
     const moved = { ...before.spec.data, train: ['/other/place'] };
     expect(fields(spec({ data: moved }))).toEqual([]);
   });

@@ -1,0 +1,53 @@
+/** Settings that are allowed, and hardly what was meant. */
+import type { TrainingConfig } from '../../lora/train/config.ts';
+import { warmupStepsOf } from '../../lora/train/schedule.ts';
+import { SwarmError } from '../../protocol/errors.ts';
+import type { Layer, TrainSpec } from './settings.ts';
+
+/** Settings by what makes them do nothing. */
+const IDLE: readonly {
+  block: 'training' | 'run';
+  key: string;
+  while: string;
+  is(spec: TrainSpec): boolean;
+}[] = [
+  {
+    block: 'training',
+    key: 'finalFraction',
+    while: 'the schedule is constant',
+    is: ({ training }) => training.schedule === 'constant',
+  },
+  {
+    block: 'training',
+    key: 'weightDecayGroups',
+    while: 'weightDecay is 0',
+    is: ({ training }) => training.weightDecay === 0,
+  },
+  { block: 'run', key: 'minDelta', while: 'there is no patience', is: ({ run }) => run.patience === null },
+  {
+    block: 'run',
+    key: 'final',
+    while: 'no loss is measured on the way (evaluateEvery)',
+    is: ({ run }) => run.evaluateEvery === 0,
+  },
+];
+
+/** @param said in the file and on the command line; what it was filled up to is `spec` */
+export function idleSettings(said: Layer, spec: TrainSpec): SwarmError[] {
+  return IDLE.filter(({ block, key, is }) => said[block]?.[key] !== undefined && is(spec)).map((setting) => {
+    const field = `${setting.block}.${setting.key}`;
+    return new SwarmError('SETTING_IDLE', `${field} does nothing while ${setting.while}`, { field });
+  });
+}
+
+/** A warm-up that outlasts the run; null where it does not. */
+export function warmupDoubt(training: TrainingConfig): SwarmError | null {
+  const steps = warmupStepsOf(training);
+  const { totalSteps, learningRate } = training;
+  if (steps <= totalSteps) return null;
+  return new SwarmError(
+    'WARMUP_TOO_LONG',
+    `the warm-up of ${steps} steps is longer than the run of ${totalSteps}: the learning rate never reaches ${learningRate}`,
+    { warmupSteps: steps, totalSteps, next: 'shorten it: --warmup-ratio 0.1, or --warmup with fewer steps' },
+  );
+}

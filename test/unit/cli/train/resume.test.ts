@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest';
+import type { RunState } from '../../../../cli/train/checkpoints.ts';
+import { goOn } from '../../../../cli/train/resume.ts';
+import { trainingConfig } from '../../../../cli/train/run.ts';
+import { type Layer, resolveSpec } from '../../../../cli/train/settings.ts';
+import type { SwarmError } from '../../../../protocol/errors.ts';
+import { trainingState } from '../../../utils/checkpoints.ts';
+
+const ROWS = 800;
+
+/** A run of 100 steps, after `step` of them, that goes on with `run`. */
+function resumed(step: number, run: Layer['run'], change: Partial<RunState> = {}, training = {}) {
+  const spec = (length: Layer['run']) =>
+    resolveSpec({ base: '/base', data: { train: ['/data'] }, training, run: length });
+  const settings = (length: Layer['run']) => {
+    const own = spec(length);
+    const { totalSteps } = trainingConfig(own, ROWS);
+    return { ...trainingState(1).state.settings, spec: own, totalSteps };
+  };
+  const before = { ...trainingState(step).state, settings: settings({ epochs: 1 }), ...change } as RunState;
+  const now = settings(run);
+  const warnings: SwarmError[] = [];
+  const state = goOn(
+    before,
+    { output: '/out', settings: now, training: trainingConfig(now.spec, ROWS) },
+    (warning) => warnings.push(warning),
+  );
+  return { state, before, warnings: warnings.map(({ code }) => code) };
+}
+
+describe('a run that goes on', () => {
+  it('is as it was, where nothing has changed', () => {
+    const { state, before, warnings } = resumed(40, { epochs: 1 });
+    expect(state).toBe(before);
+    expect(warnings).toEqual([]);
+    expect(resumed(100, { epochs: 1 }, { finished: 'steps' }).state.finished).toBe('steps');
+  });
+
+  it('may become longer, also after its end, and in other terms', () => {
+    for (const run of [{ epochs: 2 }, { steps: 101 }]) {
+      expect(resumed(100, run, { finished: 'steps' }).state).toMatchObject({ step: 100, finished: null });
+    }
+  });
+
+  it('has its patience anew where it had stopped because nothing was gained', () => {
+    const stopped = { finished: 'early-stopping', waited: 3 } as const;
+    expect(resumed(60, { epochs: 1 }, stopped).state).toMatchObject(stopped);
+    expect(resumed(60, { epochs: 2 }, stopped).state).toMatchObject({ finished: null, waited: 0 });
+    expect(resumed(60, { epochs: 2 }, { waited: 1 }).state.waited).toBe(1);
+  });
+
+  it('may become shorter, but not than it is', () => {
+    expect(resumed(40, { steps: 40 }).state.step).toBe(40);
+    expect(() => resumed(40, { steps: 39 })).toThrow(
+      expect.objectContaining({ code: 'RESUME_CONFLICT', values: expect.objectContaining({ step: 40 }) }),
+    );
+  });
+
+  it('warns that the rate jumps, where a line or cosine gets another end', () => {
+    expect(resumed(40, { epochs: 2 }, {}, { schedule: 'cosine' }).warnings).toEqual(['RATE_JUMPS']);
+    expect(resumed(40, { epochs: 2 }, {}, { schedule: 'constant' }).warnings).toEqual([]);
+    expect(resumed(4, { epochs: 2 }, {}, { warmupRatio: 0.1 }).warnings).toEqual(['RATE_JUMPS']);
+    // Nothing is left to be made.
+    expect(resumed(40, { steps: 40 }, {}, { schedule: 'linear' }).warnings).toEqual([]);
+  });
+
+  it('is refused with other settings', () => {
+    expect(() => resumed(40, { epochs: 1, patience: 2, evaluateEvery: 5 })).toThrow();
+    const before = trainingState(5).state as RunState;
+    const settings = { ...before.settings, base: 'another' };
+    const training = trainingConfig(settings.spec, ROWS);
+    expect(() => goOn(before, { output: '/out', settings, training }, () => {})).toThrow(
+      expect.objectContaining({
+        code: 'RESUME_CONFLICT',
+        message: '/out was begun with other settings: the base model is another',
+      }),
+    );
+  });
+});
