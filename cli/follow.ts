@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JobEvent } from '../coordinator/api-types.ts';
-import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import { isSwarmError } from '../protocol/errors.ts';
 import type { ApiClient } from './api-client.ts';
 
 /** A coordinator that is restarted (after a crash, for an upgrade) is back within this time, or is not coming back. */
@@ -18,31 +18,27 @@ export async function* followJob(
   { signal, now }: { signal: AbortSignal; now: () => number },
 ): AsyncGenerator<JobEvent, void, undefined> {
   let after = 0;
-  let lastSeen = now();
+  /** Since when it cannot be reached; null while it can. A round may take longer than that without any event. */
+  let awaySince: number | null = null;
   for (;;) {
     signal.throwIfAborted();
-    let lost: unknown;
     try {
       const api = await open();
       for await (const event of api.events(job, { after, follow: true, signal })) {
         after = event.sequence;
-        lastSeen = now();
         yield event;
       }
+      awaySince = null;
     } catch (error) {
       signal.throwIfAborted();
       // What the coordinator answers is final; that it does not answer may be over soon.
       if (isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING') throw error;
-      lost = error;
-    }
-    if (now() - lastSeen > AWAY_MS) {
-      if (isSwarmError(lost)) throw lost;
-      throw new SwarmError(
-        'DAEMON_NOT_RUNNING',
-        `the coordinator has not answered for ${AWAY_MS / 1000} s; start it again to go on with the job`,
-        {},
-        { cause: lost },
-      );
+      // Anything else is a stream that broke: until then it was there.
+      if (!isSwarmError(error)) awaySince = null;
+      else {
+        awaySince ??= now();
+        if (now() - awaySince > AWAY_MS) throw error;
+      }
     }
     await sleep(RETRY_MS, undefined, { signal });
   }

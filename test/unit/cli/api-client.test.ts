@@ -106,6 +106,22 @@ describe('following a job', () => {
     expect(asked).toEqual(['0', '2']);
   });
 
+  it('does not take a quiet hour for an absence', async () => {
+    let now = 0;
+    let opened = 0;
+    const { client } = await daemon((_request, response) => {
+      if (opened === 1) response.write('{"sequ', () => response.socket?.end());
+      else response.end(`${JSON.stringify({ sequence: 1, type: 'resumed' })}\n`);
+      // The stream was open for an hour without an event.
+      now += 3_600_000;
+    });
+    // It is not back at once.
+    const open = (): Promise<ApiClient> =>
+      ++opened === 2 ? ApiClient.open('/nowhere', 'coordinator', { signal }) : client();
+    const { value } = await followJob(open, 'j', { signal, now: () => now }).next();
+    expect(value).toMatchObject({ sequence: 1 });
+  });
+
   it('gives up on a coordinator that stays away, and at once on a refusal', async () => {
     let now = 0;
     const away = followJob(() => ApiClient.open('/nowhere', 'coordinator', { signal }), 'j', {
