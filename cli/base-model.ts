@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { parseHubReference } from '../lora/models/hub/reference.ts';
 import { formatBytes } from '../monitor/text.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 import type { Context } from './context.ts';
 import { hubSettings } from './hub-settings.ts';
 import { ProgressLine } from './print.ts';
@@ -57,9 +57,19 @@ export async function baseFolder(
       },
       { fetch, clock },
     );
+  } catch (error) {
+    throw isSwarmError(error) && NOT_THERE.has(error.code) ? noFolderEither(said, error) : error;
   } finally {
     line.clear();
   }
+}
+
+/** What the hub says to a mistyped path. */
+const NOT_THERE: ReadonlySet<string> = new Set(['HUB_NOT_FOUND', 'HUB_UNREACHABLE', 'HUB_CACHE_MISSING']);
+
+function noFolderEither(text: string, error: SwarmError): SwarmError {
+  const { code, message, values, cause } = error;
+  return new SwarmError(code, `${text} is not a folder here, and ${message}`, values, { cause });
 }
 
 /** Bytes per second since the first that was told: what was there before does not count. */

@@ -117,7 +117,9 @@ class Host implements SwarmNetwork {
       await this.#node.start();
     } catch (cause) {
       const listen = this.#options.listen.join(', ');
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const told = cause instanceof Error ? cause.message : String(cause);
+      // libp2p puts the system's reason and its stack in the middle of advice on its own configuration.
+      const reason = /\blisten (E[A-Z]+: [^\n]*)/.exec(told)?.[1]?.trim() ?? told;
       const hint = 'check that the address is of this machine and the port is free, or use port 0';
       throw new SwarmError(
         'LISTEN_FAILED',

@@ -50,7 +50,7 @@ export function choosePeer(peers: readonly Pick<PeerView, 'peer' | 'name'>[], te
   if (ids.length === 0) {
     // A node of the past is not in the list, but the coordinator may still know its receipts.
     if (text.startsWith('12D3KooW')) return text;
-    throw new SwarmError('PEER_NOT_FOUND', `no node is called or ends in "${text}"`, {
+    throw new SwarmError('PEER_NOT_FOUND', `no node has the name "${text}", or an id that ends so`, {
       next: 'list them with "swarm peers"',
     });
   }

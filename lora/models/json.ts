@@ -42,13 +42,17 @@ export async function openFile(path: string): Promise<{ handle: FileHandle; size
 }
 
 function missing(path: string, cause: unknown): SwarmError {
-  const reason = cause instanceof Error ? cause.message : 'it is not a regular file';
   return new SwarmError(
     'MODEL_FILE_MISSING',
-    `${path} cannot be read (${reason}); put the whole model folder there`,
-    { file: path },
+    `${path} cannot be read: ${reasonOf(cause)}`,
+    { file: path, next: 'check the path of the folder, and that all its files have been copied' },
     { cause },
   );
+}
+
+function reasonOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return 'it is not a regular file';
+  return 'code' in cause && cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
 }
 
 /**

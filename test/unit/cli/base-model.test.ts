@@ -30,6 +30,13 @@ describe('a base model is', () => {
     }
   });
 
+  it('called neither, where a mistyped path was taken for a name', async () => {
+    const { context } = fakeContext({ cwd: await temporaryFolder(), environment: { HF_HUB_OFFLINE: '1' } });
+    await expect(baseFolder(context, 'models/nanno')).rejects.toThrow(
+      /^models\/nanno is not a folder here, and /,
+    );
+  });
+
   it('in a job or config file, relative to the file or on the hub', async () => {
     const dir = await temporaryFolder();
     await writeFile(join(dir, 'data.txt'), 'text');
