@@ -49,6 +49,7 @@ function dataLines({ read, tally }: Extract<CreateJobLine, { event: 'data' }>): 
   return [
     ...(left === null ? [] : [`left out ${left}`]),
     ...read.reasons.map(({ first }) => `for example ${badRowText(first)}`),
-    ...tallyLines(tally),
+    // That text is cut into rows is no news.
+    ...tallyLines({ ...tally, split: 0 }),
   ];
 }
