@@ -131,21 +131,22 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
     await claimOutput(output, { force });
   }
   const model = await openModel(spec.base);
+  // What does not fit the model is told before the data is read.
+  checkLength(model.config, spec.training.sequenceLength);
+  adapterLayout(model, spec.lora);
   const base = await describeBase(spec.base, { signal, cacheDir: options.cacheDir });
   const tokenizer = await loadTokenizer(spec.base);
   const startedAt = found?.settings.startedAt ?? options.now;
   const where = { cacheDir: options.cacheDir, now: startedAt, signal };
   const { data, heldOut } = await packRunData(spec, where, { tokenizer, listener });
   const training = trainingConfig(spec, data.rows);
-  // What does not fit the model is told before the data is read.
-  checkLength(model.config, spec.training.sequenceLength);
-  adapterLayout(model, spec.lora);
   const settings: RunSettings = {
     spec,
     totalSteps: training.totalSteps,
     engine: options.engine,
     threads: options.threads,
     baseBits: options.baseBits,
+    checkpointing: options.checkpointing ?? false,
     base: base.digest,
     rows: data.key,
     heldOut: heldOut?.key ?? null,
@@ -155,7 +156,6 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
   const before = found && goOn(found, { output, settings, training }, warn);
   const doubt = before === null ? warmupDoubt(training) : null;
   if (doubt !== null) warn(doubt);
-    checkpointing: options.checkpointing ?? false,
 
   const run: Run = { options, model, base, training, settings, data, heldOut, checkpoints, begun: false };
   const asked: Load = { engine: options.engine, microBatch: training.microBatch };
