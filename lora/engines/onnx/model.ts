@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import { ancestorNodes } from '../../graph/gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
+import { elementCount } from '../../graph/shapes.ts';
 import { locateWeight, type QuantisedEntry, type WeightEntry, type WeightFile } from '../weights.ts';
 import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
@@ -30,7 +31,7 @@ export function buildModel(
 ): Uint8Array {
   const lowered = new LoweredGraph(provider, weights, roundActivations);
   for (const [name, tensor] of graph.inputs) lowered.addInput(`in:${name}`, tensor);
-  const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
+  const nodes = inOrder(graph);
   const used = new Set<Tensor>([...graph.outputs.values(), ...nodes.flatMap((node) => node.inputs)]);
   for (const [name, tensor] of graph.weights) {
     if (used.has(tensor)) lowered.addWeight(tensor, name);
@@ -53,6 +54,16 @@ export function buildModel(
   // the order of the graph.
   lowered.nodes.reverse();
   return encodeModel(lowered);
+}
+
+/**
+ * Nodes that outputs need, those that only a scalar such as the loss needs at the end: walked to first, it would have
+ * everything computed that it needs before what the gradients need of the same, which would be held meanwhile.
+ */
+function inOrder({ nodes, outputs }: Graph): GraphNode[] {
+  const tensors = [...outputs.values()].filter(({ shape }) => elementCount(shape) > 1);
+  const first = new Set(ancestorNodes(nodes, ...tensors));
+  return [...first, ...ancestorNodes(nodes, ...outputs.values()).filter((node) => !first.has(node))];
 }
 
 class LoweredGraph {

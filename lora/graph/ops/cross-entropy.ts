@@ -135,8 +135,13 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
   return withGradient(loss, [x, w], (backward) => {
     const g = reshape(multiply(backward.gradient, supervised(labels)), [tokens, 1]);
     addContribution(backward, 1, () => {
-      const slopes = chunks.map(({ slope }) => slope);
-      return multiply(concat(slopes, 0), g);
+      const parts = chunks.map(({ part, loss, slope }) => {
+        // Adds nothing, but an executor that orders nodes by what they need makes the loss of a chunk before the slopes
+        // of the next one, and lets go of what both are made of.
+        const nothing = scale(reshape(loss, [loss.shape[0]!, 1]), 0);
+        return multiply(slope, add(part(g), nothing));
+      });
+      return concat(parts, 0);
     });
     backward.contribute(2, (sum) => {
       const weighted = multiply(x, g);
