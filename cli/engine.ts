@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { Option } from 'commander';
-import { ENGINE_CHOICE_LIST, ENGINE_CHOICES, type EngineChoice } from '../lora/engines/names.ts';
+import { type Device, ENGINE_CHOICE_LIST, ENGINE_NAMES, type EngineChoice } from '../lora/engines/names.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import type { ModelShape } from '../lora/models/targets.ts';
 import type { ChosenEngine } from '../lora/train/choose.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Context } from './context.ts';
+import { usageError } from './errors.ts';
 import { type Environment, resolveCache } from './homes.ts';
 
 /** @param what it is for, before the names */
@@ -13,18 +14,51 @@ export function engineOption(what = ''): Option {
   return new Option('--engine <name>', `${what}${ENGINE_CHOICE_LIST} (or SWARM_ENGINE; default: auto)`);
 }
 
+/** The same where several devices may train together. */
+export function enginesOption(): Option {
+  const description = `${ENGINE_CHOICE_LIST}; or several that share each batch: onnx-cuda:0,onnx-cuda:1`;
+  return new Option('--engine <names>', `${description} (or SWARM_ENGINE; default: auto)`);
+}
+
+/** What was asked for to train with. */
+export interface AskedEngines {
+  readonly engine: EngineChoice;
+  readonly device?: number;
+  /** Devices that take part of each batch. */
+  readonly alongside: readonly Device[];
+}
+
 /**
- * The flag, else the environment, else `auto`.
+ * The flag, else the environment, else `auto`: one name, or several devices with commas between them.
  * @throws SwarmError ENGINE_UNKNOWN
  */
+export function engineChoices(said: string | undefined, environment: Environment): AskedEngines {
+  const names = said ?? (environment.SWARM_ENGINE || 'auto');
+  if (names === 'auto') return { engine: 'auto', alongside: [] };
+  const [first, ...alongside] = names.split(',').map(parseDevice);
+  return { ...first!, alongside };
+}
+
+/** As engineChoices, where one engine does the work. @throws SwarmError ENGINE_UNKNOWN, USAGE */
 export function engineChoice(said: string | undefined, environment: Environment): EngineChoice {
-  const name = said ?? (environment.SWARM_ENGINE || 'auto');
-  const choice = ENGINE_CHOICES.find((one) => one === name);
-  if (choice !== undefined) return choice;
-  throw new SwarmError('ENGINE_UNKNOWN', `no engine is called ${name}; there are ${ENGINE_CHOICE_LIST}`, {
-    name,
-    next: 'docs/engines.md says what each of them needs',
-  });
+  const { engine, device, alongside } = engineChoices(said, environment);
+  if (alongside.length === 0 && device === undefined) return engine;
+  throw usageError('this command computes on one device', 'name one engine, without a number');
+}
+
+function parseDevice(text: string): Device {
+  const [name, number, ...more] = text.split(':');
+  const engine = ENGINE_NAMES.find((one) => one === name);
+  const wellFormed = more.length === 0 && (number === undefined || /^\d{1,3}$/.test(number));
+  if (engine === undefined || !wellFormed) {
+    throw new SwarmError('ENGINE_UNKNOWN', `no engine is called ${text}; there are ${ENGINE_CHOICE_LIST}`, {
+      name: text,
+      next: 'docs/engines.md says what each of them needs',
+    });
+  }
+  if (number === undefined) return { engine };
+  if (engine === 'onnx-cuda') return { engine, device: Number(number) };
+  throw usageError(`${engine} has no numbered devices`, 'leave out the number: docs/engines.md');
 }
 
 /** Where choices are remembered, below a cache. */

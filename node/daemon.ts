@@ -41,6 +41,10 @@ export interface NodeDaemonOptions {
   mdns?: boolean;
   /** @default 'auto' */
   engine?: TrainingProcessOptions['engine'];
+  /** Which of several devices of the engine. @default 0 */
+  device?: number;
+  /** Devices that take part of each batch. @default none */
+  alongside?: TrainingProcessOptions['alongside'];
   /** Threads of the trainer. */
   threads: number;
   /** Bits of a weight in the base's linear modules. @default 32 */
@@ -98,6 +102,8 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       {
         home,
         engine: options.engine ?? 'auto',
+        device: options.device,
+        alongside: options.alongside ?? [],
         threads: options.threads,
         baseBits: options.baseBits ?? 32,
         checkpointing: options.checkpointing ?? false,

@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
-import type { EngineChoice, EngineName } from '../lora/engines/names.ts';
+import { type Device, deviceName, type EngineChoice, type EngineName } from '../lora/engines/names.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
 import { openModel } from '../lora/models/model.ts';
 import { chooseEngine } from '../lora/train/choose.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
-import { type Lighter, lighter } from '../lora/train/lighter.ts';
+import { type Lighter, lighter, onlyOn } from '../lora/train/lighter.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
@@ -25,6 +25,10 @@ export interface TrainingProcessOptions {
   home: string;
   /** `auto`: the fastest for each base. */
   engine: EngineChoice;
+  /** Which of several devices of the engine. @default 0 */
+  device?: number;
+  /** Devices that take part of each batch. @default none */
+  alongside?: readonly Device[];
   threads: number;
   /** @default 32 */
   baseBits?: BaseBits;
@@ -79,7 +83,8 @@ export class TrainingProcess implements NodeTrainer {
 
   /** What the process runs on; before the first job what was asked for. */
   get engine(): string {
-    return this.#settings?.engine ?? this.#options.engine;
+    const { engine, device, alongside = [] } = this.#settings ?? this.#options;
+    return [deviceName({ engine, device }), ...alongside.map(deviceName)].join(', ');
   }
 
   get note(): string | null {
@@ -92,7 +97,7 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
-    const { home, threads, baseBits = 32, checkpointing = false } = this.#options;
+    const { home, device, alongside = [], threads, baseBits = 32, checkpointing = false } = this.#options;
     const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
     const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const settings = {
@@ -109,7 +114,7 @@ export class TrainingProcess implements NodeTrainer {
       const before = this.#process;
       this.#purpose = purpose;
       this.#base = manifest.base.digest;
-      this.#settings = { ...settings, engine };
+      this.#settings = { ...settings, engine, device, alongside };
       this.#microBatch = settings.training.microBatch;
       this.#deaths = 0;
       this.#process = (async () => {
@@ -184,7 +189,8 @@ export class TrainingProcess implements NodeTrainer {
     if (less !== null) {
       const { engine, microBatch, because } = less;
       const settings = this.#settings!;
-      this.#settings = { ...settings, engine, training: { ...settings.training, microBatch } };
+      const training = { ...settings.training, microBatch };
+      this.#settings = { ...settings, training, ...onlyOn(engine, settings) };
       this.#note = because;
     }
     const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
@@ -226,7 +232,12 @@ export class TrainingProcess implements NodeTrainer {
   async #start(): Promise<TrainerProcess> {
     const { log } = this.#deps;
     const onLog = (line: string): void => log.debug({ line }, 'trainer-says');
-    const process = await TrainerProcess.start(this.#settings!, { onLog, signal: this.#life.signal });
+    const onNotice = (text: string): void => {
+      log.warn({ reason: text }, 'device-lost');
+      this.#note = text;
+    };
+    const deps = { onLog, onNotice, signal: this.#life.signal };
+    const process = await TrainerProcess.start(this.#settings!, deps);
     this.#pid = process.pid ?? null;
     return process;
   }

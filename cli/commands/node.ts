@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import type { EngineChoice } from '../../lora/engines/names.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import type { NodePolicy } from '../../node/policy.ts';
@@ -12,7 +11,7 @@ import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
-import { engineChoice, engineOption } from '../engine.ts';
+import { engineChoices, enginesOption } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { resolveHomes } from '../homes.ts';
 import {
@@ -37,7 +36,7 @@ interface NodeOptions {
   listen?: string[];
   mdns: boolean;
   apiPort: number;
-  engine?: EngineChoice;
+  engine?: string;
   threads?: number;
   baseBits: BaseBits;
   gradientCheckpointing?: boolean;
@@ -58,7 +57,7 @@ export function registerNode(program: Command, context: Context): void {
     .option('--listen <multiaddr>', 'may be repeated (default: /ip4/0.0.0.0/tcp/0)', listenAddress)
     .option('--no-mdns', 'do not look for other nodes in the local network')
     .option('--api-port <port>', 'port of status and metrics on 127.0.0.1; 0: any', integer(0, 65535), 0)
-    .addOption(engineOption())
+    .addOption(enginesOption())
     .option(
       '--threads <n>',
       'threads of the trainer (default: one less than the machine has)',
@@ -80,8 +79,8 @@ export function registerNode(program: Command, context: Context): void {
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const where = parseTarget(target, options.job);
-  const engine = engineChoice(options.engine, context.environment);
-  requireBaseBits(options.baseBits, engine);
+  const engines = engineChoices(options.engine, context.environment);
+  for (const { engine } of [engines, ...engines.alongside]) requireBaseBits(options.baseBits, engine);
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
   const [{ startNode }, { CONSENT_NOTICE }, { loadIdentity }] = await Promise.all([
@@ -101,7 +100,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       version: context.version,
       ...(options.listen === undefined ? {} : { listen: options.listen }),
       mdns: options.mdns,
-      engine,
+      ...engines,
       // One core's worth of room for the daemon and whoever uses the machine.
       threads: options.threads ?? Math.max(1, availableParallelism() - 1),
       checkpointing: options.gradientCheckpointing ?? false,

@@ -1,12 +1,11 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { EngineChoice } from '../../lora/engines/names.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
-import { engineChoice, engineOption, resolveEngine } from '../engine.ts';
+import { engineChoices, enginesOption, resolveEngine } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { resolveCache } from '../homes.ts';
 import { BASE_BITS_HELP, baseBits, collect, integer, jsonOption, number } from '../options.ts';
@@ -42,7 +41,7 @@ export interface TrainFlags extends AdapterFlags, OptimizerFlags, Partial<DataFl
   threads?: number;
   baseBits?: BaseBits;
   gradientCheckpointing?: boolean;
-  engine?: EngineChoice;
+  engine?: string;
   dryRun?: boolean;
   json?: boolean;
 }
@@ -112,7 +111,7 @@ export function registerTrain(program: Command, context: Context): void {
   command
     .optionsGroup('Machine:')
     .option('--threads <n>', `threads of the engine (default: ${DEFAULT_THREADS})`, integer(1, 1024))
-    .addOption(engineOption())
+    .addOption(enginesOption())
     .option(
       '--gradient-checkpointing',
       'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
@@ -168,11 +167,11 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   if (whole.data?.train === undefined) throw usageError('no data to train on was named', 'add --data PATH');
   const layer = { ...whole, base: await baseFolder(context, whole.base) };
   const computing = {
-    engine: engineChoice(flags.engine ?? before?.settings.engine ?? inFile, context.environment),
+    ...engineChoices(flags.engine ?? before?.settings.engine ?? inFile, context.environment),
     threads: threads ?? before?.settings.threads ?? DEFAULT_THREADS,
     baseBits: flags.baseBits ?? before?.settings.baseBits ?? 32,
   };
-  requireBaseBits(computing.baseBits, computing.engine);
+  for (const { engine } of [computing, ...computing.alongside]) requireBaseBits(computing.baseBits, engine);
   const model = await openModel(layer.base);
   const chosen = await resolveEngine(context, { ...computing, model });
   if (computing.engine === 'auto') report.onEngine(chosen);

@@ -5,7 +5,6 @@ import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { type Problem, specProblems } from '../../coordinator/spec-problems.ts';
-import { ENGINE_CHOICES, type EngineChoice } from '../../lora/engines/names.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { absoluteBase } from '../base-model.ts';
 import { placeName, positionOf } from '../job-file.ts';
@@ -23,7 +22,7 @@ const { name, rounds, acceptance, admission } = jobSpecSchema.shape;
 const configSchema = z.strictObject({
   base: base.optional(),
   output: z.string().min(1).optional(),
-  engine: z.enum(ENGINE_CHOICES).optional(),
+  engine: z.string().min(1).optional(),
   data: data
     .extend({ train: data.shape.train.optional(), heldOut: jobSpecSchema.shape.data.shape.heldOut })
     .optional(),
@@ -41,8 +40,8 @@ const configSchema = z.strictObject({
 /** What a config file says, with absolute paths. */
 export interface ConfigFile extends Layer {
   output?: string;
-  /** What to train with: as much a matter of the machine as the output. */
-  engine?: EngineChoice;
+  /** What to train with, as the flag says it: as much a matter of the machine as the output. */
+  engine?: string;
 }
 
 /**

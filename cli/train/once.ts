@@ -8,7 +8,7 @@ import type { PackedData } from '../../lora/data/packed-data.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import type { Model } from '../../lora/models/model.ts';
 import type { TrainingConfig } from '../../lora/train/config.ts';
-import type { Load } from '../../lora/train/lighter.ts';
+import { type Load, onlyOn } from '../../lora/train/lighter.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
 import { HeldOut, TrainingLoop } from './loop.ts';
@@ -48,8 +48,17 @@ export async function trainOnce(
   const { base: modelDir, lora } = spec;
   const training = { ...run.training, microBatch: load.microBatch };
   const trainer = await TrainerProcess.start(
-    { modelDir, cacheDir, engine: load.engine, threads, baseBits, lora, training, checkpointing },
-    { signal },
+    {
+      modelDir,
+      cacheDir,
+      ...onlyOn(load.engine, options),
+      threads,
+      baseBits,
+      lora,
+      training,
+      checkpointing,
+    },
+    { signal, onNotice: (text) => listener.onNotice(text) },
   );
   try {
     const { layout } = trainer;

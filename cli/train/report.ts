@@ -98,6 +98,11 @@ export class TrainReport implements TrainListener {
     if (this.options.json) this.tell('checkpoint', checkpoint, () => []);
   }
 
+  onNotice(text: string): void {
+    if (this.options.json) this.tell('notice', { text }, () => []);
+    else this.note(text);
+  }
+
   onLighter({ engine, microBatch, because }: Lighter): void {
     if (this.options.json) this.tell('lighter', { engine, microBatch, because }, () => []);
     else this.note(because);

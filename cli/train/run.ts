@@ -2,7 +2,7 @@ import { adapterLayout } from '../../lora/adapter/peft.ts';
 import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
-import type { EngineName } from '../../lora/engines/engine.ts';
+import type { Device, EngineName } from '../../lora/engines/names.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { checkLength } from '../../lora/models/blocks/modules.ts';
 import { describeBase, openModel } from '../../lora/models/model.ts';
@@ -30,6 +30,10 @@ export interface TrainRunOptions {
   /** Where converted weights and packed data are kept between runs. */
   cacheDir: string;
   engine: EngineName;
+  /** Which of several devices of the engine. @default 0 */
+  device?: number;
+  /** Devices that take part of each batch. @default none */
+  alongside?: readonly Device[];
   threads: number;
   /** Bits of a weight in the base's linear modules. */
   baseBits: BaseBits;
@@ -96,6 +100,8 @@ export interface TrainListener {
   onMeasuring(done: number, total: number): void;
   onEvaluated(evaluation: TrainEvaluation): void;
   onCheckpoint(checkpoint: { step: number; path: string }): void;
+  /** One of several devices has failed; the run goes on without it. */
+  onNotice(text: string): void;
   /** A device has failed; the run goes on from the newest checkpoint with less. */
   onLighter(less: Lighter): void;
   /** An interruption or a fault ends the run; the output holds the adapter after this step. */

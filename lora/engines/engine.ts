@@ -33,6 +33,8 @@ export interface Engine {
 export interface EngineOptions {
   /** Threads inside one operation. TensorFlow takes its number from its own environment variables instead. */
   threads: number;
+  /** Which of several devices, by the number that CUDA gives it; other engines have one. @default 0 */
+  device?: number;
   /**
    * Whether products with a base of 8 bits round the activations to 8 bits too, which makes them fast.
    * @default true

@@ -9,6 +9,18 @@ export type OnnxEngineName = Exclude<EngineName, 'tfjs'>;
 export const ENGINE_CHOICES = ['auto', ...ENGINE_NAMES] as const;
 export type EngineChoice = (typeof ENGINE_CHOICES)[number];
 
+/** A device that trains. */
+export interface Device {
+  readonly engine: EngineName;
+  /** Which one of several; onnx-cuda numbers them. @default 0 */
+  readonly device?: number;
+}
+
+/** "onnx-cuda:1", "onnx-cpu". */
+export function deviceName({ engine, device }: { engine: EngineChoice; device?: number }): string {
+  return device === undefined ? engine : `${engine}:${device}`;
+}
+
 const list = (names: readonly string[]) =>
   new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(names);
 

@@ -1,6 +1,6 @@
 /** What to start a trainer with after a device has failed it: less at a time, or another engine. */
 import { isSwarmError, type SwarmError } from '../../protocol/errors.ts';
-import type { EngineChoice, EngineName } from '../engines/names.ts';
+import type { Device, EngineChoice, EngineName } from '../engines/names.ts';
 
 /** What of a trainer's settings may change without changing what is trained. */
 export interface Load {
@@ -42,6 +42,17 @@ export function lighter(
   }
   if (now.engine === 'onnx-cpu') return null;
   return { engine: 'onnx-cpu', microBatch: asked.microBatch, because: `${what}; going on with onnx-cpu` };
+}
+
+/** The devices that go on where another engine takes over: that one alone. */
+export function onlyOn(
+  engine: EngineName,
+  devices: { engine?: EngineName; device?: number; alongside?: readonly Device[] },
+): { engine: EngineName; device?: number; alongside?: readonly Device[] } {
+  const { device, alongside } = devices;
+  return engine === devices.engine
+    ? { engine, device, alongside }
+    : { engine, device: undefined, alongside: [] };
 }
 
 function isOutOfMemory({ code, message, values }: SwarmError): boolean {

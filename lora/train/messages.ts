@@ -4,10 +4,11 @@
  */
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/packing.ts';
-import type { EngineName } from '../engines/names.ts';
+import type { Device, EngineName } from '../engines/names.ts';
 import type { BaseBits } from '../models/base-bits.ts';
 import type { AdamWState } from './adamw.ts';
 import type { RowLoss } from './step.ts';
+import type { GradientRequest, GradientSums } from './team.ts';
 import type { JobPosition, TrainerSettings, TrainProgress, TrainResult } from './trainer.ts';
 
 export interface TrainerOptions extends TrainerSettings {
@@ -17,6 +18,10 @@ export interface TrainerOptions extends TrainerSettings {
   cacheDir: string;
   /** @default 'onnx-cpu' */
   engine?: EngineName;
+  /** Which of several devices of the engine; see EngineOptions. @default 0 */
+  device?: number;
+  /** Devices that take part of each batch, each in a process of its own. @default none */
+  alongside?: readonly Device[];
   /** Bits of a weight in the base's linear modules. @default 32 */
   baseBits?: BaseBits;
   /** Threads of the engine. Leave one core's worth of room for the daemon. */
@@ -36,6 +41,7 @@ export type Request =
       optimizer: AdamWState | null;
       position: JobPosition | null;
     }
+  | ({ type: 'gradients'; id: number } & GradientRequest)
   | { type: 'evaluate'; id: number; adapter: readonly Float32Array[]; rows: readonly Row[] }
   | { type: 'snapshot'; id: number; adapter: boolean }
   | { type: 'stop'; id: number };
@@ -49,9 +55,13 @@ export interface Abort {
 export type Reply =
   | { type: 'ready'; id: number; layout: AdapterLayout; parameters: number }
   | { type: 'trained'; id: number; result: TrainResult; adapter: Float32Array[] }
+  | { type: 'gradients'; id: number; sums: GradientSums }
   | { type: 'evaluated'; id: number; losses: RowLoss[] }
   | { type: 'snapshot'; id: number; optimizer: AdamWState; adapter: Float32Array[] | null }
   | { type: 'stopped'; id: number }
   | { type: 'failed'; id: number; code: string; message: string; values: Record<string, unknown> };
 
-export type Event = { type: 'progress'; id: number; progress: TrainProgress };
+export type Event =
+  | { type: 'progress'; id: number; progress: TrainProgress }
+  /** For people: something has changed about how it trains. */
+  | { type: 'notice'; text: string };

@@ -9,6 +9,7 @@ import { requireBaseBits } from '../models/base-bits.ts';
 import { openModel } from '../models/model.ts';
 import { prepareWeights } from '../models/weights.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
+import { TrainerProcess } from './supervisor.ts';
 import { Trainer, type TrainProgress } from './trainer.ts';
 
 let trainer: Trainer | null = null;
@@ -20,13 +21,27 @@ function send(message: Reply | Event): void {
 }
 
 async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trainer> {
-  const { modelDir, cacheDir, threads, engine: name = 'onnx-cpu', baseBits: bits = 32 } = options;
+  const { modelDir, cacheDir, threads, engine: name = 'onnx-cpu', device, baseBits: bits = 32 } = options;
   requireBaseBits(bits, name);
   const model = await openModel(modelDir);
   // Before the weights, which take minutes for a large base: an engine that is not there fails at once.
-  const engine = await createEngine(name, { threads });
+  const engine = await createEngine(name, { threads, device });
   const weights = await prepareWeights(model, cacheDir, { bits, signal });
-  return new Trainer(options, { model, engine, weights });
+  const helpers: TrainerProcess[] = [];
+  for (const { engine: name, device } of options.alongside ?? []) {
+    const theirs = { ...options, engine: name, device, alongside: [] };
+    helpers.push(await TrainerProcess.start(theirs, { onLog: (line) => console.error(line), signal }));
+  }
+  return new Trainer(options, {
+    model,
+    engine,
+    weights,
+    helpers,
+    onLost: (name, error) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      send({ type: 'notice', text: `${name} failed: ${reason}; going on without it` });
+    },
+  });
 }
 
 function started(): Trainer {
@@ -58,6 +73,8 @@ async function serve(request: Request, signal: AbortSignal): Promise<Reply> {
       });
       return { type: 'trained', id, result, adapter: current.parameters() };
     }
+    case 'gradients':
+      return { type: 'gradients', id, sums: await started().gradients(request, { signal }) };
     case 'evaluate': {
       const current = started();
       current.setParameters(request.adapter);

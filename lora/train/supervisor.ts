@@ -4,9 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/packing.ts';
+import { deviceName } from '../engines/names.ts';
 import type { AdamWState } from './adamw.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
 import type { RowLoss } from './step.ts';
+import type { GradientRequest, GradientSums, Helper } from './team.ts';
 import type { JobPosition, TrainProgress, TrainResult } from './trainer.ts';
 
 /** An aborted trainer answers between two runs of its graph; one that has not by then is killed. */
@@ -19,6 +21,8 @@ const STDERR_TAIL = 4_000;
 export interface SupervisorDeps {
   /** Lines that the trainer writes to its standard error. */
   onLog?: (line: string) => void;
+  /** What people should know of how it trains, in a sentence. */
+  onNotice?: (text: string) => void;
   signal?: AbortSignal;
 }
 
@@ -48,7 +52,9 @@ interface Pending {
 type RequestBody = Request extends infer R ? (R extends Request ? Omit<R, 'id'> : never) : never;
 type ReplyOf<T extends Reply['type']> = Extract<Reply, { type: T }>;
 
-export class TrainerProcess {
+export class TrainerProcess implements Helper {
+  /** Engine and device, for people. */
+  readonly name: string;
   private readonly child: ChildProcess;
   private readonly closed: Promise<void>;
   private readonly pending = new Map<number, Pending>();
@@ -57,7 +63,8 @@ export class TrainerProcess {
   private stderr = '';
   private current: AdapterLayout = [];
 
-  private constructor(deps: SupervisorDeps) {
+  private constructor(name: string, deps: SupervisorDeps) {
+    this.name = name;
     // The build turns this file and the entry into .js.
     const entry = import.meta.url.endsWith('.ts') ? './process.ts' : './process.js';
     this.child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
@@ -70,7 +77,10 @@ export class TrainerProcess {
       this.stderr = (this.stderr + text).slice(-STDERR_TAIL);
       for (const line of text.split('\n')) if (line !== '') deps.onLog?.(line);
     });
-    this.child.on('message', (message: Reply | Event) => this.receive(message));
+    this.child.on('message', (message: Reply | Event) => {
+      if (message.type === 'notice') deps.onNotice?.(message.text);
+      else this.receive(message);
+    });
     this.closed = new Promise((resolve) => {
       this.child.on('error', (error) => {
         this.die(null, null, error);
@@ -89,7 +99,8 @@ export class TrainerProcess {
    * @throws what opening the model and compiling throw, TRAINER_DIED, TRAINER_ABORTED
    */
   static async start(options: TrainerOptions, deps: SupervisorDeps = {}): Promise<TrainerProcess> {
-    const trainer = new TrainerProcess(deps);
+    const { engine = 'onnx-cpu', device } = options;
+    const trainer = new TrainerProcess(deviceName({ engine, device }), deps);
     try {
       const ready = await trainer.request('ready', { type: 'start', options }, deps.signal);
       trainer.current = ready.layout;
@@ -127,8 +138,27 @@ export class TrainerProcess {
     signal,
   }: TrainOptions): Promise<TrainOutcome> {
     const body = { type: 'train', adapter, rows, steps, optimizer, position } as const;
-    const { result, adapter: trained } = await this.request('trained', body, signal, onProgress);
+    const { result, adapter: trained } = await this.request('trained', body, signal, { onProgress });
     return { ...result, adapter: trained };
+  }
+
+  /** Part of another trainer's step. @throws as `train` */
+  gradients(
+    request: GradientRequest,
+    signal?: AbortSignal,
+  ): { sent: Promise<void>; sums: Promise<GradientSums> } {
+    const { promise: sent, resolve } = Promise.withResolvers<void>();
+    const reply = this.request('gradients', { type: 'gradients', ...request }, signal, { onSent: resolve });
+    return {
+      sent: Promise.race([
+        sent,
+        reply.then(
+          () => {},
+          () => {},
+        ),
+      ]),
+      sums: reply.then(({ sums }) => sums),
+    };
   }
 
   /** Loss of every row under `adapter`. @throws as `train` */
@@ -174,7 +204,7 @@ export class TrainerProcess {
     type: T,
     body: RequestBody,
     signal?: AbortSignal,
-    onProgress?: (progress: TrainProgress) => void,
+    { onProgress, onSent }: { onProgress?: (progress: TrainProgress) => void; onSent?: () => void } = {},
   ): Promise<ReplyOf<T>> {
     if (this.death !== null) throw this.death;
     if (signal?.aborted) throw aborted(body.type);
@@ -188,7 +218,7 @@ export class TrainerProcess {
     try {
       const reply = await new Promise<Reply>((resolve, reject) => {
         this.pending.set(id, { resolve, reject, onProgress });
-        this.post({ ...body, id } as Request);
+        this.post({ ...body, id } as Request, onSent);
       });
       if (reply.type === 'failed') throw new SwarmError(reply.code, reply.message, reply.values);
       if (reply.type !== type) {
@@ -202,12 +232,12 @@ export class TrainerProcess {
     }
   }
 
-  private post(message: Request | Abort): void {
+  private post(message: Request | Abort, onSent: () => void = () => {}): void {
     // A channel that is gone is reported by 'close', with the reason.
-    if (this.child.connected) this.child.send(message, () => {});
+    if (this.child.connected) this.child.send(message, () => onSent());
   }
 
-  private receive(message: Reply | Event): void {
+  private receive(message: Reply | Exclude<Event, { type: 'notice' }>): void {
     const pending = this.pending.get(message.id);
     if (message.type === 'progress') pending?.onProgress?.(message.progress);
     else pending?.resolve(message);

@@ -9,11 +9,13 @@ import type { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
 import { AdamW, type AdamWState } from './adamw.ts';
 import { adaptedParameters } from './adapted.ts';
+import { batches } from './batches.ts';
 import type { TrainingConfig } from './config.ts';
 import { treatmentOf } from './groups.ts';
 import { learningRateAt } from './schedule.ts';
 import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
 import { SizedExecutables } from './supervised.ts';
+import { type GradientRequest, type GradientSums, type Helper, Team, type TeamOptions } from './team.ts';
 
 export interface TrainerSettings {
   lora: LoraConfig;
@@ -27,6 +29,10 @@ export interface TrainerDeps {
   engine: Engine;
   /** The base's weights as `prepareWeights` made them. */
   weights: WeightFile;
+  /** Other devices, each with the same base and settings. @default none */
+  helpers?: readonly Helper[];
+  /** One of them has failed; training goes on without it. */
+  onLost?: TeamOptions['onLost'];
 }
 
 export interface TrainRequest {
@@ -87,6 +93,7 @@ export class Trainer {
   private readonly deps: TrainerDeps;
   private readonly optimizer: AdamW;
   private readonly values: Float32Array[];
+  private readonly team: Team;
   private training: TrainingRun | null = null;
   private evaluation: SizedExecutables | null = null;
 
@@ -98,6 +105,8 @@ export class Trainer {
     const tensors = this.layout.map((tensor) => treatmentOf(tensor, settings.training));
     this.values = tensors.map(({ size }) => new Float32Array(size));
     this.optimizer = new AdamW({ tensors, betas, epsilon, weightDecay });
+    const { helpers = [], onLost = () => {} } = deps;
+    this.team = new Team(helpers, { microBatch: this.size().batch, onLost });
   }
 
   /** Copies. @throws ADAPTER_SHAPE when counts or sizes differ from `layout`. */
@@ -134,8 +143,7 @@ export class Trainer {
    */
   async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
     const { training } = this.settings;
-    const { executables, trained, frozen, gradients, random } = this.trainingRun();
-    const options = { ...this.runOptions(signal), frozen };
+    const { executables, gradients } = this.trainingRun();
     let started = Number.NaN;
     const result: TrainResult = {
       steps: 0,
@@ -151,18 +159,16 @@ export class Trainer {
       this.check(batch);
       if (taken === 0) {
         // What is compiled before the first step is no part of the speed.
-        await executables.for(batch.slice(0, options.batch));
+        await executables.for(batch.slice(0, this.size().batch));
         started = performance.now();
       }
       taken += batch.length;
       const step = this.optimizer.steps;
-      const randomness = (microBatch: number, some: readonly Row[]) =>
-        random ? seedFeed(training.seed, step, microBatch, some) : {};
-      const sums = [...gradients.values()];
-      const { lossSum, tokens } = await lossAndGradients(executables, batch, trained, sums, {
-        ...options,
-        randomness,
-      });
+      const { lossSum, tokens } = await this.team.gradients(
+        { adapter: this.values, rows: batch, step },
+        (some, first) => this.sums(some, { step, first }, signal),
+        signal,
+      );
       if (tokens === 0) continue;
       const reached = position && position.start + result.steps * position.perStep;
       const learningRate = learningRateAt(training, step, reached);
@@ -194,6 +200,18 @@ export class Trainer {
     return result;
   }
 
+  /** Sums over rows that are part of a batch, for the trainer that makes the step. */
+  async gradients(
+    request: GradientRequest,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<GradientSums> {
+    this.setParameters(request.adapter);
+    await this.trainingRun().executables.for(request.rows.slice(0, this.size().batch));
+    const started = performance.now();
+    const sums = await this.sums(request.rows, request, signal);
+    return { ...sums, seconds: (performance.now() - started) / 1000 };
+  }
+
   /** Loss of every row under the adapter as it is now. */
   async evaluate(rows: readonly Row[], { signal }: { signal?: AbortSignal } = {}): Promise<RowLoss[]> {
     this.check(rows);
@@ -205,6 +223,24 @@ export class Trainer {
     this.training = null;
     this.evaluation = null;
     await Promise.all([training?.executables.dispose(), evaluation?.dispose()]);
+  }
+
+  /** @returns sums in the run's own tensors, zeros where there are no rows */
+  private async sums(
+    rows: readonly Row[],
+    { step, first }: Pick<GradientRequest, 'step' | 'first'>,
+    signal: AbortSignal | undefined,
+  ): Promise<Omit<GradientSums, 'seconds'>> {
+    const { executables, trained, frozen, gradients, random } = this.trainingRun();
+    const { seed } = this.settings.training;
+    const into = [...gradients.values()];
+    if (rows.length === 0) for (const tensor of into) tensor.fill(0);
+    const { lossSum, tokens } = await lossAndGradients(executables, rows, trained, into, {
+      ...this.runOptions(signal),
+      frozen,
+      randomness: (microBatch, some) => (random ? seedFeed(seed, step, first + microBatch, some) : {}),
+    });
+    return { lossSum, tokens, gradients: into };
   }
 
   // Made on first use: a node never evaluates, a coordinator never trains, and each costs the base's memory.
@@ -285,22 +321,4 @@ interface TrainingRun {
   readonly gradients: ReadonlyMap<string, Float32Array>;
   /** Whether the graph has the input `seed`. */
   readonly random: boolean;
-}
-
-async function* batches(
-  rows: AsyncIterable<Row> | Iterable<Row>,
-  size: number,
-  count: number,
-): AsyncGenerator<Row[], void, undefined> {
-  if (count <= 0) return;
-  let made = 0;
-  let batch: Row[] = [];
-  for await (const row of rows) {
-    batch.push(row);
-    if (batch.length < size) continue;
-    yield batch;
-    batch = [];
-    if (++made === count) return;
-  }
-  if (batch.length > 0) yield batch;
 }

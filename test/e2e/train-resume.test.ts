@@ -206,7 +206,8 @@ describe('a dry run', { timeout: 60_000 }, () => {
       '--dry-run',
     ]);
     expect(run.status, run.stderr).toBe(0);
-    const [preset, estimate] = run.lines as unknown as [
+    const [engine, preset, estimate] = run.lines as unknown as [
+      { event: string; engine: string },
       { event: string; choices: { field: string; value: unknown }[] },
       {
         event: string;
@@ -216,7 +217,7 @@ describe('a dry run', { timeout: 60_000 }, () => {
         steps: number;
       },
     ];
-    expect([preset.event, estimate.event]).toEqual(['preset', 'estimate']);
+    expect([engine.event, preset.event, estimate.event]).toEqual(['engine', 'preset', 'estimate']);
     const chosen = Object.fromEntries(preset.choices.map(({ field, value }) => [field, value]));
     expect(chosen).not.toHaveProperty('lora.rank');
     expect(estimate).toMatchObject({

@@ -94,7 +94,9 @@ function sessionOptions(
   const folder =
     weights === null ? {} : { model_external_initializers_file_folder_path: dirname(weights.path) };
   return {
-    executionProviders: [PROVIDERS[name]],
+    executionProviders: [
+      name === 'onnx-cuda' ? { name: 'cuda', deviceId: options.device ?? 0 } : PROVIDERS[name],
+    ],
     intraOpNumThreads: options.threads,
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all',

@@ -1,0 +1,49 @@
+import { describe, expect, test } from 'vitest';
+import { engineChoice, engineChoices } from '../../../cli/engine.ts';
+
+const codeOf = (run: () => unknown): string | undefined => {
+  try {
+    run();
+  } catch (error) {
+    return (error as { code?: string }).code;
+  }
+  return undefined;
+};
+
+describe('the engine that is asked for', () => {
+  test('is that of the flag, else of the environment, else auto', () => {
+    const environment = { SWARM_ENGINE: 'tfjs' };
+    expect(engineChoice('onnx-webgpu', environment)).toBe('onnx-webgpu');
+    expect(engineChoice(undefined, environment)).toBe('tfjs');
+    expect(engineChoice(undefined, { SWARM_ENGINE: '' })).toBe('auto');
+    expect(engineChoice('auto', environment)).toBe('auto');
+  });
+
+  test('may be several devices that share each batch', () => {
+    expect(engineChoices('onnx-cuda:0,onnx-cuda:1,onnx-cpu', {})).toEqual({
+      engine: 'onnx-cuda',
+      device: 0,
+      alongside: [{ engine: 'onnx-cuda', device: 1 }, { engine: 'onnx-cpu' }],
+    });
+    expect(codeOf(() => engineChoice('onnx-cpu,tfjs', {}))).toBe('USAGE');
+    expect(codeOf(() => engineChoice('onnx-cuda:1', {}))).toBe('USAGE');
+  });
+
+  test.each([
+    'abacus',
+    '',
+    'auto,onnx-cpu',
+    'onnx-cpu,',
+    'onnx-cuda:',
+    'onnx-cuda:x',
+    'onnx-cuda:1:2',
+    'onnx-cuda:-1',
+    'onnx-cuda:1000',
+  ])('is refused as %j', (name) => {
+    expect(codeOf(() => engineChoices(name, {}))).toBe('ENGINE_UNKNOWN');
+  });
+
+  test('has numbers for CUDA alone', () => {
+    expect(codeOf(() => engineChoices('onnx-webgpu:1', {}))).toBe('USAGE');
+  });
+});
