@@ -2,7 +2,7 @@ import type { JobCheck } from '../coordinator/job-check.ts';
 import type { JobSpec } from '../coordinator/job-spec.ts';
 import { formatBytes, formatCount } from '../monitor/text.ts';
 import type { Context } from './context.ts';
-import { resolveCache } from './homes.ts';
+import { cacheFolder } from './folders.ts';
 import { ProgressLine } from './print.ts';
 
 /** Checks a job on its real base and data, in this process, writing nothing but to the cache; progress on stderr. */
@@ -10,8 +10,8 @@ export async function checkJobSpec(context: Context, spec: JobSpec): Promise<Job
   const { checkJob } = await import('../coordinator/job-check.ts');
   const progress = new ProgressLine(context);
   try {
-    const { environment, cwd, signal, clock } = context;
-    const cacheDir = resolveCache(environment, cwd);
+    const { signal, clock } = context;
+    const cacheDir = await cacheFolder(context);
     const onProgress = ({ done, total }: { done: number; total: number }): void =>
       progress.update(`reading base and data  ${total > 0 ? Math.floor((done / total) * 100) : 0} %`);
     return await checkJob(spec, { cacheDir, signal, onProgress }, { clock });

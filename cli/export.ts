@@ -8,7 +8,7 @@ import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, type Adapter } from '../lora
 import type { Model } from '../lora/models/folder.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Context } from './context.ts';
-import { resolveCache } from './homes.ts';
+import { cacheFolder } from './folders.ts';
 
 /**
  * Copies a checkpoint's folder (PEFT files and the signed manifest beside them) and checks that its weights are those
@@ -68,7 +68,7 @@ export async function mergeInto(
   ]);
   const base = await openModel(model);
   const read = await readPeftFolder(adapter, base);
-  const cacheDir = resolveCache(context.environment, context.cwd);
+  const cacheDir = await cacheFolder(context);
   await checkAdapter(context, { model: base, adapter: read, cacheDir });
   await mergeAdapter(base, read, output, { signal: context.signal, cacheDir });
 }

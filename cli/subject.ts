@@ -6,7 +6,7 @@ import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
 import { engineChoice, engineOption, resolveEngine } from './engine.ts';
 import { checkAdapter } from './export.ts';
-import { resolveCache } from './homes.ts';
+import { cacheFolder } from './folders.ts';
 import { integer } from './options.ts';
 
 /** Options of commands that use a model with or without an adapter. */
@@ -45,7 +45,7 @@ export async function loadSubject(
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
   const { engine } = await resolveEngine(context, { engine: asked, model, threads, baseBits: 32 });
-  const cacheDir = resolveCache(environment, cwd);
+  const cacheDir = await cacheFolder(context);
   if (adapter !== null) await checkAdapter(context, { model, adapter, cacheDir });
   return {
     model,

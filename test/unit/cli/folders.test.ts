@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { claimOutput, makeFolder } from '../../../cli/folders.ts';
+import { cacheFolder, claimOutput, makeFolder } from '../../../cli/folders.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 describe('folders', () => {
@@ -26,6 +26,15 @@ describe('folders', () => {
     for (const path of impossible) {
       await expect(makeFolder(path), path).rejects.toMatchObject({ code: 'FOLDER_UNUSABLE' });
     }
+  });
+
+  it('for what is kept between runs are named with their variable', async () => {
+    const file = join(await temporaryFolder(), 'file');
+    await writeFile(file, '');
+    const { values } = await cacheFolder({ environment: { SWARM_CACHE: join(file, 'x') }, cwd: '/' }).catch(
+      (e) => e,
+    );
+    expect(values).toMatchObject({ path: join(file, 'x'), next: expect.stringContaining('SWARM_CACHE') });
   });
 
   it('with something in them are only written to when forced', async () => {
