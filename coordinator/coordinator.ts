@@ -1,9 +1,9 @@
 import type { JobEvent } from '../monitor/events.ts';
 import { Permits } from '../net/permits.ts';
-import { RateLimiter } from '../net/rate-limiter.ts';
+import { type Quota, RateLimiter } from '../net/rate-limiter.ts';
 import { Vault } from '../net/vault.ts';
 import { SwarmError } from '../protocol/errors.ts';
-import { JOBS_PER_COORDINATOR } from '../protocol/limits.ts';
+import { JOBS_PER_COORDINATOR, ROUND_PEERS } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { claimedJob } from './acceptance.ts';
 import { checkAdmission } from './admission.ts';
@@ -14,6 +14,11 @@ import { isOver } from './machine.ts';
 import { defaultRetention, type RetentionSettings } from './retention.ts';
 import type { StoredJob } from './store/store.ts';
 
+/**
+ * Nodes that may join for the first time, over all jobs: a full round's and as many again at once, then 17 a second. Each
+ * is written down, which waits for the disk, and identities cost a stranger nothing.
+ */
+export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 60_000 };
 /** Characters of a digest that name a job when they are unique. */
 const LEAST_PREFIX = 4;
 
@@ -161,6 +166,9 @@ export class Coordinator {
       })),
       network.handle('join', async (peer, { job, ...asked }) => {
         const run = this.running(job);
+        if (!run.roster.has(peer) && !this.limiter.take('newcomers', NEWCOMERS)) {
+          throw new SwarmError('BUSY', 'many nodes join at this moment; this one tries again by itself', {});
+        }
         run.join(peer, asked);
         return { manifest: run.context.stored.manifest, head: run.head };
       }),

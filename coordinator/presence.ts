@@ -42,6 +42,8 @@ export class Presence {
   private readonly peers = new Map<string, PresentPeer>();
   /** When those that are gone were last seen, on the monotonic clock. */
   private readonly gone = new Map<string, number>();
+  /** Those of them that said goodbye: they join when they come back, and joining has a quota. */
+  private readonly left = new Set<string>();
   /** Newest heartbeat's time of each admitted node, also of those that are gone. */
   private readonly issued = new Map<string, number>();
 
@@ -67,6 +69,7 @@ export class Presence {
   join(peer: string): void {
     const known = this.peers.get(peer);
     const seenAt = this.deps.clock.monotonic();
+    this.left.delete(peer);
     this.peers.set(peer, { heartbeat: known?.heartbeat ?? null, seenAt, ready: known?.ready ?? false });
     if (!known) this.deps.onCome(peer);
   }
@@ -86,6 +89,7 @@ export class Presence {
   forget(peer: string): void {
     this.drop(peer, 'left');
     this.gone.delete(peer);
+    this.left.delete(peer);
     this.issued.delete(peer);
   }
 
@@ -114,13 +118,14 @@ export class Presence {
     if (!known) return;
     this.peers.delete(peer);
     this.gone.set(peer, known.seenAt);
+    if (reason === 'left') this.left.add(peer);
     this.deps.onGone(peer, reason);
   }
 
   private hear(author: string, heartbeat: Heartbeat): boolean {
     const now = this.deps.clock.now();
     const known = this.peers.get(author);
-    if (heartbeat.job !== this.job || !this.deps.admitted(author)) return false;
+    if (heartbeat.job !== this.job || !this.deps.admitted(author) || this.left.has(author)) return false;
     // Said again by somebody else, it must not keep a dead node alive. (One that came from beyond the tolerance was taken
     // before our own clock was set back, and says nothing any more.)
     const last = this.issued.get(author) ?? 0;

@@ -1,3 +1,4 @@
+import type { Quota } from '../net/rate-limiter.ts';
 import type { Refusal } from './acceptance.ts';
 import type { JobContext } from './context.ts';
 import { keepEvidence } from './evidence.ts';
@@ -13,6 +14,8 @@ import type { StoredReceipt } from './store/store.ts';
 export const RECORDED_REFUSALS = 32;
 /** Senders whose refusals are recorded per round. */
 const REFUSED_SENDERS = 4096;
+/** Refusals recorded of all senders together: each waits for the disk, and identities cost a stranger nothing. */
+export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
 /** Writes down what has been decided about updates as they come, each with its receipt. */
 export class UpdateBook {
@@ -105,6 +108,7 @@ export class UpdateBook {
     this.refusalsRound = round;
     const count = this.refusals.get(peer) ?? 0;
     if (count >= RECORDED_REFUSALS || (count === 0 && this.refusals.size >= REFUSED_SENDERS)) return false;
+    if (!this.context.limiter.take('refusals', ALL_REFUSALS)) return false;
     this.refusals.set(peer, count + 1);
     return true;
   }

@@ -16,9 +16,10 @@ import { Gossip } from './gossip.ts';
 import type { Identity } from './identity.ts';
 import { KeptPeers } from './kept-peers.ts';
 import { createNode } from './libp2p.ts';
+import { MetPeers } from './met-peers.ts';
 import type { FetchBlobOptions, GossipHandler, PeerConnection, SwarmNetwork } from './network.ts';
 import { Rpc } from './rpc.ts';
-import type { Streams } from './streams.ts';
+import { streamsOf } from './streams.ts';
 import { Traffic } from './traffic.ts';
 import { Watchdog, type WatchdogOptions } from './watchdog.ts';
 import { shrinkYoungSpace } from './young-space.ts';
@@ -106,7 +107,13 @@ class Host implements SwarmNetwork {
       survey: () => this.#surveyGossip(),
       reconnect: (peer) => this.#reconnect(peer),
     });
-    node.addEventListener('peer:disconnect', (event) => this.#kept.lost(event.detail.toString()));
+    const met = new MetPeers({ forget: (peer) => this.#forget(peer) });
+    node.addEventListener('peer:connect', (event) => met.connected(event.detail.toString()));
+    node.addEventListener('peer:disconnect', (event) => {
+      const peer = event.detail.toString();
+      this.#kept.lost(peer);
+      met.disconnected(peer);
+    });
     node.addEventListener('peer:discovery', (event) => this.#discovered(event.detail));
   }
 
@@ -235,6 +242,12 @@ class Host implements SwarmNetwork {
     return AbortSignal.any([this.#stopped.signal, signal]);
   }
 
+  #forget(peer: string): void {
+    this.#node.peerStore
+      .delete(peerIdFromString(peer))
+      .catch((error: unknown) => this.#deps.log.debug({ peer, error }, 'peers.not_forgotten'));
+  }
+
   async #dialKept(address: string): Promise<string> {
     const peer = await this.connect(address, { signal: this.#stopped.signal });
     await this.#node.peerStore.merge(peerIdFromString(peer), { tags: KEPT_TAG });
@@ -277,20 +290,4 @@ class Host implements SwarmNetwork {
     await this.#node.hangUp(id, { signal });
     if (outbound !== undefined) await this.#node.dial(outbound.remoteAddr, { signal });
   }
-}
-
-function streamsOf(node: Libp2p): Streams {
-  return {
-    async open(peer, protocol, options) {
-      const id = peerIdFromString(peer);
-      const stream = await node.dialProtocol(id, protocol, options);
-      return stream;
-    },
-    handle: (protocol, options, handler) =>
-      node.handle(
-        protocol,
-        (stream, connection) => handler(stream, connection.remotePeer.toString()),
-        options,
-      ),
-  };
 }

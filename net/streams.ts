@@ -1,4 +1,5 @@
-import type { AbortOptions, Stream } from '@libp2p/interface';
+import type { AbortOptions, Libp2p, Stream } from '@libp2p/interface';
+import { peerIdFromString } from '@libp2p/peer-id';
 
 /** The little of a libp2p node that the request protocols need. Peers are named by their id. */
 export interface Streams {
@@ -25,4 +26,19 @@ export async function closeStream(
   } catch (error) {
     stream.abort(error instanceof Error ? error : new Error(String(error)));
   }
+}
+
+export function streamsOf(node: Libp2p): Streams {
+  return {
+    async open(peer, protocol, options) {
+      const id = peerIdFromString(peer);
+      return node.dialProtocol(id, protocol, options);
+    },
+    handle: (protocol, options, handler) =>
+      node.handle(
+        protocol,
+        (stream, connection) => handler(stream, connection.remotePeer.toString()),
+        options,
+      ),
+  };
 }

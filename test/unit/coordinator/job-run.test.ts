@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { mergeRound } from '../../../coordinator/merge.ts';
 import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/peft.ts';
 import { applyDelta } from '../../../lora/update/index.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
@@ -86,7 +87,7 @@ describe('a round', () => {
     );
   });
 
-  test('with an update a thousand times too large goes on without it', async () => {
+  test('with an update a thousand times too large ends, to the last bit, as if there had been none', async () => {
     const world = new World({ rounds: { minPeers: 3, count: 1 } });
     const { peers, head } = await training(world, 3);
     const payload = peers[0]!.payload(50, head.preset);
@@ -94,8 +95,30 @@ describe('a round', () => {
     for (const peer of peers.slice(1)) await peer.submit(peer.seal(peer.update(head)));
     await world.until(() => world.run.state.phase === 'finished', 'the end');
     expect((await peers[0]!.receipt(sha256(payload)))?.code).toBe('outlier');
-    expect(world.run.checkpoint.checkpoint.contributors).toHaveLength(2);
     expect(world.run.roster.tally(peers[0]!.id)).toMatchObject({ accepted: 1, refused: 1 });
+
+    const { contributors, adapter } = world.run.checkpoint.checkpoint;
+    expect(contributors.map(({ peer }) => peer).sort()).toEqual([peers[1]!.id, peers[2]!.id].sort());
+    const { layout, manifest } = world.toy;
+    const { outerRate: rate, denominatorFloor } = manifest.rounds;
+    const read = async (digest: string): Promise<Uint8Array> => world.disk.files.get(digest)!;
+    const alone = await mergeRound(
+      {
+        layout,
+        baseDigest: manifest.base.digest,
+        round: 1,
+        sources: contributors.map(({ peer, round, update: digest, tokens }) => {
+          const size = world.disk.files.get(digest)!.byteLength;
+          return { peer, round, digest, size, preset: head.preset, tokens };
+        }),
+        rate,
+        denominatorFloor,
+        adapter: manifest.adapter.initial,
+        residual: null,
+      },
+      read,
+    );
+    expect(sha256(alone.adapter)).toBe(adapter.digest);
   });
 
   test('that is null gives its updates back, and the next one starts from the same checkpoint', async () => {

@@ -1,9 +1,12 @@
 import { describe, expect, test } from 'vitest';
+import { NEWCOMERS } from '../../../coordinator/coordinator.ts';
 import { ADMITTED_PEERS } from '../../../coordinator/roster.ts';
 import { isSwarmError } from '../../../protocol/errors.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../../protocol/limits.ts';
+import { signerFromSeed } from '../../../protocol/signing.ts';
+import { addressOf } from '../../sim/virtual-network.ts';
 import { ScriptedPeer, training } from './scripted-peer.ts';
-import { World } from './world.ts';
+import { COORDINATOR, World } from './world.ts';
 
 /** A promise's rejection must be a SwarmError of this code; through a request it is in the values. */
 async function refusal(promise: Promise<unknown>): Promise<unknown> {
@@ -57,6 +60,12 @@ describe('presence', () => {
     // People see that, too, and after a restart; back again, it is forgotten.
     const goodbyes = (): boolean[] => peers.map(({ id }) => world.run.roster.get(id)!.saidGoodbye);
     expect(goodbyes()).toEqual([true, true]);
+    // Whoever comes back joins; words alone cost nothing, and write nothing down.
+    const before = world.store.events.after(world.toy.job, 0, 100).length;
+    await peers[0]!.heartbeat('awaiting');
+    await peers[0]!.heartbeat('leaving');
+    expect(world.run.presentCount).toBe(0);
+    expect(world.store.events.after(world.toy.job, 0, 100)).toHaveLength(before);
     await world.settle(world.coordinator.stop());
     await world.start();
     expect(goodbyes()).toEqual([true, true]);
@@ -165,6 +174,32 @@ describe('admission', () => {
     const world = await new World().start();
     const peer = new ScriptedPeer(1, world);
     expect(await refusal(peer.ask('head', { job: 'ab'.repeat(32) }))).toBe('JOB_UNKNOWN');
+  });
+
+  test('of strangers without end is as fast as the disk should bear, and those who are known are not held up', async () => {
+    const world = await new World().start();
+    const known = new ScriptedPeer(1, world);
+    await known.join();
+    const join = async (i: number): Promise<unknown> => {
+      const seed = Buffer.alloc(32);
+      seed.writeUInt32LE(i, 4);
+      const signer = signerFromSeed(seed);
+      const host = world.network.host({ signer, blobs: known.blobs, isAlive: () => true });
+      const { signal } = new AbortController();
+      await host.connect(addressOf(COORDINATOR.peerId), { signal });
+      const about = { name: 's', agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: world.clock.now() };
+      return refusal(
+        host.request(COORDINATOR.peerId, 'join', { job: known.job, invite: null, ...about }, { signal }),
+      );
+    };
+    const strangers = Array.from({ length: NEWCOMERS.calls + 20 }, (_, i) => join(i));
+    const refused = (await world.settle(Promise.all(strangers))).filter((code) => code !== null);
+    expect(new Set(refused)).toEqual(new Set(['BUSY']));
+    expect(refused.length).toBeGreaterThanOrEqual(15);
+    expect(refused.length).toBeLessThanOrEqual(21);
+    await known.join();
+    await world.pass(1_000);
+    expect(await world.settle(join(NEWCOMERS.calls + 100))).toBeNull();
   });
 
   test('has an end where everybody is there', async () => {
