@@ -1,4 +1,5 @@
 import { CommanderError } from 'commander';
+import { GRAPH_PROCESS_ENVIRONMENT } from '../lora/engines/allocator.ts';
 import { processContext } from './context.ts';
 import { failureJson, failureLines, failureOf, usageError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
@@ -29,6 +30,9 @@ export async function main(): Promise<void> {
     if (over || process.exitCode !== undefined) return;
     process.exitCode = fail(new Error('nothing is left to wait for, and the command is not over'));
   });
+
+  // For the trainers that this process starts; what the user has set stays.
+  for (const [name, value] of Object.entries(GRAPH_PROCESS_ENVIRONMENT)) process.env[name] ??= value;
 
   const context = processContext(drainOnSignals());
   try {

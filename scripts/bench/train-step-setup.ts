@@ -1,4 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
+import type { Row } from '../../lora/data/packing.ts';
 import type { WeightFile } from '../../lora/engines/engine.ts';
 import { elementCount, type Shape } from '../../lora/graph/shapes.ts';
 import type { Architecture } from '../../lora/models/architecture.ts';
@@ -6,7 +7,7 @@ import { FAMILIES, type ModelConfig, parseConfig } from '../../lora/models/famil
 import { PEFT_PREFIX } from '../../lora/models/lora.ts';
 
 /** Models whose steps are measured, by the name that --shape knows; config.json without what no step depends on. */
-const MODELS = {
+export const MODELS = {
   /** SmolLM2-135M: what DESIGN.md's first measurements were taken at. */
   '135m': {
     model_type: 'llama',
@@ -35,22 +36,44 @@ const MODELS = {
     max_position_embeddings: 32_768,
     tie_word_embeddings: true,
   },
+  /** Llama 3.2 1B: whether it fits is all that is asked of it. */
+  '1b': {
+    model_type: 'llama',
+    vocab_size: 128_256,
+    hidden_size: 2048,
+    intermediate_size: 8192,
+    num_hidden_layers: 16,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    rms_norm_eps: 1e-5,
+    rope_theta: 500_000,
+    max_position_embeddings: 131_072,
+    tie_word_embeddings: true,
+  },
 } as const;
-
-const LENGTHS = [128, 512, 1024] as const;
 
 export interface BenchShape {
   readonly model: keyof typeof MODELS;
   /** Tokens per row. */
   readonly length: number;
+  /**
+   * Turns of each contestant, and steps of a turn: as many as fit into nine minutes on two cores. The first step of a turn
+   * warms caches and allocators and does not count, unless it is the only one.
+   */
+  readonly turns: number;
+  readonly steps: number;
 }
 
-/** Every shape by its name, e.g. `135m-512`. */
-export const SHAPES: ReadonlyMap<string, BenchShape> = new Map(
-  (Object.keys(MODELS) as BenchShape['model'][]).flatMap((model) =>
-    LENGTHS.map((length): [string, BenchShape] => [`${model}-${length}`, { model, length }]),
-  ),
-);
+/** Every shape by its name. */
+export const SHAPES: ReadonlyMap<string, BenchShape> = new Map<string, BenchShape>([
+  ['135m-128', { model: '135m', length: 128, turns: 3, steps: 4 }],
+  ['135m-512', { model: '135m', length: 512, turns: 2, steps: 3 }],
+  ['135m-1024', { model: '135m', length: 1024, turns: 2, steps: 2 }],
+  ['0.5b-128', { model: '0.5b', length: 128, turns: 2, steps: 3 }],
+  ['0.5b-512', { model: '0.5b', length: 512, turns: 1, steps: 2 }],
+  ['0.5b-1024', { model: '0.5b', length: 1024, turns: 1, steps: 2 }],
+  ['1b-128', { model: '1b', length: 128, turns: 1, steps: 1 }],
+]);
 export const DEFAULT_SHAPE = '135m-128';
 export const ROWS = 4;
 export const RANK = 16;
@@ -64,6 +87,8 @@ export interface Setup {
   rowTokens: number;
   rank: number;
   config: ModelConfig;
+  /** config.json: for transformers. */
+  huggingFaceConfig: object;
   /** Base parameters, then adapters, each at a multiple of 4,096 bytes. Offset and length in bytes. */
   entries: [name: string, place: { offset: number; length: number; shape: Shape }][];
 }
@@ -83,12 +108,26 @@ export function tokenAt(index: number, vocabulary: number): { id: number; label:
   return { id: (index * 7919) % vocabulary, label: ((index + 1) * 104_729) % vocabulary };
 }
 
+/** The batch, with the last `share` of each row supervised. */
+export function benchRows({ config, rows, rowTokens }: Setup, share: number): Row[] {
+  return Array.from({ length: rows }, (_, row) => {
+    const tokens = Array.from({ length: rowTokens }, (_, t) =>
+      tokenAt(row * rowTokens + t, config.vocabularySize),
+    );
+    return {
+      ids: Uint32Array.from(tokens, ({ id }) => id),
+      labels: Int32Array.from(tokens, ({ label }, t) => (t < (1 - share) * rowTokens ? -100 : label)),
+      segments: new Uint16Array(rowTokens),
+    };
+  });
+}
+
 const ALIGNMENT = 4096;
 
 /** Writes random weights (norms 1) for base and adapter, so that both sides compute the same loss. */
 export async function writeSetup(
   path: string,
-  { model, length: rowTokens }: BenchShape,
+  { model, length: rowTokens }: Pick<BenchShape, 'model' | 'length'>,
   threads: number,
 ): Promise<Setup> {
   const config = parseConfig(MODELS[model]);
@@ -109,7 +148,8 @@ export async function writeSetup(
   } finally {
     await file.close();
   }
-  return { path, threads, rows: ROWS, rowTokens, rank: RANK, config, entries };
+  const huggingFaceConfig = MODELS[model];
+  return { path, threads, rows: ROWS, rowTokens, rank: RANK, config, huggingFaceConfig, entries };
 }
 
 export function weightFile(setup: Setup): WeightFile {

@@ -22,9 +22,9 @@ import { cpuMilliseconds } from './cpu-time.ts';
 import {
   adaptedModules,
   architectureOf,
+  benchRows,
   type Setup,
   SUPERVISED_SHARE,
-  tokenAt,
   weightFile,
 } from './train-step-setup.ts';
 
@@ -36,7 +36,7 @@ interface Work {
 }
 
 /** Products of one step of `product`, there and back: long enough for the clock. */
-const PRODUCT_PAIRS = 5;
+const PRODUCT_PAIRS = 20;
 
 const mode = process.argv[2] ?? 'full';
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -113,19 +113,6 @@ async function product({ config, rows, rowTokens }: Setup, engine: Engine): Prom
     flops: graphCost(graph).flops,
     supervised: 1,
   };
-}
-
-function benchRows({ config, rows, rowTokens }: Setup, share: number) {
-  return Array.from({ length: rows }, (_, row) => {
-    const tokens = Array.from({ length: rowTokens }, (_, t) =>
-      tokenAt(row * rowTokens + t, config.vocabularySize),
-    );
-    return {
-      ids: Uint32Array.from(tokens, ({ id }) => id),
-      labels: Int32Array.from(tokens, ({ label }, t) => (t < (1 - share) * rowTokens ? -100 : label)),
-      segments: new Uint16Array(rowTokens),
-    };
-  });
 }
 
 async function adapterValues(setup: Setup, names: readonly string[]): Promise<Feeds> {

@@ -1,10 +1,10 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import type { BenchOptions, BenchRow } from '../bench.ts';
+import { Contestant } from './train-step-contestant.ts';
 import {
   type BenchShape,
   DEFAULT_SHAPE,
@@ -16,24 +16,9 @@ import {
 
 export const name = 'train-step';
 export const about =
-  'a training step of a 135M-parameter model, beside PyTorch if it is there; --shape for others; two minutes';
+  'a training step of a 135M-parameter model, beside PyTorch if it is there; --shape for others; three minutes';
 
-interface Step {
-  milliseconds: number;
-  cpuMilliseconds: number;
-  /** Of its matrix products; ours only. */
-  flops?: number;
-  loss: number;
-  peakBytes: number;
-}
-
-/** Steps of each contestant that count; one more of each comes first, to warm caches and allocators. */
-const STEPS = 6;
-const QUICK_STEPS = 1;
-/** Longest wait for one step or for a contestant to load, in milliseconds. */
-const STEP_DEADLINE_MS = 300_000;
-
-/** Targets of the engine on a processor, and for checkpointing at 1,024 tokens. */
+/** Targets of the engine on a processor. */
 const TARGETS = {
   overFp32: 1.5,
   overBf16: 1,
@@ -42,130 +27,80 @@ const TARGETS = {
   supervised: 1.2,
   checkpointingMemory: 0.6,
   checkpointingTime: 1.35,
+  startSeconds: 3,
+  memoryMebibytes: 24 * 2 ** 10,
 };
 /** Shorter rows have fewer activations to save: no target is set for them. */
 const CHECKPOINTING_LENGTH = 1024;
+/** Of which the start of a trainer is measured. */
+const START_SHAPE = '135m-128';
 
 /**
  * Forward and backward of a LoRA step, four rows of random tokens on random weights, for every shape that is asked for:
- * this engine as it is, on instruction data and with checkpointing, against PyTorch in fp32 and bf16, taking turns step
- * by step so that whatever else the machine does hits all alike. The best step of each counts: noise only ever adds. All
- * use the same number of threads and, where they compute the same thing in fp32, must arrive at the same loss.
+ * this engine as it is, on instruction data and with checkpointing, against transformers and PEFT on PyTorch in fp32 and
+ * bf16, in turns so that whatever else the machine does hits all alike. The best step of each counts: noise only ever adds.
+ * All use the same number of threads and, where they compute the same thing in fp32, must arrive at the same loss.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
+  const python = options.python ?? 'python3';
+  const versions = await versionsOf(python);
+  if (versions === null)
+    options.log(
+      `${python} lacks torch, transformers or peft: no comparison with it (--python names another)`,
+    );
   for (const name of options.shapes ?? [DEFAULT_SHAPE]) {
     const shape = SHAPES.get(name);
     if (shape === undefined)
       throw new Error(`no shape is called ${name}; there are ${[...SHAPES.keys()].join(', ')}`);
-    for (const row of await measure(name, shape, options)) report(row);
+    const reference = versions === null ? null : { python, versions };
+    for (const row of await measure(name, shape, reference, options)) report(row);
   }
 }
 
-async function measure(shapeName: string, shape: BenchShape, options: BenchOptions): Promise<BenchRow[]> {
+interface Reference {
+  readonly python: string;
+  readonly versions: string;
+}
+
+async function measure(
+  shapeName: string,
+  shape: BenchShape,
+  reference: Reference | null,
+  { quick, log }: BenchOptions,
+): Promise<BenchRow[]> {
   const folder = await mkdtemp(join(tmpdir(), 'lora-swarm-bench-'));
   const contestants = new Map<string, Contestant>();
   try {
     const setup = await writeSetup(join(folder, 'weights.bin'), shape, availableParallelism());
     const line = `${JSON.stringify(setup)}\n`;
     const script = (file: string) => fileURLToPath(new URL(file, import.meta.url));
-    const add = (label: string, command: string, args: readonly string[]) =>
-      contestants.set(label, new Contestant(label, ROWS * shape.length, command, args, line));
-    for (const mode of ['product', 'full', 'supervised', 'checkpointing'])
+    const add = (name: string, command: string, args: readonly string[]) => {
+      const ours = command === process.execPath;
+      const contestant = new Contestant({ name: `${shapeName} ${name}`, command, args, ours }, line);
+      contestants.set(name, contestant);
+    };
+    const fits = shape.model === '1b';
+    for (const mode of fits ? ['full'] : ['product', 'full', 'supervised', 'checkpointing'])
       add(mode, process.execPath, [script('train-step-worker.ts'), mode]);
-    const python = options.python ?? 'python3';
-    if (await hasTorch(python)) {
-      for (const precision of ['fp32', 'bf16'])
-        add(`PyTorch ${precision}`, python, [script('train_step.py'), precision]);
-    } else {
-      options.log(`${python} has no torch: no comparison with it (--python names another one)`);
+    if (shapeName === START_SHAPE) {
+      const modelDir = join(folder, 'model');
+      await mkdir(modelDir);
+      add('start', process.execPath, [script('train-step-start.ts'), modelDir]);
     }
-    const steps = options.quick ? QUICK_STEPS : STEPS;
-    for (let round = 0; round <= steps; round++) {
+    if (reference !== null && !fits) {
+      for (const precision of ['fp32', 'bf16'])
+        add(`PyTorch ${precision}`, reference.python, [script('train_step.py'), precision]);
+    }
+    for (let turn = 0; turn < (quick ? 1 : shape.turns); turn++) {
       for (const contestant of contestants.values()) {
-        const { milliseconds, cpuMilliseconds } = await contestant.step();
-        const times = `${Math.round(milliseconds)} ms, ${Math.round(cpuMilliseconds)} ms of processor time`;
-        options.log(`${shapeName} ${contestant.name}: ${times}`);
-        if (round === 0) contestant.steps.pop();
+        if (contestant.failure === null) await contestant.turn(quick ? 1 : shape.steps, log);
       }
     }
-    return summarise(shapeName, shape, contestants);
+    return summarise(shapeName, shape, contestants, reference);
   } finally {
     for (const contestant of contestants.values()) contestant.stop();
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-function summarise(
-  shapeName: string,
-  { length }: BenchShape,
-  contestants: ReadonlyMap<string, Contestant>,
-): BenchRow[] {
-  const row = (what: string, value: number, unit: string, reference: string, target?: Target): BenchRow => ({
-    name: `${name}.${shapeName}.${what}`,
-    value,
-    unit,
-    target: target?.value ?? null,
-    met: target === undefined ? null : target.atLeast ? value >= target.value : value <= target.value,
-    reference,
-  });
-  const [product, full, supervised, checkpointing] = ['product', 'full', 'supervised', 'checkpointing'].map(
-    (mode) => contestants.get(mode)!,
-  ) as [Contestant, Contestant, Contestant, Contestant];
-  const faster = (what: string, a: Contestant, b: Contestant, target?: number) =>
-    row(
-      what,
-      b.milliseconds / a.milliseconds,
-      'x',
-      `${Math.round(b.milliseconds)} ms in the same run; by processor time ${(b.cpuMilliseconds / a.cpuMilliseconds).toFixed(2)} x`,
-      target === undefined ? undefined : { value: target, atLeast: true },
-    );
-  const smaller = (what: string, a: Contestant, b: Contestant, target?: number) =>
-    row(
-      what,
-      a.peakBytes / b.peakBytes,
-      'x',
-      `${mebibytes(b)} MiB in the same run`,
-      target === undefined ? undefined : { value: target, atLeast: false },
-    );
-  const long = length >= CHECKPOINTING_LENGTH;
-  const slower = checkpointing.milliseconds / full.milliseconds;
-  const slowerByCpu = (checkpointing.cpuMilliseconds / full.cpuMilliseconds).toFixed(2);
-  const shareByCpu = full.flopsPerCpuSecond / product.flopsPerCpuSecond;
-  const rows = [
-    row('speed', full.tokensPerSecond, 'tokens/s', ''),
-    row(
-      'share-of-product-limit',
-      full.flopsPerSecond / product.flopsPerSecond,
-      '',
-      `${Math.round(product.flopsPerSecond / 1e9)} GFLOP/s in the same run; by processor time ${shareByCpu.toFixed(2)}`,
-      { value: TARGETS.shareOfProduct, atLeast: true },
-    ),
-    faster(`speed-with-${SUPERVISED_SHARE}-supervised`, supervised, full, TARGETS.supervised),
-    row('peak-memory', mebibytes(full), 'MiB', ''),
-    smaller('checkpointing-memory', checkpointing, full, long ? TARGETS.checkpointingMemory : undefined),
-    row(
-      'checkpointing-time',
-      slower,
-      'x',
-      `by processor time ${slowerByCpu} x`,
-      long ? { value: TARGETS.checkpointingTime, atLeast: false } : undefined,
-    ),
-  ];
-  const fp32 = contestants.get('PyTorch fp32');
-  const bf16 = contestants.get('PyTorch bf16');
-  if (!fp32 || !bf16) return rows;
-  return [
-    ...rows,
-    faster('speed-over-pytorch-fp32', full, fp32, TARGETS.overFp32),
-    faster('speed-over-pytorch-bf16', full, bf16, TARGETS.overBf16),
-    smaller('memory-over-pytorch-fp32', full, fp32, TARGETS.memoryOverFp32),
-    smaller('memory-over-pytorch-bf16', full, bf16),
-    // Rounding in another order through all layers.
-    row('loss-difference', Math.abs(full.loss - fp32.loss), 'nats', `loss ${fp32.loss}`, {
-      value: 1e-4,
-      atLeast: false,
-    }),
-  ];
 }
 
 interface Target {
@@ -173,78 +108,101 @@ interface Target {
   readonly atLeast: boolean;
 }
 
-function mebibytes({ peakBytes }: Contestant): number {
-  return Math.round(peakBytes / 2 ** 20);
-}
-
-/** A process that takes one step for every line it is sent. */
-class Contestant {
-  readonly name: string;
-  readonly steps: Step[] = [];
-  readonly #tokens: number;
-  readonly #child: ChildProcess;
-  readonly #answers: AsyncIterator<string>;
-
-  constructor(name: string, tokens: number, command: string, args: readonly string[], setup: string) {
-    this.name = name;
-    this.#tokens = tokens;
-    this.#child = spawn(command, args, {
-      stdio: ['pipe', 'pipe', 'inherit'],
-      env: { ...process.env, OMP_WAIT_POLICY: 'passive' },
+function summarise(
+  shapeName: string,
+  { length }: BenchShape,
+  contestants: ReadonlyMap<string, Contestant>,
+  reference: Reference | null,
+): BenchRow[] {
+  const rows: BenchRow[] = [];
+  const add = (what: string, value: number, unit: string, reference: string, target?: Target) =>
+    rows.push({
+      name: `${name}.${shapeName}.${what}`,
+      value,
+      unit,
+      target: target?.value ?? null,
+      met: target === undefined ? null : target.atLeast ? value >= target.value : value <= target.value,
+      reference,
     });
-    this.#answers = createInterface({ input: this.#child.stdout! })[Symbol.asyncIterator]();
-    this.#child.stdin!.write(setup);
-  }
+  const atLeast = (value: number): Target => ({ value, atLeast: true });
+  const atMost = (value: number): Target => ({ value, atLeast: false });
+  /** Calls `compare` with the contestants of these names; one that failed is a row of its own, and a figure less. */
+  const between = (what: string, names: readonly string[], compare: (...all: Contestant[]) => void) => {
+    const all = names.map((name) => contestants.get(name));
+    if (!all.every((one) => one !== undefined)) return;
+    const failed = all.find(({ failure, steps }) => failure !== null && steps.length === 0);
+    if (failed === undefined) compare(...all);
+    else {
+      const reference = `${failed.name} ${failed.failure}`;
+      rows.push({
+        name: `${name}.${shapeName}.${what}`,
+        value: null,
+        unit: '',
+        target: null,
+        met: null,
+        reference,
+      });
+    }
+  };
+  const faster = (what: string, names: readonly [string, string], target?: Target) =>
+    between(what, names, (one, other) => {
+      const byCpu = (other!.cpuMilliseconds / one!.cpuMilliseconds).toFixed(2);
+      const reference = `${one!.range} against ${other!.range}; by processor time ${byCpu} x`;
+      add(what, other!.milliseconds / one!.milliseconds, 'x', reference, target);
+    });
+  const smaller = (what: string, names: readonly [string, string], target?: Target) =>
+    between(what, names, (one, other) => {
+      const reference = `${one!.mebibytes} against ${other!.mebibytes} MiB`;
+      add(what, one!.mebibytes / other!.mebibytes, 'x', reference, target);
+    });
 
-  async step(): Promise<Step> {
-    const deadline = setTimeout(() => this.#child.kill('SIGKILL'), STEP_DEADLINE_MS);
-    this.#child.stdin!.write('step\n');
-    const { value, done } = await this.#answers.next();
-    clearTimeout(deadline);
-    if (done)
-      throw new Error(`${this.name} ended, or took more than ${STEP_DEADLINE_MS / 1000} s for a step`);
-    const step = JSON.parse(value) as Step;
-    this.steps.push(step);
-    return step;
-  }
-
-  stop(): void {
-    this.#child.kill('SIGKILL');
-  }
-
-  get milliseconds(): number {
-    return Math.min(...this.steps.map(({ milliseconds }) => milliseconds));
-  }
-
-  get cpuMilliseconds(): number {
-    return Math.min(...this.steps.map(({ cpuMilliseconds }) => cpuMilliseconds));
-  }
-
-  get tokensPerSecond(): number {
-    return (this.#tokens * 1000) / this.milliseconds;
-  }
-
-  get flopsPerSecond(): number {
-    return (this.steps[0]!.flops! * 1000) / this.milliseconds;
-  }
-
-  get flopsPerCpuSecond(): number {
-    return (this.steps[0]!.flops! * 1000) / this.cpuMilliseconds;
-  }
-
-  get peakBytes(): number {
-    return Math.max(...this.steps.map(({ peakBytes }) => peakBytes));
-  }
-
-  get loss(): number {
-    return this.steps[0]!.loss;
-  }
+  between('speed', ['full'], (full) => {
+    add('speed', (ROWS * length * 1000) / full!.milliseconds, 'tokens/s', full!.range);
+    const memory = `of ${Math.round(totalmem() / 2 ** 20)} in this machine`;
+    const target = contestants.size === 1 ? atMost(TARGETS.memoryMebibytes) : undefined;
+    add('peak-memory', full!.mebibytes, 'MiB', memory, target);
+  });
+  between('share-of-product-limit', ['full', 'product'], (full, product) => {
+    const byCpu = (full!.flopsPerCpuSecond / product!.flopsPerCpuSecond).toFixed(2);
+    const limit = `${Math.round(product!.flopsPerSecond / 1e9)} GFLOP/s in the same run; by processor time ${byCpu}`;
+    const share = full!.flopsPerSecond / product!.flopsPerSecond;
+    add('share-of-product-limit', share, '', limit, atLeast(TARGETS.shareOfProduct));
+  });
+  faster(`speed-with-${SUPERVISED_SHARE}-supervised`, ['supervised', 'full'], atLeast(TARGETS.supervised));
+  const long = length >= CHECKPOINTING_LENGTH;
+  smaller(
+    'checkpointing-memory',
+    ['checkpointing', 'full'],
+    long ? atMost(TARGETS.checkpointingMemory) : undefined,
+  );
+  between('checkpointing-time', ['checkpointing', 'full'], (one, full) => {
+    const byCpu = (one!.cpuMilliseconds / full!.cpuMilliseconds).toFixed(2);
+    const reference = `${one!.range} against ${full!.range}; by processor time ${byCpu} x`;
+    const slower = one!.milliseconds / full!.milliseconds;
+    add('checkpointing-time', slower, 'x', reference, long ? atMost(TARGETS.checkpointingTime) : undefined);
+  });
+  between('start-to-first-step', ['start'], (start) => {
+    const reference = `weights prepared before; the step included; ${start!.range}`;
+    add('start-to-first-step', start!.milliseconds / 1000, 's', reference, atMost(TARGETS.startSeconds));
+  });
+  if (reference === null) return rows;
+  faster('speed-over-pytorch-fp32', ['full', 'PyTorch fp32'], atLeast(TARGETS.overFp32));
+  faster('speed-over-pytorch-bf16', ['full', 'PyTorch bf16'], atLeast(TARGETS.overBf16));
+  smaller('memory-over-pytorch-fp32', ['full', 'PyTorch fp32'], atMost(TARGETS.memoryOverFp32));
+  smaller('memory-over-pytorch-bf16', ['full', 'PyTorch bf16']);
+  between('loss-difference', ['full', 'PyTorch fp32'], (full, fp32) => {
+    const what = `loss ${fp32!.loss}; ${reference.versions}`;
+    // Rounding in another order through all layers.
+    add('loss-difference', Math.abs(full!.loss - fp32!.loss), 'nats', what, atMost(1e-4));
+  });
+  return rows;
 }
 
-async function hasTorch(python: string): Promise<boolean> {
-  const child = spawn(python, ['-c', 'import torch, numpy'], { stdio: 'ignore', timeout: STEP_DEADLINE_MS });
+/** E.g. "torch 2.15.0, transformers 5.24.0, peft 0.21.2"; null when one of them is missing. */
+async function versionsOf(python: string): Promise<string | null> {
+  const code =
+    'import torch, transformers, peft; print(*(f"{m.__name__} {m.__version__}" for m in (torch, transformers, peft)), sep=", ")';
   return new Promise((resolve) => {
-    child.on('error', () => resolve(false));
-    child.on('exit', (code) => resolve(code === 0));
+    execFile(python, ['-c', code], (error, stdout) => resolve(error === null ? stdout.trim() : null));
   });
 }

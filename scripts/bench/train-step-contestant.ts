@@ -1,0 +1,120 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { GRAPH_PROCESS_ENVIRONMENT } from '../../lora/engines/allocator.ts';
+
+/** One step as the processes report it, a line of JSON. */
+export interface Step {
+  readonly milliseconds: number;
+  readonly cpuMilliseconds: number;
+  /** Of its matrix products; ours only. */
+  readonly flops?: number;
+  /** Nats per supervised token. */
+  readonly loss: number;
+  readonly peakBytes: number;
+}
+
+export interface ContestantOptions {
+  readonly name: string;
+  readonly command: string;
+  readonly args: readonly string[];
+  /** Whether it runs with our allocator settings, as our trainers do. */
+  readonly ours: boolean;
+}
+
+/** Longest wait for one step or for a contestant to load, in milliseconds. */
+const STEP_DEADLINE_MS = 300_000;
+
+/**
+ * Somebody who takes steps when it is their turn, in a process that lives for that turn: several would not fit into memory
+ * together, and each turn starts from memory that the system has to give out anew.
+ */
+export class Contestant {
+  readonly name: string;
+  /** Those that count. */
+  readonly steps: Step[] = [];
+  /** Why there is nothing to compare with; null while all goes well. */
+  failure: string | null = null;
+  readonly #options: ContestantOptions;
+  readonly #setup: string;
+  #child: ChildProcess | null = null;
+
+  /** @param setup one line of JSON, the first that the process reads */
+  constructor(options: ContestantOptions, setup: string) {
+    this.name = options.name;
+    this.#options = options;
+    this.#setup = setup;
+  }
+
+  /** Takes `steps` steps; the first of several does not count. A process that dies leaves a reason and ends the contest for it. */
+  async turn(steps: number, log: (line: string) => void): Promise<void> {
+    const { command, args, ours } = this.#options;
+    const environment = ours ? GRAPH_PROCESS_ENVIRONMENT : {};
+    const child = spawn(command, args, {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, OMP_WAIT_POLICY: 'passive', ...environment },
+    });
+    this.#child = child;
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    // Of a process that has died already; its end is noticed below.
+    child.stdin.on('error', () => {});
+    child.stdin.write(this.#setup);
+    const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    for (let index = 0; index < steps; index++) {
+      const deadline = setTimeout(() => child.kill('SIGKILL'), STEP_DEADLINE_MS);
+      child.stdin.write('step\n');
+      const { value, done } = await answers.next();
+      clearTimeout(deadline);
+      if (done) {
+        await ended;
+        this.failure = `ended with ${child.signalCode ?? child.exitCode} in its ${index === 0 ? 'first' : 'next'} step (SIGKILL: out of memory, or longer than ${STEP_DEADLINE_MS / 1000} s)`;
+        log(`${this.name} ${this.failure}`);
+        return;
+      }
+      const step = JSON.parse(value) as Step;
+      const times = `${Math.round(step.milliseconds)} ms, ${Math.round(step.cpuMilliseconds)} ms of processor time`;
+      const counts = index > 0 || steps === 1;
+      log(
+        `${this.name}: ${times}, ${Math.round(step.peakBytes / 2 ** 20)} MiB${counts ? '' : ', does not count'}`,
+      );
+      if (counts) this.steps.push(step);
+    }
+    child.stdin.end();
+    await ended;
+  }
+
+  stop(): void {
+    this.#child?.kill('SIGKILL');
+  }
+
+  /** Of the best step: noise only ever adds. */
+  get milliseconds(): number {
+    return Math.min(...this.steps.map(({ milliseconds }) => milliseconds));
+  }
+
+  get cpuMilliseconds(): number {
+    return Math.min(...this.steps.map(({ cpuMilliseconds }) => cpuMilliseconds));
+  }
+
+  /** All that count, from best to worst. */
+  get range(): string {
+    const worst = Math.max(...this.steps.map(({ milliseconds }) => milliseconds));
+    return `${Math.round(this.milliseconds)} to ${Math.round(worst)} ms`;
+  }
+
+  get flopsPerSecond(): number {
+    return (this.steps[0]!.flops! * 1000) / this.milliseconds;
+  }
+
+  get flopsPerCpuSecond(): number {
+    return (this.steps[0]!.flops! * 1000) / this.cpuMilliseconds;
+  }
+
+  /** Peak of resident memory. */
+  get mebibytes(): number {
+    return Math.round(Math.max(...this.steps.map(({ peakBytes }) => peakBytes)) / 2 ** 20);
+  }
+
+  get loss(): number {
+    return this.steps[0]!.loss;
+  }
+}

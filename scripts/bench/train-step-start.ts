@@ -1,0 +1,78 @@
+/**
+ * From nothing to the first step of a trainer, in a process of its own so that its trainer inherits the environment. Reads
+ * the setup (JSON) on the first line of standard input; then, for every further line, starts a trainer process on a model
+ * folder with these weights, and answers with a line of JSON when its first step is done: {milliseconds, cpuMilliseconds,
+ * loss, peakBytes}. The first answer includes what is done once for a base: hashing its files and converting its weights.
+ *
+ * Usage: node train-step-start.ts FOLDER
+ */
+import { open, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { loraConfig } from '../../lora/adapter/config.ts';
+import { elementCount } from '../../lora/graph/shapes.ts';
+import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
+import { SINGLE_FILE } from '../../lora/models/tensors.ts';
+import { trainingConfigSchema } from '../../lora/train/config.ts';
+import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { cpuMilliseconds } from './cpu-time.ts';
+import { architectureOf, benchRows, type Setup, weightFile } from './train-step-setup.ts';
+
+const folder = process.argv[2]!;
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const setup = JSON.parse((await lines.next()).value ?? '') as Setup;
+await writeModel();
+const rows = benchRows(setup, 1);
+const options = {
+  modelDir: folder,
+  cacheDir: join(folder, 'cache'),
+  threads: setup.threads,
+  lora: loraConfig({ rank: setup.rank, alpha: setup.rank }),
+  training: trainingConfigSchema.parse({
+    batchSize: setup.rows,
+    microBatch: setup.rows,
+    sequenceLength: setup.rowTokens,
+  }),
+};
+
+for await (const _ of lines) {
+  const start = performance.now();
+  const trainer = await TrainerProcess.start(options);
+  const adapter = trainer.layout.map(({ shape }) => new Float32Array(elementCount(shape)).fill(0.01));
+  let milliseconds = Number.NaN;
+  const { lossFirst } = await trainer.train({
+    adapter,
+    rows,
+    steps: 1,
+    onProgress: () => {
+      milliseconds = performance.now() - start;
+    },
+  });
+  await trainer.stop();
+  const step = { milliseconds, cpuMilliseconds: cpuMilliseconds(), loss: lossFirst, peakBytes: 0 };
+  process.stdout.write(`${JSON.stringify(step)}\n`);
+}
+
+/** What `openModel` asks for; the tokenizer is never used. */
+async function writeModel(): Promise<void> {
+  await writeFile(join(folder, 'config.json'), JSON.stringify(setup.huggingFaceConfig));
+  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify({ model: {} }));
+  const { entries, path } = weightFile(setup);
+  const file = await open(path);
+  try {
+    const tensors = architectureOf(setup.config)
+      .parameters(setup.config)
+      .map(({ name, shape }) => {
+        const { offset, length } = entries.get(name)!;
+        const data = async function* () {
+          const bytes = new Uint8Array(length);
+          await file.read(bytes, 0, length, offset);
+          yield bytes;
+        };
+        return { name, dtype: 'F32' as const, shape, data };
+      });
+    await writeSafetensors(join(folder, SINGLE_FILE), tensors);
+  } finally {
+    await file.close();
+  }
+}
