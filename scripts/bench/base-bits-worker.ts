@@ -18,7 +18,6 @@ export interface BaseBitsTask {
   readonly modelDir: string;
   readonly cacheDir: string;
   readonly bits: BaseBits;
-  readonly roundActivations: boolean;
   readonly checkpointing: boolean;
   readonly threads: number;
   readonly rows: number;
@@ -35,7 +34,7 @@ export interface BaseBitsStep {
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const task = JSON.parse((await lines.next()).value ?? '') as BaseBitsTask;
-const { rows, rowTokens, threads, roundActivations, checkpointing, bits } = task;
+const { rows, rowTokens, threads, checkpointing, bits } = task;
 
 const started = performance.now();
 const model = await openModel(task.modelDir);
@@ -44,10 +43,7 @@ const { config, architecture } = model;
 const size = { config, architecture, batch: rows, length: rowTokens };
 const lora = loraConfig({ rank: 16, alpha: 16 });
 const { graph } = trainingGraph(size, (graph) => adaptedParameters(graph, model, lora), { checkpointing });
-const executable = await (await createEngine('onnx-cpu', { threads, roundActivations })).compile(
-  graph,
-  weights,
-);
+const executable = await (await createEngine('onnx-cpu', { threads })).compile(graph, weights);
 const feeds = stepFeeds();
 answer(performance.now() - started, cpuMilliseconds(), Number.NaN);
 

@@ -1,0 +1,51 @@
+import { copyFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { elementCount } from '../../lora/graph/shapes.ts';
+import { encodeFloats } from '../../lora/models/dtypes.ts';
+import { parseConfig } from '../../lora/models/families.ts';
+import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
+import { SINGLE_FILE } from '../../lora/models/tensors.ts';
+import { architectureOf, MODELS } from './train-step-setup.ts';
+
+/** Values made at a time: a model of a billion parameters is never in memory. */
+const PIECE = 2 ** 20;
+/** Half the width of the weights, which are uniform: the spread of a trained model. */
+const SPREAD = 0.035;
+
+/** A model folder of random weights in bf16. The tokenizer is another model's: nothing is encoded. */
+export async function writeRandomModel(dir: string, model: keyof typeof MODELS): Promise<string> {
+  const config = parseConfig(MODELS[model]);
+  const tensors = architectureOf(config)
+    .parameters(config)
+    .map(({ name, shape }, index) => {
+      const values = name.includes('norm') ? ones : (count: number) => uniform(count, index + 1);
+      return { name, shape, dtype: 'BF16' as const, data: () => pieces(elementCount(shape), values) };
+    });
+  await writeFile(join(dir, 'config.json'), JSON.stringify(MODELS[model]));
+  const tokenizer = fileURLToPath(new URL('../../models/nano/tokenizer.json', import.meta.url));
+  await copyFile(tokenizer, join(dir, 'tokenizer.json'));
+  await writeSafetensors(join(dir, SINGLE_FILE), tensors);
+  return dir;
+}
+
+/** The same piece over and over: a tile of 4 bits and a row of 8 see no more of a matrix than that. */
+async function* pieces(count: number, values: (count: number) => Float32Array): AsyncGenerator<Uint8Array> {
+  const piece = encodeFloats(values(Math.min(PIECE, count)), 'BF16');
+  for (let left = count; left > 0; left -= PIECE)
+    yield left < PIECE ? piece.subarray(0, left * Uint16Array.BYTES_PER_ELEMENT) : piece;
+}
+
+function ones(count: number): Float32Array {
+  return new Float32Array(count).fill(1);
+}
+
+function uniform(count: number, seed: number): Float32Array {
+  let state = (seed * 0x9e3779b9) | 1;
+  return Float32Array.from({ length: count }, () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state / 2 ** 31) * SPREAD;
+  });
+}
