@@ -9,6 +9,7 @@ import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 const [mode, path = ''] = process.argv.slice(2);
 const started = performance.now();
 let examples = 0;
+let inUse: number | null = null;
 if (mode === 'read') {
   for await (const _ of readExamples(path, { report: new RowReport() })) examples++;
 } else {
@@ -21,6 +22,12 @@ if (mode === 'read') {
       modelDir,
       cacheDir: join(path, '..', 'cache'),
       now: 0,
+      onProgress: (done, total) => {
+        if (inUse !== null || done < 0.9 * total) return;
+        globalThis.gc?.();
+        const { heapUsed, external } = process.memoryUsage();
+        inUse = Math.round((heapUsed + external) / 2 ** 20);
+      },
     },
     { tokenizer: await loadTokenizer(modelDir) },
   );
@@ -28,4 +35,6 @@ if (mode === 'read') {
   packed.close();
 }
 const peak = Math.round(process.resourceUsage().maxRSS / 1024);
-process.stdout.write(JSON.stringify({ examples, peak, seconds: (performance.now() - started) / 1000 }));
+process.stdout.write(
+  JSON.stringify({ examples, peak, inUse, seconds: (performance.now() - started) / 1000 }),
+);
