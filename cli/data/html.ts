@@ -71,9 +71,7 @@ ${lengthSection(inspection.lengths)}
 ${badRows('Rows that cannot be used', inspection.read)}
 ${badRows('Held-out rows that cannot be used', inspection.heldOutRead)}
 ${repeated(inspection)}
-<h2>Samples</h2>
-<p class="legend"><span class="t">trained</span> <span class="u">not trained</span> each box is a token; point at it for its id</p>
-${inspection.samples.map(sample).join('\n')}
+${sampleSection(inspection.samples)}
 </body>
 </html>
 `;
@@ -118,7 +116,7 @@ function lengthSection(lengths: LengthSummary | null): string {
   const bars = histogram.map(
     ({ from, to, samples }) =>
       `<tr><th>${formatCount(from)}–${formatCount(to)}</th><td>${formatCount(samples)}</td>` +
-      `<td class="bar"><i style="width:${((100 * samples) / most).toFixed(1)}%"></i></td></tr>`,
+      `<td class="bar">${samples === 0 ? '' : `<i style="width:${((100 * samples) / most).toFixed(1)}%"></i>`}</td></tr>`,
   );
   const text = `shortest ${formatCount(shortest)}, median ${formatCount(median)}, mean ${formatCount(mean)}, 95 % up to ${formatCount(p95)}, longest ${formatCount(longest)}`;
   return `<h2>Length in tokens</h2><p>${text}</p><table class="lengths">${bars.join('')}</table>`;
@@ -153,6 +151,13 @@ function repeated({ duplicates, overlap }: Inspection): string {
     );
   }
   return parts.join('');
+}
+
+function sampleSection(samples: readonly ShownSample[]): string {
+  if (samples.length === 0) return '';
+  return `<h2>Samples</h2>
+<p class="legend"><span class="t">trained</span> <span class="u">not trained</span> each box is a token; point at it for its id</p>
+${samples.map(sample).join('\n')}`;
 }
 
 function sample({ origin, kind, tokens, more, trained }: ShownSample): string {
