@@ -129,10 +129,10 @@ export class TestSwarm {
     return join(this.folder, node);
   }
 
-  node(name: string): Daemon {
+  node(name: string, options: readonly string[] = []): Daemon {
     const home = this.homeOf(name);
     const common = ['--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns', '--threads', '1', '--json'];
-    return new Daemon(name, ['node', this.invite, '--home', home, '--name', name, ...common]);
+    return new Daemon(name, ['node', this.invite, '--home', home, '--name', name, ...common, ...options]);
   }
 
   api(): Promise<ApiClient> {
