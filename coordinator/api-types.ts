@@ -4,6 +4,7 @@ import type { JobEvent } from '../monitor/events.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
+import type { JobState } from './state.ts';
 
 /** Answers of the control API (docs/protocol.md, HTTP on loopback, bearer token). The CLI prints these. */
 
@@ -18,20 +19,10 @@ export interface CoordinatorStatus {
   jobs: JobSummary[];
 }
 
-export type JobPhase =
-  | 'waiting'
-  | 'training'
-  | 'collecting'
-  | 'validating'
-  | 'committing'
-  | 'paused'
-  | 'finished'
-  | 'failed';
-
 export interface JobSummary {
   job: string;
   name: string;
-  phase: JobPhase;
+  phase: JobState['phase'];
   /** The round in progress (or the last one when finished), 1-based. */
   round: number;
   rounds: number;

@@ -111,7 +111,13 @@ export class UpdateTable {
   /** What `select` fixed for a round, by peer and round: the order of the merge. */
   selected(job: string, round: number): StoredUpdate[] {
     return this.db
-      .all('SELECT * FROM updates WHERE job = ? AND merge_round = ? ORDER BY peer, round', job, round)
+      .all(
+        // SQLite has no statistics, and would go through the whole job by its primary key.
+        `SELECT * FROM updates INDEXED BY updates_by_merge
+         WHERE job = ? AND merge_round = ? ORDER BY peer, round`,
+        job,
+        round,
+      )
       .map(readUpdate);
   }
 
@@ -119,7 +125,8 @@ export class UpdateTable {
   unclaimed(job: string, last: number): StoredUpdate[] {
     return this.db
       .all(
-        `SELECT * FROM updates WHERE job = ? AND round <= ? AND fate = 'open' AND merge_round IS NULL
+        `SELECT * FROM updates INDEXED BY updates_unclaimed
+         WHERE job = ? AND round <= ? AND fate = 'open' AND merge_round IS NULL
          ORDER BY round, peer`,
         job,
         last,

@@ -1,13 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { openEvidence } from '../../../coordinator/evidence.ts';
 import { fetchTimeoutMs, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../coordinator/intake.ts';
-import { RECORDED_REFUSALS } from '../../../coordinator/update-book.ts';
+import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../coordinator/update-book.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Update } from '../../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../../protocol/receipts.ts';
-import { ScriptedPeer, training } from './scripted-peer.ts';
-import { World } from './world.ts';
+import { jobTopic } from '../../../protocol/topics.ts';
+import { addressOf, type VirtualHost } from '../../sim/virtual-network.ts';
+import { ScriptedPeer, strangers, training } from './scripted-peer.ts';
+import { COORDINATOR, World } from './world.ts';
 
 const OTHER = 'ab'.repeat(32);
 
@@ -160,6 +162,28 @@ describe('an update is refused, with its code, for', () => {
     await world.pass(UPDATE_QUOTA.perMs);
     const { code } = await peer!.submit(peer!.seal(peer!.update(head)));
     expect(counts(code), code).toBe(true);
+  });
+
+  test('a flood under many identities: of all together no more is recorded than the disk should bear', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers as [ScriptedPeer];
+    const topic = jobTopic(world.toy.job, 'updates');
+    const say = async (stranger: VirtualHost): Promise<void> => {
+      await stranger.connect(addressOf(COORDINATOR.peerId), { signal: new AbortController().signal });
+      await stranger.publish(topic, Uint8Array.of(1, 2, 3));
+    };
+    await world.settle(Promise.all(strangers(world, ALL_REFUSALS.calls + 200).map(say)));
+    await world.pass(100);
+    const counted = world.store.updates
+      .receiptCounts(world.toy.job)
+      .reduce((sum, { count }) => sum + count, 0);
+    expect(counted).toBeGreaterThan(ALL_REFUSALS.calls / 2);
+    expect(counted).toBeLessThan(ALL_REFUSALS.calls + 20);
+    expect((await peer.submit(peer.seal(peer.update(head)))).code).toBe('accepted');
+    // What is wrong with it is told all the same.
+    const again = peer.seal(peer.update(head, {}, peer.payload(0.01, head.preset)));
+    expect((await peer.submit(again)).code).toBe('duplicate');
   });
 });
 

@@ -3,9 +3,8 @@ import { NEWCOMERS } from '../../../coordinator/coordinator.ts';
 import { ADMITTED_PEERS } from '../../../coordinator/roster.ts';
 import { isSwarmError } from '../../../protocol/errors.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../../protocol/limits.ts';
-import { signerFromSeed } from '../../../protocol/signing.ts';
-import { addressOf } from '../../sim/virtual-network.ts';
-import { ScriptedPeer, training } from './scripted-peer.ts';
+import { addressOf, type VirtualHost } from '../../sim/virtual-network.ts';
+import { ScriptedPeer, strangers, training } from './scripted-peer.ts';
 import { COORDINATOR, World } from './world.ts';
 
 /** A promise's rejection must be a SwarmError of this code; through a request it is in the values. */
@@ -180,26 +179,22 @@ describe('admission', () => {
     const world = await new World().start();
     const known = new ScriptedPeer(1, world);
     await known.join();
-    const join = async (i: number): Promise<unknown> => {
-      const seed = Buffer.alloc(32);
-      seed.writeUInt32LE(i, 4);
-      const signer = signerFromSeed(seed);
-      const host = world.network.host({ signer, blobs: known.blobs, isAlive: () => true });
+    const join = async (host: VirtualHost): Promise<unknown> => {
       const { signal } = new AbortController();
       await host.connect(addressOf(COORDINATOR.peerId), { signal });
       const about = { name: 's', agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: world.clock.now() };
-      return refusal(
-        host.request(COORDINATOR.peerId, 'join', { job: known.job, invite: null, ...about }, { signal }),
-      );
+      const body = { job: known.job, invite: null, ...about };
+      return refusal(host.request(COORDINATOR.peerId, 'join', body, { signal }));
     };
-    const strangers = Array.from({ length: NEWCOMERS.calls + 20 }, (_, i) => join(i));
-    const refused = (await world.settle(Promise.all(strangers))).filter((code) => code !== null);
+    const hosts = strangers(world, NEWCOMERS.calls + 21);
+    const last = hosts.pop()!;
+    const refused = (await world.settle(Promise.all(hosts.map(join)))).filter((code) => code !== null);
     expect(new Set(refused)).toEqual(new Set(['BUSY']));
     expect(refused.length).toBeGreaterThanOrEqual(15);
     expect(refused.length).toBeLessThanOrEqual(21);
     await known.join();
     await world.pass(1_000);
-    expect(await world.settle(join(NEWCOMERS.calls + 100))).toBeNull();
+    expect(await world.settle(join(last))).toBeNull();
   });
 
   test('has an end where everybody is there', async () => {

@@ -4,7 +4,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head, Heartbeat, Receipt, Update } from '../../../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../../protocol/rpc.ts';
-import { open, type Signer, seal } from '../../../protocol/signing.ts';
+import { open, type Signer, seal, signerFromSeed } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
 import { signerOf } from '../../sim/process.ts';
@@ -177,6 +177,18 @@ export class ScriptedPeer {
     };
     void this.host.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));
   }
+}
+
+/** Hosts of identities that cost nobody anything. */
+export function strangers(world: World, count: number): VirtualHost[] {
+  const { clock, random, network } = world;
+  const isAlive = (): boolean => true;
+  const blobs = new MemoryBlobs({}, { disk: new MemoryDisk(), clock, random, isAlive });
+  return Array.from({ length: count }, (_, i) => {
+    const seed = Buffer.alloc(32);
+    seed.writeUInt32LE(i, 4);
+    return network.host({ signer: signerFromSeed(seed), blobs, isAlive });
+  });
 }
 
 /** A world with an open round and its peers, delivered nothing yet. */

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { createCoordinatorMetrics } from '../../../monitor/coordinator-metrics.ts';
 import type { JobEvent } from '../../../monitor/events.ts';
-import { createCoordinatorMetrics, createNodeMetrics } from '../../../monitor/metrics.ts';
+import { createNodeMetrics } from '../../../monitor/node-metrics.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const stops: (() => void)[] = [];
