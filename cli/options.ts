@@ -61,6 +61,9 @@ export function baseBits(text: string): BaseBits {
   return bits;
 }
 
+/** For the help of --threads where no other work on the machine is to be spared. */
+export const ENGINE_THREADS = 'threads of the engine (default: all of the machine)';
+
 export const BASE_BITS_HELP =
   'bits of a weight of the base: 32, or 8 or 4 for less memory; what is trained stays at 32';
 

@@ -34,7 +34,7 @@ export function createProgram(context: Context): Command {
     .showHelpAfterError('  next: add --help to see what this command takes')
     .addHelpText(
       'after',
-      '\nFirst steps:\n  swarm demo                        a whole swarm on this machine, in three minutes\n' +
+      '\nFirst steps:\n  swarm demo                        a whole swarm on this machine, in a minute or two\n' +
         '  swarm doctor                      what this machine can train with\n' +
         '  swarm coordinator                 run a coordinator; then: swarm job create FILE.yaml\n' +
         '  swarm node INVITE                 lend this machine to a job\n\n' +

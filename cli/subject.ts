@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { EngineChoice } from '../lora/engines/names.ts';
@@ -7,14 +8,14 @@ import type { Context } from './context.ts';
 import { engineChoice, engineOption, resolveEngine } from './engine.ts';
 import { checkAdapter } from './export.ts';
 import { cacheFolder } from './folders.ts';
-import { integer } from './options.ts';
+import { ENGINE_THREADS, integer } from './options.ts';
 
 /** Options of commands that use a model with or without an adapter. */
 export interface SubjectFlags {
   model: string;
   adapter?: string;
   engine?: EngineChoice;
-  threads: number;
+  threads?: number;
 }
 
 export function addSubjectOptions(command: Command): Command {
@@ -22,7 +23,7 @@ export function addSubjectOptions(command: Command): Command {
     .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
     .option('--adapter <dir>', 'PEFT adapter folder')
     .addOption(engineOption())
-    .option('--threads <n>', 'threads of the engine', integer(1, 1024), 1);
+    .option('--threads <n>', ENGINE_THREADS, integer(1, 1024));
 }
 
 /** Loads model, tokenizer and adapter, each checked against the other. */
@@ -38,7 +39,7 @@ export async function loadSubject(
       import('../lora/adapter/peft.ts'),
     ]);
   const { signal, cwd, environment } = context;
-  const { threads } = flags;
+  const threads = flags.threads ?? availableParallelism();
   const asked = engineChoice(flags.engine, environment);
   const dir = await baseFolder(context, flags.model);
   const model = await openModel(dir);

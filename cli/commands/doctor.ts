@@ -22,11 +22,7 @@ export function registerDoctor(program: Command, context: Context): void {
       'measure what this machine can train with, and say what engines lack; exit code 8: it cannot train',
     )
     .option('--model <model>', `also how fast it would train this base: ${BASE_MODEL}`)
-    .option(
-      '--threads <n>',
-      'threads to measure with (default: one less than the machine has)',
-      integer(1, 1024),
-    )
+    .option('--threads <n>', 'threads to measure with (default: all of the machine)', integer(1, 1024))
     .addOption(jsonOption())
     .action((flags: DoctorFlags) => doctor(context, flags));
 }
@@ -39,7 +35,7 @@ async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
   progress.update('measuring the engines');
   const diagnosis = await diagnose({
     modelDir,
-    threads: flags.threads ?? Math.max(1, availableParallelism() - 1),
+    threads: flags.threads ?? availableParallelism(),
     recordDir: choicesIn(resolveCache(environment, cwd)),
     now: clock.now(),
     signal,

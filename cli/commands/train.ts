@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
@@ -7,8 +8,17 @@ import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
 import { engineChoices, enginesOption, resolveEngine } from '../engine.ts';
 import { usageError } from '../errors.ts';
+import { cacheFolder } from '../folders.ts';
 import { resolveCache } from '../homes.ts';
-import { BASE_BITS_HELP, baseBits, collect, integer, jsonOption, number } from '../options.ts';
+import {
+  BASE_BITS_HELP,
+  baseBits,
+  collect,
+  ENGINE_THREADS,
+  integer,
+  jsonOption,
+  number,
+} from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { flagLayer } from '../train/flag-layer.ts';
 import { TrainReport } from '../train/report.ts';
@@ -45,8 +55,6 @@ export interface TrainFlags extends AdapterFlags, OptimizerFlags, Partial<DataFl
   dryRun?: boolean;
   json?: boolean;
 }
-
-const DEFAULT_THREADS = 1;
 
 export function registerTrain(program: Command, context: Context): void {
   const command = program
@@ -110,7 +118,7 @@ export function registerTrain(program: Command, context: Context): void {
   addOptimizerOptions(command);
   command
     .optionsGroup('Machine:')
-    .option('--threads <n>', `threads of the engine (default: ${DEFAULT_THREADS})`, integer(1, 1024))
+    .option('--threads <n>', ENGINE_THREADS, integer(1, 1024))
     .addOption(enginesOption())
     .option(
       '--gradient-checkpointing',
@@ -168,7 +176,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const layer = { ...whole, base: await baseFolder(context, whole.base) };
   const computing = {
     ...engineChoices(flags.engine ?? before?.settings.engine ?? inFile, context.environment),
-    threads: threads ?? before?.settings.threads ?? DEFAULT_THREADS,
+    threads: threads ?? before?.settings.threads ?? availableParallelism(),
     baseBits: flags.baseBits ?? before?.settings.baseBits ?? 32,
   };
   for (const { engine } of [computing, ...computing.alongside]) requireBaseBits(computing.baseBits, engine);
@@ -178,7 +186,8 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const machine = {
     ...computing,
     engine: chosen.engine,
-    cacheDir: resolveCache(context.environment, context.cwd),
+    // A dry run makes nothing.
+    cacheDir: flags.dryRun ? resolveCache(context.environment, context.cwd) : await cacheFolder(context),
     checkpointing: flags.gradientCheckpointing ?? before?.settings.checkpointing ?? false,
     now: context.clock.now(),
     signal: context.signal,
