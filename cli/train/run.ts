@@ -14,6 +14,7 @@ import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import { packRunData } from './data.ts';
 import { warmupDoubt } from './doubts.ts';
 import { type Run, trainOnce } from './once.ts';
+import { lockOutput } from './output-lock.ts';
 import { goOn } from './resume.ts';
 import { lengthOf, type RunSettings, type TrainSpec } from './settings.ts';
 
@@ -124,11 +125,24 @@ export interface TrainOutcome {
 
 /**
  * Trains an adapter on this machine, in a trainer process like a node's, and writes it as a PEFT folder.
- * @throws SwarmError MODEL_*, DATA_*, LORA_*, TRAINER_*, OUTPUT_EXISTS, RESUME_CONFLICT; the signal's reason
+ * @throws SwarmError MODEL_*, DATA_*, LORA_*, TRAINER_*, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT; the signal's reason
  */
 export async function trainAlone(options: TrainRunOptions, listener: TrainListener): Promise<TrainOutcome> {
+  const unlock = lockOutput(options.output, options);
+  try {
+    return await train(options, listener);
+  } finally {
+    unlock();
+  }
+}
+
+async function train(options: TrainRunOptions, listener: TrainListener): Promise<TrainOutcome> {
   const { spec, output, signal, resume, force, newest: found } = options;
   const checkpoints = new CheckpointFolder({ output, keep: spec.run.keepCheckpoints });
+  const model = await openModel(spec.base);
+  // What does not fit the model is told before a folder is made and the data is read.
+  checkLength(model.config, spec.training.sequenceLength);
+  adapterLayout(model, spec.lora);
   if (found === null) {
     const kept = await checkpoints.steps();
     if (!force && kept.length > 0) throw outputExists(output, resume);
@@ -136,10 +150,6 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
     if (kept.length === 0) await checkpoints.clear();
     await claimOutput(output, { force });
   }
-  const model = await openModel(spec.base);
-  // What does not fit the model is told before the data is read.
-  checkLength(model.config, spec.training.sequenceLength);
-  adapterLayout(model, spec.lora);
   const base = await describeBase(spec.base, { signal, cacheDir: options.cacheDir });
   const tokenizer = await loadTokenizer(spec.base);
   const startedAt = found?.settings.startedAt ?? options.now;

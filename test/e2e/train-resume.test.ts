@@ -146,6 +146,25 @@ describe('a training that was killed', { timeout: 180_000 }, () => {
   });
 });
 
+describe('a training that is over', { timeout: 120_000 }, () => {
+  it('goes on where more is asked for, as if it had been asked at first', async () => {
+    const config = ['--config', 'config.yaml', '--schedule', 'constant', '--checkpoint-every', '0'];
+    const long = await swarm([...config, '--output', 'long', '--steps', '20']);
+    expect(long.status, long.stderr).toBe(0);
+    const short = await swarm([...config, '--output', 'short', '--steps', '16']);
+    expect(short.status, short.stderr).toBe(0);
+    const resume = ['--resume', '--output', 'short'];
+    const end = await swarm([...resume, '--steps', '20']);
+    expect(end.status, end.stderr).toBe(0);
+    expect(end.lines.find(({ event }) => event === 'resumed')?.step).toBe(16);
+    expect(end.last).toMatchObject({ event: 'trained', step: 20, finished: 'steps' });
+    expect(await digest('short')).toBe(await digest('long'));
+    const back = await swarm([...resume, '--steps', '10']);
+    expect(back.status).toBe(6);
+    expect(back.last).toMatchObject({ error: { code: 'RESUME_CONFLICT' } });
+  });
+});
+
 describe('a training with held-out text', { timeout: 120_000 }, () => {
   it('stops when nothing is gained any more, and leaves the best adapter', async () => {
     const run = await swarm([
