@@ -57,8 +57,8 @@ export interface TrainingGraph {
 
 /**
  * Inputs: ids, positions, labels, every parameter of the adapter under its name, `supervised` where logits are not made
- * for all tokens, and `seed` where something in it is random. Outputs: `loss`, the sum over tokens in nats, and its gradient `gradient/<name>` for every trained
- * parameter.
+ * for all tokens, and `seed` where something in it is random. Outputs: `loss`, the sum over tokens in nats, and its
+ * gradient `gradient/<name>` for every trained parameter.
  */
 export function trainingGraph(
   size: GraphSize,

@@ -12,10 +12,13 @@ import { adaptedParameters } from './adapted.ts';
 import { batches } from './batches.ts';
 import type { TrainingConfig } from './config.ts';
 import { treatmentOf } from './groups.ts';
+import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
 import { learningRateAt } from './schedule.ts';
 import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
 import { SizedExecutables } from './supervised.ts';
 import { type GradientRequest, type GradientSums, type Helper, Team, type TeamOptions } from './team.ts';
+
+export type { TrainProgress, TrainResult } from './progress.ts';
 
 export interface TrainerSettings {
   lora: LoraConfig;
@@ -55,35 +58,6 @@ export interface JobPosition {
   readonly start: number;
   /** By how much it advances with each step of this node; 1, or more for a node that makes fewer than planned. */
   readonly perStep: number;
-}
-
-export interface TrainProgress {
-  /** Steps done of this request. */
-  step: number;
-  steps: number;
-  /** Rows taken so far. */
-  rows: number;
-  /** Nats per predicted token, over the step. */
-  loss: number;
-  /** Predicted tokens so far. */
-  tokens: number;
-  /** Sum of the loss over them, in nats. */
-  lossSum: number;
-  learningRate: number;
-  /** L2 norm of the mean gradient before clipping. */
-  gradientNorm: number;
-  tokensPerSecond: number;
-}
-
-export interface TrainResult {
-  steps: number;
-  /** Predicted tokens. */
-  tokens: number;
-  seconds: number;
-  /** Nats per predicted token: first step, last step, over all tokens. NaN when no step was made. */
-  lossFirst: number;
-  lossLast: number;
-  lossMean: number;
 }
 
 export class Trainer {
@@ -144,23 +118,14 @@ export class Trainer {
   async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
     const { training } = this.settings;
     const { executables, gradients } = this.trainingRun();
-    let started = Number.NaN;
-    const result: TrainResult = {
-      steps: 0,
-      tokens: 0,
-      seconds: 0,
-      lossFirst: Number.NaN,
-      lossLast: Number.NaN,
-      lossMean: Number.NaN,
-    };
-    let lossTotal = 0;
+    const tally = new StepTally(steps);
     let taken = 0;
     for await (const batch of batches(rows, training.batchSize, steps)) {
       this.check(batch);
       if (taken === 0) {
         // What is compiled before the first step is no part of the speed.
         await executables.for(batch.slice(0, this.size().batch));
-        started = performance.now();
+        tally.start();
       }
       taken += batch.length;
       const step = this.optimizer.steps;
@@ -170,34 +135,17 @@ export class Trainer {
         signal,
       );
       if (tokens === 0) continue;
-      const reached = position && position.start + result.steps * position.perStep;
+      const reached = position && position.start + tally.result.steps * position.perStep;
       const learningRate = learningRateAt(training, step, reached);
       const gradientNorm = this.optimizer.step(
         this.values,
         this.layout.map(({ name }) => gradients.get(name) ?? null),
         { learningRate, gradientScale: 1 / tokens, clipNorm: training.clipNorm },
       );
-      const loss = lossSum / tokens;
-      lossTotal += lossSum;
-      if (result.steps === 0) result.lossFirst = loss;
-      result.steps++;
-      result.tokens += tokens;
-      result.lossLast = loss;
-      result.lossMean = lossTotal / result.tokens;
-      result.seconds = (performance.now() - started) / 1000;
-      onProgress?.({
-        step: result.steps,
-        steps,
-        rows: taken,
-        loss,
-        tokens: result.tokens,
-        lossSum: lossTotal,
-        learningRate,
-        gradientNorm,
-        tokensPerSecond: result.tokens / result.seconds,
-      });
+      const progress = tally.add({ lossSum, tokens, rows: taken, learningRate, gradientNorm });
+      onProgress?.(progress);
     }
-    return result;
+    return tally.result;
   }
 
   /** Sums over rows that are part of a batch, for the trainer that makes the step. */
