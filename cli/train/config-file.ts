@@ -1,19 +1,13 @@
 /** The YAML file of `swarm train --config`: the keys of a job file, and a block `run`. */
-import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { LineCounter, parseDocument } from 'yaml';
 import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { type Problem, specProblems } from '../../coordinator/spec-problems.ts';
-import { SwarmError } from '../../protocol/errors.ts';
 import { absoluteBase } from '../base-model.ts';
-import { placeName, positionOf } from '../job-file.ts';
+import { YamlFile } from '../yaml-file.ts';
 import { templatePath } from './flag-layer.ts';
 import { foreignKeys } from './foreign-keys.ts';
 import { type Layer, trainSpecSchema } from './settings.ts';
-
-/** It is written by hand. */
-const MAX_FILE_BYTES = 1024 * 1024;
 
 const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
 const { name, rounds, acceptance, admission } = jobSpecSchema.shape;
@@ -48,43 +42,21 @@ export interface ConfigFile extends Layer {
  * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (values: field, problems; line and column where it is no YAML)
  */
 export async function readConfigFile(path: string): Promise<ConfigFile> {
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw new SwarmError('JOB_FILE_MISSING', `the config file ${path} cannot be read`, { path }, { cause });
-  });
-  if (text.length > MAX_FILE_BYTES) {
-    throw new SwarmError('JOB_SPEC', `${path} has ${text.length} characters; that is no config file`, {
-      path,
-    });
-  }
-  return parseConfigFile(text, path);
+  return configOf(await YamlFile.read(path, 'config file'), path);
 }
 
 /** @throws SwarmError JOB_SPEC */
 export function parseConfigFile(text: string, path: string): ConfigFile {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { prettyErrors: true, lineCounter: lines });
-  const [error] = document.errors;
-  if (error !== undefined) {
-    const at = error.linePos?.[0];
-    throw new SwarmError('JOB_SPEC', `${placeName(path, at)}: not YAML: ${error.message.split('\n')[0]}`, {
-      path,
-      line: at?.line,
-      column: at?.col,
-    });
-  }
-  const value: unknown = document.toJS() ?? {};
+  return configOf(new YamlFile(text, path), path);
+}
+
+function configOf(file: YamlFile, path: string): ConfigFile {
+  const value: unknown = file.value ?? {};
   const refuse = (problems: readonly Problem[]): void => {
     const [first] = problems;
     if (first === undefined) return;
-    const at = positionOf(document, lines, first.field);
-    const texts = problems.map((problem) => problem.text);
-    throw new SwarmError('JOB_SPEC', `${placeName(path, at)}: ${texts.join('; ')}`, {
-      path,
-      field: first.field,
-      problems: texts,
-      line: at?.line,
-      column: at?.col,
-    });
+    const texts = problems.map(({ text }) => text);
+    throw file.wrong(first.field, texts, 'mend the file; docs/training.md has its keys');
   };
   refuse(foreignKeys(value));
   const result = configSchema.safeParse(value);
