@@ -1,3 +1,4 @@
+import { closeSync, openSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { SwarmError } from '../protocol/errors.ts';
 
@@ -38,9 +39,10 @@ export class Database {
   /** @throws SwarmError STORE_NEWER when a later release has written the file, STORE_CORRUPT, STORE_REFUSED */
   constructor({ path, migrations }: DatabaseOptions) {
     this.path = path;
-    this.db = this.telling(
-      () => new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true }),
-    );
+    this.db = this.telling(() => {
+      makePrivate(path);
+      return new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true });
+    });
     try {
       this.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
       this.migrate(migrations);
@@ -125,6 +127,19 @@ export class Database {
     } catch (cause) {
       throw storeError(cause, this.path);
     }
+  }
+}
+
+/**
+ * A new file is its owner's alone: invite tokens and held-out data lie in it. SQLite gives those beside it the same mode.
+ * What cannot be made here is SQLite's to tell.
+ */
+function makePrivate(path: string): void {
+  if (path === ':memory:') return;
+  try {
+    closeSync(openSync(path, 'ax', 0o600));
+  } catch {
+    // There already.
   }
 }
 

@@ -1,4 +1,4 @@
-import { copyFile, writeFile } from 'node:fs/promises';
+import { copyFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Database } from '../../../net/database.ts';
@@ -27,6 +27,15 @@ describe('a database', () => {
     expect(db.one('PRAGMA synchronous')).toEqual({ synchronous: 2 });
     expect(db.one('PRAGMA foreign_keys')).toEqual({ foreign_keys: 1 });
     expect(db.one('PRAGMA busy_timeout')).toEqual({ timeout: 5_000 });
+    db.close();
+  });
+
+  test('is readable by its owner alone, with what lies beside it', async () => {
+    const file = await path();
+    const db = new Database({ path: file, migrations });
+    add(db, 'secret');
+    for (const name of [file, `${file}-wal`, `${file}-shm`])
+      expect((await stat(name)).mode & 0o077, name).toBe(0);
     db.close();
   });
 
