@@ -2,7 +2,9 @@ import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine, type EngineName } from '../../lora/engines/engine.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel } from '../../lora/models/model.ts';
+import { weightFileBytes, weightFileSuffix } from '../../lora/models/weights.ts';
 import { estimateTraining, secondsPerStep } from '../../lora/train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../../lora/train/speed.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
@@ -20,13 +22,15 @@ export interface DryRunOptions {
   threads: number;
   /** @default false */
   checkpointing?: boolean;
+  /** @default 32 */
+  baseBits?: BaseBits;
   now: number;
   signal: AbortSignal;
 }
 
 /** Bytes of files. */
 export interface DiskEstimate {
-  /** The model's weights as float32, in the cache; 0 where some of that size are there already. */
+  /** The model's weights as they are computed with, in the cache; 0 where some of that size are there already. */
   readonly weights: number;
   /** Packed rows, in the cache. */
   readonly data: number;
@@ -70,7 +74,7 @@ const CHECKPOINT_SETS = 3;
 
 /** What a run would take. The weights are not read; of the data, the beginning; the machine is measured for a second. */
 export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Promise<RunEstimate> {
-  const { signal, now, cacheDir, output, engine, threads, checkpointing = false } = options;
+  const { signal, now, cacheDir, output, engine, threads, checkpointing = false, baseBits = 32 } = options;
   const model = await openModel(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { paths: train, settings } = trainingFiles(spec);
@@ -86,7 +90,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const training = trainingConfig(spec, rows);
   const steps = training.totalSteps;
   const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
-  const memory = { ...memoryOf(model, spec, { checkpointing }), available: availableMemory() };
+  const memory = { ...memoryOf(model, spec, { checkpointing, baseBits }), available: availableMemory() };
   const speed = await measureSpeed(await createEngine(engine, { threads }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
@@ -97,10 +101,10 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     heldOut === null ? 0 : 2 + (spec.run.evaluateEvery > 0 ? Math.floor(steps / spec.run.evaluateEvery) : 0);
   const evaluating = (evaluations * FORWARD_SHARE * perStep * measured) / (batchSize * sequenceLength);
 
-  const weights = 4 * model.parameters;
+  const weights = weightFileBytes(model, baseBits);
   const checkpoint = CHECKPOINT_SETS * 4 * work.parameters;
   const disk = {
-    weights: (await holdsWeights(cacheDir, weights)) ? 0 : weights,
+    weights: (await holdsWeights(cacheDir, weights, weightFileSuffix(baseBits))) ? 0 : weights,
     data: PACKED_BYTES * sequenceLength * rows,
     // Those that are kept, the best, the one that is being written, and the adapter.
     output: (spec.run.keepCheckpoints + 2) * checkpoint + 4 * work.parameters,
@@ -131,7 +135,8 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   function largestThatFits(): number | null {
     for (let size = Math.floor(microBatch / 2); size >= 1; size = Math.floor(size / 2)) {
       const smaller = { ...spec, training: { ...spec.training, microBatch: size } };
-      if (MARGIN * memoryOf(model, smaller, { checkpointing }).total <= memory.available) return size;
+      if (MARGIN * memoryOf(model, smaller, { checkpointing, baseBits }).total <= memory.available)
+        return size;
     }
     return null;
   }
@@ -204,12 +209,10 @@ function memoryParts({ runtime, command, weights, activations, adapter }: RunMem
   );
 }
 
-/** Converted weights lie in files of their own; their size, up to the padding of a page per tensor, tells. */
-async function holdsWeights(cacheDir: string, bytes: number): Promise<boolean> {
+/** Converted weights lie in files of their own, and their size tells. */
+async function holdsWeights(cacheDir: string, bytes: number, suffix: string): Promise<boolean> {
   for (const name of await readdir(cacheDir).catch(() => [])) {
-    if (!name.endsWith('.f32')) continue;
-    const { size } = await stat(join(cacheDir, name));
-    if (size >= bytes && size < bytes * 1.01 + 2 ** 22) return true;
+    if (name.endsWith(suffix) && (await stat(join(cacheDir, name))).size === bytes) return true;
   }
   return false;
 }

@@ -1,3 +1,4 @@
+import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { ModelShape } from '../../lora/models/targets.ts';
 import { estimateTraining, type MemoryEstimate } from '../../lora/train/estimate.ts';
 import { trainingConfig } from './run.ts';
@@ -17,9 +18,9 @@ const COMMAND_SETS = 5;
 export function memoryOf(
   model: ModelShape,
   spec: TrainSpec,
-  { checkpointing = false }: { checkpointing?: boolean } = {},
+  { checkpointing = false, baseBits = 32 }: { checkpointing?: boolean; baseBits?: BaseBits } = {},
 ): RunMemory {
-  const settings = { lora: spec.lora, training: trainingConfig(spec, 1), checkpointing };
+  const settings = { lora: spec.lora, training: trainingConfig(spec, 1), checkpointing, baseBits };
   const { memory, work } = estimateTraining(model, settings);
   const command = COMMAND_BYTES + COMMAND_SETS * 4 * work.parameters;
   return { ...memory, command, total: memory.total + command };

@@ -1,5 +1,6 @@
 import { adapterLayout, adapterSize, loraConfig } from '../../lora/adapter/peft.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { type Choice, choosePreset, type PresetName } from '../../lora/train/presets.ts';
 import { trainingFiles } from './data.ts';
@@ -14,7 +15,7 @@ const MEMORY_SHARE = 0.6;
 export async function presetLayer(
   name: PresetName,
   layer: Layer,
-  machine: { now: number; checkpointing?: boolean; signal: AbortSignal },
+  machine: { now: number; checkpointing?: boolean; baseBits?: BaseBits; signal: AbortSignal },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
   // How long it trains and how often it measures is still open, and need not go together yet.
   const { run: _, ...said } = layer;

@@ -7,6 +7,7 @@ import { decodeFloats } from './dtypes.ts';
 import type { Model } from './folder.ts';
 import { type Blocks, blockLayout, createQuantiser, type QuantisedBits } from './quantise.ts';
 import { floatDtype, tensorChunks } from './safetensors.ts';
+import type { ModelShape } from './targets.ts';
 import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
 /** Increased whenever the same weights become other numbers: files of before are not taken for these. */
@@ -26,8 +27,26 @@ export async function prepareWeights(
   { signal, bits = 32 }: { signal?: AbortSignal /** @default 32 */; bits?: BaseBits } = {},
 ): Promise<WeightFile> {
   const { digest } = await describeBase(model.dir, { signal, cacheDir });
-  const kind = bits === 32 ? 'f32' : `q${bits}v${QUANTISATION_VERSION}`;
-  const path = join(cacheDir, `${digest}.${kind}`);
+  const path = join(cacheDir, `${digest}${weightFileSuffix(bits)}`);
+  const { size, entries, quantised } = layOut(model, bits);
+  await writeOnce(path, size, async (handle) => {
+    for (const [name, { offset }] of entries) await convert(handle, offset, floatsOf(model, name, signal));
+    for (const [name, entry] of quantised) await quantise(handle, entry, floatsOf(model, name, signal));
+  });
+  return bits === 32 ? { path, entries } : { path, entries, quantised };
+}
+
+/** How names of the files in the cache end. */
+export function weightFileSuffix(bits: BaseBits): string {
+  return bits === 32 ? '.f32' : `.q${bits}v${QUANTISATION_VERSION}`;
+}
+
+/** Bytes of the file, which are those in memory too: it is mapped, or its numbers are packed for the kernels. */
+export function weightFileBytes(model: ModelShape, bits: BaseBits): number {
+  return layOut(model, bits).size;
+}
+
+function layOut(model: ModelShape, bits: BaseBits) {
   const layout = new Layout();
   const entries = new Map<string, WeightEntry>();
   const quantised = new Map<string, QuantisedEntry>();
@@ -36,18 +55,14 @@ export async function prepareWeights(
     if (bits !== 32 && inFewerBits.has(name)) quantised.set(name, placeMatrix(layout, shape, bits));
     else entries.set(name, placeFloats(layout, shape));
   }
-  await writeOnce(path, layout.size, async (handle) => {
-    for (const [name, { offset }] of entries) await convert(handle, offset, floatsOf(model, name, signal));
-    for (const [name, entry] of quantised) await quantise(handle, entry, floatsOf(model, name, signal));
-  });
-  return bits === 32 ? { path, entries } : { path, entries, quantised };
+  return { size: layout.size, entries, quantised };
 }
 
 /**
  * Weights of the linear modules but the output head: that one's logits decide between close candidates, and where it is
  * the embedding table it is looked up too.
  */
-function quantisable({ architecture, config }: Model): Set<string> {
+function quantisable({ architecture, config }: ModelShape): Set<string> {
   const modules = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
   return new Set(modules.map(({ name }) => `${name}.weight`));
 }

@@ -1,7 +1,9 @@
 /** What training takes on this machine, before anything is loaded. */
 import { adapterLayout, adapterSize } from '../adapter/layout.ts';
 import { graphCost } from '../graph/cost.ts';
+import type { BaseBits } from '../models/base-bits.ts';
 import type { ModelShape } from '../models/targets.ts';
+import { weightFileBytes } from '../models/weights.ts';
 import { adaptedParameters } from './adapted.ts';
 import type { MachineSpeed } from './speed.ts';
 import { trainingGraph } from './step.ts';
@@ -11,7 +13,10 @@ import type { TrainerSettings } from './trainer.ts';
 export interface MemoryEstimate {
   /** Node.js, the engine's library and its kernels. */
   readonly runtime: number;
-  /** Of the frozen model, as float32; pages of a file, which the system shares between processes. */
+  /**
+   * Of the frozen model. As float32 they are pages of a file, which the system shares between processes; in fewer bits most
+   * are packed for the kernels.
+   */
   readonly weights: number;
   /** Most that lives at one time of the values that a micro-batch makes. */
   readonly activations: number;
@@ -31,6 +36,11 @@ export interface WorkEstimate {
   readonly parameters: number;
 }
 
+export interface EstimateSettings extends TrainerSettings {
+  /** @default 32 */
+  readonly baseBits?: BaseBits;
+}
+
 /** What a trainer process holds before it has loaded anything, measured (docs/decisions/080-training.md). */
 const RUNTIME_BYTES = 150 * 2 ** 20;
 /** Sets of adapter values alive at one time: values, gradients, two moments, the gradients that the engine returns, and
@@ -41,7 +51,7 @@ const FLOAT_BYTES = 4;
 /** From the shapes in the model's config alone. @throws LORA_*, MODEL_SEQUENCE_TOO_LONG */
 export function estimateTraining(
   model: ModelShape,
-  { lora, training, checkpointing = false }: TrainerSettings,
+  { lora, training, checkpointing = false, baseBits = 32 }: EstimateSettings,
 ): { memory: MemoryEstimate; work: WorkEstimate } {
   const { config, architecture } = model;
   const { batchSize, sequenceLength: length } = training;
@@ -55,7 +65,7 @@ export function estimateTraining(
   const parameters = adapterSize(adapterLayout(model, lora));
   const parts = {
     runtime: RUNTIME_BYTES,
-    weights: cost.weightBytes,
+    weights: baseBits === 32 ? cost.weightBytes : weightFileBytes(model, baseBits),
     activations: cost.activationBytes,
     adapter: ADAPTER_SETS * FLOAT_BYTES * parameters,
   };

@@ -1,10 +1,12 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loraConfig } from '../../../lora/adapter/config.ts';
 import { createEngine } from '../../../lora/engines/engine.ts';
-import { type Model, openModel } from '../../../lora/models/model.ts';
+import type { BaseBits } from '../../../lora/models/base-bits.ts';
+import { type Model, openModel, prepareWeights } from '../../../lora/models/model.ts';
+import { weightFileSuffix } from '../../../lora/models/weights.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../../lora/train/config.ts';
 import { estimateTraining, secondsPerStep } from '../../../lora/train/estimate.ts';
 import { measureSpeed } from '../../../lora/train/speed.ts';
@@ -33,6 +35,16 @@ describe('the estimate of a training', () => {
     expect(parts.memory.activations).toBeLessThan(0.3 * whole.memory.activations);
     // Forward and backward through the frozen weights: at least four operations for each and token.
     expect(whole.work.flopsPerStep).toBeGreaterThan(4 * 8 * 32 * 0.6 * model.parameters);
+  });
+
+  it('knows what a base of fewer bits takes: what its file does', async () => {
+    const settings = { lora: loraConfig({ rank: 4 }), training: trainingConfigSchema.parse({ sequenceLength: 32 }) };
+    const weights = (baseBits: BaseBits) => estimateTraining(model, { ...settings, baseBits }).memory.weights;
+    for (const bits of [8, 4] as const) {
+      const { path } = await prepareWeights(model, join(dir, 'cache'), { bits });
+      expect(path.endsWith(weightFileSuffix(bits))).toBe(true);
+      expect(weights(bits)).toBe((await stat(path)).size);
+    }
   });
 
   it('knows what checkpointing saves, and what it costs', () => {
