@@ -16,8 +16,9 @@ export interface Lighter extends Load {
 
 /** Errors that may be the device's: anything else is as wrong with less load. */
 const OF_THE_DEVICE = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
+// WebGPU has a largest buffer, and larger tensors take several; a kernel may have so many.
 const OUT_OF_MEMORY =
-  /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)/i;
+  /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)|too many storage buffers/i;
 /** SIGKILL is what a system out of memory sends; an allocation that fails in native code ends in an abort. */
 const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
 

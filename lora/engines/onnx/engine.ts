@@ -143,7 +143,8 @@ class OnnxExecutable implements Executable {
     try {
       results = await session.run(inputs, { logSeverityLevel: 4 });
     } catch (cause) {
-      throw new SwarmError('ENGINE_RUN', `running the graph failed: ${messageOf(cause)}`, {}, { cause });
+      const reason = providerMessage(messageOf(cause));
+      throw new SwarmError('ENGINE_RUN', `running the graph failed: ${reason}`, {}, { cause });
     }
     const outputs: Record<string, Float32Array> = {};
     for (const name of this.#outputs) {

@@ -29,6 +29,12 @@ describe('after a device failed, a trainer starts', () => {
       { engine: 'onnx-cuda', microBatch: 1 },
     ],
     [
+      'with half the rows where a tensor is too large for WebGPU',
+      run('Too many storage buffers in shader. Current: 24, Max is 16'),
+      { engine: 'onnx-webgpu', microBatch: 4 },
+      { engine: 'onnx-webgpu', microBatch: 2 },
+    ],
+    [
       'with half the rows where an allocation failed',
       run('Failed to allocate memory for requested buffer of size 9'),
       { engine: 'onnx-cpu', microBatch: 2 },
