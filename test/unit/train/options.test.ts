@@ -25,12 +25,12 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 
 type Lora = Parameters<typeof loraConfig>[0];
 
-async function trained(training: TrainingOptions, lora: Lora = {}, steps = 4) {
+async function trained(training: TrainingOptions, lora: Lora = {}, steps = 4, given = rows) {
   const settings = { ...tinySettings(training), lora: loraConfig({ rank: 4, alpha: 8, ...lora }) };
   const trainer = new Trainer(settings, deps);
   const before = await initialAdapter(deps.model, settings.lora, 1);
   trainer.setParameters(before);
-  const result = await trainer.train({ rows, steps });
+  const result = await trainer.train({ rows: given, steps });
   const after = trainer.parameters();
   const { m } = trainer.optimizerState();
   const heldOut = await trainer.evaluate(rows.slice(0, 4));
@@ -73,6 +73,33 @@ describe('options of training', () => {
         expect(maxDifference(moment, steps[0]!.moments[i]!)).toBeLessThan(1e-7);
       }
     }
+  });
+
+  it('rows without a label change nothing but the random numbers, wherever they lie', async () => {
+    const silent = { ...rows[1]!, labels: rows[1]!.labels.map(() => -100) };
+    const shape = { useDora: true, modulesToSave: ['lm_head'] };
+    const settings = { labelSmoothing: 0.2, batchSize: 6 };
+    // Micro-batches of nothing but padding or unlabelled rows, at the beginning, in the middle and at the end.
+    const sparse = [silent, silent, rows[0]!, silent, rows[2]!, silent];
+    const alone = await trained({ ...settings, microBatch: 6 }, shape, 1, [rows[0]!, rows[2]!]);
+    for (const microBatch of [1, 2, 4, 6]) {
+      const { result, moments } = await trained({ ...settings, microBatch }, shape, 1, sparse);
+      expect(result.tokens).toBe(alone.result.tokens);
+      expect(result.lossFirst).toBeCloseTo(alone.result.lossFirst, 5);
+      for (const [i, moment] of moments.entries()) {
+        expect(maxDifference(moment, alone.moments[i]!), `${microBatch} at a time`).toBeLessThan(1e-7);
+      }
+    }
+    const random = { ...settings, microBatch: 1, neftuneAlpha: 30 };
+    const noisy = await trained(random, { ...shape, dropout: 0.3 }, 1, sparse);
+    for (const moment of noisy.moments) expect(moment.every(Number.isFinite)).toBe(true);
+  });
+
+  it('a batch without any label makes no step', async () => {
+    const silent = rows.slice(0, 4).map((row) => ({ ...row, labels: row.labels.map(() => -100) }));
+    const { result, before, after } = await trained({ batchSize: 4 }, {}, 2, silent);
+    expect(result).toMatchObject({ steps: 0, tokens: 0 });
+    expect(after).toEqual(before);
   });
 
   it('LoRA+ moves B faster and A as before; a frozen A not at all', async () => {
