@@ -49,6 +49,9 @@ export function compare(
   return { worsening, standardError, allowed, passes: Number.isFinite(worsening) && worsening <= allowed };
 }
 
+/** Of what cannot even be evaluated. */
+const IMPOSSIBLE: Comparison = { worsening: Infinity, standardError: 0, allowed: 0, passes: false };
+
 /** Single updates that are tried without, at most: each costs a merge and an evaluation. */
 export const LEAVE_ONE_OUT = 8;
 
@@ -60,7 +63,8 @@ export interface GateInput<Source, Merged> {
   readonly tolerance: number;
   /** Losses of the parent checkpoint; empty when there is no held-out data: then everything passes. */
   readonly before: readonly RowLoss[];
-  merge(sources: readonly Source[], rate: number): Promise<Merged>;
+  /** null: together they would move weights further than any adapter can go. */
+  merge(sources: readonly Source[], rate: number): Promise<Merged | null>;
   evaluate(merged: Merged): Promise<readonly RowLoss[]>;
   /**
    * Sources that went into a merge, by how suspicious they are, most first: whom to try leaving out when there are too
@@ -88,21 +92,25 @@ export async function gate<Source, Merged>(
   input: GateInput<Source, Merged>,
 ): Promise<GateResult<Source, Merged>> {
   const { sources, rate, before, tolerance } = input;
-  const attempt = async (some: readonly Source[], at: number) => {
+  const attempt = async (some: readonly Source[], at: number): Promise<Attempt<Merged>> => {
     const merged = await input.merge(some, at);
+    if (merged === null) return { merged, losses: [], comparison: IMPOSSIBLE };
     const losses = before.length > 0 ? await input.evaluate(merged) : [];
     return { merged, losses, comparison: compare(before, losses, tolerance) };
   };
+  const accepted = (
+    { merged, losses, comparison }: Attempt<Merged>,
+    at: number,
+    leftOut: Source | null,
+  ): GateResult<Source, Merged> | null =>
+    merged !== null && comparison.passes ? { accepted: true, merged, losses, rate: at, leftOut } : null;
+
   const whole = await attempt(sources, rate);
-  const accept = ({ merged, losses }: typeof whole, at: number, leftOut: Source | null) =>
-    ({ accepted: true, merged, losses, rate: at, leftOut }) as const;
-  if (whole.comparison.passes) return accept(whole, rate, null);
+  const all = accepted(whole, rate, null) ?? accepted(await attempt(sources, rate / 2), rate / 2, null);
+  if (all) return all;
 
-  const half = await attempt(sources, rate / 2);
-  if (half.comparison.passes) return accept(half, rate / 2, null);
-
-  let best: { result: typeof whole; without: Source } | null = null;
-  const suspects = input.suspects(whole.merged, sources);
+  let best: { result: Attempt<Merged>; without: Source } | null = null;
+  const suspects = whole.merged === null ? sources : input.suspects(whole.merged, sources);
   if (suspects.length > 1) {
     for (const without of suspects.slice(0, LEAVE_ONE_OUT)) {
       const rest = sources.filter((source) => source !== without && suspects.includes(source));
@@ -110,14 +118,23 @@ export async function gate<Source, Merged>(
       if (!best || better(result.comparison, best.result.comparison)) best = { result, without };
     }
   }
-  if (best?.result.comparison.passes) return accept(best.result, rate, best.without);
-  const { worsening, allowed } = whole.comparison;
-  return {
-    accepted: false,
-    reason:
-      `merged, the held-out loss is worse by ${worsening.toFixed(5)} nats per token where ${allowed.toFixed(5)} may be, ` +
-      'also at half the rate and without any single update',
-  };
+  const rest = best && accepted(best.result, rate, best.without);
+  return rest ?? { accepted: false, reason: `merged, ${complaint(whole)}` };
+}
+
+/** One merge, and what it does to the held-out loss. */
+interface Attempt<Merged> {
+  readonly merged: Merged | null;
+  readonly losses: readonly RowLoss[];
+  readonly comparison: Comparison;
+}
+
+function complaint({ merged, comparison: { worsening, allowed } }: Attempt<unknown>): string {
+  const what =
+    merged === null
+      ? 'weights would move further than an adapter can go'
+      : `the held-out loss is worse by ${worsening.toFixed(5)} nats per token where ${allowed.toFixed(5)} may be`;
+  return `${what}, also at half the rate and without any single update`;
 }
 
 function better(a: Comparison, b: Comparison): boolean {

@@ -2,7 +2,7 @@ import { decodeAdapter } from '../lora/adapter/peft.ts';
 import { withDeadline } from '../net/deadline.ts';
 import type { Scope } from '../net/vault.ts';
 import { encodeCbor } from '../protocol/cbor.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 import { ADAPTER_BYTES } from '../protocol/limits.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
 import { open, seal } from '../protocol/signing.ts';
@@ -57,19 +57,25 @@ export class RoundWork {
       tolerance: acceptance.tolerance,
       before,
       merge: (sources, rate) =>
-        deps.arithmetic.merge(
-          {
-            layout,
-            baseDigest: base.digest,
-            round,
-            sources,
-            rate,
-            denominatorFloor: rounds.denominatorFloor,
-            adapter: parent.checkpoint.adapter,
-            residual: parent.residual,
-          },
-          { signal },
-        ),
+        deps.arithmetic
+          .merge(
+            {
+              layout,
+              baseDigest: base.digest,
+              round,
+              sources,
+              rate,
+              denominatorFloor: rounds.denominatorFloor,
+              adapter: parent.checkpoint.adapter,
+              residual: parent.residual,
+            },
+            { signal },
+          )
+          .catch((error: unknown) => {
+            // What its updates say, not what befell the merge: tried again it would be the same.
+            if (isSwarmError(error, 'UPDATE_VALUES')) return null;
+            throw error;
+          }),
       evaluate: (merged) => this.evaluate(decodeAdapter(merged.adapter, layout)),
       suspects: ({ contributors }, sources) =>
         contributors
@@ -140,7 +146,8 @@ export class RoundWork {
       metrics: {
         heldOutLoss: meanLoss(losses),
         heldOutTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
-        trainLoss: used.reduce((sum, { lossLast }) => sum + lossLast, 0) / used.length,
+        // Each divided first: what strangers say may be as large as numbers go, and their sum must still be one.
+        trainLoss: used.reduce((sum, { lossLast }) => sum + lossLast / used.length, 0),
         tokens: used.reduce((sum, { tokens }) => sum + tokens, 0),
         // The clock may have been set back in the round, and a checkpoint of negative length could never be signed.
         seconds: Math.max(0, record.closedAt - record.openedAt) / 1000,

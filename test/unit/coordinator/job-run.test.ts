@@ -121,6 +121,36 @@ describe('a round', () => {
     expect(sha256(alone.adapter)).toBe(adapter.digest);
   });
 
+  test('with a step that no adapter can take goes on without it, and is null where it is alone', async () => {
+    const world = new World({ rounds: { minPeers: 2, count: 1 } });
+    const { peers, head } = await training(world, 2);
+    const [hostile, honest] = peers as [ScriptedPeer, ScriptedPeer];
+    // What an honest node leaves alone nobody's median clips.
+    const payload = hostile.payload([90_000, 0], head.preset);
+    await hostile.submit(hostile.seal(hostile.update(head, {}, payload)));
+    await honest.submit(honest.seal(honest.update(head, {}, honest.payload([0, 0.05], head.preset))));
+    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    expect((await hostile.receipt(sha256(payload)))?.code).toBe('left-out');
+    expect(world.run.checkpoint.checkpoint.contributors.map(({ peer }) => peer)).toEqual([honest.id]);
+
+    const alone = new World({ rounds: { minPeers: 1, count: 1 } });
+    const { peers: one, head: first } = await training(alone, 1);
+    await one[0]!.submit(one[0]!.seal(one[0]!.update(first, {}, one[0]!.payload(90_000, first.preset))));
+    await alone.until(() => alone.run.nullRounds === 1, 'the null round');
+    const told = alone.store.events.after(alone.toy.job, 0, 100).find(({ type }) => type === 'null-round');
+    expect(told).toMatchObject({ reason: expect.stringContaining('further than an adapter can go') });
+    expect(alone.run.state).toMatchObject({ phase: 'training', round: 2 });
+  });
+
+  test('is committed whatever its nodes say of their losses', async () => {
+    const world = new World({ rounds: { minPeers: 2, count: 1 } });
+    const { peers, head } = await training(world, 2);
+    const said = { lossFirst: Number.MAX_VALUE, lossLast: Number.MAX_VALUE, seconds: Number.MAX_VALUE };
+    for (const peer of peers) await peer.submit(peer.seal(peer.update(head, said)));
+    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    expect(world.run.checkpoint.checkpoint.metrics.trainLoss).toBe(Number.MAX_VALUE);
+  });
+
   test('that is null gives its updates back, and the next one starts from the same checkpoint', async () => {
     const world = new World({ rounds: { minPeers: 2, maxSeconds: 20 } });
     const { peers, head } = await training(world, 2);
