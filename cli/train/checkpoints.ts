@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import { readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import {
@@ -111,7 +111,11 @@ export class CheckpointFolder {
     } catch (cause) {
       // Where the disk is full it must not stay so for a checkpoint that nobody can use.
       await rm(partial, { recursive: true, force: true }).catch(() => {});
-      throw writeError(cause, final);
+      const error = writeError(cause, final);
+      if (error.code !== 'STORE_FULL') throw error;
+      const next = `free some, then go on with it: swarm train --resume --output ${dirname(this.path)}`;
+      const message = `no space left for the checkpoint ${final}`;
+      throw new SwarmError('STORE_FULL', message, { path: final, next }, { cause });
     }
     await this.prune(state.best?.step ?? null);
     return final;

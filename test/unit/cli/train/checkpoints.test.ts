@@ -74,6 +74,27 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual(['step-00000003']);
   });
 
+  it('say how to go on where the disk is full', async () => {
+    const output = await temporaryFolder();
+    const folder = new CheckpointFolder({ output, keep: 1 });
+    const { about, ...state } = trainingState(4);
+    // What the first write of a checkpoint would be told by the system.
+    const full = Object.assign(new Error('ENOSPC: no space left on device, write'), {
+      ...{ code: 'ENOSPC', syscall: 'write' },
+    });
+    const tensors = new Proxy(state.adapter, {
+      get(target, key, receiver) {
+        if (key === 'length') throw full;
+        return Reflect.get(target, key, receiver);
+      },
+    });
+    await expect(folder.write({ ...state, adapter: tensors }, about)).rejects.toMatchObject({
+      code: 'STORE_FULL',
+      values: { next: expect.stringContaining(`--resume --output ${output}`) },
+    });
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
   it('are removed without touching anything else', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
