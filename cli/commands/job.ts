@@ -70,6 +70,9 @@ async function create(
     );
   }
   const spec = preset ? preset.spec : read;
+  const totalSteps = spec.rounds.count * spec.rounds.localSteps;
+  const doubt = (await import('../train/doubts.ts')).warmupDoubt({ ...spec.training, totalSteps });
+  if (doubt !== null) context.stderr.write(`swarm: ${doubt.message}; ${doubt.values.next}\n`);
   if (options.dryRun) {
     const { checkJobSpec, checkLines } = await import('../check-job.ts');
     const check = await checkJobSpec(context, spec);

@@ -1,6 +1,5 @@
 /** Settings that are allowed, and hardly what was meant. */
-import type { TrainingConfig } from '../../lora/train/config.ts';
-import { warmupStepsOf } from '../../lora/train/schedule.ts';
+import { type Schedule, warmupStepsOf } from '../../lora/train/schedule.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Layer, TrainSpec } from './settings.ts';
 
@@ -40,14 +39,14 @@ export function idleSettings(said: Layer, spec: TrainSpec): SwarmError[] {
   });
 }
 
-/** A warm-up that outlasts the run; null where it does not. */
-export function warmupDoubt(training: TrainingConfig): SwarmError | null {
-  const steps = warmupStepsOf(training);
-  const { totalSteps, learningRate } = training;
+/** A warm-up that outlasts the run, or the job; null where it does not. */
+export function warmupDoubt(schedule: Schedule): SwarmError | null {
+  const steps = warmupStepsOf(schedule);
+  const { totalSteps, learningRate } = schedule;
   if (steps <= totalSteps) return null;
   return new SwarmError(
     'WARMUP_TOO_LONG',
-    `the warm-up of ${steps} steps is longer than the run of ${totalSteps}: the learning rate never reaches ${learningRate}`,
-    { warmupSteps: steps, totalSteps, next: 'shorten it: --warmup-ratio 0.1, or --warmup with fewer steps' },
+    `the warm-up of ${steps} steps is longer than all ${totalSteps} that are made: the learning rate never reaches ${learningRate}`,
+    { warmupSteps: steps, totalSteps, next: 'shorten it: a warmupRatio of 0.1, or fewer warmupSteps' },
   );
 }
