@@ -15,8 +15,8 @@ import { defaultRetention, type RetentionSettings } from './retention.ts';
 import type { StoredJob } from './store/store.ts';
 
 /**
- * Nodes that may join for the first time, over all jobs: a full round's and as many again at once, then 17 a second. Each
- * is written down, which waits for the disk, and identities cost a stranger nothing.
+ * Nodes that may come, come back or change their name, over all jobs: a full round's and as many again at once, then 17 a
+ * second. Each is written down, which waits for the disk, and identities cost a stranger nothing.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 60_000 };
 /** Characters of a digest that name a job when they are unique. */
@@ -166,7 +166,7 @@ export class Coordinator {
       })),
       network.handle('join', async (peer, { job, ...asked }) => {
         const run = this.running(job);
-        if (!run.roster.has(peer) && !this.limiter.take('newcomers', NEWCOMERS)) {
+        if (run.isNews(peer, asked) && !this.limiter.take('newcomers', NEWCOMERS)) {
           throw new SwarmError('BUSY', 'many nodes join at this moment; this one tries again by itself', {});
         }
         run.join(peer, asked);

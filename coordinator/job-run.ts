@@ -150,6 +150,11 @@ export class JobRun {
     return this.presence.size;
   }
 
+  /** Whether a node's joining would be written down: it comes, or comes back, or says something else of itself. */
+  isNews(peer: string, about: Pick<AskedToJoin, 'name' | 'agent' | 'engine'>): boolean {
+    return this.presence.get(peer) === null || this.roster.differs(peer, about);
+  }
+
   /** @throws SwarmError NOT_ADMITTED, CLOCK_OFF, JOB_FULL */
   join(peer: string, { sentAt, ...asked }: AskedToJoin): void {
     const { job, deps } = this.context;

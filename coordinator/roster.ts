@@ -78,6 +78,7 @@ export class Roster {
       }
     }
     const { name, agent, engine } = asked;
+    const changed = this.differs(peer, asked);
     const entry: StoredPeer = {
       peer,
       name,
@@ -89,8 +90,13 @@ export class Roster {
     };
     this.peers.set(peer, entry);
     if (!known) this.joined.set(peer, deps.store.rounds.newest(this.context.job, 1)[0]?.round ?? 0);
-    const changed = known?.name !== name || known.agent !== agent || known.engine !== engine;
     return { entry, changed };
+  }
+
+  /** Whether a node is new, or says something else of itself than before. */
+  differs(peer: string, { name, agent, engine }: Pick<StoredPeer, 'name' | 'agent' | 'engine'>): boolean {
+    const known = this.peers.get(peer);
+    return known?.name !== name || known.agent !== agent || known.engine !== engine;
   }
 
   /** A node is there again, or has gone. */

@@ -192,7 +192,13 @@ describe('admission', () => {
     expect(new Set(refused)).toEqual(new Set(['BUSY']));
     expect(refused.length).toBeGreaterThanOrEqual(15);
     expect(refused.length).toBeLessThanOrEqual(21);
+    // Somebody who is there may say so again, but not come and go, or take another name each time.
     await known.join();
+    const about = { job: known.job, invite: null, agent: 'test', engine: 'none', tokensPerSecond: 0 };
+    const renamed = known.ask('join', { ...about, name: 'another', sentAt: world.clock.now() });
+    expect(await refusal(renamed)).toBe('BUSY');
+    await known.ask('leave', { job: known.job, reason: '' });
+    expect(await refusal(known.join())).toBe('BUSY');
     await world.pass(1_000);
     expect(await world.settle(join(last))).toBeNull();
   });
