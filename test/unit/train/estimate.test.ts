@@ -38,7 +38,10 @@ describe('the estimate of a training', () => {
   });
 
   it('knows what a base of fewer bits takes: what its file does', async () => {
-    const settings = { lora: loraConfig({ rank: 4 }), training: trainingConfigSchema.parse({ sequenceLength: 32 }) };
+    const settings = {
+      lora: loraConfig({ rank: 4 }),
+      training: trainingConfigSchema.parse({ sequenceLength: 32 }),
+    };
     const weights = (baseBits: BaseBits) => estimateTraining(model, { ...settings, baseBits }).memory.weights;
     for (const bits of [8, 4] as const) {
       const { path } = await prepareWeights(model, join(dir, 'cache'), { bits });
