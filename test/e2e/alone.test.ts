@@ -109,7 +109,10 @@ describe('alone, without a swarm', { timeout: 120_000 }, () => {
     expect(missing.stderr).toMatch(/^swarm: .*nowhere/);
     expect(swarm('evaluate', '--model', model, '--data', 'nothing.jsonl').status).toBe(4);
     expect(swarm('evaluate', '--model', model).status).toBe(2);
-    const json = swarm('train', '--model', model, '--data', 'nothing', '--output', 'x', '--json');
+    const json = swarm(
+      ...['train', '--model', model, '--data', 'nothing', '--output', 'x'],
+      ...['--sequence-length', '16', '--json'],
+    );
     expect(json.status).toBe(4);
     expect(json.last).toMatchObject({ event: 'error', error: { code: 'DATA_UNREADABLE', exitCode: 4 } });
   });
