@@ -103,7 +103,10 @@ export async function work(task: WorkerTask): Promise<WorkerAnswer> {
     return { type: 'checked' };
   }
   const merged = await mergeRound(task.input, async (digest) => {
-    const bytes = await readFile(task.paths[digest]!);
+    const bytes = await readFile(task.paths[digest]!).catch((cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'ENOENT') throw cause;
+      throw new SwarmError('BLOB_MISSING', `blob ${digest} is not in the store`, { digest }, { cause });
+    });
     if (sha256(bytes) === digest) return bytes;
     throw new SwarmError('BLOB_CORRUPT', `blob ${digest} is damaged on disk`, { digest });
   });

@@ -43,16 +43,32 @@ export class RoundWork {
   }
 
   /**
-   * Merges a closed round's updates and holds the result against its parent.
+   * Merges a closed round's updates and holds the result against its parent. Where the disk has lost one of them they all
+   * go back to their authors, who have them still: tried again it would be missing again.
    * @returns what passed, or why nothing did
    * @throws SwarmError when merging or evaluating broke down
    */
   async merge(round: number, parent: CurrentCheckpoint): Promise<Candidate | { refused: string }> {
-    const { job, manifest, layout, deps, signal } = this.context;
+    const sources = this.context.deps.store.updates.selected(this.context.job, round).map(sourceOf);
+    try {
+      return await this.mergeAll(round, parent, sources);
+    } catch (error) {
+      const isLost = isSwarmError(error, 'BLOB_MISSING') || isSwarmError(error, 'BLOB_CORRUPT');
+      if (!isLost || !sources.some(({ digest }) => digest === error.values.digest)) throw error;
+      return { refused: `an update was lost on the coordinator's disk: ${error.message}` };
+    }
+  }
+
+  private async mergeAll(
+    round: number,
+    parent: CurrentCheckpoint,
+    sources: readonly MergeSource[],
+  ): Promise<Candidate | { refused: string }> {
+    const { manifest, layout, deps, signal } = this.context;
     const { rounds, acceptance, base } = manifest;
     const before = await this.lossesOf(parent);
     const result = await gate<MergeSource, Merged>({
-      sources: deps.store.updates.selected(job, round).map(sourceOf),
+      sources,
       rate: rounds.outerRate,
       tolerance: acceptance.tolerance,
       before,

@@ -10,7 +10,7 @@ import type { Roster } from './roster.ts';
 import type { Stepper } from './stepper.ts';
 import type { StoredReceipt } from './store/store.ts';
 
-/** Refusals recorded per sender and round; a flood beyond is refused all the same, and only counted. */
+/** Refusals recorded and logged per sender and round; a flood beyond is refused all the same, and only counted. */
 export const RECORDED_REFUSALS = 32;
 /** Senders whose refusals are recorded per round. */
 const REFUSED_SENDERS = 4096;
@@ -80,24 +80,25 @@ export class UpdateBook {
     const detail = clip(full);
     const issuedAt = deps.clock.now();
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
-    if (!this.mayRecordRefusal(peer)) this.roster.note(receipt);
-    else {
-      this.stepper.transact((outbox) => {
-        outbox.receipt(receipt);
-        outbox.event({
-          type: 'update',
-          round,
-          peer,
-          code,
-          detail,
-          bytes: update?.payload.size ?? 0,
-          tokens: update?.tokens ?? 0,
-          seconds: update?.seconds ?? 0,
-          lossFirst: update?.lossFirst ?? null,
-          lossLast: update?.lossLast ?? null,
-        });
-      });
+    if (!this.mayRecordRefusal(peer)) {
+      this.roster.note(receipt);
+      return receipt;
     }
+    this.stepper.transact((outbox) => {
+      outbox.receipt(receipt);
+      outbox.event({
+        type: 'update',
+        round,
+        peer,
+        code,
+        detail,
+        bytes: update?.payload.size ?? 0,
+        tokens: update?.tokens ?? 0,
+        seconds: update?.seconds ?? 0,
+        lossFirst: update?.lossFirst ?? null,
+        lossLast: update?.lossLast ?? null,
+      });
+    });
     deps.log.warn({ peer, round, code, detail }, 'update-refused');
     return receipt;
   }

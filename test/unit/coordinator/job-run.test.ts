@@ -142,6 +142,22 @@ describe('a round', () => {
     expect(alone.run.state).toMatchObject({ phase: 'training', round: 2 });
   });
 
+  test('of which the disk has lost an update is null, and its authors put theirs back', async () => {
+    const world = new World({ rounds: { minPeers: 2, count: 1 } });
+    const { peers, head } = await training(world, 2);
+    const lost = peers[0]!.update(head, {}, peers[0]!.payload(0.06, head.preset));
+    const other = peers[1]!.update(head);
+    world.failpoint = (name) => {
+      if (name === 'round-closed') world.disk.files.delete(lost.payload.digest);
+    };
+    await peers[0]!.submit(peers[0]!.seal(lost));
+    await peers[1]!.submit(peers[1]!.seal(other));
+    await world.until(() => world.run.state.round === 2, 'the next round');
+    expect(world.run.state).toMatchObject({ phase: 'training', refusals: 1 });
+    expect((await peers[0]!.receipt(lost.payload.digest))?.code).toBe('null-round');
+    expect((await peers[1]!.receipt(other.payload.digest))?.code).toBe('null-round');
+  });
+
   test('is committed whatever its nodes say of their losses', async () => {
     const world = new World({ rounds: { minPeers: 2, count: 1 } });
     const { peers, head } = await training(world, 2);

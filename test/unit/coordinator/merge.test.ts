@@ -202,7 +202,7 @@ describe('WorkerArithmetic', () => {
     await expect(arithmetic.check(new Uint8Array(9), task, { signal: aborted })).rejects.toThrow('enough');
   });
 
-  test('reads no blob that has been damaged on disk', async () => {
+  test('reads no blob that has been damaged on disk, and says which one is missing', async () => {
     const home = await temporaryFolder();
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const bench = new Bench({ count: 2 });
@@ -215,5 +215,11 @@ describe('WorkerArithmetic', () => {
     await expect(work({ type: 'merge', input: bench.input, paths })).rejects.toSatisfy((error) =>
       isSwarmError(error, 'BLOB_CORRUPT'),
     );
+    const { digest } = bench.input.sources[0]!;
+    paths[digest] = `${home}/nowhere`;
+    await expect(work({ type: 'merge', input: bench.input, paths })).rejects.toMatchObject({
+      code: 'BLOB_MISSING',
+      values: { digest },
+    });
   });
 });
