@@ -19,6 +19,7 @@ import { loraSchema, type Manifest } from '../../../protocol/manifest.ts';
 import { toyJob } from '../../sim/job.ts';
 import { signerOf } from '../../sim/process.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { maxDifference } from '../../utils/reference.ts';
 import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
 
 const LORA = loraSchema.parse({ rank: 2, alpha: 4 });
@@ -155,6 +156,23 @@ describe('the trainer of a node', () => {
     expect(trainer.note).toMatch(/on onnx-cuda: .*; going on with onnx-cpu$/);
     await trainer.prepare(manifest, { signal: live() });
     expect((await trainer.train(task(1), { signal: live(), ...quiet })).result.steps).toBe(1);
+  });
+
+  test('several devices are one trainer', async () => {
+    const { home, manifest, task, deps } = bench;
+    const alongside = [{ engine: 'onnx-cpu' as const }];
+    const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', alongside, threads: 1 }, deps);
+    onTestFinished(() => trainer.stop());
+    const halves = { ...manifest, training: { ...manifest.training, microBatch: 1 } };
+    await trainer.prepare(halves, { signal: live() });
+    expect(trainer.engine).toBe('onnx-cpu, onnx-cpu');
+    const together = await trainer.train(task(3), { signal: live(), ...quiet });
+    await bench.trainer.prepare(halves, { signal: live() });
+    const alone = await bench.trainer.train(task(3), { signal: live(), ...quiet });
+    expect(together.result).toMatchObject({ steps: 3, tokens: alone.result.tokens });
+    for (const [i, tensor] of together.adapter.entries()) {
+      expect(maxDifference(tensor, alone.adapter[i]!)).toBeLessThan(1e-5);
+    }
   });
 
   test('an abort returns at once, and the next round is trained', async () => {

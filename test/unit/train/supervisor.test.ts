@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -121,6 +122,20 @@ describe('the trainer process', () => {
     expect(trainer.alive).toBe(false);
     await trainer.stop();
     await trainer.kill();
+  });
+
+  it('fails without the engine before it converts weights, which may take minutes', async () => {
+    const { modelDir } = deps;
+    const cacheDir = join(dir, 'untouched');
+    const starting = TrainerProcess.start({
+      modelDir,
+      cacheDir,
+      threads: 1,
+      engine: 'tfjs',
+      ...tinySettings(),
+    });
+    await expect(starting).rejects.toMatchObject({ code: 'ENGINE_UNAVAILABLE' });
+    expect(existsSync(cacheDir)).toBe(false);
   });
 
   it('passes the errors of the base model and of a request on, and lives', async () => {
