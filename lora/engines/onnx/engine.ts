@@ -4,6 +4,7 @@ import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
 import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
 import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
+import { productsMerged } from '../../graph/passes/merge-products.ts';
 import type { Engine, EngineOptions, Executable } from '../engine.ts';
 import { bindFeeds, type Feeds } from '../feeds.ts';
 import type { OnnxEngineName } from '../names.ts';
@@ -49,7 +50,9 @@ async function compile(
       { engine: name },
     );
   }
-  const bytes = buildModel(graph, weights, PROVIDERS[name], options);
+  // Nothing can be added to packed weights.
+  const merges = name === 'onnx-cpu' && !weights?.quantised;
+  const bytes = buildModel(merges ? productsMerged(graph) : graph, weights, PROVIDERS[name], options);
   try {
     const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
     return new OnnxExecutable(graph, session);

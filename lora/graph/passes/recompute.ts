@@ -1,5 +1,6 @@
 import { ancestorNodes } from '../gradients.ts';
-import { Graph, type GraphNode, type Tensor } from '../graph.ts';
+import type { Graph, GraphNode, Tensor } from '../graph.ts';
+import { GraphCopy } from './graph-copy.ts';
 
 export interface RecomputeOptions {
   /** Nodes of the forward pass: the first so many of the graph. */
@@ -24,7 +25,7 @@ export interface RecomputeOptions {
 export function recomputed(graph: Graph, { forwardNodes, from }: RecomputeOptions): Graph {
   const needed = new Set(ancestorNodes(graph.nodes, ...graph.outputs.values()));
   const forward = graph.nodes.slice(0, forwardNodes).filter((node) => needed.has(node));
-  const copy = new Copy(graph);
+  const copy = new GraphCopy(graph);
   const segments = segmentsOf(forward, from);
   const kept = tensorsBetween(forward, segments);
   const last = Math.max(0, ...segments.values());
@@ -89,28 +90,4 @@ function tensorsBetween(
     }
   }
   return between;
-}
-
-/** A graph that is written anew, tensor by tensor. */
-class Copy {
-  readonly graph = new Graph();
-  private readonly tensors = new Map<Tensor, Tensor>();
-
-  constructor(graph: Graph) {
-    for (const [name, tensor] of graph.inputs)
-      this.tensors.set(tensor, this.graph.input(name, tensor.shape, tensor.dtype));
-    for (const [name, tensor] of graph.weights)
-      this.tensors.set(tensor, this.graph.weight(name, tensor.shape));
-    for (const [tensor, data] of graph.constants)
-      this.tensors.set(tensor, this.graph.constant(tensor.shape, data));
-  }
-
-  of(tensor: Tensor): Tensor {
-    return this.tensors.get(tensor)!;
-  }
-
-  add(node: GraphNode, operand: (tensor: Tensor) => Tensor): void {
-    const outputs = this.graph.repeat(node, node.inputs.map(operand));
-    for (const [i, output] of node.outputs.entries()) this.tensors.set(output, outputs[i]!);
-  }
 }
