@@ -6,13 +6,15 @@ import { SwarmError } from '../protocol/errors.ts';
 const LOCK_FILE = 'lock';
 /** Names the holder for people; the lock itself does not depend on it. */
 const HOLDER_FILE = 'lock.pid';
+/** A database that nobody refers to is closed by the garbage collector, and its lock is gone. */
+const holding = new Set<DatabaseSync>();
 
 /**
  * Makes this process the only one that works in `home` (created when absent, mode 0700).
  *
  * The lock is SQLite's exclusive file lock: the kernel drops it when its holder dies in whatever way, so that no
  * stale lock can be left, and a process that has since got the holder's pid is not mistaken for it.
- * @returns a function that gives the lock back
+ * @returns a function that gives the lock back; the process's end does too
  * @throws SwarmError HOME_LOCKED with the pid of the process that holds it
  */
 export function lockHome(home: string): () => void {
@@ -34,10 +36,9 @@ export function lockHome(home: string): () => void {
     );
   }
   writeFileSync(holder, `${process.pid}\n`, { mode: 0o600 });
-  let held = true;
+  holding.add(lock);
   return () => {
-    if (!held) return;
-    held = false;
+    if (!holding.delete(lock)) return;
     rmSync(holder, { force: true });
     lock.close();
   };
