@@ -21,7 +21,7 @@ export interface DataFlags {
 
 /** For the help of options that take data. */
 export const DATA_FILES =
-  'file, folder or pattern: .jsonl, .json, .csv, .tsv, .parquet, .txt, also .gz and .zst';
+  'files, folders or patterns: .jsonl, .json, .csv, .tsv, .parquet, .txt, also .gz and .zst';
 
 /** Options of commands that read data. `packing`: also how rows are made of it. */
 export function addDataOptions(command: Command, { packing }: { packing: boolean }): Command {

@@ -35,12 +35,8 @@ export function registerData(program: Command, context: Context): void {
       '--model <model>',
       `base model, whose tokenizer and chat template are used: ${BASE_MODEL}`,
     )
-    .requiredOption('--data <path>', `${DATA_FILES}; may be repeated`, collect)
-    .option(
-      '--held-out <path>',
-      'held-out data, to be compared with the training data; may be repeated',
-      collect,
-    );
+    .requiredOption('--data <path...>', DATA_FILES, collect)
+    .option('--held-out <path...>', 'held-out data, to be compared with the training data', collect);
   addDataOptions(inspect, { packing: true })
     .option(
       '--sequence-length <tokens>',

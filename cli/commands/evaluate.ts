@@ -19,7 +19,7 @@ export function registerEvaluate(program: Command, context: Context): void {
   const command = program
     .command('evaluate')
     .description('loss of a model, with or without an adapter, on data');
-  addSubjectOptions(command).requiredOption('--data <path>', `${DATA_FILES}; may be repeated`, collect);
+  addSubjectOptions(command).requiredOption('--data <path...>', DATA_FILES, collect);
   addDataOptions(command, { packing: false })
     .addOption(jsonOption())
     .action((options: EvaluateOptions) => evaluate(context, options));

@@ -66,10 +66,10 @@ export function registerTrain(program: Command, context: Context): void {
     .option('--dry-run', 'print memory, time and disk that it would take; train nothing')
     .optionsGroup('Model and data:')
     .option('--model <model>', `base model: ${BASE_MODEL}`)
-    .option('--data <path>', `${DATA_FILES}; may be repeated`, collect)
+    .option('--data <path...>', DATA_FILES, collect)
     .option(
-      '--held-out <path>',
-      'data to measure the loss on, may be repeated; or a share of the examples that is not trained: 0.05',
+      '--held-out <path...>',
+      'data to measure the loss on; or a share of the examples that is not trained: 0.05',
       collect,
     );
   addDataOptions(command, { packing: true });

@@ -54,6 +54,13 @@ describe('the command line', () => {
     expect(err).toContain('next: ');
   });
 
+  it('takes all files that a shell makes of a pattern', async () => {
+    for (const command of [['data', 'inspect'], ['evaluate']]) {
+      const { error } = await parse(...command, '--data', 'a.txt', 'b.txt', '--model', './away');
+      expect(error).toMatchObject({ code: 'MODEL_DIR' });
+    }
+  });
+
   it('explains commands of groups too, and says so when there is none of that name', async () => {
     expect((await parse('help', 'job', 'create')).out).toContain('--dry-run');
     expect((await parse('help')).out).toContain('First steps');
