@@ -159,6 +159,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const {
     output: named,
     engine: inFile,
+    baseBits: bitsInFile,
     ...file
   } = flags.config ? await readConfigFile(resolve(context.cwd, flags.config)) : {};
   const output = flags.output === undefined ? named : resolve(context.cwd, flags.output);
@@ -177,7 +178,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const computing = {
     ...engineChoices(flags.engine ?? before?.settings.engine ?? inFile, context.environment),
     threads: threads ?? before?.settings.threads ?? availableParallelism(),
-    baseBits: flags.baseBits ?? before?.settings.baseBits ?? 32,
+    baseBits: flags.baseBits ?? before?.settings.baseBits ?? bitsInFile ?? 32,
   };
   for (const { engine } of [computing, ...computing.alongside]) requireBaseBits(computing.baseBits, engine);
   const model = await openModel(layer.base);

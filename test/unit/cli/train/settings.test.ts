@@ -60,6 +60,11 @@ describe('settings of a run', () => {
 describe('a config file', () => {
   const parse = (text: string) => parseConfigFile(text, '/there/config.yaml');
 
+  it('says what this machine computes with, as the flags do', () => {
+    expect(parse('engine: onnx-cpu\nbaseBits: 4\n')).toMatchObject({ engine: 'onnx-cpu', baseBits: 4 });
+    expect(() => parse('baseBits: 16\n')).toThrow(expect.objectContaining({ code: 'JOB_SPEC' }));
+  });
+
   it('has the keys of a job file; paths are taken from where it lies, and nothing is filled in', () => {
     expect(
       parse(`
