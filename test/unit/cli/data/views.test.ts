@@ -231,6 +231,23 @@ describe('the HTML report', () => {
     expect(html).toContain('<span class="t" title="7"> yes</span>');
   });
 
+  it('closes what it opens, with samples and without', () => {
+    const empty = { ...inspection().lengths!, histogram: [{ from: 0, to: 9, samples: 0 }] };
+    const bare = inspectionPage(inspection({ samples: [], lengths: empty }), [], { title: 'x', facts: [] });
+    expect(bare).not.toContain('<h2>Samples');
+    expect(bare).not.toContain('NaN');
+    for (const html of [page(), bare]) {
+      const open: string[] = [];
+      // Text holds no "<": it is escaped.
+      for (const [, slash, name] of html.matchAll(/<(\/?)([a-z0-9]+)[^>]*>/g)) {
+        if (name === 'meta') continue;
+        if (slash === '') open.push(name!);
+        else expect(open.pop()).toBe(name);
+      }
+      expect(open).toEqual([]);
+    }
+  });
+
   it('replaces an earlier report and nothing else', async () => {
     const [report, data] = [join(dir, 'report.html'), join(dir, 'data.jsonl')];
     await checkReport(report);
