@@ -23,7 +23,7 @@ function chunkBits(length: number, kept: number, entries: { position: number; va
   const magnitudes = [...new Set(entries.map(({ value }) => Math.abs(value)))].sort((a, b) => b - a);
   const [upper = 0, lower] = magnitudes;
   const ratio = lower === undefined ? 0 : (128 * lower) / upper;
-  const divisor = Math.max(1, Math.ceil(Math.LN2 * (length / kept) - 0.85));
+  const divisor = Math.max(1, Math.ceil((693 * length - 850 * kept) / (1000 * kept)));
   const longest = Math.ceil(Math.log2(divisor));
   const short = 2 ** longest - divisor;
   let bits = binary(scaleBits(upper), 13) + binary(ratio, 7);

@@ -37,6 +37,16 @@ test('the bytes are those of the written specification', () => {
   );
 });
 
+test.each(sparsePresets)('%s: so are those of every length that a chunk can have', (preset) => {
+  const differing: number[] = [];
+  for (let size = 1; size <= 4096; size++) {
+    const layout = layoutOf([size]);
+    const { bytes, update } = compressUpdate(layout, [randomValues(size, 'normal', size)], preset);
+    if (!Buffer.from(bytes).equals(Buffer.from(referenceEncoding(layout, update)))) differing.push(size);
+  }
+  expect(differing).toEqual([]);
+});
+
 test('every chunk sends exactly its k largest values, or none when all are below the smallest scale', () => {
   fc.assert(
     fc.property(tensorSets, fc.constantFrom(...sparsePresets), ({ layout, tensors }, preset) => {
