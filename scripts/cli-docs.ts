@@ -15,8 +15,8 @@ them as \`npx swarm …\`, which brings its own Node.js.
 Common to all:
 
 - Data goes to stdout, progress and logs to stderr. \`--json\` prints one JSON object with \`schemaVersion\`, or one
-  object per line where a command goes on for a while. Errors are one or two lines on stderr, with \`--json\` one object on
-  stdout; [exit codes](exit-codes.md) are the same for all commands.
+  object per line where a command goes on for a while (\`status\`: one per daemon that runs here). Errors are one or
+  two lines on stderr, with \`--json\` one object on stdout; [exit codes](exit-codes.md) are the same for all commands.
 - What a flag says comes first, then the environment, then the default:
 
   | variable | same as |

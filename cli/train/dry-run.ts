@@ -150,7 +150,7 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
     `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
       `${formatCount(estimate.adapterParameters)}`,
     `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${formatCount(estimate.steps)} ` +
-      `steps of ${training.batchSize} × ${training.sequenceLength} tokens, ${training.microBatch} rows at a time`,
+      `steps of ${training.batchSize} × ${training.sequenceLength} tokens, ${training.microBatch === 1 ? 'one row' : `${training.microBatch} rows`} at a time`,
     ...table([
       [
         'memory',

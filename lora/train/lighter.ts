@@ -36,7 +36,7 @@ export function lighter(
   // What `auto` once measured may have gone since; who names an engine is told that it is not there.
   const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.engine === 'auto';
   if (!gone && !OF_THE_DEVICE.has(error.code)) return null;
-  const what = `with ${now.microBatch} rows at a time on ${now.engine}: ${error.message}`;
+  const what = `with ${now.microBatch === 1 ? 'one row' : `${now.microBatch} rows`} at a time on ${now.engine}: ${error.message}`;
   if (isOutOfMemory(error) && now.microBatch > 1) {
     const microBatch = Math.floor(now.microBatch / 2);
     return { ...now, microBatch, because: `${what}; going on with ${microBatch}, in batches as before` };

@@ -193,7 +193,7 @@ function rankFor({ leastRank, mostRank }: Recipe, model: ModelFacts, data: DataF
   let rank = leastRank;
   while (rank < mostRank && rank * model.parametersPerRank < data.tokens) rank *= 2;
   const size = `${about(rank * model.parametersPerRank)} adapter parameters for ${about(data.tokens)} tokens`;
-  return [rank, size, `${NO_REGRET}: as many parameters as tokens`];
+  return [rank, size, `${NO_REGRET}: a parameter per token or more`];
 }
 
 function lengthFor({ textLength }: Recipe, model: ModelFacts, data: DataFacts): Chosen<number> {
@@ -218,9 +218,9 @@ function batchFor({ batchSize }: Recipe, rows: number): Chosen<number> {
   let size = batchSize;
   while (size > 1 && rows / size < LEAST_STEPS) size /= 2;
   const why =
-    size < batchSize
-      ? `so that ${about(rows)} rows give ${LEAST_STEPS} steps`
-      : 'small: LoRA loses with large ones';
+    size === batchSize
+      ? 'small: LoRA loses with large ones'
+      : `so that ${about(rows)} rows give ${rows < LEAST_STEPS ? 'as many steps as they can' : `${LEAST_STEPS} steps or more`}`;
   return [size, why, `${NO_REGRET}: below 32`];
 }
 
