@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { BigIntStats } from 'node:fs';
-import { type FileHandle, mkdir, readdir, realpath, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { type FileHandle, mkdir, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sha256 } from '../../protocol/cbor.ts';
+import { writeDurably } from './durable.ts';
 import { readJsonObject } from './json.ts';
 
 /** Smaller files are read again each time, in bytes: a record would save nothing. */
@@ -109,8 +110,8 @@ async function write(record: string, path: string, before: BigIntStats, digest: 
     const now = describe(file, await stat(file, { bigint: true }));
     if (JSON.stringify(described) !== JSON.stringify(now)) return;
     await mkdir(join(record, '..'), { recursive: true });
-    const partial = `${record}.${process.pid}.partial`;
-    await writeFile(partial, JSON.stringify({ ...described, digest } satisfies FileRecord));
-    await rename(partial, record);
+    await writeDurably(record, (at) =>
+      at.writeFile(JSON.stringify({ ...described, digest } satisfies FileRecord)),
+    );
   } catch {}
 }

@@ -1,5 +1,5 @@
 /** Which engine a machine trains a base with: the fastest of those that run, measured and remembered. */
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { cpus, hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
@@ -7,6 +7,7 @@ import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { loraConfig } from '../adapter/config.ts';
 import { ENGINE_NAMES, type EngineChoice, type EngineName } from '../engines/names.ts';
 import type { BaseBits } from '../models/base-bits.ts';
+import { writeDurably } from '../models/durable.ts';
 import { readJsonObject } from '../models/json.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { trainingConfigSchema } from './config.ts';
@@ -158,8 +159,6 @@ async function remember(options: RecordOptions, chosen: ChosenEngine): Promise<v
   const path = recordFile(options);
   try {
     await mkdir(join(path, '..'), { recursive: true });
-    const partial = `${path}.${process.pid}.partial`;
-    await writeFile(partial, JSON.stringify({ ...chosen, at: options.now }));
-    await rename(partial, path);
+    await writeDurably(path, (file) => file.writeFile(JSON.stringify({ ...chosen, at: options.now })));
   } catch {}
 }
