@@ -7,7 +7,7 @@ import type { Logger } from '../protocol/logger.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import type { Mutex } from './mutex.ts';
-import type { NodePolicy } from './policy.ts';
+import type { NodePolicy, Trainers } from './policy.ts';
 import type { NodeStore } from './store.ts';
 import type { NodeTrainer } from './trainer.ts';
 
@@ -23,6 +23,8 @@ export interface ContributorOptions {
   /** Program and version. */
   agent: string;
   policy: NodePolicy;
+  /** Whose memory the policy limits. @default one process */
+  trainers?: Trainers;
 }
 
 /** Hears what is worth counting. */

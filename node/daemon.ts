@@ -18,7 +18,7 @@ import { CONSENT_NOTICE } from './consent.ts';
 import type { ContributorDeps, ContributorOptions } from './context.ts';
 import { Contributor } from './contributor.ts';
 import { startNodeHttp } from './http.ts';
-import { defaultPolicy, type NodePolicy } from './policy.ts';
+import { defaultPolicy, type NodePolicy, trainersOn } from './policy.ts';
 import { nodeStatus } from './status.ts';
 import { NodeStore } from './store.ts';
 import { TrainingProcess, type TrainingProcessOptions } from './training-process.ts';
@@ -98,14 +98,15 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     teardown.add(() => network.stop());
     let trainerRestarts = 0;
     let metrics: NodeMetrics | null = null;
+    const { engine = 'auto', alongside = [], baseBits = 32 } = options;
     const trainer = new TrainingProcess(
       {
         home,
-        engine: options.engine ?? 'auto',
+        engine,
         device: options.device,
-        alongside: options.alongside ?? [],
+        alongside,
         threads: options.threads,
-        baseBits: options.baseBits ?? 32,
+        baseBits,
         checkpointing: options.checkpointing ?? false,
       },
       {
@@ -128,6 +129,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       name: options.name,
       agent,
       policy: { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy },
+      trainers: trainersOn([{ engine }, ...alongside], baseBits),
     };
     const deps: ContributorDeps = {
       network,

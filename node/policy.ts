@@ -1,3 +1,5 @@
+import type { EngineChoice } from '../lora/engines/names.ts';
+import type { BaseBits } from '../lora/models/base-bits.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 
@@ -10,7 +12,10 @@ export interface NodePolicy {
   maxBaseBytes: number;
   /** Base, its fp32 copy, data and adapter files together. @default 100 GiB */
   maxDiskBytes: number;
-  /** Weights, adapter, gradients, moments and a round's rows in memory; activations come on top. @default Infinity (the daemon sets the machine's) */
+  /**
+   * Weights, adapter, gradients and moments of all trainer processes, and a round's rows; activations come on top.
+   * @default Infinity (the daemon sets the machine's)
+   */
   maxMemoryBytes: number;
 }
 
@@ -22,9 +27,31 @@ export const defaultPolicy: NodePolicy = {
   maxMemoryBytes: Number.POSITIVE_INFINITY,
 };
 
+/** What a node's trainer processes hold at one time: one process for each device. */
+export interface Trainers {
+  readonly processes: number;
+  /** Copies of the base in memory. */
+  readonly bases: number;
+}
+
+export const ONE_TRAINER: Trainers = { processes: 1, bases: 1 };
+
+/**
+ * onnxruntime maps the file of float32 weights, so all its processes share one copy, those on a GPU too: its weights
+ * pass through these pages. Packed weights of fewer bits and TensorFlow's are each process's own. What lies in a
+ * device's own memory cannot be told from here (processors share theirs with some GPUs) and is counted, which errs
+ * on the safe side, as does the size: that of float32, as a manifest does not say which weights take fewer bits.
+ */
+export function trainersOn(devices: readonly { engine: EngineChoice }[], baseBits: BaseBits): Trainers {
+  const mapping = baseBits === 32 ? devices.filter(({ engine }) => engine !== 'tfjs').length : 0;
+  return { processes: devices.length, bases: devices.length - mapping + Math.min(1, mapping) };
+}
+
 const FLOAT_BYTES = 4;
-/** Trainer: values, gradients, two moments. Daemon: adapter, change, error feedback, what is being encoded. */
-const ADAPTER_COPIES = 8;
+/** Values, gradients, two moments. */
+const TRAINER_ADAPTERS = 4;
+/** Adapter, change, error feedback, what is being encoded. */
+const DAEMON_ADAPTERS = 4;
 /** Error feedback, moments (two), adapter and its successor, updates under way. */
 const ADAPTER_FILES = 6;
 /** The daemon draws a round's rows, the trainer gets them. */
@@ -34,8 +61,11 @@ const ROW_OVERHEAD_BYTES = 128;
 /** Id and label of 4 bytes, segment of 2. */
 const TOKEN_BYTES = 10;
 
-/** What a job takes from a machine, as far as its manifest tells. */
-export function demandOf(manifest: Manifest): { base: number; disk: number; memory: number } {
+/** What a job takes from a machine, as far as its manifest tells, in bytes. */
+export function demandOf(
+  manifest: Manifest,
+  trainers: Trainers = ONE_TRAINER,
+): { base: number; disk: number; memory: number } {
   const sum = (sizes: readonly { size: number }[]): number =>
     sizes.reduce((total, { size }) => total + size, 0);
   const base = sum(manifest.base.files);
@@ -47,13 +77,17 @@ export function demandOf(manifest: Manifest): { base: number; disk: number; memo
   return {
     base,
     disk: base + weights + data + ADAPTER_FILES * adapter,
-    memory: weights + ADAPTER_COPIES * adapter + ROW_COPIES * tokens + rows * ROW_OVERHEAD_BYTES,
+    memory:
+      trainers.bases * weights +
+      (DAEMON_ADAPTERS + trainers.processes * TRAINER_ADAPTERS) * adapter +
+      ROW_COPIES * tokens +
+      rows * ROW_OVERHEAD_BYTES,
   };
 }
 
 /** @throws SwarmError POLICY_BASE, POLICY_DISK, POLICY_MEMORY: the job wants more than the machine's owner lends */
-export function checkPolicy(manifest: Manifest, policy: NodePolicy): void {
-  const demand = demandOf(manifest);
+export function checkPolicy(manifest: Manifest, policy: NodePolicy, trainers: Trainers = ONE_TRAINER): void {
+  const demand = demandOf(manifest, trainers);
   const checks = [
     ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes],
     ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes],
@@ -63,10 +97,15 @@ export function checkPolicy(manifest: Manifest, policy: NodePolicy): void {
     if (needed <= allowed) continue;
     throw new SwarmError(
       code,
-      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}, this node lends ${gibibytes(allowed)}; raise --max-base, --max-disk or --max-memory, or choose another job`,
+      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}${code === 'POLICY_MEMORY' ? forTrainers(trainers) : ''}, this node lends ${gibibytes(allowed)}; raise --max-base, --max-disk or --max-memory, or choose another job`,
       { needed, allowed, job: manifest.name },
     );
   }
+}
+
+function forTrainers({ processes, bases }: Trainers): string {
+  if (processes === 1) return '';
+  return ` for ${processes} trainer processes with ${bases === 1 ? 'one copy' : `${bases} copies`} of the base (fewer names in --engine take less)`;
 }
 
 function gibibytes(bytes: number): string {

@@ -122,7 +122,7 @@ export async function prepare(
   signal: AbortSignal,
 ): Promise<ReadyContext> {
   const { manifest, deps, options } = context;
-  checkPolicy(manifest, options.policy);
+  checkPolicy(manifest, options.policy, options.trainers);
   await makeRoom(context);
   const { files } = manifest.base;
   const total = files.reduce((sum, { size }) => sum + size, 0);

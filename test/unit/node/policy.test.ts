@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { checkPolicy, defaultPolicy, demandOf } from '../../../node/policy.ts';
+import { checkPolicy, defaultPolicy, demandOf, trainersOn } from '../../../node/policy.ts';
 import { toyJob } from '../../sim/job.ts';
 import { signerOf } from '../../sim/process.ts';
 
@@ -34,4 +34,29 @@ test('the rows of a round count: a daemon draws them all before it trains', () =
   const shards = data.shards.map((shard) => ({ ...shard, size: 2 * shard.size }));
   const more = demandOf({ ...long, data: { ...data, shards } }).memory - demandOf(long).memory;
   expect(more).toBe(2 * data.shards.reduce((sum, { size }) => sum + size, 0));
+});
+
+test('every trainer process counts: its adapter, and a base where it cannot share one', () => {
+  const base = 4 * manifest.base.parameters;
+  const adapter = 4 * 4 * manifest.adapter.parameters;
+  const extra = (engines: ('onnx-cpu' | 'onnx-cuda' | 'tfjs')[], baseBits: 32 | 8 = 32): number => {
+    const trainers = trainersOn(
+      engines.map((engine) => ({ engine })),
+      baseBits,
+    );
+    return demandOf(manifest, trainers).memory - demand.memory;
+  };
+  expect(extra(['onnx-cpu'])).toBe(0);
+  expect(extra(['tfjs'])).toBe(0);
+  expect(extra(['onnx-cuda', 'onnx-cuda'])).toBe(adapter);
+  expect(extra(['onnx-cuda', 'onnx-cpu', 'tfjs'])).toBe(2 * adapter + base);
+  expect(extra(['onnx-cpu', 'onnx-cpu'], 8)).toBe(adapter + base);
+});
+
+test('a machine with room for one trainer refuses two', () => {
+  const lends = { ...defaultPolicy, maxMemoryBytes: demand.memory };
+  expect(() => checkPolicy(manifest, lends, { processes: 1, bases: 1 })).not.toThrow();
+  expect(() => checkPolicy(manifest, lends, { processes: 2, bases: 1 })).toThrow(
+    expect.objectContaining({ code: 'POLICY_MEMORY' }),
+  );
 });
