@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { PRECISIONS } from '../lora/engines/precision.ts';
 import { BASE_BITS, type BaseBits } from '../lora/models/base-bits.ts';
 
 /** A parser of whole numbers in a range, for commander. */
@@ -60,6 +61,13 @@ export function baseBits(text: string): BaseBits {
   if (bits === undefined) throw new InvalidArgumentError(`Use ${BASE_BITS.join(', ')}.`);
   return bits;
 }
+
+/** @param after what the help says beside it */
+export const precisionOption = (after = ''): Option =>
+  new Option(
+    '--precision <name>',
+    `of products with the base: float32, or float16 on a GPU that has it${after}`,
+  ).choices(PRECISIONS);
 
 /** For the help of --threads where no other work on the machine is to be spared. */
 export const ENGINE_THREADS = 'threads of the engine (default: all of the machine)';

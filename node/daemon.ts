@@ -49,6 +49,8 @@ export interface NodeDaemonOptions {
   threads: number;
   /** Bits of a weight in the base's linear modules. @default 32 */
   baseBits?: BaseBits;
+  /** Of products with the base. @default 'float32' */
+  precision?: TrainingProcessOptions['precision'];
   /** Whether the trainer computes the forward pass twice to save memory. @default false */
   checkpointing?: boolean;
   /** What the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
@@ -107,6 +109,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         alongside,
         threads: options.threads,
         baseBits,
+        precision: options.precision,
         checkpointing: options.checkpointing ?? false,
       },
       {

@@ -2,8 +2,12 @@ import type { AdamWState } from '../lora/train/adamw.ts';
 import { planLayout, type UpdateLayout, zeros } from '../lora/update/layout.ts';
 import { SwarmError } from '../protocol/errors.ts';
 
-/** Steps (float64), then all first and all second moments (float32), little-endian as every machine we run on. */
+/**
+ * Steps (float64), then all first and all second moments (float32), then loss scale and runs since it changed (both
+ * float64) where there is one; little-endian as every machine we run on.
+ */
 const HEADER_BYTES = 8;
+const LOSS_SCALE_BYTES = 16;
 
 /** The state of an optimiser that has made no step. */
 export function freshOptimizer(layout: UpdateLayout): AdamWState {
@@ -12,9 +16,15 @@ export function freshOptimizer(layout: UpdateLayout): AdamWState {
 
 export function encodeOptimizer(state: AdamWState): Uint8Array {
   const tensors = [...state.m, ...state.v];
+  const { lossScale } = state;
   const size = tensors.reduce((sum, tensor) => sum + tensor.byteLength, HEADER_BYTES);
-  const bytes = new Uint8Array(size);
-  new DataView(bytes.buffer).setFloat64(0, state.step, true);
+  const bytes = new Uint8Array(size + (lossScale ? LOSS_SCALE_BYTES : 0));
+  const view = new DataView(bytes.buffer);
+  view.setFloat64(0, state.step, true);
+  if (lossScale) {
+    view.setFloat64(size, lossScale.scale, true);
+    view.setFloat64(size + 8, lossScale.runs, true);
+  }
   let at = HEADER_BYTES;
   for (const tensor of tensors) {
     bytes.set(new Uint8Array(tensor.buffer, tensor.byteOffset, tensor.byteLength), at);
@@ -27,7 +37,7 @@ export function encodeOptimizer(state: AdamWState): Uint8Array {
 export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWState {
   const { parameters } = planLayout(layout);
   const expected = HEADER_BYTES + 2 * 4 * parameters;
-  if (bytes.length !== expected) {
+  if (bytes.length !== expected && bytes.length !== expected + LOSS_SCALE_BYTES) {
     throw new SwarmError(
       'OPTIMIZER_STATE',
       `an optimiser state of ${bytes.length} bytes where this adapter needs ${expected}; start afresh`,
@@ -36,11 +46,12 @@ export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWS
   }
   // Not `slice`: of a Buffer that is a view into a pool, whose other bytes are not ours.
   const copy = new Uint8Array(bytes);
-  const step = new DataView(copy.buffer).getFloat64(0, true);
+  const view = new DataView(copy.buffer);
+  const step = view.getFloat64(0, true);
   if (!Number.isSafeInteger(step) || step < 0) {
     throw new SwarmError('OPTIMIZER_STATE', `an optimiser state after ${step} steps; start afresh`, { step });
   }
-  const values = new Float32Array(copy.buffer, HEADER_BYTES);
+  const values = new Float32Array(copy.buffer, HEADER_BYTES, 2 * parameters);
   let at = 0;
   const read = (): Float32Array[] =>
     zeros(layout).map((tensor) => {
@@ -48,5 +59,8 @@ export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWS
       at += tensor.length;
       return tensor;
     });
-  return { step, m: read(), v: read() };
+  const state = { step, m: read(), v: read() };
+  if (bytes.length === expected) return state;
+  const [scale, runs] = [view.getFloat64(expected, true), view.getFloat64(expected + 8, true)];
+  return { ...state, lossScale: { scale, runs } };
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import { type Device, deviceName, type EngineChoice, type EngineName } from '../lora/engines/names.ts';
+import type { Precision } from '../lora/engines/precision.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
@@ -32,6 +33,8 @@ export interface TrainingProcessOptions {
   threads: number;
   /** @default 32 */
   baseBits?: BaseBits;
+  /** Of products with the base. @default 'float32' */
+  precision?: Precision;
   /** @default false */
   checkpointing?: boolean;
 }
@@ -98,6 +101,7 @@ export class TrainingProcess implements NodeTrainer {
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
     const { home, device, alongside = [], threads, baseBits = 32, checkpointing = false } = this.#options;
+    const { precision = 'float32' } = this.#options;
     const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
     const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const settings = {
@@ -105,6 +109,7 @@ export class TrainingProcess implements NodeTrainer {
       cacheDir: join(home, 'cache'),
       threads,
       baseBits,
+      precision,
       checkpointing,
       ...trainerSettings(manifest),
     };

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { type Precision, requirePrecision } from '../../lora/engines/precision.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import type { NodePolicy } from '../../node/policy.ts';
@@ -24,6 +25,7 @@ import {
   listenAddress,
   logLevelOption,
   number,
+  precisionOption,
 } from '../options.ts';
 import { peerName } from '../peer-name.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
@@ -39,6 +41,7 @@ interface NodeOptions {
   engine?: string;
   threads?: number;
   baseBits: BaseBits;
+  precision: Precision;
   gradientCheckpointing?: boolean;
   maxBase?: number;
   maxDisk?: number;
@@ -68,6 +71,7 @@ export function registerNode(program: Command, context: Context): void {
       'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
     )
     .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
+    .addOption(precisionOption().default('float32'))
     .option('--max-base <GiB>', 'largest base model to download (default: 32)', number(0))
     .option('--max-disk <GiB>', 'disk space to lend (default: 100)', number(0))
     .option('--max-memory <GiB>', "memory to lend (default: four fifths of the machine's)", number(0))
@@ -80,7 +84,10 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const where = parseTarget(target, options.job);
   const engines = engineChoices(options.engine, context.environment);
-  for (const { engine } of [engines, ...engines.alongside]) requireBaseBits(options.baseBits, engine);
+  for (const { engine } of [engines, ...engines.alongside]) {
+    requireBaseBits(options.baseBits, engine);
+    requirePrecision(options.precision, engine, options.baseBits);
+  }
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
   const [{ startNode }, { CONSENT_NOTICE }, { loadIdentity }] = await Promise.all([
@@ -105,6 +112,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       threads: options.threads ?? Math.max(1, availableParallelism() - 1),
       checkpointing: options.gradientCheckpointing ?? false,
       baseBits: options.baseBits,
+      precision: options.precision,
       port: options.apiPort,
       policy: lent(options),
     },

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { type Precision, requirePrecision } from '../../lora/engines/precision.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
@@ -18,6 +19,7 @@ import {
   integer,
   jsonOption,
   number,
+  precisionOption,
 } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { flagLayer } from '../train/flag-layer.ts';
@@ -50,6 +52,7 @@ export interface TrainFlags extends AdapterFlags, OptimizerFlags, Partial<DataFl
   seed?: number;
   threads?: number;
   baseBits?: BaseBits;
+  precision?: Precision;
   gradientCheckpointing?: boolean;
   engine?: string;
   dryRun?: boolean;
@@ -125,6 +128,7 @@ export function registerTrain(program: Command, context: Context): void {
       'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
     )
     .option('--base-bits <bits>', `${BASE_BITS_HELP} (default: 32)`, baseBits)
+    .addOption(precisionOption(' (default: float32)'))
     .optionsGroup('Options:')
     .addOption(jsonOption())
     .action(() => train(context, given(command)));
@@ -160,6 +164,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     output: named,
     engine: inFile,
     baseBits: bitsInFile,
+    precision: precisionInFile,
     ...file
   } = flags.config ? await readConfigFile(resolve(context.cwd, flags.config)) : {};
   const output = flags.output === undefined ? named : resolve(context.cwd, flags.output);
@@ -179,8 +184,12 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     ...engineChoices(flags.engine ?? before?.settings.engine ?? inFile, context.environment),
     threads: threads ?? before?.settings.threads ?? availableParallelism(),
     baseBits: flags.baseBits ?? before?.settings.baseBits ?? bitsInFile ?? 32,
+    precision: flags.precision ?? before?.settings.precision ?? precisionInFile ?? 'float32',
   };
-  for (const { engine } of [computing, ...computing.alongside]) requireBaseBits(computing.baseBits, engine);
+  for (const { engine } of [computing, ...computing.alongside]) {
+    requireBaseBits(computing.baseBits, engine);
+    requirePrecision(computing.precision, engine, computing.baseBits);
+  }
   const model = await openModel(layer.base);
   const chosen = await resolveEngine(context, { ...computing, model });
   if (computing.engine === 'auto') report.onEngine(chosen);

@@ -7,6 +7,8 @@ import { describeMachine, type MachineReport } from './machine.ts';
 export interface EngineReport extends EngineProbe {
   /** Predicted tokens per second that a training of the base would reach; null without a base or a speed. */
   readonly tokensPerSecond: number | null;
+  /** The same with `--precision float16`; null too where the device does not have it. */
+  readonly tokensPerSecondInFloat16: number | null;
 }
 
 export interface BaseReport {
@@ -61,6 +63,7 @@ export async function diagnose(
   const engines = probes.map((probe) => ({
     ...probe,
     tokensPerSecond: probe.speed && promisedSpeed(model, probe.speed),
+    tokensPerSecondInFloat16: probe.speed?.float16Flops ? promisedSpeed(model, probe.speed, 'float16') : null,
   }));
   const problems = problemsOf(engines);
   if (memory.total > machine.availableMemory) {
@@ -91,7 +94,8 @@ async function probeEach(
 ): Promise<EngineReport[]> {
   const reports: EngineReport[] = [];
   for (const engine of ENGINE_NAMES) {
-    reports.push({ ...(await probe({ ...request, engine })), tokensPerSecond: null });
+    const found = await probe({ ...request, engine });
+    reports.push({ ...found, tokensPerSecond: null, tokensPerSecondInFloat16: null });
   }
   return reports;
 }

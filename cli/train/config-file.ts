@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { type Problem, specProblems } from '../../coordinator/spec-problems.ts';
+import { PRECISIONS, type Precision } from '../../lora/engines/precision.ts';
 import { BASE_BITS, type BaseBits } from '../../lora/models/base-bits.ts';
 import { absoluteBase } from '../base-model.ts';
 import { YamlFile } from '../yaml-file.ts';
@@ -19,6 +20,7 @@ const configSchema = z.strictObject({
   output: z.string().min(1).optional(),
   engine: z.string().min(1).optional(),
   baseBits: z.literal(BASE_BITS).optional(),
+  precision: z.enum(PRECISIONS).optional(),
   data: data
     .extend({ train: data.shape.train.optional(), heldOut: jobSpecSchema.shape.data.shape.heldOut })
     .optional(),
@@ -39,6 +41,7 @@ export interface ConfigFile extends Layer {
   /** What to train with, as the flag says it: as much a matter of the machine as the output. */
   engine?: string;
   baseBits?: BaseBits;
+  precision?: Precision;
 }
 
 /**

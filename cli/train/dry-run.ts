@@ -2,6 +2,7 @@ import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine, type EngineName } from '../../lora/engines/engine.ts';
+import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { weightFileBytes, weightFileSuffix } from '../../lora/models/weights.ts';
@@ -24,6 +25,8 @@ export interface DryRunOptions {
   checkpointing?: boolean;
   /** @default 32 */
   baseBits?: BaseBits;
+  /** @default 'float32' */
+  precision?: Precision;
   now: number;
   signal: AbortSignal;
 }
@@ -75,6 +78,7 @@ const CHECKPOINT_SETS = 3;
 /** What a run would take. The weights are not read; of the data, the beginning; the machine is measured for a second. */
 export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Promise<RunEstimate> {
   const { signal, now, cacheDir, output, engine, threads, checkpointing = false, baseBits = 32 } = options;
+  const { precision = 'float32' } = options;
   const model = await openModel(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { paths: train, settings } = trainingFiles(spec);
@@ -94,9 +98,10 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const speed = await measureSpeed(await createEngine(engine, { threads }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
+    float16: precision === 'float16',
     signal,
   });
-  const perStep = secondsPerStep(work, speed);
+  const perStep = secondsPerStep(work, speed, precision);
   const evaluations =
     heldOut === null ? 0 : 2 + (spec.run.evaluateEvery > 0 ? Math.floor(steps / spec.run.evaluateEvery) : 0);
   const evaluating = (evaluations * FORWARD_SHARE * perStep * measured) / (batchSize * sequenceLength);

@@ -3,6 +3,7 @@ import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { Device, EngineName } from '../../lora/engines/names.ts';
+import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { checkLength } from '../../lora/models/blocks/modules.ts';
 import { describeBase, openModel } from '../../lora/models/model.ts';
@@ -38,6 +39,8 @@ export interface TrainRunOptions {
   threads: number;
   /** Bits of a weight in the base's linear modules. */
   baseBits: BaseBits;
+  /** Of products with the base. */
+  precision: Precision;
   /** Compute the forward pass twice to save memory: results stay the same. @default false */
   checkpointing?: boolean;
   /** Milliseconds since 1970. */
@@ -162,6 +165,7 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
     engine: options.engine,
     threads: options.threads,
     baseBits: options.baseBits,
+    precision: options.precision,
     checkpointing: options.checkpointing ?? false,
     base: base.digest,
     rows: data.key,

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { specProblems } from '../../coordinator/spec-problems.ts';
 import { ENGINE_NAMES } from '../../lora/engines/names.ts';
+import { PRECISIONS } from '../../lora/engines/precision.ts';
 import { BASE_BITS } from '../../lora/models/base-bits.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
 import { SwarmError } from '../../protocol/errors.ts';
@@ -130,6 +131,8 @@ export const runSettingsSchema = z.strictObject({
   threads: z.int().positive(),
   /** Runs of before this setting had 32. */
   baseBits: z.literal(BASE_BITS).default(32),
+  /** Of products with the base. @default 'float32' */
+  precision: z.enum(PRECISIONS).default('float32'),
   /** Whether the forward pass is computed twice. @default false */
   checkpointing: z.boolean().default(false),
   /** Digests of the base model, and of all that the packed rows come of. */

@@ -1,3 +1,4 @@
+import type { MachineSpeed } from '../../lora/train/speed.ts';
 import { formatBytes, formatCount, safeText, table } from '../../monitor/text.ts';
 import type { Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 
@@ -37,13 +38,24 @@ export function doctorLines({ machine, threads, measured, engines, base, problem
   ];
 }
 
-function engineRow({ engine, speed, software, tokensPerSecond }: EngineReport, withBase: boolean): string[] {
+function engineRow(report: EngineReport, withBase: boolean): string[] {
+  const { engine, speed, software, tokensPerSecond, tokensPerSecondInFloat16: inFloat16 } = report;
   if (speed === null) return [engine, software ? 'no GPU' : 'does not run here', '', ''];
   return [
     engine,
-    `${formatCount(Math.round(speed.flops / 1e9))} GFLOP/s`,
+    productSpeeds(speed),
     `${(speed.bytes / 1e9).toFixed(0)} GB/s`,
     `${(speed.secondsPerOperation * 1e6).toPrecision(2)} µs`,
-    ...(withBase ? [`about ${formatCount(Math.round(tokensPerSecond ?? 0))} tokens/s`] : []),
+    ...(withBase ? [trainingSpeeds(tokensPerSecond ?? 0, inFloat16)] : []),
   ];
+}
+
+function productSpeeds({ flops, float16Flops }: MachineSpeed): string {
+  const inFloat16 = float16Flops === undefined ? '' : `, ${formatCount(float16Flops / 1e9)} in float16`;
+  return `${formatCount(flops / 1e9)} GFLOP/s${inFloat16}`;
+}
+
+function trainingSpeeds(plain: number, inFloat16: number | null): string {
+  const faster = inFloat16 === null ? '' : ` (about ${formatCount(inFloat16)} with --precision float16)`;
+  return `about ${formatCount(plain)} tokens/s${faster}`;
 }

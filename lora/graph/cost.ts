@@ -7,6 +7,8 @@ import { elementCount } from './shapes.ts';
 export interface GraphCost {
   /** Of all matrix products, a multiplication and an addition being two. */
   readonly flops: number;
+  /** Of those among them that are marked for float16. */
+  readonly float16Flops: number;
   /** Read or written by all other operations. */
   readonly trafficBytes: number;
   /** Operations that do anything at all. */
@@ -48,16 +50,19 @@ export function graphCost(graph: Graph): GraphCost {
   const bytesOf = (tensors: Iterable<Tensor>) =>
     [...tensors].filter((tensor) => read.has(tensor)).reduce((sum, tensor) => sum + byteLength(tensor), 0);
   let flops = 0;
+  let float16Flops = 0;
   let trafficBytes = 0;
   for (const node of nodes) {
     const products = productFlops(node);
     flops += products;
+    if ((node.attributes as Partial<OperationAttributes['gemm']>).float16) float16Flops += products;
     if (products === 0 && !VIEWS.has(node.operation)) {
       for (const tensor of [...node.inputs, ...node.outputs]) trafficBytes += byteLength(tensor);
     }
   }
   return {
     flops,
+    float16Flops,
     trafficBytes,
     operations: nodes.filter(({ operation }) => !VIEWS.has(operation)).length,
     activationBytes: peakBytes(nodes, new Set(graph.outputs.values())),

@@ -30,6 +30,8 @@ export interface OperationAttributes {
     readonly transposeB: boolean;
     readonly alpha: number;
     readonly beta: number;
+    /** Whether operands and the sums over parts of them are in float16, on engines that can; the result is float32. */
+    readonly float16?: boolean;
   };
   batchedMatmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
   softmax: None;

@@ -1,5 +1,6 @@
 /** AdamW: Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101). */
 import { SwarmError } from '../../protocol/errors.ts';
+import type { LossScaleState } from './loss-scale.ts';
 
 export interface AdamWOptions {
   /** Of each tensor: number of entries, whether weight decay applies, factor of the learning rate (default 1). */
@@ -17,6 +18,8 @@ export interface AdamWState {
   /** First and second moment. */
   m: Float32Array[];
   v: Float32Array[];
+  /** Where gradients are computed in float16. */
+  lossScale?: LossScaleState;
 }
 
 export interface StepOptions {

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { loraConfig } from '../adapter/config.ts';
 import { ENGINE_NAMES, type EngineChoice, type EngineName } from '../engines/names.ts';
+import type { Precision } from '../engines/precision.ts';
 import type { BaseBits } from '../models/base-bits.ts';
 import { writeDurably } from '../models/durable.ts';
 import { readJsonObject } from '../models/json.ts';
@@ -41,9 +42,13 @@ export function comparedWork(model: ModelShape) {
 }
 
 /** Tokens per second that a probe promises for a model. */
-export function promisedSpeed(model: ModelShape, speed: NonNullable<EngineProbe['speed']>): number {
+export function promisedSpeed(
+  model: ModelShape,
+  speed: NonNullable<EngineProbe['speed']>,
+  precision: Precision = 'float32',
+): number {
   const { work, rows, sequenceLength } = comparedWork(model);
-  return (rows * sequenceLength) / secondsPerStep(work, speed);
+  return (rows * sequenceLength) / secondsPerStep(work, speed, precision);
 }
 
 export interface ProbeMachineOptions {

@@ -1,10 +1,12 @@
 /** What training takes on this machine, before anything is loaded. */
 import { adapterLayout, adapterSize } from '../adapter/layout.ts';
+import type { Precision } from '../engines/precision.ts';
 import { graphCost } from '../graph/cost.ts';
 import type { BaseBits } from '../models/base-bits.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { weightFileBytes } from '../models/weights.ts';
 import { adaptedParameters } from './adapted.ts';
+import { inPrecision } from './precision.ts';
 import type { MachineSpeed } from './speed.ts';
 import { trainingGraph } from './step.ts';
 import type { TrainerSettings } from './trainer.ts';
@@ -28,6 +30,8 @@ export interface MemoryEstimate {
 export interface WorkEstimate {
   /** Of the matrix products of one optimiser step. */
   readonly flopsPerStep: number;
+  /** Of those among them that `--precision float16` computes in it. */
+  readonly float16FlopsPerStep: number;
   /** Read or written by everything else in it. */
   readonly trafficPerStep: number;
   /** Operations of the engine in it. */
@@ -61,7 +65,8 @@ export function estimateTraining(
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
     { ...training, checkpointing },
   );
-  const cost = graphCost(graph);
+  // What is marked changes no other cost.
+  const cost = graphCost(inPrecision(graph, architecture, 'float16'));
   const parameters = adapterSize(adapterLayout(model, lora));
   const parts = {
     runtime: RUNTIME_BYTES,
@@ -74,6 +79,7 @@ export function estimateTraining(
     memory: { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) },
     work: {
       flopsPerStep: runs * cost.flops,
+      float16FlopsPerStep: runs * cost.float16Flops,
       trafficPerStep: runs * cost.trafficBytes,
       operationsPerStep: runs * cost.operations,
       parameters,
@@ -93,9 +99,14 @@ const LEAST_SECONDS_PER_OPERATION = 5e-6;
 const EFFICIENCY = 0.85;
 
 /** Seconds of a step on an idle machine: products at the speed of products, the rest at that of memory. */
-export function secondsPerStep(work: WorkEstimate, speed: MachineSpeed): number {
-  const { flopsPerStep, trafficPerStep, operationsPerStep } = work;
-  const products = flopsPerStep / speed.flops;
+export function secondsPerStep(
+  work: WorkEstimate,
+  speed: MachineSpeed,
+  precision: Precision = 'float32',
+): number {
+  const { flopsPerStep, float16FlopsPerStep, trafficPerStep, operationsPerStep } = work;
+  const halves = precision === 'float16' ? float16FlopsPerStep : 0;
+  const products = (flopsPerStep - halves) / speed.flops + halves / (speed.float16Flops ?? speed.flops);
   const perOperation = Math.max(LEAST_SECONDS_PER_OPERATION, speed.secondsPerOperation);
   const others = (SLOWNESS * trafficPerStep) / speed.bytes + operationsPerStep * perOperation;
   return (products + others) / EFFICIENCY;

@@ -1,6 +1,7 @@
 /** What to start a trainer with after a device has failed it: less at a time, or another engine. */
 import { isSwarmError, type SwarmError } from '../../protocol/errors.ts';
 import type { Device, EngineChoice, EngineName } from '../engines/names.ts';
+import type { Precision } from '../engines/precision.ts';
 
 /** What of a trainer's settings may change without changing what is trained. */
 export interface Load {
@@ -45,15 +46,19 @@ export function lighter(
   return { engine: 'onnx-cpu', microBatch: asked.microBatch, because: `${what}; going on with onnx-cpu` };
 }
 
-/** The devices that go on where another engine takes over: that one alone. */
-export function onlyOn(
-  engine: EngineName,
-  devices: { engine?: EngineName; device?: number; alongside?: readonly Device[] },
-): { engine: EngineName; device?: number; alongside?: readonly Device[] } {
-  const { device, alongside } = devices;
+interface Devices {
+  readonly engine?: EngineName;
+  readonly device?: number;
+  readonly alongside?: readonly Device[];
+  readonly precision?: Precision;
+}
+
+/** The devices that go on where another engine takes over: that one alone, in the precision that every engine has. */
+export function onlyOn(engine: EngineName, devices: Devices): Devices & { engine: EngineName } {
+  const { device, alongside, precision } = devices;
   return engine === devices.engine
-    ? { engine, device, alongside }
-    : { engine, device: undefined, alongside: [] };
+    ? { engine, device, alongside, precision }
+    : { engine, device: undefined, alongside: [], precision: 'float32' };
 }
 
 function isOutOfMemory({ code, message, values }: SwarmError): boolean {

@@ -5,6 +5,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { isSwarmError } from '../../protocol/errors.ts';
 import { createEngine } from '../engines/engine.ts';
+import { hasFloat16 } from '../engines/float16.ts';
 import { needsOf } from '../engines/onnx/engine.ts';
 import type { ProbeReply, ProbeRequest } from './probe.ts';
 import { measureSpeed } from './speed.ts';
@@ -35,7 +36,8 @@ async function probe(request: ProbeRequest): Promise<ProbeReply> {
     if (isWebGpu && (await hasSoftwareDriver())) return software;
     const busy = process.cpuUsage();
     const started = performance.now();
-    const speed = await measureSpeed(engine, { ...request, signal });
+    const float16 = await hasFloat16(engine);
+    const speed = await measureSpeed(engine, { ...request, float16, signal });
     const { user, system } = process.cpuUsage(busy);
     // The engine does not say what it found; the doing of this process does.
     const share = (user + system) / 1e3 / (performance.now() - started);

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import type { EngineName } from '../engines/names.ts';
 import type { MachineSpeed, SpeedOptions } from './speed.ts';
 
-export interface ProbeRequest extends Omit<SpeedOptions, 'signal'> {
+export interface ProbeRequest extends Omit<SpeedOptions, 'signal' | 'float16'> {
   engine: EngineName;
   threads: number;
 }

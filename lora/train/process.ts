@@ -5,6 +5,8 @@
 import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { adapterSize } from '../adapter/layout.ts';
 import { createEngine } from '../engines/engine.ts';
+import { requireFloat16 } from '../engines/float16.ts';
+import { requirePrecision } from '../engines/precision.ts';
 import { requireBaseBits } from '../models/base-bits.ts';
 import { openModel } from '../models/model.ts';
 import { prepareWeights } from '../models/weights.ts';
@@ -22,10 +24,13 @@ function send(message: Reply | Event): void {
 
 async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trainer> {
   const { modelDir, cacheDir, threads, engine: name = 'onnx-cpu', device, baseBits: bits = 32 } = options;
+  const { precision = 'float32' } = options;
   requireBaseBits(bits, name);
+  requirePrecision(precision, name, bits);
   const model = await openModel(modelDir);
   // Before the weights, which take minutes for a large base: an engine that is not there fails at once.
   const engine = await createEngine(name, { threads, device });
+  if (precision === 'float16') await requireFloat16(engine);
   const weights = await prepareWeights(model, cacheDir, { bits, signal });
   const helpers: TrainerProcess[] = [];
   for (const { engine: name, device } of options.alongside ?? []) {

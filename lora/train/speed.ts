@@ -1,11 +1,13 @@
 /** How fast an engine is on this machine, by single operations: nothing of a model is loaded for it. */
 import type { Engine } from '../engines/engine.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
-import { add, broadcastTo, matmul, multiply, reduceSum } from '../graph/ops.ts';
+import { add, broadcastTo, matmul, multiply, type ProductOptions, reduceSum } from '../graph/ops.ts';
 
 export interface MachineSpeed {
   /** Floating-point operations per second in a matrix product. */
   readonly flops: number;
+  /** The same with operands in float16; none where the device does not have it. */
+  readonly float16Flops?: number;
   /** Bytes per second in a product of two large tensors, element by element. */
   readonly bytes: number;
   /** What an operation costs that does next to nothing: a call of a kernel, on a GPU its launch. */
@@ -16,6 +18,8 @@ export interface SpeedOptions {
   /** Tokens of a micro-batch and width of the model: products of small matrices are slower. */
   tokens: number;
   width: number;
+  /** Whether products in float16 are measured too, on a device that has them. @default false */
+  float16?: boolean;
   signal: AbortSignal;
 }
 
@@ -32,25 +36,28 @@ const CALLS = 100;
 const RUN_FLOPS = 2 ** 34;
 
 /**
- * Measures this machine with three kinds of operations of the engine, in about a second. Only numbers travel to the
+ * Measures this machine with three kinds of operations of the engine, in about a second, or four. Only numbers travel to the
  * device and back: its memory is measured, not the way there.
  */
 export async function measureSpeed(
   engine: Engine,
-  { tokens, width, signal }: SpeedOptions,
+  { tokens, width, float16 = false, signal }: SpeedOptions,
 ): Promise<MachineSpeed> {
   const rows = Math.min(PROBE_ROWS, tokens);
   const columns = WIDENING * width;
 
   const flops = 2 * rows * width * columns;
   const products = 2 * Math.max(1, Math.min(CHAIN, Math.floor(RUN_FLOPS / flops / 2)));
-  const product = probeGraph([rows, width], (x, filled) => {
-    const wide = filled([width, columns]);
-    const narrow = filled([columns, width]);
-    let y = x;
-    for (let i = 0; i < products; i += 2) y = matmul(matmul(y, wide), narrow);
-    return y;
-  });
+  const product = (options: ProductOptions) =>
+    probeGraph([rows, width], (x, filled) => {
+      const wide = filled([width, columns]);
+      const narrow = filled([columns, width]);
+      let y = x;
+      for (let i = 0; i < products; i += 2) y = matmul(matmul(y, wide, options), narrow, options);
+      return y;
+    });
+  const productSpeed = async (options: ProductOptions) =>
+    (products * flops) / (await fastestRun(engine, product(options), signal));
   const chain = probeGraph([rows, columns], (x) => {
     let y = x;
     for (let i = 0; i < CHAIN; i++) y = multiply(y, x);
@@ -62,7 +69,8 @@ export async function measureSpeed(
     return y;
   });
   return {
-    flops: (products * flops) / (await fastestRun(engine, product, signal)),
+    flops: await productSpeed({}),
+    ...(float16 && { float16Flops: await productSpeed({ float16 }) }),
     bytes: (3 * 4 * CHAIN * rows * columns) / (await fastestRun(engine, chain, signal)),
     secondsPerOperation: (await fastestRun(engine, calls, signal)) / CALLS,
   };

@@ -8,7 +8,7 @@ import { Random } from '../data/random.ts';
 import type { Executable, Feeds } from '../engines/engine.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
-import { crossEntropy, reduceSum } from '../graph/ops.ts';
+import { crossEntropy, multiply, reduceSum } from '../graph/ops.ts';
 import { recomputed } from '../graph/passes/recompute.ts';
 import type {
   Architecture,
@@ -19,6 +19,7 @@ import type {
 } from '../models/architecture.ts';
 import type { ModelConfig } from '../models/families.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
+import { LOSS_SCALE_INPUT } from './loss-scale.ts';
 import { noisyEmbeddings } from './noise.ts';
 import {
   countSupervised,
@@ -47,6 +48,8 @@ export interface TrainingGraphOptions {
   neftuneAlpha?: number;
   /** Whether the backward pass computes most of what it needs of the forward pass again. @default false */
   checkpointing?: boolean;
+  /** Whether gradients are those of the loss times the input LOSS_SCALE_INPUT. @default false */
+  scaled?: boolean;
 }
 
 export interface TrainingGraph {
@@ -63,7 +66,7 @@ export interface TrainingGraph {
 export function trainingGraph(
   size: GraphSize,
   parametersOf: (graph: Graph) => TrainableSource,
-  { labelSmoothing = 0, neftuneAlpha = 0, checkpointing = false }: TrainingGraphOptions = {},
+  { labelSmoothing = 0, neftuneAlpha = 0, checkpointing = false, scaled = false }: TrainingGraphOptions = {},
 ): TrainingGraph {
   const graph = new Graph();
   const parameters = parametersOf(graph);
@@ -82,7 +85,8 @@ export function trainingGraph(
   const loss = reduceSum(tokenLosses(graph, size, inputs, source, labelSmoothing), null, false);
   const forwardNodes = graph.nodes.length;
   const { trainable } = parameters;
-  const found = gradients(loss, [...trainable.values()]);
+  const target = scaled ? multiply(loss, graph.input(LOSS_SCALE_INPUT, [])) : loss;
+  const found = gradients(target, [...trainable.values()]);
   graph.output('loss', loss);
   for (const [i, name] of [...trainable.keys()].entries()) graph.output(gradientOf(name), found[i]!);
   return {

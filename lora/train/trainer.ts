@@ -4,7 +4,8 @@ import { SwarmError } from '../../protocol/errors.ts';
 import type { LoraConfig } from '../adapter/config.ts';
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import { checkTokens, type Row } from '../data/packing.ts';
-import type { Engine, WeightFile } from '../engines/engine.ts';
+import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
+import type { Precision } from '../engines/precision.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
 import { AdamW, type AdamWState } from './adamw.ts';
@@ -12,6 +13,8 @@ import { adaptedParameters } from './adapted.ts';
 import { batches } from './batches.ts';
 import type { TrainingConfig } from './config.ts';
 import { treatmentOf } from './groups.ts';
+import { LossScale } from './loss-scale.ts';
+import { inPrecision } from './precision.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
 import { learningRateAt } from './schedule.ts';
 import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
@@ -25,6 +28,8 @@ export interface TrainerSettings {
   training: TrainingConfig;
   /** A choice of this machine: a fraction of the memory for activations, for more time. @default false */
   checkpointing?: boolean;
+  /** Another one: of products with the frozen base, which the engine must have. @default 'float32' */
+  precision?: Precision;
 }
 
 export interface TrainerDeps {
@@ -68,6 +73,7 @@ export class Trainer {
   private readonly optimizer: AdamW;
   private readonly values: Float32Array[];
   private readonly team: Team;
+  private readonly lossScale: LossScale | null;
   private training: TrainingRun | null = null;
   private evaluation: SizedExecutables | null = null;
 
@@ -79,6 +85,7 @@ export class Trainer {
     const tensors = this.layout.map((tensor) => treatmentOf(tensor, settings.training));
     this.values = tensors.map(({ size }) => new Float32Array(size));
     this.optimizer = new AdamW({ tensors, betas, epsilon, weightDecay });
+    this.lossScale = settings.precision === 'float16' ? new LossScale() : null;
     const { helpers = [], onLost = () => {} } = deps;
     this.team = new Team(helpers, { microBatch: this.size().batch, onLost });
   }
@@ -101,14 +108,16 @@ export class Trainer {
     return this.values.map((tensor) => tensor.slice());
   }
 
-  /** Moments and step count: with the parameters, all that is needed to go on bit for bit. */
+  /** Moments, step count and loss scale: with the parameters, all that is needed to go on bit for bit. */
   optimizerState(): AdamWState {
-    return this.optimizer.exportState();
+    const state = this.optimizer.exportState();
+    return this.lossScale === null ? state : { ...state, lossScale: this.lossScale.state };
   }
 
   /** @throws OPTIMIZER_STATE when it belongs to other tensors. */
   setOptimizerState(state: AdamWState): void {
     this.optimizer.importState(state);
+    if (this.lossScale !== null) this.lossScale.state = state.lossScale ?? new LossScale().state;
   }
 
   /**
@@ -204,13 +213,16 @@ export class Trainer {
       trainingGraph(
         { ...this.size(), supervised },
         (graph) => adaptedParameters(graph, this.deps.model, this.settings.lora, { training: true }),
-        { ...this.settings.training, checkpointing },
+        { ...this.settings.training, checkpointing, scaled: this.lossScale !== null },
       );
     const { graph, parameters } = graphFor(null);
     const values = this.named();
     const trained = new Map(parameters.map(({ name }) => [name, values.get(name)!]));
     return {
-      executables: this.sized((supervised) => graphFor(supervised).graph),
+      executables: this.sized(
+        (supervised) => graphFor(supervised).graph,
+        (executable) => this.lossScale?.around(executable) ?? executable,
+      ),
       trained,
       frozen: new Map([...values].filter(([name]) => !trained.has(name))),
       gradients: new Map([...trained].map(([name, { length }]) => [name, new Float32Array(length)])),
@@ -227,11 +239,15 @@ export class Trainer {
     return this.evaluation;
   }
 
-  private sized(graphFor: (supervised: number | null) => Graph): SizedExecutables {
-    const { engine, weights } = this.deps;
+  private sized(
+    graphFor: (supervised: number | null) => Graph,
+    finish: (executable: Executable) => Executable = (executable) => executable,
+  ): SizedExecutables {
+    const { engine, weights, model } = this.deps;
+    const { precision = 'float32' } = this.settings;
     const { batch, length } = this.size();
-    return new SizedExecutables(batch * length, (supervised) =>
-      engine.compile(graphFor(supervised), weights),
+    return new SizedExecutables(batch * length, async (supervised) =>
+      finish(await engine.compile(inPrecision(graphFor(supervised), model.architecture, precision), weights)),
     );
   }
 

@@ -29,6 +29,7 @@ export function trainingState(step: number, change: Partial<RunState> = {}) {
       engine: 'onnx-cpu',
       threads: 1,
       baseBits: 32,
+      precision: 'float32',
       checkpointing: false,
       base: 'b'.repeat(64),
       rows: 'd'.repeat(64),

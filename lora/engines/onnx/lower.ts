@@ -13,6 +13,8 @@ export interface Emitter {
   emit(type: string, inputs: readonly string[], options?: EmitOptions): string;
   /** Name of a one-dimensional int64 constant. */
   integers(values: readonly number[]): string;
+  /** The same as no constant: onnxruntime does not compute in advance, and keep, what depends on it. */
+  variable(values: readonly number[]): string;
   /** Name of a float32 scalar constant. */
   scalar(value: number): string;
   /** Name of a uint8 scalar constant. */

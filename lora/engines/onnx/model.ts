@@ -4,6 +4,7 @@ import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import { elementCount } from '../../graph/shapes.ts';
 import { locateWeight, type QuantisedEntry, type WeightEntry, type WeightFile } from '../weights.ts';
+import { emitFloat16, lowerFloat16Product } from './float16.ts';
 import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
 import {
@@ -79,6 +80,7 @@ class LoweredGraph {
   readonly #quantised = new Map<Tensor, { name: string; entry: QuantisedEntry }>();
   readonly #declared = new Set<string>();
   readonly #roundedRows = new Map<string, RoundedRows>();
+  readonly #float16 = new Map<string, string>();
   #fresh = 0;
 
   constructor(provider: Provider, weights: WeightFile | null, roundActivations: boolean) {
@@ -120,6 +122,10 @@ class LoweredGraph {
       return;
     }
     const inputs = node.inputs.map((tensor) => this.#names.get(tensor) ?? this.#dense(tensor));
+    if (isFloat16Product(node)) {
+      lowerFloat16Product(node, inputs, outputs, (name) => this.#inFloat16(name), this.#emitter);
+      return;
+    }
     const lower = LOWERINGS[node.operation] as Lowering<Operation>;
     lower(node, inputs, unused ? outputs.slice(0, 1) : outputs, this.#emitter);
   }
@@ -141,6 +147,12 @@ class LoweredGraph {
     } else {
       lowerRowScaledProduct(node, inputs, outputs, { names, roundedRows: this.#roundedRows }, this.#emitter);
     }
+  }
+
+  #inFloat16(name: string): string {
+    const known = this.#float16.get(name) ?? emitFloat16(name, this.#emitter);
+    this.#float16.set(name, known);
+    return known;
   }
 
   #dense(tensor: Tensor): string {
@@ -191,9 +203,21 @@ class LoweredGraph {
         return outputs[0]!;
       },
       integers: (values) => this.#shared('int64', [values.length], BigInt64Array.from(values, BigInt)),
+      variable: (values) => this.#variable(values),
       scalar: (value) => this.#shared('float32', [], Float32Array.of(value)),
       byte: (value) => this.#shared('uint8', [], Uint8Array.of(value)),
     };
+  }
+
+  /** An input that has a default, which nobody ever feeds. */
+  #variable(values: readonly number[]): string {
+    const name = `v:${values.join()}`;
+    if (this.#declared.has(name)) return name;
+    this.#declared.add(name);
+    const value = { name, dtype: 'int64', shape: [values.length] } as const;
+    this.initializers.push({ ...value, data: bytesOf(BigInt64Array.from(values, BigInt)) });
+    this.inputs.push(value);
+    return name;
   }
 
   /** A small constant that the lowering itself needs, once for each value. */
@@ -210,6 +234,10 @@ class LoweredGraph {
     this.#constants.set(value, name);
     return name;
   }
+}
+
+function isFloat16Product(node: GraphNode): node is GraphNode<'gemm'> {
+  return node.operation === 'gemm' && (node as GraphNode<'gemm'>).attributes.float16 === true;
 }
 
 function placeOf(path: string, { offset, length }: WeightEntry): OnnxInitializer['data'] {

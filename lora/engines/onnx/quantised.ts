@@ -102,7 +102,7 @@ export function lowerRowScaledProduct(
 }
 
 /** alpha · product + beta · addend, with `emitProduct` emitting the product. */
-function finishProduct(
+export function finishProduct(
   { attributes: { alpha, beta } }: Gemm,
   [, , addend]: readonly string[],
   outputs: readonly string[],

@@ -11,6 +11,8 @@ export interface ProductOptions {
   transposeB?: boolean;
   /** Factor of the product. Default 1. */
   scale?: number;
+  /** Of 2-D operands: see `gemm` in operations.ts. Its gradients are in float32. Default false. */
+  float16?: boolean;
 }
 
 /**
@@ -42,14 +44,15 @@ export function addmm(
   b: Tensor,
   options: ProductOptions & { beta?: number } = {},
 ): Tensor {
-  const { transposeA = false, transposeB = false, scale = 1, beta = 1 } = options;
+  const { transposeA = false, transposeB = false, scale = 1, beta = 1, float16 = false } = options;
   const shape = productShape('matmul', a, b, transposeA, transposeB, 2);
   if (c !== null && !sameShape(c.shape, shape) && !sameShape(c.shape, shape.slice(1))) {
     throw shapeError('addmm', 'the addend must have the shape of the product or of its rows', c.shape, shape);
   }
   const inputs = c === null ? [a, b] : [a, b, c];
   const attributes = { transposeA, transposeB, alpha: scale, beta: c === null ? 1 : beta };
-  return a.graph.apply('gemm', inputs, attributes, [{ shape }], (backward) => {
+  const marked = float16 ? { ...attributes, float16 } : attributes;
+  return a.graph.apply('gemm', inputs, marked, [{ shape }], (backward) => {
     if (c !== null) addContribution(backward, 2, () => sumTo(scaleBy(backward.gradient, beta), c.shape));
     productGradients(backward, a, b, { transposeA, transposeB, scale }, (left, right, opts, sum) =>
       addmm(sum, left, right, opts),
@@ -76,7 +79,7 @@ function productGradients(
   backward: Backward,
   a: Tensor,
   b: Tensor,
-  { transposeA, transposeB, scale }: Required<ProductOptions>,
+  { transposeA, transposeB, scale }: Required<Omit<ProductOptions, 'float16'>>,
   product: Product,
 ): void {
   const dy = backward.gradient;

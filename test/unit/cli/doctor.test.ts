@@ -18,7 +18,9 @@ const probe = async ({ engine }: { engine: EngineName }): Promise<EngineProbe> =
   const base = { engine, software: false, reason: null, needs: null };
   const speed = { flops: 2e11, bytes: 5e10, secondsPerOperation: 2e-6 };
   if (engine === 'onnx-cpu') return { ...base, speed };
-  if (engine === 'onnx-webgpu') return { ...base, speed: { ...speed, flops: 9e12, bytes: 5e11 } };
+  if (engine === 'onnx-webgpu') {
+    return { ...base, speed: { ...speed, flops: 9e12, float16Flops: 2e13, bytes: 5e11 } };
+  }
   return { ...base, speed: null, reason: `${engine} has no library`, needs: `install ${engine}` };
 };
 
@@ -41,6 +43,7 @@ describe('a diagnosis', () => {
     ]);
     const text = doctorLines(found).join('\n');
     expect(text).toMatch(/onnx-cpu +200 GFLOP\/s +50 GB\/s +2\.0 µs/);
+    expect(text).toMatch(/onnx-webgpu +9,000 GFLOP\/s, 20,000 in float16 /);
     expect(text).toMatch(/onnx-cuda +does not run here/);
     expect(text).toContain('onnx-cuda: onnx-cuda has no library\n  install onnx-cuda');
     expect(text).not.toContain('tokens/s');
@@ -51,6 +54,11 @@ describe('a diagnosis', () => {
     const [cpu, , gpu] = found.engines;
     expect(cpu!.tokensPerSecond).toBeGreaterThan(0);
     expect(gpu!.tokensPerSecond).toBeGreaterThan(cpu!.tokensPerSecond!);
+    expect(gpu!.tokensPerSecondInFloat16).toBeGreaterThan(gpu!.tokensPerSecond!);
+    expect(cpu!.tokensPerSecondInFloat16).toBeNull();
+    expect(doctorLines(found).join('\n')).toMatch(
+      /onnx-webgpu .*about [\d,]+ tokens\/s \(about [\d,]+ with --precision float16\)/,
+    );
     expect(found.base).toMatchObject({ rows: 4, sequenceLength: 64, chosen: { engine: 'onnx-webgpu' } });
     expect(found.base!.memory).toBeGreaterThan(1e6);
     expect(doctorLines(found).join('\n')).toMatch(

@@ -24,6 +24,11 @@ test('a state comes back as it was, whatever memory its bytes lie in', () => {
   expect(decodeOptimizer(offset, layout)).toEqual(state);
 });
 
+test('a loss scale comes back with it', () => {
+  const scaled = { ...state, lossScale: { scale: 2 ** -3, runs: 1234 } };
+  expect(decodeOptimizer(encodeOptimizer(scaled), layout)).toEqual(scaled);
+});
+
 test('a state of another size, or after no number of steps, is refused', () => {
   const refused = expect.objectContaining({ code: 'OPTIMIZER_STATE' });
   const bytes = encodeOptimizer(freshOptimizer(layout));

@@ -50,6 +50,15 @@ describe('the estimate of a training', () => {
     }
   });
 
+  it('counts what float16 is for: the products of the blocks with frozen weights', () => {
+    const { work } = estimate({});
+    expect(work.float16FlopsPerStep).toBeGreaterThan(0.3 * work.flopsPerStep);
+    expect(work.float16FlopsPerStep).toBeLessThan(0.9 * work.flopsPerStep);
+    const speed = { flops: 1e3, float16Flops: 2e3, bytes: 1e30, secondsPerOperation: 0 };
+    const [plain, half] = [secondsPerStep(work, speed), secondsPerStep(work, speed, 'float16')];
+    expect(half / plain).toBeCloseTo(1 - work.float16FlopsPerStep / work.flopsPerStep / 2, 3);
+  });
+
   it('knows what checkpointing saves, and what it costs', () => {
     const plain = estimate({ sequenceLength: 64 });
     const saving = estimate({ sequenceLength: 64 }, 4, true);

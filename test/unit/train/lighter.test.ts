@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { EngineChoice } from '../../../lora/engines/names.ts';
-import { type Load, lighter } from '../../../lora/train/lighter.ts';
+import { type Load, lighter, onlyOn } from '../../../lora/train/lighter.ts';
 import { SwarmError } from '../../../protocol/errors.ts';
 
 const died = (signal: string | null, code: number | null = null) =>
@@ -95,6 +95,17 @@ describe('after a device failed, a trainer starts', () => {
     const now: Load = { engine: 'onnx-webgpu', microBatch: 8 };
     expect(lighter(asked('auto'), now, gone)).toMatchObject({ engine: 'onnx-cpu', microBatch: 8 });
     expect(lighter(asked('onnx-webgpu'), now, gone)).toBeNull();
+  });
+
+  test('on another engine alone, in float32', () => {
+    const devices = {
+      engine: 'onnx-cuda',
+      device: 1,
+      alongside: [{ engine: 'onnx-webgpu' }],
+      precision: 'float16',
+    } as const;
+    expect(onlyOn('onnx-cuda', devices)).toEqual(devices);
+    expect(onlyOn('onnx-cpu', devices)).toEqual({ engine: 'onnx-cpu', alongside: [], precision: 'float32' });
   });
 
   test('until nothing is left: it always ends', () => {

@@ -52,6 +52,14 @@ function endless(trainer: TrainerProcess, signal?: AbortSignal) {
 const manyRows = () => Array.from({ length: 4000 }, (_, i) => rows[i % rows.length]!);
 
 describe('the trainer process', () => {
+  it('refuses float16 where it would not be in float16', async () => {
+    const { modelDir, cacheDir } = deps;
+    const options = { modelDir, cacheDir, threads: 1, ...tinySettings(), precision: 'float16' } as const;
+    await expect(TrainerProcess.start(options)).rejects.toThrow(
+      expect.objectContaining({ code: 'PRECISION' }),
+    );
+  });
+
   it('trains, evaluates and snapshots as a trainer in this process does, to the bit', async () => {
     const trainer = await start();
     const local = tinyTrainer(deps);

@@ -62,6 +62,8 @@ describe('a config file', () => {
 
   it('says what this machine computes with, as the flags do', () => {
     expect(parse('engine: onnx-cpu\nbaseBits: 4\n')).toMatchObject({ engine: 'onnx-cpu', baseBits: 4 });
+    expect(parse('precision: float16\n')).toMatchObject({ precision: 'float16' });
+    expect(() => parse('precision: bfloat16\n')).toThrow(expect.objectContaining({ code: 'JOB_SPEC' }));
     expect(() => parse('baseBits: 16\n')).toThrow(expect.objectContaining({ code: 'JOB_SPEC' }));
   });
 

@@ -1,0 +1,37 @@
+import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { Graph } from '../graph/graph.ts';
+import { matmul } from '../graph/ops.ts';
+import type { Engine } from './engine.ts';
+import { FLOAT16_ENGINES } from './precision.ts';
+
+/**
+ * Makes a product in float16: devices lack it (WebGPU: the feature "shader-f16"), and nothing but trying says so.
+ * @throws SwarmError PRECISION
+ */
+export async function requireFloat16(engine: Engine): Promise<void> {
+  const graph = new Graph();
+  const x = graph.input('x', [2, 2]);
+  graph.output('y', matmul(x, x, { float16: true }));
+  try {
+    const executable = await engine.compile(graph, null);
+    await executable.run({ x: Float32Array.of(1, 2, 3, 4) });
+    await executable.dispose();
+  } catch (error) {
+    const reason = isSwarmError(error) ? error.message : String(error);
+    throw new SwarmError(
+      'PRECISION',
+      `the device of ${engine.name} does not compute in float16: ${reason}; take --precision float32`,
+      { engine: engine.name, reason },
+      { cause: error },
+    );
+  }
+}
+
+/** Whether the engine has kernels for it, and its device too. */
+export async function hasFloat16(engine: Engine): Promise<boolean> {
+  if (!FLOAT16_ENGINES.includes(engine.name)) return false;
+  return requireFloat16(engine).then(
+    () => true,
+    () => false,
+  );
+}
