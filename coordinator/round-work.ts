@@ -10,7 +10,7 @@ import type { CurrentCheckpoint, JobContext } from './context.ts';
 import { gate, meanLoss, type RowLoss } from './gate.ts';
 import type { Merged, MergeSource } from './merge.ts';
 import type { StoredUpdate } from './store/store.ts';
-import { EVALUATION_TIMEOUT_MS } from './validator.ts';
+import { EVALUATION_TIMEOUT_MS, type EvaluateOptions } from './validator.ts';
 
 /** A merge that has passed the gate; nothing of it is durable yet. */
 export interface Candidate {
@@ -35,11 +35,13 @@ export interface Prepared {
 /** The two slow steps of a round, each repeatable with the same result: merge and check; make durable. */
 export class RoundWork {
   private readonly context: JobContext;
+  private readonly onLighter: EvaluateOptions['onLighter'];
   /** Losses of the newest checkpoint that has been evaluated. */
   private evaluated: { digest: string; losses: readonly RowLoss[] } | null = null;
 
-  constructor(_options: object, deps: { context: JobContext }) {
+  constructor(_options: object, deps: { context: JobContext } & Pick<EvaluateOptions, 'onLighter'>) {
     this.context = deps.context;
+    this.onLighter = deps.onLighter;
   }
 
   /**
@@ -188,7 +190,7 @@ export class RoundWork {
     const { job, manifest, deps, signal } = this.context;
     const what = 'the evaluation of an adapter';
     return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
-      deps.validator.evaluate({ job, manifest }, adapter, { signal: inner }),
+      deps.validator.evaluate({ job, manifest }, adapter, { signal: inner, onLighter: this.onLighter }),
     );
   }
 }

@@ -31,7 +31,9 @@ export class Stepper {
     const { store, clock, log, network } = this.context.deps;
     this.recorder = new Recorder({}, deps);
     this.outboxDeps = { ...deps, notifier: new Notifier({ signal }, { network, clock, log }) };
-    this.work = new RoundWork({}, deps);
+    const onLighter = (reason: string): void =>
+      this.transact((outbox) => outbox.event({ type: 'evaluation-lighter', reason }));
+    this.work = new RoundWork({}, { ...deps, onLighter });
     const settings = machineSettings(manifest);
     this.machine = restoreState(stored, this.recorder.heads.head, settings, store, clock);
   }

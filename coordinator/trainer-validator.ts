@@ -5,16 +5,17 @@ import { layOutBase } from '../lora/models/base-folder.ts';
 import { openModel } from '../lora/models/model.ts';
 import { chooseEngine } from '../lora/train/choose.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
+import { type Load, lighter } from '../lora/train/lighter.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { FileBlobs } from '../net/network.ts';
 import type { Clock } from '../protocol/clock.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 import type { Logger } from '../protocol/logger.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { RowLoss } from './gate.ts';
 import { decodeHeldOut, gateRows } from './held-out.ts';
-import type { ValidationJob, Validator } from './validator.ts';
+import type { EvaluateOptions, ValidationJob, Validator } from './validator.ts';
 
 export interface TrainerValidatorOptions {
   readonly home: string;
@@ -32,20 +33,28 @@ export interface TrainerValidatorDeps {
   readonly heldOut: (job: string) => Uint8Array | null;
 }
 
+const DEFAULT_ENGINE = 'onnx-cpu';
 /** Trainer processes kept ready: each holds a base model in memory. */
 const PROCESSES = 2;
 
 interface Ready {
+  readonly load: Promise<Load>;
   readonly process: Promise<TrainerProcess>;
   readonly rows: readonly Row[];
 }
 
-/** Evaluates in a trainer process per job, started when it is first needed and again when it has died. */
+/**
+ * Evaluates in a trainer process per job, started when it is first needed and again when it has died. Where its device
+ * fails it is started with fewer rows at a time, or on the processor, and the evaluation begins again: losses differ by
+ * rounding, which is far less than what the gate lets pass.
+ */
 export class TrainerValidator implements Validator {
   private readonly options: TrainerValidatorOptions;
   private readonly deps: TrainerValidatorDeps;
   /** Least recently used first. */
   private readonly ready = new Map<string, Ready>();
+  /** What jobs are evaluated with since a device has failed. */
+  private readonly lighter = new Map<string, Load>();
   /** Held-out data of jobs that are still being made. */
   private readonly lent = new Map<string, Uint8Array>();
   private readonly life = new AbortController();
@@ -63,7 +72,7 @@ export class TrainerValidator implements Validator {
   ): Promise<readonly RowLoss[]> {
     this.lent.set(job, heldOut);
     try {
-      return await this.evaluate({ job, manifest }, adapter, options);
+      return await this.evaluate({ job, manifest }, adapter, { ...options, onLighter: () => {} });
     } catch (error) {
       await this.release(job);
       throw error;
@@ -75,44 +84,67 @@ export class TrainerValidator implements Validator {
   async evaluate(
     job: ValidationJob,
     adapter: readonly Float32Array[],
-    { signal }: { signal: AbortSignal },
+    { signal, onLighter }: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
-    const { process, rows } = await this.prepared(job);
-    try {
-      const trainer = await process;
-      return await trainer.evaluate({ adapter, rows, signal: AbortSignal.any([signal, this.life.signal]) });
-    } catch (error) {
-      // A process that has died, or never started, is not asked twice.
-      const alive = await process.then(
-        (trainer) => trainer.alive,
-        () => false,
-      );
-      if (!alive && this.ready.get(job.job)?.process === process) this.ready.delete(job.job);
-      throw error;
+    const inner = AbortSignal.any([signal, this.life.signal]);
+    for (;;) {
+      const ready = await this.prepared(job);
+      try {
+        const trainer = await ready.process;
+        return await trainer.evaluate({ adapter, rows: ready.rows, signal: inner });
+      } catch (error) {
+        const because = inner.aborted ? null : await this.lighten(job, ready, error);
+        const process = await ready.process.catch(() => null);
+        // A process that has died, or never started, is not asked twice.
+        if (because === null && process?.alive) throw error;
+        if (this.ready.get(job.job) === ready) this.ready.delete(job.job);
+        await process?.stop();
+        if (because === null) throw error;
+        onLighter(because);
+      }
     }
   }
 
   async release(job: string): Promise<void> {
+    this.lighter.delete(job);
+    await this.end(job);
+  }
+
+  async stop(): Promise<void> {
+    this.life.abort(new SwarmError('STOPPED', 'the coordinator is stopping', {}));
+    await Promise.all([...this.ready.keys()].map((job) => this.end(job)));
+  }
+
+  private async end(job: string): Promise<void> {
     const known = this.ready.get(job);
     this.ready.delete(job);
     await known?.process.then((process) => process.stop()).catch(() => {});
   }
 
-  async stop(): Promise<void> {
-    this.life.abort(new SwarmError('STOPPED', 'the coordinator is stopping', {}));
-    await Promise.all([...this.ready.keys()].map((job) => this.release(job)));
+  /** Takes down what the next process of the job is started with. @returns why; null where nothing lighter would help */
+  private async lighten(
+    { job, manifest }: ValidationJob,
+    { load }: Ready,
+    error: unknown,
+  ): Promise<string | null> {
+    const asked = { engine: this.options.engine ?? DEFAULT_ENGINE, microBatch: manifest.training.microBatch };
+    const before = await load.catch(() => null);
+    const less = before && lighter(asked, before, error);
+    if (less === null) return null;
+    const { because, ...next } = less;
+    this.lighter.set(job, next);
+    const code = isSwarmError(error) ? error.code : null;
+    this.deps.log.warn({ job: manifest.name, code, ...less }, 'validator-restarts');
+    return because;
   }
 
   private async prepared({ job, manifest }: ValidationJob): Promise<Ready> {
-    const known = this.ready.get(job);
-    const entry = known ?? { process: this.start(manifest), rows: this.rows(job, manifest) };
+    const entry = this.ready.get(job) ?? this.make(job, manifest);
     this.ready.delete(job);
     this.ready.set(job, entry);
-    // Whoever evaluates gets the error.
-    entry.process.catch(() => {});
     for (const other of this.ready.keys()) {
       if (this.ready.size <= PROCESSES) break;
-      await this.release(other);
+      await this.end(other);
     }
     return entry;
   }
@@ -123,12 +155,25 @@ export class TrainerValidator implements Validator {
     return gateRows(decodeHeldOut(bytes), acceptance.heldOutRows);
   }
 
-  private async start(manifest: Manifest): Promise<TrainerProcess> {
-    const { home, engine: asked = 'onnx-cpu', threads } = this.options;
+  private make(job: string, manifest: Manifest): Ready {
+    const rows = this.rows(job, manifest);
+    const modelDir = layOutBase({
+      home: this.options.home,
+      base: manifest.base,
+      pathOf: (digest) => this.deps.blobs.path(digest),
+    });
+    const known = this.lighter.get(job);
+    const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.choose(dir, manifest));
+    const process = Promise.all([modelDir, load]).then(([dir, load]) => this.start(dir, manifest, load));
+    // Whoever evaluates gets the errors.
+    load.catch(() => {});
+    process.catch(() => {});
+    return { load, process, rows };
+  }
+
+  private async choose(modelDir: string, { training }: Manifest): Promise<Load> {
+    const { home, engine: asked = DEFAULT_ENGINE, threads } = this.options;
     const { clock, log } = this.deps;
-    const { signal } = this.life;
-    const pathOf = (digest: string): string => this.deps.blobs.path(digest);
-    const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const { engine, reason } = await chooseEngine({
       engine: asked,
       model: await openModel(modelDir),
@@ -136,18 +181,27 @@ export class TrainerValidator implements Validator {
       baseBits: 32,
       recordDir: join(home, 'engines'),
       now: clock.now(),
-      signal,
+      signal: this.life.signal,
     });
     log.info({ engine, reason }, 'engine-chosen');
+    return { engine, microBatch: training.microBatch };
+  }
+
+  private start(
+    modelDir: string,
+    { lora, training }: Manifest,
+    { engine, microBatch }: Load,
+  ): Promise<TrainerProcess> {
+    const { home, threads } = this.options;
     const options: TrainerOptions = {
       modelDir,
       cacheDir: join(home, 'cache'),
       threads,
       engine,
-      lora: manifest.lora,
-      training: trainingConfigSchema.parse(manifest.training),
+      lora,
+      training: trainingConfigSchema.parse({ ...training, microBatch }),
     };
-    const onLog = (line: string): void => log.debug({ line }, 'validator-says');
-    return TrainerProcess.start(options, { onLog, signal });
+    const onLog = (line: string): void => this.deps.log.debug({ line }, 'validator-says');
+    return TrainerProcess.start(options, { onLog, signal: this.life.signal });
   }
 }

@@ -7,6 +7,12 @@ export interface ValidationJob {
   readonly manifest: Manifest;
 }
 
+export interface EvaluateOptions {
+  readonly signal: AbortSignal;
+  /** A device has failed, and the evaluation begins again with less: what happened and what is done, for people. */
+  readonly onLighter: (because: string) => void;
+}
+
 /** Losses of adapters on a job's held-out rows: always the same rows in the same order, so that they can be paired. */
 export interface Validator {
   /**
@@ -16,7 +22,7 @@ export interface Validator {
   evaluate(
     job: ValidationJob,
     adapter: readonly Float32Array[],
-    options: { signal: AbortSignal },
+    options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
   /** The job will not be evaluated for a while: what was kept ready for it can go. */
   release(job: string): Promise<void>;

@@ -45,6 +45,8 @@ export type JobEventBody =
       drift: number | null;
     }
   | { type: 'null-round'; round: number; reason: string }
+  /** The coordinator's device has failed in an evaluation, which begins again with less. */
+  | { type: 'evaluation-lighter'; reason: string }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }
   | { type: 'finished'; round: number; heldOutLoss: number | null; baseLoss: number | null }

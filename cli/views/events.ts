@@ -44,6 +44,8 @@ export class EventLines {
         return this.checkpoint(event);
       case 'null-round':
         return `round ${String(event.round).padStart(3)}  changed nothing: ${safeText(event.reason)}`;
+      case 'evaluation-lighter':
+        return `! evaluation ${safeText(event.reason)}`;
       case 'paused':
         return `paused${detail(event.reason)}`;
       case 'resumed':

@@ -3,7 +3,7 @@
  * signal from a test that watches the steps may come after the last one.
  *
  * DYING_TRAINER is a folder, in which each life of the trainer leaves a file; DYING_TRAINER_STEPS says how many steps
- * each life has, as "2,6"; later lives go on.
+ * each life has, as "2,6"; later lives go on. An evaluation counts as a step.
  */
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,7 +18,8 @@ if (send !== undefined) {
   writeFileSync(join(folder, String(life)), '');
   let left = lives[life] ?? Number.POSITIVE_INFINITY;
   process.send = ((message: { type: string }) => {
-    if (message.type === 'progress' && --left < 0) process.kill(process.pid, 'SIGKILL');
+    const counts = message.type === 'progress' || message.type === 'evaluated';
+    if (counts && --left < 0) process.kill(process.pid, 'SIGKILL');
     return send(message);
   }) as typeof process.send;
 }

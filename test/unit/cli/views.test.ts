@@ -194,10 +194,11 @@ describe("a job's events", () => {
       lines.line(event({ type: 'peer-joined', peer: PEER, name: EVIL, engine: EVIL })),
       lines.line(event({ type: 'peer-lost', peer: PEER, name: EVIL, reason: 'silent' })),
       lines.line(event({ type: 'null-round', round: 1, reason: EVIL })),
+      lines.line(event({ type: 'evaluation-lighter', reason: EVIL })),
       lines.line(event({ type: 'paused', reason: EVIL })),
       lines.line(event({ type: 'failed', reason: EVIL })),
     ].filter((line) => line !== null);
-    expect(told).toHaveLength(6);
+    expect(told).toHaveLength(7);
     expectSafe(told);
     const end = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
     expect(lines.line(event(end))).toMatch(/^finished: .*−20\.0 %/);

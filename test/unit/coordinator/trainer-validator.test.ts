@@ -1,0 +1,132 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { TrainerValidator } from '../../../coordinator/trainer-validator.ts';
+import type { ValidationJob } from '../../../coordinator/validator.ts';
+import { adapterLayout } from '../../../lora/adapter/layout.ts';
+import { encodePacked } from '../../../lora/data/packed.ts';
+import { packedRows } from '../../../lora/data/packing.ts';
+import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
+import type { EngineChoice } from '../../../lora/engines/names.ts';
+import { describeBase } from '../../../lora/models/base.ts';
+import { openModel } from '../../../lora/models/model.ts';
+import { probeMachine } from '../../../lora/train/choose.ts';
+import { zeros } from '../../../lora/update/layout.ts';
+import { silentLogger } from '../../../monitor/log.ts';
+import { FileBlobStore } from '../../../net/blob-store.ts';
+import { systemClock } from '../../../net/clock.ts';
+import { encodeCbor } from '../../../protocol/cbor.ts';
+import { loraSchema, type Manifest } from '../../../protocol/manifest.ts';
+import { toyJob } from '../../sim/job.ts';
+import { signerOf } from '../../sim/process.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+
+const DYING_TRAINER = new URL('../../utils/dying-trainer.ts', import.meta.url);
+const LORA = loraSchema.parse({ rank: 2, alpha: 4 });
+const LENGTH = 32;
+const ROWS = 4;
+
+interface Bench {
+  home: string;
+  job: ValidationJob;
+  adapter: Float32Array[];
+  validator: (engine?: EngineChoice) => TrainerValidator;
+  evaluate: (validator: TrainerValidator) => Promise<number[]>;
+  /** What was said of devices that failed. */
+  told: string[];
+}
+
+let bench: Bench;
+beforeEach(async () => {
+  const folder = await temporaryFolder();
+  const home = join(folder, 'home');
+  const modelDir = await makeTinyModel(join(folder, 'tiny'));
+  const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+  const base = await describeBase(modelDir);
+  const { signal } = new AbortController();
+  for (const { path } of base.files) await blobs.importFile(join(modelDir, path), { signal });
+  const model = await openModel(modelDir);
+  const { manifest: toy } = toyJob(signerOf(1));
+  const manifest: Manifest = {
+    ...toy,
+    base: { name: 'tiny', parameters: model.parameters, digest: base.digest, files: [...base.files] },
+    lora: LORA,
+    training: { ...toy.training, sequenceLength: LENGTH, batchSize: 2, microBatch: 2 },
+  };
+  const rows = await packedRows(Array(40).fill(TINY_TEXT), await loadTokenizer(modelDir), {
+    sequenceLength: LENGTH,
+  });
+  const heldOut = encodeCbor(encodePacked(rows.slice(0, ROWS)));
+  const job = { job: 'a'.repeat(64), manifest };
+  const adapter = zeros(adapterLayout(model, LORA));
+  const told: string[] = [];
+  bench = {
+    home,
+    job,
+    adapter,
+    told,
+    validator: (engine = 'onnx-cpu') => {
+      const deps = { blobs, clock: systemClock, log: silentLogger, heldOut: () => heldOut };
+      const validator = new TrainerValidator({ home, engine, threads: 1 }, deps);
+      onTestFinished(() => validator.stop());
+      return validator;
+    },
+    evaluate: async (validator) => {
+      const onLighter = (because: string) => told.push(because);
+      return (await validator.evaluate(job, adapter, { signal, onLighter })).map(({ lossSum }) => lossSum);
+    },
+  };
+});
+
+/** From now on trainers kill themselves in place of answering, after so many evaluations each. */
+async function trainersDie(lives: string): Promise<void> {
+  const folder = join(bench.home, 'lives');
+  await mkdir(folder);
+  vi.stubEnv('NODE_OPTIONS', `--import ${DYING_TRAINER}`);
+  vi.stubEnv('DYING_TRAINER', folder);
+  vi.stubEnv('DYING_TRAINER_STEPS', lives);
+  onTestFinished(() => {
+    vi.unstubAllEnvs();
+  });
+}
+
+function expectClose(losses: number[], expected: number[]): void {
+  expect(losses).toHaveLength(ROWS);
+  for (const [i, loss] of losses.entries()) expect(loss).toBeCloseTo(expected[i]!, 3);
+}
+
+describe('where a device fails an evaluation', () => {
+  test('it begins again with fewer rows at a time, says so, and stays with them', async () => {
+    const { validator, evaluate, told } = bench;
+    const expected = await evaluate(validator());
+    expect(told).toEqual([]);
+    await trainersDie('0,1');
+    const killed = validator();
+    expectClose(await evaluate(killed), expected);
+    expect(told).toEqual([
+      expect.stringMatching(/^with 2 rows at a time on onnx-cpu: .*SIGKILL.*; going on with 1/),
+    ]);
+    // One row was too much as well: nothing lighter is left, and the next evaluation does not begin with two.
+    await expect(evaluate(killed)).rejects.toMatchObject({ code: 'TRAINER_DIED' });
+    expectClose(await evaluate(killed), expected);
+    expect(told).toHaveLength(1);
+  });
+
+  test('it goes on with the processor when what was chosen has gone', async () => {
+    const { home, validator, evaluate, told, job } = bench;
+    const expected = await evaluate(validator());
+    const model = await openModel(join(home, 'bases', job.manifest.base.digest));
+    const speed = { flops: 1e15, bytes: 1e15, secondsPerOperation: 0 };
+    const { signal } = new AbortController();
+    const machine = { model, threads: 1, recordDir: join(home, 'engines'), now: Date.now(), signal };
+    await probeMachine(machine, {
+      probe: async ({ engine }) => {
+        const known = { engine, software: false, reason: null, needs: null };
+        return { ...known, speed: engine === 'onnx-cuda' ? speed : null };
+      },
+    });
+    expectClose(await evaluate(validator('auto')), expected);
+    expect(told).toEqual([expect.stringMatching(/on onnx-cuda: .*; going on with onnx-cpu$/)]);
+  });
+});
