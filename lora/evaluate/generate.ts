@@ -1,8 +1,8 @@
 /** Text from a model: `swarm generate`. */
 import { Random } from '../data/random.ts';
 import type { Executable } from '../engines/engine.ts';
-import { Graph, type Tensor } from '../graph/graph.ts';
-import { gatherRows } from '../graph/ops.ts';
+import { Graph } from '../graph/graph.ts';
+import { selectedRows } from '../graph/passes/selected-rows.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
 import { adaptedParameters } from '../train/adapted.ts';
 import { adapterFeeds, type Subject } from './subject.ts';
@@ -115,10 +115,8 @@ class Predictor {
     const inputs = sequenceInputs(graph, 1, this.length);
     const last = graph.input('last', [1], 'int64');
     const source = adaptedParameters(graph, model, adapter?.lora ?? null);
-    // The output head sees only the position that is asked for.
-    const linear = (name: string, x: Tensor) =>
-      source.linear(name, name === model.architecture.head ? gatherRows(x, last) : x);
-    graph.output('logits', model.architecture.forward(graph, model.config, inputs, { ...source, linear }));
+    const logits = model.architecture.forward(graph, model.config, inputs, source);
+    graph.output('logits', selectedRows(logits, last));
     this.executable = await engine.compile(graph, weights);
   }
 }

@@ -10,6 +10,7 @@ import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
 import { crossEntropy, multiply, reduceSum } from '../graph/ops.ts';
 import { recomputed } from '../graph/passes/recompute.ts';
+import { selectedRows } from '../graph/passes/selected-rows.ts';
 import type {
   Architecture,
   Parameter,
@@ -23,7 +24,6 @@ import { LOSS_SCALE_INPUT } from './loss-scale.ts';
 import { noisyEmbeddings } from './noise.ts';
 import {
   countSupervised,
-  headOf,
   type SizedExecutable,
   type SizedExecutables,
   SUPERVISED_INPUT,
@@ -112,11 +112,9 @@ function tokenLosses(
   smoothing: number,
 ): Tensor {
   const scored = supervised ?? batch * length;
-  const reader =
-    supervised === null
-      ? source
-      : headOf(graph.input(SUPERVISED_INPUT, [scored], 'int64'), source, architecture);
-  const logits = architecture.forward(graph, config, inputs, reader);
+  const all = architecture.forward(graph, config, inputs, source);
+  const logits =
+    supervised === null ? all : selectedRows(all, graph.input(SUPERVISED_INPUT, [scored], 'int64'));
   return crossEntropy(logits, graph.input('labels', [scored], 'int64'), { smoothing });
 }
 

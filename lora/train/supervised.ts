@@ -1,9 +1,9 @@
-/** Logits only where something is predicted: what instruction data leaves unsupervised costs no output head. */
+/**
+ * Logits only where something is predicted: what instruction data leaves unsupervised costs no output head, and in the last
+ * block nothing but its attention.
+ */
 import { IGNORED_LABEL, type Row } from '../data/packing.ts';
 import type { Executable, Feeds } from '../engines/engine.ts';
-import type { Tensor } from '../graph/graph.ts';
-import { gatherRows } from '../graph/ops.ts';
-import type { Architecture, ParameterSource } from '../models/architecture.ts';
 
 /** Name of the input that says which tokens, of all in the run, are supervised: [S] int64. */
 export const SUPERVISED_INPUT = 'supervised';
@@ -23,18 +23,6 @@ export function supervisedSize(supervised: number, tokens: number): number | nul
   if (tokens < LEAST_TOKENS) return null;
   const sizes = SHARES.map((share) => Math.ceil(share * tokens));
   return sizes.find((size) => supervised <= size) ?? null;
-}
-
-/** Parameters with which a forward pass makes logits only for the tokens `chosen` [S], in that order. */
-export function headOf(
-  chosen: Tensor,
-  source: ParameterSource,
-  { head }: Pick<Architecture, 'head'>,
-): ParameterSource {
-  return {
-    ...source,
-    linear: (name, x) => source.linear(name, name === head ? gatherRows(x, chosen) : x),
-  };
 }
 
 /** Predicted tokens of `rows`. */
