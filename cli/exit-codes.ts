@@ -63,6 +63,12 @@ const rows: readonly Row[] = [
   { codes: /GRAPH_.*|ENGINE_(FEED|RUN|COMPILE|DISPOSED)|TRAINER_NOT_STARTED/, exit: 'internal' },
   { codes: /STORE_FULL/, exit: 'failed', next: 'free disk space, then run the same command again' },
   {
+    // A run that goes on makes the very same step again.
+    codes: /GRADIENT_NOT_FINITE/,
+    exit: 'failed',
+    next: 'begin anew with a lower --learning-rate, a longer --warmup or a smaller --clip-norm; --resume would fail at the same step, and an earlier checkpoint, if there is one, is an adapter that can be used',
+  },
+  {
     codes: /TRAINER_DIED/,
     exit: 'failed',
     next: 'if memory ran out, use a smaller --micro-batch or --sequence-length',

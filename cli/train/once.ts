@@ -10,6 +10,8 @@ import type { Model } from '../../lora/models/model.ts';
 import type { TrainingConfig } from '../../lora/train/config.ts';
 import { type Load, onlyOn } from '../../lora/train/lighter.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
+import { writeError } from '../../net/durable.ts';
+import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
 import { HeldOut, TrainingLoop } from './loop.ts';
 import type { TrainListener, TrainOutcome, TrainRunOptions } from './run.ts';
@@ -94,11 +96,15 @@ export async function trainOnce(
     try {
       await loop.toTheEnd(signal);
     } catch (error) {
-      // A trainer that died has nothing more to give; its last checkpoint stays.
-      if ((await loop.saveAsItIs().catch(() => false)) && !goesOn(error)) {
+      const keep = async (): Promise<void> => {
+        if (!(await loop.saveAsItIs()) || goesOn(error)) return;
         await writePeftFolder(output, { ...about, tensors: loop.adapter });
-        listener.onPartial(loop.state);
-      }
+        listener.onPartial({ step: loop.state.step, resumable: !isSwarmError(error, 'GRADIENT_NOT_FINITE') });
+      };
+      // The first error is what went wrong; that nothing could be kept of it comes on top.
+      await keep().catch((cause: unknown) => {
+        if (!isSameFault(cause, error)) listener.onWarning(notKept(cause, output));
+      });
       signal.throwIfAborted();
       throw error;
     }
@@ -118,6 +124,21 @@ export async function trainOnce(
   } finally {
     await trainer.stop();
   }
+}
+
+/** A trainer that died has nothing more to give, and its last checkpoint stays; a disk that was full is full. */
+function isSameFault(cause: unknown, error: unknown): boolean {
+  return isSwarmError(cause) && isSwarmError(error, cause.code);
+}
+
+function notKept(cause: unknown, output: string): SwarmError {
+  const { code, message } = writeError(cause, output);
+  return new SwarmError(
+    'PARTIAL_NOT_KEPT',
+    `the adapter as it is now could not be kept: ${message}; older checkpoints in ${output} stay as they are`,
+    { output, code },
+    { cause },
+  );
 }
 
 function freshState(settings: RunSettings, lossBefore: number | null): RunState {

@@ -108,12 +108,12 @@ export class TrainReport implements TrainListener {
     else this.note(because);
   }
 
-  onPartial({ step }: { step: number }): void {
+  onPartial({ step, resumable }: { step: number; resumable: boolean }): void {
     const { json, output } = this.options;
-    if (json) this.tell('partial', { step, adapter: output }, () => []);
+    if (json) this.tell('partial', { step, adapter: output, resumable }, () => []);
     else {
       this.note(`the adapter after step ${step} is in ${output}`);
-      this.note(`go on with: swarm train --resume --output ${output}`);
+      if (resumable) this.note(`go on with: swarm train --resume --output ${output}`);
     }
   }
 

@@ -108,8 +108,11 @@ export interface TrainListener {
   onNotice(text: string): void;
   /** A device has failed; the run goes on from the newest checkpoint with less. */
   onLighter(less: Lighter): void;
-  /** An interruption or a fault ends the run; the output holds the adapter after this step. */
-  onPartial(state: { step: number }): void;
+  /**
+   * An interruption or a fault ends the run; the output holds the adapter after this step.
+   * `resumable`: false where going on would make the same fault again.
+   */
+  onPartial(state: { step: number; resumable: boolean }): void;
 }
 
 export interface TrainOutcome {

@@ -36,7 +36,7 @@ function run(json: boolean) {
   report.onEvaluated({ step: 5, heldOutLoss: 2.25, best: true });
   report.onCheckpoint({ step: 5, path: '/out/checkpoints/step-00000005' });
   report.onWarning(new SwarmError('TRAIN_CHECKPOINT', 'the checkpoint is damaged', { dir: '/out' }));
-  report.onPartial({ step: 5 });
+  report.onPartial({ step: 5, resumable: true });
   report.onTrained(outcome, trainingState(1).state.settings.spec);
   report.end();
   return { out: out(), err: err() };

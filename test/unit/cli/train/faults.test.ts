@@ -1,0 +1,64 @@
+/** What a run leaves when its numbers go out of range: the fault that it met, and what can be done about it. */
+import { mkdirSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, expect, it } from 'vitest';
+import { failureOf } from '../../../../cli/errors.ts';
+import { TrainReport } from '../../../../cli/train/report.ts';
+import { type TrainRunOptions, trainAlone } from '../../../../cli/train/run.ts';
+import { resolveSpec } from '../../../../cli/train/settings.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+
+const SIZE = { sequenceLength: 32, batchSize: 2 };
+
+let options: TrainRunOptions;
+beforeEach(async () => {
+  const folder = await temporaryFolder();
+  const base = await makeTinyModel(join(folder, 'model'));
+  await writeFile(join(folder, 'a.txt'), TINY_TEXT);
+  const spec = resolveSpec({
+    base,
+    data: { train: [join(folder, 'a.txt')] },
+    lora: { rank: 1, alpha: 65_536 },
+    // A decay of B's rate times itself: every step makes B a thousand times as large, until float32 ends.
+    training: { learningRate: 1, loraPlusRatio: 1000, weightDecay: 1, warmupSteps: 0, ...SIZE },
+    run: { steps: 200 },
+  });
+  const output = join(folder, 'out');
+  const { signal } = new AbortController();
+  const machine = { engine: 'onnx-cpu', threads: 1, baseBits: 32, precision: 'float32' } as const;
+  const cacheDir = join(folder, 'cache');
+  options = { spec, output, resume: false, newest: null, force: false, cacheDir, ...machine, now: 0, signal };
+});
+
+it('says after numbers that are not finite what helps, and that --resume does not', async () => {
+  const { context, err } = fakeContext();
+  const report = new TrainReport({ json: false, output: options.output }, context);
+  const error = await trainAlone(options, report).catch((error: unknown) => error);
+  expect(error).toMatchObject({ code: 'GRADIENT_NOT_FINITE' });
+  expect(failureOf(error).next).toMatch(/--learning-rate.*--resume would fail at the same step/);
+  expect(err()).toContain('the adapter after step');
+  expect(err()).not.toContain('--resume');
+});
+
+it('says both what went wrong and that the adapter could not be kept', async () => {
+  const { context, out } = fakeContext();
+  const report = new TrainReport({ json: true, output: options.output }, context);
+  const onStep = report.onStep.bind(report);
+  let first = true;
+  report.onStep = (step) => {
+    onStep(step);
+    // Nothing can be written where a folder lies.
+    if (first) mkdirSync(join(options.output, 'adapter_model.safetensors'));
+    first = false;
+  };
+  await expect(trainAlone(options, report)).rejects.toMatchObject({ code: 'GRADIENT_NOT_FINITE' });
+  const events = out()
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { event: string; code?: string });
+  expect(events.filter(({ event }) => event === 'warning')).toMatchObject([{ code: 'PARTIAL_NOT_KEPT' }]);
+  expect(events.some(({ event }) => event === 'partial')).toBe(false);
+});
