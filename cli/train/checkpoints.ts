@@ -121,10 +121,11 @@ export class CheckpointFolder {
     return final;
   }
 
-  /** Steps of the checkpoints, newest first. */
+  /** Steps of the checkpoints, newest first. @throws the system's error where the folder cannot be read */
   async steps(): Promise<number[]> {
-    const names = await readdir(this.path).catch(() => []);
-    const steps = names.flatMap((name) => (NAME.test(name) ? [Number(NAME.exec(name)![1])] : []));
+    const steps = (await this.names()).flatMap((name) =>
+      NAME.test(name) ? [Number(NAME.exec(name)![1])] : [],
+    );
     return steps.sort((a, b) => b - a);
   }
 
@@ -193,9 +194,19 @@ export class CheckpointFolder {
     await this.tidy();
   }
 
+  /** Of what lies in the folder; none where there is no folder. */
+  private async names(): Promise<string[]> {
+    try {
+      return await readdir(this.path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw error;
+    }
+  }
+
   /** What a process left that was killed while it wrote or removed a checkpoint. */
   private async tidy(): Promise<void> {
-    for (const name of await readdir(this.path).catch(() => [])) {
+    for (const name of await this.names()) {
       if (LEFT_OVER.test(name)) await rm(join(this.path, name), { recursive: true, force: true });
     }
   }

@@ -95,6 +95,16 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual([]);
   });
 
+  it('are not taken for none where they cannot be looked at', async () => {
+    const output = await temporaryFolder();
+    const folder = new CheckpointFolder({ output, keep: 1 });
+    expect(await folder.steps()).toEqual([]);
+    // As a folder that another user owns, which a test that runs as root may read.
+    await writeFile(folder.path, '');
+    await expect(folder.steps()).rejects.toMatchObject({ code: 'ENOTDIR' });
+    await expect(folder.newest()).rejects.toMatchObject({ code: 'ENOTDIR' });
+  });
+
   it('are removed without touching anything else', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
