@@ -9,6 +9,7 @@ export const exitCodes = {
   conflict: 6,
   timeout: 7,
   unhealthy: 8,
+  paused: 9,
   internal: 70,
   interrupted: 130,
 } as const;
@@ -54,6 +55,7 @@ const rows: readonly Row[] = [
     next: 'check the address, and that the other machine is up and its port is open',
   },
   { codes: /UNHEALTHY/, exit: 'unhealthy' },
+  { codes: /JOB_PAUSED/, exit: 'paused' },
   // The operating system's own words.
   { codes: /EACCES|EPERM|EROFS/, exit: 'refused', next: 'check who owns the path and what it allows' },
   { codes: /ENOENT|ENOTDIR/, exit: 'notFound', next: 'check the path' },

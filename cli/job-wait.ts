@@ -21,8 +21,8 @@ export interface WaitOptions extends HomeFlag {
 }
 
 /**
- * Follows a job until it ends or reaches a round: its events on stdout, what it is doing now on stderr.
- * @throws SwarmError JOB_FAILED, WAIT_TIMED_OUT, USAGE, DAEMON_NOT_RUNNING
+ * Follows a job until it ends, pauses itself or reaches a round: its events on stdout, what it is doing now on stderr.
+ * @throws SwarmError JOB_FAILED, JOB_PAUSED, WAIT_TIMED_OUT, USAGE, DAEMON_NOT_RUNNING
  */
 export async function waitForJob(
   context: Context,
@@ -54,6 +54,13 @@ export async function waitForJob(
       if (event.type === 'checkpoint' && round !== null && event.round >= round) return;
       if (event.type === 'failed') {
         throw new SwarmError('JOB_FAILED', `job ${name} ended without finishing: ${event.reason}`);
+      }
+      // One of long ago may be over, and the operator knows of his own.
+      if (event.type === 'paused' && (await (await open()).job(job)).needsOperator) {
+        throw new SwarmError('JOB_PAUSED', `job ${name} has paused itself: ${event.reason}`, {
+          reason: event.reason,
+          next: `when that is mended: swarm job resume ${name}; or end it: swarm job stop ${name}`,
+        });
       }
     }
   } catch (error) {

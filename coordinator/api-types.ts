@@ -25,6 +25,7 @@ export interface JobSummary {
   phase: JobState['phase'];
   /** The round in progress (or the last one when finished), 1-based. */
   round: number;
+  /** Null rounds come on top of those that end in a checkpoint. */
   rounds: number;
   /** Seconds until the round's deadline; null outside of training. */
   secondsLeft: number | null;
@@ -34,6 +35,8 @@ export interface JobSummary {
   checkpoint: { round: number; digest: string };
   tokensPerSecond: number;
   reason: string;
+  /** It paused itself, for the reason that it gives, and goes on only when its operator says so. */
+  needsOperator: boolean;
   /** One line to paste on another machine: `swarm node <invite>`. */
   invite: string;
 }

@@ -18,7 +18,7 @@ const REMEMBERED_ROUNDS = Math.max(STALE_ROUNDS, ARRIVAL_ROUNDS) + 1;
 /** What becomes of an update when its merge is through, as told to its author. */
 const FATES: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; detail: string }> = {
   'left-out': { code: 'left-out', detail: 'the held-out loss is better without this update' },
-  'null-round': { code: 'null-round', detail: 'the round it was to be merged with changed nothing' },
+  'null-round': { code: 'null-round', detail: '' },
   outlier: { code: 'outlier', detail: "its norm is out of line with the other nodes' updates" },
 };
 

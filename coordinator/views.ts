@@ -14,6 +14,7 @@ import type { CoordinatorDeps } from './context.ts';
 import type { Coordinator } from './coordinator.ts';
 import { checkEvidence, type EvidenceState } from './evidence.ts';
 import type { JobRun } from './job-run.ts';
+import { needsOperator } from './machine.ts';
 import type { StoredCheckpoint, StoredLikeness } from './store/store.ts';
 
 /** Receipts that `swarm peers --why` shows of a peer and job. */
@@ -69,7 +70,6 @@ export class Views {
       name: stored.name,
       phase: state.phase,
       round: state.round,
-      // Null rounds come on top of those that end in a checkpoint.
       rounds: manifest.rounds.count + run.nullRounds,
       secondsLeft: run.secondsLeft(),
       peers: run.presentCount,
@@ -78,6 +78,7 @@ export class Views {
       checkpoint: { round, digest: checkpoint.digest },
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason: state.reason,
+      needsOperator: needsOperator(state),
       invite: encodeInvite(this.invite(run)),
     };
   }

@@ -12,6 +12,7 @@ export interface NodeStatus {
   addresses: string[];
   uptimeSeconds: number;
   traffic: { sent: number; received: number };
+  /** Empty before it is known. */
   engine: string;
   /** Why it is this engine, or what a device that failed has changed; null before it is known. */
   engineNote: string | null;
@@ -41,6 +42,7 @@ export interface NodeJob {
   adapterParameters: number;
   /** null before the first head. */
   phase: Head['phase'] | null;
+  /** As the coordinator counts them: null rounds come on top of those that end in a checkpoint. */
   rounds: number;
   preset: Head['preset'] | null;
   checkpoint: { round: number; digest: string; heldOutLoss: number | null } | null;

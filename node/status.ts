@@ -1,3 +1,4 @@
+import type { Head } from '../protocol/messages.ts';
 import { receiptMeanings } from '../protocol/receipts.ts';
 import type { NodeJob, NodeStatus } from './api-types.ts';
 import type { ContributorDeps, ContributorOptions } from './context.ts';
@@ -51,6 +52,13 @@ export function nodeStatus({ contributor, options, deps, ...source }: StatusSour
   };
 }
 
+/** As the coordinator counts them: rounds that ended without a checkpoint come on top of those of the manifest. */
+export function roundsInAll(count: number, head: Head | null): number {
+  if (head === null) return count;
+  const { round, checkpoint } = head;
+  return count + Math.max(round - 1, checkpoint.round) - checkpoint.ordinal;
+}
+
 function jobOf({ state: { head }, context }: ContributorView): NodeJob | null {
   if (!context) return null;
   const { job, manifest } = context;
@@ -61,7 +69,7 @@ function jobOf({ state: { head }, context }: ContributorView): NodeJob | null {
     base: { name, digest, parameters },
     adapterParameters: manifest.adapter.parameters,
     phase: head?.phase ?? null,
-    rounds: manifest.rounds.count,
+    rounds: roundsInAll(manifest.rounds.count, head),
     preset: head?.preset ?? null,
     checkpoint: head && {
       round: head.checkpoint.round,

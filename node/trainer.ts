@@ -24,7 +24,7 @@ export interface TrainOutcome {
 
 /** What a contributor needs of a device: real over a supervised process, fake in the simulation. */
 export interface NodeTrainer {
-  /** Engine and device, for people. */
+  /** Engine and device, for people; empty before it is known. */
   readonly engine: string;
   /** Why it is this engine, or what a device that failed has changed; null before it is known. For people. */
   readonly note: string | null;

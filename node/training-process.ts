@@ -84,9 +84,10 @@ export class TrainingProcess implements NodeTrainer {
     this.#deps = deps;
   }
 
-  /** What the process runs on; before the first job what was asked for. */
+  /** What the process runs on; before the first job what was named, and nothing where that is still to be chosen. */
   get engine(): string {
     const { engine, device, alongside = [] } = this.#settings ?? this.#options;
+    if (engine === 'auto') return '';
     return [deviceName({ engine, device }), ...alongside.map(deviceName)].join(', ');
   }
 

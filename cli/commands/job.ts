@@ -45,7 +45,7 @@ export function registerJob(program: Command, context: Context): void {
         act(context, id, action, options),
       );
   }
-  add('wait [job]', 'follow a job until it ends or reaches a round')
+  add('wait [job]', 'follow a job until it ends, pauses itself (exit code 9) or reaches a round')
     .option('--until <what>', '"finished", or "round=N" for the checkpoint of round N', 'finished')
     .option('--timeout <seconds>', 'give up with exit code 7 after this long', number(0.001))
     .action((id: string | undefined, options: WaitOptions) => waitForJob(context, id, options));

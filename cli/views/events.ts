@@ -28,7 +28,7 @@ export class EventLines {
         this.rounds = event.rounds;
         return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${event.rounds} rounds`;
       case 'peer-joined':
-        return `+ ${nodeName(event)} joined (${safeText(event.engine, { maxCharacters: 32 })})`;
+        return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
       case 'peer-lost':
         return `- ${nodeName(event)} ${event.reason === 'left' ? 'left' : 'fell silent'}`;
       case 'update':
@@ -43,6 +43,8 @@ export class EventLines {
       case 'checkpoint':
         return this.checkpoint(event);
       case 'null-round':
+        // It comes on top of those that the job was made for.
+        if (this.rounds !== null) this.rounds++;
         return `round ${String(event.round).padStart(3)}  changed nothing: ${safeText(event.reason)}`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;

@@ -1,5 +1,6 @@
 import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '../../monitor/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../node/api-types.ts';
+import { counts } from '../../protocol/receipts.ts';
 
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
 /** Updates that the status of a node shows. */
@@ -15,11 +16,15 @@ export function nodeLines(status: NodeStatus, url: string): string[] {
     `api         ${url}`,
     `coordinator ${coordinator.peer ?? coordinator.addresses[0] ?? 'none'}${coordinator.connected ? '' : '  not connected'}`,
     ...(job === null ? [] : jobLines(status, job)),
-    `engine      ${status.engine}${status.engineNote === null ? '' : `: ${safeText(status.engineNote, NOTE)}`}`,
+    ...(status.engine === '' ? [] : [`engine      ${engineText(status)}`]),
     `state       ${activity(status)}`,
     `traffic     sent ${formatBytes(traffic.sent)}, received ${formatBytes(traffic.received)}`,
     ...status.updates.slice(0, SHOWN_UPDATES).map((update) => `update      ${updateLine(update)}`),
   ];
+}
+
+function engineText({ engine, engineNote }: NodeStatus): string {
+  return engineNote === null ? engine : `${engine}: ${safeText(engineNote, NOTE)}`;
 }
 
 function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): string[] {
@@ -93,9 +98,8 @@ export class NodeLines {
           `adapter of ${formatCount(job.adapterParameters)} parameters`,
       );
     }
-    const { engine, engineNote } = status;
-    if (engineNote !== null && engineNote !== before?.engineNote)
-      lines.push(`engine ${engine}: ${safeText(engineNote, NOTE)}`);
+    const { engineNote } = status;
+    if (engineNote !== null && engineNote !== before?.engineNote) lines.push(`engine ${engineText(status)}`);
     const { download } = status;
     if (download !== null && download.what !== before?.download?.what) {
       lines.push(`fetching ${DOWNLOADS[download.what]}, ${formatBytes(download.total)}`);
@@ -105,10 +109,11 @@ export class NodeLines {
     }
     for (const update of [...status.updates].reverse()) {
       const known = before?.updates.find((u) => u.update === update.update);
-      const told =
-        update.code === known?.code && (update.outcome !== 'restored' || known?.outcome === 'restored');
-      if (update.code !== null && !told && before !== null) {
-        lines.push(`${updateLine(update)}${update.code === known?.code ? '' : speedOf(status)}`);
+      const wentBack = update.outcome === 'restored' && known?.outcome !== 'restored';
+      const taken = update.code !== null && counts(update.code) && update.code !== known?.code;
+      // What is not taken goes back a moment later, and is told of then.
+      if (before !== null && update.code !== null && (wentBack || taken)) {
+        lines.push(`${updateLine(update)}${taken ? speedOf(status) : ''}`);
       }
     }
     if (status.state !== before?.state || status.round !== before?.round) {

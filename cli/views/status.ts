@@ -62,8 +62,9 @@ function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {
 }
 
 function nextFor(jobs: readonly JobSummary[]): string {
-  const waiting = jobs.find((job) => job.phase === 'waiting' && job.peers === 0);
-  if (waiting) return 'on another machine: swarm node INVITE';
+  const paused = jobs.find((job) => job.needsOperator);
+  if (paused) return `swarm job resume ${paused.name}`;
+  if (jobs.some((job) => job.phase === 'waiting')) return 'on another machine: swarm node INVITE';
   const finished = jobs.find((job) => job.phase === 'finished');
   if (finished) return `swarm checkpoint export ${finished.name} DIR`;
   return 'swarm peers';

@@ -31,6 +31,7 @@ const job: JobSummary = {
   checkpoint: { round: 2, digest: DIGEST },
   tokensPerSecond: 2100,
   reason: '',
+  needsOperator: false,
   invite: 'swarm1abc',
 };
 
@@ -72,6 +73,13 @@ describe('the status of a coordinator', () => {
     );
     expect(coordinatorLines(status([{ ...job, phase: 'waiting', peers: 0 }]), '').at(-1)).toContain(
       'swarm node',
+    );
+    // One node has come, and more are waited for.
+    expect(coordinatorLines(status([{ ...job, phase: 'waiting' }]), '').at(-1)).toContain(
+      'swarm node INVITE',
+    );
+    expect(coordinatorLines(status([{ ...job, phase: 'paused', needsOperator: true }]), '').at(-1)).toContain(
+      'swarm job resume moby',
     );
     expectSafe(coordinatorLines(status([{ ...job, reason: EVIL }]), ''));
   });
@@ -205,6 +213,12 @@ describe("a job's events", () => {
     lines.line(event({ type: 'job-created', name: 'moby', parameters: 1, rounds: 9 }));
     expect(lines.line(event(end))).toMatch(/^stopped after 8 of 9 rounds: .*−20\.0 %/);
     expect(lines.line(event({ ...end, round: 0 }))).toBe('stopped after 0 of 9 rounds');
+    // Null rounds come on top, as in the status.
+    lines.line(event({ type: 'null-round', round: 8, reason: 'too few' }));
+    expect(lines.line(event({ ...end, round: 9 }))).toMatch(/^stopped after 9 of 10 rounds/);
+    // Which engine it is may follow from the base.
+    const joined = { type: 'peer-joined', peer: PEER, name: 'otter', engine: '' };
+    expect(lines.line(event(joined))).toMatch(/joined$/);
   });
 });
 
@@ -295,6 +309,8 @@ describe('a node', () => {
     const lines = nodeLines(node, 'http://127.0.0.1:1');
     expectSafe(lines);
     expect(lines.join('\n')).toContain('training round 1: step 3 of 20, 800 tokens/s');
+    expect(lines.join('\n')).toContain('engine      onnx-cpu');
+    expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toContain('engine');
   });
 
   it('tells each change once: joining, rounds, what became of updates, the end', () => {
@@ -319,6 +335,8 @@ describe('a node', () => {
       meaning: 'worse with it',
       outcome: 'restored' as const,
     };
+    // Told once, when it is known what becomes of it.
+    expect(lines.next({ ...after, updates: [{ ...undone, outcome: null }] })).toEqual([]);
     expect(lines.next({ ...after, updates: [undone] }).join()).toMatch(
       /left-out: worse with it; .*next update/,
     );

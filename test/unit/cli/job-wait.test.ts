@@ -1,0 +1,66 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { failureOf } from '../../../cli/errors.ts';
+import { waitForJob } from '../../../cli/job-wait.ts';
+import { fakeContext } from '../../utils/cli-context.ts';
+
+const JOB = 'ab'.repeat(32);
+const REASON = 'the held-out check has turned 5 rounds in a row down';
+
+/** A coordinator with one job, whose events are these. */
+async function coordinator(needsOperator: boolean, events: object[]): Promise<string> {
+  const job = {
+    job: JOB,
+    name: 'moby',
+    rounds: 8,
+    phase: 'paused',
+    baseLoss: 5,
+    reason: REASON,
+    needsOperator,
+  };
+  const server = createServer(({ url }, response) => {
+    if (url!.includes('/events')) {
+      for (const [i, event] of events.entries()) {
+        response.write(`${JSON.stringify({ sequence: i + 1, at: 0, job: JOB, ...event })}\n`);
+      }
+      return;
+    }
+    response.end(JSON.stringify(url!.endsWith('/jobs') ? { jobs: [job] } : job));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  const home = mkdtempSync(join(tmpdir(), 'swarm-home-'));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  writeFileSync(join(home, 'coordinator.json'), JSON.stringify({ role: 'coordinator', url }));
+  writeFileSync(join(home, 'api-token'), 'secret\n');
+  return home;
+}
+
+const paused = { type: 'paused', reason: REASON };
+const finished = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
+
+describe('waiting for a job', () => {
+  it('ends when the job has paused itself, and says why and how to go on', async () => {
+    const home = await coordinator(true, [paused]);
+    const { context, out } = fakeContext();
+    const error = await waitForJob(context, JOB, { home, until: 'finished' }).catch((e: unknown) => e);
+    expect(failureOf(error)).toMatchObject({ code: 'JOB_PAUSED', exitCode: 9 });
+    expect(failureOf(error).message).toContain(REASON);
+    expect(failureOf(error).next).toContain('swarm job resume moby');
+    expect(out()).toContain('paused');
+  });
+
+  it('goes on through a pause of long ago, and one that the operator asked for', async () => {
+    const home = await coordinator(false, [paused, { type: 'resumed' }, finished]);
+    const { context, out } = fakeContext();
+    await waitForJob(context, JOB, { home, until: 'finished' });
+    expect(out()).toContain('resumed');
+  });
+});
