@@ -4,6 +4,7 @@ import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
 import { DIAL_TIMEOUT_MS, ROUND_PEERS } from '../protocol/limits.ts';
+import { AddressLimit } from './address-limit.ts';
 import { encryption } from './encryption.ts';
 import { gossipService } from './gossip.ts';
 import { localDiscovery } from './local-discovery.ts';
@@ -12,6 +13,11 @@ import { gate, type Traffic } from './traffic.ts';
 
 /** A full round's nodes, a spare connection for each that is just reconnecting, and visitors. */
 const CONNECTIONS = 2 * ROUND_PEERS + 256;
+/**
+ * Open ones from one address: a large computer room behind one router, and a spare for each that is reconnecting. It
+ * takes five addresses to fill a host, and loopback does not count.
+ */
+const PER_ADDRESS = 256;
 /** New connections per second from one address: a classroom behind one router starting together. */
 const INBOUND_PER_SECOND = 20;
 /** Connections whose handshake is not complete. Each costs memory and a key exchange. */
@@ -60,7 +66,7 @@ export function createNode(
         },
       }),
     ],
-    connectionGater: gate(deps.traffic),
+    connectionGater: gate({ traffic: deps.traffic, addresses: new AddressLimit({ most: PER_ADDRESS }) }),
     connectionManager: {
       maxConnections: CONNECTIONS,
       inboundConnectionThreshold: INBOUND_PER_SECOND,

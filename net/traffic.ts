@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';
+import type { AddressLimit } from './address-limit.ts';
 import { gatherWrites } from './gathered-writes.ts';
 
 /** Bytes that crossed the network, everything included: payload, framing, encryption, handshakes, pings. */
@@ -31,13 +32,20 @@ export class Traffic {
   }
 }
 
-/** The gate that every connection passes once its peer is known: Ed25519 identities only, all of it counted, and sent gathered. */
-export function gate(traffic: Traffic): ConnectionGater {
+/**
+ * The gate that every connection passes: when it comes in, and once its peer is known. Not too many from one address,
+ * Ed25519 identities only, all of it counted, and sent gathered.
+ */
+export function gate({ traffic, addresses }: { traffic: Traffic; addresses: AddressLimit }): ConnectionGater {
   const denied = (peer: PeerId, connection: MultiaddrConnection): boolean => {
     traffic.follow(connection);
     gatherWrites(connection);
     // Everything that a peer signs is checked with the key inside its id; only Ed25519 ids hold one we know.
     return peer.type !== 'Ed25519';
   };
-  return { denyInboundEncryptedConnection: denied, denyOutboundEncryptedConnection: denied };
+  return {
+    denyInboundConnection: (connection) => !addresses.admits(connection),
+    denyInboundEncryptedConnection: denied,
+    denyOutboundEncryptedConnection: denied,
+  };
 }
