@@ -162,7 +162,7 @@ function batches(
 ): RowBatches {
   switch (container) {
     case 'json':
-      return readJson(file, options);
+      return readJson(file, { ...options, wanted });
     case 'csv':
       return readCsv(file, { ...options, separator: null });
     case 'tsv':

@@ -1,4 +1,4 @@
-/** A JSON file of rows: one array, an object around one array, or JSON lines under the wrong name. */
+/** A JSON file of rows: one array, an object around one array, a single row, or JSON lines under the wrong name. */
 import { SwarmError } from '../../../protocol/errors.ts';
 import { readUtf8Bytes } from '../bytes.ts';
 import { JsonSplitter, SplitError, type SplitFailure } from './json-splitter.ts';
@@ -23,16 +23,26 @@ const FAILURES: Record<SplitFailure, string> = {
   empty: 'it is empty',
   'not-json': 'it is not JSON',
   'cut-off': 'it ends in the middle; is it complete?',
-  'no-rows': 'it holds no array of rows; rows are objects in a list: [{…}, {…}]',
+  'no-rows':
+    'it holds no array of rows; rows are objects in a list, [{…}, {…}], or one object with the fields of a row (docs/data.md; other names: --column)',
   'two-arrays': 'it holds more than one array of rows; put each into a file of its own',
   'text-after-the-end':
     'there is text after the end of its JSON value; call it .jsonl if every line is a row',
 };
 
+export interface JsonOptions extends ContainerOptions {
+  /** Names of fields that make an object a row, and not what lies around the rows. */
+  wanted: ReadonlySet<string>;
+}
+
 /** Rows are counted from 1, in JSON lines by line. @throws DATA_JSON (values: file, row, failure), as readUtf8Bytes */
-export async function* readJson(file: string, options: ContainerOptions): RowBatches {
+export async function* readJson(file: string, { wanted, ...options }: JsonOptions): RowBatches {
   const chunks = readUtf8Bytes(file, options);
-  const { head, lines } = await lookAhead(chunks);
+  const { head, lines, whole } = await lookAhead(chunks);
+  if (whole && isSingleRow(head, wanted)) {
+    yield [parseRow(head, 1)];
+    return;
+  }
   const all = (async function* () {
     yield head;
     yield* chunks;
@@ -66,17 +76,41 @@ async function* elements(chunks: AsyncIterable<Buffer>, file: string): RowBatche
   }
 }
 
-/** The beginning of a file, and whether its first line is an object and another one begins behind it. */
-async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<{ head: Buffer; lines: boolean }> {
+interface Beginning {
+  readonly head: Buffer;
+  /** Its first line is an object, and another one begins behind it. */
+  readonly lines: boolean;
+  /** It is all that there is. */
+  readonly whole: boolean;
+}
+
+async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<Beginning> {
   let head: Buffer = Buffer.alloc(0);
-  while (head.length <= MAX_LOOK_AHEAD) {
+  let lines = false;
+  for (let decided = false; head.length <= MAX_LOOK_AHEAD; ) {
     const next = await chunks.next();
-    if (next.done) break;
+    if (next.done) return { head, lines, whole: true };
     head = Buffer.concat([head, next.value]);
-    const found = firstLine(head);
-    if (found) return { head, lines: found.next === OPEN_OBJECT && isObjectText(found.line) };
+    const found = decided ? null : firstLine(head);
+    if (!found) continue;
+    decided = true;
+    lines = found.next === OPEN_OBJECT && isObjectText(found.line);
+    if (lines) break;
   }
-  return { head, lines: false };
+  return { head, lines, whole: false };
+}
+
+/** Whether an object has a row's fields, and no list of objects but in them: `{"data": [{…}]}` lies around rows. */
+function isSingleRow(text: Buffer, wanted: ReadonlySet<string>): boolean {
+  const value = parsedObject(text);
+  if (value === null) return false;
+  const names = Object.keys(value);
+  const lists = names.filter((name) => isListOfObjects(value[name]));
+  return names.some((name) => wanted.has(name)) && lists.every((name) => wanted.has(name));
+}
+
+function isListOfObjects(value: unknown): boolean {
+  return Array.isArray(value) && typeof value[0] === 'object' && value[0] !== null;
 }
 
 /** The first line that is not blank, and the first character behind it; null where they have not come yet. */
@@ -92,11 +126,14 @@ function isVisible(byte: number): boolean {
 }
 
 function isObjectText(line: Buffer): boolean {
-  if (line[0] !== OPEN_OBJECT) return false;
+  return parsedObject(line) !== null;
+}
+
+function parsedObject(text: Buffer): Record<string, unknown> | null {
+  if (text.find(isVisible) !== OPEN_OBJECT) return null;
   try {
-    JSON.parse(line.toString('utf8'));
-    return true;
+    return JSON.parse(text.toString('utf8')) as Record<string, unknown>;
   } catch {
-    return false;
+    return null;
   }
 }

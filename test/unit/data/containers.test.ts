@@ -52,6 +52,9 @@ const rowArbitrary = fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue({
   noNullPrototype: true,
 });
 
+/** Fields of rows, by which one is told from what lies around rows. */
+const ROWS = { wanted: new Set(['messages', 'text']) };
+
 describe('JSON lines', () => {
   it('come out whole wherever the chunks are cut', async () => {
     await fc.assert(
@@ -117,14 +120,24 @@ describe('a JSON array', () => {
       data: [{ a: 1 }, { a: [{}] }],
     };
     for (const indent of [0, 2]) {
-      const rows = await all(readJson(await file(JSON.stringify(wrapped, null, indent)), {}));
+      const rows = await all(readJson(await file(JSON.stringify(wrapped, null, indent)), ROWS));
       expect(values(rows)).toEqual(wrapped.data);
     }
   });
 
+  it('may be a single row, on one line or several; what lies around rows is none', async () => {
+    const single = { messages: [{ role: 'user' }], text: 'a', id: 3 };
+    for (const indent of [0, 2]) {
+      const path = await file(`${JSON.stringify(single, null, indent)}\n`);
+      expect(await all(readJson(path, ROWS))).toEqual([{ row: 1, value: single }]);
+    }
+    const wrapped = { text: 'what this is', data: [{ text: 'a' }, { text: 'b' }] };
+    expect(values(await all(readJson(await file(JSON.stringify(wrapped)), ROWS)))).toEqual(wrapped.data);
+  });
+
   it('may be JSON lines by another name', async () => {
     const path = await file('\n{"messages":[{"role":"user"}]}\n{"messages":[]}\n');
-    const rows = await all(readJson(path, {}));
+    const rows = await all(readJson(path, ROWS));
     expect(rows.map(({ row }) => row)).toEqual([2, 3]);
     expect(values(rows)).toEqual([{ messages: [{ role: 'user' }] }, { messages: [] }]);
   });
@@ -132,17 +145,17 @@ describe('a JSON array', () => {
   it('of one long line is looked at once, not from every place in it', async () => {
     // Behind a first chunk without a line end nothing is decided yet; looking again and again took minutes.
     const rows = Array.from({ length: 60_000 }, (_, i) => ({ text: `row number ${i}, without a line end` }));
-    expect(await all(readJson(await file(JSON.stringify(rows)), {}))).toHaveLength(60_000);
+    expect(await all(readJson(await file(JSON.stringify(rows)), ROWS))).toHaveLength(60_000);
   });
 
   it('has only those rows that are UTF-8', async () => {
-    const rows = await all(readJson(await file(Buffer.from('[{"a":"caf\xe9"}, {"a":1}]', 'latin1')), {}));
+    const rows = await all(readJson(await file(Buffer.from('[{"a":"caf\xe9"}, {"a":1}]', 'latin1')), ROWS));
     expect(values(rows)).toEqual(['ROW_NOT_UTF8', { a: 1 }]);
   });
 
   it('counts rows that are none', async () => {
     const deep = '['.repeat(300) + ']'.repeat(300);
-    const rows = await all(readJson(await file(`[{"a":1}, 3, {"a" 1}, ${deep}, , {"a":2}]`), {}));
+    const rows = await all(readJson(await file(`[{"a":1}, 3, {"a" 1}, ${deep}, , {"a":2}]`), ROWS));
     expect(values(rows)).toEqual([
       { a: 1 },
       'ROW_NOT_OBJECT',
@@ -167,7 +180,7 @@ describe('a JSON array', () => {
     ['[{"a": 1}] [', 'text-after-the-end'],
     ['{"train": [{"a": 1}], "test": [{"a": 1}]}', 'two-arrays'],
   ])('says what is wrong with %s', async (text, failure) => {
-    await expect(all(readJson(await file(text), {}))).rejects.toMatchObject({
+    await expect(all(readJson(await file(text), ROWS))).rejects.toMatchObject({
       code: 'DATA_JSON',
       values: { failure },
     });

@@ -44,6 +44,15 @@ const turns = [
   { role: 'assistant', content: 'Hello' },
 ];
 
+it('a .json file of one row is read, also with a column of another name', async () => {
+  const single = await file(JSON.stringify({ messages: turns }), 'json');
+  expect(await bodies(single)).toEqual([{ kind: 'messages', messages: turns }]);
+  const dialog = await file(JSON.stringify({ dialog: turns }), 'json');
+  expect(await bodies(dialog, { columns: { messages: 'dialog' } })).toEqual([
+    { kind: 'messages', messages: turns },
+  ]);
+});
+
 describe('formats are recognised by themselves', () => {
   const kinds: [string, object, object][] = [
     ['text', { text: 'a', id: 3 }, { kind: 'text', text: 'a' }],
