@@ -27,13 +27,24 @@ export interface QuantisedEntry {
   readonly transposed: BlockEntry;
 }
 
+/** A matrix W [rows, columns] of 8-bit numbers that is kept once: its rows are looked up, and it is multiplied in pieces. */
+export interface TableEntry {
+  readonly shape: readonly [rows: number, columns: number];
+  /** int8 [rows, columns]. */
+  readonly codes: WeightEntry;
+  /** float32 [rows]: what the numbers of each row are multiplied with. */
+  readonly scales: WeightEntry;
+}
+
 /** Base weights on disk: raw, little-endian, every entry at an offset that is a multiple of 4,096 bytes. */
 export interface WeightFile {
   readonly path: string;
   /** In float32. */
   readonly entries: ReadonlyMap<string, WeightEntry>;
-  /** In fewer bits: no name is in both. @default none */
+  /** In fewer bits: no name is in two of these. @default none */
   readonly quantised?: ReadonlyMap<string, QuantisedEntry>;
+  /** Embedding and output head of a base of fewer bits. @default none */
+  readonly tables?: ReadonlyMap<string, TableEntry>;
 }
 
 /**
@@ -45,7 +56,7 @@ export function locateWeight(
   tensor: Tensor,
   weights: WeightFile | null,
 ): { path: string; entry: WeightEntry } {
-  const bits = weights?.quantised?.get(name)?.bits;
+  const bits = weights?.tables?.has(name) ? 8 : weights?.quantised?.get(name)?.bits;
   if (bits !== undefined) {
     throw new SwarmError(
       'ENGINE_WEIGHTS',

@@ -35,6 +35,7 @@ export interface OperationAttributes {
   };
   batchedMatmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };
   softmax: None;
+  logSumExp: None;
   rmsNorm: { readonly epsilon: number };
   layerNorm: { readonly epsilon: number };
   causalMask: { readonly window: number | null };

@@ -1,5 +1,5 @@
 export { ATTENTION_TILE, type AttentionOptions, attention } from './ops/attention.ts';
-export { crossEntropy, LOGITS_CHUNK_BYTES } from './ops/cross-entropy.ts';
+export { crossEntropy, LOGITS_CHUNK_BYTES, wordsAtOnce } from './ops/cross-entropy.ts';
 export { detach } from './ops/custom-gradient.ts';
 export {
   add,

@@ -40,7 +40,7 @@ export async function writeOnce(
 /** All of an array's bytes, however many writes it takes. */
 export async function writeAll(
   handle: FileHandle,
-  { buffer, byteOffset, byteLength }: Uint8Array | Float32Array,
+  { buffer, byteOffset, byteLength }: Uint8Array | Int8Array | Float32Array,
   position: number,
 ): Promise<void> {
   const bytes = new Uint8Array(buffer, byteOffset, byteLength);

@@ -1,23 +1,25 @@
-import type { FileHandle } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { BlockEntry, QuantisedEntry, WeightEntry, WeightFile } from '../engines/weights.ts';
+import { type FileHandle, readdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { BlockEntry, QuantisedEntry, TableEntry, WeightEntry, WeightFile } from '../engines/weights.ts';
 import { describeBase } from './base.ts';
 import type { BaseBits } from './base-bits.ts';
 import { decodeFloats } from './dtypes.ts';
 import type { Model } from './folder.ts';
+import { weightOf } from './parameters.ts';
 import { type Blocks, blockLayout, createQuantiser, type QuantisedBits } from './quantise.ts';
+import { TableQuantiser } from './quantise-table.ts';
 import { floatDtype, tensorChunks } from './safetensors.ts';
 import type { ModelShape } from './targets.ts';
 import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
 /** Increased whenever the same weights become other numbers: files of before are not taken for these. */
-const QUANTISATION_VERSION = 2;
+const QUANTISATION_VERSION = 3;
 
 /**
  * The weights as one file that an engine maps, converted once per base model and kept in `cacheDir` under the
- * base's digest: all in float32, or with those of the linear modules in fewer bits (see quantise.ts). The embedding, a
- * tied or untied output head, norms and biases stay float32. Memory stays at a few MiB for float32, at the rounded
- * copies of one matrix for fewer bits.
+ * base's digest: all in float32, or with those of the linear modules in fewer bits (see quantise.ts) and the embedding and a
+ * tied or untied output head in 8 (see quantise-table.ts). Norms and biases stay float32. Memory stays at a few MiB for
+ * float32 and tables, at the rounded copies of one matrix for fewer bits.
  *
  * @throws SwarmError TENSORS_TRUNCATED a file of the model shrank meanwhile
  */
@@ -28,13 +30,29 @@ export async function prepareWeights(
 ): Promise<WeightFile> {
   const { digest } = await describeBase(model.dir, { signal, cacheDir });
   const path = join(cacheDir, `${digest}${weightFileSuffix(bits)}`);
-  const { size, entries, quantised } = layOut(model, bits);
+  const { size, entries, quantised, tables } = layOut(model, bits);
   await writeOnce(path, size, async (handle) => {
     for (const [name, { offset }] of entries) await convert(handle, offset, floatsOf(model, name, signal));
     for (const [name, entry] of quantised) await quantise(handle, entry, floatsOf(model, name, signal));
+    for (const [name, entry] of tables) await quantiseTable(handle, entry, floatsOf(model, name, signal));
   });
-  return bits === 32 ? { path, entries } : { path, entries, quantised };
+  if (bits === 32) return { path, entries };
+  await removeOutdated(path, digest);
+  return { path, entries, quantised, tables };
 }
+
+/** Deletes what earlier versions rounded, which nobody reads any more. */
+async function removeOutdated(path: string, digest: string): Promise<void> {
+  const cacheDir = dirname(path);
+  const outdated = (await readdir(cacheDir)).filter((name) => {
+    const version = name.startsWith(digest) ? OF_VERSION.exec(name)?.[1] : undefined;
+    return version !== undefined && Number(version) < QUANTISATION_VERSION;
+  });
+  // One that is still mapped by an earlier version stays where the system does not let it go.
+  for (const name of outdated) await rm(join(cacheDir, name), { force: true }).catch(() => {});
+}
+
+const OF_VERSION = /\.q[48]v(\d+)$/;
 
 /** How names of the files in the cache end. */
 export function weightFileSuffix(bits: BaseBits): string {
@@ -50,17 +68,23 @@ function layOut(model: ModelShape, bits: BaseBits) {
   const layout = new Layout();
   const entries = new Map<string, WeightEntry>();
   const quantised = new Map<string, QuantisedEntry>();
-  const inFewerBits = bits === 32 ? new Set<string>() : quantisable(model);
-  for (const { name, shape } of model.architecture.parameters(model.config)) {
-    if (bits !== 32 && inFewerBits.has(name)) quantised.set(name, placeMatrix(layout, shape, bits));
+  const tables = new Map<string, TableEntry>();
+  const { architecture, config } = model;
+  const head = weightOf(architecture.head, architecture, config);
+  const looked = new Set([architecture.embedding, head]);
+  const inFewerBits = quantisable(model);
+  for (const { name, shape } of architecture.parameters(config)) {
+    if (bits === 32) entries.set(name, placeFloats(layout, shape));
+    else if (looked.has(name)) tables.set(name, placeTable(layout, shape));
+    else if (inFewerBits.has(name)) quantised.set(name, placeMatrix(layout, shape, bits));
     else entries.set(name, placeFloats(layout, shape));
   }
-  return { size: layout.size, entries, quantised };
+  return { size: layout.size, entries, quantised, tables };
 }
 
 /**
  * Weights of the linear modules but the output head: that one's logits decide between close candidates, and where it is
- * the embedding table it is looked up too.
+ * the embedding table it is looked up too. It is kept in 8 bits.
  */
 function quantisable({ architecture, config }: ModelShape): Set<string> {
   const modules = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
@@ -70,6 +94,12 @@ function quantisable({ architecture, config }: ModelShape): Set<string> {
 function placeFloats(layout: Layout, shape: readonly number[]): WeightEntry {
   const length = shape.reduce((product, n) => product * n, Float32Array.BYTES_PER_ELEMENT);
   return { offset: layout.place(length), length, shape };
+}
+
+function placeTable(layout: Layout, shape: readonly number[]): TableEntry {
+  const [rows, columns] = shape as [number, number];
+  const codes = { offset: layout.place(rows * columns), length: rows * columns, shape };
+  return { shape: [rows, columns], codes, scales: placeFloats(layout, [rows]) };
 }
 
 function placeMatrix(layout: Layout, shape: readonly number[], bits: QuantisedBits): QuantisedEntry {
@@ -124,4 +154,19 @@ async function quantise(
   };
   await write(plain, copies.plain);
   await write(transposed, copies.transposed);
+}
+
+async function quantiseTable(
+  handle: FileHandle,
+  { shape: [rows, columns], codes, scales }: TableEntry,
+  chunks: AsyncIterable<Float32Array>,
+): Promise<void> {
+  const quantiser = new TableQuantiser(rows, columns);
+  let position = codes.offset;
+  for await (const values of chunks) {
+    const numbers = quantiser.add(values);
+    await writeAll(handle, numbers, position);
+    position += numbers.byteLength;
+  }
+  await writeAll(handle, quantiser.scales, scales.offset);
 }

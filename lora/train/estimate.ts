@@ -61,7 +61,7 @@ export function estimateTraining(
   const { batchSize, sequenceLength: length } = training;
   const batch = Math.min(training.microBatch, batchSize);
   const { graph } = trainingGraph(
-    { config, architecture, batch, length },
+    { config, architecture, batch, length, headInPieces: baseBits !== 32 },
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
     { ...training, checkpointing },
   );

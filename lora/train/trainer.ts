@@ -258,7 +258,9 @@ export class Trainer {
   private size() {
     const { config, architecture } = this.deps.model;
     const { microBatch, batchSize, sequenceLength } = this.settings.training;
-    return { config, architecture, batch: Math.min(microBatch, batchSize), length: sequenceLength };
+    const batch = Math.min(microBatch, batchSize);
+    const headInPieces = this.deps.weights.tables !== undefined;
+    return { config, architecture, batch, length: sequenceLength, headInPieces };
   }
 
   private runOptions(signal: AbortSignal | undefined) {

@@ -1,5 +1,5 @@
 import { open, readFile } from 'node:fs/promises';
-import type { BlockEntry, QuantisedEntry, WeightEntry, WeightFile } from '../../lora/engines/weights.ts';
+import type { BlockEntry, WeightEntry, WeightFile } from '../../lora/engines/weights.ts';
 import { dequantise } from '../../lora/models/quantise.ts';
 
 /** A weight file in float32 at `path` with the very numbers that a file of fewer bits stands for. */
@@ -19,6 +19,11 @@ export async function dequantisedFile(weights: WeightFile, path: string): Promis
     const dense = dequantise(blocksOf(entry.plain, part), entry.shape[1], entry.bits);
     await add(name, entry.shape, new Uint8Array(dense.buffer));
   }
+  for (const [name, { shape, codes, scales }] of weights.tables ?? []) {
+    const [numbers, factors] = [new Int8Array(part(codes).buffer), new Float32Array(part(scales).buffer)];
+    const dense = Float32Array.from(numbers, (number, i) => number * factors[Math.floor(i / shape[1])]!);
+    await add(name, shape, new Uint8Array(dense.buffer));
+  }
   await file.close();
   return { path, entries };
 }
@@ -27,7 +32,10 @@ function blocksOf({ codes, scales }: BlockEntry, part: (entry: WeightEntry) => U
   return { codes: part(codes), scales: new Float32Array(part(scales).buffer) };
 }
 
-/** The entries of files of fewer bits, without the float32 ones. */
-export function quantisedNames({ quantised }: WeightFile): [name: string, entry: QuantisedEntry][] {
-  return [...(quantised ?? [])];
+/** Names and shapes of the matrices that a file has in fewer bits. */
+export function quantisedNames({
+  quantised = new Map(),
+  tables = new Map(),
+}: WeightFile): [name: string, entry: { shape: readonly [number, number] }][] {
+  return [...quantised, ...tables];
 }

@@ -111,6 +111,8 @@ function sessionOptions(
     logSeverityLevel: 4,
     extra: {
       session: {
+        // Its passes for models that compute in whole numbers would dequantise a table once for each product with it.
+        disable_quant_qdq: '1',
         // Threads that spin while they wait take the cores from the daemon and from everybody else's trainer.
         intra_op: { allow_spinning: '0' },
         // Every product would keep its own packed copy of its weight: twice the weights for training, which uses

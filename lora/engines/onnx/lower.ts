@@ -126,6 +126,12 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   softmax(_node, [x], outputs, { emit }) {
     emit('Softmax', [x!], { outputs, attributes: { axis: -1 } });
   },
+  // The largest probability is e⁰/Σe^(x − max): its logarithm spares another pass of exponentials, and underflow.
+  logSumExp(_node, [x, probabilities], outputs, { emit, integers }) {
+    const last = integers([-1]);
+    const [top, topProbability] = [x!, probabilities!].map((value) => emit('ReduceMax', [value, last]));
+    emit('Sub', [top!, emit('Log', [topProbability!])], { outputs });
+  },
   rmsNorm({ attributes: { epsilon } }, [x, weight], [y, r], { emit, integers, scalar, provider }) {
     const attributes = { axis: -1, epsilon: { float: epsilon }, stash_type: 1 };
     const secondOutput = r !== undefined && provider === 'cpu' ? [y!, r] : [y!];

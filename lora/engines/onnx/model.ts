@@ -3,7 +3,13 @@ import { ancestorNodes } from '../../graph/gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import { elementCount } from '../../graph/shapes.ts';
-import { locateWeight, type QuantisedEntry, type WeightEntry, type WeightFile } from '../weights.ts';
+import {
+  locateWeight,
+  type QuantisedEntry,
+  type TableEntry,
+  type WeightEntry,
+  type WeightFile,
+} from '../weights.ts';
 import { emitFloat16, lowerFloat16Product } from './float16.ts';
 import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
 import { encodeModel, type OnnxInitializer, type OnnxNode, type OnnxValue } from './protobuf.ts';
@@ -13,11 +19,12 @@ import {
   directionOf,
   emitDense,
   isQuantisedProduct,
-  locateQuantised,
+  locateRounded,
   lowerRowScaledProduct,
   lowerTiledProduct,
   type RoundedRows,
 } from './quantised.ts';
+import { emitTable, lowerTableUse, type Table } from './tables.ts';
 
 /**
  * A graph as the bytes of an ONNX model. Only what the outputs depend on goes in; weights are references into the
@@ -78,6 +85,7 @@ class LoweredGraph {
   readonly #weights: WeightFile | null;
   readonly #roundActivations: boolean;
   readonly #quantised = new Map<Tensor, { name: string; entry: QuantisedEntry }>();
+  readonly #tables = new Map<Tensor, Table>();
   readonly #declared = new Set<string>();
   readonly #roundedRows = new Map<string, RoundedRows>();
   readonly #float16 = new Map<string, string>();
@@ -90,9 +98,17 @@ class LoweredGraph {
   }
 
   addWeight(tensor: Tensor, name: string): void {
-    const quantised = locateQuantised(name, tensor, this.#weights);
+    const quantised = locateRounded(name, tensor, this.#weights, 'quantised');
     if (quantised !== null) {
       this.#quantised.set(tensor, { name, entry: quantised });
+      return;
+    }
+    const table = locateRounded(name, tensor, this.#weights, 'tables');
+    if (table !== null) {
+      this.#tables.set(tensor, {
+        entry: table,
+        rows: (start, end) => this.#tableRows(`r:${name}`, table, start, end),
+      });
       return;
     }
     const { path, entry } = locateWeight(name, tensor, this.#weights);
@@ -121,6 +137,11 @@ class LoweredGraph {
       this.#addQuantisedProduct(node, outputs);
       return;
     }
+    const tableOf = (tensor: Tensor) => (this.#names.has(tensor) ? undefined : this.#tables.get(tensor));
+    const others = node.inputs.map((tensor) =>
+      tableOf(tensor) ? '' : (this.#names.get(tensor) ?? this.#dense(tensor)),
+    );
+    if (lowerTableUse(node, tableOf, others, outputs, this.#emitter)) return;
     const inputs = node.inputs.map((tensor) => this.#names.get(tensor) ?? this.#dense(tensor));
     if (isFloat16Product(node)) {
       lowerFloat16Product(node, inputs, outputs, (name) => this.#inFloat16(name), this.#emitter);
@@ -156,6 +177,12 @@ class LoweredGraph {
   }
 
   #dense(tensor: Tensor): string {
+    const table = this.#tables.get(tensor);
+    if (table !== undefined) {
+      const dense = emitTable(table, this.#emitter);
+      this.#names.set(tensor, dense);
+      return dense;
+    }
     const { name, entry } = this.#quantised.get(tensor)!;
     const names = this.#blocks(`d:${name}`, entry, 'plain', { constant: false });
     const dense = emitDense(entry, names, this.#emitter);
@@ -184,6 +211,26 @@ class LoweredGraph {
     for (const [value, place] of values) {
       this.initializers.push({ ...value, data: placeOf(this.#weights!.path, place) });
       if (!constant) this.inputs.push(value);
+    }
+    return names;
+  }
+
+  /** Initializers of some rows of a table: their places in the file, of which nothing is copied. */
+  #tableRows(table: string, { shape, codes, scales }: TableEntry, start: number, end: number): BlockNames {
+    const name = `${table}:${start}-${end}`;
+    const names = { codes: `${name}:codes`, scales: `${name}:scales` };
+    if (this.#declared.has(name)) return names;
+    this.#declared.add(name);
+    const [, columns] = shape;
+    const values: [OnnxValue, WeightEntry, bytesOfRow: number][] = [
+      [{ name: names.codes, dtype: 'int8', shape: [end - start, columns] }, codes, columns],
+      [{ name: names.scales, dtype: 'float32', shape: [end - start] }, scales, 4],
+    ];
+    for (const [value, place, bytes] of values) {
+      const part = { ...place, offset: place.offset + start * bytes, length: (end - start) * bytes };
+      this.initializers.push({ ...value, data: placeOf(this.#weights!.path, part) });
+      // No constants: onnxruntime would make the numbers once and keep them.
+      this.inputs.push(value);
     }
     return names;
   }

@@ -2,7 +2,7 @@ import { SwarmError } from '../../../protocol/errors.ts';
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { OperationAttributes } from '../../graph/operations.ts';
 import { formatShape, sameShape } from '../../graph/shapes.ts';
-import type { QuantisedEntry, WeightFile } from '../weights.ts';
+import type { QuantisedEntry, TableEntry, WeightFile } from '../weights.ts';
 import { type Emitter, MICROSOFT } from './lower.ts';
 
 /** ONNX value names of a copy of a weight. */
@@ -155,15 +155,16 @@ function emitHalves(
 }
 
 /**
- * The entry of a weight that is kept in fewer bits; null for one that is not.
+ * The entry of a weight that is kept in fewer bits in that way; null for one that is not.
  * @throws SwarmError ENGINE_WEIGHTS when it has another shape in the file
  */
-export function locateQuantised(
+export function locateRounded<K extends 'quantised' | 'tables'>(
   name: string,
   tensor: Tensor,
   weights: WeightFile | null,
-): QuantisedEntry | null {
-  const entry = weights?.quantised?.get(name);
+  way: K,
+): (K extends 'tables' ? TableEntry : QuantisedEntry) | null {
+  const entry = weights?.[way]?.get(name);
   if (entry === undefined) return null;
   if (!sameShape(entry.shape, tensor.shape)) {
     throw new SwarmError(
@@ -172,5 +173,5 @@ export function locateQuantised(
       { name, path: weights?.path, expected: tensor.shape, found: entry.shape },
     );
   }
-  return entry;
+  return entry as K extends 'tables' ? TableEntry : QuantisedEntry;
 }

@@ -61,6 +61,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   },
   batchedMatmul: (tf, [a, b], { attributes }) => [scaledProduct(tf, a!, b!, attributes)],
   softmax: (tf, [x]) => [tf.softmax(x!)],
+  logSumExp: (tf, [x]) => [tf.logSumExp(x!, -1, true)],
   rmsNorm(tf, [x, weight], { attributes: { epsilon } }) {
     const r = tf.rsqrt(tf.add(tf.mean(tf.mul(x!, x!), -1, true), epsilon));
     return [tf.mul(tf.mul(x!, r), weight!), r];

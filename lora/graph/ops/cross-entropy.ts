@@ -3,10 +3,11 @@ import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
 import { withGradient } from './custom-gradient.ts';
-import { add, multiply, negate, scale, subtract } from './elementwise.ts';
+import { add, exp, multiply, negate, scale, subtract } from './elementwise.ts';
 import { gatherRows, scatterAddRows } from './embedding.ts';
 import { concat, reshape, slice } from './layout.ts';
-import { addmm, linear } from './products.ts';
+import { softmax } from './normalization.ts';
+import { addmm, linear, matmul } from './products.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 
 /**
@@ -25,6 +26,10 @@ export const LOGITS_CHUNK_BYTES = 64 * 2 ** 20;
  * dx = g·(p·w − w[label]) and dw = pᵀ(g·x) − scatter(g·x by label). The logits themselves are then only
  * computed if something else uses them.
  *
+ * With `words`, a frozen head is multiplied so many of its rows at a time: for one that is kept in fewer bits, and made
+ * float32 again piece by piece. It is one pass over w, whose partial sums are put together as in attention in tiles
+ * (Milakov and Gimelshein 2018, arXiv 1805.02867).
+ *
  * With `smoothing` ε the target is 1 − ε on the label plus ε spread evenly over the vocabulary, as transformers'
  * LabelSmoother: (1 − ε)·nll + ε·mean(−log p).
  * @throws SwarmError GRAPH_SHAPE, GRAPH_SMOOTHING when ε is not in [0, 1)
@@ -32,7 +37,7 @@ export const LOGITS_CHUNK_BYTES = 64 * 2 ** 20;
 export function crossEntropy(
   logits: Tensor,
   labels: Tensor,
-  { smoothing = 0 }: { smoothing?: number } = {},
+  { smoothing = 0, words = null }: { smoothing?: number; words?: number | null } = {},
 ): Tensor {
   requireDType('crossEntropy', logits, 'float32');
   requireDType('crossEntropy', labels, 'int64');
@@ -46,7 +51,8 @@ export function crossEntropy(
   }
   const [x, w] = outputHead(logits);
   if (x && w) {
-    const loss = headCrossEntropy(x, w, labels);
+    const inPieces = words !== null && isFrozen(w);
+    const loss = inPieces ? headInPieces(x, w, labels, words) : headCrossEntropy(x, w, labels);
     return smoothing === 0 ? loss : add(loss, scale(headSmoothing(x, w, labels), smoothing));
   }
   const plain = softmaxCrossEntropy(logits, labels);
@@ -59,7 +65,10 @@ export function crossEntropy(
  * x·(w[label] − mean row of w): no pass over tokens × vocabulary.
  */
 function headSmoothing(x: Tensor, w: Tensor, labels: Tensor): Tensor {
-  const aside = subtract(gatherRows(w, clampLabels(labels)), reduceMean(w, 0, true));
+  const vocabulary = w.shape[0]!;
+  // As a product: one with a weight of fewer bits never makes all of it float32.
+  const even = w.graph.constant([1, vocabulary], new Float32Array(vocabulary).fill(1 / vocabulary));
+  const aside = subtract(gatherRows(w, clampLabels(labels)), matmul(even, w));
   return multiply(reduceSum(multiply(x, aside), 1), supervised(labels));
 }
 
@@ -153,6 +162,79 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
       return scatterAddRows(total!, targets, negate(weighted));
     });
   });
+}
+
+function isFrozen(w: Tensor): boolean {
+  return w.node === null && ![...w.graph.inputs.values()].includes(w);
+}
+
+/** Words of a piece for `wordsAtOnce`: so many rows of whole bytes end at a page of a file, however wide they are. */
+const PIECE_STEP = 4096;
+/** Of the logits of a tile, and of its piece of the head. */
+const TILE_BYTES = 32 * 2 ** 20;
+/** For so many it pays to make the head float32 once more. */
+const TILE_TOKENS = 2048;
+
+/** How many rows [.., width] of a head to multiply at a time with the hidden states of `tokens`. */
+export function wordsAtOnce(tokens: number, width: number): number {
+  const widest = Math.max(width, Math.min(tokens, TILE_TOKENS));
+  return PIECE_STEP * Math.max(1, Math.floor(TILE_BYTES / 4 / widest / PIECE_STEP));
+}
+
+/**
+ * Of every piece: p its softmax, s the logarithm of its sum of exponentials, and p·w. Two of them together have the weights
+ * e^(s₁ − s) and e^(s₂ − s), s being that of both. So nothing is rescaled by more than 1, and small probabilities keep their digits.
+ */
+function headInPieces(x: Tensor, w: Tensor, labels: Tensor, words: number): Tensor {
+  const [tokens] = x.shape as readonly [number, number];
+  const vocabulary = w.shape[0]!;
+  const rows = Math.ceil(tokens / Math.ceil(tokens / TILE_TOKENS));
+  const targets = clampLabels(labels);
+  const chunks = Array.from({ length: Math.ceil(tokens / rows) }, (_, index) => {
+    const part = (tensor: Tensor) => slice(tensor, 0, index * rows, Math.min(tokens, (index + 1) * rows));
+    let soFar: Softmaxed | null = null;
+    for (let start = 0; start < vocabulary; start += words) {
+      const piece = slice(w, 0, start, Math.min(vocabulary, start + words));
+      const logits = linear(part(x), piece);
+      const probabilities = softmax(logits);
+      const own = { logSum: logSumExp(logits, probabilities), mean: matmul(probabilities, piece) };
+      soFar = soFar === null ? own : together(soFar, own);
+    }
+    const { logSum, mean } = soFar!;
+    const aim = gatherRows(w, part(targets));
+    const excess = subtract(reshape(logSum, [logSum.shape[0]!]), reduceSum(multiply(part(x), aim), 1));
+    return { loss: multiply(excess, supervised(part(labels))), slope: subtract(mean, aim) };
+  });
+  const whole = (parts: readonly Tensor[]) => (parts.length === 1 ? parts[0]! : concat(parts, 0));
+  const loss = whole(chunks.map((chunk) => chunk.loss));
+  return withGradient(loss, [x], (backward) =>
+    addContribution(backward, 1, () => {
+      const g = multiply(backward.gradient, supervised(labels));
+      return multiply(whole(chunks.map(({ slope }) => slope)), reshape(g, [tokens, 1]));
+    }),
+  );
+}
+
+interface Softmaxed {
+  /** [N, 1] */
+  readonly logSum: Tensor;
+  /** [N, C] */
+  readonly mean: Tensor;
+}
+
+function together(a: Softmaxed, b: Softmaxed): Softmaxed {
+  const both = concat([a.logSum, b.logSum], 1);
+  const logSum = logSumExp(both, softmax(both));
+  // Not columns of that softmax: onnxruntime makes one node of slices of a value, and begins with what that one needs, so
+  // that the probabilities of all pieces were there at a time.
+  const share = (of: Softmaxed) => multiply(of.mean, exp(subtract(of.logSum, logSum)));
+  return { logSum, mean: add(share(a), share(b)) };
+}
+
+/** log Σ e^x over each row: x [N, V] and its softmax → [N, 1]. */
+function logSumExp(x: Tensor, probabilities: Tensor): Tensor {
+  const outputs = [{ shape: [x.shape[0]!, 1] }];
+  return x.graph.apply('logSumExp', [x, probabilities], {}, outputs, null)[0]!;
 }
 
 /** 1 where a token has a label, 0 where it has none. [N] int64 → [N] */

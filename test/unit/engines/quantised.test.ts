@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loraConfig } from '../../../lora/adapter/config.ts';
 import { createEngine, type Engine, type Feeds, type WeightFile } from '../../../lora/engines/engine.ts';
 import { locateWeight } from '../../../lora/engines/weights.ts';
+import { gradients } from '../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../lora/graph/graph.ts';
 import * as ops from '../../../lora/graph/ops.ts';
 import { elementCount } from '../../../lora/graph/shapes.ts';
@@ -50,6 +51,7 @@ describe.each(BITS)('%i bits', (bits) => {
       const w = graph.weight(name, shape);
       const x = graph.input('x', [5, columns]);
       const y = graph.input('y', [5, rows]);
+      const ids = BigInt64Array.from([2, rows - 1, 0, 2], BigInt);
       const uses: Record<string, Tensor> = {
         product: ops.linear(x, w),
         'scaled onto something': ops.addmm(y, x, w, { transposeB: true, scale: 0.5, beta: 2 }),
@@ -58,6 +60,9 @@ describe.each(BITS)('%i bits', (bits) => {
         'transposed onto something': ops.addmm(x, y, w, { scale: -1 }),
         'first operand': ops.matmul(w, x, { transposeB: true }),
         elementwise: ops.multiply(w, w),
+        'some rows': ops.slice(w, 0, 3, rows - 1),
+        'some columns': ops.slice(w, 1, 3, columns - 1),
+        lookup: ops.gatherRows(w, graph.constant([4], ids)),
       };
       for (const [use, tensor] of Object.entries(uses)) graph.output(use, tensor);
       const feeds: Feeds = {
@@ -69,6 +74,34 @@ describe.each(BITS)('%i bits', (bits) => {
       const [expected] = await runOnEach([exact], graph, feeds, dense);
       for (const use of Object.keys(uses))
         expect(relativeDifference(found![use]!, expected![use]!), `${name} ${use}`).toBeLessThan(1e-5);
+    }
+  });
+
+  test('an output head in pieces: loss and gradient are those of the numbers it stands for', async () => {
+    const [fewer, dense] = await bothFiles('llama-tiny-untied', bits);
+    const [name, { shape }] = [...fewer.tables!].at(-1)!;
+    const [vocabulary, width] = shape;
+    const labels = BigInt64Array.from([3, 0, vocabulary - 1, -100, 17], BigInt);
+    for (const smoothing of [0, 0.1]) {
+      const graphWith = (words: number | null) => {
+        const graph = new Graph();
+        const x = graph.input('x', [5, width]);
+        const logits = ops.linear(x, graph.weight(name, shape));
+        const losses = ops.crossEntropy(logits, graph.constant([5], labels), { smoothing, words });
+        graph.output('losses', losses);
+        graph.output('slope', gradients(ops.reduceSum(losses, null, false), [x])[0]!);
+        return graph;
+      };
+      // Logits of a few tens, as models have them: most probabilities are small.
+      const feeds = { x: numbers(5 * width, 4).map((value) => value * 100) };
+      const [expected] = await runOnEach([exact], graphWith(null), feeds, dense);
+      for (const words of [null, 7, vocabulary]) {
+        const [found] = await runOnEach([exact], graphWith(words), feeds, fewer);
+        for (const output of ['losses', 'slope'])
+          expect(relativeDifference(found![output]!, expected![output]!), `${output} ${words}`).toBeLessThan(
+            1e-5,
+          );
+      }
     }
   });
 
@@ -110,7 +143,7 @@ test('a weight of another shape is named', async () => {
 async function trainingStep(fixture: string, useDora: boolean): Promise<{ graph: Graph; feeds: Feeds }> {
   const model = await openModel(join(FIXTURES, fixture));
   const { config, architecture } = model;
-  const size = { config, architecture, batch: 2, length: 12 };
+  const size = { config, architecture, batch: 2, length: 12, headInPieces: true };
   const lora = loraConfig({ rank: 4, alpha: 8, useDora });
   const { graph } = trainingGraph(size, (graph) => adaptedParameters(graph, model, lora));
   const feeds: Record<string, Float32Array | BigInt64Array> = {

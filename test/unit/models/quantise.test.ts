@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { describeBase, openModel, prepareWeights } from '../../../lora/models/model.ts';
 import { createQuantiser, dequantise } from '../../../lora/models/quantise.ts';
 import { LARGEST_INT8 } from '../../../lora/models/quantise-rows.ts';
+import { TableQuantiser } from '../../../lora/models/quantise-table.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { numbers } from '../../utils/graphs.ts';
 import { FIXTURES } from '../../utils/reference.ts';
@@ -66,19 +67,38 @@ describe.each(BITS)('%i bits', (bits) => {
   });
 });
 
+test('a table: no number moves by more than half a step of its row, whatever the sizes and the pieces', () => {
+  const property = fc.property(...sizes, (rows, columns, seed, piece) => {
+    const values = numbers(rows * columns, seed);
+    const quantiser = new TableQuantiser(rows, columns);
+    const codes: number[] = [];
+    for (let i = 0; i < values.length; i += piece)
+      codes.push(...quantiser.add(values.subarray(i, i + piece)));
+    if (codes.length !== values.length) return false;
+    return values.every((value, i) => {
+      const step = quantiser.scales[Math.floor(i / columns)]!;
+      return Math.abs(value - codes[i]! * step) <= step * 0.5001;
+    });
+  });
+  fc.assert(property, { numRuns: 40 });
+  const zeros = new TableQuantiser(2, 3);
+  expect(zeros.add(new Float32Array(6))).toEqual(new Int8Array(6));
+  expect(zeros.scales).toEqual(new Float32Array(2));
+});
+
 describe('cache', () => {
   test('the base is rounded once, in a file of its own, which appears whole', async () => {
     const model = await openModel(UNTIED);
     const cacheDir = await temporaryFolder();
     const { digest } = await describeBase(UNTIED);
     const { pid: gone } = spawnSync(process.execPath, ['-e', '']);
-    await writeFile(join(cacheDir, `${digest}.q4v2.${gone}-0.partial`), 'abandoned');
+    await writeFile(join(cacheDir, `${digest}.q4v3.${gone}-0.partial`), 'abandoned');
     const [a, b] = await Promise.all([
       prepareWeights(model, cacheDir, { bits: 4 }),
       prepareWeights(model, cacheDir, { bits: 4 }),
     ]);
     expect(a).toEqual(b);
-    expect(await readdir(cacheDir)).toEqual([`${digest}.q4v2`]);
+    expect(await readdir(cacheDir)).toEqual([`${digest}.q4v3`]);
     const past = new Date(1e9);
     await utimes(a.path, past, past);
     expect(await prepareWeights(model, cacheDir, { bits: 4 })).toEqual(a);
@@ -87,15 +107,28 @@ describe('cache', () => {
     expect(eight.path).not.toBe(a.path);
   });
 
-  test('linear modules are rounded; embedding, output head, norms and biases are not', async () => {
+  test('what an earlier version rounded is deleted, other files are not', async () => {
     const model = await openModel(UNTIED);
-    const { entries, quantised: rounded } = await prepareWeights(model, await temporaryFolder(), { bits: 8 });
+    const cacheDir = await temporaryFolder();
+    const { digest } = await describeBase(UNTIED);
+    const others = [`${digest}.f32`, `${digest}.q4v99`, `${digest.replace(/^./, 'z')}.q4v2`];
+    for (const name of [...others, `${digest}.q4v2`, `${digest}.q8v1`])
+      await writeFile(join(cacheDir, name), '');
+    await prepareWeights(model, cacheDir, { bits: 4 });
+    expect((await readdir(cacheDir)).sort()).toEqual([...others, `${digest}.q4v3`].sort());
+  });
+
+  test('linear modules are rounded, embedding and output head become tables; norms and biases stay', async () => {
+    const model = await openModel(UNTIED);
+    const prepared = await prepareWeights(model, await temporaryFolder(), { bits: 8 });
+    const { entries, quantised: rounded, tables } = prepared;
     const { architecture, config } = model;
     const inside = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
     expect([...rounded!.keys()].sort()).toEqual(inside.map(({ name }) => `${name}.weight`).sort());
-    expect(entries.has(architecture.embedding)).toBe(true);
-    expect(entries.has(`${architecture.head}.weight`)).toBe(true);
-    expect(entries.size + rounded!.size).toBe(architecture.parameters(config).length);
+    expect([...tables!.keys()].sort()).toEqual(
+      [architecture.embedding, `${architecture.head}.weight`].sort(),
+    );
+    expect(entries.size + rounded!.size + tables!.size).toBe(architecture.parameters(config).length);
   });
 
   test('an aborted conversion leaves nothing', async () => {

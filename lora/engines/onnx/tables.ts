@@ -1,0 +1,77 @@
+import type { GraphNode, Tensor } from '../../graph/graph.ts';
+import type { OperationAttributes } from '../../graph/operations.ts';
+import { wordsAtOnce } from '../../graph/ops.ts';
+import type { TableEntry } from '../weights.ts';
+import type { Emitter } from './lower.ts';
+import { type BlockNames, finishProduct, isQuantisedProduct } from './quantised.ts';
+
+/** A weight that is kept as a table, in a graph. */
+export interface Table {
+  readonly entry: TableEntry;
+  /** ONNX values of its rows from `start` to before `end`. */
+  rows(start: number, end: number): BlockNames;
+}
+
+/**
+ * What a node computes with a table, if that takes some rows of it at a time: false for other uses, which are of the whole
+ * matrix (`emitRows`). Every use makes the numbers of a row in the same way, so all of them read the same ones.
+ */
+export function lowerTableUse(
+  node: GraphNode,
+  tableOf: (operand: Tensor) => Table | undefined,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  emitter: Emitter,
+): boolean {
+  if (isQuantisedProduct(node, (operand) => tableOf(operand) !== undefined)) {
+    lowerProduct(node, tableOf(node.inputs[1]!)!, inputs, outputs, emitter);
+    return true;
+  }
+  const table = tableOf(node.inputs[0]!);
+  if (table === undefined) return false;
+  if (node.operation === 'gatherRows') {
+    const { codes, scales } = table.rows(0, table.entry.shape[0]);
+    const [own, factors] = [codes, scales].map((values) => emitter.emit('Gather', [values, inputs[1]!]));
+    emitNumbers({ codes: own!, scales: factors! }, emitter, outputs);
+    return true;
+  }
+  if (node.operation !== 'slice') return false;
+  const { axis, start, end } = node.attributes as OperationAttributes['slice'];
+  if (axis === 0) emitNumbers(table.rows(start, end), emitter, outputs);
+  return axis === 0;
+}
+
+/** All of a table in float32. */
+export function emitTable({ entry, rows }: Table, emitter: Emitter): string {
+  return emitNumbers(rows(0, entry.shape[0]), emitter);
+}
+
+function emitNumbers({ codes, scales }: BlockNames, { emit }: Emitter, outputs?: readonly string[]): string {
+  return emit('DequantizeLinear', [codes, scales], { outputs, attributes: { axis: 0 } });
+}
+
+/** x·W or x·Wᵀ, W piece by piece: a result's columns one after the other, or sums over a part of the axis each. */
+function lowerProduct(
+  node: GraphNode<'gemm'>,
+  { entry, rows }: Table,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  emitter: Emitter,
+): void {
+  const { emit, integers } = emitter;
+  const [count, width] = entry.shape;
+  const step = wordsAtOnce(node.outputs[0]!.shape[0]!, width);
+  const { transposeB } = node.attributes;
+  const parts: string[] = [];
+  for (let start = 0; start < count; start += step) {
+    const end = Math.min(count, start + step);
+    const x = transposeB
+      ? inputs[0]!
+      : emit('Slice', [inputs[0]!, integers([start]), integers([end]), integers([1])]);
+    const piece = emitNumbers(rows(start, end), emitter);
+    parts.push(emit('Gemm', [x, piece], { attributes: { transB: transposeB ? 1 : 0 } }));
+  }
+  finishProduct(node, inputs, outputs, emitter, (options) =>
+    transposeB ? emit('Concat', parts, { ...options, attributes: { axis: 1 } }) : emit('Sum', parts, options),
+  );
+}

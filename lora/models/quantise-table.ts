@@ -1,0 +1,50 @@
+/**
+ * Rounds a matrix that is both looked up and multiplied with, such as an embedding, to 8 bits with one scale for every row,
+ * and keeps it once: whoever multiplies makes some rows float32 at a time, for both directions of a product.
+ */
+
+/** Of an 8-bit number; −128 is not used, so that both signs round alike. */
+const LARGEST = 127;
+
+/** Takes a matrix piece by piece in row-major order. */
+export class TableQuantiser {
+  /** Of all rows: complete after the last piece. */
+  readonly scales: Float32Array;
+  readonly #row: Float32Array;
+  #filled = 0;
+  #rows = 0;
+
+  constructor(rows: number, columns: number) {
+    this.scales = new Float32Array(rows);
+    this.#row = new Float32Array(columns);
+  }
+
+  /** @returns the numbers of the rows that this piece completes */
+  add(values: Float32Array): Int8Array {
+    const columns = this.#row.length;
+    const numbers = new Int8Array(Math.floor((this.#filled + values.length) / columns) * columns);
+    let done = 0;
+    for (let taken = 0; taken < values.length; ) {
+      const count = Math.min(values.length - taken, columns - this.#filled);
+      this.#row.set(values.subarray(taken, taken + count), this.#filled);
+      taken += count;
+      this.#filled += count;
+      if (this.#filled < columns) break;
+      this.#roundRow(numbers.subarray(done, done + columns));
+      done += columns;
+      this.#filled = 0;
+    }
+    return numbers;
+  }
+
+  #roundRow(into: Int8Array): void {
+    let largest = 0;
+    for (const value of this.#row) largest = Math.max(largest, Math.abs(value));
+    const scale = Math.fround(largest / LARGEST);
+    this.scales[this.#rows++] = scale;
+    if (scale === 0) return;
+    // Rounding the scale may push the largest one just over the edge.
+    for (const [i, value] of this.#row.entries())
+      into[i] = Math.max(-LARGEST, Math.min(LARGEST, Math.round(value / scale)));
+  }
+}
