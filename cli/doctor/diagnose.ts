@@ -1,6 +1,7 @@
 import { ENGINE_NAMES, type EngineName } from '../../lora/engines/names.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { type ChosenEngine, comparedWork, probeMachine, promisedSpeed } from '../../lora/train/choose.ts';
+import { speedOfBaseBits } from '../../lora/train/estimate.ts';
 import { type EngineProbe, probeEngine } from '../../lora/train/probe.ts';
 import { describeMachine, type MachineReport } from './machine.ts';
 
@@ -9,6 +10,8 @@ export interface EngineReport extends EngineProbe {
   readonly tokensPerSecond: number | null;
   /** The same with `--precision float16`; null too where the device does not have it. */
   readonly tokensPerSecondInFloat16: number | null;
+  /** The same with `--base-bits 8`; null too where it is not known to be faster. */
+  readonly tokensPerSecondIn8Bits: number | null;
 }
 
 export interface BaseReport {
@@ -60,11 +63,18 @@ export async function diagnose(
   const model = await openModel(modelDir);
   const { memory, rows, sequenceLength } = comparedWork(model);
   const { probes, chosen } = await probeMachine({ model, threads, recordDir, now, signal }, deps);
-  const engines = probes.map((probe) => ({
-    ...probe,
-    tokensPerSecond: probe.speed && promisedSpeed(model, probe.speed),
-    tokensPerSecondInFloat16: probe.speed?.float16Flops ? promisedSpeed(model, probe.speed, 'float16') : null,
-  }));
+  const { instructions } = machine;
+  const engines = probes.map((probe) => {
+    const { engine, speed } = probe;
+    const tokensPerSecond = speed && promisedSpeed(model, speed);
+    const faster = speedOfBaseBits(8, { engine, instructions });
+    return {
+      ...probe,
+      tokensPerSecond,
+      tokensPerSecondInFloat16: speed?.float16Flops ? promisedSpeed(model, speed, 'float16') : null,
+      tokensPerSecondIn8Bits: tokensPerSecond !== null && faster > 1 ? faster * tokensPerSecond : null,
+    };
+  });
   const problems = problemsOf(engines);
   if (memory.total > machine.availableMemory) {
     problems.push(
@@ -95,7 +105,12 @@ async function probeEach(
   const reports: EngineReport[] = [];
   for (const engine of ENGINE_NAMES) {
     const found = await probe({ ...request, engine });
-    reports.push({ ...found, tokensPerSecond: null, tokensPerSecondInFloat16: null });
+    reports.push({
+      ...found,
+      tokensPerSecond: null,
+      tokensPerSecondInFloat16: null,
+      tokensPerSecondIn8Bits: null,
+    });
   }
   return reports;
 }

@@ -6,12 +6,13 @@ import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { weightFileBytes, weightFileSuffix } from '../../lora/models/weights.ts';
-import { estimateTraining, secondsPerStep } from '../../lora/train/estimate.ts';
+import { estimateTraining, secondsPerStep, speedOfBaseBits } from '../../lora/train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../../lora/train/speed.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
+import { describeMachine } from '../doctor/machine.ts';
 import { trainingFiles } from './data.ts';
-import { availableMemory, memoryOf, type RunMemory } from './memory.ts';
+import { availableMemory, fitsMemory, memoryOf, microBatchThatFits, type RunMemory } from './memory.ts';
 import { trainingConfig } from './run.ts';
 import { sampleData } from './sample.ts';
 import type { TrainSpec } from './settings.ts';
@@ -58,6 +59,8 @@ export interface RunEstimate {
     flopsPerStep: number;
     /** Of the probe. */
     speed: MachineSpeed;
+    /** Of a step with a base of so many bits against one with 32. */
+    speedOfBits: number;
     secondsPerStep: number;
     seconds: number;
   };
@@ -66,8 +69,6 @@ export interface RunEstimate {
   readonly fits: boolean;
 }
 
-/** Estimates of memory were up to 5 % too low (docs/decisions/080-training.md), and others use the machine too. */
-const MARGIN = 1.25;
 /** A forward pass takes about this share of a training step. */
 const FORWARD_SHARE = 0.4;
 /** Ids, labels and segments of a token, at most. */
@@ -101,7 +102,9 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     float16: precision === 'float16',
     signal,
   });
-  const perStep = secondsPerStep(work, speed, precision);
+  const { instructions } = await describeMachine();
+  const speedOfBits = speedOfBaseBits(baseBits, { engine, instructions });
+  const perStep = secondsPerStep(work, speed, precision) / speedOfBits;
   const evaluations =
     heldOut === null ? 0 : 2 + (spec.run.evaluateEvery > 0 ? Math.floor(steps / spec.run.evaluateEvery) : 0);
   const evaluating = (evaluations * FORWARD_SHARE * perStep * measured) / (batchSize * sequenceLength);
@@ -116,7 +119,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     freeInCache: await freeBytes(cacheDir),
     freeInOutput: await freeBytes(output),
   };
-  const fitsMemory = MARGIN * memory.total <= memory.available;
+  const inMemory = fitsMemory(memory, memory.available);
   const fitsDisk = disk.weights + disk.data <= disk.freeInCache && disk.output <= disk.freeInOutput;
   return {
     model: { family: model.config.family, parameters: model.parameters },
@@ -130,21 +133,15 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     time: {
       flopsPerStep: work.flopsPerStep,
       speed,
+      speedOfBits,
       secondsPerStep: perStep,
       seconds: steps * perStep + evaluating,
     },
-    microBatchThatFits: fitsMemory ? null : largestThatFits(),
-    fits: fitsMemory && fitsDisk,
+    microBatchThatFits: inMemory
+      ? null
+      : microBatchThatFits(model, spec, { checkpointing, baseBits }, memory.available),
+    fits: inMemory && fitsDisk,
   };
-
-  function largestThatFits(): number | null {
-    for (let size = Math.floor(microBatch / 2); size >= 1; size = Math.floor(size / 2)) {
-      const smaller = { ...spec, training: { ...spec.training, microBatch: size } };
-      if (MARGIN * memoryOf(model, smaller, { checkpointing, baseBits }).total <= memory.available)
-        return size;
-    }
-    return null;
-  }
 }
 
 export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {
@@ -171,24 +168,24 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
         'time',
         `${formatDuration(time.seconds)}, ${time.secondsPerStep.toPrecision(2)} s a step`,
         `${(time.flopsPerStep / 1e9).toPrecision(3)} GFLOP a step at ${gflops}, measured just now on single operations; ` +
-          'an idle machine, right to a factor of two',
+          `${time.speedOfBits === 1 ? '' : `${time.speedOfBits} times as fast by the bits of the base; `}an idle machine, right to a factor of two`,
       ],
     ]),
   ];
 }
 
 /** @throws DOES_NOT_FIT with what is short and what would help */
-export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits }: RunEstimate): void {
+export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows }: RunEstimate): void {
   if (fits) return;
-  if (MARGIN * memory.total > memory.available) {
+  if (!fitsMemory(memory, memory.available)) {
     const next =
-      microBatchThatFits === null
+      rows === null
         ? 'use shorter rows (--sequence-length), a smaller model, or a machine with more memory'
-        : `--micro-batch ${microBatchThatFits} fits, and gives the same result`;
+        : `--micro-batch ${rows} fits, and gives the same result`;
     throw new SwarmError(
       'DOES_NOT_FIT',
       `it needs ${formatBytes(memory.total)} of memory and a quarter to spare, and ${formatBytes(memory.available)} are available`,
-      { needed: memory.total, available: memory.available, microBatch: microBatchThatFits, next },
+      { needed: memory.total, available: memory.available, microBatch: rows, next },
     );
   }
   const cache = disk.weights + disk.data;

@@ -1,7 +1,10 @@
+import type { EngineName } from '../../lora/engines/names.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { ModelShape } from '../../lora/models/targets.ts';
+import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { estimateTraining, type MemoryEstimate } from '../../lora/train/estimate.ts';
-import { trainingConfig } from './run.ts';
+import { formatBytes } from '../../monitor/text.ts';
+import { SwarmError } from '../../protocol/errors.ts';
 import type { TrainSpec } from './settings.ts';
 
 /** Bytes of a run in its two processes. */
@@ -10,18 +13,25 @@ export interface RunMemory extends MemoryEstimate {
   readonly command: number;
 }
 
+/** What a machine chooses for itself. */
+export interface MemorySettings {
+  /** @default false */
+  checkpointing?: boolean;
+  /** @default 32 */
+  baseBits?: BaseBits;
+}
+
 /** What `swarm train` itself holds, measured. */
 const COMMAND_BYTES = 130 * 2 ** 20;
 const COMMAND_SETS = 5;
+/** Estimates of memory were up to 5 % too low (docs/decisions/080-training.md), and others use the machine too. */
+const MARGIN = 1.25;
 
 /** From the shapes in the model's config alone. @throws LORA_*, MODEL_SEQUENCE_TOO_LONG */
-export function memoryOf(
-  model: ModelShape,
-  spec: TrainSpec,
-  { checkpointing = false, baseBits = 32 }: { checkpointing?: boolean; baseBits?: BaseBits } = {},
-): RunMemory {
-  const settings = { lora: spec.lora, training: trainingConfig(spec, 1), checkpointing, baseBits };
-  const { memory, work } = estimateTraining(model, settings);
+export function memoryOf(model: ModelShape, spec: TrainSpec, settings: MemorySettings = {}): RunMemory {
+  const training = trainingConfigSchema.parse({ ...spec.training, seed: spec.seed });
+  const { checkpointing = false, baseBits = 32 } = settings;
+  const { memory, work } = estimateTraining(model, { lora: spec.lora, training, checkpointing, baseBits });
   const command = COMMAND_BYTES + COMMAND_SETS * 4 * work.parameters;
   return { ...memory, command, total: memory.total + command };
 }
@@ -29,4 +39,62 @@ export function memoryOf(
 /** Bytes that this process and its children may still take, by the system's free memory and its container's limit. */
 export function availableMemory(): number {
   return process.availableMemory();
+}
+
+/** Whether an estimate fits with something to spare. */
+export function fitsMemory({ total }: RunMemory, available: number): boolean {
+  return MARGIN * total <= available;
+}
+
+/** Rows at a time that would fit where those asked for do not; null where not even one does. */
+export function microBatchThatFits(
+  model: ModelShape,
+  spec: TrainSpec,
+  settings: MemorySettings,
+  available: number,
+): number | null {
+  for (let size = Math.floor(spec.training.microBatch / 2); size >= 1; size = Math.floor(size / 2)) {
+    if (fitsMemory(memoryOf(model, withRows(spec, size), settings), available)) return size;
+  }
+  return null;
+}
+
+/** A run that is estimated to take more than there is, with what takes less; null where it fits, or is on a GPU. */
+export function memoryDoubt(
+  model: ModelShape,
+  spec: TrainSpec,
+  { engine, ...settings }: MemorySettings & { engine: EngineName },
+  available: number,
+): SwarmError | null {
+  // What a GPU has of its own is not known before it is full.
+  if (engine !== 'onnx-cpu') return null;
+  const memory = memoryOf(model, spec, settings);
+  if (fitsMemory(memory, available)) return null;
+  return new SwarmError(
+    'MEMORY_SHORT',
+    `this run takes about ${formatBytes(memory.total)} of memory and a quarter to spare, and ${formatBytes(available)} are available`,
+    { needed: memory.total, available, next: waysOut(model, spec, settings, available) },
+  );
+}
+
+/** What would make a run fit, the least costly first. */
+function waysOut(model: ModelShape, spec: TrainSpec, settings: MemorySettings, available: number): string {
+  const { checkpointing = false, baseBits = 32 } = settings;
+  const rows = microBatchThatFits(model, spec, settings, available);
+  const fits = (change: MemorySettings, of = spec): boolean =>
+    fitsMemory(memoryOf(model, of, { ...settings, ...change }), available);
+  const single = [
+    ...(rows === null ? [] : [`--micro-batch ${rows} (the same result)`]),
+    ...(!checkpointing && fits({ checkpointing: true }) ? ['--gradient-checkpointing'] : []),
+    ...(baseBits === 32 && fits({ baseBits: 4 }) ? ['--base-bits 4'] : []),
+  ];
+  if (single.length > 0) return `what fits: ${single.join(', or ')}`;
+  if (fits({ checkpointing: true, baseBits: 4 }, withRows(spec, 1))) {
+    return 'what fits: --micro-batch 1 --gradient-checkpointing --base-bits 4, together';
+  }
+  return 'use shorter rows (--sequence-length), a smaller model, or a machine with more memory';
+}
+
+function withRows(spec: TrainSpec, microBatch: number): TrainSpec {
+  return { ...spec, training: { ...spec.training, microBatch } };
 }

@@ -14,6 +14,7 @@ import { claimOutput } from '../folders.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import { packRunData } from './data.ts';
 import { warmupDoubt } from './doubts.ts';
+import { availableMemory, memoryDoubt } from './memory.ts';
 import { type Run, trainOnce } from './once.ts';
 import { lockOutput } from './output-lock.ts';
 import { goOn } from './resume.ts';
@@ -149,6 +150,8 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   // What does not fit the model is told before a folder is made and the data is read.
   checkLength(model.config, spec.training.sequenceLength);
   adapterLayout(model, spec.lora);
+  const short = found === null ? memoryDoubt(model, spec, options, availableMemory()) : null;
+  if (short !== null) listener.onWarning(short);
   if (found === null) {
     const kept = await checkpoints.steps();
     if (!force && kept.length > 0) throw outputExists(output, resume);

@@ -39,14 +39,14 @@ export function doctorLines({ machine, threads, measured, engines, base, problem
 }
 
 function engineRow(report: EngineReport, withBase: boolean): string[] {
-  const { engine, speed, software, tokensPerSecond, tokensPerSecondInFloat16: inFloat16 } = report;
+  const { engine, speed, software } = report;
   if (speed === null) return [engine, software ? 'no GPU' : 'does not run here', '', ''];
   return [
     engine,
     productSpeeds(speed),
     `${(speed.bytes / 1e9).toFixed(0)} GB/s`,
     `${(speed.secondsPerOperation * 1e6).toPrecision(2)} µs`,
-    ...(withBase ? [trainingSpeeds(tokensPerSecond ?? 0, inFloat16)] : []),
+    ...(withBase ? [trainingSpeeds(report)] : []),
   ];
 }
 
@@ -55,7 +55,15 @@ function productSpeeds({ flops, float16Flops }: MachineSpeed): string {
   return `${formatCount(flops / 1e9)} GFLOP/s${inFloat16}`;
 }
 
-function trainingSpeeds(plain: number, inFloat16: number | null): string {
-  const faster = inFloat16 === null ? '' : ` (about ${formatCount(inFloat16)} with --precision float16)`;
-  return `about ${formatCount(plain)} tokens/s${faster}`;
+function trainingSpeeds({
+  tokensPerSecond,
+  tokensPerSecondInFloat16: inFloat16,
+  tokensPerSecondIn8Bits: in8Bits,
+}: EngineReport): string {
+  const faster = [
+    ...(inFloat16 === null ? [] : [`about ${formatCount(inFloat16)} with --precision float16`]),
+    ...(in8Bits === null ? [] : [`about ${formatCount(in8Bits)} with --base-bits 8`]),
+  ];
+  const more = faster.length === 0 ? '' : ` (${faster.join(', ')})`;
+  return `about ${formatCount(tokensPerSecond ?? 0)} tokens/s${more}`;
 }

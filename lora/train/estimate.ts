@@ -1,5 +1,6 @@
 /** What training takes on this machine, before anything is loaded. */
 import { adapterLayout, adapterSize } from '../adapter/layout.ts';
+import type { EngineName } from '../engines/names.ts';
 import type { Precision } from '../engines/precision.ts';
 import { graphCost } from '../graph/cost.ts';
 import type { BaseBits } from '../models/base-bits.ts';
@@ -97,6 +98,23 @@ const SLOWNESS = 2;
 const LEAST_SECONDS_PER_OPERATION = 5e-6;
 /** What a whole step attains of the speed of its operations alone. */
 const EFFICIENCY = 0.85;
+
+/** Of whole steps against those of a base of 32 bits, measured on one processor (docs/decisions/012-quantised-base.md). */
+const SPEED_OF_BITS: Readonly<Record<BaseBits, number>> = { 32: 1, 8: 1.4, 4: 0.96 };
+
+/**
+ * How many times as fast a step is as with a base of 32 bits; 1 where that was not measured: on other engines, and for 8
+ * bits on processors without instructions for products of them.
+ *
+ * @param instructions of the processor, as the system calls them; null where it does not say
+ */
+export function speedOfBaseBits(
+  bits: BaseBits,
+  { engine, instructions }: { engine: EngineName; instructions: readonly string[] | null },
+): number {
+  const known = engine === 'onnx-cpu' && (bits !== 8 || instructions?.some((name) => name.endsWith('vnni')));
+  return known ? SPEED_OF_BITS[bits] : 1;
+}
 
 /** Seconds of a step on an idle machine: products at the speed of products, the rest at that of memory. */
 export function secondsPerStep(

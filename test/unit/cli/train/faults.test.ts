@@ -1,8 +1,8 @@
-/** What a run leaves when its numbers go out of range: the fault that it met, and what can be done about it. */
+/** What a run says before, and leaves after, a fault: what it is, and what can be done about it. */
 import { mkdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { failureOf } from '../../../../cli/errors.ts';
 import { TrainReport } from '../../../../cli/train/report.ts';
 import { type TrainRunOptions, trainAlone } from '../../../../cli/train/run.ts';
@@ -61,4 +61,18 @@ it('says both what went wrong and that the adapter could not be kept', async () 
     .map((line) => JSON.parse(line) as { event: string; code?: string });
   expect(events.filter(({ event }) => event === 'warning')).toMatchObject([{ code: 'PARTIAL_NOT_KEPT' }]);
   expect(events.some(({ event }) => event === 'partial')).toBe(false);
+});
+
+it('warns before it begins where memory is short, and begins', async () => {
+  const available = vi.spyOn(process, 'availableMemory').mockReturnValue(1e6);
+  onTestFinished(() => available.mockRestore());
+  const { context, err } = fakeContext();
+  const report = new TrainReport({ json: false, output: options.output }, context);
+  const { run } = options.spec;
+  const outcome = await trainAlone(
+    { ...options, spec: { ...options.spec, run: { ...run, steps: 1 } } },
+    report,
+  );
+  expect(outcome.step).toBe(1);
+  expect(err()).toMatch(/^swarm: this run takes about [\d.]+ MB of memory .*1\.0 MB are available; /);
 });

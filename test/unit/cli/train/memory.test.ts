@@ -1,0 +1,37 @@
+import { join } from 'node:path';
+import { beforeEach, expect, it } from 'vitest';
+import { memoryDoubt, memoryOf } from '../../../../cli/train/memory.ts';
+import { resolveSpec } from '../../../../cli/train/settings.ts';
+import { type Model, openModel } from '../../../../lora/models/model.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { makeTinyModel } from '../../../utils/tiny-model.ts';
+
+let model: Model;
+beforeEach(async () => {
+  model = await openModel(await makeTinyModel(join(await temporaryFolder(), 'model')));
+});
+
+const training = { batchSize: 64, microBatch: 64, sequenceLength: 64 };
+const spec = resolveSpec({ base: '/base', data: { train: ['/data'] }, training });
+
+it('what does not fit is told before it begins, with figures and what would fit', () => {
+  const { total } = memoryOf(model, spec);
+  const onProcessor = { engine: 'onnx-cpu' } as const;
+  expect(memoryDoubt(model, spec, onProcessor, 1.25 * total)).toBeNull();
+  const doubt = memoryDoubt(model, spec, onProcessor, 1.25 * total - 1)!;
+  expect(doubt).toMatchObject({ code: 'MEMORY_SHORT', values: { needed: total } });
+  expect(doubt.values.next).toMatch(/--micro-batch 32 \(the same result\), or --gradient-checkpointing/);
+  // Nothing makes a process smaller than what it takes to be one.
+  expect(memoryDoubt(model, spec, onProcessor, 1000)!.values.next).toContain('--sequence-length');
+  // A GPU has memory of its own.
+  expect(memoryDoubt(model, spec, { engine: 'onnx-cuda' }, 1000)).toBeNull();
+});
+
+it('what is a choice already is not offered again', () => {
+  const one = resolveSpec({ ...spec, training: { ...spec.training, microBatch: 1 } });
+  const settings = { engine: 'onnx-cpu', checkpointing: true } as const;
+  const { total } = memoryOf(model, one, settings);
+  const next = memoryDoubt(model, one, settings, 1.25 * total - 1)!.values.next;
+  expect(next).not.toContain('--gradient-checkpointing');
+  expect(next).not.toContain('--micro-batch');
+});
