@@ -1,7 +1,7 @@
 /** What running a graph takes, from its shapes alone: nothing is allocated and no weight is read. */
-import { ancestorNodes } from './gradients.ts';
 import type { Graph, GraphNode, Tensor } from './graph.ts';
 import type { Operation, OperationAttributes } from './operations.ts';
+import { liveNodes } from './passes/live-nodes.ts';
 import { elementCount } from './shapes.ts';
 
 export interface GraphCost {
@@ -45,7 +45,7 @@ const IN_PLACE: ReadonlySet<Operation> = new Set([
  * 080 has the measured difference.
  */
 export function graphCost(graph: Graph): GraphCost {
-  const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
+  const nodes = liveNodes(graph);
   const read = new Set(nodes.flatMap((node) => node.inputs));
   const bytesOf = (tensors: Iterable<Tensor>) =>
     [...tensors].filter((tensor) => read.has(tensor)).reduce((sum, tensor) => sum + byteLength(tensor), 0);

@@ -1,7 +1,7 @@
 import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
-import { ancestorNodes } from '../../graph/gradients.ts';
 import type { ConstantData, Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
+import { liveNodes } from '../../graph/passes/live-nodes.ts';
 import type { Executable } from '../engine.ts';
 import { bindFeeds, type Feeds } from '../feeds.ts';
 import type { WeightFile } from '../weights.ts';
@@ -43,7 +43,7 @@ export class TfjsExecutable implements Executable {
 
   /** @throws SwarmError ENGINE_WEIGHTS, ENGINE_COMPILE */
   static async compile(graph: Graph, weights: WeightFile | null, deps: TfjsDeps): Promise<TfjsExecutable> {
-    const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
+    const nodes = liveNodes(graph);
     const executable = new TfjsExecutable(graph, deps.tf, nodes);
     const used = new Set<Tensor>([...graph.outputs.values(), ...nodes.flatMap((node) => node.inputs)]);
     try {

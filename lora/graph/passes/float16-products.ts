@@ -1,6 +1,5 @@
-import { ancestorNodes } from '../gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../graph.ts';
-import { GraphCopy } from './graph-copy.ts';
+import { rewritten } from './graph-copy.ts';
 
 type Gemm = GraphNode<'gemm'>;
 
@@ -12,16 +11,8 @@ type Gemm = GraphNode<'gemm'>;
  * @param except names of weights that stay float32 as well: sums over a vocabulary are too long for it, and too small
  */
 export function productsInFloat16(graph: Graph, except: ReadonlySet<string>): Graph {
-  const needed = new Set(ancestorNodes(graph.nodes, ...graph.outputs.values()));
   const weights = new Set([...graph.weights].flatMap(([name, tensor]) => (except.has(name) ? [] : [tensor])));
-  const copy = new GraphCopy(graph);
-  for (const node of graph.nodes) {
-    if (!needed.has(node)) continue;
-    const marked = isProductWith(node, weights) ? inFloat16(node) : node;
-    copy.add(marked, (tensor) => copy.of(tensor));
-  }
-  for (const [name, tensor] of graph.outputs) copy.graph.output(name, copy.of(tensor));
-  return copy.graph;
+  return rewritten(graph, (node, copy) => copy.add(isProductWith(node, weights) ? inFloat16(node) : node));
 }
 
 function isProductWith(node: GraphNode, weights: ReadonlySet<Tensor>): boolean {

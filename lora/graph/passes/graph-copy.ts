@@ -1,4 +1,5 @@
 import { Graph, type GraphNode, type Tensor } from '../graph.ts';
+import { liveNodes } from './live-nodes.ts';
 
 /** A graph that is written anew, node by node in the order that they are added in. It has no gradient rules. */
 export class GraphCopy {
@@ -19,7 +20,8 @@ export class GraphCopy {
     return this.tensors.get(tensor)!;
   }
 
-  add(node: GraphNode, operand: (tensor: Tensor) => Tensor): void {
+  /** @param operand what the copy of a node reads in the place of a tensor. Default: what stands for it. */
+  add(node: GraphNode, operand: (tensor: Tensor) => Tensor = (tensor) => this.of(tensor)): void {
     this.replace(node, this.graph.repeat(node, node.inputs.map(operand)));
   }
 
@@ -27,4 +29,12 @@ export class GraphCopy {
   replace(node: GraphNode, outputs: readonly Tensor[]): void {
     for (const [i, output] of node.outputs.entries()) this.tensors.set(output, outputs[i]!);
   }
+}
+
+/** The graph with each of its nodes written anew by `write`, which adds or replaces it; without dead code. */
+export function rewritten(graph: Graph, write: (node: GraphNode, copy: GraphCopy) => void): Graph {
+  const copy = new GraphCopy(graph);
+  for (const node of liveNodes(graph)) write(node, copy);
+  for (const [name, tensor] of graph.outputs) copy.graph.output(name, copy.of(tensor));
+  return copy.graph;
 }

@@ -1,6 +1,6 @@
-import { ancestorNodes } from '../gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../graph.ts';
-import { GraphCopy } from './graph-copy.ts';
+import { type GraphCopy, rewritten } from './graph-copy.ts';
+import { liveNodes } from './live-nodes.ts';
 
 type Gemm = GraphNode<'gemm'>;
 
@@ -25,13 +25,10 @@ interface LowRankSum {
  * Results differ in the order of rounding. Nothing is done where x has few rows.
  */
 export function productsMerged(graph: Graph): Graph {
-  const needed = new Set(ancestorNodes(graph.nodes, ...graph.outputs.values()));
-  const readers = readersOf(needed, graph);
+  const readers = readersOf(graph);
   const weights = new Set(graph.weights.values());
 
-  const copy = new GraphCopy(graph);
-  for (const node of graph.nodes) {
-    if (!needed.has(node)) continue;
+  return rewritten(graph, (node, copy) => {
     const found = lowRankSum(node);
     const worthwhile =
       found !== null &&
@@ -39,17 +36,15 @@ export function productsMerged(graph: Graph): Graph {
       readers(found.base.outputs[0]!) === 1 &&
       savesPasses(found);
     if (worthwhile) merge(copy, found);
-    else copy.add(node, (tensor) => copy.of(tensor));
-  }
-  for (const [name, tensor] of graph.outputs) copy.graph.output(name, copy.of(tensor));
-  return copy.graph;
+    else copy.add(node);
+  });
 }
 
 /**
  * How many different computations read a tensor or one that is equal to it. What is made twice, to save memory, is then
  * merged in both places or in none, and comes out the same to the bit.
  */
-function readersOf(nodes: ReadonlySet<GraphNode>, { outputs }: Graph): (tensor: Tensor) => number {
+function readersOf(graph: Graph): (tensor: Tensor) => number {
   const known = new Map<Tensor, string>();
   const numbers = new Map<string, number>();
   const readers = new Map<string, Set<number>>();
@@ -59,14 +54,14 @@ function readersOf(nodes: ReadonlySet<GraphNode>, { outputs }: Graph): (tensor: 
     if (!readers.has(equal)) readers.set(equal, new Set());
     readers.get(equal)!.add(by);
   };
-  for (const node of nodes) {
+  for (const node of liveNodes(graph)) {
     const key = `${node.operation}${JSON.stringify(node.attributes)}(${node.inputs.map(classOf)})`;
     const number = numbers.get(key) ?? numbers.size;
     numbers.set(key, number);
     for (const input of node.inputs) read(input, number);
     for (const [i, output] of node.outputs.entries()) known.set(output, `${number}.${i}`);
   }
-  for (const output of outputs.values()) read(output, Number.NaN);
+  for (const output of graph.outputs.values()) read(output, Number.NaN);
   return (tensor) => readers.get(classOf(tensor))?.size ?? 0;
 }
 

@@ -1,6 +1,6 @@
-import { ancestorNodes } from '../gradients.ts';
 import type { Graph, GraphNode, Tensor } from '../graph.ts';
-import { GraphCopy } from './graph-copy.ts';
+import { type GraphCopy, rewritten } from './graph-copy.ts';
+import { liveNodes } from './live-nodes.ts';
 
 export interface RecomputeOptions {
   /** Nodes of the forward pass: the first so many of the graph. */
@@ -23,32 +23,29 @@ export interface RecomputeOptions {
  * needed; an executor has to keep that order and must not merge equal nodes.
  */
 export function recomputed(graph: Graph, { forwardNodes, from }: RecomputeOptions): Graph {
-  const needed = new Set(ancestorNodes(graph.nodes, ...graph.outputs.values()));
-  const forward = graph.nodes.slice(0, forwardNodes).filter((node) => needed.has(node));
-  const copy = new GraphCopy(graph);
+  const before = new Set(graph.nodes.slice(0, forwardNodes));
+  const forward = liveNodes(graph).filter((node) => before.has(node));
   const segments = segmentsOf(forward, from);
   const kept = tensorsBetween(forward, segments);
   const last = Math.max(0, ...segments.values());
   const again = new Map<Tensor, Tensor>();
 
-  const remake = (tensor: Tensor): Tensor => {
+  const remake = (tensor: Tensor, copy: GraphCopy): Tensor => {
     const { node } = tensor;
     const segment = node === null ? undefined : segments.get(node);
     if (node === null || segment === undefined || segment === last || kept.has(tensor))
       return copy.of(tensor);
     const known = again.get(tensor);
     if (known !== undefined) return known;
-    const outputs = copy.graph.repeat(node, node.inputs.map(remake));
+    const inputs = node.inputs.map((input) => remake(input, copy));
+    const outputs = copy.graph.repeat(node, inputs);
     for (const [i, output] of node.outputs.entries()) again.set(output, outputs[i]!);
     return again.get(tensor)!;
   };
 
-  for (const node of graph.nodes) {
-    if (!needed.has(node)) continue;
-    copy.add(node, segments.has(node) ? (tensor) => copy.of(tensor) : remake);
-  }
-  for (const [name, tensor] of graph.outputs) copy.graph.output(name, copy.of(tensor));
-  return copy.graph;
+  return rewritten(graph, (node, copy) =>
+    copy.add(node, segments.has(node) ? undefined : (tensor) => remake(tensor, copy)),
+  );
 }
 
 /** The segment of every node of the forward pass, counted from 0. */

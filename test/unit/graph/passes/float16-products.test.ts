@@ -1,8 +1,17 @@
-import { expect, test } from 'vitest';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { createEngine } from '../../../../lora/engines/engine.ts';
 import type { GraphNode } from '../../../../lora/graph/graph.ts';
 import { productsInFloat16 } from '../../../../lora/graph/passes/float16-products.ts';
-import { FAMILY_FIXTURES } from '../../../utils/families.ts';
+import { prepareWeights } from '../../../../lora/models/model.ts';
+import { runOnEach } from '../../../utils/executors.ts';
+import { FAMILY_FIXTURES, relativeDifference } from '../../../utils/families.ts';
 import { fixtureStep, stepOf } from '../../../utils/step-cases.ts';
+
+/** Of the largest value: numbers of 11 bits through all layers. */
+const ROUNDING = 1e-2;
 
 const isMarked = ({ operation, attributes }: GraphNode) =>
   operation === 'gemm' && (attributes as GraphNode<'gemm'>['attributes']).float16 === true;
@@ -25,6 +34,23 @@ test.each(FAMILY_FIXTURES)(
     for (const weight of new Set(marked))
       expect(marked.filter((other) => other === weight).length).toBeLessThan(3);
     expect(marked.length).toBeGreaterThan(new Set(marked).size);
+  },
+);
+
+test.each(FAMILY_FIXTURES)(
+  '%s: loss and gradients are those of float32, but for the rounding',
+  async (name) => {
+    const step = await fixtureStep(name);
+    const { graph, feeds } = stepOf(step);
+    const cacheDir = await mkdtemp(join(tmpdir(), 'float16-products-test-'));
+    onTestFinished(() => rm(cacheDir, { recursive: true }));
+    const weights = await prepareWeights(step.model, cacheDir);
+    const engine = await createEngine('onnx-cpu', { threads: 1 });
+    const [expected] = await runOnEach([engine], graph, feeds, weights);
+    const [found] = await runOnEach([engine], productsInFloat16(graph, new Set()), feeds, weights);
+    expect(Object.keys(found!)).toEqual(Object.keys(expected!));
+    for (const [output, values] of Object.entries(expected!))
+      expect(relativeDifference(found![output]!, values), output).toBeLessThan(ROUNDING);
   },
 );
 

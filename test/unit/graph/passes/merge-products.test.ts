@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
 import { loraConfig } from '../../../../lora/adapter/config.ts';
 import type { Engine } from '../../../../lora/engines/engine.ts';
-import { ancestorNodes, gradients } from '../../../../lora/graph/gradients.ts';
+import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { addmm, linear, multiply, reduceSum } from '../../../../lora/graph/ops.ts';
+import { liveNodes } from '../../../../lora/graph/passes/live-nodes.ts';
 import { productsMerged } from '../../../../lora/graph/passes/merge-products.ts';
 import { recomputed } from '../../../../lora/graph/passes/recompute.ts';
 import { prepareWeights } from '../../../../lora/models/model.ts';
@@ -28,8 +29,7 @@ afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
 /** Products that the outputs depend on. */
 function products(graph: Graph): number {
-  const nodes = ancestorNodes(graph.nodes, ...graph.outputs.values());
-  return nodes.filter(({ operation }) => operation === 'gemm').length;
+  return liveNodes(graph).filter(({ operation }) => operation === 'gemm').length;
 }
 
 async function bothWays(step: StepCase) {
@@ -97,7 +97,7 @@ describe('a weight with a product of small matrices beside it', () => {
   it('stays beside it where there are few rows', () => {
     const { graph } = branch(64);
     expect(productsMerged(graph).nodes.map(({ operation }) => operation)).toEqual(
-      ancestorNodes(graph.nodes, ...graph.outputs.values()).map(({ operation }) => operation),
+      liveNodes(graph).map(({ operation }) => operation),
     );
   });
 });
