@@ -127,7 +127,10 @@ export class TrainerValidator implements Validator {
     { load }: Ready,
     error: unknown,
   ): Promise<string | null> {
-    const asked = { engine: this.options.engine ?? DEFAULT_ENGINE, microBatch: manifest.training.microBatch };
+    const { microBatch } = manifest.training;
+    const engine = this.options.engine ?? DEFAULT_ENGINE;
+    // An evaluation has no backward pass to compute anything twice for.
+    const asked = { engine, microBatch, checkpointing: false };
     const before = await load.catch(() => null);
     const less = before && lighter(asked, before, error);
     if (less === null) return null;
@@ -184,7 +187,7 @@ export class TrainerValidator implements Validator {
       signal: this.life.signal,
     });
     log.info({ engine, reason }, 'engine-chosen');
-    return { engine, microBatch: training.microBatch };
+    return { engine, microBatch: training.microBatch, checkpointing: false };
   }
 
   private start(

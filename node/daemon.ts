@@ -51,8 +51,8 @@ export interface NodeDaemonOptions {
   baseBits?: BaseBits;
   /** Of products with the base. @default 'float32' */
   precision?: TrainingProcessOptions['precision'];
-  /** Whether the trainer computes the forward pass twice to save memory. @default false */
-  checkpointing?: boolean;
+  /** Whether the trainer computes the forward pass twice to save memory. @default 'auto' */
+  checkpointing?: TrainingProcessOptions['checkpointing'];
   /** What the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
   policy?: Partial<NodePolicy>;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free one */
@@ -98,6 +98,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       { identity, blobs, log, clock: systemClock },
     );
     teardown.add(() => network.stop());
+    const policy = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy };
     let trainerRestarts = 0;
     let metrics: NodeMetrics | null = null;
     const { engine = 'auto', alongside = [], baseBits = 32 } = options;
@@ -110,7 +111,8 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         threads: options.threads,
         baseBits,
         precision: options.precision,
-        checkpointing: options.checkpointing ?? false,
+        checkpointing: options.checkpointing,
+        maxMemoryBytes: policy.maxMemoryBytes,
       },
       {
         blobs,
@@ -131,7 +133,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       invite: options.invite ?? null,
       name: options.name,
       agent,
-      policy: { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy },
+      policy,
       trainers: trainersOn([{ engine }, ...alongside], baseBits),
     };
     const deps: ContributorDeps = {

@@ -6,8 +6,14 @@ import type { BaseBits } from '../lora/models/base-bits.ts';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
 import { openModel } from '../lora/models/model.ts';
+import {
+  type CheckpointingChoice,
+  checkpointingLine,
+  decideCheckpointing,
+} from '../lora/train/checkpointing.ts';
 import { chooseEngine } from '../lora/train/choose.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
+import { estimateTraining } from '../lora/train/estimate.ts';
 import { type Lighter, lighter, onlyOn } from '../lora/train/lighter.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
@@ -35,8 +41,10 @@ export interface TrainingProcessOptions {
   baseBits?: BaseBits;
   /** Of products with the base. @default 'float32' */
   precision?: Precision;
-  /** @default false */
-  checkpointing?: boolean;
+  /** @default 'auto' */
+  checkpointing?: CheckpointingChoice;
+  /** Lent to the trainer, as far as the machine has it. @default Infinity */
+  maxMemoryBytes?: number;
 }
 
 export interface TrainingProcessDeps {
@@ -101,7 +109,7 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
-    const { home, device, alongside = [], threads, baseBits = 32, checkpointing = false } = this.#options;
+    const { home, device, alongside = [], threads, baseBits = 32 } = this.#options;
     const { precision = 'float32' } = this.#options;
     const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
     const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
@@ -111,7 +119,6 @@ export class TrainingProcess implements NodeTrainer {
       threads,
       baseBits,
       precision,
-      checkpointing,
       ...trainerSettings(manifest),
     };
     const purpose = sha256(encodeCbor(settings));
@@ -125,6 +132,8 @@ export class TrainingProcess implements NodeTrainer {
       this.#deaths = 0;
       this.#process = (async () => {
         await before?.then((process) => process.stop()).catch(() => {});
+        // Only now is the memory free that this one may take.
+        await this.#decideCheckpointing(modelDir);
         return this.#start();
       })();
     }
@@ -193,10 +202,10 @@ export class TrainingProcess implements NodeTrainer {
     const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
     const less = this.#lighter(error);
     if (less !== null) {
-      const { engine, microBatch, because } = less;
+      const { engine, microBatch, checkpointing, because } = less;
       const settings = this.#settings!;
       const training = { ...settings.training, microBatch };
-      this.#settings = { ...settings, training, ...onlyOn(engine, settings) };
+      this.#settings = { ...settings, training, checkpointing, ...onlyOn(engine, settings) };
       this.#note = because;
     }
     const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
@@ -210,9 +219,10 @@ export class TrainingProcess implements NodeTrainer {
   /** What a restart changes after this error, if anything. */
   #lighter(error: unknown): Lighter | null {
     if (this.#settings === null) return null;
-    const { engine, training } = this.#settings;
-    const asked = { engine: this.#options.engine, microBatch: this.#microBatch };
-    return lighter(asked, { engine, microBatch: training.microBatch }, error);
+    const { engine, training, checkpointing = false } = this.#settings;
+    const { engine: named, checkpointing: wanted = 'auto' } = this.#options;
+    const asked = { engine: named, microBatch: this.#microBatch, checkpointing: wanted };
+    return lighter(asked, { engine, microBatch: training.microBatch, checkpointing }, error);
   }
 
   async #choose(modelDir: string, signal: AbortSignal): Promise<EngineName> {
@@ -233,6 +243,25 @@ export class TrainingProcess implements NodeTrainer {
     log.info({ engine, reason }, 'engine-chosen');
     this.#note = reason;
     return engine;
+  }
+
+  async #decideCheckpointing(modelDir: string): Promise<void> {
+    const { checkpointing: asked = 'auto', maxMemoryBytes = Number.POSITIVE_INFINITY } = this.#options;
+    const settings = this.#settings!;
+    const { engine, lora, training, baseBits = 32 } = settings;
+    const model = await openModel(modelDir);
+    const { checkpointing, reason } = decideCheckpointing(asked, {
+      engine,
+      baseBits,
+      available: Math.min(maxMemoryBytes, process.availableMemory()),
+      takes: (checkpointing) =>
+        estimateTraining(model, { lora, training, baseBits, checkpointing }).memory.total,
+    });
+    this.#settings = { ...settings, checkpointing };
+    if (reason === null) return;
+    const line = checkpointingLine(reason);
+    this.#deps.log.info({ reason: line }, 'checkpointing-chosen');
+    this.#note = this.#note === null ? line : `${this.#note}; ${line}`;
   }
 
   async #start(): Promise<TrainerProcess> {

@@ -18,6 +18,7 @@ import { resolveHomes } from '../homes.ts';
 import {
   BASE_BITS_HELP,
   baseBits,
+  CHECKPOINTING_HELP,
   homeOption,
   integer,
   isPeerAddress,
@@ -66,10 +67,8 @@ export function registerNode(program: Command, context: Context): void {
       'threads of the trainer (default: one less than the machine has)',
       integer(1, 1024),
     )
-    .option(
-      '--gradient-checkpointing',
-      'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
-    )
+    .option('--gradient-checkpointing', CHECKPOINTING_HELP)
+    .option('--no-gradient-checkpointing', 'do not, whatever the memory')
     .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
     .addOption(precisionOption().default('float32'))
     .option('--max-base <GiB>', 'largest base model to download (default: 32)', number(0))
@@ -110,7 +109,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       ...engines,
       // One core's worth of room for the daemon and whoever uses the machine.
       threads: options.threads ?? Math.max(1, availableParallelism() - 1),
-      checkpointing: options.gradientCheckpointing ?? false,
+      checkpointing: options.gradientCheckpointing ?? 'auto',
       baseBits: options.baseBits,
       precision: options.precision,
       port: options.apiPort,

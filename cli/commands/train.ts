@@ -14,6 +14,7 @@ import { resolveCache } from '../homes.ts';
 import {
   BASE_BITS_HELP,
   baseBits,
+  CHECKPOINTING_HELP,
   collect,
   ENGINE_THREADS,
   integer,
@@ -123,10 +124,8 @@ export function registerTrain(program: Command, context: Context): void {
     .optionsGroup('Machine:')
     .option('--threads <n>', ENGINE_THREADS, integer(1, 1024))
     .addOption(enginesOption())
-    .option(
-      '--gradient-checkpointing',
-      'take a fraction of the memory, for up to a third more time: compute the forward pass twice',
-    )
+    .option('--gradient-checkpointing', CHECKPOINTING_HELP)
+    .option('--no-gradient-checkpointing', 'do not, whatever the memory')
     .option('--base-bits <bits>', `${BASE_BITS_HELP} (default: 32)`, baseBits)
     .addOption(precisionOption(' (default: float32)'))
     .optionsGroup('Options:')
@@ -165,6 +164,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     engine: inFile,
     baseBits: bitsInFile,
     precision: precisionInFile,
+    gradientCheckpointing: checkpointingInFile,
     ...file
   } = flags.config ? await readConfigFile(resolve(context.cwd, flags.config)) : {};
   const output = flags.output === undefined ? named : resolve(context.cwd, flags.output);
@@ -198,7 +198,11 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     engine: chosen.engine,
     // A dry run makes nothing.
     cacheDir: flags.dryRun ? resolveCache(context.environment, context.cwd) : await cacheFolder(context),
-    checkpointing: flags.gradientCheckpointing ?? before?.settings.checkpointing ?? false,
+    checkpointing:
+      flags.gradientCheckpointing ??
+      before?.settings.checkpointing ??
+      checkpointingInFile ??
+      ('auto' as const),
     now: context.clock.now(),
     signal: context.signal,
   };

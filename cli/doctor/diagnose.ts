@@ -1,7 +1,8 @@
 import { ENGINE_NAMES, type EngineName } from '../../lora/engines/names.ts';
 import { openModel } from '../../lora/models/model.ts';
+import { decideCheckpointing } from '../../lora/train/checkpointing.ts';
 import { type ChosenEngine, comparedWork, probeMachine, promisedSpeed } from '../../lora/train/choose.ts';
-import { speedOfBaseBits } from '../../lora/train/estimate.ts';
+import { fitsMemory, speedOfBaseBits } from '../../lora/train/estimate.ts';
 import { type EngineProbe, probeEngine } from '../../lora/train/probe.ts';
 import { describeMachine, type MachineReport } from './machine.ts';
 
@@ -22,6 +23,8 @@ export interface BaseReport {
   readonly sequenceLength: number;
   /** Bytes that it takes on the processor. */
   readonly memory: number;
+  /** Whether that is with gradient checkpointing, which training turns on by itself where it fits only so. */
+  readonly checkpointing: boolean;
   readonly chosen: ChosenEngine;
 }
 
@@ -61,7 +64,15 @@ export async function diagnose(
     return { machine, threads, measured: MEASURED, engines, base: null, problems: problemsOf(engines) };
   }
   const model = await openModel(modelDir);
-  const { memory, rows, sequenceLength } = comparedWork(model);
+  const available = machine.availableMemory;
+  const takes = (checkpointing: boolean) => comparedWork(model, checkpointing).memory.total;
+  const { checkpointing } = decideCheckpointing('auto', {
+    engine: ALWAYS_THERE,
+    baseBits: 32,
+    available,
+    takes,
+  });
+  const { memory, rows, sequenceLength } = comparedWork(model, checkpointing);
   const { probes, chosen } = await probeMachine({ model, threads, recordDir, now, signal }, deps);
   const { instructions } = machine;
   const engines = probes.map((probe) => {
@@ -76,9 +87,9 @@ export async function diagnose(
     };
   });
   const problems = problemsOf(engines);
-  if (memory.total > machine.availableMemory) {
+  if (!fitsMemory(memory.total, available)) {
     problems.push(
-      `training ${rows} rows of ${sequenceLength} tokens takes ${memory.total} bytes of memory on the processor, ${machine.availableMemory} are available: --micro-batch 1, --gradient-checkpointing and --base-bits 4 take less`,
+      `training ${rows} rows of ${sequenceLength} tokens takes ${memory.total} bytes of memory on the processor and a quarter to spare, ${available} are available: --micro-batch 1, --gradient-checkpointing and --base-bits 4 take less`,
     );
   }
   return {
@@ -92,6 +103,7 @@ export async function diagnose(
       rows,
       sequenceLength,
       memory: memory.total,
+      checkpointing,
       chosen,
     },
     problems,

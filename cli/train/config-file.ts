@@ -21,6 +21,7 @@ const configSchema = z.strictObject({
   engine: z.string().min(1).optional(),
   baseBits: z.literal(BASE_BITS).optional(),
   precision: z.enum(PRECISIONS).optional(),
+  gradientCheckpointing: z.boolean().optional(),
   data: data
     .extend({ train: data.shape.train.optional(), heldOut: jobSpecSchema.shape.data.shape.heldOut })
     .optional(),
@@ -42,6 +43,7 @@ export interface ConfigFile extends Layer {
   engine?: string;
   baseBits?: BaseBits;
   precision?: Precision;
+  gradientCheckpointing?: boolean;
 }
 
 /**

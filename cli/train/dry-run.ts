@@ -6,13 +6,14 @@ import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { weightFileBytes, weightFileSuffix } from '../../lora/models/weights.ts';
-import { estimateTraining, secondsPerStep, speedOfBaseBits } from '../../lora/train/estimate.ts';
+import { type CheckpointingChoice, checkpointingLine } from '../../lora/train/checkpointing.ts';
+import { estimateTraining, fitsMemory, secondsPerStep, speedOfBaseBits } from '../../lora/train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../../lora/train/speed.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { describeMachine } from '../doctor/machine.ts';
 import { trainingFiles } from './data.ts';
-import { availableMemory, fitsMemory, memoryOf, microBatchThatFits, type RunMemory } from './memory.ts';
+import { availableMemory, checkpointingOf, memoryOf, microBatchThatFits, type RunMemory } from './memory.ts';
 import { trainingConfig } from './run.ts';
 import { sampleData } from './sample.ts';
 import type { TrainSpec } from './settings.ts';
@@ -22,8 +23,8 @@ export interface DryRunOptions {
   cacheDir: string;
   engine: EngineName;
   threads: number;
-  /** @default false */
-  checkpointing?: boolean;
+  /** @default 'auto' */
+  checkpointing?: CheckpointingChoice;
   /** @default 32 */
   baseBits?: BaseBits;
   /** @default 'float32' */
@@ -67,6 +68,8 @@ export interface RunEstimate {
   /** Rows at a time that would fit, where those asked for do not; null where not even one does, or all is well. */
   readonly microBatchThatFits: number | null;
   readonly fits: boolean;
+  /** Whether the forward pass would be computed twice, and why where nobody asked for it. */
+  readonly checkpointing: { readonly on: boolean; readonly reason: string | null };
 }
 
 /** A forward pass takes about this share of a training step. */
@@ -78,7 +81,16 @@ const CHECKPOINT_SETS = 3;
 
 /** What a run would take. The weights are not read; of the data, the beginning; the machine is measured for a second. */
 export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Promise<RunEstimate> {
-  const { signal, now, cacheDir, output, engine, threads, checkpointing = false, baseBits = 32 } = options;
+  const {
+    signal,
+    now,
+    cacheDir,
+    output,
+    engine,
+    threads,
+    checkpointing: asked = 'auto',
+    baseBits = 32,
+  } = options;
   const { precision = 'float32' } = options;
   const model = await openModel(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
@@ -94,8 +106,11 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const rows = Math.ceil((1 - share) * data.rows(sequenceLength));
   const training = trainingConfig(spec, rows);
   const steps = training.totalSteps;
+  const available = availableMemory();
+  const { checkpointing, reason } = checkpointingOf(model, spec, { asked, engine, baseBits, available });
+  const mayTurnOn = asked === 'auto' && engine === 'onnx-cpu';
   const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
-  const memory = { ...memoryOf(model, spec, { checkpointing, baseBits }), available: availableMemory() };
+  const memory = { ...memoryOf(model, spec, { checkpointing, baseBits }), available };
   const speed = await measureSpeed(await createEngine(engine, { threads }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
@@ -119,7 +134,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     freeInCache: await freeBytes(cacheDir),
     freeInOutput: await freeBytes(output),
   };
-  const inMemory = fitsMemory(memory, memory.available);
+  const inMemory = fitsMemory(memory.total, available);
   const fitsDisk = disk.weights + disk.data <= disk.freeInCache && disk.output <= disk.freeInOutput;
   return {
     model: { family: model.config.family, parameters: model.parameters },
@@ -139,13 +154,14 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     },
     microBatchThatFits: inMemory
       ? null
-      : microBatchThatFits(model, spec, { checkpointing, baseBits }, memory.available),
+      : microBatchThatFits(model, spec, { checkpointing: checkpointing || mayTurnOn, baseBits }, available),
     fits: inMemory && fitsDisk,
+    checkpointing: { on: checkpointing, reason },
   };
 }
 
 export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {
-  const { memory, disk, time, model } = estimate;
+  const { memory, disk, time, model, checkpointing } = estimate;
   const about = estimate.counted ? '' : 'about ';
   const gflops = `${Math.round(time.speed.flops / 1e9)} GFLOP/s`;
   return [
@@ -171,13 +187,14 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
           `${time.speedOfBits === 1 ? '' : `${time.speedOfBits} times as fast by the bits of the base; `}an idle machine, right to a factor of two`,
       ],
     ]),
+    ...(checkpointing.reason === null ? [] : [checkpointingLine(checkpointing.reason)]),
   ];
 }
 
 /** @throws DOES_NOT_FIT with what is short and what would help */
 export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows }: RunEstimate): void {
   if (fits) return;
-  if (!fitsMemory(memory, memory.available)) {
+  if (!fitsMemory(memory.total, memory.available)) {
     const next =
       rows === null
         ? 'use shorter rows (--sequence-length), a smaller model, or a machine with more memory'

@@ -1,8 +1,13 @@
 import type { EngineName } from '../../lora/engines/names.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { ModelShape } from '../../lora/models/targets.ts';
+import {
+  type Checkpointing,
+  type CheckpointingChoice,
+  decideCheckpointing,
+} from '../../lora/train/checkpointing.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
-import { estimateTraining, type MemoryEstimate } from '../../lora/train/estimate.ts';
+import { estimateTraining, fitsMemory, type MemoryEstimate } from '../../lora/train/estimate.ts';
 import { formatBytes } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { TrainSpec } from './settings.ts';
@@ -24,8 +29,6 @@ export interface MemorySettings {
 /** What `swarm train` itself holds, measured. */
 const COMMAND_BYTES = 130 * 2 ** 20;
 const COMMAND_SETS = 5;
-/** Estimates of memory were up to 5 % too low (docs/decisions/080-training.md), and others use the machine too. */
-const MARGIN = 1.25;
 
 /** From the shapes in the model's config alone. @throws LORA_*, MODEL_SEQUENCE_TOO_LONG */
 export function memoryOf(model: ModelShape, spec: TrainSpec, settings: MemorySettings = {}): RunMemory {
@@ -36,14 +39,24 @@ export function memoryOf(model: ModelShape, spec: TrainSpec, settings: MemorySet
   return { ...memory, command, total: memory.total + command };
 }
 
+/** What is said, or for `auto` what the model and the memory of this machine give. */
+export function checkpointingOf(
+  model: ModelShape,
+  spec: TrainSpec,
+  {
+    asked,
+    engine,
+    baseBits,
+    available = availableMemory(),
+  }: { asked: CheckpointingChoice; engine: EngineName; baseBits: BaseBits; available?: number },
+): Checkpointing {
+  const takes = (checkpointing: boolean) => memoryOf(model, spec, { checkpointing, baseBits }).total;
+  return decideCheckpointing(asked, { engine, baseBits, available, takes });
+}
+
 /** Bytes that this process and its children may still take, by the system's free memory and its container's limit. */
 export function availableMemory(): number {
   return process.availableMemory();
-}
-
-/** Whether an estimate fits with something to spare. */
-export function fitsMemory({ total }: RunMemory, available: number): boolean {
-  return MARGIN * total <= available;
 }
 
 /** Rows at a time that would fit where those asked for do not; null where not even one does. */
@@ -54,7 +67,7 @@ export function microBatchThatFits(
   available: number,
 ): number | null {
   for (let size = Math.floor(spec.training.microBatch / 2); size >= 1; size = Math.floor(size / 2)) {
-    if (fitsMemory(memoryOf(model, withRows(spec, size), settings), available)) return size;
+    if (fitsMemory(memoryOf(model, withRows(spec, size), settings).total, available)) return size;
   }
   return null;
 }
@@ -69,7 +82,7 @@ export function memoryDoubt(
   // What a GPU has of its own is not known before it is full.
   if (engine !== 'onnx-cpu') return null;
   const memory = memoryOf(model, spec, settings);
-  if (fitsMemory(memory, available)) return null;
+  if (fitsMemory(memory.total, available)) return null;
   return new SwarmError(
     'MEMORY_SHORT',
     `this run takes about ${formatBytes(memory.total)} of memory and a quarter to spare, and ${formatBytes(available)} are available`,
@@ -82,7 +95,7 @@ function waysOut(model: ModelShape, spec: TrainSpec, settings: MemorySettings, a
   const { checkpointing = false, baseBits = 32 } = settings;
   const rows = microBatchThatFits(model, spec, settings, available);
   const fits = (change: MemorySettings, of = spec): boolean =>
-    fitsMemory(memoryOf(model, of, { ...settings, ...change }), available);
+    fitsMemory(memoryOf(model, of, { ...settings, ...change }).total, available);
   const single = [
     ...(rows === null ? [] : [`--micro-batch ${rows} (the same result)`]),
     ...(!checkpointing && fits({ checkpointing: true }) ? ['--gradient-checkpointing'] : []),

@@ -46,7 +46,7 @@ export async function trainOnce(
   listener: TrainListener,
 ): Promise<TrainOutcome> {
   const { options, model, base, settings, data, heldOut, checkpoints } = run;
-  const { spec, output, signal, threads, baseBits, cacheDir, checkpointing = false } = options;
+  const { spec, output, signal, threads, baseBits, cacheDir } = options;
   const { base: modelDir, lora } = spec;
   const training = { ...run.training, microBatch: load.microBatch };
   const trainer = await TrainerProcess.start(
@@ -58,7 +58,7 @@ export async function trainOnce(
       baseBits,
       lora,
       training,
-      checkpointing,
+      checkpointing: load.checkpointing,
     },
     { signal, onNotice: (text) => listener.onNotice(text) },
   );

@@ -2,9 +2,10 @@ import { adapterLayout, adapterSize, loraConfig } from '../../lora/adapter/peft.
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel } from '../../lora/models/model.ts';
+import type { CheckpointingChoice } from '../../lora/train/checkpointing.ts';
 import { type Choice, choosePreset, type PresetName } from '../../lora/train/presets.ts';
 import { trainingFiles } from './data.ts';
-import { availableMemory, memoryOf } from './memory.ts';
+import { availableMemory, checkpointingOf, memoryOf } from './memory.ts';
 import { sampleData } from './sample.ts';
 import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 
@@ -15,7 +16,14 @@ const MEMORY_SHARE = 0.6;
 export async function presetLayer(
   name: PresetName,
   layer: Layer,
-  machine: { now: number; checkpointing?: boolean; baseBits?: BaseBits; signal: AbortSignal },
+  machine: {
+    now: number;
+    /** @default 'auto' */
+    checkpointing?: CheckpointingChoice;
+    /** @default 32 */
+    baseBits?: BaseBits;
+    signal: AbortSignal;
+  },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
   // How long it trains and how often it measures is still open, and need not go together yet.
   const { run: _, ...said } = layer;
@@ -47,7 +55,16 @@ export async function presetLayer(
     given: numbersOf({ ...layer.lora, ...layer.training, ...layer.run }),
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
-      return memoryOf(model, resolveSpec(mergeLayers(said, size)), machine).total <= room;
+      const spec = resolveSpec(mergeLayers(said, size));
+      // What fits without it is chosen first: it costs time.
+      const { baseBits = 32, checkpointing: asked = 'auto' } = machine;
+      const { checkpointing } = checkpointingOf(model, spec, {
+        asked,
+        engine: 'onnx-cpu',
+        baseBits,
+        available: Number.POSITIVE_INFINITY,
+      });
+      return memoryOf(model, spec, { checkpointing, baseBits }).total <= room;
     },
   });
   const own = choices.filter(({ field }) => !isSaid(layer, field));

@@ -1,3 +1,4 @@
+import { checkpointingLine } from '../../lora/train/checkpointing.ts';
 import type { ChosenEngine } from '../../lora/train/choose.ts';
 import type { Lighter } from '../../lora/train/lighter.ts';
 import type { Choice, PresetName } from '../../lora/train/presets.ts';
@@ -35,6 +36,11 @@ export class TrainReport implements TrainListener {
   /** What `auto` took. */
   onEngine({ engine, reason }: ChosenEngine): void {
     this.tell('engine', { engine, reason }, () => [`engine ${engine}: ${reason}`]);
+  }
+
+  /** That it is on though nobody asked for it. */
+  onCheckpointing(reason: string): void {
+    this.tell('checkpointing', { reason }, () => [checkpointingLine(reason)]);
   }
 
   onPacking(done: number, total: number): void {
@@ -103,8 +109,8 @@ export class TrainReport implements TrainListener {
     else this.note(text);
   }
 
-  onLighter({ engine, microBatch, because }: Lighter): void {
-    if (this.options.json) this.tell('lighter', { engine, microBatch, because }, () => []);
+  onLighter({ because, ...load }: Lighter): void {
+    if (this.options.json) this.tell('lighter', { ...load, because }, () => []);
     else this.note(because);
   }
 

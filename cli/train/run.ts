@@ -7,6 +7,7 @@ import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { checkLength } from '../../lora/models/blocks/modules.ts';
 import { describeBase, openModel } from '../../lora/models/model.ts';
+import type { CheckpointingChoice } from '../../lora/train/checkpointing.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../../lora/train/config.ts';
 import { type Lighter, type Load, lighter } from '../../lora/train/lighter.ts';
 import { SwarmError } from '../../protocol/errors.ts';
@@ -14,7 +15,7 @@ import { claimOutput } from '../folders.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import { packRunData } from './data.ts';
 import { warmupDoubt } from './doubts.ts';
-import { availableMemory, memoryDoubt } from './memory.ts';
+import { availableMemory, checkpointingOf, memoryDoubt } from './memory.ts';
 import { type Run, trainOnce } from './once.ts';
 import { lockOutput } from './output-lock.ts';
 import { goOn } from './resume.ts';
@@ -42,8 +43,8 @@ export interface TrainRunOptions {
   baseBits: BaseBits;
   /** Of products with the base. */
   precision: Precision;
-  /** Compute the forward pass twice to save memory: results stay the same. @default false */
-  checkpointing?: boolean;
+  /** Compute the forward pass twice to save memory: results stay the same. @default 'auto' */
+  checkpointing?: CheckpointingChoice;
   /** Milliseconds since 1970. */
   now: number;
   signal: AbortSignal;
@@ -95,6 +96,8 @@ export interface TrainListener {
   /** A row that cannot be used. */
   onBadRow(row: BadRow): void;
   onData(data: TrainData): void;
+  /** Gradient checkpointing is on though nobody asked for it. */
+  onCheckpointing(reason: string): void;
   /** The run goes on at this step. */
   onResumed(step: number): void;
   /** Something that is hardly what was meant; the run goes on. */
@@ -150,7 +153,11 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   // What does not fit the model is told before a folder is made and the data is read.
   checkLength(model.config, spec.training.sequenceLength);
   adapterLayout(model, spec.lora);
-  const short = found === null ? memoryDoubt(model, spec, options, availableMemory()) : null;
+  const { engine, baseBits, checkpointing: asked = 'auto' } = options;
+  const { checkpointing, reason } = checkpointingOf(model, spec, { asked, engine, baseBits });
+  if (reason !== null) listener.onCheckpointing(reason);
+  const doubted = { engine, baseBits, checkpointing };
+  const short = found === null ? memoryDoubt(model, spec, doubted, availableMemory()) : null;
   if (short !== null) listener.onWarning(short);
   if (found === null) {
     const kept = await checkpoints.steps();
@@ -172,7 +179,7 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
     threads: options.threads,
     baseBits: options.baseBits,
     precision: options.precision,
-    checkpointing: options.checkpointing ?? false,
+    checkpointing: asked,
     base: base.digest,
     rows: data.key,
     heldOut: heldOut?.key ?? null,
@@ -184,10 +191,11 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   if (doubt !== null) warn(doubt);
 
   const run: Run = { options, model, base, training, settings, data, heldOut, checkpoints, begun: false };
-  const asked: Load = { engine: options.engine, microBatch: training.microBatch };
+  const first: Load = { engine, microBatch: training.microBatch, checkpointing };
   try {
-    for (let load = asked, from = before; ; ) {
-      const next = (error: unknown) => (signal.aborted ? null : lighter(asked, load, error));
+    for (let load = first, from = before; ; ) {
+      const next = (error: unknown) =>
+        signal.aborted ? null : lighter({ ...first, checkpointing: asked }, load, error);
       try {
         return await trainOnce(
           run,

@@ -133,8 +133,8 @@ export const runSettingsSchema = z.strictObject({
   baseBits: z.literal(BASE_BITS).default(32),
   /** Of products with the base. @default 'float32' */
   precision: z.enum(PRECISIONS).default('float32'),
-  /** Whether the forward pass is computed twice. @default false */
-  checkpointing: z.boolean().default(false),
+  /** Whether the forward pass is computed twice: as it was asked for. Runs of before `auto` had what they say. @default false */
+  checkpointing: z.union([z.boolean(), z.literal('auto')]).default(false),
   /** Digests of the base model, and of all that the packed rows come of. */
   base: z.string(),
   rows: z.string(),

@@ -33,11 +33,11 @@ const ADVANTAGE = 1.25;
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
 
-/** What a training step of a model takes, in the size that engines are compared in. */
-export function comparedWork(model: ModelShape) {
+/** What a training step of a model takes, in the size that engines are compared in. @param checkpointing Default: false. */
+export function comparedWork(model: ModelShape, checkpointing = false) {
   const sequenceLength = Math.min(LENGTH, model.config.maxPositions);
   const training = trainingConfigSchema.parse({ batchSize: ROWS, microBatch: ROWS, sequenceLength });
-  const { work, memory } = estimateTraining(model, { lora: loraConfig({}), training });
+  const { work, memory } = estimateTraining(model, { lora: loraConfig({}), training, checkpointing });
   return { work, memory, rows: ROWS, sequenceLength };
 }
 

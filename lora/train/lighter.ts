@@ -2,12 +2,15 @@
 import { isSwarmError, type SwarmError } from '../../protocol/errors.ts';
 import type { Device, EngineChoice, EngineName } from '../engines/names.ts';
 import type { Precision } from '../engines/precision.ts';
+import type { CheckpointingChoice } from './checkpointing.ts';
 
 /** What of a trainer's settings may change without changing what is trained. */
 export interface Load {
   readonly engine: EngineName;
   /** Rows of a run of the graph; an optimiser step takes as many runs as its batch needs. */
   readonly microBatch: number;
+  /** Whether the forward pass is computed twice. */
+  readonly checkpointing: boolean;
 }
 
 export interface Lighter extends Load {
@@ -24,12 +27,12 @@ const OUT_OF_MEMORY =
 const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
 
 /**
- * The next thing to try: half the micro-batch where memory ran out, as the effective batch stays the same; else, or
- * where one row was too much, the processor with as many rows as were asked for. Null when nothing lighter is left, or
- * when the error is none of the device's.
+ * The next thing to try where memory ran out: gradient checkpointing, unless it was asked to stay off, as the results are the
+ * same bits; then half the micro-batch, as the effective batch stays the same. Else, or where one row was too much, the
+ * processor with as many rows as were asked for. Null when nothing lighter is left, or when the error is none of the device's.
  */
 export function lighter(
-  asked: { engine: EngineChoice; microBatch: number },
+  asked: { engine: EngineChoice; microBatch: number; checkpointing: CheckpointingChoice },
   now: Load,
   error: unknown,
 ): Lighter | null {
@@ -38,12 +41,18 @@ export function lighter(
   const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.engine === 'auto';
   if (!gone && !OF_THE_DEVICE.has(error.code)) return null;
   const what = `with ${now.microBatch === 1 ? 'one row' : `${now.microBatch} rows`} at a time on ${now.engine}: ${error.message}`;
-  if (isOutOfMemory(error) && now.microBatch > 1) {
+  const noMemory = isOutOfMemory(error);
+  if (noMemory && !now.checkpointing && asked.checkpointing !== false) {
+    const because = `${what}; going on with gradient checkpointing, which takes less and gives the same result`;
+    return { ...now, checkpointing: true, because };
+  }
+  if (noMemory && now.microBatch > 1) {
     const microBatch = Math.floor(now.microBatch / 2);
     return { ...now, microBatch, because: `${what}; going on with ${microBatch}, in batches as before` };
   }
   if (now.engine === 'onnx-cpu') return null;
-  return { engine: 'onnx-cpu', microBatch: asked.microBatch, because: `${what}; going on with onnx-cpu` };
+  const because = `${what}; going on with onnx-cpu`;
+  return { ...now, engine: 'onnx-cpu', microBatch: asked.microBatch, because };
 }
 
 interface Devices {

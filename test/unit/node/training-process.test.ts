@@ -112,8 +112,29 @@ describe('the trainer of a node', () => {
     const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
     expect(result.steps).toBe(1);
     expect(trainer.pid).not.toBe(before);
-    // As it is where memory runs out: half the rows at a time, in the same batches.
-    expect(trainer.note).toMatch(/^with 2 rows at a time on onnx-cpu: .*SIGKILL.*; going on with 1/);
+    // As it is where memory runs out: what takes less and gives the same bits.
+    expect(trainer.note).toMatch(
+      /^with 2 rows at a time on onnx-cpu: .*SIGKILL.*; going on with gradient checkpointing/,
+    );
+  });
+
+  test.each([
+    ['a base of 4 bits', { baseBits: 4 }, /gradient checkpointing: on, as a base of 4 bits/],
+    [
+      'a base of 4 bits where it was asked to stay off',
+      { baseBits: 4, checkpointing: false },
+      /^as asked for$/,
+    ],
+    // It does not fit with it either.
+    ['hardly any memory lent', { maxMemoryBytes: 1 }, /^as asked for$/],
+  ] as const)('says whether it turned gradient checkpointing on: %s', async (_, options, note) => {
+    const { home, deps, manifest, task } = bench;
+    const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', threads: 1, ...options }, deps);
+    onTestFinished(() => trainer.stop());
+    await trainer.prepare(manifest, { signal: live() });
+    expect(trainer.note).toMatch(note);
+    const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
+    expect(result.steps).toBe(1);
   });
 
   test('killed between two rounds, it is replaced before the next', async () => {

@@ -1,82 +1,65 @@
 import { describe, expect, test } from 'vitest';
-import type { EngineChoice } from '../../../lora/engines/names.ts';
+import type { EngineChoice, EngineName } from '../../../lora/engines/names.ts';
 import { type Load, lighter, onlyOn } from '../../../lora/train/lighter.ts';
 import { SwarmError } from '../../../protocol/errors.ts';
 
 const died = (signal: string | null, code: number | null = null) =>
   new SwarmError('TRAINER_DIED', `the trainer process was killed by ${signal}`, { signal, code });
 const run = (message: string) => new SwarmError('ENGINE_RUN', message, {});
-const asked = (engine: EngineChoice, microBatch = 8) => ({ engine, microBatch });
+const asked = (engine: EngineChoice, microBatch = 8) =>
+  ({ engine, microBatch, checkpointing: 'auto' }) as const;
+/** With gradient checkpointing, which is tried first. */
+const load = (engine: EngineName, microBatch: number): Load => ({ engine, microBatch, checkpointing: true });
 
 describe('after a device failed, a trainer starts', () => {
   test.each<[string, unknown, Load, Load | null]>([
     [
       'with half the rows where the system took it away',
       died('SIGKILL'),
-      { engine: 'onnx-cpu', microBatch: 8 },
-      { engine: 'onnx-cpu', microBatch: 4 },
+      load('onnx-cpu', 8),
+      load('onnx-cpu', 4),
     ],
-    [
-      'with half of an odd number',
-      died('SIGABRT'),
-      { engine: 'onnx-cpu', microBatch: 3 },
-      { engine: 'onnx-cpu', microBatch: 1 },
-    ],
+    ['with half of an odd number', died('SIGABRT'), load('onnx-cpu', 3), load('onnx-cpu', 1)],
     [
       'with half the rows where a GPU has no more memory',
       run('out of memory'),
-      { engine: 'onnx-cuda', microBatch: 2 },
-      { engine: 'onnx-cuda', microBatch: 1 },
+      load('onnx-cuda', 2),
+      load('onnx-cuda', 1),
     ],
     [
       'with half the rows where a tensor is too large for WebGPU',
       run('Too many storage buffers in shader. Current: 24, Max is 16'),
-      { engine: 'onnx-webgpu', microBatch: 4 },
-      { engine: 'onnx-webgpu', microBatch: 2 },
+      load('onnx-webgpu', 4),
+      load('onnx-webgpu', 2),
     ],
     [
       'with half the rows where an allocation failed',
       run('Failed to allocate memory for requested buffer of size 9'),
-      { engine: 'onnx-cpu', microBatch: 2 },
-      { engine: 'onnx-cpu', microBatch: 1 },
+      load('onnx-cpu', 2),
+      load('onnx-cpu', 1),
     ],
     [
       'on the processor where one row is too much',
       run('std::bad_alloc'),
-      { engine: 'onnx-cuda', microBatch: 1 },
-      { engine: 'onnx-cpu', microBatch: 8 },
+      load('onnx-cuda', 1),
+      load('onnx-cpu', 8),
     ],
     [
       'on the processor where the device is lost',
       run('Device is lost'),
-      { engine: 'onnx-webgpu', microBatch: 8 },
-      { engine: 'onnx-cpu', microBatch: 8 },
+      load('onnx-webgpu', 8),
+      load('onnx-cpu', 8),
     ],
-    [
-      'on the processor where a driver crashed',
-      died('SIGSEGV'),
-      { engine: 'onnx-webgpu', microBatch: 8 },
-      { engine: 'onnx-cpu', microBatch: 8 },
-    ],
-    ['as before where nothing lighter is left', died('SIGKILL'), { engine: 'onnx-cpu', microBatch: 1 }, null],
-    [
-      'as before after a crash of the processor engine',
-      died('SIGSEGV'),
-      { engine: 'onnx-cpu', microBatch: 8 },
-      null,
-    ],
+    ['on the processor where a driver crashed', died('SIGSEGV'), load('onnx-webgpu', 8), load('onnx-cpu', 8)],
+    ['as before where nothing lighter is left', died('SIGKILL'), load('onnx-cpu', 1), null],
+    ['as before after a crash of the processor engine', died('SIGSEGV'), load('onnx-cpu', 8), null],
     [
       'as before after an error of the data',
       new SwarmError('DATA_TOKEN', 'no such token', {}),
-      { engine: 'onnx-webgpu', microBatch: 8 },
+      load('onnx-webgpu', 8),
       null,
     ],
-    [
-      'as before after anything else',
-      new Error('out of memory'),
-      { engine: 'onnx-webgpu', microBatch: 8 },
-      null,
-    ],
+    ['as before after anything else', new Error('out of memory'), load('onnx-webgpu', 8), null],
   ])('%s', (_, error, now, expected) => {
     const found = lighter(asked('auto'), now, error);
     if (expected === null) expect(found).toBeNull();
@@ -84,16 +67,44 @@ describe('after a device failed, a trainer starts', () => {
   });
 
   test('and says what happened, and with what it goes on', () => {
-    const { because } = lighter(asked('auto'), { engine: 'onnx-cuda', microBatch: 4 }, run('out of memory'))!;
+    const { because } = lighter(asked('auto'), load('onnx-cuda', 4), run('out of memory'))!;
     expect(because).toBe(
       'with 4 rows at a time on onnx-cuda: out of memory; going on with 2, in batches as before',
     );
   });
 
+  describe('with gradient checkpointing first', () => {
+    const without = { ...load('onnx-cpu', 4), checkpointing: false };
+
+    test('where memory ran out without it: the same rows at a time, and it says so', () => {
+      const less = lighter(asked('auto'), without, died('SIGKILL'))!;
+      expect(less).toMatchObject({ ...without, checkpointing: true });
+      expect(less.because).toContain('going on with gradient checkpointing');
+      expect(lighter(asked('auto'), less, died('SIGKILL'))).toMatchObject(load('onnx-cpu', 2));
+    });
+
+    test('also with one row, before another engine', () => {
+      const one = { ...load('onnx-cuda', 1), checkpointing: false };
+      expect(lighter(asked('auto'), one, run('out of memory'))).toMatchObject(load('onnx-cuda', 1));
+    });
+
+    test('but not where it was asked to stay off, or where something else went wrong', () => {
+      const never = { ...asked('auto'), checkpointing: false };
+      const half = { ...without, microBatch: 2 };
+      expect(lighter(never, without, died('SIGKILL'))).toMatchObject(half);
+      expect(lighter(asked('auto'), without, died('SIGSEGV'))).toBeNull();
+      const lost = { ...without, engine: 'onnx-webgpu' } as const;
+      expect(lighter(asked('auto'), lost, run('Device is lost'))).toMatchObject({
+        ...without,
+        microBatch: 8,
+      });
+    });
+  });
+
   test('on the processor where what was chosen has gone, but not where it was named', () => {
     const gone = new SwarmError('ENGINE_UNAVAILABLE', 'no device', {});
-    const now: Load = { engine: 'onnx-webgpu', microBatch: 8 };
-    expect(lighter(asked('auto'), now, gone)).toMatchObject({ engine: 'onnx-cpu', microBatch: 8 });
+    const now: Load = load('onnx-webgpu', 8);
+    expect(lighter(asked('auto'), now, gone)).toMatchObject(load('onnx-cpu', 8));
     expect(lighter(asked('onnx-webgpu'), now, gone)).toBeNull();
   });
 
@@ -109,12 +120,12 @@ describe('after a device failed, a trainer starts', () => {
   });
 
   test('until nothing is left: it always ends', () => {
-    let load: Load | null = { engine: 'onnx-webgpu', microBatch: 64 };
+    let now: Load | null = { ...load('onnx-webgpu', 64), checkpointing: false };
     const loads: string[] = [];
-    for (; load !== null && loads.length < 100; load = lighter(asked('auto', 64), load, died('SIGKILL'))) {
-      loads.push(`${load.engine} ${load.microBatch}`);
+    for (; now !== null && loads.length < 100; now = lighter(asked('auto', 64), now, died('SIGKILL'))) {
+      loads.push(`${now.engine} ${now.microBatch}`);
     }
-    expect(loads).toHaveLength(14);
+    expect(loads).toHaveLength(15);
     expect(loads.at(-1)).toBe('onnx-cpu 1');
   });
 });

@@ -38,6 +38,7 @@ function estimate(change: {
     },
     microBatchThatFits,
     fits,
+    checkpointing: { on: false, reason: null },
   };
 }
 

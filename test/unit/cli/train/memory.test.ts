@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { beforeEach, expect, it } from 'vitest';
-import { memoryDoubt, memoryOf } from '../../../../cli/train/memory.ts';
+import { checkpointingOf, memoryDoubt, memoryOf } from '../../../../cli/train/memory.ts';
 import { resolveSpec } from '../../../../cli/train/settings.ts';
 import { type Model, openModel } from '../../../../lora/models/model.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -25,6 +25,20 @@ it('what does not fit is told before it begins, with figures and what would fit'
   expect(memoryDoubt(model, spec, onProcessor, 1000)!.values.next).toContain('--sequence-length');
   // A GPU has memory of its own.
   expect(memoryDoubt(model, spec, { engine: 'onnx-cuda' }, 1000)).toBeNull();
+});
+
+it('gradient checkpointing is on where a run fits only so; then nothing is told to be short', () => {
+  const machine = { engine: 'onnx-cpu', baseBits: 32 } as const;
+  const [without, with_] = [false, true].map(
+    (checkpointing) => memoryOf(model, spec, { checkpointing }).total,
+  );
+  const available = (1.25 * (without! + with_!)) / 2;
+  const { checkpointing, reason } = checkpointingOf(model, spec, { asked: 'auto', ...machine, available });
+  expect(checkpointing).toBe(true);
+  expect(reason).toMatch(/^without it this would take \d+\.\d GiB of \d+\.\d$/);
+  expect(memoryDoubt(model, spec, { ...machine, checkpointing }, available)).toBeNull();
+  const enough = checkpointingOf(model, spec, { asked: 'auto', ...machine, available: 2 * without! });
+  expect(enough).toEqual({ checkpointing: false, reason: null });
 });
 
 it('what is a choice already is not offered again', () => {

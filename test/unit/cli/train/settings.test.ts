@@ -64,6 +64,10 @@ describe('a config file', () => {
     expect(parse('engine: onnx-cpu\nbaseBits: 4\n')).toMatchObject({ engine: 'onnx-cpu', baseBits: 4 });
     expect(parse('precision: float16\n')).toMatchObject({ precision: 'float16' });
     expect(() => parse('precision: bfloat16\n')).toThrow(expect.objectContaining({ code: 'JOB_SPEC' }));
+    expect(parse('gradientCheckpointing: false\n')).toMatchObject({ gradientCheckpointing: false });
+    expect(() => parse('gradientCheckpointing: maybe\n')).toThrow(
+      expect.objectContaining({ code: 'JOB_SPEC' }),
+    );
     expect(() => parse('baseBits: 16\n')).toThrow(expect.objectContaining({ code: 'JOB_SPEC' }));
   });
 
@@ -164,7 +168,7 @@ describe('resuming with other settings', () => {
   it('what decides only what is kept, and how long it goes on, may change, and so may the place of things', () => {
     const kept = { checkpointEvery: 7, keepCheckpoints: 9, final: 'last' as const };
     const run = { ...before.spec.run, ...kept, steps: 7, epochs: 9 };
-    const machine = { threads: 8, checkpointing: true, totalSteps: 5 };
+    const machine = { threads: 8, checkpointing: 'auto' as const, totalSteps: 5 };
     expect(fields({ ...spec({ run, base: '/elsewhere' }), ...machine })).toEqual([]);
     const moved = { ...before.spec.data, train: ['/other/place'] };
     expect(fields(spec({ data: moved }))).toEqual([]);

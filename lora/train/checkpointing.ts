@@ -1,0 +1,52 @@
+/** Whether a trainer computes its forward pass twice to save memory. Results are the same bits either way. */
+import type { EngineName } from '../engines/names.ts';
+import type { BaseBits } from '../models/base-bits.ts';
+import { fitsMemory } from './estimate.ts';
+
+/** What a user may ask for. */
+export type CheckpointingChoice = boolean | 'auto';
+
+export interface Checkpointing {
+  readonly checkpointing: boolean;
+  /** For people, where it is on and nobody asked for it: why. Else null. */
+  readonly reason: string | null;
+}
+
+export interface CheckpointingMachine {
+  readonly engine: EngineName;
+  readonly baseBits: BaseBits;
+  /** Bytes of the system's memory that the training may take. */
+  readonly available: number;
+  /** Bytes that it takes with or without. */
+  readonly takes: (checkpointing: boolean) => number;
+}
+
+/**
+ * `auto` is on with a base of 4 bits, which is chosen for memory, and where on the processor the training fits into this
+ * machine's memory with it and not without.
+ */
+export function decideCheckpointing(
+  asked: CheckpointingChoice,
+  { engine, baseBits, available, takes }: CheckpointingMachine,
+): Checkpointing {
+  if (asked !== 'auto') return { checkpointing: asked, reason: null };
+  if (baseBits === 4) return { checkpointing: true, reason: 'as a base of 4 bits is for little memory' };
+  // What a GPU has of its own is not known before it is full; then it is turned on, too (see lighter.ts).
+  if (engine !== 'onnx-cpu') return { checkpointing: false, reason: null };
+  const without = takes(false);
+  if (fitsMemory(without, available) || !fitsMemory(takes(true), available))
+    return { checkpointing: false, reason: null };
+  return {
+    checkpointing: true,
+    reason: `without it this would take ${gibibytes(without)} GiB of ${gibibytes(available)}`,
+  };
+}
+
+/** "gradient checkpointing: on, as …" */
+export function checkpointingLine(reason: string): string {
+  return `gradient checkpointing: on, ${reason}`;
+}
+
+function gibibytes(bytes: number): string {
+  return (bytes / 2 ** 30).toFixed(1);
+}

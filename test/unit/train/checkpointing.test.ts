@@ -1,0 +1,42 @@
+import { describe, expect, it } from 'vitest';
+import { checkpointingLine, decideCheckpointing } from '../../../lora/train/checkpointing.ts';
+
+const GiB = 2 ** 30;
+/** Of a training that takes 9.1 GiB, or 4 with checkpointing. */
+const takes = (checkpointing: boolean): number => (checkpointing ? 4 : 9.1) * GiB;
+const machine = { engine: 'onnx-cpu', baseBits: 32, available: 64 * GiB, takes } as const;
+const on = (reason: string) => ({ checkpointing: true, reason });
+const off = { checkpointing: false, reason: null };
+
+describe('gradient checkpointing', () => {
+  it('stays off where there is memory enough', () => {
+    expect(decideCheckpointing('auto', machine)).toEqual(off);
+    expect(decideCheckpointing('auto', { ...machine, baseBits: 8 })).toEqual(off);
+  });
+
+  it('is on by itself with a base of 4 bits, on any engine', () => {
+    const reason = 'as a base of 4 bits is for little memory';
+    for (const engine of ['onnx-cpu', 'onnx-webgpu'] as const)
+      expect(decideCheckpointing('auto', { ...machine, engine, baseBits: 4 })).toEqual(on(reason));
+    expect(checkpointingLine(reason)).toBe(
+      'gradient checkpointing: on, as a base of 4 bits is for little memory',
+    );
+  });
+
+  it('is on by itself where it fits only so, with a quarter to spare', () => {
+    const reason = 'without it this would take 9.1 GiB of 6.0';
+    expect(decideCheckpointing('auto', { ...machine, available: 6 * GiB })).toEqual(on(reason));
+    expect(decideCheckpointing('auto', { ...machine, available: 10 * GiB }).checkpointing).toBe(true);
+    expect(decideCheckpointing('auto', { ...machine, available: 12 * GiB })).toEqual(off);
+  });
+
+  it('stays off where it would not help, and on a GPU, whose memory is not known', () => {
+    expect(decideCheckpointing('auto', { ...machine, available: 4 * GiB })).toEqual(off);
+    expect(decideCheckpointing('auto', { ...machine, engine: 'onnx-cuda', available: 6 * GiB })).toEqual(off);
+  });
+
+  it('is what was asked for, whatever the base and the memory', () => {
+    expect(decideCheckpointing(false, { ...machine, baseBits: 4, available: 0 })).toEqual(off);
+    expect(decideCheckpointing(true, machine)).toEqual({ checkpointing: true, reason: null });
+  });
+});
