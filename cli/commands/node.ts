@@ -85,7 +85,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const engines = engineChoices(options.engine, context.environment);
   for (const { engine } of [engines, ...engines.alongside]) {
     requireBaseBits(options.baseBits, engine);
-    requirePrecision(options.precision, engine, options.baseBits);
+    requirePrecision(options.precision, engine);
   }
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));

@@ -188,7 +188,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   };
   for (const { engine } of [computing, ...computing.alongside]) {
     requireBaseBits(computing.baseBits, engine);
-    requirePrecision(computing.precision, engine, computing.baseBits);
+    requirePrecision(computing.precision, engine);
   }
   const model = await openModel(layer.base);
   const chosen = await resolveEngine(context, { ...computing, model });

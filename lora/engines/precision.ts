@@ -8,11 +8,11 @@ export type Precision = (typeof PRECISIONS)[number];
 /** Engines with kernels for it; whether a device has it is found out by trying (float16.ts). */
 export const FLOAT16_ENGINES: readonly EngineChoice[] = ['onnx-cuda', 'onnx-webgpu'];
 
-/** @throws SwarmError PRECISION for float16 on an engine, or with a base, that is not computed with in it */
-export function requirePrecision(precision: Precision, engine: EngineChoice, baseBits: number): void {
+/** @throws SwarmError PRECISION for float16 on an engine that does not compute in it */
+export function requirePrecision(precision: Precision, engine: EngineChoice): void {
   if (precision === 'float32') return;
   const refuse = (reason: string, next: string) =>
-    new SwarmError('PRECISION', `${reason}; ${next}`, { precision, engine, baseBits });
+    new SwarmError('PRECISION', `${reason}; ${next}`, { precision, engine });
   if (engine === 'auto') {
     throw refuse('float16 is for a GPU that is known', 'name its engine: --engine onnx-webgpu');
   }
@@ -20,12 +20,6 @@ export function requirePrecision(precision: Precision, engine: EngineChoice, bas
     throw refuse(
       `${engine} has no products in float16`,
       `take ${FLOAT16_ENGINES.join(' or ')}, or --precision float32`,
-    );
-  }
-  if (baseBits !== 32) {
-    throw refuse(
-      `products with a base of ${baseBits} bits are not in float16`,
-      'take a base of 32 bits, or --precision float32',
     );
   }
 }

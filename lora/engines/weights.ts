@@ -60,7 +60,7 @@ export function locateWeight(
   if (bits !== undefined) {
     throw new SwarmError(
       'ENGINE_WEIGHTS',
-      `weight ${name} is kept in ${bits} bits, which this engine does not compute with; take onnx-cpu, or a base of 32 bits`,
+      `weight ${name} is kept in ${bits} bits, which this engine does not compute with; take another one, or a base of 32 bits`,
       { name, bits },
     );
   }

@@ -5,12 +5,17 @@ import type { EngineChoice } from '../engines/names.ts';
 export const BASE_BITS = [32, 8, 4] as const;
 export type BaseBits = (typeof BASE_BITS)[number];
 
-/** @throws SwarmError BASE_BITS for fewer bits on an engine that has no kernels for them */
+/** Whether an engine computes with a base of so many bits. */
+export function hasBaseBits(bits: BaseBits, engine: EngineChoice): boolean {
+  return bits === 32 || engine !== 'tfjs';
+}
+
+/** @throws SwarmError BASE_BITS for fewer bits on an engine that does not compute with them */
 export function requireBaseBits(bits: BaseBits, engine: EngineChoice): void {
-  if (bits === 32 || engine === 'onnx-cpu' || engine === 'auto') return;
+  if (hasBaseBits(bits, engine)) return;
   throw new SwarmError(
     'BASE_BITS',
-    `${engine} does not compute with a base of ${bits} bits; take onnx-cpu, or a base of 32 bits`,
+    `${engine} does not compute with a base of ${bits} bits; take another engine, or a base of 32 bits`,
     { bits, engine },
   );
 }

@@ -7,7 +7,7 @@ import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { loraConfig } from '../adapter/config.ts';
 import { ENGINE_NAMES, type EngineChoice, type EngineName } from '../engines/names.ts';
 import type { Precision } from '../engines/precision.ts';
-import type { BaseBits } from '../models/base-bits.ts';
+import { type BaseBits, hasBaseBits } from '../models/base-bits.ts';
 import { writeDurably } from '../models/durable.ts';
 import { readJsonObject } from '../models/json.ts';
 import type { ModelShape } from '../models/targets.ts';
@@ -85,13 +85,10 @@ export async function chooseEngine(
 ): Promise<ChosenEngine> {
   const { engine, baseBits, model } = options;
   if (engine !== 'auto') return { engine, reason: 'as asked for' };
-  if (baseBits !== 32) {
-    return { engine: 'onnx-cpu', reason: `the only one that computes with a base of ${baseBits} bits` };
-  }
   const known = await recall(options);
   if (known !== null) return known;
   const others = await probeAll(
-    CANDIDATES.filter((name) => name !== 'onnx-cpu'),
+    CANDIDATES.filter((name) => name !== 'onnx-cpu' && hasBaseBits(baseBits, name)),
     options,
     deps,
   );
@@ -137,12 +134,12 @@ function best(model: ModelShape, probes: readonly EngineProbe[]): ChosenEngine {
 
 const recordSchema = z.object({ engine: z.enum(ENGINE_NAMES), reason: z.string(), at: z.number() });
 
-type RecordOptions = ProbeMachineOptions & { recordDir: string; now: number };
+type RecordOptions = ProbeMachineOptions & { recordDir: string; now: number; baseBits?: BaseBits };
 
 /** One file per machine, base and number of threads; the base by its shape, which is all that its speed depends on. */
-function recordFile({ model, threads, recordDir }: RecordOptions): string {
+function recordFile({ model, threads, recordDir, baseBits = 32 }: RecordOptions): string {
   const machine = [hostname(), process.platform, process.arch, cpus()[0]?.model ?? '', cpus().length];
-  const key = sha256(encodeCbor({ machine, threads, config: JSON.stringify(model.config) }));
+  const key = sha256(encodeCbor({ machine, threads, baseBits, config: JSON.stringify(model.config) }));
   return join(recordDir, `${key}.json`);
 }
 

@@ -26,7 +26,7 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
   const { modelDir, cacheDir, threads, engine: name = 'onnx-cpu', device, baseBits: bits = 32 } = options;
   const { precision = 'float32' } = options;
   requireBaseBits(bits, name);
-  requirePrecision(precision, name, bits);
+  requirePrecision(precision, name);
   const model = await openModel(modelDir);
   // Before the weights, which take minutes for a large base: an engine that is not there fails at once.
   const engine = await createEngine(name, { threads, device });

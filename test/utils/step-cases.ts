@@ -7,6 +7,7 @@ import { adapterLayout } from '../../lora/adapter/layout.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import type { Engine, Feeds } from '../../lora/engines/engine.ts';
 import { elementCount } from '../../lora/graph/shapes.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { type Model, prepareWeights } from '../../lora/models/model.ts';
 import { trainableParameters } from '../../lora/models/parameters.ts';
 import { readTensor } from '../../lora/models/safetensors.ts';
@@ -51,9 +52,14 @@ export function stepOf({ model, rows, parametersOf, values, options, supervised 
 }
 
 /** How far loss and gradients of one training step are apart on the two executors, and how many there are. */
-export async function compareStep(engines: readonly Engine[], step: StepCase, cacheDir: string) {
+export async function compareStep(
+  engines: readonly Engine[],
+  step: StepCase,
+  cacheDir: string,
+  { bits }: { bits?: BaseBits } = {},
+) {
   const { graph, feeds } = stepOf(step);
-  const weights = await prepareWeights(step.model, cacheDir);
+  const weights = await prepareWeights(step.model, cacheDir, { bits });
   const [found, expected] = await runOnEach(engines, graph, feeds, weights);
   expect(expected!.loss![0]).toBeGreaterThan(1);
   return { difference: disagreement(found!, expected!), outputs: Object.keys(expected!).length };

@@ -43,13 +43,6 @@ async function compile(
   graph: Graph,
   weights: WeightFile | null,
 ): Promise<Executable> {
-  if (weights?.quantised && name !== 'onnx-cpu') {
-    throw new SwarmError(
-      'ENGINE_WEIGHTS',
-      `${name} does not compute with a base of fewer bits; take onnx-cpu, or a base of 32 bits`,
-      { engine: name },
-    );
-  }
   // Nothing can be added to packed weights.
   const merges = name === 'onnx-cpu' && !weights?.quantised;
   const bytes = buildModel(merges ? productsMerged(graph) : graph, weights, PROVIDERS[name], options);
@@ -118,7 +111,7 @@ function sessionOptions(
         // Every product would keep its own packed copy of its weight: twice the weights for training, which uses
         // each of them forward and transposed. Unpacked, they stay in the mapped file, and it is no slower.
         // The kernels of a quantised base are fast on packed weights only, which are no larger than the unpacked ones.
-        disable_prepacking: weights?.quantised ? '0' : '1',
+        disable_prepacking: weights?.quantised && name === 'onnx-cpu' ? '0' : '1',
         ...folder,
       },
       // Equal nodes are one already, but for those that a pass repeated to save memory.

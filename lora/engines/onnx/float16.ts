@@ -1,6 +1,6 @@
 import type { GraphNode } from '../../graph/graph.ts';
 import type { Emitter } from './lower.ts';
-import { finishProduct } from './quantised.ts';
+import { emitSum, finishProduct } from './quantised.ts';
 
 const FLOAT = 1;
 const FLOAT16 = 10;
@@ -40,14 +40,17 @@ export function lowerFloat16Product(
     const operands = [x, w].map((name, side) => (pieces === 1 ? name : slice(name, axes[side]!, i)));
     return emit('Gemm', operands, { attributes });
   });
-  const toFloat = (sum: string, options?: { outputs?: readonly string[] }) =>
+  const toFloat = (sum: string, options: { outputs?: readonly string[] } = {}) =>
     emit('Cast', [sum], { ...options, attributes: { to: FLOAT } });
-  finishProduct(node, inputs, outputs, emitter, (options) => {
-    if (sums.length === 1) return toFloat(sums[0]!, options);
-    const last = toFloat(sums.at(-1)!);
-    const others = sums.slice(0, -1).map((sum) => toFloat(sum));
-    return emit('Add', [others.reduce((total, sum) => emit('Add', [total, sum])), last], options);
-  });
+  finishProduct(node, inputs, outputs, emitter, (options) =>
+    sums.length === 1
+      ? toFloat(sums[0]!, options)
+      : emitSum(
+          sums.map((sum) => toFloat(sum)),
+          emitter,
+          options,
+        ),
+  );
 }
 
 /** Emits the cast of a value to float16. */

@@ -17,8 +17,6 @@ export interface Emitter {
   variable(values: readonly number[]): string;
   /** Name of a float32 scalar constant. */
   scalar(value: number): string;
-  /** Name of a uint8 scalar constant. */
-  byte(value: number): string;
   /** Whose kernels will run: they differ in places. */
   readonly provider: Provider;
 }

@@ -114,7 +114,7 @@ class LoweredGraph {
     const { path, entry } = locateWeight(name, tensor, this.#weights);
     this.addInitializer(tensor, `w:${name}`, placeOf(path, entry));
     // With a default value, no constant: products of a quantised base are packed, and these would be copied for it.
-    if (this.#weights?.quantised) this.addInput(`w:${name}`, tensor);
+    if (this.#weights?.quantised && this.#emitter.provider === 'cpu') this.addInput(`w:${name}`, tensor);
   }
 
   addInput(name: string, tensor: Tensor): void {
@@ -142,7 +142,7 @@ class LoweredGraph {
       tableOf(tensor) ? '' : (this.#names.get(tensor) ?? this.#dense(tensor)),
     );
     if (lowerTableUse(node, tableOf, others, outputs, this.#emitter)) return;
-    const inputs = node.inputs.map((tensor) => this.#names.get(tensor) ?? this.#dense(tensor));
+    const inputs = node.inputs.map((tensor, i) => others[i] || this.#dense(tensor));
     if (isFloat16Product(node)) {
       lowerFloat16Product(node, inputs, outputs, (name) => this.#inFloat16(name), this.#emitter);
       return;
@@ -151,8 +151,12 @@ class LoweredGraph {
     lower(node, inputs, unused ? outputs.slice(0, 1) : outputs, this.#emitter);
   }
 
-  /** Whether there is a kernel for products with the tensor as it is kept. */
+  /**
+   * Whether there is a kernel for products with the tensor as it is kept. On a GPU none is used: they need a second,
+   * transposed copy of the weight, and making the matrix right before a product is quick there.
+   */
   #hasProduct(tensor: Tensor): boolean {
+    if (this.#emitter.provider !== 'cpu') return false;
     const bits = this.#quantised.get(tensor)?.entry.bits;
     return bits === 4 || (bits === 8 && this.#roundActivations);
   }
@@ -186,11 +190,12 @@ class LoweredGraph {
     const { name, entry } = this.#quantised.get(tensor)!;
     const names = this.#blocks(`d:${name}`, entry, 'plain', { constant: false });
     const dense = emitDense(entry, names, this.#emitter);
-    this.#names.set(tensor, dense);
+    // On a GPU made anew for each use, as every product has one: no more than one need be there at a time.
+    if (this.#emitter.provider === 'cpu') this.#names.set(tensor, dense);
     return dense;
   }
 
-  /** Initializers of a copy of a quantised weight, declared once. */
+  /** Initializers of a copy of a quantised weight, declared once: constants as products take them, others as emitDense does. */
   #blocks(
     name: string,
     entry: QuantisedEntry,
@@ -202,11 +207,14 @@ class LoweredGraph {
     this.#declared.add(name);
     const { codes, scales } = entry[direction];
     const [rows, blocks, bytes] = codes.shape as readonly [number, number, number];
-    const values: [OnnxValue, WeightEntry][] = [
+    const flat = [rows, blocks * bytes];
+    const [dtype, codesShape, scalesShape] =
       entry.bits === 4
-        ? [{ name: names.codes, dtype: 'uint8', shape: codes.shape }, codes]
-        : [{ name: names.codes, dtype: 'int8', shape: [rows, blocks * bytes] }, codes],
-      [{ name: names.scales, dtype: 'float32', shape: scales.shape }, scales],
+        ? (['uint8', constant ? codes.shape : flat, scales.shape] as const)
+        : (['int8', flat, constant ? scales.shape : [rows]] as const);
+    const values: [OnnxValue, WeightEntry][] = [
+      [{ name: names.codes, dtype, shape: codesShape }, codes],
+      [{ name: names.scales, dtype: 'float32', shape: scalesShape }, scales],
     ];
     for (const [value, place] of values) {
       this.initializers.push({ ...value, data: placeOf(this.#weights!.path, place) });
@@ -252,7 +260,6 @@ class LoweredGraph {
       integers: (values) => this.#shared('int64', [values.length], BigInt64Array.from(values, BigInt)),
       variable: (values) => this.#variable(values),
       scalar: (value) => this.#shared('float32', [], Float32Array.of(value)),
-      byte: (value) => this.#shared('uint8', [], Uint8Array.of(value)),
     };
   }
 
@@ -268,11 +275,7 @@ class LoweredGraph {
   }
 
   /** A small constant that the lowering itself needs, once for each value. */
-  #shared(
-    dtype: OnnxValue['dtype'],
-    shape: readonly number[],
-    data: Float32Array | BigInt64Array | Uint8Array,
-  ): string {
+  #shared(dtype: OnnxValue['dtype'], shape: readonly number[], data: Float32Array | BigInt64Array): string {
     const value = `${dtype}:${data.join()}`;
     const known = this.#constants.get(value);
     if (known !== undefined) return known;
@@ -291,6 +294,6 @@ function placeOf(path: string, { offset, length }: WeightEntry): OnnxInitializer
   return { file: basename(path), offset, length };
 }
 
-function bytesOf(data: Float32Array | BigInt64Array | Uint8Array): Uint8Array {
+function bytesOf(data: Float32Array | BigInt64Array): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }

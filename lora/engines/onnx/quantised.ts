@@ -101,6 +101,17 @@ export function lowerRowScaledProduct(
   finishProduct(node, inputs, outputs, emitter, (options) => emit('Mul', [product, largest], options));
 }
 
+/** Operator by operator: WebGPU has no kernel for Sum. */
+export function emitSum(
+  terms: readonly string[],
+  { emit }: Emitter,
+  options: { outputs?: readonly string[] },
+): string {
+  if (terms.length === 1) return emit('Identity', terms, options);
+  const total = terms.slice(0, -1).reduce((sum, term) => emit('Add', [sum, term]));
+  return emit('Add', [total, terms.at(-1)!], options);
+}
+
 /** alpha · product + beta · addend, with `emitProduct` emitting the product. */
 export function finishProduct(
   { attributes: { alpha, beta } }: Gemm,
@@ -121,37 +132,24 @@ export function finishProduct(
 
 /**
  * The weight as the float32 matrix that its numbers stand for: where an operation is no product with it, or products
- * shall be exact. `names` must be no constants to onnxruntime, which would compute the matrix once and keep it.
+ * shall be exact, and on GPUs for all products. Both operators have kernels there as well; DequantizeLinear takes blocks of
+ * 4 bits only from opset 21 on, which a lookup of all rows does too. `names` must be no constants to onnxruntime, which would
+ * compute the matrix once and keep it.
  */
 export function emitDense(
   entry: QuantisedEntry,
-  names: BlockNames,
-  { emit, integers, scalar, byte }: Emitter,
+  { codes, scales }: BlockNames,
+  { emit, integers }: Emitter,
 ): string {
   const { bits, shape } = entry;
   const [rows, columns] = shape;
-  const toFloat = (codes: string) => emit('Cast', [codes], { attributes: { to: 1 } });
-  if (bits === 8) return emit('Mul', [toFloat(names.codes), names.scales]);
+  if (bits === 8) return emit('DequantizeLinear', [codes, scales], { attributes: { axis: 0 } });
   const { side, blocks } = blocksOf(entry);
-  const codes = emitHalves(names.codes, [rows, blocks, side], { emit, integers, byte });
-  const numbers = emit('Sub', [toFloat(codes), scalar(8)]);
-  const scales = emit('Reshape', [names.scales, integers([rows, blocks, 1])]);
-  const values = emit('Reshape', [emit('Mul', [numbers, scales]), integers([rows, blocks * side])]);
+  const every = integers(Array.from({ length: rows }, (_, row) => row));
+  const attributes = { bits, block_size: side, gather_axis: 0, quantize_axis: 1 };
+  const values = emit('GatherBlockQuantized', [codes, every, scales], { attributes, domain: MICROSOFT });
   if (blocks * side === columns) return values;
   return emit('Slice', [values, integers([0]), integers([columns]), integers([1])]);
-}
-
-/** Bytes of two numbers as bytes of one. */
-function emitHalves(
-  codes: string,
-  shape: readonly number[],
-  { emit, integers, byte }: Pick<Emitter, 'emit' | 'integers' | 'byte'>,
-): string {
-  const last = integers([3]);
-  const lower = emit('BitwiseAnd', [codes, byte(15)]);
-  const upper = emit('BitShift', [codes, byte(4)], { attributes: { direction: 'RIGHT' } });
-  const pairs = [lower, upper].map((half) => emit('Unsqueeze', [half, last]));
-  return emit('Reshape', [emit('Concat', pairs, { attributes: { axis: 3 } }), integers(shape)]);
 }
 
 /**

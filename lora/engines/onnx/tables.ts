@@ -3,7 +3,7 @@ import type { OperationAttributes } from '../../graph/operations.ts';
 import { wordsAtOnce } from '../../graph/ops.ts';
 import type { TableEntry } from '../weights.ts';
 import type { Emitter } from './lower.ts';
-import { type BlockNames, finishProduct, isQuantisedProduct } from './quantised.ts';
+import { type BlockNames, emitSum, finishProduct, isQuantisedProduct } from './quantised.ts';
 
 /** A weight that is kept as a table, in a graph. */
 export interface Table {
@@ -69,9 +69,13 @@ function lowerProduct(
       ? inputs[0]!
       : emit('Slice', [inputs[0]!, integers([start]), integers([end]), integers([1])]);
     const piece = emitNumbers(rows(start, end), emitter);
+    // No more than two sums are held at a time.
+    if (!transposeB && parts.length === 2) parts.splice(0, 2, emit('Add', parts));
     parts.push(emit('Gemm', [x, piece], { attributes: { transB: transposeB ? 1 : 0 } }));
   }
   finishProduct(node, inputs, outputs, emitter, (options) =>
-    transposeB ? emit('Concat', parts, { ...options, attributes: { axis: 1 } }) : emit('Sum', parts, options),
+    transposeB
+      ? emit('Concat', parts, { ...options, attributes: { axis: 1 } })
+      : emitSum(parts, emitter, options),
   );
 }

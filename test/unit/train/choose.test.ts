@@ -44,10 +44,16 @@ describe('the engine', () => {
     expect(asked).toEqual([]);
   });
 
-  test('for a base of fewer bits is the one that has kernels for it', async () => {
-    const { asked, deps } = machine({ 'onnx-webgpu': 100 });
-    expect(await chooseEngine({ ...options, baseBits: 4 }, deps)).toMatchObject({ engine: 'onnx-cpu' });
-    expect(asked).toEqual([]);
+  test('for a base of fewer bits is one that computes with it, remembered by itself', async () => {
+    const { asked, deps } = machine({ 'onnx-cpu': 1, 'onnx-webgpu': 100, tfjs: 1000 });
+    expect(await chooseEngine(options, deps)).toMatchObject({ engine: 'tfjs' });
+    asked.length = 0;
+    const fewer = await chooseEngine({ ...options, baseBits: 4 }, deps);
+    expect(fewer).toMatchObject({ engine: 'onnx-webgpu' });
+    expect(asked).not.toContain('tfjs');
+    expect(await chooseEngine({ ...options, baseBits: 4 }, machine({}).deps)).toMatchObject({
+      engine: 'onnx-webgpu',
+    });
   });
 
   test('is the processor where nothing else runs, which then is not measured', async () => {
