@@ -17,7 +17,7 @@ import { Trainer } from '../../../lora/train/trainer.ts';
 import { runOnEach } from '../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../utils/families.ts';
 import { numbers } from '../../utils/graphs.ts';
-import { FIXTURES } from '../../utils/reference.ts';
+import { FIXTURES, maxDifference } from '../../utils/reference.ts';
 import {
   compareStep,
   fixtureRows,
@@ -196,6 +196,27 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       const extra = made('DequantizeLinear') - (bits === 4 ? ofTables : ofTables + ofBlocks);
       expect(extra).toBeGreaterThanOrEqual(0);
       expect(extra).toBeLessThanOrEqual(1);
+    });
+
+    test('a trainer learns on it what one on the processor learns, and measures the same', async () => {
+      const deps = await tinyDeps(folder);
+      const rows = await tinyRows(deps, 10);
+      const weights = await prepareWeights(deps.model, folder, { bits });
+      const trainers = [gpu as Engine, exact].map(
+        (engine) => new Trainer(tinySettings({ batchSize: 2 }), { ...deps, weights, engine }),
+      );
+      const losses = [];
+      for (const trainer of trainers) {
+        trainer.setParameters(initAdapter(trainer.layout, 7));
+        await trainer.train({ rows, steps: 5 });
+        losses.push((await trainer.evaluate(rows)).map(({ lossSum }) => lossSum));
+      }
+      const [found, expected] = trainers.map((trainer) => trainer.parameters());
+      for (const [i, values] of found!.entries()) {
+        expect(maxDifference(values, expected![i]!)).toBeLessThan(TOLERANCE);
+      }
+      for (const [i, loss] of losses[0]!.entries()) expect(loss / losses[1]![i]!).toBeCloseTo(1, 3);
+      await Promise.all(trainers.map((trainer) => trainer.dispose()));
     });
 
     test('with products in float16', async () => {
