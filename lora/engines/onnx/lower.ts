@@ -93,14 +93,18 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   concat({ attributes }, inputs, outputs, { emit }) {
     emit('Concat', inputs, { outputs, attributes: { axis: attributes.axis } });
   },
-  gemm({ attributes: { transposeA, transposeB, alpha, beta } }, inputs, outputs, { emit }) {
+  gemm(node, inputs, outputs, { emit, provider }) {
+    const { transposeA, transposeB, alpha, beta } = node.attributes;
     const attributes = {
       transA: transposeA ? 1 : 0,
       transB: transposeB ? 1 : 0,
       alpha: { float: alpha },
       beta: { float: beta },
     };
-    emit('Gemm', inputs, { outputs, attributes });
+    const [a, b, addend] = inputs as readonly [string, string, string?];
+    if (addend !== undefined && provider === 'cpu' && addsThinly(node)) {
+      emit('Add', [emit('Gemm', [a, b], { attributes }), addend], { outputs });
+    } else emit('Gemm', inputs, { outputs, attributes });
   },
   batchedMatmul(node, inputs, outputs, { emit, scalar, provider }) {
     const { transposeA, transposeB, alpha } = node.attributes;
@@ -215,6 +219,17 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     emit('Identity', [value!], { outputs });
   },
 };
+
+/** Inner sizes up to which making a product is nothing beside the passes that add it to a matrix. */
+const THIN_DEPTH = 128;
+
+/**
+ * Whether a product of few columns, a LoRA branch, is added to a whole matrix. The CPU's Gemm copies that matrix first, on one
+ * thread, and then reads and writes it again; an addition of its own runs on all threads.
+ */
+function addsThinly({ attributes: { transposeA, beta }, inputs: [a, , addend] }: GraphNode<'gemm'>): boolean {
+  return beta === 1 && rank(addend) === 2 && a!.shape[transposeA ? 0 : 1]! <= THIN_DEPTH;
+}
 
 /** 1 for labels ≥ 0, else 0, as float: labels are whole numbers, so clip(label + 1, 0, 1). */
 function supervised(labels: string, emit: Emitter['emit'], integers: Emitter['integers']): string {
