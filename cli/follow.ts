@@ -31,8 +31,7 @@ export async function* followJob(
       awaySince = null;
     } catch (error) {
       signal.throwIfAborted();
-      // What the coordinator answers is final; that it does not answer may be over soon.
-      if (isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING') throw error;
+      if (isAnswer(error)) throw error;
       // Anything else is a stream that broke: until then it was there.
       if (!isSwarmError(error)) awaySince = null;
       else {
@@ -42,4 +41,26 @@ export async function* followJob(
     }
     await sleep(RETRY_MS, undefined, { signal });
   }
+}
+
+/** Asks a coordinator that may just be restarting, once it is back. @throws as followJob */
+export async function askPatiently<T>(
+  open: () => Promise<ApiClient>,
+  ask: (api: ApiClient) => Promise<T>,
+  { signal, now }: { signal: AbortSignal; now: () => number },
+): Promise<T> {
+  for (const since = now(); ; ) {
+    try {
+      return await ask(await open());
+    } catch (error) {
+      signal.throwIfAborted();
+      if (isAnswer(error) || now() - since > AWAY_MS) throw error;
+    }
+    await sleep(RETRY_MS, undefined, { signal });
+  }
+}
+
+/** What the coordinator answers is final; that it does not answer may be over soon. */
+function isAnswer(error: unknown): boolean {
+  return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING';
 }

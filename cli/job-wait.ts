@@ -4,7 +4,7 @@ import type { ApiClient } from './api-client.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
-import { followJob } from './follow.ts';
+import { askPatiently, followJob } from './follow.ts';
 import { ProgressLine, printJson, printLines } from './print.ts';
 import { EventLines } from './views/events.ts';
 import { jobActivity } from './views/status.ts';
@@ -55,10 +55,12 @@ export async function waitForJob(
       if (event.type === 'failed') {
         throw new SwarmError('JOB_FAILED', `job ${name} ended without finishing: ${event.reason}`);
       }
-      // One of long ago may be over, and the operator knows of his own.
-      if (event.type === 'paused' && (await (await open()).job(job)).needsOperator) {
-        throw new SwarmError('JOB_PAUSED', `job ${name} has paused itself: ${event.reason}`, {
-          reason: event.reason,
+      if (event.type === 'paused') {
+        const { sequence, reason } = event;
+        const patience = { signal, now: context.clock.now };
+        if (!(await askPatiently(open, (api) => needsOperatorSince(api, job, sequence), patience))) continue;
+        throw new SwarmError('JOB_PAUSED', `job ${name} has paused itself: ${reason}`, {
+          reason,
           next: `when that is mended: swarm job resume ${name}; or end it: swarm job stop ${name}`,
         });
       }
@@ -80,6 +82,15 @@ export async function waitForJob(
     await watching;
     progress.clear();
   }
+}
+
+/** Whether a pause is the one that the job is in, and its own: the operator knows of his, and one of long ago is over. */
+async function needsOperatorSince(api: ApiClient, job: string, pause: number): Promise<boolean> {
+  if (!(await api.job(job)).needsOperator) return false;
+  for await (const { type } of api.events(job, { after: pause, follow: false })) {
+    if (type === 'resumed') return false;
+  }
+  return true;
 }
 
 /** Says what the job is doing: all the time in a terminal, elsewhere once. */

@@ -11,8 +11,12 @@ import { fakeContext } from '../../utils/cli-context.ts';
 const JOB = 'ab'.repeat(32);
 const REASON = 'the held-out check has turned 5 rounds in a row down';
 
-/** A coordinator with one job, whose events are these. */
-async function coordinator(needsOperator: boolean, events: object[]): Promise<string> {
+/** A coordinator with one job, whose events are these; while it is being restarted it breaks off so many requests. */
+async function coordinator(
+  needsOperator: boolean,
+  events: object[],
+  { restarting = 0 } = {},
+): Promise<string> {
   const job = {
     job: JOB,
     name: 'moby',
@@ -22,14 +26,25 @@ async function coordinator(needsOperator: boolean, events: object[]): Promise<st
     reason: REASON,
     needsOperator,
   };
-  const server = createServer(({ url }, response) => {
-    if (url!.includes('/events')) {
+  let broken = restarting;
+  let told = false;
+  const server = createServer((request, response) => {
+    const { pathname, searchParams } = new URL(request.url!, 'http://localhost');
+    if (pathname.endsWith('/events')) {
+      const after = Number(searchParams.get('after'));
       for (const [i, event] of events.entries()) {
+        if (i < after) continue;
         response.write(`${JSON.stringify({ sequence: i + 1, at: 0, job: JOB, ...event })}\n`);
       }
+      told = true;
+      if (!searchParams.has('follow')) response.end();
       return;
     }
-    response.end(JSON.stringify(url!.endsWith('/jobs') ? { jobs: [job] } : job));
+    if (told && broken-- > 0) {
+      request.destroy();
+      return;
+    }
+    response.end(JSON.stringify(pathname.endsWith('/jobs') ? { jobs: [job] } : job));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
@@ -62,5 +77,31 @@ describe('waiting for a job', () => {
     const { context, out } = fakeContext();
     await waitForJob(context, JOB, { home, until: 'finished' });
     expect(out()).toContain('resumed');
+  });
+
+  it('takes no pause of long ago for the one that the job is in now', async () => {
+    const committed = { type: 'checkpoint', round: 3, digest: 'cd'.repeat(32), heldOutLoss: 4, updates: 2 };
+    const numbers = { updateBytes: 1, bytesPerParameter: 1, tokensPerSecond: 1, seconds: 1 };
+    const events = [
+      { type: 'paused', reason: 'lunch' },
+      { type: 'resumed' },
+      { ...committed, ...numbers },
+      paused,
+    ];
+    const home = await coordinator(true, events);
+    const { context, out } = fakeContext();
+    const error = await waitForJob(context, JOB, { home, until: 'finished' }).catch((e: unknown) => e);
+    expect(failureOf(error)).toMatchObject({ code: 'JOB_PAUSED', values: { reason: REASON } });
+    expect(out()).toContain('resumed');
+    // That round has been reached, whatever came later.
+    await waitForJob(context, JOB, { home, until: 'round=3' });
+  });
+
+  it('asks again where the coordinator is restarted just then', async () => {
+    const home = await coordinator(true, [paused], { restarting: 2 });
+    const { context } = fakeContext();
+    await expect(waitForJob(context, JOB, { home, until: 'finished' })).rejects.toMatchObject({
+      code: 'JOB_PAUSED',
+    });
   });
 });
