@@ -41,6 +41,22 @@ it('gradient checkpointing is on where a run fits only so; then nothing is told 
   expect(enough).toEqual({ checkpointing: false, reason: null });
 });
 
+it('what fits only with gradient checkpointing, which turns itself on, is offered too', () => {
+  const onProcessor = { engine: 'onnx-cpu', baseBits: 32 } as const;
+  const one = resolveSpec({ ...spec, training: { ...spec.training, microBatch: 1 } });
+  const [without, with_] = [false, true].map(
+    (checkpointing) => memoryOf(model, one, { checkpointing }).total,
+  );
+  const available = (1.25 * (without! + with_!)) / 2;
+  const settings = { ...onProcessor, checkpointing: false };
+  expect(checkpointingOf(model, spec, { asked: 'auto', ...onProcessor, available }).checkpointing).toBe(
+    false,
+  );
+  const doubt = (asked: boolean | 'auto') => memoryDoubt(model, spec, { ...settings, asked }, available)!;
+  expect(doubt('auto').values.next).toBe('what fits: --micro-batch 1 (the same result)');
+  expect(doubt(false).values.next).not.toContain('(the same result)');
+});
+
 it('what is a choice already is not offered again', () => {
   const one = resolveSpec({ ...spec, training: { ...spec.training, microBatch: 1 } });
   const settings = { engine: 'onnx-cpu', checkpointing: true } as const;
