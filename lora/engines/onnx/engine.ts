@@ -4,6 +4,7 @@ import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
 import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
 import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
+import { thinProductsJoined } from '../../graph/passes/join-thin-products.ts';
 import { productsMerged } from '../../graph/passes/merge-products.ts';
 import type { Engine, EngineOptions, Executable } from '../engine.ts';
 import { bindFeeds, type Feeds } from '../feeds.ts';
@@ -45,7 +46,9 @@ async function compile(
 ): Promise<Executable> {
   // Nothing can be added to packed weights.
   const merges = name === 'onnx-cpu' && !weights?.quantised;
-  const bytes = buildModel(merges ? productsMerged(graph) : graph, weights, PROVIDERS[name], options);
+  const merged = merges ? productsMerged(graph) : graph;
+  const compiled = name === 'onnx-cpu' ? thinProductsJoined(merged) : merged;
+  const bytes = buildModel(compiled, weights, PROVIDERS[name], options);
   try {
     const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
     return new OnnxExecutable(graph, session);
