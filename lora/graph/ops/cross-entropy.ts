@@ -171,7 +171,7 @@ function isFrozen(w: Tensor): boolean {
 /** Words of a piece for `wordsAtOnce`: so many rows of whole bytes end at a page of a file, however wide they are. */
 const PIECE_STEP = 4096;
 /** Of the logits of a tile, and of its piece of the head. */
-const TILE_BYTES = 32 * 2 ** 20;
+const TILE_BYTES = 16 * 2 ** 20;
 /** For so many it pays to make the head float32 once more. */
 const TILE_TOKENS = 2048;
 
