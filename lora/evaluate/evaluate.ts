@@ -8,7 +8,7 @@ import { renderAll } from '../data/rows.ts';
 import type { Graph } from '../graph/graph.ts';
 import { adaptedParameters } from '../train/adapted.ts';
 import { lossGraph, rowLosses } from '../train/step.ts';
-import { SizedExecutables } from '../train/supervised.ts';
+import { isSized, SizedExecutables } from '../train/supervised.ts';
 import { adapterFeeds, type Subject } from './subject.ts';
 
 /** Longest window, tokens: attention takes memory with its square. Longer rows are scored in several windows. */
@@ -121,7 +121,8 @@ async function score(
     MAX_WINDOW,
   );
   const size = { ...model, length, batch: Math.max(1, Math.floor(TOKENS_PER_RUN / length)) };
-  const executables = new SizedExecutables(size.batch * length, (supervised) => {
+  const sizes = { tokens: size.batch * length, sized: isSized(engine, weights) };
+  const executables = new SizedExecutables(sizes, (supervised) => {
     const parametersOf = (g: Graph) => adaptedParameters(g, model, adapter?.lora ?? null);
     return engine.compile(lossGraph({ ...size, supervised }, parametersOf), weights);
   });

@@ -3,7 +3,7 @@
  * block nothing but its attention.
  */
 import { IGNORED_LABEL, type Row } from '../data/packing.ts';
-import type { Executable, Feeds } from '../engines/engine.ts';
+import type { Engine, Executable, Feeds, WeightFile } from '../engines/engine.ts';
 
 /** Name of the input that says which tokens, of all in the run, are supervised: [S] int64. */
 export const SUPERVISED_INPUT = 'supervised';
@@ -56,21 +56,38 @@ export interface SizedExecutable {
   readonly supervised: number | null;
 }
 
-/** The compiled sizes of one graph. They share the pages of the weight file. */
+/**
+ * Whether a graph is compiled for several numbers of supervised tokens. On the processor graphs share the pages of the weight
+ * file, on TensorFlow.js its tensors. On a GPU every session of onnxruntime uploads its own weights, and of 4 bits, taken
+ * for little memory, each holds a packed copy: there all tokens get logits.
+ */
+export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFile): boolean {
+  if (name === 'onnx-webgpu' || name === 'onnx-cuda') return false;
+  return ![...(quantised?.values() ?? [])].some(({ bits }) => bits === 4);
+}
+
+export interface SizedOptions {
+  /** Of a run, padding included. */
+  readonly tokens: number;
+  /** Whether there may be more than one: `isSized`. */
+  readonly sized: boolean;
+}
+
+/** The compiled sizes of one graph. */
 export class SizedExecutables {
   private readonly compiled = new Map<number | null, Promise<Executable>>();
-  private readonly tokens: number;
+  private readonly options: SizedOptions;
   private readonly compile: (supervised: number | null) => Promise<Executable>;
 
-  /** @param tokens of a run, padding included */
-  constructor(tokens: number, compile: (supervised: number | null) => Promise<Executable>) {
-    this.tokens = tokens;
+  constructor(options: SizedOptions, compile: (supervised: number | null) => Promise<Executable>) {
+    this.options = options;
     this.compile = compile;
   }
 
   /** For a run over these rows. */
   async for(rows: readonly Row[]): Promise<SizedExecutable> {
-    const supervised = supervisedSize(countSupervised(rows), this.tokens);
+    const { tokens, sized } = this.options;
+    const supervised = sized ? supervisedSize(countSupervised(rows), tokens) : null;
     let executable = this.compiled.get(supervised);
     if (executable === undefined) {
       executable = this.compile(supervised);

@@ -18,7 +18,7 @@ import { inPrecision } from './precision.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
 import { learningRateAt } from './schedule.ts';
 import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
-import { SizedExecutables } from './supervised.ts';
+import { isSized, SizedExecutables } from './supervised.ts';
 import { type GradientRequest, type GradientSums, type Helper, Team, type TeamOptions } from './team.ts';
 
 export type { TrainProgress, TrainResult } from './progress.ts';
@@ -246,7 +246,8 @@ export class Trainer {
     const { engine, weights, model } = this.deps;
     const { precision = 'float32' } = this.settings;
     const { batch, length } = this.size();
-    return new SizedExecutables(batch * length, async (supervised) =>
+    const options = { tokens: batch * length, sized: isSized(engine, weights) };
+    return new SizedExecutables(options, async (supervised) =>
       finish(await engine.compile(inPrecision(graphFor(supervised), model.architecture, precision), weights)),
     );
   }

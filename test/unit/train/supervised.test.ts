@@ -15,7 +15,12 @@ import {
   rowLosses,
   trainingGraph,
 } from '../../../lora/train/step.ts';
-import { SizedExecutables, supervisedFeeds, supervisedSize } from '../../../lora/train/supervised.ts';
+import {
+  isSized,
+  SizedExecutables,
+  supervisedFeeds,
+  supervisedSize,
+} from '../../../lora/train/supervised.ts';
 import { completionRows, FAMILY_FIXTURES, openFamily, relativeDifference } from '../../utils/families.ts';
 import { numbers } from '../../utils/graphs.ts';
 
@@ -66,7 +71,7 @@ async function compare(
       weights,
     );
   const sized = (compile: (supervised: number | null) => Promise<Executable>) =>
-    new SizedExecutables(BATCH * LENGTH, (supervised) => {
+    new SizedExecutables({ tokens: BATCH * LENGTH, sized: true }, (supervised) => {
       sizes.push(supervised);
       return compile(supervised);
     });
@@ -118,6 +123,32 @@ describe('sizes', () => {
     [3, 63, null],
   ])('%i supervised of %i tokens: %s', (supervised, tokens, size) => {
     expect(supervisedSize(supervised, tokens)).toBe(size);
+  });
+
+  it.each([
+    ['onnx-cpu', 32, true],
+    ['onnx-cpu', 8, true],
+    ['onnx-cpu', 4, false],
+    ['onnx-webgpu', 32, false],
+    ['onnx-cuda', 32, false],
+    ['onnx-webgpu', 8, false],
+    ['tfjs', 32, true],
+  ] as const)('%s with a base of %i bits: several graphs %s', async (name, bits, several) => {
+    const { model } = await openFamily('llama-tiny-tied');
+    const weights = await prepareWeights(model, cacheDir, { bits });
+    const sized = isSized({ name }, weights);
+    expect(sized).toBe(several);
+
+    const asked: (number | null)[] = [];
+    const executables = new SizedExecutables({ tokens: 2 * LENGTH, sized }, async (supervised) => {
+      asked.push(supervised);
+      return { run: async () => ({}), dispose: async () => {} };
+    });
+    for (const share of [0.2, 0.4, 1]) {
+      await executables.for(completionRows(2, LENGTH, model.config.vocabularySize, share));
+    }
+    expect(asked.length > 1).toBe(several);
+    expect(asked.at(-1)).toBeNull();
   });
 
   it('pads with token 0, unlabelled', () => {
