@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import { join } from 'node:path';
 import type { Row } from '../lora/data/packing.ts';
 import type { EngineChoice } from '../lora/engines/names.ts';
@@ -34,7 +35,7 @@ export interface TrainerValidatorDeps {
 }
 
 const DEFAULT_ENGINE = 'onnx-cpu';
-/** Trainer processes kept ready: each holds a base model in memory. */
+/** Trainer processes at one time, at work or kept ready: each holds a base model in memory. */
 const PROCESSES = 2;
 
 interface Ready {
@@ -53,6 +54,10 @@ export class TrainerValidator implements Validator {
   private readonly deps: TrainerValidatorDeps;
   /** Least recently used first. */
   private readonly ready = new Map<string, Ready>();
+  /** Jobs whose evaluation is under way: never more than there are processes. */
+  private readonly working: string[] = [];
+  /** Says `ended` when one of them is through. */
+  private readonly turns = new EventEmitter().setMaxListeners(0);
   /** What jobs are evaluated with since a device has failed. */
   private readonly lighter = new Map<string, Load>();
   /** Held-out data of jobs that are still being made. */
@@ -87,13 +92,33 @@ export class TrainerValidator implements Validator {
     { signal, onLighter }: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
     const inner = AbortSignal.any([signal, this.life.signal]);
+    await this.begin(job.job, inner);
+    try {
+      return await this.evaluateNow(job, adapter, { signal: inner, onLighter });
+    } finally {
+      this.working.splice(this.working.indexOf(job.job), 1);
+      this.turns.emit('ended');
+    }
+  }
+
+  /** Waits while every process is at work: to end one of them would cost its job the evaluation. */
+  private async begin(job: string, signal: AbortSignal): Promise<void> {
+    while (this.working.length >= PROCESSES) await once(this.turns, 'ended', { signal });
+    this.working.push(job);
+  }
+
+  private async evaluateNow(
+    job: ValidationJob,
+    adapter: readonly Float32Array[],
+    { signal, onLighter }: EvaluateOptions,
+  ): Promise<readonly RowLoss[]> {
     for (;;) {
       const ready = await this.prepared(job);
       try {
         const trainer = await ready.process;
-        return await trainer.evaluate({ adapter, rows: ready.rows, signal: inner });
+        return await trainer.evaluate({ adapter, rows: ready.rows, signal });
       } catch (error) {
-        const because = inner.aborted ? null : await this.lighten(job, ready, error);
+        const because = signal.aborted ? null : await this.lighten(job, ready, error);
         const process = await ready.process.catch(() => null);
         // A process that has died, or never started, is not asked twice.
         if (because === null && process?.alive) throw error;
@@ -147,7 +172,7 @@ export class TrainerValidator implements Validator {
     this.ready.set(job, entry);
     for (const other of this.ready.keys()) {
       if (this.ready.size <= PROCESSES) break;
-      await this.end(other);
+      if (!this.working.includes(other)) await this.end(other);
     }
     return entry;
   }

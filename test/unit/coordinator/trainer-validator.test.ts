@@ -32,7 +32,7 @@ interface Bench {
   job: ValidationJob;
   adapter: Float32Array[];
   validator: (engine?: EngineChoice) => TrainerValidator;
-  evaluate: (validator: TrainerValidator) => Promise<number[]>;
+  evaluate: (validator: TrainerValidator, job?: ValidationJob) => Promise<number[]>;
   /** What was said of devices that failed. */
   told: string[];
 }
@@ -72,9 +72,9 @@ beforeEach(async () => {
       onTestFinished(() => validator.stop());
       return validator;
     },
-    evaluate: async (validator) => {
+    evaluate: async (validator, of = job) => {
       const onLighter = (because: string) => told.push(because);
-      return (await validator.evaluate(job, adapter, { signal, onLighter })).map(({ lossSum }) => lossSum);
+      return (await validator.evaluate(of, adapter, { signal, onLighter })).map(({ lossSum }) => lossSum);
     },
   };
 });
@@ -95,6 +95,16 @@ function expectClose(losses: number[], expected: number[]): void {
   expect(losses).toHaveLength(ROWS);
   for (const [i, loss] of losses.entries()) expect(loss).toBeCloseTo(expected[i]!, 3);
 }
+
+test('jobs that are evaluated at the same time do not end each other, however many', async () => {
+  const { validator, evaluate, told, job } = bench;
+  const jobs = ['a', 'b', 'c'].map((digit) => ({ ...job, job: digit.repeat(64) }));
+  const shared = validator();
+  const expected = await evaluate(shared);
+  const losses = await Promise.all(jobs.map((job) => evaluate(shared, job)));
+  expect(losses).toEqual(jobs.map(() => expected));
+  expect(told).toEqual([]);
+});
 
 describe('where a device fails an evaluation', () => {
   test('it begins again with fewer rows at a time, says so, and stays with them', async () => {
