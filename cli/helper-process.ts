@@ -54,8 +54,8 @@ export class HelperProcess {
     this.exited = new Promise((resolve) => {
       const end = (code: number | null, signal: string | null): void => {
         this.ended = true;
-        this.log.end();
-        resolve({ code, signal });
+        // Whoever hears of the end may look into the log.
+        this.log.end(() => resolve({ code, signal }));
       };
       this.child.on('error', (error) => {
         this.read(error.message, false);
