@@ -247,9 +247,10 @@ export class TrainingProcess implements NodeTrainer {
 
   async #decideCheckpointing(modelDir: string): Promise<void> {
     const { checkpointing: asked = 'auto', maxMemoryBytes = Number.POSITIVE_INFINITY } = this.#options;
+    const model = await openModel(modelDir);
+    // Not before: meanwhile another job may have been prepared, whose settings these then are.
     const settings = this.#settings!;
     const { engine, lora, training, baseBits = 32 } = settings;
-    const model = await openModel(modelDir);
     const { checkpointing, reason } = decideCheckpointing(asked, {
       engine,
       baseBits,

@@ -107,6 +107,9 @@ export async function runDemo(
       tell({ event: 'job-event', ...event });
       if (event.type === 'failed')
         throw new SwarmError('JOB_FAILED', `the demo's job failed: ${event.reason}`);
+      // Nobody is there to resume it.
+      if (event.type === 'paused')
+        throw new SwarmError('JOB_FAILED', `the demo's job has paused itself: ${event.reason}`);
       if (event.type === 'finished') break;
     }
     const adapter = join(folder, 'adapter');

@@ -135,7 +135,7 @@ function notKept(cause: unknown, output: string): SwarmError {
   const { code, message } = writeError(cause, output);
   return new SwarmError(
     'PARTIAL_NOT_KEPT',
-    `the adapter as it is now could not be kept: ${message}; older checkpoints in ${output} stay as they are`,
+    `the adapter as it is now is not in ${output}: ${message}; the checkpoints there stay as they are`,
     { output, code },
     { cause },
   );
