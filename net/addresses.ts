@@ -44,7 +44,7 @@ const hints: readonly { pattern: RegExp; reason: string; hint: string }[] = [
   {
     pattern: /ECONNRESET|closed|reset|EncryptionFailed|denied/i,
     reason: 'hung-up',
-    hint: 'something answers there, but hangs up: check that it is a lora-swarm peer and not full',
+    hint: 'something answers there, but hangs up: check that it is a lora-swarm peer, and that neither it nor its share for your network is full',
   },
   {
     pattern: /No transport|could not be dialed|no valid addresses/i,
