@@ -70,7 +70,7 @@ function lowerProduct(
       : emit('Slice', [inputs[0]!, integers([start]), integers([end]), integers([1])]);
     const piece = emitNumbers(rows(start, end), emitter);
     // No more than two sums are held at a time.
-    if (!transposeB && parts.length === 2) parts.splice(0, 2, emit('Add', parts));
+    if (!transposeB && parts.length === 2) parts.splice(0, 2, emit('Add', [...parts]));
     parts.push(emit('Gemm', [x, piece], { attributes: { transB: transposeB ? 1 : 0 } }));
   }
   finishProduct(node, inputs, outputs, emitter, (options) =>

@@ -1,10 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loraConfig } from '../../../lora/adapter/config.ts';
 import { createEngine, type Engine, type Feeds, type WeightFile } from '../../../lora/engines/engine.ts';
-import { locateWeight } from '../../../lora/engines/weights.ts';
+import { locateWeight, type TableEntry } from '../../../lora/engines/weights.ts';
 import { gradients } from '../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../lora/graph/graph.ts';
 import * as ops from '../../../lora/graph/ops.ts';
@@ -121,6 +121,47 @@ describe.each(BITS)('%i bits', (bits) => {
       }
     },
   );
+});
+
+test('products with a table of more rows than are made float32 at a time', async () => {
+  const width = 1024;
+  // Three whole pieces and a rest.
+  const rows = 3 * ops.wordsAtOnce(1, width) + 5;
+  const codes = Int8Array.from(numbers(rows * width, 1), (value) => Math.round(127 * value));
+  const scales = numbers(rows, 2);
+  const path = join(folder, 'table');
+  await writeFile(path, [new Uint8Array(scales.buffer), Buffer.alloc(-scales.byteLength & 4095), codes]);
+  const [length, offset] = [scales.byteLength, Math.ceil(scales.byteLength / 4096) * 4096];
+  const table: TableEntry = {
+    shape: [rows, width],
+    codes: { offset, length: codes.length, shape: [rows, width] },
+    scales: { offset: 0, length, shape: [rows] },
+  };
+
+  const graph = new Graph();
+  const w = graph.weight('w', table.shape);
+  const [x, y] = [graph.input('x', [1, width]), graph.input('y', [1, rows])];
+  graph.output('product', ops.addmm(y, x, w, { transposeB: true, scale: 0.5, beta: 2 }));
+  graph.output('transposed', ops.addmm(x, y, w, { scale: -1 }));
+  const feeds = { x: numbers(width, 3), y: numbers(rows, 4) };
+  const [found] = await runOnEach([exact], graph, feeds, {
+    path,
+    entries: new Map(),
+    tables: new Map([['w', table]]),
+  });
+
+  const product = new Float64Array(rows);
+  const transposed = Float64Array.from(feeds.x);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < width; c++) {
+      const value = codes[r * width + c]! * scales[r]!;
+      product[r]! += value * feeds.x[c]!;
+      transposed[c]! -= value * feeds.y[r]!;
+    }
+    product[r] = 0.5 * product[r]! + 2 * feeds.y[r]!;
+  }
+  expect(relativeDifference(found!.product!, Float32Array.from(product))).toBeLessThan(1e-5);
+  expect(relativeDifference(found!.transposed!, Float32Array.from(transposed))).toBeLessThan(1e-5);
 });
 
 test('an engine without such kernels says so', async () => {
