@@ -1,12 +1,14 @@
 /** A trainer on a tiny random model, with rows of real text. */
 import { join } from 'node:path';
 import { loraConfig } from '../../lora/adapter/config.ts';
+import { initAdapter } from '../../lora/adapter/initial.ts';
 import { packedRows, type Row } from '../../lora/data/packing.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
-import { createEngine } from '../../lora/engines/engine.ts';
+import { createEngine, type Engine } from '../../lora/engines/engine.ts';
 import { openModel, prepareWeights } from '../../lora/models/model.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer, type TrainerSettings } from '../../lora/train/trainer.ts';
+import { maxDifference } from './reference.ts';
 import { makeTinyModel, TINY_TEXT } from './tiny-model.ts';
 
 /** Tokens per row. */
@@ -47,4 +49,20 @@ export function tinyTrainer(deps: TinyDeps, training: TrainingOptions = {}): Tra
 export async function tinyRows({ tokenizer }: TinyDeps, count: number): Promise<Row[]> {
   const rows = await packedRows([TINY_TEXT, TINY_TEXT], tokenizer, { sequenceLength: TINY_LENGTH });
   return Array.from({ length: count }, (_, i) => rows[i % rows.length]!);
+}
+
+/** A trainer on each engine after five steps of the same rows, and how far the adapters of the first two are apart. */
+export async function trainOnEach(
+  engines: readonly Engine[],
+  { deps, rows, training = {} }: { deps: TinyDeps; rows: readonly Row[]; training?: TrainingOptions },
+): Promise<{ trainers: Trainer[]; difference: number }> {
+  const trainers = engines.map((engine) => tinyTrainer({ ...deps, engine }, training));
+  const start = initAdapter(trainers[0]!.layout, 7);
+  for (const trainer of trainers) {
+    trainer.setParameters(start);
+    await trainer.train({ rows, steps: 5 });
+  }
+  const [found, expected] = trainers.map((trainer) => trainer.parameters());
+  const differences = found!.map((values, i) => maxDifference(values, expected![i]!));
+  return { trainers, difference: Math.max(...differences) };
 }

@@ -3,12 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loraConfig } from '../../../lora/adapter/config.ts';
-import { initAdapter } from '../../../lora/adapter/initial.ts';
 import { createEngine, type Engine } from '../../../lora/engines/engine.ts';
 import { openModel } from '../../../lora/models/model.ts';
-import { Trainer } from '../../../lora/train/trainer.ts';
 import { FAMILY_FIXTURES } from '../../utils/families.ts';
-import { FIXTURES, maxDifference } from '../../utils/reference.ts';
+import { FIXTURES } from '../../utils/reference.ts';
 import {
   compareStep,
   fixtureRows,
@@ -19,7 +17,7 @@ import {
   VARIANTS,
 } from '../../utils/step-cases.ts';
 import { tf, tfjsOnCpu } from '../../utils/tfjs.ts';
-import { tinyDeps, tinyRows, tinySettings } from '../../utils/tiny-trainer.ts';
+import { tinyDeps, tinyRows, trainOnEach } from '../../utils/tiny-trainer.ts';
 
 /** Two float32 executors that sum in different orders. */
 const TOLERANCE = 1e-4;
@@ -72,16 +70,13 @@ describe('a trainer', () => {
   test('after five steps has the adapter of one on onnx, and holds no more after fifty', async () => {
     const deps = await tinyDeps(folder);
     const rows = await tinyRows(deps, 100);
-    const settings = tinySettings({ batchSize: 2, seed: 3 });
-    const [ours, theirs] = engines.map((engine) => new Trainer(settings, { ...deps, engine }));
-    const start = initAdapter(ours!.layout, 7);
-    for (const trainer of [ours!, theirs!]) {
-      trainer.setParameters(start);
-      await trainer.train({ rows: rows.slice(0, 10), steps: 5 });
-    }
-    const expected = theirs!.parameters();
-    for (const [i, values] of ours!.parameters().entries())
-      expect(maxDifference(values, expected[i]!), ours!.layout[i]!.name).toBeLessThan(TOLERANCE);
+    const { trainers, difference } = await trainOnEach(engines, {
+      deps,
+      rows: rows.slice(0, 10),
+      training: { batchSize: 2, seed: 3 },
+    });
+    expect(difference).toBeLessThan(TOLERANCE);
+    const [ours, theirs] = trainers;
 
     const held: string[] = [];
     const memory = () => {

@@ -4,17 +4,15 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { loraConfig } from '../../../lora/adapter/config.ts';
-import { initAdapter } from '../../../lora/adapter/initial.ts';
 import { createEngine, type Engine } from '../../../lora/engines/engine.ts';
 import { Graph } from '../../../lora/graph/graph.ts';
 import { randomSeed, uniform } from '../../../lora/graph/ops.ts';
 import { openModel } from '../../../lora/models/model.ts';
-import { Trainer } from '../../../lora/train/trainer.ts';
 import { disagreement, runOnEach } from '../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../utils/families.ts';
 import { slopesOf } from '../../utils/graphs.ts';
 import { OPERATION_CASES } from '../../utils/operation-cases.ts';
-import { FIXTURES, maxDifference } from '../../utils/reference.ts';
+import { FIXTURES } from '../../utils/reference.ts';
 import {
   compareStep,
   fixtureRows,
@@ -24,7 +22,7 @@ import {
   type StepCase,
   VARIANTS,
 } from '../../utils/step-cases.ts';
-import { tinyDeps, tinyRows, tinySettings } from '../../utils/tiny-trainer.ts';
+import { tinyDeps, tinyRows, trainOnEach } from '../../utils/tiny-trainer.ts';
 import { gpu, INTEGERS, missing, placement, TOLERANCE } from '../../utils/webgpu.ts';
 
 test('an engine without its device says what is missing', () => {
@@ -100,18 +98,8 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
   test('a trainer has after five steps the adapter of one on the processor', async () => {
     const deps = await tinyDeps(folder);
     const rows = await tinyRows(deps, 10);
-    const trainers = engines.map(
-      (engine) => new Trainer(tinySettings({ batchSize: 2 }), { ...deps, engine }),
-    );
-    const start = initAdapter(trainers[0]!.layout, 7);
-    for (const trainer of trainers) {
-      trainer.setParameters(start);
-      await trainer.train({ rows, steps: 5 });
-    }
-    const [found, expected] = trainers.map((trainer) => trainer.parameters());
-    for (const [i, values] of found!.entries()) {
-      expect(maxDifference(values, expected![i]!)).toBeLessThan(TOLERANCE);
-    }
+    const { trainers, difference } = await trainOnEach(engines, { deps, rows, training: { batchSize: 2 } });
+    expect(difference).toBeLessThan(TOLERANCE);
     await Promise.all(trainers.map((trainer) => trainer.dispose()));
   });
 });
