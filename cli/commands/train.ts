@@ -181,10 +181,11 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   if (whole.data?.train === undefined) throw usageError('no data to train on was named', 'add --data PATH');
   const layer = { ...whole, base: await baseFolder(context, whole.base) };
   const computing = {
+    // What `auto` in a file has become in a run is in its checkpoints.
     ...engineChoices(flags.engine ?? before?.settings.engine ?? inFile, context.environment),
     threads: threads ?? before?.settings.threads ?? availableParallelism(),
-    baseBits: flags.baseBits ?? before?.settings.baseBits ?? bitsInFile ?? 32,
-    precision: flags.precision ?? before?.settings.precision ?? precisionInFile ?? 'float32',
+    baseBits: flags.baseBits ?? bitsInFile ?? before?.settings.baseBits ?? 32,
+    precision: flags.precision ?? precisionInFile ?? before?.settings.precision ?? 'float32',
   };
   for (const { engine } of [computing, ...computing.alongside]) {
     requireBaseBits(computing.baseBits, engine);
@@ -200,8 +201,8 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     cacheDir: flags.dryRun ? resolveCache(context.environment, context.cwd) : await cacheFolder(context),
     checkpointing:
       flags.gradientCheckpointing ??
-      before?.settings.checkpointing ??
       checkpointingInFile ??
+      before?.settings.checkpointing ??
       ('auto' as const),
     now: context.clock.now(),
     signal: context.signal,
