@@ -120,7 +120,8 @@ export class Views {
           step: heartbeat?.step ?? 0,
           steps: heartbeat?.steps ?? 0,
           tokensPerSecond: heartbeat?.tokensPerSecond ?? entry.speed,
-          engine: entry.engine,
+          // Which one `auto` took, a node knows only after it has joined.
+          engine: heartbeat?.engine ?? entry.engine,
           rttMs: connection?.rttMs ?? null,
           lastSeenSeconds: Math.max(0, (clock.now() - seenAt) / 1000),
           accepted,

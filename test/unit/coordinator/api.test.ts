@@ -170,6 +170,8 @@ describe('what it answers', () => {
     await world.start();
     const peer = new ScriptedPeer(1, world);
     await peer.join('secret');
+    // It has found out by now what to compute with.
+    await peer.heartbeat('awaiting', { engine: 'onnx-cpu' });
     await peer.submit(Uint8Array.of(1, 2, 3));
     const { call } = await api(world);
     const status = await json<CoordinatorStatus>(call('/v1/status'));
@@ -181,7 +183,7 @@ describe('what it answers', () => {
     expect(decodeInvite(status.jobs[0]!.invite)).toMatchObject({ job: world.toy.job, token: 'secret' });
     const { peers } = await json<{ peers: PeerView[] }>(call('/v1/peers'));
     expect(peers).toMatchObject([
-      { peer: peer.id, jobName: 'toy', state: 'awaiting', accepted: 0, refused: 1 },
+      { peer: peer.id, jobName: 'toy', state: 'awaiting', engine: 'onnx-cpu', accepted: 0, refused: 1 },
     ]);
     const why = await json<PeerReceipts>(call(`/v1/peers/${peer.id}`));
     expect(why.receipts).toMatchObject([{ code: 'malformed', round: 1 }]);
