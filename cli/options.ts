@@ -73,7 +73,7 @@ export const precisionOption = (after = ''): Option =>
 export const ENGINE_THREADS = 'threads of the engine (default: all of the machine)';
 
 export const CHECKPOINTING_HELP =
-  'compute the forward pass twice: a fraction of the memory, for up to a third more time (default: with --base-bits 4, and where it fits only so)';
+  'compute the forward pass twice: a fraction of the memory, for up to a third more time (default: with --base-bits 4, and where it does not fit without)';
 
 export const BASE_BITS_HELP =
   'bits of a weight of the base: 32, or 8 or 4 for less memory; what is trained stays at 32';

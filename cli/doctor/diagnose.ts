@@ -23,7 +23,7 @@ export interface BaseReport {
   readonly sequenceLength: number;
   /** Bytes that it takes on the processor. */
   readonly memory: number;
-  /** Whether that is with gradient checkpointing, which training turns on by itself where it fits only so. */
+  /** Whether that is with gradient checkpointing, which training turns on by itself where it does not fit without. */
   readonly checkpointing: boolean;
   readonly chosen: ChosenEngine;
 }
@@ -89,7 +89,7 @@ export async function diagnose(
   const problems = problemsOf(engines);
   if (!fitsMemory(memory.total, available)) {
     problems.push(
-      `training ${rows} rows of ${sequenceLength} tokens takes ${memory.total} bytes of memory on the processor and a quarter to spare, ${available} are available: --micro-batch 1, --gradient-checkpointing and --base-bits 4 take less`,
+      `training ${rows} rows of ${sequenceLength} tokens takes ${memory.total} bytes of memory on the processor, with gradient checkpointing, and a quarter to spare, ${available} are available: --micro-batch 1 and --base-bits 4 take less`,
     );
   }
   return {

@@ -108,7 +108,6 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const steps = training.totalSteps;
   const available = availableMemory();
   const { checkpointing, reason } = checkpointingOf(model, spec, { asked, engine, baseBits, available });
-  const mayTurnOn = asked === 'auto' && engine === 'onnx-cpu';
   const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
   const memory = { ...memoryOf(model, spec, { checkpointing, baseBits }), available };
   const speed = await measureSpeed(await createEngine(engine, { threads }), {
@@ -154,7 +153,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     },
     microBatchThatFits: inMemory
       ? null
-      : microBatchThatFits(model, spec, { checkpointing: checkpointing || mayTurnOn, baseBits }, available),
+      : microBatchThatFits(model, spec, { checkpointing, baseBits }, available),
     fits: inMemory && fitsDisk,
     checkpointing: { on: checkpointing, reason },
   };

@@ -72,26 +72,21 @@ export function microBatchThatFits(
   return null;
 }
 
-/**
- * A run that is estimated to take more than there is, with what takes less; null where it fits, or is on a GPU.
- * `asked`: what was said of gradient checkpointing, as opposed to what follows from it.
- */
+/** A run that is estimated to take more than there is, with what takes less; null where it fits, or is on a GPU. */
 export function memoryDoubt(
   model: ModelShape,
   spec: TrainSpec,
-  { engine, asked, ...settings }: MemorySettings & { engine: EngineName; asked?: CheckpointingChoice },
+  { engine, ...settings }: MemorySettings & { engine: EngineName },
   available: number,
 ): SwarmError | null {
   // What a GPU has of its own is not known before it is full.
   if (engine !== 'onnx-cpu') return null;
   const memory = memoryOf(model, spec, settings);
   if (fitsMemory(memory.total, available)) return null;
-  // A run that takes less turns it on by itself where it fits only so.
-  const smaller = asked === 'auto' ? { ...settings, checkpointing: true } : settings;
   return new SwarmError(
     'MEMORY_SHORT',
     `this run takes about ${formatBytes(memory.total)} of memory and a quarter to spare, and ${formatBytes(available)} are available`,
-    { needed: memory.total, available, next: waysOut(model, spec, smaller, available) },
+    { needed: memory.total, available, next: waysOut(model, spec, settings, available) },
   );
 }
 

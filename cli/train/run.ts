@@ -156,7 +156,7 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   const { engine, baseBits, checkpointing: asked = 'auto' } = options;
   const { checkpointing, reason } = checkpointingOf(model, spec, { asked, engine, baseBits });
   if (reason !== null) listener.onCheckpointing(reason);
-  const doubted = { engine, baseBits, asked, checkpointing };
+  const doubted = { engine, baseBits, checkpointing };
   const short = found === null ? memoryDoubt(model, spec, doubted, availableMemory()) : null;
   if (short !== null) listener.onWarning(short);
   if (found === null) {

@@ -31,7 +31,7 @@ export function doctorLines({ machine, threads, measured, engines, base, problem
       : [
           '',
           `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
-            `${base.rows} rows of ${base.sequenceLength} tokens takes ${formatBytes(base.memory)} on the processor${base.checkpointing ? ', with gradient checkpointing, as it fits only so' : ''}`,
+            `${base.rows} rows of ${base.sequenceLength} tokens takes ${formatBytes(base.memory)} on the processor${base.checkpointing ? ', with gradient checkpointing, as it does not fit without' : ''}`,
           `auto       takes ${base.chosen.engine}: ${base.chosen.reason}`,
         ]),
     ...problems.map((problem) => `problem    ${problem}`),

@@ -22,8 +22,8 @@ export interface CheckpointingMachine {
 }
 
 /**
- * `auto` is on with a base of 4 bits, which is chosen for memory, and where on the processor the training fits into this
- * machine's memory with it and not without.
+ * `auto` is on with a base of 4 bits, which is chosen for memory, and where on the processor the training does not fit into
+ * this machine's memory without it. With it, it may not either: then less is missing, of what is to spare above all.
  */
 export function decideCheckpointing(
   asked: CheckpointingChoice,
@@ -34,8 +34,7 @@ export function decideCheckpointing(
   // What a GPU has of its own is not known before it is full; then it is turned on, too (see lighter.ts).
   if (engine !== 'onnx-cpu') return { checkpointing: false, reason: null };
   const without = takes(false);
-  if (fitsMemory(without, available) || !fitsMemory(takes(true), available))
-    return { checkpointing: false, reason: null };
+  if (fitsMemory(without, available)) return { checkpointing: false, reason: null };
   return {
     checkpointing: true,
     reason: `without it this would take ${gibibytes(without)} GiB of ${gibibytes(available)}`,

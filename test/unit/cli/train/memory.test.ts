@@ -27,7 +27,7 @@ it('what does not fit is told before it begins, with figures and what would fit'
   expect(memoryDoubt(model, spec, { engine: 'onnx-cuda' }, 1000)).toBeNull();
 });
 
-it('gradient checkpointing is on where a run fits only so; then nothing is told to be short', () => {
+it('gradient checkpointing is on where a run does not fit without; then nothing is told to be short', () => {
   const machine = { engine: 'onnx-cpu', baseBits: 32 } as const;
   const [without, with_] = [false, true].map(
     (checkpointing) => memoryOf(model, spec, { checkpointing }).total,
@@ -48,11 +48,10 @@ it('what fits only with gradient checkpointing, which turns itself on, is offere
     (checkpointing) => memoryOf(model, one, { checkpointing }).total,
   );
   const available = (1.25 * (without! + with_!)) / 2;
-  const settings = { ...onProcessor, checkpointing: false };
-  expect(checkpointingOf(model, spec, { asked: 'auto', ...onProcessor, available }).checkpointing).toBe(
-    false,
-  );
-  const doubt = (asked: boolean | 'auto') => memoryDoubt(model, spec, { ...settings, asked }, available)!;
+  const doubt = (asked: boolean | 'auto') => {
+    const { checkpointing } = checkpointingOf(model, spec, { asked, ...onProcessor, available });
+    return memoryDoubt(model, spec, { ...onProcessor, checkpointing }, available)!;
+  };
   expect(doubt('auto').values.next).toBe('what fits: --micro-batch 1 (the same result)');
   expect(doubt(false).values.next).not.toContain('(the same result)');
 });
