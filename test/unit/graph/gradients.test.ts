@@ -84,6 +84,28 @@ describe('gradients of whole graphs', () => {
     }
   });
 
+  test('a frozen head in pieces, with more tokens than it is multiplied with at a time: the same', async () => {
+    // Over 2,048.
+    const [n, width, vocabulary] = [2050, 3, 50];
+    const build = (plain: boolean, smoothing: number) => (graph: Graph) => {
+      const x = graph.input('x', [n, width]);
+      const w = graph.constant([vocabulary, width], numbers(vocabulary * width, 2));
+      const labels = ints(Array.from({ length: n }, (_, i) => (i % 3 === 2 ? -100 : (7 * i) % vocabulary)));
+      const zero = graph.constant([1], new Float32Array(1));
+      const logits = plain ? ops.add(ops.linear(x, w), zero) : ops.linear(x, w);
+      const losses = ops.crossEntropy(logits, graph.constant([n], labels), { smoothing, words: 16 });
+      return { losses, dx: gradients(ops.reduceSum(losses), [x])[0]! };
+    };
+    const feeds = { x: numbers(n * width, 1).map((value) => 20 * value) };
+    for (const smoothing of [0, 0.2]) {
+      const plain = await evaluate(build(true, smoothing), feeds);
+      const inPieces = await evaluate(build(false, smoothing), feeds);
+      for (const [name, values] of Object.entries(plain)) {
+        for (const [i, value] of values.entries()) expect(inPieces[name]![i]).toBeCloseTo(value, 3);
+      }
+    }
+  });
+
   test('a step holds the probabilities of one chunk of tokens at a time', () => {
     const graph = new Graph();
     const [n, vocabulary] = [4000, 2 ** 15];
