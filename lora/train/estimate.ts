@@ -69,7 +69,7 @@ export function estimateTraining(
   const { batchSize, sequenceLength: length } = training;
   const batch = Math.min(training.microBatch, batchSize);
   const { graph } = trainingGraph(
-    { config, architecture, batch, length, headInPieces: baseBits !== 32 },
+    { config, architecture, batch, length },
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
     { ...training, checkpointing },
   );

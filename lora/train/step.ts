@@ -8,7 +8,7 @@ import { Random } from '../data/random.ts';
 import type { Executable, Feeds } from '../engines/engine.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
-import { crossEntropy, multiply, reduceSum, wordsAtOnce } from '../graph/ops.ts';
+import { crossEntropy, multiply, reduceSum } from '../graph/ops.ts';
 import { recomputed } from '../graph/passes/recompute.ts';
 import { selectedRows } from '../graph/passes/selected-rows.ts';
 import type {
@@ -39,8 +39,6 @@ export interface GraphSize {
   readonly length: number;
   /** Most supervised tokens of a run: logits are made for as many. @default null, for all tokens */
   readonly supervised?: number | null;
-  /** Whether the output head is kept in fewer bits, and multiplied in pieces (see crossEntropy). @default false */
-  readonly headInPieces?: boolean;
 }
 
 export interface TrainingGraphOptions {
@@ -108,7 +106,7 @@ export function lossGraph(size: GraphSize, parametersOf: (graph: Graph) => Param
 
 function tokenLosses(
   graph: Graph,
-  { config, architecture, batch, length, supervised = null, headInPieces = false }: GraphSize,
+  { config, architecture, batch, length, supervised = null }: GraphSize,
   inputs: SequenceInputs,
   source: ParameterSource,
   smoothing: number,
@@ -117,8 +115,7 @@ function tokenLosses(
   const all = architecture.forward(graph, config, inputs, source);
   const logits =
     supervised === null ? all : selectedRows(all, graph.input(SUPERVISED_INPUT, [scored], 'int64'));
-  const words = headInPieces ? wordsAtOnce(scored, config.hiddenSize) : null;
-  return crossEntropy(logits, graph.input('labels', [scored], 'int64'), { smoothing, words });
+  return crossEntropy(logits, graph.input('labels', [scored], 'int64'), { smoothing });
 }
 
 function gradientOf(name: string): string {

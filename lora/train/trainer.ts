@@ -260,8 +260,7 @@ export class Trainer {
     const { config, architecture } = this.deps.model;
     const { microBatch, batchSize, sequenceLength } = this.settings.training;
     const batch = Math.min(microBatch, batchSize);
-    const headInPieces = this.deps.weights.tables !== undefined;
-    return { config, architecture, batch, length: sequenceLength, headInPieces };
+    return { config, architecture, batch, length: sequenceLength };
   }
 
   private runOptions(signal: AbortSignal | undefined) {

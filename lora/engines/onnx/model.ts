@@ -87,6 +87,8 @@ class LoweredGraph {
   readonly #quantised = new Map<Tensor, { name: string; entry: QuantisedEntry }>();
   readonly #tables = new Map<Tensor, Table>();
   readonly #declared = new Set<string>();
+  /** Of weights in float32. */
+  readonly #places = new Map<Tensor, { name: string; entry: WeightEntry }>();
   readonly #roundedRows = new Map<string, RoundedRows>();
   readonly #float16 = new Map<string, string>();
   #fresh = 0;
@@ -115,6 +117,7 @@ class LoweredGraph {
     this.addInitializer(tensor, `w:${name}`, placeOf(path, entry));
     // With a default value, no constant: products of a quantised base are packed, and these would be copied for it.
     if (this.#weights?.quantised && this.#emitter.provider === 'cpu') this.addInput(`w:${name}`, tensor);
+    this.#places.set(tensor, { name: `w:${name}`, entry });
   }
 
   addInput(name: string, tensor: Tensor): void {
@@ -137,6 +140,7 @@ class LoweredGraph {
       this.#addQuantisedProduct(node, outputs);
       return;
     }
+    if (this.#addWeightRows(node, outputs)) return;
     const tableOf = (tensor: Tensor) => (this.#names.has(tensor) ? undefined : this.#tables.get(tensor));
     const others = node.inputs.map((tensor) =>
       tableOf(tensor) ? '' : (this.#names.get(tensor) ?? this.#dense(tensor)),
@@ -149,6 +153,31 @@ class LoweredGraph {
     }
     const lower = LOWERINGS[node.operation] as Lowering<Operation>;
     lower(node, inputs, unused ? outputs.slice(0, 1) : outputs, this.#emitter);
+  }
+
+  /**
+   * Rows of a float32 weight. On the processor they are a place in its file, of which nothing is copied. On a GPU they
+   * are copied when they are needed: onnxruntime would upload them beside the weight, as it cuts what is constant only once.
+   */
+  #addWeightRows(node: GraphNode, [output]: readonly string[]): boolean {
+    const [weight] = node.inputs;
+    const place = this.#places.get(weight!);
+    if (node.operation !== 'slice' || place === undefined) return false;
+    const { axis, start, end } = (node as GraphNode<'slice'>).attributes;
+    if (axis !== 0) return false;
+    if (this.#emitter.provider === 'cpu') {
+      const bytes = place.entry.length / weight!.shape[0]!;
+      const part = {
+        ...place.entry,
+        offset: place.entry.offset + start * bytes,
+        length: (end - start) * bytes,
+      };
+      this.addInitializer(node.outputs[0]!, output!, placeOf(this.#weights!.path, part));
+    } else {
+      const bounds = [start, end, axis].map((value) => this.#emitter.variable([value]));
+      this.#emitter.emit('Slice', [place.name, ...bounds], { outputs: [output!] });
+    }
+    return true;
   }
 
   /**

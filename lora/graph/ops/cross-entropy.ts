@@ -21,14 +21,14 @@ export const LOGITS_CHUNK_BYTES = 64 * 2 ** 20;
  * Negative log-likelihood of each token in nats: logits [N, V], labels [N] int64 → [N]; 0 (and no gradient)
  * where the label is negative (−100 by convention: not trained on). A label ≥ V fails the run.
  *
- * When the logits come straight from an output head (`linear(x, w)`), the head is computed here in chunks of
- * tokens, and its gradient never forms softmax − onehot: with p the softmax and g the incoming gradient,
+ * When the logits come straight from an output head (`linear(x, w)`), the head is computed here, one that is trained in chunks
+ * of tokens, and its gradient never forms softmax − onehot: with p the softmax and g the incoming gradient,
  * dx = g·(p·w − w[label]) and dw = pᵀ(g·x) − scatter(g·x by label). The logits themselves are then only
  * computed if something else uses them.
  *
- * With `words`, a frozen head is multiplied so many of its rows at a time: for one that is kept in fewer bits, and made
- * float32 again piece by piece. It is one pass over w, whose partial sums are put together as in attention in tiles
- * (Milakov and Gimelshein 2018, arXiv 1805.02867).
+ * A frozen head is multiplied `words` of its rows at a time, with all tokens: the piece is still in the cache for its second
+ * product, and one that is kept in fewer bits is made float32 only once. It is one pass over w, whose partial sums are put
+ * together as in attention in tiles (Milakov and Gimelshein 2018, arXiv 1805.02867).
  *
  * With `smoothing` ε the target is 1 − ε on the label plus ε spread evenly over the vocabulary, as transformers'
  * LabelSmoother: (1 − ε)·nll + ε·mean(−log p).
@@ -37,7 +37,10 @@ export const LOGITS_CHUNK_BYTES = 64 * 2 ** 20;
 export function crossEntropy(
   logits: Tensor,
   labels: Tensor,
-  { smoothing = 0, words = null }: { smoothing?: number; words?: number | null } = {},
+  {
+    smoothing = 0,
+    words,
+  }: { smoothing?: number /** Of a piece. @default what caches hold */; words?: number } = {},
 ): Tensor {
   requireDType('crossEntropy', logits, 'float32');
   requireDType('crossEntropy', labels, 'int64');
@@ -51,8 +54,8 @@ export function crossEntropy(
   }
   const [x, w] = outputHead(logits);
   if (x && w) {
-    const inPieces = words !== null && isFrozen(w);
-    const loss = inPieces ? headInPieces(x, w, labels, words) : headCrossEntropy(x, w, labels);
+    const pieces = words ?? wordsAtOnce(x.shape[0]!, x.shape[1]!);
+    const loss = isFrozen(w) ? headInPieces(x, w, labels, pieces) : headCrossEntropy(x, w, labels);
     return smoothing === 0 ? loss : add(loss, scale(headSmoothing(x, w, labels), smoothing));
   }
   const plain = softmaxCrossEntropy(logits, labels);

@@ -192,10 +192,10 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       const made = (operator: string) => types.filter((type) => type === operator).length;
       const [ofBlocks, ofTables] = [used(quantised!), used(tables!)];
       expect(made('GatherBlockQuantized')).toBe(bits === 4 ? ofBlocks : 0);
-      // Where two read the rows that were looked up, onnxruntime makes their numbers for each of them.
+      // Where two read the rows that were looked up, or a piece of the head, onnxruntime makes their numbers for each of them.
       const extra = made('DequantizeLinear') - (bits === 4 ? ofTables : ofTables + ofBlocks);
       expect(extra).toBeGreaterThanOrEqual(0);
-      expect(extra).toBeLessThanOrEqual(1);
+      expect(extra).toBeLessThanOrEqual(2);
     });
 
     test('a trainer learns on it what one on the processor learns, and measures the same', async () => {

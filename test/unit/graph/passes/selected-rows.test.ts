@@ -86,7 +86,10 @@ describe('a step for some rows of the logits', () => {
     const supervised = countSupervised(step.rows);
     const { graph } = stepOf({ ...step, supervised });
     const nodes = ancestorNodes(graph.nodes, graph.outputs.get('loss')!);
-    const last = nodes.findLastIndex(({ operation }) => operation === 'softmax');
+    // That of the loss has the shape of logits.
+    const isAttention = ({ operation, inputs: [x] }: GraphNode) =>
+      operation === 'softmax' && x!.shape.length > 2;
+    const last = nodes.findLastIndex(isAttention);
     const products = nodes.slice(last).filter(({ operation }) => operation === 'gemm');
     // From the projection of what attention mixed on; what else it does to all rows it has done before.
     expect(products.length).toBeGreaterThanOrEqual(4);
