@@ -12,11 +12,13 @@ const THIN = 4;
 /**
  * The same graph in which thin products that share their wide operand, or add onto the same sum, are one: what the LoRA
  * branches of modules that read the same x consist of (queries, keys and values; gate and up). With ranks of a few columns
- * each of them is bound by its pass over a [tokens, width] matrix, and there are three kinds:
+ * each of them is bound by its pass over a [tokens, width] matrix, and there are two kinds:
  *
  * - x·Aᵀ for several A, forward: x·[A₁; A₂]ᵀ
- * - dA = duᵀ·x for several du: [du₁ du₂]ᵀ·x
  * - the gradient of x, … + du₁·A₁ + … + du₂·A₂: … + [du₁ du₂]·[A₁; A₂], added at the last of its terms
+ *
+ * Gradients dA = duᵀ·x stay apart: cut out of a joint one, onnxruntime put so much of the backward pass off that
+ * checkpointing saved nothing.
  *
  * Results differ in the order of rounding at most.
  */
@@ -30,10 +32,6 @@ export function thinProductsJoined(graph: Graph): Graph {
   const put = (node: Gemm, write: Write) => writes.set(node as unknown as GraphNode, write);
 
   for (const group of groups(gemms, (gemm) => forwardKey(gemm, adapters))) joinForward(group, put);
-  // These are made at the last of them, so nobody may need one before.
-  const isRead = ({ outputs }: Gemm) => readers(outputs[0]!) > 0;
-  for (const group of groups(gemms, (gemm) => (isRead(gemm) ? null : parameterKey(gemm))))
-    joinParameters(group, put);
   const sums = sumsOf(gemms, (tensor) => readers(tensor) === 1 && !results.has(tensor));
   for (const group of groups(gemms, (gemm) => termKey(gemm, adapters, sums))) joinTerms(group, put);
 
@@ -74,14 +72,6 @@ function forwardKey(gemm: Gemm, adapters: ReadonlySet<Tensor>): string | null {
   return fits && isThin(a.shape[0]!, x.shape[1]!) ? keyOf(gemm, x) : null;
 }
 
-/** duᵀ·x */
-function parameterKey(gemm: Gemm): string | null {
-  const { inputs, attributes } = gemm;
-  const [du, x] = inputs as readonly [Tensor, Tensor];
-  const fits = inputs.length === 2 && attributes.transposeA && !attributes.transposeB;
-  return fits && isThin(du.shape[1]!, x.shape[1]!) ? keyOf(gemm, x) : null;
-}
-
 /** … + du·A */
 function termKey(gemm: Gemm, adapters: ReadonlySet<Tensor>, sums: ReadonlyMap<Gemm, Tensor>): string | null {
   const { inputs, attributes } = gemm;
@@ -119,16 +109,6 @@ function joinForward(group: readonly Gemm[], put: Put): void {
     share(copy, group, u, 1);
   });
   for (const other of others) put(other, () => {});
-}
-
-function joinParameters(group: readonly Gemm[], put: Put): void {
-  const last = group.at(-1)!;
-  put(last, (copy) => {
-    const x = last.inputs[1]!;
-    const du = joined(copy, group, 0, 1);
-    share(copy, group, product(copy, last, [du, copy.of(x)], [du.shape[1]!, x.shape[1]!]), 0);
-  });
-  for (const other of group.slice(0, -1)) put(other, () => {});
 }
 
 function joinTerms(group: readonly Gemm[], put: Put): void {
