@@ -106,8 +106,11 @@ const LEAST_SECONDS_PER_OPERATION = 5e-6;
 /** What a whole step attains of the speed of its operations alone. */
 const EFFICIENCY = 0.85;
 
-/** Of whole steps against those of a base of 32 bits, measured on one processor (docs/decisions/012-quantised-base.md). */
-const SPEED_OF_BITS: Readonly<Record<BaseBits, number>> = { 32: 1, 8: 1.4, 4: 0.96 };
+/**
+ * Of whole steps against those of a base of 32 bits: 135M at 4 × 128 tokens, in alternation on one processor with VNNI
+ * (docs/decisions/012-quantised-base.md, with the head in pieces and the tables in 8 bits).
+ */
+const SPEED_OF_BITS: Readonly<Record<BaseBits, number>> = { 32: 1, 8: 1.35, 4: 1.07 };
 
 /**
  * How many times as fast a step is as with a base of 32 bits; 1 where that was not measured: on other engines, and for 8
