@@ -1,8 +1,6 @@
-import { SwarmError } from '../../../protocol/errors.ts';
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { OperationAttributes } from '../../graph/operations.ts';
-import { formatShape, sameShape } from '../../graph/shapes.ts';
-import type { QuantisedEntry, TableEntry, WeightFile } from '../weights.ts';
+import type { QuantisedEntry } from '../weights.ts';
 import { type Emitter, MICROSOFT } from './lower.ts';
 
 /** ONNX value names of a copy of a weight. */
@@ -150,26 +148,4 @@ export function emitDense(
   const values = emit('GatherBlockQuantized', [codes, every, scales], { attributes, domain: MICROSOFT });
   if (blocks * side === columns) return values;
   return emit('Slice', [values, integers([0]), integers([columns]), integers([1])]);
-}
-
-/**
- * The entry of a weight that is kept in fewer bits in that way; null for one that is not.
- * @throws SwarmError ENGINE_WEIGHTS when it has another shape in the file
- */
-export function locateRounded<K extends 'quantised' | 'tables'>(
-  name: string,
-  tensor: Tensor,
-  weights: WeightFile | null,
-  way: K,
-): (K extends 'tables' ? TableEntry : QuantisedEntry) | null {
-  const entry = weights?.[way]?.get(name);
-  if (entry === undefined) return null;
-  if (!sameShape(entry.shape, tensor.shape)) {
-    throw new SwarmError(
-      'ENGINE_WEIGHTS',
-      `weight ${name} in ${weights?.path} is ${formatShape(entry.shape)}, the model needs ${formatShape(tensor.shape)}`,
-      { name, path: weights?.path, expected: tensor.shape, found: entry.shape },
-    );
-  }
-  return entry as K extends 'tables' ? TableEntry : QuantisedEntry;
 }

@@ -7,9 +7,9 @@ import { loraConfig } from '../../../lora/adapter/config.ts';
 import { initAdapter } from '../../../lora/adapter/initial.ts';
 import { createEngine, type Engine } from '../../../lora/engines/engine.ts';
 import { hasFloat16 } from '../../../lora/engines/float16.ts';
-import { ancestorNodes } from '../../../lora/graph/gradients.ts';
 import { Graph, type GraphNode } from '../../../lora/graph/graph.ts';
 import { addmm, transpose } from '../../../lora/graph/ops.ts';
+import { liveNodes } from '../../../lora/graph/passes/live-nodes.ts';
 import { openModel, prepareWeights } from '../../../lora/models/model.ts';
 import { inPrecision } from '../../../lora/train/precision.ts';
 import { measureSpeed } from '../../../lora/train/speed.ts';
@@ -185,9 +185,8 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       const { quantised, tables } = await prepareWeights(step.model, folder, { bits });
       const used = (names: ReadonlyMap<string, unknown>) => {
         const tensors = [...graph.weights].flatMap(([name, tensor]) => (names.has(name) ? [tensor] : []));
-        return ancestorNodes(graph.nodes, ...graph.outputs.values()).filter(({ inputs }) =>
-          inputs.some((input) => tensors.includes(input)),
-        ).length;
+        return liveNodes(graph).filter(({ inputs }) => inputs.some((input) => tensors.includes(input)))
+          .length;
       };
       const made = (operator: string) => types.filter((type) => type === operator).length;
       const [ofBlocks, ofTables] = [used(quantised!), used(tables!)];

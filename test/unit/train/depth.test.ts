@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { loraConfig } from '../../../lora/adapter/config.ts';
 import { graphCost } from '../../../lora/graph/cost.ts';
-import { ancestorNodes } from '../../../lora/graph/gradients.ts';
+import { liveNodes } from '../../../lora/graph/passes/live-nodes.ts';
 import { adaptedParameters } from '../../../lora/train/adapted.ts';
 import { trainingGraph } from '../../../lora/train/step.ts';
 import { FAMILY_FIXTURES, openFamily } from '../../utils/families.ts';
@@ -16,7 +16,7 @@ describe.each(FAMILY_FIXTURES)('%s with an adapter on its last block only', (fix
         adaptedParameters(graph, model, loraConfig({ rank: 2, ...settings })),
       ).graph;
     const top = graphWith({ layersToTransform: [last] });
-    const nodes = ancestorNodes(top.nodes, ...top.outputs.values());
+    const nodes = liveNodes(top);
     const readersOf = (block: number) =>
       architecture
         .linearModules(config)

@@ -1,0 +1,65 @@
+import type { Emitter, Provider } from './lower.ts';
+import type { OnnxInitializer, OnnxModel, OnnxNode, OnnxValue } from './protobuf.ts';
+
+/** An ONNX model to which nodes, and the constants that they need, are added. */
+export class GrowingModel implements OnnxModel {
+  readonly nodes: OnnxNode[] = [];
+  readonly initializers: OnnxInitializer[] = [];
+  readonly inputs: OnnxValue[] = [];
+  readonly outputs: OnnxValue[] = [];
+  readonly emitter: Emitter;
+  readonly #declared = new Set<string>();
+  readonly #constants = new Map<string, string>();
+  #fresh = 0;
+
+  constructor(provider: Provider) {
+    this.emitter = {
+      provider,
+      emit: (type, inputs, options = {}) => {
+        const outputs = options.outputs ?? [`f:${this.#fresh++}`];
+        const { domain = '', attributes = {} } = options;
+        this.nodes.push({ type, inputs, outputs, domain, attributes });
+        return outputs[0]!;
+      },
+      integers: (values) => this.#constant('int64', [values.length], BigInt64Array.from(values, BigInt)),
+      variable: (values) => this.#variable(values),
+      scalar: (value) => this.#constant('float32', [], Float32Array.of(value)),
+    };
+  }
+
+  /**
+   * Adds initializers, each once. Those that are no constants are inputs that have a default, which nobody ever feeds:
+   * what follows from constants alone onnxruntime computes in advance, and keeps.
+   */
+  declare(initializers: readonly OnnxInitializer[], { constant }: { constant: boolean }): void {
+    for (const initializer of initializers) {
+      const { name, dtype, shape } = initializer;
+      if (this.#declared.has(name)) continue;
+      this.#declared.add(name);
+      this.initializers.push(initializer);
+      if (!constant) this.inputs.push({ name, dtype, shape });
+    }
+  }
+
+  #variable(values: readonly number[]): string {
+    const name = `v:${values.join()}`;
+    const data = bytesOf(BigInt64Array.from(values, BigInt));
+    this.declare([{ name, dtype: 'int64', shape: [values.length], data }], { constant: false });
+    return name;
+  }
+
+  /** A small constant that the lowering itself needs, once for each value. */
+  #constant(dtype: OnnxValue['dtype'], shape: readonly number[], data: Float32Array | BigInt64Array): string {
+    const value = `${dtype}:${data.join()}`;
+    const known = this.#constants.get(value);
+    if (known !== undefined) return known;
+    const name = `s:${this.#constants.size}`;
+    this.initializers.push({ name, dtype, shape, data: bytesOf(data) });
+    this.#constants.set(value, name);
+    return name;
+  }
+}
+
+export function bytesOf(data: Float32Array | BigInt64Array): Uint8Array {
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}

@@ -1,0 +1,136 @@
+import { basename } from 'node:path';
+import { SwarmError } from '../../../protocol/errors.ts';
+import type { Tensor } from '../../graph/graph.ts';
+import { formatShape, sameShape } from '../../graph/shapes.ts';
+import {
+  locateWeight,
+  type QuantisedEntry,
+  type TableEntry,
+  type WeightEntry,
+  type WeightFile,
+} from '../weights.ts';
+import type { OnnxInitializer } from './protobuf.ts';
+import type { BlockNames, Direction } from './quantised.ts';
+
+/** A weight of a graph: how its file keeps it, and where. */
+export type StoredWeight = Float32Weight | QuantisedWeight | TableWeight;
+type Float32Weight = Stored<'float32', WeightEntry>;
+export type QuantisedWeight = Stored<'quantised', QuantisedEntry>;
+type TableWeight = Stored<'table', TableEntry>;
+
+interface Stored<Kind, Entry> {
+  readonly kind: Kind;
+  readonly name: string;
+  readonly path: string;
+  readonly entry: Entry;
+}
+
+/** @throws SwarmError ENGINE_WEIGHTS when the weight is missing from the file or has another shape there */
+export function locateStored(name: string, tensor: Tensor, weights: WeightFile | null): StoredWeight {
+  const quantised = weights?.quantised?.get(name);
+  const table = weights?.tables?.get(name);
+  const entry = quantised ?? table;
+  if (entry === undefined) return { kind: 'float32', name, ...locateWeight(name, tensor, weights) };
+  const { path } = weights!;
+  if (!sameShape(entry.shape, tensor.shape)) {
+    throw new SwarmError(
+      'ENGINE_WEIGHTS',
+      `weight ${name} in ${path} is ${formatShape(entry.shape)}, the model needs ${formatShape(tensor.shape)}`,
+      { name, path, expected: tensor.shape, found: entry.shape },
+    );
+  }
+  return quantised === undefined
+    ? { kind: 'table', name, path, entry: table! }
+    : { kind: 'quantised', name, path, entry: quantised };
+}
+
+/** Bytes of a weight file. */
+type WeightPlace = Exclude<OnnxInitializer['data'], Uint8Array>;
+
+/** All of a weight. */
+export function wholePlace({ path, entry }: Float32Weight): WeightPlace {
+  return placeOf(path, entry);
+}
+
+/** Rows of a weight from `start` to before `end`. */
+export function rowsPlace({ path, entry }: Float32Weight, start: number, end: number): WeightPlace {
+  return placeOf(path, rowsOf(entry, entry.length / entry.shape[0]!, start, end));
+}
+
+/** Codes and scales of a matrix in fewer bits: the initializers, and what they are called. */
+export interface StoredBlocks {
+  readonly names: BlockNames;
+  readonly initializers: readonly OnnxInitializer[];
+}
+
+/** A copy of a weight in the shapes that kernels for products take. */
+export function productBlocks(weight: QuantisedWeight, direction: Direction): StoredBlocks {
+  const { name, entry } = weight;
+  const { codes, scales } = entry[direction];
+  const shapes = { codes: entry.bits === 4 ? codes.shape : flat(codes), scales: scales.shape };
+  return blocksOf(`q:${name}:${direction}`, weight, direction, shapes);
+}
+
+/** A weight in the shapes that `emitDense` takes. */
+export function denseBlocks(weight: QuantisedWeight): StoredBlocks {
+  const { name, entry } = weight;
+  const { codes, scales } = entry.plain;
+  const shapes = { codes: flat(codes), scales: entry.bits === 4 ? scales.shape : [codes.shape[0]!] };
+  return blocksOf(`d:${name}`, weight, 'plain', shapes);
+}
+
+function blocksOf(
+  name: string,
+  { path, entry }: QuantisedWeight,
+  direction: Direction,
+  shapes: { codes: readonly number[]; scales: readonly number[] },
+): StoredBlocks {
+  const { codes, scales } = entry[direction];
+  return named(name, [
+    { dtype: entry.bits === 4 ? 'uint8' : 'int8', shape: shapes.codes, data: placeOf(path, codes) },
+    { dtype: 'float32', shape: shapes.scales, data: placeOf(path, scales) },
+  ]);
+}
+
+/** Rows of a table from `start` to before `end`. */
+export function tableRows({ name, path, entry }: TableWeight, start: number, end: number): StoredBlocks {
+  const { shape, codes, scales } = entry;
+  const [, columns] = shape;
+  const rows = end - start;
+  return named(`r:${name}:${start}-${end}`, [
+    { dtype: 'int8', shape: [rows, columns], data: placeOf(path, rowsOf(codes, columns, start, end)) },
+    { dtype: 'float32', shape: [rows], data: placeOf(path, rowsOf(scales, SCALE_BYTES, start, end)) },
+  ]);
+}
+
+const SCALE_BYTES = Float32Array.BYTES_PER_ELEMENT;
+
+function named(
+  name: string,
+  [codes, scales]: readonly [Omit<OnnxInitializer, 'name'>, Omit<OnnxInitializer, 'name'>],
+): StoredBlocks {
+  const names = { codes: `${name}:codes`, scales: `${name}:scales` };
+  return {
+    names,
+    initializers: [
+      { name: names.codes, ...codes },
+      { name: names.scales, ...scales },
+    ],
+  };
+}
+
+/** A block's numbers one after the other: [rows, blocks, bytes of a block] as [rows, bytes of a row]. */
+function flat({ shape }: WeightEntry): number[] {
+  const [rows, blocks, bytes] = shape as readonly [number, number, number];
+  return [rows, blocks * bytes];
+}
+
+type Span = Pick<WeightEntry, 'offset' | 'length'>;
+
+function rowsOf({ offset }: Span, rowBytes: number, start: number, end: number): Span {
+  return { offset: offset + start * rowBytes, length: (end - start) * rowBytes };
+}
+
+function placeOf(path: string, { offset, length }: Span): WeightPlace {
+  return { file: basename(path), offset, length };
+}
