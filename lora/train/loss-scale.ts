@@ -20,6 +20,16 @@ const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
 /** Runs without overflow after which it is doubled, as PyTorch's and the paper's. */
 const GROWTH_RUNS = 2000;
 
+/** @throws SwarmError OPTIMIZER_STATE for what is no state of a scale */
+export function requireLossScale({ scale, runs }: LossScaleState): void {
+  const isScale = scale >= SMALLEST_SCALE && scale <= LARGEST_SCALE && Number.isInteger(Math.log2(scale));
+  if (isScale && Number.isSafeInteger(runs) && runs >= 0) return;
+  throw new SwarmError('OPTIMIZER_STATE', `a loss scale of ${scale} after ${runs} runs; start afresh`, {
+    scale,
+    runs,
+  });
+}
+
 export class LossScale {
   #state: LossScaleState = { scale: INITIAL_SCALE, runs: 0 };
 
@@ -28,14 +38,9 @@ export class LossScale {
   }
 
   /** @throws SwarmError OPTIMIZER_STATE for what is no state of a scale */
-  set state({ scale, runs }: LossScaleState) {
-    const isScale = scale >= SMALLEST_SCALE && scale <= LARGEST_SCALE && Number.isInteger(Math.log2(scale));
-    if (!isScale || !Number.isSafeInteger(runs) || runs < 0) {
-      throw new SwarmError('OPTIMIZER_STATE', `a loss scale of ${scale} after ${runs} runs; start afresh`, {
-        scale,
-        runs,
-      });
-    }
+  set state(state: LossScaleState) {
+    requireLossScale(state);
+    const { scale, runs } = state;
     this.#state = { scale, runs };
   }
 

@@ -13,7 +13,7 @@ import { adaptedParameters } from './adapted.ts';
 import { batches } from './batches.ts';
 import type { TrainingConfig } from './config.ts';
 import { treatmentOf } from './groups.ts';
-import { LossScale } from './loss-scale.ts';
+import { LossScale, requireLossScale } from './loss-scale.ts';
 import { inPrecision } from './precision.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
 import { learningRateAt } from './schedule.ts';
@@ -114,10 +114,12 @@ export class Trainer {
     return this.lossScale === null ? state : { ...state, lossScale: this.lossScale.state };
   }
 
-  /** @throws OPTIMIZER_STATE when it belongs to other tensors. */
+  /** @throws OPTIMIZER_STATE when it belongs to other tensors or its loss scale is none; all stays as it was then. */
   setOptimizerState(state: AdamWState): void {
+    const { lossScale = new LossScale().state } = state;
+    if (this.lossScale !== null) requireLossScale(lossScale);
     this.optimizer.importState(state);
-    if (this.lossScale !== null) this.lossScale.state = state.lossScale ?? new LossScale().state;
+    if (this.lossScale !== null) this.lossScale.state = lossScale;
   }
 
   /**

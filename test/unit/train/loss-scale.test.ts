@@ -147,6 +147,21 @@ describe('a trainer in float16', () => {
     for (const one of trainers) await one.dispose();
   });
 
+  test('takes over neither moments nor scale where one of them is refused', async () => {
+    const one = trainer(narrow().engine);
+    await one.train({ rows: rows.slice(0, 4), steps: 1 });
+    const state = one.optimizerState();
+    const others = state.m.map((values) => values.map(() => 7));
+    for (const bad of [
+      { ...state, step: 3, m: others, lossScale: { scale: 3, runs: 0 } },
+      { ...state, step: 3, m: others.slice(1), lossScale: { scale: 2 ** 20, runs: 0 } },
+    ]) {
+      expect(() => one.setOptimizerState(bad)).toThrow(expect.objectContaining({ code: 'OPTIMIZER_STATE' }));
+      expect(one.optimizerState()).toEqual(state);
+    }
+    await one.dispose();
+  });
+
   test('goes on bit for bit, with the scale that it had reached', async () => {
     const straight = trainer(narrow().engine);
     const [first, second] = [trainer(narrow().engine), trainer(narrow().engine)];
