@@ -3,6 +3,7 @@ import { Graph } from '../graph/graph.ts';
 import { matmul } from '../graph/ops.ts';
 import type { Engine } from './engine.ts';
 import { FLOAT16_ENGINES } from './precision.ts';
+import { runOnce } from './run-once.ts';
 
 /**
  * Makes a product in float16: devices lack it (WebGPU: the feature "shader-f16"), and nothing but trying says so.
@@ -13,9 +14,7 @@ export async function requireFloat16(engine: Engine): Promise<void> {
   const x = graph.input('x', [2, 2]);
   graph.output('y', matmul(x, x, { float16: true }));
   try {
-    const executable = await engine.compile(graph, null);
-    await executable.run({ x: Float32Array.of(1, 2, 3, 4) });
-    await executable.dispose();
+    await runOnce(engine, graph, { x: Float32Array.of(1, 2, 3, 4) });
   } catch (error) {
     const reason = isSwarmError(error) ? error.message : String(error);
     throw new SwarmError(

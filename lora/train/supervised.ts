@@ -96,9 +96,12 @@ export class SizedExecutables {
     return { executable: await executable, supervised };
   }
 
+  /** One whose compilation failed, which `for` has thrown, keeps no other from being released. */
   async dispose(): Promise<void> {
-    const executables = await Promise.all(this.compiled.values());
+    const compiling = [...this.compiled.values()];
     this.compiled.clear();
+    const results = await Promise.allSettled(compiling);
+    const executables = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     await Promise.all(executables.map((executable) => executable.dispose()));
   }
 }

@@ -2,6 +2,7 @@ import { SwarmError } from '../../../protocol/errors.ts';
 import { Graph } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import type { Engine } from '../engine.ts';
+import { runOnce } from '../run-once.ts';
 import { TfjsExecutable } from './executable.ts';
 import type { TensorFlow } from './lower.ts';
 import { WeightStore } from './weight-store.ts';
@@ -28,9 +29,7 @@ async function probe(tf: TensorFlow, engine: Engine): Promise<void> {
   graph.output('y', add(x, x));
   try {
     await tf.ready();
-    const executable = await engine.compile(graph, null);
-    await executable.run({ x: Float32Array.of(1) });
-    await executable.dispose();
+    await runOnce(engine, graph, { x: Float32Array.of(1) });
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
     throw new SwarmError(

@@ -55,11 +55,13 @@ export class WeightStore {
   async #load(path: string, entry: WeightEntry): Promise<Value> {
     const values = await readFloats(path, entry);
     const sent = this.#tf.tensor(values, [...entry.shape], 'float32');
-    // The packages for Node.js keep JavaScript's array until an operation needs the tensor: this is that operation,
-    // and shares memory with its operand.
-    const value = this.#tf.reshape(sent, [...entry.shape]);
-    sent.dispose();
-    return value;
+    try {
+      // The packages for Node.js keep JavaScript's array until an operation needs the tensor: this is that operation,
+      // and shares memory with its operand. It is where the device's memory runs out.
+      return this.#tf.reshape(sent, [...entry.shape]);
+    } finally {
+      sent.dispose();
+    }
   }
 }
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createEngine, type Engine, type Feeds, type WeightFile } from '../../../lora/engines/engine.ts';
+import { runOnce } from '../../../lora/engines/run-once.ts';
 import { createTfjsEngine } from '../../../lora/engines/tfjs/engine.ts';
 import type { TensorFlow } from '../../../lora/engines/tfjs/lower.ts';
 import { Graph } from '../../../lora/graph/graph.ts';
@@ -93,6 +94,40 @@ describe('weights', () => {
     await writeFile(short.path, new Uint8Array(100));
     const both = [1, 2].map(() => codeOf(() => engine.compile(linearGraph(), short)));
     expect(await Promise.all(both)).toEqual(['ENGINE_COMPILE', 'ENGINE_COMPILE']);
+  });
+});
+
+describe('nothing stays on the backend', () => {
+  test('of a weight that finds no room there, nor of those before it', async () => {
+    const graph = new Graph();
+    const weights = ['v', 'w'].map((name) => graph.weight(name, [2, 2]));
+    graph.output('y', ops.add(weights[0]!, weights[1]!));
+    const { path, entries } = await weightFile('full.bin');
+    const both = new Map([...entries, ['v', { offset: 0, length: 16, shape: [2, 2] }] as const]);
+    let room = 1;
+    const reshape: TensorFlow['reshape'] = (x, shape) => {
+      if (room-- === 0) throw new Error('out of memory');
+      return tf.reshape(x, shape);
+    };
+    const full = await createTfjsEngine({ ...tf, reshape });
+    expect(await codeOf(() => full.compile(graph, { path, entries: both }))).toBe('ENGINE_COMPILE');
+  });
+
+  test('of a trial that fails', async () => {
+    let fails = false;
+    const add: TensorFlow['add'] = (a, b) => {
+      if (fails) throw new Error('no kernel');
+      return tf.add(a, b);
+    };
+    const failing = await createTfjsEngine({ ...tf, add });
+    fails = true;
+    const graph = new Graph();
+    const one = graph.constant([1], Float32Array.of(1));
+    graph.output('y', ops.add(graph.input('x', [1]), one));
+    const trial = () => runOnce(failing, graph, { x: Float32Array.of(1) });
+    expect(await codeOf(trial)).toBe('ENGINE_RUN');
+    fails = false;
+    expect(await trial()).toEqual({ y: Float32Array.of(2) });
   });
 });
 

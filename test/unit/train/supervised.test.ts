@@ -151,6 +151,24 @@ describe('sizes', () => {
     expect(asked.at(-1)).toBeNull();
   });
 
+  it('a graph that does not compile keeps the others from nothing: not from running, not from being released', async () => {
+    const released: (number | null)[] = [];
+    const failure = new Error('out of memory');
+    const executables = new SizedExecutables({ tokens: 2 * LENGTH, sized: true }, async (supervised) => {
+      if (supervised === null) throw failure;
+      return { run: async () => ({}), dispose: async () => void released.push(supervised) };
+    });
+    const rows = (share: number) => completionRows(2, LENGTH, 300, share);
+    const { supervised: few } = await executables.for(rows(0.2));
+    await expect(executables.for(rows(1))).rejects.toBe(failure);
+    const { supervised: more } = await executables.for(rows(0.4));
+    expect(few).not.toBe(more);
+    await executables.dispose();
+    expect(released).toEqual([few, more]);
+    await executables.dispose();
+    expect(released).toHaveLength(2);
+  });
+
   it('pads with token 0, unlabelled', () => {
     const labels = BigInt64Array.from([-100, 5, -100, 0].map(BigInt));
     expect(supervisedFeeds(labels, 3)).toEqual({

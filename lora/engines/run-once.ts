@@ -1,0 +1,20 @@
+import type { Graph } from '../graph/graph.ts';
+import type { Engine } from './engine.ts';
+import type { Feeds } from './feeds.ts';
+
+/**
+ * Runs a graph without weights, once, to find out whether the device does. Nothing of it stays there, however it ends.
+ * @throws what compiling and running it throw
+ */
+export async function runOnce(
+  engine: Engine,
+  graph: Graph,
+  feeds: Feeds,
+): Promise<Record<string, Float32Array>> {
+  const executable = await engine.compile(graph, null);
+  try {
+    return await executable.run(feeds);
+  } finally {
+    await executable.dispose();
+  }
+}
