@@ -1,4 +1,5 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import type { Trainers } from '../lora/train/trainers.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import type { BlobStore, SwarmNetwork } from '../net/network.ts';
 import type { Vault } from '../net/vault.ts';
@@ -7,7 +8,7 @@ import type { Logger } from '../protocol/logger.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import type { Mutex } from './mutex.ts';
-import type { NodePolicy, Trainers } from './policy.ts';
+import type { NodePolicy } from './policy.ts';
 import type { NodeStore } from './store.ts';
 import type { NodeTrainer } from './trainer.ts';
 

@@ -1,7 +1,9 @@
 import { rm } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
+import { devicesOf } from '../lora/engines/names.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
+import { trainersOn } from '../lora/train/trainers.ts';
 import { Health } from '../monitor/health.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
@@ -18,7 +20,7 @@ import { CONSENT_NOTICE } from './consent.ts';
 import type { ContributorDeps, ContributorOptions } from './context.ts';
 import { Contributor } from './contributor.ts';
 import { startNodeHttp } from './http.ts';
-import { defaultPolicy, type NodePolicy, trainersOn } from './policy.ts';
+import { defaultPolicy, type NodePolicy } from './policy.ts';
 import { nodeStatus } from './status.ts';
 import { NodeStore } from './store.ts';
 import { TrainingProcess, type TrainingProcessOptions } from './training-process.ts';
@@ -134,7 +136,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       name: options.name,
       agent,
       policy,
-      trainers: trainersOn([{ engine }, ...alongside], baseBits),
+      trainers: trainersOn(devicesOf({ engine, alongside }), baseBits),
     };
     const deps: ContributorDeps = {
       network,

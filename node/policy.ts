@@ -1,5 +1,4 @@
-import type { EngineChoice } from '../lora/engines/names.ts';
-import type { BaseBits } from '../lora/models/base-bits.ts';
+import { ONE_TRAINER, type Trainers } from '../lora/train/trainers.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 
@@ -27,26 +26,6 @@ export const defaultPolicy: NodePolicy = {
   maxMemoryBytes: Number.POSITIVE_INFINITY,
 };
 
-/** What a node's trainer processes hold at one time: one process for each device. */
-export interface Trainers {
-  readonly processes: number;
-  /** Copies of the base in memory. */
-  readonly bases: number;
-}
-
-export const ONE_TRAINER: Trainers = { processes: 1, bases: 1 };
-
-/**
- * onnxruntime maps the file of float32 weights, so all its processes share one copy, those on a GPU too: its weights
- * pass through these pages. Packed weights of fewer bits and TensorFlow's are each process's own. What lies in a
- * device's own memory cannot be told from here (processors share theirs with some GPUs) and is counted, which errs
- * on the safe side, as does the size: that of float32, as a manifest does not say which weights take fewer bits.
- */
-export function trainersOn(devices: readonly { engine: EngineChoice }[], baseBits: BaseBits): Trainers {
-  const mapping = baseBits === 32 ? devices.filter(({ engine }) => engine !== 'tfjs').length : 0;
-  return { processes: devices.length, bases: devices.length - mapping + Math.min(1, mapping) };
-}
-
 const FLOAT_BYTES = 4;
 /** Values, gradients, two moments. */
 const TRAINER_ADAPTERS = 4;
@@ -61,7 +40,10 @@ const ROW_OVERHEAD_BYTES = 128;
 /** Id and label of 4 bytes, segment of 2. */
 const TOKEN_BYTES = 10;
 
-/** What a job takes from a machine, as far as its manifest tells, in bytes. */
+/**
+ * What a job takes from a machine, as far as its manifest tells, in bytes. A base counts with the size of float32, as a
+ * manifest does not say which of its weights take fewer bits.
+ */
 export function demandOf(
   manifest: Manifest,
   trainers: Trainers = ONE_TRAINER,

@@ -1,11 +1,18 @@
 import { join } from 'node:path';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
-import { type Device, deviceName, type EngineChoice, type EngineName } from '../lora/engines/names.ts';
+import {
+  type Device,
+  deviceName,
+  devicesOf,
+  type EngineChoice,
+  type EngineName,
+} from '../lora/engines/names.ts';
 import type { Precision } from '../lora/engines/precision.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
 import { openModel } from '../lora/models/model.ts';
+import { availableMemory } from '../lora/train/available-memory.ts';
 import {
   type CheckpointingChoice,
   checkpointingLine,
@@ -18,6 +25,7 @@ import { type Lighter, lighter, onlyOn } from '../lora/train/lighter.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
+import { memoryOfTrainers } from '../lora/train/trainers.ts';
 import { sleep } from '../net/deadline.ts';
 import type { FileBlobs } from '../net/network.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
@@ -94,9 +102,8 @@ export class TrainingProcess implements NodeTrainer {
 
   /** What the process runs on; before the first job what was named, and nothing where that is still to be chosen. */
   get engine(): string {
-    const { engine, device, alongside = [] } = this.#settings ?? this.#options;
-    if (engine === 'auto') return '';
-    return [deviceName({ engine, device }), ...alongside.map(deviceName)].join(', ');
+    const running = this.#settings ?? this.#options;
+    return running.engine === 'auto' ? '' : devicesOf(running).map(deviceName).join(', ');
   }
 
   get note(): string | null {
@@ -250,13 +257,16 @@ export class TrainingProcess implements NodeTrainer {
     const model = await openModel(modelDir);
     // Not before: meanwhile another job may have been prepared, whose settings these then are.
     const settings = this.#settings!;
-    const { engine, lora, training, baseBits = 32 } = settings;
+    const { lora, training, baseBits = 32 } = settings;
+    const devices = devicesOf(settings);
     const { checkpointing, reason } = decideCheckpointing(asked, {
-      engine,
+      devices,
       baseBits,
-      available: Math.min(maxMemoryBytes, process.availableMemory()),
-      takes: (checkpointing) =>
-        estimateTraining(model, { lora, training, baseBits, checkpointing }).memory.total,
+      available: Math.min(maxMemoryBytes, availableMemory()),
+      takes: (checkpointing) => {
+        const one = estimateTraining(model, { lora, training, baseBits, checkpointing }).memory;
+        return memoryOfTrainers(one, devices, baseBits).total;
+      },
     });
     this.#settings = { ...settings, checkpointing };
     if (reason === null) return;

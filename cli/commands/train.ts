@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { devicesOf } from '../../lora/engines/names.ts';
 import { type Precision, requirePrecision } from '../../lora/engines/precision.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
@@ -197,6 +198,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const machine = {
     ...computing,
     engine: chosen.engine,
+    devices: devicesOf({ ...computing, engine: chosen.engine }),
     // A dry run makes nothing.
     cacheDir: flags.dryRun ? resolveCache(context.environment, context.cwd) : await cacheFolder(context),
     checkpointing:

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { promisify } from 'node:util';
-import { availableMemory } from '../train/memory.ts';
+import { availableMemory } from '../../lora/train/available-memory.ts';
 
 /** What training depends on that does not have to be measured. */
 export interface MachineReport {

@@ -2,10 +2,12 @@ import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine, type EngineName } from '../../lora/engines/engine.ts';
+import { type Device, devicesOf } from '../../lora/engines/names.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { weightFileBytes, weightFileSuffix } from '../../lora/models/weights.ts';
+import { availableMemory } from '../../lora/train/available-memory.ts';
 import { type CheckpointingChoice, checkpointingLine } from '../../lora/train/checkpointing.ts';
 import { estimateTraining, fitsMemory, secondsPerStep, speedOfBaseBits } from '../../lora/train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../../lora/train/speed.ts';
@@ -13,7 +15,7 @@ import { formatBytes, formatCount, formatDuration, table } from '../../monitor/t
 import { SwarmError } from '../../protocol/errors.ts';
 import { describeMachine } from '../doctor/machine.ts';
 import { trainingFiles } from './data.ts';
-import { availableMemory, checkpointingOf, memoryOf, microBatchThatFits, type RunMemory } from './memory.ts';
+import { checkpointingOf, inTrainers, memoryOf, microBatchThatFits, type RunMemory } from './memory.ts';
 import { trainingConfig } from './run.ts';
 import { sampleData } from './sample.ts';
 import type { TrainSpec } from './settings.ts';
@@ -22,6 +24,10 @@ export interface DryRunOptions {
   output: string;
   cacheDir: string;
   engine: EngineName;
+  /** Which of several devices of the engine. @default 0 */
+  device?: number;
+  /** Devices that take part of each batch. @default none */
+  alongside?: readonly Device[];
   threads: number;
   /** @default 'auto' */
   checkpointing?: CheckpointingChoice;
@@ -107,9 +113,10 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const training = trainingConfig(spec, rows);
   const steps = training.totalSteps;
   const available = availableMemory();
-  const { checkpointing, reason } = checkpointingOf(model, spec, { asked, engine, baseBits, available });
+  const devices = devicesOf(options);
+  const { checkpointing, reason } = checkpointingOf(model, spec, { asked, devices, baseBits, available });
   const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
-  const memory = { ...memoryOf(model, spec, { checkpointing, baseBits }), available };
+  const memory = { ...memoryOf(model, spec, { checkpointing, baseBits, devices }), available };
   const speed = await measureSpeed(await createEngine(engine, { threads }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
@@ -153,7 +160,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     },
     microBatchThatFits: inMemory
       ? null
-      : microBatchThatFits(model, spec, { checkpointing, baseBits }, available),
+      : microBatchThatFits(model, spec, { checkpointing, baseBits, devices }, available),
     fits: inMemory && fitsDisk,
     checkpointing: { on: checkpointing, reason },
   };
@@ -196,11 +203,11 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
   if (!fitsMemory(memory.total, memory.available)) {
     const next =
       rows === null
-        ? 'use shorter rows (--sequence-length), a smaller model, or a machine with more memory'
+        ? `${memory.trainers > 1 ? 'name fewer devices in --engine, ' : ''}use shorter rows (--sequence-length), a smaller model, or a machine with more memory`
         : `--micro-batch ${rows} fits, and gives the same result`;
     throw new SwarmError(
       'DOES_NOT_FIT',
-      `it needs ${formatBytes(memory.total)} of memory and a quarter to spare, and ${formatBytes(memory.available)} are available`,
+      `it needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} and a quarter to spare, and ${formatBytes(memory.available)} are available`,
       { needed: memory.total, available: memory.available, microBatch: rows, next },
     );
   }
@@ -220,10 +227,10 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
   );
 }
 
-function memoryParts({ runtime, command, weights, activations, adapter }: RunMemory): string {
+function memoryParts({ runtime, trainers, command, weights, activations, adapter }: RunMemory): string {
   return (
     `weights ${formatBytes(weights)}, activations ${formatBytes(activations)}, adapter and optimiser ` +
-    `${formatBytes(adapter)}, the two processes ${formatBytes(runtime + command)}`
+    `${formatBytes(adapter)}, the ${trainers === 1 ? 'two' : trainers + 1} processes ${formatBytes(runtime + command)}`
   );
 }
 

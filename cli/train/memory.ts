@@ -1,6 +1,7 @@
-import type { EngineName } from '../../lora/engines/names.ts';
+import { type Device, deviceName } from '../../lora/engines/names.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { ModelShape } from '../../lora/models/targets.ts';
+import { availableMemory } from '../../lora/train/available-memory.ts';
 import {
   type Checkpointing,
   type CheckpointingChoice,
@@ -8,12 +9,15 @@ import {
 } from '../../lora/train/checkpointing.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { estimateTraining, fitsMemory, type MemoryEstimate } from '../../lora/train/estimate.ts';
+import { memoryOfTrainers, usesProcessor } from '../../lora/train/trainers.ts';
 import { formatBytes } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { TrainSpec } from './settings.ts';
 
-/** Bytes of a run in its two processes. */
+/** Bytes of a run in all its processes. */
 export interface RunMemory extends MemoryEstimate {
+  /** Processes that train, one for each device. */
+  readonly trainers: number;
   /** This process: it holds the adapter, moments while it writes them, and the rows of some steps. */
   readonly command: number;
 }
@@ -24,7 +28,11 @@ export interface MemorySettings {
   checkpointing?: boolean;
   /** @default 32 */
   baseBits?: BaseBits;
+  /** All that share each batch. @default onnx-cpu alone */
+  devices?: readonly Device[];
 }
+
+const PROCESSOR: readonly Device[] = [{ engine: 'onnx-cpu' }];
 
 /** What `swarm train` itself holds, measured. */
 const COMMAND_BYTES = 130 * 2 ** 20;
@@ -33,10 +41,16 @@ const COMMAND_SETS = 5;
 /** From the shapes in the model's config alone. @throws LORA_*, MODEL_SEQUENCE_TOO_LONG */
 export function memoryOf(model: ModelShape, spec: TrainSpec, settings: MemorySettings = {}): RunMemory {
   const training = trainingConfigSchema.parse({ ...spec.training, seed: spec.seed });
-  const { checkpointing = false, baseBits = 32 } = settings;
-  const { memory, work } = estimateTraining(model, { lora: spec.lora, training, checkpointing, baseBits });
+  const { checkpointing = false, baseBits = 32, devices = PROCESSOR } = settings;
+  const { memory: one, work } = estimateTraining(model, {
+    lora: spec.lora,
+    training,
+    checkpointing,
+    baseBits,
+  });
   const command = COMMAND_BYTES + COMMAND_SETS * 4 * work.parameters;
-  return { ...memory, command, total: memory.total + command };
+  const memory = memoryOfTrainers(one, devices, baseBits);
+  return { ...memory, trainers: devices.length, command, total: memory.total + command };
 }
 
 /** What is said, or for `auto` what the model and the memory of this machine give. */
@@ -45,18 +59,13 @@ export function checkpointingOf(
   spec: TrainSpec,
   {
     asked,
-    engine,
+    devices,
     baseBits,
     available = availableMemory(),
-  }: { asked: CheckpointingChoice; engine: EngineName; baseBits: BaseBits; available?: number },
+  }: { asked: CheckpointingChoice; devices: readonly Device[]; baseBits: BaseBits; available?: number },
 ): Checkpointing {
-  const takes = (checkpointing: boolean) => memoryOf(model, spec, { checkpointing, baseBits }).total;
-  return decideCheckpointing(asked, { engine, baseBits, available, takes });
-}
-
-/** Bytes that this process and its children may still take, by the system's free memory and its container's limit. */
-export function availableMemory(): number {
-  return process.availableMemory();
+  const takes = (checkpointing: boolean) => memoryOf(model, spec, { checkpointing, baseBits, devices }).total;
+  return decideCheckpointing(asked, { devices, baseBits, available, takes });
 }
 
 /** Rows at a time that would fit where those asked for do not; null where not even one does. */
@@ -72,40 +81,49 @@ export function microBatchThatFits(
   return null;
 }
 
-/** A run that is estimated to take more than there is, with what takes less; null where it fits, or is on a GPU. */
+/** A run that is estimated to take more than there is, with what takes less; null where it fits, or is on GPUs alone. */
 export function memoryDoubt(
   model: ModelShape,
   spec: TrainSpec,
-  { engine, ...settings }: MemorySettings & { engine: EngineName },
+  settings: MemorySettings,
   available: number,
 ): SwarmError | null {
   // What a GPU has of its own is not known before it is full.
-  if (engine !== 'onnx-cpu') return null;
+  if (!usesProcessor(settings.devices ?? PROCESSOR)) return null;
   const memory = memoryOf(model, spec, settings);
   if (fitsMemory(memory.total, available)) return null;
   return new SwarmError(
     'MEMORY_SHORT',
-    `this run takes about ${formatBytes(memory.total)} of memory and a quarter to spare, and ${formatBytes(available)} are available`,
+    `this run takes about ${formatBytes(memory.total)} of memory${inTrainers(memory)} and a quarter to spare, and ${formatBytes(available)} are available`,
     { needed: memory.total, available, next: waysOut(model, spec, settings, available) },
   );
 }
 
 /** What would make a run fit, the least costly first. */
 function waysOut(model: ModelShape, spec: TrainSpec, settings: MemorySettings, available: number): string {
-  const { checkpointing = false, baseBits = 32 } = settings;
+  const { checkpointing = false, baseBits = 32, devices = PROCESSOR } = settings;
   const rows = microBatchThatFits(model, spec, settings, available);
   const fits = (change: MemorySettings, of = spec): boolean =>
     fitsMemory(memoryOf(model, of, { ...settings, ...change }).total, available);
+  const [first, ...others] = devices;
+  const alone = others.length > 0 && (!usesProcessor([first!]) || fits({ devices: [first!] }));
   const single = [
     ...(rows === null ? [] : [`--micro-batch ${rows} (the same result)`]),
     ...(!checkpointing && fits({ checkpointing: true }) ? ['--gradient-checkpointing'] : []),
+    ...(alone ? [`--engine ${deviceName(first!)}`] : []),
     ...(baseBits === 32 && fits({ baseBits: 4 }) ? ['--base-bits 4'] : []),
   ];
   if (single.length > 0) return `what fits: ${single.join(', or ')}`;
   if (fits({ checkpointing: true, baseBits: 4 }, withRows(spec, 1))) {
     return 'what fits: --micro-batch 1 --gradient-checkpointing --base-bits 4, together';
   }
-  return 'use shorter rows (--sequence-length), a smaller model, or a machine with more memory';
+  const fewer = others.length > 0 ? 'name fewer devices in --engine, ' : '';
+  return `${fewer}use shorter rows (--sequence-length), a smaller model, or a machine with more memory`;
+}
+
+/** " in 2 trainer processes": for messages. */
+export function inTrainers({ trainers }: Pick<RunMemory, 'trainers'>): string {
+  return trainers === 1 ? '' : ` in ${trainers} trainer processes`;
 }
 
 function withRows(spec: TrainSpec, microBatch: number): TrainSpec {

@@ -1,11 +1,13 @@
 import { adapterLayout, adapterSize, loraConfig } from '../../lora/adapter/peft.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import type { Device } from '../../lora/engines/names.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel } from '../../lora/models/model.ts';
+import { availableMemory } from '../../lora/train/available-memory.ts';
 import type { CheckpointingChoice } from '../../lora/train/checkpointing.ts';
 import { type Choice, choosePreset, type PresetName } from '../../lora/train/presets.ts';
 import { trainingFiles } from './data.ts';
-import { availableMemory, checkpointingOf, memoryOf } from './memory.ts';
+import { checkpointingOf, memoryOf } from './memory.ts';
 import { sampleData } from './sample.ts';
 import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 
@@ -22,6 +24,8 @@ export async function presetLayer(
     checkpointing?: CheckpointingChoice;
     /** @default 32 */
     baseBits?: BaseBits;
+    /** All that share each batch. @default onnx-cpu alone */
+    devices?: readonly Device[];
     signal: AbortSignal;
   },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
@@ -57,14 +61,14 @@ export async function presetLayer(
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
       const spec = resolveSpec(mergeLayers(said, size));
       // What fits without it is chosen first: it costs time.
-      const { baseBits = 32, checkpointing: asked = 'auto' } = machine;
+      const { baseBits = 32, checkpointing: asked = 'auto', devices = [{ engine: 'onnx-cpu' }] } = machine;
       const { checkpointing } = checkpointingOf(model, spec, {
         asked,
-        engine: 'onnx-cpu',
+        devices,
         baseBits,
         available: Number.POSITIVE_INFINITY,
       });
-      return memoryOf(model, spec, { checkpointing, baseBits }).total <= room;
+      return memoryOf(model, spec, { checkpointing, baseBits, devices }).total <= room;
     },
   });
   const own = choices.filter(({ field }) => !isSaid(layer, field));

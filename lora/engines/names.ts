@@ -16,6 +16,19 @@ export interface Device {
   readonly device?: number;
 }
 
+/** The first device and those that share its batches, in the order in which they were named. */
+export function devicesOf<E extends EngineChoice>({
+  engine,
+  device,
+  alongside = [],
+}: {
+  engine: E;
+  device?: number;
+  alongside?: readonly Device[];
+}): { engine: E | EngineName; device?: number }[] {
+  return [{ engine, device }, ...alongside];
+}
+
 /** "onnx-cuda:1", "onnx-cpu". */
 export function deviceName({ engine, device }: { engine: EngineChoice; device?: number }): string {
   return device === undefined ? engine : `${engine}:${device}`;

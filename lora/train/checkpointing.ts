@@ -2,6 +2,7 @@
 import type { EngineName } from '../engines/names.ts';
 import type { BaseBits } from '../models/base-bits.ts';
 import { fitsMemory } from './estimate.ts';
+import { usesProcessor } from './trainers.ts';
 
 /** What a user may ask for. */
 export type CheckpointingChoice = boolean | 'auto';
@@ -13,11 +14,12 @@ export interface Checkpointing {
 }
 
 export interface CheckpointingMachine {
-  readonly engine: EngineName;
+  /** All that share a batch, each with a trainer process of its own. */
+  readonly devices: readonly { engine: EngineName }[];
   readonly baseBits: BaseBits;
   /** Bytes of the system's memory that the training may take. */
   readonly available: number;
-  /** Bytes that it takes with or without. */
+  /** Bytes of it that all trainers take together, with or without. */
   readonly takes: (checkpointing: boolean) => number;
 }
 
@@ -27,17 +29,17 @@ export interface CheckpointingMachine {
  */
 export function decideCheckpointing(
   asked: CheckpointingChoice,
-  { engine, baseBits, available, takes }: CheckpointingMachine,
+  { devices, baseBits, available, takes }: CheckpointingMachine,
 ): Checkpointing {
   if (asked !== 'auto') return { checkpointing: asked, reason: null };
   if (baseBits === 4) return { checkpointing: true, reason: 'as a base of 4 bits is for little memory' };
   // What a GPU has of its own is not known before it is full; then it is turned on, too (see lighter.ts).
-  if (engine !== 'onnx-cpu') return { checkpointing: false, reason: null };
+  if (!usesProcessor(devices)) return { checkpointing: false, reason: null };
   const without = takes(false);
   if (fitsMemory(without, available)) return { checkpointing: false, reason: null };
   return {
     checkpointing: true,
-    reason: `without it this would take ${gibibytes(without)} GiB of ${gibibytes(available)}`,
+    reason: `without it ${devices.length === 1 ? 'this' : `${devices.length} trainers`} would take ${gibibytes(without)} GiB of ${gibibytes(available)}`,
   };
 }
 

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { checkPolicy, defaultPolicy, demandOf, trainersOn } from '../../../node/policy.ts';
+import { trainersOn } from '../../../lora/train/trainers.ts';
+import { checkPolicy, defaultPolicy, demandOf } from '../../../node/policy.ts';
 import { toyJob } from '../../sim/job.ts';
 import { signerOf } from '../../sim/process.ts';
 

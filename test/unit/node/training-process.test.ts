@@ -4,10 +4,13 @@ import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { adapterLayout } from '../../../lora/adapter/layout.ts';
 import { packDocuments, type Row } from '../../../lora/data/packing.ts';
 import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
+import type { Device } from '../../../lora/engines/names.ts';
 import { describeBase } from '../../../lora/models/base.ts';
 import { layOutBase } from '../../../lora/models/base-folder.ts';
 import { openModel } from '../../../lora/models/model.ts';
 import { probeMachine } from '../../../lora/train/choose.ts';
+import { trainingConfigSchema } from '../../../lora/train/config.ts';
+import { estimateTraining } from '../../../lora/train/estimate.ts';
 import { zeros } from '../../../lora/update/layout.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { FileBlobStore } from '../../../net/blob-store.ts';
@@ -138,6 +141,30 @@ describe('the trainer of a node', () => {
     expect(trainer.note).toMatch(note);
     const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
     expect(result.steps).toBe(1);
+  });
+
+  test('counts the memory of all its devices before it decides on gradient checkpointing', async () => {
+    const { home, deps, manifest } = bench;
+    const pathOf = (digest: string) => deps.blobs.path(digest);
+    const model = await openModel(await layOutBase({ home, base: manifest.base, pathOf }));
+    const { lora, seed } = manifest;
+    const training = trainingConfigSchema.parse({ ...manifest.training, totalSteps: 1, seed });
+    const enoughForOne = 1.25 * estimateTraining(model, { lora, training }).memory.total;
+    const noteWith = async (alongside: readonly Device[]) => {
+      const options = {
+        home,
+        engine: 'onnx-cpu',
+        alongside,
+        threads: 1,
+        maxMemoryBytes: enoughForOne,
+      } as const;
+      const trainer = new TrainingProcess(options, deps);
+      onTestFinished(() => trainer.stop());
+      await trainer.prepare(manifest, { signal: live() });
+      return trainer.note;
+    };
+    expect(await noteWith([])).not.toContain('gradient checkpointing');
+    expect(await noteWith([{ engine: 'onnx-cpu' }])).toMatch(/on, without it 2 trainers would take/);
   });
 
   test('killed between two rounds, it is replaced before the next', async () => {

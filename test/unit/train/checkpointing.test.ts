@@ -4,7 +4,7 @@ import { checkpointingLine, decideCheckpointing } from '../../../lora/train/chec
 const GiB = 2 ** 30;
 /** Of a training that takes 9.1 GiB, or 4 with checkpointing. */
 const takes = (checkpointing: boolean): number => (checkpointing ? 4 : 9.1) * GiB;
-const machine = { engine: 'onnx-cpu', baseBits: 32, available: 64 * GiB, takes } as const;
+const machine = { devices: [{ engine: 'onnx-cpu' }], baseBits: 32, available: 64 * GiB, takes } as const;
 const on = (reason: string) => ({ checkpointing: true, reason });
 const off = { checkpointing: false, reason: null };
 
@@ -17,7 +17,9 @@ describe('gradient checkpointing', () => {
   it('is on by itself with a base of 4 bits, on any engine', () => {
     const reason = 'as a base of 4 bits is for little memory';
     for (const engine of ['onnx-cpu', 'onnx-webgpu'] as const)
-      expect(decideCheckpointing('auto', { ...machine, engine, baseBits: 4 })).toEqual(on(reason));
+      expect(decideCheckpointing('auto', { ...machine, devices: [{ engine }], baseBits: 4 })).toEqual(
+        on(reason),
+      );
     expect(checkpointingLine(reason)).toBe(
       'gradient checkpointing: on, as a base of 4 bits is for little memory',
     );
@@ -33,7 +35,14 @@ describe('gradient checkpointing', () => {
   });
 
   it('stays off on a GPU, whose memory is not known', () => {
-    expect(decideCheckpointing('auto', { ...machine, engine: 'onnx-cuda', available: 6 * GiB })).toEqual(off);
+    const devices = [{ engine: 'onnx-cuda' }, { engine: 'onnx-webgpu' }] as const;
+    expect(decideCheckpointing('auto', { ...machine, devices, available: 6 * GiB })).toEqual(off);
+  });
+
+  it('counts where the processor is one of several devices', () => {
+    const devices = [{ engine: 'onnx-cuda' }, { engine: 'onnx-cpu' }] as const;
+    const reason = 'without it 2 trainers would take 9.1 GiB of 6.0';
+    expect(decideCheckpointing('auto', { ...machine, devices, available: 6 * GiB })).toEqual(on(reason));
   });
 
   it('is what was asked for, whatever the base and the memory', () => {

@@ -21,6 +21,7 @@ function estimate(change: {
     counted: true,
     memory: {
       runtime: 0,
+      trainers: 1,
       command: 0,
       weights: 0,
       activations: needed,

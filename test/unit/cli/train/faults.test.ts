@@ -7,9 +7,15 @@ import { failureOf } from '../../../../cli/errors.ts';
 import { TrainReport } from '../../../../cli/train/report.ts';
 import { type TrainRunOptions, trainAlone } from '../../../../cli/train/run.ts';
 import { resolveSpec } from '../../../../cli/train/settings.ts';
+import { availableMemory } from '../../../../lora/train/available-memory.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+
+vi.mock(import('../../../../lora/train/available-memory.ts'), async (original) => {
+  const { availableMemory } = await original();
+  return { availableMemory: vi.fn(availableMemory) };
+});
 
 const SIZE = { sequenceLength: 32, batchSize: 2 };
 
@@ -64,8 +70,8 @@ it('says both what went wrong and that the adapter could not be kept', async () 
 });
 
 it('warns before it begins where memory is short, and begins', async () => {
-  const available = vi.spyOn(process, 'availableMemory').mockReturnValue(1e6);
-  onTestFinished(() => available.mockRestore());
+  const available = vi.mocked(availableMemory).mockReturnValue(1e6);
+  onTestFinished(() => void available.mockReset());
   const { context, err } = fakeContext();
   const report = new TrainReport({ json: false, output: options.output }, context);
   const { run } = options.spec;
