@@ -67,7 +67,7 @@ export async function diagnose(
   const available = machine.availableMemory;
   const takes = (checkpointing: boolean) => comparedWork(model, checkpointing).memory.total;
   const { checkpointing } = decideCheckpointing('auto', {
-    engine: ALWAYS_THERE,
+    devices: [{ engine: ALWAYS_THERE }],
     baseBits: 32,
     available,
     takes,
