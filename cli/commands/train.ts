@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { devicesOf } from '../../lora/engines/names.ts';
+import { deviceName, devicesOf } from '../../lora/engines/names.ts';
 import { type Precision, requirePrecision } from '../../lora/engines/precision.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
@@ -181,9 +181,11 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   if (whole.base === undefined) throw usageError('no base model was named', 'add --model MODEL');
   if (whole.data?.train === undefined) throw usageError('no data to train on was named', 'add --data PATH');
   const layer = { ...whole, base: await baseFolder(context, whole.base) };
+  // What `auto` in a file has become in a run is in its checkpoints.
+  const namedEngines = flags.engine ?? (inFile === 'auto' ? undefined : inFile);
+  const enginesBefore = before && devicesOf(before.settings).map(deviceName).join(',');
   const computing = {
-    // What `auto` in a file has become in a run is in its checkpoints.
-    ...engineChoices(flags.engine ?? before?.settings.engine ?? inFile, context.environment),
+    ...engineChoices(namedEngines ?? enginesBefore ?? inFile, context.environment),
     threads: threads ?? before?.settings.threads ?? availableParallelism(),
     baseBits: flags.baseBits ?? bitsInFile ?? before?.settings.baseBits ?? 32,
     precision: flags.precision ?? precisionInFile ?? before?.settings.precision ?? 'float32',

@@ -177,7 +177,9 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   const settings: RunSettings = {
     spec,
     totalSteps: training.totalSteps,
-    engine: options.engine,
+    engine,
+    device: options.device,
+    alongside: [...(options.alongside ?? [])],
     threads: options.threads,
     baseBits: options.baseBits,
     precision: options.precision,

@@ -123,11 +123,17 @@ function checkRun({ data, run }: TrainSpec): void {
   }
 }
 
+const deviceNumber = z.int().nonnegative().optional();
+
 /** What a checkpoint knows of its run: the settings, and by their digests what they were applied to. */
 export const runSettingsSchema = z.strictObject({
   spec: trainSpecSchema,
   totalSteps: z.int().positive(),
   engine: z.enum(ENGINE_NAMES),
+  /** Which of several devices of the engine. */
+  device: deviceNumber,
+  /** Devices that take part of each batch. Older checkpoints do not say. @default none */
+  alongside: z.array(z.strictObject({ engine: z.enum(ENGINE_NAMES), device: deviceNumber })).default([]),
   threads: z.int().positive(),
   /** Runs of before this setting had 32. */
   baseBits: z.literal(BASE_BITS).default(32),
@@ -144,7 +150,10 @@ export const runSettingsSchema = z.strictObject({
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;
 
-/** May be changed from one start to the next: they decide what is kept or how long it goes on, not what is computed. */
+/**
+ * May be changed from one start to the next: they decide what is kept or how long it goes on, not what is computed; and on
+ * which devices, whose results are the same but for rounding.
+ */
 const FREE = new Set([
   'spec.run.steps',
   'spec.run.epochs',
@@ -152,6 +161,9 @@ const FREE = new Set([
   'spec.run.keepCheckpoints',
   'spec.run.final',
   'totalSteps',
+  'engine',
+  'device',
+  'alongside',
   'threads',
   'checkpointing',
 ]);
@@ -165,13 +177,18 @@ export interface Difference {
   now: unknown;
 }
 
-/** What a resumed run is told otherwise than the one it goes on with. */
+/**
+ * What a resumed run is told otherwise than the one it goes on with. Of float16 only products are made: adapter and moments
+ * are float32 whatever the precision, so a run that does not fit into float16 may go on without, and nothing of it but the
+ * loss scale is left behind. The other way a run would be made less exact unasked.
+ */
 export function differences(before: RunSettings, now: RunSettings): Difference[] {
   const old = flatten(before);
   const fresh = flatten(now);
   const found: Difference[] = [];
   for (const path of new Set([...old.keys(), ...fresh.keys()])) {
     if (FREE.has(path) || PLACES.includes(path) || old.get(path) === fresh.get(path)) continue;
+    if (path === 'precision' && now.precision === 'float32') continue;
     const name = path.replace(/^spec\./, '');
     const field = { base: 'the base model', rows: 'the data', heldOut: 'the held-out text' }[path] ?? name;
     found.push({ field, before: parse(old.get(path)), now: parse(fresh.get(path)) });

@@ -27,6 +27,7 @@ export function trainingState(step: number, change: Partial<RunState> = {}) {
       startedAt: 0,
       totalSteps: 1000,
       engine: 'onnx-cpu',
+      alongside: [],
       threads: 1,
       baseBits: 32,
       precision: 'float32',

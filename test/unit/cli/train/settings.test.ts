@@ -158,8 +158,8 @@ describe('resuming with other settings', () => {
       'training.learningRate',
     ]);
     expect(fields({ ...before, rows: 'other' })).toEqual(['the data']);
-    expect(fields({ ...before, base: 'other', heldOut: 'x', engine: 'tfjs' as const })).toEqual([
-      'engine',
+    expect(fields({ ...before, base: 'other', heldOut: 'x', baseBits: 8 as const })).toEqual([
+      'baseBits',
       'the base model',
       'the held-out text',
     ]);
@@ -168,9 +168,18 @@ describe('resuming with other settings', () => {
   it('what decides only what is kept, and how long it goes on, may change, and so may the place of things', () => {
     const kept = { checkpointEvery: 7, keepCheckpoints: 9, final: 'last' as const };
     const run = { ...before.spec.run, ...kept, steps: 7, epochs: 9 };
-    const machine = { threads: 8, checkpointing: 'auto' as const, totalSteps: 5 };
+    const devices = { engine: 'onnx-cuda' as const, device: 1, alongside: [{ engine: 'onnx-cpu' as const }] };
+    const machine = { ...devices, threads: 8, checkpointing: 'auto' as const, totalSteps: 5 };
     expect(fields({ ...spec({ run, base: '/elsewhere' }), ...machine })).toEqual([]);
     const moved = { ...before.spec.data, train: ['/other/place'] };
     expect(fields(spec({ data: moved }))).toEqual([]);
+  });
+
+  it('float16 may be left, not taken', () => {
+    const inFloat16 = { ...before, precision: 'float16' as const };
+    expect(differences(inFloat16, before)).toEqual([]);
+    expect(differences(before, inFloat16)).toEqual([
+      { field: 'precision', before: 'float32', now: 'float16' },
+    ]);
   });
 });

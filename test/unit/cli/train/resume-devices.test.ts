@@ -1,0 +1,104 @@
+/** What of a machine a run goes on with: its devices as they were, others, or products in float32 instead of float16. */
+import { createHash } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
+import { createProgram } from '../../../../cli/program.ts';
+import { CheckpointFolder } from '../../../../cli/train/checkpoints.ts';
+import { deviceName, devicesOf } from '../../../../lora/engines/names.ts';
+import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+
+let cwd: string;
+/** Devices of every trainer that was started, as they are named. */
+let started: string[];
+beforeEach(async () => {
+  cwd = await temporaryFolder();
+  const base = await makeTinyModel(join(cwd, 'model'));
+  await writeFile(join(cwd, 'data.txt'), TINY_TEXT);
+  const training = { sequenceLength: 16, batchSize: 2, microBatch: 1, schedule: 'constant', warmupSteps: 0 };
+  const config = { base, data: { train: ['data.txt'] }, training, lora: { rank: 2 } };
+  await writeFile(join(cwd, 'c.yaml'), JSON.stringify(config));
+  await writeFile(join(cwd, 'with-engine.yaml'), JSON.stringify({ ...config, engine: 'onnx-cpu' }));
+  started = [];
+  const start = TrainerProcess.start.bind(TrainerProcess);
+  const spy = vi.spyOn(TrainerProcess, 'start').mockImplementation((options, deps) => {
+    started.push(
+      devicesOf({ ...options, engine: options.engine! })
+        .map(deviceName)
+        .join(','),
+    );
+    return start(options, deps);
+  });
+  onTestFinished(() => spy.mockRestore());
+});
+
+async function train(output: string, ...args: string[]): Promise<void> {
+  const environment = { SWARM_CACHE: join(cwd, 'cache'), SWARM_ENGINE: 'onnx-cpu' };
+  const { context } = fakeContext({ cwd, environment });
+  const all = ['train', '--output', output, '--threads', '1', '--config', 'c.yaml', ...args];
+  await createProgram(context).parseAsync(all, { from: 'user' });
+}
+
+const newest = async (output: string) =>
+  (await new CheckpointFolder({ output: join(cwd, output), keep: 1 }).newest())!;
+
+it('goes on with all its devices, or with those that are named now', async () => {
+  const resumed = async (...args: string[]) => {
+    await train('out', '--resume', ...args);
+    const { step, settings } = await newest('out');
+    return [step, started.at(-1), devicesOf(settings).map(deviceName).join(',')];
+  };
+  await train('out', '--steps', '1', '--engine', 'onnx-cpu,onnx-cpu');
+  expect(started).toEqual(['onnx-cpu,onnx-cpu']);
+  const two = 'onnx-cpu,onnx-cpu';
+  expect(await resumed('--steps', '2')).toEqual([2, two, two]);
+  expect(await resumed('--steps', '3', '--engine', 'onnx-cpu')).toEqual([3, 'onnx-cpu', 'onnx-cpu']);
+  // As it was last.
+  expect(await resumed('--steps', '4')).toEqual([4, 'onnx-cpu', 'onnx-cpu']);
+  expect(await resumed('--steps', '5', '--engine', two)).toEqual([5, two, two]);
+  // A file that names them counts as a flag does.
+  expect(await resumed('--steps', '6', '--config', 'with-engine.yaml')).toEqual([6, 'onnx-cpu', 'onnx-cpu']);
+});
+
+/** The checkpoint at a step as a GPU leaves it that computes in float16. */
+async function inFloat16(output: string, step: number): Promise<void> {
+  const dir = join(cwd, output, 'checkpoints', `step-${String(step).padStart(8, '0')}`);
+  const optimizer = join(dir, 'optimizer.bin');
+  const scale = Buffer.alloc(16);
+  scale.writeDoubleLE(2 ** 14, 0);
+  scale.writeDoubleLE(7, 8);
+  const bytes = Buffer.concat([await readFile(optimizer), scale]);
+  await writeFile(optimizer, bytes);
+  const stateFile = join(dir, 'state.json');
+  const state = JSON.parse(await readFile(stateFile, 'utf8'));
+  Object.assign(state.settings, { engine: 'onnx-webgpu', precision: 'float16' });
+  state.digests['optimizer.bin'] = createHash('sha256').update(bytes).digest('hex');
+  await writeFile(stateFile, JSON.stringify(state));
+}
+
+it('goes on in float32 where float16 was not enough, from the very state that it had reached', async () => {
+  await train('straight', '--steps', '4');
+  await train('out', '--steps', '2');
+  await inFloat16('out', 2);
+  const onwards = ['--resume', '--steps', '4', '--engine', 'onnx-cpu'];
+  // Left out, it is as it was, and that this engine does not have.
+  await expect(train('out', ...onwards)).rejects.toMatchObject({ code: 'PRECISION' });
+  await train('out', ...onwards, '--precision', 'float32');
+  const { step, settings } = await newest('out');
+  expect([step, settings.precision]).toEqual([4, 'float32']);
+  const adapter = (output: string) => readFile(join(cwd, output, 'adapter_model.safetensors'));
+  expect(await adapter('out')).toEqual(await adapter('straight'));
+  // The loss scale is left behind.
+  const optimizer = (output: string) =>
+    readFile(join(cwd, output, 'checkpoints/step-00000004/optimizer.bin'));
+  expect(await optimizer('out')).toEqual(await optimizer('straight'));
+
+  const back = train('out', '--resume', '--steps', '5', '--engine', 'onnx-webgpu', '--precision', 'float16');
+  await expect(back).rejects.toMatchObject({
+    code: 'RESUME_CONFLICT',
+    values: { differences: [{ field: 'precision', before: 'float32', now: 'float16' }] },
+  });
+});
