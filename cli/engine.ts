@@ -1,6 +1,13 @@
 import { join } from 'node:path';
 import { Option } from 'commander';
-import { type Device, ENGINE_CHOICE_LIST, ENGINE_NAMES, type EngineChoice } from '../lora/engines/names.ts';
+import {
+  type Device,
+  ENGINE_CHOICE_LIST,
+  ENGINE_NAMES,
+  type EngineChoice,
+  type EngineName,
+} from '../lora/engines/names.ts';
+import type { Precision } from '../lora/engines/precision.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import type { ModelShape } from '../lora/models/targets.ts';
 import type { ChosenEngine } from '../lora/train/choose.ts';
@@ -8,6 +15,7 @@ import { SwarmError } from '../protocol/errors.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
 import { type Environment, resolveCache } from './homes.ts';
+import { ProgressLine } from './print.ts';
 
 /** @param what it is for, before the names */
 export function engineOption(what = ''): Option {
@@ -68,10 +76,26 @@ export function choicesIn(cacheDir: string): string {
 
 /** The engine for a base: the one that was asked for, for `auto` the fastest on this machine. */
 export async function resolveEngine(
-  { environment, cwd, clock, signal }: Pick<Context, 'environment' | 'cwd' | 'clock' | 'signal'>,
-  asked: { engine: EngineChoice; model: ModelShape; threads: number; baseBits: BaseBits },
+  context: Pick<Context, 'environment' | 'cwd' | 'clock' | 'signal' | 'stderr'>,
+  asked: {
+    engine: EngineChoice;
+    model: ModelShape;
+    threads: number;
+    baseBits: BaseBits;
+    precision: Precision;
+  },
 ): Promise<ChosenEngine> {
+  const { environment, cwd, clock, signal } = context;
   const { chooseEngine } = await import('../lora/train/choose.ts');
   const recordDir = choicesIn(resolveCache(environment, cwd));
-  return chooseEngine({ ...asked, recordDir, now: clock.now(), signal });
+  const progress = new ProgressLine(context);
+  const onProbe = (engine: EngineName) => progress.update(measuringLine(engine));
+  return chooseEngine({ ...asked, recordDir, now: clock.now(), signal, onProbe }).finally(() =>
+    progress.clear(),
+  );
+}
+
+/** What is done while an engine is measured. */
+export function measuringLine(engine: EngineName): string {
+  return `measuring ${engine}, a second or two`;
 }

@@ -45,7 +45,13 @@ export async function loadSubject(
   const model = await openModel(dir);
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
-  const { engine } = await resolveEngine(context, { engine: asked, model, threads, baseBits: 32 });
+  const { engine } = await resolveEngine(context, {
+    engine: asked,
+    model,
+    threads,
+    baseBits: 32,
+    precision: 'float32',
+  });
   const cacheDir = await cacheFolder(context);
   if (adapter !== null) await checkAdapter(context, { model, adapter, cacheDir });
   return {

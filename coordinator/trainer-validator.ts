@@ -207,6 +207,7 @@ export class TrainerValidator implements Validator {
       model: await openModel(modelDir),
       threads,
       baseBits: 32,
+      precision: 'float32',
       recordDir: join(home, 'engines'),
       now: clock.now(),
       signal: this.life.signal,

@@ -234,7 +234,7 @@ export class TrainingProcess implements NodeTrainer {
 
   async #choose(modelDir: string, signal: AbortSignal): Promise<EngineName> {
     const { clock, log } = this.#deps;
-    const { home, engine: asked, threads, baseBits = 32 } = this.#options;
+    const { home, engine: asked, threads, baseBits = 32, precision = 'float32' } = this.#options;
     const model = await openModel(modelDir);
     const recordDir = join(home, 'engines');
     const now = clock.now();
@@ -243,6 +243,7 @@ export class TrainingProcess implements NodeTrainer {
       model,
       threads,
       baseBits,
+      precision,
       recordDir,
       now,
       signal,

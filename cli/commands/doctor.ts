@@ -1,16 +1,20 @@
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
+import type { Precision } from '../../lora/engines/precision.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { choicesIn } from '../engine.ts';
+import { choicesIn, measuringLine } from '../engine.ts';
 import { resolveCache } from '../homes.ts';
-import { integer, jsonOption } from '../options.ts';
+import { BASE_BITS_HELP, baseBits, integer, jsonOption, precisionOption } from '../options.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { doctorLines } from '../views/doctor.ts';
 
 interface DoctorFlags {
   model?: string;
+  baseBits: BaseBits;
+  precision: Precision;
   threads?: number;
   json?: boolean;
 }
@@ -23,6 +27,8 @@ export function registerDoctor(program: Command, context: Context): void {
     )
     .option('--model <model>', `also how fast it would train this base: ${BASE_MODEL}`)
     .option('--threads <n>', 'threads to measure with (default: all of the machine)', integer(1, 1024))
+    .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
+    .addOption(precisionOption().default('float32'))
     .addOption(jsonOption())
     .action((flags: DoctorFlags) => doctor(context, flags));
 }
@@ -32,13 +38,15 @@ async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
   const { environment, cwd, clock, signal } = context;
   const modelDir = flags.model === undefined ? null : await baseFolder(context, flags.model);
   const progress = new ProgressLine(context);
-  progress.update('measuring the engines');
   const diagnosis = await diagnose({
     modelDir,
     threads: flags.threads ?? availableParallelism(),
+    baseBits: flags.baseBits,
+    precision: flags.precision,
     recordDir: choicesIn(resolveCache(environment, cwd)),
     now: clock.now(),
     signal,
+    onProbe: (engine) => progress.update(measuringLine(engine)),
   }).finally(() => progress.clear());
   const { problems } = diagnosis;
   if (flags.json && problems.length === 0) printJson(context, { schemaVersion: 1, ...diagnosis });

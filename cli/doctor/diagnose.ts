@@ -1,18 +1,31 @@
 import { ENGINE_NAMES, type EngineName } from '../../lora/engines/names.ts';
+import type { Precision } from '../../lora/engines/precision.ts';
 import { openModel } from '../../lora/models/model.ts';
-import { decideCheckpointing } from '../../lora/train/checkpointing.ts';
-import { type ChosenEngine, comparedWork, probeMachine, promisedSpeed } from '../../lora/train/choose.ts';
-import { fitsMemory, speedOfBaseBits } from '../../lora/train/estimate.ts';
-import { type EngineProbe, probeEngine } from '../../lora/train/probe.ts';
+import type { ModelShape } from '../../lora/models/targets.ts';
+import {
+  type ChosenEngine,
+  type Computing,
+  comparedCheckpointing,
+  comparedWork,
+  lacks,
+  type ProbeOptions,
+  probeEngines,
+  probeMachine,
+  probeSize,
+  promisedSpeed,
+} from '../../lora/train/choose.ts';
+import { fitsMemory } from '../../lora/train/estimate.ts';
+import type { EngineProbe, probeEngine } from '../../lora/train/probe.ts';
+import { formatBytes } from '../../monitor/text.ts';
 import { describeMachine, type MachineReport } from './machine.ts';
 
 export interface EngineReport extends EngineProbe {
+  /** What it cannot do of what was asked for, as the end of a sentence about it; null where it can, or is not there. */
+  readonly lacks: string | null;
   /** Predicted tokens per second that a training of the base would reach; null without a base or a speed. */
   readonly tokensPerSecond: number | null;
   /** The same with `--precision float16`; null too where the device does not have it. */
   readonly tokensPerSecondInFloat16: number | null;
-  /** The same with `--base-bits 8`; null too where it is not known to be faster. */
-  readonly tokensPerSecondIn8Bits: number | null;
 }
 
 export interface BaseReport {
@@ -25,10 +38,11 @@ export interface BaseReport {
   readonly memory: number;
   /** Whether that is with gradient checkpointing, which training turns on by itself where it does not fit without. */
   readonly checkpointing: boolean;
-  readonly chosen: ChosenEngine;
+  /** What `auto` takes; null where nothing computes as asked for. */
+  readonly chosen: ChosenEngine | null;
 }
 
-export interface Diagnosis {
+export interface Diagnosis extends Computing {
   readonly machine: MachineReport;
   /** Threads that were measured with. */
   readonly threads: number;
@@ -41,13 +55,11 @@ export interface Diagnosis {
   readonly problems: readonly string[];
 }
 
-export interface DiagnoseOptions {
-  /** Folder of a base. @default null */
+export interface DiagnoseOptions extends ProbeOptions {
+  /** Folder of a base; null for none. */
   modelDir: string | null;
-  threads: number;
   recordDir: string;
   now: number;
-  signal: AbortSignal;
 }
 
 /** Large enough that products of any base are no faster. */
@@ -55,47 +67,33 @@ const MEASURED = { tokens: 2048, width: 1024 };
 
 /** Measures every engine, each in a process of its own; with a base also what it promises for it. */
 export async function diagnose(
-  { modelDir, threads, recordDir, now, signal }: DiagnoseOptions,
+  { modelDir, ...options }: DiagnoseOptions,
   deps: { probe?: typeof probeEngine } = {},
 ): Promise<Diagnosis> {
+  const { threads, baseBits, precision } = options;
   const machine = await describeMachine();
+  const known = { machine, threads, baseBits, precision };
   if (modelDir === null) {
-    const engines = await probeEach({ ...MEASURED, threads, signal }, deps);
-    return { machine, threads, measured: MEASURED, engines, base: null, problems: problemsOf(engines) };
+    const probes = await probeEngines(ENGINE_NAMES, { ...options, ...MEASURED }, deps);
+    const engines = probes.map((probe) => report(probe, null, known));
+    return { ...known, measured: MEASURED, engines, base: null, problems: problemsOf(engines, precision) };
   }
   const model = await openModel(modelDir);
+  const { probes, chosen } = await probeMachine({ ...options, model }, deps);
+  const engines = probes.map((probe) => report(probe, model, known));
+  const problems = problemsOf(engines, precision);
   const available = machine.availableMemory;
-  const takes = (checkpointing: boolean) => comparedWork(model, checkpointing).memory.total;
-  const { checkpointing } = decideCheckpointing('auto', {
-    devices: [{ engine: ALWAYS_THERE }],
-    baseBits: 32,
-    available,
-    takes,
-  });
-  const { memory, rows, sequenceLength } = comparedWork(model, checkpointing);
-  const { probes, chosen } = await probeMachine({ model, threads, recordDir, now, signal }, deps);
-  const { instructions } = machine;
-  const engines = probes.map((probe) => {
-    const { engine, speed } = probe;
-    const tokensPerSecond = speed && promisedSpeed(model, speed);
-    const faster = speedOfBaseBits(8, { engine, instructions });
-    return {
-      ...probe,
-      tokensPerSecond,
-      tokensPerSecondInFloat16: speed?.float16Flops ? promisedSpeed(model, speed, 'float16') : null,
-      tokensPerSecondIn8Bits: tokensPerSecond !== null && faster > 1 ? faster * tokensPerSecond : null,
-    };
-  });
-  const problems = problemsOf(engines);
+  const checkpointing = comparedCheckpointing(model, { engine: ALWAYS_THERE, baseBits, available });
+  const { memory, rows, sequenceLength } = comparedWork(model, { checkpointing, baseBits });
   if (!fitsMemory(memory.total, available)) {
+    const less = baseBits === 4 ? '--micro-batch 1 takes' : '--micro-batch 1 and --base-bits 4 take';
     problems.push(
-      `training ${rows} rows of ${sequenceLength} tokens takes ${memory.total} bytes of memory on the processor, with gradient checkpointing, and a quarter to spare, ${available} are available: --micro-batch 1 and --base-bits 4 take less`,
+      `training ${rows} rows of ${sequenceLength} tokens takes ${formatBytes(memory.total)} of memory on the processor, with gradient checkpointing, and a quarter to spare, ${formatBytes(available)} are available: ${less} less`,
     );
   }
   return {
-    machine,
-    threads,
-    measured: { tokens: rows * sequenceLength, width: model.config.hiddenSize },
+    ...known,
+    measured: probeSize(model),
     engines,
     base: {
       model: modelDir,
@@ -110,28 +108,32 @@ export async function diagnose(
   };
 }
 
-async function probeEach(
-  request: { tokens: number; width: number; threads: number; signal: AbortSignal },
-  { probe = probeEngine }: { probe?: typeof probeEngine },
-): Promise<EngineReport[]> {
-  const reports: EngineReport[] = [];
-  for (const engine of ENGINE_NAMES) {
-    const found = await probe({ ...request, engine });
-    reports.push({
-      ...found,
-      tokensPerSecond: null,
-      tokensPerSecondInFloat16: null,
-      tokensPerSecondIn8Bits: null,
-    });
-  }
-  return reports;
+function report(
+  probe: EngineProbe,
+  model: ModelShape | null,
+  { machine, baseBits, precision }: Computing & { machine: MachineReport },
+): EngineReport {
+  const available = machine.availableMemory;
+  const speed = (precision: Precision) =>
+    model && promisedSpeed(model, probe, { baseBits, precision, available });
+  return {
+    ...probe,
+    lacks: lacks(probe, { baseBits, precision }),
+    tokensPerSecond: speed(precision),
+    tokensPerSecondInFloat16: speed('float16'),
+  };
 }
 
-function problemsOf(engines: readonly EngineReport[]): string[] {
-  const broken = engines.find(({ engine, speed }) => engine === ALWAYS_THERE && speed === null);
-  return broken === undefined
-    ? []
-    : [`${ALWAYS_THERE} does not run: ${broken.reason}; install lora-swarm again`];
+function problemsOf(engines: readonly EngineReport[], precision: Precision): string[] {
+  const broken = engines.find(
+    (one) => one.engine === ALWAYS_THERE && one.speed === null && one.lacks === null,
+  );
+  if (broken !== undefined)
+    return [`${ALWAYS_THERE} does not run: ${broken.reason}; install lora-swarm again`];
+  if (precision === 'float32' || engines.some((one) => one.speed !== null && one.lacks === null)) return [];
+  return [
+    `none of its engines computes in ${precision}: take --precision float32, or see above what the engines of a GPU need`,
+  ];
 }
 
 const ALWAYS_THERE: EngineName = 'onnx-cpu';

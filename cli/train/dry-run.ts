@@ -9,11 +9,11 @@ import { openModel } from '../../lora/models/model.ts';
 import { weightFileBytes, weightFileSuffix } from '../../lora/models/weights.ts';
 import { availableMemory } from '../../lora/train/available-memory.ts';
 import { type CheckpointingChoice, checkpointingLine } from '../../lora/train/checkpointing.ts';
-import { estimateTraining, fitsMemory, secondsPerStep, speedOfBaseBits } from '../../lora/train/estimate.ts';
+import { secondsOfStep } from '../../lora/train/choose.ts';
+import { estimateTraining, fitsMemory } from '../../lora/train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../../lora/train/speed.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
-import { describeMachine } from '../doctor/machine.ts';
 import { trainingFiles } from './data.ts';
 import { checkpointingOf, inTrainers, memoryOf, microBatchThatFits, type RunMemory } from './memory.ts';
 import { trainingConfig } from './run.ts';
@@ -64,10 +64,8 @@ export interface RunEstimate {
   readonly disk: DiskEstimate;
   readonly time: {
     flopsPerStep: number;
-    /** Of the probe. */
+    /** Of the probe, with a base of the bits that it is loaded in. */
     speed: MachineSpeed;
-    /** Of a step with a base of so many bits against one with 32. */
-    speedOfBits: number;
     secondsPerStep: number;
     seconds: number;
   };
@@ -120,12 +118,11 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const speed = await measureSpeed(await createEngine(engine, { threads }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
+    baseBits,
     float16: precision === 'float16',
     signal,
   });
-  const { instructions } = await describeMachine();
-  const speedOfBits = speedOfBaseBits(baseBits, { engine, instructions });
-  const perStep = secondsPerStep(work, speed, precision) / speedOfBits;
+  const perStep = secondsOfStep(work, speed, precision);
   const evaluations =
     heldOut === null ? 0 : 2 + (spec.run.evaluateEvery > 0 ? Math.floor(steps / spec.run.evaluateEvery) : 0);
   const evaluating = (evaluations * FORWARD_SHARE * perStep * measured) / (batchSize * sequenceLength);
@@ -154,7 +151,6 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     time: {
       flopsPerStep: work.flopsPerStep,
       speed,
-      speedOfBits,
       secondsPerStep: perStep,
       seconds: steps * perStep + evaluating,
     },
@@ -169,7 +165,11 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
 export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {
   const { memory, disk, time, model, checkpointing } = estimate;
   const about = estimate.counted ? '' : 'about ';
-  const gflops = `${Math.round(time.speed.flops / 1e9)} GFLOP/s`;
+  const { flops, baseFlops, float16Flops } = time.speed;
+  const withBase = float16Flops ?? baseFlops;
+  const gflops =
+    `${formatCount(flops / 1e9)} GFLOP/s` +
+    (withBase === undefined ? '' : ` (products with the base: ${formatCount(withBase / 1e9)})`);
   return [
     `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
       `${formatCount(estimate.adapterParameters)}`,
@@ -190,7 +190,7 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
         'time',
         `${formatDuration(time.seconds)}, ${time.secondsPerStep.toPrecision(2)} s a step`,
         `${(time.flopsPerStep / 1e9).toPrecision(3)} GFLOP a step at ${gflops}, measured just now on single operations; ` +
-          `${time.speedOfBits === 1 ? '' : `${time.speedOfBits} times as fast by the bits of the base; `}an idle machine, right to a factor of two`,
+          'an idle machine, right to a factor of two',
       ],
     ]),
     ...(checkpointing.reason === null ? [] : [checkpointingLine(checkpointing.reason)]),

@@ -1,12 +1,15 @@
+import type { Precision } from '../../lora/engines/precision.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { MachineSpeed } from '../../lora/train/speed.ts';
 import { formatBytes, formatCount, safeText, table } from '../../monitor/text.ts';
-import type { Diagnosis, EngineReport } from '../doctor/diagnose.ts';
+import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 
 /** Reasons are a provider's own words. */
 const REASON = { maxCharacters: 600 };
 
 /** A diagnosis for people. */
-export function doctorLines({ machine, threads, measured, engines, base, problems }: Diagnosis): string[] {
+export function doctorLines(diagnosis: Diagnosis): string[] {
+  const { machine, threads, baseBits, measured, engines, base, problems } = diagnosis;
   const { instructions } = machine;
   const known = instructions === null ? '' : `; ${instructions.join(', ') || 'no vector instructions'}`;
   const missing = engines.filter(({ speed }) => speed === null);
@@ -19,7 +22,7 @@ export function doctorLines({ machine, threads, measured, engines, base, problem
       `${measured.width} × ${3 * measured.width}`,
     ...table([
       ['engine', 'products', 'memory', 'an operation', ...(base === null ? [] : ['training'])],
-      ...engines.map((report) => engineRow(report, base !== null)),
+      ...engines.map((report) => engineRow(report, diagnosis)),
     ]),
     ...(missing.length === 0 ? [] : ['']),
     ...missing.flatMap(({ engine, reason, needs }) => [
@@ -31,39 +34,49 @@ export function doctorLines({ machine, threads, measured, engines, base, problem
       : [
           '',
           `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
-            `${base.rows} rows of ${base.sequenceLength} tokens takes ${formatBytes(base.memory)} on the processor${base.checkpointing ? ', with gradient checkpointing, as it does not fit without' : ''}`,
-          `auto       takes ${base.chosen.engine}: ${base.chosen.reason}`,
+            `${base.rows} rows of ${base.sequenceLength} tokens takes ${formatBytes(base.memory)} on the processor${checkpointingNote(base, baseBits)}`,
+          ...(base.chosen === null ? [] : [`auto       takes ${base.chosen.engine}: ${base.chosen.reason}`]),
+          ...(baseBits === 32
+            ? ['', 'add --base-bits 8 or 4 for what to expect with a base of fewer bits']
+            : []),
         ]),
     ...problems.map((problem) => `problem    ${problem}`),
   ];
 }
 
-function engineRow(report: EngineReport, withBase: boolean): string[] {
-  const { engine, speed, software } = report;
-  if (speed === null) return [engine, software ? 'no GPU' : 'does not run here', '', ''];
+function checkpointingNote({ checkpointing }: BaseReport, baseBits: BaseBits): string {
+  if (!checkpointing) return '';
+  return `, with gradient checkpointing, ${baseBits === 4 ? 'which a base of 4 bits turns on' : 'as it does not fit without'}`;
+}
+
+function engineRow(report: EngineReport, { baseBits, precision, base }: Diagnosis): string[] {
+  const { engine, speed, software, lacks } = report;
+  if (speed === null) {
+    return [engine, lacks !== null ? 'passed over' : software ? 'no GPU' : 'does not run here', '', ''];
+  }
   return [
     engine,
-    productSpeeds(speed),
+    productSpeeds(speed, baseBits),
     `${(speed.bytes / 1e9).toFixed(0)} GB/s`,
     `${(speed.secondsPerOperation * 1e6).toPrecision(2)} µs`,
-    ...(withBase ? [trainingSpeeds(report)] : []),
+    ...(base === null ? [] : [trainingSpeeds(report, precision)]),
   ];
 }
 
-function productSpeeds({ flops, float16Flops }: MachineSpeed): string {
-  const inFloat16 = float16Flops === undefined ? '' : `, ${formatCount(float16Flops / 1e9)} in float16`;
-  return `${formatCount(flops / 1e9)} GFLOP/s${inFloat16}`;
+function productSpeeds({ flops, baseFlops, float16Flops }: MachineSpeed, baseBits: BaseBits): string {
+  const others = [
+    ...(baseFlops === undefined ? [] : [`${formatCount(baseFlops / 1e9)} with a base of ${baseBits} bits`]),
+    ...(float16Flops === undefined ? [] : [`${formatCount(float16Flops / 1e9)} in float16`]),
+  ];
+  return [`${formatCount(flops / 1e9)} GFLOP/s`, ...others].join(', ');
 }
 
-function trainingSpeeds({
-  tokensPerSecond,
-  tokensPerSecondInFloat16: inFloat16,
-  tokensPerSecondIn8Bits: in8Bits,
-}: EngineReport): string {
-  const faster = [
-    ...(inFloat16 === null ? [] : [`about ${formatCount(inFloat16)} with --precision float16`]),
-    ...(in8Bits === null ? [] : [`about ${formatCount(in8Bits)} with --base-bits 8`]),
-  ];
-  const more = faster.length === 0 ? '' : ` (${faster.join(', ')})`;
-  return `about ${formatCount(tokensPerSecond ?? 0)} tokens/s${more}`;
+function trainingSpeeds(
+  { lacks, tokensPerSecond, tokensPerSecondInFloat16: inFloat16 }: EngineReport,
+  precision: Precision,
+): string {
+  if (tokensPerSecond === null) return lacks ?? '';
+  const said = `about ${formatCount(tokensPerSecond)} tokens/s`;
+  if (precision === 'float16' || inFloat16 === null) return said;
+  return `${said} (about ${formatCount(inFloat16)} with --precision float16)`;
 }

@@ -10,16 +10,12 @@ export const FLOAT16_ENGINES: readonly EngineChoice[] = ['onnx-cuda', 'onnx-webg
 
 /** @throws SwarmError PRECISION for float16 on an engine that does not compute in it */
 export function requirePrecision(precision: Precision, engine: EngineChoice): void {
-  if (precision === 'float32') return;
-  const refuse = (reason: string, next: string) =>
-    new SwarmError('PRECISION', `${reason}; ${next}`, { precision, engine });
-  if (engine === 'auto') {
-    throw refuse('float16 is for a GPU that is known', 'name its engine: --engine onnx-webgpu');
-  }
-  if (!FLOAT16_ENGINES.includes(engine)) {
-    throw refuse(
-      `${engine} has no products in float16`,
-      `take ${FLOAT16_ENGINES.join(' or ')}, or --precision float32`,
-    );
-  }
+  // `auto` takes one that has it, or says that there is none.
+  if (precision === 'float32' || engine === 'auto') return;
+  if (FLOAT16_ENGINES.includes(engine)) return;
+  throw new SwarmError(
+    'PRECISION',
+    `${engine} has no products in float16; take ${FLOAT16_ENGINES.join(' or ')}, or --precision float32`,
+    { precision, engine },
+  );
 }

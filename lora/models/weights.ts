@@ -1,8 +1,9 @@
-import { type FileHandle, readdir, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import type { FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { BlockEntry, QuantisedEntry, TableEntry, WeightEntry, WeightFile } from '../engines/weights.ts';
 import { describeBase } from './base.ts';
 import type { BaseBits } from './base-bits.ts';
+import { removeOutdated } from './base-cleanup.ts';
 import { decodeFloats } from './dtypes.ts';
 import type { Model } from './folder.ts';
 import { weightOf } from './parameters.ts';
@@ -36,23 +37,9 @@ export async function prepareWeights(
     for (const [name, entry] of quantised) await quantise(handle, entry, floatsOf(model, name, signal));
     for (const [name, entry] of tables) await quantiseTable(handle, entry, floatsOf(model, name, signal));
   });
-  if (bits === 32) return { path, entries };
-  await removeOutdated(path, digest);
-  return { path, entries, quantised, tables };
+  await removeOutdated(cacheDir, { version: QUANTISATION_VERSION });
+  return bits === 32 ? { path, entries } : { path, entries, quantised, tables };
 }
-
-/** Deletes what earlier versions rounded, which nobody reads any more. */
-async function removeOutdated(path: string, digest: string): Promise<void> {
-  const cacheDir = dirname(path);
-  const outdated = (await readdir(cacheDir)).filter((name) => {
-    const version = name.startsWith(digest) ? OF_VERSION.exec(name)?.[1] : undefined;
-    return version !== undefined && Number(version) < QUANTISATION_VERSION;
-  });
-  // One that is still mapped by an earlier version stays where the system does not let it go.
-  for (const name of outdated) await rm(join(cacheDir, name), { force: true }).catch(() => {});
-}
-
-const OF_VERSION = /\.q[48]v(\d+)$/;
 
 /** How names of the files in the cache end. */
 export function weightFileSuffix(bits: BaseBits): string {
@@ -102,7 +89,8 @@ function placeTable(layout: Layout, shape: readonly number[]): TableEntry {
   return { shape: [rows, columns], codes, scales: placeFloats(layout, [rows]) };
 }
 
-function placeMatrix(layout: Layout, shape: readonly number[], bits: QuantisedBits): QuantisedEntry {
+/** A place in a file for a matrix [rows, columns] of fewer bits. */
+export function placeMatrix(layout: Layout, shape: readonly number[], bits: QuantisedBits): QuantisedEntry {
   const [rows, columns] = shape as [number, number];
   const codes = (height: number, width: number): WeightEntry => {
     const { blocks, bytes } = blockLayout(width, bits);

@@ -5,8 +5,9 @@ import { diagnose } from '../../../cli/doctor/diagnose.ts';
 import { describeMachine } from '../../../cli/doctor/machine.ts';
 import { createProgram } from '../../../cli/program.ts';
 import { doctorLines } from '../../../cli/views/doctor.ts';
-import type { EngineName } from '../../../lora/engines/names.ts';
-import type { EngineProbe } from '../../../lora/train/probe.ts';
+import type { Precision } from '../../../lora/engines/precision.ts';
+import type { BaseBits } from '../../../lora/models/base-bits.ts';
+import type { EngineProbe, ProbeRequest } from '../../../lora/train/probe.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { makeTinyModel } from '../../utils/tiny-model.ts';
@@ -14,9 +15,14 @@ import { makeTinyModel } from '../../utils/tiny-model.ts';
 const { signal } = new AbortController();
 
 /** A machine with a GPU, a broken CUDA, and TensorFlow not installed. */
-const probe = async ({ engine }: { engine: EngineName }): Promise<EngineProbe> => {
+const probe = async ({ engine, baseBits = 32 }: ProbeRequest): Promise<EngineProbe> => {
   const base = { engine, software: false, reason: null, needs: null };
-  const speed = { flops: 2e11, bytes: 5e10, secondsPerOperation: 2e-6 };
+  const speed = {
+    flops: 2e11,
+    bytes: 5e10,
+    secondsPerOperation: 2e-6,
+    ...(baseBits !== 32 && { baseFlops: 4e11 }),
+  };
   if (engine === 'onnx-cpu') return { ...base, speed };
   if (engine === 'onnx-webgpu') {
     return { ...base, speed: { ...speed, flops: 9e12, float16Flops: 2e13, bytes: 5e11 } };
@@ -24,11 +30,18 @@ const probe = async ({ engine }: { engine: EngineName }): Promise<EngineProbe> =
   return { ...base, speed: null, reason: `${engine} has no library`, needs: `install ${engine}` };
 };
 
-async function diagnosis(withModel: boolean, probed = probe) {
+async function diagnosis(withModel: boolean, { probed = probe, ...change }: Change = {}) {
   const folder = await temporaryFolder();
   const modelDir = withModel ? await makeTinyModel(join(folder, 'model')) : null;
   const recordDir = join(folder, 'records');
-  return diagnose({ modelDir, threads: 2, recordDir, now: 0, signal }, { probe: probed });
+  const computing = { baseBits: 32, precision: 'float32', ...change } as const;
+  return diagnose({ modelDir, threads: 2, ...computing, recordDir, now: 0, signal }, { probe: probed });
+}
+
+interface Change {
+  probed?: typeof probe;
+  baseBits?: BaseBits;
+  precision?: Precision;
 }
 
 describe('a diagnosis', () => {
@@ -66,12 +79,40 @@ describe('a diagnosis', () => {
     );
   });
 
+  test('of a base of fewer bits says what to expect with it, and which engine cannot', async () => {
+    const [whole, found] = [await diagnosis(true), await diagnosis(true, { baseBits: 8 })];
+    const [cpu, , , tfjs] = found.engines;
+    expect(cpu!.tokensPerSecond).toBeGreaterThan(whole.engines[0]!.tokensPerSecond!);
+    expect(tfjs).toMatchObject({ speed: null, lacks: 'does not compute with a base of 8 bits' });
+    const text = doctorLines(found).join('\n');
+    expect(text).toMatch(
+      /onnx-cpu +200 GFLOP\/s, 400 with a base of 8 bits +50 GB\/s +2\.0 µs +about [\d,]+ tokens\/s/,
+    );
+    expect(text).toMatch(/tfjs +passed over/);
+    expect(text).toContain('tfjs: it does not compute with a base of 8 bits');
+    expect(text).toMatch(/auto +takes \S+: about \d+ tokens\/s with a base of 8 bits;/);
+    expect(doctorLines(await diagnosis(true, { baseBits: 4 })).join('\n')).toContain(
+      'with gradient checkpointing, which a base of 4 bits turns on',
+    );
+  });
+
+  test('in float16 counts with the engines that have it, and is a problem where none has', async () => {
+    const found = await diagnosis(true, { precision: 'float16' });
+    expect(found.problems).toEqual([]);
+    expect(found.engines[0]).toMatchObject({ tokensPerSecond: null, lacks: 'has no products in float16' });
+    expect(found.base!.chosen).toMatchObject({ engine: 'onnx-webgpu' });
+    const none = await diagnosis(true, {
+      precision: 'float16',
+      probed: async (request) => ({ ...(await probe(request)), speed: null, reason: 'no GPU' }),
+    });
+    expect(none.base!.chosen).toBeNull();
+    expect(none.problems).toEqual([expect.stringContaining('--precision float32')]);
+  });
+
   test('of a machine that cannot train says why', async () => {
-    const found = await diagnosis(false, async (request) => ({
-      ...(await probe(request)),
-      speed: null,
-      reason: 'broken',
-    }));
+    const found = await diagnosis(false, {
+      probed: async (request) => ({ ...(await probe(request)), speed: null, reason: 'broken' }),
+    });
     expect(found.problems).toEqual(['onnx-cpu does not run: broken; install lora-swarm again']);
   });
 
@@ -96,19 +137,24 @@ test('the command measures this machine and prints it, for people and for progra
     await createProgram(context).parseAsync(['node', 'swarm', 'doctor', '--threads', '1', ...args]);
     return out();
   };
-  const found = JSON.parse(await run('--json', '--model', await makeTinyModel(join(folder, 'model'))));
+  const nano = join(import.meta.dirname, '../../../models/nano');
+  const found = JSON.parse(await run('--json', '--model', nano, '--base-bits', '4'));
   expect(found).toMatchObject({
     schemaVersion: 1,
     threads: 1,
+    baseBits: 4,
+    precision: 'float32',
     problems: [],
-    measured: { tokens: 256, width: 32 },
+    base: {
+      checkpointing: true,
+      chosen: { reason: expect.stringContaining('tfjs does not compute with a base of 4 bits') },
+    },
   });
   expect(found.engines[0]).toMatchObject({ engine: 'onnx-cpu', reason: null });
+  expect(found.engines[0].speed.baseFlops).toBeGreaterThan(1e6);
   expect(found.engines[0].tokensPerSecond).toBeGreaterThan(0);
-  expect(found.engines[3]).toMatchObject({
-    engine: 'tfjs',
-    speed: null,
-    reason: expect.stringContaining('npm install'),
-  });
-  expect(await run()).toMatch(/onnx-cpu +[\d,]+ GFLOP\/s/);
+  const text = await run();
+  expect(text).toMatch(/onnx-cpu +[\d,]+ GFLOP\/s/);
+  expect(text).toMatch(/tfjs +does not run here/);
+  expect(text).toContain('npm install');
 });

@@ -129,7 +129,15 @@ describe('where a device fails an evaluation', () => {
     const model = await openModel(join(home, 'bases', job.manifest.base.digest));
     const speed = { flops: 1e15, bytes: 1e15, secondsPerOperation: 0 };
     const { signal } = new AbortController();
-    const machine = { model, threads: 1, recordDir: join(home, 'engines'), now: Date.now(), signal };
+    const computing = { baseBits: 32, precision: 'float32' } as const;
+    const machine = {
+      model,
+      threads: 1,
+      ...computing,
+      recordDir: join(home, 'engines'),
+      now: Date.now(),
+      signal,
+    };
     await probeMachine(machine, {
       probe: async ({ engine }) => {
         const known = { engine, software: false, reason: null, needs: null };

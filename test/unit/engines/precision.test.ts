@@ -6,12 +6,12 @@ import { requirePrecision } from '../../../lora/engines/precision.ts';
 const refused = expect.objectContaining({ code: 'PRECISION' });
 
 describe('float16', () => {
-  test.each(['onnx-cpu', 'tfjs', 'auto'] as const)('is refused on %s', (engine) => {
+  test.each(['onnx-cpu', 'tfjs'] as const)('is refused on %s', (engine) => {
     expect(() => requirePrecision('float16', engine)).toThrow(refused);
     expect(() => requirePrecision('float32', engine)).not.toThrow();
   });
 
-  test.each(['onnx-webgpu', 'onnx-cuda'] as const)('is taken on %s', (engine) => {
+  test.each(['onnx-webgpu', 'onnx-cuda', 'auto'] as const)('is taken on %s', (engine) => {
     expect(() => requirePrecision('float16', engine)).not.toThrow();
   });
 

@@ -191,7 +191,15 @@ describe('the trainer of a node', () => {
     const pathOf = (digest: string) => deps.blobs.path(digest);
     const model = await openModel(await layOutBase({ home, base: manifest.base, pathOf }));
     const speed = { flops: 1e15, bytes: 1e15, secondsPerOperation: 0 };
-    const machine = { model, threads: 1, recordDir: join(home, 'engines'), now: Date.now(), signal: live() };
+    const computing = { baseBits: 32, precision: 'float32' } as const;
+    const machine = {
+      model,
+      threads: 1,
+      ...computing,
+      recordDir: join(home, 'engines'),
+      now: Date.now(),
+      signal: live(),
+    };
     await probeMachine(machine, {
       probe: async ({ engine }) => {
         const known = { engine, software: false, reason: null, needs: null };

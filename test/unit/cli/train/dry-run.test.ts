@@ -33,7 +33,6 @@ function estimate(change: {
     time: {
       flopsPerStep: 1,
       speed: { flops: 1, bytes: 1, secondsPerOperation: 1 },
-      speedOfBits: 1,
       secondsPerStep: 1,
       seconds: 1,
     },
