@@ -47,17 +47,24 @@ export async function durableRename(from: string, to: string): Promise<void> {
   }
 }
 
-/** Beginnings of `path` whose process is gone: its number is in their names. */
+/** Beginnings of `path` whose process is gone: whoever writes it again may need their space. */
 async function removeAbandoned(path: string): Promise<void> {
   const folder = dirname(path);
   for (const name of await readdir(folder)) {
-    const pid = Number(/^\.(\d+)-\d+\.partial$/.exec(name.slice(basename(path).length))?.[1]);
-    if (name.startsWith(basename(path)) && pid > 0 && !isAlive(pid))
+    const partial = partialFile(name);
+    if (partial?.of === basename(path) && !isAlive(partial.pid))
       await rm(join(folder, name), { force: true });
   }
 }
 
-function isAlive(pid: number): boolean {
+/** Of the name of an unfinished file: that of the file it was to become, and whose it is. null for other names. */
+export function partialFile(name: string): { of: string; pid: number } | null {
+  const found = /^(.+)\.(\d+)-\d+\.partial$/.exec(name);
+  return found !== null && Number(found[2]) > 0 ? { of: found[1]!, pid: Number(found[2]) } : null;
+}
+
+/** Whether there is a process of that number on this machine: in a container, among its own. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

@@ -107,16 +107,41 @@ describe('cache', () => {
     expect(eight.path).not.toBe(a.path);
   });
 
-  test('what an earlier version rounded is deleted, other files are not', async () => {
-    const model = await openModel(UNTIED);
-    const cacheDir = await temporaryFolder();
-    const { digest } = await describeBase(UNTIED);
-    const others = [`${digest}.f32`, `${digest}.q4v99`, `${digest.replace(/^./, 'z')}.q4v2`];
-    for (const name of [...others, `${digest}.q4v2`, `${digest}.q8v1`])
-      await writeFile(join(cacheDir, name), '');
-    await prepareWeights(model, cacheDir, { bits: 4 });
-    expect((await readdir(cacheDir)).sort()).toEqual([...others, `${digest}.q4v3`].sort());
-  });
+  test.each([32, 4] as const)(
+    'what nobody reads any more is deleted: for a base of %i bits',
+    async (bits) => {
+      const model = await openModel(UNTIED);
+      const cacheDir = await temporaryFolder();
+      const { digest } = await describeBase(UNTIED);
+      const another = digest.replace(/^./, (first) => (first === 'a' ? 'b' : 'a'));
+      const gone = 4_194_305; // A number that no system gives a process.
+      const old = [`${digest}.q4v2`, `${digest}.q8v1`, `${another}.q4v2`];
+      const abandoned = [
+        `${another}.q4v2.${gone}-0.partial`,
+        `${digest}.q8v3.${gone}-7.partial`,
+        `${another}.f32.${gone}-1.partial`,
+      ];
+      const others = [
+        ...[`${another}.f32`, `${digest}.q4v99`, `${digest.replace(/^./, 'z')}.q4v2`, `${digest}.q4v2.txt`],
+        ...[
+          `${another}.q4v2.${process.pid}-0.partial`,
+          `notes.${gone}-0.partial`,
+          `x.q4v2.${gone}-0.partial`,
+        ],
+      ];
+      const past = new Date(Date.now() - 2 * 3_600_000);
+      for (const name of [...old, ...abandoned, ...others]) {
+        await writeFile(join(cacheDir, name), '');
+        await utimes(join(cacheDir, name), past, past);
+      }
+      // Somebody writes this one, whose number is of another container.
+      const living = `${another}.q4v3.${gone}-2.partial`;
+      await writeFile(join(cacheDir, living), '');
+      await prepareWeights(model, cacheDir, { bits });
+      const made = `${digest}.${bits === 32 ? 'f32' : 'q4v3'}`;
+      expect((await readdir(cacheDir)).sort()).toEqual([...others, living, made].sort());
+    },
+  );
 
   test('linear modules are rounded, embedding and output head become tables; norms and biases stay', async () => {
     const model = await openModel(UNTIED);
