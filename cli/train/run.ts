@@ -159,7 +159,9 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   const { checkpointing, reason } = checkpointingOf(model, spec, { asked, devices, baseBits });
   if (reason !== null) listener.onCheckpointing(reason);
   const doubted = { devices, baseBits, checkpointing };
-  const short = found === null ? memoryDoubt(model, spec, doubted, availableMemory()) : null;
+  // What ran before has shown that it fits.
+  const asBefore = found !== null && devicesOf(found.settings).length >= devices.length;
+  const short = asBefore ? null : memoryDoubt(model, spec, doubted, availableMemory());
   if (short !== null) listener.onWarning(short);
   if (found === null) {
     const kept = await checkpoints.steps();

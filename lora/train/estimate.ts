@@ -1,6 +1,5 @@
 /** What training takes on this machine, before anything is loaded. */
 import { adapterLayout, adapterSize } from '../adapter/layout.ts';
-import type { EngineName } from '../engines/names.ts';
 import type { Precision } from '../engines/precision.ts';
 import { graphCost } from '../graph/cost.ts';
 import type { BaseBits } from '../models/base-bits.ts';
@@ -105,26 +104,6 @@ const SLOWNESS = 2;
 const LEAST_SECONDS_PER_OPERATION = 5e-6;
 /** What a whole step attains of the speed of its operations alone. */
 const EFFICIENCY = 0.85;
-
-/**
- * Of whole steps against those of a base of 32 bits: 135M at 4 × 128 tokens, in alternation on one processor with VNNI
- * (docs/decisions/012-quantised-base.md, with the head in pieces and the tables in 8 bits).
- */
-const SPEED_OF_BITS: Readonly<Record<BaseBits, number>> = { 32: 1, 8: 1.35, 4: 1.07 };
-
-/**
- * How many times as fast a step is as with a base of 32 bits; 1 where that was not measured: on other engines, and for 8
- * bits on processors without instructions for products of them.
- *
- * @param instructions of the processor, as the system calls them; null where it does not say
- */
-export function speedOfBaseBits(
-  bits: BaseBits,
-  { engine, instructions }: { engine: EngineName; instructions: readonly string[] | null },
-): number {
-  const known = engine === 'onnx-cpu' && (bits !== 8 || instructions?.some((name) => name.endsWith('vnni')));
-  return known ? SPEED_OF_BITS[bits] : 1;
-}
 
 /** Seconds of a step on an idle machine: products at the speed of products, the rest at that of memory. */
 export function secondsPerStep(

@@ -8,7 +8,7 @@ import type { BaseBits } from '../../../lora/models/base-bits.ts';
 import { type Model, openModel, prepareWeights } from '../../../lora/models/model.ts';
 import { weightFileSuffix } from '../../../lora/models/weights.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../../lora/train/config.ts';
-import { estimateTraining, secondsPerStep, speedOfBaseBits } from '../../../lora/train/estimate.ts';
+import { estimateTraining, secondsPerStep } from '../../../lora/train/estimate.ts';
 import { measureSpeed } from '../../../lora/train/speed.ts';
 import { makeTinyModel } from '../../utils/tiny-model.ts';
 
@@ -86,17 +86,4 @@ describe('the estimate of a training', () => {
     expect(secondsPerStep(work, slower)).toBeGreaterThan(secondsPerStep(work, speed));
     expect(secondsPerStep(work, slower)).toBeLessThan(2 * secondsPerStep(work, speed));
   });
-});
-
-it('fewer bits of the base are as fast as was measured, where it was', () => {
-  const vnni = ['avx512f', 'avx512_vnni'];
-  const onProcessor = { engine: 'onnx-cpu', instructions: vnni } as const;
-  expect(speedOfBaseBits(32, onProcessor)).toBe(1);
-  // The figures of docs/decisions/012-quantised-base.md.
-  expect(speedOfBaseBits(8, onProcessor)).toBe(1.35);
-  expect(speedOfBaseBits(4, onProcessor)).toBe(1.07);
-  for (const instructions of [['avx2'], null]) {
-    expect(speedOfBaseBits(8, { engine: 'onnx-cpu', instructions })).toBe(1);
-  }
-  expect(speedOfBaseBits(8, { engine: 'onnx-webgpu', instructions: vnni })).toBe(1);
 });

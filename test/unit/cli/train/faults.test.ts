@@ -4,9 +4,11 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { failureOf } from '../../../../cli/errors.ts';
+import { CheckpointFolder } from '../../../../cli/train/checkpoints.ts';
 import { TrainReport } from '../../../../cli/train/report.ts';
 import { type TrainRunOptions, trainAlone } from '../../../../cli/train/run.ts';
 import { resolveSpec } from '../../../../cli/train/settings.ts';
+import type { Device } from '../../../../lora/engines/names.ts';
 import { availableMemory } from '../../../../lora/train/available-memory.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -81,4 +83,22 @@ it('warns before it begins where memory is short, and begins', async () => {
   );
   expect(outcome.step).toBe(1);
   expect(err()).toMatch(/^swarm: this run takes about [\d.]+ MB of memory .*1\.0 MB are available; /);
+});
+
+it('warns of memory again where a run goes on with more devices than it had', async () => {
+  const available = vi.mocked(availableMemory).mockReturnValue(1e6);
+  onTestFinished(() => void available.mockReset());
+  const warned = async (steps: number, alongside: readonly Device[]) => {
+    const { context, err } = fakeContext();
+    const { spec, output } = options;
+    const newest = await new CheckpointFolder({ output, keep: 1 }).newest();
+    const training = { ...spec.training, schedule: 'constant', loraPlusRatio: 1, weightDecay: 0 } as const;
+    const length = { ...spec, training, run: { ...spec.run, steps } };
+    const report = new TrainReport({ json: false, output }, context);
+    await trainAlone({ ...options, spec: length, resume: true, newest, alongside }, report);
+    return err().includes('this run takes about');
+  };
+  expect(await warned(1, [])).toBe(true);
+  expect(await warned(2, []), 'it has shown that it fits').toBe(false);
+  expect(await warned(3, [{ engine: 'onnx-cpu' }])).toBe(true);
 });
