@@ -3,32 +3,18 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { TrainerValidator } from '../../../coordinator/trainer-validator.ts';
 import type { ValidationJob } from '../../../coordinator/validator.ts';
-import { adapterLayout } from '../../../lora/adapter/layout.ts';
 import { encodePacked } from '../../../lora/data/packed.ts';
-import { packedRows } from '../../../lora/data/packing.ts';
-import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
 import type { EngineChoice } from '../../../lora/engines/names.ts';
-import { describeBase } from '../../../lora/models/base.ts';
-import { openModel } from '../../../lora/models/model.ts';
-import { probeMachine } from '../../../lora/train/choose.ts';
 import { zeros } from '../../../lora/update/layout.ts';
 import { silentLogger } from '../../../monitor/log.ts';
-import { FileBlobStore } from '../../../net/blob-store.ts';
 import { systemClock } from '../../../net/clock.ts';
 import { encodeCbor } from '../../../protocol/cbor.ts';
-import { loraSchema, type Manifest } from '../../../protocol/manifest.ts';
-import { toyJob } from '../../sim/job.ts';
-import { signerOf } from '../../sim/process.ts';
-import { temporaryFolder } from '../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+import { measureGoneGpu, type TinyBase, tinyBase } from '../../utils/tiny-base.ts';
 
 const DYING_TRAINER = new URL('../../utils/dying-trainer.ts', import.meta.url);
-const LORA = loraSchema.parse({ rank: 2, alpha: 4 });
-const LENGTH = 32;
 const ROWS = 4;
 
-interface Bench {
-  home: string;
+interface Bench extends TinyBase {
   job: ValidationJob;
   adapter: Float32Array[];
   validator: (engine?: EngineChoice) => TrainerValidator;
@@ -39,30 +25,15 @@ interface Bench {
 
 let bench: Bench;
 beforeEach(async () => {
-  const folder = await temporaryFolder();
-  const home = join(folder, 'home');
-  const modelDir = await makeTinyModel(join(folder, 'tiny'));
-  const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
-  const base = await describeBase(modelDir);
+  const base = await tinyBase();
+  const { home, blobs, manifest, layout, rows } = base;
   const { signal } = new AbortController();
-  for (const { path } of base.files) await blobs.importFile(join(modelDir, path), { signal });
-  const model = await openModel(modelDir);
-  const { manifest: toy } = toyJob(signerOf(1));
-  const manifest: Manifest = {
-    ...toy,
-    base: { name: 'tiny', parameters: model.parameters, digest: base.digest, files: [...base.files] },
-    lora: LORA,
-    training: { ...toy.training, sequenceLength: LENGTH, batchSize: 2, microBatch: 2 },
-  };
-  const rows = await packedRows(Array(40).fill(TINY_TEXT), await loadTokenizer(modelDir), {
-    sequenceLength: LENGTH,
-  });
   const heldOut = encodeCbor(encodePacked(rows.slice(0, ROWS)));
   const job = { job: 'a'.repeat(64), manifest };
-  const adapter = zeros(adapterLayout(model, LORA));
+  const adapter = zeros(layout);
   const told: string[] = [];
   bench = {
-    home,
+    ...base,
     job,
     adapter,
     told,
@@ -124,26 +95,9 @@ describe('where a device fails an evaluation', () => {
   });
 
   test('it goes on with the processor when what was chosen has gone', async () => {
-    const { home, validator, evaluate, told, job } = bench;
+    const { validator, evaluate, told } = bench;
     const expected = await evaluate(validator());
-    const model = await openModel(join(home, 'bases', job.manifest.base.digest));
-    const speed = { flops: 1e15, bytes: 1e15, secondsPerOperation: 0 };
-    const { signal } = new AbortController();
-    const computing = { baseBits: 32, precision: 'float32' } as const;
-    const machine = {
-      model,
-      threads: 1,
-      ...computing,
-      recordDir: join(home, 'engines'),
-      now: Date.now(),
-      signal,
-    };
-    await probeMachine(machine, {
-      probe: async ({ engine }) => {
-        const known = { engine, software: false, reason: null, needs: null };
-        return { ...known, speed: engine === 'onnx-cuda' ? speed : null };
-      },
-    });
+    await measureGoneGpu(bench);
     expectClose(await evaluate(validator('auto')), expected);
     expect(told).toEqual([expect.stringMatching(/on onnx-cuda: .*; going on with onnx-cpu$/)]);
   });

@@ -1,66 +1,29 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { adapterLayout } from '../../../lora/adapter/layout.ts';
-import { packDocuments, type Row } from '../../../lora/data/packing.ts';
-import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
 import type { Device } from '../../../lora/engines/names.ts';
-import { describeBase } from '../../../lora/models/base.ts';
-import { layOutBase } from '../../../lora/models/base-folder.ts';
-import { openModel } from '../../../lora/models/model.ts';
-import { probeMachine } from '../../../lora/train/choose.ts';
 import { trainingConfigSchema } from '../../../lora/train/config.ts';
 import { estimateTraining } from '../../../lora/train/estimate.ts';
 import { zeros } from '../../../lora/update/layout.ts';
 import { silentLogger } from '../../../monitor/log.ts';
-import { FileBlobStore } from '../../../net/blob-store.ts';
 import { systemClock } from '../../../net/clock.ts';
 import { freshOptimizer } from '../../../node/optimizer-state.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
 import { TrainingProcess, type TrainingProcessDeps } from '../../../node/training-process.ts';
-import { loraSchema, type Manifest } from '../../../protocol/manifest.ts';
-import { toyJob } from '../../sim/job.ts';
-import { signerOf } from '../../sim/process.ts';
-import { temporaryFolder } from '../../utils/folder.ts';
 import { maxDifference } from '../../utils/reference.ts';
-import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+import { measureGoneGpu, type TinyBase, tinyBase } from '../../utils/tiny-base.ts';
 
-const LORA = loraSchema.parse({ rank: 2, alpha: 4 });
-const LENGTH = 32;
-
-interface Bench {
-  home: string;
+interface Bench extends TinyBase {
   deps: TrainingProcessDeps;
   trainer: TrainingProcess;
-  manifest: Manifest;
   restarts: () => number;
   task: (steps: number) => TrainTask;
 }
 
 let bench: Bench;
 beforeEach(async () => {
-  const folder = await temporaryFolder();
-  const home = join(folder, 'home');
-  const modelDir = await makeTinyModel(join(folder, 'tiny'));
-  const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
-  const base = await describeBase(modelDir);
-  const { signal } = new AbortController();
-  for (const { path } of base.files) await blobs.importFile(join(modelDir, path), { signal });
-  const model = await openModel(modelDir);
-  const layout = adapterLayout(model, LORA);
-  const { manifest: toy } = toyJob(signerOf(1));
-  const training = { ...toy.training, sequenceLength: LENGTH, batchSize: 2, microBatch: 2 };
-  const manifest: Manifest = {
-    ...toy,
-    base: { name: 'tiny', parameters: model.parameters, digest: base.digest, files: [...base.files] },
-    lora: LORA,
-    training,
-  };
-  const tokenizer = await loadTokenizer(modelDir);
-  const rows: Row[] = [];
-  for await (const row of packDocuments(Array(40).fill(TINY_TEXT), tokenizer, { sequenceLength: LENGTH })) {
-    rows.push(row);
-  }
+  const base = await tinyBase();
+  const { home, blobs, layout, rows } = base;
   let restarts = 0;
   const deps: TrainingProcessDeps = {
     blobs,
@@ -72,10 +35,9 @@ beforeEach(async () => {
   const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', threads: 1 }, deps);
   onTestFinished(() => trainer.stop());
   bench = {
-    home,
+    ...base,
     deps,
     trainer,
-    manifest,
     restarts: () => restarts,
     task: (steps) => ({
       adapter: zeros(layout),
@@ -144,9 +106,7 @@ describe('the trainer of a node', () => {
   });
 
   test('counts the memory of all its devices before it decides on gradient checkpointing', async () => {
-    const { home, deps, manifest } = bench;
-    const pathOf = (digest: string) => deps.blobs.path(digest);
-    const model = await openModel(await layOutBase({ home, base: manifest.base, pathOf }));
+    const { home, deps, manifest, model } = bench;
     const { lora, seed } = manifest;
     const training = trainingConfigSchema.parse({ ...manifest.training, totalSteps: 1, seed });
     const enoughForOne = 1.25 * estimateTraining(model, { lora, training }).memory.total;
@@ -188,24 +148,7 @@ describe('the trainer of a node', () => {
     const { home, manifest, task, restarts, deps } = bench;
     const trainer = new TrainingProcess({ home, engine: 'auto', threads: 1 }, deps);
     onTestFinished(() => trainer.stop());
-    const pathOf = (digest: string) => deps.blobs.path(digest);
-    const model = await openModel(await layOutBase({ home, base: manifest.base, pathOf }));
-    const speed = { flops: 1e15, bytes: 1e15, secondsPerOperation: 0 };
-    const computing = { baseBits: 32, precision: 'float32' } as const;
-    const machine = {
-      model,
-      threads: 1,
-      ...computing,
-      recordDir: join(home, 'engines'),
-      now: Date.now(),
-      signal: live(),
-    };
-    await probeMachine(machine, {
-      probe: async ({ engine }) => {
-        const known = { engine, software: false, reason: null, needs: null };
-        return { ...known, speed: engine === 'onnx-cuda' ? speed : null };
-      },
-    });
+    await measureGoneGpu(bench);
     await expect(trainer.prepare(manifest, { signal: live() })).rejects.toMatchObject({
       code: 'ENGINE_UNAVAILABLE',
       values: { engine: 'onnx-cuda' },
