@@ -32,7 +32,7 @@ export interface AttentionOptions {
  * rows of one matrix per key-value head.
  *
  * As in FlashAttention (Dao et al. 2022, arXiv 2205.14135) the backward pass computes the weights p of each tile of
- * queries once more instead of holding them, and with y for the output takes Σ dp ⊙ p as Σ dy ⊙ y:
+ * queries once more instead of holding them, where there are several, and with y for the output takes Σ dp ⊙ p as Σ dy ⊙ y:
  * ds = p ⊙ (dy vᵀ − Σ dy ⊙ y), dq = scale · ds k, dk = scale · dsᵀ q, dv = pᵀ dy.
  *
  * @param q [B, H, T, D]
@@ -70,7 +70,10 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const dy = reshape(backward.gradient, byToken);
     const along = transpose(reduceSum(multiply(dy, reshape(y, byToken)), -1, true), SWAP);
     const perHead = transpose(dy, SWAP);
-    const parts = tiles.map((tile) => backwardOf(tile, [q, k, v, mask], perHead, along, options.scale));
+    // Rows of a single tile are short, and their weights little beside what else is held of a layer: those are kept.
+    const parts = tiles.map((tile) =>
+      backwardOf(tiles.length > 1 ? again(tile, [q, k, v, mask]) : tile, perHead, along, options.scale),
+    );
     addContribution(backward, 1, () =>
       concat(
         parts.map(({ dq }) => dq),
@@ -139,25 +142,33 @@ function forwardOf(tile: Tile, [q, k, v, mask]: Operands, scale: number): TileFo
   return { ...tile, weights, queries, keys, values, output };
 }
 
+/** What the backward pass reads of a tile, made once more. */
+function again(tile: TileForward, operands: Operands): TileForward {
+  const repeat = repeating(operands);
+  const { queries, keys, values, weights } = tile;
+  return {
+    ...tile,
+    queries: repeat(queries),
+    keys: repeat(keys),
+    values: repeat(values),
+    weights: repeat(weights),
+  };
+}
+
 function backwardOf(
-  tile: TileForward,
-  operands: Operands,
+  { queries, keys, values, weights, output, start, end }: TileForward,
   dy: Tensor,
   along: Tensor,
   scale: number,
 ): { dq: Tensor; dk: Tensor; dv: Tensor } {
-  const again = repeating(operands);
-  const [queries, keys, values, weights] = [tile.queries, tile.keys, tile.values, tile.weights].map(
-    again,
-  ) as [Tensor, Tensor, Tensor, Tensor];
   const ofTile = (x: Tensor, width: number) =>
-    reshape(slice(x, 2, tile.start, tile.end), queries.shape.with(-1, width));
+    reshape(slice(x, 2, start, end), queries.shape.with(-1, width));
   const dOutput = ofTile(dy, queries.shape.at(-1)!);
   const dv = matmul(weights, dOutput, { transposeA: true });
   const dWeights = matmul(dOutput, values, { transposeB: true });
   const dScores = multiply(weights, subtract(dWeights, ofTile(along, 1)));
   return {
-    dq: reshape(matmul(dScores, keys, { scale }), tile.output.shape),
+    dq: reshape(matmul(dScores, keys, { scale }), output.shape),
     dk: matmul(dScores, queries, { transposeA: true, scale }),
     dv,
   };

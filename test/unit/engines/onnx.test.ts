@@ -183,6 +183,18 @@ describe('runs', () => {
     await second.dispose();
   });
 
+  test('make zeros of what is too small for a normal number, on every thread', async () => {
+    const graph = new Graph();
+    const x = graph.input('x', [64, 1024]);
+    graph.output('y', ops.multiply(x, x));
+    const executable = await (await createEngine('onnx-cpu', { threads: 2 })).compile(graph, null);
+    // 1e-40: half of all scores are as small after softmax, and slow to multiply.
+    const { y } = await executable.run({ x: new Float32Array(64 * 1024).fill(1e-20) });
+    await executable.dispose();
+    // By their bits: this thread compares such numbers as zeros, too.
+    expect(new Uint32Array(y!.buffer, y!.byteOffset, y!.length).every((bits) => bits === 0)).toBe(true);
+  });
+
   test('are of the graph as it was compiled', async () => {
     const graph = new Graph();
     const x = graph.input('x', [1]);

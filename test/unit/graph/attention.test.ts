@@ -73,6 +73,18 @@ describe('attention in tiles', () => {
     expect(tiled.flops / plain.flops).toBeCloseTo((7 / 6) * (36 / 64), 5);
   });
 
+  test('weights of rows of one tile are made once, those of longer rows again for the gradients', () => {
+    const flops = (attend: typeof ops.attention, length: number) => {
+      const graph = new Graph();
+      for (const [name, tensor] of Object.entries(build(graph, attend, length, null)))
+        graph.output(name, tensor);
+      return graphCost(graph).flops;
+    };
+    const [one, two] = [ops.ATTENTION_TILE, 2 * ops.ATTENTION_TILE];
+    expect(flops(ops.attention, one)).toBe(flops(plainAttention, one));
+    expect(flops(ops.attention, two) / flops(plainAttention, two)).toBeCloseTo((7 / 6) * (3 / 4), 5);
+  });
+
   test.each<[string, (graph: Graph, positions: Tensor) => Tensor]>([
     [
       'keys of another length',
