@@ -38,35 +38,61 @@ export interface AskedEngines {
 
 /**
  * The flag, else the environment, else `auto`: one name, or several devices with commas between them.
- * @throws SwarmError ENGINE_UNKNOWN
+ * @throws SwarmError ENGINE_UNKNOWN, USAGE for a number where there are none
  */
 export function engineChoices(said: string | undefined, environment: Environment): AskedEngines {
   const names = said ?? (environment.SWARM_ENGINE || 'auto');
   if (names === 'auto') return { engine: 'auto', alongside: [] };
-  const [first, ...alongside] = names.split(',').map(parseDevice);
+  const origin = said === undefined ? ', as SWARM_ENGINE says' : '';
+  const [first, ...alongside] = names.split(',').map((name) => parseDevice(name, origin));
   return { ...first!, alongside };
+}
+
+/** Whether a text names what engineChoices takes. */
+export function areEngines(text: string): boolean {
+  try {
+    engineChoices(text, {});
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** As engineChoices, where one engine does the work. @throws SwarmError ENGINE_UNKNOWN, USAGE */
 export function engineChoice(said: string | undefined, environment: Environment): EngineChoice {
   const { engine, device, alongside } = engineChoices(said, environment);
   if (alongside.length === 0 && device === undefined) return engine;
-  throw usageError('this command computes on one device', 'name one engine, without a number');
+  throw usageError(
+    `this command computes on one device, not on ${said ?? environment.SWARM_ENGINE}`,
+    'name one engine, without a number',
+  );
 }
 
-function parseDevice(text: string): Device {
+function parseDevice(text: string, origin: string): Device {
   const [name, number, ...more] = text.split(':');
   const engine = ENGINE_NAMES.find((one) => one === name);
   const wellFormed = more.length === 0 && (number === undefined || /^\d{1,3}$/.test(number));
   if (engine === undefined || !wellFormed) {
-    throw new SwarmError('ENGINE_UNKNOWN', `no engine is called ${text}; there are ${ENGINE_CHOICE_LIST}`, {
-      name: text,
-      next: 'docs/engines.md says what each of them needs',
-    });
+    const message =
+      text === 'auto'
+        ? 'auto is one engine of its own choice, and shares no batch with others'
+        : `no engine is called "${text}"${origin}; take ${ENGINE_CHOICE_LIST}`;
+    throw new SwarmError('ENGINE_UNKNOWN', message, { name: text, next: nextFor(text) });
   }
   if (number === undefined) return { engine };
   if (engine === 'onnx-cuda') return { engine, device: Number(number) };
-  throw usageError(`${engine} has no numbered devices`, 'leave out the number: docs/engines.md');
+  throw usageError(
+    `"${text}"${origin}: only devices of onnx-cuda are numbered`,
+    `leave out the number: ${engine} takes the one that there is`,
+  );
+}
+
+/** What was meant, where a part of a name tells; and who knows which of them run. */
+function nextFor(text: string): string {
+  const [name] = text.toLowerCase().split(':') as [string];
+  const like = name === '' ? [] : ENGINE_NAMES.filter((one) => one.includes(name));
+  const meant = like.length === 1 ? `did you mean ${like[0]}? ` : '';
+  return `${meant}"swarm doctor" shows which of them run on this machine`;
 }
 
 /** Where choices are remembered, below a cache. */

@@ -28,7 +28,10 @@ interface Row {
 const rows: readonly Row[] = [
   { codes: /INTERRUPTED/, exit: 'interrupted' },
   { codes: /USAGE|LOG_LEVEL|INVITE_INVALID|ADDRESS_INVALID|PEER_ID_INVALID/, exit: 'usage' },
-  { codes: /JOB_SPEC|LORA_.*|ENGINE_UNKNOWN|(MODEL_)?SEQUENCE_TOO_LONG|REQUEST_INVALID/, exit: 'usage' },
+  {
+    codes: /JOB_SPEC|LORA_.*|ENGINE_UNKNOWN|BASE_BITS|(MODEL_)?SEQUENCE_TOO_LONG|REQUEST_INVALID/,
+    exit: 'usage',
+  },
   // There, but of a kind that is not read; what the system does not let us read has a cause that says so.
   { codes: /DATA_(UNREADABLE|FORMAT|COLUMNS|ENCODING)/, exit: 'usage' },
   { codes: /DAEMON_NOT_RUNNING/, exit: 'notRunning' },
@@ -63,6 +66,11 @@ const rows: readonly Row[] = [
   { codes: /ENOSPC|EDQUOT/, exit: 'failed', next: 'free disk space, then run the same command again' },
   // A graph that does not fit together is a defect of ours, whatever the input.
   { codes: /GRAPH_.*|ENGINE_(FEED|RUN|COMPILE|DISPOSED)|TRAINER_NOT_STARTED/, exit: 'internal' },
+  {
+    codes: /ENGINE_UNAVAILABLE/,
+    exit: 'failed',
+    next: '"swarm doctor" shows what each engine lacks; with --engine auto the fastest one that runs is taken',
+  },
   { codes: /STORE_FULL/, exit: 'failed', next: 'free disk space, then run the same command again' },
   {
     // A run that goes on makes the very same step again.

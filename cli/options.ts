@@ -55,10 +55,12 @@ export function isPeerAddress(text: string): boolean {
   return /^\/.+\/p2p\/[^/]+$/.test(text);
 }
 
+const BITS_LIST = new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(BASE_BITS.map(String));
+
 /** How many bits a weight of the base takes on this machine. */
 export function baseBits(text: string): BaseBits {
   const bits = BASE_BITS.find((choice) => String(choice) === text);
-  if (bits === undefined) throw new InvalidArgumentError(`Use ${BASE_BITS.join(', ')}.`);
+  if (bits === undefined) throw new InvalidArgumentError(`Use ${BITS_LIST}.`);
   return bits;
 }
 

@@ -71,15 +71,15 @@ export function demandOf(
 export function checkPolicy(manifest: Manifest, policy: NodePolicy, trainers: Trainers = ONE_TRAINER): void {
   const demand = demandOf(manifest, trainers);
   const checks = [
-    ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes],
-    ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes],
-    ['POLICY_MEMORY', 'memory', demand.memory, policy.maxMemoryBytes],
+    ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes, '--max-base'],
+    ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes, '--max-disk'],
+    ['POLICY_MEMORY', 'memory', demand.memory, policy.maxMemoryBytes, '--max-memory'],
   ] as const;
-  for (const [code, what, needed, allowed] of checks) {
+  for (const [code, what, needed, allowed, option] of checks) {
     if (needed <= allowed) continue;
     throw new SwarmError(
       code,
-      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}${code === 'POLICY_MEMORY' ? forTrainers(trainers) : ''}, this node lends ${gibibytes(allowed)}; raise --max-base, --max-disk or --max-memory, or choose another job`,
+      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}${code === 'POLICY_MEMORY' ? forTrainers(trainers) : ''}, this node lends ${gibibytes(allowed)}; raise ${option}, or choose another job`,
       { needed, allowed, job: manifest.name },
     );
   }
@@ -91,5 +91,6 @@ function forTrainers({ processes, bases }: Trainers): string {
 }
 
 function gibibytes(bytes: number): string {
-  return `${(bytes / GiB).toFixed(2)} GiB`;
+  const value = bytes / GiB;
+  return `${value < 0.1 ? value.toPrecision(2) : value.toFixed(2)} GiB`;
 }

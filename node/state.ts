@@ -78,6 +78,9 @@ export interface Remembered {
   readonly pending: readonly { round: number; update: string; code: ReceiptCode | null }[];
 }
 
+/** Why a node waits that has just been started. */
+export const NOT_YET_CONNECTED = 'not yet connected';
+
 export function initialState(self: string): NodeState {
   return {
     self,
@@ -92,7 +95,7 @@ export function initialState(self: string): NodeState {
     overlooked: 0,
     retryAt: null,
     pollAt: null,
-    reason: 'not yet connected',
+    reason: NOT_YET_CONNECTED,
   };
 }
 

@@ -3,9 +3,11 @@ import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { jobSpecSchema } from '../../coordinator/job-spec.ts';
 import { type Problem, specProblems } from '../../coordinator/spec-problems.ts';
+import { ENGINE_CHOICE_LIST } from '../../lora/engines/names.ts';
 import { PRECISIONS, type Precision } from '../../lora/engines/precision.ts';
 import { BASE_BITS, type BaseBits } from '../../lora/models/base-bits.ts';
 import { absoluteBase } from '../base-model.ts';
+import { areEngines } from '../engine.ts';
 import { YamlFile } from '../yaml-file.ts';
 import { templatePath } from './flag-layer.ts';
 import { foreignKeys } from './foreign-keys.ts';
@@ -18,7 +20,10 @@ const { name, rounds, acceptance, admission } = jobSpecSchema.shape;
 const configSchema = z.strictObject({
   base: base.optional(),
   output: z.string().min(1).optional(),
-  engine: z.string().min(1).optional(),
+  engine: z
+    .string()
+    .refine(areEngines, `must be ${ENGINE_CHOICE_LIST}, or several devices with commas between them`)
+    .optional(),
   baseBits: z.literal(BASE_BITS).optional(),
   precision: z.enum(PRECISIONS).optional(),
   gradientCheckpointing: z.boolean().optional(),

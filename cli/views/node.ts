@@ -1,12 +1,13 @@
 import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '../../monitor/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../node/api-types.ts';
+import { NOT_YET_CONNECTED } from '../../node/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
 /** Updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
-/** What is said of the engine has an error of its provider in it. */
-const NOTE = { maxCharacters: 400 };
+/** What is said of the engine has an error of its provider in it, and what to do about it a path. */
+const NOTE = { maxCharacters: 600 };
 
 /** A contributor node on one screen. */
 export function nodeLines(status: NodeStatus, url: string): string[] {
@@ -44,7 +45,7 @@ export function activity(status: NodeStatus): string {
     return `fetching ${DOWNLOADS[download.what]}: ${percent} % of ${formatBytes(download.total)}`;
   }
   if (state === 'training') return `training round ${status.round}: step ${step} of ${steps}${speed}`;
-  return `${state}${reason === '' ? '' : `: ${safeText(reason)}`}`;
+  return `${state}${reason === '' ? '' : `: ${safeText(reason, NOTE)}`}`;
 }
 
 /** One update and what became of it. What went well needs no reasons. */
@@ -116,6 +117,9 @@ export class NodeLines {
         lines.push(`${updateLine(update)}${taken ? speedOf(status) : ''}`);
       }
     }
+    if (cannotJoin(status) && status.reason !== before?.reason) {
+      lines.push(`cannot take part yet: ${safeText(status.reason, NOTE)}; trying again for ever`);
+    }
     if (status.state !== before?.state || status.round !== before?.round) {
       if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
       else if (status.reason !== before?.reason && !isKnown(status)) lines.push(activity(status));
@@ -129,6 +133,11 @@ export class NodeLines {
     }
     return lines;
   }
+}
+
+/** Whether it was the job that could not be joined: connected is the coordinator of a node that cannot compute, too. */
+function cannotJoin({ state, coordinator, reason }: NodeStatus): boolean {
+  return state === 'joining' && coordinator.connected && reason !== NOT_YET_CONNECTED;
 }
 
 /** Whether another line tells why the node waits: of its connection, of its update in this round, of the job's end. */

@@ -15,7 +15,7 @@ export function requireBaseBits(bits: BaseBits, engine: EngineChoice): void {
   if (hasBaseBits(bits, engine)) return;
   throw new SwarmError(
     'BASE_BITS',
-    `${engine} does not compute with a base of ${bits} bits; take another engine, or a base of 32 bits`,
+    `${engine} does not compute with a base of ${bits} bits; take another engine, or --base-bits 32`,
     { bits, engine },
   );
 }

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { engineChoice, engineChoices } from '../../../cli/engine.ts';
+import { failureLines, failureOf } from '../../../cli/errors.ts';
 
 const codeOf = (run: () => unknown): string | undefined => {
   try {
@@ -41,6 +42,27 @@ describe('the engine that is asked for', () => {
     'onnx-cuda:1000',
   ])('is refused as %j', (name) => {
     expect(codeOf(() => engineChoices(name, {}))).toBe('ENGINE_UNKNOWN');
+  });
+
+  test('that there is none of is refused with where it was said, and what may have been meant', () => {
+    const refused = (said: string | undefined, environment = {}) => {
+      try {
+        engineChoices(said, environment);
+      } catch (error) {
+        return failureLines(failureOf(error)).join('\n');
+      }
+      return '';
+    };
+    expect(refused('cuda')).toMatch(
+      /no engine is called "cuda"; take auto, .*\n +next: did you mean onnx-cuda\? "swarm doctor"/,
+    );
+    expect(refused('WebGPU')).toContain('did you mean onnx-webgpu?');
+    expect(refused('onnx')).not.toContain('did you mean');
+    expect(refused(undefined, { SWARM_ENGINE: 'gpu' })).toContain(
+      'no engine is called "gpu", as SWARM_ENGINE says;',
+    );
+    expect(refused('onnx-cpu,auto')).toContain('shares no batch');
+    expect(refused('onnx-webgpu:1')).toContain('"onnx-webgpu:1"');
   });
 
   test('has numbers for CUDA alone', () => {

@@ -360,6 +360,16 @@ describe('a node', () => {
     expect(new NodeLines().next(reached)).toEqual(['connected to the coordinator']);
   });
 
+  it('says why it cannot take part in a job of a coordinator that it has reached, once', () => {
+    const refused = { ...node, job: null, state: 'joining' as const, reason: 'onnx-cuda does not run here' };
+    const line = 'cannot take part yet: onnx-cuda does not run here; trying again for ever';
+    expect(new NodeLines().next(refused)).toEqual(['connected to the coordinator', line]);
+    const lines = new NodeLines();
+    lines.next({ ...refused, reason: 'not yet connected' });
+    expect(lines.next(refused)).toEqual([line]);
+    expect(lines.next(refused)).toEqual([]);
+  });
+
   it('shows the speed of a download from what was there when it began', () => {
     const progress = new NodeProgress();
     const at = (bytes: number, now: number) =>

@@ -14,12 +14,15 @@ test('a job that fits is taken', () => {
 });
 
 test.each([
-  ['POLICY_BASE', { maxBaseBytes: demand.base - 1 }],
-  ['POLICY_DISK', { maxDiskBytes: demand.disk - 1 }],
-  ['POLICY_MEMORY', { maxMemoryBytes: demand.memory - 1 }],
-])('%s', (code, limit) => {
+  ['POLICY_BASE', { maxBaseBytes: demand.base - 1 }, '--max-base'],
+  ['POLICY_DISK', { maxDiskBytes: demand.disk - 1 }, '--max-disk'],
+  ['POLICY_MEMORY', { maxMemoryBytes: demand.memory - 1 }, '--max-memory'],
+])('%s says what is needed, what is lent, and which option lends more', (code, limit, option) => {
   expect(() => checkPolicy(manifest, { ...defaultPolicy, ...limit })).toThrow(
-    expect.objectContaining({ code }),
+    expect.objectContaining({
+      code,
+      message: expect.stringMatching(new RegExp(`[1-9]\\S* GiB, this node lends .*; raise ${option}, or`)),
+    }),
   );
 });
 

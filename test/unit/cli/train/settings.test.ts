@@ -69,6 +69,8 @@ describe('a config file', () => {
       expect.objectContaining({ code: 'JOB_SPEC' }),
     );
     expect(() => parse('baseBits: 16\n')).toThrow(expect.objectContaining({ code: 'JOB_SPEC' }));
+    expect(parse('engine: onnx-cuda:0,onnx-cpu\n').engine).toBe('onnx-cuda:0,onnx-cpu');
+    expect(() => parse('engine: cuda\n')).toThrow(/:1:9: engine is "cuda": it must be auto, onnx-cpu,/);
   });
 
   it('has the keys of a job file; paths are taken from where it lies, and nothing is filled in', () => {
