@@ -1,4 +1,5 @@
 /** The device of the tests, where there is one: a software driver does. */
+import '../../lora/engines/onnx/telemetry.ts';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';

@@ -1,3 +1,4 @@
+import './telemetry.ts';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
@@ -9,6 +10,7 @@ import { productsMerged } from '../../graph/passes/merge-products.ts';
 import type { Engine, EngineOptions, Executable } from '../engine.ts';
 import { bindFeeds, type Feeds } from '../feeds.ts';
 import type { OnnxEngineName } from '../names.ts';
+import { runOnce } from '../run-once.ts';
 import type { WeightFile } from '../weights.ts';
 import type { Provider } from './lower.ts';
 import { buildModel } from './model.ts';
@@ -64,9 +66,7 @@ async function probe(engine: Engine, needs: string): Promise<void> {
   const x = graph.input('x', [1]);
   graph.output('y', add(x, x));
   try {
-    const executable = await engine.compile(graph, null);
-    await executable.run({ x: Float32Array.of(1) });
-    await executable.dispose();
+    await runOnce(engine, graph, { x: Float32Array.of(1) });
   } catch (error) {
     const cause = isSwarmError(error) ? (error.cause ?? error) : error;
     const reason = providerMessage(messageOf(cause));
