@@ -113,8 +113,9 @@ function sessionOptions(
         // to multiply them: half of all scores at 4 rows of 128 tokens, 4 % of a step's time (decision 013). onnxruntime sets it
         // for its threads and, with a process's first session, for the thread that makes it: JavaScript's.
         set_denormal_as_zero: '1',
-        // Threads that spin while they wait take the cores from the daemon and from everybody else's trainer.
-        intra_op: { allow_spinning: '0' },
+        // Waking a thread takes longer than most operations leave it without work, so it waits for a moment before it sleeps:
+        // 4 % of a step (decision 013). Longer gains nothing, and takes the cores from the daemon and everybody else.
+        intra_op: { allow_spinning: '1', spin_duration_us: '5' },
         // Every product would keep its own packed copy of its weight: twice the weights for training, which uses
         // each of them forward and transposed. Unpacked, they stay in the mapped file, and it is no slower.
         // The kernels of a quantised base are fast on packed weights only, which are no larger than the unpacked ones.
