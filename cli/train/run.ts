@@ -2,7 +2,7 @@ import { adapterLayout } from '../../lora/adapter/peft.ts';
 import type { BadRow, RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
-import { type Device, devicesOf, type EngineName } from '../../lora/engines/names.ts';
+import { type Device, deviceName, devicesOf, type EngineName } from '../../lora/engines/names.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { checkLength } from '../../lora/models/blocks/modules.ts';
@@ -159,8 +159,10 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   const { checkpointing, reason } = checkpointingOf(model, spec, { asked, devices, baseBits });
   if (reason !== null) listener.onCheckpointing(reason);
   const doubted = { devices, baseBits, checkpointing };
-  // What ran before has shown that it fits.
-  const asBefore = found !== null && devicesOf(found.settings).length >= devices.length;
+  // What ran before has shown that it fits, on the same devices or with others beside them.
+  const had = found === null ? [] : devicesOf(found.settings).map(deviceName);
+  const known = devices.every((device) => had.includes(deviceName(device)));
+  const asBefore = known && devices.length <= had.length;
   const short = asBefore ? null : memoryDoubt(model, spec, doubted, availableMemory());
   if (short !== null) listener.onWarning(short);
   if (found === null) {

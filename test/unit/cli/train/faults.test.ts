@@ -7,7 +7,7 @@ import { failureOf } from '../../../../cli/errors.ts';
 import { CheckpointFolder } from '../../../../cli/train/checkpoints.ts';
 import { TrainReport } from '../../../../cli/train/report.ts';
 import { type TrainRunOptions, trainAlone } from '../../../../cli/train/run.ts';
-import { resolveSpec } from '../../../../cli/train/settings.ts';
+import { type RunSettings, resolveSpec } from '../../../../cli/train/settings.ts';
 import type { Device } from '../../../../lora/engines/names.ts';
 import { availableMemory } from '../../../../lora/train/available-memory.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
@@ -85,14 +85,16 @@ it('warns before it begins where memory is short, and begins', async () => {
   expect(err()).toMatch(/^swarm: this run takes about [\d.]+ MB of memory .*1\.0 MB are available; /);
 });
 
-it('warns of memory again where a run goes on with more devices than it had', async () => {
+it('warns of memory again where a run goes on with more devices than it had, or with others', async () => {
   const available = vi.mocked(availableMemory).mockReturnValue(1e6);
   onTestFinished(() => void available.mockReset());
-  const warned = async (steps: number, alongside: readonly Device[]) => {
+  const warned = async (steps: number, alongside: readonly Device[], ran: Partial<RunSettings> = {}) => {
     const { context, err } = fakeContext();
     const { spec, output } = options;
-    const newest = await new CheckpointFolder({ output, keep: 1 }).newest();
-    const training = { ...spec.training, schedule: 'constant', loraPlusRatio: 1, weightDecay: 0 } as const;
+    const found = await new CheckpointFolder({ output, keep: 1 }).newest();
+    const newest = found && { ...found, settings: { ...found.settings, ...ran } };
+    const finite = { schedule: 'constant', learningRate: 1e-6, loraPlusRatio: 1, weightDecay: 0 } as const;
+    const training = { ...spec.training, ...finite };
     const length = { ...spec, training, run: { ...spec.run, steps } };
     const report = new TrainReport({ json: false, output }, context);
     await trainAlone({ ...options, spec: length, resume: true, newest, alongside }, report);
@@ -100,5 +102,7 @@ it('warns of memory again where a run goes on with more devices than it had', as
   };
   expect(await warned(1, [])).toBe(true);
   expect(await warned(2, []), 'it has shown that it fits').toBe(false);
-  expect(await warned(3, [{ engine: 'onnx-cpu' }])).toBe(true);
+  expect(await warned(3, [], { engine: 'onnx-webgpu' }), 'on a GPU, it has not').toBe(true);
+  expect(await warned(4, [{ engine: 'onnx-cpu' }])).toBe(true);
+  expect(await warned(5, [])).toBe(false);
 });
