@@ -91,6 +91,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     cacheDir,
     output,
     engine,
+    device,
     threads,
     checkpointing: asked = 'auto',
     baseBits = 32,
@@ -115,7 +116,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const { checkpointing, reason } = checkpointingOf(model, spec, { asked, devices, baseBits, available });
   const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
   const memory = { ...memoryOf(model, spec, { checkpointing, baseBits, devices }), available };
-  const speed = await measureSpeed(await createEngine(engine, { threads }), {
+  const speed = await measureSpeed(await createEngine(engine, { threads, device }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
     baseBits,
