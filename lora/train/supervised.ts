@@ -92,11 +92,13 @@ export class SizedExecutables {
     if (executable === undefined) {
       executable = this.compile(supervised);
       this.compiled.set(supervised, executable);
+      // Where there was too little memory, there may be enough the next time.
+      executable.catch(() => this.compiled.delete(supervised));
     }
     return { executable: await executable, supervised };
   }
 
-  /** One whose compilation failed, which `for` has thrown, keeps no other from being released. */
+  /** One whose compilation fails, which `for` throws, keeps no other from being released. */
   async dispose(): Promise<void> {
     const compiling = [...this.compiled.values()];
     this.compiled.clear();

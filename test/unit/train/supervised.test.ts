@@ -151,11 +151,12 @@ describe('sizes', () => {
     expect(asked.at(-1)).toBeNull();
   });
 
-  it('a graph that does not compile keeps the others from nothing: not from running, not from being released', async () => {
+  it('a graph that does not compile keeps the others from nothing, and may compile the next time', async () => {
     const released: (number | null)[] = [];
     const failure = new Error('out of memory');
+    let room = false;
     const executables = new SizedExecutables({ tokens: 2 * LENGTH, sized: true }, async (supervised) => {
-      if (supervised === null) throw failure;
+      if (supervised === null && !room) throw failure;
       return { run: async () => ({}), dispose: async () => void released.push(supervised) };
     });
     const rows = (share: number) => completionRows(2, LENGTH, 300, share);
@@ -163,10 +164,30 @@ describe('sizes', () => {
     await expect(executables.for(rows(1))).rejects.toBe(failure);
     const { supervised: more } = await executables.for(rows(0.4));
     expect(few).not.toBe(more);
+    room = true;
+    expect(await executables.for(rows(1))).toMatchObject({ supervised: null });
     await executables.dispose();
-    expect(released).toEqual([few, more]);
+    expect(released).toEqual([few, more, null]);
     await executables.dispose();
-    expect(released).toHaveLength(2);
+    expect(released).toHaveLength(3);
+  });
+
+  it('a graph that does not compile while all are released keeps no other', async () => {
+    const released: (number | null)[] = [];
+    const failing = Promise.withResolvers<never>();
+    const executables = new SizedExecutables({ tokens: 2 * LENGTH, sized: true }, async (supervised) => {
+      if (supervised === null) await failing.promise;
+      return { run: async () => ({}), dispose: async () => void released.push(supervised) };
+    });
+    const rows = (share: number) => completionRows(2, LENGTH, 300, share);
+    const { supervised: few } = await executables.for(rows(0.2));
+    const compiling = executables.for(rows(1));
+    const disposing = executables.dispose();
+    const failure = new Error('out of memory');
+    failing.reject(failure);
+    await expect(compiling).rejects.toBe(failure);
+    await disposing;
+    expect(released).toEqual([few]);
   });
 
   it('pads with token 0, unlabelled', () => {
