@@ -146,7 +146,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const [
     { trainAlone, trainingConfig },
     { resolveSpec, mergeLayers },
-    { idleSettings, warmupDoubt },
+    { devicesDoubt, idleSettings, warmupDoubt },
     { readConfigFile },
     { CheckpointFolder },
     { openModel },
@@ -218,6 +218,8 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   if (preset && settings) report.onPreset(preset, settings.choices);
   const spec = resolveSpec(mergeLayers(settings?.layer ?? {}, layer));
   for (const idle of idleSettings(said, spec)) report.onWarning(idle);
+  const waiting = devicesDoubt(spec.training, machine.devices);
+  if (waiting !== null) report.onWarning(waiting);
   if (flags.dryRun) {
     const { estimateRun, estimateLines, refuseIfTooLarge } = await import('../train/dry-run.ts');
     const estimate = await estimateRun(spec, { ...machine, output: output ?? context.cwd });

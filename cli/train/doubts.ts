@@ -1,4 +1,5 @@
 /** Settings that are allowed, and hardly what was meant. */
+import type { Device } from '../../lora/engines/names.ts';
 import { type Schedule, warmupStepsOf } from '../../lora/train/schedule.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Layer, TrainSpec } from './settings.ts';
@@ -48,5 +49,29 @@ export function warmupDoubt(schedule: Schedule): SwarmError | null {
     'WARMUP_TOO_LONG',
     `the warm-up of ${steps} steps is longer than all ${totalSteps} that are made: the learning rate never reaches ${learningRate}`,
     { warmupSteps: steps, totalSteps, next: 'shorten it: a warmupRatio of 0.1, or fewer warmupSteps' },
+  );
+}
+
+/** Devices that get no part of any batch; null where there is a micro-batch for each. */
+export function devicesDoubt(
+  { batchSize, microBatch }: Pick<TrainSpec['training'], 'batchSize' | 'microBatch'>,
+  devices: readonly Device[],
+): SwarmError | null {
+  const parts = Math.ceil(batchSize / microBatch);
+  const idle = devices.length - parts;
+  if (idle <= 0) return null;
+  const rows = Math.floor(batchSize / devices.length);
+  const [of, have] = [
+    parts === 1 ? 'one micro-batch' : `${parts} micro-batches`,
+    idle === 1 ? 'has' : 'have',
+  ];
+  return new SwarmError(
+    'DEVICES_IDLE',
+    `${idle} of the ${devices.length} devices ${have} nothing to do: a batch of ${batchSize} rows is ${of} of ${microBatch}`,
+    {
+      devices: devices.length,
+      parts,
+      next: `${rows > 0 ? `begin with --micro-batch ${rows}` : 'begin with a larger --batch-size'}, or name fewer devices in --engine`,
+    },
   );
 }
