@@ -14,7 +14,7 @@ export interface Table {
 
 /**
  * What a node computes with a table, if that takes some rows of it at a time: false for other uses, which are of the whole
- * matrix (`emitRows`). Every use makes the numbers of a row in the same way, so all of them read the same ones.
+ * matrix (`emitTable`). Every use makes the numbers of a row in the same way, so all of them read the same ones.
  */
 export function lowerTableUse(
   node: GraphNode,

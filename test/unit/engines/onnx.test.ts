@@ -183,7 +183,8 @@ describe('runs', () => {
     await second.dispose();
   });
 
-  test('make zeros of what is too small for a normal number, on every thread', async () => {
+  // onnxruntime has it for x86 alone.
+  test.skipIf(process.arch !== 'x64')('make zeros of what underflows, on every thread', async () => {
     const graph = new Graph();
     const x = graph.input('x', [64, 1024]);
     graph.output('y', ops.multiply(x, x));
