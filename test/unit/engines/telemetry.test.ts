@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import { temporaryFolder } from '../../utils/folder.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const RUN = `
@@ -19,7 +19,7 @@ await executable.dispose();
 `;
 
 test('a process that runs graphs leaves no trace of it on the machine', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'lora-swarm-telemetry-'));
+  const folder = await temporaryFolder();
   const [home, temporary] = [join(folder, 'home'), join(folder, 'tmp')];
   await mkdir(home);
   await mkdir(temporary);
@@ -29,5 +29,4 @@ test('a process that runs graphs leaves no trace of it on the machine', async ()
   });
   expect(await readdir(home, { recursive: true })).toEqual([]);
   expect(await readdir(temporary, { recursive: true })).toEqual([]);
-  await rm(folder, { recursive: true });
 });
