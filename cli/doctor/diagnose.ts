@@ -16,6 +16,7 @@ import {
 } from '../../lora/train/choose.ts';
 import { fitsMemory } from '../../lora/train/estimate.ts';
 import type { EngineProbe, probeEngine } from '../../lora/train/probe.ts';
+import { usesProcessor } from '../../lora/train/trainers.ts';
 import { formatBytes } from '../../monitor/text.ts';
 import { describeMachine, type MachineReport } from './machine.ts';
 
@@ -85,10 +86,12 @@ export async function diagnose(
   const available = machine.availableMemory;
   const checkpointing = comparedCheckpointing(model, { engine: ALWAYS_THERE, baseBits, available });
   const { memory, rows, sequenceLength } = comparedWork(model, { checkpointing, baseBits });
-  if (!fitsMemory(memory.total, available)) {
-    const less = baseBits === 4 ? '--micro-batch 1 takes' : '--micro-batch 1 and --base-bits 4 take';
+  // What a GPU has of its own is not known before it is full.
+  const onProcessor = usesProcessor([chosen ?? { engine: ALWAYS_THERE }]);
+  if (onProcessor && !fitsMemory(memory.total, available)) {
+    const less = `--micro-batch 1${baseBits === 4 ? '' : ' --base-bits 4'}`;
     problems.push(
-      `training ${rows} rows of ${sequenceLength} tokens takes ${formatBytes(memory.total)} of memory on the processor, with gradient checkpointing, and a quarter to spare, ${formatBytes(available)} are available: ${less} less`,
+      `training ${rows} rows of ${sequenceLength} tokens takes ${formatBytes(memory.total)} of memory on the processor, with gradient checkpointing, and a quarter to spare, and ${formatBytes(available)} are available; "swarm train ${less}" takes less`,
     );
   }
   return {

@@ -1,5 +1,6 @@
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
+import type { Computing } from '../../lora/train/choose.ts';
 import type { MachineSpeed } from '../../lora/train/speed.ts';
 import { formatBytes, formatCount, safeText, table } from '../../monitor/text.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
@@ -21,7 +22,7 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
     `measured with ${threads} ${threads === 1 ? 'thread' : 'threads'}: products of ${measured.tokens} × ${measured.width} by ` +
       `${measured.width} × ${3 * measured.width}`,
     ...table([
-      ['engine', 'products', 'memory', 'an operation', ...(base === null ? [] : ['training'])],
+      ['engine', ...(base === null ? [] : ['training']), 'products', 'memory', 'a call'],
       ...engines.map((report) => engineRow(report, diagnosis)),
     ]),
     ...(missing.length === 0 ? [] : ['']),
@@ -35,13 +36,23 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
           '',
           `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
             `${base.rows} rows of ${base.sequenceLength} tokens takes ${formatBytes(base.memory)} on the processor${checkpointingNote(base, baseBits)}`,
-          ...(base.chosen === null ? [] : [`auto       takes ${base.chosen.engine}: ${base.chosen.reason}`]),
-          ...(baseBits === 32
-            ? ['', 'add --base-bits 8 or 4 for what to expect with a base of fewer bits']
-            : []),
+          ...(base.chosen === null
+            ? []
+            : [`auto       the default of --engine, takes ${base.chosen.engine}: ${base.chosen.reason}`]),
+          ...(problems.length === 0 ? ['', `next: ${trainCommand(base, diagnosis)}`] : []),
+          ...(baseBits === 32 ? ['add --base-bits 8 or 4 to see what a base of fewer bits changes'] : []),
         ]),
     ...problems.map((problem) => `problem    ${problem}`),
   ];
+}
+
+/** With what was measured, and nothing else that has to be said. */
+function trainCommand({ model }: BaseReport, { baseBits, precision }: Computing): string {
+  const computing = [
+    ...(baseBits === 32 ? [] : [` --base-bits ${baseBits}`]),
+    ...(precision === 'float32' ? [] : [` --precision ${precision}`]),
+  ].join('');
+  return `swarm train --model ${safeText(model)}${computing} --data … --output … --dry-run`;
 }
 
 function checkpointingNote({ checkpointing }: BaseReport, baseBits: BaseBits): string {
@@ -52,20 +63,21 @@ function checkpointingNote({ checkpointing }: BaseReport, baseBits: BaseBits): s
 function engineRow(report: EngineReport, { baseBits, precision, base }: Diagnosis): string[] {
   const { engine, speed, software, lacks } = report;
   if (speed === null) {
-    return [engine, lacks !== null ? 'passed over' : software ? 'no GPU' : 'does not run here', '', ''];
+    return [engine, lacks !== null ? 'passed over' : software ? 'no GPU' : 'does not run here'];
   }
   return [
     engine,
+    // What the others are measured for: a narrow terminal wraps the end of a line.
+    ...(base === null ? [] : [trainingSpeeds(report, precision)]),
     productSpeeds(speed, baseBits),
     `${(speed.bytes / 1e9).toFixed(0)} GB/s`,
     `${(speed.secondsPerOperation * 1e6).toPrecision(2)} µs`,
-    ...(base === null ? [] : [trainingSpeeds(report, precision)]),
   ];
 }
 
 function productSpeeds({ flops, baseFlops, float16Flops }: MachineSpeed, baseBits: BaseBits): string {
   const others = [
-    ...(baseFlops === undefined ? [] : [`${formatCount(baseFlops / 1e9)} with a base of ${baseBits} bits`]),
+    ...(baseFlops === undefined ? [] : [`${formatCount(baseFlops / 1e9)} at ${baseBits} bits`]),
     ...(float16Flops === undefined ? [] : [`${formatCount(float16Flops / 1e9)} in float16`]),
   ];
   return [`${formatCount(flops / 1e9)} GFLOP/s`, ...others].join(', ');

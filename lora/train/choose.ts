@@ -37,6 +37,7 @@ const ADVANTAGE = 1.25;
 /** A driver that was installed since is found after so long at the latest; `swarm doctor` measures at once. */
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
+const NO_GPU = 'no GPU was found';
 
 /** How a machine keeps the base and multiplies with it. */
 export interface Computing {
@@ -185,7 +186,7 @@ export async function chooseEngine(
   const { engine } = options;
   if (engine !== 'auto') return { engine, reason: 'as asked for' };
   const known = await recall(options);
-  if (known !== null) return known;
+  if (known !== null) return withHint(known);
   const probeAll = (engines: readonly EngineName[]) =>
     probeEngines(engines, { ...options, ...probeSize(options.model) }, deps);
   const others = await probeAll(CANDIDATES.filter((name) => name !== PROCESSOR));
@@ -195,7 +196,12 @@ export async function chooseEngine(
   const chosen = best(options, probes);
   if (chosen === null) throw noFloat16(others);
   await remember(options, chosen);
-  return chosen;
+  return withHint(chosen);
+}
+
+/** Who has a GPU that is not found does not know yet where it is said why. */
+function withHint({ engine, reason }: ChosenEngine): ChosenEngine {
+  return { engine, reason: reason.replace(NO_GPU, `${NO_GPU} ("swarm doctor" says what is missing)`) };
 }
 
 function noFloat16(probes: readonly EngineProbe[]): SwarmError {
@@ -229,17 +235,20 @@ function best(
   if (measured.every(({ engine }) => engine === PROCESSOR)) {
     if (precision === 'float16') return null;
     const software = probes.find((probe) => probe.software);
-    const found =
-      software === undefined ? 'no GPU was found' : `${software.engine} found no GPU, only a software driver`;
+    const found = software === undefined ? NO_GPU : `${software.engine} found no GPU, only a software driver`;
     return { engine: PROCESSOR, reason: [found, ...passedOver].join('; ') };
   }
   const fastest = measured.reduce((best, next) => (next.tokens > ADVANTAGE * best.tokens ? next : best));
   const others = measured
     .filter((other) => other !== fastest)
-    .map(({ engine, tokens }) => `${engine} ${Math.round(tokens)}`);
-  const speed = `about ${Math.round(fastest.tokens)} tokens/s${describe(computing)}`;
+    .map(({ engine, tokens }) => `${engine} ${count(tokens)}`);
+  const speed = `about ${count(fastest.tokens)} tokens/s${describe(computing)}`;
   const reasons = [speed, ...(others.length === 0 ? [] : [others.join(', ')]), ...passedOver];
   return { engine: fastest.engine, reason: reasons.join('; ') };
+}
+
+function count(tokens: number): string {
+  return Math.round(tokens).toLocaleString('en-US');
 }
 
 /** What was measured, where it is not a base of 32 bits in float32. */

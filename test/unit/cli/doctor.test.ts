@@ -1,16 +1,22 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { diagnose } from '../../../cli/doctor/diagnose.ts';
 import { describeMachine } from '../../../cli/doctor/machine.ts';
 import { createProgram } from '../../../cli/program.ts';
 import { doctorLines } from '../../../cli/views/doctor.ts';
 import type { Precision } from '../../../lora/engines/precision.ts';
 import type { BaseBits } from '../../../lora/models/base-bits.ts';
+import { availableMemory } from '../../../lora/train/available-memory.ts';
 import type { EngineProbe, ProbeRequest } from '../../../lora/train/probe.ts';
 import { fakeContext } from '../../utils/cli-context.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { makeTinyModel } from '../../utils/tiny-model.ts';
+
+vi.mock(import('../../../lora/train/available-memory.ts'), async (original) => {
+  const { availableMemory } = await original();
+  return { availableMemory: vi.fn(availableMemory) };
+});
 
 const { signal } = new AbortController();
 
@@ -75,7 +81,7 @@ describe('a diagnosis', () => {
     expect(found.base).toMatchObject({ rows: 4, sequenceLength: 64, chosen: { engine: 'onnx-webgpu' } });
     expect(found.base!.memory).toBeGreaterThan(1e6);
     expect(doctorLines(found).join('\n')).toMatch(
-      /auto +takes onnx-webgpu: about \d+ tokens\/s; onnx-cpu \d+/,
+      /auto .* takes onnx-webgpu: about [\d,]+ tokens\/s; onnx-cpu [\d,]+/,
     );
   });
 
@@ -85,12 +91,11 @@ describe('a diagnosis', () => {
     expect(cpu!.tokensPerSecond).toBeGreaterThan(whole.engines[0]!.tokensPerSecond!);
     expect(tfjs).toMatchObject({ speed: null, lacks: 'does not compute with a base of 8 bits' });
     const text = doctorLines(found).join('\n');
-    expect(text).toMatch(
-      /onnx-cpu +200 GFLOP\/s, 400 with a base of 8 bits +50 GB\/s +2\.0 µs +about [\d,]+ tokens\/s/,
-    );
+    expect(text).toMatch(/onnx-cpu +about [\d,]+ tokens\/s +200 GFLOP\/s, 400 at 8 bits +50 GB\/s +2\.0 µs/);
     expect(text).toMatch(/tfjs +passed over/);
     expect(text).toContain('tfjs: it does not compute with a base of 8 bits');
-    expect(text).toMatch(/auto +takes \S+: about \d+ tokens\/s with a base of 8 bits;/);
+    expect(text).toMatch(/auto .* takes \S+: about [\d,]+ tokens\/s with a base of 8 bits;/);
+    expect(text).toMatch(/next: swarm train --model \S+ --base-bits 8 --data/);
     expect(doctorLines(await diagnosis(true, { baseBits: 4 })).join('\n')).toContain(
       'with gradient checkpointing, which a base of 4 bits turns on',
     );
@@ -107,6 +112,22 @@ describe('a diagnosis', () => {
     });
     expect(none.base!.chosen).toBeNull();
     expect(none.problems).toEqual([expect.stringContaining('--precision float32')]);
+  });
+
+  test('that a base does not fit into memory is a problem where the processor trains, and none on a GPU', async () => {
+    const available = vi.mocked(availableMemory).mockReturnValue(1e6);
+    onTestFinished(() => void available.mockReset());
+    expect((await diagnosis(true)).problems).toEqual([]);
+    const { base, problems } = await diagnosis(true, {
+      probed: async (request) => ({
+        ...(await probe(request)),
+        ...(request.engine !== 'onnx-cpu' && { speed: null, reason: 'no GPU' }),
+      }),
+    });
+    expect(base!.chosen!.engine).toBe('onnx-cpu');
+    expect(problems).toEqual([
+      expect.stringContaining('"swarm train --micro-batch 1 --base-bits 4" takes less'),
+    ]);
   });
 
   test('of a machine that cannot train says why', async () => {

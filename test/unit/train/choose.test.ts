@@ -69,7 +69,7 @@ describe('the engine', () => {
     expect(fewer).toMatchObject({
       engine: 'onnx-webgpu',
       reason: expect.stringMatching(
-        /^about \d+ tokens\/s with a base of 4 bits; onnx-cpu \d+; tfjs does not compute with a base of 4 bits$/,
+        /^about [\d,]+ tokens\/s with a base of 4 bits; onnx-cpu [\d,]+; tfjs does not compute with a base of 4 bits$/,
       ),
     });
     expect(asked).not.toContain('tfjs');
@@ -98,7 +98,7 @@ describe('the engine', () => {
     expect(chosen).toEqual({
       engine: 'onnx-cuda',
       reason: expect.stringMatching(
-        /^about \d+ tokens\/s in float16; onnx-webgpu has no device with float16; tfjs has no products in float16$/,
+        /^about [\d,]+ tokens\/s in float16; onnx-webgpu has no device with float16; tfjs has no products in float16$/,
       ),
     });
     expect(asked).toEqual(['onnx-cuda', 'onnx-webgpu']);
@@ -128,7 +128,10 @@ describe('the engine', () => {
   test('is the processor where nothing else runs, which then is not measured', async () => {
     const { asked, deps } = machine({ 'onnx-cpu': 1 });
     const chosen = await chooseEngine(options, deps);
-    expect(chosen).toMatchObject({ engine: 'onnx-cpu', reason: expect.stringContaining('no GPU') });
+    const reason = 'no GPU was found ("swarm doctor" says what is missing)';
+    expect(chosen).toEqual({ engine: 'onnx-cpu', reason });
+    const again = await chooseEngine(options, machine({}).deps);
+    expect(again.reason).toMatch(/^no GPU was found \("swarm doctor" says what is missing\); measured on /);
     expect(asked).not.toContain('onnx-cpu');
   });
 
@@ -142,7 +145,7 @@ describe('the engine', () => {
     const { deps } = machine({ 'onnx-cpu': 1, 'onnx-cuda': 9, 'onnx-webgpu': 30 });
     const { engine, reason } = await chooseEngine(options, deps);
     expect(engine).toBe('onnx-webgpu');
-    expect(reason).toMatch(/^about \d+ tokens\/s; onnx-cpu \d+, onnx-cuda \d+$/);
+    expect(reason).toMatch(/^about [\d,]+ tokens\/s; onnx-cpu [\d,]+, onnx-cuda [\d,]+$/);
   });
 
   test('must be clearly faster than the processor', async () => {
