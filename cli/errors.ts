@@ -1,6 +1,6 @@
 import { safeText } from '../monitor/text.ts';
 import { isSwarmError, SwarmError } from '../protocol/errors.ts';
-import { type Exit, exitCodes, exitFor } from './exit-codes.ts';
+import { type Exit, exitCodes, exitFor, REPORT } from './exit-codes.ts';
 
 /** A mistake on the command line. */
 export function usageError(message: string, next?: string): SwarmError {
@@ -33,7 +33,7 @@ export function failureOf(error: unknown): Failure {
     exitCode: exitCodes.internal,
     code,
     message: `an error that should not happen: ${safeText(message)}`,
-    next: 'report it with what you ran and the output of "swarm version"',
+    next: REPORT,
     values: {},
   };
 }

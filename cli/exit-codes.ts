@@ -24,6 +24,9 @@ interface Row {
   next?: string;
 }
 
+/** What to do about a defect of ours. */
+export const REPORT = 'report it with what you ran and the output of "swarm version"';
+
 /** The first row that matches an error's code decides; an error of ours that none matches is `failed`. */
 const rows: readonly Row[] = [
   { codes: /INTERRUPTED/, exit: 'interrupted' },
@@ -65,7 +68,12 @@ const rows: readonly Row[] = [
   { codes: /EADDRINUSE|EEXIST|EBUSY/, exit: 'conflict' },
   { codes: /ENOSPC|EDQUOT/, exit: 'failed', next: 'free disk space, then run the same command again' },
   // A graph that does not fit together is a defect of ours, whatever the input.
-  { codes: /GRAPH_.*|ENGINE_(FEED|RUN|COMPILE|DISPOSED)|TRAINER_NOT_STARTED/, exit: 'internal' },
+  { codes: /GRAPH_.*|ENGINE_(FEED|DISPOSED)|TRAINER_NOT_STARTED/, exit: 'internal', next: REPORT },
+  {
+    codes: /ENGINE_(RUN|COMPILE)/,
+    exit: 'internal',
+    next: `if a GPU has no memory left, --engine onnx-cpu computes in the machine's; else ${REPORT}`,
+  },
   {
     codes: /ENGINE_UNAVAILABLE/,
     exit: 'failed',
@@ -81,7 +89,7 @@ const rows: readonly Row[] = [
   {
     codes: /TRAINER_DIED/,
     exit: 'failed',
-    next: 'if memory ran out, use a smaller --micro-batch or --sequence-length',
+    next: 'if memory ran out (fewer rows at a time were tried), begin anew with --base-bits 4 or a smaller --sequence-length; if other programs took it, go on later with --resume',
   },
 ];
 

@@ -147,10 +147,10 @@ export class TrainReport implements TrainListener {
 
 function stepLine(at: TrainStep): string {
   const { step, steps, loss, learningRate, epoch, tokensPerSecond, secondsLeft } = at;
+  // A narrow terminal cuts off the end.
   return (
-    `step ${step}/${steps}  epoch ${epoch.toFixed(2)}  loss ${formatLoss(loss)}  ` +
-    `rate ${learningRate.toExponential(1)}  ${formatCount(tokensPerSecond)} tokens/s  ` +
-    `${formatDuration(secondsLeft)} left`
+    `step ${step}/${steps}  ${formatDuration(secondsLeft)} left  loss ${formatLoss(loss)}  ` +
+    `${formatCount(tokensPerSecond)} tokens/s  epoch ${epoch.toFixed(2)}  rate ${learningRate.toExponential(1)}`
   );
 }
 

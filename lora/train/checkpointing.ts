@@ -39,7 +39,7 @@ export function decideCheckpointing(
   if (fitsMemory(without, available)) return { checkpointing: false, reason: null };
   return {
     checkpointing: true,
-    reason: `without it ${devices.length === 1 ? 'this' : `${devices.length} trainers`} would take ${gibibytes(without)} GiB of ${gibibytes(available)}`,
+    reason: `without it ${devices.length === 1 ? 'this' : `${devices.length} trainers`} would take ${gigabytes(without)} and a quarter to spare, of ${gigabytes(available)} available`,
   };
 }
 
@@ -48,6 +48,7 @@ export function checkpointingLine(reason: string): string {
   return `gradient checkpointing: on, ${reason}`;
 }
 
-function gibibytes(bytes: number): string {
-  return (bytes / 2 ** 30).toFixed(1);
+/** In the unit of all that is told of memory before a run. */
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`;
 }

@@ -81,12 +81,12 @@ export class LossScale {
 
 /** Adapter and moments are float32: what was trained so far goes on without float16. */
 const WITHOUT_FLOAT16 =
-  'add --precision float32: "swarm train" goes on so with --resume, a node when it is started again; where that ends alike, begin anew with a lower --learning-rate';
+  'go on with --precision float32: "swarm train" with --resume, a node when it is started again; if that fails too, begin anew with a lower --learning-rate';
 
 function overflow(what: string, scale: number): SwarmError {
   return new SwarmError(
     'GRADIENT_NOT_FINITE',
-    `with products in float16 and a loss scale of ${scale} ${what}; take --precision float32, or lower the learning rate`,
+    `with products in float16 and a loss scale of ${scale} ${what}; take --precision float32`,
     { scale, next: WITHOUT_FLOAT16 },
   );
 }

@@ -249,7 +249,7 @@ export class TrainerProcess implements Helper {
     const advice = signal === 'SIGKILL' ? ' (out of memory?)' : '';
     this.death = new SwarmError(
       'TRAINER_DIED',
-      `the trainer process ${how}${advice}; start it again`,
+      `the trainer process ${how}${advice}`,
       { code, signal, stderr: this.stderr },
       { cause },
     );

@@ -35,7 +35,9 @@ it('gradient checkpointing is on where a run does not fit without; then nothing 
   const available = (1.25 * (without! + with_!)) / 2;
   const { checkpointing, reason } = checkpointingOf(model, spec, { asked: 'auto', ...machine, available });
   expect(checkpointing).toBe(true);
-  expect(reason).toMatch(/^without it this would take \d+\.\d GiB of \d+\.\d$/);
+  expect(reason).toMatch(
+    /^without it this would take \d+\.\d GB and a quarter to spare, of \d+\.\d GB available$/,
+  );
   expect(memoryDoubt(model, spec, { ...machine, checkpointing }, available)).toBeNull();
   const enough = checkpointingOf(model, spec, { asked: 'auto', ...machine, available: 2 * without! });
   expect(enough).toEqual({ checkpointing: false, reason: null });
