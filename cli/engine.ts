@@ -19,13 +19,19 @@ import { ProgressLine } from './print.ts';
 
 /** @param what it is for, before the names */
 export function engineOption(what = ''): Option {
-  return new Option('--engine <name>', `${what}${ENGINE_CHOICE_LIST} (or SWARM_ENGINE; default: auto)`);
+  return new Option(
+    '--engine <name>',
+    `${what}${ENGINE_CHOICE_LIST} (or SWARM_ENGINE; default: auto, the fastest that runs)`,
+  );
 }
 
 /** The same where several devices may train together. */
 export function enginesOption(): Option {
   const description = `${ENGINE_CHOICE_LIST}; or several that share each batch: onnx-cuda:0,onnx-cuda:1`;
-  return new Option('--engine <names>', `${description} (or SWARM_ENGINE; default: auto)`);
+  return new Option(
+    '--engine <names>',
+    `${description} (or SWARM_ENGINE; default: auto, the fastest that runs)`,
+  );
 }
 
 /** What was asked for to train with. */
@@ -63,8 +69,8 @@ export function engineChoice(said: string | undefined, environment: Environment)
   const { engine, device, alongside } = engineChoices(said, environment);
   if (alongside.length === 0 && device === undefined) return engine;
   throw usageError(
-    `this command computes on one device, not on ${said ?? environment.SWARM_ENGINE}`,
-    'name one engine, without a number',
+    `this command computes on one device, not on ${said ?? `${environment.SWARM_ENGINE}, as SWARM_ENGINE says`}`,
+    'name one engine in --engine, without a number',
   );
 }
 
