@@ -25,6 +25,8 @@ export interface Helper {
     request: GradientRequest,
     signal: AbortSignal | undefined,
   ): { sent: Promise<void>; sums: Promise<GradientSums> };
+  /** Ends its process. Never rejects. */
+  stop(): Promise<void>;
 }
 
 export interface TeamOptions {
@@ -107,6 +109,8 @@ export class Team {
         signal?.throwIfAborted();
         this.#members = this.#members.filter((one) => one !== member);
         onLost(member.helper.name, error);
+        // A process that has only failed would keep its copy of the base, here and on the device, until the end.
+        void member.helper.stop();
         left.push({ rows: some, from });
       }
     }

@@ -6,7 +6,7 @@ import { initAdapter } from '../../../lora/adapter/initial.ts';
 import type { Row } from '../../../lora/data/packing.ts';
 import type { TrainingOptions } from '../../../lora/train/config.ts';
 import { TrainerProcess } from '../../../lora/train/supervisor.ts';
-import { split } from '../../../lora/train/team.ts';
+import { type Helper, split, Team } from '../../../lora/train/team.ts';
 import { maxDifference } from '../../utils/reference.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings } from '../../utils/tiny-trainer.ts';
 
@@ -94,6 +94,30 @@ describe('several devices', () => {
     for (const [i, tensor] of adapter.entries()) {
       expect(maxDifference(tensor, alone.adapter[i]!)).toBeLessThan(1e-5);
     }
+  });
+
+  test('end the process of one that fails but lives, and ask it no more', async () => {
+    const did: string[] = [];
+    const failing: Helper = {
+      name: 'onnx-cuda',
+      gradients: ({ rows: some }) => {
+        did.push(`asked for ${some.length}`);
+        return { sent: Promise.resolve(), sums: Promise.reject(new Error('out of memory')) };
+      },
+      stop: async () => void did.push('stopped'),
+    };
+    const team = new Team([failing], { microBatch: 2, onLost: (name) => did.push(`lost ${name}`) });
+    const gradients = [new Float32Array(1)];
+    const own = async (some: readonly Row[]) => {
+      gradients[0]!.fill(some.length);
+      return { lossSum: some.length, tokens: some.length, gradients };
+    };
+    for (const step of [0, 1]) {
+      const sums = await team.gradients({ adapter: [], rows: rows.slice(0, 8), step }, own, undefined);
+      expect(sums).toEqual({ lossSum: 8, tokens: 8 });
+      expect(gradients).toEqual([Float32Array.of(8)]);
+    }
+    expect(did).toEqual(['asked for 4', 'lost onnx-cuda', 'stopped']);
   });
 
   test('that cannot be had are an error of the start', async () => {
