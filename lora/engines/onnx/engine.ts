@@ -112,7 +112,7 @@ function sessionOptions(
         // What underflows is zero. Softmax makes denormals of what causal masks hide, and processors take a hundred times as long
         // to multiply them: half of all scores at 4 rows of 128 tokens, 4 % of a step's time (decision 013). onnxruntime sets it
         // on x86, for its threads and, with a process's first session, for the thread that makes it: JavaScript's. There
-        // denormals are zeros from then on, too, of doubles and of float32 that arithmetic touches; copies keep their bits.
+        // denormals are zeros from then on, too, of doubles and of float32 read one by one; copies of arrays keep their bits.
         set_denormal_as_zero: '1',
         // Waking a thread takes longer than most operations leave it without work, so it waits for a moment before it sleeps:
         // 4 % of a step (decision 013). Longer gains nothing, and takes the cores from the daemon and everybody else.
