@@ -83,7 +83,8 @@ function parseDevice(text: string, origin: string): Device {
       text === 'auto'
         ? 'auto is one engine of its own choice, and shares no batch with others'
         : `no engine is called "${text}"${origin}; take ${ENGINE_CHOICE_LIST}`;
-    throw new SwarmError('ENGINE_UNKNOWN', message, { name: text, next: nextFor(text) });
+    const next = text === 'auto' ? 'name each of them, or auto alone' : nextFor(text);
+    throw new SwarmError('ENGINE_UNKNOWN', message, { name: text, next });
   }
   if (number === undefined) return { engine };
   if (engine === 'onnx-cuda') return { engine, device: Number(number) };

@@ -48,7 +48,8 @@ export function lighter(
   }
   if (noMemory && now.microBatch > 1) {
     const microBatch = Math.floor(now.microBatch / 2);
-    return { ...now, microBatch, because: `${what}; going on with ${microBatch}, in batches as before` };
+    const because = `${what}; going on with ${microBatch} at a time, in batches as before`;
+    return { ...now, microBatch, because };
   }
   if (now.engine === 'onnx-cpu') return null;
   const because = `${what}; going on with onnx-cpu`;

@@ -79,9 +79,10 @@ export async function probeEngine({
 
 const STDERR_TAIL = 16_000;
 
-/** onnxruntime throws "Failed to load shared library" and writes which one to its log. */
+/** onnxruntime throws "Failed to load shared library", Dawn "No supported adapters": which library it was they write to their log. */
 function missingLibrary(log: string): string | null {
-  const [, message] = /Failed to load library \S+ with error: ([^\n]+)/.exec(log) ?? [];
+  const [, message] =
+    /(?:Failed to load library \S+ with error|Couldn't load Vulkan): ([^\n]+)/.exec(log) ?? [];
   // Colours of a terminal.
   return message?.replace(new RegExp(`${String.fromCharCode(27)}\\[[\\d;]*m`, 'g'), '').trim() ?? null;
 }

@@ -69,7 +69,7 @@ describe('after a device failed, a trainer starts', () => {
   test('and says what happened, and with what it goes on', () => {
     const { because } = lighter(asked('auto'), load('onnx-cuda', 4), run('out of memory'))!;
     expect(because).toBe(
-      'with 4 rows at a time on onnx-cuda: out of memory; going on with 2, in batches as before',
+      'with 4 rows at a time on onnx-cuda: out of memory; going on with 2 at a time, in batches as before',
     );
   });
 
