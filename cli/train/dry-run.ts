@@ -12,6 +12,7 @@ import { type CheckpointingChoice, checkpointingLine } from '../../lora/train/ch
 import { secondsOfStep } from '../../lora/train/choose.ts';
 import { estimateTraining, fitsMemory } from '../../lora/train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../../lora/train/speed.ts';
+import { usesProcessor } from '../../lora/train/trainers.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { trainingFiles } from './data.ts';
@@ -60,7 +61,11 @@ export interface RunEstimate {
   readonly steps: number;
   /** Whether tokens and rows were counted; else they are extrapolated from the beginning of the data. */
   readonly counted: boolean;
-  readonly memory: RunMemory & { available: number };
+  readonly memory: RunMemory & {
+    available: number;
+    /** Whether it has to fit into what is available: where GPUs alone train they have memory of their own, how much is not known. */
+    onProcessor: boolean;
+  };
   readonly disk: DiskEstimate;
   readonly time: {
     flopsPerStep: number;
@@ -115,7 +120,8 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const devices = devicesOf(options);
   const { checkpointing, reason } = checkpointingOf(model, spec, { asked, devices, baseBits, available });
   const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
-  const memory = { ...memoryOf(model, spec, { checkpointing, baseBits, devices }), available };
+  const onProcessor = usesProcessor(devices);
+  const memory = { ...memoryOf(model, spec, { checkpointing, baseBits, devices }), available, onProcessor };
   const speed = await measureSpeed(await createEngine(engine, { threads, device }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
@@ -138,7 +144,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     freeInCache: await freeBytes(cacheDir),
     freeInOutput: await freeBytes(output),
   };
-  const inMemory = fitsMemory(memory.total, available);
+  const inMemory = !onProcessor || fitsMemory(memory.total, available);
   const fitsDisk = disk.weights + disk.data <= disk.freeInCache && disk.output <= disk.freeInOutput;
   return {
     model: { family: model.config.family, parameters: model.parameters },
@@ -168,19 +174,20 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
   const about = estimate.counted ? '' : 'about ';
   const { flops, baseFlops, float16Flops } = time.speed;
   const withBase = float16Flops ?? baseFlops;
+  const [perStep, gflop] = [time.secondsPerStep, time.flopsPerStep / 1e9];
   const gflops =
     `${formatCount(flops / 1e9)} GFLOP/s` +
     (withBase === undefined ? '' : ` (products with the base: ${formatCount(withBase / 1e9)})`);
   return [
     `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
       `${formatCount(estimate.adapterParameters)}`,
-    `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${formatCount(estimate.steps)} ` +
-      `steps of ${training.batchSize} × ${training.sequenceLength} tokens, ${training.microBatch === 1 ? 'one row' : `${training.microBatch} rows`} at a time`,
+    `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${estimate.steps === 1 ? '1 step' : `${formatCount(estimate.steps)} steps`} ` +
+      `of ${training.batchSize} × ${training.sequenceLength} tokens, ${training.microBatch === 1 ? 'one row' : `${training.microBatch} rows`} at a time`,
     ...table([
       [
         'memory',
         `${formatBytes(memory.total)} of ${formatBytes(memory.available)} available`,
-        memoryParts(memory),
+        memoryParts(memory) + (memory.onProcessor ? '' : '; how much a GPU has of its own is not known'),
       ],
       [
         'disk',
@@ -189,8 +196,8 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
       ],
       [
         'time',
-        `${formatDuration(time.seconds)}, ${time.secondsPerStep.toPrecision(2)} s a step`,
-        `${(time.flopsPerStep / 1e9).toPrecision(3)} GFLOP a step at ${gflops}, measured just now on single operations; ` +
+        `${formatDuration(time.seconds)}, ${perStep < 10 ? `${perStep.toPrecision(2)} s` : formatDuration(perStep)} a step`,
+        `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, measured just now on single operations; ` +
           'an idle machine, right to a factor of two',
       ],
     ]),
@@ -201,7 +208,7 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
 /** @throws DOES_NOT_FIT with what is short and what would help */
 export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows }: RunEstimate): void {
   if (fits) return;
-  if (!fitsMemory(memory.total, memory.available)) {
+  if (memory.onProcessor && !fitsMemory(memory.total, memory.available)) {
     const next =
       rows === null
         ? `${memory.trainers > 1 ? 'name fewer devices in --engine, ' : ''}use shorter rows (--sequence-length), a smaller model, or a machine with more memory`

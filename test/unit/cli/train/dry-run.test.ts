@@ -9,9 +9,11 @@ function estimate(change: {
   available?: number;
   cache?: number;
   microBatchThatFits?: number | null;
+  onProcessor?: boolean;
 }): RunEstimate {
   const { needed = GB, available = 8 * GB, cache = GB, microBatchThatFits = null } = change;
-  const fits = 1.25 * needed <= available && cache <= 10 * GB;
+  const { onProcessor = true } = change;
+  const fits = (!onProcessor || 1.25 * needed <= available) && cache <= 10 * GB;
   return {
     model: { family: 'llama', parameters: 1 },
     adapterParameters: 1,
@@ -28,6 +30,7 @@ function estimate(change: {
       adapter: 0,
       total: needed,
       available,
+      onProcessor,
     },
     disk: { weights: cache, data: 0, output: 1, freeInCache: 10 * GB, freeInOutput: GB },
     time: {
@@ -58,6 +61,11 @@ describe('a dry run', () => {
     // The estimate may be too low: some room must be left.
     expect(refusal({ needed: 7 * GB })).toMatchObject({ needed: 7 * GB });
     expect(refusal({ cache: 11 * GB })).toMatchObject({ needed: 11 * GB, available: 10 * GB });
+    // A GPU has memory of its own; the disk is the same.
+    expect(refusal({ needed: 9 * GB, onProcessor: false })).toBeNull();
+    expect(refusal({ needed: 9 * GB, onProcessor: false, cache: 11 * GB })).toMatchObject({
+      needed: 11 * GB,
+    });
   });
 
   it('names a number of rows at a time that would fit', () => {
