@@ -1,3 +1,4 @@
+import { BASE_BITS, estimatedBaseBytes } from '../lora/models/base-bits.ts';
 import { ONE_TRAINER, type Trainers } from '../lora/train/trainers.ts';
 import { SwarmError } from '../protocol/errors.ts';
 import type { Manifest } from '../protocol/manifest.ts';
@@ -41,8 +42,8 @@ const ROW_OVERHEAD_BYTES = 128;
 const TOKEN_BYTES = 10;
 
 /**
- * What a job takes from a machine, as far as its manifest tells, in bytes. A base counts with the size of float32, as a
- * manifest does not say which of its weights take fewer bits.
+ * What a job takes from a machine, as far as its manifest tells, in bytes. On disk a base counts with a copy in float32,
+ * which is no less than those of fewer bits together: a node that is started with other bits keeps the copies of before.
  */
 export function demandOf(
   manifest: Manifest,
@@ -51,16 +52,16 @@ export function demandOf(
   const sum = (sizes: readonly { size: number }[]): number =>
     sizes.reduce((total, { size }) => total + size, 0);
   const base = sum(manifest.base.files);
-  const weights = manifest.base.parameters * FLOAT_BYTES;
+  const { parameters } = manifest.base;
   const adapter = manifest.adapter.parameters * FLOAT_BYTES;
   const data = sum(manifest.data.shards);
   const rows = manifest.rounds.localSteps * manifest.training.batchSize;
   const tokens = Math.min(data, rows * manifest.data.sequenceLength * TOKEN_BYTES);
   return {
     base,
-    disk: base + weights + data + ADAPTER_FILES * adapter,
+    disk: base + parameters * FLOAT_BYTES + data + ADAPTER_FILES * adapter,
     memory:
-      trainers.bases * weights +
+      trainers.bases * estimatedBaseBytes(parameters, trainers.baseBits) +
       (DAEMON_ADAPTERS + trainers.processes * TRAINER_ADAPTERS) * adapter +
       ROW_COPIES * tokens +
       rows * ROW_OVERHEAD_BYTES,
@@ -77,9 +78,12 @@ export function checkPolicy(manifest: Manifest, policy: NodePolicy, trainers: Tr
   ] as const;
   for (const [code, what, needed, allowed, option] of checks) {
     if (needed <= allowed) continue;
+    const isMemory = code === 'POLICY_MEMORY';
+    const wanted = `${what} of ${gibibytes(needed)}${isMemory ? forTrainers(trainers) : ''}`;
+    const fewer = isMemory ? fewerBitsThatFit(manifest, trainers, allowed) : '';
     throw new SwarmError(
       code,
-      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}${code === 'POLICY_MEMORY' ? forTrainers(trainers) : ''}, this node lends ${gibibytes(allowed)}; raise ${option}, or choose another job`,
+      `the job "${manifest.name}" needs ${wanted}, this node lends ${gibibytes(allowed)}; raise ${option}, ${fewer}or choose another job`,
       { needed, allowed, job: manifest.name },
     );
   }
@@ -88,6 +92,16 @@ export function checkPolicy(manifest: Manifest, policy: NodePolicy, trainers: Tr
 function forTrainers({ processes, bases }: Trainers): string {
   if (processes === 1) return '';
   return ` for ${processes} trainer processes with ${bases === 1 ? 'one copy' : `${bases} copies`} of the base (fewer names in --engine take less)`;
+}
+
+/** "take --base-bits 8 (0.50 GiB), ": the most bits below these with which the job fits; '' where none do. */
+function fewerBitsThatFit(manifest: Manifest, { processes, baseBits }: Trainers, allowed: number): string {
+  for (const bits of BASE_BITS.filter((bits) => bits < baseBits)) {
+    // Packed, a base is each process's own.
+    const { memory } = demandOf(manifest, { processes, bases: processes, baseBits: bits });
+    if (memory <= allowed) return `take --base-bits ${bits} (${gibibytes(memory)}), `;
+  }
+  return '';
 }
 
 function gibibytes(bytes: number): string {

@@ -5,6 +5,18 @@ import type { EngineChoice } from '../engines/names.ts';
 export const BASE_BITS = [32, 8, 4] as const;
 export type BaseBits = (typeof BASE_BITS)[number];
 
+/** A weight of a linear module: of fewer bits as W and as Wᵀ, at 4 bits with a scale for 32 of each (see quantise.ts). */
+const BYTES_PER_WEIGHT: Readonly<Record<BaseBits, number>> = { 32: 4, 8: 2, 4: 1.25 };
+
+/**
+ * Bytes of a base in memory of which only the number of parameters is known. At 32 bits exact. Of fewer bits all count as
+ * linear modules, although embedding and output head take 1 byte: for published models that is up to 18 % too much at 8
+ * bits and up to 7 % at 4. `weightFileBytes` knows it exactly, from a model's config.
+ */
+export function estimatedBaseBytes(parameters: number, bits: BaseBits): number {
+  return BYTES_PER_WEIGHT[bits] * parameters;
+}
+
 /** Whether an engine computes with a base of so many bits. */
 export function hasBaseBits(bits: BaseBits, engine: EngineChoice): boolean {
   return bits === 32 || engine !== 'tfjs';

@@ -8,9 +8,11 @@ export interface Trainers {
   readonly processes: number;
   /** Copies of the base in memory. */
   readonly bases: number;
+  /** Of each copy. */
+  readonly baseBits: BaseBits;
 }
 
-export const ONE_TRAINER: Trainers = { processes: 1, bases: 1 };
+export const ONE_TRAINER: Trainers = { processes: 1, bases: 1, baseBits: 32 };
 
 type Devices = readonly { engine: EngineChoice }[];
 
@@ -22,7 +24,7 @@ type Devices = readonly { engine: EngineChoice }[];
  */
 export function trainersOn(devices: Devices, baseBits: BaseBits): Trainers {
   const mapping = baseBits === 32 ? devices.filter(({ engine }) => engine !== 'tfjs').length : 0;
-  return { processes: devices.length, bases: devices.length - mapping + Math.min(1, mapping) };
+  return { processes: devices.length, bases: devices.length - mapping + Math.min(1, mapping), baseBits };
 }
 
 /** Whether any of them computes in the machine's memory, of which is known how much there is. */

@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Architecture } from '../../../lora/models/architecture.ts';
+import { type BaseBits, estimatedBaseBytes } from '../../../lora/models/base-bits.ts';
 import { FAMILIES, parseConfig } from '../../../lora/models/families.ts';
+import { weightFileBytes } from '../../../lora/models/weights.ts';
 import { FIXTURES } from '../../utils/reference.ts';
 
 interface PublishedModel {
@@ -25,6 +27,16 @@ describe.each(Object.entries(models))('%s', (_, { parameters, published, saved }
     const architecture: Architecture = FAMILIES[config.family];
     const sizes = architecture.parameters(config).map(({ shape }) => shape.reduce((a, b) => a * b, 1));
     expect(sizes.reduce((a, b) => a + b, 0)).toBe(parameters);
+  });
+
+  test('takes what is estimated from the number of its parameters, or somewhat less in fewer bits', () => {
+    const config = parseConfig(published);
+    const model = { config, architecture: FAMILIES[config.family] };
+    const ratio = (bits: BaseBits) => estimatedBaseBytes(parameters, bits) / weightFileBytes(model, bits);
+    expect(ratio(32)).toBeCloseTo(1, 3);
+    for (const bits of [8, 4] as const) expect(ratio(bits)).toBeGreaterThan(1);
+    expect(ratio(8)).toBeLessThan(1.18);
+    expect(ratio(4)).toBeLessThan(1.07);
   });
 
   test('is the same model when transformers 5 has saved it', () => {

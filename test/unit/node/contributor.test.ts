@@ -1,9 +1,11 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../lora/adapter/codec.ts';
+import { ONE_TRAINER, type Trainers } from '../../../lora/train/trainers.ts';
 import { decodeUpdate } from '../../../lora/update/codec.ts';
 import { ErrorFeedback } from '../../../lora/update/feedback.ts';
 import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';
 import { silentLogger } from '../../../monitor/log.ts';
+import { defaultPolicy, demandOf } from '../../../node/policy.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head } from '../../../protocol/messages.ts';
@@ -127,6 +129,22 @@ test('refuses a job that asks for more than the owner lends, and fetches nothing
   await at.until(() => at.coordinator.joins === 2);
   expect(at.node.contributor.view().state.reason).toContain('needs a base model of');
   expect(at.node.disk.files.size).toBe(0);
+});
+
+test('takes a job with a base of 4 bits for which it lends too little memory with 32', async () => {
+  const four = { ...ONE_TRAINER, baseBits: 4 } as const;
+  const policy = { ...defaultPolicy, maxMemoryBytes: demandOf(at.toy.manifest, four).memory };
+  const lending = (trainers: Trainers) => world({}, { contributor: { policy, trainers } });
+  at = lending(ONE_TRAINER);
+  at.node.start();
+  await at.until(() => at.coordinator.joins === 2);
+  expect(at.node.contributor.view().state.reason).toContain('take --base-bits 4');
+  expect(at.node.disk.files.size).toBe(0);
+
+  at = lending(four);
+  await at.coordinator.open(1, [at.node.peer]);
+  at.node.start();
+  await at.until(() => at.coordinator.updates.length === 1);
 });
 
 test('refuses a job whose base is not that of its files, and fetches nothing', async () => {

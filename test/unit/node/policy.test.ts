@@ -1,5 +1,6 @@
-import { expect, test } from 'vitest';
-import { trainersOn } from '../../../lora/train/trainers.ts';
+import { describe, expect, test } from 'vitest';
+import type { BaseBits } from '../../../lora/models/base-bits.ts';
+import { ONE_TRAINER, trainersOn } from '../../../lora/train/trainers.ts';
 import { checkPolicy, defaultPolicy, demandOf } from '../../../node/policy.ts';
 import { toyJob } from '../../sim/job.ts';
 import { signerOf } from '../../sim/process.ts';
@@ -21,7 +22,9 @@ test.each([
   expect(() => checkPolicy(manifest, { ...defaultPolicy, ...limit })).toThrow(
     expect.objectContaining({
       code,
-      message: expect.stringMatching(new RegExp(`[1-9]\\S* GiB, this node lends .*; raise ${option}, or`)),
+      message: expect.stringMatching(
+        new RegExp(`[1-9]\\S* GiB, this node lends .*; raise ${option}, .*or choose another job$`),
+      ),
     }),
   );
 });
@@ -48,19 +51,56 @@ test('every trainer process counts: its adapter, and a base where it cannot shar
       engines.map((engine) => ({ engine })),
       baseBits,
     );
-    return demandOf(manifest, trainers).memory - demand.memory;
+    return demandOf(manifest, trainers).memory - demandOf(manifest, { ...ONE_TRAINER, baseBits }).memory;
   };
   expect(extra(['onnx-cpu'])).toBe(0);
   expect(extra(['tfjs'])).toBe(0);
   expect(extra(['onnx-cuda', 'onnx-cuda'])).toBe(adapter);
   expect(extra(['onnx-cuda', 'onnx-cpu', 'tfjs'])).toBe(2 * adapter + base);
-  expect(extra(['onnx-cpu', 'onnx-cpu'], 8)).toBe(adapter + base);
+  expect(extra(['onnx-cpu', 'onnx-cpu'], 8)).toBe(adapter + base / 2);
 });
 
 test('a machine with room for one trainer refuses two', () => {
   const lends = { ...defaultPolicy, maxMemoryBytes: demand.memory };
-  expect(() => checkPolicy(manifest, lends, { processes: 1, bases: 1 })).not.toThrow();
-  expect(() => checkPolicy(manifest, lends, { processes: 2, bases: 1 })).toThrow(
+  expect(() => checkPolicy(manifest, lends, ONE_TRAINER)).not.toThrow();
+  expect(() => checkPolicy(manifest, lends, { ...ONE_TRAINER, processes: 2 })).toThrow(
     expect.objectContaining({ code: 'POLICY_MEMORY' }),
   );
+});
+
+describe('a base of fewer bits', () => {
+  const { parameters } = manifest.base;
+  const check = (maxMemoryBytes: number, baseBits: BaseBits, processes = 1): void =>
+    checkPolicy(
+      manifest,
+      { ...defaultPolicy, maxMemoryBytes },
+      trainersOn(Array(processes).fill({ engine: 'onnx-cpu' }), baseBits),
+    );
+  const refusal = (message: RegExp) =>
+    expect.objectContaining({ code: 'POLICY_MEMORY', message: expect.stringMatching(message) });
+
+  test.each([
+    [8, demand.memory - 4 * parameters + 2 * parameters],
+    [4, demand.memory - 4 * parameters + 1.25 * parameters],
+  ] as const)('of %i takes a job that does not fit with 32, and no more than it needs', (bits, needed) => {
+    expect(() => check(needed, bits)).not.toThrow();
+    expect(() => check(needed - 1, bits)).toThrow(refusal(/raise --max-memory, /));
+    expect(() => check(needed, 32)).toThrow(
+      refusal(new RegExp(`take --base-bits ${bits} \\(\\S+ GiB\\), or`)),
+    );
+  });
+
+  test('is named only where the job fits with it, a copy for each process', () => {
+    const none = refusal(/raise --max-memory, or choose another job$/);
+    expect(() => check(demand.memory - 3 * parameters, 32)).toThrow(none);
+    expect(() => check(demand.memory - 3 * parameters, 4)).toThrow(none);
+    const { memory } = demandOf(manifest, { processes: 4, bases: 4, baseBits: 4 });
+    // Four copies of 4 bits are more than the one of float32 that the processes share.
+    expect(() => check(memory - 1, 4, 4)).toThrow(none);
+    expect(() => check(memory - 1, 32, 4)).not.toThrow();
+  });
+
+  test('changes nothing of what is kept on disk', () => {
+    expect(demandOf(manifest, { ...ONE_TRAINER, baseBits: 4 }).disk).toBe(demand.disk);
+  });
 });
