@@ -116,7 +116,7 @@ export function addOptimizerOptions(command: Command): Command {
     )
     .option(
       '--micro-batch <rows>',
-      'rows at a time: fewer need less memory, the result is the same (default: the batch size)',
+      'rows at a time: fewer need less memory, the result is the same (default: the batch size; with several devices a share of it for each)',
       integer(1, 4096),
     )
     .option(

@@ -25,7 +25,7 @@ import { type Lighter, lighter, onlyOn } from '../lora/train/lighter.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
-import { memoryOfTrainers } from '../lora/train/trainers.ts';
+import { memoryOfTrainers, shareBatch, shareLine } from '../lora/train/trainers.ts';
 import { sleep } from '../net/deadline.ts';
 import type { FileBlobs } from '../net/network.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
@@ -134,8 +134,11 @@ export class TrainingProcess implements NodeTrainer {
       const before = this.#process;
       this.#purpose = purpose;
       this.#base = manifest.base.digest;
-      this.#settings = { ...settings, engine, device, alongside };
-      this.#microBatch = settings.training.microBatch;
+      const { training } = settings;
+      const { microBatch, reason } = shareBatch(training, 1 + alongside.length);
+      if (reason !== null) this.#tell('batch-shared', shareLine(reason));
+      this.#settings = { ...settings, training: { ...training, microBatch }, engine, device, alongside };
+      this.#microBatch = training.microBatch;
       this.#deaths = 0;
       this.#process = (async () => {
         await before?.then((process) => process.stop()).catch(() => {});
@@ -235,19 +238,9 @@ export class TrainingProcess implements NodeTrainer {
   async #choose(modelDir: string, signal: AbortSignal): Promise<EngineName> {
     const { clock, log } = this.#deps;
     const { home, engine: asked, threads, baseBits = 32, precision = 'float32' } = this.#options;
-    const model = await openModel(modelDir);
-    const recordDir = join(home, 'engines');
-    const now = clock.now();
-    const { engine, reason } = await chooseEngine({
-      engine: asked,
-      model,
-      threads,
-      baseBits,
-      precision,
-      recordDir,
-      now,
-      signal,
-    });
+    const base = { model: await openModel(modelDir), baseBits, precision };
+    const record = { recordDir: join(home, 'engines'), now: clock.now() };
+    const { engine, reason } = await chooseEngine({ engine: asked, threads, ...base, ...record, signal });
     log.info({ engine, reason }, 'engine-chosen');
     this.#note = reason;
     return engine;
@@ -270,9 +263,12 @@ export class TrainingProcess implements NodeTrainer {
       },
     });
     this.#settings = { ...settings, checkpointing };
-    if (reason === null) return;
-    const line = checkpointingLine(reason);
-    this.#deps.log.info({ reason: line }, 'checkpointing-chosen');
+    if (reason !== null) this.#tell('checkpointing-chosen', checkpointingLine(reason));
+  }
+
+  /** What was chosen and not asked for. */
+  #tell(event: string, line: string): void {
+    this.#deps.log.info({ reason: line }, event);
     this.#note = this.#note === null ? line : `${this.#note}; ${line}`;
   }
 

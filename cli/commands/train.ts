@@ -145,7 +145,7 @@ function given(command: Command): TrainFlags {
 async function train(context: Context, flags: TrainFlags): Promise<void> {
   const [
     { trainAlone, trainingConfig },
-    { resolveSpec, mergeLayers },
+    { resolveSpec, mergeLayers, shareRows },
     { devicesDoubt, idleSettings, warmupDoubt },
     { readConfigFile },
     { CheckpointFolder },
@@ -216,7 +216,9 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     ? await (await import('../train/preset.ts')).presetLayer(preset, layer, machine)
     : null;
   if (preset && settings) report.onPreset(preset, settings.choices);
-  const spec = resolveSpec(mergeLayers(settings?.layer ?? {}, layer));
+  const filled = mergeLayers(settings?.layer ?? {}, layer);
+  const { spec, reason } = shareRows(filled, resolveSpec(filled), machine.devices.length);
+  if (reason !== null) report.onBatchShared(spec.training.microBatch, reason);
   for (const idle of idleSettings(said, spec)) report.onWarning(idle);
   const waiting = devicesDoubt(spec.training, machine.devices);
   if (waiting !== null) report.onWarning(waiting);

@@ -1,6 +1,7 @@
 /** Settings that are allowed, and hardly what was meant. */
 import type { Device } from '../../lora/engines/names.ts';
 import { type Schedule, warmupStepsOf } from '../../lora/train/schedule.ts';
+import { shareBatch } from '../../lora/train/trainers.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import type { Layer, TrainSpec } from './settings.ts';
 
@@ -60,7 +61,7 @@ export function devicesDoubt(
   const parts = Math.ceil(batchSize / microBatch);
   const idle = devices.length - parts;
   if (idle <= 0) return null;
-  const rows = Math.floor(batchSize / devices.length);
+  const { microBatch: rows } = shareBatch({ batchSize, microBatch }, devices.length);
   const [of, have] = [
     parts === 1 ? 'one micro-batch' : `${parts} micro-batches`,
     idle === 1 ? 'has' : 'have',
@@ -71,7 +72,7 @@ export function devicesDoubt(
     {
       devices: devices.length,
       parts,
-      next: `${rows > 0 ? `begin with --micro-batch ${rows}` : 'begin with a larger --batch-size'}, or name fewer devices in --engine`,
+      next: `${batchSize >= devices.length ? `begin with --micro-batch ${rows}` : 'begin with a larger --batch-size'}, or name fewer devices in --engine`,
     },
   );
 }

@@ -56,6 +56,7 @@ export async function presetLayer(
       heldOut: heldOut !== null,
       rows: (sequenceLength) => sample.rows(sequenceLength),
     },
+    devices: machine.devices?.length,
     given: numbersOf({ ...layer.lora, ...layer.training, ...layer.run }),
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };

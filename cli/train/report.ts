@@ -2,6 +2,7 @@ import { checkpointingLine } from '../../lora/train/checkpointing.ts';
 import type { ChosenEngine } from '../../lora/train/choose.ts';
 import type { Lighter } from '../../lora/train/lighter.ts';
 import type { Choice, PresetName } from '../../lora/train/presets.ts';
+import { shareLine } from '../../lora/train/trainers.ts';
 import { formatChange, formatCount, formatDuration, formatLoss } from '../../monitor/text.ts';
 import type { SwarmError } from '../../protocol/errors.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
@@ -36,6 +37,11 @@ export class TrainReport implements TrainListener {
   /** What `auto` took. */
   onEngine({ engine, reason }: ChosenEngine): void {
     this.tell('engine', { engine, reason }, () => [`engine ${engine}: ${reason}`]);
+  }
+
+  /** That rows at a time are fewer, though nobody asked for it. */
+  onBatchShared(microBatch: number, reason: string): void {
+    this.tell('batch-shared', { microBatch, reason }, () => [shareLine(reason)]);
   }
 
   /** That it is on though nobody asked for it. */

@@ -6,6 +6,7 @@ import { ENGINE_NAMES } from '../../lora/engines/names.ts';
 import { PRECISIONS } from '../../lora/engines/precision.ts';
 import { BASE_BITS } from '../../lora/models/base-bits.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
+import { shareBatch } from '../../lora/train/trainers.ts';
 import { SwarmError } from '../../protocol/errors.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
 
@@ -108,6 +109,23 @@ export function resolveSpec(layer: Layer): TrainSpec {
   };
   checkRun(spec);
   return spec;
+}
+
+/**
+ * Rows at a time for devices that share each batch, where nobody said how many: who names them means them, and in a run that
+ * goes on they stay, as dropout's random numbers follow from them.
+ *
+ * @param layer what `spec` was filled up from
+ * @returns `reason` null where nothing was changed
+ */
+export function shareRows(
+  layer: Layer,
+  spec: TrainSpec,
+  devices: number,
+): { spec: TrainSpec; reason: string | null } {
+  if (layer.training?.microBatch !== undefined) return { spec, reason: null };
+  const { microBatch, reason } = shareBatch(spec.training, devices);
+  return { spec: { ...spec, training: { ...spec.training, microBatch } }, reason };
 }
 
 function checkRun({ data, run }: TrainSpec): void {

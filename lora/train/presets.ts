@@ -2,6 +2,7 @@
  * Settings chosen from the model and the data, each with its reason and where it is from. Rules of thumb, not optima:
  * what they rest on is in docs/training.md.
  */
+import { shareBatch } from './trainers.ts';
 
 export const PRESETS = ['auto', 'quick', 'thorough'] as const;
 export type PresetName = (typeof PRESETS)[number];
@@ -42,6 +43,8 @@ export interface PresetInput {
   readonly model: ModelFacts;
   readonly data: DataFacts;
   readonly given: Given;
+  /** That share each batch. @default 1 */
+  readonly devices?: number;
   /** Whether that many rows of that length at a time fit into memory, at that rank. */
   fits(size: { microBatch: number; sequenceLength: number; rank: number }): boolean;
 }
@@ -129,7 +132,8 @@ export function rateForWidth(family: string, hiddenSize: number): number {
 }
 
 /** The choices of a preset, in the order in which they build on each other. */
-export function choosePreset(name: PresetName, { model, data, given, fits }: PresetInput): Choice[] {
+export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
+  const { model, data, given, devices = 1, fits } = input;
   const recipe = RECIPES[name];
   const choices: Choice[] = [];
   const choose = <T extends number | string>(field: string, value: T, why: string, source: string): T => {
@@ -157,7 +161,8 @@ export function choosePreset(name: PresetName, { model, data, given, fits }: Pre
   }
   if (given.microBatch === undefined) {
     const size = { sequenceLength, rank };
-    choose('training.microBatch', ...microBatchFor(batchSize, (microBatch) => fits({ ...size, microBatch })));
+    const fit = (microBatch: number): boolean => fits({ ...size, microBatch });
+    choose('training.microBatch', ...microBatchFor(batchSize, devices, fit));
   }
   choose('training.learningRate', ...rateFor(model, steps));
   choose(
@@ -224,10 +229,12 @@ function batchFor({ batchSize }: Recipe, rows: number): Chosen<number> {
   return [size, why, `${NO_REGRET}: below 32`];
 }
 
-function microBatchFor(batchSize: number, fits: (rows: number) => boolean): Chosen<number> {
-  let rows = batchSize;
+function microBatchFor(batchSize: number, devices: number, fits: (rows: number) => boolean): Chosen<number> {
+  const { microBatch: most, reason } = shareBatch({ batchSize, microBatch: batchSize }, devices);
+  let rows = most;
   while (rows > 1 && !fits(rows)) rows = Math.ceil(rows / 2);
-  const why = rows === batchSize ? 'the whole batch fits into memory' : 'as many as fit into memory';
+  if (rows === most && reason !== null) return [rows, reason, 'this program; the result is the same'];
+  const why = rows === most ? 'the whole batch fits into memory' : 'as many as fit into memory';
   return [rows, why, 'estimated from the graph; the result is the same'];
 }
 

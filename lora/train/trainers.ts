@@ -50,6 +50,41 @@ export function memoryOfTrainers(one: MemoryEstimate, devices: Devices, baseBits
   return { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) };
 }
 
+/** Rows at a time of each trainer. */
+export interface SharedBatch {
+  readonly microBatch: number;
+  /** For people, where they are fewer than they would be on one device: why. Else null. */
+  readonly reason: string | null;
+}
+
+/**
+ * Parts of a batch are whole micro-batches: where there are fewer of these than devices, what each device would have of an
+ * equal share is one, so that none waits. Where that leaves one without, as 9 rows over 4 in threes do, it is rounded down.
+ * Loss and gradients stay what they were, up to rounding; dropout and noise are drawn for other micro-batches.
+ */
+export function shareBatch(
+  { batchSize, microBatch }: { batchSize: number; microBatch: number },
+  devices: number,
+): SharedBatch {
+  const parts = (rows: number): number => Math.ceil(batchSize / rows);
+  // One row is the least, and then some devices have nothing to do.
+  const busy = Math.min(devices, batchSize);
+  if (parts(microBatch) >= busy) return { microBatch, reason: null };
+  const share = Math.ceil(batchSize / busy);
+  const rows = parts(share) >= busy ? share : Math.floor(batchSize / busy);
+  const have =
+    busy === devices ? `each of the ${devices} devices has` : `${busy} of the ${devices} devices have`;
+  return {
+    microBatch: rows,
+    reason: `${rows} of a batch's ${batchSize} rows, so that ${have} a part of it`,
+  };
+}
+
+/** "rows at a time: 4 of …" */
+export function shareLine(reason: string): string {
+  return `rows at a time: ${reason}`;
+}
+
 function onProcessor({ engine }: { engine: EngineChoice }): boolean {
   return engine === 'onnx-cpu';
 }

@@ -10,6 +10,7 @@ import { systemClock } from '../../../net/clock.ts';
 import { freshOptimizer } from '../../../node/optimizer-state.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
 import { TrainingProcess, type TrainingProcessDeps } from '../../../node/training-process.ts';
+import { childrenOf } from '../../utils/children.ts';
 import { maxDifference } from '../../utils/reference.ts';
 import { measureGoneGpu, type TinyBase, tinyBase } from '../../utils/tiny-base.ts';
 
@@ -165,17 +166,36 @@ describe('the trainer of a node', () => {
     const alongside = [{ engine: 'onnx-cpu' as const }];
     const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', alongside, threads: 1 }, deps);
     onTestFinished(() => trainer.stop());
-    const halves = { ...manifest, training: { ...manifest.training, microBatch: 1 } };
-    await trainer.prepare(halves, { signal: live() });
+    await trainer.prepare(manifest, { signal: live() });
     expect(trainer.engine).toBe('onnx-cpu, onnx-cpu');
     const together = await trainer.train(task(3), { signal: live(), ...quiet });
-    await bench.trainer.prepare(halves, { signal: live() });
+    await bench.trainer.prepare(manifest, { signal: live() });
     const alone = await bench.trainer.train(task(3), { signal: live(), ...quiet });
     expect(together.result).toMatchObject({ steps: 3, tokens: alone.result.tokens });
     for (const [i, tensor] of together.adapter.entries()) {
       expect(maxDifference(tensor, alone.adapter[i]!)).toBeLessThan(1e-5);
     }
   });
+
+  test.skipIf(process.platform !== 'linux')(
+    'each of several devices has a part of a batch that the job does not cut',
+    async () => {
+      const { home, manifest, task, deps } = bench;
+      const alongside = [{ engine: 'onnx-cpu' as const }];
+      const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', alongside, threads: 1 }, deps);
+      onTestFinished(() => trainer.stop());
+      expect(manifest.training).toMatchObject({ batchSize: 2, microBatch: 2 });
+      await trainer.prepare(manifest, { signal: live() });
+      expect(trainer.note).toContain("rows at a time: 1 of a batch's 2 rows, so that each of the 2 devices");
+      // That one is gone is noticed by who hands it a part, and by nobody else.
+      const helpers = await childrenOf(trainer.pid!);
+      expect(helpers).toHaveLength(1);
+      process.kill(helpers[0]!, 'SIGKILL');
+      const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
+      expect(result.steps).toBe(1);
+      expect(trainer.note).toMatch(/^onnx-cpu failed: .*SIGKILL.*; going on without it$/);
+    },
+  );
 
   test('an abort returns at once, and the next round is trained', async () => {
     const { trainer, manifest, task } = bench;

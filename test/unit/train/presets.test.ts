@@ -73,6 +73,16 @@ describe('presets', () => {
     });
   });
 
+  it('take fewer rows at a time where several devices share each batch', () => {
+    const microBatch = (change: Partial<PresetInput>) => chosen('auto', input(change))['training.microBatch'];
+    expect([2, 3].map((devices) => microBatch({ devices }))).toEqual([8, 6]);
+    expect(microBatch({ devices: 2, fits: (size) => size.microBatch <= 3 })).toBe(2);
+    const choices = choosePreset('auto', input({ devices: 2 }));
+    expect(choices.find(({ field }) => field === 'training.microBatch')!.why).toContain(
+      'each of the 2 devices',
+    );
+  });
+
   it('do not cut short the epochs that were asked for', () => {
     const data = facts(8_000_000);
     expect(chosen('quick', input({ data, given: { epochs: 2 } }))).not.toHaveProperty('run.steps');

@@ -7,6 +7,7 @@ import type { Row } from '../../../lora/data/packing.ts';
 import type { TrainingOptions } from '../../../lora/train/config.ts';
 import { TrainerProcess } from '../../../lora/train/supervisor.ts';
 import { type Helper, split, Team } from '../../../lora/train/team.ts';
+import { childrenOf } from '../../utils/children.ts';
 import { maxDifference } from '../../utils/reference.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings } from '../../utils/tiny-trainer.ts';
 
@@ -56,17 +57,6 @@ async function train(
   } finally {
     await trainer.stop();
   }
-}
-
-/** The processes below one, on Linux. */
-async function childrenOf(pid: number): Promise<number[]> {
-  const { readdir, readFile } = await import('node:fs/promises');
-  const found: number[] = [];
-  for (const name of (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry))) {
-    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => '');
-    if (Number(stat.slice(stat.lastIndexOf(')') + 4).split(' ')[0]) === pid) found.push(Number(name));
-  }
-  return found;
 }
 
 describe('several devices', () => {

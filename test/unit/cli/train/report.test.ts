@@ -30,6 +30,7 @@ const outcome: TrainOutcome = {
 function run(json: boolean) {
   const { context, out, err } = fakeContext();
   const report = new TrainReport({ json, output: '/out' }, context);
+  report.onBatchShared(4, 'for two devices');
   report.onCheckpointing('as a base of 4 bits is for little memory');
   report.onPlan({ tokens: 100_000, rows: 800, steps: 20, parameters: 5000, heldOutLoss: 3 });
   report.onStep(step);
@@ -51,6 +52,7 @@ describe('how a training is told', () => {
       .split('\n')
       .map((line) => JSON.parse(line));
     expect(lines.map(({ event }) => event)).toEqual([
+      'batch-shared',
       'checkpointing',
       'plan',
       'step',
@@ -61,7 +63,8 @@ describe('how a training is told', () => {
       'trained',
     ]);
     for (const { schemaVersion } of lines) expect(schemaVersion).toBe(1);
-    expect(lines[2]).toEqual({ schemaVersion: 1, event: 'step', ...step });
+    expect(lines[0]).toMatchObject({ microBatch: 4, reason: 'for two devices' });
+    expect(lines[3]).toEqual({ schemaVersion: 1, event: 'step', ...step });
     expect(lines.at(-1)).toEqual({
       schemaVersion: 1,
       event: 'trained',
@@ -75,6 +78,7 @@ describe('how a training is told', () => {
   it('to people: what matters, and what to do next', () => {
     const { out, err } = run(false);
     for (const words of [
+      'rows at a time: for two devices',
       'gradient checkpointing: on, as a base of 4 bits',
       'held-out loss 3.0000',
       'best so far',

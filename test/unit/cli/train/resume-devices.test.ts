@@ -22,6 +22,8 @@ beforeEach(async () => {
   const config = { base, data: { train: ['data.txt'] }, training, lora: { rank: 2 } };
   await writeFile(join(cwd, 'c.yaml'), JSON.stringify(config));
   await writeFile(join(cwd, 'with-engine.yaml'), JSON.stringify({ ...config, engine: 'onnx-cpu' }));
+  const { microBatch: _, ...whole } = training;
+  await writeFile(join(cwd, 'whole.yaml'), JSON.stringify({ ...config, training: whole }));
   started = [];
   const start = TrainerProcess.start.bind(TrainerProcess);
   const spy = vi.spyOn(TrainerProcess, 'start').mockImplementation((options, deps) => {
@@ -35,11 +37,13 @@ beforeEach(async () => {
   onTestFinished(() => spy.mockRestore());
 });
 
-async function train(output: string, ...args: string[]): Promise<void> {
+/** @returns all that it prints */
+async function train(output: string, ...args: string[]): Promise<string> {
   const environment = { SWARM_CACHE: join(cwd, 'cache'), SWARM_ENGINE: 'onnx-cpu' };
-  const { context } = fakeContext({ cwd, environment });
+  const { context, out, err } = fakeContext({ cwd, environment });
   const all = ['train', '--output', output, '--threads', '1', '--config', 'c.yaml', ...args];
   await createProgram(context).parseAsync(all, { from: 'user' });
+  return out() + err();
 }
 
 const newest = async (output: string) =>
@@ -61,6 +65,28 @@ it('goes on with all its devices, or with those that are named now', async () =>
   expect(await resumed('--steps', '5', '--engine', two)).toEqual([5, two, two]);
   // A file that names them counts as a flag does.
   expect(await resumed('--steps', '6', '--config', 'with-engine.yaml')).toEqual([6, 'onnx-cpu', 'onnx-cpu']);
+});
+
+it('several devices share a batch that nobody cut, and a run that goes on cuts it as before', async () => {
+  const rows = async (output: string) => (await newest(output)).settings.spec.training.microBatch;
+  const two = ['--engine', 'onnx-cpu,onnx-cpu'];
+  const begun = await train('out', '--steps', '1', '--config', 'whole.yaml', ...two);
+  expect(begun).toContain(
+    "rows at a time: 1 of a batch's 2 rows, so that each of the 2 devices has a part of it",
+  );
+  expect(begun).not.toContain('nothing to do');
+  expect(await rows('out')).toBe(1);
+  const alone = ['--config', 'whole.yaml', '--engine', 'onnx-cpu'];
+  expect(await train('out', '--resume', '--steps', '2', ...alone)).not.toContain('rows at a time');
+  expect(await rows('out')).toBe(1);
+  await train('alone', '--steps', '1', ...alone);
+  expect(await train('alone', '--resume', '--steps', '2', '--config', 'whole.yaml', ...two)).toContain(
+    'nothing to do',
+  );
+  expect(await rows('alone')).toBe(2);
+  const said = await train('said', '--steps', '1', '--micro-batch', '2', ...two);
+  expect(said).toContain('1 of the 2 devices has nothing to do');
+  expect(await rows('said')).toBe(2);
 });
 
 /** The checkpoint at a step as a GPU leaves it that computes in float16. */

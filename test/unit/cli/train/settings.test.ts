@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { parseConfigFile } from '../../../../cli/train/config-file.ts';
-import { differences, mergeLayers, type RunSettings, resolveSpec } from '../../../../cli/train/settings.ts';
+import {
+  differences,
+  mergeLayers,
+  type RunSettings,
+  resolveSpec,
+  shareRows,
+} from '../../../../cli/train/settings.ts';
 import { trainingState } from '../../../utils/checkpoints.ts';
 
 const least = { base: '/base', data: { train: ['/data'] } };
@@ -29,6 +35,18 @@ describe('settings of a run', () => {
     expect(resolveSpec({ ...least, lora: { rank: 8, alpha: 5 } }).lora.alpha).toBe(5);
     expect(resolveSpec({ ...least, training: { batchSize: 32 } }).training.microBatch).toBe(32);
     expect(resolveSpec({ ...least, training: { batchSize: 2, microBatch: 8 } }).training.microBatch).toBe(2);
+  });
+
+  it('rows at a time are a share of the batch for each of several devices, unless they are given', () => {
+    const shared = (training: Record<string, number>, devices: number) => {
+      const layer = { ...least, training };
+      const { spec, reason } = shareRows(layer, resolveSpec(layer), devices);
+      return [spec.training.microBatch, reason !== null];
+    };
+    expect(shared({}, 2)).toEqual([4, true]);
+    expect(shared({ batchSize: 32 }, 2)).toEqual([16, true]);
+    expect(shared({ microBatch: 8 }, 2)).toEqual([8, false]);
+    expect(shared({}, 1)).toEqual([8, false]);
   });
 
   it('come from layers, key by key; what a layer leaves undefined it does not say', () => {
