@@ -9,8 +9,7 @@ import { openModel } from '../../lora/models/model.ts';
 import { weightFileBytes, weightFileSuffix } from '../../lora/models/weights.ts';
 import { availableMemory } from '../../lora/train/available-memory.ts';
 import { type CheckpointingChoice, checkpointingLine } from '../../lora/train/checkpointing.ts';
-import { secondsOfStep } from '../../lora/train/choose.ts';
-import { estimateTraining, fitsMemory } from '../../lora/train/estimate.ts';
+import { estimateTraining, fitsMemory, secondsPerStep } from '../../lora/train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../../lora/train/speed.ts';
 import { usesProcessor } from '../../lora/train/trainers.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../monitor/text.ts';
@@ -129,7 +128,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     float16: precision === 'float16',
     signal,
   });
-  const perStep = secondsOfStep(work, speed, precision);
+  const perStep = secondsPerStep(work, speed, precision);
   const evaluations =
     heldOut === null ? 0 : 2 + (spec.run.evaluateEvery > 0 ? Math.floor(steps / spec.run.evaluateEvery) : 0);
   const evaluating = (evaluations * FORWARD_SHARE * perStep * measured) / (batchSize * sequenceLength);

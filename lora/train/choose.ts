@@ -14,9 +14,8 @@ import { readJsonObject } from '../models/json.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { decideCheckpointing } from './checkpointing.ts';
 import { trainingConfigSchema } from './config.ts';
-import { estimateTraining, secondsPerStep, type WorkEstimate } from './estimate.ts';
+import { estimateTraining, secondsPerStep } from './estimate.ts';
 import { type EngineProbe, probeEngine } from './probe.ts';
-import type { MachineSpeed } from './speed.ts';
 
 /** An engine, and why it is this one. */
 export interface ChosenEngine {
@@ -70,13 +69,6 @@ export function comparedCheckpointing(
   return decideCheckpointing('auto', { devices: [{ engine }], baseBits, available, takes }).checkpointing;
 }
 
-/** Seconds of a step by what was measured for a base of so many bits. @param precision one that was measured */
-export function secondsOfStep(work: WorkEstimate, speed: MachineSpeed, precision: Precision): number {
-  if (precision === 'float16' || speed.baseFlops === undefined) return secondsPerStep(work, speed, precision);
-  // Products with the base are the very ones that float16 is for: they have a speed of their own here, too.
-  return secondsPerStep(work, { ...speed, float16Flops: speed.baseFlops }, 'float16');
-}
-
 /**
  * Tokens per second that a probe promises for a model; null where it does not compute so.
  * @param available bytes of memory: where they are few, the forward pass is computed twice. Default: enough
@@ -90,7 +82,7 @@ export function promisedSpeed(
   if (speed === null || lacks(probe, { baseBits, precision }) !== null) return null;
   const checkpointing = comparedCheckpointing(model, { engine, baseBits, available });
   const { work, rows, sequenceLength } = comparedWork(model, { checkpointing, baseBits });
-  return (rows * sequenceLength) / secondsOfStep(work, speed, precision);
+  return (rows * sequenceLength) / secondsPerStep(work, speed, precision);
 }
 
 /** What an engine that runs cannot do of what is asked for, as the end of a sentence about it; null where it can. */

@@ -30,8 +30,8 @@ export interface MemoryEstimate {
 export interface WorkEstimate {
   /** Of the matrix products of one optimiser step. */
   readonly flopsPerStep: number;
-  /** Of those among them that `--precision float16` computes in it. */
-  readonly float16FlopsPerStep: number;
+  /** Of those among them with the base's linear modules: in fewer bits or in float16 they have a speed of their own. */
+  readonly baseFlopsPerStep: number;
   /** Read or written by everything else in it. */
   readonly trafficPerStep: number;
   /** Operations of the engine in it. */
@@ -72,7 +72,7 @@ export function estimateTraining(
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
     { ...training, checkpointing },
   );
-  // What is marked changes no other cost.
+  // What is marked for float16 is what is computed with the base's modules, and changes no other cost.
   const cost = graphCost(inPrecision(graph, architecture, 'float16'));
   const parameters = adapterSize(adapterLayout(model, lora));
   const parts = {
@@ -86,7 +86,7 @@ export function estimateTraining(
     memory: { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) },
     work: {
       flopsPerStep: runs * cost.flops,
-      float16FlopsPerStep: runs * cost.float16Flops,
+      baseFlopsPerStep: runs * cost.float16Flops,
       trafficPerStep: runs * cost.trafficBytes,
       operationsPerStep: runs * cost.operations,
       parameters,
@@ -105,15 +105,18 @@ const LEAST_SECONDS_PER_OPERATION = 5e-6;
 /** What a whole step attains of the speed of its operations alone. */
 const EFFICIENCY = 0.85;
 
-/** Seconds of a step on an idle machine: products at the speed of products, the rest at that of memory. */
+/**
+ * Seconds of a step on an idle machine: products at the speed of products, those with the base at the speed measured for its
+ * bits and the precision, the rest at that of memory.
+ */
 export function secondsPerStep(
   work: WorkEstimate,
   speed: MachineSpeed,
   precision: Precision = 'float32',
 ): number {
-  const { flopsPerStep, float16FlopsPerStep, trafficPerStep, operationsPerStep } = work;
-  const halves = precision === 'float16' ? float16FlopsPerStep : 0;
-  const products = (flopsPerStep - halves) / speed.flops + halves / (speed.float16Flops ?? speed.flops);
+  const { flopsPerStep, baseFlopsPerStep, trafficPerStep, operationsPerStep } = work;
+  const baseFlops = (precision === 'float16' ? speed.float16Flops : speed.baseFlops) ?? speed.flops;
+  const products = (flopsPerStep - baseFlopsPerStep) / speed.flops + baseFlopsPerStep / baseFlops;
   const perOperation = Math.max(LEAST_SECONDS_PER_OPERATION, speed.secondsPerOperation);
   const others = (SLOWNESS * trafficPerStep) / speed.bytes + operationsPerStep * perOperation;
   return (products + others) / EFFICIENCY;

@@ -50,13 +50,15 @@ describe('the estimate of a training', () => {
     }
   });
 
-  it('counts what float16 is for: the products of the blocks with frozen weights', () => {
+  it('counts the products of the blocks with frozen weights, which float16 and fewer bits are for', () => {
     const { work } = estimate({});
-    expect(work.float16FlopsPerStep).toBeGreaterThan(0.3 * work.flopsPerStep);
-    expect(work.float16FlopsPerStep).toBeLessThan(0.9 * work.flopsPerStep);
+    expect(work.baseFlopsPerStep).toBeGreaterThan(0.3 * work.flopsPerStep);
+    expect(work.baseFlopsPerStep).toBeLessThan(0.9 * work.flopsPerStep);
     const speed = { flops: 1e3, float16Flops: 2e3, bytes: 1e30, secondsPerOperation: 0 };
     const [plain, half] = [secondsPerStep(work, speed), secondsPerStep(work, speed, 'float16')];
-    expect(half / plain).toBeCloseTo(1 - work.float16FlopsPerStep / work.flopsPerStep / 2, 3);
+    expect(half / plain).toBeCloseTo(1 - work.baseFlopsPerStep / work.flopsPerStep / 2, 3);
+    const packed = secondsPerStep(work, { ...speed, baseFlops: 4e3 });
+    expect(packed / plain).toBeCloseTo(1 - (3 / 4) * (work.baseFlopsPerStep / work.flopsPerStep), 3);
   });
 
   it('knows what checkpointing saves, and what it costs', () => {
