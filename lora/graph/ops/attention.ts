@@ -70,7 +70,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const dy = reshape(backward.gradient, byToken);
     const along = transpose(reduceSum(multiply(dy, reshape(y, byToken)), -1, true), SWAP);
     const perHead = transpose(dy, SWAP);
-    // Rows of a single tile are short, and their weights little beside what else is held of a layer: those are kept.
+    // Weights of short rows are kept: about a tenth of what is held of a layer (SmolLM2-135M, 4 rows of 128 tokens).
     const parts = tiles.map((tile) =>
       backwardOf(tiles.length > 1 ? again(tile, [q, k, v, mask]) : tile, perHead, along, options.scale),
     );
