@@ -1,3 +1,4 @@
+import { SwarmError } from '../common/errors.ts';
 import type {
   ApiError,
   CheckpointView,
@@ -8,8 +9,7 @@ import type {
   JobSummary,
   PeerReceipts,
   PeerView,
-} from '../coordinator/api-types.ts';
-import { SwarmError } from '../protocol/errors.ts';
+} from '../coordinator/api/types.ts';
 import { notRunning, readDaemonFile, readToken } from './daemon-file.ts';
 import type { Role } from './homes.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';

@@ -1,8 +1,8 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { formatBytes } from '../common/text.ts';
 import { parseHubReference } from '../lora/models/hub/reference.ts';
-import { formatBytes } from '../monitor/text.ts';
-import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 import type { Context } from './context.ts';
 import { hubSettings } from './hub-settings.ts';
 import { ProgressLine } from './print.ts';

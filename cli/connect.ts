@@ -1,4 +1,4 @@
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
 import { ApiClient } from './api-client.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { systemClock } from '../net/clock.ts';
-import type { Clock } from '../protocol/clock.ts';
+import type { Clock } from '../common/clock.ts';
+import { systemClock } from '../common/system-clock.ts';
 import type { Environment } from './homes.ts';
 
 /** A stream of text for people or programs. */

@@ -1,5 +1,5 @@
-import type { CreateJobLine } from '../coordinator/api-types.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
+import type { CreateJobLine } from '../coordinator/api/types.ts';
 import type { ApiClient } from './api-client.ts';
 import { badRowSummary, badRowText, tallyLines } from './bad-rows.ts';
 import type { Context } from './context.ts';

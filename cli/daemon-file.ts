@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { DaemonFile } from '../coordinator/api-types.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
+import type { DaemonFile } from '../coordinator/api/types.ts';
 import type { Role } from './homes.ts';
 
 /** How to reach a running daemon; null when none has written its file into this home. */

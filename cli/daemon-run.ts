@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
+import { makeFolder } from '../common/folders.ts';
 import { homeRole } from './daemon-file.ts';
-import { makeFolder } from './folders.ts';
 import type { Role } from './homes.ts';
 import { DRAIN_MS } from './signals.ts';
 

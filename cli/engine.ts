@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { Option } from 'commander';
+import { SwarmError } from '../common/errors.ts';
 import {
   type Device,
   ENGINE_CHOICE_LIST,
@@ -11,7 +12,6 @@ import type { Precision } from '../lora/engines/precision.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import type { ModelShape } from '../lora/models/targets.ts';
 import type { ChosenEngine } from '../lora/train/choose.ts';
-import { SwarmError } from '../protocol/errors.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
 import { type Environment, resolveCache } from './homes.ts';

@@ -1,5 +1,5 @@
-import { safeText } from '../monitor/text.ts';
-import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { safeText } from '../common/text.ts';
 import { type Exit, exitCodes, exitFor, REPORT } from './exit-codes.ts';
 
 /** A mistake on the command line. */

@@ -3,10 +3,10 @@ import { createReadStream } from 'node:fs';
 import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import type { CheckpointView } from '../coordinator/api-types.ts';
+import { SwarmError } from '../common/errors.ts';
+import type { CheckpointView } from '../coordinator/api/types.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, type Adapter } from '../lora/adapter/peft.ts';
 import type { Model } from '../lora/models/folder.ts';
-import { SwarmError } from '../protocol/errors.ts';
 import type { Context } from './context.ts';
 import { cacheFolder } from './folders.ts';
 

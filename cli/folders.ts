@@ -1,36 +1,6 @@
-import { mkdir, readdir, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { SwarmError } from '../protocol/errors.ts';
+import { makeFolder } from '../common/folders.ts';
 import type { Context } from './context.ts';
 import { resolveCache } from './homes.ts';
-
-interface MakeOptions {
-  mode?: number;
-  /** What to do where it may not be made. */
-  next?: string;
-}
-
-/**
- * Makes a folder and those above it. Node's own recursive mkdir never returns where the system denies a folder with
- * ENOENT, as /proc does: so one by one.
- * @throws SwarmError FOLDER_UNUSABLE
- */
-export async function makeFolder(
-  path: string,
-  { mode = 0o777, next = 'name a folder that you may write to' }: MakeOptions = {},
-): Promise<void> {
-  const missing: string[] = [];
-  for (let at = path; !(await isFolder(at)) && dirname(at) !== at; at = dirname(at)) missing.unshift(at);
-  for (const folder of missing) {
-    await mkdir(folder, { mode }).catch((cause: unknown) => {
-      const code = errorCode(cause);
-      // Somebody else was first.
-      if (code === 'EEXIST') return;
-      throw unusable(path, { reason: REASONS[String(code)] ?? String(code), next, cause });
-    });
-  }
-  if (!(await isFolder(path))) throw unusable(path, { reason: 'it is no folder', next });
-}
 
 /** The folder of converted weights, made. @throws SwarmError FOLDER_UNUSABLE */
 export async function cacheFolder({
@@ -40,42 +10,4 @@ export async function cacheFolder({
   const path = resolveCache(environment, cwd);
   await makeFolder(path, { next: 'set SWARM_CACHE to a folder that you may write to' });
   return path;
-}
-
-/** Nothing of the user's is overwritten unasked. Makes the folder. @throws SwarmError OUTPUT_EXISTS, FOLDER_UNUSABLE */
-export async function claimOutput(dir: string, { force }: { force: boolean }): Promise<void> {
-  await makeFolder(dir);
-  if (!force && (await readdir(dir)).length > 0) {
-    throw new SwarmError('OUTPUT_EXISTS', `${dir} exists and is not empty`, {
-      dir,
-      next: 'choose another folder, or overwrite it with --force',
-    });
-  }
-}
-
-function isFolder(path: string): Promise<boolean> {
-  return stat(path).then(
-    (entry) => entry.isDirectory(),
-    () => false,
-  );
-}
-
-const REASONS: Readonly<Record<string, string>> = {
-  EACCES: 'permission denied',
-  EPERM: 'permission denied',
-  EROFS: 'the disk is read-only',
-};
-
-function unusable(path: string, why: { reason: string; next: string; cause?: unknown }): SwarmError {
-  const { reason, next, cause } = why;
-  return new SwarmError(
-    'FOLDER_UNUSABLE',
-    `the folder ${path} cannot be made: ${reason}`,
-    { path, reason, next },
-    { cause },
-  );
-}
-
-function errorCode(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : error;
 }

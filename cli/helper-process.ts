@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
-import { safeText } from '../monitor/text.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
+import { safeText } from '../common/text.ts';
 import type { Context } from './context.ts';
 
 /** What is shown of a process that failed. */

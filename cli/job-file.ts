@@ -1,8 +1,8 @@
 import { access } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { type JobSpec, parseJobSpec } from '../coordinator/job-spec.ts';
+import { isSwarmError, SwarmError } from '../common/errors.ts';
 import { isBuiltIn } from '../lora/data/render/built-in.ts';
-import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import { type JobSpec, parseJobSpec } from '../lora/finetune/job-spec.ts';
 import { absoluteBase } from './base-model.ts';
 import { YamlFile } from './yaml-file.ts';
 

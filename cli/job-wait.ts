@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
 import type { ApiClient } from './api-client.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
 import type { Context } from './context.ts';

@@ -1,8 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import type { Layer } from '../lora/finetune/settings.ts';
 import { isAllLinear } from '../lora/models/targets.ts';
 import { loraSchema, trainingSchema } from '../protocol/manifest.ts';
 import { collect, integer, number } from './options.ts';
-import type { Layer } from './train/settings.ts';
 
 /** Options that describe the adapter, by what commander calls them; what is not given is undefined. */
 export interface AdapterFlags {

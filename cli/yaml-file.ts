@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { type Document, LineCounter, parseDocument } from 'yaml';
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
 
 /** It is written by hand. */
 const MAX_CHARACTERS = 1024 * 1024;

@@ -1,20 +1,21 @@
+import type { Clock } from '../common/clock.ts';
+import type { Logger } from '../common/logger.ts';
+import type { RateLimiter } from '../common/rate-limiter.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { JobEvent } from '../monitor/events.ts';
-import type { BlobStore, SwarmNetwork } from '../net/network.ts';
-import type { RateLimiter } from '../net/rate-limiter.ts';
-import type { Vault } from '../net/vault.ts';
-import type { Clock } from '../protocol/clock.ts';
-import type { Logger } from '../protocol/logger.ts';
+import type { SwarmNetwork } from '../net/network.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
 import { type Opened, open } from '../protocol/signing.ts';
-import type { Arithmetic } from './arithmetic.ts';
-import type { CheckpointFolders } from './checkpoints.ts';
+import type { Vault } from '../storage/blob-collector.ts';
+import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
-import type { RetentionSettings } from './retention.ts';
-import type { MachineSettings } from './state.ts';
+import type { Arithmetic } from './merge/arithmetic.ts';
+import type { Validator } from './merge/validator.ts';
+import type { CheckpointFolders } from './record/checkpoints.ts';
+import type { RetentionSettings } from './record/retention.ts';
+import type { MachineSettings } from './round/state.ts';
 import type { NewCheckpoint, Store, StoredJob } from './store/store.ts';
-import type { Validator } from './validator.ts';
 
 /** What a coordinator needs of the world; the simulation puts virtual ones in their places. */
 export interface CoordinatorDeps {

@@ -1,17 +1,17 @@
+import { SwarmError } from '../common/errors.ts';
+import { Permits } from '../common/permits.ts';
+import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
 import type { JobEvent } from '../monitor/events.ts';
-import { Permits } from '../net/permits.ts';
-import { type Quota, RateLimiter } from '../net/rate-limiter.ts';
-import { Vault } from '../net/vault.ts';
-import { SwarmError } from '../protocol/errors.ts';
 import { JOBS_PER_COORDINATOR, ROUND_PEERS } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
-import { claimedJob } from './acceptance.ts';
-import { checkAdmission } from './admission.ts';
+import { Vault } from '../storage/blob-collector.ts';
 import { type CoordinatorDeps, type JobContext, readManifest } from './context.ts';
-import { foundJob, type PreparedJob } from './founding.ts';
+import { claimedJob } from './intake/acceptance.ts';
 import { JobRun } from './job-run.ts';
-import { isOver } from './machine.ts';
-import { defaultRetention, type RetentionSettings } from './retention.ts';
+import { foundJob, type PreparedJob } from './jobs/register.ts';
+import { checkAdmission } from './peers/admission.ts';
+import { defaultRetention, type RetentionSettings } from './record/retention.ts';
+import { isOver } from './round/machine.ts';
 import type { StoredJob } from './store/store.ts';
 
 /**

@@ -1,31 +1,31 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeDurably } from '../common/durable.ts';
+import { lockHome } from '../common/file-lock.ts';
+import type { Logger } from '../common/logger.ts';
+import { systemClock } from '../common/system-clock.ts';
+import { Teardown } from '../common/teardown.ts';
 import type { EngineChoice } from '../lora/engines/names.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
-import { FileBlobStore } from '../net/blob-store.ts';
-import { systemClock } from '../net/clock.ts';
-import { durableWrite } from '../net/durable.ts';
-import { lockHome } from '../net/home-lock.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
-import { Teardown } from '../net/teardown.ts';
-import type { Logger } from '../protocol/logger.ts';
-import { startApi } from './api.ts';
-import { loadToken } from './api-token.ts';
-import type { DaemonFile } from './api-types.ts';
-import { WorkerArithmetic } from './arithmetic.ts';
-import { FileCheckpoints } from './checkpoints.ts';
+import { FileBlobStore } from '../storage/blob-store.ts';
+import { addHealthChecks } from './api/health-checks.ts';
+import { startApi } from './api/server.ts';
+import { loadToken } from './api/token.ts';
+import type { DaemonFile } from './api/types.ts';
+import { Views } from './api/views.ts';
 import { Coordinator } from './coordinator.ts';
 import type { Failpoint } from './failpoints.ts';
-import { addHealthChecks } from './health-checks.ts';
-import { JobCreation } from './job-creation.ts';
-import { defaultRetention } from './retention.ts';
-import { logEvents } from './round-log.ts';
+import { JobCreation } from './jobs/creation.ts';
+import { WorkerArithmetic } from './merge/arithmetic.ts';
+import { TrainerValidator } from './merge/trainer-validator.ts';
+import { FileCheckpoints } from './record/checkpoints.ts';
+import { defaultRetention } from './record/retention.ts';
+import { logEvents } from './record/round-log.ts';
 import { Store } from './store/store.ts';
-import { TrainerValidator } from './trainer-validator.ts';
-import { Views } from './views.ts';
 
 export interface CoordinatorDaemonOptions {
   /** Folder of everything that the coordinator keeps. */
@@ -186,7 +186,7 @@ export async function startCoordinator(
     const addresses = network.addresses();
     const file = join(home, DAEMON_FILE);
     const daemon: DaemonFile = { role: 'coordinator', pid: process.pid, url, peerId, addresses, startedAt };
-    await durableWrite(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
+    await writeDurably(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses, jobs: coordinator.jobs().length }, 'coordinator-started');
     return { url, peerId, addresses, stop, stopped };

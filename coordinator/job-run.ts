@@ -1,20 +1,20 @@
-import type { Clock } from '../protocol/clock.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import type { Clock } from '../common/clock.ts';
+import { SwarmError } from '../common/errors.ts';
 import { type HeadOrder, isNewer } from '../protocol/head-order.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
-import type { AcceptanceView } from './acceptance.ts';
 import type { CurrentCheckpoint, JobContext } from './context.ts';
-import { Intake } from './intake.ts';
-import { isOpen, isOver } from './machine.ts';
-import { sealReceipt } from './notifier.ts';
-import { Presence, type PresentPeer } from './presence.ts';
-import { Roster } from './roster.ts';
-import { seatToVacate } from './seats.ts';
-import type { JobEvent, JobState } from './state.ts';
-import { Stepper } from './stepper.ts';
+import type { AcceptanceView } from './intake/acceptance.ts';
+import { Intake } from './intake/intake.ts';
+import { UpdateBook } from './intake/update-book.ts';
+import { Presence, type PresentPeer } from './peers/presence.ts';
+import { Roster } from './peers/roster.ts';
+import { seatToVacate } from './peers/seats.ts';
+import { sealReceipt } from './record/notifier.ts';
+import { Stepper } from './record/stepper.ts';
+import { isOpen, isOver } from './round/machine.ts';
+import type { JobEvent, JobState } from './round/state.ts';
 import type { StoredReceipt } from './store/store.ts';
-import { UpdateBook } from './update-book.ts';
 
 /** What a node says when it wants to take part. */
 interface AskedToJoin {

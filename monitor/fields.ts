@@ -1,5 +1,5 @@
-import { isSwarmError } from '../protocol/errors.ts';
-import { safeText } from './text.ts';
+import { isSwarmError } from '../common/errors.ts';
+import { safeText } from '../common/text.ts';
 
 /** Depth and width of what a log line shows of a structure; the rest is cut. */
 const DEPTH = 4;

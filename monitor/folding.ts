@@ -1,4 +1,4 @@
-import type { Clock } from '../protocol/clock.ts';
+import type { Clock } from '../common/clock.ts';
 
 /** The same warning is written once in this time; further ones are counted. */
 export const FOLD_WINDOW_MS = 60_000;

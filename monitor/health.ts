@@ -1,5 +1,5 @@
-import type { Clock } from '../protocol/clock.ts';
-import { safeText } from './text.ts';
+import type { Clock } from '../common/clock.ts';
+import { safeText } from '../common/text.ts';
 
 /** A check that has not answered within this time counts as failing: probes must not hang. */
 export const CHECK_TIMEOUT_MS = 2_000;

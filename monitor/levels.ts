@@ -1,4 +1,4 @@
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];

@@ -1,8 +1,8 @@
 import pino from 'pino';
 import pretty from 'pino-pretty';
-import type { Clock } from '../protocol/clock.ts';
-import { isSwarmError } from '../protocol/errors.ts';
-import type { Logger } from '../protocol/logger.ts';
+import type { Clock } from '../common/clock.ts';
+import { isSwarmError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
 import { safeFields } from './fields.ts';
 import { Folding } from './folding.ts';
 import { type Levels, type LogLevel, reaches } from './levels.ts';

@@ -1,5 +1,5 @@
 import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
-import { isSwarmError, SwarmError } from '../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../common/errors.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
 
 /** A multiaddr, and the peer id at its end if it has one. @throws SwarmError CONNECT_FAILED */

@@ -2,8 +2,8 @@ import type { Stream, StreamMessageEvent } from '@libp2p/interface';
 import { encode } from 'it-length-prefixed';
 import { pipe } from 'it-pipe';
 import { concat } from 'uint8arrays/concat';
-import { SwarmError } from '../protocol/errors.ts';
-import { UnreadBytes } from './unread-bytes.ts';
+import { SwarmError } from '../common/errors.ts';
+import { UnreadBytes } from './libp2p/unread-bytes.ts';
 
 /**
  * What is handed to the stream at once: few enough bytes that pings and gossip get their turn in between, and just as

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { type GossipsubOpts, gossipsub, type Message } from '@libp2p/gossipsub';
 import type { PeerScoreParams, TopicScoreParams } from '@libp2p/gossipsub/score';
 import type { PeerId, Stream } from '@libp2p/interface';
-import { SwarmError } from '../protocol/errors.ts';
+import { SwarmError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
 import {
   GOSSIP_RPC_BYTES,
   GOSSIP_SEND_BUFFER_BYTES,
@@ -10,7 +11,6 @@ import {
   JOBS_PER_COORDINATOR,
   ROUND_PEERS,
 } from '../protocol/limits.ts';
-import type { Logger } from '../protocol/logger.ts';
 import { type MessageKind, messageBytes } from '../protocol/messages.ts';
 import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
 import type { GossipHandler, GossipVerdict } from './network.ts';

@@ -1,27 +1,27 @@
 import { join } from 'node:path';
 import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
-import type { Clock } from '../protocol/clock.ts';
-import { SwarmError } from '../protocol/errors.ts';
+import type { Clock } from '../common/clock.ts';
+import { withDeadline } from '../common/deadline.ts';
+import { SwarmError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
-import type { Logger } from '../protocol/logger.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
+import type { ResumableBlobs } from '../storage/blob-store.ts';
 import { connectError, parseAddress } from './addresses.ts';
-import { BlobFetcher } from './blob-fetcher.ts';
-import { BlobServer } from './blob-server.ts';
-import type { ResumableBlobs } from './blob-store.ts';
-import { withDeadline } from './deadline.ts';
+import { BlobFetcher } from './blobs/fetcher.ts';
+import { BlobServer } from './blobs/server.ts';
 import { Gossip } from './gossip.ts';
 import type { Identity } from './identity.ts';
 import { KeptPeers } from './kept-peers.ts';
-import { createNode } from './libp2p.ts';
+import { createNode } from './libp2p/create.ts';
+import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
+import { streamsOf } from './libp2p/streams.ts';
+import { Traffic } from './libp2p/traffic.ts';
 import { MetPeers } from './met-peers.ts';
 import type { FetchBlobOptions, GossipHandler, PeerConnection, SwarmNetwork } from './network.ts';
 import { Rpc } from './rpc.ts';
-import { streamsOf } from './streams.ts';
-import { Traffic } from './traffic.ts';
-import { Watchdog, type WatchdogOptions } from './watchdog.ts';
 import { shrinkYoungSpace } from './young-space.ts';
 
 export interface HostOptions {

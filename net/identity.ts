@@ -3,9 +3,9 @@ import { chmod, link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey } from '@libp2p/interface';
-import { SwarmError } from '../protocol/errors.ts';
+import { syncFolder, writeError } from '../common/durable.ts';
+import { SwarmError } from '../common/errors.ts';
 import { type Signer, signerFromSeed } from '../protocol/signing.ts';
-import { syncFolder, writeError } from './durable.ts';
 
 /** Who a daemon is: one Ed25519 key that signs messages and proves connections. */
 export interface Identity {

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import type { Clock } from '../protocol/clock.ts';
-import { isSwarmError } from '../protocol/errors.ts';
-import type { Logger } from '../protocol/logger.ts';
-import { durableWrite } from './durable.ts';
+import type { Clock } from '../common/clock.ts';
+import { writeDurably } from '../common/durable.ts';
+import { isSwarmError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
 
 /** First wait after a failed dial; doubles with each failure. */
 const BACKOFF_MS = 500;
@@ -143,7 +143,7 @@ export class KeptPeers {
     const text = (): string =>
       `${JSON.stringify({ version: 1, addresses: [...this.#remembered] }, null, 2)}\n`;
     this.#writing = this.#writing
-      .then(() => durableWrite(this.#path, text(), { mode: 0o600 }))
+      .then(() => writeDurably(this.#path, text(), { mode: 0o600 }))
       .catch((error: unknown) => this.#deps.log.error({ path: this.#path, error }, 'peers.not_saved'));
   }
 }

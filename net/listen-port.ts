@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { durableWrite } from './durable.ts';
+import { writeDurably } from '../common/durable.ts';
 
 const FILE = 'listen-port';
 
@@ -20,5 +20,5 @@ export async function defaultListen(home: string): Promise<string[]> {
 /** Remembers the port of the first of the addresses that a daemon got. */
 export async function rememberListen(home: string, addresses: readonly string[]): Promise<void> {
   const port = /\/tcp\/(\d+)/.exec(addresses[0] ?? '')?.[1];
-  if (port !== undefined) await durableWrite(join(home, FILE), `${port}\n`);
+  if (port !== undefined) await writeDurably(join(home, FILE), `${port}\n`);
 }

@@ -1,10 +1,12 @@
 import type { Stream } from '@libp2p/interface';
 import { z } from 'zod';
+import type { Clock } from '../common/clock.ts';
+import { withDeadline } from '../common/deadline.ts';
+import { isSwarmError, SwarmError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
+import { RateLimiter } from '../common/rate-limiter.ts';
 import { decodeCbor, encodeCbor } from '../protocol/cbor.ts';
-import type { Clock } from '../protocol/clock.ts';
-import { isSwarmError, SwarmError } from '../protocol/errors.ts';
 import { DETAIL_CHARACTERS, RPC_TIMEOUT_MS } from '../protocol/limits.ts';
-import type { Logger } from '../protocol/logger.ts';
 import {
   RPC_PROTOCOL,
   type RpcMethod,
@@ -12,11 +14,9 @@ import {
   type RpcResponse,
   rpcMethods,
 } from '../protocol/rpc.ts';
-import { withDeadline } from './deadline.ts';
 import { FrameStream } from './frames.ts';
-import { RateLimiter } from './rate-limiter.ts';
-import { closeStream, type Streams } from './streams.ts';
-import { LENGTH_PREFIX_BYTES } from './unread-bytes.ts';
+import { closeStream, type Streams } from './libp2p/streams.ts';
+import { LENGTH_PREFIX_BYTES } from './libp2p/unread-bytes.ts';
 
 /** A method's name as a frame of its own, so that the size of what follows is known before it is read. */
 const METHOD_NAME_BYTES = 32;

@@ -1,6 +1,7 @@
-import { withDeadline } from '../net/deadline.ts';
-import { Vault } from '../net/vault.ts';
+import { withDeadline } from '../common/deadline.ts';
+import { Mutex } from '../common/mutex.ts';
 import { isNewer } from '../protocol/head-order.ts';
+import { Vault } from '../storage/blob-collector.ts';
 import type {
   ContributorDeps,
   ContributorOptions,
@@ -9,7 +10,6 @@ import type {
   JobContext,
   ReadyContext,
 } from './context.ts';
-import { Mutex } from './mutex.ts';
 import { askHead } from './phases/await.ts';
 import { ask, contact, type Invitation, openJobs, prepare, rejoin } from './phases/join.ts';
 import { makeUpdate, publish, settle } from './phases/publish.ts';

@@ -1,6 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
+import { writeDurably } from '../common/durable.ts';
+import { lockHome } from '../common/file-lock.ts';
+import type { Logger } from '../common/logger.ts';
+import { systemClock } from '../common/system-clock.ts';
+import { Teardown } from '../common/teardown.ts';
 import { devicesOf } from '../lora/engines/names.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import { trainersOn } from '../lora/train/trainers.ts';
@@ -8,14 +13,9 @@ import { Health } from '../monitor/health.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
 import { parseAddress } from '../net/addresses.ts';
-import { FileBlobStore } from '../net/blob-store.ts';
-import { systemClock } from '../net/clock.ts';
-import { durableWrite } from '../net/durable.ts';
-import { lockHome } from '../net/home-lock.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
-import { Teardown } from '../net/teardown.ts';
-import type { Logger } from '../protocol/logger.ts';
+import { FileBlobStore } from '../storage/blob-store.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { ContributorDeps, ContributorOptions } from './context.ts';
 import { Contributor } from './contributor.ts';
@@ -198,7 +198,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     const file = join(home, DAEMON_FILE);
     const { peerId } = network.signer;
     const daemon = { role: 'node', pid: process.pid, url, peerId, addresses: network.addresses(), startedAt };
-    await durableWrite(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
+    await writeDurably(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses: network.addresses() }, 'node-started');
 

@@ -1,4 +1,4 @@
-import type { Database } from '../net/database.ts';
+import type { Database } from '../storage/database.ts';
 import { ensureJob, loosen } from './store-rows.ts';
 
 /** What a node takes in for a job: its base and data as blobs, and what they and the adapter's files take. */

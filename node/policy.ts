@@ -1,6 +1,6 @@
+import { SwarmError } from '../common/errors.ts';
 import { BASE_BITS, estimatedBaseBytes } from '../lora/models/base-bits.ts';
 import { ONE_TRAINER, type Trainers } from '../lora/train/trainers.ts';
-import { SwarmError } from '../protocol/errors.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 
 /**

@@ -1,5 +1,5 @@
+import { isSwarmError } from '../common/errors.ts';
 import type { GossipVerdict } from '../net/network.ts';
-import { isSwarmError } from '../protocol/errors.ts';
 import type { Head } from '../protocol/messages.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import type { JobContext } from './context.ts';

@@ -1,7 +1,7 @@
+import { SwarmError } from '../common/errors.ts';
 import { permutation, rowKey } from '../lora/data/assignment.ts';
 import { decodePacked } from '../lora/data/packed.ts';
 import type { Row } from '../lora/data/packing.ts';
-import { SwarmError } from '../protocol/errors.ts';
 import { holdersOf, type JobContext } from './context.ts';
 import type { Work } from './work.ts';
 

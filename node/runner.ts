@@ -1,4 +1,4 @@
-import type { Clock } from '../protocol/clock.ts';
+import type { Clock } from '../common/clock.ts';
 import { reduce } from './machine.ts';
 import { dueAt, type NodeEffect, type NodeEvent, type NodeState } from './state.ts';
 

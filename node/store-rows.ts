@@ -1,4 +1,4 @@
-import type { Database, Row } from '../net/database.ts';
+import type { Database, Row } from '../storage/database.ts';
 
 /** Lists blobs as ones that no row may need any more, or yet; to be called in the transaction that makes it so. */
 export function loosen(db: Database, ...digests: (Row[string] | undefined)[]): void {

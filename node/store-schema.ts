@@ -1,4 +1,4 @@
-import type { Migration } from '../net/database.ts';
+import type { Migration } from '../storage/database.ts';
 
 /** The schema of a node's store, one entry per version; a released entry never changes. */
 export const MIGRATIONS: readonly Migration[] = [

@@ -1,8 +1,8 @@
+import { SwarmError } from '../common/errors.ts';
 import type { Preset } from '../lora/update/presets.ts';
-import { Database, type Row } from '../net/database.ts';
-import type { LooseBlobs } from '../net/vault.ts';
-import { SwarmError } from '../protocol/errors.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
+import type { LooseBlobs } from '../storage/blob-collector.ts';
+import { Database, type Row } from '../storage/database.ts';
 import { Holdings } from './holdings.ts';
 import type { Outcome } from './pending.ts';
 import type { Remembered } from './state.ts';

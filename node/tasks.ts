@@ -1,5 +1,5 @@
-import { isSwarmError } from '../protocol/errors.ts';
-import type { Logger } from '../protocol/logger.ts';
+import { isSwarmError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
 
 /** Asynchronous work of one contributor: one main task that something newer replaces, and others beside it. */
 export class Tasks {

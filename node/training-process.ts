@@ -1,4 +1,8 @@
 import { join } from 'node:path';
+import type { Clock } from '../common/clock.ts';
+import { sleep } from '../common/deadline.ts';
+import { isSwarmError, SwarmError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import {
   type Device,
@@ -21,18 +25,14 @@ import {
 import { chooseEngine } from '../lora/train/choose.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
 import { estimateTraining } from '../lora/train/estimate.ts';
-import { type Lighter, lighter, onlyOn } from '../lora/train/lighter.ts';
+import { type Lighter, lighter, onlyOn } from '../lora/train/fallback.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
 import { memoryOfTrainers, shareBatch, shareLine } from '../lora/train/trainers.ts';
-import { sleep } from '../net/deadline.ts';
-import type { FileBlobs } from '../net/network.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
-import type { Clock } from '../protocol/clock.ts';
-import { isSwarmError, SwarmError } from '../protocol/errors.ts';
-import type { Logger } from '../protocol/logger.ts';
 import type { Manifest } from '../protocol/manifest.ts';
+import type { FileBlobs } from '../storage/blobs.ts';
 import { backoffMs } from './times.ts';
 import type { NodeTrainer, TrainOutcome, TrainTask } from './trainer.ts';
 

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import * as dagCbor from '@ipld/dag-cbor';
 import type { z } from 'zod';
-import { SwarmError } from './errors.ts';
+import { SwarmError } from '../common/errors.ts';
 
 /** Deterministic CBOR (the DAG-CBOR profile): equal values give equal bytes, so bytes can be hashed and signed. */
 export function encodeCbor(value: unknown): Uint8Array {

@@ -1,7 +1,7 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { base58btc } from 'multiformats/bases/base58';
 import { z } from 'zod';
-import { SwarmError } from './errors.ts';
+import { SwarmError } from '../common/errors.ts';
 
 /** Bytes, over whatever buffer. (`z.instanceof(Uint8Array)` would promise an unshared one.) */
 export const bytesSchema = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');

@@ -1,6 +1,6 @@
 import { z } from 'zod';
+import { SwarmError } from '../common/errors.ts';
 import { decodeCbor, encodeCbor } from './cbor.ts';
-import { SwarmError } from './errors.ts';
 import { digestSchema } from './ids.ts';
 
 /** Addresses in one invite: more only make the line longer. */

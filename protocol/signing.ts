@@ -1,7 +1,7 @@
 import { createPrivateKey, sign as edSign, verify as edVerify, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
+import { SwarmError } from '../common/errors.ts';
 import { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
-import { SwarmError } from './errors.ts';
 import { bytesSchema, peerIdOf, peerIdSchema, publicKeyOf } from './ids.ts';
 import { type MessageKind, type Messages, messageBytes, messageSchemas } from './messages.ts';
 

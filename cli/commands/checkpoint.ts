@@ -1,14 +1,14 @@
 import { rmdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { CheckpointView } from '../../coordinator/api-types.ts';
+import { claimOutput } from '../../common/folders.ts';
+import type { CheckpointView } from '../../coordinator/api/types.ts';
 import type { ApiClient } from '../api-client.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 import { copyCheckpoint, isAdapterFolder, mergeInto, requireKept } from '../export.ts';
-import { claimOutput } from '../folders.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { checkpointLines, checkpointTable } from '../views/checkpoints.ts';
@@ -113,7 +113,7 @@ interface PullOptions {
 
 async function pull(context: Context, target: string, dir: string, options: PullOptions): Promise<void> {
   const { parseTarget } = await import('./node.ts');
-  const { pullCheckpoint } = await import('../pull.ts');
+  const { pullCheckpoint } = await import('../checkpoint-pull.ts');
   const output = resolve(context.cwd, dir);
   const from = parseTarget([target], options.job);
   await claimOutput(output, { force: options.force === true });

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import type { CoordinatorStatus } from '../../coordinator/api-types.ts';
+import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
-import { KEPT_CHECKPOINTS } from '../../coordinator/retention.ts';
+import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
 import type { EngineChoice } from '../../lora/engines/names.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';

@@ -1,12 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { formatBytes } from '../../monitor/text.ts';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
+import { formatBytes } from '../../common/text.ts';
+import { some } from '../../lora/data/inspect/plural.ts';
 import { trainingSchema } from '../../protocol/manifest.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { some } from '../data/words.ts';
 import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
 import { collect, integer, jsonOption } from '../options.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
@@ -65,8 +65,8 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
   ] = await Promise.all([
     import('../../lora/data/tokenizer.ts'),
     import('../../lora/data/settings.ts'),
-    import('../data/inspection.ts'),
-    import('../data/findings.ts'),
+    import('../../lora/data/inspect/inspection.ts'),
+    import('../../lora/data/inspect/findings.ts'),
     import('../data/terminal.ts'),
     import('../data/html.ts'),
   ]);

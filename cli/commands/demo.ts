@@ -1,7 +1,7 @@
 import { relative } from 'node:path';
 import type { Command } from 'commander';
-import { safeText } from '../../monitor/text.ts';
-import { isSwarmError } from '../../protocol/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import { safeText } from '../../common/text.ts';
 import type { Context } from '../context.ts';
 import type { DemoEvent } from '../demo/events.ts';
 import { DemoView } from '../demo/view.ts';

@@ -1,14 +1,14 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { formatCount } from '../../common/text.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
 import type { Evaluation } from '../../lora/evaluate/evaluate.ts';
-import { formatCount } from '../../monitor/text.ts';
 import { badRowSummary, printedReport } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
+import { addSubjectOptions, loadSubject, type SubjectFlags } from '../model-options.ts';
 import { collect, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
-import { addSubjectOptions, loadSubject, type SubjectFlags } from '../subject.ts';
 
 interface EvaluateOptions extends SubjectFlags, DataFlags {
   data: string[];

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
-import { safeText } from '../../monitor/text.ts';
+import { safeText } from '../../common/text.ts';
 import type { Context } from '../context.ts';
+import { addSubjectOptions, loadSubject, type SubjectFlags } from '../model-options.ts';
 import { integer, jsonOption, number } from '../options.ts';
 import { printJson } from '../print.ts';
-import { addSubjectOptions, loadSubject, type SubjectFlags } from '../subject.ts';
 
 interface GenerateOptions extends SubjectFlags {
   prompt: string;

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { table } from '../../monitor/text.ts';
+import { table } from '../../common/text.ts';
 import { baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
@@ -71,7 +71,10 @@ async function create(
   }
   const spec = preset ? preset.spec : read;
   const totalSteps = spec.rounds.count * spec.rounds.localSteps;
-  const doubt = (await import('../train/doubts.ts')).warmupDoubt({ ...spec.training, totalSteps });
+  const doubt = (await import('../../lora/finetune/warnings.ts')).warmupDoubt({
+    ...spec.training,
+    totalSteps,
+  });
   if (doubt !== null) context.stderr.write(`swarm: ${doubt.message}; ${doubt.values.next}\n`);
   if (options.dryRun) {
     const { checkJobSpec, checkLines } = await import('../check-job.ts');

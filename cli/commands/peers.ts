@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
-import type { PeerView } from '../../coordinator/api-types.ts';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
+import type { PeerView } from '../../coordinator/api/types.ts';
 import { coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';

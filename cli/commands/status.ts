@@ -1,9 +1,9 @@
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
-import type { CoordinatorStatus } from '../../coordinator/api-types.ts';
-import { safeText } from '../../monitor/text.ts';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { safeText } from '../../common/text.ts';
+import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { homeRole, notRunning, readDaemonFile } from '../daemon-file.ts';

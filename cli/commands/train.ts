@@ -151,11 +151,11 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     { CheckpointFolder },
     { openModel },
   ] = await Promise.all([
-    import('../train/run.ts'),
-    import('../train/settings.ts'),
-    import('../train/doubts.ts'),
+    import('../../lora/finetune/finetune.ts'),
+    import('../../lora/finetune/settings.ts'),
+    import('../../lora/finetune/warnings.ts'),
     import('../train/config-file.ts'),
-    import('../train/checkpoints.ts'),
+    import('../../lora/finetune/checkpoints.ts'),
     import('../../lora/models/model.ts'),
   ]);
   const { resume = false, force = false, threads } = flags;
@@ -213,7 +213,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   };
   const preset = before === null ? (layer.preset as PresetName | null | undefined) : null;
   const settings = preset
-    ? await (await import('../train/preset.ts')).presetLayer(preset, layer, machine)
+    ? await (await import('../../lora/finetune/preset.ts')).presetLayer(preset, layer, machine)
     : null;
   if (preset && settings) report.onPreset(preset, settings.choices);
   const filled = mergeLayers(settings?.layer ?? {}, layer);
@@ -223,7 +223,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const waiting = devicesDoubt(spec.training, machine.devices);
   if (waiting !== null) report.onWarning(waiting);
   if (flags.dryRun) {
-    const { estimateRun, estimateLines, refuseIfTooLarge } = await import('../train/dry-run.ts');
+    const { estimateRun, estimateLines, refuseIfTooLarge } = await import('../../lora/finetune/dry-run.ts');
     const estimate = await estimateRun(spec, { ...machine, output: output ?? context.cwd });
     if (flags.json) printJson(context, { schemaVersion: 1, event: 'estimate', ...estimate, spec });
     else printLines(context, estimateLines(estimate, spec));

@@ -1,14 +1,14 @@
 /** An inspection as one HTML file: no script, nothing loaded, everything that comes from data escaped. */
 import { access, constants, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { SwarmError } from '../../common/errors.ts';
+import { formatBytes, formatCount, safeText } from '../../common/text.ts';
+import type { Finding } from '../../lora/data/inspect/findings.ts';
+import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
+import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
+import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
+import { percent, some } from '../../lora/data/inspect/plural.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
-import { formatBytes, formatCount, safeText } from '../../monitor/text.ts';
-import { SwarmError } from '../../protocol/errors.ts';
-import type { Finding } from './findings.ts';
-import type { Inspection, ShownSample } from './inspection.ts';
-import type { LengthSummary } from './lengths.ts';
-import { RUN_TOKENS } from './overlap.ts';
-import { percent, some } from './words.ts';
 
 /** By this a report is known from other files. */
 const GENERATOR = '<meta name="generator" content="swarm data inspect">';

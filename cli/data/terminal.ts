@@ -1,14 +1,15 @@
 /** An inspection for a terminal. */
+
+import { formatBytes, formatCount, safeText, table } from '../../common/text.ts';
+import type { Finding, Level } from '../../lora/data/inspect/findings.ts';
+import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
+import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
+import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
+import { percent, some } from '../../lora/data/inspect/plural.ts';
+import type { ShownToken } from '../../lora/data/inspect/token-texts.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
-import { formatBytes, formatCount, safeText, table } from '../../monitor/text.ts';
 import type { Output } from '../context.ts';
-import type { Finding, Level } from './findings.ts';
-import type { Inspection, ShownSample } from './inspection.ts';
-import type { LengthSummary } from './lengths.ts';
-import { RUN_TOKENS } from './overlap.ts';
 import { paint, type Style } from './paint.ts';
-import type { ShownToken } from './token-texts.ts';
-import { percent, some } from './words.ts';
 
 /** Tokens of a sample that a terminal shows; the HTML report and --json show more. */
 const SHOWN_TOKENS = 400;

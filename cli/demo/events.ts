@@ -1,4 +1,4 @@
-import type { JobEvent } from '../../coordinator/api-types.ts';
+import type { JobEvent } from '../../coordinator/api/types.ts';
 import type { Part } from './data.ts';
 
 /** What the demo tells as it goes: lines for people are made of it, and with --json it is the output. */

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeFolder } from '../folders.ts';
+import { makeFolder } from '../../common/folders.ts';
 
 /** A new folder `.swarm/demo-…` below `cwd`, named by the time in UTC, and by a number when there is one already. */
 export async function demoFolder(cwd: string, now: number): Promise<string> {

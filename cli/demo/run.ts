@@ -1,15 +1,15 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { JobDetail } from '../../coordinator/api-types.ts';
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import type { JobDetail } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
 import { copyCheckpoint } from '../export.ts';
 import { followJob } from '../follow.ts';
 import { HelperProcess } from '../helper-process.ts';
-import { loadSubject } from '../subject.ts';
+import { loadSubject } from '../model-options.ts';
 import { findBook, prepareData } from './data.ts';
 import type { DemoEvent } from './events.ts';
 import { demoFolder } from './folder.ts';

@@ -1,4 +1,4 @@
-import type { JobEvent } from '../../coordinator/api-types.ts';
+import type { JobEvent } from '../../coordinator/api/types.ts';
 
 /** What the demo's end needs of a job's events. */
 export class Tally {

@@ -1,4 +1,4 @@
-import type { Subject } from '../../lora/evaluate/subject.ts';
+import type { Subject } from '../../lora/evaluate/model-bundle.ts';
 import type { Context } from '../context.ts';
 
 /** Losses of base and adapter on the test chapters, as `swarm evaluate` measures them; nats per token. */

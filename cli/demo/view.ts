@@ -1,4 +1,3 @@
-import type { JobEvent } from '../../coordinator/api-types.ts';
 import {
   formatBytes,
   formatChange,
@@ -7,7 +6,8 @@ import {
   formatLoss,
   lossPicture,
   safeText,
-} from '../../monitor/text.ts';
+} from '../../common/text.ts';
+import type { JobEvent } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import type { DemoEvent, DemoSummary } from './events.ts';
 

@@ -1,3 +1,4 @@
+import { formatBytes } from '../../common/text.ts';
 import { ENGINE_NAMES, type EngineName } from '../../lora/engines/names.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import { openModel } from '../../lora/models/model.ts';
@@ -17,7 +18,6 @@ import {
 import { fitsMemory } from '../../lora/train/estimate.ts';
 import type { EngineProbe, probeEngine } from '../../lora/train/probe.ts';
 import { usesProcessor } from '../../lora/train/trainers.ts';
-import { formatBytes } from '../../monitor/text.ts';
 import { describeMachine, type MachineReport } from './machine.ts';
 
 export interface EngineReport extends EngineProbe {

@@ -1,17 +1,17 @@
 /** The YAML file of `swarm train --config`: the keys of a job file, and a block `run`. */
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
-import { jobSpecSchema } from '../../coordinator/job-spec.ts';
-import { type Problem, specProblems } from '../../coordinator/spec-problems.ts';
+import { type Problem, specProblems } from '../../common/schema-problems.ts';
 import { ENGINE_CHOICE_LIST } from '../../lora/engines/names.ts';
 import { PRECISIONS, type Precision } from '../../lora/engines/precision.ts';
+import { jobSpecSchema } from '../../lora/finetune/job-spec.ts';
+import { type Layer, trainSpecSchema } from '../../lora/finetune/settings.ts';
 import { BASE_BITS, type BaseBits } from '../../lora/models/base-bits.ts';
 import { absoluteBase } from '../base-model.ts';
 import { areEngines } from '../engine.ts';
 import { YamlFile } from '../yaml-file.ts';
 import { templatePath } from './flag-layer.ts';
 import { foreignKeys } from './foreign-keys.ts';
-import { type Layer, trainSpecSchema } from './settings.ts';
 
 const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
 const { name, rounds, acceptance, admission } = jobSpecSchema.shape;

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
 import { isBuiltIn } from '../../lora/data/render/built-in.ts';
+import type { Layer } from '../../lora/finetune/settings.ts';
 import { absoluteBase } from '../base-model.ts';
 import type { TrainFlags } from '../commands/train.ts';
 import { adapterLayer, optimizerLayer } from '../training-options.ts';
-import type { Layer } from './settings.ts';
 
 /** A chat template is a file, or one of the program's own by its name. */
 export function templatePath<T extends null | undefined>(template: string | T, folder: string): string | T {

@@ -1,5 +1,5 @@
 /** Settings by the names that other tools give them: what they are called here. */
-import type { Problem } from '../../coordinator/spec-problems.ts';
+import type { Problem } from '../../common/schema-problems.ts';
 
 /** PEFT, transformers, TRL, axolotl, LLaMA-Factory, torchtune and mlx-lm, see docs/training.md. */
 const NAMES: Readonly<Record<string, string>> = {

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
-import type { JobSpec } from '../../coordinator/job-spec.ts';
+import type { JobSpec } from '../../lora/finetune/job-spec.ts';
+import { presetLayer } from '../../lora/finetune/preset.ts';
+import { type Layer, mergeLayers } from '../../lora/finetune/settings.ts';
 import type { Choice } from '../../lora/train/presets.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
 import type { Context } from '../context.ts';
-import { presetLayer } from './preset.ts';
-import { type Layer, mergeLayers } from './settings.ts';
 
 /**
  * Fills in what a job file with a `preset` leaves open of `lora` and `training`. Steps are those of its rounds. The batch is

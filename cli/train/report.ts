@@ -1,16 +1,23 @@
+import type { SwarmError } from '../../common/errors.ts';
+import { formatChange, formatCount, formatDuration, formatLoss } from '../../common/text.ts';
+import type {
+  TrainData,
+  TrainEvaluation,
+  TrainListener,
+  TrainOutcome,
+  TrainPlan,
+  TrainStep,
+} from '../../lora/finetune/finetune.ts';
+import type { TrainSpec } from '../../lora/finetune/settings.ts';
 import { checkpointingLine } from '../../lora/train/checkpointing.ts';
 import type { ChosenEngine } from '../../lora/train/choose.ts';
-import type { Lighter } from '../../lora/train/lighter.ts';
+import type { Lighter } from '../../lora/train/fallback.ts';
 import type { Choice, PresetName } from '../../lora/train/presets.ts';
 import { shareLine } from '../../lora/train/trainers.ts';
-import { formatChange, formatCount, formatDuration, formatLoss } from '../../monitor/text.ts';
-import type { SwarmError } from '../../protocol/errors.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
-import type { TrainData, TrainEvaluation, TrainListener, TrainOutcome, TrainPlan, TrainStep } from './run.ts';
-import type { TrainSpec } from './settings.ts';
 
 export interface TrainReportOptions {
   json: boolean;

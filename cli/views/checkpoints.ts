@@ -1,5 +1,5 @@
-import type { CheckpointView } from '../../coordinator/api-types.ts';
-import { formatBytes, formatCount, formatDuration, formatLoss, table } from '../../monitor/text.ts';
+import { formatBytes, formatCount, formatDuration, formatLoss, table } from '../../common/text.ts';
+import type { CheckpointView } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /** A job's checkpoints, one line each. */

@@ -1,8 +1,8 @@
+import { formatBytes, formatCount, safeText, table } from '../../common/text.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { Computing } from '../../lora/train/choose.ts';
 import type { MachineSpeed } from '../../lora/train/speed.ts';
-import { formatBytes, formatCount, safeText, table } from '../../monitor/text.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 
 /** Reasons are a provider's own words. */

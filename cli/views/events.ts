@@ -1,4 +1,3 @@
-import type { JobEvent } from '../../coordinator/api-types.ts';
 import {
   formatBytes,
   formatChange,
@@ -6,7 +5,8 @@ import {
   formatDuration,
   formatLoss,
   safeText,
-} from '../../monitor/text.ts';
+} from '../../common/text.ts';
+import type { JobEvent } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /**

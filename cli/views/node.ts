@@ -1,4 +1,4 @@
-import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '../../monitor/text.ts';
+import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '../../common/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../node/api-types.ts';
 import { NOT_YET_CONNECTED } from '../../node/state.ts';
 import { counts } from '../../protocol/receipts.ts';

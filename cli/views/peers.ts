@@ -1,5 +1,5 @@
-import type { PeerReceipts, PeerView } from '../../coordinator/api-types.ts';
-import { formatBytes, formatCount, formatDuration, safeText, table } from '../../monitor/text.ts';
+import { formatBytes, formatCount, formatDuration, safeText, table } from '../../common/text.ts';
+import type { PeerReceipts, PeerView } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /** States of nodes that are not there: they said goodbye, or fell silent. */

@@ -1,5 +1,5 @@
+import { table } from '../../common/text.ts';
 import type { Choice } from '../../lora/train/presets.ts';
-import { table } from '../../monitor/text.ts';
 
 /** What a preset chose, each with its reason and where the rule is from. */
 export function presetLines(name: string, choices: readonly Choice[]): string[] {

@@ -1,4 +1,3 @@
-import type { CoordinatorStatus, JobDetail, JobSummary } from '../../coordinator/api-types.ts';
 import {
   formatBytes,
   formatChange,
@@ -6,7 +5,8 @@ import {
   formatDuration,
   formatLoss,
   safeText,
-} from '../../monitor/text.ts';
+} from '../../common/text.ts';
+import type { CoordinatorStatus, JobDetail, JobSummary } from '../../coordinator/api/types.ts';
 
 /** A coordinator on one screen. */
 export function coordinatorLines(status: CoordinatorStatus, url: string): string[] {

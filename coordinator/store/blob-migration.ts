@@ -1,6 +1,6 @@
-import type { Database } from '../../net/database.ts';
 import { open } from '../../protocol/signing.ts';
-import { jobBlobs } from '../job-blobs.ts';
+import type { Database } from '../../storage/database.ts';
+import { jobBlobs } from '../jobs/blobs.ts';
 import { BlobTable } from './blobs.ts';
 
 const TABLES = `

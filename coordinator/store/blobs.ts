@@ -1,5 +1,5 @@
-import type { Database } from '../../net/database.ts';
-import type { LooseBlobs } from '../../net/vault.ts';
+import type { LooseBlobs } from '../../storage/blob-collector.ts';
+import type { Database } from '../../storage/database.ts';
 
 /**
  * What a job needs a blob for:

@@ -1,5 +1,5 @@
 import type { JobEvent, JobEventBody } from '../../monitor/events.ts';
-import type { Database, Row } from '../../net/database.ts';
+import type { Database, Row } from '../../storage/database.ts';
 
 /** What happened, in order, numbered from 1 per job. */
 export class EventTable {

@@ -1,7 +1,7 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import type { Database, Row } from '../../net/database.ts';
-import type { Admission } from '../admission.ts';
-import type { Ending } from '../state.ts';
+import type { Database, Row } from '../../storage/database.ts';
+import type { Admission } from '../peers/admission.ts';
+import type { Ending } from '../round/state.ts';
 
 export interface StoredJob {
   readonly job: string;

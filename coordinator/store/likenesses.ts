@@ -1,4 +1,4 @@
-import type { Database } from '../../net/database.ts';
+import type { Database } from '../../storage/database.ts';
 
 /** Merged updates of two nodes in one round that were as alike as an update and its copy. */
 export interface StoredLikeness {

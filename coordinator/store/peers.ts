@@ -1,4 +1,4 @@
-import type { Database, Row } from '../../net/database.ts';
+import type { Database, Row } from '../../storage/database.ts';
 
 export interface StoredPeer {
   readonly peer: string;

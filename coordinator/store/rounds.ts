@@ -1,5 +1,5 @@
-import type { Database, Row } from '../../net/database.ts';
-import type { Assignment, Preset } from '../plan.ts';
+import type { Database, Row } from '../../storage/database.ts';
+import type { Assignment, Preset } from '../round/plan.ts';
 
 export interface StoredRound {
   readonly round: number;

@@ -1,4 +1,4 @@
-import type { Migration } from '../../net/database.ts';
+import type { Migration } from '../../storage/database.ts';
 import { listBlobs } from './blob-migration.ts';
 
 /**

@@ -1,4 +1,4 @@
-import { Database } from '../../net/database.ts';
+import { Database } from '../../storage/database.ts';
 import { BlobTable } from './blobs.ts';
 import { EventTable } from './events.ts';
 import { JobTable } from './jobs.ts';

@@ -1,6 +1,6 @@
-import type { Database, Row } from '../../net/database.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
-import type { Preset } from '../plan.ts';
+import type { Database, Row } from '../../storage/database.ts';
+import type { Preset } from '../round/plan.ts';
 
 /** What became of a recorded update: `open` until the merge that has it is through. */
 export type Fate = 'open' | 'merged' | 'left-out' | 'null-round' | 'outlier';

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Model } from '../models/folder.ts';
 import { savedName } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';

@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { type DescribeOptions, describeBase } from '../models/base.ts';
 import type { Model } from '../models/folder.ts';
 import { hubOrigin, isCommit } from '../models/hub/reference.ts';

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { sameShape } from '../graph/shapes.ts';
 import { decodeFloats } from '../models/dtypes.ts';
 import {

@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { loraSchema } from '../../protocol/manifest.ts';
 
 /** The shape of an adapter, in PEFT's terms; every field is described in protocol/manifest.ts. */

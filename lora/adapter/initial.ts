@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { elementCount } from '../graph/shapes.ts';
 import type { Model } from '../models/folder.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';

@@ -1,9 +1,9 @@
 import { copyFile, cp, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { SwarmError } from '../../protocol/errors.ts';
+import { renameDurably, writeDurably } from '../../common/durable.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { DESCRIBED_FILES, type DescribeOptions, TOOL_TEMPLATE_FILE } from '../models/base.ts';
 import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
-import { durableRename, writeDurably } from '../models/durable.ts';
 import { isUnused, listFiles, type Model } from '../models/folder.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
 import { floatDtype } from '../models/safetensors.ts';
@@ -59,7 +59,7 @@ export async function mergeAdapter(
       await cp(join(model.dir, templates), to, { recursive: true, dereference: true });
     }
     await writeWeights(model, changes, partial, options.signal);
-    await durableRename(partial, outDir);
+    await renameDurably(partial, outDir);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
     throw error;
@@ -126,7 +126,7 @@ async function writeWeights(
   if ((await listFiles(outDir)).has(INDEX_FILE)) {
     const index = { metadata: { total_size: totalSize }, weight_map: weightMap };
     const text = `${JSON.stringify(index, null, 2)}\n`;
-    await writeDurably(join(outDir, INDEX_FILE), (handle) => handle.writeFile(text));
+    await writeDurably(join(outDir, INDEX_FILE), text);
   }
 }
 

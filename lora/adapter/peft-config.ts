@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { adaptedModuleOf } from '../models/lora.ts';
 import { isAllLinear, knownNames, type ModelShape } from '../models/targets.ts';
 import { type LoraConfig, loraConfig } from './config.ts';

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../models/durable.ts';
+import { writeDurably } from '../../common/durable.ts';
 import type { Model } from '../models/folder.ts';
 import { readJsonObject } from '../models/json.ts';
 import { readHeader, readTensor } from '../models/safetensors.ts';
@@ -64,8 +64,8 @@ export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Pro
   await mkdir(dir, { recursive: true });
   const weights = encodeAdapter(layout, tensors, baseDigest);
   const config = encodePeftConfig({ lora, baseModelName, revision }, layout);
-  await writeDurably(join(dir, ADAPTER_WEIGHTS_FILE), (handle) => handle.writeFile(weights));
-  await writeDurably(join(dir, ADAPTER_CONFIG_FILE), (handle) => handle.writeFile(config));
+  await writeDurably(join(dir, ADAPTER_WEIGHTS_FILE), weights);
+  await writeDurably(join(dir, ADAPTER_CONFIG_FILE), config);
 }
 
 /**

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { type AdaptedModule, biasName, savedName, type TrainedCopy } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
 import { firstMatches } from '../models/patterns.ts';

@@ -4,8 +4,8 @@
  */
 
 import { createHash } from 'node:crypto';
+import { SwarmError } from '../../common/errors.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
-import { SwarmError } from '../../protocol/errors.ts';
 
 /** Most rows of a data set: two halves of 16 bits. */
 export const MAX_ROWS = 2 ** 32;

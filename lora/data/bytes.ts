@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
 import { cutFrames } from './zstd-frames.ts';
 
 /** Bytes per read and per decompressed chunk: large enough that the calls do not count. */

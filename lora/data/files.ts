@@ -1,7 +1,7 @@
 /** Which files a list of paths, folders and patterns means, and what kind of container each is. */
 import { glob, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 
 const CONTAINERS = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'txt'] as const;
 export type Container = (typeof CONTAINERS)[number];

@@ -6,7 +6,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { decodeRow, type ShardLayout, shardLayout } from './packed.ts';
 import type { Row } from './packing.ts';
 import type { RowSummary } from './row-report.ts';

@@ -7,8 +7,8 @@
  * give equal bytes.
  */
 import { z } from 'zod';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { DATA_SHARD_BYTES } from '../../protocol/limits.ts';
 import { IGNORED_LABEL, type Row } from './packing.ts';
 

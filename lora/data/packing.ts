@@ -5,7 +5,7 @@
  * piece keeps the token before it as context (or a fresh beginning-of-text token, see `PackOptions.restart`).
  * Pieces shorter than a row share rows, each as its own segment: attention and positions restart there.
  */
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
 /** Label of a position that is not trained or scored; the value that Hugging Face uses. */

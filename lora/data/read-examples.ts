@@ -1,5 +1,5 @@
 /** Data files as a stream of examples. */
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { readCsv } from './containers/csv.ts';
 import { readJson } from './containers/json.ts';
 import { readJsonLines } from './containers/jsonl.ts';

@@ -1,5 +1,5 @@
 /** Rows that cannot be used: named, counted by reason, and too many of them stop the run. */
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Origin } from './examples.ts';
 
 /** A few broken rows in a large file are normal; more mean that the file is read the wrong way. */

@@ -1,5 +1,5 @@
 /** The one way from examples to the rows that are trained and scored. */
-import { isSwarmError } from '../../protocol/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import { BestFitPacker } from './best-fit.ts';
 import type { Example } from './examples.ts';
 import { checkRowLength, cutSequence, IGNORED_LABEL, Packer, type Piece, type Row } from './packing.ts';

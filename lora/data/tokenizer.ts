@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
 import { type AddedToken, AddedTokens } from './tokenizing/added-tokens.ts';
 import { affixesOf } from './tokenizing/affixes.ts';
 import { BytePairEncoder } from './tokenizing/bpe.ts';

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { Feeds } from './feeds.ts';
 import { ENGINE_LIST, ENGINE_NAMES, type EngineName } from './names.ts';

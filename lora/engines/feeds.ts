@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Tensor } from '../graph/graph.ts';
 import { elementCount, formatShape } from '../graph/shapes.ts';
 

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { EngineChoice } from './names.ts';
 
 /** What products with the frozen base are computed in: a choice of each machine, never of a job. */

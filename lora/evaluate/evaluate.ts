@@ -1,15 +1,15 @@
 /** Loss of a model on data: `swarm evaluate`. */
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Example } from '../data/examples.ts';
 import { IGNORED_LABEL, Packer, type Piece, type Row } from '../data/packing.ts';
 import type { Renderer } from '../data/render/renderer.ts';
 import type { RowReport } from '../data/row-report.ts';
 import { renderAll } from '../data/rows.ts';
 import type { Graph } from '../graph/graph.ts';
-import { adaptedParameters } from '../train/adapted.ts';
+import { adaptedParameters } from '../train/adapted-model.ts';
 import { lossGraph, rowLosses } from '../train/step.ts';
 import { isSized, SizedExecutables } from '../train/supervised.ts';
-import { adapterFeeds, type Subject } from './subject.ts';
+import { adapterFeeds, type Subject } from './model-bundle.ts';
 
 /** Longest window, tokens: attention takes memory with its square. Longer rows are scored in several windows. */
 const MAX_WINDOW = 4096;

@@ -4,8 +4,8 @@ import type { Executable } from '../engines/engine.ts';
 import { Graph } from '../graph/graph.ts';
 import { selectedRows } from '../graph/passes/selected-rows.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
-import { adaptedParameters } from '../train/adapted.ts';
-import { adapterFeeds, type Subject } from './subject.ts';
+import { adaptedParameters } from '../train/adapted-model.ts';
+import { adapterFeeds, type Subject } from './model-bundle.ts';
 
 /** A graph takes time with its length, whatever it is filled with, so it starts short and grows with the text. */
 const SHORTEST_GRAPH = 32;

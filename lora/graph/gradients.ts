@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Backward, GraphNode, Tensor } from './graph.ts';
 import { add } from './ops/elementwise.ts';
 import { shapeError } from './shapes.ts';

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Operation, OperationAttributes } from './operations.ts';
 import { elementCount, formatShape, type Shape, sameShape } from './shapes.ts';
 

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 
 export type Shape = readonly number[];
 

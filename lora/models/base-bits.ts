@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { EngineChoice } from '../engines/names.ts';
 
 /** Bits of a weight of the base's linear modules while it is computed with: a choice of each machine, never of a job. */

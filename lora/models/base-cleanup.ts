@@ -1,7 +1,7 @@
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isAlive, parsePartialName } from '../../common/durable.ts';
 import { digestRecords, forgetDigests } from './digest-cache.ts';
-import { isAlive, partialFile } from './durable.ts';
 
 /** Characters of a base's digest, with which the names of all that is derived from it begin. */
 const DIGEST_CHARACTERS = 64;
@@ -47,8 +47,8 @@ const ABANDONED_MS = 3_600_000;
 export async function removeOutdated(cacheDir: string, { version }: { version: number }): Promise<void> {
   for (const name of await readdir(cacheDir)) {
     const path = join(cacheDir, name);
-    const partial = partialFile(name);
-    const weights = WEIGHTS.exec(partial?.of ?? name);
+    const partial = parsePartialName(name);
+    const weights = WEIGHTS.exec(partial?.target ?? name);
     if (weights === null) continue;
     const outdated = partial === null ? Number(weights[1]) < version : await isAbandoned(path, partial.pid);
     // One that is still mapped by an earlier version stays where the system does not let it go.

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import type { BigIntStats } from 'node:fs';
 import { type FileHandle, mkdir, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { writeDurably } from '../../common/durable.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import { writeDurably } from './durable.ts';
 import { readJsonObject } from './json.ts';
 
 /** Smaller files are read again each time, in bytes: a record would save nothing. */
@@ -110,8 +110,6 @@ async function write(record: string, path: string, before: BigIntStats, digest: 
     const now = describe(file, await stat(file, { bigint: true }));
     if (JSON.stringify(described) !== JSON.stringify(now)) return;
     await mkdir(join(record, '..'), { recursive: true });
-    await writeDurably(record, (at) =>
-      at.writeFile(JSON.stringify({ ...described, digest } satisfies FileRecord)),
-    );
+    await writeDurably(record, JSON.stringify({ ...described, digest } satisfies FileRecord));
   } catch {}
 }

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Architecture } from './architecture.ts';
 import { FAMILIES, type ModelConfig, parseConfig } from './families.ts';
 import { readJsonObject } from './json.ts';

@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 
 /** Largest JSON file of a model that is read, in bytes: tokenizers of 256k tokens take about 33 MB. */
 export const MAX_JSON_BYTES = 64 * 2 ** 20;

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { addmm, gatherRows, linear, transpose } from '../graph/ops.ts';
 import type { Architecture, LinearModule, ParameterSource, TrainableSource } from './architecture.ts';

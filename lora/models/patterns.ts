@@ -1,5 +1,5 @@
 import { runInNewContext } from 'node:vm';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 
 /** Longest pattern taken from a job or an adapter file, in characters. */
 export const MAX_PATTERN_LENGTH = 1024;

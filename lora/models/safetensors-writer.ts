@@ -1,6 +1,6 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { writeDurably } from '../../common/durable.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { DTYPE_BYTES, encodeFloats, type FloatDtype } from './dtypes.ts';
-import { writeDurably } from './durable.ts';
 
 /** A tensor to write; its values are float32, or come as ready bytes of the tensor's own element type. */
 export interface TensorToWrite<Data = Float32Array> {

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { DTYPE_BYTES, decodeFloats, type FloatDtype, isFloatDtype } from './dtypes.ts';
 import { openFile, parseJsonObject } from './json.ts';
 

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Architecture, LinearModule } from './architecture.ts';
 import type { ModelConfig } from './families.ts';
 import { firstMatches } from './patterns.ts';

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Parameter } from './architecture.ts';
 import { readJsonObject } from './json.ts';
 import { floatDtype, readHeader, type SafetensorsEntry } from './safetensors.ts';

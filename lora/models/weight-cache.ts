@@ -1,7 +1,7 @@
 /** Files that are derived from a base once and kept: whole or not at all, also when several processes make one at once. */
 import { type FileHandle, mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { writeDurably } from './durable.ts';
+import { writeDurably } from '../../common/durable.ts';
 
 /** Entries start at page boundaries, so that an engine can map them without copying. */
 const ALIGNMENT_BYTES = 4096;

@@ -1,5 +1,5 @@
 /** AdamW: Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101). */
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { LossScaleState } from './loss-scale.ts';
 
 export interface AdamWOptions {

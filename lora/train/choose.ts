@@ -3,13 +3,13 @@ import { mkdir } from 'node:fs/promises';
 import { cpus, hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { writeDurably } from '../../common/durable.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import { SwarmError } from '../../protocol/errors.ts';
 import { loraConfig } from '../adapter/config.ts';
 import { ENGINE_NAMES, type EngineChoice, type EngineName } from '../engines/names.ts';
 import { FLOAT16_ENGINES, type Precision } from '../engines/precision.ts';
 import { type BaseBits, hasBaseBits } from '../models/base-bits.ts';
-import { writeDurably } from '../models/durable.ts';
 import { readJsonObject } from '../models/json.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { decideCheckpointing } from './checkpointing.ts';
@@ -282,6 +282,6 @@ async function remember(options: RecordOptions, chosen: ChosenEngine): Promise<v
   const path = recordFile(options);
   try {
     await mkdir(join(path, '..'), { recursive: true });
-    await writeDurably(path, (file) => file.writeFile(JSON.stringify({ ...chosen, at: options.now })));
+    await writeDurably(path, JSON.stringify({ ...chosen, at: options.now }));
   } catch {}
 }

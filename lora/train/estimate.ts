@@ -5,7 +5,7 @@ import { graphCost } from '../graph/cost.ts';
 import type { BaseBits } from '../models/base-bits.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { weightFileBytes } from '../models/weights.ts';
-import { adaptedParameters } from './adapted.ts';
+import { adaptedParameters } from './adapted-model.ts';
 import { inPrecision } from './precision.ts';
 import type { MachineSpeed } from './speed.ts';
 import { trainingGraph } from './step.ts';

@@ -1,5 +1,5 @@
 /** Dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2) for products in float16. */
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Executable, Feeds } from '../engines/engine.ts';
 
 /** Name of the scalar input that the loss is multiplied by before the backward pass. */

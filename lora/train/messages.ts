@@ -7,8 +7,8 @@ import type { Row } from '../data/packing.ts';
 import type { Device, EngineName } from '../engines/names.ts';
 import type { BaseBits } from '../models/base-bits.ts';
 import type { AdamWState } from './adamw.ts';
+import type { GradientRequest, GradientSums } from './data-parallel.ts';
 import type { RowLoss } from './step.ts';
-import type { GradientRequest, GradientSums } from './team.ts';
 import type { JobPosition, TrainerSettings, TrainProgress, TrainResult } from './trainer.ts';
 
 export interface TrainerOptions extends TrainerSettings {

@@ -3,7 +3,7 @@
  * libraries hold in memory is given back.
  */
 import { readdir, readFile } from 'node:fs/promises';
-import { isSwarmError } from '../../protocol/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import { createEngine } from '../engines/engine.ts';
 import { hasFloat16 } from '../engines/float16.ts';
 import { needsOf } from '../engines/onnx/engine.ts';

@@ -2,7 +2,7 @@
  * Entry of the trainer process. `run()` of the engine blocks its thread for the length of a step, so it gets a
  * process of its own: the daemon's heartbeats go on, and a crash in here costs one round, not the node.
  */
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
 import { adapterSize } from '../adapter/layout.ts';
 import { createEngine } from '../engines/engine.ts';
 import { requireFloat16 } from '../engines/float16.ts';

@@ -1,14 +1,14 @@
 /** The daemon's side of its trainer process: the methods of `Trainer`, with the process's death as an error. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/packing.ts';
 import { deviceName } from '../engines/names.ts';
 import type { AdamWState } from './adamw.ts';
+import type { GradientRequest, GradientSums, Helper } from './data-parallel.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
 import type { RowLoss } from './step.ts';
-import type { GradientRequest, GradientSums, Helper } from './team.ts';
 import type { JobPosition, TrainProgress, TrainResult } from './trainer.ts';
 
 /** An aborted trainer answers between two runs of its graph; one that has not by then is killed. */

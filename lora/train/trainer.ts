@@ -1,6 +1,6 @@
 /** Trains one adapter on one device, in this process. `TrainerProcess` is the same behind a process boundary. */
 
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { LoraConfig } from '../adapter/config.ts';
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import { checkTokens, type Row } from '../data/packing.ts';
@@ -9,17 +9,23 @@ import type { Precision } from '../engines/precision.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { Model } from '../models/model.ts';
 import { AdamW, type AdamWState } from './adamw.ts';
-import { adaptedParameters } from './adapted.ts';
+import { adaptedParameters } from './adapted-model.ts';
 import { batches } from './batches.ts';
 import type { TrainingConfig } from './config.ts';
-import { treatmentOf } from './groups.ts';
+import {
+  type GradientRequest,
+  type GradientSums,
+  type Helper,
+  Team,
+  type TeamOptions,
+} from './data-parallel.ts';
 import { LossScale, requireLossScale } from './loss-scale.ts';
+import { treatmentOf } from './parameter-groups.ts';
 import { inPrecision } from './precision.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
 import { learningRateAt } from './schedule.ts';
 import { lossAndGradients, lossGraph, type RowLoss, rowLosses, seedFeed, trainingGraph } from './step.ts';
 import { isSized, SizedExecutables } from './supervised.ts';
-import { type GradientRequest, type GradientSums, type Helper, Team, type TeamOptions } from './team.ts';
 
 export type { TrainProgress, TrainResult } from './progress.ts';
 

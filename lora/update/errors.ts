@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 
 /**
  * Every reason for which lora/update refuses something. The first eight concern bytes that came from a peer

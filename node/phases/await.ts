@@ -1,4 +1,4 @@
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { Head, Receipt } from '../../protocol/messages.ts';
 import { open } from '../../protocol/signing.ts';
 import type { JobContext } from '../context.ts';

@@ -1,7 +1,7 @@
+import { withDeadline } from '../../common/deadline.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
 import { baseDigest } from '../../lora/models/base.ts';
-import { withDeadline } from '../../net/deadline.ts';
-import { SwarmError } from '../../protocol/errors.ts';
 import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';

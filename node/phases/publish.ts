@@ -1,10 +1,10 @@
+import { isSwarmError } from '../../common/errors.ts';
+import { encodeOptimizer } from '../../lora/train/optimizer-state.ts';
 import { ErrorFeedback } from '../../lora/update/feedback.ts';
-import { isSwarmError } from '../../protocol/errors.ts';
 import { ADAPTER_BYTES, INLINE_UPDATE_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { seal as sign } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
-import { encodeOptimizer } from '../optimizer-state.ts';
 import type { Outcome } from '../pending.ts';
 import type { TrainOutcome } from '../trainer.ts';
 import type { Work } from '../work.ts';

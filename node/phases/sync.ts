@@ -1,10 +1,10 @@
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
 import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../lora/adapter/codec.ts';
 import { applyDelta } from '../../lora/update/outer.ts';
-import type { Scope } from '../../net/vault.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
+import type { Scope } from '../../storage/blob-collector.ts';
 import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
 
 /**

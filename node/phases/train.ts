@@ -1,8 +1,8 @@
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { decodeOptimizer, freshOptimizer } from '../../lora/train/optimizer-state.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
-import { decodeOptimizer, freshOptimizer } from '../optimizer-state.ts';
 import { rowsOf } from '../rows.ts';
 import type { TrainOutcome } from '../trainer.ts';
 import type { Work } from '../work.ts';

@@ -9,7 +9,7 @@ import { createEngine, type Feeds } from '../../lora/engines/engine.ts';
 import { elementCount } from '../../lora/graph/shapes.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openModel, prepareWeights } from '../../lora/models/model.ts';
-import { adaptedParameters } from '../../lora/train/adapted.ts';
+import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { rowFeeds, trainingGraph } from '../../lora/train/step.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
 import { tokenAt } from './train-step-setup.ts';

@@ -18,15 +18,15 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
-import { FileBlobStore } from '../../net/blob-store.ts';
-import { systemClock } from '../../net/clock.ts';
+import type { Logger } from '../../common/logger.ts';
+import { systemClock } from '../../common/system-clock.ts';
 import { createHost } from '../../net/host.ts';
 import { loadIdentity } from '../../net/identity.ts';
-import { createNode } from '../../net/libp2p.ts';
+import { createNode } from '../../net/libp2p/create.ts';
+import { Traffic } from '../../net/libp2p/traffic.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
-import { Traffic } from '../../net/traffic.ts';
 import { shrinkYoungSpace } from '../../net/young-space.ts';
-import type { Logger } from '../../protocol/logger.ts';
+import { FileBlobStore } from '../../storage/blob-store.ts';
 
 /** Where bytes are to be had. */
 export interface Offer {

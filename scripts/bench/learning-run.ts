@@ -1,5 +1,5 @@
 /** One run of the learning benchmark: a whole swarm in one process, with the real codec and the real merge. */
-import { mergeRound } from '../../coordinator/merge.ts';
+import { mergeRound } from '../../coordinator/merge/merge.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { initAdapter } from '../../lora/adapter/initial.ts';
 import { permutation, rowKey } from '../../lora/data/assignment.ts';

@@ -4,15 +4,15 @@ import { submitJob } from '../../cli/create-job.ts';
 import type { DemoData } from '../../cli/demo/data.ts';
 import { followJob } from '../../cli/follow.ts';
 import { HelperProcess } from '../../cli/helper-process.ts';
-import { rowOrder } from '../../cli/train/order.ts';
+import { systemClock } from '../../common/system-clock.ts';
 import { loraConfig } from '../../lora/adapter/config.ts';
 import { initAdapter } from '../../lora/adapter/peft.ts';
 import { packData } from '../../lora/data/pack-data.ts';
 import { dataSettingsSchema } from '../../lora/data/settings.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
+import { rowOrder } from '../../lora/finetune/row-order.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
-import { systemClock } from '../../net/clock.ts';
 import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
 
 const ROOT = join(import.meta.dirname, '../..');

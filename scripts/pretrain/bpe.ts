@@ -5,7 +5,7 @@
  * megabytes of text take seconds. Ties between equally frequent pairs go to the smaller ids, which makes the
  * result a function of the text alone.
  */
-import { SwarmError } from '../../protocol/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
 
 /** GPT-2's split into words before merging; the `ByteLevel` pre-tokenizer of tokenizer.json applies the same. */
 const PRE_TOKEN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;

@@ -9,7 +9,7 @@ import { type Model, openModel, prepareWeights } from '../../lora/models/model.t
 import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 import { AdamW } from '../../lora/train/adamw.ts';
-import { adaptedParameters } from '../../lora/train/adapted.ts';
+import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { lossAndGradients, trainingGraph } from '../../lora/train/step.ts';
 
 export const FIXTURES = join(import.meta.dirname, '../../test/fixtures');

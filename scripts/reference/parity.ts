@@ -12,7 +12,7 @@ import { trainableParameters } from '../../lora/models/parameters.ts';
 import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 import { AdamW } from '../../lora/train/adamw.ts';
-import { adaptedParameters } from '../../lora/train/adapted.ts';
+import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 
 interface ReferenceRow {
   readonly ids: number[];

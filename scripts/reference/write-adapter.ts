@@ -9,6 +9,7 @@
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isSwarmError } from '../../common/errors.ts';
 import { mergeAdapter } from '../../lora/adapter/merge.ts';
 import {
   type Adapter,
@@ -24,8 +25,7 @@ import { Graph } from '../../lora/graph/graph.ts';
 import { describeBase, type Model, openModel, prepareWeights } from '../../lora/models/model.ts';
 import { writeSafetensors } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
-import { adaptedParameters } from '../../lora/train/adapted.ts';
-import { isSwarmError } from '../../protocol/errors.ts';
+import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 
 const LENGTH = 24;
 

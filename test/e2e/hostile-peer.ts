@@ -1,19 +1,19 @@
 /** A peer that joins a job like any other and then sends what no honest node would. */
 import { join } from 'node:path';
+import type { Logger } from '../../common/logger.ts';
+import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout, loraConfig } from '../../lora/adapter/peft.ts';
 import { openModel } from '../../lora/models/model.ts';
 import { encodeUpdate } from '../../lora/update/index.ts';
-import { FileBlobStore } from '../../net/blob-store.ts';
-import { systemClock } from '../../net/clock.ts';
 import { createHost } from '../../net/host.ts';
 import { loadIdentity } from '../../net/identity.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
-import type { Logger } from '../../protocol/logger.ts';
 import type { Head, Receipt, Update } from '../../protocol/messages.ts';
 import { open, type Signer, seal } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
+import { FileBlobStore } from '../../storage/blob-store.ts';
 import { eventually } from './swarm.ts';
 
 const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { expect, it, onTestFinished } from 'vitest';
-import type { JobEvent } from '../../coordinator/api-types.ts';
-import { isSwarmError } from '../../protocol/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import type { JobEvent } from '../../coordinator/api/types.ts';
 import type { Head, Receipt, Update } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { jobTopic } from '../../protocol/topics.ts';

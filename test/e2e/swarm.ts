@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { ApiClient } from '../../cli/api-client.ts';
 import { followJob } from '../../cli/follow.ts';
-import type { CheckpointView, JobEvent } from '../../coordinator/api-types.ts';
+import type { CheckpointView, JobEvent } from '../../coordinator/api/types.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 

@@ -1,10 +1,10 @@
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
+import { SwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
-import { sleep } from '../../net/deadline.ts';
 import type { NodeTrainer, TrainOutcome, TrainTask } from '../../node/trainer.ts';
-import type { Clock } from '../../protocol/clock.ts';
-import { SwarmError } from '../../protocol/errors.ts';
 import type { Random } from './random.ts';
 
 /** Where all training leads: the loss is the mean squared distance from it. */

@@ -1,6 +1,6 @@
-import type { BlobStore } from '../../net/network.ts';
+import { SwarmError } from '../../common/errors.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import { SwarmError } from '../../protocol/errors.ts';
+import type { BlobStore } from '../../storage/blobs.ts';
 import type { Random } from './random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 

@@ -1,13 +1,13 @@
+import type { Logger } from '../../common/logger.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import { Database } from '../../net/database.ts';
 import type { ContributorOptions } from '../../node/context.ts';
 import { Contributor } from '../../node/contributor.ts';
 import { defaultPolicy } from '../../node/policy.ts';
 import { isDone } from '../../node/state.ts';
 import { NodeStore } from '../../node/store.ts';
 import { MIGRATIONS } from '../../node/store-schema.ts';
-import type { Logger } from '../../protocol/logger.ts';
 import { type Signer, signerFromSeed } from '../../protocol/signing.ts';
+import { Database } from '../../storage/database.ts';
 import { FakeTrainer, type FakeTrainerOptions } from './fake-training.ts';
 import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';
 import type { Random } from './random.ts';

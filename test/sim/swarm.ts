@@ -1,4 +1,4 @@
-import type { Logger } from '../../protocol/logger.ts';
+import type { Logger } from '../../common/logger.ts';
 import { type ToyJob, toyJob } from './job.ts';
 import { type Universe, VirtualNode } from './process.ts';
 import { Random } from './random.ts';

@@ -1,4 +1,4 @@
-import type { Clock } from '../../protocol/clock.ts';
+import type { Clock } from '../../common/clock.ts';
 
 interface Timer {
   readonly at: number;

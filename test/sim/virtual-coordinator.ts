@@ -1,12 +1,12 @@
-import { InlineArithmetic } from '../../coordinator/arithmetic.ts';
+import type { Clock } from '../../common/clock.ts';
+import { sleep } from '../../common/deadline.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
-import type { PreparedJob } from '../../coordinator/founding.ts';
-import type { RetentionSettings } from '../../coordinator/retention.ts';
+import type { PreparedJob } from '../../coordinator/jobs/register.ts';
+import { InlineArithmetic } from '../../coordinator/merge/arithmetic.ts';
+import type { Validator } from '../../coordinator/merge/validator.ts';
+import type { RetentionSettings } from '../../coordinator/record/retention.ts';
 import { Store } from '../../coordinator/store/store.ts';
-import type { Validator } from '../../coordinator/validator.ts';
-import { sleep } from '../../net/deadline.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import type { Clock } from '../../protocol/clock.ts';
 import { distance } from './fake-training.ts';
 import { SEQUENCE_LENGTH, type ToyJob } from './job.ts';
 import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';

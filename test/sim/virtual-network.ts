@@ -1,14 +1,9 @@
-import type {
-  BlobStore,
-  FetchBlobOptions,
-  GossipHandler,
-  PeerConnection,
-  SwarmNetwork,
-} from '../../net/network.ts';
-import { isSwarmError, SwarmError } from '../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import type { FetchBlobOptions, GossipHandler, PeerConnection, SwarmNetwork } from '../../net/network.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { type RpcMethod, type RpcRequest, type RpcResponse, rpcMethods } from '../../protocol/rpc.ts';
 import type { Signer } from '../../protocol/signing.ts';
+import type { BlobStore } from '../../storage/blobs.ts';
 import type { Random } from './random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 

@@ -1,5 +1,5 @@
 /** Writes checkpoints until it is killed: `node checkpoint-writer.ts <output folder>`; says before each which is next. */
-import { CheckpointFolder } from '../../cli/train/checkpoints.ts';
+import { CheckpointFolder } from '../../lora/finetune/checkpoints.ts';
 import { trainingState } from './checkpoints.ts';
 
 const checkpoints = new CheckpointFolder({ output: process.argv[2]!, keep: 1 });

@@ -1,6 +1,6 @@
-import type { RunState, TrainingState } from '../../cli/train/checkpoints.ts';
-import { resolveSpec } from '../../cli/train/settings.ts';
 import { loraConfig } from '../../lora/adapter/peft.ts';
+import type { RunState, TrainingState } from '../../lora/finetune/checkpoints.ts';
+import { resolveSpec } from '../../lora/finetune/settings.ts';
 
 /** A small state whose numbers follow from the step, with what is written beside it. */
 export function trainingState(step: number, change: Partial<RunState> = {}) {

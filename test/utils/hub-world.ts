@@ -1,13 +1,13 @@
 /** A hub with one tiny model, and what a download from it needs. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Clock } from '../../common/clock.ts';
 import {
   type FetchModelDeps,
   type FetchModelOptions,
   fetchModel,
 } from '../../lora/models/hub/fetch-model.ts';
 import { parseHubReference } from '../../lora/models/hub/reference.ts';
-import type { Clock } from '../../protocol/clock.ts';
 import { temporaryFolder } from './folder.ts';
 import { type HubModel, HubServer } from './hub-server.ts';
 import { makeTinyModel } from './tiny-model.ts';

@@ -1,4 +1,4 @@
-import type { Clock } from '../../protocol/clock.ts';
+import type { Clock } from '../../common/clock.ts';
 
 /** Time that moves only when a test says so. */
 export class ManualClock implements Clock {

@@ -11,7 +11,7 @@ import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { type Model, prepareWeights } from '../../lora/models/model.ts';
 import { trainableParameters } from '../../lora/models/parameters.ts';
 import { readTensor } from '../../lora/models/safetensors.ts';
-import { adaptedParameters } from '../../lora/train/adapted.ts';
+import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { rowFeeds, type TrainingGraphOptions, trainingGraph } from '../../lora/train/step.ts';
 import { disagreement, runOnEach } from './executors.ts';
 import { openFamily } from './families.ts';

@@ -1,14 +1,14 @@
 /** What a node or a coordinator has of a job that trains a real base, a tiny one. */
 import { join } from 'node:path';
+import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
 import { packedRows, type Row } from '../../lora/data/packing.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { describeBase } from '../../lora/models/base.ts';
 import { type Model, openModel } from '../../lora/models/model.ts';
 import { probeMachine } from '../../lora/train/choose.ts';
-import { FileBlobStore } from '../../net/blob-store.ts';
-import { systemClock } from '../../net/clock.ts';
 import { loraSchema, type Manifest } from '../../protocol/manifest.ts';
+import { FileBlobStore } from '../../storage/blob-store.ts';
 import { toyJob } from '../sim/job.ts';
 import { signerOf } from '../sim/process.ts';
 import { temporaryFolder } from './folder.ts';

@@ -1,6 +1,6 @@
 /** CSV and TSV as RFC 4180 describes them, with a header line. */
 import { isUtf8 } from 'node:buffer';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { notUtf8Error, readUtf8Bytes } from '../bytes.ts';
 import { CsvParser } from './csv-parser.ts';
 import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './rows.ts';

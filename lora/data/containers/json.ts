@@ -1,5 +1,5 @@
 /** A JSON file of rows: one array, an object around one array, a single row, or JSON lines under the wrong name. */
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { readUtf8Bytes } from '../bytes.ts';
 import { JsonSplitter, SplitError, type SplitFailure } from './json-splitter.ts';
 import { jsonLines } from './jsonl.ts';

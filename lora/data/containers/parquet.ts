@@ -8,7 +8,7 @@ import {
   parquetMetadataAsync,
   parquetReadObjects,
 } from 'hyparquet';
-import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../../common/errors.ts';
 import type { ContainerOptions, RawRow, RowBatches } from './rows.ts';
 
 /** A row group is decoded whole; uncompressed bytes of the columns that are read. Writers make them of some MiB. */

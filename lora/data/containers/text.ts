@@ -1,5 +1,5 @@
 /** A plain text file: one document. */
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { readText } from '../bytes.ts';
 import type { ContainerOptions } from './rows.ts';
 

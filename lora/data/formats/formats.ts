@@ -1,5 +1,5 @@
 /** The formats of rows: what each needs, how it is recognised, and how a row of it becomes an example. */
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { ExampleBody, Format } from '../examples.ts';
 import { type Columns, Fields, isObject, listOf, RowProblem, type RowValue } from './fields.ts';
 import { CONVERSATION_COLUMNS, isConversation, messageKeys, readMessages } from './messages.ts';

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { TOOL_TEMPLATE_FILE } from '../../models/base.ts';
 import { BUILT_IN_TEMPLATES, isBuiltIn } from './built-in.ts';
 

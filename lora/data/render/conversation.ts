@@ -4,7 +4,7 @@
  * more than the conversation before it with the header that asks for an answer. That needs a template that
  * writes the beginning of a conversation the same whatever follows; one that does not is refused, not guessed at.
  */
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { Message, Origin } from '../examples.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 import type { Rendered, TrainOn } from './renderer.ts';

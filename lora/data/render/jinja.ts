@@ -3,7 +3,7 @@
  * values that it is given: objects of the interpreter are maps, never JavaScript objects, and of functions it
  * has the three below. Its steps are counted; what counting cannot bound, its process does.
  */
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { PythonInterpreter } from './interpreter.ts';
 import { Environment, type Node, parse, tokenize } from './jinja-package.ts';
 import { strftime } from './strftime.ts';

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 
 /** A template that takes too much. @param took what it took: "more than 30 s" */
 export function limit(took: string): SwarmError {

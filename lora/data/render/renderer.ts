@@ -1,5 +1,5 @@
 /** From an example to the tokens that a model sees, and which of them it is trained to predict. */
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { Example, Message } from '../examples.ts';
 import { IGNORED_LABEL as IGNORED } from '../packing.ts';
 import type { TextTokenizer } from '../tokenizer.ts';

@@ -1,5 +1,5 @@
 /** Entry of the process that runs the templates of strangers: requests in, texts or an error out, in order. */
-import { isSwarmError } from '../../../protocol/errors.ts';
+import { isSwarmError } from '../../../common/errors.ts';
 import { type CompiledTemplate, compileTemplate } from './jinja.ts';
 import { MAX_RENDERED_CHARACTERS, type RunnerReply, type RunnerRequest } from './template-runner.ts';
 

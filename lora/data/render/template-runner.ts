@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { limit } from './limit.ts';
 
 /** One conversation, rendered up to each of its turns, takes milliseconds; this is for templates that do not end. */

@@ -3,7 +3,7 @@
  * years, and meanwhile nothing else of the process runs, not even what an interrupt would start.
  */
 import { createContext, Script } from 'node:vm';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 
 /**
  * Expressions of Llama 3 and of Qwen 2 and 3, which take time in proportion to the text (measured in

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 
 /** A part of tokenizer.json: `{ type, … }`. */
 export type Part = Readonly<Record<string, unknown>>;

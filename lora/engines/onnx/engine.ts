@@ -2,7 +2,7 @@ import './telemetry.ts';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
-import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../../common/errors.ts';
 import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import { thinProductsJoined } from '../../graph/passes/join-thin-products.ts';

@@ -1,5 +1,5 @@
 import { basename } from 'node:path';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { Tensor } from '../../graph/graph.ts';
 import { formatShape, sameShape } from '../../graph/shapes.ts';
 import {

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { Graph } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import type { Engine } from '../engine.ts';

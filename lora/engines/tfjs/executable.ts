@@ -1,4 +1,4 @@
-import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../../common/errors.ts';
 import type { ConstantData, Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import { liveNodes } from '../../graph/passes/live-nodes.ts';

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 
 /** What a whole number of an input or constant may be, because of the rows that it picks. */

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import util from 'node:util';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { TensorFlow } from './lower.ts';
 
 /** Packages that bring libtensorflow to Node.js, the better one first. Both re-export all of tfjs-core. */

@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { Tensor } from '../../graph/graph.ts';
 import { locateWeight, type WeightEntry, type WeightFile } from '../weights.ts';
 import type { TensorFlow, Value } from './lower.ts';

@@ -1,4 +1,4 @@
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';

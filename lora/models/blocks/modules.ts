@@ -1,4 +1,4 @@
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { LinearModule, Parameter } from '../architecture.ts';
 import type { CommonConfig } from '../config.ts';
 

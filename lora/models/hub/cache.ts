@@ -1,8 +1,8 @@
 import { copyFile, mkdir, open, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join, relative } from 'node:path';
-import { SwarmError } from '../../../protocol/errors.ts';
-import { writeDurably } from '../durable.ts';
+import { isAlive, writeDurably } from '../../../common/durable.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { isCommit, repositoryFolder } from './reference.ts';
 
 /**
@@ -117,17 +117,9 @@ export class HubCache {
   }
 }
 
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
-  }
-}
-
 async function replace(path: string, text: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  await writeDurably(path, (handle) => handle.writeFile(text));
+  await writeDurably(path, text);
 }
 
 /** Also behind a link. */

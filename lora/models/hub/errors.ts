@@ -1,4 +1,4 @@
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import type { HubReference } from './reference.ts';
 
 /** What a hub's refusal means. Hugging Face's header X-Error-Code says more than the status. */

@@ -1,6 +1,6 @@
 import { rename, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { isSwarmError, SwarmError } from '../../../protocol/errors.ts';
+import { isSwarmError, SwarmError } from '../../../common/errors.ts';
 import { DESCRIBED_FILES, TOOL_TEMPLATE_FILE } from '../base.ts';
 import { parseConfig } from '../families.ts';
 import { MAX_CONFIG_BYTES } from '../folder.ts';

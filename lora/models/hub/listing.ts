@@ -1,6 +1,6 @@
 import { HubApiError, listFiles, modelInfo } from '@huggingface/hub';
 import { z } from 'zod';
-import { isSwarmError } from '../../../protocol/errors.ts';
+import { isSwarmError } from '../../../common/errors.ts';
 import { malformed } from './errors.ts';
 import { type HubReference, isCommit } from './reference.ts';
 import { type HubDeps, request } from './requests.ts';

@@ -1,5 +1,5 @@
-import type { Clock } from '../../../protocol/clock.ts';
-import { SwarmError } from '../../../protocol/errors.ts';
+import type { Clock } from '../../../common/clock.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { type Asked, refusal, unreachable } from './errors.ts';
 
 /** Tries of one request, and of a transfer that gets no further, before giving up. */

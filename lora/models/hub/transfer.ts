@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 import { diskFull, unreachable } from './errors.ts';
 import type { HubAccess, HubFile } from './listing.ts';
 import type { HubReference } from './reference.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { failureJson, failureLines, failureOf, usageError } from '../../../cli/errors.ts';
 import { exitCodes, exitFor } from '../../../cli/exit-codes.ts';
-import { SwarmError } from '../../../protocol/errors.ts';
+import { SwarmError } from '../../../common/errors.ts';
 
 describe('exit codes', () => {
   it('follow from the code of an error', () => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { exitFor } from '../../../cli/exit-codes.ts';
 import { copyCheckpoint } from '../../../cli/export.ts';
-import type { CheckpointView } from '../../../coordinator/api-types.ts';
+import type { CheckpointView } from '../../../coordinator/api/types.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 it('a checkpoint whose weights have been let go is not exported, and that is said by its own code', async () => {

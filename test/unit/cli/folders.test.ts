@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { cacheFolder, claimOutput, makeFolder } from '../../../cli/folders.ts';
+import { cacheFolder } from '../../../cli/folders.ts';
+import { claimOutput, makeFolder } from '../../../common/folders.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 describe('folders', () => {

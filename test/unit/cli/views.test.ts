@@ -11,7 +11,7 @@ import type {
   JobEvent,
   JobSummary,
   PeerView,
-} from '../../../coordinator/api-types.ts';
+} from '../../../coordinator/api/types.ts';
 import type { NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;

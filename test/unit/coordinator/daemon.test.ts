@@ -1,18 +1,18 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { isSwarmError } from '../../../common/errors.ts';
+import { systemClock } from '../../../common/system-clock.ts';
 import type {
   CoordinatorStatus,
   CreateJobLine,
   DaemonFile,
   JobDetail,
-} from '../../../coordinator/api-types.ts';
+} from '../../../coordinator/api/types.ts';
 import { type RunningCoordinator, startCoordinator } from '../../../coordinator/daemon.ts';
-import { checkJob } from '../../../coordinator/job-check.ts';
-import { type JobSpecInput, parseJobSpec } from '../../../coordinator/job-spec.ts';
+import { checkJob } from '../../../coordinator/jobs/check.ts';
+import { type JobSpecInput, parseJobSpec } from '../../../lora/finetune/job-spec.ts';
 import { silentLogger } from '../../../monitor/log.ts';
-import { systemClock } from '../../../net/clock.ts';
-import { isSwarmError } from '../../../protocol/errors.ts';
 import { decodeInvite } from '../../../protocol/invite.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { mergeRound } from '../../../coordinator/merge.ts';
+import { mergeRound } from '../../../coordinator/merge/merge.ts';
 import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/peft.ts';
 import { applyDelta } from '../../../lora/update/index.ts';
 import { sha256 } from '../../../protocol/cbor.ts';

@@ -1,11 +1,11 @@
-import { InlineArithmetic } from '../../../coordinator/arithmetic.ts';
-import type { CheckpointToWrite } from '../../../coordinator/checkpoints.ts';
 import { Coordinator } from '../../../coordinator/coordinator.ts';
 import type { Failpoint } from '../../../coordinator/failpoints.ts';
-import type { PreparedJob } from '../../../coordinator/founding.ts';
-import type { RowLoss } from '../../../coordinator/gate.ts';
 import type { JobRun } from '../../../coordinator/job-run.ts';
-import type { RetentionSettings } from '../../../coordinator/retention.ts';
+import type { PreparedJob } from '../../../coordinator/jobs/register.ts';
+import { InlineArithmetic } from '../../../coordinator/merge/arithmetic.ts';
+import type { RowLoss } from '../../../coordinator/merge/gate.ts';
+import type { CheckpointToWrite } from '../../../coordinator/record/checkpoints.ts';
+import type { RetentionSettings } from '../../../coordinator/record/retention.ts';
 import { Store } from '../../../coordinator/store/store.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { sha256 } from '../../../protocol/cbor.ts';

@@ -2,11 +2,11 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { SwarmError } from '../../../common/errors.ts';
 import { FOLD_WINDOW_MS } from '../../../monitor/folding.ts';
 import { parseLevels } from '../../../monitor/levels.ts';
 import { createLogger } from '../../../monitor/log.ts';
 import { LogFile } from '../../../monitor/log-file.ts';
-import { SwarmError } from '../../../protocol/errors.ts';
 
 function capture(format: 'json' | 'pretty', levels = 'debug') {
   const lines: string[] = [];

@@ -1,5 +1,5 @@
+import { SwarmError } from '../../../common/errors.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { SwarmError } from '../../../protocol/errors.ts';
 import type { Head, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
 import { open, seal } from '../../../protocol/signing.ts';

@@ -1,13 +1,13 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { systemClock } from '../../../common/system-clock.ts';
 import type { Device } from '../../../lora/engines/names.ts';
 import { trainingConfigSchema } from '../../../lora/train/config.ts';
 import { estimateTraining } from '../../../lora/train/estimate.ts';
+import { freshOptimizer } from '../../../lora/train/optimizer-state.ts';
 import { zeros } from '../../../lora/update/layout.ts';
 import { silentLogger } from '../../../monitor/log.ts';
-import { systemClock } from '../../../net/clock.ts';
-import { freshOptimizer } from '../../../node/optimizer-state.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
 import { TrainingProcess, type TrainingProcessDeps } from '../../../node/training-process.ts';
 import { childrenOf } from '../../utils/children.ts';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { isSwarmError } from '../../../common/errors.ts';
 import { encodeCbor } from '../../../protocol/cbor.ts';
-import { isSwarmError } from '../../../protocol/errors.ts';
 import {
   decodeInvite,
   encodeInvite,

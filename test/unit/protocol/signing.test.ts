@@ -1,8 +1,8 @@
 import { decode as decodeAny } from '@ipld/dag-cbor';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { isSwarmError } from '../../../common/errors.ts';
 import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
-import { isSwarmError } from '../../../protocol/errors.ts';
 import { peerIdOf, publicKeyOf } from '../../../protocol/ids.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import { type Heartbeat, messageBytes, messageSchemas, type Update } from '../../../protocol/messages.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type RunEstimate, refuseIfTooLarge } from '../../../../cli/train/dry-run.ts';
-import { isSwarmError } from '../../../../protocol/errors.ts';
+import { isSwarmError } from '../../../../common/errors.ts';
+import { type RunEstimate, refuseIfTooLarge } from '../../../../lora/finetune/dry-run.ts';
 
 const GB = 1e9;
 

@@ -3,13 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { registerTrain, type TrainFlags } from '../../../../cli/commands/train.ts';
 import type { Context } from '../../../../cli/context.ts';
 import { flagLayer } from '../../../../cli/train/flag-layer.ts';
-import { mergeLayers, resolveSpec, runSchema } from '../../../../cli/train/settings.ts';
 import {
   adapterLayer,
   addAdapterOptions,
   addOptimizerOptions,
   optimizerLayer,
 } from '../../../../cli/training-options.ts';
+import { mergeLayers, resolveSpec, runSchema } from '../../../../lora/finetune/settings.ts';
 import { loraSchema, trainingSchema } from '../../../../protocol/manifest.ts';
 
 function parse(...args: string[]): TrainFlags {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { readJobFile } from '../../../../cli/job-file.ts';
 import { presetJob } from '../../../../cli/train/job-preset.ts';
-import { systemClock } from '../../../../net/clock.ts';
+import { systemClock } from '../../../../common/system-clock.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 

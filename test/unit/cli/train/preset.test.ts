@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { presetLayer } from '../../../../cli/train/preset.ts';
-import { type Layer, mergeLayers } from '../../../../cli/train/settings.ts';
+import { presetLayer } from '../../../../lora/finetune/preset.ts';
+import { type Layer, mergeLayers } from '../../../../lora/finetune/settings.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 

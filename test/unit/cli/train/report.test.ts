@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { TrainReport } from '../../../../cli/train/report.ts';
-import type { TrainOutcome, TrainStep } from '../../../../cli/train/run.ts';
-import { SwarmError } from '../../../../protocol/errors.ts';
+import { SwarmError } from '../../../../common/errors.ts';
+import type { TrainOutcome, TrainStep } from '../../../../lora/finetune/finetune.ts';
 import { trainingState } from '../../../utils/checkpoints.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { createProgram } from '../../../../cli/program.ts';
-import { CheckpointFolder } from '../../../../cli/train/checkpoints.ts';
+import { CheckpointFolder } from '../../../../lora/finetune/checkpoints.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';

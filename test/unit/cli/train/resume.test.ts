@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import type { RunState } from '../../../../cli/train/checkpoints.ts';
-import { goOn } from '../../../../cli/train/resume.ts';
-import { trainingConfig } from '../../../../cli/train/run.ts';
-import { type Layer, resolveSpec } from '../../../../cli/train/settings.ts';
-import type { SwarmError } from '../../../../protocol/errors.ts';
+import type { SwarmError } from '../../../../common/errors.ts';
+import type { RunState } from '../../../../lora/finetune/checkpoints.ts';
+import { trainingConfig } from '../../../../lora/finetune/finetune.ts';
+import { goOn } from '../../../../lora/finetune/resume.ts';
+import { type Layer, resolveSpec } from '../../../../lora/finetune/settings.ts';
 import { trainingState } from '../../../utils/checkpoints.ts';
 
 const ROWS = 800;

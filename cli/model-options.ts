@@ -1,0 +1,64 @@
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { EngineChoice } from '../lora/engines/names.ts';
+import type { Subject } from '../lora/evaluate/model-bundle.ts';
+import { BASE_MODEL, baseFolder } from './base-model.ts';
+import type { Context } from './context.ts';
+import { engineChoice, engineOption, resolveEngine } from './engine.ts';
+import { checkAdapter } from './export.ts';
+import { cacheFolder } from './folders.ts';
+import { ENGINE_THREADS, integer } from './options.ts';
+
+/** Options of commands that use a model with or without an adapter. */
+export interface SubjectFlags {
+  model: string;
+  adapter?: string;
+  engine?: EngineChoice;
+  threads?: number;
+}
+
+export function addSubjectOptions(command: Command): Command {
+  return command
+    .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
+    .option('--adapter <dir>', 'PEFT adapter folder')
+    .addOption(engineOption())
+    .option('--threads <n>', ENGINE_THREADS, integer(1, 1024));
+}
+
+/** Loads model, tokenizer and adapter, each checked against the other. */
+export async function loadSubject(
+  context: Pick<Context, 'cwd' | 'environment' | 'signal' | 'clock' | 'stderr'>,
+  flags: SubjectFlags,
+): Promise<Subject> {
+  const [{ createEngine }, { openModel, prepareWeights }, { loadTokenizer }, { readPeftFolder }] =
+    await Promise.all([
+      import('../lora/engines/engine.ts'),
+      import('../lora/models/model.ts'),
+      import('../lora/data/tokenizer.ts'),
+      import('../lora/adapter/peft.ts'),
+    ]);
+  const { signal, cwd, environment } = context;
+  const threads = flags.threads ?? availableParallelism();
+  const asked = engineChoice(flags.engine, environment);
+  const dir = await baseFolder(context, flags.model);
+  const model = await openModel(dir);
+  const adapter =
+    flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
+  const { engine } = await resolveEngine(context, {
+    engine: asked,
+    model,
+    threads,
+    baseBits: 32,
+    precision: 'float32',
+  });
+  const cacheDir = await cacheFolder(context);
+  if (adapter !== null) await checkAdapter(context, { model, adapter, cacheDir });
+  return {
+    model,
+    tokenizer: await loadTokenizer(dir),
+    engine: await createEngine(engine, { threads }),
+    weights: await prepareWeights(model, cacheDir, { signal }),
+    adapter,
+  };
+}

@@ -1,0 +1,102 @@
+/** Files that are replaced as a whole: write beside the target, fsync, rename over it, fsync the folder. */
+import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { SwarmError } from './errors.ts';
+
+export interface DurableWriteOptions {
+  /** Permission bits of the new file. @default 0o644 */
+  mode?: number;
+}
+
+/** Makes the partial files of one process distinct; the process id in their names says whose they are. */
+let writes = 0;
+
+/**
+ * Replaces a file. After a crash at any moment `path` holds either the old bytes or the new ones. If this rejects, no
+ * partial file remains. A partial file that a killed process left is removed by the next write to the same path.
+ *
+ * @param content the bytes, or a function that writes them to an open file
+ * @throws SwarmError STORE_FULL, WRITE_FAILED; an error of `content` itself is passed on
+ */
+export async function writeDurably(
+  path: string,
+  content: Uint8Array | string | ((handle: FileHandle) => Promise<void>),
+  { mode = 0o644 }: DurableWriteOptions = {},
+): Promise<void> {
+  const partial = `${path}.${process.pid}-${writes++}.partial`;
+  try {
+    await removeAbandoned(path);
+    const handle = await open(partial, 'wx', mode);
+    try {
+      if (typeof content === 'function') await content(handle);
+      else await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await renameDurably(partial, path);
+  } catch (cause) {
+    await rm(partial, { force: true });
+    throw writeError(cause, path);
+  }
+}
+
+/** Renames a file or folder whose content is already synced, and makes the new name survive a crash. */
+export async function renameDurably(from: string, to: string): Promise<void> {
+  await rename(from, to);
+  await syncFolder(dirname(to));
+}
+
+/** Makes the names in a folder survive a crash. Windows has no such call and does not need one. */
+export async function syncFolder(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const folder = await open(path, 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
+}
+
+/**
+ * A failed system call while writing `path`, as an error that says what to do. A full disk and an exceeded quota get the
+ * same code. Other errors are returned unchanged.
+ */
+export function writeError(cause: unknown, path: string): unknown {
+  if (cause instanceof SwarmError || !(cause instanceof Error)) return cause;
+  const { code, syscall } = cause as NodeJS.ErrnoException;
+  if (code === undefined || syscall === undefined) return cause;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    const message = `no space left to write ${path}; free some and try again`;
+    return new SwarmError('STORE_FULL', message, { path }, { cause });
+  }
+  const message = `could not write ${path}: ${cause.message}`;
+  return new SwarmError('WRITE_FAILED', message, { path, errno: code }, { cause });
+}
+
+/** Removes partial files of `path` whose process has ended. */
+async function removeAbandoned(path: string): Promise<void> {
+  const folder = dirname(path);
+  for (const name of await readdir(folder)) {
+    const partial = parsePartialName(name);
+    if (partial?.target === basename(path) && !isAlive(partial.pid)) {
+      await rm(join(folder, name), { force: true });
+    }
+  }
+}
+
+/** The target and the process id in the name of a partial file; null for other names. */
+export function parsePartialName(name: string): { target: string; pid: number } | null {
+  const found = /^(.+)\.(\d+)-\d+\.partial$/.exec(name);
+  return found !== null && Number(found[2]) > 0 ? { target: found[1]!, pid: Number(found[2]) } : null;
+}
+
+/** Whether a process with this id runs on this machine (in a container: among the container's own). */
+export function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    // EPERM: it runs, under another user.
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}

@@ -1,0 +1,220 @@
+import { timingSafeEqual } from 'node:crypto';
+import { Readable } from 'node:stream';
+import type { Registry } from '@prometheus-io/client';
+import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
+import { z } from 'zod';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import type { Logger } from '../../common/logger.ts';
+import type { JobSpec } from '../../lora/finetune/job-spec.ts';
+import { parseJobSpec } from '../../lora/finetune/job-spec.ts';
+import type { Health } from '../../monitor/health.ts';
+import { onlyLoopbackNames } from '../../monitor/loopback.ts';
+import { startMonitorRoutes } from '../../monitor/routes.ts';
+import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
+import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS } from '../../protocol/limits.ts';
+import type { CoordinatorDeps } from '../context.ts';
+import type { Coordinator } from '../coordinator.ts';
+import type { JobRun } from '../job-run.ts';
+import { eventLines } from './event-lines.ts';
+import type { ApiError, CreateJobLine } from './types.ts';
+import type { Views } from './views.ts';
+
+/** A job specification with ten thousand paths; nothing else that is sent here is larger. */
+export const API_BODY_BYTES = 1024 * 1024;
+/** Asked by probes and scrapers, which have no token; they name no peer, no path and no secret. */
+const PUBLIC = ['/healthz', '/readyz', '/metrics'];
+
+export interface ApiOptions {
+  /** On 127.0.0.1; 0 takes a free one. */
+  readonly port: number;
+  readonly token: string;
+}
+
+export interface ApiDeps extends Pick<CoordinatorDeps, 'store' | 'blobs' | 'clock'> {
+  readonly coordinator: Coordinator;
+  readonly views: Views;
+  readonly health: Health;
+  readonly registry: Registry;
+  readonly log: Logger;
+  /** Aborts when the daemon stops: ends what still streams. */
+  readonly signal: AbortSignal;
+  /** Takes a job in and starts it. */
+  createJob(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void>;
+  /** The operator asks for the end; called after the answer is sent. */
+  shutdown(): void;
+}
+
+const reasonSchema = z
+  .strictObject({ reason: z.string().max(DETAIL_CHARACTERS).default('') })
+  .default({ reason: '' });
+const eventsSchema = z.object({
+  after: z.coerce.number().int().nonnegative().default(0),
+  follow: z.enum(['0', '1', 'true', 'false']).default('0'),
+});
+
+/** The control API: loopback only, with a bearer token. Types in api-types.ts, prose in docs/protocol.md. */
+export async function startApi(
+  options: ApiOptions,
+  deps: ApiDeps,
+): Promise<{ url: string; server: FastifyInstance }> {
+  const server = Fastify({ bodyLimit: API_BODY_BYTES, forceCloseConnections: true });
+  // Pages of strangers can post text/plain and forms without asking; JSON they cannot.
+  server.removeContentTypeParser('text/plain');
+  onlyLoopbackNames(server);
+  guard(server, options.token);
+  server.setErrorHandler((error, request, reply) => {
+    const { status, body } = describeError(error);
+    if (status === 500) deps.log.error({ url: request.url, error }, 'api-failed');
+    void reply.code(status).send(body);
+  });
+  server.setNotFoundHandler((request, reply) =>
+    reply.code(404).send(apiError('NOT_FOUND', `there is no ${request.method} ${request.url.split('?')[0]}`)),
+  );
+  startMonitorRoutes(server, deps);
+  readRoutes(server, deps);
+  jobRoutes(server, deps);
+  server.post('/v1/shutdown', async (_request, reply) => {
+    reply.raw.once('finish', () => deps.shutdown());
+    return {};
+  });
+  const url = await server.listen({ host: '127.0.0.1', port: options.port });
+  return { url, server };
+}
+
+function guard(server: FastifyInstance, token: string): void {
+  const expected = Buffer.from(`Bearer ${token}`);
+  server.addHook('onRequest', async (request, reply) => {
+    if (PUBLIC.includes(request.url)) return;
+    const given = Buffer.from(request.headers.authorization ?? '');
+    if (given.length === expected.length && timingSafeEqual(given, expected)) return;
+    const message = "send the token of the coordinator's home (file api-token) as a bearer token";
+    return reply.code(401).header('www-authenticate', 'Bearer').send(apiError('UNAUTHORISED', message));
+  });
+  server.addHook('onSend', async (_request, reply) => {
+    reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
+  });
+}
+
+function readRoutes(server: FastifyInstance, { views, blobs }: ApiDeps): void {
+  server.get('/v1/status', async () => views.status());
+  server.get('/v1/peers', async () => ({ peers: views.peers() }));
+  server.get<{ Params: { peer: string } }>('/v1/peers/:peer', async ({ params }) =>
+    views.receipts(checked(peerIdSchema, params.peer, 'peer')),
+  );
+  server.get<{ Params: { digest: string } }>('/v1/blobs/:digest', async ({ params }, reply) => {
+    const digest = checked(digestSchema, params.digest, 'digest');
+    const size = await blobs.size(digest);
+    if (size === null) throw new SwarmError('BLOB_MISSING', `there is no blob ${digest} here`, { digest });
+    const ranges = async function* (): AsyncGenerator<Uint8Array> {
+      for (let at = 0; at < size; at += BLOB_RANGE_BYTES)
+        yield await blobs.read(digest, at, BLOB_RANGE_BYTES);
+    };
+    reply.header('content-type', 'application/octet-stream').header('content-length', size);
+    return reply.send(Readable.from(ranges(), { objectMode: false }));
+  });
+}
+
+function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
+  const { coordinator, views, store } = deps;
+  type ById = { Params: { id: string } };
+  server.get('/v1/jobs', async () => ({ jobs: views.jobs() }));
+  server.post('/v1/jobs', async (request, reply) => createJob(parseJobSpec(request.body), reply, deps));
+  server.get<ById>('/v1/jobs/:id', async ({ params }) => views.detail(coordinator.find(params.id)));
+  for (const type of ['pause', 'resume', 'stop'] as const) {
+    server.post<ById>(`/v1/jobs/:id/${type}`, async ({ params, body }) => {
+      const run = coordinator.find(params.id);
+      const { reason } = checked(reasonSchema, body ?? undefined, 'reason');
+      run.operate(type === 'resume' ? { type } : { type, reason });
+      return views.job(run);
+    });
+  }
+  server.get<ById>('/v1/jobs/:id/events', async ({ params, query }, reply) => {
+    const { job } = coordinator.find(params.id).context;
+    const { after, follow } = checked(eventsSchema, query, 'after');
+    const options = { job, after, follow: follow === '1' || follow === 'true' };
+    return stream(reply, eventLines(options, { coordinator, store, signal: whileConnected(reply, deps) }));
+  });
+  server.get<ById>('/v1/jobs/:id/checkpoints', async ({ params }) => ({
+    checkpoints: views.checkpoints(coordinator.find(params.id)),
+  }));
+  server.get<{ Params: { id: string; round: string } }>(
+    '/v1/jobs/:id/checkpoints/:round',
+    async ({ params }) => {
+      const run = coordinator.find(params.id);
+      const stored = findCheckpoint(run, params.round, store);
+      return views.checkpoint(run, stored);
+    },
+  );
+}
+
+/** Progress line by line, then the job or the error: the status is 200 as soon as the specification is in order. */
+function createJob(spec: JobSpec, reply: FastifyReply, deps: ApiDeps): FastifyReply {
+  const lines = new Readable({ read() {} });
+  const write = (line: CreateJobLine): void => void lines.push(`${JSON.stringify(line)}\n`);
+  deps
+    .createJob(spec, write, whileConnected(reply, deps))
+    .catch((error: unknown) => {
+      const { status, body } = describeError(error);
+      if (status === 500) deps.log.error({ name: spec.name, error }, 'job-not-created');
+      write({ event: 'error', ...body });
+    })
+    .finally(() => lines.push(null));
+  return stream(reply, lines);
+}
+
+/** Aborts when whoever asked hangs up, and when the daemon stops. */
+function whileConnected(reply: FastifyReply, { signal }: Pick<ApiDeps, 'signal'>): AbortSignal {
+  const gone = new AbortController();
+  reply.raw.once('close', () => gone.abort(new SwarmError('CLIENT_GONE', 'whoever asked has hung up', {})));
+  return AbortSignal.any([gone.signal, signal]);
+}
+
+function findCheckpoint({ context }: JobRun, round: string, { rounds }: ApiDeps['store']) {
+  const { job, stored } = context;
+  const found =
+    round === 'latest' ? rounds.newestCheckpoints(job, 1)[0] : rounds.checkpoint(job, Number(round));
+  if (found) return found;
+  const message = `job ${stored.name} has no checkpoint of round ${round}`;
+  throw new SwarmError('CHECKPOINT_UNKNOWN', message, { round, known: rounds.checkpointRounds(job) });
+}
+
+function stream(reply: FastifyReply, lines: Readable | AsyncIterable<string>): FastifyReply {
+  reply.header('content-type', 'application/x-ndjson');
+  return reply.send(lines instanceof Readable ? lines : Readable.from(lines, { objectMode: false }));
+}
+
+function checked<S extends z.ZodType>(schema: S, value: unknown, field: string): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const message = `${field}: ${result.error.issues[0]?.message ?? 'wrong'}`;
+  throw new SwarmError('REQUEST_INVALID', message, { field });
+}
+
+/** HTTP status of an error code; codes not named here are the daemon's or the machine's trouble. */
+const STATUS: Readonly<Record<string, number>> = {
+  JOB_UNKNOWN: 404,
+  BLOB_MISSING: 404,
+  CHECKPOINT_UNKNOWN: 404,
+  JOB_EXISTS: 409,
+  JOB_OVER: 409,
+  JOB_AMBIGUOUS: 409,
+  TOO_MANY_JOBS: 409,
+  JOB_SPEC: 400,
+  REQUEST_INVALID: 400,
+};
+
+function describeError(error: unknown): { status: number; body: ApiError } {
+  if (isSwarmError(error)) {
+    return { status: STATUS[error.code] ?? 422, body: apiError(error.code, error.message, error.values) };
+  }
+  // Fastify's own: wrong content type, body too large, malformed JSON.
+  if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
+    const code = 'code' in error ? String(error.code).replace(/^FST_ERR_(CTP_)?/, '') : 'REQUEST_INVALID';
+    if (error.statusCode < 500) return { status: error.statusCode, body: apiError(code, error.message) };
+  }
+  return { status: 500, body: apiError('INTERNAL', 'the coordinator failed; its log says why') };
+}
+
+function apiError(code: string, message: string, values: Record<string, unknown> = {}): ApiError {
+  return { code, message, values };
+}

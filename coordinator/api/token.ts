@@ -1,0 +1,34 @@
+import { randomBytes } from 'node:crypto';
+import { chmod, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeDurably } from '../../common/durable.ts';
+import { SwarmError } from '../../common/errors.ts';
+
+const TOKEN_FILE = 'api-token';
+const TOKEN_BYTES = 32;
+
+/**
+ * Reads the control API's token from the home, or makes one on first use. Readable by its owner alone.
+ * @throws SwarmError TOKEN_INVALID, WRITE_FAILED, STORE_FULL
+ */
+export async function loadToken(home: string): Promise<string> {
+  const path = join(home, TOKEN_FILE);
+  const found = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return null;
+    throw error;
+  });
+  if (found === null) {
+    const token = randomBytes(TOKEN_BYTES).toString('base64url');
+    await writeDurably(path, `${token}\n`, { mode: 0o600 });
+    return token;
+  }
+  const token = found.trim();
+  if (token.length < TOKEN_BYTES) {
+    throw new SwarmError('TOKEN_INVALID', `${path} holds no token; delete it, and a new one is made`, {
+      path,
+    });
+  }
+  // Copies and backups often come back readable by everybody.
+  await chmod(path, 0o600);
+  return token;
+}

@@ -1,0 +1,136 @@
+import type { Clock } from '../../common/clock.ts';
+import { SwarmError } from '../../common/errors.ts';
+import type { Example } from '../../lora/data/examples.ts';
+import { chooseHeldOut } from '../../lora/data/held-out-choice.ts';
+import { encodePacked } from '../../lora/data/packed.ts';
+import { predictedTokens, type Row } from '../../lora/data/packing.ts';
+import { readExamples } from '../../lora/data/read-examples.ts';
+import type { Renderer } from '../../lora/data/render/renderer.ts';
+import { RowReport, type RowSummary } from '../../lora/data/row-report.ts';
+import { newTally, type RowTally, rowsOf, whyNoRows } from '../../lora/data/rows.ts';
+import { readingOf, rendererFor } from '../../lora/data/settings.ts';
+import { shardsOf } from '../../lora/data/shards.ts';
+import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
+import type { JobSpec } from '../../lora/finetune/job-spec.ts';
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { BlobStore } from '../../storage/blobs.ts';
+
+export interface JobData {
+  /** As the manifest lists it; the shards are blobs. */
+  readonly data: Manifest['data'];
+  /** Packed held-out rows; see `decodeHeldOut`. Never a blob: those are open to every peer. */
+  readonly heldOut: Uint8Array;
+  /** Rows of the training files, and those of them that could not be read or rendered. */
+  readonly read: RowSummary;
+  /** What became of the training samples. */
+  readonly tally: RowTally;
+}
+
+export interface JobDataOptions {
+  readonly spec: Pick<JobSpec, 'base' | 'data' | 'training' | 'seed'>;
+  readonly tokenizer: TextTokenizer;
+  readonly signal: AbortSignal;
+  /** Examples packed so far, of all. */
+  readonly onProgress: (done: number, total: number) => void;
+}
+
+export interface JobDataDeps {
+  readonly blobs: Pick<BlobStore, 'put'>;
+  readonly clock: Pick<Clock, 'now'>;
+}
+
+/** Held-out rows, in bytes as in rows of at most 10 bytes a token: what a coordinator keeps in memory to evaluate. */
+const HELD_OUT_ROWS = 65_536;
+
+/**
+ * Reads a job's examples, splits the held-out ones off, renders and packs both; the training rows become blobs. The
+ * data is read three times (counting, held-out, training), so that none of it has to be kept.
+ * @throws SwarmError DATA_*, TEMPLATE_*, HELD_OUT_TOO_LARGE, STORE_FULL
+ */
+export async function packJobData(options: JobDataOptions, deps: JobDataDeps): Promise<JobData> {
+  const { spec, tokenizer } = options;
+  const renderer = await rendererFor(spec.data, { dir: spec.base, now: deps.clock.now() }, { tokenizer });
+  try {
+    return await packRendered(options, deps, renderer);
+  } finally {
+    await renderer.close();
+  }
+}
+
+async function packRendered(
+  options: JobDataOptions,
+  { blobs }: JobDataDeps,
+  renderer: Renderer,
+): Promise<JobData> {
+  const { spec, signal, tokenizer } = options;
+  const { train, heldOut: apart, badRowShare, packing, truncation } = spec.data;
+  const { sequenceLength } = spec.training;
+  const reading = readingOf(spec.data);
+  const count = async (paths: string | readonly string[]): Promise<number> => {
+    const report = new RowReport({ badRowShare });
+    let examples = 0;
+    for await (const _ of readExamples(paths, { ...reading, signal, report })) examples++;
+    return examples;
+  };
+  const examples = await count(train);
+  const chosen = typeof apart === 'number' ? chooseHeldOut(examples, apart, spec.seed) : () => false;
+  const total = examples + (typeof apart === 'number' ? 0 : await count(apart));
+
+  let done = 0;
+  const part = (paths: string | readonly string[], wanted: (index: number) => boolean) => {
+    const report = new RowReport({ badRowShare });
+    const tally = newTally();
+    const some = async function* (): AsyncGenerator<Example> {
+      let index = 0;
+      for await (const example of readExamples(paths, { ...reading, signal, report })) {
+        if (!wanted(index++)) continue;
+        yield example;
+        options.onProgress(++done, total);
+      }
+    };
+    const packed = { sequenceLength, packing, truncation, report, tally, signal };
+    return { report, tally, rows: rowsOf(some(), renderer, packed) };
+  };
+
+  const checked = typeof apart === 'number' ? part(train, chosen) : part(apart, () => true);
+  const heldOutRows: Row[] = [];
+  for await (const row of checked.rows) {
+    heldOutRows.push(row);
+    if (heldOutRows.length <= HELD_OUT_ROWS) continue;
+    throw new SwarmError(
+      'HELD_OUT_TOO_LARGE',
+      `the held-out data makes more than ${HELD_OUT_ROWS} rows; a few hundred documents are enough`,
+      { limit: HELD_OUT_ROWS },
+    );
+  }
+  const training = part(train, (index) => !chosen(index));
+  const trained = { rows: 0, tokens: 0, shards: [] as Manifest['data']['shards'] };
+  for await (const shard of shardsOf(training.rows, { sequenceLength, vocabSize: tokenizer.vocabSize })) {
+    const digest = await blobs.put(shard.bytes);
+    trained.shards.push({ digest, size: shard.bytes.byteLength, rows: shard.rows });
+    trained.rows += shard.rows;
+    trained.tokens += shard.tokens;
+  }
+  if (heldOutRows.length === 0 || trained.rows === 0) {
+    const which = trained.rows === 0 ? 'training' : 'held-out';
+    const { tally } = trained.rows === 0 ? training : checked;
+    throw new SwarmError(
+      'DATA_TOO_SMALL',
+      `the ${which} data holds nothing to ${which === 'training' ? 'train on' : 'check with'}: ${whyNoRows(tally)}`,
+      { which, trainingRows: trained.rows, heldOutRows: heldOutRows.length },
+    );
+  }
+  const heldOut = encodeCbor(encodePacked(heldOutRows));
+  const tokens = heldOutRows.reduce((sum, row) => sum + predictedTokens(row), 0);
+  return {
+    data: {
+      ...trained,
+      sequenceLength,
+      heldOut: { digest: sha256(heldOut), rows: heldOutRows.length, tokens },
+    },
+    heldOut,
+    read: training.report.summary(),
+    tally: training.tally,
+  };
+}

@@ -1,0 +1,129 @@
+import { randomBytes } from 'node:crypto';
+import { copyFile, link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { renameDurably, syncFolder, writeError } from '../../common/durable.ts';
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, type AdapterLayout } from '../../lora/adapter/peft.ts';
+import { encodePeftConfig } from '../../lora/adapter/peft-config.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import type { FileBlobs } from '../../storage/blobs.ts';
+
+/** A checkpoint as people and PEFT use it. */
+export interface CheckpointToWrite {
+  readonly manifest: Manifest;
+  readonly layout: AdapterLayout;
+  readonly digest: string;
+  readonly checkpoint: Checkpoint;
+  /** As signed. */
+  readonly envelope: Uint8Array;
+}
+
+/** Where checkpoints are laid out as folders; in the simulation nowhere. */
+export interface CheckpointFolders {
+  /** Complete and durable when it resolves; nobody ever sees a part of it. */
+  write(checkpoint: CheckpointToWrite): Promise<void>;
+  path(job: string, round: number): string;
+  /** Takes the weights out of a checkpoint's folder; what is signed stays. Done again, it changes nothing. */
+  empty(job: string, round: number): Promise<void>;
+}
+
+export const SIGNED_FILE = 'checkpoint.cbor';
+export const READABLE_FILE = 'checkpoint.json';
+
+/**
+ * `<home>/checkpoints/<job>/<round>/`, each a PEFT adapter with the signed checkpoint and a readable copy beside it. The
+ * weights are a hard link to their blob where the file system has them.
+ */
+export class FileCheckpoints implements CheckpointFolders {
+  private readonly root: string;
+  private readonly blobs: FileBlobs;
+
+  constructor(options: { home: string }, deps: { blobs: FileBlobs }) {
+    this.root = join(options.home, 'checkpoints');
+    this.blobs = deps.blobs;
+  }
+
+  path(job: string, round: number): string {
+    return join(this.root, job, String(round).padStart(4, '0'));
+  }
+
+  async empty(job: string, round: number): Promise<void> {
+    // A PEFT folder without weights would only look like an adapter.
+    for (const name of [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE])
+      await rm(join(this.path(job, round), name), { force: true });
+  }
+
+  /** @throws SwarmError STORE_FULL, WRITE_FAILED */
+  async write(written: CheckpointToWrite): Promise<void> {
+    const { manifest, layout, checkpoint, envelope } = written;
+    const target = this.path(manifest.name, checkpoint.round);
+    const parent = join(this.root, manifest.name);
+    const work = join(parent, `.${checkpoint.round}-${randomBytes(6).toString('hex')}`);
+    try {
+      await mkdir(parent, { recursive: true });
+      await removeLeftovers(parent);
+      await mkdir(work);
+      await linkOrCopy(this.blobs.path(checkpoint.adapter.digest), join(work, ADAPTER_WEIGHTS_FILE));
+      const { lora, base } = manifest;
+      const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
+      await writeSynced(join(work, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));
+      await writeSynced(join(work, SIGNED_FILE), envelope);
+      await writeSynced(join(work, READABLE_FILE), `${JSON.stringify(readable(written), null, 2)}\n`);
+      await syncFolder(work);
+      // What a killed attempt has left there was never committed; a folder cannot be renamed over.
+      if (await exists(target)) await rename(target, join(parent, `.old-${randomBytes(6).toString('hex')}`));
+      await renameDurably(work, target);
+      await removeLeftovers(parent);
+    } catch (cause) {
+      await rm(work, { recursive: true, force: true });
+      throw writeError(cause, target);
+    }
+  }
+}
+
+function readable({ manifest, digest, checkpoint }: CheckpointToWrite): object {
+  const { createdAt, job, ...rest } = checkpoint;
+  return { name: manifest.name, job, digest, createdAt: new Date(createdAt).toISOString(), ...rest };
+}
+
+async function removeLeftovers(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) {
+    if (name.startsWith('.')) await rm(join(parent, name), { recursive: true, force: true });
+  }
+}
+
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch {
+    // Another file system, or one without links.
+    await copyFile(from, to);
+    await syncFile(to);
+  }
+}
+
+async function syncFile(path: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function writeSynced(path: string, content: Uint8Array | string): Promise<void> {
+  const file = await open(path, 'wx');
+  try {
+    await file.writeFile(content);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,45 @@
+import type { Logger } from '../../common/logger.ts';
+import type { JobEvent } from '../../monitor/events.ts';
+
+/** One line of the log per event that people follow; a round's line says all that matters about it. */
+export function logEvents(log: Logger, event: JobEvent, job: string): void {
+  switch (event.type) {
+    case 'checkpoint': {
+      const { round, updates, heldOutLoss, trainLoss, tokensPerSecond, seconds, bytesPerParameter } = event;
+      const line = {
+        job,
+        round,
+        updates,
+        heldOutLoss: rounded(heldOutLoss, 4),
+        trainLoss: rounded(trainLoss, 4),
+        tokensPerSecond: Math.round(tokensPerSecond),
+        seconds: rounded(seconds, 1),
+        bytesPerParameter: rounded(bytesPerParameter, 3),
+      };
+      log.info(line, 'round');
+      return;
+    }
+    case 'null-round':
+      log.warn({ job, round: event.round, reason: event.reason }, 'null-round');
+      return;
+    case 'peer-joined':
+    case 'peer-lost':
+    case 'paused':
+    case 'resumed':
+    case 'finished':
+    case 'job-created': {
+      const { type, sequence: _, at: __, ...fields } = event;
+      log.info({ ...fields, job }, type);
+      return;
+    }
+    case 'failed':
+      log.error({ job, reason: event.reason }, 'failed');
+      return;
+    default:
+      log.debug({ ...event, job }, event.type);
+  }
+}
+
+function rounded(value: number | null, digits: number): number | null {
+  return value === null ? null : Number(value.toFixed(digits));
+}

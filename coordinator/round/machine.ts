@@ -1,0 +1,263 @@
+import { HEARTBEAT_INTERVAL_MS } from '../../protocol/limits.ts';
+import { ARRIVAL_ROUNDS, deadlineMs, judgeRound, type Round } from './closing.ts';
+import { planRound } from './plan.ts';
+import type { CloseCause, Effect, Ending, JobEvent, JobState, Transition } from './state.ts';
+
+/** With enough nodes present a round opens this long after the last newcomer, for more may be on their way … */
+export const SETTLE_MS = HEARTBEAT_INTERVAL_MS;
+/** … and at the latest this long after there were enough. */
+export const SETTLE_MOST_MS = 3 * SETTLE_MS;
+/** Attempts at a merge or commit before the job pauses for its operator: an evaluation may die of want of memory. */
+export const MERGE_ATTEMPTS = 3;
+/** Pause before the second attempt; doubles with each. */
+export const RETRY_MS = 2_000;
+/** Rounds in a row turned down by the gate after which the fault is more likely shared than the nodes'. */
+export const REFUSALS_IN_A_ROW = 5;
+
+/** When the machine wants its next `tick`; null when only other events move it on. */
+export function dueAt(state: JobState, now: number): number | null {
+  if (state.phase === 'waiting') return state.settling?.until ?? null;
+  if (state.phase === 'validating' || state.phase === 'committing') return state.retryAt;
+  if (!isOpen(state)) return null;
+  const judged = judgeRound(state.current!, state.present, state.arrivals, state.settings, now);
+  return judged.verdict === 'wait' ? judged.at : now;
+}
+
+/** Whether a round is open for updates. */
+export function isOpen(state: JobState): boolean {
+  return state.phase === 'training' || state.phase === 'collecting';
+}
+
+/** Whether the job stands still until its operator has put something right, as opposed to where he wants it to. */
+export function needsOperator({ phase, current, refusals }: JobState): boolean {
+  return phase === 'paused' && (current !== null || refusals >= REFUSALS_IN_A_ROW);
+}
+
+export function isOver(state: JobState): boolean {
+  return state.phase === 'finished' || state.phase === 'failed';
+}
+
+export function reduce(state: JobState, event: JobEvent, now: number): Transition {
+  if (isOver(state)) return stay(state);
+  switch (event.type) {
+    case 'peer-ready': {
+      const { peer, speed } = event;
+      const { current, settling } = state;
+      return look(
+        {
+          ...state,
+          present: { ...state.present, [peer]: speed },
+          current: current && { ...current, left: current.left.filter((other) => other !== peer) },
+          settling: Object.hasOwn(state.present, peer) ? settling : settleFrom(settling, now),
+        },
+        now,
+      );
+    }
+    case 'peer-gone': {
+      const { [event.peer]: _, ...present } = state.present;
+      const current = event.reason === 'left' ? withoutPeer(state.current, event.peer) : state.current;
+      return look({ ...state, present, current }, now);
+    }
+    case 'gave-up':
+      if (state.current?.number !== event.round) return stay(state);
+      return look({ ...state, current: withoutPeer(state.current, event.peer) }, now);
+    case 'update':
+      return look(delivered(state, event), now);
+    case 'merged':
+      if (state.phase !== 'validating') return stay(state);
+      return { state: { ...state, phase: 'committing' }, effects: [{ type: 'commit', round: state.round }] };
+    case 'refused':
+      if (state.phase !== 'validating') return stay(state);
+      return discard({ ...state, refusals: state.refusals + 1, shortRounds: 0 }, event.reason, true, now);
+    case 'committed':
+      if (state.phase !== 'committing') return stay(state);
+      return proceed({ ...state, committed: state.committed + 1, refusals: 0, shortRounds: 0 }, now);
+    case 'stumbled':
+      return stumbled(state, event.reason, now);
+    case 'pause':
+      if (state.phase === 'paused') return stay(state);
+      return end(state, { phase: 'paused', reason: event.reason }, now);
+    case 'stop':
+      return end(state, { phase: 'finished', reason: event.reason }, now);
+    case 'resume':
+      return resume(state, now);
+    case 'fail':
+      return {
+        state: { ...state, phase: 'failed', current: null, retryAt: null, reason: event.reason },
+        effects: [
+          ...(state.current ? [discarding(state.round, event.reason, false)] : []),
+          { type: 'announce', phase: 'failed', reason: event.reason },
+        ],
+      };
+    case 'tick':
+      if (state.retryAt !== null && now >= state.retryAt) {
+        const again: JobState = { ...state, phase: 'validating', retryAt: null };
+        return { state: again, effects: [{ type: 'merge', round: state.round }] };
+      }
+      return look(state, now);
+  }
+}
+
+function stay(state: JobState): Transition {
+  return { state, effects: [] };
+}
+
+/** Does what is due: opens a round when nodes have settled, closes one when `judgeRound` says so. */
+function look(state: JobState, now: number): Transition {
+  if (state.phase === 'waiting') return settle(state, now);
+  if (!isOpen(state)) return stay(state);
+  const round = state.current!;
+  const judged = judgeRound(round, state.present, state.arrivals, state.settings, now);
+  if (judged.verdict === 'close') return close(state, judged.cause);
+  if (judged.verdict === 'null') {
+    return discard({ ...state, shortRounds: state.shortRounds + 1 }, judged.reason, false, now);
+  }
+  return stay({ ...state, current: { ...round, abandonedAt: judged.abandonedAt } });
+}
+
+function settle(state: JobState, now: number): Transition {
+  if (!enoughPresent(state)) return stay({ ...state, settling: null });
+  const settling = state.settling ?? settleFrom(null, now);
+  return now >= settling.until ? open(state, now) : stay({ ...state, settling });
+}
+
+function settleFrom(settling: JobState['settling'], now: number): NonNullable<JobState['settling']> {
+  const since = settling?.since ?? now;
+  return { since, until: Math.min(now + SETTLE_MS, since + SETTLE_MOST_MS) };
+}
+
+function enoughPresent({ present, settings }: JobState): boolean {
+  return Object.keys(present).length >= settings.minPeers;
+}
+
+function open(state: JobState, now: number): Transition {
+  const { settings, round } = state;
+  const plan = planRound(state.present, round, settings);
+  const longest = deadlineMs(round, state.arrivals, settings, state.shortRounds);
+  const current: Round = {
+    number: round,
+    openedAt: now,
+    deadlineMs: longest,
+    notBefore: now,
+    assigned: plan.assignments.map(({ peer }) => peer),
+    delivered: [],
+    left: [],
+    abandonedAt: null,
+  };
+  return {
+    state: { ...state, phase: 'training', current, settling: null, attempts: 0, reason: '' },
+    effects: [{ type: 'open', round, deadlineMs: longest, ...plan }],
+  };
+}
+
+function delivered(state: JobState, event: Extract<JobEvent, { type: 'update' }>): JobState {
+  const { peer, round, ms, speed } = event;
+  const present = Object.hasOwn(state.present, peer) ? { ...state.present, [peer]: speed } : state.present;
+  const arrivals = [...state.arrivals, { round, ms }].filter(
+    (arrival) => arrival.round >= state.round - ARRIVAL_ROUNDS,
+  );
+  const next = { ...state, present, arrivals };
+  const { current } = state;
+  // Late ones teach how long nodes take, and are merged with whatever round closes next.
+  if (!isOpen(state) || current?.number !== round || !current.assigned.includes(peer)) return next;
+  if (current.delivered.includes(peer)) return next;
+  return { ...next, phase: 'collecting', current: { ...current, delivered: [...current.delivered, peer] } };
+}
+
+function withoutPeer(round: Round | null, peer: string): Round | null {
+  if (!round?.assigned.includes(peer) || round.delivered.includes(peer) || round.left.includes(peer))
+    return round;
+  return { ...round, left: [...round.left, peer] };
+}
+
+function close(state: JobState, cause: CloseCause): Transition {
+  const { round } = state;
+  return {
+    state: { ...state, phase: 'validating' },
+    effects: [
+      { type: 'close', round, cause },
+      { type: 'merge', round },
+    ],
+  };
+}
+
+function discarding(round: number, reason: string, tried: boolean): Effect {
+  return { type: 'discard', round, reason, tried };
+}
+
+function discard(state: JobState, reason: string, tried: boolean, now: number): Transition {
+  const next = proceed(state, now);
+  return { state: next.state, effects: [discarding(state.round, reason, tried), ...next.effects] };
+}
+
+/** Between rounds: what comes after a committed checkpoint or a null round. */
+function proceed(state: JobState, now: number): Transition {
+  const done: JobState = { ...state, current: null, attempts: 0, retryAt: null, ending: null };
+  if (state.committed >= state.settings.count) return rest(done, { phase: 'finished', reason: '' });
+  if (state.ending?.phase === 'finished') return rest(done, state.ending);
+  const next: JobState = { ...done, round: state.round + 1 };
+  if (state.ending) return rest(next, state.ending);
+  if (state.refusals >= REFUSALS_IN_A_ROW) {
+    const reason = `the held-out check has turned ${state.refusals} rounds in a row down; look at data and settings, then resume`;
+    return rest(next, { phase: 'paused', reason });
+  }
+  if (enoughPresent(next)) return open(next, now);
+  return wait(next);
+}
+
+function rest(state: JobState, { phase, reason }: Ending): Transition {
+  return {
+    state: { ...state, phase, settling: null, reason },
+    effects: [{ type: 'announce', phase, reason }],
+  };
+}
+
+function wait(state: JobState): Transition {
+  const reason = waitingReason(state.settings);
+  return {
+    state: { ...state, phase: 'waiting', settling: null, reason },
+    effects: [{ type: 'announce', phase: 'waiting', reason }],
+  };
+}
+
+/** Why a job that could begin does not, for people. */
+export function waitingReason({ minPeers }: { readonly minPeers: number }): string {
+  return minPeers === 1 ? 'waiting for a node' : `waiting for ${minPeers} nodes`;
+}
+
+function stumbled(state: JobState, reason: string, now: number): Transition {
+  if (state.phase !== 'validating' && state.phase !== 'committing') return stay(state);
+  const attempts = state.attempts + 1;
+  if (attempts >= MERGE_ATTEMPTS) {
+    if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
+    // The closed round stays: resuming takes it up again with the same updates.
+    return rest({ ...state, attempts: 0, retryAt: null, ending: null }, { phase: 'paused', reason });
+  }
+  return stay({ ...state, attempts, retryAt: now + RETRY_MS * 2 ** (attempts - 1) });
+}
+
+/** Pauses or stops: an open round is closed with what it has, a closed one is brought to its end first. */
+function end(state: JobState, ending: Ending, now: number): Transition {
+  if (state.phase === 'validating' || state.phase === 'committing') return stay({ ...state, ending });
+  if (state.current && state.phase !== 'paused') {
+    if (state.current.delivered.length >= state.settings.minPeers)
+      return close({ ...state, ending }, 'operator');
+    return discard(
+      { ...state, ending },
+      `the job was ${ending.phase === 'paused' ? 'paused' : 'stopped'}`,
+      false,
+      now,
+    );
+  }
+  if (state.current) return discard({ ...state, ending }, 'the job was stopped', false, now);
+  return rest(state, ending);
+}
+
+function resume(state: JobState, now: number): Transition {
+  if (state.phase !== 'paused') return stay({ ...state, ending: null });
+  const next = { ...state, refusals: 0, reason: '' };
+  if (state.current) {
+    return { state: { ...next, phase: 'validating' }, effects: [{ type: 'merge', round: state.round }] };
+  }
+  return enoughPresent(next) ? open(next, now) : wait(next);
+}

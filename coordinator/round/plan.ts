@@ -1,0 +1,73 @@
+import { ROUND_PEERS } from '../../protocol/limits.ts';
+import type { Manifest } from '../../protocol/manifest.ts';
+import type { Head } from '../../protocol/messages.ts';
+
+export type Preset = Head['preset'];
+export type Assignment = Head['assignments'][number];
+
+/** From this many nodes "auto" compresses: below it dense is small enough and learns best (DESIGN.md section 5). */
+export const AUTO_SPARSE_PEERS = 4;
+/** The slowest node makes at least this share of the fastest one's steps; slower still, it is late. */
+export const LEAST_STEPS_SHARE = 1 / 3;
+
+export interface PlanSettings {
+  /** Steps of the fastest node. */
+  readonly localSteps: number;
+  readonly preset: Manifest['rounds']['preset'];
+  /** Rows of one optimiser step. */
+  readonly batchSize: number;
+}
+
+export interface RoundPlan {
+  readonly preset: Preset;
+  /** Sorted by peer id; the intervals are disjoint and follow each other from 0. */
+  readonly assignments: Assignment[];
+}
+
+/**
+ * Shares a round's work out. Steps are proportional to measured speed within a third of `localSteps` to all of them; a
+ * node that has not been measured gets those of the median node. Intervals hold exactly the rows of a node's steps;
+ * positions beyond the data's end are those of a second permutation, and so on (lora/data/assignment.ts, `epoch`).
+ *
+ * @param speeds tokens per second by peer, 0 while unmeasured
+ * @param round turns the choice of peers where there are more than a round can take
+ */
+export function planRound(
+  speeds: Readonly<Record<string, number>>,
+  round: number,
+  settings: PlanSettings,
+): RoundPlan {
+  const peers = choose(Object.keys(speeds).sort(), round, ROUND_PEERS);
+  const steps = stepsOf(
+    peers.map((peer) => speeds[peer]!),
+    settings.localSteps,
+  );
+  let end = 0;
+  const assignments = peers.map((peer, i) => {
+    const start = end;
+    end += steps[i]! * settings.batchSize;
+    return { peer, start, end, steps: steps[i]! };
+  });
+  const { preset } = settings;
+  const auto = peers.length < AUTO_SPARSE_PEERS ? 'dense' : 'balanced';
+  return { preset: preset === 'auto' ? auto : preset, assignments };
+}
+
+/** All peers, or as many as a round takes, beginning elsewhere each round so that everybody gets a turn. */
+function choose(sorted: readonly string[], round: number, most: number): string[] {
+  if (sorted.length <= most) return [...sorted];
+  const first = (round * most) % sorted.length;
+  return Array.from({ length: most }, (_, i) => sorted[(first + i) % sorted.length]!).sort();
+}
+
+function stepsOf(speeds: readonly number[], localSteps: number): number[] {
+  const measured = speeds.filter((speed) => speed > 0).sort((a, b) => a - b);
+  const fastest = measured.at(-1);
+  if (fastest === undefined) return speeds.map(() => localSteps);
+  const median = measured[(measured.length - 1) >> 1]!;
+  const least = Math.ceil(localSteps * LEAST_STEPS_SHARE);
+  return speeds.map((speed) => {
+    const share = (speed > 0 ? speed : median) / fastest;
+    return Math.min(localSteps, Math.max(least, Math.round(localSteps * share)));
+  });
+}

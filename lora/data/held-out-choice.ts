@@ -1,0 +1,36 @@
+import { hash } from 'node:crypto';
+import { SwarmError } from '../../common/errors.ts';
+
+/** Hashes are counted by their first 16 bits. */
+const BUCKETS = 65_536;
+
+/**
+ * Which examples are held out of training: those with the smallest hashes of seed and index, at least one and never
+ * all. The same however large the data are; memory does not grow with them (two passes over the indices instead of a
+ * sorted list).
+ * @throws SwarmError DATA_TOO_SMALL
+ */
+export function chooseHeldOut(examples: number, share: number, seed: number): (index: number) => boolean {
+  if (examples < 2) {
+    throw new SwarmError(
+      'DATA_TOO_SMALL',
+      `the data holds ${examples === 1 ? 'one example' : 'no example'}, which cannot be split into training and held-out ` +
+        'data; name held-out files, or use .jsonl with one document per line',
+      { documents: examples },
+    );
+  }
+  const hashOf = (index: number): string => hash('sha256', `held-out/${seed}/${index}`, 'hex');
+  const bucketOf = (text: string): number => Number.parseInt(text.slice(0, 4), 16);
+  let left = Math.min(examples - 1, Math.max(1, Math.round(share * examples)));
+  const counts = new Uint32Array(BUCKETS);
+  for (let index = 0; index < examples; index++) counts[bucketOf(hashOf(index))]!++;
+  let bucket = 0;
+  while (left > counts[bucket]!) left -= counts[bucket++]!;
+  const inBucket: string[] = [];
+  for (let index = 0; index < examples; index++) {
+    const text = hashOf(index);
+    if (bucketOf(text) === bucket) inBucket.push(text);
+  }
+  const largest = inBucket.sort()[left - 1]!;
+  return (index) => hashOf(index) <= largest;
+}

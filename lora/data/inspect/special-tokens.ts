@@ -1,0 +1,83 @@
+/** Whether samples begin and end as the model knows it. */
+import type { Rendered, Renderer } from '../render/renderer.ts';
+import type { TextTokenizer } from '../tokenizer.ts';
+
+/** Trained tokens after an end-of-turn token that are put up with: templates write a newline there. */
+const MAX_AFTER_END = 2;
+
+export interface SpecialTokenCount {
+  /** Samples that begin with the beginning-of-text token twice. */
+  doubleBos: number;
+  /** Samples without what the tokenizer puts before a text. */
+  withoutBos: number;
+  /** Samples whose trained part ends with the tokenizer's end-of-text token. */
+  endWithEos: number;
+  /** By text, other special tokens that trained parts end with. */
+  endWithOther: Record<string, number>;
+  /** Samples whose trained part ends with no special token: the model does not learn to stop. */
+  withoutEnd: number;
+  /** Tokens that stand for what the tokenizer does not know. */
+  unknownTokens: number;
+  /** Samples that hold such tokens. */
+  withUnknown: number;
+}
+
+export class SpecialTokens {
+  private readonly tokenizer: TextTokenizer;
+  private readonly unknownId: number | null;
+  private readonly special = new Map<number, boolean>();
+  private readonly count: SpecialTokenCount = {
+    doubleBos: 0,
+    withoutBos: 0,
+    endWithEos: 0,
+    endWithOther: {},
+    withoutEnd: 0,
+    unknownTokens: 0,
+    withUnknown: 0,
+  };
+
+  constructor({ tokenizer, specialTokens }: Pick<Renderer, 'tokenizer' | 'specialTokens'>) {
+    this.tokenizer = tokenizer;
+    const unknown = specialTokens.unk_token;
+    const ids = unknown === undefined ? [] : tokenizer.encode(unknown, { special: false });
+    // Where the unknown token is also the end of text, as in GPT-2, nothing is ever unknown.
+    this.unknownId = ids.length === 1 && ids[0] !== tokenizer.eosId ? ids[0]! : null;
+  }
+
+  add({ ids, trained }: Rendered): void {
+    const { count, tokenizer } = this;
+    const { bosId, prefix } = tokenizer;
+    if (bosId !== null && ids[0] === bosId && ids[1] === bosId) count.doubleBos++;
+    if (prefix.length > 0 && !prefix.every((id, i) => ids[i] === id)) count.withoutBos++;
+    const unknown = this.unknownId === null ? 0 : ids.filter((id) => id === this.unknownId).length;
+    count.unknownTokens += unknown;
+    if (unknown > 0) count.withUnknown++;
+    const last = trained.lastIndexOf(1);
+    if (last < 0) return;
+    for (let at = last; at >= 0 && at >= last - MAX_AFTER_END && trained[at] === 1; at--) {
+      const id = ids[at]!;
+      if (!this.isSpecial(id) || (id === tokenizer.bosId && id !== tokenizer.eosId)) continue;
+      if (id === tokenizer.eosId) count.endWithEos++;
+      else {
+        const text = tokenizer.decode([id], { special: true });
+        count.endWithOther[text] = (count.endWithOther[text] ?? 0) + 1;
+      }
+      return;
+    }
+    count.withoutEnd++;
+  }
+
+  result(): SpecialTokenCount {
+    return this.count;
+  }
+
+  /** Special tokens are those that decoding leaves out. */
+  private isSpecial(id: number): boolean {
+    let special = this.special.get(id);
+    if (special === undefined) {
+      special = id === this.tokenizer.eosId || this.tokenizer.decode([id]) === '';
+      this.special.set(id, special);
+    }
+    return special;
+  }
+}

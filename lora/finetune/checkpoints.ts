@@ -1,0 +1,239 @@
+/**
+ * Checkpoints of `swarm train`: folders `checkpoints/step-00000100` below the output, each complete in itself. A folder
+ * is written under another name, synced and renamed, so whatever moment the process is killed at, every folder of that
+ * name is whole.
+ */
+import { createHash } from 'node:crypto';
+import { readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { z } from 'zod';
+import { syncFolder, writeDurably, writeError } from '../../common/durable.ts';
+import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { makeFolder } from '../../common/folders.ts';
+import {
+  ADAPTER_WEIGHTS_FILE,
+  type AdapterLayout,
+  type AdapterToWrite,
+  decodeAdapter,
+  writePeftFolder,
+} from '../adapter/peft.ts';
+import type { AdamWState } from '../train/adamw.ts';
+import { decodeOptimizer, encodeOptimizer } from '../train/optimizer-state.ts';
+import { runSettingsSchema } from './settings.ts';
+
+const FOLDER = 'checkpoints';
+const OPTIMIZER_FILE = 'optimizer.bin';
+const STATE_FILE = 'state.json';
+/** Eight digits sort as text up to a hundred million steps. */
+const NAME = /^step-(\d{8})$/;
+const LEFT_OVER = /^\.step-\d{8}\.(partial|removed)$/;
+
+const evaluationSchema = z.strictObject({ step: z.int().nonnegative(), loss: z.number() });
+
+/** Where a run stands, beside adapter and moments. Numbers that JSON does not know are null. */
+export const runStateSchema = z.strictObject({
+  schemaVersion: z.literal(1),
+  /** Optimiser steps made. */
+  step: z.int().nonnegative(),
+  /** Rows taken from the data, over all epochs: where the next step goes on. */
+  rows: z.int().nonnegative(),
+  /** Predicted tokens trained on. */
+  tokens: z.int().nonnegative(),
+  /** Spent on training steps. */
+  seconds: z.number().nonnegative(),
+  /** Of the last step. */
+  loss: z.number().nullable(),
+  /** Held-out loss before the first step. */
+  lossBefore: z.number().nullable(),
+  /** Held-out loss at this step, where it was measured. */
+  heldOutLoss: z.number().nullable(),
+  best: evaluationSchema.nullable(),
+  waited: z.int().nonnegative(),
+  /** Why nothing is left to do; null while there is. */
+  finished: z.enum(['steps', 'early-stopping']).nullable(),
+  /** What the run was started with. */
+  settings: runSettingsSchema,
+  /** SHA-256 of the other files. */
+  digests: z.record(z.string(), z.string()),
+});
+export type RunState = z.output<typeof runStateSchema>;
+
+export interface TrainingState {
+  /** In layout order. */
+  readonly adapter: readonly Float32Array[];
+  readonly optimizer: AdamWState;
+  readonly state: Omit<RunState, 'digests' | 'schemaVersion'>;
+}
+
+export interface CheckpointFolderOptions {
+  /** The output of the run. */
+  output: string;
+  /** Newest checkpoints that stay, at least 1; the best stays in any case. */
+  keep: number;
+}
+
+export class CheckpointFolder {
+  readonly path: string;
+  private readonly keep: number;
+
+  constructor({ output, keep }: CheckpointFolderOptions) {
+    this.path = join(output, FOLDER);
+    this.keep = keep;
+  }
+
+  /** Durable when this resolves. @returns the folder @throws STORE_FULL, WRITE_FAILED */
+  async write(
+    { adapter, optimizer, state }: TrainingState,
+    about: Omit<AdapterToWrite, 'tensors'>,
+  ): Promise<string> {
+    await makeFolder(this.path);
+    const final = this.folderOf(state.step);
+    const partial = join(this.path, `.${nameOf(state.step)}.partial`);
+    try {
+      await rm(partial, { recursive: true, force: true });
+      await makeFolder(partial);
+      await writePeftFolder(partial, { ...about, tensors: adapter });
+      await writeDurably(join(partial, OPTIMIZER_FILE), encodeOptimizer(optimizer));
+      const digests = await digestsOf(partial);
+      const text = `${JSON.stringify({ schemaVersion: 1, ...state, digests }, null, 2)}\n`;
+      const there = await digestsOf(final).catch(() => null);
+      if (there !== null && isDeepStrictEqual(there, digests)) {
+        // The same step again, after a resume: only what is told of it has changed.
+        await writeDurably(join(final, STATE_FILE), text);
+        await rm(partial, { recursive: true, force: true });
+      } else {
+        await writeDurably(join(partial, STATE_FILE), text);
+        await this.remove(nameOf(state.step));
+        await rename(partial, final);
+        await syncFolder(this.path);
+      }
+    } catch (cause) {
+      // Where the disk is full it must not stay so for a checkpoint that nobody can use.
+      await rm(partial, { recursive: true, force: true }).catch(() => {});
+      const error = writeError(cause, final);
+      if (!isSwarmError(error, 'STORE_FULL')) throw error;
+      const next = `free some, then go on with it: swarm train --resume --output ${dirname(this.path)}`;
+      const message = `no space left for the checkpoint ${final}`;
+      throw new SwarmError('STORE_FULL', message, { path: final, next }, { cause });
+    }
+    await this.prune(state.best?.step ?? null);
+    return final;
+  }
+
+  /** Steps of the checkpoints, newest first. @throws the system's error where the folder cannot be read */
+  async steps(): Promise<number[]> {
+    const steps = (await this.names()).flatMap((name) =>
+      NAME.test(name) ? [Number(NAME.exec(name)![1])] : [],
+    );
+    return steps.sort((a, b) => b - a);
+  }
+
+  /**
+   * State of the newest checkpoint that is whole; null where there is none.
+   * @param onDamaged told of each newer one that is not, and passed over
+   */
+  async newest(onDamaged: (error: SwarmError) => void = () => {}): Promise<RunState | null> {
+    for (const step of await this.steps()) {
+      try {
+        return await this.state(step);
+      } catch (error) {
+        if (!isSwarmError(error, 'TRAIN_CHECKPOINT')) throw error;
+        onDamaged(error);
+      }
+    }
+    return null;
+  }
+
+  /** Adapter and moments at a step. @throws TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
+  async load(step: number, layout: AdapterLayout): Promise<Pick<TrainingState, 'adapter' | 'optimizer'>> {
+    // The best may have been written long ago.
+    await this.state(step);
+    const dir = this.folderOf(step);
+    return {
+      adapter: decodeAdapter(await readFile(join(dir, ADAPTER_WEIGHTS_FILE)), layout),
+      optimizer: decodeOptimizer(await readFile(join(dir, OPTIMIZER_FILE)), layout),
+    };
+  }
+
+  /** Removes all checkpoints, and nothing else: the folder may be somebody's own. */
+  async clear(): Promise<void> {
+    for (const step of await this.steps()) await this.remove(nameOf(step));
+    await this.tidy();
+    await rmdir(this.path).catch(() => {});
+  }
+
+  private folderOf(step: number): string {
+    return join(this.path, nameOf(step));
+  }
+
+  private async state(step: number): Promise<RunState> {
+    const dir = this.folderOf(step);
+    const damaged = (reason: string, cause?: unknown) =>
+      new SwarmError(
+        'TRAIN_CHECKPOINT',
+        `the checkpoint ${dir} is damaged: ${reason}`,
+        { dir, reason, next: 'remove that folder, or leave it: the one before it is taken' },
+        { cause },
+      );
+    let state: RunState;
+    try {
+      state = runStateSchema.parse(JSON.parse(await readFile(join(dir, STATE_FILE), 'utf8')));
+    } catch (cause) {
+      throw damaged(`${STATE_FILE} cannot be read`, cause);
+    }
+    const found = await digestsOf(dir).catch(() => ({}) as Record<string, string>);
+    const other = Object.keys(state.digests).find((name) => found[name] !== state.digests[name]);
+    if (other !== undefined) throw damaged(`${other} is not what was written`);
+    return state;
+  }
+
+  private async prune(best: number | null): Promise<void> {
+    const steps = await this.steps();
+    for (const step of steps.slice(this.keep)) if (step !== best) await this.remove(nameOf(step));
+    await this.tidy();
+  }
+
+  /** Of what lies in the folder; none where there is no folder. */
+  private async names(): Promise<string[]> {
+    try {
+      return await readdir(this.path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw error;
+    }
+  }
+
+  /** What a process left that was killed while it wrote or removed a checkpoint. */
+  private async tidy(): Promise<void> {
+    for (const name of await this.names()) {
+      if (LEFT_OVER.test(name)) await rm(join(this.path, name), { recursive: true, force: true });
+    }
+  }
+
+  /** Renamed first: a folder that is half gone must not look like a checkpoint. */
+  private async remove(name: string): Promise<void> {
+    const going = join(this.path, `.${name}.removed`);
+    await rm(going, { recursive: true, force: true });
+    try {
+      await rename(join(this.path, name), going);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+      throw error;
+    }
+    await rm(going, { recursive: true, force: true });
+  }
+}
+
+function nameOf(step: number): string {
+  return `step-${String(step).padStart(8, '0')}`;
+}
+
+async function digestsOf(dir: string): Promise<Record<string, string>> {
+  const digests: Record<string, string> = {};
+  for (const name of [ADAPTER_WEIGHTS_FILE, OPTIMIZER_FILE]) {
+    const bytes = await readFile(join(dir, name));
+    digests[name] = createHash('sha256').update(bytes).digest('hex');
+  }
+  return digests;
+}

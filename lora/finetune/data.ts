@@ -1,0 +1,83 @@
+import { chooseHeldOut } from '../data/held-out-choice.ts';
+import { type ExamplePart, packData } from '../data/pack-data.ts';
+import type { PackedData } from '../data/packed-data.ts';
+import { readExamples } from '../data/read-examples.ts';
+import { type BadRow, RowReport } from '../data/row-report.ts';
+import { type DataSettings, dataSettingsSchema, readingOf } from '../data/settings.ts';
+import type { TextTokenizer } from '../data/tokenizer.ts';
+import type { TrainData, TrainListener } from './finetune.ts';
+import type { TrainSpec } from './settings.ts';
+
+export interface RunDataOptions {
+  /** Where packed data is kept between runs. */
+  cacheDir: string;
+  /** Milliseconds since 1970: the day that a chat template may print. */
+  now: number;
+  signal: AbortSignal;
+}
+
+export interface RunDataDeps {
+  tokenizer: TextTokenizer;
+  listener: Pick<TrainListener, 'onPacking' | 'onBadRow' | 'onData'>;
+}
+
+/** Files to train on, and how they are read. */
+export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; settings: DataSettings } {
+  const { train, heldOut: _, ...settings } = data;
+  return {
+    paths: typeof train === 'string' ? [train] : train,
+    settings: dataSettingsSchema.parse(settings),
+  };
+}
+
+/** Rows to train on, and to measure the loss on where there are any. Close both. @throws as packData */
+export async function packRunData(
+  spec: TrainSpec,
+  { cacheDir, now, signal }: RunDataOptions,
+  { tokenizer, listener }: RunDataDeps,
+): Promise<{ data: PackedData; heldOut: PackedData | null }> {
+  const { paths, settings } = trainingFiles(spec);
+  const { heldOut } = spec.data;
+  const pack = async (which: TrainData['part'], files: readonly string[], part?: ExamplePart) => {
+    const onProgress = (done: number, total: number): void => listener.onPacking(done, total);
+    const onBad = (row: BadRow): void => listener.onBadRow(row);
+    const { base: modelDir, training } = spec;
+    const { sequenceLength } = training;
+    const where = { settings, sequenceLength, modelDir, cacheDir, now, signal };
+    const packed = await packData({ ...where, paths: files, part, onProgress, onBad }, { tokenizer });
+    listener.onData({ part: which, read: packed.read, tally: packed.tally });
+    return packed;
+  };
+  if (typeof heldOut !== 'number') {
+    const data = await pack('train', paths);
+    return { data, heldOut: heldOut && (await pack('held-out', heldOut)) };
+  }
+  let choice: Promise<(index: number) => boolean> | null = null;
+  const isHeldOut = (): Promise<(index: number) => boolean> => {
+    choice ??= countExamples(paths, settings, signal).then((count) =>
+      chooseHeldOut(count, heldOut, spec.seed),
+    );
+    return choice;
+  };
+  const name = `${heldOut} by seed ${spec.seed}`;
+  const data = await pack('train', paths, {
+    name: `all but ${name}`,
+    chosen: async () => {
+      const held = await isHeldOut();
+      return (index) => !held(index);
+    },
+  });
+  return { data, heldOut: await pack('held-out', paths, { name, chosen: isHeldOut }) };
+}
+
+async function countExamples(
+  paths: readonly string[],
+  { badRowShare, ...settings }: DataSettings,
+  signal: AbortSignal,
+): Promise<number> {
+  const report = new RowReport({ badRowShare });
+  let count = 0;
+  for await (const _ of readExamples(paths, { ...readingOf({ badRowShare, ...settings }), signal, report }))
+    count++;
+  return count;
+}

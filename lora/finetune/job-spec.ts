@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { SwarmError } from '../../common/errors.ts';
+import { specProblems } from '../../common/schema-problems.ts';
+import { nameSchema, peerIdSchema } from '../../protocol/ids.ts';
+import { acceptanceSchema, loraSchema, roundsSchema, trainingSchema } from '../../protocol/manifest.ts';
+import { dataSettingsSchema } from '../data/settings.ts';
+import { PRESETS } from '../train/presets.ts';
+
+const path = z.string().min(1).max(4096).describe('a path');
+/** Files, folders or glob patterns; see `dataFiles`. */
+const paths = z.union([path, z.array(path).min(1).max(10_000).describe('a list of paths')]);
+
+/** A job as its operator writes it, in YAML or JSON. */
+export const jobSpecSchema = z.strictObject({
+  name: nameSchema,
+  /** Folder of the base model, in Hugging Face layout. */
+  base: path,
+  data: z.strictObject({
+    train: paths,
+    /** Files of their own, or the share of the examples that is kept out of training. @default 0.1 */
+    heldOut: z.union([z.number().gt(0).lt(1), paths]).default(0.1),
+    ...dataSettingsSchema.shape,
+  }),
+  /** Chooses what the file leaves open of `lora` and `training`, when the job is created. @default null */
+  preset: z.enum(PRESETS).nullable().default(null),
+  lora: loraSchema.prefault({}),
+  training: trainingSchema.prefault({}),
+  rounds: roundsSchema.prefault({}),
+  acceptance: acceptanceSchema.prefault({}),
+  /** "open" to everybody, "invite" for holders of the job's invite, or a list of peer ids. @default "open" */
+  admission: z
+    .union([
+      z.literal('open'),
+      z.literal('invite'),
+      z.array(peerIdSchema).min(1).max(4096).describe('a list of peer ids'),
+    ])
+    .default('open'),
+  /** Of the initial adapter and of the choice of held-out examples. @default 0 */
+  seed: z.int().nonnegative().max(0xffffffff).default(0),
+});
+
+export type JobSpec = z.output<typeof jobSpecSchema>;
+export type JobSpecInput = z.input<typeof jobSpecSchema>;
+
+/**
+ * Checks a job specification; unknown keys are errors, with the key that was probably meant.
+ * @throws SwarmError JOB_SPEC (values: field, problems)
+ */
+export function parseJobSpec(value: unknown): JobSpec {
+  const result = jobSpecSchema.safeParse(value);
+  if (result.success) return result.data;
+  const problems = specProblems(jobSpecSchema, value, result.error.issues);
+  throw new SwarmError(
+    'JOB_SPEC',
+    `the job specification is wrong: ${problems.map(({ text }) => text).join('; ')}`,
+    {
+      field: problems[0]!.field,
+      problems: problems.map(({ text }) => text),
+    },
+  );
+}

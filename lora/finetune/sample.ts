@@ -1,0 +1,100 @@
+import { SwarmError } from '../../common/errors.ts';
+import { readExamples } from '../data/read-examples.ts';
+import { RowReport } from '../data/row-report.ts';
+import { renderAll } from '../data/rows.ts';
+import { type DataSettings, readingOf, rendererFor } from '../data/settings.ts';
+import type { TextTokenizer } from '../data/tokenizer.ts';
+
+/** Enough for a median and a total that are a few per cent off; read in a second or two. */
+const SAMPLES = 1_000;
+/** Plain text comes in few and long documents. */
+const TOKENS = 300_000;
+
+export interface DataSample {
+  /** Tokens of all samples, and those of them that give a loss, over the whole data. */
+  readonly tokens: number;
+  readonly trainedTokens: number;
+  /** Tokens that 95 % of the samples stay within. */
+  readonly commonLength: number;
+  /** Nothing but plain text, which is cut into rows. */
+  readonly plainText: boolean;
+  /** Rows of that many tokens that it makes, about. */
+  rows(sequenceLength: number): number;
+  /** Whether everything was read; else the totals are extrapolated from the bytes. */
+  readonly exact: boolean;
+}
+
+export interface SampleOptions {
+  paths: readonly string[];
+  settings: DataSettings;
+  /** Of the tokenizer and the chat template. */
+  modelDir: string;
+  /** Milliseconds since 1970. */
+  now: number;
+  signal: AbortSignal;
+}
+
+/** Reads the beginning of the data. @throws DATA_*, TEMPLATE_*, DATA_EMPTY */
+export async function sampleData(
+  { paths, settings, modelDir, now, signal }: SampleOptions,
+  { tokenizer }: { tokenizer: TextTokenizer },
+): Promise<DataSample> {
+  const renderer = await rendererFor(settings, { dir: modelDir, now }, { tokenizer });
+  const report = new RowReport({ badRowShare: settings.badRowShare });
+  const lengths: number[] = [];
+  const seen = { bytes: 0, samples: 0, tokens: 0, trained: 0 };
+  // Files are read in pieces, ahead of what is rendered: what was seen of them counts when the next piece begins.
+  let known = { ...seen };
+  let total = 0;
+  const onProgress = (done: number, all: number): void => {
+    if (seen.tokens !== known.tokens) known = { ...seen };
+    seen.bytes = done;
+    total = all;
+  };
+  let plainText = true;
+  let exact = true;
+  try {
+    const examples = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
+    for await (const { example, rendered } of renderAll(examples, renderer, { report, signal })) {
+      lengths.push(rendered.ids.length);
+      seen.samples++;
+      seen.tokens += rendered.ids.length;
+      seen.trained += rendered.trained.reduce((sum, one) => sum + one, 0);
+      plainText &&= example.kind === 'text';
+      if (known.tokens === 0 || (lengths.length < SAMPLES && seen.tokens < TOKENS)) continue;
+      exact = false;
+      break;
+    }
+  } finally {
+    await renderer.close();
+  }
+  if (lengths.length === 0) {
+    throw new SwarmError('DATA_EMPTY', `there is nothing to train on in ${paths.join(', ')}`, { paths });
+  }
+  lengths.sort((a, b) => a - b);
+  const part = exact ? 1 : known.bytes / total;
+  const { samples, tokens, trained } = exact ? seen : known;
+  return {
+    tokens: Math.round(tokens / part),
+    trainedTokens: Math.round(trained / part),
+    commonLength: lengths[Math.floor(0.95 * (lengths.length - 1))]!,
+    plainText,
+    exact,
+    rows: (sequenceLength) =>
+      plainText
+        ? Math.ceil(tokens / part / sequenceLength)
+        : Math.ceil((packedRows(lengths, sequenceLength) * samples) / part / lengths.length),
+  };
+}
+
+/** First fit decreasing; a sample of one token more than a row fits, its last is only predicted. `lengths` ascend. */
+function packedRows(lengths: readonly number[], sequenceLength: number): number {
+  const free: number[] = [];
+  for (const length of lengths.toReversed()) {
+    const size = Math.min(length - 1, sequenceLength);
+    const row = free.findIndex((left) => left >= size);
+    if (row === -1) free.push(sequenceLength - size);
+    else free[row] = free[row]! - size;
+  }
+  return free.length;
+}

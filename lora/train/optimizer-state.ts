@@ -1,0 +1,66 @@
+import { SwarmError } from '../../common/errors.ts';
+import { planLayout, type UpdateLayout, zeros } from '../update/layout.ts';
+import type { AdamWState } from './adamw.ts';
+
+/**
+ * Steps (float64), then all first and all second moments (float32), then loss scale and runs since it changed (both
+ * float64) where there is one; little-endian as every machine we run on.
+ */
+const HEADER_BYTES = 8;
+const LOSS_SCALE_BYTES = 16;
+
+/** The state of an optimiser that has made no step. */
+export function freshOptimizer(layout: UpdateLayout): AdamWState {
+  return { step: 0, m: zeros(layout), v: zeros(layout) };
+}
+
+export function encodeOptimizer(state: AdamWState): Uint8Array {
+  const tensors = [...state.m, ...state.v];
+  const { lossScale } = state;
+  const size = tensors.reduce((sum, tensor) => sum + tensor.byteLength, HEADER_BYTES);
+  const bytes = new Uint8Array(size + (lossScale ? LOSS_SCALE_BYTES : 0));
+  const view = new DataView(bytes.buffer);
+  view.setFloat64(0, state.step, true);
+  if (lossScale) {
+    view.setFloat64(size, lossScale.scale, true);
+    view.setFloat64(size + 8, lossScale.runs, true);
+  }
+  let at = HEADER_BYTES;
+  for (const tensor of tensors) {
+    bytes.set(new Uint8Array(tensor.buffer, tensor.byteOffset, tensor.byteLength), at);
+    at += tensor.byteLength;
+  }
+  return bytes;
+}
+
+/** @throws SwarmError OPTIMIZER_STATE when the bytes belong to another adapter, or their step is no count */
+export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWState {
+  const { parameters } = planLayout(layout);
+  const expected = HEADER_BYTES + 2 * 4 * parameters;
+  if (bytes.length !== expected && bytes.length !== expected + LOSS_SCALE_BYTES) {
+    throw new SwarmError(
+      'OPTIMIZER_STATE',
+      `an optimiser state of ${bytes.length} bytes where this adapter needs ${expected}; start afresh`,
+      { given: bytes.length, expected },
+    );
+  }
+  // Not `slice`: of a Buffer that is a view into a pool, whose other bytes are not ours.
+  const copy = new Uint8Array(bytes);
+  const view = new DataView(copy.buffer);
+  const step = view.getFloat64(0, true);
+  if (!Number.isSafeInteger(step) || step < 0) {
+    throw new SwarmError('OPTIMIZER_STATE', `an optimiser state after ${step} steps; start afresh`, { step });
+  }
+  const values = new Float32Array(copy.buffer, HEADER_BYTES, 2 * parameters);
+  let at = 0;
+  const read = (): Float32Array[] =>
+    zeros(layout).map((tensor) => {
+      tensor.set(values.subarray(at, at + tensor.length));
+      at += tensor.length;
+      return tensor;
+    });
+  const state = { step, m: read(), v: read() };
+  if (bytes.length === expected) return state;
+  const [scale, runs] = [view.getFloat64(expected, true), view.getFloat64(expected + 8, true)];
+  return { ...state, lossScale: { scale, runs } };
+}

@@ -1,0 +1,104 @@
+import type { Stream } from '@libp2p/interface';
+import type { Clock } from '../../common/clock.ts';
+import { withDeadline } from '../../common/deadline.ts';
+import { SwarmError } from '../../common/errors.ts';
+import { withProgress } from '../../common/progress-deadline.ts';
+import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
+import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
+import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
+import { FrameStream } from '../frames.ts';
+import { closeStream, type Streams } from '../libp2p/streams.ts';
+import {
+  BLOB_HEADER_BYTES,
+  BLOB_RANGE_TIMEOUT_MS,
+  BLOB_STREAMS_PER_CONNECTION,
+  type BlobRequest,
+  blobAnswerSchema,
+} from './wire.ts';
+
+/** One answer to the one request at a time, and as much again for holders that cut it into small frames. */
+const UNREAD_BYTES = 2 * BLOB_RANGE_BYTES;
+
+export interface FetchDeps {
+  streams: Streams;
+  clock: Clock;
+}
+
+/** Opens a lane to one holder: a stream on which ranges are asked for one after the other. */
+export async function openLane(peer: string, deps: FetchDeps, signal: AbortSignal): Promise<Lane> {
+  const deadline = {
+    clock: deps.clock,
+    ms: BLOB_IDLE_TIMEOUT_MS,
+    signal,
+    what: `opening a stream to ${peer}`,
+  };
+  const stream = await withDeadline(deadline, (inner) =>
+    deps.streams.open(peer, BLOB_PROTOCOL, {
+      signal: inner,
+      maxOutboundStreams: BLOB_STREAMS_PER_CONNECTION,
+    }),
+  );
+  return new Lane(stream, deps.clock);
+}
+
+export class Lane {
+  readonly #stream: Stream;
+  readonly #frames: FrameStream;
+  readonly #clock: Clock;
+
+  constructor(stream: Stream, clock: Clock) {
+    this.#stream = stream;
+    this.#frames = new FrameStream({ unreadBytes: UNREAD_BYTES }, { stream });
+    this.#clock = clock;
+  }
+
+  /**
+   * Asks for one range and fills `target` with it.
+   * @param size what the whole blob must measure
+   * @throws SwarmError BLOB_MISSING, BLOB_SIZE, BLOB_BUSY, DEADLINE_EXCEEDED, FRAME_*, MESSAGE_*, STREAM_CLOSED
+   */
+  async range(request: BlobRequest, size: number, target: Uint8Array, signal: AbortSignal): Promise<void> {
+    const limits = {
+      clock: this.#clock,
+      idleMs: BLOB_IDLE_TIMEOUT_MS,
+      totalMs: BLOB_RANGE_TIMEOUT_MS,
+      signal,
+      what: 'a range',
+    };
+    await withProgress(limits, async (inner, progressed) => {
+      await this.#frames.write([encodeCbor(request)], inner);
+      const header = await this.#frames.read(BLOB_HEADER_BYTES, inner);
+      progressed();
+      const answer = decodeCbor(header, blobAnswerSchema, BLOB_HEADER_BYTES);
+      if (answer.status === 'missing') throw new SwarmError('BLOB_MISSING', 'it does not have the blob');
+      if (answer.status === 'busy')
+        throw new SwarmError('BLOB_BUSY', 'it is serving too many ranges already');
+      if (answer.total !== size || answer.status === 'range') {
+        throw new SwarmError(
+          'BLOB_SIZE',
+          `it says that the blob has ${answer.total} bytes instead of ${size}`,
+          {
+            total: answer.total,
+            size,
+          },
+        );
+      }
+      for (let at = 0; at < request.length; ) {
+        const rest = target.subarray(at, Math.min(request.length, at + BLOB_FRAME_BYTES));
+        const bytes = await this.#frames.readInto(rest, inner);
+        progressed();
+        if (bytes === 0) throw new SwarmError('FRAME_TRUNCATED', 'it sent an empty frame');
+        at += bytes;
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    const deadline = { clock: this.#clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'closing' };
+    await withDeadline(deadline, (signal) => closeStream(this.#stream, { signal }));
+  }
+
+  abort(error: unknown): void {
+    this.#stream.abort(error instanceof Error ? error : new Error(String(error)));
+  }
+}

@@ -1,0 +1,278 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Clock } from '../common/clock.ts';
+import { renameDurably, syncFolder, writeError } from '../common/durable.ts';
+import { SwarmError } from '../common/errors.ts';
+import { sha256 } from '../protocol/cbor.ts';
+import { digestSchema } from '../protocol/ids.ts';
+import type { FileBlobs } from './blobs.ts';
+import { PartialBlob, removePartial } from './partial-blob.ts';
+
+export interface FileBlobStoreOptions {
+  /** The daemon's folder; blobs lie in `<home>/blobs/<first two digits>/<digest>`. */
+  home: string;
+}
+
+export interface FileBlobStoreDeps {
+  clock: Clock;
+  /** Bytes that a folder's disk still takes. @default statfs */
+  freeBytes?: (folder: string) => Promise<number>;
+}
+
+export interface BlobReader {
+  /** Bytes of the whole blob. */
+  readonly size: number;
+  /** Fills the targets one after the other with the bytes from `offset` on. @throws SwarmError BLOB_TRUNCATED */
+  readInto(offset: number, targets: readonly Uint8Array[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** A store that the blob protocol can fill range by range. */
+export interface ResumableBlobs extends FileBlobs {
+  /** Opens a blob for reading many ranges; null when absent. Whoever opens it closes it. */
+  reader(digest: string): Promise<BlobReader | null>;
+  /** Opens what an earlier attempt left of a blob, or an empty one. @throws SwarmError STORE_FULL */
+  resume(ref: { digest: string; size: number }): Promise<PartialBlob>;
+}
+
+/** Bytes read and hashed at a time while importing: few system calls, little memory. */
+const IMPORT_CHUNK_BYTES = 1024 * 1024;
+/** What nobody has gone on fetching for a week is not going to be finished. */
+const PARTIAL_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
+
+/** Content-addressed files. A blob is either whole and durable under its digest, or not there. */
+export class FileBlobStore implements ResumableBlobs {
+  readonly #root: string;
+  readonly #incoming: string;
+  readonly #partial: string;
+
+  readonly #freeBytes: (folder: string) => Promise<number>;
+
+  private constructor(options: FileBlobStoreOptions, deps: FileBlobStoreDeps) {
+    this.#freeBytes = deps.freeBytes ?? freeBytesOf;
+    this.#root = join(options.home, 'blobs');
+    this.#incoming = join(this.#root, 'incoming');
+    this.#partial = join(this.#root, 'partial');
+  }
+
+  /** Makes the folders and clears what a killed process left half written. */
+  static async open(options: FileBlobStoreOptions, deps: FileBlobStoreDeps): Promise<FileBlobStore> {
+    const store = new FileBlobStore(options, deps);
+    await rm(store.#incoming, { recursive: true, force: true });
+    await mkdir(store.#incoming, { recursive: true });
+    await mkdir(store.#partial, { recursive: true });
+    for (const name of await readdir(store.#partial)) {
+      const path = join(store.#partial, name);
+      if ((await stat(path)).mtimeMs < deps.clock.now() - PARTIAL_KEPT_MS) await rm(path, { force: true });
+    }
+    return store;
+  }
+
+  /** Where a blob lies, present or not. @throws SwarmError BLOB_DIGEST */
+  path(digest: string): string {
+    if (!digestSchema.safeParse(digest).success) {
+      throw new SwarmError(
+        'BLOB_DIGEST',
+        `"${digest.slice(0, 80)}" is not a SHA-256 digest in lower-case hex`,
+        {
+          digest: digest.slice(0, 80),
+        },
+      );
+    }
+    return join(this.#root, digest.slice(0, 2), digest);
+  }
+
+  async has(digest: string): Promise<boolean> {
+    return (await this.size(digest)) !== null;
+  }
+
+  async size(digest: string): Promise<number | null> {
+    try {
+      return (await stat(this.path(digest))).size;
+    } catch (error) {
+      if (isMissing(error)) return null;
+      throw error;
+    }
+  }
+
+  async put(bytes: Uint8Array): Promise<string> {
+    const digest = sha256(bytes);
+    if (await this.has(digest)) return digest;
+    await this.#write(digest, async (file) => {
+      await file.writeFile(bytes);
+      return digest;
+    });
+    return digest;
+  }
+
+  /**
+   * Copies a file in. A file that is already there costs one read and no space.
+   * @throws SwarmError FILE_CHANGED (written to while it was read), STORE_FULL, WRITE_FAILED
+   */
+  async importFile(
+    path: string,
+    { signal }: { signal: AbortSignal },
+  ): Promise<{ digest: string; size: number }> {
+    const source = await open(path, 'r');
+    try {
+      const { digest, size } = await hashFile(source, signal);
+      if (await this.has(digest)) return { digest, size };
+      await this.#write(digest, async (file) => {
+        const copied = await hashFile(source, signal, (chunk) => file.writeFile(chunk));
+        if (copied.digest !== digest) {
+          throw new SwarmError('FILE_CHANGED', `${path} changed while it was read; import it again`, {
+            path,
+          });
+        }
+      });
+      return { digest, size };
+    } finally {
+      await source.close();
+    }
+  }
+
+  async get(digest: string, { maxBytes }: { maxBytes: number }): Promise<Uint8Array> {
+    const size = await this.size(digest);
+    if (size === null) throw this.#missing(digest);
+    if (size > maxBytes) {
+      throw new SwarmError(
+        'BLOB_SIZE',
+        `blob ${digest} has ${size} bytes, more than the ${maxBytes} expected here`,
+        {
+          digest,
+          size,
+          maxBytes,
+        },
+      );
+    }
+    const bytes = await this.read(digest, 0, size);
+    if (sha256(bytes) !== digest) {
+      // Bits rotted on the disk. Out of the way with it, so that it can be fetched again.
+      await this.delete(digest);
+      throw new SwarmError(
+        'BLOB_CORRUPT',
+        `blob ${digest} was damaged on disk and has been removed; fetch it again`,
+        {
+          digest,
+        },
+      );
+    }
+    return bytes;
+  }
+
+  async read(digest: string, offset: number, length: number): Promise<Uint8Array> {
+    const reader = await this.reader(digest);
+    if (reader === null) throw this.#missing(digest);
+    try {
+      // Not a Buffer: small ones share a pool, and their `slice` and `buffer` are not what callers take them for.
+      const bytes = new Uint8Array(Math.max(0, Math.min(length, reader.size - offset)));
+      await reader.readInto(offset, [bytes]);
+      return bytes;
+    } finally {
+      await reader.close();
+    }
+  }
+
+  async reader(digest: string): Promise<BlobReader | null> {
+    try {
+      const file = await open(this.path(digest), 'r');
+      const { size } = await file.stat();
+      return {
+        size,
+        readInto: (offset, targets) => readFully(file, offset, targets),
+        close: () => file.close(),
+      };
+    } catch (error) {
+      if (isMissing(error)) return null;
+      throw error;
+    }
+  }
+
+  async delete(digest: string): Promise<void> {
+    await rm(this.path(digest), { force: true });
+    await removePartial(this.#partial, digest);
+  }
+
+  async resume(ref: { digest: string; size: number }): Promise<PartialBlob> {
+    const target = this.path(ref.digest);
+    const freeBytes = await this.#freeBytes(this.#partial);
+    return PartialBlob.open({ ...ref, folder: this.#partial, freeBytes }, (file) =>
+      this.#adopt(file, target),
+    );
+  }
+
+  async #write(digest: string, fill: (file: FileHandle) => Promise<unknown>): Promise<void> {
+    const target = this.path(digest);
+    const temporary = join(this.#incoming, `${digest}.${randomBytes(6).toString('hex')}`);
+    try {
+      const file = await open(temporary, 'wx');
+      try {
+        await fill(file);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await this.#adopt(temporary, target);
+    } catch (cause) {
+      await rm(temporary, { force: true });
+      throw writeError(cause, target);
+    }
+  }
+
+  /** Moves a synced file to where its digest says. */
+  async #adopt(file: string, target: string): Promise<void> {
+    const created = await mkdir(join(target, '..'), { recursive: true });
+    await renameDurably(file, target);
+    if (created !== undefined) await syncFolder(this.#root);
+  }
+
+  #missing(digest: string): SwarmError {
+    return new SwarmError('BLOB_MISSING', `blob ${digest} is not in the store at ${this.#root}`, { digest });
+  }
+}
+
+async function freeBytesOf(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
+}
+
+async function readFully(file: FileHandle, offset: number, targets: readonly Uint8Array[]): Promise<void> {
+  const wanted = targets.reduce((sum, target) => sum + target.length, 0);
+  const { bytesRead } = await file.readv(targets, offset);
+  // A regular file gives all of it at once, unless it has been cut off since it was opened.
+  if (bytesRead !== wanted) {
+    throw new SwarmError(
+      'BLOB_TRUNCATED',
+      `a blob ends ${wanted - bytesRead} bytes too early; it was cut off on disk`,
+      {
+        offset,
+        wanted,
+        bytesRead,
+      },
+    );
+  }
+}
+
+async function hashFile(
+  file: FileHandle,
+  signal: AbortSignal,
+  onChunk?: (chunk: Uint8Array) => Promise<void>,
+): Promise<{ digest: string; size: number }> {
+  const hash = createHash('sha256');
+  const buffer = Buffer.allocUnsafe(IMPORT_CHUNK_BYTES);
+  let size = 0;
+  for (;;) {
+    signal.throwIfAborted();
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, size);
+    if (bytesRead === 0) return { digest: hash.digest('hex'), size };
+    const chunk = buffer.subarray(0, bytesRead);
+    hash.update(chunk);
+    await onChunk?.(chunk);
+    size += bytesRead;
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}

@@ -1,0 +1,82 @@
+import type { Clock } from '../common/clock.ts';
+import type { BlobReader, ResumableBlobs } from './blob-store.ts';
+
+/** Files kept open at once, besides those in use. */
+const IDLE_FILES = 16;
+/** A file that nobody has read from for this long is closed, so that a deleted blob's space comes free. */
+const IDLE_MS = 5_000;
+
+interface OpenBlob {
+  readonly reader: Promise<BlobReader | null>;
+  users: number;
+  cancelClose: () => void;
+}
+
+/** Blobs opened once for many ranges: opening, measuring and closing cost several times what reading one range does. */
+export class OpenBlobs {
+  readonly #blobs: ResumableBlobs;
+  readonly #clock: Clock;
+  readonly #open = new Map<string, OpenBlob>();
+
+  constructor(deps: { blobs: ResumableBlobs; clock: Clock }) {
+    this.#blobs = deps.blobs;
+    this.#clock = deps.clock;
+  }
+
+  /** Runs `work` with the blob open, or with null when it is not here. */
+  async use<T>(digest: string, work: (reader: BlobReader | null) => Promise<T>): Promise<T> {
+    const blob = this.#acquire(digest);
+    try {
+      const reader = await blob.reader;
+      // Absence is not worth remembering: the blob may arrive any moment.
+      if (reader === null) this.#open.delete(digest);
+      return await work(reader);
+    } catch (error) {
+      // The file may have been replaced or cut off: look again next time.
+      this.#forget(digest, blob);
+      throw error;
+    } finally {
+      this.#release(digest, blob);
+    }
+  }
+
+  /** Closes what is idle; what is in use closes when it is done. */
+  close(): void {
+    for (const [digest, blob] of this.#open) this.#forget(digest, blob);
+  }
+
+  #acquire(digest: string): OpenBlob {
+    const known = this.#open.get(digest);
+    if (known !== undefined) {
+      known.cancelClose();
+      known.users++;
+      return known;
+    }
+    for (const [other, blob] of this.#open) {
+      if (this.#open.size < IDLE_FILES) break;
+      this.#forget(other, blob);
+    }
+    const blob: OpenBlob = { reader: this.#blobs.reader(digest), users: 1, cancelClose: () => {} };
+    this.#open.set(digest, blob);
+    return blob;
+  }
+
+  #release(digest: string, blob: OpenBlob): void {
+    blob.users--;
+    if (blob.users > 0) return;
+    if (this.#open.get(digest) !== blob) void closeFile(blob);
+    else blob.cancelClose = this.#clock.after(IDLE_MS, () => this.#forget(digest, blob));
+  }
+
+  #forget(digest: string, blob: OpenBlob): void {
+    blob.cancelClose();
+    if (this.#open.get(digest) === blob) this.#open.delete(digest);
+    else return;
+    if (blob.users === 0) void closeFile(blob);
+  }
+}
+
+async function closeFile(blob: OpenBlob): Promise<void> {
+  const reader = await blob.reader.catch(() => null);
+  await reader?.close();
+}

@@ -1,0 +1,224 @@
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeError } from '../common/durable.ts';
+import { SwarmError } from '../common/errors.ts';
+import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
+import { OrderedHash } from './ordered-hash.ts';
+import { RangeMap } from './range-map.ts';
+import type { Done } from './running-hash.ts';
+
+export interface PartialBlobOptions {
+  digest: string;
+  /** Bytes of the whole blob. */
+  size: number;
+  folder: string;
+  /** Bytes that the disk still takes. */
+  freeBytes: number;
+}
+
+interface PartialBlobDeps {
+  file: FileHandle;
+  map: RangeMap;
+  /** Moves the complete, synced file to where its digest says. */
+  adopt: (file: string) => Promise<void>;
+}
+
+/**
+ * Ranges written between two saves of the map: a killed process fetches at most this many again. The bytes are sent on
+ * to the disk as often, or all of them would be waited for at the end.
+ */
+const RANGES_PER_SAVE = 32;
+
+/**
+ * A blob that is arriving in ranges, in any order: `<folder>/<digest>` holds the bytes, `<digest>.map` which ranges are
+ * there. Neither need be durable, since nothing is believed before the digest of the whole fits.
+ */
+export class PartialBlob {
+  readonly size: number;
+  readonly ranges: number;
+  readonly #options: PartialBlobOptions;
+  readonly #deps: PartialBlobDeps;
+  readonly #path: string;
+  readonly #writing = new Set<number>();
+  #hash: OrderedHash | undefined;
+  #resumed: boolean;
+  #unsaved = 0;
+  #flushing: Promise<void> | undefined;
+
+  private constructor(options: PartialBlobOptions, deps: PartialBlobDeps) {
+    this.size = options.size;
+    this.ranges = Math.ceil(options.size / BLOB_RANGE_BYTES);
+    this.#options = options;
+    this.#deps = deps;
+    this.#path = join(options.folder, options.digest);
+    this.#resumed = deps.map.count > 0;
+  }
+
+  /** @throws SwarmError STORE_FULL when the disk has less room than the blob still needs */
+  static async open(
+    options: PartialBlobOptions,
+    adopt: (file: string) => Promise<void>,
+  ): Promise<PartialBlob> {
+    const { digest, size, folder, freeBytes } = options;
+    const path = join(folder, digest);
+    const ranges = Math.ceil(size / BLOB_RANGE_BYTES);
+    try {
+      const map = new RangeMap(`${path}.map`, size, ranges);
+      const isKnown = await map.load(ranges);
+      const file = await open(path, isKnown ? 'r+' : 'w+').catch(() => open(path, 'w+'));
+      if ((await file.stat()).size !== size) map.clear();
+      if (map.count === 0) await file.truncate(size);
+      const partial = new PartialBlob(options, { file, map, adopt });
+      const needed = size - partial.bytes;
+      if (needed <= freeBytes) return partial;
+      await partial.close();
+      throw new SwarmError(
+        'STORE_FULL',
+        `blob ${digest} needs ${needed} more bytes, but ${freeBytes} are left; free some and try again`,
+        { digest, needed, free: freeBytes },
+      );
+    } catch (cause) {
+      throw writeError(cause, path);
+    }
+  }
+
+  /** Whether an earlier attempt left ranges whose origin is not known any more. */
+  get resumed(): boolean {
+    return this.#resumed;
+  }
+
+  /** Bytes that are here. */
+  get bytes(): number {
+    const lastIsHere = this.ranges > 0 && this.has(this.ranges - 1);
+    const shortfall = lastIsHere ? this.ranges * BLOB_RANGE_BYTES - this.size : 0;
+    return this.#deps.map.count * BLOB_RANGE_BYTES - shortfall;
+  }
+
+  get complete(): boolean {
+    return this.#deps.map.count === this.ranges;
+  }
+
+  has(range: number): boolean {
+    return this.#deps.map.has(range);
+  }
+
+  /** Where a range lies in the blob, in bytes. */
+  extent(range: number): { offset: number; length: number } {
+    const offset = range * BLOB_RANGE_BYTES;
+    return { offset, length: Math.min(BLOB_RANGE_BYTES, this.size - offset) };
+  }
+
+  /**
+   * Takes in one range. The buffer behind the bytes is given away, and comes back through `release`. False when the
+   * range is here already or is being written: bytes of a second holder must never land on top of bytes that are in
+   * the hash.
+   * @throws SwarmError STORE_FULL, WRITE_FAILED
+   */
+  async write(range: number, bytes: Uint8Array, release: Done): Promise<boolean> {
+    if (this.has(range) || this.#writing.has(range)) {
+      release(bytes);
+      return false;
+    }
+    this.#writing.add(range);
+    try {
+      await writeAll(this.#deps.file, bytes, this.extent(range).offset);
+    } catch (cause) {
+      release(bytes);
+      throw writeError(cause, this.#path);
+    } finally {
+      this.#writing.delete(range);
+    }
+    this.#deps.map.add(range);
+    this.#running().add(range, bytes, release);
+    this.#unsaved++;
+    if (this.#unsaved >= RANGES_PER_SAVE) {
+      this.#flush();
+      await this.#save();
+    }
+    return true;
+  }
+
+  /**
+   * Checks the digest of the complete blob and moves it into the store.
+   * @throws SwarmError BLOB_CORRUPT; then nothing is left of it, and `write` may begin again
+   */
+  async finish(): Promise<void> {
+    const { digest } = this.#options;
+    const found = await this.#running().digest();
+    if (found !== digest) {
+      await this.reset();
+      throw new SwarmError('BLOB_CORRUPT', `what arrived for blob ${digest} has digest ${found}`, {
+        digest,
+        found,
+      });
+    }
+    this.#hash?.close();
+    try {
+      await this.#deps.file.sync();
+      await this.#deps.file.close();
+      await this.#deps.adopt(this.#path);
+      await rm(`${this.#path}.map`, { force: true });
+    } catch (cause) {
+      throw writeError(cause, this.#path);
+    }
+  }
+
+  /** Forgets every range. */
+  async reset(): Promise<void> {
+    this.#hash?.close();
+    this.#hash = undefined;
+    this.#deps.map.clear();
+    this.#resumed = false;
+    await this.#save();
+  }
+
+  /** Keeps what is here for a later attempt. */
+  async close(): Promise<void> {
+    this.#hash?.close();
+    await this.#save().finally(() => this.#deps.file.close());
+  }
+
+  /** Writes down which ranges are here, for the next attempt. */
+  async #save(): Promise<void> {
+    this.#unsaved = 0;
+    try {
+      await this.#deps.map.save();
+    } catch (cause) {
+      throw writeError(cause, this.#path);
+    }
+  }
+
+  /** Nobody waits for this, and `finish` would hit the same error. */
+  #flush(): void {
+    this.#flushing ??= this.#deps.file
+      .datasync()
+      .catch(() => {})
+      .finally(() => {
+        this.#flushing = undefined;
+      });
+  }
+
+  #running(): OrderedHash {
+    this.#hash ??= new OrderedHash(this, {
+      has: (range) => this.has(range),
+      read: async (range, buffer) => {
+        const { offset, length } = this.extent(range);
+        const { bytesRead } = await this.#deps.file.read(buffer, 0, length, offset);
+        return buffer.subarray(0, bytesRead);
+      },
+    });
+    return this.#hash;
+  }
+}
+
+/** Deletes what attempts that came to nothing have left of a blob. */
+export async function removePartial(folder: string, digest: string): Promise<void> {
+  for (const name of [digest, `${digest}.map`]) await rm(join(folder, name), { force: true });
+}
+
+async function writeAll(file: FileHandle, bytes: Uint8Array, offset: number): Promise<void> {
+  for (let written = 0; written < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, written, bytes.length - written, offset + written);
+    written += bytesWritten;
+  }
+}

@@ -1,0 +1,46 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { lockHome } from '../../../common/file-lock.ts';
+
+let home: string;
+beforeEach(() => {
+  home = mkdtempSync(join(tmpdir(), 'swarm-lock-'));
+});
+afterEach(() => rmSync(home, { recursive: true, force: true }));
+
+test('a home has one holder at a time, and the error names it', () => {
+  const release = lockHome(home);
+  expect(() => lockHome(home)).toThrow(
+    expect.objectContaining({ code: 'HOME_LOCKED', values: { home, pid: process.pid } }),
+  );
+  release();
+  release();
+  lockHome(home)();
+});
+
+test('the lock of a killed process is free at once', async () => {
+  const module = join(import.meta.dirname, '../../../common/file-lock.ts');
+  const child = spawn(
+    process.execPath,
+    [
+      '--expose-gc',
+      '--input-type=module',
+      '--eval',
+      // Whether somebody keeps what it returns must not matter.
+      `import { lockHome } from ${JSON.stringify(module)}; lockHome(${JSON.stringify(home)});
+       setTimeout(() => { gc(); process.stdout.write('held'); }); setInterval(() => {}, 1000);`,
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  await once(child.stdout, 'data');
+  expect(() => lockHome(home)).toThrow(
+    expect.objectContaining({ code: 'HOME_LOCKED', values: { home, pid: child.pid } }),
+  );
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  lockHome(home)();
+});

@@ -1,0 +1,65 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { RateLimiter } from '../../../common/rate-limiter.ts';
+import { ManualClock } from '../../utils/manual-clock.ts';
+
+test('a key may use its quota at once and earns it back evenly', () => {
+  const clock = new ManualClock();
+  const limiter = new RateLimiter({ clock });
+  const quota = { calls: 5, perMs: 1000 };
+  const take = (): boolean => limiter.take('key', quota);
+  expect(Array.from({ length: 7 }, take)).toEqual([true, true, true, true, true, false, false]);
+  clock.advance(199);
+  expect(take()).toBe(false);
+  clock.advance(1);
+  expect([take(), take()]).toEqual([true, false]);
+  clock.advance(1000);
+  expect(Array.from({ length: 6 }, take)).toEqual([true, true, true, true, true, false]);
+  expect(limiter.take('another', quota)).toBe(true);
+});
+
+test('no window of the quota lets more than twice its calls through', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 20 }),
+      fc.integer({ min: 10, max: 5000 }),
+      fc.array(fc.integer({ min: 0, max: 400 }), { minLength: 1, maxLength: 200 }),
+      (calls, perMs, waits) => {
+        const clock = new ManualClock();
+        const limiter = new RateLimiter({ clock });
+        const passed: number[] = [];
+        for (const wait of waits) {
+          clock.advance(wait);
+          if (limiter.take('key', { calls, perMs })) passed.push(clock.now());
+        }
+        for (const from of passed) {
+          const inWindow = passed.filter((at) => at >= from && at < from + perMs).length;
+          expect(inWindow).toBeLessThanOrEqual(2 * calls);
+        }
+      },
+    ),
+  );
+});
+
+test('many strangers do not make it forget a key that is over its quota', () => {
+  const clock = new ManualClock();
+  const limiter = new RateLimiter({ clock });
+  const quota = { calls: 1, perMs: 1000 };
+  for (let i = 0; i < 4000; i++) limiter.take(`stranger ${i}`, quota);
+  expect(limiter.take('key', quota)).toBe(true);
+  for (let i = 4000; i < 8000; i++) limiter.take(`stranger ${i}`, quota);
+  expect(limiter.take('key', quota)).toBe(false);
+});
+
+test('a clock that is set, forward or back, gives nobody calls and takes none away', () => {
+  for (const byMs of [-3_600_000, 3_600_000]) {
+    const clock = new ManualClock();
+    const limiter = new RateLimiter({ clock });
+    const take = (): boolean => limiter.take('key', { calls: 2, perMs: 1000 });
+    expect([take(), take(), take()]).toEqual([true, true, false]);
+    clock.set(byMs);
+    expect(take()).toBe(false);
+    clock.advance(500);
+    expect(take()).toBe(true);
+  }
+});

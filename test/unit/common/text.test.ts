@@ -1,0 +1,82 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  formatBytes,
+  formatChange,
+  formatDuration,
+  lossPicture,
+  safeText,
+  table,
+} from '../../../common/text.ts';
+
+describe('safeText', () => {
+  it('leaves no control or direction character in any string', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), fc.boolean(), (text, multiline) => {
+        const safe = safeText(text, { multiline });
+        const kept = multiline ? safe.replace(/[\n\t]/g, '') : safe;
+        expect(kept).not.toMatch(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069\u200b-\u200f]/u);
+        expect(safe.length).toBeLessThanOrEqual(300);
+      }),
+    );
+  });
+
+  it('defuses escape sequences and forged lines', () => {
+    expect(safeText('ok\u001b[2Jgone')).toBe('ok·[2Jgone');
+    expect(safeText('a\r\nswarm: all is well')).toBe('a swarm: all is well');
+    expect(safeText('ordinary text, ümlauts, 日本 and 🦦')).toBe('ordinary text, ümlauts, 日本 and 🦦');
+  });
+});
+
+describe('figures', () => {
+  it('writes bytes in three digits at most', () => {
+    expect([0, 999, 1000, 1234, 34_000_000, 999_600].map(formatBytes)).toEqual([
+      '0 B',
+      '999 B',
+      '1.0 kB',
+      '1.2 kB',
+      '34 MB',
+      '1.0 MB',
+    ]);
+  });
+
+  it('writes durations at every scale', () => {
+    expect([0.42, 18.2, 134, 6720, 273_600].map(formatDuration)).toEqual([
+      '0.4 s',
+      '18 s',
+      '2 min 14 s',
+      '1 h 52 min',
+      '3 d 4 h',
+    ]);
+  });
+
+  it('signs changes', () => {
+    expect([formatChange(-0.01234), formatChange(0.004)]).toEqual(['−0.0123', '+0.0040']);
+  });
+});
+
+describe('pictures', () => {
+  it('a loss picture has a column per point that shrinks as the loss falls', () => {
+    const lines = lossPicture(
+      [4.6, 4.4, 4.2, 4.0].map((loss, i) => ({ label: String(i), loss })),
+      4,
+    );
+    expect(lines).toHaveLength(5);
+    const filled = [0, 1, 2, 3].map(
+      (column) => lines.filter((l) => /[▁-█]/.test(l[9 + column * 2] ?? '')).length,
+    );
+    expect(filled[0]).toBe(4);
+    expect(filled.toSorted((a, b) => b - a)).toEqual(filled);
+    expect(filled.at(-1)).toBeGreaterThan(0);
+  });
+
+  it('a table lines its columns up', () => {
+    expect(
+      table([
+        ['peer', 'bytes'],
+        ['otter', '12 kB'],
+        ['hen', '1.2 MB'],
+      ]),
+    ).toEqual(['peer    bytes', 'otter   12 kB', 'hen    1.2 MB']);
+  });
+});

@@ -1,0 +1,332 @@
+import { request as httpRequest } from 'node:http';
+import { afterEach, describe, expect, test } from 'vitest';
+import { SwarmError } from '../../../../common/errors.ts';
+import { systemClock } from '../../../../common/system-clock.ts';
+import { API_BODY_BYTES, startApi } from '../../../../coordinator/api/server.ts';
+import type {
+  CheckpointView,
+  CoordinatorStatus,
+  CreateJobLine,
+  JobDetail,
+  JobSummary,
+  PeerReceipts,
+  PeerView,
+} from '../../../../coordinator/api/types.ts';
+import { Views } from '../../../../coordinator/api/views.ts';
+import type { JobSpec } from '../../../../lora/finetune/job-spec.ts';
+import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
+import { Health } from '../../../../monitor/health.ts';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { sha256 } from '../../../../protocol/cbor.ts';
+import { decodeInvite } from '../../../../protocol/invite.ts';
+import { MemoryBlobs } from '../../../sim/memory-blobs.ts';
+import { noFolders } from '../../../sim/no-folders.ts';
+import { ScriptedPeer, training } from '../scripted-peer.ts';
+import { COORDINATOR, World } from '../world.ts';
+
+const TOKEN = 'a-token-of-the-right-kind';
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+/** The API over a virtual coordinator; the HTTP part is real. */
+async function api(
+  world: World,
+  createJob?: (spec: JobSpec, onLine: (line: CreateJobLine) => void) => Promise<void>,
+) {
+  const { clock, store, disk, random } = world;
+  const blobs = new MemoryBlobs({}, { disk, clock, random, isAlive: () => true });
+  const network = world.network.host({ signer: COORDINATOR, blobs, isAlive: () => true });
+  const deps = { coordinator: world.coordinator, network, store, blobs, folders: noFolders, clock };
+  const views = new Views({ version: 'test', startedAt: clock.now() }, deps);
+  const metrics = createCoordinatorMetrics({
+    version: 'test',
+    traffic: () => network.traffic(),
+    connections: () => 0,
+    jobs: () => views.jobs(),
+  });
+  const stopping = new AbortController();
+  let shutdowns = 0;
+  const { url, server } = await startApi(
+    { port: 0, token: TOKEN },
+    {
+      ...deps,
+      blobs,
+      views,
+      health: new Health({}, { clock: systemClock }),
+      registry: metrics.registry,
+      log: silentLogger,
+      signal: stopping.signal,
+      createJob: createJob ?? (async () => {}),
+      shutdown: () => shutdowns++,
+    },
+  );
+  closers.push(
+    metrics.stop,
+    () => server.close(),
+    () => stopping.abort(),
+  );
+  const call = (path: string, init: RequestInit = {}): Promise<Response> =>
+    fetch(url + path, { ...init, headers: { authorization: `Bearer ${TOKEN}`, ...init.headers } });
+  const post = (path: string, body: unknown): Promise<Response> =>
+    call(path, {
+      method: 'POST',
+      body: JSON.stringify(body),
+      headers: { 'content-type': 'application/json' },
+    });
+  return { url, call, post, stopping, shutdowns: () => shutdowns };
+}
+
+/** The answer's type is the test's word. */
+async function json<T>(response: Promise<Response>): Promise<T> {
+  return (await (await response).json()) as T;
+}
+
+async function codeOf(response: Response): Promise<[number, string]> {
+  const { code } = (await response.json()) as { code: string };
+  return [response.status, code];
+}
+
+/** `fetch` sets the Host header itself. */
+function statusFor(url: string, host: string): Promise<number | undefined> {
+  return new Promise((resolve, reject) => {
+    const headers = { host, authorization: `Bearer ${TOKEN}` };
+    httpRequest(`${url}/v1/status`, { headers }, (response) => {
+      response.resume();
+      resolve(response.statusCode);
+    })
+      .on('error', reject)
+      .end();
+  });
+}
+
+describe('who may ask', () => {
+  test('nobody without the token, or with another: 401', async () => {
+    const { url } = await api(await new World().start());
+    const tries = [
+      {},
+      { authorization: 'Bearer wrong' },
+      { authorization: `Basic ${TOKEN}` },
+      { authorization: TOKEN },
+    ];
+    for (const headers of tries) {
+      const response = await fetch(`${url}/v1/status`, { headers });
+      expect(await codeOf(response)).toEqual([401, 'UNAUTHORISED']);
+    }
+    const unknown = await fetch(`${url}/v1/nothing`);
+    expect(unknown.status).toBe(401);
+  });
+
+  test('no page that points its own name at this machine: 403', async () => {
+    const { url } = await api(await new World().start());
+    expect(await statusFor(url, 'evil.example')).toBe(403);
+    expect(await statusFor(url, 'evil.example:1234')).toBe(403);
+    expect(await statusFor(url, 'localhost:1234')).toBe(200);
+  });
+
+  test('probes and scrapers need no token', async () => {
+    const { url } = await api(await new World().start());
+    for (const path of ['/healthz', '/readyz', '/metrics'])
+      expect((await fetch(url + path)).status, path).toBe(200);
+  });
+
+  test('what a page may send without asking is refused: 415', async () => {
+    const { call } = await api(await new World().start());
+    for (const type of [
+      'text/plain',
+      'application/x-www-form-urlencoded',
+      'multipart/form-data; boundary=x',
+    ]) {
+      const response = await call('/v1/jobs', {
+        method: 'POST',
+        body: '{}',
+        headers: { 'content-type': type },
+      });
+      expect(response.status, type).toBe(415);
+    }
+  });
+
+  test('bodies have a limit: 413', async () => {
+    const { post } = await api(await new World().start());
+    expect((await post('/v1/jobs', { name: 'x'.repeat(API_BODY_BYTES) })).status).toBe(413);
+  });
+
+  test('what is no JSON, or no job, is told so: 400', async () => {
+    const { call, post } = await api(await new World().start());
+    const broken = await call('/v1/jobs', {
+      method: 'POST',
+      body: '{',
+      headers: { 'content-type': 'application/json' },
+    });
+    expect(broken.status).toBe(400);
+    expect(await codeOf(await post('/v1/jobs', { nmae: 'x' }))).toEqual([400, 'JOB_SPEC']);
+  });
+});
+
+describe('what it answers', () => {
+  test('status, jobs, peers and receipts', async () => {
+    const world = new World({ rounds: { minPeers: 2 }, admission: { kind: 'invite' }, token: 'secret' });
+    await world.start();
+    const peer = new ScriptedPeer(1, world);
+    await peer.join('secret');
+    // It has found out by now what to compute with.
+    await peer.heartbeat('awaiting', { engine: 'onnx-cpu' });
+    await peer.submit(Uint8Array.of(1, 2, 3));
+    const { call } = await api(world);
+    const status = await json<CoordinatorStatus>(call('/v1/status'));
+    expect(status).toMatchObject({
+      role: 'coordinator',
+      peerId: COORDINATOR.peerId,
+      jobs: [{ name: 'toy', phase: 'waiting', round: 1, rounds: 8, peers: 1, secondsLeft: null }],
+    });
+    expect(decodeInvite(status.jobs[0]!.invite)).toMatchObject({ job: world.toy.job, token: 'secret' });
+    const { peers } = await json<{ peers: PeerView[] }>(call('/v1/peers'));
+    expect(peers).toMatchObject([
+      { peer: peer.id, jobName: 'toy', state: 'awaiting', engine: 'onnx-cpu', accepted: 0, refused: 1 },
+    ]);
+    const why = await json<PeerReceipts>(call(`/v1/peers/${peer.id}`));
+    expect(why.receipts).toMatchObject([{ code: 'malformed', round: 1 }]);
+    expect(why.receipts[0]!.meaning).not.toBe('');
+    expect(await codeOf(await call('/v1/peers/nobody'))).toEqual([400, 'REQUEST_INVALID']);
+  });
+
+  test('whose updates were as alike as copies, which came first, and whether both are signed', async () => {
+    const world = new World({ rounds: { minPeers: 3, count: 1 } });
+    const { peers, head } = await training(world, 3);
+    const { preset } = head;
+    const payloads = [
+      [0.01, 0.02],
+      [0.01, 0.02],
+      [0.02, -0.01],
+    ].map((by) => peers[0]!.payload(by, preset));
+    for (const [i, peer] of peers.entries()) {
+      await peer.submit(peer.seal(peer.update(head, {}, payloads[i]!)));
+      await world.pass(10);
+    }
+    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    const { call } = await api(world);
+    const [original, copy, other] = peers as [ScriptedPeer, ScriptedPeer, ScriptedPeer];
+    const alikeOf = async ({ id }: ScriptedPeer): Promise<PeerReceipts['alike']> =>
+      (await json<PeerReceipts>(call(`/v1/peers/${id}`))).alike;
+    expect(await alikeOf(copy)).toMatchObject([
+      { round: 1, other: original.id, otherFirst: true, evidence: 'holds' },
+    ]);
+    expect(await alikeOf(original)).toMatchObject([{ other: copy.id, otherFirst: false }]);
+    expect(await alikeOf(other)).toEqual([]);
+    // Nothing was refused for it.
+    expect(world.run.checkpoint.checkpoint.contributors).toHaveLength(3);
+    world.disk.files.delete(sha256(payloads[0]!));
+    expect(await alikeOf(copy)).toMatchObject([{ evidence: 'expired' }]);
+    world.disk.files.set(sha256(payloads[0]!), Uint8Array.of(1));
+    expect(await alikeOf(copy)).toMatchObject([{ evidence: 'broken' }]);
+  });
+
+  test('says nothing of likeness where nodes share rows', async () => {
+    const world = new World({ rounds: { minPeers: 2, count: 1 }, rows: 8 });
+    const { peers, head } = await training(world, 2);
+    for (const peer of peers) await peer.submit(peer.seal(peer.update(head)));
+    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    expect(world.store.likenesses.of(world.toy.job, peers[0]!.id, 9)).toEqual([]);
+  });
+
+  test('a job by name, with its manifest and who has delivered; 404 for others', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 2);
+    await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
+    const { call } = await api(world);
+    const job = await json<JobDetail>(call('/v1/jobs/toy'));
+    expect(job).toMatchObject({
+      phase: 'collecting',
+      manifest: { name: 'toy' },
+      updates: { round: 1, received: [peers[0]!.id] },
+    });
+    expect(job.secondsLeft).toBeGreaterThan(0);
+    expect(await codeOf(await call('/v1/jobs/other'))).toEqual([404, 'JOB_UNKNOWN']);
+    expect(await codeOf(await call('/v1/nothing'))).toEqual([404, 'NOT_FOUND']);
+  });
+
+  test('pause, resume and stop, with and without a reason; 409 when the job is over', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    await training(world, 2);
+    const { call, post } = await api(world);
+    expect(await (await post('/v1/jobs/toy/pause', { reason: 'lunch' })).json()).toMatchObject({
+      phase: 'paused',
+      reason: 'lunch',
+    });
+    const resumed = await json<JobSummary>(call('/v1/jobs/toy/resume', { method: 'POST' }));
+    expect(resumed.phase).toBe('training');
+    expect((await json<JobSummary>(post('/v1/jobs/toy/stop', {}))).phase).toBe('finished');
+    expect(await codeOf(await post('/v1/jobs/toy/pause', {}))).toEqual([409, 'JOB_OVER']);
+    expect(await codeOf(await post('/v1/jobs/toy/pause', { raeson: 'x' }))).toEqual([400, 'REQUEST_INVALID']);
+  });
+
+  test('events as lines, from any point, and those to come', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    await training(world, 2);
+    const { call, stopping } = await api(world);
+    const types = (text: string): string[] =>
+      text
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).type);
+    const past = async (query: string): Promise<string[]> =>
+      types(await (await call(`/v1/jobs/toy/events${query}`)).text());
+    expect(await past('')).toEqual(['job-created', 'peer-joined', 'peer-joined', 'round-opened']);
+    expect(await past('?after=3')).toEqual(['round-opened']);
+    const following = await call('/v1/jobs/toy/events?after=3&follow=1');
+    const reader = following.body!.pipeThrough(new TextDecoderStream()).getReader();
+    expect(types((await reader.read()).value!)).toEqual(['round-opened']);
+    world.run.operate({ type: 'pause', reason: '' });
+    expect(types((await reader.read()).value!)).toContain('paused');
+    stopping.abort();
+    expect((await reader.read()).done).toBe(true);
+  });
+
+  test('checkpoints, and blobs as bytes', async () => {
+    const world = await new World().start();
+    const { call } = await api(world);
+    const { checkpoints } = await json<{ checkpoints: CheckpointView[] }>(call('/v1/jobs/toy/checkpoints'));
+    expect(checkpoints).toMatchObject([{ round: 0, parent: null, path: 'toy/0' }]);
+    const latest = await json<CheckpointView>(call('/v1/jobs/toy/checkpoints/latest'));
+    expect(latest).toEqual(checkpoints[0]);
+    expect(await (await call('/v1/jobs/toy/checkpoints/0')).json()).toEqual(latest);
+    expect(await codeOf(await call('/v1/jobs/toy/checkpoints/7'))).toEqual([404, 'CHECKPOINT_UNKNOWN']);
+    const blob = await call(`/v1/blobs/${latest.checkpoint.adapter.digest}`);
+    expect(new Uint8Array(await blob.arrayBuffer())).toEqual(new Uint8Array(world.toy.initial));
+    expect(await codeOf(await call(`/v1/blobs/${'ab'.repeat(32)}`))).toEqual([404, 'BLOB_MISSING']);
+    expect((await call('/v1/blobs/..%2f..%2fidentity')).status).toBe(400);
+  });
+
+  test('a job being created: progress, then the job or the error', async () => {
+    const spec = { name: 'new', base: '/base', data: { train: '/data' } };
+    const good = await api(await new World().start(), async ({ rounds }, onLine) => {
+      expect(rounds.count).toBe(8);
+      onLine({ event: 'progress', stage: 'base', done: 1, total: 2 });
+      onLine({ event: 'created', job: 'j', name: 'new', invite: 'i' });
+    });
+    const response = await good.post('/v1/jobs', spec);
+    expect(response.headers.get('content-type')).toBe('application/x-ndjson');
+    const lines = (await response.text())
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).event);
+    expect(lines).toEqual(['progress', 'created']);
+    const bad = await api(await new World().start(), async () => {
+      throw new SwarmError('JOB_EXISTS', 'there is one', { name: 'new' });
+    });
+    const last = JSON.parse((await (await bad.post('/v1/jobs', spec)).text()).trim());
+    expect(last).toEqual({
+      event: 'error',
+      code: 'JOB_EXISTS',
+      message: 'there is one',
+      values: { name: 'new' },
+    });
+  });
+
+  test('shutdown answers before it begins', async () => {
+    const { post, shutdowns } = await api(await new World().start());
+    expect((await post('/v1/shutdown', {})).status).toBe(200);
+    await expect.poll(shutdowns).toBe(1);
+  });
+});

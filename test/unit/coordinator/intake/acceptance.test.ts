@@ -1,0 +1,257 @@
+import { describe, expect, test } from 'vitest';
+import { openEvidence } from '../../../../coordinator/intake/evidence.ts';
+import { fetchTimeoutMs, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
+import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-book.ts';
+import { sha256 } from '../../../../protocol/cbor.ts';
+import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../protocol/limits.ts';
+import type { Update } from '../../../../protocol/messages.ts';
+import { counts, type ReceiptCode } from '../../../../protocol/receipts.ts';
+import { jobTopic } from '../../../../protocol/topics.ts';
+import { addressOf, type VirtualHost } from '../../../sim/virtual-network.ts';
+import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
+import { COORDINATOR, World } from '../world.ts';
+
+const OTHER = 'ab'.repeat(32);
+
+/** What each violation changes in an honest update. */
+const headers: readonly [name: string, code: ReceiptCode, (update: Update) => Partial<Update>][] = [
+  ['another term', 'wrong-term', ({ term }) => ({ term: term + 1 })],
+  ['a round that has not begun', 'wrong-round', ({ round }) => ({ round: round + 1 })],
+  ['another parent', 'wrong-parent', () => ({ parent: OTHER })],
+  ['another interval', 'not-assigned', ({ end }) => ({ end: end + 1 })],
+  ['more steps than asked for', 'not-assigned', ({ steps }) => ({ steps: steps + 1 })],
+  ['more tokens than its steps have', 'not-assigned', ({ tokens }) => ({ tokens: tokens + 1 })],
+  ['another preset', 'wrong-preset', () => ({ preset: 'tiny' })],
+  [
+    'a size no payload of the preset has',
+    'too-large',
+    ({ payload }) => ({ payload: { ...payload, size: UPDATE_BYTES } }),
+  ],
+  [
+    "a size that is not the payload's",
+    'size-mismatch',
+    ({ payload }) => ({ payload: { ...payload, size: payload.size - 1 } }),
+  ],
+  [
+    "a digest that is not the payload's",
+    'size-mismatch',
+    ({ payload }) => ({ payload: { ...payload, digest: OTHER } }),
+  ],
+];
+
+describe('an update is refused, with its code, for', () => {
+  test.each(headers)('%s', async (_name, code, change) => {
+    const world = new World();
+    const { peers, head } = await training(world, 3);
+    const honest = peers[0]!.update(head);
+    const receipt = await peers[0]!.submit(peers[0]!.seal({ ...honest, ...change(honest) }));
+    expect(receipt).toMatchObject({ code, peer: peers[0]!.id });
+    expect(world.run.state.current?.delivered).toEqual([]);
+    // A refusal costs nothing but itself: the honest one is still taken.
+    expect((await peers[0]!.submit(peers[0]!.seal(honest))).code).toBe('accepted');
+  });
+
+  test('another job', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const envelope = peers[0]!.seal(peers[0]!.update(head, { job: OTHER }));
+    expect((await peers[0]!.submit(envelope)).code).toBe('wrong-job');
+  });
+
+  test('a node that has not joined, and one that joined after the round opened', async () => {
+    const world = new World();
+    const { head } = await training(world, 2);
+    const stranger = new ScriptedPeer(9, world);
+    expect((await stranger.submit(stranger.seal(stranger.update(head)))).code).toBe('not-admitted');
+    await stranger.join();
+    expect((await stranger.submit(stranger.seal(stranger.update(head)))).code).toBe('not-assigned');
+  });
+
+  test('bytes that are no message: held against who sent them', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    const garbage = Uint8Array.from({ length: 300 }, (_, i) => (i * 37) % 256);
+    expect(await peers[0]!.submit(garbage)).toMatchObject({
+      code: 'malformed',
+      peer: peers[0]!.id,
+      update: sha256(garbage),
+    });
+    const large = new Uint8Array(GOSSIP_MESSAGE_BYTES + 1);
+    expect((await peers[0]!.submit(large)).code).toBe('too-large');
+  });
+
+  test('a changed byte of a signed message', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const envelope = peers[0]!.seal(peers[0]!.update(head)).slice();
+    envelope[envelope.length - 1]! ^= 1;
+    expect((await peers[1]!.submit(envelope)).code).toBe('bad-signature');
+  });
+
+  test('payloads that do not decode: garbage, truncated, padded, of an index out of bounds', async () => {
+    const world = new World({ rounds: { preset: 'tiny' } });
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers;
+    const payload = peer!.payload(0.05, head.preset);
+    const broken = [
+      payload.map((byte, i) => (i < 17 ? byte : 255)),
+      payload.slice(0, -1),
+      Uint8Array.of(...payload, 0),
+      payload.map(() => 7),
+    ];
+    for (const bytes of broken) {
+      const { code } = await peer!.submit(peer!.seal(peer!.update(head, {}, bytes)));
+      expect(['bad-payload', 'too-large'], `${bytes.length} bytes`).toContain(code);
+    }
+    expect(world.run.state.current?.delivered).toEqual([]);
+  });
+
+  test('scales that are no number', async () => {
+    const world = new World({ rounds: { preset: 'dense' } });
+    const { peers, head } = await training(world, 2);
+    const payload = peers[0]!.payload(0.05, 'dense').slice();
+    // The first block's scale follows the 17 bytes of the header.
+    payload[17] = 0xff;
+    payload[18] = 0xff;
+    expect((await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head, {}, payload)))).code).toBe(
+      'not-finite',
+    );
+  });
+
+  test('a second, different update; the same one again gets the same answer', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers;
+    const first = peer!.seal(peer!.update(head));
+    expect((await peer!.submit(first)).code).toBe('accepted');
+    const second = peer!.seal(peer!.update(head, {}, peer!.payload(0.01, head.preset)));
+    expect((await peer!.submit(second)).code).toBe('duplicate');
+    await peer!.publish(first);
+    expect((await peer!.submit(first)).code).toBe('accepted');
+    expect(world.store.updates.ofRounds(world.toy.job, 1, 1)).toHaveLength(1);
+    expect(world.run.roster.tally(peer!.id)).toMatchObject({ accepted: 1, refused: 1 });
+  });
+
+  test('rounds that closed too long ago; younger ones count late', async () => {
+    const world = new World({ rounds: { count: 20, minPeers: 1, localSteps: 2 } });
+    const { peers, head } = await training(world, 2);
+    const [fast, slow] = peers as [ScriptedPeer, ScriptedPeer];
+    const late = slow.seal(slow.update(head));
+    await fast.work(
+      () => 0.001,
+      () => world.run.state.round > STALE_ROUNDS + 2,
+    );
+    await world.until(() => world.run.state.round === 2, 'round 2');
+    expect((await slow.submit(late)).code).toBe('late');
+    await world.until(() => world.run.state.round > STALE_ROUNDS + 2, 'later rounds');
+    const other = slow.seal(slow.update(head, {}, slow.payload(0.01, head.preset)));
+    expect((await slow.submit(other)).code).toBe('wrong-round');
+    const merged = world.store.updates.find(world.toy.job, 1, slow.id);
+    expect(merged).toMatchObject({ late: true, fate: 'merged', mergeRound: 2 });
+  });
+
+  test('a flood: beyond the rate nothing is looked at, and little is recorded', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers;
+    for (let i = 0; i < UPDATE_QUOTA.calls + 60; i++) await peer!.publish(Uint8Array.of(i, 1, 2, 3));
+    const receipts = world.store.updates.receipts(world.toy.job, peer!.id, 1000);
+    expect(receipts.length).toBeLessThanOrEqual(RECORDED_REFUSALS);
+    expect(receipts.map(({ code }) => code)).toContain('rate-limited');
+    expect(world.network.rejected.length).toBeGreaterThan(0);
+    await world.pass(UPDATE_QUOTA.perMs);
+    const { code } = await peer!.submit(peer!.seal(peer!.update(head)));
+    expect(counts(code), code).toBe(true);
+  });
+
+  test('a flood under many identities: of all together no more is recorded than the disk should bear', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers as [ScriptedPeer];
+    const topic = jobTopic(world.toy.job, 'updates');
+    const say = async (stranger: VirtualHost): Promise<void> => {
+      await stranger.connect(addressOf(COORDINATOR.peerId), { signal: new AbortController().signal });
+      await stranger.publish(topic, Uint8Array.of(1, 2, 3));
+    };
+    await world.settle(Promise.all(strangers(world, ALL_REFUSALS.calls + 200).map(say)));
+    await world.pass(100);
+    const counted = world.store.updates
+      .receiptCounts(world.toy.job)
+      .reduce((sum, { count }) => sum + count, 0);
+    expect(counted).toBeGreaterThan(ALL_REFUSALS.calls / 2);
+    expect(counted).toBeLessThan(ALL_REFUSALS.calls + 20);
+    expect((await peer.submit(peer.seal(peer.update(head)))).code).toBe('accepted');
+    // What is wrong with it is told all the same.
+    const again = peer.seal(peer.update(head, {}, peer.payload(0.01, head.preset)));
+    expect((await peer.submit(again)).code).toBe('duplicate');
+  });
+});
+
+describe('announced payloads', () => {
+  const announce = (peer: ScriptedPeer, head: Parameters<ScriptedPeer['update']>[0], payload?: Uint8Array) =>
+    peer.seal({ ...peer.update(head, {}, payload), inline: null });
+
+  test('are fetched from their author', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const payload = peers[0]!.payload(0.05, head.preset);
+    peers[0]!.disk.files.set(sha256(payload), payload);
+    expect((await peers[0]!.submit(announce(peers[0]!, head, payload))).code).toBe('accepted');
+    expect(world.disk.files.has(sha256(payload))).toBe(true);
+  });
+
+  test('that their author does not have are unavailable', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    expect((await peers[0]!.submit(announce(peers[0]!, head))).code).toBe('unavailable');
+  });
+
+  test('that never arrive hold up nobody whose payload came with the message', async () => {
+    const world = new World({ rounds: { minPeers: PAYLOADS_AT_ONCE + 1 } });
+    const { peers, head } = await training(world, PAYLOADS_AT_ONCE + 1);
+    const [honest, ...silent] = peers;
+    for (const peer of silent) {
+      peer.blobs.get = () => new Promise(() => {});
+      await peer.publish(announce(peer, head));
+    }
+    const before = world.clock.now();
+    expect((await honest!.submit(honest!.seal(honest!.update(head)))).code).toBe('accepted');
+    expect(world.clock.now() - before).toBeLessThan(1_000);
+    const { digest, size } = silent[0]!.update(head).payload;
+    await world.pass(fetchTimeoutMs(size));
+    expect(await silent[0]!.receipt(digest)).toMatchObject({ code: 'unavailable' });
+  });
+
+  test('that do not decode leave nothing behind, and what was there before stays', async () => {
+    const world = new World();
+    const { peers, head } = await training(world, 2);
+    const [peer] = peers;
+    const garbage = peer!.payload(0.05, head.preset).map(() => 9);
+    peer!.disk.files.set(sha256(garbage), garbage);
+    expect((await peer!.submit(announce(peer!, head, garbage))).code).toBe('bad-payload');
+    expect(world.disk.files.has(sha256(garbage))).toBe(false);
+    // The base's file under the pretence that it is an update.
+    const base = world.toy.blobs[0]!;
+    expect((await peer!.submit(announce(peer!, head, base))).code).toBe('bad-payload');
+    expect(world.disk.files.has(sha256(base))).toBe(true);
+  });
+});
+
+test('an accepted update pushes its receipt to the author, and proves who sent it', async () => {
+  const world = new World();
+  const { peers, head } = await training(world, 2);
+  const [peer] = peers;
+  const update = peer!.update(head);
+  await peer!.publish(peer!.seal(update));
+  expect(peer!.notified).toMatchObject([{ code: 'accepted', update: update.payload.digest, round: 1 }]);
+  const { evidence, digest } = world.store.updates.find(world.toy.job, 1, peer!.id)!;
+  const payload = world.disk.files.get(digest)!;
+  expect(openEvidence(evidence, payload)).toMatchObject({ author: peer!.id, message: update });
+  expect(() =>
+    openEvidence(
+      evidence,
+      payload.map((byte) => byte ^ 1),
+    ),
+  ).toThrow(expect.objectContaining({ code: 'SIGNATURE_INVALID' }));
+  expect(evidence.byteLength).toBeLessThan(1024);
+});

@@ -1,0 +1,109 @@
+import { describe, expect, test } from 'vitest';
+import { SwarmError } from '../../../../common/errors.ts';
+import {
+  FETCHES_AT_ONCE,
+  fetchTimeoutMs,
+  LEAST_FETCH_RATE,
+  PAYLOADS_AT_ONCE,
+} from '../../../../coordinator/intake/intake.ts';
+import { sha256 } from '../../../../protocol/cbor.ts';
+import { UPDATE_BYTES } from '../../../../protocol/limits.ts';
+import type { Head, Update } from '../../../../protocol/messages.ts';
+import { type ScriptedPeer, training } from '../scripted-peer.ts';
+import { World } from '../world.ts';
+
+/** An update whose payload its author hands out when asked, unless it stalls. Every `delta` is another payload. */
+function announced(peer: ScriptedPeer, head: Head, delta: number): Update {
+  const payload = peer.payload(delta, head.preset);
+  peer.disk.files.set(sha256(payload), payload);
+  return { ...peer.update(head, {}, payload), inline: null };
+}
+
+/** Announces what it never hands out. @returns how often it has been asked for anything */
+function stall(peer: ScriptedPeer): { asked: number } {
+  const count = { asked: 0 };
+  peer.blobs.get = () => {
+    count.asked++;
+    return new Promise(() => {});
+  };
+  return count;
+}
+
+describe('announced payloads', () => {
+  test('of authors who hand out nothing hold up nobody else, as long as there is a turn left', async () => {
+    const world = new World({ rounds: { minPeers: FETCHES_AT_ONCE } });
+    const { peers, head } = await training(world, FETCHES_AT_ONCE);
+    expect(FETCHES_AT_ONCE - 1).toBeGreaterThan(PAYLOADS_AT_ONCE);
+    const [honest, ...silent] = peers;
+    for (const [i, peer] of silent.entries()) {
+      stall(peer);
+      await peer.publish(peer.seal(announced(peer, head, 0.06 + i / 100)));
+    }
+    const before = world.clock.now();
+    expect((await honest!.submit(honest!.seal(announced(honest!, head, 0.05)))).code).toBe('accepted');
+    expect(world.clock.now() - before).toBeLessThan(1_000);
+  });
+
+  test('of so many that none is left, for no longer than their size allows', async () => {
+    const world = new World({ rounds: { minPeers: FETCHES_AT_ONCE + 1 } });
+    const { peers, head } = await training(world, FETCHES_AT_ONCE + 1);
+    const [honest, ...silent] = peers;
+    for (const [i, peer] of silent.entries()) {
+      stall(peer);
+      await peer.publish(peer.seal(announced(peer, head, 0.06 + i / 100)));
+    }
+    const before = world.clock.now();
+    const update = announced(honest!, head, 0.05);
+    expect((await honest!.submit(honest!.seal(update))).code).toBe('accepted');
+    expect(world.clock.now() - before).toBeLessThan(fetchTimeoutMs(update.payload.size) + 1_000);
+  });
+
+  test('of one author are fetched one after the other, whatever rounds they are of', async () => {
+    const world = new World({ rounds: { minPeers: 2, quorum: 0.5 } });
+    const { peers, head } = await training(world, 4);
+    const [slow, ...others] = peers;
+    const count = stall(slow!);
+    const first = announced(slow!, head, 0.06);
+    await slow!.publish(slow!.seal(first));
+    for (const peer of others) await peer.submit(peer.seal(peer.update(head)));
+    await world.until(
+      () => world.run.state.round > head.round && world.run.state.current !== null,
+      'round 2',
+    );
+    for (const peer of peers) await peer.heartbeat('awaiting');
+    const next = await others[0]!.head();
+    expect(next.assignments.map(({ peer }) => peer)).toContain(slow!.id);
+    await slow!.publish(slow!.seal(announced(slow!, next, 0.07)));
+    expect(count.asked).toBe(1);
+    await world.until(() => count.asked === 2, 'the second fetch');
+    expect(await slow!.receipt(first.payload.digest)).toMatchObject({ code: 'unavailable' });
+  });
+
+  test('that two authors announce are taken from the one who hands them out', async () => {
+    const world = new World({ rounds: { minPeers: 3 } });
+    const { peers, head } = await training(world, 3);
+    const [honest, copycat] = peers;
+    stall(copycat!);
+    await copycat!.publish(copycat!.seal(announced(copycat!, head, 0.05)));
+    expect((await honest!.submit(honest!.seal(announced(honest!, head, 0.05)))).code).toBe('accepted');
+  });
+});
+
+test('an author is not blamed for what our own disk refuses, and its update is taken when there is room', async () => {
+  const world = new World({ rounds: { minPeers: 2 } });
+  const { peers, head } = await training(world, 2);
+  const [author] = peers;
+  const envelope = author!.seal(announced(author!, head, 0.05));
+  world.fetching = () => {
+    throw new SwarmError('STORE_FULL', 'no space left');
+  };
+  await expect(author!.submit(envelope)).rejects.toMatchObject({ values: { code: 'STORE_FULL' } });
+  world.fetching = () => {};
+  expect((await author!.submit(envelope)).code).toBe('accepted');
+});
+
+test('the time for a payload grows with its size, at the least rate', () => {
+  expect(fetchTimeoutMs(0)).toBeGreaterThan(0);
+  expect(fetchTimeoutMs(10 * LEAST_FETCH_RATE) - fetchTimeoutMs(0)).toBe(10_000);
+  expect(fetchTimeoutMs(UPDATE_BYTES)).toBeLessThan(5 * 60_000);
+});

@@ -1,0 +1,71 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { systemClock } from '../../../../common/system-clock.ts';
+import { checkJob, type JobCheck } from '../../../../coordinator/jobs/check.ts';
+import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/job-spec.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+
+let folder: string;
+let spec: JobSpecInput;
+
+async function data(name: string, documents: number): Promise<string> {
+  const path = join(folder, name);
+  const texts = Array.from({ length: documents }, (_, i) => JSON.stringify({ text: `${i} ${TINY_TEXT}` }));
+  await writeFile(path, texts.join('\n'));
+  return path;
+}
+
+function check(changes: Partial<JobSpecInput> = {}): Promise<JobCheck> {
+  const cacheDir = join(folder, 'cache');
+  const options = { cacheDir, signal: new AbortController().signal, onProgress: () => {} };
+  return checkJob(parseJobSpec({ ...spec, ...changes }), options, { clock: systemClock });
+}
+
+beforeEach(async () => {
+  folder = await temporaryFolder();
+  spec = {
+    name: 'times',
+    base: await makeTinyModel(join(folder, 'tiny')),
+    data: { train: await data('data.jsonl', 12), heldOut: 0.2 },
+    lora: { rank: 2, alpha: 4 },
+    training: { sequenceLength: 32, batchSize: 2, microBatch: 2 },
+  };
+});
+
+describe('checkJob', () => {
+  test('says what the job would be, and writes nothing', async () => {
+    const before = await readdir(folder, { recursive: true });
+    const found = await check();
+    expect(await readdir(folder, { recursive: true })).toEqual(before);
+    expect(found.base).toMatchObject({ name: 'tiny' });
+    expect(found.base.bytes).toBeGreaterThan(found.base.parameters);
+    expect(found.data.rows).toBeGreaterThan(found.data.heldOut.rows);
+    expect(found.data.tokens).toBeLessThanOrEqual(32 * found.data.rows);
+    expect(found.adapter.bytes).toBe(4 * found.adapter.parameters);
+    expect(found.update.map(({ preset }) => preset)).toEqual(['dense', 'balanced']);
+    const [dense, balanced] = found.update;
+    expect(dense!.bytes / found.adapter.parameters).toBeGreaterThan(0.5);
+    expect(balanced!.bytes).toBeLessThan(dense!.bytes);
+    expect(found.manifestBytes).toBeGreaterThan(500);
+  });
+
+  test.each<[string, () => Promise<Partial<JobSpecInput>>]>([
+    ['MODEL_DIR', async () => ({ base: join(folder, 'nowhere') })],
+    ['LORA_TARGETS', async () => ({ lora: { targets: ['no_such_module'] } })],
+    ['SEQUENCE_TOO_LONG', async () => ({ training: { sequenceLength: 128 } })],
+    ['DATA_UNREADABLE', async () => ({ data: { train: join(folder, 'nowhere.jsonl') } })],
+    ['DATA_TOO_SMALL', async () => ({ data: { train: await data('one.jsonl', 1) } })],
+  ])('refuses with %s as creating it would', async (code, changes) => {
+    await expect(check(await changes())).rejects.toMatchObject({ code });
+  });
+
+  test('refuses data without a row', async () => {
+    const path = join(folder, 'empty.jsonl');
+    await writeFile(path, '');
+    await expect(check({ data: { train: path } })).rejects.toMatchObject({
+      code: expect.stringMatching(/^DATA_/),
+    });
+  });
+});

@@ -1,0 +1,17 @@
+import { expect, test } from 'vitest';
+import { checkExchange } from '../../../../coordinator/jobs/prepare.ts';
+import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
+
+const saved = (rows: number): AdapterLayout => [
+  { name: 'lm_head.weight', shape: [rows, 1024], group: 'saved' },
+];
+
+test('an adapter whose changes are too large to exchange is refused before anything is made', () => {
+  checkExchange(saved(100_000));
+  expect(() => checkExchange(saved(150_000))).toThrow(
+    expect.objectContaining({
+      code: 'LORA_TOO_LARGE',
+      values: expect.objectContaining({ parameters: 153_600_000 }),
+    }),
+  );
+});

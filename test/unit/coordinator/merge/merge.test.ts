@@ -1,0 +1,225 @@
+import { describe, expect, test } from 'vitest';
+import { isSwarmError } from '../../../../common/errors.ts';
+import { systemClock } from '../../../../common/system-clock.ts';
+import { INLINE_VALUES, WorkerArithmetic, work } from '../../../../coordinator/merge/arithmetic.ts';
+import {
+  type MergeInput,
+  type MergeSource,
+  mergeRound,
+  mergeWork,
+  OUTLIER_FACTOR,
+} from '../../../../coordinator/merge/merge.ts';
+import { type AdapterLayout, decodeAdapter, encodeAdapter } from '../../../../lora/adapter/peft.ts';
+import {
+  applyDelta,
+  decodeUpdate,
+  ErrorFeedback,
+  encodeUpdate,
+  toTensors,
+} from '../../../../lora/update/index.ts';
+import { sha256 } from '../../../../protocol/cbor.ts';
+import { FileBlobStore } from '../../../../storage/blob-store.ts';
+import { signerOf } from '../../../sim/process.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { randomValues } from '../../../utils/updates.ts';
+
+const BASE = 'ba'.repeat(32);
+
+function layoutOf(width: number): AdapterLayout {
+  const module = 'base_model.model.model.layers.0.mlp.up_proj';
+  return [
+    { name: `${module}.lora_A.weight`, shape: [4, width], group: 'A' },
+    { name: `${module}.lora_B.weight`, shape: [width, 4], group: 'B' },
+  ];
+}
+
+/** Blobs by digest, and a merge of `count` updates of one round over them. */
+class Bench {
+  readonly blobs = new Map<string, Uint8Array>();
+  readonly layout: AdapterLayout;
+  readonly parent: Float32Array[];
+  readonly input: MergeInput;
+
+  constructor({ count = 4, width = 96, scale = (_peer: number): number => 1 } = {}) {
+    this.layout = layoutOf(width);
+    this.parent = this.tensors(999);
+    const encoded = encodeAdapter(this.layout, this.parent, BASE);
+    const sources = Array.from({ length: count }, (_, i) => this.source(i + 1, 5, scale(i)));
+    this.input = {
+      layout: this.layout,
+      baseDigest: BASE,
+      round: 5,
+      sources: sources.sort((a, b) => (a.peer < b.peer ? -1 : 1)),
+      rate: 1,
+      denominatorFloor: 0.25,
+      adapter: { digest: this.put(encoded), size: encoded.byteLength },
+      residual: null,
+    };
+  }
+
+  put(bytes: Uint8Array): string {
+    const digest = sha256(bytes);
+    this.blobs.set(digest, bytes);
+    return digest;
+  }
+
+  tensors(seed: number, scale = 1): Float32Array[] {
+    return this.layout.map(({ shape }, i) =>
+      randomValues(shape[0] * shape[1], 'normal', seed + i).map((value) => scale * value),
+    );
+  }
+
+  source(number: number, round: number, scale = 1): MergeSource {
+    const { bytes } = encodeUpdate(this.layout, this.tensors(100 * number, scale), 'balanced');
+    const { peerId } = signerOf(number);
+    const common = { preset: 'balanced', size: bytes.byteLength, tokens: 1000 + number } as const;
+    return { peer: peerId, round, digest: this.put(bytes), ...common };
+  }
+
+  merge(input: Partial<MergeInput> = {}) {
+    return mergeRound({ ...this.input, ...input }, async (digest) => this.blobs.get(digest)!);
+  }
+}
+
+describe('mergeRound', () => {
+  test('gives the same bits again, and to whoever decodes the delta', async () => {
+    const bench = new Bench();
+    const [once, again] = [await bench.merge(), await bench.merge()];
+    expect(sha256(once.adapter)).toBe(sha256(again.adapter));
+    expect(sha256(once.residual)).toBe(sha256(again.residual));
+    const stepped = applyDelta(bench.layout, bench.parent, once.delta);
+    expect(sha256(encodeAdapter(bench.layout, stepped, BASE))).toBe(sha256(once.adapter));
+  });
+
+  test('can be recomputed from the contributors that a checkpoint names', async () => {
+    const bench = new Bench({ count: 5, scale: (peer) => (peer === 2 ? 1000 : 1) });
+    const merged = await bench.merge();
+    expect(merged.outliers).toHaveLength(1);
+    const named = merged.contributors.map(
+      ({ peer }) => bench.input.sources.find((source) => source.peer === peer)!,
+    );
+    const recomputed = await bench.merge({ sources: named });
+    expect(sha256(recomputed.adapter)).toBe(sha256(merged.adapter));
+    expect(recomputed.contributors).toEqual(merged.contributors);
+  });
+
+  test('names updates of one round that are as alike as copies, and leaves the merge as it is', async () => {
+    const bench = new Bench({ count: 4 });
+    const [first, second, ...others] = bench.input.sources;
+    expect((await bench.merge()).alike).toEqual([]);
+    const copied = { ...second!, digest: first!.digest, size: first!.size };
+    const { alike, contributors } = await bench.merge({ sources: [first!, copied, ...others] });
+    expect(alike).toEqual([
+      { round: first!.round, peers: [first!.peer, copied.peer], cosine: expect.closeTo(1), overlap: 1 },
+    ]);
+    expect(contributors).toHaveLength(4);
+    // The same node's, or those of different rounds, are no copies.
+    const late = { ...copied, round: first!.round - 1 };
+    expect((await bench.merge({ sources: [first!, late] })).alike).toEqual([]);
+  });
+
+  test('loses nothing: what was sent and what is left over add up to all merged deltas', async () => {
+    const bench = new Bench();
+    const options = { layout: bench.layout, decay: 1 };
+    const first = await bench.merge();
+    const second = await bench.merge({ residual: bench.put(first.residual) });
+    const sent = [first, second].map(({ delta }) =>
+      toTensors(bench.layout, decodeUpdate(delta, bench.layout, 'dense')),
+    );
+    const { residual } = ErrorFeedback.decode(second.residual, options);
+    const onlyFirst = ErrorFeedback.decode(first.residual, options).residual;
+    for (const [t, values] of residual.entries()) {
+      for (let i = 0; i < values.length; i += 17) {
+        const merged = sent[0]![t]![i]! + onlyFirst[t]![i]!;
+        expect(sent[0]![t]![i]! + sent[1]![t]![i]! + values[i]!).toBeCloseTo(2 * merged, 6);
+      }
+    }
+  });
+
+  test('leaves out an update many times larger than the others, and says whose it is', async () => {
+    const bench = new Bench({ count: 4, scale: (peer) => (peer === 0 ? 1000 : 1) });
+    const { outliers, contributors } = await bench.merge();
+    expect(outliers.map(({ peer }) => peer)).toEqual([signerOf(1).peerId]);
+    expect(contributors).toHaveLength(3);
+  });
+
+  test('clips what is merely large', async () => {
+    const bench = new Bench({ count: 4, scale: (peer) => (peer === 0 ? OUTLIER_FACTOR / 2 : 1) });
+    const honest = new Bench({ count: 4 });
+    const [clipped, plain] = [await bench.merge(), await honest.merge()];
+    expect(clipped.outliers).toEqual([]);
+    const moved = (adapter: Uint8Array): number => {
+      const tensors = decodeAdapter(adapter, bench.layout);
+      return Math.hypot(
+        ...tensors.flatMap((tensor, t) => [...tensor].map((value, i) => value - bench.parent[t]![i]!)),
+      );
+    };
+    expect(moved(clipped.adapter)).toBeLessThan(1.2 * moved(plain.adapter));
+  });
+
+  test('weighs late updates less, and takes a late one beside a current one of the same node', async () => {
+    const bench = new Bench({ count: 2 });
+    const late = bench.source(1, 3);
+    const sources = [...bench.input.sources, late].sort((a, b) =>
+      a.peer === b.peer ? a.round - b.round : a.peer < b.peer ? -1 : 1,
+    );
+    const { contributors } = await bench.merge({ sources });
+    const of = (round: number) => contributors.find((c) => c.peer === late.peer && c.round === round)!;
+    expect(of(3).weight).toBeCloseTo(of(5).weight / Math.sqrt(3), 3);
+  });
+
+  test('measures the drift with two and more, and not with one', async () => {
+    const bench = new Bench({ count: 3 });
+    expect((await bench.merge()).drift).toBeGreaterThan(0);
+    expect((await bench.merge({ sources: bench.input.sources.slice(0, 1) })).drift).toBeNull();
+  });
+});
+
+describe('WorkerArithmetic', () => {
+  test('gives the same bits from its thread as inline', async () => {
+    const home = await temporaryFolder();
+    const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+    const bench = new Bench({ count: 3, width: 2 ** 15 });
+    expect(mergeWork(bench.layout, 3)).toBeGreaterThan(INLINE_VALUES);
+    for (const bytes of bench.blobs.values()) await blobs.put(bytes);
+    const { signal } = new AbortController();
+    const arithmetic = new WorkerArithmetic({}, { blobs });
+    const merged = await arithmetic.merge(bench.input, { signal });
+    expect(sha256(merged.adapter)).toBe(sha256((await bench.merge()).adapter));
+  });
+
+  test('passes on what is wrong with a payload, and aborts', async () => {
+    const home = await temporaryFolder();
+    const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+    const arithmetic = new WorkerArithmetic({}, { blobs });
+    const layout = layoutOf(2 ** 20);
+    const task = { layout, preset: 'tiny' } as const;
+    const { signal } = new AbortController();
+    await expect(arithmetic.check(new Uint8Array(9), task, { signal })).rejects.toSatisfy((error) =>
+      isSwarmError(error, 'UPDATE_SIZE'),
+    );
+    const aborted = AbortSignal.abort(new Error('enough'));
+    await expect(arithmetic.check(new Uint8Array(9), task, { signal: aborted })).rejects.toThrow('enough');
+  });
+
+  test('reads no blob that has been damaged on disk, and says which one is missing', async () => {
+    const home = await temporaryFolder();
+    const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
+    const bench = new Bench({ count: 2 });
+    const paths: Record<string, string> = {};
+    for (const [digest, bytes] of bench.blobs) {
+      await blobs.put(bytes);
+      paths[digest] = blobs.path(digest);
+    }
+    paths[bench.input.sources[0]!.digest] = paths[bench.input.sources[1]!.digest]!;
+    await expect(work({ type: 'merge', input: bench.input, paths })).rejects.toSatisfy((error) =>
+      isSwarmError(error, 'BLOB_CORRUPT'),
+    );
+    const { digest } = bench.input.sources[0]!;
+    paths[digest] = `${home}/nowhere`;
+    await expect(work({ type: 'merge', input: bench.input, paths })).rejects.toMatchObject({
+      code: 'BLOB_MISSING',
+      values: { digest },
+    });
+  });
+});

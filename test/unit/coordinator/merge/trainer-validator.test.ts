@@ -1,0 +1,104 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { systemClock } from '../../../../common/system-clock.ts';
+import { TrainerValidator } from '../../../../coordinator/merge/trainer-validator.ts';
+import type { ValidationJob } from '../../../../coordinator/merge/validator.ts';
+import { encodePacked } from '../../../../lora/data/packed.ts';
+import type { EngineChoice } from '../../../../lora/engines/names.ts';
+import { zeros } from '../../../../lora/update/layout.ts';
+import { silentLogger } from '../../../../monitor/log.ts';
+import { encodeCbor } from '../../../../protocol/cbor.ts';
+import { measureGoneGpu, type TinyBase, tinyBase } from '../../../utils/tiny-base.ts';
+
+const DYING_TRAINER = new URL('../../../utils/dying-trainer.ts', import.meta.url);
+const ROWS = 4;
+
+interface Bench extends TinyBase {
+  job: ValidationJob;
+  adapter: Float32Array[];
+  validator: (engine?: EngineChoice) => TrainerValidator;
+  evaluate: (validator: TrainerValidator, job?: ValidationJob) => Promise<number[]>;
+  /** What was said of devices that failed. */
+  told: string[];
+}
+
+let bench: Bench;
+beforeEach(async () => {
+  const base = await tinyBase();
+  const { home, blobs, manifest, layout, rows } = base;
+  const { signal } = new AbortController();
+  const heldOut = encodeCbor(encodePacked(rows.slice(0, ROWS)));
+  const job = { job: 'a'.repeat(64), manifest };
+  const adapter = zeros(layout);
+  const told: string[] = [];
+  bench = {
+    ...base,
+    job,
+    adapter,
+    told,
+    validator: (engine = 'onnx-cpu') => {
+      const deps = { blobs, clock: systemClock, log: silentLogger, heldOut: () => heldOut };
+      const validator = new TrainerValidator({ home, engine, threads: 1 }, deps);
+      onTestFinished(() => validator.stop());
+      return validator;
+    },
+    evaluate: async (validator, of = job) => {
+      const onLighter = (because: string) => told.push(because);
+      return (await validator.evaluate(of, adapter, { signal, onLighter })).map(({ lossSum }) => lossSum);
+    },
+  };
+});
+
+/** From now on trainers kill themselves in place of answering, after so many evaluations each. */
+async function trainersDie(lives: string): Promise<void> {
+  const folder = join(bench.home, 'lives');
+  await mkdir(folder);
+  vi.stubEnv('NODE_OPTIONS', `--import ${DYING_TRAINER}`);
+  vi.stubEnv('DYING_TRAINER', folder);
+  vi.stubEnv('DYING_TRAINER_STEPS', lives);
+  onTestFinished(() => {
+    vi.unstubAllEnvs();
+  });
+}
+
+function expectClose(losses: number[], expected: number[]): void {
+  expect(losses).toHaveLength(ROWS);
+  for (const [i, loss] of losses.entries()) expect(loss).toBeCloseTo(expected[i]!, 3);
+}
+
+test('jobs that are evaluated at the same time do not end each other, however many', async () => {
+  const { validator, evaluate, told, job } = bench;
+  const jobs = ['a', 'b', 'c'].map((digit) => ({ ...job, job: digit.repeat(64) }));
+  const shared = validator();
+  const expected = await evaluate(shared);
+  const losses = await Promise.all(jobs.map((job) => evaluate(shared, job)));
+  expect(losses).toEqual(jobs.map(() => expected));
+  expect(told).toEqual([]);
+});
+
+describe('where a device fails an evaluation', () => {
+  test('it begins again with fewer rows at a time, says so, and stays with them', async () => {
+    const { validator, evaluate, told } = bench;
+    const expected = await evaluate(validator());
+    expect(told).toEqual([]);
+    await trainersDie('0,1');
+    const killed = validator();
+    expectClose(await evaluate(killed), expected);
+    expect(told).toEqual([
+      expect.stringMatching(/^with 2 rows at a time on onnx-cpu: .*SIGKILL.*; going on with 1/),
+    ]);
+    // One row was too much as well: nothing lighter is left, and the next evaluation does not begin with two.
+    await expect(evaluate(killed)).rejects.toMatchObject({ code: 'TRAINER_DIED' });
+    expectClose(await evaluate(killed), expected);
+    expect(told).toHaveLength(1);
+  });
+
+  test('it goes on with the processor when what was chosen has gone', async () => {
+    const { validator, evaluate, told } = bench;
+    const expected = await evaluate(validator());
+    await measureGoneGpu(bench);
+    expectClose(await evaluate(validator('auto')), expected);
+    expect(told).toEqual([expect.stringMatching(/on onnx-cuda: .*; going on with onnx-cpu$/)]);
+  });
+});

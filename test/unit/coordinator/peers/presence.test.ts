@@ -1,0 +1,212 @@
+import { describe, expect, test } from 'vitest';
+import { isSwarmError } from '../../../../common/errors.ts';
+import { NEWCOMERS } from '../../../../coordinator/coordinator.ts';
+import { ADMITTED_PEERS } from '../../../../coordinator/peers/roster.ts';
+import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../../../protocol/limits.ts';
+import { addressOf, type VirtualHost } from '../../../sim/virtual-network.ts';
+import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
+import { COORDINATOR, World } from '../world.ts';
+
+/** A promise's rejection must be a SwarmError of this code; through a request it is in the values. */
+async function refusal(promise: Promise<unknown>): Promise<unknown> {
+  const error = await promise.then(
+    () => null,
+    (reason: unknown) => reason,
+  );
+  return isSwarmError(error, 'RPC_REFUSED') ? error.values.code : error;
+}
+
+describe('presence', () => {
+  test('a node that joins counts when it is ready: not while it fetches base and data', async () => {
+    const world = await new World({ rounds: { minPeers: 1 } }).start();
+    const peer = new ScriptedPeer(1, world);
+    const about = { name: 'p', agent: 'a', engine: 'e', tokensPerSecond: 0 };
+    const asked = { job: peer.job, invite: null, ...about, sentAt: world.clock.now() };
+    await peer.ask('join', asked);
+    await peer.heartbeat('syncing');
+    expect(Object.keys(world.run.state.present)).toEqual([]);
+    expect(world.run.presentCount).toBe(1);
+    await peer.heartbeat('awaiting');
+    expect(Object.keys(world.run.state.present)).toEqual([peer.id]);
+    // Between rounds it syncs again, and stays.
+    await peer.heartbeat('syncing');
+    expect(Object.keys(world.run.state.present)).toEqual([peer.id]);
+  });
+
+  test('a node that falls silent is lost, and comes back with a heartbeat', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    await world.pass(PEER_LOST_AFTER_MS + 4_000);
+    expect(world.run.presentCount).toBe(0);
+    const events = world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-lost');
+    expect(events).toHaveLength(2);
+    expect(events[0]).toMatchObject({ reason: 'silent' });
+    await peers[0]!.heartbeat('training');
+    expect(Object.keys(world.run.state.present)).toEqual([peers[0]!.id]);
+    expect(world.store.events.after(world.toy.job, 0, 100).at(-1)).toMatchObject({
+      type: 'peer-joined',
+      peer: peers[0]!.id,
+    });
+  });
+
+  test('a node that says goodbye is gone at once', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    await peers[0]!.ask('leave', { job: world.toy.job, reason: '' });
+    await peers[1]!.heartbeat('leaving');
+    expect(world.run.presentCount).toBe(0);
+    expect(world.run.state).toMatchObject({ phase: 'waiting', round: 2 });
+    // People see that, too, and after a restart; back again, it is forgotten.
+    const goodbyes = (): boolean[] => peers.map(({ id }) => world.run.roster.get(id)!.saidGoodbye);
+    expect(goodbyes()).toEqual([true, true]);
+    // Whoever comes back joins; words alone cost nothing, and write nothing down.
+    const before = world.store.events.after(world.toy.job, 0, 100).length;
+    await peers[0]!.heartbeat('awaiting');
+    await peers[0]!.heartbeat('leaving');
+    expect(world.run.presentCount).toBe(0);
+    expect(world.store.events.after(world.toy.job, 0, 100)).toHaveLength(before);
+    await world.settle(world.coordinator.stop());
+    await world.start();
+    expect(goodbyes()).toEqual([true, true]);
+    await peers[0]!.join();
+    expect(goodbyes()).toEqual([false, true]);
+    await world.pass(PEER_LOST_AFTER_MS + 4_000);
+    expect(goodbyes()).toEqual([false, true]);
+    expect(world.run.presentCount).toBe(0);
+  });
+
+  test('heartbeats of strangers, of other jobs, from the past, and with wrong clocks count for nothing', async () => {
+    const world = new World();
+    const { peers } = await training(world, 2);
+    const stranger = new ScriptedPeer(9, world);
+    await stranger.heartbeat('awaiting');
+    expect(world.run.present(stranger.id)).toBeNull();
+    const seenAt = world.run.present(peers[0]!.id)!.seenAt;
+    const now = world.clock.now();
+    await peers[0]!.heartbeat('training', { job: 'ab'.repeat(32) });
+    await peers[0]!.heartbeat('training', { issuedAt: now - 60_000 });
+    await peers[0]!.heartbeat('training', { issuedAt: now + CLOCK_SKEW_MS + 10_000 });
+    expect(world.run.present(peers[0]!.id)!.seenAt).toBe(seenAt);
+    expect(world.network.rejected).toEqual([]);
+  });
+});
+
+describe("a machine's clock that is set", () => {
+  const HOUR_MS = 3_600_000;
+
+  test('back while a round is open: who is silent is lost, who speaks is heard, and the round ends', async () => {
+    const world = new World({ rounds: { minPeers: 1, count: 2, maxSeconds: 20 } });
+    const { peers, head } = await training(world, 2);
+    const [here, gone] = peers as [ScriptedPeer, ScriptedPeer];
+    world.wrongMs = -HOUR_MS;
+    // All machines of a laboratory ask the same server for the time.
+    const beat = () => here.heartbeat('training', { issuedAt: world.clock.now() - HOUR_MS });
+    for (let i = 0; i < 8; i++) {
+      await world.pass(2_000);
+      await beat();
+    }
+    expect(world.run.present(gone.id)).toBeNull();
+    expect(world.run.present(here.id)).not.toBeNull();
+    expect((await here.submit(here.seal(here.update(head)))).code).toBe('accepted');
+    await world.until(() => world.run.checkpoint.checkpoint.round === 1, 'the checkpoint');
+    expect(world.run.checkpoint.checkpoint.metrics.seconds).toBe(0);
+    // And the rounds after it are as long as they are.
+    await beat();
+    const next = await here.head();
+    expect(next.deadlineMs).toBeLessThanOrEqual(20_000);
+  });
+
+  test('back while the coordinator is away: the round goes on, and ends', async () => {
+    const world = new World({ rounds: { minPeers: 1, count: 1, maxSeconds: 20 } });
+    await training(world, 2);
+    expect(() => world.kill()).toThrow();
+    world.wrongMs = -HOUR_MS;
+    await world.start();
+    expect(world.run.secondsLeft()).toBeLessThanOrEqual(20);
+    await world.until(() => world.run.nullRounds === 1, 'the end of a round that nobody delivers in');
+  });
+
+  test('forward: nobody is lost, and no round is cut short', async () => {
+    const world = new World({ rounds: { minPeers: 1, maxSeconds: 60 } });
+    const { peers } = await training(world, 2);
+    world.wrongMs = HOUR_MS;
+    await world.pass(4_000);
+    expect(world.run.presentCount).toBe(peers.length);
+    expect(world.run.state).toMatchObject({ phase: 'training', round: 1 });
+    expect(world.run.secondsLeft()).toBeGreaterThan(50);
+  });
+
+  test('a node whose clock is wrong is told so when it joins', async () => {
+    const world = await new World().start();
+    const peer = new ScriptedPeer(1, world);
+    world.wrongMs = CLOCK_SKEW_MS - 1_000;
+    await peer.join();
+    world.wrongMs = CLOCK_SKEW_MS + 1_000;
+    expect(await refusal(peer.join())).toBe('CLOCK_OFF');
+    world.wrongMs = -CLOCK_SKEW_MS - 1_000;
+    expect(await refusal(peer.join())).toBe('CLOCK_OFF');
+  });
+});
+
+describe('admission', () => {
+  test('by invite: with its token alone', async () => {
+    const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
+    const [with_, without] = [new ScriptedPeer(1, world), new ScriptedPeer(2, world)];
+    expect(await refusal(without.join())).toBe('NOT_ADMITTED');
+    expect(await refusal(without.join('Secret'))).toBe('NOT_ADMITTED');
+    await with_.join('secret');
+    // Once admitted, a node needs its token no more.
+    await with_.join();
+    expect(world.run.roster.all()).toHaveLength(1);
+  });
+
+  test('by list', async () => {
+    const [listed, other] = [1, 2];
+    const probe = new World();
+    const id = new ScriptedPeer(listed, probe).id;
+    const world = await new World({ admission: { kind: 'peers', peers: [id] } }).start();
+    await new ScriptedPeer(listed, world).join();
+    expect(await refusal(new ScriptedPeer(other, world).join())).toBe('NOT_ADMITTED');
+  });
+
+  test('is for jobs that are run here', async () => {
+    const world = await new World().start();
+    const peer = new ScriptedPeer(1, world);
+    expect(await refusal(peer.ask('head', { job: 'ab'.repeat(32) }))).toBe('JOB_UNKNOWN');
+  });
+
+  test('of strangers without end is as fast as the disk should bear, and those who are known are not held up', async () => {
+    const world = await new World().start();
+    const known = new ScriptedPeer(1, world);
+    await known.join();
+    const join = async (host: VirtualHost): Promise<unknown> => {
+      const { signal } = new AbortController();
+      await host.connect(addressOf(COORDINATOR.peerId), { signal });
+      const about = { name: 's', agent: 'a', engine: 'e', tokensPerSecond: 0, sentAt: world.clock.now() };
+      const body = { job: known.job, invite: null, ...about };
+      return refusal(host.request(COORDINATOR.peerId, 'join', body, { signal }));
+    };
+    const hosts = strangers(world, NEWCOMERS.calls + 21);
+    const last = hosts.pop()!;
+    const refused = (await world.settle(Promise.all(hosts.map(join)))).filter((code) => code !== null);
+    expect(new Set(refused)).toEqual(new Set(['BUSY']));
+    expect(refused.length).toBeGreaterThanOrEqual(15);
+    expect(refused.length).toBeLessThanOrEqual(21);
+    // Somebody who is there may say so again, but not come and go, or take another name each time.
+    await known.join();
+    const about = { job: known.job, invite: null, agent: 'test', engine: 'none', tokensPerSecond: 0 };
+    const renamed = known.ask('join', { ...about, name: 'another', sentAt: world.clock.now() });
+    expect(await refusal(renamed)).toBe('BUSY');
+    await known.ask('leave', { job: known.job, reason: '' });
+    expect(await refusal(known.join())).toBe('BUSY');
+    await world.pass(1_000);
+    expect(await world.settle(join(last))).toBeNull();
+  });
+
+  test('has an end where everybody is there', async () => {
+    const world = await new World().start();
+    const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
+    for (let i = 0; i < ADMITTED_PEERS; i++) world.run.join(`peer-${i}`, asked);
+    expect(await refusal(new ScriptedPeer(1, world).join())).toBe('JOB_FULL');
+  });
+});

@@ -1,0 +1,86 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ADMITTED_PEERS } from '../../../../coordinator/peers/roster.ts';
+import { IDLE_ROUNDS, RECENT_ROUNDS, type Seat, seatToVacate } from '../../../../coordinator/peers/seats.ts';
+import { ScriptedPeer, training } from '../scripted-peer.ts';
+import { World } from '../world.ts';
+
+const ROUND = 100;
+
+function seat(peer: string, changes: Partial<Seat> = {}): Seat {
+  return {
+    peer,
+    joinedRound: ROUND,
+    seenAt: 0,
+    present: false,
+    assigned: false,
+    delivered: null,
+    ...changes,
+  };
+}
+
+describe('seatToVacate', () => {
+  test('takes the longest silent of those that never delivered', () => {
+    const seats = [
+      seat('worked long ago', { delivered: 1, seenAt: 1 }),
+      seat('silent', { seenAt: 5 }),
+      seat('longer silent', { seenAt: 2 }),
+      seat('there', { present: true, joinedRound: 0, seenAt: 0 }),
+    ];
+    expect(seatToVacate(seats, ROUND)).toBe('longer silent');
+  });
+
+  test('then one that is there and does nothing, then one that worked long ago and is away', () => {
+    const idle = seat('idle', { present: true, joinedRound: ROUND - IDLE_ROUNDS, seenAt: 9 });
+    const past = seat('past', { delivered: ROUND - RECENT_ROUNDS - 1 });
+    const here = seat('here', { delivered: 1, present: true });
+    expect(seatToVacate([past, here, idle], ROUND)).toBe('idle');
+    expect(seatToVacate([here, past], ROUND)).toBe('past');
+    expect(seatToVacate([here], ROUND)).toBeNull();
+  });
+
+  test('never takes one that is at work, has delivered lately, or has just come', () => {
+    const any: fc.Arbitrary<Seat> = fc.record({
+      peer: fc.uuid(),
+      joinedRound: fc.nat(ROUND),
+      seenAt: fc.nat(),
+      present: fc.boolean(),
+      assigned: fc.boolean(),
+      delivered: fc.option(fc.nat(ROUND)),
+    });
+    fc.assert(
+      fc.property(fc.array(any), (seats) => {
+        const taken = seats.find(({ peer }) => peer === seatToVacate(seats, ROUND));
+        if (!taken) return;
+        expect(taken.assigned).toBe(false);
+        expect(taken.delivered ?? 0).toBeLessThan(ROUND - RECENT_ROUNDS);
+        if (taken.present) expect(taken.joinedRound).toBeLessThanOrEqual(ROUND - IDLE_ROUNDS);
+      }),
+    );
+  });
+});
+
+describe('a full house', () => {
+  test('under a flood of newcomers keeps who works, and still takes a newcomer', async () => {
+    const world = new World({ rounds: { minPeers: 2 } });
+    const { peers, head } = await training(world, 2);
+    const [worker, awaited] = peers as [ScriptedPeer, ScriptedPeer];
+    expect((await worker.submit(worker.seal(worker.update(head)))).code).toBe('accepted');
+    const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
+    // More than there are places; none of them stays to work.
+    for (let i = 0; i < ADMITTED_PEERS + 100; i++) {
+      world.run.join(`12D3-stranger-${i}`, asked);
+      world.run.leave(`12D3-stranger-${i}`);
+    }
+    const newcomer = new ScriptedPeer(3, world);
+    await newcomer.join();
+    const { roster } = world.run;
+    expect(roster.all()).toHaveLength(ADMITTED_PEERS);
+    expect(world.store.peers.all(world.toy.job)).toHaveLength(ADMITTED_PEERS);
+    for (const peer of [worker, awaited, newcomer]) expect(roster.has(peer.id)).toBe(true);
+    // Whoever lost its place may come again.
+    expect(roster.has('12D3-stranger-0')).toBe(false);
+    world.run.join('12D3-stranger-0', asked);
+    expect(roster.has('12D3-stranger-0')).toBe(true);
+  });
+});

@@ -1,0 +1,202 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { dueAt, isOpen, isOver } from '../../../../coordinator/round/machine.ts';
+import type { Effect, JobEvent } from '../../../../coordinator/round/state.ts';
+import { Machine } from './machines.ts';
+
+const PEERS = ['a', 'b', 'c', 'd', 'e'];
+
+/** What the world may do to a coordinator; results of merges and commits only come when one is running. */
+type Step =
+  | { type: 'event'; event: JobEvent; afterMs: number }
+  | { type: 'deliver'; peer: string; late: number; afterMs: number }
+  | { type: 'result'; good: boolean; broken: boolean; afterMs: number }
+  | { type: 'time'; afterMs: number };
+
+const peer = fc.constantFrom(...PEERS);
+const reason = fc.constant('because');
+const afterMs = fc.oneof(
+  { weight: 3, arbitrary: fc.integer({ min: 0, max: 3_000 }) },
+  { weight: 1, arbitrary: fc.integer({ min: 0, max: 90_000 }) },
+);
+const event: fc.Arbitrary<JobEvent> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      type: fc.constant('peer-ready' as const),
+      peer,
+      speed: fc.integer({ min: 0, max: 500 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      type: fc.constant('peer-gone' as const),
+      peer,
+      reason: fc.constantFrom('left' as const, 'silent' as const),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant('pause' as const), reason }) },
+  { weight: 1, arbitrary: fc.constant({ type: 'resume' as const }) },
+);
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 4, arbitrary: fc.record({ type: fc.constant('event' as const), event, afterMs }) },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      type: fc.constant('deliver' as const),
+      peer,
+      late: fc.integer({ min: 0, max: 2 }),
+      afterMs,
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      type: fc.constant('result' as const),
+      good: fc.boolean(),
+      broken: fc.boolean(),
+      afterMs,
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ type: fc.constant('time' as const), afterMs }) },
+);
+
+/** A machine, the merge or commit that it has running, and what became of each round. */
+class World {
+  readonly machine = new Machine({ count: 3 });
+  running: 'merge' | 'commit' | null = null;
+  /** Outcome of each round that has one. */
+  readonly outcomes = new Map<number, string>();
+  readonly opened = new Set<number>();
+  private closed: number | null = null;
+
+  apply(step: Step): void {
+    const { machine } = this;
+    this.advance(step.afterMs);
+    if (step.type === 'event') this.feed(step.event);
+    if (step.type === 'deliver') {
+      const round = machine.state.round - step.late;
+      if (round >= 1)
+        this.feed({ type: 'update', peer: step.peer, round, ms: 1_000 * (1 + step.late), speed: 50 });
+    }
+    if (step.type === 'result') this.result(step.good, step.broken);
+  }
+
+  /** Time passes, with every tick at its moment. */
+  advance(ms: number): void {
+    const { machine } = this;
+    const end = machine.now + ms;
+    for (let ticks = 0; ticks < 1_000; ticks++) {
+      const at = dueAt(machine.state, machine.now);
+      if (at === null || at > end) break;
+      machine.now = Math.max(machine.now, at);
+      this.feed({ type: 'tick' });
+    }
+    machine.now = end;
+  }
+
+  result(good: boolean, broken: boolean): void {
+    const { running } = this;
+    if (!running) return;
+    this.running = null;
+    if (broken) this.feed({ type: 'stumbled', reason: 'broken' });
+    else if (running === 'commit') this.commit();
+    else this.feed(good ? { type: 'merged' } : { type: 'refused', reason: 'worse' });
+  }
+
+  feed(event: JobEvent): void {
+    const before = this.machine.state;
+    this.machine.feed(event);
+    for (const effect of this.machine.effects) this.perform(effect);
+    const { state } = this.machine;
+    expect(state.round, 'rounds never go back').toBeGreaterThanOrEqual(before.round);
+    expect(state.committed, 'checkpoints never go back').toBeGreaterThanOrEqual(before.committed);
+    this.checkNotStuck();
+  }
+
+  private commit(): void {
+    const { round } = this.machine.state;
+    expect(this.outcomes.has(round), `round ${round} has an outcome already`).toBe(false);
+    this.outcomes.set(round, 'checkpoint');
+    this.closed = null;
+    this.feed({ type: 'committed' });
+  }
+
+  private perform(effect: Effect): void {
+    switch (effect.type) {
+      case 'open': {
+        expect(this.opened.has(effect.round), `round ${effect.round} opens once`).toBe(false);
+        for (const round of this.opened)
+          expect(this.outcomes.has(round), `round ${round} is over`).toBe(true);
+        this.opened.add(effect.round);
+        expect(effect.assignments.length).toBeGreaterThanOrEqual(this.machine.state.settings.minPeers);
+        break;
+      }
+      case 'close':
+        expect(this.closed, 'one closed round at a time').toBeNull();
+        this.closed = effect.round;
+        break;
+      case 'merge':
+      case 'commit':
+        expect(this.running, 'one step at a time').toBeNull();
+        expect(this.closed, 'only a closed round is merged').toBe(effect.round);
+        this.running = effect.type;
+        break;
+      case 'discard':
+        expect(this.outcomes.has(effect.round), `round ${effect.round} has an outcome already`).toBe(false);
+        this.outcomes.set(effect.round, 'null');
+        this.closed = null;
+        break;
+      case 'announce':
+        break;
+    }
+  }
+
+  /** In every state there is a timer, a step that is running, somebody to wait for, or nothing left to do. */
+  private checkNotStuck(): void {
+    const { state, now } = this.machine;
+    const waitsForPeers =
+      state.phase === 'waiting' && Object.keys(state.present).length < state.settings.minPeers;
+    const resting = state.phase === 'paused' || isOver(state);
+    const moves = dueAt(state, now) !== null || this.running !== null || waitsForPeers || resting;
+    expect(moves, `stuck in ${state.phase}`).toBe(true);
+  }
+}
+
+test('whatever happens, every round has one outcome and the machine is never stuck', () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+      const world = new World();
+      for (const one of steps) world.apply(one);
+    }),
+    { numRuns: 600 },
+  );
+});
+
+test('whatever has happened, with nodes that deliver and merges that pass the job is finished', () => {
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+      const world = new World();
+      for (const one of steps) world.apply(one);
+      const { machine } = world;
+      for (const name of PEERS) world.feed({ type: 'peer-ready', peer: name, speed: 100 });
+      for (let i = 0; i < 200 && !isOver(machine.state); i++) {
+        if (machine.state.phase === 'paused') world.feed({ type: 'resume' });
+        if (isOpen(machine.state)) {
+          const { number, assigned } = machine.state.current!;
+          for (const name of assigned) {
+            if (isOpen(machine.state))
+              world.feed({ type: 'update', peer: name, round: number, ms: 1_000, speed: 100 });
+          }
+        }
+        world.result(true, false);
+        world.advance(5_000);
+      }
+      expect(machine.state.phase).toBe('finished');
+      expect(machine.state.committed).toBe(3);
+      expect([...world.outcomes.values()].filter((outcome) => outcome === 'checkpoint')).toHaveLength(3);
+    }),
+    { numRuns: 400 },
+  );
+});

@@ -1,0 +1,308 @@
+import { describe, expect, test } from 'vitest';
+import { ABANDONED_MS } from '../../../../coordinator/round/closing.ts';
+import {
+  dueAt,
+  MERGE_ATTEMPTS,
+  REFUSALS_IN_A_ROW,
+  SETTLE_MOST_MS,
+  SETTLE_MS,
+} from '../../../../coordinator/round/machine.ts';
+import { Machine } from './machines.ts';
+
+describe('waiting', () => {
+  test('stays while fewer than minPeers are ready', () => {
+    const machine = new Machine().join('a').tick(60_000);
+    expect(machine.state.phase).toBe('waiting');
+    expect(dueAt(machine.state, machine.now)).toBeNull();
+  });
+
+  test('waiting to training, once newcomers have settled', () => {
+    const machine = new Machine().join('a', 'b');
+    expect(dueAt(machine.state, machine.now)).toBe(machine.now + SETTLE_MS);
+    machine.tick(SETTLE_MS - 1);
+    expect(machine.state.phase).toBe('waiting');
+    machine.join('c').tick(SETTLE_MS - 1);
+    expect(machine.state.phase).toBe('waiting');
+    machine.tick(1);
+    expect(machine.state.phase).toBe('training');
+    expect(machine.state.current?.assigned).toEqual(['a', 'b', 'c']);
+    expect(machine.types).toEqual(['open']);
+  });
+
+  test('a stream of newcomers does not keep a round from opening', () => {
+    const machine = new Machine().join('a', 'b');
+    const began = machine.now;
+    for (let i = 0; machine.state.phase === 'waiting'; i++) machine.tick(1_000).join(`peer-${i}`);
+    expect(machine.now - began).toBe(SETTLE_MOST_MS);
+  });
+
+  test('starts over when somebody goes before the round opens', () => {
+    const machine = new Machine().join('a', 'b').feed({ type: 'peer-gone', peer: 'b', reason: 'left' });
+    expect(machine.tick(SETTLE_MS).state.phase).toBe('waiting');
+  });
+});
+
+describe('training and collecting', () => {
+  test('training to collecting with the first update', () => {
+    const machine = Machine.training().update('a');
+    expect(machine.state.phase).toBe('collecting');
+    expect(machine.types).toEqual([]);
+  });
+
+  test('collecting to validating when everybody has delivered', () => {
+    const machine = Machine.training().update('a').update('b').update('c');
+    expect(machine.state.phase).toBe('validating');
+    expect(machine.effects).toEqual([
+      { type: 'close', round: 1, cause: 'complete' },
+      { type: 'merge', round: 1 },
+    ]);
+  });
+
+  test('an update counts once, and only of those who were assigned', () => {
+    const machine = Machine.training().update('a').update('a').update('stranger');
+    expect(machine.state.current?.delivered).toEqual(['a']);
+  });
+
+  test('who leaves is not waited for', () => {
+    const machine = Machine.training().update('a').update('b');
+    machine.feed({ type: 'peer-gone', peer: 'c', reason: 'left' });
+    expect(machine.state.phase).toBe('validating');
+  });
+
+  test('who falls silent is not waited for', () => {
+    const machine = Machine.training().update('a').update('b');
+    machine.feed({ type: 'peer-gone', peer: 'c', reason: 'silent' });
+    expect(machine.state.phase).toBe('validating');
+  });
+
+  test('who comes back is waited for again', () => {
+    const machine = Machine.training().update('a');
+    machine.feed({ type: 'peer-gone', peer: 'c', reason: 'left' }).join('c').update('b');
+    expect(machine.state.phase).toBe('collecting');
+  });
+
+  test('late joiners are assigned at the next round', () => {
+    const machine = Machine.training(['a', 'b']).join('c');
+    expect(machine.state.current?.assigned).toEqual(['a', 'b']);
+    machine.update('a').update('b').feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.current?.assigned).toEqual(['a', 'b', 'c']);
+  });
+
+  test('first round: a quorum waits three times its own arrivals for the rest', () => {
+    const machine = Machine.training();
+    machine.now += 4_000;
+    machine.update('a').update('b');
+    expect(dueAt(machine.state, machine.now)).toBe(machine.state.current!.openedAt + 12_000);
+    machine.tick(7_999);
+    expect(machine.state.phase).toBe('collecting');
+    machine.tick(1);
+    expect(machine.effects[0]).toEqual({ type: 'close', round: 1, cause: 'quorum' });
+  });
+
+  test('measured rounds: a quorum waits 1.2 times the 75th percentile, the deadline is twice that', () => {
+    const machine = Machine.training(['a', 'b', 'c']);
+    machine.now += 10_000;
+    machine.update('a').update('b').update('c').feed({ type: 'merged' }).feed({ type: 'committed' });
+    const { openedAt, deadlineMs } = machine.state.current!;
+    expect(deadlineMs).toBe(24_000);
+    machine.update('a', { ms: 100 }).update('b', { ms: 100 });
+    expect(dueAt(machine.state, machine.now)).toBe(openedAt + 12_000);
+    expect(machine.tick(12_000).effects[0]).toMatchObject({ type: 'close', cause: 'quorum' });
+  });
+
+  test('the deadline closes a round that has no quorum but minPeers', () => {
+    const machine = Machine.training(['a', 'b', 'c', 'd', 'e'], { quorum: 1 });
+    machine.update('a').update('b');
+    machine.tick(60_000 - 1);
+    expect(machine.state.phase).toBe('collecting');
+    expect(machine.tick(1).effects[0]).toMatchObject({ type: 'close', cause: 'deadline' });
+  });
+
+  test('training to a null round at the deadline with too few updates, and on to the next round', () => {
+    const machine = Machine.training().update('a').tick(60_000);
+    expect(machine.types).toEqual(['discard', 'open']);
+    expect(machine.effects[0]).toMatchObject({ round: 1, tried: false });
+    expect(machine.state).toMatchObject({ phase: 'training', round: 2, committed: 0 });
+  });
+
+  test('rounds that end for lack of updates get twice the time, until one is committed', () => {
+    const machine = Machine.training(['a', 'b', 'c']);
+    const commit = () =>
+      machine.update('a').update('b').update('c').feed({ type: 'merged' }).feed({ type: 'committed' });
+    machine.now += 10_000;
+    commit();
+    expect(machine.state.current!.deadlineMs).toBe(24_000);
+    machine.tick(24_000);
+    expect(machine.state.current).toMatchObject({ number: 3, deadlineMs: 48_000 });
+    machine.now += 10_000;
+    commit();
+    expect(machine.state.current).toMatchObject({ number: 4, deadlineMs: 24_000 });
+  });
+
+  test('a node that has lost its work is not waited for, and gets work in the next round', () => {
+    const machine = Machine.training(['a', 'b', 'c']);
+    machine.update('a').update('b').feed({ type: 'gave-up', peer: 'c', round: 1 });
+    expect(machine.effects[0]).toEqual({ type: 'close', round: 1, cause: 'complete' });
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.current!.assigned).toContain('c');
+  });
+
+  test('what a node says of an earlier round does not touch this one', () => {
+    const machine = Machine.training(['a', 'b', 'c']).update('a').update('b');
+    expect(machine.feed({ type: 'gave-up', peer: 'c', round: 2 }).state.phase).toBe('collecting');
+  });
+
+  test('a round whose nodes have all left is null at once, and the job waits', () => {
+    const machine = Machine.training(['a', 'b']);
+    machine.feed({ type: 'peer-gone', peer: 'a', reason: 'left' });
+    machine.feed({ type: 'peer-gone', peer: 'b', reason: 'left' });
+    expect(machine.types).toEqual(['discard', 'announce']);
+    expect(machine.state).toMatchObject({ phase: 'waiting', round: 2, current: null });
+  });
+
+  test('a round whose nodes have all fallen silent waits for one of them to come back', () => {
+    const machine = Machine.training(['a', 'b']);
+    machine.feed({ type: 'peer-gone', peer: 'a', reason: 'silent' });
+    machine.feed({ type: 'peer-gone', peer: 'b', reason: 'silent' });
+    expect(machine.tick(ABANDONED_MS - 1).state.phase).toBe('training');
+    const back = new Machine({}, machine.state);
+    back.now = machine.now;
+    back.join('a').tick(ABANDONED_MS);
+    expect(back.state.phase).toBe('training');
+    expect(machine.tick(1).state.phase).toBe('waiting');
+  });
+
+  test('a late update teaches how long nodes take, and delivers nothing', () => {
+    const machine = Machine.training().update('a').update('b').tick(60_000);
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.round).toBe(2);
+    machine.update('c', { round: 1, ms: 70_000 });
+    expect(machine.state.current?.delivered).toEqual([]);
+    expect(machine.state.arrivals).toContainEqual({ round: 1, ms: 70_000 });
+  });
+});
+
+describe('validating and committing', () => {
+  test('validating to committing when the merge has passed', () => {
+    const machine = Machine.validating().feed({ type: 'merged' });
+    expect(machine.state.phase).toBe('committing');
+    expect(machine.effects).toEqual([{ type: 'commit', round: 1 }]);
+  });
+
+  test('validating to a null round when nothing passes the gate', () => {
+    const machine = Machine.validating().feed({ type: 'refused', reason: 'worse' });
+    expect(machine.effects[0]).toEqual({ type: 'discard', round: 1, reason: 'worse', tried: true });
+    expect(machine.state).toMatchObject({ phase: 'training', round: 2, refusals: 1 });
+  });
+
+  test('committing to training with the nodes that are there', () => {
+    const machine = Machine.validating().feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state).toMatchObject({ phase: 'training', round: 2, committed: 1 });
+    expect(machine.types).toEqual(['open']);
+  });
+
+  test('committing to waiting when too few are there', () => {
+    const machine = Machine.validating().feed({ type: 'merged' });
+    machine.feed({ type: 'peer-gone', peer: 'a', reason: 'silent' }).feed({ type: 'committed' });
+    expect(machine.state).toMatchObject({ phase: 'waiting', round: 2 });
+    expect(machine.effects).toEqual([expect.objectContaining({ type: 'announce', phase: 'waiting' })]);
+  });
+
+  test('committing to finished after the last checkpoint', () => {
+    const machine = Machine.validating(['a', 'b'], { count: 1 })
+      .feed({ type: 'merged' })
+      .feed({ type: 'committed' });
+    expect(machine.state).toMatchObject({ phase: 'finished', round: 1, committed: 1 });
+    expect(machine.join('c').tick(60_000).state.phase).toBe('finished');
+  });
+
+  test('a null round does not count towards the checkpoints', () => {
+    const machine = Machine.validating(['a', 'b'], { count: 1 }).feed({ type: 'refused', reason: 'worse' });
+    expect(machine.state.phase).toBe('training');
+  });
+
+  test('validating to paused after too many refusals in a row: then the fault is shared', () => {
+    const machine = Machine.validating();
+    for (let i = 1; i < REFUSALS_IN_A_ROW; i++) {
+      machine.feed({ type: 'refused', reason: 'worse' }).update('a').update('b');
+    }
+    expect(machine.state.phase).toBe('validating');
+    machine.feed({ type: 'refused', reason: 'worse' });
+    expect(machine.state.phase).toBe('paused');
+    expect(machine.feed({ type: 'resume' }).state.phase).toBe('training');
+  });
+
+  test('a merge that breaks down is tried again, later and later, then the job pauses with its round', () => {
+    const machine = Machine.validating();
+    for (let attempt = 1; attempt < MERGE_ATTEMPTS; attempt++) {
+      machine.feed({ type: 'stumbled', reason: 'out of memory' });
+      expect(machine.state.phase).toBe('validating');
+      machine.tick(dueAt(machine.state, machine.now)! - machine.now);
+      expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+    }
+    machine.feed({ type: 'stumbled', reason: 'out of memory' });
+    expect(machine.state).toMatchObject({ phase: 'paused', reason: 'out of memory', round: 1 });
+    machine.feed({ type: 'resume' });
+    expect(machine.state.phase).toBe('validating');
+    expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+  });
+
+  test('a commit that breaks down goes back to merging', () => {
+    const machine = Machine.validating()
+      .feed({ type: 'merged' })
+      .feed({ type: 'stumbled', reason: 'disk full' });
+    machine.tick(60_000);
+    expect(machine.state.phase).toBe('validating');
+    expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
+  });
+});
+
+describe('operator', () => {
+  test('waiting to paused and back', () => {
+    const machine = new Machine().join('a').feed({ type: 'pause', reason: 'lunch' });
+    expect(machine.state).toMatchObject({ phase: 'paused', reason: 'lunch' });
+    expect(machine.join('b').tick(60_000).state.phase).toBe('paused');
+    expect(machine.feed({ type: 'resume' }).state.phase).toBe('training');
+  });
+
+  test('collecting to paused merges what has arrived first', () => {
+    const machine = Machine.training().update('a').update('b').feed({ type: 'pause', reason: '' });
+    expect(machine.effects[0]).toEqual({ type: 'close', round: 1, cause: 'operator' });
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state).toMatchObject({ phase: 'paused', round: 2, committed: 1 });
+  });
+
+  test('training to paused with too few updates gives them back', () => {
+    const machine = Machine.training().update('a').feed({ type: 'pause', reason: '' });
+    expect(machine.types).toEqual(['discard', 'announce']);
+    expect(machine.state).toMatchObject({ phase: 'paused', round: 2 });
+  });
+
+  test('a pause during validation takes effect after it, a resume takes it back', () => {
+    const machine = Machine.validating().feed({ type: 'pause', reason: '' });
+    expect(machine.state.phase).toBe('validating');
+    machine.feed({ type: 'resume' }).feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state.phase).toBe('training');
+  });
+
+  test('collecting to finished by a stop, after the merge', () => {
+    const machine = Machine.validating().feed({ type: 'stop', reason: 'enough' });
+    machine.feed({ type: 'merged' }).feed({ type: 'committed' });
+    expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough', round: 1 });
+  });
+
+  test('paused with a closed round to finished gives its updates back', () => {
+    const machine = Machine.validating();
+    for (let i = 0; i < MERGE_ATTEMPTS; i++)
+      machine.feed({ type: 'stumbled', reason: 'broken' }).tick(60_000);
+    machine.feed({ type: 'stop', reason: '' });
+    expect(machine.types).toEqual(['discard', 'announce']);
+    expect(machine.state.phase).toBe('finished');
+  });
+
+  test('anything to failed, and nothing after it', () => {
+    const machine = Machine.training().update('a').feed({ type: 'fail', reason: 'the base is gone' });
+    expect(machine.types).toEqual(['discard', 'announce']);
+    expect(machine.feed({ type: 'resume' }).state.phase).toBe('failed');
+  });
+});

@@ -1,0 +1,75 @@
+import { reduce } from '../../../../coordinator/round/machine.ts';
+import {
+  type Effect,
+  initialState,
+  type JobEvent,
+  type JobState,
+  type MachineSettings,
+} from '../../../../coordinator/round/state.ts';
+
+export const SETTINGS: MachineSettings = {
+  count: 3,
+  localSteps: 12,
+  minPeers: 2,
+  quorum: 0.6,
+  maxSeconds: 60,
+  preset: 'auto',
+  batchSize: 4,
+};
+
+/** A machine with its time, fed event by event. */
+export class Machine {
+  state: JobState;
+  now = 1_000;
+  /** Effects of the last event. */
+  effects: readonly Effect[] = [];
+
+  constructor(settings: Partial<MachineSettings> = {}, state?: JobState) {
+    this.state = state ?? initialState({ ...SETTINGS, ...settings });
+  }
+
+  /** Time passes, then the event happens. */
+  feed(event: JobEvent, afterMs = 0): this {
+    this.now += afterMs;
+    const { state, effects } = reduce(this.state, event, this.now);
+    this.state = state;
+    this.effects = effects;
+    return this;
+  }
+
+  join(...peers: string[]): this {
+    for (const peer of peers) this.feed({ type: 'peer-ready', peer, speed: 0 });
+    return this;
+  }
+
+  update(
+    peer: string,
+    { round = this.state.round, ms = this.now - (this.state.current?.openedAt ?? 0), speed = 100 } = {},
+  ): this {
+    return this.feed({ type: 'update', peer, round, ms, speed });
+  }
+
+  tick(afterMs: number): this {
+    return this.feed({ type: 'tick' }, afterMs);
+  }
+
+  /** In training, with the peers given. */
+  static training(
+    peers: readonly string[] = ['a', 'b', 'c'],
+    settings: Partial<MachineSettings> = {},
+  ): Machine {
+    return new Machine(settings).join(...peers).tick(2_000);
+  }
+
+  /** Its round closed by everybody's delivery. */
+  static validating(peers: readonly string[] = ['a', 'b'], settings: Partial<MachineSettings> = {}): Machine {
+    const machine = Machine.training(peers, settings);
+    machine.now += 1_000;
+    for (const peer of peers) machine.update(peer);
+    return machine;
+  }
+
+  get types(): string[] {
+    return this.effects.map(({ type }) => type);
+  }
+}

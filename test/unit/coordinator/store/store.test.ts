@@ -1,0 +1,182 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { describe, expect, test } from 'vitest';
+import { initialCheckpoint } from '../../../../coordinator/jobs/register.ts';
+import { MIGRATIONS } from '../../../../coordinator/store/schema.ts';
+import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
+import { sha256 } from '../../../../protocol/cbor.ts';
+import { seal, signerFromSeed } from '../../../../protocol/signing.ts';
+import { toyJob } from '../../../sim/job.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+
+const JOB: StoredJob = {
+  job: 'aa'.repeat(32),
+  name: 'toy',
+  content: 'content',
+  manifest: Uint8Array.of(1, 2, 3),
+  layout: [{ name: 'a', shape: [1, 2], group: 'A' }],
+  term: 1,
+  admission: { kind: 'peers', peers: ['p'] },
+  token: null,
+  baseLoss: 4.5,
+  ending: null,
+  createdAt: 7,
+};
+
+async function open(): Promise<{ store: Store; path: string }> {
+  const path = join(await temporaryFolder(), 'coordinator.sqlite');
+  return { store: new Store(path), path };
+}
+
+describe('Store', () => {
+  test('keeps what was written, and gives it back as it was', async () => {
+    const { store, path } = await open();
+    store.transaction(() => {
+      store.jobs.insert(JOB, Uint8Array.of(9, 9));
+      store.jobs.putHead(JOB.job, 1, Uint8Array.of(1));
+      store.jobs.putHead(JOB.job, 2, Uint8Array.of(2));
+      store.events.append(JOB.job, 5, { type: 'resumed' });
+    });
+    store.jobs.setEnding(JOB.job, { phase: 'paused', reason: 'lunch' });
+    store.close();
+    const again = new Store(path);
+    expect(again.jobs.all()).toEqual([{ ...JOB, ending: { phase: 'paused', reason: 'lunch' } }]);
+    expect(again.jobs.heldOut(JOB.job)).toEqual(Uint8Array.of(9, 9));
+    expect(again.jobs.head(JOB.job)).toEqual(Uint8Array.of(2));
+    expect(again.events.append(JOB.job, 6, { type: 'resumed' }).sequence).toBe(2);
+    again.close();
+  });
+
+  test('a transaction that fails leaves nothing, also of what was nested in it', async () => {
+    const { store } = await open();
+    const fail = (): void =>
+      store.transaction(() => {
+        store.transaction(() => store.jobs.insert(JOB, Uint8Array.of(0)));
+        throw new Error('power');
+      });
+    expect(fail).toThrow('power');
+    expect(store.jobs.all()).toEqual([]);
+    store.transaction(() => store.jobs.insert(JOB, Uint8Array.of(0)));
+    expect(store.jobs.all()).toHaveLength(1);
+    store.close();
+  });
+
+  test('one update of a node and round, whatever happens around it', async () => {
+    const { store } = await open();
+    store.jobs.insert(JOB, Uint8Array.of(0));
+    const update = {
+      round: 1,
+      peer: 'p',
+      digest: 'd',
+      size: 1,
+      preset: 'dense',
+      tokens: 1,
+      lossLast: 1,
+      evidence: Uint8Array.of(1),
+      arrivedAt: 1,
+      late: false,
+    } as const;
+    store.updates.insert(JOB.job, update);
+    expect(() => store.updates.insert(JOB.job, { ...update, digest: 'e' })).toThrow(/UNIQUE/);
+    // A merge takes it once.
+    store.updates.select(JOB.job, 1, 0, 10);
+    store.updates.select(JOB.job, 2, 0, 10);
+    expect(store.updates.selected(JOB.job, 1)).toHaveLength(1);
+    expect(store.updates.selected(JOB.job, 2)).toEqual([]);
+    // No more than a checkpoint can name, a round's own before late ones; those wait for the next.
+    for (const [round, peer] of [
+      [3, 'late'],
+      [4, 'a'],
+      [4, 'b'],
+    ] as const) {
+      store.updates.insert(JOB.job, { ...update, round, peer });
+    }
+    store.updates.select(JOB.job, 4, 2, 2);
+    expect(store.updates.selected(JOB.job, 4).map(({ peer }) => peer)).toEqual(['a', 'b']);
+    store.updates.select(JOB.job, 5, 3, 2);
+    expect(store.updates.selected(JOB.job, 5).map(({ peer }) => peer)).toEqual(['late']);
+    store.close();
+  });
+
+  test('of the first version learns which blobs it needs', async () => {
+    const folder = await temporaryFolder();
+    const old = join(folder, 'old.sqlite');
+    const signer = signerFromSeed(new Uint8Array(32).fill(7));
+    const toy = toyJob(signer);
+    const db = new DatabaseSync(old);
+    db.exec(`${MIGRATIONS[0]}; PRAGMA user_version = 1`);
+    db.prepare(
+      `INSERT INTO jobs (job, name, content, manifest, layout, term, admission, created_at)
+       VALUES (?, 'toy', '', ?, '[]', 1, '{"kind":"open"}', 0)`,
+    ).run(toy.job, toy.envelope);
+    const checkpoint = initialCheckpoint(toy.job, { ...toy, baseLoss: 4.5, baseTokens: 1 });
+    const envelope = seal('checkpoint', checkpoint, signer);
+    db.prepare(
+      'INSERT INTO checkpoints (job, round, digest, envelope, residual) VALUES (?, 0, ?, ?, NULL)',
+    ).run(toy.job, 'body', envelope);
+    db.prepare(
+      `INSERT INTO updates (job, round, peer, digest, size, preset, tokens, loss_last, evidence, arrived_at, late)
+       VALUES (?, 1, 'p', 'payload', 1, 'dense', 1, 1, x'00', 1, 0)`,
+    ).run(toy.job);
+    db.close();
+    const migrated = new Store(old);
+    const needed = [...toy.blobs.map((bytes) => sha256(bytes)), 'body', 'payload'];
+    for (const digest of needed) expect(migrated.blobs.needs(digest), digest).toBe(true);
+    expect(migrated.rounds.held(toy.job)).toEqual([{ round: 0, ordinal: 0, heldOutLoss: 4.5 }]);
+    migrated.close();
+  });
+
+  test('a blob is unused when the last that needs it lets it go', async () => {
+    const { store } = await open();
+    const other = { ...JOB, job: 'bb'.repeat(32), name: 'other' };
+    for (const job of [JOB, other]) {
+      store.jobs.insert(job, Uint8Array.of(0));
+      store.blobs.use(job.job, 'adapter', 0, ['shared']);
+    }
+    store.blobs.loosen('shared');
+    store.blobs.loosen('written');
+    store.blobs.release(JOB.job, 'adapter', 0, 5);
+    expect(store.blobs.unused()).toEqual(['written']);
+    store.blobs.release(other.job, 'adapter', 1, 5);
+    expect(store.blobs.unused()).toEqual(['written']);
+    store.blobs.release(other.job, 'adapter', 0, 0);
+    expect(store.blobs.unused()).toEqual(['shared', 'written']);
+    store.blobs.forget('shared');
+    store.blobs.use(JOB.job, 'update', 1, ['written']);
+    expect(store.blobs.unused()).toEqual([]);
+    store.close();
+  });
+
+  test('a process that is killed loses no transaction that had returned', async () => {
+    const { store, path } = await open();
+    store.jobs.insert(JOB, Uint8Array.of(0));
+    store.close();
+    const module = new URL('../../../../coordinator/store/store.ts', import.meta.url).href;
+    const script = `
+      const { Store } = await import(${JSON.stringify(module)});
+      const store = new Store(${JSON.stringify(path)});
+      for (let i = 1; ; i++) {
+        store.transaction(() => {
+          store.events.append(${JSON.stringify(JOB.job)}, i, { type: 'resumed' });
+          store.events.append(${JSON.stringify(JOB.job)}, i, { type: 'resumed' });
+        });
+        process.stdout.write(i + '\\n');
+      }`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let said = 0;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said = Number(text.trim().split('\n').at(-1));
+      if (said > 50) child.kill('SIGKILL');
+    });
+    await once(child, 'close');
+    const again = new Store(path);
+    const events = again.events.after(JOB.job, 0, 1_000_000);
+    expect(events.length % 2, 'whole transactions').toBe(0);
+    expect(events.length).toBeGreaterThanOrEqual(2 * said);
+    again.close();
+  });
+});

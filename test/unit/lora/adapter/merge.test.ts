@@ -1,0 +1,121 @@
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { mergeAdapter } from '../../../../lora/adapter/merge.ts';
+import { type Adapter, adapterLayout, initAdapter, loraConfig } from '../../../../lora/adapter/peft.ts';
+import { describeBase, type Model, openModel } from '../../../../lora/models/model.ts';
+import { readTensor } from '../../../../lora/models/safetensors.ts';
+import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
+import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
+
+const code = (code: string) => expect.objectContaining({ code });
+
+async function valuesOf(model: Model, name: string): Promise<Float32Array> {
+  const { file, entry } = model.tensors.get(name)!;
+  return readTensor(join(model.dir, file), entry);
+}
+
+function find(adapter: Adapter, name: string) {
+  return adapter.tensors[adapter.layout.findIndex((tensor) => tensor.name === name)]!;
+}
+
+test.each(['tied', 'untied'] as const)('W + (α/r)·B A in the place of W, %s', async (variant) => {
+  const { model, adapter } = await openReference(variant);
+  const dir = join(await temporaryFolder(), 'merged');
+  await mergeAdapter(model, adapter, dir);
+  const merged = await openModel(dir);
+  expect(merged.config).toEqual(model.config);
+  // 8 bits of mantissa in the 16-bit variant: half a unit in the last place of values below 4.
+  const tolerance = variant === 'tied' ? 1e-6 : 4 * 2 ** -9;
+  let adapted = 0;
+  for (const [name, { entry, file }] of model.tensors) {
+    expect(merged.tensors.get(name)?.entry).toMatchObject({ dtype: entry.dtype, shape: entry.shape });
+    expect(merged.tensors.get(name)?.file).toBe(file);
+    const [before, after] = [await valuesOf(model, name), await valuesOf(merged, name)];
+    const module = `base_model.model.${name.replace(/\.weight$/, '')}`;
+    const a = find(adapter, `${module}.lora_A.weight`);
+    if (!a) {
+      expect(after, name).toEqual(before);
+      continue;
+    }
+    const b = find(adapter, `${module}.lora_B.weight`);
+    const { rank, alpha } = adapter.lora;
+    const width = entry.shape[1]!;
+    const expected = before.map((w, i) => {
+      const [row, column] = [Math.floor(i / width), i % width];
+      let product = 0;
+      for (let r = 0; r < rank; r++) product += b[row * rank + r]! * a[r * width + column]!;
+      return w + (alpha / rank) * product;
+    });
+    expect(maxDifference(after, expected), name).toBeLessThan(tolerance);
+    expect(maxDifference(after, before), name).toBeGreaterThan(0.01);
+    adapted++;
+  }
+  expect(adapted).toBe(adapter.layout.length / 2);
+  for (const file of ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'generation_config.json'])
+    expect(await readFile(join(dir, file))).toEqual(await readFile(join(model.dir, file)));
+});
+
+test('the template for tools comes along', async () => {
+  const { model, adapter } = await openReference('tied');
+  const base = await openModel(await copyOf(model.dir));
+  await mkdir(join(base.dir, 'additional_chat_templates'));
+  await writeFile(join(base.dir, 'additional_chat_templates/tool_use.jinja'), '{{ tools }}');
+  const dir = join(await temporaryFolder(), 'merged');
+  await mergeAdapter(base, adapter, dir);
+  expect(await readFile(join(dir, 'additional_chat_templates/tool_use.jinja'), 'utf8')).toBe('{{ tools }}');
+});
+
+test('the index of a sharded model gives the size of the tensors', async () => {
+  const { model, adapter } = await openReference('untied');
+  const dir = join(await temporaryFolder(), 'merged');
+  await mergeAdapter(model, adapter, dir);
+  const index = JSON.parse(await readFile(join(dir, 'model.safetensors.index.json'), 'utf8'));
+  const total = [...model.tensors.values()].reduce((sum, { entry }) => sum + entry.length, 0);
+  expect(index.metadata.total_size).toBe(total);
+  expect(Object.keys(index.weight_map)).toEqual([...model.tensors.keys()].sort());
+});
+
+test('only into the base it was trained on', async () => {
+  const { model, adapter } = await openReference('tied');
+  const parent = await temporaryFolder();
+  const { digest } = await describeBase(model.dir);
+  await mergeAdapter(model, { ...adapter, baseDigest: digest }, join(parent, 'good'));
+  const wrong = mergeAdapter(model, { ...adapter, baseDigest: 'ef'.repeat(32) }, join(parent, 'wrong'));
+  await expect(wrong).rejects.toThrow(code('ADAPTER_BASE'));
+  const other = await openModel(join(FIXTURES, 'llama-tiny-untied'));
+  await expect(mergeAdapter(other, adapter, join(parent, 'other'))).rejects.toThrow(code('ADAPTER_BASE'));
+  expect(await readdir(parent)).toEqual(['good']);
+});
+
+test('an adapted output head that shares its weights with the embedding cannot be merged', async () => {
+  const { model } = await openReference('tied');
+  const lora = loraConfig({ rank: 2, alpha: 4, targets: ['lm_head'] });
+  const layout = adapterLayout(model, lora);
+  const tensors = initAdapter(layout, 1);
+  const adapter = { layout, tensors, lora, baseModelName: null, revision: null, baseDigest: null };
+  const dir = join(await temporaryFolder(), 'merged');
+  await expect(mergeAdapter(model, adapter, dir)).rejects.toThrow(code('ADAPTER_TIED_HEAD'));
+});
+
+test('nothing is overwritten, and a failure leaves nothing', async () => {
+  const { model, adapter } = await openReference('tied');
+  const parent = await temporaryFolder();
+  const dir = join(parent, 'merged');
+  await mkdir(dir);
+  await writeFile(join(dir, 'mine'), 'x');
+  await expect(mergeAdapter(model, adapter, dir)).rejects.toThrow(code('OUTPUT_EXISTS'));
+  expect(await readdir(dir)).toEqual(['mine']);
+
+  const huge = adapter.tensors.map((values) => values.map(() => 3e38));
+  const overflow = mergeAdapter(model, { ...adapter, tensors: huge }, join(parent, 'overflow'));
+  await expect(overflow).rejects.toThrow(code('ADAPTER_NOT_FINITE'));
+  const aborted = mergeAdapter(model, adapter, join(parent, 'aborted'), { signal: AbortSignal.abort() });
+  await expect(aborted).rejects.toThrow();
+  expect(await readdir(parent)).toEqual(['merged']);
+
+  const empty = join(parent, 'empty');
+  await mkdir(empty);
+  await mergeAdapter(model, adapter, empty);
+  expect(await readdir(empty)).toContain('model.safetensors');
+});

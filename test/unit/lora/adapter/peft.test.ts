@@ -1,0 +1,170 @@
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import {
+  adapterLayout,
+  initAdapter,
+  loraConfig,
+  readPeftFolder,
+  writePeftFolder,
+} from '../../../../lora/adapter/peft.ts';
+import { openModel } from '../../../../lora/models/model.ts';
+import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
+import { FIXTURES, openReference } from '../../../utils/reference.ts';
+
+const MODEL = join(FIXTURES, 'llama-tiny-untied');
+const code = (code: string, values: Record<string, unknown> = {}) =>
+  expect.objectContaining({ code, values: expect.objectContaining(values) });
+
+test.each<[string | string[], string[]]>([
+  ['all-linear', ['down_proj', 'gate_proj', 'k_proj', 'o_proj', 'q_proj', 'up_proj', 'v_proj']],
+  [
+    ['v_proj', 'lm_head', 'q_proj'],
+    ['lm_head', 'q_proj', 'v_proj'],
+  ],
+  // All that a pattern matches is written out: PEFT would also match the whole block with this one, and fail.
+  [
+    String.raw`model\.layers\.1\.mlp.*`,
+    ['model.layers.1.mlp.down_proj', 'model.layers.1.mlp.gate_proj', 'model.layers.1.mlp.up_proj'],
+  ],
+])('a folder with targets %j is written and read', async (targets, written) => {
+  const model = await openModel(MODEL);
+  const lora = loraConfig({ rank: 3, alpha: 7.5, targets });
+  const layout = adapterLayout(model, lora);
+  const tensors = initAdapter(layout, 5);
+  const dir = join(await temporaryFolder(), 'new/adapter');
+  const baseDigest = 'cd'.repeat(32);
+  await writePeftFolder(dir, {
+    layout,
+    tensors,
+    lora,
+    baseModelName: 'someone/base',
+    revision: 'abc',
+    baseDigest,
+  });
+  expect((await readdir(dir)).sort()).toEqual(['adapter_config.json', 'adapter_model.safetensors']);
+
+  const text = await readFile(join(dir, 'adapter_config.json'), 'utf8');
+  const config = JSON.parse(text);
+  expect(Object.keys(config)).toEqual(Object.keys(config).sort());
+  expect(text).toBe(`${JSON.stringify(config, null, 2)}\n`);
+  expect(config).toMatchObject({
+    peft_type: 'LORA',
+    task_type: 'CAUSAL_LM',
+    base_model_name_or_path: 'someone/base',
+    revision: 'abc',
+    r: 3,
+    lora_alpha: 7.5,
+    target_modules: written,
+  });
+
+  expect(await readPeftFolder(dir, model)).toEqual({
+    layout,
+    tensors,
+    lora: { ...lora, targets: written },
+    baseModelName: 'someone/base',
+    revision: 'abc',
+    baseDigest,
+  });
+});
+
+test('an adapter that PEFT wrote', async () => {
+  const { adapter } = await openReference('untied');
+  expect(adapter.lora).toMatchObject({ rank: 4, alpha: 12 });
+  expect(new Set(adapter.lora.targets)).toEqual(new Set(['q_proj', 'v_proj', 'down_proj']));
+  expect(adapter.layout).toHaveLength(2 * 3 * 2);
+  expect(adapter.baseDigest).toBeNull();
+});
+
+async function changed(change: Record<string, unknown>) {
+  const dir = await copyOf(join(MODEL, 'adapter'));
+  const path = join(dir, 'adapter_config.json');
+  const config = { ...JSON.parse(await readFile(path, 'utf8')), ...change };
+  await writeFile(path, JSON.stringify(config));
+  return readPeftFolder(dir, await openModel(MODEL));
+}
+
+test.each([
+  ['peft_type', 'IA3'],
+  ['ensure_weight_tying', true],
+  ['lora_bias', true],
+  ['init_lora_weights', 'pissa'],
+  ['init_lora_weights', 'pissa_niter_4'],
+  ['init_lora_weights', 'olora'],
+  ['layer_replication', [[0, 1]]],
+  ['use_qalora', true],
+  ['kasa_config', { beta: 1 }],
+  ['target_parameters', ['x']],
+  ['trainable_token_indices', [1]],
+])('%s = %j is refused by name', async (field, value) => {
+  await expect(changed({ [field]: value })).rejects.toThrow(code('ADAPTER_UNSUPPORTED', { field }));
+});
+
+test.each([
+  ['r', '4', 'LORA_CONFIG'],
+  ['r', 0, 'LORA_CONFIG'],
+  ['r', 5, 'ADAPTER_TENSORS'],
+  ['lora_alpha', [], 'LORA_CONFIG'],
+  ['lora_alpha', -1, 'LORA_CONFIG'],
+  ['use_dora', true, 'ADAPTER_TENSORS'],
+  ['use_dora', 'yes', 'LORA_CONFIG'],
+  ['rank_pattern', { q_proj: 2 }, 'ADAPTER_TENSORS'],
+  ['rank_pattern', { q_proj: 0 }, 'LORA_CONFIG'],
+  ['rank_pattern', { '(': 2 }, 'LORA_PATTERN'],
+  ['modules_to_save', ['lm_head'], 'ADAPTER_TENSORS'],
+  ['modules_to_save', ['score'], 'LORA_SAVED'],
+  ['modules_to_save', ['_proj'], 'LORA_SAVED'],
+  ['layers_to_transform', [0], 'ADAPTER_TENSORS'],
+  ['layers_to_transform', 0, 'ADAPTER_TENSORS'],
+  ['layers_to_transform', 7, 'LORA_TARGETS'],
+  ['exclude_modules', 'q_proj|.*v_proj', 'ADAPTER_TENSORS'],
+  ['bias', 'some', 'LORA_CONFIG'],
+  ['target_modules', null, 'ADAPTER_CONFIG'],
+  ['target_modules', [1], 'ADAPTER_CONFIG'],
+  ['target_modules', ['c_attn'], 'LORA_TARGETS'],
+  ['target_modules', ['q_proj', 'v_proj', 'down_proj', 'input_layernorm'], 'LORA_TARGETS'],
+  ['target_modules', ['q_proj', 'v_proj', 'down_proj', 'embed_tokens'], 'ADAPTER_TENSORS'],
+  ['target_modules', ['q_proj', 'v_proj'], 'ADAPTER_TENSORS'],
+  ['target_modules', ['q_proj', 'v_proj', 'down_proj', 'o_proj'], 'ADAPTER_TENSORS'],
+  ['revision', 7, 'ADAPTER_CONFIG'],
+])('%s = %j does not fit', async (field, value, expected) => {
+  await expect(changed({ [field]: value })).rejects.toThrow(code(expected));
+});
+
+test('targets of other models in the list are passed over, as PEFT does', async () => {
+  const targets = ['query_key_value', 'q_proj', 'v_proj', 'down_proj'];
+  const adapter = await changed({ target_modules: targets });
+  expect(adapter.lora.targets).toEqual(['q_proj', 'v_proj', 'down_proj']);
+});
+
+test('what changes no tensor is kept as it was written', async () => {
+  const change = {
+    use_rslora: true,
+    alpha_pattern: { '1.*': 3, q_proj: 5 },
+    lora_dropout: 0.1,
+    bias: 'all',
+    init_lora_weights: 'gaussian',
+  };
+  const { lora } = await changed({ ...change, fan_in_fan_out: true, layers_pattern: 'layers' });
+  expect(lora).toMatchObject({
+    useRslora: true,
+    alphaPattern: [
+      ['1.*', 3],
+      ['q_proj', 5],
+    ],
+    dropout: 0.1,
+    bias: 'all',
+    initLoraWeights: 'gaussian',
+  });
+});
+
+test('a folder without its config or weights', async () => {
+  const model = await openModel(MODEL);
+  for (const file of ['adapter_config.json', 'adapter_model.safetensors']) {
+    const dir = await copyOf(join(MODEL, 'adapter'));
+    await rm(join(dir, file));
+    await expect(readPeftFolder(dir, model)).rejects.toThrow(
+      code('MODEL_FILE_MISSING', { file: join(dir, file) }),
+    );
+  }
+});

@@ -1,0 +1,107 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { isSwarmError } from '../../../../common/errors.ts';
+import { decodePacked, encodePacked, SHARD_BYTES } from '../../../../lora/data/packed.ts';
+import { IGNORED_LABEL, packSequences, type Row } from '../../../../lora/data/packing.ts';
+import { DATA_SHARD_BYTES } from '../../../../protocol/limits.ts';
+
+function rowsOf(vocabulary: number) {
+  return fc
+    .array(fc.array(fc.integer({ min: 0, max: vocabulary - 1 }), { maxLength: 60 }), { maxLength: 20 })
+    .map((texts) => [...packSequences(texts, { sequenceLength: 16 })]);
+}
+
+const rows = (count: number, length: number, id = 7): Row[] =>
+  Array.from({ length: count }, () => ({
+    ids: new Uint32Array(length).fill(id),
+    segments: new Uint16Array(length).fill(1),
+    labels: new Int32Array(length).fill(id),
+  }));
+
+describe('packed rows', () => {
+  it('come back as they were, whatever the vocabulary', () => {
+    for (const vocabulary of [300, 65_535, 65_536, 200_000]) {
+      fc.assert(
+        fc.property(rowsOf(vocabulary), (packed) => {
+          expect(encodePacked(packed).flatMap(decodePacked)).toEqual(packed);
+        }),
+        { numRuns: 30 },
+      );
+    }
+  });
+
+  it('are cut into shards of at most one range, all of equally many rows but the last', () => {
+    const shards = encodePacked(rows(2000, 128));
+    expect(shards.length).toBeGreaterThan(1);
+    for (const shard of shards) expect(shard.length).toBeLessThanOrEqual(SHARD_BYTES);
+    const counts = shards.map((shard) => decodePacked(shard).length);
+    expect(new Set(counts.slice(0, -1)).size).toBe(1);
+    expect(counts.reduce((a, b) => a + b)).toBe(2000);
+  });
+
+  it('give a row larger than a shard one of its own', () => {
+    const shards = encodePacked(rows(2, 131_072, 100_000));
+    expect(shards).toHaveLength(2);
+    for (const shard of shards) expect(shard.length).toBeLessThanOrEqual(DATA_SHARD_BYTES);
+    expect(decodePacked(shards[1]!)[0]!.ids[5]).toBe(100_000);
+  });
+
+  it('give equal bytes for equal rows', () => {
+    expect(encodePacked(rows(3, 16))).toEqual(encodePacked(rows(3, 16)));
+  });
+
+  it('are refused when rows are not canonical', () => {
+    const [row] = rows(1, 16) as [Row];
+    const changed = (change: (row: Row) => void) => {
+      const copy = { ids: row.ids.slice(), segments: row.segments.slice(), labels: row.labels.slice() };
+      change(copy);
+      return [copy];
+    };
+    const bad = [
+      changed(({ segments }) => segments.fill(2)),
+      changed(({ segments }) => segments.set([1, 3], 4)),
+      changed(({ segments }) => segments.fill(0, 3, 5)),
+      changed(({ segments }) => segments.fill(0, 8)),
+      changed(({ ids }) => ids.fill(2 ** 31, 3, 4)),
+      changed(({ labels }) => labels.fill(-5, 3, 4)),
+      [row, ...rows(1, 8)],
+    ];
+    for (const [i, list] of bad.entries()) {
+      expect(() => encodePacked(list), `case ${i}`).toThrow(expect.objectContaining({ code: 'PACKED_ROW' }));
+    }
+  });
+});
+
+describe('shards from strangers', () => {
+  const shard = encodePacked(rows(4, 16))[0]!;
+  const refused = expect.objectContaining({ code: 'PACKED_INVALID' });
+
+  it('are refused when random, with nothing but the typed error', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
+        expect(() => decodePacked(bytes)).toThrow(refused);
+      }),
+    );
+  });
+
+  it('are decoded or refused, never more, when a byte is changed or the end is missing', () => {
+    fc.assert(
+      fc.property(fc.nat(shard.length - 1), fc.integer({ min: 1, max: 255 }), (at, by) => {
+        const bytes = shard.slice();
+        bytes[at] = bytes[at]! ^ by;
+        try {
+          for (const { labels } of decodePacked(bytes)) {
+            expect(labels.every((label) => label >= 0 || label === IGNORED_LABEL)).toBe(true);
+          }
+        } catch (error) {
+          expect(isSwarmError(error, 'PACKED_INVALID')).toBe(true);
+        }
+        expect(() => decodePacked(shard.subarray(0, at))).toThrow(refused);
+      }),
+    );
+  });
+
+  it('are refused when longer than any shard may be', () => {
+    expect(() => decodePacked(new Uint8Array(DATA_SHARD_BYTES + 1))).toThrow(refused);
+  });
+});

@@ -1,0 +1,108 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { type Part, TemplateRunner } from '../../../../../lora/data/render/template-runner.ts';
+
+let runner: TemplateRunner | undefined;
+afterEach(() => runner?.close());
+
+function start(template: string, options: { deadlineMs?: number } = {}): TemplateRunner {
+  runner = new TemplateRunner({ templates: { default: template }, variables: {}, now: 0 }, options);
+  return runner;
+}
+
+const say = (content: string) => ({ role: 'user', content });
+const request = (content: string) => ({ template: 'default', messages: [say(content)] });
+
+/** Loops for longer than anybody waits. */
+const ENDLESS = `{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}`;
+
+describe('the process that runs templates', () => {
+  it('answers many requests in order', async () => {
+    start('{{ messages[0].content }}!');
+    const texts = await Promise.all(Array.from({ length: 20 }, (_, n) => runner!.render(request(String(n)))));
+    expect(texts.map(({ text }) => text)).toEqual(Array.from({ length: 20 }, (_, n) => `${n}!`));
+  });
+
+  it('says how long the beginnings of a conversation are, and which is none', async () => {
+    start(
+      "{% for m in messages %}{{ m.content if messages | length > 1 else '?' }}{% endfor %}{{ '>' if add_generation_prompt }}",
+    );
+    const messages = ['a', 'b', '>', 'c'].map(say);
+    const part = (end: number, addGenerationPrompt = false) => ({ end, addGenerationPrompt });
+    const render = (...parts: Part[]) => runner!.render({ template: 'default', messages, parts });
+    expect(await render(part(2, true), part(3), part(0))).toEqual({
+      type: 'rendered',
+      text: 'ab>c',
+      lengths: [3, 3, 0],
+      odd: null,
+    });
+    expect(await render(part(2), part(1), part(3))).toMatchObject({
+      lengths: [2],
+      odd: { part: 1, text: '?' },
+    });
+  });
+
+  it('goes on after a conversation that the template refuses', async () => {
+    start("{% if messages[0].content == 'bad' %}{{ raise_exception('no') }}{% endif %}ok");
+    const bad = runner!.render(request('bad'));
+    const good = runner!.render(request('good'));
+    await expect(bad).rejects.toMatchObject({ code: 'ROW_TEMPLATE', values: { reason: 'no' } });
+    await expect(good).resolves.toMatchObject({ text: 'ok' });
+  });
+
+  it('goes on after a conversation that cannot be sent', async () => {
+    start('{{ messages[0].content }}');
+    const bad = runner!.render({ template: 'default', messages: [{ content: 2n ** 60n }] });
+    const good = runner!.render(request('good'));
+    await expect(bad).rejects.toMatchObject({ code: 'ROW_TEMPLATE' });
+    await expect(good).resolves.toMatchObject({ text: 'good' });
+  });
+
+  it('counts the steps of a template that does not end', async () => {
+    start(ENDLESS);
+    await expect(runner!.render(request('a'))).rejects.toMatchObject({
+      code: 'TEMPLATE_LIMIT',
+      values: { took: expect.stringContaining('steps') },
+    });
+  });
+
+  it('stops a template that takes too long, and all that waits for it', async () => {
+    start(ENDLESS, { deadlineMs: 200 });
+    const waiting = [runner!.render(request('a')), runner!.render(request('b'))];
+    for (const render of waiting) await expect(render).rejects.toMatchObject({ code: 'TEMPLATE_LIMIT' });
+    await expect(runner!.render(request('c'))).rejects.toMatchObject({ code: 'TEMPLATE_LIMIT' });
+  });
+
+  it('survives a template that takes all memory', async () => {
+    start(
+      `{% set ns = namespace(all=[]) %}{% for a in range(9999) %}
+       {% set ns.all = ns.all + [range(9999)] %}{% endfor %}`,
+    );
+    await expect(runner!.render(request('a'))).rejects.toMatchObject({
+      code: 'TEMPLATE_LIMIT',
+      values: { took: expect.stringContaining('memory') },
+    });
+  });
+
+  it('refuses texts out of proportion', async () => {
+    start(`{% for a in range(9999) %}{{ '${'x'.repeat(2000)}' }}{% endfor %}`);
+    const length = await runner!.render(request('a')).then(
+      ({ text }) => text.length,
+      (error: unknown) => error,
+    );
+    expect(length).toMatchObject({ code: 'ROW_TEMPLATE' });
+  });
+
+  it('says what is wrong with the template', async () => {
+    start('{% if %}');
+    await expect(runner!.render(request('a'))).rejects.toMatchObject({ code: 'TEMPLATE_INVALID' });
+  });
+
+  it('rejects what waits when it is closed', async () => {
+    start(ENDLESS);
+    const waiting = runner!.render(request('a'));
+    const rejected = expect(waiting).rejects.toMatchObject({ code: 'TEMPLATE_CLOSED' });
+    await runner!.close();
+    await rejected;
+    await expect(runner!.render(request('b'))).rejects.toMatchObject({ code: 'TEMPLATE_CLOSED' });
+  });
+});

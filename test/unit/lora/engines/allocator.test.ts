@@ -1,0 +1,27 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+import { GRAPH_PROCESS_ENVIRONMENT } from '../../../../lora/engines/allocator.ts';
+
+const MEBIBYTES = 64;
+
+/** Of the heap of a process that holds twice as much, in MiB. */
+async function heapSize(environment: Readonly<Record<string, string>>): Promise<number> {
+  const script = `
+    const { readFileSync } = require('node:fs');
+    const held = Array.from({ length: 2 }, () => Buffer.allocUnsafeSlow(${MEBIBYTES} * 2 ** 20));
+    const [, from, to] = /^(\\w+)-(\\w+).*\\[heap\\]$/m.exec(readFileSync('/proc/self/maps', 'latin1'));
+    console.log((parseInt(to, 16) - parseInt(from, 16)) / 2 ** 20, held.length);`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['-e', script], { env: environment });
+  return Number.parseFloat(stdout);
+}
+
+const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+
+test.skipIf(header.glibcVersionRuntime === undefined)(
+  'large arrays come from a heap that stays, not from mappings of their own',
+  async () => {
+    expect(await heapSize({})).toBeLessThan(MEBIBYTES);
+    expect(await heapSize(GRAPH_PROCESS_ENVIRONMENT)).toBeGreaterThan(2 * MEBIBYTES);
+  },
+);

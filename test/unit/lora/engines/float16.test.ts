@@ -1,0 +1,24 @@
+import { expect, test } from 'vitest';
+import type { Engine } from '../../../../lora/engines/engine.ts';
+import { hasFloat16, requireFloat16 } from '../../../../lora/engines/float16.ts';
+
+test('the graph with which float16 is tried is given back, whether the device has it or not', async () => {
+  for (const found of [true, false]) {
+    let compiled = 0;
+    let released = 0;
+    const engine: Engine = {
+      name: 'onnx-webgpu',
+      compile: async () => {
+        compiled++;
+        return {
+          run: () => (found ? Promise.resolve({}) : Promise.reject(new Error('requires f16'))),
+          dispose: async () => void released++,
+        };
+      },
+    };
+    expect(await hasFloat16(engine)).toBe(found);
+    const tried = requireFloat16(engine);
+    await (found ? tried : expect(tried).rejects.toMatchObject({ code: 'PRECISION' }));
+    expect({ compiled, released }).toEqual({ compiled: 2, released: 2 });
+  }
+});

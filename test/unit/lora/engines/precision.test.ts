@@ -1,0 +1,29 @@
+import { describe, expect, test } from 'vitest';
+import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
+import { hasFloat16, requireFloat16 } from '../../../../lora/engines/float16.ts';
+import { requirePrecision } from '../../../../lora/engines/precision.ts';
+
+const refused = expect.objectContaining({ code: 'PRECISION' });
+
+describe('float16', () => {
+  test.each(['onnx-cpu', 'tfjs'] as const)('is refused on %s', (engine) => {
+    expect(() => requirePrecision('float16', engine)).toThrow(refused);
+    expect(() => requirePrecision('float32', engine)).not.toThrow();
+  });
+
+  test.each(['onnx-webgpu', 'onnx-cuda', 'auto'] as const)('is taken on %s', (engine) => {
+    expect(() => requirePrecision('float16', engine)).not.toThrow();
+  });
+
+  test('is missing where a product in it fails on the device', async () => {
+    const cannot = new Error('Program Gemm requires f16 but the device does not support it.');
+    const engine: Engine = {
+      name: 'onnx-webgpu',
+      compile: async () => ({ run: () => Promise.reject(cannot), dispose: async () => {} }),
+    };
+    await expect(requireFloat16(engine)).rejects.toThrow(refused);
+    await expect(requireFloat16(engine)).rejects.toThrow(/requires f16/);
+    expect(await hasFloat16(engine)).toBe(false);
+    expect(await hasFloat16(await createEngine('onnx-cpu', { threads: 1 }))).toBe(false);
+  });
+});

@@ -1,0 +1,260 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createEngine, type Engine, type Feeds, type WeightFile } from '../../../../lora/engines/engine.ts';
+import { runOnce } from '../../../../lora/engines/run-once.ts';
+import { createTfjsEngine } from '../../../../lora/engines/tfjs/engine.ts';
+import type { TensorFlow } from '../../../../lora/engines/tfjs/lower.ts';
+import { Graph } from '../../../../lora/graph/graph.ts';
+import * as ops from '../../../../lora/graph/ops.ts';
+import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
+import { tf, tfjsOnCpu } from '../../../utils/tfjs.ts';
+import { tinyDeps, tinySettings } from '../../../utils/tiny-trainer.ts';
+
+let folder: string;
+let engine: Engine;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'lora-swarm-tfjs-'));
+  engine = await tfjsOnCpu();
+});
+
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Whatever a test does, it leaves nothing on the backend. */
+let tensorsBefore: number;
+beforeEach(() => {
+  tensorsBefore = tf.memory().numTensors;
+});
+afterEach(() => {
+  expect(tf.memory().numTensors).toBe(tensorsBefore);
+});
+
+const codeOf = (run: () => Promise<unknown>) =>
+  run().then(
+    () => undefined,
+    (error: { code?: string }) => error.code,
+  );
+
+const long = (...values: number[]) => BigInt64Array.from(values, BigInt);
+
+/** y = x·wᵀ with w a weight of the base. */
+function linearGraph(): Graph {
+  const graph = new Graph();
+  graph.output('y', ops.linear(graph.input('x', [1, 2]), graph.weight('w', [2, 2])));
+  return graph;
+}
+
+async function weightFile(name: string, shape: readonly number[] = [2, 2]): Promise<WeightFile> {
+  const path = join(folder, name);
+  const data = new Float32Array(1024 + 4);
+  data.set([1, 2, 3, 4], 1024);
+  await writeFile(path, data);
+  const length = 4 * shape.reduce((product, size) => product * size, 1);
+  return { path, entries: new Map([['w', { offset: 4096, length, shape }]]) };
+}
+
+describe('weights', () => {
+  test('are on the backend once, for as long as one of several executables has them', async () => {
+    const weights = await weightFile('shared.bin');
+    const [first, second] = await Promise.all([
+      engine.compile(linearGraph(), weights),
+      engine.compile(linearGraph(), weights),
+    ]);
+    expect(tf.memory().numTensors).toBe(tensorsBefore + 1);
+    const x = Float32Array.of(10, 1);
+    expect((await first.run({ x })).y).toEqual(Float32Array.of(12, 34));
+    await first.dispose();
+    expect((await second.run({ x })).y).toEqual(Float32Array.of(12, 34));
+    await second.dispose();
+    expect(tf.memory().numTensors).toBe(tensorsBefore);
+    const third = await engine.compile(linearGraph(), weights);
+    expect((await third.run({ x })).y).toEqual(Float32Array.of(12, 34));
+    await third.dispose();
+  });
+
+  test('that are missing, have another shape or cannot be read are named, and the others released', async () => {
+    const graph = new Graph();
+    const here = graph.weight('w', [2, 2]);
+    graph.output('y', ops.linear(ops.linear(graph.input('x', [1, 2]), here), graph.weight('absent', [2, 2])));
+    const weights = await weightFile('some.bin');
+    expect(await codeOf(() => engine.compile(graph, weights))).toBe('ENGINE_WEIGHTS');
+    expect(await codeOf(() => engine.compile(linearGraph(), null))).toBe('ENGINE_WEIGHTS');
+    const wrong = await weightFile('wrong.bin', [4]);
+    expect(await codeOf(() => engine.compile(linearGraph(), wrong))).toBe('ENGINE_WEIGHTS');
+    const missing = { ...weights, path: join(folder, 'absent.bin') };
+    expect(await codeOf(() => engine.compile(linearGraph(), missing))).toBe('ENGINE_COMPILE');
+    const w = weights.entries.get('w')!;
+    const blocks = { codes: w, scales: w };
+    const fewerBits = { shape: [2, 2], bits: 8, side: 64, plain: blocks, transposed: blocks } as const;
+    const rounded: WeightFile = { ...weights, entries: new Map(), quantised: new Map([['w', fewerBits]]) };
+    expect(await codeOf(() => engine.compile(linearGraph(), rounded))).toBe('ENGINE_WEIGHTS');
+    const short = await weightFile('short.bin');
+    await writeFile(short.path, new Uint8Array(100));
+    const both = [1, 2].map(() => codeOf(() => engine.compile(linearGraph(), short)));
+    expect(await Promise.all(both)).toEqual(['ENGINE_COMPILE', 'ENGINE_COMPILE']);
+  });
+});
+
+describe('nothing stays on the backend', () => {
+  test('of a weight that finds no room there, nor of those before it', async () => {
+    const graph = new Graph();
+    const weights = ['v', 'w'].map((name) => graph.weight(name, [2, 2]));
+    graph.output('y', ops.add(weights[0]!, weights[1]!));
+    const { path, entries } = await weightFile('full.bin');
+    const both = new Map([...entries, ['v', { offset: 0, length: 16, shape: [2, 2] }] as const]);
+    let room = 1;
+    const reshape: TensorFlow['reshape'] = (x, shape) => {
+      if (room-- === 0) throw new Error('out of memory');
+      return tf.reshape(x, shape);
+    };
+    const full = await createTfjsEngine({ ...tf, reshape });
+    expect(await codeOf(() => full.compile(graph, { path, entries: both }))).toBe('ENGINE_COMPILE');
+  });
+
+  test('of a trial that fails', async () => {
+    let fails = false;
+    const add: TensorFlow['add'] = (a, b) => {
+      if (fails) throw new Error('no kernel');
+      return tf.add(a, b);
+    };
+    const failing = await createTfjsEngine({ ...tf, add });
+    fails = true;
+    const graph = new Graph();
+    const one = graph.constant([1], Float32Array.of(1));
+    graph.output('y', ops.add(graph.input('x', [1]), one));
+    const trial = () => runOnce(failing, graph, { x: Float32Array.of(1) });
+    expect(await codeOf(trial)).toBe('ENGINE_RUN');
+    fails = false;
+    expect(await trial()).toEqual({ y: Float32Array.of(2) });
+  });
+});
+
+describe('runs', () => {
+  test('leave the caller its arrays, also where an output is an input or a constant', async () => {
+    const graph = new Graph();
+    const x = graph.input('x', [2]);
+    const outputs = {
+      x,
+      again: x,
+      view: ops.reshape(x, [2, 1]),
+      three: graph.constant([1], Float32Array.of(3)),
+      twice: ops.add(x, x),
+    };
+    for (const [name, tensor] of Object.entries(outputs)) graph.output(name, tensor);
+    const executable = await engine.compile(graph, null);
+    const fed = Float32Array.of(1, 2);
+    const first = await executable.run({ x: fed });
+    for (const values of Object.values(first)) values.fill(7);
+    expect(fed).toEqual(Float32Array.of(1, 2));
+    expect(await executable.run({ x: fed })).toEqual({
+      x: Float32Array.of(1, 2),
+      again: Float32Array.of(1, 2),
+      view: Float32Array.of(1, 2),
+      three: Float32Array.of(3),
+      twice: Float32Array.of(2, 4),
+    });
+    await executable.dispose();
+  });
+
+  test('refuse feeds that do not fit and ids without a row, and go on afterwards', async () => {
+    const graph = new Graph();
+    const ids = graph.input('ids', [2], 'int64');
+    graph.output('y', ops.gatherRows(graph.input('table', [3, 1]), ops.slice(ids, 0, 1, 2)));
+    const executable = await engine.compile(graph, null);
+    const table = Float32Array.of(1, 2, 3);
+    const refused: [Feeds, string][] = [
+      [{ table }, 'ENGINE_FEED'],
+      [{ table, ids: long(0, 1), more: table }, 'ENGINE_FEED'],
+      [{ table, ids: long(0) }, 'ENGINE_FEED'],
+      [{ table, ids: Float32Array.of(0, 1) }, 'ENGINE_FEED'],
+      [{ table, ids: long(0, 2 ** 40) }, 'ENGINE_FEED'],
+      [{ table, ids: long(0, 3) }, 'ENGINE_RUN'],
+      [{ table, ids: long(0, -1) }, 'ENGINE_RUN'],
+    ];
+    for (const [feeds, code] of refused) expect(await codeOf(() => executable.run(feeds))).toBe(code);
+    expect(await executable.run({ table, ids: long(0, 2) })).toEqual({ y: Float32Array.of(3) });
+    await executable.dispose();
+  });
+
+  test('take labels below zero as none, and none beyond the vocabulary', async () => {
+    const graph = new Graph();
+    const losses = ops.crossEntropy(graph.input('logits', [1, 2]), graph.input('labels', [1], 'int64'));
+    graph.output('losses', losses);
+    const executable = await engine.compile(graph, null);
+    const logits = new Float32Array(2);
+    expect((await executable.run({ logits, labels: long(-100) })).losses).toEqual(Float32Array.of(0));
+    expect((await executable.run({ logits, labels: long(1) })).losses![0]).toBeCloseTo(Math.log(2), 6);
+    expect(await codeOf(() => executable.run({ logits, labels: long(2) }))).toBe('ENGINE_RUN');
+    await executable.dispose();
+  });
+
+  test('are of the graph as it was compiled, and end with dispose, which may be called twice', async () => {
+    const graph = new Graph();
+    graph.output('y', ops.negate(graph.input('x', [1])));
+    const executable = await engine.compile(graph, null);
+    graph.output('later', ops.exp(graph.input('z', [1])));
+    const x = Float32Array.of(2);
+    expect(await executable.run({ x })).toEqual({ y: Float32Array.of(-2) });
+    await executable.dispose();
+    await executable.dispose();
+    expect(await codeOf(() => executable.run({ x }))).toBe('ENGINE_DISPOSED');
+  });
+
+  test('hold no more tensors at once than are still needed', async () => {
+    const graph = new Graph();
+    let x = graph.input('x', [64, 64]);
+    for (let i = 0; i < 20; i++) x = ops.silu(x);
+    graph.output('y', ops.reduceSum(x));
+    const before = tf.memory().numBytes;
+    let peak = 0;
+    // Looks wherever an operation ends.
+    const watched = await createTfjsEngine({
+      ...tf,
+      tidy: ((run: () => ReturnType<TensorFlow['tidy']>) => {
+        const result = tf.tidy(run);
+        peak = Math.max(peak, tf.memory().numBytes - before);
+        return result;
+      }) as TensorFlow['tidy'],
+    });
+    const executable = await watched.compile(graph, null);
+    await executable.run({ x: new Float32Array(64 * 64) });
+    // An operand and both results of one silu.
+    expect(peak).toBe(3 * 4 * 64 * 64);
+    await executable.dispose();
+  });
+});
+
+describe('engine', () => {
+  test('by its name computes what the same graph does here, or says what is missing', async () => {
+    const graph = linearGraph();
+    const weights = await weightFile('engine.bin');
+    let installed: Engine;
+    try {
+      installed = await createEngine('tfjs', { threads: 1 });
+    } catch (error) {
+      expect((error as { code?: string }).code).toBe('ENGINE_UNAVAILABLE');
+      return;
+    }
+    const executable = await installed.compile(graph, weights);
+    expect((await executable.run({ x: Float32Array.of(10, 1) })).y).toEqual(Float32Array.of(12, 34));
+    await executable.dispose();
+  });
+
+  test('without threads is refused', async () => {
+    expect(await codeOf(() => createEngine('tfjs', { threads: 0 }))).toBe('ENGINE_THREADS');
+  });
+
+  test('on a backend that fails is unavailable', async () => {
+    const broken = { ...tf, add: () => expect.fail('no kernel') } as unknown as TensorFlow;
+    expect(await codeOf(() => createTfjsEngine(broken))).toBe('ENGINE_UNAVAILABLE');
+  });
+
+  test('can be asked for in the trainer process, whose answer comes back as it is', async () => {
+    const { modelDir, cacheDir } = await tinyDeps(folder);
+    const options = { modelDir, cacheDir, engine: 'tfjs', threads: 1, ...tinySettings() } as const;
+    const code = await codeOf(async () => (await TrainerProcess.start(options)).stop());
+    expect(['ENGINE_UNAVAILABLE', undefined]).toContain(code);
+  });
+});

@@ -1,0 +1,143 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import type { Example } from '../../../../lora/data/examples.ts';
+import { textRenderer } from '../../../../lora/data/render/renderer.ts';
+import { RowReport } from '../../../../lora/data/row-report.ts';
+import { evaluateExamples, evaluateText, windows } from '../../../../lora/evaluate/evaluate.ts';
+import type { Subject } from '../../../../lora/evaluate/model-bundle.ts';
+import { TINY_TEXT } from '../../../utils/tiny-model.ts';
+import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
+
+let dir: string;
+let subject: Subject;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'evaluate-'));
+  subject = { ...(await tinyDeps(dir)), adapter: null };
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+const clauses = TINY_TEXT.split(', ');
+
+describe('evaluating text', () => {
+  it('is a mean over the predicted tokens of all rows, whatever rows stand together', async () => {
+    const together = await evaluateText({ texts: clauses }, subject);
+    let lossSum = 0;
+    let tokens = 0;
+    let bytes = 0;
+    for (const clause of clauses) {
+      const alone = await evaluateText({ texts: [clause] }, subject);
+      // One beginning-of-text token, which is given, and every token of the text, which is predicted.
+      expect(alone.tokens).toBe(subject.tokenizer.encode(clause, { special: false }).length);
+      lossSum += alone.loss * alone.tokens;
+      tokens += alone.tokens;
+      bytes += Buffer.byteLength(clause);
+    }
+    expect(together).toMatchObject({ tokens, bytes, rows: clauses.length });
+    expect(together.loss).toBeCloseTo(lossSum / tokens, 5);
+    expect(together.perplexity).toBeCloseTo(Math.exp(together.loss), 6);
+    expect(together.bitsPerByte).toBeCloseTo((together.loss * tokens) / Math.LN2 / bytes, 6);
+  });
+
+  it('predicts every token of a row that is longer than the context, once', async () => {
+    const long = `${TINY_TEXT} ${TINY_TEXT}`;
+    const tokens = subject.tokenizer.encode(long).length - 1;
+    expect(tokens).toBeGreaterThan(3 * subject.model.config.maxPositions);
+    expect(await evaluateText({ texts: [long] }, subject)).toMatchObject({ tokens, rows: 1 });
+  });
+
+  it('is the same however many texts there are: they pass through, a few runs at a time', async () => {
+    const texts = Array.from({ length: 700 }, (_, i) => clauses[i % clauses.length]!);
+    const parts = [texts.slice(0, 300), texts.slice(300)].map((some) =>
+      evaluateText({ texts: some }, subject),
+    );
+    const [a, b] = await Promise.all(parts);
+    const all = await evaluateText({ texts }, subject);
+    expect(all).toMatchObject({ tokens: a!.tokens + b!.tokens, rows: 700, bytes: a!.bytes! + b!.bytes! });
+    expect(all.loss).toBeCloseTo((a!.loss * a!.tokens + b!.loss * b!.tokens) / all.tokens, 5);
+  });
+
+  it('takes examples: text as text, of prompts and completions the completion', async () => {
+    const origin = { file: 'x', row: 1 };
+    const renderer = textRenderer(subject.tokenizer);
+    const of = (examples: Example[]) =>
+      evaluateExamples({ examples, renderer, report: new RowReport() }, subject);
+    const asText = clauses.map((text): Example => ({ kind: 'text', origin, text }));
+    expect(await of(asText)).toEqual(await evaluateText({ texts: clauses }, subject));
+    const [prompt, completion] = ['It was the best of times, it was', ' the worst of times'];
+    const whole = subject.tokenizer.encode(prompt + completion);
+    const start = subject.tokenizer.encode(prompt).length;
+    const one = await of([{ kind: 'completion', origin, prompt, completion }]);
+    // The end-of-text token is part of the answer.
+    expect(one).toMatchObject({ tokens: whole.length - start + 1, bitsPerByte: null, bytes: null, rows: 1 });
+    const untrained: Example = { kind: 'tokens', origin, ids: whole, labels: whole.map(() => -100) };
+    await expect(of([untrained])).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
+  });
+
+  it('sees the adapter', async () => {
+    const deps = await tinyDeps(dir);
+    const trainer = tinyTrainer(deps);
+    trainer.setParameters(initAdapter(trainer.layout, 1));
+    await trainer.train({ rows: await tinyRows(deps, 32), steps: 8 });
+    const { lora } = tinySettings();
+    const untrained = { lora, tensors: initAdapter(trainer.layout, 1) };
+    const base = await evaluateText({ texts: clauses }, subject);
+    expect(await evaluateText({ texts: clauses }, { ...subject, adapter: untrained })).toEqual(base);
+    const trained = await evaluateText(
+      { texts: clauses },
+      { ...subject, adapter: { lora, tensors: trainer.parameters() } },
+    );
+    expect(trained.loss).toBeLessThan(0.95 * base.loss);
+    await trainer.dispose();
+  });
+
+  it('says so when nothing is to be predicted, and stops when told to', async () => {
+    for (const texts of [[], ['']]) {
+      await expect(evaluateText({ texts }, subject)).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
+    }
+    const aborted = evaluateText({ texts: clauses, signal: AbortSignal.abort() }, subject);
+    await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
+  });
+});
+
+describe('windows over a long row', () => {
+  it('predict of a masked one what is trained, and are left out where that is nothing', () => {
+    const mask = fc.array(fc.integer({ min: 0, max: 1 }), { minLength: 2, maxLength: 200 });
+    fc.assert(
+      fc.property(mask, fc.integer({ min: 2, max: 64 }), (trained, length) => {
+        const sequence = trained.map((_, i) => i);
+        const predicted: number[] = [];
+        for (const { labels } of windows(sequence, length, Uint8Array.from(trained))) {
+          const here = labels.filter((label) => label !== -100);
+          expect(here.length).toBeGreaterThan(0);
+          predicted.push(...here);
+        }
+        expect(predicted).toEqual(sequence.filter((i) => i > 0 && trained[i] === 1));
+      }),
+    );
+  });
+
+  it('predict every token once, in order, with at least half a window before it', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 2, max: 300 }), fc.integer({ min: 2, max: 64 }), (count, length) => {
+        const sequence = Array.from({ length: count }, (_, i) => i);
+        const predicted: number[] = [];
+        for (const { ids, labels } of windows(sequence, length)) {
+          expect(ids.length).toBeLessThanOrEqual(length);
+          expect(labels.length).toBe(ids.length);
+          labels.forEach((label, i) => {
+            if (label === -100) return;
+            expect(label).toBe(ids[i]! + 1);
+            predicted.push(label);
+            const context = i + 1;
+            expect(context).toBeGreaterThanOrEqual(Math.min(label, Math.floor(length / 2)));
+          });
+        }
+        expect(predicted).toEqual(sequence.slice(1));
+      }),
+    );
+  });
+});

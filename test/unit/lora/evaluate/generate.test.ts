@@ -1,0 +1,122 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { Random } from '../../../../lora/data/random.ts';
+import { generate, graphLength, sample } from '../../../../lora/evaluate/generate.ts';
+import type { Subject } from '../../../../lora/evaluate/model-bundle.ts';
+import { Graph } from '../../../../lora/graph/graph.ts';
+import { sequenceFeeds, sequenceInputs } from '../../../../lora/models/sequences.ts';
+import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
+import { tinyDeps } from '../../../utils/tiny-trainer.ts';
+
+let dir: string;
+let subject: Subject;
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'generate-'));
+  subject = { ...(await tinyDeps(dir)), adapter: null };
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+describe('generating text', () => {
+  it('takes the likeliest token each time when the temperature is 0', async () => {
+    const once = await generate({ prompt: 'it was', maxTokens: 12 }, subject);
+    const again = await generate({ prompt: 'it was', maxTokens: 12, seed: 9 }, subject);
+    expect(again).toEqual(once);
+    expect(once.ids.length).toBeGreaterThan(0);
+    // The first token does not depend on how many follow: no position sees what comes after it.
+    const short = await generate({ prompt: 'it was', maxTokens: 1 }, subject);
+    expect(short.ids).toEqual(once.ids.slice(0, 1));
+  });
+
+  it('says what the whole model says, however long its graphs are', async () => {
+    const { model, engine, weights, tokenizer } = subject;
+    const { maxPositions: length, vocabularySize } = model.config;
+    const graph = new Graph();
+    const inputs = sequenceInputs(graph, 1, length);
+    graph.output(
+      'logits',
+      model.architecture.forward(graph, model.config, inputs, adaptedParameters(graph, model, null)),
+    );
+    const whole = await engine.compile(graph, weights);
+    onTestFinished(() => whole.dispose());
+    const context = [...tokenizer.prefix, ...tokenizer.encode('it was', { special: false })];
+    const prompt = context.length;
+    while (context.length < length) {
+      const rest = new Array<number>(length - context.length).fill(0);
+      const row = { ids: [...context, ...rest], segments: [...context.map(() => 1), ...rest] };
+      const { logits } = await whole.run(sequenceFeeds([row], length));
+      const last = logits!.subarray((context.length - 1) * vocabularySize, context.length * vocabularySize);
+      const id = last.indexOf(Math.max(...last));
+      if (id === tokenizer.eosId) break;
+      context.push(id);
+    }
+    const maxTokens = context.length - prompt;
+    expect(maxTokens).toBeGreaterThan(10);
+    expect((await generate({ prompt: 'it was', maxTokens }, subject)).ids).toEqual(context.slice(prompt));
+  });
+
+  it('works with graphs that are hardly longer than the text', () => {
+    const lengths = [1, 32, 33, 48, 49, 64, 65, 97, 129, 500].map(graphLength);
+    expect(lengths).toEqual([32, 32, 48, 48, 64, 64, 96, 128, 192, 512]);
+  });
+
+  it('repeats itself for equal seeds only', async () => {
+    const draw = (seed: number) =>
+      generate({ prompt: 'it was', maxTokens: 20, temperature: 1, seed }, subject);
+    const [first, same, other] = [await draw(1), await draw(1), await draw(2)];
+    expect(same).toEqual(first);
+    expect(other.ids).not.toEqual(first.ids);
+  });
+
+  it('goes on past the context, and tells the text piece by piece', async () => {
+    let told = '';
+    const long = await generate(
+      {
+        prompt: '',
+        maxTokens: 2 * subject.model.config.maxPositions,
+        temperature: 1,
+        seed: 3,
+        onText: (piece) => {
+          told += piece;
+        },
+      },
+      subject,
+    );
+    if (long.reason === 'length') expect(long.ids.length).toBe(2 * subject.model.config.maxPositions);
+    expect(told).toBe(long.text);
+  });
+
+  it('stops when told to', async () => {
+    const aborted = generate({ prompt: '', maxTokens: 5, signal: AbortSignal.abort() }, subject);
+    await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
+  });
+});
+
+describe('sampling', () => {
+  const logits = Float32Array.from([0.5, 0.25, 0.2, 0.05], Math.log);
+  const frequencies = (temperature: number, topP: number) => {
+    const random = new Random(1);
+    const counts = [0, 0, 0, 0];
+    for (let i = 0; i < 20_000; i++) counts[sample(logits, { temperature, topP }, random)]! += 1 / 20_000;
+    return counts;
+  };
+
+  it('draws by the probabilities', () => {
+    const found = frequencies(1, 1);
+    [0.5, 0.25, 0.2, 0.05].forEach((p, i) => {
+      expect(found[i]).toBeCloseTo(p, 1);
+    });
+    // Halving the temperature squares them.
+    const squares = [0.25, 0.0625, 0.04, 0.0025];
+    const sum = squares.reduce((a, b) => a + b);
+    frequencies(0.5, 1).forEach((p, i) => {
+      expect(p).toBeCloseTo(squares[i]! / sum, 1);
+    });
+  });
+
+  it('keeps to the nucleus', () => {
+    expect(frequencies(1, 0.6).slice(2)).toEqual([0, 0]);
+    expect(frequencies(1, 1e-9).slice(1)).toEqual([0, 0, 0]);
+  });
+});

@@ -1,0 +1,108 @@
+/** What a run says before, and leaves after, a fault: what it is, and what can be done about it. */
+import { mkdirSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
+import { failureOf } from '../../../../cli/errors.ts';
+import { TrainReport } from '../../../../cli/train/report.ts';
+import type { Device } from '../../../../lora/engines/names.ts';
+import { CheckpointFolder } from '../../../../lora/finetune/checkpoints.ts';
+import { type TrainRunOptions, trainAlone } from '../../../../lora/finetune/finetune.ts';
+import { type RunSettings, resolveSpec } from '../../../../lora/finetune/settings.ts';
+import { availableMemory } from '../../../../lora/train/available-memory.ts';
+import { fakeContext } from '../../../utils/cli-context.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+
+vi.mock(import('../../../../lora/train/available-memory.ts'), async (original) => {
+  const { availableMemory } = await original();
+  return { availableMemory: vi.fn(availableMemory) };
+});
+
+const SIZE = { sequenceLength: 32, batchSize: 2 };
+
+let options: TrainRunOptions;
+beforeEach(async () => {
+  const folder = await temporaryFolder();
+  const base = await makeTinyModel(join(folder, 'model'));
+  await writeFile(join(folder, 'a.txt'), TINY_TEXT);
+  const spec = resolveSpec({
+    base,
+    data: { train: [join(folder, 'a.txt')] },
+    lora: { rank: 1, alpha: 65_536 },
+    // A decay of B's rate times itself: every step makes B a thousand times as large, until float32 ends.
+    training: { learningRate: 1, loraPlusRatio: 1000, weightDecay: 1, warmupSteps: 0, ...SIZE },
+    run: { steps: 200 },
+  });
+  const output = join(folder, 'out');
+  const { signal } = new AbortController();
+  const machine = { engine: 'onnx-cpu', threads: 1, baseBits: 32, precision: 'float32' } as const;
+  const cacheDir = join(folder, 'cache');
+  options = { spec, output, resume: false, newest: null, force: false, cacheDir, ...machine, now: 0, signal };
+});
+
+it('says after numbers that are not finite what helps, and that --resume does not', async () => {
+  const { context, err } = fakeContext();
+  const report = new TrainReport({ json: false, output: options.output }, context);
+  const error = await trainAlone(options, report).catch((error: unknown) => error);
+  expect(error).toMatchObject({ code: 'GRADIENT_NOT_FINITE' });
+  expect(failureOf(error).next).toMatch(/--learning-rate.*--resume would fail at the same step/);
+  expect(err()).toContain('the adapter after step');
+  expect(err()).not.toContain('--resume');
+});
+
+it('says both what went wrong and that the adapter could not be kept', async () => {
+  const { context, out } = fakeContext();
+  const report = new TrainReport({ json: true, output: options.output }, context);
+  const onStep = report.onStep.bind(report);
+  let first = true;
+  report.onStep = (step) => {
+    onStep(step);
+    // Nothing can be written where a folder lies.
+    if (first) mkdirSync(join(options.output, 'adapter_model.safetensors'));
+    first = false;
+  };
+  await expect(trainAlone(options, report)).rejects.toMatchObject({ code: 'GRADIENT_NOT_FINITE' });
+  const events = out()
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { event: string; code?: string });
+  expect(events.filter(({ event }) => event === 'warning')).toMatchObject([{ code: 'PARTIAL_NOT_KEPT' }]);
+  expect(events.some(({ event }) => event === 'partial')).toBe(false);
+});
+
+it('warns before it begins where memory is short, and begins', async () => {
+  const available = vi.mocked(availableMemory).mockReturnValue(1e6);
+  onTestFinished(() => void available.mockReset());
+  const { context, err } = fakeContext();
+  const report = new TrainReport({ json: false, output: options.output }, context);
+  const { run } = options.spec;
+  const outcome = await trainAlone(
+    { ...options, spec: { ...options.spec, run: { ...run, steps: 1 } } },
+    report,
+  );
+  expect(outcome.step).toBe(1);
+  expect(err()).toMatch(/^swarm: this run takes about [\d.]+ MB of memory .*1\.0 MB are available; /);
+});
+
+it('warns of memory again where a run goes on with more devices than it had, or with others', async () => {
+  const available = vi.mocked(availableMemory).mockReturnValue(1e6);
+  onTestFinished(() => void available.mockReset());
+  const warned = async (steps: number, alongside: readonly Device[], ran: Partial<RunSettings> = {}) => {
+    const { context, err } = fakeContext();
+    const { spec, output } = options;
+    const found = await new CheckpointFolder({ output, keep: 1 }).newest();
+    const newest = found && { ...found, settings: { ...found.settings, ...ran } };
+    const finite = { schedule: 'constant', learningRate: 1e-6, loraPlusRatio: 1, weightDecay: 0 } as const;
+    const training = { ...spec.training, ...finite };
+    const length = { ...spec, training, run: { ...spec.run, steps } };
+    const report = new TrainReport({ json: false, output }, context);
+    await trainAlone({ ...options, spec: length, resume: true, newest, alongside }, report);
+    return err().includes('this run takes about');
+  };
+  expect(await warned(1, [])).toBe(true);
+  expect(await warned(2, []), 'it has shown that it fits').toBe(false);
+  expect(await warned(3, [], { engine: 'onnx-webgpu' }), 'on a GPU, it has not').toBe(true);
+  expect(await warned(4, [{ engine: 'onnx-cpu' }])).toBe(true);
+  expect(await warned(5, [])).toBe(false);
+});

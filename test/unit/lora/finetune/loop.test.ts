@@ -1,0 +1,140 @@
+import { appendFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { PackedData } from '../../../../lora/data/packed-data.ts';
+import { CheckpointFolder, type RunState } from '../../../../lora/finetune/checkpoints.ts';
+import { type TrainListener, trainingConfig } from '../../../../lora/finetune/finetune.ts';
+import { HeldOut, TrainingLoop } from '../../../../lora/finetune/loop.ts';
+import { type Layer, resolveSpec } from '../../../../lora/finetune/settings.ts';
+import type { TrainerProcess, TrainOptions } from '../../../../lora/train/supervisor.ts';
+import { trainingState } from '../../../utils/checkpoints.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+
+const BATCH = 4;
+
+/** A trainer that notes the rows it is given, and whose every row holds `tokensOf` predicted tokens. */
+class FakeTrainer {
+  readonly batches: number[][] = [];
+  step = 0;
+  tokensOf = (_row: number): number => 1;
+  /** Held-out losses, one after the other. */
+  losses: number[] = [];
+
+  async train({ rows, steps, adapter, onProgress }: TrainOptions) {
+    const numbers = rows as unknown as number[];
+    let made = 0;
+    let tokens = 0;
+    for (let at = 0; at < numbers.length && made < steps; at += BATCH) {
+      const batch = numbers.slice(at, at + BATCH);
+      this.batches.push(batch);
+      const predicted = batch.reduce((sum, row) => sum + this.tokensOf(row), 0);
+      if (predicted === 0) continue;
+      tokens += predicted;
+      this.step++;
+      onProgress!({
+        ...{ step: ++made, steps, rows: at + batch.length, loss: 1, tokens, lossSum: tokens },
+        ...{ learningRate: 1, gradientNorm: 1, tokensPerSecond: 1 },
+      });
+    }
+    return { adapter };
+  }
+
+  async evaluate() {
+    return [{ lossSum: this.losses.shift()!, tokens: 1 }];
+  }
+
+  async state() {
+    const { adapter, optimizer } = trainingState(this.step);
+    return { adapter, optimizer };
+  }
+}
+
+async function world(dataRows: number, run: Layer['run'], { heldOut = false } = {}) {
+  const output = await temporaryFolder();
+  const trainer = new FakeTrainer();
+  const data = {
+    rows: dataRows,
+    row: (number: number) => number,
+    rowsAt: (list: readonly number[]) => list,
+  } as unknown as PackedData;
+  const listener = new Proxy({}, { get: () => () => {} }) as TrainListener;
+  const checkpoints = new CheckpointFolder({ output, keep: 1 });
+  const { about, adapter, state: any } = trainingState(0, { rows: 0, tokens: 0, seconds: 0, loss: null });
+  const spec = resolveSpec({
+    ...{ base: '/base', data: { train: ['/data'], heldOut: ['/held-out'] } },
+    ...{ training: { batchSize: BATCH }, run },
+  });
+  const training = trainingConfig(spec, dataRows);
+  const settings = { ...any.settings, spec, totalSteps: training.totalSteps };
+  const state = { ...any, settings } as RunState;
+  const measure = new HeldOut({ trainer: trainer as unknown as TrainerProcess, data, listener });
+  const loop = new TrainingLoop(
+    { settings, training, start: { adapter, optimizer: null }, state },
+    {
+      ...{ data, checkpoints, about, listener, heldOut: heldOut ? measure : null },
+      trainer: trainer as unknown as TrainerProcess,
+    },
+  );
+  const toTheEnd = () => loop.toTheEnd(new AbortController().signal);
+  return { loop, trainer, checkpoints, toTheEnd };
+}
+
+const ascending = (batches: readonly number[][]) => batches.flat().sort((a, b) => a - b);
+
+describe('the steps of a run', () => {
+  it('take every row once in an epoch; the last batch is what is left', async () => {
+    const { loop, trainer, toTheEnd } = await world(10, { epochs: 1 });
+    await toTheEnd();
+    expect(trainer.batches.map(({ length }) => length)).toEqual([4, 4, 2]);
+    expect(ascending(trainer.batches)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(loop.state).toMatchObject({ step: 3, rows: 10, finished: 'steps' });
+  });
+
+  it('take every row as often as there are epochs, and half of them for half an epoch', async () => {
+    const twice = await world(5, { epochs: 2 });
+    await twice.toTheEnd();
+    expect(ascending(twice.trainer.batches)).toEqual([0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
+    const half = await world(12, { epochs: 0.5 });
+    await half.toTheEnd();
+    expect(new Set(half.trainer.batches.flat()).size).toBe(6);
+  });
+
+  it('are as many as were asked for, in whole batches', async () => {
+    const { trainer, toTheEnd } = await world(10, { steps: 4 });
+    await toTheEnd();
+    expect(trainer.batches.map(({ length }) => length)).toEqual([4, 4, 4, 4]);
+  });
+
+  it('end with the rows, though some batches predict nothing and make no step', async () => {
+    const { loop, trainer, toTheEnd } = await world(12, { epochs: 1 });
+    trainer.tokensOf = (row) => (trainer.batches[0]!.includes(row) ? 0 : 1);
+    await toTheEnd();
+    expect(loop.state).toMatchObject({ step: 2, rows: 12, finished: 'steps' });
+    expect(ascending(trainer.batches)).toHaveLength(12);
+  });
+});
+
+describe('the result of a run', () => {
+  it('is the best adapter, which is still there', async () => {
+    const { loop, trainer, toTheEnd } = await world(40, { steps: 6, evaluateEvery: 2 }, { heldOut: true });
+    trainer.losses = [2, 1, 3];
+    await toTheEnd();
+    expect(await loop.result()).toEqual({ adapter: trainingState(4).adapter, step: 4, heldOutLoss: 1 });
+  });
+
+  it('is missed with the way out, where its checkpoint has been damaged or removed', async () => {
+    for (const harm of [
+      (dir: string) => appendFile(join(dir, 'adapter_model.safetensors'), 'x'),
+      (dir: string) => rm(dir, { recursive: true }),
+    ]) {
+      const run = await world(40, { steps: 6, evaluateEvery: 2 }, { heldOut: true });
+      run.trainer.losses = [2, 1, 3];
+      await run.toTheEnd();
+      await harm(join(run.checkpoints.path, 'step-00000004'));
+      await expect(run.loop.result()).rejects.toMatchObject({
+        code: 'TRAIN_CHECKPOINT',
+        values: { step: 4, next: expect.stringContaining('--final last') },
+      });
+    }
+  });
+});

@@ -1,0 +1,17 @@
+import { expect, it } from 'vitest';
+import { lockOutput } from '../../../../lora/finetune/output-lock.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+
+it('one run at a time trains into a folder', async () => {
+  const cacheDir = await temporaryFolder();
+  const release = lockOutput('/out', { cacheDir });
+  expect(() => lockOutput('/out', { cacheDir })).toThrow(
+    expect.objectContaining({
+      code: 'OUTPUT_BUSY',
+      message: `process ${process.pid} is training into /out`,
+    }),
+  );
+  lockOutput('/other', { cacheDir })();
+  release();
+  lockOutput('/out', { cacheDir })();
+});

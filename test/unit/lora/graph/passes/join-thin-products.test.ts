@@ -1,0 +1,105 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import { loraConfig } from '../../../../../lora/adapter/config.ts';
+import type { Engine } from '../../../../../lora/engines/engine.ts';
+import { gradients } from '../../../../../lora/graph/gradients.ts';
+import { Graph, type Tensor } from '../../../../../lora/graph/graph.ts';
+import { addmm, linear, multiply, reduceSum } from '../../../../../lora/graph/ops.ts';
+import { thinProductsJoined } from '../../../../../lora/graph/passes/join-thin-products.ts';
+import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
+import { productsMerged } from '../../../../../lora/graph/passes/merge-products.ts';
+import { prepareWeights } from '../../../../../lora/models/model.ts';
+import { disagreement, runOnEach } from '../../../../utils/executors.ts';
+import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
+import { fixtureStep, randomAdapter, type StepCase, stepOf, VARIANTS } from '../../../../utils/step-cases.ts';
+import { tfjsOnCpu } from '../../../../utils/tfjs.ts';
+
+let cacheDir: string;
+let engine: Engine;
+
+beforeAll(async () => {
+  cacheDir = await mkdtemp(join(tmpdir(), 'join-test-'));
+  // It runs graphs as they are.
+  engine = await tfjsOnCpu();
+});
+
+afterAll(() => rm(cacheDir, { recursive: true, force: true }));
+
+/** Products that the outputs depend on. */
+function products(graph: Graph): number {
+  return liveNodes(graph).filter(({ operation }) => operation === 'gemm').length;
+}
+
+/** Of the graph that `before` makes of a step's, with its thin products joined and without. */
+async function differenceOf(step: StepCase, before = (graph: Graph) => graph): Promise<number> {
+  const { graph, feeds } = stepOf(step);
+  const weights = await prepareWeights(step.model, cacheDir);
+  const apart = before(graph);
+  const [expected] = await runOnEach([engine], apart, feeds, weights);
+  const [found] = await runOnEach([engine], thinProductsJoined(apart), feeds, weights);
+  return disagreement(found!, expected!);
+}
+
+describe('thin products that share an operand', () => {
+  test.each(FAMILY_FIXTURES)(
+    '%s: loss and gradients are those of products by themselves',
+    async (fixture) => {
+      const { model, rows } = await fixtureStep(fixture);
+      const step = { model, rows, ...randomAdapter(model, loraConfig({ rank: 2 })) };
+      expect(await differenceOf(step)).toBeLessThan(1e-4);
+      expect(await differenceOf(step, productsMerged)).toBeLessThan(1e-4);
+      // GPT-2 has one projection where others have three or two: there is nothing to join.
+      const { graph } = stepOf(step);
+      const fewer = products(graph) - products(thinProductsJoined(graph));
+      if (model.config.family === 'gpt2') expect(fewer).toBe(0);
+      else expect(fewer).toBeGreaterThan(0);
+    },
+  );
+
+  test.each(VARIANTS)('%s: nothing is joined that does not belong together', async (_, lora, options) => {
+    const { model, rows } = await fixtureStep('llama-tiny-untied');
+    const adapter = randomAdapter(model, loraConfig({ rank: 4, ...lora }));
+    expect(await differenceOf({ model, rows, ...adapter, options })).toBeLessThan(1e-4);
+  });
+
+  const WIDTH = 64;
+
+  function branches(ranks: readonly number[]): Graph {
+    const graph = new Graph();
+    const x = graph.input('x', [32, WIDTH]);
+    const wrt: Tensor[] = [x];
+    let loss: Tensor | null = null;
+    for (const [i, rank] of ranks.entries()) {
+      const [a, b] = [graph.input(`a${i}`, [rank, WIDTH]), graph.input(`b${i}`, [WIDTH, rank])];
+      const y = linear(linear(x, a), b, { addTo: linear(x, graph.weight(`w${i}`, [WIDTH, WIDTH])) });
+      loss = reduceSum(multiply(y, loss === null ? y : multiply(y, loss)));
+      wrt.push(a, b);
+    }
+    graph.output('loss', loss!);
+    for (const [i, gradient] of gradients(loss!, wrt).entries()) graph.output(`d${i}`, gradient);
+    return graph;
+  }
+
+  it('are one product of each kind, whatever their ranks', () => {
+    // Of x·Aᵀ and of du·A one instead of three each.
+    const graph = branches([4, 8, 4]);
+    expect(products(thinProductsJoined(graph))).toBe(products(graph) - 2 * 2);
+  });
+
+  it('stay by themselves where they are as wide as what they read', () => {
+    const graph = branches([WIDTH, WIDTH]);
+    expect(products(thinProductsJoined(graph))).toBe(products(graph));
+  });
+
+  it('are not taken out of a sum that somebody else reads on the way', () => {
+    const graph = new Graph();
+    const [u, a, b] = [graph.input('u', [32, 4]), graph.input('a', [4, WIDTH]), graph.input('b', [4, WIDTH])];
+    const base = graph.input('base', [32, WIDTH]);
+    const first = addmm(base, u, a);
+    graph.output('first', first);
+    graph.output('second', addmm(first, u, b));
+    expect(products(thinProductsJoined(graph))).toBe(2);
+  });
+});

@@ -1,0 +1,190 @@
+import { readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { openModel } from '../../../../lora/models/model.ts';
+import {
+  readHeader,
+  readTensor,
+  type TensorToWrite,
+  writeSafetensors,
+} from '../../../../lora/models/safetensors.ts';
+import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
+import { FIXTURES } from '../../../utils/reference.ts';
+
+const TIED = join(FIXTURES, 'llama-tiny-tied');
+const UNTIED = join(FIXTURES, 'llama-tiny-untied');
+const code = (code: string, values: Record<string, unknown> = {}) =>
+  expect.objectContaining({ code, values: expect.objectContaining(values) });
+
+test('a model in one file and one in shards', async () => {
+  const tied = await openModel(TIED);
+  expect(tied.tensors.get('model.norm.weight')?.file).toBe('model.safetensors');
+  expect(tied.tensors.has('lm_head.weight')).toBe(false);
+  const untied = await openModel(UNTIED);
+  expect(new Set([...untied.tensors.values()].map(({ file }) => file)).size).toBe(3);
+  expect(untied.tensors.get('lm_head.weight')?.entry).toMatchObject({ dtype: 'BF16', shape: [272, 24] });
+  const values = [...untied.tensors.values()].map(({ entry }) => entry.length / 2);
+  expect(untied.parameters).toBe(values.reduce((a, b) => a + b));
+});
+
+test('an index beside a single file is not looked at, as in transformers', async () => {
+  const dir = await copyOf(TIED);
+  await writeFile(join(dir, 'model.safetensors.index.json'), '{"weight_map": {"x": "away.safetensors"}}');
+  expect((await openModel(dir)).tensors.get('model.norm.weight')?.file).toBe('model.safetensors');
+});
+
+test('a tensor of a shard that the index does not list is not left out silently', async () => {
+  const dir = await withExtraTensor('model.layers.0.self_attn.q_proj.bias');
+  const path = join(dir, 'model.safetensors');
+  const names = [...(await readHeader(path)).entries.keys()].filter((name) => !name.endsWith('.bias'));
+  const weight_map = Object.fromEntries(names.map((name) => [name, 'part.safetensors']));
+  await writeFile(`${path}.index.json`, JSON.stringify({ weight_map }));
+  await rename(path, join(dir, 'part.safetensors'));
+  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_UNEXPECTED', { file: 'part.safetensors' }));
+});
+
+test.each([
+  ['config.json', 'MODEL_FILE_MISSING'],
+  ['tokenizer.json', 'MODEL_FILE_MISSING'],
+  ['model.safetensors', 'MODEL_FILE_MISSING'],
+])('without %s', async (file, expected) => {
+  const dir = await copyOf(TIED);
+  await rm(join(dir, file));
+  await expect(openModel(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
+});
+
+test('no folder at all', async () => {
+  const dir = join(await temporaryFolder(), 'absent');
+  await expect(openModel(dir)).rejects.toThrow(code('MODEL_DIR', { dir }));
+});
+
+test.each([
+  ['config.json', 100, 'MODEL_JSON'],
+  ['tokenizer.json', 1000, 'MODEL_JSON'],
+  ['model.safetensors', 5, 'TENSORS_TRUNCATED'],
+  ['model.safetensors', 500, 'TENSORS_TRUNCATED'],
+  ['model.safetensors', 50_000, 'TENSORS_TRUNCATED'],
+])('%s cut off after %i bytes', async (file, bytes, expected) => {
+  const dir = await copyOf(TIED);
+  await truncate(join(dir, file), bytes);
+  await expect(openModel(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
+});
+
+test('a tokenizer file that is none', async () => {
+  const dir = await copyOf(TIED);
+  await writeFile(join(dir, 'tokenizer.json'), '{"version":"1.0"}');
+  await expect(openModel(dir)).rejects.toThrow(code('MODEL_JSON'));
+});
+
+test.each([
+  ['hidden_size', 64, 'model.embed_tokens.weight', [272, 64], [272, 32]],
+  ['num_key_value_heads', 4, 'model.layers.0.self_attn.k_proj.weight', [32, 32], [16, 32]],
+])('config.json says another %s', async (field, value, tensor, expected, found) => {
+  const dir = await copyOf(TIED);
+  const path = join(dir, 'config.json');
+  const config = JSON.parse(await readFile(path, 'utf8'));
+  await writeFile(path, JSON.stringify({ ...config, [field]: value }));
+  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_SHAPE', { tensor, expected, found }));
+});
+
+test('config.json says more layers, or no tied head', async () => {
+  const dir = await copyOf(TIED);
+  const path = join(dir, 'config.json');
+  const config = JSON.parse(await readFile(path, 'utf8'));
+  await writeFile(path, JSON.stringify({ ...config, num_hidden_layers: 3 }));
+  const tensor = 'model.layers.2.input_layernorm.weight';
+  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor }));
+  await writeFile(path, JSON.stringify({ ...config, tie_word_embeddings: false }));
+  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor: 'lm_head.weight' }));
+});
+
+async function withExtraTensor(name: string, of = TIED): Promise<string> {
+  const dir = await copyOf(of);
+  const path = join(dir, 'model.safetensors');
+  const { entries } = await readHeader(path);
+  const tensors: TensorToWrite[] = [{ name, dtype: 'F32', shape: [8], data: new Float32Array(8) }];
+  for (const [other, entry] of entries) {
+    if (entry.dtype !== 'F32') continue;
+    tensors.push({ name: other, dtype: 'F32', shape: [...entry.shape], data: await readTensor(path, entry) });
+  }
+  await writeSafetensors(path, tensors);
+  return dir;
+}
+
+test('weights that the forward pass would leave out are refused; known leftovers are not', async () => {
+  const tensor = 'model.layers.0.self_attn.q_proj.bias';
+  await expect(openModel(await withExtraTensor(tensor))).rejects.toThrow(
+    code('TENSORS_UNEXPECTED', { tensor }),
+  );
+  await openModel(await withExtraTensor('lm_head.weight'));
+  await openModel(await withExtraTensor('model.layers.0.self_attn.rotary_emb.inv_freq'));
+});
+
+describe('GPT-2, whose files name their tensors in two ways', () => {
+  const bare = join(FIXTURES, 'families/gpt2');
+  const prefixed = join(FIXTURES, 'families/gpt2-untied');
+
+  test('with or without `transformer.`, they have the names of the architecture', async () => {
+    for (const dir of [bare, prefixed]) {
+      const { tensors, architecture, config } = await openModel(dir);
+      for (const { name } of architecture.parameters(config)) expect(tensors.has(name), name).toBe(true);
+    }
+    const { entries } = await readHeader(join(bare, 'model.safetensors'));
+    expect(entries.has('wte.weight')).toBe(true);
+    // OpenAI's own file holds the causal mask of every layer.
+    expect(entries.get('h.0.attn.bias')?.dtype).toBe('U8');
+  });
+
+  test('a mask is left out, another bias is not, and one tensor under both names is refused', async () => {
+    await openModel(await withExtraTensor('transformer.h.1.attn.masked_bias', prefixed));
+    const tensor = 'transformer.h.0.attn.c_bias';
+    await expect(openModel(await withExtraTensor('h.0.attn.c_bias', bare))).rejects.toThrow(
+      code('TENSORS_UNEXPECTED', { tensor }),
+    );
+    await expect(openModel(await withExtraTensor('ln_f.bias', prefixed))).rejects.toThrow(
+      code('TENSORS_UNEXPECTED', { tensor: 'ln_f.bias' }),
+    );
+  });
+});
+
+async function withIndex(change: (weightMap: Record<string, unknown>) => unknown): Promise<string> {
+  const dir = await copyOf(UNTIED);
+  const path = join(dir, 'model.safetensors.index.json');
+  const index = JSON.parse(await readFile(path, 'utf8'));
+  await writeFile(path, JSON.stringify({ ...index, weight_map: change(index.weight_map) }));
+  return dir;
+}
+
+test.each([
+  '../model.safetensors',
+  '/etc/model.safetensors',
+  'a/b.safetensors',
+  'a\\b.safetensors',
+  '.hidden.safetensors',
+  'C:x.safetensors',
+  'model.bin',
+  'a.safetensors\0',
+  '',
+  7,
+])('an index that points to %j', async (file) => {
+  const dir = await withIndex((map) => ({ ...map, 'model.norm.weight': file }));
+  await expect(openModel(dir)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
+});
+
+test('an index without a map, one that names the wrong shard, and one that leaves a tensor out', async () => {
+  await expect(openModel(await withIndex(() => []))).rejects.toThrow(code('MODEL_INDEX'));
+  const wrong = await withIndex((map) => {
+    const other = Object.values(map).find((file) => file !== map['model.norm.weight']);
+    return { ...map, 'model.norm.weight': other };
+  });
+  await expect(openModel(wrong)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
+  const short = await withIndex(({ 'model.norm.weight': _, ...rest }) => rest);
+  // It is in its shard all the same.
+  expect((await openModel(short)).tensors.has('model.norm.weight')).toBe(true);
+});
+
+test('a shard that is missing', async () => {
+  const dir = await copyOf(UNTIED);
+  await rename(join(dir, 'model-00002-of-00003.safetensors'), join(dir, 'elsewhere'));
+  await expect(openModel(dir)).rejects.toThrow(code('MODEL_FILE_MISSING'));
+});

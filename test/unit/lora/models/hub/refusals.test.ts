@@ -1,0 +1,209 @@
+import { chmod, mkdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { Clock } from '../../../../../common/clock.ts';
+import { ANSWER_MS } from '../../../../../lora/models/hub/requests.ts';
+import { IDLE_MS } from '../../../../../lora/models/hub/transfer.ts';
+import { etagOf, refuse } from '../../../../utils/hub-server.ts';
+import { COMMIT, type HubWorld, hubWorld, impatientClock, NAME } from '../../../../utils/hub-world.ts';
+
+let world: HubWorld;
+beforeEach(async () => {
+  world = await hubWorld();
+});
+
+const code = (name: string, values: object = {}) => ({ code: name, values: expect.objectContaining(values) });
+const ALWAYS = Number.POSITIVE_INFINITY;
+const WEIGHTS = /^\/cdn\/.*safetensors/;
+
+describe('each refusal has its own error', () => {
+  it('a wrong name, with and without a token', async () => {
+    await expect(world.fetch('ada/other')).rejects.toMatchObject(
+      code('HUB_NOT_FOUND', { name: 'ada/other' }),
+    );
+    const other = world.fetch('ada/other', { accessToken: 'secret' });
+    await expect(other).rejects.toMatchObject(code('HUB_NOT_FOUND', { status: 404 }));
+  });
+
+  it('an unknown revision', async () => {
+    await expect(world.fetch(`${NAME}@v9`)).rejects.toMatchObject(
+      code('HUB_REVISION_NOT_FOUND', { revision: 'v9' }),
+    );
+    const commit = world.fetch(`${NAME}@${'c'.repeat(40)}`);
+    await expect(commit).rejects.toMatchObject(code('HUB_REVISION_NOT_FOUND'));
+  });
+
+  it('a gated model, without a token (401) and with one that has not accepted the terms (403)', async () => {
+    Object.assign(world.model, { gated: true, token: 'accepted' });
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_GATED', { status: 401 }));
+    const refused = world.fetch(NAME, { accessToken: 'another' });
+    await expect(refused).rejects.toMatchObject(code('HUB_GATED', { status: 403 }));
+    await expect(world.fetch(NAME, { accessToken: 'accepted' })).resolves.toContain(COMMIT);
+  });
+
+  it('a token that is not accepted', async () => {
+    world.hub.fault(/./, (response) => refuse(response, 401), ALWAYS);
+    await expect(world.fetch(NAME, { accessToken: 'old' })).rejects.toMatchObject(code('HUB_UNAUTHORIZED'));
+  });
+
+  it('files that are not there: the tokenizer, safetensors, one that the index names', async () => {
+    const { files } = world.model;
+    const take = (name: string): Buffer => {
+      const content = files.get(name)!;
+      files.delete(name);
+      return content;
+    };
+    const weights = take('model.safetensors');
+    await expect(world.fetch()).rejects.toMatchObject(
+      code('HUB_FILE_MISSING', { file: 'model.safetensors' }),
+    );
+    const index = { weight_map: { x: 'away.safetensors' } };
+    files.set('model.safetensors.index.json', Buffer.from(JSON.stringify(index)));
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_FILE_MISSING', { file: 'away.safetensors' }));
+    files.set('model.safetensors', weights);
+    take('tokenizer.json');
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_FILE_MISSING', { file: 'tokenizer.json' }));
+  });
+
+  it('a model of another family, before its weights are fetched', async () => {
+    world.model.files.set('config.json', Buffer.from(JSON.stringify({ model_type: 'mixtral' })));
+    await expect(world.fetch()).rejects.toMatchObject(code('MODEL_UNSUPPORTED'));
+    expect(world.hub.downloads().some((line) => line.includes('safetensors'))).toBe(false);
+  });
+
+  it('something that is no hub', async () => {
+    world.hub.fault(/revision/, (response) => response.end('<html>'), 1);
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_RESPONSE'));
+    world.hub.fault(/revision/, (response) => response.end('{"sha": 7}'), 1);
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_RESPONSE'));
+    world.hub.fault(/tree/, (response) => response.end('[{"path": "../x", "type": "file", "size": -1}]'), 1);
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_RESPONSE'));
+    world.hub.fault(/revision/, (response) => refuse(response, 418), 1);
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_RESPONSE', { status: 418 }));
+  });
+
+  it('content that is not what the hub lists', async () => {
+    const wrong = Buffer.alloc(world.model.files.get('model.safetensors')!.length, 1);
+    world.hub.fault(WEIGHTS, (response) => response.end(wrong), 2);
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_DAMAGED', { file: 'model.safetensors' }));
+    // Once is taken for an accident.
+    world.hub.fault(WEIGHTS, (response) => response.end(wrong), 1);
+    await expect(world.fetch()).resolves.toContain(COMMIT);
+  });
+});
+
+describe('a busy or broken hub', () => {
+  it('is asked again, after as long as it says', async () => {
+    const pauses: number[] = [];
+    const clock: Clock = {
+      ...impatientClock,
+      after: (ms, callback) => {
+        if (ms < ANSWER_MS) pauses.push(ms);
+        return impatientClock.after(ms, callback);
+      },
+    };
+    world.hub.fault(/revision/, (response) => response.writeHead(429, { 'retry-after': '7' }).end());
+    world.hub.fault(/revision/, (response) => refuse(response, 503), 2);
+    await expect(world.fetch(NAME, {}, { clock })).resolves.toContain(COMMIT);
+    expect(pauses).toEqual([7000, 2000, 4000]);
+  });
+
+  it('is left alone when it asks for too long, or never recovers', async () => {
+    world.hub.fault(/revision/, (response) => response.writeHead(429, { 'retry-after': '3600' }).end());
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_RATE_LIMITED', { seconds: 3600 }));
+    expect(world.hub.requests).toHaveLength(1);
+    world.hub.fault(/revision/, (response) => refuse(response, 500), ALWAYS);
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_UNAVAILABLE', { status: 500 }));
+    expect(world.hub.requests).toHaveLength(6);
+  });
+
+  it('has deadlines for its first byte and for every next one', async () => {
+    const deadlines: number[] = [];
+    const clock: Clock = {
+      now: () => 0,
+      monotonic: () => 0,
+      after: (ms, callback) => {
+        deadlines.push(ms);
+        // Late enough for the bytes that do come.
+        const timer = setTimeout(callback, ms >= ANSWER_MS ? 100 : 0);
+        return () => clearTimeout(timer);
+      },
+    };
+    world.hub.fault(/revision/, () => {});
+    world.hub.fault(WEIGHTS, (response) => response.writeHead(200, { 'content-length': 1e6 }).write('x'));
+    await expect(world.fetch(NAME, {}, { clock })).resolves.toContain(COMMIT);
+    expect(new Set(deadlines.filter((ms) => ms >= ANSWER_MS))).toEqual(new Set([ANSWER_MS, IDLE_MS]));
+  });
+});
+
+describe('without a network', () => {
+  it('what a branch stood for last is used, with a note and without waiting', async () => {
+    const dir = await world.fetch();
+    await world.hub.stop();
+    expect(await world.fetch()).toBe(dir);
+    expect(world.notes).toHaveLength(1);
+    expect(world.notes[0]).toContain(COMMIT);
+  });
+
+  it('what was never fetched cannot be used', async () => {
+    await world.hub.stop();
+    await expect(world.fetch()).rejects.toMatchObject(
+      code('HUB_UNREACHABLE', { endpoint: world.hub.endpoint }),
+    );
+  });
+
+  it('nobody is asked where that is forbidden', async () => {
+    await expect(world.fetch(NAME, { offline: true })).rejects.toMatchObject(code('HUB_CACHE_MISSING'));
+    const dir = await world.fetch();
+    world.hub.requests.length = 0;
+    expect(await world.fetch(NAME, { offline: true })).toBe(dir);
+    await rm(join(dir, 'model.safetensors'));
+    await expect(world.fetch(NAME, { offline: true })).rejects.toMatchObject(code('HUB_CACHE_MISSING'));
+    expect(world.hub.requests).toEqual([]);
+  });
+});
+
+describe('the disk', () => {
+  it('is looked at before weights are fetched', async () => {
+    const free = async (): Promise<number> => 65 * 2 ** 20;
+    const { files } = world.model;
+    await expect(world.fetch(NAME, {}, { freeBytes: free })).resolves.toContain(COMMIT);
+    world.model.commit = 'b'.repeat(40);
+    files.set('model.safetensors', Buffer.alloc(2 * 2 ** 20));
+    await expect(world.fetch(NAME, {}, { freeBytes: free })).rejects.toMatchObject(
+      code('HUB_DISK_FULL', { needed: 2 * 2 ** 20, free: 65 * 2 ** 20 }),
+    );
+    expect(world.hub.downloads().filter((line) => line.includes('safetensors'))).toHaveLength(1);
+  });
+
+  // Linux's own device that is always full.
+  it.skipIf(process.platform !== 'linux')('may fill up on the way', async () => {
+    const blobs = join(world.cacheDir, 'models--ada--tiny/blobs');
+    await mkdir(blobs, { recursive: true });
+    const etag = etagOf(world.model.files.get('model.safetensors')!, world.model.largeFrom);
+    await symlink('/dev/full', join(blobs, `${etag}.incomplete`));
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_DISK_FULL'));
+  });
+
+  it("that may not be written is the system's own error", async ({ skip }) => {
+    if (process.getuid?.() === 0) skip();
+    await chmod(world.cacheDir, 0o500);
+    await expect(world.fetch()).rejects.toMatchObject({ code: 'EACCES' });
+    await chmod(world.cacheDir, 0o700);
+  });
+});
+
+describe('two processes', () => {
+  const lock = (): string => join(world.cacheDir, '.locks/models--ada--tiny/lora-swarm.lock');
+
+  it('do not fetch one model at once; a lock whose holder is gone is no lock', async () => {
+    await mkdir(join(lock(), '..'), { recursive: true });
+    await writeFile(lock(), JSON.stringify({ pid: process.pid, host: hostname() }));
+    await expect(world.fetch()).rejects.toMatchObject(code('HUB_BUSY', { lock: lock() }));
+    // No process has this number.
+    await writeFile(lock(), JSON.stringify({ pid: 2 ** 30, host: hostname() }));
+    await expect(world.fetch()).resolves.toContain(COMMIT);
+    await expect(stat(lock())).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+});

@@ -1,0 +1,38 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { parseJsonObject } from '../../../../lora/models/json.ts';
+
+const code = (code: string) => expect.objectContaining({ code });
+
+test.each([
+  ['{"a":1,"a":2}', 'a'],
+  ['{"a":{"b":1,"c":2,"b":3}}', 'b'],
+  ['{"a":[{"x":"}{"},{"x":1,"x" \n:2}]}', 'x'],
+  ['{"\\u0061":1,"a":2}', 'a'],
+])('a repeated key is refused: %s', (text, key) => {
+  expect(() => parseJsonObject(text, 'f.json')).toThrow(
+    expect.objectContaining({ code: 'MODEL_JSON', values: expect.objectContaining({ key }) }),
+  );
+});
+
+test.each(['', '{"a":', '[]', 'null', '"text"', '3'])('what is no JSON object is refused: %s', (text) => {
+  expect(() => parseJsonObject(text, 'f.json')).toThrow(code('MODEL_JSON'));
+});
+
+test('every object without repeated keys is read as JSON.parse reads it', () => {
+  fc.assert(
+    fc.property(
+      fc.dictionary(fc.string(), fc.jsonValue()),
+      fc.constantFrom(undefined, 2),
+      (value, indent) => {
+        const text = JSON.stringify(value, null, indent);
+        expect(parseJsonObject(text, 'f.json')).toEqual(JSON.parse(text));
+      },
+    ),
+  );
+});
+
+test('a text of millions of characters does not overflow the stack', () => {
+  const text = JSON.stringify({ long: '\\"'.repeat(3_000_000) });
+  expect(parseJsonObject(text, 'f.json')).toHaveProperty('long');
+});

@@ -1,0 +1,46 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import type { Architecture } from '../../../../lora/models/architecture.ts';
+import { type BaseBits, estimatedBaseBytes } from '../../../../lora/models/base-bits.ts';
+import { FAMILIES, parseConfig } from '../../../../lora/models/families.ts';
+import { weightFileBytes } from '../../../../lora/models/weights.ts';
+import { FIXTURES } from '../../../utils/reference.ts';
+
+interface PublishedModel {
+  /** Of the model, a tied head counted once: what its authors and the hub say. */
+  parameters: number;
+  /** config.json as it lies on the hub. */
+  published: Record<string, unknown>;
+  /** The same, loaded and saved by transformers 5 (scripts/reference/make_configs.py). */
+  saved: Record<string, unknown>;
+}
+
+const models = JSON.parse(readFileSync(join(FIXTURES, 'published-configs.json'), 'utf8')) as Record<
+  string,
+  PublishedModel
+>;
+
+describe.each(Object.entries(models))('%s', (_, { parameters, published, saved }) => {
+  test('has as many parameters as its authors say', () => {
+    const config = parseConfig(published);
+    const architecture: Architecture = FAMILIES[config.family];
+    const sizes = architecture.parameters(config).map(({ shape }) => shape.reduce((a, b) => a * b, 1));
+    expect(sizes.reduce((a, b) => a + b, 0)).toBe(parameters);
+  });
+
+  test('takes what is estimated from the number of its parameters, or somewhat less in fewer bits', () => {
+    const config = parseConfig(published);
+    const model = { config, architecture: FAMILIES[config.family] };
+    const ratio = (bits: BaseBits) => estimatedBaseBytes(parameters, bits) / weightFileBytes(model, bits);
+    expect(ratio(32)).toBeCloseTo(1, 3);
+    for (const bits of [8, 4] as const) expect(ratio(bits)).toBeGreaterThan(1);
+    expect(ratio(8)).toBeLessThan(1.18);
+    expect(ratio(4)).toBeLessThan(1.07);
+  });
+
+  test('is the same model when transformers 5 has saved it', () => {
+    expect(saved).not.toEqual(published);
+    expect(parseConfig(saved)).toEqual(parseConfig(published));
+  });
+});

@@ -1,0 +1,69 @@
+/** A whole training against transformers' Trainer: see scripts/reference/make_trainer.py. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { emptyRow, type Row } from '../../../../lora/data/packing.ts';
+import { createEngine } from '../../../../lora/engines/engine.ts';
+import { prepareWeights } from '../../../../lora/models/model.ts';
+import { readHeader, readTensor } from '../../../../lora/models/safetensors.ts';
+import { type TrainingOptions, trainingConfigSchema } from '../../../../lora/train/config.ts';
+import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
+import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
+
+/** Float32 on both sides, after six steps of Adam. */
+const TOLERANCE = 1e-4;
+
+interface TrainerReference {
+  settings: TrainingOptions & { sequenceLength: number; totalSteps: number };
+  rows: { tokens: number[]; labels: number[] }[];
+  steps: { loss: number; grad_norm: number; learning_rate: number }[];
+}
+
+/** One sample at the start of a row; labels shifted, as rows have them. */
+function rowOf({ tokens, labels }: TrainerReference['rows'][number], length: number): Row {
+  const row = emptyRow(length);
+  row.ids.set(tokens);
+  row.labels.set(labels.slice(1));
+  row.segments.fill(1, 0, tokens.length);
+  return row;
+}
+
+it("six accumulated steps with decay, smoothing, clipping and a falling rate are transformers'", async () => {
+  const reference = JSON.parse(await readFile(join(FIXTURES, 'trainer.json'), 'utf8')) as TrainerReference;
+  const { settings, steps } = reference;
+  const { model, adapter } = await openReference('untied');
+  const cacheDir = await mkdtemp(join(tmpdir(), 'trainer-parity-'));
+  const engine = await createEngine('onnx-cpu', { threads: 1 });
+  const training = trainingConfigSchema.parse(settings);
+  const trainer = new Trainer(
+    { lora: adapter.lora, training },
+    { model, engine, weights: await prepareWeights(model, cacheDir) },
+  );
+  trainer.setParameters(adapter.tensors);
+  const progress: TrainProgress[] = [];
+  await trainer.train({
+    rows: reference.rows.map((row) => rowOf(row, settings.sequenceLength)),
+    steps: settings.totalSteps,
+    onProgress: (step) => progress.push(step),
+  });
+  expect(progress).toHaveLength(steps.length);
+  for (const [i, { loss, learningRate, gradientNorm }] of progress.entries()) {
+    const theirs = steps[i]!;
+    expect(Math.abs(loss - theirs.loss), `loss of step ${i}`).toBeLessThan(TOLERANCE);
+    expect(Math.abs(gradientNorm / theirs.grad_norm - 1), `norm of step ${i}`).toBeLessThan(1e-3);
+    expect(learningRate).toBeCloseTo(theirs.learning_rate, 12);
+  }
+  const file = join(FIXTURES, 'trainer.safetensors');
+  const { entries } = await readHeader(file);
+  const trained = trainer.parameters();
+  for (const [i, { name }] of trainer.layout.entries()) {
+    const theirs = await readTensor(file, entries.get(name)!);
+    expect(maxDifference(trained[i]!, theirs), name).toBeLessThan(TOLERANCE);
+    expect(maxDifference(adapter.tensors[i]!, theirs), `${name} was trained`).toBeGreaterThan(
+      100 * TOLERANCE,
+    );
+  }
+  await trainer.dispose();
+  await rm(cacheDir, { recursive: true, force: true });
+});

@@ -1,0 +1,200 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import { packedRows, predictedTokens, type Row } from '../../../../lora/data/packing.ts';
+import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
+import { TINY_TEXT } from '../../../utils/tiny-model.ts';
+import {
+  TINY_LENGTH,
+  type TinyDeps,
+  tinyDeps,
+  tinyRows,
+  tinySettings,
+  tinyTrainer,
+} from '../../../utils/tiny-trainer.ts';
+
+let dir: string;
+let deps: TinyDeps;
+let rows: Row[];
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'trainer-'));
+  deps = await tinyDeps(dir);
+  rows = await tinyRows(deps, 32);
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+function fresh(...training: Parameters<typeof tinyTrainer> extends [unknown, ...infer T] ? T : never) {
+  const trainer = tinyTrainer(deps, ...training);
+  trainer.setParameters(initAdapter(trainer.layout, 1));
+  return trainer;
+}
+
+function greatestDifference(a: readonly Float32Array[], b: readonly Float32Array[]): number {
+  return Math.max(
+    ...a.map((tensor, i) => tensor.reduce((most, x, j) => Math.max(most, Math.abs(x - b[i]![j]!)), 0)),
+  );
+}
+
+describe('training', () => {
+  it('lowers the loss, and tells of every step', async () => {
+    const trainer = fresh();
+    const progress: TrainProgress[] = [];
+    const result = await trainer.train({ rows, steps: 8, onProgress: (step) => progress.push(step) });
+    expect(result.lossLast).toBeLessThan(0.95 * result.lossFirst);
+    expect(result.steps).toBe(8);
+    expect(result.tokens).toBe(rows.reduce((sum, row) => sum + predictedTokens(row), 0));
+    expect(progress.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(progress.at(-1)).toMatchObject({ steps: 8, tokens: result.tokens, loss: result.lossLast });
+    expect(progress[0]!.learningRate).toBeCloseTo(5e-3);
+    for (const { tokensPerSecond, gradientNorm } of progress) {
+      expect(tokensPerSecond).toBeGreaterThan(0);
+      expect(gradientNorm).toBeGreaterThan(0);
+    }
+    await trainer.dispose();
+  });
+
+  it('starts exactly at the base, because B is zero', async () => {
+    const trainer = fresh();
+    const zero = tinyTrainer(deps);
+    expect(await trainer.evaluate(rows)).toEqual(await zero.evaluate(rows));
+    await trainer.dispose();
+    await zero.dispose();
+  });
+
+  it('does the same twice, and goes on bit for bit from parameters and optimiser state', async () => {
+    const straight = fresh();
+    await straight.train({ rows, steps: 8 });
+    const first = fresh();
+    await first.train({ rows: rows.slice(0, 12), steps: 3 });
+    const second = tinyTrainer(deps);
+    second.setParameters(first.parameters());
+    second.setOptimizerState(structuredClone(first.optimizerState()));
+    await second.train({ rows: rows.slice(12), steps: 5 });
+    expect(second.parameters()).toEqual(straight.parameters());
+    expect(second.optimizerState()).toEqual(straight.optimizerState());
+    for (const trainer of [straight, first, second]) await trainer.dispose();
+  });
+
+  it('makes the same steps when the backward pass computes the forward pass again', async () => {
+    const plain = fresh();
+    const saving = new Trainer({ ...tinySettings(), checkpointing: true }, deps);
+    saving.setParameters(plain.parameters());
+    for (const trainer of [plain, saving]) await trainer.train({ rows, steps: 3 });
+    expect(saving.parameters()).toEqual(plain.parameters());
+    for (const trainer of [plain, saving]) await trainer.dispose();
+  });
+
+  it('accumulates exactly: micro-batches of any size give the same step, though rows hold unequal tokens', async () => {
+    const few = rows[0]!;
+    const uneven = [
+      { ...few, labels: few.labels.map((label, t) => (t < 13 ? -100 : label)) },
+      ...rows.slice(1, 4),
+    ];
+    const steps = await Promise.all(
+      [4, 1, 3].map(async (microBatch) => {
+        const trainer = fresh({ microBatch });
+        const result = await trainer.train({ rows: uneven, steps: 1 });
+        const outcome = { loss: result.lossFirst, parameters: trainer.optimizerState().m };
+        await trainer.dispose();
+        return outcome;
+      }),
+    );
+    for (const { loss, parameters } of steps) {
+      expect(loss).toBeCloseTo(steps[0]!.loss, 5);
+      // First moments are the gradient × (1 − β₁), free of AdamW's division by its own size.
+      expect(greatestDifference(parameters, steps[0]!.parameters)).toBeLessThan(1e-7);
+    }
+  });
+
+  it('ends early when the rows run out, with the last step on what is left', async () => {
+    const trainer = fresh();
+    expect(await trainer.train({ rows: rows.slice(0, 6), steps: 10 })).toMatchObject({ steps: 2 });
+    expect(await trainer.train({ rows: [], steps: 10 })).toMatchObject({ steps: 0, tokens: 0 });
+    await trainer.dispose();
+  });
+
+  it('takes no more rows than its steps need', async () => {
+    const trainer = fresh();
+    let taken = 0;
+    async function* source() {
+      for (const row of rows) {
+        taken++;
+        yield row;
+      }
+    }
+    await trainer.train({ rows: source(), steps: 2 });
+    expect(taken).toBe(8);
+    await trainer.dispose();
+  });
+
+  it('stops between micro-batches when aborted, with the last whole step in place', async () => {
+    const trainer = fresh();
+    const controller = new AbortController();
+    const aborted = trainer.train({
+      rows,
+      steps: 8,
+      signal: controller.signal,
+      onProgress: ({ step }) => step === 3 && controller.abort(),
+    });
+    await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
+    expect(trainer.optimizerState().step).toBe(3);
+    const other = fresh();
+    await other.train({ rows, steps: 3 });
+    expect(trainer.parameters()).toEqual(other.parameters());
+    await trainer.dispose();
+    await other.dispose();
+  });
+
+  it('refuses tokens that the model does not have, and adapters and states of other shapes', async () => {
+    const trainer = fresh();
+    const foreign = { ...rows[0]!, ids: rows[0]!.ids.map((id, t) => (t === 5 ? 300 : id)) };
+    const refused = { code: 'ROW_TOKEN', values: { token: 300, vocabulary: 300 } };
+    await expect(trainer.train({ rows: [foreign], steps: 1 })).rejects.toMatchObject(refused);
+    await expect(trainer.evaluate([foreign])).rejects.toMatchObject(refused);
+    expect(() => trainer.setParameters(trainer.parameters().slice(1))).toThrow(
+      expect.objectContaining({ code: 'ADAPTER_SHAPE' }),
+    );
+    const state = trainer.optimizerState();
+    for (const bad of [
+      { ...state, step: -1 },
+      { ...state, m: state.m.slice(1) },
+      { ...state, v: [] },
+    ]) {
+      expect(() => trainer.setOptimizerState(bad)).toThrow(
+        expect.objectContaining({ code: 'OPTIMIZER_STATE' }),
+      );
+    }
+    await trainer.dispose();
+  });
+});
+
+describe('packing', () => {
+  it('changes no loss: packed rows score as rows of their own', async () => {
+    const trainer = fresh();
+    await trainer.train({ rows, steps: 2 });
+    const texts = TINY_TEXT.split(', ').map((clause) => clause.slice(0, 12));
+    const together = await packedRows(texts, deps.tokenizer, { sequenceLength: TINY_LENGTH });
+    const pieces = together.flatMap((row) => {
+      const last = Math.max(...row.segments);
+      return Array.from({ length: last }, (_, s) => {
+        const keep = (values: ArrayLike<number>, fill: number) => {
+          const kept = Array.from(values).filter((_, t) => row.segments[t] === s + 1);
+          return [...kept, ...new Array<number>(row.ids.length - kept.length).fill(fill)];
+        };
+        return {
+          ids: Uint32Array.from(keep(row.ids, 0)),
+          segments: Uint16Array.from(keep(row.segments, 0), (segment) => Math.min(segment, 1)),
+          labels: Int32Array.from(keep(row.labels, -100)),
+        };
+      });
+    });
+    expect(together.length).toBeLessThan(pieces.length);
+    const total = async (list: Row[]) =>
+      (await trainer.evaluate(list)).reduce((sum, { lossSum }) => sum + lossSum, 0);
+    const packed = await total(together);
+    expect(Math.abs((await total(pieces)) - packed) / packed).toBeLessThan(1e-6);
+    await trainer.dispose();
+  });
+});

@@ -1,0 +1,403 @@
+import { randomBytes } from 'node:crypto';
+import { truncate, writeFile } from 'node:fs/promises';
+import type { Stream } from '@libp2p/interface';
+import { streamPair } from '@libp2p/utils';
+import { encode } from 'it-length-prefixed';
+import { describe, expect, test } from 'vitest';
+import { systemClock } from '../../../../common/system-clock.ts';
+import { BlobServer } from '../../../../net/blobs/server.ts';
+import {
+  BLOB_HEADER_BYTES,
+  BLOB_RANGE_TIMEOUT_MS,
+  BLOB_STREAMS_PER_CONNECTION,
+  blobAnswerSchema,
+} from '../../../../net/blobs/wire.ts';
+import { FrameStream } from '../../../../net/frames.ts';
+import type { Streams } from '../../../../net/libp2p/streams.ts';
+import { decodeCbor, encodeCbor, sha256 } from '../../../../protocol/cbor.ts';
+import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../../../../protocol/limits.ts';
+import { BLOB_PROTOCOL } from '../../../../protocol/rpc.ts';
+import { eventually } from '../../../utils/eventually.ts';
+import {
+  join,
+  rawStream,
+  recordingLog,
+  soon,
+  startHost,
+  startRaw,
+  type TestHost,
+} from '../../../utils/hosts.ts';
+import { ManualClock } from '../../../utils/manual-clock.ts';
+
+const MiB = 1024 * 1024;
+const bytes = randomBytes(12 * MiB + 777);
+const ref = { digest: sha256(bytes), size: bytes.length };
+const code = (value: string) => expect.objectContaining({ code: value });
+
+async function holder(to: TestHost): Promise<TestHost> {
+  const host = await startHost();
+  await host.blobs.put(bytes);
+  await join(to, host);
+  return host;
+}
+
+async function expectWhole(host: TestHost): Promise<void> {
+  expect(Buffer.compare(await host.blobs.get(ref.digest, { maxBytes: ref.size }), bytes)).toBe(0);
+}
+
+describe('fetching a blob', () => {
+  test('from several holders at once', async () => {
+    const fetcher = await startHost();
+    const holders = await Promise.all([holder(fetcher), holder(fetcher), holder(fetcher)]);
+    const progress: number[] = [];
+    await fetcher.network.fetchBlob(ref, {
+      holders: holders.map(({ peer }) => peer),
+      signal: soon(),
+      onProgress: ({ bytes: arrived, total }) => {
+        expect(total).toBe(ref.size);
+        progress.push(arrived);
+      },
+    });
+    await expectWhole(fetcher);
+    expect(progress.at(-1)).toBe(ref.size);
+    expect(progress).toEqual([...progress].sort((a, b) => a - b));
+    for (const { network } of holders) expect(network.traffic().sent).toBeGreaterThan(MiB);
+  });
+
+  test('goes on where it stopped when its holder died', async () => {
+    const fetcher = await startHost();
+    const first = await holder(fetcher);
+    let dying: Promise<void> | undefined;
+    const attempt = fetcher.network.fetchBlob(ref, {
+      holders: [first.peer],
+      signal: soon(),
+      onProgress: ({ bytes: arrived }) => {
+        if (arrived > 5 * MiB) dying ??= first.network.stop();
+      },
+    });
+    await expect(attempt).rejects.toEqual(code('BLOB_UNAVAILABLE'));
+    await dying;
+    const second = await holder(fetcher);
+    await fetcher.network.fetchBlob(ref, { holders: [first.peer, second.peer], signal: soon() });
+    await expectWhole(fetcher);
+    expect(second.network.traffic().sent).toBeLessThan(8 * MiB);
+  });
+
+  test('goes on where it stopped when it was given up', async () => {
+    const fetcher = await startHost();
+    const from = await holder(fetcher);
+    const controller = new AbortController();
+    const attempt = fetcher.network.fetchBlob(ref, {
+      holders: [from.peer],
+      signal: controller.signal,
+      onProgress: ({ bytes: arrived }) => arrived > 5 * MiB && controller.abort(new Error('enough')),
+    });
+    await expect(attempt).rejects.toThrow('enough');
+    const before = from.network.traffic().sent;
+    await fetcher.network.fetchBlob(ref, { holders: [from.peer], signal: soon() });
+    await expectWhole(fetcher);
+    expect(from.network.traffic().sent - before).toBeLessThan(8 * MiB);
+  });
+
+  test('twice at once costs one transfer', async () => {
+    const fetcher = await startHost();
+    const from = await holder(fetcher);
+    const fetch = () => fetcher.network.fetchBlob(ref, { holders: [from.peer], signal: soon() });
+    await Promise.all([fetch(), fetch()]);
+    await expectWhole(fetcher);
+    expect(from.network.traffic().sent).toBeLessThan(1.5 * ref.size);
+    await fetch();
+  });
+
+  test('finds the honest one among holders with damaged bytes', async () => {
+    const fetcher = await startHost();
+    const holders = await Promise.all([holder(fetcher), holder(fetcher), holder(fetcher)]);
+    const damaged = Buffer.from(bytes);
+    damaged[7 * MiB] = damaged[7 * MiB]! ^ 1;
+    for (const bad of holders.slice(0, 2)) await writeFile(bad.blobs.path(ref.digest), damaged);
+    await fetcher.network.fetchBlob(ref, { holders: holders.map(({ peer }) => peer), signal: soon() });
+    await expectWhole(fetcher);
+  });
+
+  test('fails as corrupt when nobody has it undamaged, and stores nothing', async () => {
+    const fetcher = await startHost();
+    const bad = await holder(fetcher);
+    await writeFile(bad.blobs.path(ref.digest), randomBytes(ref.size));
+    const attempt = fetcher.network.fetchBlob(ref, { holders: [bad.peer], signal: soon() });
+    await expect(attempt).rejects.toEqual(code('BLOB_CORRUPT'));
+    await expect(attempt).rejects.toMatchObject({ values: { holders: { [bad.peer]: expect.any(String) } } });
+    expect(await fetcher.blobs.has(ref.digest)).toBe(false);
+  });
+
+  test('refuses a size that is not the announced one', async () => {
+    const fetcher = await startHost();
+    const liar = await holder(fetcher);
+    const options = { holders: [liar.peer], signal: soon() };
+    await truncate(liar.blobs.path(ref.digest), ref.size - 1);
+    await expect(fetcher.network.fetchBlob(ref, options)).rejects.toEqual(code('BLOB_SIZE'));
+    const longer = await holder(fetcher);
+    await writeFile(longer.blobs.path(ref.digest), Buffer.concat([bytes, bytes]));
+    await expect(fetcher.network.fetchBlob(ref, { holders: [longer.peer], signal: soon() })).rejects.toEqual(
+      code('BLOB_SIZE'),
+    );
+    await expect(fetcher.network.fetchBlob({ ...ref, size: 2 ** 40 }, options)).rejects.toEqual(
+      code('BLOB_SIZE'),
+    );
+  });
+
+  test('names what each holder said when none has it', async () => {
+    const fetcher = await startHost();
+    const empty = await startHost();
+    await join(fetcher, empty);
+    const unknown = (await startHost()).peer;
+    const attempt = fetcher.network.fetchBlob(ref, { holders: [empty.peer, unknown], signal: soon() });
+    await expect(attempt).rejects.toEqual(code('BLOB_UNAVAILABLE'));
+    await expect(attempt).rejects.toMatchObject({
+      values: { holders: { [empty.peer]: expect.any(String), [unknown]: expect.any(String) } },
+    });
+    await expect(fetcher.network.fetchBlob(ref, { holders: [], signal: soon() })).rejects.toEqual(
+      code('BLOB_UNAVAILABLE'),
+    );
+  });
+
+  test('many blobs at once from one holder, which gives a peer only so many streams', async () => {
+    const fetcher = await startHost();
+    const from = await startHost();
+    const contents = Array.from({ length: 6 }, () => randomBytes(3 * MiB));
+    const digests = await Promise.all(contents.map((content) => from.blobs.put(content)));
+    await join(fetcher, from);
+    const options = { holders: [from.peer], signal: soon() };
+    await Promise.all(digests.map((digest) => fetcher.network.fetchBlob({ digest, size: 3 * MiB }, options)));
+    for (const digest of digests)
+      expect(await fetcher.blobs.get(digest, { maxBytes: 3 * MiB })).toHaveLength(3 * MiB);
+  });
+
+  test('a holder that is busy is asked again', async () => {
+    const clock = new ManualClock();
+    const content = randomBytes(1000);
+    const small = { digest: sha256(content), size: content.length };
+    const fetcher = await startHost({ clock });
+    const raw = await startRaw();
+    let refusals = 0;
+    await raw.handle(BLOB_PROTOCOL, async (stream) => {
+      const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream });
+      while ((await frames.readChunks(BLOB_HEADER_BYTES, soon())) !== null) {
+        const status = ++refusals <= 10 ? 'busy' : 'ok';
+        stream.send(framed(encodeCbor({ status, total: status === 'ok' ? small.size : 0 })));
+        if (status === 'ok') stream.send(framed(content));
+      }
+    });
+    await fetcher.network.connect(raw.getMultiaddrs()[0]!.toString(), { signal: soon() });
+    let done = false;
+    const fetch = fetcher.network
+      .fetchBlob(small, { holders: [raw.peerId.toString()], signal: soon() })
+      .then(() => {
+        done = true;
+      });
+    await eventually(() => {
+      clock.advance(1000);
+      return done;
+    });
+    await fetch;
+    expect(refusals).toBeGreaterThan(10);
+  });
+
+  test('the empty blob', async () => {
+    const fetcher = await startHost();
+    const empty = sha256(new Uint8Array());
+    await fetcher.network.fetchBlob({ digest: empty, size: 0 }, { holders: [], signal: soon() });
+    expect(await fetcher.blobs.size(empty)).toBe(0);
+  });
+});
+
+/** A host that fetches from a peer which answers blob requests in its own way. */
+async function fetchFrom(answer: (stream: Stream) => void, clock?: ManualClock) {
+  const fetcher = await startHost({ ...(clock && { clock }) });
+  const hostile = await startRaw();
+  await hostile.handle(BLOB_PROTOCOL, answer);
+  await fetcher.network.connect(hostile.getMultiaddrs()[0]!.toString(), { signal: soon() });
+  const attempt = fetcher.network.fetchBlob(ref, { holders: [hostile.peerId.toString()], signal: soon() });
+  return { fetcher, attempt };
+}
+
+const framed = (content: Uint8Array): Uint8Array => encode.single(content).subarray();
+const ok = framed(encodeCbor({ status: 'ok', total: ref.size }));
+
+describe('a hostile holder', () => {
+  test.each<[string, Uint8Array[]]>([
+    ['garbage instead of an answer', [framed(randomBytes(20))]],
+    ['an answer that is too long', [framed(randomBytes(BLOB_HEADER_BYTES + 1))]],
+    ['a frame longer than a frame may be', [ok, framed(randomBytes(65_537))]],
+    ['a length without end', [ok, new Uint8Array(20).fill(0xff)]],
+    ['empty frames', [ok, framed(new Uint8Array())]],
+    ['a range beyond the end', [framed(encodeCbor({ status: 'range', total: ref.size }))]],
+  ])('that sends %s is given up', async (_, frames) => {
+    const { fetcher, attempt } = await fetchFrom((stream) => {
+      for (const frame of frames) stream.send(frame);
+    });
+    await expect(attempt).rejects.toEqual(expect.objectContaining({ code: expect.stringMatching(/^BLOB_/) }));
+    expect(await fetcher.blobs.has(ref.digest)).toBe(false);
+  });
+
+  test('that hangs up in the middle of each range is given up', async () => {
+    const { attempt } = await fetchFrom((stream) => {
+      stream.send(ok);
+      stream.send(framed(randomBytes(1000)));
+      void stream.close();
+    });
+    await expect(attempt).rejects.toEqual(code('BLOB_UNAVAILABLE'));
+  });
+
+  test('that never answers is given up after the idle time', async () => {
+    const clock = new ManualClock();
+    const { attempt } = await fetchFrom(() => {}, clock);
+    const outcome = expect(attempt).rejects.toEqual(code('BLOB_UNAVAILABLE'));
+    let settled = false;
+    void attempt
+      .catch(() => {})
+      .finally(() => {
+        settled = true;
+      });
+    await eventually(() => {
+      clock.advance(BLOB_IDLE_TIMEOUT_MS);
+      return settled;
+    });
+    await outcome;
+  });
+
+  test('whose bytes drip is given up though it is never idle for long', async () => {
+    const clock = new ManualClock();
+    const streams: Stream[] = [];
+    const { attempt } = await fetchFrom((stream) => {
+      stream.send(ok);
+      streams.push(stream);
+    }, clock);
+    const outcome = expect(attempt).rejects.toEqual(code('BLOB_UNAVAILABLE'));
+    let settled = false;
+    let moved = 0;
+    void attempt
+      .catch(() => {})
+      .finally(() => {
+        settled = true;
+      });
+    await eventually(() => {
+      for (const stream of streams)
+        if (stream.writeStatus === 'writable') stream.send(framed(Uint8Array.of(1)));
+      clock.advance(BLOB_IDLE_TIMEOUT_MS / 10);
+      moved += BLOB_IDLE_TIMEOUT_MS / 10;
+      return settled;
+    });
+    await outcome;
+    expect(moved).toBeGreaterThanOrEqual(BLOB_RANGE_TIMEOUT_MS);
+  });
+});
+
+describe('serving blobs', () => {
+  async function ask(frames: FrameStream, stream: Stream, request: object) {
+    stream.send(framed(encodeCbor(request)));
+    return decodeCbor(await frames.read(BLOB_HEADER_BYTES, soon()), blobAnswerSchema, BLOB_HEADER_BYTES);
+  }
+
+  test('answers request after request on one stream, and says what is not there', async () => {
+    const host = await startHost();
+    await host.blobs.put(bytes);
+    const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
+    const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream });
+    const { digest } = ref;
+    expect(await ask(frames, stream, { digest: 'ab'.repeat(32), offset: 0, length: 1 })).toEqual({
+      status: 'missing',
+      total: 0,
+    });
+    expect(await ask(frames, stream, { digest, offset: ref.size, length: 1 })).toEqual({
+      status: 'range',
+      total: ref.size,
+    });
+    expect(await ask(frames, stream, { digest, offset: 5, length: 10 })).toEqual({
+      status: 'ok',
+      total: ref.size,
+    });
+    expect(Buffer.compare(await frames.read(10, soon()), bytes.subarray(5, 15))).toBe(0);
+  });
+
+  test('what was handed to a stream is not overwritten before the next request there', async () => {
+    // It may wait, not yet encrypted, in layers below that do not tell when they are done with it.
+    const { blobs } = await startHost();
+    await blobs.put(bytes);
+    const [client, served] = await streamPair();
+    const sent: { handed: Uint8Array; copy: Uint8Array }[] = [];
+    const send = served.send.bind(served);
+    served.send = (data) => {
+      const handed = data.subarray();
+      sent.push({ handed, copy: Uint8Array.from(handed) });
+      return send(data);
+    };
+    let serve: ((stream: Stream, peer: string) => Promise<void>) | undefined;
+    const streams: Streams = {
+      open: () => Promise.reject(new Error('not used')),
+      handle: async (_protocol, _options, handler) => {
+        serve = handler;
+      },
+    };
+    await new BlobServer({ streams, blobs, clock: systemClock, log: recordingLog([]) }).start();
+    const serving = serve!(served, 'a peer');
+    const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream: client });
+    for (const offset of [0, 1000, 5 * BLOB_RANGE_BYTES]) {
+      await ask(frames, client, { digest: ref.digest, offset, length: BLOB_RANGE_BYTES });
+      for (let at = 0; at < BLOB_RANGE_BYTES; ) at += (await frames.read(BLOB_FRAME_BYTES, soon())).length;
+      expect(sent.length).toBeGreaterThan(1);
+      for (const { handed, copy } of sent.splice(0)) expect(Buffer.compare(handed, copy)).toBe(0);
+    }
+    await client.close();
+    await serving;
+  });
+
+  test.each<[string, Uint8Array]>([
+    ['not CBOR', framed(randomBytes(30))],
+    ['too long', framed(randomBytes(BLOB_HEADER_BYTES + 1))],
+    ['for a path', framed(encodeCbor({ digest: '../identity', offset: 0, length: 1 }))],
+    [
+      'for more than a range',
+      framed(encodeCbor({ digest: ref.digest, offset: 0, length: BLOB_RANGE_BYTES + 1 })),
+    ],
+    ['for nothing', framed(encodeCbor({ digest: ref.digest, offset: 0, length: 0 }))],
+    ['at a negative offset', framed(encodeCbor({ digest: ref.digest, offset: -1, length: 1 }))],
+  ])('a request that is %s costs its stream', async (_, request) => {
+    const host = await startHost();
+    const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
+    stream.send(request);
+    await eventually(() => stream.status === 'reset');
+  });
+
+  test('a peer gets so many streams and no more', async () => {
+    const host = await startHost();
+    const raw = await startRaw();
+    for (let i = 0; i < BLOB_STREAMS_PER_CONNECTION; i++) await rawStream(raw, host, BLOB_PROTOCOL);
+    const extra = await rawStream(raw, host, BLOB_PROTOCOL).catch(() => null);
+    await eventually(() => extra === null || extra.status === 'reset');
+  });
+
+  test('a reader that does not read loses its stream in time', async () => {
+    const clock = new ManualClock();
+    const host = await startHost({ clock });
+    await host.blobs.put(bytes);
+    const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
+    stream.pause();
+    stream.send(framed(encodeCbor({ digest: ref.digest, offset: 0, length: BLOB_RANGE_BYTES })));
+    // The first window arrives although nobody reads; the rest waits at the sender.
+    await eventually(() => stream.readBufferLength > 100_000);
+    await eventually(() => {
+      clock.advance(BLOB_RANGE_TIMEOUT_MS);
+      return stream.status === 'reset';
+    });
+  });
+
+  test('a silent peer does not keep its stream', async () => {
+    const clock = new ManualClock();
+    const host = await startHost({ clock });
+    const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
+    await eventually(() => {
+      clock.advance(BLOB_IDLE_TIMEOUT_MS);
+      return stream.status === 'reset';
+    });
+  });
+});

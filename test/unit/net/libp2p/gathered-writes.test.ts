@@ -1,0 +1,78 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import type { MultiaddrConnection } from '@libp2p/interface';
+import { encode } from 'it-length-prefixed';
+import { expect, onTestFinished, test } from 'vitest';
+import { gatherWrites } from '../../../../net/libp2p/gathered-writes.ts';
+import { soon } from '../../../utils/hosts.ts';
+
+const MiB = 1024 * 1024;
+
+interface Sending {
+  sendData(pieces: ReturnType<typeof encode.single>): { sentBytes: number; canSendMore: boolean };
+}
+
+/** Both ends of a TCP connection, the first one as the transport wraps it. */
+async function pair(): Promise<{ sending: Sending; from: Socket; to: Socket }> {
+  const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+  await once(server, 'listening', { signal: soon() });
+  const { port } = server.address() as { port: number };
+  const from = connect(port, '127.0.0.1');
+  const [[to]] = await Promise.all([
+    once(server, 'connection', { signal: soon() }) as Promise<[Socket]>,
+    once(from, 'connect', { signal: soon() }),
+  ]);
+  onTestFinished(() => {
+    for (const closing of [from, to]) closing.destroy();
+    server.close();
+  });
+  const connection = { socket: from };
+  gatherWrites(connection as unknown as MultiaddrConnection);
+  return { sending: connection as unknown as Sending, from, to };
+}
+
+function pieces(bytes: Uint8Array) {
+  const list = encode.single(bytes).sublist(0, 0);
+  for (const [start, end] of [
+    [0, 2],
+    [2, bytes.length - 16],
+    [bytes.length - 16, bytes.length],
+  ] as const) {
+    list.append(bytes.subarray(start, end));
+  }
+  return list;
+}
+
+test('all pieces go out at once and arrive in order', async () => {
+  const { sending, from, to } = await pair();
+  const bytes = randomBytes(1000);
+  expect(sending.sendData(pieces(bytes))).toEqual({ sentBytes: 1000, canSendMore: true });
+  from.end();
+  const arrived: Buffer[] = [];
+  for await (const chunk of to) arrived.push(chunk as Buffer);
+  expect(Buffer.concat(arrived).equals(bytes)).toBe(true);
+});
+
+test.each([MiB, 10_000])(
+  'who sends %i bytes at a time is told to wait while nobody reads, and to go on once somebody does',
+  async (size) => {
+    const { sending, from, to } = await pair();
+    const bytes = randomBytes(size);
+    let sent = 0;
+    for (let flowing = true; flowing; sent += size) flowing = sending.sendData(pieces(bytes)).canSendMore;
+    expect(sent).toBeLessThan(64 * MiB);
+    // Or nobody would ever say so.
+    expect(from.writableNeedDrain).toBe(true);
+    let received = 0;
+    to.on('data', (chunk: Buffer) => {
+      received += chunk.length;
+    });
+    const drained = once(from, 'drain', { signal: soon() });
+    to.resume();
+    await drained;
+    from.end();
+    await once(to, 'end', { signal: soon() });
+    expect(received).toBe(sent);
+  },
+);

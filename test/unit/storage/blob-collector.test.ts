@@ -1,0 +1,110 @@
+import { expect, test } from 'vitest';
+import { silentLogger } from '../../../monitor/log.ts';
+import { NodeStore } from '../../../node/store.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { type LooseBlobs, Vault } from '../../../storage/blob-collector.ts';
+import type { BlobStore } from '../../../storage/blobs.ts';
+
+test('what a sweep is deleting is put again only after it is gone', async () => {
+  const bytes = Uint8Array.of(1, 2, 3);
+  const digest = sha256(bytes);
+  const files = new Set([digest]);
+  const deleting = Promise.withResolvers<void>();
+  const finish = Promise.withResolvers<void>();
+  const blobs: Pick<BlobStore, 'put' | 'delete'> = {
+    put: async () => {
+      files.add(digest);
+      return digest;
+    },
+    delete: async () => {
+      deleting.resolve();
+      await finish.promise;
+      files.delete(digest);
+    },
+  };
+  const store = NodeStore.open(':memory:');
+  const vault = new Vault({}, { store, blobs, log: silentLogger });
+  const inWork = Promise.withResolvers<void>();
+  const put = vault.scoped(async (scope) => {
+    // The sweep begins when this work already runs, and does not know yet what it will put.
+    await inWork.promise;
+    const putting = scope.put(bytes);
+    finish.resolve();
+    await putting;
+    expect([...files]).toEqual([digest]);
+  });
+  store.loosen(digest);
+  const sweeping = vault.sweep();
+  await deleting.promise;
+  inWork.resolve();
+  await Promise.all([put, sweeping]);
+});
+
+test('what is recorded while a sweep deletes something else stays', async () => {
+  const kept = Uint8Array.of(1);
+  // Both are listed when the sweep begins; in which order it takes them is the database's.
+  const [first, second] = [sha256(kept), sha256(Uint8Array.of(2))];
+  const files = new Set([second]);
+  const needed = new Set<string>();
+  const listed = new Set<string>();
+  const deleting = Promise.withResolvers<void>();
+  const finish = Promise.withResolvers<void>();
+  const store: LooseBlobs = {
+    loosen: (digest) => void listed.add(digest),
+    isUnused: (digest) => listed.has(digest) && !needed.has(digest),
+    unused: () => [second, first].filter((digest) => store.isUnused(digest)),
+    forget: (digest) => void listed.delete(digest),
+  };
+  const blobs: Pick<BlobStore, 'put' | 'delete'> = {
+    put: async () => {
+      files.add(first);
+      return first;
+    },
+    delete: async (digest) => {
+      deleting.resolve();
+      await finish.promise;
+      files.delete(digest);
+    },
+  };
+  const vault = new Vault({}, { store, blobs, log: silentLogger });
+  const put = Promise.withResolvers<void>();
+  const record = Promise.withResolvers<void>();
+  const work = vault.scoped(async (scope) => {
+    await scope.put(kept);
+    put.resolve();
+    await record.promise;
+    needed.add(first);
+  });
+  await put.promise;
+  store.loosen(second);
+  const sweeping = vault.sweep();
+  await deleting.promise;
+  // The work ends, and its scope with it, while the sweep is still busy with the other one.
+  record.resolve();
+  await new Promise((resolve) => setImmediate(resolve));
+  finish.resolve();
+  await Promise.all([work, sweeping]);
+  expect([...files]).toEqual([first]);
+});
+
+test('a blob that cannot be deleted keeps no other from being deleted, and is tried again', async () => {
+  const digests = [1, 2, 3].map((byte) => sha256(Uint8Array.of(byte))).sort();
+  const files = new Set(digests);
+  let broken: string | undefined = digests[0];
+  const blobs: Pick<BlobStore, 'put' | 'delete'> = {
+    put: async () => digests[0]!,
+    delete: async (digest) => {
+      if (digest === broken) throw new Error('EPERM');
+      files.delete(digest);
+    },
+  };
+  const store = NodeStore.open(':memory:');
+  for (const digest of digests) store.loosen(digest);
+  const vault = new Vault({}, { store, blobs, log: silentLogger });
+  await vault.sweep();
+  expect([...files]).toEqual([broken]);
+  broken = undefined;
+  await vault.sweep();
+  expect([...files]).toEqual([]);
+  expect(store.unused()).toEqual([]);
+});

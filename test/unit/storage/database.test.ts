@@ -1,0 +1,101 @@
+import { copyFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { Database } from '../../../storage/database.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+
+const SCHEMA = 'CREATE TABLE words (word TEXT PRIMARY KEY) STRICT';
+const migrations = [SCHEMA];
+const code = (name: string) => expect.objectContaining({ code: name });
+
+async function path(): Promise<string> {
+  return join(await temporaryFolder(), 'test.sqlite');
+}
+
+function words(db: Database): unknown[] {
+  return db.all('SELECT word FROM words ORDER BY word').map(({ word }) => word);
+}
+
+function add(db: Database, word: string): void {
+  db.run('INSERT INTO words (word) VALUES (?)', word);
+}
+
+describe('a database', () => {
+  test('waits for the disk at every commit, and for others who look into it', async () => {
+    const db = new Database({ path: await path(), migrations });
+    expect(db.one('PRAGMA journal_mode')).toEqual({ journal_mode: 'wal' });
+    expect(db.one('PRAGMA synchronous')).toEqual({ synchronous: 2 });
+    expect(db.one('PRAGMA foreign_keys')).toEqual({ foreign_keys: 1 });
+    expect(db.one('PRAGMA busy_timeout')).toEqual({ timeout: 5_000 });
+    db.close();
+  });
+
+  test('is readable by its owner alone, with what lies beside it', async () => {
+    const file = await path();
+    const db = new Database({ path: file, migrations });
+    add(db, 'secret');
+    for (const name of [file, `${file}-wal`, `${file}-shm`])
+      expect((await stat(name)).mode & 0o077, name).toBe(0);
+    db.close();
+  });
+
+  test('is brought up to date step by step, each whole or not at all', async () => {
+    const file = await path();
+    const db = new Database({ path: file, migrations });
+    add(db, 'kept');
+    db.close();
+    const broken = (opened: Database): void => {
+      add(opened, 'of a step that fails');
+      throw new Error('no');
+    };
+    const grown = 'ALTER TABLE words ADD COLUMN length INTEGER';
+    expect(() => new Database({ path: file, migrations: [SCHEMA, grown, broken] })).toThrow('no');
+    const again = new Database({ path: file, migrations: [SCHEMA, grown] });
+    expect(again.all('SELECT * FROM words')).toEqual([{ word: 'kept', length: null }]);
+    again.close();
+    expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_NEWER'));
+  });
+
+  test('a full disk is called that, changes nothing, and is over when there is room again', async () => {
+    const db = new Database({ path: await path(), migrations });
+    add(db, 'before');
+    const { page_count: pages } = db.one('PRAGMA page_count')! as { page_count: number };
+    db.exec(`PRAGMA max_page_count = ${pages}`);
+    const fill = (): void =>
+      db.transaction(() => {
+        add(db, 'small');
+        add(db, 'x'.repeat(100_000));
+      });
+    expect(fill).toThrow(code('STORE_FULL'));
+    expect(words(db)).toEqual(['before']);
+    db.exec(`PRAGMA max_page_count = ${pages + 1_000}`);
+    fill();
+    expect(words(db)).toHaveLength(3);
+    db.close();
+  });
+
+  test('a damaged file is called that, and is left as it is', async () => {
+    const file = await path();
+    await writeFile(
+      file,
+      'what somebody has put there, of more than a hundred bytes, as a header has: '.repeat(3),
+    );
+    expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_CORRUPT'));
+    const copy = `${file}.copy`;
+    await copyFile(file, copy);
+    expect(() => new Database({ path: copy, migrations })).toThrow(code('STORE_CORRUPT'));
+  });
+
+  test('a file that cannot be opened is called that', async () => {
+    const file = join(await temporaryFolder(), 'nowhere', 'test.sqlite');
+    expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_REFUSED'));
+  });
+
+  test('defects of ours stay what they are', async () => {
+    const db = new Database({ path: ':memory:', migrations });
+    add(db, 'once');
+    expect(() => add(db, 'once')).toThrow(code('ERR_SQLITE_ERROR'));
+    expect(() => db.exec('SELEC')).toThrow(code('ERR_SQLITE_ERROR'));
+    db.close();
+  });
+});
