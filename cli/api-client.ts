@@ -1,6 +1,6 @@
+import type { ErrorJson } from '../common/errors.ts';
 import { SwarmError } from '../common/errors.ts';
 import type {
-  ApiError,
   CheckpointView,
   CoordinatorStatus,
   CreateJobLine,
@@ -11,6 +11,7 @@ import type {
   PeerView,
 } from '../coordinator/api/types.ts';
 import { notRunning, readDaemonFile, readToken } from './daemon-file.ts';
+import { cliError } from './error-codes.ts';
 import type { Role } from './homes.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
@@ -142,7 +143,7 @@ export class ApiClient {
     } catch (error) {
       this.signal.throwIfAborted();
       if (signal.aborted) {
-        throw new SwarmError(
+        throw cliError(
           'DAEMON_TIMEOUT',
           `the ${this.role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s; look into its log`,
           { url: this.url, path },
@@ -157,14 +158,15 @@ export class ApiClient {
 
 function apiError(status: number, text: string, where: { path: string; home: string }): SwarmError {
   try {
-    const error = JSON.parse(text) as Partial<ApiError>;
+    const error = JSON.parse(text) as Partial<ErrorJson>;
     if (typeof error.code === 'string' && typeof error.message === 'string') {
-      return new SwarmError(error.code, error.message, error.values ?? {});
+      const { code, message, values = {}, kind = 'failed', next = null } = error;
+      return SwarmError.fromJSON({ code, message, values, kind, next });
     }
   } catch {
     // Not an answer of our API: told by its status below.
   }
   const code =
     status === 401 || status === 403 ? 'API_REFUSED' : status === 404 ? 'API_NOT_FOUND' : 'API_FAILED';
-  return new SwarmError(code, `the daemon answered ${status} to ${where.path}`, { status, ...where });
+  return cliError(code, `the daemon answered ${status} to ${where.path}`, { status, ...where });
 }

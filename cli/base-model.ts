@@ -1,7 +1,8 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import { formatBytes } from '../common/text.ts';
+import { modelError } from '../lora/models/errors.ts';
 import { parseHubReference } from '../lora/models/hub/reference.ts';
 import type { Context } from './context.ts';
 import { hubSettings } from './hub-settings.ts';
@@ -68,8 +69,7 @@ export async function baseFolder(
 const NOT_THERE: ReadonlySet<string> = new Set(['HUB_NOT_FOUND', 'HUB_UNREACHABLE', 'HUB_CACHE_MISSING']);
 
 function noFolderEither(text: string, error: SwarmError): SwarmError {
-  const { code, message, values, cause } = error;
-  return new SwarmError(code, `${text} is not a folder here, and ${message}`, values, { cause });
+  return error.with({ message: `${text} is not a folder here, and ${error.message}` });
 }
 
 /** Bytes per second since the first that was told: what was there before does not count. */
@@ -93,10 +93,11 @@ class Rate {
 }
 
 function neither(text: string, path: string): SwarmError {
-  return new SwarmError(
+  return modelError(
     'MODEL_DIR',
     `${text} is neither a folder${path === text ? '' : ` (${path})`} nor a name on the hub, ORG/NAME or ORG/NAME@REVISION`,
-    { model: text, dir: path, next: 'give the path of a model folder, or its name on the hub' },
+    { model: text, dir: path },
+    { next: 'give the path of a model folder, or its name on the hub' },
   );
 }
 

@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { copyFile, link, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withDeadline } from '../common/deadline.ts';
-import { SwarmError } from '../common/errors.ts';
 import { formatBytes } from '../common/text.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
@@ -18,6 +17,7 @@ import type { Head } from '../protocol/messages.ts';
 import { open } from '../protocol/signing.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import type { Context } from './context.ts';
+import { cliError } from './error-codes.ts';
 import { ProgressLine } from './print.ts';
 
 export interface PullTarget {
@@ -105,13 +105,17 @@ async function ask(
   );
   const job = named ?? (jobs.length === 1 ? jobs[0]!.job : null);
   if (job === null) {
-    throw new SwarmError('JOB_NOT_FOUND', `the coordinator runs ${jobs.length} jobs`, {
-      jobs,
-      next:
-        jobs.length === 0
-          ? 'ask its operator'
-          : `name one with --job: ${jobs.map((j) => `${j.name} ${j.job}`).join(', ')}`,
-    });
+    throw cliError(
+      'JOB_NOT_FOUND',
+      `the coordinator runs ${jobs.length} jobs`,
+      { jobs },
+      {
+        next:
+          jobs.length === 0
+            ? 'ask its operator'
+            : `name one with --job: ${jobs.map((j) => `${j.name} ${j.job}`).join(', ')}`,
+      },
+    );
   }
   const told = await deadline('asking for the job', (inner) =>
     network.request(coordinator, 'manifest', { job, invite }, { signal: inner }),
@@ -124,16 +128,13 @@ async function ask(
     head?.author === coordinator &&
     head.message.job === job;
   if (head === null || !trusted) {
-    throw new SwarmError(
+    throw cliError(
       'CHECKPOINT_UNTRUSTED',
       head === null
         ? 'the job has no checkpoint yet'
         : 'the coordinator answered with messages that are not its own',
-      {
-        job,
-        coordinator,
-        next: head === null ? 'try again later' : 'check the invite with whoever gave it to you',
-      },
+      { job, coordinator },
+      { next: head === null ? 'try again later' : 'check the invite with whoever gave it to you' },
     );
   }
   return { job, manifest: manifest.message, head: head.message };

@@ -1,6 +1,6 @@
-import { SwarmError } from '../common/errors.ts';
 import { ApiClient } from './api-client.ts';
 import type { Context } from './context.ts';
+import { cliError } from './error-codes.ts';
 import { usageError } from './errors.ts';
 import { resolveHomes } from './homes.ts';
 
@@ -20,9 +20,12 @@ export async function chooseJob(api: ApiClient, named: string | undefined): Prom
   const jobs = await api.jobs();
   if (jobs.length === 1) return jobs[0]!.job;
   if (jobs.length === 0) {
-    throw new SwarmError('JOB_NOT_FOUND', 'this coordinator runs no job', {
-      next: 'create one with "swarm job create FILE.yaml"',
-    });
+    throw cliError(
+      'JOB_NOT_FOUND',
+      'this coordinator runs no job',
+      {},
+      { next: 'create one with "swarm job create FILE.yaml"' },
+    );
   }
   throw usageError(
     `this coordinator runs ${jobs.length} jobs: ${jobs.map((j) => j.name).join(', ')}`,

@@ -3,6 +3,7 @@ import type { CreateJobLine } from '../coordinator/api/types.ts';
 import type { ApiClient } from './api-client.ts';
 import { badRowSummary, badRowText, tallyLines } from './bad-rows.ts';
 import type { Context } from './context.ts';
+import { cliError } from './error-codes.ts';
 import { ProgressLine } from './print.ts';
 
 const STAGES = {
@@ -28,7 +29,7 @@ export async function submitJob(
   try {
     for await (const line of api.createJob(spec)) {
       if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
-      if (line.event === 'error') throw new SwarmError(line.code, line.message, line.values);
+      if (line.event === 'error') throw SwarmError.fromJSON(line);
       if (line.event === 'data') {
         progress.clear();
         for (const text of dataLines(line)) context.stderr.write(`swarm: ${text}\n`);
@@ -40,7 +41,7 @@ export async function submitJob(
   } finally {
     progress.clear();
   }
-  throw new SwarmError('JOB_FAILED', 'the coordinator stopped before the job was created; look into its log');
+  throw cliError('JOB_FAILED', 'the coordinator stopped before the job was created; look into its log');
 }
 
 /** Rows that were left out, with the first of each kind, and samples that do not stand as they were. */

@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../common/errors.ts';
 import type { DaemonFile } from '../coordinator/api/types.ts';
+import { cliError } from './error-codes.ts';
 import type { Role } from './homes.ts';
 
 /** How to reach a running daemon; null when none has written its file into this home. */
@@ -34,14 +35,14 @@ export function notRunning(home: string, role: Role, cause?: unknown): SwarmErro
   const message = `no ${role} is running in ${home}`;
   if (owner !== null && owner !== role) {
     const next = `name the folder of a ${role} with --home; "swarm status --home ${home}" tells of the ${owner}`;
-    return new SwarmError(
+    return cliError(
       'DAEMON_NOT_RUNNING',
       `${message}: it is the folder of a ${owner}`,
-      { home, role, owner, next },
-      { cause },
+      { home, role, owner },
+      { next, cause },
     );
   }
   const start = role === 'coordinator' ? 'swarm coordinator' : 'swarm node INVITE';
   const next = `start one with "${start} --home ${home}", or name its folder with --home`;
-  return new SwarmError('DAEMON_NOT_RUNNING', message, { home, role, next }, { cause });
+  return cliError('DAEMON_NOT_RUNNING', message, { home, role }, { next, cause });
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SwarmError } from '../common/errors.ts';
 import { makeFolder } from '../common/folders.ts';
 import { homeRole } from './daemon-file.ts';
+import { cliError } from './error-codes.ts';
 import type { Role } from './homes.ts';
 import { DRAIN_MS } from './signals.ts';
 
@@ -17,10 +17,12 @@ const LOOK_MS = 500;
 export async function claimHome(home: string, role: Role): Promise<void> {
   const owner = homeRole(home);
   if (owner !== null && owner !== role) {
-    throw new SwarmError('HOME_ROLE', `${home} is the folder of a ${owner}`, {
-      home,
-      next: `give this ${role} a folder of its own with --home`,
-    });
+    throw cliError(
+      'HOME_ROLE',
+      `${home} is the folder of a ${owner}`,
+      { home },
+      { next: `give this ${role} a folder of its own with --home` },
+    );
   }
   await makeFolder(home, { mode: 0o700 });
 }

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Option } from 'commander';
-import { SwarmError } from '../common/errors.ts';
+import { engineError } from '../lora/engines/errors.ts';
 import {
   type Device,
   ENGINE_CHOICE_LIST,
@@ -84,7 +84,7 @@ function parseDevice(text: string, origin: string): Device {
         ? 'auto is one engine of its own choice, and shares no batch with others'
         : `no engine is called "${text}"${origin}; take ${ENGINE_CHOICE_LIST}`;
     const next = text === 'auto' ? 'name each of them, or auto alone' : nextFor(text);
-    throw new SwarmError('ENGINE_UNKNOWN', message, { name: text, next });
+    throw engineError('ENGINE_UNKNOWN', message, { name: text }, { next });
   }
   if (number === undefined) return { engine };
   if (engine === 'onnx-cuda') return { engine, device: Number(number) };

@@ -1,59 +1,47 @@
-import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { commonError } from '../common/common-errors.ts';
+import type { ErrorJson, ErrorKind } from '../common/errors.ts';
+import { fromSystem, isSwarmError, REPORT, type SwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
-import { type Exit, exitCodes, exitFor, REPORT } from './exit-codes.ts';
+import { exitCodes } from './exit-codes.ts';
 
 /** A mistake on the command line. */
 export function usageError(message: string, next?: string): SwarmError {
-  return new SwarmError('USAGE', message, next === undefined ? {} : { next });
+  return commonError('USAGE', message, {}, { next });
 }
 
-/** How an error is shown: to people in a line or two, with --json as one object. */
+/** An error as the CLI shows it: to people in a line or two, with --json as one object. */
 export interface Failure {
-  exit: Exit;
+  kind: ErrorKind;
   exitCode: number;
   code: string;
   message: string;
-  /** The next thing to do. */
+  /** What to do next. */
   next: string | null;
   values: Readonly<Record<string, unknown>>;
 }
 
 export function failureOf(error: unknown): Failure {
-  if (isAbort(error)) return failure('INTERRUPTED', 'interrupted', null, {});
-  if (isSwarmError(error)) {
-    const { next, ...values } = error.values;
-    return failure(error.code, error.message, typeof next === 'string' ? next : null, values, error.cause);
-  }
+  if (isAbort(error)) return failure(commonError('INTERRUPTED', 'interrupted'));
+  if (isSwarmError(error)) return failure(error);
   const message = error instanceof Error ? error.message : String(error);
-  // A file that may not be read, a full disk: the system refuses, nothing of ours is broken.
-  if (isSystemError(error)) return failure(error.code, message, null, { syscall: error.syscall });
-  const code = error instanceof Error && 'code' in error ? String(error.code) : 'INTERNAL';
+  // The operating system refused something (a file may not be read, a full disk): no defect of ours.
+  if (isSystemError(error)) {
+    const { code, syscall } = error;
+    return failure({ kind: 'failed', next: null, ...fromSystem(error), code, message, values: { syscall } });
+  }
   return {
-    exit: 'internal',
+    kind: 'internal',
     exitCode: exitCodes.internal,
-    code,
+    code: error instanceof Error && 'code' in error ? String(error.code) : 'INTERNAL',
     message: `an error that should not happen: ${safeText(message)}`,
     next: REPORT,
     values: {},
   };
 }
 
-function failure(
-  code: string,
-  message: string,
-  next: string | null,
-  values: object,
-  cause?: unknown,
-): Failure {
-  const { exit, next: advice } = exitFor(code, cause);
-  return {
-    exit,
-    exitCode: exitCodes[exit],
-    code,
-    message: safeText(message, { maxCharacters: 1000 }),
-    next: next ?? advice,
-    values: { ...values },
-  };
+function failure({ kind, code, message, next, values }: ErrorJson): Failure {
+  const text = safeText(message, { maxCharacters: 1000 });
+  return { kind, exitCode: exitCodes[kind], code, message: text, next, values };
 }
 
 /** A signal that the user aborted, from us or from Node.js. */

@@ -3,11 +3,11 @@ import { createReadStream } from 'node:fs';
 import { copyFile, mkdir, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { SwarmError } from '../common/errors.ts';
 import type { CheckpointView } from '../coordinator/api/types.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, type Adapter } from '../lora/adapter/peft.ts';
 import type { Model } from '../lora/models/folder.ts';
 import type { Context } from './context.ts';
+import { cliError } from './error-codes.ts';
 import { cacheFolder } from './folders.ts';
 
 /**
@@ -25,15 +25,11 @@ export async function copyCheckpoint(
   await pipeline(createReadStream(join(output, ADAPTER_WEIGHTS_FILE)), hash);
   const found = hash.digest('hex');
   if (found !== checkpoint.adapter.digest) {
-    throw new SwarmError(
+    throw cliError(
       'CHECKPOINT_DAMAGED',
       `the weights in ${path} are not those of the checkpoint (${found} instead of ${checkpoint.adapter.digest})`,
-      {
-        path,
-        found,
-        expected: checkpoint.adapter.digest,
-        next: 'pull it from the swarm: swarm checkpoint pull INVITE DIR',
-      },
+      { path, found, expected: checkpoint.adapter.digest },
+      { next: 'pull it from the swarm: swarm checkpoint pull INVITE DIR' },
     );
   }
 }
@@ -41,10 +37,11 @@ export async function copyCheckpoint(
 /** @throws SwarmError CHECKPOINT_PRUNED when the coordinator has let the checkpoint's weights go */
 export function requireKept({ round, kept }: Pick<CheckpointView, 'round' | 'kept'>): void {
   if (kept) return;
-  throw new SwarmError(
+  throw cliError(
     'CHECKPOINT_PRUNED',
     `the weights of round ${round} are no longer kept, only its signed record; "swarm checkpoint list" shows which are`,
-    { round, next: 'a coordinator started with --keep-checkpoints 0 keeps all from then on' },
+    { round },
+    { next: 'a coordinator started with --keep-checkpoints 0 keeps all from then on' },
   );
 }
 

@@ -2,9 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
-import { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 import type { Context } from './context.ts';
+import { cliError } from './error-codes.ts';
 
 /** What is shown of a process that failed. */
 const LAST_LINES = 12;
@@ -100,7 +101,7 @@ export class HelperProcess {
 
   failure(code: number | null, signal: string | null): SwarmError {
     const how = signal === null ? `ended with exit code ${code}` : `was killed by ${signal}`;
-    return new SwarmError('HELPER_FAILED', `the ${this.name} process ${how}`, {
+    return cliError('HELPER_FAILED', `the ${this.name} process ${how}`, {
       process: this.name,
       code,
       signal,

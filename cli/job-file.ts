@@ -1,9 +1,10 @@
 import { access } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { isSwarmError } from '../common/errors.ts';
 import { isBuiltIn } from '../lora/data/render/built-in.ts';
 import { type JobSpec, parseJobSpec } from '../lora/finetune/job-spec.ts';
 import { absoluteBase } from './base-model.ts';
+import { cliError } from './error-codes.ts';
 import { YamlFile } from './yaml-file.ts';
 
 /** A path with one of these may be a pattern, which stands for what it matches. */
@@ -71,10 +72,11 @@ async function assertThere(field: string, paths: string | readonly string[], fil
       () => false,
     );
     if (there || PATTERN.test(path)) continue;
-    throw new SwarmError('JOB_PATH_MISSING', `${field} of ${file}: there is no ${path}`, {
-      field,
-      path,
-      next: 'correct the path; it is taken from the folder of the job file',
-    });
+    throw cliError(
+      'JOB_PATH_MISSING',
+      `${field} of ${file}: there is no ${path}`,
+      { field, path },
+      { next: 'correct the path; it is taken from the folder of the job file' },
+    );
   }
 }

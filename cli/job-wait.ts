@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { SwarmError } from '../common/errors.ts';
 import type { ApiClient } from './api-client.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
 import type { Context } from './context.ts';
+import { cliError } from './error-codes.ts';
 import { usageError } from './errors.ts';
 import { askPatiently, followJob } from './follow.ts';
 import { ProgressLine, printJson, printLines } from './print.ts';
@@ -53,29 +53,28 @@ export async function waitForJob(
       if (event.type === 'finished') return;
       if (event.type === 'checkpoint' && round !== null && event.round >= round) return;
       if (event.type === 'failed') {
-        throw new SwarmError('JOB_FAILED', `job ${name} ended without finishing: ${event.reason}`);
+        throw cliError('JOB_FAILED', `job ${name} ended without finishing: ${event.reason}`);
       }
       if (event.type === 'paused') {
         const { sequence, reason } = event;
         const patience = { signal, now: context.clock.now };
         if (!(await askPatiently(open, (api) => needsOperatorSince(api, job, sequence), patience))) continue;
-        throw new SwarmError('JOB_PAUSED', `job ${name} has paused itself: ${reason}`, {
-          reason,
-          next: `when that is mended: swarm job resume ${name}; or end it: swarm job stop ${name}`,
-        });
+        throw cliError(
+          'JOB_PAUSED',
+          `job ${name} has paused itself: ${reason}`,
+          { reason },
+          { next: `when that is mended: swarm job resume ${name}; or end it: swarm job stop ${name}` },
+        );
       }
     }
   } catch (error) {
     context.signal.throwIfAborted();
     if (!timeout[0]?.aborted) throw error;
-    throw new SwarmError(
+    throw cliError(
       'WAIT_TIMED_OUT',
       `job ${name} was not ${options.until === 'finished' ? 'finished' : `at ${options.until}`} after ${options.timeout} s`,
-      {
-        until: options.until,
-        seconds: options.timeout,
-        next: 'it goes on; wait again, or look at "swarm status"',
-      },
+      { until: options.until, seconds: options.timeout },
+      { next: 'it goes on; wait again, or look at "swarm status"' },
     );
   } finally {
     over.abort();

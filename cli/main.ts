@@ -13,9 +13,9 @@ export async function main(): Promise<void> {
   const fail = (error: unknown): number => {
     const failure = failureOf(error);
     if (json) process.stdout.write(`${JSON.stringify(failureJson(failure))}\n`);
-    else if (failure.exit !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
+    else if (failure.kind !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
     // A defect: the place matters more than good looks.
-    if (failure.exit === 'internal' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+    if (failure.kind === 'internal' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
     return failure.exitCode;
   };
   process.on('uncaughtException', (error) => {

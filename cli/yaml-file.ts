@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { type Document, LineCounter, parseDocument } from 'yaml';
-import { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../common/errors.ts';
+import { finetuneError } from '../lora/finetune/errors.ts';
+import { cliError } from './error-codes.ts';
 
 /** It is written by hand. */
 const MAX_CHARACTERS = 1024 * 1024;
@@ -20,12 +22,12 @@ export class YamlFile {
     const at = error.linePos?.[0];
     // The place stands before it.
     const reason = error.message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, '');
-    throw new SwarmError('JOB_SPEC', `${this.place(at)}: not YAML: ${reason}`, {
-      path,
-      line: at?.line,
-      column: at?.col,
-      next: 'mend that line; JSON is YAML too',
-    });
+    throw finetuneError(
+      'JOB_SPEC',
+      `${this.place(at)}: not YAML: ${reason}`,
+      { path, line: at?.line, column: at?.col },
+      { next: 'mend that line; JSON is YAML too' },
+    );
   }
 
   /**
@@ -34,10 +36,10 @@ export class YamlFile {
    */
   static async read(path: string, what: string): Promise<YamlFile> {
     const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-      throw new SwarmError('JOB_FILE_MISSING', `the ${what} ${path} cannot be read`, { path }, { cause });
+      throw cliError('JOB_FILE_MISSING', `the ${what} ${path} cannot be read`, { path }, { cause });
     });
     if (text.length <= MAX_CHARACTERS) return new YamlFile(text, path);
-    throw new SwarmError('JOB_SPEC', `${path} has ${text.length} characters; that is no ${what}`, { path });
+    throw finetuneError('JOB_SPEC', `${path} has ${text.length} characters; that is no ${what}`, { path });
   }
 
   get value(): unknown {
@@ -47,14 +49,12 @@ export class YamlFile {
   /** The error for values that are wrong. @param field the first that is */
   wrong(field: string, problems: readonly string[], next: string): SwarmError {
     const at = this.positionOf(field);
-    return new SwarmError('JOB_SPEC', `${this.place(at)}: ${problems.join('; ')}`, {
-      path: this.path,
-      field,
-      problems,
-      line: at?.line,
-      column: at?.col,
-      next,
-    });
+    return finetuneError(
+      'JOB_SPEC',
+      `${this.place(at)}: ${problems.join('; ')}`,
+      { path: this.path, field, problems, line: at?.line, column: at?.col },
+      { next },
+    );
   }
 
   private place(at: { line: number; col: number } | undefined): string {

@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts';
-import { SwarmError } from './errors.ts';
+import { commonError } from './common-errors.ts';
 
 export interface DeadlineOptions {
   clock: Clock;
@@ -34,7 +34,7 @@ export function withDeadline<T>(
     };
     const onAbort = (): void => giveUp(signal?.reason);
     const cancel = clock.after(ms, () =>
-      giveUp(new SwarmError('DEADLINE_EXCEEDED', `${what} took longer than ${ms} ms`, { what, ms })),
+      giveUp(commonError('DEADLINE_EXCEEDED', `${what} took longer than ${ms} ms`, { what, ms })),
     );
     signal?.addEventListener('abort', onAbort, { once: true });
     work(controller.signal).then(

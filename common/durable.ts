@@ -1,6 +1,8 @@
 /** Files that are replaced as a whole: write beside the target, fsync, rename over it, fsync the folder. */
+
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { commonError } from './common-errors.ts';
 import { SwarmError } from './errors.ts';
 
 export interface DurableWriteOptions {
@@ -68,10 +70,10 @@ export function writeError(cause: unknown, path: string): unknown {
   if (code === undefined || syscall === undefined) return cause;
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     const message = `no space left to write ${path}; free some and try again`;
-    return new SwarmError('STORE_FULL', message, { path }, { cause });
+    return commonError('STORE_FULL', message, { path }, { cause });
   }
   const message = `could not write ${path}: ${cause.message}`;
-  return new SwarmError('WRITE_FAILED', message, { path, errno: code }, { cause });
+  return commonError('WRITE_FAILED', message, { path, errno: code }, { cause });
 }
 
 /** Removes partial files of `path` whose process has ended. */

@@ -1,19 +1,146 @@
+/** What class of failure an error is. The CLI's exit codes follow from it (cli/exit-codes.ts). */
+export type ErrorKind =
+  | 'failed'
+  | 'usage'
+  | 'notRunning'
+  | 'notFound'
+  | 'refused'
+  | 'conflict'
+  | 'timeout'
+  | 'unhealthy'
+  | 'paused'
+  | 'internal'
+  | 'interrupted';
+
+export interface ErrorOptions {
+  cause?: unknown;
+  /** Overrides the kind that the module's table gives for this code. */
+  kind?: ErrorKind | undefined;
+  /** What to do about it. Overrides the advice of the module's table. */
+  next?: string | undefined;
+}
+
+/** An error as JSON, for a process, thread or HTTP boundary between two parts of this program. */
+export interface ErrorJson {
+  code: string;
+  message: string;
+  values: Readonly<Record<string, unknown>>;
+  kind: ErrorKind;
+  next: string | null;
+}
+
 /**
- * The one error type of the project. Callers branch on `code`; people read `message`, which says what
- * happened, with which value, and what to do next; `values` carries the same facts for logs and JSON.
+ * The one error type of the project. Callers branch on `code`. People read `message`, which says what happened and with
+ * which value, and `next`, which says what to do about it. `values` carries the same facts for logs and JSON.
+ *
+ * Modules make their errors with the function that `defineErrors` returns.
  */
 export class SwarmError<Code extends string = string> extends Error {
   readonly code: Code;
   readonly values: Readonly<Record<string, unknown>>;
+  readonly kind: ErrorKind;
+  readonly next: string | null;
 
-  constructor(code: Code, message: string, values: Record<string, unknown> = {}, options?: ErrorOptions) {
-    super(message, options);
+  constructor(
+    code: Code,
+    message: string,
+    values: Record<string, unknown> = {},
+    { kind = 'failed', next, cause }: ErrorOptions = {},
+  ) {
+    super(message, cause === undefined ? undefined : { cause });
     this.name = 'SwarmError';
     this.code = code;
     this.values = values;
+    this.kind = kind;
+    this.next = next ?? null;
+  }
+
+  /** The same error with another message, other values or other advice. */
+  with({
+    message = this.message,
+    values = this.values,
+    next = this.next ?? undefined,
+  }: {
+    message?: string;
+    values?: Readonly<Record<string, unknown>>;
+    next?: string | undefined;
+  }): SwarmError<Code> {
+    return new SwarmError(this.code, message, { ...values }, { kind: this.kind, next, cause: this.cause });
+  }
+
+  /** The error without its stack and cause. */
+  toJSON(): ErrorJson {
+    const { code, message, values, kind, next } = this;
+    return { code, message, values, kind, next };
+  }
+
+  /** The error that another part of this program sent. */
+  static fromJSON({ code, message, values, kind, next }: ErrorJson): SwarmError {
+    return new SwarmError(code, message, { ...values }, { kind, next: next ?? undefined });
   }
 }
 
 export function isSwarmError(error: unknown, code?: string): error is SwarmError {
   return error instanceof SwarmError && (code === undefined || error.code === code);
 }
+
+/** The kind of each code of a module, and the advice that holds wherever the code is used. */
+export type ErrorTable = Readonly<
+  Record<string, ErrorKind | { readonly kind: ErrorKind; readonly next: string }>
+>;
+
+/**
+ * Declares the error codes of a module. A code belongs to one module only.
+ *
+ * @returns a function that makes an error with one of these codes
+ */
+export function defineErrors<const Table extends ErrorTable>(table: Table) {
+  const make = <Code extends keyof Table & string>(
+    code: Code,
+    message: string,
+    values: Record<string, unknown> = {},
+    options: ErrorOptions = {},
+  ): SwarmError<Code> => {
+    const entry = table[code]!;
+    const { kind, next } = typeof entry === 'string' ? { kind: entry, next: undefined } : entry;
+    return new SwarmError(code, message, values, {
+      cause: options.cause,
+      kind: options.kind ?? kind,
+      next: options.next ?? next,
+    });
+  };
+  return Object.assign(make, { table });
+}
+
+/** What a system call's error code (errno) means to the user. */
+const SYSTEM_ERRORS: readonly { codes: readonly string[]; kind: ErrorKind; next?: string }[] = [
+  {
+    codes: ['EACCES', 'EPERM', 'EROFS'],
+    kind: 'refused',
+    next: 'check who owns the path and what it allows',
+  },
+  { codes: ['ENOENT', 'ENOTDIR'], kind: 'notFound', next: 'check the path' },
+  { codes: ['EADDRINUSE', 'EEXIST', 'EBUSY'], kind: 'conflict' },
+  {
+    codes: ['ENOSPC', 'EDQUOT'],
+    kind: 'failed',
+    next: 'free disk space, then run the same command again',
+  },
+];
+
+/** Kind and advice for a failed system call; empty for an error without a code. To be spread into `ErrorOptions`. */
+export function fromSystem(cause: unknown): Pick<ErrorOptions, 'kind' | 'next'> {
+  if (!(cause instanceof Error && 'code' in cause)) return {};
+  const found = SYSTEM_ERRORS.find(({ codes }) => codes.includes(String(cause.code)));
+  return found === undefined ? { kind: 'failed' } : { kind: found.kind, next: found.next };
+}
+
+/** Any thrown value as JSON: an error of this program as it is, anything else under `code`. */
+export function errorJson(error: unknown, code: string): ErrorJson {
+  if (isSwarmError(error)) return error.toJSON();
+  const message = error instanceof Error ? error.message : String(error);
+  return { code, message, values: {}, kind: 'internal', next: null };
+}
+
+/** Advice for an error that only a defect of this program can cause. */
+export const REPORT = 'report it with what you ran and the output of "swarm version"';

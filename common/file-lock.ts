@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { SwarmError } from './errors.ts';
+import { commonError } from './common-errors.ts';
 
 const LOCK_FILE = 'lock';
 /** Names the holder for people; the lock itself does not depend on it. */
@@ -28,7 +28,7 @@ export function lockHome(home: string): () => void {
     lock.close();
     if (!isBusy(cause)) throw cause;
     const pid = holderPid(holder);
-    throw new SwarmError(
+    throw commonError(
       'HOME_LOCKED',
       `${home} is in use by process ${pid ?? '(unknown)'}; stop it, or give this one another --home`,
       { home, pid },

@@ -1,6 +1,7 @@
 import { mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { SwarmError } from './errors.ts';
+import { commonError } from './common-errors.ts';
+import type { SwarmError } from './errors.ts';
 
 interface MakeOptions {
   mode?: number;
@@ -34,10 +35,12 @@ export async function makeFolder(
 export async function claimOutput(dir: string, { force }: { force: boolean }): Promise<void> {
   await makeFolder(dir);
   if (!force && (await readdir(dir)).length > 0) {
-    throw new SwarmError('OUTPUT_EXISTS', `${dir} exists and is not empty`, {
-      dir,
-      next: 'choose another folder, or overwrite it with --force',
-    });
+    throw commonError(
+      'OUTPUT_EXISTS',
+      `${dir} exists and is not empty`,
+      { dir },
+      { next: 'choose another folder, or overwrite it with --force' },
+    );
   }
 }
 
@@ -56,11 +59,11 @@ const REASONS: Readonly<Record<string, string>> = {
 
 function unusable(path: string, why: { reason: string; next: string; cause?: unknown }): SwarmError {
   const { reason, next, cause } = why;
-  return new SwarmError(
+  return commonError(
     'FOLDER_UNUSABLE',
     `the folder ${path} cannot be made: ${reason}`,
-    { path, reason, next },
-    { cause },
+    { path, reason },
+    { next, cause },
   );
 }
 

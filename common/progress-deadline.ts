@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts';
-import { SwarmError } from './errors.ts';
+import { commonError } from './common-errors.ts';
 
 export interface ProgressOptions {
   clock: Clock;
@@ -34,7 +34,7 @@ export async function withProgress<T>(
     }
     const limit = now - start >= totalMs ? totalMs : idleMs;
     controller.abort(
-      new SwarmError('DEADLINE_EXCEEDED', `${what} took longer than ${limit} ms`, { what, ms: limit }),
+      commonError('DEADLINE_EXCEEDED', `${what} took longer than ${limit} ms`, { what, ms: limit }),
     );
   };
   const onAbort = (): void => controller.abort(signal.reason);

@@ -1,4 +1,3 @@
-import { SwarmError } from '../common/errors.ts';
 import { Permits } from '../common/permits.ts';
 import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
 import type { JobEvent } from '../monitor/events.ts';
@@ -6,6 +5,7 @@ import { JOBS_PER_COORDINATOR, ROUND_PEERS } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { Vault } from '../storage/blob-collector.ts';
 import { type CoordinatorDeps, type JobContext, readManifest } from './context.ts';
+import { coordinatorError } from './errors.ts';
 import { claimedJob } from './intake/acceptance.ts';
 import { JobRun } from './job-run.ts';
 import { foundJob, type PreparedJob } from './jobs/register.ts';
@@ -62,7 +62,7 @@ export class Coordinator {
 
   /** Says nothing more to anybody at once; resolves when the steps at hand have ended. Nothing recorded is lost. */
   async stop(): Promise<void> {
-    this.stopping.abort(new SwarmError('STOPPED', 'the coordinator is stopping', {}));
+    this.stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.cleanups.splice(0)) cleanup();
     await Promise.all([...this.runs.values()].map((run) => run.stop()));
     await this.vault.sweep();
@@ -84,13 +84,17 @@ export class Coordinator {
       id.length >= LEAST_PREFIX ? this.jobs().filter(({ context }) => context.job.startsWith(id)) : [];
     if (matching.length === 1) return matching[0]!;
     if (matching.length === 0) {
-      throw new SwarmError('JOB_UNKNOWN', `there is no job "${id}"; \`swarm job list\` shows all`, { id });
+      throw coordinatorError('JOB_UNKNOWN', `there is no job "${id}"; \`swarm job list\` shows all`, { id });
     }
     const jobs = matching.map(({ context }) => context.job);
-    throw new SwarmError('JOB_AMBIGUOUS', `${jobs.length} jobs begin with "${id}"; give more of the digest`, {
-      id,
-      jobs,
-    });
+    throw coordinatorError(
+      'JOB_AMBIGUOUS',
+      `${jobs.length} jobs begin with "${id}"; give more of the digest`,
+      {
+        id,
+        jobs,
+      },
+    );
   }
 
   /**
@@ -110,7 +114,7 @@ export class Coordinator {
     const open = this.jobs().filter(({ state }) => !isOver(state)).length;
     if (open >= JOBS_PER_COORDINATOR) {
       const message = `${open} jobs are running, a coordinator takes no more; stop one`;
-      throw new SwarmError('TOO_MANY_JOBS', message, { jobs: open, limit: JOBS_PER_COORDINATOR });
+      throw coordinatorError('TOO_MANY_JOBS', message, { jobs: open, limit: JOBS_PER_COORDINATOR });
     }
     const { stored, event } = await this.vault.scoped((scope) => foundJob(prepared, this.deps, scope));
     const known = this.runs.get(stored.job);
@@ -167,7 +171,11 @@ export class Coordinator {
       network.handle('join', async (peer, { job, ...asked }) => {
         const run = this.running(job);
         if (run.isNews(peer, asked) && !this.limiter.take('newcomers', NEWCOMERS)) {
-          throw new SwarmError('BUSY', 'many nodes join at this moment; this one tries again by itself', {});
+          throw coordinatorError(
+            'BUSY',
+            'many nodes join at this moment; this one tries again by itself',
+            {},
+          );
         }
         run.join(peer, asked);
         return { manifest: run.context.stored.manifest, head: run.head };
@@ -190,7 +198,7 @@ export class Coordinator {
         const run =
           this.runs.get(claimedJob(update) ?? '') ?? this.jobs().find(({ roster }) => roster.has(peer));
         if (!run)
-          throw new SwarmError('wrong-job', 'this coordinator does not run the job of the update', {});
+          throw coordinatorError('wrong-job', 'this coordinator does not run the job of the update', {});
         return { receipt: await run.submit(peer, update) };
       }),
       network.handle('receipt', async (peer, { job, update }) => ({
@@ -202,7 +210,7 @@ export class Coordinator {
   private running(job: string): JobRun {
     const run = this.runs.get(job);
     if (run) return run;
-    throw new SwarmError('JOB_UNKNOWN', `this coordinator does not run job ${job}`, { job });
+    throw coordinatorError('JOB_UNKNOWN', `this coordinator does not run job ${job}`, { job });
   }
 }
 

@@ -1,9 +1,9 @@
 import type { Clock } from '../common/clock.ts';
-import { SwarmError } from '../common/errors.ts';
 import { type HeadOrder, isNewer } from '../protocol/head-order.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import type { CurrentCheckpoint, JobContext } from './context.ts';
+import { coordinatorError } from './errors.ts';
 import type { AcceptanceView } from './intake/acceptance.ts';
 import { Intake } from './intake/intake.ts';
 import { UpdateBook } from './intake/update-book.ts';
@@ -186,7 +186,7 @@ export class JobRun {
   operate(event: Extract<JobEvent, { type: 'pause' | 'resume' | 'stop' }>): void {
     const { phase } = this.state;
     if (isOver(this.state)) {
-      throw new SwarmError('JOB_OVER', `the job is ${phase}; nothing about it can be changed`, { phase });
+      throw coordinatorError('JOB_OVER', `the job is ${phase}; nothing about it can be changed`, { phase });
     }
     this.stepper.dispatch(event, (outbox) => {
       if (event.type === 'resume' && phase === 'paused') outbox.event({ type: 'resumed' });
@@ -279,7 +279,7 @@ function checkClock(sentAt: number, now: number): void {
   const offMs = sentAt - now;
   if (Math.abs(offMs) <= CLOCK_SKEW_MS) return;
   const seconds = Math.round(Math.abs(offMs) / 1000);
-  throw new SwarmError(
+  throw coordinatorError(
     'CLOCK_OFF',
     `the node's clock is ${seconds} s ${offMs > 0 ? 'ahead of' : 'behind'} the coordinator's, at most ${CLOCK_SKEW_MS / 1000} s are tolerated; let both be set over the network, and the node joins by itself`,
     { offMs, limitMs: CLOCK_SKEW_MS },

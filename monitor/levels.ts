@@ -1,4 +1,4 @@
-import { SwarmError } from '../common/errors.ts';
+import { monitorError } from './errors.ts';
 
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -20,7 +20,7 @@ export function parseLevels(text: string, fallback: LogLevel): Levels {
     const [left, right] = part.split('=', 2) as [string, string | undefined];
     const found = logLevels.find((l) => l === (right ?? left));
     if (found === undefined) {
-      throw new SwarmError('LOG_LEVEL', `"${part}" is no log level; use one of ${logLevels.join(', ')}`, {
+      throw monitorError('LOG_LEVEL', `"${part}" is no log level; use one of ${logLevels.join(', ')}`, {
         found: part,
       });
     }

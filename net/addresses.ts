@@ -1,6 +1,7 @@
 import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
-import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
+import { netError } from './errors.ts';
 
 /** A multiaddr, and the peer id at its end if it has one. @throws SwarmError CONNECT_FAILED */
 export function parseAddress(address: string): { multiaddr: Multiaddr; peer: string | null } {
@@ -9,7 +10,7 @@ export function parseAddress(address: string): { multiaddr: Multiaddr; peer: str
     const peer = parsed.getComponents().findLast(({ code }) => code === CODE_P2P)?.value ?? null;
     return { multiaddr: parsed, peer };
   } catch (cause) {
-    throw new SwarmError(
+    throw netError(
       'CONNECT_FAILED',
       `"${address.slice(0, 200)}" is not a multiaddr; one looks like /ip4/192.0.2.1/tcp/4001 or .../p2p/12D3KooW...`,
       { address, reason: 'malformed' },
@@ -64,7 +65,7 @@ export function connectError(address: string, cause: unknown): SwarmError {
         hint: `no answer within ${DIAL_TIMEOUT_MS / 1000} s: check address, firewall and port forwarding`,
       }
     : (hints.find(({ pattern }) => pattern.test(text)) ?? { reason: 'unknown', hint: text });
-  return new SwarmError(
+  return netError(
     'CONNECT_FAILED',
     `could not connect to ${address}: ${hint}`,
     { address, reason, cause: text },

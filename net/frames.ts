@@ -2,7 +2,8 @@ import type { Stream, StreamMessageEvent } from '@libp2p/interface';
 import { encode } from 'it-length-prefixed';
 import { pipe } from 'it-pipe';
 import { concat } from 'uint8arrays/concat';
-import { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../common/errors.ts';
+import { netError } from './errors.ts';
 import { UnreadBytes } from './libp2p/unread-bytes.ts';
 
 /**
@@ -59,7 +60,7 @@ export class FrameStream {
       if (this.#ended && this.#stream.readBufferLength === 0) {
         if (this.#error !== undefined) throw closed(this.#error);
         if (this.#unread.length === 0) return null;
-        throw new SwarmError('FRAME_TRUNCATED', 'the other side closed the stream in the middle of a frame');
+        throw netError('FRAME_TRUNCATED', 'the other side closed the stream in the middle of a frame');
       }
       await this.#more(signal);
     }
@@ -224,16 +225,16 @@ function drained(stream: Stream, signal: AbortSignal): Promise<void> {
 }
 
 function unfinished(): SwarmError {
-  return new SwarmError('FRAME_TRUNCATED', 'the other side closed the stream instead of answering');
+  return netError('FRAME_TRUNCATED', 'the other side closed the stream instead of answering');
 }
 
 function closed(cause: unknown): SwarmError {
   const reason = cause instanceof Error ? cause.message : 'the other side closed it';
-  return new SwarmError('STREAM_CLOSED', `the stream is closed: ${reason}`, {}, { cause });
+  return netError('STREAM_CLOSED', `the stream is closed: ${reason}`, {}, { cause });
 }
 
 function flooded(unreadBytes: number): SwarmError {
-  return new SwarmError(
+  return netError(
     'FRAME_FLOOD',
     `the other side sent more than the ${unreadBytes} bytes that it may before it is answered`,
     { unreadBytes },

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { type GossipsubOpts, gossipsub, type Message } from '@libp2p/gossipsub';
 import type { PeerScoreParams, TopicScoreParams } from '@libp2p/gossipsub/score';
 import type { PeerId, Stream } from '@libp2p/interface';
-import { SwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
+import { protocolError } from '../protocol/errors.ts';
 import {
   GOSSIP_RPC_BYTES,
   GOSSIP_SEND_BUFFER_BYTES,
@@ -13,6 +13,7 @@ import {
 } from '../protocol/limits.ts';
 import { type MessageKind, messageBytes } from '../protocol/messages.ts';
 import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
+import { netError } from './errors.ts';
 import type { GossipHandler, GossipVerdict } from './network.ts';
 
 /**
@@ -200,7 +201,7 @@ export class Gossip {
   async publish(topic: string, bytes: Uint8Array): Promise<number> {
     const maxBytes = boundOf(topic);
     if (bytes.byteLength > maxBytes) {
-      throw new SwarmError(
+      throw protocolError(
         'MESSAGE_TOO_LARGE',
         `${bytes.byteLength} bytes exceed the ${maxBytes} of ${topic}`,
         {
@@ -282,7 +283,7 @@ function combine(verdicts: readonly GossipVerdict[]): GossipVerdict {
 function boundOf(topic: string): number {
   const maxBytes = topicMessageBytes(topic);
   if (maxBytes === null) {
-    throw new SwarmError('TOPIC_UNKNOWN', `"${topic}" is not a topic of protocol/topics.ts`, { topic });
+    throw netError('TOPIC_UNKNOWN', `"${topic}" is not a topic of protocol/topics.ts`, { topic });
   }
   return maxBytes;
 }

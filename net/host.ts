@@ -3,7 +3,6 @@ import type { Connection, Libp2p, PeerInfo } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import type { Clock } from '../common/clock.ts';
 import { withDeadline } from '../common/deadline.ts';
-import { SwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
@@ -12,6 +11,7 @@ import type { ResumableBlobs } from '../storage/blob-store.ts';
 import { connectError, parseAddress } from './addresses.ts';
 import { BlobFetcher } from './blobs/fetcher.ts';
 import { BlobServer } from './blobs/server.ts';
+import { netError } from './errors.ts';
 import { Gossip } from './gossip.ts';
 import type { Identity } from './identity.ts';
 import { KeptPeers } from './kept-peers.ts';
@@ -128,7 +128,7 @@ class Host implements SwarmNetwork {
       // libp2p puts the system's reason and its stack in the middle of advice on its own configuration.
       const reason = /\blisten (E[A-Z]+: [^\n]*)/.exec(told)?.[1]?.trim() ?? told;
       const hint = 'check that the address is of this machine and the port is free, or use port 0';
-      throw new SwarmError(
+      throw netError(
         'LISTEN_FAILED',
         `could not listen on ${listen}: ${reason}; ${hint}`,
         { listen },
@@ -231,7 +231,7 @@ class Host implements SwarmNetwork {
 
   async stop(): Promise<void> {
     if (this.#stopped.signal.aborted) return;
-    this.#stopped.abort(new SwarmError('HOST_STOPPED', 'the network has been stopped'));
+    this.#stopped.abort(netError('HOST_STOPPED', 'the network has been stopped'));
     this.#watchdog.stop();
     await this.#kept.stop();
     await this.#node.stop();

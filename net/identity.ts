@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { syncFolder, writeError } from '../common/durable.ts';
-import { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../common/errors.ts';
 import { type Signer, signerFromSeed } from '../protocol/signing.ts';
+import { netError } from './errors.ts';
 
 /** Who a daemon is: one Ed25519 key that signs messages and proves connections. */
 export interface Identity {
@@ -70,7 +71,7 @@ async function create(home: string, path: string): Promise<Uint8Array> {
 
 function identityOf(bytes: Uint8Array, path: string): Identity {
   const corrupt = (cause?: unknown): SwarmError =>
-    new SwarmError(
+    netError(
       'IDENTITY_CORRUPT',
       `${path} does not hold an Ed25519 key; restore it from a backup, or move it away to start as a new peer`,
       { path, bytes: bytes.byteLength },

@@ -2,10 +2,11 @@ import type { Stream } from '@libp2p/interface';
 import { z } from 'zod';
 import type { Clock } from '../common/clock.ts';
 import { withDeadline } from '../common/deadline.ts';
-import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { RateLimiter } from '../common/rate-limiter.ts';
 import { decodeCbor, encodeCbor } from '../protocol/cbor.ts';
+import { protocolError } from '../protocol/errors.ts';
 import { DETAIL_CHARACTERS, RPC_TIMEOUT_MS } from '../protocol/limits.ts';
 import {
   RPC_PROTOCOL,
@@ -14,6 +15,7 @@ import {
   type RpcResponse,
   rpcMethods,
 } from '../protocol/rpc.ts';
+import { netError } from './errors.ts';
 import { FrameStream } from './frames.ts';
 import { closeStream, type Streams } from './libp2p/streams.ts';
 import { LENGTH_PREFIX_BYTES } from './libp2p/unread-bytes.ts';
@@ -154,20 +156,17 @@ export class Rpc {
     const handler = this.#handlers.get(name);
     const spec = Object.hasOwn(rpcMethods, name) ? rpcMethods[name as RpcMethod] : undefined;
     if (handler === undefined || spec === undefined) {
-      throw new SwarmError(
-        'RPC_METHOD_UNKNOWN',
-        `this peer does not answer "${name.replace(/[^\w]/g, '?')}"`,
-      );
+      throw netError('RPC_METHOD_UNKNOWN', `this peer does not answer "${name.replace(/[^\w]/g, '?')}"`);
     }
     if (!this.#limiter.take(`${peer} ${name}`, spec.quota)) {
       const { calls, perMs } = spec.quota;
-      throw new SwarmError(
+      throw netError(
         'RPC_RATE_LIMITED',
         `more than ${calls} calls of ${name} in ${perMs / 1000} s; call less often`,
       );
     }
     if (this.#inProgress > INBOUND_CALLS) {
-      throw new SwarmError('RPC_BUSY', `${INBOUND_CALLS} calls are in progress here; try again in a moment`);
+      throw netError('RPC_BUSY', `${INBOUND_CALLS} calls are in progress here; try again in a moment`);
     }
     const body = decodeCbor(
       await frames.read(spec.maxRequestBytes, signal),
@@ -188,7 +187,7 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
   const answer = decodeCbor(bytes, schema, maxResponseBytes + ANSWER_OVERHEAD_BYTES);
   if ('ok' in answer) return answer.ok as RpcResponse<M>;
   const { code, message } = answer.error;
-  throw new SwarmError('RPC_REFUSED', `${peer} refused ${method}: ${message}`, {
+  throw netError('RPC_REFUSED', `${peer} refused ${method}: ${message}`, {
     peer,
     method,
     code,
@@ -208,16 +207,16 @@ function callError(cause: unknown, peer: string, method: string): SwarmError {
   const values = { peer, method };
   if (isSwarmError(cause, 'DEADLINE_EXCEEDED')) {
     const message = `${peer} did not answer ${method} within ${RPC_TIMEOUT_MS / 1000} s`;
-    return new SwarmError('RPC_TIMEOUT', message, values, { cause });
+    return netError('RPC_TIMEOUT', message, values, { cause });
   }
   if (isOversized(cause)) {
-    return new SwarmError('MESSAGE_TOO_LARGE', `the answer of ${peer} to ${method} is too large`, values, {
+    return protocolError('MESSAGE_TOO_LARGE', `the answer of ${peer} to ${method} is too large`, values, {
       cause,
     });
   }
   const reason = cause instanceof Error ? cause.message : String(cause);
   const message = `could not reach ${peer} for ${method}: ${reason}`;
-  return new SwarmError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
+  return netError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
 }
 
 /** One frame that is too large, or more of them than belong there. */
@@ -226,7 +225,7 @@ function isOversized(error: unknown): boolean {
 }
 
 function oversized(method: string, what: string, bytes: number, maxBytes: number): SwarmError {
-  return new SwarmError(
+  return protocolError(
     'MESSAGE_TOO_LARGE',
     `the ${what} of ${method} has ${bytes} bytes, more than ${maxBytes}`,
     {

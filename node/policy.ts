@@ -1,7 +1,7 @@
-import { SwarmError } from '../common/errors.ts';
 import { BASE_BITS, estimatedBaseBytes } from '../lora/models/base-bits.ts';
 import { ONE_TRAINER, type Trainers } from '../lora/train/trainers.ts';
 import type { Manifest } from '../protocol/manifest.ts';
+import { nodeError } from './errors.ts';
 
 /**
  * What the owner of a machine lends. The node decides by it alone: no manifest can ask for more.
@@ -81,7 +81,7 @@ export function checkPolicy(manifest: Manifest, policy: NodePolicy, trainers: Tr
     const isMemory = code === 'POLICY_MEMORY';
     const wanted = `${what} of ${gibibytes(needed)}${isMemory ? forTrainers(trainers) : ''}`;
     const fewer = isMemory ? fewerBitsThatFit(manifest, trainers, allowed) : '';
-    throw new SwarmError(
+    throw nodeError(
       code,
       `the job "${manifest.name}" needs ${wanted}, this node lends ${gibibytes(allowed)}; raise ${option}, ${fewer}or choose another job`,
       { needed, allowed, job: manifest.name },

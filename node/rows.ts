@@ -1,8 +1,8 @@
-import { SwarmError } from '../common/errors.ts';
 import { permutation, rowKey } from '../lora/data/assignment.ts';
 import { decodePacked } from '../lora/data/packed.ts';
 import type { Row } from '../lora/data/packing.ts';
 import { holdersOf, type JobContext } from './context.ts';
+import { nodeError } from './errors.ts';
 import type { Work } from './work.ts';
 
 /**
@@ -55,7 +55,7 @@ function placeOf(shards: Shards, index: number): { shard: number; row: number } 
     if (index < first + rows) return { shard, row: index - first };
     first += rows;
   }
-  throw new SwarmError(
+  throw nodeError(
     'DATA_MISMATCH',
     `the manifest's shards hold ${first} rows, row ${index} is not among them`,
     {
@@ -98,7 +98,7 @@ async function decodeShard({ deps, manifest }: JobContext, shard: number): Promi
   const decoded = decodePacked(await deps.blobs.get(digest, { maxBytes: size }));
   const { sequenceLength } = manifest.data;
   if (decoded.length !== rows || decoded.some(({ ids }) => ids.length !== sequenceLength)) {
-    throw new SwarmError(
+    throw nodeError(
       'DATA_MISMATCH',
       `data shard ${digest} does not hold ${rows} rows of ${sequenceLength} tokens`,
       {

@@ -1,8 +1,8 @@
-import { SwarmError } from '../common/errors.ts';
 import type { Preset } from '../lora/update/presets.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { LooseBlobs } from '../storage/blob-collector.ts';
 import { Database, type Row } from '../storage/database.ts';
+import { nodeError } from './errors.ts';
 import { Holdings } from './holdings.ts';
 import type { Outcome } from './pending.ts';
 import type { Remembered } from './state.ts';
@@ -136,7 +136,7 @@ export class NodeStore implements LooseBlobs {
     this.#db.transaction(() => {
       const taken = this.#db.one('SELECT digest FROM updates WHERE job = ? AND round = ?', job, round);
       if (taken) {
-        throw new SwarmError('UPDATE_EXISTS', `round ${round} already has the update ${taken.digest}`, {
+        throw nodeError('UPDATE_EXISTS', `round ${round} already has the update ${taken.digest}`, {
           job,
           round,
         });

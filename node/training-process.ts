@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
-import { isSwarmError, SwarmError } from '../common/errors.ts';
+import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import {
@@ -33,6 +33,7 @@ import { memoryOfTrainers, shareBatch, shareLine } from '../lora/train/trainers.
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
+import { nodeError } from './errors.ts';
 import { backoffMs } from './times.ts';
 import type { NodeTrainer, TrainOutcome, TrainTask } from './trainer.ts';
 
@@ -185,7 +186,7 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   async stop(): Promise<void> {
-    this.#life.abort(new SwarmError('TRAINER_STOPPED', 'the trainer has been stopped'));
+    this.#life.abort(nodeError('TRAINER_STOPPED', 'the trainer has been stopped'));
     const process = await this.#process?.catch(() => null);
     await process?.stop();
   }
@@ -193,7 +194,7 @@ export class TrainingProcess implements NodeTrainer {
   /** The running process; one that died between two rounds is replaced. @throws SwarmError TRAINER_NOT_PREPARED */
   async #living(): Promise<TrainerProcess> {
     if (!this.#process) {
-      throw new SwarmError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');
+      throw nodeError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');
     }
     const current = this.#process;
     const process = await current.catch((error: unknown) => {

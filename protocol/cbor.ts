@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import * as dagCbor from '@ipld/dag-cbor';
 import type { z } from 'zod';
-import { SwarmError } from '../common/errors.ts';
+import { protocolError } from './errors.ts';
 
 /** Deterministic CBOR (the DAG-CBOR profile): equal values give equal bytes, so bytes can be hashed and signed. */
 export function encodeCbor(value: unknown): Uint8Array {
@@ -14,7 +14,7 @@ export function encodeCbor(value: unknown): Uint8Array {
  */
 export function decodeCbor<S extends z.ZodType>(bytes: Uint8Array, schema: S, maxBytes: number): z.infer<S> {
   if (bytes.byteLength > maxBytes) {
-    throw new SwarmError('MESSAGE_TOO_LARGE', `a message of ${bytes.byteLength} bytes exceeds ${maxBytes}`, {
+    throw protocolError('MESSAGE_TOO_LARGE', `a message of ${bytes.byteLength} bytes exceeds ${maxBytes}`, {
       bytes: bytes.byteLength,
       maxBytes,
     });
@@ -24,13 +24,13 @@ export function decodeCbor<S extends z.ZodType>(bytes: Uint8Array, schema: S, ma
     value = dagCbor.decode(bytes);
   } catch (cause) {
     // cborg throws on bad bytes, and the stack overflows on absurd nesting: both are the sender's fault.
-    throw new SwarmError('MESSAGE_MALFORMED', 'a message is not strict CBOR', {}, { cause });
+    throw protocolError('MESSAGE_MALFORMED', 'a message is not strict CBOR', {}, { cause });
   }
   const result = schema.safeParse(value);
   if (!result.success) {
     const issue = result.error.issues[0];
     const field = issue?.path.join('.') || '(root)';
-    throw new SwarmError('MESSAGE_INVALID', `a message's field ${field} is wrong: ${issue?.message}`, {
+    throw protocolError('MESSAGE_INVALID', `a message's field ${field} is wrong: ${issue?.message}`, {
       field,
     });
   }

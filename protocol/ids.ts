@@ -1,7 +1,8 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { base58btc } from 'multiformats/bases/base58';
 import { z } from 'zod';
-import { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../common/errors.ts';
+import { protocolError } from './errors.ts';
 
 /** Bytes, over whatever buffer. (`z.instanceof(Uint8Array)` would promise an unshared one.) */
 export const bytesSchema = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
@@ -33,7 +34,7 @@ export function peerIdOf(publicKey: Uint8Array): string {
 /** The public key inside an Ed25519 peer id. @throws SwarmError PEER_ID_INVALID */
 export function publicKeyOf(peerId: string): KeyObject {
   const invalid = (): SwarmError =>
-    new SwarmError('PEER_ID_INVALID', `"${peerId.slice(0, 64)}" is not the peer id of an Ed25519 key`, {
+    protocolError('PEER_ID_INVALID', `"${peerId.slice(0, 64)}" is not the peer id of an Ed25519 key`, {
       peerId,
     });
   if (!peerIdSchema.safeParse(peerId).success) throw invalid();

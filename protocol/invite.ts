@@ -1,6 +1,7 @@
 import { z } from 'zod';
-import { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../common/errors.ts';
 import { decodeCbor, encodeCbor } from './cbor.ts';
+import { protocolError } from './errors.ts';
 import { digestSchema } from './ids.ts';
 
 /** Addresses in one invite: more only make the line longer. */
@@ -44,7 +45,7 @@ export function looksLikeInvite(text: string): boolean {
 /** @throws SwarmError INVITE_INVALID */
 export function decodeInvite(text: string): Invite {
   const invalid = (reason: string, cause?: unknown): SwarmError =>
-    new SwarmError(
+    protocolError(
       'INVITE_INVALID',
       `this is not an invite (${reason}); paste the whole line that begins with "${PREFIX}"`,
       { reason },

@@ -1,7 +1,7 @@
 import { createPrivateKey, sign as edSign, verify as edVerify, type KeyObject } from 'node:crypto';
 import { z } from 'zod';
-import { SwarmError } from '../common/errors.ts';
 import { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
+import { protocolError } from './errors.ts';
 import { bytesSchema, peerIdOf, peerIdSchema, publicKeyOf } from './ids.ts';
 import { type MessageKind, type Messages, messageBytes, messageSchemas } from './messages.ts';
 
@@ -61,7 +61,7 @@ export function seal<K extends MessageKind>(kind: K, message: Messages[K], signe
 export function open<K extends MessageKind>(kind: K, bytes: Uint8Array): Opened<K> {
   const envelope = decodeCbor(bytes, envelopeSchema, messageBytes[kind] + ENVELOPE_OVERHEAD_BYTES);
   if (envelope.kind !== kind) {
-    throw new SwarmError('MESSAGE_KIND', `expected a signed ${kind}, found "${envelope.kind.slice(0, 32)}"`, {
+    throw protocolError('MESSAGE_KIND', `expected a signed ${kind}, found "${envelope.kind.slice(0, 32)}"`, {
       expected: kind,
       found: envelope.kind,
     });
@@ -73,14 +73,10 @@ export function open<K extends MessageKind>(kind: K, bytes: Uint8Array): Opened<
     envelope.signature,
   );
   if (!valid) {
-    throw new SwarmError(
-      'SIGNATURE_INVALID',
-      `a ${kind} does not carry the signature of ${envelope.author}`,
-      {
-        kind,
-        author: envelope.author,
-      },
-    );
+    throw protocolError('SIGNATURE_INVALID', `a ${kind} does not carry the signature of ${envelope.author}`, {
+      kind,
+      author: envelope.author,
+    });
   }
   const message = decodeCbor(envelope.body, messageSchemas[kind], messageBytes[kind]) as Messages[K];
   return { author: envelope.author, message, digest: sha256(envelope.body) };

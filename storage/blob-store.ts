@@ -3,10 +3,11 @@ import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
 import { renameDurably, syncFolder, writeError } from '../common/durable.ts';
-import { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../common/errors.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import { digestSchema } from '../protocol/ids.ts';
 import type { FileBlobs } from './blobs.ts';
+import { storageError } from './errors.ts';
 import { PartialBlob, removePartial } from './partial-blob.ts';
 
 export interface FileBlobStoreOptions {
@@ -72,7 +73,7 @@ export class FileBlobStore implements ResumableBlobs {
   /** Where a blob lies, present or not. @throws SwarmError BLOB_DIGEST */
   path(digest: string): string {
     if (!digestSchema.safeParse(digest).success) {
-      throw new SwarmError(
+      throw storageError(
         'BLOB_DIGEST',
         `"${digest.slice(0, 80)}" is not a SHA-256 digest in lower-case hex`,
         {
@@ -121,7 +122,7 @@ export class FileBlobStore implements ResumableBlobs {
       await this.#write(digest, async (file) => {
         const copied = await hashFile(source, signal, (chunk) => file.writeFile(chunk));
         if (copied.digest !== digest) {
-          throw new SwarmError('FILE_CHANGED', `${path} changed while it was read; import it again`, {
+          throw storageError('FILE_CHANGED', `${path} changed while it was read; import it again`, {
             path,
           });
         }
@@ -136,7 +137,7 @@ export class FileBlobStore implements ResumableBlobs {
     const size = await this.size(digest);
     if (size === null) throw this.#missing(digest);
     if (size > maxBytes) {
-      throw new SwarmError(
+      throw storageError(
         'BLOB_SIZE',
         `blob ${digest} has ${size} bytes, more than the ${maxBytes} expected here`,
         {
@@ -150,7 +151,7 @@ export class FileBlobStore implements ResumableBlobs {
     if (sha256(bytes) !== digest) {
       // Bits rotted on the disk. Out of the way with it, so that it can be fetched again.
       await this.delete(digest);
-      throw new SwarmError(
+      throw storageError(
         'BLOB_CORRUPT',
         `blob ${digest} was damaged on disk and has been removed; fetch it again`,
         {
@@ -228,7 +229,7 @@ export class FileBlobStore implements ResumableBlobs {
   }
 
   #missing(digest: string): SwarmError {
-    return new SwarmError('BLOB_MISSING', `blob ${digest} is not in the store at ${this.#root}`, { digest });
+    return storageError('BLOB_MISSING', `blob ${digest} is not in the store at ${this.#root}`, { digest });
   }
 }
 
@@ -242,7 +243,7 @@ async function readFully(file: FileHandle, offset: number, targets: readonly Uin
   const { bytesRead } = await file.readv(targets, offset);
   // A regular file gives all of it at once, unless it has been cut off since it was opened.
   if (bytesRead !== wanted) {
-    throw new SwarmError(
+    throw storageError(
       'BLOB_TRUNCATED',
       `a blob ends ${wanted - bytesRead} bytes too early; it was cut off on disk`,
       {

@@ -1,6 +1,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
-import { SwarmError } from '../common/errors.ts';
+import { commonError } from '../common/common-errors.ts';
+import { storageError } from './errors.ts';
 
 export type Row = Record<string, null | number | string | Uint8Array<ArrayBuffer>>;
 
@@ -55,7 +56,7 @@ export class Database {
   private migrate(migrations: readonly Migration[]): void {
     const { user_version: version } = this.one('PRAGMA user_version')! as { user_version: number };
     if (version > migrations.length) {
-      throw new SwarmError(
+      throw storageError(
         'STORE_NEWER',
         `${this.path} was written by a newer lora-swarm (schema ${version}, this one knows ${migrations.length}); update this program`,
         { path: this.path, found: version, known: migrations.length },
@@ -149,20 +150,23 @@ function storeError(cause: unknown, path: string): unknown {
   // The lower byte; the rest says more precisely what.
   const code = cause.errcode & 0xff;
   const values = { path, errcode: cause.errcode };
-  const error = (name: string, message: string) => new SwarmError(name, message, values, { cause });
   if (code === SQLITE_FULL) {
-    return error('STORE_FULL', `no space left to write ${path}; free some and try again`);
+    return commonError('STORE_FULL', `no space left to write ${path}`, values, { cause });
   }
   if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) {
-    return error(
+    return storageError(
       'STORE_CORRUPT',
       `${path} is damaged (${cause.message}); put a backup in its place, or move it away to start without what it held`,
+      values,
+      { cause },
     );
   }
   if (SQLITE_REFUSED.includes(code)) {
-    return error(
+    return storageError(
       'STORE_REFUSED',
       `${path} cannot be used (${cause.message}); check the disk and who owns the file`,
+      values,
+      { cause },
     );
   }
   return cause;

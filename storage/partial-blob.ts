@@ -1,8 +1,9 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { commonError } from '../common/common-errors.ts';
 import { writeError } from '../common/durable.ts';
-import { SwarmError } from '../common/errors.ts';
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
+import { storageError } from './errors.ts';
 import { OrderedHash } from './ordered-hash.ts';
 import { RangeMap } from './range-map.ts';
 import type { Done } from './running-hash.ts';
@@ -72,7 +73,7 @@ export class PartialBlob {
       const needed = size - partial.bytes;
       if (needed <= freeBytes) return partial;
       await partial.close();
-      throw new SwarmError(
+      throw commonError(
         'STORE_FULL',
         `blob ${digest} needs ${needed} more bytes, but ${freeBytes} are left; free some and try again`,
         { digest, needed, free: freeBytes },
@@ -147,7 +148,7 @@ export class PartialBlob {
     const found = await this.#running().digest();
     if (found !== digest) {
       await this.reset();
-      throw new SwarmError('BLOB_CORRUPT', `what arrived for blob ${digest} has digest ${found}`, {
+      throw storageError('BLOB_CORRUPT', `what arrived for blob ${digest} has digest ${found}`, {
         digest,
         found,
       });

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Worker } from 'node:worker_threads';
-import { SwarmError } from '../common/errors.ts';
+import { storageError } from './errors.ts';
 import type { HashAnswer } from './hash-worker.ts';
 
 /** SHA-256 of bytes that come piece by piece. */
@@ -87,7 +87,7 @@ class ThreadHash implements RunningHash {
     this.#dead = true;
     const reason = cause instanceof Error ? cause.message : String(cause);
     this.#digest.reject(
-      new SwarmError('HASH_FAILED', `the thread that hashes has died: ${reason}; try again`, {}, { cause }),
+      storageError('HASH_FAILED', `the thread that hashes has died: ${reason}; try again`, {}, { cause }),
     );
     for (const { bytes, done } of this.#waiting.splice(0)) done(bytes);
   }

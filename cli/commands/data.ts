@@ -1,13 +1,13 @@
 import { writeFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { SwarmError } from '../../common/errors.ts';
 import { formatBytes } from '../../common/text.ts';
 import { some } from '../../lora/data/inspect/plural.ts';
 import { trainingSchema } from '../../protocol/manifest.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags, dataSettings } from '../data-options.ts';
+import { cliError } from '../error-codes.ts';
 import { collect, integer, jsonOption } from '../options.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 
@@ -116,10 +116,12 @@ async function inspectCommand(context: Context, flags: InspectFlags): Promise<vo
     }
     const errors = findings.filter(({ level }) => level === 'error');
     if (errors.length > 0) {
-      throw new SwarmError('DATA_PROBLEMS', `training on this data would fail: ${errors[0]!.message}`, {
-        codes: errors.map(({ code }) => code),
-        next: 'correct what is marked as an error above, then inspect again',
-      });
+      throw cliError(
+        'DATA_PROBLEMS',
+        `training on this data would fail: ${errors[0]!.message}`,
+        { codes: errors.map(({ code }) => code) },
+        { next: 'correct what is marked as an error above, then inspect again' },
+      );
     }
   } finally {
     progress.clear();

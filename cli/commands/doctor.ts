@@ -1,11 +1,11 @@
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
-import { SwarmError } from '../../common/errors.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { choicesIn, measuringLine } from '../engine.ts';
+import { cliError } from '../error-codes.ts';
 import { resolveCache } from '../homes.ts';
 import { BASE_BITS_HELP, baseBits, integer, jsonOption, precisionOption } from '../options.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
@@ -53,5 +53,5 @@ async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
   else if (!flags.json) printLines(context, doctorLines(diagnosis));
   if (problems.length === 0) return;
   // With --json one object is printed: the error, with all that was found.
-  throw new SwarmError('UNHEALTHY', `this machine cannot train: ${problems.join('; ')}`, { ...diagnosis });
+  throw cliError('UNHEALTHY', `this machine cannot train: ${problems.join('; ')}`, { ...diagnosis });
 }

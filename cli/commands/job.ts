@@ -75,7 +75,7 @@ async function create(
     ...spec.training,
     totalSteps,
   });
-  if (doubt !== null) context.stderr.write(`swarm: ${doubt.message}; ${doubt.values.next}\n`);
+  if (doubt !== null) context.stderr.write(`swarm: ${doubt.message}; ${doubt.next}\n`);
   if (options.dryRun) {
     const { checkJobSpec, checkLines } = await import('../check-job.ts');
     const check = await checkJobSpec(context, spec);

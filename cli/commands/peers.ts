@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
-import { SwarmError } from '../../common/errors.ts';
 import type { PeerView } from '../../coordinator/api/types.ts';
 import { coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
+import { cliError } from '../error-codes.ts';
 import { usageError } from '../errors.ts';
 import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
@@ -50,9 +50,12 @@ export function choosePeer(peers: readonly Pick<PeerView, 'peer' | 'name'>[], te
   if (ids.length === 0) {
     // A node of the past is not in the list, but the coordinator may still know its receipts.
     if (text.startsWith('12D3KooW')) return text;
-    throw new SwarmError('PEER_NOT_FOUND', `no node has the name "${text}", or an id that ends so`, {
-      next: 'list them with "swarm peers"',
-    });
+    throw cliError(
+      'PEER_NOT_FOUND',
+      `no node has the name "${text}", or an id that ends so`,
+      {},
+      { next: 'list them with "swarm peers"' },
+    );
   }
   throw usageError(`"${text}" fits ${ids.length} nodes: ${ids.join(', ')}`, 'give the whole peer id');
 }

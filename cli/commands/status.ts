@@ -1,12 +1,13 @@
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { safeText } from '../../common/text.ts';
 import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { homeRole, notRunning, readDaemonFile } from '../daemon-file.ts';
+import { cliError } from '../error-codes.ts';
 import { type Homes, type Role, resolveHomes } from '../homes.ts';
 import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
@@ -75,15 +76,19 @@ function nothingRuns({ coordinator, node, named }: Homes): SwarmError {
   const owner = named ? homeRole(coordinator) : null;
   if (owner !== null) return notRunning(coordinator, owner);
   const flag = named ? ` --home ${coordinator}` : '';
-  return new SwarmError('DAEMON_NOT_RUNNING', `neither a coordinator nor a node is running in ${where}`, {
-    homes: named ? [coordinator] : [coordinator, node],
-    next: `start one: "swarm coordinator${flag}" to run jobs, "swarm node INVITE${flag}" to take part in one; or name its folder with --home`,
-  });
+  return cliError(
+    'DAEMON_NOT_RUNNING',
+    `neither a coordinator nor a node is running in ${where}`,
+    { homes: named ? [coordinator] : [coordinator, node] },
+    {
+      next: `start one: "swarm coordinator${flag}" to run jobs, "swarm node INVITE${flag}" to take part in one; or name its folder with --home`,
+    },
+  );
 }
 
 async function assertReady(api: ApiClient, role: Role): Promise<void> {
   const report = await api.ready();
   if (report.ok) return;
   const reasons = report.failing.map(({ check, reason }) => `${check}: ${safeText(reason)}`).join('; ');
-  throw new SwarmError('UNHEALTHY', `the ${role} is not ready: ${reasons}`, { failing: report.failing });
+  throw cliError('UNHEALTHY', `the ${role} is not ready: ${reasons}`, { failing: report.failing });
 }

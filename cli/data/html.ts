@@ -1,7 +1,8 @@
 /** An inspection as one HTML file: no script, nothing loaded, everything that comes from data escaped. */
+
 import { access, constants, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
+import { commonError } from '../../common/common-errors.ts';
 import { formatBytes, formatCount, safeText } from '../../common/text.ts';
 import type { Finding } from '../../lora/data/inspect/findings.ts';
 import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
@@ -34,10 +35,12 @@ export async function checkReport(file: string): Promise<void> {
   } finally {
     await handle.close();
   }
-  throw new SwarmError('OUTPUT_EXISTS', `${file} exists and is no report of this command`, {
-    file,
-    next: 'choose another name for the report',
-  });
+  throw commonError(
+    'OUTPUT_EXISTS',
+    `${file} exists and is no report of this command`,
+    { file },
+    { next: 'choose another name for the report' },
+  );
 }
 
 export interface HtmlOptions {

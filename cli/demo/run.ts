@@ -1,11 +1,12 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import type { JobDetail } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../api-client.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
+import { cliError } from '../error-codes.ts';
 import { copyCheckpoint } from '../export.ts';
 import { followJob } from '../follow.ts';
 import { HelperProcess } from '../helper-process.ts';
@@ -105,16 +106,15 @@ export async function runDemo(
     for await (const event of followJob(open, created.job, { signal, now: context.clock.now })) {
       tally.add(event);
       tell({ event: 'job-event', ...event });
-      if (event.type === 'failed')
-        throw new SwarmError('JOB_FAILED', `the demo's job failed: ${event.reason}`);
+      if (event.type === 'failed') throw cliError('JOB_FAILED', `the demo's job failed: ${event.reason}`);
       // Nobody is there to resume it.
       if (event.type === 'paused')
-        throw new SwarmError('JOB_FAILED', `the demo's job has paused itself: ${event.reason}`);
+        throw cliError('JOB_FAILED', `the demo's job has paused itself: ${event.reason}`);
       if (event.type === 'finished') break;
     }
     const adapter = join(folder, 'adapter');
     await copyCheckpoint(await api.checkpoint(created.job, 'latest'), adapter);
-    over.abort(new SwarmError('DEMO_OVER', 'the demo is over'));
+    over.abort(cliError('DEMO_OVER', 'the demo is over'));
     await Promise.all([watching, ...helpers.map((helper) => helper.stop())]);
 
     // Nothing else of ours runs any more.
@@ -136,7 +136,7 @@ export async function runDemo(
     // What followed from the coordinator's death is told as its death.
     throw signal.aborted && isSwarmError(signal.reason) ? signal.reason : error;
   } finally {
-    if (!over.signal.aborted) over.abort(new SwarmError('DEMO_OVER', 'the demo is over'));
+    if (!over.signal.aborted) over.abort(cliError('DEMO_OVER', 'the demo is over'));
     await Promise.all(helpers.map((helper) => helper.stop()));
     process.off('exit', killAll);
   }
@@ -147,9 +147,12 @@ function readyBy(): AbortSignal {
   setTimeout(
     () =>
       controller.abort(
-        new SwarmError('READY_TIMEOUT', `a process of the demo was not ready within ${READY_MS / 1000} s`, {
-          next: 'look into the folder "logs" of the demo; is another program using the processor?',
-        }),
+        cliError(
+          'READY_TIMEOUT',
+          `a process of the demo was not ready within ${READY_MS / 1000} s`,
+          {},
+          { next: 'look into the folder "logs" of the demo; is another program using the processor?' },
+        ),
       ),
     READY_MS,
   ).unref();

@@ -89,9 +89,9 @@ export class TrainReport implements TrainListener {
     this.tell('resumed', { step }, () => [`going on from step ${step}`]);
   }
 
-  onWarning({ code, message, values }: SwarmError): void {
-    if (this.options.json) this.tell('warning', { code, message, values }, () => []);
-    else this.note(typeof values.next === 'string' ? `${message}; ${values.next}` : message);
+  onWarning({ code, message, values, next }: SwarmError): void {
+    if (this.options.json) this.tell('warning', { code, message, values, next }, () => []);
+    else this.note(next === null ? message : `${message}; ${next}`);
   }
 
   onStep(step: TrainStep): void {

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { z } from 'zod';
+import type { ErrorJson } from '../../common/errors.ts';
 import { isSwarmError, SwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
@@ -12,11 +13,13 @@ import { onlyLoopbackNames } from '../../monitor/loopback.ts';
 import { startMonitorRoutes } from '../../monitor/routes.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS } from '../../protocol/limits.ts';
+import { storageError } from '../../storage/errors.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
+import { coordinatorError } from '../errors.ts';
 import type { JobRun } from '../job-run.ts';
 import { eventLines } from './event-lines.ts';
-import type { ApiError, CreateJobLine } from './types.ts';
+import type { CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
 /** A job specification with ten thousand paths; nothing else that is sent here is larger. */
@@ -68,7 +71,11 @@ export async function startApi(
     void reply.code(status).send(body);
   });
   server.setNotFoundHandler((request, reply) =>
-    reply.code(404).send(apiError('NOT_FOUND', `there is no ${request.method} ${request.url.split('?')[0]}`)),
+    reply
+      .code(404)
+      .send(
+        coordinatorError('NOT_FOUND', `there is no ${request.method} ${request.url.split('?')[0]}`).toJSON(),
+      ),
   );
   startMonitorRoutes(server, deps);
   readRoutes(server, deps);
@@ -88,7 +95,10 @@ function guard(server: FastifyInstance, token: string): void {
     const given = Buffer.from(request.headers.authorization ?? '');
     if (given.length === expected.length && timingSafeEqual(given, expected)) return;
     const message = "send the token of the coordinator's home (file api-token) as a bearer token";
-    return reply.code(401).header('www-authenticate', 'Bearer').send(apiError('UNAUTHORISED', message));
+    return reply
+      .code(401)
+      .header('www-authenticate', 'Bearer')
+      .send(coordinatorError('UNAUTHORISED', message).toJSON());
   });
   server.addHook('onSend', async (_request, reply) => {
     reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
@@ -104,7 +114,7 @@ function readRoutes(server: FastifyInstance, { views, blobs }: ApiDeps): void {
   server.get<{ Params: { digest: string } }>('/v1/blobs/:digest', async ({ params }, reply) => {
     const digest = checked(digestSchema, params.digest, 'digest');
     const size = await blobs.size(digest);
-    if (size === null) throw new SwarmError('BLOB_MISSING', `there is no blob ${digest} here`, { digest });
+    if (size === null) throw storageError('BLOB_MISSING', `there is no blob ${digest} here`, { digest });
     const ranges = async function* (): AsyncGenerator<Uint8Array> {
       for (let at = 0; at < size; at += BLOB_RANGE_BYTES)
         yield await blobs.read(digest, at, BLOB_RANGE_BYTES);
@@ -165,7 +175,7 @@ function createJob(spec: JobSpec, reply: FastifyReply, deps: ApiDeps): FastifyRe
 /** Aborts when whoever asked hangs up, and when the daemon stops. */
 function whileConnected(reply: FastifyReply, { signal }: Pick<ApiDeps, 'signal'>): AbortSignal {
   const gone = new AbortController();
-  reply.raw.once('close', () => gone.abort(new SwarmError('CLIENT_GONE', 'whoever asked has hung up', {})));
+  reply.raw.once('close', () => gone.abort(coordinatorError('CLIENT_GONE', 'whoever asked has hung up', {})));
   return AbortSignal.any([gone.signal, signal]);
 }
 
@@ -175,7 +185,7 @@ function findCheckpoint({ context }: JobRun, round: string, { rounds }: ApiDeps[
     round === 'latest' ? rounds.newestCheckpoints(job, 1)[0] : rounds.checkpoint(job, Number(round));
   if (found) return found;
   const message = `job ${stored.name} has no checkpoint of round ${round}`;
-  throw new SwarmError('CHECKPOINT_UNKNOWN', message, { round, known: rounds.checkpointRounds(job) });
+  throw coordinatorError('CHECKPOINT_UNKNOWN', message, { round, known: rounds.checkpointRounds(job) });
 }
 
 function stream(reply: FastifyReply, lines: Readable | AsyncIterable<string>): FastifyReply {
@@ -187,7 +197,7 @@ function checked<S extends z.ZodType>(schema: S, value: unknown, field: string):
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const message = `${field}: ${result.error.issues[0]?.message ?? 'wrong'}`;
-  throw new SwarmError('REQUEST_INVALID', message, { field });
+  throw coordinatorError('REQUEST_INVALID', message, { field });
 }
 
 /** HTTP status of an error code; codes not named here are the daemon's or the machine's trouble. */
@@ -203,18 +213,21 @@ const STATUS: Readonly<Record<string, number>> = {
   REQUEST_INVALID: 400,
 };
 
-function describeError(error: unknown): { status: number; body: ApiError } {
+function describeError(error: unknown): { status: number; body: ErrorJson } {
   if (isSwarmError(error)) {
-    return { status: STATUS[error.code] ?? 422, body: apiError(error.code, error.message, error.values) };
+    return { status: STATUS[error.code] ?? 422, body: error.toJSON() };
   }
   // Fastify's own: wrong content type, body too large, malformed JSON.
   if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
     const code = 'code' in error ? String(error.code).replace(/^FST_ERR_(CTP_)?/, '') : 'REQUEST_INVALID';
-    if (error.statusCode < 500) return { status: error.statusCode, body: apiError(code, error.message) };
+    if (error.statusCode < 500)
+      return {
+        status: error.statusCode,
+        body: new SwarmError(code, error.message, {}, { kind: 'usage' }).toJSON(),
+      };
   }
-  return { status: 500, body: apiError('INTERNAL', 'the coordinator failed; its log says why') };
-}
-
-function apiError(code: string, message: string, values: Record<string, unknown> = {}): ApiError {
-  return { code, message, values };
+  return {
+    status: 500,
+    body: coordinatorError('INTERNAL', 'the coordinator failed; its log says why').toJSON(),
+  };
 }

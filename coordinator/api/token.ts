@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
-import { SwarmError } from '../../common/errors.ts';
+import { coordinatorError } from '../errors.ts';
 
 const TOKEN_FILE = 'api-token';
 const TOKEN_BYTES = 32;
@@ -24,7 +24,7 @@ export async function loadToken(home: string): Promise<string> {
   }
   const token = found.trim();
   if (token.length < TOKEN_BYTES) {
-    throw new SwarmError('TOKEN_INVALID', `${path} holds no token; delete it, and a new one is made`, {
+    throw coordinatorError('TOKEN_INVALID', `${path} holds no token; delete it, and a new one is made`, {
       path,
     });
   }

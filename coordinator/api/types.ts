@@ -1,3 +1,4 @@
+import type { ErrorJson } from '../../common/errors.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
 import type { JobEvent } from '../../monitor/events.ts';
@@ -108,13 +109,7 @@ export type CreateJobLine =
   /** Rows of the training files, with those that could not be used, and what became of their samples. */
   | { event: 'data'; read: RowSummary; tally: RowTally }
   | { event: 'created'; job: string; name: string; invite: string }
-  | { event: 'error'; code: string; message: string; values: Record<string, unknown> };
-
-export interface ApiError {
-  code: string;
-  message: string;
-  values: Record<string, unknown>;
-}
+  | ({ event: 'error' } & ErrorJson);
 
 /** Written to <home>/coordinator.json once the daemon is ready; removed when it stops. */
 export interface DaemonFile {

@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { Permits } from '../../common/permits.ts';
 import type { Quota, RateLimiter } from '../../common/rate-limiter.ts';
@@ -12,6 +12,7 @@ import type { Update } from '../../protocol/messages.ts';
 import type { Opened } from '../../protocol/signing.ts';
 import type { Scope, Vault } from '../../storage/blob-collector.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
+import { coordinatorError } from '../errors.ts';
 import type { Failpoint } from '../failpoints.ts';
 import type { Arithmetic } from '../merge/arithmetic.ts';
 import type { StoredReceipt } from '../store/store.ts';
@@ -154,7 +155,7 @@ export class Intake {
 
     const size = update.inline?.byteLength ?? 0;
     if (this.waitingBytes + size > WAITING_BYTES) {
-      const busy = new SwarmError(
+      const busy = coordinatorError(
         'BUSY',
         'the coordinator is busy with other updates; send this one again',
         {},

@@ -1,5 +1,5 @@
 import type { Clock } from '../../common/clock.ts';
-import { SwarmError } from '../../common/errors.ts';
+import { dataError } from '../../lora/data/errors.ts';
 import type { Example } from '../../lora/data/examples.ts';
 import { chooseHeldOut } from '../../lora/data/held-out-choice.ts';
 import { encodePacked } from '../../lora/data/packed.ts';
@@ -15,6 +15,7 @@ import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
+import { coordinatorError } from '../errors.ts';
 
 export interface JobData {
   /** As the manifest lists it; the shards are blobs. */
@@ -98,7 +99,7 @@ async function packRendered(
   for await (const row of checked.rows) {
     heldOutRows.push(row);
     if (heldOutRows.length <= HELD_OUT_ROWS) continue;
-    throw new SwarmError(
+    throw coordinatorError(
       'HELD_OUT_TOO_LARGE',
       `the held-out data makes more than ${HELD_OUT_ROWS} rows; a few hundred documents are enough`,
       { limit: HELD_OUT_ROWS },
@@ -115,7 +116,7 @@ async function packRendered(
   if (heldOutRows.length === 0 || trained.rows === 0) {
     const which = trained.rows === 0 ? 'training' : 'held-out';
     const { tally } = trained.rows === 0 ? training : checked;
-    throw new SwarmError(
+    throw dataError(
       'DATA_TOO_SMALL',
       `the ${which} data holds nothing to ${which === 'training' ? 'train on' : 'check with'}: ${whyNoRows(tally)}`,
       { which, trainingRows: trained.rows, heldOutRows: heldOutRows.length },

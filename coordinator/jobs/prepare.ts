@@ -1,6 +1,5 @@
 import { basename } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
-import { SwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import {
   adapterLayout,
@@ -19,7 +18,9 @@ import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
 import type { Scope } from '../../storage/blob-collector.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
+import { storageError } from '../../storage/errors.ts';
 import type { CreateJobLine } from '../api/types.ts';
+import { coordinatorError } from '../errors.ts';
 import { meanLoss, type RowLoss } from '../merge/gate.ts';
 import type { Admission } from '../peers/admission.ts';
 import { packJobData } from './data.ts';
@@ -130,7 +131,7 @@ export async function openBase({
   const model = await openModel(base);
   const { maxPositions } = model.config;
   if (sequenceLength > maxPositions) {
-    throw new SwarmError(
+    throw coordinatorError(
       'SEQUENCE_TOO_LONG',
       `training.sequenceLength is ${sequenceLength}, the base takes at most ${maxPositions} tokens`,
       { sequenceLength, maxPositions },
@@ -150,7 +151,7 @@ export function checkExchange(layout: AdapterLayout): void {
   const { maximumBytes } = updateLimits(layout, 'dense');
   if (maximumBytes <= UPDATE_BYTES && maxAdapterBytes(layout) <= ADAPTER_BYTES) return;
   const parameters = adapterSize(layout);
-  throw new SwarmError(
+  throw coordinatorError(
     'LORA_TOO_LARGE',
     `the adapter has ${parameters} values, a round's change of it takes up to ${maximumBytes} bytes, and ${UPDATE_BYTES} are exchanged; choose a lower rank, fewer targets or fewer modulesToSave`,
     { parameters, bytes: maximumBytes, limit: UPDATE_BYTES },
@@ -210,7 +211,7 @@ async function importBase(
     await scope.hold(digest);
     const imported = await blobs.importFile(`${dir}/${path}`, { signal });
     if (imported.digest !== digest) {
-      throw new SwarmError('FILE_CHANGED', `${dir}/${path} changed while it was read; try again`, { path });
+      throw storageError('FILE_CHANGED', `${dir}/${path} changed while it was read; try again`, { path });
     }
     done += size;
     onProgress(done, total);

@@ -1,4 +1,3 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { JobEvent } from '../../monitor/events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
@@ -7,6 +6,7 @@ import { type Checkpoint, messageBytes } from '../../protocol/messages.ts';
 import { open, seal } from '../../protocol/signing.ts';
 import type { Scope } from '../../storage/blob-collector.ts';
 import type { CoordinatorDeps } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
 import type { Admission } from '../peers/admission.ts';
 import { makeHead } from '../record/heads.ts';
 import { waitingReason } from '../round/machine.ts';
@@ -105,7 +105,7 @@ export async function foundJob(
 export function assertManifestFits(manifest: Manifest): number {
   const size = encodeCbor(manifest).byteLength;
   if (size <= messageBytes.manifest) return size;
-  throw new SwarmError(
+  throw coordinatorError(
     'JOB_TOO_LARGE',
     `the job's manifest has ${size} bytes, at most ${messageBytes.manifest} can be sent; use less data or fewer files`,
     { size, limit: messageBytes.manifest, shards: manifest.data.shards.length },
@@ -120,7 +120,7 @@ export function existing(
   const stored = jobs.byName(name);
   if (!stored || stored.content === content) return stored;
   const message = `there is a job "${name}" with other settings or data; choose another name`;
-  throw new SwarmError('JOB_EXISTS', message, { name, job: stored.job });
+  throw coordinatorError('JOB_EXISTS', message, { name, job: stored.job });
 }
 
 /** Round 0 of a job: the adapter that does nothing yet. */

@@ -1,10 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
+import type { ErrorJson } from '../../common/errors.ts';
 import { SwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import { planLayout } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { BlobStore, FileBlobs } from '../../storage/blobs.ts';
+import { storageError } from '../../storage/errors.ts';
+import { coordinatorError } from '../errors.ts';
 import type { Preset } from '../round/plan.ts';
 import { checkPayload, type Merged, type MergeInput, mergeRound, mergeWork } from './merge.ts';
 
@@ -54,12 +57,7 @@ export type WorkerTask =
 export type WorkerAnswer =
   | { readonly type: 'merged'; readonly merged: Merged }
   | { readonly type: 'checked' }
-  | {
-      readonly type: 'failed';
-      readonly code: string;
-      readonly message: string;
-      readonly values: Record<string, unknown>;
-    };
+  | { readonly type: 'failed'; readonly error: ErrorJson };
 
 /** Large adapters in a worker thread, which reads the blobs' files itself; small ones in the calling thread. */
 export class WorkerArithmetic implements Arithmetic {
@@ -82,7 +80,7 @@ export class WorkerArithmetic implements Arithmetic {
     const paths = Object.fromEntries(digests.map((digest) => [digest, this.blobs.path(digest)]));
     const answer = await runWorker({ type: 'merge', input, paths }, signal);
     if (answer.type !== 'merged')
-      throw new SwarmError('WORKER_ANSWER', `the merge worker answered ${answer.type}`, {});
+      throw coordinatorError('WORKER_ANSWER', `the merge worker answered ${answer.type}`, {});
     return answer.merged;
   }
 
@@ -105,10 +103,10 @@ export async function work(task: WorkerTask): Promise<WorkerAnswer> {
   const merged = await mergeRound(task.input, async (digest) => {
     const bytes = await readFile(task.paths[digest]!).catch((cause: NodeJS.ErrnoException) => {
       if (cause.code !== 'ENOENT') throw cause;
-      throw new SwarmError('BLOB_MISSING', `blob ${digest} is not in the store`, { digest }, { cause });
+      throw storageError('BLOB_MISSING', `blob ${digest} is not in the store`, { digest }, { cause });
     });
     if (sha256(bytes) === digest) return bytes;
-    throw new SwarmError('BLOB_CORRUPT', `blob ${digest} is damaged on disk`, { digest });
+    throw storageError('BLOB_CORRUPT', `blob ${digest} is damaged on disk`, { digest });
   });
   return { type: 'merged', merged };
 }
@@ -124,13 +122,13 @@ function runWorker(task: WorkerTask, signal: AbortSignal): Promise<WorkerAnswer>
     onAbort = () => reject(signal.reason);
     signal.addEventListener('abort', onAbort, { once: true });
     worker.once('message', (answer: WorkerAnswer) => {
-      if (answer.type === 'failed') reject(new SwarmError(answer.code, answer.message, answer.values));
+      if (answer.type === 'failed') reject(SwarmError.fromJSON(answer.error));
       else resolve(answer);
     });
     worker.once('error', reject);
     worker.once('exit', (code) =>
       reject(
-        new SwarmError('WORKER_DIED', `the merge worker ended with code ${code}; it is tried again`, {
+        coordinatorError('WORKER_DIED', `the merge worker ended with code ${code}; it is tried again`, {
           code,
         }),
       ),

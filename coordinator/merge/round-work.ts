@@ -1,5 +1,5 @@
 import { withDeadline } from '../../common/deadline.ts';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import { decodeAdapter } from '../../lora/adapter/peft.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
@@ -7,6 +7,7 @@ import type { Checkpoint } from '../../protocol/messages.ts';
 import { open, seal } from '../../protocol/signing.ts';
 import type { Scope } from '../../storage/blob-collector.ts';
 import type { CurrentCheckpoint, JobContext } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
 import type { StoredUpdate } from '../store/store.ts';
 import { gate, meanLoss, type RowLoss } from './gate.ts';
 import type { Merged, MergeSource } from './merge.ts';
@@ -137,7 +138,7 @@ export class RoundWork {
     const { job, stored, manifest, deps } = this.context;
     const record = deps.store.rounds.newest(job, 1)[0];
     if (record?.round !== round || record.closedAt === null) {
-      throw new SwarmError('ROUND_NOT_CLOSED', `round ${round} is not the job's closed round`, {
+      throw coordinatorError('ROUND_NOT_CLOSED', `round ${round} is not the job's closed round`, {
         job,
         round,
       });

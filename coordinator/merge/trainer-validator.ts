@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import type { EngineChoice } from '../../lora/engines/names.ts';
@@ -14,6 +14,7 @@ import type { TrainerOptions } from '../../lora/train/messages.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
+import { coordinatorError } from '../errors.ts';
 import type { RowLoss } from './gate.ts';
 import { decodeHeldOut, gateRows } from './held-out.ts';
 import type { EvaluateOptions, ValidationJob, Validator } from './validator.ts';
@@ -136,7 +137,7 @@ export class TrainerValidator implements Validator {
   }
 
   async stop(): Promise<void> {
-    this.life.abort(new SwarmError('STOPPED', 'the coordinator is stopping', {}));
+    this.life.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     await Promise.all([...this.ready.keys()].map((job) => this.end(job)));
   }
 
@@ -179,7 +180,8 @@ export class TrainerValidator implements Validator {
 
   private rows(job: string, { acceptance }: Manifest): Row[] {
     const bytes = this.lent.get(job) ?? this.deps.heldOut(job);
-    if (!bytes) throw new SwarmError('HELD_OUT_MISSING', `there is no held-out data of job ${job}`, { job });
+    if (!bytes)
+      throw coordinatorError('HELD_OUT_MISSING', `there is no held-out data of job ${job}`, { job });
     return gateRows(decodeHeldOut(bytes), acceptance.heldOutRows);
   }
 

@@ -1,5 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import { SwarmError } from '../../common/errors.ts';
+import { coordinatorError } from '../errors.ts';
 
 /** Who may take part in a job: everybody, holders of its invite, or the peers listed. */
 export type Admission =
@@ -17,7 +17,7 @@ export function checkAdmission(
   if (admission.kind === 'invite' && token !== null && asked.invite !== null && equal(token, asked.invite))
     return;
   if (admission.kind === 'peers' && admission.peers.includes(asked.peer)) return;
-  throw new SwarmError(
+  throw coordinatorError(
     'NOT_ADMITTED',
     admission.kind === 'invite'
       ? `this job takes nodes with its invite only; ask its operator for one (\`swarm job show\` prints it)`

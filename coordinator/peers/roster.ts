@@ -1,6 +1,6 @@
-import { SwarmError } from '../../common/errors.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import type { JobContext } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
 import type { StoredPeer, StoredReceipt } from '../store/store.ts';
 import { checkAdmission } from './admission.ts';
 
@@ -74,7 +74,7 @@ export class Roster {
       checkAdmission(stored.admission, stored.token, { peer, invite: asked.invite });
       if (this.peers.size >= ADMITTED_PEERS && !vacate()) {
         const message = `all ${ADMITTED_PEERS} places of the job are taken by nodes that work; try again later`;
-        throw new SwarmError('JOB_FULL', message, { limit: ADMITTED_PEERS });
+        throw coordinatorError('JOB_FULL', message, { limit: ADMITTED_PEERS });
       }
     }
     const { name, agent, engine } = asked;

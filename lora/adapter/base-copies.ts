@@ -1,9 +1,9 @@
 import { join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
 import type { Model } from '../models/folder.ts';
 import { savedName } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
 import { readTensor, type SafetensorsHeader } from '../models/safetensors.ts';
+import { adapterError } from './errors.ts';
 import type { AdapterLayout } from './layout.ts';
 
 /** Relative difference between weights that are equal but for their rounding to 16 bits; bfloat16 keeps 8 of them. */
@@ -39,7 +39,7 @@ export async function withoutBaseCopies(
     const { file, entry: own } = model.tensors.get(parameter)!;
     const same = entry.length / own.length === width(entry.dtype) / width(own.dtype);
     if (!same || differ(await readTensor(path, entry), await readTensor(join(model.dir, file), own)))
-      throw new SwarmError(
+      throw adapterError(
         'ADAPTER_BASE',
         `${path} holds its own ${tensor}, which is not ${parameter} of the model in ${model.dir}: the adapter was made for a base with other weights`,
         { file: path, tensor, parameter },

@@ -1,8 +1,8 @@
 import { basename } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
 import { type DescribeOptions, describeBase } from '../models/base.ts';
 import type { Model } from '../models/folder.ts';
 import { hubOrigin, isCommit } from '../models/hub/reference.ts';
+import { adapterError } from './errors.ts';
 import { adapterLayout } from './layout.ts';
 import type { Adapter } from './peft.ts';
 
@@ -19,16 +19,17 @@ export async function checkBase(
 ): Promise<void> {
   const expected = adapterLayout(model, adapter.lora);
   if (JSON.stringify(expected) !== JSON.stringify(adapter.layout))
-    throw new SwarmError('ADAPTER_BASE', `the adapter's tensors are not those of the model in ${model.dir}`, {
+    throw adapterError('ADAPTER_BASE', `the adapter's tensors are not those of the model in ${model.dir}`, {
       dir: model.dir,
     });
   if (adapter.baseDigest === null) return;
   const { digest } = await describeBase(model.dir, options);
   if (digest !== adapter.baseDigest)
-    throw new SwarmError(
+    throw adapterError(
       'ADAPTER_BASE',
       `the adapter was trained on the base ${adapter.baseDigest}, ${model.dir} is ${digest}`,
-      { expected: adapter.baseDigest, found: digest, next: nextBase(adapter) },
+      { expected: adapter.baseDigest, found: digest },
+      { next: nextBase(adapter) },
     );
 }
 

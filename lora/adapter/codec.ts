@@ -1,4 +1,3 @@
-import { SwarmError } from '../../common/errors.ts';
 import { sameShape } from '../graph/shapes.ts';
 import { decodeFloats } from '../models/dtypes.ts';
 import {
@@ -9,6 +8,7 @@ import {
   type SafetensorsEntry,
   type SafetensorsHeader,
 } from '../models/safetensors.ts';
+import { adapterError } from './errors.ts';
 import { type AdapterLayout, adapterSize } from './layout.ts';
 
 /**
@@ -38,7 +38,7 @@ export function encodeAdapter(
   baseDigest: string | null = null,
 ): Uint8Array {
   if (tensors.length !== layout.length)
-    throw new SwarmError(
+    throw adapterError(
       'ADAPTER_TENSORS',
       `${tensors.length} tensors given for a layout of ${layout.length}`,
       { expected: layout.length, found: tensors.length },
@@ -81,7 +81,7 @@ export function matchEntries(
   const matched = layout.map(({ name, shape }) => {
     const entry = entries.get(name);
     if (entry === undefined || !sameShape(entry.shape, shape))
-      throw new SwarmError(
+      throw adapterError(
         'ADAPTER_TENSORS',
         `${file}: ${name} is ${entry ? `[${entry.shape.join(', ')}]` : 'missing'}, expected [${shape.join(', ')}]; the adapter belongs to another model or LoRA shape`,
         { file, tensor: name, expected: shape, found: entry?.shape ?? null },
@@ -92,7 +92,7 @@ export function matchEntries(
   if (entries.size !== layout.length) {
     const known = new Set(layout.map(({ name }) => name));
     const extra = [...entries.keys()].find((name) => !known.has(name))!;
-    throw new SwarmError(
+    throw adapterError(
       'ADAPTER_TENSORS',
       `${file}: ${extra} is no tensor of this adapter (${layout.length} expected, ${entries.size} found)`,
       { file, tensor: extra, expected: layout.length, found: entries.size },
@@ -104,7 +104,7 @@ export function matchEntries(
 export function checkFinite(values: Float32Array, tensor: string, file: string): void {
   const index = values.findIndex((value) => !Number.isFinite(value));
   if (index !== -1)
-    throw new SwarmError(
+    throw adapterError(
       'ADAPTER_NOT_FINITE',
       `${file}: ${tensor} holds ${values[index]} at position ${index}; the adapter is broken, use an earlier one`,
       { file, tensor, index, found: String(values[index]) },

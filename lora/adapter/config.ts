@@ -1,6 +1,6 @@
 import type { z } from 'zod';
-import { SwarmError } from '../../common/errors.ts';
 import { loraSchema } from '../../protocol/manifest.ts';
+import { adapterError } from './errors.ts';
 
 /** The shape of an adapter, in PEFT's terms; every field is described in protocol/manifest.ts. */
 export type LoraConfig = z.output<typeof loraSchema>;
@@ -13,7 +13,7 @@ export function loraConfig(settings: Partial<LoraConfig>): LoraConfig {
   const result = loraSchema.safeParse(settings);
   if (result.success) return result.data;
   const problems = result.error.issues.map(({ path, message }) => ({ field: path.join('.'), message }));
-  throw new SwarmError(
+  throw adapterError(
     'LORA_CONFIG',
     `the adapter's settings are wrong: ${problems.map(({ field, message }) => `${field}: ${message}`).join('; ')}`,
     { field: problems[0]!.field, problems },

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
 import { elementCount } from '../graph/shapes.ts';
 import type { Model } from '../models/folder.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
 import { readTensor } from '../models/safetensors.ts';
 import type { LoraConfig } from './config.ts';
 import { deltaOf } from './delta.ts';
+import { adapterError } from './errors.ts';
 import { type AdapterLayout, type AdapterTensor, planLayout } from './layout.ts';
 import { adapterPlan } from './plan.ts';
 import { philox } from './random.ts';
@@ -45,7 +45,7 @@ export async function initialAdapter(
     const delta = lora.initLoraWeights === false ? deltaOf(module, a, b) : null;
     const norms = await rowNorms(model, module, delta, options.signal);
     if (norms.includes(0))
-      throw new SwarmError(
+      throw adapterError(
         'LORA_ZERO_NORM',
         `row ${norms.indexOf(0)} of the weight of ${module.name} is zero, and DoRA divides by its norm; leave the module out with excludeModules`,
         { module: module.name, row: norms.indexOf(0) },
@@ -74,7 +74,7 @@ export function initAdapter(
 ): Float32Array[] {
   const other = layout.find(({ group }) => group !== 'A' && group !== 'B');
   if (other)
-    throw new SwarmError(
+    throw adapterError(
       'ADAPTER_INIT',
       `${other.name} starts from the base's weights, and only the layout was given; use initialAdapter`,
       { tensor: other.name },
@@ -89,7 +89,7 @@ function randomMatrix(
   init: LoraConfig['initLoraWeights'],
 ): Float32Array {
   if (!Number.isSafeInteger(seed) || seed < 0)
-    throw new SwarmError('SEED', `the seed is ${seed}, expected a whole number from 0 to 2^53 − 1`, { seed });
+    throw adapterError('SEED', `the seed is ${seed}, expected a whole number from 0 to 2^53 − 1`, { seed });
   const values = new Float32Array(elementCount(shape));
   const embedding = name.includes('.lora_embedding_');
   if (init !== false && group === (embedding ? 'A' : 'B')) return values;

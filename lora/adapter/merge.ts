@@ -1,7 +1,7 @@
 import { copyFile, cp, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { commonError } from '../../common/common-errors.ts';
 import { renameDurably, writeDurably } from '../../common/durable.ts';
-import { SwarmError } from '../../common/errors.ts';
 import { DESCRIBED_FILES, type DescribeOptions, TOOL_TEMPLATE_FILE } from '../models/base.ts';
 import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
 import { isUnused, listFiles, type Model } from '../models/folder.ts';
@@ -12,6 +12,7 @@ import { INDEX_FILE, type TensorLocation } from '../models/tensors.ts';
 import { checkBase } from './base.ts';
 import { checkFinite } from './codec.ts';
 import { type Delta, deltaOf } from './delta.ts';
+import { adapterError } from './errors.ts';
 import type { Adapter } from './peft.ts';
 import { adapterPlan } from './plan.ts';
 import { rowBlocks, rowNorms } from './weights.ts';
@@ -81,7 +82,7 @@ async function changesByWeight(
   ];
   const shared = config.tieWordEmbeddings ? changed.find((name) => tied.includes(name)) : undefined;
   if (shared !== undefined)
-    throw new SwarmError(
+    throw adapterError(
       'ADAPTER_TIED_HEAD',
       `the adapter changes ${shared}, and the output head shares its weights with the embedding: merging would change both; use the adapter unmerged`,
       { parameter: shared },
@@ -177,7 +178,7 @@ async function refuseExisting(dir: string): Promise<void> {
   });
   if (entries === null) return;
   if (entries.length > 0)
-    throw new SwarmError('OUTPUT_EXISTS', `${dir} exists and is not empty; name another folder`, { dir });
+    throw commonError('OUTPUT_EXISTS', `${dir} exists and is not empty; name another folder`, { dir });
   // Renaming onto an empty folder works on POSIX only.
   await rmdir(dir);
 }

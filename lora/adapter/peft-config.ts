@@ -1,7 +1,8 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import { adaptedModuleOf } from '../models/lora.ts';
 import { isAllLinear, knownNames, type ModelShape } from '../models/targets.ts';
 import { type LoraConfig, loraConfig } from './config.ts';
+import { adapterError } from './errors.ts';
 import type { AdapterTensor } from './layout.ts';
 import { adapterPlan, knownSaved, withoutUnused } from './plan.ts';
 
@@ -173,7 +174,7 @@ function parseStart(value: unknown): LoraConfig['initLoraWeights'] {
   if (name === 'gaussian') return name;
   if (STARTS.includes(name)) return true;
   // PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA.
-  throw new SwarmError(
+  throw adapterError(
     'ADAPTER_UNSUPPORTED',
     `adapter_config.json: init_lora_weights is ${JSON.stringify(value)}, which rewrites the base's weights: the adapter belongs to another base than the one it names; convert it with PEFT (path_initial_model_for_weight_conversion), or merge it there`,
     { field: 'init_lora_weights', found: value },
@@ -204,7 +205,7 @@ function textOrNull(json: Record<string, unknown>, field: string): string | null
 }
 
 function malformed(field: string, expected: string, found: unknown): SwarmError {
-  return new SwarmError(
+  return adapterError(
     'ADAPTER_CONFIG',
     `adapter_config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, expected ${expected}`,
     { field, expected, found },
@@ -212,7 +213,7 @@ function malformed(field: string, expected: string, found: unknown): SwarmError 
 }
 
 function unsupported(field: string, found: unknown): SwarmError {
-  return new SwarmError(
+  return adapterError(
     'ADAPTER_UNSUPPORTED',
     `adapter_config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which this engine does not compute; merge the adapter into its base with PEFT and use the result`,
     { field, found },

@@ -1,9 +1,10 @@
-import { SwarmError } from '../../common/errors.ts';
+import { modelError } from '../models/errors.ts';
 import { type AdaptedModule, biasName, savedName, type TrainedCopy } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
 import { firstMatches } from '../models/patterns.ts';
 import { knownNames, type ModelShape, ownerOf, targetModules } from '../models/targets.ts';
 import type { LoraConfig } from './config.ts';
+import { adapterError } from './errors.ts';
 
 /** What an adapter does to a model. */
 export interface AdapterPlan {
@@ -36,7 +37,7 @@ export function adapterPlan(model: ModelShape, lora: LoraConfig): AdapterPlan {
   const biases = biasCopies(model, lora.bias, new Set(names));
   const both = saved.find(({ parameter }) => biases.some((bias) => bias.parameter === parameter));
   if (both)
-    throw new SwarmError(
+    throw adapterError(
       'LORA_BIAS',
       `bias "${lora.bias}" and modulesToSave both train ${both.parameter}; leave out one of the two`,
       { bias: lora.bias, parameter: both.parameter },
@@ -50,7 +51,7 @@ function checkEmbedding(modules: readonly AdaptedModule[], { useDora, freezeA }:
   const reason = useDora
     ? 'DoRA of an embedding is not computed here'
     : 'A of an embedding starts at zero, and frozen there nothing would be trained';
-  throw new SwarmError('LORA_EMBEDDING', `the target ${module} is the embedding: ${reason}; leave it out`, {
+  throw adapterError('LORA_EMBEDDING', `the target ${module} is the embedding: ${reason}; leave it out`, {
     module,
     useDora,
     freezeA,
@@ -94,7 +95,7 @@ function refuseUnused(model: ModelShape, lora: LoraConfig, names: readonly strin
     const unused = lora[field].find(([pattern]) => !matchesSome(field, names, pattern));
     if (unused === undefined) continue;
     const leaves = [...new Set(names.map(leafOf))].sort();
-    throw new SwarmError(
+    throw modelError(
       'LORA_PATTERN',
       `${JSON.stringify(unused[0])} of ${field} matches none of the ${names.length} adapted modules; they are ${leaves.join(', ')}`,
       { field, pattern: unused[0], modules: leaves },
@@ -106,7 +107,7 @@ function refuseUnused(model: ModelShape, lora: LoraConfig, names: readonly strin
   const entry = excluded.find((name) => !known.includes(name));
   if (entry === undefined) return;
   const leaves = leavesOf(ownParameters(model));
-  throw new SwarmError(
+  throw modelError(
     'LORA_TARGETS',
     `no module of the model is called ${JSON.stringify(entry)}, which excludeModules names; it has ${leaves.join(', ')}`,
     { entry, modules: leaves },
@@ -133,7 +134,7 @@ function savedCopies(
   const known = knownSaved(model, entries);
   for (const entry of entries) {
     if (known.includes(entry)) continue;
-    throw new SwarmError(
+    throw adapterError(
       'LORA_SAVED',
       `no module of the model ends with ${JSON.stringify(entry)}, which modulesToSave names; it has ${leavesOf(parameters).join(', ')}`,
       { entry },
@@ -143,7 +144,7 @@ function savedCopies(
   return found.map(({ name, from, shape }) => {
     const module = ownerOf(name);
     if (adapted.has(module))
-      throw new SwarmError(
+      throw adapterError(
         'LORA_SAVED',
         `${module} is a target and ends with an entry of modulesToSave; write the entry so that it matches whole path segments only`,
         { module },

@@ -1,10 +1,10 @@
+import { dataError } from './errors.ts';
 /**
  * Which rows a round trains, in which order: a keyed permutation of all rows, read at any position without
  * being stored. Nodes and coordinator compute the same rows from a head alone.
  */
 
 import { createHash } from 'node:crypto';
-import { SwarmError } from '../../common/errors.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 
 /** Most rows of a data set: two halves of 16 bits. */
@@ -37,14 +37,14 @@ export function rowKey({ job, round, parent, epoch }: RowKey): Uint8Array {
  */
 export function permutation(rows: number, key: Uint8Array): (position: number) => number {
   if (!Number.isInteger(rows) || rows < 1 || rows > MAX_ROWS) {
-    throw new SwarmError('ROWS_COUNT', `${rows} rows cannot be permuted; from 1 to ${MAX_ROWS}`, { rows });
+    throw dataError('ROWS_COUNT', `${rows} rows cannot be permuted; from 1 to ${MAX_ROWS}`, { rows });
   }
   const half = Math.max(1, Math.ceil(Math.log2(rows) / 2));
   const mask = 2 ** half - 1;
   const keys = roundKeys(key);
   return (position) => {
     if (!Number.isInteger(position) || position < 0 || position >= rows) {
-      throw new SwarmError('ROWS_POSITION', `position ${position} is not among ${rows} rows`, {
+      throw dataError('ROWS_POSITION', `position ${position} is not among ${rows} rows`, {
         position,
         rows,
       });

@@ -1,9 +1,12 @@
+import { fromSystem } from '../../common/errors.ts';
 /** A file's content as a stream of bytes or text, decompressed on the way: never more than a few chunks in memory. */
+
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { dataError } from './errors.ts';
 import { cutFrames } from './zstd-frames.ts';
 
 /** Bytes per read and per decompressed chunk: large enough that the calls do not count. */
@@ -42,7 +45,12 @@ export async function* readBytes(
     signal?.throwIfAborted();
     if (isSwarmError(error)) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new SwarmError('DATA_UNREADABLE', `${file} cannot be read: ${reason}`, { file }, { cause: error });
+    throw dataError(
+      'DATA_UNREADABLE',
+      `${file} cannot be read: ${reason}`,
+      { file },
+      { cause: error, ...fromSystem(error) },
+    );
   }
 }
 
@@ -98,7 +106,7 @@ export function notUtf8Error(file: string, cause?: unknown): SwarmError {
 /** @param likely what it may be instead */
 function encoding(file: string, reason: string, likely: string, cause?: unknown): SwarmError {
   const message = `${file}: ${reason}; save it as UTF-8 (for example with iconv -f ${likely} -t UTF-8)`;
-  return new SwarmError('DATA_ENCODING', message, { file, reason }, { cause });
+  return dataError('DATA_ENCODING', message, { file, reason }, { cause });
 }
 
 async function firstBytes(file: string, count: number): Promise<Buffer> {

@@ -1,7 +1,10 @@
+import { fromSystem } from '../../common/errors.ts';
 /** Which files a list of paths, folders and patterns means, and what kind of container each is. */
+
 import { glob, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
+import { dataError } from './errors.ts';
 
 const CONTAINERS = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'txt'] as const;
 export type Container = (typeof CONTAINERS)[number];
@@ -51,20 +54,25 @@ async function expand(path: string): Promise<string[]> {
   // "**" and "*" match folders too, but of a folder's files only those that the pattern names are meant.
   const files = matches.filter((match) => containerOf(match) !== null).sort();
   const chosen = files.length > 0 ? files : matches.sort();
-  if (chosen.length === 0) throw new SwarmError('DATA_NO_FILES', `no file matches ${path}`, { path });
+  if (chosen.length === 0) throw dataError('DATA_NO_FILES', `no file matches ${path}`, { path });
   return chosen;
 }
 
 async function filesOf(path: string): Promise<DataFile[]> {
   const entry = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     const reason = cause.code === 'ENOENT' ? 'there is no such file or folder' : cause.message;
-    throw new SwarmError('DATA_UNREADABLE', `${path} cannot be read: ${reason}`, { file: path }, { cause });
+    throw dataError(
+      'DATA_UNREADABLE',
+      `${path} cannot be read: ${reason}`,
+      { file: path },
+      { cause, ...fromSystem(cause) },
+    );
   });
   if (!entry.isDirectory()) {
     const container = containerOf(path);
     if (ARROW.test(path)) throw arrow(path);
     if (container === null || !entry.isFile()) {
-      throw new SwarmError('DATA_UNREADABLE', `${path} is no data file; known are ${KNOWN}`, { file: path });
+      throw dataError('DATA_UNREADABLE', `${path} is no data file; known are ${KNOWN}`, { file: path });
     }
     return [{ file: path, container, bytes: entry.size }];
   }
@@ -81,7 +89,7 @@ async function filesOf(path: string): Promise<DataFile[]> {
     if (container !== null) files.push({ file, container, bytes: (await stat(file)).size });
   }
   if (files.length === 0) {
-    throw new SwarmError('DATA_UNREADABLE', `${path} holds no data file directly in it; known are ${KNOWN}`, {
+    throw dataError('DATA_UNREADABLE', `${path} holds no data file directly in it; known are ${KNOWN}`, {
       file: path,
     });
   }
@@ -90,5 +98,5 @@ async function filesOf(path: string): Promise<DataFile[]> {
 
 function arrow(path: string): SwarmError {
   const message = `${path} holds Apache Arrow, which is not read; write it as Parquet: datasets.load_from_disk(…).to_parquet("train.parquet")`;
-  return new SwarmError('DATA_UNREADABLE', message, { file: path });
+  return dataError('DATA_UNREADABLE', message, { file: path });
 }

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { SwarmError } from '../../common/errors.ts';
+import { dataError } from './errors.ts';
 
 /** Hashes are counted by their first 16 bits. */
 const BUCKETS = 65_536;
@@ -12,7 +12,7 @@ const BUCKETS = 65_536;
  */
 export function chooseHeldOut(examples: number, share: number, seed: number): (index: number) => boolean {
   if (examples < 2) {
-    throw new SwarmError(
+    throw dataError(
       'DATA_TOO_SMALL',
       `the data holds ${examples === 1 ? 'one example' : 'no example'}, which cannot be split into training and held-out ` +
         'data; name held-out files, or use .jsonl with one document per line',

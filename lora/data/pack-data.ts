@@ -1,10 +1,14 @@
+import { fromSystem } from '../../common/errors.ts';
 /** From data files to packed rows on disk, kept between runs. */
+
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
+import { commonError } from '../../common/common-errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { dataError } from './errors.ts';
 import type { Example } from './examples.ts';
 import { dataFiles } from './files.ts';
 import { PackedData } from './packed-data.ts';
@@ -76,7 +80,7 @@ export async function packData(
       const tally = newTally();
       if (!(await write(partial, key, options, { renderer, tally }))) {
         const message = `there is nothing to train on in ${paths.join(', ')}: ${whyNoRows(tally)}`;
-        throw new SwarmError('DATA_EMPTY', message, { paths });
+        throw dataError('DATA_EMPTY', message, { paths });
       }
       await place(partial, dir, key);
     } catch (error) {
@@ -88,7 +92,7 @@ export async function packData(
     await tidy(root, Date.now()).catch(() => {});
     const packed = await PackedData.open(dir);
     if (packed?.key === key) return packed;
-    throw new SwarmError('DATA_UNREADABLE', `${dir} cannot be written; see who owns it`, { file: dir });
+    throw dataError('DATA_UNREADABLE', `${dir} cannot be written; see who owns it`, { file: dir });
   } finally {
     await renderer.close();
   }
@@ -116,7 +120,7 @@ function noSpace(error: unknown): boolean {
 
 function storeFull(dir: string, cause: unknown): SwarmError {
   const message = `there is no space for packed data in ${dir}; free some, or name another cache folder`;
-  return new SwarmError('STORE_FULL', message, { dir }, { cause });
+  return commonError('STORE_FULL', message, { dir }, { cause });
 }
 
 async function write(
@@ -181,7 +185,7 @@ async function fileDigest(file: string, signal: AbortSignal | undefined): Promis
       hash.update(chunk);
   } catch (cause) {
     signal?.throwIfAborted();
-    throw new SwarmError('DATA_UNREADABLE', `${file} cannot be read`, { file }, { cause });
+    throw dataError('DATA_UNREADABLE', `${file} cannot be read`, { file }, { cause, ...fromSystem(cause) });
   }
   return hash.digest('hex');
 }

@@ -2,11 +2,12 @@
  * Packed rows on disk: written once, then read row by row in any order. A folder of `rows`, shards one behind the
  * other, and `index.json`, which is written last: without it there is nothing.
  */
+
 import { closeSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { SwarmError } from '../../common/errors.ts';
+import { dataError } from './errors.ts';
 import { decodeRow, type ShardLayout, shardLayout } from './packed.ts';
 import type { Row } from './packing.ts';
 import type { RowSummary } from './row-report.ts';
@@ -135,7 +136,7 @@ export class PackedData {
     const shard = shards[Math.floor(index / perShard)];
     const within = index % perShard;
     if (!Number.isInteger(index) || index < 0 || shard === undefined || within >= shard.rows) {
-      throw new SwarmError('ROWS_POSITION', `position ${index} is not among ${this.rows} rows`, {
+      throw dataError('ROWS_POSITION', `position ${index} is not among ${this.rows} rows`, {
         position: index,
         rows: this.rows,
       });
@@ -156,7 +157,7 @@ export class PackedData {
     const bytes = new Uint8Array(length);
     const read = readSync(this.file, bytes, 0, length, at);
     if (read === length) return bytes;
-    throw new SwarmError(
+    throw dataError(
       'PACKED_INVALID',
       `the packed rows in ${this.path} end at byte ${at + read}; delete that file, and they are made again`,
       { file: this.path, reason: 'cut off' },

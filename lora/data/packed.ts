@@ -6,10 +6,12 @@
  * `width` bytes each; all ones in a label: nothing is predicted) and segments (u16). Equal lists of rows
  * give equal bytes.
  */
+
 import { z } from 'zod';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { DATA_SHARD_BYTES } from '../../protocol/limits.ts';
+import { dataError } from './errors.ts';
 import { IGNORED_LABEL, type Row } from './packing.ts';
 
 /** Shards are cut at this size, one range of the blob protocol. A row of more than that is a shard alone. */
@@ -162,7 +164,7 @@ function split(bytes: Uint8Array): { header: Header; body: Uint8Array } {
 /** Segments count up from 1 without gaps; padding (segment 0) comes last, with id 0 and nothing predicted. */
 function checkRow({ ids, segments, labels }: Row, length: number, index: number): void {
   const refuse = (reason: string) =>
-    new SwarmError('PACKED_ROW', `row ${index}: ${reason}`, { row: index, reason });
+    dataError('PACKED_ROW', `row ${index}: ${reason}`, { row: index, reason });
   if (ids.length !== length || segments.length !== length || labels.length !== length) {
     throw refuse(`its arrays do not have ${length} entries`);
   }
@@ -183,5 +185,5 @@ function checkRow({ ids, segments, labels }: Row, length: number, index: number)
 }
 
 function invalid(reason: string, cause?: unknown): SwarmError {
-  return new SwarmError('PACKED_INVALID', `the data shard is unusable: ${reason}`, { reason }, { cause });
+  return dataError('PACKED_INVALID', `the data shard is unusable: ${reason}`, { reason }, { cause });
 }

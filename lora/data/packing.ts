@@ -5,7 +5,8 @@
  * piece keeps the token before it as context (or a fresh beginning-of-text token, see `PackOptions.restart`).
  * Pieces shorter than a row share rows, each as its own segment: attention and positions restart there.
  */
-import { SwarmError } from '../../common/errors.ts';
+
+import { dataError } from './errors.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
 /** Label of a position that is not trained or scored; the value that Hugging Face uses. */
@@ -85,7 +86,7 @@ export async function packedRows(...arguments_: Parameters<typeof packDocuments>
 export function checkTokens({ ids, labels }: Row, vocabulary: number): void {
   const bad = ids.find((id) => id >= vocabulary) ?? labels.find((label) => label >= vocabulary);
   if (bad !== undefined) {
-    throw new SwarmError(
+    throw dataError(
       'ROW_TOKEN',
       `a row holds token ${bad}, the model knows ${vocabulary}; pack the data with this model's tokenizer`,
       { token: bad, vocabulary },
@@ -112,7 +113,7 @@ export function emptyRow(sequenceLength: number): Row {
 /** @throws PACK_LENGTH when a row is too short for a prediction with context */
 export function checkRowLength(sequenceLength: number): void {
   if (Number.isInteger(sequenceLength) && sequenceLength >= 2) return;
-  throw new SwarmError('PACK_LENGTH', `rows of ${sequenceLength} tokens cannot be packed; at least 2`, {
+  throw dataError('PACK_LENGTH', `rows of ${sequenceLength} tokens cannot be packed; at least 2`, {
     sequenceLength,
   });
 }

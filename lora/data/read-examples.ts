@@ -1,11 +1,12 @@
 /** Data files as a stream of examples. */
-import { SwarmError } from '../../common/errors.ts';
+
 import { readCsv } from './containers/csv.ts';
 import { readJson } from './containers/json.ts';
 import { readJsonLines } from './containers/jsonl.ts';
 import { readParquet } from './containers/parquet.ts';
 import type { ContainerOptions, RowBatches } from './containers/rows.ts';
 import { readPlainText } from './containers/text.ts';
+import { dataError } from './errors.ts';
 import type { Example, ExampleBody, Format, Origin } from './examples.ts';
 import { type DataFile, dataFiles } from './files.ts';
 import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
@@ -81,7 +82,7 @@ async function* documents(
 ): AsyncGenerator<Example, void, undefined> {
   if (!among.includes('text')) {
     const message = `${file} is a text file; as ${among.join(' or ')} rows have to be in another kind of file`;
-    throw new SwarmError('DATA_FORMAT', message, { file, columns: [], formats: among });
+    throw dataError('DATA_FORMAT', message, { file, columns: [], formats: among });
   }
   const text = await readPlainText(file, { signal, onBytes });
   report.see();

@@ -1,5 +1,6 @@
 /** Rows that cannot be used: named, counted by reason, and too many of them stop the run. */
-import { SwarmError } from '../../common/errors.ts';
+
+import { dataError } from './errors.ts';
 import type { Origin } from './examples.ts';
 
 /** A few broken rows in a large file are normal; more mean that the file is read the wrong way. */
@@ -76,7 +77,7 @@ export class RowReport {
     if (this.refused === 0 || this.refused <= this.share * this.seen) return;
     const { rows, bad, reasons } = this.summary();
     const { first, code } = reasons[0]!;
-    throw new SwarmError(
+    throw dataError(
       'DATA_BAD_ROWS',
       `${bad} of ${rows} rows cannot be used, more than the allowed ${Number((100 * this.share).toPrecision(6))} %; ` +
         `most often ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}; ` +

@@ -2,9 +2,11 @@
  * A Hugging Face tokenizer folder, as transformers reads it: byte-pair encoding, over bytes or with byte fallback. What
  * tokenizer.json asks for beyond that is refused by name, for wrong ids are not seen until a model has learnt from them.
  */
+
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { dataError } from './errors.ts';
 import { type AddedToken, AddedTokens } from './tokenizing/added-tokens.ts';
 import { affixesOf } from './tokenizing/affixes.ts';
 import { BytePairEncoder } from './tokenizing/bpe.ts';
@@ -164,7 +166,7 @@ async function readJson(file: string, optional: boolean): Promise<Record<string,
 }
 
 function invalid(file: string, reason: string, cause?: unknown): SwarmError {
-  return new SwarmError(
+  return dataError(
     'TOKENIZER_INVALID',
     `${file}: ${reason}; a model folder needs the tokenizer.json of its model`,
     { file, reason },

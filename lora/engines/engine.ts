@@ -1,5 +1,5 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { Graph } from '../graph/graph.ts';
+import { engineError } from './errors.ts';
 import type { Feeds } from './feeds.ts';
 import { ENGINE_LIST, ENGINE_NAMES, type EngineName } from './names.ts';
 import { createOnnxEngine } from './onnx/engine.ts';
@@ -48,10 +48,10 @@ export interface EngineOptions {
  */
 export async function createEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
   if (!ENGINE_NAMES.includes(name)) {
-    throw new SwarmError('ENGINE_UNKNOWN', `no engine is called ${name}; there are ${ENGINE_LIST}`, { name });
+    throw engineError('ENGINE_UNKNOWN', `no engine is called ${name}; there are ${ENGINE_LIST}`, { name });
   }
   if (!Number.isInteger(options.threads) || options.threads < 1) {
-    throw new SwarmError(
+    throw engineError(
       'ENGINE_THREADS',
       `an engine needs a whole number of threads from 1, not ${options.threads}`,
       { threads: options.threads },

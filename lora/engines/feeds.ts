@@ -1,6 +1,6 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { Tensor } from '../graph/graph.ts';
 import { elementCount, formatShape } from '../graph/shapes.ts';
+import { engineError } from './errors.ts';
 
 export type FeedData = Float32Array | BigInt64Array;
 
@@ -20,17 +20,17 @@ export interface BoundFeed {
 export function bindFeeds(inputs: ReadonlyMap<string, Tensor>, feeds: Feeds): BoundFeed[] {
   for (const name of Object.keys(feeds)) {
     if (!inputs.has(name))
-      throw new SwarmError('ENGINE_FEED', `${name} was fed, but the graph has no such input`, { name });
+      throw engineError('ENGINE_FEED', `${name} was fed, but the graph has no such input`, { name });
   }
   return Array.from(inputs, ([name, tensor]) => {
     const data = feeds[name];
     const expected = `${tensor.dtype} ${formatShape(tensor.shape)}`;
     if (data === undefined) {
-      throw new SwarmError('ENGINE_FEED', `no value was fed for ${name}, ${expected}`, { name, expected });
+      throw engineError('ENGINE_FEED', `no value was fed for ${name}, ${expected}`, { name, expected });
     }
     const dtype = dtypeOf(data);
     if (dtype !== tensor.dtype || data.length !== elementCount(tensor.shape)) {
-      throw new SwarmError(
+      throw engineError(
         'ENGINE_FEED',
         `${name} needs ${expected}; ${data.length} values of ${dtype} were fed`,
         { name, expected, found: { dtype, length: data.length } },

@@ -1,7 +1,8 @@
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { matmul } from '../graph/ops.ts';
 import type { Engine } from './engine.ts';
+import { engineError } from './errors.ts';
 import { FLOAT16_ENGINES } from './precision.ts';
 import { runOnce } from './run-once.ts';
 
@@ -17,7 +18,7 @@ export async function requireFloat16(engine: Engine): Promise<void> {
     await runOnce(engine, graph, { x: Float32Array.of(1, 2, 3, 4) });
   } catch (error) {
     const reason = isSwarmError(error) ? error.message : String(error);
-    throw new SwarmError(
+    throw engineError(
       'PRECISION',
       `the device of ${engine.name} does not compute in float16: ${reason}; take --precision float32`,
       { engine: engine.name, reason },

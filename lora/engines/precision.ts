@@ -1,4 +1,4 @@
-import { SwarmError } from '../../common/errors.ts';
+import { engineError } from './errors.ts';
 import type { EngineChoice } from './names.ts';
 
 /** What products with the frozen base are computed in: a choice of each machine, never of a job. */
@@ -13,7 +13,7 @@ export function requirePrecision(precision: Precision, engine: EngineChoice): vo
   // `auto` takes one that has it, or says that there is none.
   if (precision === 'float32' || engine === 'auto') return;
   if (FLOAT16_ENGINES.includes(engine)) return;
-  throw new SwarmError(
+  throw engineError(
     'PRECISION',
     `${engine} has no products in float16; take ${FLOAT16_ENGINES.join(' or ')}, or --precision float32`,
     { precision, engine },

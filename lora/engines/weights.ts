@@ -1,6 +1,6 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { Tensor } from '../graph/graph.ts';
 import { elementCount, formatShape, type Shape, sameShape } from '../graph/shapes.ts';
+import { engineError } from './errors.ts';
 
 /** Where the values of a weight lie in its file; offset and length in bytes. */
 export interface WeightEntry {
@@ -58,7 +58,7 @@ export function locateWeight(
 ): { path: string; entry: WeightEntry } {
   const bits = weights?.tables?.has(name) ? 8 : weights?.quantised?.get(name)?.bits;
   if (bits !== undefined) {
-    throw new SwarmError(
+    throw engineError(
       'ENGINE_WEIGHTS',
       `weight ${name} is kept in ${bits} bits, which this engine does not compute with; take another one, or a base of 32 bits`,
       { name, bits },
@@ -66,7 +66,7 @@ export function locateWeight(
   }
   const entry = weights?.entries.get(name);
   if (weights === null || entry === undefined) {
-    throw new SwarmError(
+    throw engineError(
       'ENGINE_WEIGHTS',
       `weight ${name} ${formatShape(tensor.shape)} is not in ${weights?.path ?? 'any weight file: none was given'}`,
       { name, expected: tensor.shape, path: weights?.path },
@@ -74,7 +74,7 @@ export function locateWeight(
   }
   const length = elementCount(tensor.shape) * Float32Array.BYTES_PER_ELEMENT;
   if (!sameShape(entry.shape, tensor.shape) || entry.length !== length) {
-    throw new SwarmError(
+    throw engineError(
       'ENGINE_WEIGHTS',
       `weight ${name} in ${weights.path} is ${formatShape(entry.shape)} in ${entry.length} bytes, the model needs ${formatShape(tensor.shape)} in ${length}`,
       { name, path: weights.path, expected: tensor.shape, found: entry.shape, length: entry.length },

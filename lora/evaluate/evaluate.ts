@@ -1,5 +1,6 @@
 /** Loss of a model on data: `swarm evaluate`. */
-import { SwarmError } from '../../common/errors.ts';
+
+import type { SwarmError } from '../../common/errors.ts';
 import type { Example } from '../data/examples.ts';
 import { IGNORED_LABEL, Packer, type Piece, type Row } from '../data/packing.ts';
 import type { Renderer } from '../data/render/renderer.ts';
@@ -9,6 +10,7 @@ import type { Graph } from '../graph/graph.ts';
 import { adaptedParameters } from '../train/adapted-model.ts';
 import { lossGraph, rowLosses } from '../train/step.ts';
 import { isSized, SizedExecutables } from '../train/supervised.ts';
+import { evaluateError } from './errors.ts';
 import { adapterFeeds, type Subject } from './model-bundle.ts';
 
 /** Longest window, tokens: attention takes memory with its square. Longer rows are scored in several windows. */
@@ -182,7 +184,7 @@ async function lookAhead(
 
 function nothing(rows: number): SwarmError {
   const message = 'no row has a token to predict; give rows of two tokens or more';
-  return new SwarmError('EVALUATE_EMPTY', message, { rows });
+  return evaluateError('EVALUATE_EMPTY', message, { rows });
 }
 
 /**

@@ -1,5 +1,5 @@
 import { writeError } from '../../common/durable.ts';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { type AdapterToWrite, adapterSize, initialAdapter, writePeftFolder } from '../adapter/peft.ts';
 import type { PackedData } from '../data/packed-data.ts';
 import { hubOrigin } from '../models/hub/reference.ts';
@@ -8,6 +8,7 @@ import type { TrainingConfig } from '../train/config.ts';
 import { type Load, onlyOn } from '../train/fallback.ts';
 import { TrainerProcess } from '../train/supervisor.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
+import { finetuneError } from './errors.ts';
 import type { TrainListener, TrainOutcome, TrainRunOptions } from './finetune.ts';
 import { HeldOut, TrainingLoop } from './loop.ts';
 import type { RunSettings } from './settings.ts';
@@ -130,7 +131,7 @@ function notKept(cause: unknown, output: string): SwarmError {
   const reason = writeError(cause, output);
   const code = isSwarmError(reason) ? reason.code : 'UNKNOWN';
   const message = reason instanceof Error ? reason.message : String(reason);
-  return new SwarmError(
+  return finetuneError(
     'PARTIAL_NOT_KEPT',
     `the adapter as it is now is not in ${output}: ${message}; the checkpoints there stay as they are`,
     { output, code },

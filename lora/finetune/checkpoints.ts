@@ -3,13 +3,15 @@
  * is written under another name, synced and renamed, so whatever moment the process is killed at, every folder of that
  * name is whole.
  */
+
 import { createHash } from 'node:crypto';
 import { readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
+import { commonError } from '../../common/common-errors.ts';
 import { syncFolder, writeDurably, writeError } from '../../common/durable.ts';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { makeFolder } from '../../common/folders.ts';
 import {
   ADAPTER_WEIGHTS_FILE,
@@ -20,6 +22,7 @@ import {
 } from '../adapter/peft.ts';
 import type { AdamWState } from '../train/adamw.ts';
 import { decodeOptimizer, encodeOptimizer } from '../train/optimizer-state.ts';
+import { finetuneError } from './errors.ts';
 import { runSettingsSchema } from './settings.ts';
 
 const FOLDER = 'checkpoints';
@@ -115,7 +118,7 @@ export class CheckpointFolder {
       if (!isSwarmError(error, 'STORE_FULL')) throw error;
       const next = `free some, then go on with it: swarm train --resume --output ${dirname(this.path)}`;
       const message = `no space left for the checkpoint ${final}`;
-      throw new SwarmError('STORE_FULL', message, { path: final, next }, { cause });
+      throw commonError('STORE_FULL', message, { path: final }, { next, cause });
     }
     await this.prune(state.best?.step ?? null);
     return final;
@@ -170,11 +173,11 @@ export class CheckpointFolder {
   private async state(step: number): Promise<RunState> {
     const dir = this.folderOf(step);
     const damaged = (reason: string, cause?: unknown) =>
-      new SwarmError(
+      finetuneError(
         'TRAIN_CHECKPOINT',
         `the checkpoint ${dir} is damaged: ${reason}`,
-        { dir, reason, next: 'remove that folder, or leave it: the one before it is taken' },
-        { cause },
+        { dir, reason },
+        { next: 'remove that folder, or leave it: the one before it is taken', cause },
       );
     let state: RunState;
     try {

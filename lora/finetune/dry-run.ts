@@ -1,6 +1,5 @@
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
 import { formatBytes, formatCount, formatDuration, table } from '../../common/text.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { createEngine, type EngineName } from '../engines/engine.ts';
@@ -15,6 +14,7 @@ import { estimateTraining, fitsMemory, secondsPerStep } from '../train/estimate.
 import { type MachineSpeed, measureSpeed } from '../train/speed.ts';
 import { usesProcessor } from '../train/trainers.ts';
 import { trainingFiles } from './data.ts';
+import { finetuneError } from './errors.ts';
 import { trainingConfig } from './finetune.ts';
 import { checkpointingOf, inTrainers, memoryOf, microBatchThatFits, type RunMemory } from './memory.ts';
 import { sampleData } from './sample.ts';
@@ -212,10 +212,11 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
       rows === null
         ? `${memory.trainers > 1 ? 'name fewer devices in --engine, ' : ''}use shorter rows (--sequence-length), a smaller model, or a machine with more memory`
         : `--micro-batch ${rows} fits, and gives the same result`;
-    throw new SwarmError(
+    throw finetuneError(
       'DOES_NOT_FIT',
       `it needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} and a quarter to spare, and ${formatBytes(memory.available)} are available`,
-      { needed: memory.total, available: memory.available, microBatch: rows, next },
+      { needed: memory.total, available: memory.available, microBatch: rows },
+      { next },
     );
   }
   const cache = disk.weights + disk.data;
@@ -223,14 +224,11 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
     cache > disk.freeInCache
       ? ['the cache', cache, disk.freeInCache]
       : ['the output', disk.output, disk.freeInOutput];
-  throw new SwarmError(
+  throw finetuneError(
     'DOES_NOT_FIT',
     `${what} needs ${formatBytes(needed as number)} of disk, and ${formatBytes(free as number)} are free`,
-    {
-      needed,
-      available: free,
-      next: 'free some, or choose another place: SWARM_CACHE for the cache, --output',
-    },
+    { needed, available: free },
+    { next: 'free some, or choose another place: SWARM_CACHE for the cache, --output' },
   );
 }
 

@@ -1,4 +1,5 @@
-import { SwarmError } from '../../common/errors.ts';
+import { commonError } from '../../common/common-errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import { claimOutput } from '../../common/folders.ts';
 import { adapterLayout } from '../adapter/peft.ts';
 import type { BadRow, RowSummary } from '../data/row-report.ts';
@@ -235,5 +236,5 @@ function outputExists(output: string, resume: boolean): SwarmError {
   const next = resume
     ? 'begin anew: --force'
     : 'go on with it: --resume; choose another folder; or begin anew: --force';
-  return new SwarmError('OUTPUT_EXISTS', `${output} holds ${what}`, { dir: output, next });
+  return commonError('OUTPUT_EXISTS', `${output} holds ${what}`, { dir: output }, { next });
 }

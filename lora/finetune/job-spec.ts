@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import { SwarmError } from '../../common/errors.ts';
 import { specProblems } from '../../common/schema-problems.ts';
 import { nameSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { acceptanceSchema, loraSchema, roundsSchema, trainingSchema } from '../../protocol/manifest.ts';
 import { dataSettingsSchema } from '../data/settings.ts';
 import { PRESETS } from '../train/presets.ts';
+import { finetuneError } from './errors.ts';
 
 const path = z.string().min(1).max(4096).describe('a path');
 /** Files, folders or glob patterns; see `dataFiles`. */
@@ -50,7 +50,7 @@ export function parseJobSpec(value: unknown): JobSpec {
   const result = jobSpecSchema.safeParse(value);
   if (result.success) return result.data;
   const problems = specProblems(jobSpecSchema, value, result.error.issues);
-  throw new SwarmError(
+  throw finetuneError(
     'JOB_SPEC',
     `the job specification is wrong: ${problems.map(({ text }) => text).join('; ')}`,
     {

@@ -1,4 +1,3 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { AdapterToWrite } from '../adapter/peft.ts';
 import type { PackedData } from '../data/packed-data.ts';
 import type { AdamWState } from '../train/adamw.ts';
@@ -6,6 +5,7 @@ import type { TrainingConfig } from '../train/config.ts';
 import { judge } from '../train/stopping.ts';
 import type { TrainerProcess } from '../train/supervisor.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
+import { finetuneError } from './errors.ts';
 import type { TrainListener } from './finetune.ts';
 import { rowOrder } from './row-order.ts';
 import { lengthOf, type RunSettings } from './settings.ts';
@@ -120,11 +120,11 @@ export class TrainingLoop {
     }
     const { checkpoints, about } = this.deps;
     const { adapter } = await checkpoints.load(best.step, about.layout).catch((cause: Error) => {
-      throw new SwarmError(
+      throw finetuneError(
         'TRAIN_CHECKPOINT',
         `the best adapter, of step ${best.step}, cannot be had: ${cause.message}`,
-        { step: best.step, next: 'take the last one: the same command with --resume --final last' },
-        { cause },
+        { step: best.step },
+        { next: 'take the last one: the same command with --resume --final last', cause },
       );
     });
     return { adapter, step: best.step, heldOutLoss: best.loss };

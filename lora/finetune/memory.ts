@@ -1,4 +1,4 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import { formatBytes } from '../../common/text.ts';
 import { type Device, deviceName } from '../engines/names.ts';
 import type { BaseBits } from '../models/base-bits.ts';
@@ -8,6 +8,7 @@ import { type Checkpointing, type CheckpointingChoice, decideCheckpointing } fro
 import { trainingConfigSchema } from '../train/config.ts';
 import { estimateTraining, fitsMemory, type MemoryEstimate } from '../train/estimate.ts';
 import { memoryOfTrainers, usesProcessor } from '../train/trainers.ts';
+import { finetuneError } from './errors.ts';
 import type { TrainSpec } from './settings.ts';
 
 /** Bytes of a run in all its processes. */
@@ -88,10 +89,11 @@ export function memoryDoubt(
   if (!usesProcessor(settings.devices ?? PROCESSOR)) return null;
   const memory = memoryOf(model, spec, settings);
   if (fitsMemory(memory.total, available)) return null;
-  return new SwarmError(
+  return finetuneError(
     'MEMORY_SHORT',
     `this run takes about ${formatBytes(memory.total)} of memory${inTrainers(memory)} and a quarter to spare, and ${formatBytes(available)} are available`,
-    { needed: memory.total, available, next: waysOut(model, spec, settings, available) },
+    { needed: memory.total, available },
+    { next: waysOut(model, spec, settings, available) },
   );
 }
 

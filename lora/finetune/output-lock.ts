@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import { lockHome } from '../../common/file-lock.ts';
+import { finetuneError } from './errors.ts';
 
 /**
  * Makes this process the only one that trains into a folder: two would remove each other's checkpoints. The lock lies in
@@ -18,11 +19,11 @@ export function lockOutput(output: string, { cacheDir }: { cacheDir: string }): 
   } catch (cause) {
     if (!isSwarmError(cause, 'HOME_LOCKED')) throw cause;
     const { pid } = cause.values;
-    throw new SwarmError(
+    throw finetuneError(
       'OUTPUT_BUSY',
       `process ${pid ?? '(unknown)'} is training into ${output}`,
-      { output, pid, next: 'wait until it is done, stop it, or choose another folder' },
-      { cause },
+      { output, pid },
+      { next: 'wait until it is done, stop it, or choose another folder', cause },
     );
   }
 }

@@ -1,7 +1,8 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import type { TrainingConfig } from '../train/config.ts';
 import { learningRateAt } from '../train/schedule.ts';
 import type { RunState } from './checkpoints.ts';
+import { finetuneError } from './errors.ts';
 import { differences, type RunSettings } from './settings.ts';
 
 export interface ResumeOptions {
@@ -29,17 +30,18 @@ export function goOn(
   const was = before.settings.totalSteps;
   const { totalSteps } = settings;
   if (totalSteps < step) {
-    throw new SwarmError(
+    throw finetuneError(
       'RESUME_CONFLICT',
       `the run in ${output} has made ${step} steps, and is to have ${totalSteps}`,
-      { output, step, totalSteps, next: 'ask for more steps or epochs, or train into another folder' },
+      { output, step, totalSteps },
+      { next: 'ask for more steps or epochs, or train into another folder' },
     );
   }
   const rates = [was, totalSteps].map((total) => learningRateAt({ ...training, totalSteps: total }, step));
   const [old, now] = rates.map((rate) => rate.toExponential(1));
   if (totalSteps > step && old !== now) {
     onWarning(
-      new SwarmError(
+      finetuneError(
         'RATE_JUMPS',
         `with ${totalSteps} steps instead of ${was} the learning rate after step ${step} is ${now} instead of ${old}`,
         { step, was, totalSteps, rates },
@@ -58,9 +60,10 @@ function refuseDifferences(before: RunState, now: RunSettings, output: string): 
       ? `${field} is another`
       : `${field} was ${JSON.stringify(before)}, now ${JSON.stringify(now)}`,
   );
-  throw new SwarmError('RESUME_CONFLICT', `${output} was begun with other settings: ${text.join('; ')}`, {
-    output,
-    differences: found,
-    next: 'leave those options out to go on as begun, or train into another folder',
-  });
+  throw finetuneError(
+    'RESUME_CONFLICT',
+    `${output} was begun with other settings: ${text.join('; ')}`,
+    { output, differences: found },
+    { next: 'leave those options out to go on as begun, or train into another folder' },
+  );
 }

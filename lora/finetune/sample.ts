@@ -1,4 +1,4 @@
-import { SwarmError } from '../../common/errors.ts';
+import { dataError } from '../data/errors.ts';
 import { readExamples } from '../data/read-examples.ts';
 import { RowReport } from '../data/row-report.ts';
 import { renderAll } from '../data/rows.ts';
@@ -69,7 +69,7 @@ export async function sampleData(
     await renderer.close();
   }
   if (lengths.length === 0) {
-    throw new SwarmError('DATA_EMPTY', `there is nothing to train on in ${paths.join(', ')}`, { paths });
+    throw dataError('DATA_EMPTY', `there is nothing to train on in ${paths.join(', ')}`, { paths });
   }
   lengths.sort((a, b) => a - b);
   const part = exact ? 1 : known.bytes / total;

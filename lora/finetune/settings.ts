@@ -1,6 +1,7 @@
 /** What a run of `swarm train` is told, from whichever place, in the terms of a job file. */
+
 import { z } from 'zod';
-import { SwarmError } from '../../common/errors.ts';
+import { commonError } from '../../common/common-errors.ts';
 import { specProblems } from '../../common/schema-problems.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
 import { ENGINE_NAMES } from '../engines/names.ts';
@@ -97,7 +98,7 @@ export function resolveSpec(layer: Layer): TrainSpec {
   const result = trainSpecSchema.safeParse(filled);
   if (!result.success) {
     const problems = specProblems(trainSpecSchema, filled, result.error.issues);
-    throw new SwarmError('USAGE', problems.map(({ text }) => text).join('; '), {
+    throw commonError('USAGE', problems.map(({ text }) => text).join('; '), {
       field: problems[0]!.field,
       problems: problems.map(({ text }) => text),
     });
@@ -130,14 +131,20 @@ export function shareRows(
 
 function checkRun({ data, run }: TrainSpec): void {
   if (run.evaluateEvery > 0 && data.heldOut === null) {
-    throw new SwarmError('USAGE', 'there is no held-out text to evaluate on', {
-      next: 'name some with --held-out, or leave out --evaluate-every',
-    });
+    throw commonError(
+      'USAGE',
+      'there is no held-out text to evaluate on',
+      {},
+      { next: 'name some with --held-out, or leave out --evaluate-every' },
+    );
   }
   if (run.patience !== null && run.evaluateEvery === 0) {
-    throw new SwarmError('USAGE', 'patience counts measurements of the held-out loss, and none are made', {
-      next: 'add --evaluate-every STEPS',
-    });
+    throw commonError(
+      'USAGE',
+      'patience counts measurements of the held-out loss, and none are made',
+      {},
+      { next: 'add --evaluate-every STEPS' },
+    );
   }
 }
 

@@ -1,6 +1,7 @@
+import { finetuneError } from './errors.ts';
 /** Settings that are allowed, and hardly what was meant. */
 
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import type { Device } from '../engines/names.ts';
 import { type Schedule, warmupStepsOf } from '../train/schedule.ts';
 import { shareBatch } from '../train/trainers.ts';
@@ -38,7 +39,7 @@ const IDLE: readonly {
 export function idleSettings(said: Layer, spec: TrainSpec): SwarmError[] {
   return IDLE.filter(({ block, key, is }) => said[block]?.[key] !== undefined && is(spec)).map((setting) => {
     const field = `${setting.block}.${setting.key}`;
-    return new SwarmError('SETTING_IDLE', `${field} does nothing while ${setting.while}`, { field });
+    return finetuneError('SETTING_IDLE', `${field} does nothing while ${setting.while}`, { field });
   });
 }
 
@@ -47,10 +48,11 @@ export function warmupDoubt(schedule: Schedule): SwarmError | null {
   const steps = warmupStepsOf(schedule);
   const { totalSteps, learningRate } = schedule;
   if (steps <= totalSteps) return null;
-  return new SwarmError(
+  return finetuneError(
     'WARMUP_TOO_LONG',
     `the warm-up of ${steps} steps is longer than all ${totalSteps} that are made: the learning rate never reaches ${learningRate}`,
-    { warmupSteps: steps, totalSteps, next: 'shorten it: a warmupRatio of 0.1, or fewer warmupSteps' },
+    { warmupSteps: steps, totalSteps },
+    { next: 'shorten it: a warmupRatio of 0.1, or fewer warmupSteps' },
   );
 }
 
@@ -67,12 +69,11 @@ export function devicesDoubt(
     parts === 1 ? 'one micro-batch' : `${parts} micro-batches`,
     idle === 1 ? 'has' : 'have',
   ];
-  return new SwarmError(
+  return finetuneError(
     'DEVICES_IDLE',
     `${idle} of the ${devices.length} devices ${have} nothing to do: a batch of ${batchSize} rows is ${of} of ${microBatch}`,
+    { devices: devices.length, parts },
     {
-      devices: devices.length,
-      parts,
       next: `${batchSize >= devices.length ? `begin with --micro-batch ${rows}` : 'begin with a larger --batch-size'}, or name fewer devices in --engine`,
     },
   );

@@ -1,4 +1,5 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
+import { graphError } from './errors.ts';
 import type { Backward, GraphNode, Tensor } from './graph.ts';
 import { add } from './ops/elementwise.ts';
 import { shapeError } from './shapes.ts';
@@ -29,7 +30,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
   return wrt.map((tensor, index) => {
     const total = totals.get(tensor);
     if (total === undefined) {
-      throw new SwarmError(
+      throw graphError(
         'GRAPH_NO_GRADIENT',
         `the loss does not depend on tensor ${index} of those to differentiate by; leave it out`,
         { index, shape: tensor.shape },
@@ -40,7 +41,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
 }
 
 function notDifferentiable({ operation }: GraphNode): SwarmError {
-  return new SwarmError(
+  return graphError(
     'GRAPH_NOT_DIFFERENTIABLE',
     `${operation} has no gradient rule for this use, and the loss depends on a parameter through it`,
     { operation },

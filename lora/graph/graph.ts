@@ -1,4 +1,4 @@
-import { SwarmError } from '../../common/errors.ts';
+import { graphError } from './errors.ts';
 import type { Operation, OperationAttributes } from './operations.ts';
 import { elementCount, formatShape, type Shape, sameShape } from './shapes.ts';
 
@@ -45,8 +45,6 @@ interface OutputShape {
   readonly dtype?: DType;
 }
 
-const ELEMENT_TYPE_ERROR = 'GRAPH_DTYPE';
-
 /**
  * A computation with static shapes, built once and compiled by an engine. Nodes stand in the order in which
  * they were made, which is a topological order. Equal operations on equal operands are one node, as are
@@ -83,7 +81,7 @@ export class Graph {
   constant(shape: Shape, data: ConstantData): Tensor {
     checkShape('constant', shape);
     if (data.length !== elementCount(shape)) {
-      throw new SwarmError(
+      throw graphError(
         'GRAPH_SHAPE',
         `constant: ${data.length} values do not fill shape ${formatShape(shape)}`,
         { operation: 'constant', shapes: [shape], length: data.length },
@@ -108,13 +106,13 @@ export class Graph {
   output(name: string, tensor: Tensor): void {
     this.#checkOwn('output', tensor);
     if (tensor.dtype !== 'float32') {
-      throw new SwarmError(ELEMENT_TYPE_ERROR, `output ${name} is ${tensor.dtype}; outputs are float32`, {
+      throw graphError('GRAPH_DTYPE', `output ${name} is ${tensor.dtype}; outputs are float32`, {
         name,
       });
     }
     const taken = this.outputs.get(name);
     if (taken !== undefined && taken !== tensor) {
-      throw new SwarmError('GRAPH_NAME', `output ${name} exists already; give this tensor another name`, {
+      throw graphError('GRAPH_NAME', `output ${name} exists already; give this tensor another name`, {
         name,
       });
     }
@@ -180,7 +178,7 @@ export class Graph {
       (known !== undefined && (known.dtype !== dtype || !sameShape(known.shape, shape)))
     ) {
       const taken = known ?? other.get(name);
-      throw new SwarmError(
+      throw graphError(
         'GRAPH_NAME',
         `${name} ${dtype} ${formatShape(shape)}: the name already stands for ${taken?.dtype} ${formatShape(taken?.shape ?? [])}`,
         { name, shapes: [shape, taken?.shape] },
@@ -198,7 +196,7 @@ export class Graph {
 
   #checkOwn(operation: string, tensor: Tensor): void {
     if (tensor.graph !== this) {
-      throw new SwarmError(
+      throw graphError(
         'GRAPH_MIXED',
         `${operation}: tensor ${tensor.id} ${formatShape(tensor.shape)} belongs to another graph; build both in one`,
         { operation, tensor: tensor.id },
@@ -210,8 +208,8 @@ export class Graph {
 /** @throws SwarmError GRAPH_DTYPE when an operand has not the element type that the operation works on */
 export function requireDType(operation: string, tensor: Tensor, dtype: DType): void {
   if (tensor.dtype !== dtype) {
-    throw new SwarmError(
-      ELEMENT_TYPE_ERROR,
+    throw graphError(
+      'GRAPH_DTYPE',
       `${operation}: operand ${formatShape(tensor.shape)} is ${tensor.dtype}; it must be ${dtype}`,
       { operation, dtype: tensor.dtype },
     );
@@ -220,7 +218,7 @@ export function requireDType(operation: string, tensor: Tensor, dtype: DType): v
 
 function checkShape(operation: string, shape: Shape): void {
   if (!shape.every((size) => Number.isSafeInteger(size) && size > 0)) {
-    throw new SwarmError(
+    throw graphError(
       'GRAPH_SHAPE',
       `${operation}: shape ${formatShape(shape)} has a size that is not a positive whole number`,
       { operation, shapes: [shape] },

@@ -1,4 +1,5 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
+import { graphError } from './errors.ts';
 
 export type Shape = readonly number[];
 
@@ -21,7 +22,7 @@ export function shapeError(
   expectation: string,
   ...shapes: Shape[]
 ): SwarmError<'GRAPH_SHAPE'> {
-  return new SwarmError(
+  return graphError(
     'GRAPH_SHAPE',
     `${operation}: got ${shapes.map(formatShape).join(' and ')}; ${expectation}`,
     { operation, shapes },

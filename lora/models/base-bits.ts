@@ -1,5 +1,5 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { EngineChoice } from '../engines/names.ts';
+import { modelError } from './errors.ts';
 
 /** Bits of a weight of the base's linear modules while it is computed with: a choice of each machine, never of a job. */
 export const BASE_BITS = [32, 8, 4] as const;
@@ -25,7 +25,7 @@ export function hasBaseBits(bits: BaseBits, engine: EngineChoice): boolean {
 /** @throws SwarmError BASE_BITS for fewer bits on an engine that does not compute with them */
 export function requireBaseBits(bits: BaseBits, engine: EngineChoice): void {
   if (hasBaseBits(bits, engine)) return;
-  throw new SwarmError(
+  throw modelError(
     'BASE_BITS',
     `${engine} does not compute with a base of ${bits} bits; take another engine, or --base-bits 32`,
     { bits, engine },

@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
 import { copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
 import { type BaseDescription, type BaseFile, baseDigest } from './base.ts';
+import { modelError } from './errors.ts';
 
 export interface BaseFolderOptions {
   /** The folder becomes `<home>/bases/<digest>`. */
@@ -21,7 +21,7 @@ export interface BaseFolderOptions {
 export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Promise<string> {
   const digest = baseDigest(base.files);
   if (digest !== base.digest) {
-    throw new SwarmError(
+    throw modelError(
       'BASE_DIGEST',
       `the manifest's base files have the digest ${digest}, not ${base.digest}; its coordinator has to make the job anew`,
       { expected: base.digest, found: digest },

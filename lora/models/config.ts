@@ -1,4 +1,5 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
+import { modelError } from './errors.ts';
 
 /** Readers of config.json fields that the families share. */
 
@@ -80,7 +81,7 @@ export function requireLanguageModel(json: Json, className: string): void {
 }
 
 export function invalid(field: string, expected: string, found: unknown): SwarmError {
-  return new SwarmError(
+  return modelError(
     'MODEL_CONFIG',
     `config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, expected ${expected}; get the model's own config.json again`,
     { field, expected, found },
@@ -89,7 +90,7 @@ export function invalid(field: string, expected: string, found: unknown): SwarmE
 
 export function unsupported(field: string, found: unknown, allowed: readonly unknown[]): SwarmError {
   const known = allowed.filter((value) => value !== undefined).map((value) => JSON.stringify(value));
-  return new SwarmError(
+  return modelError(
     'MODEL_UNSUPPORTED',
     `config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which this engine does not compute (it knows ${known.join(', ')}); choose another base model`,
     { field, found, supported: allowed.filter((value) => value !== undefined) },

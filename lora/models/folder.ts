@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
 import type { Architecture } from './architecture.ts';
+import { modelError } from './errors.ts';
 import { FAMILIES, type ModelConfig, parseConfig } from './families.ts';
 import { readJsonObject } from './json.ts';
 import { checkTensors, openTensors, type TensorIndex } from './tensors.ts';
@@ -43,7 +43,7 @@ export async function listFiles(dir: string): Promise<ReadonlySet<string>> {
   try {
     return new Set(await readdir(dir));
   } catch (cause) {
-    throw new SwarmError(
+    throw modelError(
       'MODEL_DIR',
       `the model folder ${dir} cannot be read; give the path of a folder with config.json, tokenizer.json and model.safetensors`,
       { dir },
@@ -64,7 +64,7 @@ function renamed(tensors: TensorIndex, { canonicalName = (name) => name }: Archi
   if (index.size === tensors.size) return index;
   const names = [...tensors.keys()];
   const twice = names.find((name) => canonicalName(name) !== name && names.includes(canonicalName(name)))!;
-  throw new SwarmError(
+  throw modelError(
     'TENSORS_UNEXPECTED',
     `the weights hold both ${twice} and ${canonicalName(twice)}, which are names of one tensor; get the model again`,
     { tensor: twice },
@@ -74,7 +74,7 @@ function renamed(tensors: TensorIndex, { canonicalName = (name) => name }: Archi
 async function checkTokenizer(path: string): Promise<void> {
   const { model } = await readJsonObject(path);
   if (typeof model !== 'object' || model === null)
-    throw new SwarmError('MODEL_JSON', `${path} has no "model": it is not a tokenizer; get the model again`, {
+    throw modelError('MODEL_JSON', `${path} has no "model": it is not a tokenizer; get the model again`, {
       file: path,
     });
 }

@@ -1,5 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
+import { modelError } from './errors.ts';
 
 /** Largest JSON file of a model that is read, in bytes: tokenizers of 256k tokens take about 33 MB. */
 export const MAX_JSON_BYTES = 64 * 2 ** 20;
@@ -15,7 +16,7 @@ export async function readJsonObject(
   const { handle, size } = await openFile(path);
   try {
     if (size > maxBytes)
-      throw new SwarmError(
+      throw modelError(
         'MODEL_FILE_TOO_LARGE',
         `${path} has ${size} bytes, at most ${maxBytes} are read; get the file again`,
         { file: path, expected: maxBytes, found: size },
@@ -42,11 +43,11 @@ export async function openFile(path: string): Promise<{ handle: FileHandle; size
 }
 
 function missing(path: string, cause: unknown): SwarmError {
-  return new SwarmError(
+  return modelError(
     'MODEL_FILE_MISSING',
     `${path} cannot be read: ${reasonOf(cause)}`,
-    { file: path, next: 'check the path of the folder, and that all its files have been copied' },
-    { cause },
+    { file: path },
+    { next: 'check the path of the folder, and that all its files have been copied', cause },
   );
 }
 
@@ -64,7 +65,7 @@ export function parseJsonObject(text: string, file: string): Record<string, unkn
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new SwarmError(
+    throw modelError(
       'MODEL_JSON',
       `${file} is not JSON (${cause instanceof Error ? cause.message : cause}); it may be cut off, get it again`,
       { file },
@@ -72,10 +73,10 @@ export function parseJsonObject(text: string, file: string): Record<string, unkn
     );
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new SwarmError('MODEL_JSON', `${file} is not a JSON object`, { file });
+    throw modelError('MODEL_JSON', `${file} is not a JSON object`, { file });
   const key = repeatedKey(text);
   if (key !== null)
-    throw new SwarmError('MODEL_JSON', `${file} holds the key ${JSON.stringify(key)} twice; get it again`, {
+    throw modelError('MODEL_JSON', `${file} holds the key ${JSON.stringify(key)} twice; get it again`, {
       file,
       key,
     });

@@ -1,7 +1,7 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { addmm, gatherRows, linear, transpose } from '../graph/ops.ts';
 import type { Architecture, LinearModule, ParameterSource, TrainableSource } from './architecture.ts';
+import { modelError } from './errors.ts';
 import type { ModelConfig } from './families.ts';
 
 /** The base as it is: every parameter a frozen weight, resolved by name when the graph is compiled. */
@@ -40,14 +40,14 @@ export function sourceOf(
   const tensor = (name: string): Tensor => {
     const shape = shapes.get(name);
     if (!shape)
-      throw new SwarmError('MODEL_PARAMETER', `${architecture.name} has no parameter ${name}`, { name });
+      throw modelError('MODEL_PARAMETER', `${architecture.name} has no parameter ${name}`, { name });
     return declare(name, shape);
   };
   const modules = new Map(architecture.linearModules(config).map((module) => [module.name, module]));
   const find = (name: string): LinearModule => {
     const module = modules.get(name);
     if (!module)
-      throw new SwarmError('MODEL_PARAMETER', `${architecture.name} has no linear module ${name}`, { name });
+      throw modelError('MODEL_PARAMETER', `${architecture.name} has no linear module ${name}`, { name });
     return module;
   };
   return {

@@ -1,5 +1,5 @@
 import { runInNewContext } from 'node:vm';
-import { SwarmError } from '../../common/errors.ts';
+import { modelError } from './errors.ts';
 
 /** Longest pattern taken from a job or an adapter file, in characters. */
 export const MAX_PATTERN_LENGTH = 1024;
@@ -45,7 +45,7 @@ export function firstMatches(
   if (patterns.length === 0) return names.map(() => -1);
   for (const pattern of patterns) {
     if (pattern.length > MAX_PATTERN_LENGTH)
-      throw new SwarmError(
+      throw modelError(
         'LORA_PATTERN',
         `a pattern of ${field} has ${pattern.length} characters, at most ${MAX_PATTERN_LENGTH} are taken; use a list of module names`,
         { field, length: pattern.length, limit: MAX_PATTERN_LENGTH },
@@ -65,7 +65,7 @@ export function firstMatches(
     ) as number[];
   } catch (cause) {
     const shown = patterns.map((pattern) => JSON.stringify(pattern)).join(', ');
-    throw new SwarmError(
+    throw modelError(
       'LORA_PATTERN',
       `${field} ${shown} cannot be used: ${cause instanceof Error ? cause.message : cause}; use module names`,
       { field, patterns: [...patterns] },

@@ -1,6 +1,7 @@
 import { writeDurably } from '../../common/durable.ts';
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import { DTYPE_BYTES, encodeFloats, type FloatDtype } from './dtypes.ts';
+import { modelError } from './errors.ts';
 
 /** A tensor to write; its values are float32, or come as ready bytes of the tensor's own element type. */
 export interface TensorToWrite<Data = Float32Array> {
@@ -97,7 +98,7 @@ function checked(tensor: StreamedTensor, values: Float32Array): Float32Array {
 }
 
 function sizeError(tensor: StreamedTensor, found: number): SwarmError {
-  return new SwarmError(
+  return modelError(
     'TENSORS_ENTRY',
     `tensor ${tensor.name} of shape [${tensor.shape.join(', ')}] takes ${byteLength(tensor)} bytes as ${tensor.dtype}, got ${found}`,
     { tensor: tensor.name, expected: byteLength(tensor), found },

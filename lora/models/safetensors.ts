@@ -1,5 +1,6 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import { DTYPE_BYTES, decodeFloats, type FloatDtype, isFloatDtype } from './dtypes.ts';
+import { modelError } from './errors.ts';
 import { openFile, parseJsonObject } from './json.ts';
 
 export {
@@ -71,7 +72,7 @@ function headerLength(prefix: Uint8Array, fileSize: number, file: string, maxByt
   const view = new DataView(prefix.buffer, prefix.byteOffset, PREFIX_BYTES);
   const declared = view.getBigUint64(0, true);
   if (declared > BigInt(maxBytes))
-    throw new SwarmError(
+    throw modelError(
       'TENSORS_HEADER',
       `${file}: the header claims ${declared} bytes, at most ${maxBytes} are read; this is no safetensors file or a hostile one`,
       { file, expected: maxBytes, found: String(declared) },
@@ -92,7 +93,7 @@ function parseHeader(header: Uint8Array, fileSize: number, file: string): Safete
     json = parseJsonObject(new TextDecoder('utf-8', { fatal: true }).decode(header), file);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new SwarmError('TENSORS_HEADER', `${file}: unreadable header: ${reason}`, { file }, { cause });
+    throw modelError('TENSORS_HEADER', `${file}: unreadable header: ${reason}`, { file }, { cause });
   }
   const metadata = parseMetadata(json.__metadata__, file);
   const start = PREFIX_BYTES + header.byteLength;
@@ -108,7 +109,7 @@ function parseHeader(header: Uint8Array, fileSize: number, file: string): Safete
     if (end > fileSize) throw truncated(file, name, end, fileSize);
   }
   if (end !== fileSize)
-    throw new SwarmError(
+    throw modelError(
       'TENSORS_ENTRY',
       `${file}: the tensors end at byte ${end}, the file at ${fileSize}; get the file again`,
       { file, expected: end, found: fileSize },
@@ -141,7 +142,7 @@ function parseMetadata(value: unknown, file: string): Record<string, string> {
     Array.isArray(value) ||
     !Object.values(value).every((text) => typeof text === 'string')
   )
-    throw new SwarmError('TENSORS_HEADER', `${file}: __metadata__ is not an object of texts`, { file });
+    throw modelError('TENSORS_HEADER', `${file}: __metadata__ is not an object of texts`, { file });
   return value as Record<string, string>;
 }
 
@@ -199,7 +200,7 @@ export async function readTensor(path: string, entry: SafetensorsEntry): Promise
 /** @throws SwarmError TENSORS_DTYPE the element type is none of F32, F16 and BF16 */
 export function floatDtype(file: string, tensor: string | null, dtype: string): FloatDtype {
   if (isFloatDtype(dtype)) return dtype;
-  throw new SwarmError(
+  throw modelError(
     'TENSORS_DTYPE',
     `${file}: ${tensor ?? 'a tensor'} is stored as ${dtype}, expected F32, F16 or BF16; convert the model first`,
     { file, tensor, expected: 'F32 F16 BF16', found: dtype },
@@ -207,7 +208,7 @@ export function floatDtype(file: string, tensor: string | null, dtype: string): 
 }
 
 function truncated(file: string, tensor: string | null, expected: number, found: number): SwarmError {
-  return new SwarmError(
+  return modelError(
     'TENSORS_TRUNCATED',
     `${file} has ${found} bytes, ${tensor ?? 'its header'} needs ${expected}; the file is cut off, get it again`,
     { file, tensor, expected, found },
@@ -215,7 +216,7 @@ function truncated(file: string, tensor: string | null, expected: number, found:
 }
 
 function entryError(file: string, tensor: string, what: string, expected: unknown, found: unknown) {
-  return new SwarmError(
+  return modelError(
     'TENSORS_ENTRY',
     `${file}: tensor ${tensor}: ${what} is ${JSON.stringify(found)}, expected ${expected}; get the file again`,
     { file, tensor, what, expected, found },

@@ -1,6 +1,6 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { SequenceInputs } from './architecture.ts';
+import { modelError } from './errors.ts';
 
 /** A row of T tokens in which several documents may be packed, one after the other. */
 export interface SequenceRow {
@@ -36,7 +36,7 @@ export function sequenceFeeds(rows: readonly SequenceRow[], length: number): Seq
   const positions = new BigInt64Array(rows.length * length);
   rows.forEach((row, r) => {
     if (row.ids.length !== length || row.segments.length !== length)
-      throw new SwarmError(
+      throw modelError(
         'SEQUENCE_LENGTH',
         `row ${r} has ${row.ids.length} ids and ${row.segments.length} segments, expected ${length} of each; pad rows to the batch's length`,
         { row: r, ids: row.ids.length, segments: row.segments.length, expected: length },

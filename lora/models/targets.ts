@@ -1,5 +1,6 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import type { Architecture, LinearModule } from './architecture.ts';
+import { modelError } from './errors.ts';
 import type { ModelConfig } from './families.ts';
 import { firstMatches } from './patterns.ts';
 
@@ -56,7 +57,7 @@ export function targetModules(model: ModelShape, rules: TargetRules): TargetModu
     ({ name }, i) => targeted.has(name) && !excluded.has(name) && saved[i] === -1 && inLayers(name),
   );
   if (left.length === 0)
-    throw new SwarmError(
+    throw modelError(
       'LORA_TARGETS',
       `none of the ${targeted.size} modules that the targets match is left after excludeModules, layersToTransform and modulesToSave`,
       { targeted: [...targeted] },
@@ -137,7 +138,7 @@ function layerFilter(
   const blocks = architecture.blocks(config).length;
   const beyond = layers.find((layer) => layer >= blocks);
   if (beyond !== undefined)
-    throw new SwarmError(
+    throw modelError(
       'LORA_TARGETS',
       `layersToTransform names layer ${beyond}, the model has ${blocks}, numbered from 0`,
       { layer: beyond, layers: blocks },
@@ -151,7 +152,7 @@ function layerFilter(
 }
 
 function notLinear(module: string, target: string): SwarmError {
-  return new SwarmError(
+  return modelError(
     'LORA_TARGETS',
     `the target ${JSON.stringify(target)} matches ${module}, which is neither a linear module nor the embedding of tokens and carries no low-rank adapter; train it whole with modulesToSave`,
     { target, module },
@@ -160,7 +161,7 @@ function notLinear(module: string, target: string): SwarmError {
 
 function unmatched(names: readonly string[], target: string): SwarmError {
   const leaves = [...new Set(names.map((name) => name.slice(name.lastIndexOf('.') + 1)))].sort();
-  return new SwarmError(
+  return modelError(
     'LORA_TARGETS',
     `no linear module of the model matches the target ${JSON.stringify(target)}; it has ${leaves.join(', ')}`,
     { target, modules: leaves },

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { SwarmError } from '../../common/errors.ts';
 import type { Parameter } from './architecture.ts';
+import { modelError } from './errors.ts';
 import { readJsonObject } from './json.ts';
 import { floatDtype, readHeader, type SafetensorsEntry } from './safetensors.ts';
 
@@ -43,7 +43,7 @@ export async function openTensors(dir: string, files: ReadonlySet<string>): Prom
   }
   for (const [name, file] of weightMap) {
     if (!index.has(name))
-      throw new SwarmError(
+      throw modelError(
         'MODEL_INDEX',
         `${INDEX_FILE} says that ${name} is in ${file}, but it is not there; get the model again`,
         { file, tensor: name },
@@ -56,11 +56,11 @@ export async function openTensors(dir: string, files: ReadonlySet<string>): Prom
 export async function readWeightMap(path: string): Promise<Map<string, string>> {
   const { weight_map: weightMap } = await readJsonObject(path);
   if (typeof weightMap !== 'object' || weightMap === null || Array.isArray(weightMap))
-    throw new SwarmError('MODEL_INDEX', `${path} has no weight_map; get the model again`, { file: path });
+    throw modelError('MODEL_INDEX', `${path} has no weight_map; get the model again`, { file: path });
   const entries = Object.entries(weightMap as Record<string, unknown>);
   for (const [tensor, file] of entries) {
     if (typeof file !== 'string' || !SHARD_NAME.test(file))
-      throw new SwarmError(
+      throw modelError(
         'MODEL_INDEX',
         `${path}: ${tensor} lies in ${JSON.stringify(file)}, which is not the plain name of a .safetensors file`,
         { file: path, tensor, found: file },
@@ -69,7 +69,7 @@ export async function readWeightMap(path: string): Promise<Map<string, string>> 
   const map = new Map(entries as [string, string][]);
   const shards = new Set(map.values()).size;
   if (shards > MAX_SHARDS)
-    throw new SwarmError('MODEL_INDEX', `${path} names ${shards} shards, at most ${MAX_SHARDS} are read`, {
+    throw modelError('MODEL_INDEX', `${path} names ${shards} shards, at most ${MAX_SHARDS} are read`, {
       file: path,
       expected: MAX_SHARDS,
       found: shards,
@@ -93,7 +93,7 @@ export function checkTensors(
   for (const [name, shape] of expected) {
     const found = index.get(name);
     if (!found)
-      throw new SwarmError(
+      throw modelError(
         'TENSORS_MISSING',
         `the weights lack ${name} [${shape.join(', ')}], which config.json asks for; get the model again`,
         { tensor: name, expected: shape },
@@ -102,7 +102,7 @@ export function checkTensors(
     const same =
       found.entry.shape.length === shape.length && shape.every((size, i) => found.entry.shape[i] === size);
     if (!same)
-      throw new SwarmError(
+      throw modelError(
         'TENSORS_SHAPE',
         `${found.file}: ${name} is [${found.entry.shape.join(', ')}], config.json makes it [${shape.join(', ')}]; the two files do not belong together`,
         { file: found.file, tensor: name, expected: shape, found: found.entry.shape },
@@ -110,7 +110,7 @@ export function checkTensors(
   }
   for (const [name, { file }] of index) {
     if (!expected.has(name) && !ignored(name))
-      throw new SwarmError(
+      throw modelError(
         'TENSORS_UNEXPECTED',
         `${file}: ${name} is no part of the model that config.json describes; its result would be wrong without it`,
         { file, tensor: name },

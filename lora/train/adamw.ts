@@ -1,5 +1,6 @@
 /** AdamW: Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101). */
-import { SwarmError } from '../../common/errors.ts';
+
+import { trainError } from './errors.ts';
 import type { LossScaleState } from './loss-scale.ts';
 
 export interface AdamWOptions {
@@ -58,7 +59,7 @@ export class AdamW {
     const { betas, epsilon, weightDecay, tensors } = this.options;
     const norm = gradientNorm(gradients) * Math.abs(options.gradientScale);
     if (!Number.isFinite(norm)) {
-      throw new SwarmError(
+      throw trainError(
         'GRADIENT_NOT_FINITE',
         `the gradient norm of optimiser step ${this.current.step} is ${norm}; lower the learning rate`,
         { step: this.current.step, norm: String(norm) },
@@ -102,7 +103,7 @@ export class AdamW {
     const fits = (list: Float32Array[]) =>
       list.length === tensors.length && list.every((tensor, i) => tensor.length === tensors[i]!.size);
     if (!Number.isSafeInteger(state.step) || state.step < 0 || !fits(state.m) || !fits(state.v)) {
-      throw new SwarmError('OPTIMIZER_STATE', 'the optimiser state belongs to other tensors; start afresh', {
+      throw trainError('OPTIMIZER_STATE', 'the optimiser state belongs to other tensors; start afresh', {
         step: state.step,
         tensors: state.m.length,
         expected: tensors.length,

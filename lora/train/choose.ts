@@ -1,12 +1,14 @@
 /** Which engine a machine trains a base with: the fastest of those that run, measured and remembered. */
+
 import { mkdir } from 'node:fs/promises';
 import { cpus, hostname } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeDurably } from '../../common/durable.ts';
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { loraConfig } from '../adapter/config.ts';
+import { engineError } from '../engines/errors.ts';
 import { ENGINE_NAMES, type EngineChoice, type EngineName } from '../engines/names.ts';
 import { FLOAT16_ENGINES, type Precision } from '../engines/precision.ts';
 import { type BaseBits, hasBaseBits } from '../models/base-bits.ts';
@@ -200,9 +202,10 @@ function noFloat16(probes: readonly EngineProbe[]): SwarmError {
   const reasons = probes
     .filter(({ engine }) => FLOAT16_ENGINES.includes(engine))
     .map(({ engine, speed, reason }) => `${engine}: ${speed === null ? reason : 'its device lacks it'}`);
-  return new SwarmError(
+  return engineError(
     'PRECISION',
     `no engine of this machine computes in float16 (${reasons.join('; ')})`,
+    {},
     { next: 'take --precision float32; "swarm doctor" says what an engine needs' },
   );
 }

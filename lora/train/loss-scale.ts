@@ -1,6 +1,8 @@
 /** Dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2) for products in float16. */
-import { SwarmError } from '../../common/errors.ts';
+
+import type { SwarmError } from '../../common/errors.ts';
 import type { Executable, Feeds } from '../engines/engine.ts';
+import { trainError } from './errors.ts';
 
 /** Name of the scalar input that the loss is multiplied by before the backward pass. */
 export const LOSS_SCALE_INPUT = 'lossScale';
@@ -24,7 +26,7 @@ const GROWTH_RUNS = 2000;
 export function requireLossScale({ scale, runs }: LossScaleState): void {
   const isScale = scale >= SMALLEST_SCALE && scale <= LARGEST_SCALE && Number.isInteger(Math.log2(scale));
   if (isScale && Number.isSafeInteger(runs) && runs >= 0) return;
-  throw new SwarmError('OPTIMIZER_STATE', `a loss scale of ${scale} after ${runs} runs; start afresh`, {
+  throw trainError('OPTIMIZER_STATE', `a loss scale of ${scale} after ${runs} runs; start afresh`, {
     scale,
     runs,
   });
@@ -84,9 +86,10 @@ const WITHOUT_FLOAT16 =
   'go on with --precision float32: "swarm train" with --resume, a node when it is started again; if that fails too, begin anew with a lower --learning-rate';
 
 function overflow(what: string, scale: number): SwarmError {
-  return new SwarmError(
+  return trainError(
     'GRADIENT_NOT_FINITE',
     `with products in float16 and a loss scale of ${scale} ${what}; take --precision float32`,
-    { scale, next: WITHOUT_FLOAT16 },
+    { scale },
+    { next: WITHOUT_FLOAT16 },
   );
 }

@@ -2,6 +2,7 @@
  * What the daemon and its trainer process say to each other, over Node's IPC channel with structured clones:
  * typed arrays travel as they are. Both ends are this program; the channel is not reachable from the network.
  */
+import type { ErrorJson } from '../../common/errors.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/packing.ts';
 import type { Device, EngineName } from '../engines/names.ts';
@@ -59,7 +60,7 @@ export type Reply =
   | { type: 'evaluated'; id: number; losses: RowLoss[] }
   | { type: 'snapshot'; id: number; optimizer: AdamWState; adapter: Float32Array[] | null }
   | { type: 'stopped'; id: number }
-  | { type: 'failed'; id: number; code: string; message: string; values: Record<string, unknown> };
+  | { type: 'failed'; id: number; error: ErrorJson };
 
 export type Event =
   | { type: 'progress'; id: number; progress: TrainProgress }

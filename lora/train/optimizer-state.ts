@@ -1,6 +1,6 @@
-import { SwarmError } from '../../common/errors.ts';
 import { planLayout, type UpdateLayout, zeros } from '../update/layout.ts';
 import type { AdamWState } from './adamw.ts';
+import { trainError } from './errors.ts';
 
 /**
  * Steps (float64), then all first and all second moments (float32), then loss scale and runs since it changed (both
@@ -38,7 +38,7 @@ export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWS
   const { parameters } = planLayout(layout);
   const expected = HEADER_BYTES + 2 * 4 * parameters;
   if (bytes.length !== expected && bytes.length !== expected + LOSS_SCALE_BYTES) {
-    throw new SwarmError(
+    throw trainError(
       'OPTIMIZER_STATE',
       `an optimiser state of ${bytes.length} bytes where this adapter needs ${expected}; start afresh`,
       { given: bytes.length, expected },
@@ -49,7 +49,7 @@ export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWS
   const view = new DataView(copy.buffer);
   const step = view.getFloat64(0, true);
   if (!Number.isSafeInteger(step) || step < 0) {
-    throw new SwarmError('OPTIMIZER_STATE', `an optimiser state after ${step} steps; start afresh`, { step });
+    throw trainError('OPTIMIZER_STATE', `an optimiser state after ${step} steps; start afresh`, { step });
   }
   const values = new Float32Array(copy.buffer, HEADER_BYTES, 2 * parameters);
   let at = 0;

@@ -1,8 +1,9 @@
+import { errorJson } from '../../common/errors.ts';
 /**
  * Entry of the trainer process. `run()` of the engine blocks its thread for the length of a step, so it gets a
  * process of its own: the daemon's heartbeats go on, and a crash in here costs one round, not the node.
  */
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+
 import { adapterSize } from '../adapter/layout.ts';
 import { createEngine } from '../engines/engine.ts';
 import { requireFloat16 } from '../engines/float16.ts';
@@ -10,6 +11,7 @@ import { requirePrecision } from '../engines/precision.ts';
 import { requireBaseBits } from '../models/base-bits.ts';
 import { openModel } from '../models/model.ts';
 import { prepareWeights } from '../models/weights.ts';
+import { trainError } from './errors.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
 import { TrainerProcess } from './supervisor.ts';
 import { Trainer, type TrainProgress } from './trainer.ts';
@@ -50,7 +52,7 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
 }
 
 function started(): Trainer {
-  if (trainer === null) throw new SwarmError('TRAINER_NOT_STARTED', 'the trainer has not been started');
+  if (trainer === null) throw trainError('TRAINER_NOT_STARTED', 'the trainer has not been started');
   return trainer;
 }
 
@@ -97,12 +99,8 @@ async function serve(request: Request, signal: AbortSignal): Promise<Reply> {
 }
 
 function failure(id: number, error: unknown): Reply {
-  if (isSwarmError(error)) {
-    return { type: 'failed', id, code: error.code, message: error.message, values: error.values };
-  }
-  const message = error instanceof Error ? error.message : String(error);
   const aborted = error instanceof Error && error.name === 'AbortError';
-  return { type: 'failed', id, code: aborted ? 'TRAINER_ABORTED' : 'TRAINER_FAILED', message, values: {} };
+  return { type: 'failed', id, error: errorJson(error, aborted ? 'TRAINER_ABORTED' : 'TRAINER_FAILED') };
 }
 
 process.on('message', (message: Request | Abort) => {

@@ -1,4 +1,5 @@
 /** The daemon's side of its trainer process: the methods of `Trainer`, with the process's death as an error. */
+
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../common/errors.ts';
@@ -7,6 +8,7 @@ import type { Row } from '../data/packing.ts';
 import { deviceName } from '../engines/names.ts';
 import type { AdamWState } from './adamw.ts';
 import type { GradientRequest, GradientSums, Helper } from './data-parallel.ts';
+import { trainError } from './errors.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
 import type { RowLoss } from './step.ts';
 import type { JobPosition, TrainProgress, TrainResult } from './trainer.ts';
@@ -220,9 +222,9 @@ export class TrainerProcess implements Helper {
         this.pending.set(id, { resolve, reject, onProgress });
         this.post({ ...body, id } as Request, onSent);
       });
-      if (reply.type === 'failed') throw new SwarmError(reply.code, reply.message, reply.values);
+      if (reply.type === 'failed') throw SwarmError.fromJSON(reply.error);
       if (reply.type !== type) {
-        throw new SwarmError('TRAINER_PROTOCOL', `the trainer answered ${reply.type} to ${body.type}`, {});
+        throw trainError('TRAINER_PROTOCOL', `the trainer answered ${reply.type} to ${body.type}`, {});
       }
       return reply as ReplyOf<T>;
     } finally {
@@ -247,7 +249,7 @@ export class TrainerProcess implements Helper {
     if (this.death !== null) return;
     const how = signal !== null ? `was killed by ${signal}` : `exited with code ${code}`;
     const advice = signal === 'SIGKILL' ? ' (out of memory?)' : '';
-    this.death = new SwarmError(
+    this.death = trainError(
       'TRAINER_DIED',
       `the trainer process ${how}${advice}`,
       { code, signal, stderr: this.stderr },
@@ -258,5 +260,5 @@ export class TrainerProcess implements Helper {
 }
 
 function aborted(request: string): SwarmError {
-  return new SwarmError('TRAINER_ABORTED', `${request} was given up before it began`, { request });
+  return trainError('TRAINER_ABORTED', `${request} was given up before it began`, { request });
 }

@@ -1,6 +1,6 @@
+import { trainError } from './errors.ts';
 /** Trains one adapter on one device, in this process. `TrainerProcess` is the same behind a process boundary. */
 
-import { SwarmError } from '../../common/errors.ts';
 import type { LoraConfig } from '../adapter/config.ts';
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import { checkTokens, type Row } from '../data/packing.ts';
@@ -101,7 +101,7 @@ export class Trainer {
     const fits =
       tensors.length === this.values.length && tensors.every((t, i) => t.length === this.values[i]!.length);
     if (!fits) {
-      throw new SwarmError('ADAPTER_SHAPE', 'the adapter does not have the tensors of this job', {
+      throw trainError('ADAPTER_SHAPE', 'the adapter does not have the tensors of this job', {
         tensors: tensors.length,
         expected: this.values.length,
       });

@@ -1,39 +1,34 @@
-import { SwarmError } from '../../common/errors.ts';
+import { defineErrors } from '../../common/errors.ts';
 
 /**
- * Every reason for which lora/update refuses something. The first eight concern bytes that came from a peer
- * or a disk; the rest concern arguments of our own program. docs/update-format.md says which check gives which.
+ * The reasons why lora/update refuses something. The first eight are about bytes from a peer or from a disk, the others
+ * about arguments from this program. docs/update-format.md says which check gives which code.
  */
-export type UpdateErrorCode =
-  /** Length outside what layout and preset allow, or not the length that the header declares. */
-  | 'UPDATE_SIZE'
+export const updateError = defineErrors({
+  /** A length outside what layout and preset allow, or other than the header declares. */
+  UPDATE_SIZE: 'failed',
   /** Wrong magic or version: not an update, or one of another release. */
-  | 'UPDATE_HEADER'
-  /** A preset other than the one the job asks for. */
-  | 'UPDATE_PRESET'
+  UPDATE_HEADER: 'failed',
+  /** Another preset than the job asks for. */
+  UPDATE_PRESET: 'failed',
   /** Made for other tensors than the job's. */
-  | 'UPDATE_LAYOUT'
+  UPDATE_LAYOUT: 'failed',
   /** A scale code above the largest. Negative, subnormal, infinite and NaN scales have no code at all. */
-  | 'UPDATE_SCALE'
+  UPDATE_SCALE: 'failed',
   /** An index beyond the end of its chunk. */
-  | 'UPDATE_INDEX'
-  /** A second way to write a content that has another, the only permitted, encoding. */
-  | 'UPDATE_CANONICAL'
-  /** A stored residual whose checksum or values are wrong. */
-  | 'UPDATE_RESIDUAL'
-  /** Values to encode that are not finite or beyond what a scale can express. */
-  | 'UPDATE_VALUES'
+  UPDATE_INDEX: 'failed',
+  /** Not the one permitted encoding of its content. */
+  UPDATE_CANONICAL: 'failed',
+  /** A stored residual with a wrong checksum or wrong values. */
+  UPDATE_RESIDUAL: 'failed',
+  /** Values to encode that are not finite, or too large for a scale. */
+  UPDATE_VALUES: 'failed',
   /** Tensors, factors or updates whose number or length does not fit the layout. */
-  | 'UPDATE_SHAPE'
+  UPDATE_SHAPE: 'failed',
   /** Updates added to a merge twice, out of order, or after its end. */
-  | 'UPDATE_ORDER'
+  UPDATE_ORDER: 'failed',
   /** A weight, rate or decay outside its range. */
-  | 'UPDATE_WEIGHT';
+  UPDATE_WEIGHT: 'failed',
+});
 
-export function updateError(
-  code: UpdateErrorCode,
-  message: string,
-  values: Record<string, unknown> = {},
-): SwarmError<UpdateErrorCode> {
-  return new SwarmError(code, message, values);
-}
+export type UpdateErrorCode = keyof typeof updateError.table;

@@ -1,10 +1,12 @@
 import type { Clock } from '../../common/clock.ts';
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { Permits } from '../../common/permits.ts';
 import { BLOB_BYTES } from '../../protocol/limits.ts';
 import type { ResumableBlobs } from '../../storage/blob-store.ts';
+import { storageError } from '../../storage/errors.ts';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
+import { netError } from '../errors.ts';
 import type { Streams } from '../libp2p/streams.ts';
 import type { FetchBlobOptions } from '../network.ts';
 import { Pull } from './download.ts';
@@ -37,7 +39,7 @@ export class BlobFetcher {
   /** @throws SwarmError BLOB_UNAVAILABLE, BLOB_CORRUPT, BLOB_SIZE, STORE_FULL, WRITE_FAILED, or the signal's reason */
   async fetch(ref: Ref, options: FetchBlobOptions): Promise<void> {
     if (ref.size > BLOB_BYTES) {
-      throw new SwarmError('BLOB_SIZE', `blob ${ref.digest} of ${ref.size} bytes exceeds ${BLOB_BYTES}`, {
+      throw storageError('BLOB_SIZE', `blob ${ref.digest} of ${ref.size} bytes exceeds ${BLOB_BYTES}`, {
         ...ref,
       });
     }
@@ -115,7 +117,7 @@ function failure(ref: Ref, failures: ReadonlyMap<string, unknown>, corrupt: Read
   const said = Object.entries(holders).map(([peer, reason]) => `${peer}: ${reason}`);
   const values = { ...ref, holders };
   if (corrupt.size > 0 && corrupt.size === Object.keys(holders).length) {
-    return new SwarmError(
+    return storageError(
       'BLOB_CORRUPT',
       `no holder has blob ${ref.digest} undamaged (${said.join('; ')})`,
       values,
@@ -123,14 +125,14 @@ function failure(ref: Ref, failures: ReadonlyMap<string, unknown>, corrupt: Read
   }
   const lies = [...failures.values()].filter((error) => isSwarmError(error, 'BLOB_SIZE'));
   if (lies.length > 0 && lies.length === failures.size && corrupt.size === 0) {
-    return new SwarmError(
+    return storageError(
       'BLOB_SIZE',
       `blob ${ref.digest} has another size at its holders (${said.join('; ')})`,
       values,
     );
   }
   const reasons = said.length === 0 ? 'no holder is known' : said.join('; ');
-  return new SwarmError('BLOB_UNAVAILABLE', `blob ${ref.digest} could not be fetched (${reasons})`, values);
+  return netError('BLOB_UNAVAILABLE', `blob ${ref.digest} could not be fetched (${reasons})`, values);
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

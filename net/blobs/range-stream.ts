@@ -1,11 +1,12 @@
 import type { Stream } from '@libp2p/interface';
 import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
-import { SwarmError } from '../../common/errors.ts';
 import { withProgress } from '../../common/progress-deadline.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
+import { storageError } from '../../storage/errors.ts';
+import { netError } from '../errors.ts';
 import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
 import {
@@ -70,11 +71,10 @@ export class Lane {
       const header = await this.#frames.read(BLOB_HEADER_BYTES, inner);
       progressed();
       const answer = decodeCbor(header, blobAnswerSchema, BLOB_HEADER_BYTES);
-      if (answer.status === 'missing') throw new SwarmError('BLOB_MISSING', 'it does not have the blob');
-      if (answer.status === 'busy')
-        throw new SwarmError('BLOB_BUSY', 'it is serving too many ranges already');
+      if (answer.status === 'missing') throw storageError('BLOB_MISSING', 'it does not have the blob');
+      if (answer.status === 'busy') throw netError('BLOB_BUSY', 'it is serving too many ranges already');
       if (answer.total !== size || answer.status === 'range') {
-        throw new SwarmError(
+        throw storageError(
           'BLOB_SIZE',
           `it says that the blob has ${answer.total} bytes instead of ${size}`,
           {
@@ -87,7 +87,7 @@ export class Lane {
         const rest = target.subarray(at, Math.min(request.length, at + BLOB_FRAME_BYTES));
         const bytes = await this.#frames.readInto(rest, inner);
         progressed();
-        if (bytes === 0) throw new SwarmError('FRAME_TRUNCATED', 'it sent an empty frame');
+        if (bytes === 0) throw netError('FRAME_TRUNCATED', 'it sent an empty frame');
         at += bytes;
       }
     });

@@ -1,6 +1,6 @@
 import type { StreamMuxer, StreamMuxerFactory } from '@libp2p/interface';
 import { type YamuxMuxerInit, yamux } from '@libp2p/yamux';
-import { SwarmError } from '../../common/errors.ts';
+import { netError } from '../errors.ts';
 
 /** What a connection multiplexed by yamux is at run time; its published type does not say so, and nothing else relies on it. */
 interface YamuxConnection {
@@ -42,7 +42,7 @@ function bounded(muxer: StreamMuxer, windowBytes: number): StreamMuxer {
     onData(bytes);
     const { byteLength } = yamuxed.decoder.buffer;
     if (byteLength > HEADER_BYTES + windowBytes) {
-      throw new SwarmError('MUXER_FRAME', `a frame goes on after ${byteLength} bytes`, {
+      throw netError('MUXER_FRAME', `a frame goes on after ${byteLength} bytes`, {
         byteLength,
         windowBytes,
       });
@@ -52,7 +52,7 @@ function bounded(muxer: StreamMuxer, windowBytes: number): StreamMuxer {
     const bytes = frame.data?.byteLength ?? 0;
     if (bytes > 0) credit = Math.min(CREDIT_BYTES, credit + bytes - MEAN_FRAME_BYTES);
     if (credit < 0) {
-      throw new SwarmError('MUXER_FRAME', `frames have fewer than ${MEAN_FRAME_BYTES} bytes on average`, {});
+      throw netError('MUXER_FRAME', `frames have fewer than ${MEAN_FRAME_BYTES} bytes on average`, {});
     }
     handleFrame(frame);
   };

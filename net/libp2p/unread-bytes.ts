@@ -1,4 +1,5 @@
-import { SwarmError } from '../../common/errors.ts';
+import type { SwarmError } from '../../common/errors.ts';
+import { netError } from '../errors.ts';
 
 /**
  * Pieces up to this size are copied together. Whoever sends bytes one by one would have each kept as an object, beside the
@@ -94,7 +95,7 @@ export class UnreadBytes {
 }
 
 function tooLarge(bytes: number, maxBytes: number): SwarmError {
-  return new SwarmError('FRAME_TOO_LARGE', `a frame of ${bytes} bytes or more exceeds ${maxBytes}`, {
+  return netError('FRAME_TOO_LARGE', `a frame of ${bytes} bytes or more exceeds ${maxBytes}`, {
     bytes,
     maxBytes,
   });

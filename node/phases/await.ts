@@ -1,7 +1,7 @@
-import { SwarmError } from '../../common/errors.ts';
 import type { Head, Receipt } from '../../protocol/messages.ts';
 import { open } from '../../protocol/signing.ts';
 import type { JobContext } from '../context.ts';
+import { nodeError } from '../errors.ts';
 import type { UpdateRecord } from '../store.ts';
 import { ask, openHead, rejoin } from './join.ts';
 
@@ -22,7 +22,7 @@ export async function submit(context: JobContext, round: number, signal: AbortSi
   const { deps, coordinator } = context;
   const { envelope, outcome } = recordOf(context, round);
   if (envelope === null) {
-    throw new SwarmError('UPDATE_ENDED', `the update of round ${round} is ${outcome} already`, {
+    throw nodeError('UPDATE_ENDED', `the update of round ${round} is ${outcome} already`, {
       job: context.job,
       round,
     });
@@ -34,7 +34,7 @@ export async function submit(context: JobContext, round: number, signal: AbortSi
 function recordOf({ deps, job }: JobContext, round: number): UpdateRecord {
   const record = deps.store.update(job, round);
   if (record) return record;
-  throw new SwarmError('UPDATE_UNKNOWN', `this node's store has no update of round ${round}`, { job, round });
+  throw nodeError('UPDATE_UNKNOWN', `this node's store has no update of round ${round}`, { job, round });
 }
 
 /** @throws SwarmError RECEIPT_MISMATCH when it is not for this node or not from its coordinator, and as `open` */
@@ -42,7 +42,7 @@ export function openReceipt({ coordinator, job, deps }: JobContext, bytes: Uint8
   const { author, message } = open('receipt', bytes);
   const { peerId } = deps.network.signer;
   if (author === coordinator && message.job === job && message.peer === peerId) return message;
-  throw new SwarmError('RECEIPT_MISMATCH', `a receipt for ${message.peer}, signed by ${author}`, {
+  throw nodeError('RECEIPT_MISMATCH', `a receipt for ${message.peer}, signed by ${author}`, {
     author,
     job: message.job,
     peer: message.peer,

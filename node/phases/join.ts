@@ -1,7 +1,8 @@
 import { withDeadline } from '../../common/deadline.ts';
-import { SwarmError } from '../../common/errors.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
 import { baseDigest } from '../../lora/models/base.ts';
+import { modelError } from '../../lora/models/errors.ts';
+import { trainError } from '../../lora/train/errors.ts';
 import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
@@ -14,6 +15,7 @@ import {
   type JobContext,
   type ReadyContext,
 } from '../context.ts';
+import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../policy.ts';
 
 /** A job as its coordinator presents it, checked. */
@@ -36,14 +38,14 @@ export async function contact(
   const coordinator = await connect(options, deps, signal);
   const job = options.job ?? (await openJobs(deps, coordinator, signal))[0];
   if (!job) {
-    throw new SwarmError('NO_OPEN_JOB', 'the coordinator runs no job at present; the node waits for one', {
+    throw nodeError('NO_OPEN_JOB', 'the coordinator runs no job at present; the node waits for one', {
       coordinator,
     });
   }
   const answer = await rejoin(options, deps, { coordinator, job }, signal);
   const { author, digest, message: manifest } = open('manifest', answer.manifest);
   if (author !== coordinator || digest !== job) {
-    throw new SwarmError(
+    throw nodeError(
       'MANIFEST_MISMATCH',
       `the coordinator ${coordinator} answered with the manifest ${digest} of ${author} for job ${job}`,
       { job, digest, coordinator, author },
@@ -52,7 +54,7 @@ export async function contact(
   const { base } = manifest;
   const found = baseDigest(base.files);
   if (found !== base.digest) {
-    throw new SwarmError(
+    throw modelError(
       'BASE_DIGEST',
       `the job's base files have the digest ${found}, its manifest says ${base.digest}; its coordinator has to make it anew`,
       { job, expected: base.digest, found },
@@ -91,7 +93,7 @@ export async function openJobs(
 export function openHead(bytes: Uint8Array, expected: { coordinator: string; job: string }): Head {
   const { author, message } = open('head', bytes);
   if (author === expected.coordinator && message.job === expected.job) return message;
-  throw new SwarmError('HEAD_MISMATCH', `a head of job ${message.job}, signed by ${author}`, {
+  throw nodeError('HEAD_MISMATCH', `a head of job ${message.job}, signed by ${author}`, {
     job: message.job,
     author,
     expected,
@@ -144,7 +146,7 @@ export async function prepare(
   const layout = await deps.trainer.prepare(manifest, { signal });
   const parameters = adapterSize(layout);
   if (parameters !== manifest.adapter.parameters) {
-    throw new SwarmError(
+    throw trainError(
       'ADAPTER_SHAPE',
       `the base gives an adapter of ${parameters} parameters, the manifest says ${manifest.adapter.parameters}`,
       { parameters, expected: manifest.adapter.parameters },
@@ -176,11 +178,7 @@ async function connect(
   { network, clock }: ContributorDeps,
   signal: AbortSignal,
 ): Promise<string> {
-  let last: unknown = new SwarmError(
-    'NO_ADDRESS',
-    'no address of a coordinator was given; pass an invite',
-    {},
-  );
+  let last: unknown = nodeError('NO_ADDRESS', 'no address of a coordinator was given; pass an invite', {});
   for (const address of addresses) {
     try {
       const what = `connecting to ${address}`;

@@ -1,11 +1,13 @@
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../lora/adapter/codec.ts';
 import { applyDelta } from '../../lora/update/outer.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { Scope } from '../../storage/blob-collector.ts';
+import { storageError } from '../../storage/errors.ts';
 import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
+import { nodeError } from '../errors.ts';
 
 /**
  * Gets the adapter of a head, the cheapest way that gives exactly its digest: it is held already, lies in the blob
@@ -76,7 +78,7 @@ async function stepped(
     const tensors = applyDelta(layout, held.tensors, bytes);
     const encoded = encodeAdapter(layout, tensors, manifest.base.digest);
     if (sha256(encoded) !== adapter.digest) {
-      throw new SwarmError('DELTA_MISMATCH', 'the delta does not lead to the adapter of its checkpoint', {
+      throw nodeError('DELTA_MISMATCH', 'the delta does not lead to the adapter of its checkpoint', {
         delta: delta.digest,
         adapter: adapter.digest,
       });
@@ -105,7 +107,7 @@ async function fetched(
   const { adapter } = head.checkpoint;
   const most = maxAdapterBytes(layout);
   if (adapter.size > most) {
-    throw new SwarmError(
+    throw nodeError(
       'ADAPTER_TOO_LARGE',
       `the head names an adapter of ${adapter.size} bytes, one of this job's shape has at most ${most}`,
       { size: adapter.size, most },
@@ -129,7 +131,7 @@ async function fetched(
 function decodeChecked(bytes: Uint8Array, digest: string, layout: ReadyContext['layout']): Tensors {
   const found = sha256(bytes);
   if (found !== digest) {
-    throw new SwarmError('BLOB_CORRUPT', `blob ${digest} holds bytes with the digest ${found}`, {
+    throw storageError('BLOB_CORRUPT', `blob ${digest} holds bytes with the digest ${found}`, {
       digest,
       found,
     });

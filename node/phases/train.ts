@@ -1,8 +1,9 @@
-import { isSwarmError, SwarmError } from '../../common/errors.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import { decodeOptimizer, freshOptimizer } from '../../lora/train/optimizer-state.ts';
 import type { TrainProgress } from '../../lora/train/trainer.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
+import { nodeError } from '../errors.ts';
 import { rowsOf } from '../rows.ts';
 import type { TrainOutcome } from '../trainer.ts';
 import type { Work } from '../work.ts';
@@ -20,7 +21,7 @@ export async function train(
 ): Promise<TrainOutcome> {
   const { manifest, deps } = context;
   if (before.digest !== work.adapter) {
-    throw new SwarmError(
+    throw nodeError(
       'WRONG_ADAPTER',
       `round ${work.round} starts from ${work.adapter}, held is ${before.digest}`,
       {
@@ -32,7 +33,7 @@ export async function train(
   const { localSteps } = manifest.rounds;
   // The manifest is what the machine's owner agreed to; a head may not ask for more.
   if (work.steps > localSteps) {
-    throw new SwarmError(
+    throw nodeError(
       'WORK_TOO_LARGE',
       `round ${work.round} asks for ${work.steps} steps, the job's rounds have at most ${localSteps}`,
       { round: work.round, steps: work.steps, localSteps },
@@ -49,7 +50,7 @@ export async function train(
   );
   options.signal.throwIfAborted();
   if (outcome.result.tokens === 0) {
-    throw new SwarmError(
+    throw nodeError(
       'NOTHING_TRAINED',
       `none of the ${rows.length} rows of round ${work.round} predicts a token`,
       {

@@ -1,7 +1,8 @@
 /** CSV and TSV as RFC 4180 describes them, with a header line. */
+
 import { isUtf8 } from 'node:buffer';
-import { SwarmError } from '../../../common/errors.ts';
 import { notUtf8Error, readUtf8Bytes } from '../bytes.ts';
+import { dataError } from '../errors.ts';
 import { CsvParser } from './csv-parser.ts';
 import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './rows.ts';
 
@@ -22,7 +23,7 @@ export async function* readCsv(
   { separator, ...options }: ContainerOptions & { separator: '\t' | null },
 ): RowBatches {
   const refuse = (reason: string, line: number) =>
-    new SwarmError('DATA_CSV', `${file}:${line}: ${reason}`, { file, line, reason });
+    dataError('DATA_CSV', `${file}:${line}: ${reason}`, { file, line, reason });
   const parser = new CsvParser({ separator, maxCharacters: MAX_ROW_BYTES });
   let header: string[] | null = null;
   const take = (records: ReturnType<CsvParser['push']>): RawRow[] => {

@@ -1,6 +1,7 @@
 /** A JSON file of rows: one array, an object around one array, a single row, or JSON lines under the wrong name. */
-import { SwarmError } from '../../../common/errors.ts';
+
 import { readUtf8Bytes } from '../bytes.ts';
+import { dataError } from '../errors.ts';
 import { JsonSplitter, SplitError, type SplitFailure } from './json-splitter.ts';
 import { jsonLines } from './jsonl.ts';
 import {
@@ -68,7 +69,7 @@ async function* elements(chunks: AsyncIterable<Buffer>, file: string): RowBatche
   } catch (error) {
     if (!(error instanceof SplitError)) throw error;
     const { failure } = error;
-    throw new SwarmError('DATA_JSON', `${file}, after row ${row}: ${FAILURES[failure]}`, {
+    throw dataError('DATA_JSON', `${file}, after row ${row}: ${FAILURES[failure]}`, {
       file,
       row,
       failure,

@@ -1,4 +1,6 @@
+import { fromSystem } from '../../../common/errors.ts';
 /** Apache Parquet, one row group at a time, only the columns that are asked for. */
+
 import { type FileHandle, open } from 'node:fs/promises';
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from 'node:zlib';
 import {
@@ -8,7 +10,8 @@ import {
   parquetMetadataAsync,
   parquetReadObjects,
 } from 'hyparquet';
-import { isSwarmError, SwarmError } from '../../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 import type { ContainerOptions, RawRow, RowBatches } from './rows.ts';
 
 /** A row group is decoded whole; uncompressed bytes of the columns that are read. Writers make them of some MiB. */
@@ -43,7 +46,7 @@ export async function* readParquet(
   { signal, wanted, onBytes }: ContainerOptions & { wanted: ReadonlySet<string> },
 ): RowBatches {
   const handle = await open(file).catch((cause: unknown) => {
-    throw new SwarmError('DATA_UNREADABLE', `${file} cannot be read`, { file }, { cause });
+    throw dataError('DATA_UNREADABLE', `${file} cannot be read`, { file }, { cause, ...fromSystem(cause) });
   });
   try {
     const buffer = await fileBuffer(handle, onBytes);
@@ -155,5 +158,5 @@ function plainValue(value: unknown): unknown {
 }
 
 function invalid(file: string, reason: string, cause?: unknown): SwarmError {
-  return new SwarmError('DATA_PARQUET', `${file}: ${reason}`, { file, reason }, { cause });
+  return dataError('DATA_PARQUET', `${file}: ${reason}`, { file, reason }, { cause });
 }

@@ -1,6 +1,7 @@
 /** A plain text file: one document. */
-import { SwarmError } from '../../../common/errors.ts';
+
 import { readText } from '../bytes.ts';
+import { dataError } from '../errors.ts';
 import type { ContainerOptions } from './rows.ts';
 
 /** A document is held in memory whole; characters. Longer texts belong in several files. */
@@ -14,7 +15,7 @@ export async function readPlainText(file: string, options: ContainerOptions): Pr
     parts.push(part);
     length += part.length;
     if (length <= MAX_DOCUMENT) continue;
-    throw new SwarmError(
+    throw dataError(
       'DATA_UNREADABLE',
       `${file} has more than the ${MAX_DOCUMENT} characters of one document; split it`,
       { file, limit: MAX_DOCUMENT },

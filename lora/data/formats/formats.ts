@@ -1,5 +1,7 @@
 /** The formats of rows: what each needs, how it is recognised, and how a row of it becomes an example. */
-import { SwarmError } from '../../../common/errors.ts';
+
+import type { SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 import type { ExampleBody, Format } from '../examples.ts';
 import { type Columns, Fields, isObject, listOf, RowProblem, type RowValue } from './fields.ts';
 import { CONVERSATION_COLUMNS, isConversation, messageKeys, readMessages } from './messages.ts';
@@ -79,7 +81,7 @@ export function candidates(format: Format | 'auto', columns: Columns): Format[] 
   const fitting = chosen.filter(([, { fields }]) => mapped.every((field) => fields.includes(field)));
   if (fitting.length > 0) return fitting.map(([name]) => name);
   const known = chosen.map(([name, { fields }]) => `${name} (${fields.join(', ')})`).join('; ');
-  throw new SwarmError(
+  throw dataError(
     'DATA_COLUMNS',
     `no format has all of the fields ${mapped.join(', ')} that columns are named for; there are ${known}`,
     { columns, format },
@@ -119,7 +121,7 @@ export function unrecognised(
   const found = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const names = found.join(', ') || '(none)';
   const refuse = (reason: string, missing: string | null = null) =>
-    new SwarmError('DATA_FORMAT', `${file} ${reason}`, { file, columns: found, formats: among, missing });
+    dataError('DATA_FORMAT', `${file} ${reason}`, { file, columns: found, formats: among, missing });
   // Role and content are named within the messages.
   const absent = Object.entries(columns).find(
     ([field, column]) => field !== 'role' && field !== 'content' && !found.includes(column),

@@ -1,9 +1,11 @@
 /** Which chat template a model has, and its special tokens: from the files of the model's folder. */
+
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { SwarmError } from '../../../common/errors.ts';
+import type { SwarmError } from '../../../common/errors.ts';
 import { TOOL_TEMPLATE_FILE } from '../../models/base.ts';
+import { dataError } from '../errors.ts';
 import { BUILT_IN_TEMPLATES, isBuiltIn } from './built-in.ts';
 
 /** Bytes of tokenizer_config.json: those that list every added token have some hundred kilobytes. */
@@ -123,7 +125,7 @@ async function readOptional(file: string): Promise<string | null> {
 }
 
 function unreadable(file: string, reason: string, cause?: unknown): SwarmError {
-  return new SwarmError(
+  return dataError(
     'TEMPLATE_UNREADABLE',
     `${file}: ${reason}; name a file with a chat template`,
     { file, reason },

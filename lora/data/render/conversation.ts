@@ -4,7 +4,9 @@
  * more than the conversation before it with the header that asks for an answer. That needs a template that
  * writes the beginning of a conversation the same whatever follows; one that does not is refused, not guessed at.
  */
-import { SwarmError } from '../../../common/errors.ts';
+
+import type { SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 import type { Message, Origin } from '../examples.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 import type { Rendered, TrainOn } from './renderer.ts';
@@ -50,7 +52,7 @@ export async function renderConversation(
   const turns = trainedTurns(conversation, trainOn);
   if (turns.length > 1 && messages.length > MAX_MESSAGES) {
     const reason = `${messages.length} messages, more than the ${MAX_MESSAGES} of a conversation; train on its last answer alone, or split it`;
-    throw new SwarmError('ROW_TURNS', `${origin.file}:${origin.row}: ${reason}`, { reason });
+    throw dataError('ROW_TURNS', `${origin.file}:${origin.row}: ${reason}`, { reason });
   }
   const parts = turns.flatMap(({ from, to }) => [
     { end: from, addGenerationPrompt: true },
@@ -89,7 +91,7 @@ function notAPrefix(
     JSON.stringify(whole.slice(Math.max(0, at - SHOWN / 2), at + SHOWN));
   const [before, after] = [show(part), show(text)];
   const what = header ? `before turn ${turn}, with the header of an answer,` : `up to turn ${turn}`;
-  return new SwarmError(
+  return dataError(
     'DATA_TEMPLATE',
     `${origin.file}:${origin.row}: the chat template writes the conversation ${what} otherwise when more follows ` +
       `(alone ${before}, in the whole ${after}), so the tokens of the answer cannot be told; make a sample of ` +

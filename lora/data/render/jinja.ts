@@ -3,7 +3,9 @@
  * values that it is given: objects of the interpreter are maps, never JavaScript objects, and of functions it
  * has the three below. Its steps are counted; what counting cannot bound, its process does.
  */
-import { SwarmError } from '../../../common/errors.ts';
+
+import type { SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 import { PythonInterpreter } from './interpreter.ts';
 import { Environment, type Node, parse, tokenize } from './jinja-package.ts';
 import { strftime } from './strftime.ts';
@@ -81,7 +83,7 @@ function range(first: number, second?: number, step = 1): number[] {
 }
 
 function invalid(reason: string, cause?: unknown): SwarmError {
-  return new SwarmError(
+  return dataError(
     'TEMPLATE_INVALID',
     `the chat template cannot be used: ${reason}; name another with --template`,
     { reason },

@@ -1,5 +1,5 @@
 /** From an example to the tokens that a model sees, and which of them it is trained to predict. */
-import { SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 import type { Example, Message } from '../examples.ts';
 import { IGNORED_LABEL as IGNORED } from '../packing.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
@@ -134,7 +134,7 @@ function converse(
   { runner, sources, tokenizer }: Renderer,
 ): Promise<Rendered> {
   if (runner === null || sources === null) {
-    throw new SwarmError(
+    throw dataError(
       'TEMPLATE_MISSING',
       `${origin.file}:${origin.row} is a conversation, and the model has no chat template; ` +
         'give one: --template chatml, --template plain, or a file',
@@ -191,7 +191,7 @@ function checkedTokens(
   { vocabSize }: TextTokenizer,
 ): Rendered {
   const refuse = (reason: string) =>
-    new SwarmError('ROW_TOKENS', `${origin.file}:${origin.row}: ${reason}`, { reason });
+    dataError('ROW_TOKENS', `${origin.file}:${origin.row}: ${reason}`, { reason });
   if (labels.length !== ids.length) throw refuse(`${ids.length} input_ids have ${labels.length} labels`);
   const trained = new Uint8Array(ids.length);
   for (const [i, id] of ids.entries()) {

@@ -37,8 +37,7 @@ process.on('message', (request: RunnerRequest) => {
   try {
     reply = serve(request);
   } catch (error) {
-    if (isSwarmError(error))
-      reply = { type: 'unusable', code: error.code, message: error.message, values: error.values };
+    if (isSwarmError(error)) reply = { type: 'unusable', error: error.toJSON() };
     else
       reply = {
         type: 'refused',

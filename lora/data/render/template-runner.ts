@@ -1,10 +1,13 @@
+import type { ErrorJson } from '../../../common/errors.ts';
 /**
  * Runs chat templates in a process of their own, with limits of time and memory. Not a thread: one that takes all
  * the memory of its heap takes the whole process with it.
  */
+
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 import { limit } from './limit.ts';
 
 /** One conversation, rendered up to each of its turns, takes milliseconds; this is for templates that do not end. */
@@ -56,12 +59,7 @@ export type RunnerReply =
   /** This conversation cannot be rendered. */
   | { readonly type: 'refused'; readonly reason: string }
   /** None can. */
-  | {
-      readonly type: 'unusable';
-      readonly code: string;
-      readonly message: string;
-      readonly values: Record<string, unknown>;
-    };
+  | { readonly type: 'unusable'; readonly error: ErrorJson };
 
 interface Waiting {
   readonly request: RenderRequest;
@@ -103,7 +101,7 @@ export class TemplateRunner {
 
   /** Ends the process; what waits is rejected. */
   async close(): Promise<void> {
-    this.fail(new SwarmError('TEMPLATE_CLOSED', 'the chat template was closed while it was in use', {}));
+    this.fail(dataError('TEMPLATE_CLOSED', 'the chat template was closed while it was in use', {}));
     if (this.child !== null) this.hold(true);
     await this.closed;
   }
@@ -141,7 +139,7 @@ export class TemplateRunner {
     if (this.failure !== null) return;
     this.cancelDeadline();
     if (reply.type === 'unusable') {
-      this.fail(new SwarmError(reply.code, reply.message, reply.values));
+      this.fail(SwarmError.fromJSON(reply.error));
       return;
     }
     if (reply.type === 'ready') {
@@ -207,5 +205,5 @@ export class TemplateRunner {
 }
 
 function refused(reason: string): SwarmError {
-  return new SwarmError('ROW_TEMPLATE', `the chat template refuses the conversation: ${reason}`, { reason });
+  return dataError('ROW_TEMPLATE', `the chat template refuses the conversation: ${reason}`, { reason });
 }

@@ -2,8 +2,9 @@
  * Time limits for regular expressions of strangers. A few characters are enough to make a backtracking matcher run for
  * years, and meanwhile nothing else of the process runs, not even what an interrupt would start.
  */
+
 import { createContext, Script } from 'node:vm';
-import { SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 
 /**
  * Expressions of Llama 3 and of Qwen 2 and 3, which take time in proportion to the text (measured in
@@ -48,7 +49,7 @@ export function withinDeadline<T>(run: () => T, length: number, deadlineMs = DEA
   } catch (cause) {
     // An error of that world, no instance of this one's.
     if ((cause as { code?: unknown } | null)?.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
-    throw new SwarmError(
+    throw dataError(
       'TOKENIZER_LIMIT',
       `the tokenizer's regular expressions took more than ${timeout / 1000} s for ${length} characters; choose another base model`,
       { timeout, length },

@@ -1,4 +1,5 @@
-import { SwarmError } from '../../../common/errors.ts';
+import type { SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 
 /** A part of tokenizer.json: `{ type, … }`. */
 export type Part = Readonly<Record<string, unknown>>;
@@ -6,7 +7,7 @@ export type Part = Readonly<Record<string, unknown>>;
 /** What a tokenizer asks for that is not computed here exactly. Nothing is approximated: ids would be wrong silently. */
 export function unsupported(what: string, found: unknown): SwarmError {
   const shown = JSON.stringify(found) ?? 'nothing';
-  return new SwarmError(
+  return dataError(
     'TOKENIZER_UNSUPPORTED',
     `the tokenizer asks for ${what} ${shown.slice(0, 200)}, which is not computed here; choose another base model`,
     { part: what, found: shown.slice(0, 200) },

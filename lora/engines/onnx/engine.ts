@@ -1,8 +1,9 @@
+import { engineError } from '../errors.ts';
 import './telemetry.ts';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
-import { isSwarmError, SwarmError } from '../../../common/errors.ts';
+import { isSwarmError } from '../../../common/errors.ts';
 import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import { thinProductsJoined } from '../../graph/passes/join-thin-products.ts';
@@ -56,7 +57,7 @@ async function compile(
     return new OnnxExecutable(graph, session);
   } catch (cause) {
     const message = `${name} cannot compile the graph: ${messageOf(cause)}`;
-    throw new SwarmError('ENGINE_COMPILE', message, { engine: name }, { cause });
+    throw engineError('ENGINE_COMPILE', message, { engine: name }, { cause });
   }
 }
 
@@ -70,7 +71,7 @@ async function probe(engine: Engine, needs: string): Promise<void> {
   } catch (error) {
     const cause = isSwarmError(error) ? (error.cause ?? error) : error;
     const reason = providerMessage(messageOf(cause));
-    throw new SwarmError(
+    throw engineError(
       'ENGINE_UNAVAILABLE',
       `${engine.name} does not run here: ${reason}. ${needs}; onnx-cpu runs everywhere`,
       { engine: engine.name, reason, needs },
@@ -144,14 +145,14 @@ class OnnxExecutable implements Executable {
   async run(feeds: Feeds): Promise<Record<string, Float32Array>> {
     const session = this.#session;
     if (session === null)
-      throw new SwarmError('ENGINE_DISPOSED', 'the executable was disposed; compile the graph again');
+      throw engineError('ENGINE_DISPOSED', 'the executable was disposed; compile the graph again');
     const inputs = this.#bind(feeds);
     let results: InferenceSession.ReturnType;
     try {
       results = await session.run(inputs, { logSeverityLevel: 4 });
     } catch (cause) {
       const reason = providerMessage(messageOf(cause));
-      throw new SwarmError('ENGINE_RUN', `running the graph failed: ${reason}`, {}, { cause });
+      throw engineError('ENGINE_RUN', `running the graph failed: ${reason}`, {}, { cause });
     }
     const outputs: Record<string, Float32Array> = {};
     for (const name of this.#outputs) {

@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
-import { SwarmError } from '../../../common/errors.ts';
 import type { Tensor } from '../../graph/graph.ts';
 import { formatShape, sameShape } from '../../graph/shapes.ts';
+import { engineError } from '../errors.ts';
 import {
   locateWeight,
   type QuantisedEntry,
@@ -33,7 +33,7 @@ export function locateStored(name: string, tensor: Tensor, weights: WeightFile |
   if (entry === undefined) return { kind: 'float32', name, ...locateWeight(name, tensor, weights) };
   const { path } = weights!;
   if (!sameShape(entry.shape, tensor.shape)) {
-    throw new SwarmError(
+    throw engineError(
       'ENGINE_WEIGHTS',
       `weight ${name} in ${path} is ${formatShape(entry.shape)}, the model needs ${formatShape(tensor.shape)}`,
       { name, path, expected: tensor.shape, found: entry.shape },

@@ -1,7 +1,7 @@
-import { SwarmError } from '../../../common/errors.ts';
 import { Graph } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import type { Engine } from '../engine.ts';
+import { engineError } from '../errors.ts';
 import { runOnce } from '../run-once.ts';
 import { TfjsExecutable } from './executable.ts';
 import type { TensorFlow } from './lower.ts';
@@ -32,7 +32,7 @@ async function probe(tf: TensorFlow, engine: Engine): Promise<void> {
     await runOnce(engine, graph, { x: Float32Array.of(1) });
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
-    throw new SwarmError(
+    throw engineError(
       'ENGINE_UNAVAILABLE',
       `tfjs does not run on this machine: ${message}; onnx-cpu runs everywhere`,
       { engine: 'tfjs' },

@@ -1,8 +1,9 @@
-import { isSwarmError, SwarmError } from '../../../common/errors.ts';
+import { isSwarmError } from '../../../common/errors.ts';
 import type { ConstantData, Graph, GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import { liveNodes } from '../../graph/passes/live-nodes.ts';
 import type { Executable } from '../engine.ts';
+import { engineError } from '../errors.ts';
 import { bindFeeds, type Feeds } from '../feeds.ts';
 import type { WeightFile } from '../weights.ts';
 import { type IdRange, idRanges, toInt32 } from './ids.ts';
@@ -62,13 +63,13 @@ export class TfjsExecutable implements Executable {
       await executable.dispose();
       if (isSwarmError(cause)) throw cause;
       const message = `tfjs cannot compile the graph: ${messageOf(cause)}`;
-      throw new SwarmError('ENGINE_COMPILE', message, { engine: 'tfjs' }, { cause });
+      throw engineError('ENGINE_COMPILE', message, { engine: 'tfjs' }, { cause });
     }
   }
 
   async run(feeds: Feeds): Promise<Record<string, Float32Array>> {
     if (this.#disposed)
-      throw new SwarmError('ENGINE_DISPOSED', 'the executable was disposed; compile the graph again');
+      throw engineError('ENGINE_DISPOSED', 'the executable was disposed; compile the graph again');
     const bound = bindFeeds(this.#inputs, feeds);
     const live = new Map<Tensor, Value>();
     const valueIn = (tensor: Tensor) => live.get(tensor) ?? this.#resident.get(tensor)!;
@@ -91,7 +92,7 @@ export class TfjsExecutable implements Executable {
       return outputs;
     } catch (cause) {
       if (isSwarmError(cause)) throw cause;
-      throw new SwarmError('ENGINE_RUN', `running the graph failed: ${messageOf(cause)}`, {}, { cause });
+      throw engineError('ENGINE_RUN', `running the graph failed: ${messageOf(cause)}`, {}, { cause });
     } finally {
       for (const value of live.values()) value.dispose();
     }

@@ -1,5 +1,5 @@
-import { SwarmError } from '../../../common/errors.ts';
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
+import { engineError } from '../errors.ts';
 
 /** What a whole number of an input or constant may be, because of the rows that it picks. */
 export interface IdRange {
@@ -61,11 +61,11 @@ export function toInt32(name: string, values: BigInt64Array, range: IdRange = IN
     const number = Number(value);
     if (number >= range.from && number < range.below) return number;
     if (number < INT32.from || number >= INT32.below)
-      throw new SwarmError('ENGINE_FEED', `${name} has ${value}; TensorFlow.js holds 32-bit integers only`, {
+      throw engineError('ENGINE_FEED', `${name} has ${value}; TensorFlow.js holds 32-bit integers only`, {
         name,
         value: String(value),
       });
-    throw new SwarmError('ENGINE_RUN', `${name} has ${number}; it picks a row below ${range.below}`, {
+    throw engineError('ENGINE_RUN', `${name} has ${number}; it picks a row below ${range.below}`, {
       name,
       value: number,
       ...range,

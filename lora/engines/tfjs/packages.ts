@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import util from 'node:util';
-import { SwarmError } from '../../../common/errors.ts';
+import type { SwarmError } from '../../../common/errors.ts';
+import { engineError } from '../errors.ts';
 import type { TensorFlow } from './lower.ts';
 
 /** Packages that bring libtensorflow to Node.js, the better one first. Both re-export all of tfjs-core. */
@@ -51,7 +52,7 @@ function oneLine(error: unknown): string {
 
 function notInstalled(): SwarmError {
   const [gpu, cpu] = TENSORFLOW_PACKAGES;
-  return new SwarmError(
+  return engineError(
     'ENGINE_UNAVAILABLE',
     `the engine tfjs needs TensorFlow: run "npm install ${gpu}" (NVIDIA GPU with CUDA 11 and cuDNN 8) or "npm install ${cpu}" (processor), beside lora-swarm; onnx-cpu needs neither`,
     { engine: 'tfjs', packages: TENSORFLOW_PACKAGES },
@@ -59,7 +60,7 @@ function notInstalled(): SwarmError {
 }
 
 function notLoaded(failures: readonly string[]): SwarmError {
-  return new SwarmError(
+  return engineError(
     'ENGINE_UNAVAILABLE',
     `TensorFlow is installed for the engine tfjs and does not load: ${failures.join('; ')}. docs/engines.md says what it needs; onnx-cpu runs everywhere`,
     { engine: 'tfjs', failures },

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import { SwarmError } from '../../../common/errors.ts';
 import type { Tensor } from '../../graph/graph.ts';
+import { engineError } from '../errors.ts';
 import { locateWeight, type WeightEntry, type WeightFile } from '../weights.ts';
 import type { TensorFlow, Value } from './lower.ts';
 
@@ -80,7 +80,7 @@ async function readFloats(path: string, entry: WeightEntry): Promise<Float32Arra
     }
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
-    throw new SwarmError(
+    throw engineError(
       'ENGINE_COMPILE',
       `weights cannot be read from ${path}: ${message}`,
       { path, offset: entry.offset, length: entry.length },

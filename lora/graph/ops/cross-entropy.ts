@@ -1,4 +1,4 @@
-import { SwarmError } from '../../../common/errors.ts';
+import { graphError } from '../errors.ts';
 import { addContribution } from '../gradients.ts';
 import { requireDType, type Tensor } from '../graph.ts';
 import { shapeError } from '../shapes.ts';
@@ -48,7 +48,7 @@ export function crossEntropy(
     throw shapeError('crossEntropy', 'logits [N, V] and labels [N] are needed', logits.shape, labels.shape);
   }
   if (!(smoothing >= 0 && smoothing < 1)) {
-    throw new SwarmError('GRAPH_SMOOTHING', `label smoothing is ${smoothing}; it must be from 0 to below 1`, {
+    throw graphError('GRAPH_SMOOTHING', `label smoothing is ${smoothing}; it must be from 0 to below 1`, {
       smoothing,
     });
   }

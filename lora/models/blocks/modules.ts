@@ -1,6 +1,6 @@
-import { SwarmError } from '../../../common/errors.ts';
 import type { LinearModule, Parameter } from '../architecture.ts';
 import type { CommonConfig } from '../config.ts';
+import { modelError } from '../errors.ts';
 
 /** The output head of transformers' language models: a linear module without a bias. */
 export function outputHead(config: CommonConfig): LinearModule {
@@ -16,7 +16,7 @@ export function moduleParameters({ name, in: width, out, bias, conv1d }: LinearM
 /** @throws SwarmError MODEL_SEQUENCE_TOO_LONG rows are longer than what the model was made for */
 export function checkLength(config: CommonConfig, length: number): void {
   if (length <= config.maxPositions) return;
-  throw new SwarmError(
+  throw modelError(
     'MODEL_SEQUENCE_TOO_LONG',
     `rows of ${length} tokens, but the model knows ${config.maxPositions} positions; use a shorter sequence length`,
     { length, maxPositions: config.maxPositions },

@@ -2,7 +2,7 @@ import { copyFile, mkdir, open, readFile, rm, stat, symlink } from 'node:fs/prom
 import { hostname } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { isAlive, writeDurably } from '../../../common/durable.ts';
-import { SwarmError } from '../../../common/errors.ts';
+import { hubError } from './codes.ts';
 import { isCommit, repositoryFolder } from './reference.ts';
 
 /**
@@ -101,10 +101,12 @@ export class HubCache {
       // It was killed.
       await rm(this.lockFile, { force: true });
     }
-    throw new SwarmError('HUB_BUSY', `another process is fetching this model into ${this.folder}`, {
-      lock: this.lockFile,
-      next: `wait until it is done; if there is none, remove ${this.lockFile}`,
-    });
+    throw hubError(
+      'HUB_BUSY',
+      `another process is fetching this model into ${this.folder}`,
+      { lock: this.lockFile },
+      { next: `wait until it is done; if there is none, remove ${this.lockFile}` },
+    );
   }
 
   private async holder(): Promise<{ pid: number; host: string }> {

@@ -1,12 +1,13 @@
 import { rename, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { isSwarmError, SwarmError } from '../../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
 import { DESCRIBED_FILES, TOOL_TEMPLATE_FILE } from '../base.ts';
 import { parseConfig } from '../families.ts';
 import { MAX_CONFIG_BYTES } from '../folder.ts';
 import { readJsonObject } from '../json.ts';
 import { INDEX_FILE, readWeightMap, SINGLE_FILE } from '../tensors.ts';
 import { HubCache } from './cache.ts';
+import { hubError } from './codes.ts';
 import { diskFull } from './errors.ts';
 import { commitOf, filesOf, type HubFile } from './listing.ts';
 import { type HubReference, isCommit } from './reference.ts';
@@ -200,18 +201,19 @@ function lacking({ name, revision }: HubReference, file: string): SwarmError {
     file === SINGLE_FILE
       ? 'only safetensors are read, since pickles can run code: choose a model that has them, or convert it with transformers'
       : 'choose another model, or save this one anew with transformers';
-  return new SwarmError('HUB_FILE_MISSING', `${name} at ${revision} has no ${file}`, {
-    name,
-    revision,
-    file,
-    next,
-  });
+  return hubError(
+    'HUB_FILE_MISSING',
+    `${name} at ${revision} has no ${file}`,
+    { name, revision, file },
+    { next },
+  );
 }
 
 function notCached({ name, revision }: HubReference, cacheDir: string): SwarmError {
-  return new SwarmError(
+  return hubError(
     'HUB_CACHE_MISSING',
     `${name}@${revision} is not whole in ${cacheDir}, and HF_HUB_OFFLINE forbids to fetch it`,
-    { name, revision, cacheDir, next: 'unset HF_HUB_OFFLINE, or fetch it once where there is a network' },
+    { name, revision, cacheDir },
+    { next: 'unset HF_HUB_OFFLINE, or fetch it once where there is a network' },
   );
 }

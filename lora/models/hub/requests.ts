@@ -1,5 +1,6 @@
 import type { Clock } from '../../../common/clock.ts';
 import { SwarmError } from '../../../common/errors.ts';
+import { hubError } from './codes.ts';
 import { type Asked, refusal, unreachable } from './errors.ts';
 
 /** Tries of one request, and of a transfer that gets no further, before giving up. */
@@ -80,23 +81,25 @@ async function answered(
 
 function busy(status: number, endpoint: string): SwarmError {
   return status === 429
-    ? new SwarmError('HUB_RATE_LIMITED', `${endpoint} has had too many requests from here`, {
-        endpoint,
-        status,
-        next: 'try again later; with a token in HF_TOKEN more are allowed',
-      })
-    : new SwarmError('HUB_UNAVAILABLE', `${endpoint} has a fault of its own (${status})`, {
-        endpoint,
-        status,
-        next: 'try again later; what has been fetched stays',
-      });
+    ? hubError(
+        'HUB_RATE_LIMITED',
+        `${endpoint} has had too many requests from here`,
+        { endpoint, status },
+        { next: 'try again later; with a token in HF_TOKEN more are allowed' },
+      )
+    : hubError(
+        'HUB_UNAVAILABLE',
+        `${endpoint} has a fault of its own (${status})`,
+        { endpoint, status },
+        { next: 'try again later; what has been fetched stays' },
+      );
 }
 
 function waited(failure: SwarmError, pause: number): SwarmError {
   if (pause <= MAX_PAUSE_MS) return failure;
   const seconds = Math.ceil(pause / 1000);
   const next = `try again in ${seconds} s, as it asks`;
-  return new SwarmError(failure.code, failure.message, { ...failure.values, seconds, next });
+  return failure.with({ values: { ...failure.values, seconds }, next });
 }
 
 /** Seconds, or a date (RFC 9110, section 10.2.3); null where the header is missing or neither. */

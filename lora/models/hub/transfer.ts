@@ -1,6 +1,8 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
+import { commonError } from '../../../common/common-errors.ts';
 import { SwarmError } from '../../../common/errors.ts';
+import { hubError } from './codes.ts';
 import { diskFull, unreachable } from './errors.ts';
 import type { HubAccess, HubFile } from './listing.ts';
 import type { HubReference } from './reference.ts';
@@ -44,10 +46,11 @@ export async function transfer(options: TransferOptions, deps: HubDeps): Promise
     await rm(partial, { force: true });
     options.onProgress(0);
   }
-  throw new SwarmError(
+  throw hubError(
     'HUB_DAMAGED',
     `${file.path} of ${reference.name} arrives with another content than ${endpoint} lists`,
-    { file: file.path, expected: file.etag, next: 'try again later; a proxy between may change files' },
+    { file: file.path, expected: file.etag },
+    { next: 'try again later; a proxy between may change files' },
   );
 }
 
@@ -175,7 +178,7 @@ async function write(handle: FileHandle, bytes: Uint8Array, path: string): Promi
     if (fault instanceof SwarmError) throw fault;
     // An error of its own, which is not taken for one of the connection.
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new SwarmError('WRITE_FAILED', `${path} cannot be written: ${reason}`, { path, reason }, { cause });
+    throw commonError('WRITE_FAILED', `${path} cannot be written: ${reason}`, { path, reason }, { cause });
   }
 }
 

@@ -2,37 +2,42 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { cliError } from '../../../cli/error-codes.ts';
 import { failureJson, failureLines, failureOf, usageError } from '../../../cli/errors.ts';
-import { exitCodes, exitFor } from '../../../cli/exit-codes.ts';
-import { SwarmError } from '../../../common/errors.ts';
+import { exitCodes } from '../../../cli/exit-codes.ts';
+import { commonError } from '../../../common/common-errors.ts';
+import { fromSystem, SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../../../lora/data/errors.ts';
+import { graphError } from '../../../lora/graph/errors.ts';
+import { modelError } from '../../../lora/models/errors.ts';
+import { trainError } from '../../../lora/train/errors.ts';
+import { netError } from '../../../net/errors.ts';
+import { protocolError } from '../../../protocol/errors.ts';
 
 describe('exit codes', () => {
-  it('follow from the code of an error', () => {
-    const expected: [string, keyof typeof exitCodes][] = [
-      ['USAGE', 'usage'],
-      ['INVITE_INVALID', 'usage'],
-      ['DAEMON_NOT_RUNNING', 'notRunning'],
-      ['JOB_NOT_FOUND', 'notFound'],
-      ['MODEL_DIR', 'notFound'],
-      ['DATA_NO_FILES', 'notFound'],
-      ['RPC_REFUSED', 'refused'],
-      ['NOT_ADMITTED', 'refused'],
-      ['HOME_LOCKED', 'conflict'],
-      ['OUTPUT_EXISTS', 'conflict'],
-      ['RPC_TIMEOUT', 'timeout'],
-      ['CONNECT_FAILED', 'timeout'],
-      ['DEADLINE_EXCEEDED', 'timeout'],
-      ['UNHEALTHY', 'unhealthy'],
-      ['GRAPH_SHAPE', 'internal'],
-      ['TRAINER_DIED', 'failed'],
-      ['A_CODE_THAT_NOBODY_KNOWS', 'failed'],
+  it('follow from the kind of an error', () => {
+    const cases: [SwarmError, keyof typeof exitCodes][] = [
+      [commonError('USAGE', 'x'), 'usage'],
+      [protocolError('INVITE_INVALID', 'x'), 'usage'],
+      [cliError('DAEMON_NOT_RUNNING', 'x'), 'notRunning'],
+      [modelError('MODEL_DIR', 'x'), 'notFound'],
+      [dataError('DATA_NO_FILES', 'x'), 'notFound'],
+      [netError('RPC_REFUSED', 'x'), 'refused'],
+      [commonError('HOME_LOCKED', 'x'), 'conflict'],
+      [commonError('OUTPUT_EXISTS', 'x'), 'conflict'],
+      [netError('RPC_TIMEOUT', 'x'), 'timeout'],
+      [commonError('DEADLINE_EXCEEDED', 'x'), 'timeout'],
+      [graphError('GRAPH_SHAPE', 'x'), 'internal'],
+      [trainError('TRAINER_DIED', 'x'), 'failed'],
     ];
-    for (const [code, exit] of expected) expect(exitFor(code).exit, code).toBe(exit);
+    for (const [error, kind] of cases) {
+      expect(failureOf(error).exitCode, error.code).toBe(exitCodes[kind]);
+    }
   });
 
-  it('of data that cannot be read follow from why not', async () => {
+  it('for data that cannot be read follow from the cause', async () => {
     const unreadable = (cause?: unknown) =>
-      failureOf(new SwarmError('DATA_UNREADABLE', 'x', {}, cause === undefined ? {} : { cause })).exitCode;
+      failureOf(dataError('DATA_UNREADABLE', 'x', {}, { cause, ...fromSystem(cause) })).exitCode;
     expect(unreadable()).toBe(exitCodes.usage);
     expect(unreadable(await readFile('/nowhere').catch((error: unknown) => error))).toBe(exitCodes.notFound);
     expect(unreadable(Object.assign(new Error('bad header'), { code: 'Z_DATA_ERROR' }))).toBe(
@@ -59,7 +64,8 @@ describe('a failure', () => {
   });
 
   it('is one object with --json, with code, values and exit code', () => {
-    const error = new SwarmError('JOB_NOT_FOUND', 'no job "x"', { job: 'x', next: 'list them' });
+    const options = { kind: 'notFound', next: 'list them' } as const;
+    const error = new SwarmError('JOB_NOT_FOUND', 'no job "x"', { job: 'x' }, options);
     expect(failureJson(failureOf(error))).toEqual({
       schemaVersion: 1,
       event: 'error',
@@ -79,7 +85,7 @@ describe('a failure', () => {
   });
 
   it('of another kind than ours is a defect: 70 and a call to report it', () => {
-    expect(failureOf(new TypeError('x is not a function'))).toMatchObject({ exit: 'internal', exitCode: 70 });
+    expect(failureOf(new TypeError('x is not a function'))).toMatchObject({ kind: 'internal', exitCode: 70 });
     expect(failureOf('thrown text').exitCode).toBe(70);
     expect(failureOf(new TypeError('x')).next).not.toBeNull();
   });
@@ -91,7 +97,8 @@ describe('a failure', () => {
       exitCode: 4,
       message: expect.stringContaining('/nowhere'),
     });
-    expect(exitFor('ENOSPC').exit).toBe('failed');
+    const full = Object.assign(new Error('no space'), { code: 'ENOSPC', syscall: 'write' });
+    expect(failureOf(full)).toMatchObject({ exitCode: 1, next: expect.any(String) });
   });
 
   it('by Ctrl-C is an interruption', () => {

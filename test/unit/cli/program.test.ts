@@ -96,13 +96,13 @@ describe('the command line', () => {
       const { error } = await parse(...args, '--home', '/nowhere/at/all');
       expect(error, args.join(' ')).toMatchObject({
         code: 'DAEMON_NOT_RUNNING',
-        values: { next: expect.stringContaining('swarm coordinator --home /nowhere/at/all') },
+        next: expect.stringContaining('swarm coordinator --home /nowhere/at/all'),
       });
     }
     const { error } = await parse('status', '--home', '/nowhere/at/all');
     expect(error).toMatchObject({
       code: 'DAEMON_NOT_RUNNING',
-      values: { next: expect.stringMatching(/swarm coordinator .*swarm node INVITE/) },
+      next: expect.stringMatching(/swarm coordinator .*swarm node INVITE/),
     });
   });
 });

@@ -49,7 +49,7 @@ function refusal(change: Parameters<typeof estimate>[0]) {
   try {
     refuseIfTooLarge(estimate(change));
   } catch (error) {
-    return isSwarmError(error, 'DOES_NOT_FIT') ? error.values : error;
+    return isSwarmError(error, 'DOES_NOT_FIT') ? { ...error.values, next: error.next } : error;
   }
   return null;
 }

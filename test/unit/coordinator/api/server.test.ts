@@ -321,6 +321,8 @@ describe('what it answers', () => {
       code: 'JOB_EXISTS',
       message: 'there is one',
       values: { name: 'new' },
+      kind: 'failed',
+      next: null,
     });
   });
 

@@ -90,7 +90,7 @@ describe('checkpoints of a training', () => {
     });
     await expect(folder.write({ ...state, adapter: tensors }, about)).rejects.toMatchObject({
       code: 'STORE_FULL',
-      values: { next: expect.stringContaining(`--resume --output ${output}`) },
+      next: expect.stringContaining(`--resume --output ${output}`),
     });
     expect(await readdir(folder.path)).toEqual([]);
   });

@@ -133,7 +133,8 @@ describe('the result of a run', () => {
       await harm(join(run.checkpoints.path, 'step-00000004'));
       await expect(run.loop.result()).rejects.toMatchObject({
         code: 'TRAIN_CHECKPOINT',
-        values: { step: 4, next: expect.stringContaining('--final last') },
+        values: { step: 4 },
+        next: expect.stringContaining('--final last'),
       });
     }
   });

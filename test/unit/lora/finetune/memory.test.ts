@@ -20,9 +20,9 @@ it('what does not fit is told before it begins, with figures and what would fit'
   expect(memoryDoubt(model, spec, onProcessor, 1.25 * total)).toBeNull();
   const doubt = memoryDoubt(model, spec, onProcessor, 1.25 * total - 1)!;
   expect(doubt).toMatchObject({ code: 'MEMORY_SHORT', values: { needed: total } });
-  expect(doubt.values.next).toMatch(/--micro-batch 32 \(the same result\), or --gradient-checkpointing/);
+  expect(doubt.next).toMatch(/--micro-batch 32 \(the same result\), or --gradient-checkpointing/);
   // Nothing makes a process smaller than what it takes to be one.
-  expect(memoryDoubt(model, spec, onProcessor, 1000)!.values.next).toContain('--sequence-length');
+  expect(memoryDoubt(model, spec, onProcessor, 1000)!.next).toContain('--sequence-length');
   // A GPU has memory of its own.
   expect(memoryDoubt(model, spec, { devices: [{ engine: 'onnx-cuda' }] }, 1000)).toBeNull();
 });
@@ -54,15 +54,15 @@ it('what fits only with gradient checkpointing, which turns itself on, is offere
     const { checkpointing } = checkpointingOf(model, spec, { asked, ...onProcessor, available });
     return memoryDoubt(model, spec, { ...onProcessor, checkpointing }, available)!;
   };
-  expect(doubt('auto').values.next).toBe('what fits: --micro-batch 1 (the same result)');
-  expect(doubt(false).values.next).not.toContain('(the same result)');
+  expect(doubt('auto').next).toBe('what fits: --micro-batch 1 (the same result)');
+  expect(doubt(false).next).not.toContain('(the same result)');
 });
 
 it('what is a choice already is not offered again', () => {
   const one = resolveSpec({ ...spec, training: { ...spec.training, microBatch: 1 } });
   const settings = { checkpointing: true };
   const { total } = memoryOf(model, one, settings);
-  const next = memoryDoubt(model, one, settings, 1.25 * total - 1)!.values.next;
+  const next = memoryDoubt(model, one, settings, 1.25 * total - 1)!.next;
   expect(next).not.toContain('--gradient-checkpointing');
   expect(next).not.toContain('--micro-batch');
 });
@@ -82,7 +82,7 @@ describe('several devices', () => {
     const doubt = memoryDoubt(model, spec, { devices }, available)!;
     expect(doubt.message).toMatch(/^this run takes about [\d.]+ [GM]B of memory in 2 trainer processes and/);
     expect(doubt.values).toMatchObject({ needed: two.total });
-    expect(doubt.values.next).toContain('--engine onnx-cpu');
+    expect(doubt.next).toContain('--engine onnx-cpu');
     const asked = { asked: 'auto', baseBits: 32, available } as const;
     expect(checkpointingOf(model, spec, { ...asked, devices: [devices[0]] }).checkpointing).toBe(false);
     const { checkpointing, reason } = checkpointingOf(model, spec, { ...asked, devices });

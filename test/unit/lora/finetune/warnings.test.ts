@@ -39,15 +39,15 @@ it('devices that get no part of a batch are told, and with which micro-batch the
   expect(doubt(2, 8, 8)).toMatchObject({
     code: 'DEVICES_IDLE',
     message: '1 of the 2 devices has nothing to do: a batch of 8 rows is one micro-batch of 8',
-    values: { next: expect.stringContaining('--micro-batch 4,') },
+    next: expect.stringContaining('--micro-batch 4,'),
   });
   expect(doubt(4, 8, 4)!.message).toContain(
     '2 of the 4 devices have nothing to do: a batch of 8 rows is 2 micro',
   );
   // The micro-batch that is named is one for each.
   for (const devices of [2, 3, 5, 8]) {
-    const [, rows] = /--micro-batch (\d+)/.exec(String(doubt(devices, 8, 8)!.values.next))!;
+    const [, rows] = /--micro-batch (\d+)/.exec(String(doubt(devices, 8, 8)!.next))!;
     expect(doubt(devices, 8, Number(rows))).toBeNull();
   }
-  expect(doubt(3, 2, 1)!.values.next).toContain('--batch-size');
+  expect(doubt(3, 2, 1)!.next).toContain('--batch-size');
 });

@@ -111,7 +111,7 @@ describe('the engine', () => {
     await expect(chooseEngine({ ...options, precision: 'float16' }, deps)).rejects.toMatchObject({
       code: 'PRECISION',
       message: expect.stringContaining('onnx-cuda: not there; onnx-webgpu: its device lacks it'),
-      values: { next: expect.stringContaining('--precision float32') },
+      next: expect.stringContaining('--precision float32'),
     });
     expect((await probeMachine({ ...options, precision: 'float16' }, deps)).chosen).toBeNull();
   });

@@ -1,0 +1,5 @@
+import { defineErrors } from '../../common/errors.ts';
+
+export const evaluateError = defineErrors({
+  EVALUATE_EMPTY: 'failed',
+});

@@ -1,0 +1,25 @@
+import { defineErrors } from '../../common/errors.ts';
+
+export const modelError = defineErrors({
+  BASE_BITS: 'usage',
+  BASE_DIGEST: 'failed',
+  LORA_PATTERN: 'usage',
+  LORA_TARGETS: 'usage',
+  MODEL_CONFIG: 'failed',
+  MODEL_DIR: 'notFound',
+  MODEL_FILE_MISSING: 'notFound',
+  MODEL_FILE_TOO_LARGE: 'failed',
+  MODEL_INDEX: 'failed',
+  MODEL_JSON: 'failed',
+  MODEL_PARAMETER: 'failed',
+  MODEL_SEQUENCE_TOO_LONG: 'usage',
+  MODEL_UNSUPPORTED: 'failed',
+  SEQUENCE_LENGTH: 'failed',
+  TENSORS_DTYPE: 'failed',
+  TENSORS_ENTRY: 'failed',
+  TENSORS_HEADER: 'failed',
+  TENSORS_MISSING: 'notFound',
+  TENSORS_SHAPE: 'failed',
+  TENSORS_TRUNCATED: 'failed',
+  TENSORS_UNEXPECTED: 'failed',
+});

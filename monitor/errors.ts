@@ -1,0 +1,5 @@
+import { defineErrors } from '../common/errors.ts';
+
+export const monitorError = defineErrors({
+  LOG_LEVEL: 'usage',
+});

@@ -1,0 +1,11 @@
+import { defineErrors } from '../common/errors.ts';
+
+export const protocolError = defineErrors({
+  INVITE_INVALID: 'usage',
+  MESSAGE_INVALID: 'failed',
+  MESSAGE_KIND: 'failed',
+  MESSAGE_MALFORMED: 'failed',
+  MESSAGE_TOO_LARGE: 'failed',
+  PEER_ID_INVALID: 'usage',
+  SIGNATURE_INVALID: 'failed',
+});
