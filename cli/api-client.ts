@@ -21,17 +21,17 @@ const ANSWER_MS = 10_000;
 /** Talks to the control API of the daemon that runs in a home. */
 export class ApiClient {
   readonly url: string;
-  private readonly home: string;
-  private readonly role: Role;
-  private readonly token: string | null;
-  private readonly signal: AbortSignal;
+  readonly #home: string;
+  readonly #role: Role;
+  readonly #token: string | null;
+  readonly #signal: AbortSignal;
 
   private constructor(url: string, home: string, role: Role, token: string | null, signal: AbortSignal) {
     this.url = url;
-    this.home = home;
-    this.role = role;
-    this.token = token;
-    this.signal = signal;
+    this.#home = home;
+    this.#role = role;
+    this.#token = token;
+    this.#signal = signal;
   }
 
   /** @throws SwarmError DAEMON_NOT_RUNNING when the home holds no daemon's file */
@@ -43,15 +43,15 @@ export class ApiClient {
 
   /** The answer's type is the caller's word: both ends are this program. */
   status<T = CoordinatorStatus>(): Promise<T> {
-    return this.get('/v1/status');
+    return this.#get('/v1/status');
   }
 
   async peers(): Promise<PeerView[]> {
-    return (await this.get<{ peers: PeerView[] }>('/v1/peers')).peers;
+    return (await this.#get<{ peers: PeerView[] }>('/v1/peers')).peers;
   }
 
   receipts(peer: string): Promise<PeerReceipts> {
-    return this.get(`/v1/peers/${encodeURIComponent(peer)}`);
+    return this.#get(`/v1/peers/${encodeURIComponent(peer)}`);
   }
 
   async jobs(): Promise<JobSummary[]> {
@@ -60,98 +60,88 @@ export class ApiClient {
 
   /** A job by name, digest or unique beginning of its digest. */
   job(id: string): Promise<JobDetail> {
-    return this.get(`/v1/jobs/${encodeURIComponent(id)}`);
+    return this.#get(`/v1/jobs/${encodeURIComponent(id)}`);
   }
 
   act(id: string, action: 'pause' | 'resume' | 'stop', reason: string): Promise<JobSummary> {
-    return this.json('POST', `/v1/jobs/${encodeURIComponent(id)}/${action}`, { reason });
+    return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/${action}`, { reason });
   }
 
   async checkpoints(id: string): Promise<CheckpointView[]> {
     const path = `/v1/jobs/${encodeURIComponent(id)}/checkpoints`;
-    return (await this.get<{ checkpoints: CheckpointView[] }>(path)).checkpoints;
+    return (await this.#get<{ checkpoints: CheckpointView[] }>(path)).checkpoints;
   }
 
   checkpoint(id: string, round: number | 'latest'): Promise<CheckpointView> {
-    return this.get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${round}`);
+    return this.#get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${round}`);
   }
 
   /** Creates a job; yields progress while base and data are taken in, then the job. */
   async *createJob(spec: object): AsyncGenerator<CreateJobLine, void, undefined> {
-    const response = await this.send('POST', '/v1/jobs', this.signal, spec);
+    const response = await this.#send('POST', '/v1/jobs', this.#signal, spec);
     yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
   }
 
   /** Events of a job from `after` on; with `follow`, also those to come until the signal aborts. */
   async *events(
     id: string,
-    { after = 0, follow, signal = this.signal }: { after?: number; follow: boolean; signal?: AbortSignal },
+    { after = 0, follow, signal = this.#signal }: { after?: number; follow: boolean; signal?: AbortSignal },
   ): AsyncGenerator<JobEvent, void, undefined> {
     const query = `after=${after}${follow ? '&follow=1' : ''}`;
-    const response = await this.send('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);
+    const response = await this.#send('GET', `/v1/jobs/${encodeURIComponent(id)}/events?${query}`, signal);
     yield* readLines(response.body) as AsyncGenerator<JobEvent, void, undefined>;
   }
 
   /** The readiness report: whether all checks pass, and which do not. */
   async ready(): Promise<{ ok: boolean; failing: { check: string; reason: string }[] }> {
-    const response = await this.call('GET', '/readyz', this.deadline());
+    const response = await this.#call('GET', '/readyz', this.#deadline());
     return JSON.parse((await readAll(response.body)).toString('utf8'));
   }
 
   async shutdown(): Promise<void> {
-    await this.json('POST', '/v1/shutdown', {});
+    await this.#json('POST', '/v1/shutdown', {});
   }
 
-  private get<T>(path: string): Promise<T> {
-    return this.json('GET', path);
+  #get<T>(path: string): Promise<T> {
+    return this.#json('GET', path);
   }
 
-  private async json<T>(method: string, path: string, body?: object): Promise<T> {
-    const response = await this.send(method, path, this.deadline(), body);
+  async #json<T>(method: string, path: string, body?: object): Promise<T> {
+    const response = await this.#send(method, path, this.#deadline(), body);
     return JSON.parse((await readAll(response.body)).toString('utf8'));
   }
 
-  private deadline(): AbortSignal {
-    return AbortSignal.any([this.signal, AbortSignal.timeout(ANSWER_MS)]);
+  #deadline(): AbortSignal {
+    return AbortSignal.any([this.#signal, AbortSignal.timeout(ANSWER_MS)]);
   }
 
   /** @throws SwarmError with the daemon's own code, or DAEMON_NOT_RUNNING, DAEMON_TIMEOUT */
-  private async send(
-    method: string,
-    path: string,
-    signal: AbortSignal,
-    body?: object,
-  ): Promise<HttpResponse> {
-    const response = await this.call(method, path, signal, body);
+  async #send(method: string, path: string, signal: AbortSignal, body?: object): Promise<HttpResponse> {
+    const response = await this.#call(method, path, signal, body);
     if (response.status < 400) return response;
     const text = (await readAll(response.body)).toString('utf8');
-    throw apiError(response.status, text, { path, home: this.home });
+    throw apiError(response.status, text, { path, home: this.#home });
   }
 
-  private async call(
-    method: string,
-    path: string,
-    signal: AbortSignal,
-    body?: object,
-  ): Promise<HttpResponse> {
+  async #call(method: string, path: string, signal: AbortSignal, body?: object): Promise<HttpResponse> {
     const headers: Record<string, string> = {};
-    if (this.token !== null) headers.authorization = `Bearer ${this.token}`;
+    if (this.#token !== null) headers.authorization = `Bearer ${this.#token}`;
     if (body !== undefined) headers['content-type'] = 'application/json';
     try {
       const text = body === undefined ? {} : { body: JSON.stringify(body) };
       return await request(new URL(path, this.url), { method, headers, signal, ...text });
     } catch (error) {
-      this.signal.throwIfAborted();
+      this.#signal.throwIfAborted();
       if (signal.aborted) {
         throw cliError(
           'DAEMON_TIMEOUT',
-          `the ${this.role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s; look into its log`,
+          `the ${this.#role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s; look into its log`,
           { url: this.url, path },
           { cause: error },
         );
       }
       // A daemon that was killed leaves its file behind.
-      throw notRunning(this.home, this.role, error);
+      throw notRunning(this.#home, this.#role, error);
     }
   }
 }

@@ -74,21 +74,21 @@ function noFolderEither(text: string, error: SwarmError): SwarmError {
 
 /** Bytes per second since the first that was told: what was there before does not count. */
 class Rate {
-  private from: number;
-  private first: number | null = null;
+  #from: number;
+  #first: number | null = null;
 
   constructor(now: number) {
-    this.from = now;
+    this.#from = now;
   }
 
   at(now: number, bytes: number): number | null {
-    if (this.first === null) {
-      this.first = bytes;
-      this.from = now;
+    if (this.#first === null) {
+      this.#first = bytes;
+      this.#from = now;
     }
-    const elapsed = now - this.from;
+    const elapsed = now - this.#from;
     // A file that was begun anew takes bytes back.
-    return elapsed < RATE_AFTER_MS ? null : Math.max(0, Math.round((1000 * (bytes - this.first)) / elapsed));
+    return elapsed < RATE_AFTER_MS ? null : Math.max(0, Math.round((1000 * (bytes - this.#first)) / elapsed));
   }
 }
 

@@ -29,11 +29,11 @@ export class HelperProcess {
   readonly name: string;
   /** Settles when it has ended, with what it ended with. */
   readonly exited: Promise<{ code: number | null; signal: string | null }>;
-  private readonly child: ChildProcess;
-  private readonly log: WriteStream;
-  private readonly lines: string[] = [];
-  private readonly listeners = new Set<(event: Record<string, unknown>) => void>();
-  private ended = false;
+  readonly #child: ChildProcess;
+  readonly #log: WriteStream;
+  readonly #lines: string[] = [];
+  readonly #listeners = new Set<(event: Record<string, unknown>) => void>();
+  #ended = false;
 
   constructor(
     { name, arguments: args, logFile }: HelperOptions,
@@ -41,47 +41,47 @@ export class HelperProcess {
   ) {
     this.name = name;
     mkdirSync(dirname(logFile), { recursive: true });
-    this.log = createWriteStream(logFile);
-    this.child = spawn(self.node, [self.script, ...args], {
+    this.#log = createWriteStream(logFile);
+    this.#child = spawn(self.node, [self.script, ...args], {
       cwd,
       env: environment,
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     // An open channel must not keep us alive when all is done.
-    this.child.channel?.unref();
-    createInterface({ input: this.child.stdout! }).on('line', (line) => this.read(line, true));
-    createInterface({ input: this.child.stderr! }).on('line', (line) => this.read(line, false));
+    this.#child.channel?.unref();
+    createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#read(line, true));
+    createInterface({ input: this.#child.stderr! }).on('line', (line) => this.#read(line, false));
     this.exited = new Promise((resolve) => {
       const end = (code: number | null, signal: string | null): void => {
-        this.ended = true;
+        this.#ended = true;
         // Whoever hears of the end may look into the log.
-        this.log.end(() => resolve({ code, signal }));
+        this.#log.end(() => resolve({ code, signal }));
       };
-      this.child.on('error', (error) => {
-        this.read(error.message, false);
+      this.#child.on('error', (error) => {
+        this.#read(error.message, false);
         end(null, null);
       });
-      this.child.on('close', end);
+      this.#child.on('close', end);
     });
   }
 
   get running(): boolean {
-    return !this.ended;
+    return !this.#ended;
   }
 
   get pid(): number | undefined {
-    return this.child.pid;
+    return this.#child.pid;
   }
 
   /** Its last lines, for people. */
   get lastLines(): readonly string[] {
-    return this.lines;
+    return this.#lines;
   }
 
   /** Calls back with each JSON line of its output that has an `event`. */
   onEvent(listener: (event: Record<string, unknown>) => void): void {
-    this.listeners.add(listener);
+    this.#listeners.add(listener);
   }
 
   /**
@@ -105,14 +105,14 @@ export class HelperProcess {
       process: this.name,
       code,
       signal,
-      lines: this.lines.map((line) => safeText(line)),
+      lines: this.#lines.map((line) => safeText(line)),
     });
   }
 
   /** Asks it to drain, and ends its whole process group when it has not in time. Idempotent. */
   async stop(): Promise<void> {
-    if (this.ended) return;
-    this.child.kill('SIGTERM');
+    if (this.#ended) return;
+    this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.kill(), STOP_MS);
     await this.exited;
     clearTimeout(timer);
@@ -122,23 +122,23 @@ export class HelperProcess {
 
   /** Ends it and whatever it has started, at once. For the moment before our own end. */
   kill(): void {
-    if (this.child.pid === undefined) return;
+    if (this.#child.pid === undefined) return;
     try {
-      if (process.platform === 'win32') this.child.kill('SIGKILL');
-      else process.kill(-this.child.pid, 'SIGKILL');
+      if (process.platform === 'win32') this.#child.kill('SIGKILL');
+      else process.kill(-this.#child.pid, 'SIGKILL');
     } catch {
       // The group is gone already.
     }
   }
 
-  private read(line: string, mayBeEvent: boolean): void {
-    if (!this.ended) this.log.write(`${line}\n`);
-    this.lines.push(line);
-    if (this.lines.length > LAST_LINES) this.lines.shift();
+  #read(line: string, mayBeEvent: boolean): void {
+    if (!this.#ended) this.#log.write(`${line}\n`);
+    this.#lines.push(line);
+    if (this.#lines.length > LAST_LINES) this.#lines.shift();
     if (!mayBeEvent || !line.startsWith('{')) return;
     try {
       const event = JSON.parse(line) as Record<string, unknown>;
-      for (const listener of this.listeners) listener(event);
+      for (const listener of this.#listeners) listener(event);
     } catch {
       // Not an event; it is in the log.
     }

@@ -32,45 +32,45 @@ export interface CoordinatorOptions {
  * store and trainer come from outside, so that a simulation can run it as it is.
  */
 export class Coordinator {
-  private readonly deps: Required<CoordinatorDeps>;
-  private readonly limiter: RateLimiter;
-  private readonly retention: RetentionSettings;
+  readonly #deps: Required<CoordinatorDeps>;
+  readonly #limiter: RateLimiter;
+  readonly #retention: RetentionSettings;
   readonly vault: Vault;
-  private readonly runs = new Map<string, JobRun>();
-  private readonly listeners = new Set<(event: JobEvent, job: string) => void>();
-  private readonly stopping = new AbortController();
-  private readonly cleanups: (() => void)[] = [];
+  readonly #runs = new Map<string, JobRun>();
+  readonly #listeners = new Set<(event: JobEvent, job: string) => void>();
+  readonly #stopping = new AbortController();
+  readonly #cleanups: (() => void)[] = [];
   /** One job at a time: two of the same name write to the same folder. */
-  private readonly founding = new Permits(1);
+  readonly #founding = new Permits(1);
 
   constructor({ retention = defaultRetention }: CoordinatorOptions, deps: CoordinatorDeps) {
     const { store, blobs, log } = deps;
-    this.retention = retention;
+    this.#retention = retention;
     this.vault = new Vault({}, { store: store.blobs, blobs, log });
-    this.deps = { failpoint: () => {}, fatal: throwLater, ...deps };
-    this.limiter = new RateLimiter({ clock: deps.clock });
+    this.#deps = { failpoint: () => {}, fatal: throwLater, ...deps };
+    this.#limiter = new RateLimiter({ clock: deps.clock });
   }
 
   /** Takes up all jobs where the store left them. @throws SwarmError when a stored manifest or head is damaged */
   start(): void {
-    for (const stored of this.deps.store.jobs.all()) this.add(stored);
-    this.answerNodes();
-    for (const run of this.runs.values()) run.start();
+    for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
+    this.#answerNodes();
+    for (const run of this.#runs.values()) run.start();
     // What an attempt at creating a job has left, if the process was killed in it.
     void this.vault.sweep();
   }
 
   /** Says nothing more to anybody at once; resolves when the steps at hand have ended. Nothing recorded is lost. */
   async stop(): Promise<void> {
-    this.stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
-    for (const cleanup of this.cleanups.splice(0)) cleanup();
-    await Promise.all([...this.runs.values()].map((run) => run.stop()));
+    this.#stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
+    for (const cleanup of this.#cleanups.splice(0)) cleanup();
+    await Promise.all([...this.#runs.values()].map((run) => run.stop()));
     await this.vault.sweep();
   }
 
   /** Jobs in the order of their creation. */
   jobs(): JobRun[] {
-    return [...this.runs.values()];
+    return [...this.#runs.values()];
   }
 
   /**
@@ -78,7 +78,7 @@ export class Coordinator {
    * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
    */
   find(id: string): JobRun {
-    const exact = this.runs.get(id) ?? this.jobs().find(({ context }) => context.manifest.name === id);
+    const exact = this.#runs.get(id) ?? this.jobs().find(({ context }) => context.manifest.name === id);
     if (exact) return exact;
     const matching =
       id.length >= LEAST_PREFIX ? this.jobs().filter(({ context }) => context.job.startsWith(id)) : [];
@@ -102,61 +102,61 @@ export class Coordinator {
    * @throws SwarmError JOB_EXISTS, TOO_MANY_JOBS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
    */
   async create(prepared: PreparedJob): Promise<JobRun> {
-    const giveBack = await this.founding.take('', this.stopping.signal);
+    const giveBack = await this.#founding.take('', this.#stopping.signal);
     try {
-      return await this.found(prepared);
+      return await this.#found(prepared);
     } finally {
       giveBack();
     }
   }
 
-  private async found(prepared: PreparedJob): Promise<JobRun> {
+  async #found(prepared: PreparedJob): Promise<JobRun> {
     const open = this.jobs().filter(({ state }) => !isOver(state)).length;
     if (open >= JOBS_PER_COORDINATOR) {
       const message = `${open} jobs are running, a coordinator takes no more; stop one`;
       throw coordinatorError('TOO_MANY_JOBS', message, { jobs: open, limit: JOBS_PER_COORDINATOR });
     }
-    const { stored, event } = await this.vault.scoped((scope) => foundJob(prepared, this.deps, scope));
-    const known = this.runs.get(stored.job);
+    const { stored, event } = await this.vault.scoped((scope) => foundJob(prepared, this.#deps, scope));
+    const known = this.#runs.get(stored.job);
     if (known) return known;
-    const run = this.add(stored);
-    if (event) this.tell(event, stored.name);
+    const run = this.#add(stored);
+    if (event) this.#tell(event, stored.name);
     run.start();
     return run;
   }
 
   /** Called with each event after it has become durable. Returns a function that ends that. */
   onEvent(listener: (event: JobEvent, jobName: string) => void): () => void {
-    this.listeners.add(listener);
-    return () => this.listeners.delete(listener);
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
-  private tell(event: JobEvent, name: string): void {
-    for (const listener of this.listeners) listener(event, name);
+  #tell(event: JobEvent, name: string): void {
+    for (const listener of this.#listeners) listener(event, name);
   }
 
-  private add(stored: StoredJob): JobRun {
+  #add(stored: StoredJob): JobRun {
     const manifest: Manifest = readManifest(stored).message;
     const context: JobContext = {
       job: stored.job,
       stored,
       manifest,
       layout: stored.layout,
-      deps: { ...this.deps, log: this.deps.log.child({ job: stored.name }) },
-      limiter: this.limiter,
+      deps: { ...this.#deps, log: this.#deps.log.child({ job: stored.name }) },
+      limiter: this.#limiter,
       vault: this.vault,
-      retention: this.retention,
-      signal: this.stopping.signal,
-      onEvent: (event) => this.tell(event, stored.name),
+      retention: this.#retention,
+      signal: this.#stopping.signal,
+      onEvent: (event) => this.#tell(event, stored.name),
     };
     const run = new JobRun({}, { context });
-    this.runs.set(stored.job, run);
+    this.#runs.set(stored.job, run);
     return run;
   }
 
-  private answerNodes(): void {
-    const { network } = this.deps;
-    this.cleanups.push(
+  #answerNodes(): void {
+    const { network } = this.#deps;
+    this.#cleanups.push(
       network.handle('jobs', async () => ({
         // Those that are over last: they may not all fit.
         jobs: this.jobs()
@@ -169,8 +169,8 @@ export class Coordinator {
           .slice(0, JOBS_PER_COORDINATOR),
       })),
       network.handle('join', async (peer, { job, ...asked }) => {
-        const run = this.running(job);
-        if (run.isNews(peer, asked) && !this.limiter.take('newcomers', NEWCOMERS)) {
+        const run = this.#running(job);
+        if (run.isNews(peer, asked) && !this.#limiter.take('newcomers', NEWCOMERS)) {
           throw coordinatorError(
             'BUSY',
             'many nodes join at this moment; this one tries again by itself',
@@ -181,34 +181,34 @@ export class Coordinator {
         return { manifest: run.context.stored.manifest, head: run.head };
       }),
       network.handle('manifest', async (peer, { job, invite }) => {
-        const { context, roster, head } = this.running(job);
+        const { context, roster, head } = this.#running(job);
         const { admission, token, manifest } = context.stored;
         if (!roster.has(peer)) checkAdmission(admission, token, { peer, invite });
         return { manifest, head };
       }),
       network.handle('leave', async (peer, { job }) => {
-        this.running(job).leave(peer);
+        this.#running(job).leave(peer);
         return {};
       }),
       network.handle('head', async (_peer, { job, known }) => ({
-        head: this.running(job).headAfter(known ?? null),
+        head: this.#running(job).headAfter(known ?? null),
       })),
       network.handle('submit', async (peer, { update }) => {
         // Garbage is held against its sender in the job that it takes part in.
         const run =
-          this.runs.get(claimedJob(update) ?? '') ?? this.jobs().find(({ roster }) => roster.has(peer));
+          this.#runs.get(claimedJob(update) ?? '') ?? this.jobs().find(({ roster }) => roster.has(peer));
         if (!run)
           throw coordinatorError('wrong-job', 'this coordinator does not run the job of the update', {});
         return { receipt: await run.submit(peer, update) };
       }),
       network.handle('receipt', async (peer, { job, update }) => ({
-        receipt: this.running(job).receipt(peer, update),
+        receipt: this.#running(job).receipt(peer, update),
       })),
     );
   }
 
-  private running(job: string): JobRun {
-    const run = this.runs.get(job);
+  #running(job: string): JobRun {
+    const run = this.#runs.get(job);
     if (run) return run;
     throw coordinatorError('JOB_UNKNOWN', `this coordinator does not run job ${job}`, { job });
   }

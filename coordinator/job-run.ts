@@ -30,33 +30,33 @@ interface AskedToJoin {
 export class JobRun {
   readonly context: JobContext;
   readonly roster: Roster;
-  private readonly stepper: Stepper;
-  private readonly presence: Presence;
-  private readonly intake: Intake;
-  private readonly cleanups: (() => void)[] = [];
+  readonly #stepper: Stepper;
+  readonly #presence: Presence;
+  readonly #intake: Intake;
+  readonly #cleanups: (() => void)[] = [];
 
   constructor(_options: object, deps: { context: JobContext }) {
     this.context = deps.context;
     const { job, layout, signal, limiter, vault } = this.context;
     const { store, clock, log, network, blobs, arithmetic, failpoint } = this.context.deps;
     this.roster = new Roster({}, deps);
-    this.stepper = new Stepper({}, { ...deps, onReceipt: (receipt) => this.roster.note(receipt) });
-    this.presence = new Presence(
+    this.#stepper = new Stepper({}, { ...deps, onReceipt: (receipt) => this.roster.note(receipt) });
+    this.#presence = new Presence(
       { job },
       {
         clock,
         limiter,
         log,
         admitted: (peer) => this.roster.has(peer),
-        onCome: (peer) => this.peerCame(peer),
-        onReady: (peer) => this.peerReady(peer),
-        onIdle: (peer, round) => this.peerIdle(peer, round),
-        onGone: (peer, reason) => this.peerGone(peer, reason),
+        onCome: (peer) => this.#peerCame(peer),
+        onReady: (peer) => this.#peerReady(peer),
+        onIdle: (peer, round) => this.#peerIdle(peer, round),
+        onGone: (peer, reason) => this.#peerGone(peer, reason),
       },
     );
-    for (const peer of Object.keys(this.state.present)) this.presence.expect(peer);
-    const book = new UpdateBook({}, { ...deps, stepper: this.stepper, roster: this.roster });
-    this.intake = new Intake(
+    for (const peer of Object.keys(this.state.present)) this.#presence.expect(peer);
+    const book = new UpdateBook({}, { ...deps, stepper: this.#stepper, roster: this.roster });
+    this.#intake = new Intake(
       { layout, signal },
       {
         network,
@@ -67,7 +67,7 @@ export class JobRun {
         clock,
         log,
         failpoint,
-        view: () => this.view(),
+        view: () => this.#view(),
         receiptOf: (peer, digest) => store.updates.receipt(job, peer, digest),
         record: (accepted) => book.record(accepted),
         refused: (refusal, subject) => book.refuse(refusal, subject),
@@ -78,63 +78,63 @@ export class JobRun {
   start(): void {
     const { job, deps } = this.context;
     // What a killed process had let go and not yet deleted, perhaps with its last checkpoint.
-    void this.stepper.recorder.retention.tidy();
+    void this.#stepper.recorder.retention.tidy();
     if (isOver(this.state)) return;
-    this.cleanups.push(
+    this.#cleanups.push(
       deps.network.subscribe(jobTopic(job, 'updates'), ({ from, data }) => {
-        const { verdict, receipt } = this.intake.receive(data, from);
+        const { verdict, receipt } = this.#intake.receive(data, from);
         // Nobody waits for it here; its author asks.
         receipt.catch((error: unknown) => deps.log.warn({ peer: from, error }, 'update-not-taken'));
         return verdict;
       }),
-      deps.network.subscribe(jobTopic(job, 'peers'), ({ from, data }) => this.presence.receive(data, from)),
-      every(deps.clock, HEARTBEAT_INTERVAL_MS, () => this.presence.sweep()),
+      deps.network.subscribe(jobTopic(job, 'peers'), ({ from, data }) => this.#presence.receive(data, from)),
+      every(deps.clock, HEARTBEAT_INTERVAL_MS, () => this.#presence.sweep()),
     );
-    this.stepper.start();
+    this.#stepper.start();
   }
 
   /** Stops taking part; the record stays as it is. The context's signal has been aborted before. */
   async stop(): Promise<void> {
-    for (const cleanup of this.cleanups.splice(0)) cleanup();
-    await this.stepper.stop();
+    for (const cleanup of this.#cleanups.splice(0)) cleanup();
+    await this.#stepper.stop();
   }
 
   get state(): JobState {
-    return this.stepper.state;
+    return this.#stepper.state;
   }
 
   get checkpoint(): CurrentCheckpoint {
-    return this.stepper.checkpoint;
+    return this.#stepper.checkpoint;
   }
 
   /** The newest signed head. */
   get head(): Uint8Array {
-    return this.stepper.recorder.heads.envelope;
+    return this.#stepper.recorder.heads.envelope;
   }
 
   /** The same, for somebody who knows a head already; null when it is no newer. */
   headAfter(known: HeadOrder | null): Uint8Array | null {
-    const { head, envelope } = this.stepper.recorder.heads;
+    const { head, envelope } = this.#stepper.recorder.heads;
     return isNewer(head, known) ? envelope : null;
   }
 
   present(peer: string): PresentPeer | null {
-    return this.presence.get(peer);
+    return this.#presence.get(peer);
   }
 
   /** When a node was last heard of since this coordinator started; null when it was not. */
   seenAt(peer: string): number | null {
-    return this.presence.seenAt(peer);
+    return this.#presence.seenAt(peer);
   }
 
   /** How late the state machine is with what it has to do by itself. */
   get overdueMs(): number {
-    return this.stepper.overdueMs;
+    return this.#stepper.overdueMs;
   }
 
   /** Rounds that ended without a checkpoint. */
   get nullRounds(): number {
-    return this.stepper.recorder.nullRounds;
+    return this.#stepper.recorder.nullRounds;
   }
 
   /** Seconds until the open round's deadline; null while none is open. */
@@ -147,25 +147,25 @@ export class JobRun {
 
   /** Nodes that have joined and not been lost, ready or not. */
   get presentCount(): number {
-    return this.presence.size;
+    return this.#presence.size;
   }
 
   /** Whether a node's joining would be written down: it comes, or comes back, or says something else of itself. */
   isNews(peer: string, about: Pick<AskedToJoin, 'name' | 'agent' | 'engine'>): boolean {
-    return this.presence.get(peer) === null || this.roster.differs(peer, about);
+    return this.#presence.get(peer) === null || this.roster.differs(peer, about);
   }
 
   /** @throws SwarmError NOT_ADMITTED, CLOCK_OFF, JOB_FULL */
   join(peer: string, { sentAt, ...asked }: AskedToJoin): void {
     const { job, deps } = this.context;
     checkClock(sentAt, deps.clock.now());
-    const { entry, changed } = this.roster.join(peer, asked, { vacate: () => this.vacate() });
-    if (changed) this.stepper.transact(() => deps.store.peers.admit(job, entry));
-    if (!isOver(this.state)) this.presence.join(peer);
+    const { entry, changed } = this.roster.join(peer, asked, { vacate: () => this.#vacate() });
+    if (changed) this.#stepper.transact(() => deps.store.peers.admit(job, entry));
+    if (!isOver(this.state)) this.#presence.join(peer);
   }
 
   leave(peer: string): void {
-    this.presence.leave(peer);
+    this.#presence.leave(peer);
   }
 
   /**
@@ -173,13 +173,13 @@ export class JobRun {
    * @throws SwarmError BUSY
    */
   async submit(peer: string, envelope: Uint8Array): Promise<Uint8Array> {
-    return this.seal(await this.intake.receive(envelope, peer).receipt);
+    return this.#seal(await this.#intake.receive(envelope, peer).receipt);
   }
 
   /** The newest receipt of a peer's update, signed; null when there is none. */
   receipt(peer: string, digest: string): Uint8Array | null {
     const found = this.context.deps.store.updates.receipt(this.context.job, peer, digest);
-    return found && this.seal(found);
+    return found && this.#seal(found);
   }
 
   /** What the operator asks for. @throws SwarmError JOB_OVER */
@@ -188,74 +188,74 @@ export class JobRun {
     if (isOver(this.state)) {
       throw coordinatorError('JOB_OVER', `the job is ${phase}; nothing about it can be changed`, { phase });
     }
-    this.stepper.dispatch(event, (outbox) => {
+    this.#stepper.dispatch(event, (outbox) => {
       if (event.type === 'resume' && phase === 'paused') outbox.event({ type: 'resumed' });
     });
   }
 
   /** Makes a place free for a newcomer, if there is one. */
-  private vacate(): boolean {
+  #vacate(): boolean {
     const { job, deps } = this.context;
     const { current, round } = this.state;
     const seats = this.roster.all().map(({ peer, joinedAt }) => ({
       peer,
       joinedRound: this.roster.joinedRound(peer),
       seenAt: this.seenAt(peer) ?? joinedAt,
-      present: this.presence.get(peer) !== null,
+      present: this.#presence.get(peer) !== null,
       assigned: current?.assigned.includes(peer) ?? false,
       delivered: this.roster.lastDelivery(peer),
     }));
     const peer = seatToVacate(seats, round);
     if (peer === null) return false;
-    this.presence.forget(peer);
-    this.stepper.transact(() => deps.store.peers.remove(job, peer));
+    this.#presence.forget(peer);
+    this.#stepper.transact(() => deps.store.peers.remove(job, peer));
     this.roster.remove(peer);
     deps.log.info({ peer }, 'place-vacated');
     return true;
   }
 
-  private seal(receipt: StoredReceipt): Uint8Array {
+  #seal(receipt: StoredReceipt): Uint8Array {
     return sealReceipt(this.context.job, receipt, this.context.deps.network.signer);
   }
 
-  private peerCame(peer: string): void {
+  #peerCame(peer: string): void {
     const { name, engine } = this.roster.get(peer)!;
-    this.stepper.transact((outbox) => {
-      this.setGoodbye(peer, false);
+    this.#stepper.transact((outbox) => {
+      this.#setGoodbye(peer, false);
       outbox.event({ type: 'peer-joined', peer, name, engine });
     });
   }
 
-  private peerReady(peer: string): void {
-    this.stepper.dispatch({ type: 'peer-ready', peer, speed: this.roster.get(peer)?.speed ?? 0 });
+  #peerReady(peer: string): void {
+    this.#stepper.dispatch({ type: 'peer-ready', peer, speed: this.roster.get(peer)?.speed ?? 0 });
   }
 
   /** A trainer that has died costs its node the round; nobody need wait for what will not come. */
-  private peerIdle(peer: string, round: number): void {
+  #peerIdle(peer: string, round: number): void {
     const { current } = this.state;
-    if (current?.number !== round || !isOpen(this.state) || this.intake.inWork(round, peer) !== null) return;
+    if (current?.number !== round || !isOpen(this.state) || this.#intake.inWork(round, peer) !== null) return;
     const awaited = (list: readonly string[]) => !list.includes(peer);
     if (current.assigned.includes(peer) && awaited(current.delivered) && awaited(current.left)) {
-      this.stepper.dispatch({ type: 'gave-up', peer, round });
+      this.#stepper.dispatch({ type: 'gave-up', peer, round });
     }
   }
 
-  private peerGone(peer: string, reason: 'left' | 'silent'): void {
+  #peerGone(peer: string, reason: 'left' | 'silent'): void {
     const name = this.roster.get(peer)?.name ?? '';
-    this.stepper.dispatch({ type: 'peer-gone', peer, reason }, (outbox) => {
-      this.setGoodbye(peer, reason === 'left');
+    this.#stepper.dispatch({ type: 'peer-gone', peer, reason }, (outbox) => {
+      this.#setGoodbye(peer, reason === 'left');
       outbox.event({ type: 'peer-lost', peer, name, reason });
     });
   }
 
   /** For people, and also after a restart. */
-  private setGoodbye(peer: string, saidGoodbye: boolean): void {
+  #setGoodbye(peer: string, saidGoodbye: boolean): void {
     if (this.roster.get(peer)?.saidGoodbye === saidGoodbye) return;
     this.context.deps.store.peers.setGoodbye(this.context.job, peer, saidGoodbye);
     this.roster.setGoodbye(peer, saidGoodbye);
   }
 
-  private view(): AcceptanceView {
+  #view(): AcceptanceView {
     const { job, stored, manifest, layout, deps } = this.context;
     const { state } = this;
     const closed = state.current !== null && !isOpen(state);
@@ -266,10 +266,10 @@ export class JobRun {
       sequenceLength: manifest.training.sequenceLength,
       batchSize: manifest.training.batchSize,
       layout,
-      round: (number) => this.stepper.recorder.round(number),
+      round: (number) => this.#stepper.recorder.round(number),
       admitted: (peer) => this.roster.has(peer),
       known: (round, peer) =>
-        deps.store.updates.find(job, round, peer)?.digest ?? this.intake.inWork(round, peer),
+        deps.store.updates.find(job, round, peer)?.digest ?? this.#intake.inWork(round, peer),
     };
   }
 }

@@ -7,24 +7,24 @@ const FOLD_KEYS = 256;
 
 /** Counts repeated warnings, so that one dead peer does not fill a log. */
 export class Folding {
-  private readonly seen = new Map<string, { since: number; repeated: number }>();
-  private readonly clock: Pick<Clock, 'monotonic'>;
+  readonly #seen = new Map<string, { since: number; repeated: number }>();
+  readonly #clock: Pick<Clock, 'monotonic'>;
 
   constructor(clock: Pick<Clock, 'monotonic'>) {
-    this.clock = clock;
+    this.#clock = clock;
   }
 
   /** null: leave the line out. A number: write it, this many like it were left out before. */
   admit(key: string): number | null {
-    const now = this.clock.monotonic();
-    const entry = this.seen.get(key);
+    const now = this.#clock.monotonic();
+    const entry = this.#seen.get(key);
     if (entry && now - entry.since < FOLD_WINDOW_MS) {
       entry.repeated++;
       return null;
     }
-    this.seen.delete(key);
-    if (this.seen.size >= FOLD_KEYS) this.seen.delete(this.seen.keys().next().value!);
-    this.seen.set(key, { since: now, repeated: 0 });
+    this.#seen.delete(key);
+    if (this.#seen.size >= FOLD_KEYS) this.#seen.delete(this.#seen.keys().next().value!);
+    this.#seen.set(key, { since: now, repeated: 0 });
     return entry?.repeated ?? 0;
   }
 }

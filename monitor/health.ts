@@ -18,16 +18,16 @@ export interface HealthReport {
  * all shows that the event loop turns.
  */
 export class Health {
-  private readonly clock: Clock;
-  private readonly checks = { live: new Map<string, Check>(), ready: new Map<string, Check>() };
+  readonly #clock: Clock;
+  readonly #checks = { live: new Map<string, Check>(), ready: new Map<string, Check>() };
 
   constructor(_options: object, deps: { clock: Clock }) {
-    this.clock = deps.clock;
+    this.#clock = deps.clock;
   }
 
   /** Adds (or replaces) a check; the returned function takes it out again. */
   add(kind: 'live' | 'ready', name: string, check: Check): () => void {
-    const checks = this.checks[kind];
+    const checks = this.#checks[kind];
     checks.set(name, check);
     return () => {
       if (checks.get(name) === check) checks.delete(name);
@@ -36,17 +36,17 @@ export class Health {
 
   /** Runs all checks of a kind at once; one that throws or times out is failing. Readiness includes liveness. */
   async report(kind: 'live' | 'ready'): Promise<HealthReport> {
-    const checks = kind === 'ready' ? [...this.checks.live, ...this.checks.ready] : [...this.checks.live];
+    const checks = kind === 'ready' ? [...this.#checks.live, ...this.#checks.ready] : [...this.#checks.live];
     const results = await Promise.all(
-      checks.map(async ([check, run]) => ({ check, reason: await this.run(run) })),
+      checks.map(async ([check, run]) => ({ check, reason: await this.#run(run) })),
     );
     const failing = results.flatMap(({ check, reason }) => (reason === null ? [] : [{ check, reason }]));
     return { ok: failing.length === 0, failing };
   }
 
-  private run(check: Check): Promise<string | null> {
+  #run(check: Check): Promise<string | null> {
     return new Promise((resolve) => {
-      const cancel = this.clock.after(CHECK_TIMEOUT_MS, () =>
+      const cancel = this.#clock.after(CHECK_TIMEOUT_MS, () =>
         resolve(`no answer within ${CHECK_TIMEOUT_MS / 1000} s`),
       );
       const settle = (reason: string | null): void => {

@@ -9,33 +9,33 @@ export const LOG_FILE_BYTES = 16 * 1024 * 1024;
  * disk does not take is lost, and nothing else: whoever logs must not fail for it.
  */
 export class LogFile {
-  private readonly path: string;
-  private readonly maxBytes: number;
-  private fd: number;
-  private bytes: number;
+  readonly #path: string;
+  readonly #maxBytes: number;
+  #fd: number;
+  #bytes: number;
 
   constructor(path: string, { maxBytes = LOG_FILE_BYTES }: { maxBytes?: number } = {}) {
-    this.path = path;
-    this.maxBytes = maxBytes;
+    this.#path = path;
+    this.#maxBytes = maxBytes;
     mkdirSync(dirname(path), { recursive: true });
-    this.fd = openSync(path, 'a', 0o600);
-    this.bytes = fstatSync(this.fd).size;
+    this.#fd = openSync(path, 'a', 0o600);
+    this.#bytes = fstatSync(this.#fd).size;
   }
 
   write(line: string): void {
     try {
-      if (this.bytes >= this.maxBytes) this.setAside();
-      this.bytes += writeSync(this.fd, line);
+      if (this.#bytes >= this.#maxBytes) this.#setAside();
+      this.#bytes += writeSync(this.#fd, line);
     } catch {
       // The other outputs have it.
     }
   }
 
-  private setAside(): void {
-    renameSync(this.path, `${this.path}.1`);
-    const full = this.fd;
-    this.fd = openSync(this.path, 'a', 0o600);
-    this.bytes = 0;
+  #setAside(): void {
+    renameSync(this.#path, `${this.#path}.1`);
+    const full = this.#fd;
+    this.#fd = openSync(this.#path, 'a', 0o600);
+    this.#bytes = 0;
     closeSync(full);
   }
 }

@@ -51,44 +51,44 @@ interface Output {
 }
 
 class FoldingLogger implements Logger {
-  private readonly outputs: readonly Output[];
-  private readonly fields: Record<string, unknown>;
-  private readonly folding: Folding;
+  readonly #outputs: readonly Output[];
+  readonly #fields: Record<string, unknown>;
+  readonly #folding: Folding;
 
   constructor(outputs: readonly Output[], fields: Record<string, unknown>, folding: Folding) {
-    this.outputs = outputs;
-    this.fields = fields;
-    this.folding = folding;
+    this.#outputs = outputs;
+    this.#fields = fields;
+    this.#folding = folding;
   }
 
   debug(fields: object, action: string): void {
-    this.write('debug', fields, action);
+    this.#write('debug', fields, action);
   }
 
   info(fields: object, action: string): void {
-    this.write('info', fields, action);
+    this.#write('info', fields, action);
   }
 
   warn(fields: object, action: string): void {
-    const repeated = this.folding.admit(foldKey(this.fields, fields, action));
-    if (repeated !== null) this.write('warn', repeated > 0 ? { ...fields, repeated } : fields, action);
+    const repeated = this.#folding.admit(foldKey(this.#fields, fields, action));
+    if (repeated !== null) this.#write('warn', repeated > 0 ? { ...fields, repeated } : fields, action);
   }
 
   error(fields: object, action: string): void {
-    this.write('error', fields, action);
+    this.#write('error', fields, action);
   }
 
   child(fields: object): Logger {
-    return new FoldingLogger(this.outputs, { ...this.fields, ...safeFields(fields) }, this.folding);
+    return new FoldingLogger(this.#outputs, { ...this.#fields, ...safeFields(fields) }, this.#folding);
   }
 
-  private write(level: LogLevel, fields: object, action: string): void {
-    const module = this.fields.module;
-    const passing = this.outputs.filter(({ levels }) =>
+  #write(level: LogLevel, fields: object, action: string): void {
+    const module = this.#fields.module;
+    const passing = this.#outputs.filter(({ levels }) =>
       reaches(level, (typeof module === 'string' ? levels.modules[module] : undefined) ?? levels.level),
     );
     if (passing.length === 0) return;
-    const line = { ...this.fields, ...safeFields(fields) };
+    const line = { ...this.#fields, ...safeFields(fields) };
     for (const { logger } of passing) logger[level](line, action);
   }
 }

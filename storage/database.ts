@@ -32,34 +32,34 @@ const SQLITE_REFUSED: readonly number[] = [5, 6, 8, 10, 14];
  * then the transaction at hand has changed nothing.
  */
 export class Database {
-  private readonly path: string;
-  private readonly db: DatabaseSync;
-  private readonly statements = new Map<string, StatementSync>();
-  private depth = 0;
+  readonly #path: string;
+  readonly #db: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  #depth = 0;
 
   /** @throws SwarmError STORE_NEWER when a later release has written the file, STORE_CORRUPT, STORE_REFUSED */
   constructor({ path, migrations }: DatabaseOptions) {
-    this.path = path;
-    this.db = this.telling(() => {
+    this.#path = path;
+    this.#db = this.#telling(() => {
       makePrivate(path);
       return new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true });
     });
     try {
       this.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      this.migrate(migrations);
+      this.#migrate(migrations);
     } catch (error) {
       this.close();
       throw error;
     }
   }
 
-  private migrate(migrations: readonly Migration[]): void {
+  #migrate(migrations: readonly Migration[]): void {
     const { user_version: version } = this.one('PRAGMA user_version')! as { user_version: number };
     if (version > migrations.length) {
       throw storageError(
         'STORE_NEWER',
-        `${this.path} was written by a newer lora-swarm (schema ${version}, this one knows ${migrations.length}); update this program`,
-        { path: this.path, found: version, known: migrations.length },
+        `${this.#path} was written by a newer lora-swarm (schema ${version}, this one knows ${migrations.length}); update this program`,
+        { path: this.#path, found: version, known: migrations.length },
       );
     }
     for (const [index, step] of migrations.entries()) {
@@ -74,9 +74,9 @@ export class Database {
 
   /** Runs `work` as one transaction; inside another one it becomes part of it. */
   transaction<T>(work: () => T): T {
-    if (this.depth > 0) return work();
+    if (this.#depth > 0) return work();
     this.exec('BEGIN IMMEDIATE');
-    this.depth++;
+    this.#depth++;
     let done = false;
     try {
       const result = work();
@@ -84,49 +84,49 @@ export class Database {
       done = true;
       return result;
     } finally {
-      this.depth--;
+      this.#depth--;
       // A full disk, and a failed COMMIT, may have ended the transaction already.
-      if (!done && this.db.isTransaction) this.exec('ROLLBACK');
+      if (!done && this.#db.isTransaction) this.exec('ROLLBACK');
     }
   }
 
   /** Several statements without values, as migrations have them. */
   exec(sql: string): void {
-    this.telling(() => this.db.exec(sql));
+    this.#telling(() => this.#db.exec(sql));
   }
 
   /** @returns how many rows it has changed */
   run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.telling(() => this.prepared(sql).run(...values)).changes);
+    return Number(this.#telling(() => this.#prepared(sql).run(...values)).changes);
   }
 
   one(sql: string, ...values: SQLInputValue[]): Row | null {
-    return (this.telling(() => this.prepared(sql).get(...values)) as Row | undefined) ?? null;
+    return (this.#telling(() => this.#prepared(sql).get(...values)) as Row | undefined) ?? null;
   }
 
   all(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.telling(() => this.prepared(sql).all(...values)) as Row[];
+    return this.#telling(() => this.#prepared(sql).all(...values)) as Row[];
   }
 
   close(): void {
-    this.statements.clear();
-    if (this.db.isOpen) this.db.close();
+    this.#statements.clear();
+    if (this.#db.isOpen) this.#db.close();
   }
 
-  private prepared(sql: string): StatementSync {
-    let statement = this.statements.get(sql);
+  #prepared(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
     if (!statement) {
-      statement = this.db.prepare(sql);
-      this.statements.set(sql, statement);
+      statement = this.#db.prepare(sql);
+      this.#statements.set(sql, statement);
     }
     return statement;
   }
 
-  private telling<T>(work: () => T): T {
+  #telling<T>(work: () => T): T {
     try {
       return work();
     } catch (cause) {
-      throw storeError(cause, this.path);
+      throw storeError(cause, this.#path);
     }
   }
 }

@@ -4,14 +4,14 @@ import type { JobEvent } from '../../coordinator/api/types.ts';
 export class Tally {
   readonly peers = new Set<string>();
   rounds = 0;
-  private updates = 0;
-  private bytes = 0;
+  #updates = 0;
+  #bytes = 0;
 
   add(event: JobEvent): void {
     if (event.type === 'update' && event.code === 'accepted') {
       this.peers.add(event.peer);
-      this.updates++;
-      this.bytes += event.bytes;
+      this.#updates++;
+      this.#bytes += event.bytes;
     } else if (event.type === 'checkpoint' && event.round > 0) {
       this.rounds++;
     }
@@ -19,6 +19,6 @@ export class Tally {
 
   /** What one node sends in one round, in bytes per adapter parameter, on average. */
   bytesPerParameterPerRound(parameters: number): number {
-    return this.updates === 0 ? 0 : this.bytes / this.updates / parameters;
+    return this.#updates === 0 ? 0 : this.#bytes / this.#updates / parameters;
   }
 }

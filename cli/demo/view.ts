@@ -13,10 +13,10 @@ import type { DemoEvent, DemoSummary } from './events.ts';
 
 /** Turns the demo's events into lines for a terminal. */
 export class DemoView {
-  private readonly names = new Map<string, string>();
-  private readonly losses: { label: string; loss: number }[] = [];
+  readonly #names = new Map<string, string>();
+  readonly #losses: { label: string; loss: number }[] = [];
   /** What each node sent in the round that is open. */
-  private sent: string[] = [];
+  #sent: string[] = [];
 
   lines(event: DemoEvent): string[] {
     switch (event.event) {
@@ -31,14 +31,14 @@ export class DemoView {
       case 'coordinator-ready':
         return [`ready      coordinator ${event.peer} at ${event.addresses[0] ?? 'no address'}`];
       case 'job-created':
-        this.losses.push({ label: '0', loss: event.baseLoss });
+        this.#losses.push({ label: '0', loss: event.baseLoss });
         return [
           `job        ${event.name}, ${formatCount(event.parameters)} adapter parameters`,
           `base loss  ${formatLoss(event.baseLoss)} on the gate's held-out chapters`,
           '',
         ];
       case 'job-event':
-        return this.jobEvent(event);
+        return this.#jobEvent(event);
       case 'node-lost':
         return [
           `! the process of node ${event.node} ended; the swarm goes on. Its last lines:`,
@@ -49,7 +49,7 @@ export class DemoView {
       case 'progress':
         return [];
       case 'summary':
-        return this.end(event);
+        return this.#end(event);
     }
   }
 
@@ -62,39 +62,39 @@ export class DemoView {
     return `round ${event.round}  ${event.phase}  ${nodes.join(', ')}`;
   }
 
-  private jobEvent(event: JobEvent): string[] {
+  #jobEvent(event: JobEvent): string[] {
     switch (event.type) {
       case 'peer-joined':
-        this.names.set(event.peer, safeText(event.name, { maxCharacters: 24 }));
-        return [`+ ${this.name(event.peer)} ${shortPeer(event.peer)} joined over libp2p`];
+        this.#names.set(event.peer, safeText(event.name, { maxCharacters: 24 }));
+        return [`+ ${this.#name(event.peer)} ${shortPeer(event.peer)} joined over libp2p`];
       case 'peer-lost':
-        return [`- ${this.name(event.peer)} ${event.reason === 'left' ? 'left' : 'fell silent'}`];
+        return [`- ${this.#name(event.peer)} ${event.reason === 'left' ? 'left' : 'fell silent'}`];
       case 'round-opened':
-        this.sent = [];
+        this.#sent = [];
         return [
           `round ${event.round}    training on ${event.peers} nodes, updates in preset "${event.preset}"`,
         ];
       case 'update':
         if (event.code === 'late') {
-          return [`           ${this.name(event.peer)}: update came late, it counts with the next merge`];
+          return [`           ${this.#name(event.peer)}: update came late, it counts with the next merge`];
         }
         if (event.code !== 'accepted') {
           return [
-            `           ${this.name(event.peer)}: update not taken, ${event.code} ${safeText(event.detail)}`,
+            `           ${this.#name(event.peer)}: update not taken, ${event.code} ${safeText(event.detail)}`,
           ];
         }
-        this.sent.push(
-          `${this.name(event.peer)} ${formatBytes(event.bytes)} at ${formatCount(event.tokens / Math.max(event.seconds, 1e-3))} tokens/s`,
+        this.#sent.push(
+          `${this.#name(event.peer)} ${formatBytes(event.bytes)} at ${formatCount(event.tokens / Math.max(event.seconds, 1e-3))} tokens/s`,
         );
         return [];
       case 'update-undone':
         return [
-          `           ${this.name(event.peer)}: update not merged, ${event.code} ${safeText(event.detail)}`,
+          `           ${this.#name(event.peer)}: update not merged, ${event.code} ${safeText(event.detail)}`,
         ];
       case 'round-closed':
-        return [`           collected  ${this.sent.join(', ')}`];
+        return [`           collected  ${this.#sent.join(', ')}`];
       case 'checkpoint':
-        return this.checkpoint(event);
+        return this.#checkpoint(event);
       case 'null-round':
         return [`           changed nothing: ${safeText(event.reason)}`];
       case 'failed':
@@ -104,22 +104,22 @@ export class DemoView {
     }
   }
 
-  private checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string[] {
+  #checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string[] {
     if (event.round === 0 || event.heldOutLoss === null) return [];
-    const change = event.heldOutLoss - this.losses.at(-1)!.loss;
-    this.losses.push({ label: String(event.round), loss: event.heldOutLoss });
+    const change = event.heldOutLoss - this.#losses.at(-1)!.loss;
+    this.#losses.push({ label: String(event.round), loss: event.heldOutLoss });
     return [
       `           committed  held-out loss ${formatLoss(event.heldOutLoss)} (${formatChange(change)}), ` +
         `${event.updates} updates, ${formatCount(event.tokensPerSecond)} tokens/s, ${formatDuration(event.seconds)}`,
     ];
   }
 
-  private end(summary: DemoSummary): string[] {
+  #end(summary: DemoSummary): string[] {
     const { baseLoss, finalLoss } = summary;
     return [
       '',
       'held-out loss by round, on the chapters of the gate',
-      ...lossPicture(this.losses),
+      ...lossPicture(this.#losses),
       '',
       `on chapters that nobody has looked at before: ${formatLoss(baseLoss)} before, ${formatLoss(finalLoss)} after (${formatChange((finalLoss / baseLoss - 1) * 100, 1)} %)`,
       `${summary.peers} nodes, ${summary.rounds} rounds in ${formatDuration(summary.wallSeconds)}; a node sent ` +
@@ -128,8 +128,8 @@ export class DemoView {
     ];
   }
 
-  private name(peer: string): string {
-    return this.names.get(peer) ?? shortPeer(peer);
+  #name(peer: string): string {
+    return this.#names.get(peer) ?? shortPeer(peer);
   }
 }
 

@@ -27,49 +27,49 @@ export interface TrainReportOptions {
 
 /** Tells people or programs how a run goes. Events are described in docs/training.md. */
 export class TrainReport implements TrainListener {
-  private readonly options: TrainReportOptions;
-  private readonly context: Pick<Context, 'stdout' | 'stderr' | 'clock'>;
-  private readonly progress: ProgressLine;
+  readonly #options: TrainReportOptions;
+  readonly #context: Pick<Context, 'stdout' | 'stderr' | 'clock'>;
+  readonly #progress: ProgressLine;
 
   constructor(options: TrainReportOptions, context: Pick<Context, 'stdout' | 'stderr' | 'clock'>) {
-    this.options = options;
-    this.context = context;
-    this.progress = new ProgressLine(context);
+    this.#options = options;
+    this.#context = context;
+    this.#progress = new ProgressLine(context);
   }
 
   onPreset(name: PresetName, choices: readonly Choice[]): void {
-    this.tell('preset', { name, choices }, () => presetLines(name, choices));
+    this.#tell('preset', { name, choices }, () => presetLines(name, choices));
   }
 
   /** What `auto` took. */
   onEngine({ engine, reason }: ChosenEngine): void {
-    this.tell('engine', { engine, reason }, () => [`engine ${engine}: ${reason}`]);
+    this.#tell('engine', { engine, reason }, () => [`engine ${engine}: ${reason}`]);
   }
 
   /** That rows at a time are fewer, though nobody asked for it. */
   onBatchShared(microBatch: number, reason: string): void {
-    this.tell('batch-shared', { microBatch, reason }, () => [shareLine(reason)]);
+    this.#tell('batch-shared', { microBatch, reason }, () => [shareLine(reason)]);
   }
 
   /** That it is on though nobody asked for it. */
   onCheckpointing(reason: string): void {
-    this.tell('checkpointing', { reason }, () => [checkpointingLine(reason)]);
+    this.#tell('checkpointing', { reason }, () => [checkpointingLine(reason)]);
   }
 
   onPacking(done: number, total: number): void {
-    if (!this.options.json) this.progress.update(`packing the data  ${Math.floor((100 * done) / total)} %`);
+    if (!this.#options.json) this.#progress.update(`packing the data  ${Math.floor((100 * done) / total)} %`);
   }
 
   /** The first of them; `onData` counts all. */
   readonly onBadRow = firstRows((row) => {
-    if (this.options.json) this.tell('bad-row', row, () => []);
-    else this.note(badRowText(row));
+    if (this.#options.json) this.#tell('bad-row', row, () => []);
+    else this.#note(badRowText(row));
   });
 
   onData(data: TrainData): void {
     const { part, read, tally } = data;
     const left = badRowSummary(read);
-    this.tell('data', data, () =>
+    this.#tell('data', data, () =>
       [...(left === null ? [] : [`left out ${left}`]), ...tallyLines(tally)].map(
         (line) => `${part} data: ${line}`,
       ),
@@ -78,7 +78,7 @@ export class TrainReport implements TrainListener {
 
   onPlan(plan: TrainPlan): void {
     const { tokens, rows, steps, parameters, heldOutLoss } = plan;
-    this.tell('plan', plan, () => [
+    this.#tell('plan', plan, () => [
       `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${formatCount(steps)} steps, ` +
         `${formatCount(parameters)} adapter parameters`,
       ...(heldOutLoss === null ? [] : [`held-out loss ${formatLoss(heldOutLoss)}`]),
@@ -86,75 +86,75 @@ export class TrainReport implements TrainListener {
   }
 
   onResumed(step: number): void {
-    this.tell('resumed', { step }, () => [`going on from step ${step}`]);
+    this.#tell('resumed', { step }, () => [`going on from step ${step}`]);
   }
 
   onWarning({ code, message, values, next }: SwarmError): void {
-    if (this.options.json) this.tell('warning', { code, message, values, next }, () => []);
-    else this.note(next === null ? message : `${message}; ${next}`);
+    if (this.#options.json) this.#tell('warning', { code, message, values, next }, () => []);
+    else this.#note(next === null ? message : `${message}; ${next}`);
   }
 
   onStep(step: TrainStep): void {
-    if (this.options.json) printJson(this.context, { schemaVersion: 1, event: 'step', ...step });
-    else this.progress.update(stepLine(step));
+    if (this.#options.json) printJson(this.#context, { schemaVersion: 1, event: 'step', ...step });
+    else this.#progress.update(stepLine(step));
   }
 
   onMeasuring(done: number, total: number): void {
-    if (!this.options.json) {
-      this.progress.update(`measuring the held-out loss  ${Math.floor((100 * done) / total)} %`);
+    if (!this.#options.json) {
+      this.#progress.update(`measuring the held-out loss  ${Math.floor((100 * done) / total)} %`);
     }
   }
 
   onEvaluated(evaluation: TrainEvaluation): void {
     const { step, heldOutLoss, best } = evaluation;
-    this.tell('evaluated', evaluation, () => [
+    this.#tell('evaluated', evaluation, () => [
       `step ${step}  held-out loss ${formatLoss(heldOutLoss)}${best ? '  best so far' : ''}`,
     ]);
   }
 
   onCheckpoint(checkpoint: { step: number; path: string }): void {
     // Nobody needs a line for each; the folder tells.
-    if (this.options.json) this.tell('checkpoint', checkpoint, () => []);
+    if (this.#options.json) this.#tell('checkpoint', checkpoint, () => []);
   }
 
   onNotice(text: string): void {
-    if (this.options.json) this.tell('notice', { text }, () => []);
-    else this.note(text);
+    if (this.#options.json) this.#tell('notice', { text }, () => []);
+    else this.#note(text);
   }
 
   onLighter({ because, ...load }: Lighter): void {
-    if (this.options.json) this.tell('lighter', { ...load, because }, () => []);
-    else this.note(because);
+    if (this.#options.json) this.#tell('lighter', { ...load, because }, () => []);
+    else this.#note(because);
   }
 
   onPartial({ step, resumable }: { step: number; resumable: boolean }): void {
-    const { json, output } = this.options;
-    if (json) this.tell('partial', { step, adapter: output, resumable }, () => []);
+    const { json, output } = this.#options;
+    if (json) this.#tell('partial', { step, adapter: output, resumable }, () => []);
     else {
-      this.note(`the adapter after step ${step} is in ${output}`);
-      if (resumable) this.note(`go on with: swarm train --resume --output ${output}`);
+      this.#note(`the adapter after step ${step} is in ${output}`);
+      if (resumable) this.#note(`go on with: swarm train --resume --output ${output}`);
     }
   }
 
   onTrained(outcome: TrainOutcome, { base }: TrainSpec): void {
     const tokensPerSecond = outcome.tokens / outcome.seconds;
-    const result = { ...outcome, tokensPerSecond, adapter: this.options.output };
-    this.tell('trained', result, () => resultLines(result, base));
+    const result = { ...outcome, tokensPerSecond, adapter: this.#options.output };
+    this.#tell('trained', result, () => resultLines(result, base));
   }
 
   end(): void {
-    this.progress.clear();
+    this.#progress.clear();
   }
 
-  private tell(event: string, values: object, lines: () => string[]): void {
-    this.progress.clear();
-    if (this.options.json) printJson(this.context, { schemaVersion: 1, event, ...values });
-    else printLines(this.context, lines());
+  #tell(event: string, values: object, lines: () => string[]): void {
+    this.#progress.clear();
+    if (this.#options.json) printJson(this.#context, { schemaVersion: 1, event, ...values });
+    else printLines(this.#context, lines());
   }
 
-  private note(text: string): void {
-    this.progress.clear();
-    this.context.stderr.write(`swarm: ${text}\n`);
+  #note(text: string): void {
+    this.#progress.clear();
+    this.#context.stderr.write(`swarm: ${text}\n`);
   }
 }
 

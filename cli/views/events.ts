@@ -14,18 +14,18 @@ import { shortPeer } from '../../protocol/ids.ts';
  * the change.
  */
 export class EventLines {
-  private last: number | null;
-  private rounds: number | null = null;
+  #last: number | null;
+  #rounds: number | null = null;
 
   constructor({ baseLoss = null }: { baseLoss?: number | null } = {}) {
-    this.last = baseLoss;
+    this.#last = baseLoss;
   }
 
   /** null for events that are only worth a log line. */
   line(event: JobEvent): string | null {
     switch (event.type) {
       case 'job-created':
-        this.rounds = event.rounds;
+        this.#rounds = event.rounds;
         return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${event.rounds} rounds`;
       case 'peer-joined':
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
@@ -41,10 +41,10 @@ export class EventLines {
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;
       case 'checkpoint':
-        return this.checkpoint(event);
+        return this.#checkpoint(event);
       case 'null-round':
         // It comes on top of those that the job was made for.
-        if (this.rounds !== null) this.rounds++;
+        if (this.#rounds !== null) this.#rounds++;
         return `round ${String(event.round).padStart(3)}  changed nothing: ${safeText(event.reason)}`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
@@ -53,7 +53,7 @@ export class EventLines {
       case 'resumed':
         return 'resumed';
       case 'finished':
-        return finished(event, this.rounds);
+        return finished(event, this.#rounds);
       case 'failed':
         return `failed: ${safeText(event.reason)}`;
       default:
@@ -61,12 +61,12 @@ export class EventLines {
     }
   }
 
-  private checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string | null {
+  #checkpoint(event: Extract<JobEvent, { type: 'checkpoint' }>): string | null {
     const change =
-      this.last === null || event.heldOutLoss === null
+      this.#last === null || event.heldOutLoss === null
         ? ''
-        : ` (${formatChange(event.heldOutLoss - this.last)})`;
-    this.last = event.heldOutLoss ?? this.last;
+        : ` (${formatChange(event.heldOutLoss - this.#last)})`;
+    this.#last = event.heldOutLoss ?? this.#last;
     // The initial adapter is a checkpoint too, but no round.
     if (event.round === 0) return null;
     return [

@@ -59,19 +59,19 @@ export function updateLine({ round, bytes, code, detail, meaning, outcome }: Nod
 
 /** What a node is busy with, for a line that is overwritten; a download with its speed and the time left. */
 export class NodeProgress {
-  private start: { what: string; bytes: number; at: number } | null = null;
+  #start: { what: string; bytes: number; at: number } | null = null;
 
   /** @param now ms; null where there is nothing to watch */
   line(status: NodeStatus, now: number): string | null {
     const { download } = status;
     if (download === null) {
-      this.start = null;
+      this.#start = null;
       return status.state === 'training' ? activity(status) : null;
     }
     const { what, bytes, total } = download;
     // What an earlier try has left counts as there, not as fast.
-    if (this.start?.what !== what) this.start = { what, bytes, at: now };
-    const speed = (bytes - this.start.bytes) / Math.max((now - this.start.at) / 1000, 1e-3);
+    if (this.#start?.what !== what) this.#start = { what, bytes, at: now };
+    const speed = (bytes - this.#start.bytes) / Math.max((now - this.#start.at) / 1000, 1e-3);
     if (speed === 0) return activity(status);
     return `${activity(status)}, ${formatBytes(speed)}/s, ${formatDuration((total - bytes) / speed)} left`;
   }
@@ -79,11 +79,11 @@ export class NodeProgress {
 
 /** Turns a node's statuses, one after the other, into a line for each thing that changed. */
 export class NodeLines {
-  private last: NodeStatus | null = null;
+  #last: NodeStatus | null = null;
 
   next(status: NodeStatus): string[] {
-    const before = this.last;
-    this.last = status;
+    const before = this.#last;
+    this.#last = status;
     const lines: string[] = [];
     const { job, coordinator } = status;
     if (coordinator.connected !== (before?.coordinator.connected ?? false)) {

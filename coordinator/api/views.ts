@@ -27,9 +27,9 @@ export interface ViewOptions {
 
 /** What the control API shows: put together from running jobs, store and network when it is asked for. */
 export class Views {
-  private readonly options: ViewOptions;
-  private readonly coordinator: Coordinator;
-  private readonly deps: Pick<CoordinatorDeps, 'network' | 'store' | 'blobs' | 'folders' | 'clock'>;
+  readonly #options: ViewOptions;
+  readonly #coordinator: Coordinator;
+  readonly #deps: Pick<CoordinatorDeps, 'network' | 'store' | 'blobs' | 'folders' | 'clock'>;
 
   constructor(
     options: ViewOptions,
@@ -38,27 +38,27 @@ export class Views {
       'network' | 'store' | 'blobs' | 'folders' | 'clock'
     >,
   ) {
-    this.options = options;
-    this.coordinator = deps.coordinator;
-    this.deps = deps;
+    this.#options = options;
+    this.#coordinator = deps.coordinator;
+    this.#deps = deps;
   }
 
   status(): CoordinatorStatus {
-    const { network, clock } = this.deps;
+    const { network, clock } = this.#deps;
     return {
       schemaVersion: 1,
       role: 'coordinator',
       peerId: network.signer.peerId,
       addresses: network.addresses(),
-      version: this.options.version,
-      uptimeSeconds: (clock.now() - this.options.startedAt) / 1000,
+      version: this.#options.version,
+      uptimeSeconds: (clock.now() - this.#options.startedAt) / 1000,
       traffic: network.traffic(),
       jobs: this.jobs(),
     };
   }
 
   jobs(): JobSummary[] {
-    return this.coordinator.jobs().map((run) => this.job(run));
+    return this.#coordinator.jobs().map((run) => this.job(run));
   }
 
   job(run: JobRun): JobSummary {
@@ -79,7 +79,7 @@ export class Views {
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason: state.reason,
       needsOperator: needsOperator(state),
-      invite: encodeInvite(this.invite(run)),
+      invite: encodeInvite(this.#invite(run)),
     };
   }
 
@@ -99,9 +99,9 @@ export class Views {
 
   /** Every node that a job has admitted, with what is known of it. */
   peers(): PeerView[] {
-    const { network, clock } = this.deps;
+    const { network, clock } = this.#deps;
     const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
-    return this.coordinator.jobs().flatMap((run) =>
+    return this.#coordinator.jobs().flatMap((run) =>
       run.roster.all().map((entry): PeerView => {
         const connection = connections.get(entry.peer);
         const present = run.present(entry.peer);
@@ -136,8 +136,8 @@ export class Views {
 
   /** Newest first, over all jobs. */
   async receipts(peer: string): Promise<PeerReceipts> {
-    const { store } = this.deps;
-    const receipts = this.coordinator.jobs().flatMap(({ context }) =>
+    const { store } = this.#deps;
+    const receipts = this.#coordinator.jobs().flatMap(({ context }) =>
       store.updates.receipts(context.job, peer, SHOWN_RECEIPTS).map(({ round, code, detail, issuedAt }) => ({
         job: context.job,
         round,
@@ -148,20 +148,20 @@ export class Views {
       })),
     );
     const alike: LikenessView[] = [];
-    for (const { context } of this.coordinator.jobs()) {
+    for (const { context } of this.#coordinator.jobs()) {
       // One after the other: each looks at two whole payloads.
       for (const likeness of store.likenesses.of(context.job, peer, SHOWN_RECEIPTS))
-        alike.push(await this.likeness(context.job, peer, likeness));
+        alike.push(await this.#likeness(context.job, peer, likeness));
     }
     return { peer, alike, receipts: receipts.sort((a, b) => b.at - a.at) };
   }
 
-  private async likeness(
+  async #likeness(
     job: string,
     peer: string,
     { round, earlier, later, cosine, overlap }: StoredLikeness,
   ): Promise<LikenessView> {
-    const { store, blobs } = this.deps;
+    const { store, blobs } = this.#deps;
     const otherFirst = earlier !== peer;
     const updates = [earlier, later].map((author) => store.updates.find(job, round, author)!);
     const states: EvidenceState[] = [];
@@ -172,18 +172,18 @@ export class Views {
 
   /** Newest first. */
   checkpoints(run: JobRun): CheckpointView[] {
-    const stored = this.deps.store.rounds.checkpoints(run.context.job);
+    const stored = this.#deps.store.rounds.checkpoints(run.context.job);
     return stored.map((checkpoint) => this.checkpoint(run, checkpoint)).reverse();
   }
 
   checkpoint(run: JobRun, { round, digest, envelope, weights }: StoredCheckpoint): CheckpointView {
     const { message } = open('checkpoint', envelope);
-    const path = this.deps.folders.path(run.context.stored.name, round);
+    const path = this.#deps.folders.path(run.context.stored.name, round);
     return { round, digest, parent: message.parent, path, kept: weights === 'held', checkpoint: message };
   }
 
-  private invite({ context }: JobRun): Invite {
-    const { network } = this.deps;
+  #invite({ context }: JobRun): Invite {
+    const { network } = this.#deps;
     const all = network.addresses();
     // Without a network a machine has only its loopback address: good enough for nodes beside the coordinator.
     const remote = all.filter(

@@ -97,64 +97,64 @@ export interface Judged {
  * by a rate, per round by one update of each assigned peer, and altogether by WAITING_BYTES.
  */
 export class Intake {
-  private readonly layout: AdapterLayout;
-  private readonly signal: AbortSignal;
-  private readonly deps: IntakeDeps;
+  readonly #layout: AdapterLayout;
+  readonly #signal: AbortSignal;
+  readonly #deps: IntakeDeps;
   /** Updates whose payload is being looked at, by round and author. */
-  private readonly working = new Map<string, { digest: string; receipt: Promise<StoredReceipt> }>();
-  private readonly checks = new Permits(PAYLOADS_AT_ONCE);
-  private readonly fetches = new Permits(FETCHES_AT_ONCE);
+  readonly #working = new Map<string, { digest: string; receipt: Promise<StoredReceipt> }>();
+  readonly #checks = new Permits(PAYLOADS_AT_ONCE);
+  readonly #fetches = new Permits(FETCHES_AT_ONCE);
   /** One per author, and one per digest. */
-  private readonly fetchesOf = new Permits(1);
-  private waitingBytes = 0;
+  readonly #fetchesOf = new Permits(1);
+  #waitingBytes = 0;
 
   constructor(options: { layout: AdapterLayout; signal: AbortSignal }, deps: IntakeDeps) {
-    this.layout = options.layout;
-    this.signal = options.signal;
-    this.deps = deps;
+    this.#layout = options.layout;
+    this.#signal = options.signal;
+    this.#deps = deps;
   }
 
   /** Payload digest of an update that is being looked at. */
   inWork(round: number, peer: string): string | null {
-    return this.working.get(key(round, peer))?.digest ?? null;
+    return this.#working.get(key(round, peer))?.digest ?? null;
   }
 
   /** @param sender who handed the bytes to us in its own name: gossip's author, or the caller of a request */
   receive(bytes: Uint8Array, sender: string): Judged {
-    if (!this.deps.limiter.take(sender, UPDATE_QUOTA)) {
+    if (!this.#deps.limiter.take(sender, UPDATE_QUOTA)) {
       const refusal: Refusal = {
         code: 'rate-limited',
         detail: `more than ${UPDATE_QUOTA.calls} updates in ${UPDATE_QUOTA.perMs / 1000} s`,
       };
-      return this.refuse(refusal, { peer: sender, digest: sha256(bytes), update: null });
+      return this.#refuse(refusal, { peer: sender, digest: sha256(bytes), update: null });
     }
     const opened = openUpdate(bytes);
-    if ('code' in opened) return this.refuse(opened, { peer: sender, digest: sha256(bytes), update: null });
-    return this.judge(opened, bytes, sender);
+    if ('code' in opened) return this.#refuse(opened, { peer: sender, digest: sha256(bytes), update: null });
+    return this.#judge(opened, bytes, sender);
   }
 
-  private judge({ author, message: update }: Opened<'update'>, envelope: Uint8Array, sender: string): Judged {
+  #judge({ author, message: update }: Opened<'update'>, envelope: Uint8Array, sender: string): Judged {
     const { digest } = update.payload;
-    const view = this.deps.view();
+    const view = this.#deps.view();
     // Nobody has reason to send what another node wrote: it is the sender, not the author, who is told so.
     if (sender !== author) {
       const refusal: Refusal = { code: 'duplicate', detail: `a replay of an update of ${author}` };
-      return this.refuse(refusal, { peer: sender, digest: sha256(envelope), update: null });
+      return this.#refuse(refusal, { peer: sender, digest: sha256(envelope), update: null });
     }
     // The same update again, over another path: it gets the answer that it got, or is getting.
-    const same = this.working.get(key(update.round, author));
+    const same = this.#working.get(key(update.round, author));
     if (same?.digest === digest) return { verdict: 'ignore', receipt: same.receipt };
-    const given = update.job === view.job ? this.deps.receiptOf(author, digest) : null;
+    const given = update.job === view.job ? this.#deps.receiptOf(author, digest) : null;
     // `unavailable` stands too, if the same bytes become available later: their author has put them back into its
     // error feedback, and sends their content again with the next round. Taken now, it would count twice.
     const stands = view.known(update.round, author) === digest || given?.code === 'unavailable';
     if (given?.round === update.round && stands)
       return { verdict: 'ignore', receipt: Promise.resolve(given) };
     const refusal = checkHeader(update, author, view);
-    if (refusal) return this.refuse(refusal, { peer: author, digest, update });
+    if (refusal) return this.#refuse(refusal, { peer: author, digest, update });
 
     const size = update.inline?.byteLength ?? 0;
-    if (this.waitingBytes + size > WAITING_BYTES) {
+    if (this.#waitingBytes + size > WAITING_BYTES) {
       const busy = coordinatorError(
         'BUSY',
         'the coordinator is busy with other updates; send this one again',
@@ -162,43 +162,43 @@ export class Intake {
       );
       return { verdict: 'ignore', receipt: rejected(busy) };
     }
-    this.waitingBytes += size;
-    const receipt = this.deps.vault
-      .scoped((scope) => this.take({ author, update, envelope }, scope))
+    this.#waitingBytes += size;
+    const receipt = this.#deps.vault
+      .scoped((scope) => this.#take({ author, update, envelope }, scope))
       .finally(() => {
-        this.waitingBytes -= size;
-        this.working.delete(key(update.round, author));
+        this.#waitingBytes -= size;
+        this.#working.delete(key(update.round, author));
       });
-    this.working.set(key(update.round, author), { digest, receipt });
+    this.#working.set(key(update.round, author), { digest, receipt });
     return { verdict: 'accept', receipt };
   }
 
-  private refuse(refusal: Refusal, subject: Subject): Judged {
+  #refuse(refusal: Refusal, subject: Subject): Judged {
     const verdict = isBreach(refusal.code) ? 'reject' : 'ignore';
-    return { verdict, receipt: Promise.resolve(this.deps.refused(refusal, subject)) };
+    return { verdict, receipt: Promise.resolve(this.#deps.refused(refusal, subject)) };
   }
 
   /** @param scope holds the payload until the record names it */
-  private async take(accepted: Accepted, scope: Scope): Promise<StoredReceipt> {
+  async #take(accepted: Accepted, scope: Scope): Promise<StoredReceipt> {
     const { author, update } = accepted;
     const subject = { peer: author, digest: update.payload.digest, update };
     await scope.hold(update.payload.digest);
-    const missing = update.inline === null ? await this.fetch(author, update.payload) : null;
-    const refusal = missing ?? (await this.check(author, update, scope));
-    this.signal.throwIfAborted();
-    if (refusal) return this.deps.refused(refusal, subject);
+    const missing = update.inline === null ? await this.#fetch(author, update.payload) : null;
+    const refusal = missing ?? (await this.#check(author, update, scope));
+    this.#signal.throwIfAborted();
+    if (refusal) return this.#deps.refused(refusal, subject);
     // Its round may have closed while the payload was on its way.
-    const view = this.deps.view();
+    const view = this.#deps.view();
     const now = checkHeader(update, author, { ...view, known: () => null });
-    if (now) return this.deps.refused(now, subject);
-    return this.deps.record(accepted);
+    if (now) return this.#deps.refused(now, subject);
+    return this.#deps.record(accepted);
   }
 
   /** Leaves a payload that decodes as a durable blob. */
-  private async check(author: string, update: Update, scope: Scope): Promise<Refusal | null> {
-    const { arithmetic, blobs, log } = this.deps;
+  async #check(author: string, update: Update, scope: Scope): Promise<Refusal | null> {
+    const { arithmetic, blobs, log } = this.#deps;
     const { digest, size } = update.payload;
-    const giveBack = await this.checks.take('', this.signal);
+    const giveBack = await this.#checks.take('', this.#signal);
     try {
       const payload = update.inline ?? (await blobs.get(digest, { maxBytes: size }));
       if (payload.byteLength !== size) {
@@ -207,11 +207,11 @@ export class Intake {
       }
       await arithmetic.check(
         payload,
-        { layout: this.layout, preset: update.preset },
-        { signal: this.signal },
+        { layout: this.#layout, preset: update.preset },
+        { signal: this.#signal },
       );
       await scope.put(payload);
-      this.deps.failpoint('update-blob');
+      this.#deps.failpoint('update-blob');
       return null;
     } catch (error) {
       if (!isSwarmError(error)) throw error;
@@ -226,20 +226,20 @@ export class Intake {
   }
 
   /** Gets an announced payload into the store, in its turn; the refusal when that cannot be done. */
-  private async fetch(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {
-    const { network, clock } = this.deps;
-    const giveBack = await this.turnToFetch(author, ref.digest);
+  async #fetch(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {
+    const { network, clock } = this.#deps;
+    const giveBack = await this.#turnToFetch(author, ref.digest);
     const limits = {
       clock,
       ms: fetchTimeoutMs(ref.size),
-      signal: this.signal,
+      signal: this.#signal,
       what: `the payload of ${author}`,
     };
     try {
       await withDeadline(limits, (signal) => network.fetchBlob(ref, { holders: [author], signal }));
       return null;
     } catch (error) {
-      this.signal.throwIfAborted();
+      this.#signal.throwIfAborted();
       // What our own disk refuses is not the author's fault: it submits the update again.
       if (!isSwarmError(error) || OWN_FAULTS.includes(error.code)) throw error;
       return fetchRefusal(error.code, error.message);
@@ -252,15 +252,15 @@ export class Intake {
    * First the author's turn among its own updates, and the blob's among all who announce it: nobody's time runs while it
    * waits for what somebody else pretends to have. Only then one of the turns that all share.
    */
-  private async turnToFetch(author: string, digest: string): Promise<() => void> {
+  async #turnToFetch(author: string, digest: string): Promise<() => void> {
     const taken: (() => void)[] = [];
     const giveBack = (): void => {
       for (const give of taken) give();
     };
     try {
-      taken.push(await this.fetchesOf.take(author, this.signal));
-      taken.push(await this.fetchesOf.take(digest, this.signal));
-      taken.push(await this.fetches.take('', this.signal));
+      taken.push(await this.#fetchesOf.take(author, this.#signal));
+      taken.push(await this.#fetchesOf.take(digest, this.#signal));
+      taken.push(await this.#fetches.take('', this.#signal));
       return giveBack;
     } catch (error) {
       giveBack();

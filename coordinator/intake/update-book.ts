@@ -19,22 +19,22 @@ export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
 /** Writes down what has been decided about updates as they come, each with its receipt. */
 export class UpdateBook {
-  private readonly context: JobContext;
-  private readonly stepper: Stepper;
-  private readonly roster: Roster;
+  readonly #context: JobContext;
+  readonly #stepper: Stepper;
+  readonly #roster: Roster;
   /** Refusals recorded in this round, by sender. */
-  private readonly refusals = new Map<string, number>();
-  private refusalsRound = 0;
+  readonly #refusals = new Map<string, number>();
+  #refusalsRound = 0;
 
   constructor(_options: object, deps: { context: JobContext; stepper: Stepper; roster: Roster }) {
-    this.context = deps.context;
-    this.stepper = deps.stepper;
-    this.roster = deps.roster;
+    this.#context = deps.context;
+    this.#stepper = deps.stepper;
+    this.#roster = deps.roster;
   }
 
   record({ author, update, envelope }: Accepted): StoredReceipt {
-    const { job, stored, deps } = this.context;
-    const { state, recorder } = this.stepper;
+    const { job, stored, deps } = this.#context;
+    const { state, recorder } = this.#stepper;
     const now = deps.clock.now();
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
     const { digest, size } = payload;
@@ -69,22 +69,22 @@ export class UpdateBook {
       const figures = { bytes: size, tokens, seconds, lossFirst, lossLast };
       outbox.event({ type: 'update', round, peer: author, code, detail, ...figures });
     };
-    this.stepper.dispatch({ type: 'update', peer: author, round, ms, speed }, write, 'update-recorded');
-    this.roster.delivered(author, round, speed);
+    this.#stepper.dispatch({ type: 'update', peer: author, round, ms, speed }, write, 'update-recorded');
+    this.#roster.delivered(author, round, speed);
     return receipt;
   }
 
   refuse({ code, detail: full }: Refusal, { peer, digest, update }: Subject): StoredReceipt {
-    const { stored, deps } = this.context;
-    const round = update?.round ?? this.stepper.state.round;
+    const { stored, deps } = this.#context;
+    const round = update?.round ?? this.#stepper.state.round;
     const detail = clip(full);
     const issuedAt = deps.clock.now();
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
-    if (!this.mayRecordRefusal(peer)) {
-      this.roster.note(receipt);
+    if (!this.#mayRecordRefusal(peer)) {
+      this.#roster.note(receipt);
       return receipt;
     }
-    this.stepper.transact((outbox) => {
+    this.#stepper.transact((outbox) => {
       outbox.receipt(receipt);
       outbox.event({
         type: 'update',
@@ -103,14 +103,14 @@ export class UpdateBook {
     return receipt;
   }
 
-  private mayRecordRefusal(peer: string): boolean {
-    const { round } = this.stepper.state;
-    if (this.refusalsRound !== round) this.refusals.clear();
-    this.refusalsRound = round;
-    const count = this.refusals.get(peer) ?? 0;
-    if (count >= RECORDED_REFUSALS || (count === 0 && this.refusals.size >= REFUSED_SENDERS)) return false;
-    if (!this.context.limiter.take('refusals', ALL_REFUSALS)) return false;
-    this.refusals.set(peer, count + 1);
+  #mayRecordRefusal(peer: string): boolean {
+    const { round } = this.#stepper.state;
+    if (this.#refusalsRound !== round) this.#refusals.clear();
+    this.#refusalsRound = round;
+    const count = this.#refusals.get(peer) ?? 0;
+    if (count >= RECORDED_REFUSALS || (count === 0 && this.#refusals.size >= REFUSED_SENDERS)) return false;
+    if (!this.#context.limiter.take('refusals', ALL_REFUSALS)) return false;
+    this.#refusals.set(peer, count + 1);
     return true;
   }
 }

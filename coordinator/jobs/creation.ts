@@ -20,26 +20,26 @@ export interface JobCreationDeps extends Pick<CoordinatorDeps, 'store' | 'clock'
 
 /** Makes jobs of what operators ask for, and leaves nothing of those that come to nothing. */
 export class JobCreation {
-  private readonly home: string;
-  private readonly deps: JobCreationDeps;
-  private running = 0;
-  private tidying: Promise<void> = Promise.resolve();
+  readonly #home: string;
+  readonly #deps: JobCreationDeps;
+  #running = 0;
+  #tidying: Promise<void> = Promise.resolve();
 
   constructor(options: { home: string }, deps: JobCreationDeps) {
-    this.home = options.home;
-    this.deps = deps;
+    this.#home = options.home;
+    this.#deps = deps;
   }
 
   /** @throws SwarmError as `prepareJob` and `Coordinator.create` */
   async create(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> {
-    const { coordinator, store, blobs, validator, views, clock } = this.deps;
-    this.running++;
+    const { coordinator, store, blobs, validator, views, clock } = this.#deps;
+    this.#running++;
     try {
       // What is being deleted may be the base of this very job, laid out by an attempt that has just failed.
-      await this.tidying;
+      await this.#tidying;
       await coordinator.vault.scoped(async (scope) => {
         const prepared = await prepareJob(
-          { spec, cacheDir: join(this.home, 'cache'), signal, onProgress: onLine, onData: onLine },
+          { spec, cacheDir: join(this.#home, 'cache'), signal, onProgress: onLine, onData: onLine },
           {
             blobs,
             scope,
@@ -54,20 +54,20 @@ export class JobCreation {
         onLine({ event: 'created', job, name: spec.name, invite });
       });
     } finally {
-      this.running--;
+      this.#running--;
       await this.tidy();
     }
   }
 
   /** Deletes what lies there of bases that no job has, also after a kill. Their blobs are the vault's. */
   async tidy(): Promise<void> {
-    const { coordinator, log } = this.deps;
+    const { coordinator, log } = this.#deps;
     // A job that is being made has its base laid out already.
-    if (this.running > 0) return;
+    if (this.#running > 0) return;
     const keep = new Set(coordinator.jobs().map(({ context }) => context.manifest.base.digest));
-    this.tidying = removeBases({ home: this.home, keep }).catch((error: unknown) =>
+    this.#tidying = removeBases({ home: this.#home, keep }).catch((error: unknown) =>
       log.warn({ error }, 'bases-not-tidied'),
     );
-    await this.tidying;
+    await this.#tidying;
   }
 }

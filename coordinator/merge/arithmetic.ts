@@ -24,14 +24,14 @@ export interface Arithmetic {
 
 /** Everything in the calling thread. */
 export class InlineArithmetic implements Arithmetic {
-  private readonly blobs: BlobStore;
+  readonly #blobs: BlobStore;
 
   constructor(_options: object, deps: { blobs: BlobStore }) {
-    this.blobs = deps.blobs;
+    this.#blobs = deps.blobs;
   }
 
   merge(input: MergeInput): Promise<Merged> {
-    return mergeRound(input, (digest, maxBytes) => this.blobs.get(digest, { maxBytes }));
+    return mergeRound(input, (digest, maxBytes) => this.#blobs.get(digest, { maxBytes }));
   }
 
   async check(
@@ -61,23 +61,23 @@ export type WorkerAnswer =
 
 /** Large adapters in a worker thread, which reads the blobs' files itself; small ones in the calling thread. */
 export class WorkerArithmetic implements Arithmetic {
-  private readonly blobs: FileBlobs;
-  private readonly inline: InlineArithmetic;
+  readonly #blobs: FileBlobs;
+  readonly #inline: InlineArithmetic;
 
   constructor(options: object, deps: { blobs: FileBlobs }) {
-    this.blobs = deps.blobs;
-    this.inline = new InlineArithmetic(options, deps);
+    this.#blobs = deps.blobs;
+    this.#inline = new InlineArithmetic(options, deps);
   }
 
   async merge(input: MergeInput, { signal }: { signal: AbortSignal }): Promise<Merged> {
-    if (mergeWork(input.layout, input.sources.length) <= INLINE_VALUES) return this.inline.merge(input);
+    if (mergeWork(input.layout, input.sources.length) <= INLINE_VALUES) return this.#inline.merge(input);
     const { adapter, residual, sources } = input;
     const digests = [
       adapter.digest,
       ...(residual === null ? [] : [residual]),
       ...sources.map(({ digest }) => digest),
     ];
-    const paths = Object.fromEntries(digests.map((digest) => [digest, this.blobs.path(digest)]));
+    const paths = Object.fromEntries(digests.map((digest) => [digest, this.#blobs.path(digest)]));
     const answer = await runWorker({ type: 'merge', input, paths }, signal);
     if (answer.type !== 'merged')
       throw coordinatorError('WORKER_ANSWER', `the merge worker answered ${answer.type}`, {});
@@ -89,7 +89,8 @@ export class WorkerArithmetic implements Arithmetic {
     { layout, preset }: { layout: AdapterLayout; preset: Preset },
     { signal }: { signal: AbortSignal },
   ): Promise<void> {
-    if (planLayout(layout).parameters <= INLINE_VALUES) return this.inline.check(payload, { layout, preset });
+    if (planLayout(layout).parameters <= INLINE_VALUES)
+      return this.#inline.check(payload, { layout, preset });
     await runWorker({ type: 'check', payload, layout, preset }, signal);
   }
 }

@@ -35,14 +35,14 @@ export interface Prepared {
 
 /** The two slow steps of a round, each repeatable with the same result: merge and check; make durable. */
 export class RoundWork {
-  private readonly context: JobContext;
-  private readonly onLighter: EvaluateOptions['onLighter'];
+  readonly #context: JobContext;
+  readonly #onLighter: EvaluateOptions['onLighter'];
   /** Losses of the newest checkpoint that has been evaluated. */
-  private evaluated: { digest: string; losses: readonly RowLoss[] } | null = null;
+  #evaluated: { digest: string; losses: readonly RowLoss[] } | null = null;
 
   constructor(_options: object, deps: { context: JobContext } & Pick<EvaluateOptions, 'onLighter'>) {
-    this.context = deps.context;
-    this.onLighter = deps.onLighter;
+    this.#context = deps.context;
+    this.#onLighter = deps.onLighter;
   }
 
   /**
@@ -52,9 +52,9 @@ export class RoundWork {
    * @throws SwarmError when merging or evaluating broke down
    */
   async merge(round: number, parent: CurrentCheckpoint): Promise<Candidate | { refused: string }> {
-    const sources = this.context.deps.store.updates.selected(this.context.job, round).map(sourceOf);
+    const sources = this.#context.deps.store.updates.selected(this.#context.job, round).map(sourceOf);
     try {
-      return await this.mergeAll(round, parent, sources);
+      return await this.#mergeAll(round, parent, sources);
     } catch (error) {
       const isLost = isSwarmError(error, 'BLOB_MISSING') || isSwarmError(error, 'BLOB_CORRUPT');
       if (!isLost || !sources.some(({ digest }) => digest === error.values.digest)) throw error;
@@ -62,14 +62,14 @@ export class RoundWork {
     }
   }
 
-  private async mergeAll(
+  async #mergeAll(
     round: number,
     parent: CurrentCheckpoint,
     sources: readonly MergeSource[],
   ): Promise<Candidate | { refused: string }> {
-    const { manifest, layout, deps, signal } = this.context;
+    const { manifest, layout, deps, signal } = this.#context;
     const { rounds, acceptance, base } = manifest;
-    const before = await this.lossesOf(parent);
+    const before = await this.#lossesOf(parent);
     const result = await gate<MergeSource, Merged>({
       sources,
       rate: rounds.outerRate,
@@ -95,7 +95,7 @@ export class RoundWork {
             if (isSwarmError(error, 'UPDATE_VALUES')) return null;
             throw error;
           }),
-      evaluate: (merged) => this.evaluate(decodeAdapter(merged.adapter, layout)),
+      evaluate: (merged) => this.#evaluate(decodeAdapter(merged.adapter, layout)),
       suspects: ({ contributors }, sources) =>
         contributors
           .toSorted((a, b) => b.norm - a.norm)
@@ -112,12 +112,12 @@ export class RoundWork {
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
   async prepare(candidate: Candidate, scope: Scope): Promise<Prepared> {
-    const { manifest, layout, deps } = this.context;
+    const { manifest, layout, deps } = this.#context;
     const { merged, losses } = candidate;
     const adapter = { digest: await scope.put(merged.adapter), size: merged.adapter.byteLength };
     const delta = { digest: await scope.put(merged.delta), size: merged.delta.byteLength };
     const residual = await scope.put(merged.residual);
-    const checkpoint = this.describe(candidate, adapter, delta);
+    const checkpoint = this.#describe(candidate, adapter, delta);
     const envelope = seal('checkpoint', checkpoint, deps.network.signer);
     const { digest } = open('checkpoint', envelope);
     // The body under its own digest: whoever has a head can walk back along the parents.
@@ -125,17 +125,17 @@ export class RoundWork {
     deps.failpoint('checkpoint-blobs');
     await deps.folders.write({ manifest, layout, digest, checkpoint, envelope });
     deps.failpoint('checkpoint-folder');
-    this.evaluated = { digest, losses };
+    this.#evaluated = { digest, losses };
     return { digest, checkpoint, envelope, residual, leftOut: candidate.leftOut, alike: merged.alike };
   }
 
   /** Everything in it follows from what was recorded when the round closed, so that a repetition gives the same bytes. */
-  private describe(
+  #describe(
     { round, parent, merged, losses, rate }: Candidate,
     adapter: { digest: string; size: number },
     delta: { digest: string; size: number },
   ): Checkpoint {
-    const { job, stored, manifest, deps } = this.context;
+    const { job, stored, manifest, deps } = this.#context;
     const record = deps.store.rounds.newest(job, 1)[0];
     if (record?.round !== round || record.closedAt === null) {
       throw coordinatorError('ROUND_NOT_CLOSED', `round ${round} is not the job's closed round`, {
@@ -178,20 +178,20 @@ export class RoundWork {
     };
   }
 
-  private async lossesOf({ digest, checkpoint }: CurrentCheckpoint): Promise<readonly RowLoss[]> {
-    if (this.evaluated?.digest === digest) return this.evaluated.losses;
-    const { deps, layout } = this.context;
+  async #lossesOf({ digest, checkpoint }: CurrentCheckpoint): Promise<readonly RowLoss[]> {
+    if (this.#evaluated?.digest === digest) return this.#evaluated.losses;
+    const { deps, layout } = this.#context;
     const bytes = await deps.blobs.get(checkpoint.adapter.digest, { maxBytes: ADAPTER_BYTES });
-    const losses = await this.evaluate(decodeAdapter(bytes, layout));
-    this.evaluated = { digest, losses };
+    const losses = await this.#evaluate(decodeAdapter(bytes, layout));
+    this.#evaluated = { digest, losses };
     return losses;
   }
 
-  private evaluate(adapter: readonly Float32Array[]): Promise<readonly RowLoss[]> {
-    const { job, manifest, deps, signal } = this.context;
+  #evaluate(adapter: readonly Float32Array[]): Promise<readonly RowLoss[]> {
+    const { job, manifest, deps, signal } = this.#context;
     const what = 'the evaluation of an adapter';
     return withDeadline({ clock: deps.clock, ms: EVALUATION_TIMEOUT_MS, signal, what }, (inner) =>
-      deps.validator.evaluate({ job, manifest }, adapter, { signal: inner, onLighter: this.onLighter }),
+      deps.validator.evaluate({ job, manifest }, adapter, { signal: inner, onLighter: this.#onLighter }),
     );
   }
 }

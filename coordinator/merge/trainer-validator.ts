@@ -51,23 +51,23 @@ interface Ready {
  * rounding, which is far less than what the gate lets pass.
  */
 export class TrainerValidator implements Validator {
-  private readonly options: TrainerValidatorOptions;
-  private readonly deps: TrainerValidatorDeps;
+  readonly #options: TrainerValidatorOptions;
+  readonly #deps: TrainerValidatorDeps;
   /** Least recently used first. */
-  private readonly ready = new Map<string, Ready>();
+  readonly #ready = new Map<string, Ready>();
   /** Jobs whose evaluation is under way: never more than there are processes. */
-  private readonly working: string[] = [];
+  readonly #working: string[] = [];
   /** Says `ended` when one of them is through. */
-  private readonly turns = new EventEmitter().setMaxListeners(0);
+  readonly #turns = new EventEmitter().setMaxListeners(0);
   /** What jobs are evaluated with since a device has failed. */
-  private readonly lighter = new Map<string, Load>();
+  readonly #lighter = new Map<string, Load>();
   /** Held-out data of jobs that are still being made. */
-  private readonly lent = new Map<string, Uint8Array>();
-  private readonly life = new AbortController();
+  readonly #lent = new Map<string, Uint8Array>();
+  readonly #life = new AbortController();
 
   constructor(options: TrainerValidatorOptions, deps: TrainerValidatorDeps) {
-    this.options = options;
-    this.deps = deps;
+    this.#options = options;
+    this.#deps = deps;
   }
 
   /** Evaluates for a job that the store does not have yet. A job that fails here leaves no process behind. */
@@ -76,14 +76,14 @@ export class TrainerValidator implements Validator {
     adapter: readonly Float32Array[],
     options: { signal: AbortSignal },
   ): Promise<readonly RowLoss[]> {
-    this.lent.set(job, heldOut);
+    this.#lent.set(job, heldOut);
     try {
       return await this.evaluate({ job, manifest }, adapter, { ...options, onLighter: () => {} });
     } catch (error) {
       await this.release(job);
       throw error;
     } finally {
-      this.lent.delete(job);
+      this.#lent.delete(job);
     }
   }
 
@@ -92,38 +92,38 @@ export class TrainerValidator implements Validator {
     adapter: readonly Float32Array[],
     { signal, onLighter }: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
-    const inner = AbortSignal.any([signal, this.life.signal]);
-    await this.begin(job.job, inner);
+    const inner = AbortSignal.any([signal, this.#life.signal]);
+    await this.#begin(job.job, inner);
     try {
-      return await this.evaluateNow(job, adapter, { signal: inner, onLighter });
+      return await this.#evaluateNow(job, adapter, { signal: inner, onLighter });
     } finally {
-      this.working.splice(this.working.indexOf(job.job), 1);
-      this.turns.emit('ended');
+      this.#working.splice(this.#working.indexOf(job.job), 1);
+      this.#turns.emit('ended');
     }
   }
 
   /** Waits while every process is at work: to end one of them would cost its job the evaluation. */
-  private async begin(job: string, signal: AbortSignal): Promise<void> {
-    while (this.working.length >= PROCESSES) await once(this.turns, 'ended', { signal });
-    this.working.push(job);
+  async #begin(job: string, signal: AbortSignal): Promise<void> {
+    while (this.#working.length >= PROCESSES) await once(this.#turns, 'ended', { signal });
+    this.#working.push(job);
   }
 
-  private async evaluateNow(
+  async #evaluateNow(
     job: ValidationJob,
     adapter: readonly Float32Array[],
     { signal, onLighter }: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
     for (;;) {
-      const ready = await this.prepared(job);
+      const ready = await this.#prepared(job);
       try {
         const trainer = await ready.process;
         return await trainer.evaluate({ adapter, rows: ready.rows, signal });
       } catch (error) {
-        const because = signal.aborted ? null : await this.lighten(job, ready, error);
+        const because = signal.aborted ? null : await this.#lighten(job, ready, error);
         const process = await ready.process.catch(() => null);
         // A process that has died, or never started, is not asked twice.
         if (because === null && process?.alive) throw error;
-        if (this.ready.get(job.job) === ready) this.ready.delete(job.job);
+        if (this.#ready.get(job.job) === ready) this.#ready.delete(job.job);
         await process?.stop();
         if (because === null) throw error;
         onLighter(because);
@@ -132,78 +132,74 @@ export class TrainerValidator implements Validator {
   }
 
   async release(job: string): Promise<void> {
-    this.lighter.delete(job);
-    await this.end(job);
+    this.#lighter.delete(job);
+    await this.#end(job);
   }
 
   async stop(): Promise<void> {
-    this.life.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
-    await Promise.all([...this.ready.keys()].map((job) => this.end(job)));
+    this.#life.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
+    await Promise.all([...this.#ready.keys()].map((job) => this.#end(job)));
   }
 
-  private async end(job: string): Promise<void> {
-    const known = this.ready.get(job);
-    this.ready.delete(job);
+  async #end(job: string): Promise<void> {
+    const known = this.#ready.get(job);
+    this.#ready.delete(job);
     await known?.process.then((process) => process.stop()).catch(() => {});
   }
 
   /** Takes down what the next process of the job is started with. @returns why; null where nothing lighter would help */
-  private async lighten(
-    { job, manifest }: ValidationJob,
-    { load }: Ready,
-    error: unknown,
-  ): Promise<string | null> {
+  async #lighten({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
     const { microBatch } = manifest.training;
-    const engine = this.options.engine ?? DEFAULT_ENGINE;
+    const engine = this.#options.engine ?? DEFAULT_ENGINE;
     // An evaluation has no backward pass to compute anything twice for.
     const asked = { engine, microBatch, checkpointing: false };
     const before = await load.catch(() => null);
     const less = before && lighter(asked, before, error);
     if (less === null) return null;
     const { because, ...next } = less;
-    this.lighter.set(job, next);
+    this.#lighter.set(job, next);
     const code = isSwarmError(error) ? error.code : null;
-    this.deps.log.warn({ job: manifest.name, code, ...less }, 'validator-restarts');
+    this.#deps.log.warn({ job: manifest.name, code, ...less }, 'validator-restarts');
     return because;
   }
 
-  private async prepared({ job, manifest }: ValidationJob): Promise<Ready> {
-    const entry = this.ready.get(job) ?? this.make(job, manifest);
-    this.ready.delete(job);
-    this.ready.set(job, entry);
-    for (const other of this.ready.keys()) {
-      if (this.ready.size <= PROCESSES) break;
-      if (!this.working.includes(other)) await this.end(other);
+  async #prepared({ job, manifest }: ValidationJob): Promise<Ready> {
+    const entry = this.#ready.get(job) ?? this.#make(job, manifest);
+    this.#ready.delete(job);
+    this.#ready.set(job, entry);
+    for (const other of this.#ready.keys()) {
+      if (this.#ready.size <= PROCESSES) break;
+      if (!this.#working.includes(other)) await this.#end(other);
     }
     return entry;
   }
 
-  private rows(job: string, { acceptance }: Manifest): Row[] {
-    const bytes = this.lent.get(job) ?? this.deps.heldOut(job);
+  #rows(job: string, { acceptance }: Manifest): Row[] {
+    const bytes = this.#lent.get(job) ?? this.#deps.heldOut(job);
     if (!bytes)
       throw coordinatorError('HELD_OUT_MISSING', `there is no held-out data of job ${job}`, { job });
     return gateRows(decodeHeldOut(bytes), acceptance.heldOutRows);
   }
 
-  private make(job: string, manifest: Manifest): Ready {
-    const rows = this.rows(job, manifest);
+  #make(job: string, manifest: Manifest): Ready {
+    const rows = this.#rows(job, manifest);
     const modelDir = layOutBase({
-      home: this.options.home,
+      home: this.#options.home,
       base: manifest.base,
-      pathOf: (digest) => this.deps.blobs.path(digest),
+      pathOf: (digest) => this.#deps.blobs.path(digest),
     });
-    const known = this.lighter.get(job);
-    const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.choose(dir, manifest));
-    const process = Promise.all([modelDir, load]).then(([dir, load]) => this.start(dir, manifest, load));
+    const known = this.#lighter.get(job);
+    const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.#choose(dir, manifest));
+    const process = Promise.all([modelDir, load]).then(([dir, load]) => this.#start(dir, manifest, load));
     // Whoever evaluates gets the errors.
     load.catch(() => {});
     process.catch(() => {});
     return { load, process, rows };
   }
 
-  private async choose(modelDir: string, { training }: Manifest): Promise<Load> {
-    const { home, engine: asked = DEFAULT_ENGINE, threads } = this.options;
-    const { clock, log } = this.deps;
+  async #choose(modelDir: string, { training }: Manifest): Promise<Load> {
+    const { home, engine: asked = DEFAULT_ENGINE, threads } = this.#options;
+    const { clock, log } = this.#deps;
     const { engine, reason } = await chooseEngine({
       engine: asked,
       model: await openModel(modelDir),
@@ -212,18 +208,18 @@ export class TrainerValidator implements Validator {
       precision: 'float32',
       recordDir: join(home, 'engines'),
       now: clock.now(),
-      signal: this.life.signal,
+      signal: this.#life.signal,
     });
     log.info({ engine, reason }, 'engine-chosen');
     return { engine, microBatch: training.microBatch, checkpointing: false };
   }
 
-  private start(
+  #start(
     modelDir: string,
     { lora, training }: Manifest,
     { engine, microBatch }: Load,
   ): Promise<TrainerProcess> {
-    const { home, threads } = this.options;
+    const { home, threads } = this.#options;
     const options: TrainerOptions = {
       modelDir,
       cacheDir: join(home, 'cache'),
@@ -232,7 +228,7 @@ export class TrainerValidator implements Validator {
       lora,
       training: trainingConfigSchema.parse({ ...training, microBatch }),
     };
-    const onLog = (line: string): void => this.deps.log.debug({ line }, 'validator-says');
-    return TrainerProcess.start(options, { onLog, signal: this.life.signal });
+    const onLog = (line: string): void => this.#deps.log.debug({ line }, 'validator-says');
+    return TrainerProcess.start(options, { onLog, signal: this.#life.signal });
   }
 }

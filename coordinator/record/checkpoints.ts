@@ -35,16 +35,16 @@ export const READABLE_FILE = 'checkpoint.json';
  * weights are a hard link to their blob where the file system has them.
  */
 export class FileCheckpoints implements CheckpointFolders {
-  private readonly root: string;
-  private readonly blobs: FileBlobs;
+  readonly #root: string;
+  readonly #blobs: FileBlobs;
 
   constructor(options: { home: string }, deps: { blobs: FileBlobs }) {
-    this.root = join(options.home, 'checkpoints');
-    this.blobs = deps.blobs;
+    this.#root = join(options.home, 'checkpoints');
+    this.#blobs = deps.blobs;
   }
 
   path(job: string, round: number): string {
-    return join(this.root, job, String(round).padStart(4, '0'));
+    return join(this.#root, job, String(round).padStart(4, '0'));
   }
 
   async empty(job: string, round: number): Promise<void> {
@@ -57,13 +57,13 @@ export class FileCheckpoints implements CheckpointFolders {
   async write(written: CheckpointToWrite): Promise<void> {
     const { manifest, layout, checkpoint, envelope } = written;
     const target = this.path(manifest.name, checkpoint.round);
-    const parent = join(this.root, manifest.name);
+    const parent = join(this.#root, manifest.name);
     const work = join(parent, `.${checkpoint.round}-${randomBytes(6).toString('hex')}`);
     try {
       await mkdir(parent, { recursive: true });
       await removeLeftovers(parent);
       await mkdir(work);
-      await linkOrCopy(this.blobs.path(checkpoint.adapter.digest), join(work, ADAPTER_WEIGHTS_FILE));
+      await linkOrCopy(this.#blobs.path(checkpoint.adapter.digest), join(work, ADAPTER_WEIGHTS_FILE));
       const { lora, base } = manifest;
       const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
       await writeSynced(join(work, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));

@@ -18,34 +18,34 @@ export interface HeadNews {
 
 /** The job's newest head: recorded before it is published, and then always the same bytes. */
 export class Heads {
-  private readonly context: JobContext;
-  private signed: { envelope: Uint8Array; head: Head };
+  readonly #context: JobContext;
+  #signed: { envelope: Uint8Array; head: Head };
 
   /** @param options.envelope the newest recorded head */
   constructor(options: { envelope: Uint8Array }, deps: { context: JobContext }) {
-    this.context = deps.context;
-    this.signed = { envelope: options.envelope, head: open('head', options.envelope).message };
+    this.#context = deps.context;
+    this.#signed = { envelope: options.envelope, head: open('head', options.envelope).message };
   }
 
   get head(): Head {
-    return this.signed.head;
+    return this.#signed.head;
   }
 
   get envelope(): Uint8Array {
-    return this.signed.envelope;
+    return this.#signed.envelope;
   }
 
   /** Signs and records the next head; to be called within a transaction. */
   record(news: HeadNews, current: CurrentCheckpoint): void {
-    const { job, stored, deps } = this.context;
+    const { job, stored, deps } = this.#context;
     const head = makeHead({ job, term: stored.term, sequence: this.head.sequence + 1 }, news, current);
     const envelope = seal('head', head, deps.network.signer);
     deps.store.jobs.putHead(job, head.sequence, envelope);
-    this.signed = { envelope, head };
+    this.#signed = { envelope, head };
   }
 
   publish(): void {
-    const { job, deps } = this.context;
+    const { job, deps } = this.#context;
     deps.network
       .publish(jobTopic(job, 'heads'), this.envelope)
       .catch((error: unknown) => deps.log.warn({ error }, 'head-not-published'));

@@ -21,35 +21,35 @@ export function sealReceipt(
 
 /** Pushes receipts to their authors as soon as there are some. Best effort: authors also ask. */
 export class Notifier {
-  private readonly signal: AbortSignal;
-  private readonly deps: { network: SwarmNetwork; clock: Clock; log: Logger };
-  private readonly waiting: { peer: string; receipt: Uint8Array }[] = [];
-  private sending = 0;
+  readonly #signal: AbortSignal;
+  readonly #deps: { network: SwarmNetwork; clock: Clock; log: Logger };
+  readonly #waiting: { peer: string; receipt: Uint8Array }[] = [];
+  #sending = 0;
 
   constructor(options: { signal: AbortSignal }, deps: { network: SwarmNetwork; clock: Clock; log: Logger }) {
-    this.signal = options.signal;
-    this.deps = deps;
+    this.#signal = options.signal;
+    this.#deps = deps;
   }
 
   send(peer: string, receipt: Uint8Array): void {
-    if (this.waiting.length >= WAITING || this.signal.aborted) return;
-    this.waiting.push({ peer, receipt });
-    this.next();
+    if (this.#waiting.length >= WAITING || this.#signal.aborted) return;
+    this.#waiting.push({ peer, receipt });
+    this.#next();
   }
 
-  private next(): void {
-    if (this.sending >= SENDING_AT_ONCE || this.signal.aborted) return;
-    const item = this.waiting.shift();
+  #next(): void {
+    if (this.#sending >= SENDING_AT_ONCE || this.#signal.aborted) return;
+    const item = this.#waiting.shift();
     if (!item) return;
-    this.sending++;
-    const { network, clock, log } = this.deps;
-    withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal: this.signal, what: 'a receipt' }, (signal) =>
+    this.#sending++;
+    const { network, clock, log } = this.#deps;
+    withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal: this.#signal, what: 'a receipt' }, (signal) =>
       network.request(item.peer, 'notify', { receipt: item.receipt }, { signal }),
     )
       .catch((error: unknown) => log.debug({ peer: item.peer, error }, 'receipt-not-delivered'))
       .finally(() => {
-        this.sending--;
-        this.next();
+        this.#sending--;
+        this.#next();
       });
   }
 }

@@ -14,44 +14,44 @@ export interface OutboxDeps {
  * What a transaction has to say, held back until it is durable: written to the store at once, told to others by `flush`.
  */
 export class Outbox {
-  private readonly context: JobContext;
-  private readonly notifier: Notifier;
-  private readonly onReceipt: (receipt: StoredReceipt) => void;
-  private readonly now: number;
-  private readonly events: JobEvent[] = [];
-  private readonly receipts: StoredReceipt[] = [];
-  private readonly actions: (() => void)[] = [];
+  readonly #context: JobContext;
+  readonly #notifier: Notifier;
+  readonly #onReceipt: (receipt: StoredReceipt) => void;
+  readonly #now: number;
+  readonly #events: JobEvent[] = [];
+  readonly #receipts: StoredReceipt[] = [];
+  readonly #actions: (() => void)[] = [];
 
   constructor(options: { now: number }, deps: OutboxDeps) {
-    this.now = options.now;
-    this.context = deps.context;
-    this.notifier = deps.notifier;
-    this.onReceipt = deps.onReceipt;
+    this.#now = options.now;
+    this.#context = deps.context;
+    this.#notifier = deps.notifier;
+    this.#onReceipt = deps.onReceipt;
   }
 
   event(body: JobEventBody): void {
-    const { job, deps } = this.context;
-    this.events.push(deps.store.events.append(job, this.now, body));
+    const { job, deps } = this.#context;
+    this.#events.push(deps.store.events.append(job, this.#now, body));
   }
 
   receipt(receipt: StoredReceipt): void {
-    const { job, deps } = this.context;
+    const { job, deps } = this.#context;
     deps.store.updates.addReceipt(job, receipt);
-    this.receipts.push(receipt);
+    this.#receipts.push(receipt);
   }
 
   /** Runs `action` after the transaction. */
   afterwards(action: () => void): void {
-    this.actions.push(action);
+    this.#actions.push(action);
   }
 
   flush(): void {
-    const { job, deps, onEvent } = this.context;
-    for (const event of this.events) onEvent(event);
-    for (const receipt of this.receipts) {
-      this.onReceipt(receipt);
-      this.notifier.send(receipt.peer, sealReceipt(job, receipt, deps.network.signer));
+    const { job, deps, onEvent } = this.#context;
+    for (const event of this.#events) onEvent(event);
+    for (const receipt of this.#receipts) {
+      this.#onReceipt(receipt);
+      this.#notifier.send(receipt.peer, sealReceipt(job, receipt, deps.network.signer));
     }
-    for (const action of this.actions) action();
+    for (const action of this.#actions) action();
   }
 }

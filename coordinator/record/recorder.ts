@@ -29,35 +29,35 @@ const FATES: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; detai
 export class Recorder {
   readonly heads: Heads;
   readonly retention: Retention;
-  private readonly context: JobContext;
-  private readonly rounds = new Map<number, RoundFacts>();
-  private newest: CurrentCheckpoint;
+  readonly #context: JobContext;
+  readonly #rounds = new Map<number, RoundFacts>();
+  #newest: CurrentCheckpoint;
   /** Rounds that ended without a checkpoint. */
   nullRounds: number;
 
   constructor(_options: object, deps: { context: JobContext }) {
-    this.context = deps.context;
-    const { job } = this.context;
-    const { store } = this.context.deps;
+    this.#context = deps.context;
+    const { job } = this.#context;
+    const { store } = this.#context.deps;
     this.retention = new Retention({}, deps);
     this.heads = new Heads({ envelope: store.jobs.head(job)! }, deps);
     const [newest] = store.rounds.newestCheckpoints(job, 1);
-    this.newest = readCheckpoint(newest!, store.rounds.count(job, 'checkpoint'));
+    this.#newest = readCheckpoint(newest!, store.rounds.count(job, 'checkpoint'));
     this.nullRounds = store.rounds.count(job, 'refused') + store.rounds.count(job, 'short');
-    for (const round of store.rounds.newest(job, REMEMBERED_ROUNDS)) this.rounds.set(round.round, round);
+    for (const round of store.rounds.newest(job, REMEMBERED_ROUNDS)) this.#rounds.set(round.round, round);
   }
 
   get checkpoint(): CurrentCheckpoint {
-    return this.newest;
+    return this.#newest;
   }
 
   round(number: number): RoundFacts | null {
-    return this.rounds.get(number) ?? null;
+    return this.#rounds.get(number) ?? null;
   }
 
   /** A new checkpoint, and what that makes of the updates that were fixed for its round. */
   commit({ digest, checkpoint, envelope, residual, leftOut, alike }: Prepared, outbox: Outbox): void {
-    const { job, manifest, deps } = this.context;
+    const { job, manifest, deps } = this.#context;
     const { store } = deps;
     const { round, adapter, delta } = checkpoint;
     const { heldOutLoss } = checkpoint.metrics;
@@ -71,9 +71,9 @@ export class Recorder {
         ({ peer, round: made }) => peer === update.peer && made === update.round,
       );
       if (used) store.updates.settle(job, update.round, update.peer, 'merged');
-      else this.end(update, leftOut && same(update, leftOut) ? 'left-out' : 'outlier', outbox);
+      else this.#end(update, leftOut && same(update, leftOut) ? 'left-out' : 'outlier', outbox);
     }
-    noteLikeness(alike, this.context, outbox);
+    noteLikeness(alike, this.#context, outbox);
     const { metrics, contributors } = checkpoint;
     outbox.event({
       type: 'checkpoint',
@@ -89,40 +89,40 @@ export class Recorder {
       seconds: metrics.seconds,
       drift: metrics.drift,
     });
-    this.newest = { digest, checkpoint, ordinal: this.newest.ordinal + 1, residual };
+    this.#newest = { digest, checkpoint, ordinal: this.#newest.ordinal + 1, residual };
     this.retention.retire(round, round, outbox);
   }
 
   /** @param state what the transition leads to */
   effect(effect: Effect, state: JobState, now: number, outbox: Outbox): void {
-    if (effect.type === 'open') this.open(effect, now, outbox);
-    if (effect.type === 'close') this.close(effect, state, now, outbox);
-    if (effect.type === 'discard') this.discard(effect, outbox);
-    if (effect.type === 'announce') this.announce(effect, state, now, outbox);
+    if (effect.type === 'open') this.#open(effect, now, outbox);
+    if (effect.type === 'close') this.#close(effect, state, now, outbox);
+    if (effect.type === 'discard') this.#discard(effect, outbox);
+    if (effect.type === 'announce') this.#announce(effect, state, now, outbox);
   }
 
-  private open(effect: Extract<Effect, { type: 'open' }>, now: number, outbox: Outbox): void {
-    const { job, deps } = this.context;
+  #open(effect: Extract<Effect, { type: 'open' }>, now: number, outbox: Outbox): void {
+    const { job, deps } = this.#context;
     const { round, preset, assignments, deadlineMs } = effect;
-    const facts: RoundFacts = { round, parent: this.newest.digest, preset, openedAt: now, assignments };
+    const facts: RoundFacts = { round, parent: this.#newest.digest, preset, openedAt: now, assignments };
     deps.store.rounds.open(job, { ...facts, deadlineMs: Math.ceil(deadlineMs) });
-    this.rounds.set(round, facts);
-    for (const old of this.rounds.keys()) if (old <= round - REMEMBERED_ROUNDS) this.rounds.delete(old);
-    this.expire(round - STALE_ROUNDS - 1, outbox);
+    this.#rounds.set(round, facts);
+    for (const old of this.#rounds.keys()) if (old <= round - REMEMBERED_ROUNDS) this.#rounds.delete(old);
+    this.#expire(round - STALE_ROUNDS - 1, outbox);
     outbox.event({ type: 'round-opened', round, peers: assignments.length, preset, deadlineMs });
     this.heads.record(
       { phase: 'training', round, preset, assignments, deadlineMs, reason: '', issuedAt: now },
-      this.newest,
+      this.#newest,
     );
   }
 
-  private close(
+  #close(
     { round, cause }: Extract<Effect, { type: 'close' }>,
     state: JobState,
     now: number,
     outbox: Outbox,
   ): void {
-    const { job, deps } = this.context;
+    const { job, deps } = this.#context;
     deps.store.rounds.close(job, round, now);
     // As many as a checkpoint can name; late ones that do not fit wait for the next.
     deps.store.updates.select(job, round, round - STALE_ROUNDS, ROUND_PEERS);
@@ -130,59 +130,59 @@ export class Recorder {
     outbox.event({ type: 'round-closed', round, updates, assigned: state.current!.assigned.length, cause });
   }
 
-  private discard({ round, reason, tried }: Extract<Effect, { type: 'discard' }>, outbox: Outbox): void {
-    const { job, deps } = this.context;
+  #discard({ round, reason, tried }: Extract<Effect, { type: 'discard' }>, outbox: Outbox): void {
+    const { job, deps } = this.#context;
     const closed = deps.store.updates.selected(job, round);
     const own = deps.store.updates.ofRounds(job, round, round).filter(({ late }) => !late);
     // A round that never closed gives back its own; late ones of earlier rounds wait for the next merge.
-    for (const update of closed.length > 0 ? closed : own) this.end(update, 'null-round', outbox);
+    for (const update of closed.length > 0 ? closed : own) this.#end(update, 'null-round', outbox);
     deps.store.rounds.settle(job, round, tried ? 'refused' : 'short');
     outbox.event({ type: 'null-round', round, reason });
     this.nullRounds++;
-    this.retention.retire(round, this.newest.checkpoint.round, outbox);
+    this.retention.retire(round, this.#newest.checkpoint.round, outbox);
   }
 
-  private announce(
+  #announce(
     { phase, reason }: Extract<Effect, { type: 'announce' }>,
     state: JobState,
     now: number,
     outbox: Outbox,
   ): void {
-    const { stored } = this.context;
-    const { heldOutLoss } = this.newest.checkpoint.metrics;
+    const { stored } = this.#context;
+    const { heldOutLoss } = this.#newest.checkpoint.metrics;
     if (phase === 'paused') outbox.event({ type: 'paused', reason });
     if (phase === 'failed') outbox.event({ type: 'failed', reason });
     if (phase === 'finished') {
       outbox.event({
         type: 'finished',
-        round: this.newest.checkpoint.round,
+        round: this.#newest.checkpoint.round,
         heldOutLoss,
         baseLoss: stored.baseLoss,
       });
     }
-    if (phase === 'finished' || phase === 'failed') this.expire(state.round, outbox);
+    if (phase === 'finished' || phase === 'failed') this.#expire(state.round, outbox);
     this.heads.record(
       {
         phase,
         round: state.round,
-        preset: this.lastPreset(),
+        preset: this.#lastPreset(),
         assignments: [],
         deadlineMs: 0,
         reason,
         issuedAt: now,
       },
-      this.newest,
+      this.#newest,
     );
   }
 
   /** Gives back updates of rounds up to `last` that were late for every merge. */
-  private expire(last: number, outbox: Outbox): void {
-    const { job, deps } = this.context;
-    for (const update of deps.store.updates.unclaimed(job, last)) this.end(update, 'null-round', outbox);
+  #expire(last: number, outbox: Outbox): void {
+    const { job, deps } = this.#context;
+    for (const update of deps.store.updates.unclaimed(job, last)) this.#end(update, 'null-round', outbox);
   }
 
-  private end(update: StoredUpdate, fate: keyof typeof FATES, outbox: Outbox): void {
-    const { job, stored, deps } = this.context;
+  #end(update: StoredUpdate, fate: keyof typeof FATES, outbox: Outbox): void {
+    const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;
     const { code, detail } = FATES[fate];
     deps.store.updates.settle(job, round, peer, fate);
@@ -198,8 +198,8 @@ export class Recorder {
     outbox.event({ type: 'update-undone', round, peer, code, detail });
   }
 
-  private lastPreset(): Preset {
-    const { preset } = this.context.manifest.rounds;
+  #lastPreset(): Preset {
+    const { preset } = this.#context.manifest.rounds;
     return preset === 'auto' ? this.heads.head.preset : preset;
   }
 }

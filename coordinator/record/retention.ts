@@ -48,11 +48,11 @@ export function surplus(
 
 /** Lets go of what a job no longer needs: first in the record, then, when that is durable, on the disk. */
 export class Retention {
-  private readonly context: JobContext;
-  private tidying: Promise<void> = Promise.resolve();
+  readonly #context: JobContext;
+  #tidying: Promise<void> = Promise.resolve();
 
   constructor(_options: object, deps: { context: JobContext }) {
-    this.context = deps.context;
+    this.#context = deps.context;
   }
 
   /**
@@ -60,7 +60,7 @@ export class Retention {
    * @param newest round of the newest checkpoint
    */
   retire(round: number, newest: number, outbox: Outbox): void {
-    const { job, manifest, retention, deps } = this.context;
+    const { job, manifest, retention, deps } = this.#context;
     const { rounds, blobs } = deps.store;
     if (retention.checkpoints > 0) {
       const { count } = manifest.rounds;
@@ -78,8 +78,8 @@ export class Retention {
 
   /** Does on the disk what the record says, also what a killed process has not come to. Never fails: it is tried again. */
   tidy(): Promise<void> {
-    this.tidying = this.tidying.then(async () => {
-      const { job, stored, vault, deps } = this.context;
+    this.#tidying = this.#tidying.then(async () => {
+      const { job, stored, vault, deps } = this.#context;
       try {
         for (const round of deps.store.rounds.leaving(job)) {
           await deps.folders.empty(stored.name, round);
@@ -90,6 +90,6 @@ export class Retention {
       }
       await vault.sweep();
     });
-    return this.tidying;
+    return this.#tidying;
   }
 }

@@ -15,36 +15,36 @@ import { restoreState } from './restore.ts';
  */
 export class Stepper {
   readonly recorder: Recorder;
-  private readonly context: JobContext;
-  private readonly outboxDeps: OutboxDeps;
-  private readonly work: RoundWork;
-  private machine: JobState;
-  private candidate: Candidate | null = null;
-  private cancelTick: () => void = () => {};
-  private tickAt: number | null = null;
+  readonly #context: JobContext;
+  readonly #outboxDeps: OutboxDeps;
+  readonly #work: RoundWork;
+  #machine: JobState;
+  #candidate: Candidate | null = null;
+  #cancelTick: () => void = () => {};
+  #tickAt: number | null = null;
   /** The slow step that is running, if any. */
-  private working: Promise<void> = Promise.resolve();
+  #working: Promise<void> = Promise.resolve();
 
   constructor(_options: object, deps: Omit<OutboxDeps, 'notifier'>) {
-    this.context = deps.context;
-    const { stored, manifest, signal } = this.context;
-    const { store, clock, log, network } = this.context.deps;
+    this.#context = deps.context;
+    const { stored, manifest, signal } = this.#context;
+    const { store, clock, log, network } = this.#context.deps;
     this.recorder = new Recorder({}, deps);
-    this.outboxDeps = { ...deps, notifier: new Notifier({ signal }, { network, clock, log }) };
+    this.#outboxDeps = { ...deps, notifier: new Notifier({ signal }, { network, clock, log }) };
     const onLighter = (reason: string): void =>
       this.transact((outbox) => outbox.event({ type: 'evaluation-lighter', reason }));
-    this.work = new RoundWork({}, { ...deps, onLighter });
+    this.#work = new RoundWork({}, { ...deps, onLighter });
     const settings = machineSettings(manifest);
-    this.machine = restoreState(stored, this.recorder.heads.head, settings, store, clock);
+    this.#machine = restoreState(stored, this.recorder.heads.head, settings, store, clock);
   }
 
   get state(): JobState {
-    return this.machine;
+    return this.#machine;
   }
 
   /** How late the machine's next tick is; 0 while it is not due. */
   get overdueMs(): number {
-    return this.tickAt === null ? 0 : Math.max(0, this.context.deps.clock.monotonic() - this.tickAt);
+    return this.#tickAt === null ? 0 : Math.max(0, this.#context.deps.clock.monotonic() - this.#tickAt);
   }
 
   get checkpoint(): CurrentCheckpoint {
@@ -54,21 +54,21 @@ export class Stepper {
   /** Takes up the work that a killed coordinator has left. */
   start(): void {
     this.recorder.heads.publish();
-    if (this.machine.phase === 'validating') this.merge(this.machine.round);
-    this.arm();
+    if (this.#machine.phase === 'validating') this.#merge(this.#machine.round);
+    this.#arm();
   }
 
   /** No further step; resolves when the one at hand has ended. */
   async stop(): Promise<void> {
-    this.cancelTick();
-    await this.working;
+    this.#cancelTick();
+    await this.#working;
   }
 
   /** Writes something down that does not concern the machine. */
   transact(record: (outbox: Outbox) => void): void {
-    this.context.signal.throwIfAborted();
-    const outbox = this.outbox();
-    this.durably(() => record(outbox));
+    this.#context.signal.throwIfAborted();
+    const outbox = this.#outbox();
+    this.#durably(() => record(outbox));
     outbox.flush();
   }
 
@@ -79,22 +79,22 @@ export class Stepper {
    * @throws the reason of the coordinator's stop; what the store throws, and then the machine is where it was
    */
   dispatch(event: JobEvent, record?: (outbox: Outbox) => void, failpoint?: FailpointName): void {
-    const { job, deps, signal } = this.context;
+    const { job, deps, signal } = this.#context;
     signal.throwIfAborted();
     const now = deps.clock.now();
     // Rounds are timed by a clock that nobody sets; what is recorded and told has the calendar's time.
-    const { state, effects } = reduce(this.machine, event, deps.clock.monotonic());
-    const outbox = this.outbox();
-    this.durably(() => {
+    const { state, effects } = reduce(this.#machine, event, deps.clock.monotonic());
+    const outbox = this.#outbox();
+    this.#durably(() => {
       record?.(outbox);
-      if (state.ending !== this.machine.ending) deps.store.jobs.setEnding(job, state.ending);
-      if (event.type === 'resume' && this.machine.phase === 'paused') {
-        deps.store.jobs.setResumed(job, this.machine.round);
+      if (state.ending !== this.#machine.ending) deps.store.jobs.setEnding(job, state.ending);
+      if (event.type === 'resume' && this.#machine.phase === 'paused') {
+        deps.store.jobs.setResumed(job, this.#machine.round);
       }
       for (const effect of effects) this.recorder.effect(effect, state, now, outbox);
     });
-    const wasOver = isOver(this.machine);
-    this.machine = state;
+    const wasOver = isOver(this.#machine);
+    this.#machine = state;
     const headed = effects.some(({ type }) => type === 'open' || type === 'announce');
     if (failpoint) deps.failpoint(failpoint);
     if (effects.some(({ type }) => type === 'close')) deps.failpoint('round-closed');
@@ -103,78 +103,78 @@ export class Stepper {
     outbox.flush();
     if (headed) this.recorder.heads.publish();
     for (const effect of effects) {
-      if (effect.type === 'merge') this.merge(effect.round);
-      if (effect.type === 'commit') this.commit();
+      if (effect.type === 'merge') this.#merge(effect.round);
+      if (effect.type === 'commit') this.#commit();
     }
     if (isOver(state) && !wasOver) {
       deps.validator
         .release(job)
         .catch((error: unknown) => deps.log.warn({ error }, 'validator-not-released'));
     }
-    this.arm();
+    this.#arm();
   }
 
-  private outbox(): Outbox {
-    return new Outbox({ now: this.context.deps.clock.now() }, this.outboxDeps);
+  #outbox(): Outbox {
+    return new Outbox({ now: this.#context.deps.clock.now() }, this.#outboxDeps);
   }
 
   /** A store that cannot be written to is the end: what we would say next might not be true after a restart. */
-  private durably(work: () => void): void {
+  #durably(work: () => void): void {
     try {
-      this.context.deps.store.transaction(work);
+      this.#context.deps.store.transaction(work);
     } catch (error) {
-      this.context.deps.fatal(error);
+      this.#context.deps.fatal(error);
       throw error;
     }
   }
 
-  private arm(): void {
-    this.cancelTick();
-    const { clock } = this.context.deps;
-    const at = this.context.signal.aborted ? null : dueAt(this.machine, clock.monotonic());
-    this.tickAt = at;
+  #arm(): void {
+    this.#cancelTick();
+    const { clock } = this.#context.deps;
+    const at = this.#context.signal.aborted ? null : dueAt(this.#machine, clock.monotonic());
+    this.#tickAt = at;
     const tick = (): void => this.dispatch({ type: 'tick' });
-    this.cancelTick = at === null ? () => {} : clock.after(Math.max(0, at - clock.monotonic()), tick);
+    this.#cancelTick = at === null ? () => {} : clock.after(Math.max(0, at - clock.monotonic()), tick);
   }
 
-  private merge(round: number): void {
-    this.inBackground(async () => {
-      const result = await this.work.merge(round, this.recorder.checkpoint);
+  #merge(round: number): void {
+    this.#inBackground(async () => {
+      const result = await this.#work.merge(round, this.recorder.checkpoint);
       if ('refused' in result) return () => this.dispatch({ type: 'refused', reason: result.refused });
-      this.context.deps.failpoint('merged');
-      this.candidate = result;
+      this.#context.deps.failpoint('merged');
+      this.#candidate = result;
       return () => this.dispatch({ type: 'merged' });
     });
   }
 
-  private commit(): void {
-    const candidate = this.candidate!;
-    this.candidate = null;
-    this.inBackground(async (scope) => {
-      const prepared = await this.work.prepare(candidate, scope);
-      return () => this.committed(prepared);
+  #commit(): void {
+    const candidate = this.#candidate!;
+    this.#candidate = null;
+    this.#inBackground(async (scope) => {
+      const prepared = await this.#work.prepare(candidate, scope);
+      return () => this.#committed(prepared);
     });
   }
 
-  private committed(prepared: Prepared): void {
+  #committed(prepared: Prepared): void {
     const record = (outbox: Outbox): void => this.recorder.commit(prepared, outbox);
     this.dispatch({ type: 'committed' }, record, 'checkpoint-recorded');
   }
 
   /** Runs a slow step; what breaks in it is the machine's to deal with, unless we are stopping. */
-  private inBackground(step: (scope: Scope) => Promise<() => void>): void {
-    const { signal, deps, manifest, vault } = this.context;
+  #inBackground(step: (scope: Scope) => Promise<() => void>): void {
+    const { signal, deps, manifest, vault } = this.#context;
     const run = async (scope: Scope): Promise<void> => {
       if (signal.aborted) return;
       const next = await step(scope).catch((error: unknown) => () => {
-        deps.log.error({ job: manifest.name, round: this.machine.round, error }, 'round-work-failed');
+        deps.log.error({ job: manifest.name, round: this.#machine.round, error }, 'round-work-failed');
         const reason = error instanceof Error ? error.message : String(error);
         this.dispatch({ type: 'stumbled', reason });
       });
       if (!signal.aborted) next();
     };
     // An error from here has been through `durably`, or is a killed simulation's.
-    this.working = this.working
+    this.#working = this.#working
       .then(() => vault.scoped(run))
       .catch((error: unknown) => {
         if (!signal.aborted) deps.fatal(error);

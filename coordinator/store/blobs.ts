@@ -12,23 +12,23 @@ export type BlobUse = 'job' | 'adapter' | 'step' | 'update';
 
 /** Which blobs are needed, and which may lie in the blob store although they are not. */
 export class BlobTable implements LooseBlobs {
-  private readonly db: Database;
+  readonly #db: Database;
 
   constructor(db: Database) {
-    this.db = db;
+    this.#db = db;
   }
 
   /** To be called in the transaction of the row that names them. */
   use(job: string, use: BlobUse, round: number, digests: readonly string[]): void {
     for (const digest of digests) {
-      this.db.run(
+      this.#db.run(
         'INSERT OR IGNORE INTO blob_uses (job, use, round, digest) VALUES (?, ?, ?, ?)',
         job,
         use,
         round,
         digest,
       );
-      this.db.run('DELETE FROM loose_blobs WHERE digest = ?', digest);
+      this.#db.run('DELETE FROM loose_blobs WHERE digest = ?', digest);
     }
   }
 
@@ -36,25 +36,25 @@ export class BlobTable implements LooseBlobs {
   release(job: string, use: BlobUse, first: number, last: number): void {
     const range = [job, use, first, last] as const;
     const which = 'job = ? AND use = ? AND round BETWEEN ? AND ?';
-    this.db.run(
+    this.#db.run(
       `INSERT OR IGNORE INTO loose_blobs SELECT DISTINCT digest FROM blob_uses WHERE ${which}`,
       ...range,
     );
-    this.db.run(`DELETE FROM blob_uses WHERE ${which}`, ...range);
+    this.#db.run(`DELETE FROM blob_uses WHERE ${which}`, ...range);
   }
 
   /** Whether anything needs a blob. */
   needs(digest: string): boolean {
-    return this.db.one('SELECT 1 FROM blob_uses WHERE digest = ? LIMIT 1', digest) !== null;
+    return this.#db.one('SELECT 1 FROM blob_uses WHERE digest = ? LIMIT 1', digest) !== null;
   }
 
   loosen(digest: string): void {
     if (this.needs(digest)) return;
-    this.db.run('INSERT OR IGNORE INTO loose_blobs (digest) VALUES (?)', digest);
+    this.#db.run('INSERT OR IGNORE INTO loose_blobs (digest) VALUES (?)', digest);
   }
 
   unused(): string[] {
-    return this.db
+    return this.#db
       .all(
         `SELECT digest FROM loose_blobs
          WHERE NOT EXISTS (SELECT 1 FROM blob_uses WHERE blob_uses.digest = loose_blobs.digest)`,
@@ -63,10 +63,10 @@ export class BlobTable implements LooseBlobs {
   }
 
   isUnused(digest: string): boolean {
-    return this.db.one('SELECT 1 FROM loose_blobs WHERE digest = ?', digest) !== null && !this.needs(digest);
+    return this.#db.one('SELECT 1 FROM loose_blobs WHERE digest = ?', digest) !== null && !this.needs(digest);
   }
 
   forget(digest: string): void {
-    this.db.run('DELETE FROM loose_blobs WHERE digest = ?', digest);
+    this.#db.run('DELETE FROM loose_blobs WHERE digest = ?', digest);
   }
 }

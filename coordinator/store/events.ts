@@ -3,16 +3,16 @@ import type { Database, Row } from '../../storage/database.ts';
 
 /** What happened, in order, numbered from 1 per job. */
 export class EventTable {
-  private readonly db: Database;
+  readonly #db: Database;
 
   constructor(db: Database) {
-    this.db = db;
+    this.#db = db;
   }
 
   append(job: string, at: number, body: JobEventBody): JobEvent {
-    const row = this.db.one('SELECT max(sequence) AS last FROM events WHERE job = ?', job);
+    const row = this.#db.one('SELECT max(sequence) AS last FROM events WHERE job = ?', job);
     const sequence = ((row?.last as number | null) ?? 0) + 1;
-    this.db.run(
+    this.#db.run(
       'INSERT INTO events (job, sequence, at, body) VALUES (?, ?, ?, ?)',
       job,
       sequence,
@@ -24,7 +24,7 @@ export class EventTable {
 
   /** Up to `limit` events after `sequence`. */
   after(job: string, sequence: number, limit: number): JobEvent[] {
-    return this.db
+    return this.#db
       .all(
         'SELECT * FROM events WHERE job = ? AND sequence > ? ORDER BY sequence LIMIT ?',
         job,

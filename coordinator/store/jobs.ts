@@ -20,14 +20,14 @@ export interface StoredJob {
 
 /** What jobs are, and the newest signed head of each. */
 export class JobTable {
-  private readonly db: Database;
+  readonly #db: Database;
 
   constructor(db: Database) {
-    this.db = db;
+    this.#db = db;
   }
 
   insert(job: StoredJob, heldOut: Uint8Array): void {
-    this.db.run(
+    this.#db.run(
       `INSERT INTO jobs (job, name, content, manifest, layout, term, admission, token, base_loss, created_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       job.job,
@@ -41,39 +41,39 @@ export class JobTable {
       job.baseLoss,
       job.createdAt,
     );
-    this.db.run('INSERT INTO held_out (job, bytes) VALUES (?, ?)', job.job, heldOut);
+    this.#db.run('INSERT INTO held_out (job, bytes) VALUES (?, ?)', job.job, heldOut);
   }
 
   all(): StoredJob[] {
-    return this.db.all('SELECT * FROM jobs ORDER BY created_at, name').map(readJob);
+    return this.#db.all('SELECT * FROM jobs ORDER BY created_at, name').map(readJob);
   }
 
   byName(name: string): StoredJob | null {
-    const row = this.db.one('SELECT * FROM jobs WHERE name = ?', name);
+    const row = this.#db.one('SELECT * FROM jobs WHERE name = ?', name);
     return row && readJob(row);
   }
 
   heldOut(job: string): Uint8Array | null {
-    return (this.db.one('SELECT bytes FROM held_out WHERE job = ?', job)?.bytes as Uint8Array) ?? null;
+    return (this.#db.one('SELECT bytes FROM held_out WHERE job = ?', job)?.bytes as Uint8Array) ?? null;
   }
 
   /** The operator has resumed a job whose next (or closed) round is `round`: what was turned down before is forgiven. */
   setResumed(job: string, round: number): void {
-    this.db.run('UPDATE jobs SET resumed_round = ? WHERE job = ?', round, job);
+    this.#db.run('UPDATE jobs SET resumed_round = ? WHERE job = ?', round, job);
   }
 
   setEnding(job: string, ending: Ending | null): void {
-    this.db.run('UPDATE jobs SET ending = ? WHERE job = ?', ending && JSON.stringify(ending), job);
+    this.#db.run('UPDATE jobs SET ending = ? WHERE job = ?', ending && JSON.stringify(ending), job);
   }
 
   /** Keeps the newest head of a job; older ones have served their purpose. */
   putHead(job: string, sequence: number, envelope: Uint8Array): void {
-    this.db.run('INSERT INTO heads (job, sequence, envelope) VALUES (?, ?, ?)', job, sequence, envelope);
-    this.db.run('DELETE FROM heads WHERE job = ? AND sequence < ?', job, sequence);
+    this.#db.run('INSERT INTO heads (job, sequence, envelope) VALUES (?, ?, ?)', job, sequence, envelope);
+    this.#db.run('DELETE FROM heads WHERE job = ? AND sequence < ?', job, sequence);
   }
 
   head(job: string): Uint8Array | null {
-    const row = this.db.one('SELECT envelope FROM heads WHERE job = ? ORDER BY sequence DESC LIMIT 1', job);
+    const row = this.#db.one('SELECT envelope FROM heads WHERE job = ? ORDER BY sequence DESC LIMIT 1', job);
     return (row?.envelope as Uint8Array) ?? null;
   }
 }

@@ -13,14 +13,14 @@ export interface StoredLikeness {
 
 /** What an operator may want to look at; nothing follows from it by itself. */
 export class LikenessTable {
-  private readonly db: Database;
+  readonly #db: Database;
 
   constructor(db: Database) {
-    this.db = db;
+    this.#db = db;
   }
 
   insert(job: string, { round, earlier, later, cosine, overlap }: StoredLikeness): void {
-    this.db.run(
+    this.#db.run(
       'INSERT OR IGNORE INTO likenesses (job, round, earlier, later, cosine, overlap) VALUES (?, ?, ?, ?, ?, ?)',
       job,
       round,
@@ -33,7 +33,7 @@ export class LikenessTable {
 
   /** Those that a peer has part in, newest first. */
   of(job: string, peer: string, limit: number): StoredLikeness[] {
-    return this.db
+    return this.#db
       .all(
         'SELECT * FROM likenesses WHERE job = ?1 AND (earlier = ?2 OR later = ?2) ORDER BY round DESC LIMIT ?3',
         job,

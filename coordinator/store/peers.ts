@@ -14,15 +14,15 @@ export interface StoredPeer {
 
 /** Nodes that a job has admitted. */
 export class PeerTable {
-  private readonly db: Database;
+  readonly #db: Database;
 
   constructor(db: Database) {
-    this.db = db;
+    this.#db = db;
   }
 
   /** Keeps a known peer's measured speed and first joining. */
   admit(job: string, peer: Omit<StoredPeer, 'speed' | 'saidGoodbye'>): void {
-    this.db.run(
+    this.#db.run(
       `INSERT INTO peers (job, peer, name, agent, engine, speed, joined_at) VALUES (?, ?, ?, ?, ?, 0, ?)
        ON CONFLICT DO UPDATE SET name = excluded.name, agent = excluded.agent, engine = excluded.engine`,
       job,
@@ -35,7 +35,7 @@ export class PeerTable {
   }
 
   setGoodbye(job: string, peer: string, saidGoodbye: boolean): void {
-    this.db.run(
+    this.#db.run(
       'UPDATE peers SET said_goodbye = ? WHERE job = ? AND peer = ?',
       saidGoodbye ? 1 : 0,
       job,
@@ -44,15 +44,15 @@ export class PeerTable {
   }
 
   setSpeed(job: string, peer: string, speed: number): void {
-    this.db.run('UPDATE peers SET speed = ? WHERE job = ? AND peer = ?', speed, job, peer);
+    this.#db.run('UPDATE peers SET speed = ? WHERE job = ? AND peer = ?', speed, job, peer);
   }
 
   remove(job: string, peer: string): void {
-    this.db.run('DELETE FROM peers WHERE job = ? AND peer = ?', job, peer);
+    this.#db.run('DELETE FROM peers WHERE job = ? AND peer = ?', job, peer);
   }
 
   all(job: string): StoredPeer[] {
-    return this.db.all('SELECT * FROM peers WHERE job = ? ORDER BY joined_at, peer', job).map(readPeer);
+    return this.#db.all('SELECT * FROM peers WHERE job = ? ORDER BY joined_at, peer', job).map(readPeer);
   }
 }
 

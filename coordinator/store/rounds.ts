@@ -40,14 +40,14 @@ export interface HeldCheckpoint {
 
 /** Rounds and the checkpoints that they ended in. */
 export class RoundTable {
-  private readonly db: Database;
+  readonly #db: Database;
 
   constructor(db: Database) {
-    this.db = db;
+    this.#db = db;
   }
 
   open(job: string, round: Omit<StoredRound, 'closedAt' | 'outcome'>): void {
-    this.db.run(
+    this.#db.run(
       `INSERT INTO rounds (job, round, parent, preset, assignments, deadline_ms, opened_at)
        VALUES (?, ?, ?, ?, ?, ?, ?)`,
       job,
@@ -61,34 +61,34 @@ export class RoundTable {
   }
 
   close(job: string, round: number, at: number): void {
-    this.db.run('UPDATE rounds SET closed_at = ? WHERE job = ? AND round = ?', at, job, round);
+    this.#db.run('UPDATE rounds SET closed_at = ? WHERE job = ? AND round = ?', at, job, round);
   }
 
   settle(job: string, round: number, outcome: RoundOutcome): void {
-    this.db.run('UPDATE rounds SET outcome = ? WHERE job = ? AND round = ?', outcome, job, round);
+    this.#db.run('UPDATE rounds SET outcome = ? WHERE job = ? AND round = ?', outcome, job, round);
   }
 
   find(job: string, round: number): StoredRound | null {
-    const row = this.db.one('SELECT * FROM rounds WHERE job = ? AND round = ?', job, round);
+    const row = this.#db.one('SELECT * FROM rounds WHERE job = ? AND round = ?', job, round);
     return row && readRound(row);
   }
 
   /** The newest rounds, newest first. */
   newest(job: string, count: number): StoredRound[] {
-    return this.db
+    return this.#db
       .all('SELECT * FROM rounds WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)
       .map(readRound);
   }
 
   /** How many rounds ended so. */
   count(job: string, outcome: RoundOutcome): number {
-    const row = this.db.one('SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = ?', job, outcome);
+    const row = this.#db.one('SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = ?', job, outcome);
     return row!.n as number;
   }
 
   /** Rounds that the gate has turned down since the last checkpoint, and since the operator resumed the job. */
   refusals(job: string): number {
-    const row = this.db.one(
+    const row = this.#db.one(
       `SELECT count(*) AS n FROM rounds JOIN jobs USING (job)
        WHERE job = ? AND outcome = 'refused' AND round >= resumed_round
          AND round > coalesce((SELECT max(round) FROM checkpoints WHERE checkpoints.job = jobs.job), 0)`,
@@ -99,7 +99,7 @@ export class RoundTable {
 
   /** Rounds in a row that ended for lack of updates, up to the one that is not over. */
   shortRounds(job: string): number {
-    const row = this.db.one(
+    const row = this.#db.one(
       `SELECT count(*) AS n FROM rounds WHERE job = ?1 AND outcome = 'short'
          AND round > coalesce((SELECT max(round) FROM rounds WHERE job = ?1 AND outcome <> 'short'), 0)`,
       job,
@@ -108,7 +108,7 @@ export class RoundTable {
   }
 
   putCheckpoint(job: string, checkpoint: NewCheckpoint): void {
-    this.db.run(
+    this.#db.run(
       `INSERT INTO checkpoints (job, round, digest, envelope, residual, held_out_loss)
        VALUES (?, ?, ?, ?, ?, ?)`,
       job,
@@ -122,7 +122,7 @@ export class RoundTable {
 
   /** Checkpoints that have their weights, oldest first. */
   held(job: string): HeldCheckpoint[] {
-    return this.db
+    return this.#db
       .all(
         `SELECT round, held_out_loss, ordinal FROM (
            SELECT round, held_out_loss, weights, row_number() OVER (ORDER BY round) - 1 AS ordinal
@@ -139,44 +139,44 @@ export class RoundTable {
 
   /** The first of two steps: from now on nobody is offered the weights. */
   letGo(job: string, round: number): void {
-    this.setWeights(job, round, 'leaving');
+    this.#setWeights(job, round, 'leaving');
   }
 
   /** Rounds of checkpoints whose folders still have weights that have been let go. */
   leaving(job: string): number[] {
-    return this.db
+    return this.#db
       .all("SELECT round FROM checkpoints WHERE job = ? AND weights = 'leaving' ORDER BY round", job)
       .map(({ round }) => round as number);
   }
 
   /** The second step: the folder has been emptied. */
   gone(job: string, round: number): void {
-    this.setWeights(job, round, 'gone');
+    this.#setWeights(job, round, 'gone');
   }
 
-  private setWeights(job: string, round: number, weights: Weights): void {
-    this.db.run('UPDATE checkpoints SET weights = ? WHERE job = ? AND round = ?', weights, job, round);
+  #setWeights(job: string, round: number, weights: Weights): void {
+    this.#db.run('UPDATE checkpoints SET weights = ? WHERE job = ? AND round = ?', weights, job, round);
   }
 
   /** All checkpoints of a job, oldest first. */
   checkpoints(job: string): StoredCheckpoint[] {
-    return this.db.all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round', job).map(readCheckpoint);
+    return this.#db.all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round', job).map(readCheckpoint);
   }
 
   checkpoint(job: string, round: number): StoredCheckpoint | null {
-    const row = this.db.one('SELECT * FROM checkpoints WHERE job = ? AND round = ?', job, round);
+    const row = this.#db.one('SELECT * FROM checkpoints WHERE job = ? AND round = ?', job, round);
     return row && readCheckpoint(row);
   }
 
   /** Rounds that have a checkpoint, oldest first. */
   checkpointRounds(job: string): number[] {
-    return this.db
+    return this.#db
       .all('SELECT round FROM checkpoints WHERE job = ? ORDER BY round', job)
       .map(({ round }) => round as number);
   }
 
   newestCheckpoints(job: string, count: number): StoredCheckpoint[] {
-    return this.db
+    return this.#db
       .all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)
       .map(readCheckpoint);
   }

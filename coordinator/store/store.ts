@@ -23,34 +23,34 @@ export class Store {
   readonly peers: PeerTable;
   readonly blobs: BlobTable;
   readonly likenesses: LikenessTable;
-  private readonly db: Database;
+  readonly #db: Database;
 
   /**
    * @param path of the SQLite file, or ":memory:"
    * @throws SwarmError STORE_NEWER, STORE_CORRUPT, STORE_REFUSED
    */
   constructor(path: string) {
-    this.db = new Database({ path, migrations: MIGRATIONS });
-    this.jobs = new JobTable(this.db);
-    this.rounds = new RoundTable(this.db);
-    this.updates = new UpdateTable(this.db);
-    this.events = new EventTable(this.db);
-    this.peers = new PeerTable(this.db);
-    this.blobs = new BlobTable(this.db);
-    this.likenesses = new LikenessTable(this.db);
+    this.#db = new Database({ path, migrations: MIGRATIONS });
+    this.jobs = new JobTable(this.#db);
+    this.rounds = new RoundTable(this.#db);
+    this.updates = new UpdateTable(this.#db);
+    this.events = new EventTable(this.#db);
+    this.peers = new PeerTable(this.#db);
+    this.blobs = new BlobTable(this.#db);
+    this.likenesses = new LikenessTable(this.#db);
   }
 
   /** What `work` writes becomes durable whole, or not at all. */
   transaction<T>(work: () => T): T {
-    return this.db.transaction(work);
+    return this.#db.transaction(work);
   }
 
   /** Writes something without consequence. @throws what keeps the store from taking writes, e.g. a full disk */
   probe(): void {
-    this.db.transaction(() => this.db.run('UPDATE jobs SET term = term'));
+    this.#db.transaction(() => this.#db.run('UPDATE jobs SET term = term'));
   }
 
   close(): void {
-    this.db.close();
+    this.#db.close();
   }
 }

@@ -32,14 +32,14 @@ export interface StoredReceipt {
 
 /** Updates that counted when they came, and every receipt given. */
 export class UpdateTable {
-  private readonly db: Database;
+  readonly #db: Database;
 
   constructor(db: Database) {
-    this.db = db;
+    this.#db = db;
   }
 
   insert(job: string, update: Omit<StoredUpdate, 'mergeRound' | 'fate'>): void {
-    this.db.run(
+    this.#db.run(
       `INSERT INTO updates
          (job, round, peer, digest, size, preset, tokens, loss_last, evidence, arrived_at, late)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -58,7 +58,7 @@ export class UpdateTable {
   }
 
   find(job: string, round: number, peer: string): StoredUpdate | null {
-    const row = this.db.one(
+    const row = this.#db.one(
       'SELECT * FROM updates WHERE job = ? AND round = ? AND peer = ?',
       job,
       round,
@@ -69,7 +69,7 @@ export class UpdateTable {
 
   /** Updates of the given rounds, by round and peer. */
   ofRounds(job: string, first: number, last: number): StoredUpdate[] {
-    return this.db
+    return this.#db
       .all(
         'SELECT * FROM updates WHERE job = ? AND round BETWEEN ? AND ? ORDER BY round, peer',
         job,
@@ -84,7 +84,7 @@ export class UpdateTable {
    * `limit` of all, newest first.
    */
   select(job: string, round: number, oldest: number, limit: number): void {
-    this.db.run(
+    this.#db.run(
       `UPDATE updates SET merge_round = ? WHERE job = ? AND (round, peer) IN (
          SELECT round, peer FROM updates
          WHERE job = ? AND round BETWEEN ? AND ? AND fate = 'open' AND merge_round IS NULL
@@ -100,7 +100,7 @@ export class UpdateTable {
 
   /** By peer, the newest round of which it has an update that no merge has refused. */
   lastDeliveries(job: string): Map<string, number> {
-    const rows = this.db.all(
+    const rows = this.#db.all(
       `SELECT peer, max(round) AS last FROM updates
        WHERE job = ? AND fate NOT IN ('left-out', 'outlier') GROUP BY peer`,
       job,
@@ -110,7 +110,7 @@ export class UpdateTable {
 
   /** What `select` fixed for a round, by peer and round: the order of the merge. */
   selected(job: string, round: number): StoredUpdate[] {
-    return this.db
+    return this.#db
       .all(
         // SQLite has no statistics, and would go through the whole job by its primary key.
         `SELECT * FROM updates INDEXED BY updates_by_merge
@@ -123,7 +123,7 @@ export class UpdateTable {
 
   /** Updates of rounds up to `last` that no merge has taken. */
   unclaimed(job: string, last: number): StoredUpdate[] {
-    return this.db
+    return this.#db
       .all(
         `SELECT * FROM updates INDEXED BY updates_unclaimed
          WHERE job = ? AND round <= ? AND fate = 'open' AND merge_round IS NULL
@@ -135,7 +135,7 @@ export class UpdateTable {
   }
 
   settle(job: string, round: number, peer: string, fate: Fate): void {
-    this.db.run(
+    this.#db.run(
       'UPDATE updates SET fate = ? WHERE job = ? AND round = ? AND peer = ?',
       fate,
       job,
@@ -145,7 +145,7 @@ export class UpdateTable {
   }
 
   addReceipt(job: string, receipt: StoredReceipt): void {
-    this.db.run(
+    this.#db.run(
       `INSERT INTO receipts (job, term, round, peer, digest, code, detail, issued_at)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
       job,
@@ -161,7 +161,7 @@ export class UpdateTable {
 
   /** The newest receipt of a peer's update. */
   receipt(job: string, peer: string, digest: string): StoredReceipt | null {
-    const row = this.db.one(
+    const row = this.#db.one(
       'SELECT * FROM receipts WHERE job = ? AND peer = ? AND digest = ? ORDER BY id DESC LIMIT 1',
       job,
       peer,
@@ -172,14 +172,14 @@ export class UpdateTable {
 
   /** A peer's receipts, newest first. */
   receipts(job: string, peer: string, limit: number): StoredReceipt[] {
-    return this.db
+    return this.#db
       .all('SELECT * FROM receipts WHERE job = ? AND peer = ? ORDER BY id DESC LIMIT ?', job, peer, limit)
       .map(readReceipt);
   }
 
   /** How often each peer of a job got each code. */
   receiptCounts(job: string): { peer: string; code: ReceiptCode; count: number }[] {
-    return this.db
+    return this.#db
       .all('SELECT peer, code, count(*) AS n FROM receipts WHERE job = ? GROUP BY peer, code', job)
       .map((row) => ({ peer: row.peer as string, code: row.code as ReceiptCode, count: row.n as number }));
   }

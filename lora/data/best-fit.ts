@@ -22,27 +22,27 @@ interface OpenRow {
  * come out in the order in which they were begun. Equal pieces in equal order give equal rows.
  */
 export class BestFitPacker {
-  private readonly length: number;
-  private readonly window: number;
-  private waiting: CompactPiece[] = [];
-  private tokens = 0;
+  readonly #length: number;
+  readonly #window: number;
+  #waiting: CompactPiece[] = [];
+  #tokens = 0;
 
   constructor({ sequenceLength, windowTokens }: { sequenceLength: number; windowTokens?: number }) {
-    this.length = sequenceLength;
-    this.window = windowTokens ?? Math.max(WINDOW_TOKENS, WINDOW_ROWS * sequenceLength);
+    this.#length = sequenceLength;
+    this.#window = windowTokens ?? Math.max(WINDOW_TOKENS, WINDOW_ROWS * sequenceLength);
   }
 
   *addPiece({ ids, labels }: Piece): Generator<Row> {
-    this.waiting.push({ ids: Int32Array.from(ids), labels: Int32Array.from(labels) });
-    this.tokens += ids.length;
-    if (this.tokens >= this.window) yield* this.finish();
+    this.#waiting.push({ ids: Int32Array.from(ids), labels: Int32Array.from(labels) });
+    this.#tokens += ids.length;
+    if (this.#tokens >= this.#window) yield* this.finish();
   }
 
   *finish(): Generator<Row> {
-    const pieces = this.waiting.sort((a, b) => b.ids.length - a.ids.length);
-    this.waiting = [];
-    this.tokens = 0;
-    for (const row of bestFit(pieces, this.length)) yield layOut(row.pieces, this.length);
+    const pieces = this.#waiting.sort((a, b) => b.ids.length - a.ids.length);
+    this.#waiting = [];
+    this.#tokens = 0;
+    for (const row of bestFit(pieces, this.#length)) yield layOut(row.pieces, this.#length);
   }
 }
 
@@ -79,26 +79,26 @@ function bestFit(pieces: readonly CompactPiece[], length: number): OpenRow[] {
 
 /** A set of numbers 1 … size that finds its smallest member of at least n: a binary tree of counts. */
 class RoomTree {
-  private readonly leaves: number;
-  private readonly counts: Int32Array;
+  readonly #leaves: number;
+  readonly #counts: Int32Array;
 
   constructor(size: number) {
-    this.leaves = 2 ** Math.ceil(Math.log2(size + 1));
-    this.counts = new Int32Array(2 * this.leaves);
+    this.#leaves = 2 ** Math.ceil(Math.log2(size + 1));
+    this.#counts = new Int32Array(2 * this.#leaves);
   }
 
   set(member: number, present: boolean): void {
-    for (let node = this.leaves + member; node >= 1; node >>= 1) this.counts[node]! += present ? 1 : -1;
+    for (let node = this.#leaves + member; node >= 1; node >>= 1) this.#counts[node]! += present ? 1 : -1;
   }
 
   atLeast(least: number): number | null {
-    let node = this.leaves + least;
-    if (this.counts[node]! > 0) return least;
+    let node = this.#leaves + least;
+    if (this.#counts[node]! > 0) return least;
     // Up to the first right neighbour that holds a member, then down its left side.
-    while (node > 1 && (node % 2 === 1 || this.counts[node + 1] === 0)) node >>= 1;
+    while (node > 1 && (node % 2 === 1 || this.#counts[node + 1] === 0)) node >>= 1;
     if (node <= 1) return null;
     node++;
-    while (node < this.leaves) node = this.counts[2 * node]! > 0 ? 2 * node : 2 * node + 1;
-    return node - this.leaves;
+    while (node < this.#leaves) node = this.#counts[2 * node]! > 0 ? 2 * node : 2 * node + 1;
+    return node - this.#leaves;
   }
 }

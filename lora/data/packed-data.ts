@@ -41,14 +41,14 @@ type Index = z.output<typeof indexSchema>;
 
 /** Rows of T tokens that lie on disk. Reading is synchronous: a row is a few kilobytes, mostly in the page cache. */
 export class PackedData {
-  private readonly index: Index;
-  private readonly path: string;
-  private readonly file: number;
+  readonly #index: Index;
+  readonly #path: string;
+  readonly #file: number;
 
   private constructor(index: Index, path: string, file: number) {
-    this.index = index;
-    this.path = path;
-    this.file = file;
+    this.#index = index;
+    this.#path = path;
+    this.#file = file;
   }
 
   /** null where the folder holds no complete set of rows. */
@@ -108,31 +108,31 @@ export class PackedData {
   }
 
   get rows(): number {
-    return this.index.rows;
+    return this.#index.rows;
   }
 
   /** Predicted tokens of all rows. */
   get tokens(): number {
-    return this.index.tokens;
+    return this.#index.tokens;
   }
 
   /** Digest of the data, the tokenizer, the template and the settings that these rows came of. */
   get key(): string {
-    return this.index.key;
+    return this.#index.key;
   }
 
   /** Rows of the files, and those of them that could not be used. */
   get read(): RowSummary {
-    return this.index.read;
+    return this.#index.read;
   }
 
   get tally(): RowTally {
-    return this.index.tally;
+    return this.#index.tally;
   }
 
   /** @throws ROWS_POSITION, PACKED_INVALID when the file was changed */
   row(index: number): Row {
-    const { perShard, shards, sequenceLength } = this.index;
+    const { perShard, shards, sequenceLength } = this.#index;
     const shard = shards[Math.floor(index / perShard)];
     const within = index % perShard;
     if (!Number.isInteger(index) || index < 0 || shard === undefined || within >= shard.rows) {
@@ -142,7 +142,7 @@ export class PackedData {
       });
     }
     const layout: Omit<ShardLayout, 'start'> = { rows: shard.rows, width: shard.width, sequenceLength };
-    return decodeRow(layout, within, (offset, length) => this.bytes(shard.at + offset, length));
+    return decodeRow(layout, within, (offset, length) => this.#bytes(shard.at + offset, length));
   }
 
   rowsAt(indices: readonly number[]): Row[] {
@@ -150,17 +150,17 @@ export class PackedData {
   }
 
   close(): void {
-    closeSync(this.file);
+    closeSync(this.#file);
   }
 
-  private bytes(at: number, length: number): Uint8Array {
+  #bytes(at: number, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
-    const read = readSync(this.file, bytes, 0, length, at);
+    const read = readSync(this.#file, bytes, 0, length, at);
     if (read === length) return bytes;
     throw dataError(
       'PACKED_INVALID',
-      `the packed rows in ${this.path} end at byte ${at + read}; delete that file, and they are made again`,
-      { file: this.path, reason: 'cut off' },
+      `the packed rows in ${this.#path} end at byte ${at + read}; delete that file, and they are made again`,
+      { file: this.#path, reason: 'cut off' },
     );
   }
 }

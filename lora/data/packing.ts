@@ -125,47 +125,48 @@ interface OpenRow {
 
 /** Packs pieces in the order in which they come: best fit among the rows that are open. */
 export class Packer {
-  private readonly length: number;
-  private readonly restart: number | null;
-  private readonly open = new Set<OpenRow>();
+  readonly #length: number;
+  readonly #restart: number | null;
+  readonly #open = new Set<OpenRow>();
 
   constructor({ sequenceLength, restart = null }: PackOptions) {
     checkRowLength(sequenceLength);
-    this.length = sequenceLength;
-    this.restart = restart;
+    this.#length = sequenceLength;
+    this.#restart = restart;
   }
 
   *add(sequence: readonly number[]): Generator<Row> {
-    const { length, restart } = this;
+    const length = this.#length;
+    const restart = this.#restart;
     for (const piece of cutSequence(sequence, null, { length, restart })) yield* this.addPiece(piece);
   }
 
   *addPiece(piece: Piece): Generator<Row> {
     const size = piece.ids.length;
-    const row = this.tightest(size) ?? { pieces: [], free: this.length };
-    if (row.pieces.length === 0) this.open.add(row);
+    const row = this.#tightest(size) ?? { pieces: [], free: this.#length };
+    if (row.pieces.length === 0) this.#open.add(row);
     row.pieces.push(piece);
     row.free -= size;
-    if (row.free === 0 || row.pieces.length === MAX_PIECES) yield this.close(row);
-    else if (this.open.size > OPEN_ROWS) yield this.close(this.tightest(0)!);
+    if (row.free === 0 || row.pieces.length === MAX_PIECES) yield this.#close(row);
+    else if (this.#open.size > OPEN_ROWS) yield this.#close(this.#tightest(0)!);
   }
 
   *finish(): Generator<Row> {
-    for (const row of this.open) yield this.close(row);
+    for (const row of this.#open) yield this.#close(row);
   }
 
   /** The open row with the least room that takes `size` more tokens; the oldest among equals. */
-  private tightest(size: number): OpenRow | undefined {
+  #tightest(size: number): OpenRow | undefined {
     let best: OpenRow | undefined;
-    for (const row of this.open) {
+    for (const row of this.#open) {
       if (row.free >= size && (best === undefined || row.free < best.free)) best = row;
     }
     return best;
   }
 
-  private close(row: OpenRow): Row {
-    this.open.delete(row);
-    return layOut(row.pieces, this.length);
+  #close(row: OpenRow): Row {
+    this.#open.delete(row);
+    return layOut(row.pieces, this.#length);
   }
 }
 

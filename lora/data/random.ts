@@ -1,16 +1,16 @@
 /** A small seeded generator for shuffling and sampling: mulberry32. Not for secrets. */
 export class Random {
-  private state: number;
+  #state: number;
 
   /** `seed` is taken modulo 2^32; several numbers are mixed, so (seed, epoch) gives independent streams. */
   constructor(...seed: number[]) {
-    this.state = 0x9e3779b9;
-    for (const part of seed) this.state = (Math.imul(this.next() ^ (part | 0), 0x85ebca6b) + part) | 0;
+    this.#state = 0x9e3779b9;
+    for (const part of seed) this.#state = (Math.imul(this.#next() ^ (part | 0), 0x85ebca6b) + part) | 0;
   }
 
   /** Uniform in [0, 1), 32 random bits. */
   uniform(): number {
-    return this.next() / 2 ** 32;
+    return this.#next() / 2 ** 32;
   }
 
   /** Uniform integer in [0, bound). */
@@ -32,9 +32,9 @@ export class Random {
     return items;
   }
 
-  private next(): number {
-    this.state = (this.state + 0x6d2b79f5) | 0;
-    let x = Math.imul(this.state ^ (this.state >>> 15), this.state | 1);
+  #next(): number {
+    this.#state = (this.#state + 0x6d2b79f5) | 0;
+    let x = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
     x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
     return (x ^ (x >>> 14)) >>> 0;
   }

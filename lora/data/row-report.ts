@@ -36,53 +36,53 @@ export interface RowSummary {
  * unusable says so with `bad`.
  */
 export class RowReport {
-  private readonly share: number;
-  private readonly onBad: (row: BadRow) => void;
-  private readonly reasons = new Map<string, { count: number; first: BadRow }>();
-  private seen = 0;
-  private refused = 0;
+  readonly #share: number;
+  readonly #onBad: (row: BadRow) => void;
+  readonly #reasons = new Map<string, { count: number; first: BadRow }>();
+  #seen = 0;
+  #refused = 0;
 
   constructor({ badRowShare = DEFAULT_BAD_ROW_SHARE, onBad = () => {} }: RowReportOptions = {}) {
-    this.share = badRowShare;
-    this.onBad = onBad;
+    this.#share = badRowShare;
+    this.#onBad = onBad;
   }
 
   /** A row was read. */
   see(): void {
-    this.seen++;
+    this.#seen++;
   }
 
   /** A row that was seen cannot be used. @throws DATA_BAD_ROWS when there are too many */
   bad(row: BadRow): void {
-    this.refused++;
-    const known = this.reasons.get(row.code);
+    this.#refused++;
+    const known = this.#reasons.get(row.code);
     if (known) known.count++;
-    else this.reasons.set(row.code, { count: 1, first: row });
-    this.onBad(row);
-    if (this.share === 0 || this.seen >= MIN_ROWS_SEEN) this.check();
+    else this.#reasons.set(row.code, { count: 1, first: row });
+    this.#onBad(row);
+    if (this.#share === 0 || this.#seen >= MIN_ROWS_SEEN) this.#check();
   }
 
   /** At the end of the data. @throws DATA_BAD_ROWS when there are too many bad rows for a short file too */
   finish(): void {
-    this.check();
+    this.#check();
   }
 
   summary(): RowSummary {
-    const reasons = [...this.reasons].map(([code, { count, first }]) => ({ code, count, first }));
+    const reasons = [...this.#reasons].map(([code, { count, first }]) => ({ code, count, first }));
     reasons.sort((a, b) => b.count - a.count);
-    return { rows: this.seen, bad: this.refused, reasons };
+    return { rows: this.#seen, bad: this.#refused, reasons };
   }
 
-  private check(): void {
-    if (this.refused === 0 || this.refused <= this.share * this.seen) return;
+  #check(): void {
+    if (this.#refused === 0 || this.#refused <= this.#share * this.#seen) return;
     const { rows, bad, reasons } = this.summary();
     const { first, code } = reasons[0]!;
     throw dataError(
       'DATA_BAD_ROWS',
-      `${bad} of ${rows} rows cannot be used, more than the allowed ${Number((100 * this.share).toPrecision(6))} %; ` +
+      `${bad} of ${rows} rows cannot be used, more than the allowed ${Number((100 * this.#share).toPrecision(6))} %; ` +
         `most often ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}; ` +
         'correct the data, or allow more with --bad-rows (in job files data.badRowShare)',
-      { rows, bad, share: this.share, reasons },
+      { rows, bad, share: this.#share, reasons },
     );
   }
 }

@@ -156,20 +156,20 @@ interface PiecePacker {
 /** Truncates, packs and counts rendered samples. */
 export class SamplePacker {
   readonly tally: RowTally;
-  private readonly options: Required<Pick<RowOptions, 'sequenceLength' | 'packing' | 'truncation'>>;
+  readonly #options: Required<Pick<RowOptions, 'sequenceLength' | 'packing' | 'truncation'>>;
   /** First token of the pieces that a sample is split into. */
-  private readonly restart: number | null;
-  private readonly packers: Record<Exclude<Packing, 'auto'>, PiecePacker>;
+  readonly #restart: number | null;
+  readonly #packers: Record<Exclude<Packing, 'auto'>, PiecePacker>;
 
   constructor(
     { sequenceLength, packing = 'auto', truncation = 'auto', tally = newTally() }: Omit<RowOptions, 'report'>,
     { tokenizer }: Pick<Renderer, 'tokenizer'>,
   ) {
     checkRowLength(sequenceLength);
-    this.options = { sequenceLength, packing, truncation };
+    this.#options = { sequenceLength, packing, truncation };
     this.tally = tally;
-    this.restart = tokenizer.prefix.at(-1) ?? null;
-    this.packers = {
+    this.#restart = tokenizer.prefix.at(-1) ?? null;
+    this.#packers = {
       bfd: new BestFitPacker({ sequenceLength }),
       wrapped: new Packer({ sequenceLength }),
       none: singly(sequenceLength),
@@ -185,18 +185,19 @@ export class SamplePacker {
       tally.untrained++;
       return;
     }
-    const { packing } = this.options;
-    const packer = this.packers[packing === 'auto' ? (kind === 'text' ? 'wrapped' : 'bfd') : packing];
-    for (const piece of this.pieces(kind, { ids, trained })) yield* this.count(packer.addPiece(piece));
+    const { packing } = this.#options;
+    const packer = this.#packers[packing === 'auto' ? (kind === 'text' ? 'wrapped' : 'bfd') : packing];
+    for (const piece of this.#pieces(kind, { ids, trained })) yield* this.#count(packer.addPiece(piece));
   }
 
   *finish(): Generator<Row> {
-    for (const packer of Object.values(this.packers)) yield* this.count(packer.finish());
+    for (const packer of Object.values(this.#packers)) yield* this.#count(packer.finish());
   }
 
-  private *pieces(kind: Example['kind'], sample: Sample): Generator<Piece> {
-    const { tally, restart } = this;
-    const { sequenceLength: length, truncation } = this.options;
+  *#pieces(kind: Example['kind'], sample: Sample): Generator<Piece> {
+    const { tally } = this;
+    const restart = this.#restart;
+    const { sequenceLength: length, truncation } = this.#options;
     const limit = length + 1;
     const mode = truncation === 'auto' ? (kind === 'text' ? 'split' : 'shorten') : truncation;
     if (mode === 'split') {
@@ -215,7 +216,7 @@ export class SamplePacker {
     }
   }
 
-  private *count(rows: Iterable<Row>): Generator<Row> {
+  *#count(rows: Iterable<Row>): Generator<Row> {
     for (const row of rows) {
       this.tally.rows++;
       for (const segment of row.segments) if (segment !== 0) this.tally.rowTokens++;

@@ -79,45 +79,45 @@ export async function generate(options: GenerateOptions, subject: Subject): Prom
 
 /** Logits of the token after a context, by graphs of growing length. */
 class Predictor {
-  private readonly subject: Subject;
-  private readonly adapter: Map<string, Float32Array>;
-  private length = 0;
-  private executable: Executable | null = null;
+  readonly #subject: Subject;
+  readonly #adapter: Map<string, Float32Array>;
+  #length = 0;
+  #executable: Executable | null = null;
 
   constructor(subject: Subject) {
-    this.subject = subject;
-    this.adapter = adapterFeeds(subject);
+    this.#subject = subject;
+    this.#adapter = adapterFeeds(subject);
   }
 
   /** @param context at least 1 token, at most as many as the model has positions */
   async next(context: readonly number[]): Promise<Float32Array> {
-    if (this.executable === null || context.length > this.length) await this.grow(context.length);
-    const padding = new Array<number>(this.length - context.length).fill(0);
+    if (this.#executable === null || context.length > this.#length) await this.#grow(context.length);
+    const padding = new Array<number>(this.#length - context.length).fill(0);
     const row = { ids: [...context, ...padding], segments: [...context.map(() => 1), ...padding] };
-    const outputs = await this.executable!.run({
-      ...sequenceFeeds([row], this.length),
+    const outputs = await this.#executable!.run({
+      ...sequenceFeeds([row], this.#length),
       last: BigInt64Array.of(BigInt(context.length - 1)),
-      ...Object.fromEntries(this.adapter),
+      ...Object.fromEntries(this.#adapter),
     });
     return outputs.logits!;
   }
 
   async dispose(): Promise<void> {
-    await this.executable?.dispose();
-    this.executable = null;
+    await this.#executable?.dispose();
+    this.#executable = null;
   }
 
-  private async grow(needed: number): Promise<void> {
+  async #grow(needed: number): Promise<void> {
     await this.dispose();
-    const { model, engine, weights, adapter } = this.subject;
-    this.length = Math.min(graphLength(needed), model.config.maxPositions);
+    const { model, engine, weights, adapter } = this.#subject;
+    this.#length = Math.min(graphLength(needed), model.config.maxPositions);
     const graph = new Graph();
-    const inputs = sequenceInputs(graph, 1, this.length);
+    const inputs = sequenceInputs(graph, 1, this.#length);
     const last = graph.input('last', [1], 'int64');
     const source = adaptedParameters(graph, model, adapter?.lora ?? null);
     const logits = model.architecture.forward(graph, model.config, inputs, source);
     graph.output('logits', selectedRows(logits, last));
-    this.executable = await engine.compile(graph, weights);
+    this.#executable = await engine.compile(graph, weights);
   }
 }
 

@@ -78,11 +78,11 @@ export interface CheckpointFolderOptions {
 
 export class CheckpointFolder {
   readonly path: string;
-  private readonly keep: number;
+  readonly #keep: number;
 
   constructor({ output, keep }: CheckpointFolderOptions) {
     this.path = join(output, FOLDER);
-    this.keep = keep;
+    this.#keep = keep;
   }
 
   /** Durable when this resolves. @returns the folder @throws STORE_FULL, WRITE_FAILED */
@@ -91,7 +91,7 @@ export class CheckpointFolder {
     about: Omit<AdapterToWrite, 'tensors'>,
   ): Promise<string> {
     await makeFolder(this.path);
-    const final = this.folderOf(state.step);
+    const final = this.#folderOf(state.step);
     const partial = join(this.path, `.${nameOf(state.step)}.partial`);
     try {
       await rm(partial, { recursive: true, force: true });
@@ -107,7 +107,7 @@ export class CheckpointFolder {
         await rm(partial, { recursive: true, force: true });
       } else {
         await writeDurably(join(partial, STATE_FILE), text);
-        await this.remove(nameOf(state.step));
+        await this.#remove(nameOf(state.step));
         await rename(partial, final);
         await syncFolder(this.path);
       }
@@ -120,13 +120,13 @@ export class CheckpointFolder {
       const message = `no space left for the checkpoint ${final}`;
       throw commonError('STORE_FULL', message, { path: final }, { next, cause });
     }
-    await this.prune(state.best?.step ?? null);
+    await this.#prune(state.best?.step ?? null);
     return final;
   }
 
   /** Steps of the checkpoints, newest first. @throws the system's error where the folder cannot be read */
   async steps(): Promise<number[]> {
-    const steps = (await this.names()).flatMap((name) =>
+    const steps = (await this.#names()).flatMap((name) =>
       NAME.test(name) ? [Number(NAME.exec(name)![1])] : [],
     );
     return steps.sort((a, b) => b - a);
@@ -139,7 +139,7 @@ export class CheckpointFolder {
   async newest(onDamaged: (error: SwarmError) => void = () => {}): Promise<RunState | null> {
     for (const step of await this.steps()) {
       try {
-        return await this.state(step);
+        return await this.#state(step);
       } catch (error) {
         if (!isSwarmError(error, 'TRAIN_CHECKPOINT')) throw error;
         onDamaged(error);
@@ -151,8 +151,8 @@ export class CheckpointFolder {
   /** Adapter and moments at a step. @throws TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
   async load(step: number, layout: AdapterLayout): Promise<Pick<TrainingState, 'adapter' | 'optimizer'>> {
     // The best may have been written long ago.
-    await this.state(step);
-    const dir = this.folderOf(step);
+    await this.#state(step);
+    const dir = this.#folderOf(step);
     return {
       adapter: decodeAdapter(await readFile(join(dir, ADAPTER_WEIGHTS_FILE)), layout),
       optimizer: decodeOptimizer(await readFile(join(dir, OPTIMIZER_FILE)), layout),
@@ -161,17 +161,17 @@ export class CheckpointFolder {
 
   /** Removes all checkpoints, and nothing else: the folder may be somebody's own. */
   async clear(): Promise<void> {
-    for (const step of await this.steps()) await this.remove(nameOf(step));
-    await this.tidy();
+    for (const step of await this.steps()) await this.#remove(nameOf(step));
+    await this.#tidy();
     await rmdir(this.path).catch(() => {});
   }
 
-  private folderOf(step: number): string {
+  #folderOf(step: number): string {
     return join(this.path, nameOf(step));
   }
 
-  private async state(step: number): Promise<RunState> {
-    const dir = this.folderOf(step);
+  async #state(step: number): Promise<RunState> {
+    const dir = this.#folderOf(step);
     const damaged = (reason: string, cause?: unknown) =>
       finetuneError(
         'TRAIN_CHECKPOINT',
@@ -191,14 +191,14 @@ export class CheckpointFolder {
     return state;
   }
 
-  private async prune(best: number | null): Promise<void> {
+  async #prune(best: number | null): Promise<void> {
     const steps = await this.steps();
-    for (const step of steps.slice(this.keep)) if (step !== best) await this.remove(nameOf(step));
-    await this.tidy();
+    for (const step of steps.slice(this.#keep)) if (step !== best) await this.#remove(nameOf(step));
+    await this.#tidy();
   }
 
   /** Of what lies in the folder; none where there is no folder. */
-  private async names(): Promise<string[]> {
+  async #names(): Promise<string[]> {
     try {
       return await readdir(this.path);
     } catch (error) {
@@ -208,14 +208,14 @@ export class CheckpointFolder {
   }
 
   /** What a process left that was killed while it wrote or removed a checkpoint. */
-  private async tidy(): Promise<void> {
-    for (const name of await this.names()) {
+  async #tidy(): Promise<void> {
+    for (const name of await this.#names()) {
       if (LEFT_OVER.test(name)) await rm(join(this.path, name), { recursive: true, force: true });
     }
   }
 
   /** Renamed first: a folder that is half gone must not look like a checkpoint. */
-  private async remove(name: string): Promise<void> {
+  async #remove(name: string): Promise<void> {
     const going = join(this.path, `.${name}.removed`);
     await rm(going, { recursive: true, force: true });
     try {

@@ -32,17 +32,17 @@ export interface StepOptions {
 }
 
 export class AdamW {
-  private readonly options: Required<AdamWOptions>;
-  private current: AdamWState;
+  readonly #options: Required<AdamWOptions>;
+  #current: AdamWState;
 
   constructor(options: AdamWOptions) {
-    this.options = { epsilon: 1e-8, ...options };
+    this.#options = { epsilon: 1e-8, ...options };
     const zeros = () => options.tensors.map(({ size }) => new Float32Array(size));
-    this.current = { step: 0, m: zeros(), v: zeros() };
+    this.#current = { step: 0, m: zeros(), v: zeros() };
   }
 
   get steps(): number {
-    return this.current.step;
+    return this.#current.step;
   }
 
   /**
@@ -56,18 +56,18 @@ export class AdamW {
     gradients: readonly (Float32Array | null)[],
     options: StepOptions,
   ): number {
-    const { betas, epsilon, weightDecay, tensors } = this.options;
+    const { betas, epsilon, weightDecay, tensors } = this.#options;
     const norm = gradientNorm(gradients) * Math.abs(options.gradientScale);
     if (!Number.isFinite(norm)) {
       throw trainError(
         'GRADIENT_NOT_FINITE',
-        `the gradient norm of optimiser step ${this.current.step} is ${norm}; lower the learning rate`,
-        { step: this.current.step, norm: String(norm) },
+        `the gradient norm of optimiser step ${this.#current.step} is ${norm}; lower the learning rate`,
+        { step: this.#current.step, norm: String(norm) },
       );
     }
     const clip = options.clipNorm > 0 ? Math.min(1, options.clipNorm / (norm + 1e-6)) : 1;
     const scale = options.gradientScale * clip;
-    const step = ++this.current.step;
+    const step = ++this.#current.step;
     const [beta1, beta2] = betas;
     const correction = 1 / Math.sqrt(1 - beta2 ** step);
     for (const [index, { decay, rate: factor = 1 }] of tensors.entries()) {
@@ -77,8 +77,8 @@ export class AdamW {
       const rate = learningRate / (1 - beta1 ** step);
       const keep = decay ? 1 - learningRate * weightDecay : 1;
       const p = parameters[index]!;
-      const m = this.current.m[index]!;
-      const v = this.current.v[index]!;
+      const m = this.#current.m[index]!;
+      const v = this.#current.v[index]!;
       for (let i = 0; i < p.length; i++) {
         const gradient = g[i]! * scale;
         const first = beta1 * m[i]! + (1 - beta1) * gradient;
@@ -94,12 +94,12 @@ export class AdamW {
   /** A copy, free of later steps. */
   exportState(): AdamWState {
     const copy = (tensors: Float32Array[]) => tensors.map((tensor) => tensor.slice());
-    return { step: this.current.step, m: copy(this.current.m), v: copy(this.current.v) };
+    return { step: this.#current.step, m: copy(this.#current.m), v: copy(this.#current.v) };
   }
 
   /** @throws OPTIMIZER_STATE when counts or sizes differ from the tensors, or the step is no count. */
   importState(state: AdamWState): void {
-    const { tensors } = this.options;
+    const { tensors } = this.#options;
     const fits = (list: Float32Array[]) =>
       list.length === tensors.length && list.every((tensor, i) => tensor.length === tensors[i]!.size);
     if (!Number.isSafeInteger(state.step) || state.step < 0 || !fits(state.m) || !fits(state.v)) {
@@ -109,7 +109,7 @@ export class AdamW {
         expected: tensors.length,
       });
     }
-    this.current = {
+    this.#current = {
       step: state.step,
       m: state.m.map((tensor) => tensor.slice()),
       v: state.v.map((tensor) => tensor.slice()),

@@ -47,37 +47,37 @@ export class StepTally {
     lossLast: Number.NaN,
     lossMean: Number.NaN,
   };
-  private readonly steps: number;
-  private started = performance.now();
-  private lossSum = 0;
+  readonly #steps: number;
+  #started = performance.now();
+  #lossSum = 0;
 
   /** @param steps at most */
   constructor(steps: number) {
-    this.steps = steps;
+    this.#steps = steps;
   }
 
   /** The time before this does not count. */
   start(): void {
-    this.started = performance.now();
+    this.#started = performance.now();
   }
 
   add({ lossSum, tokens, ...step }: Step): TrainProgress {
     const { result } = this;
     const loss = lossSum / tokens;
-    this.lossSum += lossSum;
+    this.#lossSum += lossSum;
     if (result.steps === 0) result.lossFirst = loss;
     result.steps++;
     result.tokens += tokens;
     result.lossLast = loss;
-    result.lossMean = this.lossSum / result.tokens;
-    result.seconds = (performance.now() - this.started) / 1000;
+    result.lossMean = this.#lossSum / result.tokens;
+    result.seconds = (performance.now() - this.#started) / 1000;
     return {
       ...step,
       step: result.steps,
-      steps: this.steps,
+      steps: this.#steps,
       loss,
       tokens: result.tokens,
-      lossSum: this.lossSum,
+      lossSum: this.#lossSum,
       tokensPerSecond: result.tokens / result.seconds,
     };
   }

@@ -75,33 +75,33 @@ export interface SizedOptions {
 
 /** The compiled sizes of one graph. */
 export class SizedExecutables {
-  private readonly compiled = new Map<number | null, Promise<Executable>>();
-  private readonly options: SizedOptions;
-  private readonly compile: (supervised: number | null) => Promise<Executable>;
+  readonly #compiled = new Map<number | null, Promise<Executable>>();
+  readonly #options: SizedOptions;
+  readonly #compile: (supervised: number | null) => Promise<Executable>;
 
   constructor(options: SizedOptions, compile: (supervised: number | null) => Promise<Executable>) {
-    this.options = options;
-    this.compile = compile;
+    this.#options = options;
+    this.#compile = compile;
   }
 
   /** For a run over these rows. */
   async for(rows: readonly Row[]): Promise<SizedExecutable> {
-    const { tokens, sized } = this.options;
+    const { tokens, sized } = this.#options;
     const supervised = sized ? supervisedSize(countSupervised(rows), tokens) : null;
-    let executable = this.compiled.get(supervised);
+    let executable = this.#compiled.get(supervised);
     if (executable === undefined) {
-      executable = this.compile(supervised);
-      this.compiled.set(supervised, executable);
+      executable = this.#compile(supervised);
+      this.#compiled.set(supervised, executable);
       // Where there was too little memory, there may be enough the next time.
-      executable.catch(() => this.compiled.delete(supervised));
+      executable.catch(() => this.#compiled.delete(supervised));
     }
     return { executable: await executable, supervised };
   }
 
   /** One whose compilation fails, which `for` throws, keeps no other from being released. */
   async dispose(): Promise<void> {
-    const compiling = [...this.compiled.values()];
-    this.compiled.clear();
+    const compiling = [...this.#compiled.values()];
+    this.#compiled.clear();
     const results = await Promise.allSettled(compiling);
     const executables = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     await Promise.all(executables.map((executable) => executable.dispose()));

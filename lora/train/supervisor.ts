@@ -57,40 +57,40 @@ type ReplyOf<T extends Reply['type']> = Extract<Reply, { type: T }>;
 export class TrainerProcess implements Helper {
   /** Engine and device, for people. */
   readonly name: string;
-  private readonly child: ChildProcess;
-  private readonly closed: Promise<void>;
-  private readonly pending = new Map<number, Pending>();
-  private requests = 0;
-  private death: SwarmError | null = null;
-  private stderr = '';
-  private current: AdapterLayout = [];
+  readonly #child: ChildProcess;
+  readonly #closed: Promise<void>;
+  readonly #pending = new Map<number, Pending>();
+  #requests = 0;
+  #death: SwarmError | null = null;
+  #stderr = '';
+  #current: AdapterLayout = [];
 
   private constructor(name: string, deps: SupervisorDeps) {
     this.name = name;
     // The build turns this file and the entry into .js.
     const entry = import.meta.url.endsWith('.ts') ? './process.ts' : './process.js';
-    this.child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
+    this.#child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
       serialization: 'advanced',
       // Not the daemon's: a debugger's port, for one, can be had once only.
       execArgv: [],
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
-    this.child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-      this.stderr = (this.stderr + text).slice(-STDERR_TAIL);
+    this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr = (this.#stderr + text).slice(-STDERR_TAIL);
       for (const line of text.split('\n')) if (line !== '') deps.onLog?.(line);
     });
-    this.child.on('message', (message: Reply | Event) => {
+    this.#child.on('message', (message: Reply | Event) => {
       if (message.type === 'notice') deps.onNotice?.(message.text);
-      else this.receive(message);
+      else this.#receive(message);
     });
-    this.closed = new Promise((resolve) => {
-      this.child.on('error', (error) => {
-        this.die(null, null, error);
+    this.#closed = new Promise((resolve) => {
+      this.#child.on('error', (error) => {
+        this.#die(null, null, error);
         // A process that never came to be does not close.
-        if (this.child.pid === undefined) resolve();
+        if (this.#child.pid === undefined) resolve();
       });
-      this.child.on('close', (code, signal) => {
-        this.die(code, signal);
+      this.#child.on('close', (code, signal) => {
+        this.#die(code, signal);
         resolve();
       });
     });
@@ -104,8 +104,8 @@ export class TrainerProcess implements Helper {
     const { engine = 'onnx-cpu', device } = options;
     const trainer = new TrainerProcess(deviceName({ engine, device }), deps);
     try {
-      const ready = await trainer.request('ready', { type: 'start', options }, deps.signal);
-      trainer.current = ready.layout;
+      const ready = await trainer.#request('ready', { type: 'start', options }, deps.signal);
+      trainer.#current = ready.layout;
       return trainer;
     } catch (error) {
       await trainer.kill();
@@ -115,15 +115,15 @@ export class TrainerProcess implements Helper {
 
   /** Names and shapes of the adapter's tensors, in the order of every list of tensors here. */
   get layout(): AdapterLayout {
-    return this.current;
+    return this.#current;
   }
 
   get pid(): number | undefined {
-    return this.child.pid;
+    return this.#child.pid;
   }
 
   get alive(): boolean {
-    return this.death === null;
+    return this.#death === null;
   }
 
   /**
@@ -140,7 +140,7 @@ export class TrainerProcess implements Helper {
     signal,
   }: TrainOptions): Promise<TrainOutcome> {
     const body = { type: 'train', adapter, rows, steps, optimizer, position } as const;
-    const { result, adapter: trained } = await this.request('trained', body, signal, { onProgress });
+    const { result, adapter: trained } = await this.#request('trained', body, signal, { onProgress });
     return { ...result, adapter: trained };
   }
 
@@ -150,7 +150,7 @@ export class TrainerProcess implements Helper {
     signal?: AbortSignal,
   ): { sent: Promise<void>; sums: Promise<GradientSums> } {
     const { promise: sent, resolve } = Promise.withResolvers<void>();
-    const reply = this.request('gradients', { type: 'gradients', ...request }, signal, { onSent: resolve });
+    const reply = this.#request('gradients', { type: 'gradients', ...request }, signal, { onSent: resolve });
     return {
       sent: Promise.race([
         sent,
@@ -170,17 +170,17 @@ export class TrainerProcess implements Helper {
     signal?: AbortSignal;
   }): Promise<RowLoss[]> {
     const { adapter, rows, signal } = options;
-    return (await this.request('evaluated', { type: 'evaluate', adapter, rows }, signal)).losses;
+    return (await this.#request('evaluated', { type: 'evaluate', adapter, rows }, signal)).losses;
   }
 
   /** The optimiser's moments, to be kept on disk. @throws as `train` */
   async snapshot(signal?: AbortSignal): Promise<AdamWState> {
-    return (await this.request('snapshot', { type: 'snapshot', adapter: false }, signal)).optimizer;
+    return (await this.#request('snapshot', { type: 'snapshot', adapter: false }, signal)).optimizer;
   }
 
   /** Adapter and moments after the last whole step, also of a training that was aborted. @throws as `train` */
   async state(signal?: AbortSignal): Promise<{ adapter: Float32Array[]; optimizer: AdamWState }> {
-    const reply = await this.request('snapshot', { type: 'snapshot', adapter: true }, signal);
+    const reply = await this.#request('snapshot', { type: 'snapshot', adapter: true }, signal);
     return { adapter: reply.adapter!, optimizer: reply.optimizer };
   }
 
@@ -189,38 +189,38 @@ export class TrainerProcess implements Helper {
    * rejects with TRAINER_ABORTED or TRAINER_DIED. Idempotent.
    */
   async stop(): Promise<void> {
-    const timer = setTimeout(() => this.child.kill('SIGKILL'), STOP_GRACE_MS);
-    for (const id of this.pending.keys()) this.post({ type: 'abort', id });
-    await this.request('stopped', { type: 'stop' }).catch(() => {});
-    await this.closed;
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_GRACE_MS);
+    for (const id of this.#pending.keys()) this.#post({ type: 'abort', id });
+    await this.#request('stopped', { type: 'stop' }).catch(() => {});
+    await this.#closed;
     clearTimeout(timer);
   }
 
   /** Ends the process at once; what is pending rejects with TRAINER_DIED. Idempotent. */
   async kill(): Promise<void> {
-    this.child.kill('SIGKILL');
-    await this.closed;
+    this.#child.kill('SIGKILL');
+    await this.#closed;
   }
 
-  private async request<T extends Reply['type']>(
+  async #request<T extends Reply['type']>(
     type: T,
     body: RequestBody,
     signal?: AbortSignal,
     { onProgress, onSent }: { onProgress?: (progress: TrainProgress) => void; onSent?: () => void } = {},
   ): Promise<ReplyOf<T>> {
-    if (this.death !== null) throw this.death;
+    if (this.#death !== null) throw this.#death;
     if (signal?.aborted) throw aborted(body.type);
-    const id = ++this.requests;
+    const id = ++this.#requests;
     let grace: NodeJS.Timeout | undefined;
     const abort = () => {
-      this.post({ type: 'abort', id });
-      grace = setTimeout(() => this.child.kill('SIGKILL'), ABORT_GRACE_MS);
+      this.#post({ type: 'abort', id });
+      grace = setTimeout(() => this.#child.kill('SIGKILL'), ABORT_GRACE_MS);
     };
     signal?.addEventListener('abort', abort, { once: true });
     try {
       const reply = await new Promise<Reply>((resolve, reject) => {
-        this.pending.set(id, { resolve, reject, onProgress });
-        this.post({ ...body, id } as Request, onSent);
+        this.#pending.set(id, { resolve, reject, onProgress });
+        this.#post({ ...body, id } as Request, onSent);
       });
       if (reply.type === 'failed') throw SwarmError.fromJSON(reply.error);
       if (reply.type !== type) {
@@ -230,32 +230,32 @@ export class TrainerProcess implements Helper {
     } finally {
       clearTimeout(grace);
       signal?.removeEventListener('abort', abort);
-      this.pending.delete(id);
+      this.#pending.delete(id);
     }
   }
 
-  private post(message: Request | Abort, onSent: () => void = () => {}): void {
+  #post(message: Request | Abort, onSent: () => void = () => {}): void {
     // A channel that is gone is reported by 'close', with the reason.
-    if (this.child.connected) this.child.send(message, () => onSent());
+    if (this.#child.connected) this.#child.send(message, () => onSent());
   }
 
-  private receive(message: Reply | Exclude<Event, { type: 'notice' }>): void {
-    const pending = this.pending.get(message.id);
+  #receive(message: Reply | Exclude<Event, { type: 'notice' }>): void {
+    const pending = this.#pending.get(message.id);
     if (message.type === 'progress') pending?.onProgress?.(message.progress);
     else pending?.resolve(message);
   }
 
-  private die(code: number | null, signal: NodeJS.Signals | null, cause?: Error): void {
-    if (this.death !== null) return;
+  #die(code: number | null, signal: NodeJS.Signals | null, cause?: Error): void {
+    if (this.#death !== null) return;
     const how = signal !== null ? `was killed by ${signal}` : `exited with code ${code}`;
     const advice = signal === 'SIGKILL' ? ' (out of memory?)' : '';
-    this.death = trainError(
+    this.#death = trainError(
       'TRAINER_DIED',
       `the trainer process ${how}${advice}`,
-      { code, signal, stderr: this.stderr },
+      { code, signal, stderr: this.#stderr },
       { cause },
     );
-    for (const { reject } of this.pending.values()) reject(this.death);
+    for (const { reject } of this.#pending.values()) reject(this.#death);
   }
 }
 

@@ -74,58 +74,58 @@ export interface JobPosition {
 export class Trainer {
   /** Names and shapes of the adapter's tensors, in the order of every list of tensors here. */
   readonly layout: AdapterLayout;
-  private readonly settings: TrainerSettings;
-  private readonly deps: TrainerDeps;
-  private readonly optimizer: AdamW;
-  private readonly values: Float32Array[];
-  private readonly team: Team;
-  private readonly lossScale: LossScale | null;
-  private training: TrainingRun | null = null;
-  private evaluation: SizedExecutables | null = null;
+  readonly #settings: TrainerSettings;
+  readonly #deps: TrainerDeps;
+  readonly #optimizer: AdamW;
+  readonly #values: Float32Array[];
+  readonly #team: Team;
+  readonly #lossScale: LossScale | null;
+  #training: TrainingRun | null = null;
+  #evaluation: SizedExecutables | null = null;
 
   constructor(settings: TrainerSettings, deps: TrainerDeps) {
-    this.settings = settings;
-    this.deps = deps;
+    this.#settings = settings;
+    this.#deps = deps;
     this.layout = adapterLayout(deps.model, settings.lora);
     const { betas, epsilon, weightDecay } = settings.training;
     const tensors = this.layout.map((tensor) => treatmentOf(tensor, settings.training));
-    this.values = tensors.map(({ size }) => new Float32Array(size));
-    this.optimizer = new AdamW({ tensors, betas, epsilon, weightDecay });
-    this.lossScale = settings.precision === 'float16' ? new LossScale() : null;
+    this.#values = tensors.map(({ size }) => new Float32Array(size));
+    this.#optimizer = new AdamW({ tensors, betas, epsilon, weightDecay });
+    this.#lossScale = settings.precision === 'float16' ? new LossScale() : null;
     const { helpers = [], onLost = () => {} } = deps;
-    this.team = new Team(helpers, { microBatch: this.size().batch, onLost });
+    this.#team = new Team(helpers, { microBatch: this.#size().batch, onLost });
   }
 
   /** Copies. @throws ADAPTER_SHAPE when counts or sizes differ from `layout`. */
   setParameters(tensors: readonly Float32Array[]): void {
     const fits =
-      tensors.length === this.values.length && tensors.every((t, i) => t.length === this.values[i]!.length);
+      tensors.length === this.#values.length && tensors.every((t, i) => t.length === this.#values[i]!.length);
     if (!fits) {
       throw trainError('ADAPTER_SHAPE', 'the adapter does not have the tensors of this job', {
         tensors: tensors.length,
-        expected: this.values.length,
+        expected: this.#values.length,
       });
     }
-    for (const [i, tensor] of tensors.entries()) this.values[i]!.set(tensor);
+    for (const [i, tensor] of tensors.entries()) this.#values[i]!.set(tensor);
   }
 
   /** A copy of the adapter as it is now. */
   parameters(): Float32Array[] {
-    return this.values.map((tensor) => tensor.slice());
+    return this.#values.map((tensor) => tensor.slice());
   }
 
   /** Moments, step count and loss scale: with the parameters, all that is needed to go on bit for bit. */
   optimizerState(): AdamWState {
-    const state = this.optimizer.exportState();
-    return this.lossScale === null ? state : { ...state, lossScale: this.lossScale.state };
+    const state = this.#optimizer.exportState();
+    return this.#lossScale === null ? state : { ...state, lossScale: this.#lossScale.state };
   }
 
   /** @throws OPTIMIZER_STATE when it belongs to other tensors or its loss scale is none; all stays as it was then. */
   setOptimizerState(state: AdamWState): void {
     const { lossScale = new LossScale().state } = state;
-    if (this.lossScale !== null) requireLossScale(lossScale);
-    this.optimizer.importState(state);
-    if (this.lossScale !== null) this.lossScale.state = lossScale;
+    if (this.#lossScale !== null) requireLossScale(lossScale);
+    this.#optimizer.importState(state);
+    if (this.#lossScale !== null) this.#lossScale.state = lossScale;
   }
 
   /**
@@ -133,29 +133,29 @@ export class Trainer {
    * aborts get through. An abort rejects with the signal's reason and leaves the last whole step in place.
    */
   async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
-    const { training } = this.settings;
-    const { executables, gradients } = this.trainingRun();
+    const { training } = this.#settings;
+    const { executables, gradients } = this.#trainingRun();
     const tally = new StepTally(steps);
     let taken = 0;
     for await (const batch of batches(rows, training.batchSize, steps)) {
-      this.check(batch);
+      this.#check(batch);
       if (taken === 0) {
         // What is compiled before the first step is no part of the speed.
-        await executables.for(batch.slice(0, this.size().batch));
+        await executables.for(batch.slice(0, this.#size().batch));
         tally.start();
       }
       taken += batch.length;
-      const step = this.optimizer.steps;
-      const { lossSum, tokens } = await this.team.gradients(
-        { adapter: this.values, rows: batch, step },
-        (some, first) => this.sums(some, { step, first }, signal),
+      const step = this.#optimizer.steps;
+      const { lossSum, tokens } = await this.#team.gradients(
+        { adapter: this.#values, rows: batch, step },
+        (some, first) => this.#sums(some, { step, first }, signal),
         signal,
       );
       if (tokens === 0) continue;
       const reached = position && position.start + tally.result.steps * position.perStep;
       const learningRate = learningRateAt(training, step, reached);
-      const gradientNorm = this.optimizer.step(
-        this.values,
+      const gradientNorm = this.#optimizer.step(
+        this.#values,
         this.layout.map(({ name }) => gradients.get(name) ?? null),
         { learningRate, gradientScale: 1 / tokens, clipNorm: training.clipNorm },
       );
@@ -171,37 +171,38 @@ export class Trainer {
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<GradientSums> {
     this.setParameters(request.adapter);
-    await this.trainingRun().executables.for(request.rows.slice(0, this.size().batch));
+    await this.#trainingRun().executables.for(request.rows.slice(0, this.#size().batch));
     const started = performance.now();
-    const sums = await this.sums(request.rows, request, signal);
+    const sums = await this.#sums(request.rows, request, signal);
     return { ...sums, seconds: (performance.now() - started) / 1000 };
   }
 
   /** Loss of every row under the adapter as it is now. */
   async evaluate(rows: readonly Row[], { signal }: { signal?: AbortSignal } = {}): Promise<RowLoss[]> {
-    this.check(rows);
-    return rowLosses(this.evaluationExecutables(), rows, this.named(), this.runOptions(signal));
+    this.#check(rows);
+    return rowLosses(this.#evaluationExecutables(), rows, this.#named(), this.#runOptions(signal));
   }
 
   async dispose(): Promise<void> {
-    const { training, evaluation } = this;
-    this.training = null;
-    this.evaluation = null;
+    const training = this.#training;
+    const evaluation = this.#evaluation;
+    this.#training = null;
+    this.#evaluation = null;
     await Promise.all([training?.executables.dispose(), evaluation?.dispose()]);
   }
 
   /** @returns sums in the run's own tensors, zeros where there are no rows */
-  private async sums(
+  async #sums(
     rows: readonly Row[],
     { step, first }: Pick<GradientRequest, 'step' | 'first'>,
     signal: AbortSignal | undefined,
   ): Promise<Omit<GradientSums, 'seconds'>> {
-    const { executables, trained, frozen, gradients, random } = this.trainingRun();
-    const { seed } = this.settings.training;
+    const { executables, trained, frozen, gradients, random } = this.#trainingRun();
+    const { seed } = this.#settings.training;
     const into = [...gradients.values()];
     if (rows.length === 0) for (const tensor of into) tensor.fill(0);
     const { lossSum, tokens } = await lossAndGradients(executables, rows, trained, into, {
-      ...this.runOptions(signal),
+      ...this.#runOptions(signal),
       frozen,
       randomness: (microBatch, some) => (random ? seedFeed(seed, step, first + microBatch, some) : {}),
     });
@@ -209,27 +210,27 @@ export class Trainer {
   }
 
   // Made on first use: a node never evaluates, a coordinator never trains, and each costs the base's memory.
-  private trainingRun(): TrainingRun {
-    this.training ??= this.prepareTraining();
-    return this.training;
+  #trainingRun(): TrainingRun {
+    this.#training ??= this.#prepareTraining();
+    return this.#training;
   }
 
-  private prepareTraining(): TrainingRun {
-    const { checkpointing = false } = this.settings;
+  #prepareTraining(): TrainingRun {
+    const { checkpointing = false } = this.#settings;
     // Built anew for each size: kept, a graph would take as much memory as the engine needs for it.
     const graphFor = (supervised: number | null) =>
       trainingGraph(
-        { ...this.size(), supervised },
-        (graph) => adaptedParameters(graph, this.deps.model, this.settings.lora, { training: true }),
-        { ...this.settings.training, checkpointing, scaled: this.lossScale !== null },
+        { ...this.#size(), supervised },
+        (graph) => adaptedParameters(graph, this.#deps.model, this.#settings.lora, { training: true }),
+        { ...this.#settings.training, checkpointing, scaled: this.#lossScale !== null },
       );
     const { graph, parameters } = graphFor(null);
-    const values = this.named();
+    const values = this.#named();
     const trained = new Map(parameters.map(({ name }) => [name, values.get(name)!]));
     return {
-      executables: this.sized(
+      executables: this.#sized(
         (supervised) => graphFor(supervised).graph,
-        (executable) => this.lossScale?.around(executable) ?? executable,
+        (executable) => this.#lossScale?.around(executable) ?? executable,
       ),
       trained,
       frozen: new Map([...values].filter(([name]) => !trained.has(name))),
@@ -238,41 +239,41 @@ export class Trainer {
     };
   }
 
-  private evaluationExecutables(): SizedExecutables {
-    this.evaluation ??= this.sized((supervised) =>
-      lossGraph({ ...this.size(), supervised }, (graph) =>
-        adaptedParameters(graph, this.deps.model, this.settings.lora),
+  #evaluationExecutables(): SizedExecutables {
+    this.#evaluation ??= this.#sized((supervised) =>
+      lossGraph({ ...this.#size(), supervised }, (graph) =>
+        adaptedParameters(graph, this.#deps.model, this.#settings.lora),
       ),
     );
-    return this.evaluation;
+    return this.#evaluation;
   }
 
-  private sized(
+  #sized(
     graphFor: (supervised: number | null) => Graph,
     finish: (executable: Executable) => Executable = (executable) => executable,
   ): SizedExecutables {
-    const { engine, weights, model } = this.deps;
-    const { precision = 'float32' } = this.settings;
-    const { batch, length } = this.size();
+    const { engine, weights, model } = this.#deps;
+    const { precision = 'float32' } = this.#settings;
+    const { batch, length } = this.#size();
     const options = { tokens: batch * length, sized: isSized(engine, weights) };
     return new SizedExecutables(options, async (supervised) =>
       finish(await engine.compile(inPrecision(graphFor(supervised), model.architecture, precision), weights)),
     );
   }
 
-  private check(rows: readonly Row[]): void {
-    for (const row of rows) checkTokens(row, this.deps.model.config.vocabularySize);
+  #check(rows: readonly Row[]): void {
+    for (const row of rows) checkTokens(row, this.#deps.model.config.vocabularySize);
   }
 
-  private size() {
-    const { config, architecture } = this.deps.model;
-    const { microBatch, batchSize, sequenceLength } = this.settings.training;
+  #size() {
+    const { config, architecture } = this.#deps.model;
+    const { microBatch, batchSize, sequenceLength } = this.#settings.training;
     const batch = Math.min(microBatch, batchSize);
     return { config, architecture, batch, length: sequenceLength };
   }
 
-  private runOptions(signal: AbortSignal | undefined) {
-    const { batch, length } = this.size();
+  #runOptions(signal: AbortSignal | undefined) {
+    const { batch, length } = this.#size();
     const pause = async () => {
       await new Promise(setImmediate);
       signal?.throwIfAborted();
@@ -280,8 +281,8 @@ export class Trainer {
     return { batch, length, pause };
   }
 
-  private named(): Map<string, Float32Array> {
-    return new Map(this.layout.map(({ name }, i) => [name, this.values[i]!]));
+  #named(): Map<string, Float32Array> {
+    return new Map(this.layout.map(({ name }, i) => [name, this.#values[i]!]));
   }
 }
 

@@ -78,30 +78,30 @@ interface Candidate {
 
 /** Words as symbol lists, with the count of every adjacent pair and the words that (once) held it. */
 class Corpus {
-  private readonly symbols: number[][] = [];
-  private readonly weights: number[] = [];
-  private readonly counts = new Map<number, number>();
-  private readonly holders = new Map<number, Set<number>>();
+  readonly #symbols: number[][] = [];
+  readonly #weights: number[] = [];
+  readonly #counts = new Map<number, number>();
+  readonly #holders = new Map<number, Set<number>>();
   /** Binary heap of candidates; an entry whose count is out of date is put back with the true one. */
-  private readonly heap: Candidate[] = [];
+  readonly #heap: Candidate[] = [];
 
   constructor(words: ReadonlyMap<string, number>, idOfByte: readonly number[]) {
     const encoder = new TextEncoder();
     for (const [word, weight] of words) {
       const symbols = Array.from(encoder.encode(word), (byte) => idOfByte[byte]!);
-      const index = this.symbols.push(symbols) - 1;
-      this.weights.push(weight);
-      for (let i = 0; i + 1 < symbols.length; i++) this.count(symbols[i]!, symbols[i + 1]!, weight, index);
+      const index = this.#symbols.push(symbols) - 1;
+      this.#weights.push(weight);
+      for (let i = 0; i + 1 < symbols.length; i++) this.#count(symbols[i]!, symbols[i + 1]!, weight, index);
     }
-    for (const [key, count] of this.counts) this.push({ key, count });
+    for (const [key, count] of this.#counts) this.#push({ key, count });
   }
 
   /** The pair with the highest count ≥ 2, smallest ids first among equals. */
   mostFrequentPair(): [number, number] | null {
-    for (let top = this.pop(); top !== undefined; top = this.pop()) {
-      const count = this.counts.get(top.key) ?? 0;
+    for (let top = this.#pop(); top !== undefined; top = this.#pop()) {
+      const count = this.#counts.get(top.key) ?? 0;
       if (count !== top.count) {
-        if (count > 0) this.push({ key: top.key, count });
+        if (count > 0) this.#push({ key: top.key, count });
         continue;
       }
       return count < 2 ? null : [Math.floor(top.key / PAIR_BASE), top.key % PAIR_BASE];
@@ -112,9 +112,9 @@ class Corpus {
   merge(left: number, right: number, merged: number): void {
     const key = left * PAIR_BASE + right;
     const grown = new Set<number>();
-    for (const index of this.holders.get(key) ?? []) {
-      const before = this.symbols[index]!;
-      const weight = this.weights[index]!;
+    for (const index of this.#holders.get(key) ?? []) {
+      const before = this.#symbols[index]!;
+      const weight = this.#weights[index]!;
       const after: number[] = [];
       for (let i = 0; i < before.length; i++) {
         if (before[i] === left && before[i + 1] === right) {
@@ -123,33 +123,33 @@ class Corpus {
         } else after.push(before[i]!);
       }
       if (after.length === before.length) continue;
-      for (let i = 0; i + 1 < before.length; i++) this.count(before[i]!, before[i + 1]!, -weight, index);
+      for (let i = 0; i + 1 < before.length; i++) this.#count(before[i]!, before[i + 1]!, -weight, index);
       for (let i = 0; i + 1 < after.length; i++) {
-        this.count(after[i]!, after[i + 1]!, weight, index);
+        this.#count(after[i]!, after[i + 1]!, weight, index);
         grown.add(after[i]! * PAIR_BASE + after[i + 1]!);
       }
-      this.symbols[index] = after;
+      this.#symbols[index] = after;
     }
-    this.counts.delete(key);
-    this.holders.delete(key);
+    this.#counts.delete(key);
+    this.#holders.delete(key);
     // Only pairs with the new symbol are new to the heap; older pairs only lost occurrences.
     for (const pair of grown) {
       const isNew = pair % PAIR_BASE === merged || Math.floor(pair / PAIR_BASE) === merged;
-      if (isNew) this.push({ key: pair, count: this.counts.get(pair)! });
+      if (isNew) this.#push({ key: pair, count: this.#counts.get(pair)! });
     }
   }
 
-  private count(left: number, right: number, weight: number, index: number): void {
+  #count(left: number, right: number, weight: number, index: number): void {
     const key = left * PAIR_BASE + right;
-    this.counts.set(key, (this.counts.get(key) ?? 0) + weight);
+    this.#counts.set(key, (this.#counts.get(key) ?? 0) + weight);
     if (weight < 0) return;
-    const holders = this.holders.get(key);
-    if (holders === undefined) this.holders.set(key, new Set([index]));
+    const holders = this.#holders.get(key);
+    if (holders === undefined) this.#holders.set(key, new Set([index]));
     else holders.add(index);
   }
 
-  private push(candidate: Candidate): void {
-    const heap = this.heap;
+  #push(candidate: Candidate): void {
+    const heap = this.#heap;
     let i = heap.push(candidate) - 1;
     while (i > 0) {
       const parent = (i - 1) >> 1;
@@ -159,8 +159,8 @@ class Corpus {
     }
   }
 
-  private pop(): Candidate | undefined {
-    const heap = this.heap;
+  #pop(): Candidate | undefined {
+    const heap = this.#heap;
     const top = heap[0];
     const last = heap.pop();
     if (heap.length > 0 && last !== undefined) {

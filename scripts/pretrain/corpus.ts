@@ -43,18 +43,18 @@ interface Sentence {
 }
 
 export class PassageSampler {
-  private readonly speeches: Sentence[][];
-  private readonly tokenizer: TextTokenizer;
-  private readonly sequenceLength: number;
+  readonly #speeches: Sentence[][];
+  readonly #tokenizer: TextTokenizer;
+  readonly #sequenceLength: number;
 
   constructor(
     options: { sequenceLength: number },
     deps: { speeches: readonly Speech[]; tokenizer: TextTokenizer },
   ) {
-    this.sequenceLength = options.sequenceLength;
-    this.tokenizer = deps.tokenizer;
+    this.#sequenceLength = options.sequenceLength;
+    this.#tokenizer = deps.tokenizer;
     const encode = (text: string) => deps.tokenizer.encode(text, { special: false });
-    this.speeches = deps.speeches.map(({ text }) =>
+    this.#speeches = deps.speeches.map(({ text }) =>
       sentences(text).map((sentence) => ({ first: encode(sentence), later: encode(` ${sentence}`) })),
     );
   }
@@ -62,19 +62,19 @@ export class PassageSampler {
   /** All rows of an epoch, shuffled: a function of seed and epoch. */
   rows(seed: number, epoch: number): Row[] {
     const random = new Random(seed, epoch);
-    const restart = this.tokenizer.bosId;
-    const passages = random.shuffle([...this.passages(random)]);
-    return random.shuffle([...packSequences(passages, { sequenceLength: this.sequenceLength, restart })]);
+    const restart = this.#tokenizer.bosId;
+    const passages = random.shuffle([...this.#passages(random)]);
+    return random.shuffle([...packSequences(passages, { sequenceLength: this.#sequenceLength, restart })]);
   }
 
-  private *passages(random: Random): Generator<number[]> {
-    const { bosId, eosId } = this.tokenizer;
+  *#passages(random: Random): Generator<number[]> {
+    const { bosId, eosId } = this.#tokenizer;
     // A passage of n tokens after its first fills n positions of a row.
     const limit = () =>
       random.uniform() < SHORT_PASSAGES
-        ? SHORTEST_PASSAGE + random.integer(this.sequenceLength - SHORTEST_PASSAGE)
-        : this.sequenceLength;
-    for (const speech of this.speeches) {
+        ? SHORTEST_PASSAGE + random.integer(this.#sequenceLength - SHORTEST_PASSAGE)
+        : this.#sequenceLength;
+    for (const speech of this.#speeches) {
       let passage = [bosId!];
       let room = limit();
       for (const { first, later } of speech) {

@@ -93,106 +93,107 @@ function optimizerFor(): AdamW {
 
 /** A run at some step; its state is changed in place. */
 class Run {
-  private readonly state: PretrainState;
-  private readonly options: PretrainOptions;
-  private readonly deps: PretrainDeps;
-  private readonly optimizer: AdamW;
-  private readonly named: Map<string, Float32Array>;
-  private readonly gradients: Float32Array[];
-  private open: OpenStage | null = null;
-  private rows: Row[] = [];
-  private window = { loss: 0, tokens: 0, seconds: 0 };
+  readonly #state: PretrainState;
+  readonly #options: PretrainOptions;
+  readonly #deps: PretrainDeps;
+  readonly #optimizer: AdamW;
+  readonly #named: Map<string, Float32Array>;
+  readonly #gradients: Float32Array[];
+  #open: OpenStage | null = null;
+  #rows: Row[] = [];
+  #window = { loss: 0, tokens: 0, seconds: 0 };
 
   constructor(state: PretrainState, options: PretrainOptions, deps: PretrainDeps) {
-    this.state = state;
-    this.options = options;
-    this.deps = deps;
-    this.optimizer = optimizerFor();
-    this.optimizer.importState(state.optimizer);
+    this.#state = state;
+    this.#options = options;
+    this.#deps = deps;
+    this.#optimizer = optimizerFor();
+    this.#optimizer.importState(state.optimizer);
     const list = llama.parameters(MODEL.config);
-    this.named = new Map(list.map(({ name }, i) => [name, state.parameters[i]!]));
-    this.gradients = state.parameters.map((tensor) => new Float32Array(tensor.length));
-    this.window.seconds = state.seconds;
+    this.#named = new Map(list.map(({ name }, i) => [name, state.parameters[i]!]));
+    this.#gradients = state.parameters.map((tensor) => new Float32Array(tensor.length));
+    this.#window.seconds = state.seconds;
     const count = state.parameters.reduce((sum, { length }) => sum + length, 0);
     deps.log(`${count} parameters, step ${this.steps}`);
   }
 
   get steps(): number {
-    return this.optimizer.steps;
+    return this.#optimizer.steps;
   }
 
   get finished(): boolean {
-    return this.state.totalSteps > 0 && this.steps >= this.state.totalSteps;
+    return this.#state.totalSteps > 0 && this.steps >= this.#state.totalSteps;
   }
 
   async step(): Promise<void> {
-    const { state } = this;
-    const { stage, executable } = await this.stage();
-    const batch = this.rows.slice(state.cursor, state.cursor + stage.batch);
+    const state = this.#state;
+    const { stage, executable } = await this.#stage();
+    const batch = this.#rows.slice(state.cursor, state.cursor + stage.batch);
     const options = { batch: stage.batch, length: stage.length, pause: async () => {} };
     const { lossSum, tokens } = await lossAndGradients(
       executable,
       batch,
-      this.named,
-      this.gradients,
+      this.#named,
+      this.#gradients,
       options,
     );
-    this.optimizer.step(state.parameters, this.gradients, {
-      learningRate: this.learningRate(this.steps),
+    this.#optimizer.step(state.parameters, this.#gradients, {
+      learningRate: this.#learningRate(this.steps),
       gradientScale: 1 / tokens,
       clipNorm: RECIPE.clipNorm,
     });
     state.cursor += stage.batch;
     state.tokens += tokens;
-    this.window.loss += lossSum;
-    this.window.tokens += tokens;
+    this.#window.loss += lossSum;
+    this.#window.tokens += tokens;
   }
 
   report(): void {
-    const { state, window } = this;
+    const state = this.#state;
+    const window = this.#window;
     const figures = [
       `step ${this.steps}/${state.totalSteps} epoch ${state.epoch}`,
       `loss ${(window.loss / window.tokens).toFixed(4)}`,
-      `lr ${this.learningRate(this.steps - 1).toExponential(2)}`,
+      `lr ${this.#learningRate(this.steps - 1).toExponential(2)}`,
       `${(window.tokens / (state.seconds - window.seconds)).toFixed(0)} tokens/s`,
     ];
-    this.deps.log(figures.join(' '));
-    this.window = { loss: 0, tokens: 0, seconds: state.seconds };
+    this.#deps.log(figures.join(' '));
+    this.#window = { loss: 0, tokens: 0, seconds: state.seconds };
   }
 
   async save(): Promise<void> {
-    this.state.optimizer = this.optimizer.exportState();
-    await saveState(this.options.stateDir, this.state);
-    const { loss, tokens } = await this.deps.heldOut.sample(this.state.parameters);
-    this.deps.log(`step ${this.steps} held-out loss ${loss.toFixed(4)} (${tokens} tokens)`);
+    this.#state.optimizer = this.#optimizer.exportState();
+    await saveState(this.#options.stateDir, this.#state);
+    const { loss, tokens } = await this.#deps.heldOut.sample(this.#state.parameters);
+    this.#deps.log(`step ${this.steps} held-out loss ${loss.toFixed(4)} (${tokens} tokens)`);
   }
 
   async dispose(): Promise<void> {
-    await this.open?.executable.dispose();
+    await this.#open?.executable.dispose();
   }
 
-  private learningRate(step: number): number {
-    return learningRateAt({ ...RECIPE, totalSteps: this.state.totalSteps }, step);
+  #learningRate(step: number): number {
+    return learningRateAt({ ...RECIPE, totalSteps: this.#state.totalSteps }, step);
   }
 
   /** The stage of the next step, with enough rows for it: opens stages and draws epochs as they come. */
-  private async stage(): Promise<OpenStage> {
-    const { state } = this;
-    if (this.open !== null) {
-      const { until, batch } = this.open.stage;
+  async #stage(): Promise<OpenStage> {
+    const state = this.#state;
+    if (this.#open !== null) {
+      const { until, batch } = this.#open.stage;
       const over = state.totalSteps > 0 && this.steps >= until * state.totalSteps;
-      if (!over && state.cursor + batch <= this.rows.length) return this.open;
+      if (!over && state.cursor + batch <= this.#rows.length) return this.#open;
       state.epoch++;
       state.cursor = 0;
       if (over) {
-        await this.open.executable.dispose();
+        await this.#open.executable.dispose();
         state.stage++;
-        this.open = null;
+        this.#open = null;
       }
     }
-    this.open ??= await openStage(STAGES[state.stage]!, this.deps);
-    this.rows = this.open.sampler.rows(RECIPE_SEED, state.epoch);
-    return this.stage();
+    this.#open ??= await openStage(STAGES[state.stage]!, this.#deps);
+    this.#rows = this.#open.sampler.rows(RECIPE_SEED, state.epoch);
+    return this.#stage();
   }
 }
 

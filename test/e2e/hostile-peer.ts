@@ -32,9 +32,9 @@ export class HostilePeer {
   /** What the others sent, as they sent it. */
   readonly overheard: { author: string; bytes: Uint8Array; update: Update }[] = [];
   readonly coordinator: string;
-  private readonly layout: AdapterLayout;
-  private readonly signal: AbortSignal;
-  private newest: Head | null = null;
+  readonly #layout: AdapterLayout;
+  readonly #signal: AbortSignal;
+  #newest: Head | null = null;
 
   private constructor(
     network: SwarmNetwork,
@@ -46,8 +46,8 @@ export class HostilePeer {
     this.network = network;
     this.coordinator = coordinator;
     this.job = job;
-    this.layout = layout;
-    this.signal = signal;
+    this.#layout = layout;
+    this.#signal = signal;
   }
 
   static async join({ invite, folder, modelDir, lora, signal }: HostileOptions): Promise<HostilePeer> {
@@ -62,7 +62,7 @@ export class HostilePeer {
     const coordinator = await network.connect(addresses[0]!, { signal });
     const layout = adapterLayout(await openModel(modelDir), loraConfig(lora));
     const peer = new HostilePeer(network, coordinator, job!, layout, signal);
-    await peer.enter();
+    await peer.#enter();
     return peer;
   }
 
@@ -74,10 +74,11 @@ export class HostilePeer {
     await this.network.stop();
   }
 
-  private async enter(): Promise<void> {
-    const { network, job, coordinator, signal } = this;
+  async #enter(): Promise<void> {
+    const { network, job, coordinator } = this;
+    const signal = this.#signal;
     network.subscribe(jobTopic(job, 'heads'), ({ data }) => {
-      this.heard(open('head', data).message);
+      this.#heard(open('head', data).message);
       return 'accept';
     });
     network.subscribe(jobTopic(job, 'updates'), ({ data }) => {
@@ -88,7 +89,7 @@ export class HostilePeer {
     const about = { name: 'wolf', agent: 'hostile/1', engine: 'none', tokensPerSecond: 0 };
     const body = { job, invite: null, ...about, sentAt: Date.now() };
     const { head } = await network.request(coordinator, 'join', body, { signal });
-    if (head) this.heard(open('head', head).message);
+    if (head) this.#heard(open('head', head).message);
   }
 
   /** Says that it is alive and ready, as nodes do. */
@@ -98,7 +99,7 @@ export class HostilePeer {
       name: 'wolf',
       agent: 'hostile/1',
       state: 'awaiting' as const,
-      round: this.newest?.round ?? 0,
+      round: this.#newest?.round ?? 0,
       step: 0,
       steps: 0,
       tokensPerSecond: 0,
@@ -110,17 +111,18 @@ export class HostilePeer {
     await this.network.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));
   }
 
-  private heard(head: Head): void {
-    if (this.newest === null || this.newest.sequence < head.sequence) this.newest = head;
+  #heard(head: Head): void {
+    if (this.#newest === null || this.#newest.sequence < head.sequence) this.#newest = head;
   }
 
   /** The next head after round `after` that gives this peer work, or that ends the job. Asked for: gossip may shun us. */
   assignedHead(after: number): Promise<Head> {
     return eventually(`work for the hostile peer after round ${after}`, async () => {
-      const { job, signal } = this;
+      const { job } = this;
+      const signal = this.#signal;
       const { head } = await this.network.request(this.coordinator, 'head', { job }, { signal });
-      if (head) this.heard(open('head', head).message);
-      const newest = this.newest;
+      if (head) this.#heard(open('head', head).message);
+      const newest = this.#newest;
       if (newest?.phase === 'finished') return newest;
       const mine = newest?.assignments.some(({ peer }) => peer === this.signer.peerId);
       return newest && newest.round > after && mine ? newest : null;
@@ -130,13 +132,13 @@ export class HostilePeer {
   /** An update that would pass every check: noise of the given size, for the work that the head assigns. */
   update(head: Head, magnitude: number): Update {
     const own = head.assignments.find(({ peer }) => peer === this.signer.peerId)!;
-    const noise = this.layout.map(({ shape }, t) =>
+    const noise = this.#layout.map(({ shape }, t) =>
       Float32Array.from(
         { length: shape[0] * shape[1] },
         (_, i) => magnitude * Math.sin(12.9898 * (i + 1) + t),
       ),
     );
-    const { bytes } = encodeUpdate(this.layout, noise, head.preset);
+    const { bytes } = encodeUpdate(this.#layout, noise, head.preset);
     return {
       job: this.job,
       term: head.term,
@@ -160,7 +162,7 @@ export class HostilePeer {
       this.coordinator,
       'submit',
       { update: bytes },
-      { signal: this.signal },
+      { signal: this.#signal },
     );
     return open('receipt', receipt).message;
   }

@@ -27,12 +27,12 @@ export class Daemon {
   readonly process: ChildProcess;
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   readonly lines: Line[] = [];
-  private readonly name: string;
-  private stderr = '';
-  private readonly waiting = new Set<() => void>();
+  readonly #name: string;
+  #stderr = '';
+  readonly #waiting = new Set<() => void>();
 
   constructor(name: string, args: readonly string[], environment: Record<string, string> = {}) {
-    this.name = name;
+    this.#name = name;
     this.process = spawn(process.execPath, [swarmFile, ...args], {
       cwd: root,
       // Nodes that measure their machine at once would measure each other.
@@ -41,11 +41,11 @@ export class Daemon {
     });
     this.exited = once(this.process, 'exit').then(([code, signal]) => ({ code, signal }));
     this.process.stderr!.on('data', (chunk: Buffer) => {
-      this.stderr = (this.stderr + chunk.toString('utf8')).slice(-8_000);
+      this.#stderr = (this.#stderr + chunk.toString('utf8')).slice(-8_000);
     });
     createInterface({ input: this.process.stdout! }).on('line', (text) => {
       this.lines.push(JSON.parse(text) as Line);
-      for (const look of this.waiting) look();
+      for (const look of this.#waiting) look();
     });
     onTestFinished(async () => {
       this.process.kill('SIGKILL');
@@ -60,15 +60,15 @@ export class Daemon {
       const line = this.lines.find(matches);
       if (line) found.resolve(line);
     };
-    this.waiting.add(look);
+    this.#waiting.add(look);
     look();
     const died = this.exited.then(({ code, signal }) => {
-      throw new Error(`${this.name} ended (${signal ?? code}) before ${what}:\n${this.stderr}`);
+      throw new Error(`${this.#name} ended (${signal ?? code}) before ${what}:\n${this.#stderr}`);
     });
     try {
-      return await within(`${this.name}: ${what}`, Promise.race([found.promise, died]), () => this.stderr);
+      return await within(`${this.#name}: ${what}`, Promise.race([found.promise, died]), () => this.#stderr);
     } finally {
-      this.waiting.delete(look);
+      this.#waiting.delete(look);
       died.catch(() => {
         // Told above when it mattered.
       });
@@ -88,7 +88,7 @@ export class Daemon {
   /** Interrupts as Ctrl-C does. */
   async interrupt(): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
     this.process.kill('SIGINT');
-    return within(`${this.name} stops`, this.exited, () => this.stderr);
+    return within(`${this.#name} stops`, this.exited, () => this.#stderr);
   }
 }
 

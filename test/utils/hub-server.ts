@@ -28,19 +28,19 @@ export class HubServer {
   /** Files in a page of the listing. */
   pageSize = 3;
   endpoint = '';
-  private readonly server = createServer((request, response) => this.answer(request, response));
+  readonly #server = createServer((request, response) => this.#answer(request, response));
 
   static async start(): Promise<HubServer> {
     const hub = new HubServer();
-    await new Promise<void>((resolve) => hub.server.listen(0, '127.0.0.1', resolve));
-    hub.endpoint = `http://127.0.0.1:${(hub.server.address() as AddressInfo).port}`;
+    await new Promise<void>((resolve) => hub.#server.listen(0, '127.0.0.1', resolve));
+    hub.endpoint = `http://127.0.0.1:${(hub.#server.address() as AddressInfo).port}`;
     onTestFinished(() => hub.stop());
     return hub;
   }
 
   stop(): Promise<void> {
-    this.server.closeAllConnections();
-    return new Promise((resolve) => this.server.close(() => resolve()));
+    this.#server.closeAllConnections();
+    return new Promise((resolve) => this.#server.close(() => resolve()));
   }
 
   /** A fault that happens the first `times` times that a request's path matches. */
@@ -60,14 +60,14 @@ export class HubServer {
   }
 
   /** What it returns means nothing. */
-  private answer(request: IncomingMessage, response: ServerResponse): unknown {
+  #answer(request: IncomingMessage, response: ServerResponse): unknown {
     const { url = '', headers } = request;
     this.requests.push([request.method, url, headers.range].filter(Boolean).join(' '));
     this.authorizations.push(headers.authorization);
     if (this.faults.some((fault) => fault(request, response))) return null;
     const { pathname, searchParams } = new URL(url, this.endpoint);
     const cdn = /^\/cdn\/([^/]+\/[^/]+)\/(.+)$/.exec(pathname);
-    if (cdn) return this.content(request, response, this.models.get(cdn[1]!)!.files.get(cdn[2]!)!, {});
+    if (cdn) return this.#content(request, response, this.models.get(cdn[1]!)!.files.get(cdn[2]!)!, {});
     const [, , name, action, rawRevision, path] =
       /^(\/api\/models)?\/([^/]+\/[^/]+)\/(revision|tree|resolve)\/([^/]+)\/?(.*)$/.exec(pathname) ?? [];
     const model = this.models.get(name ?? '');
@@ -89,13 +89,18 @@ export class HubServer {
     }
     if (action === 'tree') {
       const folder = decodeURIComponent(path!);
-      return this.list(response, pathname, entriesOf(model, folder), Number(searchParams.get('cursor') ?? 0));
+      return this.#list(
+        response,
+        pathname,
+        entriesOf(model, folder),
+        Number(searchParams.get('cursor') ?? 0),
+      );
     }
     if (!authorized) return refuse(response, headers.authorization ? 403 : 401, 'GatedRepo');
     const content = model.files.get(decodeURIComponent(path!));
     if (content === undefined) return refuse(response, 404, 'EntryNotFound');
     if (content.length < model.largeFrom) {
-      return this.content(request, response, content, {
+      return this.#content(request, response, content, {
         'x-repo-commit': model.commit,
         etag: `"${etagOf(content, model.largeFrom)}"`,
       });
@@ -110,14 +115,14 @@ export class HubServer {
     return response.end();
   }
 
-  private list(response: ServerResponse, pathname: string, all: readonly object[], from: number): void {
+  #list(response: ServerResponse, pathname: string, all: readonly object[], from: number): void {
     const next = from + this.pageSize;
     if (next < all.length)
       response.setHeader('link', `<${this.endpoint}${pathname}?cursor=${next}>; rel="next"`);
     json(response, all.slice(from, next));
   }
 
-  private content(
+  #content(
     { headers }: IncomingMessage,
     response: ServerResponse,
     content: Buffer,

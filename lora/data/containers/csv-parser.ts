@@ -22,49 +22,49 @@ const SEPARATORS = [',', ';', '\t'];
  * one stands for itself, the last line may lack its end. A line without any character is no record.
  */
 export class CsvParser {
-  private readonly maxCharacters: number;
-  private separator: string | null;
-  private rest = '';
+  readonly #maxCharacters: number;
+  #separator: string | null;
+  #rest = '';
   /** Length of `rest` from which on it is worth a look. */
-  private lookAt = 0;
-  private line = 1;
-  private failed = false;
+  #lookAt = 0;
+  #line = 1;
+  #failed = false;
 
   constructor({ separator, maxCharacters }: CsvParserOptions) {
-    this.separator = separator;
-    this.maxCharacters = maxCharacters;
+    this.#separator = separator;
+    this.#maxCharacters = maxCharacters;
   }
 
   push(text: string): CsvRecord[] {
-    this.rest += text;
+    this.#rest += text;
     // A long record is looked at again only when it is twice as long: its time does not grow with its square.
-    return this.rest.length < this.lookAt ? [] : this.parse(this.rest, false);
+    return this.#rest.length < this.#lookAt ? [] : this.#parse(this.#rest, false);
   }
 
   end(): CsvRecord[] {
-    return this.parse(this.rest, true);
+    return this.#parse(this.#rest, true);
   }
 
   /** Records that are complete in `text`; what follows the last one waits for more. */
-  private parse(text: string, last: boolean): CsvRecord[] {
+  #parse(text: string, last: boolean): CsvRecord[] {
     const records: CsvRecord[] = [];
     let at = 0;
-    while (at < text.length && !this.failed) {
-      this.separator ??= separatorOf(text, last);
-      const found = this.separator === null ? null : record(text, at, this.separator, last);
-      if (found === null || found.end - at > this.maxCharacters) break;
+    while (at < text.length && !this.#failed) {
+      this.#separator ??= separatorOf(text, last);
+      const found = this.#separator === null ? null : record(text, at, this.#separator, last);
+      if (found === null || found.end - at > this.#maxCharacters) break;
       const { fields, fault, end, lines } = found;
       const blank = fields.length === 1 && fields[0] === '' && text[at] !== '"';
-      if (!blank) records.push({ line: this.line, fields, fault });
-      this.line += lines;
+      if (!blank) records.push({ line: this.#line, fields, fault });
+      this.#line += lines;
       at = end;
     }
-    this.rest = text.slice(at);
-    this.lookAt = Math.min(2 * this.rest.length, this.maxCharacters + 1);
-    if (this.rest.length > this.maxCharacters) {
-      this.failed = true;
-      this.rest = '';
-      records.push({ line: this.line, fields: [], fault: 'long' });
+    this.#rest = text.slice(at);
+    this.#lookAt = Math.min(2 * this.#rest.length, this.#maxCharacters + 1);
+    if (this.#rest.length > this.#maxCharacters) {
+      this.#failed = true;
+      this.#rest = '';
+      records.push({ line: this.#line, fields: [], fault: 'long' });
     }
     return records;
   }

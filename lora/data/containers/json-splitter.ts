@@ -30,29 +30,29 @@ export class SplitError extends Error {
 }
 
 export class JsonSplitter {
-  private readonly maxBytes: number;
-  private depth = 0;
-  private inString = false;
-  private escaped = false;
+  readonly #maxBytes: number;
+  #depth = 0;
+  #inString = false;
+  #escaped = false;
   /** Depth of the elements; 0 until their array has been found. */
-  private rowDepth = 0;
+  #rowDepth = 0;
   /** Inside of the array of rows. */
-  private inRows = false;
+  #inRows = false;
   /** Just behind a "[" of the top-level object: its first element tells whether it holds rows. */
-  private undecided = false;
-  private finished = false;
-  private started = false;
+  #undecided = false;
+  #finished = false;
+  #started = false;
   /** Something other than white space has come since the last comma or the opening bracket. */
-  private filled = false;
+  #filled = false;
   /** A comma stands before this element. */
-  private due = false;
-  private parts: Buffer[] = [];
-  private length = 0;
-  private why: 'long' | 'deep' | null = null;
-  private elements: Element[] = [];
+  #due = false;
+  #parts: Buffer[] = [];
+  #length = 0;
+  #why: 'long' | 'deep' | null = null;
+  #elements: Element[] = [];
 
   constructor({ maxBytes }: { maxBytes: number }) {
-    this.maxBytes = maxBytes;
+    this.#maxBytes = maxBytes;
   }
 
   /** Elements that are complete with this chunk. @throws SplitError */
@@ -60,105 +60,105 @@ export class JsonSplitter {
     let from = 0;
     for (let i = 0; i < chunk.length; i++) {
       const byte = chunk[i]!;
-      if (this.inString) {
-        if (this.escaped) this.escaped = false;
-        else if (byte === BACKSLASH) this.escaped = true;
-        else if (byte === QUOTE) this.inString = false;
+      if (this.#inString) {
+        if (this.#escaped) this.#escaped = false;
+        else if (byte === BACKSLASH) this.#escaped = true;
+        else if (byte === QUOTE) this.#inString = false;
         continue;
       }
       if (byte <= 0x20) continue;
-      if (this.undecided) this.decide(byte);
-      const atElement = this.inRows && this.depth === this.rowDepth;
+      if (this.#undecided) this.#decide(byte);
+      const atElement = this.#inRows && this.#depth === this.#rowDepth;
       if (atElement && (byte === COMMA || byte === CLOSE_ARRAY || byte === CLOSE_OBJECT)) {
-        this.keep(chunk.subarray(from, i));
-        this.complete(byte === COMMA);
+        this.#keep(chunk.subarray(from, i));
+        this.#complete(byte === COMMA);
         from = i + 1;
-        if (byte !== COMMA) this.close(byte);
+        if (byte !== COMMA) this.#close(byte);
         continue;
       }
-      if (atElement) this.filled = true;
-      if (this.open(byte)) from = i + 1;
+      if (atElement) this.#filled = true;
+      if (this.#open(byte)) from = i + 1;
     }
-    if (this.inRows) this.keep(chunk.subarray(from));
-    const { elements } = this;
-    this.elements = [];
+    if (this.#inRows) this.#keep(chunk.subarray(from));
+    const elements = this.#elements;
+    this.#elements = [];
     return elements;
   }
 
   /** @throws SplitError when the document is empty or not complete, or held no array of rows */
   end(): void {
-    if (!this.started) throw new SplitError('empty');
-    if (!this.finished) throw new SplitError('cut-off');
-    if (this.rowDepth === 0) throw new SplitError('no-rows');
+    if (!this.#started) throw new SplitError('empty');
+    if (!this.#finished) throw new SplitError('cut-off');
+    if (this.#rowDepth === 0) throw new SplitError('no-rows');
   }
 
   /** Follows one byte outside of strings. @returns whether it opened the array of rows itself */
-  private open(byte: number): boolean {
-    if (this.finished) throw new SplitError('text-after-the-end');
-    if (!this.started) {
-      this.started = true;
+  #open(byte: number): boolean {
+    if (this.#finished) throw new SplitError('text-after-the-end');
+    if (!this.#started) {
+      this.#started = true;
       if (byte !== OPEN_ARRAY && byte !== OPEN_OBJECT) throw new SplitError('not-json');
-      this.depth = 1;
+      this.#depth = 1;
       if (byte === OPEN_OBJECT) return false;
-      this.enter();
+      this.#enter();
       return true;
     }
-    if (byte === QUOTE) this.inString = true;
+    if (byte === QUOTE) this.#inString = true;
     else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) {
-      this.depth++;
-      if (this.inRows && this.depth - this.rowDepth > MAX_NESTING) this.spoil('deep');
-      if (!this.inRows && this.depth === 2 && byte === OPEN_ARRAY) {
-        this.undecided = true;
+      this.#depth++;
+      if (this.#inRows && this.#depth - this.#rowDepth > MAX_NESTING) this.#spoil('deep');
+      if (!this.#inRows && this.#depth === 2 && byte === OPEN_ARRAY) {
+        this.#undecided = true;
         return true;
       }
-    } else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) this.close(byte);
+    } else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) this.#close(byte);
     return false;
   }
 
-  private decide(byte: number): void {
-    this.undecided = false;
+  #decide(byte: number): void {
+    this.#undecided = false;
     if (byte !== OPEN_OBJECT) return;
-    if (this.rowDepth > 0) throw new SplitError('two-arrays');
-    this.enter();
+    if (this.#rowDepth > 0) throw new SplitError('two-arrays');
+    this.#enter();
   }
 
-  private enter(): void {
-    this.inRows = true;
-    this.rowDepth = this.depth;
+  #enter(): void {
+    this.#inRows = true;
+    this.#rowDepth = this.#depth;
   }
 
-  private close(byte: number): void {
-    if (this.inRows && this.depth === this.rowDepth) {
+  #close(byte: number): void {
+    if (this.#inRows && this.#depth === this.#rowDepth) {
       if (byte !== CLOSE_ARRAY) throw new SplitError('not-json');
-      this.inRows = false;
+      this.#inRows = false;
     }
-    this.depth--;
-    if (this.depth === 0) this.finished = true;
+    this.#depth--;
+    if (this.#depth === 0) this.#finished = true;
   }
 
-  private keep(bytes: Buffer): void {
-    if (this.why !== null || bytes.length === 0) return;
-    this.length += bytes.length;
-    if (this.length > this.maxBytes) this.spoil('long');
-    else this.parts.push(bytes);
+  #keep(bytes: Buffer): void {
+    if (this.#why !== null || bytes.length === 0) return;
+    this.#length += bytes.length;
+    if (this.#length > this.#maxBytes) this.#spoil('long');
+    else this.#parts.push(bytes);
   }
 
-  private spoil(why: 'long' | 'deep'): void {
-    this.why ??= why;
-    this.parts = [];
+  #spoil(why: 'long' | 'deep'): void {
+    this.#why ??= why;
+    this.#parts = [];
   }
 
-  private complete(comma: boolean): void {
+  #complete(comma: boolean): void {
     // Nothing between the brackets is no element; nothing beside a comma is a faulty one.
-    if (this.filled || this.due || comma) {
-      this.elements.push(
-        this.why === null ? { bytes: Buffer.concat(this.parts) } : { bytes: null, why: this.why },
+    if (this.#filled || this.#due || comma) {
+      this.#elements.push(
+        this.#why === null ? { bytes: Buffer.concat(this.#parts) } : { bytes: null, why: this.#why },
       );
     }
-    this.due = comma;
-    this.filled = false;
-    this.parts = [];
-    this.length = 0;
-    this.why = null;
+    this.#due = comma;
+    this.#filled = false;
+    this.#parts = [];
+    this.#length = 0;
+    this.#why = null;
   }
 }

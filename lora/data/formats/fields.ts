@@ -16,29 +16,29 @@ export type Columns = Readonly<Record<string, string>>;
 
 /** A row, and which of its columns is which field. */
 export class Fields {
-  private readonly row: RowValue;
-  private readonly columns: Columns;
+  readonly #row: RowValue;
+  readonly #columns: Columns;
 
   constructor(row: RowValue, columns: Columns) {
-    this.row = row;
-    this.columns = columns;
+    this.#row = row;
+    this.#columns = columns;
   }
 
   /** Column of a field: the one that was named, else the first of `usual` that the row has. */
   column(field: string, usual: readonly string[] = [field]): string {
-    return this.columns[field] ?? usual.find((name) => present(this.row[name])) ?? usual[0]!;
+    return this.#columns[field] ?? usual.find((name) => present(this.#row[name])) ?? usual[0]!;
   }
 
   /** Value of a field; null where there is none. */
   value(field: string, usual?: readonly string[]): unknown {
-    return this.row[this.column(field, usual)] ?? null;
+    return this.#row[this.column(field, usual)] ?? null;
   }
 
   /** @throws RowProblem ROW_FIELD when it is missing or no text */
   text(field: string): string {
     const value = this.value(field);
     if (typeof value === 'string') return value;
-    throw this.wrong(field, value, 'text');
+    throw this.#wrong(field, value, 'text');
   }
 
   /** null where there is none, or only an empty text. @throws RowProblem ROW_FIELD when it is no text */
@@ -52,7 +52,7 @@ export class Fields {
   list(field: string, usual?: readonly string[]): unknown[] {
     const value = listOf(this.value(field, usual));
     if (value !== null) return value;
-    throw this.wrong(field, this.value(field, usual), 'a list', usual);
+    throw this.#wrong(field, this.value(field, usual), 'a list', usual);
   }
 
   /** As `list`; null where there is none. */
@@ -62,7 +62,7 @@ export class Fields {
     return this.list(field);
   }
 
-  private wrong(field: string, value: unknown, expected: string, usual?: readonly string[]): RowProblem {
+  #wrong(field: string, value: unknown, expected: string, usual?: readonly string[]): RowProblem {
     const column = this.column(field, usual);
     const found = value === null ? 'is missing' : `is ${describe(value)}, not ${expected}`;
     return new RowProblem('ROW_FIELD', `"${column}" ${found}`);

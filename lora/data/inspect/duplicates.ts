@@ -23,34 +23,34 @@ export interface DuplicateCount {
 
 /** Equal tokens with equal masks. Memory: see HashTable. */
 export class Duplicates {
-  private readonly table = new HashTable();
-  private readonly places = new Places();
+  readonly #table = new HashTable();
+  readonly #places = new Places();
   /** By the scale at which they were found. */
-  private found = 0;
-  private readonly named: Duplicate[] = [];
+  #found = 0;
+  readonly #named: Duplicate[] = [];
 
   /** Counts a sample; where it was before, if it was. */
   add(origin: Origin, rendered: Rendered): Origin | null {
     const hash = sampleHash(rendered);
-    if (!this.table.samples(hash)) return null;
-    const place = this.table.get(hash);
+    if (!this.#table.samples(hash)) return null;
+    const place = this.#table.get(hash);
     if (place === undefined) {
-      this.table.set(hash, this.places.number(origin));
+      this.#table.set(hash, this.#places.number(origin));
       return null;
     }
-    const first = this.places.origin(place);
-    this.found += this.table.scale;
-    if (this.named.length < NAMED) this.named.push({ origin, first });
+    const first = this.#places.origin(place);
+    this.#found += this.#table.scale;
+    if (this.#named.length < NAMED) this.#named.push({ origin, first });
     return first;
   }
 
   /** How many samples were added that are equal to one: 0, or 1, or where not all are kept one for so many. */
   weight(rendered: Rendered): number {
-    return this.table.get(sampleHash(rendered)) === undefined ? 0 : this.table.scale;
+    return this.#table.get(sampleHash(rendered)) === undefined ? 0 : this.#table.scale;
   }
 
   result(): DuplicateCount {
-    return { count: this.found, sampledOneIn: this.table.scale, named: this.named };
+    return { count: this.#found, sampledOneIn: this.#table.scale, named: this.#named };
   }
 }
 
@@ -64,15 +64,15 @@ function sampleHash({ ids, trained }: Rendered): Hash {
 
 /** Origins as numbers and back. */
 class Places {
-  private readonly files: string[] = [];
+  readonly #files: string[] = [];
 
   number({ file, row }: Origin): number {
-    let index = this.files.lastIndexOf(file);
-    if (index < 0) index = this.files.push(file) - 1;
+    let index = this.#files.lastIndexOf(file);
+    if (index < 0) index = this.#files.push(file) - 1;
     return index * ROWS + row;
   }
 
   origin(place: number): Origin {
-    return { file: this.files[Math.floor(place / ROWS)]!, row: place % ROWS };
+    return { file: this.#files[Math.floor(place / ROWS)]!, row: place % ROWS };
   }
 }

@@ -34,28 +34,28 @@ function finalise(word: number): number {
  * what it counts of the kept ones, times `scale`, estimates all (adaptive sampling, Flajolet 1990).
  */
 export class HashTable {
-  private readonly maxSlots: number;
-  private keys: Uint32Array;
-  private values: Float64Array;
-  private slots: number;
-  private used = 0;
-  private level = 0;
+  readonly #maxSlots: number;
+  #keys: Uint32Array;
+  #values: Float64Array;
+  #slots: number;
+  #used = 0;
+  #level = 0;
 
   constructor({ maxSlots = MAX_SLOTS }: { maxSlots?: number } = {}) {
-    this.maxSlots = maxSlots;
-    this.slots = Math.min(FIRST_SLOTS, maxSlots);
-    this.keys = new Uint32Array(2 * this.slots);
-    this.values = new Float64Array(this.slots);
+    this.#maxSlots = maxSlots;
+    this.#slots = Math.min(FIRST_SLOTS, maxSlots);
+    this.#keys = new Uint32Array(2 * this.#slots);
+    this.#values = new Float64Array(this.#slots);
   }
 
   /** One kept hash stands for this many; 1: everything is counted exactly. */
   get scale(): number {
-    return 2 ** this.level;
+    return 2 ** this.#level;
   }
 
   /** Different hashes kept. */
   get size(): number {
-    return this.used;
+    return this.#used;
   }
 
   /** Whether hashes like this are kept at all. */
@@ -64,48 +64,49 @@ export class HashTable {
   }
 
   get(hash: Hash): number | undefined {
-    const slot = this.find(hash);
-    return this.taken(slot) ? this.values[slot] : undefined;
+    const slot = this.#find(hash);
+    return this.#taken(slot) ? this.#values[slot] : undefined;
   }
 
   /** Sets the value of a hash that is kept. */
   set(hash: Hash, value: number): void {
     if (!this.samples(hash)) return;
-    const slot = this.find(hash);
-    if (!this.taken(slot)) {
-      this.used++;
+    const slot = this.#find(hash);
+    if (!this.#taken(slot)) {
+      this.#used++;
       // All zeros is a free slot; the lowest bit of `low` is given up for that.
-      this.keys[2 * slot] = hash.high;
-      this.keys[2 * slot + 1] = hash.low | 1;
+      this.#keys[2 * slot] = hash.high;
+      this.#keys[2 * slot + 1] = hash.low | 1;
     }
-    this.values[slot] = value;
-    if (this.used > MAX_LOAD * this.slots) this.grow();
+    this.#values[slot] = value;
+    if (this.#used > MAX_LOAD * this.#slots) this.#grow();
   }
 
-  private taken(slot: number): boolean {
-    return this.keys[2 * slot + 1] !== 0;
+  #taken(slot: number): boolean {
+    return this.#keys[2 * slot + 1] !== 0;
   }
 
   /** The hash's slot, or the free one where it would be. */
-  private find({ high, low }: Hash): number {
-    const mask = this.slots - 1;
+  #find({ high, low }: Hash): number {
+    const mask = this.#slots - 1;
     let slot = finalise(high ^ (low | 1)) & mask;
     while (
-      this.taken(slot) &&
-      (this.keys[2 * slot] !== high || this.keys[2 * slot + 1] !== (low | 1) >>> 0)
+      this.#taken(slot) &&
+      (this.#keys[2 * slot] !== high || this.#keys[2 * slot + 1] !== (low | 1) >>> 0)
     ) {
       slot = (slot + 1) & mask;
     }
     return slot;
   }
 
-  private grow(): void {
-    const { keys, values } = this;
-    if (this.slots < this.maxSlots) this.slots *= 2;
-    else this.level++;
-    this.keys = new Uint32Array(2 * this.slots);
-    this.values = new Float64Array(this.slots);
-    this.used = 0;
+  #grow(): void {
+    const keys = this.#keys;
+    const values = this.#values;
+    if (this.#slots < this.#maxSlots) this.#slots *= 2;
+    else this.#level++;
+    this.#keys = new Uint32Array(2 * this.#slots);
+    this.#values = new Float64Array(this.#slots);
+    this.#used = 0;
     for (let slot = 0; slot < values.length; slot++) {
       if (keys[2 * slot + 1] === 0) continue;
       this.set({ high: keys[2 * slot]!, low: keys[2 * slot + 1]! }, values[slot]!);

@@ -167,22 +167,22 @@ function drain(rows: Iterable<unknown>): void {
 
 /** Some samples of a stream, each with the same chance (Vitter 1985, algorithm R), in the order of the stream. */
 class Reservoir {
-  private readonly size: number;
-  private readonly random = new Random(1);
-  private readonly kept: { number: number; sample: RenderedExample }[] = [];
-  private seen = 0;
+  readonly #size: number;
+  readonly #random = new Random(1);
+  readonly #kept: { number: number; sample: RenderedExample }[] = [];
+  #seen = 0;
 
   constructor(size: number) {
-    this.size = size;
+    this.#size = size;
   }
 
   add(sample: RenderedExample): void {
-    const number = this.seen++;
-    const place = number < this.size ? number : this.random.integer(this.seen);
-    if (place < this.size) this.kept[place] = { number, sample };
+    const number = this.#seen++;
+    const place = number < this.#size ? number : this.#random.integer(this.#seen);
+    if (place < this.#size) this.#kept[place] = { number, sample };
   }
 
   samples(): RenderedExample[] {
-    return this.kept.sort((a, b) => a.number - b.number).map(({ sample }) => sample);
+    return this.#kept.sort((a, b) => a.number - b.number).map(({ sample }) => sample);
   }
 }

@@ -24,54 +24,54 @@ export interface LengthSummary {
 }
 
 export class Lengths {
-  private readonly counts = new Uint32Array(MAX_COUNTED + 1);
-  private readonly long: number[] = [];
-  private samples = 0;
-  private tokens = 0;
+  readonly #counts = new Uint32Array(MAX_COUNTED + 1);
+  readonly #long: number[] = [];
+  #samples = 0;
+  #tokens = 0;
 
   add(length: number): void {
-    if (length <= MAX_COUNTED) this.counts[length]!++;
-    else this.long.push(length);
-    this.samples++;
-    this.tokens += length;
+    if (length <= MAX_COUNTED) this.#counts[length]!++;
+    else this.#long.push(length);
+    this.#samples++;
+    this.#tokens += length;
   }
 
   /** null where there was no sample. */
   summary(): LengthSummary | null {
-    const { samples } = this;
+    const samples = this.#samples;
     if (samples === 0) return null;
-    this.long.sort((a, b) => a - b);
+    this.#long.sort((a, b) => a - b);
     return {
       samples,
-      mean: this.tokens / samples,
-      shortest: this.quantile(0),
-      median: this.quantile(0.5),
-      p95: this.quantile(0.95),
-      longest: this.quantile(1),
-      histogram: this.histogram(),
+      mean: this.#tokens / samples,
+      shortest: this.#quantile(0),
+      median: this.#quantile(0.5),
+      p95: this.#quantile(0.95),
+      longest: this.#quantile(1),
+      histogram: this.#histogram(),
     };
   }
 
   /** The length of the sample that has this share of the others below it. */
-  private quantile(share: number): number {
-    const wanted = Math.max(1, Math.ceil(share * this.samples));
+  #quantile(share: number): number {
+    const wanted = Math.max(1, Math.ceil(share * this.#samples));
     let seen = 0;
-    for (const [length, count] of this.counts.entries()) {
+    for (const [length, count] of this.#counts.entries()) {
       seen += count;
       if (seen >= wanted) return length;
     }
-    return this.long[wanted - seen - 1]!;
+    return this.#long[wanted - seen - 1]!;
   }
 
-  private histogram(): LengthBin[] {
-    const [low, high, longest] = [this.quantile(0), this.quantile(0.99), this.quantile(1)];
+  #histogram(): LengthBin[] {
+    const [low, high, longest] = [this.#quantile(0), this.#quantile(0.99), this.#quantile(1)];
     const width = niceWidth((high - low + 1) / BINS);
     const bins: LengthBin[] = [];
     for (let from = Math.floor(low / width) * width; from <= high; from += width) {
       const last = from + width > high;
       const to = last ? Math.max(longest, from + width - 1) : from + width - 1;
-      const counted = this.counts.subarray(from, to + 1).reduce((sum, count) => sum + count, 0);
-      const samples = counted + this.long.filter((length) => length >= from && length <= to).length;
+      const counted = this.#counts.subarray(from, to + 1).reduce((sum, count) => sum + count, 0);
+      const samples = counted + this.#long.filter((length) => length >= from && length <= to).length;
       bins.push({ from, to, samples });
     }
     return bins;

@@ -40,9 +40,9 @@ export interface OverlapCount {
  * held-out sample, `addTraining` for every training sample, then `judge` for every held-out sample again.
  */
 export class Overlap {
-  private readonly runs = new HashTable();
-  private readonly training: Pick<Duplicates, 'weight'>;
-  private readonly count: OverlapCount = {
+  readonly #runs = new HashTable();
+  readonly #training: Pick<Duplicates, 'weight'>;
+  readonly #count: OverlapCount = {
     heldOut: 0,
     equal: 0,
     touched: 0,
@@ -54,28 +54,28 @@ export class Overlap {
 
   /** @param training every training sample by the time of `judge` */
   constructor(_options: object, { training }: { training: Pick<Duplicates, 'weight'> }) {
-    this.training = training;
+    this.#training = training;
   }
 
   addHeldOut(rendered: Rendered): void {
-    for (const run of trainedRuns(rendered)) this.runs.set(run, 0);
+    for (const run of trainedRuns(rendered)) this.#runs.set(run, 0);
   }
 
   addTraining(rendered: Rendered): void {
-    if (this.runs.size === 0) return;
-    for (const run of trainedRuns(rendered)) if (this.runs.get(run) === 0) this.runs.set(run, 1);
+    if (this.#runs.size === 0) return;
+    for (const run of trainedRuns(rendered)) if (this.#runs.get(run) === 0) this.#runs.set(run, 1);
   }
 
   judge(origin: Origin, rendered: Rendered): void {
-    const { count } = this;
+    const count = this.#count;
     count.heldOut++;
-    count.equal += this.training.weight(rendered);
+    count.equal += this.#training.weight(rendered);
     let all = 0;
     let found = 0;
     for (const run of trainedRuns(rendered)) {
-      if (!this.runs.samples(run)) continue;
+      if (!this.#runs.samples(run)) continue;
       all++;
-      if (this.runs.get(run) === 1) found++;
+      if (this.#runs.get(run) === 1) found++;
     }
     if (all === 0) return;
     count.withRuns++;
@@ -89,7 +89,7 @@ export class Overlap {
   }
 
   result(): OverlapCount {
-    return { ...this.count, sampledOneIn: this.runs.scale };
+    return { ...this.#count, sampledOneIn: this.#runs.scale };
   }
 }
 

@@ -23,10 +23,10 @@ export interface SpecialTokenCount {
 }
 
 export class SpecialTokens {
-  private readonly tokenizer: TextTokenizer;
-  private readonly unknownId: number | null;
-  private readonly special = new Map<number, boolean>();
-  private readonly count: SpecialTokenCount = {
+  readonly #tokenizer: TextTokenizer;
+  readonly #unknownId: number | null;
+  readonly #special = new Map<number, boolean>();
+  readonly #count: SpecialTokenCount = {
     doubleBos: 0,
     withoutBos: 0,
     endWithEos: 0,
@@ -37,26 +37,27 @@ export class SpecialTokens {
   };
 
   constructor({ tokenizer, specialTokens }: Pick<Renderer, 'tokenizer' | 'specialTokens'>) {
-    this.tokenizer = tokenizer;
+    this.#tokenizer = tokenizer;
     const unknown = specialTokens.unk_token;
     const ids = unknown === undefined ? [] : tokenizer.encode(unknown, { special: false });
     // Where the unknown token is also the end of text, as in GPT-2, nothing is ever unknown.
-    this.unknownId = ids.length === 1 && ids[0] !== tokenizer.eosId ? ids[0]! : null;
+    this.#unknownId = ids.length === 1 && ids[0] !== tokenizer.eosId ? ids[0]! : null;
   }
 
   add({ ids, trained }: Rendered): void {
-    const { count, tokenizer } = this;
+    const count = this.#count;
+    const tokenizer = this.#tokenizer;
     const { bosId, prefix } = tokenizer;
     if (bosId !== null && ids[0] === bosId && ids[1] === bosId) count.doubleBos++;
     if (prefix.length > 0 && !prefix.every((id, i) => ids[i] === id)) count.withoutBos++;
-    const unknown = this.unknownId === null ? 0 : ids.filter((id) => id === this.unknownId).length;
+    const unknown = this.#unknownId === null ? 0 : ids.filter((id) => id === this.#unknownId).length;
     count.unknownTokens += unknown;
     if (unknown > 0) count.withUnknown++;
     const last = trained.lastIndexOf(1);
     if (last < 0) return;
     for (let at = last; at >= 0 && at >= last - MAX_AFTER_END && trained[at] === 1; at--) {
       const id = ids[at]!;
-      if (!this.isSpecial(id) || (id === tokenizer.bosId && id !== tokenizer.eosId)) continue;
+      if (!this.#isSpecial(id) || (id === tokenizer.bosId && id !== tokenizer.eosId)) continue;
       if (id === tokenizer.eosId) count.endWithEos++;
       else {
         const text = tokenizer.decode([id], { special: true });
@@ -68,15 +69,15 @@ export class SpecialTokens {
   }
 
   result(): SpecialTokenCount {
-    return this.count;
+    return this.#count;
   }
 
   /** Special tokens are those that decoding leaves out. */
-  private isSpecial(id: number): boolean {
-    let special = this.special.get(id);
+  #isSpecial(id: number): boolean {
+    let special = this.#special.get(id);
     if (special === undefined) {
-      special = id === this.tokenizer.eosId || this.tokenizer.decode([id]) === '';
-      this.special.set(id, special);
+      special = id === this.#tokenizer.eosId || this.#tokenizer.decode([id]) === '';
+      this.#special.set(id, special);
     }
     return special;
   }

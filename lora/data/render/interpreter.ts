@@ -14,20 +14,20 @@ type Sides = 'strip' | 'lstrip' | 'rstrip';
 
 /** Ends by itself after MAX_STEPS, whoever waits for it. */
 export class PythonInterpreter extends Interpreter {
-  private steps = 0;
+  #steps = 0;
   /** What loops go over: each item costs steps even where the loop does nothing with it. */
-  private readonly loops = new WeakSet<Node>();
+  readonly #loops = new WeakSet<Node>();
 
   /** @throws TEMPLATE_LIMIT */
   override evaluate(node: Node | undefined, environment: Environment): Value {
-    if (node?.type === 'For') this.loops.add(node.iterable?.lhs ?? node.iterable!);
-    const value = this.evaluateLikePython(node, environment);
-    this.steps += 1 + work(value) + (this.loops.has(node!) ? STEPS_PER_ITEM * lengthOf(value) : 0);
-    if (this.steps > MAX_STEPS) throw limit(`more than ${MAX_STEPS} steps`);
+    if (node?.type === 'For') this.#loops.add(node.iterable?.lhs ?? node.iterable!);
+    const value = this.#evaluateLikePython(node, environment);
+    this.#steps += 1 + work(value) + (this.#loops.has(node!) ? STEPS_PER_ITEM * lengthOf(value) : 0);
+    if (this.#steps > MAX_STEPS) throw limit(`more than ${MAX_STEPS} steps`);
     return value;
   }
 
-  private evaluateLikePython(node: Node | undefined, environment: Environment): Value {
+  #evaluateLikePython(node: Node | undefined, environment: Environment): Value {
     switch (node?.type) {
       case 'CallExpression': {
         const { callee, args = [] } = node;
@@ -37,12 +37,12 @@ export class PythonInterpreter extends Interpreter {
         const characters = args.length === 0 ? null : this.evaluate(args[0], environment).value;
         if (text.type !== 'StringValue') break;
         if (characters !== null && typeof characters !== 'string') break;
-        return this.stripped(text, name, characters);
+        return this.#stripped(text, name, characters);
       }
       case 'FilterExpression': {
         if (node.filter?.type !== 'Identifier' || node.filter.value !== 'trim') break;
         const text = this.evaluate(node.operand, environment);
-        if (text.type === 'StringValue') return this.stripped(text, 'strip', null);
+        if (text.type === 'StringValue') return this.#stripped(text, 'strip', null);
         break;
       }
       case 'BinaryExpression': {
@@ -55,7 +55,7 @@ export class PythonInterpreter extends Interpreter {
     return super.evaluate(node, environment);
   }
 
-  private stripped(text: Value, sides: Sides, characters: string | null): Value {
+  #stripped(text: Value, sides: Sides, characters: string | null): Value {
     return create(text, strip(String(text.value), sides, characters));
   }
 }

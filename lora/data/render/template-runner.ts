@@ -73,40 +73,40 @@ interface Waiting {
  * later one gets the same error.
  */
 export class TemplateRunner {
-  private readonly data: RunnerData;
-  private readonly deadlineMs: number;
-  private readonly queue: Waiting[] = [];
-  private child: ChildProcess | null = null;
-  private closed: Promise<void> = Promise.resolve();
-  private ready = false;
-  private failure: Error | null = null;
-  private cancelDeadline = (): void => {};
+  readonly #data: RunnerData;
+  readonly #deadlineMs: number;
+  readonly #queue: Waiting[] = [];
+  #child: ChildProcess | null = null;
+  #closed: Promise<void> = Promise.resolve();
+  #ready = false;
+  #failure: Error | null = null;
+  #cancelDeadline = (): void => {};
 
   constructor(data: RunnerData, { deadlineMs = RENDER_DEADLINE_MS }: { deadlineMs?: number } = {}) {
-    this.data = data;
-    this.deadlineMs = deadlineMs;
+    this.#data = data;
+    this.#deadlineMs = deadlineMs;
   }
 
   /**
    * @throws ROW_TEMPLATE when the template refuses the conversation, TEMPLATE_INVALID, TEMPLATE_LIMIT, TEMPLATE_CLOSED
    */
   render(request: RenderRequest): Promise<RenderedParts> {
-    if (this.failure !== null) return Promise.reject(this.failure);
+    if (this.#failure !== null) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
-      this.queue.push({ request, resolve, reject });
-      if (this.child === null) this.start();
-      else if (this.ready && this.queue.length === 1) this.sendNext();
+      this.#queue.push({ request, resolve, reject });
+      if (this.#child === null) this.#start();
+      else if (this.#ready && this.#queue.length === 1) this.#sendNext();
     });
   }
 
   /** Ends the process; what waits is rejected. */
   async close(): Promise<void> {
-    this.fail(dataError('TEMPLATE_CLOSED', 'the chat template was closed while it was in use', {}));
-    if (this.child !== null) this.hold(true);
-    await this.closed;
+    this.#fail(dataError('TEMPLATE_CLOSED', 'the chat template was closed while it was in use', {}));
+    if (this.#child !== null) this.#hold(true);
+    await this.#closed;
   }
 
-  private start(): void {
+  #start(): void {
     // The build turns this file and the entry into .js.
     const entry = import.meta.url.endsWith('.ts') ? './template-process.ts' : './template-process.js';
     const child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
@@ -115,10 +115,10 @@ export class TemplateRunner {
       env: {},
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     });
-    this.child = child;
-    this.closed = new Promise((resolve) => {
+    this.#child = child;
+    this.#closed = new Promise((resolve) => {
       const ended = (error: Error): void => {
-        this.fail(error);
+        this.#fail(error);
         resolve();
       };
       child.once('error', ended);
@@ -130,77 +130,77 @@ export class TemplateRunner {
         ),
       );
     });
-    child.on('message', (reply: RunnerReply) => this.receive(reply));
-    this.send({ type: 'start', ...this.data }, START_DEADLINE_MS);
+    child.on('message', (reply: RunnerReply) => this.#receive(reply));
+    this.#send({ type: 'start', ...this.#data }, START_DEADLINE_MS);
   }
 
-  private receive(reply: RunnerReply): void {
+  #receive(reply: RunnerReply): void {
     // It was closed or failed meanwhile; what would follow lets go of the process whose end is waited for.
-    if (this.failure !== null) return;
-    this.cancelDeadline();
+    if (this.#failure !== null) return;
+    this.#cancelDeadline();
     if (reply.type === 'unusable') {
-      this.fail(SwarmError.fromJSON(reply.error));
+      this.#fail(SwarmError.fromJSON(reply.error));
       return;
     }
     if (reply.type === 'ready') {
-      this.ready = true;
-      this.sendNext();
+      this.#ready = true;
+      this.#sendNext();
       return;
     }
-    const waiting = this.queue.shift();
+    const waiting = this.#queue.shift();
     // The process renders the next while this one's text is tokenised.
-    this.sendNext();
+    this.#sendNext();
     if (reply.type === 'rendered') waiting?.resolve(reply);
     else waiting?.reject(refused(reply.reason));
   }
 
-  private sendNext(): void {
-    for (let next = this.queue[0]; next !== undefined; next = this.queue[0]) {
+  #sendNext(): void {
+    for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
       try {
-        this.send({ type: 'render', ...next.request }, this.deadlineMs);
+        this.#send({ type: 'render', ...next.request }, this.#deadlineMs);
         return;
       } catch (error) {
         // What is not JSON cannot be sent: integers of 64 bits, endless nesting.
-        this.cancelDeadline();
-        this.queue.shift();
+        this.#cancelDeadline();
+        this.#queue.shift();
         next.reject(refused(error instanceof Error ? error.message : String(error)));
       }
     }
-    this.hold(false);
+    this.#hold(false);
   }
 
-  private send(request: RunnerRequest, deadlineMs: number): void {
-    this.hold(true);
-    this.limitTime(deadlineMs);
+  #send(request: RunnerRequest, deadlineMs: number): void {
+    this.#hold(true);
+    this.#limitTime(deadlineMs);
     // An error here is followed by the process's exit, which is what counts.
-    this.child!.send(request, () => {});
+    this.#child!.send(request, () => {});
   }
 
   /** Whether this process waits for the other one. */
-  private hold(wait: boolean): void {
+  #hold(wait: boolean): void {
     const method = wait ? 'ref' : 'unref';
-    this.child![method]();
-    this.child!.channel?.[method]();
+    this.#child![method]();
+    this.#child!.channel?.[method]();
   }
 
-  private limitTime(deadlineMs: number): void {
-    const late = (): void => this.fail(limit(`more than ${deadlineMs / 1000} s`));
+  #limitTime(deadlineMs: number): void {
+    const late = (): void => this.#fail(limit(`more than ${deadlineMs / 1000} s`));
     // Where this thread was busy, the answer waits beside the timer: immediates run after messages.
     let immediate: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
       immediate = setImmediate(late);
     }, deadlineMs);
-    this.cancelDeadline = () => {
+    this.#cancelDeadline = () => {
       clearTimeout(timer);
       clearImmediate(immediate);
     };
   }
 
-  private fail(error: Error): void {
-    this.cancelDeadline();
-    this.failure ??= error;
-    this.child?.kill('SIGKILL');
-    for (const { reject } of this.queue.splice(0)) reject(this.failure);
+  #fail(error: Error): void {
+    this.#cancelDeadline();
+    this.#failure ??= error;
+    this.#child?.kill('SIGKILL');
+    for (const { reject } of this.#queue.splice(0)) reject(this.#failure);
   }
 }
 

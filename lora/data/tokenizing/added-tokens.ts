@@ -31,21 +31,21 @@ interface Finder {
 
 /** Finds added tokens as the original does: those that are not normalized first, then, in what is left, the others. */
 export class AddedTokens {
-  private readonly raw: Finder;
-  private readonly normalized: Finder;
-  private readonly normalize: Normalize;
+  readonly #raw: Finder;
+  readonly #normalized: Finder;
+  readonly #normalize: Normalize;
 
   constructor(tokens: readonly AddedToken[], normalize: Normalize) {
-    this.normalize = normalize;
+    this.#normalize = normalize;
     const of = (normalized: boolean) => tokens.filter((token) => token.normalized === normalized);
-    this.raw = finder(of(false).map((token) => [token.content, token]));
-    this.normalized = finder(of(true).map((token) => [normalize(token.content), token]));
+    this.#raw = finder(of(false).map((token) => [token.content, token]));
+    this.#normalized = finder(of(true).map((token) => [normalize(token.content), token]));
   }
 
   /** Sections in order, the texts normalized; empty texts are left out. */
   sections(text: string): Section[] {
-    return split(text, this.raw, true).flatMap((section) =>
-      'id' in section ? [section] : split(this.normalize(section.text), this.normalized, section.first),
+    return split(text, this.#raw, true).flatMap((section) =>
+      'id' in section ? [section] : split(this.#normalize(section.text), this.#normalized, section.first),
     );
   }
 }

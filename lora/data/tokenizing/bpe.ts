@@ -13,14 +13,14 @@ const CACHED_LENGTH = 64;
  */
 export class BytePairEncoder {
   readonly vocabulary: ReadonlyMap<string, number>;
-  private readonly ranks = new Map<number, number>();
-  private readonly merged: Int32Array;
-  private readonly stride: number;
-  private readonly unknown: number | null;
-  private readonly fuseUnknown: boolean;
-  private readonly byteIds: readonly number[] | null;
-  private readonly ignoreMerges: boolean;
-  private readonly cache = new Map<string, readonly number[]>();
+  readonly #ranks = new Map<number, number>();
+  readonly #merged: Int32Array;
+  readonly #stride: number;
+  readonly #unknown: number | null;
+  readonly #fuseUnknown: boolean;
+  readonly #byteIds: readonly number[] | null;
+  readonly #ignoreMerges: boolean;
+  readonly #cache = new Map<string, readonly number[]>();
 
   /** @throws SwarmError TOKENIZER_UNSUPPORTED; Error where merges and vocabulary contradict each other */
   constructor(model: Part) {
@@ -36,8 +36,8 @@ export class BytePairEncoder {
       if (!Number.isInteger(id) || id < 0 || id >= MAX_VOCABULARY)
         throw new Error(`the token ${JSON.stringify(token)} has the id ${JSON.stringify(id)}`);
     }
-    this.stride = [...this.vocabulary.values()].reduce((most, id) => Math.max(most, id), 0) + 1;
-    this.merged = new Int32Array(merges.length);
+    this.#stride = [...this.vocabulary.values()].reduce((most, id) => Math.max(most, id), 0) + 1;
+    this.#merged = new Int32Array(merges.length);
     merges.forEach((merge: string | [string, string], rank) => {
       const [left, right, ...more] = typeof merge === 'string' ? merge.split(' ') : merge;
       const ids = [left, right, `${left}${right}`].map((token) => this.vocabulary.get(token!));
@@ -46,49 +46,49 @@ export class BytePairEncoder {
           `merge ${rank} (${JSON.stringify(merge)}) names tokens that are not in the vocabulary`,
         );
       const [a, b, c] = ids as [number, number, number];
-      this.ranks.set(a * this.stride + b, rank);
-      this.merged[rank] = c;
+      this.#ranks.set(a * this.#stride + b, rank);
+      this.#merged[rank] = c;
     });
-    this.unknown = this.vocabulary.get(String(model.unk_token)) ?? null;
-    if (typeof model.unk_token === 'string' && this.unknown === null)
+    this.#unknown = this.vocabulary.get(String(model.unk_token)) ?? null;
+    if (typeof model.unk_token === 'string' && this.#unknown === null)
       throw new Error(`the unknown token ${JSON.stringify(model.unk_token)} is not in the vocabulary`);
-    this.fuseUnknown = model.fuse_unk === true;
-    this.ignoreMerges = model.ignore_merges === true;
-    this.byteIds = model.byte_fallback === true ? this.bytes() : null;
+    this.#fuseUnknown = model.fuse_unk === true;
+    this.#ignoreMerges = model.ignore_merges === true;
+    this.#byteIds = model.byte_fallback === true ? this.#bytes() : null;
   }
 
   /** Appends a word's tokens. */
   encode(word: string, ids: number[]): void {
-    const known = this.cache.get(word);
+    const known = this.#cache.get(word);
     if (known !== undefined) {
       for (const id of known) ids.push(id);
       return;
     }
-    const whole = this.ignoreMerges ? this.vocabulary.get(word) : undefined;
-    const found = whole === undefined ? this.merge(this.symbols(word)) : [whole];
+    const whole = this.#ignoreMerges ? this.vocabulary.get(word) : undefined;
+    const found = whole === undefined ? this.#merge(this.#symbols(word)) : [whole];
     for (const id of found) ids.push(id);
     if (word.length > CACHED_LENGTH) return;
-    if (this.cache.size >= CACHED_WORDS) this.cache.clear();
-    this.cache.set(word, found);
+    if (this.#cache.size >= CACHED_WORDS) this.#cache.clear();
+    this.#cache.set(word, found);
   }
 
-  private bytes(): number[] {
+  #bytes(): number[] {
     return Array.from({ length: 256 }, (_, byte) => {
       const name = `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
       return this.vocabulary.get(name) ?? -1;
     });
   }
 
-  private symbols(word: string): Int32Array {
+  #symbols(word: string): Int32Array {
     const ids: number[] = [];
     let afterUnknown = false;
     for (const character of word) {
       const id = this.vocabulary.get(character);
-      const bytes = id === undefined ? this.fallback(character) : null;
+      const bytes = id === undefined ? this.#fallback(character) : null;
       if (id !== undefined) ids.push(id);
       else if (bytes !== null) for (const byte of bytes) ids.push(byte);
       else {
-        if (this.unknown !== null && !(this.fuseUnknown && afterUnknown)) ids.push(this.unknown);
+        if (this.#unknown !== null && !(this.#fuseUnknown && afterUnknown)) ids.push(this.#unknown);
         afterUnknown = true;
         continue;
       }
@@ -97,14 +97,14 @@ export class BytePairEncoder {
     return Int32Array.from(ids);
   }
 
-  private fallback(character: string): number[] | null {
-    if (this.byteIds === null) return null;
-    const ids = [...Buffer.from(character)].map((byte) => this.byteIds![byte]!);
+  #fallback(character: string): number[] | null {
+    if (this.#byteIds === null) return null;
+    const ids = [...Buffer.from(character)].map((byte) => this.#byteIds![byte]!);
     return ids.includes(-1) ? null : ids;
   }
 
   /** A linked list of symbols in which `ids[i]` becomes −1 when its symbol is merged into the one before it. */
-  private merge(ids: Int32Array): number[] {
+  #merge(ids: Int32Array): number[] {
     const { length } = ids;
     const next = Int32Array.from({ length }, (_, i) => i + 1);
     const previous = Int32Array.from({ length }, (_, i) => i - 1);
@@ -112,7 +112,7 @@ export class BytePairEncoder {
     const consider = (left: number): void => {
       const right = left < 0 ? length : next[left]!;
       if (right >= length) return;
-      const rank = this.ranks.get(ids[left]! * this.stride + ids[right]!);
+      const rank = this.#ranks.get(ids[left]! * this.#stride + ids[right]!);
       if (rank !== undefined) heap.push(rank, left);
     };
     for (let i = 0; i + 1 < length; i++) consider(i);
@@ -121,8 +121,8 @@ export class BytePairEncoder {
       const right = next[left]!;
       if (ids[left] === -1 || right >= length) continue;
       // The pair may have changed since it was put there.
-      if (this.ranks.get(ids[left]! * this.stride + ids[right]!) !== rank) continue;
-      ids[left] = this.merged[rank]!;
+      if (this.#ranks.get(ids[left]! * this.#stride + ids[right]!) !== rank) continue;
+      ids[left] = this.#merged[rank]!;
       ids[right] = -1;
       next[left] = next[right]!;
       if (next[left]! < length) previous[next[left]!] = left;
@@ -138,10 +138,10 @@ const POSITIONS = 2 ** 31;
 
 /** Possible merges, lowest rank first, then leftmost; each one number, rank · 2³¹ + position. */
 class MergeHeap {
-  private readonly items: number[] = [];
+  readonly #items: number[] = [];
 
   push(rank: number, position: number): void {
-    const { items } = this;
+    const items = this.#items;
     const value = rank * POSITIONS + position;
     let i = items.length;
     items.push(value);
@@ -155,7 +155,7 @@ class MergeHeap {
   }
 
   pop(): [rank: number, position: number] | null {
-    const { items } = this;
+    const items = this.#items;
     if (items.length === 0) return null;
     const top = items[0]!;
     const last = items.pop()!;

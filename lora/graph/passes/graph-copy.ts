@@ -4,20 +4,20 @@ import { liveNodes } from './live-nodes.ts';
 /** A graph that is written anew, node by node in the order that they are added in. It has no gradient rules. */
 export class GraphCopy {
   readonly graph = new Graph();
-  private readonly tensors = new Map<Tensor, Tensor>();
+  readonly #tensors = new Map<Tensor, Tensor>();
 
   constructor(graph: Graph) {
     for (const [name, tensor] of graph.inputs)
-      this.tensors.set(tensor, this.graph.input(name, tensor.shape, tensor.dtype));
+      this.#tensors.set(tensor, this.graph.input(name, tensor.shape, tensor.dtype));
     for (const [name, tensor] of graph.weights)
-      this.tensors.set(tensor, this.graph.weight(name, tensor.shape));
+      this.#tensors.set(tensor, this.graph.weight(name, tensor.shape));
     for (const [tensor, data] of graph.constants)
-      this.tensors.set(tensor, this.graph.constant(tensor.shape, data));
+      this.#tensors.set(tensor, this.graph.constant(tensor.shape, data));
   }
 
   /** What stands for a tensor of the original. */
   of(tensor: Tensor): Tensor {
-    return this.tensors.get(tensor)!;
+    return this.#tensors.get(tensor)!;
   }
 
   /** @param operand what the copy of a node reads in the place of a tensor. Default: what stands for it. */
@@ -27,7 +27,7 @@ export class GraphCopy {
 
   /** Lets other tensors of the copy stand for the results of a node. */
   replace(node: GraphNode, outputs: readonly Tensor[]): void {
-    for (const [i, output] of node.outputs.entries()) this.tensors.set(output, outputs[i]!);
+    for (const [i, output] of node.outputs.entries()) this.#tensors.set(output, outputs[i]!);
   }
 }
 

@@ -11,27 +11,27 @@ import { isCommit, repositoryFolder } from './reference.ts';
  * (huggingface.co/docs/huggingface_hub/guides/manage-cache).
  */
 export class HubCache {
-  private readonly folder: string;
-  private readonly lockFile: string;
+  readonly #folder: string;
+  readonly #lockFile: string;
 
   constructor({ cacheDir, name }: { cacheDir: string; name: string }) {
     const repository = repositoryFolder(name);
-    this.folder = join(cacheDir, repository);
-    this.lockFile = join(cacheDir, '.locks', repository, 'lora-swarm.lock');
+    this.#folder = join(cacheDir, repository);
+    this.#lockFile = join(cacheDir, '.locks', repository, 'lora-swarm.lock');
   }
 
   /** The commit that a branch or tag stood for when it was last asked for. */
   async commit(revision: string): Promise<string | null> {
-    const text = await readFile(join(this.folder, 'refs', revision), 'utf8').catch(() => '');
+    const text = await readFile(join(this.#folder, 'refs', revision), 'utf8').catch(() => '');
     return isCommit(text.trim()) ? text.trim() : null;
   }
 
   async remember(revision: string, commit: string): Promise<void> {
-    if (revision !== commit) await replace(join(this.folder, 'refs', revision), commit);
+    if (revision !== commit) await replace(join(this.#folder, 'refs', revision), commit);
   }
 
   snapshot(commit: string): string {
-    return join(this.folder, 'snapshots', commit);
+    return join(this.#folder, 'snapshots', commit);
   }
 
   has(commit: string, file: string): Promise<boolean> {
@@ -40,19 +40,19 @@ export class HubCache {
 
   /** Whether it is known that a commit has no such file. */
   lacks(commit: string, file: string): Promise<boolean> {
-    return exists(join(this.folder, '.no_exist', commit, file));
+    return exists(join(this.#folder, '.no_exist', commit, file));
   }
 
   async rememberMissing(commit: string, file: string): Promise<void> {
-    if (!(await this.lacks(commit, file))) await replace(join(this.folder, '.no_exist', commit, file), '');
+    if (!(await this.lacks(commit, file))) await replace(join(this.#folder, '.no_exist', commit, file), '');
   }
 
   blob(etag: string): string {
-    return join(this.folder, 'blobs', etag);
+    return join(this.#folder, 'blobs', etag);
   }
 
   async prepare(): Promise<void> {
-    await mkdir(join(this.folder, 'blobs'), { recursive: true });
+    await mkdir(join(this.#folder, 'blobs'), { recursive: true });
   }
 
   hasBlob({ etag, size }: { etag: string; size: number }): Promise<boolean> {
@@ -77,41 +77,41 @@ export class HubCache {
    * @throws SwarmError HUB_BUSY
    */
   async locked<T>(run: () => Promise<T>): Promise<T> {
-    await mkdir(dirname(this.lockFile), { recursive: true });
-    await this.lock();
+    await mkdir(dirname(this.#lockFile), { recursive: true });
+    await this.#lock();
     try {
       return await run();
     } finally {
-      await rm(this.lockFile, { force: true });
+      await rm(this.#lockFile, { force: true });
     }
   }
 
-  private async lock(): Promise<void> {
+  async #lock(): Promise<void> {
     for (let attempt = 0; attempt < 2; attempt++) {
       try {
-        const handle = await open(this.lockFile, 'wx');
+        const handle = await open(this.#lockFile, 'wx');
         await handle.writeFile(JSON.stringify({ pid: process.pid, host: hostname() }));
         await handle.close();
         return;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
-      const { pid, host } = await this.holder();
+      const { pid, host } = await this.#holder();
       if (host !== hostname() || isAlive(pid)) break;
       // It was killed.
-      await rm(this.lockFile, { force: true });
+      await rm(this.#lockFile, { force: true });
     }
     throw hubError(
       'HUB_BUSY',
-      `another process is fetching this model into ${this.folder}`,
-      { lock: this.lockFile },
-      { next: `wait until it is done; if there is none, remove ${this.lockFile}` },
+      `another process is fetching this model into ${this.#folder}`,
+      { lock: this.#lockFile },
+      { next: `wait until it is done; if there is none, remove ${this.#lockFile}` },
     );
   }
 
-  private async holder(): Promise<{ pid: number; host: string }> {
+  async #holder(): Promise<{ pid: number; host: string }> {
     try {
-      return JSON.parse(await readFile(this.lockFile, 'utf8')) as { pid: number; host: string };
+      return JSON.parse(await readFile(this.#lockFile, 'utf8')) as { pid: number; host: string };
     } catch {
       // Just made, or just removed.
       return { pid: process.pid, host: hostname() };

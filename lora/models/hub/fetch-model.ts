@@ -135,48 +135,48 @@ async function fetchCommit(
 
 /** Fetches lists of files one after the other, and counts over all of them. */
 class Fetcher {
-  private readonly about: { reference: HubReference; cache: HubCache; options: FetchModelOptions };
-  private readonly deps: FetchModelDeps;
-  private done = 0;
-  private total = 0;
+  readonly #about: { reference: HubReference; cache: HubCache; options: FetchModelOptions };
+  readonly #deps: FetchModelDeps;
+  #done = 0;
+  #total = 0;
 
   constructor(
     about: { reference: HubReference; cache: HubCache; options: FetchModelOptions },
     deps: FetchModelDeps,
   ) {
-    this.about = about;
-    this.deps = deps;
+    this.#about = about;
+    this.#deps = deps;
   }
 
   /** @throws SwarmError HUB_DISK_FULL before anything is fetched that would not fit */
   async all(files: readonly HubFile[]): Promise<void> {
-    const { cache, options } = this.about;
-    this.total += files.reduce((sum, { size }) => sum + size, 0);
+    const { cache, options } = this.#about;
+    this.#total += files.reduce((sum, { size }) => sum + size, 0);
     let missing = 0;
     for (const file of files)
       if (!(await cache.hasBlob(file))) missing += file.size - (await partialSize(cache, file));
-    const free = await (this.deps.freeBytes ?? freeBytes)(options.cacheDir);
+    const free = await (this.#deps.freeBytes ?? freeBytes)(options.cacheDir);
     if (missing > 0 && missing + SPARE_BYTES > free) throw diskFull(options.cacheDir, missing, free);
-    for (const file of files) await this.one(file);
+    for (const file of files) await this.#one(file);
   }
 
-  private async one(file: HubFile): Promise<void> {
-    const { cache, reference, options } = this.about;
+  async #one(file: HubFile): Promise<void> {
+    const { cache, reference, options } = this.#about;
     const { path, etag, size } = file;
     const progress = (bytes: number): void =>
-      options.onProgress({ file: path, done: this.done + bytes, total: this.total });
+      options.onProgress({ file: path, done: this.#done + bytes, total: this.#total });
     if (!(await cache.hasBlob(file))) {
       const { endpoint, accessToken, signal } = options;
       const partial = partialPath(cache, file);
       await transfer(
         { endpoint, accessToken, signal, reference, file, partial, onProgress: progress },
-        this.deps,
+        this.#deps,
       );
       await rename(partial, cache.blob(etag));
     }
     await cache.place(reference.revision, path, etag);
     progress(size);
-    this.done += size;
+    this.#done += size;
   }
 }
 

@@ -22,10 +22,10 @@ export class ScriptedPeer {
   readonly host: VirtualHost;
   /** Receipts pushed to it. */
   readonly notified: Receipt[] = [];
-  private readonly world: World;
+  readonly #world: World;
 
   constructor(number: number, world: World) {
-    this.world = world;
+    this.#world = world;
     this.signer = signerOf(number);
     const { clock, random } = world;
     const isAlive = (): boolean => true;
@@ -42,11 +42,12 @@ export class ScriptedPeer {
   }
 
   get job(): string {
-    return this.world.toy.job;
+    return this.#world.toy.job;
   }
 
   async ask<M extends RpcMethod>(method: M, body: RpcRequest<M>): Promise<RpcResponse<M>> {
-    const { world, host } = this;
+    const { host } = this;
+    const world = this.#world;
     await world.settle(host.connect(addressOf(COORDINATOR.peerId), { signal: never }));
     return world.settle(host.request(COORDINATOR.peerId, method, body, { signal: never }));
   }
@@ -60,14 +61,14 @@ export class ScriptedPeer {
       agent: 'test',
       engine: 'none',
       tokensPerSecond: 0,
-      sentAt: this.world.clock.now(),
+      sentAt: this.#world.clock.now(),
     });
     await this.heartbeat('awaiting');
   }
 
   async heartbeat(state: Heartbeat['state'], overrides: Partial<Heartbeat> = {}): Promise<void> {
-    this.beat({ state, ...overrides });
-    await this.world.pass(5);
+    this.#beat({ state, ...overrides });
+    await this.#world.pass(5);
   }
 
   async head(): Promise<Head> {
@@ -87,12 +88,12 @@ export class ScriptedPeer {
 
   async publish(envelope: Uint8Array): Promise<void> {
     await this.host.publish(jobTopic(this.job, 'updates'), envelope);
-    await this.world.pass(50);
+    await this.#world.pass(50);
   }
 
   /** A payload that lowers every value by about `delta`; a list has one for each tensor. */
   payload(delta: number | readonly number[], preset: Head['preset']): Uint8Array {
-    const layout: AdapterLayout = this.world.toy.layout;
+    const layout: AdapterLayout = this.#world.toy.layout;
     const values = layout.map(({ shape }, tensor) => {
       const by = typeof delta === 'number' ? delta : delta[tensor]!;
       return Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => by * (1 + (i % 5) / 10));
@@ -128,7 +129,7 @@ export class ScriptedPeer {
 
   /** Takes part until the world says stop: alive, and delivering one update for every round that it is assigned to. */
   async work(delta: (round: number) => number, done: () => boolean): Promise<void> {
-    const { clock } = this.world;
+    const { clock } = this.#world;
     const envelopes = new Map<number, Uint8Array>();
     const once = async (): Promise<void> => {
       const { host } = this;
@@ -152,14 +153,14 @@ export class ScriptedPeer {
     const again = (): void => {
       if (done()) return;
       const message = { issuedAt: clock.now() };
-      this.beat(message);
+      this.#beat(message);
       once().catch(() => {});
       clock.after(700, again);
     };
     again();
   }
 
-  private beat(overrides: Partial<Heartbeat>): void {
+  #beat(overrides: Partial<Heartbeat>): void {
     const message: Heartbeat = {
       job: this.job,
       name: 'p',
@@ -172,7 +173,7 @@ export class ScriptedPeer {
       engine: 'none',
       bytesSent: 0,
       bytesReceived: 0,
-      issuedAt: this.world.clock.now(),
+      issuedAt: this.#world.clock.now(),
       ...overrides,
     };
     void this.host.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));

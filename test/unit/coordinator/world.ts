@@ -54,12 +54,12 @@ export class World {
   fetching: () => void = () => {};
   /** Evaluations that break down before one works again. */
   brokenEvaluations = 0;
-  private readonly options: WorldOptions;
-  private process = { alive: false };
-  private current: Coordinator | null = null;
+  readonly #options: WorldOptions;
+  #process = { alive: false };
+  #current: Coordinator | null = null;
 
   constructor(options: WorldOptions = {}) {
-    this.options = options;
+    this.#options = options;
     const toy = toyJob(COORDINATOR, options);
     this.toy = {
       ...toy,
@@ -69,11 +69,11 @@ export class World {
   }
 
   get alive(): boolean {
-    return this.process.alive;
+    return this.#process.alive;
   }
 
   get coordinator(): Coordinator {
-    return this.current!;
+    return this.#current!;
   }
 
   get run(): JobRun {
@@ -83,7 +83,7 @@ export class World {
   /** A new process; creates the job if it is not there yet. */
   async start(): Promise<this> {
     const process = { alive: true };
-    this.process = process;
+    this.#process = process;
     const isAlive = (): boolean => process.alive;
     const { clock, random } = this;
     const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
@@ -96,18 +96,18 @@ export class World {
           return tables && typeof value === 'object' && value !== null ? guarded(value, false) : value;
         },
       });
-    const { retention } = this.options;
+    const { retention } = this.#options;
     const host = this.network.host({ signer: COORDINATOR, blobs, isAlive });
     const fetch = host.fetchBlob.bind(host);
     host.fetchBlob = async (...what) => {
       this.fetching();
       await fetch(...what);
     };
-    this.current = new Coordinator(retention ? { retention } : {}, {
+    this.#current = new Coordinator(retention ? { retention } : {}, {
       network: host,
       blobs,
       store: guarded(this.store, true),
-      validator: { evaluate: async (_job, adapter) => this.evaluate(adapter), release: async () => {} },
+      validator: { evaluate: async (_job, adapter) => this.#evaluate(adapter), release: async () => {} },
       arithmetic: new InlineArithmetic({}, { blobs }),
       folders: {
         ...noFolders,
@@ -124,9 +124,9 @@ export class World {
         if (isAlive()) throw error;
       },
     });
-    this.current.start();
+    this.#current.start();
     let over = false;
-    const creating = this.current.create(this.prepared()).finally(() => {
+    const creating = this.#current.create(this.prepared()).finally(() => {
       over = true;
     });
     creating.catch((error: unknown) => {
@@ -138,7 +138,7 @@ export class World {
 
   /** SIGKILL: nothing of the process goes on, and nothing it has not written is left. */
   kill(): never {
-    this.process.alive = false;
+    this.#process.alive = false;
     this.network.down(COORDINATOR.peerId);
     throw new Killed();
   }
@@ -175,18 +175,18 @@ export class World {
     return promise;
   }
 
-  private evaluate(adapter: readonly Float32Array[]): RowLoss[] {
+  #evaluate(adapter: readonly Float32Array[]): RowLoss[] {
     if (this.brokenEvaluations > 0) {
       this.brokenEvaluations--;
       throw new Error('the evaluation has been killed');
     }
-    return (this.options.losses ?? quadratic)(adapter);
+    return (this.#options.losses ?? quadratic)(adapter);
   }
 
   /** The job as it comes to be created. */
   prepared(): PreparedJob {
     const { manifest, layout } = this.toy;
-    const { admission = { kind: 'open' }, token = null } = this.options;
+    const { admission = { kind: 'open' }, token = null } = this.#options;
     const common = { heldOut: Uint8Array.of(0), content: 'toy', baseLoss: 1, baseTokens: 64 };
     return { manifest, layout, admission, token, ...common };
   }

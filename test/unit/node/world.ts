@@ -129,14 +129,14 @@ export class World {
     if (!effect) return;
     switch (effect.type) {
       case 'seal':
-        this.seal(effect.work, well);
+        this.#seal(effect.work, well);
         break;
       case 'publish':
-        if (well) this.deliver(effect.round);
+        if (well) this.#deliver(effect.round);
         break;
       case 'ask':
       case 'submit':
-        this.inquire(effect, well);
+        this.#inquire(effect, well);
         break;
       case 'settle':
         this.disk.settle(effect.round, effect.outcome);
@@ -145,7 +145,7 @@ export class World {
         if (well) this.send({ type: 'head', head: this.judge.head });
         break;
       default:
-        this.send(well ? this.success(effect) : this.failure(effect));
+        this.send(well ? this.#success(effect) : this.#failure(effect));
     }
   }
 
@@ -158,7 +158,7 @@ export class World {
     this.judge.close('null', false);
     this.heads.push(this.judge.head);
     this.send({ type: 'head', head: this.judge.head });
-    this.seal(effect.work, true);
+    this.#seal(effect.work, true);
   }
 
   crash(): void {
@@ -181,22 +181,22 @@ export class World {
     }
   }
 
-  private success(effect: Extract<Doing, { type: 'join' | 'sync' | 'train' }>): NodeEvent {
+  #success(effect: Extract<Doing, { type: 'join' | 'sync' | 'train' }>): NodeEvent {
     if (effect.type === 'join') {
-      return { type: 'joined', head: this.judge.head, remembered: this.remembered() };
+      return { type: 'joined', head: this.judge.head, remembered: this.#remembered() };
     }
     if (effect.type === 'train') return { type: 'trained', work: effect.work };
     return { type: 'synced', adapter: effect.head.checkpoint.adapter.digest };
   }
 
-  private failure(effect: Extract<Doing, { type: 'join' | 'sync' | 'train' }>): NodeEvent {
+  #failure(effect: Extract<Doing, { type: 'join' | 'sync' | 'train' }>): NodeEvent {
     const reason = 'test';
     if (effect.type === 'join') return { type: 'join-failed', reason, jitter: 0.5 };
     if (effect.type === 'train') return { type: 'train-failed', work: effect.work, reason };
     return { type: 'sync-failed', adapter: effect.head.checkpoint.adapter.digest, reason, jitter: 0.5 };
   }
 
-  private seal(work: Work, well: boolean): void {
+  #seal(work: Work, well: boolean): void {
     if (!well) {
       this.send({ type: 'seal-failed', work, reason: 'test' });
       return;
@@ -206,12 +206,12 @@ export class World {
     this.send({ type: 'sealed', work, update });
   }
 
-  private deliver(round: number): void {
+  #deliver(round: number): void {
     const { update } = this.disk.updates.get(round)!;
     this.notices.push({ round, code: this.judge.take(update, round) });
   }
 
-  private inquire(effect: Extract<Doing, { type: 'ask' | 'submit' }>, well: boolean): void {
+  #inquire(effect: Extract<Doing, { type: 'ask' | 'submit' }>, well: boolean): void {
     const { round, generation } = effect;
     if (!well) {
       this.send({ type: 'ask-failed', round, jitter: 0.5 });
@@ -224,7 +224,7 @@ export class World {
     else this.send({ type: 'receipt-unknown', round });
   }
 
-  private remembered() {
+  #remembered() {
     const updates = [...this.disk.updates];
     return {
       lastRound: Math.max(0, ...updates.map(([round]) => round)),

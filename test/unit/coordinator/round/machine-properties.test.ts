@@ -69,7 +69,7 @@ class World {
   /** Outcome of each round that has one. */
   readonly outcomes = new Map<number, string>();
   readonly opened = new Set<number>();
-  private closed: number | null = null;
+  #closed: number | null = null;
 
   apply(step: Step): void {
     const { machine } = this;
@@ -101,29 +101,29 @@ class World {
     if (!running) return;
     this.running = null;
     if (broken) this.feed({ type: 'stumbled', reason: 'broken' });
-    else if (running === 'commit') this.commit();
+    else if (running === 'commit') this.#commit();
     else this.feed(good ? { type: 'merged' } : { type: 'refused', reason: 'worse' });
   }
 
   feed(event: JobEvent): void {
     const before = this.machine.state;
     this.machine.feed(event);
-    for (const effect of this.machine.effects) this.perform(effect);
+    for (const effect of this.machine.effects) this.#perform(effect);
     const { state } = this.machine;
     expect(state.round, 'rounds never go back').toBeGreaterThanOrEqual(before.round);
     expect(state.committed, 'checkpoints never go back').toBeGreaterThanOrEqual(before.committed);
-    this.checkNotStuck();
+    this.#checkNotStuck();
   }
 
-  private commit(): void {
+  #commit(): void {
     const { round } = this.machine.state;
     expect(this.outcomes.has(round), `round ${round} has an outcome already`).toBe(false);
     this.outcomes.set(round, 'checkpoint');
-    this.closed = null;
+    this.#closed = null;
     this.feed({ type: 'committed' });
   }
 
-  private perform(effect: Effect): void {
+  #perform(effect: Effect): void {
     switch (effect.type) {
       case 'open': {
         expect(this.opened.has(effect.round), `round ${effect.round} opens once`).toBe(false);
@@ -134,19 +134,19 @@ class World {
         break;
       }
       case 'close':
-        expect(this.closed, 'one closed round at a time').toBeNull();
-        this.closed = effect.round;
+        expect(this.#closed, 'one closed round at a time').toBeNull();
+        this.#closed = effect.round;
         break;
       case 'merge':
       case 'commit':
         expect(this.running, 'one step at a time').toBeNull();
-        expect(this.closed, 'only a closed round is merged').toBe(effect.round);
+        expect(this.#closed, 'only a closed round is merged').toBe(effect.round);
         this.running = effect.type;
         break;
       case 'discard':
         expect(this.outcomes.has(effect.round), `round ${effect.round} has an outcome already`).toBe(false);
         this.outcomes.set(effect.round, 'null');
-        this.closed = null;
+        this.#closed = null;
         break;
       case 'announce':
         break;
@@ -154,7 +154,7 @@ class World {
   }
 
   /** In every state there is a timer, a step that is running, somebody to wait for, or nothing left to do. */
-  private checkNotStuck(): void {
+  #checkNotStuck(): void {
     const { state, now } = this.machine;
     const waitsForPeers =
       state.phase === 'waiting' && Object.keys(state.present).length < state.settings.minPeers;
