@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { CheckpointView } from '../coordinator/api/types.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, type Adapter } from '../lora/adapter/peft.ts';
-import type { Model } from '../lora/models/folder.ts';
+import type { BaseModel } from '../lora/models/base-model.ts';
 import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
 import { cacheFolder } from './folders.ts';
@@ -58,16 +58,16 @@ export async function mergeInto(
   context: Pick<Context, 'signal' | 'stderr' | 'environment' | 'cwd'>,
   { adapter, model, output }: { adapter: string; model: string; output: string },
 ): Promise<void> {
-  const [{ openModel }, { readPeftFolder }, { mergeAdapter }] = await Promise.all([
-    import('../lora/models/model.ts'),
+  const [{ openBase }, { readPeftFolder }, { mergeIntoBase }] = await Promise.all([
+    import('../lora/models/base-model.ts'),
     import('../lora/adapter/peft.ts'),
-    import('../lora/adapter/merge.ts'),
+    import('../lora/adapter/merge-into-base.ts'),
   ]);
-  const base = await openModel(model);
+  const base = await openBase(model);
   const read = await readPeftFolder(adapter, base);
   const cacheDir = await cacheFolder(context);
   await checkAdapter(context, { model: base, adapter: read, cacheDir });
-  await mergeAdapter(base, read, output, { signal: context.signal, cacheDir });
+  await mergeIntoBase(base, read, output, { signal: context.signal, cacheDir });
 }
 
 /**
@@ -76,10 +76,10 @@ export async function mergeInto(
  */
 export async function checkAdapter(
   { signal, stderr }: Pick<Context, 'signal' | 'stderr'>,
-  { model, adapter, cacheDir }: { model: Model; adapter: Adapter; cacheDir: string },
+  { model, adapter, cacheDir }: { model: BaseModel; adapter: Adapter; cacheDir: string },
 ): Promise<void> {
-  const { baseDoubt, checkBase } = await import('../lora/adapter/peft.ts');
+  const { baseWarning, checkBase } = await import('../lora/adapter/check-base.ts');
   await checkBase(model, adapter, { signal, cacheDir });
-  const doubt = baseDoubt(model, adapter);
-  if (doubt !== null) stderr.write(`swarm: ${doubt}\n`);
+  const warning = baseWarning(model, adapter);
+  if (warning !== null) stderr.write(`swarm: ${warning}\n`);
 }

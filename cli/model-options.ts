@@ -31,10 +31,11 @@ export async function loadSubject(
   context: Pick<Context, 'cwd' | 'environment' | 'signal' | 'clock' | 'stderr'>,
   flags: SubjectFlags,
 ): Promise<Subject> {
-  const [{ createEngine }, { openModel, prepareWeights }, { loadTokenizer }, { readPeftFolder }] =
+  const [{ createEngine }, { openBase }, { prepareWeights }, { loadTokenizer }, { readPeftFolder }] =
     await Promise.all([
       import('../lora/engines/engine.ts'),
-      import('../lora/models/model.ts'),
+      import('../lora/models/base-model.ts'),
+      import('../lora/models/prepare-weights.ts'),
       import('../lora/data/tokenizer.ts'),
       import('../lora/adapter/peft.ts'),
     ]);
@@ -42,7 +43,7 @@ export async function loadSubject(
   const threads = flags.threads ?? availableParallelism();
   const asked = engineChoice(flags.engine, environment);
   const dir = await baseFolder(context, flags.model);
-  const model = await openModel(dir);
+  const model = await openBase(dir);
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
   const { engine } = await resolveEngine(context, {

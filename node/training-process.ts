@@ -15,7 +15,7 @@ import type { Precision } from '../lora/engines/precision.ts';
 import type { BaseBits } from '../lora/models/base-bits.ts';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
-import { openModel } from '../lora/models/model.ts';
+import { openBase } from '../lora/models/base-model.ts';
 import { availableMemory } from '../lora/train/available-memory.ts';
 import {
   type CheckpointingChoice,
@@ -239,7 +239,7 @@ export class TrainingProcess implements NodeTrainer {
   async #choose(modelDir: string, signal: AbortSignal): Promise<EngineName> {
     const { clock, log } = this.#deps;
     const { home, engine: asked, threads, baseBits = 32, precision = 'float32' } = this.#options;
-    const base = { model: await openModel(modelDir), baseBits, precision };
+    const base = { model: await openBase(modelDir), baseBits, precision };
     const record = { recordDir: join(home, 'engines'), now: clock.now() };
     const { engine, reason } = await chooseEngine({ engine: asked, threads, ...base, ...record, signal });
     log.info({ engine, reason }, 'engine-chosen');
@@ -249,7 +249,7 @@ export class TrainingProcess implements NodeTrainer {
 
   async #decideCheckpointing(modelDir: string): Promise<void> {
     const { checkpointing: asked = 'auto', maxMemoryBytes = Number.POSITIVE_INFINITY } = this.#options;
-    const model = await openModel(modelDir);
+    const model = await openBase(modelDir);
     // Not before: meanwhile another job may have been prepared, whose settings these then are.
     const settings = this.#settings!;
     const { lora, training, baseBits = 32 } = settings;

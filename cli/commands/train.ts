@@ -149,14 +149,14 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     { devicesDoubt, idleSettings, warmupDoubt },
     { readConfigFile },
     { CheckpointFolder },
-    { openModel },
+    { openBase },
   ] = await Promise.all([
     import('../../lora/finetune/finetune.ts'),
     import('../../lora/finetune/settings.ts'),
     import('../../lora/finetune/warnings.ts'),
     import('../train/config-file.ts'),
     import('../../lora/finetune/checkpoints.ts'),
-    import('../../lora/models/model.ts'),
+    import('../../lora/models/base-model.ts'),
   ]);
   const { resume = false, force = false, threads } = flags;
   if (resume && force) throw usageError('--resume goes on with a run, --force begins anew: choose one');
@@ -194,7 +194,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     requireBaseBits(computing.baseBits, engine);
     requirePrecision(computing.precision, engine);
   }
-  const model = await openModel(layer.base);
+  const model = await openBase(layer.base);
   const chosen = await resolveEngine(context, { ...computing, model });
   if (computing.engine === 'auto') report.onEngine(chosen);
   const machine = {

@@ -1,7 +1,7 @@
 import { formatBytes } from '../../common/text.ts';
 import { ENGINE_NAMES, type EngineName } from '../../lora/engines/names.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
-import { openModel } from '../../lora/models/model.ts';
+import { openBase } from '../../lora/models/base-model.ts';
 import type { ModelShape } from '../../lora/models/targets.ts';
 import {
   type ChosenEngine,
@@ -79,7 +79,7 @@ export async function diagnose(
     const engines = probes.map((probe) => report(probe, null, known));
     return { ...known, measured: MEASURED, engines, base: null, problems: problemsOf(engines, precision) };
   }
-  const model = await openModel(modelDir);
+  const model = await openBase(modelDir);
   const { probes, chosen } = await probeMachine({ ...options, model }, deps);
   const engines = probes.map((probe) => report(probe, model, known));
   const problems = problemsOf(engines, precision);

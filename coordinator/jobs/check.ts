@@ -1,12 +1,12 @@
 import type { Clock } from '../../common/clock.ts';
-import { adapterSize } from '../../lora/adapter/peft.ts';
+import { adapterSize } from '../../lora/adapter/layout.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
-import { describeBase } from '../../lora/models/model.ts';
+import { describeBase } from '../../lora/models/base-identity.ts';
 import { type Preset, updateLimits } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { packJobData } from './data.ts';
-import { describeJob, openBase, type PrepareJobOptions } from './prepare.ts';
+import { describeJob, openJobBase, type PrepareJobOptions } from './prepare.ts';
 import { assertManifestFits } from './register.ts';
 
 /** What a job would be, measured on its real base and data. Sizes in bytes. */
@@ -40,7 +40,7 @@ export async function checkJob(
   { cacheDir, signal, onProgress }: Pick<PrepareJobOptions, 'cacheDir' | 'signal' | 'onProgress'>,
   { clock }: { clock: Pick<Clock, 'now'> },
 ): Promise<JobCheck> {
-  const { model, layout } = await openBase(spec);
+  const { model, layout } = await openJobBase(spec);
   const base = await describeBase(spec.base, { signal, cacheDir });
   const baseBytes = base.files.reduce((sum, { size }) => sum + size, 0);
   onProgress({ event: 'progress', stage: 'base', done: baseBytes, total: baseBytes });

@@ -1,17 +1,14 @@
 import { basename } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
+import { encodeAdapter, maxAdapterBytes } from '../../lora/adapter/codec.ts';
+import { initialAdapter } from '../../lora/adapter/initial.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import {
-  adapterLayout,
-  adapterSize,
-  encodeAdapter,
-  initialAdapter,
-  maxAdapterBytes,
-} from '../../lora/adapter/peft.ts';
+import { adapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
+import { type BaseDescription, describeBase } from '../../lora/models/base-identity.ts';
+import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
-import { type BaseDescription, describeBase, type Model, openModel } from '../../lora/models/model.ts';
 import { updateLimits } from '../../lora/update/index.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
@@ -69,7 +66,7 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
     last = point;
   };
 
-  const { model, layout } = await openBase(spec);
+  const { model, layout } = await openJobBase(spec);
   const base = await importBase(spec.base, { cacheDir, signal }, deps, (done, total) =>
     progress('base', done, total),
   );
@@ -123,12 +120,12 @@ export async function prepareJob(options: PrepareJobOptions, deps: PrepareJobDep
  * Opens a job's base, and fits its adapter to it.
  * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, SEQUENCE_TOO_LONG
  */
-export async function openBase({
+export async function openJobBase({
   base,
   training: { sequenceLength },
   lora,
-}: JobSpec): Promise<{ model: Model; layout: AdapterLayout }> {
-  const model = await openModel(base);
+}: JobSpec): Promise<{ model: BaseModel; layout: AdapterLayout }> {
+  const model = await openBase(base);
   const { maxPositions } = model.config;
   if (sequenceLength > maxPositions) {
     throw coordinatorError(
@@ -169,7 +166,7 @@ export function describeJob({
   createdAt,
 }: {
   spec: JobSpec;
-  model: Model;
+  model: BaseModel;
   base: BaseDescription;
   data: Manifest['data'];
   layout: AdapterLayout;

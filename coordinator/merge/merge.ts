@@ -1,4 +1,5 @@
-import { type AdapterLayout, decodeAdapter, encodeAdapter } from '../../lora/adapter/peft.ts';
+import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
+import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import {
   applyDelta,
   capWeights,

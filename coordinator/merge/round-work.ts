@@ -1,6 +1,6 @@
 import { withDeadline } from '../../common/deadline.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import { decodeAdapter } from '../../lora/adapter/peft.ts';
+import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';

@@ -6,7 +6,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import type { EngineChoice } from '../../lora/engines/names.ts';
 import { layOutBase } from '../../lora/models/base-folder.ts';
-import { openModel } from '../../lora/models/model.ts';
+import { openBase } from '../../lora/models/base-model.ts';
 import { chooseEngine } from '../../lora/train/choose.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { type Load, lighter } from '../../lora/train/fallback.ts';
@@ -202,7 +202,7 @@ export class TrainerValidator implements Validator {
     const { clock, log } = this.#deps;
     const { engine, reason } = await chooseEngine({
       engine: asked,
-      model: await openModel(modelDir),
+      model: await openBase(modelDir),
       threads,
       baseBits: 32,
       precision: 'float32',

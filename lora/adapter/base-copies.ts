@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Model } from '../models/folder.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { savedName } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
 import { readTensor, type SafetensorsHeader } from '../models/safetensors.ts';
@@ -21,7 +21,7 @@ export async function withoutBaseCopies(
   path: string,
   header: SafetensorsHeader,
   layout: AdapterLayout,
-  model: Model,
+  model: BaseModel,
 ): Promise<SafetensorsHeader> {
   const { head, embedding } = model.architecture;
   const headWeight = weightOf(head, model.architecture, model.config);

@@ -1,13 +1,12 @@
 import { sameShape } from '../graph/shapes.ts';
 import { decodeFloats } from '../models/dtypes.ts';
 import {
-  DEFAULT_METADATA,
   decodeHeader,
-  encodeSafetensors,
   floatDtype,
   type SafetensorsEntry,
   type SafetensorsHeader,
 } from '../models/safetensors.ts';
+import { DEFAULT_METADATA, encodeSafetensors } from '../models/safetensors-writer.ts';
 import { adapterError } from './errors.ts';
 import { type AdapterLayout, adapterSize } from './layout.ts';
 

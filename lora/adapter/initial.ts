@@ -1,19 +1,19 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { elementCount } from '../graph/shapes.ts';
-import type { Model } from '../models/folder.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
 import { readTensor } from '../models/safetensors.ts';
-import type { LoraConfig } from './config.ts';
+import { rowNorms } from './base-rows.ts';
 import { deltaOf } from './delta.ts';
 import { adapterError } from './errors.ts';
 import { type AdapterLayout, type AdapterTensor, planLayout } from './layout.ts';
+import type { LoraConfig } from './lora-config.ts';
+import { philox } from './philox.ts';
 import { adapterPlan } from './plan.ts';
-import { philox } from './random.ts';
-import { rowNorms } from './weights.ts';
 
 /**
- * What training starts from: random matrices as initAdapter makes them, DoRA's magnitudes ‖W + s·BA‖ (‖W‖ where B is
+ * What training starts from: random matrices as initialMatrices makes them, DoRA's magnitudes ‖W + s·BA‖ (‖W‖ where B is
  * zero), and copies of the base's own parameters for biases and saved modules. The same model, settings and seed
  * give the same values on every machine.
  *
@@ -22,7 +22,7 @@ import { rowNorms } from './weights.ts';
  * @throws SwarmError LORA_*, SEED, TENSORS_TRUNCATED; LORA_ZERO_NORM DoRA on a weight with a row of zeros
  */
 export async function initialAdapter(
-  model: Model,
+  model: BaseModel,
   lora: LoraConfig,
   seed: number,
   options: { signal?: AbortSignal } = {},
@@ -67,7 +67,7 @@ export async function initialAdapter(
  * @returns values in layout order
  * @throws SwarmError ADAPTER_INIT the layout has tensors that start from the base's weights: see initialAdapter
  */
-export function initAdapter(
+export function initialMatrices(
   layout: AdapterLayout,
   seed: number,
   init: LoraConfig['initLoraWeights'] = true,
@@ -82,7 +82,7 @@ export function initAdapter(
   return layout.map((tensor) => randomMatrix(tensor, seed, init));
 }
 
-/** One A or B of initAdapter. */
+/** One A or B of initialMatrices. */
 function randomMatrix(
   { name, shape, group }: AdapterTensor,
   seed: number,

@@ -1,10 +1,8 @@
 import { elementCount } from '../graph/shapes.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
 import type { ModelShape } from '../models/targets.ts';
-import type { LoraConfig } from './config.ts';
+import type { LoraConfig } from './lora-config.ts';
 import { type AdapterPlan, adapterPlan } from './plan.ts';
-
-export type { LoraConfig } from './config.ts';
 
 /** What a tensor of an adapter is: rates and weight decay may differ by it. */
 export type AdapterGroup = 'A' | 'B' | 'magnitude' | 'bias' | 'saved';

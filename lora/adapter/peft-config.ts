@@ -1,9 +1,9 @@
 import type { SwarmError } from '../../common/errors.ts';
 import { adaptedModuleOf } from '../models/lora.ts';
 import { isAllLinear, knownNames, type ModelShape } from '../models/targets.ts';
-import { type LoraConfig, loraConfig } from './config.ts';
 import { adapterError } from './errors.ts';
 import type { AdapterTensor } from './layout.ts';
+import { type LoraConfig, loraConfig } from './lora-config.ts';
 import { adapterPlan, knownSaved, withoutUnused } from './plan.ts';
 
 /** What `adapter_config.json` says about an adapter that this engine can compute. */

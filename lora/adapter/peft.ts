@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
-import type { Model } from '../models/folder.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { readJsonObject } from '../models/json.ts';
 import { readHeader, readTensor } from '../models/safetensors.ts';
 import { withoutBaseCopies } from './base-copies.ts';
@@ -12,21 +12,9 @@ import {
   MAX_ADAPTER_HEADER_BYTES,
   matchEntries,
 } from './codec.ts';
-import type { LoraConfig } from './config.ts';
 import { type AdapterLayout, adapterLayout } from './layout.ts';
+import type { LoraConfig } from './lora-config.ts';
 import { encodePeftConfig, type PeftConfig, parsePeftConfig } from './peft-config.ts';
-
-export { baseDoubt, checkBase } from './base.ts';
-export { decodeAdapter, encodeAdapter, maxAdapterBytes } from './codec.ts';
-export { type LoraConfig, loraConfig } from './config.ts';
-export { initAdapter, initialAdapter } from './initial.ts';
-export {
-  type AdapterGroup,
-  type AdapterLayout,
-  type AdapterTensor,
-  adapterLayout,
-  adapterSize,
-} from './layout.ts';
 
 export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
 export const ADAPTER_WEIGHTS_FILE = 'adapter_model.safetensors';
@@ -72,7 +60,7 @@ export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Pro
  * Reads an adapter folder written here or by PEFT and checks it against the model.
  * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, ADAPTER_CONFIG, ADAPTER_UNSUPPORTED, LORA_*, and as decodeAdapter
  */
-export async function readPeftFolder(dir: string, model: Model): Promise<Adapter> {
+export async function readPeftFolder(dir: string, model: BaseModel): Promise<Adapter> {
   const json = await readJsonObject(join(dir, ADAPTER_CONFIG_FILE), MAX_CONFIG_BYTES);
   const config = parsePeftConfig(json, model);
   const layout = adapterLayout(model, config.lora);

@@ -3,8 +3,8 @@ import { type AdaptedModule, biasName, savedName, type TrainedCopy } from '../mo
 import { weightOf } from '../models/parameters.ts';
 import { firstMatches } from '../models/patterns.ts';
 import { knownNames, type ModelShape, ownerOf, targetModules } from '../models/targets.ts';
-import type { LoraConfig } from './config.ts';
 import { adapterError } from './errors.ts';
+import type { LoraConfig } from './lora-config.ts';
 
 /** What an adapter does to a model. */
 export interface AdapterPlan {

@@ -1,11 +1,12 @@
-import { adapterLayout, type LoraConfig } from '../adapter/layout.ts';
+import { adapterLayout } from '../adapter/layout.ts';
+import type { LoraConfig } from '../adapter/lora-config.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 import type { Engine, WeightFile } from '../engines/engine.ts';
-import type { Model } from '../models/model.ts';
+import type { BaseModel } from '../models/base-model.ts';
 
 /** What is evaluated or generates: a base model on an engine, with or without an adapter. */
 export interface Subject {
-  readonly model: Model;
+  readonly model: BaseModel;
   readonly engine: Engine;
   /** The base's weights as `prepareWeights` made them. */
   readonly weights: WeightFile;

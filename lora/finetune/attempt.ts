@@ -1,9 +1,11 @@
 import { writeError } from '../../common/durable.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import { type AdapterToWrite, adapterSize, initialAdapter, writePeftFolder } from '../adapter/peft.ts';
+import { initialAdapter } from '../adapter/initial.ts';
+import { adapterSize } from '../adapter/layout.ts';
+import { type AdapterToWrite, writePeftFolder } from '../adapter/peft.ts';
 import type { PackedData } from '../data/packed-data.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { hubOrigin } from '../models/hub/reference.ts';
-import type { Model } from '../models/model.ts';
 import type { TrainingConfig } from '../train/config.ts';
 import { type Load, onlyOn } from '../train/fallback.ts';
 import { TrainerProcess } from '../train/supervisor.ts';
@@ -16,7 +18,7 @@ import type { RunSettings } from './settings.ts';
 /** A run, whatever trainer processes it takes. */
 export interface Run {
   readonly options: TrainRunOptions;
-  readonly model: Model;
+  readonly model: BaseModel;
   readonly base: { readonly digest: string };
   readonly training: TrainingConfig;
   readonly settings: RunSettings;

@@ -13,13 +13,9 @@ import { commonError } from '../../common/common-errors.ts';
 import { syncFolder, writeDurably, writeError } from '../../common/durable.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { makeFolder } from '../../common/folders.ts';
-import {
-  ADAPTER_WEIGHTS_FILE,
-  type AdapterLayout,
-  type AdapterToWrite,
-  decodeAdapter,
-  writePeftFolder,
-} from '../adapter/peft.ts';
+import { decodeAdapter } from '../adapter/codec.ts';
+import type { AdapterLayout } from '../adapter/layout.ts';
+import { ADAPTER_WEIGHTS_FILE, type AdapterToWrite, writePeftFolder } from '../adapter/peft.ts';
 import type { AdamWState } from '../train/adamw.ts';
 import { decodeOptimizer, encodeOptimizer } from '../train/optimizer-state.ts';
 import { finetuneError } from './errors.ts';

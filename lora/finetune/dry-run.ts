@@ -6,8 +6,8 @@ import { createEngine, type EngineName } from '../engines/engine.ts';
 import { type Device, devicesOf } from '../engines/names.ts';
 import type { Precision } from '../engines/precision.ts';
 import type { BaseBits } from '../models/base-bits.ts';
-import { openModel } from '../models/model.ts';
-import { weightFileBytes, weightFileSuffix } from '../models/weights.ts';
+import { openBase } from '../models/base-model.ts';
+import { weightFileBytes, weightFileSuffix } from '../models/prepare-weights.ts';
 import { availableMemory } from '../train/available-memory.ts';
 import { type CheckpointingChoice, checkpointingLine } from '../train/checkpointing.ts';
 import { estimateTraining, fitsMemory, secondsPerStep } from '../train/estimate.ts';
@@ -101,7 +101,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
     baseBits = 32,
   } = options;
   const { precision = 'float32' } = options;
-  const model = await openModel(spec.base);
+  const model = await openBase(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { paths: train, settings } = trainingFiles(spec);
   const { heldOut } = spec.data;

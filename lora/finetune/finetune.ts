@@ -1,15 +1,16 @@
 import { commonError } from '../../common/common-errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import { claimOutput } from '../../common/folders.ts';
-import { adapterLayout } from '../adapter/peft.ts';
+import { adapterLayout } from '../adapter/layout.ts';
 import type { BadRow, RowSummary } from '../data/row-report.ts';
 import type { RowTally } from '../data/rows.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { type Device, deviceName, devicesOf, type EngineName } from '../engines/names.ts';
 import type { Precision } from '../engines/precision.ts';
 import type { BaseBits } from '../models/base-bits.ts';
+import { describeBase } from '../models/base-identity.ts';
+import { openBase } from '../models/base-model.ts';
 import { checkLength } from '../models/blocks/modules.ts';
-import { describeBase, openModel } from '../models/model.ts';
 import { availableMemory } from '../train/available-memory.ts';
 import type { CheckpointingChoice } from '../train/checkpointing.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../train/config.ts';
@@ -151,7 +152,7 @@ export async function trainAlone(options: TrainRunOptions, listener: TrainListen
 async function train(options: TrainRunOptions, listener: TrainListener): Promise<TrainOutcome> {
   const { spec, output, signal, resume, force, newest: found } = options;
   const checkpoints = new CheckpointFolder({ output, keep: spec.run.keepCheckpoints });
-  const model = await openModel(spec.base);
+  const model = await openBase(spec.base);
   // What does not fit the model is told before a folder is made and the data is read.
   checkLength(model.config, spec.training.sequenceLength);
   adapterLayout(model, spec.lora);

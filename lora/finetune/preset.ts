@@ -1,8 +1,9 @@
-import { adapterLayout, adapterSize, loraConfig } from '../adapter/peft.ts';
+import { adapterLayout, adapterSize } from '../adapter/layout.ts';
+import { loraConfig } from '../adapter/lora-config.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import type { Device } from '../engines/names.ts';
 import type { BaseBits } from '../models/base-bits.ts';
-import { openModel } from '../models/model.ts';
+import { openBase } from '../models/base-model.ts';
 import { availableMemory } from '../train/available-memory.ts';
 import type { CheckpointingChoice } from '../train/checkpointing.ts';
 import { type Choice, choosePreset, type PresetName } from '../train/presets.ts';
@@ -32,7 +33,7 @@ export async function presetLayer(
   // How long it trains and how often it measures is still open, and need not go together yet.
   const { run: _, ...said } = layer;
   const spec = resolveSpec(said);
-  const model = await openModel(spec.base);
+  const model = await openBase(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { heldOut } = spec.data;
   const sample = await sampleData(

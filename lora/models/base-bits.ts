@@ -18,13 +18,13 @@ export function estimatedBaseBytes(parameters: number, bits: BaseBits): number {
 }
 
 /** Whether an engine computes with a base of so many bits. */
-export function hasBaseBits(bits: BaseBits, engine: EngineChoice): boolean {
+export function supportsBaseBits(bits: BaseBits, engine: EngineChoice): boolean {
   return bits === 32 || engine !== 'tfjs';
 }
 
 /** @throws SwarmError BASE_BITS for fewer bits on an engine that does not compute with them */
 export function requireBaseBits(bits: BaseBits, engine: EngineChoice): void {
-  if (hasBaseBits(bits, engine)) return;
+  if (supportsBaseBits(bits, engine)) return;
   throw modelError(
     'BASE_BITS',
     `${engine} does not compute with a base of ${bits} bits; take another engine, or --base-bits 32`,

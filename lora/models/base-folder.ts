@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BaseDescription, type BaseFile, baseDigest } from './base.ts';
+import { type BaseDescription, type BaseFile, baseDigest } from './base-identity.ts';
 import { modelError } from './errors.ts';
 
 export interface BaseFolderOptions {

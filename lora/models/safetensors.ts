@@ -3,13 +3,6 @@ import { DTYPE_BYTES, decodeFloats, type FloatDtype, isFloatDtype } from './dtyp
 import { modelError } from './errors.ts';
 import { openFile, parseJsonObject } from './json.ts';
 
-export {
-  DEFAULT_METADATA,
-  encodeSafetensors,
-  type TensorToWrite,
-  writeSafetensors,
-} from './safetensors-writer.ts';
-
 /**
  * Safetensors: 8 bytes little-endian header length N, N bytes of JSON, then the tensors, row-major and
  * little-endian, without gaps (github.com/huggingface/safetensors, "Format").

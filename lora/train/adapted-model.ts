@@ -1,4 +1,4 @@
-import type { LoraConfig } from '../adapter/config.ts';
+import type { LoraConfig } from '../adapter/lora-config.ts';
 import { adapterPlan } from '../adapter/plan.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { TrainableSource } from '../models/architecture.ts';

@@ -7,11 +7,11 @@ import { z } from 'zod';
 import { writeDurably } from '../../common/durable.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import { loraConfig } from '../adapter/config.ts';
+import { loraConfig } from '../adapter/lora-config.ts';
 import { engineError } from '../engines/errors.ts';
 import { ENGINE_NAMES, type EngineChoice, type EngineName } from '../engines/names.ts';
 import { FLOAT16_ENGINES, type Precision } from '../engines/precision.ts';
-import { type BaseBits, hasBaseBits } from '../models/base-bits.ts';
+import { type BaseBits, supportsBaseBits } from '../models/base-bits.ts';
 import { readJsonObject } from '../models/json.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { decideCheckpointing } from './checkpointing.ts';
@@ -92,7 +92,7 @@ export function lacks(
   { engine, speed }: Pick<EngineProbe, 'engine' | 'speed'>,
   { baseBits, precision }: Computing,
 ): string | null {
-  if (!hasBaseBits(baseBits, engine)) return `does not compute with a base of ${baseBits} bits`;
+  if (!supportsBaseBits(baseBits, engine)) return `does not compute with a base of ${baseBits} bits`;
   if (precision === 'float32') return null;
   if (!FLOAT16_ENGINES.includes(engine)) return 'has no products in float16';
   return speed !== null && speed.float16Flops === undefined ? 'has no device with float16' : null;

@@ -9,8 +9,8 @@ import { createEngine } from '../engines/engine.ts';
 import { requireFloat16 } from '../engines/float16.ts';
 import { requirePrecision } from '../engines/precision.ts';
 import { requireBaseBits } from '../models/base-bits.ts';
-import { openModel } from '../models/model.ts';
-import { prepareWeights } from '../models/weights.ts';
+import { openBase } from '../models/base-model.ts';
+import { prepareWeights } from '../models/prepare-weights.ts';
 import { trainError } from './errors.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
 import { TrainerProcess } from './supervisor.ts';
@@ -29,7 +29,7 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
   const { precision = 'float32' } = options;
   requireBaseBits(bits, name);
   requirePrecision(precision, name);
-  const model = await openModel(modelDir);
+  const model = await openBase(modelDir);
   // Before the weights, which take minutes for a large base: an engine that is not there fails at once.
   const engine = await createEngine(name, { threads, device });
   if (precision === 'float16') await requireFloat16(engine);

@@ -7,8 +7,8 @@ import type { WeightFile } from '../engines/weights.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
 import { add, broadcastTo, matmul, multiply, type ProductOptions, reduceSum } from '../graph/ops.ts';
 import type { BaseBits } from '../models/base-bits.ts';
+import { placeMatrix } from '../models/prepare-weights.ts';
 import { Layout } from '../models/weight-cache.ts';
-import { placeMatrix } from '../models/weights.ts';
 
 export interface MachineSpeed {
   /** Floating-point operations per second in a matrix product. */

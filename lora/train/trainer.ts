@@ -1,13 +1,14 @@
 import { trainError } from './errors.ts';
+
 /** Trains one adapter on one device, in this process. `TrainerProcess` is the same behind a process boundary. */
 
-import type { LoraConfig } from '../adapter/config.ts';
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
+import type { LoraConfig } from '../adapter/lora-config.ts';
 import { checkTokens, type Row } from '../data/packing.ts';
 import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
 import type { Precision } from '../engines/precision.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { Model } from '../models/model.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { AdamW, type AdamWState } from './adamw.ts';
 import { adaptedParameters } from './adapted-model.ts';
 import { batches } from './batches.ts';
@@ -39,7 +40,7 @@ export interface TrainerSettings {
 }
 
 export interface TrainerDeps {
-  model: Model;
+  model: BaseModel;
   engine: Engine;
   /** The base's weights as `prepareWeights` made them. */
   weights: WeightFile;

@@ -1,6 +1,6 @@
 import { withDeadline } from '../../common/deadline.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
-import { baseDigest } from '../../lora/models/base.ts';
+import { baseDigest } from '../../lora/models/base-identity.ts';
 import { modelError } from '../../lora/models/errors.ts';
 import { trainError } from '../../lora/train/errors.ts';
 import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';

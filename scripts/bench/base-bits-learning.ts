@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { initAdapter } from '../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../lora/adapter/initial.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
@@ -95,7 +95,7 @@ async function alone(
   steps: number,
   { trainer: judge, rows, heldOut }: LearningDeps,
 ) {
-  trainer.setParameters(initAdapter(trainer.layout, seed));
+  trainer.setParameters(initialMatrices(trainer.layout, seed));
   const zeros = () => trainer.layout.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));
   trainer.setOptimizerState({ step: 0, m: zeros(), v: zeros() });
   const count = steps * SWARM.batchSize;

@@ -4,11 +4,12 @@
  * JSON: {cpuMilliseconds, milliseconds, loss, peakBytes}. The first answer is for loading.
  */
 import { createInterface } from 'node:readline';
-import { loraConfig } from '../../lora/adapter/config.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { createEngine, type Feeds } from '../../lora/engines/engine.ts';
 import { elementCount } from '../../lora/graph/shapes.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { openModel, prepareWeights } from '../../lora/models/model.ts';
+import { openBase } from '../../lora/models/base-model.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { rowFeeds, trainingGraph } from '../../lora/train/step.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
@@ -37,7 +38,7 @@ const task = JSON.parse((await lines.next()).value ?? '') as BaseBitsTask;
 const { rows, rowTokens, threads, checkpointing, bits } = task;
 
 const started = performance.now();
-const model = await openModel(task.modelDir);
+const model = await openBase(task.modelDir);
 const weights = await prepareWeights(model, task.cacheDir, { bits });
 const { config, architecture } = model;
 const size = { config, architecture, batch: rows, length: rowTokens };

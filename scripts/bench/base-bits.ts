@@ -4,7 +4,8 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { openModel, prepareWeights } from '../../lora/models/model.ts';
+import { openBase } from '../../lora/models/base-model.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 import { writeRandomModel } from './base-bits-model.ts';
 import type { BaseBitsStep, BaseBitsTask } from './base-bits-worker.ts';
@@ -64,7 +65,7 @@ async function measure(shapeName: string, shape: Shape, options: BenchOptions): 
   try {
     const modelDir = await writeRandomModel(folder, shape.model);
     const cacheDir = join(folder, 'cache');
-    const model = await openModel(modelDir);
+    const model = await openBase(modelDir);
     for (const bits of new Set(shape.contenders.map((contender) => contender.bits))) {
       const start = performance.now();
       await prepareWeights(model, cacheDir, { bits });

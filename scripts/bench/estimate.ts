@@ -5,10 +5,11 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { initialAdapter, loraConfig } from '../../lora/adapter/peft.ts';
+import { initialAdapter } from '../../lora/adapter/initial.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
-import { openModel } from '../../lora/models/model.ts';
+import { openBase } from '../../lora/models/base-model.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { estimateTraining, secondsPerStep } from '../../lora/train/estimate.ts';
 import { measureSpeed } from '../../lora/train/speed.ts';
@@ -23,7 +24,7 @@ const STEPS = 4;
 
 const modelDir = resolve(process.argv[2] ?? 'models/nano');
 const cacheDir = await mkdtemp(join(tmpdir(), 'estimate-'));
-const model = await openModel(modelDir);
+const model = await openBase(modelDir);
 const { vocabularySize, hiddenSize: width } = model.config;
 const { signal } = new AbortController();
 

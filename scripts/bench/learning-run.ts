@@ -1,7 +1,7 @@
 /** One run of the learning benchmark: a whole swarm in one process, with the real codec and the real merge. */
 import { mergeRound } from '../../coordinator/merge/merge.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
-import { initAdapter } from '../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { permutation, rowKey } from '../../lora/data/assignment.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import type { AdamWState } from '../../lora/train/adamw.ts';
@@ -57,7 +57,7 @@ export async function learn(
       feedback: new ErrorFeedback({ layout: trainer.layout, decay: variant.decay }),
     }),
   );
-  let adapter = initAdapter(trainer.layout, seed);
+  let adapter = initialMatrices(trainer.layout, seed);
   let residual: Uint8Array | null = null;
   let sentBytes = 0;
   for (let round = 1; round <= swarm.rounds; round++) {

@@ -2,12 +2,13 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { partOf } from '../../cli/demo/data.ts';
-import { loraConfig } from '../../lora/adapter/config.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { packedRows } from '../../lora/data/packing.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { openModel, prepareWeights } from '../../lora/models/model.ts';
+import { openBase } from '../../lora/models/base-model.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer } from '../../lora/train/trainer.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
@@ -137,7 +138,7 @@ export async function nanoTrainer(
   cacheDir: string,
   { bits = 32, roundActivations = true }: { bits?: BaseBits; roundActivations?: boolean } = {},
 ): Promise<Trainer> {
-  const model = await openModel(join(ROOT, 'models/nano'));
+  const model = await openBase(join(ROOT, 'models/nano'));
   const engine = await createEngine('onnx-cpu', { threads: availableParallelism(), roundActivations });
   const weights = await prepareWeights(model, cacheDir, { bits });
   return new Trainer({ lora: LORA, training: SETTINGS }, { model, engine, weights });

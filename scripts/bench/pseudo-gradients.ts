@@ -1,13 +1,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loraConfig } from '../../lora/adapter/config.ts';
-import { initAdapter } from '../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../lora/adapter/initial.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { packDocuments } from '../../lora/data/packing.ts';
 import { readTexts } from '../../lora/data/read-examples.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
-import { openModel, prepareWeights } from '../../lora/models/model.ts';
+import { openBase } from '../../lora/models/base-model.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer } from '../../lora/train/trainer.ts';
 import { applyDelta, ErrorFeedback, type UpdateLayout } from '../../lora/update/index.ts';
@@ -26,7 +27,7 @@ export interface PseudoGradients {
 /** Real updates: the shipped model trained on Moby Dick by one node that sends balanced updates, round after round. */
 export async function pseudoGradients(rounds: number, log: (line: string) => void): Promise<PseudoGradients> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-codec-'));
-  const model = await openModel(join(ROOT, 'models/nano'));
+  const model = await openBase(join(ROOT, 'models/nano'));
   const engine = await createEngine('onnx-cpu', { threads: 1 });
   const weights = await prepareWeights(model, folder);
   const trainer = new Trainer({ lora: LORA, training: SETTINGS }, { model, engine, weights });
@@ -44,7 +45,7 @@ export async function pseudoGradients(rounds: number, log: (line: string) => voi
     };
     const feedback = new ErrorFeedback({ layout });
     const collected: Float32Array[][] = [];
-    let adapter = initAdapter(layout, 1);
+    let adapter = initialMatrices(layout, 1);
     for (let round = 1; round <= rounds; round++) {
       trainer.setParameters(adapter);
       const { lossMean } = await trainer.train({

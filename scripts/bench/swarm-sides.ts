@@ -5,8 +5,8 @@ import type { DemoData } from '../../cli/demo/data.ts';
 import { followJob } from '../../cli/follow.ts';
 import { HelperProcess } from '../../cli/helper-process.ts';
 import { systemClock } from '../../common/system-clock.ts';
-import { loraConfig } from '../../lora/adapter/config.ts';
-import { initAdapter } from '../../lora/adapter/peft.ts';
+import { initialMatrices } from '../../lora/adapter/initial.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { packData } from '../../lora/data/pack-data.ts';
 import { dataSettingsSchema } from '../../lora/data/settings.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
@@ -149,7 +149,7 @@ export async function measureTrainer(
       const taken = Array.from({ length: steps * TRAINING.batchSize }, () => packed.row(order.next().value));
       return trainer.train({ adapter, rows: taken, steps, signal });
     };
-    const warm = await train(initAdapter(trainer.layout, 1), 2);
+    const warm = await train(initialMatrices(trainer.layout, 1), 2);
     // The trainer is a child of ours, in our process group.
     const processor = () => groupCpuMilliseconds([processGroup()]);
     const startedAt = performance.now();

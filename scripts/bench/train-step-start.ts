@@ -9,7 +9,7 @@
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { loraConfig } from '../../lora/adapter/config.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { elementCount } from '../../lora/graph/shapes.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import { SINGLE_FILE } from '../../lora/models/tensors.ts';
@@ -53,7 +53,7 @@ for await (const _ of lines) {
   process.stdout.write(`${JSON.stringify(step)}\n`);
 }
 
-/** What `openModel` asks for; the tokenizer is never used. */
+/** What `openBase` asks for; the tokenizer is never used. */
 async function writeModel(): Promise<void> {
   await writeFile(join(folder, 'config.json'), JSON.stringify(setup.huggingFaceConfig));
   await writeFile(join(folder, 'tokenizer.json'), JSON.stringify({ model: {} }));

@@ -5,7 +5,8 @@ import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import type { Engine } from '../../lora/engines/engine.ts';
 import { Graph } from '../../lora/graph/graph.ts';
-import { type Model, openModel, prepareWeights } from '../../lora/models/model.ts';
+import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 import { AdamW } from '../../lora/train/adamw.ts';
@@ -17,7 +18,7 @@ export const FIXTURES = join(import.meta.dirname, '../../test/fixtures');
 /** What scripts/reference/make_adapters.py stored of one adapter. */
 export interface AdapterCase {
   dir: string;
-  model: Model;
+  model: BaseModel;
   adapter: Adapter;
   rows: Row[];
   /** Of the dropout masks, step by step. */
@@ -38,7 +39,7 @@ export interface AdapterCase {
 export async function openAdapterCase(name: string): Promise<AdapterCase> {
   const dir = join(FIXTURES, 'adapters', name);
   const json = JSON.parse(await readFile(join(dir, 'reference.json'), 'utf8'));
-  const model = await openModel(join(FIXTURES, json.model));
+  const model = await openBase(join(FIXTURES, json.model));
   const path = join(dir, 'reference.safetensors');
   const { entries } = await readHeader(path);
   const rows = (json.rows as { ids: number[]; labels: number[] }[]).map(({ ids, labels }) => ({
@@ -52,7 +53,12 @@ export async function openAdapterCase(name: string): Promise<AdapterCase> {
 
 /** Logits [B·T, V] of rows under an adapter, or of the bare model. */
 export async function logitsOf(
-  { model, rows, engine, cacheDir }: { model: Model; rows: readonly Row[]; engine: Engine; cacheDir: string },
+  {
+    model,
+    rows,
+    engine,
+    cacheDir,
+  }: { model: BaseModel; rows: readonly Row[]; engine: Engine; cacheDir: string },
   adapter: Pick<Adapter, 'lora' | 'layout' | 'tensors'> | null,
 ): Promise<Float32Array> {
   const graph = new Graph();

@@ -7,8 +7,9 @@ import { gradients } from '../../lora/graph/gradients.ts';
 import { Graph } from '../../lora/graph/graph.ts';
 import { crossEntropy, reduceSum } from '../../lora/graph/ops.ts';
 import type { TrainableSource } from '../../lora/models/architecture.ts';
-import { type Model, openModel, prepareWeights } from '../../lora/models/model.ts';
+import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { trainableParameters } from '../../lora/models/parameters.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 import { AdamW } from '../../lora/train/adamw.ts';
@@ -41,7 +42,7 @@ interface ReferenceFile {
 
 interface Reference extends ReferenceFile {
   readonly dir: string;
-  readonly model: Model;
+  readonly model: BaseModel;
   readonly adapter: Adapter;
   has(tensor: string): boolean;
   tensor(name: string): Promise<Float32Array>;
@@ -72,7 +73,7 @@ export async function measureParity(dir: string, engine: Engine, cacheDir: strin
 }
 
 async function openReference(dir: string): Promise<Reference> {
-  const model = await openModel(dir);
+  const model = await openBase(dir);
   const adapter = await readPeftFolder(join(dir, 'adapter'), model);
   const path = join(dir, 'reference.safetensors');
   const { entries } = await readHeader(path);

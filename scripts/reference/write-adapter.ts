@@ -10,20 +10,17 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isSwarmError } from '../../common/errors.ts';
-import { mergeAdapter } from '../../lora/adapter/merge.ts';
-import {
-  type Adapter,
-  adapterLayout,
-  initialAdapter,
-  type LoraConfig,
-  loraConfig,
-  readPeftFolder,
-  writePeftFolder,
-} from '../../lora/adapter/peft.ts';
+import { initialAdapter } from '../../lora/adapter/initial.ts';
+import { adapterLayout } from '../../lora/adapter/layout.ts';
+import { type LoraConfig, loraConfig } from '../../lora/adapter/lora-config.ts';
+import { mergeIntoBase } from '../../lora/adapter/merge-into-base.ts';
+import { type Adapter, readPeftFolder, writePeftFolder } from '../../lora/adapter/peft.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { Graph } from '../../lora/graph/graph.ts';
-import { describeBase, type Model, openModel, prepareWeights } from '../../lora/models/model.ts';
-import { writeSafetensors } from '../../lora/models/safetensors.ts';
+import { describeBase } from '../../lora/models/base-identity.ts';
+import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
+import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import { sequenceFeeds, sequenceInputs } from '../../lora/models/sequences.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 
@@ -63,7 +60,7 @@ const SHAPES: Record<string, Partial<LoraConfig>> = {
 const [modelDir, outDir, settings] = process.argv.slice(2);
 if (!modelDir || !outDir) throw new Error('usage: write-adapter.ts MODEL_DIR OUTPUT_DIR [SETTINGS]');
 
-const model = await openModel(modelDir);
+const model = await openBase(modelDir);
 const { digest: baseDigest } = await describeBase(modelDir);
 const ids = Array.from({ length: LENGTH }, (_, t) => (t * 37 + 5) % model.config.vocabularySize);
 await rm(outDir, { recursive: true, force: true });
@@ -105,8 +102,8 @@ async function write(dir: string, lora: LoraConfig): Promise<void> {
   ];
   const mergedDir = join(dir, 'merged');
   try {
-    await mergeAdapter(model, adapter, mergedDir);
-    const data = await logits(await openModel(mergedDir), null);
+    await mergeIntoBase(model, adapter, mergedDir);
+    const data = await logits(await openBase(mergedDir), null);
     results.push({ name: 'merged', dtype: 'F32', shape, data });
   } catch (error) {
     if (!isSwarmError(error, 'ADAPTER_TIED_HEAD')) throw error;
@@ -114,7 +111,7 @@ async function write(dir: string, lora: LoraConfig): Promise<void> {
   await writeSafetensors(join(dir, 'logits.safetensors'), results);
 }
 
-async function logits(of: Model, adapter: Adapter | null): Promise<Float32Array> {
+async function logits(of: BaseModel, adapter: Adapter | null): Promise<Float32Array> {
   const { architecture, config } = of;
   const graph = new Graph();
   const source = adaptedParameters(graph, of, adapter?.lora ?? null);

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { initialAdapter, readPeftFolder } from '../../lora/adapter/peft.ts';
-import { openModel } from '../../lora/models/model.ts';
+import { initialAdapter } from '../../lora/adapter/initial.ts';
+import { readPeftFolder } from '../../lora/adapter/peft.ts';
+import { openBase } from '../../lora/models/base-model.ts';
 import { TestSwarm } from './swarm.ts';
 
 it('a swarm trains magnitudes, saved modules and B, through dropout, and leaves a frozen A alone', async () => {
@@ -23,7 +24,7 @@ it('a swarm trains magnitudes, saved modules and B, through dropout, and leaves 
 
   const checkpoints = await swarm.checkpoints();
   expect(checkpoints).toHaveLength(3);
-  const model = await openModel(join(swarm.folder, 'model'));
+  const model = await openBase(join(swarm.folder, 'model'));
   const last = await readPeftFolder(checkpoints.at(-1)!.path, model);
   // Older weights are let go; what the job started from can be made again.
   const first = await initialAdapter(model, last.lora, 0);

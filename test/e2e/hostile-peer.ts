@@ -2,8 +2,9 @@
 import { join } from 'node:path';
 import type { Logger } from '../../common/logger.ts';
 import { systemClock } from '../../common/system-clock.ts';
-import { type AdapterLayout, adapterLayout, loraConfig } from '../../lora/adapter/peft.ts';
-import { openModel } from '../../lora/models/model.ts';
+import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
+import { openBase } from '../../lora/models/base-model.ts';
 import { encodeUpdate } from '../../lora/update/index.ts';
 import { createHost } from '../../net/host.ts';
 import { loadIdentity } from '../../net/identity.ts';
@@ -60,7 +61,7 @@ export class HostilePeer {
       { identity, blobs, log: quiet, clock: systemClock },
     );
     const coordinator = await network.connect(addresses[0]!, { signal });
-    const layout = adapterLayout(await openModel(modelDir), loraConfig(lora));
+    const layout = adapterLayout(await openBase(modelDir), loraConfig(lora));
     const peer = new HostilePeer(network, coordinator, job!, layout, signal);
     await peer.#enter();
     return peer;

@@ -2,7 +2,7 @@ import { encodeAdapter } from '../../lora/adapter/codec.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import { encodePacked } from '../../lora/data/packed.ts';
 import type { Row } from '../../lora/data/packing.ts';
-import { baseDigest } from '../../lora/models/base.ts';
+import { baseDigest } from '../../lora/models/base-identity.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
 import { open, type Signer, seal } from '../../protocol/signing.ts';

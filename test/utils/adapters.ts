@@ -1,15 +1,15 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Model, openModel } from '../../lora/models/model.ts';
+import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { readTensor } from '../../lora/models/safetensors.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 
 /** The model with its weights widened to float32, and changed if a test wants it, in a folder of its own. */
 export async function inFloat32(
-  model: Model,
+  model: BaseModel,
   dir: string,
   change: (parameter: string, values: Float32Array) => void = () => {},
-): Promise<Model> {
+): Promise<BaseModel> {
   await mkdir(dir, { recursive: true });
   for (const file of ['config.json', 'tokenizer.json'])
     await copyFile(join(model.dir, file), join(dir, file));
@@ -21,5 +21,5 @@ export async function inFloat32(
     return { name, dtype: 'F32' as const, shape: entry.shape, data };
   });
   await writeSafetensors(join(dir, 'model.safetensors'), await Promise.all(tensors));
-  return openModel(dir);
+  return openBase(dir);
 }

@@ -1,4 +1,4 @@
-import { loraConfig } from '../../lora/adapter/peft.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import type { RunState, TrainingState } from '../../lora/finetune/checkpoints.ts';
 import { resolveSpec } from '../../lora/finetune/settings.ts';
 

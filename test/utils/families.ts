@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
 import { emptyRow, IGNORED_LABEL, type Row } from '../../lora/data/packing.ts';
-import { type Model, openModel } from '../../lora/models/model.ts';
+import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { FIXTURES } from './reference.ts';
 
 /** Folders of every tiny model that has reference values, each model family at least once. */
@@ -15,13 +15,13 @@ export const FAMILY_FIXTURES: readonly string[] = [
 ];
 
 export interface FamilyFixture {
-  readonly model: Model;
+  readonly model: BaseModel;
   readonly adapter: Adapter;
 }
 
 export async function openFamily(fixture: string): Promise<FamilyFixture> {
   const dir = join(FIXTURES, fixture);
-  const model = await openModel(dir);
+  const model = await openBase(dir);
   return { model, adapter: await readPeftFolder(join(dir, 'adapter'), model) };
 }
 

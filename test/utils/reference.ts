@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
-import { type Model, openModel } from '../../lora/models/model.ts';
+import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { readHeader, readTensor } from '../../lora/models/safetensors.ts';
 
 export const FIXTURES = join(import.meta.dirname, '../fixtures');
@@ -18,7 +18,7 @@ export type ReferenceCase = 'plain' | 'packed';
 /** What scripts/reference/make_llama_tiny.py stored beside a tiny model. */
 export interface Reference {
   dir: string;
-  model: Model;
+  model: BaseModel;
   adapter: Adapter;
   rows: Record<ReferenceCase, ReferenceRow[]>;
   losses: Record<ReferenceCase, number[]>;
@@ -37,7 +37,7 @@ export interface Reference {
 
 export async function openReference(variant: 'tied' | 'untied'): Promise<Reference> {
   const dir = join(FIXTURES, `llama-tiny-${variant}`);
-  const model = await openModel(dir);
+  const model = await openBase(dir);
   const adapter = await readPeftFolder(join(dir, 'adapter'), model);
   const path = join(dir, 'reference.safetensors');
   const { entries } = await readHeader(path);

@@ -2,14 +2,15 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import type { LoraConfig } from '../../lora/adapter/config.ts';
 import { adapterLayout } from '../../lora/adapter/layout.ts';
+import type { LoraConfig } from '../../lora/adapter/lora-config.ts';
 import type { Row } from '../../lora/data/packing.ts';
 import type { Engine, Feeds } from '../../lora/engines/engine.ts';
 import { elementCount } from '../../lora/graph/shapes.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { type Model, prepareWeights } from '../../lora/models/model.ts';
+import type { BaseModel } from '../../lora/models/base-model.ts';
 import { trainableParameters } from '../../lora/models/parameters.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { readTensor } from '../../lora/models/safetensors.ts';
 import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 import { rowFeeds, type TrainingGraphOptions, trainingGraph } from '../../lora/train/step.ts';
@@ -33,7 +34,7 @@ export async function fixtureRows(fixture: string): Promise<Row[]> {
 }
 
 export interface StepCase {
-  readonly model: Model;
+  readonly model: BaseModel;
   readonly rows: readonly Row[];
   readonly parametersOf: Parameters<typeof trainingGraph>[1];
   /** Values of what is trained. */
@@ -91,7 +92,7 @@ export async function fullStep(fixture: string): Promise<StepCase> {
 }
 
 /** An adapter of random numbers, both factors included, so that all of its gradients are there. */
-export function randomAdapter(model: Model, lora: LoraConfig): Pick<StepCase, 'values' | 'parametersOf'> {
+export function randomAdapter(model: BaseModel, lora: LoraConfig): Pick<StepCase, 'values' | 'parametersOf'> {
   const values = adapterLayout(model, lora).map(({ name, shape, group }, i) => {
     const random = numbers(elementCount(shape), i + 1).map((value) => value / 4);
     // Magnitudes are lengths.

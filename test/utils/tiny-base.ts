@@ -4,8 +4,8 @@ import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
 import { packedRows, type Row } from '../../lora/data/packing.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
-import { describeBase } from '../../lora/models/base.ts';
-import { type Model, openModel } from '../../lora/models/model.ts';
+import { describeBase } from '../../lora/models/base-identity.ts';
+import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { probeMachine } from '../../lora/train/choose.ts';
 import { loraSchema, type Manifest } from '../../protocol/manifest.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
@@ -21,7 +21,7 @@ export interface TinyBase {
   readonly home: string;
   /** In `home`, with the files of the base. */
   readonly blobs: FileBlobStore;
-  readonly model: Model;
+  readonly model: BaseModel;
   /** Of a job with batches of two rows. */
   readonly manifest: Manifest;
   /** Of the job's adapter. */
@@ -38,7 +38,7 @@ export async function tinyBase(): Promise<TinyBase> {
   const base = await describeBase(modelDir);
   const { signal } = new AbortController();
   for (const { path } of base.files) await blobs.importFile(join(modelDir, path), { signal });
-  const model = await openModel(modelDir);
+  const model = await openBase(modelDir);
   const { manifest: toy } = toyJob(signerOf(1));
   const manifest: Manifest = {
     ...toy,

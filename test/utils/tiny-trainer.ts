@@ -1,11 +1,12 @@
 /** A trainer on a tiny random model, with rows of real text. */
 import { join } from 'node:path';
-import { loraConfig } from '../../lora/adapter/config.ts';
-import { initAdapter } from '../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../lora/adapter/initial.ts';
+import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { packedRows, type Row } from '../../lora/data/packing.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine, type Engine } from '../../lora/engines/engine.ts';
-import { openModel, prepareWeights } from '../../lora/models/model.ts';
+import { openBase } from '../../lora/models/base-model.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer, type TrainerSettings } from '../../lora/train/trainer.ts';
 import { maxDifference } from './reference.ts';
@@ -31,7 +32,7 @@ export function tinySettings(training: TrainingOptions = {}): TrainerSettings {
 /** Writes the model below `dir` unless it is there, and opens it. */
 export async function tinyDeps(dir: string) {
   const modelDir = await makeTinyModel(join(dir, 'model'));
-  const model = await openModel(modelDir);
+  const model = await openBase(modelDir);
   const cacheDir = join(dir, 'cache');
   const weights = await prepareWeights(model, cacheDir);
   const engine = await createEngine('onnx-cpu', { threads: 1 });
@@ -57,7 +58,7 @@ export async function trainOnEach(
   { deps, rows, training = {} }: { deps: TinyDeps; rows: readonly Row[]; training?: TrainingOptions },
 ): Promise<{ trainers: Trainer[]; difference: number }> {
   const trainers = engines.map((engine) => tinyTrainer({ ...deps, engine }, training));
-  const start = initAdapter(trainers[0]!.layout, 7);
+  const start = initialMatrices(trainers[0]!.layout, 7);
   for (const trainer of trainers) {
     trainer.setParameters(start);
     await trainer.train({ rows, steps: 5 });

@@ -7,7 +7,7 @@ import { createEngine } from '../../lora/engines/engine.ts';
 import { buildModel } from '../../lora/engines/onnx/model.ts';
 import type { Graph } from '../../lora/graph/graph.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { prepareWeights } from '../../lora/models/model.ts';
+import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { type StepCase, stepOf } from './step-cases.ts';
 
 /** GPUs may contract products and sums and have exponentials of their own. */

@@ -2,7 +2,7 @@ import { copyFile, mkdir, open, readFile, rm, stat, symlink } from 'node:fs/prom
 import { hostname } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { isAlive, writeDurably } from '../../../common/durable.ts';
-import { hubError } from './codes.ts';
+import { hubError } from './errors.ts';
 import { isCommit, repositoryFolder } from './reference.ts';
 
 /**

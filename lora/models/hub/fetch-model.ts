@@ -1,14 +1,14 @@
 import { rename, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
-import { DESCRIBED_FILES, TOOL_TEMPLATE_FILE } from '../base.ts';
+import { DESCRIBED_FILES, TOOL_TEMPLATE_FILE } from '../base-identity.ts';
+import { MAX_CONFIG_BYTES } from '../base-model.ts';
 import { parseConfig } from '../families.ts';
-import { MAX_CONFIG_BYTES } from '../folder.ts';
 import { readJsonObject } from '../json.ts';
 import { INDEX_FILE, readWeightMap, SINGLE_FILE } from '../tensors.ts';
 import { HubCache } from './cache.ts';
-import { hubError } from './codes.ts';
-import { diskFull } from './errors.ts';
+import { hubError } from './errors.ts';
+import { diskFull } from './failures.ts';
 import { commitOf, filesOf, type HubFile } from './listing.ts';
 import { type HubReference, isCommit } from './reference.ts';
 import type { HubDeps } from './requests.ts';

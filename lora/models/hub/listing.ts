@@ -1,7 +1,7 @@
 import { HubApiError, listFiles, modelInfo } from '@huggingface/hub';
 import { z } from 'zod';
 import { isSwarmError } from '../../../common/errors.ts';
-import { malformed } from './errors.ts';
+import { malformed } from './failures.ts';
 import { type HubReference, isCommit } from './reference.ts';
 import { type HubDeps, request } from './requests.ts';
 

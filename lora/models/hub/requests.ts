@@ -1,7 +1,7 @@
 import type { Clock } from '../../../common/clock.ts';
 import { SwarmError } from '../../../common/errors.ts';
-import { hubError } from './codes.ts';
-import { type Asked, refusal, unreachable } from './errors.ts';
+import { hubError } from './errors.ts';
+import { type Asked, refusal, unreachable } from './failures.ts';
 
 /** Tries of one request, and of a transfer that gets no further, before giving up. */
 export const MAX_TRIES = 5;

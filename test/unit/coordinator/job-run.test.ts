@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { mergeRound } from '../../../coordinator/merge/merge.ts';
-import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/peft.ts';
+import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/codec.ts';
 import { applyDelta } from '../../../lora/update/index.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { open } from '../../../protocol/signing.ts';

@@ -5,7 +5,8 @@ import { expect, it } from 'vitest';
 import { loadTokenizer } from '../../../lora/data/tokenizer.ts';
 import { createEngine } from '../../../lora/engines/engine.ts';
 import { evaluateText } from '../../../lora/evaluate/evaluate.ts';
-import { openModel, prepareWeights } from '../../../lora/models/model.ts';
+import { openBase } from '../../../lora/models/base-model.ts';
+import { prepareWeights } from '../../../lora/models/prepare-weights.ts';
 import { readSpeeches } from '../../../scripts/pretrain/corpus.ts';
 import { NANO_CONFIG } from '../../../scripts/pretrain/recipe.ts';
 
@@ -17,7 +18,7 @@ it('the shipped model is what its recipe makes: small, complete, and at home in 
   const sizes = await Promise.all(files.map(async (file) => (await stat(join(NANO, file))).size));
   expect(sizes.reduce((a, b) => a + b)).toBeLessThan(8_000_000);
   expect(JSON.parse(await readFile(join(NANO, 'config.json'), 'utf8'))).toEqual(NANO_CONFIG);
-  const model = await openModel(NANO);
+  const model = await openBase(NANO);
   expect(model.parameters).toBeGreaterThan(2e6);
   expect(model.parameters).toBeLessThan(4e6);
 

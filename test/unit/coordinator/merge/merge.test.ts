@@ -9,7 +9,8 @@ import {
   mergeWork,
   OUTLIER_FACTOR,
 } from '../../../../coordinator/merge/merge.ts';
-import { type AdapterLayout, decodeAdapter, encodeAdapter } from '../../../../lora/adapter/peft.ts';
+import { decodeAdapter, encodeAdapter } from '../../../../lora/adapter/codec.ts';
+import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
 import {
   applyDelta,
   decodeUpdate,

@@ -1,13 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
-import {
-  type AdapterLayout,
-  decodeAdapter,
-  encodeAdapter,
-  maxAdapterBytes,
-} from '../../../../lora/adapter/peft.ts';
-import { decodeHeader, encodeSafetensors, MAX_HEADER_BYTES } from '../../../../lora/models/safetensors.ts';
+import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../../lora/adapter/codec.ts';
+import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
+import { decodeHeader, MAX_HEADER_BYTES } from '../../../../lora/models/safetensors.ts';
+import { encodeSafetensors } from '../../../../lora/models/safetensors-writer.ts';
 import { rawSafetensors } from '../../../utils/safetensors.ts';
 
 const layout = [

@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type LoraConfig, loraConfig } from '../../../../lora/adapter/config.ts';
-import { initAdapter, initialAdapter } from '../../../../lora/adapter/initial.ts';
+import { initialAdapter, initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
-import { type Model, openModel } from '../../../../lora/models/model.ts';
+import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-config.ts';
+import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
 import { readTensor } from '../../../../lora/models/safetensors.ts';
 import { inFloat32 } from '../../../utils/adapters.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -12,7 +12,7 @@ import { FIXTURES, maxDifference } from '../../../utils/reference.ts';
 const code = (expected: string) => expect.objectContaining({ code: expected });
 
 async function start(settings: Partial<LoraConfig>, folder = 'llama-tiny-untied') {
-  const model = await openModel(join(FIXTURES, folder));
+  const model = await openBase(join(FIXTURES, folder));
   const lora = loraConfig({ rank: 4, targets: ['k_proj', 'down_proj'], ...settings });
   const layout = adapterLayout(model, lora);
   const tensors = await initialAdapter(model, lora, 7);
@@ -20,14 +20,14 @@ async function start(settings: Partial<LoraConfig>, folder = 'llama-tiny-untied'
   return { model, lora, layout, tensors, values };
 }
 
-async function weightOf({ dir, tensors }: Model, name: string): Promise<Float32Array> {
+async function weightOf({ dir, tensors }: BaseModel, name: string): Promise<Float32Array> {
   const { file, entry } = tensors.get(name)!;
   return readTensor(join(dir, file), entry);
 }
 
 test('matrices are those of the seed alone', async () => {
   const { layout, tensors } = await start({});
-  expect(tensors).toEqual(initAdapter(layout, 7));
+  expect(tensors).toEqual(initialMatrices(layout, 7));
   const again = await start({ useDora: true, modulesToSave: ['norm'] });
   for (const [i, { name }] of layout.entries())
     expect(again.values.get(name.replace('base_model.model.', ''))).toEqual(tensors[i]);
@@ -64,7 +64,7 @@ test('and of the changed rows where B does not start at zero', async () => {
 });
 
 test('DoRA on a row of zeros is refused: it would divide by its norm', async () => {
-  const source = await openModel(join(FIXTURES, 'llama-tiny-untied'));
+  const source = await openBase(join(FIXTURES, 'llama-tiny-untied'));
   const name = 'model.layers.1.mlp.down_proj';
   const model = await inFloat32(source, await temporaryFolder(), (parameter, values) => {
     if (parameter === `${name}.weight`) values.fill(0, 2 * 40, 3 * 40);
@@ -118,7 +118,7 @@ describe('init_lora_weights', () => {
 
 test('a layout alone does not say what saved modules start from', async () => {
   const { layout } = await start({ modulesToSave: ['norm'] });
-  expect(() => initAdapter(layout, 7)).toThrow(code('ADAPTER_INIT'));
+  expect(() => initialMatrices(layout, 7)).toThrow(code('ADAPTER_INIT'));
 });
 
 describe('what does not go together is refused by name', () => {

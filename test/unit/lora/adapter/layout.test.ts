@@ -1,11 +1,7 @@
 import { expect, test } from 'vitest';
-import {
-  adapterLayout,
-  adapterSize,
-  initAdapter,
-  type LoraConfig,
-  loraConfig,
-} from '../../../../lora/adapter/peft.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
+import { adapterLayout, adapterSize } from '../../../../lora/adapter/layout.ts';
+import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { llama } from '../../../../lora/models/families/llama.ts';
 
 const model = {
@@ -57,7 +53,7 @@ test('what is not a target in any case may be excluded', () => {
 });
 
 test('A is uniform in ±1/√in and B zero', () => {
-  const tensors = initAdapter(layout, 42);
+  const tensors = initialMatrices(layout, 42);
   for (const [i, { name, shape }] of layout.entries()) {
     const values = tensors[i]!;
     expect(values.length).toBe(shape[0]! * shape[1]!);
@@ -82,14 +78,14 @@ test('A is uniform in ±1/√in and B zero', () => {
 });
 
 test('the start depends on seed and name alone', () => {
-  const tensors = initAdapter(layout, 42);
-  expect(initAdapter(layout, 42)).toEqual(tensors);
-  const [other] = initAdapter(layout, 43);
+  const tensors = initialMatrices(layout, 42);
+  expect(initialMatrices(layout, 42)).toEqual(tensors);
+  const [other] = initialMatrices(layout, 43);
   expect(other).not.toEqual(tensors[0]);
-  expect(initAdapter(layout, 42 + 2 ** 32)[0]).not.toEqual(tensors[0]);
+  expect(initialMatrices(layout, 42 + 2 ** 32)[0]).not.toEqual(tensors[0]);
   const some = adapterLayout(model, { ...lora, targets: ['v_proj'] });
   const values = new Map(layout.map(({ name }, i) => [name, tensors[i]!]));
-  for (const [i, tensor] of initAdapter(some, 42).entries())
+  for (const [i, tensor] of initialMatrices(some, 42).entries())
     expect(tensor).toEqual(values.get(some[i]!.name));
   // The first values of one tensor, so that a change of the generator is noticed: old jobs could not be redone.
   expect([...tensors[0]!.subarray(0, 3)]).toMatchInlineSnapshot(`
@@ -102,5 +98,5 @@ test('the start depends on seed and name alone', () => {
 });
 
 test.each([-1, 0.5, 2 ** 53])('seed %d is refused', (seed) => {
-  expect(() => initAdapter(layout, seed)).toThrow(expect.objectContaining({ code: 'SEED' }));
+  expect(() => initialMatrices(layout, seed)).toThrow(expect.objectContaining({ code: 'SEED' }));
 });

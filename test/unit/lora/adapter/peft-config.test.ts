@@ -2,11 +2,11 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
-import { type LoraConfig, loraConfig } from '../../../../lora/adapter/config.ts';
 import { planLayout } from '../../../../lora/adapter/layout.ts';
+import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { encodePeftConfig, parsePeftConfig } from '../../../../lora/adapter/peft-config.ts';
 import { adapterPlan, withoutUnused } from '../../../../lora/adapter/plan.ts';
-import { openModel } from '../../../../lora/models/model.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
 const names = [
@@ -53,7 +53,7 @@ const settings: fc.Arbitrary<Partial<LoraConfig>> = fc.record(
 test.each(['llama-tiny-untied', 'families/qwen2-tied', 'families/gpt2'])(
   'what is written means the same when read, or cannot be an adapter at all: %s',
   async (folder) => {
-    const model = await openModel(join(FIXTURES, folder));
+    const model = await openBase(join(FIXTURES, folder));
     let planned = 0;
     fc.assert(
       fc.property(settings, (some) => {

@@ -1,14 +1,11 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import {
-  adapterLayout,
-  initAdapter,
-  loraConfig,
-  readPeftFolder,
-  writePeftFolder,
-} from '../../../../lora/adapter/peft.ts';
-import { openModel } from '../../../../lora/models/model.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
+import { adapterLayout } from '../../../../lora/adapter/layout.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
+import { readPeftFolder, writePeftFolder } from '../../../../lora/adapter/peft.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
 import { FIXTURES, openReference } from '../../../utils/reference.ts';
 
@@ -28,10 +25,10 @@ test.each<[string | string[], string[]]>([
     ['model.layers.1.mlp.down_proj', 'model.layers.1.mlp.gate_proj', 'model.layers.1.mlp.up_proj'],
   ],
 ])('a folder with targets %j is written and read', async (targets, written) => {
-  const model = await openModel(MODEL);
+  const model = await openBase(MODEL);
   const lora = loraConfig({ rank: 3, alpha: 7.5, targets });
   const layout = adapterLayout(model, lora);
-  const tensors = initAdapter(layout, 5);
+  const tensors = initialMatrices(layout, 5);
   const dir = join(await temporaryFolder(), 'new/adapter');
   const baseDigest = 'cd'.repeat(32);
   await writePeftFolder(dir, {
@@ -81,7 +78,7 @@ async function changed(change: Record<string, unknown>) {
   const path = join(dir, 'adapter_config.json');
   const config = { ...JSON.parse(await readFile(path, 'utf8')), ...change };
   await writeFile(path, JSON.stringify(config));
-  return readPeftFolder(dir, await openModel(MODEL));
+  return readPeftFolder(dir, await openBase(MODEL));
 }
 
 test.each([
@@ -159,7 +156,7 @@ test('what changes no tensor is kept as it was written', async () => {
 });
 
 test('a folder without its config or weights', async () => {
-  const model = await openModel(MODEL);
+  const model = await openBase(MODEL);
   for (const file of ['adapter_config.json', 'adapter_model.safetensors']) {
     const dir = await copyOf(join(MODEL, 'adapter'));
     await rm(join(dir, file));

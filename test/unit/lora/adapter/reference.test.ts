@@ -3,11 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { mergeAdapter } from '../../../../lora/adapter/merge.ts';
+import { mergeIntoBase } from '../../../../lora/adapter/merge-into-base.ts';
 import { readPeftFolder, writePeftFolder } from '../../../../lora/adapter/peft.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
 import { savedName } from '../../../../lora/models/lora.ts';
-import { openModel } from '../../../../lora/models/model.ts';
 import { logitsOf, measureAdapter, openAdapterCase } from '../../../../scripts/reference/adapter-parity.ts';
 import { inFloat32 } from '../../../utils/adapters.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -66,7 +66,7 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
     const parent = await temporaryFolder();
     // Merged weights are rounded to the base's element type: in 16 bits they would tell nothing about the formula.
     const base = await inFloat32(model, join(parent, 'base'));
-    const merged = mergeAdapter(base, adapter, join(parent, 'merged'));
+    const merged = mergeIntoBase(base, adapter, join(parent, 'merged'));
     const { embedding, head } = model.architecture;
     const shared = [embedding.replace(/weight$/, ''), `${head}.`].map(savedName);
     const changes = adapter.layout.some(({ name }) => shared.some((module) => name.startsWith(module)));
@@ -76,7 +76,7 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
     }
     await merged;
     const deps = { rows, engine, cacheDir };
-    const ours = await logitsOf({ ...deps, model: await openModel(join(parent, 'merged')) }, null);
+    const ours = await logitsOf({ ...deps, model: await openBase(join(parent, 'merged')) }, null);
     expect(maxDifference(ours, await logitsOf({ ...deps, model: base }, adapter))).toBeLessThan(TOLERANCE);
   });
 });

@@ -2,14 +2,15 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loraConfig } from '../../../../lora/adapter/config.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { createEngine, type Engine, type Feeds, type WeightFile } from '../../../../lora/engines/engine.ts';
 import { locateWeight, type TableEntry } from '../../../../lora/engines/weights.ts';
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
 import { elementCount } from '../../../../lora/graph/shapes.ts';
-import { openModel, prepareWeights } from '../../../../lora/models/model.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
+import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
 import { rowFeeds, trainingGraph } from '../../../../lora/train/step.ts';
 import { runOnEach } from '../../../utils/executors.ts';
@@ -38,7 +39,7 @@ afterAll(() => rm(folder, { recursive: true }));
 
 /** The fixture's weights in fewer bits, and what these stand for as float32. */
 async function bothFiles(fixture: string, bits: 4 | 8): Promise<[fewer: WeightFile, dense: WeightFile]> {
-  const fewer = await prepareWeights(await openModel(join(FIXTURES, fixture)), folder, { bits });
+  const fewer = await prepareWeights(await openBase(join(FIXTURES, fixture)), folder, { bits });
   return [fewer, await dequantisedFile(fewer, join(folder, `${fixture.replace('/', '-')}.${bits}.dense`))];
 }
 
@@ -182,7 +183,7 @@ test('a weight of another shape is named', async () => {
 });
 
 async function trainingStep(fixture: string, useDora: boolean): Promise<{ graph: Graph; feeds: Feeds }> {
-  const model = await openModel(join(FIXTURES, fixture));
+  const model = await openBase(join(FIXTURES, fixture));
   const { config, architecture } = model;
   const size = { config, architecture, batch: 2, length: 12 };
   const lora = loraConfig({ rank: 4, alpha: 8, useDora });

@@ -2,9 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loraConfig } from '../../../../lora/adapter/config.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
-import { openModel } from '../../../../lora/models/model.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
 import { FAMILY_FIXTURES } from '../../../utils/families.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 import {
@@ -51,14 +51,14 @@ describe('what a training may be told', () => {
   const fixture = 'families/qwen2';
 
   test.each(VARIANTS)('%s', async (_, settings, options) => {
-    const model = await openModel(join(FIXTURES, fixture));
+    const model = await openBase(join(FIXTURES, fixture));
     const rows = await fixtureRows(fixture);
     const adapter = randomAdapter(model, loraConfig({ rank: 3, alpha: 6, ...settings }));
     expect((await compare({ model, rows, ...adapter, options })).difference).toBeLessThan(TOLERANCE);
   });
 
   test('logits for supervised tokens only', async () => {
-    const model = await openModel(join(FIXTURES, fixture));
+    const model = await openBase(join(FIXTURES, fixture));
     const rows = await fixtureRows(fixture);
     const adapter = randomAdapter(model, loraConfig({ rank: 3 }));
     const supervised = rows.reduce((sum, { labels }) => sum + labels.filter((label) => label >= 0).length, 3);

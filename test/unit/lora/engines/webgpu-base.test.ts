@@ -3,14 +3,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loraConfig } from '../../../../lora/adapter/config.ts';
-import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { hasFloat16 } from '../../../../lora/engines/float16.ts';
 import { Graph, type GraphNode } from '../../../../lora/graph/graph.ts';
 import { addmm, transpose } from '../../../../lora/graph/ops.ts';
 import { liveNodes } from '../../../../lora/graph/passes/live-nodes.ts';
-import { openModel, prepareWeights } from '../../../../lora/models/model.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
+import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { inPrecision } from '../../../../lora/train/precision.ts';
 import { measureSpeed } from '../../../../lora/train/speed.ts';
 import { Trainer } from '../../../../lora/train/trainer.ts';
@@ -64,7 +65,7 @@ function compareGradients(
 
 /** A step with weights that are read by more than products. */
 async function doraStep(fixture: string): Promise<StepCase> {
-  const model = await openModel(join(FIXTURES, fixture));
+  const model = await openBase(join(FIXTURES, fixture));
   const adapter = randomAdapter(model, loraConfig({ rank: 3, alpha: 6, useDora: true }));
   return { model, rows: await fixtureRows(fixture), ...adapter };
 }
@@ -141,7 +142,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       ] as const;
       const [half] = trainers;
       half.setOptimizerState({ ...half.optimizerState(), lossScale: { scale: 2 ** 24, runs: 0 } });
-      const start = initAdapter(half.layout, 7);
+      const start = initialMatrices(half.layout, 7);
       const results = [];
       for (const trainer of trainers) {
         trainer.setParameters(start);
@@ -206,7 +207,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       );
       const losses = [];
       for (const trainer of trainers) {
-        trainer.setParameters(initAdapter(trainer.layout, 7));
+        trainer.setParameters(initialMatrices(trainer.layout, 7));
         await trainer.train({ rows, steps: 5 });
         losses.push((await trainer.evaluate(rows)).map(({ lossSum }) => lossSum));
       }

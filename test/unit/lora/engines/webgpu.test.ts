@@ -3,11 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { loraConfig } from '../../../../lora/adapter/config.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { randomSeed, uniform } from '../../../../lora/graph/ops.ts';
-import { openModel } from '../../../../lora/models/model.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
 import { disagreement, runOnEach } from '../../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../../utils/families.ts';
 import { slopesOf } from '../../../utils/graphs.ts';
@@ -88,7 +88,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
     const fixture = 'families/qwen2';
 
     test.each(VARIANTS)('%s', async (_, settings, options) => {
-      const model = await openModel(join(FIXTURES, fixture));
+      const model = await openBase(join(FIXTURES, fixture));
       const rows = await fixtureRows(fixture);
       const adapter = randomAdapter(model, loraConfig({ rank: 3, alpha: 6, ...settings }));
       expect((await compare({ model, rows, ...adapter, options })).difference).toBeLessThan(TOLERANCE);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Example } from '../../../../lora/data/examples.ts';
 import { textRenderer } from '../../../../lora/data/render/renderer.ts';
 import { RowReport } from '../../../../lora/data/row-report.ts';
@@ -80,10 +80,10 @@ describe('evaluating text', () => {
   it('sees the adapter', async () => {
     const deps = await tinyDeps(dir);
     const trainer = tinyTrainer(deps);
-    trainer.setParameters(initAdapter(trainer.layout, 1));
+    trainer.setParameters(initialMatrices(trainer.layout, 1));
     await trainer.train({ rows: await tinyRows(deps, 32), steps: 8 });
     const { lora } = tinySettings();
-    const untrained = { lora, tensors: initAdapter(trainer.layout, 1) };
+    const untrained = { lora, tensors: initialMatrices(trainer.layout, 1) };
     const base = await evaluateText({ texts: clauses }, subject);
     expect(await evaluateText({ texts: clauses }, { ...subject, adapter: untrained })).toEqual(base);
     const trained = await evaluateText(

@@ -2,13 +2,13 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { checkpointingOf, memoryDoubt, memoryOf } from '../../../../lora/finetune/memory.ts';
 import { resolveSpec } from '../../../../lora/finetune/settings.ts';
-import { type Model, openModel } from '../../../../lora/models/model.ts';
+import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel } from '../../../utils/tiny-model.ts';
 
-let model: Model;
+let model: BaseModel;
 beforeEach(async () => {
-  model = await openModel(await makeTinyModel(join(await temporaryFolder(), 'model')));
+  model = await openBase(await makeTinyModel(join(await temporaryFolder(), 'model')));
 });
 
 const training = { batchSize: 64, microBatch: 64, sequenceLength: 64 };

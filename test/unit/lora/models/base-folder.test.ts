@@ -1,8 +1,8 @@
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type BaseFile, baseDigest } from '../../../../lora/models/base.ts';
 import { layOutBase } from '../../../../lora/models/base-folder.ts';
+import { type BaseFile, baseDigest } from '../../../../lora/models/base-identity.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 

@@ -5,8 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import type { Architecture } from '../../../../lora/models/architecture.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
 import { FAMILIES } from '../../../../lora/models/families.ts';
-import { openModel } from '../../../../lora/models/model.ts';
 import { frozenParameters, trainableParameters, weightOf } from '../../../../lora/models/parameters.ts';
 import { sequenceInputs } from '../../../../lora/models/sequences.ts';
 import { measureParity, QUANTITIES } from '../../../../scripts/reference/parity.ts';
@@ -51,7 +51,7 @@ test.each(VARIANTS)(
 test('there are reference values for every family, with a tied and an untied head', async () => {
   const configs = await Promise.all(
     VARIANTS.map(async (name) => {
-      const { config } = await openModel(join(FIXTURES, name));
+      const { config } = await openBase(join(FIXTURES, name));
       return `${config.family} ${config.tieWordEmbeddings}`;
     }),
   );
@@ -60,7 +60,7 @@ test('there are reference values for every family, with a tied and an untied hea
 });
 
 describe.each(VARIANTS)('%s: what the architecture says of itself', (variant) => {
-  const opened = openModel(join(FIXTURES, variant));
+  const opened = openBase(join(FIXTURES, variant));
 
   test('modules, parameters, blocks and head fit together', async () => {
     const { architecture, config } = await opened;

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import type { Architecture } from '../../../../lora/models/architecture.ts';
 import { type BaseBits, estimatedBaseBytes } from '../../../../lora/models/base-bits.ts';
 import { FAMILIES, parseConfig } from '../../../../lora/models/families.ts';
-import { weightFileBytes } from '../../../../lora/models/weights.ts';
+import { weightFileBytes } from '../../../../lora/models/prepare-weights.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
 interface PublishedModel {

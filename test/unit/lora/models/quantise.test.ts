@@ -3,7 +3,9 @@ import { readdir, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { describeBase, openModel, prepareWeights } from '../../../../lora/models/model.ts';
+import { describeBase } from '../../../../lora/models/base-identity.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
+import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { createQuantiser, dequantise } from '../../../../lora/models/quantise.ts';
 import { LARGEST_INT8 } from '../../../../lora/models/quantise-rows.ts';
 import { TableQuantiser } from '../../../../lora/models/quantise-table.ts';
@@ -88,7 +90,7 @@ test('a table: no number moves by more than half a step of its row, whatever the
 
 describe('cache', () => {
   test('the base is rounded once, in a file of its own, which appears whole', async () => {
-    const model = await openModel(UNTIED);
+    const model = await openBase(UNTIED);
     const cacheDir = await temporaryFolder();
     const { digest } = await describeBase(UNTIED);
     const { pid: gone } = spawnSync(process.execPath, ['-e', '']);
@@ -110,7 +112,7 @@ describe('cache', () => {
   test.each([32, 4] as const)(
     'what nobody reads any more is deleted: for a base of %i bits',
     async (bits) => {
-      const model = await openModel(UNTIED);
+      const model = await openBase(UNTIED);
       const cacheDir = await temporaryFolder();
       const { digest } = await describeBase(UNTIED);
       const another = digest.replace(/^./, (first) => (first === 'a' ? 'b' : 'a'));
@@ -144,7 +146,7 @@ describe('cache', () => {
   );
 
   test('linear modules are rounded, embedding and output head become tables; norms and biases stay', async () => {
-    const model = await openModel(UNTIED);
+    const model = await openBase(UNTIED);
     const prepared = await prepareWeights(model, await temporaryFolder(), { bits: 8 });
     const { entries, quantised: rounded, tables } = prepared;
     const { architecture, config } = model;
@@ -157,7 +159,7 @@ describe('cache', () => {
   });
 
   test('an aborted conversion leaves nothing', async () => {
-    const model = await openModel(UNTIED);
+    const model = await openBase(UNTIED);
     const cacheDir = await temporaryFolder();
     const signal = AbortSignal.abort(new Error('enough'));
     await expect(prepareWeights(model, cacheDir, { bits: 8, signal })).rejects.toThrow();

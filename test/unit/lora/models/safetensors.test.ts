@@ -5,13 +5,12 @@ import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
 import {
   decodeHeader,
-  encodeSafetensors,
   MAX_HEADER_BYTES,
   readHeader,
   readTensor,
   tensorChunks,
-  writeSafetensors,
 } from '../../../../lora/models/safetensors.ts';
+import { encodeSafetensors, writeSafetensors } from '../../../../lora/models/safetensors-writer.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 import { rawSafetensors } from '../../../utils/safetensors.ts';

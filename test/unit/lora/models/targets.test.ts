@@ -2,12 +2,12 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type LoraConfig, loraConfig } from '../../../../lora/adapter/config.ts';
+import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { parsePeftConfig } from '../../../../lora/adapter/peft-config.ts';
 import { adapterPlan } from '../../../../lora/adapter/plan.ts';
 import type { Architecture } from '../../../../lora/models/architecture.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
 import { llama } from '../../../../lora/models/families/llama.ts';
-import { openModel } from '../../../../lora/models/model.ts';
 import { MAX_PATTERN_LENGTH } from '../../../../lora/models/patterns.ts';
 import { knownNames, targetModules } from '../../../../lora/models/targets.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
@@ -56,7 +56,7 @@ test('the same modules as PEFT', async () => {
     model: string;
     cases: { targets: string | string[]; modules: string[] }[];
   };
-  const tiny = await openModel(join(FIXTURES, model));
+  const tiny = await openBase(join(FIXTURES, model));
   for (const { targets, modules } of cases) {
     // PEFT passes over entries that match nothing; here a job with one is refused, an adapter folder is not.
     const known = typeof targets === 'string' ? targets : knownNames(tiny, targets);
@@ -80,7 +80,7 @@ const picked: Record<string, Picked[]> = JSON.parse(
 
 describe.each(Object.entries(picked))('modules, ranks and scales as PEFT picks them: %s', (folder, cases) => {
   test.each(cases)('$settings', async ({ settings, modules, saved }) => {
-    const tiny = await openModel(join(FIXTURES, folder));
+    const tiny = await openBase(join(FIXTURES, folder));
     const { lora } = parsePeftConfig({ peft_type: 'LORA', r: 6, lora_alpha: 12, ...settings }, tiny);
     const plan = adapterPlan(tiny, lora);
     const ours = Object.fromEntries(plan.modules.map(({ name, rank, scale }) => [name, [rank, scale]]));

@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/packing.ts';
 import type { TrainerOptions } from '../../../../lora/train/messages.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
@@ -38,7 +38,7 @@ async function lossOf(adapter: readonly Float32Array[]): Promise<number> {
 
 describe('a trainer on a base of fewer bits', () => {
   it.each([8, 4] as const)('%i: what it learns holds for the base in float32', async (baseBits) => {
-    const start = initAdapter(tinyTrainer(deps).layout, 1);
+    const start = initialMatrices(tinyTrainer(deps).layout, 1);
     const trained = async (bits: TrainerOptions['baseBits']) => {
       const trainer = await TrainerProcess.start(options({ baseBits: bits }));
       const { adapter } = await trainer.train({ adapter: start, rows, steps: STEPS });

@@ -3,7 +3,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { EngineName } from '../../../../lora/engines/names.ts';
-import { type Model, openModel } from '../../../../lora/models/model.ts';
+import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
 import { type ChooseOptions, chooseEngine, probeMachine } from '../../../../lora/train/choose.ts';
 import { type EngineProbe, type ProbeRequest, probeEngine } from '../../../../lora/train/probe.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -13,11 +13,11 @@ const DAY_MS = 24 * 3_600_000;
 const { signal } = new AbortController();
 
 let folder: string;
-let model: Model;
+let model: BaseModel;
 let options: ChooseOptions;
 beforeEach(async () => {
   folder = await temporaryFolder();
-  model = await openModel(await makeTinyModel(join(folder, 'model')));
+  model = await openBase(await makeTinyModel(join(folder, 'model')));
   const recordDir = join(folder, 'records');
   const computing = { baseBits: 32, precision: 'float32' } as const;
   options = { engine: 'auto', model, threads: 1, ...computing, recordDir, now: 1e12, signal };
@@ -163,7 +163,7 @@ describe('a choice', () => {
     expect(again).toEqual({ engine: 'onnx-webgpu', reason: `${chosen.reason}; measured on 2001-09-09` });
     expect(later.asked).toEqual([]);
 
-    const other = await openModel(await makeTinyModel(join(folder, 'other'), { hiddenSize: 64 }));
+    const other = await openBase(await makeTinyModel(join(folder, 'other'), { hiddenSize: 64 }));
     for (const change of [{ model: other }, { threads: 2 }, { now: options.now + 8 * DAY_MS }, { now: 1 }]) {
       const { asked, deps } = machine({ 'onnx-cpu': 1 });
       expect(await chooseEngine({ ...options, ...change }, deps)).toMatchObject({ engine: 'onnx-cpu' });

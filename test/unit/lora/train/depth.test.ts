@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { loraConfig } from '../../../../lora/adapter/config.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { graphCost } from '../../../../lora/graph/cost.ts';
 import { liveNodes } from '../../../../lora/graph/passes/live-nodes.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';

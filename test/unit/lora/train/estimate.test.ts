@@ -2,21 +2,21 @@ import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { loraConfig } from '../../../../lora/adapter/config.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { createEngine } from '../../../../lora/engines/engine.ts';
 import type { BaseBits } from '../../../../lora/models/base-bits.ts';
-import { type Model, openModel, prepareWeights } from '../../../../lora/models/model.ts';
-import { weightFileSuffix } from '../../../../lora/models/weights.ts';
+import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
+import { prepareWeights, weightFileSuffix } from '../../../../lora/models/prepare-weights.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../../../lora/train/config.ts';
 import { estimateTraining, secondsPerStep } from '../../../../lora/train/estimate.ts';
 import { measureSpeed } from '../../../../lora/train/speed.ts';
 import { makeTinyModel } from '../../../utils/tiny-model.ts';
 
 let dir: string;
-let model: Model;
+let model: BaseModel;
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'estimate-'));
-  model = await openModel(await makeTinyModel(join(dir, 'model')));
+  model = await openBase(await makeTinyModel(join(dir, 'model')));
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 

@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/packing.ts';
 import type { Engine, Executable, Feeds } from '../../../../lora/engines/engine.ts';
 import { LOSS_SCALE_INPUT, LossScale } from '../../../../lora/train/loss-scale.ts';
@@ -128,13 +128,13 @@ describe('a trainer in float16', () => {
 
   function trainer(engine: Engine): Trainer {
     const made = new Trainer({ ...tinySettings(), precision: 'float16' }, { ...deps, engine });
-    made.setParameters(initAdapter(made.layout, 1));
+    made.setParameters(initialMatrices(made.layout, 1));
     return made;
   }
 
   test('makes the steps that it would have made without a scale, however large that is at first', async () => {
     const plain = tinyTrainer(deps);
-    plain.setParameters(initAdapter(plain.layout, 1));
+    plain.setParameters(initialMatrices(plain.layout, 1));
     const { engine, scales } = narrow();
     const [scaled, usual] = [trainer(engine), trainer(narrow().engine)];
     scaled.setOptimizerState({ ...scaled.optimizerState(), lossScale: { scale: 2 ** 24, runs: 0 } });

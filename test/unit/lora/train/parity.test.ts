@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createEngine, type Engine } from '../../../../lora/engines/engine.ts';
-import { prepareWeights } from '../../../../lora/models/model.ts';
+import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { AdamW } from '../../../../lora/train/adamw.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
 import { lossAndGradients, trainingGraph } from '../../../../lora/train/step.ts';

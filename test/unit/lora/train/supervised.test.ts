@@ -2,11 +2,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
-import { loraConfig } from '../../../../lora/adapter/config.ts';
 import { adapterLayout } from '../../../../lora/adapter/layout.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { IGNORED_LABEL } from '../../../../lora/data/packing.ts';
 import { createEngine, type Engine, type Executable } from '../../../../lora/engines/engine.ts';
-import { prepareWeights } from '../../../../lora/models/model.ts';
+import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
 import {
   lossAndGradients,

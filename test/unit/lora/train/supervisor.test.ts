@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/packing.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
@@ -39,7 +39,7 @@ function endless(trainer: TrainerProcess, signal?: AbortSignal) {
     began = resolve;
   });
   const options = {
-    adapter: initAdapter(trainer.layout, 1),
+    adapter: initialMatrices(trainer.layout, 1),
     rows: manyRows(),
     steps: FOREVER,
     onProgress: began,
@@ -64,7 +64,7 @@ describe('the trainer process', () => {
     const trainer = await start();
     const local = tinyTrainer(deps);
     expect(trainer.layout).toEqual(local.layout);
-    const adapter = initAdapter(local.layout, 1);
+    const adapter = initialMatrices(local.layout, 1);
     local.setParameters(adapter);
     const steps: number[] = [];
     const remote = await trainer.train({
@@ -84,7 +84,7 @@ describe('the trainer process', () => {
 
   it('goes on from an optimiser state that was kept elsewhere', async () => {
     const trainer = await start();
-    const adapter = initAdapter(trainer.layout, 1);
+    const adapter = initialMatrices(trainer.layout, 1);
     const first = await trainer.train({ adapter, rows: rows.slice(0, 8), steps: 2 });
     const optimizer = await trainer.snapshot();
     const on = { adapter: first.adapter, rows: rows.slice(8), steps: 2 };

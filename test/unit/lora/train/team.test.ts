@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/packing.ts';
 import type { TrainingOptions } from '../../../../lora/train/config.ts';
 import { type Helper, split, Team } from '../../../../lora/train/data-parallel.ts';
@@ -41,7 +41,7 @@ async function train(
     { onNotice: (text) => notices.push(text) },
   );
   try {
-    const adapter = initAdapter(trainer.layout, 1);
+    const adapter = initialMatrices(trainer.layout, 1);
     let running = { adapter, tokens: 0, lossMean: 0 };
     for (let step = 0; step < options.steps; step++) {
       await options.onStep?.(step, trainer.pid!);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { emptyRow, type Row } from '../../../../lora/data/packing.ts';
 import { createEngine } from '../../../../lora/engines/engine.ts';
-import { prepareWeights } from '../../../../lora/models/model.ts';
+import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { readHeader, readTensor } from '../../../../lora/models/safetensors.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../../../lora/train/config.ts';
 import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';

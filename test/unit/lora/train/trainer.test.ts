@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { initAdapter } from '../../../../lora/adapter/initial.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import { packedRows, predictedTokens, type Row } from '../../../../lora/data/packing.ts';
 import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
 import { TINY_TEXT } from '../../../utils/tiny-model.ts';
@@ -27,7 +27,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 
 function fresh(...training: Parameters<typeof tinyTrainer> extends [unknown, ...infer T] ? T : never) {
   const trainer = tinyTrainer(deps, ...training);
-  trainer.setParameters(initAdapter(trainer.layout, 1));
+  trainer.setParameters(initialMatrices(trainer.layout, 1));
   return trainer;
 }
 

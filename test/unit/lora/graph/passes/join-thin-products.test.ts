@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
-import { loraConfig } from '../../../../../lora/adapter/config.ts';
+import { loraConfig } from '../../../../../lora/adapter/lora-config.ts';
 import type { Engine } from '../../../../../lora/engines/engine.ts';
 import { gradients } from '../../../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../../../lora/graph/graph.ts';
@@ -10,7 +10,7 @@ import { addmm, linear, multiply, reduceSum } from '../../../../../lora/graph/op
 import { thinProductsJoined } from '../../../../../lora/graph/passes/join-thin-products.ts';
 import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
 import { productsMerged } from '../../../../../lora/graph/passes/merge-products.ts';
-import { prepareWeights } from '../../../../../lora/models/model.ts';
+import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
 import { disagreement, runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
 import { fixtureStep, randomAdapter, type StepCase, stepOf, VARIANTS } from '../../../../utils/step-cases.ts';

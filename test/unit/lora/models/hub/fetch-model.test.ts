@@ -1,7 +1,7 @@
 import { lstat, mkdir, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { openModel } from '../../../../../lora/models/model.ts';
+import { openBase } from '../../../../../lora/models/base-model.ts';
 import { etagOf } from '../../../../utils/hub-server.ts';
 import { COMMIT, type HubWorld, hubWorld, NAME } from '../../../../utils/hub-world.ts';
 
@@ -42,7 +42,7 @@ describe('a model from a hub', () => {
       'special_tokens_map.json',
     ]);
     expect((await readdir(join(repository(), 'blobs'))).every((name) => /^[0-9a-f]+$/.test(name))).toBe(true);
-    await expect(openModel(dir)).resolves.toMatchObject({ config: { family: 'llama' } });
+    await expect(openBase(dir)).resolves.toMatchObject({ config: { family: 'llama' } });
   });
 
   it('is fetched once: then a branch takes one request, a commit none', async () => {
@@ -83,7 +83,7 @@ describe('a model from a hub', () => {
     const map = Object.fromEntries(names.map((name) => [name, 'part-1.safetensors']));
     files.set('model.safetensors.index.json', Buffer.from(JSON.stringify({ weight_map: map })));
     const dir = await world.fetch();
-    await expect(openModel(dir)).resolves.toMatchObject({ dir });
+    await expect(openBase(dir)).resolves.toMatchObject({ dir });
     world.hub.requests.length = 0;
     await world.fetch(`${NAME}@${COMMIT}`);
     expect(world.hub.requests).toEqual([]);
@@ -93,7 +93,7 @@ describe('a model from a hub', () => {
     const index = { weight_map: { x: 'away.safetensors' } };
     world.model.files.set('model.safetensors.index.json', Buffer.from(JSON.stringify(index)));
     const dir = await world.fetch();
-    await expect(openModel(dir)).resolves.toMatchObject({ dir });
+    await expect(openBase(dir)).resolves.toMatchObject({ dir });
     world.hub.requests.length = 0;
     await world.fetch(`${NAME}@${COMMIT}`);
     expect(world.hub.requests).toEqual([]);

@@ -1,16 +1,20 @@
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { mergeAdapter } from '../../../../lora/adapter/merge.ts';
-import { type Adapter, adapterLayout, initAdapter, loraConfig } from '../../../../lora/adapter/peft.ts';
-import { describeBase, type Model, openModel } from '../../../../lora/models/model.ts';
+import { initialMatrices } from '../../../../lora/adapter/initial.ts';
+import { adapterLayout } from '../../../../lora/adapter/layout.ts';
+import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
+import { mergeIntoBase } from '../../../../lora/adapter/merge-into-base.ts';
+import type { Adapter } from '../../../../lora/adapter/peft.ts';
+import { describeBase } from '../../../../lora/models/base-identity.ts';
+import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
 import { readTensor } from '../../../../lora/models/safetensors.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
 import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
 
 const code = (code: string) => expect.objectContaining({ code });
 
-async function valuesOf(model: Model, name: string): Promise<Float32Array> {
+async function valuesOf(model: BaseModel, name: string): Promise<Float32Array> {
   const { file, entry } = model.tensors.get(name)!;
   return readTensor(join(model.dir, file), entry);
 }
@@ -22,8 +26,8 @@ function find(adapter: Adapter, name: string) {
 test.each(['tied', 'untied'] as const)('W + (α/r)·B A in the place of W, %s', async (variant) => {
   const { model, adapter } = await openReference(variant);
   const dir = join(await temporaryFolder(), 'merged');
-  await mergeAdapter(model, adapter, dir);
-  const merged = await openModel(dir);
+  await mergeIntoBase(model, adapter, dir);
+  const merged = await openBase(dir);
   expect(merged.config).toEqual(model.config);
   // 8 bits of mantissa in the 16-bit variant: half a unit in the last place of values below 4.
   const tolerance = variant === 'tied' ? 1e-6 : 4 * 2 ** -9;
@@ -58,18 +62,18 @@ test.each(['tied', 'untied'] as const)('W + (α/r)·B A in the place of W, %s', 
 
 test('the template for tools comes along', async () => {
   const { model, adapter } = await openReference('tied');
-  const base = await openModel(await copyOf(model.dir));
+  const base = await openBase(await copyOf(model.dir));
   await mkdir(join(base.dir, 'additional_chat_templates'));
   await writeFile(join(base.dir, 'additional_chat_templates/tool_use.jinja'), '{{ tools }}');
   const dir = join(await temporaryFolder(), 'merged');
-  await mergeAdapter(base, adapter, dir);
+  await mergeIntoBase(base, adapter, dir);
   expect(await readFile(join(dir, 'additional_chat_templates/tool_use.jinja'), 'utf8')).toBe('{{ tools }}');
 });
 
 test('the index of a sharded model gives the size of the tensors', async () => {
   const { model, adapter } = await openReference('untied');
   const dir = join(await temporaryFolder(), 'merged');
-  await mergeAdapter(model, adapter, dir);
+  await mergeIntoBase(model, adapter, dir);
   const index = JSON.parse(await readFile(join(dir, 'model.safetensors.index.json'), 'utf8'));
   const total = [...model.tensors.values()].reduce((sum, { entry }) => sum + entry.length, 0);
   expect(index.metadata.total_size).toBe(total);
@@ -80,11 +84,11 @@ test('only into the base it was trained on', async () => {
   const { model, adapter } = await openReference('tied');
   const parent = await temporaryFolder();
   const { digest } = await describeBase(model.dir);
-  await mergeAdapter(model, { ...adapter, baseDigest: digest }, join(parent, 'good'));
-  const wrong = mergeAdapter(model, { ...adapter, baseDigest: 'ef'.repeat(32) }, join(parent, 'wrong'));
+  await mergeIntoBase(model, { ...adapter, baseDigest: digest }, join(parent, 'good'));
+  const wrong = mergeIntoBase(model, { ...adapter, baseDigest: 'ef'.repeat(32) }, join(parent, 'wrong'));
   await expect(wrong).rejects.toThrow(code('ADAPTER_BASE'));
-  const other = await openModel(join(FIXTURES, 'llama-tiny-untied'));
-  await expect(mergeAdapter(other, adapter, join(parent, 'other'))).rejects.toThrow(code('ADAPTER_BASE'));
+  const other = await openBase(join(FIXTURES, 'llama-tiny-untied'));
+  await expect(mergeIntoBase(other, adapter, join(parent, 'other'))).rejects.toThrow(code('ADAPTER_BASE'));
   expect(await readdir(parent)).toEqual(['good']);
 });
 
@@ -92,10 +96,10 @@ test('an adapted output head that shares its weights with the embedding cannot b
   const { model } = await openReference('tied');
   const lora = loraConfig({ rank: 2, alpha: 4, targets: ['lm_head'] });
   const layout = adapterLayout(model, lora);
-  const tensors = initAdapter(layout, 1);
+  const tensors = initialMatrices(layout, 1);
   const adapter = { layout, tensors, lora, baseModelName: null, revision: null, baseDigest: null };
   const dir = join(await temporaryFolder(), 'merged');
-  await expect(mergeAdapter(model, adapter, dir)).rejects.toThrow(code('ADAPTER_TIED_HEAD'));
+  await expect(mergeIntoBase(model, adapter, dir)).rejects.toThrow(code('ADAPTER_TIED_HEAD'));
 });
 
 test('nothing is overwritten, and a failure leaves nothing', async () => {
@@ -104,18 +108,18 @@ test('nothing is overwritten, and a failure leaves nothing', async () => {
   const dir = join(parent, 'merged');
   await mkdir(dir);
   await writeFile(join(dir, 'mine'), 'x');
-  await expect(mergeAdapter(model, adapter, dir)).rejects.toThrow(code('OUTPUT_EXISTS'));
+  await expect(mergeIntoBase(model, adapter, dir)).rejects.toThrow(code('OUTPUT_EXISTS'));
   expect(await readdir(dir)).toEqual(['mine']);
 
   const huge = adapter.tensors.map((values) => values.map(() => 3e38));
-  const overflow = mergeAdapter(model, { ...adapter, tensors: huge }, join(parent, 'overflow'));
+  const overflow = mergeIntoBase(model, { ...adapter, tensors: huge }, join(parent, 'overflow'));
   await expect(overflow).rejects.toThrow(code('ADAPTER_NOT_FINITE'));
-  const aborted = mergeAdapter(model, adapter, join(parent, 'aborted'), { signal: AbortSignal.abort() });
+  const aborted = mergeIntoBase(model, adapter, join(parent, 'aborted'), { signal: AbortSignal.abort() });
   await expect(aborted).rejects.toThrow();
   expect(await readdir(parent)).toEqual(['merged']);
 
   const empty = join(parent, 'empty');
   await mkdir(empty);
-  await mergeAdapter(model, adapter, empty);
+  await mergeIntoBase(model, adapter, empty);
   expect(await readdir(empty)).toContain('model.safetensors');
 });

@@ -1,6 +1,6 @@
 import { basename } from 'node:path';
-import { type DescribeOptions, describeBase } from '../models/base.ts';
-import type { Model } from '../models/folder.ts';
+import { type DescribeOptions, describeBase } from '../models/base-identity.ts';
+import type { BaseModel } from '../models/base-model.ts';
 import { hubOrigin, isCommit } from '../models/hub/reference.ts';
 import { adapterError } from './errors.ts';
 import { adapterLayout } from './layout.ts';
@@ -8,12 +8,12 @@ import type { Adapter } from './peft.ts';
 
 /**
  * Whether an adapter belongs to this very base: adapters written here name it by its digest, those of other makers
- * only fit or do not ({@link baseDoubt}). Reads the whole base, where its digest is not remembered.
+ * only fit or do not ({@link baseWarning}). Reads the whole base, where its digest is not remembered.
  *
  * @throws SwarmError ADAPTER_BASE it was trained on another base, or does not fit this one
  */
 export async function checkBase(
-  model: Model,
+  model: BaseModel,
   adapter: Pick<Adapter, 'lora' | 'layout' | 'baseDigest' | 'baseModelName' | 'revision'>,
   options: DescribeOptions = {},
 ): Promise<void> {
@@ -43,8 +43,8 @@ function nextBase({ baseModelName, revision }: Pick<Adapter, 'baseModelName' | '
  * What speaks against an adapter without a digest belonging to this base: names are all there is to compare.
  * @returns a sentence, or null
  */
-export function baseDoubt(
-  { dir }: Pick<Model, 'dir'>,
+export function baseWarning(
+  { dir }: Pick<BaseModel, 'dir'>,
   { baseDigest, baseModelName, revision }: Pick<Adapter, 'baseDigest' | 'baseModelName' | 'revision'>,
 ): string | null {
   if (baseDigest !== null || baseModelName === null) return null;

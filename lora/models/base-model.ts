@@ -7,7 +7,7 @@ import { readJsonObject } from './json.ts';
 import { checkTensors, openTensors, type TensorIndex } from './tensors.ts';
 
 /** A model folder in Hugging Face layout whose files have been checked against each other. */
-export interface Model {
+export interface BaseModel {
   readonly dir: string;
   readonly config: ModelConfig;
   readonly architecture: Architecture;
@@ -26,7 +26,7 @@ export const MAX_CONFIG_BYTES = 2 ** 20;
  * @throws SwarmError MODEL_DIR the folder cannot be listed
  * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, MODEL_CONFIG, MODEL_UNSUPPORTED, MODEL_INDEX, TENSORS_*
  */
-export async function openModel(dir: string): Promise<Model> {
+export async function openBase(dir: string): Promise<BaseModel> {
   const files = await listFiles(dir);
   const config = parseConfig(await readJsonObject(join(dir, 'config.json'), MAX_CONFIG_BYTES));
   await checkTokenizer(join(dir, 'tokenizer.json'));

@@ -2,20 +2,20 @@ import { copyFile, cp, mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { renameDurably, writeDurably } from '../../common/durable.ts';
-import { DESCRIBED_FILES, type DescribeOptions, TOOL_TEMPLATE_FILE } from '../models/base.ts';
+import { DESCRIBED_FILES, type DescribeOptions, TOOL_TEMPLATE_FILE } from '../models/base-identity.ts';
+import { type BaseModel, isUnused, listFiles } from '../models/base-model.ts';
 import { decodeFloats, encodeFloats } from '../models/dtypes.ts';
-import { isUnused, listFiles, type Model } from '../models/folder.ts';
 import { magnitudeName, matrixName } from '../models/lora.ts';
 import { floatDtype } from '../models/safetensors.ts';
 import { type StreamedTensor, writeSafetensors } from '../models/safetensors-writer.ts';
 import { INDEX_FILE, type TensorLocation } from '../models/tensors.ts';
-import { checkBase } from './base.ts';
+import { rowBlocks, rowNorms } from './base-rows.ts';
+import { checkBase } from './check-base.ts';
 import { checkFinite } from './codec.ts';
 import { type Delta, deltaOf } from './delta.ts';
 import { adapterError } from './errors.ts';
 import type { Adapter } from './peft.ts';
 import { adapterPlan } from './plan.ts';
-import { rowBlocks, rowNorms } from './weights.ts';
 
 /** Files that other readers of a merged model want besides those that describe it. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model', 'LICENSE', 'NOTICE'];
@@ -37,8 +37,8 @@ type Change =
  * @throws SwarmError ADAPTER_NOT_FINITE a merged weight overflows its element type or is not a number
  * @throws SwarmError OUTPUT_EXISTS
  */
-export async function mergeAdapter(
-  model: Model,
+export async function mergeIntoBase(
+  model: BaseModel,
   adapter: Adapter,
   outDir: string,
   options: DescribeOptions = {},
@@ -68,7 +68,7 @@ export async function mergeAdapter(
 }
 
 async function changesByWeight(
-  model: Model,
+  model: BaseModel,
   adapter: Adapter,
   signal?: AbortSignal,
 ): Promise<Map<string, Change>> {
@@ -105,7 +105,7 @@ function ratio(a: Float32Array, b: Float32Array): Float32Array {
 }
 
 async function writeWeights(
-  model: Model,
+  model: BaseModel,
   changes: ReadonlyMap<string, Change>,
   outDir: string,
   signal?: AbortSignal,

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import { listFiles, openBase } from './base-model.ts';
 import { digestOf, digestRecords } from './digest-cache.ts';
-import { listFiles, openModel } from './folder.ts';
 import { openFile } from './json.ts';
 import { INDEX_FILE } from './tensors.ts';
 
@@ -46,10 +46,10 @@ export interface DescribeOptions {
  * The identity of a base model: its config, tokenizer and weights by content. Files are hashed as streams.
  * A README or a licence beside them does not change it.
  *
- * @throws SwarmError as openModel: only a folder that holds a usable model has an identity
+ * @throws SwarmError as openBase: only a folder that holds a usable model has an identity
  */
 export async function describeBase(dir: string, options: DescribeOptions = {}): Promise<BaseDescription> {
-  const model = await openModel(dir);
+  const model = await openBase(dir);
   const present = await listFiles(dir);
   const shards = [...model.tensors.values()].map(({ file }) => file);
   const paths = new Set([...DESCRIBED_FILES.filter((path) => present.has(path)), ...shards]);

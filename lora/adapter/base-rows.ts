@@ -1,6 +1,6 @@
 import { join } from 'node:path';
+import type { BaseModel } from '../models/base-model.ts';
 import { DTYPE_BYTES, decodeFloats } from '../models/dtypes.ts';
-import type { Model } from '../models/folder.ts';
 import type { AdaptedModule } from '../models/lora.ts';
 import { weightOf } from '../models/parameters.ts';
 import { floatDtype, tensorChunks } from '../models/safetensors.ts';
@@ -30,7 +30,7 @@ export async function* rowBlocks(
  * @returns [out]
  */
 export async function rowNorms(
-  model: Model,
+  model: BaseModel,
   module: AdaptedModule,
   delta: Delta | null,
   signal?: AbortSignal,

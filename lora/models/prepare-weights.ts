@@ -1,11 +1,11 @@
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BlockEntry, QuantisedEntry, TableEntry, WeightEntry, WeightFile } from '../engines/weights.ts';
-import { describeBase } from './base.ts';
 import type { BaseBits } from './base-bits.ts';
 import { removeOutdated } from './base-cleanup.ts';
+import { describeBase } from './base-identity.ts';
+import type { BaseModel } from './base-model.ts';
 import { decodeFloats } from './dtypes.ts';
-import type { Model } from './folder.ts';
 import { weightOf } from './parameters.ts';
 import { type Blocks, blockLayout, createQuantiser, type QuantisedBits } from './quantise.ts';
 import { TableQuantiser } from './quantise-table.ts';
@@ -25,7 +25,7 @@ const QUANTISATION_VERSION = 3;
  * @throws SwarmError TENSORS_TRUNCATED a file of the model shrank meanwhile
  */
 export async function prepareWeights(
-  model: Model,
+  model: BaseModel,
   cacheDir: string,
   { signal, bits = 32 }: { signal?: AbortSignal /** @default 32 */; bits?: BaseBits } = {},
 ): Promise<WeightFile> {
@@ -107,7 +107,7 @@ export function placeMatrix(layout: Layout, shape: readonly number[], bits: Quan
   return { shape: [rows, columns], bits, plain, transposed };
 }
 
-async function* floatsOf(model: Model, name: string, signal?: AbortSignal): AsyncGenerator<Float32Array> {
+async function* floatsOf(model: BaseModel, name: string, signal?: AbortSignal): AsyncGenerator<Float32Array> {
   const { file, entry } = model.tensors.get(name)!;
   const dtype = floatDtype(file, name, entry.dtype);
   for await (const chunk of tensorChunks(join(model.dir, file), entry)) {

@@ -1,13 +1,9 @@
 import { readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { openModel } from '../../../../lora/models/model.ts';
-import {
-  readHeader,
-  readTensor,
-  type TensorToWrite,
-  writeSafetensors,
-} from '../../../../lora/models/safetensors.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
+import { readHeader, readTensor } from '../../../../lora/models/safetensors.ts';
+import { type TensorToWrite, writeSafetensors } from '../../../../lora/models/safetensors-writer.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
@@ -17,10 +13,10 @@ const code = (code: string, values: Record<string, unknown> = {}) =>
   expect.objectContaining({ code, values: expect.objectContaining(values) });
 
 test('a model in one file and one in shards', async () => {
-  const tied = await openModel(TIED);
+  const tied = await openBase(TIED);
   expect(tied.tensors.get('model.norm.weight')?.file).toBe('model.safetensors');
   expect(tied.tensors.has('lm_head.weight')).toBe(false);
-  const untied = await openModel(UNTIED);
+  const untied = await openBase(UNTIED);
   expect(new Set([...untied.tensors.values()].map(({ file }) => file)).size).toBe(3);
   expect(untied.tensors.get('lm_head.weight')?.entry).toMatchObject({ dtype: 'BF16', shape: [272, 24] });
   const values = [...untied.tensors.values()].map(({ entry }) => entry.length / 2);
@@ -30,7 +26,7 @@ test('a model in one file and one in shards', async () => {
 test('an index beside a single file is not looked at, as in transformers', async () => {
   const dir = await copyOf(TIED);
   await writeFile(join(dir, 'model.safetensors.index.json'), '{"weight_map": {"x": "away.safetensors"}}');
-  expect((await openModel(dir)).tensors.get('model.norm.weight')?.file).toBe('model.safetensors');
+  expect((await openBase(dir)).tensors.get('model.norm.weight')?.file).toBe('model.safetensors');
 });
 
 test('a tensor of a shard that the index does not list is not left out silently', async () => {
@@ -40,7 +36,7 @@ test('a tensor of a shard that the index does not list is not left out silently'
   const weight_map = Object.fromEntries(names.map((name) => [name, 'part.safetensors']));
   await writeFile(`${path}.index.json`, JSON.stringify({ weight_map }));
   await rename(path, join(dir, 'part.safetensors'));
-  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_UNEXPECTED', { file: 'part.safetensors' }));
+  await expect(openBase(dir)).rejects.toThrow(code('TENSORS_UNEXPECTED', { file: 'part.safetensors' }));
 });
 
 test.each([
@@ -50,12 +46,12 @@ test.each([
 ])('without %s', async (file, expected) => {
   const dir = await copyOf(TIED);
   await rm(join(dir, file));
-  await expect(openModel(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
+  await expect(openBase(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
 });
 
 test('no folder at all', async () => {
   const dir = join(await temporaryFolder(), 'absent');
-  await expect(openModel(dir)).rejects.toThrow(code('MODEL_DIR', { dir }));
+  await expect(openBase(dir)).rejects.toThrow(code('MODEL_DIR', { dir }));
 });
 
 test.each([
@@ -67,13 +63,13 @@ test.each([
 ])('%s cut off after %i bytes', async (file, bytes, expected) => {
   const dir = await copyOf(TIED);
   await truncate(join(dir, file), bytes);
-  await expect(openModel(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
+  await expect(openBase(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
 });
 
 test('a tokenizer file that is none', async () => {
   const dir = await copyOf(TIED);
   await writeFile(join(dir, 'tokenizer.json'), '{"version":"1.0"}');
-  await expect(openModel(dir)).rejects.toThrow(code('MODEL_JSON'));
+  await expect(openBase(dir)).rejects.toThrow(code('MODEL_JSON'));
 });
 
 test.each([
@@ -84,7 +80,7 @@ test.each([
   const path = join(dir, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8'));
   await writeFile(path, JSON.stringify({ ...config, [field]: value }));
-  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_SHAPE', { tensor, expected, found }));
+  await expect(openBase(dir)).rejects.toThrow(code('TENSORS_SHAPE', { tensor, expected, found }));
 });
 
 test('config.json says more layers, or no tied head', async () => {
@@ -93,9 +89,9 @@ test('config.json says more layers, or no tied head', async () => {
   const config = JSON.parse(await readFile(path, 'utf8'));
   await writeFile(path, JSON.stringify({ ...config, num_hidden_layers: 3 }));
   const tensor = 'model.layers.2.input_layernorm.weight';
-  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor }));
+  await expect(openBase(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor }));
   await writeFile(path, JSON.stringify({ ...config, tie_word_embeddings: false }));
-  await expect(openModel(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor: 'lm_head.weight' }));
+  await expect(openBase(dir)).rejects.toThrow(code('TENSORS_MISSING', { tensor: 'lm_head.weight' }));
 });
 
 async function withExtraTensor(name: string, of = TIED): Promise<string> {
@@ -113,11 +109,11 @@ async function withExtraTensor(name: string, of = TIED): Promise<string> {
 
 test('weights that the forward pass would leave out are refused; known leftovers are not', async () => {
   const tensor = 'model.layers.0.self_attn.q_proj.bias';
-  await expect(openModel(await withExtraTensor(tensor))).rejects.toThrow(
+  await expect(openBase(await withExtraTensor(tensor))).rejects.toThrow(
     code('TENSORS_UNEXPECTED', { tensor }),
   );
-  await openModel(await withExtraTensor('lm_head.weight'));
-  await openModel(await withExtraTensor('model.layers.0.self_attn.rotary_emb.inv_freq'));
+  await openBase(await withExtraTensor('lm_head.weight'));
+  await openBase(await withExtraTensor('model.layers.0.self_attn.rotary_emb.inv_freq'));
 });
 
 describe('GPT-2, whose files name their tensors in two ways', () => {
@@ -126,7 +122,7 @@ describe('GPT-2, whose files name their tensors in two ways', () => {
 
   test('with or without `transformer.`, they have the names of the architecture', async () => {
     for (const dir of [bare, prefixed]) {
-      const { tensors, architecture, config } = await openModel(dir);
+      const { tensors, architecture, config } = await openBase(dir);
       for (const { name } of architecture.parameters(config)) expect(tensors.has(name), name).toBe(true);
     }
     const { entries } = await readHeader(join(bare, 'model.safetensors'));
@@ -136,12 +132,12 @@ describe('GPT-2, whose files name their tensors in two ways', () => {
   });
 
   test('a mask is left out, another bias is not, and one tensor under both names is refused', async () => {
-    await openModel(await withExtraTensor('transformer.h.1.attn.masked_bias', prefixed));
+    await openBase(await withExtraTensor('transformer.h.1.attn.masked_bias', prefixed));
     const tensor = 'transformer.h.0.attn.c_bias';
-    await expect(openModel(await withExtraTensor('h.0.attn.c_bias', bare))).rejects.toThrow(
+    await expect(openBase(await withExtraTensor('h.0.attn.c_bias', bare))).rejects.toThrow(
       code('TENSORS_UNEXPECTED', { tensor }),
     );
-    await expect(openModel(await withExtraTensor('ln_f.bias', prefixed))).rejects.toThrow(
+    await expect(openBase(await withExtraTensor('ln_f.bias', prefixed))).rejects.toThrow(
       code('TENSORS_UNEXPECTED', { tensor: 'ln_f.bias' }),
     );
   });
@@ -168,23 +164,23 @@ test.each([
   7,
 ])('an index that points to %j', async (file) => {
   const dir = await withIndex((map) => ({ ...map, 'model.norm.weight': file }));
-  await expect(openModel(dir)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
+  await expect(openBase(dir)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
 });
 
 test('an index without a map, one that names the wrong shard, and one that leaves a tensor out', async () => {
-  await expect(openModel(await withIndex(() => []))).rejects.toThrow(code('MODEL_INDEX'));
+  await expect(openBase(await withIndex(() => []))).rejects.toThrow(code('MODEL_INDEX'));
   const wrong = await withIndex((map) => {
     const other = Object.values(map).find((file) => file !== map['model.norm.weight']);
     return { ...map, 'model.norm.weight': other };
   });
-  await expect(openModel(wrong)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
+  await expect(openBase(wrong)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
   const short = await withIndex(({ 'model.norm.weight': _, ...rest }) => rest);
   // It is in its shard all the same.
-  expect((await openModel(short)).tensors.has('model.norm.weight')).toBe(true);
+  expect((await openBase(short)).tensors.has('model.norm.weight')).toBe(true);
 });
 
 test('a shard that is missing', async () => {
   const dir = await copyOf(UNTIED);
   await rename(join(dir, 'model-00002-of-00003.safetensors'), join(dir, 'elsewhere'));
-  await expect(openModel(dir)).rejects.toThrow(code('MODEL_FILE_MISSING'));
+  await expect(openBase(dir)).rejects.toThrow(code('MODEL_FILE_MISSING'));
 });

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { baseDoubt } from '../../../../lora/adapter/base.ts';
+import { baseWarning } from '../../../../lora/adapter/check-base.ts';
 
 const COMMIT = 'a'.repeat(40);
 const SNAPSHOT = join('/cache/models--org--name/snapshots', COMMIT);
 const doubt = (dir: string, baseModelName: string | null, revision: string | null = null) =>
-  baseDoubt({ dir }, { baseDigest: null, baseModelName, revision });
+  baseWarning({ dir }, { baseDigest: null, baseModelName, revision });
 
 it.each([
   ['the same name on the hub', SNAPSHOT, 'org/name', null],
@@ -28,5 +28,5 @@ it.each([
 
 it('a digest is compared instead (checkBase)', () => {
   const adapter = { baseDigest: 'x', baseModelName: 'org/other', revision: null };
-  expect(baseDoubt({ dir: SNAPSHOT }, adapter)).toBeNull();
+  expect(baseWarning({ dir: SNAPSHOT }, adapter)).toBeNull();
 });

@@ -2,7 +2,9 @@ import { spawnSync } from 'node:child_process';
 import { appendFile, readdir, readFile, rename, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { describeBase, openModel, prepareWeights } from '../../../../lora/models/model.ts';
+import { describeBase } from '../../../../lora/models/base-identity.ts';
+import { openBase } from '../../../../lora/models/base-model.ts';
+import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { readTensor } from '../../../../lora/models/safetensors.ts';
 import { encodeCbor, sha256 } from '../../../../protocol/cbor.ts';
 import { copyOf, temporaryFolder } from '../../../utils/folder.ts';
@@ -35,7 +37,7 @@ test('a base is named by the content of config, tokenizer and weights', async ()
 });
 
 test('weights become aligned float32, once per base', async () => {
-  const model = await openModel(UNTIED);
+  const model = await openBase(UNTIED);
   const cacheDir = join(await temporaryFolder(), 'cache');
   const { path, entries } = await prepareWeights(model, cacheDir);
   const bytes = await readFile(path);
@@ -60,7 +62,7 @@ test('weights become aligned float32, once per base', async () => {
 });
 
 test('several at once, and what a killed process left behind', async () => {
-  const model = await openModel(UNTIED);
+  const model = await openBase(UNTIED);
   const cacheDir = await temporaryFolder();
   const { digest } = await describeBase(UNTIED);
   const { pid: gone } = spawnSync(process.execPath, ['-e', '']);
@@ -75,7 +77,7 @@ test('several at once, and what a killed process left behind', async () => {
 });
 
 test('an aborted conversion leaves nothing', async () => {
-  const model = await openModel(UNTIED);
+  const model = await openBase(UNTIED);
   const cacheDir = await temporaryFolder();
   const reason = new Error('enough');
   const attempt = prepareWeights(model, cacheDir, { signal: AbortSignal.abort(reason) });
@@ -85,7 +87,7 @@ test('an aborted conversion leaves nothing', async () => {
 
 test('a model that changes under an open handle is noticed', async () => {
   const dir = await copyOf(UNTIED);
-  const model = await openModel(dir);
+  const model = await openBase(dir);
   const shard = join(dir, 'model-00001-of-00003.safetensors');
   await rename(shard, `${shard}.moved`);
   await expect(prepareWeights(model, await temporaryFolder())).rejects.toThrow(

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { philox } from '../../../../lora/adapter/random.ts';
+import { philox } from '../../../../lora/adapter/philox.ts';
 
 // The known answers that Random123's authors publish for philox4x32 with 10 rounds.
 test.each([
