@@ -14,7 +14,7 @@ import type { SwarmNetwork } from '../net/network.ts';
 import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
-import { open } from '../protocol/signing.ts';
+import { verifyMessage } from '../protocol/signing.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
@@ -120,8 +120,8 @@ async function ask(
   const told = await deadline('asking for the job', (inner) =>
     network.request(coordinator, 'manifest', { job, invite }, { signal: inner }),
   );
-  const manifest = open('manifest', told.manifest);
-  const head = told.head === null ? null : open('head', told.head);
+  const manifest = verifyMessage('manifest', told.manifest);
+  const head = told.head === null ? null : verifyMessage('head', told.head);
   const trusted =
     manifest.digest === job &&
     manifest.author === coordinator &&

@@ -2,25 +2,26 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { commonError } from './common-errors.ts';
+import { isSwarmError } from './errors.ts';
 
 const LOCK_FILE = 'lock';
 /** Names the holder for people; the lock itself does not depend on it. */
 const HOLDER_FILE = 'lock.pid';
-/** A database that nobody refers to is closed by the garbage collector, and its lock is gone. */
-const holding = new Set<DatabaseSync>();
+/** The garbage collector closes a database without references, which would drop its lock. */
+const held = new Set<DatabaseSync>();
 
 /**
- * Makes this process the only one that works in `home` (created when absent, mode 0700).
+ * Makes this process the only one that works in a folder (created if absent, mode 0700).
  *
- * The lock is SQLite's exclusive file lock: the kernel drops it when its holder dies in whatever way, so that no
- * stale lock can be left, and a process that has since got the holder's pid is not mistaken for it.
- * @returns a function that gives the lock back; the process's end does too
- * @throws SwarmError HOME_LOCKED with the pid of the process that holds it
+ * The lock is SQLite's exclusive file lock. The kernel drops it however its holder dies, so no stale lock is left, and a
+ * process that later gets the holder's pid is not mistaken for the holder.
+ * @returns a function that releases the lock; the end of the process releases it too
+ * @throws SwarmError FOLDER_LOCKED with the pid of the process that holds it
  */
-export function lockHome(home: string): () => void {
-  mkdirSync(home, { recursive: true, mode: 0o700 });
-  const holder = join(home, HOLDER_FILE);
-  const lock = new DatabaseSync(join(home, LOCK_FILE), { timeout: 0 });
+export function lockFolder(folder: string): () => void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const holder = join(folder, HOLDER_FILE);
+  const lock = new DatabaseSync(join(folder, LOCK_FILE), { timeout: 0 });
   try {
     // Without a journal there is no second file that a killed holder could leave behind.
     lock.exec('PRAGMA journal_mode = OFF; BEGIN EXCLUSIVE');
@@ -28,20 +29,29 @@ export function lockHome(home: string): () => void {
     lock.close();
     if (!isBusy(cause)) throw cause;
     const pid = holderPid(holder);
-    throw commonError(
-      'HOME_LOCKED',
-      `${home} is in use by process ${pid ?? '(unknown)'}; stop it, or give this one another --home`,
-      { home, pid },
-      { cause },
-    );
+    const message = `${folder} is in use by process ${pid ?? '(unknown)'}`;
+    throw commonError('FOLDER_LOCKED', message, { folder, pid }, { cause });
   }
   writeFileSync(holder, `${process.pid}\n`, { mode: 0o600 });
-  holding.add(lock);
+  held.add(lock);
   return () => {
-    if (!holding.delete(lock)) return;
+    if (!held.delete(lock)) return;
     rmSync(holder, { force: true });
     lock.close();
   };
+}
+
+/**
+ * Locks the home of a daemon, as {@link lockFolder} does.
+ * @throws SwarmError HOME_LOCKED with the pid of the process that holds it
+ */
+export function lockHome(home: string): () => void {
+  try {
+    return lockFolder(home);
+  } catch (cause) {
+    if (!isSwarmError(cause, 'FOLDER_LOCKED')) throw cause;
+    throw commonError('HOME_LOCKED', cause.message, { home, pid: cause.values.pid }, { cause });
+  }
 }
 
 function isBusy(error: unknown): boolean {

@@ -17,7 +17,7 @@ export class Teardown {
   readonly #log: Logger;
   #stopped: Promise<void> | null = null;
 
-  constructor(_options: object, deps: { clock: Clock; log: Logger }) {
+  constructor(deps: { clock: Clock; log: Logger }) {
     this.#clock = deps.clock;
     this.#log = deps.log;
   }

@@ -6,8 +6,8 @@ import type { JobEvent } from '../monitor/events.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
-import { type Opened, open } from '../protocol/signing.ts';
-import type { Vault } from '../storage/blob-collector.ts';
+import { type Verified, verifyMessage } from '../protocol/signing.ts';
+import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
 import type { Arithmetic } from './merge/arithmetic.ts';
@@ -42,7 +42,7 @@ export interface JobContext {
   readonly deps: Required<CoordinatorDeps>;
   readonly limiter: RateLimiter;
   /** Of the coordinator's one blob store, whatever the job. */
-  readonly vault: Vault;
+  readonly collector: BlobCollector;
   readonly retention: RetentionSettings;
   /** Aborts when the coordinator stops. */
   readonly signal: AbortSignal;
@@ -64,12 +64,12 @@ export function readCheckpoint(
   { digest, envelope, residual }: NewCheckpoint,
   ordinal: number,
 ): CurrentCheckpoint {
-  return { digest, checkpoint: open('checkpoint', envelope).message, ordinal, residual };
+  return { digest, checkpoint: verifyMessage('checkpoint', envelope).message, ordinal, residual };
 }
 
 /** A stored job's manifest, as signed by this coordinator. @throws SwarmError as `open` */
-export function readManifest(stored: StoredJob): Opened<'manifest'> {
-  return open('manifest', stored.manifest);
+export function readManifest(stored: StoredJob): Verified<'manifest'> {
+  return verifyMessage('manifest', stored.manifest);
 }
 
 export function machineSettings({ rounds, training }: Manifest): MachineSettings {

@@ -3,7 +3,7 @@ import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
 import type { JobEvent } from '../monitor/events.ts';
 import { JOBS_PER_COORDINATOR, ROUND_PEERS } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
-import { Vault } from '../storage/blob-collector.ts';
+import { BlobCollector } from '../storage/blob-collector.ts';
 import { type CoordinatorDeps, type JobContext, readManifest } from './context.ts';
 import { coordinatorError } from './errors.ts';
 import { claimedJob } from './intake/acceptance.ts';
@@ -35,7 +35,7 @@ export class Coordinator {
   readonly #deps: Required<CoordinatorDeps>;
   readonly #limiter: RateLimiter;
   readonly #retention: RetentionSettings;
-  readonly vault: Vault;
+  readonly collector: BlobCollector;
   readonly #runs = new Map<string, JobRun>();
   readonly #listeners = new Set<(event: JobEvent, job: string) => void>();
   readonly #stopping = new AbortController();
@@ -46,7 +46,7 @@ export class Coordinator {
   constructor({ retention = defaultRetention }: CoordinatorOptions, deps: CoordinatorDeps) {
     const { store, blobs, log } = deps;
     this.#retention = retention;
-    this.vault = new Vault({}, { store: store.blobs, blobs, log });
+    this.collector = new BlobCollector({ store: store.blobs, blobs, log });
     this.#deps = { failpoint: () => {}, fatal: throwLater, ...deps };
     this.#limiter = new RateLimiter({ clock: deps.clock });
   }
@@ -57,7 +57,7 @@ export class Coordinator {
     this.#answerNodes();
     for (const run of this.#runs.values()) run.start();
     // What an attempt at creating a job has left, if the process was killed in it.
-    void this.vault.sweep();
+    void this.collector.sweep();
   }
 
   /** Says nothing more to anybody at once; resolves when the steps at hand have ended. Nothing recorded is lost. */
@@ -65,7 +65,7 @@ export class Coordinator {
     this.#stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     await Promise.all([...this.#runs.values()].map((run) => run.stop()));
-    await this.vault.sweep();
+    await this.collector.sweep();
   }
 
   /** Jobs in the order of their creation. */
@@ -116,7 +116,9 @@ export class Coordinator {
       const message = `${open} jobs are running, a coordinator takes no more; stop one`;
       throw coordinatorError('TOO_MANY_JOBS', message, { jobs: open, limit: JOBS_PER_COORDINATOR });
     }
-    const { stored, event } = await this.vault.scoped((scope) => foundJob(prepared, this.#deps, scope));
+    const { stored, event } = await this.collector.withScope((scope) =>
+      foundJob(prepared, this.#deps, scope),
+    );
     const known = this.#runs.get(stored.job);
     if (known) return known;
     const run = this.#add(stored);
@@ -144,7 +146,7 @@ export class Coordinator {
       layout: stored.layout,
       deps: { ...this.#deps, log: this.#deps.log.child({ job: stored.name }) },
       limiter: this.#limiter,
-      vault: this.vault,
+      collector: this.collector,
       retention: this.#retention,
       signal: this.#stopping.signal,
       onEvent: (event) => this.#tell(event, stored.name),

@@ -81,7 +81,7 @@ export async function startCoordinator(
 ): Promise<RunningCoordinator> {
   const { home, version } = options;
   const { log } = deps;
-  const teardown = new Teardown({}, { clock: systemClock, log });
+  const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
   try {
     const clock = systemClock;

@@ -37,7 +37,7 @@ export class JobRun {
 
   constructor(_options: object, deps: { context: JobContext }) {
     this.context = deps.context;
-    const { job, layout, signal, limiter, vault } = this.context;
+    const { job, layout, signal, limiter, collector } = this.context;
     const { store, clock, log, network, blobs, arithmetic, failpoint } = this.context.deps;
     this.roster = new Roster({}, deps);
     this.#stepper = new Stepper({}, { ...deps, onReceipt: (receipt) => this.roster.note(receipt) });
@@ -61,7 +61,7 @@ export class JobRun {
       {
         network,
         blobs,
-        vault,
+        collector,
         arithmetic,
         limiter,
         clock,

@@ -4,7 +4,7 @@ import { pipe } from 'it-pipe';
 import { concat } from 'uint8arrays/concat';
 import type { SwarmError } from '../common/errors.ts';
 import { netError } from './errors.ts';
-import { UnreadBytes } from './libp2p/unread-bytes.ts';
+import { FrameBuffer } from './frame-buffer.ts';
 
 /**
  * What is handed to the stream at once: few enough bytes that pings and gossip get their turn in between, and just as
@@ -30,7 +30,7 @@ export interface FrameStreamOptions {
 export class FrameStream {
   readonly #unreadBytes: number;
   readonly #stream: Stream;
-  readonly #unread = new UnreadBytes();
+  readonly #unread = new FrameBuffer();
   /** Why nothing further is read, or kept. */
   #refusal: unknown;
   /** Bytes that have come since. */

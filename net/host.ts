@@ -14,15 +14,15 @@ import { BlobServer } from './blobs/server.ts';
 import { netError } from './errors.ts';
 import { Gossip } from './gossip.ts';
 import type { Identity } from './identity.ts';
-import { KeptPeers } from './kept-peers.ts';
 import { createNode } from './libp2p/create.ts';
 import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
 import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
-import { MetPeers } from './met-peers.ts';
 import type { FetchBlobOptions, GossipHandler, PeerConnection, SwarmNetwork } from './network.ts';
+import { PeerStoreLimit } from './peer-store-limit.ts';
+import { PersistentPeers } from './persistent-peers.ts';
 import { Rpc } from './rpc.ts';
-import { shrinkYoungSpace } from './young-space.ts';
+import { limitYoungGeneration } from './young-generation.ts';
 
 export interface HostOptions {
   /** Multiaddrs to listen on; port 0 is any free one. */
@@ -48,7 +48,7 @@ export interface HostDeps {
 }
 
 /** Weight that keeps wanted peers when connections have to be closed. */
-const KEPT_TAG = { 'lora-swarm-kept': { value: 100 } };
+const PERSISTENT_TAG = { 'lora-swarm-persistent': { value: 100 } };
 /** Strangers of the local network that are dialled of our own accord. */
 const DISCOVERED_CONNECTIONS = 64;
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
@@ -59,7 +59,7 @@ const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
  * @throws SwarmError LISTEN_FAILED
  */
 export async function createHost(options: HostOptions, deps: HostDeps): Promise<SwarmNetwork> {
-  shrinkYoungSpace();
+  limitYoungGeneration();
   const traffic = new Traffic();
   const node = await createNode(options, { privateKey: deps.identity.privateKey, traffic });
   const host = new Host(options, { ...deps, node, traffic });
@@ -76,7 +76,7 @@ class Host implements SwarmNetwork {
   readonly #rpc: Rpc;
   readonly #blobServer: BlobServer;
   readonly #blobFetcher: BlobFetcher;
-  readonly #kept: KeptPeers;
+  readonly #persistent: PersistentPeers;
   readonly #watchdog: Watchdog;
   readonly #stopped = new AbortController();
 
@@ -91,13 +91,13 @@ class Host implements SwarmNetwork {
     this.#rpc = new Rpc({ streams, clock, log });
     this.#blobServer = new BlobServer({ streams, blobs, clock, log });
     this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log });
-    this.#kept = new KeptPeers(
+    this.#persistent = new PersistentPeers(
       { path: join(options.home, 'peers.json') },
       {
         clock,
         log,
         random,
-        dial: (address) => this.#dialKept(address),
+        dial: (address) => this.#dialPersistent(address),
         isConnected: (peer) => node.getConnections(peerIdFromString(peer)).length > 0,
       },
     );
@@ -107,11 +107,11 @@ class Host implements SwarmNetwork {
       survey: () => this.#surveyGossip(),
       reconnect: (peer) => this.#reconnect(peer),
     });
-    const met = new MetPeers({ forget: (peer) => this.#forget(peer) });
+    const met = new PeerStoreLimit({ forget: (peer) => this.#forget(peer) });
     node.addEventListener('peer:connect', (event) => met.connected(event.detail.toString()));
     node.addEventListener('peer:disconnect', (event) => {
       const peer = event.detail.toString();
-      this.#kept.lost(peer);
+      this.#persistent.lost(peer);
       met.disconnected(peer);
     });
     node.addEventListener('peer:discovery', (event) => this.#discovered(event.detail));
@@ -135,8 +135,8 @@ class Host implements SwarmNetwork {
         { cause },
       );
     }
-    await this.#kept.start();
-    for (const address of this.#options.bootstrap) this.#kept.keep(address, { remember: false });
+    await this.#persistent.start();
+    for (const address of this.#options.bootstrap) this.#persistent.add(address, { remember: false });
     this.#watchdog.start();
   }
 
@@ -160,9 +160,9 @@ class Host implements SwarmNetwork {
     }));
   }
 
-  keep(address: string): void {
+  addPersistentPeer(address: string): void {
     parseAddress(address);
-    this.#kept.keep(address, { remember: true });
+    this.#persistent.add(address, { remember: true });
   }
 
   async connect(address: string, { signal }: { signal: AbortSignal }): Promise<string> {
@@ -233,7 +233,7 @@ class Host implements SwarmNetwork {
     if (this.#stopped.signal.aborted) return;
     this.#stopped.abort(netError('HOST_STOPPED', 'the network has been stopped'));
     this.#watchdog.stop();
-    await this.#kept.stop();
+    await this.#persistent.stop();
     await this.#node.stop();
     this.#blobServer.stop();
   }
@@ -248,9 +248,9 @@ class Host implements SwarmNetwork {
       .catch((error: unknown) => this.#deps.log.debug({ peer, error }, 'peers.not_forgotten'));
   }
 
-  async #dialKept(address: string): Promise<string> {
+  async #dialPersistent(address: string): Promise<string> {
     const peer = await this.connect(address, { signal: this.#stopped.signal });
-    await this.#node.peerStore.merge(peerIdFromString(peer), { tags: KEPT_TAG });
+    await this.#node.peerStore.merge(peerIdFromString(peer), { tags: PERSISTENT_TAG });
     return peer;
   }
 

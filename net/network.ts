@@ -12,7 +12,7 @@ export interface SwarmNetwork {
   /** Peers with an open connection. */
   peers(): PeerConnection[];
   /** Remembers an address for ever and keeps trying to stay connected to it. */
-  keep(address: string): void;
+  addPersistentPeer(address: string): void;
   /** Resolves when a connection to the peer is open. */
   connect(address: string, options: { signal: AbortSignal }): Promise<string>;
 

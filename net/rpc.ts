@@ -16,9 +16,9 @@ import {
   rpcMethods,
 } from '../protocol/rpc.ts';
 import { netError } from './errors.ts';
+import { LENGTH_PREFIX_BYTES } from './frame-buffer.ts';
 import { FrameStream } from './frames.ts';
 import { closeStream, type Streams } from './libp2p/streams.ts';
-import { LENGTH_PREFIX_BYTES } from './libp2p/unread-bytes.ts';
 
 /** A method's name as a frame of its own, so that the size of what follows is known before it is read. */
 const METHOD_NAME_BYTES = 32;

@@ -7,7 +7,7 @@ import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
-import type { Vault } from '../storage/blob-collector.ts';
+import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { NodePolicy } from './policy.ts';
 import type { NodeStore } from './store.ts';
@@ -55,7 +55,7 @@ export interface Download {
 export interface JobContext {
   readonly options: ContributorOptions;
   readonly deps: ContributorDeps;
-  readonly vault: Vault;
+  readonly collector: BlobCollector;
   /** Held by whoever reads and replaces the error feedback. */
   readonly feedbackLock: Mutex;
   readonly job: string;

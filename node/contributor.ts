@@ -1,7 +1,7 @@
 import { withDeadline } from '../common/deadline.ts';
 import { Mutex } from '../common/mutex.ts';
 import { isNewer } from '../protocol/head-order.ts';
-import { Vault } from '../storage/blob-collector.ts';
+import { BlobCollector } from '../storage/blob-collector.ts';
 import type {
   ContributorDeps,
   ContributorOptions,
@@ -40,7 +40,7 @@ export interface ContributorView {
 export class Contributor {
   readonly #options: ContributorOptions;
   readonly #deps: ContributorDeps;
-  readonly #vault: Vault;
+  readonly #collector: BlobCollector;
   readonly #feedbackLock = new Mutex();
   readonly #runner: Runner;
   readonly #tasks: Tasks;
@@ -58,7 +58,7 @@ export class Contributor {
   constructor(options: ContributorOptions, deps: ContributorDeps) {
     this.#options = options;
     this.#deps = deps;
-    this.#vault = new Vault({}, deps);
+    this.#collector = new BlobCollector(deps);
     this.#tasks = new Tasks({}, deps);
     this.#runner = new Runner(
       {
@@ -84,7 +84,7 @@ export class Contributor {
   start(): void {
     const { network } = this.#deps;
     const { addresses } = this.#options;
-    for (const address of addresses) network.keep(address);
+    for (const address of addresses) network.addPersistentPeer(address);
     this.#leaveNetwork = [
       network.handle('notify', async (_peer, { receipt }) => {
         if (this.#context) this.#receipts.notice(this.#context, receipt);
@@ -96,7 +96,7 @@ export class Contributor {
       }),
     ];
     // What an earlier process left half written.
-    this.#tasks.beside('sweep', () => this.#vault.sweep());
+    this.#tasks.beside('sweep', () => this.#collector.sweep());
     this.#runner.dispatch({ type: 'start' });
   }
 
@@ -219,7 +219,7 @@ export class Contributor {
     const context: JobContext = {
       options: this.#options,
       deps: this.#deps,
-      vault: this.#vault,
+      collector: this.#collector,
       feedbackLock: this.#feedbackLock,
       job,
       coordinator,

@@ -80,7 +80,7 @@ const DRAIN_SHARE = 0.6;
  */
 export async function startNode(options: NodeDaemonOptions, { log }: { log: Logger }): Promise<RunningNode> {
   const { home } = options;
-  const teardown = new Teardown({}, { clock: systemClock, log });
+  const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
   try {
     const startedAt = systemClock.now();

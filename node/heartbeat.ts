@@ -1,6 +1,6 @@
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import type { Heartbeat } from '../protocol/messages.ts';
-import { seal } from '../protocol/signing.ts';
+import { signMessage } from '../protocol/signing.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import type { ContributorDeps } from './context.ts';
 
@@ -41,7 +41,7 @@ export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): Heart
       bytesReceived: received,
       issuedAt,
     };
-    await network.publish(jobTopic(message.job, 'peers'), seal('heartbeat', message, network.signer));
+    await network.publish(jobTopic(message.job, 'peers'), signMessage('heartbeat', message, network.signer));
   };
   beat();
   return {

@@ -1,5 +1,5 @@
 import type { Database } from '../storage/database.ts';
-import { ensureJob, loosen } from './store-rows.ts';
+import { ensureJob, markUnused } from './store-rows.ts';
 
 /** What a node takes in for a job: its base and data as blobs, and what they and the adapter's files take. */
 export interface Holding {
@@ -66,7 +66,7 @@ export class Holdings {
   letGo(job: string): void {
     this.#db.transaction(() => {
       const row = this.#db.one('SELECT feedback, optimizer, adapter FROM jobs WHERE job = ?', job);
-      loosen(this.#db, row?.feedback, row?.optimizer, row?.adapter);
+      markUnused(this.#db, row?.feedback, row?.optimizer, row?.adapter);
       this.#db.run('INSERT OR IGNORE INTO loose (digest) SELECT digest FROM job_blobs WHERE job = ?', job);
       this.#db.run('DELETE FROM job_blobs WHERE job = ?', job);
       this.#db.run(

@@ -1,12 +1,12 @@
 import type { Preset } from '../lora/update/presets.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
-import type { LooseBlobs } from '../storage/blob-collector.ts';
+import type { UnusedBlobs } from '../storage/blob-collector.ts';
 import { Database, type Row } from '../storage/database.ts';
 import { nodeError } from './errors.ts';
 import { Holdings } from './holdings.ts';
 import type { Outcome } from './pending.ts';
 import type { Remembered } from './state.ts';
-import { ensureJob, loosen } from './store-rows.ts';
+import { ensureJob, markUnused } from './store-rows.ts';
 import { MIGRATIONS } from './store-schema.ts';
 
 /** What a node keeps of a job besides its updates. Digests name blobs in the blob store. */
@@ -54,7 +54,7 @@ export interface SealedUpdate {
  * holds their digests. A blob that no row names (any more, or yet) is listed as loose before it is written and after
  * it is replaced, so that a crash at any point leaves nothing behind for ever.
  */
-export class NodeStore implements LooseBlobs {
+export class NodeStore implements UnusedBlobs {
   /** Base and data of the jobs. */
   readonly holdings: Holdings;
   readonly #db: Database;
@@ -122,7 +122,7 @@ export class NodeStore implements LooseBlobs {
         held.bytes,
         job,
       );
-      loosen(this.#db, adapter);
+      markUnused(this.#db, adapter);
     });
   }
 
@@ -161,7 +161,7 @@ export class NodeStore implements LooseBlobs {
         tokensPerSecond,
         job,
       );
-      loosen(this.#db, before.feedback, before.optimizer);
+      markUnused(this.#db, before.feedback, before.optimizer);
     });
   }
 
@@ -202,19 +202,19 @@ export class NodeStore implements LooseBlobs {
         job,
         round,
       );
-      loosen(this.#db, row.digest);
+      markUnused(this.#db, row.digest);
       if (settled.feedback !== null) {
         const { feedback } = this.job(job);
         this.#db.run('UPDATE jobs SET feedback = ? WHERE job = ?', settled.feedback, job);
-        loosen(this.#db, feedback);
+        markUnused(this.#db, feedback);
       }
       return true;
     });
   }
 
   /** Lists a blob that is about to be written, before a row names it. */
-  loosen(digest: string): void {
-    loosen(this.#db, digest);
+  markUnused(digest: string): void {
+    markUnused(this.#db, digest);
   }
 
   /** Listed blobs that no row names. */

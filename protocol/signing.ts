@@ -12,7 +12,7 @@ export interface Signer {
 }
 
 /** A verified message, who wrote it, and the digest of its body (the identity of manifests and checkpoints). */
-export interface Opened<K extends MessageKind> {
+export interface Verified<K extends MessageKind> {
   readonly author: string;
   readonly message: Messages[K];
   readonly digest: string;
@@ -47,7 +47,11 @@ function signedBytes(kind: MessageKind, body: Uint8Array): Uint8Array {
 }
 
 /** Encodes and signs one message. The schema is checked on the way out too: we never send what we would refuse. */
-export function seal<K extends MessageKind>(kind: K, message: Messages[K], signer: Signer): Uint8Array {
+export function signMessage<K extends MessageKind>(
+  kind: K,
+  message: Messages[K],
+  signer: Signer,
+): Uint8Array {
   const parsed = messageSchemas[kind].parse(message);
   const body = encodeCbor(parsed);
   const signature = signer.sign(signedBytes(kind, body));
@@ -58,7 +62,7 @@ export function seal<K extends MessageKind>(kind: K, message: Messages[K], signe
  * Verifies and decodes in one step; nothing else decodes signed bytes.
  * @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED, MESSAGE_INVALID, MESSAGE_KIND, SIGNATURE_INVALID
  */
-export function open<K extends MessageKind>(kind: K, bytes: Uint8Array): Opened<K> {
+export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> {
   const envelope = decodeCbor(bytes, envelopeSchema, messageBytes[kind] + ENVELOPE_OVERHEAD_BYTES);
   if (envelope.kind !== kind) {
     throw protocolError('MESSAGE_KIND', `expected a signed ${kind}, found "${envelope.kind.slice(0, 32)}"`, {

@@ -3,7 +3,7 @@ import { sha256 } from '../protocol/cbor.ts';
 import type { BlobStore } from './blobs.ts';
 
 /** Where blobs of one piece of work go: kept until it ends, then kept only if the owner's database needs them. */
-export interface Scope {
+export interface BlobScope {
   /** Durable when it resolves. Returns the digest. */
   put(bytes: Uint8Array): Promise<string>;
   /** Announces a blob that is about to come into the store; once it resolves nothing deletes it. */
@@ -14,9 +14,9 @@ export interface Scope {
  * The database's list of blobs that it does not need, or not yet. A blob is listed before it is written and again when
  * the last row that named it has gone, so that a crash at any point leaves nothing behind for ever.
  */
-export interface LooseBlobs {
+export interface UnusedBlobs {
   /** Durable when it returns. */
-  loosen(digest: string): void;
+  markUnused(digest: string): void;
   /** Listed blobs that no row needs. */
   unused(): string[];
   /** Whether a blob is one of them now. */
@@ -26,31 +26,28 @@ export interface LooseBlobs {
 }
 
 /** Deletes blobs, and only those that the database does not need: after it has stopped needing them, never before. */
-export class Vault {
-  readonly #store: LooseBlobs;
+export class BlobCollector {
+  readonly #store: UnusedBlobs;
   readonly #blobs: Pick<BlobStore, 'put' | 'delete'>;
   readonly #log: Logger;
   readonly #scopes = new Set<Set<string>>();
   #sweeping: Promise<void> = Promise.resolve();
 
-  constructor(
-    _options: object,
-    deps: { store: LooseBlobs; blobs: Pick<BlobStore, 'put' | 'delete'>; log: Logger },
-  ) {
+  constructor(deps: { store: UnusedBlobs; blobs: Pick<BlobStore, 'put' | 'delete'>; log: Logger }) {
     this.#store = deps.store;
     this.#blobs = deps.blobs;
     this.#log = deps.log;
   }
 
   /** Runs `work`; what it puts or holds is safe from {@link sweep} until it ends. Sweeps afterwards. */
-  async scoped<T>(work: (scope: Scope) => Promise<T>): Promise<T> {
+  async withScope<T>(work: (scope: BlobScope) => Promise<T>): Promise<T> {
     const held = new Set<string>();
     this.#scopes.add(held);
     const hold = async (digest: string): Promise<void> => {
       held.add(digest);
       // A sweep that has not seen this may be deleting a blob with the same content, and takes it off the list then.
       await this.#sweeping;
-      this.#store.loosen(digest);
+      this.#store.markUnused(digest);
     };
     try {
       return await work({

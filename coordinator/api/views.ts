@@ -1,6 +1,6 @@
 import { encodeInvite, INVITE_ADDRESSES, type Invite } from '../../protocol/invite.ts';
 import { receiptMeanings } from '../../protocol/receipts.ts';
-import { open } from '../../protocol/signing.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import { checkEvidence, type EvidenceState } from '../intake/evidence.ts';
@@ -177,7 +177,7 @@ export class Views {
   }
 
   checkpoint(run: JobRun, { round, digest, envelope, weights }: StoredCheckpoint): CheckpointView {
-    const { message } = open('checkpoint', envelope);
+    const { message } = verifyMessage('checkpoint', envelope);
     const path = this.#deps.folders.path(run.context.stored.name, round);
     return { round, digest, parent: message.parent, path, kept: weights === 'held', checkpoint: message };
   }

@@ -6,7 +6,7 @@ import { sha256 } from '../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { Update } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
-import { type Opened, open } from '../../protocol/signing.ts';
+import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { Assignment, Preset } from '../round/plan.ts';
 
 /** Why an update is not taken: the code that its author acts on, and for people what was found. */
@@ -47,7 +47,7 @@ type Check = (update: Update, author: string, view: AcceptanceView) => Refusal |
  * Opens a message from the updates topic. What fails here has no author who could be answered.
  * @returns the verified update, or why it is none
  */
-export function openUpdate(bytes: Uint8Array): Opened<'update'> | Refusal {
+export function verifyUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   if (bytes.byteLength > GOSSIP_MESSAGE_BYTES) {
     return refuse(
       'too-large',
@@ -55,7 +55,7 @@ export function openUpdate(bytes: Uint8Array): Opened<'update'> | Refusal {
     );
   }
   try {
-    return open('update', bytes);
+    return verifyMessage('update', bytes);
   } catch (error) {
     if (!isSwarmError(error)) throw error;
     if (error.code === 'SIGNATURE_INVALID') return refuse('bad-signature', error.message);

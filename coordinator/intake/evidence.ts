@@ -3,7 +3,7 @@ import { isSwarmError } from '../../common/errors.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Update } from '../../protocol/messages.ts';
-import { type Opened, open } from '../../protocol/signing.ts';
+import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 import type { StoredUpdate } from '../store/store.ts';
 
@@ -33,10 +33,10 @@ export function keepEvidence(envelope: Uint8Array): Uint8Array {
  * Checks kept evidence against the payload it belongs to.
  * @throws SwarmError SIGNATURE_INVALID when either has been changed
  */
-export function openEvidence(evidence: Uint8Array, payload: Uint8Array): Opened<'update'> {
+export function verifyEvidence(evidence: Uint8Array, payload: Uint8Array): Verified<'update'> {
   const { inlined, body, ...envelope } = decode<Evidence>(evidence);
   const whole = inlined ? encodeCbor({ ...decode<Update>(body), inline: payload }) : body;
-  return open('update', encodeCbor({ ...envelope, body: whole }));
+  return verifyMessage('update', encodeCbor({ ...envelope, body: whole }));
 }
 
 /** `holds`: the author has signed just that; `expired`: the payload is no longer kept; `broken`: one has been changed. */
@@ -49,7 +49,7 @@ export async function checkEvidence(
 ): Promise<EvidenceState> {
   try {
     const payload = await blobs.get(digest, { maxBytes: UPDATE_BYTES });
-    const { author, message } = openEvidence(evidence, payload);
+    const { author, message } = verifyEvidence(evidence, payload);
     return author === peer && message.round === round && message.payload.digest === digest
       ? 'holds'
       : 'broken';

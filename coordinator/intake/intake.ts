@@ -9,8 +9,8 @@ import type { SwarmNetwork } from '../../net/network.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Update } from '../../protocol/messages.ts';
-import type { Opened } from '../../protocol/signing.ts';
-import type { Scope, Vault } from '../../storage/blob-collector.ts';
+import type { Verified } from '../../protocol/signing.ts';
+import type { BlobCollector, BlobScope } from '../../storage/blob-collector.ts';
 import type { BlobStore } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Failpoint } from '../failpoints.ts';
@@ -21,9 +21,9 @@ import {
   checkHeader,
   fetchRefusal,
   isBreach,
-  openUpdate,
   payloadRefusal,
   type Refusal,
+  verifyUpdate,
 } from './acceptance.ts';
 
 /** Honest nodes send one update per round, perhaps twice over gossip and once by request. */
@@ -69,7 +69,7 @@ export interface Subject {
 export interface IntakeDeps {
   readonly network: Pick<SwarmNetwork, 'fetchBlob'>;
   readonly blobs: BlobStore;
-  readonly vault: Vault;
+  readonly collector: BlobCollector;
   readonly arithmetic: Arithmetic;
   readonly limiter: RateLimiter;
   readonly clock: Clock;
@@ -128,12 +128,12 @@ export class Intake {
       };
       return this.#refuse(refusal, { peer: sender, digest: sha256(bytes), update: null });
     }
-    const opened = openUpdate(bytes);
+    const opened = verifyUpdate(bytes);
     if ('code' in opened) return this.#refuse(opened, { peer: sender, digest: sha256(bytes), update: null });
     return this.#judge(opened, bytes, sender);
   }
 
-  #judge({ author, message: update }: Opened<'update'>, envelope: Uint8Array, sender: string): Judged {
+  #judge({ author, message: update }: Verified<'update'>, envelope: Uint8Array, sender: string): Judged {
     const { digest } = update.payload;
     const view = this.#deps.view();
     // Nobody has reason to send what another node wrote: it is the sender, not the author, who is told so.
@@ -163,8 +163,8 @@ export class Intake {
       return { verdict: 'ignore', receipt: rejected(busy) };
     }
     this.#waitingBytes += size;
-    const receipt = this.#deps.vault
-      .scoped((scope) => this.#take({ author, update, envelope }, scope))
+    const receipt = this.#deps.collector
+      .withScope((scope) => this.#take({ author, update, envelope }, scope))
       .finally(() => {
         this.#waitingBytes -= size;
         this.#working.delete(key(update.round, author));
@@ -179,7 +179,7 @@ export class Intake {
   }
 
   /** @param scope holds the payload until the record names it */
-  async #take(accepted: Accepted, scope: Scope): Promise<StoredReceipt> {
+  async #take(accepted: Accepted, scope: BlobScope): Promise<StoredReceipt> {
     const { author, update } = accepted;
     const subject = { peer: author, digest: update.payload.digest, update };
     await scope.hold(update.payload.digest);
@@ -195,7 +195,7 @@ export class Intake {
   }
 
   /** Leaves a payload that decodes as a durable blob. */
-  async #check(author: string, update: Update, scope: Scope): Promise<Refusal | null> {
+  async #check(author: string, update: Update, scope: BlobScope): Promise<Refusal | null> {
     const { arithmetic, blobs, log } = this.#deps;
     const { digest, size } = update.payload;
     const giveBack = await this.#checks.take('', this.#signal);

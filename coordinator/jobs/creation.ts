@@ -37,7 +37,7 @@ export class JobCreation {
     try {
       // What is being deleted may be the base of this very job, laid out by an attempt that has just failed.
       await this.#tidying;
-      await coordinator.vault.scoped(async (scope) => {
+      await coordinator.collector.withScope(async (scope) => {
         const prepared = await prepareJob(
           { spec, cacheDir: join(this.#home, 'cache'), signal, onProgress: onLine, onData: onLine },
           {
@@ -59,7 +59,7 @@ export class JobCreation {
     }
   }
 
-  /** Deletes what lies there of bases that no job has, also after a kill. Their blobs are the vault's. */
+  /** Deletes what lies there of bases that no job has, also after a kill. The blob collector deletes their blobs. */
   async tidy(): Promise<void> {
     const { coordinator, log } = this.#deps;
     // A job that is being made has its base laid out already.

@@ -13,7 +13,7 @@ import { updateLimits } from '../../lora/update/index.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
-import type { Scope } from '../../storage/blob-collector.ts';
+import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { CreateJobLine } from '../api/types.ts';
@@ -35,7 +35,7 @@ export interface PrepareJobOptions {
 export interface PrepareJobDeps {
   readonly blobs: FileBlobs;
   /** Holds what is taken in until the job is recorded; what an attempt that fails has taken in goes with it. */
-  readonly scope: Scope;
+  readonly scope: BlobScope;
   readonly clock: Clock;
   /** Losses of an adapter on the rows that the gate will look at. */
   evaluate(

@@ -3,8 +3,8 @@ import type { JobEvent } from '../../monitor/events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { type Checkpoint, messageBytes } from '../../protocol/messages.ts';
-import { open, seal } from '../../protocol/signing.ts';
-import type { Scope } from '../../storage/blob-collector.ts';
+import { signMessage, verifyMessage } from '../../protocol/signing.ts';
+import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Admission } from '../peers/admission.ts';
@@ -41,18 +41,18 @@ const FIRST_TERM = 1;
 export async function foundJob(
   prepared: PreparedJob,
   { store, folders, network, clock }: CoordinatorDeps,
-  scope: Scope,
+  scope: BlobScope,
 ): Promise<{ stored: StoredJob; event: JobEvent | null }> {
   const { manifest, layout, content } = prepared;
   const known = existing({ name: manifest.name, content }, store);
   if (known) return { stored: known, event: null };
 
   assertManifestFits(manifest);
-  const envelope = seal('manifest', manifest, network.signer);
-  const { digest: job } = open('manifest', envelope);
+  const envelope = signMessage('manifest', manifest, network.signer);
+  const { digest: job } = verifyMessage('manifest', envelope);
   const checkpoint = initialCheckpoint(job, prepared);
-  const signed = seal('checkpoint', checkpoint, network.signer);
-  const { digest } = open('checkpoint', signed);
+  const signed = signMessage('checkpoint', checkpoint, network.signer);
+  const { digest } = verifyMessage('checkpoint', signed);
   await scope.put(encodeCbor(checkpoint));
   await folders.write({ manifest, layout, digest, checkpoint, envelope: signed });
 
@@ -89,7 +89,7 @@ export async function foundJob(
     store.rounds.putCheckpoint(job, { round: 0, digest, envelope: signed, residual: null, heldOutLoss });
     store.blobs.use(job, 'job', 0, [...jobBlobs(manifest), digest]);
     store.blobs.use(job, 'adapter', 0, [checkpoint.adapter.digest]);
-    store.jobs.putHead(job, 1, seal('head', head, network.signer));
+    store.jobs.putHead(job, 1, signMessage('head', head, network.signer));
     const { parameters } = manifest.adapter;
     const event = store.events.append(job, clock.now(), {
       type: 'job-created',

@@ -4,8 +4,8 @@ import { decodeAdapter } from '../../lora/adapter/codec.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
-import { open, seal } from '../../protocol/signing.ts';
-import type { Scope } from '../../storage/blob-collector.ts';
+import { signMessage, verifyMessage } from '../../protocol/signing.ts';
+import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { CurrentCheckpoint, JobContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { StoredUpdate } from '../store/store.ts';
@@ -111,15 +111,15 @@ export class RoundWork {
    * @param scope holds the blobs until the record names them
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
-  async prepare(candidate: Candidate, scope: Scope): Promise<Prepared> {
+  async prepare(candidate: Candidate, scope: BlobScope): Promise<Prepared> {
     const { manifest, layout, deps } = this.#context;
     const { merged, losses } = candidate;
     const adapter = { digest: await scope.put(merged.adapter), size: merged.adapter.byteLength };
     const delta = { digest: await scope.put(merged.delta), size: merged.delta.byteLength };
     const residual = await scope.put(merged.residual);
     const checkpoint = this.#describe(candidate, adapter, delta);
-    const envelope = seal('checkpoint', checkpoint, deps.network.signer);
-    const { digest } = open('checkpoint', envelope);
+    const envelope = signMessage('checkpoint', checkpoint, deps.network.signer);
+    const { digest } = verifyMessage('checkpoint', envelope);
     // The body under its own digest: whoever has a head can walk back along the parents.
     await scope.put(encodeCbor(checkpoint));
     deps.failpoint('checkpoint-blobs');

@@ -4,7 +4,7 @@ import type { Logger } from '../../common/logger.ts';
 import type { Quota, RateLimiter } from '../../common/rate-limiter.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
-import { open } from '../../protocol/signing.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 
 /** One every 2 s, and one at each change of state: a round has three. */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
@@ -97,7 +97,7 @@ export class Presence {
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
     if (!this.#deps.limiter.take(`heartbeat/${sender}`, HEARTBEAT_QUOTA)) return 'ignore';
     try {
-      const { author, message } = open('heartbeat', bytes);
+      const { author, message } = verifyMessage('heartbeat', bytes);
       return this.#hear(author, message) ? 'accept' : 'ignore';
     } catch (error) {
       if (isSwarmError(error)) return 'reject';

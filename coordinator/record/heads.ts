@@ -1,6 +1,6 @@
 import { DETAIL_CHARACTERS } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
-import { open, seal } from '../../protocol/signing.ts';
+import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import type { CurrentCheckpoint, JobContext } from '../context.ts';
 import type { Assignment, Preset } from '../round/plan.ts';
@@ -24,7 +24,7 @@ export class Heads {
   /** @param options.envelope the newest recorded head */
   constructor(options: { envelope: Uint8Array }, deps: { context: JobContext }) {
     this.#context = deps.context;
-    this.#signed = { envelope: options.envelope, head: open('head', options.envelope).message };
+    this.#signed = { envelope: options.envelope, head: verifyMessage('head', options.envelope).message };
   }
 
   get head(): Head {
@@ -39,7 +39,7 @@ export class Heads {
   record(news: HeadNews, current: CurrentCheckpoint): void {
     const { job, stored, deps } = this.#context;
     const head = makeHead({ job, term: stored.term, sequence: this.head.sequence + 1 }, news, current);
-    const envelope = seal('head', head, deps.network.signer);
+    const envelope = signMessage('head', head, deps.network.signer);
     deps.store.jobs.putHead(job, head.sequence, envelope);
     this.#signed = { envelope, head };
   }

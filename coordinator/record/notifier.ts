@@ -3,7 +3,7 @@ import { withDeadline } from '../../common/deadline.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
-import { seal } from '../../protocol/signing.ts';
+import { signMessage } from '../../protocol/signing.ts';
 import type { StoredReceipt } from '../store/store.ts';
 
 /** Receipts on their way at a time, and waiting; what does not fit is asked for by its author. */
@@ -16,7 +16,7 @@ export function sealReceipt(
   { digest, ...receipt }: StoredReceipt,
   signer: SwarmNetwork['signer'],
 ): Uint8Array {
-  return seal('receipt', { job, update: digest, ...receipt }, signer);
+  return signMessage('receipt', { job, update: digest, ...receipt }, signer);
 }
 
 /** Pushes receipts to their authors as soon as there are some. Best effort: authors also ask. */

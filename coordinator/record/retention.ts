@@ -79,7 +79,7 @@ export class Retention {
   /** Does on the disk what the record says, also what a killed process has not come to. Never fails: it is tried again. */
   tidy(): Promise<void> {
     this.#tidying = this.#tidying.then(async () => {
-      const { job, stored, vault, deps } = this.#context;
+      const { job, stored, collector, deps } = this.#context;
       try {
         for (const round of deps.store.rounds.leaving(job)) {
           await deps.folders.empty(stored.name, round);
@@ -88,7 +88,7 @@ export class Retention {
       } catch (error) {
         deps.log.warn({ error }, 'checkpoint-not-emptied');
       }
-      await vault.sweep();
+      await collector.sweep();
     });
     return this.#tidying;
   }

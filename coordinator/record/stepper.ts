@@ -1,4 +1,4 @@
-import type { Scope } from '../../storage/blob-collector.ts';
+import type { BlobScope } from '../../storage/blob-collector.ts';
 import { type CurrentCheckpoint, type JobContext, machineSettings } from '../context.ts';
 import type { FailpointName } from '../failpoints.ts';
 import { type Candidate, type Prepared, RoundWork } from '../merge/round-work.ts';
@@ -162,9 +162,9 @@ export class Stepper {
   }
 
   /** Runs a slow step; what breaks in it is the machine's to deal with, unless we are stopping. */
-  #inBackground(step: (scope: Scope) => Promise<() => void>): void {
-    const { signal, deps, manifest, vault } = this.#context;
-    const run = async (scope: Scope): Promise<void> => {
+  #inBackground(step: (scope: BlobScope) => Promise<() => void>): void {
+    const { signal, deps, manifest, collector } = this.#context;
+    const run = async (scope: BlobScope): Promise<void> => {
       if (signal.aborted) return;
       const next = await step(scope).catch((error: unknown) => () => {
         deps.log.error({ job: manifest.name, round: this.#machine.round, error }, 'round-work-failed');
@@ -175,7 +175,7 @@ export class Stepper {
     };
     // An error from here has been through `durably`, or is a killed simulation's.
     this.#working = this.#working
-      .then(() => vault.scoped(run))
+      .then(() => collector.withScope(run))
       .catch((error: unknown) => {
         if (!signal.aborted) deps.fatal(error);
       });

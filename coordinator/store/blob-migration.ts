@@ -1,4 +1,4 @@
-import { open } from '../../protocol/signing.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 import type { Database } from '../../storage/database.ts';
 import { jobBlobs } from '../jobs/blobs.ts';
 import { BlobTable } from './blobs.ts';
@@ -32,11 +32,11 @@ export function listBlobs(db: Database): void {
   const blobs = new BlobTable(db);
   for (const row of db.all('SELECT job, manifest FROM jobs')) {
     const job = row.job as string;
-    blobs.use(job, 'job', 0, jobBlobs(open('manifest', row.manifest as Uint8Array).message));
+    blobs.use(job, 'job', 0, jobBlobs(verifyMessage('manifest', row.manifest as Uint8Array).message));
   }
   for (const row of db.all('SELECT * FROM checkpoints')) {
     const { job, round } = row as { job: string; round: number };
-    const { message } = open('checkpoint', row.envelope as Uint8Array);
+    const { message } = verifyMessage('checkpoint', row.envelope as Uint8Array);
     const residual = row.residual as string | null;
     blobs.use(job, 'job', 0, [row.digest as string]);
     blobs.use(job, 'adapter', round, [message.adapter.digest]);

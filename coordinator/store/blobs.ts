@@ -1,4 +1,4 @@
-import type { LooseBlobs } from '../../storage/blob-collector.ts';
+import type { UnusedBlobs } from '../../storage/blob-collector.ts';
 import type { Database } from '../../storage/database.ts';
 
 /**
@@ -11,7 +11,7 @@ import type { Database } from '../../storage/database.ts';
 export type BlobUse = 'job' | 'adapter' | 'step' | 'update';
 
 /** Which blobs are needed, and which may lie in the blob store although they are not. */
-export class BlobTable implements LooseBlobs {
+export class BlobTable implements UnusedBlobs {
   readonly #db: Database;
 
   constructor(db: Database) {
@@ -48,7 +48,7 @@ export class BlobTable implements LooseBlobs {
     return this.#db.one('SELECT 1 FROM blob_uses WHERE digest = ? LIMIT 1', digest) !== null;
   }
 
-  loosen(digest: string): void {
+  markUnused(digest: string): void {
     if (this.needs(digest)) return;
     this.#db.run('INSERT OR IGNORE INTO loose_blobs (digest) VALUES (?)', digest);
   }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { isSwarmError } from '../../common/errors.ts';
-import { lockHome } from '../../common/file-lock.ts';
+import { lockFolder } from '../../common/file-lock.ts';
 import { finetuneError } from './errors.ts';
 
 /**
@@ -15,9 +15,9 @@ import { finetuneError } from './errors.ts';
 export function lockOutput(output: string, { cacheDir }: { cacheDir: string }): () => void {
   const name = createHash('sha256').update(output).digest('hex').slice(0, 32);
   try {
-    return lockHome(join(cacheDir, 'locks', name));
+    return lockFolder(join(cacheDir, 'locks', name));
   } catch (cause) {
-    if (!isSwarmError(cause, 'HOME_LOCKED')) throw cause;
+    if (!isSwarmError(cause, 'FOLDER_LOCKED')) throw cause;
     const { pid } = cause.values;
     throw finetuneError(
       'OUTPUT_BUSY',

@@ -7,7 +7,7 @@ import type { PartialBlob } from '../../storage/partial-blob.ts';
 import type { Streams } from '../libp2p/streams.ts';
 import { RangeBuffers, type RangePool } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
-import { type Lane, openLane } from './range-stream.ts';
+import { openRangeStream, type RangeStream } from './range-stream.ts';
 
 /** Ranges in flight from one holder: enough to keep the connection busy while others are written and hashed. */
 const LANES_PER_HOLDER = 6;
@@ -104,7 +104,7 @@ export class Pull {
   /** Takes ranges from one holder over one stream until none is left or the holder has to be given up. */
   async #takeRanges(peer: string): Promise<void> {
     const { signal } = this.#stop;
-    let lane: Lane | undefined;
+    let lane: RangeStream | undefined;
     let failed = 0;
     let busy = 0;
     // The range before is written and hashed while the next one is on its way.
@@ -113,7 +113,7 @@ export class Pull {
       const range = await this.#queue.next(peer, signal);
       if (range === null) break;
       try {
-        lane ??= await openLane(peer, this.#deps, signal);
+        lane ??= await openRangeStream(peer, this.#deps, signal);
         const buffer = await this.#receive(lane, range);
         await storing;
         storing = this.#store(peer, range, buffer);
@@ -136,7 +136,7 @@ export class Pull {
     await lane?.close().catch((error: unknown) => lane?.abort(error));
   }
 
-  async #receive(lane: Lane, range: number): Promise<Uint8Array> {
+  async #receive(lane: RangeStream, range: number): Promise<Uint8Array> {
     const { partial, digest } = this.#options;
     const { signal } = this.#stop;
     const buffer = await this.#buffers.take(signal);

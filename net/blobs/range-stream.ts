@@ -26,7 +26,11 @@ export interface FetchDeps {
 }
 
 /** Opens a lane to one holder: a stream on which ranges are asked for one after the other. */
-export async function openLane(peer: string, deps: FetchDeps, signal: AbortSignal): Promise<Lane> {
+export async function openRangeStream(
+  peer: string,
+  deps: FetchDeps,
+  signal: AbortSignal,
+): Promise<RangeStream> {
   const deadline = {
     clock: deps.clock,
     ms: BLOB_IDLE_TIMEOUT_MS,
@@ -39,10 +43,10 @@ export async function openLane(peer: string, deps: FetchDeps, signal: AbortSigna
       maxOutboundStreams: BLOB_STREAMS_PER_CONNECTION,
     }),
   );
-  return new Lane(stream, deps.clock);
+  return new RangeStream(stream, deps.clock);
 }
 
-export class Lane {
+export class RangeStream {
   readonly #stream: Stream;
   readonly #frames: FrameStream;
   readonly #clock: Clock;

@@ -7,9 +7,9 @@ import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../../protocol/rpc.ts';
 import type { BlobReader, ResumableBlobs } from '../../storage/blob-store.ts';
 import { OpenBlobs } from '../../storage/open-blobs.ts';
+import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
-import { LENGTH_PREFIX_BYTES } from '../libp2p/unread-bytes.ts';
 import { AnswerBuffer } from './answer-buffer.ts';
 import {
   BLOB_HEADER_BYTES,

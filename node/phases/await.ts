@@ -1,5 +1,5 @@
 import type { Head, Receipt } from '../../protocol/messages.ts';
-import { open } from '../../protocol/signing.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 import type { JobContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import type { UpdateRecord } from '../store.ts';
@@ -39,7 +39,7 @@ function recordOf({ deps, job }: JobContext, round: number): UpdateRecord {
 
 /** @throws SwarmError RECEIPT_MISMATCH when it is not for this node or not from its coordinator, and as `open` */
 export function openReceipt({ coordinator, job, deps }: JobContext, bytes: Uint8Array): Receipt {
-  const { author, message } = open('receipt', bytes);
+  const { author, message } = verifyMessage('receipt', bytes);
   const { peerId } = deps.network.signer;
   if (author === coordinator && message.job === job && message.peer === peerId) return message;
   throw nodeError('RECEIPT_MISMATCH', `a receipt for ${message.peer}, signed by ${author}`, {

@@ -7,7 +7,7 @@ import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
-import { open } from '../../protocol/signing.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 import {
   type ContributorDeps,
   type ContributorOptions,
@@ -43,7 +43,7 @@ export async function contact(
     });
   }
   const answer = await rejoin(options, deps, { coordinator, job }, signal);
-  const { author, digest, message: manifest } = open('manifest', answer.manifest);
+  const { author, digest, message: manifest } = verifyMessage('manifest', answer.manifest);
   if (author !== coordinator || digest !== job) {
     throw nodeError(
       'MANIFEST_MISMATCH',
@@ -91,7 +91,7 @@ export async function openJobs(
 
 /** @throws SwarmError HEAD_MISMATCH when it is not of this job or not its coordinator's, and as `open` */
 export function openHead(bytes: Uint8Array, expected: { coordinator: string; job: string }): Head {
-  const { author, message } = open('head', bytes);
+  const { author, message } = verifyMessage('head', bytes);
   if (author === expected.coordinator && message.job === expected.job) return message;
   throw nodeError('HEAD_MISMATCH', `a head of job ${message.job}, signed by ${author}`, {
     job: message.job,
@@ -156,7 +156,7 @@ export async function prepare(
 }
 
 /** Takes the job's base and data into the books, and lets go of other jobs' where the owner lends no more. */
-async function makeRoom({ deps, vault, manifest, job, options }: JobContext): Promise<void> {
+async function makeRoom({ deps, collector, manifest, job, options }: JobContext): Promise<void> {
   const { holdings } = deps.store;
   holdings.enter({
     job,
@@ -170,7 +170,7 @@ async function makeRoom({ deps, vault, manifest, job, options }: JobContext): Pr
   for (const other of going) holdings.letGo(other);
   deps.log.info({ jobs: going }, 'jobs-let-go');
   await deps.trainer.keepBases(holdings.bases());
-  await vault.sweep();
+  await collector.sweep();
 }
 
 async function connect(

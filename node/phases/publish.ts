@@ -2,7 +2,7 @@ import { isSwarmError } from '../../common/errors.ts';
 import { encodeOptimizer } from '../../lora/train/optimizer-state.ts';
 import { ErrorFeedback } from '../../lora/update/feedback.ts';
 import { ADAPTER_BYTES, INLINE_UPDATE_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
-import { seal as sign } from '../../protocol/signing.ts';
+import { signMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import type { Outcome } from '../pending.ts';
@@ -23,9 +23,9 @@ export function makeUpdate(
   trained: TrainOutcome,
   signal: AbortSignal,
 ): Promise<string> {
-  const { deps, vault, job, feedbackLock } = context;
+  const { deps, collector, job, feedbackLock } = context;
   return feedbackLock.run(() =>
-    vault.scoped(async (scope) => {
+    collector.withScope(async (scope) => {
       signal.throwIfAborted();
       const feedback = await loadFeedback(context);
       const { feedbackRound } = deps.store.job(job);
@@ -34,7 +34,7 @@ export function makeUpdate(
       const payload = feedback.compress(work.preset).slice();
       const update = await scope.put(payload);
       const { result } = trained;
-      const envelope = sign(
+      const envelope = signMessage(
         'update',
         {
           job,
@@ -82,9 +82,9 @@ export function settle(
   context: ReadyContext,
   { round, outcome }: { round: number; outcome: Outcome },
 ): Promise<void> {
-  const { deps, vault, job, feedbackLock } = context;
+  const { deps, collector, job, feedbackLock } = context;
   return feedbackLock.run(() =>
-    vault.scoped(async (scope) => {
+    collector.withScope(async (scope) => {
       const record = deps.store.update(job, round);
       if (!record || record.outcome !== null) return;
       let feedback: string | null = null;

@@ -4,7 +4,7 @@ import { applyDelta } from '../../lora/update/outer.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
-import type { Scope } from '../../storage/blob-collector.ts';
+import type { BlobScope } from '../../storage/blob-collector.ts';
 import { storageError } from '../../storage/errors.ts';
 import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
@@ -20,9 +20,9 @@ export function sync(
   head: Head,
   signal: AbortSignal,
 ): Promise<HeldAdapter> {
-  const { deps, vault, job } = context;
+  const { deps, collector, job } = context;
   const { digest: checkpoint, adapter } = head.checkpoint;
-  return vault.scoped(async (scope) => {
+  return collector.withScope(async (scope) => {
     const tensors =
       held?.digest === adapter.digest
         ? held.tensors
@@ -65,7 +65,7 @@ async function stepped(
   context: ReadyContext,
   held: HeldAdapter | null,
   head: Head,
-  scope: Scope,
+  scope: BlobScope,
   signal: AbortSignal,
 ): Promise<Tensors | null> {
   const { deps, layout, manifest } = context;
@@ -100,7 +100,7 @@ async function stepped(
 async function fetched(
   context: ReadyContext,
   head: Head,
-  scope: Scope,
+  scope: BlobScope,
   signal: AbortSignal,
 ): Promise<Tensors> {
   const { deps, layout } = context;

@@ -25,7 +25,7 @@ import { loadIdentity } from '../../net/identity.ts';
 import { createNode } from '../../net/libp2p/create.ts';
 import { Traffic } from '../../net/libp2p/traffic.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
-import { shrinkYoungSpace } from '../../net/young-space.ts';
+import { limitYoungGeneration } from '../../net/young-generation.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 
 /** Where bytes are to be had. */
@@ -56,7 +56,7 @@ type Kind = 'bare' | 'tuned';
 
 async function openNode(kind: Kind, home: string): Promise<Libp2p> {
   if (kind === 'tuned') {
-    shrinkYoungSpace();
+    limitYoungGeneration();
     await mkdir(home, { recursive: true });
     const { privateKey } = await loadIdentity(home);
     const options = { listen: [LOOPBACK], mdns: [], agent: 'lora-swarm-bench' };

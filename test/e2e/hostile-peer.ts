@@ -12,7 +12,7 @@ import type { SwarmNetwork } from '../../net/network.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
 import type { Head, Receipt, Update } from '../../protocol/messages.ts';
-import { open, type Signer, seal } from '../../protocol/signing.ts';
+import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { eventually } from './swarm.ts';
@@ -79,18 +79,18 @@ export class HostilePeer {
     const { network, job, coordinator } = this;
     const signal = this.#signal;
     network.subscribe(jobTopic(job, 'heads'), ({ data }) => {
-      this.#heard(open('head', data).message);
+      this.#heard(verifyMessage('head', data).message);
       return 'accept';
     });
     network.subscribe(jobTopic(job, 'updates'), ({ data }) => {
-      const { author, message } = open('update', data);
+      const { author, message } = verifyMessage('update', data);
       this.overheard.push({ author, bytes: data, update: message });
       return 'accept';
     });
     const about = { name: 'wolf', agent: 'hostile/1', engine: 'none', tokensPerSecond: 0 };
     const body = { job, invite: null, ...about, sentAt: Date.now() };
     const { head } = await network.request(coordinator, 'join', body, { signal });
-    if (head) this.#heard(open('head', head).message);
+    if (head) this.#heard(verifyMessage('head', head).message);
   }
 
   /** Says that it is alive and ready, as nodes do. */
@@ -109,7 +109,7 @@ export class HostilePeer {
       bytesReceived: 0,
       issuedAt: Date.now(),
     };
-    await this.network.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));
+    await this.network.publish(jobTopic(this.job, 'peers'), signMessage('heartbeat', message, this.signer));
   }
 
   #heard(head: Head): void {
@@ -122,7 +122,7 @@ export class HostilePeer {
       const { job } = this;
       const signal = this.#signal;
       const { head } = await this.network.request(this.coordinator, 'head', { job }, { signal });
-      if (head) this.#heard(open('head', head).message);
+      if (head) this.#heard(verifyMessage('head', head).message);
       const newest = this.#newest;
       if (newest?.phase === 'finished') return newest;
       const mine = newest?.assignments.some(({ peer }) => peer === this.signer.peerId);
@@ -165,11 +165,11 @@ export class HostilePeer {
       { update: bytes },
       { signal: this.#signal },
     );
-    return open('receipt', receipt).message;
+    return verifyMessage('receipt', receipt).message;
   }
 
   sealed(update: Update): Uint8Array {
-    return seal('update', update, this.signer);
+    return signMessage('update', update, this.signer);
   }
 }
 

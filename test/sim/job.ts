@@ -5,7 +5,7 @@ import type { Row } from '../../lora/data/packing.ts';
 import { baseDigest } from '../../lora/models/base-identity.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
-import { open, type Signer, seal } from '../../protocol/signing.ts';
+import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
 
 /** A toy adapter: two LoRA matrices, so that drift can be measured, small enough for thousands of rounds. */
 export function toyLayout(width = 32): AdapterLayout {
@@ -94,9 +94,9 @@ export function toyJob(
     seed: 1,
     createdAt: 0,
   });
-  const envelope = seal('manifest', manifest, signer);
+  const envelope = signMessage('manifest', manifest, signer);
   return {
-    job: open('manifest', envelope).digest,
+    job: verifyMessage('manifest', envelope).digest,
     manifest,
     envelope,
     layout,

@@ -129,7 +129,7 @@ export class VirtualHost implements SwarmNetwork {
     }));
   }
 
-  keep(address: string): void {
+  addPersistentPeer(address: string): void {
     const peer = peerOf(address);
     if (this.#kept.has(peer)) return;
     this.#kept.add(peer);

@@ -2,7 +2,7 @@ import type { StoredUpdate } from '../../coordinator/store/store.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { counts } from '../../protocol/receipts.ts';
-import { open } from '../../protocol/signing.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
 import type { Swarm } from './swarm.ts';
 
 /**
@@ -38,7 +38,7 @@ export class Witness {
   }
 
   #head(bytes: Uint8Array, digest: string): void {
-    const { message: head } = open('head', bytes);
+    const { message: head } = verifyMessage('head', bytes);
     const moment = `${head.term}/${head.sequence}`;
     const known = this.#heads.get(moment);
     if (known && known !== digest) this.#violations.add(`two heads ${moment}`);
@@ -52,7 +52,7 @@ export class Witness {
   }
 
   #update(bytes: Uint8Array): void {
-    const { author, message } = open('update', bytes);
+    const { author, message } = verifyMessage('update', bytes);
     const key = `${author} in round ${message.round}`;
     const known = this.#updates.get(key);
     if (known && known !== message.payload.digest) this.#violations.add(`two updates of ${key}`);
@@ -77,7 +77,7 @@ export class Witness {
     return store.rounds.checkpoints(this.#swarm.toy.job).map(({ round, digest, envelope }) => ({
       round,
       digest,
-      checkpoint: open('checkpoint', envelope).message,
+      checkpoint: verifyMessage('checkpoint', envelope).message,
     }));
   }
 

@@ -7,7 +7,7 @@ function setUp() {
   const clock = new VirtualClock(0);
   const said: string[] = [];
   const step = (name: string) => (): void => void said.push(name);
-  return { clock, said, step, teardown: new Teardown({}, { clock, log: silentLogger }) };
+  return { clock, said, step, teardown: new Teardown({ clock, log: silentLogger }) };
 }
 
 test('closes in reverse order, whatever fails, and once', async () => {

@@ -3,7 +3,7 @@ import { mergeRound } from '../../../coordinator/merge/merge.ts';
 import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/codec.ts';
 import { applyDelta } from '../../../lora/update/index.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { open } from '../../../protocol/signing.ts';
+import { verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World } from './world.ts';
@@ -27,7 +27,7 @@ describe('a round', () => {
     const asks = (known: { term: number; sequence: number }) => listener.ask('head', { job, known });
     expect(await asks({ term, sequence })).toEqual({ head: null });
     expect(await asks({ term: term + 1, sequence: 1 })).toEqual({ head: null });
-    expect(open('head', (await asks({ term, sequence: sequence - 1 })).head!).message).toEqual(head);
+    expect(verifyMessage('head', (await asks({ term, sequence: sequence - 1 })).head!).message).toEqual(head);
 
     for (const peer of peers) {
       await peer.heartbeat('publishing');
@@ -222,8 +222,8 @@ describe('a coordinator', () => {
       values: { code: 'NOT_ADMITTED' },
     });
     const { manifest, head } = await reader.ask('manifest', { job, invite: 'secret' });
-    expect(open('manifest', manifest).digest).toBe(job);
-    expect(open('head', head!).message.job).toBe(job);
+    expect(verifyMessage('manifest', manifest).digest).toBe(job);
+    expect(verifyMessage('head', head!).message.job).toBe(job);
     expect(world.run.roster.all()).toEqual([]);
     expect(world.run.presentCount).toBe(0);
   });

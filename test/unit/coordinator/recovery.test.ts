@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type FailpointName, failpoints } from '../../../coordinator/failpoints.ts';
 import { REFUSALS_IN_A_ROW } from '../../../coordinator/round/machine.ts';
-import { open } from '../../../protocol/signing.ts';
+import { verifyMessage } from '../../../protocol/signing.ts';
 import { ScriptedPeer } from './scripted-peer.ts';
 import { World } from './world.ts';
 
@@ -39,7 +39,7 @@ async function runJob(kill: { at: FailpointName; nth: number } | null): Promise<
   let parent: string | null = null;
   const merged = new Map<string, number>();
   const chain = stored.map(({ round, digest, envelope }) => {
-    const { message } = open('checkpoint', envelope);
+    const { message } = verifyMessage('checkpoint', envelope);
     expect(message.parent, `parent of checkpoint ${round}`).toBe(parent);
     parent = digest;
     expect(world.disk.files.has(message.adapter.digest), `adapter of checkpoint ${round}`).toBe(true);
@@ -57,7 +57,7 @@ async function runJob(kill: { at: FailpointName; nth: number } | null): Promise<
   for (const update of world.store.updates.ofRounds(job, 0, 100)) {
     expect(update.fate, `fate of ${update.peer} in round ${update.round}`).toBe('merged');
   }
-  const head = open('head', world.store.jobs.head(job)!).message;
+  const head = verifyMessage('head', world.store.jobs.head(job)!).message;
   expect(head).toMatchObject({
     phase: 'finished',
     term: 1,

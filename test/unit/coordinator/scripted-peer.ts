@@ -4,7 +4,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import type { Head, Heartbeat, Receipt, Update } from '../../../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../../protocol/rpc.ts';
-import { open, type Signer, seal, signerFromSeed } from '../../../protocol/signing.ts';
+import { type Signer, signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
 import { signerOf } from '../../sim/process.ts';
@@ -32,7 +32,7 @@ export class ScriptedPeer {
     this.blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
     this.host = world.network.host({ signer: this.signer, blobs: this.blobs, isAlive });
     this.host.handle('notify', async (_peer, { receipt }) => {
-      this.notified.push(open('receipt', receipt).message);
+      this.notified.push(verifyMessage('receipt', receipt).message);
       return {};
     });
   }
@@ -73,17 +73,17 @@ export class ScriptedPeer {
 
   async head(): Promise<Head> {
     const { head } = await this.ask('head', { job: this.job });
-    return open('head', head!).message;
+    return verifyMessage('head', head!).message;
   }
 
   async receipt(update: string): Promise<Receipt | null> {
     const { receipt } = await this.ask('receipt', { job: this.job, update });
-    return receipt && open('receipt', receipt).message;
+    return receipt && verifyMessage('receipt', receipt).message;
   }
 
   async submit(envelope: Uint8Array): Promise<Receipt> {
     const { receipt } = await this.ask('submit', { update: envelope });
-    return open('receipt', receipt).message;
+    return verifyMessage('receipt', receipt).message;
   }
 
   async publish(envelope: Uint8Array): Promise<void> {
@@ -124,7 +124,7 @@ export class ScriptedPeer {
   }
 
   seal(update: Update): Uint8Array {
-    return seal('update', update, this.signer);
+    return signMessage('update', update, this.signer);
   }
 
   /** Takes part until the world says stop: alive, and delivering one update for every round that it is assigned to. */
@@ -142,7 +142,7 @@ export class ScriptedPeer {
         { job: this.job, ...request },
         { signal: never },
       );
-      const head = open('head', answer.head!).message;
+      const head = verifyMessage('head', answer.head!).message;
       if (head.phase !== 'training' || !head.assignments.some(({ peer }) => peer === this.id)) return;
       const envelope =
         envelopes.get(head.round) ??
@@ -176,7 +176,7 @@ export class ScriptedPeer {
       issuedAt: this.#world.clock.now(),
       ...overrides,
     };
-    void this.host.publish(jobTopic(this.job, 'peers'), seal('heartbeat', message, this.signer));
+    void this.host.publish(jobTopic(this.job, 'peers'), signMessage('heartbeat', message, this.signer));
   }
 }
 

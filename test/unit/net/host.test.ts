@@ -45,7 +45,7 @@ describe('connecting', () => {
     await expect(connect('/ip4/127.0.0.1/udp/4001/quic-v1')).rejects.toEqual(failed('unsupported'));
     const given = host.network.connect(address!, { signal: AbortSignal.abort(new Error('never mind')) });
     await expect(given).rejects.toThrow('never mind');
-    expect(() => host.network.keep('not an address')).toThrow(failed('malformed'));
+    expect(() => host.network.addPersistentPeer('not an address')).toThrow(failed('malformed'));
   });
 
   test('is told to listeners on both sides, and so is parting', async () => {

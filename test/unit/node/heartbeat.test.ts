@@ -3,7 +3,7 @@ import { silentLogger } from '../../../monitor/log.ts';
 import type { ContributorDeps } from '../../../node/context.ts';
 import { startHeartbeat } from '../../../node/heartbeat.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../../../protocol/limits.ts';
-import { open } from '../../../protocol/signing.ts';
+import { verifyMessage } from '../../../protocol/signing.ts';
 import { signerOf } from '../../sim/process.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 
@@ -14,7 +14,7 @@ function beating() {
     signer: signerOf(1),
     traffic: () => ({ sent: 0, received: 0 }),
     publish: async (_topic: string, bytes: Uint8Array) => {
-      sent.push(open('heartbeat', bytes).message.issuedAt);
+      sent.push(verifyMessage('heartbeat', bytes).message.issuedAt);
       return 1;
     },
   };

@@ -2,7 +2,7 @@ import { SwarmError } from '../../../common/errors.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import type { Head, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
-import { open, seal } from '../../../protocol/signing.ts';
+import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import type { ToyJob } from '../../sim/job.ts';
 import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
@@ -69,7 +69,7 @@ export class ScriptedCoordinator {
       return 'accept';
     });
     this.host.subscribe(jobTopic(job, 'peers'), ({ data }) => {
-      const { state, round } = open('heartbeat', data).message;
+      const { state, round } = verifyMessage('heartbeat', data).message;
       if (this.states.at(-1) !== state) this.states.push(state);
       if (state === 'awaiting') this.idle.push(round);
       return 'accept';
@@ -102,7 +102,7 @@ export class ScriptedCoordinator {
       issuedAt: 0,
       ...changes,
     };
-    await this.host.publish(jobTopic(job, 'heads'), seal('head', this.head, COORDINATOR));
+    await this.host.publish(jobTopic(job, 'heads'), signMessage('head', this.head, COORDINATOR));
   }
 
   /** What is said about an update from now on; a notice is not sent. */
@@ -111,21 +111,21 @@ export class ScriptedCoordinator {
   }
 
   #hear(envelope: Uint8Array) {
-    const opened = open('update', envelope);
+    const opened = verifyMessage('update', envelope);
     this.updates.push(opened.message);
     if (this.code) this.#receipts.set(opened.message.payload.digest, this.code);
     return opened;
   }
 
   #sealedHead() {
-    return this.head && bytes(seal('head', this.head, COORDINATOR));
+    return this.head && bytes(signMessage('head', this.head, COORDINATOR));
   }
 
   #receipt(peer: string, update: string, code: ReceiptCode) {
     const round = this.updates.find(({ payload }) => payload.digest === update)?.round ?? 1;
     const { job } = this.#toy;
     const receipt = { job, term: 1, round, peer, update, code, detail: '', issuedAt: 0 };
-    return bytes(seal('receipt', receipt, COORDINATOR));
+    return bytes(signMessage('receipt', receipt, COORDINATOR));
   }
 }
 

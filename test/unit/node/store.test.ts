@@ -5,7 +5,7 @@ import { silentLogger } from '../../../monitor/log.ts';
 import { NodeStore } from '../../../node/store.ts';
 import { MIGRATIONS } from '../../../node/store-schema.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { Vault } from '../../../storage/blob-collector.ts';
+import { BlobCollector } from '../../../storage/blob-collector.ts';
 import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
 import { Random } from '../../sim/random.ts';
 import { VirtualClock } from '../../sim/virtual-clock.ts';
@@ -127,12 +127,12 @@ test('blobs that no row names go: those replaced, those of aborted work, those o
   const clock = new VirtualClock(0);
   const disk = new MemoryDisk();
   const blobs = new MemoryBlobs({}, { disk, clock, random: new Random(1), isAlive: () => true });
-  const vault = new Vault({}, { store, blobs, log: silentLogger });
+  const collector = new BlobCollector({ store, blobs, log: silentLogger });
   const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
   const named = (text: string): string => sha256(bytes(text));
   let done = false;
   (async () => {
-    await vault.scoped(async (scope) => {
+    await collector.withScope(async (scope) => {
       await scope.put(bytes('feedback 1'));
       await scope.put(bytes('optimizer 1'));
       await scope.put(bytes('update 1'));
@@ -142,16 +142,16 @@ test('blobs that no row names go: those replaced, those of aborted work, those o
         optimizer: named('optimizer 1'),
       });
     });
-    await vault
-      .scoped(async (scope) => {
+    await collector
+      .withScope(async (scope) => {
         await scope.put(bytes('of an aborted round'));
         throw new Error('aborted');
       })
       .catch(() => {});
     // A process that died between writing and recording.
-    store.loosen(named('of a killed process'));
+    store.markUnused(named('of a killed process'));
     await blobs.put(bytes('of a killed process'));
-    await vault.scoped(async (scope) => {
+    await collector.withScope(async (scope) => {
       await scope.put(bytes('feedback 2'));
       store.settle(JOB, 1, { outcome: 'restored', feedback: named('feedback 2') });
     });

@@ -6,7 +6,7 @@ import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
 import { peerIdOf, publicKeyOf } from '../../../protocol/ids.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import { type Heartbeat, messageBytes, messageSchemas, type Update } from '../../../protocol/messages.ts';
-import { open, seal, signerFromSeed } from '../../../protocol/signing.ts';
+import { signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 
 const signer = signerFromSeed(new Uint8Array(32).fill(7));
 const stranger = signerFromSeed(new Uint8Array(32).fill(8));
@@ -56,40 +56,40 @@ function codeOf(action: () => unknown): string {
 
 describe('signed messages', () => {
   it('come back as they were, with their author', () => {
-    const opened = open('heartbeat', seal('heartbeat', heartbeat, signer));
+    const opened = verifyMessage('heartbeat', signMessage('heartbeat', heartbeat, signer));
     expect(opened.message).toEqual(heartbeat);
     expect(opened.author).toBe(signer.peerId);
   });
 
   it('have a digest that depends on what is said and not on who says it', () => {
-    const mine = open('heartbeat', seal('heartbeat', heartbeat, signer));
-    const theirs = open('heartbeat', seal('heartbeat', heartbeat, stranger));
+    const mine = verifyMessage('heartbeat', signMessage('heartbeat', heartbeat, signer));
+    const theirs = verifyMessage('heartbeat', signMessage('heartbeat', heartbeat, stranger));
     expect(mine.digest).toBe(theirs.digest);
-    expect(open('heartbeat', seal('heartbeat', { ...heartbeat, step: 5 }, signer)).digest).not.toBe(
-      mine.digest,
-    );
+    expect(
+      verifyMessage('heartbeat', signMessage('heartbeat', { ...heartbeat, step: 5 }, signer)).digest,
+    ).not.toBe(mine.digest);
   });
 
   it('cannot be passed off as another kind', () => {
-    const bytes = seal('heartbeat', heartbeat, signer);
-    expect(codeOf(() => open('receipt', bytes))).toBe('MESSAGE_KIND');
+    const bytes = signMessage('heartbeat', heartbeat, signer);
+    expect(codeOf(() => verifyMessage('receipt', bytes))).toBe('MESSAGE_KIND');
     const relabelled = { ...(decodeAny(bytes) as object), kind: 'receipt' };
-    expect(codeOf(() => open('receipt', encodeCbor(relabelled)))).toBe('SIGNATURE_INVALID');
+    expect(codeOf(() => verifyMessage('receipt', encodeCbor(relabelled)))).toBe('SIGNATURE_INVALID');
   });
 
   it('cannot be attributed to somebody else', () => {
-    const envelope = decodeAny(seal('heartbeat', heartbeat, signer)) as object;
+    const envelope = decodeAny(signMessage('heartbeat', heartbeat, signer)) as object;
     const forged = encodeCbor({ ...envelope, author: stranger.peerId });
-    expect(codeOf(() => open('heartbeat', forged))).toBe('SIGNATURE_INVALID');
+    expect(codeOf(() => verifyMessage('heartbeat', forged))).toBe('SIGNATURE_INVALID');
   });
 
   it('survive no flipped bit', () => {
-    const bytes = seal('heartbeat', heartbeat, signer);
+    const bytes = signMessage('heartbeat', heartbeat, signer);
     fc.assert(
       fc.property(fc.nat(bytes.length * 8 - 1), (bit) => {
         const flipped = Uint8Array.from(bytes);
         flipped[bit >> 3]! ^= 1 << (bit & 7);
-        expect(codeOf(() => open('heartbeat', flipped))).toMatch(/^(MESSAGE_|SIGNATURE_|PEER_ID_)/);
+        expect(codeOf(() => verifyMessage('heartbeat', flipped))).toMatch(/^(MESSAGE_|SIGNATURE_|PEER_ID_)/);
       }),
       { numRuns: 300 },
     );
@@ -99,27 +99,27 @@ describe('signed messages', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
         for (const kind of Object.keys(messageSchemas) as (keyof typeof messageSchemas)[]) {
-          expect(codeOf(() => open(kind, bytes))).toMatch(/^MESSAGE_/);
+          expect(codeOf(() => verifyMessage(kind, bytes))).toMatch(/^MESSAGE_/);
         }
       }),
     );
   });
 
   it('are refused unread above their size', () => {
-    expect(codeOf(() => open('heartbeat', new Uint8Array(messageBytes.heartbeat + 513)))).toBe(
+    expect(codeOf(() => verifyMessage('heartbeat', new Uint8Array(messageBytes.heartbeat + 513)))).toBe(
       'MESSAGE_TOO_LARGE',
     );
   });
 
   it('carry the largest inline update and nothing larger', () => {
-    const largest = seal('update', update(new Uint8Array(INLINE_UPDATE_BYTES)), signer);
-    expect(open('update', largest).message.inline?.byteLength).toBe(INLINE_UPDATE_BYTES);
-    expect(() => seal('update', update(new Uint8Array(INLINE_UPDATE_BYTES + 1)), signer)).toThrow();
+    const largest = signMessage('update', update(new Uint8Array(INLINE_UPDATE_BYTES)), signer);
+    expect(verifyMessage('update', largest).message.inline?.byteLength).toBe(INLINE_UPDATE_BYTES);
+    expect(() => signMessage('update', update(new Uint8Array(INLINE_UPDATE_BYTES + 1)), signer)).toThrow();
   });
 
   it('hold no field that the schema does not know', () => {
     const extra = { ...heartbeat, __proto__: { polluted: true }, surplus: 1 } as unknown as Heartbeat;
-    expect(() => seal('heartbeat', extra, signer)).toThrow();
+    expect(() => signMessage('heartbeat', extra, signer)).toThrow();
   });
 });
 

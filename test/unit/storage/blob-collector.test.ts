@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
 import { NodeStore } from '../../../node/store.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { type LooseBlobs, Vault } from '../../../storage/blob-collector.ts';
+import { BlobCollector, type UnusedBlobs } from '../../../storage/blob-collector.ts';
 import type { BlobStore } from '../../../storage/blobs.ts';
 
 test('what a sweep is deleting is put again only after it is gone', async () => {
@@ -23,9 +23,9 @@ test('what a sweep is deleting is put again only after it is gone', async () => 
     },
   };
   const store = NodeStore.open(':memory:');
-  const vault = new Vault({}, { store, blobs, log: silentLogger });
+  const collector = new BlobCollector({ store, blobs, log: silentLogger });
   const inWork = Promise.withResolvers<void>();
-  const put = vault.scoped(async (scope) => {
+  const put = collector.withScope(async (scope) => {
     // The sweep begins when this work already runs, and does not know yet what it will put.
     await inWork.promise;
     const putting = scope.put(bytes);
@@ -33,8 +33,8 @@ test('what a sweep is deleting is put again only after it is gone', async () => 
     await putting;
     expect([...files]).toEqual([digest]);
   });
-  store.loosen(digest);
-  const sweeping = vault.sweep();
+  store.markUnused(digest);
+  const sweeping = collector.sweep();
   await deleting.promise;
   inWork.resolve();
   await Promise.all([put, sweeping]);
@@ -49,8 +49,8 @@ test('what is recorded while a sweep deletes something else stays', async () => 
   const listed = new Set<string>();
   const deleting = Promise.withResolvers<void>();
   const finish = Promise.withResolvers<void>();
-  const store: LooseBlobs = {
-    loosen: (digest) => void listed.add(digest),
+  const store: UnusedBlobs = {
+    markUnused: (digest) => void listed.add(digest),
     isUnused: (digest) => listed.has(digest) && !needed.has(digest),
     unused: () => [second, first].filter((digest) => store.isUnused(digest)),
     forget: (digest) => void listed.delete(digest),
@@ -66,18 +66,18 @@ test('what is recorded while a sweep deletes something else stays', async () => 
       files.delete(digest);
     },
   };
-  const vault = new Vault({}, { store, blobs, log: silentLogger });
+  const collector = new BlobCollector({ store, blobs, log: silentLogger });
   const put = Promise.withResolvers<void>();
   const record = Promise.withResolvers<void>();
-  const work = vault.scoped(async (scope) => {
+  const work = collector.withScope(async (scope) => {
     await scope.put(kept);
     put.resolve();
     await record.promise;
     needed.add(first);
   });
   await put.promise;
-  store.loosen(second);
-  const sweeping = vault.sweep();
+  store.markUnused(second);
+  const sweeping = collector.sweep();
   await deleting.promise;
   // The work ends, and its scope with it, while the sweep is still busy with the other one.
   record.resolve();
@@ -99,12 +99,12 @@ test('a blob that cannot be deleted keeps no other from being deleted, and is tr
     },
   };
   const store = NodeStore.open(':memory:');
-  for (const digest of digests) store.loosen(digest);
-  const vault = new Vault({}, { store, blobs, log: silentLogger });
-  await vault.sweep();
+  for (const digest of digests) store.markUnused(digest);
+  const collector = new BlobCollector({ store, blobs, log: silentLogger });
+  await collector.sweep();
   expect([...files]).toEqual([broken]);
   broken = undefined;
-  await vault.sweep();
+  await collector.sweep();
   expect([...files]).toEqual([]);
   expect(store.unused()).toEqual([]);
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { openEvidence } from '../../../../coordinator/intake/evidence.ts';
+import { verifyEvidence } from '../../../../coordinator/intake/evidence.ts';
 import { fetchTimeoutMs, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
 import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-book.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
@@ -246,9 +246,9 @@ test('an accepted update pushes its receipt to the author, and proves who sent i
   expect(peer!.notified).toMatchObject([{ code: 'accepted', update: update.payload.digest, round: 1 }]);
   const { evidence, digest } = world.store.updates.find(world.toy.job, 1, peer!.id)!;
   const payload = world.disk.files.get(digest)!;
-  expect(openEvidence(evidence, payload)).toMatchObject({ author: peer!.id, message: update });
+  expect(verifyEvidence(evidence, payload)).toMatchObject({ author: peer!.id, message: update });
   expect(() =>
-    openEvidence(
+    verifyEvidence(
       evidence,
       payload.map((byte) => byte ^ 1),
     ),

@@ -10,7 +10,7 @@ import {
 } from '../../../../coordinator/record/checkpoints.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../../../lora/adapter/peft.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
-import { open, seal } from '../../../../protocol/signing.ts';
+import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
 import { toyJob } from '../../../sim/job.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
@@ -42,8 +42,8 @@ async function setUp() {
     },
     createdAt: 0,
   };
-  const envelope = seal('checkpoint', checkpoint, COORDINATOR);
-  const { digest } = open('checkpoint', envelope);
+  const envelope = signMessage('checkpoint', checkpoint, COORDINATOR);
+  const { digest } = verifyMessage('checkpoint', envelope);
   const written: CheckpointToWrite = { manifest, layout, digest, checkpoint, envelope };
   return { home, blobs, written, initial, folders: new FileCheckpoints({ home }, { blobs }) };
 }
@@ -60,7 +60,7 @@ describe('FileCheckpoints', () => {
     expect(sha256(await readFile(weights))).toBe(written.checkpoint.adapter.digest);
     const link = await stat(weights);
     expect(link.ino).toBe((await stat(blobs.path(sha256(initial)))).ino);
-    const signed = open('checkpoint', await readFile(join(path, SIGNED_FILE)));
+    const signed = verifyMessage('checkpoint', await readFile(join(path, SIGNED_FILE)));
     expect(signed).toMatchObject({
       author: COORDINATOR.peerId,
       digest: written.digest,

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MILESTONES, surplus } from '../../../../coordinator/record/retention.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
-import { open } from '../../../../protocol/signing.ts';
+import { verifyMessage } from '../../../../protocol/signing.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';
 import { World, type WorldOptions } from '../world.ts';
 
@@ -61,7 +61,7 @@ function expectRetained(world: World): void {
   expect(checkpoints).toHaveLength(COUNT + 1);
   const payloads = new Set<number>();
   for (const [ordinal, { round, digest, envelope, weights }] of checkpoints.entries()) {
-    const { message } = open('checkpoint', envelope);
+    const { message } = verifyMessage('checkpoint', envelope);
     const kept = KEPT.includes(ordinal);
     expect(weights, `weights of checkpoint ${round}`).toBe(kept ? 'held' : 'gone');
     expect(disk.files.has(message.adapter.digest), `adapter of checkpoint ${round}`).toBe(kept);
@@ -70,7 +70,7 @@ function expectRetained(world: World): void {
       if (disk.files.has(update)) payloads.add(made);
   }
   expect([...payloads]).toEqual([COUNT - 2, COUNT - 1, COUNT]);
-  const { delta } = open('checkpoint', checkpoints.at(-1)!.envelope).message;
+  const { delta } = verifyMessage('checkpoint', checkpoints.at(-1)!.envelope).message;
   expect(disk.files.has(delta!.digest)).toBe(true);
 }
 
@@ -118,14 +118,14 @@ describe('a coordinator', () => {
     await finish(world);
     for (const { envelope, weights } of world.store.rounds.checkpoints(world.toy.job)) {
       expect(weights).toBe('held');
-      expect(world.disk.files.has(open('checkpoint', envelope).message.adapter.digest)).toBe(true);
+      expect(world.disk.files.has(verifyMessage('checkpoint', envelope).message.adapter.digest)).toBe(true);
     }
   });
 
   test('clears away what an attempt at creating a job has left, if it was killed in it', async () => {
     const world = new World(OPTIONS);
     const left = Uint8Array.of(1, 2, 3);
-    world.store.blobs.loosen(sha256(left));
+    world.store.blobs.markUnused(sha256(left));
     world.disk.files.set(sha256(left), left);
     await world.start();
     expect([...world.disk.files.keys()]).not.toContain(sha256(left));
@@ -139,10 +139,10 @@ describe('a coordinator', () => {
     const shared = toy.manifest.adapter.initial.digest;
     store.blobs.release(toy.job, 'adapter', 0, 0);
     store.blobs.use(toy.job, 'step', 7, [shared]);
-    await world.settle(world.coordinator.vault.sweep());
+    await world.settle(world.coordinator.collector.sweep());
     expect(world.disk.files.has(shared)).toBe(true);
     store.blobs.release(toy.job, 'step', 7, 7);
-    await world.settle(world.coordinator.vault.sweep());
+    await world.settle(world.coordinator.collector.sweep());
     expect(world.disk.files.has(shared)).toBe(false);
   });
 });

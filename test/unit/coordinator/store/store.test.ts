@@ -7,7 +7,7 @@ import { initialCheckpoint } from '../../../../coordinator/jobs/register.ts';
 import { MIGRATIONS } from '../../../../coordinator/store/schema.ts';
 import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
-import { seal, signerFromSeed } from '../../../../protocol/signing.ts';
+import { signerFromSeed, signMessage } from '../../../../protocol/signing.ts';
 import { toyJob } from '../../../sim/job.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
@@ -112,7 +112,7 @@ describe('Store', () => {
        VALUES (?, 'toy', '', ?, '[]', 1, '{"kind":"open"}', 0)`,
     ).run(toy.job, toy.envelope);
     const checkpoint = initialCheckpoint(toy.job, { ...toy, baseLoss: 4.5, baseTokens: 1 });
-    const envelope = seal('checkpoint', checkpoint, signer);
+    const envelope = signMessage('checkpoint', checkpoint, signer);
     db.prepare(
       'INSERT INTO checkpoints (job, round, digest, envelope, residual) VALUES (?, 0, ?, ?, NULL)',
     ).run(toy.job, 'body', envelope);
@@ -135,8 +135,8 @@ describe('Store', () => {
       store.jobs.insert(job, Uint8Array.of(0));
       store.blobs.use(job.job, 'adapter', 0, ['shared']);
     }
-    store.blobs.loosen('shared');
-    store.blobs.loosen('written');
+    store.blobs.markUnused('shared');
+    store.blobs.markUnused('written');
     store.blobs.release(JOB.job, 'adapter', 0, 5);
     expect(store.blobs.unused()).toEqual(['written']);
     store.blobs.release(other.job, 'adapter', 1, 5);

@@ -5,7 +5,7 @@ const REMEMBERED_PEERS = 2048;
  * Bounds what strangers leave behind: libp2p remembers whom it has met for hours, and an identity costs nothing. Beyond the
  * bound whoever has been gone longest is forgotten.
  */
-export class MetPeers {
+export class PeerStoreLimit {
   readonly #forget: (peer: string) => void;
   /** Longest gone first. */
   readonly #gone = new Set<string>();

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join as joinPath } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { KeptPeers } from '../../../net/kept-peers.ts';
+import { PersistentPeers } from '../../../net/persistent-peers.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { recordingLog, startHost, type TestHost } from '../../utils/hosts.ts';
@@ -21,7 +21,7 @@ async function kept(path?: string) {
   };
   const logged: TestHost['logged'] = [];
   const file = path ?? joinPath(await temporaryFolder(), 'peers.json');
-  const peers = new KeptPeers(
+  const peers = new PersistentPeers(
     { path: file },
     {
       clock,
@@ -47,10 +47,10 @@ async function kept(path?: string) {
   };
 }
 
-describe('KeptPeers', () => {
+describe('PersistentPeers', () => {
   test('dials again with doubling waits up to a minute, and never stops', async () => {
     const { peers, clock, dialled, settle } = await kept();
-    peers.keep('/a', { remember: false });
+    peers.add('/a', { remember: false });
     const waits: number[] = [];
     for (let i = 0; i < 12; i++) {
       await settle();
@@ -71,7 +71,7 @@ describe('KeptPeers', () => {
       connected.add('peer');
       return 'peer';
     });
-    peers.keep('/a', { remember: false });
+    peers.add('/a', { remember: false });
     await settle();
     expect(peers.isKept('peer')).toBe(true);
     connected.delete('peer');
@@ -92,8 +92,8 @@ describe('KeptPeers', () => {
   test('what is remembered is dialled after a restart, what is only kept is not', async () => {
     const first = await kept();
     await first.peers.start();
-    first.peers.keep('/remembered', { remember: true });
-    first.peers.keep('/kept', { remember: false });
+    first.peers.add('/remembered', { remember: true });
+    first.peers.add('/kept', { remember: false });
     await first.peers.stop();
     expect(JSON.parse(await readFile(first.file, 'utf8'))).toEqual({
       version: 1,
@@ -116,10 +116,10 @@ describe('KeptPeers', () => {
 
   test('where all places are taken, what was longest not asked for is forgotten, and not dialled again', async () => {
     const { peers, clock, dialled, file, settle } = await kept();
-    for (let i = 0; i < 256; i++) peers.keep(`/${i}`, { remember: true });
-    peers.keep('/0', { remember: true });
+    for (let i = 0; i < 256; i++) peers.add(`/${i}`, { remember: true });
+    peers.add('/0', { remember: true });
     await settle();
-    peers.keep('/one more', { remember: true });
+    peers.add('/one more', { remember: true });
     await settle();
     dialled.length = 0;
     clock.advance(60_000);
@@ -139,7 +139,7 @@ describe('hosts', () => {
     const hub = await startHost();
     const address = portOf(hub);
     const node = await startHost();
-    node.network.keep(address);
+    node.network.addPersistentPeer(address);
     const knows = (host: TestHost, other: TestHost) =>
       host.network.peers().some(({ peer }) => peer === other.peer);
     await eventually(() => knows(node, hub));

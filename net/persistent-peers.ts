@@ -18,7 +18,7 @@ const fileSchema = z.strictObject({
   addresses: z.array(z.string().max(512)).max(REMEMBERED),
 });
 
-export interface KeptPeersDeps {
+export interface PersistentPeersDeps {
   clock: Clock;
   log: Logger;
   /** Uniform in [0, 1). */
@@ -38,16 +38,16 @@ interface Kept {
 }
 
 /** Addresses that a connection is wanted to, for ever: dialled again with exponential back-off, jitter and no end. */
-export class KeptPeers {
+export class PersistentPeers {
   readonly #path: string;
-  readonly #deps: KeptPeersDeps;
+  readonly #deps: PersistentPeersDeps;
   readonly #kept = new Map<string, Kept>();
   /** Least recently asked for first. */
   readonly #remembered = new Set<string>();
   #writing: Promise<void> = Promise.resolve();
   #stopped = false;
 
-  constructor(options: { path: string }, deps: KeptPeersDeps) {
+  constructor(options: { path: string }, deps: PersistentPeersDeps) {
     this.#path = options.path;
     this.#deps = deps;
   }
@@ -62,10 +62,10 @@ export class KeptPeers {
         this.#deps.log.warn({ path: this.#path, error }, 'peers.file_unreadable');
       }
     }
-    for (const address of this.#remembered) this.keep(address, { remember: false });
+    for (const address of this.#remembered) this.add(address, { remember: false });
   }
 
-  keep(address: string, { remember }: { remember: boolean }): void {
+  add(address: string, { remember }: { remember: boolean }): void {
     if (remember) this.#remember(address);
     if (this.#kept.has(address)) return;
     const kept: Kept = { address, peer: null, failures: 0, dialling: false, cancel: () => {} };

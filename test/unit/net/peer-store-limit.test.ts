@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
-import { MetPeers } from '../../../net/met-peers.ts';
+import { PeerStoreLimit } from '../../../net/peer-store-limit.ts';
 
 test('of peers that come and go the newest are remembered, and never one that is connected forgotten', () => {
   const forgotten: string[] = [];
-  const met = new MetPeers({ forget: (peer) => forgotten.push(peer) });
+  const met = new PeerStoreLimit({ forget: (peer) => forgotten.push(peer) });
   met.disconnected('back again');
   met.connected('back again');
   met.disconnected('seen twice');

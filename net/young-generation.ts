@@ -13,7 +13,7 @@ const SINCE_V8 = [13, 6] as const;
  *
  * Concerns the whole process, and works at any time.
  */
-export function shrinkYoungSpace(): void {
+export function limitYoungGeneration(): void {
   const [major = 0, minor = 0] = process.versions.v8.split('.').map(Number);
   if (major < SINCE_V8[0] || (major === SINCE_V8[0] && minor < SINCE_V8[1])) return;
   setFlagsFromString(`--scavenger-max-new-space-capacity-mb=${YOUNG_SPACE_MB}`);

@@ -1,5 +1,5 @@
-import type { SwarmError } from '../../common/errors.ts';
-import { netError } from '../errors.ts';
+import type { SwarmError } from '../common/errors.ts';
+import { netError } from './errors.ts';
 
 /**
  * Pieces up to this size are copied together. Whoever sends bytes one by one would have each kept as an object, beside the
@@ -12,7 +12,7 @@ const BLOCK_BYTES = 4 * SMALL_PIECE_BYTES;
 export const LENGTH_PREFIX_BYTES = 4;
 
 /** What has arrived on a stream of length-prefixed frames and nobody has read yet, in pieces as they came. */
-export class UnreadBytes {
+export class FrameBuffer {
   #pieces: Uint8Array[] = [];
   /** Where small pieces are put together; the last piece lies in it if it is one of those. */
   #block: Uint8Array | undefined;
