@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import type { Logger } from '../common/logger.ts';
-import { parseLevels } from '../monitor/levels.ts';
 import { createLogger, type LogOutput } from '../monitor/log.ts';
 import { LogFile } from '../monitor/log-file.ts';
+import { parseLevels } from '../monitor/log-levels.ts';
 import type { Context } from './context.ts';
 import type { Role } from './homes.ts';
 

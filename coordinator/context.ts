@@ -2,7 +2,7 @@ import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import type { RateLimiter } from '../common/rate-limiter.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
-import type { JobEvent } from '../monitor/events.ts';
+import type { JobEvent } from '../monitor/job-events.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Checkpoint } from '../protocol/messages.ts';

@@ -1,6 +1,6 @@
 import { Permits } from '../common/permits.ts';
 import { type Quota, RateLimiter } from '../common/rate-limiter.ts';
-import type { JobEvent } from '../monitor/events.ts';
+import type { JobEvent } from '../monitor/job-events.ts';
 import { JOBS_PER_COORDINATOR, ROUND_PEERS } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client';
-import type { JobEvent } from './events.ts';
+import type { JobEvent } from './job-events.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
 
 /** Rounds take from seconds (demo) to an hour (large models). */

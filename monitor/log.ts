@@ -3,9 +3,9 @@ import pretty from 'pino-pretty';
 import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import { safeFields } from './fields.ts';
-import { Folding } from './folding.ts';
-import { type Levels, type LogLevel, reaches } from './levels.ts';
+import { safeFields } from './log-fields.ts';
+import { type Levels, type LogLevel, reaches } from './log-levels.ts';
+import { Folding } from './repeated-warnings.ts';
 
 /** Takes whole lines; a stream, a file, or a test's array. */
 export interface LineSink {

@@ -1,6 +1,6 @@
 import type { Head, Heartbeat } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
-import type { Outcome } from './pending.ts';
+import type { Outcome } from './machine/pending-update.ts';
 
 /** Answer of GET /v1/status of a node (HTTP on loopback). The CLI prints it. */
 export interface NodeStatus {

@@ -10,10 +10,10 @@ import type { Head } from '../protocol/messages.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { NodePolicy } from './policy.ts';
-import type { NodeStore } from './store.ts';
+import type { NodeStore } from './store/node-store.ts';
 import type { NodeTrainer } from './trainer.ts';
 
-export interface ContributorOptions {
+export interface SwarmNodeOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>; the first that answers is used. */
   addresses: readonly string[];
   /** Digest of the job; null takes the coordinator's first job that is not over, and the next one after it. */
@@ -32,7 +32,7 @@ export interface ContributorOptions {
 /** Hears what is worth counting. */
 export type NodeObserver = Pick<NodeMetrics, 'receipt' | 'trained'>;
 
-export interface ContributorDeps {
+export interface SwarmNodeDeps {
   network: SwarmNetwork;
   blobs: BlobStore;
   trainer: NodeTrainer;
@@ -52,9 +52,9 @@ export interface Download {
 }
 
 /** What the phases of one job share. */
-export interface JobContext {
-  readonly options: ContributorOptions;
-  readonly deps: ContributorDeps;
+export interface PhaseContext {
+  readonly options: SwarmNodeOptions;
+  readonly deps: SwarmNodeDeps;
   readonly collector: BlobCollector;
   /** Held by whoever reads and replaces the error feedback. */
   readonly feedbackLock: Mutex;
@@ -66,7 +66,7 @@ export interface JobContext {
 }
 
 /** A job whose base is in place and whose trainer is ready. */
-export interface ReadyContext extends JobContext {
+export interface ReadyContext extends PhaseContext {
   readonly layout: AdapterLayout;
 }
 
@@ -82,7 +82,7 @@ export interface HeldAdapter {
 const MOST_HOLDERS = 8;
 
 /** Who can be expected to have a job's blobs: its coordinator, and nodes of its newest head that we are connected to. */
-export function holdersOf(context: JobContext, head: Head | null): string[] {
+export function holdersOf(context: PhaseContext, head: Head | null): string[] {
   const { network } = context.deps;
   const connected = new Set(network.peers().map(({ peer }) => peer));
   const nodes = [...(head?.included ?? []), ...(head?.assignments ?? [])].map(({ peer }) => peer);

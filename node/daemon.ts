@@ -17,12 +17,12 @@ import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { CONSENT_NOTICE } from './consent.ts';
-import type { ContributorDeps, ContributorOptions } from './context.ts';
-import { Contributor } from './contributor.ts';
+import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { startNodeHttp } from './http.ts';
+import { nodeStatus } from './node-status.ts';
 import { defaultPolicy, type NodePolicy } from './policy.ts';
-import { nodeStatus } from './status.ts';
-import { NodeStore } from './store.ts';
+import { NodeStore } from './store/node-store.ts';
+import { SwarmNode } from './swarm-node.ts';
 import { TrainingProcess, type TrainingProcessOptions } from './training-process.ts';
 
 export interface NodeDaemonOptions {
@@ -129,7 +129,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     );
     teardown.add(() => trainer.stop());
 
-    const contributorOptions: ContributorOptions = {
+    const nodeOptions: SwarmNodeOptions = {
       addresses: options.addresses,
       job: options.job ?? null,
       invite: options.invite ?? null,
@@ -138,7 +138,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       policy,
       trainers: trainersOn(devicesOf({ engine, alongside }), baseBits),
     };
-    const deps: ContributorDeps = {
+    const deps: SwarmNodeDeps = {
       network,
       blobs,
       trainer,
@@ -151,11 +151,11 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         trained: (round) => metrics?.trained(round),
       },
     };
-    const contributor = new Contributor(contributorOptions, deps);
+    const swarmNode = new SwarmNode(nodeOptions, deps);
     const status = () =>
       nodeStatus({
-        contributor,
-        options: contributorOptions,
+        swarmNode,
+        options: nodeOptions,
         deps,
         version: options.version,
         startedAt,
@@ -164,7 +164,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     const health = new Health({}, { clock: systemClock });
     teardown.add(
       health.add('ready', 'job', () => {
-        const { state } = contributor.view();
+        const { state } = swarmNode.view();
         return state.phase === 'joining' ? `not in a job yet: ${state.reason}` : null;
       }),
       health.add('ready', 'coordinator', () =>
@@ -193,7 +193,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     );
     teardown.add(() => server.close());
     if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent');
-    contributor.start();
+    swarmNode.start();
 
     const file = join(home, DAEMON_FILE);
     const { peerId } = network.signer;
@@ -206,7 +206,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       url,
       peerId,
       stop: ({ deadlineMs }) => {
-        const drain = (): Promise<void> => contributor.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
+        const drain = (): Promise<void> => swarmNode.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
         return teardown.stop({
           deadlineMs,
           first: () => Promise.all([drain(), trainer.stop()]),

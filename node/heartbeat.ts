@@ -2,7 +2,7 @@ import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import type { Heartbeat } from '../protocol/messages.ts';
 import { signMessage } from '../protocol/signing.ts';
 import { jobTopic } from '../protocol/topics.ts';
-import type { ContributorDeps } from './context.ts';
+import type { SwarmNodeDeps } from './context.ts';
 
 /** What a heartbeat says that its sender does not know by itself. */
 export type Pulse = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesReceived' | 'issuedAt'>;
@@ -20,7 +20,7 @@ export interface HeartbeatLoop {
  * Says at once, and then at least every two seconds, that the node is alive and how far it is. Training runs in another
  * process, so that nothing holds this up.
  */
-export function startHeartbeat(deps: ContributorDeps, pulse: () => Pulse): HeartbeatLoop {
+export function startHeartbeat(deps: SwarmNodeDeps, pulse: () => Pulse): HeartbeatLoop {
   const { network, trainer, clock, log } = deps;
   let last = clock.monotonic();
   let issuedAt = 0;

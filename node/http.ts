@@ -1,8 +1,8 @@
 import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Health } from '../monitor/health.ts';
-import { onlyLoopbackNames } from '../monitor/loopback.ts';
-import { startMonitorRoutes } from '../monitor/routes.ts';
+import { onlyLoopbackNames } from '../monitor/loopback-names.ts';
+import { startMonitorRoutes } from '../monitor/monitor-routes.ts';
 import type { NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {

@@ -2,7 +2,7 @@ import { isSwarmError } from '../common/errors.ts';
 import type { GossipVerdict } from '../net/network.ts';
 import type { Head } from '../protocol/messages.ts';
 import { jobTopic } from '../protocol/topics.ts';
-import type { JobContext } from './context.ts';
+import type { PhaseContext } from './context.ts';
 import { type Pulse, startHeartbeat } from './heartbeat.ts';
 import { openHead } from './phases/join.ts';
 import { factsOf } from './tasks.ts';
@@ -15,7 +15,7 @@ export interface Presence {
 
 /** Shows the node to a job and hears its heads. */
 export function takePart(
-  context: JobContext,
+  context: PhaseContext,
   handlers: {
     pulse: () => Omit<Pulse, 'job' | 'name' | 'agent'>;
     /** @returns whether the head is news, and so worth passing on */

@@ -16,7 +16,7 @@ export interface TrainTask {
   readonly position?: JobPosition;
 }
 
-export interface TrainOutcome {
+export interface TrainedRound {
   readonly adapter: readonly Float32Array[];
   readonly optimizer: AdamWState;
   readonly result: TrainResult;
@@ -39,6 +39,6 @@ export interface NodeTrainer {
   train(
     task: TrainTask,
     options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
-  ): Promise<TrainOutcome>;
+  ): Promise<TrainedRound>;
   stop(): Promise<void>;
 }

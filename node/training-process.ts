@@ -34,8 +34,8 @@ import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
 import { nodeError } from './errors.ts';
-import { backoffMs } from './times.ts';
-import type { NodeTrainer, TrainOutcome, TrainTask } from './trainer.ts';
+import { backoffMs } from './machine/times.ts';
+import type { NodeTrainer, TrainedRound, TrainTask } from './trainer.ts';
 
 export interface TrainingProcessOptions {
   home: string;
@@ -166,7 +166,7 @@ export class TrainingProcess implements NodeTrainer {
   async train(
     { adapter, rows, steps, optimizer, position }: TrainTask,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
-  ): Promise<TrainOutcome> {
+  ): Promise<TrainedRound> {
     const process = await untilAborted(this.#living(), signal);
     const task = { adapter, rows, steps, optimizer, position, onProgress, signal };
     try {

@@ -1,6 +1,6 @@
 import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '../../common/text.ts';
 import type { NodeStatus, NodeUpdate } from '../../node/api-types.ts';
-import { NOT_YET_CONNECTED } from '../../node/state.ts';
+import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;

@@ -1,4 +1,4 @@
-import type { JobEvent } from '../../monitor/events.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { Store } from '../store/store.ts';
 

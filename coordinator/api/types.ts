@@ -1,7 +1,7 @@
 import type { ErrorJson } from '../../common/errors.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
 import type { RowTally } from '../../lora/data/rows.ts';
-import type { JobEvent } from '../../monitor/events.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';

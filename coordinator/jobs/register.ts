@@ -1,5 +1,5 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import type { JobEvent } from '../../monitor/events.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import { type Checkpoint, messageBytes } from '../../protocol/messages.ts';

@@ -1,4 +1,4 @@
-import type { JobEvent, JobEventBody } from '../../monitor/events.ts';
+import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
 import type { JobContext } from '../context.ts';
 import type { StoredReceipt } from '../store/store.ts';
 import { type Notifier, sealReceipt } from './notifier.ts';

@@ -1,5 +1,5 @@
 import type { Logger } from '../../common/logger.ts';
-import type { JobEvent } from '../../monitor/events.ts';
+import type { JobEvent } from '../../monitor/job-events.ts';
 
 /** One line of the log per event that people follow; a round's line says all that matters about it. */
 export function logEvents(log: Logger, event: JobEvent, job: string): void {

@@ -1,4 +1,4 @@
-import type { JobEvent, JobEventBody } from '../../monitor/events.ts';
+import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
 import type { Database, Row } from '../../storage/database.ts';
 
 /** What happened, in order, numbered from 1 per job. */

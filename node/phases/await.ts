@@ -1,13 +1,13 @@
 import type { Head, Receipt } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import type { JobContext } from '../context.ts';
+import type { PhaseContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
-import type { UpdateRecord } from '../store.ts';
+import type { UpdateRecord } from '../store/node-store.ts';
 import { ask, openHead, rejoin } from './join.ts';
 
 /** What became of a round's update; null when the coordinator has never seen it. */
 export async function askReceipt(
-  context: JobContext,
+  context: PhaseContext,
   round: number,
   signal: AbortSignal,
 ): Promise<Receipt | null> {
@@ -18,7 +18,7 @@ export async function askReceipt(
 }
 
 /** Sends a round's update straight to the coordinator. */
-export async function submit(context: JobContext, round: number, signal: AbortSignal): Promise<Receipt> {
+export async function submit(context: PhaseContext, round: number, signal: AbortSignal): Promise<Receipt> {
   const { deps, coordinator } = context;
   const { envelope, outcome } = recordOf(context, round);
   if (envelope === null) {
@@ -31,14 +31,14 @@ export async function submit(context: JobContext, round: number, signal: AbortSi
   return openReceipt(context, receipt);
 }
 
-function recordOf({ deps, job }: JobContext, round: number): UpdateRecord {
+function recordOf({ deps, job }: PhaseContext, round: number): UpdateRecord {
   const record = deps.store.update(job, round);
   if (record) return record;
   throw nodeError('UPDATE_UNKNOWN', `this node's store has no update of round ${round}`, { job, round });
 }
 
 /** @throws SwarmError RECEIPT_MISMATCH when it is not for this node or not from its coordinator, and as `open` */
-export function openReceipt({ coordinator, job, deps }: JobContext, bytes: Uint8Array): Receipt {
+export function openReceipt({ coordinator, job, deps }: PhaseContext, bytes: Uint8Array): Receipt {
   const { author, message } = verifyMessage('receipt', bytes);
   const { peerId } = deps.network.signer;
   if (author === coordinator && message.job === job && message.peer === peerId) return message;
@@ -54,7 +54,7 @@ export function openReceipt({ coordinator, job, deps }: JobContext, bytes: Uint8
  * @param options.again whether to join again too: a coordinator that was away may have forgotten who is here
  */
 export async function askHead(
-  context: JobContext,
+  context: PhaseContext,
   { known, again }: { known: Head | null; again: boolean },
   signal: AbortSignal,
 ): Promise<Head | null> {

@@ -9,11 +9,11 @@ import type { Head } from '../../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import {
-  type ContributorDeps,
-  type ContributorOptions,
   holdersOf,
-  type JobContext,
+  type PhaseContext,
   type ReadyContext,
+  type SwarmNodeDeps,
+  type SwarmNodeOptions,
 } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../policy.ts';
@@ -31,8 +31,8 @@ export interface Invitation {
  * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, BASE_DIGEST, and what network, admission and signatures refuse
  */
 export async function contact(
-  options: ContributorOptions,
-  deps: ContributorDeps,
+  options: SwarmNodeOptions,
+  deps: SwarmNodeDeps,
   signal: AbortSignal,
 ): Promise<Invitation> {
   const coordinator = await connect(options, deps, signal);
@@ -66,8 +66,8 @@ export async function contact(
 
 /** Tells the coordinator that this node takes part; asking again is harmless. */
 export function rejoin(
-  options: ContributorOptions,
-  deps: ContributorDeps,
+  options: SwarmNodeOptions,
+  deps: SwarmNodeDeps,
   { coordinator, job }: { coordinator: string; job: string },
   signal: AbortSignal,
 ): Promise<RpcResponse<'join'>> {
@@ -81,7 +81,7 @@ export function rejoin(
 
 /** Jobs of a coordinator that are not over, in its order. */
 export async function openJobs(
-  deps: ContributorDeps,
+  deps: SwarmNodeDeps,
   coordinator: string,
   signal: AbortSignal,
 ): Promise<string[]> {
@@ -102,7 +102,7 @@ export function openHead(bytes: Uint8Array, expected: { coordinator: string; job
 
 /** One request with the deadline that all of them have. */
 export function ask<M extends RpcMethod>(
-  deps: ContributorDeps,
+  deps: SwarmNodeDeps,
   peer: string,
   method: M,
   body: RpcRequest<M>,
@@ -119,7 +119,7 @@ export function ask<M extends RpcMethod>(
  * @throws SwarmError POLICY_* (the owner does not lend that much), BLOB_*, and what the trainer refuses
  */
 export async function prepare(
-  context: JobContext,
+  context: PhaseContext,
   head: Head | null,
   signal: AbortSignal,
 ): Promise<ReadyContext> {
@@ -156,26 +156,26 @@ export async function prepare(
 }
 
 /** Takes the job's base and data into the books, and lets go of other jobs' where the owner lends no more. */
-async function makeRoom({ deps, collector, manifest, job, options }: JobContext): Promise<void> {
-  const { holdings } = deps.store;
-  holdings.enter({
+async function makeRoom({ deps, collector, manifest, job, options }: PhaseContext): Promise<void> {
+  const { jobFiles } = deps.store;
+  jobFiles.enter({
     job,
     base: manifest.base.digest,
     blobs: [...manifest.base.files, ...manifest.data.shards].map(({ digest }) => digest),
     diskBytes: demandOf(manifest).disk,
     at: deps.clock.now(),
   });
-  const going = holdings.surplus(job, options.policy.maxDiskBytes);
+  const going = jobFiles.surplus(job, options.policy.maxDiskBytes);
   if (going.length === 0) return;
-  for (const other of going) holdings.letGo(other);
+  for (const other of going) jobFiles.letGo(other);
   deps.log.info({ jobs: going }, 'jobs-let-go');
-  await deps.trainer.keepBases(holdings.bases());
+  await deps.trainer.keepBases(jobFiles.bases());
   await collector.sweep();
 }
 
 async function connect(
-  { addresses }: ContributorOptions,
-  { network, clock }: ContributorDeps,
+  { addresses }: SwarmNodeOptions,
+  { network, clock }: SwarmNodeDeps,
   signal: AbortSignal,
 ): Promise<string> {
   let last: unknown = nodeError('NO_ADDRESS', 'no address of a coordinator was given; pass an invite', {});

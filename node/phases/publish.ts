@@ -5,9 +5,9 @@ import { ADAPTER_BYTES, INLINE_UPDATE_BYTES, UPDATE_BYTES } from '../../protocol
 import { signMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
-import type { Outcome } from '../pending.ts';
-import type { TrainOutcome } from '../trainer.ts';
-import type { Work } from '../work.ts';
+import type { Outcome } from '../machine/pending-update.ts';
+import type { Work } from '../machine/work.ts';
+import type { TrainedRound } from '../trainer.ts';
 
 /**
  * Makes a round's update and stores it with the error feedback and the optimiser's moments in one transaction:
@@ -20,7 +20,7 @@ export function makeUpdate(
   context: ReadyContext,
   work: Work,
   before: HeldAdapter,
-  trained: TrainOutcome,
+  trained: TrainedRound,
   signal: AbortSignal,
 ): Promise<string> {
   const { deps, collector, job, feedbackLock } = context;

@@ -4,9 +4,9 @@ import type { TrainProgress } from '../../lora/train/trainer.ts';
 import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { HeldAdapter, ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
-import { rowsOf } from '../rows.ts';
-import type { TrainOutcome } from '../trainer.ts';
-import type { Work } from '../work.ts';
+import type { Work } from '../machine/work.ts';
+import type { TrainedRound } from '../trainer.ts';
+import { rowsOf } from './round-rows.ts';
 
 /**
  * Trains one round: fetches the rows of the node's interval and makes its steps, from the moments of the last round
@@ -18,7 +18,7 @@ export async function train(
   work: Work,
   before: HeldAdapter,
   options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
-): Promise<TrainOutcome> {
+): Promise<TrainedRound> {
   const { manifest, deps } = context;
   if (before.digest !== work.adapter) {
     throw nodeError(

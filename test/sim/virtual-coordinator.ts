@@ -7,11 +7,12 @@ import type { Validator } from '../../coordinator/merge/validator.ts';
 import type { RetentionSettings } from '../../coordinator/record/retention.ts';
 import { Store } from '../../coordinator/store/store.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import { distance } from './fake-training.ts';
-import { SEQUENCE_LENGTH, type ToyJob } from './job.ts';
-import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';
-import { noFolders } from './no-folders.ts';
-import { signerOf, type Universe } from './process.ts';
+import { signerOf } from '../utils/signers.ts';
+import { distance } from '../utils/virtual/fake-trainer.ts';
+import { MemoryBlobs, MemoryDisk } from '../utils/virtual/memory-blobs.ts';
+import { noFolders } from '../utils/virtual/no-folders.ts';
+import { SEQUENCE_LENGTH, type ToyJob } from '../utils/virtual/toy-job.ts';
+import type { VirtualEnvironment } from '../utils/virtual/virtual-node.ts';
 
 export const COORDINATOR = signerOf(200);
 
@@ -50,14 +51,17 @@ export class VirtualCoordinator {
   wrongMs = 0;
   readonly #toy: ToyJob;
   readonly #retention: RetentionSettings;
-  readonly #universe: Universe;
+  readonly #environment: VirtualEnvironment;
   #process = { alive: false };
   #coordinator: Coordinator | null = null;
 
-  constructor({ toy, retention }: { toy: ToyJob; retention: RetentionSettings }, universe: Universe) {
+  constructor(
+    { toy, retention }: { toy: ToyJob; retention: RetentionSettings },
+    environment: VirtualEnvironment,
+  ) {
     this.#toy = toy;
     this.#retention = retention;
-    this.#universe = universe;
+    this.#environment = environment;
     for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
   }
 
@@ -66,7 +70,7 @@ export class VirtualCoordinator {
   }
 
   start(): void {
-    const { clock, network, random, log, onWrite } = this.#universe;
+    const { clock, network, random, log, onWrite } = this.#environment;
     const process = { alive: true };
     const isAlive = (): boolean => process.alive;
     const own = clock.process(isAlive, () => this.wrongMs);
@@ -100,7 +104,7 @@ export class VirtualCoordinator {
   /** SIGKILL. */
   crash(): void {
     this.#process.alive = false;
-    this.#universe.network.down(this.peer);
+    this.#environment.network.down(this.peer);
   }
 
   /** What an operator does who finds the job paused. */

@@ -3,14 +3,14 @@ import { sha256 } from '../../protocol/cbor.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { counts } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
-import type { Swarm } from './swarm.ts';
+import type { SimulatedSwarm } from './simulated-swarm.ts';
 
 /**
  * Sees everything that is said, and in the end everything that was stored, and holds it against what must be so in
  * every run: each update merged at most once, no word taken back, one chain of checkpoints, one adapter for all.
  */
 export class Witness {
-  readonly #swarm: Swarm;
+  readonly #swarm: SimulatedSwarm;
   readonly #violations = new Set<string>();
   /** Payload of each node's update, by author and round. */
   readonly #updates = new Map<string, string>();
@@ -20,7 +20,7 @@ export class Witness {
   /** What heads said of each checkpoint: how many there were before it. */
   readonly #ordinals = new Map<string, number>();
 
-  constructor(swarm: Swarm) {
+  constructor(swarm: SimulatedSwarm) {
     this.#swarm = swarm;
   }
 

@@ -26,7 +26,7 @@ const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
 const SETS_ENVIRONMENT = 'lora/engines/onnx/telemetry.ts';
 
 /** Where the result may depend on arguments alone, so that it can be replayed and recomputed. */
-const PURE = /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/round\/|node\/machine(\.ts$|\/))/;
+const PURE = /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/round\/|node\/machine\/)/;
 const IMPURE: readonly { pattern: RegExp; name: string }[] = [
   { pattern: /\bDate\.now\b/, name: 'Date.now' },
   { pattern: /\bnew Date\(\s*\)/, name: 'new Date()' },

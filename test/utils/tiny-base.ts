@@ -1,4 +1,5 @@
 /** What a node or a coordinator has of a job that trains a real base, a tiny one. */
+
 import { join } from 'node:path';
 import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
@@ -9,10 +10,10 @@ import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { probeMachine } from '../../lora/train/choose.ts';
 import { loraSchema, type Manifest } from '../../protocol/manifest.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
-import { toyJob } from '../sim/job.ts';
-import { signerOf } from '../sim/process.ts';
 import { temporaryFolder } from './folder.ts';
+import { signerOf } from './signers.ts';
 import { makeTinyModel, TINY_TEXT } from './tiny-model.ts';
+import { toyJob } from './virtual/toy-job.ts';
 
 const LORA = loraSchema.parse({ rank: 2, alpha: 4 });
 const LENGTH = 32;

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Teardown } from '../../../common/teardown.ts';
 import { silentLogger } from '../../../monitor/log.ts';
-import { VirtualClock } from '../../sim/virtual-clock.ts';
+import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
 
 function setUp() {
   const clock = new VirtualClock(0);

@@ -6,9 +6,9 @@ import type { Head, Heartbeat, Receipt, Update } from '../../../protocol/message
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../../protocol/rpc.ts';
 import { type Signer, signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
-import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
-import { signerOf } from '../../sim/process.ts';
-import { addressOf, type VirtualHost } from '../../sim/virtual-network.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
+import { addressOf, type VirtualHost } from '../../utils/virtual/virtual-network.ts';
 import { COORDINATOR, type World } from './world.ts';
 
 const never = new AbortController().signal;

@@ -10,13 +10,13 @@ import { Store } from '../../../coordinator/store/store.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import type { Manifest } from '../../../protocol/manifest.ts';
-import { type ToyJob, type ToyJobOptions, toyJob } from '../../sim/job.ts';
-import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
-import { noFolders } from '../../sim/no-folders.ts';
-import { signerOf } from '../../sim/process.ts';
-import { Random } from '../../sim/random.ts';
-import { VirtualClock } from '../../sim/virtual-clock.ts';
-import { VirtualNetwork } from '../../sim/virtual-network.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
+import { noFolders } from '../../utils/virtual/no-folders.ts';
+import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
+import { type ToyJob, type ToyJobOptions, toyJob } from '../../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
+import { VirtualNetwork } from '../../utils/virtual/virtual-network.ts';
 
 export const COORDINATOR = signerOf(200);
 
@@ -35,7 +35,7 @@ class Killed extends Error {}
 /** One coordinator on virtual time, whose processes come and go while its disk and database stay. */
 export class World {
   readonly clock = new VirtualClock(1_700_000_000_000);
-  readonly random = new Random(1);
+  readonly random = new SeededRandom(1);
   readonly network = new VirtualNetwork({ delayMs: [1, 2], loss: 0, duplicates: 0 }, this);
   readonly disk = new MemoryDisk();
   readonly store = new Store(':memory:');

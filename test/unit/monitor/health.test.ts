@@ -2,7 +2,7 @@ import { Registry } from '@prometheus-io/client';
 import Fastify from 'fastify';
 import { describe, expect, it } from 'vitest';
 import { CHECK_TIMEOUT_MS, Health } from '../../../monitor/health.ts';
-import { startMonitorRoutes } from '../../../monitor/routes.ts';
+import { startMonitorRoutes } from '../../../monitor/monitor-routes.ts';
 
 function manualClock() {
   let timers: { ms: number; callback: () => void }[] = [];

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SwarmError } from '../../../common/errors.ts';
-import { FOLD_WINDOW_MS } from '../../../monitor/folding.ts';
-import { parseLevels } from '../../../monitor/levels.ts';
 import { createLogger } from '../../../monitor/log.ts';
 import { LogFile } from '../../../monitor/log-file.ts';
+import { parseLevels } from '../../../monitor/log-levels.ts';
+import { FOLD_WINDOW_MS } from '../../../monitor/repeated-warnings.ts';
 
 function capture(format: 'json' | 'pretty', levels = 'debug') {
   const lines: string[] = [];

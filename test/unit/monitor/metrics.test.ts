@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { createCoordinatorMetrics } from '../../../monitor/coordinator-metrics.ts';
-import type { JobEvent } from '../../../monitor/events.ts';
+import type { JobEvent } from '../../../monitor/job-events.ts';
 import { createNodeMetrics } from '../../../monitor/node-metrics.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;

@@ -8,9 +8,9 @@ import { startCoordinator } from '../../../coordinator/daemon.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import type { NodeStatus } from '../../../node/api-types.ts';
 import { type RunningNode, startNode } from '../../../node/daemon.ts';
-import { signerOf } from '../../sim/process.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { signerOf } from '../../utils/signers.ts';
 import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
 
 /** Nobody listens on the discard port. */

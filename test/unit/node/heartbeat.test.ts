@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
-import type { ContributorDeps } from '../../../node/context.ts';
+import type { SwarmNodeDeps } from '../../../node/context.ts';
 import { startHeartbeat } from '../../../node/heartbeat.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../../../protocol/limits.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
-import { signerOf } from '../../sim/process.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
+import { signerOf } from '../../utils/signers.ts';
 
 function beating() {
   const clock = new ManualClock();
@@ -23,7 +23,7 @@ function beating() {
     network,
     trainer: { engine: 'none' },
     log: silentLogger,
-  } as unknown as ContributorDeps;
+  } as unknown as SwarmNodeDeps;
   const pulse = {
     job: 'ab'.repeat(32),
     name: 'n',

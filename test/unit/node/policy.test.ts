@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import type { BaseBits } from '../../../lora/models/base-bits.ts';
 import { ONE_TRAINER, trainersOn } from '../../../lora/train/trainers.ts';
 import { checkPolicy, defaultPolicy, demandOf } from '../../../node/policy.ts';
-import { toyJob } from '../../sim/job.ts';
-import { signerOf } from '../../sim/process.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 const { manifest } = toyJob(signerOf(1));
 const demand = demandOf(manifest);

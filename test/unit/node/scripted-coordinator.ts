@@ -4,10 +4,11 @@ import type { Head, Update } from '../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../protocol/receipts.ts';
 import { signMessage, verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
-import type { ToyJob } from '../../sim/job.ts';
-import { MemoryBlobs, MemoryDisk } from '../../sim/memory-blobs.ts';
-import { signerOf, type Universe } from '../../sim/process.ts';
-import type { VirtualHost } from '../../sim/virtual-network.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
+import type { ToyJob } from '../../utils/virtual/toy-job.ts';
+import type { VirtualHost } from '../../utils/virtual/virtual-network.ts';
+import type { VirtualEnvironment } from '../../utils/virtual/virtual-node.ts';
 
 export const COORDINATOR = signerOf(200);
 
@@ -29,9 +30,9 @@ export class ScriptedCoordinator {
   readonly #receipts = new Map<string, ReceiptCode>();
   #sequence = 0;
 
-  constructor({ toy }: { toy: ToyJob }, universe: Universe) {
+  constructor({ toy }: { toy: ToyJob }, environment: VirtualEnvironment) {
     this.#toy = toy;
-    const { clock, network, random } = universe;
+    const { clock, network, random } = environment;
     for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
     const isAlive = (): boolean => true;
     const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import type { TrainProgress } from '../../../lora/train/trainer.ts';
 import type { ReadyContext } from '../../../node/context.ts';
+import type { Work } from '../../../node/machine/work.ts';
 import { train } from '../../../node/phases/train.ts';
 import type { TrainTask } from '../../../node/trainer.ts';
-import type { Work } from '../../../node/work.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
-import { toyJob } from '../../sim/job.ts';
-import { signerOf } from '../../sim/process.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { toyJob } from '../../utils/virtual/toy-job.ts';
 
 /** What the node asks of its trainer for that work; the data is there, and no moments are. */
 async function taskFor(change: Partial<Work>): Promise<TrainTask> {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
-import { NodeStore } from '../../../node/store.ts';
+import { NodeStore } from '../../../node/store/node-store.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { BlobCollector, type UnusedBlobs } from '../../../storage/blob-collector.ts';
 import type { BlobStore } from '../../../storage/blobs.ts';

@@ -19,8 +19,8 @@ import { Health } from '../../../../monitor/health.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { decodeInvite } from '../../../../protocol/invite.ts';
-import { MemoryBlobs } from '../../../sim/memory-blobs.ts';
-import { noFolders } from '../../../sim/no-folders.ts';
+import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
+import { noFolders } from '../../../utils/virtual/no-folders.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 

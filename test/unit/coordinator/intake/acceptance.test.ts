@@ -7,7 +7,7 @@ import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../pr
 import type { Update } from '../../../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../../../protocol/receipts.ts';
 import { jobTopic } from '../../../../protocol/topics.ts';
-import { addressOf, type VirtualHost } from '../../../sim/virtual-network.ts';
+import { addressOf, type VirtualHost } from '../../../utils/virtual/virtual-network.ts';
 import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
 

@@ -20,8 +20,8 @@ import {
 } from '../../../../lora/update/index.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
-import { signerOf } from '../../../sim/process.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { signerOf } from '../../../utils/signers.ts';
 import { randomValues } from '../../../utils/updates.ts';
 
 const BASE = 'ba'.repeat(32);

@@ -12,8 +12,8 @@ import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../../../lora/adap
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
 import { FileBlobStore } from '../../../../storage/blob-store.ts';
-import { toyJob } from '../../../sim/job.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { toyJob } from '../../../utils/virtual/toy-job.ts';
 import { COORDINATOR } from '../world.ts';
 
 async function setUp() {

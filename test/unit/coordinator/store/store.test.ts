@@ -8,8 +8,8 @@ import { MIGRATIONS } from '../../../../coordinator/store/schema.ts';
 import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signerFromSeed, signMessage } from '../../../../protocol/signing.ts';
-import { toyJob } from '../../../sim/job.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
 const JOB: StoredJob = {
   job: 'aa'.repeat(32),

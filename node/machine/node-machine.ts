@@ -1,0 +1,287 @@
+import { isNewer } from '../../protocol/head-order.ts';
+import type { Head } from '../../protocol/messages.ts';
+import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
+import { onHead, onReceipt, type PendingUpdate } from './pending-update.ts';
+import { initialState, type NodeEffect, type NodeEvent, type NodeState, type Transition } from './state.ts';
+import { ASK_AGAIN_MS, backoffMs, HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from './times.ts';
+import { isPast, sameWork, type Work, workOf } from './work.ts';
+
+/**
+ * What a node does in one job, as a pure function of what has happened:
+ *
+ *   joining → syncing → training → publishing → awaiting → syncing …
+ *
+ * It follows the greatest head, whatever it is doing: work that the newest head no longer asks for is aborted at
+ * once. Updates whose fate is open live on beside the phase until a receipt or a checkpoint settles them.
+ */
+export function reduce(state: NodeState, event: NodeEvent, now: number): Transition {
+  if (state.phase === 'leaving') return afterLeaving(state, event);
+  switch (event.type) {
+    case 'start':
+      return { state: initialState(state.self), effects: [{ type: 'join' }] };
+    case 'joined': {
+      if (state.phase !== 'joining') return stay(state);
+      const joined: NodeState = {
+        ...state,
+        phase: 'awaiting',
+        failures: 0,
+        retryAt: null,
+        // Getting ready may have taken long enough for the head to be old.
+        pollAt: now,
+        reason: 'the coordinator has not announced a round yet',
+        lastRound: event.remembered.lastRound,
+        // What was sent before a restart may have been lost with it; this round's is about to be sent again.
+        pending: event.remembered.pending.map((update) => ({
+          ...update,
+          generation: 0,
+          asks: 0,
+          askAt: now + RECEIPT_WAIT_MS,
+        })),
+      };
+      const newest = event.head && isNewer(event.head, state.head) ? event.head : state.head;
+      return newest ? follow({ ...joined, head: null }, newest, now) : stay(joined);
+    }
+    case 'join-failed':
+      if (state.phase !== 'joining') return stay(state);
+      return stay(failed(state, event.reason, event.jitter, now));
+    case 'head': {
+      const heard = { ...state, pollAt: state.phase === 'joining' ? null : now + HEAD_SILENCE_MS };
+      if (!isNewer(event.head, state.head)) return stay(heard);
+      if (state.phase === 'joining') return stay({ ...heard, head: event.head });
+      return follow(heard, event.head, now);
+    }
+    case 'synced': {
+      if (state.fetching !== event.adapter) return stay(state);
+      const holding = { ...state, adapter: event.adapter };
+      return pursue({ ...holding, phase: 'awaiting', fetching: null });
+    }
+    case 'sync-failed':
+      if (state.fetching !== event.adapter) return stay(state);
+      return stay(failed(state, event.reason, event.jitter, now));
+    case 'trained':
+      if (state.phase !== 'training' || !isCurrent(state, event.work)) return stay(state);
+      return { state: { ...state, phase: 'publishing' }, effects: [{ type: 'seal', work: event.work }] };
+    case 'train-failed':
+    case 'seal-failed': {
+      if (!isCurrent(state, event.work)) return stay(state);
+      const { round } = event.work;
+      return stay({
+        ...state,
+        phase: 'awaiting',
+        work: null,
+        lastRound: Math.max(state.lastRound, round),
+        reason: `round ${round} was lost: ${event.reason}`,
+      });
+    }
+    case 'sealed':
+      return sealed(state, event.work, event.update, now);
+    case 'receipt':
+      return receipt(state, event.round, event.code, event.asked);
+    case 'receipt-unknown':
+      return withPending(state, event.round, (pending) => ({
+        pending: { ...pending, askAt: now + ASK_AGAIN_MS },
+        effects: [{ type: 'submit', round: event.round, generation: pending.generation }],
+      }));
+    case 'ask-failed':
+      return withPending(state, event.round, (pending) => ({
+        pending: { ...pending, askAt: now + backoffMs(Math.max(1, pending.asks), event.jitter) },
+        effects: [],
+      }));
+    case 'connected':
+      if (state.phase !== 'joining') {
+        return {
+          state: { ...state, pollAt: now + HEAD_SILENCE_MS },
+          effects: [{ type: 'poll', again: true }],
+        };
+      }
+      return stay(state.retryAt === null ? state : { ...state, retryAt: now });
+    case 'tick':
+      return tick(state, now);
+    case 'stop':
+      return {
+        state: { ...state, phase: 'leaving', fetching: null, work: null, retryAt: null, reason: 'stopping' },
+        effects: [
+          { type: 'abort' },
+          // A last attempt to deliver; what does not get through is sent again after the next start.
+          ...state.pending
+            .filter(({ code }) => code === null)
+            .map(({ round, generation }) => ({ type: 'submit' as const, round, generation })),
+          { type: 'leave' },
+        ],
+      };
+  }
+}
+
+function stay(state: NodeState): Transition {
+  return { state, effects: [] };
+}
+
+function isCurrent(state: NodeState, work: Work): boolean {
+  return state.work !== null && sameWork(state.work, work);
+}
+
+function failed(state: NodeState, reason: string, jitter: number, now: number): NodeState {
+  const failures = state.failures + 1;
+  return { ...state, failures, retryAt: now + backoffMs(failures, jitter), reason };
+}
+
+/** A node that leaves still hears what became of its updates. */
+function afterLeaving(state: NodeState, event: NodeEvent): Transition {
+  if (event.type === 'receipt') return receipt(state, event.round, event.code, event.asked);
+  return stay(state);
+}
+
+/**
+ * Rounds without work after which a node joins again: it may have lost its place in a full house while it was away. A
+ * node that has one, in a swarm larger than a round takes, is told nothing new.
+ */
+const OVERLOOKED_ROUNDS = 3;
+
+/** Takes over a newer head: settles updates by it, then goes after what it asks for. */
+function follow(state: NodeState, head: Head, now: number): Transition {
+  const pending: PendingUpdate[] = [];
+  const effects: NodeEffect[] = [];
+  for (const open of state.pending) {
+    const next = onHead(open, head, state, now);
+    if (typeof next === 'object') pending.push(next);
+    else effects.push({ type: 'settle', round: open.round, outcome: next });
+  }
+  const opened = head.phase === 'training' && head.round !== state.head?.round;
+  let overlooked = workOf(head, state.self) ? 0 : state.overlooked + (opened ? 1 : 0);
+  if (overlooked >= OVERLOOKED_ROUNDS) {
+    overlooked = 0;
+    effects.push({ type: 'poll', again: true });
+  }
+  const pursued = pursue({ ...state, head, pending, overlooked });
+  return { state: pursued.state, effects: [...effects, ...pursued.effects] };
+}
+
+/** Turns to what the newest head asks for, and leaves alone what already serves it. */
+function pursue(state: NodeState): Transition {
+  const head = state.head!;
+  const { digest } = head.checkpoint.adapter;
+  const busy = state.fetching !== null || state.work !== null;
+  const effects: NodeEffect[] = [];
+  const turn = (next: Partial<NodeState>, ...further: NodeEffect[]): Transition => {
+    if (busy) effects.push({ type: 'abort' });
+    effects.push(...further);
+    return { state: { ...state, fetching: null, work: null, failures: 0, retryAt: null, ...next }, effects };
+  };
+
+  const work = workOf(head, state.self);
+  if (work && state.work && sameWork(work, state.work)) return stay(state);
+  if (state.adapter !== digest) {
+    if (state.fetching === digest) return stay(state);
+    const reason = `fetching the adapter of round ${head.checkpoint.round}`;
+    return turn({ phase: 'syncing', fetching: digest, reason }, { type: 'sync', head });
+  }
+  if (!work) return turn({ phase: 'awaiting', reason: idleReason(head) });
+
+  const own = state.pending.find(({ round }) => round === work.round);
+  if (own) {
+    if (own.code !== null) return turn({ phase: 'awaiting', reason: `round ${work.round} is delivered` });
+    if (state.phase === 'publishing') return stay(state);
+    // Made before a restart: the same bytes go out again.
+    const reason = `round ${work.round} is sent again`;
+    return turn({ phase: 'publishing', reason }, { type: 'publish', round: own.round });
+  }
+  if (work.round <= state.lastRound) {
+    return turn({ phase: 'awaiting', reason: `round ${work.round} is done or lost; waiting for the next` });
+  }
+  return turn({ phase: 'training', work, reason: '' }, { type: 'train', work });
+}
+
+function idleReason(head: Head): string {
+  const because = head.reason === '' ? '' : `: ${head.reason}`;
+  switch (head.phase) {
+    case 'training':
+      return `round ${head.round} began without this node; it takes part from the next head`;
+    case 'waiting':
+      return `the job waits${because}`;
+    case 'paused':
+    case 'finished':
+    case 'failed':
+      return `the job is ${head.phase}${because}`;
+  }
+}
+
+function sealed(state: NodeState, work: Work, update: string, now: number): Transition {
+  const pending: PendingUpdate = {
+    round: work.round,
+    update,
+    code: null,
+    generation: 0,
+    asks: 0,
+    // The newest head may already be past the round: then the update is late, and asked about at once.
+    askAt: state.head && isPast(state.head, work.round) ? now : now + RECEIPT_WAIT_MS,
+  };
+  const current = isCurrent(state, work);
+  return {
+    state: {
+      ...state,
+      work: current ? null : state.work,
+      reason: current ? `round ${work.round} is sent` : state.reason,
+      lastRound: Math.max(state.lastRound, work.round),
+      pending: [...state.pending, pending],
+    },
+    effects: [{ type: 'publish', round: work.round }],
+  };
+}
+
+function receipt(state: NodeState, round: number, code: ReceiptCode, asked: number | null): Transition {
+  return withPending(state, round, (pending) => {
+    const next = onReceipt(pending, code, asked, state.head);
+    if (typeof next === 'object') return { pending: next, effects: [] };
+    return {
+      pending: null,
+      effects: [{ type: 'settle', round, outcome: next }],
+    };
+  });
+}
+
+/** Changes one open update (null takes it out), and leaves `publishing` when its round's update is answered. */
+function withPending(
+  state: NodeState,
+  round: number,
+  change: (pending: PendingUpdate) => { pending: PendingUpdate | null; effects: NodeEffect[] },
+): Transition {
+  const known = state.pending.find((pending) => pending.round === round);
+  if (!known) return stay(state);
+  const changed = change(known);
+  const pending = state.pending.flatMap((other) => {
+    if (other !== known) return [other];
+    return changed.pending ? [changed.pending] : [];
+  });
+  const answered = !changed.pending || (changed.pending.code !== null && counts(changed.pending.code));
+  const done =
+    state.phase === 'publishing' && state.work === null && known.round === state.head?.round && answered;
+  return {
+    state: {
+      ...state,
+      pending,
+      ...(done && { phase: 'awaiting' as const, reason: `round ${known.round} is delivered` }),
+    },
+    effects: changed.effects,
+  };
+}
+
+function tick(state: NodeState, now: number): Transition {
+  const due = (at: number | null): boolean => at !== null && at <= now;
+  const effects: NodeEffect[] = [];
+  let next = state;
+  if (due(state.retryAt)) {
+    next = { ...next, retryAt: null };
+    effects.push(state.phase === 'joining' ? { type: 'join' } : { type: 'sync', head: state.head! });
+  }
+  if (due(state.pollAt)) {
+    next = { ...next, pollAt: now + HEAD_SILENCE_MS };
+    effects.push({ type: 'poll', again: false });
+  }
+  if (state.phase === 'joining') return { state: next, effects };
+  const pending = state.pending.map((open) => {
+    if (!due(open.askAt)) return open;
+    effects.push({ type: 'ask', round: open.round, generation: open.generation });
+    return { ...open, asks: open.asks + 1, askAt: now + ASK_AGAIN_MS };
+  });
+  return { state: { ...next, pending }, effects };
+}

@@ -1,0 +1,80 @@
+import type { Head } from '../protocol/messages.ts';
+import { receiptMeanings } from '../protocol/receipts.ts';
+import type { NodeJob, NodeStatus } from './api-types.ts';
+import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import type { SwarmNode, SwarmNodeView } from './swarm-node.ts';
+
+/** Updates that a status shows. */
+const SHOWN_UPDATES = 20;
+
+export interface StatusSource {
+  swarmNode: SwarmNode;
+  options: SwarmNodeOptions;
+  deps: SwarmNodeDeps;
+  version: string;
+  startedAt: number;
+  trainerRestarts: () => number;
+}
+
+/** What a node says of itself, put together from its parts. */
+export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource): NodeStatus {
+  const { network, store, trainer, clock } = deps;
+  const view = swarmNode.view();
+  const { state, context, progress, download } = view;
+  const peer = context?.coordinator ?? null;
+  return {
+    schemaVersion: 1,
+    role: 'node',
+    peerId: network.signer.peerId,
+    name: options.name,
+    version: source.version,
+    addresses: network.addresses(),
+    uptimeSeconds: (clock.now() - source.startedAt) / 1000,
+    traffic: network.traffic(),
+    engine: trainer.engine,
+    engineNote: trainer.note,
+    trainerRestarts: source.trainerRestarts(),
+    coordinator: {
+      addresses: [...options.addresses],
+      peer,
+      connected: network.peers().some((connection) => connection.peer === peer),
+    },
+    job: jobOf(view),
+    state: state.phase,
+    reason: state.reason,
+    round: state.head?.round ?? 0,
+    ...progress,
+    download,
+    updates: store.updates(SHOWN_UPDATES).map(({ job, round, update, bytes, code, detail, outcome, at }) => {
+      const meaning = code === null ? 'no receipt yet' : receiptMeanings[code];
+      return { job, round, update, bytes, code, detail, meaning, outcome, at };
+    }),
+  };
+}
+
+/** As the coordinator counts them: rounds that ended without a checkpoint come on top of those of the manifest. */
+export function totalRounds(count: number, head: Head | null): number {
+  if (head === null) return count;
+  const { round, checkpoint } = head;
+  return count + Math.max(round - 1, checkpoint.round) - checkpoint.ordinal;
+}
+
+function jobOf({ state: { head }, context }: SwarmNodeView): NodeJob | null {
+  if (!context) return null;
+  const { job, manifest } = context;
+  const { name, digest, parameters } = manifest.base;
+  return {
+    job,
+    name: manifest.name,
+    base: { name, digest, parameters },
+    adapterParameters: manifest.adapter.parameters,
+    phase: head?.phase ?? null,
+    rounds: totalRounds(manifest.rounds.count, head),
+    preset: head?.preset ?? null,
+    checkpoint: head && {
+      round: head.checkpoint.round,
+      digest: head.checkpoint.digest,
+      heldOutLoss: head.checkpoint.heldOutLoss,
+    },
+  };
+}

@@ -1,0 +1,263 @@
+import type { Preset } from '../../lora/update/presets.ts';
+import type { ReceiptCode } from '../../protocol/receipts.ts';
+import type { UnusedBlobs } from '../../storage/blob-collector.ts';
+import { Database, type Row } from '../../storage/database.ts';
+import { nodeError } from '../errors.ts';
+import type { Outcome } from '../machine/pending-update.ts';
+import type { Remembered } from '../machine/state.ts';
+import { JobFiles } from './job-files.ts';
+import { MIGRATIONS } from './schema.ts';
+import { ensureJob, markUnused } from './statements.ts';
+
+/** What a node keeps of a job besides its updates. Digests name blobs in the blob store. */
+export interface JobRecord {
+  readonly job: string;
+  /** The encoded error feedback, and the round whose change was the last to enter it. */
+  readonly feedback: string | null;
+  readonly feedbackRound: number;
+  /** Moments of AdamW after that round. */
+  readonly optimizer: string | null;
+  /** The newest adapter that was fetched, and the checkpoint it belongs to. */
+  readonly checkpoint: string | null;
+  readonly adapter: string | null;
+  readonly adapterBytes: number;
+  readonly tokensPerSecond: number;
+}
+
+/** An update that was made, and what became of it. There is never a second one for its job and round. */
+export interface UpdateRecord {
+  readonly job: string;
+  readonly round: number;
+  /** Digest of the payload, which is a blob until the update is settled. */
+  readonly update: string;
+  readonly bytes: number;
+  readonly preset: Preset;
+  /** The signed message as it was first sent; null once the update has ended. */
+  readonly envelope: Uint8Array<ArrayBuffer> | null;
+  readonly outcome: Outcome | null;
+  readonly code: ReceiptCode | null;
+  readonly detail: string;
+  readonly at: number;
+}
+
+export interface SealedUpdate {
+  readonly update: Omit<UpdateRecord, 'envelope' | 'outcome' | 'code' | 'detail'> & {
+    readonly envelope: Uint8Array<ArrayBuffer>;
+  };
+  readonly feedback: string;
+  readonly optimizer: string;
+  readonly tokensPerSecond: number;
+}
+
+/**
+ * A node's memory: one SQLite database, each method one durable transaction. Large values are blobs; the database
+ * holds their digests. A blob that no row names (any more, or yet) is listed as loose before it is written and after
+ * it is replaced, so that a crash at any point leaves nothing behind for ever.
+ */
+export class NodeStore implements UnusedBlobs {
+  /** Base and data of the jobs. */
+  readonly jobFiles: JobFiles;
+  readonly #db: Database;
+
+  /** @param db with the schema of `MIGRATIONS` */
+  constructor(db: Database) {
+    this.#db = db;
+    this.jobFiles = new JobFiles(db);
+  }
+
+  /** @throws SwarmError STORE_NEWER when a newer release has written the file, STORE_CORRUPT, STORE_REFUSED */
+  static open(path: string): NodeStore {
+    return new NodeStore(new Database({ path, migrations: MIGRATIONS }));
+  }
+
+  /** Writes without changing anything. @throws SwarmError STORE_* when the store takes no writes */
+  probe(): void {
+    this.#db.run('UPDATE jobs SET adapter_bytes = adapter_bytes');
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  job(job: string): JobRecord {
+    const row = this.#db.one('SELECT * FROM jobs WHERE job = ?', job);
+    return {
+      job,
+      feedback: text(row?.feedback),
+      feedbackRound: Number(row?.feedback_round ?? 0),
+      optimizer: text(row?.optimizer),
+      checkpoint: text(row?.checkpoint),
+      adapter: text(row?.adapter),
+      adapterBytes: Number(row?.adapter_bytes ?? 0),
+      tokensPerSecond: Number(row?.tokens_per_second ?? 0),
+    };
+  }
+
+  remembered(job: string): Remembered {
+    const rows = this.#db.all(
+      'SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round',
+      job,
+    );
+    return {
+      lastRound: Number(rows.at(-1)?.round ?? 0),
+      pending: rows
+        .filter(({ outcome }) => outcome === null)
+        .map((row) => ({
+          round: Number(row.round),
+          update: String(row.digest),
+          code: text(row.code) as ReceiptCode | null,
+        })),
+    };
+  }
+
+  /** Records the adapter that the node now holds. */
+  saveAdapter(job: string, held: { checkpoint: string; digest: string; bytes: number }): void {
+    this.#db.transaction(() => {
+      const { adapter } = this.job(job);
+      ensureJob(this.#db, job);
+      this.#db.run(
+        'UPDATE jobs SET checkpoint = ?, adapter = ?, adapter_bytes = ? WHERE job = ?',
+        held.checkpoint,
+        held.digest,
+        held.bytes,
+        job,
+      );
+      markUnused(this.#db, adapter);
+    });
+  }
+
+  /**
+   * Stores an update together with the error feedback and the optimiser's moments that go with it: after a restart
+   * either all of them are there or none.
+   * @throws SwarmError UPDATE_EXISTS when the round already has an update
+   */
+  saveUpdate({ update, feedback, optimizer, tokensPerSecond }: SealedUpdate): void {
+    const { job, round } = update;
+    this.#db.transaction(() => {
+      const taken = this.#db.one('SELECT digest FROM updates WHERE job = ? AND round = ?', job, round);
+      if (taken) {
+        throw nodeError('UPDATE_EXISTS', `round ${round} already has the update ${taken.digest}`, {
+          job,
+          round,
+        });
+      }
+      const before = this.job(job);
+      ensureJob(this.#db, job);
+      this.#db.run(
+        'INSERT INTO updates (job, round, digest, bytes, preset, envelope, at) VALUES (?, ?, ?, ?, ?, ?, ?)',
+        job,
+        round,
+        update.update,
+        update.bytes,
+        update.preset,
+        update.envelope,
+        update.at,
+      );
+      this.#db.run(
+        'UPDATE jobs SET feedback = ?, feedback_round = ?, optimizer = ?, tokens_per_second = ? WHERE job = ?',
+        feedback,
+        round,
+        optimizer,
+        tokensPerSecond,
+        job,
+      );
+      markUnused(this.#db, before.feedback, before.optimizer);
+    });
+  }
+
+  update(job: string, round: number): UpdateRecord | null {
+    const row = this.#db.one('SELECT * FROM updates WHERE job = ? AND round = ?', job, round);
+    return row && updateRecord(row);
+  }
+
+  /** Newest first. */
+  updates(limit: number): UpdateRecord[] {
+    return this.#db
+      .all('SELECT * FROM updates ORDER BY at DESC, round DESC LIMIT ?', limit)
+      .map(updateRecord);
+  }
+
+  /** Keeps the newest receipt of an update, for people and for the next start. */
+  saveReceipt(job: string, round: number, receipt: { code: ReceiptCode; detail: string }): void {
+    this.#db.run(
+      'UPDATE updates SET code = ?, detail = ? WHERE job = ? AND round = ?',
+      receipt.code,
+      receipt.detail,
+      job,
+      round,
+    );
+  }
+
+  /**
+   * Ends an update. With `restored` comes the error feedback into which it was put back.
+   * @returns false when it had ended before: then nothing was changed
+   */
+  settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
+    return this.#db.transaction(() => {
+      const row = this.#db.one('SELECT digest, outcome FROM updates WHERE job = ? AND round = ?', job, round);
+      if (!row || row.outcome !== null) return false;
+      this.#db.run(
+        "UPDATE updates SET outcome = ?, envelope = x'' WHERE job = ? AND round = ?",
+        settled.outcome,
+        job,
+        round,
+      );
+      markUnused(this.#db, row.digest);
+      if (settled.feedback !== null) {
+        const { feedback } = this.job(job);
+        this.#db.run('UPDATE jobs SET feedback = ? WHERE job = ?', settled.feedback, job);
+        markUnused(this.#db, feedback);
+      }
+      return true;
+    });
+  }
+
+  /** Lists a blob that is about to be written, before a row names it. */
+  markUnused(digest: string): void {
+    markUnused(this.#db, digest);
+  }
+
+  /** Listed blobs that no row names. */
+  unused(): string[] {
+    return this.#db.all(UNUSED).map(({ digest }) => String(digest));
+  }
+
+  isUnused(digest: string): boolean {
+    return this.#db.one(`${UNUSED} AND digest = ?`, digest) !== null;
+  }
+
+  /** Takes a blob that has been deleted off the list. */
+  forget(digest: string): void {
+    this.#db.run('DELETE FROM loose WHERE digest = ?', digest);
+  }
+
+  /** Whether this home has been told something before; says so from now on. */
+  firstTime(notice: string): boolean {
+    return this.#db.run('INSERT OR IGNORE INTO notices (name) VALUES (?)', notice) === 1;
+  }
+}
+
+const UNUSED = `SELECT digest FROM loose WHERE
+  NOT EXISTS (SELECT 1 FROM jobs WHERE loose.digest IN (jobs.feedback, jobs.optimizer, jobs.adapter))
+  AND NOT EXISTS (SELECT 1 FROM job_blobs WHERE job_blobs.digest = loose.digest)
+  AND NOT EXISTS (SELECT 1 FROM updates WHERE updates.digest = loose.digest AND updates.outcome IS NULL)`;
+
+function updateRecord(row: Row): UpdateRecord {
+  const envelope = row.envelope as Uint8Array<ArrayBuffer>;
+  return {
+    job: String(row.job),
+    round: Number(row.round),
+    update: String(row.digest),
+    bytes: Number(row.bytes),
+    preset: row.preset as Preset,
+    envelope: envelope.byteLength > 0 ? envelope : null,
+    outcome: text(row.outcome) as Outcome | null,
+    code: text(row.code) as ReceiptCode | null,
+    detail: String(row.detail),
+    at: Number(row.at),
+  };
+}
+
+function text(value: Row[string] | undefined): string | null {
+  return typeof value === 'string' ? value : null;
+}

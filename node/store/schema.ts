@@ -1,0 +1,43 @@
+import type { Migration } from '../../storage/database.ts';
+
+/** The schema of a node's store, one entry per version; a released entry never changes. */
+export const MIGRATIONS: readonly Migration[] = [
+  `
+  CREATE TABLE jobs (
+    job TEXT PRIMARY KEY,
+    feedback TEXT,
+    feedback_round INTEGER NOT NULL DEFAULT 0,
+    optimizer TEXT,
+    checkpoint TEXT,
+    adapter TEXT,
+    adapter_bytes INTEGER NOT NULL DEFAULT 0,
+    tokens_per_second REAL NOT NULL DEFAULT 0
+  ) STRICT;
+  CREATE TABLE updates (
+    job TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    preset TEXT NOT NULL,
+    envelope BLOB NOT NULL,
+    outcome TEXT,
+    code TEXT,
+    detail TEXT NOT NULL DEFAULT '',
+    at INTEGER NOT NULL,
+    PRIMARY KEY (job, round)
+  ) STRICT;
+  CREATE TABLE loose (digest TEXT PRIMARY KEY) STRICT;
+  CREATE TABLE notices (name TEXT PRIMARY KEY) STRICT;
+  `,
+  `
+  -- Blobs of a job's base and data.
+  CREATE TABLE job_blobs (job TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (job, digest)) STRICT, WITHOUT ROWID;
+  CREATE INDEX job_blobs_by_digest ON job_blobs (digest);
+  ALTER TABLE jobs ADD COLUMN base TEXT;
+  ALTER TABLE jobs ADD COLUMN disk_bytes INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE jobs ADD COLUMN over INTEGER NOT NULL DEFAULT 0;
+  -- Nobody asks for the message of an update that has ended.
+  UPDATE updates SET envelope = x'' WHERE outcome IS NOT NULL;
+  `,
+];

@@ -1,0 +1,196 @@
+import type { Logger } from '../../common/logger.ts';
+import { SeededRandom } from '../utils/virtual/seeded-random.ts';
+import { type ToyJob, toyJob } from '../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../utils/virtual/virtual-clock.ts';
+import { VirtualNetwork } from '../utils/virtual/virtual-network.ts';
+import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-node.ts';
+import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
+import { Witness } from './witness.ts';
+
+/** Faults begin in this time; after it everything that is down comes back and stays. Virtual ms. */
+const FAULTS_MS = 45_000;
+/** From the end of the faults the job must be finished within this, whatever has happened. Virtual ms. */
+const DEADLINE_MS = 20 * 60_000;
+/** A crash that was set off by a write comes within this time: between two writes, or just after the last. */
+const WRITE_CRASH_MS = 25;
+/** A job that has paused is resumed by its operator after this time. */
+const OPERATOR_MS = 10_000;
+/** Longest absence of a process that has crashed, and of a host that is cut off. */
+const LONGEST_ABSENCE_MS = 15_000;
+/** Clocks are set wrong by up to this, so that any two stay within the tolerance (CLOCK_SKEW_MS). */
+const WRONG_MS = 29_000;
+const START = 1_700_000_000_000;
+
+/** What a seed makes of a swarm. */
+interface Plan {
+  readonly nodes: number;
+  readonly msPerStep: number[];
+  /** Mean virtual ms between two random faults of each kind. */
+  readonly everyMs: { nodeCrash: number; coordinatorCrash: number; partition: number; clockSet: number };
+  /** Chance that the beginning of a write is followed by a crash. */
+  readonly writeCrash: { node: number; coordinator: number };
+}
+
+/** One simulated run: a coordinator and its nodes through a schedule of faults that follows from the seed alone. */
+export class SimulatedSwarm {
+  readonly toy: ToyJob;
+  readonly coordinator: VirtualCoordinator;
+  readonly nodes: VirtualNode[];
+  readonly witness: Witness;
+  readonly clock = new VirtualClock(START);
+  readonly network: VirtualNetwork;
+  readonly counts = { crashes: 0, partitions: 0, clocksSet: 0 };
+  readonly #random: SeededRandom;
+  readonly #plan: Plan;
+  #calm = false;
+
+  constructor(seed: number, log: Logger) {
+    const random = new SeededRandom(seed);
+    const { clock } = this;
+    this.#random = random;
+    const nodes = random.integer(2, 4);
+    this.#plan = {
+      nodes,
+      msPerStep: Array.from({ length: nodes }, () => random.integer(50, 500)),
+      everyMs: {
+        nodeCrash: random.integer(8_000, 40_000),
+        coordinatorCrash: random.integer(8_000, 40_000),
+        partition: random.integer(15_000, 60_000),
+        clockSet: random.integer(5_000, 60_000),
+      },
+      writeCrash: { node: random.pick([0, 0.02, 0.08]), coordinator: random.pick([0, 0.02, 0.08]) },
+    };
+    this.network = new VirtualNetwork(
+      {
+        delayMs: [1, random.pick([10, 50, 250])],
+        loss: random.pick([0, 0.02, 0.1]),
+        duplicates: random.pick([0, 0.1]),
+      },
+      { clock, random },
+    );
+    this.toy = toyJob(COORDINATOR, {
+      rows: 96,
+      rounds: {
+        count: random.integer(3, 6),
+        minPeers: random.integer(1, Math.min(2, nodes)),
+        quorum: random.pick([0.5, 0.6, 1]),
+        maxSeconds: 30,
+        preset: random.pick(['auto', 'dense', 'balanced', 'tiny']),
+        errorFeedbackDecay: random.pick([0.3, 0.5]),
+      },
+    });
+    const environment: VirtualEnvironment = {
+      clock,
+      network: this.network,
+      random,
+      log,
+      onWrite: (peer) => this.#onWrite(peer),
+    };
+    const trouble = { deaths: random.pick([0, 0.1]), blunders: random.pick([0, 0, 0.15]) };
+    // As little as can be kept, so that what is needed after all would be missed.
+    const retention = { checkpoints: 1, rounds: 0 };
+    this.coordinator = new VirtualCoordinator({ toy: this.toy, retention }, environment);
+    this.nodes = this.#plan.msPerStep.map(
+      (msPerStep, i) =>
+        new VirtualNode(
+          {
+            number: i + 1,
+            coordinator: COORDINATOR.peerId,
+            layout: this.toy.layout,
+            msPerStep,
+            ...trouble,
+            options: { job: this.toy.job },
+          },
+          environment,
+        ),
+    );
+    this.witness = new Witness(this);
+    this.network.onMessage = (message) => this.witness.hear(message);
+  }
+
+  /** @returns everything that was not as it must be; empty when all was well */
+  async run(): Promise<string[]> {
+    const { clock, coordinator, nodes } = this;
+    const random = this.#random;
+    coordinator.start();
+    for (const node of nodes)
+      clock.after(random.between(0, random.pick([500, 15_000])), () => this.#up(node));
+    const { everyMs } = this.#plan;
+    this.#often(everyMs.nodeCrash, () => this.#crash(random.pick(nodes)));
+    this.#often(everyMs.coordinatorCrash, () => this.#crash(coordinator));
+    this.#often(everyMs.partition, () => this.#cutOff());
+    this.#often(everyMs.clockSet, () => this.#setClock());
+    const operate = (): void => {
+      coordinator.resume();
+      clock.after(OPERATOR_MS, operate);
+    };
+    operate();
+    await clock.run(() => false, FAULTS_MS);
+    this.#calm = true;
+    const finished = await clock.run(() => this.#over(), DEADLINE_MS);
+    // Whatever is still on its way arrives.
+    await clock.run(() => false, 2_000);
+    return [...(finished ? [] : [this.#stuck()]), ...this.witness.verdict()];
+  }
+
+  #over(): boolean {
+    const { coordinator, nodes } = this;
+    return coordinator.finished && nodes.every((node) => node.alive && node.done);
+  }
+
+  #stuck(): string {
+    const nodes = this.nodes.map(({ alive, swarmNode }) => {
+      const { phase, reason, head, pending } = swarmNode.view().state;
+      return `${alive ? phase : 'dead'} (${reason}; head ${head?.phase} ${head?.round}; ${pending.length} open)`;
+    });
+    return `not finished in time: coordinator ${this.coordinator.phase}; nodes ${nodes.join(', ')}`;
+  }
+
+  #up(machine: VirtualNode | VirtualCoordinator): void {
+    if (!machine.alive) machine.start();
+  }
+
+  #crash(machine: VirtualNode | VirtualCoordinator): void {
+    if (this.#calm || !machine.alive) return;
+    this.counts.crashes++;
+    machine.crash();
+    const random = this.#random;
+    this.clock.after(random.between(10, random.pick([500, LONGEST_ABSENCE_MS])), () => this.#up(machine));
+  }
+
+  #cutOff(): void {
+    if (this.#calm) return;
+    this.counts.partitions++;
+    const random = this.#random;
+    const { peer } = random.pick([this.coordinator, ...this.nodes]);
+    this.clock.after(random.between(500, LONGEST_ABSENCE_MS), this.network.isolate(peer));
+  }
+
+  /** Somebody sets a machine's clock, forward or back. */
+  #setClock(): void {
+    this.counts.clocksSet++;
+    const machine = this.#random.pick([this.coordinator, ...this.nodes]);
+    machine.wrongMs = Math.round(this.#random.between(-WRONG_MS, WRONG_MS));
+  }
+
+  #onWrite(peer: string): void {
+    if (this.#calm) return;
+    const { node, coordinator } = this.#plan.writeCrash;
+    const machine = [this.coordinator, ...this.nodes].find((one) => one.peer === peer)!;
+    const chance = machine === this.coordinator ? coordinator : node;
+    if (!this.#random.chance(chance)) return;
+    this.clock.after(this.#random.between(0, WRITE_CRASH_MS), () => this.#crash(machine));
+  }
+
+  /** A Poisson process, until the faults are over. */
+  #often(meanMs: number, event: () => void): void {
+    const next = (): void => {
+      this.clock.after(-meanMs * Math.log(1 - this.#random.next()), () => {
+        if (this.#calm) return;
+        event();
+        next();
+      });
+    };
+    next();
+  }
+}

@@ -1,0 +1,58 @@
+import { expect, test } from 'vitest';
+import { initialState, type NodeEffect } from '../../../node/machine/state.ts';
+import { MachineRunner } from '../../../node/machine-runner.ts';
+import { ManualClock } from '../../utils/manual-clock.ts';
+
+const SELF = 'self';
+
+test('an effect that throws is heard of, and does not deafen the node', () => {
+  const clock = new ManualClock();
+  const done: NodeEffect['type'][] = [];
+  let broken = true;
+  const runner = new MachineRunner(
+    {
+      initial: initialState(SELF),
+      perform: ({ type }) => {
+        if (broken) throw new Error('a disk that is full');
+        done.push(type);
+      },
+      onChange: () => {},
+    },
+    { clock },
+  );
+  expect(() => runner.dispatch({ type: 'start' })).toThrow('a disk that is full');
+  broken = false;
+  runner.dispatch({ type: 'join-failed', reason: 'unreachable', jitter: 0 });
+  expect(runner.state).toMatchObject({ phase: 'joining', failures: 1 });
+  // The machine is due again by itself.
+  clock.advance(clock.due()[0]!);
+  expect(done).toEqual(['join']);
+  runner.end();
+  expect(clock.due()).toEqual([]);
+});
+
+test('an event that comes of an effect is taken after the effects beside it', () => {
+  const order: string[] = [];
+  const runner = new MachineRunner(
+    {
+      initial: initialState(SELF),
+      perform: ({ type }) => {
+        order.push(`begin ${type}`);
+        if (type === 'join') runner.dispatch({ type: 'stop' });
+        order.push(`end ${type}`);
+      },
+      onChange: (state) => order.push(state.phase),
+    },
+    { clock: new ManualClock() },
+  );
+  runner.dispatch({ type: 'start' });
+  expect(order).toEqual([
+    'begin join',
+    'end join',
+    'begin abort',
+    'end abort',
+    'begin leave',
+    'end leave',
+    'leaving',
+  ]);
+});

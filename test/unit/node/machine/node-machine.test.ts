@@ -1,0 +1,299 @@
+import { describe, expect, test } from 'vitest';
+import { reduce } from '../../../../node/machine/node-machine.ts';
+import {
+  dueAt,
+  initialState,
+  isDone,
+  type NodeEffect,
+  type NodeEvent,
+  type NodeState,
+  type Remembered,
+} from '../../../../node/machine/state.ts';
+import { HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from '../../../../node/machine/times.ts';
+import { digest, type HeadPlan, makeHead, SELF } from '../heads.ts';
+
+const UPDATE = digest('update', 1);
+
+/** Drives the machine and keeps what it asked for. */
+class Driver {
+  state: NodeState = initialState(SELF);
+  now = 0;
+  effects: NodeEffect[] = [];
+
+  send(event: NodeEvent): this {
+    const { state, effects } = reduce(this.state, event, this.now);
+    this.state = state;
+    this.effects = [...effects];
+    return this;
+  }
+
+  head(plan: HeadPlan): this {
+    return this.send({ type: 'head', head: makeHead(plan) });
+  }
+
+  join(plan: HeadPlan | null, remembered: Remembered = { lastRound: 0, pending: [] }): this {
+    this.send({ type: 'start' });
+    return this.send({ type: 'joined', head: plan && makeHead(plan), remembered });
+  }
+
+  /** Up to the training of a round. */
+  training(plan: HeadPlan): this {
+    this.join(plan);
+    return this.send({ type: 'synced', adapter: makeHead(plan).checkpoint.adapter.digest });
+  }
+
+  /** Up to a sent update. */
+  sent(plan: HeadPlan): this {
+    const { work } = this.training(plan).state;
+    return this.send({ type: 'trained', work: work! }).send({ type: 'sealed', work: work!, update: UPDATE });
+  }
+
+  get types(): string[] {
+    return this.effects.map(({ type }) => type);
+  }
+}
+
+const driver = (): Driver => new Driver();
+
+test('a round from joining to the next head', () => {
+  const node = driver().join({ sequence: 1, round: 1 });
+  expect(node.state.phase).toBe('syncing');
+  expect(node.types).toEqual(['sync']);
+  node.send({ type: 'synced', adapter: digest('adapter', 0) });
+  expect(node.state.phase).toBe('training');
+  expect(node.types).toEqual(['train']);
+  const work = node.state.work!;
+  expect(work).toMatchObject({ round: 1, start: 0, end: 8, steps: 2, parent: digest('checkpoint', 0) });
+  node.send({ type: 'trained', work });
+  expect(node.state.phase).toBe('publishing');
+  expect(node.types).toEqual(['seal']);
+  node.send({ type: 'sealed', work, update: UPDATE });
+  expect(node.types).toEqual(['publish']);
+  node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
+  expect(node.state.phase).toBe('awaiting');
+  node.head({ sequence: 2, round: 2, included: [UPDATE] });
+  expect(node.effects[0]).toEqual({ type: 'settle', round: 1, outcome: 'counted' });
+  expect(node.state.phase).toBe('syncing');
+  expect(node.state.pending).toEqual([]);
+});
+
+describe('heads', () => {
+  test('a newer head ends stale training at once, and its result is not used', () => {
+    const node = driver().training({ sequence: 1, round: 1 });
+    const work = node.state.work!;
+    node.head({ sequence: 2, round: 2 });
+    expect(node.types).toEqual(['abort', 'sync']);
+    node.send({ type: 'trained', work });
+    expect(node.types).toEqual([]);
+    expect(node.state.phase).toBe('syncing');
+  });
+
+  test('a head that asks for the same work leaves it alone', () => {
+    const node = driver().training({ sequence: 1, round: 1 });
+    node.head({ sequence: 2, round: 1 });
+    expect(node.types).toEqual([]);
+    expect(node.state.phase).toBe('training');
+  });
+
+  test('older heads, and those of an older term, are not followed', () => {
+    const node = driver().training({ sequence: 5, round: 3, term: 2 });
+    node.head({ sequence: 9, round: 4, term: 1 }).head({ sequence: 4, round: 2, term: 2 });
+    expect(node.state.head).toMatchObject({ round: 3, term: 2 });
+    expect(node.state.phase).toBe('training');
+  });
+
+  test('a node that the round has no data for waits for the next', () => {
+    const node = driver().join({ sequence: 1, round: 4, assigned: false });
+    node.send({ type: 'synced', adapter: digest('adapter', 3) });
+    expect(node.state.phase).toBe('awaiting');
+    node.head({ sequence: 2, round: 5 });
+    node.send({ type: 'synced', adapter: digest('adapter', 4) });
+    expect(node.state.phase).toBe('training');
+  });
+
+  test('a node that three rounds in a row have no work for joins again', () => {
+    const driver = new Driver().join({ sequence: 1, round: 1, assigned: false });
+    const polls = (plan: HeadPlan): boolean =>
+      driver.head(plan).effects.some((effect) => effect.type === 'poll' && effect.again);
+    expect(polls({ sequence: 2, round: 2, assigned: false })).toBe(false);
+    // The same round again, and a pause, are no further ones.
+    expect(polls({ sequence: 3, round: 2, assigned: false })).toBe(false);
+    expect(polls({ sequence: 4, round: 3, phase: 'paused' })).toBe(false);
+    expect(polls({ sequence: 5, round: 4, assigned: false })).toBe(true);
+    expect(polls({ sequence: 6, round: 5, assigned: false })).toBe(false);
+  });
+
+  test('a pause ends training; the same round is trained anew when it goes on', () => {
+    const node = driver().training({ sequence: 1, round: 1 });
+    node.head({ sequence: 2, round: 1, phase: 'paused' });
+    expect(node.types).toEqual(['abort']);
+    expect(node.state.phase).toBe('awaiting');
+    node.head({ sequence: 3, round: 1 });
+    expect(node.types).toEqual(['train']);
+  });
+
+  test('heads that arrive while the base is fetched are followed after it', () => {
+    const node = driver().send({ type: 'start' }).head({ sequence: 7, round: 3 });
+    expect(node.types).toEqual([]);
+    node.send({
+      type: 'joined',
+      head: makeHead({ sequence: 5, round: 2 }),
+      remembered: { lastRound: 0, pending: [] },
+    });
+    expect(node.effects).toMatchObject([{ type: 'sync', head: { round: 3 } }]);
+  });
+
+  test('silence makes the node ask for the head', () => {
+    const node = driver().training({ sequence: 1, round: 1 });
+    node.send({ type: 'tick' });
+    node.now = dueAt(node.state)!;
+    expect(node.now).toBe(HEAD_SILENCE_MS);
+    node.send({ type: 'tick' });
+    expect(node.effects).toEqual([{ type: 'poll', again: false }]);
+  });
+
+  test('a coordinator that comes back is joined again', () => {
+    const node = driver().training({ sequence: 1, round: 1 }).send({ type: 'connected' });
+    expect(node.effects).toEqual([{ type: 'poll', again: true }]);
+    expect(node.state.phase).toBe('training');
+  });
+
+  test('a finished job leaves the node with its last adapter', () => {
+    const node = driver().join({ sequence: 9, round: 8, checkpoint: 8, phase: 'finished' });
+    expect(isDone(node.state)).toBe(false);
+    node.send({ type: 'synced', adapter: digest('adapter', 8) });
+    expect(isDone(node.state)).toBe(true);
+  });
+});
+
+describe('failures', () => {
+  test('joining is tried for ever, ever more rarely', () => {
+    const node = driver().send({ type: 'start' });
+    const pauses = Array.from({ length: 12 }, () => {
+      node.send({ type: 'join-failed', reason: 'nobody there', jitter: 0 });
+      const pause = dueAt(node.state)! - node.now;
+      node.now += pause;
+      node.send({ type: 'tick' });
+      expect(node.types).toEqual(['join']);
+      return pause;
+    });
+    expect(pauses[0]).toBe(250);
+    expect(pauses.at(-1)).toBe(15_000);
+  });
+
+  test('a connection cuts the wait for the next attempt short', () => {
+    const node = driver().send({ type: 'start' });
+    for (let i = 0; i < 9; i++) {
+      node.send({ type: 'join-failed', reason: '', jitter: 1 });
+    }
+    node.send({ type: 'connected' });
+    expect(dueAt(node.state)).toBe(node.now);
+  });
+
+  test('a dead trainer costs the round, not the node', () => {
+    const node = driver().training({ sequence: 1, round: 1 });
+    node.send({ type: 'train-failed', work: node.state.work!, reason: 'killed' });
+    expect(node.state.phase).toBe('awaiting');
+    node.head({ sequence: 2, round: 1 });
+    expect(node.types).toEqual([]);
+    node.head({ sequence: 3, round: 2, checkpoint: 0 });
+    expect(node.types).toEqual(['train']);
+  });
+
+  test('a failed sync is tried again, and not twice at once', () => {
+    const node = driver().join({ sequence: 1, round: 1 });
+    node.send({ type: 'sync-failed', adapter: digest('adapter', 0), reason: '', jitter: 0 });
+    node.head({ sequence: 2, round: 1 });
+    expect(node.types).toEqual([]);
+    node.now = dueAt(node.state)!;
+    node.send({ type: 'tick' });
+    expect(node.types).toContain('sync');
+  });
+});
+
+describe('updates', () => {
+  test('without a receipt the coordinator is asked, and given what it has not seen', () => {
+    const node = driver().sent({ sequence: 1, round: 1 });
+    node.now = RECEIPT_WAIT_MS;
+    node.send({ type: 'tick' });
+    expect(node.effects).toContainEqual({ type: 'ask', round: 1, generation: 0 });
+    node.send({ type: 'receipt-unknown', round: 1 });
+    expect(node.effects).toEqual([{ type: 'submit', round: 1, generation: 0 }]);
+    expect(node.state.phase).toBe('publishing');
+    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: 0 });
+    expect(node.state.phase).toBe('awaiting');
+  });
+
+  test('a refused update is put back, once', () => {
+    const node = driver().sent({ sequence: 1, round: 1 });
+    node.send({ type: 'receipt', round: 1, code: 'wrong-round', asked: null });
+    expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'restored' }]);
+    expect(node.state.phase).toBe('awaiting');
+    node.send({ type: 'receipt', round: 1, code: 'wrong-round', asked: null });
+    expect(node.effects).toEqual([]);
+  });
+
+  test('an accepted update that the checkpoint lacks is asked about: an old notice does not settle it', () => {
+    const node = driver().sent({ sequence: 1, round: 1 });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
+    node.head({ sequence: 2, round: 2 });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
+    node.send({ type: 'tick' });
+    expect(node.effects).toContainEqual({ type: 'ask', round: 1, generation: 1 });
+    node.send({ type: 'receipt', round: 1, code: 'left-out', asked: 1 });
+    expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'restored' }]);
+  });
+
+  test('an accepted update of a checkpoint that the node has missed counts', () => {
+    const node = driver().sent({ sequence: 1, round: 1 });
+    node.head({ sequence: 5, round: 3 });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: 1 });
+    expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'counted' }]);
+  });
+
+  test('a late update is open until no round can take it any more', () => {
+    const node = driver().sent({ sequence: 1, round: 1 });
+    node.head({ sequence: 2, round: 2 });
+    node.send({ type: 'receipt', round: 1, code: 'late', asked: 1 });
+    expect(node.effects).toEqual([]);
+    expect(node.state.pending).toHaveLength(1);
+    node.head({ sequence: 3, round: 3, included: [UPDATE] });
+    expect(node.effects[0]).toMatchObject({ type: 'settle', outcome: 'counted' });
+  });
+
+  test('after a restart in the same round the same update goes out again, and nothing is trained', () => {
+    const pending = [{ round: 1, update: UPDATE, code: null }];
+    const node = driver().join({ sequence: 1, round: 1 }, { lastRound: 1, pending });
+    node.send({ type: 'synced', adapter: digest('adapter', 0) });
+    expect(node.effects).toEqual([{ type: 'publish', round: 1 }]);
+    expect(node.state.phase).toBe('publishing');
+    node.head({ sequence: 2, round: 1 });
+    expect(node.types).toEqual([]);
+  });
+
+  test('a round whose update was settled before a restart is not trained again', () => {
+    const node = driver().join({ sequence: 1, round: 1 }, { lastRound: 1, pending: [] });
+    node.send({ type: 'synced', adapter: digest('adapter', 0) });
+    expect(node.state.phase).toBe('awaiting');
+    expect(node.types).toEqual([]);
+  });
+
+  test('an update that was stored just before a newer head came is sent all the same', () => {
+    const node = driver().training({ sequence: 1, round: 1 });
+    const work = node.state.work!;
+    node.send({ type: 'trained', work }).head({ sequence: 2, round: 2 });
+    node.send({ type: 'sealed', work, update: UPDATE });
+    expect(node.types).toEqual(['publish']);
+    expect(node.state.phase).toBe('syncing');
+    expect(node.state.lastRound).toBe(1);
+    expect(dueAt(node.state)).toBe(node.now);
+  });
+
+  test('stopping hands over what has no receipt, then says goodbye', () => {
+    const node = driver().sent({ sequence: 1, round: 1 }).send({ type: 'stop' });
+    expect(node.types).toEqual(['abort', 'submit', 'leave']);
+    node.send({ type: 'receipt', round: 1, code: 'not-assigned', asked: 0 });
+    expect(node.types).toEqual(['settle']);
+    expect(dueAt(node.state)).toBeNull();
+  });
+});

@@ -1,0 +1,162 @@
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { beforeEach, expect, test } from 'vitest';
+import { silentLogger } from '../../../monitor/log.ts';
+import { NodeStore } from '../../../node/store/node-store.ts';
+import { MIGRATIONS } from '../../../node/store/schema.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { BlobCollector } from '../../../storage/blob-collector.ts';
+import { temporaryFolder } from '../../utils/folder.ts';
+import { MemoryBlobs, MemoryDisk } from '../../utils/virtual/memory-blobs.ts';
+import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
+import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
+import { digest, JOB } from './heads.ts';
+
+let store: NodeStore;
+beforeEach(() => {
+  store = NodeStore.open(':memory:');
+});
+
+function save(
+  round: number,
+  digests: Partial<Record<'update' | 'feedback' | 'optimizer', string>> = {},
+): void {
+  const update = digests.update ?? digest('update', round);
+  store.saveUpdate({
+    update: {
+      job: JOB,
+      round,
+      update,
+      bytes: 10,
+      preset: 'dense',
+      envelope: new Uint8Array([1, 2]),
+      at: round,
+    },
+    feedback: digests.feedback ?? digest('feedback', round),
+    optimizer: digests.optimizer ?? digest('optimizer', round),
+    tokensPerSecond: 5,
+  });
+}
+
+test('a round has one update, whatever is tried', () => {
+  save(1);
+  expect(() => save(1, { update: digest('other', 1) })).toThrow(
+    expect.objectContaining({ code: 'UPDATE_EXISTS' }),
+  );
+  // Nothing of the second attempt has stayed.
+  expect(store.job(JOB)).toMatchObject({ feedback: digest('feedback', 1), feedbackRound: 1 });
+  expect(store.update(JOB, 1)?.update).toBe(digest('update', 1));
+});
+
+test('an update ends once', () => {
+  save(1);
+  expect(store.settle(JOB, 1, { outcome: 'restored', feedback: digest('feedback', 2) })).toBe(true);
+  expect(store.settle(JOB, 1, { outcome: 'restored', feedback: digest('feedback', 3) })).toBe(false);
+  expect(store.job(JOB).feedback).toBe(digest('feedback', 2));
+  expect(store.remembered(JOB)).toEqual({ lastRound: 1, pending: [] });
+});
+
+test('what a job needs to know after a restart', async () => {
+  const path = join(await temporaryFolder(), 'node.sqlite');
+  store = NodeStore.open(path);
+  save(3);
+  save(4);
+  store.saveReceipt(JOB, 4, { code: 'accepted', detail: '' });
+  store.settle(JOB, 3, { outcome: 'counted', feedback: null });
+  expect(store.firstTime('consent')).toBe(true);
+  store.close();
+  const again = NodeStore.open(path);
+  expect(again.remembered(JOB)).toEqual({
+    lastRound: 4,
+    pending: [{ round: 4, update: digest('update', 4), code: 'accepted' }],
+  });
+  expect(again.job(JOB)).toMatchObject({ feedbackRound: 4, tokensPerSecond: 5 });
+  expect(again.updates(1)).toMatchObject([{ round: 4, envelope: new Uint8Array([1, 2]) }]);
+  expect(again.firstTime('consent')).toBe(false);
+  again.close();
+});
+
+test('an update that has ended takes no room', () => {
+  save(1);
+  store.settle(JOB, 1, { outcome: 'counted', feedback: null });
+  expect(store.update(JOB, 1)).toMatchObject({ envelope: null, outcome: 'counted' });
+});
+
+test('jobs that are over go first, then those longest unused, until the rest fits; shared blobs stay', () => {
+  const { jobFiles } = store;
+  const enter = (job: string, at: number, blobs: string[]): void =>
+    jobFiles.enter({ job, base: `base of ${job}`, blobs, diskBytes: 10, at });
+  enter('a', 1, ['shared', 'only a']);
+  enter('b', 2, ['only b']);
+  enter('c', 3, ['shared', 'only c']);
+  enter('d', 4, ['only d']);
+  jobFiles.over('c');
+  expect(jobFiles.surplus('d', 1000)).toEqual(['c']);
+  expect(jobFiles.surplus('d', 20).sort()).toEqual(['a', 'c']);
+  // Whoever is entered stays, whatever it takes: the owner's limit for one job is checked before.
+  expect(jobFiles.surplus('d', 5).sort()).toEqual(['a', 'b', 'c']);
+  jobFiles.letGo('c');
+  expect(store.unused()).toEqual(['only c']);
+  jobFiles.letGo('a');
+  expect(store.unused().sort()).toEqual(['only a', 'only c', 'shared']);
+  expect(jobFiles.bases()).toEqual(new Set(['base of b', 'base of d']));
+  enter('c', 5, ['shared', 'only c']);
+  expect(store.unused()).toEqual(['only a']);
+});
+
+test('a database of the first release is brought up to date', async () => {
+  const path = join(await temporaryFolder(), 'node.sqlite');
+  const old = new DatabaseSync(path);
+  old.exec(`${MIGRATIONS[0]} PRAGMA user_version = 1`);
+  old.exec(`INSERT INTO jobs (job, feedback) VALUES ('${JOB}', 'f')`);
+  const insert = old.prepare(
+    "INSERT INTO updates (job, round, digest, bytes, preset, envelope, outcome, at) VALUES (?, ?, 'd', 1, 'dense', x'0102', ?, 1)",
+  );
+  insert.run(JOB, 1, 'counted');
+  insert.run(JOB, 2, null);
+  old.close();
+  const updated = NodeStore.open(path);
+  expect(updated.job(JOB).feedback).toBe('f');
+  expect(updated.update(JOB, 1)!.envelope).toBeNull();
+  expect(updated.update(JOB, 2)!.envelope).toEqual(new Uint8Array([1, 2]));
+  expect(updated.jobFiles.bases()).toEqual(new Set());
+  updated.close();
+});
+
+test('blobs that no row names go: those replaced, those of aborted work, those of a killed process', async () => {
+  const clock = new VirtualClock(0);
+  const disk = new MemoryDisk();
+  const blobs = new MemoryBlobs({}, { disk, clock, random: new SeededRandom(1), isAlive: () => true });
+  const collector = new BlobCollector({ store, blobs, log: silentLogger });
+  const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+  const named = (text: string): string => sha256(bytes(text));
+  let done = false;
+  (async () => {
+    await collector.withScope(async (scope) => {
+      await scope.put(bytes('feedback 1'));
+      await scope.put(bytes('optimizer 1'));
+      await scope.put(bytes('update 1'));
+      save(1, {
+        update: named('update 1'),
+        feedback: named('feedback 1'),
+        optimizer: named('optimizer 1'),
+      });
+    });
+    await collector
+      .withScope(async (scope) => {
+        await scope.put(bytes('of an aborted round'));
+        throw new Error('aborted');
+      })
+      .catch(() => {});
+    // A process that died between writing and recording.
+    store.markUnused(named('of a killed process'));
+    await blobs.put(bytes('of a killed process'));
+    await collector.withScope(async (scope) => {
+      await scope.put(bytes('feedback 2'));
+      store.settle(JOB, 1, { outcome: 'restored', feedback: named('feedback 2') });
+    });
+    done = true;
+  })();
+  await clock.run(() => done, 10_000);
+  expect([...disk.files.keys()].sort()).toEqual([named('feedback 2'), named('optimizer 1')].sort());
+});

@@ -1,0 +1,60 @@
+import { expect, it } from 'vitest';
+import { permutation, rowKey } from '../../../lora/data/assignment.ts';
+import type { PhaseContext } from '../../../node/context.ts';
+import type { Work } from '../../../node/machine/work.ts';
+import { rowsOf } from '../../../node/phases/round-rows.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { signerOf } from '../../utils/signers.ts';
+import { toyJob, toyRows } from '../../utils/virtual/toy-job.ts';
+
+const ROWS = 1280;
+const work = { round: 3, parent: 'p'.repeat(64), start: 40, end: 46 } as Work;
+
+/** A node that holds nothing yet, and what it fetches. */
+function node() {
+  const toy = toyJob(signerOf(1), { rows: ROWS });
+  const offered = new Map(toy.blobs.map((bytes) => [sha256(bytes), bytes]));
+  const held = new Map<string, Uint8Array>();
+  const fetched: string[] = [];
+  const context = {
+    job: toy.job,
+    manifest: toy.manifest,
+    coordinator: 'coordinator',
+    onDownload: () => {},
+    deps: {
+      blobs: {
+        has: async (digest: string) => held.has(digest),
+        get: async (digest: string) => held.get(digest)!,
+      },
+      network: {
+        peers: () => [],
+        signer: { peerId: 'self' },
+        fetchBlob: async ({ digest }: { digest: string }) => {
+          fetched.push(digest);
+          held.set(digest, offered.get(digest)!);
+        },
+      },
+    },
+  } as unknown as PhaseContext;
+  return { context, fetched };
+}
+
+it('a node fetches the shards that hold its rows, once, and no others', async () => {
+  const { context, fetched } = node();
+  const { job, manifest } = context;
+  const { shards } = manifest.data;
+  const permute = permutation(ROWS, rowKey({ job, round: work.round, parent: work.parent, epoch: 0 }));
+  const indices = [40, 41, 42, 43, 44, 45].map(permute);
+  const perShard = shards[0]!.rows;
+  const needed = new Set(indices.map((index) => shards[Math.floor(index / perShard)]!.digest));
+  expect(needed.size).toBeLessThan(shards.length);
+
+  const signal = new AbortController().signal;
+  const all = toyRows(ROWS);
+  // Two more rows than the interval has: it is gone through again.
+  const expected = [...indices, ...indices.slice(0, 2)].map((index) => all[index]!);
+  expect(await rowsOf(context, work, 8, signal)).toEqual(expected);
+  expect([...fetched].sort()).toEqual([...needed].sort());
+  await rowsOf(context, work, 8, signal);
+  expect(fetched).toHaveLength(needed.size);
+});

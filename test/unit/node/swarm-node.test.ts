@@ -1,0 +1,472 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../lora/adapter/codec.ts';
+import { ONE_TRAINER, type Trainers } from '../../../lora/train/trainers.ts';
+import { decodeUpdate } from '../../../lora/update/codec.ts';
+import { ErrorFeedback } from '../../../lora/update/feedback.ts';
+import { applyDelta, encodeDelta } from '../../../lora/update/outer.ts';
+import { silentLogger } from '../../../monitor/log.ts';
+import { defaultPolicy, demandOf } from '../../../node/policy.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
+import type { Head } from '../../../protocol/messages.ts';
+import { SeededRandom } from '../../utils/virtual/seeded-random.ts';
+import { type ToyJobOptions, toyJob, toyLayout } from '../../utils/virtual/toy-job.ts';
+import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
+import { VirtualNetwork } from '../../utils/virtual/virtual-network.ts';
+import {
+  type VirtualEnvironment,
+  VirtualNode,
+  type VirtualNodeOptions,
+} from '../../utils/virtual/virtual-node.ts';
+import { COORDINATOR, ScriptedCoordinator } from './scripted-coordinator.ts';
+
+const STEP_MS = 100;
+const LONG_MS = 120_000;
+
+function world(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeOptions> = {}) {
+  const random = new SeededRandom(1);
+  const clock = new VirtualClock(1_000_000);
+  const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
+  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
+  const toy = toyJob(COORDINATOR, toyOptions);
+  const coordinator = new ScriptedCoordinator({ toy }, environment);
+  const node = new VirtualNode(
+    { number: 1, coordinator: COORDINATOR.peerId, layout: toy.layout, msPerStep: STEP_MS, ...nodeOptions },
+    environment,
+  );
+  const phase = () => node.swarmNode.view().state.phase;
+  return {
+    ...environment,
+    toy,
+    coordinator,
+    node,
+    phase,
+    /** Runs until something is so, or fails. */
+    until: async (what: () => boolean, ms = LONG_MS) => expect(await clock.run(what, ms)).toBe(true),
+    pass: (ms: number) => clock.run(() => false, ms),
+    feedback: async () => {
+      const { feedback } = node.store.job(toy.job);
+      const bytes = feedback && node.disk.files.get(feedback);
+      return bytes ? ErrorFeedback.decode(bytes, { layout: toy.layout, decay: 0.5 }).residual : null;
+    },
+  };
+}
+
+let at: ReturnType<typeof world>;
+beforeEach(() => {
+  at = world();
+});
+
+/** A checkpoint reached from the initial adapter by a delta. */
+function nextCheckpoint(
+  change: number,
+): Head['checkpoint'] & { adapterBytes: Uint8Array; deltaBytes: Uint8Array } {
+  const { toy, coordinator } = at;
+  const tensors = decodeAdapter(toy.initial, toy.layout);
+  const delta = tensors.map((values) => values.map((_, i) => change * (1 + (i % 3))));
+  const { bytes } = encodeDelta(new ErrorFeedback({ layout: toy.layout, decay: 1 }), delta, 1);
+  const after = encodeAdapter(toy.layout, applyDelta(toy.layout, tensors, bytes), toy.manifest.base.digest);
+  const parent = coordinator.head!.checkpoint.digest;
+  return {
+    digest: sha256(Buffer.from('checkpoint 1')),
+    round: 1,
+    ordinal: 1,
+    adapter: { digest: sha256(after), size: after.byteLength },
+    delta: { parent, digest: sha256(bytes), size: bytes.byteLength },
+    heldOutLoss: 1,
+    adapterBytes: after,
+    deltaBytes: bytes,
+  };
+}
+
+function headCheckpoint({
+  adapterBytes: _a,
+  deltaBytes: _d,
+  ...checkpoint
+}: ReturnType<typeof nextCheckpoint>) {
+  return checkpoint;
+}
+
+test('a node that waits for round 1 to open does not say that it has nothing left to do in it', async () => {
+  const { node, coordinator } = at;
+  await coordinator.open(1, [], { phase: 'waiting' });
+  node.start();
+  await at.until(() => coordinator.idle.length > 2);
+  expect(new Set(coordinator.idle)).toEqual(new Set([0]));
+  await coordinator.open(1, [node.peer]);
+  await at.until(() => coordinator.updates.length === 1 && coordinator.idle.includes(1));
+});
+
+test('joins, trains its rows and delivers one update that says what it did', async () => {
+  const { node, coordinator, toy } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => coordinator.updates.length === 1 && at.phase() === 'awaiting');
+  const [update] = coordinator.updates;
+  expect(update).toMatchObject({ job: toy.job, round: 1, start: 0, end: 96, steps: 4, tokens: 4 * 4 * 8 });
+  expect(sha256(update!.inline!)).toBe(update!.payload.digest);
+  const { tensors } = decodeUpdate(update!.inline!, toy.layout, 'dense');
+  // The adapter came down from 0.5, so before − after is positive.
+  expect(Math.min(...tensors.flatMap(({ values }) => [...values]))).toBeGreaterThan(0);
+  await at.pass(3000);
+  expect(coordinator.states).toEqual(expect.arrayContaining(['training', 'awaiting']));
+  expect(coordinator.updates).toHaveLength(1);
+});
+
+test('waits for a coordinator that is not there yet, and for admission', async () => {
+  const { node, coordinator, network } = at;
+  const heal = network.isolate(COORDINATOR.peerId);
+  coordinator.admits = false;
+  node.start();
+  await at.pass(60_000);
+  heal();
+  await at.until(() => coordinator.joins > 2);
+  expect(node.swarmNode.view().state).toMatchObject({ phase: 'joining', reason: 'not you' });
+  coordinator.admits = true;
+  await coordinator.open(1, [node.peer]);
+  await at.until(() => coordinator.updates.length === 1);
+});
+
+test('refuses a job that asks for more than the owner lends, and fetches nothing', async () => {
+  at = world({}, { options: { policy: { maxBaseBytes: 5, maxDiskBytes: 1e9, maxMemoryBytes: 1e9 } } });
+  at.node.start();
+  await at.until(() => at.coordinator.joins === 2);
+  expect(at.node.swarmNode.view().state.reason).toContain('needs a base model of');
+  expect(at.node.disk.files.size).toBe(0);
+});
+
+test('takes a job with a base of 4 bits for which it lends too little memory with 32', async () => {
+  const four = { ...ONE_TRAINER, baseBits: 4 } as const;
+  const policy = { ...defaultPolicy, maxMemoryBytes: demandOf(at.toy.manifest, four).memory };
+  const lending = (trainers: Trainers) => world({}, { options: { policy, trainers } });
+  at = lending(ONE_TRAINER);
+  at.node.start();
+  await at.until(() => at.coordinator.joins === 2);
+  expect(at.node.swarmNode.view().state.reason).toContain('take --base-bits 4');
+  expect(at.node.disk.files.size).toBe(0);
+
+  at = lending(four);
+  await at.coordinator.open(1, [at.node.peer]);
+  at.node.start();
+  await at.until(() => at.coordinator.updates.length === 1);
+});
+
+test('refuses a job whose base is not that of its files, and fetches nothing', async () => {
+  at = world({ base: 'ab'.repeat(32) });
+  at.node.start();
+  await at.until(() => at.coordinator.joins === 2);
+  expect(at.node.swarmNode.view().state).toMatchObject({ phase: 'joining' });
+  expect(at.node.swarmNode.view().state.reason).toContain('its manifest says abab');
+  expect(at.node.disk.files.size).toBe(0);
+});
+
+test('turning to another job, lets go of what only the last one needed', async () => {
+  const { node, coordinator, toy, network } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => coordinator.updates.length === 1);
+  await coordinator.open(1, [], { phase: 'finished' });
+  await at.until(() => node.done);
+  // Its end leaves everything in place, for whoever goes on with the same base.
+  for (const bytes of toy.blobs) expect(node.disk.files.has(sha256(bytes))).toBe(true);
+
+  node.crash();
+  network.down(COORDINATOR.peerId);
+  const next = toyJob(COORDINATOR, { rows: 128 });
+  const successor = new ScriptedCoordinator({ toy: next }, at);
+  await successor.open(1, [node.peer]);
+  node.start();
+  await at.until(() => successor.updates.length === 1);
+  await at.pass(100);
+  const needed = new Set(next.blobs.map((bytes) => sha256(bytes)));
+  const own = node.store.job(next.job);
+  for (const digest of [own.feedback!, own.optimizer!, own.adapter!]) needed.add(digest);
+  needed.add(successor.updates[0]!.payload.digest);
+  for (const digest of node.disk.files.keys()) expect(needed, 'what is kept is needed').toContain(digest);
+  expect(toy.blobs.filter((bytes) => needed.has(sha256(bytes))).length).toBeGreaterThan(1);
+  expect(toy.blobs.some((bytes) => !node.disk.files.has(sha256(bytes)))).toBe(true);
+});
+
+describe('restarts', () => {
+  test('in the middle of training: the round is trained again', async () => {
+    const { node, coordinator } = at;
+    await coordinator.open(1, [node.peer]);
+    node.start();
+    await at.until(() => node.swarmNode.view().progress.step === 2);
+    node.crash();
+    node.start();
+    await at.until(() => coordinator.updates.length === 1);
+    expect(node.store.remembered(at.toy.job).lastRound).toBe(1);
+  });
+
+  test('after the update was stored: the same update is sent again, and nothing is trained', async () => {
+    const { node, coordinator, toy } = at;
+    coordinator.code = null;
+    await coordinator.open(1, [node.peer]);
+    node.start();
+    await at.until(() => node.store.updates(9).length === 1);
+    const { update } = node.store.updates(9)[0]!;
+    const before = await at.feedback();
+    node.crash();
+    await at.pass(50);
+    coordinator.code = 'accepted';
+    node.start();
+    await at.until(() => node.store.updates(9)[0]!.code === 'accepted');
+    expect(new Set(coordinator.updates.map(({ payload }) => payload.digest))).toEqual(new Set([update]));
+    expect(node.trainer.trained).toBe(0);
+    expect(await at.feedback()).toEqual(before);
+    expect(node.store.job(toy.job).feedbackRound).toBe(1);
+  });
+
+  test('the moments of the optimiser go on where the last update left them', async () => {
+    const { node, coordinator, toy } = at;
+    const twice = world();
+    for (const one of [at, twice]) {
+      await one.coordinator.open(1, [one.node.peer]);
+      one.node.start();
+      await one.until(() => one.coordinator.updates.length === 1 && one.phase() === 'awaiting');
+    }
+    node.crash();
+    node.start();
+    for (const one of [at, twice]) {
+      await one.until(() => one.phase() === 'awaiting' && one.coordinator.joins > 0);
+      await one.coordinator.open(2, [one.node.peer]);
+      await one.until(() => one.coordinator.updates.at(-1)!.round === 2);
+      await one.pass(1000);
+    }
+    const state = (w: typeof at) => w.node.store.job(toy.job);
+    expect(state(at).optimizer).toBe(state(twice).optimizer);
+    expect(state(at).feedback).toBe(state(twice).feedback);
+    expect(coordinator.updates.at(-1)!.payload).toEqual(twice.coordinator.updates.at(-1)!.payload);
+  });
+});
+
+describe('receipts', () => {
+  test('a refused update goes back into the error feedback, and its blob goes away', async () => {
+    const { node, coordinator } = at;
+    coordinator.code = 'wrong-parent';
+    await coordinator.open(1, [node.peer]);
+    node.start();
+    await at.until(() => node.store.updates(9)[0]?.outcome === 'restored');
+    await at.pass(1000);
+    const [update] = coordinator.updates;
+    expect(node.disk.files.has(update!.payload.digest)).toBe(false);
+    const residual = await at.feedback();
+    // Everything that was learned is in it: at round 1 nothing else was.
+    const { tensors } = decodeUpdate(update!.inline!, at.toy.layout, 'dense');
+    for (const [i, { values }] of tensors.entries()) {
+      for (const [j, value] of values.entries()) expect(residual![i]![j]! / value).toBeCloseTo(1, 0);
+    }
+  });
+
+  test('left out after it was accepted: put back when the next head says so', async () => {
+    const { node, coordinator } = at;
+    await coordinator.open(1, [node.peer]);
+    node.start();
+    await at.until(() => node.store.updates(9)[0]?.code === 'accepted');
+    coordinator.judge(coordinator.updates[0]!.payload.digest, 'left-out');
+    await coordinator.open(2, [node.peer]);
+    await at.until(() => node.store.updates(9).some(({ outcome }) => outcome === 'restored'));
+    await at.until(() => coordinator.updates.some(({ round }) => round === 2));
+  });
+
+  test('unheard updates are handed over by request', async () => {
+    const { node, coordinator, network } = at;
+    await coordinator.open(1, [node.peer]);
+    node.start();
+    await at.until(() => node.swarmNode.view().progress.step === 3);
+    const heal = network.isolate(node.peer);
+    await at.until(() => node.store.updates(9).length === 1);
+    await at.pass(20_000);
+    expect(coordinator.updates).toHaveLength(0);
+    heal();
+    await at.until(() => node.store.updates(9)[0]!.code === 'accepted');
+  });
+});
+
+test('error feedback loses nothing: what was learned is with the coordinator or still to be sent', async () => {
+  at = world({ rounds: { errorFeedbackDecay: 1 } });
+  const { node, coordinator, toy } = at;
+  node.start();
+  const sums = () => toy.layout.map(({ shape }) => new Float64Array(shape[0] * shape[1]));
+  const add = (to: Float64Array[], from: readonly Float32Array[]) => {
+    for (const [t, tensor] of from.entries()) for (const [i, value] of tensor.entries()) to[t]![i]! += value;
+  };
+  const learned = sums();
+  const fates = [
+    'accepted',
+    'wrong-parent',
+    'left-out',
+    'accepted',
+    'null-round',
+    'crash',
+    'accepted',
+  ] as const;
+  for (const [i, fate] of fates.entries()) {
+    const round = i + 1;
+    coordinator.code = fate === 'wrong-parent' ? fate : 'accepted';
+    const before = coordinator.updates.filter(({ inline }) => inline);
+    const accepted = before.filter((_, u) => fates[u] === 'accepted').map(({ payload }) => payload.digest);
+    const included = accepted.map((update) => ({ peer: node.peer, update }));
+    await coordinator.open(round, [node.peer], { included, preset: 'tiny' });
+    await at.until(() => node.store.remembered(toy.job).lastRound === round);
+    add(learned, node.trainer.lastChange);
+    if (fate === 'crash') {
+      node.crash();
+      node.start();
+    }
+    await at.until(() => coordinator.updates.at(-1)?.round === round && at.phase() === 'awaiting');
+    const { digest } = coordinator.updates.at(-1)!.payload;
+    if (fate === 'left-out' || fate === 'null-round') coordinator.judge(digest, fate);
+  }
+  const last = coordinator.updates.length;
+  await coordinator.open(fates.length + 1, []);
+  await at.until(() => node.store.updates(99).every(({ outcome }) => outcome !== null));
+  expect(coordinator.updates).toHaveLength(last);
+
+  const found = sums();
+  add(found, (await at.feedback())!);
+  for (const { round, outcome } of node.store.updates(99)) {
+    if (outcome !== 'counted') continue;
+    const { inline, preset } = coordinator.updates.find((update) => update.round === round)!;
+    for (const [t, { indices, values }] of decodeUpdate(inline!, toy.layout, preset).tensors.entries()) {
+      for (const [v, value] of values.entries()) found[t]![indices?.[v] ?? v]! += value;
+    }
+  }
+  for (const [t, tensor] of learned.entries()) {
+    for (const [i, value] of tensor.entries()) expect(found[t]![i]).toBeCloseTo(value, 4);
+  }
+  const outcomes = node.store.updates(99).map(({ outcome }) => outcome);
+  expect(outcomes.filter((outcome) => outcome === 'restored')).toHaveLength(3);
+});
+
+test('a dead trainer costs its round; the next one is trained', async () => {
+  at = world({}, { deaths: 1 });
+  const { node, coordinator } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => at.phase() === 'awaiting');
+  expect(node.swarmNode.view().state.reason).toContain('round 1 was lost');
+  expect(node.store.updates(9)).toHaveLength(0);
+  const joined = coordinator.joins;
+  await coordinator.open(2, [node.peer]);
+  await at.until(() => at.phase() === 'training');
+  expect(coordinator.joins).toBe(joined);
+});
+
+test('a head that asks for more steps than the job was agreed on is not worked for', async () => {
+  const { node, coordinator, toy } = at;
+  const steps = 2 ** 40;
+  await coordinator.open(1, [], {
+    assignments: [{ peer: node.peer, start: 0, end: toy.manifest.data.rows, steps }],
+  });
+  node.start();
+  await at.until(() => at.phase() === 'awaiting' && at.node.swarmNode.view().state.lastRound === 1);
+  expect(node.swarmNode.view().state.reason).toContain(`asks for ${steps} steps`);
+  await coordinator.open(2, [node.peer]);
+  await at.until(() => coordinator.updates.length === 1);
+});
+
+test('updates too large for gossip are announced, and lie ready to be pulled', async () => {
+  at = world({ layout: toyLayout(150_000) });
+  const { node, coordinator } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => coordinator.updates.length === 1);
+  const { inline, payload } = coordinator.updates[0]!;
+  expect(inline).toBeNull();
+  expect(payload.size).toBeGreaterThan(INLINE_UPDATE_BYTES);
+  expect(sha256(node.disk.files.get(payload.digest)!)).toBe(payload.digest);
+});
+
+describe('adapters', () => {
+  const started = async () => {
+    const { node, coordinator } = at;
+    await coordinator.open(1, [node.peer]);
+    node.start();
+    await at.until(() => at.phase() === 'awaiting');
+  };
+
+  test('a node that holds the parent fetches the delta alone', async () => {
+    await started();
+    const { node, coordinator } = at;
+    const next = nextCheckpoint(0.01);
+    coordinator.disk.files.set(next.delta!.digest, next.deltaBytes);
+    await coordinator.open(2, [node.peer], { checkpoint: headCheckpoint(next) });
+    await at.until(() => coordinator.updates.some(({ round }) => round === 2));
+    expect(node.disk.files.has(next.adapter.digest)).toBe(true);
+    await at.pass(1000);
+    // The one before, and the delta, are not needed any more.
+    expect(node.disk.files.has(at.toy.manifest.adapter.initial.digest)).toBe(false);
+    expect(node.disk.files.has(next.delta!.digest)).toBe(false);
+  });
+
+  test('a delta that leads elsewhere is not trained from; the whole adapter is fetched', async () => {
+    await started();
+    const { node, coordinator } = at;
+    const next = nextCheckpoint(0.01);
+    const other = nextCheckpoint(0.02);
+    coordinator.disk.files.set(other.delta!.digest, other.deltaBytes);
+    coordinator.disk.files.set(next.adapter.digest, next.adapterBytes);
+    await coordinator.open(2, [node.peer], { checkpoint: { ...headCheckpoint(next), delta: other.delta } });
+    await at.until(() => coordinator.updates.some(({ round }) => round === 2));
+    expect(sha256(node.disk.files.get(next.adapter.digest)!)).toBe(next.adapter.digest);
+  });
+
+  test('an adapter larger than the job can have is not fetched', async () => {
+    const { node, coordinator, toy } = at;
+    await coordinator.open(1, [node.peer]);
+    const { checkpoint } = coordinator.head!;
+    const adapter = { digest: 'ab'.repeat(32), size: maxAdapterBytes(toy.layout) + 1 };
+    await coordinator.open(1, [node.peer], { checkpoint: { ...checkpoint, adapter } });
+    node.start();
+    await at.until(() => node.swarmNode.view().state.failures > 1);
+    expect(node.swarmNode.view().state.reason).toContain('names an adapter of');
+  });
+
+  test('without the right bytes nothing is trained', async () => {
+    await started();
+    const { node, coordinator } = at;
+    const next = nextCheckpoint(0.01);
+    await coordinator.open(2, [node.peer], { checkpoint: headCheckpoint(next) });
+    await at.pass(60_000);
+    expect(at.phase()).toBe('syncing');
+    coordinator.disk.files.set(next.adapter.digest, next.adapterBytes);
+    await at.until(() => coordinator.updates.some(({ round }) => round === 2));
+  });
+});
+
+test('stopping in the middle of a round says goodbye in time, and leaves nothing behind that is not needed', async () => {
+  const { node, coordinator, clock } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => node.swarmNode.view().progress.step === 2);
+  const before = clock.now();
+  let stopped = false;
+  node.swarmNode.stop({ deadlineMs: 5000 }).then(() => {
+    stopped = true;
+  });
+  await at.until(() => stopped);
+  expect(clock.now() - before).toBeLessThan(1000);
+  expect(coordinator.left).toEqual([node.peer]);
+  expect(coordinator.updates).toHaveLength(0);
+  await at.pass(10_000);
+  const needed = at.toy.blobs.map((bytes) => sha256(bytes));
+  expect(needed).toEqual(expect.arrayContaining([...node.disk.files.keys()]));
+});
+
+test('stopping ends within its deadline when nobody answers', async () => {
+  const { node, coordinator, clock, network } = at;
+  await coordinator.open(1, [node.peer]);
+  node.start();
+  await at.until(() => at.phase() === 'training');
+  network.isolate(node.peer);
+  network.weather.loss = 1;
+  const before = clock.now();
+  let stopped = false;
+  node.swarmNode.stop({ deadlineMs: 3000 }).then(() => {
+    stopped = true;
+  });
+  await at.until(() => stopped);
+  expect(clock.now() - before).toBeLessThanOrEqual(3000);
+});

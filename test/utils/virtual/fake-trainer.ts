@@ -1,0 +1,118 @@
+import type { Clock } from '../../../common/clock.ts';
+import { sleep } from '../../../common/deadline.ts';
+import { SwarmError } from '../../../common/errors.ts';
+import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
+import type { Row } from '../../../lora/data/packing.ts';
+import type { TrainProgress } from '../../../lora/train/trainer.ts';
+import type { NodeTrainer, TrainedRound, TrainTask } from '../../../node/trainer.ts';
+import type { SeededRandom } from './seeded-random.ts';
+
+/** Where all training leads: the loss is the mean squared distance from it. */
+const OPTIMUM = 0.25;
+const RATE = 0.1;
+/** Rows disagree a little on the optimum, as real data does. */
+const ROW_SPREAD = 0.05;
+
+export interface FakeTrainerOptions {
+  layout: AdapterLayout;
+  msPerStep: number;
+  /** Share of rounds in which the process dies half-way. */
+  deaths: number;
+  /** Share of rounds in which the steps lead away from the optimum: for the held-out gate to catch. */
+  blunders: number;
+}
+
+/** A trainer whose result follows from rows, adapter and moments alone, and takes virtual time. */
+export class FakeTrainer implements NodeTrainer {
+  readonly engine = 'fake';
+  readonly note = null;
+  /** Rounds trained to the end, and before − after of the last one: for tests that ask. */
+  trained = 0;
+  lastChange: Float32Array[] = [];
+  readonly #options: FakeTrainerOptions;
+  readonly #clock: Clock;
+  readonly #random: SeededRandom;
+
+  constructor(options: FakeTrainerOptions, deps: { clock: Clock; random: SeededRandom }) {
+    this.#options = options;
+    this.#clock = deps.clock;
+    this.#random = deps.random;
+  }
+
+  async prepare(_manifest: unknown, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
+    await sleep(this.#clock, this.#options.msPerStep, signal);
+    return this.#options.layout;
+  }
+
+  async train(
+    { adapter, rows, steps, optimizer }: TrainTask,
+    { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
+  ): Promise<TrainedRound> {
+    const { msPerStep, deaths, blunders } = this.#options;
+    const dies = this.#random.chance(deaths) ? this.#random.integer(0, steps - 1) : -1;
+    const direction = this.#random.chance(blunders) ? -3 : 1;
+    const values = adapter.map((tensor) => tensor.slice());
+    const rowsPerStep = Math.ceil(rows.length / steps);
+    const lossFirst = distance(values);
+    let tokens = 0;
+    for (let step = 0; step < steps; step++) {
+      await sleep(this.#clock, msPerStep, signal);
+      if (step === dies) throw new SwarmError('TRAINER_DIED', 'the fake trainer was killed', {});
+      const batch = rows.slice(step * rowsPerStep, (step + 1) * rowsPerStep);
+      const wanted = opinion(batch);
+      for (const tensor of values) {
+        for (let i = 0; i < tensor.length; i++) {
+          const target = OPTIMUM + ROW_SPREAD * Math.sin(wanted + i);
+          tensor[i]! -= direction * RATE * (tensor[i]! - target);
+        }
+      }
+      tokens += batch.reduce((sum, { labels }) => sum + labels.length, 0);
+      onProgress({
+        step: step + 1,
+        steps,
+        loss: distance(values),
+        lossSum: distance(values) * tokens,
+        rows: (step + 1) * rowsPerStep,
+        tokens,
+        learningRate: RATE,
+        gradientNorm: 1,
+        tokensPerSecond: (1000 * tokens) / ((step + 1) * msPerStep),
+      });
+    }
+    this.trained++;
+    this.lastChange = adapter.map((tensor, t) => tensor.map((value, i) => value - values[t]![i]!));
+    const moments = optimizer.m.map((tensor, t) => tensor.map((value, i) => 0.9 * value + values[t]![i]!));
+    return {
+      adapter: values,
+      optimizer: { step: optimizer.step + steps, m: moments, v: optimizer.v },
+      result: {
+        steps,
+        tokens,
+        seconds: (steps * msPerStep) / 1000,
+        lossFirst,
+        lossLast: distance(values),
+        lossMean: lossFirst,
+      },
+    };
+  }
+
+  async keepBases(): Promise<void> {}
+
+  async stop(): Promise<void> {}
+}
+
+/** Mean squared distance from the optimum. */
+export function distance(tensors: readonly Float32Array[]): number {
+  let sum = 0;
+  let count = 0;
+  for (const tensor of tensors) {
+    for (const value of tensor) sum += (value - OPTIMUM) ** 2;
+    count += tensor.length;
+  }
+  return sum / count;
+}
+
+/** A number that tells batches apart. */
+function opinion(rows: readonly Row[]): number {
+  return rows.reduce((sum, { ids }, i) => sum + (i + 1) * ids[0]!, 0);
+}

@@ -1,0 +1,8 @@
+import type { CheckpointFolders } from '../../../coordinator/record/checkpoints.ts';
+
+/** Checkpoint folders of swarms without a disk. */
+export const noFolders: CheckpointFolders = {
+  write: async () => {},
+  empty: async () => {},
+  path: (job, round) => `${job}/${round}`,
+};

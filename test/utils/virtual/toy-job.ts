@@ -1,0 +1,106 @@
+import { encodeAdapter } from '../../../lora/adapter/codec.ts';
+import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
+import { encodePacked } from '../../../lora/data/packed.ts';
+import type { Row } from '../../../lora/data/packing.ts';
+import { baseDigest } from '../../../lora/models/base-identity.ts';
+import { sha256 } from '../../../protocol/cbor.ts';
+import { type Manifest, manifestSchema } from '../../../protocol/manifest.ts';
+import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
+
+/** A toy adapter: two LoRA matrices, so that drift can be measured, small enough for thousands of rounds. */
+export function toyLayout(width = 32): AdapterLayout {
+  const module = 'base_model.model.model.layers.0.self_attn.q_proj';
+  return [
+    { name: `${module}.lora_A.weight`, shape: [2, width], group: 'A' },
+    { name: `${module}.lora_B.weight`, shape: [width, 2], group: 'B' },
+  ];
+}
+
+export const SEQUENCE_LENGTH = 8;
+const ROWS_PER_SHARD = 64;
+
+/** Rows whose tokens tell them apart; every token but the last of a row is predicted. */
+export function toyRows(count: number): Row[] {
+  return Array.from({ length: count }, (_, index) => ({
+    ids: Uint32Array.from({ length: SEQUENCE_LENGTH }, (_, i) => (index * 31 + i * 7) % 251),
+    segments: new Uint16Array(SEQUENCE_LENGTH).fill(1),
+    labels: Int32Array.from({ length: SEQUENCE_LENGTH }, (_, i) => (index * 31 + i * 7 + 7) % 251),
+  }));
+}
+
+export interface ToyJobOptions {
+  layout?: AdapterLayout;
+  rows?: number;
+  rounds?: Partial<Manifest['rounds']>;
+  /** What the manifest says that the base is. @default what its files are */
+  base?: string;
+}
+
+export interface ToyJob {
+  readonly job: string;
+  readonly manifest: Manifest;
+  readonly envelope: Uint8Array;
+  readonly layout: AdapterLayout;
+  /** What the coordinator's blob store holds at the start: base, data, initial adapter. */
+  readonly blobs: Uint8Array[];
+  readonly initial: Uint8Array;
+}
+
+/** A signed job over a base of one file that nobody opens. */
+export function toyJob(
+  signer: Signer,
+  { layout = toyLayout(), rows = 96, rounds = {}, base: claimed }: ToyJobOptions = {},
+): ToyJob {
+  const base = Buffer.from('the weights of a toy');
+  const files = [{ path: 'model.safetensors', size: base.byteLength, digest: sha256(base) }];
+  const digest = claimed ?? baseDigest(files);
+  const shards: { bytes: Uint8Array; rows: number }[] = [];
+  const all = toyRows(rows);
+  for (let start = 0; start < rows; start += ROWS_PER_SHARD) {
+    const part = all.slice(start, start + ROWS_PER_SHARD);
+    for (const bytes of encodePacked(part)) shards.push({ bytes, rows: part.length });
+  }
+  const tensors = layout.map(({ shape }) => new Float32Array(shape[0] * shape[1]).fill(0.5));
+  const initial = encodeAdapter(layout, tensors, digest);
+  const heldOut = { digest: sha256(Buffer.from('held out')), rows: 8, tokens: 8 * SEQUENCE_LENGTH };
+  const manifest = manifestSchema.parse({
+    version: 1,
+    name: 'toy',
+    base: {
+      name: 'toy',
+      digest,
+      parameters: 1000,
+      files,
+    },
+    data: {
+      rows,
+      tokens: rows * SEQUENCE_LENGTH,
+      sequenceLength: SEQUENCE_LENGTH,
+      shards: shards.map((shard) => ({
+        digest: sha256(shard.bytes),
+        size: shard.bytes.byteLength,
+        rows: shard.rows,
+      })),
+      heldOut,
+    },
+    lora: { rank: 2, alpha: 4 },
+    adapter: {
+      parameters: tensors.reduce((sum, tensor) => sum + tensor.length, 0),
+      initial: { digest: sha256(initial), size: initial.byteLength },
+    },
+    training: { batchSize: 4, microBatch: 4, sequenceLength: SEQUENCE_LENGTH },
+    rounds: { localSteps: 4, maxSeconds: 30, ...rounds },
+    acceptance: {},
+    seed: 1,
+    createdAt: 0,
+  });
+  const envelope = signMessage('manifest', manifest, signer);
+  return {
+    job: verifyMessage('manifest', envelope).digest,
+    manifest,
+    envelope,
+    layout,
+    blobs: [base, initial, ...shards.map(({ bytes }) => bytes)],
+    initial,
+  };
+}

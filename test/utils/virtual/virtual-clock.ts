@@ -1,0 +1,124 @@
+import type { Clock } from '../../../common/clock.ts';
+
+interface Timer {
+  readonly at: number;
+  readonly order: number;
+  readonly callback: () => void;
+  cancelled: boolean;
+}
+
+/** Where the monotonic clock of a virtual machine begins: not at the epoch, so that nobody takes one time for the other. */
+const MONOTONIC_START = 1_000_000;
+
+/** Time in whole milliseconds that jumps from one timer to the next. Equal moments fire in the order in which they were asked for. */
+export class VirtualClock implements Clock {
+  readonly #start: number;
+  #now: number;
+  #order = 0;
+  /** A binary heap by moment, then order. */
+  readonly #timers: Timer[] = [];
+
+  constructor(start: number) {
+    this.#start = start;
+    this.#now = start;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  monotonic(): number {
+    return MONOTONIC_START + this.#now - this.#start;
+  }
+
+  after(ms: number, callback: () => void): () => void {
+    const timer: Timer = {
+      at: this.#now + Math.max(0, Math.ceil(ms)),
+      order: this.#order++,
+      callback,
+      cancelled: false,
+    };
+    this.#push(timer);
+    return () => {
+      timer.cancelled = true;
+    };
+  }
+
+  /**
+   * A clock of one process: its timers end with it.
+   * @param wrongMs by how much its machine's clock is off at the moment
+   */
+  process(isAlive: () => boolean, wrongMs: () => number = () => 0): Clock {
+    return {
+      now: () => this.#now + wrongMs(),
+      monotonic: () => this.monotonic(),
+      after: (ms, callback) =>
+        this.after(ms, () => {
+          if (isAlive()) callback();
+        }),
+    };
+  }
+
+  /** Runs timers until `done` or the deadline. @returns whether it was done */
+  async run(done: () => boolean, deadlineMs: number): Promise<boolean> {
+    const end = this.#now + deadlineMs;
+    for (;;) {
+      await settled();
+      if (done()) return true;
+      const timer = this.#next();
+      if (!timer || timer.at > end) {
+        this.#now = end;
+        return false;
+      }
+      this.#pop();
+      this.#now = timer.at;
+      timer.callback();
+    }
+  }
+
+  #push(timer: Timer): void {
+    const heap = this.#timers;
+    let child = heap.push(timer) - 1;
+    while (child > 0) {
+      const parent = (child - 1) >> 1;
+      if (!earlier(timer, heap[parent]!)) break;
+      heap[child] = heap[parent]!;
+      child = parent;
+    }
+    heap[child] = timer;
+  }
+
+  /** The next timer that has not been cancelled; it stays where it is. */
+  #next(): Timer | null {
+    while (this.#timers[0]?.cancelled) this.#pop();
+    return this.#timers[0] ?? null;
+  }
+
+  #pop(): void {
+    const last = this.#timers.pop()!;
+    if (this.#timers.length > 0) this.#sink(last);
+  }
+
+  #sink(timer: Timer): void {
+    const heap = this.#timers;
+    let parent = 0;
+    for (;;) {
+      let child = 2 * parent + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && earlier(heap[child + 1]!, heap[child]!)) child++;
+      if (!earlier(heap[child]!, timer)) break;
+      heap[parent] = heap[child]!;
+      parent = child;
+    }
+    heap[parent] = timer;
+  }
+}
+
+function earlier(a: Timer, b: Timer): boolean {
+  return a.at === b.at ? a.order < b.order : a.at < b.at;
+}
+
+/** Resolves when no promise is left that could go on by itself: a macrotask comes after all microtasks. */
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,133 @@
+import type { Logger } from '../../../common/logger.ts';
+import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
+import type { SwarmNodeOptions } from '../../../node/context.ts';
+import { isDone } from '../../../node/machine/state.ts';
+import { defaultPolicy } from '../../../node/policy.ts';
+import { NodeStore } from '../../../node/store/node-store.ts';
+import { MIGRATIONS } from '../../../node/store/schema.ts';
+import { SwarmNode } from '../../../node/swarm-node.ts';
+import type { Signer } from '../../../protocol/signing.ts';
+import { Database } from '../../../storage/database.ts';
+import { signerOf } from '../signers.ts';
+import { FakeTrainer, type FakeTrainerOptions } from './fake-trainer.ts';
+import { MemoryBlobs, MemoryDisk } from './memory-blobs.ts';
+import type { SeededRandom } from './seeded-random.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+import { addressOf, type VirtualHost, type VirtualNetwork } from './virtual-network.ts';
+
+/** What the machines of a simulated swarm share. */
+export interface VirtualEnvironment {
+  readonly clock: VirtualClock;
+  readonly network: VirtualNetwork;
+  readonly random: SeededRandom;
+  readonly log: Logger;
+  /** A process begins to write to its disk. @default nothing happens */
+  readonly onWrite?: (peer: string) => void;
+}
+
+export interface VirtualNodeOptions {
+  number: number;
+  coordinator: string;
+  layout: AdapterLayout;
+  msPerStep: number;
+  deaths?: number;
+  blunders?: number;
+  options?: Partial<SwarmNodeOptions>;
+}
+
+/** One machine with a node on it: the disk stays, processes come and go. */
+export class VirtualNode {
+  readonly signer: Signer;
+  readonly disk = new MemoryDisk();
+  readonly database = new Database({ path: ':memory:', migrations: MIGRATIONS });
+  /** By how much its clock is off. */
+  wrongMs = 0;
+  readonly #options: VirtualNodeOptions;
+  readonly #environment: VirtualEnvironment;
+  #process: { alive: boolean } = { alive: false };
+  #swarmNode: SwarmNode | null = null;
+  #host: VirtualHost | null = null;
+  #trainer: FakeTrainer | null = null;
+
+  constructor(options: VirtualNodeOptions, environment: VirtualEnvironment) {
+    this.#options = options;
+    this.#environment = environment;
+    this.signer = signerOf(options.number);
+  }
+
+  get peer(): string {
+    return this.signer.peerId;
+  }
+
+  get alive(): boolean {
+    return this.#process.alive;
+  }
+
+  get swarmNode(): SwarmNode {
+    return this.#swarmNode!;
+  }
+
+  /** Whether the job needs nothing more of it. */
+  get done(): boolean {
+    return isDone(this.swarmNode.view().state);
+  }
+
+  get host(): VirtualHost {
+    return this.#host!;
+  }
+
+  get trainer(): FakeTrainer {
+    return this.#trainer!;
+  }
+
+  /** Looks into the node's memory from outside. */
+  get store(): NodeStore {
+    return new NodeStore(this.database);
+  }
+
+  start(): void {
+    const { clock, network, random, log, onWrite } = this.#environment;
+    const { number, coordinator, layout, msPerStep, deaths = 0, blunders = 0 } = this.#options;
+    const process = { alive: true };
+    const isAlive = (): boolean => process.alive;
+    const own = clock.process(isAlive, () => this.wrongMs);
+    const blobs = new MemoryBlobs(
+      {},
+      { disk: this.disk, clock, random, isAlive, onWrite: () => onWrite?.(this.peer) },
+    );
+    const host = network.host({ signer: this.signer, blobs, isAlive });
+    const training: FakeTrainerOptions = { layout, msPerStep, deaths, blunders };
+    const trainer = new FakeTrainer(training, { clock: own, random });
+    this.#process = process;
+    this.#host = host;
+    this.#trainer = trainer;
+    this.#swarmNode = new SwarmNode(
+      {
+        addresses: [addressOf(coordinator)],
+        job: null,
+        invite: null,
+        name: `node-${number}`,
+        agent: 'sim',
+        policy: defaultPolicy,
+        ...this.#options.options,
+      },
+      {
+        network: host,
+        blobs,
+        trainer,
+        store: new NodeStore(this.database),
+        clock: own,
+        log: log.child({ node: number }),
+        random: random.next,
+        observer: { receipt: () => {}, trained: () => {} },
+      },
+    );
+    this.#swarmNode.start();
+  }
+
+  /** SIGKILL: whatever is not on the disk is gone. */
+  crash(): void {
+    this.#process.alive = false;
+    this.#environment.network.down(this.peer);
+  }
+}
