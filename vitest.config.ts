@@ -1,11 +1,22 @@
 import { defineConfig } from 'vitest/config';
 
+/** The tiers of tests, by cost; CONTRIBUTING.md says what belongs in which. */
+const tiers = {
+  unit: { testTimeout: 30_000 },
+  numerics: { testTimeout: 60_000 },
+  sim: { testTimeout: 60_000 },
+  e2e: { testTimeout: 120_000 },
+  interop: { testTimeout: 120_000 },
+};
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    // Real processes and native training run in tests: two workers fill the two cores these run on.
-    maxWorkers: 2,
-    testTimeout: 30_000,
+    // As many workers as the machine has processors: vitest alone would leave one idle.
+    maxWorkers: '100%',
     hookTimeout: 60_000,
+    projects: Object.entries(tiers).map(([name, options]) => ({
+      extends: true,
+      test: { name, include: [`test/${name}/**/*.test.ts`], ...options },
+    })),
   },
 });
