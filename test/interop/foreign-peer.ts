@@ -44,7 +44,8 @@ export async function prepareGoLibp2p(): Promise<Prepared> {
   return run('go', ['build', '-mod=readonly', '-o', command, '.'], { cwd, timeout: PREPARE_MS }).then(
     () => ({ command, args: [] }),
     (error: NodeJS.ErrnoException) => ({
-      missing: error.code === 'ENOENT' ? 'there is no Go toolchain' : `it cannot be built: ${lastLine(error)}`,
+      missing:
+        error.code === 'ENOENT' ? 'there is no Go toolchain' : `it cannot be built: ${lastLine(error)}`,
     }),
   );
 }

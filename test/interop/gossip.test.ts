@@ -51,13 +51,18 @@ describe.concurrent('gossip with another implementation, two minutes both ways',
       await foreign.first('done');
       const theirs = foreign.digests('published');
       expect(theirs).toHaveLength(MESSAGES);
-      await eventually(() => heard.length >= theirs.length && foreign.digests('heard').length > published.length);
+      await eventually(
+        () => heard.length >= theirs.length && foreign.digests('heard').length > published.length,
+      );
 
       // Each message arrives, and arrives once.
       expect([...heard].sort()).toEqual([...theirs].sort());
-      expect(foreign.digests('heard').filter((digest) => published.includes(digest)).sort()).toEqual(
-        [...published].sort(),
-      );
+      expect(
+        foreign
+          .digests('heard')
+          .filter((digest) => published.includes(digest))
+          .sort(),
+      ).toEqual([...published].sort());
       expect(foreign.reports.filter(({ event }) => event === 'disconnected')).toEqual([]);
     });
   }
