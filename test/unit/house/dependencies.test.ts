@@ -1,19 +1,15 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
-const SHIPPED = ['protocol', 'lora', 'net', 'node', 'coordinator', 'monitor', 'cli'];
 /** Used as commands, or by the compiler alone. */
 const TOOLS = ['@biomejs/biome', '@types/node', 'node', 'typescript'];
 
 function textOf(folders: readonly string[]): string {
-  return folders
-    .flatMap((folder) =>
-      readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-        .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
-        .map((entry) => readFileSync(join(entry.parentPath, entry.name), 'utf8')),
-    )
+  return sourcesIn(folders)
+    .map(({ text }) => text)
     .join('\n');
 }
 

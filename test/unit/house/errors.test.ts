@@ -1,25 +1,19 @@
-import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { ErrorTable } from '../../../common/errors.ts';
+import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 
 const ROOT = join(import.meta.dirname, '../../..');
-const FOLDERS = ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'node', 'coordinator', 'cli'];
-
-const sources = FOLDERS.flatMap((folder) =>
-  readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
-    .map((entry) => join(entry.parentPath, entry.name)),
-);
+const sources = sourcesIn(SHIPPED);
 
 it('an error code belongs to one module', async () => {
   const owners = new Map<string, string[]>();
-  for (const file of sources.filter((path) => readFileSync(path, 'utf8').includes('= defineErrors('))) {
-    const exported: Record<string, unknown> = await import(file);
+  for (const { path } of sources.filter(({ text }) => text.includes('= defineErrors('))) {
+    const exported: Record<string, unknown> = await import(join(ROOT, path));
     for (const value of Object.values(exported)) {
       if (typeof value !== 'function' || !('table' in value)) continue;
       for (const code of Object.keys(value.table as ErrorTable)) {
-        owners.set(code, [...(owners.get(code) ?? []), file]);
+        owners.set(code, [...(owners.get(code) ?? []), path]);
       }
     }
   }
@@ -28,7 +22,7 @@ it('an error code belongs to one module', async () => {
 });
 
 it('every code of a module is used', () => {
-  const text = sources.map((path) => readFileSync(path, 'utf8')).join('\n');
+  const text = sources.map(({ text }) => text).join('\n');
   const declared = [...text.matchAll(/^ {2}'?([A-Za-z_-]+)'?: (?:'\w+'|\{ kind: )/gm)].map(
     ([, code]) => code!,
   );
@@ -38,9 +32,9 @@ it('every code of a module is used', () => {
 
 it('modules make errors from their tables', () => {
   // Fastify's own errors keep their codes.
-  const allowed = ['common/errors.ts', 'coordinator/api/server.ts'].map((path) => join(ROOT, path));
-  const offenders = sources.filter(
-    (path) => readFileSync(path, 'utf8').includes('new SwarmError(') && !allowed.includes(path),
-  );
+  const allowed = ['common/errors.ts', 'coordinator/api/server.ts'];
+  const offenders = sources
+    .filter(({ path, text }) => text.includes('new SwarmError(') && !allowed.includes(path))
+    .map(({ path }) => path);
   expect(offenders).toEqual([]);
 });

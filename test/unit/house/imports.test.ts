@@ -1,36 +1,12 @@
-import { readdirSync, readFileSync } from 'node:fs';
-import { join, relative, sep } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { importOffences } from '../../utils/import-rules.ts';
-
-const ROOT = join(import.meta.dirname, '../../..');
-const FOLDERS = [
-  'common',
-  'protocol',
-  'storage',
-  'lora',
-  'net',
-  'node',
-  'coordinator',
-  'monitor',
-  'cli',
-  'scripts',
-  'test',
-];
-
-function sources(): string[] {
-  return FOLDERS.flatMap((folder) =>
-    readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
-      .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)).split(sep).join('/')),
-  );
-}
+import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 
 describe('the house', () => {
   it('keeps its import rules', () => {
-    const files = sources();
+    const files = sourcesIn([...SHIPPED, 'scripts', 'test']);
     expect(files.length).toBeGreaterThan(50);
-    const offences = files.flatMap((file) => importOffences(file, readFileSync(join(ROOT, file), 'utf8')));
+    const offences = files.flatMap(({ path, text }) => importOffences(path, text));
     expect(offences).toEqual([]);
   });
 });
