@@ -1,6 +1,6 @@
+import type { LimitFunction } from 'p-limit';
 import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
-import type { Mutex } from '../common/mutex.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Trainers } from '../lora/train/trainers.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
@@ -57,7 +57,7 @@ export interface PhaseContext {
   readonly deps: SwarmNodeDeps;
   readonly collector: BlobCollector;
   /** Held by whoever reads and replaces the error feedback. */
-  readonly feedbackLock: Mutex;
+  readonly feedbackLock: LimitFunction;
   readonly job: string;
   /** Peer id of the job's coordinator: the author of its manifest, and of every head and receipt. */
   readonly coordinator: string;

@@ -1,5 +1,5 @@
+import pLimit from 'p-limit';
 import { withDeadline } from '../common/deadline.ts';
-import { Mutex } from '../common/mutex.ts';
 import { isNewer } from '../protocol/head-order.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
 import type {
@@ -41,7 +41,7 @@ export class SwarmNode {
   readonly #options: SwarmNodeOptions;
   readonly #deps: SwarmNodeDeps;
   readonly #collector: BlobCollector;
-  readonly #feedbackLock = new Mutex();
+  readonly #feedbackLock = pLimit(1);
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
   readonly #receipts: Receipts;

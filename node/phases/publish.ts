@@ -24,7 +24,7 @@ export function makeUpdate(
   signal: AbortSignal,
 ): Promise<string> {
   const { deps, collector, job, feedbackLock } = context;
-  return feedbackLock.run(() =>
+  return feedbackLock(() =>
     collector.withScope(async (scope) => {
       signal.throwIfAborted();
       const feedback = await loadFeedback(context);
@@ -83,7 +83,7 @@ export function settle(
   { round, outcome }: { round: number; outcome: Outcome },
 ): Promise<void> {
   const { deps, collector, job, feedbackLock } = context;
-  return feedbackLock.run(() =>
+  return feedbackLock(() =>
     collector.withScope(async (scope) => {
       const record = deps.store.update(job, round);
       if (!record || record.outcome !== null) return;
