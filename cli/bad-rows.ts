@@ -1,6 +1,6 @@
 import { formatCount } from '../common/text.ts';
+import type { RowTally } from '../lora/data/packing/tally.ts';
 import { type BadRow, RowReport, type RowSummary } from '../lora/data/row-report.ts';
-import type { RowTally } from '../lora/data/rows.ts';
 import type { Context } from './context.ts';
 
 /** Rows that are named one by one; the summary counts all. */

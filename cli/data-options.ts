@@ -1,11 +1,11 @@
 import { resolve } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { FORMATS } from '../lora/data/examples.ts';
+import { PACKINGS } from '../lora/data/packing/pack-examples.ts';
+import { TRUNCATIONS } from '../lora/data/packing/truncation.ts';
 import { isBuiltIn } from '../lora/data/render/built-in.ts';
-import { TRAIN_ON } from '../lora/data/render/renderer.ts';
-import { PACKINGS } from '../lora/data/rows.ts';
+import { TRAIN_ON } from '../lora/data/render/rendered.ts';
 import { type DataSettings, dataSettingsSchema } from '../lora/data/settings.ts';
-import { TRUNCATIONS } from '../lora/data/truncation.ts';
 import { number } from './options.ts';
 
 export interface DataFlags {

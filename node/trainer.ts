@@ -1,5 +1,5 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
-import type { Row } from '../lora/data/packing.ts';
+import type { Row } from '../lora/data/row.ts';
 import type { AdamWState } from '../lora/train/adamw.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../lora/train/trainer.ts';
 import type { Manifest } from '../protocol/manifest.ts';

@@ -1,6 +1,6 @@
 import type { ErrorJson } from '../../common/errors.ts';
+import type { RowTally } from '../../lora/data/packing/tally.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
-import type { RowTally } from '../../lora/data/rows.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';

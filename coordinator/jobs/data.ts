@@ -2,14 +2,15 @@ import type { Clock } from '../../common/clock.ts';
 import { dataError } from '../../lora/data/errors.ts';
 import type { Example } from '../../lora/data/examples.ts';
 import { chooseHeldOut } from '../../lora/data/held-out-choice.ts';
-import { encodePacked } from '../../lora/data/packed.ts';
-import { predictedTokens, type Row } from '../../lora/data/packing.ts';
+import { packExamples } from '../../lora/data/packing/pack-examples.ts';
+import { newTally, type RowTally, whyNoRows } from '../../lora/data/packing/tally.ts';
 import { readExamples } from '../../lora/data/read-examples.ts';
 import type { Renderer } from '../../lora/data/render/renderer.ts';
+import { predictedTokens, type Row } from '../../lora/data/row.ts';
 import { RowReport, type RowSummary } from '../../lora/data/row-report.ts';
-import { newTally, type RowTally, rowsOf, whyNoRows } from '../../lora/data/rows.ts';
 import { readingOf, rendererFor } from '../../lora/data/settings.ts';
-import { shardsOf } from '../../lora/data/shards.ts';
+import { cutShards } from '../../lora/data/shards/cut-shards.ts';
+import { encodeShards } from '../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
@@ -91,7 +92,7 @@ async function packRendered(
       }
     };
     const packed = { sequenceLength, packing, truncation, report, tally, signal };
-    return { report, tally, rows: rowsOf(some(), renderer, packed) };
+    return { report, tally, rows: packExamples(some(), renderer, packed) };
   };
 
   const checked = typeof apart === 'number' ? part(train, chosen) : part(apart, () => true);
@@ -107,7 +108,7 @@ async function packRendered(
   }
   const training = part(train, (index) => !chosen(index));
   const trained = { rows: 0, tokens: 0, shards: [] as Manifest['data']['shards'] };
-  for await (const shard of shardsOf(training.rows, { sequenceLength, vocabSize: tokenizer.vocabSize })) {
+  for await (const shard of cutShards(training.rows, { sequenceLength, vocabSize: tokenizer.vocabSize })) {
     const digest = await blobs.put(shard.bytes);
     trained.shards.push({ digest, size: shard.bytes.byteLength, rows: shard.rows });
     trained.rows += shard.rows;
@@ -122,7 +123,7 @@ async function packRendered(
       { which, trainingRows: trained.rows, heldOutRows: heldOutRows.length },
     );
   }
-  const heldOut = encodeCbor(encodePacked(heldOutRows));
+  const heldOut = encodeCbor(encodeShards(heldOutRows));
   const tokens = heldOutRows.reduce((sum, row) => sum + predictedTokens(row), 0);
   return {
     data: {

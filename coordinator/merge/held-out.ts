@@ -1,10 +1,10 @@
 import { decode } from '@ipld/dag-cbor';
-import { decodePacked } from '../../lora/data/packed.ts';
-import type { Row } from '../../lora/data/packing.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { decodeRows } from '../../lora/data/shards/shard-codec.ts';
 
 /** Rows of a job's packed held-out data, as `packJobData` wrote it. */
 export function decodeHeldOut(bytes: Uint8Array): Row[] {
-  return decode<Uint8Array[]>(bytes).flatMap((shard) => decodePacked(shard));
+  return decode<Uint8Array[]>(bytes).flatMap((shard) => decodeRows(shard));
 }
 
 /**

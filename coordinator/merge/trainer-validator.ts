@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
-import type { Row } from '../../lora/data/packing.ts';
+import type { Row } from '../../lora/data/row.ts';
 import type { EngineChoice } from '../../lora/engines/names.ts';
 import { layOutBase } from '../../lora/models/base-folder.ts';
 import { openBase } from '../../lora/models/base-model.ts';

@@ -27,7 +27,7 @@ export interface RoundPlan {
 /**
  * Shares a round's work out. Steps are proportional to measured speed within a third of `localSteps` to all of them; a
  * node that has not been measured gets those of the median node. Intervals hold exactly the rows of a node's steps;
- * positions beyond the data's end are those of a second permutation, and so on (lora/data/assignment.ts, `epoch`).
+ * positions beyond the data's end are those of a second permutation, and so on (lora/data/permutation.ts, `epoch`).
  *
  * @param speeds tokens per second by peer, 0 while unmeasured
  * @param round turns the choice of peers where there are more than a round can take

@@ -4,7 +4,7 @@ import { readCsv } from './containers/csv.ts';
 import { readJson } from './containers/json.ts';
 import { readJsonLines } from './containers/jsonl.ts';
 import { readParquet } from './containers/parquet.ts';
-import type { ContainerOptions, RowBatches } from './containers/rows.ts';
+import type { ContainerOptions, RowBatches } from './containers/raw-rows.ts';
 import { readPlainText } from './containers/text.ts';
 import { dataError } from './errors.ts';
 import type { Example, ExampleBody, Format, Origin } from './examples.ts';

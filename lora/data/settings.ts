@@ -1,12 +1,13 @@
 /** How data is read, rendered and packed: one set of settings for training, evaluating and jobs. */
 import { z } from 'zod';
 import { FORMATS } from './examples.ts';
+import { PACKINGS } from './packing/pack-examples.ts';
+import { TRUNCATIONS } from './packing/truncation.ts';
 import type { ReadExamplesOptions } from './read-examples.ts';
-import { openRenderer, type Renderer, TRAIN_ON } from './render/renderer.ts';
+import { TRAIN_ON } from './render/rendered.ts';
+import { openRenderer, type Renderer } from './render/renderer.ts';
 import { DEFAULT_BAD_ROW_SHARE } from './row-report.ts';
-import { PACKINGS } from './rows.ts';
 import type { TextTokenizer } from './tokenizer.ts';
-import { TRUNCATIONS } from './truncation.ts';
 
 const name = z.string().min(1).max(256);
 

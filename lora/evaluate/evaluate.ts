@@ -2,10 +2,12 @@
 
 import type { SwarmError } from '../../common/errors.ts';
 import type { Example } from '../data/examples.ts';
-import { IGNORED_LABEL, Packer, type Piece, type Row } from '../data/packing.ts';
+import { OnlinePacker } from '../data/packing/online-packer.ts';
+import type { Piece } from '../data/packing/pieces.ts';
+import { renderExamples } from '../data/render/render-examples.ts';
 import type { Renderer } from '../data/render/renderer.ts';
+import { IGNORED_LABEL, type Row } from '../data/row.ts';
 import type { RowReport } from '../data/row-report.ts';
-import { renderAll } from '../data/rows.ts';
 import type { Graph } from '../graph/graph.ts';
 import { adaptedParameters } from '../train/adapted-model.ts';
 import { lossGraph, rowLosses } from '../train/step.ts';
@@ -94,7 +96,7 @@ export function evaluateExamples(
     for await (const example of examples) {
       if (example.kind === 'text') yield textSequence(example.text, subject);
       else {
-        for await (const { rendered } of renderAll([example], renderer, { report, signal })) {
+        for await (const { rendered } of renderExamples([example], renderer, { report, signal })) {
           yield { ...rendered, bytes: null };
         }
       }
@@ -141,7 +143,7 @@ async function score(
         total.tokens += tokens;
       }
     };
-    const packer = new Packer({ sequenceLength: length });
+    const packer = new OnlinePacker({ sequenceLength: length });
     let waiting: Row[] = [];
     const add = async (sequence: Sequence): Promise<void> => {
       total.rows++;

@@ -1,5 +1,5 @@
 /** Text from a model: `swarm generate`. */
-import { Random } from '../data/random.ts';
+import { SeededRandom } from '../data/seeded-random.ts';
 import type { Executable } from '../engines/engine.ts';
 import { Graph } from '../graph/graph.ts';
 import { selectedRows } from '../graph/passes/selected-rows.ts';
@@ -40,7 +40,7 @@ export interface Generated {
 export async function generate(options: GenerateOptions, subject: Subject): Promise<Generated> {
   const { model, tokenizer } = subject;
   const { prompt, maxTokens, temperature = 0, topP = 1, seed = 0, onText, signal } = options;
-  const random = new Random(seed);
+  const random = new SeededRandom(seed);
   const limit = model.config.maxPositions;
   let context = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
   // Without a beginning-of-text token and a prompt, something must come first.
@@ -142,7 +142,7 @@ function likeliest(logits: Float32Array): number {
 export function sample(
   logits: Float32Array,
   { temperature, topP }: { temperature: number; topP: number },
-  random: Random,
+  random: SeededRandom,
 ): number {
   const greatest = logits[likeliest(logits)]!;
   const weights = Float64Array.from(logits, (logit) => Math.exp((logit - greatest) / temperature));

@@ -3,7 +3,7 @@ import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { initialAdapter } from '../adapter/initial.ts';
 import { adapterSize } from '../adapter/layout.ts';
 import { type AdapterToWrite, writePeftFolder } from '../adapter/peft.ts';
-import type { PackedData } from '../data/packed-data.ts';
+import type { StoredRows } from '../data/stored-rows.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { hubOrigin } from '../models/hub/reference.ts';
 import type { TrainingConfig } from '../train/config.ts';
@@ -22,8 +22,8 @@ export interface Run {
   readonly base: { readonly digest: string };
   readonly training: TrainingConfig;
   readonly settings: RunSettings;
-  readonly data: PackedData;
-  readonly heldOut: PackedData | null;
+  readonly data: StoredRows;
+  readonly heldOut: StoredRows | null;
   readonly checkpoints: CheckpointFolder;
   /** Whether the checkpoints in the output are this run's. */
   begun: boolean;

@@ -1,9 +1,9 @@
 import { chooseHeldOut } from '../data/held-out-choice.ts';
-import { type ExamplePart, packData } from '../data/pack-data.ts';
-import type { PackedData } from '../data/packed-data.ts';
+import { type ExamplePart, packFiles } from '../data/pack-files.ts';
 import { readExamples } from '../data/read-examples.ts';
 import { type BadRow, RowReport } from '../data/row-report.ts';
 import { type DataSettings, dataSettingsSchema, readingOf } from '../data/settings.ts';
+import type { StoredRows } from '../data/stored-rows.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 import type { TrainData, TrainListener } from './finetune.ts';
 import type { TrainSpec } from './settings.ts';
@@ -30,12 +30,12 @@ export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; 
   };
 }
 
-/** Rows to train on, and to measure the loss on where there are any. Close both. @throws as packData */
+/** Rows to train on, and to measure the loss on where there are any. Close both. @throws as packFiles */
 export async function packRunData(
   spec: TrainSpec,
   { cacheDir, now, signal }: RunDataOptions,
   { tokenizer, listener }: RunDataDeps,
-): Promise<{ data: PackedData; heldOut: PackedData | null }> {
+): Promise<{ data: StoredRows; heldOut: StoredRows | null }> {
   const { paths, settings } = trainingFiles(spec);
   const { heldOut } = spec.data;
   const pack = async (which: TrainData['part'], files: readonly string[], part?: ExamplePart) => {
@@ -44,7 +44,7 @@ export async function packRunData(
     const { base: modelDir, training } = spec;
     const { sequenceLength } = training;
     const where = { settings, sequenceLength, modelDir, cacheDir, now, signal };
-    const packed = await packData({ ...where, paths: files, part, onProgress, onBad }, { tokenizer });
+    const packed = await packFiles({ ...where, paths: files, part, onProgress, onBad }, { tokenizer });
     listener.onData({ part: which, read: packed.read, tally: packed.tally });
     return packed;
   };

@@ -1,5 +1,5 @@
 import type { AdapterToWrite } from '../adapter/peft.ts';
-import type { PackedData } from '../data/packed-data.ts';
+import type { StoredRows } from '../data/stored-rows.ts';
 import type { AdamWState } from '../train/adamw.ts';
 import type { TrainingConfig } from '../train/config.ts';
 import { judge } from '../train/stopping.ts';
@@ -17,7 +17,7 @@ const ROWS_PER_CALL = 256;
 
 export interface HeldOutDeps {
   trainer: TrainerProcess;
-  data: PackedData;
+  data: StoredRows;
   listener: Pick<TrainListener, 'onMeasuring'>;
 }
 
@@ -57,7 +57,7 @@ export interface LoopOptions {
 
 export interface LoopDeps {
   trainer: TrainerProcess;
-  data: PackedData;
+  data: StoredRows;
   heldOut: HeldOut | null;
   checkpoints: CheckpointFolder;
   about: Omit<AdapterToWrite, 'tensors'>;

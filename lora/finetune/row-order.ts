@@ -1,4 +1,4 @@
-import { Random } from '../data/random.ts';
+import { SeededRandom } from '../data/seeded-random.ts';
 
 /**
  * Numbers of rows without end, each epoch in another order that follows from the seed. It can start anywhere, so that a
@@ -10,7 +10,7 @@ import { Random } from '../data/random.ts';
 export function* rowOrder(rows: number, seed: number, taken: number): Generator<number, never, undefined> {
   const first = Math.floor(taken / rows);
   for (let epoch = first; ; epoch++) {
-    const order = new Random(seed, epoch).shuffle(Array.from({ length: rows }, (_, row) => row));
+    const order = new SeededRandom(seed, epoch).shuffle(Array.from({ length: rows }, (_, row) => row));
     yield* epoch === first ? order.slice(taken % rows) : order;
   }
 }

@@ -1,7 +1,7 @@
 import { dataError } from '../data/errors.ts';
 import { readExamples } from '../data/read-examples.ts';
+import { renderExamples } from '../data/render/render-examples.ts';
 import { RowReport } from '../data/row-report.ts';
-import { renderAll } from '../data/rows.ts';
 import { type DataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 
@@ -55,7 +55,7 @@ export async function sampleData(
   let exact = true;
   try {
     const examples = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
-    for await (const { example, rendered } of renderAll(examples, renderer, { report, signal })) {
+    for await (const { example, rendered } of renderExamples(examples, renderer, { report, signal })) {
       lengths.push(rendered.ids.length);
       seen.samples++;
       seen.tokens += rendered.ids.length;

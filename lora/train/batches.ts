@@ -1,4 +1,4 @@
-import type { Row } from '../data/packing.ts';
+import type { Row } from '../data/row.ts';
 
 /** Rows in groups of `size`, `count` groups at most; the last one may be smaller. No row is taken that is not used. */
 export async function* batches(

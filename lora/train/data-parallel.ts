@@ -1,5 +1,5 @@
 /** One optimiser step on several devices: each takes some of the batch, and the sums are those of the whole batch. */
-import type { Row } from '../data/packing.ts';
+import type { Row } from '../data/row.ts';
 import type { LossAndGradients } from './step.ts';
 
 export interface GradientRequest {

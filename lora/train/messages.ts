@@ -4,7 +4,7 @@
  */
 import type { ErrorJson } from '../../common/errors.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
-import type { Row } from '../data/packing.ts';
+import type { Row } from '../data/row.ts';
 import type { Device, EngineName } from '../engines/names.ts';
 import type { BaseBits } from '../models/base-bits.ts';
 import type { AdamWState } from './adamw.ts';

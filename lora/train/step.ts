@@ -3,8 +3,8 @@
  * optimiser step.
  */
 
-import { emptyRow, IGNORED_LABEL, type Row } from '../data/packing.ts';
-import { Random } from '../data/random.ts';
+import { emptyRow, IGNORED_LABEL, type Row } from '../data/row.ts';
+import { SeededRandom } from '../data/seeded-random.ts';
 import type { Executable, Feeds } from '../engines/engine.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
@@ -167,7 +167,9 @@ export interface StepOptions extends RunOptions {
 export function seedFeed(seed: number, step: number, microBatch: number, rows: readonly Row[]): Feeds {
   let content = 0;
   for (const { ids } of rows) for (const id of ids) content = Math.imul(content ^ id, 0x9e3779b1);
-  return { seed: BigInt64Array.of(BigInt(new Random(seed, step, microBatch, content).integer(2 ** 31))) };
+  return {
+    seed: BigInt64Array.of(BigInt(new SeededRandom(seed, step, microBatch, content).integer(2 ** 31))),
+  };
 }
 
 /** One graph for all rows, or one for each number of supervised tokens. */

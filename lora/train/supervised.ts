@@ -2,7 +2,7 @@
  * Logits only where something is predicted: what instruction data leaves unsupervised costs no output head, and in the last
  * block nothing but its attention.
  */
-import { IGNORED_LABEL, type Row } from '../data/packing.ts';
+import { IGNORED_LABEL, type Row } from '../data/row.ts';
 import type { Engine, Executable, Feeds, WeightFile } from '../engines/engine.ts';
 
 /** Name of the input that says which tokens, of all in the run, are supervised: [S] int64. */

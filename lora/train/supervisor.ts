@@ -4,7 +4,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
-import type { Row } from '../data/packing.ts';
+import type { Row } from '../data/row.ts';
 import { deviceName } from '../engines/names.ts';
 import type { AdamWState } from './adamw.ts';
 import type { GradientRequest, GradientSums, Helper } from './data-parallel.ts';

@@ -4,7 +4,7 @@ import { trainError } from './errors.ts';
 
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import type { LoraConfig } from '../adapter/lora-config.ts';
-import { checkTokens, type Row } from '../data/packing.ts';
+import { checkTokens, type Row } from '../data/row.ts';
 import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
 import type { Precision } from '../engines/precision.ts';
 import type { Graph } from '../graph/graph.ts';

@@ -1,6 +1,6 @@
-import { permutation, rowKey } from '../../lora/data/assignment.ts';
-import { decodePacked } from '../../lora/data/packed.ts';
-import type { Row } from '../../lora/data/packing.ts';
+import { permutation, permutationKey } from '../../lora/data/permutation.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { decodeRows } from '../../lora/data/shards/shard-codec.ts';
 import { holdersOf, type PhaseContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import type { Work } from '../machine/work.ts';
@@ -27,7 +27,7 @@ export async function rowsOf(
     if (!permute) {
       permute = permutation(
         data.rows,
-        rowKey({ job: context.job, round: work.round, parent: work.parent, epoch }),
+        permutationKey({ job: context.job, round: work.round, parent: work.parent, epoch }),
       );
       permutations.set(epoch, permute);
     }
@@ -95,7 +95,7 @@ async function fetchShards(
 
 async function decodeShard({ deps, manifest }: PhaseContext, shard: number): Promise<readonly Row[]> {
   const { digest, size, rows } = manifest.data.shards[shard]!;
-  const decoded = decodePacked(await deps.blobs.get(digest, { maxBytes: size }));
+  const decoded = decodeRows(await deps.blobs.get(digest, { maxBytes: size }));
   const { sequenceLength } = manifest.data;
   if (decoded.length !== rows || decoded.some(({ ids }) => ids.length !== sequenceLength)) {
     throw nodeError(

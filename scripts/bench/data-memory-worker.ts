@@ -1,6 +1,6 @@
 /** Reads or packs the file that it is told, and prints what that took. */
 import { join } from 'node:path';
-import { packData } from '../../lora/data/pack-data.ts';
+import { packFiles } from '../../lora/data/pack-files.ts';
 import { readExamples } from '../../lora/data/read-examples.ts';
 import { RowReport } from '../../lora/data/row-report.ts';
 import { dataSettingsSchema } from '../../lora/data/settings.ts';
@@ -14,7 +14,7 @@ if (mode === 'read') {
   for await (const _ of readExamples(path, { report: new RowReport() })) examples++;
 } else {
   const modelDir = join(import.meta.dirname, '../../models/nano');
-  const packed = await packData(
+  const packed = await packFiles(
     {
       paths: [path],
       settings: dataSettingsSchema.parse({ template: 'plain' }),

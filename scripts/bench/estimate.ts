@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { initialAdapter } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import type { Row } from '../../lora/data/packing.ts';
+import type { Row } from '../../lora/data/row.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';

@@ -2,8 +2,8 @@
 import { mergeRound } from '../../coordinator/merge/merge.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
-import { permutation, rowKey } from '../../lora/data/assignment.ts';
-import type { Row } from '../../lora/data/packing.ts';
+import { permutation, permutationKey } from '../../lora/data/permutation.ts';
+import type { Row } from '../../lora/data/row.ts';
 import type { AdamWState } from '../../lora/train/adamw.ts';
 import type { Trainer } from '../../lora/train/trainer.ts';
 import { ErrorFeedback, outerStep, type Preset } from '../../lora/update/index.ts';
@@ -114,7 +114,10 @@ function sharesOf(
   seed: number,
   rows: readonly Row[],
 ): Row[][] {
-  const permute = permutation(rows.length, rowKey({ job: String(seed), round, parent: '', epoch: 0 }));
+  const permute = permutation(
+    rows.length,
+    permutationKey({ job: String(seed), round, parent: '', epoch: 0 }),
+  );
   const count = steps * batchSize;
   return Array.from({ length: nodes }, (_, node) =>
     Array.from({ length: count }, (_, i) => rows[permute((node * count + i) % rows.length)]!),

@@ -3,7 +3,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { partOf } from '../../cli/demo/data.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import { packedRows } from '../../lora/data/packing.ts';
+import { packedRows } from '../../lora/data/packing/pack-documents.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';

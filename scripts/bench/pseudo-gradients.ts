@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import { packDocuments } from '../../lora/data/packing.ts';
+import { packDocuments } from '../../lora/data/packing/pack-documents.ts';
 import { readTexts } from '../../lora/data/read-examples.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';

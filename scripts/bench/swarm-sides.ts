@@ -7,7 +7,7 @@ import { HelperProcess } from '../../cli/helper-process.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import { packData } from '../../lora/data/pack-data.ts';
+import { packFiles } from '../../lora/data/pack-files.ts';
 import { dataSettingsSchema } from '../../lora/data/settings.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { rowOrder } from '../../lora/finetune/row-order.ts';
@@ -121,7 +121,7 @@ export async function measureTrainer(
   signal: AbortSignal,
 ): Promise<Measured> {
   const tokenizer = await loadTokenizer(BASE);
-  const packed = await packData(
+  const packed = await packFiles(
     {
       paths: [data.train],
       settings: dataSettingsSchema.parse({}),

@@ -1,5 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises';
-import type { Row } from '../../lora/data/packing.ts';
+import type { Row } from '../../lora/data/row.ts';
 import type { WeightFile } from '../../lora/engines/engine.ts';
 import { elementCount, type Shape } from '../../lora/graph/shapes.ts';
 import type { Architecture } from '../../lora/models/architecture.ts';

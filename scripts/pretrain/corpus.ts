@@ -6,8 +6,9 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packSequences, type Row } from '../../lora/data/packing.ts';
-import { Random } from '../../lora/data/random.ts';
+import { packSequences } from '../../lora/data/packing/pack-documents.ts';
+import type { Row } from '../../lora/data/row.ts';
+import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 
 /** One speech in so many is held out, spread over the two centuries. */
@@ -61,13 +62,13 @@ export class PassageSampler {
 
   /** All rows of an epoch, shuffled: a function of seed and epoch. */
   rows(seed: number, epoch: number): Row[] {
-    const random = new Random(seed, epoch);
+    const random = new SeededRandom(seed, epoch);
     const restart = this.#tokenizer.bosId;
     const passages = random.shuffle([...this.#passages(random)]);
     return random.shuffle([...packSequences(passages, { sequenceLength: this.#sequenceLength, restart })]);
   }
 
-  *#passages(random: Random): Generator<number[]> {
+  *#passages(random: SeededRandom): Generator<number[]> {
     const { bosId, eosId } = this.#tokenizer;
     // A passage of n tokens after its first fills n positions of a row.
     const limit = () =>

@@ -1,5 +1,6 @@
 /** Loss of the model in training on speeches that it does not train on. */
-import { packedRows, type Row } from '../../lora/data/packing.ts';
+import { packedRows } from '../../lora/data/packing/pack-documents.ts';
+import type { Row } from '../../lora/data/row.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { Engine } from '../../lora/engines/engine.ts';
 import { llama } from '../../lora/models/families/llama.ts';

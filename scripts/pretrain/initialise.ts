@@ -1,5 +1,5 @@
 /** Fresh weights for pretraining. */
-import { Random } from '../../lora/data/random.ts';
+import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { Parameter } from '../../lora/models/architecture.ts';
 
 /**
@@ -15,7 +15,7 @@ export function initialWeights(
     if (shape.length === 1) return weights.fill(1);
     const writesResidual = name.endsWith('o_proj.weight') || name.endsWith('down_proj.weight');
     const sigma = writesResidual ? deviation / Math.sqrt(2 * layers) : deviation;
-    const random = new Random(seed, index);
+    const random = new SeededRandom(seed, index);
     for (let i = 0; i < weights.length; i++) weights[i] = sigma * random.normal();
     return weights;
   });

@@ -1,5 +1,5 @@
 /** The pretraining loop: full-parameter training with the project's own graph, engine and optimiser. */
-import type { Row } from '../../lora/data/packing.ts';
+import type { Row } from '../../lora/data/row.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 import type { Engine, Executable } from '../../lora/engines/engine.ts';
 import { llama } from '../../lora/models/families/llama.ts';

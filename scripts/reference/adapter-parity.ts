@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
-import type { Row } from '../../lora/data/packing.ts';
+import type { Row } from '../../lora/data/row.ts';
 import type { Engine } from '../../lora/engines/engine.ts';
 import { Graph } from '../../lora/graph/graph.ts';
 import { type BaseModel, openBase } from '../../lora/models/base-model.ts';

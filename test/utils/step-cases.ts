@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect } from 'vitest';
 import { adapterLayout } from '../../lora/adapter/layout.ts';
 import type { LoraConfig } from '../../lora/adapter/lora-config.ts';
-import type { Row } from '../../lora/data/packing.ts';
+import type { Row } from '../../lora/data/row.ts';
 import type { Engine, Feeds } from '../../lora/engines/engine.ts';
 import { elementCount } from '../../lora/graph/shapes.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';

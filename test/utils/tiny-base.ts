@@ -3,7 +3,8 @@
 import { join } from 'node:path';
 import { systemClock } from '../../common/system-clock.ts';
 import { type AdapterLayout, adapterLayout } from '../../lora/adapter/layout.ts';
-import { packedRows, type Row } from '../../lora/data/packing.ts';
+import { packedRows } from '../../lora/data/packing/pack-documents.ts';
+import type { Row } from '../../lora/data/row.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { describeBase } from '../../lora/models/base-identity.ts';
 import { type BaseModel, openBase } from '../../lora/models/base-model.ts';

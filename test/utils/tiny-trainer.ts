@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
-import { packedRows, type Row } from '../../lora/data/packing.ts';
+import { packedRows } from '../../lora/data/packing/pack-documents.ts';
+import type { Row } from '../../lora/data/row.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine, type Engine } from '../../lora/engines/engine.ts';
 import { openBase } from '../../lora/models/base-model.ts';

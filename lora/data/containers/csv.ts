@@ -1,10 +1,10 @@
 /** CSV and TSV as RFC 4180 describes them, with a header line. */
 
 import { isUtf8 } from 'node:buffer';
-import { notUtf8Error, readUtf8Bytes } from '../bytes.ts';
 import { dataError } from '../errors.ts';
 import { CsvParser } from './csv-parser.ts';
-import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './rows.ts';
+import { notUtf8Error, readUtf8Bytes } from './file-bytes.ts';
+import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './raw-rows.ts';
 
 /** Columns of one file. */
 const MAX_COLUMNS = 10_000;

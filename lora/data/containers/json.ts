@@ -1,7 +1,7 @@
 /** A JSON file of rows: one array, an object around one array, a single row, or JSON lines under the wrong name. */
 
-import { readUtf8Bytes } from '../bytes.ts';
 import { dataError } from '../errors.ts';
+import { readUtf8Bytes } from './file-bytes.ts';
 import { JsonSplitter, SplitError, type SplitFailure } from './json-splitter.ts';
 import { jsonLines } from './jsonl.ts';
 import {
@@ -11,7 +11,7 @@ import {
   type RawRow,
   type RowBatches,
   tooLong,
-} from './rows.ts';
+} from './raw-rows.ts';
 
 /** How far to look for the end of the first line: JSON lines with a longer first row have to be called .jsonl. */
 const MAX_LOOK_AHEAD = 1024 * 1024;

@@ -1,5 +1,5 @@
 /** JSON lines: one JSON object per line. */
-import { readUtf8Bytes } from '../bytes.ts';
+import { readUtf8Bytes } from './file-bytes.ts';
 import {
   type ContainerOptions,
   MAX_ROW_BYTES,
@@ -7,7 +7,7 @@ import {
   type RawRow,
   type RowBatches,
   tooLong,
-} from './rows.ts';
+} from './raw-rows.ts';
 
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;

@@ -12,7 +12,7 @@ import {
 } from 'hyparquet';
 import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
-import type { ContainerOptions, RawRow, RowBatches } from './rows.ts';
+import type { ContainerOptions, RawRow, RowBatches } from './raw-rows.ts';
 
 /** A row group is decoded whole; uncompressed bytes of the columns that are read. Writers make them of some MiB. */
 const MAX_GROUP_BYTES = 512 * 1024 * 1024;

@@ -1,8 +1,8 @@
 /** A plain text file: one document. */
 
-import { readText } from '../bytes.ts';
 import { dataError } from '../errors.ts';
-import type { ContainerOptions } from './rows.ts';
+import { readText } from './file-bytes.ts';
+import type { ContainerOptions } from './raw-rows.ts';
 
 /** A document is held in memory whole; characters. Longer texts belong in several files. */
 const MAX_DOCUMENT = 64 * 1024 * 1024;

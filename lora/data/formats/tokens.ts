@@ -1,6 +1,6 @@
 /** Rows that somebody has tokenised already, and rows that carry their own mask. */
 import type { ExampleBody, Segment } from '../examples.ts';
-import { IGNORED_LABEL } from '../packing.ts';
+import { IGNORED_LABEL } from '../row.ts';
 import { type Fields, isObject, RowProblem } from './fields.ts';
 
 /** `input_ids`, with `labels` (not shifted; −100 is not trained) and `attention_mask` (0 is padding) if there are any. */

@@ -1,6 +1,6 @@
 /** Samples that occur more than once, and held-out samples that are in the training data. */
 import type { Origin } from '../examples.ts';
-import type { Rendered } from '../render/renderer.ts';
+import type { Rendered } from '../render/rendered.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 
 /** Pairs that are named. */

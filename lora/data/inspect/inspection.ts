@@ -1,10 +1,12 @@
 /** Data as a model would see it: rendered, counted and checked in one pass over the files. */
 import type { Example } from '../examples.ts';
-import { Random } from '../random.ts';
+import { SamplePacker } from '../packing/pack-examples.ts';
+import { newTally, type RowTally } from '../packing/tally.ts';
 import { readExamples } from '../read-examples.ts';
+import { type RenderedExample, renderExamples } from '../render/render-examples.ts';
 import type { Renderer } from '../render/renderer.ts';
 import { RowReport, type RowSummary } from '../row-report.ts';
-import { newTally, type RenderedExample, type RowTally, renderAll, SamplePacker } from '../rows.ts';
+import { SeededRandom } from '../seeded-random.ts';
 import { type DataSettings, readingOf } from '../settings.ts';
 import { type DuplicateCount, Duplicates } from './duplicates.ts';
 import { type LengthSummary, Lengths } from './lengths.ts';
@@ -147,7 +149,7 @@ function renderedOf(
       yield example;
     }
   };
-  return renderAll(counted(), renderer, { report, signal, countTemplateBreaks: true });
+  return renderExamples(counted(), renderer, { report, signal, countTemplateBreaks: true });
 }
 
 function show({ example, rendered }: RenderedExample, { tokenizer }: Renderer): ShownSample {
@@ -168,7 +170,7 @@ function drain(rows: Iterable<unknown>): void {
 /** Some samples of a stream, each with the same chance (Vitter 1985, algorithm R), in the order of the stream. */
 class Reservoir {
   readonly #size: number;
-  readonly #random = new Random(1);
+  readonly #random = new SeededRandom(1);
   readonly #kept: { number: number; sample: RenderedExample }[] = [];
   #seen = 0;
 

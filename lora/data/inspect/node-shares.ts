@@ -1,5 +1,5 @@
 /** What a job over this data would give to each of its nodes. */
-import { packedRowBytes, type RowSize, rowsPerShard } from '../shards.ts';
+import { packedRowBytes, type RowSize, rowsPerShard } from '../shards/cut-shards.ts';
 
 export interface NodeShare {
   nodes: number;

@@ -3,7 +3,7 @@
  * data is read twice, before the training data and after it.
  */
 import type { Origin } from '../examples.ts';
-import type { Rendered } from '../render/renderer.ts';
+import type { Rendered } from '../render/rendered.ts';
 import type { Duplicates } from './duplicates.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 

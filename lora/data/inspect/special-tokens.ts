@@ -1,5 +1,6 @@
 /** Whether samples begin and end as the model knows it. */
-import type { Rendered, Renderer } from '../render/renderer.ts';
+import type { Rendered } from '../render/rendered.ts';
+import type { Renderer } from '../render/renderer.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 
 /** Trained tokens after an end-of-turn token that are put up with: templates write a newline there. */

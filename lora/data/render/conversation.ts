@@ -9,7 +9,7 @@ import type { SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
 import type { Message, Origin } from '../examples.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
-import type { Rendered, TrainOn } from './renderer.ts';
+import type { Rendered, TrainOn } from './rendered.ts';
 import { commonPrefix, type Span, tokeniseSpans } from './spans.ts';
 import type { TemplateRunner } from './template-runner.ts';
 import { isTrainedTurn } from './turns.ts';

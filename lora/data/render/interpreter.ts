@@ -3,7 +3,7 @@
  * `strip` with characters (Qwen 3 strips newlines alone) and its idea of a blank, and `==` between types.
  */
 import { type Environment, Interpreter, type Node, type Value } from './jinja-package.ts';
-import { limit } from './limit.ts';
+import { templateLimit } from './template-limit.ts';
 
 /** Steps of one rendering: a conversation of a thousand turns takes less than a tenth of this, which takes seconds. */
 const MAX_STEPS = 5_000_000;
@@ -23,7 +23,7 @@ export class PythonInterpreter extends Interpreter {
     if (node?.type === 'For') this.#loops.add(node.iterable?.lhs ?? node.iterable!);
     const value = this.#evaluateLikePython(node, environment);
     this.#steps += 1 + work(value) + (this.#loops.has(node!) ? STEPS_PER_ITEM * lengthOf(value) : 0);
-    if (this.#steps > MAX_STEPS) throw limit(`more than ${MAX_STEPS} steps`);
+    if (this.#steps > MAX_STEPS) throw templateLimit(`more than ${MAX_STEPS} steps`);
     return value;
   }
 

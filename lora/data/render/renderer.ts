@@ -1,22 +1,14 @@
 /** From an example to the tokens that a model sees, and which of them it is trained to predict. */
 import { dataError } from '../errors.ts';
 import type { Example, Message } from '../examples.ts';
-import { IGNORED_LABEL as IGNORED } from '../packing.ts';
+import { IGNORED_LABEL as IGNORED } from '../row.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 import { alpacaText, instructionMessages } from './alpaca.ts';
 import { readTemplates, type SpecialTokens, type TemplateSources } from './chat-template.ts';
 import { type Conversation, renderConversation } from './conversation.ts';
+import type { Rendered, TrainOn } from './rendered.ts';
 import { commonPrefix } from './spans.ts';
 import { TemplateRunner } from './template-runner.ts';
-
-export const TRAIN_ON = ['assistant', 'turns', 'completion', 'last', 'all'] as const;
-/**
- * Which tokens give a loss. `assistant`: every assistant turn; `turns`: the same, each in a sample of its own, which
- * ends with it (see `eachAnswer`; a single rendering is that of `last`); `completion` and `last`: what is after the prompt,
- * in a conversation its last assistant turn; `all`: everything. Plain text is always trained whole; segments and
- * tokens carry masks of their own.
- */
-export type TrainOn = (typeof TRAIN_ON)[number];
 
 export interface RendererOptions {
   /** Folder of the model: where its chat template is looked up. */
@@ -29,14 +21,6 @@ export interface RendererOptions {
   trainOn?: TrainOn | null;
   /** Now, milliseconds since 1970: what templates print as today's date. */
   now: number;
-}
-
-export interface Rendered {
-  ids: number[];
-  /** [ids.length] 1 where the token is trained. */
-  trained: Uint8Array;
-  /** Tokens that hold the end of a prompt and the start of an answer, or the end of an answer and what follows. */
-  merged: number;
 }
 
 /** Tokenizer, chat template and choice of tokens. Close it when it is no longer needed. */

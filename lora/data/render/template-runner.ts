@@ -8,7 +8,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
-import { limit } from './limit.ts';
+import { templateLimit } from './template-limit.ts';
 
 /** One conversation, rendered up to each of its turns, takes milliseconds; this is for templates that do not end. */
 const RENDER_DEADLINE_MS = 30_000;
@@ -124,7 +124,7 @@ export class TemplateRunner {
       child.once('error', ended);
       child.once('exit', (code, signal) =>
         ended(
-          limit(
+          templateLimit(
             `its process down (${signal ?? `exit code ${code}`}), most likely by more than ${MAX_HEAP_MB} MiB of memory`,
           ),
         ),
@@ -184,7 +184,7 @@ export class TemplateRunner {
   }
 
   #limitTime(deadlineMs: number): void {
-    const late = (): void => this.#fail(limit(`more than ${deadlineMs / 1000} s`));
+    const late = (): void => this.#fail(templateLimit(`more than ${deadlineMs / 1000} s`));
     // Where this thread was busy, the answer waits beside the timer: immediates run after messages.
     let immediate: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {

@@ -1,4 +1,4 @@
-import { fromByteCharacters } from './bytes.ts';
+import { fromByteCharacters } from './byte-characters.ts';
 import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';
 import { patternOf } from './patterns.ts';
 

@@ -1,4 +1,4 @@
-import { toByteCharacters } from './bytes.ts';
+import { toByteCharacters } from './byte-characters.ts';
 import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';
 import { escaped, patternOf, translated } from './patterns.ts';
 

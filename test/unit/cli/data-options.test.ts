@@ -2,8 +2,8 @@ import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
 import { badRowSummary, firstRows, tallyLines } from '../../../cli/bad-rows.ts';
 import { addDataOptions, type DataFlags, dataSettings } from '../../../cli/data-options.ts';
+import { newTally } from '../../../lora/data/packing/tally.ts';
 import { DEFAULT_BAD_ROW_SHARE, RowReport } from '../../../lora/data/row-report.ts';
-import { newTally } from '../../../lora/data/rows.ts';
 import { dataSettingsSchema } from '../../../lora/data/settings.ts';
 
 function settings(...words: string[]) {

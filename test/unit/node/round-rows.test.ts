@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { permutation, rowKey } from '../../../lora/data/assignment.ts';
+import { permutation, permutationKey } from '../../../lora/data/permutation.ts';
 import type { PhaseContext } from '../../../node/context.ts';
 import type { Work } from '../../../node/machine/work.ts';
 import { rowsOf } from '../../../node/phases/round-rows.ts';
@@ -43,7 +43,10 @@ it('a node fetches the shards that hold its rows, once, and no others', async ()
   const { context, fetched } = node();
   const { job, manifest } = context;
   const { shards } = manifest.data;
-  const permute = permutation(ROWS, rowKey({ job, round: work.round, parent: work.parent, epoch: 0 }));
+  const permute = permutation(
+    ROWS,
+    permutationKey({ job, round: work.round, parent: work.parent, epoch: 0 }),
+  );
   const indices = [40, 41, 42, 43, 44, 45].map(permute);
   const perShard = shards[0]!.rows;
   const needed = new Set(indices.map((index) => shards[Math.floor(index / perShard)]!.digest));

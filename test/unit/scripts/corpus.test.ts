@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { predictedTokens } from '../../../lora/data/packing.ts';
+import { predictedTokens } from '../../../lora/data/row.ts';
 import { loadTokenizer, type TextTokenizer } from '../../../lora/data/tokenizer.ts';
 import { PassageSampler } from '../../../scripts/pretrain/corpus.ts';
 import { makeTinyModel } from '../../utils/tiny-model.ts';

@@ -2,7 +2,7 @@ import type { Clock } from '../../../common/clock.ts';
 import { sleep } from '../../../common/deadline.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
-import type { Row } from '../../../lora/data/packing.ts';
+import type { Row } from '../../../lora/data/row.ts';
 import type { TrainProgress } from '../../../lora/train/trainer.ts';
 import type { NodeTrainer, TrainedRound, TrainTask } from '../../../node/trainer.ts';
 import type { SeededRandom } from './seeded-random.ts';

@@ -1,7 +1,7 @@
 import { encodeAdapter } from '../../../lora/adapter/codec.ts';
 import type { AdapterLayout } from '../../../lora/adapter/layout.ts';
-import { encodePacked } from '../../../lora/data/packed.ts';
-import type { Row } from '../../../lora/data/packing.ts';
+import type { Row } from '../../../lora/data/row.ts';
+import { encodeShards } from '../../../lora/data/shards/shard-codec.ts';
 import { baseDigest } from '../../../lora/models/base-identity.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { type Manifest, manifestSchema } from '../../../protocol/manifest.ts';
@@ -58,7 +58,7 @@ export function toyJob(
   const all = toyRows(rows);
   for (let start = 0; start < rows; start += ROWS_PER_SHARD) {
     const part = all.slice(start, start + ROWS_PER_SHARD);
-    for (const bytes of encodePacked(part)) shards.push({ bytes, rows: part.length });
+    for (const bytes of encodeShards(part)) shards.push({ bytes, rows: part.length });
   }
   const tensors = layout.map(({ shape }) => new Float32Array(shape[0] * shape[1]).fill(0.5));
   const initial = encodeAdapter(layout, tensors, digest);

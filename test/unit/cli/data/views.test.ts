@@ -10,7 +10,7 @@ import { findingsOf } from '../../../../lora/data/inspect/findings.ts';
 import type { Inspection } from '../../../../lora/data/inspect/inspection.ts';
 import { SpecialTokens } from '../../../../lora/data/inspect/special-tokens.ts';
 import { tokenTexts } from '../../../../lora/data/inspect/token-texts.ts';
-import { newTally } from '../../../../lora/data/rows.ts';
+import { newTally } from '../../../../lora/data/packing/tally.ts';
 import { loadTokenizer, type TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { makeTinyModel } from '../../../utils/tiny-model.ts';

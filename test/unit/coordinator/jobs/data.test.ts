@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { packJobData } from '../../../../coordinator/jobs/data.ts';
 import { decodeHeldOut, gateRows } from '../../../../coordinator/merge/held-out.ts';
-import { decodePacked, SHARD_BYTES } from '../../../../lora/data/packed.ts';
+import { decodeRows, SHARD_BYTES } from '../../../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { type JobSpecInput, parseJobSpec } from '../../../../lora/finetune/job-spec.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
@@ -54,7 +54,7 @@ describe('packJobData', () => {
     const shards = await Promise.all(
       data.shards.map(({ digest }) => blobs.get(digest, { maxBytes: SHARD_BYTES })),
     );
-    const trained = letters(shards.flatMap(decodePacked));
+    const trained = letters(shards.flatMap(decodeRows));
     const held = letters(decodeHeldOut(heldOut));
     expect(held.size).toBe(5);
     expect(trained.size).toBe(15);
@@ -118,7 +118,7 @@ describe('packJobData', () => {
     const shards = await Promise.all(
       data.shards.map(({ digest }) => blobs.get(digest, { maxBytes: SHARD_BYTES })),
     );
-    for (const { ids, labels } of [...shards.flatMap(decodePacked), ...decodeHeldOut(heldOut)]) {
+    for (const { ids, labels } of [...shards.flatMap(decodeRows), ...decodeHeldOut(heldOut)]) {
       const trained = [...labels].filter((label) => label >= 0);
       expect(String.fromCharCode(...trained)).toMatch(/^([A-Z]<\|im_end\|>\n)+$/);
       expect(String.fromCharCode(...ids)).toContain('<|im_start|>user\nQ<|im_end|>');

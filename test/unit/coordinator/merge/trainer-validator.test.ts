@@ -4,7 +4,7 @@ import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { TrainerValidator } from '../../../../coordinator/merge/trainer-validator.ts';
 import type { ValidationJob } from '../../../../coordinator/merge/validator.ts';
-import { encodePacked } from '../../../../lora/data/packed.ts';
+import { encodeShards } from '../../../../lora/data/shards/shard-codec.ts';
 import type { EngineChoice } from '../../../../lora/engines/names.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
@@ -28,7 +28,7 @@ beforeEach(async () => {
   const base = await tinyBase();
   const { home, blobs, manifest, layout, rows } = base;
   const { signal } = new AbortController();
-  const heldOut = encodeCbor(encodePacked(rows.slice(0, ROWS)));
+  const heldOut = encodeCbor(encodeShards(rows.slice(0, ROWS)));
   const job = { job: 'a'.repeat(64), manifest };
   const adapter = zeros(layout);
   const told: string[] = [];

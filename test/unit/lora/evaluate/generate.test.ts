@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { Random } from '../../../../lora/data/random.ts';
+import { SeededRandom } from '../../../../lora/data/seeded-random.ts';
 import { generate, graphLength, sample } from '../../../../lora/evaluate/generate.ts';
 import type { Subject } from '../../../../lora/evaluate/model-bundle.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
@@ -96,7 +96,7 @@ describe('generating text', () => {
 describe('sampling', () => {
   const logits = Float32Array.from([0.5, 0.25, 0.2, 0.05], Math.log);
   const frequencies = (temperature: number, topP: number) => {
-    const random = new Random(1);
+    const random = new SeededRandom(1);
     const counts = [0, 0, 0, 0];
     for (let i = 0; i < 20_000; i++) counts[sample(logits, { temperature, topP }, random)]! += 1 / 20_000;
     return counts;

@@ -1,7 +1,7 @@
 import { appendFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { PackedData } from '../../../../lora/data/packed-data.ts';
+import type { StoredRows } from '../../../../lora/data/stored-rows.ts';
 import { CheckpointFolder, type RunState } from '../../../../lora/finetune/checkpoints.ts';
 import { type TrainListener, trainingConfig } from '../../../../lora/finetune/finetune.ts';
 import { HeldOut, TrainingLoop } from '../../../../lora/finetune/loop.ts';
@@ -56,7 +56,7 @@ async function world(dataRows: number, run: Layer['run'], { heldOut = false } = 
     rows: dataRows,
     row: (number: number) => number,
     rowsAt: (list: readonly number[]) => list,
-  } as unknown as PackedData;
+  } as unknown as StoredRows;
   const listener = new Proxy({}, { get: () => () => {} }) as TrainListener;
   const checkpoints = new CheckpointFolder({ output, keep: 1 });
   const { about, adapter, state: any } = trainingState(0, { rows: 0, tokens: 0, seconds: 0, loss: null });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
-import type { Row } from '../../../../lora/data/packing.ts';
+import type { Row } from '../../../../lora/data/row.ts';
 import type { Engine, Executable, Feeds } from '../../../../lora/engines/engine.ts';
 import { LOSS_SCALE_INPUT, LossScale } from '../../../../lora/train/loss-scale.ts';
 import { Trainer } from '../../../../lora/train/trainer.ts';

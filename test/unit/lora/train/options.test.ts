@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialAdapter } from '../../../../lora/adapter/initial.ts';
 import { loraConfig } from '../../../../lora/adapter/lora-config.ts';
-import type { Row } from '../../../../lora/data/packing.ts';
+import type { Row } from '../../../../lora/data/row.ts';
 import type { TrainingOptions } from '../../../../lora/train/config.ts';
 import { Trainer } from '../../../../lora/train/trainer.ts';
 import { maxDifference } from '../../../utils/reference.ts';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
-import type { Row } from '../../../../lora/data/packing.ts';
+import type { Row } from '../../../../lora/data/row.ts';
 import type { TrainingOptions } from '../../../../lora/train/config.ts';
 import { type Helper, split, Team } from '../../../../lora/train/data-parallel.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';

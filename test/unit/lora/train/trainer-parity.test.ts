@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { emptyRow, type Row } from '../../../../lora/data/packing.ts';
+import { emptyRow, type Row } from '../../../../lora/data/row.ts';
 import { createEngine } from '../../../../lora/engines/engine.ts';
 import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { readHeader, readTensor } from '../../../../lora/models/safetensors.ts';

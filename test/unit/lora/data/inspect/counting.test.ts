@@ -5,7 +5,7 @@ import { HashTable, hashOf } from '../../../../../lora/data/inspect/hash-table.t
 import { Lengths } from '../../../../../lora/data/inspect/lengths.ts';
 import { nodeShare } from '../../../../../lora/data/inspect/node-shares.ts';
 import { Overlap, RUN_TOKENS } from '../../../../../lora/data/inspect/overlap.ts';
-import type { Rendered } from '../../../../../lora/data/render/renderer.ts';
+import type { Rendered } from '../../../../../lora/data/render/rendered.ts';
 
 const sample = (ids: number[], trained = ids.map(() => 1)): Rendered => ({
   ids,

@@ -1,12 +1,12 @@
-import { fromSystem } from '../../common/errors.ts';
+import { fromSystem } from '../../../common/errors.ts';
 /** A file's content as a stream of bytes or text, decompressed on the way: never more than a few chunks in memory. */
 
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import { dataError } from './errors.ts';
+import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
+import { dataError } from '../errors.ts';
 import { cutFrames } from './zstd-frames.ts';
 
 /** Bytes per read and per decompressed chunk: large enough that the calls do not count. */

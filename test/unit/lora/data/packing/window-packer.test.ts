@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { BestFitPacker } from '../../../../lora/data/best-fit.ts';
-import { MAX_PIECES, Packer, type Row } from '../../../../lora/data/packing.ts';
+import { OnlinePacker } from '../../../../../lora/data/packing/online-packer.ts';
+import { MAX_PIECES } from '../../../../../lora/data/packing/pieces.ts';
+import { WindowPacker } from '../../../../../lora/data/packing/window-packer.ts';
+import type { Row } from '../../../../../lora/data/row.ts';
 
 const piece = (length: number, first = 1) => {
   const ids = Array.from({ length }, (_, i) => first + i);
@@ -9,7 +11,7 @@ const piece = (length: number, first = 1) => {
 };
 
 function pack(lengths: readonly number[], sequenceLength: number, windowTokens?: number): Row[] {
-  const packer = new BestFitPacker({ sequenceLength, windowTokens });
+  const packer = new WindowPacker({ sequenceLength, windowTokens });
   const rows = lengths.flatMap((length, i) => [...packer.addPiece(piece(length, 1000 * (i + 1)))]);
   return [...rows, ...packer.finish()];
 }
@@ -65,7 +67,7 @@ describe('best-fit-decreasing packing', () => {
 
   it('gives no row more pieces than segments can number', () => {
     const sequenceLength = MAX_PIECES + 10;
-    for (const packer of [new BestFitPacker({ sequenceLength }), new Packer({ sequenceLength })]) {
+    for (const packer of [new WindowPacker({ sequenceLength }), new OnlinePacker({ sequenceLength })]) {
       const rows: Row[] = [];
       for (let i = 0; i < sequenceLength; i++) rows.push(...packer.addPiece(piece(1)));
       rows.push(...packer.finish());
@@ -78,7 +80,7 @@ describe('best-fit-decreasing packing', () => {
 
   it('fills rows as well as packing by arrival, or better, on many short samples', () => {
     const lengths = Array.from({ length: 2000 }, (_, i) => 10 + ((i * 7919) % 240));
-    const packer = new Packer({ sequenceLength: 256 });
+    const packer = new OnlinePacker({ sequenceLength: 256 });
     const arrival = [...lengths.flatMap((length) => [...packer.addPiece(piece(length))]), ...packer.finish()]
       .length;
     const decreasing = pack(lengths, 256).length;

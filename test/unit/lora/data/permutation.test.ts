@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { MAX_ROWS, permutation, rowKey } from '../../../../lora/data/assignment.ts';
+import { MAX_ROWS, permutation, permutationKey } from '../../../../lora/data/permutation.ts';
 
-const key = rowKey({ job: 'a'.repeat(64), round: 3, parent: 'b'.repeat(64), epoch: 0 });
+const key = permutationKey({ job: 'a'.repeat(64), round: 3, parent: 'b'.repeat(64), epoch: 0 });
 
 describe('the permutation of a round', () => {
   it('takes every row exactly once: disjoint intervals are disjoint rows, and all of them are all rows', () => {
@@ -24,7 +24,7 @@ describe('the permutation of a round', () => {
   it('depends on job, round, parent and epoch, and on nothing else', () => {
     const parts = { job: 'a'.repeat(64), round: 3, parent: 'b'.repeat(64), epoch: 0 };
     const order = (from: typeof parts) => {
-      const permute = permutation(1000, rowKey(from));
+      const permute = permutation(1000, permutationKey(from));
       return Array.from({ length: 1000 }, (_, i) => permute(i)).join();
     };
     expect(order({ ...parts })).toBe(order(parts));

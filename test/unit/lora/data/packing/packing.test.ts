@@ -1,13 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  emptyRow,
-  IGNORED_LABEL,
-  layOut,
-  packSequences,
-  predictedTokens,
-  type Row,
-} from '../../../../lora/data/packing.ts';
+import { packSequences } from '../../../../../lora/data/packing/pack-documents.ts';
+import { layOut } from '../../../../../lora/data/packing/pieces.ts';
+import { emptyRow, IGNORED_LABEL, predictedTokens, type Row } from '../../../../../lora/data/row.ts';
 
 const sequences = fc.array(fc.array(fc.integer({ min: 2, max: 500 }), { maxLength: 80 }), { maxLength: 40 });
 const lengths = fc.integer({ min: 2, max: 40 });

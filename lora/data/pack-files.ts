@@ -11,13 +11,14 @@ import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { dataError } from './errors.ts';
 import type { Example } from './examples.ts';
 import { dataFiles } from './files.ts';
-import { PackedData } from './packed-data.ts';
+import { packExamples } from './packing/pack-examples.ts';
+import { newTally, type RowTally, whyNoRows } from './packing/tally.ts';
 import { readExamples } from './read-examples.ts';
 import type { Renderer } from './render/renderer.ts';
 import { type BadRow, RowReport } from './row-report.ts';
-import { newTally, type RowTally, rowsOf, whyNoRows } from './rows.ts';
 import { type DataSettings, readingOf, rendererFor } from './settings.ts';
-import { shardsOf } from './shards.ts';
+import { cutShards } from './shards/cut-shards.ts';
+import { StoredRows } from './stored-rows.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
 /** Packed sets that stay in the cache, each 1.5 to 2.5 times as large as its text; the one used longest ago goes first. */
@@ -36,7 +37,7 @@ export interface ExamplePart {
   chosen(): Promise<(index: number) => boolean>;
 }
 
-export interface PackDataOptions {
+export interface PackFilesOptions {
   paths: readonly string[];
   settings: DataSettings;
   sequenceLength: number;
@@ -59,17 +60,17 @@ export interface PackDataOptions {
  * tokenizer, the chat template, and the settings. Memory does not grow with the data. Close the result.
  * @throws DATA_*, TEMPLATE_*, STORE_FULL, DATA_EMPTY when there is nothing to train on
  */
-export async function packData(
-  options: PackDataOptions,
+export async function packFiles(
+  options: PackFilesOptions,
   { tokenizer }: { tokenizer: TextTokenizer },
-): Promise<PackedData> {
+): Promise<StoredRows> {
   const { settings, modelDir, now, cacheDir, paths } = options;
   const renderer = await rendererFor(settings, { dir: modelDir, now }, { tokenizer });
   try {
     const root = join(cacheDir, 'data');
     const key = await keyOf(options, renderer);
     const dir = join(root, key.slice(0, 32));
-    const cached = await PackedData.open(dir);
+    const cached = await StoredRows.open(dir);
     if (cached?.key === key) {
       await utimes(dir, new Date(), new Date());
       return cached;
@@ -90,7 +91,7 @@ export async function packData(
     }
     // A cache that cannot be tidied is only larger.
     await tidy(root, Date.now()).catch(() => {});
-    const packed = await PackedData.open(dir);
+    const packed = await StoredRows.open(dir);
     if (packed?.key === key) return packed;
     throw dataError('DATA_UNREADABLE', `${dir} cannot be written; see who owns it`, { file: dir });
   } finally {
@@ -106,7 +107,7 @@ async function place(partial: string, dir: string, key: string): Promise<void> {
   try {
     await rename(partial, dir);
   } catch {
-    const there = await PackedData.open(dir);
+    const there = await StoredRows.open(dir);
     there?.close();
     if (there?.key === key) return;
     await rm(dir, { recursive: true, force: true });
@@ -126,16 +127,23 @@ function storeFull(dir: string, cause: unknown): SwarmError {
 async function write(
   dir: string,
   key: string,
-  { paths, settings, sequenceLength, part, signal, onProgress, onBad }: PackDataOptions,
+  { paths, settings, sequenceLength, part, signal, onProgress, onBad }: PackFilesOptions,
   { renderer, tally }: { renderer: Renderer; tally: RowTally },
 ): Promise<boolean> {
   const { badRowShare, packing, truncation } = settings;
   const report = new RowReport({ badRowShare, onBad });
   const all = readExamples(paths, { ...readingOf(settings), signal, report, onProgress });
   const examples = part === undefined ? all : filtered(all, await part.chosen());
-  const rows = rowsOf(examples, renderer, { sequenceLength, packing, truncation, report, tally, signal });
-  const shards = shardsOf(rows, { sequenceLength, vocabSize: renderer.tokenizer.vocabSize });
-  return PackedData.write(dir, shards, () => ({ key, read: report.summary(), tally }));
+  const rows = packExamples(examples, renderer, {
+    sequenceLength,
+    packing,
+    truncation,
+    report,
+    tally,
+    signal,
+  });
+  const shards = cutShards(rows, { sequenceLength, vocabSize: renderer.tokenizer.vocabSize });
+  return StoredRows.write(dir, shards, () => ({ key, read: report.summary(), tally }));
 }
 
 async function* filtered(
@@ -147,7 +155,7 @@ async function* filtered(
 }
 
 async function keyOf(
-  { paths, settings, sequenceLength, part, modelDir, now, signal }: PackDataOptions,
+  { paths, settings, sequenceLength, part, modelDir, now, signal }: PackFilesOptions,
   { sources, specialTokens }: Renderer,
 ): Promise<string> {
   const files: { container: string; digest: string }[] = [];

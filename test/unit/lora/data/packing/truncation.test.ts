@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Sample, truncate } from '../../../../lora/data/truncation.ts';
+import { type Sample, truncate } from '../../../../../lora/data/packing/truncation.ts';
 
 /** Prompt, answer and what follows, as letters: "pppAAAe"; the case says what is trained. */
 function sample(letters: string): Sample {

@@ -1,15 +1,16 @@
 import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type PackDataOptions, packData } from '../../../../lora/data/pack-data.ts';
-import { PackedData } from '../../../../lora/data/packed-data.ts';
-import { predictedTokens, type Row } from '../../../../lora/data/packing.ts';
+import { type PackFilesOptions, packFiles } from '../../../../lora/data/pack-files.ts';
+import { packExamples } from '../../../../lora/data/packing/pack-examples.ts';
+import { newTally } from '../../../../lora/data/packing/tally.ts';
 import { readExamples } from '../../../../lora/data/read-examples.ts';
 import { textRenderer } from '../../../../lora/data/render/renderer.ts';
+import { predictedTokens, type Row } from '../../../../lora/data/row.ts';
 import { RowReport } from '../../../../lora/data/row-report.ts';
-import { newTally, rowsOf } from '../../../../lora/data/rows.ts';
 import { dataSettingsSchema } from '../../../../lora/data/settings.ts';
-import { shardsOf } from '../../../../lora/data/shards.ts';
+import { cutShards } from '../../../../lora/data/shards/cut-shards.ts';
+import { StoredRows } from '../../../../lora/data/stored-rows.ts';
 import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
@@ -28,7 +29,7 @@ const tokenizer: TextTokenizer = {
   decode: (ids) => String.fromCharCode(...ids),
 };
 
-interface World extends PackDataOptions {
+interface World extends PackFilesOptions {
   paths: string[];
 }
 
@@ -53,7 +54,7 @@ const sets = async ({ cacheDir }: World) => (await readdir(join(cacheDir, 'data'
 async function directly({ paths, sequenceLength }: World): Promise<Row[]> {
   const report = new RowReport();
   const rows: Row[] = [];
-  for await (const row of rowsOf(readExamples(paths, { report }), textRenderer(tokenizer), {
+  for await (const row of packExamples(readExamples(paths, { report }), textRenderer(tokenizer), {
     sequenceLength,
     report,
   })) {
@@ -66,7 +67,7 @@ describe('packed data', () => {
   it('holds the rows that the examples make, in any order', async () => {
     const options = await world(texts);
     const rows = await directly(options);
-    const packed = await packData(options, { tokenizer });
+    const packed = await packFiles(options, { tokenizer });
     expect(packed.rows).toBe(rows.length);
     expect(packed.tokens).toBe(rows.reduce((sum, row) => sum + predictedTokens(row), 0));
     const backwards = rows.map((_, i) => rows.length - 1 - i);
@@ -83,15 +84,15 @@ describe('packed data', () => {
       return { ids, segments: new Uint16Array(8192).fill(1), labels: Int32Array.from(ids) };
     });
     const dir = join(await temporaryFolder(), 'packed');
-    const shards = shardsOf(
+    const shards = cutShards(
       (async function* () {
         yield* rows;
       })(),
       { sequenceLength: 8192, vocabSize: 70_000 },
     );
     const about = () => ({ key: 'k', read: new RowReport().summary(), tally: newTally() });
-    expect(await PackedData.write(dir, shards, about)).toBe(true);
-    const packed = await PackedData.open(dir);
+    expect(await StoredRows.write(dir, shards, about)).toBe(true);
+    const packed = await StoredRows.open(dir);
     expect(packed!.rowsAt(rows.map((_, i) => i))).toEqual(rows);
     packed!.close();
   });
@@ -101,7 +102,7 @@ describe('packed data', () => {
     const pack = async (change: Partial<World> = {}) => {
       const progress: number[] = [];
       const onProgress = (done: number, total: number) => progress.push(done / total);
-      const packed = await packData({ ...options, ...change, onProgress }, { tokenizer });
+      const packed = await packFiles({ ...options, ...change, onProgress }, { tokenizer });
       packed.close();
       return { key: packed.key, made: progress.at(-1) === 1 };
     };
@@ -131,16 +132,16 @@ describe('packed data', () => {
 
   it('is made again where it was left incomplete, and nothing is left of an attempt that failed', async () => {
     const options = await world(texts);
-    (await packData(options, { tokenizer })).close();
+    (await packFiles(options, { tokenizer })).close();
     const [name] = await sets(options);
     await rm(join(options.cacheDir, 'data', name!, 'index.json'));
-    const again = await packData(options, { tokenizer });
+    const again = await packFiles(options, { tokenizer });
     expect(again.rowsAt([0])).toEqual((await directly(options)).slice(0, 1));
     again.close();
     await writeFile(options.paths[0]!, '{"text":""}\n');
-    await expect(packData(options, { tokenizer })).rejects.toMatchObject({ code: 'DATA_EMPTY' });
+    await expect(packFiles(options, { tokenizer })).rejects.toMatchObject({ code: 'DATA_EMPTY' });
     await writeFile(options.paths[0]!, '{"text":"a"}\n{"txt":1}\n');
-    await expect(packData(options, { tokenizer })).rejects.toMatchObject({ code: 'DATA_BAD_ROWS' });
+    await expect(packFiles(options, { tokenizer })).rejects.toMatchObject({ code: 'DATA_BAD_ROWS' });
     // Rows that are found out when they are rendered count too, also the last ones of a short file.
     const rows = [
       [1, 2],
@@ -148,7 +149,7 @@ describe('packed data', () => {
       [1, 70_000],
     ].map((input_ids) => JSON.stringify({ input_ids }));
     await writeFile(options.paths[0]!, rows.join('\n'));
-    await expect(packData(options, { tokenizer })).rejects.toMatchObject({
+    await expect(packFiles(options, { tokenizer })).rejects.toMatchObject({
       code: 'DATA_BAD_ROWS',
       values: { rows: 3, bad: 1 },
     });
@@ -157,7 +158,7 @@ describe('packed data', () => {
 
   it('may be packed by several at once', async () => {
     const options = await world(texts);
-    const all = await Promise.all([1, 2, 3].map(() => packData(options, { tokenizer })));
+    const all = await Promise.all([1, 2, 3].map(() => packFiles(options, { tokenizer })));
     expect(new Set(all.map(({ key }) => key)).size).toBe(1);
     for (const packed of all) {
       expect(packed.row(packed.rows - 1)).toEqual((await directly(options)).at(-1));
@@ -178,7 +179,7 @@ describe('packed data', () => {
       await utimes(join(root, partial), seconds - age / 1000, seconds - age / 1000);
     }
     for (let i = 0; i < 10; i++) {
-      (await packData({ ...options, sequenceLength: 8 + i }, { tokenizer })).close();
+      (await packFiles({ ...options, sequenceLength: 8 + i }, { tokenizer })).close();
     }
     const left = await sets(options);
     expect(left.filter((name) => name.startsWith('.'))).toEqual(['.partial-new']);

@@ -8,11 +8,11 @@
  */
 
 import { z } from 'zod';
-import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
-import { DATA_SHARD_BYTES } from '../../protocol/limits.ts';
-import { dataError } from './errors.ts';
-import { IGNORED_LABEL, type Row } from './packing.ts';
+import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
+import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
+import { DATA_SHARD_BYTES } from '../../../protocol/limits.ts';
+import { dataError } from '../errors.ts';
+import { IGNORED_LABEL, type Row } from '../row.ts';
 
 /** Shards are cut at this size, one range of the blob protocol. A row of more than that is a shard alone. */
 export const SHARD_BYTES = 1024 * 1024;
@@ -35,7 +35,7 @@ type Header = z.output<typeof headerSchema>;
  * Shards of at most `SHARD_BYTES`, in the order of the rows, all of one row length; every shard but the last
  * holds the same number of rows. @throws PACKED_ROW when a row is not canonical or of another length
  */
-export function encodePacked(rows: readonly Row[]): Uint8Array[] {
+export function encodeShards(rows: readonly Row[]): Uint8Array[] {
   const first = rows[0];
   if (first === undefined) return [];
   const sequenceLength = first.ids.length;
@@ -60,7 +60,7 @@ export function encodePacked(rows: readonly Row[]): Uint8Array[] {
  * Rows of a shard. Memory follows from the number of bytes, not from what they claim.
  * @throws PACKED_INVALID (values: reason)
  */
-export function decodePacked(bytes: Uint8Array): Row[] {
+export function decodeRows(bytes: Uint8Array): Row[] {
   const { header, body } = split(bytes);
   const read = (offset: number, length: number): Uint8Array => body.subarray(offset, offset + length);
   return Array.from({ length: header.rows }, (_, i) => decodeRow(header, i, read));

@@ -3,13 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Example, ExampleBody } from '../../../../lora/data/examples.ts';
-import { packedRows, type Row } from '../../../../lora/data/packing.ts';
-import { openRenderer, type Renderer, textRenderer } from '../../../../lora/data/render/renderer.ts';
-import { RowReport } from '../../../../lora/data/row-report.ts';
-import { newTally, type RowOptions, rowsOf } from '../../../../lora/data/rows.ts';
-import { TINY_TEXT } from '../../../utils/tiny-model.ts';
-import { type TinyDeps, tinyDeps, tinyTrainer } from '../../../utils/tiny-trainer.ts';
+import type { Example, ExampleBody } from '../../../../../lora/data/examples.ts';
+import { packedRows } from '../../../../../lora/data/packing/pack-documents.ts';
+import { type PackingOptions, packExamples } from '../../../../../lora/data/packing/pack-examples.ts';
+import { newTally } from '../../../../../lora/data/packing/tally.ts';
+import { openRenderer, type Renderer, textRenderer } from '../../../../../lora/data/render/renderer.ts';
+import type { Row } from '../../../../../lora/data/row.ts';
+import { RowReport } from '../../../../../lora/data/row-report.ts';
+import { TINY_TEXT } from '../../../../utils/tiny-model.ts';
+import { type TinyDeps, tinyDeps, tinyTrainer } from '../../../../utils/tiny-trainer.ts';
 
 let dir: string;
 let deps: TinyDeps;
@@ -28,12 +30,12 @@ const LENGTH = 48;
 const examples = (bodies: readonly ExampleBody[]): Example[] =>
   bodies.map((body, i) => ({ origin: { file: 'data.jsonl', row: i + 1 }, ...body }) as Example);
 
-async function pack(bodies: readonly ExampleBody[], options: Partial<RowOptions> = {}) {
+async function pack(bodies: readonly ExampleBody[], options: Partial<PackingOptions> = {}) {
   const tally = newTally();
   const report = options.report ?? new RowReport();
   for (const _ of bodies) report.see();
   const all: Row[] = [];
-  for await (const row of rowsOf(examples(bodies), renderer, {
+  for await (const row of packExamples(examples(bodies), renderer, {
     sequenceLength: LENGTH,
     report,
     tally,
@@ -67,7 +69,7 @@ describe('rows of examples', () => {
 
   it('have the same loss packed and alone', async () => {
     const trainer = tinyTrainer(deps, { sequenceLength: LENGTH });
-    const loss = async (packing: RowOptions['packing']) => {
+    const loss = async (packing: PackingOptions['packing']) => {
       const { rows, tally } = await pack(chats, { packing });
       const losses = await trainer.evaluate(rows);
       const tokens = losses.reduce((sum, row) => sum + row.tokens, 0);
@@ -129,7 +131,7 @@ describe('rows of examples', () => {
     const turns = { ...renderer, trainOn: 'turns' } as const;
     const tally = newTally();
     const options = { sequenceLength: LENGTH, report: new RowReport(), tally };
-    for await (const _ of rowsOf(examples([whole]), turns, options));
+    for await (const _ of packExamples(examples([whole]), turns, options));
     const { tally: once } = await pack([whole]);
     expect(tally).toMatchObject({ samples: 2, trainedTokens: once.trainedTokens });
     expect(tally.sampleTokens).toBeGreaterThan(once.sampleTokens);
@@ -162,7 +164,7 @@ describe('rows of examples', () => {
   });
 
   it('need no template where there is only text', async () => {
-    const plain = rowsOf(examples([{ kind: 'text', text: 'It was' }]), textRenderer(deps.tokenizer), {
+    const plain = packExamples(examples([{ kind: 'text', text: 'It was' }]), textRenderer(deps.tokenizer), {
       sequenceLength: LENGTH,
       report: new RowReport(),
     });

@@ -1,9 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isSwarmError } from '../../../../common/errors.ts';
-import { decodePacked, encodePacked, SHARD_BYTES } from '../../../../lora/data/packed.ts';
-import { IGNORED_LABEL, packSequences, type Row } from '../../../../lora/data/packing.ts';
-import { DATA_SHARD_BYTES } from '../../../../protocol/limits.ts';
+import { isSwarmError } from '../../../../../common/errors.ts';
+import { packSequences } from '../../../../../lora/data/packing/pack-documents.ts';
+import { IGNORED_LABEL, type Row } from '../../../../../lora/data/row.ts';
+import { decodeRows, encodeShards, SHARD_BYTES } from '../../../../../lora/data/shards/shard-codec.ts';
+import { DATA_SHARD_BYTES } from '../../../../../protocol/limits.ts';
 
 function rowsOf(vocabulary: number) {
   return fc
@@ -23,7 +24,7 @@ describe('packed rows', () => {
     for (const vocabulary of [300, 65_535, 65_536, 200_000]) {
       fc.assert(
         fc.property(rowsOf(vocabulary), (packed) => {
-          expect(encodePacked(packed).flatMap(decodePacked)).toEqual(packed);
+          expect(encodeShards(packed).flatMap(decodeRows)).toEqual(packed);
         }),
         { numRuns: 30 },
       );
@@ -31,23 +32,23 @@ describe('packed rows', () => {
   });
 
   it('are cut into shards of at most one range, all of equally many rows but the last', () => {
-    const shards = encodePacked(rows(2000, 128));
+    const shards = encodeShards(rows(2000, 128));
     expect(shards.length).toBeGreaterThan(1);
     for (const shard of shards) expect(shard.length).toBeLessThanOrEqual(SHARD_BYTES);
-    const counts = shards.map((shard) => decodePacked(shard).length);
+    const counts = shards.map((shard) => decodeRows(shard).length);
     expect(new Set(counts.slice(0, -1)).size).toBe(1);
     expect(counts.reduce((a, b) => a + b)).toBe(2000);
   });
 
   it('give a row larger than a shard one of its own', () => {
-    const shards = encodePacked(rows(2, 131_072, 100_000));
+    const shards = encodeShards(rows(2, 131_072, 100_000));
     expect(shards).toHaveLength(2);
     for (const shard of shards) expect(shard.length).toBeLessThanOrEqual(DATA_SHARD_BYTES);
-    expect(decodePacked(shards[1]!)[0]!.ids[5]).toBe(100_000);
+    expect(decodeRows(shards[1]!)[0]!.ids[5]).toBe(100_000);
   });
 
   it('give equal bytes for equal rows', () => {
-    expect(encodePacked(rows(3, 16))).toEqual(encodePacked(rows(3, 16)));
+    expect(encodeShards(rows(3, 16))).toEqual(encodeShards(rows(3, 16)));
   });
 
   it('are refused when rows are not canonical', () => {
@@ -67,19 +68,19 @@ describe('packed rows', () => {
       [row, ...rows(1, 8)],
     ];
     for (const [i, list] of bad.entries()) {
-      expect(() => encodePacked(list), `case ${i}`).toThrow(expect.objectContaining({ code: 'PACKED_ROW' }));
+      expect(() => encodeShards(list), `case ${i}`).toThrow(expect.objectContaining({ code: 'PACKED_ROW' }));
     }
   });
 });
 
 describe('shards from strangers', () => {
-  const shard = encodePacked(rows(4, 16))[0]!;
+  const shard = encodeShards(rows(4, 16))[0]!;
   const refused = expect.objectContaining({ code: 'PACKED_INVALID' });
 
   it('are refused when random, with nothing but the typed error', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
-        expect(() => decodePacked(bytes)).toThrow(refused);
+        expect(() => decodeRows(bytes)).toThrow(refused);
       }),
     );
   });
@@ -90,18 +91,18 @@ describe('shards from strangers', () => {
         const bytes = shard.slice();
         bytes[at] = bytes[at]! ^ by;
         try {
-          for (const { labels } of decodePacked(bytes)) {
+          for (const { labels } of decodeRows(bytes)) {
             expect(labels.every((label) => label >= 0 || label === IGNORED_LABEL)).toBe(true);
           }
         } catch (error) {
           expect(isSwarmError(error, 'PACKED_INVALID')).toBe(true);
         }
-        expect(() => decodePacked(shard.subarray(0, at))).toThrow(refused);
+        expect(() => decodeRows(shard.subarray(0, at))).toThrow(refused);
       }),
     );
   });
 
   it('are refused when longer than any shard may be', () => {
-    expect(() => decodePacked(new Uint8Array(DATA_SHARD_BYTES + 1))).toThrow(refused);
+    expect(() => decodeRows(new Uint8Array(DATA_SHARD_BYTES + 1))).toThrow(refused);
   });
 });

@@ -1,5 +1,7 @@
 /** Best-fit-decreasing packing of a stream, a window at a time. */
-import { layOut, MAX_PIECES, type Piece, type Row } from './packing.ts';
+
+import type { Row } from '../row.ts';
+import { layOut, MAX_PIECES, type Piece } from './pieces.ts';
 
 /** Tokens that are sorted together: at 8 bytes for id and label, 8 MiB. */
 const WINDOW_TOKENS = 2 ** 20;
@@ -21,7 +23,7 @@ interface OpenRow {
  * full; the longest is placed first, each into the row with the least room that takes it (Johnson 1974). Rows
  * come out in the order in which they were begun. Equal pieces in equal order give equal rows.
  */
-export class BestFitPacker {
+export class WindowPacker {
   readonly #length: number;
   readonly #window: number;
   #waiting: CompactPiece[] = [];

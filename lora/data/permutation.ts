@@ -13,7 +13,7 @@ export const MAX_ROWS = 2 ** 32;
 /** Luby and Rackoff 1988 need four for a pseudo-random permutation; more make up for a fast round function. */
 const FEISTEL_ROUNDS = 8;
 
-export interface RowKey {
+export interface PermutationKey {
   /** Digest of the job. */
   job: string;
   round: number;
@@ -24,7 +24,7 @@ export interface RowKey {
 }
 
 /** Key of a round's permutation, 32 bytes. */
-export function rowKey({ job, round, parent, epoch }: RowKey): Uint8Array {
+export function permutationKey({ job, round, parent, epoch }: PermutationKey): Uint8Array {
   return createHash('sha256').update(encodeCbor({ job, round, parent, epoch })).digest();
 }
 

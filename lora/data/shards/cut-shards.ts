@@ -1,6 +1,7 @@
 /** A stream of rows as shards. */
-import { encodePacked, MAX_HEADER_BYTES, SHARD_BYTES } from './packed.ts';
-import { predictedTokens, type Row } from './packing.ts';
+
+import { predictedTokens, type Row } from '../row.ts';
+import { encodeShards, MAX_HEADER_BYTES, SHARD_BYTES } from './shard-codec.ts';
 
 export interface RowSize {
   readonly sequenceLength: number;
@@ -29,7 +30,7 @@ export function rowsPerShard(size: RowSize): number {
  * Shards of at most `SHARD_BYTES` (or of one row), each as soon as it is full; all but the last hold the same number
  * of rows.
  */
-export async function* shardsOf(
+export async function* cutShards(
   rows: AsyncIterable<Row>,
   size: RowSize,
 ): AsyncGenerator<Shard, void, undefined> {
@@ -37,7 +38,7 @@ export async function* shardsOf(
   let waiting: Row[] = [];
   const shard = (): Shard[] => {
     const tokens = waiting.reduce((sum, row) => sum + predictedTokens(row), 0);
-    const shards = encodePacked(waiting).map((bytes) => ({ bytes, rows: waiting.length, tokens }));
+    const shards = encodeShards(waiting).map((bytes) => ({ bytes, rows: waiting.length, tokens }));
     waiting = [];
     return shards;
   };

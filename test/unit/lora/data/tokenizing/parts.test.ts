@@ -1,7 +1,7 @@
 /** Corners of single parts, which whole tokenizers hardly reach; values of the tokenizers library 0.23.3. */
 import { describe, expect, it } from 'vitest';
-import { decoderOf } from '../../../../lora/data/tokenizing/decoders.ts';
-import { preTokenizerOf } from '../../../../lora/data/tokenizing/pre-tokenizers.ts';
+import { decoderOf } from '../../../../../lora/data/tokenizing/decoders.ts';
+import { preTokenizerOf } from '../../../../../lora/data/tokenizing/pre-tokenizers.ts';
 
 describe('a pre-tokenizer', () => {
   it.each([

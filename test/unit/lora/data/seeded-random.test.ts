@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { Random } from '../../../../lora/data/random.ts';
+import { SeededRandom } from '../../../../lora/data/seeded-random.ts';
 
 describe('the seeded generator', () => {
   it('is pinned by its seed, and by each part of it', () => {
-    const draw = (...seed: number[]) => new Random(...seed).uniform();
+    const draw = (...seed: number[]) => new SeededRandom(...seed).uniform();
     expect(draw(1, 2)).toBe(draw(1, 2));
     expect(new Set([draw(1), draw(2), draw(1, 2), draw(2, 1), draw(1, 2, 0)]).size).toBe(5);
   });
 
   it('is uniform and normal', () => {
-    const random = new Random(5);
+    const random = new SeededRandom(5);
     const count = 20_000;
     const mean = (of: () => number) => Array.from({ length: count }, of).reduce((a, b) => a + b) / count;
     expect(mean(() => random.uniform())).toBeCloseTo(0.5, 1);
@@ -20,7 +20,7 @@ describe('the seeded generator', () => {
 
   it('shuffles in place without losing anything', () => {
     const items = Array.from({ length: 50 }, (_, i) => i);
-    const shuffled = new Random(1).shuffle([...items]);
+    const shuffled = new SeededRandom(1).shuffle([...items]);
     expect(shuffled).not.toEqual(items);
     expect(shuffled.sort((a, b) => a - b)).toEqual(items);
   });

@@ -8,11 +8,11 @@ import { type FileHandle, mkdir, open, readFile, writeFile } from 'node:fs/promi
 import { join } from 'node:path';
 import { z } from 'zod';
 import { dataError } from './errors.ts';
-import { decodeRow, type ShardLayout, shardLayout } from './packed.ts';
-import type { Row } from './packing.ts';
+import { newTally, type RowTally } from './packing/tally.ts';
+import type { Row } from './row.ts';
 import type { RowSummary } from './row-report.ts';
-import { newTally, type RowTally } from './rows.ts';
-import type { Shard } from './shards.ts';
+import type { Shard } from './shards/cut-shards.ts';
+import { decodeRow, type ShardLayout, shardLayout } from './shards/shard-codec.ts';
 
 const ROWS_FILE = 'rows';
 const INDEX_FILE = 'index.json';
@@ -40,7 +40,7 @@ const indexSchema = z.strictObject({
 type Index = z.output<typeof indexSchema>;
 
 /** Rows of T tokens that lie on disk. Reading is synchronous: a row is a few kilobytes, mostly in the page cache. */
-export class PackedData {
+export class StoredRows {
   readonly #index: Index;
   readonly #path: string;
   readonly #file: number;
@@ -52,7 +52,7 @@ export class PackedData {
   }
 
   /** null where the folder holds no complete set of rows. */
-  static async open(dir: string): Promise<PackedData | null> {
+  static async open(dir: string): Promise<StoredRows | null> {
     const text = await readFile(join(dir, INDEX_FILE), 'utf8').catch(() => null);
     if (text === null) return null;
     let value: unknown;
@@ -65,7 +65,7 @@ export class PackedData {
     if (!parsed.success) return null;
     const path = join(dir, ROWS_FILE);
     try {
-      return new PackedData(parsed.data, path, openSync(path, 'r'));
+      return new StoredRows(parsed.data, path, openSync(path, 'r'));
     } catch {
       return null;
     }

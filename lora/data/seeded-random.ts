@@ -1,5 +1,5 @@
 /** A small seeded generator for shuffling and sampling: mulberry32. Not for secrets. */
-export class Random {
+export class SeededRandom {
   #state: number;
 
   /** `seed` is taken modulo 2^32; several numbers are mixed, so (seed, epoch) gives independent streams. */

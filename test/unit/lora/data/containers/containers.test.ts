@@ -5,14 +5,14 @@ import { Readable } from 'node:stream';
 import { constants, createZstdDecompress, gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readText } from '../../../../lora/data/bytes.ts';
-import { readCsv } from '../../../../lora/data/containers/csv.ts';
-import { CsvParser } from '../../../../lora/data/containers/csv-parser.ts';
-import { readJson } from '../../../../lora/data/containers/json.ts';
-import { JsonSplitter } from '../../../../lora/data/containers/json-splitter.ts';
-import { jsonLines, readJsonLines } from '../../../../lora/data/containers/jsonl.ts';
-import { MAX_ROW_BYTES, type RawRow, type RowBatches } from '../../../../lora/data/containers/rows.ts';
-import { cutFrames } from '../../../../lora/data/zstd-frames.ts';
+import { readCsv } from '../../../../../lora/data/containers/csv.ts';
+import { CsvParser } from '../../../../../lora/data/containers/csv-parser.ts';
+import { readText } from '../../../../../lora/data/containers/file-bytes.ts';
+import { readJson } from '../../../../../lora/data/containers/json.ts';
+import { JsonSplitter } from '../../../../../lora/data/containers/json-splitter.ts';
+import { jsonLines, readJsonLines } from '../../../../../lora/data/containers/jsonl.ts';
+import { MAX_ROW_BYTES, type RawRow, type RowBatches } from '../../../../../lora/data/containers/raw-rows.ts';
+import { cutFrames } from '../../../../../lora/data/containers/zstd-frames.ts';
 
 let dir: string;
 beforeAll(async () => {

@@ -1,0 +1,41 @@
+/** Packs plain token sequences and documents, with every token trained. */
+
+import type { Row } from '../row.ts';
+import type { TextTokenizer } from '../tokenizer.ts';
+import { OnlinePacker, type PackOptions } from './online-packer.ts';
+
+/**
+ * Packs sequences in order and yields rows as they fill up. Each sequence must already have its special tokens.
+ * Sequences of fewer than two tokens predict nothing and are left out.
+ * @throws PACK_LENGTH if the row length is not an integer ≥ 2
+ */
+export function* packSequences(sequences: Iterable<readonly number[]>, options: PackOptions): Generator<Row> {
+  const packer = new OnlinePacker(options);
+  for (const sequence of sequences) yield* packer.add(sequence);
+  yield* packer.finish();
+}
+
+/**
+ * Tokenises and packs documents. Each gets the special tokens that the tokenizer's config adds, and ends with the
+ * end-of-text token. Later pieces of a document start with the beginning-of-text token if the tokenizer adds one.
+ */
+export async function* packDocuments(
+  documents: AsyncIterable<string> | Iterable<string>,
+  tokenizer: TextTokenizer,
+  { sequenceLength }: { sequenceLength: number },
+): AsyncGenerator<Row, void, undefined> {
+  const packer = new OnlinePacker({ sequenceLength, restart: tokenizer.prefix.at(-1) ?? null });
+  for await (const document of documents) {
+    const ids = tokenizer.encode(document);
+    if (tokenizer.eosId !== null && ids.at(-1) !== tokenizer.eosId) ids.push(tokenizer.eosId);
+    yield* packer.add(ids);
+  }
+  yield* packer.finish();
+}
+
+/** Returns all rows of `packDocuments` in memory. For small data, such as held-out text. */
+export async function packedRows(...arguments_: Parameters<typeof packDocuments>): Promise<Row[]> {
+  const rows: Row[] = [];
+  for await (const row of packDocuments(...arguments_)) rows.push(row);
+  return rows;
+}

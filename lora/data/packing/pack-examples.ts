@@ -1,0 +1,149 @@
+import type { Example } from '../examples.ts';
+import { type RenderOptions, renderExamples } from '../render/render-examples.ts';
+import type { Rendered } from '../render/rendered.ts';
+import type { Renderer } from '../render/renderer.ts';
+import { checkRowLength, IGNORED_LABEL, type Row } from '../row.ts';
+import { OnlinePacker } from './online-packer.ts';
+import { cutSequence, type Piece } from './pieces.ts';
+import { newTally, type RowTally } from './tally.ts';
+import { type Sample, type Truncation, truncate } from './truncation.ts';
+import { WindowPacker } from './window-packer.ts';
+
+export const PACKINGS = ['auto', 'bfd', 'wrapped', 'none'] as const;
+/**
+ * How samples share rows. Each sample is always a segment of its own and does not see the others.
+ * - `bfd`: best fit decreasing, over a window of the data
+ * - `wrapped`: best fit in the order of the data
+ * - `none`: one row per sample
+ * - `auto`: `wrapped` for plain text, whose pieces mostly fill a row; `bfd` for everything else
+ */
+export type Packing = (typeof PACKINGS)[number];
+
+export interface PackingOptions extends Pick<RenderOptions, 'report' | 'signal'> {
+  /** T, tokens per row. A sample of T + 1 tokens fits, because its last token is only predicted. */
+  sequenceLength: number;
+  /** @default 'auto' */
+  packing?: Packing;
+  /** @default 'auto' */
+  truncation?: Truncation;
+  /** Is counted up while the rows are made. */
+  tally?: RowTally;
+}
+
+/**
+ * Renders, truncates and packs examples. Yields rows of T tokens as they fill up. The order of the rows depends only on
+ * the examples.
+ * @throws PACK_LENGTH and as renderExamples
+ */
+export async function* packExamples(
+  examples: AsyncIterable<Example> | Iterable<Example>,
+  renderer: Renderer,
+  options: PackingOptions,
+): AsyncGenerator<Row, void, undefined> {
+  const packer = new SamplePacker(options, renderer);
+  for await (const { example, rendered } of renderExamples(examples, renderer, options)) {
+    yield* packer.add(example.kind, rendered);
+  }
+  yield* packer.finish();
+}
+
+interface PiecePacker {
+  addPiece(piece: Piece): Iterable<Row>;
+  finish(): Iterable<Row>;
+}
+
+/** Truncates, packs and counts rendered samples. */
+export class SamplePacker {
+  readonly tally: RowTally;
+  readonly #options: Required<Pick<PackingOptions, 'sequenceLength' | 'packing' | 'truncation'>>;
+  /** First token of the later pieces of a sample that is split. */
+  readonly #restart: number | null;
+  readonly #packers: Record<Exclude<Packing, 'auto'>, PiecePacker>;
+
+  constructor(
+    {
+      sequenceLength,
+      packing = 'auto',
+      truncation = 'auto',
+      tally = newTally(),
+    }: Omit<PackingOptions, 'report' | 'signal'>,
+    { tokenizer }: Pick<Renderer, 'tokenizer'>,
+  ) {
+    checkRowLength(sequenceLength);
+    this.#options = { sequenceLength, packing, truncation };
+    this.tally = tally;
+    this.#restart = tokenizer.prefix.at(-1) ?? null;
+    this.#packers = {
+      bfd: new WindowPacker({ sequenceLength }),
+      wrapped: new OnlinePacker({ sequenceLength }),
+      none: rowPerPiece(sequenceLength),
+    };
+  }
+
+  /** Adds a sample. Yields the rows that became full. */
+  *add(kind: Example['kind'], { ids, trained, merged }: Rendered): Generator<Row> {
+    const { tally } = this;
+    tally.samples++;
+    tally.sampleTokens += ids.length;
+    if (merged > 0) tally.merged++;
+    if (!predicts(trained)) {
+      tally.untrained++;
+      return;
+    }
+    const { packing } = this.#options;
+    const packer = this.#packers[packing === 'auto' ? (kind === 'text' ? 'wrapped' : 'bfd') : packing];
+    for (const piece of this.#pieces(kind, { ids, trained })) yield* this.#count(packer.addPiece(piece));
+  }
+
+  /** Yields the rows that are still open. */
+  *finish(): Generator<Row> {
+    for (const packer of Object.values(this.#packers)) yield* this.#count(packer.finish());
+  }
+
+  *#pieces(kind: Example['kind'], sample: Sample): Generator<Piece> {
+    const { tally } = this;
+    const restart = this.#restart;
+    const { sequenceLength: length, truncation } = this.#options;
+    const limit = length + 1;
+    const mode = truncation === 'auto' ? (kind === 'text' ? 'split' : 'shorten') : truncation;
+    if (mode === 'split') {
+      if (sample.ids.length > limit) tally.split++;
+      for (const piece of cutSequence(sample.ids, sample.trained, { length, restart })) {
+        if (piece.labels.some((label) => label !== IGNORED_LABEL)) yield piece;
+      }
+      return;
+    }
+    const fitting = truncate(sample, limit, mode);
+    if (fitting === null) tally.dropped++;
+    else if (!predicts(fitting.trained)) tally.untrained++;
+    else {
+      if (fitting !== sample) tally.truncated++;
+      yield* cutSequence(fitting.ids, fitting.trained, { length });
+    }
+  }
+
+  *#count(rows: Iterable<Row>): Generator<Row> {
+    for (const row of rows) {
+      this.tally.rows++;
+      for (const segment of row.segments) if (segment !== 0) this.tally.rowTokens++;
+      for (const label of row.labels) if (label !== IGNORED_LABEL) this.tally.trainedTokens++;
+      yield row;
+    }
+  }
+}
+
+/** Returns whether any token gives a loss. The first cannot: no token comes before it. */
+function predicts(trained: Uint8Array): boolean {
+  return trained.indexOf(1, 1) >= 0;
+}
+
+function rowPerPiece(sequenceLength: number): PiecePacker {
+  return {
+    *addPiece(piece) {
+      const packer = new OnlinePacker({ sequenceLength });
+      yield* packer.addPiece(piece);
+      yield* packer.finish();
+    },
+    finish: () => [],
+  };
+}

@@ -1,0 +1,65 @@
+/**
+ * Cuts token sequences into pieces and lays pieces out in rows, without losing or repeating a prediction.
+ *
+ * A sequence s0 … sm contains the predictions s1 … sm. They are cut into pieces of at most one row. Each piece keeps
+ * the token before it as context, or starts with a new beginning-of-text token (see `CutOptions.restart`). Pieces
+ * shorter than a row share rows. Each is a segment of its own: attention and positions restart there.
+ */
+
+import { emptyRow, IGNORED_LABEL, type Row } from '../row.ts';
+
+/** Most pieces in one row: the largest number that `Row.segments` can hold. Only longer rows can reach it. */
+export const MAX_PIECES = 0xffff;
+
+/** Up to a row's length of input tokens. */
+export interface Piece {
+  readonly ids: readonly number[];
+  /** The token after each input token, or `IGNORED_LABEL`. */
+  readonly labels: readonly number[];
+}
+
+export interface CutOptions {
+  /** Most input tokens of a piece. */
+  length: number;
+  /**
+   * First input token of every piece after the first. Models that always saw a beginning-of-text token need it here.
+   * null: the token before the piece. @default null
+   */
+  restart?: number | null;
+}
+
+/**
+ * Cuts a sequence into pieces that predict every token after the first exactly once.
+ *
+ * @param trained 1 or 0 for each token; tokens with 0 get no label. null: all tokens are trained
+ */
+export function* cutSequence(
+  sequence: readonly number[],
+  trained: Uint8Array | null,
+  { length, restart = null }: CutOptions,
+): Generator<Piece> {
+  for (let start = 1; start < sequence.length; start += length) {
+    const targets = sequence.slice(start, start + length);
+    const ids = sequence.slice(start - 1, start - 1 + targets.length);
+    if (start > 1 && restart !== null) ids[0] = restart;
+    const labels =
+      trained === null ? targets : targets.map((id, i) => (trained[start + i] === 1 ? id : IGNORED_LABEL));
+    yield { ids, labels };
+  }
+}
+
+/** Makes a row of pieces that together have at most `length` tokens. Each piece becomes a segment. */
+export function layOut(
+  pieces: readonly { readonly ids: ArrayLike<number>; readonly labels: ArrayLike<number> }[],
+  length: number,
+): Row {
+  const row = emptyRow(length);
+  let offset = 0;
+  for (const [index, { ids, labels }] of pieces.entries()) {
+    row.ids.set(ids, offset);
+    row.labels.set(labels, offset);
+    row.segments.fill(index + 1, offset, offset + ids.length);
+    offset += ids.length;
+  }
+  return row;
+}

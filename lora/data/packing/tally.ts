@@ -1,0 +1,47 @@
+/** Counts of what happened to the samples on their way into rows. */
+export interface RowTally {
+  /** Samples rendered. */
+  samples: number;
+  /** Tokens of all samples before truncation. */
+  sampleTokens: number;
+  /** Samples that were too long for a row and were cut to fit. */
+  truncated: number;
+  /** Samples that were too long for a row and were left out. */
+  dropped: number;
+  /** Samples that were too long for a row and were split into several pieces. */
+  split: number;
+  /** Samples that were left out because they have no trained token. */
+  untrained: number;
+  /** Samples in which one token spans the end of a prompt and the start of an answer. */
+  merged: number;
+  rows: number;
+  /** Tokens in rows, without padding. Divided by rows × T: the fill ratio. */
+  rowTokens: number;
+  /** Supervised tokens: those that the loss counts. */
+  trainedTokens: number;
+}
+
+export function newTally(): RowTally {
+  return {
+    samples: 0,
+    sampleTokens: 0,
+    truncated: 0,
+    dropped: 0,
+    split: 0,
+    untrained: 0,
+    merged: 0,
+    rows: 0,
+    rowTokens: 0,
+    trainedTokens: 0,
+  };
+}
+
+/** Explains, as part of a message, why the data gave no row. */
+export function whyNoRows({ samples, untrained, dropped }: RowTally): string {
+  if (samples === 0) return 'no row of the files became a sample';
+  const reasons = [
+    [untrained, 'without a trained token (such as a conversation without an answer)'],
+    [dropped, 'longer than a row'],
+  ].flatMap(([count, what]) => (count === 0 ? [] : [`${count} ${what}`]));
+  return `of ${samples} samples ${reasons.join(', ')}`;
+}
