@@ -38,7 +38,7 @@ function label({ name, peer }: PeerView): string {
 }
 
 /** Every receipt of a node, newest first, each with what it means. */
-export function receiptLines({ peer, alike, receipts }: PeerReceipts): string[] {
+export function receiptLines({ peer, receipts }: PeerReceipts): string[] {
   if (receipts.length === 0) return [`${peer} has sent no update yet`];
   return [
     `updates of ${peer}, newest first`,
@@ -46,17 +46,5 @@ export function receiptLines({ peer, alike, receipts }: PeerReceipts): string[] 
       `round ${String(round).padStart(4)}  ${code.padEnd(14)}  ${new Date(at).toISOString()}  ${safeText(detail)}`.trimEnd(),
       `            ${meaning}`,
     ]),
-    ...(alike.length === 0 ? [] : ["as alike to another node's as a copy is, for you to judge:"]),
-    ...alike.map(({ round, other, otherFirst, cosine, overlap, evidence }) => {
-      const shared = overlap === null ? '' : `, ${Math.round(100 * overlap)} % of the places in common`;
-      const order = otherFirst ? 'came first' : 'came later';
-      return `round ${String(round).padStart(4)}  with ${shortPeer(other)}, whose ${order}: cosine ${cosine.toFixed(3)}${shared}; ${EVIDENCE[evidence]}`;
-    }),
   ];
 }
-
-const EVIDENCE: Readonly<Record<PeerReceipts['alike'][number]['evidence'], string>> = {
-  holds: 'both are signed',
-  expired: 'the payloads are no longer kept',
-  broken: 'a signature or a payload is damaged',
-};

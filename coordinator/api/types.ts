@@ -71,24 +71,9 @@ export interface PeerView {
   bytesReceived: number;
 }
 
-/** A node's update that was as alike to another's as a copy is: for people to judge. */
-export interface LikenessView {
-  job: string;
-  round: number;
-  other: string;
-  /** Whether the other's update was recorded first. */
-  otherFirst: boolean;
-  cosine: number;
-  /** Share of the indices that both sent; null at the dense preset. */
-  overlap: number | null;
-  /** Whether both have signed what they sent, as far as it is still kept. */
-  evidence: 'holds' | 'expired' | 'broken';
-}
-
 /** `swarm peers --why PEER`: every receipt of a peer, newest first. */
 export interface PeerReceipts {
   peer: string;
-  alike: LikenessView[];
   receipts: { job: string; round: number; code: ReceiptCode; detail: string; meaning: string; at: number }[];
 }
 

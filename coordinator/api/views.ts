@@ -3,16 +3,14 @@ import { receiptMeanings } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
-import { checkEvidence, type EvidenceState } from '../intake/evidence.ts';
 import type { JobRun } from '../job-run.ts';
 import { needsOperator } from '../round/machine.ts';
-import type { StoredCheckpoint, StoredLikeness } from '../store/store.ts';
+import type { StoredCheckpoint } from '../store/store.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,
   JobDetail,
   JobSummary,
-  LikenessView,
   PeerReceipts,
   PeerView,
 } from './types.ts';
@@ -135,7 +133,7 @@ export class Views {
   }
 
   /** Newest first, over all jobs. */
-  async receipts(peer: string): Promise<PeerReceipts> {
+  receipts(peer: string): PeerReceipts {
     const { store } = this.#deps;
     const receipts = this.#coordinator.jobs().flatMap(({ context }) =>
       store.updates.receipts(context.job, peer, SHOWN_RECEIPTS).map(({ round, code, detail, issuedAt }) => ({
@@ -147,27 +145,7 @@ export class Views {
         at: issuedAt,
       })),
     );
-    const alike: LikenessView[] = [];
-    for (const { context } of this.#coordinator.jobs()) {
-      // One after the other: each looks at two whole payloads.
-      for (const likeness of store.likenesses.of(context.job, peer, SHOWN_RECEIPTS))
-        alike.push(await this.#likeness(context.job, peer, likeness));
-    }
-    return { peer, alike, receipts: receipts.sort((a, b) => b.at - a.at) };
-  }
-
-  async #likeness(
-    job: string,
-    peer: string,
-    { round, earlier, later, cosine, overlap }: StoredLikeness,
-  ): Promise<LikenessView> {
-    const { store, blobs } = this.#deps;
-    const otherFirst = earlier !== peer;
-    const updates = [earlier, later].map((author) => store.updates.find(job, round, author)!);
-    const states: EvidenceState[] = [];
-    for (const update of updates) states.push(await checkEvidence(update, blobs));
-    const evidence = (['broken', 'expired'] as const).find((state) => states.includes(state)) ?? 'holds';
-    return { job, round, other: otherFirst ? earlier : later, otherFirst, cosine, overlap, evidence };
+    return { peer, receipts: receipts.sort((a, b) => b.at - a.at) };
   }
 
   /** Newest first. */

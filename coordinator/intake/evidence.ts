@@ -1,11 +1,7 @@
 import { decode } from '@ipld/dag-cbor';
-import { isSwarmError } from '../../common/errors.ts';
 import { encodeCbor } from '../../protocol/cbor.ts';
-import { UPDATE_BYTES } from '../../protocol/limits.ts';
 import type { Update } from '../../protocol/messages.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
-import type { BlobStore } from '../../storage/blobs.ts';
-import type { StoredUpdate } from '../store/store.ts';
 
 /**
  * A signed update without the payload that travelled inside it: a few hundred bytes that, together with the payload's
@@ -37,24 +33,4 @@ export function verifyEvidence(evidence: Uint8Array, payload: Uint8Array): Verif
   const { inlined, body, ...envelope } = decode<Evidence>(evidence);
   const whole = inlined ? encodeCbor({ ...decode<Update>(body), inline: payload }) : body;
   return verifyMessage('update', encodeCbor({ ...envelope, body: whole }));
-}
-
-/** `holds`: the author has signed just that; `expired`: the payload is no longer kept; `broken`: one has been changed. */
-export type EvidenceState = 'holds' | 'expired' | 'broken';
-
-/** Holds a recorded update's message against its payload and its author. */
-export async function checkEvidence(
-  { evidence, digest, round, peer }: StoredUpdate,
-  blobs: Pick<BlobStore, 'get'>,
-): Promise<EvidenceState> {
-  try {
-    const payload = await blobs.get(digest, { maxBytes: UPDATE_BYTES });
-    const { author, message } = verifyEvidence(evidence, payload);
-    return author === peer && message.round === round && message.payload.digest === digest
-      ? 'holds'
-      : 'broken';
-  } catch (error) {
-    if (!isSwarmError(error)) throw error;
-    return error.code === 'BLOB_MISSING' ? 'expired' : 'broken';
-  }
 }

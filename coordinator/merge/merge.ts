@@ -7,7 +7,6 @@ import {
   drift,
   ErrorFeedback,
   encodeDelta,
-  findCopies,
   Merge,
   medianNormClip,
   type Preset,
@@ -65,18 +64,6 @@ export interface Merged {
   readonly outliers: readonly MergeSource[];
   /** See `drift` in lora/update; null with fewer than two contributors. */
   readonly drift: number | null;
-  /** Pairs of contributors of one round whose updates are as alike as an update and its copy. */
-  readonly alike: readonly Alike[];
-}
-
-/** Two nodes' updates of one round that say the same. */
-export interface Alike {
-  readonly round: number;
-  readonly peers: readonly [string, string];
-  /** Between the two as vectors. */
-  readonly cosine: number;
-  /** Share of the smaller one's indices that the other has too; null at the dense preset. */
-  readonly overlap: number | null;
 }
 
 /** Reads a blob whose digest has been checked. */
@@ -89,8 +76,8 @@ export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>
 export const OUTLIER_FACTOR = 30;
 /** With fewer updates than this nobody can say which of them is out of line. */
 export const OUTLIER_UPDATES = 3;
-/** Drift and likeness are measured on this many updates at most: all lie in memory, and each is held against each. */
-export const COMPARED_UPDATES = 8;
+/** Drift is measured on at most this many updates, because all of them are in memory at once. */
+export const DRIFT_UPDATES = 8;
 /** A stored residual is as large as the adapter, with a checksum and a layout digest before it. */
 const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 
@@ -120,7 +107,7 @@ export async function mergeRound(input: MergeInput, read: ReadBlob): Promise<Mer
   for (const [i, source] of sources.entries()) {
     const update = await load(source);
     merge.add({ peer: source.peer, round: source.round, weight: weights[i]!, update, scale: scales[i]! });
-    if (sampled.length < COMPARED_UPDATES) sampled.push(update);
+    if (sampled.length < DRIFT_UPDATES) sampled.push(update);
   }
   const delta = merge.finish();
 
@@ -145,11 +132,6 @@ export async function mergeRound(input: MergeInput, read: ReadBlob): Promise<Mer
     })),
     outliers,
     drift: sampled.length > 1 ? drift(layout, parent, sampled, weights.slice(0, sampled.length)).rho : null,
-    alike: findCopies(layout, sampled).flatMap(({ first, second, cosine, overlap }) => {
-      const [a, b] = [sources[first]!, sources[second]!];
-      if (a.peer === b.peer || a.round !== b.round) return [];
-      return [{ round: a.round, peers: [a.peer, b.peer] as const, cosine, overlap }];
-    }),
   };
 }
 

@@ -30,7 +30,6 @@ export interface Prepared {
   readonly envelope: Uint8Array;
   readonly residual: string;
   readonly leftOut: MergeSource | null;
-  readonly alike: Merged['alike'];
 }
 
 /** The two slow steps of a round, each repeatable with the same result: merge and check; make durable. */
@@ -126,7 +125,7 @@ export class RoundWork {
     await deps.folders.write({ manifest, layout, digest, checkpoint, envelope });
     deps.failpoint('checkpoint-folder');
     this.#evaluated = { digest, losses };
-    return { digest, checkpoint, envelope, residual, leftOut: candidate.leftOut, alike: merged.alike };
+    return { digest, checkpoint, envelope, residual, leftOut: candidate.leftOut };
   }
 
   /** Everything in it follows from what was recorded when the round closed, so that a repetition gives the same bytes. */

@@ -3,7 +3,6 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { type CurrentCheckpoint, type JobContext, readCheckpoint } from '../context.ts';
 import type { RoundFacts } from '../intake/acceptance.ts';
 import type { Prepared } from '../merge/round-work.ts';
-import { noteLikeness } from '../merge/similarity.ts';
 import { ARRIVAL_ROUNDS } from '../round/closing.ts';
 import type { Preset } from '../round/plan.ts';
 import type { Effect, JobState } from '../round/state.ts';
@@ -56,7 +55,7 @@ export class Recorder {
   }
 
   /** A new checkpoint, and what that makes of the updates that were fixed for its round. */
-  commit({ digest, checkpoint, envelope, residual, leftOut, alike }: Prepared, outbox: Outbox): void {
+  commit({ digest, checkpoint, envelope, residual, leftOut }: Prepared, outbox: Outbox): void {
     const { job, manifest, deps } = this.#context;
     const { store } = deps;
     const { round, adapter, delta } = checkpoint;
@@ -73,7 +72,6 @@ export class Recorder {
       if (used) store.updates.settle(job, update.round, update.peer, 'merged');
       else this.#end(update, leftOut && same(update, leftOut) ? 'left-out' : 'outlier', outbox);
     }
-    noteLikeness(alike, this.#context, outbox);
     const { metrics, contributors } = checkpoint;
     outbox.event({
       type: 'checkpoint',

@@ -68,11 +68,6 @@ export class RoundTable {
     this.#db.run('UPDATE rounds SET outcome = ? WHERE job = ? AND round = ?', outcome, job, round);
   }
 
-  find(job: string, round: number): StoredRound | null {
-    const row = this.#db.one('SELECT * FROM rounds WHERE job = ? AND round = ?', job, round);
-    return row && readRound(row);
-  }
-
   /** The newest rounds, newest first. */
   newest(job: string, count: number): StoredRound[] {
     return this.#db

@@ -2,14 +2,12 @@ import { Database } from '../../storage/database.ts';
 import { BlobTable } from './blobs.ts';
 import { EventTable } from './events.ts';
 import { JobTable } from './jobs.ts';
-import { LikenessTable } from './likenesses.ts';
 import { PeerTable } from './peers.ts';
 import { RoundTable } from './rounds.ts';
 import { MIGRATIONS } from './schema.ts';
 import { UpdateTable } from './updates.ts';
 
 export type { StoredJob } from './jobs.ts';
-export type { StoredLikeness } from './likenesses.ts';
 export type { StoredPeer } from './peers.ts';
 export type { HeldCheckpoint, NewCheckpoint, RoundOutcome, StoredCheckpoint, StoredRound } from './rounds.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
@@ -22,7 +20,6 @@ export class Store {
   readonly events: EventTable;
   readonly peers: PeerTable;
   readonly blobs: BlobTable;
-  readonly likenesses: LikenessTable;
   readonly #db: Database;
 
   /**
@@ -37,7 +34,6 @@ export class Store {
     this.events = new EventTable(this.#db);
     this.peers = new PeerTable(this.#db);
     this.blobs = new BlobTable(this.#db);
-    this.likenesses = new LikenessTable(this.#db);
   }
 
   /** What `work` writes becomes durable whole, or not at all. */

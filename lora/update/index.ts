@@ -1,14 +1,6 @@
 /** Compression, exchange and merge of updates (DESIGN 5). The bytes are specified in docs/update-format.md. */
 export { medianNormClip, updateNorms } from './clip.ts';
 export { compressUpdate, decodeUpdate, encodeUpdate, type SparseUpdate, toTensors } from './codec.ts';
-export {
-  COPY_COSINE,
-  COPY_OVERLAP,
-  type CopyThresholds,
-  findCopies,
-  likeness,
-  type PairLikeness,
-} from './copies.ts';
 export { type Drift, drift } from './drift.ts';
 export type { UpdateErrorCode } from './errors.ts';
 export { DEFAULT_DECAY, ErrorFeedback, type ErrorFeedbackOptions } from './feedback.ts';

@@ -93,6 +93,8 @@ export class World {
         get: (object, property) => {
           if (!isAlive()) throw new Killed();
           const value: unknown = Reflect.get(object, property, object);
+          // A private member belongs to the object itself, not to its proxy.
+          if (typeof value === 'function') return value.bind(object);
           return tables && typeof value === 'object' && value !== null ? guarded(value, false) : value;
         },
       });

@@ -17,7 +17,6 @@ import type { JobSpec } from '../../../../lora/finetune/job-spec.ts';
 import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metrics.ts';
 import { Health } from '../../../../monitor/health.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
-import { sha256 } from '../../../../protocol/cbor.ts';
 import { decodeInvite } from '../../../../protocol/invite.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { noFolders } from '../../../utils/virtual/no-folders.ts';
@@ -189,45 +188,6 @@ describe('what it answers', () => {
     expect(why.receipts).toMatchObject([{ code: 'malformed', round: 1 }]);
     expect(why.receipts[0]!.meaning).not.toBe('');
     expect(await codeOf(await call('/v1/peers/nobody'))).toEqual([400, 'REQUEST_INVALID']);
-  });
-
-  test('whose updates were as alike as copies, which came first, and whether both are signed', async () => {
-    const world = new World({ rounds: { minPeers: 3, count: 1 } });
-    const { peers, head } = await training(world, 3);
-    const { preset } = head;
-    const payloads = [
-      [0.01, 0.02],
-      [0.01, 0.02],
-      [0.02, -0.01],
-    ].map((by) => peers[0]!.payload(by, preset));
-    for (const [i, peer] of peers.entries()) {
-      await peer.submit(peer.seal(peer.update(head, {}, payloads[i]!)));
-      await world.pass(10);
-    }
-    await world.until(() => world.run.state.phase === 'finished', 'the end');
-    const { call } = await api(world);
-    const [original, copy, other] = peers as [ScriptedPeer, ScriptedPeer, ScriptedPeer];
-    const alikeOf = async ({ id }: ScriptedPeer): Promise<PeerReceipts['alike']> =>
-      (await json<PeerReceipts>(call(`/v1/peers/${id}`))).alike;
-    expect(await alikeOf(copy)).toMatchObject([
-      { round: 1, other: original.id, otherFirst: true, evidence: 'holds' },
-    ]);
-    expect(await alikeOf(original)).toMatchObject([{ other: copy.id, otherFirst: false }]);
-    expect(await alikeOf(other)).toEqual([]);
-    // Nothing was refused for it.
-    expect(world.run.checkpoint.checkpoint.contributors).toHaveLength(3);
-    world.disk.files.delete(sha256(payloads[0]!));
-    expect(await alikeOf(copy)).toMatchObject([{ evidence: 'expired' }]);
-    world.disk.files.set(sha256(payloads[0]!), Uint8Array.of(1));
-    expect(await alikeOf(copy)).toMatchObject([{ evidence: 'broken' }]);
-  });
-
-  test('says nothing of likeness where nodes share rows', async () => {
-    const world = new World({ rounds: { minPeers: 2, count: 1 }, rows: 8 });
-    const { peers, head } = await training(world, 2);
-    for (const peer of peers) await peer.submit(peer.seal(peer.update(head)));
-    await world.until(() => world.run.state.phase === 'finished', 'the end');
-    expect(world.store.likenesses.of(world.toy.job, peers[0]!.id, 9)).toEqual([]);
   });
 
   test('a job by name, with its manifest and who has delivered; 404 for others', async () => {

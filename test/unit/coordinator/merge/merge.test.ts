@@ -104,21 +104,6 @@ describe('mergeRound', () => {
     expect(recomputed.contributors).toEqual(merged.contributors);
   });
 
-  test('names updates of one round that are as alike as copies, and leaves the merge as it is', async () => {
-    const bench = new Bench({ count: 4 });
-    const [first, second, ...others] = bench.input.sources;
-    expect((await bench.merge()).alike).toEqual([]);
-    const copied = { ...second!, digest: first!.digest, size: first!.size };
-    const { alike, contributors } = await bench.merge({ sources: [first!, copied, ...others] });
-    expect(alike).toEqual([
-      { round: first!.round, peers: [first!.peer, copied.peer], cosine: expect.closeTo(1), overlap: 1 },
-    ]);
-    expect(contributors).toHaveLength(4);
-    // The same node's, or those of different rounds, are no copies.
-    const late = { ...copied, round: first!.round - 1 };
-    expect((await bench.merge({ sources: [first!, late] })).alike).toEqual([]);
-  });
-
   test('loses nothing: what was sent and what is left over add up to all merged deltas', async () => {
     const bench = new Bench();
     const options = { layout: bench.layout, decay: 1 };
