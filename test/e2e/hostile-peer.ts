@@ -15,7 +15,8 @@ import type { Head, Receipt, Update } from '../../protocol/messages.ts';
 import { type Signer, signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
-import { eventually } from './swarm.ts';
+import { eventually } from '../utils/eventually.ts';
+import { PATIENCE_MS } from './swarm.ts';
 
 const quiet: Logger = { debug() {}, info() {}, warn() {}, error() {}, child: () => quiet };
 
@@ -118,7 +119,7 @@ export class HostilePeer {
 
   /** The next head after round `after` that gives this peer work, or that ends the job. Asked for: gossip may shun us. */
   assignedHead(after: number): Promise<Head> {
-    return eventually(`work for the hostile peer after round ${after}`, async () => {
+    const look = async () => {
       const { job } = this;
       const signal = this.#signal;
       const { head } = await this.network.request(this.coordinator, 'head', { job }, { signal });
@@ -127,7 +128,9 @@ export class HostilePeer {
       if (newest?.phase === 'finished') return newest;
       const mine = newest?.assignments.some(({ peer }) => peer === this.signer.peerId);
       return newest && newest.round > after && mine ? newest : null;
-    });
+    };
+    const what = `work for the hostile peer after round ${after}`;
+    return eventually(look, { what, timeout: PATIENCE_MS, interval: 300 });
   }
 
   /** An update that would pass every check: noise of the given size, for the work that the head assigns. */

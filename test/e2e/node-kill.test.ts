@@ -1,7 +1,8 @@
 import { expect, it } from 'vitest';
 import { ApiClient } from '../../cli/api-client.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
-import { chainFaults, eventually, TestSwarm } from './swarm.ts';
+import { eventually } from '../utils/eventually.ts';
+import { chainFaults, PATIENCE_MS, TestSwarm } from './swarm.ts';
 
 it('a node killed in the middle of a round costs its part of that round, and comes back', async () => {
   const swarm = await TestSwarm.create();
@@ -12,10 +13,13 @@ it('a node killed in the middle of a round costs its part of that round, and com
   const { peerId } = await victim.line('ready', ({ event }) => event === 'ready');
 
   const status = await ApiClient.open(swarm.homeOf('badger'), 'node', { signal: swarm.signal });
-  const killedIn = await eventually('the victim is in the first half of a round', async () => {
-    const { state, round, step, steps } = await status.status<NodeStatus>();
-    return state === 'training' && round >= 2 && step > 0 && step < steps / 2 ? round : null;
-  });
+  const killedIn = await eventually(
+    async () => {
+      const { state, round, step, steps } = await status.status<NodeStatus>();
+      return state === 'training' && round >= 2 && step > 0 && step < steps / 2 ? round : null;
+    },
+    { what: 'the victim is in the first half of a round', timeout: PATIENCE_MS, interval: 300 },
+  );
   await victim.kill();
 
   const events = await swarm.until(

@@ -18,7 +18,7 @@ import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const swarmFile = join(root, 'cli', 'swarm.js');
 /** Whatever a test waits for happens long before; when it does not, the wait says what it was for. */
-const PATIENCE_MS = 120_000;
+export const PATIENCE_MS = 120_000;
 
 type Line = Record<string, unknown>;
 
@@ -213,23 +213,6 @@ export async function within<T>(what: string, promise: Promise<T>, context: () =
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** Asks until the answer is not null. For what no event tells. */
-export async function eventually<T>(what: string, ask: () => Promise<T | null>): Promise<T> {
-  let lastError: unknown;
-  const attempt = async (): Promise<T> => {
-    for (;;) {
-      try {
-        const answer = await ask();
-        if (answer !== null) return answer;
-      } catch (error) {
-        lastError = error;
-      }
-      await new Promise((resolve) => setTimeout(resolve, 300));
-    }
-  };
-  return within(what, attempt(), () => String(lastError ?? ''));
 }
 
 /** The chain of checkpoints is whole: rounds grow, each names its predecessor, no update is in two of them. */

@@ -1,12 +1,21 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
+export interface EventuallyOptions {
+  /** Milliseconds. @default 15_000 */
+  timeout?: number;
+  /** Pause between two looks, in milliseconds. @default 10 */
+  interval?: number;
+  /** Names the condition in the error. @default 'the condition' */
+  what?: string;
+}
+
 /**
- * Looks again and again until `look` gives something true, and returns it.
- * @throws what the last look threw, or an error that names what was waited for
+ * Calls `look` until it returns a truthy value, and returns that value.
+ * @throws what the last look threw, or an error that names the condition
  */
 export async function eventually<T>(
   look: () => T | Promise<T>,
-  { timeout = 15_000, what = 'the condition' }: { timeout?: number; what?: string } = {},
+  { timeout = 15_000, interval = 10, what = 'the condition' }: EventuallyOptions = {},
 ): Promise<NonNullable<T>> {
   const end = performance.now() + timeout;
   let failure: unknown = new Error(`${what} did not come true within ${timeout} ms`);
@@ -17,7 +26,7 @@ export async function eventually<T>(
     } catch (error) {
       failure = error;
     }
-    await pause(10);
+    await pause(interval);
   }
   throw failure;
 }

@@ -1,15 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { engineChoice, engineChoices } from '../../../cli/engine.ts';
 import { failureLines, failureOf } from '../../../cli/errors.ts';
-
-const codeOf = (run: () => unknown): string | undefined => {
-  try {
-    run();
-  } catch (error) {
-    return (error as { code?: string }).code;
-  }
-  return undefined;
-};
+import { codeOf } from '../../utils/codes.ts';
 
 describe('the engine that is asked for', () => {
   test('is that of the flag, else of the environment, else auto', () => {

@@ -1,12 +1,12 @@
 import { decode as decodeAny } from '@ipld/dag-cbor';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isSwarmError } from '../../../common/errors.ts';
 import { decodeCbor, encodeCbor } from '../../../protocol/cbor.ts';
 import { peerIdOf, publicKeyOf } from '../../../protocol/ids.ts';
 import { INLINE_UPDATE_BYTES } from '../../../protocol/limits.ts';
 import { type Heartbeat, messageBytes, messageSchemas, type Update } from '../../../protocol/messages.ts';
 import { signerFromSeed, signMessage, verifyMessage } from '../../../protocol/signing.ts';
+import { codeOf } from '../../utils/codes.ts';
 
 const signer = signerFromSeed(new Uint8Array(32).fill(7));
 const stranger = signerFromSeed(new Uint8Array(32).fill(8));
@@ -43,16 +43,6 @@ const update = (inline: Uint8Array | null): Update => ({
   payload: { digest, size: inline?.byteLength ?? 1_000_000 },
   inline,
 });
-
-function codeOf(action: () => unknown): string {
-  try {
-    action();
-  } catch (error) {
-    if (isSwarmError(error)) return error.code;
-    throw error;
-  }
-  return 'no error';
-}
 
 describe('signed messages', () => {
   it('come back as they were, with their author', () => {

@@ -82,7 +82,7 @@ async function json<T>(response: Promise<Response>): Promise<T> {
   return (await (await response).json()) as T;
 }
 
-async function codeOf(response: Response): Promise<[number, string]> {
+async function statusAndCode(response: Response): Promise<[number, string]> {
   const { code } = (await response.json()) as { code: string };
   return [response.status, code];
 }
@@ -111,7 +111,7 @@ describe('who may ask', () => {
     ];
     for (const headers of tries) {
       const response = await fetch(`${url}/v1/status`, { headers });
-      expect(await codeOf(response)).toEqual([401, 'UNAUTHORISED']);
+      expect(await statusAndCode(response)).toEqual([401, 'UNAUTHORISED']);
     }
     const unknown = await fetch(`${url}/v1/nothing`);
     expect(unknown.status).toBe(401);
@@ -159,7 +159,7 @@ describe('who may ask', () => {
       headers: { 'content-type': 'application/json' },
     });
     expect(broken.status).toBe(400);
-    expect(await codeOf(await post('/v1/jobs', { nmae: 'x' }))).toEqual([400, 'JOB_SPEC']);
+    expect(await statusAndCode(await post('/v1/jobs', { nmae: 'x' }))).toEqual([400, 'JOB_SPEC']);
   });
 });
 
@@ -187,7 +187,7 @@ describe('what it answers', () => {
     const why = await json<PeerReceipts>(call(`/v1/peers/${peer.id}`));
     expect(why.receipts).toMatchObject([{ code: 'malformed', round: 1 }]);
     expect(why.receipts[0]!.meaning).not.toBe('');
-    expect(await codeOf(await call('/v1/peers/nobody'))).toEqual([400, 'REQUEST_INVALID']);
+    expect(await statusAndCode(await call('/v1/peers/nobody'))).toEqual([400, 'REQUEST_INVALID']);
   });
 
   test('a job by name, with its manifest and who has delivered; 404 for others', async () => {
@@ -202,8 +202,8 @@ describe('what it answers', () => {
       updates: { round: 1, received: [peers[0]!.id] },
     });
     expect(job.secondsLeft).toBeGreaterThan(0);
-    expect(await codeOf(await call('/v1/jobs/other'))).toEqual([404, 'JOB_UNKNOWN']);
-    expect(await codeOf(await call('/v1/nothing'))).toEqual([404, 'NOT_FOUND']);
+    expect(await statusAndCode(await call('/v1/jobs/other'))).toEqual([404, 'JOB_UNKNOWN']);
+    expect(await statusAndCode(await call('/v1/nothing'))).toEqual([404, 'NOT_FOUND']);
   });
 
   test('pause, resume and stop, with and without a reason; 409 when the job is over', async () => {
@@ -217,8 +217,11 @@ describe('what it answers', () => {
     const resumed = await json<JobSummary>(call('/v1/jobs/toy/resume', { method: 'POST' }));
     expect(resumed.phase).toBe('training');
     expect((await json<JobSummary>(post('/v1/jobs/toy/stop', {}))).phase).toBe('finished');
-    expect(await codeOf(await post('/v1/jobs/toy/pause', {}))).toEqual([409, 'JOB_OVER']);
-    expect(await codeOf(await post('/v1/jobs/toy/pause', { raeson: 'x' }))).toEqual([400, 'REQUEST_INVALID']);
+    expect(await statusAndCode(await post('/v1/jobs/toy/pause', {}))).toEqual([409, 'JOB_OVER']);
+    expect(await statusAndCode(await post('/v1/jobs/toy/pause', { raeson: 'x' }))).toEqual([
+      400,
+      'REQUEST_INVALID',
+    ]);
   });
 
   test('events as lines, from any point, and those to come', async () => {
@@ -251,10 +254,13 @@ describe('what it answers', () => {
     const latest = await json<CheckpointView>(call('/v1/jobs/toy/checkpoints/latest'));
     expect(latest).toEqual(checkpoints[0]);
     expect(await (await call('/v1/jobs/toy/checkpoints/0')).json()).toEqual(latest);
-    expect(await codeOf(await call('/v1/jobs/toy/checkpoints/7'))).toEqual([404, 'CHECKPOINT_UNKNOWN']);
+    expect(await statusAndCode(await call('/v1/jobs/toy/checkpoints/7'))).toEqual([
+      404,
+      'CHECKPOINT_UNKNOWN',
+    ]);
     const blob = await call(`/v1/blobs/${latest.checkpoint.adapter.digest}`);
     expect(new Uint8Array(await blob.arrayBuffer())).toEqual(new Uint8Array(world.toy.initial));
-    expect(await codeOf(await call(`/v1/blobs/${'ab'.repeat(32)}`))).toEqual([404, 'BLOB_MISSING']);
+    expect(await statusAndCode(await call(`/v1/blobs/${'ab'.repeat(32)}`))).toEqual([404, 'BLOB_MISSING']);
     expect((await call('/v1/blobs/..%2f..%2fidentity')).status).toBe(400);
   });
 

@@ -26,7 +26,7 @@ import { randomValues } from '../../../utils/updates.ts';
 
 const BASE = 'ba'.repeat(32);
 
-function layoutOf(width: number): AdapterLayout {
+function loraLayout(width: number): AdapterLayout {
   const module = 'base_model.model.model.layers.0.mlp.up_proj';
   return [
     { name: `${module}.lora_A.weight`, shape: [4, width], group: 'A' },
@@ -42,7 +42,7 @@ class Bench {
   readonly input: MergeInput;
 
   constructor({ count = 4, width = 96, scale = (_peer: number): number => 1 } = {}) {
-    this.layout = layoutOf(width);
+    this.layout = loraLayout(width);
     this.parent = this.tensors(999);
     const encoded = encodeAdapter(this.layout, this.parent, BASE);
     const sources = Array.from({ length: count }, (_, i) => this.source(i + 1, 5, scale(i)));
@@ -178,7 +178,7 @@ describe('WorkerArithmetic', () => {
     const home = await temporaryFolder();
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const arithmetic = new WorkerArithmetic({}, { blobs });
-    const layout = layoutOf(2 ** 20);
+    const layout = loraLayout(2 ** 20);
     const task = { layout, preset: 'tiny' } as const;
     const { signal } = new AbortController();
     await expect(arithmetic.check(new Uint8Array(9), task, { signal })).rejects.toSatisfy((error) =>

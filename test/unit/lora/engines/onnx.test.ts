@@ -13,6 +13,7 @@ import { buildModel } from '../../../../lora/engines/onnx/model.ts';
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
+import { rejectionCode } from '../../../utils/codes.ts';
 import { evaluate, numbers } from '../../../utils/graphs.ts';
 
 let folder: string;
@@ -32,12 +33,6 @@ function fileOf(path: string, entries: Record<string, { offset: number; shape: n
   });
   return { path, entries: new Map(sized) };
 }
-
-const codeOf = (run: () => Promise<unknown>) =>
-  run().then(
-    () => undefined,
-    (error: { code?: string }) => error.code,
-  );
 
 /** y = x·wᵀ with w a weight of the base. */
 function linearGraph(): Graph {
@@ -85,7 +80,7 @@ describe('weights', () => {
 
   test('that are missing, have another shape or have no file are named', async () => {
     const path = join(folder, 'weights.bin');
-    expect(await codeOf(() => engine.compile(linearGraph(), null))).toBe('ENGINE_WEIGHTS');
+    expect(await rejectionCode(() => engine.compile(linearGraph(), null))).toBe('ENGINE_WEIGHTS');
     const wrong: Parameters<typeof fileOf>[1][] = [
       { other: { offset: 0, shape: [2, 2] } },
       { w: { offset: 0, shape: [4] } },
@@ -93,13 +88,13 @@ describe('weights', () => {
     ];
     for (const entries of wrong) {
       const compile = () => engine.compile(linearGraph(), fileOf(path, entries));
-      expect(await codeOf(compile)).toBe('ENGINE_WEIGHTS');
+      expect(await rejectionCode(compile)).toBe('ENGINE_WEIGHTS');
     }
     const missing = fileOf(join(folder, 'absent.bin'), { w: { offset: 0, shape: [2, 2] } });
-    expect(await codeOf(() => engine.compile(linearGraph(), missing))).toBe('ENGINE_COMPILE');
+    expect(await rejectionCode(() => engine.compile(linearGraph(), missing))).toBe('ENGINE_COMPILE');
     const short = fileOf(join(folder, 'short.bin'), { w: { offset: 4096, shape: [2, 2] } });
     await writeFile(short.path, new Uint8Array(100));
-    expect(await codeOf(() => engine.compile(linearGraph(), short))).toBe('ENGINE_COMPILE');
+    expect(await rejectionCode(() => engine.compile(linearGraph(), short))).toBe('ENGINE_COMPILE');
   });
 
   test('that nothing uses need not be there', async () => {
@@ -152,9 +147,9 @@ describe('runs', () => {
       { x, ids: new Int32Array(1) as unknown as BigInt64Array },
     ];
     for (const feeds of wrong) {
-      expect(await codeOf(() => executable.run(feeds))).toBe('ENGINE_FEED');
+      expect(await rejectionCode(() => executable.run(feeds))).toBe('ENGINE_FEED');
     }
-    expect(await codeOf(() => executable.run({ x, ids: BigInt64Array.of(2n) }))).toBe('ENGINE_RUN');
+    expect(await rejectionCode(() => executable.run({ x, ids: BigInt64Array.of(2n) }))).toBe('ENGINE_RUN');
     // A failed run leaves the executable usable.
     expect((await executable.run({ x, ids })).y).toHaveLength(2);
     await executable.dispose();
@@ -212,15 +207,17 @@ describe('runs', () => {
     const executable = await engine.compile(graph, null);
     await executable.dispose();
     await executable.dispose();
-    expect(await codeOf(() => executable.run({ x: new Float32Array(1) }))).toBe('ENGINE_DISPOSED');
+    expect(await rejectionCode(() => executable.run({ x: new Float32Array(1) }))).toBe('ENGINE_DISPOSED');
   });
 });
 
 describe('engines', () => {
   test('that do not exist, or without threads, are refused', async () => {
-    expect(await codeOf(() => createEngine('abacus' as EngineName, { threads: 1 }))).toBe('ENGINE_UNKNOWN');
+    expect(await rejectionCode(() => createEngine('abacus' as EngineName, { threads: 1 }))).toBe(
+      'ENGINE_UNKNOWN',
+    );
     for (const threads of [0, -1, 1.5, Number.NaN]) {
-      expect(await codeOf(() => createEngine('onnx-cpu', { threads }))).toBe('ENGINE_THREADS');
+      expect(await rejectionCode(() => createEngine('onnx-cpu', { threads }))).toBe('ENGINE_THREADS');
     }
   });
 });

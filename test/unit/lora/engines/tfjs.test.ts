@@ -9,6 +9,7 @@ import type { TensorFlow } from '../../../../lora/engines/tfjs/lower.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
+import { rejectionCode } from '../../../utils/codes.ts';
 import { tf, tfjsOnCpu } from '../../../utils/tfjs.ts';
 import { tinyDeps, tinySettings } from '../../../utils/tiny-trainer.ts';
 
@@ -30,12 +31,6 @@ beforeEach(() => {
 afterEach(() => {
   expect(tf.memory().numTensors).toBe(tensorsBefore);
 });
-
-const codeOf = (run: () => Promise<unknown>) =>
-  run().then(
-    () => undefined,
-    (error: { code?: string }) => error.code,
-  );
 
 const long = (...values: number[]) => BigInt64Array.from(values, BigInt);
 
@@ -79,20 +74,20 @@ describe('weights', () => {
     const here = graph.weight('w', [2, 2]);
     graph.output('y', ops.linear(ops.linear(graph.input('x', [1, 2]), here), graph.weight('absent', [2, 2])));
     const weights = await weightFile('some.bin');
-    expect(await codeOf(() => engine.compile(graph, weights))).toBe('ENGINE_WEIGHTS');
-    expect(await codeOf(() => engine.compile(linearGraph(), null))).toBe('ENGINE_WEIGHTS');
+    expect(await rejectionCode(() => engine.compile(graph, weights))).toBe('ENGINE_WEIGHTS');
+    expect(await rejectionCode(() => engine.compile(linearGraph(), null))).toBe('ENGINE_WEIGHTS');
     const wrong = await weightFile('wrong.bin', [4]);
-    expect(await codeOf(() => engine.compile(linearGraph(), wrong))).toBe('ENGINE_WEIGHTS');
+    expect(await rejectionCode(() => engine.compile(linearGraph(), wrong))).toBe('ENGINE_WEIGHTS');
     const missing = { ...weights, path: join(folder, 'absent.bin') };
-    expect(await codeOf(() => engine.compile(linearGraph(), missing))).toBe('ENGINE_COMPILE');
+    expect(await rejectionCode(() => engine.compile(linearGraph(), missing))).toBe('ENGINE_COMPILE');
     const w = weights.entries.get('w')!;
     const blocks = { codes: w, scales: w };
     const fewerBits = { shape: [2, 2], bits: 8, side: 64, plain: blocks, transposed: blocks } as const;
     const rounded: WeightFile = { ...weights, entries: new Map(), quantised: new Map([['w', fewerBits]]) };
-    expect(await codeOf(() => engine.compile(linearGraph(), rounded))).toBe('ENGINE_WEIGHTS');
+    expect(await rejectionCode(() => engine.compile(linearGraph(), rounded))).toBe('ENGINE_WEIGHTS');
     const short = await weightFile('short.bin');
     await writeFile(short.path, new Uint8Array(100));
-    const both = [1, 2].map(() => codeOf(() => engine.compile(linearGraph(), short)));
+    const both = [1, 2].map(() => rejectionCode(() => engine.compile(linearGraph(), short)));
     expect(await Promise.all(both)).toEqual(['ENGINE_COMPILE', 'ENGINE_COMPILE']);
   });
 });
@@ -110,7 +105,7 @@ describe('nothing stays on the backend', () => {
       return tf.reshape(x, shape);
     };
     const full = await createTfjsEngine({ ...tf, reshape });
-    expect(await codeOf(() => full.compile(graph, { path, entries: both }))).toBe('ENGINE_COMPILE');
+    expect(await rejectionCode(() => full.compile(graph, { path, entries: both }))).toBe('ENGINE_COMPILE');
   });
 
   test('of a trial that fails', async () => {
@@ -125,7 +120,7 @@ describe('nothing stays on the backend', () => {
     const one = graph.constant([1], Float32Array.of(1));
     graph.output('y', ops.add(graph.input('x', [1]), one));
     const trial = () => runOnce(failing, graph, { x: Float32Array.of(1) });
-    expect(await codeOf(trial)).toBe('ENGINE_RUN');
+    expect(await rejectionCode(trial)).toBe('ENGINE_RUN');
     fails = false;
     expect(await trial()).toEqual({ y: Float32Array.of(2) });
   });
@@ -173,7 +168,7 @@ describe('runs', () => {
       [{ table, ids: long(0, 3) }, 'ENGINE_RUN'],
       [{ table, ids: long(0, -1) }, 'ENGINE_RUN'],
     ];
-    for (const [feeds, code] of refused) expect(await codeOf(() => executable.run(feeds))).toBe(code);
+    for (const [feeds, code] of refused) expect(await rejectionCode(() => executable.run(feeds))).toBe(code);
     expect(await executable.run({ table, ids: long(0, 2) })).toEqual({ y: Float32Array.of(3) });
     await executable.dispose();
   });
@@ -186,7 +181,7 @@ describe('runs', () => {
     const logits = new Float32Array(2);
     expect((await executable.run({ logits, labels: long(-100) })).losses).toEqual(Float32Array.of(0));
     expect((await executable.run({ logits, labels: long(1) })).losses![0]).toBeCloseTo(Math.log(2), 6);
-    expect(await codeOf(() => executable.run({ logits, labels: long(2) }))).toBe('ENGINE_RUN');
+    expect(await rejectionCode(() => executable.run({ logits, labels: long(2) }))).toBe('ENGINE_RUN');
     await executable.dispose();
   });
 
@@ -199,7 +194,7 @@ describe('runs', () => {
     expect(await executable.run({ x })).toEqual({ y: Float32Array.of(-2) });
     await executable.dispose();
     await executable.dispose();
-    expect(await codeOf(() => executable.run({ x }))).toBe('ENGINE_DISPOSED');
+    expect(await rejectionCode(() => executable.run({ x }))).toBe('ENGINE_DISPOSED');
   });
 
   test('hold no more tensors at once than are still needed', async () => {
@@ -243,18 +238,18 @@ describe('engine', () => {
   });
 
   test('without threads is refused', async () => {
-    expect(await codeOf(() => createEngine('tfjs', { threads: 0 }))).toBe('ENGINE_THREADS');
+    expect(await rejectionCode(() => createEngine('tfjs', { threads: 0 }))).toBe('ENGINE_THREADS');
   });
 
   test('on a backend that fails is unavailable', async () => {
     const broken = { ...tf, add: () => expect.fail('no kernel') } as unknown as TensorFlow;
-    expect(await codeOf(() => createTfjsEngine(broken))).toBe('ENGINE_UNAVAILABLE');
+    expect(await rejectionCode(() => createTfjsEngine(broken))).toBe('ENGINE_UNAVAILABLE');
   });
 
   test('can be asked for in the trainer process, whose answer comes back as it is', async () => {
     const { modelDir, cacheDir } = await tinyDeps(folder);
     const options = { modelDir, cacheDir, engine: 'tfjs', threads: 1, ...tinySettings() } as const;
-    const code = await codeOf(async () => (await TrainerProcess.start(options)).stop());
+    const code = await rejectionCode(async () => (await TrainerProcess.start(options)).stop());
     expect(['ENGINE_UNAVAILABLE', undefined]).toContain(code);
   });
 });

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { isSwarmError } from '../../../../common/errors.ts';
 import { graphCost } from '../../../../lora/graph/cost.ts';
 import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
+import { codeOf } from '../../../utils/codes.ts';
 import { evaluate, gradientError, numbers } from '../../../utils/graphs.ts';
 import { type Build, differentiable, ints, OPERATION_CASES } from '../../../utils/operation-cases.ts';
 
@@ -146,13 +146,6 @@ describe('gradients of whole graphs', () => {
     const x = graph.input('x', [2]);
     const other = graph.input('other', [2]);
     const loss = ops.reduceSum(ops.exp(x));
-    const codeOf = (run: () => unknown) => {
-      try {
-        run();
-      } catch (error) {
-        return isSwarmError(error) ? error.code : error;
-      }
-    };
     expect(codeOf(() => gradients(x, [x]))).toBe('GRAPH_SHAPE');
     expect(codeOf(() => gradients(loss, [other]))).toBe('GRAPH_NO_GRADIENT');
     const logits = graph.input('logits', [2, 3]);

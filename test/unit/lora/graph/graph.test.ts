@@ -1,17 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { isSwarmError } from '../../../../common/errors.ts';
 import { Graph, type Tensor } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
-
-function codeOf(run: () => unknown): string | undefined {
-  try {
-    run();
-    return undefined;
-  } catch (error) {
-    if (isSwarmError(error)) return error.code;
-    throw error;
-  }
-}
+import { codeOf } from '../../../utils/codes.ts';
 
 function tensors() {
   const graph = new Graph();

@@ -31,7 +31,7 @@ function attack(bytes: Uint8Array, layout: ReturnType<typeof layoutOf>, preset: 
   }
 }
 
-const codeOf = (bytes: Uint8Array, layout: ReturnType<typeof layoutOf>, preset: Preset) =>
+const expectAttack = (bytes: Uint8Array, layout: ReturnType<typeof layoutOf>, preset: Preset) =>
   expect(attack(bytes, layout, preset));
 
 /** Corrects the declared length, so that an attack reaches the payload. */
@@ -93,8 +93,8 @@ test('a cut or lengthened update is refused, also when its header says so', () =
       const { bytes } = compressUpdate(layout, tensors, preset);
       const changed = new Uint8Array(Math.max(0, bytes.length + by));
       changed.set(bytes.subarray(0, changed.length));
-      codeOf(changed.slice(), layout, preset).toBe('UPDATE_SIZE');
-      if (changed.length >= 17) codeOf(relabel(changed), layout, preset).not.toBe('accepted');
+      expectAttack(changed.slice(), layout, preset).toBe('UPDATE_SIZE');
+      if (changed.length >= 17) expectAttack(relabel(changed), layout, preset).not.toBe('accepted');
     }),
     { numRuns: 300 },
   );
@@ -110,18 +110,18 @@ describe('header', () => {
   };
 
   test('each field has its code', () => {
-    codeOf(bytes(), layout, 'balanced').toBe('accepted');
-    codeOf(changed(0, 0x6c), layout, 'balanced').toBe('UPDATE_HEADER');
-    codeOf(changed(3, 2), layout, 'balanced').toBe('UPDATE_HEADER');
-    codeOf(changed(4, bytes()[4]! ^ 1), layout, 'balanced').toBe('UPDATE_LAYOUT');
-    codeOf(changed(12, bytes()[12]! ^ 1), layout, 'balanced').toBe('UPDATE_SIZE');
-    codeOf(changed(15, 0xff), layout, 'balanced').toBe('UPDATE_SIZE');
-    codeOf(changed(16, 1), layout, 'balanced').toBe('UPDATE_PRESET');
-    codeOf(changed(16, 99), layout, 'balanced').toBe('UPDATE_PRESET');
-    codeOf(bytes(), [{ name: 'other', shape: [5000] }], 'balanced').toBe('UPDATE_LAYOUT');
-    codeOf(bytes(), [{ name: 'tensor0', shape: [50, 100] }], 'balanced').toBe('UPDATE_LAYOUT');
-    codeOf(new Uint8Array(), layout, 'balanced').toBe('UPDATE_SIZE');
-    codeOf(new Uint8Array(updateLimits(layout, 'balanced').maximumBytes + 1), layout, 'balanced').toBe(
+    expectAttack(bytes(), layout, 'balanced').toBe('accepted');
+    expectAttack(changed(0, 0x6c), layout, 'balanced').toBe('UPDATE_HEADER');
+    expectAttack(changed(3, 2), layout, 'balanced').toBe('UPDATE_HEADER');
+    expectAttack(changed(4, bytes()[4]! ^ 1), layout, 'balanced').toBe('UPDATE_LAYOUT');
+    expectAttack(changed(12, bytes()[12]! ^ 1), layout, 'balanced').toBe('UPDATE_SIZE');
+    expectAttack(changed(15, 0xff), layout, 'balanced').toBe('UPDATE_SIZE');
+    expectAttack(changed(16, 1), layout, 'balanced').toBe('UPDATE_PRESET');
+    expectAttack(changed(16, 99), layout, 'balanced').toBe('UPDATE_PRESET');
+    expectAttack(bytes(), [{ name: 'other', shape: [5000] }], 'balanced').toBe('UPDATE_LAYOUT');
+    expectAttack(bytes(), [{ name: 'tensor0', shape: [50, 100] }], 'balanced').toBe('UPDATE_LAYOUT');
+    expectAttack(new Uint8Array(), layout, 'balanced').toBe('UPDATE_SIZE');
+    expectAttack(new Uint8Array(updateLimits(layout, 'balanced').maximumBytes + 1), layout, 'balanced').toBe(
       'UPDATE_SIZE',
     );
   });
@@ -141,7 +141,7 @@ describe('sparse payload of two kept values out of 128 (tiny)', () => {
   // k = 2 of 128: Golomb divisor 44. Symbols are unary, 1, remainder (5 bits below 20, else 6 of it + 20), sign, magnitude.
   const first = '1' + '00011' + '01';
   const second = '01' + '00000' + '10';
-  const tiny = (bits: string) => codeOf(ofBits(layout, 'tiny', bits), layout, 'tiny');
+  const tiny = (bits: string) => expectAttack(ofBits(layout, 'tiny', bits), layout, 'tiny');
 
   test('the plain case is what it says', () => {
     const { tensors } = decodeUpdate(ofBits(layout, 'tiny', scale + ratio + first + second), layout, 'tiny');
@@ -163,7 +163,7 @@ describe('sparse payload of two kept values out of 128 (tiny)', () => {
     const bytes = ofBits(long, 'tiny', scale + ratio);
     const padded = new Uint8Array(maximumBytes);
     padded.set(bytes);
-    codeOf(relabel(padded), long, 'tiny').toBe('UPDATE_SIZE');
+    expectAttack(relabel(padded), long, 'tiny').toBe('UPDATE_SIZE');
   });
 
   test('levels that another encoding gives too', () => {
@@ -185,7 +185,7 @@ describe('sparse payload of two kept values out of 128 (tiny)', () => {
 describe('dense payload', () => {
   const layout = layoutOf([3]);
   const dense = (...payload: number[]) =>
-    codeOf(
+    expectAttack(
       ofBits(layout, 'dense', payload.map((byte) => byte.toString(2).padStart(8, '0')).join('')),
       layout,
       'dense',
