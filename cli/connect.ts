@@ -1,6 +1,6 @@
-import { ApiClient } from './api-client.ts';
+import { ApiClient } from '../coordinator/client/api-client.ts';
+import { nodeError } from '../node/errors.ts';
 import type { Context } from './context.ts';
-import { cliError } from './error-codes.ts';
 import { usageError } from './errors.ts';
 import { resolveHomes } from './homes.ts';
 
@@ -20,7 +20,7 @@ export async function chooseJob(api: ApiClient, named: string | undefined): Prom
   const jobs = await api.jobs();
   if (jobs.length === 1) return jobs[0]!.job;
   if (jobs.length === 0) {
-    throw cliError(
+    throw nodeError(
       'JOB_NOT_FOUND',
       'this coordinator runs no job',
       {},

@@ -1,6 +1,6 @@
 import { SwarmError } from '../common/errors.ts';
 import type { CreateJobLine } from '../coordinator/api/types.ts';
-import type { ApiClient } from './api-client.ts';
+import type { ApiClient } from '../coordinator/client/api-client.ts';
 import { badRowSummary, badRowText, tallyLines } from './bad-rows.ts';
 import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';

@@ -3,8 +3,8 @@ import type { Logger } from '../common/logger.ts';
 import { createLogger, type LogOutput } from '../monitor/log.ts';
 import { LogFile } from '../monitor/log-file.ts';
 import { parseLevels } from '../monitor/log-levels.ts';
+import type { Role } from '../storage/daemon-home.ts';
 import type { Context } from './context.ts';
-import type { Role } from './homes.ts';
 
 /**
  * A daemon's log: everything from `info` on as JSON in `<home>/logs/<role>.log`; on stderr, warnings for a person at a

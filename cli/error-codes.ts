@@ -1,22 +1,10 @@
 import { defineErrors } from '../common/errors.ts';
 
 export const cliError = defineErrors({
-  API_REFUSED: 'refused',
-  API_NOT_FOUND: 'notFound',
-  API_FAILED: 'failed',
-  CHECKPOINT_DAMAGED: 'failed',
-  CHECKPOINT_PRUNED: 'notFound',
-  CHECKPOINT_UNTRUSTED: 'failed',
-  DAEMON_NOT_RUNNING: 'notRunning',
-  DAEMON_TIMEOUT: 'timeout',
   DATA_PROBLEMS: 'failed',
   DEMO_OVER: 'failed',
   HELPER_FAILED: 'failed',
-  HOME_ROLE: 'conflict',
   JOB_FAILED: 'failed',
-  JOB_FILE_MISSING: { kind: 'notFound', next: 'check the path' },
-  JOB_NOT_FOUND: 'notFound',
-  JOB_PATH_MISSING: 'notFound',
   JOB_PAUSED: 'paused',
   PACKAGE_MISSING: 'notFound',
   PEER_NOT_FOUND: 'notFound',

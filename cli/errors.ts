@@ -2,6 +2,7 @@ import { commonError } from '../common/common-errors.ts';
 import type { ErrorJson, ErrorKind } from '../common/errors.ts';
 import { fromSystem, isSwarmError, REPORT, type SwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
+import { withCommandName } from './command-name.ts';
 import { exitCodes } from './exit-codes.ts';
 
 /** A mistake on the command line. */
@@ -34,14 +35,15 @@ export function failureOf(error: unknown): Failure {
     exitCode: exitCodes.internal,
     code: error instanceof Error && 'code' in error ? String(error.code) : 'INTERNAL',
     message: `an error that should not happen: ${safeText(message)}`,
-    next: REPORT,
+    next: withCommandName(REPORT),
     values: {},
   };
 }
 
 function failure({ kind, code, message, next, values }: ErrorJson): Failure {
   const text = safeText(message, { maxCharacters: 1000 });
-  return { kind, exitCode: exitCodes[kind], code, message: text, next, values };
+  const advice = next === null ? null : withCommandName(next);
+  return { kind, exitCode: exitCodes[kind], code, message: text, next: advice, values };
 }
 
 /** A signal that the user aborted, from us or from Node.js. */

@@ -1,7 +1,6 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-export type Role = 'coordinator' | 'node';
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Where a daemon of each role keeps its state and answers from. */

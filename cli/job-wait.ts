@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ApiClient } from './api-client.ts';
+import type { ApiClient } from '../coordinator/client/api-client.ts';
+import { askPatiently, followJob } from '../coordinator/client/follow.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
 import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
 import { usageError } from './errors.ts';
-import { askPatiently, followJob } from './follow.ts';
 import { ProgressLine, printJson, printLines } from './print.ts';
 import { EventLines } from './views/events.ts';
 import { jobActivity } from './views/status.ts';

@@ -6,8 +6,8 @@ import type { Subject } from '../lora/evaluate/model-bundle.ts';
 import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
 import { engineChoice, engineOption, resolveEngine } from './engine.ts';
-import { checkAdapter } from './export.ts';
 import { cacheFolder } from './folders.ts';
+import { checkAdapter } from './merged-export.ts';
 import { ENGINE_THREADS, integer } from './options.ts';
 
 /** Options of commands that use a model with or without an adapter. */

@@ -1,6 +1,5 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeDurably } from '../common/durable.ts';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
 import { systemClock } from '../common/system-clock.ts';
@@ -12,10 +11,10 @@ import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
+import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { addHealthChecks } from './api/health-checks.ts';
 import { startApi } from './api/server.ts';
 import { loadToken } from './api/token.ts';
-import type { DaemonFile } from './api/types.ts';
 import { Views } from './api/views.ts';
 import { Coordinator } from './coordinator.ts';
 import type { Failpoint } from './failpoints.ts';
@@ -67,13 +66,12 @@ export interface RunningCoordinator {
   readonly stopped: Promise<void>;
 }
 
-const DAEMON_FILE = 'coordinator.json';
 /** Time to stop for a shutdown that was asked for over the API. */
 const SHUTDOWN_MS = 4_500;
 
 /**
  * Starts a coordinator: real network, disk and evaluation process.
- * @throws SwarmError HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID
+ * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID
  */
 export async function startCoordinator(
   options: CoordinatorDaemonOptions,
@@ -81,12 +79,12 @@ export async function startCoordinator(
 ): Promise<RunningCoordinator> {
   const { home, version } = options;
   const { log } = deps;
+  await claimHome(home, 'coordinator');
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
   try {
     const clock = systemClock;
     const startedAt = clock.now();
-    await mkdir(home, { recursive: true, mode: 0o700 });
     const token = await loadToken(home);
     const identity = await loadIdentity(home);
     const blobs = await FileBlobStore.open({ home }, { clock });
@@ -184,9 +182,8 @@ export async function startCoordinator(
     teardown.add(() => server.close());
     const { peerId } = network.signer;
     const addresses = network.addresses();
-    const file = join(home, DAEMON_FILE);
-    const daemon: DaemonFile = { role: 'coordinator', pid: process.pid, url, peerId, addresses, startedAt };
-    await writeDurably(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
+    const { pid } = process;
+    const file = await writeDaemonFile(home, { role: 'coordinator', pid, url, peerId, addresses, startedAt });
     teardown.add(() => rm(file, { force: true }));
     log.info({ peerId, url, addresses, jobs: coordinator.jobs().length }, 'coordinator-started');
     return { url, peerId, addresses, stop, stopped };

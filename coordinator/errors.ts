@@ -26,5 +26,11 @@ export const coordinatorError = defineErrors({
   TOO_MANY_JOBS: 'conflict',
   WORKER_ANSWER: 'failed',
   WORKER_DIED: 'failed',
+  API_FAILED: 'failed',
+  API_NOT_FOUND: 'notFound',
+  API_REFUSED: 'refused',
+  CHECKPOINT_DAMAGED: 'failed',
+  CHECKPOINT_PRUNED: 'notFound',
+  DAEMON_TIMEOUT: { kind: 'timeout', next: 'look into its log' },
   'wrong-job': 'failed',
 });

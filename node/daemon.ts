@@ -1,7 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
-import { writeDurably } from '../common/durable.ts';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
 import { systemClock } from '../common/system-clock.ts';
@@ -16,10 +15,12 @@ import { parseAddress } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
+import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { CONSENT_NOTICE } from './consent.ts';
 import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import { startNodeHttp } from './http.ts';
 import { nodeStatus } from './node-status.ts';
+import { peerName } from './peer-name.ts';
 import { defaultPolicy, type NodePolicy } from './policy.ts';
 import { NodeStore } from './store/node-store.ts';
 import { SwarmNode } from './swarm-node.ts';
@@ -34,8 +35,8 @@ export interface NodeDaemonOptions {
   job?: string | null;
   /** Token of an invite. @default null */
   invite?: string | null;
-  /** What people see of this node. */
-  name: string;
+  /** What people see of this node. @default made from its peer id, see `peerName` */
+  name?: string;
   version: string;
   /** Multiaddrs to listen on. @default any free TCP port */
   listen?: readonly string[];
@@ -70,16 +71,16 @@ export interface RunningNode {
 
 /** The part of the memory that other programs are left. */
 const MEMORY_SHARE = 0.8;
-const DAEMON_FILE = 'node.json';
 /** Part of the stop deadline in which the contributor drains; the network closes in the rest. */
 const DRAIN_SHARE = 0.6;
 
 /**
  * Starts a contributor node: real network, disk and trainer process.
- * @throws SwarmError HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED
+ * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED
  */
 export async function startNode(options: NodeDaemonOptions, { log }: { log: Logger }): Promise<RunningNode> {
   const { home } = options;
+  await claimHome(home, 'node');
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
   try {
@@ -133,7 +134,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       addresses: options.addresses,
       job: options.job ?? null,
       invite: options.invite ?? null,
-      name: options.name,
+      name: options.name ?? peerName(identity.signer.peerId),
       agent,
       policy,
       trainers: trainersOn(devicesOf({ engine, alongside }), baseBits),
@@ -195,12 +196,12 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent');
     swarmNode.start();
 
-    const file = join(home, DAEMON_FILE);
     const { peerId } = network.signer;
-    const daemon = { role: 'node', pid: process.pid, url, peerId, addresses: network.addresses(), startedAt };
-    await writeDurably(file, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
+    const addresses = network.addresses();
+    const { pid } = process;
+    const file = await writeDaemonFile(home, { role: 'node', pid, url, peerId, addresses, startedAt });
     teardown.add(() => rm(file, { force: true }));
-    log.info({ peerId, url, addresses: network.addresses() }, 'node-started');
+    log.info({ peerId, url, addresses }, 'node-started');
 
     return {
       url,

@@ -10,6 +10,8 @@ export const nodeError = defineErrors({
   HEAD_MISMATCH: 'failed',
   MANIFEST_MISMATCH: 'failed',
   NOTHING_TRAINED: 'failed',
+  CHECKPOINT_UNTRUSTED: 'failed',
+  JOB_NOT_FOUND: 'notFound',
   NO_ADDRESS: 'failed',
   NO_OPEN_JOB: 'failed',
   RECEIPT_MISMATCH: 'failed',

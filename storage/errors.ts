@@ -1,6 +1,8 @@
 import { defineErrors } from '../common/errors.ts';
 
 export const storageError = defineErrors({
+  DAEMON_NOT_RUNNING: 'notRunning',
+  HOME_ROLE: 'conflict',
   STORE_REFUSED: 'refused',
   STORE_CORRUPT: 'failed',
   BLOB_CORRUPT: 'failed',

@@ -2,15 +2,18 @@ import { rmdir } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
+import { formatBytes } from '../../common/text.ts';
 import type { CheckpointView } from '../../coordinator/api/types.ts';
-import type { ApiClient } from '../api-client.ts';
+import type { ApiClient } from '../../coordinator/client/api-client.ts';
+import { copyCheckpoint, requireKept } from '../../coordinator/record/copy-checkpoint.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
-import { copyCheckpoint, isAdapterFolder, mergeInto, requireKept } from '../export.ts';
+import { isAdapterFolder, writeMergedModel } from '../merged-export.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
-import { printJson, printLines } from '../print.ts';
+import { ProgressLine, printJson, printLines } from '../print.ts';
+import { parseTarget } from '../target.ts';
 import { checkpointLines, checkpointTable } from '../views/checkpoints.ts';
 
 interface CommonOptions {
@@ -93,7 +96,7 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   await claimOutput(output, { force: options.force === true });
   const source = view?.path ?? resolve(context.cwd, job);
   if (options.merge) {
-    await mergeInto(context, { adapter: source, model: model!, output });
+    await writeMergedModel(context, { adapter: source, model: model!, output });
   } else if (view !== null) {
     await copyCheckpoint(view, output);
   }
@@ -112,16 +115,21 @@ interface PullOptions {
 }
 
 async function pull(context: Context, target: string, dir: string, options: PullOptions): Promise<void> {
-  const { parseTarget } = await import('./node.ts');
-  const { pullCheckpoint } = await import('../checkpoint-pull.ts');
+  const { pullCheckpoint } = await import('../../node/checkpoint-pull.ts');
   const output = resolve(context.cwd, dir);
   const from = parseTarget([target], options.job);
   await claimOutput(output, { force: options.force === true });
-  const pulled = await pullCheckpoint(context, from, output).catch(async (error: unknown) => {
-    // Made for nothing; what is in it stays.
-    await rmdir(output).catch(() => {});
-    throw error;
-  });
+  const { version, signal, clock } = context;
+  const progress = new ProgressLine(context);
+  const onProgress = ({ round, bytes, total }: { round: number; bytes: number; total: number }): void =>
+    progress.update(`adapter of round ${round}: ${formatBytes(bytes)} of ${formatBytes(total)}`);
+  const pulled = await pullCheckpoint({ output, ...from, version, signal, onProgress }, { clock })
+    .catch(async (error: unknown) => {
+      // Removes the folder only if it is empty.
+      await rmdir(output).catch(() => {});
+      throw error;
+    })
+    .finally(() => progress.clear());
   if (options.json) printJson(context, { schemaVersion: 1, output, ...pulled });
   else printLines(context, [`PEFT adapter of round ${pulled.round} of job ${pulled.name} in ${output}`]);
 }

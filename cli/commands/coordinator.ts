@@ -2,13 +2,14 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
+import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
 import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
 import type { EngineChoice } from '../../lora/engines/names.ts';
-import { ApiClient } from '../api-client.ts';
+import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
-import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
+import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { engineChoice, engineOption } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { type Environment, resolveHomes } from '../homes.ts';
@@ -118,7 +119,7 @@ interface ShowOptions {
 /** Prints what happens in every job, also in those that are created later, until the signal aborts. */
 async function showJobs(context: Context, api: ApiClient, options: ShowOptions): Promise<void> {
   const followed = new Map<string, Promise<void>>();
-  await whileRunning(options.signal, async () => {
+  await pollUntilAborted(options.signal, async () => {
     const { jobs } = await api.status();
     for (const job of jobs) {
       if (!followed.has(job.job)) followed.set(job.job, showJob(context, api, job, options));

@@ -56,7 +56,7 @@ async function create(
   file: string,
   options: CommonOptions & { dryRun?: boolean },
 ): Promise<void> {
-  const { readJobFile } = await import('../job-file.ts');
+  const { readJobFile } = await import('../../lora/finetune/job-file.ts');
   const path = resolve(context.cwd, file);
   const written = await readJobFile(path);
   const read = { ...written, base: await baseFolder(context, written.base) };

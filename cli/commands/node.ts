@@ -2,18 +2,16 @@ import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { type Precision, requirePrecision } from '../../lora/engines/precision.ts';
 import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import type { NodePolicy } from '../../node/policy.ts';
-import { digestSchema } from '../../protocol/ids.ts';
-import { decodeInvite, looksLikeInvite } from '../../protocol/invite.ts';
-import { ApiClient } from '../api-client.ts';
+import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
-import { claimHome, STOP_DEADLINE_MS, whileRunning } from '../daemon-run.ts';
+import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { engineChoices, enginesOption } from '../engine.ts';
-import { usageError } from '../errors.ts';
 import { resolveHomes } from '../homes.ts';
 import {
   BASE_BITS_HELP,
@@ -21,15 +19,14 @@ import {
   CHECKPOINTING_HELP,
   homeOption,
   integer,
-  isPeerAddress,
   jsonOption,
   listenAddress,
   logLevelOption,
   number,
   precisionOption,
 } from '../options.ts';
-import { peerName } from '../peer-name.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
+import { parseTarget } from '../target.ts';
 import { NodeLines, NodeProgress } from '../views/node.ts';
 
 interface NodeOptions {
@@ -89,20 +86,17 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   }
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
-  const [{ startNode }, { CONSENT_NOTICE }, { loadIdentity }] = await Promise.all([
+  const [{ startNode }, { CONSENT_NOTICE }] = await Promise.all([
     import('../../node/daemon.ts'),
     import('../../node/consent.ts'),
-    import('../../net/identity.ts'),
   ]);
   const { signal } = context;
   const log = daemonLog(context, { home, role: 'node', logLevel: options.logLevel });
-  const { peerId } = (await loadIdentity(home)).signer;
-  const name = options.name ?? peerName(peerId);
   const node = await startNode(
     {
       home,
       ...where,
-      name,
+      ...(options.name === undefined ? {} : { name: options.name }),
       version: context.version,
       ...(options.listen === undefined ? {} : { listen: options.listen }),
       mdns: options.mdns,
@@ -121,9 +115,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   try {
     // Of its own process the daemon is asked until the very end, also while it drains.
     const api = await ApiClient.open(home, 'node', { signal: new AbortController().signal });
-    const status = await api.status<NodeStatus>();
+    const { name, peerId, addresses } = await api.status<NodeStatus>();
     if (options.json) {
-      const { addresses } = status;
       printJson(context, {
         schemaVersion: 1,
         event: 'ready',
@@ -137,7 +130,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       printLines(context, [
         ...(firstTime ? [...CONSENT_NOTICE.split('\n'), ''] : []),
         `node        ${name}  ${peerId}`,
-        ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
+        ...addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
         `coordinator ${where.addresses[0]}`,
         `home        ${home}${firstTime ? '  (back up its file "identity": it is who this node is)' : ''}`,
         `api         ${node.url}`,
@@ -147,7 +140,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     const lines = new NodeLines();
     const busy = new NodeProgress();
     let last = '';
-    await whileRunning(signal, async () => {
+    await pollUntilAborted(signal, async () => {
       const now = await api.status<NodeStatus>();
       if (!options.json) {
         const news = lines.next(now).map((line) => `${timeOf(context)}  ${line}`);
@@ -169,36 +162,6 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
     else printLines(context, ['stopped     what was trained and not yet taken is kept for the next start']);
   }
-}
-
-/** Where the job is: an invite names addresses, job and token; multiaddrs name the coordinator alone. */
-export function parseTarget(
-  target: readonly string[],
-  job: string | undefined,
-): { addresses: readonly string[]; job: string | null; invite: string | null } {
-  const [first] = target;
-  if (job !== undefined && !digestSchema.safeParse(job).success) {
-    throw usageError(
-      '--job takes the whole digest of a job, 64 hexadecimal digits',
-      'swarm job list --json shows it',
-    );
-  }
-  if (first !== undefined && looksLikeInvite(first)) {
-    if (target.length > 1) throw usageError('an invite stands alone', 'swarm node INVITE');
-    const invite = decodeInvite(first);
-    if (job !== undefined && invite.job !== null && invite.job !== job) {
-      throw usageError(`the invite is for job ${invite.job}, not ${job}`, 'leave out --job');
-    }
-    return { addresses: invite.addresses, job: invite.job ?? job ?? null, invite: invite.token };
-  }
-  const wrong = target.find((address) => !isPeerAddress(address));
-  if (wrong !== undefined) {
-    throw usageError(
-      `"${wrong}" is neither an invite nor a multiaddr that ends in /p2p/PEER`,
-      'paste the invite that "swarm job create" or "swarm status" prints on the coordinator',
-    );
-  }
-  return { addresses: target, job: job ?? null, invite: null };
 }
 
 /** Changes when something happened that is worth an event; progress within a round is not. */

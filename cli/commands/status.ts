@@ -3,12 +3,13 @@ import type { Command } from 'commander';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { safeText } from '../../common/text.ts';
 import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
+import { ApiClient } from '../../coordinator/client/api-client.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
-import { ApiClient } from '../api-client.ts';
+import { homeRole, notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
+import { storageError } from '../../storage/errors.ts';
 import type { Context } from '../context.ts';
-import { homeRole, notRunning, readDaemonFile } from '../daemon-file.ts';
 import { cliError } from '../error-codes.ts';
-import { type Homes, type Role, resolveHomes } from '../homes.ts';
+import { type Homes, resolveHomes } from '../homes.ts';
 import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { nodeLines } from '../views/node.ts';
@@ -76,7 +77,7 @@ function nothingRuns({ coordinator, node, named }: Homes): SwarmError {
   const owner = named ? homeRole(coordinator) : null;
   if (owner !== null) return notRunning(coordinator, owner);
   const flag = named ? ` --home ${coordinator}` : '';
-  return cliError(
+  return storageError(
     'DAEMON_NOT_RUNNING',
     `neither a coordinator nor a node is running in ${where}`,
     { homes: named ? [coordinator] : [coordinator, node] },

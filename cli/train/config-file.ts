@@ -6,10 +6,10 @@ import { ENGINE_CHOICE_LIST } from '../../lora/engines/names.ts';
 import { PRECISIONS, type Precision } from '../../lora/engines/precision.ts';
 import { jobSpecSchema } from '../../lora/finetune/job-spec.ts';
 import { type Layer, trainSpecSchema } from '../../lora/finetune/settings.ts';
+import { YamlFile } from '../../lora/finetune/yaml-file.ts';
 import { BASE_BITS, type BaseBits } from '../../lora/models/base-bits.ts';
-import { absoluteBase } from '../base-model.ts';
+import { absoluteBase } from '../../lora/models/find-base.ts';
 import { areEngines } from '../engine.ts';
-import { YamlFile } from '../yaml-file.ts';
 import { templatePath } from './flag-layer.ts';
 import { foreignKeys } from './foreign-keys.ts';
 

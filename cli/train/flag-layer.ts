@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { isBuiltIn } from '../../lora/data/render/built-in.ts';
 import type { Layer } from '../../lora/finetune/settings.ts';
-import { absoluteBase } from '../base-model.ts';
+import { absoluteBase } from '../../lora/models/find-base.ts';
 import type { TrainFlags } from '../commands/train.ts';
 import { adapterLayer, optimizerLayer } from '../training-options.ts';
 

@@ -7,6 +7,14 @@ import { coordinatorError } from '../errors.ts';
 const TOKEN_FILE = 'api-token';
 const TOKEN_BYTES = 32;
 
+/** Reads the control API's token. @returns null when the home holds none */
+export async function readToken(home: string): Promise<string | null> {
+  return readFile(join(home, TOKEN_FILE), 'utf8').then(
+    (text) => text.trim(),
+    () => null,
+  );
+}
+
 /**
  * Reads the control API's token from the home, or makes one on first use. Readable by its owner alone.
  * @throws SwarmError TOKEN_INVALID, WRITE_FAILED, STORE_FULL

@@ -96,14 +96,4 @@ export type CreateJobLine =
   | { event: 'created'; job: string; name: string; invite: string }
   | ({ event: 'error' } & ErrorJson);
 
-/** Written to <home>/coordinator.json once the daemon is ready; removed when it stops. */
-export interface DaemonFile {
-  role: 'coordinator' | 'node';
-  pid: number;
-  url: string;
-  peerId: string;
-  addresses: string[];
-  startedAt: number;
-}
-
 export type { JobEvent };

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
-import { ApiClient } from '../../cli/api-client.ts';
 import { submitJob } from '../../cli/create-job.ts';
 import type { DemoData } from '../../cli/demo/data.ts';
-import { followJob } from '../../cli/follow.ts';
 import { HelperProcess } from '../../cli/helper-process.ts';
 import { systemClock } from '../../common/system-clock.ts';
+import { ApiClient } from '../../coordinator/client/api-client.ts';
+import { followJob } from '../../coordinator/client/follow.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { packFiles } from '../../lora/data/pack-files.ts';

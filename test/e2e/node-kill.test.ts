@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { ApiClient } from '../../cli/api-client.ts';
+import { ApiClient } from '../../coordinator/client/api-client.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import { eventually } from '../utils/eventually.ts';
 import { chainFaults, PATIENCE_MS, TestSwarm } from './swarm.ts';

@@ -9,9 +9,9 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
-import { ApiClient } from '../../cli/api-client.ts';
-import { followJob } from '../../cli/follow.ts';
 import type { CheckpointView, JobEvent } from '../../coordinator/api/types.ts';
+import { ApiClient } from '../../coordinator/client/api-client.ts';
+import { followJob } from '../../coordinator/client/follow.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { parseTarget } from '../../../cli/commands/node.ts';
 import { choosePeer } from '../../../cli/commands/peers.ts';
 import { resolveCache, resolveHomes } from '../../../cli/homes.ts';
 import { integer, number } from '../../../cli/options.ts';
-import { peerName } from '../../../cli/peer-name.ts';
+import { parseTarget } from '../../../cli/target.ts';
+import { peerName } from '../../../node/peer-name.ts';
 import { encodeInvite } from '../../../protocol/invite.ts';
 
 const PEER_A = `12D3KooW${'a'.repeat(44)}`;

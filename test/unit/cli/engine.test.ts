@@ -46,7 +46,7 @@ describe('the engine that is asked for', () => {
       return '';
     };
     expect(refused('cuda')).toMatch(
-      /no engine is called "cuda"; take auto, .*\n +next: did you mean onnx-cuda\? "swarm doctor"/,
+      /no engine is called "cuda"; take auto, .*\n +next: did you mean onnx-cuda\? "npx swarm doctor"/,
     );
     expect(refused('WebGPU')).toContain('did you mean onnx-webgpu?');
     expect(refused('onnx')).not.toContain('did you mean');

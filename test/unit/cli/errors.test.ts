@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { cliError } from '../../../cli/error-codes.ts';
 import { failureJson, failureLines, failureOf, usageError } from '../../../cli/errors.ts';
 import { exitCodes } from '../../../cli/exit-codes.ts';
 import { commonError } from '../../../common/common-errors.ts';
@@ -13,13 +12,14 @@ import { modelError } from '../../../lora/models/errors.ts';
 import { trainError } from '../../../lora/train/errors.ts';
 import { netError } from '../../../net/errors.ts';
 import { protocolError } from '../../../protocol/errors.ts';
+import { storageError } from '../../../storage/errors.ts';
 
 describe('exit codes', () => {
   it('follow from the kind of an error', () => {
     const cases: [SwarmError, keyof typeof exitCodes][] = [
       [commonError('USAGE', 'x'), 'usage'],
       [protocolError('INVITE_INVALID', 'x'), 'usage'],
-      [cliError('DAEMON_NOT_RUNNING', 'x'), 'notRunning'],
+      [storageError('DAEMON_NOT_RUNNING', 'x'), 'notRunning'],
       [modelError('MODEL_DIR', 'x'), 'notFound'],
       [dataError('DATA_NO_FILES', 'x'), 'notFound'],
       [netError('RPC_REFUSED', 'x'), 'refused'],

@@ -1,9 +1,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { readJobFile } from '../../../../cli/job-file.ts';
 import { presetJob } from '../../../../cli/train/job-preset.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
+import { readJobFile } from '../../../../lora/finetune/job-file.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isSwarmError } from '../common/errors.ts';
-import type { JobEvent } from '../coordinator/api/types.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import type { JobEvent } from '../api/types.ts';
 import type { ApiClient } from './api-client.ts';
 
 /** A coordinator that is restarted (after a crash, for an upgrade) is back within this time, or is not coming back. */

@@ -1,5 +1,7 @@
-import type { ErrorJson } from '../common/errors.ts';
-import { SwarmError } from '../common/errors.ts';
+import type { ErrorJson } from '../../common/errors.ts';
+import { SwarmError } from '../../common/errors.ts';
+import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
+import { readToken } from '../api/token.ts';
 import type {
   CheckpointView,
   CoordinatorStatus,
@@ -9,10 +11,8 @@ import type {
   JobSummary,
   PeerReceipts,
   PeerView,
-} from '../coordinator/api/types.ts';
-import { notRunning, readDaemonFile, readToken } from './daemon-file.ts';
-import { cliError } from './error-codes.ts';
-import type { Role } from './homes.ts';
+} from '../api/types.ts';
+import { coordinatorError } from '../errors.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
 /** A daemon on this machine answers within this time or is stuck. */
@@ -133,7 +133,7 @@ export class ApiClient {
     } catch (error) {
       this.#signal.throwIfAborted();
       if (signal.aborted) {
-        throw cliError(
+        throw coordinatorError(
           'DAEMON_TIMEOUT',
           `the ${this.#role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s; look into its log`,
           { url: this.url, path },
@@ -158,5 +158,5 @@ function apiError(status: number, text: string, where: { path: string; home: str
   }
   const code =
     status === 401 || status === 403 ? 'API_REFUSED' : status === 404 ? 'API_NOT_FOUND' : 'API_FAILED';
-  return cliError(code, `the daemon answered ${status} to ${where.path}`, { status, ...where });
+  return coordinatorError(code, `the daemon answered ${status} to ${where.path}`, { status, ...where });
 }

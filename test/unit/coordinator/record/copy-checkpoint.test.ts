@@ -1,9 +1,9 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { copyCheckpoint } from '../../../cli/export.ts';
-import type { CheckpointView } from '../../../coordinator/api/types.ts';
-import { temporaryFolder } from '../../utils/folder.ts';
+import type { CheckpointView } from '../../../../coordinator/api/types.ts';
+import { copyCheckpoint } from '../../../../coordinator/record/copy-checkpoint.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
 
 it('a checkpoint whose weights have been let go is not exported, and that is said by its own code', async () => {
   const folder = await temporaryFolder();

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { copyFile, link, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Clock } from '../common/clock.ts';
 import { withDeadline } from '../common/deadline.ts';
-import { formatBytes } from '../common/text.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
@@ -16,66 +16,81 @@ import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
-import type { Context } from './context.ts';
-import { cliError } from './error-codes.ts';
-import { ProgressLine } from './print.ts';
+import { nodeError } from './errors.ts';
 
-export interface PullTarget {
-  addresses: readonly string[];
-  job: string | null;
-  invite: string | null;
+export interface PullOptions {
+  /** Folder to write the PEFT files into; created when missing. */
+  readonly output: string;
+  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. They are tried in order. */
+  readonly addresses: readonly string[];
+  /** Digest of the job. @default null: the coordinator's only one */
+  readonly job?: string | null;
+  /** Token of an invite. @default null */
+  readonly invite?: string | null;
+  /** Version that other peers see. */
+  readonly version: string;
+  readonly signal: AbortSignal;
+  /** Called as the adapter's bytes arrive. */
+  readonly onProgress?: (progress: { round: number; bytes: number; total: number }) => void;
 }
 
-export interface Pulled {
+export interface PulledCheckpoint {
+  /** Digest of the job. */
   job: string;
+  /** Name of the job. */
   name: string;
   round: number;
+  /** Nats per token; null where the coordinator measured none. */
   heldOutLoss: number | null;
 }
 
 /**
- * Fetches the newest checkpoint from a swarm into a PEFT folder. What has arrived lies in `<output>.partial` until all
- * is there, so that a second try goes on where the first one ended.
- * @throws SwarmError CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and what network and admission refuse with
+ * Fetches the newest checkpoint from a swarm into a PEFT folder. Bytes that have arrived are kept in `<output>.partial`
+ * until all are there, so that a second call continues where the first one ended.
+ * @throws SwarmError CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network and of admission
  */
-export async function pullCheckpoint(context: Context, target: PullTarget, output: string): Promise<Pulled> {
+export async function pullCheckpoint(
+  options: PullOptions,
+  { clock }: { clock: Clock },
+): Promise<PulledCheckpoint> {
+  const { output, version, signal, onProgress } = options;
   const home = `${output}.partial`;
-  const { clock, signal } = context;
-  // Of an earlier try, whose bytes are not to be lost.
-  let worthKeeping = existsSync(home);
+  // An earlier call may have left bytes: those are kept.
+  let keepPartial = existsSync(home);
   const blobs = await FileBlobStore.open({ home }, { clock });
   const identity = await loadIdentity(home);
   const network = await createHost(
-    { listen: [], bootstrap: [], mdns: [], home, agent: `lora-swarm/${context.version}` },
+    { listen: [], bootstrap: [], mdns: [], home, agent: `lora-swarm/${version}` },
     { identity, blobs, log: silentLogger, clock },
   );
-  const progress = new ProgressLine(context);
+  const request: Requester = { network, clock, signal };
   try {
-    const coordinator = await connect(network, target.addresses, context);
-    const { job, manifest, head } = await ask(network, coordinator, target, context);
+    const coordinator = await connect(request, options.addresses);
+    const { job, manifest, head } = await newestHead(request, coordinator, options);
     const { adapter, round, heldOutLoss } = head.checkpoint;
-    worthKeeping = true;
+    keepPartial = true;
     await network.fetchBlob(adapter, {
       holders: [coordinator, ...head.included.map(({ peer }) => peer)],
       signal,
-      onProgress: ({ bytes, total }) =>
-        progress.update(`adapter of round ${round}: ${formatBytes(bytes)} of ${formatBytes(total)}`),
+      onProgress: ({ bytes, total }) => onProgress?.({ round, bytes, total }),
     });
     await writeFolder(output, blobs.path(adapter.digest), manifest);
-    worthKeeping = false;
+    keepPartial = false;
     return { job, name: manifest.name, round, heldOutLoss };
   } finally {
-    progress.clear();
     await network.stop();
-    if (!worthKeeping) await rm(home, { recursive: true, force: true });
+    if (!keepPartial) await rm(home, { recursive: true, force: true });
   }
 }
 
-async function connect(
-  network: SwarmNetwork,
-  addresses: readonly string[],
-  { clock, signal }: Context,
-): Promise<string> {
+interface Requester {
+  network: SwarmNetwork;
+  clock: Clock;
+  signal: AbortSignal;
+}
+
+/** @returns the peer id of the coordinator at the first address that answers */
+async function connect({ network, clock, signal }: Requester, addresses: readonly string[]): Promise<string> {
   let failure: unknown;
   for (const address of addresses) {
     try {
@@ -91,50 +106,45 @@ async function connect(
   throw failure;
 }
 
-/** The job's manifest and newest head, both signed by the coordinator that was asked for. */
-async function ask(
-  network: SwarmNetwork,
+/** Asks for the job's manifest and newest head, and verifies that this coordinator signed both. */
+async function newestHead(
+  { network, clock, signal }: Requester,
   coordinator: string,
-  { job: named, invite }: PullTarget,
-  { clock, signal }: Context,
+  { job: wanted = null, invite = null }: Pick<PullOptions, 'job' | 'invite'>,
 ): Promise<{ job: string; manifest: Manifest; head: Head }> {
   const deadline = <T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
     withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal, what }, work);
-  const { jobs } = await deadline('asking for jobs', (inner) =>
+  const { jobs } = await deadline('the request for jobs', (inner) =>
     network.request(coordinator, 'jobs', {}, { signal: inner }),
   );
-  const job = named ?? (jobs.length === 1 ? jobs[0]!.job : null);
+  const job = wanted ?? (jobs.length === 1 ? jobs[0]!.job : null);
   if (job === null) {
-    throw cliError(
+    const names = jobs.map((j) => `${j.name} ${j.job}`).join(', ');
+    throw nodeError(
       'JOB_NOT_FOUND',
-      `the coordinator runs ${jobs.length} jobs`,
+      `the coordinator has ${jobs.length} jobs`,
       { jobs },
-      {
-        next:
-          jobs.length === 0
-            ? 'ask its operator'
-            : `name one with --job: ${jobs.map((j) => `${j.name} ${j.job}`).join(', ')}`,
-      },
+      { next: jobs.length === 0 ? "ask the coordinator's operator" : `choose one with --job: ${names}` },
     );
   }
-  const told = await deadline('asking for the job', (inner) =>
+  const answer = await deadline('the request for the job', (inner) =>
     network.request(coordinator, 'manifest', { job, invite }, { signal: inner }),
   );
-  const manifest = verifyMessage('manifest', told.manifest);
-  const head = told.head === null ? null : verifyMessage('head', told.head);
+  const manifest = verifyMessage('manifest', answer.manifest);
+  const head = answer.head === null ? null : verifyMessage('head', answer.head);
   const trusted =
     manifest.digest === job &&
     manifest.author === coordinator &&
     head?.author === coordinator &&
     head.message.job === job;
   if (head === null || !trusted) {
-    throw cliError(
+    throw nodeError(
       'CHECKPOINT_UNTRUSTED',
       head === null
         ? 'the job has no checkpoint yet'
-        : 'the coordinator answered with messages that are not its own',
+        : `the coordinator ${coordinator} answered with messages that it did not sign for this job`,
       { job, coordinator },
-      { next: head === null ? 'try again later' : 'check the invite with whoever gave it to you' },
+      { next: head === null ? 'try again later' : 'check the invite with the person who gave it to you' },
     );
   }
   return { job, manifest: manifest.message, head: head.message };

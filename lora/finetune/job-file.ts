@@ -1,33 +1,33 @@
 import { access } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { isSwarmError } from '../common/errors.ts';
-import { isBuiltIn } from '../lora/data/render/built-in.ts';
-import { type JobSpec, parseJobSpec } from '../lora/finetune/job-spec.ts';
-import { absoluteBase } from './base-model.ts';
-import { cliError } from './error-codes.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import { isBuiltIn } from '../data/render/built-in.ts';
+import { absoluteBase } from '../models/find-base.ts';
+import { finetuneError } from './errors.ts';
+import { type JobSpec, parseJobSpec } from './job-spec.ts';
 import { YamlFile } from './yaml-file.ts';
 
-/** A path with one of these may be a pattern, which stands for what it matches. */
+/** A path with one of these characters may be a glob pattern. */
 const PATTERN = /[*?[{]/;
 
 /**
- * Reads a job's YAML file; relative paths in it are taken from where the file lies, and come back absolute; a base on
- * a hub stays a name. The
- * coordinator runs on this machine, so what is not there is said before it is asked.
- * @throws SwarmError JOB_FILE_MISSING, JOB_PATH_MISSING, JOB_SPEC (with line and column, or the field)
+ * Reads a job file. Relative paths in it start from the folder of the file and come back absolute. A base on the hub
+ * stays a name. The coordinator runs on the same machine, so a missing path is an error here already.
+ * @throws SwarmError JOB_FILE_MISSING, JOB_PATH_MISSING, JOB_SPEC (values: line and column, or field)
  */
 export async function readJobFile(path: string): Promise<JobSpec> {
   const spec = specOf(await YamlFile.read(path, 'job file'), path);
   const { base, data } = spec;
-  // What is no path is a name on a hub, and whoever uses the file asks there.
-  if (isAbsolute(base)) await assertThere('base', [base], path);
-  await assertThere('data.train', data.train, path);
-  if (typeof data.heldOut !== 'number') await assertThere('data.heldOut', data.heldOut, path);
+  // A base that is not a path is a name on the hub.
+  if (isAbsolute(base)) await assertExists('base', [base], path);
+  await assertExists('data.train', data.train, path);
+  if (typeof data.heldOut !== 'number') await assertExists('data.heldOut', data.heldOut, path);
   const { template } = data;
-  if (template !== null && !isBuiltIn(template)) await assertThere('data.template', template, path);
+  if (template !== null && !isBuiltIn(template)) await assertExists('data.template', template, path);
   return spec;
 }
 
+/** Parses a job file's text without looking for its paths. @throws SwarmError JOB_SPEC */
 export function parseJobFile(text: string, path: string): JobSpec {
   return specOf(new YamlFile(text, path), path);
 }
@@ -50,7 +50,7 @@ function specOf(file: YamlFile, path: string): JobSpec {
   };
 }
 
-/** The specification, or where in the file it is wrong. */
+/** @throws SwarmError JOB_SPEC with the place in the file */
 function checked(file: YamlFile): JobSpec {
   try {
     return parseJobSpec(file.value);
@@ -60,23 +60,23 @@ function checked(file: YamlFile): JobSpec {
     throw file.wrong(
       field,
       problems,
-      'mend the file; with --dry-run it is only checked, and shown with all defaults',
+      'fix the file; --dry-run only checks it, and prints it with all defaults',
     );
   }
 }
 
-async function assertThere(field: string, paths: string | readonly string[], file: string): Promise<void> {
+async function assertExists(field: string, paths: string | readonly string[], file: string): Promise<void> {
   for (const path of typeof paths === 'string' ? [paths] : paths) {
-    const there = await access(path).then(
+    const exists = await access(path).then(
       () => true,
       () => false,
     );
-    if (there || PATTERN.test(path)) continue;
-    throw cliError(
+    if (exists || PATTERN.test(path)) continue;
+    throw finetuneError(
       'JOB_PATH_MISSING',
-      `${field} of ${file}: there is no ${path}`,
+      `${field} in ${file}: ${path} does not exist`,
       { field, path },
-      { next: 'correct the path; it is taken from the folder of the job file' },
+      { next: 'correct the path; relative paths start from the folder of the job file' },
     );
   }
 }

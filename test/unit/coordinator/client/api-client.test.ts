@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { ApiClient } from '../../../cli/api-client.ts';
-import { followJob } from '../../../cli/follow.ts';
+import { ApiClient } from '../../../../coordinator/client/api-client.ts';
+import { followJob } from '../../../../coordinator/client/follow.ts';
 
 const signal = new AbortController().signal;
 

@@ -2,10 +2,10 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseJobFile, readJobFile } from '../../../cli/job-file.ts';
+import { parseJobFile, readJobFile } from '../../../../lora/finetune/job-file.ts';
 
 describe('a job file', () => {
-  it('has its paths taken from where it lies, and defaults for all the rest', () => {
+  it('resolves relative paths from its own folder, and fills in all defaults', () => {
     const spec = parseJobFile(
       'name: moby\nbase: ../nano\ndata: { train: texts/*.txt, heldOut: [/abs/a.txt] }\n',
       '/jobs/m.yaml',
@@ -27,7 +27,7 @@ describe('a job file', () => {
     expect(builtIn.data.template).toBe('chatml');
   });
 
-  it('that is wrong is refused with the field, or with line and column', async () => {
+  it('is refused with the wrong field, or with line and column', async () => {
     const refused = (text: string) => {
       try {
         parseJobFile(text, '/j.yaml');
@@ -49,14 +49,22 @@ describe('a job file', () => {
     await expect(readJobFile('/nowhere/j.yaml')).rejects.toMatchObject({ code: 'JOB_FILE_MISSING' });
   });
 
-  it('says on which line a wrong value stands', () => {
+  it('is refused when its aliases multiply', () => {
+    const list = (name: string, of: string): string => `${name}: &${name} [${Array(10).fill(of)}]\n`;
+    const bomb = `${list('a', 'x')}${list('b', '*a')}${list('c', '*b')}${list('d', '*c')}`;
+    expect(() => parseJobFile(bomb, '/j.yaml')).toThrow(
+      expect.objectContaining({ code: 'JOB_SPEC', kind: 'usage', values: { path: '/j.yaml' } }),
+    );
+  });
+
+  it('is refused with the line and column of a wrong value', () => {
     const text = 'name: m\nbase: b\ndata: { train: t }\nrounds:\n  count: many\n';
     expect(() => parseJobFile(text, '/j.yaml')).toThrow(
       expect.objectContaining({ code: 'JOB_SPEC', values: expect.objectContaining({ line: 5, column: 10 }) }),
     );
   });
 
-  it('may only name a base and data that are there; patterns are left to the coordinator', async () => {
+  it('is refused when a path in it does not exist; patterns are left to the coordinator', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'swarm-job-'));
     const read = async (data: string) => {
       await writeFile(join(dir, 'job.yaml'), `name: m\nbase: .\ndata: ${data}\n`);

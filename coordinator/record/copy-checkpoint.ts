@@ -1,0 +1,48 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { copyFile, mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
+import type { CheckpointView } from '../api/types.ts';
+import { coordinatorError } from '../errors.ts';
+
+/**
+ * Copies a checkpoint's folder (PEFT files and the signed manifest beside them), and checks the digest of its weights.
+ * @param output folder to copy into; created when missing
+ * @throws SwarmError CHECKPOINT_DAMAGED, CHECKPOINT_PRUNED
+ */
+export async function copyCheckpoint(
+  { round, path, kept, checkpoint }: Pick<CheckpointView, 'round' | 'path' | 'kept' | 'checkpoint'>,
+  output: string,
+): Promise<void> {
+  requireKept({ round, kept });
+  await mkdir(output, { recursive: true });
+  for (const name of await readdir(path)) await copyFile(join(path, name), join(output, name));
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(join(output, ADAPTER_WEIGHTS_FILE)), hash);
+  const found = hash.digest('hex');
+  if (found !== checkpoint.adapter.digest) {
+    throw coordinatorError(
+      'CHECKPOINT_DAMAGED',
+      `the weights in ${path} have the digest ${found}, the checkpoint says ${checkpoint.adapter.digest}`,
+      { path, found, expected: checkpoint.adapter.digest },
+      { next: 'pull it from the swarm: "swarm checkpoint pull INVITE DIR"' },
+    );
+  }
+}
+
+/** @throws SwarmError CHECKPOINT_PRUNED when the coordinator has deleted the checkpoint's weights */
+export function requireKept({ round, kept }: Pick<CheckpointView, 'round' | 'kept'>): void {
+  if (kept) return;
+  throw coordinatorError(
+    'CHECKPOINT_PRUNED',
+    `the weights of round ${round} have been deleted; only the signed record of the checkpoint is left`,
+    { round },
+    {
+      next:
+        'see which rounds still have weights with "swarm checkpoint list"; a coordinator started with ' +
+        '--keep-checkpoints 0 deletes none from then on',
+    },
+  );
+}

@@ -1,0 +1,91 @@
+/** The home of a daemon: who owns it, and how to reach the daemon that runs in it. */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeDurably } from '../common/durable.ts';
+import type { SwarmError } from '../common/errors.ts';
+import { makeFolder } from '../common/folders.ts';
+import { storageError } from './errors.ts';
+
+export type Role = 'coordinator' | 'node';
+
+/** A running daemon, as it describes itself in its home. */
+export interface DaemonFile {
+  role: Role;
+  pid: number;
+  /** Root of its HTTP API on 127.0.0.1. */
+  url: string;
+  peerId: string;
+  addresses: readonly string[];
+  /** Milliseconds since 1970. */
+  startedAt: number;
+}
+
+/**
+ * Creates the home of a daemon, readable by its owner only. A home belongs to one role: a node and a coordinator that
+ * share a key would be one peer to others.
+ * @throws SwarmError HOME_ROLE, FOLDER_UNUSABLE
+ */
+export async function claimHome(home: string, role: Role): Promise<void> {
+  const owner = homeRole(home);
+  if (owner !== null && owner !== role) {
+    throw storageError(
+      'HOME_ROLE',
+      `${home} is the home of a ${owner}`,
+      { home },
+      { next: `give this ${role} its own folder with --home` },
+    );
+  }
+  await makeFolder(home, { mode: 0o700 });
+}
+
+/** The role whose database is in this home; null where no daemon has run. */
+export function homeRole(home: string): Role | null {
+  const roles = ['coordinator', 'node'] as const;
+  return roles.find((role) => existsSync(join(home, `${role}.sqlite`))) ?? null;
+}
+
+/** @returns the path of the file, which the daemon deletes when it stops */
+export async function writeDaemonFile(home: string, daemon: DaemonFile): Promise<string> {
+  const path = daemonFile(home, daemon.role);
+  await writeDurably(path, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
+  return path;
+}
+
+/** Reads how to reach the daemon of a home. A daemon that was killed leaves this file behind. @returns null without one */
+export async function readDaemonFile(home: string, role: Role): Promise<DaemonFile | null> {
+  try {
+    return JSON.parse(await readFile(daemonFile(home, role), 'utf8')) as DaemonFile;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** The error DAEMON_NOT_RUNNING, with advice that depends on who owns the home. */
+export function notRunning(home: string, role: Role, cause?: unknown): SwarmError {
+  const owner = homeRole(home);
+  const message = `no ${role} is running in ${home}`;
+  if (owner !== null && owner !== role) {
+    return storageError(
+      'DAEMON_NOT_RUNNING',
+      `${message}: it is the home of a ${owner}`,
+      { home, role, owner },
+      {
+        next: `name the home of a ${role} with --home, or see the ${owner} with "swarm status --home ${home}"`,
+        cause,
+      },
+    );
+  }
+  const start = role === 'coordinator' ? 'swarm coordinator' : 'swarm node INVITE';
+  return storageError(
+    'DAEMON_NOT_RUNNING',
+    message,
+    { home, role },
+    { next: `start one with "${start} --home ${home}", or name its home with --home`, cause },
+  );
+}
+
+function daemonFile(home: string, role: Role): string {
+  return join(home, `${role}.json`);
+}
