@@ -1,0 +1,165 @@
+/**
+ * Calls between this process and a child process or worker thread of its own: requests with replies, progress, and aborts.
+ * Both ends are this program. The channel carries structured clones, so typed arrays travel as they are.
+ *
+ * Libraries for worker pools (tinypool, piscina) have no progress, no aborts that the callee answers, and no way to let a
+ * process outlive its calls without keeping its parent alive. Trainers and templates need all three.
+ */
+import { type ErrorJson, errorJson, SwarmError } from '../errors.ts';
+
+/** What each method takes, returns, and reports on the way. */
+export type Methods = Readonly<Record<string, { request: unknown; reply: unknown; progress?: unknown }>>;
+
+/** One end of a message channel. */
+export interface Channel {
+  /** `onSent` is called once the message is on its way and its memory may be reused. */
+  send(message: unknown, onSent?: () => void): void;
+  onMessage(listener: (message: never) => void): void;
+}
+
+type ToCallee =
+  | { type: 'call'; id: number; method: string; request: unknown }
+  /** Not queued: aborts the call, running or waiting. */
+  | { type: 'abort'; id: number };
+
+type ToCaller =
+  | { type: 'progress'; id: number; progress: unknown }
+  | { type: 'reply'; id: number; reply: unknown }
+  | { type: 'failed'; id: number; error: ErrorJson }
+  /** Belongs to no call. */
+  | { type: 'notice'; text: string };
+
+export interface CallOptions<Progress> {
+  /** Asks the callee to abort. The call settles when the callee answers, with its error. */
+  signal?: AbortSignal | undefined;
+  onProgress?: ((progress: Progress) => void) | undefined;
+  onSent?: (() => void) | undefined;
+}
+
+interface Pending {
+  resolve(reply: unknown): void;
+  reject(error: unknown): void;
+  onProgress: ((progress: never) => void) | undefined;
+}
+
+/** The calling end. */
+export class Calls<M extends Methods> {
+  readonly #channel: Channel;
+  readonly #pending = new Map<number, Pending>();
+  #calls = 0;
+  #failure: { error: unknown } | null = null;
+
+  constructor({ channel, onNotice }: { channel: Channel; onNotice?: (text: string) => void }) {
+    this.#channel = channel;
+    channel.onMessage((message: ToCaller) => {
+      if (message.type === 'notice') onNotice?.(message.text);
+      else this.#receive(message);
+    });
+  }
+
+  /** @throws the callee's error; the signal's reason when it aborted before the call; the error given to `fail` */
+  async call<N extends keyof M & string>(
+    method: N,
+    request: M[N]['request'],
+    { signal, onProgress, onSent }: CallOptions<M[N]['progress']> = {},
+  ): Promise<M[N]['reply']> {
+    signal?.throwIfAborted();
+    if (this.#failure !== null) throw this.#failure.error;
+    const id = ++this.#calls;
+    const abort = (): void => this.#send({ type: 'abort', id });
+    signal?.addEventListener('abort', abort, { once: true });
+    try {
+      return await new Promise((resolve, reject) => {
+        this.#pending.set(id, { resolve, reject, onProgress });
+        this.#send({ type: 'call', id, method, request }, onSent);
+      });
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      this.#pending.delete(id);
+    }
+  }
+
+  /** Asks the callee to abort every call that has no answer yet. */
+  abortAll(): void {
+    for (const id of this.#pending.keys()) this.#send({ type: 'abort', id });
+  }
+
+  /** Rejects every pending call, and all later ones. Only the first error counts. */
+  fail(error: unknown): void {
+    this.#failure ??= { error };
+    for (const { reject } of this.#pending.values()) reject(this.#failure.error);
+  }
+
+  #send(message: ToCallee, onSent?: () => void): void {
+    this.#channel.send(message, onSent);
+  }
+
+  #receive(message: Exclude<ToCaller, { type: 'notice' }>): void {
+    const pending = this.#pending.get(message.id);
+    if (message.type === 'progress') pending?.onProgress?.(message.progress as never);
+    else if (message.type === 'reply') pending?.resolve(message.reply);
+    else pending?.reject(SwarmError.fromJSON(message.error));
+  }
+}
+
+export interface Served<Progress> {
+  /** Aborts when the caller asks for it. */
+  readonly signal: AbortSignal;
+  onProgress(progress: Progress): void;
+}
+
+export type Handlers<M extends Methods> = {
+  [N in keyof M]: (
+    request: M[N]['request'],
+    call: Served<M[N]['progress']>,
+  ) => M[N]['reply'] | Promise<M[N]['reply']>;
+};
+
+export interface ServeOptions {
+  channel: Channel;
+  /** Code of errors that are not a SwarmError. */
+  failed: string;
+  /** Code of calls that were aborted. @default as `failed` */
+  aborted?: string;
+}
+
+/**
+ * The answering end: serves calls one after the other, in their order.
+ *
+ * @returns a function that sends a notice to the caller
+ */
+export function serveCalls<M extends Methods>(
+  handlers: Handlers<M>,
+  { channel, failed, aborted = failed }: ServeOptions,
+): (text: string) => void {
+  const running = new Map<number, AbortController>();
+  let queue: Promise<void> = Promise.resolve();
+  const send = (message: ToCaller): void => channel.send(message);
+
+  const serve = async (call: Extract<ToCallee, { type: 'call' }>, signal: AbortSignal): Promise<ToCaller> => {
+    const { id, method, request } = call;
+    try {
+      signal.throwIfAborted();
+      const onProgress = (progress: unknown): void => send({ type: 'progress', id, progress });
+      return { type: 'reply', id, reply: await handlers[method]!(request, { signal, onProgress }) };
+    } catch (error) {
+      const isAbort = error instanceof Error && error.name === 'AbortError';
+      return { type: 'failed', id, error: errorJson(error, isAbort ? aborted : failed) };
+    }
+  };
+
+  channel.onMessage((message: ToCallee) => {
+    if (message.type === 'abort') {
+      running.get(message.id)?.abort();
+      return;
+    }
+    const controller = new AbortController();
+    running.set(message.id, controller);
+    queue = queue.then(async () => {
+      const answer = await serve(message, controller.signal);
+      running.delete(message.id);
+      send(answer);
+    });
+  });
+  return (text) => send({ type: 'notice', text });
+}

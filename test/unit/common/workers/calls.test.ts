@@ -1,0 +1,74 @@
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { SwarmError } from '../../../../common/errors.ts';
+import type { Calls } from '../../../../common/workers/calls.ts';
+import { ChildCalls } from '../../../../common/workers/child-process.ts';
+import { ThreadCalls } from '../../../../common/workers/thread.ts';
+import type { TestMethods } from '../../../utils/calls-entry.ts';
+import { eventually } from '../../../utils/eventually.ts';
+
+const entry = new URL('../../../utils/calls-entry.ts', import.meta.url);
+const ended = (): SwarmError => new SwarmError('ENDED', 'it ended');
+
+const starters: Record<string, (onNotice: (text: string) => void) => Calls<TestMethods>> = {
+  'a child process': (onNotice) => {
+    const child = new ChildCalls<TestMethods>(entry, { onNotice, ended });
+    onTestFinished(() => child.kill());
+    return child;
+  },
+  'a thread': () => {
+    const thread = new ThreadCalls<TestMethods>(entry, { ended });
+    onTestFinished(() => thread.terminate());
+    return thread;
+  },
+};
+
+describe.each(Object.entries(starters))('calls to %s', (name, start) => {
+  it('carry typed arrays, progress and notices', async () => {
+    const notices: string[] = [];
+    const calls = start((text) => notices.push(text));
+    expect(await calls.call('double', Float32Array.of(1, 2.5))).toEqual(Float32Array.of(2, 5));
+    const progress: number[] = [];
+    expect(await calls.call('count', 3, { onProgress: (i) => progress.push(i) })).toBe('done');
+    expect(progress).toEqual([1, 2, 3]);
+    if (name === 'a child process') expect(notices).toEqual(['counted to 3']);
+  });
+
+  it("reject with the callee's error, whole", async () => {
+    const calls = start(() => {});
+    await expect(calls.call('refuse', null)).rejects.toMatchObject({
+      code: 'DATA_COLUMNS',
+      kind: 'usage',
+      values: { column: 'x' },
+      next: 'name another',
+    });
+    await expect(calls.call('crash', null)).rejects.toMatchObject({ code: 'CRASHED', kind: 'internal' });
+  });
+
+  it('are aborted, running and waiting ones, and the next one is served', async () => {
+    const calls = start(() => {});
+    const controller = new AbortController();
+    const both = [calls.call('wait', null, controller), calls.call('wait', null, controller)];
+    controller.abort();
+    for (const call of both) await expect(call).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(await calls.call('double', Float32Array.of(1))).toEqual(Float32Array.of(2));
+    await expect(calls.call('wait', null, controller)).rejects.toMatchObject({ name: 'AbortError' });
+  });
+
+  it('reject when the callee ends, and so do later ones', async () => {
+    const calls = start(() => {});
+    const waiting = calls.call('wait', null, { signal: AbortSignal.timeout(60_000) });
+    calls.abortAll();
+    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(calls.call('exit', 3)).rejects.toMatchObject({ code: 'ENDED' });
+    await expect(calls.call('count', 1)).rejects.toMatchObject({ code: 'ENDED' });
+  });
+});
+
+it('a child process that fails to start rejects its calls', async () => {
+  const child = new ChildCalls<TestMethods>(new URL('./no-such-file.ts', import.meta.url), {
+    ended: ({ code, stderr }) => new SwarmError('ENDED', stderr, { code }),
+  });
+  await expect(child.call('count', 1)).rejects.toMatchObject({ code: 'ENDED', values: { code: 1 } });
+  expect((await child.closed).stderr).toContain('no-such-file.ts');
+  await eventually(() => child.process.exitCode === 1);
+});
