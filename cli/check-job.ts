@@ -1,5 +1,5 @@
 import { formatBytes, formatCount } from '../common/text.ts';
-import type { JobCheck } from '../coordinator/jobs/check.ts';
+import type { JobCheck } from '../coordinator/jobs/check-job.ts';
 import type { JobSpec } from '../lora/finetune/job-spec.ts';
 import type { Context } from './context.ts';
 import { cacheFolder } from './folders.ts';
@@ -7,7 +7,7 @@ import { ProgressLine } from './print.ts';
 
 /** Checks a job on its real base and data, in this process, writing nothing but to the cache; progress on stderr. */
 export async function checkJobSpec(context: Context, spec: JobSpec): Promise<JobCheck> {
-  const { checkJob } = await import('../coordinator/jobs/check.ts');
+  const { checkJob } = await import('../coordinator/jobs/check-job.ts');
   const progress = new ProgressLine(context);
   try {
     const { signal, clock } = context;

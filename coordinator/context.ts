@@ -12,7 +12,7 @@ import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
 import type { Arithmetic } from './merge/arithmetic.ts';
 import type { Validator } from './merge/validator.ts';
-import type { CheckpointFolders } from './record/checkpoints.ts';
+import type { CheckpointFolders } from './record/checkpoint-folders.ts';
 import type { RetentionSettings } from './record/retention.ts';
 import type { MachineSettings } from './round/state.ts';
 import type { NewCheckpoint, Store, StoredJob } from './store/store.ts';
@@ -34,7 +34,7 @@ export interface CoordinatorDeps {
 }
 
 /** What the parts of one running job share. */
-export interface JobContext {
+export interface RunContext {
   readonly job: string;
   readonly stored: StoredJob;
   readonly manifest: Manifest;

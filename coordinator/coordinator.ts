@@ -4,14 +4,14 @@ import type { JobEvent } from '../monitor/job-events.ts';
 import { JOBS_PER_COORDINATOR, ROUND_PEERS } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
-import { type CoordinatorDeps, type JobContext, readManifest } from './context.ts';
+import { type CoordinatorDeps, type RunContext, readManifest } from './context.ts';
 import { coordinatorError } from './errors.ts';
-import { claimedJob } from './intake/acceptance.ts';
+import { claimedJob } from './intake/header-checks.ts';
 import { JobRun } from './job-run.ts';
-import { foundJob, type PreparedJob } from './jobs/register.ts';
 import { checkAdmission } from './peers/admission.ts';
+import { type PreparedJob, recordJob } from './record/new-job.ts';
 import { defaultRetention, type RetentionSettings } from './record/retention.ts';
-import { isOver } from './round/machine.ts';
+import { isOver } from './round/round-machine.ts';
 import type { StoredJob } from './store/store.ts';
 
 /**
@@ -117,7 +117,7 @@ export class Coordinator {
       throw coordinatorError('TOO_MANY_JOBS', message, { jobs: open, limit: JOBS_PER_COORDINATOR });
     }
     const { stored, event } = await this.collector.withScope((scope) =>
-      foundJob(prepared, this.#deps, scope),
+      recordJob(prepared, this.#deps, scope),
     );
     const known = this.#runs.get(stored.job);
     if (known) return known;
@@ -139,7 +139,7 @@ export class Coordinator {
 
   #add(stored: StoredJob): JobRun {
     const manifest: Manifest = readManifest(stored).message;
-    const context: JobContext = {
+    const context: RunContext = {
       job: stored.job,
       stored,
       manifest,

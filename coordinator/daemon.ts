@@ -18,12 +18,12 @@ import { loadToken } from './api/token.ts';
 import { Views } from './api/views.ts';
 import { Coordinator } from './coordinator.ts';
 import type { Failpoint } from './failpoints.ts';
-import { JobCreation } from './jobs/creation.ts';
+import { JobCreation } from './jobs/create-job.ts';
 import { WorkerArithmetic } from './merge/arithmetic.ts';
 import { TrainerValidator } from './merge/trainer-validator.ts';
-import { FileCheckpoints } from './record/checkpoints.ts';
+import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
+import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
-import { logEvents } from './record/round-log.ts';
 import { Store } from './store/store.ts';
 
 export interface CoordinatorDaemonOptions {
@@ -107,7 +107,7 @@ export async function startCoordinator(
     );
     teardown.add(() => network.stop());
     await rememberListen(home, network.addresses());
-    const folders = new FileCheckpoints({ home }, { blobs });
+    const folders = new FileCheckpointFolders({ home }, { blobs });
     const arithmetic = new WorkerArithmetic({}, { blobs });
     const coordinator = new Coordinator(
       {

@@ -2,18 +2,18 @@ import type { Clock } from '../common/clock.ts';
 import { type HeadOrder, isNewer } from '../protocol/head-order.ts';
 import { CLOCK_SKEW_MS, HEARTBEAT_INTERVAL_MS } from '../protocol/limits.ts';
 import { jobTopic } from '../protocol/topics.ts';
-import type { CurrentCheckpoint, JobContext } from './context.ts';
+import type { CurrentCheckpoint, RunContext } from './context.ts';
 import { coordinatorError } from './errors.ts';
-import type { AcceptanceView } from './intake/acceptance.ts';
+import type { JobFacts } from './intake/header-checks.ts';
 import { Intake } from './intake/intake.ts';
-import { UpdateBook } from './intake/update-book.ts';
-import { Presence, type PresentPeer } from './peers/presence.ts';
-import { Roster } from './peers/roster.ts';
-import { seatToVacate } from './peers/seats.ts';
-import { sealReceipt } from './record/notifier.ts';
-import { Stepper } from './record/stepper.ts';
-import { isOpen, isOver } from './round/machine.ts';
-import type { JobEvent, JobState } from './round/state.ts';
+import { UpdateRecorder } from './intake/update-recorder.ts';
+import { memberToEvict } from './peers/eviction.ts';
+import { Liveness, type LivePeer } from './peers/liveness.ts';
+import { Roster } from './peers/membership.ts';
+import { sealReceipt } from './record/receipts.ts';
+import { RoundDriver } from './record/round-driver.ts';
+import { isOpen, isOver } from './round/round-machine.ts';
+import type { JobState, MachineEvent } from './round/state.ts';
 import type { StoredReceipt } from './store/store.ts';
 
 /** What a node says when it wants to take part. */
@@ -28,20 +28,20 @@ interface AskedToJoin {
 
 /** One job at work: what its nodes say goes in, and the machine moves on. */
 export class JobRun {
-  readonly context: JobContext;
+  readonly context: RunContext;
   readonly roster: Roster;
-  readonly #stepper: Stepper;
-  readonly #presence: Presence;
+  readonly #stepper: RoundDriver;
+  readonly #presence: Liveness;
   readonly #intake: Intake;
   readonly #cleanups: (() => void)[] = [];
 
-  constructor(_options: object, deps: { context: JobContext }) {
+  constructor(_options: object, deps: { context: RunContext }) {
     this.context = deps.context;
     const { job, layout, signal, limiter, collector } = this.context;
     const { store, clock, log, network, blobs, arithmetic, failpoint } = this.context.deps;
     this.roster = new Roster({}, deps);
-    this.#stepper = new Stepper({}, { ...deps, onReceipt: (receipt) => this.roster.note(receipt) });
-    this.#presence = new Presence(
+    this.#stepper = new RoundDriver({}, { ...deps, onReceipt: (receipt) => this.roster.note(receipt) });
+    this.#presence = new Liveness(
       { job },
       {
         clock,
@@ -55,7 +55,7 @@ export class JobRun {
       },
     );
     for (const peer of Object.keys(this.state.present)) this.#presence.expect(peer);
-    const book = new UpdateBook({}, { ...deps, stepper: this.#stepper, roster: this.roster });
+    const book = new UpdateRecorder({}, { ...deps, stepper: this.#stepper, roster: this.roster });
     this.#intake = new Intake(
       { layout, signal },
       {
@@ -118,7 +118,7 @@ export class JobRun {
     return isNewer(head, known) ? envelope : null;
   }
 
-  present(peer: string): PresentPeer | null {
+  present(peer: string): LivePeer | null {
     return this.#presence.get(peer);
   }
 
@@ -183,7 +183,7 @@ export class JobRun {
   }
 
   /** What the operator asks for. @throws SwarmError JOB_OVER */
-  operate(event: Extract<JobEvent, { type: 'pause' | 'resume' | 'stop' }>): void {
+  operate(event: Extract<MachineEvent, { type: 'pause' | 'resume' | 'stop' }>): void {
     const { phase } = this.state;
     if (isOver(this.state)) {
       throw coordinatorError('JOB_OVER', `the job is ${phase}; nothing about it can be changed`, { phase });
@@ -205,7 +205,7 @@ export class JobRun {
       assigned: current?.assigned.includes(peer) ?? false,
       delivered: this.roster.lastDelivery(peer),
     }));
-    const peer = seatToVacate(seats, round);
+    const peer = memberToEvict(seats, round);
     if (peer === null) return false;
     this.#presence.forget(peer);
     this.#stepper.transact(() => deps.store.peers.remove(job, peer));
@@ -255,14 +255,14 @@ export class JobRun {
     this.roster.setGoodbye(peer, saidGoodbye);
   }
 
-  #view(): AcceptanceView {
+  #view(): JobFacts {
     const { job, stored, manifest, layout, deps } = this.context;
     const { state } = this;
     const closed = state.current !== null && !isOpen(state);
     return {
       job,
       term: stored.term,
-      mergeRound: isOver(state) ? null : state.round + (closed ? 1 : 0),
+      mergeUpdates: isOver(state) ? null : state.round + (closed ? 1 : 0),
       sequenceLength: manifest.training.sequenceLength,
       batchSize: manifest.training.batchSize,
       layout,

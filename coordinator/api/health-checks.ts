@@ -1,6 +1,6 @@
 import type { Health } from '../../monitor/health.ts';
 import type { Coordinator } from '../coordinator.ts';
-import { needsOperator } from '../round/machine.ts';
+import { needsOperator } from '../round/round-machine.ts';
 import type { Store } from '../store/store.ts';
 
 /** A state machine whose timer is this late no longer turns. */

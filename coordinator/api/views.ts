@@ -4,7 +4,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
-import { needsOperator } from '../round/machine.ts';
+import { needsOperator } from '../round/round-machine.ts';
 import type { StoredCheckpoint } from '../store/store.ts';
 import type {
   CheckpointView,

@@ -17,14 +17,14 @@ import type { Failpoint } from '../failpoints.ts';
 import type { Arithmetic } from '../merge/arithmetic.ts';
 import type { StoredReceipt } from '../store/store.ts';
 import {
-  type AcceptanceView,
   checkHeader,
   fetchRefusal,
   isBreach,
+  type JobFacts,
   payloadRefusal,
   type Refusal,
   verifyUpdate,
-} from './acceptance.ts';
+} from './header-checks.ts';
 
 /** Honest nodes send one update per round, perhaps twice over gossip and once by request. */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
@@ -76,7 +76,7 @@ export interface IntakeDeps {
   readonly log: Logger;
   readonly failpoint: Failpoint;
   /** What the checks hold updates against; asked anew for each, for rounds close meanwhile. */
-  view(): AcceptanceView;
+  view(): JobFacts;
   /** The receipt of an update that is already recorded. */
   receiptOf(peer: string, digest: string): StoredReceipt | null;
   /** Makes an accepted update durable and returns its receipt. */

@@ -9,7 +9,7 @@ import type { BlobStore, FileBlobs } from '../../storage/blobs.ts';
 import { storageError } from '../../storage/errors.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Preset } from '../round/plan.ts';
-import { checkPayload, type Merged, type MergeInput, mergeRound, mergeWork } from './merge.ts';
+import { checkPayload, type Merged, type MergeInput, mergeUpdates, mergeWork } from './merge-updates.ts';
 
 /** The heavy arithmetic of a coordinator: in this thread, or in one of its own where it would hold up everything else. */
 export interface Arithmetic {
@@ -31,7 +31,7 @@ export class InlineArithmetic implements Arithmetic {
   }
 
   merge(input: MergeInput): Promise<Merged> {
-    return mergeRound(input, (digest, maxBytes) => this.#blobs.get(digest, { maxBytes }));
+    return mergeUpdates(input, (digest, maxBytes) => this.#blobs.get(digest, { maxBytes }));
   }
 
   async check(
@@ -101,7 +101,7 @@ export async function work(task: WorkerTask): Promise<WorkerAnswer> {
     checkPayload(task.payload, task.layout, task.preset);
     return { type: 'checked' };
   }
-  const merged = await mergeRound(task.input, async (digest) => {
+  const merged = await mergeUpdates(task.input, async (digest) => {
     const bytes = await readFile(task.paths[digest]!).catch((cause: NodeJS.ErrnoException) => {
       if (cause.code !== 'ENOENT') throw cause;
       throw storageError('BLOB_MISSING', `blob ${digest} is not in the store`, { digest }, { cause });

@@ -2,7 +2,7 @@ import { DETAIL_CHARACTERS } from '../../protocol/limits.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import { jobTopic } from '../../protocol/topics.ts';
-import type { CurrentCheckpoint, JobContext } from '../context.ts';
+import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import type { Assignment, Preset } from '../round/plan.ts';
 
 /** What changes from head to head; the rest follows from the job and its newest checkpoint. */
@@ -18,11 +18,11 @@ export interface HeadNews {
 
 /** The job's newest head: recorded before it is published, and then always the same bytes. */
 export class Heads {
-  readonly #context: JobContext;
+  readonly #context: RunContext;
   #signed: { envelope: Uint8Array; head: Head };
 
   /** @param options.envelope the newest recorded head */
-  constructor(options: { envelope: Uint8Array }, deps: { context: JobContext }) {
+  constructor(options: { envelope: Uint8Array }, deps: { context: RunContext }) {
     this.#context = deps.context;
     this.#signed = { envelope: options.envelope, head: verifyMessage('head', options.envelope).message };
   }

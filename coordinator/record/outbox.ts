@@ -1,10 +1,10 @@
 import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
-import type { JobContext } from '../context.ts';
+import type { RunContext } from '../context.ts';
 import type { StoredReceipt } from '../store/store.ts';
-import { type Notifier, sealReceipt } from './notifier.ts';
+import { type Notifier, sealReceipt } from './receipts.ts';
 
 export interface OutboxDeps {
-  readonly context: JobContext;
+  readonly context: RunContext;
   readonly notifier: Notifier;
   /** Told of each receipt after it has become durable. */
   readonly onReceipt: (receipt: StoredReceipt) => void;
@@ -14,7 +14,7 @@ export interface OutboxDeps {
  * What a transaction has to say, held back until it is durable: written to the store at once, told to others by `flush`.
  */
 export class Outbox {
-  readonly #context: JobContext;
+  readonly #context: RunContext;
   readonly #notifier: Notifier;
   readonly #onReceipt: (receipt: StoredReceipt) => void;
   readonly #now: number;

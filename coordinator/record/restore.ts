@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 import type { Head } from '../../protocol/messages.ts';
-import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/closing.ts';
+import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/close.ts';
 import { initialState, type JobState, type MachineSettings } from '../round/state.ts';
 import type { Store, StoredJob } from '../store/store.ts';
 

@@ -1,5 +1,5 @@
 import { STALE_ROUNDS } from '../../protocol/limits.ts';
-import type { JobContext } from '../context.ts';
+import type { RunContext } from '../context.ts';
 import type { HeldCheckpoint } from '../store/store.ts';
 import type { Outbox } from './outbox.ts';
 
@@ -48,10 +48,10 @@ export function surplus(
 
 /** Lets go of what a job no longer needs: first in the record, then, when that is durable, on the disk. */
 export class Retention {
-  readonly #context: JobContext;
+  readonly #context: RunContext;
   #tidying: Promise<void> = Promise.resolve();
 
-  constructor(_options: object, deps: { context: JobContext }) {
+  constructor(_options: object, deps: { context: RunContext }) {
     this.#context = deps.context;
   }
 

@@ -1,4 +1,4 @@
-import type { Arrival, ClosingSettings, Round } from './closing.ts';
+import type { Arrival, ClosingSettings, Round } from './close.ts';
 import type { PlanSettings, RoundPlan } from './plan.ts';
 
 /**
@@ -6,7 +6,7 @@ import type { PlanSettings, RoundPlan } from './plan.ts';
  *
  *   waiting → training → collecting → validating → committing → training …      paused · finished · failed
  *
- * waiting     fewer than minPeers nodes are present, or newcomers are still settling
+ * waiting     fewer than minPeers nodes are present, or newcomers are still gathering
  * training    a round is open; nobody has delivered
  * collecting  a round is open; somebody has delivered
  * validating  the round is closed; its updates are being merged and checked on held-out data
@@ -40,7 +40,7 @@ export interface JobState {
   readonly present: Readonly<Record<string, number>>;
   readonly arrivals: readonly Arrival[];
   /** While waiting with enough peers: since when, and until when newcomers are waited for. */
-  readonly settling: { readonly since: number; readonly until: number } | null;
+  readonly gathering: { readonly since: number; readonly until: number } | null;
   /** Failed attempts at merging or committing the closed round, and when the next one is due. */
   readonly attempts: number;
   readonly retryAt: number | null;
@@ -60,7 +60,7 @@ export interface Ending {
   readonly reason: string;
 }
 
-export type JobEvent =
+export type MachineEvent =
   /** Ready to train (again). Speed as known, 0 when not. */
   | { type: 'peer-ready'; peer: string; speed: number }
   | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
@@ -108,7 +108,7 @@ export function initialState(settings: MachineSettings): JobState {
     shortRounds: 0,
     present: {},
     arrivals: [],
-    settling: null,
+    gathering: null,
     attempts: 0,
     retryAt: null,
     ending: null,

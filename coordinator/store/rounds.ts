@@ -64,7 +64,7 @@ export class RoundTable {
     this.#db.run('UPDATE rounds SET closed_at = ? WHERE job = ? AND round = ?', at, job, round);
   }
 
-  settle(job: string, round: number, outcome: RoundOutcome): void {
+  setOutcome(job: string, round: number, outcome: RoundOutcome): void {
     this.#db.run('UPDATE rounds SET outcome = ? WHERE job = ? AND round = ?', outcome, job, round);
   }
 

@@ -16,7 +16,7 @@ export interface StoredUpdate {
   readonly evidence: Uint8Array;
   readonly arrivedAt: number;
   readonly late: boolean;
-  readonly mergeRound: number | null;
+  readonly mergeUpdates: number | null;
   readonly fate: Fate;
 }
 
@@ -38,7 +38,7 @@ export class UpdateTable {
     this.#db = db;
   }
 
-  insert(job: string, update: Omit<StoredUpdate, 'mergeRound' | 'fate'>): void {
+  insert(job: string, update: Omit<StoredUpdate, 'mergeUpdates' | 'fate'>): void {
     this.#db.run(
       `INSERT INTO updates
          (job, round, peer, digest, size, preset, tokens, loss_last, evidence, arrived_at, late)
@@ -134,7 +134,7 @@ export class UpdateTable {
       .map(readUpdate);
   }
 
-  settle(job: string, round: number, peer: string, fate: Fate): void {
+  setFate(job: string, round: number, peer: string, fate: Fate): void {
     this.#db.run(
       'UPDATE updates SET fate = ? WHERE job = ? AND round = ? AND peer = ?',
       fate,
@@ -197,7 +197,7 @@ function readUpdate(row: Row): StoredUpdate {
     evidence: row.evidence as Uint8Array,
     arrivedAt: row.arrived_at as number,
     late: row.late === 1,
-    mergeRound: row.merge_round as number | null,
+    mergeUpdates: row.merge_round as number | null,
     fate: row.fate as Fate,
   };
 }

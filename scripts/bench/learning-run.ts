@@ -1,5 +1,5 @@
 /** One run of the learning benchmark: a whole swarm in one process, with the real codec and the real merge. */
-import { mergeRound } from '../../coordinator/merge/merge.ts';
+import { mergeUpdates } from '../../coordinator/merge/merge-updates.ts';
 import { decodeAdapter, encodeAdapter } from '../../lora/adapter/codec.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { permutation, permutationKey } from '../../lora/data/permutation.ts';
@@ -163,7 +163,7 @@ async function merge(
     blobs.set(digest, bytes);
     return { digest, size: bytes.length };
   };
-  const merged = await mergeRound(
+  const merged = await mergeUpdates(
     {
       layout,
       baseDigest: '0'.repeat(64),

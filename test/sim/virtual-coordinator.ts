@@ -1,9 +1,9 @@
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
-import type { PreparedJob } from '../../coordinator/jobs/register.ts';
 import { InlineArithmetic } from '../../coordinator/merge/arithmetic.ts';
 import type { Validator } from '../../coordinator/merge/validator.ts';
+import type { PreparedJob } from '../../coordinator/record/new-job.ts';
 import type { RetentionSettings } from '../../coordinator/record/retention.ts';
 import { Store } from '../../coordinator/store/store.ts';
 import { sha256 } from '../../protocol/cbor.ts';

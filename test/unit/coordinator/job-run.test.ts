@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { mergeRound } from '../../../coordinator/merge/merge.ts';
+import { mergeUpdates } from '../../../coordinator/merge/merge-updates.ts';
 import { decodeAdapter, encodeAdapter } from '../../../lora/adapter/codec.ts';
 import { applyDelta } from '../../../lora/update/index.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
@@ -102,7 +102,7 @@ describe('a round', () => {
     const { layout, manifest } = world.toy;
     const { outerRate: rate, denominatorFloor } = manifest.rounds;
     const read = async (digest: string): Promise<Uint8Array> => world.disk.files.get(digest)!;
-    const alone = await mergeRound(
+    const alone = await mergeUpdates(
       {
         layout,
         baseDigest: manifest.base.digest,

@@ -1,10 +1,10 @@
 import { Coordinator } from '../../../coordinator/coordinator.ts';
 import type { Failpoint } from '../../../coordinator/failpoints.ts';
 import type { JobRun } from '../../../coordinator/job-run.ts';
-import type { PreparedJob } from '../../../coordinator/jobs/register.ts';
 import { InlineArithmetic } from '../../../coordinator/merge/arithmetic.ts';
 import type { RowLoss } from '../../../coordinator/merge/gate.ts';
-import type { CheckpointToWrite } from '../../../coordinator/record/checkpoints.ts';
+import type { CheckpointToWrite } from '../../../coordinator/record/checkpoint-folders.ts';
+import type { PreparedJob } from '../../../coordinator/record/new-job.ts';
 import type { RetentionSettings } from '../../../coordinator/record/retention.ts';
 import { Store } from '../../../coordinator/store/store.ts';
 import { silentLogger } from '../../../monitor/log.ts';

@@ -1,4 +1,4 @@
-import type { CheckpointFolders } from '../../../coordinator/record/checkpoints.ts';
+import type { CheckpointFolders } from '../../../coordinator/record/checkpoint-folders.ts';
 
 /** Checkpoint folders of swarms without a disk. */
 export const noFolders: CheckpointFolders = {

@@ -1,9 +1,9 @@
-import { reduce } from '../../../../coordinator/round/machine.ts';
+import { reduce } from '../../../../coordinator/round/round-machine.ts';
 import {
   type Effect,
   initialState,
-  type JobEvent,
   type JobState,
+  type MachineEvent,
   type MachineSettings,
 } from '../../../../coordinator/round/state.ts';
 
@@ -29,7 +29,7 @@ export class Machine {
   }
 
   /** Time passes, then the event happens. */
-  feed(event: JobEvent, afterMs = 0): this {
+  feed(event: MachineEvent, afterMs = 0): this {
     this.now += afterMs;
     const { state, effects } = reduce(this.state, event, this.now);
     this.state = state;

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, test } from 'vitest';
-import { initialCheckpoint } from '../../../../coordinator/jobs/register.ts';
+import { initialCheckpoint } from '../../../../coordinator/record/new-job.ts';
 import { MIGRATIONS } from '../../../../coordinator/store/schema.ts';
 import { Store, type StoredJob } from '../../../../coordinator/store/store.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';

@@ -87,7 +87,7 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
  * feedback that loses nothing. Depends on nothing but its input: anybody who has the blobs gets the same bits. Updates
  * are read one at a time, twice.
  */
-export async function mergeRound(input: MergeInput, read: ReadBlob): Promise<Merged> {
+export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<Merged> {
   const { layout } = input;
   const load = async (source: MergeSource): Promise<SparseUpdate> =>
     decodeUpdate(await read(source.digest, UPDATE_BYTES), layout, source.preset);

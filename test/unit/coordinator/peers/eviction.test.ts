@@ -1,13 +1,18 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ADMITTED_PEERS } from '../../../../coordinator/peers/roster.ts';
-import { IDLE_ROUNDS, RECENT_ROUNDS, type Seat, seatToVacate } from '../../../../coordinator/peers/seats.ts';
+import {
+  IDLE_ROUNDS,
+  type Member,
+  memberToEvict,
+  RECENT_ROUNDS,
+} from '../../../../coordinator/peers/eviction.ts';
+import { ADMITTED_PEERS } from '../../../../coordinator/peers/membership.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
 const ROUND = 100;
 
-function seat(peer: string, changes: Partial<Seat> = {}): Seat {
+function seat(peer: string, changes: Partial<Member> = {}): Member {
   return {
     peer,
     joinedRound: ROUND,
@@ -19,7 +24,7 @@ function seat(peer: string, changes: Partial<Seat> = {}): Seat {
   };
 }
 
-describe('seatToVacate', () => {
+describe('memberToEvict', () => {
   test('takes the longest silent of those that never delivered', () => {
     const seats = [
       seat('worked long ago', { delivered: 1, seenAt: 1 }),
@@ -27,20 +32,20 @@ describe('seatToVacate', () => {
       seat('longer silent', { seenAt: 2 }),
       seat('there', { present: true, joinedRound: 0, seenAt: 0 }),
     ];
-    expect(seatToVacate(seats, ROUND)).toBe('longer silent');
+    expect(memberToEvict(seats, ROUND)).toBe('longer silent');
   });
 
   test('then one that is there and does nothing, then one that worked long ago and is away', () => {
     const idle = seat('idle', { present: true, joinedRound: ROUND - IDLE_ROUNDS, seenAt: 9 });
     const past = seat('past', { delivered: ROUND - RECENT_ROUNDS - 1 });
     const here = seat('here', { delivered: 1, present: true });
-    expect(seatToVacate([past, here, idle], ROUND)).toBe('idle');
-    expect(seatToVacate([here, past], ROUND)).toBe('past');
-    expect(seatToVacate([here], ROUND)).toBeNull();
+    expect(memberToEvict([past, here, idle], ROUND)).toBe('idle');
+    expect(memberToEvict([here, past], ROUND)).toBe('past');
+    expect(memberToEvict([here], ROUND)).toBeNull();
   });
 
   test('never takes one that is at work, has delivered lately, or has just come', () => {
-    const any: fc.Arbitrary<Seat> = fc.record({
+    const any: fc.Arbitrary<Member> = fc.record({
       peer: fc.uuid(),
       joinedRound: fc.nat(ROUND),
       seenAt: fc.nat(),
@@ -50,7 +55,7 @@ describe('seatToVacate', () => {
     });
     fc.assert(
       fc.property(fc.array(any), (seats) => {
-        const taken = seats.find(({ peer }) => peer === seatToVacate(seats, ROUND));
+        const taken = seats.find(({ peer }) => peer === memberToEvict(seats, ROUND));
         if (!taken) return;
         expect(taken.assigned).toBe(false);
         expect(taken.delivered ?? 0).toBeLessThan(ROUND - RECENT_ROUNDS);

@@ -8,8 +8,8 @@ import type { Views } from '../api/views.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { TrainerValidator } from '../merge/trainer-validator.ts';
-import { prepareJob } from './prepare.ts';
-import { existing } from './register.ts';
+import { existing } from '../record/new-job.ts';
+import { prepareJob } from './prepare-job.ts';
 
 export interface JobCreationDeps extends Pick<CoordinatorDeps, 'store' | 'clock' | 'log'> {
   readonly coordinator: Coordinator;

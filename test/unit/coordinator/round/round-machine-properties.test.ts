@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { dueAt, isOpen, isOver } from '../../../../coordinator/round/machine.ts';
-import type { Effect, JobEvent } from '../../../../coordinator/round/state.ts';
+import { dueAt, isOpen, isOver } from '../../../../coordinator/round/round-machine.ts';
+import type { Effect, MachineEvent } from '../../../../coordinator/round/state.ts';
 import { Machine } from './machines.ts';
 
 const PEERS = ['a', 'b', 'c', 'd', 'e'];
 
 /** What the world may do to a coordinator; results of merges and commits only come when one is running. */
 type Step =
-  | { type: 'event'; event: JobEvent; afterMs: number }
+  | { type: 'event'; event: MachineEvent; afterMs: number }
   | { type: 'deliver'; peer: string; late: number; afterMs: number }
   | { type: 'result'; good: boolean; broken: boolean; afterMs: number }
   | { type: 'time'; afterMs: number };
@@ -19,7 +19,7 @@ const afterMs = fc.oneof(
   { weight: 3, arbitrary: fc.integer({ min: 0, max: 3_000 }) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 90_000 }) },
 );
-const event: fc.Arbitrary<JobEvent> = fc.oneof(
+const event: fc.Arbitrary<MachineEvent> = fc.oneof(
   {
     weight: 4,
     arbitrary: fc.record({
@@ -105,7 +105,7 @@ class World {
     else this.feed(good ? { type: 'merged' } : { type: 'refused', reason: 'worse' });
   }
 
-  feed(event: JobEvent): void {
+  feed(event: MachineEvent): void {
     const before = this.machine.state;
     this.machine.feed(event);
     for (const effect of this.machine.effects) this.#perform(effect);

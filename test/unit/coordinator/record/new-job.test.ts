@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { PreparedJob } from '../../../../coordinator/jobs/register.ts';
+import type { PreparedJob } from '../../../../coordinator/record/new-job.ts';
 import { World } from '../world.ts';
 
 function other(world: World, content: string): PreparedJob {

@@ -5,10 +5,10 @@ import { INLINE_VALUES, WorkerArithmetic, work } from '../../../../coordinator/m
 import {
   type MergeInput,
   type MergeSource,
-  mergeRound,
+  mergeUpdates,
   mergeWork,
   OUTLIER_FACTOR,
-} from '../../../../coordinator/merge/merge.ts';
+} from '../../../../coordinator/merge/merge-updates.ts';
 import { decodeAdapter, encodeAdapter } from '../../../../lora/adapter/codec.ts';
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
 import {
@@ -78,11 +78,11 @@ class Bench {
   }
 
   merge(input: Partial<MergeInput> = {}) {
-    return mergeRound({ ...this.input, ...input }, async (digest) => this.blobs.get(digest)!);
+    return mergeUpdates({ ...this.input, ...input }, async (digest) => this.blobs.get(digest)!);
   }
 }
 
-describe('mergeRound', () => {
+describe('mergeUpdates', () => {
   test('gives the same bits again, and to whoever decodes the delta', async () => {
     const bench = new Bench();
     const [once, again] = [await bench.merge(), await bench.merge()];

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { verifyEvidence } from '../../../../coordinator/intake/evidence.ts';
 import { fetchTimeoutMs, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
-import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-book.ts';
+import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../protocol/limits.ts';
 import type { Update } from '../../../../protocol/messages.ts';
@@ -147,7 +147,7 @@ describe('an update is refused, with its code, for', () => {
     const other = slow.seal(slow.update(head, {}, slow.payload(0.01, head.preset)));
     expect((await slow.submit(other)).code).toBe('wrong-round');
     const merged = world.store.updates.find(world.toy.job, 1, slow.id);
-    expect(merged).toMatchObject({ late: true, fate: 'merged', mergeRound: 2 });
+    expect(merged).toMatchObject({ late: true, fate: 'merged', mergeUpdates: 2 });
   });
 
   test('a flood: beyond the rate nothing is looked at, and little is recorded', async () => {

@@ -25,11 +25,11 @@ export interface RoundFacts {
 }
 
 /** What the checks need to know of a job at this moment. */
-export interface AcceptanceView {
+export interface JobFacts {
   readonly job: string;
   readonly term: number;
   /** The round that an update would be merged with if it came now; null when no more will be merged. */
-  readonly mergeRound: number | null;
+  readonly mergeUpdates: number | null;
   /** Predicted tokens in a row, and rows in an optimiser step. */
   readonly sequenceLength: number;
   readonly batchSize: number;
@@ -41,7 +41,7 @@ export interface AcceptanceView {
   known(round: number, peer: string): string | null;
 }
 
-type Check = (update: Update, author: string, view: AcceptanceView) => Refusal | null;
+type Check = (update: Update, author: string, view: JobFacts) => Refusal | null;
 
 /**
  * Opens a message from the updates topic. What fails here has no author who could be answered.
@@ -75,7 +75,7 @@ export function claimedJob(bytes: Uint8Array): string | null {
 }
 
 /** Everything that can be said without looking at the payload, cheapest first. null: fetch it and look. */
-export function checkHeader(update: Update, author: string, view: AcceptanceView): Refusal | null {
+export function checkHeader(update: Update, author: string, view: JobFacts): Refusal | null {
   for (const check of CHECKS) {
     const refusal = check(update, author, view);
     if (refusal) return refusal;
@@ -96,13 +96,13 @@ const CHECKS: readonly Check[] = [
     return refuse('wrong-term', `the update follows term ${update.term}, the job is in term ${view.term}`);
   },
   function round(update, _author, view) {
-    const { mergeRound } = view;
-    if (mergeRound === null) return refuse('wrong-round', 'the job merges no more updates');
-    const age = mergeRound - update.round;
+    const { mergeUpdates } = view;
+    if (mergeUpdates === null) return refuse('wrong-round', 'the job merges no more updates');
+    const age = mergeUpdates - update.round;
     if (age >= 0 && age <= STALE_ROUNDS && view.round(update.round)) return null;
     return refuse(
       'wrong-round',
-      `the update is for round ${update.round}, the next merge is that of round ${mergeRound}`,
+      `the update is for round ${update.round}, the next merge is that of round ${mergeUpdates}`,
     );
   },
   function parent(update, _author, view) {

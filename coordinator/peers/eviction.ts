@@ -7,7 +7,7 @@ export const RECENT_ROUNDS = 64;
 export const IDLE_ROUNDS = 16;
 
 /** What decides whether an admitted node keeps its place when the house is full. */
-export interface Seat {
+export interface Member {
   readonly peer: string;
   /** The round that was open when it joined, or when this coordinator started. */
   readonly joinedRound: number;
@@ -24,14 +24,14 @@ export interface Seat {
  * the absent before the present, the longest silent first. Somebody who works is never moved by those who only come and
  * go: who delivered lately or is at work stays, and who has just come gets time to show what it does.
  */
-export function seatToVacate(seats: readonly Seat[], round: number): string | null {
-  const rank = ({ present, assigned, delivered, joinedRound }: Seat): number | null => {
+export function memberToEvict(seats: readonly Member[], round: number): string | null {
+  const rank = ({ present, assigned, delivered, joinedRound }: Member): number | null => {
     if (assigned) return null;
     if (delivered !== null) return !present && delivered < round - RECENT_ROUNDS ? 2 : null;
     if (!present) return 0;
     return joinedRound <= round - IDLE_ROUNDS ? 1 : null;
   };
-  let chosen: { seat: Seat; rank: number } | null = null;
+  let chosen: { seat: Member; rank: number } | null = null;
   for (const seat of seats) {
     const own = rank(seat);
     if (own === null) continue;

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
-import { packJobData } from '../../../../coordinator/jobs/data.ts';
+import { packJobData } from '../../../../coordinator/jobs/pack-data.ts';
 import { decodeHeldOut, gateRows } from '../../../../coordinator/merge/held-out.ts';
 import { decodeRows, SHARD_BYTES } from '../../../../lora/data/shards/shard-codec.ts';
 import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
 import { NEWCOMERS } from '../../../../coordinator/coordinator.ts';
-import { ADMITTED_PEERS } from '../../../../coordinator/peers/roster.ts';
+import { ADMITTED_PEERS } from '../../../../coordinator/peers/membership.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../../../protocol/limits.ts';
 import { addressOf, type VirtualHost } from '../../../utils/virtual/virtual-network.ts';
 import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';

@@ -7,11 +7,11 @@ import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
+import { jobBlobs } from '../jobs/blobs.ts';
 import type { Admission } from '../peers/admission.ts';
-import { makeHead } from '../record/heads.ts';
-import { waitingReason } from '../round/machine.ts';
+import { waitingReason } from '../round/round-machine.ts';
 import type { StoredJob } from '../store/store.ts';
-import { jobBlobs } from './blobs.ts';
+import { makeHead } from './heads.ts';
 
 /** A job whose base, data and first adapter are in the blob store, and that nobody has heard of yet. */
 export interface PreparedJob {
@@ -38,7 +38,7 @@ const FIRST_TERM = 1;
  * @returns the job, and the event of its creation; null when it was there already
  * @throws SwarmError JOB_EXISTS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
  */
-export async function foundJob(
+export async function recordJob(
   prepared: PreparedJob,
   { store, folders, network, clock }: CoordinatorDeps,
   scope: BlobScope,

@@ -11,7 +11,7 @@ export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
 /** States in which a node can take work at once; while joining or syncing it may have gigabytes to fetch first. */
 const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaiting'];
 
-export interface PresentPeer {
+export interface LivePeer {
   /** Newest heartbeat; null before the first after joining, or after a restart of the coordinator. */
   readonly heartbeat: Heartbeat | null;
   /** On the monotonic clock. */
@@ -20,7 +20,7 @@ export interface PresentPeer {
   readonly ready: boolean;
 }
 
-export interface PresenceDeps {
+export interface LivenessDeps {
   readonly clock: Clock;
   readonly limiter: RateLimiter;
   readonly log: Logger;
@@ -36,10 +36,10 @@ export interface PresenceDeps {
 }
 
 /** Who of a job's nodes is there, by their signs of life. */
-export class Presence {
+export class Liveness {
   readonly #job: string;
-  readonly #deps: PresenceDeps;
-  readonly #peers = new Map<string, PresentPeer>();
+  readonly #deps: LivenessDeps;
+  readonly #peers = new Map<string, LivePeer>();
   /** When those that are gone were last seen, on the monotonic clock. */
   readonly #gone = new Map<string, number>();
   /** Those of them that said goodbye: they join when they come back, and joining has a quota. */
@@ -47,7 +47,7 @@ export class Presence {
   /** Newest heartbeat's time of each admitted node, also of those that are gone. */
   readonly #issued = new Map<string, number>();
 
-  constructor(options: { job: string }, deps: PresenceDeps) {
+  constructor(options: { job: string }, deps: LivenessDeps) {
     this.#job = options.job;
     this.#deps = deps;
   }
@@ -56,7 +56,7 @@ export class Presence {
     return this.#peers.size;
   }
 
-  get(peer: string): PresentPeer | null {
+  get(peer: string): LivePeer | null {
     return this.#peers.get(peer) ?? null;
   }
 

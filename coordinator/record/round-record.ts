@@ -1,9 +1,9 @@
 import { ROUND_PEERS, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
-import { type CurrentCheckpoint, type JobContext, readCheckpoint } from '../context.ts';
-import type { RoundFacts } from '../intake/acceptance.ts';
-import type { Prepared } from '../merge/round-work.ts';
-import { ARRIVAL_ROUNDS } from '../round/closing.ts';
+import { type CurrentCheckpoint, type RunContext, readCheckpoint } from '../context.ts';
+import type { RoundFacts } from '../intake/header-checks.ts';
+import type { Prepared } from '../merge/merge-round.ts';
+import { ARRIVAL_ROUNDS } from '../round/close.ts';
 import type { Preset } from '../round/plan.ts';
 import type { Effect, JobState } from '../round/state.ts';
 import type { Fate, StoredUpdate } from '../store/store.ts';
@@ -25,16 +25,16 @@ const FATES: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; detai
  * Writes the machine's effects down, inside the transaction of the transition that they belong to, and keeps what the
  * record says at hand: the newest head, the newest checkpoint, the rounds that updates may name.
  */
-export class Recorder {
+export class RoundRecord {
   readonly heads: Heads;
   readonly retention: Retention;
-  readonly #context: JobContext;
+  readonly #context: RunContext;
   readonly #rounds = new Map<number, RoundFacts>();
   #newest: CurrentCheckpoint;
   /** Rounds that ended without a checkpoint. */
   nullRounds: number;
 
-  constructor(_options: object, deps: { context: JobContext }) {
+  constructor(_options: object, deps: { context: RunContext }) {
     this.#context = deps.context;
     const { job } = this.#context;
     const { store } = this.#context.deps;
@@ -64,12 +64,12 @@ export class Recorder {
     store.blobs.use(job, 'job', 0, [digest]);
     store.blobs.use(job, 'adapter', round, [adapter.digest]);
     store.blobs.use(job, 'step', round, [delta!.digest, residual]);
-    store.rounds.settle(job, round, 'checkpoint');
+    store.rounds.setOutcome(job, round, 'checkpoint');
     for (const update of store.updates.selected(job, round)) {
       const used = checkpoint.contributors.some(
         ({ peer, round: made }) => peer === update.peer && made === update.round,
       );
-      if (used) store.updates.settle(job, update.round, update.peer, 'merged');
+      if (used) store.updates.setFate(job, update.round, update.peer, 'merged');
       else this.#end(update, leftOut && same(update, leftOut) ? 'left-out' : 'outlier', outbox);
     }
     const { metrics, contributors } = checkpoint;
@@ -134,7 +134,7 @@ export class Recorder {
     const own = deps.store.updates.ofRounds(job, round, round).filter(({ late }) => !late);
     // A round that never closed gives back its own; late ones of earlier rounds wait for the next merge.
     for (const update of closed.length > 0 ? closed : own) this.#end(update, 'null-round', outbox);
-    deps.store.rounds.settle(job, round, tried ? 'refused' : 'short');
+    deps.store.rounds.setOutcome(job, round, tried ? 'refused' : 'short');
     outbox.event({ type: 'null-round', round, reason });
     this.nullRounds++;
     this.retention.retire(round, this.#newest.checkpoint.round, outbox);
@@ -183,7 +183,7 @@ export class Recorder {
     const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;
     const { code, detail } = FATES[fate];
-    deps.store.updates.settle(job, round, peer, fate);
+    deps.store.updates.setFate(job, round, peer, fate);
     outbox.receipt({
       term: stored.term,
       round,

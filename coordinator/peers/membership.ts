@@ -1,5 +1,5 @@
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
-import type { JobContext } from '../context.ts';
+import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { StoredPeer, StoredReceipt } from '../store/store.ts';
 import { checkAdmission } from './admission.ts';
@@ -19,7 +19,7 @@ const NONE: Tally = { accepted: 0, refused: 0, last: null };
 
 /** Whom a job has admitted, how fast they are, and how they have done. */
 export class Roster {
-  readonly #context: JobContext;
+  readonly #context: RunContext;
   readonly #peers: Map<string, StoredPeer>;
   readonly #tallies = new Map<string, Tally>();
   /** Newest round of which a node has an update that was not refused. */
@@ -28,7 +28,7 @@ export class Roster {
   readonly #joined = new Map<string, number>();
   readonly #startRound: number;
 
-  constructor(_options: object, deps: { context: JobContext }) {
+  constructor(_options: object, deps: { context: RunContext }) {
     this.#context = deps.context;
     const { job, deps: world } = this.#context;
     this.#peers = new Map(world.store.peers.all(job).map((peer) => [peer.peer, peer]));

@@ -6,15 +6,15 @@ import { ADAPTER_BYTES } from '../../protocol/limits.ts';
 import type { Checkpoint } from '../../protocol/messages.ts';
 import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
-import type { CurrentCheckpoint, JobContext } from '../context.ts';
+import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
 import type { StoredUpdate } from '../store/store.ts';
 import { gate, meanLoss, type RowLoss } from './gate.ts';
-import type { Merged, MergeSource } from './merge.ts';
+import type { Merged, MergeSource } from './merge-updates.ts';
 import { EVALUATION_TIMEOUT_MS, type EvaluateOptions } from './validator.ts';
 
 /** A merge that has passed the gate; nothing of it is durable yet. */
-export interface Candidate {
+export interface MergeCandidate {
   readonly round: number;
   readonly parent: CurrentCheckpoint;
   readonly merged: Merged;
@@ -33,13 +33,13 @@ export interface Prepared {
 }
 
 /** The two slow steps of a round, each repeatable with the same result: merge and check; make durable. */
-export class RoundWork {
-  readonly #context: JobContext;
+export class RoundMerge {
+  readonly #context: RunContext;
   readonly #onLighter: EvaluateOptions['onLighter'];
   /** Losses of the newest checkpoint that has been evaluated. */
   #evaluated: { digest: string; losses: readonly RowLoss[] } | null = null;
 
-  constructor(_options: object, deps: { context: JobContext } & Pick<EvaluateOptions, 'onLighter'>) {
+  constructor(_options: object, deps: { context: RunContext } & Pick<EvaluateOptions, 'onLighter'>) {
     this.#context = deps.context;
     this.#onLighter = deps.onLighter;
   }
@@ -50,7 +50,7 @@ export class RoundWork {
    * @returns what passed, or why nothing did
    * @throws SwarmError when merging or evaluating broke down
    */
-  async merge(round: number, parent: CurrentCheckpoint): Promise<Candidate | { refused: string }> {
+  async merge(round: number, parent: CurrentCheckpoint): Promise<MergeCandidate | { refused: string }> {
     const sources = this.#context.deps.store.updates.selected(this.#context.job, round).map(sourceOf);
     try {
       return await this.#mergeAll(round, parent, sources);
@@ -65,7 +65,7 @@ export class RoundWork {
     round: number,
     parent: CurrentCheckpoint,
     sources: readonly MergeSource[],
-  ): Promise<Candidate | { refused: string }> {
+  ): Promise<MergeCandidate | { refused: string }> {
     const { manifest, layout, deps, signal } = this.#context;
     const { rounds, acceptance, base } = manifest;
     const before = await this.#lossesOf(parent);
@@ -110,7 +110,7 @@ export class RoundWork {
    * @param scope holds the blobs until the record names them
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
-  async prepare(candidate: Candidate, scope: BlobScope): Promise<Prepared> {
+  async prepare(candidate: MergeCandidate, scope: BlobScope): Promise<Prepared> {
     const { manifest, layout, deps } = this.#context;
     const { merged, losses } = candidate;
     const adapter = { digest: await scope.put(merged.adapter), size: merged.adapter.byteLength };
@@ -130,7 +130,7 @@ export class RoundWork {
 
   /** Everything in it follows from what was recorded when the round closed, so that a repetition gives the same bytes. */
   #describe(
-    { round, parent, merged, losses, rate }: Candidate,
+    { round, parent, merged, losses, rate }: MergeCandidate,
     adapter: { digest: string; size: number },
     delta: { digest: string; size: number },
   ): Checkpoint {

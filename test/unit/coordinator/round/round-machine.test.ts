@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { ABANDONED_MS } from '../../../../coordinator/round/closing.ts';
+import { ABANDONED_MS } from '../../../../coordinator/round/close.ts';
 import {
   dueAt,
+  GATHER_MOST_MS,
+  GATHER_MS,
   MERGE_ATTEMPTS,
   REFUSALS_IN_A_ROW,
-  SETTLE_MOST_MS,
-  SETTLE_MS,
-} from '../../../../coordinator/round/machine.ts';
+} from '../../../../coordinator/round/round-machine.ts';
 import { Machine } from './machines.ts';
 
 describe('waiting', () => {
@@ -18,10 +18,10 @@ describe('waiting', () => {
 
   test('waiting to training, once newcomers have settled', () => {
     const machine = new Machine().join('a', 'b');
-    expect(dueAt(machine.state, machine.now)).toBe(machine.now + SETTLE_MS);
-    machine.tick(SETTLE_MS - 1);
+    expect(dueAt(machine.state, machine.now)).toBe(machine.now + GATHER_MS);
+    machine.tick(GATHER_MS - 1);
     expect(machine.state.phase).toBe('waiting');
-    machine.join('c').tick(SETTLE_MS - 1);
+    machine.join('c').tick(GATHER_MS - 1);
     expect(machine.state.phase).toBe('waiting');
     machine.tick(1);
     expect(machine.state.phase).toBe('training');
@@ -33,12 +33,12 @@ describe('waiting', () => {
     const machine = new Machine().join('a', 'b');
     const began = machine.now;
     for (let i = 0; machine.state.phase === 'waiting'; i++) machine.tick(1_000).join(`peer-${i}`);
-    expect(machine.now - began).toBe(SETTLE_MOST_MS);
+    expect(machine.now - began).toBe(GATHER_MOST_MS);
   });
 
   test('starts over when somebody goes before the round opens', () => {
     const machine = new Machine().join('a', 'b').feed({ type: 'peer-gone', peer: 'b', reason: 'left' });
-    expect(machine.tick(SETTLE_MS).state.phase).toBe('waiting');
+    expect(machine.tick(GATHER_MS).state.phase).toBe('waiting');
   });
 });
 

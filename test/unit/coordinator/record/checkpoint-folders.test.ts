@@ -4,10 +4,10 @@ import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import {
   type CheckpointToWrite,
-  FileCheckpoints,
+  FileCheckpointFolders,
   READABLE_FILE,
   SIGNED_FILE,
-} from '../../../../coordinator/record/checkpoints.ts';
+} from '../../../../coordinator/record/checkpoint-folders.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../../../lora/adapter/peft.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { signMessage, verifyMessage } from '../../../../protocol/signing.ts';
@@ -45,10 +45,10 @@ async function setUp() {
   const envelope = signMessage('checkpoint', checkpoint, COORDINATOR);
   const { digest } = verifyMessage('checkpoint', envelope);
   const written: CheckpointToWrite = { manifest, layout, digest, checkpoint, envelope };
-  return { home, blobs, written, initial, folders: new FileCheckpoints({ home }, { blobs }) };
+  return { home, blobs, written, initial, folders: new FileCheckpointFolders({ home }, { blobs }) };
 }
 
-describe('FileCheckpoints', () => {
+describe('FileCheckpointFolders', () => {
   test('writes a PEFT folder whose weights are the blob itself, with the signed checkpoint beside it', async () => {
     const { home, blobs, written, initial, folders } = await setUp();
     await folders.write(written);

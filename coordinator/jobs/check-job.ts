@@ -5,9 +5,9 @@ import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { describeBase } from '../../lora/models/base-identity.ts';
 import { type Preset, updateLimits } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
-import { packJobData } from './data.ts';
-import { describeJob, openJobBase, type PrepareJobOptions } from './prepare.ts';
-import { assertManifestFits } from './register.ts';
+import { assertManifestFits } from '../record/new-job.ts';
+import { packJobData } from './pack-data.ts';
+import { describeJob, openJobBase, type PrepareJobOptions } from './prepare-job.ts';
 
 /** What a job would be, measured on its real base and data. Sizes in bytes. */
 export interface JobCheck {

@@ -1,12 +1,12 @@
 import { HEARTBEAT_INTERVAL_MS } from '../../protocol/limits.ts';
-import { ARRIVAL_ROUNDS, deadlineMs, judgeRound, type Round } from './closing.ts';
+import { ARRIVAL_ROUNDS, deadlineMs, judgeRound, type Round } from './close.ts';
 import { planRound } from './plan.ts';
-import type { CloseCause, Effect, Ending, JobEvent, JobState, Transition } from './state.ts';
+import type { CloseCause, Effect, Ending, JobState, MachineEvent, Transition } from './state.ts';
 
 /** With enough nodes present a round opens this long after the last newcomer, for more may be on their way … */
-export const SETTLE_MS = HEARTBEAT_INTERVAL_MS;
+export const GATHER_MS = HEARTBEAT_INTERVAL_MS;
 /** … and at the latest this long after there were enough. */
-export const SETTLE_MOST_MS = 3 * SETTLE_MS;
+export const GATHER_MOST_MS = 3 * GATHER_MS;
 /** Attempts at a merge or commit before the job pauses for its operator: an evaluation may die of want of memory. */
 export const MERGE_ATTEMPTS = 3;
 /** Pause before the second attempt; doubles with each. */
@@ -16,7 +16,7 @@ export const REFUSALS_IN_A_ROW = 5;
 
 /** When the machine wants its next `tick`; null when only other events move it on. */
 export function dueAt(state: JobState, now: number): number | null {
-  if (state.phase === 'waiting') return state.settling?.until ?? null;
+  if (state.phase === 'waiting') return state.gathering?.until ?? null;
   if (state.phase === 'validating' || state.phase === 'committing') return state.retryAt;
   if (!isOpen(state)) return null;
   const judged = judgeRound(state.current!, state.present, state.arrivals, state.settings, now);
@@ -37,18 +37,18 @@ export function isOver(state: JobState): boolean {
   return state.phase === 'finished' || state.phase === 'failed';
 }
 
-export function reduce(state: JobState, event: JobEvent, now: number): Transition {
+export function reduce(state: JobState, event: MachineEvent, now: number): Transition {
   if (isOver(state)) return stay(state);
   switch (event.type) {
     case 'peer-ready': {
       const { peer, speed } = event;
-      const { current, settling } = state;
+      const { current, gathering } = state;
       return look(
         {
           ...state,
           present: { ...state.present, [peer]: speed },
           current: current && { ...current, left: current.left.filter((other) => other !== peer) },
-          settling: Object.hasOwn(state.present, peer) ? settling : settleFrom(settling, now),
+          gathering: Object.hasOwn(state.present, peer) ? gathering : gatherFrom(gathering, now),
         },
         now,
       );
@@ -104,7 +104,7 @@ function stay(state: JobState): Transition {
 
 /** Does what is due: opens a round when nodes have settled, closes one when `judgeRound` says so. */
 function look(state: JobState, now: number): Transition {
-  if (state.phase === 'waiting') return settle(state, now);
+  if (state.phase === 'waiting') return gather(state, now);
   if (!isOpen(state)) return stay(state);
   const round = state.current!;
   const judged = judgeRound(round, state.present, state.arrivals, state.settings, now);
@@ -115,15 +115,15 @@ function look(state: JobState, now: number): Transition {
   return stay({ ...state, current: { ...round, abandonedAt: judged.abandonedAt } });
 }
 
-function settle(state: JobState, now: number): Transition {
-  if (!enoughPresent(state)) return stay({ ...state, settling: null });
-  const settling = state.settling ?? settleFrom(null, now);
-  return now >= settling.until ? open(state, now) : stay({ ...state, settling });
+function gather(state: JobState, now: number): Transition {
+  if (!enoughPresent(state)) return stay({ ...state, gathering: null });
+  const gathering = state.gathering ?? gatherFrom(null, now);
+  return now >= gathering.until ? open(state, now) : stay({ ...state, gathering });
 }
 
-function settleFrom(settling: JobState['settling'], now: number): NonNullable<JobState['settling']> {
-  const since = settling?.since ?? now;
-  return { since, until: Math.min(now + SETTLE_MS, since + SETTLE_MOST_MS) };
+function gatherFrom(gathering: JobState['gathering'], now: number): NonNullable<JobState['gathering']> {
+  const since = gathering?.since ?? now;
+  return { since, until: Math.min(now + GATHER_MS, since + GATHER_MOST_MS) };
 }
 
 function enoughPresent({ present, settings }: JobState): boolean {
@@ -145,12 +145,12 @@ function open(state: JobState, now: number): Transition {
     abandonedAt: null,
   };
   return {
-    state: { ...state, phase: 'training', current, settling: null, attempts: 0, reason: '' },
+    state: { ...state, phase: 'training', current, gathering: null, attempts: 0, reason: '' },
     effects: [{ type: 'open', round, deadlineMs: longest, ...plan }],
   };
 }
 
-function delivered(state: JobState, event: Extract<JobEvent, { type: 'update' }>): JobState {
+function delivered(state: JobState, event: Extract<MachineEvent, { type: 'update' }>): JobState {
   const { peer, round, ms, speed } = event;
   const present = Object.hasOwn(state.present, peer) ? { ...state.present, [peer]: speed } : state.present;
   const arrivals = [...state.arrivals, { round, ms }].filter(
@@ -207,7 +207,7 @@ function proceed(state: JobState, now: number): Transition {
 
 function rest(state: JobState, { phase, reason }: Ending): Transition {
   return {
-    state: { ...state, phase, settling: null, reason },
+    state: { ...state, phase, gathering: null, reason },
     effects: [{ type: 'announce', phase, reason }],
   };
 }
@@ -215,7 +215,7 @@ function rest(state: JobState, { phase, reason }: Ending): Transition {
 function wait(state: JobState): Transition {
   const reason = waitingReason(state.settings);
   return {
-    state: { ...state, phase: 'waiting', settling: null, reason },
+    state: { ...state, phase: 'waiting', gathering: null, reason },
     effects: [{ type: 'announce', phase: 'waiting', reason }],
   };
 }

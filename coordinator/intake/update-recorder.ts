@@ -1,13 +1,13 @@
 import type { Quota } from '../../common/rate-limiter.ts';
-import type { JobContext } from '../context.ts';
-import type { Roster } from '../peers/roster.ts';
+import type { RunContext } from '../context.ts';
+import type { Roster } from '../peers/membership.ts';
 import { clip } from '../record/heads.ts';
 import type { Outbox } from '../record/outbox.ts';
-import type { Stepper } from '../record/stepper.ts';
-import { isOpen } from '../round/machine.ts';
+import type { RoundDriver } from '../record/round-driver.ts';
+import { isOpen } from '../round/round-machine.ts';
 import type { StoredReceipt } from '../store/store.ts';
-import type { Refusal } from './acceptance.ts';
 import { keepEvidence } from './evidence.ts';
+import type { Refusal } from './header-checks.ts';
 import type { Accepted, Subject } from './intake.ts';
 
 /** Refusals recorded and logged per sender and round; a flood beyond is refused all the same, and only counted. */
@@ -18,15 +18,15 @@ const REFUSED_SENDERS = 4096;
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
 /** Writes down what has been decided about updates as they come, each with its receipt. */
-export class UpdateBook {
-  readonly #context: JobContext;
-  readonly #stepper: Stepper;
+export class UpdateRecorder {
+  readonly #context: RunContext;
+  readonly #stepper: RoundDriver;
   readonly #roster: Roster;
   /** Refusals recorded in this round, by sender. */
   readonly #refusals = new Map<string, number>();
   #refusalsRound = 0;
 
-  constructor(_options: object, deps: { context: JobContext; stepper: Stepper; roster: Roster }) {
+  constructor(_options: object, deps: { context: RunContext; stepper: RoundDriver; roster: Roster }) {
     this.#context = deps.context;
     this.#stepper = deps.stepper;
     this.#roster = deps.roster;

@@ -20,8 +20,8 @@ import type { CreateJobLine } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
 import { meanLoss, type RowLoss } from '../merge/gate.ts';
 import type { Admission } from '../peers/admission.ts';
-import { packJobData } from './data.ts';
-import type { PreparedJob } from './register.ts';
+import type { PreparedJob } from '../record/new-job.ts';
+import { packJobData } from './pack-data.ts';
 
 export interface PrepareJobOptions {
   readonly spec: JobSpec;

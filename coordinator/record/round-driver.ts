@@ -1,25 +1,25 @@
 import type { BlobScope } from '../../storage/blob-collector.ts';
-import { type CurrentCheckpoint, type JobContext, machineSettings } from '../context.ts';
+import { type CurrentCheckpoint, machineSettings, type RunContext } from '../context.ts';
 import type { FailpointName } from '../failpoints.ts';
-import { type Candidate, type Prepared, RoundWork } from '../merge/round-work.ts';
-import { dueAt, isOver, reduce } from '../round/machine.ts';
-import type { JobEvent, JobState } from '../round/state.ts';
-import { Notifier } from './notifier.ts';
+import { type MergeCandidate, type Prepared, RoundMerge } from '../merge/merge-round.ts';
+import { dueAt, isOver, reduce } from '../round/round-machine.ts';
+import type { JobState, MachineEvent } from '../round/state.ts';
 import { Outbox, type OutboxDeps } from './outbox.ts';
-import { Recorder } from './recorder.ts';
+import { Notifier } from './receipts.ts';
 import { restoreState } from './restore.ts';
+import { RoundRecord } from './round-record.ts';
 
 /**
  * Moves the state machine on: each transition is decided, written down whole in one transaction, and only then acted
  * upon. Whatever is told to anybody has been durable before.
  */
-export class Stepper {
-  readonly recorder: Recorder;
-  readonly #context: JobContext;
+export class RoundDriver {
+  readonly recorder: RoundRecord;
+  readonly #context: RunContext;
   readonly #outboxDeps: OutboxDeps;
-  readonly #work: RoundWork;
+  readonly #work: RoundMerge;
   #machine: JobState;
-  #candidate: Candidate | null = null;
+  #candidate: MergeCandidate | null = null;
   #cancelTick: () => void = () => {};
   #tickAt: number | null = null;
   /** The slow step that is running, if any. */
@@ -29,11 +29,11 @@ export class Stepper {
     this.#context = deps.context;
     const { stored, manifest, signal } = this.#context;
     const { store, clock, log, network } = this.#context.deps;
-    this.recorder = new Recorder({}, deps);
+    this.recorder = new RoundRecord({}, deps);
     this.#outboxDeps = { ...deps, notifier: new Notifier({ signal }, { network, clock, log }) };
     const onLighter = (reason: string): void =>
       this.transact((outbox) => outbox.event({ type: 'evaluation-lighter', reason }));
-    this.#work = new RoundWork({}, { ...deps, onLighter });
+    this.#work = new RoundMerge({}, { ...deps, onLighter });
     const settings = machineSettings(manifest);
     this.#machine = restoreState(stored, this.recorder.heads.head, settings, store, clock);
   }
@@ -78,7 +78,7 @@ export class Stepper {
    * @param failpoint passed when that is durable
    * @throws the reason of the coordinator's stop; what the store throws, and then the machine is where it was
    */
-  dispatch(event: JobEvent, record?: (outbox: Outbox) => void, failpoint?: FailpointName): void {
+  dispatch(event: MachineEvent, record?: (outbox: Outbox) => void, failpoint?: FailpointName): void {
     const { job, deps, signal } = this.#context;
     signal.throwIfAborted();
     const now = deps.clock.now();

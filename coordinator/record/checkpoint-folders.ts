@@ -35,7 +35,7 @@ export const READABLE_FILE = 'checkpoint.json';
  * `<home>/checkpoints/<job>/<round>/`, each a PEFT adapter with the signed checkpoint and a readable copy beside it. The
  * weights are a hard link to their blob where the file system has them.
  */
-export class FileCheckpoints implements CheckpointFolders {
+export class FileCheckpointFolders implements CheckpointFolders {
   readonly #root: string;
   readonly #blobs: FileBlobs;
 
