@@ -1,46 +1,12 @@
-import type { Graph } from '../graph/graph.ts';
 import { engineError } from './errors.ts';
-import type { Feeds } from './feeds.ts';
 import { ENGINE_LIST, ENGINE_NAMES, type EngineName } from './names.ts';
 import { createOnnxEngine } from './onnx/engine.ts';
-import type { WeightFile } from './weights.ts';
+import type { Engine, EngineOptions } from './types.ts';
 
 export type { Feeds } from './feeds.ts';
 export { ENGINE_NAMES, type EngineName } from './names.ts';
+export type { Engine, EngineOptions, Executable } from './types.ts';
 export type { WeightFile } from './weights.ts';
-
-/** A graph ready to run. Not re-entrant: await one run before the next. */
-export interface Executable {
-  /**
-   * Computes every output of the graph from a value for every input, as flat row-major arrays.
-   * @throws SwarmError ENGINE_FEED for a missing, unknown, wrongly typed or wrongly sized value, ENGINE_RUN when the
-   * executor fails, ENGINE_DISPOSED
-   */
-  run(feeds: Feeds): Promise<Record<string, Float32Array>>;
-  /** Releases memory and device; further runs fail. May be called twice. */
-  dispose(): Promise<void>;
-}
-
-export interface Engine {
-  readonly name: EngineName;
-  /**
-   * Prepares a graph for the device. `weights` may be null if the graph has no weights.
-   * @throws SwarmError ENGINE_WEIGHTS when a weight is missing or has another shape, ENGINE_COMPILE
-   */
-  compile(graph: Graph, weights: WeightFile | null): Promise<Executable>;
-}
-
-export interface EngineOptions {
-  /** Threads inside one operation. TensorFlow takes its number from its own environment variables instead. */
-  threads: number;
-  /** Which of several devices, by the number that CUDA gives it; other engines have one. @default 0 */
-  device?: number;
-  /**
-   * Whether products with a base of 8 bits round the activations to 8 bits too, which makes them fast.
-   * @default true
-   */
-  roundActivations?: boolean;
-}
 
 /**
  * @throws SwarmError ENGINE_UNKNOWN for a name that is not an engine's, ENGINE_THREADS, ENGINE_UNAVAILABLE when this machine lacks what

@@ -1,10 +1,10 @@
 import { isSwarmError } from '../../common/errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { matmul } from '../graph/ops.ts';
-import type { Engine } from './engine.ts';
 import { engineError } from './errors.ts';
 import { FLOAT16_ENGINES } from './precision.ts';
 import { runOnce } from './run-once.ts';
+import type { Engine } from './types.ts';
 
 /**
  * Makes a product in float16: devices lack it (WebGPU: the feature "shader-f16"), and nothing but trying says so.

@@ -1,6 +1,6 @@
 import type { Graph } from '../graph/graph.ts';
-import type { Engine } from './engine.ts';
 import type { Feeds } from './feeds.ts';
+import type { Engine } from './types.ts';
 
 /**
  * Runs a graph without weights, once, to find out whether the device does. Nothing of it stays there, however it ends.

@@ -8,12 +8,12 @@ import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
 import { thinProductsJoined } from '../../graph/passes/join-thin-products.ts';
 import { productsMerged } from '../../graph/passes/merge-products.ts';
-import type { Engine, EngineOptions, Executable } from '../engine.ts';
 import { bindFeeds, type Feeds } from '../feeds.ts';
 import type { OnnxEngineName } from '../names.ts';
 import { runOnce } from '../run-once.ts';
+import type { Engine, EngineOptions, Executable } from '../types.ts';
 import type { WeightFile } from '../weights.ts';
-import type { Provider } from './lower.ts';
+import type { Provider } from './emitter.ts';
 import { buildModel } from './model.ts';
 
 const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = {

@@ -1,5 +1,5 @@
 import type { GraphNode } from '../../graph/graph.ts';
-import type { Emitter } from './lower.ts';
+import type { Emitter } from './emitter.ts';
 import { emitSum, finishProduct } from './quantised.ts';
 
 const FLOAT = 1;

@@ -1,4 +1,4 @@
-import type { Emitter, Provider } from './lower.ts';
+import type { Emitter, Provider } from './emitter.ts';
 import type { OnnxInitializer, OnnxModel, OnnxNode, OnnxValue } from './protobuf.ts';
 
 /** An ONNX model to which nodes, and the constants that they need, are added. */

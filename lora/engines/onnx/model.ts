@@ -4,9 +4,10 @@ import type { Operation } from '../../graph/operations.ts';
 import { liveNodes } from '../../graph/passes/live-nodes.ts';
 import { elementCount } from '../../graph/shapes.ts';
 import type { WeightFile } from '../weights.ts';
+import type { Emitter, Lowering, Provider } from './emitter.ts';
 import { emitFloat16, lowerFloat16Product } from './float16.ts';
 import { bytesOf, GrowingModel } from './growing-model.ts';
-import { type Emitter, LOWERINGS, type Lowering, type Provider } from './lower.ts';
+import { LOWERINGS } from './lower.ts';
 import { encodeModel, type OnnxInitializer } from './protobuf.ts';
 import {
   type BlockNames,

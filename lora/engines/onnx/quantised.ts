@@ -1,7 +1,7 @@
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { OperationAttributes } from '../../graph/operations.ts';
 import type { QuantisedEntry } from '../weights.ts';
-import { type Emitter, MICROSOFT } from './lower.ts';
+import { type Emitter, MICROSOFT } from './emitter.ts';
 
 /** ONNX value names of a copy of a weight. */
 export interface BlockNames {

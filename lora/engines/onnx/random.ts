@@ -1,7 +1,7 @@
 import type { GraphNode } from '../../graph/graph.ts';
 import { UNIFORM_STEPS } from '../../graph/ops/random.ts';
 import { elementCount } from '../../graph/shapes.ts';
-import type { Emitter } from './lower.ts';
+import type { Emitter } from './emitter.ts';
 
 const INT32 = 6;
 const FLOAT = 1;

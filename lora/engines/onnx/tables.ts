@@ -2,7 +2,7 @@ import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { OperationAttributes } from '../../graph/operations.ts';
 import { wordsAtOnce } from '../../graph/ops.ts';
 import type { TableEntry } from '../weights.ts';
-import type { Emitter } from './lower.ts';
+import type { Emitter } from './emitter.ts';
 import { type BlockNames, emitSum, finishProduct, isQuantisedProduct } from './quantised.ts';
 
 /** A weight that is kept as a table, in a graph. */

@@ -1,8 +1,8 @@
 import { Graph } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
-import type { Engine } from '../engine.ts';
 import { engineError } from '../errors.ts';
 import { runOnce } from '../run-once.ts';
+import type { Engine } from '../types.ts';
 import { TfjsExecutable } from './executable.ts';
 import type { TensorFlow } from './lower.ts';
 import { WeightStore } from './weight-store.ts';

@@ -1,0 +1,37 @@
+import type { Graph } from '../graph/graph.ts';
+import type { Feeds } from './feeds.ts';
+import type { EngineName } from './names.ts';
+import type { WeightFile } from './weights.ts';
+
+/** A compiled graph. Not re-entrant: await one run before the next. */
+export interface Executable {
+  /**
+   * Computes every output of the graph from a value for every input, as flat row-major arrays.
+   * @throws SwarmError ENGINE_FEED for a missing, unknown, wrongly typed or wrongly sized value, ENGINE_RUN when the
+   * engine fails, ENGINE_DISPOSED, ENGINE_EXHAUSTED when only a new process can compute more
+   */
+  run(feeds: Feeds): Promise<Record<string, Float32Array>>;
+  /** Releases memory and device; further runs fail. May be called twice. */
+  dispose(): Promise<void>;
+}
+
+export interface Engine {
+  readonly name: EngineName;
+  /**
+   * Compiles a graph for the device. `weights` may be null if the graph has no weights.
+   * @throws SwarmError ENGINE_WEIGHTS when a weight is missing or has another shape, ENGINE_COMPILE
+   */
+  compile(graph: Graph, weights: WeightFile | null): Promise<Executable>;
+}
+
+export interface EngineOptions {
+  /** Threads inside one operation. */
+  threads: number;
+  /** Index of the device, as CUDA numbers them; other engines have one device. @default 0 */
+  device?: number;
+  /**
+   * Whether products with an 8-bit base round the activations to 8 bits too, which makes them fast.
+   * @default true
+   */
+  roundActivations?: boolean;
+}
