@@ -2,7 +2,7 @@
 import { SeededRandom } from '../data/seeded-random.ts';
 import type { Executable } from '../engines/engine.ts';
 import { Graph } from '../graph/graph.ts';
-import { selectedRows } from '../graph/passes/selected-rows.ts';
+import { selectRows } from '../graph/passes/select-rows.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
 import { adaptedParameters } from '../train/adapted-model.ts';
 import { adapterFeeds, type Subject } from './model-bundle.ts';
@@ -116,7 +116,7 @@ class Predictor {
     const last = graph.input('last', [1], 'int64');
     const source = adaptedParameters(graph, model, adapter?.lora ?? null);
     const logits = model.architecture.forward(graph, model.config, inputs, source);
-    graph.output('logits', selectedRows(logits, last));
+    graph.output('logits', selectRows(logits, last));
     this.#executable = await engine.compile(graph, weights);
   }
 }

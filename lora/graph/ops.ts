@@ -1,5 +1,5 @@
 export { ATTENTION_TILE, type AttentionOptions, attention } from './ops/attention.ts';
-export { crossEntropy, LOGITS_CHUNK_BYTES, wordsAtOnce } from './ops/cross-entropy.ts';
+export { crossEntropy, LOGITS_CHUNK_BYTES, vocabularyChunk } from './ops/cross-entropy.ts';
 export { detach } from './ops/custom-gradient.ts';
 export {
   add,
@@ -17,7 +17,7 @@ export {
 } from './ops/elementwise.ts';
 export { gatherRows, scatterAddRows, zeros } from './ops/embedding.ts';
 export { concat, pad, reshape, slice, transpose } from './ops/layout.ts';
-export { causalMask, HIDDEN } from './ops/mask.ts';
+export { causalMask, MASKED } from './ops/mask.ts';
 export { layerNorm, rmsNorm, softmax } from './ops/normalization.ts';
 export { addmm, linear, matmul, type ProductOptions } from './ops/products.ts';
 export { dropout, randomSeed, SEED_INPUT, uniform } from './ops/random.ts';

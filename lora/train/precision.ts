@@ -1,6 +1,6 @@
 import type { Precision } from '../engines/precision.ts';
 import type { Graph } from '../graph/graph.ts';
-import { productsInFloat16 } from '../graph/passes/float16-products.ts';
+import { markFloat16Products } from '../graph/passes/float16-products.ts';
 import type { Architecture } from '../models/architecture.ts';
 
 /** A model's graph as a machine computes it: the output head, also where it is the embedding's table, stays float32. */
@@ -9,5 +9,5 @@ export function inPrecision(
   { head, embedding }: Pick<Architecture, 'head' | 'embedding'>,
   precision: Precision,
 ): Graph {
-  return precision === 'float32' ? graph : productsInFloat16(graph, new Set([`${head}.weight`, embedding]));
+  return precision === 'float32' ? graph : markFloat16Products(graph, new Set([`${head}.weight`, embedding]));
 }

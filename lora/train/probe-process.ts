@@ -6,7 +6,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { isSwarmError } from '../../common/errors.ts';
 import { createEngine } from '../engines/engine.ts';
 import { hasFloat16 } from '../engines/float16.ts';
-import { needsOf } from '../engines/onnx/engine.ts';
+import { requirementsOf } from '../engines/onnx/engine.ts';
 import type { ProbeReply, ProbeRequest } from './probe.ts';
 import { measureSpeed } from './speed.ts';
 
@@ -16,7 +16,7 @@ const SOFTWARE_DRIVERS = ['libvulkan_lvp', 'libvk_swiftshader'];
 const PROCESSOR_SHARE = 1.2;
 const software: ProbeReply = {
   reason: 'what it found is no GPU but a driver that computes on the processor',
-  needs: needsOf('onnx-webgpu'),
+  needs: requirementsOf('onnx-webgpu'),
   software: true,
 };
 

@@ -9,8 +9,8 @@ import type { Executable, Feeds } from '../engines/engine.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph, type Tensor } from '../graph/graph.ts';
 import { crossEntropy, multiply, reduceSum } from '../graph/ops.ts';
-import { recomputed } from '../graph/passes/recompute.ts';
-import { selectedRows } from '../graph/passes/selected-rows.ts';
+import { recomputeActivations } from '../graph/passes/recompute.ts';
+import { selectRows } from '../graph/passes/select-rows.ts';
 import type {
   Architecture,
   Parameter,
@@ -90,7 +90,7 @@ export function trainingGraph(
   graph.output('loss', loss);
   for (const [i, name] of [...trainable.keys()].entries()) graph.output(gradientOf(name), found[i]!);
   return {
-    graph: checkpointing ? recomputed(graph, { forwardNodes, from: inputs.ids }) : graph,
+    graph: checkpointing ? recomputeActivations(graph, { forwardNodes, from: inputs.ids }) : graph,
     parameters: [...trainable].map(([name, { shape }]) => ({ name, shape })),
   };
 }
@@ -114,7 +114,7 @@ function tokenLosses(
   const scored = supervised ?? batch * length;
   const all = architecture.forward(graph, config, inputs, source);
   const logits =
-    supervised === null ? all : selectedRows(all, graph.input(SUPERVISED_INPUT, [scored], 'int64'));
+    supervised === null ? all : selectRows(all, graph.input(SUPERVISED_INPUT, [scored], 'int64'));
   return crossEntropy(logits, graph.input('labels', [scored], 'int64'), { smoothing });
 }
 

@@ -40,7 +40,7 @@ export const VALUE_BITS = 2;
 export const HEADER_BYTES = 17;
 
 /** Values kept of a chunk of `length` values when `kept` of a full one are: max(1, round(kept·length/4096)). */
-export function keptOf(length: number, kept: number): number {
+export function keptCount(length: number, kept: number): number {
   return Math.max(1, Math.floor((2 * kept * length + CHUNK_VALUES) / (2 * CHUNK_VALUES)));
 }
 
@@ -89,7 +89,7 @@ export function updateLimits(layout: UpdateLayout, preset: Preset): UpdateLimits
   let most = 0;
   let values = 0;
   const count = (length: number, times: number) => {
-    const sent = kept === null ? length : keptOf(length, kept);
+    const sent = kept === null ? length : keptCount(length, kept);
     values += times * sent;
     least += times * (kept === null ? 8 * BLOCK_SCALE_BYTES : SCALE_BITS);
     most += times * (kept === null ? blockBitsAtMost(length) : chunkBitsAtMost(length, sent));

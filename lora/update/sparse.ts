@@ -1,4 +1,4 @@
-import { CHUNK_VALUES, golombDivisor, keptOf } from './presets.ts';
+import { CHUNK_VALUES, golombDivisor, keptCount } from './presets.ts';
 import { RATIO_STEPS } from './quantise.ts';
 import { scaleValue } from './scale.ts';
 
@@ -25,7 +25,7 @@ export function* chunksOf(
   kept: number,
 ): Generator<ChunkCode & { start: number; length: number }> {
   const code = (length: number) => {
-    const keptHere = keptOf(length, kept);
+    const keptHere = keptCount(length, kept);
     return { kept: keptHere, divisor: golombDivisor(length, keptHere) };
   };
   const full = code(CHUNK_VALUES);

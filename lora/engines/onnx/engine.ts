@@ -6,8 +6,8 @@ import { InferenceSession, Tensor as OnnxTensor } from 'onnxruntime-node';
 import { isSwarmError } from '../../../common/errors.ts';
 import { Graph, type Tensor } from '../../graph/graph.ts';
 import { add } from '../../graph/ops.ts';
-import { thinProductsJoined } from '../../graph/passes/join-thin-products.ts';
-import { productsMerged } from '../../graph/passes/merge-products.ts';
+import { foldBranches } from '../../graph/passes/fold-branches.ts';
+import { joinThinProducts } from '../../graph/passes/join-thin-products.ts';
 import { bindFeeds, type Feeds } from '../feeds.ts';
 import type { OnnxEngineName } from '../names.ts';
 import { runOnce } from '../run-once.ts';
@@ -23,7 +23,7 @@ const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = {
 };
 
 /** What a machine must have for an engine, and how to get it. */
-export function needsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): string {
+export function requirementsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): string {
   if (name === 'onnx-webgpu') {
     return "It needs a GPU with its driver for Vulkan (Linux: libvulkan1 and the GPU's driver), Metal or D3D12 (docs/engines.md)";
   }
@@ -37,7 +37,7 @@ export function needsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): string {
 /** @throws SwarmError ENGINE_UNAVAILABLE when the provider does not run a trivial graph on this machine */
 export async function createOnnxEngine(name: OnnxEngineName, options: EngineOptions): Promise<Engine> {
   const engine: Engine = { name, compile: (graph, weights) => compile(name, options, graph, weights) };
-  if (name !== 'onnx-cpu') await probe(engine, needsOf(name));
+  if (name !== 'onnx-cpu') await probe(engine, requirementsOf(name));
   return engine;
 }
 
@@ -49,8 +49,8 @@ async function compile(
 ): Promise<Executable> {
   // Nothing can be added to packed weights.
   const merges = name === 'onnx-cpu' && !weights?.quantised;
-  const merged = merges ? productsMerged(graph) : graph;
-  const compiled = name === 'onnx-cpu' ? thinProductsJoined(merged) : merged;
+  const merged = merges ? foldBranches(graph) : graph;
+  const compiled = name === 'onnx-cpu' ? joinThinProducts(merged) : merged;
   const bytes = buildModel(compiled, weights, PROVIDERS[name], options);
   try {
     const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));

@@ -1,7 +1,7 @@
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import { GELU_CUBIC, GELU_SLOPE } from '../../graph/ops/elementwise.ts';
-import { HIDDEN } from '../../graph/ops/mask.ts';
+import { MASKED } from '../../graph/ops/mask.ts';
 import { type Emitter, type Lowering, MICROSOFT } from './emitter.ts';
 import { lowerKeepMask, lowerUniform } from './random.ts';
 
@@ -133,7 +133,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const row = emit('Reshape', [index!, integers([length, 1])]);
     const fromFirst = emit('GreaterOrEqual', [index!, first]);
     const seen = emit('And', [fromFirst, emit('LessOrEqual', [index!, row])]);
-    emit('Where', [seen, scalar(0), scalar(HIDDEN)], { outputs });
+    emit('Where', [seen, scalar(0), scalar(MASKED)], { outputs });
   },
   rotary(_node, inputs, outputs, { emit }) {
     emit('RotaryEmbedding', inputs, { outputs, domain: MICROSOFT });

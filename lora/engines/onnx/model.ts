@@ -6,8 +6,8 @@ import { elementCount } from '../../graph/shapes.ts';
 import type { WeightFile } from '../weights.ts';
 import type { Emitter, Lowering, Provider } from './emitter.ts';
 import { emitFloat16, lowerFloat16Product } from './float16.ts';
-import { bytesOf, GrowingModel } from './growing-model.ts';
 import { LOWERINGS } from './lower.ts';
+import { bytesOf, ModelBuilder } from './model-builder.ts';
 import { encodeModel, type OnnxInitializer } from './protobuf.ts';
 import {
   type BlockNames,
@@ -18,18 +18,18 @@ import {
   lowerTiledProduct,
   type RoundedRows,
 } from './quantised.ts';
-import { emitTable, lowerTableUse, type Table } from './tables.ts';
 import {
   denseBlocks,
   locateStored,
   productBlocks,
   type QuantisedWeight,
-  rowsPlace,
+  rowsRange,
   type StoredBlocks,
   type StoredWeight,
   tableRows,
-  wholePlace,
-} from './weight-places.ts';
+  wholeRange,
+} from './stored-weights.ts';
+import { emitTable, lowerTableUse, type Table } from './tables.ts';
 
 /**
  * A graph as the bytes of an ONNX model. Only what the outputs depend on goes in; weights are references into the
@@ -92,7 +92,7 @@ interface LoweringOptions {
 
 /** A model as the nodes of a graph make it, and what tensors of the graph are called in it. */
 class LoweredGraph {
-  readonly model: GrowingModel;
+  readonly model: ModelBuilder;
   readonly #emitter: Emitter;
   readonly #options: LoweringOptions;
   readonly #names = new Map<Tensor, string>();
@@ -101,7 +101,7 @@ class LoweredGraph {
   readonly #float16 = new Map<string, string>();
 
   constructor(provider: Provider, options: LoweringOptions) {
-    this.model = new GrowingModel(provider);
+    this.model = new ModelBuilder(provider);
     this.#emitter = this.model.emitter;
     this.#options = options;
   }
@@ -111,7 +111,7 @@ class LoweredGraph {
     this.#weights.set(tensor, weight);
     if (weight.kind !== 'float32') return;
     const name = `w:${weight.name}`;
-    this.addInitializer(tensor, name, wholePlace(weight));
+    this.addInitializer(tensor, name, wholeRange(weight));
     // With a default value, no constant: products of a quantised base are packed, and these would be copied for it.
     if (this.#options.isQuantised && this.#emitter.provider === 'cpu') this.addInput(name, tensor);
   }
@@ -161,7 +161,7 @@ class LoweredGraph {
     const { axis, start, end } = (node as GraphNode<'slice'>).attributes;
     if (axis !== 0) return false;
     if (this.#emitter.provider === 'cpu') {
-      this.addInitializer(node.outputs[0]!, output!, rowsPlace(weight, start, end));
+      this.addInitializer(node.outputs[0]!, output!, rowsRange(weight, start, end));
     } else {
       const bounds = [start, end, axis].map((value) => this.#emitter.variable([value]));
       this.#emitter.emit('Slice', [`w:${weight.name}`, ...bounds], { outputs: [output!] });

@@ -1,6 +1,6 @@
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import type { OperationAttributes } from '../../graph/operations.ts';
-import { wordsAtOnce } from '../../graph/ops.ts';
+import { vocabularyChunk } from '../../graph/ops.ts';
 import type { TableEntry } from '../weights.ts';
 import type { Emitter } from './emitter.ts';
 import { type BlockNames, emitSum, finishProduct, isQuantisedProduct } from './quantised.ts';
@@ -60,7 +60,7 @@ function lowerProduct(
 ): void {
   const { emit, integers } = emitter;
   const [count, width] = entry.shape;
-  const step = wordsAtOnce(node.outputs[0]!.shape[0]!, width);
+  const step = vocabularyChunk(node.outputs[0]!.shape[0]!, width);
   const { transposeB } = node.attributes;
   const parts: string[] = [];
   for (let start = 0; start < count; start += step) {

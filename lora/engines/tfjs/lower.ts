@@ -2,7 +2,7 @@ import type * as core from '@tensorflow/tfjs-core';
 import type { GraphNode } from '../../graph/graph.ts';
 import type { Operation } from '../../graph/operations.ts';
 import { GELU_CUBIC, GELU_SLOPE } from '../../graph/ops/elementwise.ts';
-import { HIDDEN } from '../../graph/ops/mask.ts';
+import { MASKED } from '../../graph/ops/mask.ts';
 import { elementCount } from '../../graph/shapes.ts';
 import { uniformValues } from './random.ts';
 
@@ -79,7 +79,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const fromFirst = tf.greaterEqual(index!, tf.expandDims(first, -1));
     const seen = tf.logicalAnd(fromFirst, tf.lessEqual(index!, tf.expandDims(index!, -1)));
     // 0 where seen, without a negative zero.
-    const hidden = tf.mul(tf.sub(tf.cast(seen, 'float32'), 1), -HIDDEN);
+    const hidden = tf.mul(tf.sub(tf.cast(seen, 'float32'), 1), -MASKED);
     return [tf.reshape(hidden, [...mask!.shape])];
   },
   rotary(tf, [x, positions, cosines, sines]) {

@@ -54,7 +54,7 @@ export function crossEntropy(
   }
   const [x, w] = outputHead(logits);
   if (x && w) {
-    const pieces = words ?? wordsAtOnce(x.shape[0]!, x.shape[1]!);
+    const pieces = words ?? vocabularyChunk(x.shape[0]!, x.shape[1]!);
     const loss = isFrozen(w) ? headInPieces(x, w, labels, pieces) : headCrossEntropy(x, w, labels);
     return smoothing === 0 ? loss : add(loss, scale(headSmoothing(x, w, labels), smoothing));
   }
@@ -171,7 +171,7 @@ function isFrozen(w: Tensor): boolean {
   return w.node === null && ![...w.graph.inputs.values()].includes(w);
 }
 
-/** Words of a piece for `wordsAtOnce`: so many rows of whole bytes end at a page of a file, however wide they are. */
+/** Words of a piece for `vocabularyChunk`: so many rows of whole bytes end at a page of a file, however wide they are. */
 const PIECE_STEP = 4096;
 /** Of the logits of a tile, and of its piece of the head. */
 const TILE_BYTES = 16 * 2 ** 20;
@@ -179,7 +179,7 @@ const TILE_BYTES = 16 * 2 ** 20;
 const TILE_TOKENS = 2048;
 
 /** How many rows [.., width] of a head to multiply at a time with the hidden states of `tokens`. */
-export function wordsAtOnce(tokens: number, width: number): number {
+export function vocabularyChunk(tokens: number, width: number): number {
   const widest = Math.max(width, Math.min(tokens, TILE_TOKENS));
   return PIECE_STEP * Math.max(1, Math.floor(TILE_BYTES / 4 / widest / PIECE_STEP));
 }

@@ -6,11 +6,11 @@ import { shapeError } from '../shapes.ts';
  * any score, so that softmax gives 0 in float32. (onnxruntime's on the processor gives up to 10⁻³⁸ for anything that is
  * farther below, which its sessions take for 0 on x86.)
  */
-export const HIDDEN = -1e9;
+export const MASKED = -1e9;
 
 /**
  * What attention adds to its scores so that a token sees itself and the tokens before it in its own segment, with a
- * window at most the last `window` of them (itself included): 0 where row i sees column j, {@link HIDDEN} elsewhere.
+ * window at most the last `window` of them (itself included): 0 where row i sees column j, {@link MASKED} elsewhere.
  *
  * Positions are counted from 0 at the start of each segment, so token i of a row sees j exactly if
  * i − min(positions[i], window − 1) ≤ j ≤ i.

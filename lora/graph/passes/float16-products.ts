@@ -1,5 +1,5 @@
 import type { Graph, GraphNode, Tensor } from '../graph.ts';
-import { rewritten } from './graph-copy.ts';
+import { rewriteGraph } from './graph-copy.ts';
 
 type Gemm = GraphNode<'gemm'>;
 
@@ -10,9 +10,9 @@ type Gemm = GraphNode<'gemm'>;
  *
  * @param except names of weights that stay float32 as well: sums over a vocabulary are too long for it, and too small
  */
-export function productsInFloat16(graph: Graph, except: ReadonlySet<string>): Graph {
+export function markFloat16Products(graph: Graph, except: ReadonlySet<string>): Graph {
   const weights = new Set([...graph.weights].flatMap(([name, tensor]) => (except.has(name) ? [] : [tensor])));
-  return rewritten(graph, (node, copy) => copy.add(isProductWith(node, weights) ? inFloat16(node) : node));
+  return rewriteGraph(graph, (node, copy) => copy.add(isProductWith(node, weights) ? inFloat16(node) : node));
 }
 
 function isProductWith(node: GraphNode, weights: ReadonlySet<Tensor>): boolean {

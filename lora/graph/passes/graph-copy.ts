@@ -32,7 +32,7 @@ export class GraphCopy {
 }
 
 /** The graph with each of its nodes written anew by `write`, which adds or replaces it; without dead code. */
-export function rewritten(graph: Graph, write: (node: GraphNode, copy: GraphCopy) => void): Graph {
+export function rewriteGraph(graph: Graph, write: (node: GraphNode, copy: GraphCopy) => void): Graph {
   const copy = new GraphCopy(graph);
   for (const node of liveNodes(graph)) write(node, copy);
   for (const [name, tensor] of graph.outputs) copy.graph.output(name, copy.of(tensor));

@@ -1,6 +1,6 @@
 import type { Graph, GraphNode, Tensor } from '../graph.ts';
 import { concat, slice } from '../ops/layout.ts';
-import { type GraphCopy, rewritten } from './graph-copy.ts';
+import { type GraphCopy, rewriteGraph } from './graph-copy.ts';
 import { liveNodes } from './live-nodes.ts';
 
 type Gemm = GraphNode<'gemm'>;
@@ -22,7 +22,7 @@ const THIN = 4;
  *
  * Results differ in the order of rounding at most.
  */
-export function thinProductsJoined(graph: Graph): Graph {
+export function joinThinProducts(graph: Graph): Graph {
   const nodes = liveNodes(graph);
   const gemms = nodes.filter(isPlainGemm);
   const adapters = new Set(graph.inputs.values());
@@ -35,7 +35,7 @@ export function thinProductsJoined(graph: Graph): Graph {
   const sums = sumsOf(gemms, (tensor) => readers(tensor) === 1 && !results.has(tensor));
   for (const group of groups(gemms, (gemm) => termKey(gemm, adapters, sums))) joinTerms(group, put);
 
-  return rewritten(graph, (node, copy) => {
+  return rewriteGraph(graph, (node, copy) => {
     const write = writes.get(node);
     if (write === undefined) copy.add(node);
     else write(copy);

@@ -1,5 +1,5 @@
 import type { Graph, GraphNode, Tensor } from '../graph.ts';
-import { type GraphCopy, rewritten } from './graph-copy.ts';
+import { type GraphCopy, rewriteGraph } from './graph-copy.ts';
 import { liveNodes } from './live-nodes.ts';
 
 export interface RecomputeOptions {
@@ -22,7 +22,7 @@ export interface RecomputeOptions {
  * All operations are pure, so every output is bit for bit what it was. Copies stand in the list of nodes where they are
  * needed; an executor has to keep that order and must not merge equal nodes.
  */
-export function recomputed(graph: Graph, { forwardNodes, from }: RecomputeOptions): Graph {
+export function recomputeActivations(graph: Graph, { forwardNodes, from }: RecomputeOptions): Graph {
   const before = new Set(graph.nodes.slice(0, forwardNodes));
   const forward = liveNodes(graph).filter((node) => before.has(node));
   const segments = segmentsOf(forward, from);
@@ -43,7 +43,7 @@ export function recomputed(graph: Graph, { forwardNodes, from }: RecomputeOption
     return again.get(tensor)!;
   };
 
-  return rewritten(graph, (node, copy) =>
+  return rewriteGraph(graph, (node, copy) =>
     copy.add(node, segments.has(node) ? undefined : (tensor) => remake(tensor, copy)),
   );
 }

@@ -127,7 +127,7 @@ describe.each(BITS)('%i bits', (bits) => {
 test('products with a table of more rows than are made float32 at a time', async () => {
   const width = 1024;
   // Three whole pieces and a rest.
-  const rows = 3 * ops.wordsAtOnce(1, width) + 5;
+  const rows = 3 * ops.vocabularyChunk(1, width) + 5;
   const codes = Int8Array.from(numbers(rows * width, 1), (value) => Math.round(127 * value));
   const scales = numbers(rows, 2);
   const path = join(folder, 'table');

@@ -51,7 +51,7 @@ describe('values', () => {
             for (let s = 0; s < T; s++) {
               const run = s <= t && segments.slice(s, t + 1).every((segment) => segment === segments[t]);
               const sees = run && (limit === null || t - s < limit);
-              expect(mask![(r * T + t) * T + s], `${t} sees ${s}`).toBe(sees ? 0 : Math.fround(ops.HIDDEN));
+              expect(mask![(r * T + t) * T + s], `${t} sees ${s}`).toBe(sees ? 0 : Math.fround(ops.MASKED));
             }
           }
         }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { createEngine } from '../../../../../lora/engines/engine.ts';
 import type { GraphNode } from '../../../../../lora/graph/graph.ts';
-import { productsInFloat16 } from '../../../../../lora/graph/passes/float16-products.ts';
+import { markFloat16Products } from '../../../../../lora/graph/passes/float16-products.ts';
 import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
 import { runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES, relativeDifference } from '../../../../utils/families.ts';
@@ -22,7 +22,7 @@ test.each(FAMILY_FIXTURES)(
     const { graph } = stepOf(await fixtureStep(name));
     const weights = new Map([...graph.weights].map(([name, tensor]) => [tensor, name]));
     const others = new Set([...graph.weights.keys()].filter((name) => !/\.(layers|h)\.\d+\./.test(name)));
-    const half = productsInFloat16(graph, others);
+    const half = markFloat16Products(graph, others);
     const halfWeights = new Map([...half.weights].map(([name, tensor]) => [tensor, name]));
 
     const isOfBlock = ({ operation, inputs }: GraphNode) =>
@@ -47,7 +47,7 @@ test.each(FAMILY_FIXTURES)(
     const weights = await prepareWeights(step.model, cacheDir);
     const engine = await createEngine('onnx-cpu', { threads: 1 });
     const [expected] = await runOnEach([engine], graph, feeds, weights);
-    const [found] = await runOnEach([engine], productsInFloat16(graph, new Set()), feeds, weights);
+    const [found] = await runOnEach([engine], markFloat16Products(graph, new Set()), feeds, weights);
     expect(Object.keys(found!)).toEqual(Object.keys(expected!));
     for (const [output, values] of Object.entries(expected!))
       expect(relativeDifference(found![output]!, values), output).toBeLessThan(ROUNDING);
@@ -56,7 +56,7 @@ test.each(FAMILY_FIXTURES)(
 
 test('nothing else of the graph changes', async () => {
   const { graph } = stepOf(await fixtureStep('families/qwen2'));
-  const half = productsInFloat16(graph, new Set());
+  const half = markFloat16Products(graph, new Set());
   const unmarked = half.nodes.map(({ operation, attributes }) => {
     const { float16: _, ...others } = attributes as { float16?: boolean };
     return [operation, others];
@@ -70,5 +70,5 @@ test('nothing else of the graph changes', async () => {
 
 test('weights that are named stay float32', async () => {
   const { graph } = stepOf(await fixtureStep('families/qwen2'));
-  expect(productsInFloat16(graph, new Set(graph.weights.keys())).nodes.some(isMarked)).toBe(false);
+  expect(markFloat16Products(graph, new Set(graph.weights.keys())).nodes.some(isMarked)).toBe(false);
 });

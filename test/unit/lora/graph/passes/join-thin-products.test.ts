@@ -7,9 +7,9 @@ import type { Engine } from '../../../../../lora/engines/engine.ts';
 import { gradients } from '../../../../../lora/graph/gradients.ts';
 import { Graph, type Tensor } from '../../../../../lora/graph/graph.ts';
 import { addmm, linear, multiply, reduceSum } from '../../../../../lora/graph/ops.ts';
-import { thinProductsJoined } from '../../../../../lora/graph/passes/join-thin-products.ts';
+import { foldBranches } from '../../../../../lora/graph/passes/fold-branches.ts';
+import { joinThinProducts } from '../../../../../lora/graph/passes/join-thin-products.ts';
 import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
-import { productsMerged } from '../../../../../lora/graph/passes/merge-products.ts';
 import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
 import { disagreement, runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
@@ -38,7 +38,7 @@ async function differenceOf(step: StepCase, before = (graph: Graph) => graph): P
   const weights = await prepareWeights(step.model, cacheDir);
   const apart = before(graph);
   const [expected] = await runOnEach([engine], apart, feeds, weights);
-  const [found] = await runOnEach([engine], thinProductsJoined(apart), feeds, weights);
+  const [found] = await runOnEach([engine], joinThinProducts(apart), feeds, weights);
   return disagreement(found!, expected!);
 }
 
@@ -49,10 +49,10 @@ describe('thin products that share an operand', () => {
       const { model, rows } = await fixtureStep(fixture);
       const step = { model, rows, ...randomAdapter(model, loraConfig({ rank: 2 })) };
       expect(await differenceOf(step)).toBeLessThan(1e-4);
-      expect(await differenceOf(step, productsMerged)).toBeLessThan(1e-4);
+      expect(await differenceOf(step, foldBranches)).toBeLessThan(1e-4);
       // GPT-2 has one projection where others have three or two: there is nothing to join.
       const { graph } = stepOf(step);
-      const fewer = products(graph) - products(thinProductsJoined(graph));
+      const fewer = products(graph) - products(joinThinProducts(graph));
       if (model.config.family === 'gpt2') expect(fewer).toBe(0);
       else expect(fewer).toBeGreaterThan(0);
     },
@@ -85,12 +85,12 @@ describe('thin products that share an operand', () => {
   it('are one product of each kind, whatever their ranks', () => {
     // Of x·Aᵀ and of du·A one instead of three each.
     const graph = branches([4, 8, 4]);
-    expect(products(thinProductsJoined(graph))).toBe(products(graph) - 2 * 2);
+    expect(products(joinThinProducts(graph))).toBe(products(graph) - 2 * 2);
   });
 
   it('stay by themselves where they are as wide as what they read', () => {
     const graph = branches([WIDTH, WIDTH]);
-    expect(products(thinProductsJoined(graph))).toBe(products(graph));
+    expect(products(joinThinProducts(graph))).toBe(products(graph));
   });
 
   it('are not taken out of a sum that somebody else reads on the way', () => {
@@ -100,6 +100,6 @@ describe('thin products that share an operand', () => {
     const first = addmm(base, u, a);
     graph.output('first', first);
     graph.output('second', addmm(first, u, b));
-    expect(products(thinProductsJoined(graph))).toBe(2);
+    expect(products(joinThinProducts(graph))).toBe(2);
   });
 });

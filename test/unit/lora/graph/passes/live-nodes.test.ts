@@ -6,7 +6,7 @@ import type { Engine } from '../../../../../lora/engines/engine.ts';
 import { createEngine } from '../../../../../lora/engines/engine.ts';
 import { Graph } from '../../../../../lora/graph/graph.ts';
 import { add, exp, silu } from '../../../../../lora/graph/ops.ts';
-import { rewritten } from '../../../../../lora/graph/passes/graph-copy.ts';
+import { rewriteGraph } from '../../../../../lora/graph/passes/graph-copy.ts';
 import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
 import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
 import { countSupervised } from '../../../../../lora/train/supervised.ts';
@@ -30,7 +30,7 @@ describe('a graph without its dead code', () => {
     const { graph, feeds } = stepOf({ ...step, supervised: countSupervised(step.rows) });
     const weights = await prepareWeights(step.model, cacheDir);
     // A graph of live nodes alone: whatever one of them reads has to be there.
-    const lean = rewritten(graph, (node, copy) => copy.add(node));
+    const lean = rewriteGraph(graph, (node, copy) => copy.add(node));
     expect(lean.nodes.length).toBeLessThan(graph.nodes.length);
     const [found] = await runOnEach([engine], lean, feeds, weights);
 

@@ -9,7 +9,7 @@ import { graphCost } from '../../../../../lora/graph/cost.ts';
 import { gradients } from '../../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../../lora/graph/graph.ts';
 import { add, matmul, multiply, reduceSum, silu } from '../../../../../lora/graph/ops.ts';
-import { recomputed } from '../../../../../lora/graph/passes/recompute.ts';
+import { recomputeActivations } from '../../../../../lora/graph/passes/recompute.ts';
 import { elementCount } from '../../../../../lora/graph/shapes.ts';
 import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
 import { adaptedParameters } from '../../../../../lora/train/adapted-model.ts';
@@ -92,7 +92,7 @@ describe('recomputing the forward pass', () => {
     for (const [i, gradient] of gradients(loss, parameters).entries()) graph.output(`d${i}`, gradient);
     graph.output('loss', loss);
     const plain = graphCost(graph);
-    const saving = graphCost(recomputed(graph, { forwardNodes, from: ids }));
+    const saving = graphCost(recomputeActivations(graph, { forwardNodes, from: ids }));
     expect(saving.activationBytes).toBeLessThan(0.4 * plain.activationBytes);
     // The product into the wide layer comes again, in all segments but the last.
     expect(saving.flops - plain.flops).toBe((depth - 1) * 2 * rows * width * 4 * width);

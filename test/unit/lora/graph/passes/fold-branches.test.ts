@@ -7,9 +7,9 @@ import type { Engine } from '../../../../../lora/engines/engine.ts';
 import { gradients } from '../../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../../lora/graph/graph.ts';
 import { addmm, linear, multiply, reduceSum } from '../../../../../lora/graph/ops.ts';
+import { foldBranches } from '../../../../../lora/graph/passes/fold-branches.ts';
 import { liveNodes } from '../../../../../lora/graph/passes/live-nodes.ts';
-import { productsMerged } from '../../../../../lora/graph/passes/merge-products.ts';
-import { recomputed } from '../../../../../lora/graph/passes/recompute.ts';
+import { recomputeActivations } from '../../../../../lora/graph/passes/recompute.ts';
 import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
 import { disagreement, runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
@@ -34,7 +34,7 @@ function products(graph: Graph): number {
 
 async function bothWays(step: StepCase) {
   const { graph, feeds } = stepOf(step);
-  const merged = productsMerged(graph);
+  const merged = foldBranches(graph);
   const weights = await prepareWeights(step.model, cacheDir);
   const [expected] = await runOnEach([engine], graph, feeds, weights);
   const [found] = await runOnEach([engine], merged, feeds, weights);
@@ -73,7 +73,7 @@ describe('a weight with a product of small matrices beside it', () => {
     'is added to the weight, forward and backward, transposed or not (%s)',
     (transposed) => {
       const { graph } = branch(512, { transposed });
-      const merged = productsMerged(graph);
+      const merged = foldBranches(graph);
       // Of three products that make y, the one with A is still read by the gradient of B; so in the gradient of x.
       expect(products(merged)).toBe(products(graph));
       const onto = merged.nodes.filter(
@@ -85,8 +85,8 @@ describe('a weight with a product of small matrices beside it', () => {
 
   it('is made again for each use, recomputed ones among them', () => {
     const { graph, forwardNodes } = branch(512);
-    const again = recomputed(graph, { forwardNodes, from: graph.inputs.get('x')! });
-    const merged = productsMerged(again);
+    const again = recomputeActivations(graph, { forwardNodes, from: graph.inputs.get('x')! });
+    const merged = foldBranches(again);
     const readers = merged.nodes.flatMap(({ inputs }) => inputs);
     for (const { operation, inputs, outputs } of merged.nodes) {
       if (operation !== 'gemm' || inputs[2] !== merged.weights.get('w')) continue;
@@ -96,7 +96,7 @@ describe('a weight with a product of small matrices beside it', () => {
 
   it('stays beside it where there are few rows', () => {
     const { graph } = branch(64);
-    expect(productsMerged(graph).nodes.map(({ operation }) => operation)).toEqual(
+    expect(foldBranches(graph).nodes.map(({ operation }) => operation)).toEqual(
       liveNodes(graph).map(({ operation }) => operation),
     );
   });

@@ -1,5 +1,5 @@
 import type { Graph, GraphNode, Tensor } from '../graph.ts';
-import { type GraphCopy, rewritten } from './graph-copy.ts';
+import { type GraphCopy, rewriteGraph } from './graph-copy.ts';
 import { liveNodes } from './live-nodes.ts';
 
 type Gemm = GraphNode<'gemm'>;
@@ -24,11 +24,11 @@ interface LowRankSum {
  *
  * Results differ in the order of rounding. Nothing is done where x has few rows.
  */
-export function productsMerged(graph: Graph): Graph {
+export function foldBranches(graph: Graph): Graph {
   const readers = readersOf(graph);
   const weights = new Set(graph.weights.values());
 
-  return rewritten(graph, (node, copy) => {
+  return rewriteGraph(graph, (node, copy) => {
     const found = lowRankSum(node);
     const worthwhile =
       found !== null &&

@@ -7,7 +7,7 @@ import { createEngine, type Engine, type WeightFile } from '../../../../../lora/
 import { ancestorNodes, gradients } from '../../../../../lora/graph/gradients.ts';
 import { Graph, type GraphNode, type Tensor } from '../../../../../lora/graph/graph.ts';
 import * as ops from '../../../../../lora/graph/ops.ts';
-import { selectedRows } from '../../../../../lora/graph/passes/selected-rows.ts';
+import { selectRows } from '../../../../../lora/graph/passes/select-rows.ts';
 import { prepareWeights } from '../../../../../lora/models/prepare-weights.ts';
 import { countSupervised } from '../../../../../lora/train/supervised.ts';
 import { disagreement, runOnEach } from '../../../../utils/executors.ts';
@@ -113,7 +113,7 @@ describe('rows of a matrix', () => {
         },
         { x: numbers(N * C, 1), w: numbers(C * C, 2), ids: BigInt64Array.from(CHOSEN) },
       );
-    return disagreement(await run(selectedRows), await run(ops.gatherRows));
+    return disagreement(await run(selectRows), await run(ops.gatherRows));
   }
 
   const ones = (graph: Graph, shape: number[]) =>
@@ -149,7 +149,7 @@ describe('rows of a matrix', () => {
     const shared = ops.silu(ops.linear(graph.input('x', [N, C]), w));
     // Columns of all rows are summed: `shared` is needed whole, and what follows it is not.
     const mixed = ops.multiply(ops.sigmoid(shared), ops.reduceSum(shared, 0));
-    graph.output('y', selectedRows(ops.linear(ops.add(mixed, shared), w), ids));
+    graph.output('y', selectRows(ops.linear(ops.add(mixed, shared), w), ids));
     const rowsOf = (operation: GraphNode['operation']) =>
       ancestorNodes(graph.nodes, graph.outputs.get('y')!)
         .filter((node) => node.operation === operation)

@@ -45,16 +45,16 @@ export function locateStored(name: string, tensor: Tensor, weights: WeightFile |
 }
 
 /** Bytes of a weight file. */
-type WeightPlace = Exclude<OnnxInitializer['data'], Uint8Array>;
+type FileRange = Exclude<OnnxInitializer['data'], Uint8Array>;
 
 /** All of a weight. */
-export function wholePlace({ path, entry }: Float32Weight): WeightPlace {
-  return placeOf(path, entry);
+export function wholeRange({ path, entry }: Float32Weight): FileRange {
+  return fileRange(path, entry);
 }
 
 /** Rows of a weight from `start` to before `end`. */
-export function rowsPlace({ path, entry }: Float32Weight, start: number, end: number): WeightPlace {
-  return placeOf(path, rowsOf(entry, entry.length / entry.shape[0]!, start, end));
+export function rowsRange({ path, entry }: Float32Weight, start: number, end: number): FileRange {
+  return fileRange(path, rowsOf(entry, entry.length / entry.shape[0]!, start, end));
 }
 
 /** Codes and scales of a matrix in fewer bits: the initializers, and what they are called. */
@@ -87,8 +87,8 @@ function blocksOf(
 ): StoredBlocks {
   const { codes, scales } = entry[direction];
   return named(name, [
-    { dtype: entry.bits === 4 ? 'uint8' : 'int8', shape: shapes.codes, data: placeOf(path, codes) },
-    { dtype: 'float32', shape: shapes.scales, data: placeOf(path, scales) },
+    { dtype: entry.bits === 4 ? 'uint8' : 'int8', shape: shapes.codes, data: fileRange(path, codes) },
+    { dtype: 'float32', shape: shapes.scales, data: fileRange(path, scales) },
   ]);
 }
 
@@ -98,8 +98,8 @@ export function tableRows({ name, path, entry }: TableWeight, start: number, end
   const [, columns] = shape;
   const rows = end - start;
   return named(`r:${name}:${start}-${end}`, [
-    { dtype: 'int8', shape: [rows, columns], data: placeOf(path, rowsOf(codes, columns, start, end)) },
-    { dtype: 'float32', shape: [rows], data: placeOf(path, rowsOf(scales, SCALE_BYTES, start, end)) },
+    { dtype: 'int8', shape: [rows, columns], data: fileRange(path, rowsOf(codes, columns, start, end)) },
+    { dtype: 'float32', shape: [rows], data: fileRange(path, rowsOf(scales, SCALE_BYTES, start, end)) },
   ]);
 }
 
@@ -131,6 +131,6 @@ function rowsOf({ offset }: Span, rowBytes: number, start: number, end: number):
   return { offset: offset + start * rowBytes, length: (end - start) * rowBytes };
 }
 
-function placeOf(path: string, { offset, length }: Span): WeightPlace {
+function fileRange(path: string, { offset, length }: Span): FileRange {
   return { file: basename(path), offset, length };
 }

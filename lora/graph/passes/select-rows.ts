@@ -42,7 +42,7 @@ const ROW_WISE: { readonly [K in Operation]?: Builder<K> } = {
  * by. Of x itself nothing is computed unless something else reads it.
  * @throws SwarmError GRAPH_SHAPE, GRAPH_DTYPE
  */
-export function selectedRows(x: Tensor, ids: Tensor): Tensor {
+export function selectRows(x: Tensor, ids: Tensor): Tensor {
   const whole = neededWhole(x);
   const made = new Map<Tensor, Tensor>();
   const select = (tensor: Tensor): Tensor => {

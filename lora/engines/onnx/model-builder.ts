@@ -2,7 +2,7 @@ import type { Emitter, Provider } from './emitter.ts';
 import type { OnnxInitializer, OnnxModel, OnnxNode, OnnxValue } from './protobuf.ts';
 
 /** An ONNX model to which nodes, and the constants that they need, are added. */
-export class GrowingModel implements OnnxModel {
+export class ModelBuilder implements OnnxModel {
   readonly nodes: OnnxNode[] = [];
   readonly initializers: OnnxInitializer[] = [];
   readonly inputs: OnnxValue[] = [];
