@@ -9,13 +9,5 @@ export { planLayout, type UpdateLayout } from './layout.ts';
 export { type Contribution, DEFAULT_DENOMINATOR_FLOOR, Merge, type MergeOptions } from './merge.ts';
 export { applyDelta, encodeDelta, outerStep, type PublishedDelta } from './outer.ts';
 export { PRESET_NAMES, PRESETS, type Preset, updateLimits } from './presets.ts';
-export {
-  type PairSimilarity,
-  SIMILAR_COSINE,
-  SIMILAR_OVERLAP,
-  type SimilarityThresholds,
-  similarities,
-  similarPairs,
-} from './similarity.ts';
 export type { TensorUpdate } from './sparse.ts';
 export { capWeights, stalenessWeight, WEIGHT_CAP_MEDIANS } from './weights.ts';
