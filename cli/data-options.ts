@@ -19,44 +19,39 @@ export interface DataFlags {
   badRows: number;
 }
 
-/** For the help of options that take data. */
+/** Help text of options that take data files. */
 export const DATA_FILES =
   'files, folders or patterns: .jsonl, .json, .csv, .tsv, .parquet, .txt, also .gz and .zst';
 
-/** Options of commands that read data. `packing`: also how rows are made of it. */
+/** Adds the options of commands that read data. `packing` adds those for packing samples into rows. */
 export function addDataOptions(command: Command, { packing }: { packing: boolean }): Command {
   command
     .addOption(
-      new Option('--format <name>', 'format of the rows, instead of recognising it')
+      new Option('--format <name>', 'format of the rows; auto: recognised per file')
         .choices(['auto', ...FORMATS])
         .default('auto'),
     )
-    .option('--column <field=name>', 'the column that holds a field (messages=dialog); may be repeated', pair)
+    .option('--column <field=name>', 'column that holds a field (messages=dialog); repeatable', pair)
     .addOption(
-      new Option('--train-on <tokens>', 'tokens that give a loss; auto: the answers where there are prompts')
+      new Option('--train-on <tokens>', 'tokens to train on; auto: the answers if there are prompts')
         .choices(['auto', ...TRAIN_ON])
         .default('auto'),
     )
-    .option('--template <name>', "chat template instead of the model's: chatml, plain, or a file")
-    .option('--template-variable <name=value>', 'variable for the template; may be repeated', variable);
+    .option('--template <name>', "chat template to use instead of the model's: chatml, plain, or a file")
+    .option('--template-variable <name=value>', 'variable for the template; repeatable', variable);
   if (packing) {
     command
       .addOption(new Option('--packing <name>', 'how samples share rows').choices(PACKINGS).default('auto'))
       .addOption(
-        new Option('--truncation <name>', 'what happens to samples longer than a row')
+        new Option('--truncation <name>', 'what to do with samples longer than a row')
           .choices(TRUNCATIONS)
           .default('auto'),
       );
   }
-  return command.option(
-    '--bad-rows <share>',
-    'share of unusable rows that is put up with',
-    number(0, 1),
-    0.01,
-  );
+  return command.option('--bad-rows <share>', 'share of unusable rows to tolerate', number(0, 1), 0.01);
 }
 
-/** A template that is a file is taken from the working folder. */
+/** Converts the flags to settings. A relative template file is resolved against `cwd`. */
 export function dataSettings(flags: DataFlags, cwd: string): DataSettings {
   const { template } = flags;
   return dataSettingsSchema.parse({
@@ -77,7 +72,7 @@ function pair(text: string, earlier: Record<string, string> = {}): Record<string
   return { ...earlier, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
-/** true, false and numbers are those, everything else is text. */
+/** Parses name=value. The values true, false and numbers become booleans and numbers; all others stay text. */
 function variable(
   text: string,
   earlier: DataSettings['templateVariables'] = {},

@@ -51,6 +51,17 @@ export function formatCount(count: number): string {
   return Math.round(count).toLocaleString('en-US');
 }
 
+/** A count with its noun: "1 sample", "1,200 samples". */
+export function countOf(count: number, noun: string): string {
+  return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+/** A share of 1 as a percentage, with decimals if it is small: "0.05 %", "1.5 %", "42 %". */
+export function formatPercent(share: number): string {
+  const value = 100 * share;
+  return `${value > 0 && value < 9.95 ? value.toFixed(value < 0.095 ? 2 : 1) : Math.round(value)} %`;
+}
+
 /** A loss or "–" where there is none. */
 export function formatLoss(loss: number | null | undefined): string {
   return loss === null || loss === undefined ? '–' : loss.toFixed(4);

@@ -1,24 +1,24 @@
-/** An inspection as one HTML file: no script, nothing loaded, everything that comes from data escaped. */
+/** Writes an inspection as one HTML file. It contains no script, loads nothing, and escapes all text from the data. */
 
 import { access, constants, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
-import { formatBytes, formatCount, safeText } from '../../common/text.ts';
+import { countOf, formatBytes, formatCount, formatPercent, safeText } from '../../common/text.ts';
 import type { Finding } from '../../lora/data/inspect/findings.ts';
 import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
-import { percent, some } from '../../lora/data/inspect/plural.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
 
-/** By this a report is known from other files. */
+/** Marks a file as a report of this command. */
 const GENERATOR = '<meta name="generator" content="swarm data inspect">';
-/** Bytes within which that line stands. */
+/** The mark is within the first bytes of the file. */
 const HEAD_BYTES = 512;
 
 /**
- * Before work is put into a report: it may replace an earlier one, but nothing else, and its folder is there.
- * @throws OUTPUT_EXISTS, and what the system says
+ * Checks, before the work starts, that a report can be written: its folder exists, and the file is new or an earlier
+ * report.
+ * @throws OUTPUT_EXISTS if the file is something else; the system's error if it cannot be opened
  */
 export async function checkReport(file: string): Promise<void> {
   const handle = await open(file, 'r+').catch((error: NodeJS.ErrnoException) => {
@@ -37,24 +37,19 @@ export async function checkReport(file: string): Promise<void> {
   }
   throw commonError(
     'OUTPUT_EXISTS',
-    `${file} exists and is no report of this command`,
+    `${file} exists and is not a report of this command`,
     { file },
     { next: 'choose another name for the report' },
   );
 }
 
 export interface HtmlOptions {
-  /** Of the page. */
   title: string;
-  /** Named under the title: model, data, settings. */
+  /** Names and values shown under the title: model, data, settings. */
   facts: readonly (readonly [string, string])[];
 }
 
-export function inspectionPage(
-  inspection: Inspection,
-  findings: readonly Finding[],
-  { title, facts }: HtmlOptions,
-): string {
+export function inspectionPage(inspection: Inspection, { title, facts }: HtmlOptions): string {
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -68,8 +63,8 @@ ${GENERATOR}
 <body>
 <h1>${escaped(title)}</h1>
 <dl class="facts">${facts.map(([name, value]) => `<dt>${escaped(name)}</dt><dd>${escaped(value)}</dd>`).join('')}</dl>
-${findingList(findings)}
-${numbers(inspection)}
+${findingList(inspection.findings)}
+${numberCards(inspection)}
 ${lengthSection(inspection.lengths)}
 ${badRows('Rows that cannot be used', inspection.read)}
 ${badRows('Held-out rows that cannot be used', inspection.heldOutRead)}
@@ -81,21 +76,23 @@ ${sampleSection(inspection.samples)}
 }
 
 function findingList(findings: readonly Finding[]): string {
-  if (findings.length === 0) return '<ul class="findings"><li class="ok">Nothing wrong was found.</li></ul>';
+  if (findings.length === 0) return '<ul class="findings"><li class="ok">No problems found.</li></ul>';
   const items = findings.map(
-    ({ level, code, message }) => `<li class="${level}"><b>${escaped(code)}</b> ${escaped(message)}</li>`,
+    ({ level, code, message, next }) =>
+      `<li class="${level}"><b>${escaped(code)}</b> ${escaped(message)}` +
+      `${next === null ? '' : `<small>${escaped(next)}</small>`}</li>`,
   );
   return `<ul class="findings">${items.join('')}</ul>`;
 }
 
-function numbers({ tally, read, fill, share, kinds, sequenceLength }: Inspection): string {
+function numberCards({ tally, read, fill, share, kinds, sequenceLength }: Inspection): string {
   const cards: [string, string, string][] = [
     ['samples', formatCount(tally.samples), Object.keys(kinds).join(', ')],
     ['tokens', formatCount(tally.sampleTokens), `${formatCount(tally.trainedTokens)} trained`],
     [
       'packed rows',
       formatCount(tally.rows),
-      `of ${formatCount(sequenceLength)} tokens${fill === null ? '' : `, ${percent(fill)} full`}`,
+      `of ${formatCount(sequenceLength)} tokens${fill === null ? '' : `, ${formatPercent(fill)} full`}`,
     ],
     [
       'too long',
@@ -104,9 +101,9 @@ function numbers({ tally, read, fill, share, kinds, sequenceLength }: Inspection
     ],
     ['unusable rows', formatCount(read.bad), `of ${formatCount(read.rows)} read`],
     [
-      `for each of ${some(share.nodes, 'node')}`,
-      some(share.rows, 'row'),
-      `in one pass; all data is ${formatBytes(share.bytes)}`,
+      `for each of ${countOf(share.nodes, 'node')}`,
+      countOf(share.rows, 'row'),
+      `in one pass; ${formatBytes(share.bytes)} in all`,
     ],
   ];
   return `<div class="cards">${cards.map(([name, value, more]) => `<div><span>${escaped(name)}</span><b>${escaped(value)}</b><small>${escaped(more)}</small></div>`).join('')}</div>`;
@@ -141,16 +138,16 @@ function repeated({ duplicates, overlap }: Inspection): string {
       ({ origin, first }) => `<li>${place(origin)} repeats ${place(first)}</li>`,
     );
     parts.push(
-      `<h2>Duplicates</h2><p>${formatCount(duplicates.count)} samples repeat an earlier one.</p><ul>${items.join('')}</ul>`,
+      `<h2>Duplicates</h2><p>${countOf(duplicates.count, 'sample')} repeating an earlier one</p><ul>${items.join('')}</ul>`,
     );
   }
   if (overlap !== null) {
     const items = overlap.named.map(
-      ({ origin, share }) => `<li>${place(origin)} shares ${percent(share)} of its runs</li>`,
+      ({ origin, share }) => `<li>${place(origin)} shares ${formatPercent(share)} of its runs</li>`,
     );
     parts.push(
-      `<h2>Held-out data</h2><p>${formatCount(overlap.heldOut)} samples, of which ${formatCount(overlap.equal)} equal a training sample and ` +
-        `${formatCount(overlap.touched)} share a run of ${RUN_TOKENS} trained tokens with the training data.</p><ul>${items.join('')}</ul>`,
+      `<h2>Held-out data</h2><p>${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample, ` +
+        `${formatCount(overlap.touched)} with a run of ${RUN_TOKENS} trained tokens that also occurs in the training data</p><ul>${items.join('')}</ul>`,
     );
   }
   return parts.join('');
@@ -159,7 +156,7 @@ function repeated({ duplicates, overlap }: Inspection): string {
 function sampleSection(samples: readonly ShownSample[]): string {
   if (samples.length === 0) return '';
   return `<h2>Samples</h2>
-<p class="legend"><span class="t">trained</span> <span class="u">not trained</span> each box is a token; point at it for its id</p>
+<p class="legend"><span class="t">trained</span> <span class="u">not trained</span> each box is a token; point at it to see its id</p>
 ${samples.map(sample).join('\n')}`;
 }
 
@@ -184,7 +181,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": '&#39;',
 };
 
-/** Text that is only text to a browser, and that reads as it is: control and direction characters are shown as dots. */
+/** Escapes text for HTML. Control and direction characters become dots. */
 function escaped(text: string): string {
   const safe = safeText(text, { multiline: true, maxCharacters: Number.MAX_SAFE_INTEGER });
   return safe.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
@@ -197,7 +194,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5rem; margin-bottom: .25rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; color: var(--soft); margin: 0 0 1rem; } .facts dd { margin: 0; overflow-wrap: anywhere; }
 .findings { list-style: none; padding: 0; } .findings li { border-left: 4px solid var(--note); padding: .3rem .8rem; margin: .3rem 0; background: color-mix(in srgb, var(--line) 35%, transparent); }
-.findings .error { border-color: var(--bad); } .findings .warning { border-color: var(--warn); } .findings .ok { border-color: var(--good); }
+.findings small { display: block; color: var(--soft); } .findings .error { border-color: var(--bad); } .findings .warning { border-color: var(--warn); } .findings .ok { border-color: var(--good); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .6rem; margin: 1.2rem 0; }
 .cards div { border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; display: flex; flex-direction: column; } .cards span, .cards small { color: var(--soft); } .cards b { font-size: 1.3rem; }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .15rem .8rem .15rem 0; font-weight: normal; } .lengths { width: 100%; } .lengths td:nth-child(2) { text-align: right; } .lengths th { color: var(--soft); white-space: nowrap; }

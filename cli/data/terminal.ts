@@ -1,28 +1,25 @@
-/** An inspection for a terminal. */
-
-import { formatBytes, formatCount, safeText, table } from '../../common/text.ts';
+import { countOf, formatBytes, formatCount, formatPercent, safeText, table } from '../../common/text.ts';
 import type { Finding, Level } from '../../lora/data/inspect/findings.ts';
 import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
-import { percent, some } from '../../lora/data/inspect/plural.ts';
 import type { ShownToken } from '../../lora/data/inspect/token-texts.ts';
 import type { RowSummary } from '../../lora/data/row-report.ts';
 import type { Output } from '../context.ts';
 import { paint, type Style } from './paint.ts';
 
-/** Tokens of a sample that a terminal shows; the HTML report and --json show more. */
+/** Most tokens of a sample shown in a terminal. The HTML report and --json show more. */
 const SHOWN_TOKENS = 400;
 const BAR_COLUMNS = 40;
 
 export interface TerminalOptions {
-  /** A line for each token instead of running text. */
+  /** Show one token per line instead of running text. */
   tokens: boolean;
 }
 
+/** Writes an inspection as lines for a terminal. */
 export function inspectionLines(
   inspection: Inspection,
-  findings: readonly Finding[],
   { tokens }: TerminalOptions,
   output: Output,
 ): string[] {
@@ -32,7 +29,7 @@ export function inspectionLines(
     ...lengthLines(inspection.lengths),
     ...repeatedLines(inspection),
     '',
-    ...findingLines(findings, output),
+    ...findingLines(inspection.findings, output),
   ];
 }
 
@@ -57,15 +54,15 @@ function tokenLine({ id, text, trained }: ShownToken, index: number, output: Out
 }
 
 /**
- * With colours: trained tokens are green, every second one underlined, and the others dim. Without: trained ones
- * stand in 【 】, and a bar stands between two tokens.
+ * Writes tokens as running text. With colours, trained tokens are green, every second one underlined, and the others
+ * are dim. Without colours, trained tokens are enclosed in 【 】, and a bar separates tokens.
  */
 function runningText(tokens: readonly ShownToken[], output: Output): string {
   if (output.color) {
     return tokens
       .map(({ text, trained }, i) => {
         const visible = marked(text);
-        // A style over a line's end would colour the rest of the terminal.
+        // A style that spans a line end would colour the rest of the terminal line.
         return visible
           .split('\n')
           .map((part) => (part === '' ? '' : paint(output, style(trained, i), part)))
@@ -88,7 +85,7 @@ function style(trained: boolean, index: number): Style {
   return index % 2 === 0 ? 'green' : ['green', 'underline'];
 }
 
-/** Harmless text with its line ends visible. */
+/** Makes text safe for a terminal and its line ends visible. */
 function marked(text: string): string {
   return safeText(text, { multiline: true, maxCharacters: Number.MAX_SAFE_INTEGER }).replaceAll('\n', '⏎\n');
 }
@@ -101,20 +98,20 @@ function summaryLines(inspection: Inspection): string[] {
     ...readLines('rows read', read),
     ...(heldOutRead === null ? [] : readLines('held-out rows', heldOutRead)),
     `samples       ${formatCount(tally.samples)}${counts.length > 0 ? ` (${counts.join(', ')})` : ''}`,
-    `tokens        ${formatCount(tally.sampleTokens)} in samples, ${formatCount(tally.rowTokens)} in packed rows, of which ` +
-      `${formatCount(tally.trainedTokens)} are trained` +
-      (tally.rowTokens > 0 ? ` (${percent(tally.trainedTokens / tally.rowTokens)})` : ''),
+    `tokens        ${formatCount(tally.sampleTokens)} in samples, ${formatCount(tally.rowTokens)} in packed rows, ` +
+      `${formatCount(tally.trainedTokens)} of them trained` +
+      (tally.rowTokens > 0 ? ` (${formatPercent(tally.trainedTokens / tally.rowTokens)})` : ''),
     `too long      ${formatCount(tally.truncated)} cut, ${formatCount(tally.split)} split, ${formatCount(tally.dropped)} left out`,
     `packed rows   ${formatCount(tally.rows)} of ${formatCount(sequenceLength)} tokens` +
-      (fill === null ? '' : `, ${percent(fill)} full`),
-    `a job         ${some(share.nodes, 'node')}: in one pass each trains ${some(share.rows, 'row')} ` +
-      `(${some(share.trainedTokens, 'trained token')}); all data is ${some(share.shards, 'shard')}, ${formatBytes(share.bytes)}`,
+      (fill === null ? '' : `, ${formatPercent(fill)} full`),
+    `a job         ${countOf(share.nodes, 'node')}; in one pass each trains ${countOf(share.rows, 'row')} ` +
+      `(${countOf(share.trainedTokens, 'trained token')}); the data is ${countOf(share.shards, 'shard')}, ${formatBytes(share.bytes)}`,
   ];
 }
 
 function readLines(name: string, { rows, bad, reasons }: RowSummary): string[] {
   return [
-    `${name.padEnd(13)} ${formatCount(rows)}, of which ${formatCount(bad)} cannot be used`,
+    `${name.padEnd(13)} ${formatCount(rows)}, ${formatCount(bad)} of them unusable`,
     ...reasons.map(
       ({ code, count, first }) =>
         `              ${formatCount(count)} ${code}, first ${safeText(`${first.origin.file}:${first.origin.row}: ${first.reason}`)}`,
@@ -148,11 +145,11 @@ function repeatedLines({ duplicates, overlap }: Inspection): string[] {
   if (others > 0) lines.push(`              and ${formatCount(others)} more`);
   if (overlap !== null) {
     lines.push(
-      `held out      ${formatCount(overlap.heldOut)} samples: ${formatCount(overlap.equal)} equal to a training sample; of ` +
-        `${formatCount(overlap.withRuns)} with runs of ${RUN_TOKENS} trained tokens, ${formatCount(overlap.touched)} share one with the training data` +
-        (overlap.sampledOneIn > 1 ? ` (looked up one run in ${overlap.sampledOneIn})` : ''),
+      `held out      ${countOf(overlap.heldOut, 'sample')}: ${formatCount(overlap.equal)} equal to a training sample; ` +
+        `${formatCount(overlap.withRuns)} with runs of ${RUN_TOKENS} trained tokens, ${formatCount(overlap.touched)} of which share one with the training data` +
+        (overlap.sampledOneIn > 1 ? ` (one run in ${overlap.sampledOneIn} was looked up)` : ''),
       ...overlap.named.map(
-        ({ origin, share }) => `              ${place(origin)} shares ${percent(share)} of its runs`,
+        ({ origin, share }) => `              ${place(origin)} shares ${formatPercent(share)} of its runs`,
       ),
     );
   }
@@ -166,9 +163,12 @@ const MARKS: Record<Level, { mark: string; style: 'red' | 'yellow' | 'cyan' }> =
 };
 
 function findingLines(findings: readonly Finding[], output: Output): string[] {
-  if (findings.length === 0) return [paint(output, 'green', 'ok    nothing wrong was found')];
-  return findings.map(({ level, message }) => {
+  if (findings.length === 0) return [paint(output, 'green', 'ok    no problems found')];
+  return findings.flatMap(({ level, message, next }) => {
     const { mark, style } = MARKS[level];
-    return `${paint(output, style, mark.padEnd(5))} ${safeText(message, { maxCharacters: 1000 })}`;
+    return [
+      `${paint(output, style, mark.padEnd(5))} ${safeText(message, { maxCharacters: 1000 })}`,
+      ...(next === null ? [] : [`      ${safeText(next)}`]),
+    ];
   });
 }

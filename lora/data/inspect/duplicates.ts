@@ -1,35 +1,36 @@
-/** Samples that occur more than once, and held-out samples that are in the training data. */
 import type { Origin } from '../examples.ts';
 import type { Rendered } from '../render/rendered.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 
-/** Pairs that are named. */
-const NAMED = 5;
-/** Rows of a file: a place is one number, file · 2³² + row, exact in a double up to two million files. */
+/** Duplicates listed with their places. */
+const MAX_NAMED = 5;
+/** Rows per file. A place is stored as one number, file × 2³² + row, which a double holds exactly up to two million files. */
 const ROWS = 2 ** 32;
 
 export interface Duplicate {
   origin: Origin;
+  /** The earlier sample that it repeats. */
   first: Origin;
 }
 
 export interface DuplicateCount {
-  /** Samples that repeat an earlier one. */
+  /** Samples that repeat an earlier one. An estimate if `sampledOneIn` is above 1. */
   count: number;
-  /** There were too many different ones to keep: `count` is an estimate from one in so many. */
+  /** 1: every sample was compared. n: there were too many different samples to keep, so only one in n was. */
   sampledOneIn: number;
+  /** The first duplicates found. */
   named: Duplicate[];
 }
 
-/** Equal tokens with equal masks. Memory: see HashTable. */
-export class Duplicates {
+/** Counts samples with equal tokens and equal masks. Memory is bounded, see HashTable. */
+export class DuplicateCounter {
   readonly #table = new HashTable();
   readonly #places = new Places();
-  /** By the scale at which they were found. */
+  /** Each duplicate adds the table's scale at the time it was found. */
   #found = 0;
   readonly #named: Duplicate[] = [];
 
-  /** Counts a sample; where it was before, if it was. */
+  /** Counts a sample. Returns the place of the earlier sample that it repeats, or null. */
   add(origin: Origin, rendered: Rendered): Origin | null {
     const hash = sampleHash(rendered);
     if (!this.#table.samples(hash)) return null;
@@ -40,11 +41,14 @@ export class Duplicates {
     }
     const first = this.#places.origin(place);
     this.#found += this.#table.scale;
-    if (this.#named.length < NAMED) this.#named.push({ origin, first });
+    if (this.#named.length < MAX_NAMED) this.#named.push({ origin, first });
     return first;
   }
 
-  /** How many samples were added that are equal to one: 0, or 1, or where not all are kept one for so many. */
+  /**
+   * Returns 0 if no equal sample was added, else the number of samples that this match stands for: 1, or more if the
+   * table keeps only some of the samples.
+   */
   weight(rendered: Rendered): number {
     return this.#table.get(sampleHash(rendered)) === undefined ? 0 : this.#table.scale;
   }
@@ -62,7 +66,7 @@ function sampleHash({ ids, trained }: Rendered): Hash {
   );
 }
 
-/** Origins as numbers and back. */
+/** Converts origins to numbers and back. */
 class Places {
   readonly #files: string[] = [];
 

@@ -1,215 +1,220 @@
-/** What people should know before they train on their data. */
-
-import { formatCount } from '../../../common/text.ts';
+import { countOf, formatCount, formatPercent } from '../../../common/text.ts';
 import type { RowSummary } from '../row-report.ts';
-import type { Inspection } from './inspection.ts';
+import type { InspectionCounts } from './inspection.ts';
 import { RUN_TOKENS } from './overlap.ts';
-import { percent, some } from './plural.ts';
 
-/** `error`: training stops or learns nothing. `warning`: it learns something that is most likely not meant. */
+/**
+ * - `error`: training would stop, or learn nothing
+ * - `warning`: the model would learn something that is probably not intended
+ * - `note`: worth knowing
+ */
 export type Level = 'error' | 'warning' | 'note';
 
+/** A property of the data that the user should know before training. */
 export interface Finding {
   level: Level;
   code: string;
   message: string;
+  /** What to do about it. null: nothing in particular. */
+  next: string | null;
 }
 
-/** Truncated samples above this share are worth a warning. */
+/** Share of truncated samples above which a warning is given. */
 const MANY_TRUNCATED = 0.1;
-/** Rows filled less than this waste work. */
+/** Fill ratio of packed rows below which a note is given. */
 const LOW_FILL = 0.8;
 
-/** The worst first. */
-export function findingsOf(inspection: Inspection, { badRowShare }: { badRowShare: number }): Finding[] {
+/** Returns the findings, the most severe first. */
+export function findingsOf(counts: InspectionCounts, { badRowShare }: { badRowShare: number }): Finding[] {
   const all = [
-    ...rowFindings(inspection.read, { badRowShare, heldOut: false }),
-    ...(inspection.heldOutRead === null
-      ? []
-      : rowFindings(inspection.heldOutRead, { badRowShare, heldOut: true })),
-    ...sampleFindings(inspection),
-    ...maskFindings(inspection),
-    ...endFindings(inspection),
-    ...lengthFindings(inspection),
-    ...repetitionFindings(inspection),
+    ...rowFindings(counts.read, { badRowShare, heldOut: false }),
+    ...(counts.heldOutRead === null ? [] : rowFindings(counts.heldOutRead, { badRowShare, heldOut: true })),
+    ...sampleFindings(counts),
+    ...maskFindings(counts),
+    ...specialTokenFindings(counts),
+    ...lengthFindings(counts),
+    ...repetitionFindings(counts),
   ];
   const order: readonly Level[] = ['error', 'warning', 'note'];
   return all.sort((a, b) => order.indexOf(a.level) - order.indexOf(b.level));
+}
+
+function finding(level: Level, code: string, message: string, next: string | null = null): Finding {
+  return { level, code, message, next };
 }
 
 function* rowFindings(
   read: RowSummary,
   { badRowShare, heldOut }: { badRowShare: number; heldOut: boolean },
 ): Generator<Finding> {
-  const [prefix, of] = heldOut ? ['HELD_OUT_', ' of the held-out data'] : ['', ''];
+  const [prefix, where] = heldOut ? ['HELD_OUT_', ' of the held-out data'] : ['', ''];
   const breaks = read.reasons.find(({ code }) => code === 'DATA_TEMPLATE');
   if (breaks !== undefined) {
-    const { origin } = breaks.first;
-    yield {
-      level: 'error',
-      code: `${prefix}TEMPLATE_PREFIX`,
-      message:
-        `the chat template rewrites earlier turns of ${some(breaks.count, 'conversation')}${of}, first in ` +
-        `${origin.file}:${origin.row}: training stops there; use --train-on turns, or a template that only appends`,
-    };
+    const { file, row } = breaks.first.origin;
+    yield finding(
+      'error',
+      `${prefix}TEMPLATE_PREFIX`,
+      `the chat template rewrites earlier turns of ${countOf(breaks.count, 'conversation')}${where}, first at ` +
+        `${file}:${row}; training would stop there`,
+      'use --train-on turns, or a template that only appends',
+    );
   }
   const bad = read.bad - (breaks?.count ?? 0);
   if (bad > 0) {
     const stops = bad > badRowShare * read.rows;
-    yield {
-      level: stops ? 'error' : 'warning',
-      code: `${prefix}BAD_ROWS`,
-      message:
-        `${formatCount(bad)} of ${some(read.rows, 'row')}${of} cannot be used (${percent(bad / read.rows)})` +
-        (stops ? `; training stops above ${percent(badRowShare)}, see --bad-rows` : ''),
-    };
+    yield finding(
+      stops ? 'error' : 'warning',
+      `${prefix}BAD_ROWS`,
+      `${formatCount(bad)} of ${countOf(read.rows, 'row')}${where} cannot be used (${formatPercent(bad / read.rows)})` +
+        (stops ? `; training stops above ${formatPercent(badRowShare)}` : ''),
+      stops ? 'correct the rows, or allow more of them with --bad-rows' : null,
+    );
   }
 }
 
-function* sampleFindings({ read, tally, partial }: Inspection): Generator<Finding> {
+function* sampleFindings({ read, tally, partial }: InspectionCounts): Generator<Finding> {
   if (tally.samples === 0) {
     const why =
       read.rows === 0
-        ? 'the files hold no row'
+        ? 'the files contain no rows'
         : read.bad > 0
           ? 'no row can be used'
-          : 'the texts of the files are empty';
-    yield { level: 'error', code: 'EMPTY', message: `there is nothing to train on: ${why}` };
+          : 'all texts in the files are empty';
+    yield finding('error', 'EMPTY', `there is nothing to train on: ${why}`);
   }
   if (partial) {
-    yield {
-      level: 'note',
-      code: 'PARTIAL',
-      message: `only the first ${some(tally.samples, 'sample')} were looked at (--limit)`,
-    };
+    yield finding(
+      'note',
+      'PARTIAL',
+      `only the first ${countOf(tally.samples, 'sample')} were inspected (--limit)`,
+    );
   }
 }
 
-function* maskFindings({ tally }: Inspection): Generator<Finding> {
+function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
   if (tally.samples > 0 && tally.untrained > 0) {
-    yield {
-      level: leftOut(tally) === tally.samples ? 'error' : 'warning',
-      code: 'UNTRAINED',
-      message:
-        `without a token to train, left out: ${some(tally.untrained, 'sample')} (${percent(tally.untrained / tally.samples)}), ` +
-        'which are conversations without an answer or lost it when they were cut',
-    };
+    yield finding(
+      leftOut(tally) === tally.samples ? 'error' : 'warning',
+      'UNTRAINED',
+      `${countOf(tally.untrained, 'sample')} left out without a trained token (${formatPercent(tally.untrained / tally.samples)}): ` +
+        'conversations without an answer, or samples that lost their answer when they were cut',
+    );
   }
   if (tally.merged > 0) {
-    yield {
-      level: 'note',
-      code: 'MERGED',
-      message:
-        `a token that holds the end of a prompt and the start of an answer, and is trained: in ${some(tally.merged, 'sample')}; ` +
-        'prompts should end where words end, not with a blank',
-    };
+    yield finding(
+      'note',
+      'MERGED',
+      `${countOf(tally.merged, 'sample')} in which one token spans the end of the prompt and the start of the answer; it is trained`,
+      'end prompts at the end of a word, without a space',
+    );
   }
 }
 
-function leftOut({ untrained, dropped }: Inspection['tally']): number {
+function leftOut({ untrained, dropped }: InspectionCounts['tally']): number {
   return untrained + dropped;
 }
 
-function* endFindings({ specialTokens: count, tally, kinds }: Inspection): Generator<Finding> {
+function* specialTokenFindings({ specialTokens, tally, kinds }: InspectionCounts): Generator<Finding> {
   const { samples } = tally;
   if (samples === 0) return;
-  const found = (level: Level, code: string, message: string): Finding => ({ level, code, message });
-  if (count.doubleBos > 0) {
-    yield found(
+  const { doubleBos, withoutBos, withoutEnd, endWithOther, unknownTokens, withUnknown } = specialTokens;
+  if (doubleBos > 0) {
+    yield finding(
       'warning',
       'DOUBLE_BOS',
-      `the beginning-of-text token twice: at the start of ${some(count.doubleBos, 'sample')}`,
+      `${countOf(doubleBos, 'sample')} with two beginning-of-text tokens at the start`,
     );
   }
-  const own = (kinds.segments ?? 0) + (kinds.tokens ?? 0);
-  if (count.withoutBos > 0) {
-    yield found(
-      own === samples ? 'note' : 'warning',
+  // Segments and tokens choose their own special tokens.
+  const ownTokens = (kinds.segments ?? 0) + (kinds.tokens ?? 0);
+  if (withoutBos > 0) {
+    yield finding(
+      ownTokens === samples ? 'note' : 'warning',
       'WITHOUT_BOS',
-      `no beginning-of-text token, which the tokenizer puts before a text: at the start of ${some(count.withoutBos, 'sample')}; ` +
+      `${countOf(withoutBos, 'sample')} without the beginning-of-text token that the tokenizer puts before a text; ` +
         'the template or the data leaves it out',
     );
   }
-  if (count.withoutEnd > 0) {
-    yield found(
+  if (withoutEnd > 0) {
+    yield finding(
       'warning',
       'WITHOUT_END',
-      `no special token at the end of the trained part: in ${some(count.withoutEnd, 'sample')}; the model will not learn where ` +
-        'an answer ends',
+      `${countOf(withoutEnd, 'sample')} without a special token at the end of the trained part; the model will not learn ` +
+        'where an answer ends',
     );
   }
-  for (const [text, samplesWithIt] of Object.entries(count.endWithOther)) {
-    yield found(
+  for (const [text, count] of Object.entries(endWithOther)) {
+    yield finding(
       'note',
       'OTHER_END',
-      `${text} instead of the tokenizer's end-of-text token: at the end of ${some(samplesWithIt, 'sample')}; generation must ` +
-        'stop at it',
+      `${countOf(count, 'sample')} with ${text} at the end, instead of the tokenizer's end-of-text token`,
+      'let generation stop at this token',
     );
   }
-  if (count.unknownTokens > 0) {
-    yield found(
+  if (unknownTokens > 0) {
+    yield finding(
       'warning',
       'UNKNOWN_TOKENS',
-      `characters that the tokenizer does not know: ${some(count.unknownTokens, 'token')} in ` +
-        some(count.withUnknown, 'sample'),
+      `${countOf(unknownTokens, 'unknown token')} in ${countOf(withUnknown, 'sample')}: the tokenizer does not know these characters`,
     );
   }
 }
 
-function* lengthFindings({ tally, fill, sequenceLength }: Inspection): Generator<Finding> {
+function* lengthFindings({ tally, fill, sequenceLength }: InspectionCounts): Generator<Finding> {
   if (tally.dropped > 0) {
-    yield {
-      level: leftOut(tally) === tally.samples ? 'error' : 'warning',
-      code: 'DROPPED',
-      message: `longer than ${sequenceLength} tokens, left out: ${some(tally.dropped, 'sample')}`,
-    };
+    yield finding(
+      leftOut(tally) === tally.samples ? 'error' : 'warning',
+      'DROPPED',
+      `${countOf(tally.dropped, 'sample')} left out, longer than ${sequenceLength} tokens`,
+    );
   }
   if (tally.truncated > 0) {
     const share = tally.truncated / tally.samples;
-    yield {
-      level: share > MANY_TRUNCATED ? 'warning' : 'note',
-      code: 'TRUNCATED',
-      message:
-        `longer than ${sequenceLength} tokens, cut: ${some(tally.truncated, 'sample')} (${percent(share)}); a longer ` +
-        '--sequence-length keeps them whole',
-    };
+    yield finding(
+      share > MANY_TRUNCATED ? 'warning' : 'note',
+      'TRUNCATED',
+      `${countOf(tally.truncated, 'sample')} cut (${formatPercent(share)}), longer than ${sequenceLength} tokens`,
+      'raise --sequence-length to keep them whole',
+    );
   }
   if (fill !== null && fill < LOW_FILL && tally.rows > 1) {
-    yield {
-      level: 'note',
-      code: 'LOW_FILL',
-      message: `rows are ${percent(fill)} full: the rest is padding that costs time; another --sequence-length or --packing may fit better`,
-    };
+    yield finding(
+      'note',
+      'LOW_FILL',
+      `rows are ${formatPercent(fill)} full; the rest is padding, which costs training time`,
+      'try another --sequence-length or --packing',
+    );
   }
 }
 
-function* repetitionFindings({ duplicates, overlap, tally }: Inspection): Generator<Finding> {
+function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): Generator<Finding> {
   const about = duplicates.sampledOneIn > 1 ? 'about ' : '';
   if (duplicates.count > 0) {
-    yield {
-      level: 'warning',
-      code: 'DUPLICATES',
-      message: `exact repetitions of earlier samples: ${about}${some(duplicates.count, 'sample')} (${percent(duplicates.count / tally.samples)})`,
-    };
+    yield finding(
+      'warning',
+      'DUPLICATES',
+      `${about}${countOf(duplicates.count, 'sample')} (${formatPercent(duplicates.count / tally.samples)}) ` +
+        'exactly repeating an earlier one',
+    );
   }
   if (overlap === null) return;
   if (overlap.heldOut === 0) {
-    yield { level: 'error', code: 'HELD_OUT_EMPTY', message: 'the held-out data holds no sample' };
+    yield finding('error', 'HELD_OUT_EMPTY', 'the held-out data contains no samples');
   }
   if (overlap.equal > 0 || overlap.known > 0) {
-    yield {
-      level: 'warning',
-      code: 'OVERLAP',
-      message:
-        `of ${some(overlap.heldOut, 'held-out sample')}, ${about}${formatCount(overlap.equal)} stand in the training data too, and ` +
-        `${formatCount(overlap.known)} share at least half of their runs of ${RUN_TOKENS} trained tokens with it; the held-out ` +
-        'loss will look better than it is',
-    };
+    yield finding(
+      'warning',
+      'OVERLAP',
+      `of ${countOf(overlap.heldOut, 'held-out sample')}, ${about}${formatCount(overlap.equal)} also occur in the training ` +
+        `data, and ${formatCount(overlap.known)} share at least half of their runs of ${RUN_TOKENS} trained tokens with it; ` +
+        'the held-out loss will be too low',
+      'remove these samples from the training data or from the held-out data',
+    );
   } else if (overlap.touched > 0) {
-    yield {
-      level: 'note',
-      code: 'OVERLAP_SLIGHT',
-      message: `a run of ${RUN_TOKENS} trained tokens in common with the training data: in ${some(overlap.touched, 'held-out sample')}`,
-    };
+    yield finding(
+      'note',
+      'OVERLAP_SLIGHT',
+      `${countOf(overlap.touched, 'held-out sample')} with a run of ${RUN_TOKENS} trained tokens that also occurs in the training data`,
+    );
   }
 }

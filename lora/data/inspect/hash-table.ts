@@ -1,18 +1,21 @@
-/** Hashes of token sequences, and a table of them that never outgrows its memory. */
+/** Hashes of token sequences, and a hash table with bounded memory. */
 
-/** Slots of the largest table: at 16 bytes each, 32 MiB, for 1.5 million hashes. */
+/** Slots of the largest table: 32 MiB at 16 bytes each, which holds 1.5 million hashes. */
 const MAX_SLOTS = 2 ** 21;
 const FIRST_SLOTS = 2 ** 10;
-/** Probing gets slow when more than this share of the slots is taken. */
+/** Share of occupied slots at which the table grows. Above it, probing becomes slow. */
 const MAX_LOAD = 0.7;
 
-/** 64 bits, of which a table uses 63: two of a million sequences are taken for equal once in 20 million runs. */
+/**
+ * A hash of 64 bits, of which a table uses 63. Among a million different sequences, two collide in about one of 20
+ * million runs.
+ */
 export interface Hash {
   high: number;
   low: number;
 }
 
-/** Mixes numbers of 32 bits into a hash of 64, by the finaliser of MurmurHash3 on two lanes. */
+/** Hashes 32-bit numbers to 64 bits, with the finaliser of MurmurHash3 on two lanes. */
 export function hashOf(values: Iterable<number>): Hash {
   let [high, low] = [0x9e3779b9, 0x85ebca6b];
   for (const value of values) {
@@ -30,8 +33,9 @@ function finalise(word: number): number {
 }
 
 /**
- * A map from hashes to numbers. When it is full it keeps every second hash from then on, by a bit of the hash, so that
- * what it counts of the kept ones, times `scale`, estimates all (adaptive sampling, Flajolet 1990).
+ * A map from hashes to numbers. Whenever it is full, it drops half of the hashes, chosen by one bit of the hash, and
+ * ignores such hashes from then on. A count over the kept hashes, times `scale`, estimates the count over all (adaptive
+ * sampling, Flajolet 1990).
  */
 export class HashTable {
   readonly #maxSlots: number;
@@ -48,17 +52,17 @@ export class HashTable {
     this.#values = new Float64Array(this.#slots);
   }
 
-  /** One kept hash stands for this many; 1: everything is counted exactly. */
+  /** Number of hashes that each kept hash stands for. 1: all hashes are kept. */
   get scale(): number {
     return 2 ** this.#level;
   }
 
-  /** Different hashes kept. */
+  /** Number of different hashes kept. */
   get size(): number {
     return this.#used;
   }
 
-  /** Whether hashes like this are kept at all. */
+  /** Returns whether the table keeps this hash if it is set. */
   samples({ high }: Hash): boolean {
     return (high & (this.scale - 1)) === 0;
   }
@@ -68,13 +72,13 @@ export class HashTable {
     return this.#taken(slot) ? this.#values[slot] : undefined;
   }
 
-  /** Sets the value of a hash that is kept. */
+  /** Sets the value of a hash. Does nothing if the table does not keep this hash. */
   set(hash: Hash, value: number): void {
     if (!this.samples(hash)) return;
     const slot = this.#find(hash);
     if (!this.#taken(slot)) {
       this.#used++;
-      // All zeros is a free slot; the lowest bit of `low` is given up for that.
+      // A slot of zeros is free, so the lowest bit of `low` is always set.
       this.#keys[2 * slot] = hash.high;
       this.#keys[2 * slot + 1] = hash.low | 1;
     }
@@ -86,7 +90,7 @@ export class HashTable {
     return this.#keys[2 * slot + 1] !== 0;
   }
 
-  /** The hash's slot, or the free one where it would be. */
+  /** Returns the slot of the hash, or the free slot where it belongs. */
   #find({ high, low }: Hash): number {
     const mask = this.#slots - 1;
     let slot = finalise(high ^ (low | 1)) & mask;

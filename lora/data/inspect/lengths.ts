@@ -1,29 +1,30 @@
-/** How long the samples are, in tokens. */
-
-/** Lengths up to this, the longest row of a job, are counted; of longer samples there are few in any data. */
+/** Longest length with a counter of its own: the longest row of a job. Longer samples are rare and kept in a list. */
 const MAX_COUNTED = 131_072;
 const BINS = 12;
 
 export interface LengthBin {
-  /** Tokens, both included. */
+  /** Shortest length in the bin, tokens. */
   from: number;
+  /** Longest length in the bin, tokens. */
   to: number;
   samples: number;
 }
 
+/** Lengths of the samples, in tokens. */
 export interface LengthSummary {
   samples: number;
   mean: number;
   shortest: number;
   median: number;
-  /** 95 of 100 samples are no longer. */
+  /** The 95th percentile. */
   p95: number;
   longest: number;
-  /** Equally wide up to the 99th of 100 samples; the last bin has the rest. */
+  /** Bins of equal width up to the 99th percentile; the last bin also holds all longer samples. */
   histogram: LengthBin[];
 }
 
-export class Lengths {
+/** Counts samples by their length. */
+export class LengthCounter {
   readonly #counts = new Uint32Array(MAX_COUNTED + 1);
   readonly #long: number[] = [];
   #samples = 0;
@@ -36,7 +37,7 @@ export class Lengths {
     this.#tokens += length;
   }
 
-  /** null where there was no sample. */
+  /** Returns null if there was no sample. */
   summary(): LengthSummary | null {
     const samples = this.#samples;
     if (samples === 0) return null;
@@ -52,7 +53,7 @@ export class Lengths {
     };
   }
 
-  /** The length of the sample that has this share of the others below it. */
+  /** Returns the smallest length that at least this share of the samples does not exceed. */
   #quantile(share: number): number {
     const wanted = Math.max(1, Math.ceil(share * this.#samples));
     let seen = 0;
@@ -78,7 +79,7 @@ export class Lengths {
   }
 }
 
-/** 1, 2 or 5 times a power of ten, at least `width`. */
+/** Rounds up to 1, 2 or 5 times a power of ten. */
 function niceWidth(width: number): number {
   const power = 10 ** Math.floor(Math.log10(Math.max(1, width)));
   return [1, 2, 5, 10].map((factor) => factor * power).find((nice) => nice >= width)!;

@@ -1,47 +1,49 @@
 /**
- * Held-out samples that the training data knows: equal ones, and ones that share long runs of tokens. The held-out
- * data is read twice, before the training data and after it.
+ * Finds held-out samples that also occur in the training data: equal samples, and samples that share long runs of
+ * tokens. The held-out data is read twice, before the training data and after it.
  */
 import type { Origin } from '../examples.ts';
 import type { Rendered } from '../render/rendered.ts';
-import type { Duplicates } from './duplicates.ts';
+import type { DuplicateCounter } from './duplicates.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 
-/** Tokens of a run; GPT-3's (2020) check for contamination uses as many words. */
+/** Tokens per run. The contamination check of GPT-3 (2020) uses 13 words. */
 export const RUN_TOKENS = 13;
-/** A held-out sample with this share of its runs in the training data is called known. */
+/** A held-out sample is called known if at least this share of its runs is in the training data. */
 const KNOWN_SHARE = 0.5;
-/** Samples that are named, the most known first. */
-const NAMED = 5;
+/** Samples listed with their places, those with the largest share first. */
+const MAX_NAMED = 5;
 
 export interface KnownSample {
   origin: Origin;
-  /** Of its runs, those that are in the training data. */
+  /** Share of its runs that are in the training data. */
   share: number;
 }
 
 export interface OverlapCount {
+  /** Held-out samples. */
   heldOut: number;
-  /** Equal to a training sample in tokens and mask; an estimate where the duplicates are one. */
+  /** Samples with the same tokens and mask as a training sample. An estimate if the duplicate count is one. */
   equal: number;
-  /** With at least one run of 13 trained tokens that is trained in the training data too. */
+  /** Samples with at least one run of 13 trained tokens that is also trained in the training data. */
   touched: number;
-  /** With at least half of its runs. */
+  /** Samples with at least half of their runs in the training data. */
   known: number;
-  /** Samples with 13 trained tokens or more in a row: the others have no run. */
+  /** Samples that have runs at all: 13 or more trained tokens in a row. */
   withRuns: number;
-  /** Runs are looked up for one in so many. */
+  /** 1: every run was looked up. n: one run in n was. */
   sampledOneIn: number;
   named: KnownSample[];
 }
 
 /**
- * Only trained tokens count, on both sides: system prompts and templates repeat by design. `addHeldOut` for every
- * held-out sample, `addTraining` for every training sample, then `judge` for every held-out sample again.
+ * Counts the overlap. Call `addHeldOut` for every held-out sample, then `addTraining` for every training sample, then
+ * `judge` for every held-out sample again. Only trained tokens count on both sides, because system prompts and
+ * templates repeat by design.
  */
-export class Overlap {
+export class OverlapCounter {
   readonly #runs = new HashTable();
-  readonly #training: Pick<Duplicates, 'weight'>;
+  readonly #training: Pick<DuplicateCounter, 'weight'>;
   readonly #count: OverlapCount = {
     heldOut: 0,
     equal: 0,
@@ -52,8 +54,8 @@ export class Overlap {
     named: [],
   };
 
-  /** @param training every training sample by the time of `judge` */
-  constructor(_options: object, { training }: { training: Pick<Duplicates, 'weight'> }) {
+  /** @param training must contain every training sample before `judge` is called */
+  constructor({ training }: { training: Pick<DuplicateCounter, 'weight'> }) {
     this.#training = training;
   }
 
@@ -85,7 +87,7 @@ export class Overlap {
     if (share >= KNOWN_SHARE) count.known++;
     count.named.push({ origin, share });
     count.named.sort((a, b) => b.share - a.share);
-    count.named.length = Math.min(NAMED, count.named.length);
+    count.named.length = Math.min(MAX_NAMED, count.named.length);
   }
 
   result(): OverlapCount {
@@ -93,7 +95,7 @@ export class Overlap {
   }
 }
 
-/** Hashes of all runs of 13 tokens that are trained one after another. */
+/** Yields a hash for every run of 13 consecutive trained tokens. */
 function* trainedRuns({ ids, trained }: Rendered): Generator<Hash> {
   let length = 0;
   for (let i = 0; i < ids.length; i++) {

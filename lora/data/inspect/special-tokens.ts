@@ -1,29 +1,29 @@
-/** Whether samples begin and end as the model knows it. */
 import type { Rendered } from '../render/rendered.ts';
 import type { Renderer } from '../render/renderer.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 
-/** Trained tokens after an end-of-turn token that are put up with: templates write a newline there. */
+/** Trained tokens allowed after an end-of-turn token. Templates write a newline there. */
 const MAX_AFTER_END = 2;
 
 export interface SpecialTokenCount {
-  /** Samples that begin with the beginning-of-text token twice. */
+  /** Samples that begin with two beginning-of-text tokens. */
   doubleBos: number;
-  /** Samples without what the tokenizer puts before a text. */
+  /** Samples that lack the special tokens that the tokenizer puts before a text. */
   withoutBos: number;
   /** Samples whose trained part ends with the tokenizer's end-of-text token. */
   endWithEos: number;
-  /** By text, other special tokens that trained parts end with. */
+  /** Samples whose trained part ends with another special token, by the text of that token. */
   endWithOther: Record<string, number>;
-  /** Samples whose trained part ends with no special token: the model does not learn to stop. */
+  /** Samples whose trained part ends without a special token. The model does not learn to stop from them. */
   withoutEnd: number;
-  /** Tokens that stand for what the tokenizer does not know. */
+  /** Unknown tokens. */
   unknownTokens: number;
-  /** Samples that hold such tokens. */
+  /** Samples with unknown tokens. */
   withUnknown: number;
 }
 
-export class SpecialTokens {
+/** Checks whether samples begin and end with the special tokens that the model expects. */
+export class SpecialTokenCounter {
   readonly #tokenizer: TextTokenizer;
   readonly #unknownId: number | null;
   readonly #special = new Map<number, boolean>();
@@ -41,7 +41,7 @@ export class SpecialTokens {
     this.#tokenizer = tokenizer;
     const unknown = specialTokens.unk_token;
     const ids = unknown === undefined ? [] : tokenizer.encode(unknown, { special: false });
-    // Where the unknown token is also the end of text, as in GPT-2, nothing is ever unknown.
+    // If the unknown token is also the end-of-text token, as in GPT-2, the tokenizer never produces it for a text.
     this.#unknownId = ids.length === 1 && ids[0] !== tokenizer.eosId ? ids[0]! : null;
   }
 
@@ -73,7 +73,7 @@ export class SpecialTokens {
     return this.#count;
   }
 
-  /** Special tokens are those that decoding leaves out. */
+  /** A token is special if decoding leaves it out. */
   #isSpecial(id: number): boolean {
     let special = this.#special.get(id);
     if (special === undefined) {

@@ -1,20 +1,21 @@
-/** What each token of a sample says. */
 import type { TextTokenizer } from '../tokenizer.ts';
 
 export interface ShownToken {
   id: number;
-  /** Empty where a character needs more than this token: the last of its tokens has it. */
+  /** Its part of the text. Empty if a character spans several tokens: the last of them carries it. */
   text: string;
   trained: boolean;
 }
 
-/** Tokens that a character and what decoders do at its ends may need; after so many, texts are those of single tokens. */
+/** Most tokens that one character may span. After that, the rest of the sample is decoded token by token. */
 const MAX_WAIT = 8;
 
 /**
- * Tokens with their parts of the decoded text. A token by itself may decode to half a character, or without its blank;
- * so each is decoded with the ones before it, back to a place where the text is known, and its part is taken when it
- * fits the text of all.
+ * Returns each token with its part of the decoded text.
+ *
+ * A token decoded alone may give half a character, or lose its leading space. So it is decoded together with the tokens
+ * before it, back to a position whose text is known. Its text is taken if the result fits into the text of the whole
+ * sample.
  */
 export function tokenTexts(
   ids: readonly number[],
@@ -23,7 +24,7 @@ export function tokenTexts(
 ): ShownToken[] {
   const decode = (part: readonly number[]): string => tokenizer.decode(part, { special: true });
   const full = decode(ids);
-  // Tokens from `known` are decoded; of the text, `from` is where those begin and `to` where the last part ended.
+  // Tokens are decoded from index `known` on. In the text, they begin at `from`; the last part ended at `to`.
   let [known, from, to] = [0, 0, 0];
   let group = 0;
   let lost = false;
@@ -31,7 +32,7 @@ export function tokenTexts(
     const token = { id, trained: trained[i] === 1 };
     if (lost) return { ...token, text: decode([id]) };
     const whole = decode(ids.slice(known, i + 1));
-    // Decoders of SentencePiece take a blank from the beginning of a text.
+    // SentencePiece decoders remove a leading space.
     const fitting = [whole, ` ${whole}`].find(
       (text) => full.startsWith(text, from) && from + text.length >= to,
     );
@@ -41,7 +42,7 @@ export function tokenTexts(
     }
     const text = full.slice(to, from + fitting.length);
     const end = from + fitting.length;
-    // What looks like half a character, and is one in the text itself: later tokens are decoded with it.
+    // U+FFFD may be half of a character: keep the start, so that later tokens are decoded together with this one.
     if (!fitting.endsWith('\ufffd')) [known, from] = [group, to];
     to = end;
     group = i + 1;

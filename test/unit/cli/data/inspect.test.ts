@@ -36,7 +36,7 @@ const talk = (question: string, answer: string) => ({
 });
 
 describe('swarm data inspect', () => {
-  it('says what a model would learn from conversations, and what is wrong with them', async () => {
+  it('reports what a model would learn from conversations, and the problems of the data', async () => {
     const rows = Array.from({ length: 60 }, (_, i) =>
       talk(`What is ${i}?`, `It is the number ${i} and it was before.`),
     );
@@ -67,7 +67,7 @@ describe('swarm data inspect', () => {
     expect(page).toContain('<span class="t"');
   });
 
-  it('shows plain text to people', async () => {
+  it('prints plain text for a terminal', async () => {
     await writeFile(join(dir, 'text.txt'), 'It was the best of times.');
     const { error, out } = await inspect('--data', 'text.txt');
     expect(error).toBeNull();
@@ -76,7 +76,7 @@ describe('swarm data inspect', () => {
     expect(out).toContain('samples       1 (1 text)');
   });
 
-  it('looks at no more than it is told', async () => {
+  it('stops after --limit samples', async () => {
     await write(
       'many.jsonl',
       Array.from({ length: 30 }, (_, i) => ({ text: `Row ${i}` })),
@@ -85,7 +85,7 @@ describe('swarm data inspect', () => {
     expect(JSON.parse(out)).toMatchObject({ partial: true, tally: { samples: 10 } });
   });
 
-  it('tells of held-out rows that cannot be used, too', async () => {
+  it('reports unusable held-out rows too', async () => {
     await write('fine.jsonl', [{ text: 'good' }]);
     await write('held-bad.jsonl', [{ text: 'else' }, { text: 5 }]);
     const { error, out } = await inspect('--data', 'fine.jsonl', '--held-out', 'held-bad.jsonl', '--json');
@@ -93,14 +93,14 @@ describe('swarm data inspect', () => {
     expect(JSON.parse(out)).toMatchObject({ heldOutRead: { rows: 2, bad: 1 }, overlap: { heldOut: 1 } });
   });
 
-  it('ends with an error where training would fail, after it has said all', async () => {
+  it('prints everything, then fails if training would fail', async () => {
     await write('bad.jsonl', [{ text: 'good' }, ...Array.from({ length: 5 }, () => ({ text: 5 }))]);
     const { error, out } = await inspect('--data', 'bad.jsonl', '--json');
     expect(error).toMatchObject({ code: 'DATA_PROBLEMS', values: { codes: ['BAD_ROWS'] } });
     expect(JSON.parse(out)).toMatchObject({ read: { rows: 6, bad: 5 } });
   });
 
-  it('counts conversations that the template rewrites, instead of stopping there', async () => {
+  it('counts conversations whose earlier turns the template rewrites, and continues', async () => {
     await writeFile(
       join(dir, 'forgetful.jinja'),
       '{% for m in messages %}{{ m.content if loop.last else "…" }}{% endfor %}',
@@ -114,7 +114,7 @@ describe('swarm data inspect', () => {
     ]);
   });
 
-  it('refuses what cannot be: no files, a template that is missing, a report over other files', async () => {
+  it('fails without data files or a template, and does not overwrite other files with a report', async () => {
     expect((await inspect('--data', 'nowhere.jsonl')).error).toMatchObject({
       code: expect.stringMatching(/^DATA_/),
     });

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Duplicates } from '../../../../../lora/data/inspect/duplicates.ts';
+import { DuplicateCounter } from '../../../../../lora/data/inspect/duplicates.ts';
 import { HashTable, hashOf } from '../../../../../lora/data/inspect/hash-table.ts';
-import { Lengths } from '../../../../../lora/data/inspect/lengths.ts';
-import { nodeShare } from '../../../../../lora/data/inspect/node-shares.ts';
-import { Overlap, RUN_TOKENS } from '../../../../../lora/data/inspect/overlap.ts';
+import { LengthCounter } from '../../../../../lora/data/inspect/lengths.ts';
+import { nodeShare } from '../../../../../lora/data/inspect/node-share.ts';
+import { OverlapCounter, RUN_TOKENS } from '../../../../../lora/data/inspect/overlap.ts';
 import type { Rendered } from '../../../../../lora/data/render/rendered.ts';
 
 const sample = (ids: number[], trained = ids.map(() => 1)): Rendered => ({
@@ -15,8 +15,8 @@ const sample = (ids: number[], trained = ids.map(() => 1)): Rendered => ({
 const at = (row: number) => ({ file: row % 2 === 0 ? 'a' : 'b', row });
 const numbers = (from: number, count: number) => Array.from({ length: count }, (_, i) => from + i);
 
-describe('the table of hashes', () => {
-  it('is a map', () => {
+describe('the hash table', () => {
+  it('maps hashes to values', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.integer({ min: 0, max: 300 }), fc.nat())), (entries) => {
         const table = new HashTable();
@@ -28,7 +28,7 @@ describe('the table of hashes', () => {
     );
   });
 
-  it('never outgrows its memory, and then stands for a known share of all', () => {
+  it('has bounded memory: when it is full, it keeps a known share of the hashes', () => {
     const table = new HashTable({ maxSlots: 2 ** 12 });
     for (let i = 0; i < 50_000; i++) table.set(hashOf([i]), i);
     expect(table.size).toBeLessThanOrEqual(2 ** 12);
@@ -40,7 +40,7 @@ describe('the table of hashes', () => {
     }
   });
 
-  it('tells sequences apart that differ in order, length or one number', () => {
+  it('distinguishes sequences that differ in order, length or one number', () => {
     const sequences = [[1, 2], [2, 1], [1], [1, 2, 0], [], [0], [0, 0], [1, 3]];
     const hashes = sequences.map((values) => hashOf(values)).map(({ high, low }) => `${high} ${low}`);
     expect(new Set(hashes).size).toBe(sequences.length);
@@ -48,8 +48,8 @@ describe('the table of hashes', () => {
 });
 
 describe('duplicates', () => {
-  it('are equal in tokens and mask, and named with the first of them', () => {
-    const duplicates = new Duplicates();
+  it('have equal tokens and masks, and are listed with the first such sample', () => {
+    const duplicates = new DuplicateCounter();
     expect(duplicates.add(at(1), sample([1, 2, 3]))).toBeNull();
     expect(duplicates.add(at(2), sample([1, 2, 3], [0, 1, 1]))).toBeNull();
     expect(duplicates.add(at(3), sample([1, 2, 4]))).toBeNull();
@@ -67,14 +67,14 @@ describe('duplicates', () => {
 });
 
 describe('overlap', () => {
-  it('finds held-out samples that training knows, by trained tokens alone', () => {
+  it('finds held-out samples that occur in the training data, by trained tokens only', () => {
     const known = sample(numbers(0, 40));
     const half = sample([...numbers(100, 25), ...numbers(500, 12)]);
     const fresh = sample(numbers(200, 40));
     const prompt = sample(numbers(300, 40), [...numbers(0, 38).map(() => 0), 1, 1]);
     const held = [known, half, fresh, prompt];
-    const training = new Duplicates();
-    const overlap = new Overlap({}, { training });
+    const training = new DuplicateCounter();
+    const overlap = new OverlapCounter({ training });
     const train = (row: number, one: Rendered): void => {
       training.add(at(row), one);
       overlap.addTraining(one);
@@ -93,7 +93,7 @@ describe('overlap', () => {
       sampledOneIn: 1,
       named: [
         { origin: at(0), share: 1 },
-        // 25 known tokens have 13 runs, of 25 in the sample.
+        // 25 known tokens make 13 of the 25 runs in the sample.
         { origin: at(1), share: (25 - RUN_TOKENS + 1) / (37 - RUN_TOKENS + 1) },
       ],
     });
@@ -101,11 +101,11 @@ describe('overlap', () => {
 });
 
 describe('lengths', () => {
-  it('are summed up exactly', () => {
+  it('are summarised exactly', () => {
     const length = fc.oneof(fc.integer({ min: 0, max: 3000 }), fc.integer({ min: 131_070, max: 900_000 }));
     fc.assert(
       fc.property(fc.array(length, { minLength: 1, maxLength: 300 }), (all) => {
-        const lengths = new Lengths();
+        const lengths = new LengthCounter();
         for (const length of all) lengths.add(length);
         const sorted = [...all].sort((a, b) => a - b);
         const { histogram, ...summary } = lengths.summary()!;
@@ -124,12 +124,12 @@ describe('lengths', () => {
         expect(histogram.length).toBeLessThanOrEqual(14);
       }),
     );
-    expect(new Lengths().summary()).toBeNull();
+    expect(new LengthCounter().summary()).toBeNull();
   });
 });
 
-describe('shares of nodes', () => {
-  it('are rows, tokens and what is fetched', () => {
+describe('the share of a node', () => {
+  it('counts rows, trained tokens, shards and bytes', () => {
     const data = { rows: 1001, trainedTokens: 50_000 };
     expect(nodeShare(data, { nodes: 4, sequenceLength: 512, vocabSize: 4096 })).toEqual({
       nodes: 4,

@@ -1,13 +1,15 @@
-/** What a job over this data would give to each of its nodes. */
 import { packedRowBytes, type RowSize, rowsPerShard } from '../shards/cut-shards.ts';
 
+/** The share of each node in a job over this data, if all nodes are equally fast. */
 export interface NodeShare {
   nodes: number;
-  /** Of each node in one pass over the data, where all are equally fast. */
+  /** Rows per node in one pass over the data. */
   rows: number;
+  /** Trained tokens per node in one pass over the data. */
   trainedTokens: number;
-  /** All packed data, as shards that nodes fetch. */
+  /** Data shards of the whole job. */
   shards: number;
+  /** Bytes of all data shards, at most. */
   bytes: number;
 }
 
