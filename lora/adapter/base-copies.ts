@@ -6,16 +6,16 @@ import { readTensor, type SafetensorsHeader } from '../models/safetensors.ts';
 import { adapterError } from './errors.ts';
 import type { AdapterLayout } from './layout.ts';
 
-/** Relative difference between weights that are equal but for their rounding to 16 bits; bfloat16 keeps 8 of them. */
+/** Largest relative difference that rounding to 16 bits causes: bfloat16 has a mantissa of 8 bits. */
 const ROUNDING = 2 ** -8;
-/** Below this float16 loses bits: half of its least step. */
+/** Largest absolute difference that rounding to float16 causes near zero: half of its smallest subnormal. */
 const LEAST = 2 ** -25;
 
 /**
- * The header of an adapter file without the copies of frozen base weights that PEFT adds when the embedding or the
- * output head is a target (`save_embedding_layers`), after comparing them with the base: they are no part of the adapter.
+ * Removes copies of frozen base weights from the header of an adapter file, after comparing them with the base. PEFT adds
+ * such copies if the embedding or the output head is a target (`save_embedding_layers`); they are not part of the adapter.
  *
- * @throws SwarmError ADAPTER_BASE a copy is not the base's weight: the adapter was made for a base with other ones
+ * @throws SwarmError ADAPTER_BASE a copy differs from the base's weight: the adapter was made for another base
  */
 export async function withoutBaseCopies(
   path: string,
@@ -41,7 +41,7 @@ export async function withoutBaseCopies(
     if (!same || differ(await readTensor(path, entry), await readTensor(join(model.dir, file), own)))
       throw adapterError(
         'ADAPTER_BASE',
-        `${path} holds its own ${tensor}, which is not ${parameter} of the model in ${model.dir}: the adapter was made for a base with other weights`,
+        `${tensor} in ${path} differs from ${parameter} of ${model.dir}: the adapter was made for another base`,
         { file: path, tensor, parameter },
       );
     entries.delete(tensor);

@@ -7,10 +7,10 @@ import { floatDtype, tensorChunks } from '../models/safetensors.ts';
 import type { TensorLocation } from '../models/tensors.ts';
 import type { Delta } from './delta.ts';
 
-/** Weights worked on at a time, in bytes. */
+/** Bytes of weights per block. */
 const BLOCK_BYTES = 4 * 2 ** 20;
 
-/** A tensor of the base in blocks of whole rows of its last axis; a block's memory is reused for the next one. */
+/** Yields a tensor of the base in blocks of whole rows (last axis). The memory of a block is reused for the next. */
 export async function* rowBlocks(
   dir: string,
   name: string,
@@ -26,7 +26,8 @@ export async function* rowBlocks(
 }
 
 /**
- * ‖W + delta‖ over each row of the weight as [out, in]: DoRA's norm of a module, summed in double precision.
+ * Computes DoRA's norm of a module, ‖W + delta‖ over each row of the [out, in] weight, summed in double precision.
+ * @param delta null: no change
  * @returns [out]
  */
 export async function rowNorms(

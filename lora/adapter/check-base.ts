@@ -7,10 +7,10 @@ import { adapterLayout } from './layout.ts';
 import type { Adapter } from './peft.ts';
 
 /**
- * Whether an adapter belongs to this very base: adapters written here name it by its digest, those of other makers
- * only fit or do not ({@link baseWarning}). Reads the whole base, where its digest is not remembered.
+ * Checks that an adapter belongs to a base. Adapters written by this program hold the base's digest. For others only the
+ * shapes can be checked; see {@link baseWarning} for names. Reads the whole base unless its digest is cached.
  *
- * @throws SwarmError ADAPTER_BASE it was trained on another base, or does not fit this one
+ * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or its tensors do not fit this one
  */
 export async function checkBase(
   model: BaseModel,
@@ -19,7 +19,7 @@ export async function checkBase(
 ): Promise<void> {
   const expected = adapterLayout(model, adapter.lora);
   if (JSON.stringify(expected) !== JSON.stringify(adapter.layout))
-    throw adapterError('ADAPTER_BASE', `the adapter's tensors are not those of the model in ${model.dir}`, {
+    throw adapterError('ADAPTER_BASE', `the adapter's tensors do not fit the base in ${model.dir}`, {
       dir: model.dir,
     });
   if (adapter.baseDigest === null) return;
@@ -27,21 +27,24 @@ export async function checkBase(
   if (digest !== adapter.baseDigest)
     throw adapterError(
       'ADAPTER_BASE',
-      `the adapter was trained on the base ${adapter.baseDigest}, ${model.dir} is ${digest}`,
+      `the adapter was trained on the base ${adapter.baseDigest}, but ${model.dir} is ${digest}`,
       { expected: adapter.baseDigest, found: digest },
       { next: nextBase(adapter) },
     );
 }
 
-/** Where its own base may be had. */
-function nextBase({ baseModelName, revision }: Pick<Adapter, 'baseModelName' | 'revision'>): string {
-  if (baseModelName === null) return 'use the base it was trained on';
-  return `use the base it was trained on: it was called ${baseModelName}${revision === null ? '' : `@${revision}`}`;
+/** Returns advice that names the adapter's base; undefined if the name is unknown. */
+function nextBase({
+  baseModelName,
+  revision,
+}: Pick<Adapter, 'baseModelName' | 'revision'>): string | undefined {
+  if (baseModelName === null) return undefined;
+  return `use the base that the adapter was trained on: ${baseModelName}${revision === null ? '' : `@${revision}`}`;
 }
 
 /**
- * What speaks against an adapter without a digest belonging to this base: names are all there is to compare.
- * @returns a sentence, or null
+ * Compares the names of an adapter's base and of this base. They are the only evidence for an adapter without a digest.
+ * @returns a warning if the names or commits differ, else null
  */
 export function baseWarning(
   { dir }: Pick<BaseModel, 'dir'>,
@@ -53,10 +56,10 @@ export function baseWarning(
     origin === null
       ? basename(dir) === basename(baseModelName)
       : origin.name === baseModelName || hubOrigin(baseModelName)?.name === origin.name;
-  // Of a branch's name nobody knows what it stood for then.
+  // A branch may have moved since, so only commits are compared.
   const sameCommit = origin === null || !isCommit(revision ?? '') || revision === origin.revision;
   if (sameName && sameCommit) return null;
   const made = `${baseModelName}${revision === null ? '' : `@${revision}`}`;
   const given = origin === null ? dir : `${origin.name}@${origin.revision}`;
-  return `the adapter was made for ${made} and does not say which weights that had; the base is ${given}`;
+  return `the adapter was made for ${made}, but the base is ${given}; the adapter has no digest to compare the weights with`;
 }

@@ -11,25 +11,26 @@ import { adapterError } from './errors.ts';
 import { type AdapterLayout, adapterSize } from './layout.ts';
 
 /**
- * Largest header of an adapter file in bytes. A tensor takes about 150 of them, and the largest Llama has
- * 2,646 adapter tensors with every linear module adapted by DoRA.
+ * Maximum header size of an adapter file in bytes. A tensor takes about 150 bytes, and the largest Llama has 2,646 adapter
+ * tensors with DoRA on every linear module.
  */
 export const MAX_ADAPTER_HEADER_BYTES = 2 ** 20;
 
-/** Key of the file's metadata that names the base model the adapter belongs to. PEFT ignores it. */
+/** Metadata key with the digest of the adapter's base. PEFT ignores it. */
 export const BASE_DIGEST_KEY = 'base_digest';
 
-/** Upper bound of an adapter file's size in bytes, for whoever receives one: float32 and the largest header. */
+/** Returns the maximum size in bytes of an adapter file that a peer may send: float32 values and the largest header. */
 export function maxAdapterBytes(layout: AdapterLayout): number {
   return 8 + MAX_ADAPTER_HEADER_BYTES + adapterSize(layout) * Float32Array.BYTES_PER_ELEMENT;
 }
 
 /**
- * `adapter_model.safetensors` in float32. The same values give the same bytes on every machine, so their
- * SHA-256 names the adapter.
+ * Encodes `adapter_model.safetensors` in float32. Equal values give equal bytes on every machine, so the SHA-256 of the bytes
+ * identifies the adapter.
  *
  * @param tensors values in layout order
- * @param baseDigest digest of the base model, written into the file's metadata
+ * @param baseDigest digest of the base, written into the file's metadata; null: none
+ * @throws SwarmError ADAPTER_TENSORS, TENSORS_ENTRY the tensors are not those of the layout
  */
 export function encodeAdapter(
   layout: AdapterLayout,
@@ -37,11 +38,10 @@ export function encodeAdapter(
   baseDigest: string | null = null,
 ): Uint8Array {
   if (tensors.length !== layout.length)
-    throw adapterError(
-      'ADAPTER_TENSORS',
-      `${tensors.length} tensors given for a layout of ${layout.length}`,
-      { expected: layout.length, found: tensors.length },
-    );
+    throw adapterError('ADAPTER_TENSORS', `got ${tensors.length} tensors for a layout of ${layout.length}`, {
+      expected: layout.length,
+      found: tensors.length,
+    });
   return encodeSafetensors(
     layout.map(({ name, shape }, i) => ({ name, shape, dtype: 'F32' as const, data: tensors[i]! })),
     baseDigest === null ? DEFAULT_METADATA : { ...DEFAULT_METADATA, [BASE_DIGEST_KEY]: baseDigest },
@@ -49,11 +49,10 @@ export function encodeAdapter(
 }
 
 /**
- * Values of an adapter file in layout order, as float32 (F16 and BF16 are widened). The bytes may come from a
- * stranger: everything is checked before anything is allocated, and what is allocated follows from the
- * layout, not from the bytes.
+ * Decodes an adapter file to float32 values in layout order; F16 and BF16 are widened. The bytes are untrusted: all checks
+ * come before any allocation, and the size of allocations follows from the layout, not from the bytes.
  *
- * @throws SwarmError TENSORS_HEADER, TENSORS_ENTRY, TENSORS_TRUNCATED the file contradicts itself
+ * @throws SwarmError TENSORS_HEADER, TENSORS_ENTRY, TENSORS_TRUNCATED the file is malformed
  * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE its tensors are not exactly those of the layout
  * @throws SwarmError ADAPTER_NOT_FINITE a value is infinite or not a number
  */
@@ -64,14 +63,18 @@ export function decodeAdapter(bytes: Uint8Array, layout: AdapterLayout): Float32
   return layout.map(({ name }, i) => {
     const { dtype, offset, length } = entries[i]!;
     const raw = bytes.subarray(offset, offset + length);
-    // Copied, so that the result neither changes with the message it came in nor keeps it in memory.
+    // A copy, so that the result does not keep the received message in memory or change with it.
     const values = decodeFloats(raw, floatDtype(file, name, dtype)).slice();
     checkFinite(values, name, file);
     return values;
   });
 }
 
-/** The entry of every tensor of the layout, in its order; refuses any other tensor. */
+/**
+ * Returns the entries of the layout's tensors, in its order.
+ * @param file name of the file, for errors
+ * @throws SwarmError ADAPTER_TENSORS, TENSORS_DTYPE the file's tensors are not exactly those of the layout
+ */
 export function matchEntries(
   { entries }: SafetensorsHeader,
   layout: AdapterLayout,
@@ -82,7 +85,7 @@ export function matchEntries(
     if (entry === undefined || !sameShape(entry.shape, shape))
       throw adapterError(
         'ADAPTER_TENSORS',
-        `${file}: ${name} is ${entry ? `[${entry.shape.join(', ')}]` : 'missing'}, expected [${shape.join(', ')}]; the adapter belongs to another model or LoRA shape`,
+        `${file}: ${name} is ${entry ? `[${entry.shape.join(', ')}]` : 'missing'}, expected [${shape.join(', ')}]`,
         { file, tensor: name, expected: shape, found: entry?.shape ?? null },
       );
     floatDtype(file, name, entry.dtype);
@@ -93,19 +96,20 @@ export function matchEntries(
     const extra = [...entries.keys()].find((name) => !known.has(name))!;
     throw adapterError(
       'ADAPTER_TENSORS',
-      `${file}: ${extra} is no tensor of this adapter (${layout.length} expected, ${entries.size} found)`,
+      `${file}: ${extra} is not a tensor of this adapter (expected ${layout.length} tensors, found ${entries.size})`,
       { file, tensor: extra, expected: layout.length, found: entries.size },
     );
   }
   return matched;
 }
 
+/** @throws SwarmError ADAPTER_NOT_FINITE a value is infinite or not a number */
 export function checkFinite(values: Float32Array, tensor: string, file: string): void {
   const index = values.findIndex((value) => !Number.isFinite(value));
   if (index !== -1)
     throw adapterError(
       'ADAPTER_NOT_FINITE',
-      `${file}: ${tensor} holds ${values[index]} at position ${index}; the adapter is broken, use an earlier one`,
+      `${file}: ${tensor} has the value ${values[index]} at index ${index}`,
       { file, tensor, index, found: String(values[index]) },
     );
 }

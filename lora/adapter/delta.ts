@@ -1,12 +1,13 @@
 import type { AdaptedModule } from '../models/lora.ts';
 
-/** The change scale·B A of one weight, row by row, as the weight lies on disk. */
+/** The change scale·B A of one weight, computed by rows of its stored shape. */
 export interface Delta {
-  /** w += scale·(B A)[row], summed in double precision and rounded once. */
+  /** Adds scale·(B A)[row] to the weight's row w in place; sums in double precision and rounds once. */
   addRow(w: Float32Array, row: number): void;
 }
 
 /**
+ * Returns the change that LoRA matrices make to a module's weight.
  * @param a [r, in]
  * @param b [out, r]
  */
@@ -30,7 +31,7 @@ export function deltaOf(module: AdaptedModule, a: Float32Array, b: Float32Array)
   };
 }
 
-/** [rows, columns] → [columns, rows] */
+/** Transposes a matrix: [rows, columns] → [columns, rows]. */
 function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
   const result = new Float32Array(values.length);
   for (let i = 0; i < rows; i++)

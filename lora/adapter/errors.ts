@@ -1,17 +1,26 @@
-import { defineErrors } from '../../common/errors.ts';
+import { defineErrors, REPORT } from '../../common/errors.ts';
 
 export const adapterError = defineErrors({
-  ADAPTER_BASE: 'failed',
-  ADAPTER_CONFIG: 'failed',
-  ADAPTER_INIT: 'failed',
-  ADAPTER_NOT_FINITE: 'failed',
-  ADAPTER_TENSORS: 'failed',
-  ADAPTER_TIED_HEAD: 'failed',
-  ADAPTER_UNSUPPORTED: 'failed',
-  LORA_BIAS: 'usage',
+  ADAPTER_BASE: { kind: 'failed', next: 'use the base that the adapter was trained on' },
+  ADAPTER_CONFIG: {
+    kind: 'failed',
+    next: 'correct adapter_config.json, or save the adapter again with PEFT',
+  },
+  ADAPTER_INIT: { kind: 'failed', next: REPORT },
+  ADAPTER_NOT_FINITE: { kind: 'failed', next: 'use an earlier version of the adapter' },
+  ADAPTER_TENSORS: {
+    kind: 'failed',
+    next: 'check that the adapter belongs to this base and these LoRA settings',
+  },
+  ADAPTER_TIED_HEAD: { kind: 'failed', next: 'use the adapter without merging it' },
+  ADAPTER_UNSUPPORTED: {
+    kind: 'failed',
+    next: 'merge the adapter into its base with PEFT, and use the merged model',
+  },
+  LORA_BIAS: { kind: 'usage', next: 'leave out one of the two settings' },
   LORA_CONFIG: 'usage',
-  LORA_EMBEDDING: 'usage',
+  LORA_EMBEDDING: { kind: 'usage', next: 'remove the embedding from the targets' },
   LORA_SAVED: 'usage',
-  LORA_ZERO_NORM: 'usage',
+  LORA_ZERO_NORM: { kind: 'usage', next: 'exclude the module with excludeModules' },
   SEED: 'failed',
 });

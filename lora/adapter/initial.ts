@@ -13,13 +13,13 @@ import { philox } from './philox.ts';
 import { adapterPlan } from './plan.ts';
 
 /**
- * What training starts from: random matrices as initialMatrices makes them, DoRA's magnitudes ‖W + s·BA‖ (‖W‖ where B is
- * zero), and copies of the base's own parameters for biases and saved modules. The same model, settings and seed
- * give the same values on every machine.
+ * Makes the adapter that training starts from: random matrices (see initialMatrices), DoRA's magnitudes ‖W + s·BA‖ (which
+ * are ‖W‖ if B is zero), and copies of the base's parameters for biases and saved modules. The same model, settings and
+ * seed give the same values on every machine.
  *
  * @param seed whole number below 2^53
- * @returns values in the order of adapterLayout
- * @throws SwarmError LORA_*, SEED, TENSORS_TRUNCATED; LORA_ZERO_NORM DoRA on a weight with a row of zeros
+ * @returns values in layout order
+ * @throws SwarmError LORA_*, SEED, TENSORS_TRUNCATED; LORA_ZERO_NORM DoRA on a weight with a zero row
  */
 export async function initialAdapter(
   model: BaseModel,
@@ -47,7 +47,7 @@ export async function initialAdapter(
     if (norms.includes(0))
       throw adapterError(
         'LORA_ZERO_NORM',
-        `row ${norms.indexOf(0)} of the weight of ${module.name} is zero, and DoRA divides by its norm; leave the module out with excludeModules`,
+        `DoRA divides by the norm of each row, but row ${norms.indexOf(0)} of the weight of ${module.name} is zero`,
         { module: module.name, row: norms.indexOf(0) },
       );
     values.set(magnitudeName(module.name), norms);
@@ -56,16 +56,18 @@ export async function initialAdapter(
 }
 
 /**
- * The random start of an adapter's matrices. Values depend on the seed, the tensor's name and the position alone: the
- * same on every machine, whatever other modules carry an adapter. By `init`, as PEFT's `init_lora_weights`:
- * - true: A uniform in ±1/√in (Kaiming-uniform with a = √5), B zero, so that training starts at the base exactly
+ * Makes the initial LoRA matrices. A value depends only on the seed, the tensor's name and its position, so it is the same
+ * on every machine and does not depend on the other target modules. `init` is PEFT's `init_lora_weights`:
+ * - true: A uniform in ±1/√in (Kaiming-uniform with a = √5), B zero, so that training starts exactly at the base
  * - 'gaussian': A normal with a standard deviation of 1/r, B zero
  * - false: A as for true, B uniform in ±1/√r
- * Of an embedding, A is zero (normal for false) and B normal with a standard deviation of 1.
+ *
+ * For an embedding, A is zero (for false: normal), and B is normal; both with a standard deviation of 1.
  *
  * @param seed whole number below 2^53
+ * @param init @default true
  * @returns values in layout order
- * @throws SwarmError ADAPTER_INIT the layout has tensors that start from the base's weights: see initialAdapter
+ * @throws SwarmError ADAPTER_INIT the layout has tensors that start from the base's weights: use initialAdapter
  */
 export function initialMatrices(
   layout: AdapterLayout,
@@ -76,13 +78,13 @@ export function initialMatrices(
   if (other)
     throw adapterError(
       'ADAPTER_INIT',
-      `${other.name} starts from the base's weights, and only the layout was given; use initialAdapter`,
+      `${other.name} starts from the base's weights, which initialMatrices does not have`,
       { tensor: other.name },
     );
   return layout.map((tensor) => randomMatrix(tensor, seed, init));
 }
 
-/** One A or B of initialMatrices. */
+/** Makes one matrix A or B of initialMatrices. */
 function randomMatrix(
   { name, shape, group }: AdapterTensor,
   seed: number,
@@ -100,7 +102,7 @@ function randomMatrix(
   const bound = 1 / Math.sqrt(columns);
   for (let i = 0; i < values.length; i += 4) {
     const words = philox([i / 4, 0, stream[0], stream[1]], key);
-    // The upper 24 bits, as many as a float32 holds, centred: never exactly ±1.
+    // The upper 24 bits (the precision of float32), mapped to the open interval from −1 to 1.
     const centred = words.map((word) => ((word >>> 8) + 0.5) / 2 ** 23 - 1);
     const four = embedding
       ? normals(centred)
@@ -112,7 +114,7 @@ function randomMatrix(
   return values;
 }
 
-/** Pairs of numbers uniform in ±1 → as many normal ones (Box & Muller 1958). */
+/** Maps pairs of numbers uniform in ±1 to pairs of standard normal ones (Box & Muller 1958). */
 function normals(centred: readonly number[]): number[] {
   return centred.map((value, j) => {
     const [radius, angle] = j % 2 === 0 ? [value, centred[j + 1]!] : [centred[j - 1]!, value];

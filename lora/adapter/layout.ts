@@ -4,33 +4,31 @@ import type { ModelShape } from '../models/targets.ts';
 import type { LoraConfig } from './lora-config.ts';
 import { type AdapterPlan, adapterPlan } from './plan.ts';
 
-/** What a tensor of an adapter is: rates and weight decay may differ by it. */
+/** Parameter group of an adapter's tensor; learning rate and weight decay may differ between groups. */
 export type AdapterGroup = 'A' | 'B' | 'magnitude' | 'bias' | 'saved';
 
 /**
- * One tensor of an adapter: `….lora_A.weight` [r, in], `….lora_B.weight` [out, r] (of an embedding `lora_embedding_A`
- * [r, vocabulary] and `lora_embedding_B` [width, r]), DoRA's
- * `….lora_magnitude_vector` [out], a trained bias [out], or a parameter of a module that is saved whole.
+ * One tensor of an adapter: `….lora_A.weight` [r, in] or `….lora_B.weight` [out, r] (for an embedding `….lora_embedding_A`
+ * [r, vocabulary] or `….lora_embedding_B` [width, r]), DoRA's `….lora_magnitude_vector` [out], a trained bias [out], or a
+ * parameter of a saved module.
  */
 export interface AdapterTensor {
   readonly name: string;
   readonly shape: readonly number[];
   readonly group: AdapterGroup;
-  /** On A and B of a module whose weight lies on disk as [in, out]. */
+  /** Set on A and B of a module whose weight is stored as [in, out]. */
   readonly conv1d?: true;
 }
 
-/** The tensors of an adapter sorted by name: the order in which every part of the system keeps their values. */
+/** The tensors of an adapter, sorted by name. Values of an adapter are always kept in this order. */
 export type AdapterLayout = readonly AdapterTensor[];
 
-/**
- * @throws SwarmError LORA_* the configuration does not fit the model
- */
+/** Returns the layout of an adapter. @throws SwarmError LORA_* the settings do not fit the model */
 export function adapterLayout(model: ModelShape, lora: LoraConfig): AdapterLayout {
   return planLayout(adapterPlan(model, lora), lora);
 }
 
-/** The layout of an adapter whose plan is known. */
+/** Returns the layout of an adapter from its plan. */
 export function planLayout(plan: AdapterPlan, lora: Pick<LoraConfig, 'useDora'>): AdapterLayout {
   const matrices = plan.modules.flatMap((module): AdapterTensor[] => {
     const { in: width, out, rank, conv1d, embedding } = module;
@@ -51,7 +49,7 @@ export function planLayout(plan: AdapterPlan, lora: Pick<LoraConfig, 'useDora'>)
   return [...matrices, ...magnitudes, ...copies].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Number of values in an adapter. */
+/** Returns the number of values in an adapter. */
 export function adapterSize(layout: AdapterLayout): number {
   return layout.reduce((sum, { shape }) => sum + elementCount(shape), 0);
 }

@@ -2,12 +2,12 @@ import type { z } from 'zod';
 import { loraSchema } from '../../protocol/manifest.ts';
 import { adapterError } from './errors.ts';
 
-/** The shape of an adapter, in PEFT's terms; every field is described in protocol/manifest.ts. */
+/** LoRA settings, with PEFT's terms. protocol/manifest.ts describes every field. */
 export type LoraConfig = z.output<typeof loraSchema>;
 
 /**
- * Fills in the defaults (r = 16, α = 32 on all linear modules) and checks what can be checked without a model.
- * @throws SwarmError LORA_CONFIG (values: field) a value is out of its range or does not go with another
+ * Fills in defaults (r = 16, α = 32, all linear modules), and checks the settings as far as possible without a model.
+ * @throws SwarmError LORA_CONFIG (values: field) a value is out of range or conflicts with another
  */
 export function loraConfig(settings: Partial<LoraConfig>): LoraConfig {
   const result = loraSchema.safeParse(settings);
@@ -15,7 +15,7 @@ export function loraConfig(settings: Partial<LoraConfig>): LoraConfig {
   const problems = result.error.issues.map(({ path, message }) => ({ field: path.join('.'), message }));
   throw adapterError(
     'LORA_CONFIG',
-    `the adapter's settings are wrong: ${problems.map(({ field, message }) => `${field}: ${message}`).join('; ')}`,
+    `invalid LoRA settings: ${problems.map(({ field, message }) => `${field}: ${message}`).join('; ')}`,
     { field: problems[0]!.field, problems },
   );
 }

@@ -17,25 +17,25 @@ import { adapterError } from './errors.ts';
 import type { Adapter } from './peft.ts';
 import { adapterPlan } from './plan.ts';
 
-/** Files that other readers of a merged model want besides those that describe it. */
+/** Further files that other programs read from a model folder. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model', 'LICENSE', 'NOTICE'];
 
-/** What becomes of one weight: a low-rank change, each output then scaled by DoRA's factor; or other values. */
+/** Change of one weight: a low-rank delta, with DoRA also a factor per output; or new values. */
 type Change =
   | { readonly delta: Delta; readonly factor: Float32Array | null; readonly conv1d: boolean }
   | { readonly values: Float32Array };
 
 /**
- * Writes a model folder with the adapter in its weights: an ordinary Hugging Face model that needs no adapter. An
- * adapted W becomes W + s·B A, with DoRA m/‖W + s·BA‖ ⊙ (W + s·B A) by rows of the [out, in] weight; saved modules and
- * trained biases take the place of the base's. Every tensor keeps its element type and its file; config and tokenizer
- * are copied. Weights pass through in blocks of a few MiB. The folder appears whole or not at all.
+ * Merges an adapter into its base and writes the merged model, an ordinary Hugging Face folder that needs no adapter. W
+ * becomes W + s·B A, with DoRA m/‖W + s·BA‖ ⊙ (W + s·B A) by rows of the [out, in] weight. Saved modules and trained biases
+ * replace those of the base. Every tensor keeps its element type and its file; config and tokenizer are copied. Weights
+ * are processed in blocks of a few MiB. The folder appears complete or not at all.
  *
- * @param outDir must not exist, or be empty
- * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or does not fit this model
- * @throws SwarmError ADAPTER_TIED_HEAD it changes one of the embedding and an output head that shares its weights
+ * @param outDir must not exist, or must be empty
+ * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or does not fit this one
+ * @throws SwarmError ADAPTER_TIED_HEAD the adapter changes only one of the embedding and a tied output head
  * @throws SwarmError ADAPTER_NOT_FINITE a merged weight overflows its element type or is not a number
- * @throws SwarmError OUTPUT_EXISTS
+ * @throws SwarmError OUTPUT_EXISTS `outDir` is not empty
  */
 export async function mergeIntoBase(
   model: BaseModel,
@@ -84,7 +84,7 @@ async function changesByWeight(
   if (shared !== undefined)
     throw adapterError(
       'ADAPTER_TIED_HEAD',
-      `the adapter changes ${shared}, and the output head shares its weights with the embedding: merging would change both; use the adapter unmerged`,
+      `the adapter changes ${shared}, which embedding and output head share, so merging would change both`,
       { parameter: shared },
     );
   const changes = new Map<string, Change>();
@@ -131,7 +131,7 @@ async function writeWeights(
   }
 }
 
-/** The bytes of one tensor as the adapter changes it, in its own element type. */
+/** Yields the bytes of one merged tensor, in the element type of the base. */
 async function* mergedBlocks(
   dir: string,
   name: string,
@@ -178,7 +178,12 @@ async function refuseExisting(dir: string): Promise<void> {
   });
   if (entries === null) return;
   if (entries.length > 0)
-    throw commonError('OUTPUT_EXISTS', `${dir} exists and is not empty; name another folder`, { dir });
-  // Renaming onto an empty folder works on POSIX only.
+    throw commonError(
+      'OUTPUT_EXISTS',
+      `${dir} exists and is not empty`,
+      { dir },
+      { next: 'choose another folder' },
+    );
+  // Only POSIX can rename a folder onto an empty one.
   await rmdir(dir);
 }

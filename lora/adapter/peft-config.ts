@@ -6,21 +6,21 @@ import type { AdapterTensor } from './layout.ts';
 import { type LoraConfig, loraConfig } from './lora-config.ts';
 import { adapterPlan, knownSaved, withoutUnused } from './plan.ts';
 
-/** What `adapter_config.json` says about an adapter that this engine can compute. */
+/** The content of `adapter_config.json`. */
 export interface PeftConfig {
   readonly lora: LoraConfig;
   readonly baseModelName: string | null;
   readonly revision: string | null;
 }
 
-/** Version of PEFT whose reading of these files is checked (scripts/reference/check_peft.py). */
+/** Version of PEFT that the written files are tested with (scripts/reference/check_peft.py). */
 const PEFT_VERSION = '0.21.2';
 
 /**
- * `adapter_config.json`: every field that PEFT ≥ 0.10 knows with its default spelt out, so that no reader's own
- * defaults matter; keys sorted and indented by 2, as PEFT does. Only patterns keep their order, which has a meaning.
+ * Encodes `adapter_config.json`, with every field of PEFT ≥ 0.10, so that it does not depend on a reader's defaults. Keys
+ * are sorted and indented by 2, as PEFT writes them. Only patterns keep their order, because the first match counts.
  *
- * @param layout names of the adapter's tensors; `conv1d` where it is known (without it PEFT warns, and finds out)
+ * @param layout names of the adapter's tensors; `conv1d` where known (without it PEFT detects it and warns)
  */
 export function encodePeftConfig(
   config: PeftConfig,
@@ -62,8 +62,8 @@ export function encodePeftConfig(
 }
 
 /**
- * Always a list: servers such as vLLM do not know PEFT's 'all-linear', and PEFT itself fails on a pattern that
- * also matches a module which is not linear (an activation, a whole block).
+ * Returns the targets as a list of names. Servers such as vLLM do not support PEFT's 'all-linear', and PEFT itself fails on a
+ * pattern that also matches a non-linear module (an activation, a whole block).
  */
 function writtenTargets({ targets }: LoraConfig, layout: readonly { name: string }[]): string[] {
   if (typeof targets !== 'string') return [...targets].sort();
@@ -72,20 +72,20 @@ function writtenTargets({ targets }: LoraConfig, layout: readonly { name: string
   return [...new Set(written)].sort();
 }
 
-/** Pairs as a map in their order; of equal patterns the first one counts. */
+/** Returns the pairs as an object, in their order. Keeps the first of equal patterns. */
 function firstOfEach(pairs: LoraConfig['rankPattern']): Record<string, number> {
   const patterns = pairs.map(([pattern]) => pattern);
   return Object.fromEntries(pairs.filter(([pattern], i) => patterns.indexOf(pattern) === i));
 }
 
-/** Fields that change what an adapter computes in ways that this engine does not know, with the values that do not. */
-const PLAIN: Readonly<Record<string, readonly unknown[]>> = {
+/** Fields for features that are not implemented, with the values that turn them off. */
+const DISABLED: Readonly<Record<string, readonly unknown[]>> = {
   ensure_weight_tying: [false],
   lora_bias: [false],
   use_qalora: [false],
 };
 
-/** Fields that must be empty for the same reason. */
+/** Fields for features that are not implemented, which must be empty. */
 const EMPTY = [
   'alora_invocation_tokens',
   'arrow_config',
@@ -98,19 +98,19 @@ const EMPTY = [
   'velora_config',
 ];
 
-/** Starts that leave the base as it is; they matter to nobody who reads a trained adapter. */
+/** Values of init_lora_weights that do not change the base; they do not matter for a trained adapter. */
 const STARTS = ['orthogonal', 'eva', 'mica'];
 
 /**
- * Reads `adapter_config.json`, ours or PEFT's.
+ * Reads an `adapter_config.json` written by this program or by PEFT.
  *
- * @throws SwarmError ADAPTER_UNSUPPORTED a field asks for something this engine does not compute
+ * @throws SwarmError ADAPTER_UNSUPPORTED a field asks for a feature that is not implemented
  * @throws SwarmError ADAPTER_CONFIG, LORA_CONFIG a field is missing or malformed
  */
 export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape): PeftConfig {
   const kind = json.peft_type;
   if (kind !== 'LORA') throw unsupported('peft_type', kind);
-  for (const [field, allowed] of Object.entries(PLAIN)) {
+  for (const [field, allowed] of Object.entries(DISABLED)) {
     const value = json[field];
     if (value !== undefined && value !== null && !allowed.includes(value)) throw unsupported(field, value);
   }
@@ -120,7 +120,7 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
       throw unsupported(field, value);
   }
   const lora = loraConfig({
-    // PEFT's own defaults, for files written by hand.
+    // PEFT's defaults, for files written by hand.
     rank: (json.r ?? 8) as number,
     alpha: (json.lora_alpha ?? 8) as number,
     targets: parseTargets(json.target_modules, model),
@@ -144,9 +144,9 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
 
 function parseTargets(value: unknown, model: ModelShape): LoraConfig['targets'] {
   if (typeof value === 'string') return value;
-  if (!isTexts(value)) throw malformed('target_modules', 'a text or a list of texts', value);
-  // Lists made for several families of models name modules that this one lacks. If none is left, the whole
-  // list goes on, so that the error names it.
+  if (!isTexts(value)) throw malformed('target_modules', 'a string or a list of strings', value);
+  // Lists written for several model families name modules that this model does not have. If none matches, the whole list
+  // is kept, so that the error names it.
   const known = knownNames(model, value);
   return known.length > 0 ? known : value;
 }
@@ -154,12 +154,12 @@ function parseTargets(value: unknown, model: ModelShape): LoraConfig['targets'] 
 function parseNames(json: Record<string, unknown>, field: string): string | string[] {
   const value = json[field] ?? [];
   if (typeof value === 'string' || isTexts(value)) return value;
-  throw malformed(field, 'a text or a list of texts', value);
+  throw malformed(field, 'a string or a list of strings', value);
 }
 
 function parseSaved(json: Record<string, unknown>, model: ModelShape): string[] {
   const value = json.modules_to_save ?? [];
-  if (!isTexts(value)) throw malformed('modules_to_save', 'a list of texts', value);
+  if (!isTexts(value)) throw malformed('modules_to_save', 'a list of strings', value);
   const known = knownSaved(model, value);
   return known.length > 0 ? known : value;
 }
@@ -176,20 +176,23 @@ function parseStart(value: unknown): LoraConfig['initLoraWeights'] {
   // PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA.
   throw adapterError(
     'ADAPTER_UNSUPPORTED',
-    `adapter_config.json: init_lora_weights is ${JSON.stringify(value)}, which rewrites the base's weights: the adapter belongs to another base than the one it names; convert it with PEFT (path_initial_model_for_weight_conversion), or merge it there`,
+    `adapter_config.json: init_lora_weights is ${JSON.stringify(value)}, which changes the base's weights, so the adapter does not fit the base that it names`,
     { field: 'init_lora_weights', found: value },
+    {
+      next: 'convert the adapter with PEFT (path_initial_model_for_weight_conversion), or merge it into its base there',
+    },
   );
 }
 
-/** `layers_pattern` names the list of blocks that `layers_to_transform` counts in; PEFT's default is any. */
+/** Checks `layers_pattern`, the name of the list of blocks that `layers_to_transform` refers to. PEFT's default is any list. */
 function withLayersPattern(json: Record<string, unknown>, lora: LoraConfig, model: ModelShape): LoraConfig {
   const value = json.layers_pattern ?? [];
   const patterns = typeof value === 'string' ? [value] : value;
-  if (!isTexts(patterns)) throw malformed('layers_pattern', 'a text or a list of texts', value);
+  if (!isTexts(patterns)) throw malformed('layers_pattern', 'a string or a list of strings', value);
   if (patterns.length === 0 || lora.layersToTransform.length === 0) return lora;
   const modules = adapterPlan(model, { ...lora, layersToTransform: [] }).modules.map(({ name }) => name);
   const lists = new Set(modules.map((name) => /([^.]*)\.\d+\./.exec(name)?.[1]));
-  // Models here have one list of blocks; a pattern that is not just its name could mean anything.
+  // Supported models have one list of blocks. Any pattern other than its name is refused.
   if (!patterns.every((pattern) => lists.has(pattern))) throw unsupported('layers_pattern', value);
   return lora;
 }
@@ -200,7 +203,7 @@ function isTexts(value: unknown): value is string[] {
 
 function textOrNull(json: Record<string, unknown>, field: string): string | null {
   const value = json[field] ?? null;
-  if (value !== null && typeof value !== 'string') throw malformed(field, 'a text or null', value);
+  if (value !== null && typeof value !== 'string') throw malformed(field, 'a string or null', value);
   return value;
 }
 
@@ -215,7 +218,7 @@ function malformed(field: string, expected: string, found: unknown): SwarmError 
 function unsupported(field: string, found: unknown): SwarmError {
   return adapterError(
     'ADAPTER_UNSUPPORTED',
-    `adapter_config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which this engine does not compute; merge the adapter into its base with PEFT and use the result`,
+    `adapter_config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which is not supported`,
     { field, found },
   );
 }

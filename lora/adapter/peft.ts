@@ -19,15 +19,15 @@ import { encodePeftConfig, type PeftConfig, parsePeftConfig } from './peft-confi
 export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
 export const ADAPTER_WEIGHTS_FILE = 'adapter_model.safetensors';
 
-/** Largest adapter_config.json that is read, in bytes; long target lists take a few KiB. */
+/** Maximum size of adapter_config.json in bytes; long target lists take a few KiB. */
 const MAX_CONFIG_BYTES = 2 ** 20;
 
-/** An adapter with what is needed to use it. */
+/** An adapter read from a folder: settings, layout and values. */
 export interface Adapter extends PeftConfig {
   readonly layout: AdapterLayout;
   /** In layout order. */
   readonly tensors: readonly Float32Array[];
-  /** Digest of the base it was trained on (see describeBase); null for adapters of other makers. */
+  /** Digest of the base that it was trained on (see describeBase); null if another program wrote the adapter. */
   readonly baseDigest: string | null;
 }
 
@@ -35,7 +35,7 @@ export interface AdapterToWrite {
   readonly layout: AdapterLayout;
   readonly tensors: readonly Float32Array[];
   readonly lora: LoraConfig;
-  /** What PEFT loads the base from: a hub name or a path. */
+  /** The hub name or path that PEFT loads the base from. */
   readonly baseModelName: string | null;
   /** Commit of the base on its hub. @default null */
   readonly revision?: string | null;
@@ -44,8 +44,9 @@ export interface AdapterToWrite {
 }
 
 /**
- * Writes a PEFT adapter folder: `adapter_model.safetensors` and `adapter_config.json`. Each file appears whole
- * and durable, the config last. @throws STORE_FULL, WRITE_FAILED
+ * Writes a PEFT adapter folder: `adapter_model.safetensors`, then `adapter_config.json`. Each file is written durably and
+ * appears complete or not at all.
+ * @throws SwarmError STORE_FULL, WRITE_FAILED
  */
 export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Promise<void> {
   const { layout, tensors, lora, baseModelName, revision = null, baseDigest = null } = adapter;
@@ -57,7 +58,7 @@ export async function writePeftFolder(dir: string, adapter: AdapterToWrite): Pro
 }
 
 /**
- * Reads an adapter folder written here or by PEFT and checks it against the model.
+ * Reads an adapter folder written by this program or by PEFT, and checks it against the base.
  * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, ADAPTER_CONFIG, ADAPTER_UNSUPPORTED, LORA_*, and as decodeAdapter
  */
 export async function readPeftFolder(dir: string, model: BaseModel): Promise<Adapter> {

@@ -1,7 +1,7 @@
 /**
- * Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): four random 32-bit
- * words as a pure function of a counter and a key. Any part of a sequence can be computed alone, on any
- * machine, with the same result.
+ * Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): returns four random 32-bit words as a
+ * pure function of a counter and a key. Every part of a sequence can be computed independently, with the same result on
+ * every machine.
  */
 export function philox(
   counter: readonly [number, number, number, number],
@@ -21,7 +21,7 @@ export function philox(
   return [c0 >>> 0, c1 >>> 0, c2 >>> 0, c3 >>> 0];
 }
 
-/** Upper 32 bits of the unsigned product of two 32-bit words, by halves. */
+/** Returns the upper 32 bits of the unsigned product of two 32-bit words, computed from 16-bit halves. */
 function multiplyHigh(a: number, b: number): number {
   const aLow = a & 0xffff;
   const aHigh = a >>> 16;

@@ -6,7 +6,7 @@ import { knownNames, type ModelShape, ownerOf, targetModules } from '../models/t
 import { adapterError } from './errors.ts';
 import type { LoraConfig } from './lora-config.ts';
 
-/** What an adapter does to a model. */
+/** The modules that an adapter changes, and the base parameters that it trains. */
 export interface AdapterPlan {
   /** In the model's order. */
   readonly modules: readonly AdaptedModule[];
@@ -14,17 +14,17 @@ export interface AdapterPlan {
 }
 
 /**
- * Works out what `lora` means for `model`, by PEFT's rules.
+ * Applies LoRA settings to a model by PEFT's rules.
  *
- * @throws SwarmError LORA_TARGETS, LORA_PATTERN see targetModules; or an exclusion or a pattern of ranks or alphas matches
- *   nothing: it would do nothing, and nobody would notice
- * @throws SwarmError LORA_EMBEDDING an adapter on the embedding does not go with DoRA or a frozen A
- * @throws SwarmError LORA_SAVED, LORA_BIAS modules to save are unknown, or are trained in another way already
+ * @throws SwarmError LORA_TARGETS, LORA_PATTERN as targetModules; or an exclusion, a rank pattern or an alpha pattern matches
+ *   nothing, which is probably a mistake
+ * @throws SwarmError LORA_EMBEDDING the embedding is a target together with DoRA or a frozen A
+ * @throws SwarmError LORA_SAVED, LORA_BIAS a module to save is unknown, or already trained in another way
  */
 export function adapterPlan(model: ModelShape, lora: LoraConfig): AdapterPlan {
   const targets = targetModules(model, lora);
   const names = targets.map(({ name }) => name);
-  refuseUnused(model, lora, names);
+  refuseUnmatched(model, lora, names);
   const ranks = byPattern('rankPattern', names, lora.rankPattern, lora.rank);
   const alphas = byPattern('alphaPattern', names, lora.alphaPattern, lora.alpha);
   const modules = targets.map((module, i) => {
@@ -37,11 +37,10 @@ export function adapterPlan(model: ModelShape, lora: LoraConfig): AdapterPlan {
   const biases = biasCopies(model, lora.bias, new Set(names));
   const both = saved.find(({ parameter }) => biases.some((bias) => bias.parameter === parameter));
   if (both)
-    throw adapterError(
-      'LORA_BIAS',
-      `bias "${lora.bias}" and modulesToSave both train ${both.parameter}; leave out one of the two`,
-      { bias: lora.bias, parameter: both.parameter },
-    );
+    throw adapterError('LORA_BIAS', `bias "${lora.bias}" and modulesToSave both train ${both.parameter}`, {
+      bias: lora.bias,
+      parameter: both.parameter,
+    });
   return { modules, copies: [...saved, ...biases] };
 }
 
@@ -49,9 +48,9 @@ function checkEmbedding(modules: readonly AdaptedModule[], { useDora, freezeA }:
   const module = modules.find(({ embedding }) => embedding)?.name;
   if (module === undefined || (!useDora && !freezeA)) return;
   const reason = useDora
-    ? 'DoRA of an embedding is not computed here'
-    : 'A of an embedding starts at zero, and frozen there nothing would be trained';
-  throw adapterError('LORA_EMBEDDING', `the target ${module} is the embedding: ${reason}; leave it out`, {
+    ? 'DoRA is not implemented for it'
+    : 'its A starts at zero, so with a frozen A nothing would be trained';
+  throw adapterError('LORA_EMBEDDING', `the target ${module} is the embedding, and ${reason}`, {
     module,
     useDora,
     freezeA,
@@ -69,8 +68,8 @@ function byPattern(
 }
 
 /**
- * Without the exclusions and patterns that match nothing: PEFT passes over them, and lists made for several families of
- * models have some.
+ * Removes exclusions and patterns that match nothing. PEFT ignores them, and lists written for several model families have
+ * some.
  */
 export function withoutUnused(model: ModelShape, lora: LoraConfig): LoraConfig {
   const names = targetModules(model, lora).map(({ name }) => name);
@@ -90,15 +89,16 @@ function matchesSome(field: PatternField, names: readonly string[], pattern: str
   return firstMatches(field, names, [pattern], 'end').includes(0);
 }
 
-function refuseUnused(model: ModelShape, lora: LoraConfig, names: readonly string[]): void {
+function refuseUnmatched(model: ModelShape, lora: LoraConfig, names: readonly string[]): void {
   for (const field of ['rankPattern', 'alphaPattern'] as const) {
     const unused = lora[field].find(([pattern]) => !matchesSome(field, names, pattern));
     if (unused === undefined) continue;
     const leaves = [...new Set(names.map(leafOf))].sort();
     throw modelError(
       'LORA_PATTERN',
-      `${JSON.stringify(unused[0])} of ${field} matches none of the ${names.length} adapted modules; they are ${leaves.join(', ')}`,
+      `${JSON.stringify(unused[0])} in ${field} matches none of the ${names.length} target modules`,
       { field, pattern: unused[0], modules: leaves },
+      { next: `use names of target modules: ${leaves.join(', ')}` },
     );
   }
   const { excludeModules: excluded } = lora;
@@ -109,18 +109,19 @@ function refuseUnused(model: ModelShape, lora: LoraConfig, names: readonly strin
   const leaves = leavesOf(ownParameters(model));
   throw modelError(
     'LORA_TARGETS',
-    `no module of the model is called ${JSON.stringify(entry)}, which excludeModules names; it has ${leaves.join(', ')}`,
+    `${JSON.stringify(entry)} in excludeModules matches no module of the model`,
     { entry, modules: leaves },
+    { next: `use names of the model's modules: ${leaves.join(', ')}` },
   );
 }
 
-/** The entries of modulesToSave that match some module. PEFT passes over the others as long as one matches. */
+/** Returns the entries of modulesToSave that match a module. PEFT ignores the others if at least one matches. */
 export function knownSaved(model: ModelShape, entries: readonly string[]): string[] {
   const parameters = ownParameters(model);
   return entries.filter((entry) => parameters.some(({ name }) => liesBelow(name, entry)));
 }
 
-/** Whether the path of a module that holds the parameter ends with the entry, a dot before it or not: PEFT's rule. */
+/** Whether a module on the parameter's path ends with the entry, with or without a dot before it: PEFT's rule. */
 function liesBelow(parameter: string, entry: string): boolean {
   return parameter.includes(`${entry}.`);
 }
@@ -136,8 +137,9 @@ function savedCopies(
     if (known.includes(entry)) continue;
     throw adapterError(
       'LORA_SAVED',
-      `no module of the model ends with ${JSON.stringify(entry)}, which modulesToSave names; it has ${leavesOf(parameters).join(', ')}`,
+      `${JSON.stringify(entry)} in modulesToSave matches no module of the model`,
       { entry },
+      { next: `use names of the model's modules: ${leavesOf(parameters).join(', ')}` },
     );
   }
   const found = parameters.filter(({ name }) => entries.some((entry) => liesBelow(name, entry)));
@@ -146,8 +148,9 @@ function savedCopies(
     if (adapted.has(module))
       throw adapterError(
         'LORA_SAVED',
-        `${module} is a target and ends with an entry of modulesToSave; write the entry so that it matches whole path segments only`,
+        `${module} is a target, but an entry of modulesToSave also matches it`,
         { module },
+        { next: 'write the entry so that it matches whole path segments' },
       );
     return { tensor: savedName(name), parameter: name, from, shape, group: 'saved' };
   });
@@ -167,7 +170,7 @@ function biasCopies(
   });
 }
 
-/** The model's parameters, with one of its own for an output head that shares its weights with the embedding. */
+/** Lists the model's parameters, with a separate one for a tied output head. */
 function ownParameters({ architecture, config }: ModelShape) {
   const list = architecture.parameters(config).map(({ name, shape }) => ({ name, from: name, shape }));
   if (!config.tieWordEmbeddings) return list;

@@ -15,66 +15,66 @@ export interface LinearModule {
   readonly out: number;
   /** Whether it has a bias, `<name>.bias` [out]. */
   readonly bias: boolean;
-  /** Whether its weight lies on disk as [in, out]: transformers' Conv1D, PEFT's fan_in_fan_out. */
+  /** Whether its weight is stored as [in, out]: transformers' Conv1D, PEFT's fan_in_fan_out. */
   readonly conv1d: boolean;
 }
 
-/** What a forward pass reads, for B rows of T tokens. Made by `sequenceInputs`, fed by `sequenceFeeds`. */
+/** Inputs of a forward pass over B rows of T tokens. `sequenceInputs` declares them, `sequenceFeeds` makes their values. */
 export interface SequenceInputs {
   readonly batch: number;
   readonly length: number;
   /** [B·T] int64 token ids. */
   readonly ids: Tensor;
-  /** [B, T] int64, counted from 0 at each start of a packed segment: attention reads from them what a token sees. */
+  /** [B, T] int64. Restart at 0 with every packed segment; attention derives from them which tokens each token sees. */
   readonly positions: Tensor;
 }
 
 /**
- * Where a forward pass takes its parameters from. The architecture does not know whether a tensor is
- * frozen or trained, nor whether a linear module carries an adapter.
+ * Gives a forward pass its parameters, so that an architecture need not know which tensors are trained and which linear
+ * modules carry an adapter.
  */
 export interface ParameterSource {
-  /** The parameter `name`, shaped as it lies on disk; its shape comes from the architecture's own list. */
+  /** Returns the parameter `name` in its stored shape, which the architecture's `parameters` list. */
   tensor(name: string): Tensor;
-  /** The weight of the linear module `module` as [out, in], without its bias and without an adapter. */
+  /** Returns the weight of the linear module `module` as [out, in], without bias and adapter. */
   weight(module: string): Tensor;
-  /** Looks up row ids[n] of the embedding table `name`, a parameter, for every n: ids [N] int64 → [N, width]. */
+  /** Looks up rows of the embedding table `name` (a parameter): ids [N] int64 → [N, width]. */
   rows(name: string, ids: Tensor): Tensor;
-  /** Applies the linear module `name`, its bias included, to x [N, in] → [N, out]. */
+  /** Applies the linear module `name` with its bias and adapter: x [N, in] → [N, out]. */
   linear(name: string, x: Tensor): Tensor;
 }
 
-/** A parameter source some of whose tensors are trained: graph inputs, by their feed name. */
+/** A parameter source with trained tensors: inputs of the graph, by the name under which they are fed. */
 export interface TrainableSource extends ParameterSource {
   readonly trainable: ReadonlyMap<string, Tensor>;
 }
 
-/** A model family: how its config.json reads, what its weights are called, and its forward pass. */
+/** A model family: its config reader, the names and shapes of its weights, and its forward pass. */
 export interface Architecture<C extends CommonConfig = ModelConfig> {
   /** transformers' `model_type`. */
   readonly name: C['family'];
   /** Module path of the output head. */
   readonly head: string;
-  /** The parameter that token ids look up; a tied output head is the same table. */
+  /** Parameter with the embedding table; a tied output head uses the same one. */
   readonly embedding: string;
-  /** Factor on the rows that are looked up, where transformers' embedding module has one. Default: 1. */
+  /** Factor that transformers' embedding module multiplies its rows by. Default: 1. */
   embeddingScale?(config: C): number;
   /**
    * Reads a config.json whose `model_type` is this family's, in the layout of transformers 4 or 5.
-   * @throws SwarmError MODEL_CONFIG a field is missing or is not the number it has to be
-   * @throws SwarmError MODEL_UNSUPPORTED a field asks for something this engine does not compute
+   * @throws SwarmError MODEL_CONFIG a field is missing or has a wrong type or range
+   * @throws SwarmError MODEL_UNSUPPORTED a field asks for a feature that is not implemented
    */
   parseConfig(json: Json): C;
-  /** Every tensor that the weights must hold, in the order of the forward pass. */
+  /** Lists every tensor that the weights must hold, in the order of the forward pass. */
   parameters(config: C): Parameter[];
-  /** Every linear module, the output head last. */
+  /** Lists every linear module, the output head last. */
   linearModules(config: C): LinearModule[];
-  /** Module paths of the repeated blocks, in order, e.g. `model.layers.0`. */
+  /** Lists the module paths of the repeated blocks in order, e.g. `model.layers.0`. */
   blocks(config: C): string[];
-  /** Logits [B·T, vocabulary]. */
+  /** Adds the forward pass to `graph`; returns logits [B·T, vocabulary]. */
   forward(graph: Graph, config: C, inputs: SequenceInputs, source: ParameterSource): Tensor;
-  /** The name in `parameters` of a tensor that some files call otherwise. Default: the same. */
+  /** Maps a tensor's name in a file to its name in `parameters`. Default: the same name. */
   canonicalName?(name: string): string;
-  /** Whether a tensor (by its canonical name) may lie in the weights without being used: a stored buffer, say. */
+  /** Whether a tensor, by its canonical name, is a stored buffer that the forward pass does not use. */
   isBuffer?(name: string): boolean;
 }

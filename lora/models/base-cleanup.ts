@@ -3,14 +3,13 @@ import { join } from 'node:path';
 import { isAlive, parsePartialName } from '../../common/durable.ts';
 import { digestRecords, forgetDigests } from './digest-cache.ts';
 
-/** Characters of a base's digest, with which the names of all that is derived from it begin. */
+/** Length of a base's digest in hex. Names of derived files and folders begin with it. */
 const DIGEST_CHARACTERS = 64;
 
 /**
- * Deletes what was derived from base models that nobody needs any more: the folders that `layOutBase` made, the
- * weights that `prepareWeights` converted, and the digests of files that are gone. All of it is made again where that
- * turns out to be wrong.
- * @param keep digests of the bases that are needed
+ * Deletes files derived from bases that are no longer needed: folders that `layOutBase` made, weights that
+ * `prepareWeights` converted, and digests of files that no longer exist. All of them can be made again.
+ * @param keep digests of the bases that are still needed
  */
 export async function removeBases({
   home,
@@ -30,19 +29,19 @@ export async function removeBases({
   await forgetDigests(cache);
 }
 
-/** Names that `prepareWeights` gives: the base's digest, and what its weights became in which version. */
+/** File names that `prepareWeights` gives: the base's digest, the format, and the version of the quantisation. */
 const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q[48]v(\d+))$/;
 /**
- * Whoever writes weights leaves no file untouched for so long. The number of a process alone does not tell: in another
- * container that shares the cache it means another one.
+ * A partial file that is older than this is abandoned, in milliseconds; a process that converts weights writes more often.
+ * The process id alone does not show it: in a second container that shares the cache it names another process.
  */
 const ABANDONED_MS = 3_600_000;
 
 /**
- * Deletes converted weights that nobody reads any more, of whatever base: those of fewer bits in versions before this one,
- * and what processes that are gone had begun. Files by other names are somebody else's.
+ * Deletes converted weights, of any base, that are of no use: quantised ones of older versions, and partial files of
+ * processes that have ended. Leaves files with other names alone.
  *
- * @param version of fewer bits
+ * @param version current version of the quantisation
  */
 export async function removeOutdated(cacheDir: string, { version }: { version: number }): Promise<void> {
   for (const name of await readdir(cacheDir)) {
@@ -51,7 +50,7 @@ export async function removeOutdated(cacheDir: string, { version }: { version: n
     const weights = WEIGHTS.exec(partial?.target ?? name);
     if (weights === null) continue;
     const outdated = partial === null ? Number(weights[1]) < version : await isAbandoned(path, partial.pid);
-    // One that is still mapped by an earlier version stays where the system does not let it go.
+    // Windows cannot delete a file that another process has mapped.
     if (outdated) await rm(path, { force: true }).catch(() => {});
   }
 }

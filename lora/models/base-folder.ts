@@ -8,22 +8,21 @@ export interface BaseFolderOptions {
   /** The folder becomes `<home>/bases/<digest>`. */
   readonly home: string;
   readonly base: Pick<BaseDescription, 'digest' | 'files'>;
-  /** Where the content with a digest lies. */
+  /** Returns the path of the file whose content has this digest. */
   readonly pathOf: (digest: string) => string;
 }
 
 /**
- * Lays a base model out as the Hugging Face folder that it was described from, out of links to its files' contents.
- * Idempotent.
+ * Makes the Hugging Face folder of a base, with hard links to the contents of its files. Idempotent.
  * @returns the folder
- * @throws SwarmError BASE_DIGEST when the files are not those that the base's digest stands for
+ * @throws SwarmError BASE_DIGEST the base's digest is not that of its files
  */
 export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Promise<string> {
   const digest = baseDigest(base.files);
   if (digest !== base.digest) {
     throw modelError(
       'BASE_DIGEST',
-      `the manifest's base files have the digest ${digest}, not ${base.digest}; its coordinator has to make the job anew`,
+      `the base files of the manifest have the digest ${digest}, but the manifest says ${base.digest}`,
       { expected: base.digest, found: digest },
     );
   }
@@ -46,8 +45,8 @@ async function isComplete(folder: string, files: readonly BaseFile[]): Promise<b
 }
 
 /**
- * Some file systems have no hard links. A copy over a name that is taken would be written through the link into the
- * content of another digest, so it is refused: a stranger chooses the names, and some systems take two of them for one.
+ * Copies where the file system has no hard links. Never copies over an existing name: that would write through a link
+ * into the content of another digest. The names are untrusted, and some file systems treat two of them as the same.
  */
 async function linkOrCopy(from: string, to: string): Promise<void> {
   await link(from, to).catch(() => copyFile(from, to, constants.COPYFILE_EXCL));

@@ -5,7 +5,7 @@ import { digestOf, digestRecords } from './digest-cache.ts';
 import { openFile } from './json.ts';
 import { INDEX_FILE } from './tensors.ts';
 
-/** A file of a base model: plain name, bytes, and the SHA-256 of its content in hex. */
+/** A file of a base. `path` is a plain file name, `size` is in bytes, `digest` is the SHA-256 of the content in hex. */
 export interface BaseFile {
   readonly path: string;
   readonly size: number;
@@ -13,13 +13,13 @@ export interface BaseFile {
 }
 
 export interface BaseDescription {
-  /** SHA-256 of the canonical CBOR of `files`, in hex: names the base model ({@link baseDigest}). */
+  /** SHA-256 of the canonical CBOR of `files`, in hex ({@link baseDigest}): the identity of the base. */
   readonly digest: string;
   /** Sorted by path. */
   readonly files: readonly BaseFile[];
 }
 
-/** Files besides the weights that decide what a model computes or how text becomes tokens. */
+/** Files besides the weights that affect the model's results or its tokens. */
 export const DESCRIBED_FILES = [
   'config.json',
   'generation_config.json',
@@ -31,22 +31,22 @@ export const DESCRIBED_FILES = [
 ];
 
 /**
- * What transformers reads beside `chat_template.jinja` for conversations with tools. No part of a base's identity: it
- * shapes data, which is then addressed by its own content.
+ * The chat template that transformers uses for conversations with tools. It is not part of a base's identity: it only
+ * affects training data, which has digests of its own.
  */
 export const TOOL_TEMPLATE_FILE = 'additional_chat_templates/tool_use.jinja';
 
 export interface DescribeOptions {
   readonly signal?: AbortSignal;
-  /** Where digests of large files are remembered, so that they are read once. @default nowhere */
+  /** Folder that caches the digests of large files, so that each file is read once. @default no cache */
   readonly cacheDir?: string;
 }
 
 /**
- * The identity of a base model: its config, tokenizer and weights by content. Files are hashed as streams.
- * A README or a licence beside them does not change it.
+ * Computes the identity of a base from the contents of its config, tokenizer and weights. Other files in the folder, such
+ * as a README or a licence, do not change it. Files are hashed as streams.
  *
- * @throws SwarmError as openBase: only a folder that holds a usable model has an identity
+ * @throws SwarmError as openBase: only a folder with a usable base has an identity
  */
 export async function describeBase(dir: string, options: DescribeOptions = {}): Promise<BaseDescription> {
   const model = await openBase(dir);
@@ -58,7 +58,7 @@ export async function describeBase(dir: string, options: DescribeOptions = {}): 
   return { digest: baseDigest(files), files };
 }
 
-/** What names a base model of these files, in whatever order they are given. */
+/** Returns the digest of a base with these files, in any order. */
 export function baseDigest(files: readonly BaseFile[]): string {
   const described = files
     .map(({ path, size, digest }) => ({ path, size, digest }))

@@ -6,22 +6,22 @@ import { FAMILIES, type ModelConfig, parseConfig } from './families.ts';
 import { readJsonObject } from './json.ts';
 import { checkTensors, openTensors, type TensorIndex } from './tensors.ts';
 
-/** A model folder in Hugging Face layout whose files have been checked against each other. */
+/** A base: a model folder in Hugging Face layout, its files checked against each other. */
 export interface BaseModel {
   readonly dir: string;
   readonly config: ModelConfig;
   readonly architecture: Architecture;
   readonly tensors: TensorIndex;
-  /** Number of values in all parameters; a tied output head counts once. */
+  /** Number of values in all parameters. A tied output head counts once. */
   readonly parameters: number;
 }
 
-/** Largest config.json that is read, in bytes; real ones have a few KiB. */
+/** Maximum size of config.json in bytes; published ones have a few KiB. */
 export const MAX_CONFIG_BYTES = 2 ** 20;
 
 /**
- * Opens a model folder: config.json, tokenizer.json and the headers of the weights. Every tensor is checked
- * against its file's real size and the shape that config.json gives it; no weights are read.
+ * Opens a base: reads config.json, tokenizer.json and the headers of the weights, and checks every tensor against the size
+ * of its file and the shape that config.json gives it. Does not read the weights.
  *
  * @throws SwarmError MODEL_DIR the folder cannot be listed
  * @throws SwarmError MODEL_FILE_MISSING, MODEL_JSON, MODEL_CONFIG, MODEL_UNSUPPORTED, MODEL_INDEX, TENSORS_*
@@ -38,27 +38,22 @@ export async function openBase(dir: string): Promise<BaseModel> {
   return { dir, config, architecture, tensors, parameters: size };
 }
 
-/** Plain files of a model folder. */
+/** Lists the names in a model folder. @throws SwarmError MODEL_DIR */
 export async function listFiles(dir: string): Promise<ReadonlySet<string>> {
   try {
     return new Set(await readdir(dir));
   } catch (cause) {
-    throw modelError(
-      'MODEL_DIR',
-      `the model folder ${dir} cannot be read; give the path of a folder with config.json, tokenizer.json and model.safetensors`,
-      { dir },
-      { cause },
-    );
+    throw modelError('MODEL_DIR', `the model folder ${dir} cannot be read`, { dir }, { cause });
   }
 }
 
-/** Buffers that old checkpoints hold, and the copy of a tied head that some exporters write. */
+/** Whether a tensor is not used: a buffer in old files, or the copy of a tied head that some exporters write. */
 export function isUnused(name: string, config: ModelConfig): boolean {
   const { head, isBuffer }: Architecture = FAMILIES[config.family];
   return isBuffer?.(name) || (config.tieWordEmbeddings && name === `${head}.weight`);
 }
 
-/** The tensors under the names that the architecture gives them. */
+/** Returns the tensors under the architecture's names. */
 function renamed(tensors: TensorIndex, { canonicalName = (name) => name }: Architecture): TensorIndex {
   const index = new Map([...tensors].map(([name, location]) => [canonicalName(name), location]));
   if (index.size === tensors.size) return index;
@@ -66,7 +61,7 @@ function renamed(tensors: TensorIndex, { canonicalName = (name) => name }: Archi
   const twice = names.find((name) => canonicalName(name) !== name && names.includes(canonicalName(name)))!;
   throw modelError(
     'TENSORS_UNEXPECTED',
-    `the weights hold both ${twice} and ${canonicalName(twice)}, which are names of one tensor; get the model again`,
+    `the weights hold both ${twice} and ${canonicalName(twice)}, which are two names of one tensor`,
     { tensor: twice },
   );
 }
@@ -74,7 +69,5 @@ function renamed(tensors: TensorIndex, { canonicalName = (name) => name }: Archi
 async function checkTokenizer(path: string): Promise<void> {
   const { model } = await readJsonObject(path);
   if (typeof model !== 'object' || model === null)
-    throw modelError('MODEL_JSON', `${path} has no "model": it is not a tokenizer; get the model again`, {
-      file: path,
-    });
+    throw modelError('MODEL_JSON', `${path} has no field "model", so it is not a tokenizer`, { file: path });
 }

@@ -1,9 +1,9 @@
 import type { SwarmError } from '../../common/errors.ts';
 import { modelError } from './errors.ts';
 
-/** Readers of config.json fields that the families share. */
+/** Readers for fields of config.json that all families share. */
 
-/** What every family's config says: all that the rest of the system knows of a model. */
+/** The part of a model's config that all families have. Code outside of lora/models uses only these fields. */
 export interface CommonConfig {
   /** transformers' `model_type`. */
   readonly family: string;
@@ -15,21 +15,21 @@ export interface CommonConfig {
   readonly heads: number;
   readonly keyValueHeads: number;
   readonly headDim: number;
-  /** Longest row, in tokens. */
+  /** Maximum length of a row, in tokens. */
   readonly maxPositions: number;
   readonly tieWordEmbeddings: boolean;
 }
 
 /**
- * Largest value of any dimension or count in a config. A config comes from a stranger and is read before
- * its weights are: 2^21 is above every vocabulary in use (262,144 at the time of writing).
+ * Maximum of any dimension or count in a config, which is untrusted and read before the weights. 2^21 is above every
+ * vocabulary in use (262,144 at the time of writing).
  */
 export const MAX_DIMENSION = 2 ** 21;
 
-/** Most layers: the list of parameters is built from this number alone. Llama 3.1 405B has 126. */
+/** Maximum number of layers; the list of parameters grows with it. Llama 3.1 405B has 126. */
 export const MAX_LAYERS = 1024;
 
-/** Most positions of a context; rows are far shorter. */
+/** Maximum of `max_position_embeddings`; rows are far shorter. */
 export const MAX_POSITIONS = 2 ** 31;
 
 export type Json = Readonly<Record<string, unknown>>;
@@ -38,7 +38,7 @@ export function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A whole number in a range; `fallback` where it is missing or null. @throws SwarmError MODEL_CONFIG */
+/** Reads a whole number from `least` to `most`; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
 export function count(json: Json, field: string, fallback?: number, most = MAX_DIMENSION, least = 1): number {
   const value = json[field] ?? fallback;
   if (typeof value !== 'number' || !Number.isInteger(value) || value < least || value > most)
@@ -46,7 +46,7 @@ export function count(json: Json, field: string, fallback?: number, most = MAX_D
   return value;
 }
 
-/** A positive number; `fallback` where it is missing or null. @throws SwarmError MODEL_CONFIG */
+/** Reads a positive number; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
 export function positive(json: Json, field: string, fallback?: number): number {
   const value = json[field] ?? fallback;
   if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
@@ -54,20 +54,24 @@ export function positive(json: Json, field: string, fallback?: number): number {
   return value;
 }
 
-/** @throws SwarmError MODEL_CONFIG */
+/** Reads a boolean; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
 export function flag(json: Json, field: string, fallback: boolean): boolean {
   const value = json[field] ?? fallback;
   if (typeof value !== 'boolean') throw invalid(field, 'true or false', value);
   return value;
 }
 
-/** @param allowed values that the engine computes; undefined for a field that may be missing. @throws SwarmError MODEL_UNSUPPORTED */
+/**
+ * Checks that a field has one of the implemented values.
+ * @param allowed implemented values; undefined among them if the field may be missing
+ * @throws SwarmError MODEL_UNSUPPORTED
+ */
 export function only(json: Json, field: string, allowed: readonly unknown[]): void {
   if (!allowed.includes(json[field])) throw unsupported(field, json[field], allowed);
 }
 
 /**
- * What no family computes: quantised weights, weights in a file of another name, and another head than the language
+ * Refuses what no family supports: quantised weights, weights in a file of another name, and heads other than the language
  * model's.
  * @param className transformers' class of the language model, e.g. LlamaForCausalLM
  * @throws SwarmError MODEL_UNSUPPORTED
@@ -83,7 +87,7 @@ export function requireLanguageModel(json: Json, className: string): void {
 export function invalid(field: string, expected: string, found: unknown): SwarmError {
   return modelError(
     'MODEL_CONFIG',
-    `config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, expected ${expected}; get the model's own config.json again`,
+    `config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, expected ${expected}`,
     { field, expected, found },
   );
 }
@@ -92,7 +96,7 @@ export function unsupported(field: string, found: unknown, allowed: readonly unk
   const known = allowed.filter((value) => value !== undefined).map((value) => JSON.stringify(value));
   return modelError(
     'MODEL_UNSUPPORTED',
-    `config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which this engine does not compute (it knows ${known.join(', ')}); choose another base model`,
+    `config.json: ${field} is ${JSON.stringify(found) ?? 'missing'}, which is not supported (supported: ${known.join(', ')})`,
     { field, found, supported: allowed.filter((value) => value !== undefined) },
   );
 }

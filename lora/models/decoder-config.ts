@@ -1,9 +1,9 @@
 import type { CommonConfig, Json } from './config.ts';
 import { count, flag, invalid, MAX_LAYERS, MAX_POSITIONS, unsupported } from './config.ts';
 
-/** What transformers' class of a family assumes where a config leaves it out. */
+/** Defaults of transformers' config class of a family. */
 export interface DecoderDefaults {
-  /** Key-value heads where the field is missing; null there always means one for each head. Default: that, too. */
+  /** Key-value heads if the field is missing. A null in the config means as many as heads. Default: as many as heads. */
   readonly keyValueHeads?: number;
   /** Default: hidden size / heads. */
   readonly headDim?: number;
@@ -12,7 +12,7 @@ export interface DecoderDefaults {
 }
 
 /**
- * The sizes that rotary decoders name alike.
+ * Reads the sizes whose field names are the same in all rotary decoders.
  * @throws SwarmError MODEL_CONFIG
  */
 export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<CommonConfig, 'family'> {
@@ -40,16 +40,17 @@ export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<Comm
   };
 }
 
-/** How many tokens back each layer's attention reaches, the token itself included; null for all of its row. */
+/** Attention window of each layer: how many tokens a token sees, itself included. Null: no window. */
 export type Windows = readonly (number | null)[];
 
-/** Windows where no layer has one. */
+/** Returns the windows of a model without sliding attention. */
 export function noWindows(layers: number): Windows {
   return new Array<null>(layers).fill(null);
 }
 
 /**
- * `sliding_window`: tokens that a layer of that type sees; null for none.
+ * Reads `sliding_window`, in tokens; null for no window.
+ * @param missing the value if the field is missing
  * @throws SwarmError MODEL_CONFIG
  */
 export function readWindow(json: Json, missing: number): number | null {
@@ -58,8 +59,8 @@ export function readWindow(json: Json, missing: number): number | null {
 }
 
 /**
- * The window of each layer by `layer_types`, or by the family's own rule where the config has none.
- * @throws SwarmError MODEL_CONFIG there are not as many types as layers, or a sliding layer has no window
+ * Returns the window of each layer, from `layer_types` or, without that field, from the family's rule `isSliding`.
+ * @throws SwarmError MODEL_CONFIG the number of types is not that of layers, or a sliding layer has no window
  * @throws SwarmError MODEL_UNSUPPORTED a type is neither full nor sliding attention
  */
 export function layerWindows(
@@ -76,13 +77,14 @@ export function layerWindows(
     if (type === 'full_attention') return null;
     if (type !== 'sliding_attention')
       throw unsupported('layer_types', type, ['full_attention', 'sliding_attention']);
-    if (window === null) throw invalid('sliding_window', 'tokens, as some layers have a window', window);
+    if (window === null)
+      throw invalid('sliding_window', 'a number of tokens, because some layers have a window', window);
     return window;
   });
 }
 
 /**
- * Windows of the Qwen families: with `use_sliding_window`, the layers from `max_window_layers` on have one.
+ * Reads the windows of the Qwen families: with `use_sliding_window`, layers from number `max_window_layers` have one.
  * @throws SwarmError as layerWindows
  */
 export function readQwenWindows(json: Json, layers: number): Windows {

@@ -6,16 +6,16 @@ import { writeDurably } from '../../common/durable.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { readJsonObject } from './json.ts';
 
-/** Smaller files are read again each time, in bytes: a record would save nothing. */
+/** Digests of smaller files are not cached, in bytes: reading them again is as fast. */
 export const RECORDED_FROM_BYTES = 8 * 2 ** 20;
 /**
- * A file that changed this shortly before its record was written may have changed again within the resolution of its
- * times, in milliseconds; FAT's is two seconds.
+ * A record is trusted if the file was unchanged for this long before the record was written, in milliseconds. A second
+ * change within the resolution of the file's times would leave them equal; FAT has a resolution of two seconds.
  */
 export const SETTLED_MS = 2_000;
 const MAX_RECORD_BYTES = 16 * 2 ** 10;
 
-/** Times are those of the file system, in nanoseconds, as text. */
+/** A cached digest. Times are the file system's, in nanoseconds, as text. */
 interface FileRecord {
   readonly path: string;
   readonly device: string;
@@ -26,12 +26,12 @@ interface FileRecord {
   readonly digest: string;
 }
 
-/** Folder of the records in a cache folder. */
+/** Returns the folder of the records inside a cache folder. */
 export function digestRecords(cacheDir: string): string {
   return join(cacheDir, 'digests');
 }
 
-/** Deletes the records of files that are gone, and what a killed process left of one that it was writing. */
+/** Deletes the records of files that no longer exist, and partial records that killed processes left. */
 export async function forgetDigests(cacheDir: string): Promise<void> {
   const records = digestRecords(cacheDir);
   for (const name of await readdir(records).catch(() => [])) {
@@ -43,9 +43,11 @@ export async function forgetDigests(cacheDir: string): Promise<void> {
 }
 
 /**
- * SHA-256 of a file, in hex, and its size. With a folder for records, a large file that is the same by path, device,
- * inode, size and both its times is not read again. The time of change is the system's own: a tool that sets the time
- * of modification back does not hide that it wrote.
+ * Returns the SHA-256 of a file, in hex, and its size in bytes; closes the handle. With a folder for records, a large file
+ * is not read again while its path, device, inode, size, mtime and ctime are unchanged. The system sets the ctime itself,
+ * so a tool that writes and then resets the mtime is noticed.
+ *
+ * @param records folder of the records; null: read the file
  */
 export async function digestOf(
   path: string,
@@ -87,7 +89,7 @@ function describe(path: string, stats: BigIntStats): Omit<FileRecord, 'digest'> 
   };
 }
 
-/** The digest of a record that is still of this file; null where there is none that can be trusted. */
+/** Returns the digest in a record if it still matches the file and can be trusted; else null. */
 async function read(record: string, stats: BigIntStats): Promise<string | null> {
   try {
     const { path: _, digest, ...found } = await readJsonObject(record, MAX_RECORD_BYTES);
@@ -102,7 +104,7 @@ async function read(record: string, stats: BigIntStats): Promise<string | null> 
   }
 }
 
-/** Does without where it cannot be written: it only saves time. A file that changed while it was read gets none. */
+/** Writes a record, unless the file changed while it was read. Failures are ignored: a record only saves time. */
 async function write(record: string, path: string, before: BigIntStats, digest: string): Promise<void> {
   try {
     const file = await realpath(path);

@@ -17,19 +17,19 @@ export const DTYPE_BYTES: Readonly<Record<string, number>> = {
   F64: 8,
 };
 
-/** The element types that hold weights here; all become float32 when they are read. */
+/** Element types that weights may have. All are converted to float32 on reading. */
 export type FloatDtype = 'F32' | 'F16' | 'BF16';
 
 export function isFloatDtype(dtype: string): dtype is FloatDtype {
   return dtype === 'F32' || dtype === 'F16' || dtype === 'BF16';
 }
 
-/** Little-endian elements → float32, exactly. `bytes` holds whole elements; for F32 the result may be a view of them. */
+/** Converts little-endian elements to float32 exactly. `bytes` holds whole elements; for F32 the result may be a view of it. */
 export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype): Float32Array {
   const size = DTYPE_BYTES[dtype]!;
   const count = bytes.byteLength / size;
-  // A typed array must start at a multiple of its element size; a copy starts at 0. (slice() would not do: on a
-  // Buffer it makes a view.)
+  // A typed array must start at a multiple of its element size; a copy starts at 0. Not slice(), which on a Buffer
+  // returns a view.
   const aligned = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   if (dtype === 'F32') return new Float32Array(aligned.buffer, aligned.byteOffset, count);
   const words = new Uint16Array(aligned.buffer, aligned.byteOffset, count);
@@ -44,7 +44,7 @@ export function decodeFloats(bytes: Uint8Array, dtype: FloatDtype): Float32Array
   return values;
 }
 
-/** float32 → little-endian elements, rounded to nearest, ties to even, as PyTorch does. */
+/** Converts float32 to little-endian elements. Rounds to nearest, ties to even, as PyTorch does. For F32 returns a view. */
 export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Array {
   if (dtype === 'F32') return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
@@ -54,26 +54,26 @@ export function encodeFloats(values: Float32Array, dtype: FloatDtype): Uint8Arra
   return new Uint8Array(words.buffer);
 }
 
-/** bits of a float32 → bits of a bfloat16: its upper half, rounded. */
+/** Converts float32 bits to bfloat16 bits: the upper half, rounded. */
 function toBfloat(bits: number): number {
   const magnitude = bits & 0x7fffffff;
-  // A NaN must not become an infinity when its payload lies in the lower half.
+  // Cutting a NaN whose payload is only in the lower half would give infinity.
   if (magnitude > 0x7f800000) return (bits >>> 16) | 0x40;
   return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
 }
 
-/** bits of a float32 → bits of an IEEE half (1 sign, 5 exponent, 10 mantissa bits). */
+/** Converts float32 bits to IEEE half bits (1 sign, 5 exponent, 10 mantissa). */
 function toHalf(bits: number): number {
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return sign | 0x7e00;
-  if (magnitude >= 0x477ff000) return sign | 0x7c00; // 65,520 and more round to infinity
+  if (magnitude >= 0x477ff000) return sign | 0x7c00; // 65,520 and above round to infinity
   if (magnitude >= 0x38800000) {
     // Normal from 2^-14: rebias the exponent from 127 to 15 and round away 13 mantissa bits.
     const rebiased = magnitude - 0x38000000;
     return sign | ((rebiased + 0xfff + ((rebiased >>> 13) & 1)) >>> 13);
   }
-  // Subnormal: a multiple of 2^-24, found by shifting the mantissa with its hidden bit.
+  // Subnormal: a multiple of 2^-24. Shift the mantissa with its hidden bit.
   const shift = 126 - (magnitude >>> 23);
   if (shift > 24) return sign;
   const mantissa = (magnitude & 0x7fffff) | 0x800000;
@@ -83,7 +83,7 @@ function toHalf(bits: number): number {
 
 let halves: Float32Array | null = null;
 
-/** The float32 value of each of the 65,536 halves: looking up beats computing four to one. */
+/** Returns the float32 values of all 65,536 halves: a table is four times as fast as computing each value. */
 function halfTable(): Float32Array {
   if (halves) return halves;
   halves = new Float32Array(0x10000);

@@ -6,18 +6,18 @@ import { mistral } from './families/mistral.ts';
 import { qwen2 } from './families/qwen2.ts';
 import { qwen3 } from './families/qwen3.ts';
 
-/** Every model family under transformers' `model_type`. A new one is a file in families/ and a line here. */
+/** Model families by transformers' `model_type`. To add one, add a file to families/ and a line here. */
 export const FAMILIES = { llama, mistral, qwen2, qwen3, gemma3_text: gemma3Text, gpt2 };
 
-/** What a `config.json` says about a model, with its defaults filled in; told apart by `family`. */
+/** A parsed `config.json` with defaults filled in; a union discriminated by `family`. */
 export type ModelConfig = ReturnType<(typeof FAMILIES)[keyof typeof FAMILIES]['parseConfig']>;
 
 /**
  * Reads a Hugging Face `config.json`, in the layout of transformers 4 (`rope_theta`, `rope_scaling`) or 5
  * (`rope_parameters`). Missing fields take the defaults of transformers' class of that family.
  *
- * @throws SwarmError MODEL_CONFIG a field is missing or is not the number it has to be
- * @throws SwarmError MODEL_UNSUPPORTED the family, or what a field asks for, is not computed by this engine
+ * @throws SwarmError MODEL_CONFIG a field is missing or has a wrong type or range
+ * @throws SwarmError MODEL_UNSUPPORTED the family, or a feature that a field asks for, is not implemented
  */
 export function parseConfig(json: unknown): ModelConfig {
   if (!isObject(json)) throw invalid('config.json', 'a JSON object', json);

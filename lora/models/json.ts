@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { SwarmError } from '../../common/errors.ts';
 import { modelError } from './errors.ts';
 
-/** Largest JSON file of a model that is read, in bytes: tokenizers of 256k tokens take about 33 MB. */
+/** Maximum size of a model's JSON file in bytes. tokenizer.json with 256k tokens takes about 33 MB. */
 export const MAX_JSON_BYTES = 64 * 2 ** 20;
 
 /**
@@ -16,18 +16,18 @@ export async function readJsonObject(
   const { handle, size } = await openFile(path);
   try {
     if (size > maxBytes)
-      throw modelError(
-        'MODEL_FILE_TOO_LARGE',
-        `${path} has ${size} bytes, at most ${maxBytes} are read; get the file again`,
-        { file: path, expected: maxBytes, found: size },
-      );
+      throw modelError('MODEL_FILE_TOO_LARGE', `${path} has ${size} bytes (maximum ${maxBytes})`, {
+        file: path,
+        expected: maxBytes,
+        found: size,
+      });
     return parseJsonObject(await handle.readFile('utf8'), path);
   } finally {
     await handle.close();
   }
 }
 
-/** Opens a regular file of a model for reading. */
+/** Opens a regular file of a model for reading. @throws SwarmError MODEL_FILE_MISSING */
 export async function openFile(path: string): Promise<{ handle: FileHandle; size: number }> {
   let handle: FileHandle | undefined;
   try {
@@ -47,18 +47,20 @@ function missing(path: string, cause: unknown): SwarmError {
     'MODEL_FILE_MISSING',
     `${path} cannot be read: ${reasonOf(cause)}`,
     { file: path },
-    { next: 'check the path of the folder, and that all its files have been copied', cause },
+    { cause },
   );
 }
 
 function reasonOf(cause: unknown): string {
   if (!(cause instanceof Error)) return 'it is not a regular file';
-  return 'code' in cause && cause.code === 'ENOENT' ? 'there is no such file' : cause.message;
+  return 'code' in cause && cause.code === 'ENOENT' ? 'no such file' : cause.message;
 }
 
 /**
- * Parses a JSON object and refuses repeated keys, which JSON.parse would silently resolve to the last one:
- * two readers of the same file must not see two different contents.
+ * Parses a JSON object and refuses repeated keys. JSON.parse silently takes the last one; another reader may take the
+ * first, and the two would see different contents.
+ * @param file name of the source, for errors
+ * @throws SwarmError MODEL_JSON
  */
 export function parseJsonObject(text: string, file: string): Record<string, unknown> {
   let value: unknown;
@@ -67,7 +69,7 @@ export function parseJsonObject(text: string, file: string): Record<string, unkn
   } catch (cause) {
     throw modelError(
       'MODEL_JSON',
-      `${file} is not JSON (${cause instanceof Error ? cause.message : cause}); it may be cut off, get it again`,
+      `${file} is not JSON (${cause instanceof Error ? cause.message : cause})`,
       { file },
       { cause },
     );
@@ -76,17 +78,14 @@ export function parseJsonObject(text: string, file: string): Record<string, unkn
     throw modelError('MODEL_JSON', `${file} is not a JSON object`, { file });
   const key = repeatedKey(text);
   if (key !== null)
-    throw modelError('MODEL_JSON', `${file} holds the key ${JSON.stringify(key)} twice; get it again`, {
-      file,
-      key,
-    });
+    throw modelError('MODEL_JSON', `${file} has the key ${JSON.stringify(key)} twice`, { file, key });
   return value as Record<string, unknown>;
 }
 
 /**
- * The first key that occurs twice in one object of a valid JSON text, or null. In valid JSON a string is a key
- * exactly if a colon follows it, so strings and braces are all there is to see. A loop, because a regular
- * expression overflows the stack on a string of some millions of characters.
+ * Returns the first key that occurs twice in one object of a valid JSON text, or null. In valid JSON a string is a key
+ * if and only if a colon follows it, so only strings and braces matter. A regular expression for strings would overflow
+ * the stack on a string of a few million characters.
  */
 function repeatedKey(text: string): string | null {
   const open: Set<string>[] = [];

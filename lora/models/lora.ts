@@ -22,29 +22,29 @@ import type { ModelShape, TargetModule } from './targets.ts';
 /** Prefix that PEFT puts before a module path in the names of adapter tensors. */
 export const PEFT_PREFIX = 'base_model.model.';
 
-/** A of shape [r, in] and B of shape [out, r] of a module, under PEFT's names. */
+/** Returns PEFT's name of a module's matrix A [r, in] or B [out, r]. */
 export function matrixName(module: Pick<TargetModule, 'name' | 'embedding'>, matrix: 'A' | 'B'): string {
   const suffix = module.embedding ? `lora_embedding_${matrix}` : `lora_${matrix}.weight`;
   return `${PEFT_PREFIX}${module.name}.${suffix}`;
 }
 
-/** The module whose A has this name; null for other tensors. */
+/** Returns the module whose A has this tensor name; null for other tensors. */
 export function adaptedModuleOf(tensor: string): string | null {
   const suffix = ['.lora_A.weight', '.lora_embedding_A'].find((ending) => tensor.endsWith(ending));
   return suffix === undefined ? null : tensor.slice(PEFT_PREFIX.length, -suffix.length);
 }
 
-/** DoRA's magnitude [out]. PEFT's name on disk, which has no `.weight`. */
+/** Returns the name of DoRA's magnitude [out] in PEFT's files, where it has no `.weight`. */
 export function magnitudeName(module: string): string {
   return `${PEFT_PREFIX}${module}.lora_magnitude_vector`;
 }
 
-/** A parameter of a module that is saved whole. */
+/** Returns the adapter's name for a parameter of a saved module. */
 export function savedName(parameter: string): string {
   return `${PEFT_PREFIX}${parameter}`;
 }
 
-/** A trained bias: PEFT puts an adapted module inside another one. */
+/** Returns the name of a trained bias. PEFT wraps an adapted module, which adds `.base_layer`. */
 export function biasName(module: string, adapted: boolean): string {
   return `${PEFT_PREFIX}${module}${adapted ? '.base_layer' : ''}.bias`;
 }
@@ -56,13 +56,13 @@ export interface AdaptedModule extends TargetModule {
   readonly scale: number;
 }
 
-/** A parameter of the base that is trained itself: a bias, or part of a module that is saved whole. */
+/** A trained copy of a base parameter: a bias, or a parameter of a saved module. */
 export interface TrainedCopy {
   /** Its name in the adapter. */
   readonly tensor: string;
-  /** The parameter whose place it takes. A tied output head has none in the model: `<head>.weight` then. */
+  /** The parameter that it replaces. For a tied output head, which has no parameter of its own: `<head>.weight`. */
   readonly parameter: string;
-  /** The parameter that it starts from. */
+  /** The parameter whose values it starts from. */
   readonly from: string;
   readonly shape: readonly number[];
   readonly group: 'bias' | 'saved';
@@ -74,9 +74,9 @@ export interface LoraPlacement {
   readonly copies?: readonly TrainedCopy[];
   /** Default: false. */
   readonly useDora?: boolean;
-  /** Whether A is fed but not trained. Default: false. */
+  /** Whether A is an input that is not trained. Default: false. */
   readonly freezeA?: boolean;
-  /** Share of the inputs of A that are set to zero, for graphs that train. Default: 0. */
+  /** Dropout: the share of A's inputs set to zero in training graphs. Default: 0. */
   readonly dropout?: number;
 }
 
@@ -89,11 +89,11 @@ interface Branch {
 }
 
 /**
- * The frozen base with low-rank adapters (Hu et al. 2021): y = x Wᵀ + b + s·(x Aᵀ) Bᵀ, or DoRA's (Liu et al. 2024,
- * arXiv 2402.09353) y = b + m/‖W + s·BA‖ ⊙ (x Wᵀ + s·(x Aᵀ) Bᵀ). The norm, over each row of the [out, in] weight, is
- * a constant for the backward pass (section 4.3 there). The adapter's tensors are inputs of the graph, fed under
- * their PEFT names. A tied output head keeps the base's embedding as its weight while a saved copy of the embedding
- * is trained or carries an adapter, as in PEFT: row v of an adapted embedding is W[v] + s·A[:, v] Bᵀ.
+ * Returns the frozen base with LoRA matrices (Hu et al. 2021): y = x Wᵀ + b + s·(x Aᵀ) Bᵀ, or with DoRA (Liu et al. 2024,
+ * arXiv 2402.09353): y = b + m/‖W + s·BA‖ ⊙ (x Wᵀ + s·(x Aᵀ) Bᵀ). The norm is taken over each row of the [out, in] weight
+ * and is a constant in the backward pass (section 4.3 of that paper). The adapter's tensors are inputs of the graph, fed
+ * under their PEFT names. Row v of an adapted embedding is W[v] + s·A[:, v] Bᵀ. As in PEFT, training the embedding, by
+ * matrices or as a saved module, leaves the weight of a tied output head as it was.
  */
 export function withLora(graph: Graph, model: ModelShape, placement: LoraPlacement): TrainableSource {
   const { modules, copies = [], useDora = false, freezeA = false, dropout: rate = 0 } = placement;
@@ -143,7 +143,7 @@ function plainBranch(base: ParameterSource, { module, a, b }: Branch, x: Tensor,
   return linear(linear(dropped, a), b, { scale: module.scale, addTo: base.linear(module.name, x) });
 }
 
-/** Dropout falls on all that the magnitude scales, not on the base's own result, as in PEFT. */
+/** As in PEFT, dropout applies to everything that the magnitude scales, but not to the base's own output. */
 function doraBranch(
   base: ParameterSource,
   { module, a, b }: Branch,
@@ -162,7 +162,7 @@ function doraBranch(
   return bias ? add(scaled, base.tensor(`${name}.bias`)) : scaled;
 }
 
-/** The base with some parameters replaced by trained copies. */
+/** Returns the base with some parameters replaced by trained copies. */
 function baseWith(graph: Graph, model: ModelShape, replaced: ReadonlyMap<string, Tensor>): ParameterSource {
   const { architecture, config } = model;
   const { head, embedding } = architecture;
@@ -181,7 +181,7 @@ function baseWith(graph: Graph, model: ModelShape, replaced: ReadonlyMap<string,
   };
 }
 
-/** Numbers of its own for every module, whichever others carry an adapter. */
+/** Returns the random stream of a module's dropout; it does not depend on the other target modules. */
 function streamOf(module: string): number {
   return createHash('sha256').update(module).digest().readUInt32LE(0) >>> 1;
 }

@@ -4,7 +4,7 @@ import type { Architecture, LinearModule, ParameterSource, TrainableSource } fro
 import { modelError } from './errors.ts';
 import type { ModelConfig } from './families.ts';
 
-/** The base as it is: every parameter a frozen weight, resolved by name when the graph is compiled. */
+/** Returns the unchanged base: every parameter is a frozen weight, looked up by name when the graph is compiled. */
 export function frozenParameters(
   graph: Graph,
   architecture: Architecture,
@@ -13,7 +13,7 @@ export function frozenParameters(
   return sourceOf(architecture, config, (name, shape) => graph.weight(name, shape));
 }
 
-/** Full-parameter training: every parameter is an input of the graph, fed under its own name. */
+/** Returns the base for full-parameter training: every parameter is an input of the graph, fed under its own name. */
 export function trainableParameters(
   graph: Graph,
   architecture: Architecture,
@@ -26,11 +26,15 @@ export function trainableParameters(
     return tensor;
   };
   const source = sourceOf(architecture, config, declare);
-  // Declared at once and in the architecture's order, so that callers can pair them with their values.
+  // Declared now, in the architecture's order, so that callers can pair the tensors with values.
   for (const { name } of architecture.parameters(config)) source.tensor(name);
   return { ...source, trainable };
 }
 
+/**
+ * Makes a parameter source from a function that declares one parameter in a graph.
+ * @throws SwarmError MODEL_PARAMETER on use with a name that the architecture does not have
+ */
 export function sourceOf(
   architecture: Architecture,
   config: ModelConfig,
@@ -67,7 +71,7 @@ export function sourceOf(
   };
 }
 
-/** The parameter that holds the weight of a linear module; a tied output head reads the embedding table. */
+/** Returns the parameter that holds a linear module's weight; for a tied output head, the embedding table. */
 export function weightOf(
   module: string,
   { head, embedding }: Pick<Architecture, 'head' | 'embedding'>,

@@ -1,29 +1,29 @@
 import { runInNewContext } from 'node:vm';
 import { modelError } from './errors.ts';
 
-/** Longest pattern taken from a job or an adapter file, in characters. */
+/** Maximum length of a pattern in a job or an adapter file, in characters. */
 export const MAX_PATTERN_LENGTH = 1024;
 
 /**
- * Time for matching patterns against all module names, in milliseconds. Patterns come from strangers, and
- * a few characters are enough to make a backtracking matcher run for years. An honest one needs under 1 ms, but the
- * clock also runs while others have the processor.
+ * Time limit for matching patterns against all module names, in milliseconds. Patterns are untrusted, and a few characters
+ * can make a backtracking matcher run for years. A normal pattern takes under 1 ms; the limit allows for a busy machine,
+ * since it is wall-clock time.
  */
 export const PATTERN_TIMEOUT_MS = 1000;
 
-/** Without repetition and choice a pattern is matched in one go: most are just names. */
+/** Patterns that cannot backtrack, so they need no time limit. Most patterns are plain names. */
 const PLAIN = /^[\w.]*$/;
 
-/** How much of a name a pattern has to match. */
+/** The part of a name that a pattern must match. */
 export type Extent =
   /** Python's `re.fullmatch`. */
   | 'whole'
-  /** The end of the name behind a dot, or all of it: the keys of `rank_pattern` and `alpha_pattern`. */
+  /** The whole name, or its end after a dot: keys of `rank_pattern` and `alpha_pattern`. */
   | 'end'
-  /** Whole path segments anywhere, and what lies below them: what `modules_to_save` keeps from being a target. */
+  /** Whole path segments anywhere in the name: entries of `modules_to_save`, whose modules are no targets. */
   | 'segments';
 
-// As PEFT puts them together (peft tuners_utils, utils/other): with no group of its own around a 'segments' pattern.
+// Built as in PEFT (tuners_utils, utils/other), which puts no group around a 'segments' pattern.
 const SOURCES: Readonly<Record<Extent, (pattern: string) => string>> = {
   whole: (pattern) => `^(?:${pattern})$`,
   end: (pattern) => `^(.*\\.)?(${pattern})$`,
@@ -31,9 +31,9 @@ const SOURCES: Readonly<Record<Extent, (pattern: string) => string>> = {
 };
 
 /**
- * For each name the number of the first of Python's regular expressions that matches it, or −1.
+ * Returns, for each name, the index of the first pattern (a Python regular expression) that matches it, or −1.
  *
- * @param field what the patterns are, for errors
+ * @param field where the patterns come from, for errors
  * @throws SwarmError LORA_PATTERN a pattern is too long, malformed, or takes too long
  */
 export function firstMatches(
@@ -47,7 +47,7 @@ export function firstMatches(
     if (pattern.length > MAX_PATTERN_LENGTH)
       throw modelError(
         'LORA_PATTERN',
-        `a pattern of ${field} has ${pattern.length} characters, at most ${MAX_PATTERN_LENGTH} are taken; use a list of module names`,
+        `a pattern of ${field} has ${pattern.length} characters (maximum ${MAX_PATTERN_LENGTH})`,
         { field, length: pattern.length, limit: MAX_PATTERN_LENGTH },
       );
   }
@@ -67,14 +67,14 @@ export function firstMatches(
     const shown = patterns.map((pattern) => JSON.stringify(pattern)).join(', ');
     throw modelError(
       'LORA_PATTERN',
-      `${field} ${shown} cannot be used: ${cause instanceof Error ? cause.message : cause}; use module names`,
+      `the patterns of ${field}, ${shown}, cannot be used: ${cause instanceof Error ? cause.message : cause}`,
       { field, patterns: [...patterns] },
       { cause },
     );
   }
 }
 
-/** Python's spellings of a named group, a back-reference to it, and the ends of the text. */
+/** Translates Python's named groups, back-references and text anchors to JavaScript's. */
 function fromPython(pattern: string): string {
   return pattern
     .replaceAll('(?P<', '(?<')

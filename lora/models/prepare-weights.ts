@@ -13,16 +13,16 @@ import { floatDtype, tensorChunks } from './safetensors.ts';
 import type { ModelShape } from './targets.ts';
 import { Layout, writeAll, writeOnce } from './weight-cache.ts';
 
-/** Increased whenever the same weights become other numbers: files of before are not taken for these. */
+/** Incremented when quantisation changes its results, so that older cached files are not used. */
 const QUANTISATION_VERSION = 3;
 
 /**
- * The weights as one file that an engine maps, converted once per base model and kept in `cacheDir` under the
- * base's digest: all in float32, or with those of the linear modules in fewer bits (see quantise.ts) and the embedding and a
- * tied or untied output head in 8 (see quantise-table.ts). Norms and biases stay float32. Memory stays at a few MiB for
- * float32 and tables, at the rounded copies of one matrix for fewer bits.
+ * Converts a base's weights to one file that an engine memory-maps. Each base is converted once; the file is kept in
+ * `cacheDir` under the base's digest. At 32 bits all weights are float32. Below that, linear modules have `bits` bits (see
+ * quantise.ts), the embedding and the output head have 8 (see quantise-table.ts), and norms and biases stay float32.
+ * Conversion needs a few MiB of memory, and for a quantised matrix both copies of it.
  *
- * @throws SwarmError TENSORS_TRUNCATED a file of the model shrank meanwhile
+ * @throws SwarmError MODEL_*, TENSORS_* the model's files have changed since it was opened
  */
 export async function prepareWeights(
   model: BaseModel,
@@ -41,12 +41,12 @@ export async function prepareWeights(
   return bits === 32 ? { path, entries } : { path, entries, quantised, tables };
 }
 
-/** How names of the files in the cache end. */
+/** Returns the ending of a cached file's name. */
 export function weightFileSuffix(bits: BaseBits): string {
   return bits === 32 ? '.f32' : `.q${bits}v${QUANTISATION_VERSION}`;
 }
 
-/** Bytes of the file, which are those in memory too: it is mapped, or its numbers are packed for the kernels. */
+/** Returns the size of the file in bytes, which is also its size in memory, mapped or packed for the kernels. */
 export function weightFileBytes(model: ModelShape, bits: BaseBits): number {
   return layOut(model, bits).size;
 }
@@ -58,11 +58,11 @@ function layOut(model: ModelShape, bits: BaseBits) {
   const tables = new Map<string, TableEntry>();
   const { architecture, config } = model;
   const head = weightOf(architecture.head, architecture, config);
-  const looked = new Set([architecture.embedding, head]);
+  const tableNames = new Set([architecture.embedding, head]);
   const inFewerBits = quantisable(model);
   for (const { name, shape } of architecture.parameters(config)) {
     if (bits === 32) entries.set(name, placeFloats(layout, shape));
-    else if (looked.has(name)) tables.set(name, placeTable(layout, shape));
+    else if (tableNames.has(name)) tables.set(name, placeTable(layout, shape));
     else if (inFewerBits.has(name)) quantised.set(name, placeMatrix(layout, shape, bits));
     else entries.set(name, placeFloats(layout, shape));
   }
@@ -70,8 +70,8 @@ function layOut(model: ModelShape, bits: BaseBits) {
 }
 
 /**
- * Weights of the linear modules but the output head: that one's logits decide between close candidates, and where it is
- * the embedding table it is looked up too. It is kept in 8 bits.
+ * Lists the weights of all linear modules except the output head, which always has 8 bits: its logits must separate close
+ * candidates, and a tied head is also used for lookups.
  */
 function quantisable({ architecture, config }: ModelShape): Set<string> {
   const modules = architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
@@ -89,7 +89,7 @@ function placeTable(layout: Layout, shape: readonly number[]): TableEntry {
   return { shape: [rows, columns], codes, scales: placeFloats(layout, [rows]) };
 }
 
-/** A place in a file for a matrix [rows, columns] of fewer bits. */
+/** Reserves space in a file for a quantised matrix [rows, columns]. */
 export function placeMatrix(layout: Layout, shape: readonly number[], bits: QuantisedBits): QuantisedEntry {
   const [rows, columns] = shape as [number, number];
   const codes = (height: number, width: number): WeightEntry => {

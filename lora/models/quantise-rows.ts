@@ -1,12 +1,12 @@
 import type { QuantisedMatrix, Quantiser } from './quantise.ts';
 
 /**
- * Largest number of an 8-bit weight. Seven bits of the eight: x86 processors without VNNI add two products of a uint8
- * and an int8 in 16 bits and cut off what does not fit, and 2 · 255 · 63 does.
+ * Largest integer of an 8-bit weight; only 7 of the 8 bits are used. x86 processors without VNNI add two products of a uint8
+ * and an int8 in 16 bits with saturation, and 2 · 255 · 63 = 32,130 still fits.
  */
 export const LARGEST_INT8 = 63;
 
-/** Rounds to 8 bits with one scale for every row of W. */
+/** Quantises to 8 bits with one scale per row of W. */
 export class RowQuantiser implements Quantiser {
   readonly #rows: number;
   readonly #columns: number;
@@ -46,7 +46,7 @@ export class RowQuantiser implements Quantiser {
     for (const value of this.#current) largest = Math.max(largest, Math.abs(value));
     const scale = Math.fround(largest / LARGEST_INT8);
     this.#scales[this.#row] = scale;
-    // Rounding the scale may push the largest one just over the edge.
+    // Rounding the scale to float32 may push the largest weight just beyond the limit.
     const limit = LARGEST_INT8;
     for (let column = 0; column < this.#columns; column++) {
       const nearest = scale === 0 ? 0 : Math.round(this.#current[column]! / scale);

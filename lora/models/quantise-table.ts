@@ -1,14 +1,14 @@
 /**
- * Rounds a matrix that is both looked up and multiplied with, such as an embedding, to 8 bits with one scale for every row,
- * and keeps it once: whoever multiplies makes some rows float32 at a time, for both directions of a product.
+ * Quantises a matrix that is used for lookups and for products, such as an embedding, to 8 bits with one scale per row.
+ * There is one copy: products dequantise some rows at a time, in both directions.
  */
 
-/** Of an 8-bit number; −128 is not used, so that both signs round alike. */
+/** Largest integer. −128 is not used, so that both signs round in the same way. */
 const LARGEST = 127;
 
-/** Takes a matrix piece by piece in row-major order. */
+/** Quantises a matrix given in pieces, in row-major order. */
 export class TableQuantiser {
-  /** Of all rows: complete after the last piece. */
+  /** One scale per row; complete after the last piece. */
   readonly scales: Float32Array;
   readonly #row: Float32Array;
   #filled = 0;
@@ -19,7 +19,7 @@ export class TableQuantiser {
     this.#row = new Float32Array(columns);
   }
 
-  /** @returns the numbers of the rows that this piece completes */
+  /** @returns the integers of the rows that this piece completes */
   add(values: Float32Array): Int8Array {
     const columns = this.#row.length;
     const numbers = new Int8Array(Math.floor((this.#filled + values.length) / columns) * columns);
@@ -43,7 +43,7 @@ export class TableQuantiser {
     const scale = Math.fround(largest / LARGEST);
     this.scales[this.#rows++] = scale;
     if (scale === 0) return;
-    // Rounding the scale may push the largest one just over the edge.
+    // Rounding the scale to float32 may push the largest value just beyond the limit.
     for (const [i, value] of this.#row.entries())
       into[i] = Math.max(-LARGEST, Math.min(LARGEST, Math.round(value / scale)));
   }

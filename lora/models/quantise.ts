@@ -1,32 +1,32 @@
 /**
- * Rounds a weight matrix W to whole numbers of 4 or 8 bits. It is kept twice, as W and as Wᵀ, and both copies stand for
- * exactly the same numbers, so that a backward pass through one is the gradient of the forward pass through the other.
+ * Quantises a weight matrix W to integers of 4 or 8 bits. W and Wᵀ are both stored and represent exactly the same values, so
+ * that the backward pass through Wᵀ gives the gradient of the forward pass through W.
  *
- * 4 bits: one scale for every square tile. A tile is a block of a row of W and, turned, a block of a row of Wᵀ.
- * 8 bits: one scale for every row of W. Where rows are summed over, the other factor is multiplied with the scales first.
+ * 4 bits: one scale per square tile, which is a block of rows in W and, transposed, in Wᵀ.
+ * 8 bits: one scale per row of W. Products that sum over these rows multiply the other factor by the scales first.
  */
 import { RowQuantiser } from './quantise-rows.ts';
 
-/** Bits per weight of a base that is rounded. */
+/** Bits per weight of a quantised base. */
 export type QuantisedBits = 4 | 8;
 
 /**
- * Side of a tile, in weights. The kernels take blocks of 16 to 256 in powers of two. Larger ones are faster and have
- * fewer scales, but an outlier coarsens more weights around it.
+ * Side of a tile, in weights. The kernels support blocks of 16 to 256, in powers of two. Larger blocks are faster and need
+ * fewer scales, but an outlier then costs more weights their precision.
  */
 const TILE_SIDE = 32;
 
-/** Tried as scale, relative to the one that reaches the largest weight: giving that one up may cost less. */
+/** Candidate scales, relative to the one that represents the largest weight exactly. Clipping it may cost less in total. */
 const TRIED_SCALES = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 
 /** One copy of a matrix [rows, columns]. */
 export interface Blocks {
   /**
-   * 4 bits: number + 8, two in a byte, the first one in its lower half, [rows, blocks, bytes].
-   * 8 bits: the number as int8, [rows, columns].
+   * 4 bits: integer + 8, two per byte, the first in the lower half: [rows, blocks, bytes].
+   * 8 bits: the integer as int8: [rows, columns].
    */
   readonly codes: Uint8Array;
-  /** 4 bits: [rows, blocks]. 8 bits: one for every row of W, in both copies. */
+  /** 4 bits: [rows, blocks]. 8 bits: one per row of W, the same in both copies. */
   readonly scales: Float32Array;
 }
 
@@ -35,10 +35,10 @@ export interface QuantisedMatrix {
   readonly transposed: Blocks;
 }
 
-/** Takes a matrix piece by piece in row-major order and holds the rounded copies, not the matrix. */
+/** Quantises a matrix given in pieces, in row-major order. Keeps only the quantised copies in memory. */
 export interface Quantiser {
   add(values: Float32Array): void;
-  /** After the last piece. */
+  /** Returns the copies; called after the last piece. */
   finish(): QuantisedMatrix;
 }
 
@@ -47,21 +47,21 @@ export function createQuantiser(rows: number, columns: number, bits: QuantisedBi
 }
 
 export interface BlockLayout {
-  /** Numbers in a block: all of a row at 8 bits. */
+  /** Weights per block; at 8 bits the whole row. */
   readonly side: number;
-  /** Blocks in a row. */
+  /** Blocks per row. */
   readonly blocks: number;
-  /** Of a block. */
+  /** Bytes per block. */
   readonly bytes: number;
 }
 
-/** Of a copy whose rows have `width` numbers. */
+/** Returns the block layout of a copy with `width` weights per row. */
 export function blockLayout(width: number, bits: QuantisedBits): BlockLayout {
   if (bits === 8) return { side: width, blocks: 1, bytes: width };
   return { side: TILE_SIDE, blocks: Math.ceil(width / TILE_SIDE), bytes: TILE_SIDE / 2 };
 }
 
-/** The numbers that W's plain copy, or at 4 bits either copy, stands for: [rows, columns], row-major. */
+/** Returns the values of W's plain copy or, at 4 bits, of either copy: [rows, columns], row-major. */
 export function dequantise({ codes, scales }: Blocks, columns: number, bits: QuantisedBits): Float32Array {
   const { side, blocks, bytes } = blockLayout(columns, bits);
   const rows = scales.length / blocks;
@@ -83,7 +83,7 @@ class TileQuantiser implements Quantiser {
   readonly #columns: number;
   readonly #plain: Blocks;
   readonly #transposed: Blocks;
-  /** As many rows as a tile is high. */
+  /** Rows of W waiting for their tiles to be complete: at most TILE_SIDE. */
   readonly #band: Float32Array;
   #filled = 0;
   #row = 0;
@@ -149,18 +149,18 @@ class TileQuantiser implements Quantiser {
 
 function emptyBlocks(rows: number, columns: number): Blocks {
   const { blocks, bytes } = blockLayout(columns, 4);
-  // What lies beyond the edge of the matrix is zero.
+  // Zero beyond the edge of the matrix: integer 0 has code 8.
   return {
     codes: new Uint8Array(rows * blocks * bytes).fill(0x88),
     scales: new Float32Array(rows * blocks),
   };
 }
 
-/** A float32, so that rounding and kernels work with the same one; 0 for a tile of zeros. */
+/** Returns the candidate scale with the least squared error; 0 for a tile of zeros. Float32, like the kernels' scales. */
 function bestScale(tile: Float32Array): number {
   let largest = 0;
   for (const value of tile) if (Math.abs(value) > Math.abs(largest)) largest = value;
-  // The range is −8 … 7: the sign of the scale gives the longer side to the largest weight.
+  // Integers range from −8 to 7: the sign of the scale maps the largest weight to −8.
   let best = 0;
   let leastError = Number.POSITIVE_INFINITY;
   for (const share of TRIED_SCALES) {
@@ -174,7 +174,7 @@ function bestScale(tile: Float32Array): number {
   return best;
 }
 
-/** Written out: it runs for every weight and every scale that is tried. */
+/** Inlines the rounding, because it runs for every weight and every candidate scale. */
 function squaredError(tile: Float32Array, scale: number): number {
   const inverse = scale === 0 ? 0 : 1 / scale;
   let sum = 0;
@@ -189,7 +189,7 @@ function squaredError(tile: Float32Array, scale: number): number {
   return sum;
 }
 
-/** From −8 to 7. */
+/** Returns the integer from −8 to 7 that represents `value` best. */
 function nearest(value: number, scale: number): number {
   return scale === 0 ? 0 : Math.max(-8, Math.min(7, Math.round(value / scale)));
 }

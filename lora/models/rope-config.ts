@@ -10,13 +10,13 @@ import {
   unsupported,
 } from './config.ts';
 
-/** Frequencies of the rotary embedding: the base θ and, where the context was extended, how they are stretched. */
+/** Frequencies of the rotary embedding: the base θ and, for an extended context, the scaling. */
 export interface RopeConfig {
   readonly theta: number;
   readonly scaling: RopeScaling | null;
 }
 
-/** How frequencies are stretched; what each does is said where they are computed (rope.ts). */
+/** Scaling of the frequencies; rope.ts has the formulas. */
 export type RopeScaling = LinearScaling | Llama3Scaling | YarnScaling;
 
 /** Every frequency is divided by `factor`. */
@@ -25,7 +25,7 @@ export interface LinearScaling {
   readonly factor: number;
 }
 
-/** Llama 3.1: long wavelengths are divided by `factor`, short ones kept, the rest blended. */
+/** Llama 3.1: frequencies of long wavelengths are divided by `factor`, those of short ones kept, the rest interpolated. */
 export interface Llama3Scaling {
   readonly type: 'llama3';
   readonly factor: number;
@@ -34,26 +34,27 @@ export interface Llama3Scaling {
   readonly originalMaxPositions: number;
 }
 
-/** YaRN: frequencies are blended by their turns within the trained context, and the scores are sharpened. */
+/** YaRN: frequencies are interpolated by their turns within the original context, and attention scores are sharpened. */
 export interface YarnScaling {
   readonly type: 'yarn';
   readonly factor: number;
-  /** Turns within the trained context above which a frequency is kept, and below which it is divided. */
+  /** A frequency with more turns within the original context than this is kept. */
   readonly betaFast: number;
+  /** A frequency with fewer turns than this is divided by `factor`. */
   readonly betaSlow: number;
   readonly originalMaxPositions: number;
-  /** Factor of cos and sin. */
+  /** Factor that cos and sin are multiplied by. */
   readonly attentionFactor: number;
-  /** Whether the bounds of the blend are rounded to whole dimensions. */
+  /** Whether the bounds of the interpolation are rounded to whole dimensions. */
   readonly truncate: boolean;
 }
 
-/** Names of layer types, under which Gemma 3's `rope_parameters` are nested. */
+/** Layer types, the keys of Gemma 3's nested `rope_parameters`. */
 const LAYER_TYPES = ['full_attention', 'sliding_attention'];
 
 /**
- * Rotary positions that are the same in all layers: `rope_theta` and `rope_scaling` of transformers 4, or
- * `rope_parameters` of transformers 5. Where a file has both, the former win, as in transformers.
+ * Reads rotary positions that are the same in all layers: `rope_theta` and `rope_scaling` of transformers 4, or
+ * `rope_parameters` of transformers 5. If a config has both, the transformers 4 fields win, as in transformers.
  * @throws SwarmError MODEL_CONFIG, MODEL_UNSUPPORTED
  */
 export function parseRope(json: Json): RopeConfig {
@@ -64,7 +65,7 @@ export function parseRope(json: Json): RopeConfig {
   return parseRopeFields(json, fields, positive(json, 'rope_theta', 10_000));
 }
 
-/** The object that describes the positions; empty when they are plain. */
+/** Returns the object that describes the rotary positions; empty if there is no scaling. */
 export function ropeFields(json: Json): Json {
   for (const field of ['rope_scaling', 'rope_parameters']) {
     const value = json[field] ?? {};
@@ -75,8 +76,9 @@ export function ropeFields(json: Json): Json {
 }
 
 /**
- * @param json the whole config, for what stands outside of `fields`
- * @param theta base where `fields` do not name one
+ * Reads rotary positions from `fields`.
+ * @param json the whole config, for fields outside of `fields`
+ * @param theta base θ if `fields` have none
  */
 export function parseRopeFields(json: Json, fields: Json, theta: number): RopeConfig {
   for (const holder of [json, fields]) only(holder, 'partial_rotary_factor', [1, null, undefined]);
@@ -84,7 +86,7 @@ export function parseRopeFields(json: Json, fields: Json, theta: number): RopeCo
 }
 
 function parseScaling(json: Json, fields: Json): RopeScaling | null {
-  // Files from before transformers 4.45 say `type`.
+  // Configs from before transformers 4.45 call it `type`.
   const type = fields.rope_type ?? fields.type ?? 'default';
   if (type === 'default') return null;
   if (type === 'linear') return { type, factor: positive(fields, 'factor') };
@@ -112,7 +114,7 @@ function parseLlama3(fields: Json, originalMaxPositions: number): Llama3Scaling 
 }
 
 function parseYarn(fields: Json, originalMaxPositions: number, maxPositions: number): YarnScaling {
-  // DeepSeek's way of setting the attention factor.
+  // DeepSeek's fields for the attention factor, which are not implemented.
   for (const field of ['mscale', 'mscale_all_dim']) only(fields, field, [null, undefined]);
   const factor = positive(fields, 'factor', maxPositions / originalMaxPositions);
   return {

@@ -1,8 +1,8 @@
 import type { Llama3Scaling, RopeConfig, YarnScaling } from './rope-config.ts';
 
 /**
- * Angular frequencies of the rotary embedding, one per pair of head dimensions: ω_i = θ^(−2i/D), stretched as the
- * config says (transformers' modeling_rope_utils).
+ * Returns the angular frequencies of the rotary embedding, one per pair of head dimensions: ω_i = θ^(−2i/D), then scaled
+ * as the config says (transformers' modeling_rope_utils).
  *
  * @returns D/2 frequencies in radians per position
  */
@@ -10,16 +10,16 @@ export function inverseFrequencies({ theta, scaling }: RopeConfig, headDim: numb
   const plain = Float64Array.from({ length: headDim / 2 }, (_, i) => theta ** ((-2 * i) / headDim));
   if (scaling === null) return plain;
   if (scaling.type === 'linear') return plain.map((frequency) => frequency / scaling.factor);
-  if (scaling.type === 'llama3') return plain.map((frequency) => stretch(frequency, scaling));
+  if (scaling.type === 'llama3') return plain.map((frequency) => scaleLlama3(frequency, scaling));
   const kept = yarnKept(theta, headDim, scaling);
   return plain.map((frequency, i) => frequency * (kept(i) + (1 - kept(i)) / scaling.factor));
 }
 
 /**
- * Llama 3.1 (model card): with wavelength λ = 2π/ω and the trained context L, ω is kept where λ < L/high, divided by
- * `factor` where λ > L/low, and blended linearly in L/λ between.
+ * Llama 3.1 (model card): with wavelength λ = 2π/ω and original context L, ω is kept if λ < L/high, divided by `factor` if
+ * λ > L/low, and interpolated linearly in L/λ in between.
  */
-function stretch(frequency: number, scaling: Llama3Scaling): number {
+function scaleLlama3(frequency: number, scaling: Llama3Scaling): number {
   const { factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalMaxPositions } = scaling;
   const wavelength = (2 * Math.PI) / frequency;
   if (wavelength < originalMaxPositions / high) return frequency;
@@ -29,8 +29,8 @@ function stretch(frequency: number, scaling: Llama3Scaling): number {
 }
 
 /**
- * YaRN (Peng et al. 2023, arXiv 2309.00071): the share of frequency i that is kept. It falls linearly in i from the
- * dimension that makes betaFast turns within the trained context to the one that makes betaSlow.
+ * YaRN (Peng et al. 2023, arXiv 2309.00071): returns a function that gives the kept share of frequency i. The share falls
+ * linearly in i from the dimension with betaFast turns within the original context to the one with betaSlow turns.
  */
 function yarnKept(theta: number, headDim: number, scaling: YarnScaling): (i: number) => number {
   const { originalMaxPositions, truncate } = scaling;
@@ -39,15 +39,15 @@ function yarnKept(theta: number, headDim: number, scaling: YarnScaling): (i: num
   const [fast, slow] = [dimension(scaling.betaFast), dimension(scaling.betaSlow)];
   const low = Math.max(truncate ? Math.floor(fast) : fast, 0);
   const high = Math.min(truncate ? Math.ceil(slow) : slow, headDim - 1);
-  // A step, where both bounds are one; the width is that of the reference.
+  // Equal bounds give a step of the reference implementation's width.
   const width = high === low ? 0.001 : high - low;
   return (i) => 1 - Math.min(Math.max((i - low) / width, 0), 1);
 }
 
-/** cos and sin of position × frequency, each [positions, D/2], rounded once to float32. */
+/** Returns cos and sin of position × frequency, each [positions, D/2], rounded to float32 at the end. */
 export function rotaryTables(rope: RopeConfig, headDim: number, positions: number) {
-  // transformers keeps the frequencies in float32 and so do checkpoints trained with it: rounding them
-  // the same way keeps angles equal at far positions.
+  // transformers computes with float32 frequencies, and models are trained with them. The same rounding keeps angles equal
+  // at high positions.
   const frequencies = Float32Array.from(inverseFrequencies(rope, headDim));
   const factor = rope.scaling?.type === 'yarn' ? rope.scaling.attentionFactor : 1;
   const half = frequencies.length;

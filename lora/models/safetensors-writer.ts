@@ -3,7 +3,7 @@ import type { SwarmError } from '../../common/errors.ts';
 import { DTYPE_BYTES, encodeFloats, type FloatDtype } from './dtypes.ts';
 import { modelError } from './errors.ts';
 
-/** A tensor to write; its values are float32, or come as ready bytes of the tensor's own element type. */
+/** A tensor to write. `data` is float32 or, in a stream, bytes that already have the element type `dtype`. */
 export interface TensorToWrite<Data = Float32Array> {
   readonly name: string;
   readonly dtype: FloatDtype;
@@ -13,12 +13,13 @@ export interface TensorToWrite<Data = Float32Array> {
 
 export type StreamedTensor = TensorToWrite<Float32Array | (() => AsyncIterable<Uint8Array>)>;
 
-/** `format: pt` tells transformers and PEFT that the tensors are PyTorch's; they refuse files without it. */
+/** `format: pt` marks the tensors as PyTorch's; transformers and PEFT refuse files without it. */
 export const DEFAULT_METADATA: Readonly<Record<string, string>> = { format: 'pt' };
 
 /**
- * Safetensors bytes; equal tensors give equal bytes. Wider elements come first, then by name, so that every
- * tensor starts at a multiple of its element size.
+ * Encodes a safetensors file; equal tensors give equal bytes. Tensors are ordered by descending element size, then by name,
+ * so that each starts at a multiple of its element size.
+ * @throws SwarmError TENSORS_ENTRY the values do not fill a tensor's shape
  */
 export function encodeSafetensors(
   tensors: readonly TensorToWrite[],
@@ -38,7 +39,10 @@ export function encodeSafetensors(
   return bytes;
 }
 
-/** The same into a file, see {@link writeDurably}. */
+/**
+ * Writes a safetensors file with the bytes of {@link encodeSafetensors}, see {@link writeDurably}.
+ * @throws SwarmError TENSORS_ENTRY the values do not fill a tensor's shape
+ */
 export async function writeSafetensors(
   path: string,
   tensors: readonly StreamedTensor[],
@@ -79,7 +83,7 @@ function encodeHeader(ordered: readonly StreamedTensor[], metadata: Readonly<Rec
     offset = end;
   }
   const json = Buffer.from(JSON.stringify(header));
-  // Spaces up to a multiple of 8, as the reference writer does, so that the tensors can be memory-mapped.
+  // Padded with spaces to a multiple of 8, as by the reference writer, so that the tensors can be memory-mapped.
   const length = Math.ceil(json.byteLength / 8) * 8;
   const bytes = Buffer.alloc(8 + length, ' ');
   bytes.writeBigUInt64LE(BigInt(length), 0);
@@ -100,7 +104,7 @@ function checked(tensor: StreamedTensor, values: Float32Array): Float32Array {
 function sizeError(tensor: StreamedTensor, found: number): SwarmError {
   return modelError(
     'TENSORS_ENTRY',
-    `tensor ${tensor.name} of shape [${tensor.shape.join(', ')}] takes ${byteLength(tensor)} bytes as ${tensor.dtype}, got ${found}`,
+    `tensor ${tensor.name} of shape [${tensor.shape.join(', ')}] needs ${byteLength(tensor)} bytes as ${tensor.dtype}, got ${found}`,
     { tensor: tensor.name, expected: byteLength(tensor), found },
   );
 }

@@ -4,37 +4,40 @@ import { modelError } from './errors.ts';
 import { openFile, parseJsonObject } from './json.ts';
 
 /**
- * Safetensors: 8 bytes little-endian header length N, N bytes of JSON, then the tensors, row-major and
- * little-endian, without gaps (github.com/huggingface/safetensors, "Format").
+ * A tensor in a safetensors file. The format (github.com/huggingface/safetensors, "Format"): 8 bytes with the header length
+ * N, little-endian; N bytes of JSON; the tensors, row-major and little-endian, without gaps.
  */
 export interface SafetensorsEntry {
   readonly dtype: string;
   readonly shape: readonly number[];
   /** Position of the first byte in the file. */
   readonly offset: number;
-  /** Bytes; equal to the product of the shape and the size of an element. */
+  /** Length in bytes: the product of the shape and the element size. */
   readonly length: number;
 }
 
 export interface SafetensorsHeader {
-  /** By name, in the order of the bytes. */
+  /** Tensors by name, in the order of their bytes. */
   readonly entries: ReadonlyMap<string, SafetensorsEntry>;
   readonly metadata: Readonly<Record<string, string>>;
 }
 
 /**
- * Largest header of a model file in bytes: room for 100,000 tensors. The format's reference implementation takes
- * 100 MB, which a stranger's file could make us parse for seconds.
+ * Maximum header size of a model file in bytes: room for 100,000 tensors. The reference implementation allows 100 MB, but
+ * parsing that much of an untrusted file would take seconds.
  */
 export const MAX_HEADER_BYTES = 16 * 2 ** 20;
-/** Most dimensions of a tensor; weights of language models have two, convolutions up to five. */
+/** Maximum number of dimensions. Weights of language models have two, convolutions up to five. */
 export const MAX_TENSOR_RANK = 8;
-/** Bytes read at a time: large enough to keep a disk busy, small enough to never matter in memory. */
+/** Bytes per read: large enough to keep a disk busy, negligible in memory. */
 const CHUNK_BYTES = 4 * 2 ** 20;
 
 const PREFIX_BYTES = 8;
 
-/** Reads and checks the header of a file; nothing but the header is read. */
+/**
+ * Reads and checks the header of a file. Reads nothing else.
+ * @throws SwarmError MODEL_FILE_MISSING, TENSORS_HEADER, TENSORS_ENTRY, TENSORS_TRUNCATED
+ */
 export async function readHeader(path: string, maxBytes = MAX_HEADER_BYTES): Promise<SafetensorsHeader> {
   const { handle, size } = await openFile(path);
   try {
@@ -50,14 +53,18 @@ export async function readHeader(path: string, maxBytes = MAX_HEADER_BYTES): Pro
   }
 }
 
-/** The same for a file that is already in memory, e.g. one received from a peer. */
+/**
+ * Checks the header of a file in memory, e.g. one received from a peer.
+ * @param name name of the file, for errors
+ * @throws SwarmError as readHeader
+ */
 export function decodeHeader(bytes: Uint8Array, name: string, maxBytes: number): SafetensorsHeader {
   const length = headerLength(bytes, bytes.byteLength, name, maxBytes);
   return parseHeader(bytes.subarray(PREFIX_BYTES, PREFIX_BYTES + length), bytes.byteLength, name);
 }
 
 /**
- * Length of the header from the first 8 bytes of a file of `fileSize` bytes.
+ * Returns the header length from the first 8 bytes of a file of `fileSize` bytes.
  * @throws SwarmError TENSORS_TRUNCATED, TENSORS_HEADER
  */
 function headerLength(prefix: Uint8Array, fileSize: number, file: string, maxBytes: number): number {
@@ -67,7 +74,7 @@ function headerLength(prefix: Uint8Array, fileSize: number, file: string, maxByt
   if (declared > BigInt(maxBytes))
     throw modelError(
       'TENSORS_HEADER',
-      `${file}: the header claims ${declared} bytes, at most ${maxBytes} are read; this is no safetensors file or a hostile one`,
+      `${file}: the header has ${declared} bytes (maximum ${maxBytes}), so this is not a usable safetensors file`,
       { file, expected: maxBytes, found: String(declared) },
     );
   const length = Number(declared);
@@ -86,7 +93,7 @@ function parseHeader(header: Uint8Array, fileSize: number, file: string): Safete
     json = parseJsonObject(new TextDecoder('utf-8', { fatal: true }).decode(header), file);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw modelError('TENSORS_HEADER', `${file}: unreadable header: ${reason}`, { file }, { cause });
+    throw modelError('TENSORS_HEADER', `${file}: the header cannot be read: ${reason}`, { file }, { cause });
   }
   const metadata = parseMetadata(json.__metadata__, file);
   const start = PREFIX_BYTES + header.byteLength;
@@ -104,7 +111,7 @@ function parseHeader(header: Uint8Array, fileSize: number, file: string): Safete
   if (end !== fileSize)
     throw modelError(
       'TENSORS_ENTRY',
-      `${file}: the tensors end at byte ${end}, the file at ${fileSize}; get the file again`,
+      `${file}: the tensors end at byte ${end}, but the file at ${fileSize}`,
       { file, expected: end, found: fileSize },
     );
   return { entries: new Map(entries), metadata };
@@ -119,7 +126,7 @@ function parseEntry(name: string, value: unknown, start: number, file: string): 
     throw entryError(file, name, 'shape', `at most ${MAX_TENSOR_RANK} whole numbers`, shape);
   if (!isCounts(offsets) || offsets.length !== 2 || offsets[0]! > offsets[1]!)
     throw entryError(file, name, 'data_offsets', 'two ascending whole numbers', offsets);
-  // In BigInt: a product that overflows 2^53 or 2^64 must not come out right by accident.
+  // BigInt, so that a product beyond 2^53 or 2^64 cannot wrap around to the right value.
   const expected = shape.reduce((product, size) => product * BigInt(size), BigInt(bytes));
   const length = offsets[1]! - offsets[0]!;
   if (expected !== BigInt(length))
@@ -135,7 +142,7 @@ function parseMetadata(value: unknown, file: string): Record<string, string> {
     Array.isArray(value) ||
     !Object.values(value).every((text) => typeof text === 'string')
   )
-    throw modelError('TENSORS_HEADER', `${file}: __metadata__ is not an object of texts`, { file });
+    throw modelError('TENSORS_HEADER', `${file}: __metadata__ is not an object of strings`, { file });
   return value as Record<string, string>;
 }
 
@@ -144,8 +151,8 @@ function isCounts(value: unknown): value is number[] {
 }
 
 /**
- * The bytes of one tensor, a few MiB at a time and always whole elements. A chunk's memory is reused for the
- * next one.
+ * Yields the bytes of a tensor in chunks of whole elements. The memory of a chunk is reused for the next.
+ * @param chunkBytes a multiple of the element size. @default 4 MiB
  * @throws SwarmError TENSORS_TRUNCATED the file has shrunk since its header was read
  */
 export async function* tensorChunks(
@@ -177,7 +184,7 @@ export async function* tensorChunks(
   }
 }
 
-/** One whole tensor as float32, whatever its element type in the file. */
+/** Reads a whole tensor and converts it to float32. @throws SwarmError TENSORS_DTYPE, TENSORS_TRUNCATED */
 export async function readTensor(path: string, entry: SafetensorsEntry): Promise<Float32Array> {
   const dtype = floatDtype(path, null, entry.dtype);
   const values = new Float32Array(entry.length / DTYPE_BYTES[dtype]!);
@@ -190,12 +197,12 @@ export async function readTensor(path: string, entry: SafetensorsEntry): Promise
   return values;
 }
 
-/** @throws SwarmError TENSORS_DTYPE the element type is none of F32, F16 and BF16 */
+/** Checks that weights can be read from an element type. @throws SwarmError TENSORS_DTYPE not F32, F16 or BF16 */
 export function floatDtype(file: string, tensor: string | null, dtype: string): FloatDtype {
   if (isFloatDtype(dtype)) return dtype;
   throw modelError(
     'TENSORS_DTYPE',
-    `${file}: ${tensor ?? 'a tensor'} is stored as ${dtype}, expected F32, F16 or BF16; convert the model first`,
+    `${file}: ${tensor ?? 'a tensor'} is stored as ${dtype}, expected F32, F16 or BF16`,
     { file, tensor, expected: 'F32 F16 BF16', found: dtype },
   );
 }
@@ -203,7 +210,7 @@ export function floatDtype(file: string, tensor: string | null, dtype: string): 
 function truncated(file: string, tensor: string | null, expected: number, found: number): SwarmError {
   return modelError(
     'TENSORS_TRUNCATED',
-    `${file} has ${found} bytes, ${tensor ?? 'its header'} needs ${expected}; the file is cut off, get it again`,
+    `${file} is cut off: it has ${found} bytes, but ${tensor ?? 'its header'} needs ${expected}`,
     { file, tensor, expected, found },
   );
 }
@@ -211,7 +218,7 @@ function truncated(file: string, tensor: string | null, expected: number, found:
 function entryError(file: string, tensor: string, what: string, expected: unknown, found: unknown) {
   return modelError(
     'TENSORS_ENTRY',
-    `${file}: tensor ${tensor}: ${what} is ${JSON.stringify(found)}, expected ${expected}; get the file again`,
+    `${file}: tensor ${tensor}: ${what} is ${JSON.stringify(found)}, expected ${expected}`,
     { file, tensor, what, expected, found },
   );
 }

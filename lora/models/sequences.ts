@@ -2,11 +2,11 @@ import type { Graph } from '../graph/graph.ts';
 import type { SequenceInputs } from './architecture.ts';
 import { modelError } from './errors.ts';
 
-/** A row of T tokens in which several documents may be packed, one after the other. */
+/** A row of T tokens, which may hold several documents one after the other. */
 export interface SequenceRow {
   /** T token ids. */
   readonly ids: ArrayLike<number>;
-  /** T segment numbers: a token sees the tokens before it that lie in its own run of equal numbers. */
+  /** T segment numbers. A token sees the earlier tokens of its own run of equal numbers. */
   readonly segments: ArrayLike<number>;
 }
 
@@ -26,8 +26,8 @@ export interface SequenceFeeds extends Record<string, BigInt64Array> {
 }
 
 /**
- * Feeds for `sequenceInputs(graph, rows.length, length)`: positions restart at 0 where a segment
- * starts, which also tells attention what a token sees (`causalMask`).
+ * Makes the feeds for `sequenceInputs(graph, rows.length, length)`. Positions restart at 0 with every segment; attention
+ * also derives from them which tokens each token sees (`causalMask`).
  *
  * @throws SwarmError SEQUENCE_LENGTH a row is not exactly `length` tokens long
  */
@@ -38,7 +38,7 @@ export function sequenceFeeds(rows: readonly SequenceRow[], length: number): Seq
     if (row.ids.length !== length || row.segments.length !== length)
       throw modelError(
         'SEQUENCE_LENGTH',
-        `row ${r} has ${row.ids.length} ids and ${row.segments.length} segments, expected ${length} of each; pad rows to the batch's length`,
+        `row ${r} has ${row.ids.length} ids and ${row.segments.length} segment numbers, expected ${length} of each`,
         { row: r, ids: row.ids.length, segments: row.segments.length, expected: length },
       );
     let start = 0;

@@ -4,44 +4,46 @@ import { modelError } from './errors.ts';
 import type { ModelConfig } from './families.ts';
 import { firstMatches } from './patterns.ts';
 
-/** Names of modules, or a regular expression over whole names. */
+/** Names of modules, or a regular expression that matches whole names. */
 export type ModuleNames = string | readonly string[];
 
-/** Which linear modules carry an adapter: PEFT's `target_modules`. */
+/** PEFT's `target_modules`: the modules that carry LoRA matrices. */
 export type Targets = 'all-linear' | ModuleNames;
 
-/** PEFT's fields that decide together which modules carry an adapter. */
+/** PEFT's fields that together determine the target modules. */
 export interface TargetRules {
   readonly targets: Targets;
   readonly excludeModules: ModuleNames;
-  /** Block numbers; empty means all. */
+  /** Block numbers; empty: all blocks. */
   readonly layersToTransform: readonly number[];
   readonly modulesToSave: readonly string[];
 }
 
 /**
- * A module that can carry a low-rank adapter. An embedding is a linear module of one-hot rows whose weight lies on disk
- * as [in, out]: in is the vocabulary.
+ * A module that can carry LoRA matrices. An embedding counts as a linear module of one-hot rows whose weight is stored as
+ * [in, out], where `in` is the vocabulary size.
  */
 export interface TargetModule extends LinearModule {
   readonly embedding?: true;
 }
 
-/** What a layout needs to know of a model. */
+/** A model's config and architecture, which determine all its shapes. */
 export interface ModelShape {
   readonly config: ModelConfig;
   readonly architecture: Architecture;
 }
 
 /**
- * The modules that carry an adapter, by PEFT's rules (peft tuners_utils,
- * `check_target_module_exists`): a list entry matches a module of that name or whose name ends with a dot
- * and the entry; a string is a regular expression that must match the whole name; 'all-linear' is every
- * linear module but the output head. The embedding of tokens can be named, too. Then those excluded (by the same rules), those of other layers (unless the list
- * has their whole name) and those that are saved whole are left out.
+ * Returns the target modules by PEFT's rules (peft tuners_utils, `check_target_module_exists`):
+ * - A list entry matches a module with that name, or whose name ends with a dot and the entry.
+ * - A string is a regular expression that must match the whole name.
+ * - 'all-linear' means every linear module except the output head. Only the other two forms can name the token embedding.
  *
- * @throws SwarmError LORA_TARGETS a list entry, or the pattern, matches no such module, or also another one;
- *   or nothing is left
+ * Excluded modules (by the same rules), modules of other layers (unless the list has their whole name) and saved modules
+ * are then removed.
+ *
+ * @throws SwarmError LORA_TARGETS a list entry or the pattern matches no module that can carry LoRA matrices, or also a
+ *   module that cannot; or no module is left
  * @throws SwarmError LORA_PATTERN a pattern cannot be used
  */
 export function targetModules(model: ModelShape, rules: TargetRules): TargetModule[] {
@@ -59,24 +61,24 @@ export function targetModules(model: ModelShape, rules: TargetRules): TargetModu
   if (left.length === 0)
     throw modelError(
       'LORA_TARGETS',
-      `none of the ${targeted.size} modules that the targets match is left after excludeModules, layersToTransform and modulesToSave`,
+      `the targets match ${targeted.size} modules, but excludeModules, layersToTransform and modulesToSave remove all of them`,
       { targeted: [...targeted] },
     );
   return left;
 }
 
-/** PEFT takes the word in any case. */
+/** Whether the targets are 'all-linear', in upper or lower case, as in PEFT. */
 export function isAllLinear(targets: Targets): boolean {
   return typeof targets === 'string' && targets.toLowerCase() === 'all-linear';
 }
 
-/** The entries of a list that match some module. PEFT ignores the others as long as one matches. */
+/** Returns the entries of a list that match a module. PEFT ignores the others if at least one matches. */
 export function knownNames(model: ModelShape, list: readonly string[]): string[] {
   const names = [...candidates(model).map(({ name }) => name), ...otherModules(model)];
   return list.filter((entry) => names.some((name) => matches(name, entry)));
 }
 
-/** Number of the block that a module lies in by PEFT's rule, the first numbered segment of its path; or null. */
+/** Returns a module's block number by PEFT's rule, the first numbered segment of its path; or null. */
 export function layerOf(name: string): number | null {
   const index = /^.*?\.[^.]*\.(\d+)\./.exec(name)?.[1];
   return index === undefined ? null : Number(index);
@@ -117,7 +119,7 @@ function candidates({ architecture, config }: ModelShape): TargetModule[] {
   return [embedding, ...architecture.linearModules(config)];
 }
 
-/** Modules that have parameters of their own but can carry no adapter. */
+/** Lists the modules that have parameters but cannot carry LoRA matrices. */
 function otherModules(model: ModelShape): string[] {
   const { architecture, config } = model;
   const known = new Set(candidates(model).map(({ name }) => name));
@@ -125,7 +127,7 @@ function otherModules(model: ModelShape): string[] {
   return [...new Set(owners)].filter((name) => !known.has(name));
 }
 
-/** The module that a parameter belongs to. */
+/** Returns the module that a parameter belongs to. */
 export function ownerOf(parameter: string): string {
   return parameter.slice(0, parameter.lastIndexOf('.'));
 }
@@ -140,7 +142,7 @@ function layerFilter(
   if (beyond !== undefined)
     throw modelError(
       'LORA_TARGETS',
-      `layersToTransform names layer ${beyond}, the model has ${blocks}, numbered from 0`,
+      `layersToTransform has layer ${beyond}, but the model has ${blocks} layers, numbered from 0`,
       { layer: beyond, layers: blocks },
     );
   const wanted = new Set(layers);
@@ -154,8 +156,9 @@ function layerFilter(
 function notLinear(module: string, target: string): SwarmError {
   return modelError(
     'LORA_TARGETS',
-    `the target ${JSON.stringify(target)} matches ${module}, which is neither a linear module nor the embedding of tokens and carries no low-rank adapter; train it whole with modulesToSave`,
+    `the target ${JSON.stringify(target)} matches ${module}, which cannot carry LoRA matrices: it is neither a linear module nor the token embedding`,
     { target, module },
+    { next: 'train the module whole with modulesToSave' },
   );
 }
 
@@ -163,7 +166,8 @@ function unmatched(names: readonly string[], target: string): SwarmError {
   const leaves = [...new Set(names.map((name) => name.slice(name.lastIndexOf('.') + 1)))].sort();
   return modelError(
     'LORA_TARGETS',
-    `no linear module of the model matches the target ${JSON.stringify(target)}; it has ${leaves.join(', ')}`,
+    `no linear module of the model matches the target ${JSON.stringify(target)}`,
     { target, modules: leaves },
+    { next: `use names of the model's modules: ${leaves.join(', ')}` },
   );
 }

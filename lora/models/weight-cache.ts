@@ -1,29 +1,29 @@
-/** Files that are derived from a base once and kept: whole or not at all, also when several processes make one at once. */
+/** Writes files derived from a base. Each appears complete or not at all, even if several processes write it at once. */
 import { type FileHandle, mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
 
-/** Entries start at page boundaries, so that an engine can map them without copying. */
+/** Entries start at page boundaries, so that an engine can memory-map them without copying. */
 const ALIGNMENT_BYTES = 4096;
 
-/** Hands out places in a file, one after the other, each at a multiple of 4,096 bytes. */
+/** Assigns consecutive offsets in a file, each a multiple of 4,096 bytes. */
 export class Layout {
   #size = 0;
 
-  /** Offset of the next `length` bytes. */
+  /** Reserves `length` bytes and returns their offset. */
   place(length: number): number {
     const offset = this.#size;
     this.#size += Math.ceil(length / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
     return offset;
   }
 
-  /** Of the file, in bytes. */
+  /** Size of the file in bytes. */
   get size(): number {
     return this.#size;
   }
 }
 
-/** Calls `write` for a file of `size` bytes, unless there is one at `path`. @throws as writeDurably */
+/** Calls `write` to fill a file of `size` bytes, unless `path` already has that size. @throws as writeDurably */
 export async function writeOnce(
   path: string,
   size: number,
@@ -37,7 +37,7 @@ export async function writeOnce(
   });
 }
 
-/** All of an array's bytes, however many writes it takes. */
+/** Writes all bytes of an array, in several writes if the system takes only a part. */
 export async function writeAll(
   handle: FileHandle,
   { buffer, byteOffset, byteLength }: Uint8Array | Int8Array | Float32Array,

@@ -4,23 +4,23 @@ import { gatedMlpModules } from './gated-mlp.ts';
 import { moduleParameters, outputHead } from './modules.ts';
 import { type AttentionConfig, attentionModules } from './rotary-attention.ts';
 
-/** A decoder of rotary attention and gated feed-forward blocks: what its families differ in. */
+/** Settings of a decoder with rotary attention and gated feed-forward blocks. */
 export interface DecoderConfig extends AttentionConfig {
   readonly mlpBias: boolean;
-  /** Whether each head of the queries and keys is normalised before it is turned. */
+  /** Whether each head of queries and keys is normalised before the rotation. */
   readonly queryKeyNorm: boolean;
   readonly normEpsilon: number;
   readonly windows: Windows;
 }
 
-/** Norms of a block, by name and in order. */
+/** Names of a block's norms, in order. */
 export interface BlockNorms {
   readonly beforeAttention: readonly string[];
   readonly beforeMlp: readonly string[];
   readonly afterMlp: readonly string[];
 }
 
-/** What such a decoder is made of, under transformers' names; its forward pass is the family's. */
+/** Returns the modules and parameters of such a decoder, under transformers' names. The family adds the forward pass. */
 export function decoderModules<C extends DecoderConfig>(
   norms: BlockNorms,
 ): Required<
@@ -59,7 +59,7 @@ export function decoderModules<C extends DecoderConfig>(
       return [...inBlocks, outputHead(config)];
     },
 
-    // Old checkpoints hold the frequencies of the rotary embedding.
+    // Old files hold the frequencies of the rotary embedding.
     isBuffer: (name) => name.endsWith('.rotary_emb.inv_freq'),
   };
 }

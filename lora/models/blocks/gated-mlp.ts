@@ -2,7 +2,7 @@ import type { Tensor } from '../../graph/graph.ts';
 import { multiply } from '../../graph/ops.ts';
 import type { LinearModule, ParameterSource } from '../architecture.ts';
 
-/** The projections of the gated feed-forward block under `path`, e.g. `model.layers.0.mlp`. */
+/** Lists the projections of the gated feed-forward block at `path`, e.g. `model.layers.0.mlp`. */
 export function gatedMlpModules(
   path: string,
   { hiddenSize, intermediateSize, bias }: { hiddenSize: number; intermediateSize: number; bias: boolean },
@@ -14,7 +14,7 @@ export function gatedMlpModules(
   ];
 }
 
-/** Gated linear unit (Shazeer 2020, arXiv 2002.05202): down(activation(gate(x)) ⊙ up(x)), [N, hidden] → [N, hidden]. */
+/** Applies a gated linear unit (Shazeer 2020, arXiv 2002.05202): down(activation(gate(x)) ⊙ up(x)), [N, hidden] → [N, hidden]. */
 export function gatedMlp(
   source: ParameterSource,
   path: string,

@@ -13,8 +13,9 @@ export interface LlamaDecoderConfig extends DecoderConfig {
 }
 
 /**
- * The decoder that Llama made common (Touvron et al. 2023, arXiv 2302.13971): pre-norm blocks with RMSNorm, rotary
- * positions, grouped-query attention and SwiGLU, tied or untied output head. Families of it differ in their configs.
+ * Makes an architecture like Llama's (Touvron et al. 2023, arXiv 2302.13971): pre-norm blocks with RMSNorm, rotary
+ * positions, grouped-query attention and SwiGLU, and a tied or untied output head. Such families differ only in their
+ * configs.
  */
 export function llamaDecoder<C extends LlamaDecoderConfig>(
   name: C['family'],

@@ -7,30 +7,31 @@ import type { RopeConfig } from '../rope-config.ts';
 import { splitHeads } from './heads.ts';
 
 export interface AttentionConfig extends CommonConfig {
-  /** Biases of the query, key and value projections. */
+  /** Whether the query, key and value projections have biases. */
   readonly queryKeyValueBias: boolean;
   readonly outputBias: boolean;
 }
 
-/** Rotary tables as constants of a graph, each [P, D/2]. */
+/** Rotary tables for P positions as constants of a graph, each [P, D/2]. */
 export interface RotaryConstants {
   readonly cos: Tensor;
   readonly sin: Tensor;
 }
 
-/** What the attention of a layer reads besides its input. */
+/** Inputs of a layer's attention besides the hidden states. */
 export interface AttentionContext {
   /** [B, T] int64. */
   readonly positions: Tensor;
-  /** Tokens that each one sees at most; null for no limit. */
+  /** Number of tokens that a token sees, itself included; null: no limit. */
   readonly window: number | null;
   readonly rotary: RotaryConstants;
-  /** Factor of the scores. */
+  /** Factor that attention scores are multiplied by. */
   readonly scale: number;
-  /** Normalises each head of the queries and keys ([B, heads, T, D]) by the norm of that module path; null for none. */
+  /** Applies the norm at a module path to the heads of queries or keys, [B, heads, T, D]; null: no norm. */
   readonly norm: ((heads: Tensor, module: string) => Tensor) | null;
 }
 
+/** Adds the rotary tables for `positions` positions to a graph. */
 export function rotaryConstants(
   graph: Graph,
   rope: RopeConfig,
@@ -42,7 +43,7 @@ export function rotaryConstants(
   return { cos: graph.constant(shape, cos), sin: graph.constant(shape, sin) };
 }
 
-/** The projections of the attention under `path`, e.g. `model.layers.0.self_attn`. */
+/** Lists the projections of the attention at `path`, e.g. `model.layers.0.self_attn`. */
 export function attentionModules(config: AttentionConfig, path: string): LinearModule[] {
   const { hiddenSize, headDim, queryKeyValueBias: bias, outputBias } = config;
   const queries = config.heads * headDim;
@@ -55,7 +56,7 @@ export function attentionModules(config: AttentionConfig, path: string): LinearM
   ];
 }
 
-/** Grouped-query attention with rotary positions, its projections included: x [B·T, hidden] → [B·T, hidden]. */
+/** Applies grouped-query attention with rotary positions, including its projections: x [B·T, hidden] → [B·T, hidden]. */
 export function rotaryAttention(
   source: ParameterSource,
   config: AttentionConfig,

@@ -20,9 +20,9 @@ import { parseRopeFields, type RopeConfig, ropeFields } from '../rope-config.ts'
 
 export interface Gemma3Config extends DecoderConfig {
   readonly family: 'gemma3_text';
-  /** Positions of the layers that see all of their row, and of those with a window. */
+  /** Rotary positions of the layers with full attention, and of those with a window. */
   readonly rope: { readonly full: RopeConfig; readonly sliding: RopeConfig };
-  /** Scores are divided by its root. */
+  /** Attention scores are divided by its square root. */
   readonly queryScalar: number;
 }
 
@@ -33,9 +33,8 @@ const modules = decoderModules<Gemma3Config>({
 });
 
 /**
- * Gemma 3, the text model (Gemma Team 2025, arXiv 2503.19786): norms before and after each sublayer, whose weights
- * are offsets from 1; layers with a window between those without, each kind with a rotary base of its own;
- * embeddings times √hidden.
+ * The Gemma 3 text model (Gemma Team 2025, arXiv 2503.19786): norms before and after each sublayer, with weights that are
+ * offsets from 1; layers with and without a window, each kind with its own rotary base; embeddings multiplied by √hidden.
  */
 export const gemma3Text: Architecture<Gemma3Config> = {
   name: 'gemma3_text',
@@ -104,8 +103,8 @@ export const gemma3Text: Architecture<Gemma3Config> = {
 };
 
 /**
- * transformers 4: `rope_theta` and `rope_scaling` for the full layers, `rope_local_base_freq` for the sliding ones;
- * transformers 5: `rope_parameters` with an object for each type of layer.
+ * Reads the rotary positions. transformers 4: `rope_theta` and `rope_scaling` for full attention, `rope_local_base_freq`
+ * for sliding attention. transformers 5: `rope_parameters` with one object per layer type.
  */
 function readRope(json: Json): Gemma3Config['rope'] {
   const fields = ropeFields(json);
@@ -124,7 +123,7 @@ function readRope(json: Json): Gemma3Config['rope'] {
   };
 }
 
-/** transformers rounds this factor to the element type that it computes in; here that is float32. */
+/** Returns √hidden. transformers rounds it to the element type of its computation, which here is float32. */
 function embeddingScale({ hiddenSize }: Gemma3Config): number {
   return Math.sqrt(hiddenSize);
 }

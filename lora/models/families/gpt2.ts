@@ -17,7 +17,7 @@ import {
 export interface Gpt2Config extends CommonConfig {
   readonly family: 'gpt2';
   readonly normEpsilon: number;
-  /** Whether the scores of layer l are divided by l + 1, too. */
+  /** Whether the attention scores of layer l (from 0) are also divided by l + 1. */
   readonly scaleByLayer: boolean;
 }
 
@@ -28,8 +28,8 @@ const blocks = (config: Gpt2Config) =>
   Array.from({ length: config.layers }, (_, layer) => `transformer.h.${layer}`);
 
 /**
- * GPT-2 (Radford et al. 2019): pre-norm blocks with LayerNorm, learned positions, one projection for queries, keys
- * and values, GELU; biases everywhere. Its dropout is not applied: the base runs as it does in evaluation.
+ * GPT-2 (Radford et al. 2019): pre-norm blocks with LayerNorm, learned positions, one projection for queries, keys and
+ * values, GELU, and biases in all modules. Its dropout is not applied: the base runs in evaluation mode.
  */
 export const gpt2: Architecture<Gpt2Config> = {
   name: 'gpt2',
@@ -110,10 +110,10 @@ export const gpt2: Architecture<Gpt2Config> = {
     return source.linear(HEAD, norm(x, 'transformer.ln_f'));
   },
 
-  /** Files written from the model without its head lack the prefix, OpenAI's own among them. */
+  /** Files saved from the model without its head, such as OpenAI's own, do not have the prefix. */
   canonicalName: (name) => (/^(transformer|lm_head)\./.test(name) ? name : `transformer.${name}`),
 
-  /** Causal masks that old checkpoints hold. */
+  /** Causal masks, which old files hold. */
   isBuffer: (name) => /\.attn\.(masked_)?bias$/.test(name),
 };
 

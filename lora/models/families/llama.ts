@@ -7,7 +7,7 @@ export interface LlamaConfig extends LlamaDecoderConfig {
   readonly family: 'llama';
 }
 
-/** Llama 1 to 3 and what shares their layout, such as SmolLM2 (Grattafiori et al. 2024, arXiv 2407.21783). */
+/** Llama 1 to 3 (Grattafiori et al. 2024, arXiv 2407.21783), and models with the same layout such as SmolLM2. */
 export const llama = llamaDecoder<LlamaConfig>('llama', (json) => {
   requireLanguageModel(json, 'LlamaForCausalLM');
   only(json, 'hidden_act', ['silu', undefined]);

@@ -7,7 +7,7 @@ export interface MistralConfig extends LlamaDecoderConfig {
   readonly family: 'mistral';
 }
 
-/** Mistral (Jiang et al. 2023, arXiv 2310.06825): a Llama whose layers all see a window of `sliding_window` tokens, if any. */
+/** Mistral (Jiang et al. 2023, arXiv 2310.06825): a Llama in which every layer has a window of `sliding_window` tokens, or none. */
 export const mistral = llamaDecoder<MistralConfig>('mistral', (json) => {
   requireLanguageModel(json, 'MistralForCausalLM');
   only(json, 'hidden_act', ['silu', undefined]);
@@ -18,7 +18,7 @@ export const mistral = llamaDecoder<MistralConfig>('mistral', (json) => {
   });
   const window = readWindow(json, 4096);
   const windows = layerWindows(json, dimensions.layers, window, () => window !== null);
-  // transformers' class does not look at layer_types: a file in which they differ means another model.
+  // transformers ignores layer_types here, so a config with different types is for another implementation.
   if (windows.some((one) => one !== window)) throw unsupported('layer_types', json.layer_types, [null]);
   return {
     family: 'mistral',

@@ -19,7 +19,7 @@ export const qwen2 = llamaDecoder<Qwen2Config>('qwen2', (json) => {
   return {
     family: 'qwen2',
     ...dimensions,
-    // In the code of the family, not in its config.
+    // Hard-coded in transformers' Qwen2; the config has no field for it.
     queryKeyValueBias: true,
     outputBias: false,
     mlpBias: false,

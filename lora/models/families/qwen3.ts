@@ -7,7 +7,7 @@ export interface Qwen3Config extends LlamaDecoderConfig {
   readonly family: 'qwen3';
 }
 
-/** Qwen 3 (Yang et al. 2025, arXiv 2505.09388): a Llama that normalises each head of the queries and keys. */
+/** Qwen 3 (Yang et al. 2025, arXiv 2505.09388): a Llama that normalises each head of queries and keys. */
 export const qwen3 = llamaDecoder<Qwen3Config>('qwen3', (json) => {
   requireLanguageModel(json, 'Qwen3ForCausalLM');
   only(json, 'hidden_act', ['silu', undefined]);

@@ -6,9 +6,13 @@ import { hubError } from './errors.ts';
 import { isCommit, repositoryFolder } from './reference.ts';
 
 /**
- * A model's folder in the cache that huggingface_hub and its kin keep: `blobs/<etag>`, `snapshots/<commit>/<file>` as
- * links to them, `refs/<revision>` with a commit, and `.no_exist/<commit>/<file>` for files that a commit lacks
+ * A model's folder in the cache that Hugging Face's tools share: `blobs/<etag>`, `snapshots/<commit>/<file>` with links to
+ * blobs, `refs/<revision>` with a commit, and `.no_exist/<commit>/<file>` for files that a commit does not have
  * (huggingface.co/docs/huggingface_hub/guides/manage-cache).
+ *
+ * Ours because @huggingface/hub 2.17.5 writes another layout than Python's huggingface_hub: for a branch it names each
+ * file's snapshot folder after the last commit of that file, so one model is spread over several folders, and it has no
+ * `.no_exist`. With the repository's commit as folder name and `.no_exist` in the library, this class could go.
  */
 export class HubCache {
   readonly #folder: string;
@@ -20,13 +24,13 @@ export class HubCache {
     this.#lockFile = join(cacheDir, '.locks', repository, 'lora-swarm.lock');
   }
 
-  /** The commit that a branch or tag stood for when it was last asked for. */
+  /** Returns the commit of a branch or tag when it was last looked up; null if it never was. */
   async commit(revision: string): Promise<string | null> {
     const text = await readFile(join(this.#folder, 'refs', revision), 'utf8').catch(() => '');
     return isCommit(text.trim()) ? text.trim() : null;
   }
 
-  async remember(revision: string, commit: string): Promise<void> {
+  async recordCommit(revision: string, commit: string): Promise<void> {
     if (revision !== commit) await replace(join(this.#folder, 'refs', revision), commit);
   }
 
@@ -38,13 +42,14 @@ export class HubCache {
     return exists(join(this.snapshot(commit), file));
   }
 
-  /** Whether it is known that a commit has no such file. */
-  lacks(commit: string, file: string): Promise<boolean> {
+  /** Whether a commit is known to have no such file. */
+  isMissing(commit: string, file: string): Promise<boolean> {
     return exists(join(this.#folder, '.no_exist', commit, file));
   }
 
-  async rememberMissing(commit: string, file: string): Promise<void> {
-    if (!(await this.lacks(commit, file))) await replace(join(this.#folder, '.no_exist', commit, file), '');
+  async recordMissing(commit: string, file: string): Promise<void> {
+    if (!(await this.isMissing(commit, file)))
+      await replace(join(this.#folder, '.no_exist', commit, file), '');
   }
 
   blob(etag: string): string {
@@ -62,19 +67,19 @@ export class HubCache {
     );
   }
 
-  /** Puts a blob under its file's name into the snapshot of a commit. */
+  /** Links a blob under its file name into the snapshot of a commit. */
   async place(commit: string, file: string, etag: string): Promise<void> {
     const target = join(this.snapshot(commit), file);
     await mkdir(dirname(target), { recursive: true });
     await rm(target, { force: true });
     const blob = this.blob(etag);
-    // Windows allows links only to some.
+    // Windows needs a special privilege for symbolic links.
     await symlink(relative(dirname(target), blob), target).catch(() => copyFile(blob, target));
   }
 
   /**
-   * Runs while no other swarm process fetches this model.
-   * @throws SwarmError HUB_BUSY
+   * Runs a function while holding the lock that keeps other swarm processes from fetching this model.
+   * @throws SwarmError HUB_BUSY another process holds the lock
    */
   async locked<T>(run: () => Promise<T>): Promise<T> {
     await mkdir(dirname(this.#lockFile), { recursive: true });
@@ -98,14 +103,14 @@ export class HubCache {
       }
       const { pid, host } = await this.#holder();
       if (host !== hostname() || isAlive(pid)) break;
-      // It was killed.
+      // The holder was killed.
       await rm(this.#lockFile, { force: true });
     }
     throw hubError(
       'HUB_BUSY',
       `another process is fetching this model into ${this.#folder}`,
       { lock: this.#lockFile },
-      { next: `wait until it is done; if there is none, remove ${this.#lockFile}` },
+      { next: `wait until it has finished; if no such process exists, remove ${this.#lockFile}` },
     );
   }
 
@@ -113,7 +118,7 @@ export class HubCache {
     try {
       return JSON.parse(await readFile(this.#lockFile, 'utf8')) as { pid: number; host: string };
     } catch {
-      // Just made, or just removed.
+      // Created a moment ago and still empty, or just removed.
       return { pid: process.pid, host: hostname() };
     }
   }
@@ -124,7 +129,7 @@ async function replace(path: string, text: string): Promise<void> {
   await writeDurably(path, text);
 }
 
-/** Also behind a link. */
+/** Whether a path exists. Follows links, so a link to a missing blob counts as missing. */
 function exists(path: string): Promise<boolean> {
   return stat(path).then(
     () => true,

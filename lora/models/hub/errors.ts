@@ -2,19 +2,28 @@ import { defineErrors } from '../../../common/errors.ts';
 
 export const hubError = defineErrors({
   HUB_BUSY: 'conflict',
-  HUB_CACHE_MISSING: 'notFound',
-  HUB_DAMAGED: 'failed',
-  HUB_DISK_FULL: 'failed',
+  HUB_CACHE_MISSING: {
+    kind: 'notFound',
+    next: 'unset HF_HUB_OFFLINE, or fetch the model once on a machine with a network',
+  },
+  HUB_DAMAGED: { kind: 'failed', next: 'try again later, and check whether a proxy changes files' },
+  HUB_DISK_FULL: {
+    kind: 'failed',
+    next: 'free disk space, or set HF_HUB_CACHE to a larger disk; files that are complete will not be fetched again',
+  },
   HUB_FILE_MISSING: 'notFound',
   HUB_GATED: 'refused',
   HUB_NOT_FOUND: 'notFound',
-  HUB_RATE_LIMITED: 'timeout',
-  HUB_RESPONSE: 'failed',
+  HUB_RATE_LIMITED: {
+    kind: 'timeout',
+    next: 'try again later, or set HF_TOKEN: a hub allows more requests with a token',
+  },
+  HUB_RESPONSE: { kind: 'failed', next: 'check HF_ENDPOINT; if it is right, try again later' },
   HUB_REVISION_NOT_FOUND: 'notFound',
-  HUB_UNAUTHORIZED: 'refused',
-  HUB_UNAVAILABLE: 'timeout',
+  HUB_UNAUTHORIZED: { kind: 'refused', next: 'create a new token with read access, and set HF_TOKEN to it' },
+  HUB_UNAVAILABLE: { kind: 'timeout', next: 'try again later; the download will continue where it stopped' },
   HUB_UNREACHABLE: {
     kind: 'timeout',
-    next: 'check the address, and that the other machine is up and its port is open',
+    next: 'check the network; a model that is in the cache can be used without one',
   },
 });

@@ -12,22 +12,23 @@ import { diskFull } from './failures.ts';
 import { commitOf, filesOf, type HubFile } from './listing.ts';
 import { type HubReference, isCommit } from './reference.ts';
 import type { HubDeps } from './requests.ts';
-import { transfer, writeFault } from './transfer.ts';
+import { asDiskFull, transfer } from './transfer.ts';
 
 export interface HubSettings {
   /** @default "https://huggingface.co" */
   readonly endpoint: string;
-  /** Cache that all Hugging Face tools share. */
+  /** Folder of the cache that all Hugging Face tools share. */
   readonly cacheDir: string;
   readonly accessToken: string | null;
-  /** Ask nobody. */
+  /** Whether to use only the cache, without any request. */
   readonly offline: boolean;
 }
 
 export interface FetchProgress {
   readonly file: string;
-  /** Bytes of all files that are there, of all that are wanted. */
+  /** Bytes present, over all files listed so far. */
   readonly done: number;
+  /** Bytes of all files listed so far: the weights are listed after the config has been checked. */
   readonly total: number;
 }
 
@@ -35,28 +36,28 @@ export interface FetchModelOptions extends HubSettings {
   readonly reference: HubReference;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: FetchProgress) => void;
-  /** Something worth knowing that is no error, as a sentence. */
+  /** Called with a sentence for the user about something that is not an error. */
   readonly onNote: (note: string) => void;
 }
 
 export interface FetchModelDeps extends HubDeps {
-  /** Free bytes on the disk of a folder. @default what the system says */
+  /** Returns the free bytes on the disk of a folder. @default statfs */
   readonly freeBytes?: (dir: string) => Promise<number>;
 }
 
-/** All that is fetched beside the weights. */
+/** Files that are fetched besides the weights, if the model has them. */
 const COMPANIONS = [...DESCRIBED_FILES, TOOL_TEMPLATE_FILE];
 
-/** Room that is left to others on the disk, in bytes. */
+/** Disk space left free for other programs, in bytes. */
 const SPARE_BYTES = 64 * 2 ** 20;
 
 /**
- * Fetches a model from a hub into the shared cache, as far as it is not there: config, tokenizer, chat template and
- * safetensors, never pickles. The config is looked at before weights are fetched. A commit that is whole in the cache
- * is used without a request; where there is no network, so is what a branch stood for last, with a note.
+ * Fetches the files of a model that the shared cache does not have: config, tokenizer, chat template and safetensors,
+ * never pickles. Checks the config before it fetches weights. A commit that is complete in the cache needs no request. If
+ * the hub cannot be reached, uses the last known commit of a branch and calls `onNote`.
  *
  * @returns the model's folder
- * @throws SwarmError HUB_* by what went wrong; MODEL_UNSUPPORTED before any weights are fetched
+ * @throws SwarmError HUB_*; MODEL_UNSUPPORTED before any weights are fetched
  */
 export async function fetchModel(options: FetchModelOptions, deps: FetchModelDeps): Promise<string> {
   const { reference, offline, onNote } = options;
@@ -71,30 +72,31 @@ export async function fetchModel(options: FetchModelOptions, deps: FetchModelDep
     throw notCached(reference, options.cacheDir);
   }
   try {
-    // With something to go on with, nobody wants to wait.
+    // One try, because a copy in the cache can be used at once.
     const access = usable ? { ...options, tries: 1 } : options;
     const commit = isCommit(revision) ? revision : await commitOf(reference, access, deps);
     if (!(await isComplete(cache, commit, true))) {
       await cache.locked(() => fetchCommit(commit, cache, options, deps));
     }
-    await cache.remember(revision, commit);
+    await cache.recordCommit(revision, commit);
     return cache.snapshot(commit);
   } catch (error) {
-    const away = isSwarmError(error, 'HUB_UNREACHABLE') || isSwarmError(error, 'HUB_UNAVAILABLE');
-    if (!away || !usable) throw writeFault(error, options.cacheDir);
-    onNote(`${error.message}; ${name} is taken as it was fetched before, at ${known}`);
+    const isTemporary = isSwarmError(error, 'HUB_UNREACHABLE') || isSwarmError(error, 'HUB_UNAVAILABLE');
+    if (!isTemporary || !usable) throw asDiskFull(error, options.cacheDir);
+    onNote(`${error.message}; using ${name} from the cache, at commit ${known}`);
     return cache.snapshot(known);
   }
 }
 
 /**
- * Whether a commit's files are in the cache. `surely`: also of each file that a model may have, whether it has it; other
- * tools fetch only what they want.
+ * Whether the cache has all files that a commit needs.
+ * @param withOptional also require, for each optional file, that it is present or known to be missing. Other tools may have
+ *   fetched only some of them.
  */
-async function isComplete(cache: HubCache, commit: string, surely: boolean): Promise<boolean> {
+async function isComplete(cache: HubCache, commit: string, withOptional: boolean): Promise<boolean> {
   for (const file of ['config.json', 'tokenizer.json']) if (!(await cache.has(commit, file))) return false;
-  for (const file of surely ? COMPANIONS : []) {
-    if (!(await cache.has(commit, file)) && !(await cache.lacks(commit, file))) return false;
+  for (const file of withOptional ? COMPANIONS : []) {
+    if (!(await cache.has(commit, file)) && !(await cache.isMissing(commit, file))) return false;
   }
   if (await cache.has(commit, SINGLE_FILE)) return true;
   if (!(await cache.has(commit, INDEX_FILE))) return false;
@@ -113,11 +115,12 @@ async function fetchCommit(
   const files = await filesOf(reference, [dirname(TOOL_TEMPLATE_FILE)], options, deps);
   const listed = new Map(files.map((file) => [file.path, file]));
   const wanted = COMPANIONS.flatMap((path) => listed.get(path) ?? []);
-  for (const path of ['config.json', 'tokenizer.json']) if (!listed.has(path)) throw lacking(reference, path);
-  if (!listed.has(INDEX_FILE) && !listed.has(SINGLE_FILE)) throw lacking(reference, SINGLE_FILE);
+  for (const path of ['config.json', 'tokenizer.json'])
+    if (!listed.has(path)) throw missingFile(reference, path);
+  if (!listed.has(INDEX_FILE) && !listed.has(SINGLE_FILE)) throw missingFile(reference, SINGLE_FILE);
   await cache.prepare();
-  const fetched = new Fetcher({ reference, cache, options }, deps);
-  await fetched.all(wanted);
+  const fetcher = new Fetcher({ reference, cache, options }, deps);
+  await fetcher.fetchAll(wanted);
   const dir = cache.snapshot(commit);
   parseConfig(await readJsonObject(join(dir, 'config.json'), MAX_CONFIG_BYTES));
   const shards = listed.has(SINGLE_FILE)
@@ -125,15 +128,15 @@ async function fetchCommit(
     : [...new Set((await readWeightMap(join(dir, INDEX_FILE))).values())];
   const weights = shards.map((path) => {
     const file = listed.get(path);
-    if (file === undefined) throw lacking(reference, path);
+    if (file === undefined) throw missingFile(reference, path);
     return file;
   });
-  await fetched.all(weights);
-  // Last: a snapshot whose missing files are known is whole.
-  for (const path of COMPANIONS) if (!listed.has(path)) await cache.rememberMissing(commit, path);
+  await fetcher.fetchAll(weights);
+  // Written last, because it marks the snapshot as complete.
+  for (const path of COMPANIONS) if (!listed.has(path)) await cache.recordMissing(commit, path);
 }
 
-/** Fetches lists of files one after the other, and counts over all of them. */
+/** Fetches lists of files one after the other, and reports progress over all of them. */
 class Fetcher {
   readonly #about: { reference: HubReference; cache: HubCache; options: FetchModelOptions };
   readonly #deps: FetchModelDeps;
@@ -148,19 +151,20 @@ class Fetcher {
     this.#deps = deps;
   }
 
-  /** @throws SwarmError HUB_DISK_FULL before anything is fetched that would not fit */
-  async all(files: readonly HubFile[]): Promise<void> {
+  /** @throws SwarmError HUB_DISK_FULL the files do not fit; checked before the first is fetched */
+  async fetchAll(files: readonly HubFile[]): Promise<void> {
     const { cache, options } = this.#about;
     this.#total += files.reduce((sum, { size }) => sum + size, 0);
     let missing = 0;
     for (const file of files)
       if (!(await cache.hasBlob(file))) missing += file.size - (await partialSize(cache, file));
     const free = await (this.#deps.freeBytes ?? freeBytes)(options.cacheDir);
-    if (missing > 0 && missing + SPARE_BYTES > free) throw diskFull(options.cacheDir, missing, free);
-    for (const file of files) await this.#one(file);
+    if (missing > 0 && missing + SPARE_BYTES > free)
+      throw diskFull(options.cacheDir, { needed: missing, free });
+    for (const file of files) await this.#fetchOne(file);
   }
 
-  async #one(file: HubFile): Promise<void> {
+  async #fetchOne(file: HubFile): Promise<void> {
     const { cache, reference, options } = this.#about;
     const { path, etag, size } = file;
     const progress = (bytes: number): void =>
@@ -196,11 +200,11 @@ async function freeBytes(dir: string): Promise<number> {
   return bavail * bsize;
 }
 
-function lacking({ name, revision }: HubReference, file: string): SwarmError {
+function missingFile({ name, revision }: HubReference, file: string): SwarmError {
   const next =
     file === SINGLE_FILE
-      ? 'only safetensors are read, since pickles can run code: choose a model that has them, or convert it with transformers'
-      : 'choose another model, or save this one anew with transformers';
+      ? 'choose a model with safetensors, or convert this one with transformers; pickles are not read, because they can run code'
+      : 'choose another model, or save this one again with transformers';
   return hubError(
     'HUB_FILE_MISSING',
     `${name} at ${revision} has no ${file}`,
@@ -212,8 +216,7 @@ function lacking({ name, revision }: HubReference, file: string): SwarmError {
 function notCached({ name, revision }: HubReference, cacheDir: string): SwarmError {
   return hubError(
     'HUB_CACHE_MISSING',
-    `${name}@${revision} is not whole in ${cacheDir}, and HF_HUB_OFFLINE forbids to fetch it`,
+    `${name}@${revision} is not complete in ${cacheDir}, and HF_HUB_OFFLINE forbids fetching it`,
     { name, revision, cacheDir },
-    { next: 'unset HF_HUB_OFFLINE, or fetch it once where there is a network' },
   );
 }

@@ -6,10 +6,10 @@ import { type HubReference, isCommit } from './reference.ts';
 import { type HubDeps, request } from './requests.ts';
 
 export interface HubAccess {
-  /** Without a slash at its end. */
+  /** Without a trailing slash. */
   readonly endpoint: string;
   readonly accessToken: string | null;
-  /** Tries of one request. @default MAX_TRIES */
+  /** Attempts per request. @default MAX_TRIES */
   readonly tries?: number;
   readonly signal: AbortSignal;
 }
@@ -18,13 +18,14 @@ export interface HubAccess {
 export interface HubFile {
   readonly path: string;
   readonly size: number;
-  /** SHA-256 of the content for large files, else Git's SHA-1; names the file in the cache. */
+  /** SHA-256 of the content for large files, else Git's SHA-1; the name of the blob in the cache. */
   readonly etag: string;
 }
 
-/** Most files of a repository that are looked at. */
+/** Maximum number of files in a listing. */
 const MAX_FILES = 10_000;
 
+// @huggingface/hub 2.17.5 returns the hub's JSON unchecked.
 const entrySchema = z.object({
   type: z.string(),
   path: z.string().max(4096),
@@ -36,16 +37,16 @@ const entrySchema = z.object({
   lfs: z.object({ oid: z.string().regex(/^[0-9a-f]{64}$/), size: z.number().int().nonnegative() }).optional(),
 });
 
-/** The commit that a branch or tag stands for now. @throws SwarmError HUB_* */
+/** Looks up the current commit of a branch or tag. @throws SwarmError HUB_* */
 export async function commitOf(reference: HubReference, access: HubAccess, deps: HubDeps): Promise<string> {
   const { name, revision } = reference;
-  const info = await asked(access, () =>
+  const info = await callLibrary(access, () =>
     modelInfo({
       name,
       revision,
       hubUrl: access.endpoint,
       additionalFields: ['sha'],
-      fetch: through(reference, access, deps),
+      fetch: hubFetch(reference, access, deps),
     }),
   );
   if (typeof info.sha !== 'string' || !isCommit(info.sha)) throw malformed(access.endpoint, 'no commit');
@@ -53,7 +54,7 @@ export async function commitOf(reference: HubReference, access: HubAccess, deps:
 }
 
 /**
- * Files in the top folder of a model at a commit, and in those of its folders that are named.
+ * Lists the files of a model at a commit: those in its top folder and in `folders`.
  * @throws SwarmError HUB_*
  */
 export async function filesOf(
@@ -71,42 +72,43 @@ export async function filesOf(
       path: folder,
       revision,
       hubUrl: access.endpoint,
-      fetch: through(reference, access, deps),
+      fetch: hubFetch(reference, access, deps),
     });
     for await (const found of entries) {
       const { success, data } = entrySchema.safeParse(found);
-      if (!success || files.length >= MAX_FILES)
-        throw malformed(access.endpoint, 'a list of files that is none');
+      if (!success || files.length >= MAX_FILES) throw malformed(access.endpoint, 'no valid list of files');
       const etag = data.lfs?.oid ?? data.oid;
       if (data.type === 'directory' && wanted.delete(data.path)) await list(data.path);
       if (data.type !== 'file' || etag === undefined) continue;
       files.push({ path: data.path, size: data.lfs?.size ?? data.size, etag });
     }
   };
-  await asked(access, list);
+  await callLibrary(access, list);
   return files;
 }
 
-/** The library's requests, with our tries, deadlines, errors and token (it takes only tokens that begin with hf_). */
-function through(reference: HubReference, access: HubAccess, deps: HubDeps): typeof fetch {
+/**
+ * Returns the `fetch` for the library. It adds what @huggingface/hub 2.17.5 lacks: retries with Retry-After, deadlines, and
+ * errors from the response's headers, which its HubApiError drops. It also sends the token, because the library refuses
+ * tokens that do not begin with `hf_`. Upstream would have to add the headers to HubApiError, retry, and accept any token.
+ */
+function hubFetch(reference: HubReference, access: HubAccess, deps: HubDeps): typeof fetch {
   const { endpoint, accessToken, tries, signal } = access;
   return (url, init) => {
     const headers = Object.fromEntries(new Headers(init?.headers));
-    const asked = { reference, file: null, endpoint, token: accessToken !== null };
-    return request({ ...asked, url: String(url), headers, accessToken, tries, signal }, deps);
+    const subject = { reference, file: null, endpoint, token: accessToken !== null };
+    return request({ ...subject, url: String(url), headers, accessToken, tries, signal }, deps);
   };
 }
 
-async function asked<T>({ endpoint, signal }: HubAccess, ask: () => Promise<T>): Promise<T> {
+/** Calls the library and maps its own errors to HUB_RESPONSE. */
+async function callLibrary<T>({ endpoint, signal }: HubAccess, call: () => Promise<T>): Promise<T> {
   try {
-    return await ask();
+    return await call();
   } catch (error) {
     signal.throwIfAborted();
     if (isSwarmError(error)) throw error;
-    // What is left is an answer that is not the JSON that was asked for.
-    throw malformed(
-      endpoint,
-      error instanceof HubApiError ? `status ${error.statusCode}` : 'something else than JSON',
-    );
+    // The response is not the JSON that the library expects.
+    throw malformed(endpoint, error instanceof HubApiError ? `status ${error.statusCode}` : 'no valid JSON');
   }
 }

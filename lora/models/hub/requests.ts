@@ -1,15 +1,15 @@
 import type { Clock } from '../../../common/clock.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import { hubError } from './errors.ts';
-import { type Asked, refusal, unreachable } from './failures.ts';
+import { type RequestSubject, responseError, unreachable } from './failures.ts';
 
-/** Tries of one request, and of a transfer that gets no further, before giving up. */
+/** Attempts at one request, and at a transfer that makes no progress. */
 export const MAX_TRIES = 5;
-/** Pause before the second try, in milliseconds; it doubles with each further one. */
+/** Pause before the second attempt, in milliseconds. It doubles before each further attempt. */
 export const FIRST_PAUSE_MS = 1_000;
-/** Longest pause that a hub may ask for with Retry-After; beyond that the command ends and says so. */
+/** Longest pause in milliseconds that a hub may ask for with Retry-After. A longer one ends the request with an error. */
 export const MAX_PAUSE_MS = 60_000;
-/** A hub that has not begun to answer after this long is taken for gone, in milliseconds. */
+/** Deadline for the first byte of a response, in milliseconds. */
 export const ANSWER_MS = 30_000;
 
 export interface HubDeps {
@@ -17,11 +17,11 @@ export interface HubDeps {
   readonly clock: Clock;
 }
 
-export interface RequestOptions extends Asked {
+export interface RequestOptions extends RequestSubject {
   readonly url: string;
   readonly accessToken: string | null;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Answers besides 2xx that the caller takes. */
+  /** Statuses besides 2xx that the caller handles. */
   readonly accept?: readonly number[];
   /** @default MAX_TRIES */
   readonly tries?: number;
@@ -29,10 +29,10 @@ export interface RequestOptions extends Asked {
 }
 
 /**
- * One GET, tried again after what may pass: no connection, 429, 5xx. The token goes to the endpoint alone; redirects to
- * another host lose it.
+ * Sends a GET request, with retries after temporary failures: no connection, 429, 5xx. Sends the token only to the endpoint;
+ * a redirect to another host does not carry it.
  *
- * @throws SwarmError HUB_* (see refusal), HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_UNAVAILABLE; the signal's reason
+ * @throws SwarmError HUB_UNREACHABLE, HUB_RATE_LIMITED, HUB_UNAVAILABLE, or as responseError; the signal's reason
  */
 export async function request(options: RequestOptions, deps: HubDeps): Promise<Response> {
   const { url, endpoint, accessToken, signal, accept = [], tries = MAX_TRIES } = options;
@@ -43,26 +43,29 @@ export async function request(options: RequestOptions, deps: HubDeps): Promise<R
     let failure: SwarmError;
     let pause = FIRST_PAUSE_MS * 2 ** (tried - 1);
     try {
-      const response = await answered(url, headers, signal, deps);
+      const response = await fetchWithDeadline(url, headers, signal, deps);
       if (response.ok || accept.includes(response.status)) return response;
       await response.body?.cancel();
       if (response.status !== 429 && response.status < 500) {
-        throw refusal(response.status, response.headers, { ...options, token: own && accessToken !== null });
+        throw responseError(response.status, response.headers, {
+          ...options,
+          token: own && accessToken !== null,
+        });
       }
-      failure = busy(response.status, endpoint);
+      failure = temporaryError(response.status, endpoint);
       pause = retryAfter(response.headers, deps.clock) ?? pause;
     } catch (cause) {
       signal.throwIfAborted();
       if (cause instanceof SwarmError) throw cause;
       failure = unreachable(endpoint, cause);
     }
-    if (tried >= tries || pause > MAX_PAUSE_MS) throw waited(failure, pause);
+    if (tried >= tries || pause > MAX_PAUSE_MS) throw withRetryTime(failure, pause);
     await sleep(pause, signal, deps.clock);
   }
 }
 
-/** The deadline is for the beginning of the answer: bodies take as long as they are large. */
-async function answered(
+/** Applies the deadline to the response's headers only: the time for a body depends on its size. */
+async function fetchWithDeadline(
   url: string,
   headers: Headers,
   signal: AbortSignal,
@@ -79,30 +82,21 @@ async function answered(
   }
 }
 
-function busy(status: number, endpoint: string): SwarmError {
+function temporaryError(status: number, endpoint: string): SwarmError {
   return status === 429
-    ? hubError(
-        'HUB_RATE_LIMITED',
-        `${endpoint} has had too many requests from here`,
-        { endpoint, status },
-        { next: 'try again later; with a token in HF_TOKEN more are allowed' },
-      )
-    : hubError(
-        'HUB_UNAVAILABLE',
-        `${endpoint} has a fault of its own (${status})`,
-        { endpoint, status },
-        { next: 'try again later; what has been fetched stays' },
-      );
+    ? hubError('HUB_RATE_LIMITED', `${endpoint} allows no more requests for now`, { endpoint, status })
+    : hubError('HUB_UNAVAILABLE', `${endpoint} has an internal error (${status})`, { endpoint, status });
 }
 
-function waited(failure: SwarmError, pause: number): SwarmError {
+/** Adds the time that the hub asked to wait, if it is too long to wait for. */
+function withRetryTime(failure: SwarmError, pause: number): SwarmError {
   if (pause <= MAX_PAUSE_MS) return failure;
   const seconds = Math.ceil(pause / 1000);
-  const next = `try again in ${seconds} s, as it asks`;
+  const next = `try again in ${seconds} s, as the hub asks`;
   return failure.with({ values: { ...failure.values, seconds }, next });
 }
 
-/** Seconds, or a date (RFC 9110, section 10.2.3); null where the header is missing or neither. */
+/** Reads Retry-After (RFC 9110, section 10.2.3), seconds or a date, in milliseconds; null if missing or malformed. */
 function retryAfter(headers: Headers, clock: Clock): number | null {
   const value = headers.get('retry-after');
   if (value === null) return null;
@@ -112,7 +106,7 @@ function retryAfter(headers: Headers, clock: Clock): number | null {
   return Number.isNaN(date) ? null : Math.max(0, date - clock.now());
 }
 
-/** Rejects with the signal's reason. */
+/** Waits `ms` milliseconds. Rejects with the signal's reason on abort. */
 export function sleep(ms: number, signal: AbortSignal, clock: Clock): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(signal.reason);

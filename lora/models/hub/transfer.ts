@@ -8,34 +8,38 @@ import type { HubAccess, HubFile } from './listing.ts';
 import type { HubReference } from './reference.ts';
 import { FIRST_PAUSE_MS, type HubDeps, MAX_TRIES, request, sleep } from './requests.ts';
 
-/** A transfer from which nothing has come for this long is begun again where it stopped, in milliseconds. */
+/** A transfer that has received nothing for this long is resumed with a new request, in milliseconds. */
 export const IDLE_MS = 60_000;
-/** Bytes of a partial file that are read at a time to go on with its hash. */
+/** Bytes per read when hashing a partial file. */
 const READ_BYTES = 2 ** 20;
 
 export interface TransferOptions extends HubAccess {
   readonly reference: HubReference;
   readonly file: HubFile;
-  /** Where the bytes go until they are whole and right; what an earlier attempt left there is gone on with. */
+  /** Path of the partial file. If an earlier attempt left one, the transfer continues it. */
   readonly partial: string;
-  /** Bytes of the file that are there. */
+  /** Called with the number of bytes present. */
   readonly onProgress: (bytes: number) => void;
 }
 
 /**
- * Fetches one file by its size and hash. A connection that breaks is taken up where it stopped, in this call or the next.
+ * Fetches one file and checks its size and hash. Resumes a broken connection where it stopped, in this call or the next.
  *
- * @throws SwarmError HUB_DAMAGED what came is not what the hub's list says, twice; HUB_DISK_FULL; HUB_* as request
+ * Ours because downloads of @huggingface/hub 2.17.5 start a broken transfer from the first byte, never retry, report no
+ * progress, and check neither size nor hash. With resuming, these checks and a progress callback in the library, this file
+ * could go.
+ *
+ * @throws SwarmError HUB_DAMAGED the content did not match the hub's listing, twice; HUB_DISK_FULL; HUB_* as request
  */
 export async function transfer(options: TransferOptions, deps: HubDeps): Promise<void> {
   const { partial, file, reference, endpoint } = options;
-  // A partial file of an earlier attempt may be wrong: then once more from nothing.
+  // The partial file of an earlier attempt may be damaged. Then the second attempt starts from the first byte.
   for (let attempt = 0; attempt < 2; attempt++) {
     const handle = await open(partial, 'a+').catch((cause: unknown) => {
-      throw writeFault(cause, partial);
+      throw asDiskFull(cause, partial);
     });
     try {
-      const found = await fill(handle, options, deps);
+      const found = await download(handle, options, deps);
       if (found === file.etag) {
         await handle.sync();
         return;
@@ -48,22 +52,21 @@ export async function transfer(options: TransferOptions, deps: HubDeps): Promise
   }
   throw hubError(
     'HUB_DAMAGED',
-    `${file.path} of ${reference.name} arrives with another content than ${endpoint} lists`,
+    `the content of ${file.path} of ${reference.name} does not match the hash that ${endpoint} lists`,
     { file: file.path, expected: file.etag },
-    { next: 'try again later; a proxy between may change files' },
   );
 }
 
-/** Appends until the file has its size. @returns its hash */
-async function fill(handle: FileHandle, options: TransferOptions, deps: HubDeps): Promise<string> {
+/** Appends to the partial file until it has the listed size. @returns its hash */
+async function download(handle: FileHandle, options: TransferOptions, deps: HubDeps): Promise<string> {
   const { file, signal, endpoint, partial, onProgress } = options;
-  let { hash, bytes } = await resumed(handle, file, signal);
+  let { hash, bytes } = await hashPartial(handle, file, signal);
   onProgress(bytes);
   for (let failures = 0; bytes < file.size; ) {
     const before = bytes;
-    const response = await ask(bytes, options, deps);
-    if (bytes > 0 && !continues(response, bytes)) {
-      // The hub sends all of it again.
+    const response = await requestFrom(bytes, options, deps);
+    if (bytes > 0 && !startsAt(response, bytes)) {
+      // The hub ignored the range and sends the whole file.
       await handle.truncate(0);
       ({ hash, bytes } = { hash: newHash(file), bytes: 0 });
     }
@@ -90,8 +93,8 @@ async function fill(handle: FileHandle, options: TransferOptions, deps: HubDeps)
   return hash.digest('hex');
 }
 
-/** Hash of what a partial file holds; a longer one than there should be is begun anew. */
-async function resumed(
+/** Hashes a partial file. Empties it first if it is longer than the listed size. */
+async function hashPartial(
   handle: FileHandle,
   file: HubFile,
   signal: AbortSignal,
@@ -112,30 +115,30 @@ async function resumed(
   return { hash, bytes };
 }
 
-/** Large files are named by their SHA-256, others by Git's SHA-1 of "blob SIZE\0" and the content. */
+/** The etag of a large file is its SHA-256, that of others Git's SHA-1 of "blob SIZE\0" and the content. */
 function newHash({ etag, size }: HubFile): Hash {
   return etag.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`);
 }
 
-function ask(from: number, options: TransferOptions, deps: HubDeps): Promise<Response> {
+function requestFrom(from: number, options: TransferOptions, deps: HubDeps): Promise<Response> {
   const { reference, file, endpoint, accessToken, signal } = options;
   const { name, revision } = reference;
   const path = file.path.split('/').map(encodeURIComponent).join('/');
   const url = `${endpoint}/${name}/resolve/${revision}/${path}`;
-  // A stored gzip would be undone on the way, and neither size nor hash would fit.
+  // fetch would decompress a gzip encoding, and neither size nor hash would match.
   const headers: Record<string, string> = { 'accept-encoding': 'identity' };
   if (from > 0) headers.range = `bytes=${from}-`;
-  const asked = { reference, file: file.path, endpoint, token: accessToken !== null };
-  return request({ ...asked, url, headers, accessToken, accept: [416], signal }, deps);
+  const subject = { reference, file: file.path, endpoint, token: accessToken !== null };
+  return request({ ...subject, url, headers, accessToken, accept: [416], signal }, deps);
 }
 
-/** Whether the answer begins where it was asked to. */
-function continues(response: Response, from: number): boolean {
+/** Whether a response is the requested range, which starts at byte `from`. */
+function startsAt(response: Response, from: number): boolean {
   const start = /^bytes (\d+)-/.exec(response.headers.get('content-range') ?? '')?.[1];
   return response.status === 206 && Number(start) === from;
 }
 
-/** The body's chunks; ends with an error when none comes for too long. */
+/** Yields the chunks of a body. Throws if none arrives for IDLE_MS. */
 async function* chunks(
   response: Response,
   signal: AbortSignal,
@@ -150,9 +153,7 @@ async function* chunks(
     for (;;) {
       signal.throwIfAborted();
       const idle = Promise.withResolvers<never>();
-      const cancel = clock.after(IDLE_MS, () =>
-        idle.reject(new Error(`nothing came for ${IDLE_MS / 1000} s`)),
-      );
+      const cancel = clock.after(IDLE_MS, () => idle.reject(new Error(`no data for ${IDLE_MS / 1000} s`)));
       const stop = (): void => idle.reject(signal.reason);
       signal.addEventListener('abort', stop, { once: true });
       try {
@@ -165,7 +166,7 @@ async function* chunks(
       }
     }
   } finally {
-    // The rest of a body that is not wanted any more, or does not come.
+    // Drops the rest of a body that is no longer wanted or does not arrive.
     reader.cancel().catch(() => {});
   }
 }
@@ -174,16 +175,16 @@ async function write(handle: FileHandle, bytes: Uint8Array, path: string): Promi
   try {
     await handle.appendFile(bytes);
   } catch (cause) {
-    const fault = writeFault(cause, path);
-    if (fault instanceof SwarmError) throw fault;
-    // An error of its own, which is not taken for one of the connection.
+    const full = asDiskFull(cause, path);
+    if (full instanceof SwarmError) throw full;
+    // A typed error, so that the caller does not mistake it for a broken connection and retry.
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw commonError('WRITE_FAILED', `${path} cannot be written: ${reason}`, { path, reason }, { cause });
   }
 }
 
-/** @returns HUB_DISK_FULL where that is it, else the system's own error */
-export function writeFault(cause: unknown, path: string): unknown {
+/** Maps a system error for a full disk to HUB_DISK_FULL; returns any other error unchanged. */
+export function asDiskFull(cause: unknown, path: string): unknown {
   const code = cause instanceof Error && 'code' in cause ? cause.code : null;
-  return code === 'ENOSPC' || code === 'EDQUOT' ? diskFull(path, null, null, cause) : cause;
+  return code === 'ENOSPC' || code === 'EDQUOT' ? diskFull(path, { needed: null, free: null, cause }) : cause;
 }
