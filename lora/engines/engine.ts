@@ -9,25 +9,31 @@ export type { Engine, EngineOptions, Executable } from './types.ts';
 export type { WeightFile } from './weights.ts';
 
 /**
- * @throws SwarmError ENGINE_UNKNOWN for a name that is not an engine's, ENGINE_THREADS, ENGINE_UNAVAILABLE when this machine lacks what
- * the engine needs (the message says what)
+ * Creates the engine of this name.
+ * @throws SwarmError ENGINE_UNKNOWN for a name that is not an engine's, ENGINE_THREADS, ENGINE_UNAVAILABLE when this
+ * machine lacks what the engine needs (`next` says how to get it)
  */
 export async function createEngine(name: EngineName, options: EngineOptions): Promise<Engine> {
   if (!ENGINE_NAMES.includes(name)) {
-    throw engineError('ENGINE_UNKNOWN', `no engine is called ${name}; there are ${ENGINE_LIST}`, { name });
+    throw engineError(
+      'ENGINE_UNKNOWN',
+      `no engine is called ${name}`,
+      { name },
+      { next: `take ${ENGINE_LIST}` },
+    );
   }
   if (!Number.isInteger(options.threads) || options.threads < 1) {
     throw engineError(
       'ENGINE_THREADS',
-      `an engine needs a whole number of threads from 1, not ${options.threads}`,
+      `${options.threads} is not a number of threads: an engine needs a whole number from 1`,
       { threads: options.threads },
     );
   }
   if (name !== 'tfjs') return createOnnxEngine(name, options);
-  // Only whoever asks for it waits for its files.
+  // Imported here, so that only a run on tfjs waits for its files.
   const [{ createTfjsEngine }, { findTensorFlow }] = await Promise.all([
     import('./tfjs/engine.ts'),
     import('./tfjs/packages.ts'),
   ]);
-  return createTfjsEngine(await findTensorFlow());
+  return createTfjsEngine(await findTensorFlow({ threads: options.threads }));
 }

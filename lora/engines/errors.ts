@@ -6,15 +6,16 @@ export const engineError = defineErrors({
     next: `if a GPU ran out of memory, retry with --engine onnx-cpu (system memory); else ${REPORT}`,
   },
   ENGINE_DISPOSED: { kind: 'internal', next: REPORT },
+  ENGINE_EXHAUSTED: { kind: 'failed', next: 'start a new process and run the same command again' },
   ENGINE_FEED: { kind: 'internal', next: REPORT },
   ENGINE_RUN: {
     kind: 'internal',
     next: `if a GPU ran out of memory, retry with --engine onnx-cpu (system memory); else ${REPORT}`,
   },
-  ENGINE_THREADS: 'failed',
+  ENGINE_THREADS: { kind: 'failed', next: 'take a whole number from 1 for --threads' },
   ENGINE_UNAVAILABLE: {
     kind: 'failed',
-    next: '"swarm doctor" shows what each engine lacks; --engine auto takes the fastest one that runs',
+    next: 'run "swarm doctor" to see what each engine lacks, or use --engine auto, which takes the fastest that runs',
   },
   ENGINE_UNKNOWN: 'usage',
   ENGINE_WEIGHTS: 'failed',

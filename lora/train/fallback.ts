@@ -37,6 +37,10 @@ export function lighter(
   error: unknown,
 ): Lighter | null {
   if (!isSwarmError(error)) return null;
+  if (error.code === 'ENGINE_EXHAUSTED') {
+    // A new process is all it takes.
+    return { ...now, because: `${error.message}; continuing in a new trainer process` };
+  }
   // What `auto` once measured may have gone since; who names an engine is told that it is not there.
   const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.engine === 'auto';
   if (!gone && !OF_THE_DEVICE.has(error.code)) return null;

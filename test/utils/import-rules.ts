@@ -22,8 +22,8 @@ const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
   { packages: /^(libp2p$|@libp2p\/|@chainsafe\/)/, place: /^net\//, name: 'net' },
 ];
 
-/** Sets a variable that a native library reads when it is loaded. */
-const SETS_ENVIRONMENT = 'lora/engines/onnx/telemetry.ts';
+/** Files that set variables which a native library reads when it is loaded. */
+const SETS_ENVIRONMENT = ['lora/engines/onnx/telemetry.ts', 'lora/engines/tfjs/environment.ts'];
 
 /** Where the result may depend on arguments alone, so that it can be replayed and recomputed. */
 const PURE = /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/round\/|node\/machine\/)/;
@@ -71,7 +71,7 @@ export function importOffences(file: string, source: string): string[] {
   const forbid = (pattern: RegExp, text: string): void => {
     for (const match of code.matchAll(new RegExp(pattern, 'g'))) add(match.index, text);
   };
-  if (folder !== 'cli' && !free && file !== SETS_ENVIRONMENT) {
+  if (folder !== 'cli' && !free && !SETS_ENVIRONMENT.includes(file)) {
     forbid(/\bprocess\.(env|argv)\b/, 'reads process.env or process.argv, which only cli may');
   }
   if (PURE.test(file)) {

@@ -3,21 +3,29 @@ import { add } from '../../graph/ops.ts';
 import { engineError } from '../errors.ts';
 import { runOnce } from '../run-once.ts';
 import type { Engine } from '../types.ts';
-import { TfjsExecutable } from './executable.ts';
+import { TENSOR_LIMIT, TfjsExecutable } from './executable.ts';
 import type { TensorFlow } from './lower.ts';
 import { WeightStore } from './weight-store.ts';
 
+export interface TfjsOptions {
+  /** Tensors that this process may create; see {@link TENSOR_LIMIT}. @default TENSOR_LIMIT */
+  tensorLimit?: number;
+}
+
 /**
- * An engine on the backend that `tf` has chosen; everything it does goes through tfjs-core's functions.
- * @throws SwarmError ENGINE_UNAVAILABLE when that backend does not run a trivial graph
+ * Creates an engine on the current backend of `tf`. The engine calls functions of tfjs-core only.
+ * @throws SwarmError ENGINE_UNAVAILABLE when the backend does not run a trivial graph
  */
-export async function createTfjsEngine(tf: TensorFlow): Promise<Engine> {
-  // Otherwise backends advertise each other on the terminal.
+export async function createTfjsEngine(
+  tf: TensorFlow,
+  { tensorLimit = TENSOR_LIMIT }: TfjsOptions = {},
+): Promise<Engine> {
+  // Outside production mode, backends advertise each other on the terminal.
   tf.enableProdMode();
   const store = new WeightStore(tf);
   const engine: Engine = {
     name: 'tfjs',
-    compile: (graph, weights) => TfjsExecutable.compile(graph, weights, { tf, store }),
+    compile: (graph, weights) => TfjsExecutable.compile(graph, weights, { tf, store, tensorLimit }),
   };
   await probe(tf, engine);
   return engine;
@@ -31,12 +39,12 @@ async function probe(tf: TensorFlow, engine: Engine): Promise<void> {
     await tf.ready();
     await runOnce(engine, graph, { x: Float32Array.of(1) });
   } catch (cause) {
-    const message = cause instanceof Error ? cause.message : String(cause);
+    const reason = cause instanceof Error ? cause.message : String(cause);
     throw engineError(
       'ENGINE_UNAVAILABLE',
-      `tfjs does not run on this machine: ${message}; onnx-cpu runs everywhere`,
-      { engine: 'tfjs' },
-      { cause },
+      `tfjs does not run on this machine: ${reason}`,
+      { engine: 'tfjs', reason },
+      { next: 'use --engine onnx-cpu, which runs on every machine', cause },
     );
   }
 }

@@ -10,20 +10,32 @@ import { type IdRange, idRanges, toInt32 } from './ids.ts';
 import { LOWERINGS, type Lowering, type TensorFlow, type Value } from './lower.ts';
 import type { WeightLease, WeightStore } from './weight-store.ts';
 
+/**
+ * Tensors that one process creates at most. libtensorflow's add-on numbers its tensors with an int32 that starts at 0
+ * and never reuses a number (next_tensor_id_ in tfjs-node's tfjs_backend.cc), so it overflows after 2^31 tensors. We
+ * read tfjs-core's own tensor ids, which grow as fast: 741 to the add-on's 738 in one training step of a tiny model.
+ * Half of the range leaves room for operations that create more tensors in the add-on than in tfjs-core. At 30,000
+ * tensors per second, the rate of that model on a processor, the limit is reached after 10 hours.
+ */
+export const TENSOR_LIMIT = 2 ** 30;
+
 interface Step {
   readonly node: GraphNode;
-  /** What nobody reads after this step, its own results that nobody reads at all included. */
+  /** Tensors that no later step reads, including results of this step that are never read. */
   readonly dead: readonly Tensor[];
 }
 
 export interface TfjsDeps {
   readonly tf: TensorFlow;
   readonly store: WeightStore;
+  /** See {@link TENSOR_LIMIT}. */
+  readonly tensorLimit: number;
 }
 
-/** Runs a graph node by node; what a run makes is disposed of at its last use, weights and constants stay. */
+/** Runs a graph node by node. Intermediate values are disposed of after their last use; weights and constants stay. */
 export class TfjsExecutable implements Executable {
   readonly #tf: TensorFlow;
+  readonly #tensorLimit: number;
   readonly #inputs: ReadonlyMap<string, Tensor>;
   readonly #outputs: ReadonlyMap<string, Tensor>;
   readonly #steps: readonly Step[];
@@ -33,25 +45,26 @@ export class TfjsExecutable implements Executable {
   readonly #leases: WeightLease[] = [];
   #disposed = false;
 
-  private constructor(graph: Graph, tf: TensorFlow, nodes: readonly GraphNode[]) {
+  private constructor(graph: Graph, { tf, tensorLimit }: TfjsDeps, nodes: readonly GraphNode[]) {
     this.#tf = tf;
-    // The graph may grow after it was compiled; this is what the executable knows.
+    this.#tensorLimit = tensorLimit;
+    // Copies: the graph may grow after it was compiled.
     this.#inputs = new Map(graph.inputs);
     this.#outputs = new Map(graph.outputs);
     this.#steps = stepsOf(nodes, new Set(graph.inputs.values()), new Set(graph.outputs.values()));
     this.#ranges = idRanges(nodes);
   }
 
-  /** @throws SwarmError ENGINE_WEIGHTS, ENGINE_COMPILE */
+  /** @throws SwarmError ENGINE_WEIGHTS, ENGINE_COMPILE, ENGINE_EXHAUSTED */
   static async compile(graph: Graph, weights: WeightFile | null, deps: TfjsDeps): Promise<TfjsExecutable> {
     const nodes = liveNodes(graph);
-    const executable = new TfjsExecutable(graph, deps.tf, nodes);
+    const executable = new TfjsExecutable(graph, deps, nodes);
     const used = new Set<Tensor>([...graph.outputs.values(), ...nodes.flatMap((node) => node.inputs)]);
     try {
       for (const [tensor, data] of graph.constants) {
         if (used.has(tensor)) executable.#resident.set(tensor, executable.#send('a constant', tensor, data));
       }
-      // One after the other: what is on its way exists twice.
+      // One after the other, because a weight exists twice while it is sent.
       for (const [name, tensor] of graph.weights) {
         if (!used.has(tensor)) continue;
         const lease = await deps.store.acquire(name, tensor, weights);
@@ -68,8 +81,7 @@ export class TfjsExecutable implements Executable {
   }
 
   async run(feeds: Feeds): Promise<Record<string, Float32Array>> {
-    if (this.#disposed)
-      throw engineError('ENGINE_DISPOSED', 'the executable was disposed; compile the graph again');
+    if (this.#disposed) throw engineError('ENGINE_DISPOSED', 'the executable has been disposed of');
     const bound = bindFeeds(this.#inputs, feeds);
     const live = new Map<Tensor, Value>();
     const valueIn = (tensor: Tensor) => live.get(tensor) ?? this.#resident.get(tensor)!;
@@ -86,7 +98,7 @@ export class TfjsExecutable implements Executable {
       }
       const outputs: Record<string, Float32Array> = {};
       for (const [name, tensor] of this.#outputs) {
-        // A copy: backends hand out arrays that may be their own, or the caller's.
+        // A copy, because a backend may return its own array or the caller's.
         outputs[name] = (await valueIn(tensor).data<'float32'>()).slice();
       }
       return outputs;
@@ -109,12 +121,22 @@ export class TfjsExecutable implements Executable {
 
   #send(name: string, tensor: Tensor, data: ConstantData): Value {
     const shape = [...tensor.shape];
-    if (data instanceof Float32Array) return this.#tf.tensor(data, shape, 'float32');
-    return this.#tf.tensor(toInt32(name, data, this.#ranges.get(tensor)), shape, 'int32');
+    const value =
+      data instanceof Float32Array
+        ? this.#tf.tensor(data, shape, 'float32')
+        : this.#tf.tensor(toInt32(name, data, this.#ranges.get(tensor)), shape, 'int32');
+    const limit = this.#tensorLimit;
+    if (value.id < limit) return value;
+    value.dispose();
+    throw engineError(
+      'ENGINE_EXHAUSTED',
+      `tfjs has created ${value.id} tensors in this process; the limit is ${limit}`,
+      { engine: 'tfjs', tensors: value.id, limit },
+    );
   }
 }
 
-/** Nodes in graph order, each with what is dead after it: of what a run makes, so neither weights nor constants. */
+/** Returns the nodes in graph order, each with the inputs and intermediate values that are dead after it. */
 function stepsOf(
   nodes: readonly GraphNode[],
   inputs: ReadonlySet<Tensor>,

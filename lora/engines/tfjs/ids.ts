@@ -1,19 +1,17 @@
 import type { GraphNode, Tensor } from '../../graph/graph.ts';
 import { engineError } from '../errors.ts';
 
-/** What a whole number of an input or constant may be, because of the rows that it picks. */
+/** Range of an integer input or constant whose values are row numbers of a table: from ≤ value < below. */
 export interface IdRange {
-  /** Least value. */
   readonly from: number;
-  /** Above the greatest. */
   readonly below: number;
 }
 
 const INT32: IdRange = { from: -(2 ** 31), below: 2 ** 31 };
 
 /**
- * Ranges of all inputs and constants whose values pick rows of a table. Kernels do not agree on what lies outside
- * (TensorFlow's on a GPU read zeros and say nothing), so values are checked before they are sent.
+ * Returns the range of every input and constant whose values are row numbers of a table. Kernels treat numbers out of
+ * range differently (TensorFlow on a GPU silently reads zeros), so values are checked before they are sent.
  */
 export function idRanges(nodes: readonly GraphNode[]): Map<Tensor, IdRange> {
   const ranges = new Map<Tensor, IdRange>();
@@ -38,7 +36,7 @@ export function idRanges(nodes: readonly GraphNode[]): Map<Tensor, IdRange> {
   return ranges;
 }
 
-/** Follows ids through the operations that move them to where they come from. */
+/** Narrows the range of the inputs and constants that a tensor of ids comes from. */
 function narrow(ranges: Map<Tensor, IdRange>, tensor: Tensor, range: IdRange): void {
   if (tensor.node !== null) {
     const from = tensor.node.operation === 'clampLabels' ? INT32.from : range.from;
@@ -53,19 +51,19 @@ function narrow(ranges: Map<Tensor, IdRange>, tensor: Tensor, range: IdRange): v
 }
 
 /**
- * TensorFlow.js has no int64: token numbers, positions, labels and 31-bit seeds are int32 here.
- * @throws SwarmError ENGINE_FEED for a value that int32 does not hold, ENGINE_RUN for one that is out of `range`
+ * Converts int64 to int32: TensorFlow.js has no int64, and token ids, positions, labels and 31-bit seeds fit.
+ * @throws SwarmError ENGINE_FEED for a value that does not fit int32, ENGINE_RUN for a value out of `range`
  */
 export function toInt32(name: string, values: BigInt64Array, range: IdRange = INT32): Int32Array {
   return Int32Array.from(values, (value) => {
     const number = Number(value);
     if (number >= range.from && number < range.below) return number;
     if (number < INT32.from || number >= INT32.below)
-      throw engineError('ENGINE_FEED', `${name} has ${value}; TensorFlow.js holds 32-bit integers only`, {
+      throw engineError('ENGINE_FEED', `${name} holds ${value}, which does not fit a 32-bit integer`, {
         name,
         value: String(value),
       });
-    throw engineError('ENGINE_RUN', `${name} has ${number}; it picks a row below ${range.below}`, {
+    throw engineError('ENGINE_RUN', `${name} holds row number ${number}; the table has ${range.below} rows`, {
       name,
       value: number,
       ...range,

@@ -8,12 +8,12 @@ import { uniformValues } from './random.ts';
 
 /** The functions of `@tensorflow/tfjs-core`, which the packages for Node.js re-export. */
 export type TensorFlow = typeof core;
-/** A tensor with data, on whatever backend. */
+/** A tensor with data, on the current backend. */
 export type Value = core.Tensor;
 
 /**
- * The results of one operation, in the order of the node's outputs: tensors of their own, never an operand itself.
- * Runs inside tf.tidy, which disposes of what lies between.
+ * Computes one operation and returns its results in the order of the node's outputs: new tensors, never an operand
+ * itself. Runs inside tf.tidy, which disposes of intermediate tensors.
  */
 export type Lowering<K extends Operation> = (
   tf: TensorFlow,
@@ -21,7 +21,7 @@ export type Lowering<K extends Operation> = (
   node: GraphNode<K>,
 ) => Value[];
 
-/** Every operation of the graph as tfjs-core's. int64 is int32 here: see ids.ts. */
+/** Every operation of the graph in calls of tfjs-core. int64 values are int32 here: see ids.ts. */
 export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   add: (tf, [a, b]) => [tf.add(a!, b!)],
   subtract: (tf, [a, b]) => [tf.sub(a!, b!)],
@@ -73,12 +73,12 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     return [tf.add(tf.mul(tf.mul(centred, r), weight!), bias!), mean, r];
   },
   causalMask(tf, [positions, index], { attributes: { window }, outputs: [mask] }) {
-    // How many tokens back each token sees, and so the first that it sees.
+    // How many tokens back each token sees, which gives the first token that it sees.
     const reach = window === null ? positions! : tf.minimum(positions!, tf.scalar(window - 1, 'int32'));
     const first = tf.sub(index!, reach);
     const fromFirst = tf.greaterEqual(index!, tf.expandDims(first, -1));
     const seen = tf.logicalAnd(fromFirst, tf.lessEqual(index!, tf.expandDims(index!, -1)));
-    // 0 where seen, without a negative zero.
+    // (seen − 1) · −MASKED is +0 where seen; −0 would differ from onnxruntime.
     const hidden = tf.mul(tf.sub(tf.cast(seen, 'float32'), 1), -MASKED);
     return [tf.reshape(hidden, [...mask!.shape])];
   },
@@ -97,17 +97,17 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const [count, width] = base!.shape as [number, number];
     return [tf.add(base!, tf.scatterND(tf.expandDims(ids!, -1), rows!, [count, width]))];
   },
-  // The largest probability is e⁰/Σe^(z − max): its logarithm gives −log Σe^(z − max) without another pass of
-  // exponentials, and without underflow.
+  // The largest probability is e⁰/Σe^(z − max). Its logarithm gives −log Σe^(z − max) without a second pass of
+  // exponentials and without underflow.
   softmaxCrossEntropy(tf, [logits, labels]) {
     const probabilities = tf.softmax(logits!);
-    const picked = tf.gatherND(logits!, places(tf, clamped(tf, labels!)));
+    const picked = tf.gatherND(logits!, coordinates(tf, clamped(tf, labels!)));
     const total = tf.sub(tf.sub(tf.max(logits!, -1), picked), tf.log(tf.max(probabilities, -1)));
     return [tf.mul(total, supervised(tf, labels!)), probabilities];
   },
   crossEntropyGradient(tf, [probabilities, labels, weights]) {
     const spread = tf.mul(probabilities!, weights!);
-    const at = places(tf, labels!);
+    const at = coordinates(tf, labels!);
     const less = tf.sub(tf.gatherND(spread, at), tf.reshape(weights!, [-1]));
     return [tf.tensorScatterUpdate(spread, at, less)];
   },
@@ -128,7 +128,7 @@ interface ScaledProduct {
   readonly alpha: number;
 }
 
-/** alpha · op(a) · op(b); the factor goes where it costs least: a LoRA branch has an operand of a few columns. */
+/** Computes alpha · op(a) · op(b). alpha scales the smallest of the three matrices: in a LoRA branch, a narrow operand. */
 function scaledProduct(tf: TensorFlow, a: Value, b: Value, attributes: ScaledProduct): Value {
   const { transposeA, transposeB, alpha } = attributes;
   const product = (left: Value, right: Value) => tf.matMul(left, right, transposeA, transposeB);
@@ -141,15 +141,15 @@ function scaledProduct(tf: TensorFlow, a: Value, b: Value, attributes: ScaledPro
 }
 
 /**
- * Rows of a table [V, C] by ids of any shape [..] → [.., C]. Not tf.gather: in the packages for Node.js it fetches the
- * ids from the device at every call, to check them (which ids.ts does before they are sent).
+ * Looks up rows of a table [V, C] by ids of any shape [..] → [.., C]. Avoids tf.gather: in the packages for Node.js it
+ * fetches the ids from the device at every call to check them, which ids.ts has done before they were sent.
  */
 function rowsOf(tf: TensorFlow, table: Value, ids: Value): Value {
   return tf.gatherND(table, tf.expandDims(ids, -1));
 }
 
-/** Of each row n the place (n, column[n]): [N] → [N, 2]. */
-function places(tf: TensorFlow, columns: Value): Value {
+/** Returns the coordinates (n, columns[n]) for every row n: [N] → [N, 2]. */
+function coordinates(tf: TensorFlow, columns: Value): Value {
   return tf.stack([tf.range(0, columns.size, 1, 'int32'), columns], 1);
 }
 
@@ -157,7 +157,7 @@ function clamped(tf: TensorFlow, labels: Value): Value {
   return tf.maximum(labels, tf.scalar(0, 'int32'));
 }
 
-/** 1 for labels ≥ 0, else 0, as float. */
+/** Returns 1 for labels ≥ 0, else 0, in float32. */
 function supervised(tf: TensorFlow, labels: Value): Value {
   return tf.cast(tf.greaterEqual(labels, tf.scalar(0, 'int32')), 'float32');
 }

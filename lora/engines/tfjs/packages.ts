@@ -2,74 +2,118 @@ import { createRequire } from 'node:module';
 import util from 'node:util';
 import type { SwarmError } from '../../../common/errors.ts';
 import { engineError } from '../errors.ts';
+import { setTensorFlowEnvironment } from './environment.ts';
 import type { TensorFlow } from './lower.ts';
 
-/** Packages that bring libtensorflow to Node.js, the better one first. Both re-export all of tfjs-core. */
+/** Packages that bring libtensorflow to Node.js, in order of preference. Both re-export all of tfjs-core. */
 export const TENSORFLOW_PACKAGES = ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node'] as const;
 
-/** The name under which they register themselves. */
+/** The last version of both packages. */
+const VERSION = '4.22.0';
+
+/** Backend name under which both packages register. */
 const BACKEND = 'tensorflow';
 
+export interface FindOptions {
+  /** Threads inside one operation. */
+  threads: number;
+  /** File or URL whose node_modules are searched. @default this file, so the installation's node_modules */
+  from?: string;
+}
+
 /**
- * TensorFlow.js with libtensorflow, from the first package of {@link TENSORFLOW_PACKAGES} that is installed and loads.
+ * Loads TensorFlow.js with libtensorflow, from the first package of {@link TENSORFLOW_PACKAGES} that is installed and
+ * loads.
  *
- * @param from file or URL whose node_modules are searched. Default: this file's, so those of the installation.
- * @throws SwarmError ENGINE_UNAVAILABLE when neither is installed (the message has the command), or none loads (it has
- * their reasons)
+ * @throws SwarmError ENGINE_UNAVAILABLE when neither package is installed, or none of the installed ones loads
  */
-export async function findTensorFlow(from: string = import.meta.url): Promise<TensorFlow> {
+export async function findTensorFlow({ threads, from = import.meta.url }: FindOptions): Promise<TensorFlow> {
   const require = createRequire(from);
   const failures: string[] = [];
   for (const name of TENSORFLOW_PACKAGES) {
-    if (!isInstalled(require, name)) continue;
+    const path = installedAt(require, name);
+    if (path === null) continue;
     try {
       restoreLegacyUtil();
+      setTensorFlowEnvironment(threads);
       const tf = require(name) as TensorFlow;
       await tf.ready();
       if (tf.getBackend() === BACKEND) return tf;
-      failures.push(`${name} came up with the backend ${tf.getBackend()}`);
+      failures.push(`${name} started with the backend ${tf.getBackend()}`);
     } catch (error) {
       failures.push(`${name}: ${oneLine(error)}`);
     }
+    unregister(path);
   }
   throw failures.length === 0 ? notInstalled() : notLoaded(failures);
 }
 
-function isInstalled(require: NodeJS.Require, name: string): boolean {
+/** Returns the path of the package's main file, or null if it is not installed. */
+function installedAt(require: NodeJS.Require, name: string): string | null {
   try {
-    require.resolve(name);
-    return true;
+    return require.resolve(name);
   } catch {
-    return false;
+    return null;
   }
 }
 
-/** Their advice comes in paragraphs, and ends in the full stop that the sentence around it has too. */
+/**
+ * Removes the kernels and the backend that a failed package has registered. Both packages share tfjs-core, and each
+ * registers its kernels before it loads its native add-on: the next package would print a warning for each of some 150
+ * kernels, and would get the failed package's backend.
+ */
+function unregister(path: string): void {
+  let tf: TensorFlow;
+  try {
+    tf = createRequire(path)('@tensorflow/tfjs') as TensorFlow;
+  } catch {
+    // The package failed for lack of this dependency, so it has registered nothing.
+    return;
+  }
+  for (const { kernelName } of tf.getKernelsForBackend(BACKEND)) tf.unregisterKernel(kernelName, BACKEND);
+  if (tf.findBackendFactory(BACKEND) !== null) tf.removeBackend(BACKEND);
+}
+
+/** Returns an error's message on one line. The packages' messages are several paragraphs long. */
 function oneLine(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
   return message.replace(/\s+/g, ' ').replace(/[ .]+$/, '');
 }
 
+/**
+ * Returns the command that installs a package. Both are optional peer dependencies of lora-swarm: in a checkout, plain
+ * `npm install` leaves them out without a word.
+ */
+function installCommand(name: string): string {
+  return `npm install --save-optional ${name}@${VERSION}`;
+}
+
 function notInstalled(): SwarmError {
   const [gpu, cpu] = TENSORFLOW_PACKAGES;
+  const reason = 'no TensorFlow package is installed';
+  const needs = `in the folder where lora-swarm is installed, run "${installCommand(gpu)}" (NVIDIA GPU with CUDA 11 and cuDNN 8) or "${installCommand(cpu)}" (processor)`;
   return engineError(
     'ENGINE_UNAVAILABLE',
-    `the engine tfjs needs TensorFlow: run "npm install ${gpu}" (NVIDIA GPU with CUDA 11 and cuDNN 8) or "npm install ${cpu}" (processor), beside lora-swarm; onnx-cpu needs neither`,
-    { engine: 'tfjs', packages: TENSORFLOW_PACKAGES },
+    `tfjs does not run on this machine: ${reason}`,
+    { engine: 'tfjs', packages: TENSORFLOW_PACKAGES, reason, needs },
+    { next: `${needs}; or use --engine onnx-cpu, which needs neither` },
   );
 }
 
 function notLoaded(failures: readonly string[]): SwarmError {
+  const reason = `TensorFlow is installed but does not load: ${failures.join('; ')}`;
+  const needs = 'see docs/engines.md, "TensorFlow.js", for what the packages need';
   return engineError(
     'ENGINE_UNAVAILABLE',
-    `TensorFlow is installed for the engine tfjs and does not load: ${failures.join('; ')}. docs/engines.md says what it needs; onnx-cpu runs everywhere`,
-    { engine: 'tfjs', failures },
+    `tfjs does not run on this machine: ${reason}`,
+    { engine: 'tfjs', failures, reason, needs },
+    { next: `${needs}; or use --engine onnx-cpu, which runs on every machine` },
   );
 }
 
 /**
- * Both packages (4.22.0, their last) call two functions of `util` as if they were there: `isNullOrUndefined`, which
- * Node.js 23 removed, and `isArray`, which warns and is next.
+ * Restores two functions of `util` that both packages call: `isNullOrUndefined`, which Node.js 23 removed, and
+ * `isArray`, which is deprecated and prints a warning.
  */
 function restoreLegacyUtil(): void {
   Object.assign(util, {

@@ -2,8 +2,8 @@ import { UNIFORM_STEPS } from '../../graph/ops/random.ts';
 import { elementCount, type Shape } from '../../graph/shapes.ts';
 
 /**
- * The numbers of lora/graph/ops/random.ts, computed here and not by the backend: TensorFlow's products of int32 take
- * place in main memory even on a GPU, tfjs' own backends round them to 53 bits, and Math.imul is exact.
+ * Computes the random numbers of lora/graph/ops/random.ts in JavaScript, where Math.imul is exact. On the backend,
+ * TensorFlow multiplies int32 in main memory even on a GPU, and tfjs' own backends round products to 53 bits.
  */
 export function uniformValues(shape: Shape, seed: number, stream: number): Float32Array {
   const columns = shape.at(-1) ?? 1;
@@ -25,7 +25,7 @@ export function uniformValues(shape: Shape, seed: number, stream: number): Float
     const factor = 2 * hash((step + factorKey) | 0) + 1;
     for (let j = 0; j < columns; j++) {
       const value = permute(Math.imul(part + columnParts[j]!, factor + columnFactors[j]!));
-      // Upper 24 bits, as many as a float32 holds exactly: from −2^23 to 2^23 − 1, then into [0, 1).
+      // The upper 24 bits, which float32 holds exactly: −2^23 to 2^23 − 1, scaled to [0, 1).
       values[i * columns + j] = ((value / 2 ** 8) | 0) / 2 ** 24 + 0.5;
     }
   }
@@ -37,7 +37,7 @@ function permute(x: number): number {
   return Math.imul(x, 2 * x + 1);
 }
 
-/** Carries upper bits down, which products do not, then lower ones up. The division is towards zero. */
+/** Carries upper bits down, which products cannot, then lower bits up. The division rounds towards zero. */
 function mix(x: number): number {
   return permute((x + ((x / 2 ** 16) | 0)) | 0);
 }

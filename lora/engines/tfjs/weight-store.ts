@@ -4,7 +4,7 @@ import { engineError } from '../errors.ts';
 import { locateWeight, type WeightEntry, type WeightFile } from '../weights.ts';
 import type { TensorFlow, Value } from './lower.ts';
 
-/** Of one read from a file, in bytes: Node.js reads less than 2 GiB at once. */
+/** Bytes of one read from a file. Node.js reads less than 2 GiB at once. */
 const READ_BYTES = 2 ** 30;
 
 interface Held {
@@ -13,9 +13,9 @@ interface Held {
 }
 
 /**
- * The base's weights on the backend, once for all executables of an engine: a trainer has a graph for training and one
- * for evaluation, and TensorFlow cannot map a file as onnxruntime does. In JavaScript there is at most the one tensor
- * that is on its way.
+ * Holds the base's weights on the backend, once for all executables of an engine: a trainer has a graph for training
+ * and one for evaluation, and TensorFlow cannot map a file as onnxruntime does. JavaScript holds only the tensor that
+ * is being sent.
  */
 export class WeightStore {
   readonly #tf: TensorFlow;
@@ -26,7 +26,7 @@ export class WeightStore {
   }
 
   /**
-   * The weight's value, until it has been released as often as it was acquired.
+   * Returns the weight's value, loading it if no other executable has. It stays until every lease is released.
    * @throws SwarmError ENGINE_WEIGHTS, and ENGINE_COMPILE when the file cannot be read
    */
   async acquire(name: string, tensor: Tensor, weights: WeightFile | null): Promise<WeightLease> {
@@ -56,8 +56,8 @@ export class WeightStore {
     const values = await readFloats(path, entry);
     const sent = this.#tf.tensor(values, [...entry.shape], 'float32');
     try {
-      // The packages for Node.js keep JavaScript's array until an operation needs the tensor: this is that operation,
-      // and shares memory with its operand. It is where the device's memory runs out.
+      // The packages for Node.js keep the JavaScript array until an operation needs the tensor. This reshape is that
+      // operation: it copies the array to the device, where memory may run out, and shares memory with its operand.
       return this.#tf.reshape(sent, [...entry.shape]);
     } finally {
       sent.dispose();
@@ -82,7 +82,7 @@ async function readFloats(path: string, entry: WeightEntry): Promise<Float32Arra
     const message = cause instanceof Error ? cause.message : String(cause);
     throw engineError(
       'ENGINE_COMPILE',
-      `weights cannot be read from ${path}: ${message}`,
+      `reading weights from ${path} failed: ${message}`,
       { path, offset: entry.offset, length: entry.length },
       { cause },
     );
@@ -93,7 +93,7 @@ async function readFrom(file: FileHandle, { offset, length }: WeightEntry): Prom
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {
     const { bytesRead } = await file.read(bytes, done, Math.min(READ_BYTES, length - done), offset + done);
-    if (bytesRead === 0) throw new Error(`it ends at byte ${offset + done}`);
+    if (bytesRead === 0) throw new Error(`the file ends at byte ${offset + done}`);
     done += bytesRead;
   }
   return new Float32Array(bytes.buffer);

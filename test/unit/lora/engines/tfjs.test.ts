@@ -197,6 +197,25 @@ describe('runs', () => {
     expect(await rejectionCode(() => executable.run({ x }))).toBe('ENGINE_DISPOSED');
   });
 
+  test('stop at the limit of tensors that a process can create', async () => {
+    const graph = new Graph();
+    graph.output('y', ops.negate(graph.input('x', [1])));
+    const created = tf.tidy(() => tf.scalar(0).id);
+    const limited = await createTfjsEngine(tf, { tensorLimit: created + 20 });
+    const executable = await limited.compile(graph, null);
+    const x = Float32Array.of(2);
+    let runs = 0;
+    const untilExhausted = async () => {
+      for (; runs < 20; runs++) expect(await executable.run({ x })).toEqual({ y: Float32Array.of(-2) });
+    };
+    await expect(untilExhausted()).rejects.toMatchObject({
+      code: 'ENGINE_EXHAUSTED',
+      values: { engine: 'tfjs', limit: created + 20 },
+    });
+    expect(runs).toBeGreaterThan(0);
+    await executable.dispose();
+  });
+
   test('hold no more tensors at once than are still needed', async () => {
     const graph = new Graph();
     let x = graph.input('x', [64, 64]);

@@ -60,6 +60,12 @@ describe('after a device failed, a trainer starts', () => {
       null,
     ],
     ['as before after anything else', new Error('out of memory'), load('onnx-webgpu', 8), null],
+    [
+      'with the same settings where its process has created all the tensors it can',
+      new SwarmError('ENGINE_EXHAUSTED', 'tfjs has created 9 tensors in this process', {}),
+      load('tfjs', 8),
+      load('tfjs', 8),
+    ],
   ])('%s', (_, error, now, expected) => {
     const found = lighter(asked('auto'), now, error);
     if (expected === null) expect(found).toBeNull();

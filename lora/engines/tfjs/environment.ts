@@ -1,0 +1,11 @@
+/**
+ * Sets the environment variables of libtensorflow that the user has not set. libtensorflow reads them when it is
+ * loaded. They reach it from the main thread only: a worker thread has a copy of the environment.
+ *
+ * @param threads threads inside one operation
+ */
+export function setTensorFlowEnvironment(threads: number): void {
+  process.env.TF_NUM_INTRAOP_THREADS ??= `${threads}`;
+  // 1 hides information about the processor and keeps warnings, such as a missing CUDA library.
+  process.env.TF_CPP_MIN_LOG_LEVEL ??= '1';
+}
