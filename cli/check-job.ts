@@ -5,7 +5,7 @@ import type { Context } from './context.ts';
 import { cacheFolder } from './folders.ts';
 import { ProgressLine } from './print.ts';
 
-/** Checks a job on its real base and data, in this process, writing nothing but to the cache; progress on stderr. */
+/** Checks a job on its base and data in this process, and shows progress on stderr. Only the cache is written to. */
 export async function checkJobSpec(context: Context, spec: JobSpec): Promise<JobCheck> {
   const { checkJob } = await import('../coordinator/jobs/check-job.ts');
   const progress = new ProgressLine(context);
@@ -20,14 +20,14 @@ export async function checkJobSpec(context: Context, spec: JobSpec): Promise<Job
   }
 }
 
-/** As comments, so that what a dry run prints is still a job file. */
+/** Returns the result as YAML comments, so that the output of a dry run is a valid job file. */
 export function checkLines({ base, data, adapter, update, manifestBytes }: JobCheck): string[] {
   const { heldOut, unusable } = data;
   return [
     `base      ${base.name}, ${formatCount(base.parameters)} parameters, ${formatBytes(base.bytes)}`,
     `training  ${formatCount(data.rows)} rows, ${formatCount(data.tokens)} tokens, ${formatBytes(data.bytes)}`,
     `held out  ${formatCount(heldOut.rows)} rows, ${formatCount(heldOut.tokens)} tokens`,
-    ...(unusable > 0 ? [`left out  ${formatCount(unusable)} rows of the files, which cannot be used`] : []),
+    ...(unusable > 0 ? [`left out  ${formatCount(unusable)} rows that cannot be used`] : []),
     `adapter   ${formatCount(adapter.parameters)} parameters, ${formatBytes(adapter.bytes)}`,
     ...update.map(
       ({ preset, bytes }) => `update    at most ${formatBytes(bytes)} per node and round (${preset})`,

@@ -8,13 +8,13 @@ export interface HomeFlag {
   home?: string;
 }
 
-/** The running coordinator of the home that flags and environment name. */
+/** Connects to the coordinator that runs in the chosen home. @throws SwarmError DAEMON_NOT_RUNNING */
 export function coordinatorApi(context: Context, { home }: HomeFlag): Promise<ApiClient> {
   const homes = resolveHomes(home, context.environment, context.cwd);
   return ApiClient.open(homes.coordinator, 'coordinator', context);
 }
 
-/** The job that is meant: the named one, or the only one there is. */
+/** Returns the named job, or the coordinator's only job. @throws SwarmError JOB_NOT_FOUND, USAGE */
 export async function chooseJob(api: ApiClient, named: string | undefined): Promise<string> {
   if (named !== undefined) return named;
   const jobs = await api.jobs();
@@ -22,13 +22,13 @@ export async function chooseJob(api: ApiClient, named: string | undefined): Prom
   if (jobs.length === 0) {
     throw nodeError(
       'JOB_NOT_FOUND',
-      'this coordinator runs no job',
+      'this coordinator has no jobs',
       {},
       { next: 'create one with "swarm job create FILE.yaml"' },
     );
   }
   throw usageError(
-    `this coordinator runs ${jobs.length} jobs: ${jobs.map((j) => j.name).join(', ')}`,
+    `this coordinator has ${jobs.length} jobs: ${jobs.map((j) => j.name).join(', ')}`,
     'name one of them',
   );
 }

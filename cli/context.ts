@@ -4,28 +4,28 @@ import type { Clock } from '../common/clock.ts';
 import { systemClock } from '../common/system-clock.ts';
 import type { Environment } from './homes.ts';
 
-/** A stream of text for people or programs. */
+/** An output stream for text. */
 export interface Output {
   write(text: string): void;
   readonly isTTY: boolean;
-  /** Width of the terminal; 80 where there is none. */
+  /** Width of the terminal. @default 80 */
   readonly columns: number;
   readonly color: boolean;
 }
 
-/** What a command knows of the world. Only this file and main.ts look at `process`. */
+/** Everything that a command gets from its process. Only this file and main.ts read `process`. */
 export interface Context {
   readonly environment: Environment;
   readonly cwd: string;
   readonly stdout: Output;
   readonly stderr: Output;
   readonly clock: Clock;
-  /** Aborts at the first Ctrl-C or SIGTERM, and when the process that started this one as its helper is gone. */
+  /** Aborts at the first Ctrl-C or SIGTERM. In a helper process it also aborts when the parent process dies. */
   readonly signal: AbortSignal;
   readonly version: string;
-  /** How to start this program again: the Node.js in use and the `swarm` file. */
+  /** Paths for starting this program again: the running Node.js and swarm.js. */
   readonly self: { readonly node: string; readonly script: string };
-  /** Root of the package: where `models/` lies. */
+  /** Root folder of the package, which contains `models/`. */
   readonly root: string;
 }
 
@@ -61,7 +61,7 @@ function output(stream: NodeJS.WriteStream, environment: Environment): Output {
     write: (text) => void stream.write(text),
     isTTY,
     get columns() {
-      // Some terminals say 0.
+      // Some terminals report 0.
       return stream.columns || 80;
     },
     // https://no-color.org: any non-empty value turns colours off.

@@ -7,9 +7,9 @@ import { cliError } from './error-codes.ts';
 import { ProgressLine } from './print.ts';
 
 const STAGES = {
-  base: 'taking in the base model',
+  base: 'reading the base model',
   data: 'packing the data',
-  adapter: 'making the first adapter',
+  adapter: 'creating the initial adapter',
   baseline: "measuring the base's held-out loss",
 } as const;
 
@@ -19,7 +19,7 @@ export interface CreatedJob {
   invite: string;
 }
 
-/** Creates a job on the coordinator, with progress on stderr. @throws SwarmError with the coordinator's code */
+/** Creates a job on the coordinator and shows progress on stderr. @throws SwarmError with the coordinator's code */
 export async function submitJob(
   context: Pick<Context, 'stderr' | 'clock'>,
   api: ApiClient,
@@ -41,16 +41,21 @@ export async function submitJob(
   } finally {
     progress.clear();
   }
-  throw cliError('JOB_FAILED', 'the coordinator stopped before the job was created; look into its log');
+  throw cliError(
+    'JOB_FAILED',
+    'the coordinator stopped before it had created the job',
+    {},
+    { next: 'read its log, logs/coordinator.log in its home' },
+  );
 }
 
-/** Rows that were left out, with the first of each kind, and samples that do not stand as they were. */
+/** Lines about the rows that cannot be used, with one example of each reason, and about shortened or dropped samples. */
 function dataLines({ read, tally }: Extract<CreateJobLine, { event: 'data' }>): string[] {
-  const left = badRowSummary(read);
+  const leftOut = badRowSummary(read);
   return [
-    ...(left === null ? [] : [`left out ${left}`]),
+    ...(leftOut === null ? [] : [`left out ${leftOut}`]),
     ...read.reasons.map(({ first }) => `for example ${badRowText(first)}`),
-    // That text is cut into rows is no news.
+    // Text is always split into rows, so that count says nothing.
     ...tallyLines({ ...tally, split: 0 }),
   ];
 }

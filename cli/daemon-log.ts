@@ -7,8 +7,8 @@ import type { Role } from '../storage/daemon-home.ts';
 import type { Context } from './context.ts';
 
 /**
- * A daemon's log: everything from `info` on as JSON in `<home>/logs/<role>.log`; on stderr, warnings for a person at a
- * terminal, and JSON for a service manager's pipe. `--log-level` (or SWARM_LOG_LEVEL) sets both.
+ * Creates a daemon's log with two outputs: JSON lines of level `info` and above in `<home>/logs/<role>.log`; warnings on
+ * stderr, as text in a terminal and as JSON in a pipe. `--log-level` (or SWARM_LOG_LEVEL) sets the levels of both.
  */
 export function daemonLog(
   context: Pick<Context, 'stderr' | 'environment' | 'clock'>,
@@ -30,7 +30,7 @@ export function daemonLog(
     },
   ];
   const log = createLogger({ outputs }, { clock: context.clock });
-  // main.ts ends the process; the log is to say why.
+  // main.ts ends the process. This entry records why.
   process.on('uncaughtExceptionMonitor', (error) => log.error({ error }, 'uncaught-exception'));
   return log;
 }

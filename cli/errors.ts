@@ -5,18 +5,18 @@ import { safeText } from '../common/text.ts';
 import { withCommandName } from './command-name.ts';
 import { exitCodes } from './exit-codes.ts';
 
-/** A mistake on the command line. */
+/** Returns an error about the command line. @param next advice */
 export function usageError(message: string, next?: string): SwarmError {
   return commonError('USAGE', message, {}, { next });
 }
 
-/** An error as the CLI shows it: to people in a line or two, with --json as one object. */
+/** An error as the CLI prints it: one or two lines of text, or one object with --json. */
 export interface Failure {
   kind: ErrorKind;
   exitCode: number;
   code: string;
   message: string;
-  /** What to do next. */
+  /** Advice. */
   next: string | null;
   values: Readonly<Record<string, unknown>>;
 }
@@ -25,7 +25,7 @@ export function failureOf(error: unknown): Failure {
   if (isAbort(error)) return failure(commonError('INTERRUPTED', 'interrupted'));
   if (isSwarmError(error)) return failure(error);
   const message = error instanceof Error ? error.message : String(error);
-  // The operating system refused something (a file may not be read, a full disk): no defect of ours.
+  // A refusal of the operating system (no permission, a full disk) is not a bug of ours.
   if (isSystemError(error)) {
     const { code, syscall } = error;
     return failure({ kind: 'failed', next: null, ...fromSystem(error), code, message, values: { syscall } });
@@ -34,7 +34,7 @@ export function failureOf(error: unknown): Failure {
     kind: 'internal',
     exitCode: exitCodes.internal,
     code: error instanceof Error && 'code' in error ? String(error.code) : 'INTERNAL',
-    message: `an error that should not happen: ${safeText(message)}`,
+    message: `unexpected error: ${safeText(message)}`,
     next: withCommandName(REPORT),
     values: {},
   };
@@ -46,7 +46,7 @@ function failure({ kind, code, message, next, values }: ErrorJson): Failure {
   return { kind, exitCode: exitCodes[kind], code, message: text, next: advice, values };
 }
 
-/** A signal that the user aborted, from us or from Node.js. */
+/** Whether the user aborted. Our own signal and Node.js use the same error name. */
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }
@@ -55,12 +55,12 @@ function isSystemError(error: unknown): error is Error & { code: string; syscall
   return error instanceof Error && 'syscall' in error && 'code' in error && typeof error.code === 'string';
 }
 
-/** "swarm: what happened" and, indented, what to do next. */
+/** Returns the line "swarm: message" and, if there is advice, the line "  next: advice". */
 export function failureLines({ message, next }: Failure): string[] {
   return [`swarm: ${message}`, ...(next === null ? [] : [`  next: ${next}`])];
 }
 
-/** The same as one JSON object; `event` lets readers of NDJSON streams tell it from data. */
+/** Returns the failure as one JSON object. `event` distinguishes it from data in a stream of JSON lines. */
 export function failureJson({ code, message, next, values, exitCode }: Failure): object {
   return { schemaVersion: 1, event: 'error', error: { code, message, next, values, exitCode } };
 }

@@ -1,6 +1,6 @@
 import type { ErrorKind } from '../common/errors.ts';
 
-/** Exit codes of every command, by the kind of error that ended it. docs/exit-codes.md explains each. */
+/** Exit code of every kind of error. docs/exit-codes.md explains them. */
 export const exitCodes: Readonly<Record<'ok' | ErrorKind, number>> = {
   ok: 0,
   failed: 1,

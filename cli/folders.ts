@@ -2,7 +2,7 @@ import { makeFolder } from '../common/folders.ts';
 import type { Context } from './context.ts';
 import { resolveCache } from './homes.ts';
 
-/** The folder of converted weights, made. @throws SwarmError FOLDER_UNUSABLE */
+/** Returns the folder of converted weights, and creates it when missing. @throws SwarmError FOLDER_UNUSABLE */
 export async function cacheFolder({
   environment,
   cwd,

@@ -7,27 +7,27 @@ import { safeText } from '../common/text.ts';
 import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
 
-/** What is shown of a process that failed. */
+/** Lines of output that the error of a failed process carries. */
 const LAST_LINES = 12;
-/** A little more than a daemon takes to drain. */
+/** Milliseconds: a little more than a daemon takes to drain. */
 const STOP_MS = 6_000;
 
 export interface HelperOptions {
-  /** For people: "coordinator", "node otter". */
+  /** Shown to the user: "coordinator", "node otter". */
   name: string;
-  /** Arguments of `swarm`; `--json` is among them, so that its output can be read. */
+  /** Arguments of `swarm`. They include `--json`, so that the output can be parsed. */
   arguments: readonly string[];
-  /** Everything it prints. */
+  /** Receives everything that the process prints. */
   logFile: string;
 }
 
 /**
- * Another `swarm` as a child of this one. It leads a process group of its own, so that Ctrl-C reaches it only through
- * us, in order; and it has an IPC channel, by whose end it notices our death, however sudden.
+ * Another `swarm` as a child process. It leads its own process group, so that Ctrl-C does not reach it directly and we
+ * stop the children in order. An IPC channel tells it when this process dies, even from SIGKILL.
  */
 export class HelperProcess {
   readonly name: string;
-  /** Settles when it has ended, with what it ended with. */
+  /** Resolves when the process has ended. */
   readonly exited: Promise<{ code: number | null; signal: string | null }>;
   readonly #child: ChildProcess;
   readonly #log: WriteStream;
@@ -48,14 +48,14 @@ export class HelperProcess {
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
-    // An open channel must not keep us alive when all is done.
+    // The open channel must not keep this process running.
     this.#child.channel?.unref();
     createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#read(line, true));
     createInterface({ input: this.#child.stderr! }).on('line', (line) => this.#read(line, false));
     this.exited = new Promise((resolve) => {
       const end = (code: number | null, signal: string | null): void => {
         this.#ended = true;
-        // Whoever hears of the end may look into the log.
+        // The log is complete before the caller learns of the end.
         this.#log.end(() => resolve({ code, signal }));
       };
       this.#child.on('error', (error) => {
@@ -74,19 +74,19 @@ export class HelperProcess {
     return this.#child.pid;
   }
 
-  /** Its last lines, for people. */
+  /** The last lines of its output. */
   get lastLines(): readonly string[] {
     return this.#lines;
   }
 
-  /** Calls back with each JSON line of its output that has an `event`. */
+  /** Calls `listener` with every JSON line of its output. */
   onEvent(listener: (event: Record<string, unknown>) => void): void {
     this.#listeners.add(listener);
   }
 
   /**
-   * The first event of that name.
-   * @throws SwarmError HELPER_FAILED when it ends before, with its last lines in `values`; the signal's reason
+   * Waits for the first event of this name.
+   * @throws SwarmError HELPER_FAILED with its last lines when the process ends first; the signal's reason
    */
   async first(event: string, { signal }: { signal: AbortSignal }): Promise<Record<string, unknown>> {
     signal.throwIfAborted();
@@ -109,25 +109,25 @@ export class HelperProcess {
     });
   }
 
-  /** Asks it to drain, and ends its whole process group when it has not in time. Idempotent. */
+  /** Sends SIGTERM, and kills the whole process group after STOP_MS. Idempotent. */
   async stop(): Promise<void> {
     if (this.#ended) return;
     this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.kill(), STOP_MS);
     await this.exited;
     clearTimeout(timer);
-    // Its trainer, had it been left behind, is in the same group.
+    // A trainer that outlived it is in the same group.
     this.kill();
   }
 
-  /** Ends it and whatever it has started, at once. For the moment before our own end. */
+  /** Kills the process and all its children at once. Safe to call while this process exits. */
   kill(): void {
     if (this.#child.pid === undefined) return;
     try {
       if (process.platform === 'win32') this.#child.kill('SIGKILL');
       else process.kill(-this.#child.pid, 'SIGKILL');
     } catch {
-      // The group is gone already.
+      // The group no longer exists.
     }
   }
 
@@ -140,7 +140,7 @@ export class HelperProcess {
       const event = JSON.parse(line) as Record<string, unknown>;
       for (const listener of this.#listeners) listener(event);
     } catch {
-      // Not an event; it is in the log.
+      // Not JSON: the log has the line.
     }
   }
 }

@@ -3,17 +3,17 @@ import { join, resolve } from 'node:path';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Where a daemon of each role keeps its state and answers from. */
+/** Home of the daemon of each role. */
 export interface Homes {
   coordinator: string;
   node: string;
-  /** Whether the user named the folder; the defaults differ by role, a named one is used as it is. */
+  /** Whether the user named the home. A named home is the same for both roles; the defaults differ. */
   named: boolean;
 }
 
 /**
- * `--home`, else SWARM_HOME, else one folder per role below the data folder of the XDG base directory
- * specification ($XDG_DATA_HOME, ~/.local/share).
+ * Returns the homes: `--home`, else SWARM_HOME, else one folder per role in the data folder of the XDG base directory
+ * specification ($XDG_DATA_HOME, by default ~/.local/share).
  */
 export function resolveHomes(flag: string | undefined, environment: Environment, cwd: string): Homes {
   const named = flag ?? environment.SWARM_HOME;
@@ -26,7 +26,7 @@ export function resolveHomes(flag: string | undefined, environment: Environment,
   return { coordinator: join(root, 'coordinator'), node: join(root, 'node'), named: false };
 }
 
-/** Converted weights, kept between runs: SWARM_CACHE, else lora-swarm in the XDG cache folder. May be deleted. */
+/** Returns the folder of converted weights: SWARM_CACHE, else lora-swarm in the XDG cache folder. Users may delete it. */
 export function resolveCache(environment: Environment, cwd: string): string {
   if (environment.SWARM_CACHE) return resolve(cwd, environment.SWARM_CACHE);
   const cache = environment.XDG_CACHE_HOME || join(environment.HOME || homedir(), '.cache');

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiClient } from '../coordinator/client/api-client.ts';
-import { askPatiently, followJob } from '../coordinator/client/follow.ts';
+import { askWithRetries, followJob } from '../coordinator/client/follow.ts';
+import { SWARM } from './command-name.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
 import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
@@ -9,8 +10,8 @@ import { ProgressLine, printJson, printLines } from './print.ts';
 import { EventLines } from './views/events.ts';
 import { jobActivity } from './views/status.ts';
 
-/** How often the line that says what the job is doing is renewed. */
-const LOOK_MS = 1_000;
+/** Interval of the progress line, in milliseconds. */
+const PROGRESS_MS = 1_000;
 
 export interface WaitOptions extends HomeFlag {
   /** "finished" or "round=N". */
@@ -21,7 +22,7 @@ export interface WaitOptions extends HomeFlag {
 }
 
 /**
- * Follows a job until it ends, pauses itself or reaches a round: its events on stdout, what it is doing now on stderr.
+ * Follows a job until it ends, pauses itself or reaches a round. Prints its events to stdout and its progress to stderr.
  * @throws SwarmError JOB_FAILED, JOB_PAUSED, WAIT_TIMED_OUT, USAGE, DAEMON_NOT_RUNNING
  */
 export async function waitForJob(
@@ -34,13 +35,13 @@ export async function waitForJob(
   const api = await open();
   const { job, name, rounds, baseLoss } = await api.job(await chooseJob(api, id));
   if (round !== null && round > rounds) {
-    throw usageError(`job ${name} has ${rounds} rounds and will not reach ${options.until}`);
+    throw usageError(`job ${name} has ${rounds} rounds and never reaches ${options.until}`);
   }
   const timeout = options.timeout === undefined ? [] : [AbortSignal.timeout(options.timeout * 1000)];
-  const over = new AbortController();
-  const signal = AbortSignal.any([context.signal, over.signal, ...timeout]);
+  const finished = new AbortController();
+  const signal = AbortSignal.any([context.signal, finished.signal, ...timeout]);
   const progress = new ProgressLine(context);
-  const watching = options.json ? null : watch(context, progress, { open, job, signal });
+  const showing = options.json ? null : showProgress(context, progress, { open, job, signal });
   const lines = new EventLines({ baseLoss });
   try {
     for await (const event of followJob(open, job, { signal, now: context.clock.now })) {
@@ -57,13 +58,16 @@ export async function waitForJob(
       }
       if (event.type === 'paused') {
         const { sequence, reason } = event;
-        const patience = { signal, now: context.clock.now };
-        if (!(await askPatiently(open, (api) => needsOperatorSince(api, job, sequence), patience))) continue;
+        const needsOperator = await askWithRetries(open, (api) => needsOperatorSince(api, job, sequence), {
+          signal,
+          now: context.clock.now,
+        });
+        if (!needsOperator) continue;
         throw cliError(
           'JOB_PAUSED',
           `job ${name} has paused itself: ${reason}`,
           { reason },
-          { next: `when that is mended: swarm job resume ${name}; or end it: swarm job stop ${name}` },
+          { next: `once that is fixed: ${SWARM} job resume ${name}; or end it: ${SWARM} job stop ${name}` },
         );
       }
     }
@@ -74,16 +78,16 @@ export async function waitForJob(
       'WAIT_TIMED_OUT',
       `job ${name} was not ${options.until === 'finished' ? 'finished' : `at ${options.until}`} after ${options.timeout} s`,
       { until: options.until, seconds: options.timeout },
-      { next: 'it goes on; wait again, or look at "swarm status"' },
+      { next: 'the job continues; wait again, or see "swarm status"' },
     );
   } finally {
-    over.abort();
-    await watching;
+    finished.abort();
+    await showing;
     progress.clear();
   }
 }
 
-/** Whether a pause is the one that the job is in, and its own: the operator knows of his, and one of long ago is over. */
+/** Whether the job paused itself with this event and is still paused. Pauses by the operator and past ones do not count. */
 async function needsOperatorSince(api: ApiClient, job: string, pause: number): Promise<boolean> {
   if (!(await api.job(job)).needsOperator) return false;
   for await (const { type } of api.events(job, { after: pause, follow: false })) {
@@ -92,8 +96,8 @@ async function needsOperatorSince(api: ApiClient, job: string, pause: number): P
   return true;
 }
 
-/** Says what the job is doing: all the time in a terminal, elsewhere once. */
-async function watch(
+/** Shows what the job is doing: continuously in a terminal, elsewhere once. */
+async function showProgress(
   { stderr }: Pick<Context, 'stderr'>,
   progress: ProgressLine,
   { open, job, signal }: { open: () => Promise<ApiClient>; job: string; signal: AbortSignal },
@@ -103,9 +107,9 @@ async function watch(
       const line = jobActivity(await (await open()).job(job));
       if (!signal.aborted && line !== null) progress.update(line);
     } catch {
-      // A courtesy; a real fault shows where the events are followed.
+      // Progress is optional. The reader of the events reports real failures.
     }
-    await sleep(LOOK_MS, undefined, { signal }).catch(() => {});
+    await sleep(PROGRESS_MS, undefined, { signal }).catch(() => {});
   } while (stderr.isTTY && !signal.aborted);
 }
 

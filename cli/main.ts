@@ -14,24 +14,24 @@ export async function main(): Promise<void> {
     const failure = failureOf(error);
     if (json) process.stdout.write(`${JSON.stringify(failureJson(failure))}\n`);
     else if (failure.kind !== 'interrupted') process.stderr.write(`${failureLines(failure).join('\n')}\n`);
-    // A defect: the place matters more than good looks.
+    // A bug report needs the stack.
     if (failure.kind === 'internal' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
     return failure.exitCode;
   };
   process.on('uncaughtException', (error) => {
-    // `swarm … | head` closes our output: that is no fault.
+    // `swarm … | head` closes our output. That is not a failure.
     if ('code' in error && error.code === 'EPIPE') process.exit(exitCodes.ok);
     process.exit(fail(error));
   });
 
-  // Node.js ends, with 0, when nothing is left that could settle what a command waits for.
-  let over = false;
+  // Node.js exits with 0 when its event loop is empty, even while the command still awaits a promise.
+  let finished = false;
   process.on('exit', () => {
-    if (over || process.exitCode !== undefined) return;
-    process.exitCode = fail(new Error('nothing is left to wait for, and the command is not over'));
+    if (finished || process.exitCode !== undefined) return;
+    process.exitCode = fail(new Error('the event loop is empty, but the command has not finished'));
   });
 
-  // For the trainers that this process starts; what the user has set stays.
+  // Trainers inherit these variables. Values that the user has set stay.
   for (const [name, value] of Object.entries(GRAPH_PROCESS_ENVIRONMENT)) process.env[name] ??= value;
 
   const context = processContext(drainOnSignals());
@@ -41,7 +41,7 @@ export async function main(): Promise<void> {
     else await program.parseAsync(arguments_, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) {
-      // Commander has printed what it had to say; its own code is 0 for help and version.
+      // Commander has already printed its message. Its exit code is 0 for help and version.
       process.exitCode = error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
       if (json && error.exitCode !== 0)
         fail(usageError(error.message.replace(/^error: /, ''), 'add --help to see what this command takes'));
@@ -49,5 +49,5 @@ export async function main(): Promise<void> {
       process.exitCode = fail(error);
     }
   }
-  over = true;
+  finished = true;
 }

@@ -2,7 +2,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import { PRECISIONS } from '../lora/engines/precision.ts';
 import { BASE_BITS, type BaseBits } from '../lora/models/base-bits.ts';
 
-/** A parser of whole numbers in a range, for commander. */
+/** Returns a commander parser of whole numbers in a range, ends included. */
 export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER) {
   return (text: string): number => {
     const value = Number(text);
@@ -13,7 +13,7 @@ export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER) {
   };
 }
 
-/** A parser of numbers in a range (inclusive), for commander. */
+/** Returns a commander parser of numbers in a range, ends included. */
 export function number(min: number, max: number = Number.MAX_VALUE) {
   return (text: string): number => {
     const value = Number(text);
@@ -28,25 +28,25 @@ function range(min: number, max: number): string {
   return max >= Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
 }
 
-/** For options that may be given several times. */
+/** Collects the values of an option that may be repeated. */
 export function collect(value: string, earlier: string[] | undefined): string[] {
   return [...(earlier ?? []), value];
 }
 
-/** Addresses to listen on: TCP is what the swarm speaks. May be given several times. */
+/** Parses a TCP address to listen on. The option may be repeated. */
 export function listenAddress(value: string, earlier: string[] | undefined): string[] {
   if (!/^\/(ip4|ip6)\/[^/]+\/tcp\/\d+$/.test(value)) {
     throw new InvalidArgumentError(
-      'Use a multiaddr such as /ip4/0.0.0.0/tcp/4040, or port 0 for any that is free.',
+      'Use a multiaddr such as /ip4/0.0.0.0/tcp/4040; port 0 takes any free port.',
     );
   }
   return collect(value, earlier);
 }
 
-/** Addresses of peers to dial. May be given several times. */
+/** Parses the address of a peer to dial. The option may be repeated. */
 export function peerAddress(value: string, earlier: string[] | undefined): string[] {
   if (!isPeerAddress(value)) {
-    throw new InvalidArgumentError('Use a multiaddr that ends in /p2p/PEER, as daemons print theirs.');
+    throw new InvalidArgumentError('Use a multiaddr that ends in /p2p/PEER, as daemons print it.');
   }
   return collect(value, earlier);
 }
@@ -57,40 +57,40 @@ export function isPeerAddress(text: string): boolean {
 
 const BITS_LIST = new Intl.ListFormat('en-GB', { type: 'disjunction' }).format(BASE_BITS.map(String));
 
-/** How many bits a weight of the base takes on this machine. */
+/** Parses --base-bits. */
 export function baseBits(text: string): BaseBits {
   const bits = BASE_BITS.find((choice) => String(choice) === text);
   if (bits === undefined) throw new InvalidArgumentError(`Use ${BITS_LIST}.`);
   return bits;
 }
 
-/** @param after what the help says beside it */
+/** @param after text to append to the help */
 export const precisionOption = (after = ''): Option =>
   new Option(
     '--precision <name>',
-    `of products with the base: float32, or float16 on a GPU that has it${after}`,
+    `precision of products with the base's weights: float32, or float16 on a GPU that supports it${after}`,
   ).choices(PRECISIONS);
 
-/** For the help of --threads where no other work on the machine is to be spared. */
-export const ENGINE_THREADS = 'threads of the engine (default: all of the machine)';
+/** Help of --threads for commands that may use the whole machine. */
+export const ENGINE_THREADS = "the engine's threads (default: all of the machine's)";
 
 export const CHECKPOINTING_HELP =
-  'compute the forward pass twice: a fraction of the memory, for up to a third more time (default: with --base-bits 4, and where it does not fit without)';
+  'compute the forward pass twice: a fraction of the memory for up to a third more time (default: on with --base-bits 4, or when training would not fit without it)';
 
 export const BASE_BITS_HELP =
-  'bits of a weight of the base: 32, 8 (less memory, and faster on a processor with VNNI) or 4 (least memory); what is trained stays at 32';
+  'bits per weight of the base: 32, 8 (less memory, and faster on a processor with VNNI) or 4 (least memory); trained weights keep 32';
 
 export const jsonOption = (): Option => new Option('--json', 'print JSON for programs');
 
-/** Environment variables are read where homes are resolved; the help names them. */
+/** `resolveHomes` reads the environment variable that the help names. */
 export const homeOption = (): Option =>
   new Option(
     '--home <dir>',
-    "the daemon's folder (or SWARM_HOME; default: one per role in ~/.local/share/lora-swarm)",
+    "the daemon's home folder (or SWARM_HOME; default: one per role in ~/.local/share/lora-swarm)",
   );
 
 export const logLevelOption = (): Option =>
   new Option(
     '--log-level <levels>',
-    'debug, info, warn or error, also by module: "warn,net=debug" (or SWARM_LOG_LEVEL)',
+    'debug, info, warn or error; also per module, such as "warn,net=debug" (or SWARM_LOG_LEVEL)',
   );

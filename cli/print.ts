@@ -1,19 +1,19 @@
 import type { Context } from './context.ts';
 
-/** Data for people, one line at a time, to stdout. */
+/** Prints lines to stdout. */
 export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<string>): void {
   for (const line of lines) stdout.write(`${line}\n`);
 }
 
-/** One JSON value on one line. */
+/** Prints one JSON value on one line to stdout. */
 export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): void {
   stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-/** Least time between two progress lines where they cannot be overwritten (pipes, files). */
+/** Shortest time between two progress lines in a pipe or file, where a line cannot be overwritten. */
 const PLAIN_INTERVAL_MS = 5_000;
 
-/** One line of progress on stderr that is overwritten in a terminal and repeated now and then elsewhere. */
+/** A line of progress on stderr. A terminal overwrites it; elsewhere a new line appears every 5 s at most. */
 export class ProgressLine {
   readonly #context: Pick<Context, 'stderr' | 'clock'>;
   #shown = false;
@@ -34,7 +34,7 @@ export class ProgressLine {
     }
   }
 
-  /** Takes the line away; what is printed next begins at the margin. */
+  /** Erases the line, so that the next output starts in column 1. */
   clear(): void {
     if (this.#shown) this.#context.stderr.write('\r\u001b[K');
     this.#shown = false;

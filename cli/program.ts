@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { SWARM } from './command-name.ts';
 import { registerCheckpoint } from './commands/checkpoint.ts';
 import { registerCoordinator } from './commands/coordinator.ts';
 import { registerData } from './commands/data.ts';
@@ -16,8 +17,8 @@ import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
 
 /**
- * All commands. Each file in commands/ declares its options; what is heavy (engine, libp2p) is imported when a
- * command runs, so that help and status come at once.
+ * Builds the command line. Each file in commands/ declares the options of one command. Heavy modules (engine, libp2p) are
+ * imported when a command runs, so that help and status appear at once.
  */
 export function createProgram(context: Context): Command {
   const program = new Command('swarm')
@@ -34,11 +35,14 @@ export function createProgram(context: Context): Command {
     .showHelpAfterError('  next: add --help to see what this command takes')
     .addHelpText(
       'after',
-      '\nFirst steps:\n  swarm demo                        a whole swarm on this machine, in a minute or two\n' +
-        '  swarm doctor                      what this machine can train with\n' +
-        '  swarm coordinator                 run a coordinator; then: swarm job create FILE.yaml\n' +
-        '  swarm node INVITE                 lend this machine to a job\n\n' +
-        'Exit codes are explained in docs/exit-codes.md.',
+      `
+First steps:
+  ${SWARM} demo             a whole swarm on this machine, in a minute or two
+  ${SWARM} doctor           what this machine can train with
+  ${SWARM} coordinator      run a coordinator; then: ${SWARM} job create FILE.yaml
+  ${SWARM} node INVITE      lend this machine to a job
+
+Exit codes: docs/exit-codes.md`,
     );
   for (const register of [
     registerDemo,
@@ -59,22 +63,22 @@ export function createProgram(context: Context): Command {
   }
   program
     .command('help [command...]')
-    .description('explain a command, also one of a group: swarm help job create')
+    .description('show help for a command, such as: swarm help job create')
     .action((names: string[]) => explain(program, names));
   return program;
 }
 
-/** Commander's own help command knows one level, and is silent about a name that it does not know. */
+/** Commander's own help command takes only one level, and ignores an unknown name without an error. */
 function explain(program: Command, names: readonly string[]): void {
   let command = program;
   for (const name of names) {
-    const found = command.commands.find((one) => one.name() === name);
+    const found = command.commands.find((child) => child.name() === name);
     if (found === undefined) {
-      const known = command.commands.map((one) => one.name()).join(', ');
-      const where = command === program ? '' : ` of "swarm ${command.name()}"`;
+      const known = command.commands.map((child) => child.name()).join(', ');
+      const where = command === program ? '' : ` in "swarm ${command.name()}"`;
       throw usageError(
         `there is no command "${name}"${where}`,
-        known === '' ? undefined : `there are ${known}`,
+        known === '' ? undefined : `use one of: ${known}`,
       );
     }
     command = found;

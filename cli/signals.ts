@@ -1,12 +1,12 @@
 import { exitCodes } from './exit-codes.ts';
 
-/** What a drain may take: finish or hand back, save, say goodbye. Then the process ends in any case. */
+/** Milliseconds in which a daemon hands back its round, saves and leaves. After that the process exits anyway. */
 export const DRAIN_MS = 5_000;
 
 /**
- * The first Ctrl-C or SIGTERM aborts the returned signal so that the command can drain; the second, or the end of
- * the time to drain, ends the process. A helper process (started with an IPC channel, by the demo or a test) drains
- * as well when its parent is gone.
+ * Returns a signal that aborts at the first Ctrl-C or SIGTERM, so that the command can drain. The second one, or the end
+ * of DRAIN_MS, ends the process. A helper process (started with an IPC channel by the demo or a test) also drains when
+ * its parent dies.
  */
 export function drainOnSignals(): AbortSignal {
   const controller = new AbortController();
@@ -15,7 +15,7 @@ export function drainOnSignals(): AbortSignal {
       process.stderr.write('swarm: stopped at once\n');
       process.exit(exitCodes.interrupted);
     }
-    process.stderr.write(`swarm: ${why}, stopping within ${DRAIN_MS / 1000} s; again to force\n`);
+    process.stderr.write(`swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, again to force\n`);
     setTimeout(() => process.exit(exitCodes.interrupted), DRAIN_MS).unref();
     const error = new Error('interrupted');
     error.name = 'AbortError';
@@ -23,13 +23,13 @@ export function drainOnSignals(): AbortSignal {
   };
   process.on('SIGINT', () => drain('interrupted'));
   process.on('SIGTERM', () => drain('asked to stop'));
-  // A closed terminal must not leave daemons behind that nobody sees.
-  process.on('SIGHUP', () => drain('the terminal is gone'));
+  // Otherwise a closed terminal leaves daemons running unseen.
+  process.on('SIGHUP', () => drain('the terminal was closed'));
   if (process.connected) {
     process.on('disconnect', () => {
-      if (!controller.signal.aborted) drain('the process that started this one is gone');
+      if (!controller.signal.aborted) drain('the parent process ended');
     });
-    // The channel alone should not keep a finished command alive.
+    // The channel alone must not keep a finished command running.
     process.channel?.unref();
   }
   return controller.signal;

@@ -29,26 +29,32 @@ export function registerCheckpoint(program: Command, context: Context): void {
   const checkpoint = program
     .command('checkpoint')
     .helpCommand(false)
-    .description('versions of the adapter: look at them, take them out');
+    .description('list, show, export and pull the checkpoints of a job');
   const add = (name: string, text: string): Command =>
     checkpoint.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
 
-  add('list [job]', 'all checkpoints of a job').action((job: string | undefined, options: CommonOptions) =>
-    list(context, job, options),
+  add('list [job]', 'list all checkpoints of a job').action(
+    (job: string | undefined, options: CommonOptions) => list(context, job, options),
   );
-  add('show [job]', 'one checkpoint: parent, contributors, figures')
-    .option('--round <n>', 'default: the newest', integer(0))
+  add('show [job]', 'show one checkpoint: parent, contributors, metrics')
+    .option('--round <n>', 'round of the checkpoint (default: the newest)', integer(0))
     .action((job: string | undefined, options: RoundOptions) => show(context, job, options));
-  add('export <job> <dir>', 'copy a checkpoint as a PEFT folder, or merged into its base as a whole model')
-    .option('--round <n>', 'default: the newest', integer(0))
-    .option('--merge', 'write a whole model; <job> may then also be an adapter folder')
+  add('export <job> <dir>', 'copy a checkpoint as a PEFT folder, or write a merged model')
+    .option('--round <n>', 'round of the checkpoint (default: the newest)', integer(0))
+    .option(
+      '--merge',
+      'write a merged model: the base with the adapter in its weights; <job> may also be an adapter folder',
+    )
     .option('--model <model>', `the base model, for --merge: ${BASE_MODEL}`)
     .option('--force', 'write into a folder that is not empty')
     .action((job: string, dir: string, options: ExportOptions) => exportTo(context, job, dir, options));
   checkpoint
     .command('pull <invite> <dir>')
-    .description('fetch the newest checkpoint of a swarm as a PEFT folder, from any machine')
-    .option('--job <digest>', 'the job, where the invite or multiaddr names none and there are several')
+    .description('fetch the newest checkpoint from a swarm into a PEFT folder, on any machine')
+    .option(
+      '--job <digest>',
+      'the job, when the coordinator has several and the invite or multiaddr names none',
+    )
     .option('--force', 'write into a folder that is not empty')
     .addOption(jsonOption())
     .action((target: string, dir: string, options: PullOptions) => pull(context, target, dir, options));
@@ -85,7 +91,7 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   if (options.merge === true && options.model === undefined) {
     throw usageError(
       '--merge needs the base model',
-      'add --model MODEL, the folder of the base or its name on the hub',
+      'add --model MODEL: the folder of the base, or its name on the hub',
     );
   }
   const output = resolve(context.cwd, dir);

@@ -7,6 +7,7 @@ import { type Failpoint, type FailpointName, failpoints } from '../../coordinato
 import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
 import type { EngineChoice } from '../../lora/engines/names.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
+import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
@@ -33,17 +34,26 @@ interface CoordinatorOptions {
 export function registerCoordinator(program: Command, context: Context): void {
   program
     .command('coordinator')
-    .description('run a coordinator: it opens rounds, judges and merges updates, and commits checkpoints')
+    .description('run a coordinator: it opens rounds, checks and merges updates, and commits checkpoints')
     .addOption(homeOption())
-    .option('--listen <multiaddr>', 'may be repeated (default: the port of the last start)', listenAddress)
+    .option(
+      '--listen <multiaddr>',
+      'address to listen on; may be repeated (default: the port of the last start)',
+      listenAddress,
+    )
     .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', peerAddress)
-    .option('--no-mdns', 'do not show up in the local network')
-    .option('--api-port <port>', 'port of the control API on 127.0.0.1; 0: any', integer(0, 65535), 0)
-    .addOption(engineOption('what evaluates checkpoints: '))
-    .option('--threads <n>', 'threads of the evaluation', integer(1, 1024), 1)
+    .option('--no-mdns', 'do not announce this coordinator in the local network')
+    .option(
+      '--api-port <port>',
+      'port of the control API on 127.0.0.1; 0: any free port',
+      integer(0, 65535),
+      0,
+    )
+    .addOption(engineOption('engine that evaluates checkpoints: '))
+    .option('--threads <n>', 'threads of an evaluation', integer(1, 1024), 1)
     .option(
       '--keep-checkpoints <n>',
-      'newest checkpoints of a job that keep their weights, besides the best and 16 spread over the job; 0: all',
+      'number of newest checkpoints of a job that keep their weights, besides the best one and 16 spread over the job; 0: all',
       integer(0),
       KEPT_CHECKPOINTS,
     )
@@ -54,7 +64,7 @@ export function registerCoordinator(program: Command, context: Context): void {
 
 async function run(context: Context, options: CoordinatorOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).coordinator;
-  // Events of the time before this start are history, to be remembered but not to be told again.
+  // Events before this start are not printed again.
   const since = context.clock.now();
   await claimHome(home, 'coordinator');
   const firstTime = !existsSync(join(home, 'identity'));
@@ -74,10 +84,10 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
     },
     { log, failpoint: armedFailpoint(context.environment) },
   );
-  // Ended by us, or over the API.
-  const over = new AbortController();
-  void coordinator.stopped.then(() => over.abort());
-  const signal = AbortSignal.any([context.signal, over.signal]);
+  // The daemon also stops through its API.
+  const stopped = new AbortController();
+  void coordinator.stopped.then(() => stopped.abort());
+  const signal = AbortSignal.any([context.signal, stopped.signal]);
   try {
     const api = await ApiClient.open(home, 'coordinator', { signal: new AbortController().signal });
     const status = await api.status();
@@ -96,17 +106,17 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
         `coordinator ${status.peerId}`,
         ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
         ...reachNote(status.addresses),
-        `home        ${home}${firstTime ? '  (back up its file "identity": jobs are signed with it)' : ''}`,
+        `home        ${home}${firstTime ? '  (back up its file "identity": the key that signs your jobs)' : ''}`,
         `api         ${coordinator.url}`,
-        ...status.jobs.map((job) => `invite      ${job.name}: swarm node ${job.invite}`),
-        `ready       ${status.jobs.length === 0 ? 'next: swarm job create FILE.yaml' : 'Ctrl-C stops; what is durable is resumed'}`,
+        ...status.jobs.map((job) => `invite      ${job.name}: ${SWARM} node ${job.invite}`),
+        `ready       ${status.jobs.length === 0 ? `next: ${SWARM} job create FILE.yaml` : 'Ctrl-C stops; the next start continues from saved work'}`,
       ]);
     }
     await showJobs(context, api, { json: options.json === true, since, signal });
   } finally {
     await coordinator.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
-    else printLines(context, ['stopped     all that was accepted is durable; start again to go on']);
+    else printLines(context, ['stopped     everything accepted is saved; start again to continue']);
   }
 }
 
@@ -116,7 +126,7 @@ interface ShowOptions {
   signal: AbortSignal;
 }
 
-/** Prints what happens in every job, also in those that are created later, until the signal aborts. */
+/** Prints the events of every job, also of jobs that are created later, until the signal aborts. */
 async function showJobs(context: Context, api: ApiClient, options: ShowOptions): Promise<void> {
   const followed = new Map<string, Promise<void>>();
   await pollUntilAborted(options.signal, async () => {
@@ -146,20 +156,22 @@ async function showJob(
       printLines(context, [`${new Date(event.at).toTimeString().slice(0, 8)}  ${name}  ${line}`]);
     }
   } catch (error) {
-    // The stream ends with the daemon, and with the signal; anything else is a fault.
+    // The stream ends when the daemon stops or the signal aborts. Any other error is a failure.
     if (!signal.aborted) throw error;
   }
 }
 
-/** Nobody else reaches a coordinator that listens on loopback alone, and its invites say nothing of that. */
+/** A coordinator that listens only on loopback is out of reach for other machines. Its invites do not show that. */
 function reachNote(addresses: readonly string[]): string[] {
   const here = addresses.every((address) => /^\/ip4\/127\.|^\/ip6\/::1\//.test(address));
-  return here ? ['            (this machine only: for others, --listen /ip4/0.0.0.0/tcp/4040)'] : [];
+  return here
+    ? ['            (this machine only; to let others connect: --listen /ip4/0.0.0.0/tcp/4040)']
+    : [];
 }
 
 /**
- * SWARM_FAILPOINT names a durable step at which the process kills itself, as a power cut would (coordinator/failpoints.ts).
- * Tests and rehearsals of an outage use it.
+ * SWARM_FAILPOINT names a durable step at which the process kills itself, like a power cut (coordinator/failpoints.ts).
+ * For tests and for rehearsing an outage.
  */
 function armedFailpoint(environment: Environment): Failpoint {
   const armed = environment.SWARM_FAILPOINT;

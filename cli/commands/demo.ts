@@ -2,6 +2,7 @@ import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { isSwarmError } from '../../common/errors.ts';
 import { safeText } from '../../common/text.ts';
+import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import type { DemoEvent } from '../demo/events.ts';
 import { DemoView } from '../demo/view.ts';
@@ -17,9 +18,9 @@ interface DemoFlags {
 export function registerDemo(program: Command, context: Context): void {
   program
     .command('demo')
-    .description('a whole swarm on this machine: fine-tunes the small model that ships with this program')
-    .option('--nodes <n>', 'contributor nodes, one process each', integer(2, 64), 3)
-    .option('--rounds <n>', 'rounds to run', integer(1, 1000), 8)
+    .description('run a whole swarm on this machine: fine-tune the small model that ships with this program')
+    .option('--nodes <n>', 'number of nodes, one process each', integer(2, 64), 3)
+    .option('--rounds <n>', 'number of rounds', integer(1, 1000), 8)
     .addOption(jsonOption())
     .action((options: DemoFlags) => demo(context, options));
 }
@@ -28,12 +29,12 @@ async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promi
   const { runDemo } = await import('../demo/run.ts');
   const progress = new ProgressLine(context);
   const view = new DemoView();
-  const tell = (event: DemoEvent): void => {
+  const report = (event: DemoEvent): void => {
     if (json) {
       printJson(context, event);
       return;
     }
-    // Without a terminal the lines of each round tell enough.
+    // Without a terminal the lines of each round are enough.
     if (event.event === 'progress') {
       if (context.stderr.isTTY) progress.update(view.progress(event));
       return;
@@ -43,7 +44,7 @@ async function demo(context: Context, { nodes, rounds, json }: DemoFlags): Promi
     if (event.event === 'summary') printLines(context, nextLines(context, event.adapter));
   };
   try {
-    await runDemo(context, { nodes, rounds }, tell);
+    await runDemo(context, { nodes, rounds }, report);
   } catch (error) {
     progress.clear();
     if (!json && isSwarmError(error, 'HELPER_FAILED')) {
@@ -61,9 +62,9 @@ function nextLines(context: Context, adapter: string): string[] {
   const model = here(`${context.root}models/nano`);
   return [
     'next',
-    `  npx swarm generate --model ${model} --adapter ${folder}adapter --prompt "Call me"`,
-    `  npx swarm evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/test`,
-    `  npx swarm train --model ${model} --data ${folder}data/train --output alone    # one machine, no swarm`,
-    `  npx swarm coordinator --home ${folder}coordinator    # wakes it again: all checkpoints are there`,
+    `  ${SWARM} generate --model ${model} --adapter ${folder}adapter --prompt "Call me"`,
+    `  ${SWARM} evaluate --model ${model} --adapter ${folder}adapter --data ${folder}data/test`,
+    `  ${SWARM} train --model ${model} --data ${folder}data/train --output alone    # the same on one machine`,
+    `  ${SWARM} coordinator --home ${folder}coordinator    # starts it again, with all its checkpoints`,
   ];
 }

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { table } from '../../common/text.ts';
 import { baseFolder } from '../base-model.ts';
+import { SWARM } from '../command-name.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
@@ -20,23 +21,23 @@ export function registerJob(program: Command, context: Context): void {
   const job = program
     .command('job')
     .helpCommand(false)
-    .description('launch and steer fine-tuning jobs on the coordinator');
+    .description('create and control fine-tuning jobs on the coordinator');
   const add = (name: string, text: string): Command =>
     job.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
 
   add('create <file>', 'create a job from a YAML file and print its invite')
     .option(
       '--dry-run',
-      'check file, base and data as for creating it, print the job with all defaults and its sizes; create nothing',
+      'check file, base and data, and print the job with all defaults and sizes; create nothing',
     )
     .action((file: string, options: CommonOptions & { dryRun?: boolean }) => create(context, file, options));
-  add('list', 'all jobs').action((options: CommonOptions) => list(context, options));
-  add('show [job]', 'one job: settings, state and data (name, digest or its beginning)').action(
+  add('list', 'list all jobs').action((options: CommonOptions) => list(context, options));
+  add('show [job]', 'show the settings, state and data of one job (name, digest or its beginning)').action(
     (id: string | undefined, options: CommonOptions) => show(context, id, options),
   );
   for (const [action, text] of [
-    ['pause', 'finish no further round until resumed'],
-    ['resume', 'go on with a paused job'],
+    ['pause', 'stop after the current round, until resumed'],
+    ['resume', 'continue a paused job'],
     ['stop', 'end a job for good; its checkpoints stay'],
   ] as const) {
     add(`${action} [job]`, text)
@@ -47,7 +48,7 @@ export function registerJob(program: Command, context: Context): void {
   }
   add('wait [job]', 'follow a job until it ends, pauses itself (exit code 9) or reaches a round')
     .option('--until <what>', '"finished", or "round=N" for the checkpoint of round N', 'finished')
-    .option('--timeout <seconds>', 'give up with exit code 7 after this long', number(0.001))
+    .option('--timeout <seconds>', 'give up with exit code 7 after this time', number(0.001))
     .action((id: string | undefined, options: WaitOptions) => waitForJob(context, id, options));
 }
 
@@ -63,7 +64,7 @@ async function create(
   const preset =
     read.preset && (await (await import('../train/job-preset.ts')).presetJob(path, read, context));
   if (preset && !options.json) {
-    // As comments: a dry run's output is a job file.
+    // As comments, because the output of a dry run is a valid job file.
     printLines(
       context,
       presetLines(read.preset!, preset.choices).map((line) => `# ${line}`),
@@ -90,7 +91,7 @@ async function create(
     printLines(context, [
       `job ${created.name}  ${created.job}`,
       `invite ${created.invite}`,
-      'next: on each machine that takes part: swarm node INVITE',
+      `next: on every machine that joins: ${SWARM} node INVITE`,
     ]);
   }
 }
@@ -98,7 +99,7 @@ async function create(
 async function list(context: Context, options: CommonOptions): Promise<void> {
   const jobs = await (await coordinatorApi(context, options)).jobs();
   if (options.json) printJson(context, { schemaVersion: 1, jobs });
-  else if (jobs.length === 0) printLines(context, ['no jobs', 'next: swarm job create FILE.yaml']);
+  else if (jobs.length === 0) printLines(context, ['no jobs', `next: ${SWARM} job create FILE.yaml`]);
   else {
     printLines(
       context,

@@ -51,21 +51,30 @@ interface NodeOptions {
 export function registerNode(program: Command, context: Context): void {
   program
     .command('node <target...>')
-    .description('lend this machine to a job: pass its invite, or multiaddrs of its coordinator')
+    .description('lend this machine to a job: give its invite, or multiaddrs of its coordinator')
     .addOption(homeOption())
-    .option('--job <digest>', "the coordinator's job to take part in (default: the invite's, else its first)")
-    .option('--name <name>', 'what others see (default: made from the peer id)')
-    .option('--listen <multiaddr>', 'may be repeated (default: /ip4/0.0.0.0/tcp/0)', listenAddress)
-    .option('--no-mdns', 'do not look for other nodes in the local network')
-    .option('--api-port <port>', 'port of status and metrics on 127.0.0.1; 0: any', integer(0, 65535), 0)
+    .option('--job <digest>', "the job to join (default: the invite's, else the coordinator's first)")
+    .option('--name <name>', 'name that others see (default: made from the peer id)')
+    .option(
+      '--listen <multiaddr>',
+      'address to listen on; may be repeated (default: /ip4/0.0.0.0/tcp/0)',
+      listenAddress,
+    )
+    .option('--no-mdns', 'do not look for peers in the local network')
+    .option(
+      '--api-port <port>',
+      'port of status and metrics on 127.0.0.1; 0: any free port',
+      integer(0, 65535),
+      0,
+    )
     .addOption(enginesOption())
     .option(
       '--threads <n>',
-      'threads of the trainer (default: one less than the machine has)',
+      "the trainer's threads (default: one less than the machine has)",
       integer(1, 1024),
     )
     .option('--gradient-checkpointing', CHECKPOINTING_HELP)
-    .option('--no-gradient-checkpointing', 'do not, whatever the memory')
+    .option('--no-gradient-checkpointing', 'never compute it twice, even when memory is short')
     .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
     .addOption(precisionOption().default('float32'))
     .option('--max-base <GiB>', 'largest base model to download (default: 32)', number(0))
@@ -101,19 +110,19 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       ...(options.listen === undefined ? {} : { listen: options.listen }),
       mdns: options.mdns,
       ...engines,
-      // One core's worth of room for the daemon and whoever uses the machine.
+      // One core is left for the daemon and for the machine's user.
       threads: options.threads ?? Math.max(1, availableParallelism() - 1),
       checkpointing: options.gradientCheckpointing ?? 'auto',
       baseBits: options.baseBits,
       precision: options.precision,
       port: options.apiPort,
-      policy: lent(options),
+      policy: limits(options),
     },
     { log },
   );
   const progress = new ProgressLine(context);
   try {
-    // Of its own process the daemon is asked until the very end, also while it drains.
+    // This signal never aborts: the daemon's status is needed while it drains, too.
     const api = await ApiClient.open(home, 'node', { signal: new AbortController().signal });
     const { name, peerId, addresses } = await api.status<NodeStatus>();
     if (options.json) {
@@ -132,13 +141,13 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         `node        ${name}  ${peerId}`,
         ...addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
         `coordinator ${where.addresses[0]}`,
-        `home        ${home}${firstTime ? '  (back up its file "identity": it is who this node is)' : ''}`,
+        `home        ${home}${firstTime ? '  (back up its file "identity": the key of this node)' : ''}`,
         `api         ${node.url}`,
         'ready       Ctrl-C hands the round back and stops',
       ]);
     }
     const lines = new NodeLines();
-    const busy = new NodeProgress();
+    const nodeProgress = new NodeProgress();
     let last = '';
     await pollUntilAborted(signal, async () => {
       const now = await api.status<NodeStatus>();
@@ -146,8 +155,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         const news = lines.next(now).map((line) => `${timeOf(context)}  ${line}`);
         if (news.length > 0) progress.clear();
         printLines(context, news);
-        const doing = busy.line(now, context.clock.now());
-        // Steps pass too quickly to be written down; a download may take an hour.
+        const doing = nodeProgress.line(now, context.clock.now());
+        // Outside a terminal every step would be a line. A download may take an hour, so it is shown.
         if (doing === null) progress.clear();
         else if (context.stderr.isTTY || now.download !== null) progress.update(doing);
         return;
@@ -160,11 +169,11 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     progress.clear();
     await node.stop({ deadlineMs: STOP_DEADLINE_MS });
     if (options.json) printJson(context, { schemaVersion: 1, event: 'stopped' });
-    else printLines(context, ['stopped     what was trained and not yet taken is kept for the next start']);
+    else printLines(context, ['stopped     work that was not yet delivered is saved for the next start']);
   }
 }
 
-/** Changes when something happened that is worth an event; progress within a round is not. */
+/** A key that changes when an event is due. Progress within a round gives none. */
 function stateKey({ state, round, job, coordinator, updates }: NodeStatus): string {
   return JSON.stringify([
     state,
@@ -182,8 +191,8 @@ function timeOf({ clock }: Context): string {
 
 const GIB = 1024 ** 3;
 
-/** What the machine's owner lends, in bytes; what is not said has its default. */
-function lent({ maxBase, maxDisk, maxMemory }: NodeOptions): Partial<NodePolicy> {
+/** The limits that the machine's owner has set, in bytes. */
+function limits({ maxBase, maxDisk, maxMemory }: NodeOptions): Partial<NodePolicy> {
   return {
     ...(maxBase !== undefined && { maxBaseBytes: maxBase * GIB }),
     ...(maxDisk !== undefined && { maxDiskBytes: maxDisk * GIB }),

@@ -8,7 +8,7 @@ import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { peerLines, receiptLines } from '../views/peers.ts';
 
-/** Fewer characters of a peer id would often fit several. */
+/** Shortest end of a peer id that selects a peer. Shorter ones often match several. */
 const SUFFIX_CHARACTERS = 4;
 
 interface PeersOptions {
@@ -21,7 +21,10 @@ export function registerPeers(program: Command, context: Context): void {
   program
     .command('peers')
     .description("the nodes of this coordinator's jobs")
-    .option('--why <peer>', 'what became of the updates of one node (id, its end, or name), and why')
+    .option(
+      '--why <peer>',
+      'the outcome of every update of one node, with the reason (peer id, its end, or name)',
+    )
     .addOption(homeOption())
     .addOption(jsonOption())
     .action((options: PeersOptions) => peers(context, options));
@@ -40,22 +43,22 @@ async function peers(context: Context, { home, why, json }: PeersOptions): Promi
   else printLines(context, receiptLines(receipts));
 }
 
-/** The one peer with this id, name, or end of an id ("…x7Qk" as other commands print it). */
+/** Finds a peer by its id, its name, or the end of its id ("…x7Qk" as other commands print it). */
 export function choosePeer(peers: readonly Pick<PeerView, 'peer' | 'name'>[], text: string): string {
   const end = text.replace(/^…/, '');
-  const fits = (p: Pick<PeerView, 'peer' | 'name'>): boolean =>
+  const matches = (p: Pick<PeerView, 'peer' | 'name'>): boolean =>
     p.peer === text || p.name === text || (end.length >= SUFFIX_CHARACTERS && p.peer.endsWith(end));
-  const ids = [...new Set(peers.filter(fits).map((p) => p.peer))];
+  const ids = [...new Set(peers.filter(matches).map((p) => p.peer))];
   if (ids.length === 1) return ids[0]!;
   if (ids.length === 0) {
-    // A node of the past is not in the list, but the coordinator may still know its receipts.
+    // A former node is not in the list, but the coordinator may still have its receipts.
     if (text.startsWith('12D3KooW')) return text;
     throw cliError(
       'PEER_NOT_FOUND',
-      `no node has the name "${text}", or an id that ends so`,
+      `no node has the name "${text}" or an id that ends in it`,
       {},
       { next: 'list them with "swarm peers"' },
     );
   }
-  throw usageError(`"${text}" fits ${ids.length} nodes: ${ids.join(', ')}`, 'give the whole peer id');
+  throw usageError(`"${text}" matches ${ids.length} nodes: ${ids.join(', ')}`, 'give the whole peer id');
 }

@@ -24,9 +24,9 @@ interface StatusOptions {
 export function registerStatus(program: Command, context: Context): void {
   program
     .command('status')
-    .description('what the coordinator or node on this machine is doing, on one screen')
+    .description('show what the coordinator or node on this machine is doing')
     .addOption(homeOption())
-    .option('--check', 'exit with 8 when a health check fails, for container health checks')
+    .option('--check', 'exit with code 8 when a health check fails, for container health checks')
     .addOption(jsonOption())
     .action((options: StatusOptions) => status(context, options));
 }
@@ -53,8 +53,8 @@ interface Daemon {
 }
 
 /**
- * The daemons that answer in the named home, or in the default ones. A killed one leaves its file behind, which is no
- * daemon. @throws SwarmError DAEMON_NOT_RUNNING when there is none
+ * Returns the daemons that answer in the named home, or in the default homes. A killed daemon leaves its file behind but
+ * does not answer. @throws SwarmError DAEMON_NOT_RUNNING when none answers
  */
 async function running(context: Context, home: string | undefined): Promise<Daemon[]> {
   const homes = resolveHomes(home, context.environment, context.cwd);
@@ -68,11 +68,11 @@ async function running(context: Context, home: string | undefined): Promise<Daem
       if (!isSwarmError(error, 'DAEMON_NOT_RUNNING')) throw error;
     }
   }
-  if (found.length === 0) throw nothingRuns(homes);
+  if (found.length === 0) throw noneRunning(homes);
   return found;
 }
 
-function nothingRuns({ coordinator, node, named }: Homes): SwarmError {
+function noneRunning({ coordinator, node, named }: Homes): SwarmError {
   const where = named ? coordinator : dirname(coordinator);
   const owner = named ? homeRole(coordinator) : null;
   if (owner !== null) return notRunning(coordinator, owner);
@@ -82,7 +82,7 @@ function nothingRuns({ coordinator, node, named }: Homes): SwarmError {
     `neither a coordinator nor a node is running in ${where}`,
     { homes: named ? [coordinator] : [coordinator, node] },
     {
-      next: `start one: "swarm coordinator${flag}" to run jobs, "swarm node INVITE${flag}" to take part in one; or name its folder with --home`,
+      next: `start one: "swarm coordinator${flag}" to run jobs, "swarm node INVITE${flag}" to join one; or name its home with --home`,
     },
   );
 }

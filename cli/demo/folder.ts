@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeFolder } from '../../common/folders.ts';
 
-/** A new folder `.swarm/demo-…` below `cwd`, named by the time in UTC, and by a number when there is one already. */
+/** Creates a folder `.swarm/demo-<UTC time>` in `cwd`, with a number at the end when that name is taken. */
 export async function demoFolder(cwd: string, now: number): Promise<string> {
   const stamp = new Date(now).toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
   await makeFolder(join(cwd, '.swarm'));

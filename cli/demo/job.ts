@@ -1,6 +1,6 @@
 import type { DemoData } from './data.ts';
 
-/** Settings with which the small model learns most in the demo's three minutes on two cores. */
+/** Returns the demo's job. With these settings the small model learns most in three minutes on two cores. */
 export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): object {
   return {
     name: 'moby-dick',
@@ -19,10 +19,10 @@ export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): object {
       count: rounds,
       localSteps: 15,
       minPeers: Math.min(2, nodes),
-      // All nodes share one machine: whoever is late is so by chance, and worth the wait.
+      // All nodes share one machine: a late node is late by chance, so the round waits for all.
       quorum: 1,
       maxSeconds: 120,
-      // As good as dense on this model (docs/decisions/050-learning.md), at an eighth of the bytes.
+      // As good as "dense" on this model (docs/decisions/050-learning.md) with an eighth of the bytes.
       preset: 'balanced',
     },
     acceptance: { heldOutRows: 64 },

@@ -19,11 +19,11 @@ import { sampleTexts } from './samples.ts';
 import { Tally } from './tally.ts';
 import { testLosses } from './test-loss.ts';
 
-/** Names of the demo's nodes; with more nodes they get numbers. */
+/** Names of the nodes. From the ninth on a number is appended. */
 const NODE_NAMES = ['otter', 'heron', 'badger', 'lynx', 'magpie', 'newt', 'vole', 'ibex'];
-/** A daemon that is not ready by then has a fault that waiting does not heal. */
+/** Longest start of a daemon, in milliseconds. */
 const READY_MS = 30_000;
-/** How often the nodes' progress is asked for. */
+/** Interval of the progress line, in milliseconds. */
 const PROGRESS_MS = 1_000;
 const LOOPBACK = '/ip4/127.0.0.1/tcp/0';
 
@@ -33,25 +33,25 @@ export interface DemoOptions {
 }
 
 /**
- * A whole swarm on this machine: starts a coordinator and nodes as processes of their own, creates a job, tells
- * what happens and ends with a summary. Whatever happens, no process is left behind.
- * @throws SwarmError PACKAGE_MISSING, HELPER_FAILED (a process did not start), JOB_FAILED
+ * Runs a whole swarm on this machine: starts a coordinator and nodes as processes, creates a job, reports its events and
+ * ends with a summary. Stops every process, also after a failure.
+ * @throws SwarmError PACKAGE_MISSING, HELPER_FAILED (a process did not start), READY_TIMEOUT, JOB_FAILED
  */
 export async function runDemo(
   context: Context,
   { nodes, rounds }: DemoOptions,
-  tell: (event: DemoEvent) => void,
+  report: (event: DemoEvent) => void,
 ): Promise<void> {
   const startedAt = context.clock.now();
   const base = join(context.root, 'models', 'nano');
-  // Said before anything is made.
+  // Fails before anything is created.
   findBook(context.cwd);
   const folder = await demoFolder(context.cwd, startedAt);
   const data = await prepareData(join(folder, 'data'), context);
-  tell({ event: 'start', folder, base, nodes, rounds, chapters: data.chapters });
+  report({ event: 'start', folder, base, nodes, rounds, chapters: data.chapters });
 
   const helpers: HelperProcess[] = [];
-  // Reached also by ways that skip `finally`: a forced exit, an exception elsewhere.
+  // A forced exit or an uncaught exception skips `finally`.
   const killAll = (): void => {
     for (const helper of helpers) helper.kill();
   };
@@ -66,18 +66,18 @@ export async function runDemo(
       helpers.push(helper);
       return helper;
     };
-    // The model is too small for a GPU, and five processes that measure at once would measure each other.
+    // The model is too small for a GPU. Several processes that measure engines at once would disturb each other.
     const engine = ['--engine', 'onnx-cpu', '--threads', '1'];
     const common = ['--listen', LOOPBACK, '--no-mdns', ...engine, '--json'];
     const coordinator = start('coordinator', ['coordinator', '--home', home, ...common]);
     const ready = await coordinator.first('ready', { signal: AbortSignal.any([signal, readyBy()]) });
-    tell({
+    report({
       event: 'coordinator-ready',
       peer: String(ready.peerId),
       addresses: ready.addresses as string[],
       api: String(ready.api),
     });
-    // From here on the death of the coordinator ends the demo.
+    // From here on the end of the coordinator ends the demo.
     void coordinator.exited.then((end) => over.abort(coordinator.failure(end.code, end.signal)));
 
     const open = () => ApiClient.open(home, 'coordinator', { signal });
@@ -85,44 +85,44 @@ export async function runDemo(
     const created = await submitJob(context, api, demoJob({ base, data, rounds, nodes }));
     const detail: JobDetail = await api.job(created.job);
     const parameters = detail.manifest.adapter.parameters;
-    tell({ event: 'job-created', ...created, parameters, baseLoss: detail.baseLoss! });
+    report({ event: 'job-created', ...created, parameters, baseLoss: detail.baseLoss! });
 
     for (let i = 0; i < nodes; i++) {
       const name = `${NODE_NAMES[i % NODE_NAMES.length]}${i < NODE_NAMES.length ? '' : i}`;
       const args = ['node', created.invite, '--home', join(folder, name), '--name', name, ...common];
       const node = start(name, args);
       void node.exited.then(() => {
-        if (!signal.aborted) tell({ event: 'node-lost', node: name, lines: node.lastLines });
+        if (!signal.aborted) report({ event: 'node-lost', node: name, lines: node.lastLines });
       });
     }
-    // A swarm goes on without a node, but a node that never gets up is a fault to be shown.
+    // A swarm continues without a node, but a node that never starts is a failure.
     const up = helpers
       .slice(1)
       .map((node) => node.first('ready', { signal: AbortSignal.any([signal, readyBy()]) }));
     await Promise.all(up);
 
     const tally = new Tally();
-    const watching = watchProgress(api, created.job, { signal, tell });
+    const showing = reportProgress(api, created.job, { signal, report });
     for await (const event of followJob(open, created.job, { signal, now: context.clock.now })) {
       tally.add(event);
-      tell({ event: 'job-event', ...event });
+      report({ event: 'job-event', ...event });
       if (event.type === 'failed') throw cliError('JOB_FAILED', `the demo's job failed: ${event.reason}`);
-      // Nobody is there to resume it.
+      // The demo has no operator who would resume it.
       if (event.type === 'paused')
-        throw cliError('JOB_FAILED', `the demo's job has paused itself: ${event.reason}`);
+        throw cliError('JOB_FAILED', `the demo's job paused itself: ${event.reason}`);
       if (event.type === 'finished') break;
     }
     const adapter = join(folder, 'adapter');
     await copyCheckpoint(await api.checkpoint(created.job, 'latest'), adapter);
     over.abort(cliError('DEMO_OVER', 'the demo is over'));
-    await Promise.all([watching, ...helpers.map((helper) => helper.stop())]);
+    await Promise.all([showing, ...helpers.map((helper) => helper.stop())]);
 
-    // Nothing else of ours runs any more.
+    // All other processes have ended, so the evaluation gets every core.
     const threads = availableParallelism();
     const subject = await loadSubject(context, { model: base, adapter, engine: 'onnx-cpu', threads });
-    tell({ event: 'sample', ...(await sampleTexts(context, subject)) });
+    report({ event: 'sample', ...(await sampleTexts(context, subject)) });
     const losses = await testLosses(context, { test: data.test, subject });
-    tell({
+    report({
       event: 'summary',
       peers: tally.peers.size,
       rounds: tally.rounds,
@@ -133,7 +133,7 @@ export async function runDemo(
     });
   } catch (error) {
     context.signal.throwIfAborted();
-    // What followed from the coordinator's death is told as its death.
+    // The end of the coordinator is the cause of the errors that follow from it.
     throw signal.aborted && isSwarmError(signal.reason) ? signal.reason : error;
   } finally {
     if (!over.signal.aborted) over.abort(cliError('DEMO_OVER', 'the demo is over'));
@@ -151,7 +151,9 @@ function readyBy(): AbortSignal {
           'READY_TIMEOUT',
           `a process of the demo was not ready within ${READY_MS / 1000} s`,
           {},
-          { next: 'look into the folder "logs" of the demo; is another program using the processor?' },
+          {
+            next: 'read the logs in the demo\'s folder "logs"; check whether another program uses the processor',
+          },
         ),
       ),
     READY_MS,
@@ -159,11 +161,11 @@ function readyBy(): AbortSignal {
   return controller.signal;
 }
 
-/** Tells once a second what the nodes are doing, until the signal aborts. */
-async function watchProgress(
+/** Reports once a second what the nodes are doing, until the signal aborts. */
+async function reportProgress(
   api: ApiClient,
   job: string,
-  { signal, tell }: { signal: AbortSignal; tell: (event: DemoEvent) => void },
+  { signal, report }: { signal: AbortSignal; report: (event: DemoEvent) => void },
 ): Promise<void> {
   while (!signal.aborted) {
     try {
@@ -176,9 +178,9 @@ async function watchProgress(
         tokensPerSecond,
         bytesSent,
       }));
-      if (!signal.aborted) tell({ event: 'progress', phase, round, secondsLeft, nodes });
+      if (!signal.aborted) report({ event: 'progress', phase, round, secondsLeft, nodes });
     } catch {
-      // Progress is a courtesy; a real fault shows in the job's events.
+      // Progress is optional. The job's events show real failures.
     }
     await sleep(PROGRESS_MS, undefined, { signal }).catch(() => {});
   }

@@ -3,12 +3,12 @@ import type { Context } from '../context.ts';
 
 const PROMPT = 'The captain stood';
 const TOKENS = 50;
-/** Cool enough to be readable, warm enough not to repeat itself. */
+/** Low enough for readable text, high enough to avoid repetition. */
 const TEMPERATURE = 0.6;
 const TOP_P = 0.9;
 const SEED = 7;
 
-/** What the model writes without and with the adapter, from the same beginning and the same dice. */
+/** Generates text without and with the adapter, from the same prompt and the same seed. */
 export async function sampleTexts(
   { signal }: Pick<Context, 'signal'>,
   subject: Subject,

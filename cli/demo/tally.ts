@@ -1,6 +1,6 @@
 import type { JobEvent } from '../../coordinator/api/types.ts';
 
-/** What the demo's end needs of a job's events. */
+/** Collects the figures of the demo's summary from a job's events. */
 export class Tally {
   readonly peers = new Set<string>();
   rounds = 0;
@@ -17,7 +17,7 @@ export class Tally {
     }
   }
 
-  /** What one node sends in one round, in bytes per adapter parameter, on average. */
+  /** Mean size of one node's update of one round, in bytes per adapter parameter. */
   bytesPerParameterPerRound(parameters: number): number {
     return this.#updates === 0 ? 0 : this.#bytes / this.#updates / parameters;
   }

@@ -1,7 +1,7 @@
 import type { Subject } from '../../lora/evaluate/model-bundle.ts';
 import type { Context } from '../context.ts';
 
-/** Losses of base and adapter on the test chapters, as `swarm evaluate` measures them; nats per token. */
+/** Measures base and adapter on the test chapters as `swarm evaluate` does. In nats per token. */
 export async function testLosses(
   { signal }: Pick<Context, 'signal'>,
   { test, subject }: { test: string; subject: Subject },

@@ -9,23 +9,24 @@ import {
 } from '../../common/text.ts';
 import type { JobEvent } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
+import { formatAmount } from '../views/amount.ts';
 import type { DemoEvent, DemoSummary } from './events.ts';
 
-/** Turns the demo's events into lines for a terminal. */
+/** Turns the demo's events into lines of text. */
 export class DemoView {
   readonly #names = new Map<string, string>();
   readonly #losses: { label: string; loss: number }[] = [];
-  /** What each node sent in the round that is open. */
+  /** One entry per update of the open round. */
   #sent: string[] = [];
 
   lines(event: DemoEvent): string[] {
     switch (event.event) {
       case 'start':
         return [
-          `one coordinator and ${event.nodes} nodes on this machine teach a small language model the voice of Moby-Dick`,
+          `one coordinator and ${formatAmount(event.nodes, 'node')} on this machine teach a small language model the voice of Moby-Dick`,
           '',
           `base       ${event.base}`,
-          `text       ${event.chapters.train} chapters to train on, ${event.chapters.heldOut} for the gate, ${event.chapters.test} kept for the end`,
+          `text       ${event.chapters.train} chapters to train on, ${event.chapters.heldOut} for the gate, ${event.chapters.test} for the test at the end`,
           `files      ${event.folder}`,
         ];
       case 'coordinator-ready':
@@ -41,7 +42,7 @@ export class DemoView {
         return this.#jobEvent(event);
       case 'node-lost':
         return [
-          `! the process of node ${event.node} ended; the swarm goes on. Its last lines:`,
+          `! the process of node ${event.node} ended; the swarm continues. Its last lines:`,
           ...event.lines.map((l) => `  ${l}`),
         ];
       case 'sample':
@@ -53,7 +54,7 @@ export class DemoView {
     }
   }
 
-  /** The line that is overwritten while a round runs. */
+  /** Returns the progress line of the open round. */
   progress(event: Extract<DemoEvent, { event: 'progress' }>): string {
     const nodes = event.nodes.map(
       (n) =>
@@ -68,19 +69,21 @@ export class DemoView {
         this.#names.set(event.peer, safeText(event.name, { maxCharacters: 24 }));
         return [`+ ${this.#name(event.peer)} ${shortPeer(event.peer)} joined over libp2p`];
       case 'peer-lost':
-        return [`- ${this.#name(event.peer)} ${event.reason === 'left' ? 'left' : 'fell silent'}`];
+        return [
+          `- ${this.#name(event.peer)} ${event.reason === 'left' ? 'left' : 'stopped sending heartbeats'}`,
+        ];
       case 'round-opened':
         this.#sent = [];
         return [
-          `round ${event.round}    training on ${event.peers} nodes, updates in preset "${event.preset}"`,
+          `round ${event.round}    training on ${formatAmount(event.peers, 'node')}, update preset "${event.preset}"`,
         ];
       case 'update':
         if (event.code === 'late') {
-          return [`           ${this.#name(event.peer)}: update came late, it counts with the next merge`];
+          return [`           ${this.#name(event.peer)}: update was late and counts in the next merge`];
         }
         if (event.code !== 'accepted') {
           return [
-            `           ${this.#name(event.peer)}: update not taken, ${event.code} ${safeText(event.detail)}`,
+            `           ${this.#name(event.peer)}: update refused: ${event.code} ${safeText(event.detail)}`,
           ];
         }
         this.#sent.push(
@@ -89,14 +92,14 @@ export class DemoView {
         return [];
       case 'update-undone':
         return [
-          `           ${this.#name(event.peer)}: update not merged, ${event.code} ${safeText(event.detail)}`,
+          `           ${this.#name(event.peer)}: update not merged: ${event.code} ${safeText(event.detail)}`,
         ];
       case 'round-closed':
         return [`           collected  ${this.#sent.join(', ')}`];
       case 'checkpoint':
         return this.#checkpoint(event);
       case 'null-round':
-        return [`           changed nothing: ${safeText(event.reason)}`];
+        return [`           null round: ${safeText(event.reason)}`];
       case 'failed':
         return [`job failed: ${safeText(event.reason)}`];
       default:
@@ -110,7 +113,7 @@ export class DemoView {
     this.#losses.push({ label: String(event.round), loss: event.heldOutLoss });
     return [
       `           committed  held-out loss ${formatLoss(event.heldOutLoss)} (${formatChange(change)}), ` +
-        `${event.updates} updates, ${formatCount(event.tokensPerSecond)} tokens/s, ${formatDuration(event.seconds)}`,
+        `${formatAmount(event.updates, 'update')}, ${formatCount(event.tokensPerSecond)} tokens/s, ${formatDuration(event.seconds)}`,
     ];
   }
 
@@ -118,12 +121,12 @@ export class DemoView {
     const { baseLoss, finalLoss } = summary;
     return [
       '',
-      'held-out loss by round, on the chapters of the gate',
+      "held-out loss by round, on the gate's chapters",
       ...lossPicture(this.#losses),
       '',
-      `on chapters that nobody has looked at before: ${formatLoss(baseLoss)} before, ${formatLoss(finalLoss)} after (${formatChange((finalLoss / baseLoss - 1) * 100, 1)} %)`,
-      `${summary.peers} nodes, ${summary.rounds} rounds in ${formatDuration(summary.wallSeconds)}; a node sent ` +
-        `${summary.bytesPerParameterPerRound.toFixed(3)} bytes per adapter parameter and round (fp32 would be 4)`,
+      `loss on chapters not used so far: ${formatLoss(baseLoss)} before, ${formatLoss(finalLoss)} after (${formatChange((finalLoss / baseLoss - 1) * 100, 1)} %)`,
+      `${formatAmount(summary.peers, 'node')}, ${formatAmount(summary.rounds, 'round')} in ${formatDuration(summary.wallSeconds)}; each node sent ` +
+        `${summary.bytesPerParameterPerRound.toFixed(3)} bytes per adapter parameter per round (float32: 4)`,
       `adapter    ${summary.adapter}`,
     ];
   }

@@ -2,7 +2,7 @@ import { formatBytes, formatCount, formatDuration, formatLoss, table } from '../
 import type { CheckpointView } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
-/** A job's checkpoints, one line each. */
+/** A table of a job's checkpoints. */
 export function checkpointTable(checkpoints: readonly CheckpointView[]): string[] {
   return table([
     ['round', 'held-out loss', 'nodes', 'tokens', 'updates', 'weights', 'digest'],
@@ -12,13 +12,13 @@ export function checkpointTable(checkpoints: readonly CheckpointView[]): string[
       String(checkpoint.contributors.length),
       formatCount(checkpoint.metrics.tokens),
       formatBytes(checkpoint.metrics.updateBytes),
-      kept ? 'kept' : 'let go',
+      kept ? 'kept' : 'deleted',
       digest.slice(0, 12),
     ]),
   ]);
 }
 
-/** One checkpoint with its parent, contributors and figures. */
+/** One checkpoint with its parent, contributors and metrics. */
 export function checkpointLines({ round, digest, parent, path, kept, checkpoint }: CheckpointView): string[] {
   const { metrics, contributors } = checkpoint;
   return [
@@ -26,8 +26,8 @@ export function checkpointLines({ round, digest, parent, path, kept, checkpoint 
     `parent        ${parent ?? 'none: the initial adapter'}`,
     `base          ${checkpoint.base}`,
     `adapter       ${checkpoint.adapter.digest}  ${formatBytes(checkpoint.adapter.size)}`,
-    `folder        ${path}${kept ? '' : '  (only what is signed: its weights have been let go)'}`,
-    `made          ${new Date(checkpoint.createdAt).toISOString()} in ${formatDuration(metrics.seconds)}`,
+    `folder        ${path}${kept ? '' : '  (signed record only: the weights have been deleted)'}`,
+    `created       ${new Date(checkpoint.createdAt).toISOString()} in ${formatDuration(metrics.seconds)}`,
     `held-out loss ${formatLoss(metrics.heldOutLoss)} over ${formatCount(metrics.heldOutTokens)} tokens`,
     `training loss ${formatLoss(metrics.trainLoss)} over ${formatCount(metrics.tokens)} tokens`,
     `outer rate    ${metrics.outerRate}`,

@@ -8,11 +8,9 @@ import {
 } from '../../common/text.ts';
 import type { JobEvent } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
+import { formatAmount } from './amount.ts';
 
-/**
- * Turns a job's events into lines for people, most of all one line per round. Remembers the last held-out loss, for
- * the change.
- */
+/** Turns a job's events into lines of text: mainly one per round, with the change of the held-out loss. */
 export class EventLines {
   #last: number | null;
   #rounds: number | null = null;
@@ -21,31 +19,31 @@ export class EventLines {
     this.#last = baseLoss;
   }
 
-  /** null for events that are only worth a log line. */
+  /** @returns null for an event that belongs only in the log */
   line(event: JobEvent): string | null {
     switch (event.type) {
       case 'job-created':
         this.#rounds = event.rounds;
-        return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${event.rounds} rounds`;
+        return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${formatAmount(event.rounds, 'round')}`;
       case 'peer-joined':
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
       case 'peer-lost':
-        return `- ${nodeName(event)} ${event.reason === 'left' ? 'left' : 'fell silent'}`;
+        return `- ${nodeName(event)} ${event.reason === 'left' ? 'left' : 'stopped sending heartbeats'}`;
       case 'update':
         return event.code === 'accepted' || event.code === 'late'
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} refused: ${event.code}${detail(event.detail)}`;
       case 'update-undone':
-        // A null round has a line of its own.
+        // The event of the null round gives its own line.
         return event.code === 'null-round'
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;
       case 'checkpoint':
         return this.#checkpoint(event);
       case 'null-round':
-        // It comes on top of those that the job was made for.
+        // Null rounds have a number too, but do not count towards the job's rounds.
         if (this.#rounds !== null) this.#rounds++;
-        return `round ${String(event.round).padStart(3)}  changed nothing: ${safeText(event.reason)}`;
+        return `round ${String(event.round).padStart(3)}  null round: ${safeText(event.reason)}`;
       case 'evaluation-lighter':
         return `! evaluation ${safeText(event.reason)}`;
       case 'paused':
@@ -67,12 +65,12 @@ export class EventLines {
         ? ''
         : ` (${formatChange(event.heldOutLoss - this.#last)})`;
     this.#last = event.heldOutLoss ?? this.#last;
-    // The initial adapter is a checkpoint too, but no round.
+    // Checkpoint 0 is the initial adapter.
     if (event.round === 0) return null;
     return [
       `round ${String(event.round).padStart(3)}`,
       `held-out loss ${formatLoss(event.heldOutLoss)}${change}`,
-      `${event.updates} update${event.updates === 1 ? '' : 's'}, ${formatBytes(event.updateBytes)}`,
+      `${formatAmount(event.updates, 'update')}, ${formatBytes(event.updateBytes)}`,
       `${event.bytesPerParameter.toFixed(3)} B/parameter`,
       `${formatCount(event.tokensPerSecond)} tokens/s`,
       formatDuration(event.seconds),
@@ -88,7 +86,7 @@ function detail(text: string): string {
   return text === '' ? '' : `: ${safeText(text)}`;
 }
 
-/** @param rounds that the job was made for; null where that is not known */
+/** @param rounds number of rounds of the job; null when unknown */
 function finished(
   { round, heldOutLoss, baseLoss }: Extract<JobEvent, { type: 'finished' }>,
   rounds: number | null,
@@ -96,5 +94,5 @@ function finished(
   const end = rounds !== null && round < rounds ? `stopped after ${round} of ${rounds} rounds` : 'finished';
   if (heldOutLoss === null || baseLoss === null || round === 0) return end;
   const percent = ((heldOutLoss - baseLoss) / baseLoss) * 100;
-  return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % against the base's ${formatLoss(baseLoss)}`;
+  return `${end}: held-out loss ${formatLoss(heldOutLoss)}, ${formatChange(percent, 1)} % from the base's ${formatLoss(baseLoss)}`;
 }

@@ -4,12 +4,12 @@ import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
-/** Updates that the status of a node shows. */
+/** Number of updates in the status of a node. */
 const SHOWN_UPDATES = 5;
-/** What is said of the engine has an error of its provider in it, and what to do about it a path. */
+/** A note about the engine contains the error of its driver and a path, so it is longer than other texts. */
 const NOTE = { maxCharacters: 600 };
 
-/** A contributor node on one screen. */
+/** The status of a node, on one screen. */
 export function nodeLines(status: NodeStatus, url: string): string[] {
   const { job, coordinator, traffic } = status;
   return [
@@ -36,7 +36,7 @@ function jobLines({ round }: NodeStatus, job: NonNullable<NodeStatus['job']>): s
   ];
 }
 
-/** What the node does at this moment, with the reason where it waits. */
+/** Returns what the node is doing, or why it is waiting. */
 export function activity(status: NodeStatus): string {
   const { state, step, steps, tokensPerSecond, download, reason } = status;
   const speed = tokensPerSecond > 0 ? `, ${formatCount(tokensPerSecond)} tokens/s` : '';
@@ -48,20 +48,20 @@ export function activity(status: NodeStatus): string {
   return `${state}${reason === '' ? '' : `: ${safeText(reason, NOTE)}`}`;
 }
 
-/** One update and what became of it. What went well needs no reasons. */
+/** Returns a line about one update and its outcome, with a reason unless it was accepted. */
 export function updateLine({ round, bytes, code, detail, meaning, outcome }: NodeUpdate): string {
   const head = `round ${round}  ${formatBytes(bytes)}  ${code ?? 'sent'}`;
   if (outcome === 'counted') return `${head}, merged`;
   if (code === 'accepted' && outcome === null) return head;
   const why = detail === '' ? meaning : `${meaning} (${safeText(detail)})`;
-  return `${head}: ${why}${outcome === 'restored' ? '; its content goes into the next update' : ''}`;
+  return `${head}: ${why}${outcome === 'restored' ? '; its content is added to the next update' : ''}`;
 }
 
-/** What a node is busy with, for a line that is overwritten; a download with its speed and the time left. */
+/** Makes the progress line of a node. A download has its speed and the time left. */
 export class NodeProgress {
   #start: { what: string; bytes: number; at: number } | null = null;
 
-  /** @param now ms; null where there is nothing to watch */
+  /** @param now milliseconds @returns null when nothing is in progress */
   line(status: NodeStatus, now: number): string | null {
     const { download } = status;
     if (download === null) {
@@ -69,7 +69,7 @@ export class NodeProgress {
       return status.state === 'training' ? activity(status) : null;
     }
     const { what, bytes, total } = download;
-    // What an earlier try has left counts as there, not as fast.
+    // Bytes from an earlier attempt must not count towards the speed.
     if (this.#start?.what !== what) this.#start = { what, bytes, at: now };
     const speed = (bytes - this.#start.bytes) / Math.max((now - this.#start.at) / 1000, 1e-3);
     if (speed === 0) return activity(status);
@@ -77,7 +77,7 @@ export class NodeProgress {
   }
 }
 
-/** Turns a node's statuses, one after the other, into a line for each thing that changed. */
+/** Compares successive statuses of a node, and makes a line for each change. */
 export class NodeLines {
   #last: NodeStatus | null = null;
 
@@ -90,7 +90,7 @@ export class NodeLines {
       lines.push(
         coordinator.connected
           ? 'connected to the coordinator'
-          : 'lost the coordinator; trying again for ever',
+          : 'lost the connection to the coordinator; retrying',
       );
     }
     if (job !== null && job.job !== before?.job?.job) {
@@ -106,27 +106,27 @@ export class NodeLines {
       lines.push(`fetching ${DOWNLOADS[download.what]}, ${formatBytes(download.total)}`);
     }
     if (before?.download?.what === 'base' && download?.what !== 'base') {
-      lines.push('the base is here; preparing the trainer');
+      lines.push('the base model has arrived; preparing the trainer');
     }
     for (const update of [...status.updates].reverse()) {
       const known = before?.updates.find((u) => u.update === update.update);
-      const wentBack = update.outcome === 'restored' && known?.outcome !== 'restored';
-      const taken = update.code !== null && counts(update.code) && update.code !== known?.code;
-      // What is not taken goes back a moment later, and is told of then.
-      if (before !== null && update.code !== null && (wentBack || taken)) {
-        lines.push(`${updateLine(update)}${taken ? speedOf(status) : ''}`);
+      const restored = update.outcome === 'restored' && known?.outcome !== 'restored';
+      const accepted = update.code !== null && counts(update.code) && update.code !== known?.code;
+      // A refused update is restored a moment later, and printed then.
+      if (before !== null && update.code !== null && (restored || accepted)) {
+        lines.push(`${updateLine(update)}${accepted ? speedOf(status) : ''}`);
       }
     }
     if (cannotJoin(status) && status.reason !== before?.reason) {
-      lines.push(`cannot take part yet: ${safeText(status.reason, NOTE)}; trying again for ever`);
+      lines.push(`cannot join yet: ${safeText(status.reason, NOTE)}; retrying`);
     }
     if (status.state !== before?.state || status.round !== before?.round) {
       if (status.state === 'training') lines.push(`training round ${status.round}: ${status.steps} steps`);
-      else if (status.reason !== before?.reason && !isKnown(status)) lines.push(activity(status));
+      else if (status.reason !== before?.reason && !isExplained(status)) lines.push(activity(status));
     }
     const phase = job?.phase ?? null;
     if ((phase === 'finished' || phase === 'failed' || phase === 'paused') && phase !== before?.job?.phase) {
-      const after = phase === 'paused' ? '' : '; this node only hands on what it holds: Ctrl-C stops it';
+      const after = phase === 'paused' ? '' : '; this node now only serves its blobs, Ctrl-C stops it';
       lines.push(
         `job ${job!.name} is ${phase}, held-out loss ${formatLoss(job!.checkpoint?.heldOutLoss)}${after}`,
       );
@@ -135,13 +135,13 @@ export class NodeLines {
   }
 }
 
-/** Whether it was the job that could not be joined: connected is the coordinator of a node that cannot compute, too. */
+/** Whether the node is connected but cannot join, for example because no engine runs. */
 function cannotJoin({ state, coordinator, reason }: NodeStatus): boolean {
   return state === 'joining' && coordinator.connected && reason !== NOT_YET_CONNECTED;
 }
 
-/** Whether another line tells why the node waits: of its connection, of its update in this round, of the job's end. */
-function isKnown({ state, reason, coordinator, job, round, updates }: NodeStatus): boolean {
+/** Whether another line already gives the reason: about the connection, about this round's update, or about the job. */
+function isExplained({ state, reason, coordinator, job, round, updates }: NodeStatus): boolean {
   if (reason === '') return true;
   if (state === 'joining') return coordinator.connected;
   const delivered = updates[0]?.round === round && round > 0;

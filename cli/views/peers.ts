@@ -1,13 +1,14 @@
 import { formatBytes, formatCount, formatDuration, safeText, table } from '../../common/text.ts';
 import type { PeerReceipts, PeerView } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
+import { SWARM } from '../command-name.ts';
 
-/** States of nodes that are not there: they said goodbye, or fell silent. */
+/** States of nodes that are no longer there: they left, or stopped sending heartbeats. */
 const GONE: readonly string[] = ['left', 'lost'];
 
-/** All nodes of all jobs, one line each; those that are there first. */
+/** One line per node of all jobs. Nodes that are gone come last. */
 export function peerLines(peers: readonly PeerView[]): string[] {
-  if (peers.length === 0) return ['no node has joined yet', 'next: on another machine: swarm node INVITE'];
+  if (peers.length === 0) return ['no node has joined yet', `next: on another machine: ${SWARM} node INVITE`];
   const here = peers.filter(({ state }) => !GONE.includes(state));
   const gone = peers.filter(({ state }) => GONE.includes(state));
   return table([
@@ -37,7 +38,7 @@ function label({ name, peer }: PeerView): string {
   return name === '' ? shortPeer(peer) : `${safeText(name, { maxCharacters: 24 })} ${shortPeer(peer)}`;
 }
 
-/** Every receipt of a node, newest first, each with what it means. */
+/** The receipts of a node, newest first, each with its meaning. */
 export function receiptLines({ peer, receipts }: PeerReceipts): string[] {
   if (receipts.length === 0) return [`${peer} has sent no update yet`];
   return [

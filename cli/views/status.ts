@@ -7,8 +7,10 @@ import {
   safeText,
 } from '../../common/text.ts';
 import type { CoordinatorStatus, JobDetail, JobSummary } from '../../coordinator/api/types.ts';
+import { SWARM } from '../command-name.ts';
+import { formatAmount } from './amount.ts';
 
-/** A coordinator on one screen. */
+/** The status of a coordinator, on one screen. */
 export function coordinatorLines(status: CoordinatorStatus, url: string): string[] {
   const { sent, received } = status.traffic;
   return [
@@ -17,25 +19,25 @@ export function coordinatorLines(status: CoordinatorStatus, url: string): string
     `api         ${url}`,
     `traffic     sent ${formatBytes(sent)}, received ${formatBytes(received)}`,
     ...(status.jobs.length === 0 ? ['jobs        none yet'] : status.jobs.flatMap(jobLines)),
-    `next        ${status.jobs.length === 0 ? 'swarm job create FILE.yaml' : nextFor(status.jobs)}`,
+    `next        ${status.jobs.length === 0 ? `${SWARM} job create FILE.yaml` : nextFor(status.jobs)}`,
   ];
 }
 
-/** A job in three lines. */
+/** The status of a job, in three lines. */
 export function jobLines(job: JobSummary): string[] {
   const left = job.secondsLeft === null ? '' : `, ${formatDuration(job.secondsLeft)} left`;
   const why = job.reason === '' ? '' : `  (${safeText(job.reason)})`;
   const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
   return [
     `job         ${job.name}  ${job.job.slice(0, 12)}  round ${job.round} of ${job.rounds}  ${job.phase}${left}${why}`,
-    `            held-out loss ${lossOf(job)}, ${job.peers} node${job.peers === 1 ? '' : 's'}${speed}`,
+    `            held-out loss ${lossOf(job)}, ${formatAmount(job.peers, 'node')}${speed}`,
     `            invite ${job.invite}`,
   ];
 }
 
-/** What a job is doing or waiting for, in a line; null when it is over. */
+/** Returns a line about what a job is doing or waiting for; null when it has ended. */
 export function jobActivity(job: JobDetail): string | null {
-  const nodes = `${job.peers} node${job.peers === 1 ? '' : 's'}`;
+  const nodes = formatAmount(job.peers, 'node');
   switch (job.phase) {
     case 'finished':
     case 'failed':
@@ -44,8 +46,8 @@ export function jobActivity(job: JobDetail): string | null {
       return `${job.name} is paused${job.reason === '' ? '' : `: ${safeText(job.reason)}`}`;
     case 'waiting':
       return job.peers >= job.manifest.rounds.minPeers
-        ? `${job.name} is about to begin with ${nodes}`
-        : `${job.name} waits for nodes: ${job.peers} of at least ${job.manifest.rounds.minPeers}; they join with "swarm node INVITE"`;
+        ? `${job.name} is about to start with ${nodes}`
+        : `${job.name} is waiting for nodes: it has ${job.peers} and needs ${job.manifest.rounds.minPeers}; they join with "${SWARM} node INVITE"`;
     default: {
       const { assigned, received } = job.updates;
       const left = job.secondsLeft === null ? '' : `, at most ${formatDuration(job.secondsLeft)} left`;
@@ -63,9 +65,9 @@ function lossOf({ baseLoss, heldOutLoss }: JobSummary): string {
 
 function nextFor(jobs: readonly JobSummary[]): string {
   const paused = jobs.find((job) => job.needsOperator);
-  if (paused) return `swarm job resume ${paused.name}`;
-  if (jobs.some((job) => job.phase === 'waiting')) return 'on another machine: swarm node INVITE';
+  if (paused) return `${SWARM} job resume ${paused.name}`;
+  if (jobs.some((job) => job.phase === 'waiting')) return `on another machine: ${SWARM} node INVITE`;
   const finished = jobs.find((job) => job.phase === 'finished');
-  if (finished) return `swarm checkpoint export ${finished.name} DIR`;
-  return 'swarm peers';
+  if (finished) return `${SWARM} checkpoint export ${finished.name} DIR`;
+  return `${SWARM} peers`;
 }

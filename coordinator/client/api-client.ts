@@ -15,10 +15,10 @@ import type {
 import { coordinatorError } from '../errors.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
-/** A daemon on this machine answers within this time or is stuck. */
+/** A daemon on the same machine that takes longer than this, in milliseconds, is stuck. */
 const ANSWER_MS = 10_000;
 
-/** Talks to the control API of the daemon that runs in a home. */
+/** Client of the control API of the daemon in a home. */
 export class ApiClient {
   readonly url: string;
   readonly #home: string;
@@ -34,14 +34,14 @@ export class ApiClient {
     this.#signal = signal;
   }
 
-  /** @throws SwarmError DAEMON_NOT_RUNNING when the home holds no daemon's file */
+  /** @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home */
   static async open(home: string, role: Role, { signal }: { signal: AbortSignal }): Promise<ApiClient> {
     const file = await readDaemonFile(home, role);
     if (file === null) throw notRunning(home, role);
     return new ApiClient(file.url, home, role, await readToken(home), signal);
   }
 
-  /** The answer's type is the caller's word: both ends are this program. */
+  /** The caller names the answer's type, unchecked: both ends are this program. */
   status<T = CoordinatorStatus>(): Promise<T> {
     return this.#get('/v1/status');
   }
@@ -58,7 +58,7 @@ export class ApiClient {
     return (await this.status()).jobs;
   }
 
-  /** A job by name, digest or unique beginning of its digest. */
+  /** Finds a job by its name, its digest or a unique prefix of its digest. */
   job(id: string): Promise<JobDetail> {
     return this.#get(`/v1/jobs/${encodeURIComponent(id)}`);
   }
@@ -76,13 +76,13 @@ export class ApiClient {
     return this.#get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${round}`);
   }
 
-  /** Creates a job; yields progress while base and data are taken in, then the job. */
+  /** Creates a job. Yields progress while the coordinator reads base and data, then the job. */
   async *createJob(spec: object): AsyncGenerator<CreateJobLine, void, undefined> {
     const response = await this.#send('POST', '/v1/jobs', this.#signal, spec);
     yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
   }
 
-  /** Events of a job from `after` on; with `follow`, also those to come until the signal aborts. */
+  /** Yields the events of a job after sequence number `after`; with `follow`, also new ones until the signal aborts. */
   async *events(
     id: string,
     { after = 0, follow, signal = this.#signal }: { after?: number; follow: boolean; signal?: AbortSignal },
@@ -92,7 +92,7 @@ export class ApiClient {
     yield* readLines(response.body) as AsyncGenerator<JobEvent, void, undefined>;
   }
 
-  /** The readiness report: whether all checks pass, and which do not. */
+  /** Returns the readiness report: whether all checks pass, and the failing ones. */
   async ready(): Promise<{ ok: boolean; failing: { check: string; reason: string }[] }> {
     const response = await this.#call('GET', '/readyz', this.#deadline());
     return JSON.parse((await readAll(response.body)).toString('utf8'));
@@ -135,12 +135,12 @@ export class ApiClient {
       if (signal.aborted) {
         throw coordinatorError(
           'DAEMON_TIMEOUT',
-          `the ${this.#role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s; look into its log`,
+          `the ${this.#role} at ${this.url} did not answer within ${ANSWER_MS / 1000} s`,
           { url: this.url, path },
           { cause: error },
         );
       }
-      // A daemon that was killed leaves its file behind.
+      // A killed daemon leaves its file behind.
       throw notRunning(this.#home, this.#role, error);
     }
   }
@@ -154,7 +154,7 @@ function apiError(status: number, text: string, where: { path: string; home: str
       return SwarmError.fromJSON({ code, message, values, kind, next });
     }
   } catch {
-    // Not an answer of our API: told by its status below.
+    // Not JSON of our API: the status below says what it is.
   }
   const code =
     status === 401 || status === 403 ? 'API_REFUSED' : status === 404 ? 'API_NOT_FOUND' : 'API_FAILED';

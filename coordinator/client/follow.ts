@@ -3,14 +3,14 @@ import { isSwarmError } from '../../common/errors.ts';
 import type { JobEvent } from '../api/types.ts';
 import type { ApiClient } from './api-client.ts';
 
-/** A coordinator that is restarted (after a crash, for an upgrade) is back within this time, or is not coming back. */
-const AWAY_MS = 60_000;
+/** Longest time without the coordinator, in milliseconds. A restart after a crash or an upgrade takes less. */
+const MAX_AWAY_MS = 60_000;
 const RETRY_MS = 500;
 
 /**
- * All events of a job from its first and those to come, each once, also across a restart of the coordinator.
- * `open` makes a client anew: a restarted daemon has another port and token.
- * @throws SwarmError DAEMON_NOT_RUNNING when it stays away, or what the API refuses with
+ * Yields all events of a job, past and future, each once. Continues across a restart of the coordinator.
+ * @param open makes a new client: a restarted daemon has another port and token
+ * @throws SwarmError DAEMON_NOT_RUNNING after MAX_AWAY_MS without the coordinator; errors of the API
  */
 export async function* followJob(
   open: () => Promise<ApiClient>,
@@ -18,7 +18,7 @@ export async function* followJob(
   { signal, now }: { signal: AbortSignal; now: () => number },
 ): AsyncGenerator<JobEvent, void, undefined> {
   let after = 0;
-  /** Since when it cannot be reached; null while it can. A round may take longer than that without any event. */
+  /** Time of the first failed attempt; null while the stream is open. A round may be quiet for longer than MAX_AWAY_MS. */
   let awaySince: number | null = null;
   for (;;) {
     signal.throwIfAborted();
@@ -32,19 +32,19 @@ export async function* followJob(
     } catch (error) {
       signal.throwIfAborted();
       if (isAnswer(error)) throw error;
-      // Anything else is a stream that broke: until then it was there.
+      // Any other error is a broken stream: the coordinator was there until now.
       if (!isSwarmError(error)) awaySince = null;
       else {
         awaySince ??= now();
-        if (now() - awaySince > AWAY_MS) throw error;
+        if (now() - awaySince > MAX_AWAY_MS) throw error;
       }
     }
     await sleep(RETRY_MS, undefined, { signal });
   }
 }
 
-/** Asks a coordinator that may just be restarting, once it is back. @throws as followJob */
-export async function askPatiently<T>(
+/** Sends a request to a coordinator that may be restarting, and repeats it until there is an answer. @throws as followJob */
+export async function askWithRetries<T>(
   open: () => Promise<ApiClient>,
   ask: (api: ApiClient) => Promise<T>,
   { signal, now }: { signal: AbortSignal; now: () => number },
@@ -54,13 +54,13 @@ export async function askPatiently<T>(
       return await ask(await open());
     } catch (error) {
       signal.throwIfAborted();
-      if (isAnswer(error) || now() - since > AWAY_MS) throw error;
+      if (isAnswer(error) || now() - since > MAX_AWAY_MS) throw error;
     }
     await sleep(RETRY_MS, undefined, { signal });
   }
 }
 
-/** What the coordinator answers is final; that it does not answer may be over soon. */
+/** Whether the coordinator answered with an error. That is final; a missing answer is not. */
 function isAnswer(error: unknown): boolean {
   return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING';
 }

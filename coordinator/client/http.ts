@@ -6,8 +6,8 @@ export interface HttpResponse {
 }
 
 /**
- * One HTTP request to loopback. Node's fetch ends a stream that is silent for five minutes, and events may be rarer
- * than that; here only the signal ends one.
+ * Sends one HTTP request to loopback. Only the signal ends it: Node's fetch closes a stream after five minutes without
+ * data, and events may be rarer than that.
  */
 export function request(
   url: URL,
@@ -23,14 +23,14 @@ export function request(
   });
 }
 
-/** The whole body. */
+/** Reads the whole body. */
 export async function readAll(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   for await (const chunk of body) chunks.push(chunk);
   return Buffer.concat(chunks);
 }
 
-/** One value per line of newline-delimited JSON. */
+/** Parses newline-delimited JSON, one value per line. */
 export async function* readLines(body: AsyncIterable<Uint8Array>): AsyncGenerator<unknown, void, undefined> {
   const decoder = new TextDecoder();
   let rest = '';

@@ -1,6 +1,6 @@
 import type { Context, Output } from '../../cli/context.ts';
 
-/** A command's world for tests: output is kept, time stands still unless it is moved. */
+/** The context of a command for tests. Collects output; the clock stands still. */
 export function fakeContext(overrides: Partial<Context> = {}): {
   context: Context;
   out: () => string;

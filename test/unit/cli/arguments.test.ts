@@ -12,7 +12,7 @@ const ADDRESS = `/ip4/127.0.0.1/tcp/4040/p2p/${PEER_A}`;
 const JOB = 'c0'.repeat(32);
 
 describe('homes', () => {
-  it('come from the flag, then SWARM_HOME, then the XDG data folder by role', () => {
+  it('come from the flag, else SWARM_HOME, else the XDG data folder by role', () => {
     const environment = { SWARM_HOME: '/env', XDG_DATA_HOME: '/xdg', HOME: '/h' };
     expect(resolveHomes('flag', environment, '/cwd')).toEqual({
       coordinator: '/cwd/flag',
@@ -29,19 +29,19 @@ describe('homes', () => {
   });
 });
 
-describe("a node's target", () => {
+describe('the target of a node', () => {
   it('is an invite with addresses, job and token', () => {
     const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
     expect(parseTarget([invite], undefined)).toEqual({ addresses: [ADDRESS], job: JOB, invite: 'secret' });
     expect(parseTarget([invite], JOB).job).toBe(JOB);
   });
 
-  it('or multiaddrs, with a job or without', () => {
+  it('is else multiaddrs, with or without a job', () => {
     expect(parseTarget([ADDRESS], undefined)).toEqual({ addresses: [ADDRESS], job: null, invite: null });
     expect(parseTarget([ADDRESS, ADDRESS], JOB).job).toBe(JOB);
   });
 
-  it('and anything else is a usage error', () => {
+  it('is refused as a usage error otherwise', () => {
     const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: null });
     const wrong: [string[], string | undefined, string][] = [
       [['/ip4/127.0.0.1/tcp/4040'], undefined, 'USAGE'],
@@ -64,20 +64,20 @@ describe('a peer', () => {
     { peer: PEER_B, name: 'heron' },
   ];
 
-  it('is meant by id, by name or by the end of its id', () => {
+  it('is found by its id, its name or the end of its id', () => {
     expect(choosePeer(peers, PEER_A)).toBe(PEER_A);
     expect(choosePeer(peers, 'heron')).toBe(PEER_B);
     expect(choosePeer(peers, '…bbbbbb')).toBe(PEER_B);
     expect(choosePeer([], PEER_A)).toBe(PEER_A);
   });
 
-  it('is not guessed', () => {
+  it('is not found by a text that is too short or ambiguous', () => {
     expect(() => choosePeer(peers, 'a')).toThrow(expect.objectContaining({ code: 'PEER_NOT_FOUND' }));
     const twins = [...peers, { peer: PEER_A, name: 'heron' }];
     expect(() => choosePeer(twins, 'heron')).toThrow(expect.objectContaining({ code: 'USAGE' }));
   });
 
-  it('gets a name that it keeps', () => {
+  it('keeps the name that is made from its id', () => {
     expect(peerName(PEER_A)).toBe(peerName(PEER_A));
     expect(peerName(PEER_A)).toMatch(/^[a-z]+-[a-z]+$/);
     expect(peerName(PEER_A)).not.toBe(peerName(PEER_B));
@@ -85,7 +85,7 @@ describe('a peer', () => {
 });
 
 describe('numbers on the command line', () => {
-  it('are whole or not, and within their range', () => {
+  it('must be in their range, and whole where needed', () => {
     expect(integer(1, 8)('8')).toBe(8);
     expect(number(0, 1)('1e-3')).toBe(0.001);
     for (const text of ['0', '9', '1.5', '1e1', '', ' 3', 'x'])

@@ -8,7 +8,7 @@ import { copyOf, temporaryFolder } from '../../utils/folder.ts';
 import { COMMIT, hubWorld, NAME } from '../../utils/hub-world.ts';
 import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
 
-/** Runs commands one after the other in a folder of their own, with a hub beside it. */
+/** Returns functions that run commands in a temporary folder, with a hub. */
 async function setUp() {
   const world = await hubWorld();
   const cwd = await temporaryFolder();
@@ -38,7 +38,7 @@ const uses = [
 ] as const;
 
 describe('an adapter trained on a base from the hub', () => {
-  it('says by name, commit and digest what it belongs to, and every use holds it to that', async () => {
+  it('records name, commit and digest of its base, and every command checks them', async () => {
     const { world, cwd, swarm, train } = await setUp();
     await train(NAME);
     const config = JSON.parse(await readFile(join(cwd, 'adapter/adapter_config.json'), 'utf8'));
@@ -48,7 +48,7 @@ describe('an adapter trained on a base from the hub', () => {
     const copy = await copyOf(own);
     const other = await makeTinyModel(await temporaryFolder(), { seed: 2 });
     for (const [name, args] of uses) {
-      // The content counts, not the place.
+      // The content is compared, not the path.
       await expect(swarm(...args, '--model', copy), name).resolves.toMatchObject({ err: '' });
       await expect(swarm(...args, '--model', other), name).rejects.toMatchObject({
         code: 'ADAPTER_BASE',
@@ -61,13 +61,13 @@ describe('an adapter trained on a base from the hub', () => {
     }
   }, 120_000);
 
-  it('is not gone on with on another base', async () => {
+  it('is not resumed on another base', async () => {
     const { world, swarm, train } = await setUp();
     await train(NAME);
     const other = await makeTinyModel(await temporaryFolder(), { seed: 2 });
     const resumed = swarm('train', '--model', other, '--output', 'adapter', '--resume', '--steps', '3');
     await expect(resumed).rejects.toMatchObject({ code: 'RESUME_CONFLICT' });
-    // The commit that the run began with, also where the branch has moved on.
+    // The branch has a newer commit than the run started with.
     world.model.commit = 'b'.repeat(40);
     world.model.files.set('generation_config.json', Buffer.from('{"eos_token_id": 1}'));
     const moved = swarm('train', '--model', NAME, '--output', 'adapter', '--resume');
@@ -76,7 +76,7 @@ describe('an adapter trained on a base from the hub', () => {
   }, 120_000);
 });
 
-it('an adapter that says only a name is used on what bears another, with a line about it', async () => {
+it('an adapter that names another base without a digest is used, with a warning', async () => {
   const { cwd, swarm } = await setUp();
   const fixture = join(import.meta.dirname, '../../fixtures/llama-tiny-tied');
   const adapter = await copyOf(join(fixture, 'adapter'));
@@ -88,7 +88,7 @@ it('an adapter that says only a name is used on what bears another, with a line 
   expect(err).toContain('org/other');
 });
 
-it('a job file names its base on the hub: the job bears the name', async () => {
+it('a job whose file names a base on the hub has the name of that base', async () => {
   const { cwd, swarm } = await setUp();
   const settings = 'training: { sequenceLength: 16 }\nlora: { rank: 2 }\n';
   await writeFile(

@@ -13,7 +13,7 @@ const PEERS = ['a', 'b'].map((c) => `12D3KooW${c.repeat(44)}`);
 let sequence = 0;
 const event = (body: object): JobEvent => ({ sequence: ++sequence, at: 0, job: 'j', ...body }) as JobEvent;
 
-/** What a coordinator tells of one round with two updates. */
+/** Events of a round with two updates. */
 function round(number: number, heldOutLoss: number): JobEvent[] {
   const update = { type: 'update', round: number, code: 'accepted', detail: '', tokens: 800, seconds: 2 };
   return [
@@ -35,7 +35,7 @@ function round(number: number, heldOutLoss: number): JobEvent[] {
 }
 
 describe("the demo's data", () => {
-  it('is the chapters, each on one side, and never the copy of the whole book', async () => {
+  it('has every chapter in one part, and not the copy of the whole book', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'swarm-data-'));
     const data = await prepareData(dir, { cwd: '/' });
     const parts = ['train', 'heldOut', 'test'] as const;
@@ -64,7 +64,7 @@ describe("the demo's data", () => {
     }
   });
 
-  it('goes into a folder that is new every time', async () => {
+  it('goes into a new folder every time', async () => {
     const cwd = mkdtempSync(join(tmpdir(), 'swarm-cwd-'));
     const folders = await Promise.all([1, 2, 3].map(() => demoFolder(cwd, 1_700_000_000_000)));
     expect(new Set(folders).size).toBe(3);
@@ -73,9 +73,9 @@ describe("the demo's data", () => {
 });
 
 describe("the demo's tally", () => {
-  it('counts rounds, contributors and what one node sends per parameter', () => {
+  it('counts rounds, nodes and bytes per parameter', () => {
     const tally = new Tally();
-    for (const one of [...round(1, 4.6), ...round(2, 4.5)]) tally.add(one);
+    for (const each of [...round(1, 4.6), ...round(2, 4.5)]) tally.add(each);
     tally.add(event({ type: 'update', round: 2, peer: 'x', code: 'malformed', bytes: 9e9 }));
     expect({ peers: tally.peers.size, rounds: tally.rounds }).toEqual({ peers: 2, rounds: 2 });
     expect(tally.bytesPerParameterPerRound(1000)).toBe(0.5);
@@ -83,9 +83,9 @@ describe("the demo's tally", () => {
 });
 
 describe("the demo's view", () => {
-  it('shows peers joining, phases, speed, bytes and loss of each round, and the picture at the end', () => {
+  it('shows nodes that join, speed, bytes and loss of each round, and a chart at the end', () => {
     const view = new DemoView();
-    const shown = (one: DemoEvent) => view.lines(one).join('\n');
+    const shown = (each: DemoEvent) => view.lines(each).join('\n');
     shown({ event: 'job-created', job: 'j', name: 'moby', invite: 'i', parameters: 1000, baseLoss: 5 });
     const joined = shown({
       event: 'job-event',
@@ -93,7 +93,7 @@ describe("the demo's view", () => {
     });
     expect(joined).toContain('ot·ter');
     const text = round(1, 4.5)
-      .map((one) => shown({ event: 'job-event', ...one }))
+      .map((each) => shown({ event: 'job-event', ...each }))
       .join('\n');
     for (const part of [
       'round 1',

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { withCommandName } from '../../../cli/command-name.ts';
 import { failureJson, failureLines, failureOf, usageError } from '../../../cli/errors.ts';
 import { exitCodes } from '../../../cli/exit-codes.ts';
 import { commonError } from '../../../common/common-errors.ts';
@@ -15,7 +16,7 @@ import { protocolError } from '../../../protocol/errors.ts';
 import { storageError } from '../../../storage/errors.ts';
 
 describe('exit codes', () => {
-  it('follow from the kind of an error', () => {
+  it('follow from the kind of the error', () => {
     const cases: [SwarmError, keyof typeof exitCodes][] = [
       [commonError('USAGE', 'x'), 'usage'],
       [protocolError('INVITE_INVALID', 'x'), 'usage'],
@@ -35,7 +36,7 @@ describe('exit codes', () => {
     }
   });
 
-  it('for data that cannot be read follow from the cause', async () => {
+  it('of data that cannot be read follow from the cause', async () => {
     const unreadable = (cause?: unknown) =>
       failureOf(dataError('DATA_UNREADABLE', 'x', {}, { cause, ...fromSystem(cause) })).exitCode;
     expect(unreadable()).toBe(exitCodes.usage);
@@ -45,7 +46,7 @@ describe('exit codes', () => {
     );
   });
 
-  it('are all explained in the docs, with how to fix each', () => {
+  it('are all in docs/exit-codes.md', () => {
     const page = readFileSync(join(import.meta.dirname, '../../../docs/exit-codes.md'), 'utf8');
     for (const [name, code] of Object.entries(exitCodes)) {
       expect(page, name).toMatch(new RegExp(`^## ${code}: `, 'm'));
@@ -54,13 +55,18 @@ describe('exit codes', () => {
 });
 
 describe('a failure', () => {
-  it('is shown as what happened and the next thing to do', () => {
+  it('is printed as a message and advice', () => {
     const failure = failureOf(usageError('there is no such thing', 'try another'));
     expect(failureLines(failure)).toEqual(['swarm: there is no such thing', '  next: try another']);
     expect(failure.exitCode).toBe(2);
-    expect(failureLines(failureOf(new SwarmError('X', 'it broke; mend it')))).toEqual([
-      'swarm: it broke; mend it',
-    ]);
+    expect(failureLines(failureOf(new SwarmError('X', 'it broke')))).toEqual(['swarm: it broke']);
+  });
+
+  it('names commands as the user starts them, in advice of every module', () => {
+    const next = 'see "swarm status", or: swarm job list; the swarm itself is fine';
+    const failure = failureOf(new SwarmError('X', 'it broke', {}, { next }));
+    expect(failure.next).toBe('see "npx swarm status", or: npx swarm job list; the swarm itself is fine');
+    expect(withCommandName('swarm job list --json')).toBe('npx swarm job list --json');
   });
 
   it('is one object with --json, with code, values and exit code', () => {
@@ -79,18 +85,18 @@ describe('a failure', () => {
     });
   });
 
-  it('cannot command the terminal, whoever wrote its message', () => {
+  it('has no control characters, even in a message from a peer', () => {
     const [line] = failureLines(failureOf(new SwarmError('RPC_REFUSED', '\u001b[2Jgone\nswarm: fine')));
     expect(line).toBe('swarm: ·[2Jgone swarm: fine');
   });
 
-  it('of another kind than ours is a defect: 70 and a call to report it', () => {
+  it('that is not a SwarmError exits with 70 and asks for a report', () => {
     expect(failureOf(new TypeError('x is not a function'))).toMatchObject({ kind: 'internal', exitCode: 70 });
     expect(failureOf('thrown text').exitCode).toBe(70);
     expect(failureOf(new TypeError('x')).next).not.toBeNull();
   });
 
-  it('of the operating system says what it refuses, and is no defect', async () => {
+  it('of the operating system keeps its code and path', async () => {
     const denied = await readFile('/nowhere/at/all').catch((error: unknown) => error);
     expect(failureOf(denied)).toMatchObject({
       code: 'ENOENT',
@@ -101,7 +107,7 @@ describe('a failure', () => {
     expect(failureOf(full)).toMatchObject({ exitCode: 1, next: expect.any(String) });
   });
 
-  it('by Ctrl-C is an interruption', () => {
+  it('by Ctrl-C exits with 130', () => {
     const controller = new AbortController();
     controller.abort();
     expect(failureOf(controller.signal.reason).exitCode).toBe(130);

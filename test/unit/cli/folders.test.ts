@@ -7,7 +7,7 @@ import { claimOutput, makeFolder } from '../../../common/folders.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 describe('folders', () => {
-  it('are made with those above them, and found again', async () => {
+  it('are created with their parents, or already exist', async () => {
     const path = join(await temporaryFolder(), 'a', 'b', 'c');
     await makeFolder(path, { mode: 0o700 });
     await makeFolder(path);
@@ -16,7 +16,7 @@ describe('folders', () => {
     expect(existsSync(join(path, 'd', 'e'))).toBe(true);
   });
 
-  it('that cannot be are refused, also where the system hides why', async () => {
+  it('that cannot be created are refused, even when the system hides why', async () => {
     const file = join(await temporaryFolder(), 'file');
     await writeFile(file, '');
     const impossible = [
@@ -29,7 +29,7 @@ describe('folders', () => {
     }
   });
 
-  it('for what is kept between runs are named with their variable', async () => {
+  it('for the cache are refused with the name of their variable', async () => {
     const file = join(await temporaryFolder(), 'file');
     await writeFile(file, '');
     const error = await cacheFolder({ environment: { SWARM_CACHE: join(file, 'x') }, cwd: '/' }).catch(
@@ -41,7 +41,7 @@ describe('folders', () => {
     });
   });
 
-  it('with something in them are only written to when forced', async () => {
+  it('that are not empty are written to only with force', async () => {
     const dir = join(await temporaryFolder(), 'out');
     await claimOutput(dir, { force: false });
     await claimOutput(dir, { force: false });

@@ -23,9 +23,9 @@ function start(script: string) {
 }
 
 const READY = "console.log(JSON.stringify({ event: 'ready', args: process.argv.slice(2) }));";
-const FOR_EVER = 'setInterval(() => {}, 1000);';
+const RUN_FOREVER = 'setInterval(() => {}, 1000);';
 
-/** A process that has ended may still be listed until somebody asks how; that is no life. */
+/** Whether a process runs. A zombie (ended, but not yet reaped) does not. */
 function alive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -38,15 +38,15 @@ function alive(pid: number): boolean {
 }
 
 describe('a helper process', () => {
-  it('tells its events, and drains when it is asked to stop', async () => {
-    const { helper } = start(`process.on('SIGTERM', () => process.exit(0));${READY}${FOR_EVER}`);
+  it('reports its events, and drains on stop', async () => {
+    const { helper } = start(`process.on('SIGTERM', () => process.exit(0));${READY}${RUN_FOREVER}`);
     expect(await helper.first('ready', { signal })).toMatchObject({ args: ['a', 'b'] });
     await helper.stop();
     expect(await helper.exited).toEqual({ code: 0, signal: null });
     await helper.stop();
   });
 
-  it('that does not get up shows its last words', async () => {
+  it('that does not start fails with its last lines', async () => {
     const { helper, log } = start("console.error('no port left'); process.exit(7);");
     await expect(helper.first('ready', { signal })).rejects.toMatchObject({
       code: 'HELPER_FAILED',
@@ -55,10 +55,10 @@ describe('a helper process', () => {
     expect(log()).toBe('no port left\n');
   });
 
-  it('takes what it has started with it when it is killed', async () => {
+  it('is killed together with its children', async () => {
     const grandchild = `import { spawn } from 'node:child_process';
-      const child = spawn(process.execPath, ['-e', '${FOR_EVER}'], { stdio: 'ignore' });
-      console.log(JSON.stringify({ event: 'ready', pid: child.pid }));${FOR_EVER}`;
+      const child = spawn(process.execPath, ['-e', '${RUN_FOREVER}'], { stdio: 'ignore' });
+      console.log(JSON.stringify({ event: 'ready', pid: child.pid }));${RUN_FOREVER}`;
     const { helper } = start(grandchild);
     const { pid } = await helper.first('ready', { signal });
     expect(alive(Number(pid))).toBe(true);
@@ -67,7 +67,7 @@ describe('a helper process', () => {
     await expect.poll(() => alive(Number(pid))).toBe(false);
   });
 
-  it('drains when the process that started it is gone, however suddenly', async () => {
+  it('drains when its parent is killed', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'swarm-helper-'));
     const cli = (name: string) =>
       JSON.stringify(pathToFileURL(join(import.meta.dirname, '../../../cli', name)).href);
@@ -76,7 +76,7 @@ describe('a helper process', () => {
       child,
       `import { drainOnSignals } from ${cli('signals.ts')};
        drainOnSignals().addEventListener('abort', () => process.exit(0));
-       console.log(JSON.stringify({ event: 'ready', pid: process.pid }));${FOR_EVER}`,
+       console.log(JSON.stringify({ event: 'ready', pid: process.pid }));${RUN_FOREVER}`,
     );
     const parent = join(dir, 'parent.mjs');
     writeFileSync(

@@ -11,7 +11,7 @@ import { fakeContext } from '../../utils/cli-context.ts';
 const JOB = 'ab'.repeat(32);
 const REASON = 'the held-out check has turned 5 rounds in a row down';
 
-/** A coordinator with one job, whose events are these; while it is being restarted it breaks off so many requests. */
+/** Starts a coordinator with one job and these events. @param restarting number of requests that it breaks off */
 async function coordinator(
   needsOperator: boolean,
   events: object[],
@@ -27,7 +27,7 @@ async function coordinator(
     needsOperator,
   };
   let broken = restarting;
-  let told = false;
+  let sentEvents = false;
   const server = createServer((request, response) => {
     const { pathname, searchParams } = new URL(request.url!, 'http://localhost');
     if (pathname.endsWith('/events')) {
@@ -36,11 +36,11 @@ async function coordinator(
         if (i < after) continue;
         response.write(`${JSON.stringify({ sequence: i + 1, at: 0, job: JOB, ...event })}\n`);
       }
-      told = true;
+      sentEvents = true;
       if (!searchParams.has('follow')) response.end();
       return;
     }
-    if (told && broken-- > 0) {
+    if (sentEvents && broken-- > 0) {
       request.destroy();
       return;
     }
@@ -62,7 +62,7 @@ const paused = { type: 'paused', reason: REASON };
 const finished = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
 
 describe('waiting for a job', () => {
-  it('ends when the job has paused itself, and says why and how to go on', async () => {
+  it('ends when the job pauses itself, with the reason and the next command', async () => {
     const home = await coordinator(true, [paused]);
     const { context, out } = fakeContext();
     const error = await waitForJob(context, JOB, { home, until: 'finished' }).catch((e: unknown) => e);
@@ -72,14 +72,14 @@ describe('waiting for a job', () => {
     expect(out()).toContain('paused');
   });
 
-  it('goes on through a pause of long ago, and one that the operator asked for', async () => {
+  it('continues through a past pause, and one by the operator', async () => {
     const home = await coordinator(false, [paused, { type: 'resumed' }, finished]);
     const { context, out } = fakeContext();
     await waitForJob(context, JOB, { home, until: 'finished' });
     expect(out()).toContain('resumed');
   });
 
-  it('takes no pause of long ago for the one that the job is in now', async () => {
+  it('distinguishes a past pause from the present one', async () => {
     const committed = { type: 'checkpoint', round: 3, digest: 'cd'.repeat(32), heldOutLoss: 4, updates: 2 };
     const numbers = { updateBytes: 1, bytesPerParameter: 1, tokensPerSecond: 1, seconds: 1 };
     const events = [
@@ -93,11 +93,11 @@ describe('waiting for a job', () => {
     const error = await waitForJob(context, JOB, { home, until: 'finished' }).catch((e: unknown) => e);
     expect(failureOf(error)).toMatchObject({ code: 'JOB_PAUSED', values: { reason: REASON } });
     expect(out()).toContain('resumed');
-    // That round has been reached, whatever came later.
+    // Round 3 was reached before the pause.
     await waitForJob(context, JOB, { home, until: 'round=3' });
   });
 
-  it('asks again where the coordinator is restarted just then', async () => {
+  it('repeats its requests while the coordinator restarts', async () => {
     const home = await coordinator(true, [paused], { restarting: 2 });
     const { context } = fakeContext();
     await expect(waitForJob(context, JOB, { home, until: 'finished' })).rejects.toMatchObject({

@@ -20,7 +20,7 @@ function leaves(command: Command): Command[] {
 }
 
 describe('the command line', () => {
-  it('has all its commands, each with a description and --json', () => {
+  it('has all commands, each with a description and --json', () => {
     const program = createProgram(fakeContext().context);
     expect(program.commands.map((c) => c.name()).filter((name) => name !== 'help')).toEqual([
       'demo',
@@ -46,7 +46,7 @@ describe('the command line', () => {
     }
   });
 
-  it('suggests what may have been meant, and asks for help to be read', async () => {
+  it('suggests the command that was probably meant', async () => {
     const { error, err } = await parse('stauts');
     expect(error).toBeInstanceOf(CommanderError);
     expect(err).toMatch(/^swarm: .*stauts/);
@@ -54,14 +54,14 @@ describe('the command line', () => {
     expect(err).toContain('next: ');
   });
 
-  it('takes all files that a shell makes of a pattern', async () => {
+  it('takes all the files that a shell expands a pattern to', async () => {
     for (const command of [['data', 'inspect'], ['evaluate']]) {
       const { error } = await parse(...command, '--data', 'a.txt', 'b.txt', '--model', './away');
       expect(error).toMatchObject({ code: 'MODEL_DIR' });
     }
   });
 
-  it('explains commands of groups too, and says so when there is none of that name', async () => {
+  it('has help for commands in groups, and refuses unknown names', async () => {
     expect((await parse('help', 'job', 'create')).out).toContain('--dry-run');
     expect((await parse('help')).out).toContain('First steps');
     expect((await parse('help', 'job', 'craete')).error).toMatchObject({ code: 'USAGE' });
@@ -83,7 +83,7 @@ describe('the command line', () => {
     }
   });
 
-  it('prints versions for people and for programs', async () => {
+  it('prints the version as text and as JSON', async () => {
     expect((await parse('version')).out).toMatch(/^lora-swarm 1\.2\.3\nnode \d/);
     expect(JSON.parse((await parse('version', '--json')).out)).toMatchObject({
       schemaVersion: 1,
@@ -91,7 +91,7 @@ describe('the command line', () => {
     });
   });
 
-  it('says that no daemon runs, and how to start one', async () => {
+  it('fails without a daemon, and names the command that starts one', async () => {
     for (const args of [['peers'], ['job', 'list'], ['checkpoint', 'list'], ['job', 'wait', 'x']]) {
       const { error } = await parse(...args, '--home', '/nowhere/at/all');
       expect(error, args.join(' ')).toMatchObject({

@@ -10,7 +10,7 @@ function run(node: string, args: readonly string[]) {
   return { status, stdout, stderr };
 }
 
-/** Starts swarm.js in a Node.js that claims to be of another version. */
+/** Runs swarm.js in a Node.js that reports another version. */
 function pretending(version: string) {
   const preload = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '${version}' } })`;
   return run(process.execPath, [
@@ -21,8 +21,8 @@ function pretending(version: string) {
   ]);
 }
 
-describe('the swarm file', () => {
-  it('says in one line that its Node.js is too old, what is needed and how to get it', () => {
+describe('swarm.js', () => {
+  it('prints one line on a Node.js that is too old: found, needed, and how to get it', () => {
     for (const version of ['0.12.18', '8.17.0', '20.20.2', '22.17.1']) {
       const { status, stdout, stderr } = pretending(version);
       expect(status, version).toBe(1);
@@ -32,13 +32,13 @@ describe('the swarm file', () => {
     }
   });
 
-  it('starts on the oldest Node.js that it names and on newer ones', () => {
+  it('runs on the oldest Node.js that it accepts, and on newer ones', () => {
     for (const version of ['22.18.0', '23.0.0', '24.1.0']) {
       expect(pretending(version).stdout, version).toContain('lora-swarm');
     }
   });
 
-  it("says so on the machine's own Node.js where that is too old", ({ skip }) => {
+  it("prints one line on the machine's own Node.js if that is too old", ({ skip }) => {
     const system = '/usr/bin/node';
     if (!existsSync(system)) return skip();
     const found = run(system, ['--version']).stdout.slice(1).split('.').map(Number);
@@ -48,13 +48,13 @@ describe('the swarm file', () => {
     expect(stderr.trimEnd().split('\n')).toHaveLength(1);
   });
 
-  it('holds nothing that an old parser would choke on', () => {
-    // What stands in strings and comments is no syntax.
+  it('has only syntax of ES5', () => {
+    // Without strings and comments.
     const code = readFileSync(SWARM, 'utf8').replace(/\/\/[^\n]*|"[^"]*"|'[^']*'/g, "''");
     expect(code).not.toMatch(/\b(const|let|class|async|await)\b|=>|`|\?\.|\?\?|\.\.\.|,\s*\)|\bimport\b/);
   });
 
-  it('keeps the notices about experimental features from users, and no other warning', () => {
+  it('drops warnings about experimental features, and no others', () => {
     const warn = "process.emitWarning('careful'); process.emitWarning('tried', 'ExperimentalWarning');";
     const late = `process.on('exit', () => {}); setImmediate(() => { ${warn} });`;
     const { stderr, status } = run(process.execPath, [

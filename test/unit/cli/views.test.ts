@@ -46,13 +46,13 @@ const status = (jobs: JobSummary[]): CoordinatorStatus => ({
   jobs,
 });
 
-/** Nothing that a stranger wrote may move the cursor or begin a line. */
+/** Asserts that text from a peer cannot move the cursor or start a line. */
 function expectSafe(lines: readonly string[]): void {
   for (const line of lines) expect(line, JSON.stringify(line)).not.toMatch(/\p{Cc}/u);
 }
 
 describe('the status of a coordinator', () => {
-  it('is one screen with what to do next', () => {
+  it('has addresses, traffic, jobs and the next command', () => {
     const text = coordinatorLines(status([job]), 'http://127.0.0.1:1').join('\n');
     for (const part of [
       PEER,
@@ -63,7 +63,7 @@ describe('the status of a coordinator', () => {
       '4.5000 (base 5.0000, −0.5000)',
       '2,100 tokens/s',
       'swarm1abc',
-      'next        swarm peers',
+      'swarm peers',
     ]) {
       expect(text, part).toContain(part);
     }
@@ -74,7 +74,7 @@ describe('the status of a coordinator', () => {
     expect(coordinatorLines(status([{ ...job, phase: 'waiting', peers: 0 }]), '').at(-1)).toContain(
       'swarm node',
     );
-    // One node has come, and more are waited for.
+    // One node has joined, and the job waits for more.
     expect(coordinatorLines(status([{ ...job, phase: 'waiting' }]), '').at(-1)).toContain(
       'swarm node INVITE',
     );
@@ -85,7 +85,7 @@ describe('the status of a coordinator', () => {
   });
 });
 
-describe('what a job is doing', () => {
+describe('the activity of a job', () => {
   const detail = (changes: Partial<JobDetail>): JobDetail =>
     ({
       ...job,
@@ -94,10 +94,10 @@ describe('what a job is doing', () => {
       ...changes,
     }) as JobDetail;
 
-  it('is a line', () => {
+  it('is one line with the figures of its phase', () => {
     expect(jobActivity(detail({}))).toMatch(/round 3 of 8: training, 1 node, 1 of 2 updates, .*18 s/);
-    expect(jobActivity(detail({ phase: 'waiting' }))).toMatch(/1 of at least 2.*swarm node/);
-    expect(jobActivity(detail({ phase: 'waiting', peers: 2 }))).toContain('about to begin');
+    expect(jobActivity(detail({ phase: 'waiting' }))).toMatch(/\b1\b.*\b2\b.*swarm node INVITE/);
+    expect(jobActivity(detail({ phase: 'waiting', peers: 2 }))).toContain('2 nodes');
     expectSafe([jobActivity(detail({ phase: 'paused', reason: EVIL }))!]);
     expect(jobActivity(detail({ phase: 'finished' }))).toBeNull();
   });
@@ -126,7 +126,7 @@ describe('peers', () => {
     bytesReceived: 0,
   };
 
-  it('are a line each, harmless whatever they call themselves', () => {
+  it('have one line each, without control characters of their names', () => {
     const lines = peerLines([peer]);
     expect(lines).toHaveLength(2);
     expectSafe(lines);
@@ -135,12 +135,12 @@ describe('peers', () => {
     }
     const silent = peerLines([{ ...peer, state: 'training' }])[1];
     for (const part of ['training, not connected', '2 (5/20)']) expect(silent, part).toContain(part);
-    // Those that are there come first.
+    // Nodes that are gone come last.
     expect(peerLines([peer, { ...peer, state: 'training', connected: true }])[1]).toContain('training ');
     expect(peerLines([]).join()).toContain('swarm node');
   });
 
-  it('have reasons for each refused update', () => {
+  it('have a reason for each refused update', () => {
     const receipt = {
       job: DIGEST,
       round: 2,
@@ -186,13 +186,13 @@ describe("a job's events", () => {
     expect(lines.line(event({ ...checkpoint, round: 0, heldOutLoss: 4.6 }))).toBeNull();
   });
 
-  it('tell refusals, and leave what is ordinary to the log', () => {
+  it('give a line for a refused update, and none for an accepted one', () => {
     const lines = new EventLines();
     const update = { type: 'update', round: 1, peer: PEER, bytes: 1, tokens: 1, seconds: 1 };
     expect(lines.line(event({ ...update, code: 'accepted', detail: '' }))).toBeNull();
     const refused = lines.line(event({ ...update, code: 'bad-payload', detail: EVIL }));
     expect(refused).toContain('refused: bad-payload');
-    const told = [
+    const shown = [
       refused,
       lines.line(event({ type: 'peer-joined', peer: PEER, name: EVIL, engine: EVIL })),
       lines.line(event({ type: 'peer-lost', peer: PEER, name: EVIL, reason: 'silent' })),
@@ -201,24 +201,24 @@ describe("a job's events", () => {
       lines.line(event({ type: 'paused', reason: EVIL })),
       lines.line(event({ type: 'failed', reason: EVIL })),
     ].filter((line) => line !== null);
-    expect(told).toHaveLength(7);
-    expectSafe(told);
+    expect(shown).toHaveLength(7);
+    expectSafe(shown);
     const end = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
     expect(lines.line(event(end))).toMatch(/^finished: .*−20\.0 %/);
     lines.line(event({ type: 'job-created', name: 'moby', parameters: 1, rounds: 9 }));
     expect(lines.line(event(end))).toMatch(/^stopped after 8 of 9 rounds: .*−20\.0 %/);
     expect(lines.line(event({ ...end, round: 0 }))).toBe('stopped after 0 of 9 rounds');
-    // Null rounds come on top, as in the status.
+    // A null round adds one, as in the status.
     lines.line(event({ type: 'null-round', round: 8, reason: 'too few' }));
     expect(lines.line(event({ ...end, round: 9 }))).toMatch(/^stopped after 9 of 10 rounds/);
-    // Which engine it is may follow from the base.
+    // A node that has not chosen its engine yet sends none.
     const joined = { type: 'peer-joined', peer: PEER, name: 'otter', engine: '' };
     expect(lines.line(event(joined))).toMatch(/joined$/);
   });
 });
 
 describe('checkpoints', () => {
-  it('are listed and shown with contributors and figures', () => {
+  it('are listed, and shown with contributors and metrics', () => {
     const view: CheckpointView = {
       round: 2,
       digest: DIGEST,
@@ -300,7 +300,7 @@ describe('a node', () => {
     updates: [update],
   };
 
-  it('has one screen too', () => {
+  it('has a status with activity and engine', () => {
     const lines = nodeLines(node, 'http://127.0.0.1:1');
     expectSafe(lines);
     expect(lines.join('\n')).toContain('training round 1: step 3 of 20, 800 tokens/s');
@@ -308,13 +308,13 @@ describe('a node', () => {
     expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toContain('engine');
   });
 
-  it('tells each change once: joining, rounds, what became of updates, the end', () => {
+  it('prints each change once: joining, rounds, outcomes of updates, the end', () => {
     const lines = new NodeLines();
     const joined = lines.next(node);
     expectSafe(joined);
-    expect(joined.join('\n')).toMatch(
-      /connected to the coordinator\njoined moby.*\ntraining round 1: 20 steps/,
-    );
+    expect(joined).toHaveLength(3);
+    expect(joined[1]).toContain('joined moby');
+    expect(joined[2]).toContain('round 1: 20 steps');
     expect(lines.next({ ...node, step: 9 })).toEqual([]);
     const taken = { ...update, code: 'accepted' as const, meaning: 'durably recorded' };
     const after: NodeStatus = {
@@ -330,19 +330,20 @@ describe('a node', () => {
       meaning: 'worse with it',
       outcome: 'restored' as const,
     };
-    // Told once, when it is known what becomes of it.
+    // Printed once, when the outcome is known.
     expect(lines.next({ ...after, updates: [{ ...undone, outcome: null }] })).toEqual([]);
     expect(lines.next({ ...after, updates: [undone] }).join()).toMatch(
       /left-out: worse with it; .*next update/,
     );
     expect(lines.next({ ...after, updates: [undone] })).toEqual([]);
     const lost = { ...after, updates: [undone], coordinator: { ...node.coordinator, connected: false } };
-    expect(lines.next(lost)).toEqual(['lost the coordinator; trying again for ever']);
+    expect(lines.next(lost)).toEqual([expect.stringContaining('coordinator')]);
+    expect(lines.next(lost)).toEqual([]);
     const over = { ...lost, job: { ...node.job!, phase: 'finished' as const } };
-    expect(lines.next(over).join()).toMatch(/^job moby is finished, held-out loss 5\.0000; .*Ctrl-C/);
+    expect(lines.next(over).join()).toMatch(/moby is finished.* 5\.0000.*Ctrl-C/);
   });
 
-  it('says at first only what it waits for', () => {
+  it('prints only what it is waiting for at first', () => {
     const alone = {
       ...node,
       job: null,
@@ -352,20 +353,20 @@ describe('a node', () => {
     };
     expect(new NodeLines().next(alone)).toEqual(['joining: nothing listens there']);
     const reached = { ...alone, reason: 'not yet connected', coordinator: node.coordinator };
-    expect(new NodeLines().next(reached)).toEqual(['connected to the coordinator']);
+    expect(new NodeLines().next(reached)).toHaveLength(1);
   });
 
-  it('says why it cannot take part in a job of a coordinator that it has reached, once', () => {
+  it('prints once why it cannot join although it is connected', () => {
     const refused = { ...node, job: null, state: 'joining' as const, reason: 'onnx-cuda does not run here' };
-    const line = 'cannot take part yet: onnx-cuda does not run here; trying again for ever';
-    expect(new NodeLines().next(refused)).toEqual(['connected to the coordinator', line]);
+    const line = expect.stringContaining('onnx-cuda does not run here');
+    expect(new NodeLines().next(refused)).toEqual([expect.any(String), line]);
     const lines = new NodeLines();
     lines.next({ ...refused, reason: 'not yet connected' });
     expect(lines.next(refused)).toEqual([line]);
     expect(lines.next(refused)).toEqual([]);
   });
 
-  it('shows the speed of a download from what was there when it began', () => {
+  it('measures the speed of a download from the bytes that were there before', () => {
     const progress = new NodeProgress();
     const at = (bytes: number, now: number) =>
       progress.line({ ...node, download: { what: 'base', bytes, total: 3_000_000 } }, now);
@@ -375,7 +376,7 @@ describe('a node', () => {
     expect(progress.line({ ...node, state: 'awaiting' }, 12_000)).toBeNull();
   });
 
-  it('shows what it fetches', () => {
+  it('shows a download in its status', () => {
     const fetching = { ...node, download: { what: 'base' as const, bytes: 50, total: 200 } };
     expect(nodeLines(fetching, '').join('\n')).toContain('fetching the base model: 25 % of 200 B');
   });

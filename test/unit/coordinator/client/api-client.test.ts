@@ -9,7 +9,7 @@ import { followJob } from '../../../../coordinator/client/follow.ts';
 
 const signal = new AbortController().signal;
 
-/** A home whose daemon answers with `listener`; `close` ends the daemon without removing its file, as a kill does. */
+/** A home with a daemon that answers with `listener`. `close` ends the daemon and leaves its file, like a kill. */
 async function daemon(listener: RequestListener) {
   const server = createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -26,7 +26,7 @@ async function daemon(listener: RequestListener) {
 }
 
 describe('the API client', () => {
-  it('finds the daemon by its file and shows the token', async () => {
+  it('finds the daemon by its file, and sends the token', async () => {
     const seen: unknown[] = [];
     const { client } = await daemon((request, response) => {
       seen.push([request.method, request.url, request.headers.authorization]);
@@ -36,7 +36,7 @@ describe('the API client', () => {
     expect(seen).toEqual([['GET', '/v1/peers', 'Bearer secret']]);
   });
 
-  it('passes on the code of a refusal, and names what is not from our API by its status', async () => {
+  it('keeps the code of an API error, and takes the code of any other answer from its status', async () => {
     const answers = [
       {
         status: 404,
@@ -55,7 +55,7 @@ describe('the API client', () => {
     await expect(api.job('x')).rejects.toMatchObject({ code: 'API_FAILED' });
   });
 
-  it('says that no daemon runs where there is no file, and where a killed one left its file', async () => {
+  it('fails without a daemon, also when a killed one left its file', async () => {
     const nowhere = ApiClient.open('/nowhere', 'coordinator', { signal });
     await expect(nowhere).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
     const { client, close } = await daemon((_request, response) => response.end('{}'));
@@ -64,7 +64,7 @@ describe('the API client', () => {
     await expect(api.status()).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
   });
 
-  it('says whose folder it is where a daemon of the other role has run', async () => {
+  it('names the role that owns the home when it is another one', async () => {
     const home = mkdtempSync(join(tmpdir(), 'swarm-home-'));
     writeFileSync(join(home, 'node.sqlite'), '');
     await expect(ApiClient.open(home, 'coordinator', { signal })).rejects.toMatchObject({
@@ -73,7 +73,7 @@ describe('the API client', () => {
     });
   });
 
-  it('reads streams of lines however they are cut', async () => {
+  it('reads lines that arrive in any pieces', async () => {
     const { client } = await daemon((_request, response) => {
       response.write('{"event":"progress","stage":"base","do');
       response.write('ne":1,"total":2}\n{"event":"created","job":"j","na');
@@ -86,14 +86,14 @@ describe('the API client', () => {
 });
 
 describe('following a job', () => {
-  it('goes on after the stream broke, with no event lost or told twice', async () => {
+  it('continues after a broken stream, with each event once', async () => {
     const asked: (string | null)[] = [];
     const { client } = await daemon((request, response) => {
       const after = new URL(request.url!, 'http://x').searchParams.get('after');
       asked.push(after);
       const events = after === '0' ? [1, 2] : [3];
       for (const sequence of events) response.write(`${JSON.stringify({ sequence, type: 'resumed' })}\n`);
-      // The first time the daemon dies in the middle of a line.
+      // The first stream breaks in the middle of a line.
       if (after === '0') response.write('{"sequ', () => response.socket?.end());
     });
     const controller = new AbortController();
@@ -106,23 +106,23 @@ describe('following a job', () => {
     expect(asked).toEqual(['0', '2']);
   });
 
-  it('does not take a quiet hour for an absence', async () => {
+  it('does not count a quiet hour as an absence', async () => {
     let now = 0;
     let opened = 0;
     const { client } = await daemon((_request, response) => {
       if (opened === 1) response.write('{"sequ', () => response.socket?.end());
       else response.end(`${JSON.stringify({ sequence: 1, type: 'resumed' })}\n`);
-      // The stream was open for an hour without an event.
+      // The stream is open for an hour without an event.
       now += 3_600_000;
     });
-    // It is not back at once.
+    // The second attempt finds no daemon.
     const open = (): Promise<ApiClient> =>
       ++opened === 2 ? ApiClient.open('/nowhere', 'coordinator', { signal }) : client();
     const { value } = await followJob(open, 'j', { signal, now: () => now }).next();
     expect(value).toMatchObject({ sequence: 1 });
   });
 
-  it('gives up on a coordinator that stays away, and at once on a refusal', async () => {
+  it('fails after a minute without the coordinator, and at once on an API error', async () => {
     let now = 0;
     const away = followJob(() => ApiClient.open('/nowhere', 'coordinator', { signal }), 'j', {
       signal,

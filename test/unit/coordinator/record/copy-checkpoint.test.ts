@@ -5,7 +5,7 @@ import type { CheckpointView } from '../../../../coordinator/api/types.ts';
 import { copyCheckpoint } from '../../../../coordinator/record/copy-checkpoint.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
-it('a checkpoint whose weights have been let go is not exported, and that is said by its own code', async () => {
+it('a checkpoint whose weights have been deleted is not copied', async () => {
   const folder = await temporaryFolder();
   const view = { round: 3, path: join(folder, '0003'), kept: false } as CheckpointView;
   await expect(copyCheckpoint(view, join(folder, 'out'))).rejects.toMatchObject({
