@@ -1,9 +1,9 @@
 /** Time as a dependency: real in the daemons, virtual in the simulation. */
 export interface Clock {
-  /** Milliseconds since the Unix epoch: for what is recorded or told. Somebody may set the machine's clock at any time. */
+  /** Milliseconds since the Unix epoch, for records and messages. May jump when the machine's clock is set. */
   now(): number;
-  /** Milliseconds since some moment, growing steadily whatever the clock is set to: for how long something takes. */
+  /** Milliseconds since an arbitrary moment, for measuring durations. Never jumps. */
   monotonic(): number;
-  /** Calls back once after `ms`; the returned function cancels. */
+  /** Calls `callback` once after `ms` milliseconds. Returns a function that cancels the call. */
   after(ms: number, callback: () => void): () => void;
 }

@@ -1,4 +1,4 @@
-/** Files that are replaced as a whole: write beside the target, fsync, rename over it, fsync the folder. */
+/** Atomic file replacement: write beside the target, fsync, rename over it, fsync the folder. */
 
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -10,15 +10,15 @@ export interface DurableWriteOptions {
   mode?: number;
 }
 
-/** Makes the partial files of one process distinct; the process id in their names says whose they are. */
+/** Distinguishes the partial files of this process; their names also hold its process id. */
 let writes = 0;
 
 /**
  * Replaces a file. After a crash at any moment `path` holds either the old bytes or the new ones. If this rejects, no
- * partial file remains. A partial file that a killed process left is removed by the next write to the same path.
+ * partial file remains. The next write to the same path removes partial files of killed processes.
  *
  * @param content the bytes, or a function that writes them to an open file
- * @throws SwarmError STORE_FULL, WRITE_FAILED; an error of `content` itself is passed on
+ * @throws SwarmError STORE_FULL, WRITE_FAILED, or an error of `content`
  */
 export async function writeDurably(
   path: string,
@@ -43,13 +43,13 @@ export async function writeDurably(
   }
 }
 
-/** Renames a file or folder whose content is already synced, and makes the new name survive a crash. */
+/** Renames a file or folder whose content is already synced, and syncs the new name. */
 export async function renameDurably(from: string, to: string): Promise<void> {
   await rename(from, to);
   await syncFolder(dirname(to));
 }
 
-/** Makes the names in a folder survive a crash. Windows has no such call and does not need one. */
+/** Syncs the names in a folder, so that they survive a crash. Windows neither has nor needs such a call. */
 export async function syncFolder(path: string): Promise<void> {
   if (process.platform === 'win32') return;
   const folder = await open(path, 'r');
@@ -61,22 +61,22 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 /**
- * A failed system call while writing `path`, as an error that says what to do. A full disk and an exceeded quota get the
- * same code. Other errors are returned unchanged.
+ * Converts a failed system call while writing `path` to a SwarmError: STORE_FULL for a full disk or an exceeded quota,
+ * else WRITE_FAILED. Other errors are returned unchanged.
  */
 export function writeError(cause: unknown, path: string): unknown {
   if (cause instanceof SwarmError || !(cause instanceof Error)) return cause;
   const { code, syscall } = cause as NodeJS.ErrnoException;
   if (code === undefined || syscall === undefined) return cause;
   if (code === 'ENOSPC' || code === 'EDQUOT') {
-    const message = `no space left to write ${path}; free some and try again`;
+    const message = `no space left to write ${path}`;
     return commonError('STORE_FULL', message, { path }, { cause });
   }
   const message = `could not write ${path}: ${cause.message}`;
   return commonError('WRITE_FAILED', message, { path, errno: code }, { cause });
 }
 
-/** Removes partial files of `path` whose process has ended. */
+/** Removes the partial files of `path` whose process no longer runs. */
 async function removeAbandoned(path: string): Promise<void> {
   const folder = dirname(path);
   for (const name of await readdir(folder)) {
@@ -87,18 +87,18 @@ async function removeAbandoned(path: string): Promise<void> {
   }
 }
 
-/** The target and the process id in the name of a partial file; null for other names. */
+/** Returns the target and the process id in the name of a partial file; null for other names. */
 export function parsePartialName(name: string): { target: string; pid: number } | null {
   const found = /^(.+)\.(\d+)-\d+\.partial$/.exec(name);
   return found !== null && Number(found[2]) > 0 ? { target: found[1]!, pid: Number(found[2]) } : null;
 }
 
-/** Whether a process with this id runs on this machine (in a container: among the container's own). */
+/** Whether a process with this id runs on this machine (in a container: in the same container). */
 export function isAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    // EPERM: it runs, under another user.
+    // EPERM: the process runs under another user.
     return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }

@@ -1,4 +1,4 @@
-/** What class of failure an error is. The CLI's exit codes follow from it (cli/exit-codes.ts). */
+/** The class of a failure. It decides the exit code of the CLI (cli/exit-codes.ts). */
 export type ErrorKind =
   | 'failed'
   | 'usage'
@@ -16,11 +16,11 @@ export interface ErrorOptions {
   cause?: unknown;
   /** Overrides the kind that the module's table gives for this code. */
   kind?: ErrorKind | undefined;
-  /** What to do about it. Overrides the advice of the module's table. */
+  /** Advice on what to do. Overrides the advice of the module's table. */
   next?: string | undefined;
 }
 
-/** An error as JSON, for a process, thread or HTTP boundary between two parts of this program. */
+/** An error as JSON, to cross a process, thread or HTTP boundary between two parts of this program. */
 export interface ErrorJson {
   code: string;
   message: string;
@@ -30,10 +30,10 @@ export interface ErrorJson {
 }
 
 /**
- * The one error type of the project. Callers branch on `code`. People read `message`, which says what happened and with
- * which value, and `next`, which says what to do about it. `values` carries the same facts for logs and JSON.
+ * The error type of this project. Code branches on `code`. People read `message` (what happened, with which value) and
+ * `next` (what to do). `values` holds the same facts for logs and JSON.
  *
- * Modules make their errors with the function that `defineErrors` returns.
+ * Modules create errors with the function that {@link defineErrors} returns.
  */
 export class SwarmError<Code extends string = string> extends Error {
   readonly code: Code;
@@ -55,7 +55,7 @@ export class SwarmError<Code extends string = string> extends Error {
     this.next = next ?? null;
   }
 
-  /** The same error with another message, other values or other advice. */
+  /** Returns a copy with another message, other values or other advice. */
   with({
     message = this.message,
     values = this.values,
@@ -68,13 +68,13 @@ export class SwarmError<Code extends string = string> extends Error {
     return new SwarmError(this.code, message, { ...values }, { kind: this.kind, next, cause: this.cause });
   }
 
-  /** The error without its stack and cause. */
+  /** Returns the error without its stack and cause. */
   toJSON(): ErrorJson {
     const { code, message, values, kind, next } = this;
     return { code, message, values, kind, next };
   }
 
-  /** The error that another part of this program sent. */
+  /** Restores an error that another part of this program sent. */
   static fromJSON({ code, message, values, kind, next }: ErrorJson): SwarmError {
     return new SwarmError(code, message, { ...values }, { kind, next: next ?? undefined });
   }
@@ -84,7 +84,7 @@ export function isSwarmError(error: unknown, code?: string): error is SwarmError
   return error instanceof SwarmError && (code === undefined || error.code === code);
 }
 
-/** The kind of each code of a module, and the advice that holds wherever the code is used. */
+/** The kind of each error code of a module, and the advice that holds for every use of the code. */
 export type ErrorTable = Readonly<
   Record<string, ErrorKind | { readonly kind: ErrorKind; readonly next: string }>
 >;
@@ -92,7 +92,7 @@ export type ErrorTable = Readonly<
 /**
  * Declares the error codes of a module. A code belongs to one module only.
  *
- * @returns a function that makes an error with one of these codes
+ * @returns a function that creates an error with one of these codes
  */
 export function defineErrors<const Table extends ErrorTable>(table: Table) {
   const make = <Code extends keyof Table & string>(
@@ -112,12 +112,12 @@ export function defineErrors<const Table extends ErrorTable>(table: Table) {
   return Object.assign(make, { table });
 }
 
-/** What a system call's error code (errno) means to the user. */
+/** Kind and advice for error codes of system calls (errno). */
 const SYSTEM_ERRORS: readonly { codes: readonly string[]; kind: ErrorKind; next?: string }[] = [
   {
     codes: ['EACCES', 'EPERM', 'EROFS'],
     kind: 'refused',
-    next: 'check who owns the path and what it allows',
+    next: 'check the owner and the permissions of the path',
   },
   { codes: ['ENOENT', 'ENOTDIR'], kind: 'notFound', next: 'check the path' },
   { codes: ['EADDRINUSE', 'EEXIST', 'EBUSY'], kind: 'conflict' },
@@ -128,19 +128,19 @@ const SYSTEM_ERRORS: readonly { codes: readonly string[]; kind: ErrorKind; next?
   },
 ];
 
-/** Kind and advice for a failed system call; empty for an error without a code. To be spread into `ErrorOptions`. */
+/** Returns kind and advice for a failed system call, to spread into `ErrorOptions`; empty for an error without a code. */
 export function fromSystem(cause: unknown): Pick<ErrorOptions, 'kind' | 'next'> {
   if (!(cause instanceof Error && 'code' in cause)) return {};
   const found = SYSTEM_ERRORS.find(({ codes }) => codes.includes(String(cause.code)));
   return found === undefined ? { kind: 'failed' } : { kind: found.kind, next: found.next };
 }
 
-/** Any thrown value as JSON: an error of this program as it is, anything else under `code`. */
+/** Converts any thrown value to JSON. A SwarmError keeps its code; anything else gets `code`. */
 export function errorJson(error: unknown, code: string): ErrorJson {
   if (isSwarmError(error)) return error.toJSON();
   const message = error instanceof Error ? error.message : String(error);
   return { code, message, values: {}, kind: 'internal', next: null };
 }
 
-/** Advice for an error that only a defect of this program can cause. */
-export const REPORT = 'report it with what you ran and the output of "swarm version"';
+/** Advice for an error that only a bug in this program can cause. */
+export const REPORT = 'report it with the command you ran and the output of "swarm version"';

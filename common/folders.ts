@@ -5,33 +5,37 @@ import type { SwarmError } from './errors.ts';
 
 interface MakeOptions {
   mode?: number;
-  /** What to do where it may not be made. */
+  /** Advice if the folder cannot be created. */
   next?: string;
 }
 
 /**
- * Makes a folder and those above it. Node's own recursive mkdir never returns where the system denies a folder with
- * ENOENT, as /proc does: so one by one.
+ * Creates a folder and its missing parents, one by one: Node's recursive mkdir never returns if the system answers ENOENT,
+ * as /proc does.
  * @throws SwarmError FOLDER_UNUSABLE
  */
 export async function makeFolder(
   path: string,
-  { mode = 0o777, next = 'name a folder that you may write to' }: MakeOptions = {},
+  { mode = 0o777, next = 'choose a folder that you may write to' }: MakeOptions = {},
 ): Promise<void> {
   const missing: string[] = [];
   for (let at = path; !(await isFolder(at)) && dirname(at) !== at; at = dirname(at)) missing.unshift(at);
   for (const folder of missing) {
     await mkdir(folder, { mode }).catch((cause: unknown) => {
       const code = errorCode(cause);
-      // Somebody else was first.
+      // Another process created it first.
       if (code === 'EEXIST') return;
       throw unusable(path, { reason: REASONS[String(code)] ?? String(code), next, cause });
     });
   }
-  if (!(await isFolder(path))) throw unusable(path, { reason: 'it is no folder', next });
+  if (!(await isFolder(path))) throw unusable(path, { reason: 'it is not a folder', next });
 }
 
-/** Nothing of the user's is overwritten unasked. Makes the folder. @throws SwarmError OUTPUT_EXISTS, FOLDER_UNUSABLE */
+/**
+ * Creates an output folder, and refuses one that holds files unless `force` is set: no file of the user is overwritten
+ * unasked.
+ * @throws SwarmError OUTPUT_EXISTS, FOLDER_UNUSABLE
+ */
 export async function claimOutput(dir: string, { force }: { force: boolean }): Promise<void> {
   await makeFolder(dir);
   if (!force && (await readdir(dir)).length > 0) {
@@ -61,7 +65,7 @@ function unusable(path: string, why: { reason: string; next: string; cause?: unk
   const { reason, next, cause } = why;
   return commonError(
     'FOLDER_UNUSABLE',
-    `the folder ${path} cannot be made: ${reason}`,
+    `the folder ${path} cannot be created: ${reason}`,
     { path, reason },
     { next, cause },
   );

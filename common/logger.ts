@@ -1,12 +1,12 @@
 /**
- * What every part may log through: an action's short name and the facts as a structured object.
- * `error` is for the operator to act on, `warn` for what heals by itself, `info` for milestones, `debug` for the rest.
+ * A structured logger. A line holds the short name of an action (`peer-unreachable`) and its facts as an object.
+ * Levels: `error` needs the operator to act, `warn` recovers without help, `info` marks milestones, `debug` is the rest.
  */
 export interface Logger {
   debug(fields: object, action: string): void;
   info(fields: object, action: string): void;
   warn(fields: object, action: string): void;
   error(fields: object, action: string): void;
-  /** A logger whose lines all carry `fields` as well. */
+  /** Returns a logger that adds `fields` to each line. */
   child(fields: object): Logger;
 }

@@ -1,4 +1,7 @@
-/** So many at a time per key; the others wait in line. */
+/**
+ * Semaphores by key: up to `most` permits per key at a time, first come, first served. p-limit has neither keys nor an
+ * abortable queue.
+ */
 export class Permits {
   readonly #most: number;
   readonly #taken = new Map<string, number>();
@@ -8,20 +11,23 @@ export class Permits {
     this.#most = most;
   }
 
-  /** Resolves with a function that gives the permit back. @throws the signal's reason */
+  /** Waits for a permit. Returns a function that releases it. @throws the signal's reason */
   async take(key: string, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
     const taken = this.#taken.get(key) ?? 0;
     if (taken < this.#most) this.#taken.set(key, taken + 1);
     else await this.#turn(key, signal);
-    let given = false;
+    let released = false;
     return () => {
-      if (!given) this.#give(key);
-      given = true;
+      if (!released) this.#release(key);
+      released = true;
     };
   }
 
-  /** A permit that is given back goes to the next in line without becoming free. */
+  /**
+   * Waits until {@link #release} passes a permit on. Listens to the signal itself instead of racing promises: a waiter that
+   * aborts must leave the queue at once, or it could be passed a permit that it no longer releases.
+   */
   #turn(key: string, signal: AbortSignal): Promise<void> {
     const line = this.#waiting.get(key) ?? [];
     this.#waiting.set(key, line);
@@ -39,7 +45,8 @@ export class Permits {
     });
   }
 
-  #give(key: string): void {
+  /** Passes the permit to the next waiter, or frees it. */
+  #release(key: string): void {
     const next = this.#waiting.get(key)?.shift();
     if (next !== undefined) {
       next();

@@ -3,19 +3,19 @@ import { commonError } from './common-errors.ts';
 
 export interface ProgressOptions {
   clock: Clock;
-  /** Longest time in milliseconds between two signs of progress. */
+  /** Longest time without progress, in milliseconds. */
   idleMs: number;
-  /** Longest time in milliseconds altogether, however steady the progress. */
+  /** Longest time in total, in milliseconds. */
   totalMs: number;
   signal: AbortSignal;
-  /** What was waited for: goes into the error. */
+  /** Names the work in the error. */
   what: string;
 }
 
 /**
- * Runs `work` with a signal that aborts when there is no progress for too long, or when all of it takes too long. One
- * timer serves both: signs of progress are frequent and only note the time.
- * @throws SwarmError DEADLINE_EXCEEDED, the outer signal's reason, or whatever `work` throws
+ * Runs `work` with a signal that aborts after `idleMs` without progress, or after `totalMs`. One timer serves both limits:
+ * progress is frequent, so `progressed` only records the time.
+ * @throws SwarmError DEADLINE_EXCEEDED, the outer signal's reason, or an error of `work`
  */
 export async function withProgress<T>(
   { clock, idleMs, totalMs, signal, what }: ProgressOptions,

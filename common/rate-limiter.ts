@@ -5,12 +5,12 @@ export interface Quota {
   readonly perMs: number;
 }
 
-/** Keys remembered at once. Beyond it those that have been quiet longest go first: they have their quota back. */
+/** Keys remembered at once. The least recently used are dropped first: their quota has refilled. */
 const REMEMBERED_KEYS = 4096;
 
 /**
- * Generic cell rate algorithm (ITU-T I.371): each key may make `calls` at once, and earns them back evenly over
- * `perMs`. One number per key: the time at which its bucket would be empty again.
+ * Generic cell rate algorithm (ITU-T I.371): each key may make `calls` calls at once, and earns them back evenly over
+ * `perMs` milliseconds. State is one number per key: the time at which its bucket is empty again.
  */
 export class RateLimiter {
   readonly #clock: Clock;
@@ -20,7 +20,7 @@ export class RateLimiter {
     this.#clock = deps.clock;
   }
 
-  /** Takes one call out of the key's quota; false, and nothing taken, when there is none left. */
+  /** Takes one call from the quota of a key. Returns false and takes nothing if the quota is used up. */
   take(key: string, quota: Quota): boolean {
     const now = this.#clock.monotonic();
     const emptyAt = Math.max(now, this.#emptyAt.get(key) ?? 0) + quota.perMs / quota.calls;

@@ -1,24 +1,24 @@
-/** What is wrong with a job specification, for whoever wrote it: the field, what stands there, what may stand there. */
+/** Explains schema violations in a job file to its author: the field, its value, and the values allowed. */
 import { z } from 'zod';
 
 export interface Problem {
-  /** Its keys, joined by dots; "" for the whole. */
+  /** Path of the field, joined by dots; "" for the whole file. */
   field: string;
   text: string;
 }
 
-/** Longest piece of what was found that is repeated in a message, characters. */
+/** Longest part of a value that a message quotes, in characters. */
 const SHOWN_CHARACTERS = 60;
 
 type JsonSchema = z.core.JSONSchema.BaseSchema;
 
-/** The issues that `schema` found in `value`, in words. */
+/** Describes the issues that `schema` found in `value`. */
 export function specProblems(
   schema: z.ZodType,
   value: unknown,
   issues: readonly z.core.$ZodIssue[],
 ): Problem[] {
-  // The one form of a zod schema in which all bounds of a field can be read, not only the one that was violated.
+  // JSON Schema is the only form of a zod schema that shows all bounds of a field, not just the violated one.
   const root: JsonSchema = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
   return issues.flatMap((issue) => {
     const field = issue.path.join('.');
@@ -27,11 +27,11 @@ export function specProblems(
       return issue.keys.map((key) => unknownKey([...issue.path, key].join('.'), key, keysOf(place)));
     }
     const name = field || 'the specification';
-    // Rules of our own have words of our own.
+    // Our own rules have their own messages.
     if (issue.code === 'custom' || issue.code === 'invalid_format') {
-      return [{ field, text: `${name} ${standsThere(value, issue.path)}: it ${issue.message}` }];
+      return [{ field, text: `${name} ${foundText(value, issue.path)}: it ${issue.message}` }];
     }
-    const is = standsThere(value, issue.path);
+    const is = foundText(value, issue.path);
     const allowed = place === null ? '' : allowedBy(place);
     return [
       { field, text: `${name} ${is}${allowed === '' ? `: ${issue.message}` : `; it must be ${allowed}`}` },
@@ -41,17 +41,18 @@ export function specProblems(
 
 function unknownKey(field: string, key: string, known: readonly string[]): Problem {
   const meant = nearest(key, known);
-  const hint = meant ? `did you mean "${meant}"?` : `known are ${known.join(', ')}`;
-  return { field, text: `"${field}" is no known key; ${hint}` };
+  const hint = meant ? `did you mean "${meant}"?` : `the known keys are ${known.join(', ')}`;
+  return { field, text: `"${field}" is not a known key; ${hint}` };
 }
 
-function standsThere(value: unknown, path: readonly PropertyKey[]): string {
+/** "is 5", "is missing" or "is wrong". */
+function foundText(value: unknown, path: readonly PropertyKey[]): string {
   const found = valueAt(value, path);
   if (found !== undefined) {
     const text = JSON.stringify(found) ?? String(found);
     return `is ${text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text}`;
   }
-  // Some fields are brought into another form before they are checked.
+  // Some fields are transformed before they are checked; then the path leads nowhere in the given value.
   const place = valueAt(value, path.slice(0, -1));
   return typeof place === 'object' && place !== null ? 'is missing' : 'is wrong';
 }
@@ -77,7 +78,7 @@ function keysOf(schema: JsonSchema | null): string[] {
   return Object.keys(schema?.properties ?? {});
 }
 
-/** "a whole number from 1 to 512"; "" where the schema cannot say. */
+/** Describes the allowed values: "a whole number from 1 to 512"; "" if the schema does not say. */
 function allowedBy(schema: JsonSchema): string {
   if (schema.description !== undefined) return schema.description;
   if (schema.anyOf || schema.enum) return either(choices(schema).map(allowedBy));
@@ -102,7 +103,7 @@ function allowedBy(schema: JsonSchema): string {
   }
 }
 
-/** Branches of unions of unions, one value of a list of values each. */
+/** Flattens nested unions and enumerations into single branches. */
 function choices(schema: JsonSchema): JsonSchema[] {
   if (schema.description === undefined && schema.anyOf) return schema.anyOf.flatMap(choices);
   return schema.enum ? schema.enum.map((value) => ({ const: value })) : [schema];
@@ -119,7 +120,7 @@ function either(parts: readonly string[]): string {
   return [different.slice(0, -1).join(', '), different.at(-1)].filter((part) => part).join(' or ');
 }
 
-/** Bounds that somebody set: whole numbers have others too, the last that a double can tell apart. */
+/** Describes the bounds of a number. Ignores zod's default bounds of integers, ±(2^53 − 1). */
 function range({ type, minimum, exclusiveMinimum, maximum, exclusiveMaximum }: JsonSchema): string {
   const bound = (value: unknown): number | null =>
     typeof value === 'number' && Math.abs(value) < Number.MAX_SAFE_INTEGER ? value : null;
@@ -133,7 +134,7 @@ function range({ type, minimum, exclusiveMinimum, maximum, exclusiveMaximum }: J
   return least === null ? ` ${low} and ${high}` : ` ${low} ${most === null ? `to ${high}` : `to ${most}`}`;
 }
 
-/** The known key with the fewest edits, if those are few enough to be a slip. */
+/** Returns the known key with the fewest edits, if few enough to be a typing mistake. */
 function nearest(key: string, known: readonly string[]): string | null {
   const plain = (text: string): string => text.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
   let best: { name: string; edits: number } | null = null;
@@ -144,7 +145,7 @@ function nearest(key: string, known: readonly string[]): string | null {
   return best && best.edits <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours that turn one text into the other. */
+/** Damerau–Levenshtein distance (optimal string alignment): insertions, deletions, replacements, swaps of neighbours. */
 function distance(a: string, b: string): number {
   const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {

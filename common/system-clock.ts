@@ -1,9 +1,9 @@
 import type { Clock } from './clock.ts';
 
-/** The longest delay that Node's timers take; anything above fires at once. */
+/** Longest delay of Node's timers, in milliseconds; a longer one fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** The machine's own time. */
+/** The clock of the machine. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),

@@ -4,13 +4,13 @@ import type { Logger } from './logger.ts';
 
 export interface StopOptions {
   readonly deadlineMs: number;
-  /** What still needs everything open. @default nothing */
+  /** Runs before the steps, while everything is still open. @default nothing */
   readonly first?: () => Promise<unknown>;
-  /** Called when it is over, in time or not. */
+  /** Called after the steps or at the deadline, whichever comes first. */
   readonly last: () => void;
 }
 
-/** What a daemon has opened and must close again, whether its start fails half-way or it is stopped. */
+/** The steps that close what a daemon has opened, for a stop and for a start that fails half-way. */
 export class Teardown {
   readonly #steps: (() => unknown)[] = [];
   readonly #clock: Clock;
@@ -26,7 +26,7 @@ export class Teardown {
     this.#steps.push(...steps);
   }
 
-  /** Takes the steps in reverse order, one after the other. One that fails is logged, and keeps no other from its turn. */
+  /** Runs the steps one by one in reverse order. A step that fails is logged, and the next one runs. */
   async run(): Promise<void> {
     for (const step of this.#steps.splice(0).reverse()) {
       await Promise.resolve()
@@ -35,7 +35,7 @@ export class Teardown {
     }
   }
 
-  /** Waits for `first`, then runs all, no longer than until the deadline; then `last`. All of it once, and never rejects. */
+  /** Runs `first` and the steps until the deadline, then `last`. Runs only once, and never rejects. */
   stop({ deadlineMs, first, last }: StopOptions): Promise<void> {
     this.#stopped ??= withDeadline({ clock: this.#clock, ms: deadlineMs, what: 'stopping' }, async () => {
       await first?.();

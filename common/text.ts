@@ -1,15 +1,15 @@
-/** Text for terminals: strings of strangers made harmless, numbers a person can read, small pictures of losses. */
+/** Text for terminals: sanitised strings, readable numbers, small charts and tables. */
 
-/** Longest string of a stranger that a terminal or a log line shows; characters. */
+/** Longest untrusted string that a terminal or a log line shows, in characters. */
 const SHOWN_CHARACTERS = 300;
 
 // C0 and C1 controls move the cursor or start escape sequences; the bidirectional and invisible format
-// characters make text read otherwise than it is (CVE-2021-42574).
+// characters make text look different from its bytes (CVE-2021-42574).
 const UNSAFE = /[\p{Cc}\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
 
 /**
- * A string that cannot command a terminal or forge a line: control and direction characters become "·".
- * Tabs and newlines become spaces unless `multiline` keeps them (generated text).
+ * Sanitises an untrusted string for a terminal: control and direction characters become "·", so that it can neither send
+ * escape sequences nor forge a line. Tabs and newlines become spaces, unless `multiline` keeps them (generated text).
  */
 export function safeText(
   text: string,
@@ -23,7 +23,7 @@ export function safeText(
   return safe.length > maxCharacters ? `${safe.slice(0, maxCharacters - 1)}…` : safe;
 }
 
-/** Bytes in decimal units, as networks are measured: "0 B", "999 B", "1.2 kB", "34 MB". */
+/** Formats bytes in decimal units, as network speeds are: "0 B", "999 B", "1.2 kB", "34 MB". */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let value = bytes;
@@ -36,7 +36,7 @@ export function formatBytes(bytes: number): string {
   return `${unit > 0 && value < 9.95 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`;
 }
 
-/** Seconds as people say them: "0.4 s", "18 s", "2 min 14 s", "1 h 52 min", "3 d 4 h". */
+/** Formats seconds: "0.4 s", "18 s", "2 min 14 s", "1 h 52 min", "3 d 4 h". */
 export function formatDuration(seconds: number): string {
   if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
   const s = Math.round(seconds);
@@ -46,28 +46,28 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
 }
 
-/** Counts with thousands separators: "1,234,567". The locale is fixed so that output is the same everywhere. */
+/** Formats a count with thousands separators: "1,234,567". The locale is fixed, so output is the same everywhere. */
 export function formatCount(count: number): string {
   return Math.round(count).toLocaleString('en-US');
 }
 
-/** A count with its noun: "1 sample", "1,200 samples". */
+/** Formats a count with its noun: "1 sample", "1,200 samples". */
 export function countOf(count: number, noun: string): string {
   return `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 
-/** A share of 1 as a percentage, with decimals if it is small: "0.05 %", "1.5 %", "42 %". */
+/** Formats a share of 1 as a percentage, with decimals if it is small: "0.05 %", "1.5 %", "42 %". */
 export function formatPercent(share: number): string {
   const value = 100 * share;
   return `${value > 0 && value < 9.95 ? value.toFixed(value < 0.095 ? 2 : 1) : Math.round(value)} %`;
 }
 
-/** A loss or "–" where there is none. */
+/** Formats a loss with four decimals; "–" if there is none. */
 export function formatLoss(loss: number | null | undefined): string {
   return loss === null || loss === undefined ? '–' : loss.toFixed(4);
 }
 
-/** A signed change: "−0.0123", "+0.0040". */
+/** Formats a change with its sign: "−0.0123", "+0.0040". */
 export function formatChange(change: number, digits = 4): string {
   return `${change < 0 ? '−' : '+'}${Math.abs(change).toFixed(digits)}`;
 }
@@ -75,7 +75,7 @@ export function formatChange(change: number, digits = 4): string {
 const BARS = '▁▂▃▄▅▆▇█';
 
 /**
- * A column per value on a vertical axis of losses, for a terminal:
+ * Draws a column chart of losses for a terminal:
  *
  *     4.60 ┤█
  *     4.40 ┤█ █
@@ -86,7 +86,7 @@ export function lossPicture(points: readonly { label: string; loss: number }[], 
   if (points.length === 0) return [];
   const losses = points.map((p) => p.loss);
   const high = Math.max(...losses);
-  // The axis ends a little below the lowest loss, so that the last column is seen too.
+  // The axis starts a little below the lowest loss, so that its column is visible.
   const low = Math.min(...losses) - Math.max((high - Math.min(...losses)) * 0.15, 1e-4);
   const width = Math.max(...points.map((p) => p.label.length)) + 1;
   const eighths = losses.map((loss) => Math.max(1, Math.round(((loss - low) / (high - low)) * height * 8)));
@@ -103,7 +103,7 @@ export function lossPicture(points: readonly { label: string; loss: number }[], 
   return lines;
 }
 
-/** Rows as columns with two spaces between; the first row is the heading. Numbers are right-aligned. */
+/** Lays out rows as a table with two spaces between columns. The first row is the heading. Numbers are right-aligned. */
 export function table(rows: readonly (readonly string[])[]): string[] {
   const columns = Math.max(0, ...rows.map((row) => row.length));
   const widths = Array.from({ length: columns }, (_, i) =>

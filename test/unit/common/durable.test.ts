@@ -1,15 +1,15 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { writeDurably } from '../../../common/durable.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
 const code = (value: string) => expect.objectContaining({ code: value });
-/** Above the largest process id of any system. */
+/** Above the largest process id of Linux (2^22), so that no such process runs. */
 const ENDED = 4_194_305;
 
-test('replaces the old file, and removes what killed processes left', async () => {
+it('replaces the old file and removes partial files of killed processes', async () => {
   const folder = await temporaryFolder();
   const path = join(folder, 'file');
   await writeFile(path, 'old and longer');
@@ -22,14 +22,14 @@ test('replaces the old file, and removes what killed processes left', async () =
   expect((await readdir(folder)).sort()).toEqual(['file', ...kept]);
 });
 
-test('concurrent writes leave one of the files whole', async () => {
+it('leaves one whole file after concurrent writes', async () => {
   const path = join(await temporaryFolder(), 'file');
   const texts = Array.from({ length: 10 }, (_, i) => String(i).repeat(1000));
   await Promise.all(texts.map((text) => writeDurably(path, text)));
   expect(texts).toContain(await readFile(path, 'utf8'));
 });
 
-test('a failed write leaves the old file and no other', async () => {
+it('leaves only the old file after a failed write', async () => {
   const folder = await temporaryFolder();
   const path = join(folder, 'file');
   await writeFile(path, 'old');
@@ -53,7 +53,7 @@ test('a failed write leaves the old file and no other', async () => {
   expect(await readdir(folder)).toEqual(['file']);
 });
 
-test('a folder in the way or a missing one is WRITE_FAILED', async () => {
+it('throws WRITE_FAILED if the path is a folder or its folder is missing', async () => {
   const folder = await temporaryFolder();
   await mkdir(join(folder, 'taken', 'in the way'), { recursive: true });
   for (const name of ['taken', 'no/such/folder']) {

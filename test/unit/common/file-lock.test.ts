@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { lockHome } from '../../../common/file-lock.ts';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { lockFolder, lockHome } from '../../../common/file-lock.ts';
 
 let home: string;
 beforeEach(() => {
@@ -12,7 +12,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(home, { recursive: true, force: true }));
 
-test('a home has one holder at a time, and the error names it', () => {
+it('locks a home for one holder at a time and names it in the error', () => {
   const release = lockHome(home);
   expect(() => lockHome(home)).toThrow(
     expect.objectContaining({ code: 'HOME_LOCKED', values: { home, pid: process.pid } }),
@@ -22,7 +22,15 @@ test('a home has one holder at a time, and the error names it', () => {
   lockHome(home)();
 });
 
-test('the lock of a killed process is free at once', async () => {
+it('locks any folder, with a code of its own', () => {
+  const release = lockFolder(home);
+  expect(() => lockFolder(home)).toThrow(
+    expect.objectContaining({ code: 'FOLDER_LOCKED', values: { folder: home, pid: process.pid } }),
+  );
+  release();
+});
+
+it('frees the lock of a killed process at once', async () => {
   const module = join(import.meta.dirname, '../../../common/file-lock.ts');
   const child = spawn(
     process.execPath,
@@ -30,7 +38,7 @@ test('the lock of a killed process is free at once', async () => {
       '--expose-gc',
       '--input-type=module',
       '--eval',
-      // Whether somebody keeps what it returns must not matter.
+      // The lock must hold even if the returned function is garbage collected.
       `import { lockHome } from ${JSON.stringify(module)}; lockHome(${JSON.stringify(home)});
        setTimeout(() => { gc(); process.stdout.write('held'); }); setInterval(() => {}, 1000);`,
     ],

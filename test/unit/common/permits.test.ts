@@ -1,21 +1,21 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { Permits } from '../../../common/permits.ts';
 import { RangeBuffers, RangePool } from '../../../net/blobs/range-buffers.ts';
 
 const never = new AbortController().signal;
 
-test('so many permits per key, the others wait in line', async () => {
+it('gives a number of permits per key, and queues the other calls in order', async () => {
   const permits = new Permits(2);
   const order: string[] = [];
   const [first, second] = await Promise.all([permits.take('a', never), permits.take('a', never)]);
   await permits.take('b', never);
-  const third = permits.take('a', never).then((give) => {
+  const third = permits.take('a', never).then((release) => {
     order.push('third');
-    return give;
+    return release;
   });
-  const fourth = permits.take('a', never).then((give) => {
+  const fourth = permits.take('a', never).then((release) => {
     order.push('fourth');
-    return give;
+    return release;
   });
   expect(order).toEqual([]);
   first!();
@@ -26,36 +26,36 @@ test('so many permits per key, the others wait in line', async () => {
   second!();
 });
 
-test('who stops waiting for a permit loses the place and nothing else', async () => {
+it('removes an aborted call from the queue without losing a permit', async () => {
   const permits = new Permits(1);
-  const give = await permits.take('a', never);
+  const release = await permits.take('a', never);
   const controller = new AbortController();
-  const impatient = permits.take('a', controller.signal);
-  const patient = permits.take('a', never);
-  controller.abort(new Error('enough'));
-  await expect(impatient).rejects.toThrow('enough');
-  give();
-  (await patient)();
+  const aborted = permits.take('a', controller.signal);
+  const waiting = permits.take('a', never);
+  controller.abort(new Error('aborted'));
+  await expect(aborted).rejects.toThrow('aborted');
+  release();
+  (await waiting)();
   await permits.take('a', never);
 });
 
-test('buffers are made up to a limit, used again, and waited for', async () => {
+it('creates buffers up to a limit, reuses them, and makes further calls wait', async () => {
   const buffers = new RangeBuffers({ most: 2 }, { pool: new RangePool() });
   const [a, b] = await Promise.all([buffers.take(never), buffers.take(never)]);
   const controller = new AbortController();
-  const impatient = buffers.take(controller.signal);
-  const patient = buffers.take(never);
-  controller.abort(new Error('enough'));
-  await expect(impatient).rejects.toThrow('enough');
+  const aborted = buffers.take(controller.signal);
+  const waiting = buffers.take(never);
+  controller.abort(new Error('aborted'));
+  await expect(aborted).rejects.toThrow('aborted');
   buffers.give(a!.subarray(3, 5));
-  const again = await patient;
+  const again = await waiting;
   expect(again.buffer).toBe(a!.buffer);
   expect(again.length).toBe(a!.length);
   buffers.give(b!);
   expect((await buffers.take(never)).buffer).toBe(b!.buffer);
 });
 
-test('buffers of one blob are those of the next, and more than one holder needs are not kept', async () => {
+it('reuses the buffers of one blob for the next, and keeps only as many as one holder needs', async () => {
   const pool = new RangePool();
   const blob = () => new RangeBuffers({ most: 100 }, { pool });
   const takeAll = (buffers: RangeBuffers) =>

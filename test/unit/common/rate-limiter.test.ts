@@ -1,9 +1,9 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { RateLimiter } from '../../../common/rate-limiter.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 
-test('a key may use its quota at once and earns it back evenly', () => {
+it('lets a key use its quota at once and refills it evenly', () => {
   const clock = new ManualClock();
   const limiter = new RateLimiter({ clock });
   const quota = { calls: 5, perMs: 1000 };
@@ -18,7 +18,7 @@ test('a key may use its quota at once and earns it back evenly', () => {
   expect(limiter.take('another', quota)).toBe(true);
 });
 
-test('no window of the quota lets more than twice its calls through', () => {
+it('lets at most twice the quota through in any window', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 20 }),
@@ -41,17 +41,17 @@ test('no window of the quota lets more than twice its calls through', () => {
   );
 });
 
-test('many strangers do not make it forget a key that is over its quota', () => {
+it('remembers a key over its quota while thousands of other keys call', () => {
   const clock = new ManualClock();
   const limiter = new RateLimiter({ clock });
   const quota = { calls: 1, perMs: 1000 };
-  for (let i = 0; i < 4000; i++) limiter.take(`stranger ${i}`, quota);
+  for (let i = 0; i < 4000; i++) limiter.take(`other ${i}`, quota);
   expect(limiter.take('key', quota)).toBe(true);
-  for (let i = 4000; i < 8000; i++) limiter.take(`stranger ${i}`, quota);
+  for (let i = 4000; i < 8000; i++) limiter.take(`other ${i}`, quota);
   expect(limiter.take('key', quota)).toBe(false);
 });
 
-test('a clock that is set, forward or back, gives nobody calls and takes none away', () => {
+it('neither grants nor takes calls when the clock is set forward or back', () => {
   for (const byMs of [-3_600_000, 3_600_000]) {
     const clock = new ManualClock();
     const limiter = new RateLimiter({ clock });

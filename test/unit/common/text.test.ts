@@ -10,7 +10,7 @@ import {
 } from '../../../common/text.ts';
 
 describe('safeText', () => {
-  it('leaves no control or direction character in any string', () => {
+  it('removes control and direction characters from any string', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.boolean(), (text, multiline) => {
         const safe = safeText(text, { multiline });
@@ -21,15 +21,15 @@ describe('safeText', () => {
     );
   });
 
-  it('defuses escape sequences and forged lines', () => {
+  it('neutralises escape sequences and forged lines', () => {
     expect(safeText('ok\u001b[2Jgone')).toBe('ok·[2Jgone');
     expect(safeText('a\r\nswarm: all is well')).toBe('a swarm: all is well');
-    expect(safeText('ordinary text, ümlauts, 日本 and 🦦')).toBe('ordinary text, ümlauts, 日本 and 🦦');
+    expect(safeText('plain text, ümlauts, 日本 and 🦦')).toBe('plain text, ümlauts, 日本 and 🦦');
   });
 });
 
-describe('figures', () => {
-  it('writes bytes in three digits at most', () => {
+describe('numbers', () => {
+  it('formats bytes with at most three digits', () => {
     expect([0, 999, 1000, 1234, 34_000_000, 999_600].map(formatBytes)).toEqual([
       '0 B',
       '999 B',
@@ -40,7 +40,7 @@ describe('figures', () => {
     ]);
   });
 
-  it('writes durations at every scale', () => {
+  it('formats durations at every scale', () => {
     expect([0.42, 18.2, 134, 6720, 273_600].map(formatDuration)).toEqual([
       '0.4 s',
       '18 s',
@@ -50,13 +50,13 @@ describe('figures', () => {
     ]);
   });
 
-  it('signs changes', () => {
+  it('formats changes with their sign', () => {
     expect([formatChange(-0.01234), formatChange(0.004)]).toEqual(['−0.0123', '+0.0040']);
   });
 });
 
-describe('pictures', () => {
-  it('a loss picture has a column per point that shrinks as the loss falls', () => {
+describe('charts and tables', () => {
+  it('draws a column per loss, shorter for a lower loss', () => {
     const lines = lossPicture(
       [4.6, 4.4, 4.2, 4.0].map((loss, i) => ({ label: String(i), loss })),
       4,
@@ -70,7 +70,7 @@ describe('pictures', () => {
     expect(filled.at(-1)).toBeGreaterThan(0);
   });
 
-  it('a table lines its columns up', () => {
+  it('aligns the columns of a table', () => {
     expect(
       table([
         ['peer', 'bytes'],
