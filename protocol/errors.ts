@@ -1,7 +1,10 @@
 import { defineErrors } from '../common/errors.ts';
 
 export const protocolError = defineErrors({
-  INVITE_INVALID: 'usage',
+  INVITE_INVALID: {
+    kind: 'usage',
+    next: 'paste the whole invite, one line that begins with "swarm1"',
+  },
   MESSAGE_INVALID: 'failed',
   MESSAGE_KIND: 'failed',
   MESSAGE_MALFORMED: 'failed',

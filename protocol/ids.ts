@@ -4,18 +4,18 @@ import { z } from 'zod';
 import type { SwarmError } from '../common/errors.ts';
 import { protocolError } from './errors.ts';
 
-/** Bytes, over whatever buffer. (`z.instanceof(Uint8Array)` would promise an unshared one.) */
+/** Bytes, shared memory included: the type of `z.instanceof(Uint8Array)` would exclude it. */
 export const bytesSchema = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
 
 /** SHA-256, lower-case hex, 64 characters. */
 export const digestSchema = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex characters');
 
-/** A job's name: becomes part of paths and terminals, so only what is harmless there. */
+/** The name of a job. Appears in paths and on terminals, so only characters that are harmless there. */
 export const nameSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'must be 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit');
 
-/** A libp2p peer id of an Ed25519 key, in base58btc: 52 characters that begin with 12D3KooW. */
+/** A libp2p peer id of an Ed25519 key in base58btc: 52 characters, beginning with 12D3KooW. */
 export const peerIdSchema = z
   .string()
   .regex(/^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/, 'must be an Ed25519 peer id');
@@ -26,12 +26,12 @@ const PEER_ID_PREFIX = Uint8Array.of(0x00, 0x24, 0x08, 0x01, 0x12, 0x20);
 // SubjectPublicKeyInfo of Ed25519: RFC 8410 section 4.
 const SPKI_PREFIX = Uint8Array.from(Buffer.from('302a300506032b6570032100', 'hex'));
 
-/** The peer id of a raw 32-byte Ed25519 public key. */
+/** Returns the peer id of a raw Ed25519 public key (32 bytes). */
 export function peerIdOf(publicKey: Uint8Array): string {
   return base58btc.baseEncode(Buffer.concat([PEER_ID_PREFIX, publicKey]));
 }
 
-/** The public key inside an Ed25519 peer id. @throws SwarmError PEER_ID_INVALID */
+/** Returns the public key inside an Ed25519 peer id. @throws SwarmError PEER_ID_INVALID */
 export function publicKeyOf(peerId: string): KeyObject {
   const invalid = (): SwarmError =>
     protocolError('PEER_ID_INVALID', `"${peerId.slice(0, 64)}" is not the peer id of an Ed25519 key`, {
@@ -45,7 +45,7 @@ export function publicKeyOf(peerId: string): KeyObject {
   return createPublicKey({ key: der, format: 'der', type: 'spki' });
 }
 
-/** Peer ids shortened for people: the last six characters differ most. */
+/** Shortens a peer id for display to its last six characters: all peer ids begin alike. */
 export function shortPeer(peerId: string): string {
   return peerId.length > 14 ? `…${peerId.slice(-6)}` : peerId;
 }

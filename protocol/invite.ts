@@ -4,14 +4,14 @@ import { decodeCbor, encodeCbor } from './cbor.ts';
 import { protocolError } from './errors.ts';
 import { digestSchema } from './ids.ts';
 
-/** Addresses in one invite: more only make the line longer. */
+/** Addresses in one invite; more would only make the line longer. */
 export const INVITE_ADDRESSES = 8;
-/** Characters of an invite: 8 addresses of 256 bytes, job and token in base64 stay below. */
+/** Greatest length of an invite: 8 addresses of 256 bytes, job and token in base64 stay below. */
 export const INVITE_CHARACTERS = 4096;
-/** Says what the line is, and of which version, before anything is decoded. */
+/** Marks a line as an invite of version 1. */
 const PREFIX = 'swarm1';
 
-/** A multiaddr in visible ASCII that ends in the peer whose key answers there: nobody else is taken for it. */
+/** A multiaddr in visible ASCII that ends in a peer id, so that no other peer is mistaken for the coordinator. */
 const PEER_ADDRESS = /^(\/[\x21-\x7e]+)?\/p2p\/(12D3KooW[1-9A-HJ-NP-Za-km-z]{44})$/;
 
 const inviteSchema = z.strictObject({
@@ -22,22 +22,25 @@ const inviteSchema = z.strictObject({
     .max(INVITE_ADDRESSES)
     .refine(
       (addresses) => new Set(addresses.map((address) => PEER_ADDRESS.exec(address)?.[2])).size === 1,
-      'must all be of one coordinator',
+      'must all belong to one coordinator',
     ),
-  /** null: the coordinator's only job, or the one that the node's owner names. */
+  /** null means the coordinator's only job, or the job that the contributor names. */
   job: digestSchema.nullable(),
-  /** What a job with admission "invite" asks for; null for open jobs. */
+  /** Required by jobs with admission "invite"; null for open jobs. */
   token: z.string().min(1).max(128).nullable(),
 });
 export type Invite = z.infer<typeof inviteSchema>;
 
-/** One line to paste on another machine: `swarm1` and base64url of canonical CBOR. Surplus addresses are left out. */
+/**
+ * Encodes an invite as one line: `swarm1` and base64url of canonical CBOR. Keeps the first {@link INVITE_ADDRESSES}
+ * addresses.
+ */
 export function encodeInvite(invite: Invite): string {
   const parsed = inviteSchema.parse({ ...invite, addresses: invite.addresses.slice(0, INVITE_ADDRESSES) });
   return PREFIX + Buffer.from(encodeCbor(parsed)).toString('base64url');
 }
 
-/** Tells an invite from a multiaddr, for commands that take both. */
+/** Distinguishes an invite from a multiaddr, for commands that take both. */
 export function looksLikeInvite(text: string): boolean {
   return text.startsWith(PREFIX);
 }
@@ -45,17 +48,12 @@ export function looksLikeInvite(text: string): boolean {
 /** @throws SwarmError INVITE_INVALID */
 export function decodeInvite(text: string): Invite {
   const invalid = (reason: string, cause?: unknown): SwarmError =>
-    protocolError(
-      'INVITE_INVALID',
-      `this is not an invite (${reason}); paste the whole line that begins with "${PREFIX}"`,
-      { reason },
-      { cause },
-    );
+    protocolError('INVITE_INVALID', `not a valid invite: ${reason}`, { reason }, { cause });
   if (!looksLikeInvite(text)) throw invalid(`it does not begin with "${PREFIX}"`);
   if (text.length > INVITE_CHARACTERS) throw invalid(`${text.length} characters`);
   const encoded = text.slice(PREFIX.length);
   const bytes = Buffer.from(encoded, 'base64url');
-  // Node skips characters that are not base64; only what encodes back to the same text was one.
+  // Node skips characters that are not base64url, so compare with the re-encoded bytes.
   if (bytes.toString('base64url') !== encoded) throw invalid('not base64url');
   try {
     return decodeCbor(new Uint8Array(bytes), inviteSchema, INVITE_CHARACTERS);

@@ -19,12 +19,12 @@ const term = z.int().positive();
 const label = z.string().max(64);
 const adapterRef = z.strictObject({ digest: digestSchema, size: z.int().positive().max(ADAPTER_BYTES) });
 
-/** What ties a message to one moment of one job, so that a replay is recognised. */
+/** Ties a message to one round of one job, so that a replay is recognised. */
 const moment = { job: digestSchema, term, round: z.int().positive() };
 
 /**
- * The coordinator's word on where the job stands. The `sequence` grows by one with each head of a job;
- * nodes follow the greatest (term, sequence). During phase `training`, `round` is being trained from `checkpoint`.
+ * The state of a job, announced by its coordinator. `sequence` grows by one with each head of the job; nodes follow the
+ * greatest (term, sequence). In phase `training`, nodes train `round` from `checkpoint`.
  */
 export const headSchema = z.strictObject({
   job: digestSchema,
@@ -33,33 +33,33 @@ export const headSchema = z.strictObject({
   phase: z.enum(['waiting', 'training', 'paused', 'finished', 'failed']),
   round: z.int().positive(),
   checkpoint: z.strictObject({
-    /** Digest of the signed checkpoint's body; the parent of every update of this round. */
+    /** Digest of the body of the signed checkpoint; the parent of every update of this round. */
     digest: digestSchema,
-    /** The round that made it; 0 is the initial adapter. */
+    /** The round that produced the checkpoint; 0 is the initial adapter. */
     round: index,
-    /** Checkpoints before it: less than the round where rounds came to nothing. */
+    /** Number of earlier checkpoints; less than `round` after null rounds. */
     ordinal: index,
     adapter: adapterRef,
-    /** The step from the parent checkpoint, quantised: what a node that holds the parent fetches instead of the adapter. */
+    /** The quantised step from the parent checkpoint. A node that holds the parent fetches it instead of the adapter. */
     delta: z
       .strictObject({ parent: digestSchema, digest: digestSchema, size: index.max(UPDATE_BYTES) })
       .nullable(),
     heldOutLoss: finite.nullable(),
   }),
   preset: presetSchema,
-  /** Disjoint intervals [start, end) of the round's permutation of the data's rows. */
+  /** Disjoint intervals [start, end) of the round's permutation of the data rows. */
   assignments: z
     .array(z.strictObject({ peer: peerIdSchema, start: index, end: index, steps: z.int().positive() }))
     .max(ROUND_PEERS),
-  /** Milliseconds from `issuedAt` after which the round may close without a node; 0 outside of training. */
+  /** Milliseconds from `issuedAt` until the round may close without missing nodes; 0 outside of training. */
   deadlineMs: index,
-  /** Whose updates the checkpoint holds, by payload digest. */
+  /** The updates merged into the checkpoint, by payload digest. */
   included: z.array(z.strictObject({ peer: peerIdSchema, update: digestSchema })).max(ROUND_PEERS),
   reason: z.string().max(DETAIL_CHARACTERS),
   issuedAt: index,
 });
 
-/** A node's contribution to one round. `payload` is the encoded update; `inline` carries it when it is small. */
+/** A node's update of one round. `payload` refers to the encoded bytes; `inline` holds them if they are small. */
 export const updateSchema = z.strictObject({
   ...moment,
   parent: digestSchema,
@@ -80,11 +80,11 @@ export const updateSchema = z.strictObject({
     .nullable(),
 });
 
-/** The coordinator's answer to one update: reaches its author, who acts on the code. */
+/** The coordinator's answer to one update. Its author acts on the code. */
 export const receiptSchema = z.strictObject({
   ...moment,
   peer: peerIdSchema,
-  /** Digest of the update's payload, as in `head.included`; of the raw message where none could be read. */
+  /** Digest of the payload, as in `head.included`; of the raw message if the payload could not be read. */
   update: digestSchema,
   code: z.enum(receiptCodes),
   detail: z.string().max(DETAIL_CHARACTERS),
@@ -118,28 +118,28 @@ export const checkpointSchema = z.strictObject({
     trainLoss: finite.nullable(),
     tokens: index,
     seconds: finite.nonnegative(),
-    /** Outer rate that passed the gate: the job's, or half of it. */
+    /** Outer rate that passed the gate: that of the job, or half of it. */
     outerRate: finite,
-    /** Bytes of all merged updates. */
+    /** Size of all merged updates in bytes. */
     updateBytes: index,
-    /** Distance of factor averaging from product averaging (DESIGN.md section 5); null with fewer than two. */
+    /** Distance of factor averaging from product averaging (DESIGN.md section 5); null with fewer than two updates. */
     drift: finite.nullable(),
   }),
   createdAt: index,
 });
 
-/** A node's sign of life on the `peers` topic. */
+/** A node's heartbeat on the `peers` topic. */
 export const heartbeatSchema = z.strictObject({
   job: digestSchema,
   name: label,
   agent: label,
   state: z.enum(['joining', 'syncing', 'training', 'publishing', 'awaiting', 'leaving']),
   /**
-   * The newest round that the node has heard to be open, or to be committed. Whoever is awaiting without having
-   * delivered in it has lost its work, so it is never a round that is still to be opened.
+   * The newest round that the node knows to be open or committed. Never a round that has yet to open: a node in state
+   * `awaiting` that has not delivered in this round has lost its work.
    */
   round: index,
-  /** Optimiser steps made of those planned in this round. */
+  /** Optimiser steps done in this round, out of `steps`. */
   step: index,
   steps: index,
   tokensPerSecond: finite.nonnegative(),
@@ -166,7 +166,7 @@ export type Receipt = Messages['receipt'];
 export type Checkpoint = Messages['checkpoint'];
 export type Heartbeat = Messages['heartbeat'];
 
-/** Greatest body of each kind, in bytes. */
+/** Greatest body of each kind in bytes. */
 export const messageBytes: Record<MessageKind, number> = {
   manifest: RPC_MESSAGE_BYTES / 2,
   head: CONTROL_MESSAGE_BYTES,

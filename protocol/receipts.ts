@@ -1,23 +1,23 @@
 /**
- * What can become of an update. The author's next move follows from the code alone: `accepted` and `late` count;
- * everything else does not, and the author puts the update back into its error feedback.
+ * Reason codes of receipts. The code alone decides what the author does: updates with `accepted` and `late` count; after
+ * any other code the author puts the update back into its error feedback.
  */
 export const receiptMeanings = {
   accepted: 'durably recorded; part of the round unless the held-out gate leaves it out',
   late: 'recorded for the next round with reduced weight: it arrived after its round had closed',
   'wrong-job': 'the update names a job that this coordinator does not run',
   'wrong-term': 'the update follows an older coordinator; fetch the newest head',
-  'wrong-round': 'the round has not begun, or closed too long ago',
-  'wrong-parent': 'the update starts from another checkpoint than its round',
-  'not-assigned': 'the round gave this node no data, or other data than the update names',
+  'wrong-round': 'the round has not started, or closed too long ago',
+  'wrong-parent': 'the update starts from a different checkpoint than its round',
+  'not-assigned': 'the round assigned this node no data, or other data than the update names',
   duplicate: 'this node already has an update in this round; the first one counts',
   'bad-signature': 'the signature does not belong to the author',
-  malformed: 'the message is not strict CBOR of the right fields',
+  malformed: 'the message is not strict CBOR with the right fields',
   'too-large': 'the payload is larger than its preset can need, or than the limit',
-  'size-mismatch': 'the declared size or digest is not that of the payload',
+  'size-mismatch': 'the declared size or digest does not match the payload',
   'bad-payload': 'the payload does not decode: wrong structure, index out of bounds, trailing bytes',
-  'not-finite': 'a scale in the payload is a NaN or an infinity (in the message itself that is `malformed`)',
-  'wrong-preset': 'the round asked for another compression preset',
+  'not-finite': 'a scale in the payload is NaN or infinite (in the message itself: `malformed`)',
+  'wrong-preset': 'the round uses a different compression preset',
   'not-admitted': 'the job does not admit this node',
   'rate-limited': 'too many updates from this node; wait for the next round',
   unavailable: 'the announced payload could not be fetched from its author in time',
@@ -29,7 +29,7 @@ export const receiptMeanings = {
 export type ReceiptCode = keyof typeof receiptMeanings;
 export const receiptCodes = Object.keys(receiptMeanings) as [ReceiptCode, ...ReceiptCode[]];
 
-/** Codes after which the update is (or may still become) part of a checkpoint. */
+/** Whether the update is, or may still become, part of a checkpoint. */
 export function counts(code: ReceiptCode): boolean {
   return code === 'accepted' || code === 'late';
 }

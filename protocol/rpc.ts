@@ -16,11 +16,11 @@ const empty = z.strictObject({});
 const job = digestSchema;
 
 /**
- * One entry per method: request, response, greatest sizes in bytes, and how many calls a peer may make.
- * Signed envelopes travel as bytes and are opened by whoever uses them.
+ * The methods: schemas of request and response, greatest sizes in bytes, and the quota of each peer. Signed envelopes travel
+ * as bytes; the caller verifies them.
  */
 export const rpcMethods = {
-  /** Jobs that the asked coordinator runs. */
+  /** Lists the jobs of the coordinator. */
   jobs: {
     request: empty,
     response: z.strictObject({
@@ -32,7 +32,7 @@ export const rpcMethods = {
     maxResponseBytes: 32 * 1024,
     quota: { calls: 20, perMs: 10_000 },
   },
-  /** A node asks to take part. The answer is the signed manifest and the newest head. */
+  /** Joins a job. Returns the signed manifest and the newest head. */
   join: {
     request: z.strictObject({
       job,
@@ -40,9 +40,9 @@ export const rpcMethods = {
       name: z.string().max(64),
       agent: z.string().max(64),
       engine: z.string().max(64),
-      /** Own measurement, 0 before the first round. */
+      /** As measured by the node; 0 before its first round. */
       tokensPerSecond: z.number().nonnegative(),
-      /** By the node's clock: one that is wrong is told so, for its heartbeats would count for nothing. */
+      /** Time on the node's clock. A wrong clock is refused, because the node's heartbeats would not count. */
       sentAt: z.int().nonnegative(),
     }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
@@ -50,7 +50,7 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** What the job is and where it stands, for whoever comes to fetch and takes no part. Admitted as nodes are. */
+  /** Returns the same as `join`, to a peer that fetches without joining. The same admission applies. */
   manifest: {
     request: z.strictObject({ job, invite: z.string().max(128).nullable() }),
     response: z.strictObject({ manifest: envelope, head: envelope.nullable() }),
@@ -58,6 +58,7 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
+  /** Leaves a job; the round no longer waits for the node. */
   leave: {
     request: z.strictObject({ job, reason: z.string().max(64) }),
     response: empty,
@@ -65,7 +66,7 @@ export const rpcMethods = {
     maxResponseBytes: 64,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** The newest head, for nodes that gossip did not reach; null when it is no newer than the one they know. */
+  /** Returns the newest head, for nodes that gossip did not reach; null if it is not newer than the known one. */
   head: {
     request: z.strictObject({ job, known: headOrderSchema.optional() }),
     response: z.strictObject({ head: envelope.nullable() }),
@@ -73,7 +74,7 @@ export const rpcMethods = {
     maxResponseBytes: CONTROL_MESSAGE_BYTES + 1024,
     quota: { calls: 40, perMs: 10_000 },
   },
-  /** An update that gossip may have lost, sent straight to the coordinator. Answers with its receipt. */
+  /** Sends the coordinator an update that gossip may have lost. Returns its receipt. */
   submit: {
     request: z.strictObject({ update: envelope }),
     response: z.strictObject({ receipt: envelope }),
@@ -81,7 +82,7 @@ export const rpcMethods = {
     maxResponseBytes: 4096,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** What became of an update; null when it was never seen. */
+  /** Returns the receipt of an update; null if the coordinator never saw it. */
   receipt: {
     request: z.strictObject({ job, update: digestSchema }),
     response: z.strictObject({ receipt: envelope.nullable() }),
@@ -89,7 +90,7 @@ export const rpcMethods = {
     maxResponseBytes: 4096,
     quota: { calls: 40, perMs: 10_000 },
   },
-  /** Coordinator to author: a receipt, as soon as there is one. */
+  /** Sends the author of an update its receipt. Called by the coordinator. */
   notify: {
     request: z.strictObject({ receipt: envelope }),
     response: empty,

@@ -5,13 +5,13 @@ import { protocolError } from './errors.ts';
 import { bytesSchema, peerIdOf, peerIdSchema, publicKeyOf } from './ids.ts';
 import { type MessageKind, type Messages, messageBytes, messageSchemas } from './messages.ts';
 
-/** Signs with a node's libp2p key (Ed25519). */
+/** Signs with a libp2p key (Ed25519). */
 export interface Signer {
   readonly peerId: string;
   sign(bytes: Uint8Array): Uint8Array;
 }
 
-/** A verified message, who wrote it, and the digest of its body (the identity of manifests and checkpoints). */
+/** A verified message, its author, and the digest of its body (the identity of manifests and checkpoints). */
 export interface Verified<K extends MessageKind> {
   readonly author: string;
   readonly message: Messages[K];
@@ -24,12 +24,13 @@ const envelopeSchema = z.strictObject({
   body: bytesSchema,
   signature: bytesSchema.refine((s) => s.length === 64, 'must be 64 bytes'),
 });
-/** Envelope fields around the body: kind, author, signature and CBOR framing. */
+/** Space for the fields around the body: kind, author, signature and CBOR framing. */
 const ENVELOPE_OVERHEAD_BYTES = 512;
 
 /** RFC 8410 PKCS#8 wrapping of a raw 32-byte Ed25519 seed. */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 
+/** Creates a signer from a raw Ed25519 seed (32 bytes). */
 export function signerFromSeed(seed: Uint8Array): Signer {
   const key: KeyObject = createPrivateKey({
     key: Buffer.concat([PKCS8_PREFIX, seed]),
@@ -41,12 +42,12 @@ export function signerFromSeed(seed: Uint8Array): Signer {
   return { peerId, sign: (bytes) => edSign(null, bytes, key) };
 }
 
-/** The kind is part of what is signed, so that no message can be passed off as one of another kind. */
+/** The signature covers the kind, so that a message cannot be passed off as one of another kind. */
 function signedBytes(kind: MessageKind, body: Uint8Array): Uint8Array {
   return Buffer.concat([Buffer.from(`lora-swarm/1/${kind}\0`), body]);
 }
 
-/** Encodes and signs one message. The schema is checked on the way out too: we never send what we would refuse. */
+/** Encodes and signs a message. Checks its schema first, so that we never send a message that we would refuse. */
 export function signMessage<K extends MessageKind>(
   kind: K,
   message: Messages[K],
@@ -59,7 +60,7 @@ export function signMessage<K extends MessageKind>(
 }
 
 /**
- * Verifies and decodes in one step; nothing else decodes signed bytes.
+ * Verifies and decodes signed bytes: size, envelope, kind, signature, schema. No other function decodes them.
  * @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED, MESSAGE_INVALID, MESSAGE_KIND, SIGNATURE_INVALID
  */
 export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> {
@@ -77,7 +78,7 @@ export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array)
     envelope.signature,
   );
   if (!valid) {
-    throw protocolError('SIGNATURE_INVALID', `a ${kind} does not carry the signature of ${envelope.author}`, {
+    throw protocolError('SIGNATURE_INVALID', `the signature of a ${kind} is not that of ${envelope.author}`, {
       kind,
       author: envelope.author,
     });

@@ -1,6 +1,6 @@
 import { digestSchema } from './ids.ts';
 
-/** Gossip topics of a job. Of ours only coordinators subscribe to `updates`. */
+/** Gossip channels of a job. Only coordinators subscribe to `updates`. */
 export const jobChannels = ['heads', 'updates', 'peers'] as const;
 export type JobChannel = (typeof jobChannels)[number];
 
@@ -8,7 +8,7 @@ export function jobTopic(job: string, channel: JobChannel): string {
   return `/lora-swarm/1/${digestSchema.parse(job)}/${channel}`;
 }
 
-/** The inverse of {@link jobTopic}; null for anything that is not a job topic. */
+/** Parses a topic of {@link jobTopic}; null for any other topic. */
 export function parseJobTopic(topic: string): { job: string; channel: JobChannel } | null {
   const match = /^\/lora-swarm\/1\/([0-9a-f]{64})\/([a-z]+)$/.exec(topic);
   const channel = jobChannels.find((c) => c === match?.[2]);

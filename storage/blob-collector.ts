@@ -2,30 +2,30 @@ import type { Logger } from '../common/logger.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import type { BlobStore } from './blobs.ts';
 
-/** Where blobs of one piece of work go: kept until it ends, then kept only if the owner's database needs them. */
+/** Protects blobs from garbage collection while a piece of work is under way. Afterwards only rows of the database do. */
 export interface BlobScope {
-  /** Durable when it resolves. Returns the digest. */
-  put(bytes: Uint8Array): Promise<string>;
-  /** Announces a blob that is about to come into the store; once it resolves nothing deletes it. */
+  /** Stores and protects a blob; durable when it resolves. Returns the digest. @param digest of `bytes`, if known */
+  put(bytes: Uint8Array, digest?: string): Promise<string>;
+  /** Protects a blob that the store has, or is about to get. */
   hold(digest: string): Promise<void>;
 }
 
 /**
- * The database's list of blobs that it does not need, or not yet. A blob is listed before it is written and again when
- * the last row that named it has gone, so that a crash at any point leaves nothing behind for ever.
+ * The list of blobs that may be garbage, kept in the owner's database. A blob is listed before it is written, and again
+ * when its last row is deleted. So a crash at any point leaves no blob that is never collected.
  */
 export interface UnusedBlobs {
-  /** Durable when it returns. */
+  /** Lists a blob; durable when it returns. */
   markUnused(digest: string): void;
-  /** Listed blobs that no row needs. */
+  /** Returns the listed blobs that no row needs. */
   unused(): string[];
-  /** Whether a blob is one of them now. */
+  /** Whether a blob is listed and no row needs it. */
   isUnused(digest: string): boolean;
-  /** Takes a blob that has been deleted off the list. */
+  /** Takes a deleted blob off the list. */
   forget(digest: string): void;
 }
 
-/** Deletes blobs, and only those that the database does not need: after it has stopped needing them, never before. */
+/** Garbage collection: deletes blobs that no row of the database needs and no scope protects. */
 export class BlobCollector {
   readonly #store: UnusedBlobs;
   readonly #blobs: Pick<BlobStore, 'put' | 'delete'>;
@@ -39,22 +39,22 @@ export class BlobCollector {
     this.#log = deps.log;
   }
 
-  /** Runs `work`; what it puts or holds is safe from {@link sweep} until it ends. Sweeps afterwards. */
+  /** Runs `work` with a scope, whose blobs {@link sweep} keeps until `work` ends; then sweeps. */
   async withScope<T>(work: (scope: BlobScope) => Promise<T>): Promise<T> {
     const held = new Set<string>();
     this.#scopes.add(held);
     const hold = async (digest: string): Promise<void> => {
       held.add(digest);
-      // A sweep that has not seen this may be deleting a blob with the same content, and takes it off the list then.
+      // A running sweep may be deleting this very blob and would then take it off the list, so wait for its end.
       await this.#sweeping;
       this.#store.markUnused(digest);
     };
     try {
       return await work({
         hold,
-        put: async (bytes) => {
-          await hold(sha256(bytes));
-          return this.#blobs.put(bytes);
+        put: async (bytes, digest = sha256(bytes)) => {
+          await hold(digest);
+          return this.#blobs.put(bytes, digest);
         },
       });
     } finally {
@@ -63,7 +63,7 @@ export class BlobCollector {
     }
   }
 
-  /** Deletes what no row needs and no running work holds. What cannot be deleted now is tried again the next time. */
+  /** Deletes the blobs that no row needs and no scope protects. A deletion that fails is repeated by the next sweep. */
   sweep(): Promise<void> {
     this.#sweeping = this.#sweeping.then(() =>
       this.#deleteUnused().catch((error: unknown) => this.#log.warn({ error }, 'sweep-failed')),
@@ -73,13 +73,12 @@ export class BlobCollector {
 
   async #deleteUnused(): Promise<void> {
     for (const digest of this.#store.unused()) {
-      // Each deletion takes time, in which the work that held the next one may have ended and its row been written.
+      // Check again: during earlier deletions a row may have been written that needs this blob.
       const held = [...this.#scopes].some((scope) => scope.has(digest));
       if (held || !this.#store.isUnused(digest)) continue;
       try {
         await this.#blobs.delete(digest);
       } catch (error) {
-        // It keeps no other from its turn.
         this.#log.warn({ digest, error }, 'blob-not-deleted');
         continue;
       }

@@ -11,38 +11,39 @@ import { storageError } from './errors.ts';
 import { PartialBlob, removePartial } from './partial-blob.ts';
 
 export interface FileBlobStoreOptions {
-  /** The daemon's folder; blobs lie in `<home>/blobs/<first two digits>/<digest>`. */
+  /** The home of the daemon; blobs are in `<home>/blobs/<first two digits>/<digest>`. */
   home: string;
 }
 
 export interface FileBlobStoreDeps {
   clock: Clock;
-  /** Bytes that a folder's disk still takes. @default statfs */
+  /** Returns the free space of a folder's disk in bytes. @default statfs */
   freeBytes?: (folder: string) => Promise<number>;
 }
 
+/** An open blob. */
 export interface BlobReader {
-  /** Bytes of the whole blob. */
+  /** Size of the whole blob in bytes. */
   readonly size: number;
-  /** Fills the targets one after the other with the bytes from `offset` on. @throws SwarmError BLOB_TRUNCATED */
+  /** Fills the targets in order with the bytes from `offset` on. @throws SwarmError BLOB_TRUNCATED */
   readInto(offset: number, targets: readonly Uint8Array[]): Promise<void>;
   close(): Promise<void>;
 }
 
-/** A store that the blob protocol can fill range by range. */
+/** A blob store that takes a blob range by range, for the blob protocol. */
 export interface ResumableBlobs extends FileBlobs {
-  /** Opens a blob for reading many ranges; null when absent. Whoever opens it closes it. */
+  /** Opens a blob for reading many ranges; null if it is absent. The caller closes the reader. */
   reader(digest: string): Promise<BlobReader | null>;
-  /** Opens what an earlier attempt left of a blob, or an empty one. @throws SwarmError STORE_FULL */
+  /** Opens the partial blob of an earlier attempt, or an empty one. @throws SwarmError STORE_FULL */
   resume(ref: { digest: string; size: number }): Promise<PartialBlob>;
 }
 
-/** Bytes read and hashed at a time while importing: few system calls, little memory. */
+/** Bytes per read while importing: few system calls, little memory. */
 const IMPORT_CHUNK_BYTES = 1024 * 1024;
-/** What nobody has gone on fetching for a week is not going to be finished. */
+/** Partial blobs that were not written to for a week are deleted. */
 const PARTIAL_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 
-/** Content-addressed files. A blob is either whole and durable under its digest, or not there. */
+/** Content-addressed files. A blob is either whole and durable under its digest, or absent. */
 export class FileBlobStore implements ResumableBlobs {
   readonly #root: string;
   readonly #incoming: string;
@@ -57,7 +58,7 @@ export class FileBlobStore implements ResumableBlobs {
     this.#partial = join(this.#root, 'partial');
   }
 
-  /** Makes the folders and clears what a killed process left half written. */
+  /** Creates the folders, and deletes half-written files of a killed process. */
   static async open(options: FileBlobStoreOptions, deps: FileBlobStoreDeps): Promise<FileBlobStore> {
     const store = new FileBlobStore(options, deps);
     await rm(store.#incoming, { recursive: true, force: true });
@@ -70,15 +71,13 @@ export class FileBlobStore implements ResumableBlobs {
     return store;
   }
 
-  /** Where a blob lies, present or not. @throws SwarmError BLOB_DIGEST */
+  /** @throws SwarmError BLOB_DIGEST */
   path(digest: string): string {
     if (!digestSchema.safeParse(digest).success) {
       throw storageError(
         'BLOB_DIGEST',
         `"${digest.slice(0, 80)}" is not a SHA-256 digest in lower-case hex`,
-        {
-          digest: digest.slice(0, 80),
-        },
+        { digest: digest.slice(0, 80) },
       );
     }
     return join(this.#root, digest.slice(0, 2), digest);
@@ -97,19 +96,15 @@ export class FileBlobStore implements ResumableBlobs {
     }
   }
 
-  async put(bytes: Uint8Array): Promise<string> {
-    const digest = sha256(bytes);
+  async put(bytes: Uint8Array, digest: string = sha256(bytes)): Promise<string> {
     if (await this.has(digest)) return digest;
-    await this.#write(digest, async (file) => {
-      await file.writeFile(bytes);
-      return digest;
-    });
+    await this.#write(digest, (file) => file.writeFile(bytes));
     return digest;
   }
 
   /**
-   * Copies a file in. A file that is already there costs one read and no space.
-   * @throws SwarmError FILE_CHANGED (written to while it was read), STORE_FULL, WRITE_FAILED
+   * Copies a file into the store. A file whose blob is present costs one read and no space.
+   * @throws SwarmError FILE_CHANGED if the file is written to meanwhile, STORE_FULL, WRITE_FAILED
    */
   async importFile(
     path: string,
@@ -122,9 +117,7 @@ export class FileBlobStore implements ResumableBlobs {
       await this.#write(digest, async (file) => {
         const copied = await hashFile(source, signal, (chunk) => file.writeFile(chunk));
         if (copied.digest !== digest) {
-          throw storageError('FILE_CHANGED', `${path} changed while it was read; import it again`, {
-            path,
-          });
+          throw storageError('FILE_CHANGED', `${path} changed while it was read`, { path });
         }
       });
       return { digest, size };
@@ -139,24 +132,19 @@ export class FileBlobStore implements ResumableBlobs {
     if (size > maxBytes) {
       throw storageError(
         'BLOB_SIZE',
-        `blob ${digest} has ${size} bytes, more than the ${maxBytes} expected here`,
-        {
-          digest,
-          size,
-          maxBytes,
-        },
+        `blob ${digest} has ${size} bytes, more than the expected ${maxBytes}`,
+        { digest, size, maxBytes },
       );
     }
     const bytes = await this.read(digest, 0, size);
     if (sha256(bytes) !== digest) {
-      // Bits rotted on the disk. Out of the way with it, so that it can be fetched again.
+      // Damaged on disk. Delete it, so that it can be fetched again.
       await this.delete(digest);
       throw storageError(
         'BLOB_CORRUPT',
-        `blob ${digest} was damaged on disk and has been removed; fetch it again`,
-        {
-          digest,
-        },
+        `blob ${digest} was damaged on disk and has been deleted`,
+        { digest },
+        { next: 'fetch the blob again' },
       );
     }
     return bytes;
@@ -166,7 +154,7 @@ export class FileBlobStore implements ResumableBlobs {
     const reader = await this.reader(digest);
     if (reader === null) throw this.#missing(digest);
     try {
-      // Not a Buffer: small ones share a pool, and their `slice` and `buffer` are not what callers take them for.
+      // Not a Buffer: small Buffers share a pool, so their `buffer` holds other bytes too, and `slice` does not copy.
       const bytes = new Uint8Array(Math.max(0, Math.min(length, reader.size - offset)));
       await reader.readInto(offset, [bytes]);
       return bytes;
@@ -221,7 +209,7 @@ export class FileBlobStore implements ResumableBlobs {
     }
   }
 
-  /** Moves a synced file to where its digest says. */
+  /** Moves a synced file to the path of its digest. */
   async #adopt(file: string, target: string): Promise<void> {
     const created = await mkdir(join(target, '..'), { recursive: true });
     await renameDurably(file, target);
@@ -241,16 +229,12 @@ async function freeBytesOf(folder: string): Promise<number> {
 async function readFully(file: FileHandle, offset: number, targets: readonly Uint8Array[]): Promise<void> {
   const wanted = targets.reduce((sum, target) => sum + target.length, 0);
   const { bytesRead } = await file.readv(targets, offset);
-  // A regular file gives all of it at once, unless it has been cut off since it was opened.
+  // A regular file is read in one call, unless it was truncated after it was opened.
   if (bytesRead !== wanted) {
     throw storageError(
       'BLOB_TRUNCATED',
-      `a blob ends ${wanted - bytesRead} bytes too early; it was cut off on disk`,
-      {
-        offset,
-        wanted,
-        bytesRead,
-      },
+      `a blob on disk is ${wanted - bytesRead} bytes shorter than when it was opened`,
+      { offset, wanted, bytesRead },
     );
   }
 }

@@ -1,21 +1,25 @@
-/** Content-addressed bytes: what is in it has the digest it is asked by. */
+/** Content-addressed bytes: each blob is stored under its digest. */
 export interface BlobStore {
   has(digest: string): Promise<boolean>;
-  /** Size in bytes, or null when absent. */
+  /** Returns the size in bytes, or null if the blob is absent. */
   size(digest: string): Promise<number | null>;
-  /** Durable (fsynced file and folder) when it resolves. Returns the digest. */
-  put(bytes: Uint8Array): Promise<string>;
-  /** Reads a whole blob. @throws SwarmError BLOB_MISSING, BLOB_SIZE when larger than `maxBytes` */
+  /**
+   * Stores bytes; durable (file and folder fsynced) when it resolves. Returns the digest.
+   * @param digest of `bytes`, if the caller has computed it
+   */
+  put(bytes: Uint8Array, digest?: string): Promise<string>;
+  /** Reads a whole blob and verifies it. @throws SwarmError BLOB_MISSING, BLOB_CORRUPT, BLOB_SIZE if larger than `maxBytes` */
   get(digest: string, options: { maxBytes: number }): Promise<Uint8Array>;
-  /** Reads a range, shorter at the end of the blob. @throws SwarmError BLOB_MISSING */
+  /** Reads `length` bytes, fewer at the end of the blob. @throws SwarmError BLOB_MISSING */
   read(digest: string, offset: number, length: number): Promise<Uint8Array>;
-  /** With all that unfinished fetches have left of it. */
+  /** Deletes a blob and the partial files of unfinished fetches of it. */
   delete(digest: string): Promise<void>;
 }
 
-/** A blob store on disk also takes in existing files and tells where a blob lies. */
+/** A blob store on disk, which also imports files and knows the paths of blobs. */
 export interface FileBlobs extends BlobStore {
-  /** Copies (or links) a file in, hashing it as it goes. */
+  /** Copies a file into the store. */
   importFile(path: string, options: { signal: AbortSignal }): Promise<{ digest: string; size: number }>;
+  /** Returns the path of a blob, present or absent. */
   path(digest: string): string;
 }

@@ -5,20 +5,20 @@ import { storageError } from './errors.ts';
 
 export type Row = Record<string, null | number | string | Uint8Array<ArrayBuffer>>;
 
-/** What makes a schema of the one before; a released one never changes. */
+/** A step from one schema version to the next. A released migration never changes. */
 export type Migration = string | ((db: Database) => void);
 
 export interface DatabaseOptions {
-  /** Of the file, or ":memory:". */
+  /** Path of the file, or ":memory:". */
   readonly path: string;
-  /** One entry per version of the schema. */
+  /** One migration per schema version. */
   readonly migrations: readonly Migration[];
 }
 
-/** How long a statement waits for another process's transaction, e.g. of somebody who looks into the file. */
+/** How long a statement waits for the transaction of another process, such as a person's SQLite shell. */
 const BUSY_TIMEOUT_MS = 5_000;
 
-/** SQLite's primary result codes (https://sqlite.org/rescode.html) of what the machine does to a file. */
+/** Primary result codes of SQLite (https://sqlite.org/rescode.html) for faults of the machine. */
 const SQLITE_CORRUPT = 11;
 const SQLITE_FULL = 13;
 const SQLITE_NOTADB = 26;
@@ -26,10 +26,9 @@ const SQLITE_NOTADB = 26;
 const SQLITE_REFUSED: readonly number[] = [5, 6, 8, 10, 14];
 
 /**
- * One SQLite file in WAL mode with synchronous=FULL: when a transaction returns, it survives the loss of power.
- * Everything here is synchronous, so that a state machine and its record cannot drift apart between two awaits.
- * Whatever reads or writes throws SwarmError STORE_FULL, STORE_CORRUPT or STORE_REFUSED where the machine is at fault;
- * then the transaction at hand has changed nothing.
+ * An SQLite file in WAL mode with synchronous=FULL: a transaction that has returned survives a power loss. All methods are
+ * synchronous, so that a state machine and its record cannot diverge between two awaits. Methods that read or write throw
+ * SwarmError STORE_FULL, STORE_CORRUPT or STORE_REFUSED for a fault of the machine; the transaction then changes nothing.
  */
 export class Database {
   readonly #path: string;
@@ -37,10 +36,10 @@ export class Database {
   readonly #statements = new Map<string, StatementSync>();
   #depth = 0;
 
-  /** @throws SwarmError STORE_NEWER when a later release has written the file, STORE_CORRUPT, STORE_REFUSED */
+  /** @throws SwarmError STORE_NEWER if a newer release has written the file, STORE_CORRUPT, STORE_REFUSED */
   constructor({ path, migrations }: DatabaseOptions) {
     this.#path = path;
-    this.#db = this.#telling(() => {
+    this.#db = this.#convertingErrors(() => {
       makePrivate(path);
       return new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS, enableForeignKeyConstraints: true });
     });
@@ -58,7 +57,7 @@ export class Database {
     if (version > migrations.length) {
       throw storageError(
         'STORE_NEWER',
-        `${this.#path} was written by a newer lora-swarm (schema ${version}, this one knows ${migrations.length}); update this program`,
+        `${this.#path} was written by a newer release (schema ${version}; this release supports ${migrations.length})`,
         { path: this.#path, found: version, known: migrations.length },
       );
     }
@@ -72,7 +71,7 @@ export class Database {
     }
   }
 
-  /** Runs `work` as one transaction; inside another one it becomes part of it. */
+  /** Runs `work` as one transaction. Inside another transaction `work` becomes part of it. */
   transaction<T>(work: () => T): T {
     if (this.#depth > 0) return work();
     this.exec('BEGIN IMMEDIATE');
@@ -85,27 +84,27 @@ export class Database {
       return result;
     } finally {
       this.#depth--;
-      // A full disk, and a failed COMMIT, may have ended the transaction already.
+      // A full disk or a failed COMMIT may already have ended the transaction.
       if (!done && this.#db.isTransaction) this.exec('ROLLBACK');
     }
   }
 
-  /** Several statements without values, as migrations have them. */
+  /** Runs several statements without values, for migrations. */
   exec(sql: string): void {
-    this.#telling(() => this.#db.exec(sql));
+    this.#convertingErrors(() => this.#db.exec(sql));
   }
 
-  /** @returns how many rows it has changed */
+  /** @returns the number of changed rows */
   run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#telling(() => this.#prepared(sql).run(...values)).changes);
+    return Number(this.#convertingErrors(() => this.#prepared(sql).run(...values)).changes);
   }
 
   one(sql: string, ...values: SQLInputValue[]): Row | null {
-    return (this.#telling(() => this.#prepared(sql).get(...values)) as Row | undefined) ?? null;
+    return (this.#convertingErrors(() => this.#prepared(sql).get(...values)) as Row | undefined) ?? null;
   }
 
   all(sql: string, ...values: SQLInputValue[]): Row[] {
-    return this.#telling(() => this.#prepared(sql).all(...values)) as Row[];
+    return this.#convertingErrors(() => this.#prepared(sql).all(...values)) as Row[];
   }
 
   close(): void {
@@ -122,7 +121,7 @@ export class Database {
     return statement;
   }
 
-  #telling<T>(work: () => T): T {
+  #convertingErrors<T>(work: () => T): T {
     try {
       return work();
     } catch (cause) {
@@ -132,42 +131,32 @@ export class Database {
 }
 
 /**
- * A new file is its owner's alone: invite tokens and held-out data lie in it. SQLite gives those beside it the same mode.
- * What cannot be made here is SQLite's to tell.
+ * Creates the file for its owner only, because it holds invite tokens and held-out data. SQLite gives the WAL files the
+ * same mode. A failure is ignored here: SQLite reports it when it opens the file.
  */
 function makePrivate(path: string): void {
   if (path === ':memory:') return;
   try {
     closeSync(openSync(path, 'ax', 0o600));
   } catch {
-    // There already.
+    // The file exists, or SQLite will report why it cannot.
   }
 }
 
-/** What the machine has done to the file, in our words; anything else is a defect of ours and stays as it is. */
+/** Converts a fault of the machine to a SwarmError. Any other error is a bug of ours and stays unchanged. */
 function storeError(cause: unknown, path: string): unknown {
   if (!(cause instanceof Error && 'errcode' in cause && typeof cause.errcode === 'number')) return cause;
-  // The lower byte; the rest says more precisely what.
+  // The lower byte is the primary code; the rest is detail.
   const code = cause.errcode & 0xff;
   const values = { path, errcode: cause.errcode };
   if (code === SQLITE_FULL) {
     return commonError('STORE_FULL', `no space left to write ${path}`, values, { cause });
   }
   if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) {
-    return storageError(
-      'STORE_CORRUPT',
-      `${path} is damaged (${cause.message}); put a backup in its place, or move it away to start without what it held`,
-      values,
-      { cause },
-    );
+    return storageError('STORE_CORRUPT', `${path} is damaged (${cause.message})`, values, { cause });
   }
   if (SQLITE_REFUSED.includes(code)) {
-    return storageError(
-      'STORE_REFUSED',
-      `${path} cannot be used (${cause.message}); check the disk and who owns the file`,
-      values,
-      { cause },
-    );
+    return storageError('STORE_REFUSED', `${path} cannot be used (${cause.message})`, values, { cause });
   }
   return cause;
 }

@@ -1,16 +1,19 @@
 import { defineErrors } from '../common/errors.ts';
 
 export const storageError = defineErrors({
-  DAEMON_NOT_RUNNING: 'notRunning',
-  HOME_ROLE: 'conflict',
-  STORE_REFUSED: 'refused',
-  STORE_CORRUPT: 'failed',
   BLOB_CORRUPT: 'failed',
   BLOB_DIGEST: 'failed',
   BLOB_MISSING: 'notFound',
   BLOB_SIZE: 'failed',
   BLOB_TRUNCATED: 'failed',
-  FILE_CHANGED: 'failed',
-  HASH_FAILED: 'failed',
-  STORE_NEWER: 'failed',
+  DAEMON_NOT_RUNNING: 'notRunning',
+  FILE_CHANGED: { kind: 'failed', next: 'run the same command again when nothing writes to the file' },
+  HASH_FAILED: { kind: 'failed', next: 'try again' },
+  HOME_ROLE: 'conflict',
+  STORE_CORRUPT: {
+    kind: 'failed',
+    next: 'put a backup in its place, or move the file away to start without its contents',
+  },
+  STORE_NEWER: { kind: 'failed', next: 'update lora-swarm' },
+  STORE_REFUSED: { kind: 'refused', next: 'check the disk, and the owner of the file' },
 });

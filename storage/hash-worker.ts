@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { parentPort } from 'node:worker_threads';
 
-/** `null`: one more piece is in the hash, and its memory free again; or the digest. */
+/** null after each piece: it is hashed and its memory may be reused. The digest at the end. */
 export type HashAnswer = string | null;
 
-/** Hashes the pieces it is sent, in order, and says so after each; `null` asks for the digest. */
+/** Hashes the pieces in order and acknowledges each. The message null asks for the digest. */
 const hash = createHash('sha256');
 
 parentPort?.on('message', (bytes: Uint8Array | null) => {

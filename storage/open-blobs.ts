@@ -1,9 +1,9 @@
 import type { Clock } from '../common/clock.ts';
 import type { BlobReader, ResumableBlobs } from './blob-store.ts';
 
-/** Files kept open at once, besides those in use. */
+/** Files kept open while idle. */
 const IDLE_FILES = 16;
-/** A file that nobody has read from for this long is closed, so that a deleted blob's space comes free. */
+/** An idle file is closed after this time, so that the space of a deleted blob becomes free. */
 const IDLE_MS = 5_000;
 
 interface OpenBlob {
@@ -12,7 +12,7 @@ interface OpenBlob {
   cancelClose: () => void;
 }
 
-/** Blobs opened once for many ranges: opening, measuring and closing cost several times what reading one range does. */
+/** Keeps blobs open for many ranges: open, stat and close together take several times as long as reading one range. */
 export class OpenBlobs {
   readonly #blobs: ResumableBlobs;
   readonly #clock: Clock;
@@ -23,16 +23,16 @@ export class OpenBlobs {
     this.#clock = deps.clock;
   }
 
-  /** Runs `work` with the blob open, or with null when it is not here. */
+  /** Runs `work` with the blob open; with null if it is absent. */
   async use<T>(digest: string, work: (reader: BlobReader | null) => Promise<T>): Promise<T> {
     const blob = this.#acquire(digest);
     try {
       const reader = await blob.reader;
-      // Absence is not worth remembering: the blob may arrive any moment.
+      // Absence is not cached: the blob may arrive at any moment.
       if (reader === null) this.#open.delete(digest);
       return await work(reader);
     } catch (error) {
-      // The file may have been replaced or cut off: look again next time.
+      // The file may have been replaced or truncated: open it again next time.
       this.#forget(digest, blob);
       throw error;
     } finally {
@@ -40,7 +40,7 @@ export class OpenBlobs {
     }
   }
 
-  /** Closes what is idle; what is in use closes when it is done. */
+  /** Closes the idle files now, and each file in use at the end of its use. */
   close(): void {
     for (const [digest, blob] of this.#open) this.#forget(digest, blob);
   }

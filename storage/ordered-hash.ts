@@ -1,22 +1,22 @@
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { type Done, type RunningHash, startHash } from './running-hash.ts';
 
-/** Ranges that may wait in memory for their turn in the hash; others are read back when it comes. */
+/** Ranges kept in memory until they can be hashed; further ones are read back from disk. */
 export const HELD_RANGES = 16;
 
 export interface OrderedHashDeps {
   /** Whether a range can be read back. */
   has(range: number): boolean;
-  /** Reads a range back into the buffer; returns its part that was filled. */
+  /** Reads a range back into `buffer`. Returns the filled part. */
   read(range: number, buffer: Uint8Array): Promise<Uint8Array>;
 }
 
-/** The digest of a blob whose ranges arrive in any order, computed while they arrive. */
+/** Computes the digest of a blob while its ranges arrive in any order. */
 export class OrderedHash {
   readonly #ranges: number;
   readonly #deps: OrderedHashDeps;
   readonly #hash: RunningHash;
-  /** Ranges below this one are in the hash, or on their way to it. */
+  /** Ranges below this one are hashed, or were passed to the hash. */
   #next = 0;
   readonly #held = new Map<number, { bytes: Uint8Array; release: Done }>();
   #catchingUp: Promise<void> | undefined;
@@ -28,14 +28,14 @@ export class OrderedHash {
     this.#hash = startHash(options.size);
   }
 
-  /** Takes a range that can be read back from now on. The bytes come back through `release`. */
+  /** Adds a range, which can be read back from now on. `release` returns the bytes. */
   add(range: number, bytes: Uint8Array, release: Done): void {
     this.#feed(range, bytes, release);
-    // What is not in memory at its turn is better read back now than all at the end. `digest` reports failures.
+    // Reading back now is faster than reading back everything at the end. `digest` reports failures.
     if (this.#deps.has(this.#next)) this.#catchUp().catch(() => {});
   }
 
-  /** The digest of the whole, once every range is there. */
+  /** Returns the digest of the whole blob. All ranges must have arrived. */
   async digest(): Promise<string> {
     while (this.#next < this.#ranges) await this.#catchUp();
     return this.#hash.digest();
@@ -48,7 +48,7 @@ export class OrderedHash {
     this.#held.clear();
   }
 
-  /** Hashes a range if it is its turn, and what waited for it; keeps it for its turn otherwise, if there is room. */
+  /** Hashes a range if it is the next one, and the ranges that waited for it. Otherwise keeps it if there is room. */
   #feed(range: number, bytes: Uint8Array, release: Done): void {
     if (range !== this.#next) {
       if (this.#held.size < HELD_RANGES) this.#held.set(range, { bytes, release });

@@ -10,29 +10,29 @@ import type { Done } from './running-hash.ts';
 
 export interface PartialBlobOptions {
   digest: string;
-  /** Bytes of the whole blob. */
+  /** Size of the whole blob in bytes. */
   size: number;
   folder: string;
-  /** Bytes that the disk still takes. */
+  /** Free space of the disk in bytes. */
   freeBytes: number;
 }
 
 interface PartialBlobDeps {
   file: FileHandle;
   map: RangeMap;
-  /** Moves the complete, synced file to where its digest says. */
+  /** Moves the complete, synced file to the path of its digest. */
   adopt: (file: string) => Promise<void>;
 }
 
 /**
- * Ranges written between two saves of the map: a killed process fetches at most this many again. The bytes are sent on
- * to the disk as often, or all of them would be waited for at the end.
+ * Ranges written between two saves of the map: a restarted process fetches at most this many again. The data is flushed to
+ * the disk as often, so that `finish` does not have to wait for all of it.
  */
 const RANGES_PER_SAVE = 32;
 
 /**
- * A blob that is arriving in ranges, in any order: `<folder>/<digest>` holds the bytes, `<digest>.map` which ranges are
- * there. Neither need be durable, since nothing is believed before the digest of the whole fits.
+ * A blob whose ranges arrive in any order. `<folder>/<digest>` holds the bytes, `<digest>.map` the set of present ranges.
+ * Neither needs to be durable, because the digest of the whole blob is verified at the end.
  */
 export class PartialBlob {
   readonly size: number;
@@ -55,7 +55,7 @@ export class PartialBlob {
     this.#resumed = deps.map.count > 0;
   }
 
-  /** @throws SwarmError STORE_FULL when the disk has less room than the blob still needs */
+  /** @throws SwarmError STORE_FULL if the disk has less space than the missing ranges need */
   static async open(
     options: PartialBlobOptions,
     adopt: (file: string) => Promise<void>,
@@ -75,7 +75,7 @@ export class PartialBlob {
       await partial.close();
       throw commonError(
         'STORE_FULL',
-        `blob ${digest} needs ${needed} more bytes, but ${freeBytes} are left; free some and try again`,
+        `blob ${digest} needs ${needed} more bytes, but only ${freeBytes} are free`,
         { digest, needed, free: freeBytes },
       );
     } catch (cause) {
@@ -83,12 +83,12 @@ export class PartialBlob {
     }
   }
 
-  /** Whether an earlier attempt left ranges whose origin is not known any more. */
+  /** Whether some ranges come from an earlier attempt, so that their holder is unknown. */
   get resumed(): boolean {
     return this.#resumed;
   }
 
-  /** Bytes that are here. */
+  /** Bytes present. */
   get bytes(): number {
     const lastIsHere = this.ranges > 0 && this.has(this.ranges - 1);
     const shortfall = lastIsHere ? this.ranges * BLOB_RANGE_BYTES - this.size : 0;
@@ -103,16 +103,15 @@ export class PartialBlob {
     return this.#deps.map.has(range);
   }
 
-  /** Where a range lies in the blob, in bytes. */
+  /** Returns offset and length of a range in bytes. */
   extent(range: number): { offset: number; length: number } {
     const offset = range * BLOB_RANGE_BYTES;
     return { offset, length: Math.min(BLOB_RANGE_BYTES, this.size - offset) };
   }
 
   /**
-   * Takes in one range. The buffer behind the bytes is given away, and comes back through `release`. False when the
-   * range is here already or is being written: bytes of a second holder must never land on top of bytes that are in
-   * the hash.
+   * Writes one range. The caller hands over the buffer of `bytes`; `release` returns it. Returns false if the range is
+   * present or being written: bytes of a second holder must not overwrite bytes that are already hashed.
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
   async write(range: number, bytes: Uint8Array, release: Done): Promise<boolean> {
@@ -140,18 +139,16 @@ export class PartialBlob {
   }
 
   /**
-   * Checks the digest of the complete blob and moves it into the store.
-   * @throws SwarmError BLOB_CORRUPT; then nothing is left of it, and `write` may begin again
+   * Verifies the digest of the complete blob and moves the blob into the store.
+   * @throws SwarmError BLOB_CORRUPT; all ranges are then forgotten, and `write` may start again
    */
   async finish(): Promise<void> {
     const { digest } = this.#options;
     const found = await this.#running().digest();
     if (found !== digest) {
       await this.reset();
-      throw storageError('BLOB_CORRUPT', `what arrived for blob ${digest} has digest ${found}`, {
-        digest,
-        found,
-      });
+      const message = `the bytes that arrived for blob ${digest} have digest ${found}`;
+      throw storageError('BLOB_CORRUPT', message, { digest, found });
     }
     this.#hash?.close();
     try {
@@ -173,13 +170,13 @@ export class PartialBlob {
     await this.#save();
   }
 
-  /** Keeps what is here for a later attempt. */
+  /** Closes the files and keeps the ranges for a later attempt. */
   async close(): Promise<void> {
     this.#hash?.close();
     await this.#save().finally(() => this.#deps.file.close());
   }
 
-  /** Writes down which ranges are here, for the next attempt. */
+  /** Saves the map of present ranges. */
   async #save(): Promise<void> {
     this.#unsaved = 0;
     try {
@@ -189,7 +186,7 @@ export class PartialBlob {
     }
   }
 
-  /** Nobody waits for this, and `finish` would hit the same error. */
+  /** Starts a flush to disk without waiting for it. `finish` reports a lasting error. */
   #flush(): void {
     this.#flushing ??= this.#deps.file
       .datasync()
@@ -212,7 +209,7 @@ export class PartialBlob {
   }
 }
 
-/** Deletes what attempts that came to nothing have left of a blob. */
+/** Deletes the partial files of a blob. */
 export async function removePartial(folder: string, digest: string): Promise<void> {
   for (const name of [digest, `${digest}.map`]) await rm(join(folder, name), { force: true });
 }

@@ -2,16 +2,16 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 
 const HEAD_BYTES = 8;
 
-/** Which ranges of a blob are here: one bit each, kept in a file that is worth nothing once it does not fit. */
+/** The set of present ranges of a blob: one bit per range, saved in a file. A file of another blob size is ignored. */
 export class RangeMap {
   readonly #path: string;
   readonly #size: number;
   readonly #bits: Uint8Array;
   #count = 0;
-  /** Saves one after the other: they share the name of the file they write before they rename it. */
+  /** Saves run one after the other, because they share a temporary file. */
   #saving: Promise<void> = Promise.resolve();
 
-  /** @param size bytes of the blob, written down too so that a map is never taken for one of another cut */
+  /** @param size of the blob in bytes, saved too, to recognise a map of another blob */
   constructor(path: string, size: number, ranges: number) {
     this.#path = path;
     this.#size = size;
@@ -37,7 +37,7 @@ export class RangeMap {
     this.#count = 0;
   }
 
-  /** Takes up what was saved; false when there is nothing that fits. */
+  /** Loads the saved map. Returns false if there is none for this blob size. */
   async load(ranges: number): Promise<boolean> {
     const bytes = await readFile(this.#path).catch(() => null);
     if (bytes === null || bytes.length !== HEAD_BYTES + this.#bits.length) return false;

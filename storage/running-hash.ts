@@ -3,23 +3,23 @@ import { Worker } from 'node:worker_threads';
 import { storageError } from './errors.ts';
 import type { HashAnswer } from './hash-worker.ts';
 
-/** SHA-256 of bytes that come piece by piece. */
+/** SHA-256 of bytes that arrive in pieces. */
 export interface RunningHash {
-  /** Takes the next piece, which must not be written to before it comes back through `done`. */
+  /** Hashes the next piece, which must not be written to until `done` returns it. */
   update(bytes: Uint8Array, done: Done): void;
-  /** The digest of all pieces in lower-case hex. To be asked once. */
+  /** Returns the digest of all pieces in lower-case hex. May be called once. */
   digest(): Promise<string>;
-  /** Ends it early; buffers that are with it do not come back. */
+  /** Stops early; pieces that are not hashed yet are not returned. */
   close(): void;
 }
 
-/** Gets a piece back to write to. */
+/** Returns a piece to its owner, who may write to it again. */
 export type Done = (bytes: Uint8Array) => void;
 
-/** Below this much, starting a thread takes longer than hashing. */
+/** Smallest blob that is hashed in a thread: for smaller ones, starting the thread takes longer than hashing. */
 const THREAD_FROM_BYTES = 32 * 1024 * 1024;
 
-/** Hashes `size` bytes: in a thread of its own if there are many, so that the event loop has its time for the network. */
+/** Starts to hash `size` bytes: many bytes in a thread, so that the event loop stays free for the network. */
 export function startHash(size: number): RunningHash {
   return size < THREAD_FROM_BYTES ? new InlineHash() : new ThreadHash();
 }
@@ -40,8 +40,8 @@ class InlineHash implements RunningHash {
 }
 
 /**
- * The thread reads pieces in shared memory where they are; others are copied for it. One that dies gives back what it has,
- * so that nobody waits for it; only the digest fails.
+ * Hashes in a worker thread, which reads pieces in shared memory in place; others are copied. If the thread dies, the
+ * pieces are returned, so that no caller waits for ever, and the digest fails.
  */
 class ThreadHash implements RunningHash {
   readonly #worker: Worker;
@@ -61,7 +61,7 @@ class ThreadHash implements RunningHash {
       this.close();
     });
     this.#worker.on('error', (error) => this.#fail(error));
-    // Nobody may be waiting for the digest yet, or ever.
+    // Without this, a failure before the digest is asked for would be an unhandled rejection.
     this.#digest.promise.catch(() => {});
   }
 
@@ -86,9 +86,7 @@ class ThreadHash implements RunningHash {
   #fail(cause: unknown): void {
     this.#dead = true;
     const reason = cause instanceof Error ? cause.message : String(cause);
-    this.#digest.reject(
-      storageError('HASH_FAILED', `the thread that hashes has died: ${reason}; try again`, {}, { cause }),
-    );
+    this.#digest.reject(storageError('HASH_FAILED', `the hashing thread died: ${reason}`, {}, { cause }));
     for (const { bytes, done } of this.#waiting.splice(0)) done(bytes);
   }
 }

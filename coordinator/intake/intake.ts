@@ -210,7 +210,7 @@ export class Intake {
         { layout: this.#layout, preset: update.preset },
         { signal: this.#signal },
       );
-      await scope.put(payload);
+      await scope.put(payload, digest);
       this.#deps.failpoint('update-blob');
       return null;
     } catch (error) {

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { encodeCbor } from '../../../protocol/cbor.ts';
 import {
   decodeInvite,
@@ -17,7 +17,7 @@ const invite = {
   token: 'secret',
 };
 
-test('an invite survives the line it is pasted as', () => {
+it('decodes the line that it encoded', () => {
   const line = encodeInvite(invite);
   expect(line).toMatch(/^swarm1[A-Za-z0-9_-]+$/);
   expect(looksLikeInvite(line)).toBe(true);
@@ -26,7 +26,7 @@ test('an invite survives the line it is pasted as', () => {
   expect(decodeInvite(encodeInvite(open))).toEqual(open);
 });
 
-test('surplus addresses are left out, and the longest invite still decodes', () => {
+it('drops surplus addresses and decodes the longest invite', () => {
   const tail = `/tcp/4001/p2p/${PEER}`;
   const addresses = Array.from({ length: 20 }, () => `/dns4/${'a'.repeat(250 - tail.length)}${tail}`);
   const line = encodeInvite({ ...invite, addresses, token: 't'.repeat(128) });
@@ -34,7 +34,7 @@ test('surplus addresses are left out, and the longest invite still decodes', () 
   expect(decodeInvite(line).addresses).toHaveLength(INVITE_ADDRESSES);
 });
 
-test('what is no invite is refused as such', () => {
+it('refuses text that is not an invite', () => {
   const line = encodeInvite(invite);
   const broken = [
     '',
@@ -53,7 +53,7 @@ test('what is no invite is refused as such', () => {
     ).toBe('INVITE_INVALID');
 });
 
-test('an invite names one coordinator by its key, in characters that do nothing to a terminal', () => {
+it('requires the peer id of one coordinator, and characters that are harmless on a terminal', () => {
   const packed = (addresses: readonly string[]): string =>
     `swarm1${Buffer.from(encodeCbor({ ...invite, addresses })).toString('base64url')}`;
   const [good] = invite.addresses as [string];
@@ -75,7 +75,7 @@ test('an invite names one coordinator by its key, in characters that do nothing 
   }
 });
 
-test('property: no text makes it throw anything else', () => {
+it('throws only INVITE_INVALID, whatever the text', () => {
   fc.assert(
     fc.property(
       fc.oneof(

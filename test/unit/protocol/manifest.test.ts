@@ -28,8 +28,8 @@ function problems(paths: readonly string[], shardBytes = 1): string[] {
   return manifestSchema.safeParse(manifest).error?.issues.map(({ path }) => path.join('.')) ?? [];
 }
 
-describe('the files of a base', () => {
-  it('have plain names', () => {
+describe('base files', () => {
+  it('have plain file names', () => {
     expect(problems(['config.json', 'model-00001-of-00002.safetensors'])).toEqual([]);
     for (const path of [
       '../config.json',
@@ -48,13 +48,13 @@ describe('the files of a base', () => {
     }
   });
 
-  it('have a name each, also where case is not told apart', () => {
+  it('have distinct names, also on file systems that ignore case', () => {
     expect(problems(['config.json', 'config.json'])).toEqual(['base.files']);
     expect(problems(['config.json', 'Config.JSON'])).toEqual(['base.files']);
   });
 });
 
-it('a data shard is no larger than what a node can be asked to decode whole', () => {
+it('bounds the size of a data shard, which nodes decode whole', () => {
   expect(problems(['config.json'], DATA_SHARD_BYTES)).toEqual([]);
   expect(problems(['config.json'], DATA_SHARD_BYTES + 1)).toEqual(['data.shards.0.size']);
   expect(problems(['config.json'], 0)).toEqual(['data.shards.0.size']);

@@ -45,13 +45,13 @@ const update = (inline: Uint8Array | null): Update => ({
 });
 
 describe('signed messages', () => {
-  it('come back as they were, with their author', () => {
-    const opened = verifyMessage('heartbeat', signMessage('heartbeat', heartbeat, signer));
-    expect(opened.message).toEqual(heartbeat);
-    expect(opened.author).toBe(signer.peerId);
+  it('verify to the same message and its author', () => {
+    const verified = verifyMessage('heartbeat', signMessage('heartbeat', heartbeat, signer));
+    expect(verified.message).toEqual(heartbeat);
+    expect(verified.author).toBe(signer.peerId);
   });
 
-  it('have a digest that depends on what is said and not on who says it', () => {
+  it('have a digest of the body, independent of the author', () => {
     const mine = verifyMessage('heartbeat', signMessage('heartbeat', heartbeat, signer));
     const theirs = verifyMessage('heartbeat', signMessage('heartbeat', heartbeat, stranger));
     expect(mine.digest).toBe(theirs.digest);
@@ -60,20 +60,20 @@ describe('signed messages', () => {
     ).not.toBe(mine.digest);
   });
 
-  it('cannot be passed off as another kind', () => {
+  it('cannot be passed off as a message of another kind', () => {
     const bytes = signMessage('heartbeat', heartbeat, signer);
     expect(codeOf(() => verifyMessage('receipt', bytes))).toBe('MESSAGE_KIND');
     const relabelled = { ...(decodeAny(bytes) as object), kind: 'receipt' };
     expect(codeOf(() => verifyMessage('receipt', encodeCbor(relabelled)))).toBe('SIGNATURE_INVALID');
   });
 
-  it('cannot be attributed to somebody else', () => {
+  it('cannot be attributed to another author', () => {
     const envelope = decodeAny(signMessage('heartbeat', heartbeat, signer)) as object;
     const forged = encodeCbor({ ...envelope, author: stranger.peerId });
     expect(codeOf(() => verifyMessage('heartbeat', forged))).toBe('SIGNATURE_INVALID');
   });
 
-  it('survive no flipped bit', () => {
+  it('are refused if any bit is flipped', () => {
     const bytes = signMessage('heartbeat', heartbeat, signer);
     fc.assert(
       fc.property(fc.nat(bytes.length * 8 - 1), (bit) => {
@@ -85,7 +85,7 @@ describe('signed messages', () => {
     );
   });
 
-  it('never throw anything untyped for random bytes', () => {
+  it('give typed errors for random bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
         for (const kind of Object.keys(messageSchemas) as (keyof typeof messageSchemas)[]) {
@@ -95,19 +95,19 @@ describe('signed messages', () => {
     );
   });
 
-  it('are refused unread above their size', () => {
+  it('are refused before decoding if they are too large', () => {
     expect(codeOf(() => verifyMessage('heartbeat', new Uint8Array(messageBytes.heartbeat + 513)))).toBe(
       'MESSAGE_TOO_LARGE',
     );
   });
 
-  it('carry the largest inline update and nothing larger', () => {
+  it('hold the largest inline update and nothing larger', () => {
     const largest = signMessage('update', update(new Uint8Array(INLINE_UPDATE_BYTES)), signer);
     expect(verifyMessage('update', largest).message.inline?.byteLength).toBe(INLINE_UPDATE_BYTES);
     expect(() => signMessage('update', update(new Uint8Array(INLINE_UPDATE_BYTES + 1)), signer)).toThrow();
   });
 
-  it('hold no field that the schema does not know', () => {
+  it('hold no unknown field', () => {
     const extra = { ...heartbeat, __proto__: { polluted: true }, surplus: 1 } as unknown as Heartbeat;
     expect(() => signMessage('heartbeat', extra, signer)).toThrow();
   });
@@ -122,7 +122,7 @@ describe('strict CBOR', () => {
     expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
   });
 
-  it('refuses a length that promises more than there is', () => {
+  it('refuses a length beyond the end of the bytes', () => {
     const lying = Uint8Array.of(0x5a, 0x7f, 0xff, 0xff, 0xff, 1, 2, 3);
     expect(codeOf(() => decodeCbor(lying, messageSchemas.heartbeat, 100))).toBe('MESSAGE_MALFORMED');
   });
@@ -134,7 +134,7 @@ describe('peer ids', () => {
     expect(peerIdOf(spki.subarray(-32))).toBe(signer.peerId);
   });
 
-  it('are refused unless they are Ed25519 keys', () => {
+  it('are refused unless they hold an Ed25519 key', () => {
     for (const id of [
       '',
       'QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N',

@@ -3,13 +3,13 @@ import { jobChannels, jobTopic, parseJobTopic } from '../../../protocol/topics.t
 
 const job = '0123456789abcdef'.repeat(4);
 
-it('job topics name their job and channel, both ways', () => {
+it('formats and parses the topics of a job', () => {
   for (const channel of jobChannels) {
     expect(parseJobTopic(jobTopic(job, channel)), channel).toEqual({ job, channel });
   }
 });
 
-it('anything else is not a job topic', () => {
+it('parses any other topic as null', () => {
   for (const topic of [
     '',
     '/lora-swarm/1/heads',

@@ -1,11 +1,11 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { silentLogger } from '../../../monitor/log.ts';
 import { NodeStore } from '../../../node/store/node-store.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { BlobCollector, type UnusedBlobs } from '../../../storage/blob-collector.ts';
 import type { BlobStore } from '../../../storage/blobs.ts';
 
-test('what a sweep is deleting is put again only after it is gone', async () => {
+it('stores a blob again only after a running sweep has deleted it', async () => {
   const bytes = Uint8Array.of(1, 2, 3);
   const digest = sha256(bytes);
   const files = new Set([digest]);
@@ -26,7 +26,7 @@ test('what a sweep is deleting is put again only after it is gone', async () => 
   const collector = new BlobCollector({ store, blobs, log: silentLogger });
   const inWork = Promise.withResolvers<void>();
   const put = collector.withScope(async (scope) => {
-    // The sweep begins when this work already runs, and does not know yet what it will put.
+    // The sweep starts while this work is running, before it has named its blob.
     await inWork.promise;
     const putting = scope.put(bytes);
     finish.resolve();
@@ -40,9 +40,9 @@ test('what a sweep is deleting is put again only after it is gone', async () => 
   await Promise.all([put, sweeping]);
 });
 
-test('what is recorded while a sweep deletes something else stays', async () => {
+it('keeps a blob that is recorded while the sweep deletes another', async () => {
   const kept = Uint8Array.of(1);
-  // Both are listed when the sweep begins; in which order it takes them is the database's.
+  // Both are listed when the sweep starts; the database decides their order.
   const [first, second] = [sha256(kept), sha256(Uint8Array.of(2))];
   const files = new Set([second]);
   const needed = new Set<string>();
@@ -79,7 +79,7 @@ test('what is recorded while a sweep deletes something else stays', async () => 
   store.markUnused(second);
   const sweeping = collector.sweep();
   await deleting.promise;
-  // The work ends, and its scope with it, while the sweep is still busy with the other one.
+  // The work and its scope end while the sweep is still deleting the other blob.
   record.resolve();
   await new Promise((resolve) => setImmediate(resolve));
   finish.resolve();
@@ -87,7 +87,7 @@ test('what is recorded while a sweep deletes something else stays', async () => 
   expect([...files]).toEqual([first]);
 });
 
-test('a blob that cannot be deleted keeps no other from being deleted, and is tried again', async () => {
+it('deletes the other blobs if one deletion fails, and retries it', async () => {
   const digests = [1, 2, 3].map((byte) => sha256(Uint8Array.of(byte))).sort();
   const files = new Set(digests);
   let broken: string | undefined = digests[0];

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../common/system-clock.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import { BLOB_RANGE_BYTES } from '../../../protocol/limits.ts';
@@ -17,14 +17,14 @@ async function openStore(home?: string) {
   return { home: dir, blobs: await FileBlobStore.open({ home: dir }, { clock: systemClock }) };
 }
 
-/** Every file below a folder, relative to it. */
+/** Lists every file below a folder. */
 async function filesIn(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
 }
 
 describe('FileBlobStore', () => {
-  test('what is put can be read, whole and in ranges', async () => {
+  it('reads a stored blob, whole and in ranges', async () => {
     const { blobs } = await openStore();
     const bytes = randomBytes(100_000);
     const digest = await blobs.put(bytes);
@@ -35,7 +35,7 @@ describe('FileBlobStore', () => {
     expect(await blobs.read(digest, 200_000, 5)).toHaveLength(0);
   });
 
-  test('the same bytes take their space once', async () => {
+  it('stores equal bytes once', async () => {
     const { home, blobs } = await openStore();
     const file = join(await temporaryFolder(), 'file');
     await writeFile(file, 'the same');
@@ -44,7 +44,7 @@ describe('FileBlobStore', () => {
     expect(await filesIn(home)).toEqual([blobs.path(digest)]);
   });
 
-  test('a large file is imported under its digest', async () => {
+  it('imports a large file under its digest', async () => {
     const { blobs } = await openStore();
     const file = join(await temporaryFolder(), 'file');
     const bytes = randomBytes(3 * BLOB_RANGE_BYTES + 5);
@@ -54,17 +54,17 @@ describe('FileBlobStore', () => {
     expect(Buffer.compare(await readFile(blobs.path(digest)), bytes)).toBe(0);
   });
 
-  test('importing stops when its signal says so, and leaves nothing', async () => {
+  it('aborts an import and leaves no file', async () => {
     const { home, blobs } = await openStore();
     const file = join(await temporaryFolder(), 'file');
     await writeFile(file, 'x');
-    await expect(blobs.importFile(file, { signal: AbortSignal.abort(new Error('enough')) })).rejects.toThrow(
-      'enough',
+    await expect(blobs.importFile(file, { signal: AbortSignal.abort(new Error('aborted')) })).rejects.toThrow(
+      'aborted',
     );
     expect(await filesIn(home)).toEqual([]);
   });
 
-  test('what is missing or larger than expected is a typed error', async () => {
+  it('throws typed errors for a missing blob and for one larger than expected', async () => {
     const { blobs } = await openStore();
     const digest = await blobs.put(randomBytes(10));
     await expect(blobs.get(digest, { maxBytes: 9 })).rejects.toEqual(code('BLOB_SIZE'));
@@ -74,7 +74,7 @@ describe('FileBlobStore', () => {
     expect(await blobs.has(digest)).toBe(false);
   });
 
-  test('damage on disk is noticed, and makes room for the real bytes', async () => {
+  it('detects a blob damaged on disk and deletes it, so that it can be stored again', async () => {
     const { blobs } = await openStore();
     const bytes = randomBytes(64);
     const digest = await blobs.put(bytes);
@@ -84,7 +84,7 @@ describe('FileBlobStore', () => {
     expect(await blobs.get(digest, { maxBytes: 64 })).toHaveLength(64);
   });
 
-  test('no digest that is none leads anywhere', async () => {
+  it('refuses a path for anything but a digest', async () => {
     const { blobs } = await openStore();
     const hostile = [
       '',
@@ -103,7 +103,7 @@ describe('FileBlobStore', () => {
     );
   });
 
-  test('opening clears what was half written, and what nobody has gone on fetching for a week', async () => {
+  it('deletes half-written files and week-old partial blobs when it opens', async () => {
     const { home, blobs } = await openStore();
     const kept = await blobs.put(randomBytes(10));
     const folder = dirname(dirname(blobs.path(kept)));
@@ -117,7 +117,7 @@ describe('FileBlobStore', () => {
     expect((await filesIn(home)).sort()).toEqual([blobs.path(kept), join(folder, 'partial', 'young')].sort());
   });
 
-  test('what is deleted goes with all that an unfinished fetch has left of it', async () => {
+  it('deletes a blob together with its partial files', async () => {
     const { home, blobs } = await openStore();
     const ref = { digest: 'ab'.repeat(32), size: 2 * BLOB_RANGE_BYTES };
     const partial = await blobs.resume(ref);
@@ -128,7 +128,7 @@ describe('FileBlobStore', () => {
     expect(await filesIn(home)).toEqual([]);
   });
 
-  test('a blob that the disk has no room for is refused before a byte is fetched', async () => {
+  it('refuses a blob that does not fit on the disk before any byte is fetched', async () => {
     const home = await temporaryFolder();
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock, freeBytes: async () => 1000 });
     await expect(blobs.resume({ digest: 'ab'.repeat(32), size: 1001 })).rejects.toEqual(code('STORE_FULL'));
@@ -142,11 +142,11 @@ describe('PartialBlob', () => {
   const part = (range: number) => bytes.subarray(range * BLOB_RANGE_BYTES, (range + 1) * BLOB_RANGE_BYTES);
   const released = () => {};
 
-  test.each([
+  it.each([
     ['in order', [0, 1, 2, 3]],
     ['backwards', [3, 2, 1, 0]],
     ['mixed', [2, 0, 3, 1]],
-  ])('ranges that arrive %s make the blob', async (_, order) => {
+  ])('assembles ranges that arrive %s', async (_, order) => {
     const { home, blobs } = await openStore();
     const partial = await blobs.resume(ref);
     for (const range of order) expect(await partial.write(range, part(range), released)).toBe(true);
@@ -157,7 +157,7 @@ describe('PartialBlob', () => {
     expect(await filesIn(home)).toEqual([blobs.path(ref.digest)]);
   });
 
-  test('what was here before a restart is still here', async () => {
+  it('keeps its ranges over a restart', async () => {
     const { home, blobs } = await openStore();
     const first = await blobs.resume(ref);
     await first.write(1, part(1), released);
@@ -172,7 +172,7 @@ describe('PartialBlob', () => {
     expect(await blobs.has(ref.digest)).toBe(true);
   });
 
-  test('a second copy of a range is not written over the first', async () => {
+  it('does not overwrite a range with a second copy', async () => {
     const { blobs } = await openStore();
     const partial = await blobs.resume(ref);
     const writes = await Promise.all([
@@ -184,7 +184,7 @@ describe('PartialBlob', () => {
     await partial.finish();
   });
 
-  test('wrong bytes are never in the store, and the next try begins anew', async () => {
+  it('never stores wrong bytes, and starts again from the beginning', async () => {
     const { blobs } = await openStore();
     const partial = await blobs.resume(ref);
     for (const range of [0, 1, 2]) await partial.write(range, part(range), released);
@@ -197,7 +197,7 @@ describe('PartialBlob', () => {
     expect(await blobs.has(ref.digest)).toBe(true);
   });
 
-  test('every buffer is given back', async () => {
+  it('returns every buffer', async () => {
     const { blobs } = await openStore();
     const partial = await blobs.resume(ref);
     let held = 0;
@@ -209,12 +209,12 @@ describe('PartialBlob', () => {
     await partial.finish();
   });
 
-  test('more out of turn than memory holds is read back while the rest arrives', async () => {
+  it('reads back ranges that exceed its memory while the rest arrives', async () => {
     const large = randomBytes(40 * BLOB_RANGE_BYTES + 9);
     const digest = sha256(large);
     const { blobs } = await openStore();
     const partial = await blobs.resume({ digest, size: large.length });
-    // Larger than what is hashed at once: this goes through the hashing thread, which takes buffers away and back.
+    // Large enough for the hashing thread, which borrows buffers.
     let lent = 0;
     for (let range = 40; range >= 0; range--) {
       const buffer = Uint8Array.from(
@@ -232,7 +232,7 @@ describe('PartialBlob', () => {
     expect(lent).toBe(0);
   });
 
-  test('a blob that is forgotten in the middle of reading back can begin anew', async () => {
+  it('can start again after a reset during reading back', async () => {
     const { blobs } = await openStore();
     const partial = await blobs.resume(ref);
     await partial.write(1, part(1), released);
@@ -244,7 +244,7 @@ describe('PartialBlob', () => {
     expect(await blobs.has(ref.digest)).toBe(true);
   });
 
-  test('a damaged map or file means beginning anew', async () => {
+  it('starts from the beginning if the map or the file is damaged', async () => {
     const { home, blobs } = await openStore();
     const partial = await blobs.resume(ref);
     await partial.write(0, part(0), released);
@@ -257,7 +257,7 @@ describe('PartialBlob', () => {
     await again.close();
   });
 
-  test('an empty blob needs no range', async () => {
+  it('completes an empty blob without any range', async () => {
     const { blobs } = await openStore();
     const partial = await blobs.resume({ digest: sha256(new Uint8Array()), size: 0 });
     expect(partial.complete).toBe(true);

@@ -1,6 +1,6 @@
 import { copyFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Database } from '../../../storage/database.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 
@@ -21,7 +21,7 @@ function add(db: Database, word: string): void {
 }
 
 describe('a database', () => {
-  test('waits for the disk at every commit, and for others who look into it', async () => {
+  it('syncs every commit, and waits for locks of other processes', async () => {
     const db = new Database({ path: await path(), migrations });
     expect(db.one('PRAGMA journal_mode')).toEqual({ journal_mode: 'wal' });
     expect(db.one('PRAGMA synchronous')).toEqual({ synchronous: 2 });
@@ -30,7 +30,7 @@ describe('a database', () => {
     db.close();
   });
 
-  test('is readable by its owner alone, with what lies beside it', async () => {
+  it('is readable by its owner only, including its WAL files', async () => {
     const file = await path();
     const db = new Database({ path: file, migrations });
     add(db, 'secret');
@@ -39,13 +39,13 @@ describe('a database', () => {
     db.close();
   });
 
-  test('is brought up to date step by step, each whole or not at all', async () => {
+  it('migrates step by step, each step whole or not at all', async () => {
     const file = await path();
     const db = new Database({ path: file, migrations });
     add(db, 'kept');
     db.close();
     const broken = (opened: Database): void => {
-      add(opened, 'of a step that fails');
+      add(opened, 'rolled back');
       throw new Error('no');
     };
     const grown = 'ALTER TABLE words ADD COLUMN length INTEGER';
@@ -56,7 +56,7 @@ describe('a database', () => {
     expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_NEWER'));
   });
 
-  test('a full disk is called that, changes nothing, and is over when there is room again', async () => {
+  it('reports a full disk, changes nothing, and works again once there is space', async () => {
     const db = new Database({ path: await path(), migrations });
     add(db, 'before');
     const { page_count: pages } = db.one('PRAGMA page_count')! as { page_count: number };
@@ -74,11 +74,11 @@ describe('a database', () => {
     db.close();
   });
 
-  test('a damaged file is called that, and is left as it is', async () => {
+  it('reports a damaged file and does not change it', async () => {
     const file = await path();
     await writeFile(
       file,
-      'what somebody has put there, of more than a hundred bytes, as a header has: '.repeat(3),
+      'text that is longer than the header of an SQLite file, which has a hundred bytes; '.repeat(3),
     );
     expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_CORRUPT'));
     const copy = `${file}.copy`;
@@ -86,12 +86,12 @@ describe('a database', () => {
     expect(() => new Database({ path: copy, migrations })).toThrow(code('STORE_CORRUPT'));
   });
 
-  test('a file that cannot be opened is called that', async () => {
+  it('reports a file that cannot be opened', async () => {
     const file = join(await temporaryFolder(), 'nowhere', 'test.sqlite');
     expect(() => new Database({ path: file, migrations })).toThrow(code('STORE_REFUSED'));
   });
 
-  test('defects of ours stay what they are', async () => {
+  it('passes bugs of ours on unchanged', async () => {
     const db = new Database({ path: ':memory:', migrations });
     add(db, 'once');
     expect(() => add(db, 'once')).toThrow(code('ERR_SQLITE_ERROR'));
