@@ -12,7 +12,10 @@ const native = process.env.TFJS_NATIVE_FOLDER;
 /** The name of the backend that the tests run on. */
 const backend = native === undefined ? 'cpu' : 'tensorflow';
 
-export const tf = native === undefined ? await plain() : await findTensorFlow({ from: join(native, 'package.json') });
+export const tf =
+  native === undefined
+    ? await plain()
+    : await findTensorFlow({ threads: 2, from: join(native, 'package.json') });
 
 async function plain(): Promise<TensorFlow> {
   await import('@tensorflow/tfjs-backend-cpu');
