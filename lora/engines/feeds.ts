@@ -4,7 +4,7 @@ import { engineError } from './errors.ts';
 
 export type FeedData = Float32Array | BigInt64Array;
 
-/** A value for every input of a graph, by name: flat, row-major. */
+/** A value for every input of a graph, by name: a flat row-major array. */
 export type Feeds = Readonly<Record<string, FeedData>>;
 
 export interface BoundFeed {
@@ -14,25 +14,24 @@ export interface BoundFeed {
 }
 
 /**
- * The feeds of a run beside the inputs that they are for.
+ * Pairs the feeds of a run with the inputs of the graph.
  * @throws SwarmError ENGINE_FEED for a missing, unknown, wrongly typed or wrongly sized value
  */
 export function bindFeeds(inputs: ReadonlyMap<string, Tensor>, feeds: Feeds): BoundFeed[] {
   for (const name of Object.keys(feeds)) {
-    if (!inputs.has(name))
-      throw engineError('ENGINE_FEED', `${name} was fed, but the graph has no such input`, { name });
+    if (!inputs.has(name)) throw engineError('ENGINE_FEED', `the graph has no input ${name}`, { name });
   }
   return Array.from(inputs, ([name, tensor]) => {
     const data = feeds[name];
     const expected = `${tensor.dtype} ${formatShape(tensor.shape)}`;
     if (data === undefined) {
-      throw engineError('ENGINE_FEED', `no value was fed for ${name}, ${expected}`, { name, expected });
+      throw engineError('ENGINE_FEED', `input ${name} (${expected}) got no value`, { name, expected });
     }
     const dtype = dtypeOf(data);
     if (dtype !== tensor.dtype || data.length !== elementCount(tensor.shape)) {
       throw engineError(
         'ENGINE_FEED',
-        `${name} needs ${expected}; ${data.length} values of ${dtype} were fed`,
+        `input ${name} is ${expected}, but got ${data.length} values of ${dtype}`,
         { name, expected, found: { dtype, length: data.length } },
       );
     }
@@ -40,7 +39,7 @@ export function bindFeeds(inputs: ReadonlyMap<string, Tensor>, feeds: Feeds): Bo
   });
 }
 
-/** Feeds come from callers that may be plain JavaScript: another array type is named in the error. */
+/** Names the type of an array, also of one that TypeScript would refuse: callers may be plain JavaScript. */
 function dtypeOf(data: FeedData): string {
   if (data instanceof Float32Array) return 'float32';
   return data instanceof BigInt64Array ? 'int64' : Object.prototype.toString.call(data);

@@ -7,8 +7,9 @@ import { runOnce } from './run-once.ts';
 import type { Engine } from './types.ts';
 
 /**
- * Makes a product in float16: devices lack it (WebGPU: the feature "shader-f16"), and nothing but trying says so.
- * @throws SwarmError PRECISION
+ * Computes a product in float16 to find out whether the device can: some devices lack float16 (on WebGPU, the feature
+ * "shader-f16"), and no call reports it.
+ * @throws SwarmError PRECISION when the device cannot
  */
 export async function requireFloat16(engine: Engine): Promise<void> {
   const graph = new Graph();
@@ -20,14 +21,14 @@ export async function requireFloat16(engine: Engine): Promise<void> {
     const reason = isSwarmError(error) ? error.message : String(error);
     throw engineError(
       'PRECISION',
-      `the device of ${engine.name} does not compute in float16: ${reason}; take --precision float32`,
+      `the device of ${engine.name} does not compute in float16: ${reason}`,
       { engine: engine.name, reason },
-      { cause: error },
+      { next: 'use --precision float32', cause: error },
     );
   }
 }
 
-/** Whether the engine has kernels for it, and its device too. */
+/** Returns whether both the engine and its device compute in float16. */
 export async function hasFloat16(engine: Engine): Promise<boolean> {
   if (!FLOAT16_ENGINES.includes(engine.name)) return false;
   return requireFloat16(engine).then(

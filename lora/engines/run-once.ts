@@ -3,8 +3,8 @@ import type { Feeds } from './feeds.ts';
 import type { Engine } from './types.ts';
 
 /**
- * Runs a graph without weights, once, to find out whether the device does. Nothing of it stays there, however it ends.
- * @throws what compiling and running it throw
+ * Compiles and runs a graph without weights once, to find out whether the device can. Disposes of it in any case.
+ * @throws what compiling and running throw
  */
 export async function runOnce(
   engine: Engine,

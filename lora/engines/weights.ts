@@ -2,22 +2,22 @@ import type { Tensor } from '../graph/graph.ts';
 import { elementCount, formatShape, type Shape, sameShape } from '../graph/shapes.ts';
 import { engineError } from './errors.ts';
 
-/** Where the values of a weight lie in its file; offset and length in bytes. */
+/** Location of a weight's values in the weight file; offset and length in bytes. */
 export interface WeightEntry {
   readonly offset: number;
   readonly length: number;
   readonly shape: Shape;
 }
 
-/** A copy of a matrix as whole numbers with scales; see lora/models/quantise.ts for both layouts. */
+/** A copy of a matrix as integer codes with scales; see lora/models/quantise.ts for both layouts. */
 export interface BlockEntry {
-  /** 4 bits: uint8 [rows, blocks, bytes of a block], two numbers in a byte. 8 bits: int8 [rows, 1, columns]. */
+  /** 4 bits: uint8 [rows, blocks, bytes of a block], two codes in a byte. 8 bits: int8 [rows, 1, columns]. */
   readonly codes: WeightEntry;
-  /** float32. 4 bits: [rows, blocks]. 8 bits: [rows of W, 1], the same ones for both copies. */
+  /** float32. 4 bits: [rows, blocks]. 8 bits: [rows of W, 1], shared by both copies. */
   readonly scales: WeightEntry;
 }
 
-/** A matrix W [rows, columns] that is kept in fewer bits, twice; both copies stand for the same numbers. */
+/** A matrix W [rows, columns] stored twice in 4 or 8 bits. Both copies stand for the same numbers. */
 export interface QuantisedEntry {
   readonly shape: readonly [rows: number, columns: number];
   readonly bits: 4 | 8;
@@ -27,29 +27,29 @@ export interface QuantisedEntry {
   readonly transposed: BlockEntry;
 }
 
-/** A matrix W [rows, columns] of 8-bit numbers that is kept once: its rows are looked up, and it is multiplied in pieces. */
+/** A matrix W [rows, columns] stored once in 8 bits. Rows are looked up in it; products take it in chunks of rows. */
 export interface TableEntry {
   readonly shape: readonly [rows: number, columns: number];
   /** int8 [rows, columns]. */
   readonly codes: WeightEntry;
-  /** float32 [rows]: what the numbers of each row are multiplied with. */
+  /** float32 [rows]: the factor of each row's codes. */
   readonly scales: WeightEntry;
 }
 
-/** Base weights on disk: raw, little-endian, every entry at an offset that is a multiple of 4,096 bytes. */
+/** The base's weights on disk: raw, little-endian, every entry at an offset that is a multiple of 4,096 bytes. */
 export interface WeightFile {
   readonly path: string;
-  /** In float32. */
+  /** Weights in float32. A name occurs in only one of the three maps. */
   readonly entries: ReadonlyMap<string, WeightEntry>;
-  /** In fewer bits: no name is in two of these. @default none */
+  /** Linear weights of an 8-bit or 4-bit base. @default none */
   readonly quantised?: ReadonlyMap<string, QuantisedEntry>;
-  /** Embedding and output head of a base of fewer bits. @default none */
+  /** Embedding and output head of an 8-bit or 4-bit base, in 8 bits. @default none */
   readonly tables?: ReadonlyMap<string, TableEntry>;
 }
 
 /**
- * The place of a graph's weight in the file.
- * @throws SwarmError ENGINE_WEIGHTS when it is not there or has another shape there
+ * Finds a float32 weight of a graph in the weight file.
+ * @throws SwarmError ENGINE_WEIGHTS when the file lacks the weight or has it in another shape or in fewer bits
  */
 export function locateWeight(
   name: string,
@@ -60,15 +60,18 @@ export function locateWeight(
   if (bits !== undefined) {
     throw engineError(
       'ENGINE_WEIGHTS',
-      `weight ${name} is kept in ${bits} bits, which this engine does not compute with; take another one, or a base of 32 bits`,
+      `weight ${name} is stored in ${bits} bits, and this engine computes with 32 bits only`,
       { name, bits },
+      { next: 'use another engine, or --base-bits 32' },
     );
   }
   const entry = weights?.entries.get(name);
   if (weights === null || entry === undefined) {
     throw engineError(
       'ENGINE_WEIGHTS',
-      `weight ${name} ${formatShape(tensor.shape)} is not in ${weights?.path ?? 'any weight file: none was given'}`,
+      weights === null
+        ? `the graph needs weight ${name} ${formatShape(tensor.shape)}, but there is no weight file`
+        : `${weights.path} lacks weight ${name} ${formatShape(tensor.shape)}`,
       { name, expected: tensor.shape, path: weights?.path },
     );
   }
@@ -76,7 +79,7 @@ export function locateWeight(
   if (!sameShape(entry.shape, tensor.shape) || entry.length !== length) {
     throw engineError(
       'ENGINE_WEIGHTS',
-      `weight ${name} in ${weights.path} is ${formatShape(entry.shape)} in ${entry.length} bytes, the model needs ${formatShape(tensor.shape)} in ${length}`,
+      `weight ${name} in ${weights.path} is ${formatShape(entry.shape)} in ${entry.length} bytes; the model needs ${formatShape(tensor.shape)} in ${length} bytes`,
       { name, path: weights.path, expected: tensor.shape, found: entry.shape, length: entry.length },
     );
   }

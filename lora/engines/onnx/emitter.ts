@@ -4,25 +4,28 @@ import type { Attribute } from './protobuf.ts';
 
 export type Provider = 'cpu' | 'cuda' | 'webgpu';
 
-/** What the lowering of one operation writes with; values are ONNX value names. */
+/** Writes ONNX nodes and constants for the lowering of an operation. Strings are names of ONNX values. */
 export interface Emitter {
-  /** Emits an ONNX node with one output, a fresh name unless `output` is given. */
+  /** Emits an ONNX node and returns the name of its first output, a fresh name unless `outputs` names it. */
   emit(type: string, inputs: readonly string[], options?: EmitOptions): string;
-  /** Name of a one-dimensional int64 constant. */
+  /** Returns the name of a one-dimensional int64 constant. */
   integers(values: readonly number[]): string;
-  /** The same as no constant: onnxruntime does not compute in advance, and keep, what depends on it. */
+  /**
+   * Returns the name of the same values as an input with a default: onnxruntime does not compute in advance, and keep,
+   * what depends on it.
+   */
   variable(values: readonly number[]): string;
-  /** Name of a float32 scalar constant. */
+  /** Returns the name of a float32 scalar constant. */
   scalar(value: number): string;
-  /** Whose kernels will run: they differ in places. */
+  /** The provider whose kernels will run. Some kernels differ between providers. */
   readonly provider: Provider;
 }
 
 export interface EmitOptions {
   readonly attributes?: Readonly<Record<string, Attribute>>;
-  /** Operator domain. Default: the ONNX standard's. */
+  /** Operator domain. @default the ONNX standard's */
   readonly domain?: string;
-  /** Names of all outputs, for nodes that have several or whose result is the operation's. */
+  /** Names of all outputs, for a node that has several or that computes the operation's result. */
   readonly outputs?: readonly string[];
 }
 

@@ -22,19 +22,22 @@ const PROVIDERS: Readonly<Record<OnnxEngineName, Provider>> = {
   'onnx-webgpu': 'webgpu',
 };
 
-/** What a machine must have for an engine, and how to get it. */
+/** Returns advice on how to get an engine to run: what the machine must have, and how to install it. */
 export function requirementsOf(name: Exclude<OnnxEngineName, 'onnx-cpu'>): string {
   if (name === 'onnx-webgpu') {
-    return "It needs a GPU with its driver for Vulkan (Linux: libvulkan1 and the GPU's driver), Metal or D3D12 (docs/engines.md)";
+    return "install the driver of a GPU, for Vulkan (Linux: libvulkan1 and the GPU's driver), Metal or D3D12; see docs/engines.md";
   }
   const script = join(
     dirname(createRequire(import.meta.url).resolve('onnxruntime-node')),
     '../script/install.js',
   );
-  return `It needs an NVIDIA GPU on Linux x64, CUDA 12 and cuDNN 9 on the loader's path, and libraries that this command fetches: node ${script} --onnxruntime-node-install=cuda12 (docs/engines.md)`;
+  return `on Linux x64 with an NVIDIA GPU, install CUDA 12 and cuDNN 9 on the loader's path and run "node ${script} --onnxruntime-node-install=cuda12"; see docs/engines.md`;
 }
 
-/** @throws SwarmError ENGINE_UNAVAILABLE when the provider does not run a trivial graph on this machine */
+/**
+ * Creates an engine on one of onnxruntime's execution providers.
+ * @throws SwarmError ENGINE_UNAVAILABLE when the provider does not run a trivial graph on this machine
+ */
 export async function createOnnxEngine(name: OnnxEngineName, options: EngineOptions): Promise<Engine> {
   const engine: Engine = { name, compile: (graph, weights) => compile(name, options, graph, weights) };
   if (name !== 'onnx-cpu') await probe(engine, requirementsOf(name));
@@ -47,10 +50,10 @@ async function compile(
   graph: Graph,
   weights: WeightFile | null,
 ): Promise<Executable> {
-  // Nothing can be added to packed weights.
-  const merges = name === 'onnx-cpu' && !weights?.quantised;
-  const merged = merges ? foldBranches(graph) : graph;
-  const compiled = name === 'onnx-cpu' ? joinThinProducts(merged) : merged;
+  // A branch cannot be folded into a packed weight.
+  const folds = name === 'onnx-cpu' && !weights?.quantised;
+  const folded = folds ? foldBranches(graph) : graph;
+  const compiled = name === 'onnx-cpu' ? joinThinProducts(folded) : folded;
   const bytes = buildModel(compiled, weights, PROVIDERS[name], options);
   try {
     const session = await InferenceSession.create(bytes, sessionOptions(name, options, weights));
@@ -61,7 +64,7 @@ async function compile(
   }
 }
 
-/** Fails early, and with advice, on a machine without the device: it is looked for when a session is made. */
+/** Fails early and with advice on a machine without the device, which onnxruntime looks for only in a session. */
 async function probe(engine: Engine, needs: string): Promise<void> {
   const graph = new Graph();
   const x = graph.input('x', [1]);
@@ -73,17 +76,17 @@ async function probe(engine: Engine, needs: string): Promise<void> {
     const reason = providerMessage(messageOf(cause));
     throw engineError(
       'ENGINE_UNAVAILABLE',
-      `${engine.name} does not run here: ${reason}. ${needs}; onnx-cpu runs everywhere`,
+      `${engine.name} does not run on this machine: ${reason}`,
       { engine: engine.name, reason, needs },
-      { cause },
+      { next: `${needs}; or use --engine onnx-cpu, which runs on every machine`, cause },
     );
   }
 }
 
-/** What a provider says, without where in its source it says so: "file.cc:12 function(…) condition was false. Message". */
+/** Strips the source location from a provider's message: "file.cc:12 function(…) condition was false. Message". */
 function providerMessage(message: string): string {
-  const said = /was false\.\s*(.+)$/s.exec(message)?.[1] ?? message;
-  return said.replace(/\s+/g, ' ').replace(/[ .]+$/, '');
+  const text = /was false\.\s*(.+)$/s.exec(message)?.[1] ?? message;
+  return text.replace(/\s+/g, ' ').replace(/[ .]+$/, '');
 }
 
 function sessionOptions(
@@ -100,31 +103,32 @@ function sessionOptions(
     intraOpNumThreads: options.threads,
     interOpNumThreads: 1,
     graphOptimizationLevel: 'all',
-    // The arena keeps the peak of every size class: 3.8 GB instead of 1.4 to 2.1 for a 135M model, no faster.
+    // The arena keeps the peak of every size class: 3.8 GB instead of 1.4 to 2.1 GB for a 135M model, at the same speed.
     enableCpuMemArena: false,
-    // The plan for all activations at once costs 0.6 GB at 135M parameters, and gains no time.
+    // One plan for all activations costs 0.6 GB at 135M parameters and saves no time.
     enableMemPattern: false,
-    // Failures are thrown and logged by whoever catches them; nothing else is written to the terminal.
+    // Fatal messages only: failures are thrown, and the caller reports them.
     logSeverityLevel: 4,
     extra: {
       session: {
-        // Its passes for models that compute in whole numbers would dequantise a table once for each product with it.
+        // The passes for quantised models would dequantise a table once for each product with it.
         disable_quant_qdq: '1',
-        // What underflows is zero. Softmax makes denormals of what causal masks hide, and processors take a hundred times as long
-        // to multiply them: half of all scores at 4 rows of 128 tokens, 4 % of a step's time (decision 013). onnxruntime sets it
-        // on x86, for its threads and, with a process's first session, for the thread that makes it: JavaScript's. There
-        // denormals are zeros from then on, too, of doubles and of float32 read one by one; copies of arrays keep their bits.
+        // Flushes denormals to zero. Softmax turns masked scores into denormals (half of all scores at 4 rows of 128
+        // tokens), and processors multiply them a hundred times slower: 4 % of a step (decision 013). On x86,
+        // onnxruntime sets this for its own threads and, at the first session of a process, for the calling thread,
+        // which is JavaScript's. From then on JavaScript reads denormal doubles and float32 as zero too, except in
+        // copies of whole arrays.
         set_denormal_as_zero: '1',
-        // Waking a thread takes longer than most operations leave it without work, so it waits for a moment before it sleeps:
-        // 4 % of a step (decision 013). Longer gains nothing, and takes the cores from the daemon and everybody else.
+        // A thread spins for 5 µs before it sleeps: waking it takes longer than the gap between most operations. This
+        // saves 4 % of a step (decision 013). Spinning longer saves no more and takes cores from other processes.
         intra_op: { allow_spinning: '1', spin_duration_us: '5' },
-        // Every product would keep its own packed copy of its weight: twice the weights for training, which uses
-        // each of them forward and transposed. Unpacked, they stay in the mapped file, and it is no slower.
-        // The kernels of a quantised base are fast on packed weights only, which are no larger than the unpacked ones.
+        // Prepacking gives each product its own packed copy of its weight: twice the weights in training, which uses
+        // each weight forward and transposed. Unpacked weights stay in the mapped file and are as fast.
+        // The kernels of a quantised base are fast only on packed weights, which are no larger than unpacked ones.
         disable_prepacking: weights?.quantised && name === 'onnx-cpu' ? '0' : '1',
         ...folder,
       },
-      // Equal nodes are one already, but for those that a pass repeated to save memory.
+      // The graph shares equal nodes already, except those that a pass repeats to save memory.
       optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' },
     },
   };
@@ -136,7 +140,7 @@ class OnnxExecutable implements Executable {
   #session: InferenceSession | null;
 
   constructor(graph: Graph, session: InferenceSession) {
-    // The graph may grow after it was compiled; this is what the session knows.
+    // Copies: the graph may grow after it was compiled.
     this.#inputs = new Map(graph.inputs);
     this.#outputs = [...graph.outputs.keys()];
     this.#session = session;
@@ -144,8 +148,7 @@ class OnnxExecutable implements Executable {
 
   async run(feeds: Feeds): Promise<Record<string, Float32Array>> {
     const session = this.#session;
-    if (session === null)
-      throw engineError('ENGINE_DISPOSED', 'the executable was disposed; compile the graph again');
+    if (session === null) throw engineError('ENGINE_DISPOSED', 'the executable has been disposed of');
     const inputs = this.#bind(feeds);
     let results: InferenceSession.ReturnType;
     try {

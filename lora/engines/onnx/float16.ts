@@ -6,17 +6,18 @@ const FLOAT = 1;
 const FLOAT16 = 10;
 
 /**
- * Most terms of a sum in float16. onnxruntime's WebGPU kernels add up in float16, so that the error of a product grows with
- * the root of this: 0.25 % (x·Wᵀ) and 0.46 % (x·W) of the result at 1,024 terms, 0.7 and 1.3 at 8,192. Longer sums are made
- * of such pieces, which are added in float32. Half the length would write twice as many of them for 0.7 of the error.
+ * Most terms of a sum in float16. onnxruntime's WebGPU kernels accumulate in float16, so the error of a product grows
+ * with the square root of the number of terms: 0.25 % (x·Wᵀ) and 0.46 % (x·W) of the result at 1,024 terms, 0.7 % and
+ * 1.3 % at 8,192. Longer sums are split into chunks of this length, which are added in float32. Chunks of half the
+ * length would write twice as many partial sums for 0.7 times the error.
  */
 export const LONGEST_SUM = 1024;
 
 /**
- * x·W or x·Wᵀ with operands in float16. A weight is cast when the session is made: onnxruntime folds that and keeps the
- * result on the device in place of the weight. CUDA's kernels add up in float32 by themselves.
+ * Emits x·W or x·Wᵀ with operands in float16. onnxruntime casts a weight once, when it creates the session, and keeps
+ * the result on the device in place of the weight. CUDA's kernels accumulate in float32 anyway.
  *
- * @param float16 name of a value as float16, one for all who ask for it
+ * @param float16 returns the name of a value cast to float16, the same name for each use
  */
 export function lowerFloat16Product(
   node: GraphNode<'gemm'>,
@@ -33,7 +34,7 @@ export function lowerFloat16Product(
   const attributes = { transA: 0, transB: transposeB ? 1 : 0, alpha: { float: 1 }, beta: { float: 1 } };
   const pieces = provider === 'webgpu' ? Math.ceil(depth / LONGEST_SUM) : 1;
   const bounds = Array.from({ length: pieces + 1 }, (_, i) => Math.round((i * depth) / pieces));
-  // Bounds that are no constants: slices of a weight would be folded, too, and be a second copy of it on the device.
+  // The bounds are not constants: onnxruntime would fold slices of a weight, which would be a second copy on the device.
   const slice = (name: string, axis: number, i: number) =>
     emit('Slice', [name, variable([bounds[i]!]), variable([bounds[i + 1]!]), integers([axis])]);
   const sums = Array.from({ length: pieces }, (_, i) => {

@@ -79,8 +79,8 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
       emit('FusedMatMul', inputs, { outputs, attributes, domain: MICROSOFT });
       return;
     }
-    // WebGPU has no kernel for it: onnxruntime would fetch the operands from the device and multiply on the processor.
-    // For CUDA, which has, onnxruntime puts the nodes together again.
+    // WebGPU has no kernel for FusedMatMul: onnxruntime would fetch the operands from the device and multiply on the
+    // processor. CUDA has one, and onnxruntime fuses these nodes into it.
     const [a, b] = [transposeA, transposeB].map((transposed, i) => {
       if (!transposed) return inputs[i]!;
       const axes = node.inputs[i]!.shape.map((_, axis) => axis);
@@ -94,7 +94,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   softmax(_node, [x], outputs, { emit }) {
     emit('Softmax', [x!], { outputs, attributes: { axis: -1 } });
   },
-  // The largest probability is e⁰/Σe^(x − max): its logarithm spares another pass of exponentials, and underflow.
+  // The largest probability is e⁰/Σe^(x − max). Its logarithm avoids a second pass of exponentials, and underflow.
   logSumExp(_node, [x, probabilities], outputs, { emit, integers }) {
     const last = integers([-1]);
     const [top, topProbability] = [x!, probabilities!].map((value) => emit('ReduceMax', [value, last]));
@@ -105,7 +105,8 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const secondOutput = r !== undefined && provider === 'cpu' ? [y!, r] : [y!];
     emit('SimplifiedLayerNormalization', [x!, weight!], { outputs: secondOutput, attributes });
     if (r === undefined || provider === 'cpu') return;
-    // onnxruntime 1.30's WebGPU kernel writes the mean of x where the CPU's (and the documentation) have r.
+    // onnxruntime 1.30's WebGPU kernel returns the mean of x as its second output, where the CPU kernel and the
+    // documentation have r.
     const square = emit('ReduceMean', [emit('Mul', [x!, x!]), integers([-1])]);
     const root = emit('Sqrt', [emit('Add', [square, scalar(epsilon)])]);
     emit('Reciprocal', [root], { outputs: [r] });
@@ -117,7 +118,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     const outputs = provider === 'cpu' ? [y!, ...statistics] : [y!];
     emit('LayerNormalization', inputs, { outputs, attributes });
     if (statistics.length === 0 || provider === 'cpu') return;
-    // As for rmsNorm, the second and third outputs of the WebGPU kernel are not relied on.
+    // As in rmsNorm, the second and third outputs of the WebGPU kernel cannot be relied on.
     const [x] = inputs;
     emit('ReduceMean', [x!, integers([-1])], { outputs: [mean!] });
     const centred = emit('Sub', [x!, mean!]);
@@ -127,7 +128,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   causalMask({ attributes: { window }, inputs: [rows] }, [positions, index], outputs, emitter) {
     const { emit, integers, scalar } = emitter;
     const [batch, length] = rows!.shape as [number, number];
-    // How many tokens back each token sees, and so the first that it sees.
+    // How many tokens back each token sees, which gives the first token that it sees.
     const reach = window === null ? positions! : emit('Min', [positions!, integers([window - 1])]);
     const first = emit('Reshape', [emit('Sub', [index!, reach]), integers([batch, 1, 1, length, 1])]);
     const row = emit('Reshape', [index!, integers([length, 1])]);
@@ -144,7 +145,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   gatherRows(_node, inputs, outputs, { emit }) {
     emit('Gather', inputs, { outputs });
   },
-  // ScatterND would take the ids as they are, but its CPU kernel adds rows in parallel: duplicates would race.
+  // ScatterND would need no expanded ids, but its CPU kernel adds rows in parallel, and duplicate ids race.
   scatterAddRows({ inputs: [, , rows] }, [base, ids, updates], outputs, { emit, integers }) {
     const column = emit('Unsqueeze', [ids!, integers([1])]);
     const everywhere = emit('Expand', [column, integers(rows!.shape)]);
@@ -154,7 +155,7 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
     });
   },
   // −log p[label] = log Σe^(z − max) + max − z[label]. The largest probability is e⁰/Σe^(z − max), so its
-  // logarithm gives the first term without another pass of exponentials, and without underflow.
+  // logarithm gives the first term without a second pass of exponentials and without underflow.
   softmaxCrossEntropy(node, [logits, labels], [loss, probabilities], { emit, integers }) {
     const last = integers([-1]);
     const column = integers([1]);
@@ -186,18 +187,18 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   },
 };
 
-/** Inner sizes up to which making a product is nothing beside the passes that add it to a matrix. */
+/** Largest inner size at which the product itself costs little compared with adding it to a matrix. */
 const THIN_DEPTH = 128;
 
 /**
- * Whether a product of few columns, a LoRA branch, is added to a whole matrix. The CPU's Gemm copies that matrix first, on one
- * thread, and then reads and writes it again; an addition of its own runs on all threads.
+ * Returns whether a product with a small inner size, such as a LoRA branch, is added to a whole matrix. The CPU's Gemm
+ * copies that matrix on one thread, then reads and writes it again; a separate addition runs on all threads.
  */
 function addsThinly({ attributes: { transposeA, beta }, inputs: [a, , addend] }: GraphNode<'gemm'>): boolean {
   return beta === 1 && rank(addend) === 2 && a!.shape[transposeA ? 0 : 1]! <= THIN_DEPTH;
 }
 
-/** 1 for labels ≥ 0, else 0, as float: labels are whole numbers, so clip(label + 1, 0, 1). */
+/** Returns 1 for labels ≥ 0, else 0, in float32: clip(label + 1, 0, 1), because labels are integers. */
 function supervised(labels: string, emit: Emitter['emit'], integers: Emitter['integers']): string {
   const clipped = emit('Min', [
     emit('Max', [emit('Add', [labels, integers([1])]), integers([0])]),

@@ -1,7 +1,7 @@
 import type { Emitter, Provider } from './emitter.ts';
 import type { OnnxInitializer, OnnxModel, OnnxNode, OnnxValue } from './protobuf.ts';
 
-/** An ONNX model to which nodes, and the constants that they need, are added. */
+/** Builds an ONNX model node by node, with the constants that the nodes need. */
 export class ModelBuilder implements OnnxModel {
   readonly nodes: OnnxNode[] = [];
   readonly initializers: OnnxInitializer[] = [];
@@ -28,8 +28,8 @@ export class ModelBuilder implements OnnxModel {
   }
 
   /**
-   * Adds initializers, each once. Those that are no constants are inputs that have a default, which nobody ever feeds:
-   * what follows from constants alone onnxruntime computes in advance, and keeps.
+   * Adds initializers, each once. With `constant: false` they become inputs with a default value, which are never fed:
+   * onnxruntime computes in advance, and keeps, whatever depends on constants alone.
    */
   declare(initializers: readonly OnnxInitializer[], { constant }: { constant: boolean }): void {
     for (const initializer of initializers) {
@@ -48,7 +48,7 @@ export class ModelBuilder implements OnnxModel {
     return name;
   }
 
-  /** A small constant that the lowering itself needs, once for each value. */
+  /** Returns the name of a small constant that a lowering needs. Equal constants share one initializer. */
   #constant(dtype: OnnxValue['dtype'], shape: readonly number[], data: Float32Array | BigInt64Array): string {
     const value = `${dtype}:${data.join()}`;
     const known = this.#constants.get(value);

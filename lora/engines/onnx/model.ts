@@ -32,9 +32,9 @@ import {
 import { emitTable, lowerTableUse, type Table } from './tables.ts';
 
 /**
- * A graph as the bytes of an ONNX model. Only what the outputs depend on goes in; weights are references into the
- * weight file, by its base name.
- * @throws SwarmError ENGINE_WEIGHTS when a weight is missing from the file or has another shape there
+ * Encodes a graph as an ONNX model. The model contains only what the outputs depend on, and refers to weights by the
+ * base name of the weight file and their location in it.
+ * @throws SwarmError ENGINE_WEIGHTS when the file lacks a weight or has it in another shape
  */
 export function buildModel(
   graph: Graph,
@@ -65,16 +65,16 @@ export function buildModel(
     lowered.addNode(node, used);
     for (const tensor of node.outputs) addOutputs(tensor);
   }
-  // onnxruntime walks from the last results of the list to what they need, so that of nodes in order the gradients of the
-  // first layer would come first and everything that the others read would be held until then. Backwards, it runs them in
-  // the order of the graph.
+  // onnxruntime orders nodes by walking back from the end of the list. Listed in graph order, the gradients of the first
+  // layer would be computed first, and everything that the other gradients read would be held until then. Listed in
+  // reverse, nodes run in graph order.
   lowered.model.nodes.reverse();
   return encodeModel(lowered.model);
 }
 
 /**
- * Nodes that outputs need, those that only a scalar such as the loss needs at the end: walked to first, it would have
- * everything computed that it needs before what the gradients need of the same, which would be held meanwhile.
+ * Lists the nodes that the outputs need, with those that only a scalar output such as the loss needs at the end. If the
+ * loss came first, its values would all be computed before any gradient, and held until the gradients read them.
  */
 function inOrder(graph: Graph): GraphNode[] {
   const nodes = liveNodes(graph);
@@ -84,13 +84,13 @@ function inOrder(graph: Graph): GraphNode[] {
 }
 
 interface LoweringOptions {
-  /** Whether weights of the base are kept in fewer bits. */
+  /** Whether the base is stored in 8 or 4 bits. */
   readonly isQuantised: boolean;
   /** See EngineOptions. */
   readonly roundActivations: boolean;
 }
 
-/** A model as the nodes of a graph make it, and what tensors of the graph are called in it. */
+/** Lowers a graph into a model node by node, and maps tensors of the graph to names of ONNX values. */
 class LoweredGraph {
   readonly model: ModelBuilder;
   readonly #emitter: Emitter;
@@ -106,13 +106,14 @@ class LoweredGraph {
     this.#options = options;
   }
 
-  /** One in fewer bits has no value of its own: what is made of it, each use of it says. */
+  /** Adds a weight. A quantised weight has no value of its own; each use of it decides how it is dequantised. */
   addWeight(tensor: Tensor, weight: StoredWeight): void {
     this.#weights.set(tensor, weight);
     if (weight.kind !== 'float32') return;
     const name = `w:${weight.name}`;
     this.addInitializer(tensor, name, wholeRange(weight));
-    // With a default value, no constant: products of a quantised base are packed, and these would be copied for it.
+    // An input with a default value instead of a constant: with a quantised base onnxruntime packs products of
+    // constants, which would copy these weights.
     if (this.#options.isQuantised && this.#emitter.provider === 'cpu') this.addInput(name, tensor);
   }
 
@@ -129,7 +130,7 @@ class LoweredGraph {
   addNode(node: GraphNode, used: ReadonlySet<Tensor>): void {
     const outputs = node.outputs.map((tensor) => `t:${tensor.id}`);
     for (const [index, tensor] of node.outputs.entries()) this.#names.set(tensor, outputs[index]!);
-    // The kernel does not compute what is not asked for.
+    // The kernel skips outputs that are not listed.
     const statistics = node.operation === 'rmsNorm' || node.operation === 'layerNorm';
     const unused = statistics && !node.outputs.slice(1).some((output) => used.has(output));
     if (isQuantisedProduct(node, (tensor) => this.#hasProduct(tensor))) {
@@ -152,8 +153,9 @@ class LoweredGraph {
   }
 
   /**
-   * Rows of a float32 weight. On the processor they are a place in its file, of which nothing is copied. On a GPU they
-   * are copied when they are needed: onnxruntime would upload them beside the weight, as it cuts what is constant only once.
+   * Adds a slice of rows of a float32 weight; returns false for any other node. On the processor the slice is a range of
+   * the weight file, without a copy. On a GPU the bounds are not constants, so rows are copied when needed: onnxruntime
+   * would compute a constant slice once and keep it on the device beside the weight.
    */
   #addWeightRows(node: GraphNode, [output]: readonly string[]): boolean {
     const weight = this.#weights.get(node.inputs[0]!);
@@ -175,8 +177,8 @@ class LoweredGraph {
   }
 
   /**
-   * Whether there is a kernel for products with the tensor as it is kept. On a GPU none is used: they need a second,
-   * transposed copy of the weight, and making the matrix right before a product is quick there.
+   * Returns whether a kernel multiplies with the quantised weight directly. On a GPU none is used: it would need a
+   * second, transposed copy of the weight, and dequantising the matrix right before a product is fast there.
    */
   #hasProduct(tensor: Tensor): boolean {
     if (this.#emitter.provider !== 'cpu') return false;
@@ -202,7 +204,7 @@ class LoweredGraph {
     return known;
   }
 
-  /** The matrix in float32 that a weight of fewer bits stands for. */
+  /** Emits a quantised weight as a float32 matrix. */
   #dense(tensor: Tensor): string {
     const table = this.#tableOf(tensor);
     if (table !== undefined) {
@@ -213,7 +215,7 @@ class LoweredGraph {
     const weight = this.#quantised(tensor)!;
     const names = this.#declareBlocks(denseBlocks(weight), { constant: false });
     const dense = emitDense(weight.entry, names, this.#emitter);
-    // On a GPU made anew for each use, as every product has one: no more than one need be there at a time.
+    // On a GPU every product dequantises the matrix again, so that only one such matrix exists at a time.
     if (this.#emitter.provider === 'cpu') this.#names.set(tensor, dense);
     return dense;
   }

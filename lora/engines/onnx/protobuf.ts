@@ -1,9 +1,10 @@
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 
-/**
- * The part of the ONNX format (onnx/onnx.proto3, IR version 9) that graphs need, written field by field through
- * a protobuf library's wire writer: no generated code, no copy of the schema.
+/*
+ * The part of the ONNX format (onnx/onnx.proto3, IR version 9) that our graphs need. The wire writer of a protobuf
+ * library writes it field by field, without generated code or a copy of the schema.
  */
+
 export type Attribute = number | string | readonly number[] | { readonly float: number };
 
 export interface OnnxNode {
@@ -21,7 +22,7 @@ export interface OnnxValue {
 }
 
 export interface OnnxInitializer extends OnnxValue {
-  /** The bytes themselves, or where they lie: a file name beside the model, offset and length in bytes. */
+  /** The bytes, or their location: a file name beside the model, offset and length in bytes. */
   readonly data: Uint8Array | { readonly file: string; readonly offset: number; readonly length: number };
 }
 
@@ -41,7 +42,7 @@ const ELEMENT_TYPE = { float32: 1, uint8: 2, int8: 3, int64: 7 } as const;
 const EXTERNAL = 1;
 const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, ints: 7 } as const;
 
-/** ModelProto bytes. */
+/** Encodes a model as the bytes of an ONNX ModelProto. */
 export function encodeModel(model: OnnxModel): Uint8Array {
   const writer = new BinaryWriter();
   integer(writer, 1, IR_VERSION);

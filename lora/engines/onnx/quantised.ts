@@ -3,21 +3,21 @@ import type { OperationAttributes } from '../../graph/operations.ts';
 import type { QuantisedEntry } from '../weights.ts';
 import { type Emitter, MICROSOFT } from './emitter.ts';
 
-/** ONNX value names of a copy of a weight. */
+/** Names of the ONNX values that hold one copy of a weight. */
 export interface BlockNames {
   readonly codes: string;
   readonly scales: string;
 }
 
 /**
- * MatMulNBits computing in float32. Level 4 rounds blocks of the activations to 8 bits, and with 4-bit weights was no
- * faster and took more memory (decision 012).
+ * Accuracy level at which MatMulNBits computes in float32. Level 4 rounds blocks of activations to 8 bits; with 4-bit
+ * weights it was no faster and took more memory (decision 012).
  */
 const FLOAT32_ACCURACY = 1;
 
 type Gemm = GraphNode<'gemm'>;
 
-/** Whether the node is x·W or x·Wᵀ with `weight` as its second operand and nowhere else. */
+/** Returns whether the node is x·W or x·Wᵀ with a quantised W, and no other quantised operand. */
 export function isQuantisedProduct(node: GraphNode, isQuantised: (operand: Tensor) => boolean): node is Gemm {
   if (node.operation !== 'gemm') return false;
   const { transposeA } = node.attributes as OperationAttributes['gemm'];
@@ -25,21 +25,21 @@ export function isQuantisedProduct(node: GraphNode, isQuantised: (operand: Tenso
   return !transposeA && isQuantised(weight!) && !isQuantised(x!) && !(addend && isQuantised(addend));
 }
 
-/** At 4 bits: numbers in a block, and blocks in a row of the plain copy. */
+/** Returns, for 4 bits, the values in a block and the blocks in a row of the plain copy. */
 function blocksOf({ plain }: QuantisedEntry): { side: number; blocks: number } {
   const [, blocks, bytes] = plain.codes.shape as readonly [number, number, number];
   return { side: 2 * bytes, blocks };
 }
 
-/** Which copy of a weight. */
+/** Names a copy of a weight: W itself or Wᵀ. */
 export type Direction = 'plain' | 'transposed';
 
-/** The copy that the kernel wants: at 4 bits blocks along the axis that is summed over, at 8 bits that axis first. */
+/** Returns the copy that the kernel needs: at 4 bits blocks along the summed axis, at 8 bits the summed axis first. */
 export function directionOf({ attributes: { transposeB } }: Gemm, { bits }: QuantisedEntry): Direction {
   return transposeB === (bits === 4) ? 'plain' : 'transposed';
 }
 
-/** x·W or x·Wᵀ at 4 bits: scales lie along the axis that is summed over in both directions. */
+/** Emits x·W or x·Wᵀ at 4 bits. In both directions, the scales lie along the summed axis. */
 export function lowerTiledProduct(
   node: Gemm,
   inputs: readonly string[],
@@ -61,19 +61,19 @@ export function lowerTiledProduct(
   );
 }
 
-/** Rows of an operand divided by their largest element, and these. */
+/** Rows of an operand, each divided by its largest magnitude, and these magnitudes. */
 export interface RoundedRows {
   readonly rows: string;
   readonly largest: string;
 }
 
-/** Where a row is zero there is nothing to divide by. */
+/** Smallest divisor of a row, because a row of zeros has the largest magnitude 0. */
 const SMALLEST_ROW = 1e-30;
 
 /**
- * x·W or x·Wᵀ at 8 bits, of whole numbers. The kernel rounds its first operand with one scale for all of it: rows are
- * brought to the same size before. W's scales belong to its rows: in x·Wᵀ they are those of the result's columns, which
- * the kernel multiplies with; in x·W those of the columns of x, which are multiplied first.
+ * Emits x·W or x·Wᵀ at 8 bits, computed in integers. The kernel rounds its whole first operand with one scale, so rows
+ * are normalised first. W has one scale per row. In x·Wᵀ a row of W is a column of the result, and the kernel applies
+ * the scale; in x·W it belongs to a column of x, and x is scaled first.
  */
 export function lowerRowScaledProduct(
   node: Gemm,
@@ -90,7 +90,7 @@ export function lowerRowScaledProduct(
   if (rounded === undefined) {
     const largest = emit('Max', [emit('ReduceMax', [emit('Abs', [x]), integers([1])]), scalar(SMALLEST_ROW)]);
     rounded = { rows: emit('Div', [x, largest]), largest };
-    // Modules that read the same values share this.
+    // Modules that read the same values share the result.
     roundedRows.set(x, rounded);
   }
   const { rows, largest } = rounded;
@@ -99,7 +99,7 @@ export function lowerRowScaledProduct(
   finishProduct(node, inputs, outputs, emitter, (options) => emit('Mul', [product, largest], options));
 }
 
-/** Operator by operator: WebGPU has no kernel for Sum. */
+/** Emits a sum as a chain of Add: WebGPU has no kernel for Sum. */
 export function emitSum(
   terms: readonly string[],
   { emit }: Emitter,
@@ -110,7 +110,7 @@ export function emitSum(
   return emit('Add', [total, terms.at(-1)!], options);
 }
 
-/** alpha · product + beta · addend, with `emitProduct` emitting the product. */
+/** Emits alpha · product + beta · addend, where `emitProduct` emits the product. */
 export function finishProduct(
   { attributes: { alpha, beta } }: Gemm,
   [, , addend]: readonly string[],
@@ -129,10 +129,10 @@ export function finishProduct(
 }
 
 /**
- * The weight as the float32 matrix that its numbers stand for: where an operation is no product with it, or products
- * shall be exact, and on GPUs for all products. Both operators have kernels there as well; DequantizeLinear takes blocks of
- * 4 bits only from opset 21 on, which a lookup of all rows does too. `names` must be no constants to onnxruntime, which would
- * compute the matrix once and keep it.
+ * Emits a quantised weight as a float32 matrix: for operations other than products, for products without rounded
+ * activations, and for all products on GPUs, which have kernels for both operators used here. At 4 bits it looks up all
+ * rows, because DequantizeLinear takes blocks only from opset 21 on. The blocks must not be constants: onnxruntime
+ * would compute the matrix once and keep it.
  */
 export function emitDense(
   entry: QuantisedEntry,

@@ -7,8 +7,8 @@ const INT32 = 6;
 const FLOAT = 1;
 
 /**
- * The numbers of lora/graph/ops/random.ts. Everything is int32 with wrap-around, and of int32 only addition, product
- * and division (towards zero), which every provider has.
+ * Emits the random numbers of lora/graph/ops/random.ts. All values are int32 with wrap-around. The only operations are
+ * addition, multiplication and division towards zero, which every provider has for int32.
  */
 export function lowerUniform(
   { attributes: { shape, stream } }: GraphNode<'uniform'>,
@@ -24,7 +24,7 @@ export function lowerUniform(
   const multiply = (a: string, b: string) => emit('Mul', [a, b]);
   /** x·(2x + 1) */
   const permute = (x: string) => multiply(x, add(add(x, x), word(1)));
-  /** Carries upper bits down, which products do not, then lower ones up. */
+  /** Carries upper bits down, which products cannot, then lower bits up. */
   const mix = (x: string) => permute(add(x, emit('Div', [x, word(2 ** 16)])));
   const hash = (x: string) => mix(mix(mix(x)));
   const words = (values: readonly number[], shape: readonly number[]) =>
@@ -32,7 +32,7 @@ export function lowerUniform(
   const steps = (count: number, step: number) => Array.from({ length: count }, (_, i) => Math.imul(i, step));
 
   const start = multiply(emit('Cast', [seed!], { attributes: { to: INT32 } }), word(UNIFORM_STEPS.seed));
-  // Two keys, and with each of them a hash of every row and every column, in two chains of operations.
+  // Two keys, then hashes of every row and every column with each key: two chains of operations in all.
   const keys = hash(add(add(start, word(stream)), words([0, UNIFORM_STEPS.factor | 0], [2, 1])));
   const numbers = words(
     [...steps(rows, UNIFORM_STEPS.row), ...steps(columns, UNIFORM_STEPS.column)],
@@ -49,13 +49,13 @@ export function lowerUniform(
   const sum = add(row(0), column(0));
   const factor = add(add(twice(row(1)), word(1)), twice(column(1)));
   const value = permute(multiply(sum, factor));
-  // Upper 24 bits, as many as a float32 holds exactly: from −2^23 to 2^23 − 1, then into [0, 1).
+  // The upper 24 bits, which float32 holds exactly: −2^23 to 2^23 − 1, scaled to [0, 1).
   const upper = emit('Cast', [emit('Div', [value, word(2 ** 8)])], { attributes: { to: FLOAT } });
   const unit = emit('Add', [emit('Mul', [upper, scalar(2 ** -24)]), scalar(0.5)]);
   emit('Reshape', [unit, integers(shape)], { outputs });
 }
 
-/** 0 below the rate, 1/(1 − rate) from it on. */
+/** Emits 0 where the random number is below the rate, else 1/(1 − rate). */
 export function lowerKeepMask(
   { attributes: { rate } }: GraphNode<'keepMask'>,
   [random]: readonly string[],

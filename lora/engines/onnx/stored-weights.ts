@@ -12,7 +12,7 @@ import {
 import type { OnnxInitializer } from './protobuf.ts';
 import type { BlockNames, Direction } from './quantised.ts';
 
-/** A weight of a graph: how its file keeps it, and where. */
+/** A weight of a graph: the format in which the weight file stores it, and where. */
 export type StoredWeight = Float32Weight | QuantisedWeight | TableWeight;
 type Float32Weight = Stored<'float32', WeightEntry>;
 export type QuantisedWeight = Stored<'quantised', QuantisedEntry>;
@@ -25,7 +25,10 @@ interface Stored<Kind, Entry> {
   readonly entry: Entry;
 }
 
-/** @throws SwarmError ENGINE_WEIGHTS when the weight is missing from the file or has another shape there */
+/**
+ * Finds a weight of a graph in the weight file, in any format.
+ * @throws SwarmError ENGINE_WEIGHTS when the file lacks the weight or has it in another shape
+ */
 export function locateStored(name: string, tensor: Tensor, weights: WeightFile | null): StoredWeight {
   const quantised = weights?.quantised?.get(name);
   const table = weights?.tables?.get(name);
@@ -35,7 +38,7 @@ export function locateStored(name: string, tensor: Tensor, weights: WeightFile |
   if (!sameShape(entry.shape, tensor.shape)) {
     throw engineError(
       'ENGINE_WEIGHTS',
-      `weight ${name} in ${path} is ${formatShape(entry.shape)}, the model needs ${formatShape(tensor.shape)}`,
+      `weight ${name} in ${path} is ${formatShape(entry.shape)}; the model needs ${formatShape(tensor.shape)}`,
       { name, path, expected: tensor.shape, found: entry.shape },
     );
   }
@@ -44,26 +47,26 @@ export function locateStored(name: string, tensor: Tensor, weights: WeightFile |
     : { kind: 'quantised', name, path, entry: quantised };
 }
 
-/** Bytes of a weight file. */
+/** A range of bytes of a weight file. */
 type FileRange = Exclude<OnnxInitializer['data'], Uint8Array>;
 
-/** All of a weight. */
+/** Returns the range of a whole weight. */
 export function wholeRange({ path, entry }: Float32Weight): FileRange {
   return fileRange(path, entry);
 }
 
-/** Rows of a weight from `start` to before `end`. */
+/** Returns the range of rows start ≤ row < end of a weight. */
 export function rowsRange({ path, entry }: Float32Weight, start: number, end: number): FileRange {
   return fileRange(path, rowsOf(entry, entry.length / entry.shape[0]!, start, end));
 }
 
-/** Codes and scales of a matrix in fewer bits: the initializers, and what they are called. */
+/** Initializers for the codes and scales of a quantised matrix, with their names. */
 export interface StoredBlocks {
   readonly names: BlockNames;
   readonly initializers: readonly OnnxInitializer[];
 }
 
-/** A copy of a weight in the shapes that kernels for products take. */
+/** Returns one copy of a weight in the shapes that the kernels for products take. */
 export function productBlocks(weight: QuantisedWeight, direction: Direction): StoredBlocks {
   const { name, entry } = weight;
   const { codes, scales } = entry[direction];
@@ -71,7 +74,7 @@ export function productBlocks(weight: QuantisedWeight, direction: Direction): St
   return blocksOf(`q:${name}:${direction}`, weight, direction, shapes);
 }
 
-/** A weight in the shapes that `emitDense` takes. */
+/** Returns a weight in the shapes that `emitDense` takes. */
 export function denseBlocks(weight: QuantisedWeight): StoredBlocks {
   const { name, entry } = weight;
   const { codes, scales } = entry.plain;
@@ -92,7 +95,7 @@ function blocksOf(
   ]);
 }
 
-/** Rows of a table from `start` to before `end`. */
+/** Returns rows start ≤ row < end of a table. */
 export function tableRows({ name, path, entry }: TableWeight, start: number, end: number): StoredBlocks {
   const { shape, codes, scales } = entry;
   const [, columns] = shape;
@@ -119,7 +122,7 @@ function named(
   };
 }
 
-/** A block's numbers one after the other: [rows, blocks, bytes of a block] as [rows, bytes of a row]. */
+/** Flattens the shape of blocks: [rows, blocks, bytes of a block] → [rows, bytes of a row]. */
 function flat({ shape }: WeightEntry): number[] {
   const [rows, blocks, bytes] = shape as readonly [number, number, number];
   return [rows, blocks * bytes];

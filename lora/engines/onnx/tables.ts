@@ -5,16 +5,17 @@ import type { TableEntry } from '../weights.ts';
 import type { Emitter } from './emitter.ts';
 import { type BlockNames, emitSum, finishProduct, isQuantisedProduct } from './quantised.ts';
 
-/** A weight that is kept as a table, in a graph. */
+/** A weight of a graph that is stored as a table of 8-bit rows. */
 export interface Table {
   readonly entry: TableEntry;
-  /** ONNX values of its rows from `start` to before `end`. */
+  /** Returns the ONNX values of rows start ≤ row < end. */
   rows(start: number, end: number): BlockNames;
 }
 
 /**
- * What a node computes with a table, if that takes some rows of it at a time: false for other uses, which are of the whole
- * matrix (`emitTable`). Every use makes the numbers of a row in the same way, so all of them read the same ones.
+ * Emits a node that needs only some rows of a table at a time: a lookup, a slice of rows, or a product. Returns false
+ * for any other use, which needs the whole matrix (`emitTable`). Every use dequantises a row in the same way, so all
+ * uses see the same numbers.
  */
 export function lowerTableUse(
   node: GraphNode,
@@ -41,7 +42,7 @@ export function lowerTableUse(
   return axis === 0;
 }
 
-/** All of a table in float32. */
+/** Emits a whole table in float32. */
 export function emitTable({ entry, rows }: Table, emitter: Emitter): string {
   return emitNumbers(rows(0, entry.shape[0]), emitter);
 }
@@ -50,7 +51,7 @@ function emitNumbers({ codes, scales }: BlockNames, { emit }: Emitter, outputs?:
   return emit('DequantizeLinear', [codes, scales], { outputs, attributes: { axis: 0 } });
 }
 
-/** x·W or x·Wᵀ, W piece by piece: a result's columns one after the other, or sums over a part of the axis each. */
+/** Emits x·W or x·Wᵀ with W in chunks of rows. x·Wᵀ concatenates the columns of the chunks; x·W adds their products. */
 function lowerProduct(
   node: GraphNode<'gemm'>,
   { entry, rows }: Table,
@@ -68,10 +69,10 @@ function lowerProduct(
     const x = transposeB
       ? inputs[0]!
       : emit('Slice', [inputs[0]!, integers([start]), integers([end]), integers([1])]);
-    const piece = emitNumbers(rows(start, end), emitter);
-    // No more than two sums are held at a time.
+    const chunk = emitNumbers(rows(start, end), emitter);
+    // At most two partial sums exist at a time.
     if (!transposeB && parts.length === 2) parts.splice(0, 2, emit('Add', [...parts]));
-    parts.push(emit('Gemm', [x, piece], { attributes: { transB: transposeB ? 1 : 0 } }));
+    parts.push(emit('Gemm', [x, chunk], { attributes: { transB: transposeB ? 1 : 0 } }));
   }
   finishProduct(node, inputs, outputs, emitter, (options) =>
     transposeB
