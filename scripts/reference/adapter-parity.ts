@@ -1,4 +1,4 @@
-/** How far this engine is from PEFT on an adapter of make_adapters.py: what the tests hold and the table prints. */
+/** Measures the differences between this engine and PEFT on an adapter of make_adapters.py, for the tests and the table. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
@@ -15,13 +15,13 @@ import { lossAndGradients, trainingGraph } from '../../lora/train/step.ts';
 
 export const FIXTURES = join(import.meta.dirname, '../../test/fixtures');
 
-/** What scripts/reference/make_adapters.py stored of one adapter. */
+/** Reference values of one adapter, written by make_adapters.py. */
 export interface AdapterCase {
   dir: string;
   model: BaseModel;
   adapter: Adapter;
   rows: Row[];
-  /** Of the dropout masks, step by step. */
+  /** Seed of the dropout masks of each step. */
   seeds: number[];
   losses: number[];
   settings: {
@@ -51,7 +51,7 @@ export async function openAdapterCase(name: string): Promise<AdapterCase> {
   return { ...json, dir, model, adapter, rows, tensor: (tensor) => readTensor(path, entries.get(tensor)!) };
 }
 
-/** Logits [B·T, V] of rows under an adapter, or of the bare model. */
+/** Computes the logits [B·T, V] of rows with an adapter, or of the base alone. */
 export async function logitsOf(
   {
     model,
@@ -76,13 +76,13 @@ export async function logitsOf(
 /** Largest absolute differences from PEFT. */
 export interface AdapterParity {
   logits: number;
-  /** Of each optimiser step, before it. */
+  /** Losses before each optimiser step. */
   losses: number;
-  /** Of each trained tensor at the start. */
+  /** Gradients at the start, by tensor. */
   gradients: Map<string, number>;
-  /** Of each trained tensor after the steps. */
+  /** Values after the steps, by tensor. */
   trained: Map<string, number>;
-  /** How far the steps have moved each tensor. */
+  /** Not a difference from PEFT: the largest change that the steps made to each tensor. */
   moved: Map<string, number>;
 }
 
@@ -142,7 +142,7 @@ export async function measureAdapter(
   return parity;
 }
 
-/** Largest |a − b|; infinite when the lengths differ. */
+/** Returns the largest |a − b|; infinity if the lengths differ. */
 function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return Number.POSITIVE_INFINITY;
   let largest = 0;

@@ -1,4 +1,4 @@
-"""Loads what write-adapter.ts wrote with real PEFT and transformers, and compares logits.
+"""Loads the output of write-adapter.ts with PEFT and transformers, and compares logits.
 
 Usage: python check_peft.py MODEL_DIR OUTPUT_DIR     (versions: requirements.txt)
 """
@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 TOLERANCE = 1e-4
-# Merged 16-bit weights are rounded by both sides, ours once and PEFT's twice.
+# Both sides round merged 16-bit weights: this program once, PEFT twice.
 TOLERANCE_16_BIT = 0.1
 
-# Said where nothing is wrong: of an adapter that has a copy of one of two tied weights, and of one on both kinds of
-# linear module (a Conv1D and an output head), for which no value of fan_in_fan_out is right.
+# Warnings of PEFT that are harmless here: for an adapter with a copy of one of two tied weights, and for an adapter on
+# both kinds of linear module (Conv1D and an output head), for which no value of fan_in_fan_out is right.
 EXPECTED = ["tie_word_embeddings", "fan_in_fan_out is set to True but the target module is `torch.nn.Linear`"]
 
 

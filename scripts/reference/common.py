@@ -1,4 +1,4 @@
-"""What the reference makers share: rows, a forward pass over them, the loss, and three AdamW steps on an adapter."""
+"""Shared by the reference scripts: rows, a forward pass over them, the loss, and three AdamW steps on an adapter."""
 
 import torch
 
@@ -8,19 +8,19 @@ CLIP_NORM = 1.0
 
 
 def disturb(model) -> None:
-    """Larger weights than the usual start, so that attention is far from uniform and errors show."""
+    """Draws larger weights than usual, so that attention is far from uniform and errors become visible."""
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.add_(torch.randn_like(tensor), alpha=0.15)
 
 
 def random_rows(vocabulary: int, length: int, starts_of_rows):
-    """A row for each list of document starts. Labels are already shifted, -100 where nothing is predicted."""
+    """Makes a row for each list of document starts. Labels are already shifted; -100 for tokens that are not supervised."""
     rows = []
     for starts in starts_of_rows:
         ids = torch.randint(0, vocabulary, (length,)).tolist()
         segments = [sum(t >= start for start in starts) for t in range(length)]
-        # A document's last token predicts nothing, and a few others are masked as prompts would be.
+        # The last token of a document has no label, and a few others are masked like prompts.
         ends = {start - 1 for start in starts} | {length - 1}
         labels = [-100 if t in ends or t % 7 == 3 else ids[t + 1] for t in range(length)]
         rows.append({"ids": ids, "segments": segments, "labels": labels})
@@ -40,7 +40,7 @@ def positions_of(rows) -> torch.Tensor:
 
 
 def block_mask(rows, window: int | None = None) -> torch.Tensor:
-    """[B, 1, T, T]: 0 where a token sees another of its own document before it (and within the window), else the minimum."""
+    """[B, 1, T, T]: 0 if a token sees another (earlier, in its own document and window), else the type's minimum."""
     segments = column(rows, "segments")
     index = torch.arange(segments.shape[1])
     distance = index[:, None] - index[None, :]
@@ -51,7 +51,7 @@ def block_mask(rows, window: int | None = None) -> torch.Tensor:
 
 
 def packed_logits(model, rows, mask) -> torch.Tensor:
-    """[B*T, V]. The mask is one tensor, or one for each type of layer, as the model takes it."""
+    """Logits [B*T, V]. The mask is one tensor, or a dict with one per layer type, as the model expects."""
     out = model(input_ids=column(rows, "ids"), attention_mask=mask, position_ids=positions_of(rows), use_cache=False)
     return out.logits.flatten(0, 1)
 
@@ -61,7 +61,7 @@ def loss_of(logits: torch.Tensor, rows) -> torch.Tensor:
 
 
 def check_packing(model, rows, starts_of_rows, logits) -> None:
-    """The packed logits are those of each document alone, without any mask or positions given."""
+    """Checks that packed logits equal those of each document alone, computed without mask and positions."""
     length = len(rows[0]["ids"])
     for r, row in enumerate(rows):
         starts = starts_of_rows[r] + [length]
@@ -72,7 +72,7 @@ def check_packing(model, rows, starts_of_rows, logits) -> None:
 
 
 def train(parameters, loss) -> list[float]:
-    """Losses before each step; `parameters` are changed in place."""
+    """Trains `parameters` in place; returns the loss before each step."""
     optimizer = torch.optim.AdamW(parameters, **ADAMW)
     losses = []
     for _ in range(STEPS):
@@ -87,7 +87,7 @@ def train(parameters, loss) -> list[float]:
 
 
 def adapted_reference(tensors, losses, case: str, parameters, logits_of, rows) -> None:
-    """Adds CASE.logits, CASE.gradients.TENSOR, CASE.trained.TENSOR; leaves the parameters as they were."""
+    """Adds CASE.logits, CASE.gradients.TENSOR and CASE.trained.TENSOR; restores the parameters."""
     logits = logits_of()
     tensors[f"{case}.logits"] = logits.detach()
     loss_of(logits, rows).backward()
@@ -101,7 +101,7 @@ def adapted_reference(tensors, losses, case: str, parameters, logits_of, rows) -
 
 
 def adapter_parameters(model):
-    """The trained tensors of a PEFT model, B away from zero so that A has gradients."""
+    """Returns the trained tensors of a PEFT model, with B set to nonzero values so that A has gradients."""
     trained = [(name, tensor) for name, tensor in model.named_parameters() if tensor.requires_grad]
     with torch.no_grad():
         for name, tensor in trained:

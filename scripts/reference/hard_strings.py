@@ -1,4 +1,4 @@
-"""2,000 strings that tokenizers stumble over. Equal seeds give equal strings."""
+"""2,000 strings that are hard for tokenizers. Equal seeds give equal strings."""
 
 import random
 

@@ -7,7 +7,7 @@ saves them, and
   reference.json         the model's folder, settings, rows (ids, labels: already shifted, -100 = not trained), seeds
                          of the dropout masks of each step, losses of three AdamW steps
   reference.safetensors  logits [B*T, V] (without dropout), gradients.TENSOR, trained.TENSOR after the three steps
-FIXTURES_DIR/peft-modules.json holds which modules PEFT adapts, with rank and scale, for settings of SETTINGS.
+FIXTURES_DIR/peft-modules.json holds the modules that PEFT adapts, with rank and scale, for each of SETTINGS.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ from transformers import AutoModelForCausalLM
 
 LENGTH = 16
 ADAMW = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
-# The gradient of a bias of keys is zero but for rounding (softmax does not see it), and Adam divides by its size: with
-# the usual epsilon both sides would take steps of full length in the direction of their rounding errors.
+# A bias of keys does not change the softmax, so its gradient consists of rounding errors, and Adam divides by its size.
+# With the usual epsilon both sides would take full steps in the direction of their rounding errors.
 BIAS_EPSILON = 1e-5
 CLIP_NORM = 1.0
 STEPS = 3
@@ -222,7 +222,7 @@ def forward(model, rows):
 
 
 class MaskedDropout(torch.nn.Module):
-    """Dropout with the mask that lora/graph/ops/random.ts describes, computed anew here."""
+    """Dropout with the mask of lora/graph/ops/random.ts, computed independently here."""
 
     def __init__(self, module: str, rate: float, seed: int):
         super().__init__()
@@ -243,17 +243,17 @@ def mask_dropouts(model, seed: int) -> None:
             if rate > 0:
                 path = name.removeprefix("base_model.model.")
                 module.lora_dropout["default"] = MaskedDropout(path, rate, seed)
-    # GPT-2's own dropouts.
+    # The base runs without its own dropout (GPT-2).
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
 
 
 def uniform(shape, seed: int, stream: int) -> np.ndarray:
-    """Numbers in [0, 1): unsigned 32-bit arithmetic, which wraps like the signed one of the graph."""
+    """Numbers in [0, 1). Unsigned 32-bit arithmetic wraps like the signed arithmetic of the graph."""
     word = lambda value: np.uint32(value & 0xFFFFFFFF)
     permute = lambda x: x * (x + x + word(1))
-    # Division towards zero of the signed word by 2^16.
+    # Divides the signed word by 2^16, rounding towards zero.
     fold = lambda x: np.trunc(x.astype(np.int32) / 2**16).astype(np.int32).astype(np.uint32)
 
     def mix(x):

@@ -1,8 +1,8 @@
-"""Token ids and masks of conversations by transformers, and of whole data sets by TRL, into test/fixtures/chat.
+"""Writes token ids and masks of conversations (by transformers) and of data sets (by TRL) into test/fixtures/chat.
 
 Usage: python make_chat_fixtures.py test/fixtures/chat
-The templates are there already; they mark the tokens of the assistant with {% generation %}, which is how
-transformers knows them. TRL 1.16.0 with datasets 5.2.0 beside requirements.txt.
+The templates in that folder mark the tokens of the assistant for transformers with {% generation %}. Needs TRL 1.16.0 with
+datasets 5.2.0 besides requirements.txt.
 """
 
 import json
@@ -74,7 +74,7 @@ def sentence_piece():
         decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=SPECIAL + [f"<0x{b:02X}>" for b in range(256)],
                                   show_progress=False)
-    # Trained by words: a whole line as one word would be learnt by heart.
+    # Pre-tokenized into words, because otherwise BPE would learn whole lines as tokens.
     trained = Tokenizer(models.BPE(unk_token="<unk>"))
     trained.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     trained.train_from_iterator(TEXT.split("\n"), trainer)
@@ -112,7 +112,7 @@ def rendered(tokenizer, template):
             found = tokenizer.apply_chat_template(
                 messages, tools=tools, chat_template=template, return_dict=True, return_assistant_tokens_mask=True)
             yield {"text": text, "ids": found["input_ids"], "mask": found["assistant_masks"]}
-        except Exception as error:  # what the template raises
+        except Exception as error:  # raised by the template
             yield {"refused": str(error)}
 
 

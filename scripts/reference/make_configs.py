@@ -1,5 +1,5 @@
-"""config.json of published models as transformers saves it today: fills in "saved" of test/fixtures/published-configs.json
-from "published", which is what lies on the hub, in the layout of transformers 4."""
+"""Saves published config.json files with today's transformers: fills in "saved" of test/fixtures/published-configs.json
+from "published", the file on the hub in the layout of transformers 4."""
 
 import json
 import tempfile

@@ -5,7 +5,7 @@ Usage: python make_families.py OUTPUT_DIR     (versions: requirements.txt; runs 
 For each variant OUTPUT_DIR/NAME holds a Hugging Face model folder, `adapter/` as PEFT saves it (all linear modules), and
   reference.json         rows (ids, segments, labels: already shifted, -100 = not trained), settings, losses
   reference.safetensors  CASE.logits [B*T, V], CASE.gradients.TENSOR, CASE.trained.TENSOR for the cases 'padded' (a row
-                         filled up on the right, masked by transformers itself) and 'packed' (several documents in a
+                         padded on the right, masked by transformers itself) and 'packed' (several documents in a
                          row); full.TENSOR, the gradients of all parameters of the base over the padded rows
 """
 
@@ -35,7 +35,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 VOCABULARY = 47
 LENGTH = 23
-# Where the documents of each packed row begin, and where the second padded row ends.
+# Starts of the documents in each packed row, and the length of the second padded row.
 STARTS = [[0, 5, 16], [0, 11]]
 PADDED_FROM = 15
 LORA = dict(r=2, lora_alpha=6)
@@ -60,7 +60,7 @@ GEMMA_ROPE = dict(
     sliding_attention=dict(rope_type="default", rope_theta=1e2),
 )
 
-# `window` is what the layers that have one see, in tokens; `masks`, whether the model takes one mask for each type of layer.
+# `window`: attention window in tokens, of the layers that have one. `masks`: whether the model expects one mask per layer type.
 VARIANTS = {
     "llama-biases": dict(
         type="llama",
@@ -134,7 +134,7 @@ VARIANTS = {
 
 def main(out: Path) -> None:
     torch.set_num_threads(1)
-    # PEFT says that it sets fan_in_fan_out for Conv1D.
+    # PEFT warns that it sets fan_in_fan_out for Conv1D.
     warnings.filterwarnings("ignore", message="fan_in_fan_out")
     for index, (name, variant) in enumerate(VARIANTS.items()):
         torch.manual_seed(100 + index)
@@ -200,7 +200,7 @@ def padded_logits(model, rows) -> torch.Tensor:
 
 
 def write_as_openai_did(path: Path) -> None:
-    """Names without `transformer.`, and the causal masks that OpenAI's file holds."""
+    """Removes `transformer.` from the names and adds causal masks, as in OpenAI's file."""
     tensors = {name.removeprefix("transformer."): tensor for name, tensor in load_file(path).items()}
     size = GPT2_SIZES["n_positions"]
     for layer in range(GPT2_SIZES["n_layer"]):
@@ -209,7 +209,7 @@ def write_as_openai_did(path: Path) -> None:
 
 
 def named_after_folder(path: Path, name: str) -> None:
-    """Without the path of the machine that made it."""
+    """Removes the local path from the config."""
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = name
     config["target_modules"] = sorted(config["target_modules"])

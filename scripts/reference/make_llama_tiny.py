@@ -43,7 +43,7 @@ LLAMA3 = dict(
     original_max_position_embeddings=16,
 )
 
-# What Llama 3.2 has, and what Qwen 2.5 is run with beyond its trained context.
+# The scaling of Llama 3.2, and of Qwen 2.5 beyond its original context.
 LLAMA_32_ROPE = dict(
     rope_type="llama3",
     rope_theta=500000.0,
@@ -55,14 +55,14 @@ LLAMA_32_ROPE = dict(
 QWEN_25_ROPE = dict(rope_type="yarn", rope_theta=1e6, factor=4.0, original_max_position_embeddings=32768)
 
 VARIANTS = {
-    # head_dim = hidden / heads, plain positions, every linear module adapted.
+    # head_dim = hidden / heads, unscaled positions, every linear module adapted.
     "tied": dict(
         config=dict(hidden_size=32, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=True),
         targets="all-linear",
         dtype=torch.float32,
         shard="5GB",
     ),
-    # head_dim of its own, stretched positions, some modules adapted, 16-bit weights in several shards.
+    # head_dim from the config, scaled positions, some modules adapted, 16-bit weights in several shards.
     "untied": dict(
         config=dict(
             hidden_size=24,
@@ -93,7 +93,7 @@ TARGETS = [
     r"(?P<start>.*)\.self_attn\.[kv]_proj",
 ]
 
-# Where the documents of each row begin.
+# Starts of the documents in each row.
 CASES = {"plain": [[0], [0]], "packed": [[0, 5, 16], [0, 11]]}
 
 
@@ -124,7 +124,7 @@ def make_variant(folder: Path, config, targets, dtype, shard) -> None:
     )
     disturb(base)
     base.to(dtype).save_pretrained(folder, max_shard_size=shard)
-    # Read back: the cast above also rounds the rotary frequencies, which a loaded model keeps in float32.
+    # Reloaded, because the cast above also rounded the rotary frequencies, which a loaded model keeps in float32.
     base = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
 
     cases = {case: random_rows(vocabulary, LENGTH, starts) for case, starts in CASES.items()}
@@ -166,7 +166,7 @@ def save_tokenizer(folder: Path) -> int:
 
 
 def make_rope(path: Path, **parameters) -> None:
-    """Rotary frequencies and the factor of cos and sin as transformers computes them."""
+    """Writes the rotary frequencies and the factor of cos and sin that transformers computes."""
     config = LlamaConfig(
         hidden_size=2048,
         num_attention_heads=32,
@@ -184,7 +184,7 @@ def make_rope(path: Path, **parameters) -> None:
 
 
 def make_targets(path: Path, folder: Path) -> None:
-    """Which modules PEFT adapts for a given `target_modules`."""
+    """Lists the modules that PEFT adapts for a given `target_modules`."""
     cases = []
     for targets in TARGETS:
         base = LlamaForCausalLM.from_pretrained(folder)

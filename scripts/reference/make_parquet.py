@@ -1,4 +1,4 @@
-"""Small Parquet files as pyarrow writes them, one per format of rows and per codec: test/fixtures/parquet (made with pyarrow 26.0.1).
+"""Writes small Parquet files to test/fixtures/parquet, one per row format and codec (made with pyarrow 26.0.1).
 
     python scripts/reference/make_parquet.py
 """

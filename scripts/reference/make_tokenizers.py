@@ -1,8 +1,8 @@
-"""Tiny tokenizers of every kind that model families use, and what transformers makes of 2,000 hard strings with them.
+"""Tiny tokenizers of every kind that model families use, with the results of transformers for 2,000 hard strings.
 
 Usage: make_tokenizers.py DIR. Writes strings.json.gz, and NAME.json.gz for each tokenizer: its tokenizer.json and
-tokenizer_config.json, the ids of some strings whole, and for all of them four bytes of the SHA-256 of the ids (as
-text, with commas, special tokens added) and of the two decodings (special tokens kept, NUL, left out).
+tokenizer_config.json, the full ids of some strings, and for every string the first four bytes of two SHA-256 digests: of
+the ids (as text with commas, special tokens added), and of the two decodings (special tokens kept, NUL, left out).
 """
 
 import base64
@@ -29,7 +29,7 @@ CORPUS = [*SCRIPTS.values(), *CODE, *EMOJI] * 4 + ["the of and to in is it was h
 
 
 def flagged():
-    """Added tokens with every flag; `normalized` decides whether they are looked for before or after normalizing."""
+    """Returns added tokens with every flag. `normalized` tokens are matched after normalization, the others before it."""
     return [
         AddedToken("<left>", lstrip=True, normalized=False, special=True),
         AddedToken("<right>", rstrip=True, normalized=False, special=True),
@@ -65,12 +65,12 @@ def sentence_piece(normalizer, pre_tokenizer, decoder, vocab=700):
     t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     t.normalizer = normalizer
     t.pre_tokenizer = pre_tokenizer
-    # Few characters, so that others fall back to bytes.
+    # A small alphabet, so that other characters fall back to bytes.
     t.train_from_iterator(
         CORPUS,
         trainers.BpeTrainer(vocab_size=vocab, special_tokens=specials + bytes_, limit_alphabet=180, show_progress=False),
     )
-    # The bytes are ordinary tokens of the vocabulary in such models, not added ones.
+    # In such models the bytes are ordinary tokens of the vocabulary, not added tokens.
     raw = json.loads(t.to_str())
     raw["added_tokens"] = [a for a in raw["added_tokens"] if a["content"] in specials]
     t = Tokenizer.from_str(json.dumps(raw))
@@ -114,7 +114,7 @@ def build():
         ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         vocab=600,
     )
-    # What the config says of added tokens wins over tokenizer.json; the other fields mean nothing.
+    # Added tokens in the config override tokenizer.json. The other fields have no effect.
     added = {
         str(smol.token_to_id("<|im_start|>")): {
             "content": "<|im_start|>", "lstrip": True, "rstrip": True, "normalized": False, "single_word": False, "special": True,

@@ -1,8 +1,8 @@
-"""A whole training by transformers' Trainer, to compare ours with: python make_trainer.py test/fixtures
+"""Runs a reference training with transformers' Trainer: python make_trainer.py test/fixtures
 
 Takes the base and the adapter of test/fixtures/llama-tiny-untied and trains the adapter for six steps of two times two rows
 of unequal length: linear schedule, weight decay, label smoothing, clipped gradients, accumulation. Writes <folder>/trainer.json
-(settings, rows, and what was logged for each step) and <folder>/trainer.safetensors (the adapter afterwards).
+(settings, rows, and the log of each step) and <folder>/trainer.safetensors (the trained adapter).
 """
 
 import json
@@ -30,7 +30,7 @@ vocabulary = base.config.vocab_size
 
 rows = []
 for index in range(ROWS):
-    # From nearly empty to full rows, with prompts that are not trained.
+    # From nearly empty to full rows, with prompts that are not supervised.
     length = 4 + (7 * index) % (LENGTH - 4)
     tokens = torch.randint(0, vocabulary, (length,)).tolist()
     prompt = index % 3
@@ -107,7 +107,6 @@ tensors = {
     name.replace(".default", ""): p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad
 }
 save_file(tensors, folder / "trainer.safetensors", metadata={"format": "pt"})
-# After clipping and scheduling: what was logged before the first step is no step.
 found = {"settings": settings, "rows": rows, "steps": logged}
 (folder / "trainer.json").write_text(json.dumps(found) + "\n")
 print(len(tensors), logged)

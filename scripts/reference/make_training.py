@@ -2,7 +2,7 @@
 
 Writes <folder>/training.json:
   schedules       learning rate of every step of transformers' schedulers
-  warmup          TrainingArguments.get_warmup_steps: how a share becomes steps
+  warmup          TrainingArguments.get_warmup_steps: warm-up steps for a share
   labelSmoothing  LabelSmoother: loss and d loss / d logits, fp32
   neftune         bound and standard deviation of the noise of neftune_post_forward_hook
   groups          per adapter tensor: LoRA+ rate ratio (PEFT), weight decay (Trainer)
@@ -142,7 +142,7 @@ def adapted(**options):
 
 
 def on_disk(name):
-    """The name in adapter_model.safetensors, without the adapter's own name."""
+    """Returns the name in adapter_model.safetensors, which does not contain the adapter's name."""
     name = name.replace(".modules_to_save.default", "").replace(".default", "")
     return name.removesuffix(".weight") if "lora_magnitude_vector" in name else name
 

@@ -1,4 +1,4 @@
-/** How far this engine is from transformers + PEFT on a reference model: what the tests hold and the table prints. */
+/** Measures the differences between this engine and transformers + PEFT on a reference model, for the tests and the table. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Adapter, readPeftFolder } from '../../lora/adapter/peft.ts';
@@ -17,16 +17,16 @@ import { adaptedParameters } from '../../lora/train/adapted-model.ts';
 
 interface ReferenceRow {
   readonly ids: number[];
-  /** 0 where the row is padding. */
+  /** Segment numbers; 0 for padding. */
   readonly segments: number[];
-  /** Already shifted; −100 where nothing is predicted. */
+  /** Already shifted; −100 for tokens that are not supervised. */
   readonly labels: number[];
 }
 
-/** What make_families.py or make_llama_tiny.py stored beside a model. */
+/** Reference values that make_families.py or make_llama_tiny.py wrote beside a model. */
 interface ReferenceFile {
   readonly rows: Readonly<Record<string, ReferenceRow[]>>;
-  /** Before each optimiser step. */
+  /** Losses, each before an optimiser step. */
   readonly losses: Readonly<Record<string, number[]>>;
   readonly settings: {
     lr: number;
@@ -48,19 +48,22 @@ interface Reference extends ReferenceFile {
   tensor(name: string): Promise<Float32Array>;
 }
 
-/** Largest difference between ours and theirs, and that in relation to the largest of their values, tensor by tensor. */
+/** Largest differences from the reference, over all tensors: absolute, and relative to a tensor's largest reference value. */
 export interface Difference {
   absolute: number;
   relative: number;
-  /** Tensors (or losses) compared. */
+  /** Number of tensors or losses compared. */
   compared: number;
 }
 
 export const QUANTITIES = ['logits', 'loss', 'gradients', 'trained', 'full'] as const;
-/** `trained`: the adapter after three AdamW steps. `full`: gradients of every parameter of the base. */
+/** `trained`: the adapter after three AdamW steps. `full`: the gradients of all parameters of the base. */
 export type Parity = Record<(typeof QUANTITIES)[number], Difference>;
 
-/** @param dir a folder of test/fixtures with a model, an adapter and their reference values */
+/**
+ * Compares one reference model.
+ * @param dir a folder of test/fixtures with a model, an adapter and their reference values
+ */
 export async function measureParity(dir: string, engine: Engine, cacheDir: string): Promise<Parity> {
   const reference = await openReference(dir);
   const parity = Object.fromEntries(
@@ -146,7 +149,7 @@ async function compareFull(parity: Parity, reference: Reference, engine: Engine)
   }
 }
 
-/** Outputs: `logits`, the summed `loss`, and `gradient/<name>` for everything trainable. */
+/** Outputs: `logits`, the summed `loss`, and `gradient/<name>` for every trainable tensor. */
 function trainingGraph(reference: Reference, parametersOf: (graph: Graph) => TrainableSource): Graph {
   const { model, settings } = reference;
   const graph = new Graph();
@@ -168,7 +171,7 @@ function feedsOf(rows: readonly ReferenceRow[], length: number) {
   return { tokens, feeds: { ...sequenceFeeds(rows, length), labels: BigInt64Array.from(labels, BigInt) } };
 }
 
-/** The logits of tokens that are no padding: what is computed for the others is nobody's concern. */
+/** Returns the logits of all tokens except padding, for which the values do not matter. */
 function realRows(logits: Float32Array, real: readonly boolean[]): Float32Array {
   const width = logits.length / real.length;
   return logits.filter((_, i) => real[Math.floor(i / width)]!);
@@ -179,7 +182,7 @@ function include(total: Difference, ours: ArrayLike<number>, theirs: ArrayLike<n
   let largest = 0;
   for (let i = 0; i < theirs.length; i++) {
     const one = Math.abs(ours[i]! - theirs[i]!);
-    // Not a number counts as infinitely far.
+    // NaN counts as an infinite difference.
     if (!(one <= difference)) difference = Number.isNaN(one) ? Number.POSITIVE_INFINITY : one;
     largest = Math.max(largest, Math.abs(theirs[i]!));
   }

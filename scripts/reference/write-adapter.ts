@@ -1,11 +1,11 @@
 /**
- * Writes what check_peft.py compares with PEFT: adapters of every shape, the model with each of them merged in, and the
- * logits that this engine computes with either.
+ * Writes the input of check_peft.py: adapters of every shape, the merged model of each, and the logits that this engine
+ * computes with the adapter and with the merged model.
  *
  * Usage: node scripts/reference/write-adapter.ts MODEL_DIR OUTPUT_DIR [SETTINGS]
- * MODEL_DIR is a model of test/fixtures. SETTINGS is the `lora` part of a job as JSON; without it all of SHAPES that fit
- * the model are written. OUTPUT_DIR/SHAPE holds adapter/, logits.safetensors, and merged/ unless the adapter changes an
- * output head that is the embedding.
+ * MODEL_DIR is a model of test/fixtures. SETTINGS is the `lora` part of a job as JSON; without it, all SHAPES that fit the
+ * model are written. OUTPUT_DIR/SHAPE holds adapter/, logits.safetensors and, unless the adapter changes a tied output
+ * head, merged/.
  */
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -67,7 +67,7 @@ await rm(outDir, { recursive: true, force: true });
 const shapes = settings === undefined ? SHAPES : { given: JSON.parse(settings) as Partial<LoraConfig> };
 for (const [name, shape] of Object.entries(shapes)) await write(join(outDir, name), fitting(shape));
 
-/** Without the names that other families have. */
+/** Removes names of modules that only other families have. */
 function fitting(shape: Partial<LoraConfig>): LoraConfig {
   const names = model.architecture.parameters(model.config).map((parameter) => parameter.name);
   const known = (list: readonly string[]) =>
@@ -85,7 +85,7 @@ function fitting(shape: Partial<LoraConfig>): LoraConfig {
 async function write(dir: string, lora: LoraConfig): Promise<void> {
   await mkdir(dir, { recursive: true });
   const layout = adapterLayout(model, lora);
-  // At its start an adapter changes nothing: move all of it.
+  // An initial adapter changes nothing, so change all its values.
   const tensors = (await initialAdapter(model, lora, 1)).map((values, i) =>
     values.map(
       (value, j) =>

@@ -4,7 +4,7 @@ import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { readTensor } from '../../lora/models/safetensors.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 
-/** The model with its weights widened to float32, and changed if a test wants it, in a folder of its own. */
+/** Copies a base to `dir` with its weights widened to float32, and changed by `change`. */
 export async function inFloat32(
   model: BaseModel,
   dir: string,

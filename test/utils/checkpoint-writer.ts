@@ -1,4 +1,4 @@
-/** Writes checkpoints until it is killed: `node checkpoint-writer.ts <output folder>`; says before each which is next. */
+/** Writes checkpoints until it is killed: `node checkpoint-writer.ts <output folder>`. Sends each step's number before writing it. */
 import { CheckpointFolder } from '../../lora/finetune/checkpoints.ts';
 import { trainingState } from './checkpoints.ts';
 

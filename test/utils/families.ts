@@ -5,7 +5,7 @@ import { emptyRow, IGNORED_LABEL, type Row } from '../../lora/data/row.ts';
 import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { FIXTURES } from './reference.ts';
 
-/** Folders of every tiny model that has reference values, each model family at least once. */
+/** Folders of all tiny models with reference values; every model family has at least one. */
 export const FAMILY_FIXTURES: readonly string[] = [
   'llama-tiny-tied',
   'llama-tiny-untied',
@@ -26,8 +26,8 @@ export async function openFamily(fixture: string): Promise<FamilyFixture> {
 }
 
 /**
- * Rows of one segment each in which the last `share` of the tokens is supervised, but for every fifth of these: as
- * completions of conversations are, with gaps.
+ * Makes rows of one segment each, in which the last `share` of the tokens is supervised except for every fifth of them, like
+ * the answers of a conversation, which have gaps between them.
  */
 export function completionRows(count: number, length: number, vocabulary: number, share: number): Row[] {
   return Array.from({ length: count }, (_, row) => {
@@ -43,7 +43,7 @@ export function completionRows(count: number, length: number, vocabulary: number
   });
 }
 
-/** Largest difference relative to the largest of the expected values. */
+/** Returns the largest difference, relative to the largest expected value. */
 export function relativeDifference(found: Float32Array, expected: Float32Array): number {
   const scale = expected.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
   return found.reduce((most, value, i) => Math.max(most, Math.abs(value - expected[i]!)), 0) / scale;

@@ -1,4 +1,4 @@
-/** A hub on this machine: the paths of Hugging Face's that a download takes, and whatever a test lets go wrong. */
+/** A local hub: the paths of Hugging Face's API that a download uses, with faults that a test chooses. */
 import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -8,24 +8,24 @@ export interface HubModel {
   /** Commit that `main` stands for. */
   commit: string;
   files: Map<string, Buffer>;
-  /** Files from this size on are large ones: named by SHA-256, and served from another place. */
+  /** Files of at least this many bytes count as large: their etag is a SHA-256, and another host serves them. */
   largeFrom: number;
-  /** Only this token is given its files. */
+  /** Token required for the files. Default: none. */
   token?: string;
   gated?: boolean;
 }
 
-/** Answers a request itself and returns true, or leaves it to the server. */
+/** Answers a request and returns true, or returns false to leave it to the server. */
 type Fault = (request: IncomingMessage, response: ServerResponse) => boolean;
 
 export class HubServer {
   readonly models = new Map<string, HubModel>();
-  /** Method and path of every request, with its Range where it has one. */
+  /** Method and path of every request, with its Range header if it has one. */
   readonly requests: string[] = [];
   readonly authorizations: (string | undefined)[] = [];
-  /** Tried in order; the first that answers wins. */
+  /** Tried in order until one answers. */
   readonly faults: Fault[] = [];
-  /** Files in a page of the listing. */
+  /** Entries per page of the listing. */
   pageSize = 3;
   endpoint = '';
   readonly #server = createServer((request, response) => this.#answer(request, response));
@@ -43,7 +43,7 @@ export class HubServer {
     return new Promise((resolve) => this.#server.close(() => resolve()));
   }
 
-  /** A fault that happens the first `times` times that a request's path matches. */
+  /** Adds a fault for the first `times` requests whose path matches. */
   fault(path: RegExp, answer: (response: ServerResponse, request: IncomingMessage) => void, times = 1): void {
     let left = times;
     this.faults.push((request, response) => {
@@ -54,12 +54,11 @@ export class HubServer {
     });
   }
 
-  /** Paths asked for, without those of the API. */
+  /** Returns the requests for files, without those to the API. */
   downloads(): string[] {
     return this.requests.filter((line) => line.includes('/resolve/'));
   }
 
-  /** What it returns means nothing. */
   #answer(request: IncomingMessage, response: ServerResponse): unknown {
     const { url = '', headers } = request;
     this.requests.push([request.method, url, headers.range].filter(Boolean).join(' '));
@@ -106,7 +105,7 @@ export class HubServer {
       });
     }
     response.writeHead(302, {
-      // Another host, as far as tokens go.
+      // A different host name, so that the token must not be sent to it.
       location: `${this.endpoint.replace('127.0.0.1', 'localhost')}/cdn/${name}/${path}`,
       'x-linked-etag': `"${etagOf(content, model.largeFrom)}"`,
       'x-linked-size': content.length,
@@ -144,7 +143,7 @@ export class HubServer {
   }
 }
 
-/** What lies directly in a folder, the top one being "". */
+/** Lists the entries directly in a folder; "" is the top folder. */
 function entriesOf({ files, largeFrom }: HubModel, folder: string): object[] {
   const within = folder === '' ? '' : `${folder}/`;
   return [...files].flatMap(([path, content]): object[] => {

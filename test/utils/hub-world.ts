@@ -1,4 +1,4 @@
-/** A hub with one tiny model, and what a download from it needs. */
+/** A hub with one tiny model, and the settings for a download from it. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../common/clock.ts';
@@ -14,7 +14,7 @@ import { makeTinyModel } from './tiny-model.ts';
 
 export const NAME = 'ada/tiny';
 export const COMMIT = 'a'.repeat(40);
-/** Pauses between tries end at once, deadlines never come. */
+/** A clock on which pauses between attempts end at once, and deadlines never expire. */
 export const impatientClock: Clock = {
   now: () => 0,
   monotonic: () => 0,

@@ -1,4 +1,4 @@
-/** A safetensors file with any header whatever (bytes, text or JSON), for files that lie. */
+/** Encodes a safetensors file with an arbitrary header (bytes, text or JSON), for malformed files. */
 export function rawSafetensors(header: unknown, dataBytes: number, declared?: bigint): Uint8Array {
   const raw = typeof header === 'string' || Buffer.isBuffer(header);
   const json = raw ? Buffer.from(header) : Buffer.from(JSON.stringify(header));

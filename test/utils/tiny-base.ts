@@ -1,4 +1,4 @@
-/** What a node or a coordinator has of a job that trains a real base, a tiny one. */
+/** The files and values that a node or coordinator has for a job that trains a real, tiny base. */
 
 import { join } from 'node:path';
 import { systemClock } from '../../common/system-clock.ts';
@@ -21,17 +21,17 @@ const LENGTH = 32;
 
 export interface TinyBase {
   readonly home: string;
-  /** In `home`, with the files of the base. */
+  /** Blob store in `home`, with the files of the base. */
   readonly blobs: FileBlobStore;
   readonly model: BaseModel;
-  /** Of a job with batches of two rows. */
+  /** Manifest of a job with batches of two rows. */
   readonly manifest: Manifest;
-  /** Of the job's adapter. */
+  /** Layout of the job's adapter. */
   readonly layout: AdapterLayout;
   readonly rows: readonly Row[];
 }
 
-/** All of it goes when the test ends. */
+/** Makes a tiny base; its files are deleted when the test ends. */
 export async function tinyBase(): Promise<TinyBase> {
   const folder = await temporaryFolder();
   const home = join(folder, 'home');
@@ -53,7 +53,7 @@ export async function tinyBase(): Promise<TinyBase> {
   return { home, blobs, model, manifest, layout: adapterLayout(model, LORA), rows };
 }
 
-/** Has `auto` take a GPU for this base, on one thread: one that was there when it was measured. */
+/** Records speeds so that `auto` chooses, for this base on one thread, a GPU that no longer exists. */
 export async function measureGoneGpu({ home, model }: Pick<TinyBase, 'home' | 'model'>): Promise<void> {
   const { signal } = new AbortController();
   const speed = { flops: 1e15, bytes: 1e15, secondsPerOperation: 0 };

@@ -1,4 +1,4 @@
-/** A random Llama of some ten thousand parameters as a real Hugging Face folder: opens, trains, tokenises. */
+/** A random Llama of some ten thousand parameters, as a complete Hugging Face folder that can be trained. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { llama } from '../../lora/models/families/llama.ts';
@@ -10,26 +10,26 @@ import { SPECIAL_TOKENS, writeTokenizer } from '../../scripts/pretrain/tokenizer
 export interface TinyModelOptions {
   /** @default 1 */
   seed?: number;
-  /** Tokens, at least 258: two special tokens and the bytes. @default 300 */
+  /** Number of tokens, at least 258: two special tokens and the bytes. @default 300 */
   vocabSize?: number;
   /** @default 32 */
   hiddenSize?: number;
   /** @default 2 */
   layers?: number;
-  /** Output head shares the embedding table. @default true */
+  /** Whether the output head shares the embedding table. @default true */
   tied?: boolean;
   /** @default 64 */
   maxPositions?: number;
-  /** Deviation of the weights; the default makes predictions differ visibly between tokens. @default 0.1 */
+  /** Standard deviation of the weights; the default makes predictions clearly differ between tokens. @default 0.1 */
   deviation?: number;
 }
 
-/** What the tokenizer was trained on, and something to train on. */
+/** The text that the tokenizer is trained on; also usable as training data. */
 export const TINY_TEXT = `It was the best of times, it was the worst of times, it was the age of wisdom, it was
 the age of foolishness, it was the epoch of belief, it was the epoch of incredulity, it was the season of light,
 it was the season of darkness, it was the spring of hope, it was the winter of despair.`;
 
-/** Writes the model into `dir` (made if missing) and returns it. Equal options give equal files. */
+/** Writes the model into `dir` (created if missing) and returns `dir`. Equal options give equal files. */
 export async function makeTinyModel(dir: string, options: TinyModelOptions = {}): Promise<string> {
   const {
     seed = 1,

@@ -16,7 +16,7 @@ const tensors = layout.map(({ shape }, t) =>
 );
 const code = (code: string) => expect.objectContaining({ code });
 
-test('what is encoded is decoded, and equal adapters are equal bytes', () => {
+test('decodes what it encoded; equal adapters give equal bytes', () => {
   const bytes = encodeAdapter(layout, tensors);
   expect(decodeAdapter(bytes, layout)).toEqual(tensors);
   expect(
@@ -33,21 +33,21 @@ test('what is encoded is decoded, and equal adapters are equal bytes', () => {
   expect(decodeAdapter(named, layout)).toEqual(tensors);
 });
 
-test('the result is free of the bytes it came in, wherever they start', () => {
+test('the result does not share memory with the input, at any offset', () => {
   const bytes = Buffer.concat([Buffer.alloc(1), encodeAdapter(layout, tensors)]).subarray(1);
   const decoded = decodeAdapter(bytes, layout);
   bytes.fill(0);
   expect(decoded).toEqual(tensors);
 });
 
-test.each(['F16', 'BF16'] as const)('%s adapters of other makers are widened', (dtype) => {
+test.each(['F16', 'BF16'] as const)('widens %s adapters of other programs', (dtype) => {
   const bytes = encodeSafetensors(
     layout.map(({ name, shape }, i) => ({ name, shape, dtype, data: tensors[i]! })),
   );
   expect(decodeAdapter(bytes, layout)).toEqual(tensors);
 });
 
-test('vectors and saved modules are decoded like matrices', () => {
+test('decodes vectors and saved modules like matrices', () => {
   const whole: AdapterLayout = [
     ...layout,
     { name: 'base_model.model.a.lora_magnitude_vector', shape: [4], group: 'magnitude' },
@@ -55,7 +55,7 @@ test('vectors and saved modules are decoded like matrices', () => {
   ];
   const values = [...tensors, Float32Array.of(1, 2, 3, 4), Float32Array.of(5, 6, 7)];
   expect(decodeAdapter(encodeAdapter(whole, values), whole)).toEqual(values);
-  // As many values under another shape, and the adapter without its vectors.
+  // The same number of values in another shape, and the adapter without its vectors.
   const [magnitude] = whole.slice(2);
   const column = whole.with(2, { ...magnitude!, shape: [4, 1] });
   for (const [given, data] of [
@@ -66,7 +66,7 @@ test('vectors and saved modules are decoded like matrices', () => {
   expect(() => decodeAdapter(encodeAdapter(whole, values), layout)).toThrow(code('ADAPTER_TENSORS'));
 });
 
-describe('refused', () => {
+describe('refuses', () => {
   const entry = (name: string, shape: readonly number[], data: Float32Array) => ({
     name,
     shape,
@@ -83,7 +83,7 @@ describe('refused', () => {
     ['an empty file', new Uint8Array(0), 'TENSORS_TRUNCATED'],
     ['an empty state dict', encodeSafetensors([]), 'ADAPTER_TENSORS'],
     ['a missing tensor', encodeSafetensors([a!]), 'ADAPTER_TENSORS'],
-    ['one tensor more', encodeSafetensors([a!, b!, entry('c', [1], new Float32Array(1))]), 'ADAPTER_TENSORS'],
+    ['an extra tensor', encodeSafetensors([a!, b!, entry('c', [1], new Float32Array(1))]), 'ADAPTER_TENSORS'],
     ['another name', encodeSafetensors([a!, { ...b!, name: 'c' }]), 'ADAPTER_TENSORS'],
     ['a transposed shape', encodeSafetensors([{ ...a!, shape: [3, 2] }, b!]), 'ADAPTER_TENSORS'],
     ['a flat shape', encodeSafetensors([{ ...a!, shape: [6] }, b!]), 'ADAPTER_TENSORS'],
@@ -106,14 +106,18 @@ describe('refused', () => {
       ),
       'TENSORS_DTYPE',
     ],
-    ['a header above an adapter’s cap', rawSafetensors(`{${' '.repeat(2 ** 20)}}`, 0), 'TENSORS_HEADER'],
+    [
+      'a header above the limit for adapters',
+      rawSafetensors(`{${' '.repeat(2 ** 20)}}`, 0),
+      'TENSORS_HEADER',
+    ],
   ];
   test.each(cases)('%s', (_, bytes, expected) => {
     expect(() => decodeAdapter(bytes, layout)).toThrow(code(expected));
   });
 });
 
-test('a hostile header of the greatest size is refused', () => {
+test('refuses a hostile header of maximum size', () => {
   const entries = Array.from({ length: 12_000 }, (_, i) => [
     `t${i}`,
     { dtype: 'F32', shape: [0], data_offsets: [0, 0] },
@@ -122,7 +126,7 @@ test('a hostile header of the greatest size is refused', () => {
   expect(() => decodeAdapter(bytes, layout)).toThrow(code('ADAPTER_TENSORS'));
 });
 
-test('any bytes, and any damage to good ones, decode or give a typed error', () => {
+test('any bytes decode or give a typed error', () => {
   const valid = encodeAdapter(layout, tensors);
   const attempt = (bytes: Uint8Array) => {
     try {
@@ -145,7 +149,7 @@ test('any bytes, and any damage to good ones, decode or give a typed error', () 
   );
 });
 
-test('encoding refuses another number of tensors or values', () => {
+test('encoding refuses a wrong number of tensors or values', () => {
   expect(() => encodeAdapter(layout, [tensors[0]!])).toThrow(code('ADAPTER_TENSORS'));
   expect(() => encodeAdapter(layout, [tensors[1]!, tensors[0]!])).toThrow(code('TENSORS_ENTRY'));
 });

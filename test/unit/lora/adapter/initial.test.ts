@@ -25,7 +25,7 @@ async function weightOf({ dir, tensors }: BaseModel, name: string): Promise<Floa
   return readTensor(join(dir, file), entry);
 }
 
-test('matrices are those of the seed alone', async () => {
+test('matrices depend only on the seed', async () => {
   const { layout, tensors } = await start({});
   expect(tensors).toEqual(initialMatrices(layout, 7));
   const again = await start({ useDora: true, modulesToSave: ['norm'] });
@@ -44,7 +44,7 @@ test("DoRA's magnitudes are the norms of the base's rows", async () => {
   expect(maxDifference(magnitude, norms)).toBeLessThan(1e-6);
 });
 
-test('and of the changed rows where B does not start at zero', async () => {
+test("DoRA's magnitudes are the norms of the changed rows if B does not start at zero", async () => {
   const { model, values, lora } = await start({ useDora: true, initLoraWeights: false });
   const name = 'model.layers.0.self_attn.k_proj';
   const weight = await weightOf(model, `${name}.weight`);
@@ -63,7 +63,7 @@ test('and of the changed rows where B does not start at zero', async () => {
   expect(maxDifference(magnitude, norms)).toBeLessThan(1e-6);
 });
 
-test('DoRA on a row of zeros is refused: it would divide by its norm', async () => {
+test('refuses DoRA on a zero row, because it divides by the norm', async () => {
   const source = await openBase(join(FIXTURES, 'llama-tiny-untied'));
   const name = 'model.layers.1.mlp.down_proj';
   const model = await inFloat32(source, await temporaryFolder(), (parameter, values) => {
@@ -75,14 +75,14 @@ test('DoRA on a row of zeros is refused: it would divide by its norm', async () 
   );
 });
 
-test('saved modules start as the base has them, a tied head as the embedding', async () => {
+test('saved modules start with the values of the base, a tied head with the embedding', async () => {
   const { model, values } = await start({ modulesToSave: ['norm', 'lm_head'] }, 'llama-tiny-tied');
   expect(values.get('model.norm.weight')).toEqual(await weightOf(model, 'model.norm.weight'));
   expect(values.get('model.layers.0.input_layernorm.weight')).toBeDefined();
   expect(values.get('lm_head.weight')).toEqual(await weightOf(model, 'model.embed_tokens.weight'));
 });
 
-test('on an embedding A starts at zero and B is normal', async () => {
+test('for an embedding, A starts at zero and B is normal', async () => {
   const { values } = await start({ targets: ['embed_tokens'], rank: 64 });
   expect(values.get('model.embed_tokens.lora_embedding_A')!.every((value) => value === 0)).toBe(true);
   const b = values.get('model.embed_tokens.lora_embedding_B')!;
@@ -116,12 +116,12 @@ describe('init_lora_weights', () => {
   });
 });
 
-test('a layout alone does not say what saved modules start from', async () => {
+test('initialMatrices refuses a layout with saved modules', async () => {
   const { layout } = await start({ modulesToSave: ['norm'] });
   expect(() => initialMatrices(layout, 7)).toThrow(code('ADAPTER_INIT'));
 });
 
-describe('what does not go together is refused by name', () => {
+describe('refuses settings that do not fit', () => {
   test.each<[Partial<LoraConfig>, string]>([
     [{ modulesToSave: ['score'] }, 'LORA_SAVED'],
     [{ modulesToSave: ['_proj'] }, 'LORA_SAVED'],
@@ -139,7 +139,7 @@ describe('what does not go together is refused by name', () => {
     [{ dropout: 1 }, 'dropout'],
     [{ rank: 0 }, 'rank'],
     [{ rankPattern: [['q_proj', 1025]] }, 'rankPattern.0.1'],
-  ])('%j, whatever the model', (settings, field) => {
+  ])('%j, for any model', (settings, field) => {
     expect(() => loraConfig(settings)).toThrow(
       expect.objectContaining({ code: 'LORA_CONFIG', values: expect.objectContaining({ field }) }),
     );

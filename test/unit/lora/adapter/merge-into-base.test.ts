@@ -23,13 +23,13 @@ function find(adapter: Adapter, name: string) {
   return adapter.tensors[adapter.layout.findIndex((tensor) => tensor.name === name)]!;
 }
 
-test.each(['tied', 'untied'] as const)('W + (α/r)·B A in the place of W, %s', async (variant) => {
+test.each(['tied', 'untied'] as const)('replaces W by W + (α/r)·B A, %s', async (variant) => {
   const { model, adapter } = await openReference(variant);
   const dir = join(await temporaryFolder(), 'merged');
   await mergeIntoBase(model, adapter, dir);
   const merged = await openBase(dir);
   expect(merged.config).toEqual(model.config);
-  // 8 bits of mantissa in the 16-bit variant: half a unit in the last place of values below 4.
+  // The 16-bit variant has a mantissa of 8 bits: half a unit in the last place of values below 4.
   const tolerance = variant === 'tied' ? 1e-6 : 4 * 2 ** -9;
   let adapted = 0;
   for (const [name, { entry, file }] of model.tensors) {
@@ -60,7 +60,7 @@ test.each(['tied', 'untied'] as const)('W + (α/r)·B A in the place of W, %s', 
     expect(await readFile(join(dir, file))).toEqual(await readFile(join(model.dir, file)));
 });
 
-test('the template for tools comes along', async () => {
+test('copies the chat template for tools', async () => {
   const { model, adapter } = await openReference('tied');
   const base = await openBase(await copyOf(model.dir));
   await mkdir(join(base.dir, 'additional_chat_templates'));
@@ -70,7 +70,7 @@ test('the template for tools comes along', async () => {
   expect(await readFile(join(dir, 'additional_chat_templates/tool_use.jinja'), 'utf8')).toBe('{{ tools }}');
 });
 
-test('the index of a sharded model gives the size of the tensors', async () => {
+test('writes the total size of the tensors into the index of a sharded model', async () => {
   const { model, adapter } = await openReference('untied');
   const dir = join(await temporaryFolder(), 'merged');
   await mergeIntoBase(model, adapter, dir);
@@ -80,7 +80,7 @@ test('the index of a sharded model gives the size of the tensors', async () => {
   expect(Object.keys(index.weight_map)).toEqual([...model.tensors.keys()].sort());
 });
 
-test('only into the base it was trained on', async () => {
+test('refuses a base that the adapter was not trained on', async () => {
   const { model, adapter } = await openReference('tied');
   const parent = await temporaryFolder();
   const { digest } = await describeBase(model.dir);
@@ -92,7 +92,7 @@ test('only into the base it was trained on', async () => {
   expect(await readdir(parent)).toEqual(['good']);
 });
 
-test('an adapted output head that shares its weights with the embedding cannot be merged', async () => {
+test('refuses an adapter on a tied output head', async () => {
   const { model } = await openReference('tied');
   const lora = loraConfig({ rank: 2, alpha: 4, targets: ['lm_head'] });
   const layout = adapterLayout(model, lora);
@@ -102,7 +102,7 @@ test('an adapted output head that shares its weights with the embedding cannot b
   await expect(mergeIntoBase(model, adapter, dir)).rejects.toThrow(code('ADAPTER_TIED_HEAD'));
 });
 
-test('nothing is overwritten, and a failure leaves nothing', async () => {
+test('overwrites nothing, and leaves nothing after a failure', async () => {
   const { model, adapter } = await openReference('tied');
   const parent = await temporaryFolder();
   const dir = join(parent, 'merged');

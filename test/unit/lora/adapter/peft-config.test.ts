@@ -51,7 +51,7 @@ const settings: fc.Arbitrary<Partial<LoraConfig>> = fc.record(
 );
 
 test.each(['llama-tiny-untied', 'families/qwen2-tied', 'families/gpt2'])(
-  'what is written means the same when read, or cannot be an adapter at all: %s',
+  'reads the same settings that it wrote: %s',
   async (folder) => {
     const model = await openBase(join(FIXTURES, folder));
     let planned = 0;
@@ -61,7 +61,7 @@ test.each(['llama-tiny-untied', 'families/qwen2-tied', 'families/gpt2'])(
         let lora: LoraConfig;
         try {
           lora = loraConfig(some);
-          // PEFT writes what matches nothing as well; to be read it must be passed over.
+          // PEFT also writes entries that match nothing, so reading must ignore them.
           plan = adapterPlan(model, withoutUnused(model, lora));
         } catch (error) {
           if (isSwarmError(error) && error.code.startsWith('LORA_')) return;

@@ -19,12 +19,12 @@ test.each<[string | string[], string[]]>([
     ['v_proj', 'lm_head', 'q_proj'],
     ['lm_head', 'q_proj', 'v_proj'],
   ],
-  // All that a pattern matches is written out: PEFT would also match the whole block with this one, and fail.
+  // Written as the list of matches: PEFT would also match the whole block with this pattern, and fail.
   [
     String.raw`model\.layers\.1\.mlp.*`,
     ['model.layers.1.mlp.down_proj', 'model.layers.1.mlp.gate_proj', 'model.layers.1.mlp.up_proj'],
   ],
-])('a folder with targets %j is written and read', async (targets, written) => {
+])('writes and reads a folder with targets %j', async (targets, written) => {
   const model = await openBase(MODEL);
   const lora = loraConfig({ rank: 3, alpha: 7.5, targets });
   const layout = adapterLayout(model, lora);
@@ -65,7 +65,7 @@ test.each<[string | string[], string[]]>([
   });
 });
 
-test('an adapter that PEFT wrote', async () => {
+test('reads an adapter that PEFT wrote', async () => {
   const { adapter } = await openReference('untied');
   expect(adapter.lora).toMatchObject({ rank: 4, alpha: 12 });
   expect(new Set(adapter.lora.targets)).toEqual(new Set(['q_proj', 'v_proj', 'down_proj']));
@@ -93,7 +93,7 @@ test.each([
   ['kasa_config', { beta: 1 }],
   ['target_parameters', ['x']],
   ['trainable_token_indices', [1]],
-])('%s = %j is refused by name', async (field, value) => {
+])('refuses %s = %j as unsupported', async (field, value) => {
   await expect(changed({ [field]: value })).rejects.toThrow(code('ADAPTER_UNSUPPORTED', { field }));
 });
 
@@ -124,17 +124,17 @@ test.each([
   ['target_modules', ['q_proj', 'v_proj'], 'ADAPTER_TENSORS'],
   ['target_modules', ['q_proj', 'v_proj', 'down_proj', 'o_proj'], 'ADAPTER_TENSORS'],
   ['revision', 7, 'ADAPTER_CONFIG'],
-])('%s = %j does not fit', async (field, value, expected) => {
+])('refuses %s = %j, which does not fit', async (field, value, expected) => {
   await expect(changed({ [field]: value })).rejects.toThrow(code(expected));
 });
 
-test('targets of other models in the list are passed over, as PEFT does', async () => {
+test('ignores targets of other models in the list, like PEFT', async () => {
   const targets = ['query_key_value', 'q_proj', 'v_proj', 'down_proj'];
   const adapter = await changed({ target_modules: targets });
   expect(adapter.lora.targets).toEqual(['q_proj', 'v_proj', 'down_proj']);
 });
 
-test('what changes no tensor is kept as it was written', async () => {
+test('keeps fields that do not change any tensor', async () => {
   const change = {
     use_rslora: true,
     alpha_pattern: { '1.*': 3, q_proj: 5 },
@@ -155,7 +155,7 @@ test('what changes no tensor is kept as it was written', async () => {
   });
 });
 
-test('a folder without its config or weights', async () => {
+test('refuses a folder without config or weights', async () => {
   const model = await openBase(MODEL);
   for (const file of ['adapter_config.json', 'adapter_model.safetensors']) {
     const dir = await copyOf(join(MODEL, 'adapter'));

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { philox } from '../../../../lora/adapter/philox.ts';
 
-// The known answers that Random123's authors publish for philox4x32 with 10 rounds.
+// Known answers published by the authors of Random123 for philox4x32 with 10 rounds.
 test.each([
   [
     [0, 0, 0, 0],
@@ -14,7 +14,7 @@ test.each([
     [0xa4093822, 0x299f31d0],
     [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1],
   ],
-])('counter %j with key %j', (counter, key, words) => {
+])('gives the known answer for counter %j and key %j', (counter, key, words) => {
   const [c0, c1, c2, c3] = counter as [number, number, number, number];
   const [k0, k1] = key as [number, number];
   expect(philox([c0, c1, c2, c3], [k0, k1])).toEqual(words);

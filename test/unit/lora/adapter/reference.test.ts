@@ -25,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
 describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained by PEFT', (name) => {
-  test('gives the same logits here', async () => {
+  test('gives the same logits as in PEFT', async () => {
     const { model, adapter, rows, tensor } = await openAdapterCase(name);
     const ours = await logitsOf({ model, rows, engine, cacheDir }, adapter);
     expect(maxDifference(ours, await tensor('logits'))).toBeLessThan(TOLERANCE);
@@ -47,7 +47,7 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
     }
   });
 
-  test('is the same adapter when written and read here', async () => {
+  test('is unchanged after writing and reading', async () => {
     const { model, adapter } = await openAdapterCase(name);
     const dir = await temporaryFolder();
     const { baseModelName, revision } = adapter;
@@ -61,10 +61,10 @@ describe.each(readdirSync(join(FIXTURES, 'adapters')))('%s, written and trained 
     });
   });
 
-  test('gives the same logits when merged, or says why it cannot be', async () => {
+  test('gives the same logits after merging, or cannot be merged', async () => {
     const { model, adapter, rows } = await openAdapterCase(name);
     const parent = await temporaryFolder();
-    // Merged weights are rounded to the base's element type: in 16 bits they would tell nothing about the formula.
+    // In float32, because rounding merged weights to 16 bits would hide errors of the formula.
     const base = await inFloat32(model, join(parent, 'base'));
     const merged = mergeIntoBase(base, adapter, join(parent, 'merged'));
     const { embedding, head } = model.architecture;

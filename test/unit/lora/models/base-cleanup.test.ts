@@ -6,7 +6,7 @@ import { digestOf, digestRecords, RECORDED_FROM_BYTES } from '../../../../lora/m
 import { openFile } from '../../../../lora/models/json.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
-it('keeps what is derived from bases that are needed, and the digests of files that are there', async () => {
+it('keeps files derived from needed bases, and digests of existing files', async () => {
   const home = await temporaryFolder();
   const cache = join(home, 'cache');
   const records = digestRecords(cache);

@@ -6,7 +6,7 @@ import { type BaseFile, baseDigest } from '../../../../lora/models/base-identity
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
-/** Contents under their digests, as a blob store has them. */
+/** Writes contents under their digests, as in a blob store. */
 async function stored(...texts: string[]) {
   const home = await temporaryFolder();
   const pathOf = (digest: string): string => join(home, 'blobs', digest);
@@ -29,7 +29,7 @@ async function stored(...texts: string[]) {
 }
 
 describe('a base folder', () => {
-  it('has every file under its name, as a link to its content, and is laid out once', async () => {
+  it('links every file name to its content, and is made only once', async () => {
     const { layOut } = await stored('{}', 'weights');
     const folder = await layOut('config.json', 'model.safetensors');
     expect(await readFile(join(folder, 'config.json'), 'utf8')).toBe('{}');
@@ -38,13 +38,13 @@ describe('a base folder', () => {
     expect((await stat(join(folder, 'model.safetensors'))).ino).toBe(ino);
   });
 
-  it('never writes through a link into what others have under a digest, whatever names it is given', async () => {
-    const { layOut, content } = await stored('the weights of another job', 'what somebody wants them to be');
+  it('never writes through a link into the content of another digest', async () => {
+    const { layOut, content } = await stored('the weights of another job', 'replacement of an attacker');
     await expect(layOut('model.safetensors', 'model.safetensors')).rejects.toMatchObject({ code: 'EEXIST' });
     expect(await content(0)).toBe('the weights of another job');
   });
 
-  it('is refused when its files are not those of its digest', async () => {
+  it('is refused if its digest is not that of its files', async () => {
     const { home } = await stored('{}');
     const files = [{ path: 'config.json', size: 2, digest: sha256(Buffer.from('{}')) }];
     await expect(

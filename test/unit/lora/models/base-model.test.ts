@@ -12,7 +12,7 @@ const UNTIED = join(FIXTURES, 'llama-tiny-untied');
 const code = (code: string, values: Record<string, unknown> = {}) =>
   expect.objectContaining({ code, values: expect.objectContaining(values) });
 
-test('a model in one file and one in shards', async () => {
+test('opens a model in one file, and one in shards', async () => {
   const tied = await openBase(TIED);
   expect(tied.tensors.get('model.norm.weight')?.file).toBe('model.safetensors');
   expect(tied.tensors.has('lm_head.weight')).toBe(false);
@@ -23,13 +23,13 @@ test('a model in one file and one in shards', async () => {
   expect(untied.parameters).toBe(values.reduce((a, b) => a + b));
 });
 
-test('an index beside a single file is not looked at, as in transformers', async () => {
+test('ignores an index beside a single file, like transformers', async () => {
   const dir = await copyOf(TIED);
   await writeFile(join(dir, 'model.safetensors.index.json'), '{"weight_map": {"x": "away.safetensors"}}');
   expect((await openBase(dir)).tensors.get('model.norm.weight')?.file).toBe('model.safetensors');
 });
 
-test('a tensor of a shard that the index does not list is not left out silently', async () => {
+test('refuses an unknown tensor that is in a shard but not in the index', async () => {
   const dir = await withExtraTensor('model.layers.0.self_attn.q_proj.bias');
   const path = join(dir, 'model.safetensors');
   const names = [...(await readHeader(path)).entries.keys()].filter((name) => !name.endsWith('.bias'));
@@ -43,13 +43,13 @@ test.each([
   ['config.json', 'MODEL_FILE_MISSING'],
   ['tokenizer.json', 'MODEL_FILE_MISSING'],
   ['model.safetensors', 'MODEL_FILE_MISSING'],
-])('without %s', async (file, expected) => {
+])('refuses a folder without %s', async (file, expected) => {
   const dir = await copyOf(TIED);
   await rm(join(dir, file));
   await expect(openBase(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
 });
 
-test('no folder at all', async () => {
+test('refuses a folder that does not exist', async () => {
   const dir = join(await temporaryFolder(), 'absent');
   await expect(openBase(dir)).rejects.toThrow(code('MODEL_DIR', { dir }));
 });
@@ -60,13 +60,13 @@ test.each([
   ['model.safetensors', 5, 'TENSORS_TRUNCATED'],
   ['model.safetensors', 500, 'TENSORS_TRUNCATED'],
   ['model.safetensors', 50_000, 'TENSORS_TRUNCATED'],
-])('%s cut off after %i bytes', async (file, bytes, expected) => {
+])('refuses %s cut off after %i bytes', async (file, bytes, expected) => {
   const dir = await copyOf(TIED);
   await truncate(join(dir, file), bytes);
   await expect(openBase(dir)).rejects.toThrow(code(expected, { file: join(dir, file) }));
 });
 
-test('a tokenizer file that is none', async () => {
+test('refuses a tokenizer.json without a model', async () => {
   const dir = await copyOf(TIED);
   await writeFile(join(dir, 'tokenizer.json'), '{"version":"1.0"}');
   await expect(openBase(dir)).rejects.toThrow(code('MODEL_JSON'));
@@ -75,7 +75,7 @@ test('a tokenizer file that is none', async () => {
 test.each([
   ['hidden_size', 64, 'model.embed_tokens.weight', [272, 64], [272, 32]],
   ['num_key_value_heads', 4, 'model.layers.0.self_attn.k_proj.weight', [32, 32], [16, 32]],
-])('config.json says another %s', async (field, value, tensor, expected, found) => {
+])('refuses weights that do not fit the %s of config.json', async (field, value, tensor, expected, found) => {
   const dir = await copyOf(TIED);
   const path = join(dir, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8'));
@@ -83,7 +83,7 @@ test.each([
   await expect(openBase(dir)).rejects.toThrow(code('TENSORS_SHAPE', { tensor, expected, found }));
 });
 
-test('config.json says more layers, or no tied head', async () => {
+test('refuses weights without a layer or a head that config.json requires', async () => {
   const dir = await copyOf(TIED);
   const path = join(dir, 'config.json');
   const config = JSON.parse(await readFile(path, 'utf8'));
@@ -107,7 +107,7 @@ async function withExtraTensor(name: string, of = TIED): Promise<string> {
   return dir;
 }
 
-test('weights that the forward pass would leave out are refused; known leftovers are not', async () => {
+test('refuses weights that the forward pass would ignore, except known leftovers', async () => {
   const tensor = 'model.layers.0.self_attn.q_proj.bias';
   await expect(openBase(await withExtraTensor(tensor))).rejects.toThrow(
     code('TENSORS_UNEXPECTED', { tensor }),
@@ -116,11 +116,11 @@ test('weights that the forward pass would leave out are refused; known leftovers
   await openBase(await withExtraTensor('model.layers.0.self_attn.rotary_emb.inv_freq'));
 });
 
-describe('GPT-2, whose files name their tensors in two ways', () => {
+describe('GPT-2, whose files use two naming schemes', () => {
   const bare = join(FIXTURES, 'families/gpt2');
   const prefixed = join(FIXTURES, 'families/gpt2-untied');
 
-  test('with or without `transformer.`, they have the names of the architecture', async () => {
+  test('maps names with and without `transformer.` to those of the architecture', async () => {
     for (const dir of [bare, prefixed]) {
       const { tensors, architecture, config } = await openBase(dir);
       for (const { name } of architecture.parameters(config)) expect(tensors.has(name), name).toBe(true);
@@ -131,7 +131,7 @@ describe('GPT-2, whose files name their tensors in two ways', () => {
     expect(entries.get('h.0.attn.bias')?.dtype).toBe('U8');
   });
 
-  test('a mask is left out, another bias is not, and one tensor under both names is refused', async () => {
+  test('ignores a mask, but refuses another bias and a tensor under both names', async () => {
     await openBase(await withExtraTensor('transformer.h.1.attn.masked_bias', prefixed));
     const tensor = 'transformer.h.0.attn.c_bias';
     await expect(openBase(await withExtraTensor('h.0.attn.c_bias', bare))).rejects.toThrow(
@@ -162,12 +162,12 @@ test.each([
   'a.safetensors\0',
   '',
   7,
-])('an index that points to %j', async (file) => {
+])('refuses an index that points to %j', async (file) => {
   const dir = await withIndex((map) => ({ ...map, 'model.norm.weight': file }));
   await expect(openBase(dir)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
 });
 
-test('an index without a map, one that names the wrong shard, and one that leaves a tensor out', async () => {
+test('refuses an index without a map or with a wrong shard, but not one that leaves out a tensor', async () => {
   await expect(openBase(await withIndex(() => []))).rejects.toThrow(code('MODEL_INDEX'));
   const wrong = await withIndex((map) => {
     const other = Object.values(map).find((file) => file !== map['model.norm.weight']);
@@ -175,11 +175,11 @@ test('an index without a map, one that names the wrong shard, and one that leave
   });
   await expect(openBase(wrong)).rejects.toThrow(code('MODEL_INDEX', { tensor: 'model.norm.weight' }));
   const short = await withIndex(({ 'model.norm.weight': _, ...rest }) => rest);
-  // It is in its shard all the same.
+  // The tensor is still in its shard.
   expect((await openBase(short)).tensors.has('model.norm.weight')).toBe(true);
 });
 
-test('a shard that is missing', async () => {
+test('refuses a folder without one of its shards', async () => {
   const dir = await copyOf(UNTIED);
   await rename(join(dir, 'model-00002-of-00003.safetensors'), join(dir, 'elsewhere'));
   await expect(openBase(dir)).rejects.toThrow(code('MODEL_FILE_MISSING'));

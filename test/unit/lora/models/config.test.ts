@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../../../lora/models/families.ts';
 
-/** As Llama 3.2 1B's file says it in transformers 4's layout. */
+/** config.json of Llama 3.2 1B in the layout of transformers 4. */
 const LLAMA_32 = {
   architectures: ['LlamaForCausalLM'],
   attention_bias: false,
@@ -37,7 +37,7 @@ const MINIMAL = {
   vocab_size: 300,
 };
 
-test('Llama 3.2 in the layout of transformers 4', () => {
+test('parses Llama 3.2 in the layout of transformers 4', () => {
   expect(parseConfig(LLAMA_32)).toEqual({
     family: 'llama',
     vocabularySize: 128256,
@@ -68,13 +68,13 @@ test('Llama 3.2 in the layout of transformers 4', () => {
   });
 });
 
-test('the layout of transformers 5 says the same', () => {
+test('parses the layout of transformers 5 to the same config', () => {
   const { rope_scaling, rope_theta, ...rest } = LLAMA_32;
   const config = parseConfig({ ...rest, rope_parameters: { ...rope_scaling, rope_theta } });
   expect(config).toEqual(parseConfig(LLAMA_32));
 });
 
-test('what is left out has the defaults of LlamaConfig', () => {
+test('missing fields have the defaults of LlamaConfig', () => {
   expect(parseConfig(MINIMAL)).toMatchObject({
     keyValueHeads: 4,
     headDim: 16,
@@ -96,7 +96,7 @@ test.each([
   ['transformers_weights', 'other.safetensors'],
   ['architectures', ['LlamaForSequenceClassification']],
   ['partial_rotary_factor', 0.5],
-])('unsupported: %s = %j', (field, value) => {
+])('refuses %s = %j as unsupported', (field, value) => {
   expect(() => parseConfig({ ...MINIMAL, [field]: value })).toThrow(
     expect.objectContaining({
       code: 'MODEL_UNSUPPORTED',
@@ -109,7 +109,7 @@ test.each([
   { rope_scaling: { type: 'longrope', factor: 2 } },
   { rope_scaling: { rope_type: 7 } },
   { rope_parameters: { rope_type: 'dynamic', factor: 2, rope_theta: 1e4 } },
-])('unsupported positions: %j', (fields) => {
+])('refuses positions %j as unsupported', (fields) => {
   expect(() => parseConfig({ ...MINIMAL, ...fields })).toThrow(
     expect.objectContaining({
       code: 'MODEL_UNSUPPORTED',
@@ -134,13 +134,13 @@ test.each([
   ['tie_word_embeddings', 'yes'],
   ['rope_parameters', 7],
   ['attention_bias', 1],
-])('malformed: %s = %j', (field, value) => {
+])('refuses %s = %j as malformed', (field, value) => {
   expect(() => parseConfig({ ...MINIMAL, [field]: value })).toThrow(
     expect.objectContaining({ code: 'MODEL_CONFIG', values: expect.objectContaining({ field }) }),
   );
 });
 
-test('biases where the config asks for them', () => {
+test('has biases if the config asks for them', () => {
   expect(parseConfig({ ...MINIMAL, attention_bias: true, mlp_bias: true })).toMatchObject({
     queryKeyValueBias: true,
     outputBias: true,
@@ -162,16 +162,16 @@ test.each([
       truncate: true,
     },
   ],
-])('positions %j', (fields, scaling) => {
+])('parses positions %j', (fields, scaling) => {
   expect(parseConfig({ ...MINIMAL, ...fields })).toMatchObject({ rope: { theta: 10000, scaling } });
 });
 
-test('where both spellings of the positions are given, the older wins, as in transformers', () => {
+test('if both layouts of positions are present, the older wins, as in transformers', () => {
   const both = { rope_scaling: { type: 'linear', factor: 2 }, rope_parameters: { rope_theta: 5 } };
   const parsed = parseConfig({ ...MINIMAL, ...both, rope_theta: 7 });
   expect(parsed).toMatchObject({ rope: { theta: 7, scaling: { type: 'linear' } } });
 });
 
-test.each([null, [], 'llama'])('no object at all: %j', (json) => {
+test.each([null, [], 'llama'])('refuses a config that is not an object: %j', (json) => {
   expect(() => parseConfig(json)).toThrow(expect.objectContaining({ code: 'MODEL_CONFIG' }));
 });

@@ -31,7 +31,7 @@ const measure = async (path = file, folder: string | null = records) =>
 const right = async (path = file) => sha256(await readFile(path));
 const recordPath = async () => join(records, (await readdir(records))[0]!);
 
-/** Makes the record say something that no file has, as old as if the file had been measured long after it changed. */
+/** Puts a digest into the record that no file has, and dates the record `later` milliseconds after now. */
 async function mark(later = SETTLED_MS + 1000): Promise<void> {
   const path = await recordPath();
   await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, 'utf8')), digest: MARK }));
@@ -41,7 +41,7 @@ async function mark(later = SETTLED_MS + 1000): Promise<void> {
 const MARK = 'f'.repeat(64);
 
 describe('the digest of a large file', () => {
-  it('is measured once, under whatever link it is reached', async () => {
+  it('is computed once, also if the file is reached through a link', async () => {
     expect(await measure()).toBe(await right());
     await mark();
     expect(await measure()).toBe(MARK);
@@ -50,7 +50,7 @@ describe('the digest of a large file', () => {
     expect(await readdir(records)).toHaveLength(1);
   });
 
-  it('is measured again after any change, also one that hides the time of modification', async () => {
+  it('is computed again after any change, even if the mtime is reset', async () => {
     await measure();
     await mark();
     const handle = await open(file, 'r+');
@@ -61,7 +61,7 @@ describe('the digest of a large file', () => {
     expect(await measure()).toBe(await right());
   });
 
-  it('of another file in its place is its own', async () => {
+  it('is computed again if another file takes its place', async () => {
     await measure();
     await mark();
     const other = join(dir, 'other');
@@ -73,13 +73,13 @@ describe('the digest of a large file', () => {
     expect(await measure()).toBe(await right());
   });
 
-  it('that changed just before it was measured is not believed later', async () => {
+  it('is not trusted if the file changed just before the record was written', async () => {
     await measure();
     await mark(0);
     expect(await measure()).toBe(await right());
   });
 
-  it('is measured where a record is damaged, or cannot be written', async () => {
+  it('is computed if a record is damaged or cannot be written', async () => {
     await measure();
     const path = await recordPath();
     for (const text of ['', '{', '[]', JSON.stringify({ digest: MARK })]) {
@@ -90,7 +90,7 @@ describe('the digest of a large file', () => {
     expect(await measure(file, join(dir, 'taken'))).toBe(await right());
   });
 
-  it('is not recorded where nothing is gained, or nobody asked', async () => {
+  it('is not recorded for a small file or without a folder', async () => {
     await mkdir(records);
     const small = join(dir, 'small');
     await writeFile(small, Buffer.alloc(RECORDED_FROM_BYTES - 1));

@@ -7,7 +7,7 @@ const encoded = (dtype: 'F16' | 'BF16', ...values: number[]) => [
   ...new Uint16Array(encodeFloats(Float32Array.from(values), dtype).buffer),
 ];
 
-test('known halves', () => {
+test('converts known halves', () => {
   // IEEE 754-2008 binary16: 1, -2, largest, smallest normal, smallest subnormal, 1/3, infinity, -0
   const bits = [0x3c00, 0xc000, 0x7bff, 0x0400, 0x0001, 0x3555, 0x7c00, 0x8000];
   const values = [1, -2, 65504, 2 ** -14, 2 ** -24, 0.333251953125, Number.POSITIVE_INFINITY, -0];
@@ -23,7 +23,7 @@ test('halves round to nearest, ties to even, and overflow to infinity', () => {
   expect(encoded('F16', 2 ** -25, 1.5 * 2 ** -25, 3 * 2 ** -25, 2 ** -26)).toEqual([0, 1, 2, 0]);
 });
 
-test('known bfloat16 values, rounded to nearest even', () => {
+test('converts known bfloat16 values, rounded to nearest, ties to even', () => {
   expect([...decodeFloats(words(0x3f80, 0xc000, 0x7f80), 'BF16')]).toEqual([1, -2, Number.POSITIVE_INFINITY]);
   expect(encoded('BF16', 1, 1 + 2 ** -8, 1 + 3 * 2 ** -8)).toEqual([0x3f80, 0x3f80, 0x3f82]);
   expect(decodeFloats(encodeFloats(Float32Array.of(Number.NaN), 'BF16'), 'BF16')[0]).toBeNaN();
@@ -51,7 +51,7 @@ test.each([
   );
 });
 
-test.each(['F32', 'F16', 'BF16'] as const)('%s bytes may start anywhere, also in a Buffer', (dtype) => {
+test.each(['F32', 'F16', 'BF16'] as const)('%s bytes may start at any offset, also in a Buffer', (dtype) => {
   const bytes = encodeFloats(Float32Array.of(1.5, -3), dtype);
   const shifted = Buffer.concat([Buffer.alloc(1), bytes]).subarray(1);
   expect([...decodeFloats(shifted, dtype)]).toEqual([1.5, -3]);

@@ -12,8 +12,9 @@ import { sequenceInputs } from '../../../../lora/models/sequences.ts';
 import { measureParity, QUANTITIES } from '../../../../scripts/reference/parity.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
-/** Largest difference from transformers + PEFT in float32, for values of the order of 1; and relative to the largest of a tensor. */
+/** Largest difference from transformers + PEFT in float32, for values of the order of 1. */
 const ABSOLUTE = 1e-4;
+/** The same, relative to the largest value of a tensor. */
 const RELATIVE = 1e-3;
 
 const VARIANTS = [
@@ -21,7 +22,7 @@ const VARIANTS = [
   'llama-tiny-untied',
   ...(await readdir(join(FIXTURES, 'families'))).sort().map((name) => `families/${name}`),
 ];
-/** Its weights are of 16 bits; the gradients of all parameters are of models in float32. */
+/** Has 16-bit weights, but gradients of all parameters exist only for float32 models. */
 const WITHOUT_FULL_GRADIENTS = 'llama-tiny-untied';
 
 let cacheDir: string;
@@ -35,7 +36,7 @@ beforeAll(async () => {
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
 test.each(VARIANTS)(
-  '%s: logits, loss, gradients and three AdamW steps are those of transformers and PEFT',
+  '%s: has the logits, loss, gradients and AdamW steps of transformers and PEFT',
   async (variant) => {
     const parity = await measureParity(join(FIXTURES, variant), engine, cacheDir);
     for (const quantity of QUANTITIES) {
@@ -48,7 +49,7 @@ test.each(VARIANTS)(
   },
 );
 
-test('there are reference values for every family, with a tied and an untied head', async () => {
+test('every family has reference values with a tied and an untied head', async () => {
   const configs = await Promise.all(
     VARIANTS.map(async (name) => {
       const { config } = await openBase(join(FIXTURES, name));
@@ -59,10 +60,10 @@ test('there are reference values for every family, with a tied and an untied hea
     for (const tied of [true, false]) expect(configs).toContain(`${family} ${tied}`);
 });
 
-describe.each(VARIANTS)('%s: what the architecture says of itself', (variant) => {
+describe.each(VARIANTS)('the architecture of %s', (variant) => {
   const opened = openBase(join(FIXTURES, variant));
 
-  test('modules, parameters, blocks and head fit together', async () => {
+  test('has consistent modules, parameters, blocks and head', async () => {
     const { architecture, config } = await opened;
     const shapes = new Map(architecture.parameters(config).map(({ name, shape }) => [name, shape]));
     const modules = architecture.linearModules(config);
@@ -79,7 +80,7 @@ describe.each(VARIANTS)('%s: what the architecture says of itself', (variant) =>
       expect(blocks.filter((block) => name.startsWith(`${block}.`))).toHaveLength(1);
   });
 
-  test('a weight is [out, in] however it is stored, and every parameter is used', async () => {
+  test('gives weights as [out, in], and uses every parameter', async () => {
     const { architecture, config } = await opened;
     const graph = new Graph();
     const source = frozenParameters(graph, architecture, config);
@@ -108,7 +109,7 @@ describe.each(VARIANTS)('%s: what the architecture says of itself', (variant) =>
     for (const name of trainable.keys()) expect(used).toContain(name);
   });
 
-  test('rows longer than the model has positions are refused', async () => {
+  test('refuses rows with more tokens than the model has positions', async () => {
     const { architecture, config } = await opened;
     const graph = new Graph();
     const inputs = sequenceInputs(graph, 1, config.maxPositions + 1);
@@ -118,7 +119,7 @@ describe.each(VARIANTS)('%s: what the architecture says of itself', (variant) =>
     );
   });
 
-  test('a module or parameter that the model lacks is refused by name', async () => {
+  test('refuses an unknown module or parameter', async () => {
     const { architecture, config } = await opened;
     const source = frozenParameters(new Graph(), architecture, config);
     const refused = expect.objectContaining({ code: 'MODEL_PARAMETER', values: { name: 'elsewhere' } });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../../../lora/models/families.ts';
 
-/** What the files of published models say, in transformers 4's layout, as far as it matters. */
+/** The relevant fields of published configs, in the layout of transformers 4. */
 const MISTRAL_7B = {
   architectures: ['MistralForCausalLM'],
   hidden_act: 'silu',
@@ -103,7 +103,7 @@ const malformed = (field: string) =>
   expect.objectContaining({ code: 'MODEL_CONFIG', values: expect.objectContaining({ field }) });
 
 describe('Mistral', () => {
-  test('all layers have the window, or none', () => {
+  test('all layers have the window, or none has', () => {
     expect(parseConfig(MISTRAL_7B)).toMatchObject({ headDim: 128, windows: new Array(32).fill(4096) });
     const { sliding_window, ...without } = MISTRAL_7B;
     expect(parseConfig(without)).toEqual(parseConfig(MISTRAL_7B));
@@ -112,13 +112,13 @@ describe('Mistral', () => {
     });
   });
 
-  test('key-value heads: 8 where the field is missing, one for each head where it is null', () => {
+  test('has 8 key-value heads if the field is missing, as many as heads if it is null', () => {
     const { num_key_value_heads, ...rest } = MISTRAL_7B;
     expect(parseConfig(rest)).toMatchObject({ keyValueHeads: 8 });
     expect(parseConfig({ ...rest, num_key_value_heads: null })).toMatchObject({ keyValueHeads: 32 });
   });
 
-  test('layers of several types are another model', () => {
+  test('refuses layers of different types', () => {
     const types = (first: string) => [first, ...new Array<string>(31).fill('sliding_attention')];
     expect(parseConfig({ ...MISTRAL_7B, layer_types: types('sliding_attention') })).toEqual(
       parseConfig(MISTRAL_7B),
@@ -134,14 +134,14 @@ describe.each([
 ])('%s', (_, json) => {
   const { num_hidden_layers: layers } = json;
 
-  test('no windows as published', () => {
+  test('has no windows as published', () => {
     expect(parseConfig(json)).toMatchObject({
       windows: new Array(layers).fill(null),
       rope: { theta: 1000000, scaling: null },
     });
   });
 
-  test('with use_sliding_window the layers from max_window_layers on have one', () => {
+  test('with use_sliding_window, layers from max_window_layers on have a window', () => {
     const fields = { use_sliding_window: true, sliding_window: 512, max_window_layers: layers - 2 };
     const windows = [...new Array<null>(layers - 2).fill(null), 512, 512];
     expect(parseConfig({ ...json, ...fields })).toMatchObject({ windows });
@@ -150,7 +150,7 @@ describe.each([
     });
   });
 
-  test('layer_types win over the rule, and are checked', () => {
+  test('layer_types override the rule, and are checked', () => {
     const types = ['sliding_attention', ...new Array<string>(layers - 1).fill('full_attention')];
     const sliding = { ...json, use_sliding_window: true, sliding_window: 8, max_window_layers: layers };
     expect(parseConfig({ ...sliding, layer_types: types })).toMatchObject({
@@ -164,7 +164,7 @@ describe.each([
   });
 });
 
-test('biases and norms of the Qwen families', () => {
+test('the Qwen families have their biases and norms', () => {
   expect(parseConfig(QWEN25_HALF_B)).toMatchObject({
     headDim: 64,
     queryKeyValueBias: true,
@@ -186,7 +186,7 @@ test('biases and norms of the Qwen families', () => {
 });
 
 describe('Gemma 3', () => {
-  test('every sixth layer sees all, with a rotary base of its own', () => {
+  test('every sixth layer has full attention and another rotary base', () => {
     const windows = Array.from({ length: 26 }, (_, layer) => (layer % 6 === 5 ? null : 512));
     expect(parseConfig(GEMMA3_1B)).toMatchObject({
       tieWordEmbeddings: true,
@@ -196,7 +196,7 @@ describe('Gemma 3', () => {
     });
   });
 
-  test('the layout of transformers 5 says the same', () => {
+  test('parses the layout of transformers 5 to the same config', () => {
     const { rope_theta, rope_local_base_freq, rope_scaling, sliding_window_pattern, ...rest } = GEMMA3_1B;
     const layer_types = Array.from({ length: 26 }, (_, layer) =>
       layer % 6 === 5 ? 'full_attention' : 'sliding_attention',
@@ -208,7 +208,7 @@ describe('Gemma 3', () => {
     expect(parseConfig({ ...rest, layer_types, rope_parameters })).toEqual(parseConfig(GEMMA3_1B));
   });
 
-  test('rope_scaling stretches the layers that see all, and only those', () => {
+  test('rope_scaling applies only to layers with full attention', () => {
     const scaled = { ...GEMMA3_1B, rope_scaling: { rope_type: 'linear', factor: 8 } };
     expect(parseConfig(scaled)).toMatchObject({
       rope: { full: { scaling: { type: 'linear', factor: 8 } }, sliding: { scaling: null } },
@@ -222,13 +222,13 @@ describe('Gemma 3', () => {
     ['final_logit_softcapping', 30],
     ['use_bidirectional_attention', true],
     ['rope_parameters', { rope_type: 'default', rope_theta: 1000000 }],
-  ])('unsupported: %s = %j', (field, value) => {
+  ])('refuses %s = %j', (field, value) => {
     expect(() => parseConfig({ ...GEMMA3_1B, [field]: value })).toThrow(refused(field));
   });
 });
 
 describe('GPT-2', () => {
-  test('as published', () => {
+  test('parses the published config', () => {
     expect(parseConfig(GPT2)).toEqual({
       family: 'gpt2',
       vocabularySize: 50257,
@@ -253,25 +253,28 @@ describe('GPT-2', () => {
     ['add_cross_attention', true],
     ['architectures', ['GPT2ForSequenceClassification']],
     ['quantization_config', { bits: 4 }],
-  ])('unsupported: %s = %j', (field, value) => {
+  ])('refuses %s = %j', (field, value) => {
     expect(() => parseConfig({ ...GPT2, [field]: value })).toThrow(refused(field));
   });
 
-  test('a width that the heads do not divide', () => {
+  test('refuses a width that is not a multiple of the heads', () => {
     expect(() => parseConfig({ ...GPT2, n_head: 11 })).toThrow(malformed('n_embd'));
   });
 });
 
 test.each([MISTRAL_7B, QWEN25_HALF_B, QWEN3_HALF_B])(
-  'positions nested by layer type: $model_type',
+  'refuses positions nested by layer type: $model_type',
   (json) => {
     const rope_parameters = { full_attention: { rope_type: 'default', rope_theta: 1 } };
     expect(() => parseConfig({ ...json, rope_parameters })).toThrow(refused('rope_parameters'));
   },
 );
 
-test.each([MISTRAL_7B, QWEN25_HALF_B, QWEN3_HALF_B])('transformers 5 spelling: $model_type', (json) => {
-  const { rope_theta, ...rest } = json;
-  const rope_parameters = { rope_type: 'default', rope_theta };
-  expect(parseConfig({ ...rest, rope_parameters })).toEqual(parseConfig(json));
-});
+test.each([MISTRAL_7B, QWEN25_HALF_B, QWEN3_HALF_B])(
+  'parses the layout of transformers 5 to the same config: $model_type',
+  (json) => {
+    const { rope_theta, ...rest } = json;
+    const rope_parameters = { rope_type: 'default', rope_theta };
+    expect(parseConfig({ ...rest, rope_parameters })).toEqual(parseConfig(json));
+  },
+);

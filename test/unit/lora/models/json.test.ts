@@ -9,17 +9,20 @@ test.each([
   ['{"a":{"b":1,"c":2,"b":3}}', 'b'],
   ['{"a":[{"x":"}{"},{"x":1,"x" \n:2}]}', 'x'],
   ['{"\\u0061":1,"a":2}', 'a'],
-])('a repeated key is refused: %s', (text, key) => {
+])('refuses a repeated key: %s', (text, key) => {
   expect(() => parseJsonObject(text, 'f.json')).toThrow(
     expect.objectContaining({ code: 'MODEL_JSON', values: expect.objectContaining({ key }) }),
   );
 });
 
-test.each(['', '{"a":', '[]', 'null', '"text"', '3'])('what is no JSON object is refused: %s', (text) => {
-  expect(() => parseJsonObject(text, 'f.json')).toThrow(code('MODEL_JSON'));
-});
+test.each(['', '{"a":', '[]', 'null', '"text"', '3'])(
+  'refuses text that is not a JSON object: %s',
+  (text) => {
+    expect(() => parseJsonObject(text, 'f.json')).toThrow(code('MODEL_JSON'));
+  },
+);
 
-test('every object without repeated keys is read as JSON.parse reads it', () => {
+test('reads every object without repeated keys like JSON.parse', () => {
   fc.assert(
     fc.property(
       fc.dictionary(fc.string(), fc.jsonValue()),
@@ -32,7 +35,7 @@ test('every object without repeated keys is read as JSON.parse reads it', () => 
   );
 });
 
-test('a text of millions of characters does not overflow the stack', () => {
+test('does not overflow the stack on a string of millions of characters', () => {
   const text = JSON.stringify({ long: '\\"'.repeat(3_000_000) });
   expect(parseJsonObject(text, 'f.json')).toHaveProperty('long');
 });

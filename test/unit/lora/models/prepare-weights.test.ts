@@ -12,7 +12,7 @@ import { FIXTURES } from '../../../utils/reference.ts';
 
 const UNTIED = join(FIXTURES, 'llama-tiny-untied');
 
-test('a base is named by the content of config, tokenizer and weights', async () => {
+test('the digest of a base covers config, tokenizer and weights', async () => {
   const dir = await copyOf(UNTIED);
   const { digest, files } = await describeBase(dir);
   expect(digest).toBe(sha256(encodeCbor(files)));
@@ -36,7 +36,7 @@ test('a base is named by the content of config, tokenizer and weights', async ()
   expect((await describeBase(dir)).digest).not.toBe(digest);
 });
 
-test('weights become aligned float32, once per base', async () => {
+test('converts weights to aligned float32, once per base', async () => {
   const model = await openBase(UNTIED);
   const cacheDir = join(await temporaryFolder(), 'cache');
   const { path, entries } = await prepareWeights(model, cacheDir);
@@ -54,14 +54,14 @@ test('weights become aligned float32, once per base', async () => {
   await utimes(path, past, past);
   expect(await prepareWeights(model, cacheDir)).toEqual({ path, entries });
   expect((await stat(path)).mtimeMs, 'kept').toBe(past.getTime());
-  // A file of another size is not this one, whoever put it there.
+  // A file of another size is replaced.
   await appendFile(path, 'x');
   await prepareWeights(model, cacheDir);
   expect(await readFile(path)).toEqual(bytes);
   expect(await readdir(cacheDir)).toHaveLength(1);
 });
 
-test('several at once, and what a killed process left behind', async () => {
+test('allows concurrent conversions, and deletes partial files of killed processes', async () => {
   const model = await openBase(UNTIED);
   const cacheDir = await temporaryFolder();
   const { digest } = await describeBase(UNTIED);
@@ -76,7 +76,7 @@ test('several at once, and what a killed process left behind', async () => {
   ]);
 });
 
-test('an aborted conversion leaves nothing', async () => {
+test('an aborted conversion leaves no file', async () => {
   const model = await openBase(UNTIED);
   const cacheDir = await temporaryFolder();
   const reason = new Error('enough');
@@ -85,7 +85,7 @@ test('an aborted conversion leaves nothing', async () => {
   expect(await readdir(cacheDir)).toEqual([]);
 });
 
-test('a model that changes under an open handle is noticed', async () => {
+test('refuses a model whose files have changed since it was opened', async () => {
   const dir = await copyOf(UNTIED);
   const model = await openBase(dir);
   const shard = join(dir, 'model-00001-of-00003.safetensors');

@@ -8,11 +8,11 @@ import { weightFileBytes } from '../../../../lora/models/prepare-weights.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
 interface PublishedModel {
-  /** Of the model, a tied head counted once: what its authors and the hub say. */
+  /** Published number of parameters; a tied head counts once. */
   parameters: number;
-  /** config.json as it lies on the hub. */
+  /** config.json on the hub. */
   published: Record<string, unknown>;
-  /** The same, loaded and saved by transformers 5 (scripts/reference/make_configs.py). */
+  /** The same config, loaded and saved by transformers 5 (scripts/reference/make_configs.py). */
   saved: Record<string, unknown>;
 }
 
@@ -22,14 +22,14 @@ const models = JSON.parse(readFileSync(join(FIXTURES, 'published-configs.json'),
 >;
 
 describe.each(Object.entries(models))('%s', (_, { parameters, published, saved }) => {
-  test('has as many parameters as its authors say', () => {
+  test('has the published number of parameters', () => {
     const config = parseConfig(published);
     const architecture: Architecture = FAMILIES[config.family];
     const sizes = architecture.parameters(config).map(({ shape }) => shape.reduce((a, b) => a * b, 1));
     expect(sizes.reduce((a, b) => a + b, 0)).toBe(parameters);
   });
 
-  test('takes what is estimated from the number of its parameters, or somewhat less in fewer bits', () => {
+  test('needs the estimated memory at 32 bits, and somewhat less at 8 and 4 bits', () => {
     const config = parseConfig(published);
     const model = { config, architecture: FAMILIES[config.family] };
     const ratio = (bits: BaseBits) => estimatedBaseBytes(parameters, bits) / weightFileBytes(model, bits);
@@ -39,7 +39,7 @@ describe.each(Object.entries(models))('%s', (_, { parameters, published, saved }
     expect(ratio(4)).toBeLessThan(1.07);
   });
 
-  test('is the same model when transformers 5 has saved it', () => {
+  test('parses equally in the layouts of transformers 4 and 5', () => {
     expect(saved).not.toEqual(published);
     expect(parseConfig(saved)).toEqual(parseConfig(published));
   });

@@ -15,7 +15,7 @@ import { FIXTURES } from '../../../utils/reference.ts';
 
 const UNTIED = join(FIXTURES, 'llama-tiny-untied');
 const BITS = [4, 8] as const;
-/** Of a tile at 4 bits. */
+/** Side of a tile at 4 bits. */
 const SIDE = 32;
 
 function quantised(values: Float32Array, rows: number, columns: number, bits: 4 | 8, piece = values.length) {
@@ -27,7 +27,7 @@ function quantised(values: Float32Array, rows: number, columns: number, bits: 4 
 const size = fc.integer({ min: 1, max: 150 });
 const sizes = [size, size, fc.integer(), fc.integer({ min: 1, max: 999 })] as const;
 
-test('4 bits: W and its transpose stand for exactly the same numbers, whatever the sizes and the pieces', () => {
+test('4 bits: W and its transpose have the same values, for any sizes and pieces', () => {
   const property = fc.property(...sizes, (r, c, seed, n) => {
     const { plain, transposed } = quantised(numbers(r * c, seed), r, c, 4, n);
     const w = dequantise(plain, c, 4);
@@ -37,7 +37,7 @@ test('4 bits: W and its transpose stand for exactly the same numbers, whatever t
   fc.assert(property, { numRuns: 40 });
 });
 
-test('8 bits: both copies are the same whole numbers with the same scales', () => {
+test('8 bits: both copies have the same integers and scales', () => {
   const property = fc.property(...sizes, (r, c, seed, n) => {
     const { plain, transposed } = quantised(numbers(r * c, seed), r, c, 8, n);
     if (plain.scales !== transposed.scales || plain.scales.length !== r) return false;
@@ -50,7 +50,7 @@ test('8 bits: both copies are the same whole numbers with the same scales', () =
 });
 
 describe.each(BITS)('%i bits', (bits) => {
-  test('no weight moves by more than half a step, but for those that 4 bits cut off', () => {
+  test('no weight changes by more than half a step, except those that 4 bits clip', () => {
     const values = numbers(SIDE * SIDE, 7);
     const { plain } = quantised(values, SIDE, SIDE, bits);
     const moved = dequantise(plain, SIDE, bits).map((value, i) => Math.abs(value - values[i]!));
@@ -69,7 +69,7 @@ describe.each(BITS)('%i bits', (bits) => {
   });
 });
 
-test('a table: no number moves by more than half a step of its row, whatever the sizes and the pieces', () => {
+test('a table: no value changes by more than half a step of its row, for any sizes and pieces', () => {
   const property = fc.property(...sizes, (rows, columns, seed, piece) => {
     const values = numbers(rows * columns, seed);
     const quantiser = new TableQuantiser(rows, columns);
@@ -89,7 +89,7 @@ test('a table: no number moves by more than half a step of its row, whatever the
 });
 
 describe('cache', () => {
-  test('the base is rounded once, in a file of its own, which appears whole', async () => {
+  test('the base is quantised once, into a file that appears complete', async () => {
     const model = await openBase(UNTIED);
     const cacheDir = await temporaryFolder();
     const { digest } = await describeBase(UNTIED);
@@ -110,13 +110,13 @@ describe('cache', () => {
   });
 
   test.each([32, 4] as const)(
-    'what nobody reads any more is deleted: for a base of %i bits',
+    'deletes outdated files of every base, also when preparing %i bits',
     async (bits) => {
       const model = await openBase(UNTIED);
       const cacheDir = await temporaryFolder();
       const { digest } = await describeBase(UNTIED);
       const another = digest.replace(/^./, (first) => (first === 'a' ? 'b' : 'a'));
-      const gone = 4_194_305; // A number that no system gives a process.
+      const gone = 4_194_305; // Larger than any process id on Linux.
       const old = [`${digest}.q4v2`, `${digest}.q8v1`, `${another}.q4v2`];
       const abandoned = [
         `${another}.q4v2.${gone}-0.partial`,
@@ -136,7 +136,7 @@ describe('cache', () => {
         await writeFile(join(cacheDir, name), '');
         await utimes(join(cacheDir, name), past, past);
       }
-      // Somebody writes this one, whose number is of another container.
+      // A process in another container still writes this one, so the id means nothing here.
       const living = `${another}.q4v3.${gone}-2.partial`;
       await writeFile(join(cacheDir, living), '');
       await prepareWeights(model, cacheDir, { bits });
@@ -145,7 +145,7 @@ describe('cache', () => {
     },
   );
 
-  test('linear modules are rounded, embedding and output head become tables; norms and biases stay', async () => {
+  test('quantises linear modules, makes embedding and output head tables, keeps norms and biases', async () => {
     const model = await openBase(UNTIED);
     const prepared = await prepareWeights(model, await temporaryFolder(), { bits: 8 });
     const { entries, quantised: rounded, tables } = prepared;
@@ -158,7 +158,7 @@ describe('cache', () => {
     expect(entries.size + rounded!.size + tables!.size).toBe(architecture.parameters(config).length);
   });
 
-  test('an aborted conversion leaves nothing', async () => {
+  test('an aborted conversion leaves no file', async () => {
     const model = await openBase(UNTIED);
     const cacheDir = await temporaryFolder();
     const signal = AbortSignal.abort(new Error('enough'));

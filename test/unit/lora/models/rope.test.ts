@@ -22,12 +22,12 @@ async function openRope(name: string) {
 test.each([
   ['llama3', 32],
   ['yarn', 4],
-] as const)('the frequencies of %s scaling are those of transformers', async (name, factor) => {
+] as const)('%s scaling gives the frequencies of transformers', async (name, factor) => {
   const { reference, ours, ratios } = await openRope(name);
   expect(ours.length).toBe(reference.frequencies.length);
   for (const [i, theirs] of reference.frequencies.entries())
     expect(Math.abs(ours[i]! / theirs - 1), `pair ${i}`).toBeLessThan(1e-6);
-  // All three branches of the rule are in it: kept, divided by the factor, blended.
+  // Covers all three branches: kept, divided by the factor, interpolated.
   expect(ratios[0]).toBe(1);
   expect(ratios.at(-1)).toBeCloseTo(factor, 10);
   expect(ratios.some((ratio) => ratio > 1.01 && ratio < factor - 1)).toBe(true);

@@ -22,14 +22,14 @@ const f32 = (shape: number[], begin: number, end: number) => ({
   data_offsets: [begin, end],
 });
 
-describe('a header that lies', () => {
+describe('refuses a header that', () => {
   const cases: [string, unknown, number, string][] = [
     ['is cut off inside the JSON', '{"a":', 0, 'TENSORS_HEADER'],
-    ['is no object', '[]', 0, 'TENSORS_HEADER'],
+    ['is not an object', '[]', 0, 'TENSORS_HEADER'],
     ['is not UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0x22]), 0, 'TENSORS_HEADER'],
     ['names a tensor twice', '{"a":{"dtype":"F32"},"a":{"dtype":"F32"}}', 0, 'TENSORS_HEADER'],
-    ['has metadata that is no text', { __metadata__: { format: 1 } }, 0, 'TENSORS_HEADER'],
-    ['has an entry that is no object', { a: 7 }, 0, 'TENSORS_ENTRY'],
+    ['has metadata that is not a string', { __metadata__: { format: 1 } }, 0, 'TENSORS_HEADER'],
+    ['has an entry that is not an object', { a: 7 }, 0, 'TENSORS_ENTRY'],
     ['has an unknown dtype', { a: { dtype: 'F7', shape: [1], data_offsets: [0, 4] } }, 4, 'TENSORS_ENTRY'],
     [
       'has an inherited dtype',
@@ -40,8 +40,8 @@ describe('a header that lies', () => {
     ['has a negative size', { a: f32([-1], 0, 4) }, 4, 'TENSORS_ENTRY'],
     ['has a fractional size', { a: f32([1.5], 0, 6) }, 6, 'TENSORS_ENTRY'],
     ['has a thousand dimensions', { a: f32(Array(1000).fill(1), 0, 4) }, 4, 'TENSORS_ENTRY'],
-    ['has a shape of other size than its bytes', { a: f32([2], 0, 4) }, 4, 'TENSORS_ENTRY'],
-    // 2^32 · 2^32 · 4 wraps to 0 in 64 bits, and 2^53 + 1 does not exist as a double.
+    ['has a shape that does not fit its bytes', { a: f32([2], 0, 4) }, 4, 'TENSORS_ENTRY'],
+    // 2^32 · 2^32 · 4 wraps to 0 in 64 bits, and 2^53 + 1 is not representable as a double.
     ['has a shape that overflows', { a: f32([2 ** 32, 2 ** 32], 0, 0) }, 0, 'TENSORS_ENTRY'],
     ['has a shape past exact doubles', { a: f32([4194305, 2147483649], 0, 4) }, 4, 'TENSORS_ENTRY'],
     ['has descending offsets', { a: f32([1], 4, 0) }, 4, 'TENSORS_ENTRY'],
@@ -49,7 +49,7 @@ describe('a header that lies', () => {
     ['has the same bytes twice', { a: f32([1], 0, 4), b: f32([1], 0, 4) }, 4, 'TENSORS_ENTRY'],
     ['leaves a gap', { a: f32([1], 0, 4), b: f32([1], 8, 12) }, 12, 'TENSORS_ENTRY'],
     ['does not start at 0', { a: f32([1], 4, 8) }, 8, 'TENSORS_ENTRY'],
-    ['leaves bytes over', { a: f32([1], 0, 4) }, 5, 'TENSORS_ENTRY'],
+    ['leaves bytes at the end', { a: f32([1], 0, 4) }, 5, 'TENSORS_ENTRY'],
     ['points past the end', { a: f32([2], 0, 8) }, 4, 'TENSORS_TRUNCATED'],
     ['points far past the end', { a: f32([2 ** 20, 2 ** 20], 0, 2 ** 42) }, 4, 'TENSORS_TRUNCATED'],
   ];
@@ -63,8 +63,8 @@ describe('a header that lies', () => {
   });
 
   test.each([
-    ['more than the cap', BigInt(MAX_HEADER_BYTES) + 1n, 'TENSORS_HEADER'],
-    ['the most a u64 holds', 2n ** 64n - 1n, 'TENSORS_HEADER'],
+    ['more than the limit', BigInt(MAX_HEADER_BYTES) + 1n, 'TENSORS_HEADER'],
+    ['the largest u64', 2n ** 64n - 1n, 'TENSORS_HEADER'],
     ['more than the file has', 1000n, 'TENSORS_TRUNCATED'],
   ])('claims a length of %s', async (_, declared, expected) => {
     const bytes = rawSafetensors('{}', 0, declared);
@@ -74,7 +74,7 @@ describe('a header that lies', () => {
     await expect(readHeader(path)).rejects.toThrow(code(expected));
   });
 
-  test('names the file, the tensor, what was expected and what was found', () => {
+  test('has a wrong length, with file, tensor, expected and found values in the error', () => {
     const bytes = rawSafetensors({ a: f32([2, 3], 0, 8) }, 8);
     expect(() => decodeHeader(bytes, 'w.safetensors', MAX_HEADER_BYTES)).toThrow(
       expect.objectContaining({
@@ -84,7 +84,7 @@ describe('a header that lies', () => {
   });
 });
 
-test('a file of fewer than 8 bytes, and none at all', async () => {
+test('refuses a file of fewer than 8 bytes, a missing file and a folder', async () => {
   const dir = await temporaryFolder();
   await writeFile(join(dir, 'short'), new Uint8Array(5));
   await expect(readHeader(join(dir, 'short'))).rejects.toThrow(code('TENSORS_TRUNCATED'));
@@ -92,7 +92,7 @@ test('a file of fewer than 8 bytes, and none at all', async () => {
   await expect(readHeader(dir)).rejects.toThrow(code('MODEL_FILE_MISSING'));
 });
 
-test('random bytes and damaged files give a header or a typed error, never anything else', async () => {
+test('random bytes and damaged files give a header or a typed error', async () => {
   const valid = new Uint8Array(
     await readFile(join(FIXTURES, 'llama-tiny-tied/adapter/adapter_model.safetensors')),
   );
@@ -114,7 +114,7 @@ test('random bytes and damaged files give a header or a typed error, never anyth
   );
 });
 
-test('what is written is read, whatever the element type; equal tensors give equal bytes', async () => {
+test('reads what it wrote, for every element type; equal tensors give equal bytes', async () => {
   const path = join(await temporaryFolder(), 'x.safetensors');
   const values = Float32Array.of(1, -2.5, 0.125, 65504, 0, 3);
   const tensors = [
@@ -144,7 +144,7 @@ test('what is written is read, whatever the element type; equal tensors give equ
   }
 });
 
-test('a tensor comes in chunks of whole elements', async () => {
+test('reads a tensor in chunks of whole elements', async () => {
   const path = join(await temporaryFolder(), 'x.safetensors');
   const data = Float32Array.from({ length: 1000 }, (_, i) => i);
   await writeSafetensors(path, [{ name: 'a', dtype: 'F32', shape: [1000], data }]);
@@ -159,7 +159,7 @@ test('a tensor comes in chunks of whole elements', async () => {
   expect(found).toEqual([...data]);
 });
 
-test('a file that shrinks after its header was read', async () => {
+test('refuses a file that shrank after its header was read', async () => {
   const path = join(await temporaryFolder(), 'x.safetensors');
   await writeSafetensors(path, [{ name: 'a', dtype: 'F32', shape: [1000], data: new Float32Array(1000) }]);
   const { entries } = await readHeader(path);
@@ -167,14 +167,14 @@ test('a file that shrinks after its header was read', async () => {
   await expect(readTensor(path, entries.get('a')!)).rejects.toThrow(code('TENSORS_TRUNCATED'));
 });
 
-test('an integer tensor is not read as weights', async () => {
+test('does not read an integer tensor as weights', async () => {
   const path = join(await temporaryFolder(), 'x.safetensors');
   await writeFile(path, rawSafetensors({ a: { dtype: 'I64', shape: [1], data_offsets: [0, 8] } }, 8));
   const { entries } = await readHeader(path);
   await expect(readTensor(path, entries.get('a')!)).rejects.toThrow(code('TENSORS_DTYPE'));
 });
 
-test('values that do not fill the shape leave no file behind', async () => {
+test('refuses values that do not fill the shape, and leaves no file', async () => {
   const dir = await temporaryFolder();
   const short = { name: 'a', dtype: 'F32' as const, shape: [3], data: new Float32Array(2) };
   await expect(writeSafetensors(join(dir, 'x'), [short])).rejects.toThrow(code('TENSORS_ENTRY'));

@@ -14,7 +14,7 @@ test('positions restart with each segment', () => {
   expect([...positions]).toEqual([0n, 1n, 0n, 1n, 0n, 1n, 2n, 3n, 0n, 0n, 0n, 1n]);
 });
 
-test('rows of another length are refused', () => {
+test('refuses rows of another length', () => {
   const refused = expect.objectContaining({ code: 'SEQUENCE_LENGTH' });
   expect(() => sequenceFeeds([{ ids: [1, 2], segments: [1, 1] }], 3)).toThrow(refused);
   expect(() => sequenceFeeds([{ ids: [1, 2, 3], segments: [1, 1] }], 3)).toThrow(refused);

@@ -27,12 +27,12 @@ const names = (targets: string | string[], rules: Partial<LoraConfig> = {}) =>
 const code = (expected: string) => expect.objectContaining({ code: expected });
 const refused = code('LORA_TARGETS');
 
-test('all-linear is everything but the output head', () => {
+test('all-linear means every linear module except the output head', () => {
   expect(modules).toHaveLength(11 * 7 + 1);
   expect(names('all-linear')).toEqual(modules.slice(0, -1).map(({ name }) => name));
 });
 
-test('a list entry matches a whole name or the end of one behind a dot', () => {
+test('a list entry matches a whole name, or the end of a name after a dot', () => {
   expect(names(['q_proj'])).toHaveLength(11);
   expect(names(['q_proj', 'v_proj', 'lm_head'])).toHaveLength(23);
   expect(names(['self_attn.q_proj'])).toHaveLength(11);
@@ -42,7 +42,7 @@ test('a list entry matches a whole name or the end of one behind a dot', () => {
   expect(() => names(['_proj'])).toThrow(refused);
 });
 
-test('a text is a regular expression that matches the whole name', () => {
+test('a string is a regular expression that must match the whole name', () => {
   expect(names('.*q_proj')).toHaveLength(11);
   expect(names(String.raw`.*\.(q|v)_proj`)).toHaveLength(22);
   expect(names(String.raw`model\.layers\.[0-3]\.mlp\..*`)).toHaveLength(12);
@@ -51,14 +51,14 @@ test('a text is a regular expression that matches the whole name', () => {
   expect(() => names('model')).toThrow(refused);
 });
 
-test('the same modules as PEFT', async () => {
+test('selects the same modules as PEFT', async () => {
   const { model, cases } = JSON.parse(await readFile(join(FIXTURES, 'peft-targets.json'), 'utf8')) as {
     model: string;
     cases: { targets: string | string[]; modules: string[] }[];
   };
   const tiny = await openBase(join(FIXTURES, model));
   for (const { targets, modules } of cases) {
-    // PEFT passes over entries that match nothing; here a job with one is refused, an adapter folder is not.
+    // PEFT ignores entries that match nothing. Here they are refused in a job, but ignored in an adapter folder.
     const known = typeof targets === 'string' ? targets : knownNames(tiny, targets);
     const ours = targetModules(tiny, loraConfig({ targets: known })).map(({ name }) => name);
     expect(ours.sort(), JSON.stringify(targets)).toEqual(modules);
@@ -66,45 +66,48 @@ test('the same modules as PEFT', async () => {
   expect(cases.length).toBeGreaterThan(10);
 });
 
-/** What scripts/reference/make_adapters.py stored: settings of PEFT, the modules it adapts, what it saves. */
-interface Picked {
+/** A case of scripts/reference/make_adapters.py: settings of PEFT, the modules that it adapts, and the tensors that it saves. */
+interface PeftSelection {
   settings: Record<string, unknown> & { target_modules: string | string[] };
   /** Rank and scale. */
   modules: Record<string, [number, number]>;
   saved: string[];
 }
 
-const picked: Record<string, Picked[]> = JSON.parse(
+const selections: Record<string, PeftSelection[]> = JSON.parse(
   readFileSync(join(FIXTURES, 'peft-modules.json'), 'utf8'),
 );
 
-describe.each(Object.entries(picked))('modules, ranks and scales as PEFT picks them: %s', (folder, cases) => {
-  test.each(cases)('$settings', async ({ settings, modules, saved }) => {
-    const tiny = await openBase(join(FIXTURES, folder));
-    const { lora } = parsePeftConfig({ peft_type: 'LORA', r: 6, lora_alpha: 12, ...settings }, tiny);
-    const plan = adapterPlan(tiny, lora);
-    const ours = Object.fromEntries(plan.modules.map(({ name, rank, scale }) => [name, [rank, scale]]));
-    expect(ours).toEqual(modules);
-    expect(plan.copies.map(({ tensor }) => tensor).sort()).toEqual(saved);
-  });
-});
+describe.each(Object.entries(selections))(
+  'selects modules, ranks and scales as PEFT does: %s',
+  (folder, cases) => {
+    test.each(cases)('$settings', async ({ settings, modules, saved }) => {
+      const tiny = await openBase(join(FIXTURES, folder));
+      const { lora } = parsePeftConfig({ peft_type: 'LORA', r: 6, lora_alpha: 12, ...settings }, tiny);
+      const plan = adapterPlan(tiny, lora);
+      const ours = Object.fromEntries(plan.modules.map(({ name, rank, scale }) => [name, [rank, scale]]));
+      expect(ours).toEqual(modules);
+      expect(plan.copies.map(({ tensor }) => tensor).sort()).toEqual(saved);
+    });
+  },
+);
 
-test("Python's named groups and text ends", () => {
+test("supports Python's named groups and text anchors", () => {
   expect(names(String.raw`\A.*\.(?P<digit>\d)(?P=digit)?\.mlp\.up_proj\Z`)).toHaveLength(10);
 });
 
-test('what matches nothing, is empty, malformed or too long is refused', () => {
+test('refuses targets that match nothing, are empty, malformed or too long', () => {
   expect(() => names(['q_proj', 'q_porj'])).toThrow(refused);
   expect(() => names([])).toThrow(refused);
   expect(() => names('(')).toThrow(code('LORA_PATTERN'));
   expect(() => names(`(${'x'.repeat(MAX_PATTERN_LENGTH)})?.*`)).toThrow(code('LORA_PATTERN'));
 });
 
-test('a pattern that would run for years is given up', () => {
+test('stops a pattern that would backtrack for years', () => {
   expect(() => names('(([a-z._0-9]*)*)*!')).toThrow(code('LORA_PATTERN'));
 });
 
-test('excluded, other layers and saved whole: PEFT leaves them out', () => {
+test('leaves out excluded modules, other layers and saved modules, like PEFT', () => {
   expect(names('all-linear', { excludeModules: ['mlp.up_proj', '3.self_attn.q_proj'] })).toHaveLength(
     77 - 11 - 1,
   );
@@ -119,12 +122,12 @@ test('excluded, other layers and saved whole: PEFT leaves them out', () => {
   expect(names(['q_proj', 'lm_head'], { modulesToSave: ['lm_head', 'proj'] })).toHaveLength(11);
 });
 
-test('a target that is no linear module is refused by name', () => {
+test('refuses a target that is not a linear module', () => {
   expect(() => names(['q_proj', 'input_layernorm'])).toThrow(refused);
   expect(() => names('.*(norm|q_proj)')).toThrow(refused);
   expect(names(['q_proj', 'embed_tokens'])).toHaveLength(12);
 });
 
-test('the known ones of a list made for several models', () => {
+test('knownNames keeps the entries that match a module of the model', () => {
   expect(knownNames(model, ['c_attn', 'q_proj', 'query_key_value'])).toEqual(['q_proj']);
 });

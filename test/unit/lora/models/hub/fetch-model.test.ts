@@ -17,7 +17,7 @@ const blobOf = (content: Buffer): string =>
   join(repository(), 'blobs', etagOf(content, world.model.largeFrom));
 
 describe('a model from a hub', () => {
-  it('lies in the shared cache as other tools lay it out, without pickles', async () => {
+  it('is stored in the layout of the shared cache, without pickles', async () => {
     const dir = await world.fetch();
     expect(dir).toBe(join(repository(), 'snapshots', COMMIT));
     expect((await readdir(dir)).sort()).toEqual([
@@ -45,7 +45,7 @@ describe('a model from a hub', () => {
     await expect(openBase(dir)).resolves.toMatchObject({ config: { family: 'llama' } });
   });
 
-  it('is fetched once: then a branch takes one request, a commit none', async () => {
+  it('is fetched once: after that a branch needs one request, a commit none', async () => {
     const dir = await world.fetch();
     world.hub.requests.length = 0;
     expect(await world.fetch()).toBe(dir);
@@ -62,7 +62,7 @@ describe('a model from a hub', () => {
     expect(world.hub.downloads()).toEqual([]);
   });
 
-  it('is completed where another tool fetched a part, offline taken as it is', async () => {
+  it('is completed if another tool fetched only a part, but used unchanged offline', async () => {
     const dir = await world.fetch();
     await rm(join(repository(), '.no_exist'), { recursive: true });
     expect(await world.fetch(`${NAME}@${COMMIT}`, { offline: true })).toBe(dir);
@@ -72,7 +72,7 @@ describe('a model from a hub', () => {
     expect(await readFile(join(dir, 'chat_template.jinja'))).toEqual(template);
   });
 
-  it('comes in shards', async () => {
+  it('can consist of shards', async () => {
     const { files } = world.model;
     const all = files.get('model.safetensors')!;
     files.delete('model.safetensors');
@@ -89,7 +89,7 @@ describe('a model from a hub', () => {
     expect(world.hub.requests).toEqual([]);
   });
 
-  it('takes one file of weights before shards, as transformers', async () => {
+  it('prefers a single file of weights to shards, like transformers', async () => {
     const index = { weight_map: { x: 'away.safetensors' } };
     world.model.files.set('model.safetensors.index.json', Buffer.from(JSON.stringify(index)));
     const dir = await world.fetch();
@@ -99,7 +99,7 @@ describe('a model from a hub', () => {
     expect(world.hub.requests).toEqual([]);
   });
 
-  it('brings its template for tools from the folder of further ones, and nothing else of that', async () => {
+  it('includes the chat template for tools, but no other file of subfolders', async () => {
     const template = Buffer.from('{{ tools }}');
     world.model.files.set('additional_chat_templates/tool_use.jinja', template);
     world.model.files.set('additional_chat_templates/rag.jinja', Buffer.from('{{ documents }}'));
@@ -114,7 +114,7 @@ describe('a model from a hub', () => {
     expect(world.hub.requests).toEqual([]);
   });
 
-  it('tells how far it is, up to all of it', async () => {
+  it('reports progress up to the total size', async () => {
     await world.fetch();
     const last = world.progress.at(-1)!;
     expect(last).toMatchObject({ file: 'model.safetensors', done: last.total });
@@ -123,7 +123,7 @@ describe('a model from a hub', () => {
     expect(done).toEqual([...done].sort((a, b) => a - b));
   });
 
-  it('sends the token to the hub alone', async () => {
+  it('sends the token only to the hub', async () => {
     world.model.token = 'secret';
     await world.fetch(NAME, { accessToken: 'secret' });
     world.hub.requests.forEach((line, i) => {
@@ -134,14 +134,14 @@ describe('a model from a hub', () => {
 });
 
 describe('a connection that breaks', () => {
-  /** Half of the weights, and then nothing. */
+  /** Breaks the connection after half of the weights. */
   const cut = (): void =>
     world.hub.fault(WEIGHTS, (response) => {
       response.writeHead(200, { 'content-length': weights().length });
       response.write(weights().subarray(0, weights().length / 2), () => response.destroy());
     });
 
-  it('is taken up where it stopped', async () => {
+  it('is resumed where it stopped', async () => {
     cut();
     const dir = await world.fetch();
     expect(await readFile(join(dir, 'model.safetensors'))).toEqual(weights());
@@ -150,14 +150,14 @@ describe('a connection that breaks', () => {
     );
   });
 
-  it('is taken up by the next run too', async () => {
+  it('is resumed by the next run', async () => {
     cut();
     world.hub.fault(/./, (response) => response.destroy(), Number.POSITIVE_INFINITY);
-    const away = world.hub.faults.pop()!;
+    const refuseAll = world.hub.faults.pop()!;
     let broken = false;
     world.hub.faults.push((request, response) => {
       broken ||= WEIGHTS.test(request.url!);
-      return broken && away(request, response);
+      return broken && refuseAll(request, response);
     });
     await expect(world.fetch()).rejects.toMatchObject({ code: 'HUB_UNREACHABLE' });
     const partial = `${blobOf(weights())}.incomplete`;
@@ -172,16 +172,16 @@ describe('a connection that breaks', () => {
   });
 
   it.each([
-    ['has another content', (): Buffer => Buffer.alloc(1000, 7)],
+    ['has other content', (): Buffer => Buffer.alloc(1000, 7)],
     ['is too long', (): Buffer => Buffer.concat([weights(), Buffer.from('more')])],
-    ['is whole', (): Buffer => weights()],
-  ])('a partial file that %s does no harm', async (_, content) => {
+    ['is complete', (): Buffer => weights()],
+  ])('a partial file that %s is replaced by the right content', async (_, content) => {
     await mkdir(join(repository(), 'blobs'), { recursive: true });
     await writeFile(`${blobOf(weights())}.incomplete`, content());
     expect(await readFile(join(await world.fetch(), 'model.safetensors'))).toEqual(weights());
   });
 
-  it('a hub that knows no ranges sends all of it again', async () => {
+  it('starts again if the hub does not support ranges', async () => {
     cut();
     world.hub.faults.push((request, response) => {
       if (!WEIGHTS.test(request.url!) || request.headers.range === undefined) return false;
@@ -191,17 +191,17 @@ describe('a connection that breaks', () => {
     expect(await readFile(join(await world.fetch(), 'model.safetensors'))).toEqual(weights());
   });
 
-  it('stops when the signal says so, and keeps what it has', async () => {
+  it('stops on abort and keeps the bytes received', async () => {
     const controller = new AbortController();
     world.hub.fault(WEIGHTS, (response) => {
       response.writeHead(200, { 'content-length': weights().length });
       response.write(weights().subarray(0, 4096));
     });
     const reason = new Error('enough');
-    let told = 0;
+    let calls = 0;
     const onProgress = ({ file }: { file: string }): void => {
-      // At first it is told what is there already.
-      if (file === 'model.safetensors' && ++told === 2) controller.abort(reason);
+      // The first call reports the bytes that were already present.
+      if (file === 'model.safetensors' && ++calls === 2) controller.abort(reason);
     };
     const fetched = world.fetch(NAME, { signal: controller.signal, onProgress });
     await expect(fetched).rejects.toBe(reason);

@@ -6,7 +6,7 @@ it.each([
   ['HuggingFaceTB/SmolLM2-135M@v1.0', 'HuggingFaceTB/SmolLM2-135M', 'v1.0'],
   ['a/b@refs/pr/3', 'a/b', 'refs/pr/3'],
   [`a/b.c_d@${'0'.repeat(40)}`, 'a/b.c_d', '0'.repeat(40)],
-])('%s is a model on a hub', (text, name, revision) => {
+])('%s is a hub reference', (text, name, revision) => {
   expect(parseHubReference(text)).toEqual({ name, revision });
 });
 
@@ -33,11 +33,11 @@ it.each([
   'org/na me',
   `org/${'n'.repeat(97)}`,
   'C:\\models\\x',
-])('%j is none', (text) => {
+])('%j is not a hub reference', (text) => {
   expect(parseHubReference(text)).toBeNull();
 });
 
-it('a folder of the cache says what it is a copy of', () => {
+it('reads model and commit from the path of a snapshot folder', () => {
   const commit = 'b'.repeat(40);
   expect(hubOrigin(`/home/ada/.cache/huggingface/hub/models--org--name/snapshots/${commit}`)).toEqual({
     name: 'org/name',

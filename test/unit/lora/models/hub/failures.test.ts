@@ -17,8 +17,8 @@ const code = (name: string, values: object = {}) => ({ code: name, values: expec
 const ALWAYS = Number.POSITIVE_INFINITY;
 const WEIGHTS = /^\/cdn\/.*safetensors/;
 
-describe('each refusal has its own error', () => {
-  it('a wrong name, with and without a token', async () => {
+describe('a failed request has a code of its own', () => {
+  it('HUB_NOT_FOUND for a wrong name, with and without a token', async () => {
     await expect(world.fetch('ada/other')).rejects.toMatchObject(
       code('HUB_NOT_FOUND', { name: 'ada/other' }),
     );
@@ -26,7 +26,7 @@ describe('each refusal has its own error', () => {
     await expect(other).rejects.toMatchObject(code('HUB_NOT_FOUND', { status: 404 }));
   });
 
-  it('an unknown revision', async () => {
+  it('HUB_REVISION_NOT_FOUND for an unknown revision', async () => {
     await expect(world.fetch(`${NAME}@v9`)).rejects.toMatchObject(
       code('HUB_REVISION_NOT_FOUND', { revision: 'v9' }),
     );
@@ -34,7 +34,7 @@ describe('each refusal has its own error', () => {
     await expect(commit).rejects.toMatchObject(code('HUB_REVISION_NOT_FOUND'));
   });
 
-  it('a gated model, without a token (401) and with one that has not accepted the terms (403)', async () => {
+  it('HUB_GATED for a gated model, without a token (401) or without accepted terms (403)', async () => {
     Object.assign(world.model, { gated: true, token: 'accepted' });
     await expect(world.fetch()).rejects.toMatchObject(code('HUB_GATED', { status: 401 }));
     const refused = world.fetch(NAME, { accessToken: 'another' });
@@ -42,12 +42,12 @@ describe('each refusal has its own error', () => {
     await expect(world.fetch(NAME, { accessToken: 'accepted' })).resolves.toContain(COMMIT);
   });
 
-  it('a token that is not accepted', async () => {
+  it('HUB_UNAUTHORIZED for a token that the hub does not accept', async () => {
     world.hub.fault(/./, (response) => refuse(response, 401), ALWAYS);
     await expect(world.fetch(NAME, { accessToken: 'old' })).rejects.toMatchObject(code('HUB_UNAUTHORIZED'));
   });
 
-  it('files that are not there: the tokenizer, safetensors, one that the index names', async () => {
+  it('HUB_FILE_MISSING for a missing tokenizer, safetensors file or shard', async () => {
     const { files } = world.model;
     const take = (name: string): Buffer => {
       const content = files.get(name)!;
@@ -66,13 +66,13 @@ describe('each refusal has its own error', () => {
     await expect(world.fetch()).rejects.toMatchObject(code('HUB_FILE_MISSING', { file: 'tokenizer.json' }));
   });
 
-  it('a model of another family, before its weights are fetched', async () => {
+  it('MODEL_UNSUPPORTED for an unknown family, before weights are fetched', async () => {
     world.model.files.set('config.json', Buffer.from(JSON.stringify({ model_type: 'mixtral' })));
     await expect(world.fetch()).rejects.toMatchObject(code('MODEL_UNSUPPORTED'));
     expect(world.hub.downloads().some((line) => line.includes('safetensors'))).toBe(false);
   });
 
-  it('something that is no hub', async () => {
+  it("HUB_RESPONSE for responses that are not a hub's", async () => {
     world.hub.fault(/revision/, (response) => response.end('<html>'), 1);
     await expect(world.fetch()).rejects.toMatchObject(code('HUB_RESPONSE'));
     world.hub.fault(/revision/, (response) => response.end('{"sha": 7}'), 1);
@@ -83,18 +83,18 @@ describe('each refusal has its own error', () => {
     await expect(world.fetch()).rejects.toMatchObject(code('HUB_RESPONSE', { status: 418 }));
   });
 
-  it('content that is not what the hub lists', async () => {
+  it('HUB_DAMAGED for content that twice does not match the hash', async () => {
     const wrong = Buffer.alloc(world.model.files.get('model.safetensors')!.length, 1);
     world.hub.fault(WEIGHTS, (response) => response.end(wrong), 2);
     await expect(world.fetch()).rejects.toMatchObject(code('HUB_DAMAGED', { file: 'model.safetensors' }));
-    // Once is taken for an accident.
+    // After one mismatch, the second attempt succeeds.
     world.hub.fault(WEIGHTS, (response) => response.end(wrong), 1);
     await expect(world.fetch()).resolves.toContain(COMMIT);
   });
 });
 
 describe('a busy or broken hub', () => {
-  it('is asked again, after as long as it says', async () => {
+  it('is asked again after the pause that it asks for', async () => {
     const pauses: number[] = [];
     const clock: Clock = {
       ...impatientClock,
@@ -109,7 +109,7 @@ describe('a busy or broken hub', () => {
     expect(pauses).toEqual([7000, 2000, 4000]);
   });
 
-  it('is left alone when it asks for too long, or never recovers', async () => {
+  it('is given up if it asks for too long a pause, or never recovers', async () => {
     world.hub.fault(/revision/, (response) => response.writeHead(429, { 'retry-after': '3600' }).end());
     await expect(world.fetch()).rejects.toMatchObject(code('HUB_RATE_LIMITED', { seconds: 3600 }));
     expect(world.hub.requests).toHaveLength(1);
@@ -118,14 +118,14 @@ describe('a busy or broken hub', () => {
     expect(world.hub.requests).toHaveLength(6);
   });
 
-  it('has deadlines for its first byte and for every next one', async () => {
+  it('has a deadline for the first byte and for each next chunk', async () => {
     const deadlines: number[] = [];
     const clock: Clock = {
       now: () => 0,
       monotonic: () => 0,
       after: (ms, callback) => {
         deadlines.push(ms);
-        // Late enough for the bytes that do come.
+        // Late enough for the bytes that do arrive.
         const timer = setTimeout(callback, ms >= ANSWER_MS ? 100 : 0);
         return () => clearTimeout(timer);
       },
@@ -138,7 +138,7 @@ describe('a busy or broken hub', () => {
 });
 
 describe('without a network', () => {
-  it('what a branch stood for last is used, with a note and without waiting', async () => {
+  it('uses the last known commit of a branch, with a note and without waiting', async () => {
     const dir = await world.fetch();
     await world.hub.stop();
     expect(await world.fetch()).toBe(dir);
@@ -146,14 +146,14 @@ describe('without a network', () => {
     expect(world.notes[0]).toContain(COMMIT);
   });
 
-  it('what was never fetched cannot be used', async () => {
+  it('fails for a model that is not in the cache', async () => {
     await world.hub.stop();
     await expect(world.fetch()).rejects.toMatchObject(
       code('HUB_UNREACHABLE', { endpoint: world.hub.endpoint }),
     );
   });
 
-  it('nobody is asked where that is forbidden', async () => {
+  it('sends no request in offline mode', async () => {
     await expect(world.fetch(NAME, { offline: true })).rejects.toMatchObject(code('HUB_CACHE_MISSING'));
     const dir = await world.fetch();
     world.hub.requests.length = 0;
@@ -165,7 +165,7 @@ describe('without a network', () => {
 });
 
 describe('the disk', () => {
-  it('is looked at before weights are fetched', async () => {
+  it('is checked for space before weights are fetched', async () => {
     const free = async (): Promise<number> => 65 * 2 ** 20;
     const { files } = world.model;
     await expect(world.fetch(NAME, {}, { freeBytes: free })).resolves.toContain(COMMIT);
@@ -177,8 +177,8 @@ describe('the disk', () => {
     expect(world.hub.downloads().filter((line) => line.includes('safetensors'))).toHaveLength(1);
   });
 
-  // Linux's own device that is always full.
-  it.skipIf(process.platform !== 'linux')('may fill up on the way', async () => {
+  // /dev/full is a device of Linux on which every write fails with ENOSPC.
+  it.skipIf(process.platform !== 'linux')('may fill up during a transfer', async () => {
     const blobs = join(world.cacheDir, 'models--ada--tiny/blobs');
     await mkdir(blobs, { recursive: true });
     const etag = etagOf(world.model.files.get('model.safetensors')!, world.model.largeFrom);
@@ -186,7 +186,7 @@ describe('the disk', () => {
     await expect(world.fetch()).rejects.toMatchObject(code('HUB_DISK_FULL'));
   });
 
-  it("that may not be written is the system's own error", async ({ skip }) => {
+  it("gives the system's error if it is not writable", async ({ skip }) => {
     if (process.getuid?.() === 0) skip();
     await chmod(world.cacheDir, 0o500);
     await expect(world.fetch()).rejects.toMatchObject({ code: 'EACCES' });
@@ -197,11 +197,11 @@ describe('the disk', () => {
 describe('two processes', () => {
   const lock = (): string => join(world.cacheDir, '.locks/models--ada--tiny/lora-swarm.lock');
 
-  it('do not fetch one model at once; a lock whose holder is gone is no lock', async () => {
+  it('do not fetch a model at the same time; the lock of a killed process is ignored', async () => {
     await mkdir(join(lock(), '..'), { recursive: true });
     await writeFile(lock(), JSON.stringify({ pid: process.pid, host: hostname() }));
     await expect(world.fetch()).rejects.toMatchObject(code('HUB_BUSY', { lock: lock() }));
-    // No process has this number.
+    // No process has this id.
     await writeFile(lock(), JSON.stringify({ pid: 2 ** 30, host: hostname() }));
     await expect(world.fetch()).resolves.toContain(COMMIT);
     await expect(stat(lock())).rejects.toMatchObject({ code: 'ENOENT' });
