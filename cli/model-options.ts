@@ -1,11 +1,9 @@
-import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { EngineChoice } from '../lora/engines/names.ts';
 import type { Subject } from '../lora/evaluate/model-bundle.ts';
 import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
-import { engineChoice, engineOption, resolveEngine } from './engine.ts';
+import { engineOption, oneDeviceCompute, resolveEngine } from './engine.ts';
 import { cacheFolder } from './folders.ts';
 import { checkAdapter } from './merged-export.ts';
 import { ENGINE_THREADS, integer } from './options.ts';
@@ -14,7 +12,7 @@ import { ENGINE_THREADS, integer } from './options.ts';
 export interface SubjectFlags {
   model: string;
   adapter?: string;
-  engine?: EngineChoice;
+  engine?: string;
   threads?: number;
 }
 
@@ -40,25 +38,18 @@ export async function loadSubject(
       import('../lora/adapter/peft.ts'),
     ]);
   const { signal, cwd, environment } = context;
-  const threads = flags.threads ?? availableParallelism();
-  const asked = engineChoice(flags.engine, environment);
+  const asked = oneDeviceCompute(flags, environment);
   const dir = await baseFolder(context, flags.model);
   const model = await openBase(dir);
   const adapter =
     flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
-  const { engine } = await resolveEngine(context, {
-    engine: asked,
-    model,
-    threads,
-    baseBits: 32,
-    precision: 'float32',
-  });
+  const { compute } = await resolveEngine(context, asked, model);
   const cacheDir = await cacheFolder(context);
   if (adapter !== null) await checkAdapter(context, { model, adapter, cacheDir });
   return {
     model,
     tokenizer: await loadTokenizer(dir),
-    engine: await createEngine(engine, { threads }),
+    engine: await createEngine(compute.devices[0].engine, compute),
     weights: await prepareWeights(model, cacheDir, { signal }),
     adapter,
   };

@@ -4,7 +4,7 @@ import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
-import type { EngineChoice } from '../lora/engines/names.ts';
+import { type Compute, parseCompute } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
 import { createHost } from '../net/host.ts';
@@ -38,10 +38,8 @@ export interface CoordinatorDaemonOptions {
   readonly mdns?: boolean;
   /** Port of the control API on 127.0.0.1. @default 0: any free one */
   readonly port?: number;
-  /** What evaluates checkpoints. @default 'onnx-cpu' */
-  readonly engine?: EngineChoice;
-  /** Threads of an evaluation. @default 1 */
-  readonly threads?: number;
+  /** How checkpoints are evaluated. @default one thread of onnx-cpu */
+  readonly compute?: Compute;
   /** Newest checkpoints of each job that keep their weights, besides milestones and the best; 0: all. @default 10 */
   readonly keepCheckpoints?: number;
 }
@@ -91,7 +89,7 @@ export async function startCoordinator(
     const store = new Store(join(home, 'coordinator.sqlite'));
     teardown.add(() => store.close());
     const validator = new TrainerValidator(
-      { home, threads: options.threads ?? 1, ...(options.engine && { engine: options.engine }) },
+      { home, compute: options.compute ?? parseCompute({ engine: 'onnx-cpu', threads: 1 }) },
       { blobs, log, clock, heldOut: (job) => store.jobs.heldOut(job) },
     );
     teardown.add(() => validator.stop());

@@ -5,9 +5,8 @@ import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
-import { devicesOf } from '../lora/engines/names.ts';
-import type { BaseBits } from '../lora/models/base-bits.ts';
-import { trainersOn } from '../lora/train/trainers.ts';
+import type { Compute } from '../lora/train/compute.ts';
+import { trainersOf } from '../lora/train/trainers.ts';
 import { Health } from '../monitor/health.ts';
 import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
@@ -24,7 +23,7 @@ import { peerName } from './peer-name.ts';
 import { defaultPolicy, type NodePolicy } from './policy.ts';
 import { NodeStore } from './store/node-store.ts';
 import { SwarmNode } from './swarm-node.ts';
-import { TrainingProcess, type TrainingProcessOptions } from './training-process.ts';
+import { TrainingProcess } from './training-process.ts';
 
 export interface NodeDaemonOptions {
   /** Folder of everything that the node keeps. */
@@ -42,20 +41,8 @@ export interface NodeDaemonOptions {
   listen?: readonly string[];
   /** Find the coordinator and its other nodes in the local network. @default true */
   mdns?: boolean;
-  /** @default 'auto' */
-  engine?: TrainingProcessOptions['engine'];
-  /** Which of several devices of the engine. @default 0 */
-  device?: number;
-  /** Devices that take part of each batch. @default none */
-  alongside?: TrainingProcessOptions['alongside'];
-  /** Threads of the trainer. */
-  threads: number;
-  /** Bits of a weight in the base's linear modules. @default 32 */
-  baseBits?: BaseBits;
-  /** Of products with the base. @default 'float32' */
-  precision?: TrainingProcessOptions['precision'];
-  /** Whether the trainer computes the forward pass twice to save memory. @default 'auto' */
-  checkpointing?: TrainingProcessOptions['checkpointing'];
+  /** How the trainer computes. `policy.maxMemoryBytes` is its memory limit. */
+  compute: Compute;
   /** What the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
   policy?: Partial<NodePolicy>;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free one */
@@ -104,19 +91,9 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     const policy = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy };
     let trainerRestarts = 0;
     let metrics: NodeMetrics | null = null;
-    const { engine = 'auto', alongside = [], baseBits = 32 } = options;
+    const compute = { ...options.compute, memoryLimit: policy.maxMemoryBytes };
     const trainer = new TrainingProcess(
-      {
-        home,
-        engine,
-        device: options.device,
-        alongside,
-        threads: options.threads,
-        baseBits,
-        precision: options.precision,
-        checkpointing: options.checkpointing,
-        maxMemoryBytes: policy.maxMemoryBytes,
-      },
+      { home, compute },
       {
         blobs,
         clock: systemClock,
@@ -137,7 +114,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       name: options.name ?? peerName(identity.signer.peerId),
       agent,
       policy,
-      trainers: trainersOn(devicesOf({ engine, alongside }), baseBits),
+      trainers: trainersOf(compute),
     };
     const deps: SwarmNodeDeps = {
       network,

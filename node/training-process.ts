@@ -4,32 +4,22 @@ import { sleep } from '../common/deadline.ts';
 import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
-import {
-  type Device,
-  deviceName,
-  devicesOf,
-  type EngineChoice,
-  type EngineName,
-} from '../lora/engines/names.ts';
-import type { Precision } from '../lora/engines/precision.ts';
-import type { BaseBits } from '../lora/models/base-bits.ts';
+import { deviceNames } from '../lora/engines/names.ts';
 import { removeBases } from '../lora/models/base-cleanup.ts';
 import { layOutBase } from '../lora/models/base-folder.ts';
 import { openBase } from '../lora/models/base-model.ts';
 import { availableMemory } from '../lora/train/available-memory.ts';
-import {
-  type CheckpointingChoice,
-  checkpointingLine,
-  decideCheckpointing,
-} from '../lora/train/checkpointing.ts';
-import { chooseEngine } from '../lora/train/choose.ts';
+import { checkpointingLine, decideCheckpointing } from '../lora/train/checkpointing.ts';
+import { resolveDevices } from '../lora/train/choose.ts';
+import type { Compute, ComputeOnDevices, ResolvedCompute } from '../lora/train/compute.ts';
 import { trainingConfigSchema } from '../lora/train/config.ts';
 import { estimateTraining } from '../lora/train/estimate.ts';
-import { type Lighter, lighter, onlyOn } from '../lora/train/fallback.ts';
+import { type Fallback, fallbackFor, fallbackValues } from '../lora/train/fallback.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
+import { shareBatch, shareLine } from '../lora/train/shared-batch.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
-import { memoryOfTrainers, shareBatch, shareLine } from '../lora/train/trainers.ts';
+import { memoryOfTrainers } from '../lora/train/trainers.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
@@ -39,21 +29,8 @@ import type { NodeTrainer, TrainedRound, TrainTask } from './trainer.ts';
 
 export interface TrainingProcessOptions {
   home: string;
-  /** `auto`: the fastest for each base. */
-  engine: EngineChoice;
-  /** Which of several devices of the engine. @default 0 */
-  device?: number;
-  /** Devices that take part of each batch. @default none */
-  alongside?: readonly Device[];
-  threads: number;
-  /** @default 32 */
-  baseBits?: BaseBits;
-  /** Of products with the base. @default 'float32' */
-  precision?: Precision;
-  /** @default 'auto' */
-  checkpointing?: CheckpointingChoice;
-  /** Lent to the trainer, as far as the machine has it. @default Infinity */
-  maxMemoryBytes?: number;
+  /** With `devices: 'auto'`: the fastest engine for each base. */
+  compute: Compute;
 }
 
 export interface TrainingProcessDeps {
@@ -87,7 +64,9 @@ export class TrainingProcess implements NodeTrainer {
   /** What the process works for: digest of everything it is started with. */
   #purpose: string | null = null;
   #process: Promise<TrainerProcess> | null = null;
-  #settings: (TrainerOptions & { engine: EngineName }) | null = null;
+  #settings: TrainerOptions | null = null;
+  /** What was asked for, on the devices that were chosen for the job. */
+  #compute: ComputeOnDevices | null = null;
   /** Rows at a time as the job has them, whatever a device can take. */
   #microBatch = 1;
   #note: string | null = null;
@@ -103,8 +82,8 @@ export class TrainingProcess implements NodeTrainer {
 
   /** What the process runs on; before the first job what was named, and nothing where that is still to be chosen. */
   get engine(): string {
-    const running = this.#settings ?? this.#options;
-    return running.engine === 'auto' ? '' : devicesOf(running).map(deviceName).join(', ');
+    const { devices } = (this.#settings ?? this.#options).compute;
+    return devices === 'auto' ? '' : deviceNames(devices, ', ');
   }
 
   get note(): string | null {
@@ -117,28 +96,30 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   async prepare(manifest: Manifest, { signal }: { signal: AbortSignal }): Promise<AdapterLayout> {
-    const { home, device, alongside = [], threads, baseBits = 32 } = this.#options;
-    const { precision = 'float32' } = this.#options;
+    const { home } = this.#options;
     const pathOf = (digest: string): string => this.#deps.blobs.path(digest);
     const modelDir = await layOutBase({ home, base: manifest.base, pathOf });
     const settings = {
       modelDir,
       cacheDir: join(home, 'cache'),
-      threads,
-      baseBits,
-      precision,
       ...trainerSettings(manifest),
     };
     const purpose = sha256(encodeCbor(settings));
     if (purpose !== this.#purpose) {
-      const engine = await this.#choose(modelDir, signal);
+      const compute = await this.#choose(modelDir, signal);
       const before = this.#process;
       this.#purpose = purpose;
       this.#base = manifest.base.digest;
       const { training } = settings;
-      const { microBatch, reason } = shareBatch(training, 1 + alongside.length);
+      const { microBatch, reason } = shareBatch(training, compute.devices.length);
       if (reason !== null) this.#tell('batch-shared', shareLine(reason));
-      this.#settings = { ...settings, training: { ...training, microBatch }, engine, device, alongside };
+      this.#compute = compute;
+      this.#settings = {
+        ...settings,
+        training: { ...training, microBatch },
+        // Decided below, once the memory is free.
+        compute: { ...compute, checkpointing: compute.checkpointing === true },
+      };
       this.#microBatch = training.microBatch;
       this.#deaths = 0;
       this.#process = (async () => {
@@ -177,7 +158,7 @@ export class TrainingProcess implements NodeTrainer {
       return { adapter: trained, optimizer: after, result };
     } catch (error) {
       if (!process.alive) this.#restart(error);
-      else if (this.#lighter(error) !== null) {
+      else if (this.#fallback(error) !== null) {
         await process.stop();
         this.#restart(error);
       }
@@ -211,59 +192,55 @@ export class TrainingProcess implements NodeTrainer {
     const { clock, log, random, onRestart } = this.#deps;
     this.#deaths++;
     const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
-    const less = this.#lighter(error);
-    if (less !== null) {
-      const { engine, microBatch, checkpointing, because } = less;
+    const fallback = this.#fallback(error);
+    if (fallback !== null) {
+      const { compute, microBatch, reason } = fallback;
       const settings = this.#settings!;
-      const training = { ...settings.training, microBatch };
-      this.#settings = { ...settings, training, checkpointing, ...onlyOn(engine, settings) };
-      this.#note = because;
+      this.#settings = { ...settings, training: { ...settings.training, microBatch }, compute };
+      this.#note = reason;
     }
     const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
-    log.warn({ ...values, ...less, deaths: this.#deaths, pauseMs }, 'trainer-restarts');
+    const changed = fallback === null ? {} : fallbackValues(fallback);
+    log.warn({ ...values, ...changed, deaths: this.#deaths, pauseMs }, 'trainer-restarts');
     onRestart();
     this.#process = sleep(clock, pauseMs, this.#life.signal).then(() => this.#start());
     // Whoever trains next gets the error.
     this.#process.catch(() => {});
   }
 
-  /** What a restart changes after this error, if anything. */
-  #lighter(error: unknown): Lighter | null {
+  /** Settings that a restart after this error changes; null where it changes none. */
+  #fallback(error: unknown): Fallback | null {
     if (this.#settings === null) return null;
-    const { engine, training, checkpointing = false } = this.#settings;
-    const { engine: named, checkpointing: wanted = 'auto' } = this.#options;
-    const asked = { engine: named, microBatch: this.#microBatch, checkpointing: wanted };
-    return lighter(asked, { engine, microBatch: training.microBatch, checkpointing }, error);
+    const { compute, training } = this.#settings;
+    const asked = { compute: this.#options.compute, microBatch: this.#microBatch };
+    return fallbackFor(asked, { compute, microBatch: training.microBatch }, error);
   }
 
-  async #choose(modelDir: string, signal: AbortSignal): Promise<EngineName> {
+  async #choose(modelDir: string, signal: AbortSignal): Promise<ComputeOnDevices> {
     const { clock, log } = this.#deps;
-    const { home, engine: asked, threads, baseBits = 32, precision = 'float32' } = this.#options;
-    const base = { model: await openBase(modelDir), baseBits, precision };
-    const record = { recordDir: join(home, 'engines'), now: clock.now() };
-    const { engine, reason } = await chooseEngine({ engine: asked, threads, ...base, ...record, signal });
-    log.info({ engine, reason }, 'engine-chosen');
+    const { home, compute } = this.#options;
+    const model = await openBase(modelDir);
+    const options = { model, recordDir: join(home, 'engines'), now: clock.now(), signal };
+    const resolved = await resolveDevices(compute, options);
+    const reason = resolved.reason ?? 'set by the user';
+    log.info({ engine: resolved.compute.devices[0].engine, reason }, 'engine-chosen');
     this.#note = reason;
-    return engine;
+    return resolved.compute;
   }
 
   async #decideCheckpointing(modelDir: string): Promise<void> {
-    const { checkpointing: asked = 'auto', maxMemoryBytes = Number.POSITIVE_INFINITY } = this.#options;
     const model = await openBase(modelDir);
-    // Not before: meanwhile another job may have been prepared, whose settings these then are.
+    // Read only now: meanwhile another job may have been prepared.
     const settings = this.#settings!;
-    const { lora, training, baseBits = 32 } = settings;
-    const devices = devicesOf(settings);
-    const { checkpointing, reason } = decideCheckpointing(asked, {
-      devices,
-      baseBits,
-      available: Math.min(maxMemoryBytes, availableMemory()),
-      takes: (checkpointing) => {
-        const one = estimateTraining(model, { lora, training, baseBits, checkpointing }).memory;
-        return memoryOfTrainers(one, devices, baseBits).total;
+    const { lora, training } = settings;
+    const { compute, reason } = decideCheckpointing(this.#compute!, {
+      available: availableMemory(),
+      needs: (resolved: ResolvedCompute) => {
+        const one = estimateTraining(model, { lora, training, compute: resolved }).memory;
+        return memoryOfTrainers(one, resolved).total;
       },
     });
-    this.#settings = { ...settings, checkpointing };
+    this.#settings = { ...settings, compute };
     if (reason !== null) this.#tell('checkpointing-chosen', checkpointingLine(reason));
   }
 

@@ -5,13 +5,12 @@ import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
 import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
-import type { EngineChoice } from '../../lora/engines/names.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
-import { engineChoice, engineOption } from '../engine.ts';
+import { engineOption, oneDeviceCompute } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { type Environment, resolveHomes } from '../homes.ts';
 import { homeOption, integer, jsonOption, listenAddress, logLevelOption, peerAddress } from '../options.ts';
@@ -24,7 +23,7 @@ interface CoordinatorOptions {
   bootstrap?: string[];
   mdns: boolean;
   apiPort: number;
-  engine?: EngineChoice;
+  engine?: string;
   threads: number;
   keepCheckpoints: number;
   logLevel?: string;
@@ -78,8 +77,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       bootstrap: options.bootstrap ?? [],
       mdns: options.mdns,
       port: options.apiPort,
-      engine: engineChoice(options.engine, context.environment),
-      threads: options.threads,
+      compute: oneDeviceCompute(options, context.environment),
       keepCheckpoints: options.keepCheckpoints,
     },
     { log, failpoint: armedFailpoint(context.environment) },

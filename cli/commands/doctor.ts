@@ -1,7 +1,7 @@
-import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
+import { parseCompute } from '../../lora/train/compute.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { choicesIn, measuringLine } from '../engine.ts';
@@ -40,9 +40,7 @@ async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
   const progress = new ProgressLine(context);
   const diagnosis = await diagnose({
     modelDir,
-    threads: flags.threads ?? availableParallelism(),
-    baseBits: flags.baseBits,
-    precision: flags.precision,
+    compute: parseCompute(flags),
     recordDir: choicesIn(resolveCache(environment, cwd)),
     now: clock.now(),
     signal,

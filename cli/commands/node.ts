@@ -3,15 +3,16 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import { type Precision, requirePrecision } from '../../lora/engines/precision.ts';
-import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
+import type { Precision } from '../../lora/engines/precision.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
+import { parseCompute } from '../../lora/train/compute.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import type { NodePolicy } from '../../node/policy.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
-import { engineChoices, enginesOption } from '../engine.ts';
+import { enginesOption, environmentCompute } from '../engine.ts';
 import { resolveHomes } from '../homes.ts';
 import {
   BASE_BITS_HELP,
@@ -88,11 +89,9 @@ export function registerNode(program: Command, context: Context): void {
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const where = parseTarget(target, options.job);
-  const engines = engineChoices(options.engine, context.environment);
-  for (const { engine } of [engines, ...engines.alongside]) {
-    requireBaseBits(options.baseBits, engine);
-    requirePrecision(options.precision, engine);
-  }
+  // One thread stays free for the daemon and for other programs.
+  const threads = Math.max(1, availableParallelism() - 1);
+  const compute = parseCompute(options, environmentCompute(context.environment), { threads });
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
   const [{ startNode }, { CONSENT_NOTICE }] = await Promise.all([
@@ -109,12 +108,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       version: context.version,
       ...(options.listen === undefined ? {} : { listen: options.listen }),
       mdns: options.mdns,
-      ...engines,
-      // One core is left for the daemon and for the machine's user.
-      threads: options.threads ?? Math.max(1, availableParallelism() - 1),
-      checkpointing: options.gradientCheckpointing ?? 'auto',
-      baseBits: options.baseBits,
-      precision: options.precision,
+      compute,
       port: options.apiPort,
       policy: limits(options),
     },

@@ -1,14 +1,13 @@
-import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import { deviceName, devicesOf } from '../../lora/engines/names.ts';
-import { type Precision, requirePrecision } from '../../lora/engines/precision.ts';
-import { type BaseBits, requireBaseBits } from '../../lora/models/base-bits.ts';
+import type { Precision } from '../../lora/engines/precision.ts';
+import type { BaseBits } from '../../lora/models/base-bits.ts';
+import { type ComputeInput, parseCompute } from '../../lora/train/compute.ts';
 import { PRESETS, type PresetName } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { addDataOptions, DATA_FILES, type DataFlags } from '../data-options.ts';
-import { engineChoices, enginesOption, resolveEngine } from '../engine.ts';
+import { enginesOption, environmentCompute, resolveEngine } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { cacheFolder } from '../folders.ts';
 import { resolveCache } from '../homes.ts';
@@ -145,7 +144,7 @@ function given(command: Command): TrainFlags {
 async function train(context: Context, flags: TrainFlags): Promise<void> {
   const [
     { trainAlone, trainingConfig },
-    { resolveSpec, mergeLayers, shareRows },
+    { computeInputOf, resolveSpec, mergeLayers, shareRows },
     { devicesDoubt, idleSettings, warmupDoubt },
     { readConfigFile },
     { CheckpointFolder },
@@ -158,16 +157,17 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     import('../../lora/finetune/checkpoints.ts'),
     import('../../lora/models/base-model.ts'),
   ]);
-  const { resume = false, force = false, threads } = flags;
+  const { resume = false, force = false } = flags;
   if (resume && force) throw usageError('--resume goes on with a run, --force begins anew: choose one');
   const {
     output: named,
-    engine: inFile,
-    baseBits: bitsInFile,
-    precision: precisionInFile,
-    gradientCheckpointing: checkpointingInFile,
+    engine,
+    baseBits,
+    precision,
+    gradientCheckpointing,
     ...file
   } = flags.config ? await readConfigFile(resolve(context.cwd, flags.config)) : {};
+  const fileCompute: ComputeInput = { baseBits, precision, gradientCheckpointing };
   const output = flags.output === undefined ? named : resolve(context.cwd, flags.output);
   if (output === undefined && !flags.dryRun)
     throw usageError('no output folder was named', 'add --output DIR');
@@ -181,33 +181,21 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   if (whole.base === undefined) throw usageError('no base model was named', 'add --model MODEL');
   if (whole.data?.train === undefined) throw usageError('no data to train on was named', 'add --data PATH');
   const layer = { ...whole, base: await baseFolder(context, whole.base) };
-  // What `auto` in a file has become in a run is in its checkpoints.
-  const namedEngines = flags.engine ?? (inFile === 'auto' ? undefined : inFile);
-  const enginesBefore = before && devicesOf(before.settings).map(deviceName).join(',');
-  const computing = {
-    ...engineChoices(namedEngines ?? enginesBefore ?? inFile, context.environment),
-    threads: threads ?? before?.settings.threads ?? availableParallelism(),
-    baseBits: flags.baseBits ?? bitsInFile ?? before?.settings.baseBits ?? 32,
-    precision: flags.precision ?? precisionInFile ?? before?.settings.precision ?? 'float32',
-  };
-  for (const { engine } of [computing, ...computing.alongside]) {
-    requireBaseBits(computing.baseBits, engine);
-    requirePrecision(computing.precision, engine);
-  }
+  const asked = parseCompute(
+    flags,
+    // What `auto` in a file has become in a run is in its checkpoints.
+    engine === 'auto' ? fileCompute : { ...fileCompute, engine },
+    before === null ? {} : computeInputOf(before.settings),
+    { engine },
+    environmentCompute(context.environment),
+  );
   const model = await openBase(layer.base);
-  const chosen = await resolveEngine(context, { ...computing, model });
-  if (computing.engine === 'auto') report.onEngine(chosen);
+  const { compute, reason: chosen } = await resolveEngine(context, asked, model);
+  if (chosen !== null) report.onEngine({ engine: compute.devices[0].engine, reason: chosen });
   const machine = {
-    ...computing,
-    engine: chosen.engine,
-    devices: devicesOf({ ...computing, engine: chosen.engine }),
+    compute,
     // A dry run makes nothing.
     cacheDir: flags.dryRun ? resolveCache(context.environment, context.cwd) : await cacheFolder(context),
-    checkpointing:
-      flags.gradientCheckpointing ??
-      checkpointingInFile ??
-      before?.settings.checkpointing ??
-      ('auto' as const),
     now: context.clock.now(),
     signal: context.signal,
   };
@@ -217,10 +205,10 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
     : null;
   if (preset && settings) report.onPreset(preset, settings.choices);
   const filled = mergeLayers(settings?.layer ?? {}, layer);
-  const { spec, reason } = shareRows(filled, resolveSpec(filled), machine.devices.length);
+  const { spec, reason } = shareRows(filled, resolveSpec(filled), compute.devices.length);
   if (reason !== null) report.onBatchShared(spec.training.microBatch, reason);
   for (const idle of idleSettings(said, spec)) report.onWarning(idle);
-  const waiting = devicesDoubt(spec.training, machine.devices);
+  const waiting = devicesDoubt(spec.training, compute.devices);
   if (waiting !== null) report.onWarning(waiting);
   if (flags.dryRun) {
     const { estimateRun, estimateLines, refuseIfTooLarge } = await import('../../lora/finetune/dry-run.ts');

@@ -3,20 +3,20 @@ import { ENGINE_NAMES, type EngineName } from '../../lora/engines/names.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import type { ModelShape } from '../../lora/models/targets.ts';
+import { type ChosenEngine, probeMachine } from '../../lora/train/choose.ts';
 import {
-  type ChosenEngine,
-  type Computing,
   comparedCheckpointing,
   comparedWork,
-  lacks,
+  type Formats,
+  missingFormat,
+  type ProbeDeps,
   type ProbeOptions,
+  predictedSpeed,
   probeEngines,
-  probeMachine,
   probeSize,
-  promisedSpeed,
-} from '../../lora/train/choose.ts';
+} from '../../lora/train/compare-engines.ts';
 import { fitsMemory } from '../../lora/train/estimate.ts';
-import type { EngineProbe, probeEngine } from '../../lora/train/probe.ts';
+import type { EngineProbe } from '../../lora/train/probe.ts';
 import { usesProcessor } from '../../lora/train/trainers.ts';
 import { describeMachine, type MachineReport } from './machine.ts';
 
@@ -43,7 +43,7 @@ export interface BaseReport {
   readonly chosen: ChosenEngine | null;
 }
 
-export interface Diagnosis extends Computing {
+export interface Diagnosis extends Formats {
   readonly machine: MachineReport;
   /** Threads that were measured with. */
   readonly threads: number;
@@ -69,9 +69,9 @@ const MEASURED = { tokens: 2048, width: 1024 };
 /** Measures every engine, each in a process of its own; with a base also what it promises for it. */
 export async function diagnose(
   { modelDir, ...options }: DiagnoseOptions,
-  deps: { probe?: typeof probeEngine } = {},
+  deps: ProbeDeps = {},
 ): Promise<Diagnosis> {
-  const { threads, baseBits, precision } = options;
+  const { threads, baseBits, precision } = options.compute;
   const machine = await describeMachine();
   const known = { machine, threads, baseBits, precision };
   if (modelDir === null) {
@@ -87,7 +87,7 @@ export async function diagnose(
   const checkpointing = comparedCheckpointing(model, { engine: ALWAYS_THERE, baseBits, available });
   const { memory, rows, sequenceLength } = comparedWork(model, { checkpointing, baseBits });
   // What a GPU has of its own is not known before it is full.
-  const onProcessor = usesProcessor([chosen ?? { engine: ALWAYS_THERE }]);
+  const onProcessor = usesProcessor({ devices: [chosen ?? { engine: ALWAYS_THERE }] });
   if (onProcessor && !fitsMemory(memory.total, available)) {
     const less = `--micro-batch 1${baseBits === 4 ? '' : ' --base-bits 4'}`;
     problems.push(
@@ -114,14 +114,14 @@ export async function diagnose(
 function report(
   probe: EngineProbe,
   model: ModelShape | null,
-  { machine, baseBits, precision }: Computing & { machine: MachineReport },
+  { machine, baseBits, precision }: Formats & { machine: MachineReport },
 ): EngineReport {
   const available = machine.availableMemory;
   const speed = (precision: Precision) =>
-    model && promisedSpeed(model, probe, { baseBits, precision, available });
+    model && predictedSpeed(model, probe, { baseBits, precision, available });
   return {
     ...probe,
-    lacks: lacks(probe, { baseBits, precision }),
+    lacks: missingFormat(probe, { baseBits, precision }),
     tokensPerSecond: speed(precision),
     tokensPerSecondInFloat16: speed('float16'),
   };

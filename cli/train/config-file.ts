@@ -2,14 +2,16 @@
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { type Problem, specProblems } from '../../common/schema-problems.ts';
-import { ENGINE_CHOICE_LIST } from '../../lora/engines/names.ts';
-import { PRECISIONS, type Precision } from '../../lora/engines/precision.ts';
 import { jobSpecSchema } from '../../lora/finetune/job-spec.ts';
 import { type Layer, trainSpecSchema } from '../../lora/finetune/settings.ts';
 import { YamlFile } from '../../lora/finetune/yaml-file.ts';
-import { BASE_BITS, type BaseBits } from '../../lora/models/base-bits.ts';
 import { absoluteBase } from '../../lora/models/find-base.ts';
-import { areEngines } from '../engine.ts';
+import {
+  baseBitsSchema,
+  type ComputeInput,
+  engineSchema,
+  precisionSchema,
+} from '../../lora/train/compute.ts';
 import { templatePath } from './flag-layer.ts';
 import { foreignKeys } from './foreign-keys.ts';
 
@@ -20,12 +22,9 @@ const { name, rounds, acceptance, admission } = jobSpecSchema.shape;
 const configSchema = z.strictObject({
   base: base.optional(),
   output: z.string().min(1).optional(),
-  engine: z
-    .string()
-    .refine(areEngines, `must be ${ENGINE_CHOICE_LIST}, or several devices with commas between them`)
-    .optional(),
-  baseBits: z.literal(BASE_BITS).optional(),
-  precision: z.enum(PRECISIONS).optional(),
+  engine: engineSchema.optional(),
+  baseBits: baseBitsSchema.optional(),
+  precision: precisionSchema.optional(),
   gradientCheckpointing: z.boolean().optional(),
   data: data
     .extend({ train: data.shape.train.optional(), heldOut: jobSpecSchema.shape.data.shape.heldOut })
@@ -42,13 +41,10 @@ const configSchema = z.strictObject({
 });
 
 /** What a config file says, with absolute paths. */
-export interface ConfigFile extends Layer {
+export interface ConfigFile
+  extends Layer,
+    Pick<ComputeInput, 'engine' | 'baseBits' | 'precision' | 'gradientCheckpointing'> {
   output?: string;
-  /** What to train with, as the flag says it: as much a matter of the machine as the output. */
-  engine?: string;
-  baseBits?: BaseBits;
-  precision?: Precision;
-  gradientCheckpointing?: boolean;
 }
 
 /**

@@ -3,6 +3,7 @@ import { parse } from 'yaml';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { presetLayer } from '../../lora/finetune/preset.ts';
 import { type Layer, mergeLayers } from '../../lora/finetune/settings.ts';
+import { processorCompute } from '../../lora/train/compute.ts';
 import type { Choice } from '../../lora/train/presets.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
 import type { Context } from '../context.ts';
@@ -32,7 +33,9 @@ export async function presetJob(
     data: { ...spec.data, heldOut: null },
     run: { steps: spec.rounds.count * spec.rounds.localSteps },
   };
-  const chosen = await presetLayer(spec.preset!, layer, { now: clock.now(), signal });
+  // The nodes' devices are unknown here: the settings fit a processor.
+  const compute = { ...processorCompute(), checkpointing: 'auto' } as const;
+  const chosen = await presetLayer(spec.preset!, layer, { compute, now: clock.now(), signal });
   const merged = mergeLayers(chosen.layer, said);
   return {
     spec: {

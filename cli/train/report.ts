@@ -11,9 +11,9 @@ import type {
 import type { TrainSpec } from '../../lora/finetune/settings.ts';
 import { checkpointingLine } from '../../lora/train/checkpointing.ts';
 import type { ChosenEngine } from '../../lora/train/choose.ts';
-import type { Lighter } from '../../lora/train/fallback.ts';
+import { type Fallback, fallbackValues } from '../../lora/train/fallback.ts';
 import type { Choice, PresetName } from '../../lora/train/presets.ts';
-import { shareLine } from '../../lora/train/trainers.ts';
+import { shareLine } from '../../lora/train/shared-batch.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
@@ -122,9 +122,9 @@ export class TrainReport implements TrainListener {
     else this.#note(text);
   }
 
-  onLighter({ because, ...load }: Lighter): void {
-    if (this.#options.json) this.#tell('lighter', { ...load, because }, () => []);
-    else this.#note(because);
+  onFallback(fallback: Fallback): void {
+    if (this.#options.json) this.#tell('lighter', fallbackValues(fallback), () => []);
+    else this.#note(fallback.reason);
   }
 
   onPartial({ step, resumable }: { step: number; resumable: boolean }): void {

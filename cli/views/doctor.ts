@@ -1,7 +1,7 @@
 import { formatBytes, formatCount, safeText, table } from '../../common/text.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import type { Computing } from '../../lora/train/choose.ts';
+import type { Formats } from '../../lora/train/compare-engines.ts';
 import type { MachineSpeed } from '../../lora/train/speed.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 
@@ -47,7 +47,7 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
 }
 
 /** With what was measured, and nothing else that has to be said. */
-function trainCommand({ model }: BaseReport, { baseBits, precision }: Computing): string {
+function trainCommand({ model }: BaseReport, { baseBits, precision }: Formats): string {
   const computing = [
     ...(baseBits === 32 ? [] : [` --base-bits ${baseBits}`]),
     ...(precision === 'float32' ? [] : [` --precision ${precision}`]),

@@ -1,10 +1,8 @@
 /** The held-out check that a merge must pass to become a checkpoint (DESIGN.md section 7). */
 
-/** Loss of one held-out row: sum over its predicted tokens in nats, and their number. */
-export interface RowLoss {
-  readonly lossSum: number;
-  readonly tokens: number;
-}
+import type { RowLoss } from '../../lora/train/step.ts';
+
+export type { RowLoss } from '../../lora/train/step.ts';
 
 /** Mean loss in nats per predicted token; null when nothing is predicted. */
 export function meanLoss(rows: readonly RowLoss[]): number | null {

@@ -4,12 +4,12 @@ import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { Row } from '../../lora/data/row.ts';
-import type { EngineChoice } from '../../lora/engines/names.ts';
 import { layOutBase } from '../../lora/models/base-folder.ts';
 import { openBase } from '../../lora/models/base-model.ts';
-import { chooseEngine } from '../../lora/train/choose.ts';
+import { resolveDevices } from '../../lora/train/choose.ts';
+import type { Compute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
-import { type Load, lighter } from '../../lora/train/fallback.ts';
+import { fallbackFor, fallbackValues, type Workload } from '../../lora/train/fallback.ts';
 import type { TrainerOptions } from '../../lora/train/messages.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
@@ -21,10 +21,8 @@ import type { EvaluateOptions, ValidationJob, Validator } from './validator.ts';
 
 export interface TrainerValidatorOptions {
   readonly home: string;
-  /** @default 'onnx-cpu' */
-  readonly engine?: EngineChoice;
-  /** Threads of an evaluation. */
-  readonly threads: number;
+  /** How evaluations compute. An evaluation has no backward pass, so gradient checkpointing does not apply. */
+  readonly compute: Compute;
 }
 
 export interface TrainerValidatorDeps {
@@ -35,12 +33,11 @@ export interface TrainerValidatorDeps {
   readonly heldOut: (job: string) => Uint8Array | null;
 }
 
-const DEFAULT_ENGINE = 'onnx-cpu';
 /** Trainer processes at one time, at work or kept ready: each holds a base model in memory. */
 const PROCESSES = 2;
 
 interface Ready {
-  readonly load: Promise<Load>;
+  readonly load: Promise<Workload>;
   readonly process: Promise<TrainerProcess>;
   readonly rows: readonly Row[];
 }
@@ -60,7 +57,7 @@ export class TrainerValidator implements Validator {
   /** Says `ended` when one of them is through. */
   readonly #turns = new EventEmitter().setMaxListeners(0);
   /** What jobs are evaluated with since a device has failed. */
-  readonly #lighter = new Map<string, Load>();
+  readonly #lighter = new Map<string, Workload>();
   /** Held-out data of jobs that are still being made. */
   readonly #lent = new Map<string, Uint8Array>();
   readonly #life = new AbortController();
@@ -150,17 +147,15 @@ export class TrainerValidator implements Validator {
   /** Takes down what the next process of the job is started with. @returns why; null where nothing lighter would help */
   async #lighten({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
     const { microBatch } = manifest.training;
-    const engine = this.#options.engine ?? DEFAULT_ENGINE;
     // An evaluation has no backward pass to compute anything twice for.
-    const asked = { engine, microBatch, checkpointing: false };
+    const asked = { compute: { ...this.#options.compute, checkpointing: false }, microBatch };
     const before = await load.catch(() => null);
-    const less = before && lighter(asked, before, error);
-    if (less === null) return null;
-    const { because, ...next } = less;
-    this.#lighter.set(job, next);
+    const fallback = before && fallbackFor(asked, before, error);
+    if (fallback === null) return null;
+    this.#lighter.set(job, fallback);
     const code = isSwarmError(error) ? error.code : null;
-    this.#deps.log.warn({ job: manifest.name, code, ...less }, 'validator-restarts');
-    return because;
+    this.#deps.log.warn({ job: manifest.name, code, ...fallbackValues(fallback) }, 'validator-restarts');
+    return fallback.reason;
   }
 
   async #prepared({ job, manifest }: ValidationJob): Promise<Ready> {
@@ -197,34 +192,28 @@ export class TrainerValidator implements Validator {
     return { load, process, rows };
   }
 
-  async #choose(modelDir: string, { training }: Manifest): Promise<Load> {
-    const { home, engine: asked = DEFAULT_ENGINE, threads } = this.#options;
+  async #choose(modelDir: string, { training }: Manifest): Promise<Workload> {
+    const { home, compute: asked } = this.#options;
     const { clock, log } = this.#deps;
-    const { engine, reason } = await chooseEngine({
-      engine: asked,
+    const { compute, reason } = await resolveDevices(asked, {
       model: await openBase(modelDir),
-      threads,
-      baseBits: 32,
-      precision: 'float32',
       recordDir: join(home, 'engines'),
       now: clock.now(),
       signal: this.#life.signal,
     });
-    log.info({ engine, reason }, 'engine-chosen');
-    return { engine, microBatch: training.microBatch, checkpointing: false };
+    log.info({ engine: compute.devices[0].engine, reason: reason ?? 'set by the user' }, 'engine-chosen');
+    return { compute: { ...compute, checkpointing: false }, microBatch: training.microBatch };
   }
 
   #start(
     modelDir: string,
     { lora, training }: Manifest,
-    { engine, microBatch }: Load,
+    { compute, microBatch }: Workload,
   ): Promise<TrainerProcess> {
-    const { home, threads } = this.#options;
     const options: TrainerOptions = {
       modelDir,
-      cacheDir: join(home, 'cache'),
-      threads,
-      engine,
+      cacheDir: join(this.#options.home, 'cache'),
+      compute,
       lora,
       training: trainingConfigSchema.parse({ ...training, microBatch }),
     };

@@ -1,37 +1,25 @@
-/** Names of the engines. This file loads no engine, because a command line needs only the names. */
+/** Names of the engines, without the libraries that they load. */
 export const ENGINE_NAMES = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
 
-/** The engines that run on onnxruntime. */
+/** Engines that onnxruntime runs. */
 export type OnnxEngineName = Exclude<EngineName, 'tfjs'>;
 
-/** Engines that a user may ask for. `auto` measures the engines of the machine (lora/train/choose.ts). */
-export const ENGINE_CHOICES = ['auto', ...ENGINE_NAMES] as const;
-export type EngineChoice = (typeof ENGINE_CHOICES)[number];
-
-/** A device that trains. */
+/** A processor or GPU, with the engine that runs graphs on it. */
 export interface Device {
   readonly engine: EngineName;
-  /** Index of the device; only onnx-cuda has several. @default 0 */
+  /** Number of the device; only onnx-cuda numbers them. @default 0 */
   readonly device?: number;
 }
 
-/** Lists the first device and the devices that share its batches, in the order in which the user named them. */
-export function devicesOf<E extends EngineChoice>({
-  engine,
-  device,
-  alongside = [],
-}: {
-  engine: E;
-  device?: number;
-  alongside?: readonly Device[];
-}): { engine: E | EngineName; device?: number }[] {
-  return [{ engine, device }, ...alongside];
+/** "onnx-cuda:1", "onnx-cpu". */
+export function deviceName({ engine, device }: Device): string {
+  return device === undefined ? engine : `${engine}:${device}`;
 }
 
-/** Formats a device as the user writes it: "onnx-cuda:1", "onnx-cpu". */
-export function deviceName({ engine, device }: { engine: EngineChoice; device?: number }): string {
-  return device === undefined ? engine : `${engine}:${device}`;
+/** "onnx-cuda:0,onnx-cuda:1": as `--engine` takes it. */
+export function deviceNames(devices: readonly Device[], separator = ','): string {
+  return devices.map(deviceName).join(separator);
 }
 
 const list = (names: readonly string[]) =>
@@ -39,5 +27,5 @@ const list = (names: readonly string[]) =>
 
 /** "onnx-cpu, onnx-cuda, onnx-webgpu or tfjs", for messages. */
 export const ENGINE_LIST = list(ENGINE_NAMES);
-/** The same list with `auto` first, for help texts. */
-export const ENGINE_CHOICE_LIST = list(ENGINE_CHOICES);
+/** The same with `auto` first: for help texts. */
+export const ENGINE_CHOICE_LIST = list(['auto', ...ENGINE_NAMES]);

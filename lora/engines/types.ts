@@ -17,6 +17,8 @@ export interface Executable {
 
 export interface Engine {
   readonly name: EngineName;
+  /** Whether an engine that could use a GPU computes on the processor. @default unknown */
+  readonly onProcessor?: boolean;
   /**
    * Compiles a graph for the device. `weights` may be null if the graph has no weights.
    * @throws SwarmError ENGINE_WEIGHTS when a weight is missing or has another shape, ENGINE_COMPILE

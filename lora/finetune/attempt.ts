@@ -7,7 +7,7 @@ import type { StoredRows } from '../data/stored-rows.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { hubOrigin } from '../models/hub/reference.ts';
 import type { TrainingConfig } from '../train/config.ts';
-import { type Load, onlyOn } from '../train/fallback.ts';
+import type { Workload } from '../train/fallback.ts';
 import { TrainerProcess } from '../train/supervisor.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
@@ -30,7 +30,7 @@ export interface Run {
 }
 
 export interface Attempt {
-  readonly load: Load;
+  readonly load: Workload;
   /** Where it goes on; null: at the beginning. */
   readonly before: RunState | null;
   /** Whether another attempt follows such an error: then nobody need know what this one leaves. */
@@ -44,20 +44,11 @@ export async function trainOnce(
   listener: TrainListener,
 ): Promise<TrainOutcome> {
   const { options, model, base, settings, data, heldOut, checkpoints } = run;
-  const { spec, output, signal, threads, baseBits, cacheDir } = options;
+  const { spec, output, signal, cacheDir } = options;
   const { base: modelDir, lora } = spec;
   const training = { ...run.training, microBatch: load.microBatch };
   const trainer = await TrainerProcess.start(
-    {
-      modelDir,
-      cacheDir,
-      ...onlyOn(load.engine, options),
-      threads,
-      baseBits,
-      lora,
-      training,
-      checkpointing: load.checkpointing,
-    },
+    { modelDir, cacheDir, lora, training, compute: load.compute },
     { signal, onNotice: (text) => listener.onNotice(text) },
   );
   try {

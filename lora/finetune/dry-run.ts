@@ -2,39 +2,33 @@ import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { formatBytes, formatCount, formatDuration, table } from '../../common/text.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
-import { createEngine, type EngineName } from '../engines/engine.ts';
-import { type Device, devicesOf } from '../engines/names.ts';
-import type { Precision } from '../engines/precision.ts';
-import type { BaseBits } from '../models/base-bits.ts';
+import { createEngine } from '../engines/engine.ts';
 import { openBase } from '../models/base-model.ts';
 import { weightFileBytes, weightFileSuffix } from '../models/prepare-weights.ts';
 import { availableMemory } from '../train/available-memory.ts';
-import { type CheckpointingChoice, checkpointingLine } from '../train/checkpointing.ts';
+import { checkpointingLine } from '../train/checkpointing.ts';
+import type { ComputeOnDevices } from '../train/compute.ts';
 import { estimateTraining, fitsMemory, secondsPerStep } from '../train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../train/speed.ts';
 import { usesProcessor } from '../train/trainers.ts';
 import { trainingFiles } from './data.ts';
 import { finetuneError } from './errors.ts';
 import { trainingConfig } from './finetune.ts';
-import { checkpointingOf, inTrainers, memoryOf, microBatchThatFits, type RunMemory } from './memory.ts';
+import {
+  decideForRun,
+  inTrainers,
+  lessMemory,
+  memoryOf,
+  microBatchThatFits,
+  type RunMemory,
+} from './memory.ts';
 import { sampleData } from './sample.ts';
 import type { TrainSpec } from './settings.ts';
 
 export interface DryRunOptions {
   output: string;
   cacheDir: string;
-  engine: EngineName;
-  /** Which of several devices of the engine. @default 0 */
-  device?: number;
-  /** Devices that take part of each batch. @default none */
-  alongside?: readonly Device[];
-  threads: number;
-  /** @default 'auto' */
-  checkpointing?: CheckpointingChoice;
-  /** @default 32 */
-  baseBits?: BaseBits;
-  /** @default 'float32' */
-  precision?: Precision;
+  compute: ComputeOnDevices;
   now: number;
   signal: AbortSignal;
 }
@@ -89,18 +83,8 @@ const CHECKPOINT_SETS = 3;
 
 /** What a run would take. The weights are not read; of the data, the beginning; the machine is measured for a second. */
 export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Promise<RunEstimate> {
-  const {
-    signal,
-    now,
-    cacheDir,
-    output,
-    engine,
-    device,
-    threads,
-    checkpointing: asked = 'auto',
-    baseBits = 32,
-  } = options;
-  const { precision = 'float32' } = options;
+  const { signal, now, cacheDir, output } = options;
+  const { threads, baseBits, precision, devices } = options.compute;
   const model = await openBase(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { paths: train, settings } = trainingFiles(spec);
@@ -116,11 +100,11 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const training = trainingConfig(spec, rows);
   const steps = training.totalSteps;
   const available = availableMemory();
-  const devices = devicesOf(options);
-  const { checkpointing, reason } = checkpointingOf(model, spec, { asked, devices, baseBits, available });
-  const { work } = estimateTraining(model, { lora: spec.lora, training, checkpointing });
-  const onProcessor = usesProcessor(devices);
-  const memory = { ...memoryOf(model, spec, { checkpointing, baseBits, devices }), available, onProcessor };
+  const { compute, reason } = decideForRun(model, spec, options.compute, available);
+  const { work } = estimateTraining(model, { lora: spec.lora, training, compute });
+  const onProcessor = usesProcessor(compute);
+  const memory = { ...memoryOf(model, spec, compute), available, onProcessor };
+  const [{ engine, device }] = devices;
   const speed = await measureSpeed(await createEngine(engine, { threads, device }), {
     tokens: microBatch * sequenceLength,
     width: model.config.hiddenSize,
@@ -160,11 +144,9 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
       secondsPerStep: perStep,
       seconds: steps * perStep + evaluating,
     },
-    microBatchThatFits: inMemory
-      ? null
-      : microBatchThatFits(model, spec, { checkpointing, baseBits, devices }, available),
+    microBatchThatFits: inMemory ? null : microBatchThatFits(model, spec, compute, available),
     fits: inMemory && fitsDisk,
-    checkpointing: { on: checkpointing, reason },
+    checkpointing: { on: compute.checkpointing, reason },
   };
 }
 
@@ -208,10 +190,7 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
 export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows }: RunEstimate): void {
   if (fits) return;
   if (memory.onProcessor && !fitsMemory(memory.total, memory.available)) {
-    const next =
-      rows === null
-        ? `${memory.trainers > 1 ? 'name fewer devices in --engine, ' : ''}use shorter rows (--sequence-length), a smaller model, or a machine with more memory`
-        : `--micro-batch ${rows} fits, and gives the same result`;
+    const next = rows === null ? lessMemory(memory) : `--micro-batch ${rows} fits, and gives the same result`;
     throw finetuneError(
       'DOES_NOT_FIT',
       `it needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} and a quarter to spare, and ${formatBytes(memory.available)} are available`,

@@ -5,23 +5,21 @@ import { adapterLayout } from '../adapter/layout.ts';
 import type { RowTally } from '../data/packing/tally.ts';
 import type { BadRow, RowSummary } from '../data/row-report.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
-import { type Device, deviceName, devicesOf, type EngineName } from '../engines/names.ts';
-import type { Precision } from '../engines/precision.ts';
-import type { BaseBits } from '../models/base-bits.ts';
+import { deviceName } from '../engines/names.ts';
 import { describeBase } from '../models/base-identity.ts';
 import { openBase } from '../models/base-model.ts';
 import { checkLength } from '../models/blocks/modules.ts';
 import { availableMemory } from '../train/available-memory.ts';
-import type { CheckpointingChoice } from '../train/checkpointing.ts';
+import type { ComputeOnDevices } from '../train/compute.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../train/config.ts';
-import { type Lighter, type Load, lighter } from '../train/fallback.ts';
+import { type Fallback, fallbackFor, type Workload } from '../train/fallback.ts';
 import { type Run, trainOnce } from './attempt.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import { packRunData } from './data.ts';
-import { checkpointingOf, memoryDoubt } from './memory.ts';
+import { decideForRun, memoryWarning } from './memory.ts';
 import { lockOutput } from './output-lock.ts';
 import { goOn } from './resume.ts';
-import { lengthOf, type RunSettings, type TrainSpec } from './settings.ts';
+import { lengthOf, type RunSettings, storedCompute, type TrainSpec } from './settings.ts';
 import { warmupDoubt } from './warnings.ts';
 
 export interface TrainRunOptions {
@@ -36,18 +34,7 @@ export interface TrainRunOptions {
   force: boolean;
   /** Where converted weights and packed data are kept between runs. */
   cacheDir: string;
-  engine: EngineName;
-  /** Which of several devices of the engine. @default 0 */
-  device?: number;
-  /** Devices that take part of each batch. @default none */
-  alongside?: readonly Device[];
-  threads: number;
-  /** Bits of a weight in the base's linear modules. */
-  baseBits: BaseBits;
-  /** Of products with the base. */
-  precision: Precision;
-  /** Compute the forward pass twice to save memory: results stay the same. @default 'auto' */
-  checkpointing?: CheckpointingChoice;
+  compute: ComputeOnDevices;
   /** Milliseconds since 1970. */
   now: number;
   signal: AbortSignal;
@@ -114,7 +101,7 @@ export interface TrainListener {
   /** One of several devices has failed; the run goes on without it. */
   onNotice(text: string): void;
   /** A device has failed; the run goes on from the newest checkpoint with less. */
-  onLighter(less: Lighter): void;
+  onFallback(fallback: Fallback): void;
   /**
    * An interruption or a fault ends the run; the output holds the adapter after this step.
    * `resumable`: false where going on would make the same fault again.
@@ -156,16 +143,13 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   // What does not fit the model is told before a folder is made and the data is read.
   checkLength(model.config, spec.training.sequenceLength);
   adapterLayout(model, spec.lora);
-  const { engine, baseBits, checkpointing: asked = 'auto' } = options;
-  const devices = devicesOf(options);
-  const { checkpointing, reason } = checkpointingOf(model, spec, { asked, devices, baseBits });
+  const { compute, reason } = decideForRun(model, spec, options.compute);
   if (reason !== null) listener.onCheckpointing(reason);
-  const doubted = { devices, baseBits, checkpointing };
   // What ran before has shown that it fits, on the same devices or with others beside them.
-  const had = found === null ? [] : devicesOf(found.settings).map(deviceName);
-  const known = devices.every((device) => had.includes(deviceName(device)));
-  const asBefore = known && devices.length <= had.length;
-  const short = asBefore ? null : memoryDoubt(model, spec, doubted, availableMemory());
+  const had = found === null ? [] : [found.settings, ...found.settings.alongside].map(deviceName);
+  const known = compute.devices.every((device) => had.includes(deviceName(device)));
+  const asBefore = known && compute.devices.length <= had.length;
+  const short = asBefore ? null : memoryWarning(model, spec, compute, availableMemory());
   if (short !== null) listener.onWarning(short);
   if (found === null) {
     const kept = await checkpoints.steps();
@@ -183,13 +167,7 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   const settings: RunSettings = {
     spec,
     totalSteps: training.totalSteps,
-    engine,
-    device: options.device,
-    alongside: [...(options.alongside ?? [])],
-    threads: options.threads,
-    baseBits: options.baseBits,
-    precision: options.precision,
-    checkpointing: asked,
+    ...storedCompute(options.compute),
     base: base.digest,
     rows: data.key,
     heldOut: heldOut?.key ?? null,
@@ -201,11 +179,11 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
   if (doubt !== null) warn(doubt);
 
   const run: Run = { options, model, base, training, settings, data, heldOut, checkpoints, begun: false };
-  const first: Load = { engine, microBatch: training.microBatch, checkpointing };
+  const first: Workload = { compute, microBatch: training.microBatch };
+  const asked = { compute: options.compute, microBatch: training.microBatch };
   try {
     for (let load = first, from = before; ; ) {
-      const next = (error: unknown) =>
-        signal.aborted ? null : lighter({ ...first, checkpointing: asked }, load, error);
+      const next = (error: unknown) => (signal.aborted ? null : fallbackFor(asked, load, error));
       try {
         return await trainOnce(
           run,
@@ -215,7 +193,7 @@ async function train(options: TrainRunOptions, listener: TrainListener): Promise
       } catch (error) {
         const less = next(error);
         if (less === null) throw error;
-        listener.onLighter(less);
+        listener.onFallback(less);
         load = less;
         if (run.begun) from = await checkpoints.newest();
       }

@@ -1,14 +1,12 @@
 import { adapterLayout, adapterSize } from '../adapter/layout.ts';
 import { loraConfig } from '../adapter/lora-config.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
-import type { Device } from '../engines/names.ts';
-import type { BaseBits } from '../models/base-bits.ts';
 import { openBase } from '../models/base-model.ts';
 import { availableMemory } from '../train/available-memory.ts';
-import type { CheckpointingChoice } from '../train/checkpointing.ts';
+import type { ComputeOnDevices } from '../train/compute.ts';
 import { type Choice, choosePreset, type PresetName } from '../train/presets.ts';
 import { trainingFiles } from './data.ts';
-import { checkpointingOf, memoryOf } from './memory.ts';
+import { decideForRun, memoryOf } from './memory.ts';
 import { sampleData } from './sample.ts';
 import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 
@@ -19,16 +17,7 @@ const MEMORY_SHARE = 0.6;
 export async function presetLayer(
   name: PresetName,
   layer: Layer,
-  machine: {
-    now: number;
-    /** @default 'auto' */
-    checkpointing?: CheckpointingChoice;
-    /** @default 32 */
-    baseBits?: BaseBits;
-    /** All that share each batch. @default onnx-cpu alone */
-    devices?: readonly Device[];
-    signal: AbortSignal;
-  },
+  { compute, now, signal }: { compute: ComputeOnDevices; now: number; signal: AbortSignal },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
   // How long it trains and how often it measures is still open, and need not go together yet.
   const { run: _, ...said } = layer;
@@ -37,7 +26,7 @@ export async function presetLayer(
   const tokenizer = await loadTokenizer(spec.base);
   const { heldOut } = spec.data;
   const sample = await sampleData(
-    { ...trainingFiles(spec), modelDir: spec.base, now: machine.now, signal: machine.signal },
+    { ...trainingFiles(spec), modelDir: spec.base, now, signal },
     { tokenizer },
   );
   const sizeAt = (rank: number): number =>
@@ -57,20 +46,14 @@ export async function presetLayer(
       heldOut: heldOut !== null,
       rows: (sequenceLength) => sample.rows(sequenceLength),
     },
-    devices: machine.devices?.length,
+    devices: compute.devices.length,
     given: numbersOf({ ...layer.lora, ...layer.training, ...layer.run }),
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
       const spec = resolveSpec(mergeLayers(said, size));
-      // What fits without it is chosen first: it costs time.
-      const { baseBits = 32, checkpointing: asked = 'auto', devices = [{ engine: 'onnx-cpu' }] } = machine;
-      const { checkpointing } = checkpointingOf(model, spec, {
-        asked,
-        devices,
-        baseBits,
-        available: Number.POSITIVE_INFINITY,
-      });
-      return memoryOf(model, spec, { checkpointing, baseBits, devices }).total <= room;
+      // Settings that fit without gradient checkpointing come first: it costs time.
+      const { compute: resolved } = decideForRun(model, spec, compute, Number.POSITIVE_INFINITY);
+      return memoryOf(model, spec, resolved).total <= room;
     },
   });
   const own = choices.filter(({ field }) => !isSaid(layer, field));

@@ -4,11 +4,12 @@ import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
 import { specProblems } from '../../common/schema-problems.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
-import { ENGINE_NAMES } from '../engines/names.ts';
+import { deviceNames, ENGINE_NAMES } from '../engines/names.ts';
 import { PRECISIONS } from '../engines/precision.ts';
 import { BASE_BITS } from '../models/base-bits.ts';
+import type { ComputeInput, ComputeOnDevices } from '../train/compute.ts';
 import { PRESETS } from '../train/presets.ts';
-import { shareBatch } from '../train/trainers.ts';
+import { shareBatch } from '../train/shared-batch.ts';
 import { jobSpecSchema } from './job-spec.ts';
 
 /** What only a machine alone is told; in a swarm the rounds and the coordinator decide these. */
@@ -174,6 +175,19 @@ export const runSettingsSchema = z.strictObject({
   startedAt: z.int().nonnegative(),
 });
 export type RunSettings = z.output<typeof runSettingsSchema>;
+
+/** The keys of `RunSettings` that say how a run is computed. */
+export function storedCompute({ devices, threads, baseBits, precision, checkpointing }: ComputeOnDevices) {
+  const [{ engine, device }, ...alongside] = devices;
+  return { engine, device, alongside, threads, baseBits, precision, checkpointing };
+}
+
+/** How the run of a checkpoint was computed. */
+export function computeInputOf(settings: RunSettings): ComputeInput {
+  const { engine, device, alongside, threads, baseBits, precision, checkpointing } = settings;
+  const names = deviceNames([{ engine, device }, ...alongside]);
+  return { engine: names, threads, baseBits, precision, gradientCheckpointing: checkpointing };
+}
 
 /**
  * May be changed from one start to the next: they decide what is kept or how long it goes on, not what is computed; and on

@@ -4,7 +4,7 @@ import { finetuneError } from './errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import type { Device } from '../engines/names.ts';
 import { type Schedule, warmupStepsOf } from '../train/schedule.ts';
-import { shareBatch } from '../train/trainers.ts';
+import { shareBatch } from '../train/shared-batch.ts';
 import type { Layer, TrainSpec } from './settings.ts';
 
 /** Settings by what makes them do nothing. */

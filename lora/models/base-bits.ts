@@ -1,4 +1,4 @@
-import type { EngineChoice } from '../engines/names.ts';
+import type { EngineName } from '../engines/names.ts';
 import { modelError } from './errors.ts';
 
 /** Base bits: how many bits a weight of a linear module has in memory. Each machine chooses; a job does not. */
@@ -18,12 +18,12 @@ export function estimatedBaseBytes(parameters: number, bits: BaseBits): number {
 }
 
 /** Whether an engine can compute with a base of `bits` bits. */
-export function supportsBaseBits(bits: BaseBits, engine: EngineChoice): boolean {
+export function supportsBaseBits(bits: BaseBits, engine: EngineName): boolean {
   return bits === 32 || engine !== 'tfjs';
 }
 
 /** @throws SwarmError BASE_BITS the engine cannot compute with a base of `bits` bits */
-export function requireBaseBits(bits: BaseBits, engine: EngineChoice): void {
+export function requireBaseBits(bits: BaseBits, engine: EngineName): void {
   if (supportsBaseBits(bits, engine)) return;
   throw modelError('BASE_BITS', `${engine} cannot compute with a base of ${bits} bits`, { bits, engine });
 }

@@ -1,54 +1,51 @@
-/** Whether a trainer computes its forward pass twice to save memory. Results are the same bits either way. */
-import type { EngineName } from '../engines/names.ts';
-import type { BaseBits } from '../models/base-bits.ts';
+/** Whether trainers use gradient checkpointing. Results are the same bits either way. */
+import type { ComputeOnDevices, ResolvedCompute } from './compute.ts';
 import { fitsMemory } from './estimate.ts';
 import { usesProcessor } from './trainers.ts';
 
-/** What a user may ask for. */
-export type CheckpointingChoice = boolean | 'auto';
+export interface MemoryOfMachine {
+  /** Bytes of memory that the machine has available. `compute.memoryLimit` may be less. */
+  readonly available: number;
+  /** Estimates the bytes of memory that all trainers take together. */
+  readonly needs: (compute: ResolvedCompute) => number;
+}
 
-export interface Checkpointing {
-  readonly checkpointing: boolean;
-  /** For people, where it is on and nobody asked for it: why. Else null. */
+export interface CheckpointingDecision {
+  readonly compute: ResolvedCompute;
+  /** Why `auto` turned it on; null where it is off or was set by the user. */
   readonly reason: string | null;
 }
 
-export interface CheckpointingMachine {
-  /** All that share a batch, each with a trainer process of its own. */
-  readonly devices: readonly { engine: EngineName }[];
-  readonly baseBits: BaseBits;
-  /** Bytes of the system's memory that the training may take. */
-  readonly available: number;
-  /** Bytes of it that all trainers take together, with or without. */
-  readonly takes: (checkpointing: boolean) => number;
-}
-
 /**
- * `auto` is on with a base of 4 bits, which is chosen for memory, and where on the processor the training does not fit into
- * this machine's memory without it. With it, it may not either: then less is missing, of what is to spare above all.
+ * Resolves `checkpointing: 'auto'`. It is on with a base of 4 bits, which people choose to save memory, and on the
+ * processor where the training does not fit into memory without it. It may still not fit, but the shortfall is smaller.
  */
 export function decideCheckpointing(
-  asked: CheckpointingChoice,
-  { devices, baseBits, available, takes }: CheckpointingMachine,
-): Checkpointing {
-  if (asked !== 'auto') return { checkpointing: asked, reason: null };
-  if (baseBits === 4) return { checkpointing: true, reason: 'as a base of 4 bits is for little memory' };
-  // What a GPU has of its own is not known before it is full; then it is turned on, too (see lighter.ts).
-  if (!usesProcessor(devices)) return { checkpointing: false, reason: null };
-  const without = takes(false);
-  if (fitsMemory(without, available)) return { checkpointing: false, reason: null };
+  compute: ComputeOnDevices,
+  { available, needs }: MemoryOfMachine,
+): CheckpointingDecision {
+  const { checkpointing: choice, baseBits, devices, memoryLimit } = compute;
+  const off = { ...compute, checkpointing: false };
+  const on = { ...compute, checkpointing: true };
+  if (choice !== 'auto') return { compute: choice ? on : off, reason: null };
+  if (baseBits === 4) return { compute: on, reason: 'because a base of 4 bits is chosen to save memory' };
+  // The size of a GPU's memory is unknown: when it runs out, fallback.ts turns checkpointing on.
+  if (!usesProcessor(compute)) return { compute: off, reason: null };
+  const room = Math.min(memoryLimit, available);
+  const needed = needs(off);
+  if (fitsMemory(needed, room)) return { compute: off, reason: null };
+  const who = devices.length === 1 ? 'training' : `${devices.length} trainers`;
   return {
-    checkpointing: true,
-    reason: `without it ${devices.length === 1 ? 'this' : `${devices.length} trainers`} would take ${gigabytes(without)} and a quarter to spare, of ${gigabytes(available)} available`,
+    compute: on,
+    reason: `because without it ${who} would need ${gigabytes(needed)} plus a quarter in reserve, and ${gigabytes(room)} are available`,
   };
 }
 
-/** "gradient checkpointing: on, as …" */
+/** "gradient checkpointing: on, because …" */
 export function checkpointingLine(reason: string): string {
   return `gradient checkpointing: on, ${reason}`;
 }
 
-/** In the unit of all that is told of memory before a run. */
 function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
 }

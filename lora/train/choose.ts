@@ -1,4 +1,4 @@
-/** Which engine a machine trains a base with: the fastest of those that run, measured and remembered. */
+/** Chooses the engine that a machine trains a base with: the fastest one that runs, measured and remembered. */
 
 import { mkdir } from 'node:fs/promises';
 import { cpus, hostname } from 'node:os';
@@ -7,238 +7,194 @@ import { z } from 'zod';
 import { writeDurably } from '../../common/durable.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
-import { loraConfig } from '../adapter/lora-config.ts';
 import { engineError } from '../engines/errors.ts';
-import { ENGINE_NAMES, type EngineChoice, type EngineName } from '../engines/names.ts';
-import { FLOAT16_ENGINES, type Precision } from '../engines/precision.ts';
-import { type BaseBits, supportsBaseBits } from '../models/base-bits.ts';
+import { deviceName, ENGINE_NAMES, type EngineName } from '../engines/names.ts';
+import { FLOAT16_ENGINES } from '../engines/precision.ts';
 import { readJsonObject } from '../models/json.ts';
 import type { ModelShape } from '../models/targets.ts';
-import { decideCheckpointing } from './checkpointing.ts';
-import { trainingConfigSchema } from './config.ts';
-import { estimateTraining, secondsPerStep } from './estimate.ts';
-import { type EngineProbe, probeEngine } from './probe.ts';
+import {
+  type Formats,
+  missingFormat,
+  type ProbeDeps,
+  type ProbeOptions,
+  predictedSpeed,
+  probeAgain,
+  probeEngines,
+  probeSize,
+} from './compare-engines.ts';
+import type { Compute, ComputeOnDevices } from './compute.ts';
+import { type EngineProbe, tryDevice } from './probe.ts';
 
-/** An engine, and why it is this one. */
+/** An engine, and in a few words why it was chosen. */
 export interface ChosenEngine {
   readonly engine: EngineName;
-  /** For people, in a few words. */
   readonly reason: string;
 }
 
-/** What is measured: engines are compared on the same work, whatever a job's own settings are. */
-const ROWS = 4;
-const LENGTH = 512;
 /** The engine that runs everywhere. */
 const PROCESSOR: EngineName = 'onnx-cpu';
-/** Measured in this order: of two that are about as fast, the first is taken. */
+/** In order of preference among engines of about the same speed. */
 const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'];
-/** An engine must be so much faster than one before it: single operations tell no more than that. */
+/** How many times as fast an engine must be as one before it: probes of single operations are no more exact. */
 const ADVANTAGE = 1.25;
-/** A driver that was installed since is found after so long at the latest; `swarm doctor` measures at once. */
+/** A driver that was installed since is noticed after this time. `swarm doctor` measures at once. */
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
 const NO_GPU = 'no GPU was found';
 
-/** How a machine keeps the base and multiplies with it. */
-export interface Computing {
-  readonly baseBits: BaseBits;
-  readonly precision: Precision;
-}
-
-/** What a training step of a model takes, in the size that engines are compared in. */
-export function comparedWork(
-  model: ModelShape,
-  { checkpointing = false, baseBits = 32 }: { checkpointing?: boolean; baseBits?: BaseBits } = {},
-) {
-  const sequenceLength = rowLength(model);
-  const training = trainingConfigSchema.parse({ batchSize: ROWS, microBatch: ROWS, sequenceLength });
-  const { work, memory } = estimateTraining(model, {
-    lora: loraConfig({}),
-    training,
-    checkpointing,
-    baseBits,
-  });
-  return { work, memory, rows: ROWS, sequenceLength };
-}
-
-/** Whether training in that size would turn gradient checkpointing on by itself. @param available bytes of memory */
-export function comparedCheckpointing(
-  model: ModelShape,
-  { engine, baseBits, available }: { engine: EngineName; baseBits: BaseBits; available: number },
-): boolean {
-  const takes = (checkpointing: boolean) => comparedWork(model, { checkpointing, baseBits }).memory.total;
-  return decideCheckpointing('auto', { devices: [{ engine }], baseBits, available, takes }).checkpointing;
-}
-
-/**
- * Tokens per second that a probe promises for a model; null where it does not compute so.
- * @param available bytes of memory: where they are few, the forward pass is computed twice. Default: enough
- */
-export function promisedSpeed(
-  model: ModelShape,
-  probe: EngineProbe,
-  { baseBits, precision, available = Number.POSITIVE_INFINITY }: Computing & { available?: number },
-): number | null {
-  const { engine, speed } = probe;
-  if (speed === null || lacks(probe, { baseBits, precision }) !== null) return null;
-  const checkpointing = comparedCheckpointing(model, { engine, baseBits, available });
-  const { work, rows, sequenceLength } = comparedWork(model, { checkpointing, baseBits });
-  return (rows * sequenceLength) / secondsPerStep(work, speed, precision);
-}
-
-/** What an engine that runs cannot do of what is asked for, as the end of a sentence about it; null where it can. */
-export function lacks(
-  { engine, speed }: Pick<EngineProbe, 'engine' | 'speed'>,
-  { baseBits, precision }: Computing,
-): string | null {
-  if (!supportsBaseBits(baseBits, engine)) return `does not compute with a base of ${baseBits} bits`;
-  if (precision === 'float32') return null;
-  if (!FLOAT16_ENGINES.includes(engine)) return 'has no products in float16';
-  return speed !== null && speed.float16Flops === undefined ? 'has no device with float16' : null;
-}
-
-export interface ProbeOptions extends Computing {
-  threads: number;
-  signal: AbortSignal;
-  /** Is told of each engine before it is measured, which takes two seconds, at most a minute. */
-  onProbe?: (engine: EngineName) => void;
-}
-
-/**
- * Measures engines one after the other, as together they would measure each other; those that cannot do what is asked for
- * are not measured.
- */
-export async function probeEngines(
-  engines: readonly EngineName[],
-  { tokens, width, baseBits, precision, threads, signal, onProbe }: ProbeOptions & ProbeSize,
-  { probe = probeEngine }: { probe?: typeof probeEngine } = {},
-): Promise<EngineProbe[]> {
-  const probes: EngineProbe[] = [];
-  for (const engine of engines) {
-    const reason = lacks({ engine, speed: null }, { baseBits, precision });
-    if (reason !== null) {
-      probes.push({ engine, speed: null, software: false, reason: `it ${reason}`, needs: null });
-      continue;
-    }
-    onProbe?.(engine);
-    probes.push(await probe({ engine, tokens, width, baseBits, threads, signal }));
-  }
-  return probes;
-}
-
-/** Of the products that are measured. */
-export interface ProbeSize {
-  readonly tokens: number;
-  readonly width: number;
-}
-
-/** The size in which engines are measured for a model. */
-export function probeSize(model: ModelShape): ProbeSize {
-  return { tokens: ROWS * rowLength(model), width: model.config.hiddenSize };
-}
-
-function rowLength({ config }: ModelShape): number {
-  return Math.min(LENGTH, config.maxPositions);
-}
-
-export interface ProbeMachineOptions extends ProbeOptions {
+/** The machine's measurements for a model, and where the choice is kept. */
+export interface ChooseOptions extends Omit<ProbeOptions, 'compute'> {
   model: ModelShape;
-}
-
-/**
- * Measures every engine for a model and remembers the choice that follows; null where float16 is asked for and nothing
- * computes in it.
- */
-export async function probeMachine(
-  options: ProbeMachineOptions & { recordDir: string; now: number },
-  deps: { probe?: typeof probeEngine } = {},
-): Promise<{ probes: EngineProbe[]; chosen: ChosenEngine | null }> {
-  const probes = await probeEngines(CANDIDATES, { ...options, ...probeSize(options.model) }, deps);
-  const chosen = best(options, probes);
-  if (chosen !== null) await remember(options, chosen);
-  return { probes, chosen };
-}
-
-export interface ChooseOptions extends ProbeMachineOptions {
-  /** What was asked for. */
-  engine: EngineChoice;
-  /** Where choices are remembered. */
+  /** Folder where choices are kept. */
   recordDir: string;
   /** Milliseconds since 1970. */
   now: number;
 }
 
+type MachineOptions = ChooseOptions & Pick<ProbeOptions, 'compute'>;
+
 /**
- * The engine that was asked for; for `auto` the fastest one for this base, in these bits and this precision.
- * @throws SwarmError PRECISION where `auto` finds nothing that computes in float16; the signal's reason
+ * Measures every engine for a model and keeps the resulting choice. `chosen` is null where float16 is asked for and no
+ * engine supports it.
  */
-export async function chooseEngine(
-  options: ChooseOptions,
-  deps: { probe?: typeof probeEngine } = {},
-): Promise<ChosenEngine> {
-  const { engine } = options;
-  if (engine !== 'auto') return { engine, reason: 'as asked for' };
-  const known = await recall(options);
-  if (known !== null) return withHint(known);
-  const probeAll = (engines: readonly EngineName[]) =>
-    probeEngines(engines, { ...options, ...probeSize(options.model) }, deps);
-  const others = await probeAll(CANDIDATES.filter((name) => name !== PROCESSOR));
-  // Where nothing else runs there is nothing to compare.
-  const usable = others.some((probe) => probe.speed !== null && lacks(probe, options) === null);
-  const probes = usable ? [...(await probeAll([PROCESSOR])), ...others] : others;
+export async function probeMachine(
+  options: MachineOptions,
+  deps: ProbeDeps = {},
+): Promise<{ probes: EngineProbe[]; chosen: ChosenEngine | null }> {
+  const sized = { ...options, ...probeSize(options.model) };
+  const probes = await probeAgain(await probeEngines(CANDIDATES, sized, deps), sized, deps);
   const chosen = best(options, probes);
-  if (chosen === null) throw noFloat16(others);
-  await remember(options, chosen);
-  return withHint(chosen);
+  if (chosen !== null) await remember(options, chosen);
+  return { probes, chosen };
 }
 
-/** Who has a GPU that is not found does not know yet where it is said why. */
-function withHint({ engine, reason }: ChosenEngine): ChosenEngine {
-  return { engine, reason: reason.replace(NO_GPU, `${NO_GPU} ("swarm doctor" says what is missing)`) };
+/**
+ * Resolves `devices: 'auto'` to the fastest engine for this base in these formats: remembered, or measured now. Named
+ * devices stay as they are.
+ *
+ * @returns `reason`: why `auto` chose it; null for named devices
+ * @throws SwarmError PRECISION where `auto` finds no engine for float16; the signal's reason
+ */
+export async function resolveDevices(
+  compute: Compute,
+  options: ChooseOptions,
+  deps: ProbeDeps = {},
+): Promise<{ compute: ComputeOnDevices; reason: string | null }> {
+  const { devices } = compute;
+  if (devices !== 'auto') return { compute: { ...compute, devices }, reason: null };
+  const { engine, reason } = await chooseEngine({ ...options, compute }, deps);
+  return {
+    compute: { ...compute, devices: [{ engine }] },
+    reason: reason.replace(NO_GPU, `${NO_GPU} ("swarm doctor" shows what is missing)`),
+  };
+}
+
+async function chooseEngine(options: MachineOptions, deps: ProbeDeps): Promise<ChosenEngine> {
+  const known = await recall(options);
+  if (known !== null) return known;
+  const { compute, model } = options;
+  const sized = { ...options, ...probeSize(model) };
+  const gpus = await probeEngines(
+    CANDIDATES.filter((name) => name !== PROCESSOR),
+    sized,
+    deps,
+  );
+  // With nothing to compare the processor to, it is not measured.
+  const usable = gpus.some((probe) => isCandidate(probe, compute));
+  const probes = usable
+    ? await probeAgain([...gpus, ...(await probeEngines([PROCESSOR], sized, deps))], sized, deps)
+    : gpus;
+  const chosen = best(options, probes);
+  if (chosen === null) throw noFloat16(gpus);
+  await remember(options, chosen);
+  return chosen;
+}
+
+/**
+ * Starts the engine of every named device, each in a process of its own, so that a missing one fails before any other
+ * work. onnx-cpu runs everywhere and is not tried.
+ *
+ * @throws SwarmError ENGINE_UNAVAILABLE; PRECISION for float16 on a device without it; the signal's reason
+ */
+export async function requireDevices(
+  { devices, threads, precision }: ComputeOnDevices,
+  { signal }: { signal: AbortSignal },
+  { attempt = tryDevice }: { attempt?: typeof tryDevice } = {},
+): Promise<void> {
+  for (const device of devices.filter(({ engine }) => engine !== PROCESSOR)) {
+    const result = await attempt({ ...device, threads, signal });
+    const name = deviceName(device);
+    if ('reason' in result) {
+      const { reason, needs } = result;
+      const next =
+        needs === null ? undefined : `${needs}; or use --engine ${PROCESSOR}, which runs everywhere`;
+      throw engineError(
+        'ENGINE_UNAVAILABLE',
+        `${name} does not run here: ${reason}`,
+        { engine: device.engine, reason, needs },
+        { next },
+      );
+    }
+    if (precision === 'float16' && !result.float16) {
+      throw engineError(
+        'PRECISION',
+        `the device of ${name} cannot compute in float16`,
+        { engine: device.engine, precision },
+        { next: 'use --precision float32' },
+      );
+    }
+  }
+}
+
+/**
+ * Whether `auto` may choose an engine. It never chooses TensorFlow on a processor: onnxruntime is faster there, but 3 of
+ * 7 measurements on a machine under load preferred TensorFlow.
+ */
+function isCandidate(probe: EngineProbe, formats: Formats): boolean {
+  return probe.speed !== null && probe.onProcessor !== true && missingFormat(probe, formats) === null;
 }
 
 function noFloat16(probes: readonly EngineProbe[]): SwarmError {
   const reasons = probes
     .filter(({ engine }) => FLOAT16_ENGINES.includes(engine))
-    .map(({ engine, speed, reason }) => `${engine}: ${speed === null ? reason : 'its device lacks it'}`);
+    .map(({ engine, speed, reason }) => `${engine}: ${speed === null ? reason : 'its device lacks float16'}`);
   return engineError(
     'PRECISION',
-    `no engine of this machine computes in float16 (${reasons.join('; ')})`,
+    `no engine of this machine can compute in float16 (${reasons.join('; ')})`,
     {},
-    { next: 'take --precision float32; "swarm doctor" says what an engine needs' },
+    { next: 'use --precision float32; "swarm doctor" shows what each engine needs' },
   );
 }
 
 /**
- * null where float16 is asked for and nothing computes in it.
- * @param probes of engines in the order of CANDIDATES; without the processor's where no other is of use
+ * Picks the fastest engine. null where float16 is asked for and no engine supports it.
+ * @param probes the processor's may be missing where no other engine can be chosen
  */
-function best(
-  { model, baseBits, precision }: ProbeMachineOptions,
-  probes: readonly EngineProbe[],
-): ChosenEngine | null {
-  const computing = { baseBits, precision };
-  const measured = probes.flatMap((probe) => {
-    const tokens = promisedSpeed(model, probe, computing);
-    return tokens === null ? [] : [{ engine: probe.engine, tokens }];
+function best({ model, compute }: MachineOptions, probes: readonly EngineProbe[]): ChosenEngine | null {
+  const { baseBits, precision } = compute;
+  const formats = { baseBits, precision };
+  const measured = CANDIDATES.flatMap((engine) => {
+    const probe = probes.find((one) => one.engine === engine);
+    const tokens = probe && isCandidate(probe, formats) ? predictedSpeed(model, probe, formats) : null;
+    return tokens === null ? [] : [{ engine, tokens }];
   });
-  const passedOver = probes.flatMap((probe) => {
-    const reason = lacks(probe, computing);
+  const skipped = probes.flatMap((probe) => {
+    if (probe.onProcessor) return [`${probe.engine} would compute on the processor`];
+    const reason = missingFormat(probe, formats);
     return reason === null || probe.engine === PROCESSOR ? [] : [`${probe.engine} ${reason}`];
   });
   if (measured.every(({ engine }) => engine === PROCESSOR)) {
     if (precision === 'float16') return null;
     const software = probes.find((probe) => probe.software);
-    const found = software === undefined ? NO_GPU : `${software.engine} found no GPU, only a software driver`;
-    return { engine: PROCESSOR, reason: [found, ...passedOver].join('; ') };
+    const found = software === undefined ? NO_GPU : `${software.engine} found only a software driver, no GPU`;
+    return { engine: PROCESSOR, reason: [found, ...skipped].join('; ') };
   }
   const fastest = measured.reduce((best, next) => (next.tokens > ADVANTAGE * best.tokens ? next : best));
   const others = measured
     .filter((other) => other !== fastest)
     .map(({ engine, tokens }) => `${engine} ${count(tokens)}`);
-  const speed = `about ${count(fastest.tokens)} tokens/s${describe(computing)}`;
-  const reasons = [speed, ...(others.length === 0 ? [] : [others.join(', ')]), ...passedOver];
+  const speed = `about ${count(fastest.tokens)} tokens/s${formatsText(formats)}`;
+  const reasons = [speed, ...(others.length === 0 ? [] : [others.join(', ')]), ...skipped];
   return { engine: fastest.engine, reason: reasons.join('; ') };
 }
 
@@ -246,20 +202,15 @@ function count(tokens: number): string {
   return Math.round(tokens).toLocaleString('en-US');
 }
 
-/** What was measured, where it is not a base of 32 bits in float32. */
-function describe({ baseBits, precision }: Computing): string {
+/** The formats that were measured, where they are not the default ones. */
+function formatsText({ baseBits, precision }: Formats): string {
   return `${baseBits === 32 ? '' : ` with a base of ${baseBits} bits`}${precision === 'float32' ? '' : ` in ${precision}`}`;
 }
 
 const recordSchema = z.object({ engine: z.enum(ENGINE_NAMES), reason: z.string(), at: z.number() });
 
-type RecordOptions = ProbeMachineOptions & { recordDir: string; now: number };
-
-/**
- * One file per machine, base, bits of it, precision and number of threads; the base by its shape, which is all that its
- * speed depends on.
- */
-function recordFile({ model, threads, recordDir, baseBits, precision }: RecordOptions): string {
+/** One file per machine, shape of the base, formats and number of threads. Speed depends on nothing else of the base. */
+function recordFile({ model, compute: { threads, baseBits, precision }, recordDir }: MachineOptions): string {
   const machine = [hostname(), process.platform, process.arch, cpus()[0]?.model ?? '', cpus().length];
   const key = sha256(
     encodeCbor({ machine, threads, baseBits, precision, config: JSON.stringify(model.config) }),
@@ -267,7 +218,7 @@ function recordFile({ model, threads, recordDir, baseBits, precision }: RecordOp
   return join(recordDir, `${key}.json`);
 }
 
-async function recall(options: RecordOptions): Promise<ChosenEngine | null> {
+async function recall(options: MachineOptions): Promise<ChosenEngine | null> {
   try {
     const { engine, reason, at } = recordSchema.parse(
       await readJsonObject(recordFile(options), MAX_RECORD_BYTES),
@@ -280,8 +231,8 @@ async function recall(options: RecordOptions): Promise<ChosenEngine | null> {
   }
 }
 
-/** Does without where it cannot be written: it only saves time. */
-async function remember(options: RecordOptions, chosen: ChosenEngine): Promise<void> {
+/** Ignores errors: a record only saves time. */
+async function remember(options: MachineOptions, chosen: ChosenEngine): Promise<void> {
   const path = recordFile(options);
   try {
     await mkdir(join(path, '..'), { recursive: true });

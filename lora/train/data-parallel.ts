@@ -1,63 +1,66 @@
-/** One optimiser step on several devices: each takes some of the batch, and the sums are those of the whole batch. */
+/** Data-parallel training: each device computes the gradients of a part of the batch, and the sums are the whole batch's. */
 import type { Row } from '../data/row.ts';
 import type { LossAndGradients } from './step.ts';
 
 export interface GradientRequest {
   readonly adapter: readonly Float32Array[];
   readonly rows: readonly Row[];
-  /** Optimiser step and, within it, the number of the first micro-batch: the random numbers follow from them. */
+  /** Optimiser step, and number of the first micro-batch within it: the seeds of random numbers follow from both. */
   readonly step: number;
   readonly first: number;
 }
 
 export interface GradientSums extends LossAndGradients {
-  /** Sums over the rows, for every trained tensor. */
+  /** Gradient sums over the rows, for every trained tensor. */
   readonly gradients: readonly Float32Array[];
-  /** That it took. */
   readonly seconds: number;
 }
 
-/** Another device, in a process of its own. */
-export interface Helper {
+/** A trainer on another device, in a process of its own. */
+export interface DataParallelWorker {
   readonly name: string;
-  /** @returns `sent` when the request has left this process, which then may block; `sums` when they are here */
+  /**
+   * Requests the gradients of some rows.
+   * @returns `sent`: resolves when the request has left this process, which may then block; `sums`: the result
+   */
   gradients(
     request: GradientRequest,
     signal: AbortSignal | undefined,
   ): { sent: Promise<void>; sums: Promise<GradientSums> };
-  /** Ends its process. Never rejects. */
+  /** Ends the worker's process. Never rejects. */
   stop(): Promise<void>;
 }
 
-export interface TeamOptions {
-  /** Rows of a run of the graph: parts of a batch are multiples of it. */
+export interface DataParallelOptions {
+  /** Rows of a pass through the model: parts of a batch are multiples of it. */
   microBatch: number;
-  /** A device has failed; its rows are computed here, and those to come are spread over the others. */
+  /** Called when a worker failed. This device computes its rows again; later batches are split among the others. */
   onLost: (name: string, error: unknown) => void;
 }
 
-/** How much of what was measured before counts beside the newest step. */
+/** Weight of earlier measurements of a worker's speed against the newest. */
 const MEMORY = 0.5;
 
-interface Member {
-  readonly helper: Helper;
-  /** Micro-batches per second; null before the first. */
+interface MeasuredWorker {
+  readonly worker: DataParallelWorker;
+  /** Micro-batches per second; null before the first measurement. */
   speed: number | null;
 }
 
-export class Team {
-  readonly #options: TeamOptions;
-  #members: Member[];
+/** Computes gradients on this device and on workers together. */
+export class DataParallel {
+  readonly #options: DataParallelOptions;
+  #workers: MeasuredWorker[];
   #ownSpeed: number | null = null;
 
-  constructor(helpers: readonly Helper[], options: TeamOptions) {
-    this.#members = helpers.map((helper) => ({ helper, speed: null }));
+  constructor(workers: readonly DataParallelWorker[], options: DataParallelOptions) {
+    this.#workers = workers.map((worker) => ({ worker, speed: null }));
     this.#options = options;
   }
 
   /**
-   * Sums over a batch. In a fixed order: this device first, then the others as they were named.
-   * @param own computes rows on this device, zeros for none; it adds up in tensors of its own, the result's `gradients`
+   * Sums loss and gradients over a batch, in a fixed order: this device first, then the workers as they were named.
+   * @param own computes rows on this device, zeros for no rows; the sums of all are added up in its `gradients`
    */
   async gradients(
     { rows, ...request }: Omit<GradientRequest, 'first'>,
@@ -65,23 +68,23 @@ export class Team {
     signal: AbortSignal | undefined,
   ): Promise<LossAndGradients> {
     const { microBatch, onLost } = this.#options;
-    const members = this.#members;
+    const workers = this.#workers;
     const parts = split(Math.ceil(rows.length / microBatch), [
       this.#ownSpeed,
-      ...members.map(({ speed }) => speed),
+      ...workers.map(({ speed }) => speed),
     ]);
     let first = parts[0]!;
-    const asked = members.map((member, i) => {
+    const requests = workers.map((measured, i) => {
       const from = first;
       first += parts[i + 1]!;
       const some = rows.slice(from * microBatch, first * microBatch);
       if (some.length === 0) return null;
-      const { sent, sums } = member.helper.gradients({ ...request, rows: some, first: from }, signal);
-      // Whoever waits for the sums gets the error, and that may be a while.
+      const { sent, sums } = measured.worker.gradients({ ...request, rows: some, first: from }, signal);
+      // The rejection is handled below, where the sums are awaited; until then it must not count as unhandled.
       sums.catch(() => {});
-      return { member, some, from, count: parts[i + 1]!, sent, sums };
+      return { measured, some, from, count: parts[i + 1]!, sent, sums };
     });
-    const busy = asked.filter((part) => part !== null);
+    const busy = requests.filter((part) => part !== null);
     await Promise.all(busy.map(({ sent }) => sent));
     const started = performance.now();
     const mine = await own(rows.slice(0, parts[0]! * microBatch), 0);
@@ -89,7 +92,7 @@ export class Team {
       this.#ownSpeed = average(this.#ownSpeed, parts[0]! / ((performance.now() - started) / 1000));
     }
     let { lossSum, tokens } = mine;
-    // Tensors of its own, which it overwrites when it is asked again.
+    // These tensors belong to `own`, which overwrites them on its next call.
     const total = mine.gradients;
     const addTo = (sums: Omit<GradientSums, 'seconds'>) => {
       lossSum += sums.lossSum;
@@ -99,22 +102,22 @@ export class Team {
         for (let i = 0; i < tensor.length; i++) tensor[i] = tensor[i]! + more[i]!;
       }
     };
-    const left: { rows: readonly Row[]; from: number }[] = [];
-    for (const { member, some, from, count, sums } of busy) {
+    const lost: { rows: readonly Row[]; from: number }[] = [];
+    for (const { measured, some, from, count, sums } of busy) {
       try {
         const found = await sums;
         addTo(found);
-        member.speed = average(member.speed, count / found.seconds);
+        measured.speed = average(measured.speed, count / found.seconds);
       } catch (error) {
         signal?.throwIfAborted();
-        this.#members = this.#members.filter((one) => one !== member);
-        onLost(member.helper.name, error);
-        // A process that has only failed would keep its copy of the base, here and on the device, until the end.
-        void member.helper.stop();
-        left.push({ rows: some, from });
+        this.#workers = this.#workers.filter((one) => one !== measured);
+        onLost(measured.worker.name, error);
+        // A process that failed but still lives would keep its copy of the base, in memory and on the device.
+        void measured.worker.stop();
+        lost.push({ rows: some, from });
       }
     }
-    for (const { rows: some, from } of left) {
+    for (const { rows: some, from } of lost) {
       const before = total.map((tensor) => tensor.slice());
       const again = await own(some, from);
       addTo({ ...again, gradients: before });
@@ -128,9 +131,9 @@ function average(before: number | null, now: number): number {
 }
 
 /**
- * Parts of `count` micro-batches, in whole numbers: each goes to the device that would be done with it first.
+ * Splits `count` micro-batches among devices: each goes to the device that would finish it first.
  *
- * @param speeds null: not known yet, taken as the mean of the others
+ * @param speeds micro-batches per second; null: unknown, taken as the mean of the others
  */
 export function split(count: number, speeds: readonly (number | null)[]): number[] {
   const known = speeds.filter((speed) => speed !== null);

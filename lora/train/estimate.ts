@@ -1,68 +1,72 @@
-/** What training takes on this machine, before anything is loaded. */
+/** Memory and work of a training, estimated before anything is loaded. */
 import { adapterLayout, adapterSize } from '../adapter/layout.ts';
 import type { Precision } from '../engines/precision.ts';
 import { graphCost } from '../graph/cost.ts';
-import type { BaseBits } from '../models/base-bits.ts';
 import { weightFileBytes } from '../models/prepare-weights.ts';
 import type { ModelShape } from '../models/targets.ts';
 import { adaptedParameters } from './adapted-model.ts';
+import type { ResolvedCompute } from './compute.ts';
 import { inPrecision } from './precision.ts';
 import type { MachineSpeed } from './speed.ts';
 import { trainingGraph } from './step.ts';
 import type { TrainerSettings } from './trainer.ts';
 
-/** Bytes of a trainer process, and where they go. */
+/** Bytes of a trainer process, by what takes them. */
 export interface MemoryEstimate {
   /** Node.js, the engine's library and its kernels. */
   readonly runtime: number;
   /**
-   * Of the frozen model. As float32 they are pages of a file, which the system shares between processes; in fewer bits most
-   * are packed for the kernels.
+   * The frozen base. At 32 bits these are pages of a file, which processes share; with fewer bits most are packed by the
+   * process for its kernels.
    */
   readonly weights: number;
-  /** Most that lives at one time of the values that a micro-batch makes. */
+  /** Peak of the values of a micro-batch that are alive at the same time. */
   readonly activations: number;
-  /** Adapter, gradients and two moments, and the copies of them on their way to this process and to disk. */
+  /** Adapter, gradients, two moments, and the copies on their way to the parent process and to disk. */
   readonly adapter: number;
   readonly total: number;
 }
 
 export interface WorkEstimate {
-  /** Of the matrix products of one optimiser step. */
+  /** FLOPs of all matrix products of one optimiser step. */
   readonly flopsPerStep: number;
-  /** Of those among them with the base's linear modules: in fewer bits or in float16 they have a speed of their own. */
+  /** The part of them with frozen base weights, which run at another speed in fewer bits or in float16. */
   readonly baseFlopsPerStep: number;
-  /** Read or written by everything else in it. */
+  /** Bytes that all other operations of the step read and write. */
   readonly trafficPerStep: number;
-  /** Operations of the engine in it. */
+  /** Operations of the engine per step. */
   readonly operationsPerStep: number;
   /** Values of the adapter. */
   readonly parameters: number;
 }
 
-export interface EstimateSettings extends TrainerSettings {
-  /** @default 32 */
-  readonly baseBits?: BaseBits;
+export interface EstimateOptions extends Pick<TrainerSettings, 'lora' | 'training'> {
+  readonly compute: Pick<ResolvedCompute, 'checkpointing' | 'baseBits'>;
 }
 
-/** What a trainer process holds before it has loaded anything, measured (docs/decisions/080-training.md). */
+/** Bytes of a trainer process before it loads anything, measured (docs/decisions/080-training.md). */
 const RUNTIME_BYTES = 150 * 2 ** 20;
-/** Sets of adapter values alive at one time: values, gradients, two moments, the gradients that the engine returns, and
- * three on their way between the processes. */
+/**
+ * Copies of the adapter's values that are alive at one time: values, gradients, two moments, the gradients that the
+ * engine returns, and three on their way between the processes.
+ */
 const ADAPTER_SETS = 8;
 const FLOAT_BYTES = 4;
-/** Estimates were up to 5 % too low (docs/decisions/080-training.md), and others use the machine too. */
+/** Estimates were up to 5 % too low (docs/decisions/080-training.md), and other programs need memory too. */
 const MARGIN = 1.25;
 
-/** Whether a training that is estimated to take so many bytes has enough of those that are available. */
+/** Whether a training that is estimated to take `bytes` fits into `available` bytes, with a quarter in reserve. */
 export function fitsMemory(bytes: number, available: number): boolean {
   return MARGIN * bytes <= available;
 }
 
-/** From the shapes in the model's config alone. @throws LORA_*, MODEL_SEQUENCE_TOO_LONG */
+/**
+ * Estimates from the shapes in the model's config alone.
+ * @throws SwarmError LORA_*, MODEL_SEQUENCE_TOO_LONG
+ */
 export function estimateTraining(
   model: ModelShape,
-  { lora, training, checkpointing = false, baseBits = 32 }: EstimateSettings,
+  { lora, training, compute: { checkpointing, baseBits } }: EstimateOptions,
 ): { memory: MemoryEstimate; work: WorkEstimate } {
   const { config, architecture } = model;
   const { batchSize, sequenceLength: length } = training;
@@ -72,7 +76,7 @@ export function estimateTraining(
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
     { ...training, checkpointing },
   );
-  // What is marked for float16 is what is computed with the base's modules, and changes no other cost.
+  // The float16 pass marks exactly the products with the base's modules, and changes no other cost.
   const cost = graphCost(inPrecision(graph, architecture, 'float16'));
   const parameters = adapterSize(adapterLayout(model, lora));
   const parts = {
@@ -95,19 +99,19 @@ export function estimateTraining(
 }
 
 /**
- * How much slower than the probe's multiplications in a row everything else that is no product goes through memory:
- * softmax, transpositions, gathers. Like the two below it fits what was measured for 3M parameters on one thread and
- * 135M on two (docs/decisions/080-training.md).
+ * Slowdown of all operations that are not products (softmax, transpositions, gathers) against the probe's chain of
+ * multiplications. Fitted, like the two constants below, to measurements of 3M parameters on one thread and 135M on two
+ * (docs/decisions/080-training.md).
  */
 const SLOWNESS = 2;
-/** What any operation costs, however small, where the probe of a processor measures less. */
+/** Least cost of an operation, however small: the probe measures less on a processor. */
 const LEAST_SECONDS_PER_OPERATION = 5e-6;
-/** What a whole step attains of the speed of its operations alone. */
+/** Share of the operations' own speed that a whole step attains. */
 const EFFICIENCY = 0.85;
 
 /**
- * Seconds of a step on an idle machine: products at the speed of products, those with the base at the speed measured for its
- * bits and the precision, the rest at that of memory.
+ * Seconds of an optimiser step on an idle machine. Products run at the measured speed of products, those with the base
+ * at the speed for its bits and precision, and everything else at the speed of memory.
  */
 export function secondsPerStep(
   work: WorkEstimate,

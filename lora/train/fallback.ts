@@ -1,78 +1,82 @@
-/** What to start a trainer with after a device has failed it: less at a time, or another engine. */
+/** The lighter setting that a trainer restarts with after its device failed: less memory, or another engine. */
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
-import type { Device, EngineChoice, EngineName } from '../engines/names.ts';
-import type { Precision } from '../engines/precision.ts';
-import type { CheckpointingChoice } from './checkpointing.ts';
+import { deviceName } from '../engines/names.ts';
+import type { Compute, ResolvedCompute } from './compute.ts';
 
-/** What of a trainer's settings may change without changing what is trained. */
-export interface Load {
-  readonly engine: EngineName;
-  /** Rows of a run of the graph; an optimiser step takes as many runs as its batch needs. */
+/** The settings of a trainer that may change without changing what is trained. */
+export interface Workload {
+  readonly compute: ResolvedCompute;
+  /** Rows that pass through the model at once. An optimiser step takes as many passes as its batch needs. */
   readonly microBatch: number;
-  /** Whether the forward pass is computed twice. */
-  readonly checkpointing: boolean;
 }
 
-export interface Lighter extends Load {
-  /** For people: what happened and what is done about it. */
-  readonly because: string;
+export interface Fallback extends Workload {
+  /** What failed, and with which settings training continues. */
+  readonly reason: string;
 }
 
-/** Errors that may be the device's: anything else is as wrong with less load. */
-const OF_THE_DEVICE = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
-// WebGPU has a largest buffer, and larger tensors take several; a kernel may have so many.
+/** Errors that a device can cause. Any other error would come back with less load. */
+const DEVICE_ERRORS = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
+// The last one: WebGPU limits the size of a buffer and the buffers of a kernel; a larger tensor takes several buffers.
 const OUT_OF_MEMORY =
   /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)|too many storage buffers/i;
-/** SIGKILL is what a system out of memory sends; an allocation that fails in native code ends in an abort. */
+/** The system sends SIGKILL when memory runs out; a failed allocation in native code ends in SIGABRT. */
 const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
 
 /**
- * The next thing to try where memory ran out: gradient checkpointing, unless it was asked to stay off, as the results are the
- * same bits; then half the micro-batch, as the effective batch stays the same. Else, or where one row was too much, the
- * processor with as many rows as were asked for. Null when nothing lighter is left, or when the error is none of the device's.
+ * Returns the settings to try next. When memory ran out: gradient checkpointing, unless the user turned it off, since
+ * its results are the same bits; then half the micro-batch, which keeps the batch. After any other fault of a device,
+ * or when a single row was too much: the processor, with the micro-batch of `asked`.
+ *
+ * @param asked what the user asked for
+ * @param now what the failed trainer ran with
+ * @returns null when nothing lighter is left, or when the error is not the device's
  */
-export function lighter(
-  asked: { engine: EngineChoice; microBatch: number; checkpointing: CheckpointingChoice },
-  now: Load,
+export function fallbackFor(
+  asked: { compute: Compute; microBatch: number },
+  now: Workload,
   error: unknown,
-): Lighter | null {
+): Fallback | null {
   if (!isSwarmError(error)) return null;
+  const { compute, microBatch } = now;
+  const [first] = compute.devices;
   if (error.code === 'ENGINE_EXHAUSTED') {
-    // A new process is all it takes.
-    return { ...now, because: `${error.message}; continuing in a new trainer process` };
+    return { ...now, reason: `${error.message}; continuing in a new trainer process` };
   }
-  // What `auto` once measured may have gone since; who names an engine is told that it is not there.
-  const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.engine === 'auto';
-  if (!gone && !OF_THE_DEVICE.has(error.code)) return null;
-  const what = `with ${now.microBatch === 1 ? 'one row' : `${now.microBatch} rows`} at a time on ${now.engine}: ${error.message}`;
+  // `auto` may have chosen, days ago, a GPU that is gone. An engine that the user named must be there.
+  const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.compute.devices === 'auto';
+  if (!gone && !DEVICE_ERRORS.has(error.code)) return null;
+  const failed = `${rows(microBatch)} at a time on ${deviceName(first)} failed: ${error.message}`;
   const noMemory = isOutOfMemory(error);
-  if (noMemory && !now.checkpointing && asked.checkpointing !== false) {
-    const because = `${what}; going on with gradient checkpointing, which takes less and gives the same result`;
-    return { ...now, checkpointing: true, because };
+  if (noMemory && !compute.checkpointing && asked.compute.checkpointing !== false) {
+    return {
+      compute: { ...compute, checkpointing: true },
+      microBatch,
+      reason: `${failed}; continuing with gradient checkpointing, which needs less memory and gives the same result`,
+    };
   }
-  if (noMemory && now.microBatch > 1) {
-    const microBatch = Math.floor(now.microBatch / 2);
-    const because = `${what}; going on with ${microBatch} at a time, in batches as before`;
-    return { ...now, microBatch, because };
+  if (noMemory && microBatch > 1) {
+    const half = Math.floor(microBatch / 2);
+    const reason = `${failed}; continuing with ${rows(half)} at a time, in batches of the same size`;
+    return { compute, microBatch: half, reason };
   }
-  if (now.engine === 'onnx-cpu') return null;
-  const because = `${what}; going on with onnx-cpu`;
-  return { ...now, engine: 'onnx-cpu', microBatch: asked.microBatch, because };
+  if (first.engine === 'onnx-cpu') return null;
+  return {
+    // float32 is the one precision that every engine has.
+    compute: { ...compute, devices: [{ engine: 'onnx-cpu' }], precision: 'float32' },
+    microBatch: asked.microBatch,
+    reason: `${failed}; continuing with onnx-cpu`,
+  };
 }
 
-interface Devices {
-  readonly engine?: EngineName;
-  readonly device?: number;
-  readonly alongside?: readonly Device[];
-  readonly precision?: Precision;
+/** A fallback as JSON events and log lines carry it. */
+export function fallbackValues({ compute, microBatch, reason }: Fallback) {
+  const { devices, checkpointing } = compute;
+  return { engine: devices[0].engine, microBatch, checkpointing, because: reason };
 }
 
-/** The devices that go on where another engine takes over: that one alone, in the precision that every engine has. */
-export function onlyOn(engine: EngineName, devices: Devices): Devices & { engine: EngineName } {
-  const { device, alongside, precision } = devices;
-  return engine === devices.engine
-    ? { engine, device, alongside, precision }
-    : { engine, device: undefined, alongside: [], precision: 'float32' };
+function rows(count: number): string {
+  return count === 1 ? 'one row' : `${count} rows`;
 }
 
 function isOutOfMemory({ code, message, values }: SwarmError): boolean {

@@ -1,35 +1,26 @@
 /**
- * What the daemon and its trainer process say to each other, over Node's IPC channel with structured clones:
- * typed arrays travel as they are. Both ends are this program; the channel is not reachable from the network.
+ * Messages between a process and its trainer process, over Node's IPC channel with structured clones: typed arrays
+ * travel as they are. Both ends are this program; the channel cannot be reached from the network.
  */
 import type { ErrorJson } from '../../common/errors.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/row.ts';
-import type { Device, EngineName } from '../engines/names.ts';
-import type { BaseBits } from '../models/base-bits.ts';
 import type { AdamWState } from './adamw.ts';
+import type { ResolvedCompute } from './compute.ts';
 import type { GradientRequest, GradientSums } from './data-parallel.ts';
 import type { RowLoss } from './step.ts';
 import type { JobPosition, TrainerSettings, TrainProgress, TrainResult } from './trainer.ts';
 
 export interface TrainerOptions extends TrainerSettings {
-  /** Base model, a Hugging Face folder. */
+  /** Folder of the base model, in Hugging Face layout. */
   modelDir: string;
-  /** Where converted weights are kept between runs. */
+  /** Folder where converted weights are kept between runs. */
   cacheDir: string;
-  /** @default 'onnx-cpu' */
-  engine?: EngineName;
-  /** Which of several devices of the engine; see EngineOptions. @default 0 */
-  device?: number;
-  /** Devices that take part of each batch, each in a process of its own. @default none */
-  alongside?: readonly Device[];
-  /** Bits of a weight in the base's linear modules. @default 32 */
-  baseBits?: BaseBits;
-  /** Threads of the engine. Leave one core's worth of room for the daemon. */
-  threads: number;
+  /** Each device gets a process of its own. Leave one thread free for the parent process. */
+  compute: ResolvedCompute;
 }
 
-/** Every request has a number; the reply carries it. Requests are served one after the other. */
+/** Every request has a number, which its reply repeats. Requests are served one after the other. */
 export type Request =
   | { type: 'start'; id: number; options: TrainerOptions }
   | {
@@ -38,7 +29,7 @@ export type Request =
       adapter: readonly Float32Array[];
       rows: readonly Row[];
       steps: number;
-      /** null: go on with the moments in memory. */
+      /** null: continue with the moments in memory. */
       optimizer: AdamWState | null;
       position: JobPosition | null;
     }
@@ -47,7 +38,7 @@ export type Request =
   | { type: 'snapshot'; id: number; adapter: boolean }
   | { type: 'stop'; id: number };
 
-/** Not queued: gives up the request with that number, running or waiting. */
+/** Aborts the request with that number, running or waiting. It is not queued. */
 export interface Abort {
   type: 'abort';
   id: number;
@@ -64,5 +55,5 @@ export type Reply =
 
 export type Event =
   | { type: 'progress'; id: number; progress: TrainProgress }
-  /** For people: something has changed about how it trains. */
+  /** A change in how the trainer works, as a sentence for the user. */
   | { type: 'notice'; text: string };

@@ -2,7 +2,7 @@
  * Settings chosen from the model and the data, each with its reason and where it is from. Rules of thumb, not optima:
  * what they rest on is in docs/training.md.
  */
-import { shareBatch } from './trainers.ts';
+import { shareBatch } from './shared-batch.ts';
 
 export const PRESETS = ['auto', 'quick', 'thorough'] as const;
 export type PresetName = (typeof PRESETS)[number];

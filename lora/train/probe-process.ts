@@ -1,26 +1,26 @@
 /**
- * Entry of a process that measures one engine and ends: a driver that fails takes nothing with it, and what a device's
- * libraries hold in memory is given back.
+ * Entry of a process that tries or measures one engine and ends. A driver that crashes takes nothing else with it, and
+ * the memory of a device's libraries is released.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { isSwarmError } from '../../common/errors.ts';
-import { createEngine } from '../engines/engine.ts';
+import { createEngine, type Engine } from '../engines/engine.ts';
 import { hasFloat16 } from '../engines/float16.ts';
 import { requirementsOf } from '../engines/onnx/engine.ts';
-import type { ProbeReply, ProbeRequest } from './probe.ts';
+import type { ProbeMessage, ProbeReply, ProbeRequest } from './probe.ts';
 import { measureSpeed } from './speed.ts';
 
-/** Drivers for Vulkan that compute on the processor: Mesa's and Chromium's. */
+/** Vulkan drivers that compute on the processor: Mesa's and Chromium's. */
 const SOFTWARE_DRIVERS = ['libvulkan_lvp', 'libvk_swiftshader'];
-/** More than the one thread that may wait for a device: a driver that computes fills the cores. */
+/** Processor time per second of waiting for a device. A real GPU keeps one thread busy; a software driver fills the cores. */
 const PROCESSOR_SHARE = 1.2;
 const software: ProbeReply = {
-  reason: 'what it found is no GPU but a driver that computes on the processor',
+  reason: 'the device it found is a software driver on the processor, not a GPU',
   needs: requirementsOf('onnx-webgpu'),
   software: true,
 };
 
-/** Whether the driver of a device is one of the known ones, on a machine (Linux) without any GPU. */
+/** Whether a known software driver is loaded, on a machine (Linux) without any GPU. */
 async function hasSoftwareDriver(): Promise<boolean> {
   const maps = await readFile('/proc/self/maps', 'utf8').catch(() => '');
   if (!SOFTWARE_DRIVERS.some((name) => maps.includes(name))) return false;
@@ -28,34 +28,39 @@ async function hasSoftwareDriver(): Promise<boolean> {
   return !devices.flat().some((name) => /^(renderD\d+|nvidia\d+|dxg)$/.test(name));
 }
 
-async function probe(request: ProbeRequest): Promise<ProbeReply> {
+async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeReply> {
   const { signal } = new AbortController();
+  const isWebGpu = engine.name === 'onnx-webgpu';
+  if (isWebGpu && (await hasSoftwareDriver())) return software;
+  const before = process.cpuUsage();
+  const started = performance.now();
+  const float16 = await hasFloat16(engine);
+  const speed = await measureSpeed(engine, { ...request, float16, signal });
+  const { user, system } = process.cpuUsage(before);
+  // WebGPU does not report what kind of device it found; this process's use of the processor shows it.
+  const share = (user + system) / 1e3 / (performance.now() - started);
+  if (isWebGpu && share > PROCESSOR_SHARE) return software;
+  return { speed, onProcessor: engine.onProcessor ?? false };
+}
+
+async function probe(message: ProbeMessage): Promise<ProbeReply> {
   try {
-    const engine = await createEngine(request.engine, request);
-    const isWebGpu = engine.name === 'onnx-webgpu';
-    if (isWebGpu && (await hasSoftwareDriver())) return software;
-    const busy = process.cpuUsage();
-    const started = performance.now();
-    const float16 = await hasFloat16(engine);
-    const speed = await measureSpeed(engine, { ...request, float16, signal });
-    const { user, system } = process.cpuUsage(busy);
-    // The engine does not say what it found; the doing of this process does.
-    const share = (user + system) / 1e3 / (performance.now() - started);
-    if (isWebGpu && share > PROCESSOR_SHARE) return software;
-    return { speed };
+    const engine = await createEngine(message.engine, message);
+    if (message.type === 'measure') return await measure(engine, message);
+    return { runs: true, float16: await hasFloat16(engine) };
   } catch (error) {
     const { reason, needs } = (isSwarmError(error) ? error.values : {}) as {
       reason?: string;
       needs?: string;
     };
-    const message = error instanceof Error ? error.message : String(error);
-    return { reason: reason ?? message, needs: needs ?? null, software: false };
+    const text = error instanceof Error ? error.message : String(error);
+    return { reason: reason ?? text, needs: needs ?? null, software: false };
   }
 }
 
-process.on('message', async (request: ProbeRequest) => {
-  const reply = await probe(request);
-  // Some drivers fail while they are unloaded, after all is done: nothing is unloaded.
+process.on('message', async (message: ProbeMessage) => {
+  const reply = await probe(message);
+  // Some drivers crash while they are unloaded, so the process ends without unloading them.
   process.send!(reply, () => process.kill(process.pid, 'SIGKILL'));
 });
 process.on('disconnect', () => process.exit(0));

@@ -1,16 +1,15 @@
-import { errorJson } from '../../common/errors.ts';
 /**
- * Entry of the trainer process. `run()` of the engine blocks its thread for the length of a step, so it gets a
- * process of its own: the daemon's heartbeats go on, and a crash in here costs one round, not the node.
+ * Entry of the trainer process. A run of the engine blocks its thread for the length of a step. In a process of its own
+ * it does not stop the daemon's heartbeats, and a crash costs one round instead of the node.
  */
 
+import { errorJson } from '../../common/errors.ts';
 import { adapterSize } from '../adapter/layout.ts';
 import { createEngine } from '../engines/engine.ts';
 import { requireFloat16 } from '../engines/float16.ts';
-import { requirePrecision } from '../engines/precision.ts';
-import { requireBaseBits } from '../models/base-bits.ts';
 import { openBase } from '../models/base-model.ts';
 import { prepareWeights } from '../models/prepare-weights.ts';
+import { checkCompute } from './compute.ts';
 import { trainError } from './errors.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
 import { TrainerProcess } from './supervisor.ts';
@@ -25,28 +24,28 @@ function send(message: Reply | Event): void {
 }
 
 async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trainer> {
-  const { modelDir, cacheDir, threads, engine: name = 'onnx-cpu', device, baseBits: bits = 32 } = options;
-  const { precision = 'float32' } = options;
-  requireBaseBits(bits, name);
-  requirePrecision(precision, name);
+  const { modelDir, cacheDir, compute } = options;
+  const { threads, baseBits: bits, precision } = compute;
+  checkCompute(compute);
   const model = await openBase(modelDir);
-  // Before the weights, which take minutes for a large base: an engine that is not there fails at once.
+  const [{ engine: name, device }, ...others] = compute.devices;
+  // Before the weights, which take minutes for a large base: a missing engine fails at once.
   const engine = await createEngine(name, { threads, device });
   if (precision === 'float16') await requireFloat16(engine);
   const weights = await prepareWeights(model, cacheDir, { bits, signal });
-  const helpers: TrainerProcess[] = [];
-  for (const { engine: name, device } of options.alongside ?? []) {
-    const theirs = { ...options, engine: name, device, alongside: [] };
-    helpers.push(await TrainerProcess.start(theirs, { onLog: (line) => console.error(line), signal }));
+  const workers: TrainerProcess[] = [];
+  for (const other of others) {
+    const alone = { ...options, compute: { ...compute, devices: [other] as const } };
+    workers.push(await TrainerProcess.start(alone, { onLog: (line) => console.error(line), signal }));
   }
   return new Trainer(options, {
     model,
     engine,
     weights,
-    helpers,
+    workers,
     onLost: (name, error) => {
       const reason = error instanceof Error ? error.message : String(error);
-      send({ type: 'notice', text: `${name} failed: ${reason}; going on without it` });
+      send({ type: 'notice', text: `${name} failed: ${reason}; continuing without it` });
     },
   });
 }
@@ -118,7 +117,7 @@ process.on('message', (message: Request | Abort) => {
   });
 });
 
-// Without its daemon a trainer has no purpose, however the daemon went.
+// A trainer without its parent process has no purpose.
 process.on('disconnect', () => process.exit(0));
-// Ctrl-C reaches the whole process group; the daemon decides when the trainer stops.
+// Ctrl-C reaches the whole process group; the parent decides when the trainer stops.
 process.on('SIGINT', () => {});

@@ -1,4 +1,4 @@
-/** How fast an engine is on this machine, by single operations: nothing of a model is loaded for it. */
+/** Measures an engine's speed on this machine with single operations, without loading a model. */
 import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,44 +11,44 @@ import { placeMatrix } from '../models/prepare-weights.ts';
 import { Layout } from '../models/weight-cache.ts';
 
 export interface MachineSpeed {
-  /** Floating-point operations per second in a matrix product. */
+  /** FLOP/s of a float32 matrix product. */
   readonly flops: number;
-  /** The same with a matrix of the base, where that has fewer bits than 32. */
+  /** FLOP/s with a base weight of 8 or 4 bits; absent at 32 bits. */
   readonly baseFlops?: number;
-  /** The same with operands in float16, the base's matrix in its bits; none where the device does not have it. */
+  /** FLOP/s in float16 with a base weight in its bits; absent where the device lacks float16. */
   readonly float16Flops?: number;
-  /** Bytes per second in a product of two large tensors, element by element. */
+  /** Bytes per second that an element-wise product of two large tensors reads and writes. */
   readonly bytes: number;
-  /** What an operation costs that does next to nothing: a call of a kernel, on a GPU its launch. */
+  /** Overhead of one operation: calling a kernel, on a GPU launching it. */
   readonly secondsPerOperation: number;
 }
 
 export interface SpeedOptions {
-  /** Tokens of a micro-batch and width of the model: products of small matrices are slower. */
+  /** Tokens of a micro-batch and width of the model. Products of small matrices are slower. */
   tokens: number;
   width: number;
-  /** That a weight of the base is kept in. @default 32 */
+  /** Bits of a base weight. @default 32 */
   baseBits?: BaseBits;
-  /** Whether products in float16 are measured too, on a device that has them. @default false */
+  /** Whether to measure products in float16 too, on a device that supports them. @default false */
   float16?: boolean;
   signal: AbortSignal;
 }
 
-/** Long enough to be past the first slow runs, short enough that nobody minds. */
+/** Long enough to get past the first slow runs. */
 const PROBE_MS = 400;
-/** Most rows of the probe's matrices: more are no faster. */
+/** Most rows of the probe's matrices: with more, products are no faster. */
 const PROBE_ROWS = 2048;
-/** A block's inner width as a multiple of the model's, about. */
+/** Approximate inner width of a block, as a multiple of the model's width. */
 const WIDENING = 3;
-/** Operations in a row, so that what happens once per run counts for little. */
+/** Operations per run: the more, the less the overhead of a run counts. */
 const CHAIN = 10;
 const CALLS = 100;
-/** Products in a row for the same reason, as long as one run takes less than this, in floating-point operations. */
+/** Most floating-point operations of a run. */
 const RUN_FLOPS = 2 ** 34;
 
 /**
- * Measures this machine with kinds of operations of the engine: 0.4 seconds for each of three, four or five. Only numbers
- * travel to the device and back: its memory is measured, not the way there.
+ * Measures three to five kinds of operations for 0.4 seconds each. Single numbers are fed and returned, so transfers to
+ * and from the device do not count.
  */
 export async function measureSpeed(
   engine: Engine,
@@ -65,7 +65,7 @@ export async function measureSpeed(
       const weight = bits === 32 ? filled(shape) : graph.weight(WEIGHT, shape);
       let y = x;
       for (let i = 0; i < pairs; i++) {
-        // In both directions, by turns, as a weight of the base is in training.
+        // Training uses a base weight in both directions, forward and backward.
         y = matmul(matmul(y, weight, { ...options, transposeB: true }), weight, options);
       }
       return y;
@@ -98,7 +98,7 @@ export async function measureSpeed(
   };
 }
 
-/** A graph from one number to one: it is spread over `shape`, and what `build` makes of that is summed up. */
+/** Builds a graph from one number to one: the input is broadcast to `shape`, and the result of `build` is summed. */
 function probeGraph(
   shape: readonly number[],
   build: (x: Tensor, filled: (shape: readonly number[]) => Tensor, graph: Graph) => Tensor,
@@ -112,7 +112,7 @@ function probeGraph(
 
 const WEIGHT = 'weight';
 
-/** Gives `use` a file with a matrix of fewer bits: of zeros, which take no room on the disk. */
+/** Calls `use` with a file that holds a quantised matrix of zeros: a sparse file, which takes no space on disk. */
 async function withWeight<T>(
   shape: readonly [number, number],
   bits: Exclude<BaseBits, 32>,
@@ -131,10 +131,10 @@ async function withWeight<T>(
   }
 }
 
-/** Small enough that no chain leaves the range of float32. */
+/** Small enough that no chain of operations overflows float32. */
 const VALUE = 2 ** -10;
 
-/** Seconds. */
+/** Returns the seconds of the fastest run. */
 async function fastestRun(
   engine: Engine,
   { graph, weights, signal }: { graph: Graph; weights: WeightFile | null; signal: AbortSignal },
@@ -142,7 +142,7 @@ async function fastestRun(
   const executable = await engine.compile(graph, weights);
   const run = () => executable.run({ x: Float32Array.of(VALUE) });
   try {
-    // A GPU's driver compiles its kernels meanwhile, which may take longer than all the rest.
+    // The first run does not count: a GPU's driver compiles its kernels in it.
     await run();
     const started = performance.now();
     let fastest = Number.POSITIVE_INFINITY;

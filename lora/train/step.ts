@@ -215,11 +215,12 @@ export async function lossAndGradients(
   return { lossSum, tokens };
 }
 
+/** Loss of one row. */
 export interface RowLoss {
   /** Nats, summed over the row's predicted tokens. */
-  lossSum: number;
-  /** Predicted tokens. */
-  tokens: number;
+  readonly lossSum: number;
+  /** Number of predicted tokens. */
+  readonly tokens: number;
 }
 
 /** Loss of every row. `runnable` is a compiled `lossGraph`; `parameters` its inputs, if any. */

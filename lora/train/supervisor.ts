@@ -1,4 +1,4 @@
-/** The daemon's side of its trainer process: the methods of `Trainer`, with the process's death as an error. */
+/** The parent's side of a trainer process: the methods of `Trainer`; the death of the process is an error. */
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -7,23 +7,23 @@ import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/row.ts';
 import { deviceName } from '../engines/names.ts';
 import type { AdamWState } from './adamw.ts';
-import type { GradientRequest, GradientSums, Helper } from './data-parallel.ts';
+import type { DataParallelWorker, GradientRequest, GradientSums } from './data-parallel.ts';
 import { trainError } from './errors.ts';
 import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
 import type { RowLoss } from './step.ts';
 import type { JobPosition, TrainProgress, TrainResult } from './trainer.ts';
 
-/** An aborted trainer answers between two runs of its graph; one that has not by then is killed. */
+/** An aborted trainer answers after the current micro-batch. One that has not answered by then is killed. */
 const ABORT_GRACE_MS = 30_000;
-/** Time to release the engine after `stop`. */
+/** Time that a trainer has to release its engine after `stop`. */
 const STOP_GRACE_MS = 3_000;
-/** What is kept of the trainer's last words, characters. */
+/** Characters kept from the end of the trainer's standard error. */
 const STDERR_TAIL = 4_000;
 
 export interface SupervisorDeps {
-  /** Lines that the trainer writes to its standard error. */
+  /** Called with each line of the trainer's standard error. */
   onLog?: (line: string) => void;
-  /** What people should know of how it trains, in a sentence. */
+  /** Called when the way it trains has changed, with a sentence for the user. */
   onNotice?: (text: string) => void;
   signal?: AbortSignal;
 }
@@ -31,17 +31,17 @@ export interface SupervisorDeps {
 export interface TrainOptions {
   adapter: readonly Float32Array[];
   rows: readonly Row[];
-  /** Optimiser steps at most; fewer when the rows run out. */
+  /** Most optimiser steps to make; fewer when the rows run out. */
   steps: number;
-  /** Moments to start from. @default those in the trainer's memory (zeros after a start) */
+  /** Moments to start from. @default those in the trainer's memory: zeros after a start */
   optimizer?: AdamWState | null;
-  /** Where the job stands. @default where the optimiser stands */
+  /** Progress of the job. @default the steps of the optimiser */
   position?: JobPosition | null;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
 }
 
-export interface TrainOutcome extends TrainResult {
+export interface TrainedAdapter extends TrainResult {
   adapter: Float32Array[];
 }
 
@@ -54,8 +54,8 @@ interface Pending {
 type RequestBody = Request extends infer R ? (R extends Request ? Omit<R, 'id'> : never) : never;
 type ReplyOf<T extends Reply['type']> = Extract<Reply, { type: T }>;
 
-export class TrainerProcess implements Helper {
-  /** Engine and device, for people. */
+export class TrainerProcess implements DataParallelWorker {
+  /** Engine and number of the device, for messages. */
   readonly name: string;
   readonly #child: ChildProcess;
   readonly #closed: Promise<void>;
@@ -67,11 +67,11 @@ export class TrainerProcess implements Helper {
 
   private constructor(name: string, deps: SupervisorDeps) {
     this.name = name;
-    // The build turns this file and the entry into .js.
+    // The published build has .js files.
     const entry = import.meta.url.endsWith('.ts') ? './process.ts' : './process.js';
     this.#child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
       serialization: 'advanced',
-      // Not the daemon's: a debugger's port, for one, can be had once only.
+      // Not the parent's arguments: two processes cannot listen on the same debugger port.
       execArgv: [],
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
@@ -86,7 +86,7 @@ export class TrainerProcess implements Helper {
     this.#closed = new Promise((resolve) => {
       this.#child.on('error', (error) => {
         this.#die(null, null, error);
-        // A process that never came to be does not close.
+        // A process that failed to start emits no 'close'.
         if (this.#child.pid === undefined) resolve();
       });
       this.#child.on('close', (code, signal) => {
@@ -97,12 +97,11 @@ export class TrainerProcess implements Helper {
   }
 
   /**
-   * Forks a trainer and loads the base model in it.
-   * @throws what opening the model and compiling throw, TRAINER_DIED, TRAINER_ABORTED
+   * Starts a trainer process and loads the base model in it.
+   * @throws SwarmError BASE_BITS, PRECISION, ENGINE_*, MODEL_*, TRAINER_DIED, TRAINER_ABORTED
    */
   static async start(options: TrainerOptions, deps: SupervisorDeps = {}): Promise<TrainerProcess> {
-    const { engine = 'onnx-cpu', device } = options;
-    const trainer = new TrainerProcess(deviceName({ engine, device }), deps);
+    const trainer = new TrainerProcess(deviceName(options.compute.devices[0]), deps);
     try {
       const ready = await trainer.#request('ready', { type: 'start', options }, deps.signal);
       trainer.#current = ready.layout;
@@ -113,7 +112,7 @@ export class TrainerProcess implements Helper {
     }
   }
 
-  /** Names and shapes of the adapter's tensors, in the order of every list of tensors here. */
+  /** Names and shapes of the adapter's tensors. All lists of tensors have this order. */
   get layout(): AdapterLayout {
     return this.#current;
   }
@@ -127,8 +126,8 @@ export class TrainerProcess implements Helper {
   }
 
   /**
-   * Trains from `adapter` and returns what became of it.
-   * @throws TRAINER_DIED when the process ends first, TRAINER_ABORTED on abort, and the trainer's own errors
+   * Trains `adapter` and returns the trained one.
+   * @throws SwarmError TRAINER_DIED when the process ends first, TRAINER_ABORTED on abort, and the trainer's own errors
    */
   async train({
     adapter,
@@ -138,13 +137,13 @@ export class TrainerProcess implements Helper {
     position = null,
     onProgress,
     signal,
-  }: TrainOptions): Promise<TrainOutcome> {
+  }: TrainOptions): Promise<TrainedAdapter> {
     const body = { type: 'train', adapter, rows, steps, optimizer, position } as const;
     const { result, adapter: trained } = await this.#request('trained', body, signal, { onProgress });
     return { ...result, adapter: trained };
   }
 
-  /** Part of another trainer's step. @throws as `train` */
+  /** Computes gradients for a part of another trainer's step. @throws as `train` */
   gradients(
     request: GradientRequest,
     signal?: AbortSignal,
@@ -163,7 +162,7 @@ export class TrainerProcess implements Helper {
     };
   }
 
-  /** Loss of every row under `adapter`. @throws as `train` */
+  /** Returns the loss of every row with `adapter`. @throws as `train` */
   async evaluate(options: {
     adapter: readonly Float32Array[];
     rows: readonly Row[];
@@ -173,20 +172,20 @@ export class TrainerProcess implements Helper {
     return (await this.#request('evaluated', { type: 'evaluate', adapter, rows }, signal)).losses;
   }
 
-  /** The optimiser's moments, to be kept on disk. @throws as `train` */
+  /** Returns the optimiser's state. @throws as `train` */
   async snapshot(signal?: AbortSignal): Promise<AdamWState> {
     return (await this.#request('snapshot', { type: 'snapshot', adapter: false }, signal)).optimizer;
   }
 
-  /** Adapter and moments after the last whole step, also of a training that was aborted. @throws as `train` */
+  /** Returns adapter and optimiser state after the last complete step, also of an aborted training. @throws as `train` */
   async state(signal?: AbortSignal): Promise<{ adapter: Float32Array[]; optimizer: AdamWState }> {
     const reply = await this.#request('snapshot', { type: 'snapshot', adapter: true }, signal);
     return { adapter: reply.adapter!, optimizer: reply.optimizer };
   }
 
   /**
-   * Gives up what runs, releases the engine and ends the process, by force after a grace. What is pending
-   * rejects with TRAINER_ABORTED or TRAINER_DIED. Idempotent.
+   * Aborts all requests, releases the engine and ends the process: by force after STOP_GRACE_MS. Pending requests reject
+   * with TRAINER_ABORTED or TRAINER_DIED. Idempotent.
    */
   async stop(): Promise<void> {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), STOP_GRACE_MS);
@@ -196,7 +195,7 @@ export class TrainerProcess implements Helper {
     clearTimeout(timer);
   }
 
-  /** Ends the process at once; what is pending rejects with TRAINER_DIED. Idempotent. */
+  /** Kills the process. Pending requests reject with TRAINER_DIED. Idempotent. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     await this.#closed;
@@ -235,7 +234,7 @@ export class TrainerProcess implements Helper {
   }
 
   #post(message: Request | Abort, onSent: () => void = () => {}): void {
-    // A channel that is gone is reported by 'close', with the reason.
+    // When the channel is closed, 'close' reports why.
     if (this.#child.connected) this.#child.send(message, () => onSent());
   }
 
@@ -260,5 +259,5 @@ export class TrainerProcess implements Helper {
 }
 
 function aborted(request: string): SwarmError {
-  return trainError('TRAINER_ABORTED', `${request} was given up before it began`, { request });
+  return trainError('TRAINER_ABORTED', `${request} was aborted before it began`, { request });
 }

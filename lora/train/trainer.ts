@@ -1,27 +1,26 @@
-import { trainError } from './errors.ts';
-
-/** Trains one adapter on one device, in this process. `TrainerProcess` is the same behind a process boundary. */
+/** Trains one adapter on one device, in this process. `TrainerProcess` does the same in a child process. */
 
 import { type AdapterLayout, adapterLayout } from '../adapter/layout.ts';
 import type { LoraConfig } from '../adapter/lora-config.ts';
 import { checkTokens, type Row } from '../data/row.ts';
 import type { Engine, Executable, WeightFile } from '../engines/engine.ts';
-import type { Precision } from '../engines/precision.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { BaseModel } from '../models/base-model.ts';
 import { AdamW, type AdamWState } from './adamw.ts';
 import { adaptedParameters } from './adapted-model.ts';
 import { batches } from './batches.ts';
+import type { ResolvedCompute } from './compute.ts';
 import type { TrainingConfig } from './config.ts';
 import {
+  DataParallel,
+  type DataParallelOptions,
+  type DataParallelWorker,
   type GradientRequest,
   type GradientSums,
-  type Helper,
-  Team,
-  type TeamOptions,
 } from './data-parallel.ts';
+import { trainError } from './errors.ts';
 import { LossScale, requireLossScale } from './loss-scale.ts';
-import { treatmentOf } from './parameter-groups.ts';
+import { parameterGroupOf } from './parameter-groups.ts';
 import { inPrecision } from './precision.ts';
 import { StepTally, type TrainProgress, type TrainResult } from './progress.ts';
 import { learningRateAt } from './schedule.ts';
@@ -33,53 +32,51 @@ export type { TrainProgress, TrainResult } from './progress.ts';
 export interface TrainerSettings {
   lora: LoraConfig;
   training: TrainingConfig;
-  /** A choice of this machine: a fraction of the memory for activations, for more time. @default false */
-  checkpointing?: boolean;
-  /** Another one: of products with the frozen base, which the engine must have. @default 'float32' */
-  precision?: Precision;
+  /** The engine in `deps` must support the precision. */
+  compute: Pick<ResolvedCompute, 'checkpointing' | 'precision'>;
 }
 
 export interface TrainerDeps {
   model: BaseModel;
   engine: Engine;
-  /** The base's weights as `prepareWeights` made them. */
+  /** The base's weights, as `prepareWeights` returns them. */
   weights: WeightFile;
-  /** Other devices, each with the same base and settings. @default none */
-  helpers?: readonly Helper[];
-  /** One of them has failed; training goes on without it. */
-  onLost?: TeamOptions['onLost'];
+  /** Trainers on other devices, with the same base and settings. @default none */
+  workers?: readonly DataParallelWorker[];
+  /** Called when a worker failed; training continues without it. */
+  onLost?: DataParallelOptions['onLost'];
 }
 
 export interface TrainRequest {
-  /** Taken in order, `batchSize` per optimiser step; when they run out, training ends early. */
+  /** Read in order, `batchSize` per optimiser step. When they run out, training ends early. */
   rows: AsyncIterable<Row> | Iterable<Row>;
-  /** Optimiser steps at most. */
+  /** Most optimiser steps to make. */
   steps: number;
-  /** Where the job stands. @default where this optimiser stands: a machine alone is the job */
+  /** Progress of the job. @default the steps of this optimiser, for a run on one machine */
   position?: JobPosition;
   onProgress?: (progress: TrainProgress) => void;
   signal?: AbortSignal;
 }
 
 /**
- * The learning rate falls with the job, not with the steps of one node: a node that joined late or makes fewer steps in
- * a round is as far along as the others.
+ * Progress of a job. The learning rate follows it, and not the steps of one node: a node that joined late, or makes
+ * fewer steps per round, uses the same rate as the others.
  */
 export interface JobPosition {
-  /** Optimiser steps that the job had made before this request. */
+  /** Optimiser steps of the job before this request. */
   readonly start: number;
-  /** By how much it advances with each step of this node; 1, or more for a node that makes fewer than planned. */
+  /** Steps of the job per step of this node: 1, or more for a node that makes fewer steps than planned. */
   readonly perStep: number;
 }
 
 export class Trainer {
-  /** Names and shapes of the adapter's tensors, in the order of every list of tensors here. */
+  /** Names and shapes of the adapter's tensors. All lists of tensors have this order. */
   readonly layout: AdapterLayout;
   readonly #settings: TrainerSettings;
   readonly #deps: TrainerDeps;
   readonly #optimizer: AdamW;
   readonly #values: Float32Array[];
-  readonly #team: Team;
+  readonly #dataParallel: DataParallel;
   readonly #lossScale: LossScale | null;
   #training: TrainingRun | null = null;
   #evaluation: SizedExecutables | null = null;
@@ -89,20 +86,20 @@ export class Trainer {
     this.#deps = deps;
     this.layout = adapterLayout(deps.model, settings.lora);
     const { betas, epsilon, weightDecay } = settings.training;
-    const tensors = this.layout.map((tensor) => treatmentOf(tensor, settings.training));
+    const tensors = this.layout.map((tensor) => parameterGroupOf(tensor, settings.training));
     this.#values = tensors.map(({ size }) => new Float32Array(size));
     this.#optimizer = new AdamW({ tensors, betas, epsilon, weightDecay });
-    this.#lossScale = settings.precision === 'float16' ? new LossScale() : null;
-    const { helpers = [], onLost = () => {} } = deps;
-    this.#team = new Team(helpers, { microBatch: this.#size().batch, onLost });
+    this.#lossScale = settings.compute.precision === 'float16' ? new LossScale() : null;
+    const { workers = [], onLost = () => {} } = deps;
+    this.#dataParallel = new DataParallel(workers, { microBatch: this.#size().batch, onLost });
   }
 
-  /** Copies. @throws ADAPTER_SHAPE when counts or sizes differ from `layout`. */
+  /** Copies `tensors` into the adapter. @throws SwarmError ADAPTER_SHAPE when counts or sizes differ from `layout` */
   setParameters(tensors: readonly Float32Array[]): void {
     const fits =
       tensors.length === this.#values.length && tensors.every((t, i) => t.length === this.#values[i]!.length);
     if (!fits) {
-      throw trainError('ADAPTER_SHAPE', 'the adapter does not have the tensors of this job', {
+      throw trainError('ADAPTER_SHAPE', 'the adapter has other tensors than this job', {
         tensors: tensors.length,
         expected: this.#values.length,
       });
@@ -110,18 +107,18 @@ export class Trainer {
     for (const [i, tensor] of tensors.entries()) this.#values[i]!.set(tensor);
   }
 
-  /** A copy of the adapter as it is now. */
+  /** Returns a copy of the adapter. */
   parameters(): Float32Array[] {
     return this.#values.map((tensor) => tensor.slice());
   }
 
-  /** Moments, step count and loss scale: with the parameters, all that is needed to go on bit for bit. */
+  /** Moments, step count and loss scale. With the parameters, enough to continue bit for bit. */
   optimizerState(): AdamWState {
     const state = this.#optimizer.exportState();
     return this.#lossScale === null ? state : { ...state, lossScale: this.#lossScale.state };
   }
 
-  /** @throws OPTIMIZER_STATE when it belongs to other tensors or its loss scale is none; all stays as it was then. */
+  /** @throws SwarmError OPTIMIZER_STATE for the state of other tensors or an invalid loss scale; nothing changes then */
   setOptimizerState(state: AdamWState): void {
     const { lossScale = new LossScale().state } = state;
     if (this.#lossScale !== null) requireLossScale(lossScale);
@@ -130,8 +127,8 @@ export class Trainer {
   }
 
   /**
-   * Makes optimiser steps on the adapter. Between runs of the graph the event loop turns, so messages and
-   * aborts get through. An abort rejects with the signal's reason and leaves the last whole step in place.
+   * Makes optimiser steps on the adapter. The event loop runs between two micro-batches, so messages and aborts get
+   * through. An abort rejects with the signal's reason and keeps the adapter of the last complete step.
    */
   async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
     const { training } = this.#settings;
@@ -141,13 +138,13 @@ export class Trainer {
     for await (const batch of batches(rows, training.batchSize, steps)) {
       this.#check(batch);
       if (taken === 0) {
-        // What is compiled before the first step is no part of the speed.
+        // Compiles before the clock starts: the speed is that of training alone.
         await executables.for(batch.slice(0, this.#size().batch));
         tally.start();
       }
       taken += batch.length;
       const step = this.#optimizer.steps;
-      const { lossSum, tokens } = await this.#team.gradients(
+      const { lossSum, tokens } = await this.#dataParallel.gradients(
         { adapter: this.#values, rows: batch, step },
         (some, first) => this.#sums(some, { step, first }, signal),
         signal,
@@ -166,7 +163,7 @@ export class Trainer {
     return tally.result;
   }
 
-  /** Sums over rows that are part of a batch, for the trainer that makes the step. */
+  /** Sums loss and gradients over a part of a batch, for the trainer that makes the step. */
   async gradients(
     request: GradientRequest,
     { signal }: { signal?: AbortSignal } = {},
@@ -178,7 +175,7 @@ export class Trainer {
     return { ...sums, seconds: (performance.now() - started) / 1000 };
   }
 
-  /** Loss of every row under the adapter as it is now. */
+  /** Returns the loss of every row with the current adapter. */
   async evaluate(rows: readonly Row[], { signal }: { signal?: AbortSignal } = {}): Promise<RowLoss[]> {
     this.#check(rows);
     return rowLosses(this.#evaluationExecutables(), rows, this.#named(), this.#runOptions(signal));
@@ -192,7 +189,7 @@ export class Trainer {
     await Promise.all([training?.executables.dispose(), evaluation?.dispose()]);
   }
 
-  /** @returns sums in the run's own tensors, zeros where there are no rows */
+  /** @returns sums in tensors that the next call overwrites; zeros where there are no rows */
   async #sums(
     rows: readonly Row[],
     { step, first }: Pick<GradientRequest, 'step' | 'first'>,
@@ -210,15 +207,15 @@ export class Trainer {
     return { lossSum, tokens, gradients: into };
   }
 
-  // Made on first use: a node never evaluates, a coordinator never trains, and each costs the base's memory.
+  // Compiled on first use: nodes never evaluate, coordinators never train, and each takes the base's memory again.
   #trainingRun(): TrainingRun {
     this.#training ??= this.#prepareTraining();
     return this.#training;
   }
 
   #prepareTraining(): TrainingRun {
-    const { checkpointing = false } = this.#settings;
-    // Built anew for each size: kept, a graph would take as much memory as the engine needs for it.
+    const { checkpointing } = this.#settings.compute;
+    // Built again for each size: a graph that is kept takes as much memory as the engine's copy of it.
     const graphFor = (supervised: number | null) =>
       trainingGraph(
         { ...this.#size(), supervised },
@@ -254,7 +251,7 @@ export class Trainer {
     finish: (executable: Executable) => Executable = (executable) => executable,
   ): SizedExecutables {
     const { engine, weights, model } = this.#deps;
-    const { precision = 'float32' } = this.#settings;
+    const { precision } = this.#settings.compute;
     const { batch, length } = this.#size();
     const options = { tokens: batch * length, sized: isSized(engine, weights) };
     return new SizedExecutables(options, async (supervised) =>
@@ -287,12 +284,12 @@ export class Trainer {
   }
 }
 
-/** The training graphs with the tensors that it reads and those that its gradients are summed up in. */
+/** The compiled training graphs, the tensors that they read, and the sums of their gradients. */
 interface TrainingRun {
   readonly executables: SizedExecutables;
-  /** Name → values of the adapter, those that the optimiser changes. */
+  /** Name → values of the adapter's trained tensors, which the optimiser changes. */
   readonly trained: ReadonlyMap<string, Float32Array>;
-  /** The others: they are read, and stay as they are. */
+  /** Name → values of the adapter's other tensors, which stay constant. */
   readonly frozen: ReadonlyMap<string, Float32Array>;
   readonly gradients: ReadonlyMap<string, Float32Array>;
   /** Whether the graph has the input `seed`. */

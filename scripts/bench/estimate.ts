@@ -2,6 +2,7 @@
  * How far off the estimates of `swarm train --dry-run` are: `node scripts/bench/estimate.ts [model folder]`. For each
  * shape: estimated memory and seconds per step, the peak of a real trainer process (Linux: VmHWM), and its fastest step.
  */
+
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -10,6 +11,7 @@ import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import type { Row } from '../../lora/data/row.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { openBase } from '../../lora/models/base-model.ts';
+import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { estimateTraining, secondsPerStep } from '../../lora/train/estimate.ts';
 import { measureSpeed } from '../../lora/train/speed.ts';
@@ -39,12 +41,13 @@ function row(length: number, seed: number): Row {
 
 for (const { rank, ...shape } of SHAPES) {
   const lora = loraConfig({ rank, alpha: 32 });
+  const compute = processorCompute({ threads: 1 });
   const training = trainingConfigSchema.parse({ ...shape, batchSize: shape.microBatch });
-  const { memory, work } = estimateTraining(model, { lora, training });
+  const { memory, work } = estimateTraining(model, { lora, training, compute });
   const tokens = shape.microBatch * shape.sequenceLength;
   const engine = await createEngine('onnx-cpu', { threads: 1 });
   const speed = await measureSpeed(engine, { tokens, width, signal });
-  const trainer = await TrainerProcess.start({ modelDir, cacheDir, threads: 1, lora, training });
+  const trainer = await TrainerProcess.start({ modelDir, cacheDir, lora, training, compute });
   const adapter = await initialAdapter(model, lora, 0);
   const idle = await peakBytes(trainer.pid!);
   let fastest = Number.POSITIVE_INFINITY;

@@ -9,6 +9,7 @@ import { createEngine } from '../../lora/engines/engine.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import { prepareWeights } from '../../lora/models/prepare-weights.ts';
+import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer } from '../../lora/train/trainer.ts';
 import type { BenchOptions, BenchRow } from '../bench.ts';
@@ -141,7 +142,10 @@ export async function nanoTrainer(
   const model = await openBase(join(ROOT, 'models/nano'));
   const engine = await createEngine('onnx-cpu', { threads: availableParallelism(), roundActivations });
   const weights = await prepareWeights(model, cacheDir, { bits });
-  return new Trainer({ lora: LORA, training: SETTINGS }, { model, engine, weights });
+  return new Trainer(
+    { lora: LORA, training: SETTINGS, compute: processorCompute() },
+    { model, engine, weights },
+  );
 }
 
 /** The demo's split of the book by chapter. */

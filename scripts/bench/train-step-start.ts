@@ -6,6 +6,7 @@
  *
  * Usage: node train-step-start.ts FOLDER
  */
+
 import { open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -13,6 +14,7 @@ import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { elementCount } from '../../lora/graph/shapes.ts';
 import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import { SINGLE_FILE } from '../../lora/models/tensors.ts';
+import { processorCompute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
@@ -26,7 +28,7 @@ const rows = benchRows(setup, 1);
 const options = {
   modelDir: folder,
   cacheDir: join(folder, 'cache'),
-  threads: setup.threads,
+  compute: processorCompute({ threads: setup.threads }),
   lora: loraConfig({ rank: setup.rank, alpha: setup.rank }),
   training: trainingConfigSchema.parse({
     batchSize: setup.rows,

@@ -62,8 +62,8 @@ test('a killed trainer is started again with less at a time, from the newest che
   const told = lines.filter(({ event }) => event === 'lighter');
   expect(told).toMatchObject([
     { microBatch: 8, checkpointing: true, because: expect.stringContaining('SIGKILL') },
-    { microBatch: 4, checkpointing: true, because: expect.stringContaining('going on with 4') },
-    { microBatch: 2, checkpointing: true, because: expect.stringContaining('going on with 2') },
+    { microBatch: 4, checkpointing: true, because: expect.stringContaining('4 rows at a time') },
+    { microBatch: 2, checkpointing: true, because: expect.stringContaining('2 rows at a time') },
   ]);
   const resumed = lines.filter(({ event }) => event === 'resumed').map(({ step }) => step);
   expect(resumed).toEqual([EVERY]);

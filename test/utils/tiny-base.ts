@@ -9,6 +9,7 @@ import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { describeBase } from '../../lora/models/base-identity.ts';
 import { type BaseModel, openBase } from '../../lora/models/base-model.ts';
 import { probeMachine } from '../../lora/train/choose.ts';
+import { processorCompute } from '../../lora/train/compute.ts';
 import { loraSchema, type Manifest } from '../../protocol/manifest.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { temporaryFolder } from './folder.ts';
@@ -57,10 +58,9 @@ export async function tinyBase(): Promise<TinyBase> {
 export async function measureGoneGpu({ home, model }: Pick<TinyBase, 'home' | 'model'>): Promise<void> {
   const { signal } = new AbortController();
   const speed = { flops: 1e15, bytes: 1e15, secondsPerOperation: 0 };
-  const computing = { baseBits: 32, precision: 'float32' } as const;
   const record = { recordDir: join(home, 'engines'), now: Date.now() };
   await probeMachine(
-    { model, threads: 1, ...computing, ...record, signal },
+    { model, compute: processorCompute({ threads: 1 }), ...record, signal },
     {
       probe: async ({ engine }) => {
         const known = { engine, software: false, reason: null, needs: null };

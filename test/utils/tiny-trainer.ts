@@ -8,6 +8,7 @@ import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import { createEngine, type Engine } from '../../lora/engines/engine.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import { prepareWeights } from '../../lora/models/prepare-weights.ts';
+import { processorCompute, type ResolvedCompute } from '../../lora/train/compute.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../lora/train/config.ts';
 import { Trainer, type TrainerSettings } from '../../lora/train/trainer.ts';
 import { maxDifference } from './reference.ts';
@@ -16,8 +17,12 @@ import { makeTinyModel, TINY_TEXT } from './tiny-model.ts';
 /** Tokens per row. */
 export const TINY_LENGTH = 16;
 
-export function tinySettings(training: TrainingOptions = {}): TrainerSettings {
+export function tinySettings(
+  training: TrainingOptions = {},
+  compute: Partial<ResolvedCompute> = {},
+): TrainerSettings & { compute: ResolvedCompute } {
   return {
+    compute: processorCompute({ threads: 1, ...compute }),
     lora: loraConfig({ rank: 4, alpha: 8 }),
     training: trainingConfigSchema.parse({
       learningRate: 1e-2,

@@ -28,7 +28,9 @@ export async function createTfjsEngine(
     compile: (graph, weights) => TfjsExecutable.compile(graph, weights, { tf, store, tensorLimit }),
   };
   await probe(tf, engine);
-  return engine;
+  // A property of tfjs-node's backend; other backends lack it.
+  const { isUsingGpuDevice } = tf.backend() as { isUsingGpuDevice?: boolean };
+  return { ...engine, onProcessor: isUsingGpuDevice !== true };
 }
 
 async function probe(tf: TensorFlow, engine: Engine): Promise<void> {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { isSwarmError } from '../../../common/errors.ts';
 import { startCoordinator } from '../../../coordinator/daemon.ts';
+import { parseCompute } from '../../../lora/train/compute.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import type { NodeStatus } from '../../../node/api-types.ts';
 import { type RunningNode, startNode } from '../../../node/daemon.ts';
@@ -25,7 +26,7 @@ async function start(home: string, addresses: readonly string[] = [NOBODY]): Pro
       version: 'test',
       listen: ['/ip4/127.0.0.1/tcp/0'],
       mdns: false,
-      threads: 1,
+      compute: parseCompute({ threads: 1 }),
     },
     { log: silentLogger },
   );

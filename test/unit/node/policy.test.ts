@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { BaseBits } from '../../../lora/models/base-bits.ts';
-import { ONE_TRAINER, trainersOn } from '../../../lora/train/trainers.ts';
+import type { Devices } from '../../../lora/train/compute.ts';
+import { ONE_TRAINER, trainersOf } from '../../../lora/train/trainers.ts';
 import { checkPolicy, defaultPolicy, demandOf } from '../../../node/policy.ts';
 import { signerOf } from '../../utils/signers.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
@@ -47,10 +48,8 @@ test('every trainer process counts: its adapter, and a base where it cannot shar
   const base = 4 * manifest.base.parameters;
   const adapter = 4 * 4 * manifest.adapter.parameters;
   const extra = (engines: ('onnx-cpu' | 'onnx-cuda' | 'tfjs')[], baseBits: 32 | 8 = 32): number => {
-    const trainers = trainersOn(
-      engines.map((engine) => ({ engine })),
-      baseBits,
-    );
+    const devices = engines.map((engine) => ({ engine })) as unknown as Devices;
+    const trainers = trainersOf({ devices, baseBits });
     return demandOf(manifest, trainers).memory - demandOf(manifest, { ...ONE_TRAINER, baseBits }).memory;
   };
   expect(extra(['onnx-cpu'])).toBe(0);
@@ -74,7 +73,7 @@ describe('a base of fewer bits', () => {
     checkPolicy(
       manifest,
       { ...defaultPolicy, maxMemoryBytes },
-      trainersOn(Array(processes).fill({ engine: 'onnx-cpu' }), baseBits),
+      trainersOf({ devices: Array(processes).fill({ engine: 'onnx-cpu' }) as unknown as Devices, baseBits }),
     );
   const refusal = (message: RegExp) =>
     expect.objectContaining({ code: 'POLICY_MEMORY', message: expect.stringMatching(message) });

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../../common/system-clock.ts';
-import type { Device } from '../../../lora/engines/names.ts';
+import { parseCompute, processorCompute } from '../../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../../lora/train/config.ts';
 import { estimateTraining } from '../../../lora/train/estimate.ts';
 import { freshOptimizer } from '../../../lora/train/optimizer-state.ts';
@@ -13,6 +13,9 @@ import { TrainingProcess, type TrainingProcessDeps } from '../../../node/trainin
 import { childrenOf } from '../../utils/children.ts';
 import { maxDifference } from '../../utils/reference.ts';
 import { measureGoneGpu, type TinyBase, tinyBase } from '../../utils/tiny-base.ts';
+
+const onProcessor = parseCompute({ engine: 'onnx-cpu', threads: 1 });
+const onTwo = parseCompute({ engine: 'onnx-cpu,onnx-cpu', threads: 1 });
 
 interface Bench extends TinyBase {
   deps: TrainingProcessDeps;
@@ -33,7 +36,7 @@ beforeEach(async () => {
     random: () => 0,
     onRestart: () => restarts++,
   };
-  const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', threads: 1 }, deps);
+  const trainer = new TrainingProcess({ home, compute: onProcessor }, deps);
   onTestFinished(() => trainer.stop());
   bench = {
     ...base,
@@ -79,26 +82,20 @@ describe('the trainer of a node', () => {
     expect(result.steps).toBe(1);
     expect(trainer.pid).not.toBe(before);
     // As it is where memory runs out: what takes less and gives the same bits.
-    expect(trainer.note).toMatch(
-      /^with 2 rows at a time on onnx-cpu: .*SIGKILL.*; going on with gradient checkpointing/,
-    );
+    expect(trainer.note).toMatch(/2 rows .*onnx-cpu.*SIGKILL.*gradient checkpointing/);
   });
 
   test.each([
-    ['a base of 4 bits', { baseBits: 4 }, /gradient checkpointing: on, as a base of 4 bits/],
+    ['a base of 4 bits', { baseBits: 4 }, /gradient checkpointing: on, .*4 bits/],
     [
       'a base of 4 bits where it was asked to stay off',
       { baseBits: 4, checkpointing: false },
-      /^as asked for$/,
+      /^set by the user$/,
     ],
-    [
-      'hardly any memory lent',
-      { maxMemoryBytes: 1 },
-      /gradient checkpointing: on, without it this would take/,
-    ],
+    ['one byte of memory lent', { memoryLimit: 1 }, /gradient checkpointing: on, .*0\.0 GB/],
   ] as const)('says whether it turned gradient checkpointing on: %s', async (_, options, note) => {
     const { home, deps, manifest, task } = bench;
-    const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', threads: 1, ...options }, deps);
+    const trainer = new TrainingProcess({ home, compute: { ...onProcessor, ...options } }, deps);
     onTestFinished(() => trainer.stop());
     await trainer.prepare(manifest, { signal: live() });
     expect(trainer.note).toMatch(note);
@@ -110,22 +107,17 @@ describe('the trainer of a node', () => {
     const { home, deps, manifest, model } = bench;
     const { lora, seed } = manifest;
     const training = trainingConfigSchema.parse({ ...manifest.training, totalSteps: 1, seed });
-    const enoughForOne = 1.25 * estimateTraining(model, { lora, training }).memory.total;
-    const noteWith = async (alongside: readonly Device[]) => {
-      const options = {
-        home,
-        engine: 'onnx-cpu',
-        alongside,
-        threads: 1,
-        maxMemoryBytes: enoughForOne,
-      } as const;
+    const enoughForOne =
+      1.25 * estimateTraining(model, { lora, training, compute: processorCompute() }).memory.total;
+    const noteWith = async (compute: typeof onProcessor) => {
+      const options = { home, compute: { ...compute, memoryLimit: enoughForOne } };
       const trainer = new TrainingProcess(options, deps);
       onTestFinished(() => trainer.stop());
       await trainer.prepare(manifest, { signal: live() });
       return trainer.note;
     };
-    expect(await noteWith([])).not.toContain('gradient checkpointing');
-    expect(await noteWith([{ engine: 'onnx-cpu' }])).toMatch(/on, without it 2 trainers would take/);
+    expect(await noteWith(onProcessor)).not.toContain('gradient checkpointing');
+    expect(await noteWith(onTwo)).toMatch(/gradient checkpointing: on, .*2 trainers/);
   });
 
   test('killed between two rounds, it is replaced before the next', async () => {
@@ -147,7 +139,7 @@ describe('the trainer of a node', () => {
 
   test('an engine that was chosen and has gone since is replaced by the processor', async () => {
     const { home, manifest, task, restarts, deps } = bench;
-    const trainer = new TrainingProcess({ home, engine: 'auto', threads: 1 }, deps);
+    const trainer = new TrainingProcess({ home, compute: parseCompute({ threads: 1 }) }, deps);
     onTestFinished(() => trainer.stop());
     await measureGoneGpu(bench);
     await expect(trainer.prepare(manifest, { signal: live() })).rejects.toMatchObject({
@@ -156,15 +148,14 @@ describe('the trainer of a node', () => {
     });
     expect(restarts()).toBe(1);
     expect(trainer.engine).toBe('onnx-cpu');
-    expect(trainer.note).toMatch(/on onnx-cuda: .*; going on with onnx-cpu$/);
+    expect(trainer.note).toMatch(/onnx-cuda.*onnx-cpu$/);
     await trainer.prepare(manifest, { signal: live() });
     expect((await trainer.train(task(1), { signal: live(), ...quiet })).result.steps).toBe(1);
   });
 
   test('several devices are one trainer', async () => {
     const { home, manifest, task, deps } = bench;
-    const alongside = [{ engine: 'onnx-cpu' as const }];
-    const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', alongside, threads: 1 }, deps);
+    const trainer = new TrainingProcess({ home, compute: onTwo }, deps);
     onTestFinished(() => trainer.stop());
     await trainer.prepare(manifest, { signal: live() });
     expect(trainer.engine).toBe('onnx-cpu, onnx-cpu');
@@ -181,19 +172,18 @@ describe('the trainer of a node', () => {
     'each of several devices has a part of a batch that the job does not cut',
     async () => {
       const { home, manifest, task, deps } = bench;
-      const alongside = [{ engine: 'onnx-cpu' as const }];
-      const trainer = new TrainingProcess({ home, engine: 'onnx-cpu', alongside, threads: 1 }, deps);
+      const trainer = new TrainingProcess({ home, compute: onTwo }, deps);
       onTestFinished(() => trainer.stop());
       expect(manifest.training).toMatchObject({ batchSize: 2, microBatch: 2 });
       await trainer.prepare(manifest, { signal: live() });
-      expect(trainer.note).toContain("rows at a time: 1 of a batch's 2 rows, so that each of the 2 devices");
+      expect(trainer.note).toContain("rows at a time: 1 of a batch's 2 rows");
       // That one is gone is noticed by who hands it a part, and by nobody else.
       const helpers = await childrenOf(trainer.pid!);
       expect(helpers).toHaveLength(1);
       process.kill(helpers[0]!, 'SIGKILL');
       const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
       expect(result.steps).toBe(1);
-      expect(trainer.note).toMatch(/^onnx-cpu failed: .*SIGKILL.*; going on without it$/);
+      expect(trainer.note).toMatch(/^onnx-cpu failed: .*SIGKILL/);
     },
   );
 

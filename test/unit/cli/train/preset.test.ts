@@ -3,10 +3,11 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { presetLayer } from '../../../../lora/finetune/preset.ts';
 import { type Layer, mergeLayers } from '../../../../lora/finetune/settings.ts';
+import { processorCompute } from '../../../../lora/train/compute.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 
-const machine = { now: 0, signal: new AbortController().signal };
+const machine = { compute: processorCompute(), now: 0, signal: new AbortController().signal };
 
 async function least(): Promise<Layer> {
   const dir = await temporaryFolder();

@@ -11,7 +11,7 @@ describe('float16', () => {
     expect(() => requirePrecision('float32', engine)).not.toThrow();
   });
 
-  test.each(['onnx-webgpu', 'onnx-cuda', 'auto'] as const)('is taken on %s', (engine) => {
+  test.each(['onnx-webgpu', 'onnx-cuda'] as const)('is taken on %s', (engine) => {
     expect(() => requirePrecision('float16', engine)).not.toThrow();
   });
 

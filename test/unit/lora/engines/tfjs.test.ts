@@ -267,7 +267,7 @@ describe('engine', () => {
 
   test('can be asked for in the trainer process, whose answer comes back as it is', async () => {
     const { modelDir, cacheDir } = await tinyDeps(folder);
-    const options = { modelDir, cacheDir, engine: 'tfjs', threads: 1, ...tinySettings() } as const;
+    const options = { modelDir, cacheDir, ...tinySettings({}, { devices: [{ engine: 'tfjs' }] }) };
     const code = await rejectionCode(async () => (await TrainerProcess.start(options)).stop());
     expect(['ENGINE_UNAVAILABLE', undefined]).toContain(code);
   });

@@ -137,7 +137,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       const settings = tinySettings({ batchSize: 2 });
       const [device, processor] = [gpu as Engine, exact];
       const trainers = [
-        new Trainer({ ...settings, precision: 'float16' }, { ...deps, engine: device }),
+        new Trainer(tinySettings({ batchSize: 2 }, { precision: 'float16' }), { ...deps, engine: device }),
         new Trainer(settings, { ...deps, engine: processor }),
       ] as const;
       const [half] = trainers;

@@ -10,6 +10,7 @@ import { CheckpointFolder } from '../../../../lora/finetune/checkpoints.ts';
 import { type TrainRunOptions, trainAlone } from '../../../../lora/finetune/finetune.ts';
 import { type RunSettings, resolveSpec } from '../../../../lora/finetune/settings.ts';
 import { availableMemory } from '../../../../lora/train/available-memory.ts';
+import { type Devices, processorCompute } from '../../../../lora/train/compute.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
@@ -36,9 +37,9 @@ beforeEach(async () => {
   });
   const output = join(folder, 'out');
   const { signal } = new AbortController();
-  const machine = { engine: 'onnx-cpu', threads: 1, baseBits: 32, precision: 'float32' } as const;
+  const compute = { ...processorCompute({ threads: 1 }), checkpointing: 'auto' } as const;
   const cacheDir = join(folder, 'cache');
-  options = { spec, output, resume: false, newest: null, force: false, cacheDir, ...machine, now: 0, signal };
+  options = { spec, output, resume: false, newest: null, force: false, cacheDir, compute, now: 0, signal };
 });
 
 it('says after numbers that are not finite what helps, and that --resume does not', async () => {
@@ -82,13 +83,17 @@ it('warns before it begins where memory is short, and begins', async () => {
     report,
   );
   expect(outcome.step).toBe(1);
-  expect(err()).toMatch(/^swarm: this run takes about [\d.]+ MB of memory .*1\.0 MB are available; /);
+  expect(err()).toMatch(/[\d.]+ MB of memory .*1\.0 MB are available/);
 });
 
 it('warns of memory again where a run goes on with more devices than it had, or with others', async () => {
   const available = vi.mocked(availableMemory).mockReturnValue(1e6);
   onTestFinished(() => void available.mockReset());
-  const warned = async (steps: number, alongside: readonly Device[], ran: Partial<RunSettings> = {}) => {
+  const warned = async (steps: number, others: readonly Device[], ran: Partial<RunSettings> = {}) => {
+    const compute = {
+      ...options.compute,
+      devices: [...options.compute.devices, ...others] as unknown as Devices,
+    };
     const { context, err } = fakeContext();
     const { spec, output } = options;
     const found = await new CheckpointFolder({ output, keep: 1 }).newest();
@@ -97,8 +102,8 @@ it('warns of memory again where a run goes on with more devices than it had, or 
     const training = { ...spec.training, ...finite };
     const length = { ...spec, training, run: { ...spec.run, steps } };
     const report = new TrainReport({ json: false, output }, context);
-    await trainAlone({ ...options, spec: length, resume: true, newest, alongside }, report);
-    return err().includes('this run takes about');
+    await trainAlone({ ...options, spec: length, resume: true, newest, compute }, report);
+    return err().includes('MB of memory');
   };
   expect(await warned(1, [])).toBe(true);
   expect(await warned(2, []), 'it has shown that it fits').toBe(false);

@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { checkpointingOf, memoryDoubt, memoryOf } from '../../../../lora/finetune/memory.ts';
+import { decideForRun, memoryOf, memoryWarning } from '../../../../lora/finetune/memory.ts';
 import { resolveSpec } from '../../../../lora/finetune/settings.ts';
 import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
+import { processorCompute } from '../../../../lora/train/compute.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel } from '../../../utils/tiny-model.ts';
 
@@ -13,89 +14,92 @@ beforeEach(async () => {
 
 const training = { batchSize: 64, microBatch: 64, sequenceLength: 64 };
 const spec = resolveSpec({ base: '/base', data: { train: ['/data'] }, training });
+const oneRow = resolveSpec({ ...spec, training: { ...spec.training, microBatch: 1 } });
+const open = { ...processorCompute(), checkpointing: 'auto' } as const;
 
-it('what does not fit is told before it begins, with figures and what would fit', () => {
-  const { total } = memoryOf(model, spec);
-  const onProcessor = {};
-  expect(memoryDoubt(model, spec, onProcessor, 1.25 * total)).toBeNull();
-  const doubt = memoryDoubt(model, spec, onProcessor, 1.25 * total - 1)!;
-  expect(doubt).toMatchObject({ code: 'MEMORY_SHORT', values: { needed: total } });
-  expect(doubt.next).toMatch(/--micro-batch 32 \(the same result\), or --gradient-checkpointing/);
-  // Nothing makes a process smaller than what it takes to be one.
-  expect(memoryDoubt(model, spec, onProcessor, 1000)!.next).toContain('--sequence-length');
-  // A GPU has memory of its own.
-  expect(memoryDoubt(model, spec, { devices: [{ engine: 'onnx-cuda' }] }, 1000)).toBeNull();
+/** Memory that is enough with gradient checkpointing only. */
+function between(of = spec): number {
+  const [without, with_] = [false, true].map(
+    (checkpointing) => memoryOf(model, of, processorCompute({ checkpointing })).total,
+  );
+  return (1.25 * (without! + with_!)) / 2;
+}
+
+it('warns before a run that does not fit, with the figures and with settings that fit', () => {
+  const compute = processorCompute();
+  const { total } = memoryOf(model, spec, compute);
+  expect(memoryWarning(model, spec, compute, 1.25 * total)).toBeNull();
+  const warning = memoryWarning(model, spec, compute, 1.25 * total - 1)!;
+  expect(warning).toMatchObject({ code: 'MEMORY_SHORT', values: { needed: total } });
+  expect(warning.next).toMatch(/--micro-batch 32 .*--gradient-checkpointing/);
 });
 
-it('gradient checkpointing is on where a run does not fit without; then nothing is told to be short', () => {
-  const machine = { devices: [{ engine: 'onnx-cpu' }], baseBits: 32 } as const;
-  const [without, with_] = [false, true].map(
-    (checkpointing) => memoryOf(model, spec, { checkpointing }).total,
-  );
-  const available = (1.25 * (without! + with_!)) / 2;
-  const { checkpointing, reason } = checkpointingOf(model, spec, { asked: 'auto', ...machine, available });
-  expect(checkpointing).toBe(true);
-  expect(reason).toMatch(
-    /^without it this would take \d+\.\d GB and a quarter to spare, of \d+\.\d GB available$/,
-  );
-  expect(memoryDoubt(model, spec, { ...machine, checkpointing }, available)).toBeNull();
-  const enough = checkpointingOf(model, spec, { asked: 'auto', ...machine, available: 2 * without! });
-  expect(enough).toEqual({ checkpointing: false, reason: null });
+it('advises shorter rows where the process alone is too large', () => {
+  expect(memoryWarning(model, spec, processorCompute(), 1000)!.next).toContain('--sequence-length');
 });
 
-it('what fits only with gradient checkpointing, which turns itself on, is offered too', () => {
-  const onProcessor = { devices: [{ engine: 'onnx-cpu' }], baseBits: 32 } as const;
-  const one = resolveSpec({ ...spec, training: { ...spec.training, microBatch: 1 } });
-  const [without, with_] = [false, true].map(
-    (checkpointing) => memoryOf(model, one, { checkpointing }).total,
-  );
-  const available = (1.25 * (without! + with_!)) / 2;
-  const doubt = (asked: boolean | 'auto') => {
-    const { checkpointing } = checkpointingOf(model, spec, { asked, ...onProcessor, available });
-    return memoryDoubt(model, spec, { ...onProcessor, checkpointing }, available)!;
+it('does not warn about GPUs, which have their own memory', () => {
+  const compute = processorCompute({ devices: [{ engine: 'onnx-cuda' }] });
+  expect(memoryWarning(model, spec, compute, 1000)).toBeNull();
+});
+
+it('turns gradient checkpointing on where a run fits only with it, and then does not warn', () => {
+  const available = between();
+  const { compute, reason } = decideForRun(model, spec, open, available);
+  expect(compute.checkpointing).toBe(true);
+  expect(reason).toMatch(/\d+\.\d GB .*\d+\.\d GB/);
+  expect(memoryWarning(model, spec, compute, available)).toBeNull();
+  const enough = decideForRun(model, spec, open, 2 * available);
+  expect(enough).toMatchObject({ compute: { checkpointing: false }, reason: null });
+});
+
+it('advises a micro-batch that fits only because gradient checkpointing turns itself on', () => {
+  const available = between(oneRow);
+  const next = (checkpointing: boolean | 'auto') => {
+    const { compute } = decideForRun(model, spec, { ...open, checkpointing }, available);
+    return memoryWarning(model, spec, compute, available)!.next;
   };
-  expect(doubt('auto').next).toBe('what fits: --micro-batch 1 (the same result)');
-  expect(doubt(false).next).not.toContain('(the same result)');
+  expect(next('auto')).toContain('--micro-batch 1 ');
+  expect(next(false)).not.toContain('(the same result)');
 });
 
-it('what is a choice already is not offered again', () => {
-  const one = resolveSpec({ ...spec, training: { ...spec.training, microBatch: 1 } });
-  const settings = { checkpointing: true };
-  const { total } = memoryOf(model, one, settings);
-  const next = memoryDoubt(model, one, settings, 1.25 * total - 1)!.next;
+it('does not advise a setting that is on already', () => {
+  const compute = processorCompute({ checkpointing: true });
+  const { total } = memoryOf(model, oneRow, compute);
+  const { next } = memoryWarning(model, oneRow, compute, 1.25 * total - 1)!;
   expect(next).not.toContain('--gradient-checkpointing');
   expect(next).not.toContain('--micro-batch');
 });
 
-describe('several devices', () => {
+describe('with several devices', () => {
   const devices = [{ engine: 'onnx-cpu' }, { engine: 'onnx-cpu' }] as const;
-  const one = (checkpointing: boolean) => memoryOf(model, spec, { checkpointing });
+  const together = processorCompute({ devices });
 
-  it('count together, in what is told and in what is decided', () => {
-    const { total } = one(false);
-    const two = memoryOf(model, spec, { devices });
-    expect(two).toMatchObject({ trainers: 2, activations: 2 * one(false).activations });
-    expect(two.weights).toBe(one(false).weights);
-    const available = 1.25 * total;
-    // What is enough for one of them is not for both.
-    expect(memoryDoubt(model, spec, {}, available)).toBeNull();
-    const doubt = memoryDoubt(model, spec, { devices }, available)!;
-    expect(doubt.message).toMatch(/^this run takes about [\d.]+ [GM]B of memory in 2 trainer processes and/);
-    expect(doubt.values).toMatchObject({ needed: two.total });
-    expect(doubt.next).toContain('--engine onnx-cpu');
-    const asked = { asked: 'auto', baseBits: 32, available } as const;
-    expect(checkpointingOf(model, spec, { ...asked, devices: [devices[0]] }).checkpointing).toBe(false);
-    const { checkpointing, reason } = checkpointingOf(model, spec, { ...asked, devices });
-    expect(checkpointing).toBe(true);
-    expect(reason).toMatch(/^without it 2 trainers would take/);
+  it('counts the memory of all of them', () => {
+    const one = memoryOf(model, spec, processorCompute());
+    const two = memoryOf(model, spec, together);
+    expect(two).toMatchObject({ trainers: 2, activations: 2 * one.activations, weights: one.weights });
+    const available = 1.25 * one.total;
+    expect(memoryWarning(model, spec, processorCompute(), available)).toBeNull();
+    const warning = memoryWarning(model, spec, together, available)!;
+    expect(warning.message).toContain('2 trainer processes');
+    expect(warning.values).toMatchObject({ needed: two.total });
+    expect(warning.next).toContain('--engine onnx-cpu');
+    expect(decideForRun(model, spec, open, available).compute.checkpointing).toBe(false);
+    const decision = decideForRun(model, spec, { ...open, devices }, available);
+    expect(decision.compute.checkpointing).toBe(true);
+    expect(decision.reason).toContain('2 trainers');
   });
 
-  it('with GPUs among them take of the machine what the processor needs, and little for each GPU', () => {
-    const mixed = memoryOf(model, spec, {
-      devices: [{ engine: 'onnx-cuda', device: 1 }, { engine: 'onnx-cpu' }],
-    });
-    expect(mixed.activations).toBe(one(false).activations);
-    expect(mixed.total).toBeGreaterThan(one(false).total);
-    expect(mixed.total).toBeLessThan(memoryOf(model, spec, { devices }).total);
+  it('counts little of the machine for each GPU', () => {
+    const one = memoryOf(model, spec, processorCompute());
+    const mixed = memoryOf(
+      model,
+      spec,
+      processorCompute({ devices: [{ engine: 'onnx-cuda', device: 1 }, { engine: 'onnx-cpu' }] }),
+    );
+    expect(mixed.activations).toBe(one.activations);
+    expect(mixed.total).toBeGreaterThan(one.total);
+    expect(mixed.total).toBeLessThan(memoryOf(model, spec, together).total);
   });
 });

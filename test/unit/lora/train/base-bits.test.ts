@@ -4,12 +4,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/row.ts';
+import type { BaseBits } from '../../../../lora/models/base-bits.ts';
+import type { ResolvedCompute } from '../../../../lora/train/compute.ts';
 import type { TrainerOptions } from '../../../../lora/train/messages.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
 const STEPS = 12;
-/** Over the loss of an adapter that was trained on the base in float32. */
+/** Largest loss allowed, as a multiple of that of an adapter trained on the float32 base. */
 const MOST_LOSS = { 8: 1.005, 4: 1.02 } as const;
 
 let dir: string;
@@ -22,12 +24,12 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
-function options(change: Partial<TrainerOptions>): TrainerOptions {
+function options(change: Partial<ResolvedCompute>): TrainerOptions {
   const { modelDir, cacheDir } = deps;
-  return { modelDir, cacheDir, threads: 1, ...tinySettings(), ...change };
+  return { modelDir, cacheDir, ...tinySettings({}, change) };
 }
 
-/** Nats over all rows, on the base in float32: what a coordinator sees. */
+/** Loss over all rows in nats, with the float32 base, as a coordinator measures it. */
 async function lossOf(adapter: readonly Float32Array[]): Promise<number> {
   const judge = tinyTrainer(deps);
   judge.setParameters(adapter);
@@ -37,9 +39,9 @@ async function lossOf(adapter: readonly Float32Array[]): Promise<number> {
 }
 
 describe('a trainer on a base of fewer bits', () => {
-  it.each([8, 4] as const)('%i: what it learns holds for the base in float32', async (baseBits) => {
+  it.each([8, 4] as const)('%i: learns an adapter that also fits the float32 base', async (baseBits) => {
     const start = initialMatrices(tinyTrainer(deps).layout, 1);
-    const trained = async (bits: TrainerOptions['baseBits']) => {
+    const trained = async (bits: BaseBits) => {
       const trainer = await TrainerProcess.start(options({ baseBits: bits }));
       const { adapter } = await trainer.train({ adapter: start, rows, steps: STEPS });
       await trainer.stop();
@@ -51,8 +53,8 @@ describe('a trainer on a base of fewer bits', () => {
     expect((await readdir(deps.cacheDir)).some((name) => name.includes(`.q${baseBits}v`))).toBe(true);
   });
 
-  it('is refused on an engine that does not compute with it, before anything is prepared', async () => {
-    const attempt = TrainerProcess.start(options({ baseBits: 4, engine: 'tfjs' }));
+  it('is refused on an engine that lacks these bits, before any preparation', async () => {
+    const attempt = TrainerProcess.start(options({ baseBits: 4, devices: [{ engine: 'tfjs' }] }));
     await expect(attempt).rejects.toThrow(expect.objectContaining({ code: 'BASE_BITS' }));
   });
 });

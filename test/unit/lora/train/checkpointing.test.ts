@@ -1,52 +1,62 @@
 import { describe, expect, it } from 'vitest';
-import { checkpointingLine, decideCheckpointing } from '../../../../lora/train/checkpointing.ts';
+import { decideCheckpointing } from '../../../../lora/train/checkpointing.ts';
+import { type ComputeOnDevices, processorCompute } from '../../../../lora/train/compute.ts';
 
 const GB = 1e9;
-/** Of a training that takes 9.1 GB, or 4 with checkpointing. */
-const takes = (checkpointing: boolean): number => (checkpointing ? 4 : 9.1) * GB;
-const machine = { devices: [{ engine: 'onnx-cpu' }], baseBits: 32, available: 64 * GB, takes } as const;
-const on = (reason: string) => ({ checkpointing: true, reason });
-const off = { checkpointing: false, reason: null };
 
-describe('gradient checkpointing', () => {
-  it('stays off where there is memory enough', () => {
-    expect(decideCheckpointing('auto', machine)).toEqual(off);
-    expect(decideCheckpointing('auto', { ...machine, baseBits: 8 })).toEqual(off);
+/** The decision for a training that needs 9.1 GB, or 4 GB with gradient checkpointing. */
+function decide(change: Partial<ComputeOnDevices> = {}, available = 64 * GB) {
+  const compute = { ...processorCompute(), checkpointing: 'auto' as const, ...change };
+  const needs = ({ checkpointing }: { checkpointing: boolean }) => (checkpointing ? 4 : 9.1) * GB;
+  const decision = decideCheckpointing(compute, { available, needs });
+  return { on: decision.compute.checkpointing, reason: decision.reason };
+}
+
+const off = { on: false, reason: null };
+
+describe('gradient checkpointing by default', () => {
+  it('is off where memory is sufficient', () => {
+    expect(decide()).toEqual(off);
+    expect(decide({ baseBits: 8 })).toEqual(off);
   });
 
-  it('is on by itself with a base of 4 bits, on any engine', () => {
-    const reason = 'as a base of 4 bits is for little memory';
-    for (const engine of ['onnx-cpu', 'onnx-webgpu'] as const)
-      expect(decideCheckpointing('auto', { ...machine, devices: [{ engine }], baseBits: 4 })).toEqual(
-        on(reason),
-      );
-    expect(checkpointingLine(reason)).toBe(
-      'gradient checkpointing: on, as a base of 4 bits is for little memory',
-    );
+  it.each(['onnx-cpu', 'onnx-webgpu'] as const)('is on with a base of 4 bits, on %s', (engine) => {
+    expect(decide({ devices: [{ engine }], baseBits: 4 })).toEqual({
+      on: true,
+      reason: expect.stringContaining('4 bits'),
+    });
   });
 
-  it('is on by itself where it does not fit without, with a quarter to spare', () => {
-    const reason = 'without it this would take 9.1 GB and a quarter to spare, of 6.0 GB available';
-    expect(decideCheckpointing('auto', { ...machine, available: 6 * GB })).toEqual(on(reason));
-    expect(decideCheckpointing('auto', { ...machine, available: 10 * GB }).checkpointing).toBe(true);
-    expect(decideCheckpointing('auto', { ...machine, available: 12 * GB })).toEqual(off);
-    // Where it would not fit with it either, less is missing.
-    expect(decideCheckpointing('auto', { ...machine, available: 4 * GB }).checkpointing).toBe(true);
+  it('is on where the training does not fit without it, with a quarter in reserve', () => {
+    expect(decide({}, 6 * GB)).toEqual({ on: true, reason: expect.stringMatching(/9\.1 GB .* 6\.0 GB/) });
+    expect(decide({}, 10 * GB).on).toBe(true);
+    expect(decide({}, 12 * GB)).toEqual(off);
   });
 
-  it('stays off on a GPU, whose memory is not known', () => {
-    const devices = [{ engine: 'onnx-cuda' }, { engine: 'onnx-webgpu' }] as const;
-    expect(decideCheckpointing('auto', { ...machine, devices, available: 6 * GB })).toEqual(off);
+  it('is on where the training does not fit with it either, because the shortfall is smaller', () => {
+    expect(decide({}, 4 * GB).on).toBe(true);
   });
 
-  it('counts where the processor is one of several devices', () => {
-    const devices = [{ engine: 'onnx-cuda' }, { engine: 'onnx-cpu' }] as const;
-    const reason = 'without it 2 trainers would take 9.1 GB and a quarter to spare, of 6.0 GB available';
-    expect(decideCheckpointing('auto', { ...machine, devices, available: 6 * GB })).toEqual(on(reason));
+  it('keeps to the memory limit', () => {
+    expect(decide({ memoryLimit: 6 * GB })).toEqual({
+      on: true,
+      reason: expect.stringContaining('6.0 GB'),
+    });
   });
 
-  it('is what was asked for, whatever the base and the memory', () => {
-    expect(decideCheckpointing(false, { ...machine, baseBits: 4, available: 0 })).toEqual(off);
-    expect(decideCheckpointing(true, machine)).toEqual({ checkpointing: true, reason: null });
+  it('is off on GPUs, whose memory is unknown', () => {
+    expect(decide({ devices: [{ engine: 'onnx-cuda' }, { engine: 'onnx-webgpu' }] }, 6 * GB)).toEqual(off);
   });
+
+  it('counts the memory where one of several devices is the processor', () => {
+    expect(decide({ devices: [{ engine: 'onnx-cuda' }, { engine: 'onnx-cpu' }] }, 6 * GB)).toEqual({
+      on: true,
+      reason: expect.stringContaining('2 trainers'),
+    });
+  });
+});
+
+it('a setting of the user decides, whatever the base and the memory', () => {
+  expect(decide({ checkpointing: false, baseBits: 4 }, 0)).toEqual(off);
+  expect(decide({ checkpointing: true })).toEqual({ on: true, reason: null });
 });

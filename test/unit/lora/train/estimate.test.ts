@@ -7,6 +7,7 @@ import { createEngine } from '../../../../lora/engines/engine.ts';
 import type { BaseBits } from '../../../../lora/models/base-bits.ts';
 import { type BaseModel, openBase } from '../../../../lora/models/base-model.ts';
 import { prepareWeights, weightFileSuffix } from '../../../../lora/models/prepare-weights.ts';
+import { processorCompute } from '../../../../lora/train/compute.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../../../lora/train/config.ts';
 import { estimateTraining, secondsPerStep } from '../../../../lora/train/estimate.ts';
 import { measureSpeed } from '../../../../lora/train/speed.ts';
@@ -22,7 +23,11 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 
 function estimate(options: TrainingOptions, rank = 4, checkpointing = false) {
   const training = trainingConfigSchema.parse({ sequenceLength: 32, ...options });
-  return estimateTraining(model, { lora: loraConfig({ rank }), training, checkpointing });
+  return estimateTraining(model, {
+    lora: loraConfig({ rank }),
+    training,
+    compute: processorCompute({ checkpointing }),
+  });
 }
 
 describe('the estimate of a training', () => {
@@ -33,16 +38,17 @@ describe('the estimate of a training', () => {
     expect(parts.memory.weights).toBe(whole.memory.weights);
     expect(parts.work.flopsPerStep).toBe(whole.work.flopsPerStep);
     expect(parts.memory.activations).toBeLessThan(0.3 * whole.memory.activations);
-    // Forward and backward through the frozen weights: at least four operations for each and token.
+    // Forward and backward through the frozen weights: at least four FLOPs per weight and token.
     expect(whole.work.flopsPerStep).toBeGreaterThan(4 * 8 * 32 * 0.6 * model.parameters);
   });
 
-  it('knows what a base of fewer bits takes: what its file does', async () => {
+  it('has the size of the weight file for a base of 8 or 4 bits', async () => {
     const settings = {
       lora: loraConfig({ rank: 4 }),
       training: trainingConfigSchema.parse({ sequenceLength: 32 }),
     };
-    const weights = (baseBits: BaseBits) => estimateTraining(model, { ...settings, baseBits }).memory.weights;
+    const weights = (baseBits: BaseBits) =>
+      estimateTraining(model, { ...settings, compute: processorCompute({ baseBits }) }).memory.weights;
     for (const bits of [8, 4] as const) {
       const { path } = await prepareWeights(model, join(dir, 'cache'), { bits });
       expect(path.endsWith(weightFileSuffix(bits))).toBe(true);
@@ -50,7 +56,7 @@ describe('the estimate of a training', () => {
     }
   });
 
-  it('counts the products of the blocks with frozen weights, which float16 and fewer bits are for', () => {
+  it('gives products with frozen weights their own speed in float16 and in fewer bits', () => {
     const { work } = estimate({});
     expect(work.baseFlopsPerStep).toBeGreaterThan(0.3 * work.flopsPerStep);
     expect(work.baseFlopsPerStep).toBeLessThan(0.9 * work.flopsPerStep);
@@ -61,7 +67,7 @@ describe('the estimate of a training', () => {
     expect(packed / plain).toBeCloseTo(1 - (3 / 4) * (work.baseFlopsPerStep / work.flopsPerStep), 3);
   });
 
-  it('knows what checkpointing saves, and what it costs', () => {
+  it('has less memory and more work with gradient checkpointing', () => {
     const plain = estimate({ sequenceLength: 64 });
     const saving = estimate({ sequenceLength: 64 }, 4, true);
     expect(saving.memory.activations).toBeLessThan(0.8 * plain.memory.activations);
@@ -76,7 +82,7 @@ describe('the estimate of a training', () => {
     expect(total).toBe(Object.values(parts).reduce((sum, bytes) => sum + bytes, 0));
   });
 
-  it('turns into seconds by a measurement of the machine', async () => {
+  it('becomes seconds with a measured speed', async () => {
     const { signal } = new AbortController();
     const engine = await createEngine('onnx-cpu', { threads: 1 });
     const speed = await measureSpeed(engine, { tokens: 64, width: 32, signal });

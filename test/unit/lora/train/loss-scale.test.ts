@@ -127,7 +127,7 @@ describe('a trainer in float16', () => {
   }
 
   function trainer(engine: Engine): Trainer {
-    const made = new Trainer({ ...tinySettings(), precision: 'float16' }, { ...deps, engine });
+    const made = new Trainer(tinySettings({}, { precision: 'float16' }), { ...deps, engine });
     made.setParameters(initialMatrices(made.layout, 1));
     return made;
   }

@@ -8,7 +8,7 @@ import type { Row } from '../../../../lora/data/row.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
 import { type TinyDeps, tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
-/** More than a test will ever wait for: it is killed or aborted on the way. */
+/** More steps than a test waits for: it kills or aborts the training. */
 const FOREVER = 100_000;
 
 let dir: string;
@@ -29,7 +29,7 @@ afterEach(async () => {
 
 async function start(): Promise<TrainerProcess> {
   const { modelDir, cacheDir } = deps;
-  running = await TrainerProcess.start({ modelDir, cacheDir, threads: 1, ...tinySettings() });
+  running = await TrainerProcess.start({ modelDir, cacheDir, ...tinySettings() });
   return running;
 }
 
@@ -52,15 +52,15 @@ function endless(trainer: TrainerProcess, signal?: AbortSignal) {
 const manyRows = () => Array.from({ length: 4000 }, (_, i) => rows[i % rows.length]!);
 
 describe('the trainer process', () => {
-  it('refuses float16 where it would not be in float16', async () => {
+  it('refuses float16 on an engine without it', async () => {
     const { modelDir, cacheDir } = deps;
-    const options = { modelDir, cacheDir, threads: 1, ...tinySettings(), precision: 'float16' } as const;
+    const options = { modelDir, cacheDir, ...tinySettings({}, { precision: 'float16' }) };
     await expect(TrainerProcess.start(options)).rejects.toThrow(
       expect.objectContaining({ code: 'PRECISION' }),
     );
   });
 
-  it('trains, evaluates and snapshots as a trainer in this process does, to the bit', async () => {
+  it('trains, evaluates and returns its state exactly as a trainer in this process', async () => {
     const trainer = await start();
     const local = tinyTrainer(deps);
     expect(trainer.layout).toEqual(local.layout);
@@ -82,7 +82,7 @@ describe('the trainer process', () => {
     await local.dispose();
   });
 
-  it('goes on from an optimiser state that was kept elsewhere', async () => {
+  it('continues from an optimiser state that is passed in', async () => {
     const trainer = await start();
     const adapter = initialMatrices(trainer.layout, 1);
     const first = await trainer.train({ adapter, rows: rows.slice(0, 8), steps: 2 });
@@ -93,7 +93,7 @@ describe('the trainer process', () => {
     expect((await trainer.train({ ...on, optimizer })).adapter).toEqual(straight.adapter);
   });
 
-  it('dies alone: what was asked of it rejects with TRAINER_DIED, and so does what is asked later', async () => {
+  it('when it dies, pending and later requests reject with TRAINER_DIED', async () => {
     const trainer = await start();
     const { training, began } = endless(trainer);
     const waiting = trainer.snapshot();
@@ -110,7 +110,7 @@ describe('the trainer process', () => {
     await trainer.stop();
   });
 
-  it('gives up training when aborted and serves the next request', async () => {
+  it('stops training when aborted, and serves the next request', async () => {
     const trainer = await start();
     const controller = new AbortController();
     const { training, began } = endless(trainer, controller.signal);
@@ -132,26 +132,23 @@ describe('the trainer process', () => {
     await trainer.kill();
   });
 
-  it('fails without the engine before it converts weights, which may take minutes', async () => {
+  it('fails without its engine before it converts weights, which can take minutes', async () => {
     const { modelDir } = deps;
     const cacheDir = join(dir, 'untouched');
     const starting = TrainerProcess.start({
       modelDir,
       cacheDir,
-      threads: 1,
-      engine: 'tfjs',
-      ...tinySettings(),
+      ...tinySettings({}, { devices: [{ engine: 'tfjs' }] }),
     });
     await expect(starting).rejects.toMatchObject({ code: 'ENGINE_UNAVAILABLE' });
     expect(existsSync(cacheDir)).toBe(false);
   });
 
-  it('passes the errors of the base model and of a request on, and lives', async () => {
+  it('passes on the errors of the base model and of a request, and lives', async () => {
     const { cacheDir } = deps;
     const missing = TrainerProcess.start({
       modelDir: join(dir, 'nowhere'),
       cacheDir,
-      threads: 1,
       ...tinySettings(),
     });
     await expect(missing).rejects.toMatchObject({ code: 'MODEL_DIR' });

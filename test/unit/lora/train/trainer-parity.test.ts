@@ -7,6 +7,7 @@ import { emptyRow, type Row } from '../../../../lora/data/row.ts';
 import { createEngine } from '../../../../lora/engines/engine.ts';
 import { prepareWeights } from '../../../../lora/models/prepare-weights.ts';
 import { readHeader, readTensor } from '../../../../lora/models/safetensors.ts';
+import { processorCompute } from '../../../../lora/train/compute.ts';
 import { type TrainingOptions, trainingConfigSchema } from '../../../../lora/train/config.ts';
 import { Trainer, type TrainProgress } from '../../../../lora/train/trainer.ts';
 import { FIXTURES, maxDifference, openReference } from '../../../utils/reference.ts';
@@ -37,7 +38,7 @@ it("six accumulated steps with decay, smoothing, clipping and a falling rate are
   const engine = await createEngine('onnx-cpu', { threads: 1 });
   const training = trainingConfigSchema.parse(settings);
   const trainer = new Trainer(
-    { lora: adapter.lora, training },
+    { lora: adapter.lora, training, compute: processorCompute() },
     { model, engine, weights: await prepareWeights(model, cacheDir) },
   );
   trainer.setParameters(adapter.tensors);

@@ -1,61 +1,59 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { EngineName } from '../../../../lora/engines/names.ts';
-import { memoryOfTrainers, shareBatch, shareLine } from '../../../../lora/train/trainers.ts';
+import { shareBatch } from '../../../../lora/train/shared-batch.ts';
+import { memoryOfTrainers } from '../../../../lora/train/trainers.ts';
 
 const one = { runtime: 1, weights: 100, activations: 1000, adapter: 10, total: 1111 };
-const together = (engines: EngineName[], baseBits: 32 | 8 = 32) =>
-  memoryOfTrainers(
-    one,
-    engines.map((engine) => ({ engine })),
+const together = ([first, ...others]: [EngineName, ...EngineName[]], baseBits: 32 | 8 = 32) =>
+  memoryOfTrainers(one, {
+    devices: [{ engine: first }, ...others.map((engine) => ({ engine }))],
     baseBits,
-  );
+  });
 
 describe('the memory of all trainers together', () => {
-  it('is that of the trainer where there is one', () => {
+  it('is the memory of the trainer where there is only one', () => {
     for (const engine of ['onnx-cpu', 'onnx-cuda', 'tfjs'] as const) expect(together([engine])).toEqual(one);
   });
 
-  it('on the processor is a process, an adapter and activations for each, and one mapped base', () => {
+  it('on the processor counts a process, an adapter and activations for each, and one mapped base', () => {
     const expected = { runtime: 3, weights: 100, activations: 3000, adapter: 30, total: 3133 };
     expect(together(['onnx-cpu', 'onnx-cpu', 'onnx-cpu'])).toEqual(expected);
-    // Packed, the base is each process's own.
+    // Each process packs a copy of its own.
     expect(together(['onnx-cpu', 'onnx-cpu'], 8).weights).toBe(200);
   });
 
-  it('has no activations of a GPU beside a processor, as they are in its own memory', () => {
+  it('counts no activations of a GPU beside a processor: they are in its own memory', () => {
     const expected = { runtime: 2, weights: 100, activations: 1000, adapter: 20, total: 1122 };
     expect(together(['onnx-cuda', 'onnx-cpu'])).toEqual(expected);
     expect(together(['onnx-cuda', 'onnx-cpu', 'onnx-cpu']).activations).toBe(2000);
-    // How much GPUs have is not known: what is told of them is what one needs.
+    // The size of a GPU's memory is unknown: the activations of one trainer count.
     expect(together(['onnx-cuda', 'onnx-cuda']).activations).toBe(1000);
     expect(together(['onnx-cpu', 'tfjs']).weights).toBe(200);
   });
 });
 
-describe('a batch that devices share', () => {
+describe('a batch shared by several devices', () => {
   const rows = (batchSize: number, microBatch: number, devices: number) =>
     shareBatch({ batchSize, microBatch }, devices).microBatch;
 
-  it('has a micro-batch for each of them', () => {
+  it('has a micro-batch for each device', () => {
     expect([2, 3, 4, 8].map((devices) => rows(8, 8, devices))).toEqual([4, 3, 2, 1]);
     expect(rows(16, 8, 4)).toBe(4);
-    // Threes would be 3 parts, and fives of 17 rows are 4.
+    // 9 rows in threes are 3 parts for 4 devices; 17 rows in fives are 4.
     expect([rows(9, 9, 4), rows(17, 17, 4)]).toEqual([2, 5]);
     const { reason } = shareBatch({ batchSize: 8, microBatch: 8 }, 2);
-    expect(shareLine(reason!)).toBe(
-      "rows at a time: 4 of a batch's 8 rows, so that each of the 2 devices has a part of it",
-    );
+    expect(reason).toMatch(/^4 of a batch's 8 rows.*2 devices/);
   });
 
-  it('of fewer rows than devices has one for as many as it can', () => {
+  it('with fewer rows than devices gives one row to as many as possible', () => {
     const { microBatch, reason } = shareBatch({ batchSize: 2, microBatch: 2 }, 3);
     expect(microBatch).toBe(1);
-    expect(reason).toContain('2 of the 3 devices have a part');
+    expect(reason).toContain('2 of the 3 devices');
     expect(shareBatch({ batchSize: 2, microBatch: 1 }, 3).reason).toBeNull();
   });
 
-  it('stays as it is where there are enough', () => {
+  it('keeps its micro-batches where there are enough', () => {
     for (const [batchSize, microBatch, devices] of [
       [8, 8, 1],
       [2, 8, 1],
@@ -67,7 +65,7 @@ describe('a batch that devices share', () => {
     }
   });
 
-  it('is never cut into fewer parts than devices, nor into larger ones than before', () => {
+  it('never has fewer parts than devices, nor larger micro-batches than before', () => {
     const count = fc.integer({ min: 1, max: 4096 });
     fc.assert(
       fc.property(count, count, fc.integer({ min: 1, max: 32 }), (batchSize, microBatch, devices) => {

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/row.ts';
 import type { TrainingOptions } from '../../../../lora/train/config.ts';
-import { type Helper, split, Team } from '../../../../lora/train/data-parallel.ts';
+import { DataParallel, type DataParallelWorker, split } from '../../../../lora/train/data-parallel.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
 import { childrenOf } from '../../../utils/children.ts';
 import { maxDifference } from '../../../utils/reference.ts';
@@ -15,17 +15,18 @@ let dir: string;
 let deps: TinyDeps;
 let rows: Row[];
 beforeAll(async () => {
-  dir = await mkdtemp(join(tmpdir(), 'team-'));
+  dir = await mkdtemp(join(tmpdir(), 'data-parallel-'));
   deps = await tinyDeps(dir);
   rows = await tinyRows(deps, 48);
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
-/** Four micro-batches to a step. */
+const PROCESSOR = { engine: 'onnx-cpu' } as const;
+/** Four micro-batches per step. */
 const SETTINGS: TrainingOptions = { batchSize: 8, microBatch: 2 };
 
 async function train(
-  alongside: number,
+  workers: number,
   options: { steps: number; onStep?: (step: number, pid: number) => Promise<void> },
 ) {
   const { modelDir, cacheDir } = deps;
@@ -34,9 +35,7 @@ async function train(
     {
       modelDir,
       cacheDir,
-      threads: 1,
-      alongside: Array.from({ length: alongside }, () => ({ engine: 'onnx-cpu' as const })),
-      ...tinySettings(SETTINGS),
+      ...tinySettings(SETTINGS, { devices: [PROCESSOR, ...Array(workers).fill(PROCESSOR)] }),
     },
     { onNotice: (text) => notices.push(text) },
   );
@@ -60,7 +59,7 @@ async function train(
 }
 
 describe('several devices', () => {
-  test('make the steps of one: the sums are those of the whole batch', async () => {
+  test('make the same steps as a single device', async () => {
     const alone = await train(0, { steps: 4 });
     const together = await train(2, { steps: 4 });
     expect(together.tokens).toBe(alone.tokens);
@@ -71,24 +70,27 @@ describe('several devices', () => {
     expect(together.notices).toEqual([]);
   });
 
-  test.skipIf(process.platform !== 'linux')('go on without one that fails, and lose nothing', async () => {
-    const alone = await train(0, { steps: 4 });
-    const { adapter, notices } = await train(1, {
-      steps: 4,
-      onStep: async (step, pid) => {
-        if (step !== 2) return;
-        for (const helper of await childrenOf(pid)) process.kill(helper, 'SIGKILL');
-      },
-    });
-    expect(notices).toEqual([expect.stringMatching(/^onnx-cpu failed: .*SIGKILL.*; going on without it$/)]);
-    for (const [i, tensor] of adapter.entries()) {
-      expect(maxDifference(tensor, alone.adapter[i]!)).toBeLessThan(1e-5);
-    }
-  });
+  test.skipIf(process.platform !== 'linux')(
+    'continue without a worker that died, and lose no rows',
+    async () => {
+      const alone = await train(0, { steps: 4 });
+      const { adapter, notices } = await train(1, {
+        steps: 4,
+        onStep: async (step, pid) => {
+          if (step !== 2) return;
+          for (const worker of await childrenOf(pid)) process.kill(worker, 'SIGKILL');
+        },
+      });
+      expect(notices).toEqual([expect.stringMatching(/^onnx-cpu failed: .*SIGKILL/)]);
+      for (const [i, tensor] of adapter.entries()) {
+        expect(maxDifference(tensor, alone.adapter[i]!)).toBeLessThan(1e-5);
+      }
+    },
+  );
 
-  test('end the process of one that fails but lives, and ask it no more', async () => {
+  test('end the process of a worker that failed but lives, and do not use it again', async () => {
     const did: string[] = [];
-    const failing: Helper = {
+    const failing: DataParallelWorker = {
       name: 'onnx-cuda',
       gradients: ({ rows: some }) => {
         did.push(`asked for ${some.length}`);
@@ -96,28 +98,29 @@ describe('several devices', () => {
       },
       stop: async () => void did.push('stopped'),
     };
-    const team = new Team([failing], { microBatch: 2, onLost: (name) => did.push(`lost ${name}`) });
+    const together = new DataParallel([failing], {
+      microBatch: 2,
+      onLost: (name) => did.push(`lost ${name}`),
+    });
     const gradients = [new Float32Array(1)];
     const own = async (some: readonly Row[]) => {
       gradients[0]!.fill(some.length);
       return { lossSum: some.length, tokens: some.length, gradients };
     };
     for (const step of [0, 1]) {
-      const sums = await team.gradients({ adapter: [], rows: rows.slice(0, 8), step }, own, undefined);
+      const sums = await together.gradients({ adapter: [], rows: rows.slice(0, 8), step }, own, undefined);
       expect(sums).toEqual({ lossSum: 8, tokens: 8 });
       expect(gradients).toEqual([Float32Array.of(8)]);
     }
     expect(did).toEqual(['asked for 4', 'lost onnx-cuda', 'stopped']);
   });
 
-  test('that cannot be had are an error of the start', async () => {
+  test('that do not run here are an error at the start', async () => {
     const { modelDir, cacheDir } = deps;
     const starting = TrainerProcess.start({
       modelDir,
       cacheDir,
-      threads: 1,
-      alongside: [{ engine: 'tfjs' }],
-      ...tinySettings(SETTINGS),
+      ...tinySettings(SETTINGS, { devices: [PROCESSOR, { engine: 'tfjs' }] }),
     });
     await expect(starting).rejects.toMatchObject({ code: 'ENGINE_UNAVAILABLE', values: { engine: 'tfjs' } });
   });

@@ -1,6 +1,6 @@
 import { describe, expect, it, test } from 'vitest';
 import { AdamW } from '../../../../lora/train/adamw.ts';
-import { type GroupedTensor, treatmentOf } from '../../../../lora/train/parameter-groups.ts';
+import { type GroupedTensor, parameterGroupOf } from '../../../../lora/train/parameter-groups.ts';
 import { trainingSchema } from '../../../../protocol/manifest.ts';
 import { maxDifference } from '../../../utils/reference.ts';
 import { trainingReference } from '../../../utils/training-reference.ts';
@@ -15,11 +15,11 @@ function groupOf(name: string): GroupedTensor['group'] {
   return name.endsWith('.bias') ? 'bias' : 'saved';
 }
 
-describe('rates and decay of adapter tensors', () => {
+describe('parameter groups', () => {
   test.each(groups.tensors)("are PEFT's and transformers': $name", ({ name, shape, rate, decay }) => {
     const training = { ...defaults, loraPlusRatio: groups.ratio };
     const group = groupOf(name);
-    const found = treatmentOf({ shape, group }, training);
+    const found = parameterGroupOf({ shape, group }, training);
     expect(found.rate).toBe(rate);
     expect(found.size).toBe(shape.reduce((product, n) => product * n, 1));
     // The one exception: transformers pulls DoRA's magnitudes, norms of trained weights, towards zero.
@@ -30,17 +30,17 @@ describe('rates and decay of adapter tensors', () => {
         ...training,
         weightDecayGroups: [...training.weightDecayGroups, 'magnitude' as const],
       };
-      expect(treatmentOf({ shape, group }, theirs).decay).toBe(true);
+      expect(parameterGroupOf({ shape, group }, theirs).decay).toBe(true);
     }
   });
 
-  it('are one rate for all by default, and biases never decay', () => {
+  it('have one learning rate by default, and biases never decay', () => {
     for (const group of ['A', 'B', 'magnitude', 'bias', 'saved'] as const) {
-      expect(treatmentOf({ shape: [4, 4], group }, defaults).rate).toBe(1);
+      expect(parameterGroupOf({ shape: [4, 4], group }, defaults).rate).toBe(1);
     }
     const weightDecayGroups = trainingSchema.shape.weightDecayGroups.parse(['A', 'B', 'magnitude', 'saved']);
     for (const group of ['bias', 'saved'] as const) {
-      expect(treatmentOf({ shape: [4], group }, { ...defaults, weightDecayGroups }).decay).toBe(false);
+      expect(parameterGroupOf({ shape: [4], group }, { ...defaults, weightDecayGroups }).decay).toBe(false);
     }
   });
 });
@@ -50,7 +50,7 @@ it("three steps of AdamW in LoRA+ groups are torch's in PEFT's", () => {
   const training = { ...defaults, loraPlusRatio: settings.loraPlusRatio };
   const optimizer = new AdamW({
     ...settings,
-    tensors: tensors.map(({ name, shape }) => treatmentOf({ shape, group: groupOf(name) }, training)),
+    tensors: tensors.map(({ name, shape }) => parameterGroupOf({ shape, group: groupOf(name) }, training)),
   });
   const values = tensors.map(({ before }) => Float32Array.from(before));
   for (const step of [0, 1, 2]) {
@@ -67,7 +67,7 @@ it("three steps of AdamW in LoRA+ groups are torch's in PEFT's", () => {
   }
 });
 
-it('a tensor without a gradient stays as it is, moments and all', () => {
+it('a tensor without a gradient keeps its values and moments', () => {
   const optimizer = new AdamW({
     tensors: [1, 1].map((size) => ({ size, decay: true })),
     betas: [0.9, 0.95],

@@ -1,0 +1,154 @@
+/** How a machine computes a model: devices, number formats and memory. Each machine chooses it; a job never does. */
+import { availableParallelism } from 'node:os';
+import { z } from 'zod';
+import { commonError } from '../../common/common-errors.ts';
+import { engineError } from '../engines/errors.ts';
+import { type Device, ENGINE_CHOICE_LIST, ENGINE_NAMES } from '../engines/names.ts';
+import { PRECISIONS, type Precision, requirePrecision } from '../engines/precision.ts';
+import { BASE_BITS, type BaseBits, requireBaseBits } from '../models/base-bits.ts';
+
+export type Devices = readonly [Device, ...Device[]];
+
+export interface Compute {
+  /** Devices that share each batch; the first makes the optimiser steps. `auto`: one device, with the fastest engine. @default 'auto' */
+  readonly devices: Devices | 'auto';
+  /** Threads of the engine, for each device. @default all hardware threads */
+  readonly threads: number;
+  /** Bits of a weight in the base's linear modules. @default 32 */
+  readonly baseBits: BaseBits;
+  /** Precision of products with the base's weights. @default 'float32' */
+  readonly precision: Precision;
+  /** Gradient checkpointing: results are the same bits either way. `auto`: where memory is short. @default 'auto' */
+  readonly checkpointing: boolean | 'auto';
+  /** Bytes of the machine's memory that training may take. @default Infinity: all that is available */
+  readonly memoryLimit: number;
+}
+
+/** A `Compute` whose devices are known. */
+export type ComputeOnDevices = Compute & { readonly devices: Devices };
+
+/** A `Compute` in which nothing is `auto`. */
+export type ResolvedCompute = ComputeOnDevices & { readonly checkpointing: boolean };
+
+const DEFAULTS: Omit<Compute, 'threads'> = {
+  devices: 'auto',
+  baseBits: 32,
+  precision: 'float32',
+  checkpointing: 'auto',
+  memoryLimit: Number.POSITIVE_INFINITY,
+};
+
+/** The part of a `Compute` that flags, a config file, the environment or a checkpoint set. */
+const computeInputSchema = z.object({
+  /** `auto`, or devices separated by commas: "onnx-cuda:0,onnx-cuda:1". */
+  engine: z
+    .string()
+    .refine(namesDevices, `must be ${ENGINE_CHOICE_LIST}, or several devices with commas between them`),
+  threads: z.int().min(1).max(1024),
+  baseBits: z.literal(BASE_BITS),
+  precision: z.enum(PRECISIONS),
+  gradientCheckpointing: z.union([z.boolean(), z.literal('auto')]),
+});
+
+/** Schemas of the keys, for a config file. */
+export const {
+  engine: engineSchema,
+  baseBits: baseBitsSchema,
+  precision: precisionSchema,
+} = computeInputSchema.shape;
+
+type ComputeKeys = z.output<typeof computeInputSchema>;
+
+export type ComputeInput = { readonly [Key in keyof ComputeKeys]?: ComputeKeys[Key] | undefined } & {
+  /** Where `engine` was set, for error messages: "SWARM_ENGINE". */
+  readonly origin?: string;
+};
+
+/**
+ * Merges settings from several places into one `Compute`: for each key the first input that sets it wins.
+ * @throws SwarmError ENGINE_UNKNOWN, USAGE, BASE_BITS, PRECISION
+ */
+export function parseCompute(...inputs: readonly ComputeInput[]): Compute {
+  const first = <Key extends keyof ComputeKeys>(key: Key): ComputeKeys[Key] | undefined =>
+    inputs.find((input) => input[key] !== undefined)?.[key] as ComputeKeys[Key] | undefined;
+  const origin = inputs.find(({ engine }) => engine !== undefined)?.origin;
+  const compute: Compute = {
+    devices: parseDevices(first('engine') ?? 'auto', origin),
+    threads: first('threads') ?? availableParallelism(),
+    baseBits: first('baseBits') ?? DEFAULTS.baseBits,
+    precision: first('precision') ?? DEFAULTS.precision,
+    checkpointing: first('gradientCheckpointing') ?? DEFAULTS.checkpointing,
+    memoryLimit: DEFAULTS.memoryLimit,
+  };
+  checkCompute(compute);
+  return compute;
+}
+
+/** The default `Compute` on the processor, with `change` applied. Nothing is left open. */
+export function processorCompute(change: Partial<ResolvedCompute> = {}): ResolvedCompute {
+  const threads = change.threads ?? availableParallelism();
+  return { ...DEFAULTS, devices: [{ engine: 'onnx-cpu' }], checkpointing: false, ...change, threads };
+}
+
+/** @throws SwarmError BASE_BITS or PRECISION for a device whose engine cannot compute in these formats */
+export function checkCompute({ devices, baseBits, precision }: Compute): void {
+  // `auto` chooses an engine that can.
+  if (devices === 'auto') return;
+  for (const { engine } of devices) {
+    requireBaseBits(baseBits, engine);
+    requirePrecision(precision, engine);
+  }
+}
+
+/** @throws SwarmError ENGINE_UNKNOWN; USAGE for a device number with an engine that has only one device */
+function parseDevices(text: string, origin?: string): Compute['devices'] {
+  if (text === 'auto') return 'auto';
+  const [first, ...others] = text.split(',').map((name) => parseDevice(name, origin));
+  return [first!, ...others];
+}
+
+function namesDevices(text: string): boolean {
+  try {
+    parseDevices(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function parseDevice(text: string, origin: string | undefined): Device {
+  const from = origin === undefined ? '' : ` (from ${origin})`;
+  const [name, number, ...more] = text.split(':');
+  const engine = ENGINE_NAMES.find((known) => known === name);
+  if (text === 'auto') {
+    throw engineError(
+      'ENGINE_UNKNOWN',
+      `auto chooses a single device and cannot share batches${from}`,
+      { name: text },
+      { next: 'name every device, or use auto alone' },
+    );
+  }
+  if (engine === undefined || more.length > 0 || !/^(\d{1,3})?$/.test(number ?? '') || number === '') {
+    throw engineError(
+      'ENGINE_UNKNOWN',
+      `unknown engine "${text}"${from}`,
+      { name: text },
+      { next: `${suggestion(text)}choose ${ENGINE_CHOICE_LIST}; "swarm doctor" shows which run here` },
+    );
+  }
+  if (number === undefined) return { engine };
+  if (engine === 'onnx-cuda') return { engine, device: Number(number) };
+  throw commonError(
+    'USAGE',
+    `${engine} has no numbered devices: "${text}"${from}`,
+    { name: text },
+    { next: `write ${engine}: only onnx-cuda numbers its devices` },
+  );
+}
+
+/** "did you mean onnx-cuda? " where the text is part of one engine's name only. */
+function suggestion(text: string): string {
+  const [name] = text.toLowerCase().split(':') as [string];
+  const similar = name === '' ? [] : ENGINE_NAMES.filter((known) => known.includes(name));
+  return similar.length === 1 ? `did you mean ${similar[0]}? ` : '';
+}

@@ -1,0 +1,36 @@
+/** How the batches of several devices are cut into micro-batches. */
+
+export interface SharedBatch {
+  /** Rows of a micro-batch, on every device. */
+  readonly microBatch: number;
+  /** Why there are fewer rows than on a single device; null where there are not. */
+  readonly reason: string | null;
+}
+
+/**
+ * Shrinks the micro-batch so that every device gets at least one per batch, because a batch is shared in whole
+ * micro-batches. The size is an equal share of the batch, rounded up; rounded down where rounding up would leave a
+ * device idle, as 9 rows over 4 devices in threes would. Loss and gradients stay the same up to rounding; dropout and
+ * noise differ, because they are drawn per micro-batch.
+ */
+export function shareBatch(
+  { batchSize, microBatch }: { batchSize: number; microBatch: number },
+  devices: number,
+): SharedBatch {
+  const parts = (rows: number): number => Math.ceil(batchSize / rows);
+  // With fewer rows than devices, some devices stay idle.
+  const busy = Math.min(devices, batchSize);
+  if (parts(microBatch) >= busy) return { microBatch, reason: null };
+  const share = Math.ceil(batchSize / busy);
+  const rows = parts(share) >= busy ? share : Math.floor(batchSize / busy);
+  const who = busy === devices ? `each of the ${devices} devices` : `${busy} of the ${devices} devices`;
+  return {
+    microBatch: rows,
+    reason: `${rows} of a batch's ${batchSize} rows, which gives ${who} a part of it`,
+  };
+}
+
+/** "rows at a time: 4 of …" */
+export function shareLine(reason: string): string {
+  return `rows at a time: ${reason}`;
+}
