@@ -4,7 +4,7 @@ import { isAllLinear, knownNames, type ModelShape } from '../models/targets.ts';
 import { adapterError } from './errors.ts';
 import type { AdapterTensor } from './layout.ts';
 import { type LoraConfig, loraConfig } from './lora-config.ts';
-import { adapterPlan, knownSaved, withoutUnused } from './plan.ts';
+import { adapterPlan, knownSaved, withoutUnmatched } from './plan.ts';
 
 /** The content of `adapter_config.json`. */
 export interface PeftConfig {
@@ -136,7 +136,7 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
     initLoraWeights: parseStart(json.init_lora_weights ?? true),
   });
   return {
-    lora: withLayersPattern(json, withoutUnused(model, lora), model),
+    lora: withLayersPattern(json, withoutUnmatched(model, lora), model),
     baseModelName: textOrNull(json, 'base_model_name_or_path'),
     revision: textOrNull(json, 'revision'),
   };

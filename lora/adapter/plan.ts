@@ -71,7 +71,7 @@ function byPattern(
  * Removes exclusions and patterns that match nothing. PEFT ignores them, and lists written for several model families have
  * some.
  */
-export function withoutUnused(model: ModelShape, lora: LoraConfig): LoraConfig {
+export function withoutUnmatched(model: ModelShape, lora: LoraConfig): LoraConfig {
   const names = targetModules(model, lora).map(({ name }) => name);
   const used = (field: PatternField) => lora[field].filter(([pattern]) => matchesSome(field, names, pattern));
   const { excludeModules: excluded } = lora;
@@ -91,13 +91,13 @@ function matchesSome(field: PatternField, names: readonly string[], pattern: str
 
 function refuseUnmatched(model: ModelShape, lora: LoraConfig, names: readonly string[]): void {
   for (const field of ['rankPattern', 'alphaPattern'] as const) {
-    const unused = lora[field].find(([pattern]) => !matchesSome(field, names, pattern));
-    if (unused === undefined) continue;
+    const unmatched = lora[field].find(([pattern]) => !matchesSome(field, names, pattern));
+    if (unmatched === undefined) continue;
     const leaves = [...new Set(names.map(leafOf))].sort();
     throw modelError(
       'LORA_PATTERN',
-      `${JSON.stringify(unused[0])} in ${field} matches none of the ${names.length} target modules`,
-      { field, pattern: unused[0], modules: leaves },
+      `${JSON.stringify(unmatched[0])} in ${field} matches none of the ${names.length} target modules`,
+      { field, pattern: unmatched[0], modules: leaves },
       { next: `use names of target modules: ${leaves.join(', ')}` },
     );
   }
@@ -118,11 +118,11 @@ function refuseUnmatched(model: ModelShape, lora: LoraConfig, names: readonly st
 /** Returns the entries of modulesToSave that match a module. PEFT ignores the others if at least one matches. */
 export function knownSaved(model: ModelShape, entries: readonly string[]): string[] {
   const parameters = ownParameters(model);
-  return entries.filter((entry) => parameters.some(({ name }) => liesBelow(name, entry)));
+  return entries.filter((entry) => parameters.some(({ name }) => isUnder(name, entry)));
 }
 
 /** Whether a module on the parameter's path ends with the entry, with or without a dot before it: PEFT's rule. */
-function liesBelow(parameter: string, entry: string): boolean {
+function isUnder(parameter: string, entry: string): boolean {
   return parameter.includes(`${entry}.`);
 }
 
@@ -142,7 +142,7 @@ function savedCopies(
       { next: `use names of the model's modules: ${leavesOf(parameters).join(', ')}` },
     );
   }
-  const found = parameters.filter(({ name }) => entries.some((entry) => liesBelow(name, entry)));
+  const found = parameters.filter(({ name }) => entries.some((entry) => isUnder(name, entry)));
   return found.map(({ name, from, shape }) => {
     const module = ownerOf(name);
     if (adapted.has(module))

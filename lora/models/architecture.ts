@@ -23,9 +23,9 @@ export interface LinearModule {
 export interface SequenceInputs {
   readonly batch: number;
   readonly length: number;
-  /** [B·T] int64 token ids. */
+  /** Token ids, [B·T] int64. */
   readonly ids: Tensor;
-  /** [B, T] int64. Restart at 0 with every packed segment; attention derives from them which tokens each token sees. */
+  /** Positions, [B, T] int64. They restart at 0 with every segment; attention derives from them what each token sees. */
   readonly positions: Tensor;
 }
 
@@ -34,7 +34,7 @@ export interface SequenceInputs {
  * modules carry an adapter.
  */
 export interface ParameterSource {
-  /** Returns the parameter `name` in its stored shape, which the architecture's `parameters` list. */
+  /** Returns the parameter `name` in its stored shape (see `Architecture.parameters`). */
   tensor(name: string): Tensor;
   /** Returns the weight of the linear module `module` as [out, in], without bias and adapter. */
   weight(module: string): Tensor;

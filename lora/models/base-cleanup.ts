@@ -32,8 +32,8 @@ export async function removeBases({
 /** File names that `prepareWeights` gives: the base's digest, the format, and the version of the quantisation. */
 const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q[48]v(\d+))$/;
 /**
- * A partial file that is older than this is abandoned, in milliseconds; a process that converts weights writes more often.
- * The process id alone does not show it: in a second container that shares the cache it names another process.
+ * Age in milliseconds at which a partial file counts as abandoned: a process that converts weights writes more often. The
+ * process id in its name is not enough, because in another container that shares the cache it names another process.
  */
 const ABANDONED_MS = 3_600_000;
 

@@ -39,7 +39,13 @@ export function isObject(value: unknown): value is Json {
 }
 
 /** Reads a whole number from `least` to `most`; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
-export function count(json: Json, field: string, fallback?: number, most = MAX_DIMENSION, least = 1): number {
+export function readCount(
+  json: Json,
+  field: string,
+  fallback?: number,
+  most = MAX_DIMENSION,
+  least = 1,
+): number {
   const value = json[field] ?? fallback;
   if (typeof value !== 'number' || !Number.isInteger(value) || value < least || value > most)
     throw invalid(field, `a whole number from ${least} to ${most}`, json[field]);
@@ -47,7 +53,7 @@ export function count(json: Json, field: string, fallback?: number, most = MAX_D
 }
 
 /** Reads a positive number; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
-export function positive(json: Json, field: string, fallback?: number): number {
+export function readPositive(json: Json, field: string, fallback?: number): number {
   const value = json[field] ?? fallback;
   if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
     throw invalid(field, 'a positive number', json[field]);
@@ -55,7 +61,7 @@ export function positive(json: Json, field: string, fallback?: number): number {
 }
 
 /** Reads a boolean; `fallback` if the field is missing or null. @throws SwarmError MODEL_CONFIG */
-export function flag(json: Json, field: string, fallback: boolean): boolean {
+export function readFlag(json: Json, field: string, fallback: boolean): boolean {
   const value = json[field] ?? fallback;
   if (typeof value !== 'boolean') throw invalid(field, 'true or false', value);
   return value;
@@ -66,7 +72,7 @@ export function flag(json: Json, field: string, fallback: boolean): boolean {
  * @param allowed implemented values; undefined among them if the field may be missing
  * @throws SwarmError MODEL_UNSUPPORTED
  */
-export function only(json: Json, field: string, allowed: readonly unknown[]): void {
+export function requireOneOf(json: Json, field: string, allowed: readonly unknown[]): void {
   if (!allowed.includes(json[field])) throw unsupported(field, json[field], allowed);
 }
 
@@ -77,8 +83,8 @@ export function only(json: Json, field: string, allowed: readonly unknown[]): vo
  * @throws SwarmError MODEL_UNSUPPORTED
  */
 export function requireLanguageModel(json: Json, className: string): void {
-  only(json, 'quantization_config', [null, undefined]);
-  only(json, 'transformers_weights', [null, undefined]);
+  requireOneOf(json, 'quantization_config', [null, undefined]);
+  requireOneOf(json, 'transformers_weights', [null, undefined]);
   const names = json.architectures ?? [className];
   if (!Array.isArray(names) || !names.includes(className))
     throw unsupported('architectures', names, [className]);

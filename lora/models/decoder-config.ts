@@ -1,5 +1,5 @@
 import type { CommonConfig, Json } from './config.ts';
-import { count, flag, invalid, MAX_LAYERS, MAX_POSITIONS, unsupported } from './config.ts';
+import { invalid, MAX_LAYERS, MAX_POSITIONS, readCount, readFlag, unsupported } from './config.ts';
 
 /** Defaults of transformers' config class of a family. */
 export interface DecoderDefaults {
@@ -16,27 +16,27 @@ export interface DecoderDefaults {
  * @throws SwarmError MODEL_CONFIG
  */
 export function readDimensions(json: Json, defaults: DecoderDefaults): Omit<CommonConfig, 'family'> {
-  const hiddenSize = count(json, 'hidden_size');
-  const heads = count(json, 'num_attention_heads');
+  const hiddenSize = readCount(json, 'hidden_size');
+  const heads = readCount(json, 'num_attention_heads');
   const missing = json.num_key_value_heads === undefined ? (defaults.keyValueHeads ?? heads) : heads;
-  const keyValueHeads = count(json, 'num_key_value_heads', missing);
+  const keyValueHeads = readCount(json, 'num_key_value_heads', missing);
   if (heads % keyValueHeads !== 0)
     throw invalid('num_key_value_heads', `a divisor of num_attention_heads (${heads})`, keyValueHeads);
   const derived = defaults.headDim ?? hiddenSize / heads;
   if ((json.head_dim ?? null) === null && !Number.isInteger(derived))
     throw invalid('hidden_size', `a multiple of num_attention_heads (${heads})`, hiddenSize);
-  const headDim = count(json, 'head_dim', derived);
+  const headDim = readCount(json, 'head_dim', derived);
   if (headDim % 2 !== 0) throw invalid('head_dim', 'an even number (rotary pairs)', headDim);
   return {
-    vocabularySize: count(json, 'vocab_size'),
+    vocabularySize: readCount(json, 'vocab_size'),
     hiddenSize,
-    intermediateSize: count(json, 'intermediate_size'),
-    layers: count(json, 'num_hidden_layers', undefined, MAX_LAYERS),
+    intermediateSize: readCount(json, 'intermediate_size'),
+    layers: readCount(json, 'num_hidden_layers', undefined, MAX_LAYERS),
     heads,
     keyValueHeads,
     headDim,
-    maxPositions: count(json, 'max_position_embeddings', defaults.maxPositions, MAX_POSITIONS),
-    tieWordEmbeddings: flag(json, 'tie_word_embeddings', defaults.tieWordEmbeddings),
+    maxPositions: readCount(json, 'max_position_embeddings', defaults.maxPositions, MAX_POSITIONS),
+    tieWordEmbeddings: readFlag(json, 'tie_word_embeddings', defaults.tieWordEmbeddings),
   };
 }
 
@@ -55,7 +55,9 @@ export function noWindows(layers: number): Windows {
  */
 export function readWindow(json: Json, missing: number): number | null {
   const value = json.sliding_window === undefined ? missing : json.sliding_window;
-  return value === null ? null : count({ sliding_window: value }, 'sliding_window', undefined, MAX_POSITIONS);
+  return value === null
+    ? null
+    : readCount({ sliding_window: value }, 'sliding_window', undefined, MAX_POSITIONS);
 }
 
 /**
@@ -88,7 +90,7 @@ export function layerWindows(
  * @throws SwarmError as layerWindows
  */
 export function readQwenWindows(json: Json, layers: number): Windows {
-  const window = flag(json, 'use_sliding_window', false) ? readWindow(json, 4096) : null;
-  const full = count(json, 'max_window_layers', 28, MAX_LAYERS, 0);
+  const window = readFlag(json, 'use_sliding_window', false) ? readWindow(json, 4096) : null;
+  const full = readCount(json, 'max_window_layers', 28, MAX_LAYERS, 0);
   return layerWindows(json, layers, window, (layer) => window !== null && layer >= full);
 }

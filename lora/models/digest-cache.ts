@@ -6,11 +6,11 @@ import { writeDurably } from '../../common/durable.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { readJsonObject } from './json.ts';
 
-/** Digests of smaller files are not cached, in bytes: reading them again is as fast. */
+/** Minimum size in bytes of files whose digests are cached. Reading smaller ones again is as fast. */
 export const RECORDED_FROM_BYTES = 8 * 2 ** 20;
 /**
- * A record is trusted if the file was unchanged for this long before the record was written, in milliseconds. A second
- * change within the resolution of the file's times would leave them equal; FAT has a resolution of two seconds.
+ * Time in milliseconds between the last change of a file and its record, from which the record is trusted. Two changes
+ * within the resolution of the file's times leave equal times; FAT has a resolution of two seconds.
  */
 export const SETTLED_MS = 2_000;
 const MAX_RECORD_BYTES = 16 * 2 ** 10;

@@ -7,7 +7,7 @@ import { parseHubReference } from './hub/reference.ts';
 import { hubSettings } from './hub/settings.ts';
 
 export interface FindBaseOptions extends Pick<FetchModelOptions, 'signal' | 'onProgress' | 'onNote'> {
-  /** A model folder, or `ORG/NAME[@REVISION]` on the hub. A folder that exists wins. */
+  /** A model folder, or `ORG/NAME[@REVISION]` on the hub. An existing folder takes precedence. */
   readonly base: string;
   /** Folder that a relative path starts from. */
   readonly folder: string;
@@ -16,40 +16,39 @@ export interface FindBaseOptions extends Pick<FetchModelOptions, 'signal' | 'onP
 }
 
 /**
- * Returns the folder of a base model. A name on the hub is fetched into the hub's cache first.
- * @throws SwarmError MODEL_DIR when it is neither a folder nor a name; HUB_* as {@link fetchModel}
+ * Returns the folder of a base. Fetches a hub model into the shared cache first.
+ * @throws SwarmError MODEL_DIR `base` is neither a folder nor a hub name; HUB_* as {@link fetchModel}
  */
 export async function findBase(options: FindBaseOptions, deps: FetchModelDeps): Promise<string> {
   const { base, folder, environment, signal, onProgress, onNote } = options;
   const absolute = absoluteBase(base, folder);
   if (isFolder(absolute)) return absolute;
   const reference = parseHubReference(absolute);
-  if (reference === null) throw neither(base, absolute);
+  if (reference === null) throw notFound(base, absolute);
   try {
     const settings = await hubSettings(environment, folder);
     return await fetchModel({ reference, ...settings, signal, onProgress, onNote }, deps);
   } catch (error) {
-    throw isSwarmError(error) && NOT_FOUND.has(error.code) ? noFolderEither(absolute, error) : error;
+    throw isSwarmError(error) && NOT_FOUND.has(error.code) ? mentionFolder(absolute, error) : error;
   }
 }
 
 /**
- * Makes the location of a base independent of the folder that it is relative to: a path becomes absolute, a name on the
- * hub stays. A folder that exists wins.
+ * Makes a path absolute; returns a hub name unchanged. An existing folder takes precedence over a hub name.
  */
 export function absoluteBase(base: string, folder: string): string {
   const path = resolve(folder, base);
   return parseHubReference(base) !== null && !isFolder(path) ? base : path;
 }
 
-/** Codes of the hub that a mistyped path leads to. */
+/** Hub errors that a mistyped path can cause. */
 const NOT_FOUND: ReadonlySet<string> = new Set(['HUB_NOT_FOUND', 'HUB_UNREACHABLE', 'HUB_CACHE_MISSING']);
 
-function noFolderEither(base: string, error: SwarmError): SwarmError {
-  return error.with({ message: `${base} is not a folder here, and ${error.message}` });
+function mentionFolder(base: string, error: SwarmError): SwarmError {
+  return error.with({ message: `${base} is not a folder, and ${error.message}` });
 }
 
-function neither(base: string, path: string): SwarmError {
+function notFound(base: string, path: string): SwarmError {
   return modelError(
     'MODEL_DIR',
     `${base} is neither a folder${path === base ? '' : ` (${path})`} nor a name on the hub (ORG/NAME or ORG/NAME@REVISION)`,

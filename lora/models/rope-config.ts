@@ -1,12 +1,12 @@
 import {
-  count,
-  flag,
   invalid,
   isObject,
   type Json,
   MAX_POSITIONS,
-  only,
-  positive,
+  readCount,
+  readFlag,
+  readPositive,
+  requireOneOf,
   unsupported,
 } from './config.ts';
 
@@ -62,7 +62,7 @@ export function parseRope(json: Json): RopeConfig {
   for (const type of LAYER_TYPES)
     if (type in fields)
       throw unsupported('rope_parameters', Object.keys(fields), ['rope_type', 'rope_theta']);
-  return parseRopeFields(json, fields, positive(json, 'rope_theta', 10_000));
+  return parseRopeFields(json, fields, readPositive(json, 'rope_theta', 10_000));
 }
 
 /** Returns the object that describes the rotary positions; empty if there is no scaling. */
@@ -81,49 +81,54 @@ export function ropeFields(json: Json): Json {
  * @param theta base θ if `fields` have none
  */
 export function parseRopeFields(json: Json, fields: Json, theta: number): RopeConfig {
-  for (const holder of [json, fields]) only(holder, 'partial_rotary_factor', [1, null, undefined]);
-  return { theta: positive(fields, 'rope_theta', theta), scaling: parseScaling(json, fields) };
+  for (const holder of [json, fields]) requireOneOf(holder, 'partial_rotary_factor', [1, null, undefined]);
+  return { theta: readPositive(fields, 'rope_theta', theta), scaling: parseScaling(json, fields) };
 }
 
 function parseScaling(json: Json, fields: Json): RopeScaling | null {
   // Configs from before transformers 4.45 call it `type`.
   const type = fields.rope_type ?? fields.type ?? 'default';
   if (type === 'default') return null;
-  if (type === 'linear') return { type, factor: positive(fields, 'factor') };
+  if (type === 'linear') return { type, factor: readPositive(fields, 'factor') };
   if (type !== 'llama3' && type !== 'yarn')
     throw unsupported('rope_type', type, ['default', 'linear', 'llama3', 'yarn']);
-  const maxPositions = count(json, 'max_position_embeddings', undefined, MAX_POSITIONS);
+  const maxPositions = readCount(json, 'max_position_embeddings', undefined, MAX_POSITIONS);
   const holder = json.original_max_position_embeddings === undefined ? fields : json;
-  const originalMaxPositions = count(holder, 'original_max_position_embeddings', maxPositions, MAX_POSITIONS);
+  const originalMaxPositions = readCount(
+    holder,
+    'original_max_position_embeddings',
+    maxPositions,
+    MAX_POSITIONS,
+  );
   return type === 'llama3'
     ? parseLlama3(fields, originalMaxPositions)
     : parseYarn(fields, originalMaxPositions, maxPositions);
 }
 
 function parseLlama3(fields: Json, originalMaxPositions: number): Llama3Scaling {
-  const lowFrequencyFactor = positive(fields, 'low_freq_factor');
-  const highFrequencyFactor = positive(fields, 'high_freq_factor');
+  const lowFrequencyFactor = readPositive(fields, 'low_freq_factor');
+  const highFrequencyFactor = readPositive(fields, 'high_freq_factor');
   if (highFrequencyFactor <= lowFrequencyFactor)
     throw invalid(
       'high_freq_factor',
       `more than low_freq_factor (${lowFrequencyFactor})`,
       highFrequencyFactor,
     );
-  const factor = positive(fields, 'factor');
+  const factor = readPositive(fields, 'factor');
   return { type: 'llama3', factor, lowFrequencyFactor, highFrequencyFactor, originalMaxPositions };
 }
 
 function parseYarn(fields: Json, originalMaxPositions: number, maxPositions: number): YarnScaling {
   // DeepSeek's fields for the attention factor, which are not implemented.
-  for (const field of ['mscale', 'mscale_all_dim']) only(fields, field, [null, undefined]);
-  const factor = positive(fields, 'factor', maxPositions / originalMaxPositions);
+  for (const field of ['mscale', 'mscale_all_dim']) requireOneOf(fields, field, [null, undefined]);
+  const factor = readPositive(fields, 'factor', maxPositions / originalMaxPositions);
   return {
     type: 'yarn',
     factor,
-    betaFast: positive(fields, 'beta_fast', 32),
-    betaSlow: positive(fields, 'beta_slow', 1),
+    betaFast: readPositive(fields, 'beta_fast', 32),
+    betaSlow: readPositive(fields, 'beta_slow', 1),
     originalMaxPositions,
-    attentionFactor: positive(fields, 'attention_factor', factor <= 1 ? 1 : 0.1 * Math.log(factor) + 1),
-    truncate: flag(fields, 'truncate', true),
+    attentionFactor: readPositive(fields, 'attention_factor', factor <= 1 ? 1 : 0.1 * Math.log(factor) + 1),
+    truncate: readFlag(fields, 'truncate', true),
   };
 }

@@ -6,13 +6,13 @@ import { gatedMlp } from '../blocks/gated-mlp.ts';
 import { checkLength } from '../blocks/modules.ts';
 import { rotaryAttention, rotaryConstants } from '../blocks/rotary-attention.ts';
 import {
-  count,
-  flag,
   isObject,
   type Json,
-  only,
-  positive,
+  readCount,
+  readFlag,
+  readPositive,
   requireLanguageModel,
+  requireOneOf,
   unsupported,
 } from '../config.ts';
 import { layerWindows, readDimensions, readWindow } from '../decoder-config.ts';
@@ -42,18 +42,18 @@ export const gemma3Text: Architecture<Gemma3Config> = {
 
   parseConfig(json) {
     requireLanguageModel(json, 'Gemma3ForCausalLM');
-    only(json, 'hidden_activation', ['gelu_pytorch_tanh', undefined]);
-    only(json, 'attn_logit_softcapping', [null, undefined]);
-    only(json, 'final_logit_softcapping', [null, undefined]);
-    only(json, 'use_bidirectional_attention', [false, null, undefined]);
+    requireOneOf(json, 'hidden_activation', ['gelu_pytorch_tanh', undefined]);
+    requireOneOf(json, 'attn_logit_softcapping', [null, undefined]);
+    requireOneOf(json, 'final_logit_softcapping', [null, undefined]);
+    requireOneOf(json, 'use_bidirectional_attention', [false, null, undefined]);
     const dimensions = readDimensions(json, {
       keyValueHeads: 4,
       headDim: 256,
       maxPositions: 131_072,
       tieWordEmbeddings: true,
     });
-    const attentionBias = flag(json, 'attention_bias', false);
-    const period = count(json, 'sliding_window_pattern', 6);
+    const attentionBias = readFlag(json, 'attention_bias', false);
+    const period = readCount(json, 'sliding_window_pattern', 6);
     const isSliding = (layer: number) => (layer + 1) % period !== 0;
     return {
       family: 'gemma3_text',
@@ -63,9 +63,9 @@ export const gemma3Text: Architecture<Gemma3Config> = {
       mlpBias: false,
       queryKeyNorm: true,
       windows: layerWindows(json, dimensions.layers, readWindow(json, 4096), isSliding),
-      normEpsilon: positive(json, 'rms_norm_eps', 1e-6),
+      normEpsilon: readPositive(json, 'rms_norm_eps', 1e-6),
       rope: readRope(json),
-      queryScalar: positive(json, 'query_pre_attn_scalar', 256),
+      queryScalar: readPositive(json, 'query_pre_attn_scalar', 256),
     };
   },
 
@@ -117,9 +117,13 @@ function readRope(json: Json): Gemma3Config['rope'] {
     full: parseRopeFields(
       json,
       { ...of('full_attention'), ...stretched },
-      positive(json, 'rope_theta', 1_000_000),
+      readPositive(json, 'rope_theta', 1_000_000),
     ),
-    sliding: parseRopeFields(json, of('sliding_attention'), positive(json, 'rope_local_base_freq', 10_000)),
+    sliding: parseRopeFields(
+      json,
+      of('sliding_attention'),
+      readPositive(json, 'rope_local_base_freq', 10_000),
+    ),
   };
 }
 

@@ -5,13 +5,13 @@ import { splitHeads } from '../blocks/heads.ts';
 import { checkLength, moduleParameters, outputHead } from '../blocks/modules.ts';
 import {
   type CommonConfig,
-  count,
-  flag,
   invalid,
   MAX_LAYERS,
-  only,
-  positive,
+  readCount,
+  readFlag,
+  readPositive,
   requireLanguageModel,
+  requireOneOf,
 } from '../config.ts';
 
 export interface Gpt2Config extends CommonConfig {
@@ -39,25 +39,25 @@ export const gpt2: Architecture<Gpt2Config> = {
 
   parseConfig(json) {
     requireLanguageModel(json, 'GPT2LMHeadModel');
-    only(json, 'activation_function', ['gelu_new', 'gelu_pytorch_tanh', undefined]);
-    only(json, 'scale_attn_weights', [true, undefined]);
-    only(json, 'add_cross_attention', [false, undefined]);
-    const hiddenSize = count(json, 'n_embd');
-    const heads = count(json, 'n_head');
+    requireOneOf(json, 'activation_function', ['gelu_new', 'gelu_pytorch_tanh', undefined]);
+    requireOneOf(json, 'scale_attn_weights', [true, undefined]);
+    requireOneOf(json, 'add_cross_attention', [false, undefined]);
+    const hiddenSize = readCount(json, 'n_embd');
+    const heads = readCount(json, 'n_head');
     if (hiddenSize % heads !== 0) throw invalid('n_embd', `a multiple of n_head (${heads})`, hiddenSize);
     return {
       family: 'gpt2',
-      vocabularySize: count(json, 'vocab_size'),
+      vocabularySize: readCount(json, 'vocab_size'),
       hiddenSize,
-      intermediateSize: count(json, 'n_inner', 4 * hiddenSize),
-      layers: count(json, 'n_layer', undefined, MAX_LAYERS),
+      intermediateSize: readCount(json, 'n_inner', 4 * hiddenSize),
+      layers: readCount(json, 'n_layer', undefined, MAX_LAYERS),
       heads,
       keyValueHeads: heads,
       headDim: hiddenSize / heads,
-      maxPositions: count(json, 'n_positions', 1024),
-      tieWordEmbeddings: flag(json, 'tie_word_embeddings', true),
-      normEpsilon: positive(json, 'layer_norm_epsilon', 1e-5),
-      scaleByLayer: flag(json, 'scale_attn_by_inverse_layer_idx', false),
+      maxPositions: readCount(json, 'n_positions', 1024),
+      tieWordEmbeddings: readFlag(json, 'tie_word_embeddings', true),
+      normEpsilon: readPositive(json, 'layer_norm_epsilon', 1e-5),
+      scaleByLayer: readFlag(json, 'scale_attn_by_inverse_layer_idx', false),
     };
   },
 

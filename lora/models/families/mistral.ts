@@ -1,5 +1,5 @@
 import { type LlamaDecoderConfig, llamaDecoder } from '../blocks/llama-decoder.ts';
-import { only, positive, requireLanguageModel, unsupported } from '../config.ts';
+import { readPositive, requireLanguageModel, requireOneOf, unsupported } from '../config.ts';
 import { layerWindows, readDimensions, readWindow } from '../decoder-config.ts';
 import { parseRope } from '../rope-config.ts';
 
@@ -10,7 +10,7 @@ export interface MistralConfig extends LlamaDecoderConfig {
 /** Mistral (Jiang et al. 2023, arXiv 2310.06825): a Llama in which every layer has a window of `sliding_window` tokens, or none. */
 export const mistral = llamaDecoder<MistralConfig>('mistral', (json) => {
   requireLanguageModel(json, 'MistralForCausalLM');
-  only(json, 'hidden_act', ['silu', undefined]);
+  requireOneOf(json, 'hidden_act', ['silu', undefined]);
   const dimensions = readDimensions(json, {
     keyValueHeads: 8,
     maxPositions: 131_072,
@@ -28,7 +28,7 @@ export const mistral = llamaDecoder<MistralConfig>('mistral', (json) => {
     mlpBias: false,
     queryKeyNorm: false,
     windows,
-    normEpsilon: positive(json, 'rms_norm_eps', 1e-6),
+    normEpsilon: readPositive(json, 'rms_norm_eps', 1e-6),
     rope: parseRope(json),
   };
 });

@@ -1,5 +1,5 @@
 import { type LlamaDecoderConfig, llamaDecoder } from '../blocks/llama-decoder.ts';
-import { only, positive, requireLanguageModel } from '../config.ts';
+import { readPositive, requireLanguageModel, requireOneOf } from '../config.ts';
 import { readDimensions, readQwenWindows } from '../decoder-config.ts';
 import { parseRope } from '../rope-config.ts';
 
@@ -10,7 +10,7 @@ export interface Qwen2Config extends LlamaDecoderConfig {
 /** Qwen 2 and 2.5 (Yang et al. 2024, arXiv 2412.15115): a Llama with biases on queries, keys and values. */
 export const qwen2 = llamaDecoder<Qwen2Config>('qwen2', (json) => {
   requireLanguageModel(json, 'Qwen2ForCausalLM');
-  only(json, 'hidden_act', ['silu', undefined]);
+  requireOneOf(json, 'hidden_act', ['silu', undefined]);
   const dimensions = readDimensions(json, {
     keyValueHeads: 32,
     maxPositions: 32_768,
@@ -25,7 +25,7 @@ export const qwen2 = llamaDecoder<Qwen2Config>('qwen2', (json) => {
     mlpBias: false,
     queryKeyNorm: false,
     windows: readQwenWindows(json, dimensions.layers),
-    normEpsilon: positive(json, 'rms_norm_eps', 1e-6),
+    normEpsilon: readPositive(json, 'rms_norm_eps', 1e-6),
     rope: parseRope(json),
   };
 });

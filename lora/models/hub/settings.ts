@@ -5,15 +5,15 @@ import { commonError } from '../../../common/common-errors.ts';
 import type { HubSettings } from './fetch-model.ts';
 
 const ENDPOINT = 'https://huggingface.co';
-/** A file with more characters than this holds no token. */
+/** Maximum length of a token file, in characters. A longer file is ignored. */
 const MAX_TOKEN_CHARACTERS = 1000;
 
 /**
  * Reads the environment variables of huggingface_hub, with its defaults: HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN,
  * HF_TOKEN_PATH, HF_HUB_OFFLINE (huggingface.co/docs/huggingface_hub/package_reference/environment_variables).
  *
- * @param folder that relative paths start from
- * @throws SwarmError USAGE when HF_ENDPOINT is not a URL
+ * @param folder folder that relative paths start from
+ * @throws SwarmError USAGE HF_ENDPOINT is not a URL
  */
 export async function hubSettings(
   environment: Readonly<Record<string, string | undefined>>,

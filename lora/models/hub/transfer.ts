@@ -8,7 +8,7 @@ import type { HubAccess, HubFile } from './listing.ts';
 import type { HubReference } from './reference.ts';
 import { FIRST_PAUSE_MS, type HubDeps, MAX_TRIES, request, sleep } from './requests.ts';
 
-/** A transfer that has received nothing for this long is resumed with a new request, in milliseconds. */
+/** Time in milliseconds without data after which a transfer is resumed with a new request. */
 export const IDLE_MS = 60_000;
 /** Bytes per read when hashing a partial file. */
 const READ_BYTES = 2 ** 20;
@@ -125,7 +125,7 @@ function requestFrom(from: number, options: TransferOptions, deps: HubDeps): Pro
   const { name, revision } = reference;
   const path = file.path.split('/').map(encodeURIComponent).join('/');
   const url = `${endpoint}/${name}/resolve/${revision}/${path}`;
-  // fetch would decompress a gzip encoding, and neither size nor hash would match.
+  // fetch would decompress a gzip-encoded body, and neither size nor hash would match.
   const headers: Record<string, string> = { 'accept-encoding': 'identity' };
   if (from > 0) headers.range = `bytes=${from}-`;
   const subject = { reference, file: file.path, endpoint, token: accessToken !== null };

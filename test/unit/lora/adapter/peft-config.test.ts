@@ -5,7 +5,7 @@ import { isSwarmError } from '../../../../common/errors.ts';
 import { planLayout } from '../../../../lora/adapter/layout.ts';
 import { type LoraConfig, loraConfig } from '../../../../lora/adapter/lora-config.ts';
 import { encodePeftConfig, parsePeftConfig } from '../../../../lora/adapter/peft-config.ts';
-import { adapterPlan, withoutUnused } from '../../../../lora/adapter/plan.ts';
+import { adapterPlan, withoutUnmatched } from '../../../../lora/adapter/plan.ts';
 import { openBase } from '../../../../lora/models/base-model.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
@@ -62,7 +62,7 @@ test.each(['llama-tiny-untied', 'families/qwen2-tied', 'families/gpt2'])(
         try {
           lora = loraConfig(some);
           // PEFT also writes entries that match nothing, so reading must ignore them.
-          plan = adapterPlan(model, withoutUnused(model, lora));
+          plan = adapterPlan(model, withoutUnmatched(model, lora));
         } catch (error) {
           if (isSwarmError(error) && error.code.startsWith('LORA_')) return;
           throw error;

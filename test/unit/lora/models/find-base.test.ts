@@ -16,14 +16,14 @@ function find(base: string, folder: string, environment: Record<string, string> 
 }
 
 describe('a base model', () => {
-  it('is the folder of that name if there is one', async () => {
+  it('is the folder of that name if it exists', async () => {
     const folder = await temporaryFolder();
     await mkdir(join(folder, NAME), { recursive: true });
     expect(await find(NAME, folder)).toBe(join(folder, NAME));
     expect(absoluteBase(NAME, folder)).toBe(join(folder, NAME));
   });
 
-  it('is else a name on the hub, unless it begins like a path', async () => {
+  it('is otherwise a hub name, unless it looks like a path', async () => {
     const folder = await temporaryFolder();
     expect(absoluteBase(NAME, folder)).toBe(NAME);
     for (const base of [`./${NAME}`, join(folder, 'away'), 'away', 'a/b/c']) {
@@ -32,7 +32,7 @@ describe('a base model', () => {
     }
   });
 
-  it('that the hub does not have keeps the code of the hub, with the path in the message', async () => {
+  it("that the hub does not have gives the hub's code, with the path in the message", async () => {
     const found = find('models/nanno', await temporaryFolder(), { HF_HUB_OFFLINE: '1' });
     await expect(found).rejects.toMatchObject({
       code: 'HUB_CACHE_MISSING',
@@ -40,7 +40,7 @@ describe('a base model', () => {
     });
   });
 
-  it('in a job or config file is relative to the file, or a name on the hub', async () => {
+  it('in a job or config file is relative to that file, or a hub name', async () => {
     const dir = await temporaryFolder();
     await writeFile(join(dir, 'data.txt'), 'text');
     const file = join(dir, 'job.yaml');
