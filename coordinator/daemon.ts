@@ -101,7 +101,7 @@ export async function startCoordinator(
         home,
         agent: `lora-swarm/${version}`,
       },
-      { identity, blobs, log, clock },
+      { identity, blobs, log: log.child({ module: 'net' }), clock },
     );
     teardown.add(() => network.stop());
     await rememberListen(home, network.addresses());
@@ -141,7 +141,7 @@ export async function startCoordinator(
     teardown.add(() => metrics.stop());
     coordinator.onEvent((event, name) => metrics.observe(event, name));
     coordinator.onEvent((event, name) => logEvents(log, event, name));
-    const health = new Health({}, { clock });
+    const health = new Health({ clock });
     addHealthChecks(health, { coordinator, store });
 
     const creation = new JobCreation({ home }, { coordinator, store, blobs, validator, views, clock, log });

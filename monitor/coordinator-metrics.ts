@@ -2,10 +2,10 @@ import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { JobEvent } from './job-events.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
 
-/** Rounds take from seconds (demo) to an hour (large models). */
+/** Bucket bounds. Rounds take from seconds (demo) to an hour (large models). */
 const ROUND_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
-/** What a scrape asks about each job; the control API's CoordinatorStatus has these fields. */
+/** Values that a scrape reads from each job. CoordinatorStatus of the control API has these fields. */
 export interface JobGauges {
   name: string;
   phase: string;
@@ -25,14 +25,15 @@ export interface CoordinatorMetricsSource extends ProcessSource {
 
 export interface CoordinatorMetrics {
   readonly registry: Registry;
-  /** To be called once for each event as it becomes durable. */
+  /** Counts an event. Call it once for each event, when it is durable. */
   observe(event: JobEvent, jobName: string): void;
   stop(): void;
 }
 
 /**
- * Every metric of a coordinator. Labels are the job's name (which its operator gives) and receipt codes; never peer ids, of
- * which there is no end.
+ * Creates the metrics of a coordinator. The label `job` is the name that the operator gave the job; the other labels have
+ * fixed sets of values. No label is a peer id, because strangers can create any number of them. docs/metrics.md lists the
+ * metrics.
  */
 export function createCoordinatorMetrics(source: CoordinatorMetricsSource): CoordinatorMetrics {
   const { registry, stop } = processRegistry(source);
@@ -54,7 +55,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     });
   };
   gauge('swarm_round', 'Round in progress, or the last one of a finished job.', (j) => j.round);
-  gauge('swarm_rounds', 'Rounds that the job plans.', (j) => j.rounds);
+  gauge('swarm_rounds', 'Rounds of the job: the planned ones plus the null rounds so far.', (j) => j.rounds);
   gauge('swarm_peers', 'Nodes that take part in the job.', (j) => j.peers);
   gauge(
     'swarm_held_out_loss',
@@ -64,11 +65,11 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   gauge('swarm_base_loss', 'Held-out loss of the base model, nats per token.', (j) => j.baseLoss);
   gauge(
     'swarm_tokens_per_second',
-    'Training speed of all nodes of the job together.',
+    'Training speed of all nodes of the job together, tokens per second.',
     (j) => j.tokensPerSecond,
   );
 
-  // Phases shown before must go to 0, or two would read 1.
+  // Earlier phases are set to 0, or two phases would read 1.
   const seenPhases: { name: string; phase: string }[] = [];
   new Gauge({
     name: 'swarm_job_phase',
@@ -97,7 +98,7 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
 
   const updates = new Counter({
     name: 'swarm_updates_total',
-    help: 'Updates by the code of their receipt.',
+    help: 'Updates, by receipt code.',
     labelNames: ['job', 'code'] as const,
     registers,
   });
@@ -115,26 +116,26 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
   });
   const rounds = new Counter({
     name: 'swarm_rounds_total',
-    help: 'Closed rounds: committed, or null rounds that changed nothing.',
+    help: 'Ended rounds, by outcome: committed or null.',
     labelNames: ['job', 'outcome'] as const,
     registers,
   });
   const closed = new Counter({
     name: 'swarm_rounds_closed_total',
-    help: 'Why rounds closed: everybody had delivered, quorum and time, or the deadline.',
+    help: 'Closed rounds, by cause: complete, quorum, deadline or operator.',
     labelNames: ['job', 'cause'] as const,
     registers,
   });
   const seconds = new Histogram({
     name: 'swarm_round_seconds',
-    help: 'Duration of committed rounds.',
+    help: 'Duration of committed rounds, seconds.',
     labelNames: job,
     buckets: ROUND_SECONDS,
     registers,
   });
   const lost = new Counter({
     name: 'swarm_peers_lost_total',
-    help: 'Nodes that left or fell silent.',
+    help: 'Nodes that left or fell silent, by reason.',
     labelNames: ['job', 'reason'] as const,
     registers,
   });

@@ -1,10 +1,10 @@
 import type { Clock } from '../common/clock.ts';
 import { safeText } from '../common/text.ts';
 
-/** A check that has not answered within this time counts as failing: probes must not hang. */
+/** A check without an answer in this time is failing, so that probes never hang. */
 export const CHECK_TIMEOUT_MS = 2_000;
 
-/** null when all is well, else what is wrong and what to do, for people. */
+/** Returns null when the check passes, else what is wrong and what to do, for people. */
 export type Check = () => string | null | Promise<string | null>;
 
 export interface HealthReport {
@@ -13,19 +13,19 @@ export interface HealthReport {
 }
 
 /**
- * What a daemon knows about its own health. Liveness checks fail when only a restart helps (a stuck state machine);
- * readiness checks fail while the daemon cannot do its work (not joined, disk full). That the report is answered at
- * all shows that the event loop turns.
+ * The health checks of a daemon. A liveness check fails when only a restart helps (a stuck state machine). A readiness
+ * check fails while the daemon cannot do its work (not joined, disk full). An answered report also shows that the event
+ * loop is running.
  */
 export class Health {
   readonly #clock: Clock;
   readonly #checks = { live: new Map<string, Check>(), ready: new Map<string, Check>() };
 
-  constructor(_options: object, deps: { clock: Clock }) {
+  constructor(deps: { clock: Clock }) {
     this.#clock = deps.clock;
   }
 
-  /** Adds (or replaces) a check; the returned function takes it out again. */
+  /** Adds or replaces a check. @returns a function that removes it */
   add(kind: 'live' | 'ready', name: string, check: Check): () => void {
     const checks = this.#checks[kind];
     checks.set(name, check);
@@ -34,7 +34,7 @@ export class Health {
     };
   }
 
-  /** Runs all checks of a kind at once; one that throws or times out is failing. Readiness includes liveness. */
+  /** Runs all checks of a kind at once. A check that throws or times out is failing. Readiness includes liveness. */
   async report(kind: 'live' | 'ready'): Promise<HealthReport> {
     const checks = kind === 'ready' ? [...this.#checks.live, ...this.#checks.ready] : [...this.#checks.live];
     const results = await Promise.all(

@@ -1,6 +1,6 @@
 import type { ReceiptCode } from '../protocol/receipts.ts';
 
-/** What happened in a job, in the order in which it became durable. Kept by the coordinator, followed by people. */
+/** An event of a job. The coordinator stores events, numbered in the order in which they became durable. */
 export type JobEvent = { sequence: number; at: number; job: string } & JobEventBody;
 
 export type JobEventBody =
@@ -20,14 +20,14 @@ export type JobEventBody =
       lossFirst: number | null;
       lossLast: number | null;
     }
-  /** A recorded update that its round's checkpoint does not hold after all: its author puts it back. */
+  /** An accepted update that its round's checkpoint does not include. Its author restores it. */
   | { type: 'update-undone'; round: number; peer: string; code: ReceiptCode; detail: string }
   | {
       type: 'round-closed';
       round: number;
       updates: number;
       assigned: number;
-      /** `operator`: the job was paused or stopped, and the round merged what it had. */
+      /** `operator`: the job was paused or stopped, and the round merged the updates it had. */
       cause: 'complete' | 'quorum' | 'deadline' | 'operator';
     }
   | {
@@ -45,7 +45,7 @@ export type JobEventBody =
       drift: number | null;
     }
   | { type: 'null-round'; round: number; reason: string }
-  /** The coordinator's device has failed in an evaluation, which begins again with less. */
+  /** The coordinator's device failed in an evaluation. The evaluation restarts with a lighter setting. */
   | { type: 'evaluation-lighter'; reason: string }
   | { type: 'paused'; reason: string }
   | { type: 'resumed' }

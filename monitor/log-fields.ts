@@ -1,13 +1,13 @@
 import { isSwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 
-/** Depth and width of what a log line shows of a structure; the rest is cut. */
+/** Levels and entries of a structure that a log line shows. The rest is cut off. */
 const DEPTH = 4;
 const ENTRIES = 50;
 
 /**
- * What a log line may hold: strings made safe for terminals, errors with their code and values, binary by its
- * length, and nothing deep or wide enough to make a line a burden.
+ * Returns fields that are safe to log: strings without terminal control characters, errors with their code and values,
+ * binary data as its length, and large structures cut off.
  */
 export function safeFields(fields: object): Record<string, unknown> {
   return safeValue(fields, DEPTH) as Record<string, unknown>;
@@ -34,7 +34,7 @@ function errorFields(error: Error, depth: number): object {
     fields.code = error.code;
     if (depth > 0) fields.values = safeValue(error.values, depth - 1);
   } else {
-    // An error that is not ours is a defect or the operating system: where it came from matters.
+    // Any other error is a defect or comes from the operating system. The stack shows where it was thrown.
     if ('code' in error) fields.code = error.code;
     fields.stack = error.stack
       ?.split('\n')

@@ -1,12 +1,15 @@
 import { closeSync, fstatSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-/** A log file is set aside at this size, and one older one is kept: a daemon's logs stay under twice this. */
+/** The size at which a log file is rotated. One older file is kept, so the logs of a daemon stay under 32 MiB. */
 export const LOG_FILE_BYTES = 16 * 1024 * 1024;
 
 /**
- * Appends lines to a file and sets it aside as `<path>.1` when full. Writes at once: a crash loses nothing. A line that the
- * disk does not take is lost, and nothing else: whoever logs must not fail for it.
+ * Appends lines to a file and renames it to `<path>.1` when it is full. A line is on its way to the disk when `write`
+ * returns, so a crash loses none. A line that the disk refuses is dropped: logging never throws.
+ *
+ * pino's own file destination does not rotate. pino-roll rotates, but from a worker thread whose buffer a crash loses, under
+ * names that change with each file, and it does not count the files of earlier runs.
  */
 export class LogFile {
   readonly #path: string;
@@ -24,14 +27,14 @@ export class LogFile {
 
   write(line: string): void {
     try {
-      if (this.#bytes >= this.#maxBytes) this.#setAside();
+      if (this.#bytes >= this.#maxBytes) this.#rotate();
       this.#bytes += writeSync(this.#fd, line);
     } catch {
-      // The other outputs have it.
+      // The other outputs have the line.
     }
   }
 
-  #setAside(): void {
+  #rotate(): void {
     renameSync(this.#path, `${this.#path}.1`);
     const full = this.#fd;
     this.#fd = openSync(this.#path, 'a', 0o600);

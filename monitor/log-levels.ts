@@ -5,12 +5,12 @@ export type LogLevel = (typeof logLevels)[number];
 
 export interface Levels {
   readonly level: LogLevel;
-  /** Exceptions by the `module` field of a child logger. */
+  /** Levels for single modules: the `module` field of a child logger. */
   readonly modules: Readonly<Record<string, LogLevel>>;
 }
 
 /**
- * Reads "info" or "info,gossip=debug,trainer=warn".
+ * Reads a text such as "info" or "info,gossip=debug,trainer=warn".
  * @throws SwarmError LOG_LEVEL
  */
 export function parseLevels(text: string, fallback: LogLevel): Levels {
@@ -19,18 +19,14 @@ export function parseLevels(text: string, fallback: LogLevel): Levels {
   for (const part of text.split(',').filter((p) => p !== '')) {
     const [left, right] = part.split('=', 2) as [string, string | undefined];
     const found = logLevels.find((l) => l === (right ?? left));
-    if (found === undefined) {
-      throw monitorError('LOG_LEVEL', `"${part}" is no log level; use one of ${logLevels.join(', ')}`, {
-        found: part,
-      });
-    }
+    if (found === undefined) throw monitorError('LOG_LEVEL', `"${part}" is not a log level`, { found: part });
     if (right === undefined) level = found;
     else modules[left] = found;
   }
   return { level, modules };
 }
 
-/** Whether a line of `level` is at or above `threshold`. */
-export function reaches(level: LogLevel, threshold: LogLevel): boolean {
-  return logLevels.indexOf(level) >= logLevels.indexOf(threshold);
+/** Returns the lowest level that a logger with these fields writes. */
+export function levelFor({ level, modules }: Levels, { module }: { module?: unknown }): LogLevel {
+  return (typeof module === 'string' ? modules[module] : undefined) ?? level;
 }

@@ -4,10 +4,10 @@ import type { Clock } from '../common/clock.ts';
 import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { safeFields } from './log-fields.ts';
-import { type Levels, type LogLevel, reaches } from './log-levels.ts';
-import { Folding } from './repeated-warnings.ts';
+import { type Levels, type LogLevel, levelFor } from './log-levels.ts';
+import { RepeatedWarnings } from './repeated-warnings.ts';
 
-/** Takes whole lines; a stream, a file, or a test's array. */
+/** Receives whole lines: a stream, a file, or an array of a test. */
 export interface LineSink {
   write(line: string): unknown;
 }
@@ -22,8 +22,9 @@ export interface LogOutput {
 }
 
 /**
- * A logger that writes each line to every output whose levels let it pass. Strings in fields may come from
- * strangers and are made safe; a warning that repeats within a minute is folded into `repeated` of the next.
+ * Creates a logger that writes each line to every output whose levels admit it. Strings in fields may come from strangers,
+ * so control characters are removed. A warning that repeats within a minute is not written; the next one that is written
+ * carries their number as `repeated`.
  */
 export function createLogger(
   options: { outputs: readonly LogOutput[]; fields?: object },
@@ -33,10 +34,10 @@ export function createLogger(
     levels: output.levels,
     logger: pinoFor(output, deps.clock),
   }));
-  return new FoldingLogger(outputs, safeFields(options.fields ?? {}), new Folding(deps.clock));
+  return new OutputsLogger(outputs, safeFields(options.fields ?? {}), new RepeatedWarnings(deps.clock));
 }
 
-/** A logger for tests and for commands that have nothing to say. */
+/** A logger that writes nothing. */
 export const silentLogger: Logger = {
   debug: () => {},
   info: () => {},
@@ -50,15 +51,19 @@ interface Output {
   logger: pino.Logger;
 }
 
-class FoldingLogger implements Logger {
+/** Writes each line to all outputs, leaves repeated warnings out, and makes the fields safe. pino compares the levels. */
+class OutputsLogger implements Logger {
   readonly #outputs: readonly Output[];
   readonly #fields: Record<string, unknown>;
-  readonly #folding: Folding;
+  readonly #repeated: RepeatedWarnings;
 
-  constructor(outputs: readonly Output[], fields: Record<string, unknown>, folding: Folding) {
-    this.#outputs = outputs;
+  constructor(outputs: readonly Output[], fields: Record<string, unknown>, repeated: RepeatedWarnings) {
+    this.#outputs = outputs.map(({ levels, logger }) => ({
+      levels,
+      logger: logger.child({}, { level: levelFor(levels, fields) }),
+    }));
     this.#fields = fields;
-    this.#folding = folding;
+    this.#repeated = repeated;
   }
 
   debug(fields: object, action: string): void {
@@ -70,7 +75,7 @@ class FoldingLogger implements Logger {
   }
 
   warn(fields: object, action: string): void {
-    const repeated = this.#folding.admit(foldKey(this.#fields, fields, action));
+    const repeated = this.#repeated.admit(warningKey(this.#fields, fields, action));
     if (repeated !== null) this.#write('warn', repeated > 0 ? { ...fields, repeated } : fields, action);
   }
 
@@ -79,17 +84,13 @@ class FoldingLogger implements Logger {
   }
 
   child(fields: object): Logger {
-    return new FoldingLogger(this.#outputs, { ...this.#fields, ...safeFields(fields) }, this.#folding);
+    return new OutputsLogger(this.#outputs, { ...this.#fields, ...safeFields(fields) }, this.#repeated);
   }
 
   #write(level: LogLevel, fields: object, action: string): void {
-    const module = this.#fields.module;
-    const passing = this.#outputs.filter(({ levels }) =>
-      reaches(level, (typeof module === 'string' ? levels.modules[module] : undefined) ?? levels.level),
-    );
-    if (passing.length === 0) return;
+    if (!this.#outputs.some(({ logger }) => logger.isLevelEnabled(level))) return;
     const line = { ...this.#fields, ...safeFields(fields) };
-    for (const { logger } of passing) logger[level](line, action);
+    for (const { logger } of this.#outputs) logger[level](line, action);
   }
 }
 
@@ -107,7 +108,7 @@ function pinoFor({ sink, format, color = false }: LogOutput, clock: Pick<Clock, 
   );
 }
 
-/** pino-pretty as a plain function on lines: its stream form buffers, and a crash would lose the last words. */
+/** Formats lines with pino-pretty as a function. Its stream form buffers, so a crash would lose the last lines. */
 function prettyStream(sink: LineSink, colorize: boolean): pino.DestinationStream {
   const format = pretty.prettyFactory({
     colorize,
@@ -118,8 +119,8 @@ function prettyStream(sink: LineSink, colorize: boolean): pino.DestinationStream
   return { write: (line) => void sink.write(format(JSON.parse(line))) };
 }
 
-/** What makes two warnings the same to a reader: who says it, what, and the error's code; not the figures. */
-function foldKey(base: Record<string, unknown>, fields: object, action: string): string {
+/** Two warnings count as repeated if module, action, error code and peer are equal, whatever their other values. */
+function warningKey(base: Record<string, unknown>, fields: object, action: string): string {
   const error = 'error' in fields ? fields.error : undefined;
   const code = isSwarmError(error) ? error.code : 'code' in fields ? String(fields.code) : '';
   const peer = 'peer' in fields ? String(fields.peer) : '';

@@ -1,15 +1,13 @@
 import type { FastifyInstance } from 'fastify';
 
-/** Names under which this machine may be asked: a page that points its own name here (DNS rebinding) has another. */
+/** Host names that requests may use. A web page that points its own name at this machine (DNS rebinding) uses another. */
 const HOSTS = ['127.0.0.1', 'localhost', '[::1]'];
 
-/** Refuses requests, with 403 and the code HOST_REFUSED, that reach a server on the loopback interface under a foreign name. */
+/** Makes a server on the loopback interface answer requests for any other host name with 403 and HOST_REFUSED. */
 export function onlyLoopbackNames(server: FastifyInstance): void {
   server.addHook('onRequest', async (request, reply) => {
     const host = request.headers.host?.replace(/:\d+$/, '') ?? '';
     if (HOSTS.includes(host)) return;
-    return reply
-      .code(403)
-      .send({ code: 'HOST_REFUSED', message: 'ask this machine by 127.0.0.1', values: {} });
+    return reply.code(403).send({ code: 'HOST_REFUSED', message: 'use the host name 127.0.0.1', values: {} });
   });
 }

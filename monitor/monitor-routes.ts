@@ -3,10 +3,10 @@ import type { FastifyInstance } from 'fastify';
 import type { Health } from './health.ts';
 
 /**
- * Adds /healthz, /readyz and /metrics to a daemon's HTTP server. They need no token: they name no peer, no path and
- * no secret. Failing checks answer 503 with their list.
+ * Adds /healthz, /readyz and /metrics to a daemon's HTTP server. They need no token, because they show no peer, path or
+ * secret. Failing checks answer 503 with their list.
  */
-export function startMonitorRoutes(
+export function addMonitorRoutes(
   server: FastifyInstance,
   deps: { health: Health; registry: Registry },
 ): void {

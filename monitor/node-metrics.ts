@@ -2,16 +2,18 @@ import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
 
-/** From demo rounds of seconds to an hour of large models. */
+/** Bucket bounds. Rounds take from seconds (demo) to an hour (large models). */
 const TRAIN_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
-/** What a scrape asks a node; the states are those of a heartbeat. */
+/** Values that a scrape reads from a node. The states are those of a heartbeat. */
 export interface NodeGauges {
   state: string;
   round: number;
   step: number;
   steps: number;
   tokensPerSecond: number;
+  /** Rounds that the trainer process was given and has not ended. */
+  trainerQueue: number;
 }
 
 export interface NodeMetricsSource extends ProcessSource {
@@ -21,15 +23,20 @@ export interface NodeMetricsSource extends ProcessSource {
 
 export interface NodeMetrics {
   readonly registry: Registry;
-  receipt(code: ReceiptCode): void;
-  /** A round that this node has trained. */
-  trained(round: { tokens: number; seconds: number; lossLast: number; updateBytes: number }): void;
-  /** The trainer process died and was started again. */
-  trainerRestarted(): void;
+  /** Counts a new receipt code of an own update. */
+  receiptArrived(code: ReceiptCode): void;
+  /** Counts a trained round whose update is stored. */
+  roundTrained(round: { tokens: number; seconds: number; lossLast: number; updateBytes: number }): void;
+  /** Counts a round that gave no update. @param code error code, or `unknown` */
+  roundLost(code: string): void;
+  /** Counts an optimiser step. */
+  stepMade(): void;
+  /** Counts a restart of the trainer process. @param code error code of the cause */
+  trainerRestarted(code: string): void;
   stop(): void;
 }
 
-/** Every metric of a contributor node. */
+/** Creates the metrics of a node. All labels have a fixed set of values. docs/metrics.md lists them. */
 export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   const { registry, stop } = processRegistry(source);
   const registers = [registry];
@@ -44,16 +51,25 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
       },
     });
   };
-  gauge('swarm_round', 'Round that the node is in.', () => source.node().round);
+  gauge('swarm_round', 'Round of the newest head.', () => source.node().round);
   gauge('swarm_step', 'Optimiser steps made in this round.', () => source.node().step);
   gauge('swarm_steps', 'Optimiser steps planned in this round.', () => source.node().steps);
-  gauge('swarm_tokens_per_second', 'Training speed of this node.', () => source.node().tokensPerSecond);
+  gauge(
+    'swarm_tokens_per_second',
+    'Training speed of this node, tokens per second.',
+    () => source.node().tokensPerSecond,
+  );
+  gauge(
+    'swarm_trainer_queue',
+    'Rounds that the trainer process was given and has not ended.',
+    () => source.node().trainerQueue,
+  );
   gauge('swarm_connections', 'Peers with an open connection.', () => source.connections());
 
   const states = new Set<string>();
   new Gauge({
     name: 'swarm_node_state',
-    help: '1 for the state that the node is in.',
+    help: '1 for the current state of the node, 0 for earlier ones.',
     labelNames: ['state'] as const,
     registers,
     collect() {
@@ -65,7 +81,7 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
 
   const updates = new Counter({
     name: 'swarm_updates_total',
-    help: 'Own updates by the code of their receipt.',
+    help: 'Own updates, by receipt code.',
     labelNames: ['code'] as const,
     registers,
   });
@@ -74,10 +90,10 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
     help: 'Payload bytes of own updates.',
     registers,
   });
-  const tokens = new Counter({ name: 'swarm_tokens_total', help: 'Tokens trained.', registers });
+  const tokens = new Counter({ name: 'swarm_tokens_total', help: 'Supervised tokens trained.', registers });
   const seconds = new Histogram({
     name: 'swarm_round_seconds',
-    help: 'Training time per round.',
+    help: 'Training time of a round whose update is stored.',
     buckets: TRAIN_SECONDS,
     registers,
   });
@@ -88,20 +104,34 @@ export function createNodeMetrics(source: NodeMetricsSource): NodeMetrics {
   });
   const restarts = new Counter({
     name: 'swarm_trainer_restarts_total',
-    help: 'Times the trainer process died and was started again.',
+    help: 'Restarts of the trainer process, by error code of the cause.',
+    labelNames: ['code'] as const,
+    registers,
+  });
+  const steps = new Counter({
+    name: 'swarm_trainer_steps_total',
+    help: 'Optimiser steps made, those of lost rounds included.',
+    registers,
+  });
+  const lost = new Counter({
+    name: 'swarm_rounds_lost_total',
+    help: 'Rounds that gave no update, by error code.',
+    labelNames: ['code'] as const,
     registers,
   });
 
   return {
     registry,
     stop,
-    receipt: (code) => updates.inc({ code }),
-    trained(round) {
+    receiptArrived: (code) => updates.inc({ code }),
+    roundTrained(round) {
       tokens.inc(round.tokens);
       updateBytes.inc(round.updateBytes);
       seconds.observe(round.seconds);
       loss.set(round.lossLast);
     },
-    trainerRestarted: () => restarts.inc(),
+    roundLost: (code) => lost.inc({ code }),
+    stepMade: () => steps.inc(),
+    trainerRestarted: (code) => restarts.inc({ code }),
   };
 }

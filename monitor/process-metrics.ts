@@ -1,7 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Registry } from '@prometheus-io/client';
 
-/** Sampling period of the event-loop delay: fine enough for the 50 ms that gossip begins to feel. */
+/** Sampling period of the event-loop delay. Gossip suffers from delays of 50 ms and more. */
 const LOOP_SAMPLE_MS = 20;
 const NANOSECONDS = 1e9;
 
@@ -12,8 +12,8 @@ export interface ProcessSource {
 }
 
 /**
- * A registry of its own (never the client's global one) with what both daemons report about themselves.
- * `stop` ends the sampling of the event loop.
+ * Creates a registry with the process metrics of both daemons. It is not the client's global registry, so that two daemons
+ * fit in one process. `stop` ends the sampling of the event loop.
  */
 export function processRegistry(source: ProcessSource): { registry: Registry; stop(): void } {
   const registry = new Registry();
@@ -30,11 +30,11 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
 
   new Gauge({
     name: 'swarm_event_loop_lag_seconds',
-    help: 'Delay of the event loop since the last scrape: 50th and 99th percentile and the greatest.',
+    help: 'Delay of the event loop since the last scrape: median, 99th percentile and maximum.',
     labelNames: ['quantile'] as const,
     registers,
     collect() {
-      // The histogram counts from one sampling timer to the next; what exceeds the period is lag.
+      // The histogram holds the times between two sampling timers. The part above the period is lag.
       const lag = (ns: number) =>
         Number.isFinite(ns) ? Math.max(0, ns / NANOSECONDS - LOOP_SAMPLE_MS / 1000) : 0;
       this.set({ quantile: '0.5' }, lag(loop.percentile(50)));
@@ -82,7 +82,7 @@ export function processRegistry(source: ProcessSource): { registry: Registry; st
   return { registry, stop: () => loop.disable() };
 }
 
-/** A counter whose value is kept elsewhere: each scrape adds what has been added there since the last. */
+/** Registers a counter over totals that are kept elsewhere. Each scrape adds their growth since the last scrape. */
 export function fromTotal(
   registry: Registry,
   options: {
@@ -103,7 +103,7 @@ export function fromTotal(
         const key = JSON.stringify(labels);
         const before = last.get(key) ?? 0;
         last.set(key, total);
-        // A total that went down was reset; Prometheus counters may not decrease.
+        // A smaller total has been reset. Prometheus counters may not decrease.
         this.inc(labels, Math.max(0, total - before));
       }
     },

@@ -2,7 +2,7 @@ import type { Head, Heartbeat } from '../protocol/messages.ts';
 import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { Outcome } from './machine/pending-update.ts';
 
-/** Answer of GET /v1/status of a node (HTTP on loopback). The CLI prints it. */
+/** Answer to GET /v1/status of a node (HTTP on the loopback interface). The CLI prints it. */
 export interface NodeStatus {
   schemaVersion: 1;
   role: 'node';
@@ -12,26 +12,26 @@ export interface NodeStatus {
   addresses: string[];
   uptimeSeconds: number;
   traffic: { sent: number; received: number };
-  /** Empty before it is known. */
+  /** Empty until it is chosen. */
   engine: string;
-  /** Why it is this engine, or what a device that failed has changed; null before it is known. */
+  /** Why this engine was chosen, or which fallback a failed device led to; null until the engine is chosen. */
   engineNote: string | null;
-  /** Times that the trainer process died and was started again. */
+  /** Times that the trainer process was restarted. */
   trainerRestarts: number;
   coordinator: { addresses: string[]; peer: string | null; connected: boolean };
   job: NodeJob | null;
   state: Heartbeat['state'];
-  /** Why the node waits; empty while it works. */
+  /** Why the node waits; empty while it trains. */
   reason: string;
   /** 0 before the first head. */
   round: number;
-  /** Optimiser steps made of those planned in this round. */
+  /** Optimiser steps made and planned in this round. */
   step: number;
   steps: number;
   tokensPerSecond: number;
-  /** What is being fetched; null when nothing is. */
+  /** The running download, in bytes; null when there is none. */
   download: { what: 'base' | 'data' | 'adapter'; bytes: number; total: number } | null;
-  /** Own updates, newest first, each with what became of it. */
+  /** The newest own updates, newest first. */
   updates: NodeUpdate[];
 }
 
@@ -42,7 +42,7 @@ export interface NodeJob {
   adapterParameters: number;
   /** null before the first head. */
   phase: Head['phase'] | null;
-  /** As the coordinator counts them: null rounds come on top of those that end in a checkpoint. */
+  /** Rounds of the job: the manifest's count plus the null rounds so far. */
   rounds: number;
   preset: Head['preset'] | null;
   checkpoint: { round: number; digest: string; heldOutLoss: number | null } | null;
@@ -57,7 +57,7 @@ export interface NodeUpdate {
   code: ReceiptCode | null;
   detail: string;
   meaning: string;
-  /** null while its fate is open. */
+  /** null until the update is settled. */
   outcome: Outcome | null;
   at: number;
 }

@@ -14,23 +14,23 @@ import type { NodeStore } from './store/node-store.ts';
 import type { NodeTrainer } from './trainer.ts';
 
 export interface SwarmNodeOptions {
-  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>; the first that answers is used. */
+  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. The first that answers is used. */
   addresses: readonly string[];
-  /** Digest of the job; null takes the coordinator's first job that is not over, and the next one after it. */
+  /** Digest of the job. null: the coordinator's first job that is not over, and after it the next one. */
   job: string | null;
   /** Token of an invite; null for open jobs. */
   invite: string | null;
-  /** What people see of this node. */
+  /** Display name of the node. */
   name: string;
   /** Program and version. */
   agent: string;
   policy: NodePolicy;
-  /** Whose memory the policy limits. @default one process */
+  /** Trainer processes whose memory the policy limits. @default one process */
   trainers?: Trainers;
 }
 
-/** Hears what is worth counting. */
-export type NodeObserver = Pick<NodeMetrics, 'receipt' | 'trained'>;
+/** Counts what happens, for metrics. */
+export type NodeObserver = Pick<NodeMetrics, 'receiptArrived' | 'roundTrained' | 'roundLost'>;
 
 export interface SwarmNodeDeps {
   network: SwarmNetwork;
@@ -44,19 +44,19 @@ export interface SwarmNodeDeps {
   random: () => number;
 }
 
-/** Bytes of a download that the node waits for. */
+/** Progress of a download that the node waits for, in bytes. */
 export interface Download {
   what: 'base' | 'data' | 'adapter';
   bytes: number;
   total: number;
 }
 
-/** What the phases of one job share. */
+/** One job of a node, as its phases see it. */
 export interface PhaseContext {
   readonly options: SwarmNodeOptions;
   readonly deps: SwarmNodeDeps;
   readonly collector: BlobCollector;
-  /** Held by whoever reads and replaces the error feedback. */
+  /** Serialises the work that reads and replaces the error feedback. */
   readonly feedbackLock: LimitFunction;
   readonly job: string;
   /** Peer id of the job's coordinator: the author of its manifest, and of every head and receipt. */
@@ -70,7 +70,7 @@ export interface ReadyContext extends PhaseContext {
   readonly layout: AdapterLayout;
 }
 
-/** An adapter in memory; its bytes have been checked against the digest of a head. */
+/** An adapter in memory. Its bytes had the digest that a head names. */
 export interface HeldAdapter {
   /** Digest of the checkpoint that it belongs to. */
   readonly checkpoint: string;
@@ -78,15 +78,15 @@ export interface HeldAdapter {
   readonly tensors: readonly Float32Array[];
 }
 
-/** Other holders that are asked at once for blobs: enough to spread the load of a large base. */
-const MOST_HOLDERS = 8;
+/** Holders asked at once for a blob: enough to spread the load of a large base. */
+const MAX_HOLDERS = 8;
 
-/** Who can be expected to have a job's blobs: its coordinator, and nodes of its newest head that we are connected to. */
+/** Returns the peers that probably have a job's blobs: its coordinator, and connected nodes that the head names. */
 export function holdersOf(context: PhaseContext, head: Head | null): string[] {
   const { network } = context.deps;
   const connected = new Set(network.peers().map(({ peer }) => peer));
   const nodes = [...(head?.included ?? []), ...(head?.assignments ?? [])].map(({ peer }) => peer);
   const near = new Set(nodes.filter((peer) => connected.has(peer) && peer !== network.signer.peerId));
   near.delete(context.coordinator);
-  return [context.coordinator, ...near].slice(0, MOST_HOLDERS);
+  return [context.coordinator, ...near].slice(0, MAX_HOLDERS);
 }

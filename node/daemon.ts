@@ -8,7 +8,6 @@ import { Teardown } from '../common/teardown.ts';
 import type { Compute } from '../lora/train/compute.ts';
 import { trainersOf } from '../lora/train/trainers.ts';
 import { Health } from '../monitor/health.ts';
-import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
 import { parseAddress } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
@@ -26,7 +25,7 @@ import { SwarmNode } from './swarm-node.ts';
 import { TrainingProcess } from './training-process.ts';
 
 export interface NodeDaemonOptions {
-  /** Folder of everything that the node keeps. */
+  /** Folder of the node's key, database, blobs and log. */
   home: string;
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. */
   addresses: readonly string[];
@@ -34,7 +33,7 @@ export interface NodeDaemonOptions {
   job?: string | null;
   /** Token of an invite. @default null */
   invite?: string | null;
-  /** What people see of this node. @default made from its peer id, see `peerName` */
+  /** Display name of the node. @default made from its peer id, see `peerName` */
   name?: string;
   version: string;
   /** Multiaddrs to listen on. @default any free TCP port */
@@ -43,22 +42,22 @@ export interface NodeDaemonOptions {
   mdns?: boolean;
   /** How the trainer computes. `policy.maxMemoryBytes` is its memory limit. */
   compute: Compute;
-  /** What the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
+  /** Limits of what the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
   policy?: Partial<NodePolicy>;
-  /** Port of the HTTP server on 127.0.0.1. @default 0: any free one */
+  /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
   port?: number;
 }
 
 export interface RunningNode {
   readonly url: string;
   readonly peerId: string;
-  /** Hands the round back, says goodbye and saves, within the deadline. Idempotent. */
+  /** Gives up the round, submits open updates, leaves the job and closes, within the deadline. Idempotent. */
   stop(options: { deadlineMs: number }): Promise<void>;
 }
 
-/** The part of the memory that other programs are left. */
+/** Part of the machine's memory that the node uses by default. The rest is for other programs. */
 const MEMORY_SHARE = 0.8;
-/** Part of the stop deadline in which the contributor drains; the network closes in the rest. */
+/** Part of the stop deadline in which updates are delivered. The network closes in the rest. */
 const DRAIN_SHARE = 0.6;
 
 /**
@@ -85,24 +84,29 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         home,
         agent,
       },
-      { identity, blobs, log, clock: systemClock },
+      { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock },
     );
     teardown.add(() => network.stop());
     const policy = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy };
-    let trainerRestarts = 0;
-    let metrics: NodeMetrics | null = null;
+    const metrics = createNodeMetrics({
+      version: options.version,
+      traffic: () => network.traffic(),
+      connections: () => network.peers().length,
+      node: () => {
+        const { state, round, step, steps, tokensPerSecond } = status();
+        return { state, round, step, steps, tokensPerSecond, trainerQueue: trainer.queue };
+      },
+    });
+    teardown.add(() => metrics.stop());
     const compute = { ...options.compute, memoryLimit: policy.maxMemoryBytes };
     const trainer = new TrainingProcess(
       { home, compute },
       {
         blobs,
         clock: systemClock,
-        log,
+        log: log.child({ module: 'trainer' }),
         random: Math.random,
-        onRestart: () => {
-          trainerRestarts++;
-          metrics?.trainerRestarted();
-        },
+        observer: metrics,
       },
     );
     teardown.add(() => trainer.stop());
@@ -124,10 +128,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       clock: systemClock,
       log,
       random: Math.random,
-      observer: {
-        receipt: (code) => metrics?.receipt(code),
-        trained: (round) => metrics?.trained(round),
-      },
+      observer: metrics,
     };
     const swarmNode = new SwarmNode(nodeOptions, deps);
     const status = () =>
@@ -137,9 +138,8 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         deps,
         version: options.version,
         startedAt,
-        trainerRestarts: () => trainerRestarts,
       });
-    const health = new Health({}, { clock: systemClock });
+    const health = new Health({ clock: systemClock });
     teardown.add(
       health.add('ready', 'job', () => {
         const { state } = swarmNode.view();
@@ -148,29 +148,19 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       health.add('ready', 'coordinator', () =>
         status().coordinator.connected
           ? null
-          : 'no connection to the coordinator; it is dialled until it answers',
+          : 'no connection to the coordinator; the node keeps dialling it',
       ),
       health.add('ready', 'store', () => {
         store.probe();
         return null;
       }),
     );
-    metrics = createNodeMetrics({
-      version: options.version,
-      traffic: () => network.traffic(),
-      connections: () => network.peers().length,
-      node: () => {
-        const { state, round, step, steps, tokensPerSecond } = status();
-        return { state, round, step, steps, tokensPerSecond };
-      },
-    });
-    teardown.add(() => metrics?.stop());
     const { url, server } = await startNodeHttp(
       { port: options.port ?? 0 },
       { health, registry: metrics.registry, status },
     );
     teardown.add(() => server.close());
-    if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent');
+    if (store.firstTime('consent')) log.info({ notice: CONSENT_NOTICE }, 'consent-shown');
     swarmNode.start();
 
     const { peerId } = network.signer;
@@ -198,7 +188,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
   }
 }
 
-/** The peers that the addresses name. */
+/** Returns the peer ids in the addresses. */
 function coordinatorsAt(addresses: readonly string[]): string[] {
   return addresses.map((address) => parseAddress(address).peer).filter((peer) => peer !== null);
 }

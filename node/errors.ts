@@ -1,25 +1,27 @@
-import { defineErrors } from '../common/errors.ts';
+import { defineErrors, REPORT } from '../common/errors.ts';
+
+const ASK_OPERATOR = 'ask the operator to create the job again';
 
 export const nodeError = defineErrors({
-  POLICY_BASE: 'refused',
-  POLICY_DISK: 'refused',
-  POLICY_MEMORY: 'refused',
+  POLICY_BASE: { kind: 'refused', next: 'raise --max-base, or choose another job' },
+  POLICY_DISK: { kind: 'refused', next: 'raise --max-disk, or choose another job' },
+  POLICY_MEMORY: { kind: 'refused', next: 'raise --max-memory, or choose another job' },
   ADAPTER_TOO_LARGE: 'failed',
-  DATA_MISMATCH: 'failed',
+  DATA_MISMATCH: { kind: 'failed', next: ASK_OPERATOR },
   DELTA_MISMATCH: 'failed',
   HEAD_MISMATCH: 'failed',
-  MANIFEST_MISMATCH: 'failed',
-  NOTHING_TRAINED: 'failed',
+  MANIFEST_MISMATCH: { kind: 'failed', next: 'ask the operator for a new invite' },
+  NOTHING_TRAINED: { kind: 'failed', next: ASK_OPERATOR },
   CHECKPOINT_UNTRUSTED: 'failed',
   JOB_NOT_FOUND: 'notFound',
-  NO_ADDRESS: 'failed',
+  NO_ADDRESS: { kind: 'failed', next: 'start the node with an invite: swarm node INVITE' },
   NO_OPEN_JOB: 'failed',
   RECEIPT_MISMATCH: 'failed',
-  TRAINER_NOT_PREPARED: 'failed',
+  TRAINER_NOT_PREPARED: { kind: 'failed', next: REPORT },
   TRAINER_STOPPED: 'failed',
   UPDATE_ENDED: 'failed',
   UPDATE_EXISTS: 'conflict',
   UPDATE_UNKNOWN: 'notFound',
   WORK_TOO_LARGE: 'failed',
-  WRONG_ADAPTER: 'failed',
+  WRONG_ADAPTER: { kind: 'failed', next: REPORT },
 });

@@ -4,23 +4,20 @@ import { signMessage } from '../protocol/signing.ts';
 import { jobTopic } from '../protocol/topics.ts';
 import type { SwarmNodeDeps } from './context.ts';
 
-/** What a heartbeat says that its sender does not know by itself. */
-export type Pulse = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesReceived' | 'issuedAt'>;
+/** Fields of a heartbeat that the caller provides; the loop adds the others. */
+export type HeartbeatFields = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesReceived' | 'issuedAt'>;
 
-/** Changes of state are told at once, but not faster than this: coordinators limit how often a node may speak. */
-const LEAST_PAUSE_MS = 500;
+/** Shortest pause between two heartbeats. Coordinators limit how often a node may send. */
+const MIN_INTERVAL_MS = 500;
 
 export interface HeartbeatLoop {
-  /** Something has changed that the coordinator waits for. */
-  hasten(): void;
+  /** Sends the next heartbeat as soon as MIN_INTERVAL_MS allows. For changes that the coordinator waits for. */
+  beatSoon(): void;
   stop(): void;
 }
 
-/**
- * Says at once, and then at least every two seconds, that the node is alive and how far it is. Training runs in another
- * process, so that nothing holds this up.
- */
-export function startHeartbeat(deps: SwarmNodeDeps, pulse: () => Pulse): HeartbeatLoop {
+/** Sends a heartbeat at once and then every HEARTBEAT_INTERVAL_MS. Training in another process does not delay it. */
+export function startHeartbeat(deps: SwarmNodeDeps, fields: () => HeartbeatFields): HeartbeatLoop {
   const { network, trainer, clock, log } = deps;
   let last = clock.monotonic();
   let issuedAt = 0;
@@ -28,14 +25,14 @@ export function startHeartbeat(deps: SwarmNodeDeps, pulse: () => Pulse): Heartbe
   const beat = (): void => {
     cancel();
     last = clock.monotonic();
-    issuedAt = nextMoment(issuedAt, clock.now());
+    issuedAt = nextIssuedAt(issuedAt, clock.now());
     cancel = clock.after(HEARTBEAT_INTERVAL_MS, beat);
-    say().catch((error: unknown) => log.warn({ reason: String(error) }, 'heartbeat-not-sent'));
+    send().catch((error: unknown) => log.warn({ reason: String(error) }, 'heartbeat-failed'));
   };
-  const say = async (): Promise<void> => {
+  const send = async (): Promise<void> => {
     const { sent, received } = network.traffic();
     const message: Heartbeat = {
-      ...pulse(),
+      ...fields(),
       engine: trainer.engine,
       bytesSent: sent,
       bytesReceived: received,
@@ -45,18 +42,19 @@ export function startHeartbeat(deps: SwarmNodeDeps, pulse: () => Pulse): Heartbe
   };
   beat();
   return {
-    hasten: () => {
+    beatSoon: () => {
       cancel();
-      cancel = clock.after(Math.max(0, last + LEAST_PAUSE_MS - clock.monotonic()), beat);
+      cancel = clock.after(Math.max(0, last + MIN_INTERVAL_MS - clock.monotonic()), beat);
     },
     stop: () => cancel(),
   };
 }
 
 /**
- * Coordinators take heartbeats only in order, so one is always later than the one before, also where the clock has been
- * set back in between. If it was so far ahead that none of those was taken, the new time counts.
+ * Returns the time of the next heartbeat. Coordinators accept heartbeats only in ascending order, so it is later than the
+ * last one even if the clock has been set back. If the clock was ahead by more than CLOCK_SKEW_MS, coordinators have
+ * refused those heartbeats, and the corrected time is used.
  */
-function nextMoment(before: number, now: number): number {
+function nextIssuedAt(before: number, now: number): number {
   return before - now > CLOCK_SKEW_MS ? now : Math.max(now, before + 1);
 }

@@ -2,11 +2,11 @@ import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance } from 'fastify';
 import type { Health } from '../monitor/health.ts';
 import { onlyLoopbackNames } from '../monitor/loopback-names.ts';
-import { startMonitorRoutes } from '../monitor/monitor-routes.ts';
+import { addMonitorRoutes } from '../monitor/monitor-routes.ts';
 import type { NodeStatus } from './api-types.ts';
 
 export interface NodeHttpOptions {
-  /** 0 takes a free one. */
+  /** 0 takes a free port. */
   port: number;
 }
 
@@ -16,17 +16,17 @@ export interface NodeHttpDeps {
   status: () => NodeStatus;
 }
 
-/** Nothing here takes a body. */
+/** No route here takes a body. */
 const BODY_BYTES = 1024;
 
-/** The node's HTTP server: read only, on the loopback interface. @returns its URL and how to close it */
+/** Starts the node's HTTP server: read-only, on the loopback interface. */
 export async function startNodeHttp(
   options: NodeHttpOptions,
   deps: NodeHttpDeps,
 ): Promise<{ url: string; server: FastifyInstance }> {
   const server = Fastify({ bodyLimit: BODY_BYTES, forceCloseConnections: true });
   onlyLoopbackNames(server);
-  startMonitorRoutes(server, deps);
+  addMonitorRoutes(server, deps);
   server.get('/v1/status', async (_request, reply) =>
     reply.header('cache-control', 'no-store').send(deps.status()),
   );

@@ -4,13 +4,13 @@ import { dueAt, type NodeEffect, type NodeEvent, type NodeState } from './machin
 
 export interface MachineRunnerOptions {
   initial: NodeState;
-  /** Begins an effect; what comes of it is dispatched later, or at once. */
+  /** Starts an effect. It may dispatch events before it returns, or later. */
   perform: (effect: NodeEffect) => void;
-  /** After each round of events. */
+  /** Called once the queued events are reduced. */
   onChange: (state: NodeState, before: NodeState) => void;
 }
 
-/** Drives the state machine: events one at a time and in order, and a tick whenever it wants one. */
+/** Drives the state machine: reduces events one at a time and in order, and dispatches the ticks that it needs. */
 export class MachineRunner {
   readonly #options: MachineRunnerOptions;
   readonly #clock: Clock;
@@ -33,16 +33,16 @@ export class MachineRunner {
   dispatch(event: NodeEvent): void {
     if (this.#ended) return;
     this.#events.push(event);
-    // An effect that dispatches at once has its event taken after the effects beside it.
+    // An event that an effect dispatches is reduced after all effects of the current event have started.
     if (this.#reducing) return;
     const before = this.#state;
     this.#reducing = true;
     try {
       for (let next = this.#events.shift(); next; next = this.#events.shift()) this.#reduce(next);
     } finally {
-      // Also where an effect has thrown: its caller hears of it, and what happens next is not lost on us.
+      // An effect that throws reaches the caller. The machine still accepts the next event and gets its tick.
       this.#reducing = false;
-      this.#arm();
+      this.#scheduleTick();
     }
     this.#options.onChange(this.#state, before);
   }
@@ -53,7 +53,7 @@ export class MachineRunner {
     for (const effect of effects) this.#options.perform(effect);
   }
 
-  #arm(): void {
+  #scheduleTick(): void {
     this.#cancelTick();
     const due = dueAt(this.#state);
     if (due === null) return;
@@ -61,7 +61,7 @@ export class MachineRunner {
     this.#cancelTick = this.#clock.after(wait, () => this.dispatch({ type: 'tick' }));
   }
 
-  /** Takes no further event. */
+  /** Ignores all further events. */
   end(): void {
     this.#ended = true;
     this.#cancelTick();

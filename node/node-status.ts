@@ -4,7 +4,7 @@ import type { NodeJob, NodeStatus } from './api-types.ts';
 import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import type { SwarmNode, SwarmNodeView } from './swarm-node.ts';
 
-/** Updates that a status shows. */
+/** Updates that a status lists. */
 const SHOWN_UPDATES = 20;
 
 export interface StatusSource {
@@ -13,10 +13,9 @@ export interface StatusSource {
   deps: SwarmNodeDeps;
   version: string;
   startedAt: number;
-  trainerRestarts: () => number;
 }
 
-/** What a node says of itself, put together from its parts. */
+/** Returns the status of a node. */
 export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource): NodeStatus {
   const { network, store, trainer, clock } = deps;
   const view = swarmNode.view();
@@ -33,7 +32,7 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
     traffic: network.traffic(),
     engine: trainer.engine,
     engineNote: trainer.note,
-    trainerRestarts: source.trainerRestarts(),
+    trainerRestarts: trainer.restarts,
     coordinator: {
       addresses: [...options.addresses],
       peer,
@@ -52,7 +51,7 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
   };
 }
 
-/** As the coordinator counts them: rounds that ended without a checkpoint come on top of those of the manifest. */
+/** Returns the job's number of rounds: the manifest's `count` plus the rounds that ended without a checkpoint so far. */
 export function totalRounds(count: number, head: Head | null): number {
   if (head === null) return count;
   const { round, checkpoint } = head;

@@ -3,18 +3,15 @@ import { ONE_TRAINER, type Trainers } from '../lora/train/trainers.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import { nodeError } from './errors.ts';
 
-/**
- * What the owner of a machine lends. The node decides by it alone: no manifest can ask for more.
- * Sizes are in bytes.
- */
+/** Limits of what the owner of a machine lends, in bytes. The node takes no job whose manifest needs more. */
 export interface NodePolicy {
-  /** Greatest base model, as it is downloaded. @default 32 GiB */
+  /** Largest base model, as downloaded. @default 32 GiB */
   maxBaseBytes: number;
-  /** Base, its fp32 copy, data and adapter files together. @default 100 GiB */
+  /** Base, its float32 copy, data and adapter files together. @default 100 GiB */
   maxDiskBytes: number;
   /**
-   * Weights, adapter, gradients and moments of all trainer processes, and a round's rows; activations come on top.
-   * @default Infinity (the daemon sets the machine's)
+   * Weights, adapter, gradients and moments of all trainer processes, and a round's rows. Activations are not counted.
+   * @default Infinity (the daemon sets four fifths of the machine's memory)
    */
   maxMemoryBytes: number;
 }
@@ -28,22 +25,22 @@ export const defaultPolicy: NodePolicy = {
 };
 
 const FLOAT_BYTES = 4;
-/** Values, gradients, two moments. */
+/** Copies of the adapter in a trainer: values, gradients, two moments. */
 const TRAINER_ADAPTERS = 4;
-/** Adapter, change, error feedback, what is being encoded. */
+/** Copies of the adapter in the daemon: adapter, pseudo-gradient, error feedback, the update being encoded. */
 const DAEMON_ADAPTERS = 4;
-/** Error feedback, moments (two), adapter and its successor, updates under way. */
+/** Files of the adapter's size: error feedback, two moments, adapter and its successor, pending updates. */
 const ADAPTER_FILES = 6;
-/** The daemon draws a round's rows, the trainer gets them. */
+/** The daemon and the trainer each hold a round's rows. */
 const ROW_COPIES = 2;
-/** Where a row lies and what holds it, beside its tokens (113 bytes measured). */
+/** Memory of a row besides its tokens: its index and its arrays (113 bytes measured). */
 const ROW_OVERHEAD_BYTES = 128;
-/** Id and label of 4 bytes, segment of 2. */
+/** Token id and label of 4 bytes each, segment of 2. */
 const TOKEN_BYTES = 10;
 
 /**
- * What a job takes from a machine, as far as its manifest tells, in bytes. On disk a base counts with a copy in float32,
- * which is no less than those of fewer bits together: a node that is started with other bits keeps the copies of before.
+ * Returns the bytes that a job needs from a machine, by its manifest. On disk a base counts with a float32 copy. That covers
+ * its copies of 16, 8 and 4 bits together, which stay when a node is restarted with other base bits.
  */
 export function demandOf(
   manifest: Manifest,
@@ -68,40 +65,42 @@ export function demandOf(
   };
 }
 
-/** @throws SwarmError POLICY_BASE, POLICY_DISK, POLICY_MEMORY: the job wants more than the machine's owner lends */
+/** @throws SwarmError POLICY_BASE, POLICY_DISK, POLICY_MEMORY if the job needs more than the machine's owner lends */
 export function checkPolicy(manifest: Manifest, policy: NodePolicy, trainers: Trainers = ONE_TRAINER): void {
   const demand = demandOf(manifest, trainers);
   const checks = [
-    ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes, '--max-base'],
-    ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes, '--max-disk'],
-    ['POLICY_MEMORY', 'memory', demand.memory, policy.maxMemoryBytes, '--max-memory'],
+    ['POLICY_BASE', 'a base model', demand.base, policy.maxBaseBytes],
+    ['POLICY_DISK', 'disk space', demand.disk, policy.maxDiskBytes],
+    ['POLICY_MEMORY', 'memory', demand.memory, policy.maxMemoryBytes],
   ] as const;
-  for (const [code, what, needed, allowed, option] of checks) {
+  for (const [code, what, needed, allowed] of checks) {
     if (needed <= allowed) continue;
     const isMemory = code === 'POLICY_MEMORY';
-    const wanted = `${what} of ${gibibytes(needed)}${isMemory ? forTrainers(trainers) : ''}`;
-    const fewer = isMemory ? fewerBitsThatFit(manifest, trainers, allowed) : '';
+    const processes = isMemory ? forTrainers(trainers) : '';
     throw nodeError(
       code,
-      `the job "${manifest.name}" needs ${wanted}, this node lends ${gibibytes(allowed)}; raise ${option}, ${fewer}or choose another job`,
+      `the job "${manifest.name}" needs ${what} of ${gibibytes(needed)}${processes}; this node lends ${gibibytes(allowed)}`,
       { needed, allowed, job: manifest.name },
+      isMemory ? { next: memoryAdvice(manifest, trainers, allowed) } : {},
     );
   }
 }
 
 function forTrainers({ processes, bases }: Trainers): string {
   if (processes === 1) return '';
-  return ` for ${processes} trainer processes with ${bases === 1 ? 'one copy' : `${bases} copies`} of the base (fewer names in --engine take less)`;
+  return ` for ${processes} trainer processes with ${bases === 1 ? 'one copy' : `${bases} copies`} of the base`;
 }
 
-/** "take --base-bits 8 (0.50 GiB), ": the most bits below these with which the job fits; '' where none do. */
-function fewerBitsThatFit(manifest: Manifest, { processes, baseBits }: Trainers, allowed: number): string {
-  for (const bits of BASE_BITS.filter((bits) => bits < baseBits)) {
-    // Packed, a base is each process's own.
-    const { memory } = demandOf(manifest, { processes, bases: processes, baseBits: bits });
-    if (memory <= allowed) return `take --base-bits ${bits} (${gibibytes(memory)}), `;
-  }
-  return '';
+/** Names the ways to fit the job, among them the most base bits below the present ones with which it fits. */
+function memoryAdvice(manifest: Manifest, { processes, baseBits }: Trainers, allowed: number): string {
+  const ways = ['raise --max-memory'];
+  if (processes > 1) ways.push('name fewer devices in --engine');
+  const fitting = BASE_BITS.filter((bits) => bits < baseBits)
+    // Processes do not share a packed base: each has its own copy.
+    .map((bits) => ({ bits, ...demandOf(manifest, { processes, bases: processes, baseBits: bits }) }))
+    .find(({ memory }) => memory <= allowed);
+  if (fitting) ways.push(`pass --base-bits ${fitting.bits} (needs ${gibibytes(fitting.memory)})`);
+  return `${ways.join(', ')}, or choose another job`;
 }
 
 function gibibytes(bytes: number): string {

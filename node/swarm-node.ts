@@ -1,41 +1,51 @@
 import pLimit from 'p-limit';
 import { withDeadline } from '../common/deadline.ts';
+import { isSwarmError } from '../common/errors.ts';
+import type { GossipVerdict } from '../net/network.ts';
 import { isNewer } from '../protocol/head-order.ts';
+import type { Receipt } from '../protocol/messages.ts';
+import { jobTopic } from '../protocol/topics.ts';
 import { BlobCollector } from '../storage/blob-collector.ts';
-import type {
-  Download,
-  HeldAdapter,
-  PhaseContext,
-  ReadyContext,
-  SwarmNodeDeps,
-  SwarmNodeOptions,
-} from './context.ts';
-import { initialState, isDone, type NodeEffect, type NodeEvent, type NodeState } from './machine/state.ts';
+import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
+import { type HeartbeatLoop, startHeartbeat } from './heartbeat.ts';
+import { JobWorker } from './job-worker.ts';
+import {
+  failureEvent,
+  initialState,
+  isDone,
+  type MainEffect,
+  type NodeEffect,
+  type NodeEvent,
+  type NodeState,
+} from './machine/state.ts';
 import { JOB_WATCH_MS } from './machine/times.ts';
-import { openedRound, type Work } from './machine/work.ts';
+import { openedRound } from './machine/work.ts';
 import { MachineRunner } from './machine-runner.ts';
-import { askHead } from './phases/await.ts';
-import { ask, contact, type Invitation, openJobs, prepare, rejoin } from './phases/join.ts';
-import { makeUpdate, publish, settle } from './phases/publish.ts';
-import { Receipts } from './phases/receipts.ts';
-import { sync } from './phases/sync.ts';
-import { train } from './phases/train.ts';
-import { type Presence, takePart } from './presence.ts';
-import { reasonOf, Tasks } from './tasks.ts';
-import type { TrainedRound } from './trainer.ts';
+import { type JoinedJob, join } from './phases/join.ts';
+import {
+  openJobs,
+  request,
+  requestHead,
+  requestReceipt,
+  submitUpdate,
+  verifyHead,
+  verifyReceipt,
+} from './phases/requests.ts';
+import { publishUpdate, settleUpdate } from './phases/updates.ts';
+import { errorFields, reasonOf, Tasks } from './tasks.ts';
 
-/** What a contributor shows of itself. */
-export interface SwarmNodeView {
+/** State of a node, for its status and its health checks. */
+export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {
   readonly state: NodeState;
+  /** null before the node has joined a job. */
   readonly context: PhaseContext | null;
-  /** Of the round being trained, or the last one. */
-  readonly progress: { step: number; steps: number; tokensPerSecond: number };
-  readonly download: Download | null;
 }
 
+const NO_PROGRESS = { step: 0, steps: 0, tokensPerSecond: 0 };
+
 /**
- * A node's part in the swarm: heads, receipts and results become events of the state machine, its effects become
- * work. No clock, disk or randomness of its own: all come as dependencies.
+ * A node's part in the swarm. Turns heads, receipts and results into events of the state machine, and carries out its
+ * effects. Clock, disk and randomness are dependencies, so that the simulation can replace them.
  */
 export class SwarmNode {
   readonly #options: SwarmNodeOptions;
@@ -44,22 +54,17 @@ export class SwarmNode {
   readonly #feedbackLock = pLimit(1);
   readonly #runner: MachineRunner;
   readonly #tasks: Tasks;
-  readonly #receipts: Receipts;
-  #context: PhaseContext | null = null;
-  #ready: ReadyContext | null = null;
-  #held: HeldAdapter | null = null;
-  #trained: TrainedRound | null = null;
-  #progress = { step: 0, steps: 0, tokensPerSecond: 0 };
-  #download: Download | null = null;
+  #worker: JobWorker | null = null;
+  #heartbeat: HeartbeatLoop | null = null;
   #cancelWatch = (): void => {};
-  #presence: Presence | null = null;
+  #unsubscribeHeads = (): void => {};
   #leaveNetwork: (() => void)[] = [];
 
   constructor(options: SwarmNodeOptions, deps: SwarmNodeDeps) {
     this.#options = options;
     this.#deps = deps;
     this.#collector = new BlobCollector(deps);
-    this.#tasks = new Tasks({}, deps);
+    this.#tasks = new Tasks(deps);
     this.#runner = new MachineRunner(
       {
         initial: initialState(deps.network.signer.peerId),
@@ -68,17 +73,11 @@ export class SwarmNode {
       },
       deps,
     );
-    const { life } = this.#tasks;
-    this.#receipts = new Receipts({}, { deps, life, dispatch: (event) => this.#runner.dispatch(event) });
   }
 
   view(): SwarmNodeView {
-    return {
-      state: this.#runner.state,
-      context: this.#context,
-      progress: this.#progress,
-      download: this.#download,
-    };
+    const { context = null, progress = NO_PROGRESS, download = null } = this.#worker ?? {};
+    return { state: this.#runner.state, context, progress, download };
   }
 
   start(): void {
@@ -87,7 +86,8 @@ export class SwarmNode {
     for (const address of addresses) network.addPersistentPeer(address);
     this.#leaveNetwork = [
       network.handle('notify', async (_peer, { receipt }) => {
-        if (this.#context) this.#receipts.notice(this.#context, receipt);
+        const context = this.#worker?.context;
+        if (context) this.#takeReceipt(context, verifyReceipt(receipt, context), null);
         return {};
       }),
       network.onPeer(({ type, peer }) => {
@@ -95,12 +95,12 @@ export class SwarmNode {
         if (type === 'connect' && known) this.#runner.dispatch({ type: 'connected' });
       }),
     ];
-    // What an earlier process left half written.
-    this.#tasks.beside('sweep', () => this.#collector.sweep());
+    // Deletes blobs that an earlier process wrote and did not record.
+    this.#tasks.run('sweep', () => this.#collector.sweep());
     this.#runner.dispatch({ type: 'start' });
   }
 
-  /** Gives the round up, delivers what is undelivered, says goodbye; ends within the deadline whatever the network does. */
+  /** Gives up the round, submits updates without a receipt and leaves the job. Ends within the deadline in any case. */
   async stop({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     const { clock, log } = this.#deps;
     this.#runner.dispatch({ type: 'stop' });
@@ -110,189 +110,185 @@ export class SwarmNode {
     this.#runner.end();
     this.#tasks.end();
     this.#cancelWatch();
-    this.#presence?.leave();
+    this.#leaveJob();
     for (const leave of this.#leaveNetwork) leave();
   }
 
   #onChange(state: NodeState, before: NodeState): void {
-    if (state.phase !== before.phase) this.#presence?.hasten();
+    if (state.phase !== before.phase) this.#heartbeat?.beatSoon();
     if (state.phase !== before.phase || state.reason !== before.reason) {
       const { phase, reason, head } = state;
-      this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'node-state');
+      this.#deps.log.debug({ phase, reason, round: head?.round ?? 0 }, 'state-changed');
     }
     if (isDone(state) && !isDone(before)) {
       const { job } = state.head!;
-      this.#tasks.beside('job-over', async () => this.#deps.store.jobFiles.over(job));
+      this.#tasks.run('mark-job-over', async () => this.#deps.store.jobFiles.markOver(job));
     }
     this.#cancelWatch();
-    if (this.#options.job === null && isDone(state)) {
-      const watch = (): void => this.#tasks.beside('job-watch', () => this.#watchJobs());
-      this.#cancelWatch = this.#deps.clock.after(JOB_WATCH_MS, watch);
-    }
+    if (this.#options.job === null && isDone(state)) this.#watchJobsLater();
   }
 
   #perform(effect: NodeEffect): void {
     const tasks = this.#tasks;
     switch (effect.type) {
       case 'join':
-        this.#run(
-          (signal) => this.#join(signal),
-          (reason, jitter) => ({ type: 'join-failed', reason, jitter }),
-        );
-        break;
-      case 'sync': {
-        const adapter = effect.head.checkpoint.adapter.digest;
-        this.#run(
-          async (signal) => {
-            const held = await sync(this.#ready!, this.#held, effect.head, signal);
-            if (!signal.aborted) this.#held = held;
-            return { type: 'synced', adapter };
-          },
-          (reason, jitter) => ({ type: 'sync-failed', adapter, reason, jitter }),
-        );
-        break;
-      }
+      case 'sync':
       case 'train':
-      case 'seal': {
-        const { type, work } = effect;
-        this.#run(
-          (signal) => (type === 'train' ? this.#train(work, signal) : this.#seal(work, signal)),
-          (reason) => ({ type: `${type}-failed`, work, reason }),
-        );
+      case 'build-update':
+        tasks.runMain((signal) => this.#runMain(effect, signal));
         break;
-      }
       case 'abort':
-        this.#trained = null;
+        this.#worker?.discardResult();
         tasks.abortMain();
         break;
       case 'publish':
-        tasks.beside('publish', () => publish(this.#ready!, effect.round));
+        tasks.run('publish', () => publishUpdate(this.#worker!.ready, effect.round));
         break;
       case 'ask':
       case 'submit':
-        tasks.beside(effect.type, () => this.#receipts.inquire(this.#context!, effect));
+        tasks.run(effect.type, () => this.#ask(effect));
         break;
       case 'settle':
-        tasks.beside('settle', () => settle(this.#ready!, effect));
+        tasks.run('settle', () => settleUpdate(this.#worker!.ready, effect));
         break;
       case 'poll':
-        tasks.beside('poll', () => this.#poll(effect.again));
+        tasks.run('poll', () => this.#poll(effect.rejoin));
         break;
       case 'leave':
-        tasks.beside('leave', () => this.#leave());
+        tasks.run('leave', () => this.#leave());
         break;
     }
   }
 
-  #run(
-    work: (signal: AbortSignal) => Promise<NodeEvent>,
-    failed: (reason: string, jitter: number) => NodeEvent,
-  ): void {
-    this.#tasks.main(
-      work,
-      (event, aborted) => {
-        // A stored update is a fact, whatever has happened since.
-        if (!aborted || event.type === 'sealed') this.#runner.dispatch(event);
-      },
-      (reason) => this.#runner.dispatch(failed(reason, this.#deps.random())),
-    );
+  async #runMain(effect: MainEffect, signal: AbortSignal): Promise<void> {
+    const { log, random, observer } = this.#deps;
+    let event: NodeEvent;
+    try {
+      event = await this.#resultOf(effect, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      log.warn(errorFields(error), `${effect.type}-failed`);
+      if ('work' in effect) observer.roundLost(isSwarmError(error) ? error.code : 'unknown');
+      event = failureEvent(effect, reasonOf(error), random());
+    }
+    // A stored update is a fact, even if the effect has been aborted meanwhile.
+    if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
+  }
+
+  #resultOf(effect: MainEffect, signal: AbortSignal): Promise<NodeEvent> {
+    switch (effect.type) {
+      case 'join':
+        return this.#join(signal);
+      case 'sync':
+        return this.#worker!.sync(effect.head, signal);
+      case 'train':
+        return this.#worker!.train(effect.work, signal);
+      case 'build-update':
+        return this.#worker!.buildUpdate(effect.work, signal);
+    }
   }
 
   async #join(signal: AbortSignal): Promise<NodeEvent> {
-    const invitation = await contact(this.#options, this.#deps, signal);
+    const joined = await join(this.#options, this.#deps, signal);
     signal.throwIfAborted();
-    const context = this.#enter(invitation);
-    const { engine } = this.#deps.trainer;
-    this.#ready = await prepare(context, invitation.head, signal);
-    // For people who watch: which engine it is may follow from the base.
-    if (this.#deps.trainer.engine !== engine) await rejoin(this.#options, this.#deps, context, signal);
-    const remembered = this.#deps.store.remembered(context.job);
-    const { lastRound, pending } = remembered;
-    this.#deps.log.info({ name: context.manifest.name, lastRound, pending: pending.length }, 'joined');
-    return { type: 'joined', head: invitation.head, remembered };
+    return this.#enter(joined).prepare(joined.head, signal);
   }
 
-  /** From here on the node takes part in the job, also while it still fetches the base. */
-  #enter({ job, coordinator, manifest }: Invitation): PhaseContext {
-    if (this.#context?.job === job && this.#context.coordinator === coordinator) return this.#context;
-    this.#presence?.leave();
-    const context: PhaseContext = {
-      options: this.#options,
-      deps: this.#deps,
-      collector: this.#collector,
-      feedbackLock: this.#feedbackLock,
-      job,
-      coordinator,
-      manifest,
-      onDownload: (download) => {
-        this.#download = download;
-      },
-    };
-    this.#context = context;
-    this.#held = null;
-    const { tokensPerSecond } = this.#deps.store.job(job);
-    this.#progress = { step: 0, steps: 0, tokensPerSecond };
-    this.#presence = takePart(context, {
-      pulse: () => {
-        const { phase, head } = this.#runner.state;
-        return { state: phase, round: openedRound(head), ...this.#progress };
-      },
-      onHead: (head) => {
-        const newer = isNewer(head, this.#runner.state.head);
-        this.#runner.dispatch({ type: 'head', head });
-        return newer;
-      },
+  /** Follows the job's heads and sends heartbeats, from before the base is fetched. */
+  #enter({ job, coordinator, manifest }: JoinedJob): JobWorker {
+    const current = this.#worker?.context;
+    if (this.#worker && current?.job === job && current.coordinator === coordinator) return this.#worker;
+    this.#leaveJob();
+    const options = this.#options;
+    const deps = this.#deps;
+    const { name, agent } = options;
+    const local = { collector: this.#collector, feedbackLock: this.#feedbackLock };
+    const worker = new JobWorker({ options, deps, ...local, job, coordinator, manifest });
+    this.#worker = worker;
+    this.#unsubscribeHeads = deps.network.subscribe(jobTopic(job, 'heads'), ({ data }) =>
+      this.#onHead(worker.context, data),
+    );
+    this.#heartbeat = startHeartbeat(deps, () => {
+      const { phase, head } = this.#runner.state;
+      return { job, name, agent, state: phase, round: openedRound(head), ...worker.progress };
     });
-    return context;
+    return worker;
   }
 
-  async #train(work: Work, signal: AbortSignal): Promise<NodeEvent> {
-    this.#progress = { ...this.#progress, step: 0, steps: work.steps };
-    const trained = await train(this.#ready!, work, this.#held!, {
-      signal,
-      onProgress: ({ step, steps, tokensPerSecond }) => {
-        if (!signal.aborted) this.#progress = { step, steps, tokensPerSecond };
-      },
-    });
-    this.#trained = trained;
-    const { steps, tokens, seconds, lossFirst, lossLast } = trained.result;
-    this.#deps.log.info({ round: work.round, steps, tokens, seconds, lossFirst, lossLast }, 'round-trained');
-    return { type: 'trained', work };
+  #leaveJob(): void {
+    this.#unsubscribeHeads();
+    this.#heartbeat?.stop();
   }
 
-  async #seal(work: Work, signal: AbortSignal): Promise<NodeEvent> {
-    const { log, store, observer } = this.#deps;
-    const trained = this.#trained!;
-    const update = await makeUpdate(this.#ready!, work, this.#held!, trained, signal);
-    this.#trained = null;
-    const bytes = store.update(this.#ready!.job, work.round)?.bytes ?? 0;
-    log.info({ round: work.round, update, bytes }, 'update-made');
-    observer.trained({ ...trained.result, updateBytes: bytes });
-    return { type: 'sealed', work, update };
+  /** Judges a gossip message with a head. Only a newer head is passed on to other peers. */
+  #onHead(context: PhaseContext, data: Uint8Array): GossipVerdict {
+    try {
+      const head = verifyHead(data, context);
+      const newer = isNewer(head, this.#runner.state.head);
+      this.#runner.dispatch({ type: 'head', head });
+      return newer ? 'accept' : 'ignore';
+    } catch (error) {
+      if (!isSwarmError(error)) throw error;
+      this.#deps.log.debug(errorFields(error), 'head-refused');
+      return 'reject';
+    }
   }
 
-  async #poll(again: boolean): Promise<void> {
-    const context = this.#context!;
-    const head = await askHead(context, { known: this.#runner.state.head, again }, this.#tasks.life);
-    if (head && context === this.#context) this.#runner.dispatch({ type: 'head', head });
+  /** Asks for the receipt of an update, or submits the update. */
+  async #ask({ type, round, generation }: Extract<NodeEffect, { type: 'ask' | 'submit' }>): Promise<void> {
+    const { context } = this.#worker!;
+    const send = type === 'ask' ? requestReceipt : submitUpdate;
+    try {
+      const receipt = await send(context, round, this.#tasks.life);
+      if (receipt) this.#takeReceipt(context, receipt, generation);
+      else this.#runner.dispatch({ type: 'receipt-unknown', round });
+    } catch (error) {
+      this.#runner.dispatch({ type: 'ask-failed', round, jitter: this.#deps.random() });
+      throw error;
+    }
+  }
+
+  /** @param generation of the question that it answers; null when the coordinator sent it unasked */
+  #takeReceipt({ job }: PhaseContext, receipt: Receipt, generation: number | null): void {
+    const { store, log, observer } = this.#deps;
+    const { round, update, code, detail } = receipt;
+    const known = store.update(job, round);
+    if (known?.update !== update) return;
+    store.saveReceipt(job, round, { code, detail });
+    if (known.code !== code) {
+      observer.receiptArrived(code);
+      log.info({ round, update, code, detail }, 'receipt-arrived');
+    }
+    this.#runner.dispatch({ type: 'receipt', round, code, generation });
+  }
+
+  async #poll(rejoin: boolean): Promise<void> {
+    const { context } = this.#worker!;
+    const { head: known } = this.#runner.state;
+    const head = await requestHead(context, { known, rejoin }, this.#tasks.life);
+    if (head && context === this.#worker?.context) this.#runner.dispatch({ type: 'head', head });
   }
 
   async #leave(): Promise<void> {
-    // What is being delivered arrives before the goodbye.
+    // Updates that are being submitted arrive before the node leaves.
     await this.#tasks.settled();
-    if (!this.#context) return;
-    const { coordinator, job } = this.#context;
-    await ask(this.#deps, coordinator, 'leave', { job, reason: 'stopped' }, this.#tasks.life);
-    this.#deps.log.info({ job }, 'left');
+    if (!this.#worker) return;
+    const { coordinator, job } = this.#worker.context;
+    await request(this.#deps, coordinator, 'leave', { job, reason: 'stopped' }, this.#tasks.life);
+    this.#deps.log.info({ job }, 'job-left');
   }
 
-  /** The job is over and any job will do: turns to the coordinator's next one. */
+  #watchJobsLater(): void {
+    const watch = (): void => this.#tasks.run('watch-jobs', () => this.#watchJobs());
+    this.#cancelWatch = this.#deps.clock.after(JOB_WATCH_MS, watch);
+  }
+
+  /** Joins the coordinator's next job, if there is one. */
   async #watchJobs(): Promise<void> {
-    const { job, coordinator } = this.#context!;
+    const { job, coordinator } = this.#worker!.context;
     const open = await openJobs(this.#deps, coordinator, this.#tasks.life).catch(() => []);
-    const { state } = this.#runner;
-    if (!isDone(state)) return;
+    if (!isDone(this.#runner.state)) return;
     if (open.some((other) => other !== job)) this.#runner.dispatch({ type: 'start' });
-    else this.#onChange(state, state);
+    else this.#watchJobsLater();
   }
 }

@@ -1,83 +1,73 @@
 import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
-/** Asynchronous work of one contributor: one main task that something newer replaces, and others beside it. */
+/** The asynchronous tasks of a node: at most one main task, which can be aborted alone, and others beside it. */
 export class Tasks {
   readonly #log: Logger;
   readonly #life = new AbortController();
   readonly #running = new Set<Promise<void>>();
   #main = new AbortController();
 
-  constructor(_options: object, deps: { log: Logger }) {
+  constructor(deps: { log: Logger }) {
     this.#log = deps.log;
   }
 
-  /** Aborts when everything ends. */
+  /** Aborts when the node has stopped. */
   get life(): AbortSignal {
     return this.#life.signal;
   }
 
-  /** Runs the main task. An aborted one reports neither: `done` is told whether it was, for facts that outlive it. */
-  main<T>(
-    work: (signal: AbortSignal) => Promise<T>,
-    done: (result: T, aborted: boolean) => void,
-    failed: (reason: string) => void,
-  ): void {
-    const task = new AbortController();
-    this.#main = task;
-    const signal = AbortSignal.any([task.signal, this.life]);
-    this.#track(
-      work(signal).then(
-        (result) => done(result, signal.aborted),
-        (error: unknown) => {
-          if (signal.aborted) return;
-          this.#log.warn(factsOf(error), 'task-failed');
-          failed(reasonOf(error));
-        },
-      ),
-    );
+  /** Runs the main task. Its signal aborts with {@link abortMain} and when the node stops. */
+  runMain(task: (signal: AbortSignal) => Promise<void>): void {
+    this.#main = new AbortController();
+    this.#track(task(AbortSignal.any([this.#main.signal, this.life])));
   }
 
   abortMain(): void {
-    this.#main.abort(new Error('something newer is to be done'));
+    this.#main.abort(new Error('a newer head asks for other work'));
   }
 
-  /** Runs work whose failure only needs to be known. */
-  beside(what: string, work: () => Promise<unknown>): void {
+  /** Runs a task beside the main one. Its failure is logged as `<name>-failed`. */
+  run(name: string, task: () => Promise<unknown>): void {
     this.#track(
-      work().then(
+      task().then(
         () => {},
         (error: unknown) => {
-          if (!this.life.aborted) this.#log.warn(factsOf(error), `${what}-failed`);
+          if (!this.life.aborted) this.#log.warn(errorFields(error), `${name}-failed`);
         },
       ),
     );
   }
 
-  /** Resolves when all that is running now has ended. */
+  /** Resolves when all tasks that are running now have ended. */
   async settled(): Promise<void> {
     await Promise.all(this.#running);
   }
 
-  /** Resolves when nothing runs any more. */
+  /** Resolves when no task is running. */
   async drained(): Promise<void> {
     while (this.#running.size > 0) await this.settled();
   }
 
+  /** Aborts all tasks. */
   end(): void {
-    this.#life.abort(new Error('the contributor has stopped'));
+    this.#life.abort(new Error('the node has stopped'));
   }
 
-  #track(work: Promise<void>): void {
-    const tracked = work.finally(() => this.#running.delete(tracked));
+  #track(task: Promise<void>): void {
+    const tracked = task.finally(() => this.#running.delete(tracked));
     this.#running.add(tracked);
   }
 }
 
+/** Returns the message of an error and the advice about it, for people. */
 export function reasonOf(error: unknown): string {
+  if (isSwarmError(error) && error.next !== null) return `${error.message}; ${error.next}`;
   return error instanceof Error ? error.message : String(error);
 }
 
-export function factsOf(error: unknown): object {
-  return isSwarmError(error) ? { code: error.code, reason: error.message } : { reason: reasonOf(error) };
+/** Returns the fields of a log line about an error. */
+export function errorFields(error: unknown): object {
+  const reason = reasonOf(error);
+  return isSwarmError(error) ? { code: error.code, reason } : { reason };
 }

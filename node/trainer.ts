@@ -1,18 +1,20 @@
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
 import type { Row } from '../lora/data/row.ts';
 import type { AdamWState } from '../lora/train/adamw.ts';
+import { trainingConfigSchema } from '../lora/train/config.ts';
+import type { TrainerOptions } from '../lora/train/messages.ts';
 import type { JobPosition, TrainProgress, TrainResult } from '../lora/train/trainer.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 
-/** One round's work for a trainer. */
+/** One round for a trainer to train. */
 export interface TrainTask {
-  /** In layout order; not changed. */
+  /** In layout order. Not modified. */
   readonly adapter: readonly Float32Array[];
   readonly rows: readonly Row[];
   readonly steps: number;
-  /** Moments to go on with, whatever the trainer still has in memory from a round that was given up. */
+  /** Moments to start from. The trainer's memory may hold others, from a round that was aborted. */
   readonly optimizer: AdamWState;
-  /** Where the job stands, for the learning rate. @default where the moments stand */
+  /** The job's position in the learning-rate schedule. @default the step count of the moments */
   readonly position?: JobPosition;
 }
 
@@ -22,23 +24,36 @@ export interface TrainedRound {
   readonly result: TrainResult;
 }
 
-/** What a contributor needs of a device: real over a supervised process, fake in the simulation. */
+/** Trains the rounds of a node: in a supervised process, or in the simulation without one. */
 export interface NodeTrainer {
-  /** Engine and device, for people; empty before it is known. */
+  /** Engine and device, for people; empty until it is chosen. */
   readonly engine: string;
-  /** Why it is this engine, or what a device that failed has changed; null before it is known. For people. */
+  /** Why this engine was chosen, or which fallback a failed device led to, for people; null until the engine is chosen. */
   readonly note: string | null;
+  /** Times that the trainer process was restarted. */
+  readonly restarts: number;
   /**
-   * Gets ready for a job whose base files are in the blob store. Asked again for the same job it answers at once.
-   * @throws SwarmError when the base does not fit its manifest or cannot be trained here
+   * Prepares a job whose base files are in the blob store. Returns at once if that job is already prepared.
+   * @throws SwarmError if the base does not fit its manifest or cannot be trained on this machine
    */
   prepare(manifest: Manifest, options: { signal: AbortSignal }): Promise<AdapterLayout>;
-  /** Ends what it has running for other base models than these, and deletes what it has made of them. */
+  /** Stops a trainer process of any other base, and deletes the files derived from other bases. */
   keepBases(bases: ReadonlySet<string>): Promise<void>;
-  /** @throws SwarmError TRAINER_DIED and whatever training ran into; the signal's reason when it aborts */
+  /** @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason */
   train(
     task: TrainTask,
     options: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
   ): Promise<TrainedRound>;
   stop(): Promise<void>;
+}
+
+/** Returns a job's settings for the trainer. A linear or cosine learning rate reaches its end with the job. */
+export function trainerSettings({
+  lora,
+  training,
+  rounds,
+  seed,
+}: Manifest): Pick<TrainerOptions, 'lora' | 'training'> {
+  const totalSteps = rounds.count * rounds.localSteps;
+  return { lora, training: trainingConfigSchema.parse({ ...training, totalSteps, seed }) };
 }

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { raceSignal } from 'race-signal';
 import type { Clock } from '../common/clock.ts';
 import { sleep } from '../common/deadline.ts';
 import { isSwarmError } from '../common/errors.ts';
@@ -12,7 +13,6 @@ import { availableMemory } from '../lora/train/available-memory.ts';
 import { checkpointingLine, decideCheckpointing } from '../lora/train/checkpointing.ts';
 import { resolveDevices } from '../lora/train/choose.ts';
 import type { Compute, ComputeOnDevices, ResolvedCompute } from '../lora/train/compute.ts';
-import { trainingConfigSchema } from '../lora/train/config.ts';
 import { estimateTraining } from '../lora/train/estimate.ts';
 import { type Fallback, fallbackFor, fallbackValues } from '../lora/train/fallback.ts';
 import type { TrainerOptions } from '../lora/train/messages.ts';
@@ -20,16 +20,17 @@ import { shareBatch, shareLine } from '../lora/train/shared-batch.ts';
 import { TrainerProcess } from '../lora/train/supervisor.ts';
 import type { TrainProgress } from '../lora/train/trainer.ts';
 import { memoryOfTrainers } from '../lora/train/trainers.ts';
+import type { NodeMetrics } from '../monitor/node-metrics.ts';
 import { encodeCbor, sha256 } from '../protocol/cbor.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { FileBlobs } from '../storage/blobs.ts';
 import { nodeError } from './errors.ts';
 import { backoffMs } from './machine/times.ts';
-import type { NodeTrainer, TrainedRound, TrainTask } from './trainer.ts';
+import { type NodeTrainer, type TrainedRound, type TrainTask, trainerSettings } from './trainer.ts';
 
 export interface TrainingProcessOptions {
   home: string;
-  /** With `devices: 'auto'`: the fastest engine for each base. */
+  /** `devices: 'auto'` takes the fastest engine for each base. */
   compute: Compute;
 }
 
@@ -38,41 +39,33 @@ export interface TrainingProcessDeps {
   clock: Clock;
   log: Logger;
   random: () => number;
-  /** The process has died and is started again. */
-  onRestart: () => void;
-}
-
-/** A job's settings as the trainer takes them: a line or cosine ends with the job. */
-function trainerSettings({
-  lora,
-  training,
-  rounds,
-  seed,
-}: Manifest): Pick<TrainerOptions, 'lora' | 'training'> {
-  const totalSteps = rounds.count * rounds.localSteps;
-  return { lora, training: trainingConfigSchema.parse({ ...training, totalSteps, seed }) };
+  /** Counts steps and restarts, for metrics. */
+  observer: Pick<NodeMetrics, 'stepMade' | 'trainerRestarted'>;
 }
 
 /**
- * The trainer process of one job at a time. When it dies the round that it worked on is lost; it is started again at
- * once, then after ever longer pauses, so that it is ready for the next round.
+ * Runs the trainer process of one job at a time. If the process dies, its round is lost. It is restarted at once the first
+ * time and after growing pauses from then on, to be ready for the next round.
  */
 export class TrainingProcess implements NodeTrainer {
   readonly #options: TrainingProcessOptions;
   readonly #deps: TrainingProcessDeps;
   readonly #life = new AbortController();
-  /** What the process works for: digest of everything it is started with. */
+  /** Digest of the settings that the process was started with. */
   #purpose: string | null = null;
   #process: Promise<TrainerProcess> | null = null;
   #settings: TrainerOptions | null = null;
-  /** What was asked for, on the devices that were chosen for the job. */
+  /** The requested compute, on the devices chosen for the job. */
   #compute: ComputeOnDevices | null = null;
-  /** Rows at a time as the job has them, whatever a device can take. */
+  /** Micro-batch of the job. A fallback may have reduced the one in use. */
   #microBatch = 1;
   #note: string | null = null;
-  /** Digest of the base that the process holds. */
+  /** Digest of the base that the process has loaded. */
   #base: string | null = null;
+  /** Failures in a row. */
   #deaths = 0;
+  #restarts = 0;
+  #queue = 0;
   #pid: number | null = null;
 
   constructor(options: TrainingProcessOptions, deps: TrainingProcessDeps) {
@@ -80,7 +73,7 @@ export class TrainingProcess implements NodeTrainer {
     this.#deps = deps;
   }
 
-  /** What the process runs on; before the first job what was named, and nothing where that is still to be chosen. */
+  /** Devices of the process. Before the first job: the named devices, or an empty text for `auto`. */
   get engine(): string {
     const { devices } = (this.#settings ?? this.#options).compute;
     return devices === 'auto' ? '' : deviceNames(devices, ', ');
@@ -90,7 +83,16 @@ export class TrainingProcess implements NodeTrainer {
     return this.#note;
   }
 
-  /** Of the process that was started last; null before the first. */
+  get restarts(): number {
+    return this.#restarts;
+  }
+
+  /** Rounds that the process was given and has not ended: one in training, and aborted ones that are still ending. */
+  get queue(): number {
+    return this.#queue;
+  }
+
+  /** Process id of the newest trainer process; null before the first. */
   get pid(): number | null {
     return this.#pid;
   }
@@ -112,7 +114,7 @@ export class TrainingProcess implements NodeTrainer {
       this.#base = manifest.base.digest;
       const { training } = settings;
       const { microBatch, reason } = shareBatch(training, compute.devices.length);
-      if (reason !== null) this.#tell('batch-shared', shareLine(reason));
+      if (reason !== null) this.#report('batch-shared', shareLine(reason));
       this.#compute = compute;
       this.#settings = {
         ...settings,
@@ -124,12 +126,12 @@ export class TrainingProcess implements NodeTrainer {
       this.#deaths = 0;
       this.#process = (async () => {
         await before?.then((process) => process.stop()).catch(() => {});
-        // Only now is the memory free that this one may take.
+        // The memory is free only after the previous process has ended.
         await this.#decideCheckpointing(modelDir);
         return this.#start();
       })();
     }
-    return (await untilAborted(this.#living(), signal)).layout;
+    return (await raceSignal(this.#living(), signal)).layout;
   }
 
   async keepBases(bases: ReadonlySet<string>): Promise<void> {
@@ -138,7 +140,7 @@ export class TrainingProcess implements NodeTrainer {
       this.#process = null;
       this.#purpose = null;
       this.#base = null;
-      // Files that are still mapped take their space until then.
+      // Mapped files occupy the disk until their process has ended.
       await process?.then((running) => running.stop()).catch(() => {});
     }
     await removeBases({ home: this.#options.home, keep: bases });
@@ -148,12 +150,18 @@ export class TrainingProcess implements NodeTrainer {
     { adapter, rows, steps, optimizer, position }: TrainTask,
     { signal, onProgress }: { signal: AbortSignal; onProgress: (progress: TrainProgress) => void },
   ): Promise<TrainedRound> {
-    const process = await untilAborted(this.#living(), signal);
-    const task = { adapter, rows, steps, optimizer, position, onProgress, signal };
+    const process = await raceSignal(this.#living(), signal);
+    const report = (progress: TrainProgress): void => {
+      this.#deps.observer.stepMade();
+      onProgress(progress);
+    };
+    const task = { adapter, rows, steps, optimizer, position, onProgress: report, signal };
     try {
-      // The process ends an aborted training between two steps; what comes next waits there, not here.
-      const { adapter: trained, ...result } = await untilAborted(process.train(task), signal);
-      const after = await untilAborted(process.snapshot(signal), signal);
+      // The process ends an aborted round between two steps. The next round waits in the process, not here.
+      this.#queue++;
+      const training = process.train(task).finally(() => this.#queue--);
+      const { adapter: trained, ...result } = await raceSignal(training, signal);
+      const after = await raceSignal(process.snapshot(signal), signal);
       this.#deaths = 0;
       return { adapter: trained, optimizer: after, result };
     } catch (error) {
@@ -172,14 +180,14 @@ export class TrainingProcess implements NodeTrainer {
     await process?.stop();
   }
 
-  /** The running process; one that died between two rounds is replaced. @throws SwarmError TRAINER_NOT_PREPARED */
+  /** Returns the running process. Replaces one that died between two rounds. @throws SwarmError TRAINER_NOT_PREPARED */
   async #living(): Promise<TrainerProcess> {
     if (!this.#process) {
       throw nodeError('TRAINER_NOT_PREPARED', 'no job has been prepared for this trainer');
     }
     const current = this.#process;
     const process = await current.catch((error: unknown) => {
-      // A start that failed is not kept: the next one who asks starts again.
+      // A failed start is not kept: the next call starts the process again.
       if (this.#process === current) this.#restart(error);
       throw error;
     });
@@ -189,8 +197,9 @@ export class TrainingProcess implements NodeTrainer {
   }
 
   #restart(error: unknown): void {
-    const { clock, log, random, onRestart } = this.#deps;
+    const { clock, log, random, observer } = this.#deps;
     this.#deaths++;
+    this.#restarts++;
     const pauseMs = this.#deaths === 1 ? 0 : backoffMs(this.#deaths - 1, random());
     const fallback = this.#fallback(error);
     if (fallback !== null) {
@@ -201,14 +210,15 @@ export class TrainingProcess implements NodeTrainer {
     }
     const values = isSwarmError(error) ? { code: error.code, reason: error.message, ...error.values } : {};
     const changed = fallback === null ? {} : fallbackValues(fallback);
-    log.warn({ ...values, ...changed, deaths: this.#deaths, pauseMs }, 'trainer-restarts');
-    onRestart();
+    log.warn({ ...values, ...changed, deaths: this.#deaths, pauseMs }, 'trainer-restarted');
+    // The error is null when the process died between two rounds.
+    observer.trainerRestarted(isSwarmError(error) ? error.code : 'TRAINER_DIED');
     this.#process = sleep(clock, pauseMs, this.#life.signal).then(() => this.#start());
-    // Whoever trains next gets the error.
+    // The next call that needs the process gets the error.
     this.#process.catch(() => {});
   }
 
-  /** Settings that a restart after this error changes; null where it changes none. */
+  /** Returns the fallback that a restart after this error uses, or null for the same settings. */
   #fallback(error: unknown): Fallback | null {
     if (this.#settings === null) return null;
     const { compute, training } = this.#settings;
@@ -230,7 +240,7 @@ export class TrainingProcess implements NodeTrainer {
 
   async #decideCheckpointing(modelDir: string): Promise<void> {
     const model = await openBase(modelDir);
-    // Read only now: meanwhile another job may have been prepared.
+    // Read after the await, because another job may have been prepared meanwhile.
     const settings = this.#settings!;
     const { lora, training } = settings;
     const { compute, reason } = decideCheckpointing(this.#compute!, {
@@ -241,18 +251,18 @@ export class TrainingProcess implements NodeTrainer {
       },
     });
     this.#settings = { ...settings, compute };
-    if (reason !== null) this.#tell('checkpointing-chosen', checkpointingLine(reason));
+    if (reason !== null) this.#report('checkpointing-chosen', checkpointingLine(reason));
   }
 
-  /** What was chosen and not asked for. */
-  #tell(event: string, line: string): void {
+  /** Reports a setting that was chosen automatically. */
+  #report(event: string, line: string): void {
     this.#deps.log.info({ reason: line }, event);
     this.#note = this.#note === null ? line : `${this.#note}; ${line}`;
   }
 
   async #start(): Promise<TrainerProcess> {
     const { log } = this.#deps;
-    const onLog = (line: string): void => log.debug({ line }, 'trainer-says');
+    const onLog = (line: string): void => log.debug({ line }, 'trainer-logged');
     const onNotice = (text: string): void => {
       log.warn({ reason: text }, 'device-lost');
       this.#note = text;
@@ -262,14 +272,4 @@ export class TrainingProcess implements NodeTrainer {
     this.#pid = process.pid ?? null;
     return process;
   }
-}
-
-/** Waits no longer than until the signal aborts; what is waited for goes on by itself. */
-function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

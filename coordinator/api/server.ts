@@ -10,7 +10,7 @@ import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { parseJobSpec } from '../../lora/finetune/job-spec.ts';
 import type { Health } from '../../monitor/health.ts';
 import { onlyLoopbackNames } from '../../monitor/loopback-names.ts';
-import { startMonitorRoutes } from '../../monitor/monitor-routes.ts';
+import { addMonitorRoutes } from '../../monitor/monitor-routes.ts';
 import { digestSchema, peerIdSchema } from '../../protocol/ids.ts';
 import { BLOB_RANGE_BYTES, DETAIL_CHARACTERS } from '../../protocol/limits.ts';
 import { storageError } from '../../storage/errors.ts';
@@ -77,7 +77,7 @@ export async function startApi(
         coordinatorError('NOT_FOUND', `there is no ${request.method} ${request.url.split('?')[0]}`).toJSON(),
       ),
   );
-  startMonitorRoutes(server, deps);
+  addMonitorRoutes(server, deps);
   readRoutes(server, deps);
   jobRoutes(server, deps);
   server.post('/v1/shutdown', async (_request, reply) => {

@@ -7,12 +7,13 @@ import { ASK_AGAIN_MS, backoffMs, HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from './tim
 import { isPast, sameWork, type Work, workOf } from './work.ts';
 
 /**
- * What a node does in one job, as a pure function of what has happened:
+ * The state machine of a node in one job, as a pure function:
  *
  *   joining → syncing → training → publishing → awaiting → syncing …
  *
- * It follows the greatest head, whatever it is doing: work that the newest head no longer asks for is aborted at
- * once. Updates whose fate is open live on beside the phase until a receipt or a checkpoint settles them.
+ * In every phase the node follows the newest head, and aborts work that this head no longer asks for. Updates without an
+ * outcome are tracked beside the phase, until a receipt or a checkpoint settles them.
+ * @param now on the monotonic clock, in milliseconds
  */
 export function reduce(state: NodeState, event: NodeEvent, now: number): Transition {
   if (state.phase === 'leaving') return afterLeaving(state, event);
@@ -26,12 +27,12 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         phase: 'awaiting',
         failures: 0,
         retryAt: null,
-        // Getting ready may have taken long enough for the head to be old.
+        // Joining fetches the base, which can take so long that the head is old by now.
         pollAt: now,
         reason: 'the coordinator has not announced a round yet',
-        lastRound: event.remembered.lastRound,
-        // What was sent before a restart may have been lost with it; this round's is about to be sent again.
-        pending: event.remembered.pending.map((update) => ({
+        lastRound: event.history.lastRound,
+        // A restart may have lost what was sent before it. The open round's update is sent again anyway.
+        pending: event.history.pending.map((update) => ({
           ...update,
           generation: 0,
           asks: 0,
@@ -39,7 +40,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         })),
       };
       const newest = event.head && isNewer(event.head, state.head) ? event.head : state.head;
-      return newest ? follow({ ...joined, head: null }, newest, now) : stay(joined);
+      return newest ? followHead({ ...joined, head: null }, newest, now) : stay(joined);
     }
     case 'join-failed':
       if (state.phase !== 'joining') return stay(state);
@@ -48,21 +49,24 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
       const heard = { ...state, pollAt: state.phase === 'joining' ? null : now + HEAD_SILENCE_MS };
       if (!isNewer(event.head, state.head)) return stay(heard);
       if (state.phase === 'joining') return stay({ ...heard, head: event.head });
-      return follow(heard, event.head, now);
+      return followHead(heard, event.head, now);
     }
     case 'synced': {
       if (state.fetching !== event.adapter) return stay(state);
       const holding = { ...state, adapter: event.adapter };
-      return pursue({ ...holding, phase: 'awaiting', fetching: null });
+      return advance({ ...holding, phase: 'awaiting', fetching: null });
     }
     case 'sync-failed':
       if (state.fetching !== event.adapter) return stay(state);
       return stay(failed(state, event.reason, event.jitter, now));
     case 'trained':
       if (state.phase !== 'training' || !isCurrent(state, event.work)) return stay(state);
-      return { state: { ...state, phase: 'publishing' }, effects: [{ type: 'seal', work: event.work }] };
+      return {
+        state: { ...state, phase: 'publishing' },
+        effects: [{ type: 'build-update', work: event.work }],
+      };
     case 'train-failed':
-    case 'seal-failed': {
+    case 'build-failed': {
       if (!isCurrent(state, event.work)) return stay(state);
       const { round } = event.work;
       return stay({
@@ -73,10 +77,10 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         reason: `round ${round} was lost: ${event.reason}`,
       });
     }
-    case 'sealed':
-      return sealed(state, event.work, event.update, now);
+    case 'update-built':
+      return updateBuilt(state, event.work, event.update, now);
     case 'receipt':
-      return receipt(state, event.round, event.code, event.asked);
+      return receipt(state, event.round, event.code, event.generation);
     case 'receipt-unknown':
       return withPending(state, event.round, (pending) => ({
         pending: { ...pending, askAt: now + ASK_AGAIN_MS },
@@ -91,7 +95,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
       if (state.phase !== 'joining') {
         return {
           state: { ...state, pollAt: now + HEAD_SILENCE_MS },
-          effects: [{ type: 'poll', again: true }],
+          effects: [{ type: 'poll', rejoin: true }],
         };
       }
       return stay(state.retryAt === null ? state : { ...state, retryAt: now });
@@ -102,7 +106,7 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         state: { ...state, phase: 'leaving', fetching: null, work: null, retryAt: null, reason: 'stopping' },
         effects: [
           { type: 'abort' },
-          // A last attempt to deliver; what does not get through is sent again after the next start.
+          // A last attempt to deliver. An update that does not arrive is sent again after the next start.
           ...state.pending
             .filter(({ code }) => code === null)
             .map(({ round, generation }) => ({ type: 'submit' as const, round, generation })),
@@ -125,20 +129,20 @@ function failed(state: NodeState, reason: string, jitter: number, now: number): 
   return { ...state, failures, retryAt: now + backoffMs(failures, jitter), reason };
 }
 
-/** A node that leaves still hears what became of its updates. */
+/** A node that is leaving still settles its updates by the receipts that arrive. */
 function afterLeaving(state: NodeState, event: NodeEvent): Transition {
-  if (event.type === 'receipt') return receipt(state, event.round, event.code, event.asked);
+  if (event.type === 'receipt') return receipt(state, event.round, event.code, event.generation);
   return stay(state);
 }
 
 /**
- * Rounds without work after which a node joins again: it may have lost its place in a full house while it was away. A
- * node that has one, in a swarm larger than a round takes, is told nothing new.
+ * Rounds without work after which a node joins again. While it was away, a full job may have given its place to another
+ * node. Joining again is harmless for a node that still has its place, in a swarm larger than a round takes.
  */
-const OVERLOOKED_ROUNDS = 3;
+const REJOIN_AFTER_IDLE_ROUNDS = 3;
 
-/** Takes over a newer head: settles updates by it, then goes after what it asks for. */
-function follow(state: NodeState, head: Head, now: number): Transition {
+/** Takes over a newer head: settles updates by it, then turns to the work that it asks for. */
+function followHead(state: NodeState, head: Head, now: number): Transition {
   const pending: PendingUpdate[] = [];
   const effects: NodeEffect[] = [];
   for (const open of state.pending) {
@@ -147,17 +151,17 @@ function follow(state: NodeState, head: Head, now: number): Transition {
     else effects.push({ type: 'settle', round: open.round, outcome: next });
   }
   const opened = head.phase === 'training' && head.round !== state.head?.round;
-  let overlooked = workOf(head, state.self) ? 0 : state.overlooked + (opened ? 1 : 0);
-  if (overlooked >= OVERLOOKED_ROUNDS) {
-    overlooked = 0;
-    effects.push({ type: 'poll', again: true });
+  let idleRounds = workOf(head, state.self) ? 0 : state.idleRounds + (opened ? 1 : 0);
+  if (idleRounds >= REJOIN_AFTER_IDLE_ROUNDS) {
+    idleRounds = 0;
+    effects.push({ type: 'poll', rejoin: true });
   }
-  const pursued = pursue({ ...state, head, pending, overlooked });
-  return { state: pursued.state, effects: [...effects, ...pursued.effects] };
+  const advanced = advance({ ...state, head, pending, idleRounds });
+  return { state: advanced.state, effects: [...effects, ...advanced.effects] };
 }
 
-/** Turns to what the newest head asks for, and leaves alone what already serves it. */
-function pursue(state: NodeState): Transition {
+/** Turns to what the newest head asks for. Work under way that already serves the head continues. */
+function advance(state: NodeState): Transition {
   const head = state.head!;
   const { digest } = head.checkpoint.adapter;
   const busy = state.fetching !== null || state.work !== null;
@@ -181,7 +185,7 @@ function pursue(state: NodeState): Transition {
   if (own) {
     if (own.code !== null) return turn({ phase: 'awaiting', reason: `round ${work.round} is delivered` });
     if (state.phase === 'publishing') return stay(state);
-    // Made before a restart: the same bytes go out again.
+    // The update was built before a restart: the same bytes are sent again.
     const reason = `round ${work.round} is sent again`;
     return turn({ phase: 'publishing', reason }, { type: 'publish', round: own.round });
   }
@@ -195,7 +199,7 @@ function idleReason(head: Head): string {
   const because = head.reason === '' ? '' : `: ${head.reason}`;
   switch (head.phase) {
     case 'training':
-      return `round ${head.round} began without this node; it takes part from the next head`;
+      return `round ${head.round} began without this node; it takes part from the next round`;
     case 'waiting':
       return `the job waits${because}`;
     case 'paused':
@@ -205,14 +209,14 @@ function idleReason(head: Head): string {
   }
 }
 
-function sealed(state: NodeState, work: Work, update: string, now: number): Transition {
+function updateBuilt(state: NodeState, work: Work, update: string, now: number): Transition {
   const pending: PendingUpdate = {
     round: work.round,
     update,
     code: null,
     generation: 0,
     asks: 0,
-    // The newest head may already be past the round: then the update is late, and asked about at once.
+    // The newest head may already be past the round. Then the update is late, and its receipt is asked for at once.
     askAt: state.head && isPast(state.head, work.round) ? now : now + RECEIPT_WAIT_MS,
   };
   const current = isCurrent(state, work);
@@ -228,9 +232,9 @@ function sealed(state: NodeState, work: Work, update: string, now: number): Tran
   };
 }
 
-function receipt(state: NodeState, round: number, code: ReceiptCode, asked: number | null): Transition {
+function receipt(state: NodeState, round: number, code: ReceiptCode, generation: number | null): Transition {
   return withPending(state, round, (pending) => {
-    const next = onReceipt(pending, code, asked, state.head);
+    const next = onReceipt(pending, code, generation, state.head);
     if (typeof next === 'object') return { pending: next, effects: [] };
     return {
       pending: null,
@@ -239,7 +243,7 @@ function receipt(state: NodeState, round: number, code: ReceiptCode, asked: numb
   });
 }
 
-/** Changes one open update (null takes it out), and leaves `publishing` when its round's update is answered. */
+/** Changes one pending update, or removes it (null). Leaves `publishing` once the open round's update has its receipt. */
 function withPending(
   state: NodeState,
   round: number,
@@ -275,7 +279,7 @@ function tick(state: NodeState, now: number): Transition {
   }
   if (due(state.pollAt)) {
     next = { ...next, pollAt: now + HEAD_SILENCE_MS };
-    effects.push({ type: 'poll', again: false });
+    effects.push({ type: 'poll', rejoin: false });
   }
   if (state.phase === 'joining') return { state: next, effects };
   const pending = state.pending.map((open) => {

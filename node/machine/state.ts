@@ -3,26 +3,30 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Outcome, PendingUpdate } from './pending-update.ts';
 import { isOver, type Work } from './work.ts';
 
-/** Where a node stands in one job. */
+/** State of a node in one job. Times are on the monotonic clock, in milliseconds. */
 export interface NodeState {
+  /** Own peer id. */
   readonly self: string;
   readonly phase: Heartbeat['state'];
+  /** The newest head. */
   readonly head: Head | null;
   /** Digest of the adapter in memory. */
   readonly adapter: string | null;
-  /** Digest of the adapter being fetched. */
+  /** Digest of the adapter that is being fetched. */
   readonly fetching: string | null;
-  /** What is being trained, or made into an update. */
+  /** Work that is being trained, or whose update is being built. */
   readonly work: Work | null;
-  /** The newest round that has an update or was given up: no round is trained again after either. */
+  /** The newest round that has an update or was lost. No round up to this one is trained again. */
   readonly lastRound: number;
   /** Oldest first. */
   readonly pending: readonly PendingUpdate[];
-  /** Failed attempts in a row at joining or syncing. */
+  /** Failed attempts in a row to join or to sync. */
   readonly failures: number;
   /** Rounds in a row that had no work for this node. */
-  readonly overlooked: number;
+  readonly idleRounds: number;
+  /** When to try again to join or to sync. */
   readonly retryAt: number | null;
+  /** When to ask for the newest head. */
   readonly pollAt: number | null;
   /** Why the node waits, for people. */
   readonly reason: string;
@@ -30,24 +34,24 @@ export interface NodeState {
 
 export type NodeEvent =
   | { type: 'start' }
-  /** `remembered`: what the store holds of the job. */
-  | { type: 'joined'; head: Head | null; remembered: Remembered }
+  | { type: 'joined'; head: Head | null; history: JobHistory }
   | { type: 'join-failed'; reason: string; jitter: number }
-  /** Verified: signed by the job's coordinator. Old ones and repetitions may come too. */
+  /** A verified head: its job's coordinator signed it. May be old or a repetition. */
   | { type: 'head'; head: Head }
   | { type: 'synced'; adapter: string }
   | { type: 'sync-failed'; adapter: string; reason: string; jitter: number }
   | { type: 'trained'; work: Work }
   | { type: 'train-failed'; work: Work; reason: string }
-  /** The update is durable: from here on it is sent, whatever the newest head says. */
-  | { type: 'sealed'; work: Work; update: string }
-  | { type: 'seal-failed'; work: Work; reason: string }
-  /** `asked`: the generation in which it was asked for, null for a notice. */
-  | { type: 'receipt'; round: number; code: ReceiptCode; asked: number | null }
+  /** The update is durable. From now on it is sent, whatever the newest head says. */
+  | { type: 'update-built'; work: Work; update: string }
+  | { type: 'build-failed'; work: Work; reason: string }
+  /** `generation`: of the question that the receipt answers; null when the coordinator sent it unasked. */
+  | { type: 'receipt'; round: number; code: ReceiptCode; generation: number | null }
   /** The coordinator has never seen the update. */
   | { type: 'receipt-unknown'; round: number }
+  /** A question about an update, or its submission, failed. */
   | { type: 'ask-failed'; round: number; jitter: number }
-  /** A connection to the coordinator is open again. */
+  /** A connection to the coordinator has opened. */
   | { type: 'connected' }
   | { type: 'tick' }
   | { type: 'stop' };
@@ -56,29 +60,36 @@ export type NodeEffect =
   | { type: 'join' }
   | { type: 'sync'; head: Head }
   | { type: 'train'; work: Work }
-  | { type: 'seal'; work: Work }
-  /** Ends the join, sync, train or seal that is running; what it would still report is not awaited. */
+  | { type: 'build-update'; work: Work }
+  /** Aborts the join, sync, train or build-update effect that is running. Its event is dropped. */
   | { type: 'abort' }
+  /** Publishes a stored update over gossip. */
   | { type: 'publish'; round: number }
+  /** Asks the coordinator for the receipt of an update. */
   | { type: 'ask'; round: number; generation: number }
+  /** Sends an update to the coordinator by request. */
   | { type: 'submit'; round: number; generation: number }
+  /** Records the outcome of an update; a restored one goes back into the error feedback. */
   | { type: 'settle'; round: number; outcome: Outcome }
-  /** Asks for the newest head; `again` also joins again, for a coordinator that was away may have forgotten us. */
-  | { type: 'poll'; again: boolean }
+  /** Asks for the newest head. With `rejoin` by joining again: a coordinator that restarted may have forgotten the node. */
+  | { type: 'poll'; rejoin: boolean }
   | { type: 'leave' };
+
+/** An effect that ends with an event. At most one of them runs at a time. */
+export type MainEffect = Extract<NodeEffect, { type: 'join' | 'sync' | 'train' | 'build-update' }>;
 
 export interface Transition {
   readonly state: NodeState;
   readonly effects: readonly NodeEffect[];
 }
 
-/** What a node remembers of a job from before it was restarted. */
-export interface Remembered {
+/** A job's rounds and open updates, as the store holds them from before a restart. */
+export interface JobHistory {
   readonly lastRound: number;
   readonly pending: readonly { round: number; update: string; code: ReceiptCode | null }[];
 }
 
-/** Why a node waits that has just been started. */
+/** Reason of a node that has just started. */
 export const NOT_YET_CONNECTED = 'not yet connected';
 
 export function initialState(self: string): NodeState {
@@ -92,18 +103,18 @@ export function initialState(self: string): NodeState {
     lastRound: 0,
     pending: [],
     failures: 0,
-    overlooked: 0,
+    idleRounds: 0,
     retryAt: null,
     pollAt: null,
     reason: NOT_YET_CONNECTED,
   };
 }
 
-/** When the machine wants its next `tick`; null when only other events move it on. */
+/** Returns when the machine needs its next `tick`, or null when only another event can change its state. */
 export function dueAt(state: NodeState): number | null {
   if (state.phase === 'leaving') return null;
   const times = [state.retryAt, state.pollAt];
-  // Before the node has joined it does not know whom to ask.
+  // Before it has joined, the node does not know which coordinator to ask.
   if (state.phase !== 'joining') times.push(...state.pending.map(({ askAt }) => askAt));
   const set = times.filter((time) => time !== null);
   return set.length > 0 ? Math.min(...set) : null;
@@ -118,4 +129,21 @@ export function isDone(state: NodeState): boolean {
     state.adapter === state.head.checkpoint.adapter.digest &&
     state.pending.length === 0
   );
+}
+
+/**
+ * Returns the event of a failed effect.
+ * @param jitter uniform in [0, 1)
+ */
+export function failureEvent(effect: MainEffect, reason: string, jitter: number): NodeEvent {
+  switch (effect.type) {
+    case 'join':
+      return { type: 'join-failed', reason, jitter };
+    case 'sync':
+      return { type: 'sync-failed', adapter: effect.head.checkpoint.adapter.digest, reason, jitter };
+    case 'train':
+      return { type: 'train-failed', work: effect.work, reason };
+    case 'build-update':
+      return { type: 'build-failed', work: effect.work, reason };
+  }
 }

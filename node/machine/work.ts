@@ -1,10 +1,10 @@
 import type { Head } from '../../protocol/messages.ts';
 
-/** What a head asks of one node: which rows to train, from which adapter, for how many steps. */
+/** One node's part of a round: which rows to train, from which adapter, for how many steps. */
 export interface Work {
   readonly term: number;
   readonly round: number;
-  /** Checkpoints that the job has made, which the learning rate follows. */
+  /** Checkpoints that the job has made so far. The learning rate follows it. */
   readonly committed: number;
   /** Digest of the checkpoint that the round starts from. */
   readonly parent: string;
@@ -18,7 +18,7 @@ export interface Work {
   readonly steps: number;
 }
 
-/** The node's part of a head; null when the head gives it none. */
+/** Returns the node's part of a head's round, or null when the head assigns it none. */
 export function workOf(head: Head, self: string): Work | null {
   if (head.phase !== 'training') return null;
   const own = head.assignments.find(({ peer }) => peer === self);
@@ -36,23 +36,23 @@ export function workOf(head: Head, self: string): Work | null {
   };
 }
 
-/** Whether what is being done for `a` serves `b` as it stands. */
+/** Compares all fields: work that is under way for `a` can continue for `b` only when they are equal. */
 export function sameWork(a: Work, b: Work): boolean {
   return (Object.keys(a) as (keyof Work)[]).every((field) => a[field] === b[field]);
 }
 
-/** The newest round that has been open, as far as the head tells: while a job waits, its head names the next one. */
+/** Returns the newest round that has begun, or 0. The head of a waiting job names a round that has not begun yet. */
 export function openedRound(head: Head | null): number {
   if (!head) return 0;
   return head.phase === 'training' ? head.round : head.checkpoint.round;
 }
 
-/** Whether the head tells that a round is over, with or without a checkpoint. */
+/** Whether a round has ended by this head, with or without a checkpoint. */
 export function isPast(head: Head, round: number): boolean {
   return isOver(head) || head.round > round || head.checkpoint.round >= round;
 }
 
-/** Whether no further round will follow. */
+/** Whether the job has ended, so that no further round follows. */
 export function isOver(head: Head): boolean {
   return head.phase === 'finished' || head.phase === 'failed';
 }

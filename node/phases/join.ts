@@ -3,10 +3,9 @@ import { adapterSize } from '../../lora/adapter/layout.ts';
 import { baseDigest } from '../../lora/models/base-identity.ts';
 import { modelError } from '../../lora/models/errors.ts';
 import { trainError } from '../../lora/train/errors.ts';
-import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { DIAL_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
-import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import {
   holdersOf,
@@ -17,9 +16,10 @@ import {
 } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../policy.ts';
+import { openJobs, requestJoin, verifyHead } from './requests.ts';
 
-/** A job as its coordinator presents it, checked. */
-export interface Invitation {
+/** A job that the coordinator has admitted the node to. The manifest and the head are verified. */
+export interface JoinedJob {
   readonly job: string;
   readonly coordinator: string;
   readonly manifest: Manifest;
@@ -27,22 +27,23 @@ export interface Invitation {
 }
 
 /**
- * Connects to the coordinator and asks to take part.
- * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, BASE_DIGEST, and what network, admission and signatures refuse
+ * Connects to the coordinator and joins a job.
+ * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, BASE_DIGEST; errors of the network, of admission and of
+ *   signatures
  */
-export async function contact(
+export async function join(
   options: SwarmNodeOptions,
   deps: SwarmNodeDeps,
   signal: AbortSignal,
-): Promise<Invitation> {
+): Promise<JoinedJob> {
   const coordinator = await connect(options, deps, signal);
   const job = options.job ?? (await openJobs(deps, coordinator, signal))[0];
   if (!job) {
-    throw nodeError('NO_OPEN_JOB', 'the coordinator runs no job at present; the node waits for one', {
+    throw nodeError('NO_OPEN_JOB', 'the coordinator has no job that is not over; waiting for one', {
       coordinator,
     });
   }
-  const answer = await rejoin(options, deps, { coordinator, job }, signal);
+  const answer = await requestJoin(options, deps, { coordinator, job }, signal);
   const { author, digest, message: manifest } = verifyMessage('manifest', answer.manifest);
   if (author !== coordinator || digest !== job) {
     throw nodeError(
@@ -56,67 +57,19 @@ export async function contact(
   if (found !== base.digest) {
     throw modelError(
       'BASE_DIGEST',
-      `the job's base files have the digest ${found}, its manifest says ${base.digest}; its coordinator has to make it anew`,
+      `the job's base files have the digest ${found}, its manifest says ${base.digest}`,
       { job, expected: base.digest, found },
+      { next: 'ask the operator to create the job again' },
     );
   }
-  const head = answer.head && openHead(answer.head, { coordinator, job });
+  const head = answer.head && verifyHead(answer.head, { coordinator, job });
   return { job, coordinator, manifest, head };
 }
 
-/** Tells the coordinator that this node takes part; asking again is harmless. */
-export function rejoin(
-  options: SwarmNodeOptions,
-  deps: SwarmNodeDeps,
-  { coordinator, job }: { coordinator: string; job: string },
-  signal: AbortSignal,
-): Promise<RpcResponse<'join'>> {
-  const { name, agent, invite } = options;
-  const { engine } = deps.trainer;
-  const { tokensPerSecond } = deps.store.job(job);
-  const sentAt = deps.clock.now();
-  const about = { name, agent, engine, tokensPerSecond, sentAt };
-  return ask(deps, coordinator, 'join', { job, invite, ...about }, signal);
-}
-
-/** Jobs of a coordinator that are not over, in its order. */
-export async function openJobs(
-  deps: SwarmNodeDeps,
-  coordinator: string,
-  signal: AbortSignal,
-): Promise<string[]> {
-  const { jobs } = await ask(deps, coordinator, 'jobs', {}, signal);
-  return jobs.filter(({ phase }) => phase !== 'finished' && phase !== 'failed').map(({ job }) => job);
-}
-
-/** @throws SwarmError HEAD_MISMATCH when it is not of this job or not its coordinator's, and as `open` */
-export function openHead(bytes: Uint8Array, expected: { coordinator: string; job: string }): Head {
-  const { author, message } = verifyMessage('head', bytes);
-  if (author === expected.coordinator && message.job === expected.job) return message;
-  throw nodeError('HEAD_MISMATCH', `a head of job ${message.job}, signed by ${author}`, {
-    job: message.job,
-    author,
-    expected,
-  });
-}
-
-/** One request with the deadline that all of them have. */
-export function ask<M extends RpcMethod>(
-  deps: SwarmNodeDeps,
-  peer: string,
-  method: M,
-  body: RpcRequest<M>,
-  signal: AbortSignal,
-): Promise<RpcResponse<M>> {
-  return withDeadline(
-    { clock: deps.clock, ms: RPC_TIMEOUT_MS, signal, what: `the request "${method}"` },
-    (inner) => deps.network.request(peer, method, body, { signal: inner }),
-  );
-}
-
 /**
- * Fetches what is missing of the base and gets the trainer ready.
- * @throws SwarmError POLICY_* (the owner does not lend that much), BLOB_*, and what the trainer refuses
+ * Fetches the missing files of the base and prepares the trainer.
+ * @throws SwarmError POLICY_* (the job needs more than the machine's owner lends), ADAPTER_SHAPE, BLOB_*, and errors of
+ *   the trainer
  */
 export async function prepare(
   context: PhaseContext,
@@ -155,30 +108,31 @@ export async function prepare(
   return { ...context, layout };
 }
 
-/** Takes the job's base and data into the books, and lets go of other jobs' where the owner lends no more. */
+/** Registers the job's base and data, and deletes files of other jobs that exceed the disk space the owner lends. */
 async function makeRoom({ deps, collector, manifest, job, options }: PhaseContext): Promise<void> {
   const { jobFiles } = deps.store;
-  jobFiles.enter({
+  jobFiles.register({
     job,
     base: manifest.base.digest,
     blobs: [...manifest.base.files, ...manifest.data.shards].map(({ digest }) => digest),
     diskBytes: demandOf(manifest).disk,
     at: deps.clock.now(),
   });
-  const going = jobFiles.surplus(job, options.policy.maxDiskBytes);
-  if (going.length === 0) return;
-  for (const other of going) jobFiles.letGo(other);
-  deps.log.info({ jobs: going }, 'jobs-let-go');
+  const surplus = jobFiles.surplus(job, options.policy.maxDiskBytes);
+  if (surplus.length === 0) return;
+  for (const other of surplus) jobFiles.release(other);
+  deps.log.info({ jobs: surplus }, 'job-files-released');
   await deps.trainer.keepBases(jobFiles.bases());
   await collector.sweep();
 }
 
+/** Dials the addresses in order. @returns the coordinator's peer id @throws the error of the last address */
 async function connect(
   { addresses }: SwarmNodeOptions,
   { network, clock }: SwarmNodeDeps,
   signal: AbortSignal,
 ): Promise<string> {
-  let last: unknown = nodeError('NO_ADDRESS', 'no address of a coordinator was given; pass an invite', {});
+  let last: unknown = nodeError('NO_ADDRESS', 'no address of a coordinator was given');
   for (const address of addresses) {
     try {
       const what = `connecting to ${address}`;

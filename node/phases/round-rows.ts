@@ -6,11 +6,11 @@ import { nodeError } from '../errors.ts';
 import type { Work } from '../machine/work.ts';
 
 /**
- * The rows that a node's interval names, in the order in which it trains them: position p of the round is row
- * π(p mod rows), with π keyed by job, round, parent and ⌊p / rows⌋. An interval shorter than the steps need is gone
- * through again. Shards that are missing are fetched first, and stay.
+ * Returns the rows of a node's interval in training order. Position p of the round is row π(p mod rows), with the
+ * permutation π keyed by job, round, parent and ⌊p / rows⌋. An interval that is shorter than `count` is repeated. Missing
+ * data shards are fetched first, and kept.
  * @param count rows to return
- * @throws SwarmError BLOB_*, DATA_MISMATCH when a shard does not hold what the manifest says
+ * @throws SwarmError BLOB_*, DATA_MISMATCH if a shard differs from what the manifest says
  */
 export async function rowsOf(
   context: PhaseContext,
@@ -37,7 +37,7 @@ export async function rowsOf(
   const found = new Map<number, Row>();
   const shards = [...new Set(places.map(({ shard }) => shard))].sort((a, b) => a - b);
   await fetchShards(context, shards, signal);
-  // One shard is decoded at a time: a round draws few rows from each of many.
+  // Shards are decoded one at a time, because a round draws few rows from each of many shards.
   for (const shard of shards) {
     const rows = await decodeShard(context, shard);
     for (const [i, place] of places.entries())
@@ -55,14 +55,10 @@ function placeOf(shards: Shards, index: number): { shard: number; row: number } 
     if (index < first + rows) return { shard, row: index - first };
     first += rows;
   }
-  throw nodeError(
-    'DATA_MISMATCH',
-    `the manifest's shards hold ${first} rows, row ${index} is not among them`,
-    {
-      index,
-      rows: first,
-    },
-  );
+  throw nodeError('DATA_MISMATCH', `row ${index} does not exist: the manifest's shards have ${first} rows`, {
+    index,
+    rows: first,
+  });
 }
 
 async function fetchShards(
@@ -100,7 +96,7 @@ async function decodeShard({ deps, manifest }: PhaseContext, shard: number): Pro
   if (decoded.length !== rows || decoded.some(({ ids }) => ids.length !== sequenceLength)) {
     throw nodeError(
       'DATA_MISMATCH',
-      `data shard ${digest} does not hold ${rows} rows of ${sequenceLength} tokens`,
+      `data shard ${digest} does not contain ${rows} rows of ${sequenceLength} tokens`,
       {
         digest,
         rows,

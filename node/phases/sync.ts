@@ -10,8 +10,8 @@ import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
 /**
- * Gets the adapter of a head, the cheapest way that gives exactly its digest: it is held already, lies in the blob
- * store, follows from the held one by the round's delta, or is fetched whole.
+ * Gets the adapter of a head. The cheapest source that gives its digest is used: memory, the blob store, the held adapter
+ * plus the round's delta, or a download of the whole adapter.
  * @throws SwarmError BLOB_*, ADAPTER_*, TENSORS_*
  */
 export function sync(
@@ -26,9 +26,9 @@ export function sync(
     const tensors =
       held?.digest === adapter.digest
         ? held.tensors
-        : ((await stored(context, adapter)) ??
-          (await stepped(context, held ?? (await remembered(context)), head, scope, signal)) ??
-          (await fetched(context, head, scope, signal)));
+        : ((await readStored(context, adapter)) ??
+          (await withDelta(context, held ?? (await heldBeforeRestart(context)), head, scope, signal)) ??
+          (await fetchWhole(context, head, scope, signal)));
     signal.throwIfAborted();
     deps.store.saveAdapter(job, { checkpoint, digest: adapter.digest, bytes: adapter.size });
     return { checkpoint, digest: adapter.digest, tensors };
@@ -37,8 +37,8 @@ export function sync(
 
 type Tensors = readonly Float32Array[];
 
-/** An adapter that lies in the blob store; null when it does not, or is damaged. */
-async function stored(
+/** Reads an adapter from the blob store. Returns null when it is missing or damaged. */
+async function readStored(
   { deps, layout }: ReadyContext,
   { digest, size }: { digest: string; size: number },
 ): Promise<Tensors | null> {
@@ -47,21 +47,21 @@ async function stored(
     return decodeChecked(await deps.blobs.get(digest, { maxBytes: size }), digest, layout);
   } catch (error) {
     if (!isSwarmError(error)) throw error;
-    deps.log.warn({ digest, code: error.code }, 'stored-adapter-unusable');
+    deps.log.warn({ digest, code: error.code }, 'stored-adapter-rejected');
     return null;
   }
 }
 
-/** The adapter that this node held before it was restarted. */
-async function remembered(context: ReadyContext): Promise<HeldAdapter | null> {
+/** Reads the adapter that this node held before it was restarted. */
+async function heldBeforeRestart(context: ReadyContext): Promise<HeldAdapter | null> {
   const { checkpoint, adapter, adapterBytes } = context.deps.store.job(context.job);
   if (!checkpoint || !adapter) return null;
-  const tensors = await stored(context, { digest: adapter, size: adapterBytes });
+  const tensors = await readStored(context, { digest: adapter, size: adapterBytes });
   return tensors && { checkpoint, digest: adapter, tensors };
 }
 
-/** The held adapter plus the round's delta; null when there is none for it, or the result is not what it should be. */
-async function stepped(
+/** Adds the round's delta to the held adapter. Returns null without a delta for it, or when the digest differs. */
+async function withDelta(
   context: ReadyContext,
   held: HeldAdapter | null,
   head: Head,
@@ -78,10 +78,14 @@ async function stepped(
     const tensors = applyDelta(layout, held.tensors, bytes);
     const encoded = encodeAdapter(layout, tensors, manifest.base.digest);
     if (sha256(encoded) !== adapter.digest) {
-      throw nodeError('DELTA_MISMATCH', 'the delta does not lead to the adapter of its checkpoint', {
-        delta: delta.digest,
-        adapter: adapter.digest,
-      });
+      throw nodeError(
+        'DELTA_MISMATCH',
+        `the delta ${delta.digest} does not lead to the adapter ${adapter.digest} of its checkpoint`,
+        {
+          delta: delta.digest,
+          adapter: adapter.digest,
+        },
+      );
     }
     signal.throwIfAborted();
     await scope.put(encoded);
@@ -91,13 +95,13 @@ async function stepped(
     if (!isSwarmError(error)) throw error;
     deps.log.warn(
       { round: head.checkpoint.round, code: error.code, reason: error.message },
-      'delta-unusable',
+      'delta-rejected',
     );
     return null;
   }
 }
 
-async function fetched(
+async function fetchWhole(
   context: ReadyContext,
   head: Head,
   scope: BlobScope,
@@ -105,12 +109,12 @@ async function fetched(
 ): Promise<Tensors> {
   const { deps, layout } = context;
   const { adapter } = head.checkpoint;
-  const most = maxAdapterBytes(layout);
-  if (adapter.size > most) {
+  const limit = maxAdapterBytes(layout);
+  if (adapter.size > limit) {
     throw nodeError(
       'ADAPTER_TOO_LARGE',
-      `the head names an adapter of ${adapter.size} bytes, one of this job's shape has at most ${most}`,
-      { size: adapter.size, most },
+      `the head names an adapter of ${adapter.size} bytes; an adapter of this job has at most ${limit} bytes`,
+      { size: adapter.size, limit },
     );
   }
   await scope.hold(adapter.digest);
@@ -127,11 +131,11 @@ async function fetched(
   return decodeChecked(bytes, adapter.digest, layout);
 }
 
-/** Nothing is trained from, or added to, bytes that are not the ones a head names. */
+/** @throws SwarmError BLOB_CORRUPT if the bytes do not have the digest that the head names */
 function decodeChecked(bytes: Uint8Array, digest: string, layout: ReadyContext['layout']): Tensors {
   const found = sha256(bytes);
   if (found !== digest) {
-    throw storageError('BLOB_CORRUPT', `blob ${digest} holds bytes with the digest ${found}`, {
+    throw storageError('BLOB_CORRUPT', `blob ${digest} contains bytes with the digest ${found}`, {
       digest,
       found,
     });

@@ -9,9 +9,9 @@ import type { TrainedRound } from '../trainer.ts';
 import { rowsOf } from './round-rows.ts';
 
 /**
- * Trains one round: fetches the rows of the node's interval and makes its steps, from the moments of the last round
- * that ended in an update.
- * @throws SwarmError WRONG_ADAPTER, WORK_TOO_LARGE, NOTHING_TRAINED, BLOB_*, DATA_MISMATCH and what the trainer ran into
+ * Trains one round: fetches the rows of the node's interval and makes its steps. The optimiser continues from the moments
+ * of the last round that gave an update.
+ * @throws SwarmError WRONG_ADAPTER, WORK_TOO_LARGE, NOTHING_TRAINED, BLOB_*, DATA_MISMATCH and errors of the trainer
  */
 export async function train(
   context: ReadyContext,
@@ -23,7 +23,7 @@ export async function train(
   if (before.digest !== work.adapter) {
     throw nodeError(
       'WRONG_ADAPTER',
-      `round ${work.round} starts from ${work.adapter}, held is ${before.digest}`,
+      `round ${work.round} starts from the adapter ${work.adapter}, this node holds ${before.digest}`,
       {
         expected: work.adapter,
         held: before.digest,
@@ -31,18 +31,18 @@ export async function train(
     );
   }
   const { localSteps } = manifest.rounds;
-  // The manifest is what the machine's owner agreed to; a head may not ask for more.
+  // The machine's owner agreed to the manifest; a head may not ask for more.
   if (work.steps > localSteps) {
     throw nodeError(
       'WORK_TOO_LARGE',
-      `round ${work.round} asks for ${work.steps} steps, the job's rounds have at most ${localSteps}`,
+      `round ${work.round} asks for ${work.steps} steps; a round of this job has at most ${localSteps}`,
       { round: work.round, steps: work.steps, localSteps },
     );
   }
   const rows = await rowsOf(context, work, work.steps * manifest.training.batchSize, options.signal);
   const optimizer = await loadOptimizer(context);
-  // By the job's checkpoints and not by the node's own steps: whoever came late or is slow is as far along as the
-  // others, and rounds that came to nothing have brought the job no further.
+  // The learning rate follows the job's checkpoints, not the node's own steps. A node that is late or slow then uses the
+  // rate of the others, and null rounds do not move it.
   const position = { start: work.committed * localSteps, perStep: localSteps / work.steps };
   const outcome = await deps.trainer.train(
     { adapter: before.tensors, rows, steps: work.steps, optimizer, position },
@@ -52,7 +52,7 @@ export async function train(
   if (outcome.result.tokens === 0) {
     throw nodeError(
       'NOTHING_TRAINED',
-      `none of the ${rows.length} rows of round ${work.round} predicts a token`,
+      `the ${rows.length} rows of round ${work.round} have no supervised token`,
       {
         round: work.round,
         rows: rows.length,
@@ -62,10 +62,10 @@ export async function train(
   return outcome;
 }
 
-/** Two moments of the adapter's size, and the step count before them. */
+/** The step count, and two moments of the adapter's size. */
 const OPTIMIZER_BYTES = 2 * ADAPTER_BYTES + 8;
 
-/** The moments after the last update, or fresh ones where there are none or they are damaged. */
+/** Reads the moments of the last update. Returns fresh ones when there are none or they are damaged. */
 async function loadOptimizer({ deps, job, layout }: ReadyContext) {
   const { optimizer } = deps.store.job(job);
   if (optimizer === null) return freshOptimizer(layout);

@@ -1,7 +1,7 @@
 import type { Database } from '../../storage/database.ts';
 import { ensureJob, markUnused } from './statements.ts';
 
-/** What a node takes in for a job: its base and data as blobs, and what they and the adapter's files take. */
+/** The files of a job: its base and data as blobs, and the disk space that they and the adapter's files take. */
 export interface JobFilesRecord {
   readonly job: string;
   /** Digest of the base. */
@@ -9,12 +9,13 @@ export interface JobFilesRecord {
   /** Base files and data shards. */
   readonly blobs: readonly string[];
   readonly diskBytes: number;
+  /** When the node last joined the job, as a Unix time in milliseconds. */
   readonly at: number;
 }
 
 /**
- * What lies on the disk for which job. A job that is over keeps its own until the node turns to another one, which may
- * have the same base or data; what is lent is the bound for all jobs together.
+ * Records which jobs have files on the disk. The files of a finished job stay until the node turns to another job, which
+ * may have the same base or data. The disk space that the owner lends bounds all jobs together.
  */
 export class JobFiles {
   readonly #db: Database;
@@ -23,8 +24,8 @@ export class JobFiles {
     this.#db = db;
   }
 
-  /** To be called before anything is fetched: from now on nothing of it is deleted. */
-  enter({ job, base, blobs, diskBytes, at }: JobFilesRecord): void {
+  /** Protects a job's blobs from deletion. Call it before fetching them. */
+  register({ job, base, blobs, diskBytes, at }: JobFilesRecord): void {
     this.#db.transaction(() => {
       ensureJob(this.#db, job);
       this.#db.run(
@@ -39,14 +40,14 @@ export class JobFiles {
     });
   }
 
-  /** A job needs nothing more of this node. */
-  over(job: string): void {
+  /** Records that a job needs nothing more of this node. */
+  markOver(job: string): void {
     this.#db.run('UPDATE jobs SET over = 1 WHERE job = ?', job);
   }
 
   /**
-   * Jobs besides the one that is entered whose things have to go: those that are over, and of the others the longest
-   * unused until the rest fits. Shared bases and data are counted for each job.
+   * Returns the other jobs whose files have to be deleted before `job` starts: the jobs that are over, then the longest
+   * unused ones until the rest fits `maxBytes`. A base or data shared by several jobs counts for each of them.
    */
   surplus(job: string, maxBytes: number): string[] {
     const rows = this.#db.all(
@@ -54,16 +55,16 @@ export class JobFiles {
       job,
     );
     let bytes = 0;
-    const going = rows.filter((row) => {
+    const surplus = rows.filter((row) => {
       if (row.job !== job && row.over === 1) return true;
       bytes += Number(row.disk_bytes);
       return row.job !== job && bytes > maxBytes;
     });
-    return going.map((row) => String(row.job));
+    return surplus.map((row) => String(row.job));
   }
 
-  /** Lets go of all blobs of a job; what became of its updates stays known. */
-  letGo(job: string): void {
+  /** Releases all blobs of a job for deletion. The records of its updates stay. */
+  release(job: string): void {
     this.#db.transaction(() => {
       const row = this.#db.one('SELECT feedback, optimizer, adapter FROM jobs WHERE job = ?', job);
       markUnused(this.#db, row?.feedback, row?.optimizer, row?.adapter);
@@ -77,7 +78,7 @@ export class JobFiles {
     });
   }
 
-  /** Digests of the bases that are still needed. */
+  /** Returns the digests of the bases of all registered jobs. */
   bases(): Set<string> {
     const rows = this.#db.all('SELECT DISTINCT base FROM jobs WHERE base IS NOT NULL');
     return new Set(rows.map(({ base }) => String(base)));

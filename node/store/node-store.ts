@@ -4,43 +4,45 @@ import type { UnusedBlobs } from '../../storage/blob-collector.ts';
 import { Database, type Row } from '../../storage/database.ts';
 import { nodeError } from '../errors.ts';
 import type { Outcome } from '../machine/pending-update.ts';
-import type { Remembered } from '../machine/state.ts';
+import type { JobHistory } from '../machine/state.ts';
 import { JobFiles } from './job-files.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
 
-/** What a node keeps of a job besides its updates. Digests name blobs in the blob store. */
+/** A job's stored state besides its updates. Digests name blobs in the blob store. */
 export interface JobRecord {
   readonly job: string;
-  /** The encoded error feedback, and the round whose change was the last to enter it. */
+  /** The encoded error feedback, and the last round that was added to it. */
   readonly feedback: string | null;
   readonly feedbackRound: number;
   /** Moments of AdamW after that round. */
   readonly optimizer: string | null;
-  /** The newest adapter that was fetched, and the checkpoint it belongs to. */
+  /** The newest adapter that was fetched, and its checkpoint. */
   readonly checkpoint: string | null;
   readonly adapter: string | null;
   readonly adapterBytes: number;
   readonly tokensPerSecond: number;
 }
 
-/** An update that was made, and what became of it. There is never a second one for its job and round. */
+/** A stored update. A job and round have at most one. */
 export interface UpdateRecord {
   readonly job: string;
   readonly round: number;
-  /** Digest of the payload, which is a blob until the update is settled. */
+  /** Digest of the payload. The payload is kept as a blob until the update is settled. */
   readonly update: string;
   readonly bytes: number;
   readonly preset: Preset;
-  /** The signed message as it was first sent; null once the update has ended. */
+  /** The signed message, as it was first sent; null once the update is settled. */
   readonly envelope: Uint8Array<ArrayBuffer> | null;
+  /** null until the update is settled. */
   readonly outcome: Outcome | null;
   readonly code: ReceiptCode | null;
   readonly detail: string;
   readonly at: number;
 }
 
-export interface SealedUpdate {
+/** An update to be stored, with the state that training continues from after it. */
+export interface BuiltUpdate {
   readonly update: Omit<UpdateRecord, 'envelope' | 'outcome' | 'code' | 'detail'> & {
     readonly envelope: Uint8Array<ArrayBuffer>;
   };
@@ -50,9 +52,9 @@ export interface SealedUpdate {
 }
 
 /**
- * A node's memory: one SQLite database, each method one durable transaction. Large values are blobs; the database
- * holds their digests. A blob that no row names (any more, or yet) is listed as loose before it is written and after
- * it is replaced, so that a crash at any point leaves nothing behind for ever.
+ * A node's SQLite database. Each method is one durable transaction. Large values are blobs, and the database holds their
+ * digests. A blob is listed in the table `loose` before it is written and after it is replaced, so that a crash at any
+ * point leaves no blob that is never deleted.
  */
 export class NodeStore implements UnusedBlobs {
   /** Base and data of the jobs. */
@@ -65,12 +67,12 @@ export class NodeStore implements UnusedBlobs {
     this.jobFiles = new JobFiles(db);
   }
 
-  /** @throws SwarmError STORE_NEWER when a newer release has written the file, STORE_CORRUPT, STORE_REFUSED */
+  /** @throws SwarmError STORE_NEWER (a newer release wrote the file), STORE_CORRUPT, STORE_REFUSED */
   static open(path: string): NodeStore {
     return new NodeStore(new Database({ path, migrations: MIGRATIONS }));
   }
 
-  /** Writes without changing anything. @throws SwarmError STORE_* when the store takes no writes */
+  /** Writes without changing anything. @throws SwarmError STORE_* if the database cannot be written */
   probe(): void {
     this.#db.run('UPDATE jobs SET adapter_bytes = adapter_bytes');
   }
@@ -93,7 +95,8 @@ export class NodeStore implements UnusedBlobs {
     };
   }
 
-  remembered(job: string): Remembered {
+  /** Returns the job's rounds and open updates, for the state machine after a restart. */
+  history(job: string): JobHistory {
     const rows = this.#db.all(
       'SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round',
       job,
@@ -110,7 +113,7 @@ export class NodeStore implements UnusedBlobs {
     };
   }
 
-  /** Records the adapter that the node now holds. */
+  /** Records the adapter that the node holds now. */
   saveAdapter(job: string, held: { checkpoint: string; digest: string; bytes: number }): void {
     this.#db.transaction(() => {
       const { adapter } = this.job(job);
@@ -127,11 +130,10 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Stores an update together with the error feedback and the optimiser's moments that go with it: after a restart
-   * either all of them are there or none.
-   * @throws SwarmError UPDATE_EXISTS when the round already has an update
+   * Stores an update, its error feedback and the optimiser's moments, all or none of them.
+   * @throws SwarmError UPDATE_EXISTS if the round already has an update
    */
-  saveUpdate({ update, feedback, optimizer, tokensPerSecond }: SealedUpdate): void {
+  saveUpdate({ update, feedback, optimizer, tokensPerSecond }: BuiltUpdate): void {
     const { job, round } = update;
     this.#db.transaction(() => {
       const taken = this.#db.one('SELECT digest FROM updates WHERE job = ? AND round = ?', job, round);
@@ -177,7 +179,7 @@ export class NodeStore implements UnusedBlobs {
       .map(updateRecord);
   }
 
-  /** Keeps the newest receipt of an update, for people and for the next start. */
+  /** Stores the newest receipt of an update, for the status and for the next start. */
   saveReceipt(job: string, round: number, receipt: { code: ReceiptCode; detail: string }): void {
     this.#db.run(
       'UPDATE updates SET code = ?, detail = ? WHERE job = ? AND round = ?',
@@ -189,8 +191,8 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Ends an update. With `restored` comes the error feedback into which it was put back.
-   * @returns false when it had ended before: then nothing was changed
+   * Records an update's outcome. A restored update comes with the error feedback that it was put back into.
+   * @returns false if the update was settled before; nothing is changed then
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
     return this.#db.transaction(() => {
@@ -212,12 +214,12 @@ export class NodeStore implements UnusedBlobs {
     });
   }
 
-  /** Lists a blob that is about to be written, before a row names it. */
+  /** Lists a blob that is about to be written, before any row names it. */
   markUnused(digest: string): void {
     markUnused(this.#db, digest);
   }
 
-  /** Listed blobs that no row names. */
+  /** Returns the listed blobs that no row names. */
   unused(): string[] {
     return this.#db.all(UNUSED).map(({ digest }) => String(digest));
   }
@@ -226,12 +228,12 @@ export class NodeStore implements UnusedBlobs {
     return this.#db.one(`${UNUSED} AND digest = ?`, digest) !== null;
   }
 
-  /** Takes a blob that has been deleted off the list. */
+  /** Removes a deleted blob from the list. */
   forget(digest: string): void {
     this.#db.run('DELETE FROM loose WHERE digest = ?', digest);
   }
 
-  /** Whether this home has been told something before; says so from now on. */
+  /** Records a notice as shown. @returns whether this home has not shown it before */
   firstTime(notice: string): boolean {
     return this.#db.run('INSERT OR IGNORE INTO notices (name) VALUES (?)', notice) === 1;
   }

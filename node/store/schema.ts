@@ -37,7 +37,7 @@ export const MIGRATIONS: readonly Migration[] = [
   ALTER TABLE jobs ADD COLUMN disk_bytes INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE jobs ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0;
   ALTER TABLE jobs ADD COLUMN over INTEGER NOT NULL DEFAULT 0;
-  -- Nobody asks for the message of an update that has ended.
+  -- The message of a settled update is never sent again.
   UPDATE updates SET envelope = x'' WHERE outcome IS NOT NULL;
   `,
 ];

@@ -2,7 +2,7 @@ import { Registry } from '@prometheus-io/client';
 import Fastify from 'fastify';
 import { describe, expect, it } from 'vitest';
 import { CHECK_TIMEOUT_MS, Health } from '../../../monitor/health.ts';
-import { startMonitorRoutes } from '../../../monitor/monitor-routes.ts';
+import { addMonitorRoutes } from '../../../monitor/monitor-routes.ts';
 
 function manualClock() {
   let timers: { ms: number; callback: () => void }[] = [];
@@ -24,8 +24,8 @@ function manualClock() {
 }
 
 describe('health', () => {
-  it('lists failing checks by name with their reason, and readiness includes liveness', async () => {
-    const health = new Health({}, { clock: manualClock() });
+  it('lists failing checks with their reasons, and includes liveness in readiness', async () => {
+    const health = new Health({ clock: manualClock() });
     health.add('live', 'machine', () => null);
     const remove = health.add('ready', 'disk', () => 'only 3 MB are free; delete old checkpoints');
     health.add('ready', 'joined', async () => {
@@ -39,15 +39,15 @@ describe('health', () => {
     expect((await health.report('ready')).failing.map((f) => f.check)).toEqual(['machine', 'joined']);
   });
 
-  it('a check that never answers is failing after its time, and leaves no timer behind when it answers', async () => {
+  it('reports a check without an answer as failing, and leaves no timer after an answer', async () => {
     const clock = manualClock();
-    const health = new Health({}, { clock });
+    const health = new Health({ clock });
     health.add('ready', 'hung', () => new Promise(() => {}));
     const report = health.report('ready');
     expect(clock.pending()).toEqual([CHECK_TIMEOUT_MS]);
     clock.fire();
     expect((await report).failing).toMatchObject([{ check: 'hung' }]);
-    const well = new Health({}, { clock });
+    const well = new Health({ clock });
     well.add('ready', 'quick', () => null);
     await well.report('ready');
     expect(clock.pending()).toEqual([]);
@@ -57,8 +57,8 @@ describe('health', () => {
 describe('monitor routes', () => {
   it('answer 200 or 503 with the report, and metrics as text', async () => {
     const server = Fastify();
-    const health = new Health({}, { clock: manualClock() });
-    startMonitorRoutes(server, { health, registry: new Registry() });
+    const health = new Health({ clock: manualClock() });
+    addMonitorRoutes(server, { health, registry: new Registry() });
     expect((await server.inject('/readyz')).statusCode).toBe(200);
     const remove = health.add('ready', 'joined', () => 'not joined yet');
     const response = await server.inject('/readyz');

@@ -6,7 +6,7 @@ import { SwarmError } from '../../../common/errors.ts';
 import { createLogger } from '../../../monitor/log.ts';
 import { LogFile } from '../../../monitor/log-file.ts';
 import { parseLevels } from '../../../monitor/log-levels.ts';
-import { FOLD_WINDOW_MS } from '../../../monitor/repeated-warnings.ts';
+import { REPEAT_WINDOW_MS } from '../../../monitor/repeated-warnings.ts';
 
 function capture(format: 'json' | 'pretty', levels = 'debug') {
   const lines: string[] = [];
@@ -27,7 +27,7 @@ describe('logger', () => {
     ]);
   });
 
-  it('is readable, on one line, in a terminal', () => {
+  it('writes one readable line in a terminal', () => {
     const { log, lines } = capture('pretty');
     log.info({ round: 7 }, 'round opened');
     expect(lines).toHaveLength(1);
@@ -35,7 +35,7 @@ describe('logger', () => {
     expect(lines[0]!.trimEnd()).not.toContain('\n');
   });
 
-  it('lets no peer-given string command the terminal, in either format', () => {
+  it('removes terminal control characters from strings of peers, in both formats', () => {
     for (const format of ['json', 'pretty'] as const) {
       const { log, lines } = capture(format);
       log.child({ name: '\u009b2Jx' }).info({ detail: '\u001b[31mred\n{"level":"info"}' }, 'hello');
@@ -52,13 +52,13 @@ describe('logger', () => {
     expect(json()[0].error.cause.message).toBe('disk on fire');
   });
 
-  it('shows binary by its length only', () => {
+  it('shows only the length of binary data', () => {
     const { log, json } = capture('json');
     log.info({ payload: new Uint8Array(1000) }, 'update');
     expect(json()[0].payload).toBe('1000 bytes');
   });
 
-  it('filters by level, with exceptions by module', () => {
+  it('filters by level, with a level of its own for a module', () => {
     const { log, json } = capture('json', 'warn,gossip=debug');
     log.info({}, 'dropped');
     log.child({ module: 'gossip' }).debug({}, 'kept');
@@ -66,12 +66,12 @@ describe('logger', () => {
     expect(json().map((l) => l.msg)).toEqual(['kept', 'kept too']);
   });
 
-  it('folds a repeated warning into a count, for each peer and code by itself', () => {
+  it('counts repeated warnings for each peer and code', () => {
     const { log, json, advance } = capture('json');
     const net = log.child({ module: 'net' });
     for (let i = 0; i < 5; i++) net.warn({ peer: 'A', tries: i }, 'dial failed');
     net.warn({ peer: 'B' }, 'dial failed');
-    advance(FOLD_WINDOW_MS);
+    advance(REPEAT_WINDOW_MS);
     net.warn({ peer: 'A' }, 'dial failed');
     expect(json().map((l) => [l.peer, l.repeated])).toEqual([
       ['A', undefined],
@@ -80,14 +80,14 @@ describe('logger', () => {
     ]);
   });
 
-  it('refuses a level that does not exist', () => {
+  it('refuses an unknown level', () => {
     expect(() => parseLevels('loud', 'info')).toThrow(expect.objectContaining({ code: 'LOG_LEVEL' }));
     expect(parseLevels('', 'warn')).toEqual({ level: 'warn', modules: {} });
   });
 });
 
 describe('log file', () => {
-  it('is set aside when full, keeping one older file', () => {
+  it('is rotated when full, and keeps one older file', () => {
     const dir = mkdtempSync(join(tmpdir(), 'swarm-log-'));
     const file = new LogFile(join(dir, 'logs', 'node.log'), { maxBytes: 20 });
     for (const line of [
@@ -103,11 +103,11 @@ describe('log file', () => {
     expect(readFileSync(join(dir, 'logs', 'node.log'), 'utf8')).toBe('last\n');
   });
 
-  it('that cannot be written loses its lines and nothing else, and goes on when it can', () => {
+  it('drops lines that cannot be written, and continues when they can', () => {
     const dir = mkdtempSync(join(tmpdir(), 'swarm-log-'));
     const path = join(dir, 'node.log');
     const file = new LogFile(path, { maxBytes: 10 });
-    // Nothing can be set aside under a name that is a folder's.
+    // Rotation fails while a folder has the name of the older file.
     mkdirSync(join(`${path}.1`, 'in the way'), { recursive: true });
     for (const line of ['one, then full\n', 'lost\n', 'lost\n']) file.write(line);
     expect(readFileSync(path, 'utf8')).toBe('one, then full\n');

@@ -58,7 +58,7 @@ describe('coordinator metrics', () => {
     expect(await value(registry, 'swarm_rounds_closed_total{job="whale",cause="complete"}')).toBe('1');
   });
 
-  it('reads gauges at the scrape: round, phase, losses that exist', async () => {
+  it('reads gauges at each scrape: round, phase, known losses', async () => {
     const { metrics, job } = coordinator();
     expect(await value(metrics.registry, 'swarm_round{job="whale"}')).toBe('3');
     expect(await value(metrics.registry, 'swarm_base_loss{job="whale"}')).toBe('4.5');
@@ -68,7 +68,7 @@ describe('coordinator metrics', () => {
     expect([await phase('validating'), await phase('training')]).toEqual(['1', '0']);
   });
 
-  it('turns traffic totals into counters that never go down', async () => {
+  it('turns traffic totals into counters that never decrease', async () => {
     const { metrics, traffic } = coordinator();
     const sent = () => value(metrics.registry, 'swarm_network_bytes_total{direction="sent"}');
     expect(await sent()).toBe('100');
@@ -85,7 +85,7 @@ describe('coordinator metrics', () => {
     const node = createNodeMetrics({
       version: '0.1.0',
       traffic: () => ({ sent: 0, received: 0 }),
-      node: () => ({ state: 'training', round: 1, step: 2, steps: 3, tokensPerSecond: 4 }),
+      node: () => ({ state: 'training', round: 1, step: 2, steps: 3, tokensPerSecond: 4, trainerQueue: 1 }),
       connections: () => 1,
     });
     stops.push(node.stop);
@@ -105,17 +105,29 @@ describe('node metrics', () => {
     const node = createNodeMetrics({
       version: '0.1.0',
       traffic: () => ({ sent: 0, received: 0 }),
-      node: () => ({ state: 'training', round: 2, step: 5, steps: 20, tokensPerSecond: 1200 }),
+      node: () => ({
+        state: 'training',
+        round: 2,
+        step: 5,
+        steps: 20,
+        tokensPerSecond: 1200,
+        trainerQueue: 1,
+      }),
       connections: () => 1,
     });
     stops.push(node.stop);
-    node.receipt('accepted');
-    node.trained({ tokens: 100, seconds: 2, lossLast: 3.5, updateBytes: 900 });
-    node.trainerRestarted();
+    node.receiptArrived('accepted');
+    node.roundTrained({ tokens: 100, seconds: 2, lossLast: 3.5, updateBytes: 900 });
+    node.trainerRestarted('TRAINER_DIED');
+    node.roundLost('TRAINER_DIED');
+    node.stepMade();
     expect(await value(node.registry, 'swarm_updates_total{code="accepted"}')).toBe('1');
     expect(await value(node.registry, 'swarm_tokens_total')).toBe('100');
     expect(await value(node.registry, 'swarm_update_bytes_total')).toBe('900');
-    expect(await value(node.registry, 'swarm_trainer_restarts_total')).toBe('1');
+    expect(await value(node.registry, 'swarm_trainer_restarts_total{code="TRAINER_DIED"}')).toBe('1');
+    expect(await value(node.registry, 'swarm_rounds_lost_total{code="TRAINER_DIED"}')).toBe('1');
+    expect(await value(node.registry, 'swarm_trainer_steps_total')).toBe('1');
+    expect(await value(node.registry, 'swarm_trainer_queue')).toBe('1');
     expect(await value(node.registry, 'swarm_node_state{state="training"}')).toBe('1');
     expect(await value(node.registry, 'swarm_train_loss')).toBe('3.5');
   });

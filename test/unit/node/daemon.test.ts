@@ -3,9 +3,12 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { isSwarmError } from '../../../common/errors.ts';
+import type { Logger } from '../../../common/logger.ts';
+import { systemClock } from '../../../common/system-clock.ts';
 import { startCoordinator } from '../../../coordinator/daemon.ts';
 import { parseCompute } from '../../../lora/train/compute.ts';
-import { silentLogger } from '../../../monitor/log.ts';
+import { createLogger, silentLogger } from '../../../monitor/log.ts';
+import { parseLevels } from '../../../monitor/log-levels.ts';
 import type { NodeStatus } from '../../../node/api-types.ts';
 import { type RunningNode, startNode } from '../../../node/daemon.ts';
 import type { DaemonFile } from '../../../storage/daemon-home.ts';
@@ -14,10 +17,14 @@ import { temporaryFolder } from '../../utils/folder.ts';
 import { signerOf } from '../../utils/signers.ts';
 import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
 
-/** Nobody listens on the discard port. */
-const NOBODY = `/ip4/127.0.0.1/tcp/9/p2p/${signerOf(9).peerId}`;
+/** An address without a listener: the discard port. */
+const NO_LISTENER = `/ip4/127.0.0.1/tcp/9/p2p/${signerOf(9).peerId}`;
 
-async function start(home: string, addresses: readonly string[] = [NOBODY]): Promise<RunningNode> {
+async function start(
+  home: string,
+  addresses: readonly string[] = [NO_LISTENER],
+  log: Logger = silentLogger,
+): Promise<RunningNode> {
   const node = await startNode(
     {
       home,
@@ -28,13 +35,13 @@ async function start(home: string, addresses: readonly string[] = [NOBODY]): Pro
       mdns: false,
       compute: parseCompute({ threads: 1 }),
     },
-    { log: silentLogger },
+    { log },
   );
   onTestFinished(() => node.stop({ deadlineMs: 4_000 }));
   return node;
 }
 
-/** `fetch` sets the Host header by itself. */
+/** Returns the status code. Uses `node:http`, because `fetch` sets the Host header itself. */
 function statusWithHost(url: string, host: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     get(url, { headers: { host } }, (response) => {
@@ -44,7 +51,7 @@ function statusWithHost(url: string, host: string): Promise<number | undefined> 
   });
 }
 
-test('a node alone is alive but not ready, says why, and keeps its home to itself', async () => {
+test('a node without a coordinator is alive but not ready, gives the reason, and locks its home', async () => {
   const home = join(await temporaryFolder(), 'home');
   const node = await start(home);
   const file = JSON.parse(await readFile(join(home, 'node.json'), 'utf8')) as DaemonFile;
@@ -58,7 +65,7 @@ test('a node alone is alive but not ready, says why, and keeps its home to itsel
   expect(await (await fetch(`${node.url}/metrics`)).text()).toContain('swarm_node_state{state="joining"} 1');
   const status = (await (await fetch(`${node.url}/v1/status`)).json()) as NodeStatus;
   expect(status).toMatchObject({ role: 'node', name: 'alone', state: 'joining', job: null, updates: [] });
-  expect(status.coordinator).toEqual({ addresses: [NOBODY], peer: null, connected: false });
+  expect(status.coordinator).toEqual({ addresses: [NO_LISTENER], peer: null, connected: false });
   expect(await statusWithHost(`${node.url}/v1/status`, 'evil.example')).toBe(403);
 
   await expect(start(home)).rejects.toSatisfy(
@@ -70,11 +77,20 @@ test('a node alone is alive but not ready, says why, and keeps its home to itsel
   expect(again.peerId).toBe(node.peerId);
 });
 
+test('the log level of the module "net" applies to the network', async () => {
+  const lines: { level: string; module?: string }[] = [];
+  const sink = { write: (line: string) => lines.push(JSON.parse(line)) };
+  const outputs = [{ sink, levels: parseLevels('error,net=debug', 'info'), format: 'json' as const }];
+  await start(await temporaryFolder(), [NO_LISTENER], createLogger({ outputs }, { clock: systemClock }));
+  await eventually(() => lines.some(({ level }) => level === 'debug' || level === 'warn'));
+  expect(new Set(lines.map(({ module }) => module))).toEqual(new Set(['net']));
+});
+
 async function statusOf(node: RunningNode): Promise<NodeStatus> {
   return (await (await fetch(`${node.url}/v1/status`)).json()) as NodeStatus;
 }
 
-test('a node that has nothing fetches base and data, trains its rounds, and ends with the adapter', {
+test('a node with an empty home fetches base and data, trains its rounds, and ends with the adapter', {
   timeout: 120_000,
 }, async () => {
   const folder = await temporaryFolder();
@@ -113,7 +129,7 @@ test('a node that has nothing fetches base and data, trains its rounds, and ends
     },
     { timeout: 90_000, what: 'the end of the job' },
   );
-  // On a busy machine a round may pass in vain; two have counted before the job is over.
+  // On a busy machine a round may be null. Two updates count before the job is over.
   const counted = done.updates.filter(({ outcome }) => outcome === 'counted');
   expect(counted.map(({ code }) => code)).toEqual(['accepted', 'accepted']);
   expect(done.job).toMatchObject({ name: 'times', checkpoint: { round: counted[0]!.round } });

@@ -5,7 +5,7 @@ export const SELF = signerFromSeed(new Uint8Array(32).fill(1)).peerId;
 export const OTHER = signerFromSeed(new Uint8Array(32).fill(2)).peerId;
 export const JOB = 'a'.repeat(64);
 
-/** A digest that can be told from others by its number. */
+/** Returns a digest that is unique for its kind and number. */
 export function digest(kind: string, number: number): string {
   return Buffer.from(`${kind}-${number}`).toString('hex').padEnd(64, '0').slice(0, 64);
 }

@@ -37,7 +37,7 @@ function beating() {
   return { clock, sent, loop };
 }
 
-test('heartbeats follow each other in time, also when the clock is set back by what is tolerated', () => {
+test('heartbeats carry ascending times when the clock is set back within the tolerated skew', () => {
   const { clock, sent, loop } = beating();
   clock.set(-CLOCK_SKEW_MS + 5_000);
   for (let i = 0; i < 5; i++) clock.advance(HEARTBEAT_INTERVAL_MS);
@@ -48,7 +48,7 @@ test('heartbeats follow each other in time, also when the clock is set back by w
   expect(clock.due()).toEqual([]);
 });
 
-test('a clock that was far ahead and is put right is believed at once', () => {
+test('a corrected time is used at once when the clock was far ahead', () => {
   const { clock, sent, loop } = beating();
   clock.set(-3_600_000);
   clock.advance(HEARTBEAT_INTERVAL_MS);
@@ -56,10 +56,10 @@ test('a clock that was far ahead and is put right is believed at once', () => {
   loop.stop();
 });
 
-test('what has changed is told soon, but not at once again', () => {
+test('a change is sent soon, but not more often than every 500 ms', () => {
   const { clock, sent, loop } = beating();
-  loop.hasten();
-  loop.hasten();
+  loop.beatSoon();
+  loop.beatSoon();
   clock.advance(499);
   expect(sent).toHaveLength(1);
   clock.advance(1);

@@ -5,7 +5,7 @@ import { ManualClock } from '../../utils/manual-clock.ts';
 
 const SELF = 'self';
 
-test('an effect that throws is heard of, and does not deafen the node', () => {
+test('an effect that throws reaches the caller and does not stop the machine', () => {
   const clock = new ManualClock();
   const done: NodeEffect['type'][] = [];
   let broken = true;
@@ -24,14 +24,14 @@ test('an effect that throws is heard of, and does not deafen the node', () => {
   broken = false;
   runner.dispatch({ type: 'join-failed', reason: 'unreachable', jitter: 0 });
   expect(runner.state).toMatchObject({ phase: 'joining', failures: 1 });
-  // The machine is due again by itself.
+  // The machine has scheduled its next tick.
   clock.advance(clock.due()[0]!);
   expect(done).toEqual(['join']);
   runner.end();
   expect(clock.due()).toEqual([]);
 });
 
-test('an event that comes of an effect is taken after the effects beside it', () => {
+test('an event that an effect dispatches is reduced after all effects of the current event', () => {
   const order: string[] = [];
   const runner = new MachineRunner(
     {

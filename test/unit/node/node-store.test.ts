@@ -38,25 +38,25 @@ function save(
   });
 }
 
-test('a round has one update, whatever is tried', () => {
+test('a round cannot have a second update', () => {
   save(1);
   expect(() => save(1, { update: digest('other', 1) })).toThrow(
     expect.objectContaining({ code: 'UPDATE_EXISTS' }),
   );
-  // Nothing of the second attempt has stayed.
+  // The second attempt left nothing behind.
   expect(store.job(JOB)).toMatchObject({ feedback: digest('feedback', 1), feedbackRound: 1 });
   expect(store.update(JOB, 1)?.update).toBe(digest('update', 1));
 });
 
-test('an update ends once', () => {
+test('an update is settled once', () => {
   save(1);
   expect(store.settle(JOB, 1, { outcome: 'restored', feedback: digest('feedback', 2) })).toBe(true);
   expect(store.settle(JOB, 1, { outcome: 'restored', feedback: digest('feedback', 3) })).toBe(false);
   expect(store.job(JOB).feedback).toBe(digest('feedback', 2));
-  expect(store.remembered(JOB)).toEqual({ lastRound: 1, pending: [] });
+  expect(store.history(JOB)).toEqual({ lastRound: 1, pending: [] });
 });
 
-test('what a job needs to know after a restart', async () => {
+test('a restart restores the history of a job', async () => {
   const path = join(await temporaryFolder(), 'node.sqlite');
   store = NodeStore.open(path);
   save(3);
@@ -66,7 +66,7 @@ test('what a job needs to know after a restart', async () => {
   expect(store.firstTime('consent')).toBe(true);
   store.close();
   const again = NodeStore.open(path);
-  expect(again.remembered(JOB)).toEqual({
+  expect(again.history(JOB)).toEqual({
     lastRound: 4,
     pending: [{ round: 4, update: digest('update', 4), code: 'accepted' }],
   });
@@ -76,35 +76,35 @@ test('what a job needs to know after a restart', async () => {
   again.close();
 });
 
-test('an update that has ended takes no room', () => {
+test('a settled update keeps no message', () => {
   save(1);
   store.settle(JOB, 1, { outcome: 'counted', feedback: null });
   expect(store.update(JOB, 1)).toMatchObject({ envelope: null, outcome: 'counted' });
 });
 
-test('jobs that are over go first, then those longest unused, until the rest fits; shared blobs stay', () => {
+test('files of finished jobs go first, then of those longest unused, until the rest fits; shared blobs stay', () => {
   const { jobFiles } = store;
   const enter = (job: string, at: number, blobs: string[]): void =>
-    jobFiles.enter({ job, base: `base of ${job}`, blobs, diskBytes: 10, at });
+    jobFiles.register({ job, base: `base of ${job}`, blobs, diskBytes: 10, at });
   enter('a', 1, ['shared', 'only a']);
   enter('b', 2, ['only b']);
   enter('c', 3, ['shared', 'only c']);
   enter('d', 4, ['only d']);
-  jobFiles.over('c');
+  jobFiles.markOver('c');
   expect(jobFiles.surplus('d', 1000)).toEqual(['c']);
   expect(jobFiles.surplus('d', 20).sort()).toEqual(['a', 'c']);
-  // Whoever is entered stays, whatever it takes: the owner's limit for one job is checked before.
+  // The current job stays, whatever its size: checkPolicy has compared it with the owner's limit.
   expect(jobFiles.surplus('d', 5).sort()).toEqual(['a', 'b', 'c']);
-  jobFiles.letGo('c');
+  jobFiles.release('c');
   expect(store.unused()).toEqual(['only c']);
-  jobFiles.letGo('a');
+  jobFiles.release('a');
   expect(store.unused().sort()).toEqual(['only a', 'only c', 'shared']);
   expect(jobFiles.bases()).toEqual(new Set(['base of b', 'base of d']));
   enter('c', 5, ['shared', 'only c']);
   expect(store.unused()).toEqual(['only a']);
 });
 
-test('a database of the first release is brought up to date', async () => {
+test('a database of the first release is migrated', async () => {
   const path = join(await temporaryFolder(), 'node.sqlite');
   const old = new DatabaseSync(path);
   old.exec(`${MIGRATIONS[0]} PRAGMA user_version = 1`);
@@ -123,7 +123,7 @@ test('a database of the first release is brought up to date', async () => {
   updated.close();
 });
 
-test('blobs that no row names go: those replaced, those of aborted work, those of a killed process', async () => {
+test('deletes blobs that no row names: replaced ones, and those of aborted work and of a killed process', async () => {
   const clock = new VirtualClock(0);
   const disk = new MemoryDisk();
   const blobs = new MemoryBlobs({}, { disk, clock, random: new SeededRandom(1), isAlive: () => true });

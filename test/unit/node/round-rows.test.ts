@@ -10,7 +10,7 @@ import { toyJob, toyRows } from '../../utils/virtual/toy-job.ts';
 const ROWS = 1280;
 const work = { round: 3, parent: 'p'.repeat(64), start: 40, end: 46 } as Work;
 
-/** A node that holds nothing yet, and what it fetches. */
+/** A node without any blob, and the digests that it fetches. */
 function node() {
   const toy = toyJob(signerOf(1), { rows: ROWS });
   const offered = new Map(toy.blobs.map((bytes) => [sha256(bytes), bytes]));
@@ -39,7 +39,7 @@ function node() {
   return { context, fetched };
 }
 
-it('a node fetches the shards that hold its rows, once, and no others', async () => {
+it('a node fetches each data shard that has rows of its interval once, and no others', async () => {
   const { context, fetched } = node();
   const { job, manifest } = context;
   const { shards } = manifest.data;
@@ -54,7 +54,7 @@ it('a node fetches the shards that hold its rows, once, and no others', async ()
 
   const signal = new AbortController().signal;
   const all = toyRows(ROWS);
-  // Two more rows than the interval has: it is gone through again.
+  // Two more rows than the interval has: the interval is repeated.
   const expected = [...indices, ...indices.slice(0, 2)].map((index) => all[index]!);
   expect(await rowsOf(context, work, 8, signal)).toEqual(expected);
   expect([...fetched].sort()).toEqual([...needed].sort());

@@ -12,17 +12,17 @@ import type { VirtualEnvironment } from '../../utils/virtual/virtual-node.ts';
 
 export const COORDINATOR = signerOf(200);
 
-/** A coordinator that does what the test says, and notes what it hears. */
+/** A coordinator that a test scripts. Records what it receives. */
 export class ScriptedCoordinator {
   readonly disk = new MemoryDisk();
   readonly host: VirtualHost;
   readonly updates: Update[] = [];
   readonly left: string[] = [];
   readonly states: string[] = [];
-  /** Rounds that nodes said to be awaiting the end of. */
+  /** Rounds in the heartbeats of awaiting nodes. */
   readonly idle: number[] = [];
   joins = 0;
-  /** The answer to every update. null: none, it is as if the update had got lost. */
+  /** The receipt code of every update. null: no receipt, as if the update were lost. */
   code: ReceiptCode | null = 'accepted';
   admits = true;
   head: Head | null = null;
@@ -44,9 +44,9 @@ export class ScriptedCoordinator {
     this.host.handle('join', async () => {
       this.joins++;
       if (!this.admits) throw new SwarmError('NOT_ADMITTED', 'not you', {});
-      return { manifest: bytes(toy.envelope), head: this.#sealedHead() };
+      return { manifest: bytes(toy.envelope), head: this.#signedHead() };
     });
-    this.host.handle('head', async () => ({ head: this.#sealedHead() }));
+    this.host.handle('head', async () => ({ head: this.#signedHead() }));
     this.host.handle('leave', async (peer) => {
       this.left.push(peer);
       return {};
@@ -56,12 +56,12 @@ export class ScriptedCoordinator {
       return { receipt: code ? this.#receipt(peer, update, code) : null };
     });
     this.host.handle('submit', async (peer, { update }) => {
-      const { message } = this.#hear(update);
+      const { message } = this.#receive(update);
       if (!this.code) throw new SwarmError('BUSY', 'not now', {});
       return { receipt: this.#receipt(peer, message.payload.digest, this.code) };
     });
     this.host.subscribe(jobTopic(job, 'updates'), ({ data }) => {
-      const { author, message } = this.#hear(data);
+      const { author, message } = this.#receive(data);
       if (this.code) {
         const receipt = this.#receipt(author, message.payload.digest, this.code);
         const { signal } = new AbortController();
@@ -77,7 +77,7 @@ export class ScriptedCoordinator {
     });
   }
 
-  /** Announces a round in which `peers` train everything between them. */
+  /** Announces a round that divides all rows among `peers`. */
   async open(round: number, peers: readonly string[], changes: Partial<Head> = {}): Promise<void> {
     const { job, manifest } = this.#toy;
     const rows = Math.floor(manifest.data.rows / Math.max(1, peers.length));
@@ -106,19 +106,19 @@ export class ScriptedCoordinator {
     await this.host.publish(jobTopic(job, 'heads'), signMessage('head', this.head, COORDINATOR));
   }
 
-  /** What is said about an update from now on; a notice is not sent. */
+  /** Sets the receipt code of an update from now on. Sends no receipt unasked. */
   judge(update: string, code: ReceiptCode): void {
     this.#receipts.set(update, code);
   }
 
-  #hear(envelope: Uint8Array) {
+  #receive(envelope: Uint8Array) {
     const opened = verifyMessage('update', envelope);
     this.updates.push(opened.message);
     if (this.code) this.#receipts.set(opened.message.payload.digest, this.code);
     return opened;
   }
 
-  #sealedHead() {
+  #signedHead() {
     return this.head && bytes(signMessage('head', this.head, COORDINATOR));
   }
 

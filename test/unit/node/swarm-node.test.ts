@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import type { Logger } from '../../../common/logger.ts';
 import { decodeAdapter, encodeAdapter, maxAdapterBytes } from '../../../lora/adapter/codec.ts';
 import { ONE_TRAINER, type Trainers } from '../../../lora/train/trainers.ts';
 import { decodeUpdate } from '../../../lora/update/codec.ts';
@@ -23,11 +24,18 @@ import { COORDINATOR, ScriptedCoordinator } from './scripted-coordinator.ts';
 const STEP_MS = 100;
 const LONG_MS = 120_000;
 
-function world(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeOptions> = {}) {
+/** Sets up one node and a scripted coordinator on a virtual network. */
+function setUp(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeOptions> = {}) {
   const random = new SeededRandom(1);
   const clock = new VirtualClock(1_000_000);
   const network = new VirtualNetwork({ delayMs: [1, 20], loss: 0, duplicates: 0 }, { clock, random });
-  const environment: VirtualEnvironment = { clock, network, random, log: silentLogger };
+  const failures: { action: string; code: unknown }[] = [];
+  const log: Logger = {
+    ...silentLogger,
+    warn: (fields, action) => failures.push({ action, code: 'code' in fields ? fields.code : null }),
+    child: () => log,
+  };
+  const environment: VirtualEnvironment = { clock, network, random, log };
   const toy = toyJob(COORDINATOR, toyOptions);
   const coordinator = new ScriptedCoordinator({ toy }, environment);
   const node = new VirtualNode(
@@ -41,7 +49,9 @@ function world(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeO
     coordinator,
     node,
     phase,
-    /** Runs until something is so, or fails. */
+    /** Returns the error codes of a logged failure. */
+    codes: (action: string) => failures.filter((one) => one.action === action).map(({ code }) => code),
+    /** Runs until `what` returns true, or fails after `ms` of virtual time. */
     until: async (what: () => boolean, ms = LONG_MS) => expect(await clock.run(what, ms)).toBe(true),
     pass: (ms: number) => clock.run(() => false, ms),
     feedback: async () => {
@@ -52,12 +62,12 @@ function world(toyOptions: ToyJobOptions = {}, nodeOptions: Partial<VirtualNodeO
   };
 }
 
-let at: ReturnType<typeof world>;
+let at: ReturnType<typeof setUp>;
 beforeEach(() => {
-  at = world();
+  at = setUp();
 });
 
-/** A checkpoint reached from the initial adapter by a delta. */
+/** Returns a checkpoint that a delta makes from the initial adapter. */
 function nextCheckpoint(
   change: number,
 ): Head['checkpoint'] & { adapterBytes: Uint8Array; deltaBytes: Uint8Array } {
@@ -87,7 +97,7 @@ function headCheckpoint({
   return checkpoint;
 }
 
-test('a node that waits for round 1 to open does not say that it has nothing left to do in it', async () => {
+test('a node that waits for round 1 to begin does not announce round 1 as done', async () => {
   const { node, coordinator } = at;
   await coordinator.open(1, [], { phase: 'waiting' });
   node.start();
@@ -97,7 +107,7 @@ test('a node that waits for round 1 to open does not say that it has nothing lef
   await at.until(() => coordinator.updates.length === 1 && coordinator.idle.includes(1));
 });
 
-test('joins, trains its rows and delivers one update that says what it did', async () => {
+test('joins, trains its rows and delivers one update that describes its work', async () => {
   const { node, coordinator, toy } = at;
   await coordinator.open(1, [node.peer]);
   node.start();
@@ -113,7 +123,7 @@ test('joins, trains its rows and delivers one update that says what it did', asy
   expect(coordinator.updates).toHaveLength(1);
 });
 
-test('waits for a coordinator that is not there yet, and for admission', async () => {
+test('waits for a coordinator that is not reachable yet, and for admission', async () => {
   const { node, coordinator, network } = at;
   const heal = network.isolate(COORDINATOR.peerId);
   coordinator.admits = false;
@@ -121,28 +131,30 @@ test('waits for a coordinator that is not there yet, and for admission', async (
   await at.pass(60_000);
   heal();
   await at.until(() => coordinator.joins > 2);
-  expect(node.swarmNode.view().state).toMatchObject({ phase: 'joining', reason: 'not you' });
+  expect(at.phase()).toBe('joining');
+  expect(at.codes('join-failed')).toContain('RPC_REFUSED');
   coordinator.admits = true;
   await coordinator.open(1, [node.peer]);
   await at.until(() => coordinator.updates.length === 1);
 });
 
-test('refuses a job that asks for more than the owner lends, and fetches nothing', async () => {
-  at = world({}, { options: { policy: { maxBaseBytes: 5, maxDiskBytes: 1e9, maxMemoryBytes: 1e9 } } });
+test('refuses a job that needs more than the owner lends, and fetches nothing', async () => {
+  at = setUp({}, { options: { policy: { maxBaseBytes: 5, maxDiskBytes: 1e9, maxMemoryBytes: 1e9 } } });
   at.node.start();
   await at.until(() => at.coordinator.joins === 2);
-  expect(at.node.swarmNode.view().state.reason).toContain('needs a base model of');
+  expect(at.codes('join-failed')[0]).toBe('POLICY_BASE');
+  expect(at.node.swarmNode.view().state.reason).toContain('--max-base');
   expect(at.node.disk.files.size).toBe(0);
 });
 
-test('takes a job with a base of 4 bits for which it lends too little memory with 32', async () => {
+test('accepts a job with 4 base bits that needs too much memory with 32', async () => {
   const four = { ...ONE_TRAINER, baseBits: 4 } as const;
   const policy = { ...defaultPolicy, maxMemoryBytes: demandOf(at.toy.manifest, four).memory };
-  const lending = (trainers: Trainers) => world({}, { options: { policy, trainers } });
+  const lending = (trainers: Trainers) => setUp({}, { options: { policy, trainers } });
   at = lending(ONE_TRAINER);
   at.node.start();
   await at.until(() => at.coordinator.joins === 2);
-  expect(at.node.swarmNode.view().state.reason).toContain('take --base-bits 4');
+  expect(at.node.swarmNode.view().state.reason).toContain('--base-bits 4');
   expect(at.node.disk.files.size).toBe(0);
 
   at = lending(four);
@@ -151,23 +163,23 @@ test('takes a job with a base of 4 bits for which it lends too little memory wit
   await at.until(() => at.coordinator.updates.length === 1);
 });
 
-test('refuses a job whose base is not that of its files, and fetches nothing', async () => {
-  at = world({ base: 'ab'.repeat(32) });
+test('refuses a job whose base digest does not match its files, and fetches nothing', async () => {
+  at = setUp({ base: 'ab'.repeat(32) });
   at.node.start();
   await at.until(() => at.coordinator.joins === 2);
-  expect(at.node.swarmNode.view().state).toMatchObject({ phase: 'joining' });
-  expect(at.node.swarmNode.view().state.reason).toContain('its manifest says abab');
+  expect(at.phase()).toBe('joining');
+  expect(at.codes('join-failed')[0]).toBe('BASE_DIGEST');
   expect(at.node.disk.files.size).toBe(0);
 });
 
-test('turning to another job, lets go of what only the last one needed', async () => {
+test('deletes the files that only the previous job needed when it turns to another job', async () => {
   const { node, coordinator, toy, network } = at;
   await coordinator.open(1, [node.peer]);
   node.start();
   await at.until(() => coordinator.updates.length === 1);
   await coordinator.open(1, [], { phase: 'finished' });
   await at.until(() => node.done);
-  // Its end leaves everything in place, for whoever goes on with the same base.
+  // The files stay after the end of the job, because the next job may have the same base.
   for (const bytes of toy.blobs) expect(node.disk.files.has(sha256(bytes))).toBe(true);
 
   node.crash();
@@ -188,7 +200,7 @@ test('turning to another job, lets go of what only the last one needed', async (
 });
 
 describe('restarts', () => {
-  test('in the middle of training: the round is trained again', async () => {
+  test('trains the round again after a restart during training', async () => {
     const { node, coordinator } = at;
     await coordinator.open(1, [node.peer]);
     node.start();
@@ -196,10 +208,10 @@ describe('restarts', () => {
     node.crash();
     node.start();
     await at.until(() => coordinator.updates.length === 1);
-    expect(node.store.remembered(at.toy.job).lastRound).toBe(1);
+    expect(node.store.history(at.toy.job).lastRound).toBe(1);
   });
 
-  test('after the update was stored: the same update is sent again, and nothing is trained', async () => {
+  test('sends the same update again after a restart that followed its storing, and trains nothing', async () => {
     const { node, coordinator, toy } = at;
     coordinator.code = null;
     await coordinator.open(1, [node.peer]);
@@ -218,9 +230,9 @@ describe('restarts', () => {
     expect(node.store.job(toy.job).feedbackRound).toBe(1);
   });
 
-  test('the moments of the optimiser go on where the last update left them', async () => {
+  test('continues from the moments of the last update', async () => {
     const { node, coordinator, toy } = at;
-    const twice = world();
+    const twice = setUp();
     for (const one of [at, twice]) {
       await one.coordinator.open(1, [one.node.peer]);
       one.node.start();
@@ -242,7 +254,7 @@ describe('restarts', () => {
 });
 
 describe('receipts', () => {
-  test('a refused update goes back into the error feedback, and its blob goes away', async () => {
+  test('a refused update goes back into the error feedback, and its blob is deleted', async () => {
     const { node, coordinator } = at;
     coordinator.code = 'wrong-parent';
     await coordinator.open(1, [node.peer]);
@@ -252,14 +264,14 @@ describe('receipts', () => {
     const [update] = coordinator.updates;
     expect(node.disk.files.has(update!.payload.digest)).toBe(false);
     const residual = await at.feedback();
-    // Everything that was learned is in it: at round 1 nothing else was.
+    // In round 1 the residual holds nothing but this update.
     const { tensors } = decodeUpdate(update!.inline!, at.toy.layout, 'dense');
     for (const [i, { values }] of tensors.entries()) {
       for (const [j, value] of values.entries()) expect(residual![i]![j]! / value).toBeCloseTo(1, 0);
     }
   });
 
-  test('left out after it was accepted: put back when the next head says so', async () => {
+  test('an update left out after it was accepted is restored with the next head', async () => {
     const { node, coordinator } = at;
     await coordinator.open(1, [node.peer]);
     node.start();
@@ -270,7 +282,7 @@ describe('receipts', () => {
     await at.until(() => coordinator.updates.some(({ round }) => round === 2));
   });
 
-  test('unheard updates are handed over by request', async () => {
+  test('an update that gossip did not deliver is submitted by request', async () => {
     const { node, coordinator, network } = at;
     await coordinator.open(1, [node.peer]);
     node.start();
@@ -284,8 +296,8 @@ describe('receipts', () => {
   });
 });
 
-test('error feedback loses nothing: what was learned is with the coordinator or still to be sent', async () => {
-  at = world({ rounds: { errorFeedbackDecay: 1 } });
+test('error feedback conserves the pseudo-gradients: each is with the coordinator or still to be sent', async () => {
+  at = setUp({ rounds: { errorFeedbackDecay: 1 } });
   const { node, coordinator, toy } = at;
   node.start();
   const sums = () => toy.layout.map(({ shape }) => new Float64Array(shape[0] * shape[1]));
@@ -309,7 +321,7 @@ test('error feedback loses nothing: what was learned is with the coordinator or 
     const accepted = before.filter((_, u) => fates[u] === 'accepted').map(({ payload }) => payload.digest);
     const included = accepted.map((update) => ({ peer: node.peer, update }));
     await coordinator.open(round, [node.peer], { included, preset: 'tiny' });
-    await at.until(() => node.store.remembered(toy.job).lastRound === round);
+    await at.until(() => node.store.history(toy.job).lastRound === round);
     add(learned, node.trainer.lastChange);
     if (fate === 'crash') {
       node.crash();
@@ -340,13 +352,14 @@ test('error feedback loses nothing: what was learned is with the coordinator or 
   expect(outcomes.filter((outcome) => outcome === 'restored')).toHaveLength(3);
 });
 
-test('a dead trainer costs its round; the next one is trained', async () => {
-  at = world({}, { deaths: 1 });
+test('a dead trainer costs its round, and the next one is trained', async () => {
+  at = setUp({}, { deaths: 1 });
   const { node, coordinator } = at;
   await coordinator.open(1, [node.peer]);
   node.start();
   await at.until(() => at.phase() === 'awaiting');
-  expect(node.swarmNode.view().state.reason).toContain('round 1 was lost');
+  expect(at.codes('train-failed')).toEqual(['TRAINER_DIED']);
+  expect(node.swarmNode.view().state.lastRound).toBe(1);
   expect(node.store.updates(9)).toHaveLength(0);
   const joined = coordinator.joins;
   await coordinator.open(2, [node.peer]);
@@ -354,7 +367,7 @@ test('a dead trainer costs its round; the next one is trained', async () => {
   expect(coordinator.joins).toBe(joined);
 });
 
-test('a head that asks for more steps than the job was agreed on is not worked for', async () => {
+test('refuses a head that asks for more steps than the manifest allows', async () => {
   const { node, coordinator, toy } = at;
   const steps = 2 ** 40;
   await coordinator.open(1, [], {
@@ -362,13 +375,13 @@ test('a head that asks for more steps than the job was agreed on is not worked f
   });
   node.start();
   await at.until(() => at.phase() === 'awaiting' && at.node.swarmNode.view().state.lastRound === 1);
-  expect(node.swarmNode.view().state.reason).toContain(`asks for ${steps} steps`);
+  expect(at.codes('train-failed')).toEqual(['WORK_TOO_LARGE']);
   await coordinator.open(2, [node.peer]);
   await at.until(() => coordinator.updates.length === 1);
 });
 
-test('updates too large for gossip are announced, and lie ready to be pulled', async () => {
-  at = world({ layout: toyLayout(150_000) });
+test('an update too large for gossip is announced, and its blob can be fetched', async () => {
+  at = setUp({ layout: toyLayout(150_000) });
   const { node, coordinator } = at;
   await coordinator.open(1, [node.peer]);
   node.start();
@@ -387,7 +400,7 @@ describe('adapters', () => {
     await at.until(() => at.phase() === 'awaiting');
   };
 
-  test('a node that holds the parent fetches the delta alone', async () => {
+  test('a node that holds the parent fetches only the delta', async () => {
     await started();
     const { node, coordinator } = at;
     const next = nextCheckpoint(0.01);
@@ -396,12 +409,12 @@ describe('adapters', () => {
     await at.until(() => coordinator.updates.some(({ round }) => round === 2));
     expect(node.disk.files.has(next.adapter.digest)).toBe(true);
     await at.pass(1000);
-    // The one before, and the delta, are not needed any more.
+    // The previous adapter and the delta are no longer needed.
     expect(node.disk.files.has(at.toy.manifest.adapter.initial.digest)).toBe(false);
     expect(node.disk.files.has(next.delta!.digest)).toBe(false);
   });
 
-  test('a delta that leads elsewhere is not trained from; the whole adapter is fetched', async () => {
+  test('fetches the whole adapter when the delta leads to another digest', async () => {
     await started();
     const { node, coordinator } = at;
     const next = nextCheckpoint(0.01);
@@ -413,7 +426,7 @@ describe('adapters', () => {
     expect(sha256(node.disk.files.get(next.adapter.digest)!)).toBe(next.adapter.digest);
   });
 
-  test('an adapter larger than the job can have is not fetched', async () => {
+  test('does not fetch an adapter larger than the job can have', async () => {
     const { node, coordinator, toy } = at;
     await coordinator.open(1, [node.peer]);
     const { checkpoint } = coordinator.head!;
@@ -421,10 +434,10 @@ describe('adapters', () => {
     await coordinator.open(1, [node.peer], { checkpoint: { ...checkpoint, adapter } });
     node.start();
     await at.until(() => node.swarmNode.view().state.failures > 1);
-    expect(node.swarmNode.view().state.reason).toContain('names an adapter of');
+    expect(new Set(at.codes('sync-failed'))).toEqual(new Set(['ADAPTER_TOO_LARGE']));
   });
 
-  test('without the right bytes nothing is trained', async () => {
+  test('trains nothing without an adapter of the right digest', async () => {
     await started();
     const { node, coordinator } = at;
     const next = nextCheckpoint(0.01);
@@ -436,7 +449,7 @@ describe('adapters', () => {
   });
 });
 
-test('stopping in the middle of a round says goodbye in time, and leaves nothing behind that is not needed', async () => {
+test('stopping during a round leaves the job in time, and keeps no blob that is not needed', async () => {
   const { node, coordinator, clock } = at;
   await coordinator.open(1, [node.peer]);
   node.start();
@@ -455,7 +468,7 @@ test('stopping in the middle of a round says goodbye in time, and leaves nothing
   expect(needed).toEqual(expect.arrayContaining([...node.disk.files.keys()]));
 });
 
-test('stopping ends within its deadline when nobody answers', async () => {
+test('stopping ends within its deadline when no peer answers', async () => {
   const { node, coordinator, clock, network } = at;
   await coordinator.open(1, [node.peer]);
   node.start();

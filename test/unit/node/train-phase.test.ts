@@ -8,7 +8,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { signerOf } from '../../utils/signers.ts';
 import { toyJob } from '../../utils/virtual/toy-job.ts';
 
-/** What the node asks of its trainer for that work; the data is there, and no moments are. */
+/** Returns the task that the node gives its trainer. The data is stored, moments are not. */
 async function taskFor(change: Partial<Work>): Promise<TrainTask> {
   const { manifest, layout, job, blobs, initial } = toyJob(signerOf(1), {
     rounds: { localSteps: 4, count: 10 },
@@ -53,20 +53,20 @@ async function taskFor(change: Partial<Work>): Promise<TrainTask> {
   return tasks[0]!;
 }
 
-describe('where the learning rate of a node stands', () => {
-  it('follows the checkpoints of the job, whatever steps this node has made', async () => {
+describe('the position in the learning-rate schedule', () => {
+  it('follows the checkpoints of the job, not the steps of the node', async () => {
     expect((await taskFor({})).position).toEqual({ start: 0, perStep: 1 });
-    // It joined late: its moments are new, the job is not.
+    // A node that joined late has fresh moments but the job's position.
     const late = await taskFor({ round: 8, committed: 7 });
     expect(late.position).toEqual({ start: 28, perStep: 1 });
     expect(late.optimizer.step).toBe(0);
   });
 
-  it('does not move with rounds that came to nothing', async () => {
+  it('does not move with null rounds', async () => {
     expect((await taskFor({ round: 8, committed: 2 })).position).toEqual({ start: 8, perStep: 1 });
   });
 
-  it('ends a round where the others do, though it makes fewer steps', async () => {
+  it('ends a round at the same point with fewer steps', async () => {
     const { steps, position } = await taskFor({ round: 3, committed: 2, steps: 2 });
     expect(position!.start + steps * position!.perStep).toBe(3 * 4);
   });

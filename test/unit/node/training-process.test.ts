@@ -20,7 +20,9 @@ const onTwo = parseCompute({ engine: 'onnx-cpu,onnx-cpu', threads: 1 });
 interface Bench extends TinyBase {
   deps: TrainingProcessDeps;
   trainer: TrainingProcess;
-  restarts: () => number;
+  /** Codes of the restarts so far. */
+  restarts: string[];
+  steps: () => number;
   task: (steps: number) => TrainTask;
 }
 
@@ -28,13 +30,14 @@ let bench: Bench;
 beforeEach(async () => {
   const base = await tinyBase();
   const { home, blobs, layout, rows } = base;
-  let restarts = 0;
+  let steps = 0;
+  const restarts: string[] = [];
   const deps: TrainingProcessDeps = {
     blobs,
     clock: systemClock,
     log: silentLogger,
     random: () => 0,
-    onRestart: () => restarts++,
+    observer: { stepMade: () => steps++, trainerRestarted: (code) => restarts.push(code) },
   };
   const trainer = new TrainingProcess({ home, compute: onProcessor }, deps);
   onTestFinished(() => trainer.stop());
@@ -42,7 +45,8 @@ beforeEach(async () => {
     ...base,
     deps,
     trainer,
-    restarts: () => restarts,
+    restarts,
+    steps: () => steps,
     task: (steps) => ({
       adapter: zeros(layout),
       rows: Array.from({ length: 2 * steps }, (_, i) => rows[i % rows.length]!),
@@ -56,19 +60,21 @@ const live = () => new AbortController().signal;
 const quiet = { onProgress: () => {} };
 
 describe('the trainer of a node', () => {
-  test('trains from blobs alone, from the moments it is given', async () => {
+  test('trains from blobs, starting from the given moments', async () => {
     const { trainer, manifest, task } = bench;
     const layout = await trainer.prepare(manifest, { signal: live() });
     expect(layout.length).toBeGreaterThan(0);
     const first = await trainer.train(task(2), { signal: live(), ...quiet });
     expect(first.result.steps).toBe(2);
     expect(first.optimizer.step).toBe(2);
-    // What is left in its memory from before does not show.
+    expect(bench.steps()).toBe(2);
+    expect(trainer.queue).toBe(0);
+    // The moments left in the process from the first call have no effect.
     const second = await trainer.train(task(2), { signal: live(), ...quiet });
     expect(second.adapter).toEqual(first.adapter);
   });
 
-  test('killed, it costs its round and is there for the next', async () => {
+  test('loses the round when it is killed, and trains the next one', async () => {
     const { trainer, manifest, task, restarts } = bench;
     await trainer.prepare(manifest, { signal: live() });
     const before = trainer.pid!;
@@ -77,22 +83,23 @@ describe('the trainer of a node', () => {
       onProgress: ({ step }) => step === 1 && process.kill(before, 'SIGKILL'),
     });
     await expect(training).rejects.toMatchObject({ code: 'TRAINER_DIED' });
-    expect(restarts()).toBe(1);
+    expect(restarts).toEqual(['TRAINER_DIED']);
+    expect(trainer.restarts).toBe(1);
     const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
     expect(result.steps).toBe(1);
     expect(trainer.pid).not.toBe(before);
-    // As it is where memory runs out: what takes less and gives the same bits.
+    // A SIGKILL may mean that memory ran out, so the fallback saves memory.
     expect(trainer.note).toMatch(/2 rows .*onnx-cpu.*SIGKILL.*gradient checkpointing/);
   });
 
   test.each([
     ['a base of 4 bits', { baseBits: 4 }, /gradient checkpointing: on, .*4 bits/],
     [
-      'a base of 4 bits where it was asked to stay off',
+      'a base of 4 bits with gradient checkpointing switched off',
       { baseBits: 4, checkpointing: false },
       /^set by the user$/,
     ],
-    ['one byte of memory lent', { memoryLimit: 1 }, /gradient checkpointing: on, .*0\.0 GB/],
+    ['a limit of one byte of memory', { memoryLimit: 1 }, /gradient checkpointing: on, .*0\.0 GB/],
   ] as const)('says whether it turned gradient checkpointing on: %s', async (_, options, note) => {
     const { home, deps, manifest, task } = bench;
     const trainer = new TrainingProcess({ home, compute: { ...onProcessor, ...options } }, deps);
@@ -103,7 +110,7 @@ describe('the trainer of a node', () => {
     expect(result.steps).toBe(1);
   });
 
-  test('counts the memory of all its devices before it decides on gradient checkpointing', async () => {
+  test('counts the memory of all devices when it decides on gradient checkpointing', async () => {
     const { home, deps, manifest, model } = bench;
     const { lora, seed } = manifest;
     const training = trainingConfigSchema.parse({ ...manifest.training, totalSteps: 1, seed });
@@ -120,7 +127,7 @@ describe('the trainer of a node', () => {
     expect(await noteWith(onTwo)).toMatch(/gradient checkpointing: on, .*2 trainers/);
   });
 
-  test('killed between two rounds, it is replaced before the next', async () => {
+  test('is replaced before the next round when it is killed between two rounds', async () => {
     const { trainer, manifest, task } = bench;
     await trainer.prepare(manifest, { signal: live() });
     const before = trainer.pid!;
@@ -137,7 +144,7 @@ describe('the trainer of a node', () => {
       .toBe(true);
   });
 
-  test('an engine that was chosen and has gone since is replaced by the processor', async () => {
+  test('falls back to the processor when the chosen engine no longer exists', async () => {
     const { home, manifest, task, restarts, deps } = bench;
     const trainer = new TrainingProcess({ home, compute: parseCompute({ threads: 1 }) }, deps);
     onTestFinished(() => trainer.stop());
@@ -146,14 +153,14 @@ describe('the trainer of a node', () => {
       code: 'ENGINE_UNAVAILABLE',
       values: { engine: 'onnx-cuda' },
     });
-    expect(restarts()).toBe(1);
+    expect(restarts).toEqual(['ENGINE_UNAVAILABLE']);
     expect(trainer.engine).toBe('onnx-cpu');
     expect(trainer.note).toMatch(/onnx-cuda.*onnx-cpu$/);
     await trainer.prepare(manifest, { signal: live() });
     expect((await trainer.train(task(1), { signal: live(), ...quiet })).result.steps).toBe(1);
   });
 
-  test('several devices are one trainer', async () => {
+  test('trains with several devices as with one', async () => {
     const { home, manifest, task, deps } = bench;
     const trainer = new TrainingProcess({ home, compute: onTwo }, deps);
     onTestFinished(() => trainer.stop());
@@ -169,7 +176,7 @@ describe('the trainer of a node', () => {
   });
 
   test.skipIf(process.platform !== 'linux')(
-    'each of several devices has a part of a batch that the job does not cut',
+    'divides a batch among devices although the job does not',
     async () => {
       const { home, manifest, task, deps } = bench;
       const trainer = new TrainingProcess({ home, compute: onTwo }, deps);
@@ -177,7 +184,7 @@ describe('the trainer of a node', () => {
       expect(manifest.training).toMatchObject({ batchSize: 2, microBatch: 2 });
       await trainer.prepare(manifest, { signal: live() });
       expect(trainer.note).toContain("rows at a time: 1 of a batch's 2 rows");
-      // That one is gone is noticed by who hands it a part, and by nobody else.
+      // Only the trainer that hands the helper its part notices that the helper has died.
       const helpers = await childrenOf(trainer.pid!);
       expect(helpers).toHaveLength(1);
       process.kill(helpers[0]!, 'SIGKILL');
@@ -187,7 +194,7 @@ describe('the trainer of a node', () => {
     },
   );
 
-  test('an abort returns at once, and the next round is trained', async () => {
+  test('returns at once when aborted, and trains the next round', async () => {
     const { trainer, manifest, task } = bench;
     await trainer.prepare(manifest, { signal: live() });
     const stop = new AbortController();
@@ -200,14 +207,14 @@ describe('the trainer of a node', () => {
     expect(result.steps).toBe(1);
   });
 
-  test('a base that is not what its digest says is refused', async () => {
+  test('refuses a base whose files do not have its digest', async () => {
     const { trainer, manifest } = bench;
     const files = manifest.base.files.slice(1);
     const wrong = { ...manifest, base: { ...manifest.base, files } };
     await expect(trainer.prepare(wrong, { signal: live() })).rejects.toMatchObject({ code: 'BASE_DIGEST' });
   });
 
-  test('ends and deletes what it has for bases that are no longer needed, and makes it again', async () => {
+  test('deletes the files of bases that are no longer needed, and creates them again', async () => {
     const { trainer, manifest, home, restarts } = bench;
     await trainer.prepare(manifest, { signal: live() });
     const lying = async (): Promise<string[]> => [
@@ -221,6 +228,6 @@ describe('the trainer of a node', () => {
     expect(await lying()).toEqual([]);
     await trainer.prepare(manifest, { signal: live() });
     expect(await lying()).toEqual([digest, `${digest}.f32`]);
-    expect(restarts()).toBe(0);
+    expect(restarts).toEqual([]);
   });
 });

@@ -26,6 +26,7 @@ export interface FakeTrainerOptions {
 export class FakeTrainer implements NodeTrainer {
   readonly engine = 'fake';
   readonly note = null;
+  readonly restarts = 0;
   /** Rounds trained to the end, and before − after of the last one: for tests that ask. */
   trained = 0;
   lastChange: Float32Array[] = [];

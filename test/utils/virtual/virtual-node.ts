@@ -119,7 +119,7 @@ export class VirtualNode {
         clock: own,
         log: log.child({ node: number }),
         random: random.next,
-        observer: { receipt: () => {}, trained: () => {} },
+        observer: { receiptArrived: () => {}, roundTrained: () => {}, roundLost: () => {} },
       },
     );
     this.#swarmNode.start();

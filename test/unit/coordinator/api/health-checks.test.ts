@@ -6,7 +6,7 @@ import { ScriptedPeer, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
 async function failing(world: World, kind: 'live' | 'ready'): Promise<string[]> {
-  const health = new Health({}, { clock: systemClock });
+  const health = new Health({ clock: systemClock });
   addHealthChecks(health, world);
   return (await health.report(kind)).failing.map(({ check }) => check);
 }

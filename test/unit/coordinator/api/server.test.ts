@@ -53,7 +53,7 @@ async function api(
       ...deps,
       blobs,
       views,
-      health: new Health({}, { clock: systemClock }),
+      health: new Health({ clock: systemClock }),
       registry: metrics.registry,
       log: silentLogger,
       signal: stopping.signal,

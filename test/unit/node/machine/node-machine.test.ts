@@ -4,17 +4,17 @@ import {
   dueAt,
   initialState,
   isDone,
+  type JobHistory,
   type NodeEffect,
   type NodeEvent,
   type NodeState,
-  type Remembered,
 } from '../../../../node/machine/state.ts';
 import { HEAD_SILENCE_MS, RECEIPT_WAIT_MS } from '../../../../node/machine/times.ts';
 import { digest, type HeadPlan, makeHead, SELF } from '../heads.ts';
 
 const UPDATE = digest('update', 1);
 
-/** Drives the machine and keeps what it asked for. */
+/** Sends events to the machine and keeps the effects of the last one. */
 class Driver {
   state: NodeState = initialState(SELF);
   now = 0;
@@ -31,21 +31,25 @@ class Driver {
     return this.send({ type: 'head', head: makeHead(plan) });
   }
 
-  join(plan: HeadPlan | null, remembered: Remembered = { lastRound: 0, pending: [] }): this {
+  join(plan: HeadPlan | null, history: JobHistory = { lastRound: 0, pending: [] }): this {
     this.send({ type: 'start' });
-    return this.send({ type: 'joined', head: plan && makeHead(plan), remembered });
+    return this.send({ type: 'joined', head: plan && makeHead(plan), history });
   }
 
-  /** Up to the training of a round. */
+  /** Drives a new machine to the training of a round. */
   training(plan: HeadPlan): this {
     this.join(plan);
     return this.send({ type: 'synced', adapter: makeHead(plan).checkpoint.adapter.digest });
   }
 
-  /** Up to a sent update. */
+  /** Drives a new machine to a sent update. */
   sent(plan: HeadPlan): this {
     const { work } = this.training(plan).state;
-    return this.send({ type: 'trained', work: work! }).send({ type: 'sealed', work: work!, update: UPDATE });
+    return this.send({ type: 'trained', work: work! }).send({
+      type: 'update-built',
+      work: work!,
+      update: UPDATE,
+    });
   }
 
   get types(): string[] {
@@ -66,10 +70,10 @@ test('a round from joining to the next head', () => {
   expect(work).toMatchObject({ round: 1, start: 0, end: 8, steps: 2, parent: digest('checkpoint', 0) });
   node.send({ type: 'trained', work });
   expect(node.state.phase).toBe('publishing');
-  expect(node.types).toEqual(['seal']);
-  node.send({ type: 'sealed', work, update: UPDATE });
+  expect(node.types).toEqual(['build-update']);
+  node.send({ type: 'update-built', work, update: UPDATE });
   expect(node.types).toEqual(['publish']);
-  node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
+  node.send({ type: 'receipt', round: 1, code: 'accepted', generation: null });
   expect(node.state.phase).toBe('awaiting');
   node.head({ sequence: 2, round: 2, included: [UPDATE] });
   expect(node.effects[0]).toEqual({ type: 'settle', round: 1, outcome: 'counted' });
@@ -78,7 +82,7 @@ test('a round from joining to the next head', () => {
 });
 
 describe('heads', () => {
-  test('a newer head ends stale training at once, and its result is not used', () => {
+  test('a newer head aborts stale training at once, and the result is dropped', () => {
     const node = driver().training({ sequence: 1, round: 1 });
     const work = node.state.work!;
     node.head({ sequence: 2, round: 2 });
@@ -88,21 +92,21 @@ describe('heads', () => {
     expect(node.state.phase).toBe('syncing');
   });
 
-  test('a head that asks for the same work leaves it alone', () => {
+  test('a head that asks for the same work does not interrupt it', () => {
     const node = driver().training({ sequence: 1, round: 1 });
     node.head({ sequence: 2, round: 1 });
     expect(node.types).toEqual([]);
     expect(node.state.phase).toBe('training');
   });
 
-  test('older heads, and those of an older term, are not followed', () => {
+  test('ignores older heads and heads of an older term', () => {
     const node = driver().training({ sequence: 5, round: 3, term: 2 });
     node.head({ sequence: 9, round: 4, term: 1 }).head({ sequence: 4, round: 2, term: 2 });
     expect(node.state.head).toMatchObject({ round: 3, term: 2 });
     expect(node.state.phase).toBe('training');
   });
 
-  test('a node that the round has no data for waits for the next', () => {
+  test('a node without an interval waits for the next round', () => {
     const node = driver().join({ sequence: 1, round: 4, assigned: false });
     node.send({ type: 'synced', adapter: digest('adapter', 3) });
     expect(node.state.phase).toBe('awaiting');
@@ -111,19 +115,19 @@ describe('heads', () => {
     expect(node.state.phase).toBe('training');
   });
 
-  test('a node that three rounds in a row have no work for joins again', () => {
+  test('a node without work in three rounds in a row joins again', () => {
     const driver = new Driver().join({ sequence: 1, round: 1, assigned: false });
     const polls = (plan: HeadPlan): boolean =>
-      driver.head(plan).effects.some((effect) => effect.type === 'poll' && effect.again);
+      driver.head(plan).effects.some((effect) => effect.type === 'poll' && effect.rejoin);
     expect(polls({ sequence: 2, round: 2, assigned: false })).toBe(false);
-    // The same round again, and a pause, are no further ones.
+    // A head of the same round, and a pause, do not count as further rounds.
     expect(polls({ sequence: 3, round: 2, assigned: false })).toBe(false);
     expect(polls({ sequence: 4, round: 3, phase: 'paused' })).toBe(false);
     expect(polls({ sequence: 5, round: 4, assigned: false })).toBe(true);
     expect(polls({ sequence: 6, round: 5, assigned: false })).toBe(false);
   });
 
-  test('a pause ends training; the same round is trained anew when it goes on', () => {
+  test('a pause aborts training; when the job resumes, the round is trained from the start', () => {
     const node = driver().training({ sequence: 1, round: 1 });
     node.head({ sequence: 2, round: 1, phase: 'paused' });
     expect(node.types).toEqual(['abort']);
@@ -132,33 +136,33 @@ describe('heads', () => {
     expect(node.types).toEqual(['train']);
   });
 
-  test('heads that arrive while the base is fetched are followed after it', () => {
+  test('follows heads that arrived while the base was fetched', () => {
     const node = driver().send({ type: 'start' }).head({ sequence: 7, round: 3 });
     expect(node.types).toEqual([]);
     node.send({
       type: 'joined',
       head: makeHead({ sequence: 5, round: 2 }),
-      remembered: { lastRound: 0, pending: [] },
+      history: { lastRound: 0, pending: [] },
     });
     expect(node.effects).toMatchObject([{ type: 'sync', head: { round: 3 } }]);
   });
 
-  test('silence makes the node ask for the head', () => {
+  test('asks for the head after a silence', () => {
     const node = driver().training({ sequence: 1, round: 1 });
     node.send({ type: 'tick' });
     node.now = dueAt(node.state)!;
     expect(node.now).toBe(HEAD_SILENCE_MS);
     node.send({ type: 'tick' });
-    expect(node.effects).toEqual([{ type: 'poll', again: false }]);
+    expect(node.effects).toEqual([{ type: 'poll', rejoin: false }]);
   });
 
-  test('a coordinator that comes back is joined again', () => {
+  test('joins a coordinator again that comes back', () => {
     const node = driver().training({ sequence: 1, round: 1 }).send({ type: 'connected' });
-    expect(node.effects).toEqual([{ type: 'poll', again: true }]);
+    expect(node.effects).toEqual([{ type: 'poll', rejoin: true }]);
     expect(node.state.phase).toBe('training');
   });
 
-  test('a finished job leaves the node with its last adapter', () => {
+  test('fetches the last adapter of a finished job', () => {
     const node = driver().join({ sequence: 9, round: 8, checkpoint: 8, phase: 'finished' });
     expect(isDone(node.state)).toBe(false);
     node.send({ type: 'synced', adapter: digest('adapter', 8) });
@@ -167,10 +171,10 @@ describe('heads', () => {
 });
 
 describe('failures', () => {
-  test('joining is tried for ever, ever more rarely', () => {
+  test('tries to join for ever, with growing pauses', () => {
     const node = driver().send({ type: 'start' });
     const pauses = Array.from({ length: 12 }, () => {
-      node.send({ type: 'join-failed', reason: 'nobody there', jitter: 0 });
+      node.send({ type: 'join-failed', reason: 'unreachable', jitter: 0 });
       const pause = dueAt(node.state)! - node.now;
       node.now += pause;
       node.send({ type: 'tick' });
@@ -181,7 +185,7 @@ describe('failures', () => {
     expect(pauses.at(-1)).toBe(15_000);
   });
 
-  test('a connection cuts the wait for the next attempt short', () => {
+  test('a new connection ends the pause before the next attempt', () => {
     const node = driver().send({ type: 'start' });
     for (let i = 0; i < 9; i++) {
       node.send({ type: 'join-failed', reason: '', jitter: 1 });
@@ -200,7 +204,7 @@ describe('failures', () => {
     expect(node.types).toEqual(['train']);
   });
 
-  test('a failed sync is tried again, and not twice at once', () => {
+  test('tries a failed sync again, once at a time', () => {
     const node = driver().join({ sequence: 1, round: 1 });
     node.send({ type: 'sync-failed', adapter: digest('adapter', 0), reason: '', jitter: 0 });
     node.head({ sequence: 2, round: 1 });
@@ -212,7 +216,7 @@ describe('failures', () => {
 });
 
 describe('updates', () => {
-  test('without a receipt the coordinator is asked, and given what it has not seen', () => {
+  test('asks for a missing receipt, and submits an update that the coordinator has not seen', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
     node.now = RECEIPT_WAIT_MS;
     node.send({ type: 'tick' });
@@ -220,48 +224,48 @@ describe('updates', () => {
     node.send({ type: 'receipt-unknown', round: 1 });
     expect(node.effects).toEqual([{ type: 'submit', round: 1, generation: 0 }]);
     expect(node.state.phase).toBe('publishing');
-    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: 0 });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', generation: 0 });
     expect(node.state.phase).toBe('awaiting');
   });
 
-  test('a refused update is put back, once', () => {
+  test('restores a refused update once', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
-    node.send({ type: 'receipt', round: 1, code: 'wrong-round', asked: null });
+    node.send({ type: 'receipt', round: 1, code: 'wrong-round', generation: null });
     expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'restored' }]);
     expect(node.state.phase).toBe('awaiting');
-    node.send({ type: 'receipt', round: 1, code: 'wrong-round', asked: null });
+    node.send({ type: 'receipt', round: 1, code: 'wrong-round', generation: null });
     expect(node.effects).toEqual([]);
   });
 
-  test('an accepted update that the checkpoint lacks is asked about: an old notice does not settle it', () => {
+  test('asks about an accepted update that the checkpoint lacks; an older unasked receipt does not settle it', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
-    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', generation: null });
     node.head({ sequence: 2, round: 2 });
-    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: null });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', generation: null });
     node.send({ type: 'tick' });
     expect(node.effects).toContainEqual({ type: 'ask', round: 1, generation: 1 });
-    node.send({ type: 'receipt', round: 1, code: 'left-out', asked: 1 });
+    node.send({ type: 'receipt', round: 1, code: 'left-out', generation: 1 });
     expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'restored' }]);
   });
 
-  test('an accepted update of a checkpoint that the node has missed counts', () => {
+  test('counts an accepted update of a checkpoint that the node has missed', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
     node.head({ sequence: 5, round: 3 });
-    node.send({ type: 'receipt', round: 1, code: 'accepted', asked: 1 });
+    node.send({ type: 'receipt', round: 1, code: 'accepted', generation: 1 });
     expect(node.effects).toEqual([{ type: 'settle', round: 1, outcome: 'counted' }]);
   });
 
-  test('a late update is open until no round can take it any more', () => {
+  test('keeps a late update open until no round can take it any more', () => {
     const node = driver().sent({ sequence: 1, round: 1 });
     node.head({ sequence: 2, round: 2 });
-    node.send({ type: 'receipt', round: 1, code: 'late', asked: 1 });
+    node.send({ type: 'receipt', round: 1, code: 'late', generation: 1 });
     expect(node.effects).toEqual([]);
     expect(node.state.pending).toHaveLength(1);
     node.head({ sequence: 3, round: 3, included: [UPDATE] });
     expect(node.effects[0]).toMatchObject({ type: 'settle', outcome: 'counted' });
   });
 
-  test('after a restart in the same round the same update goes out again, and nothing is trained', () => {
+  test('sends the same update again after a restart in its round, and trains nothing', () => {
     const pending = [{ round: 1, update: UPDATE, code: null }];
     const node = driver().join({ sequence: 1, round: 1 }, { lastRound: 1, pending });
     node.send({ type: 'synced', adapter: digest('adapter', 0) });
@@ -271,28 +275,28 @@ describe('updates', () => {
     expect(node.types).toEqual([]);
   });
 
-  test('a round whose update was settled before a restart is not trained again', () => {
+  test('does not train a round again whose update was settled before a restart', () => {
     const node = driver().join({ sequence: 1, round: 1 }, { lastRound: 1, pending: [] });
     node.send({ type: 'synced', adapter: digest('adapter', 0) });
     expect(node.state.phase).toBe('awaiting');
     expect(node.types).toEqual([]);
   });
 
-  test('an update that was stored just before a newer head came is sent all the same', () => {
+  test('sends an update that was stored just before a newer head arrived', () => {
     const node = driver().training({ sequence: 1, round: 1 });
     const work = node.state.work!;
     node.send({ type: 'trained', work }).head({ sequence: 2, round: 2 });
-    node.send({ type: 'sealed', work, update: UPDATE });
+    node.send({ type: 'update-built', work, update: UPDATE });
     expect(node.types).toEqual(['publish']);
     expect(node.state.phase).toBe('syncing');
     expect(node.state.lastRound).toBe(1);
     expect(dueAt(node.state)).toBe(node.now);
   });
 
-  test('stopping hands over what has no receipt, then says goodbye', () => {
+  test('stopping submits updates without a receipt, then leaves', () => {
     const node = driver().sent({ sequence: 1, round: 1 }).send({ type: 'stop' });
     expect(node.types).toEqual(['abort', 'submit', 'leave']);
-    node.send({ type: 'receipt', round: 1, code: 'not-assigned', asked: 0 });
+    node.send({ type: 'receipt', round: 1, code: 'not-assigned', generation: 0 });
     expect(node.types).toEqual(['settle']);
     expect(dueAt(node.state)).toBeNull();
   });

@@ -12,14 +12,14 @@ import type { Head } from '../../../../protocol/messages.ts';
 import type { ReceiptCode } from '../../../../protocol/receipts.ts';
 import { makeHead, SELF } from '../heads.ts';
 
-/** What a node keeps across crashes, with error feedback as a number: the whole of a change, half of it sent. */
+/** State that survives crashes. The error feedback is a number: each round adds 2 to it, and its update sends 1. */
 class ModelDisk {
   readonly updates = new Map<number, { update: string; sent: number; outcome: string | null }>();
   residual = 0;
-  /** Sum of all changes that were ever made into an update. */
+  /** Sum of all pseudo-gradients that updates were built from. */
   learned = 0;
 
-  seal(round: number, update: string): void {
+  store(round: number, update: string): void {
     if (this.updates.has(round)) throw new Error(`round ${round} has two updates`);
     this.learned += 2;
     this.residual += 2;
@@ -35,21 +35,21 @@ class ModelDisk {
     if (outcome === 'restored') this.residual += record.sent;
   }
 
-  /** Error feedback loses nothing: what was learned is in the residual, or with the coordinator. */
+  /** Whether every pseudo-gradient is in the residual or with the coordinator. */
   conserved(): boolean {
     const away = [...this.updates.values()].filter(({ outcome }) => outcome !== 'restored');
     return this.learned === this.residual + away.reduce((sum, { sent }) => sum + sent, 0);
   }
 }
 
-/** A coordinator that decides as it is told, and whose word is final once a round is over. */
+/** A coordinator that a test controls. Its receipts are final once their round is over. */
 class ModelCoordinator {
   sequence = 1;
   round = 1;
   checkpoint = 0;
   phase: Head['phase'] = 'training';
   assigned = true;
-  /** Whether payloads cannot be fetched at present. */
+  /** Whether it cannot fetch payloads at present. */
   refusing = false;
   included: string[] = [];
   readonly receipts = new Map<string, { round: number; code: ReceiptCode; merged: boolean }>();
@@ -70,7 +70,7 @@ class ModelCoordinator {
     return code;
   }
 
-  /** Ends the round: a checkpoint with all or none of the node's open updates, or a null round. */
+  /** Ends the round with a checkpoint that has all or none of the node's open updates, or as a null round. */
   close(how: 'merge' | 'leave-out' | 'null', last: boolean): void {
     this.included = [];
     for (const [update, receipt] of this.receipts) {
@@ -89,15 +89,15 @@ class ModelCoordinator {
 
 type Doing = Exclude<NodeEffect, { type: 'abort' | 'leave' }>;
 
-/** One node and its coordinator; whoever drives it decides what happens next, and what gets lost. */
+/** A model of one node and its coordinator. The test decides what happens next, and which messages are lost. */
 export class NodeModel {
   readonly disk = new ModelDisk();
-  readonly judge = new ModelCoordinator();
-  readonly heads: Head[] = [this.judge.head];
+  readonly coordinator = new ModelCoordinator();
+  readonly heads: Head[] = [this.coordinator.head];
   readonly notices: { round: number; code: ReceiptCode }[] = [];
   state: NodeState = initialState(SELF);
   now = 0;
-  /** Effects that have begun and not ended. */
+  /** Effects that are running. */
   doing: Doing[] = [];
   #made = 0;
 
@@ -117,19 +117,19 @@ export class NodeModel {
     if (!this.disk.conserved()) throw new Error('error feedback is not conserved');
   }
 
-  /** Time passes until the machine wants to be woken. */
+  /** Advances the time and ticks. */
   tick(ms: number): void {
     this.now += ms;
     this.send({ type: 'tick' });
   }
 
-  /** One effect ends, well or badly. */
+  /** Ends one running effect, with success or failure. */
   finish(index: number, well: boolean): void {
     const [effect] = this.doing.splice(index % Math.max(1, this.doing.length), 1);
     if (!effect) return;
     switch (effect.type) {
-      case 'seal':
-        this.#seal(effect.work, well);
+      case 'build-update':
+        this.#buildUpdate(effect.work, well);
         break;
       case 'publish':
         if (well) this.#deliver(effect.round);
@@ -142,23 +142,23 @@ export class NodeModel {
         this.disk.settle(effect.round, effect.outcome);
         break;
       case 'poll':
-        if (well) this.send({ type: 'head', head: this.judge.head });
+        if (well) this.send({ type: 'head', head: this.coordinator.head });
         break;
       default:
         this.send(well ? this.#success(effect) : this.#failure(effect));
     }
   }
 
-  /** The update is stored although something newer has already ended the work on it. */
-  sealAnyway(): void {
-    const index = this.doing.findIndex(({ type }) => type === 'seal');
+  /** Stores an update although a newer head has already aborted the work on it. */
+  buildAnyway(): void {
+    const index = this.doing.findIndex(({ type }) => type === 'build-update');
     const effect = this.doing[index];
-    if (effect?.type !== 'seal') return;
+    if (effect?.type !== 'build-update') return;
     this.doing.splice(index, 1);
-    this.judge.close('null', false);
-    this.heads.push(this.judge.head);
-    this.send({ type: 'head', head: this.judge.head });
-    this.#seal(effect.work, true);
+    this.coordinator.close('null', false);
+    this.heads.push(this.coordinator.head);
+    this.send({ type: 'head', head: this.coordinator.head });
+    this.#buildUpdate(effect.work, true);
   }
 
   crash(): void {
@@ -167,23 +167,23 @@ export class NodeModel {
     this.send({ type: 'start' });
   }
 
-  /** Everything works from here on: the job ends, every question is answered. */
+  /** Ends the job, with every effect succeeding from now on, and checks the outcomes. */
   settle(): void {
-    this.judge.close('merge', true);
+    this.coordinator.close('merge', true);
     for (let turns = 0; !isDone(this.state) || this.doing.length > 0; turns++) {
       if (turns > 500) throw new Error(`stuck: ${JSON.stringify(this.state)} ${JSON.stringify(this.doing)}`);
       if (this.doing.length > 0) this.finish(0, true);
       else this.tick(60_000);
     }
     for (const [round, { update, outcome }] of this.disk.updates) {
-      const expected = this.judge.receipts.get(update)?.merged ? 'counted' : 'restored';
+      const expected = this.coordinator.receipts.get(update)?.merged ? 'counted' : 'restored';
       if (outcome !== expected) throw new Error(`round ${round} is ${outcome}, should be ${expected}`);
     }
   }
 
   #success(effect: Extract<Doing, { type: 'join' | 'sync' | 'train' }>): NodeEvent {
     if (effect.type === 'join') {
-      return { type: 'joined', head: this.judge.head, remembered: this.#remembered() };
+      return { type: 'joined', head: this.coordinator.head, history: this.#history() };
     }
     if (effect.type === 'train') return { type: 'trained', work: effect.work };
     return { type: 'synced', adapter: effect.head.checkpoint.adapter.digest };
@@ -196,19 +196,19 @@ export class NodeModel {
     return { type: 'sync-failed', adapter: effect.head.checkpoint.adapter.digest, reason, jitter: 0.5 };
   }
 
-  #seal(work: Work, well: boolean): void {
+  #buildUpdate(work: Work, well: boolean): void {
     if (!well) {
-      this.send({ type: 'seal-failed', work, reason: 'test' });
+      this.send({ type: 'build-failed', work, reason: 'test' });
       return;
     }
     const update = `update-${work.round}-${++this.#made}`;
-    this.disk.seal(work.round, update);
-    this.send({ type: 'sealed', work, update });
+    this.disk.store(work.round, update);
+    this.send({ type: 'update-built', work, update });
   }
 
   #deliver(round: number): void {
     const { update } = this.disk.updates.get(round)!;
-    this.notices.push({ round, code: this.judge.take(update, round) });
+    this.notices.push({ round, code: this.coordinator.take(update, round) });
   }
 
   #inquire(effect: Extract<Doing, { type: 'ask' | 'submit' }>, well: boolean): void {
@@ -219,12 +219,14 @@ export class NodeModel {
     }
     const { update } = this.disk.updates.get(round)!;
     const code =
-      effect.type === 'submit' ? this.judge.take(update, round) : this.judge.receipts.get(update)?.code;
-    if (code) this.send({ type: 'receipt', round, code, asked: generation });
+      effect.type === 'submit'
+        ? this.coordinator.take(update, round)
+        : this.coordinator.receipts.get(update)?.code;
+    if (code) this.send({ type: 'receipt', round, code, generation: generation });
     else this.send({ type: 'receipt-unknown', round });
   }
 
-  #remembered() {
+  #history() {
     const updates = [...this.disk.updates];
     return {
       lastRound: Math.max(0, ...updates.map(([round]) => round)),
@@ -236,5 +238,5 @@ export class NodeModel {
 }
 
 function isMain(type: NodeEffect['type']): boolean {
-  return type === 'join' || type === 'sync' || type === 'train' || type === 'seal';
+  return type === 'join' || type === 'sync' || type === 'train' || type === 'build-update';
 }

@@ -10,19 +10,19 @@ import type { Work } from '../machine/work.ts';
 import type { TrainedRound } from '../trainer.ts';
 
 /**
- * Makes a round's update and stores it with the error feedback and the optimiser's moments in one transaction:
- * from then on these bytes, and no others, are this node's update of the round.
- * @returns digest of the payload
- * @throws SwarmError UPDATE_EXISTS, UPDATE_VALUES (training diverged), STORE_FULL; the signal's reason when the
- *   round was given up first. Then nothing is stored.
+ * Builds a round's update and stores it, the error feedback and the optimiser's moments in one transaction. From then on
+ * these bytes are this node's only update of the round.
+ * @returns digest and size of the payload
+ * @throws SwarmError UPDATE_EXISTS, UPDATE_VALUES (training diverged), STORE_FULL, or the signal's reason. Nothing is
+ *   stored then.
  */
-export function makeUpdate(
+export function buildUpdate(
   context: ReadyContext,
   work: Work,
   before: HeldAdapter,
   trained: TrainedRound,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<{ update: string; bytes: number }> {
   const { deps, collector, job, feedbackLock } = context;
   return feedbackLock(() =>
     collector.withScope(async (scope) => {
@@ -61,24 +61,22 @@ export function makeUpdate(
       };
       signal.throwIfAborted();
       const { round, preset } = work;
+      const bytes = payload.byteLength;
       const at = deps.clock.now();
-      deps.store.saveUpdate({
-        ...stored,
-        update: { job, round, update, bytes: payload.byteLength, preset, envelope, at },
-      });
-      return update;
+      deps.store.saveUpdate({ ...stored, update: { job, round, update, bytes, preset, envelope, at } });
+      return { update, bytes };
     }),
   );
 }
 
-/** Hands a stored update to gossip, unless it has ended meanwhile. @returns to how many peers */
-export async function publish({ deps, job }: ReadyContext, round: number): Promise<number> {
+/** Publishes a stored update over gossip, unless it has been settled. @returns the number of peers that it was sent to */
+export async function publishUpdate({ deps, job }: ReadyContext, round: number): Promise<number> {
   const record = deps.store.update(job, round);
   return record?.envelope ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
 }
 
-/** Ends an update; one that is part of nothing goes back into the error feedback, once. */
-export function settle(
+/** Records an update's outcome. A restored update goes back into the error feedback. Does nothing the second time. */
+export function settleUpdate(
   context: ReadyContext,
   { round, outcome }: { round: number; outcome: Outcome },
 ): Promise<void> {
@@ -91,7 +89,7 @@ export function settle(
       const payload = outcome === 'restored' ? await loadPayload(context, record.update) : null;
       if (payload) {
         const restored = await loadFeedback(context);
-        // Rounds since have decayed the rest; the update comes back as if it had never left.
+        // The residual has decayed in each round since. The update decays as much, as if it had never been sent.
         const rounds = Math.max(0, deps.store.job(job).feedbackRound - round);
         restored.restore(payload, rounds);
         feedback = await scope.put(restored.encode());
@@ -101,10 +99,10 @@ export function settle(
   );
 }
 
-/** A residual is as large as the adapter, with its checksum and layout digest before it. */
+/** Checksum and layout digest, which stand before the residual. The residual is as large as the adapter. */
 const RESIDUAL_HEADER_BYTES = 64;
 
-/** null when it is damaged: then what it would have given back is lost, and the node goes on. */
+/** Returns null when the payload is damaged. What the update held is lost then, and training continues without it. */
 async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint8Array | null> {
   try {
     return await deps.blobs.get(update, { maxBytes: UPDATE_BYTES });
@@ -115,7 +113,7 @@ async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint
   }
 }
 
-/** The stored residual, or an empty one where there is none or it is damaged: training goes on without it. */
+/** Reads the stored residual. Returns an empty one when there is none or it is damaged. */
 async function loadFeedback({ deps, job, layout, manifest }: ReadyContext): Promise<ErrorFeedback> {
   const options = { layout, decay: manifest.rounds.errorFeedbackDecay };
   const { feedback } = deps.store.job(job);

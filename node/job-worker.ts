@@ -1,0 +1,86 @@
+import type { Head } from '../protocol/messages.ts';
+import type { Download, HeldAdapter, PhaseContext, ReadyContext } from './context.ts';
+import type { NodeEvent } from './machine/state.ts';
+import type { Work } from './machine/work.ts';
+import { prepare } from './phases/join.ts';
+import { requestJoin } from './phases/requests.ts';
+import { sync } from './phases/sync.ts';
+import { train } from './phases/train.ts';
+import { buildUpdate } from './phases/updates.ts';
+import type { TrainedRound } from './trainer.ts';
+
+/**
+ * A node's work in one job: the adapter that it holds and the round that it trains. Each phase is a method that resolves
+ * with the phase's event.
+ */
+export class JobWorker {
+  readonly context: PhaseContext;
+  /** Progress in the round that is being trained, or in the last one. */
+  progress: { step: number; steps: number; tokensPerSecond: number };
+  download: Download | null = null;
+  #ready: ReadyContext | null = null;
+  #held: HeldAdapter | null = null;
+  #trained: TrainedRound | null = null;
+
+  constructor(context: Omit<PhaseContext, 'onDownload'>) {
+    const onDownload = (download: Download | null): void => {
+      this.download = download;
+    };
+    this.context = { ...context, onDownload };
+    const { tokensPerSecond } = context.deps.store.job(context.job);
+    this.progress = { step: 0, steps: 0, tokensPerSecond };
+  }
+
+  /** The context, once the job is prepared. */
+  get ready(): ReadyContext {
+    return this.#ready!;
+  }
+
+  async prepare(head: Head | null, signal: AbortSignal): Promise<NodeEvent> {
+    const { context } = this;
+    const { trainer, store, log } = context.deps;
+    const { engine } = trainer;
+    this.#ready = await prepare(context, head, signal);
+    // The engine may depend on the base. The coordinator shows it to people, so it gets the new name.
+    if (trainer.engine !== engine) await requestJoin(context.options, context.deps, context, signal);
+    const history = store.history(context.job);
+    const { lastRound, pending } = history;
+    log.info({ name: context.manifest.name, lastRound, pending: pending.length }, 'job-joined');
+    return { type: 'joined', head, history };
+  }
+
+  async sync(head: Head, signal: AbortSignal): Promise<NodeEvent> {
+    const held = await sync(this.ready, this.#held, head, signal);
+    if (!signal.aborted) this.#held = held;
+    return { type: 'synced', adapter: held.digest };
+  }
+
+  async train(work: Work, signal: AbortSignal): Promise<NodeEvent> {
+    this.progress = { ...this.progress, step: 0, steps: work.steps };
+    this.#trained = await train(this.ready, work, this.#held!, {
+      signal,
+      onProgress: ({ step, steps, tokensPerSecond }) => {
+        if (!signal.aborted) this.progress = { step, steps, tokensPerSecond };
+      },
+    });
+    const { steps, tokens, seconds, lossFirst, lossLast } = this.#trained.result;
+    const { log } = this.context.deps;
+    log.info({ round: work.round, steps, tokens, seconds, lossFirst, lossLast }, 'round-trained');
+    return { type: 'trained', work };
+  }
+
+  async buildUpdate(work: Work, signal: AbortSignal): Promise<NodeEvent> {
+    const { log, observer } = this.context.deps;
+    const trained = this.#trained!;
+    const { update, bytes } = await buildUpdate(this.ready, work, this.#held!, trained, signal);
+    this.#trained = null;
+    log.info({ round: work.round, update, bytes }, 'update-built');
+    observer.roundTrained({ ...trained.result, updateBytes: bytes });
+    return { type: 'update-built', work, update };
+  }
+
+  /** Frees the result of an aborted round. */
+  discardResult(): void {
+    this.#trained = null;
+  }
+}

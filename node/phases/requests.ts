@@ -1,0 +1,123 @@
+/** The requests that a node makes to its coordinator, and the verification of their answers. */
+import { withDeadline } from '../../common/deadline.ts';
+import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import type { Head, Receipt } from '../../protocol/messages.ts';
+import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.ts';
+import { nodeError } from '../errors.ts';
+import type { UpdateRecord } from '../store/node-store.ts';
+
+/** Sends one request, with the deadline RPC_TIMEOUT_MS. */
+export function request<M extends RpcMethod>(
+  { clock, network }: SwarmNodeDeps,
+  peer: string,
+  method: M,
+  body: RpcRequest<M>,
+  signal: AbortSignal,
+): Promise<RpcResponse<M>> {
+  return withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal, what: `the request "${method}"` }, (inner) =>
+    network.request(peer, method, body, { signal: inner }),
+  );
+}
+
+/** Asks to take part in a job. Asking again changes nothing. */
+export function requestJoin(
+  { name, agent, invite }: SwarmNodeOptions,
+  deps: SwarmNodeDeps,
+  { coordinator, job }: { coordinator: string; job: string },
+  signal: AbortSignal,
+): Promise<RpcResponse<'join'>> {
+  const { engine } = deps.trainer;
+  const { tokensPerSecond } = deps.store.job(job);
+  const body = { job, invite, name, agent, engine, tokensPerSecond, sentAt: deps.clock.now() };
+  return request(deps, coordinator, 'join', body, signal);
+}
+
+/** Returns the digests of the coordinator's jobs that are not over, in its order. */
+export async function openJobs(
+  deps: SwarmNodeDeps,
+  coordinator: string,
+  signal: AbortSignal,
+): Promise<string[]> {
+  const { jobs } = await request(deps, coordinator, 'jobs', {}, signal);
+  return jobs.filter(({ phase }) => phase !== 'finished' && phase !== 'failed').map(({ job }) => job);
+}
+
+/**
+ * Asks for a head that is newer than `known`. Returns null when there is none.
+ * @param options.rejoin asks by joining again: a coordinator that restarted may have forgotten the node
+ */
+export async function requestHead(
+  context: PhaseContext,
+  { known, rejoin }: { known: Head | null; rejoin: boolean },
+  signal: AbortSignal,
+): Promise<Head | null> {
+  const { options, deps, coordinator, job } = context;
+  const than = known ? { known: { term: known.term, sequence: known.sequence } } : {};
+  const { head } = rejoin
+    ? await requestJoin(options, deps, context, signal)
+    : await request(deps, coordinator, 'head', { job, ...than }, signal);
+  return head && verifyHead(head, context);
+}
+
+/** Asks for the receipt of a round's update. Returns null when the coordinator has never seen the update. */
+export async function requestReceipt(
+  context: PhaseContext,
+  round: number,
+  signal: AbortSignal,
+): Promise<Receipt | null> {
+  const { deps, coordinator, job } = context;
+  const { update } = storedUpdate(context, round);
+  const { receipt } = await request(deps, coordinator, 'receipt', { job, update }, signal);
+  return receipt && verifyReceipt(receipt, context);
+}
+
+/** Sends a round's update to the coordinator and returns its receipt. @throws SwarmError UPDATE_UNKNOWN, UPDATE_ENDED */
+export async function submitUpdate(
+  context: PhaseContext,
+  round: number,
+  signal: AbortSignal,
+): Promise<Receipt> {
+  const { deps, coordinator, job } = context;
+  const { envelope, outcome } = storedUpdate(context, round);
+  if (envelope === null) {
+    throw nodeError('UPDATE_ENDED', `the update of round ${round} is already ${outcome}`, { job, round });
+  }
+  const { receipt } = await request(deps, coordinator, 'submit', { update: envelope }, signal);
+  return verifyReceipt(receipt, context);
+}
+
+function storedUpdate({ deps, job }: PhaseContext, round: number): UpdateRecord {
+  const record = deps.store.update(job, round);
+  if (record) return record;
+  throw nodeError('UPDATE_UNKNOWN', `the store has no update of round ${round}`, { job, round });
+}
+
+/** @throws SwarmError HEAD_MISMATCH if the head is of another job or author, and the errors of `verifyMessage` */
+export function verifyHead(bytes: Uint8Array, expected: { coordinator: string; job: string }): Head {
+  const { author, message } = verifyMessage('head', bytes);
+  const { coordinator, job } = expected;
+  if (author === coordinator && message.job === job) return message;
+  throw nodeError(
+    'HEAD_MISMATCH',
+    `expected a head of job ${job} by ${coordinator}, not of job ${message.job} by ${author}`,
+    {
+      job: message.job,
+      author,
+      expected: { coordinator, job },
+    },
+  );
+}
+
+/** @throws SwarmError RECEIPT_MISMATCH if the receipt is for another job or peer, or by another author */
+export function verifyReceipt(bytes: Uint8Array, { coordinator, job, deps }: PhaseContext): Receipt {
+  const { author, message } = verifyMessage('receipt', bytes);
+  const { peerId } = deps.network.signer;
+  if (author === coordinator && message.job === job && message.peer === peerId) return message;
+  throw nodeError(
+    'RECEIPT_MISMATCH',
+    `received a receipt of job ${message.job} for ${message.peer}, signed by ${author}`,
+    { author, job: message.job, peer: message.peer },
+  );
+}
