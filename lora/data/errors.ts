@@ -1,17 +1,29 @@
 import { defineErrors } from '../../common/errors.ts';
 
+const OTHER_BASE = 'choose another base model';
+const OTHER_TEMPLATE = 'use another template with --template: chatml, plain, or a file';
+
 export const dataError = defineErrors({
-  DATA_BAD_ROWS: 'failed',
-  DATA_COLUMNS: 'usage',
+  DATA_BAD_ROWS: {
+    kind: 'failed',
+    next: 'correct the rows, or allow more of them with --bad-rows (in job files data.badRowShare)',
+  },
+  DATA_COLUMNS: { kind: 'usage', next: 'name only columns for fields of one format (docs/data.md)' },
   DATA_CSV: 'failed',
-  DATA_EMPTY: 'failed',
+  DATA_EMPTY: { kind: 'failed', next: 'look at the data with "swarm data inspect"' },
   DATA_ENCODING: 'usage',
   DATA_FORMAT: 'usage',
   DATA_JSON: 'failed',
   DATA_NO_FILES: { kind: 'notFound', next: 'check the path' },
   DATA_PARQUET: 'failed',
-  DATA_TEMPLATE: 'failed',
-  DATA_TOO_SMALL: 'failed',
+  DATA_TEMPLATE: {
+    kind: 'failed',
+    next: 'make one sample per answer (--train-on turns), train on everything (--train-on all), or use a template that only appends',
+  },
+  DATA_TOO_SMALL: {
+    kind: 'failed',
+    next: 'name held-out files, or use a .jsonl file with one document per line',
+  },
   DATA_UNREADABLE: 'usage',
   PACKED_INVALID: 'failed',
   PACKED_ROW: 'failed',
@@ -19,15 +31,18 @@ export const dataError = defineErrors({
   ROWS_COUNT: 'failed',
   ROWS_POSITION: 'failed',
   ROW_TEMPLATE: 'failed',
-  ROW_TOKEN: 'failed',
+  ROW_TOKEN: { kind: 'failed', next: "pack the data with this model's tokenizer" },
   ROW_TOKENS: 'failed',
-  ROW_TURNS: 'failed',
+  ROW_TURNS: {
+    kind: 'failed',
+    next: 'train on the last answer only (--train-on last), or split the conversation',
+  },
   TEMPLATE_CLOSED: 'failed',
-  TEMPLATE_INVALID: 'failed',
-  TEMPLATE_LIMIT: 'failed',
-  TEMPLATE_MISSING: 'notFound',
-  TEMPLATE_UNREADABLE: 'failed',
-  TOKENIZER_INVALID: 'failed',
-  TOKENIZER_LIMIT: 'failed',
-  TOKENIZER_UNSUPPORTED: 'failed',
+  TEMPLATE_INVALID: { kind: 'failed', next: OTHER_TEMPLATE },
+  TEMPLATE_LIMIT: { kind: 'failed', next: OTHER_TEMPLATE },
+  TEMPLATE_MISSING: { kind: 'notFound', next: 'name one with --template: chatml, plain, or a file' },
+  TEMPLATE_UNREADABLE: { kind: 'failed', next: OTHER_TEMPLATE },
+  TOKENIZER_INVALID: { kind: 'failed', next: "put the model's own tokenizer.json into its folder" },
+  TOKENIZER_LIMIT: { kind: 'failed', next: OTHER_BASE },
+  TOKENIZER_UNSUPPORTED: { kind: 'failed', next: OTHER_BASE },
 });

@@ -1,25 +1,25 @@
-/** What people train on, after reading and before any tokenizer: one shape per kind of data. */
+/** Examples: what the rows of data files say, before tokenising. There is one shape per kind of data. */
 
-/** Where an example came from, for messages to people. */
+/** Where an example comes from, for messages. */
 export interface Origin {
   readonly file: string;
-  /** From 1: the line in formats of lines (CSV: of the row's first line), else the number of the row. */
+  /** From 1: the line in JSON lines and CSV (the row's first line); otherwise the number of the row. */
   readonly row: number;
 }
 
 /** One turn of a conversation, in the shape that chat templates expect. */
 export interface Message {
   role: string;
-  /** Empty where a turn only calls tools. Parts of text are joined; other parts make a row unusable. */
+  /** Empty if a turn only calls tools. Text parts are joined; other parts make the row unusable. */
   content: string;
   name?: string;
   tool_calls?: unknown[];
   tool_call_id?: string;
-  /** Everything else that the row says of the turn (`weight`, `reasoning_content`, …), for the template. */
+  /** All other properties of the turn (`weight`, `reasoning_content`, …), which the template may use. */
   [more: string]: unknown;
 }
 
-/** A stretch of text with its own mask. */
+/** A part of a text that is trained or not. */
 export interface Segment {
   text: string;
   trained: boolean;
@@ -32,20 +32,20 @@ export type ExampleBody =
   | {
       kind: 'instruction';
       instruction: string;
-      /** Empty where there is none. */
+      /** Empty if there is none. */
       input: string;
       output: string;
       system: string | null;
-      /** Earlier turns, oldest first: what was asked and answered. */
+      /** Earlier turns as [question, answer], the oldest first. */
       history: [string, string][];
     }
   | { kind: 'segments'; segments: Segment[] }
-  /** `labels` has the length of `ids`, is NOT shifted, and holds −100 where nothing is trained. */
+  /** `labels` has the length of `ids`, is NOT shifted, and is −100 where a token is not trained. */
   | { kind: 'tokens'; ids: number[]; labels: number[] };
 
 export type Example = { origin: Origin } & ExampleBody;
 
-/** Formats of rows, by the names that `format` takes. `sharegpt` arrives as messages, `alpaca` as instruction. */
+/** Formats of rows. Rows of `sharegpt` become examples of kind `messages`, rows of `alpaca` of kind `instruction`. */
 export const FORMATS = [
   'text',
   'completion',

@@ -1,9 +1,8 @@
-import { fromSystem } from '../../common/errors.ts';
-/** Which files a list of paths, folders and patterns means, and what kind of container each is. */
+/** Finds the data files that paths, folders and patterns name, and the container format of each. */
 
 import { glob, readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { SwarmError } from '../../common/errors.ts';
+import { fromSystem, type SwarmError } from '../../common/errors.ts';
 import { dataError } from './errors.ts';
 
 const CONTAINERS = ['jsonl', 'json', 'csv', 'tsv', 'parquet', 'txt'] as const;
@@ -14,24 +13,27 @@ const EXTENSIONS: ReadonlyMap<string, Container> = new Map([
   ['ndjson', 'jsonl'] as const,
 ]);
 const COMPRESSIONS = /\.(gz|zst)$/;
-/** For messages. */
+/** Known extensions, for messages. */
 const KNOWN = `${[...EXTENSIONS.keys()].map((name) => `.${name}`).join(', ')}, each also as .gz or .zst`;
 
-/** Apache Arrow, in which `datasets` keeps its cache and what `save_to_disk` writes. */
+/** Apache Arrow: the format of the cache of `datasets` and of its `save_to_disk`. */
 const ARROW = /\.(arrow|feather)$/i;
 
 export interface DataFile {
   file: string;
   container: Container;
-  /** Size on disk. */
+  /** Size on disk, bytes. */
   bytes: number;
 }
 
 /**
- * Files in the order given. A folder stands for the data files directly in it, by name (code units); other files
- * and folders in it are skipped, so that train/ and test/ can lie side by side. A pattern (`*`, `**`, `?`, `[…]`,
- * `{…}`) stands for what it matches, sorted; a path that exists is never a pattern.
- * @throws DATA_UNREADABLE (missing, not a data file or Arrow, no data file in a folder), DATA_NO_FILES (pattern)
+ * Returns the data files in the order given.
+ *
+ * A folder means the data files directly in it, sorted by name (code units). Other files and subfolders are skipped, so
+ * that train/ and test/ can be side by side. A pattern (`*`, `**`, `?`, `[…]`, `{…}`) means the files that it matches,
+ * sorted. A path that exists is never a pattern.
+ * @throws DATA_UNREADABLE if a file is missing, is not a data file or is Arrow, or if a folder has no data file;
+ * DATA_NO_FILES if a pattern matches nothing
  */
 export async function dataFiles(paths: string | readonly string[]): Promise<DataFile[]> {
   const found: DataFile[] = [];
@@ -41,7 +43,7 @@ export async function dataFiles(paths: string | readonly string[]): Promise<Data
   return found;
 }
 
-/** Kind of a file by its name; null for other files. */
+/** Returns the container format by the file's name; null for files that are not data files. */
 export function containerOf(file: string): Container | null {
   const name = basename(file).toLowerCase().replace(COMPRESSIONS, '');
   return EXTENSIONS.get(/\.([^.]*)$/.exec(name)?.[1] ?? '') ?? null;
@@ -51,7 +53,7 @@ async function expand(path: string): Promise<string[]> {
   if (!/[*?[{]/.test(path) || (await stat(path).catch(() => null))) return [path];
   const matches: string[] = [];
   for await (const match of glob(path)) matches.push(match);
-  // "**" and "*" match folders too, but of a folder's files only those that the pattern names are meant.
+  // "**" and "*" match folders too. Their files are included only if the pattern matches those as well.
   const files = matches.filter((match) => containerOf(match) !== null).sort();
   const chosen = files.length > 0 ? files : matches.sort();
   if (chosen.length === 0) throw dataError('DATA_NO_FILES', `no file matches ${path}`, { path });
@@ -72,7 +74,9 @@ async function filesOf(path: string): Promise<DataFile[]> {
     const container = containerOf(path);
     if (ARROW.test(path)) throw arrow(path);
     if (container === null || !entry.isFile()) {
-      throw dataError('DATA_UNREADABLE', `${path} is no data file; known are ${KNOWN}`, { file: path });
+      throw dataError('DATA_UNREADABLE', `${path} is not a data file; known extensions are ${KNOWN}`, {
+        file: path,
+      });
     }
     return [{ file: path, container, bytes: entry.size }];
   }
@@ -80,7 +84,7 @@ async function filesOf(path: string): Promise<DataFile[]> {
     .filter((item) => !item.isDirectory() && !item.name.startsWith('.'))
     .map(({ name }) => name)
     .sort();
-  // What lies beside it describes it, and is no data.
+  // JSON files beside Arrow files describe the data set and are not data.
   if (names.some((name) => ARROW.test(name))) throw arrow(path);
   const files: DataFile[] = [];
   for (const name of names) {
@@ -89,14 +93,22 @@ async function filesOf(path: string): Promise<DataFile[]> {
     if (container !== null) files.push({ file, container, bytes: (await stat(file)).size });
   }
   if (files.length === 0) {
-    throw dataError('DATA_UNREADABLE', `${path} holds no data file directly in it; known are ${KNOWN}`, {
-      file: path,
-    });
+    throw dataError(
+      'DATA_UNREADABLE',
+      `the folder ${path} has no data file directly in it; known extensions are ${KNOWN}`,
+      {
+        file: path,
+      },
+    );
   }
   return files;
 }
 
 function arrow(path: string): SwarmError {
-  const message = `${path} holds Apache Arrow, which is not read; write it as Parquet: datasets.load_from_disk(…).to_parquet("train.parquet")`;
-  return dataError('DATA_UNREADABLE', message, { file: path });
+  return dataError(
+    'DATA_UNREADABLE',
+    `${path} is in Apache Arrow format, which is not supported`,
+    { file: path },
+    { next: 'write it as Parquet: datasets.load_from_disk(…).to_parquet("train.parquet")' },
+  );
 }

@@ -1,21 +1,21 @@
 import { hash } from 'node:crypto';
 import { dataError } from './errors.ts';
 
-/** Hashes are counted by their first 16 bits. */
+/** Hashes are counted by their first 16 bits, to find the threshold in two passes. */
 const BUCKETS = 65_536;
 
 /**
- * Which examples are held out of training: those with the smallest hashes of seed and index, at least one and never
- * all. The same however large the data are; memory does not grow with them (two passes over the indices instead of a
- * sorted list).
- * @throws SwarmError DATA_TOO_SMALL
+ * Chooses the examples that are held out of training: those with the smallest hashes of seed and index, at least one
+ * and never all. Memory does not grow with the number of examples: two passes over the indices replace a sorted list.
+ * @param share of the examples, between 0 and 1
+ * @throws DATA_TOO_SMALL if there are fewer than two examples
  */
 export function chooseHeldOut(examples: number, share: number, seed: number): (index: number) => boolean {
   if (examples < 2) {
     throw dataError(
       'DATA_TOO_SMALL',
-      `the data holds ${examples === 1 ? 'one example' : 'no example'}, which cannot be split into training and held-out ` +
-        'data; name held-out files, or use .jsonl with one document per line',
+      `the data contains ${examples === 1 ? 'one example' : 'no examples'}, which cannot be split into training and ` +
+        'held-out data',
       { documents: examples },
     );
   }

@@ -1,12 +1,11 @@
-import { fromSystem } from '../../common/errors.ts';
-/** From data files to packed rows on disk, kept between runs. */
+/** Packs data files into rows on disk and keeps them in a cache between runs. */
 
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
-import type { SwarmError } from '../../common/errors.ts';
+import { fromSystem, type SwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { dataError } from './errors.ts';
 import type { Example } from './examples.ts';
@@ -21,19 +20,19 @@ import { cutShards } from './shards/cut-shards.ts';
 import { StoredRows } from './stored-rows.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
-/** Packed sets that stay in the cache, each 1.5 to 2.5 times as large as its text; the one used longest ago goes first. */
+/** Packed sets kept in the cache. Each is 1.5 to 2.5 times as large as its text. The least recently used goes first. */
 const KEPT_SETS = 8;
-/** What is written is not yet a set; left behind by a killed run, it goes after a day. */
+/** Prefix of folders that are still being written. Those that a killed run left behind are deleted after a day. */
 const PARTIAL = '.partial-';
 const PARTIAL_LIFE_MS = 24 * 60 * 60 * 1000;
-/** To be raised when the same files come to be read, tokenised, rendered or packed otherwise. */
+/** Raise this if the same files would now be read, rendered, tokenised or packed differently. */
 const VERSION = 3;
 
-/** Some of the examples of the files. */
+/** A part of the examples, such as the training part. */
 export interface ExamplePart {
-  /** Tells it apart from other parts of the same files. */
+  /** Distinguishes it from other parts of the same files in the cache. */
   readonly name: string;
-  /** Which examples, counted from 0 as they are read; not asked where the rows are there already. */
+  /** Returns a predicate over example indices, from 0 in reading order. Not called if the rows are in the cache. */
   chosen(): Promise<(index: number) => boolean>;
 }
 
@@ -43,22 +42,22 @@ export interface PackFilesOptions {
   sequenceLength: number;
   /** @default all examples */
   part?: ExamplePart;
-  /** Of the tokenizer and the chat template. */
+  /** Folder of the model, with its tokenizer and chat template. */
   modelDir: string;
   cacheDir: string;
-  /** Milliseconds since 1970: the day that a chat template may print. */
+  /** Milliseconds since 1970. Chat templates may print this day. */
   now: number;
   signal?: AbortSignal;
-  /** Bytes of files read so far, of all. */
+  /** Receives the bytes read so far and the size of all files. */
   onProgress?: (done: number, total: number) => void;
-  /** Each row that cannot be used; none where the packed rows were there already. */
+  /** Receives each row that cannot be used. Not called if the rows are in the cache. */
   onBad?: (row: BadRow) => void;
 }
 
 /**
- * Packed rows of the files, out of the cache where they are there: the key is a digest of the files' content, the
- * tokenizer, the chat template, and the settings. Memory does not grow with the data. Close the result.
- * @throws DATA_*, TEMPLATE_*, STORE_FULL, DATA_EMPTY when there is nothing to train on
+ * Packs data files into rows, or opens the cached rows. The cache key is a digest of the content of the files, the
+ * tokenizer, the chat template and the settings. Memory does not grow with the data. Close the result after use.
+ * @throws DATA_*, TEMPLATE_*, STORE_FULL; DATA_EMPTY if there is nothing to train on
  */
 export async function packFiles(
   options: PackFilesOptions,
@@ -89,19 +88,24 @@ export async function packFiles(
     } finally {
       await rm(partial, { recursive: true, force: true });
     }
-    // A cache that cannot be tidied is only larger.
+    // If cleaning up fails, the cache is only larger than it should be.
     await tidy(root, Date.now()).catch(() => {});
     const packed = await StoredRows.open(dir);
     if (packed?.key === key) return packed;
-    throw dataError('DATA_UNREADABLE', `${dir} cannot be written; see who owns it`, { file: dir });
+    throw dataError(
+      'DATA_UNREADABLE',
+      `packed rows cannot be written to ${dir}`,
+      { file: dir },
+      { next: 'check who owns the folder' },
+    );
   } finally {
     await renderer.close();
   }
 }
 
 /**
- * Moves a complete set to where it belongs. What is in the way stays if it is the same rows, from a run that was faster;
- * it is looked at only now, since another run may have finished while this one packed.
+ * Moves a complete set to its place in the cache. If a parallel run has put the same rows there in the meantime, they
+ * stay; anything else is replaced.
  */
 async function place(partial: string, dir: string, key: string): Promise<void> {
   try {
@@ -120,8 +124,12 @@ function noSpace(error: unknown): boolean {
 }
 
 function storeFull(dir: string, cause: unknown): SwarmError {
-  const message = `there is no space for packed data in ${dir}; free some, or name another cache folder`;
-  return commonError('STORE_FULL', message, { dir }, { cause });
+  return commonError(
+    'STORE_FULL',
+    `there is no space for packed data in ${dir}`,
+    { dir },
+    { cause, next: 'free disk space, or use another cache folder' },
+  );
 }
 
 async function write(
@@ -163,7 +171,7 @@ async function keyOf(
     files.push({ container, digest: await fileDigest(file, signal) });
   }
   const templates = sources?.templates ?? null;
-  // Today's date is part of what such a template writes.
+  // Such a template writes today's date.
   const dated = Object.values(templates ?? {}).some((source) => source.includes('strftime_now'));
   const tokenizer = await Promise.all(
     ['tokenizer.json', 'tokenizer_config.json'].map((name) =>
@@ -198,7 +206,10 @@ async function fileDigest(file: string, signal: AbortSignal | undefined): Promis
   return hash.digest('hex');
 }
 
-/** Removes what nobody will use again. A set that another run reads stays readable to it on POSIX systems. */
+/**
+ * Deletes old sets and abandoned folders. On POSIX systems, a run that is reading a deleted set can continue to read
+ * it.
+ */
 async function tidy(root: string, now: number): Promise<void> {
   await mkdir(root, { recursive: true });
   const entries = await Promise.all(

@@ -1,50 +1,54 @@
 import { dataError } from './errors.ts';
 /**
- * Which rows a round trains, in which order: a keyed permutation of all rows, read at any position without
- * being stored. Nodes and coordinator compute the same rows from a head alone.
+ * The order of the rows in a round: a keyed permutation of all rows. It is evaluated at any position without being
+ * stored. Nodes and coordinator compute the same order from the head alone.
  */
 
 import { createHash } from 'node:crypto';
 import { encodeCbor } from '../../protocol/cbor.ts';
 
-/** Most rows of a data set: two halves of 16 bits. */
+/** Most rows of a data set: a Feistel network with two halves of 16 bits. */
 export const MAX_ROWS = 2 ** 32;
 
-/** Luby and Rackoff 1988 need four for a pseudo-random permutation; more make up for a fast round function. */
+/** Luby and Rackoff 1988 prove pseudo-randomness from four rounds on; more compensate for a fast, weak round function. */
 const FEISTEL_ROUNDS = 8;
 
 export interface PermutationKey {
   /** Digest of the job. */
   job: string;
   round: number;
-  /** Digest of the checkpoint that the round starts from: nobody can know the order of a round before it. */
+  /** Digest of the checkpoint that the round starts from. Until it exists, the order cannot be predicted. */
   parent: string;
-  /** How often the round has gone through all rows. */
+  /** Number of complete passes over all rows in this round. */
   epoch: number;
 }
 
-/** Key of a round's permutation, 32 bytes. */
+/** Returns the key of a round's permutation, 32 bytes. */
 export function permutationKey({ job, round, parent, epoch }: PermutationKey): Uint8Array {
   return createHash('sha256').update(encodeCbor({ job, round, parent, epoch })).digest();
 }
 
 /**
- * A permutation of 0 … rows−1 as a function of position, chosen by `key`: a balanced Feistel network on the
- * next power of four, walked until it lands below `rows` (Black and Rogaway 2002, cycle walking).
+ * Returns the permutation of 0 … rows−1 that `key` selects, as a function of the position. It is a balanced Feistel
+ * network on the next power of four, applied until the result is below `rows` (cycle walking, Black and Rogaway 2002).
  *
  * @param key 32 bytes
- * @throws ROWS_COUNT, ROWS_POSITION
+ * @throws ROWS_COUNT; the function throws ROWS_POSITION
  */
 export function permutation(rows: number, key: Uint8Array): (position: number) => number {
   if (!Number.isInteger(rows) || rows < 1 || rows > MAX_ROWS) {
-    throw dataError('ROWS_COUNT', `${rows} rows cannot be permuted; from 1 to ${MAX_ROWS}`, { rows });
+    throw dataError(
+      'ROWS_COUNT',
+      `${rows} rows cannot be permuted; the number must be from 1 to ${MAX_ROWS}`,
+      { rows },
+    );
   }
   const half = Math.max(1, Math.ceil(Math.log2(rows) / 2));
   const mask = 2 ** half - 1;
   const keys = roundKeys(key);
   return (position) => {
     if (!Number.isInteger(position) || position < 0 || position >= rows) {
-      throw dataError('ROWS_POSITION', `position ${position} is not among ${rows} rows`, {
+      throw dataError('ROWS_POSITION', `there is no position ${position} among ${rows} rows`, {
         position,
         rows,
       });

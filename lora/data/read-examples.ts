@@ -1,5 +1,3 @@
-/** Data files as a stream of examples. */
-
 import { readCsv } from './containers/csv.ts';
 import { readJson } from './containers/json.ts';
 import { readJsonLines } from './containers/jsonl.ts';
@@ -13,33 +11,34 @@ import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
 import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';
 import { RowReport } from './row-report.ts';
 
-/** A file whose first rows fit no format is refused after this many. */
+/** Rows that may fit no format before the file is refused. */
 const MAX_UNRECOGNISED = 10;
 
 export interface ReadExamplesOptions {
-  /** One format for all files, or "auto": each file's is recognised by itself. @default "auto" */
+  /** One format for all files. "auto": recognised for each file. @default "auto" */
   format?: Format | 'auto';
   /**
-   * Our name of a field to the name of the column that holds it, for example `{messages: 'dialog'}`; `role` and
-   * `content` name the properties of a message. Only formats that have all the named fields are considered.
+   * Maps a field to the column that holds it, such as `{messages: 'dialog'}`. `role` and `content` name the keys of a
+   * message. Only formats that have all named fields are considered. @default none
    */
   columns?: Columns;
   signal?: AbortSignal;
-  /** Counts rows and stops the run at too many bad ones. Give the same one to whoever renders the examples. */
+  /** Counts rows and stops the run if too many are bad. Use the same report to render the examples. */
   report: RowReport;
-  /** Bytes of files read so far, of all; about, for Parquet. */
+  /** Receives the bytes read so far and the size of all files. Approximate for Parquet. */
   onProgress?: (done: number, total: number) => void;
 }
 
 /**
- * Examples of files, folders and patterns (see `dataFiles`), in the order given. Memory is that of a few rows (of a
- * row group in Parquet), not of the data. Documents of kind "text" without any character are left out.
+ * Reads the examples of files, folders and patterns (see `dataFiles`) in the order given. Holds a few rows in memory (in
+ * Parquet, a row group), not the whole data. Empty texts are left out.
  *
- * A file has one format: the first row that fits any decides for all, and where it fits several, the first in the
- * order tokens, segments, messages, sharegpt, completion, alpaca, text. Rows that do not fit then are bad ones.
+ * A file has one format. The first row that fits any format decides for the whole file. If it fits several, the first
+ * in this order is taken: tokens, segments, messages, sharegpt, completion, alpaca, text. Rows that do not fit the
+ * file's format are bad rows.
  *
  * @throws DATA_NO_FILES, DATA_UNREADABLE, DATA_ENCODING, DATA_JSON, DATA_CSV, DATA_PARQUET, DATA_COLUMNS,
- * DATA_FORMAT (nothing recognised), DATA_BAD_ROWS
+ * DATA_BAD_ROWS; DATA_FORMAT if no format is recognised
  */
 export async function* readExamples(
   paths: string | readonly string[],
@@ -61,7 +60,7 @@ export async function* readExamples(
   report.finish();
 }
 
-/** Documents of files that hold nothing but text; a row without one is an error. @throws as readExamples */
+/** Reads the documents of files that contain only text. A row without a text is an error. @throws as readExamples */
 export async function* readTexts(
   paths: string | readonly string[],
   { signal }: { signal?: AbortSignal } = {},
@@ -74,15 +73,19 @@ export async function* readTexts(
 
 type FileOptions = Pick<ReadExamplesOptions, 'signal' | 'report'> & ContainerOptions & { columns: Columns };
 
-/** A text file has no columns: it is a document whatever the text column of others is called. */
+/** Reads a text file as one document. It has no columns, so the column map does not matter. */
 async function* documents(
   { file }: DataFile,
   among: readonly Format[],
   { signal, report, onBytes }: FileOptions,
 ): AsyncGenerator<Example, void, undefined> {
   if (!among.includes('text')) {
-    const message = `${file} is a text file; as ${among.join(' or ')} rows have to be in another kind of file`;
-    throw dataError('DATA_FORMAT', message, { file, columns: [], formats: among });
+    throw dataError(
+      'DATA_FORMAT',
+      `${file} is a text file, which cannot hold rows of the format ${among.join(' or ')}`,
+      { file, columns: [], formats: among },
+      { next: 'write the rows to a .jsonl, .json, .csv, .tsv or .parquet file' },
+    );
   }
   const text = await readPlainText(file, { signal, onBytes });
   report.see();
@@ -96,7 +99,7 @@ async function* rows(
 ): AsyncGenerator<Example, void, undefined> {
   const { file } = entry;
   let format: Format | null = null;
-  /** Rows whose turn has not come: those before the first that fits a format, and the one that is looked at. */
+  /** Rows not yet converted: those before the first that fits a format, and the current one. */
   let waiting: { origin: Origin; value: RowValue }[] = [];
   const refuse = () =>
     unrecognised(
@@ -131,7 +134,7 @@ async function* rows(
   if (waiting.length > 0) throw refuse();
 }
 
-/** The row as an example; null when it was reported as a bad one. */
+/** Converts a row to an example. Returns null if it was reported as a bad row. */
 function body(
   value: RowValue,
   format: Format,
@@ -150,7 +153,7 @@ function body(
     const hint =
       other === null || other === format
         ? ''
-        : `; it looks like ${other}, but the file is read as ${format}, by its first row`;
+        : `; it looks like ${other}, but the file is read as ${format} because of its first row`;
     report.bad({ origin, code: error.code, reason: `${error.message}${hint}` });
     return null;
   }

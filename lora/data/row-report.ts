@@ -1,39 +1,41 @@
-/** Rows that cannot be used: named, counted by reason, and too many of them stop the run. */
+/** Reports rows that cannot be used, counts them by reason, and stops the run if there are too many. */
 
 import { dataError } from './errors.ts';
 import type { Origin } from './examples.ts';
 
-/** A few broken rows in a large file are normal; more mean that the file is read the wrong way. */
+/** A few broken rows in a large file are normal. More suggest that the file is read in the wrong format. */
 export const DEFAULT_BAD_ROW_SHARE = 0.01;
-/** The share of fewer rows than this says nothing, except at the end. */
+/** The share is not checked before this many rows, except at the end of the data. */
 const MIN_ROWS_SEEN = 10;
 
 /** A row that cannot be used. */
 export interface BadRow {
   origin: Origin;
-  /** What is counted, for example `ROW_NOT_JSON`. */
+  /** Rows are counted by this code, such as `ROW_NOT_JSON`. */
   code: string;
-  /** In words, with the value that is wrong. */
+  /** A sentence about the row, with the wrong value. */
   reason: string;
 }
 
 export interface RowReportOptions {
-  /** Share of unusable rows above which the run stops; 0 stops at the first, 1 never. @default 0.01 */
+  /** Share of unusable rows above which the run stops. 0: at the first one. 1: never. @default 0.01 */
   badRowShare?: number;
+  /** Receives every unusable row. */
   onBad?: (row: BadRow) => void;
 }
 
 export interface RowSummary {
-  /** Rows read, usable or not. */
+  /** All rows read. */
   rows: number;
+  /** Rows that cannot be used. */
   bad: number;
-  /** The most frequent first, each with the first row of its kind. */
+  /** Reasons, the most frequent first, each with the first row that it concerns. */
   reasons: { code: string; count: number; first: BadRow }[];
 }
 
 /**
- * One report goes through reading and rendering: the reader counts every row as seen, and whoever finds a row
- * unusable says so with `bad`.
+ * One report is shared by reading and rendering. The reader calls `see` for every row; reader and renderer call `bad`
+ * for rows that they cannot use.
  */
 export class RowReport {
   readonly #share: number;
@@ -47,12 +49,12 @@ export class RowReport {
     this.#onBad = onBad;
   }
 
-  /** A row was read. */
+  /** Counts a row that was read. */
   see(): void {
     this.#seen++;
   }
 
-  /** A row that was seen cannot be used. @throws DATA_BAD_ROWS when there are too many */
+  /** Reports a row that cannot be used. @throws DATA_BAD_ROWS if there are too many */
   bad(row: BadRow): void {
     this.#refused++;
     const known = this.#reasons.get(row.code);
@@ -62,7 +64,7 @@ export class RowReport {
     if (this.#share === 0 || this.#seen >= MIN_ROWS_SEEN) this.#check();
   }
 
-  /** At the end of the data. @throws DATA_BAD_ROWS when there are too many bad rows for a short file too */
+  /** Checks the share at the end of the data, also of short files. @throws DATA_BAD_ROWS */
   finish(): void {
     this.#check();
   }
@@ -79,9 +81,8 @@ export class RowReport {
     const { first, code } = reasons[0]!;
     throw dataError(
       'DATA_BAD_ROWS',
-      `${bad} of ${rows} rows cannot be used, more than the allowed ${Number((100 * this.#share).toPrecision(6))} %; ` +
-        `most often ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}; ` +
-        'correct the data, or allow more with --bad-rows (in job files data.badRowShare)',
+      `${bad} of ${rows} rows cannot be used (limit ${Number((100 * this.#share).toPrecision(6))} %); ` +
+        `most often ${code}, first at ${first.origin.file}:${first.origin.row}: ${first.reason}`,
       { rows, bad, share: this.#share, reasons },
     );
   }

@@ -1,29 +1,32 @@
-/** A small seeded generator for shuffling and sampling: mulberry32. Not for secrets. */
+/**
+ * A small seeded random generator for shuffling and sampling (mulberry32). Equal seeds give equal numbers on every
+ * machine. Not for secrets.
+ */
 export class SeededRandom {
   #state: number;
 
-  /** `seed` is taken modulo 2^32; several numbers are mixed, so (seed, epoch) gives independent streams. */
+  /** @param seed each is taken modulo 2^32. Several are mixed, so (seed, epoch) gives a separate stream per epoch */
   constructor(...seed: number[]) {
     this.#state = 0x9e3779b9;
     for (const part of seed) this.#state = (Math.imul(this.#next() ^ (part | 0), 0x85ebca6b) + part) | 0;
   }
 
-  /** Uniform in [0, 1), 32 random bits. */
+  /** Returns a uniform number in [0, 1) with 32 random bits. */
   uniform(): number {
     return this.#next() / 2 ** 32;
   }
 
-  /** Uniform integer in [0, bound). */
+  /** Returns a uniform integer in [0, bound). */
   integer(bound: number): number {
     return Math.floor(this.uniform() * bound);
   }
 
-  /** Standard normal (Box and Muller 1958). */
+  /** Returns a standard normal number (Box and Muller 1958). */
   normal(): number {
     return Math.sqrt(-2 * Math.log(1 - this.uniform())) * Math.cos(2 * Math.PI * this.uniform());
   }
 
-  /** Fisher and Yates, in place. */
+  /** Shuffles in place (Fisher and Yates) and returns the array. */
   shuffle<T>(items: T[]): T[] {
     for (let i = items.length - 1; i > 0; i--) {
       const j = this.integer(i + 1);

@@ -1,4 +1,4 @@
-/** How data is read, rendered and packed: one set of settings for training, evaluating and jobs. */
+/** Settings for reading, rendering and packing data. Training, evaluation and jobs share them. */
 import { z } from 'zod';
 import { FORMATS } from './examples.ts';
 import { PACKINGS } from './packing/pack-examples.ts';
@@ -12,27 +12,27 @@ import type { TextTokenizer } from './tokenizer.ts';
 const name = z.string().min(1).max(256);
 
 export const dataSettingsSchema = z.strictObject({
-  /** Format of the rows. "auto": each file's is recognised by itself. @default "auto" */
+  /** Format of the rows. "auto": recognised for each file. @default "auto" */
   format: z.enum(['auto', ...FORMATS]).default('auto'),
-  /** Field to the column that holds it, for example `messages: dialog`; `role` and `content` are a message's. */
+  /** Maps a field to the column that holds it, such as `messages: dialog`. `role` and `content` are keys of a message. */
   columns: z.record(name, name).default({}),
-  /** Which tokens give a loss; "auto": answers where there are prompts, else everything. @default "auto" */
+  /** Which tokens are trained. "auto": the answers if there are prompts, otherwise everything. @default "auto" */
   trainOn: z.enum(['auto', ...TRAIN_ON]).default('auto'),
-  /** Chat template instead of the model's: `chatml`, `plain`, or a file. @default null */
+  /** Chat template: `chatml`, `plain`, or a file. null: the model's. @default null */
   template: z.string().min(1).max(4096).nullable().default(null),
   /** Further variables for the chat template. @default none */
   templateVariables: z.record(name, z.union([z.string(), z.number(), z.boolean()])).default({}),
   /** How samples share rows. @default "auto" */
   packing: z.enum(PACKINGS).default('auto'),
-  /** What happens to samples longer than a row. @default "auto" */
+  /** What to do with samples longer than a row. @default "auto" */
   truncation: z.enum(TRUNCATIONS).default('auto'),
-  /** Share of unusable rows above which reading stops; 0 stops at the first, 1 never. @default 0.01 */
+  /** Share of unusable rows above which reading stops. 0: at the first one. 1: never. @default 0.01 */
   badRowShare: z.number().min(0).max(1).default(DEFAULT_BAD_ROW_SHARE),
 });
 
 export type DataSettings = z.output<typeof dataSettingsSchema>;
 
-/** What `readExamples` takes of the settings. */
+/** Returns the settings that `readExamples` takes. */
 export function readingOf({
   format,
   columns,
@@ -40,7 +40,7 @@ export function readingOf({
   return { format, columns };
 }
 
-/** A renderer for a model folder by these settings. @throws TEMPLATE_UNREADABLE */
+/** Opens a renderer for a model folder with these settings. @throws TEMPLATE_UNREADABLE */
 export function rendererFor(
   { template, templateVariables, trainOn }: DataSettings,
   { dir, now }: { dir: string; now: number },

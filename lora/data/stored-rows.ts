@@ -1,6 +1,6 @@
 /**
- * Packed rows on disk: written once, then read row by row in any order. A folder of `rows`, shards one behind the
- * other, and `index.json`, which is written last: without it there is nothing.
+ * Packed rows on disk: written once, then read row by row in any order. A folder with the file `rows`, a sequence of
+ * shards, and `index.json`. The index is written last: a folder without it is incomplete and ignored.
  */
 
 import { closeSync, openSync, readSync } from 'node:fs';
@@ -22,12 +22,12 @@ const origin = z.object({ file: z.string(), row: count });
 const bad = z.object({ origin, code: z.string(), reason: z.string() });
 const indexSchema = z.strictObject({
   version: z.literal(1),
-  /** Digest of everything that the rows depend on. */
+  /** Digest of everything that determines the rows. */
   key: z.string(),
   rows: count,
   tokens: count,
   sequenceLength: count,
-  /** Rows of every shard but the last. */
+  /** Rows in every shard except the last. */
   perShard: count,
   shards: z.array(z.strictObject({ at: count, rows: count, width: z.union([z.literal(2), z.literal(4)]) })),
   read: z.object({
@@ -39,7 +39,10 @@ const indexSchema = z.strictObject({
 });
 type Index = z.output<typeof indexSchema>;
 
-/** Rows of T tokens that lie on disk. Reading is synchronous: a row is a few kilobytes, mostly in the page cache. */
+/**
+ * Rows of T tokens on disk. Reading is synchronous, because a row is a few kilobytes and mostly in the page cache. Close
+ * it after use.
+ */
 export class StoredRows {
   readonly #index: Index;
   readonly #path: string;
@@ -51,7 +54,7 @@ export class StoredRows {
     this.#file = file;
   }
 
-  /** null where the folder holds no complete set of rows. */
+  /** Opens a folder. Returns null if it holds no complete set of rows. */
   static async open(dir: string): Promise<StoredRows | null> {
     const text = await readFile(join(dir, INDEX_FILE), 'utf8').catch(() => null);
     if (text === null) return null;
@@ -71,7 +74,11 @@ export class StoredRows {
     }
   }
 
-  /** Writes a folder that does not exist yet. @returns false, and no index, when there was no row */
+  /**
+   * Writes the rows to a new folder.
+   * @param about called after the last shard
+   * @returns false if there were no rows; then no index is written
+   */
   static async write(
     dir: string,
     shards: AsyncIterable<Shard>,
@@ -111,17 +118,17 @@ export class StoredRows {
     return this.#index.rows;
   }
 
-  /** Predicted tokens of all rows. */
+  /** Predicted tokens in all rows. */
   get tokens(): number {
     return this.#index.tokens;
   }
 
-  /** Digest of the data, the tokenizer, the template and the settings that these rows came of. */
+  /** Digest of the data, tokenizer, template and settings that these rows were made from. */
   get key(): string {
     return this.#index.key;
   }
 
-  /** Rows of the files, and those of them that could not be used. */
+  /** Counts the rows read from the data files, and those that could not be used. */
   get read(): RowSummary {
     return this.#index.read;
   }
@@ -130,13 +137,13 @@ export class StoredRows {
     return this.#index.tally;
   }
 
-  /** @throws ROWS_POSITION, PACKED_INVALID when the file was changed */
+  /** Reads one row. @throws ROWS_POSITION; PACKED_INVALID if the file was changed */
   row(index: number): Row {
     const { perShard, shards, sequenceLength } = this.#index;
     const shard = shards[Math.floor(index / perShard)];
     const within = index % perShard;
     if (!Number.isInteger(index) || index < 0 || shard === undefined || within >= shard.rows) {
-      throw dataError('ROWS_POSITION', `position ${index} is not among ${this.rows} rows`, {
+      throw dataError('ROWS_POSITION', `there is no position ${index} among ${this.rows} rows`, {
         position: index,
         rows: this.rows,
       });
@@ -159,8 +166,9 @@ export class StoredRows {
     if (read === length) return bytes;
     throw dataError(
       'PACKED_INVALID',
-      `the packed rows in ${this.#path} end at byte ${at + read}; delete that file, and they are made again`,
+      `the packed rows in ${this.#path} end at byte ${at + read}`,
       { file: this.#path, reason: 'cut off' },
+      { next: 'delete that file; the data is then packed again' },
     );
   }
 }

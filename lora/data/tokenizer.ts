@@ -1,6 +1,12 @@
 /**
- * A Hugging Face tokenizer folder, as transformers reads it: byte-pair encoding, over bytes or with byte fallback. What
- * tokenizer.json asks for beyond that is refused by name, for wrong ids are not seen until a model has learnt from them.
+ * Loads Hugging Face tokenizers and encodes exactly as transformers does. Supports byte-pair encoding, over bytes or
+ * with byte fallback. Anything else in tokenizer.json is refused with its name, because wrong ids would stay unnoticed
+ * until a model has learnt from them.
+ *
+ * Why not @huggingface/tokenizers: version 0.2.0 gives other ids and texts than transformers. Each file in tokenizing/
+ * names what differs there; the measurements are in docs/decisions/071. Only its translation of regular expressions is
+ * used. If a later version passes test/unit/lora/data/tokenizer-parity.test.ts, the folder tokenizing/ can be deleted,
+ * except for deadline.ts.
  */
 
 import { readFile } from 'node:fs/promises';
@@ -26,11 +32,11 @@ export interface DecodeOptions {
 }
 
 export interface TextTokenizer {
-  /** Largest id + 1. The model's embedding may have more rows than this. */
+  /** Largest id + 1. The model's embedding may have more rows. */
   readonly vocabSize: number;
   readonly bosId: number | null;
   readonly eosId: number | null;
-  /** Ids that encoding with special tokens puts before and after a text. */
+  /** Ids that encoding with special tokens puts before (`prefix`) and after (`suffix`) a text. */
   readonly prefix: readonly number[];
   readonly suffix: readonly number[];
   encode(text: string, options?: EncodeOptions): number[];
@@ -38,11 +44,14 @@ export interface TextTokenizer {
 }
 
 /**
- * Loads `tokenizer.json` and `tokenizer_config.json` (the latter may be absent) of a model folder. Regular expressions
- * that are not known have a deadline, for each text that is encoded or decoded: then these throw TOKENIZER_LIMIT.
- * @param deadlineMs of a short text. Default: 10,000
- * @throws SwarmError TOKENIZER_INVALID with the file and the reason; TOKENIZER_UNSUPPORTED what is not computed
- * exactly; TOKENIZER_LIMIT
+ * Loads `tokenizer.json` and `tokenizer_config.json` (optional) from a model folder.
+ *
+ * Regular expressions come from strangers. Unless they are known to be fast, `encode` and `decode` have a deadline per
+ * text and throw TOKENIZER_LIMIT when it passes.
+ * @param deadlineMs deadline for a short text, milliseconds. Longer texts get more, see `withinDeadline`.
+ * @default 10,000
+ * @throws TOKENIZER_INVALID (values: file, reason); TOKENIZER_UNSUPPORTED for parts that cannot be computed exactly;
+ * TOKENIZER_LIMIT
  */
 export async function loadTokenizer(
   dir: string,
@@ -71,7 +80,7 @@ type Json = Readonly<Record<string, unknown>>;
 
 function buildTokenizer(definition: Json, config: Json): TextTokenizer {
   const { model } = definition;
-  if (typeof model !== 'object' || model === null) throw new Error('it has no model');
+  if (typeof model !== 'object' || model === null) throw new Error('the field "model" is missing');
   const encoder = new BytePairEncoder(model as Json);
   const normalize = normalizerOf(definition.normalizer);
   const words = preTokenizerOf(definition.pre_tokenizer);
@@ -79,7 +88,7 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
   const added = addedTokens(definition, config);
   const finder = new AddedTokens(added, normalize);
   const tokens = new Map([...encoder.vocabulary].map(([token, id]) => [id, token]));
-  // As the original has it: what is looked for in normalized text is also written so.
+  // As in the Rust library: tokens that are searched in normalized text decode to their normalized form.
   for (const { id, content, normalized } of added) tokens.set(id, normalized ? normalize(content) : content);
   const special = new Set(added.flatMap((token) => (token.special ? [token.id] : [])));
   const idOf = (name: string): number | null => {
@@ -97,7 +106,7 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
     suffix,
     encode(text, { special: around = true } = {}) {
       const ids: number[] = around ? [...prefix] : [];
-      // Half of a surrogate pair has no UTF-8.
+      // A lone surrogate cannot be encoded as UTF-8.
       for (const section of finder.sections(text.toWellFormed())) {
         if ('id' in section) ids.push(section.id);
         else for (const word of words(section.text, section.first)) encoder.encode(word, ids);
@@ -113,8 +122,10 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
 }
 
 /**
- * Those of tokenizer.json; what the config says of the same or further ones wins. Of its other fields `add_bos_token`,
- * `add_eos_token` and `clean_up_tokenization_spaces` mean nothing beside a tokenizer.json of this kind, in transformers 5.
+ * Returns the added tokens of tokenizer.json and tokenizer_config.json. For the same token, the config wins.
+ *
+ * transformers 5 ignores `add_bos_token`, `add_eos_token` and `clean_up_tokenization_spaces` of the config if there is
+ * such a tokenizer.json, so they are ignored here too.
  */
 function addedTokens(definition: Json, config: Json): AddedToken[] {
   const tokens = new Map<string, AddedToken>();
@@ -132,7 +143,7 @@ function addedTokens(definition: Json, config: Json): AddedToken[] {
   return [...tokens.values()];
 }
 
-/** Special tokens are written as a string or as an object with `content`. */
+/** Reads a special token, which is a string or an object with `content`. */
 function tokenContent(value: unknown): string | null {
   if (typeof value === 'string') return value;
   if (
@@ -166,10 +177,5 @@ async function readJson(file: string, optional: boolean): Promise<Record<string,
 }
 
 function invalid(file: string, reason: string, cause?: unknown): SwarmError {
-  return dataError(
-    'TOKENIZER_INVALID',
-    `${file}: ${reason}; a model folder needs the tokenizer.json of its model`,
-    { file, reason },
-    { cause },
-  );
+  return dataError('TOKENIZER_INVALID', `${file}: ${reason}`, { file, reason }, { cause });
 }

@@ -1,36 +1,40 @@
-/** CSV and TSV as RFC 4180 describes them, with a header line. */
-
 import { isUtf8 } from 'node:buffer';
 import { dataError } from '../errors.ts';
 import { CsvParser } from './csv-parser.ts';
 import { notUtf8Error, readUtf8Bytes } from './file-bytes.ts';
 import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './raw-rows.ts';
 
-/** Columns of one file. */
+/** Most columns of a file. */
 const MAX_COLUMNS = 10_000;
 const REASONS = {
-  quotes: 'there is text after a closing quote; a quote in a quoted field is written twice',
-  open: 'a quote is opened and never closed',
+  quotes: 'there is text after a closing quote (inside quotes, a quote is written twice)',
+  open: 'an opening quote is never closed',
 };
 
 /**
- * Rows by their header; every value is a string. The separator of .csv is the comma, or the semicolon or the tab
- * where the header has no comma. Blank lines are skipped. `row` is the line that the row begins in.
- * @throws DATA_CSV (no header, the same column twice, an endless quoted field), as readUtf8Bytes
+ * Reads CSV or TSV (RFC 4180) with a header line. Every value is a string. `row` is the line in which the row starts.
+ * Blank lines are skipped.
+ * @param separator null: the comma; the semicolon or the tab if the header has no comma
+ * @throws DATA_CSV if there is no header, two columns have the same name, or a row exceeds the limit (such as a quoted
+ * field that never ends); and as readUtf8Bytes
  */
 export async function* readCsv(
   file: string,
   { separator, ...options }: ContainerOptions & { separator: '\t' | null },
 ): RowBatches {
-  const refuse = (reason: string, line: number) =>
-    dataError('DATA_CSV', `${file}:${line}: ${reason}`, { file, line, reason });
+  const refuse = (reason: string, line: number, next?: string) =>
+    dataError('DATA_CSV', `${file}:${line}: ${reason}`, { file, line, reason }, { next });
   const parser = new CsvParser({ separator, maxCharacters: MAX_ROW_BYTES });
   let header: string[] | null = null;
   const take = (records: ReturnType<CsvParser['push']>): RawRow[] => {
     const rows: RawRow[] = [];
     for (const { line, fields: raw, fault } of records) {
       if (fault === 'long') {
-        throw refuse(`the row that begins here does not end within ${MAX_ROW_BYTES} bytes`, line);
+        throw refuse(
+          `the row that starts here does not end within ${MAX_ROW_BYTES} bytes`,
+          line,
+          'look for a quote that is never closed',
+        );
       }
       if (header === null) {
         if (fault) throw refuse(REASONS[fault], line);
@@ -40,7 +44,7 @@ export async function* readCsv(
         const double = names.find((name, i) => names.indexOf(name) !== i);
         if (double !== undefined) throw refuse(`there are two columns named "${double}"`, line);
         if (names.some((name) => name.includes('\r'))) {
-          throw refuse('its lines end in a carriage return alone; save it with line feeds', line);
+          throw refuse('its lines end in a carriage return only', line, 'save it with line feeds');
         }
         header = names;
       } else rows.push(rowOf(header, { line, raw, fault }));
@@ -48,16 +52,17 @@ export async function* readCsv(
     return rows;
   };
   for await (const bytes of readUtf8Bytes(file, options)) {
-    // Each byte as one character: separators are ASCII, and a byte that is no UTF-8 spoils its own row alone.
+    // Each byte becomes one character: separators are ASCII, and an invalid byte then spoils only its own row.
     const rows = take(parser.push(bytes.toString('latin1')));
     if (rows.length > 0) yield rows;
   }
   const rows = take(parser.end());
   if (rows.length > 0) yield rows;
-  if (header === null) throw refuse('there is no header line', 1);
+  if (header === null)
+    throw refuse('there is no header line', 1, 'add a first line with the names of the columns');
 }
 
-/** Fields of bytes as text; null where one is not UTF-8. */
+/** Decodes fields whose characters are bytes. Returns null if one is not UTF-8. */
 function decoded(fields: readonly string[]): string[] | null {
   const texts: string[] = [];
   for (const field of fields) {
@@ -78,7 +83,7 @@ function rowOf(
 ): RawRow {
   if (fault) return { row: line, code: 'ROW_QUOTES', reason: REASONS[fault] };
   if (raw.length !== header.length) {
-    const reason = `it has ${raw.length} fields, the header has ${header.length}`;
+    const reason = `it has ${raw.length} fields, but the header has ${header.length}`;
     return { row: line, code: 'ROW_COLUMNS', reason };
   }
   const fields = decoded(raw);

@@ -1,32 +1,31 @@
-import { fromSystem } from '../../../common/errors.ts';
-/** A file's content as a stream of bytes or text, decompressed on the way: never more than a few chunks in memory. */
+/** Reads a file as a stream of bytes or text and decompresses it. Only a few chunks are in memory at a time. */
 
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
+import { fromSystem, isSwarmError, type SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
 import { cutFrames } from './zstd-frames.ts';
 
-/** Bytes per read and per decompressed chunk: large enough that the calls do not count. */
+/** Bytes per read and per decompressed chunk. Large enough that the cost of the calls does not matter. */
 const CHUNK_BYTES = 256 * 1024;
 
 const GZIP = [0x1f, 0x8b];
 const ZSTD = [0x28, 0xb5, 0x2f, 0xfd];
-/** From the second byte: the first one has sixteen values. */
+/** The magic number of a skippable frame without its first byte, which has sixteen values. */
 const ZSTD_SKIPPABLE = [0x2a, 0x4d, 0x18];
 
 export interface ByteOptions {
   signal?: AbortSignal;
-  /** Bytes that were read from the file, before they are unpacked, since the last call. */
+  /** Receives the compressed bytes read from the file since the last call. */
   onBytes?: (count: number) => void;
 }
 
 /**
- * Chunks of a file. Gzip and zstd are recognised by their first bytes, whatever the file is called, and unpacked as
- * they are read: what a small file unpacks to takes time, not memory.
- * @throws DATA_UNREADABLE (also for a damaged or cut-off archive)
+ * Reads a file in chunks. Gzip and zstd are recognised by their first bytes, not by the file's name, and decompressed
+ * while reading. A decompression bomb costs time, but no memory.
+ * @throws DATA_UNREADABLE if the file cannot be read, or the archive is damaged or truncated
  */
 export async function* readBytes(
   file: string,
@@ -36,7 +35,7 @@ export async function* readBytes(
     const head = await firstBytes(file, ZSTD.length);
     const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES, signal });
     const raw = onBytes ? counted(stream, onBytes) : stream;
-    // The iteration below sees every error; pipeline only closes all ends.
+    // The iteration below receives every error. `pipeline` only makes sure that all streams are closed.
     if (starts(head, GZIP)) yield* pipeline(raw, createGunzip({ chunkSize: CHUNK_BYTES }), () => {});
     else if (starts(head, ZSTD) || starts(head.subarray(1), ZSTD_SKIPPABLE)) {
       yield* pipeline(raw, cutFrames, createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => {});
@@ -64,7 +63,7 @@ async function* counted(
   }
 }
 
-/** As `readBytes`, without a byte-order mark. @throws DATA_ENCODING when it is UTF-16 or binary */
+/** Reads like `readBytes` and removes a byte-order mark. @throws DATA_ENCODING if the file is UTF-16 or binary */
 export async function* readUtf8Bytes(
   file: string,
   options: ByteOptions,
@@ -76,7 +75,7 @@ export async function* readUtf8Bytes(
   }
 }
 
-/** Text of a file in pieces that may end anywhere between two characters. @throws DATA_ENCODING, DATA_UNREADABLE */
+/** Reads a text file in pieces, which end between any two characters. @throws DATA_ENCODING, DATA_UNREADABLE */
 export async function* readText(file: string, options: ByteOptions): AsyncGenerator<string, void, undefined> {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   const decode = (chunk?: Buffer): string => {
@@ -92,21 +91,21 @@ export async function* readText(file: string, options: ByteOptions): AsyncGenera
 
 function afterMark(chunk: Buffer, file: string): Buffer {
   if (starts(chunk, [0xef, 0xbb, 0xbf])) return chunk.subarray(3);
-  // UTF-16 text without a mark has a zero byte in its first character, unless that is far from English.
+  // UTF-16 text without a mark has a zero byte among its first characters if one of them is ASCII or Latin-1.
   if (starts(chunk, [0xff, 0xfe]) || starts(chunk, [0xfe, 0xff]) || chunk.subarray(0, 4).includes(0)) {
-    throw encoding(file, 'it looks like UTF-16 or like no text at all', 'UTF-16');
+    throw encodingError(file, 'it looks like UTF-16 or binary data', 'UTF-16');
   }
   return chunk;
 }
 
 export function notUtf8Error(file: string, cause?: unknown): SwarmError {
-  return encoding(file, 'it is not UTF-8', 'WINDOWS-1252', cause);
+  return encodingError(file, 'it is not UTF-8', 'WINDOWS-1252', cause);
 }
 
-/** @param likely what it may be instead */
-function encoding(file: string, reason: string, likely: string, cause?: unknown): SwarmError {
-  const message = `${file}: ${reason}; save it as UTF-8 (for example with iconv -f ${likely} -t UTF-8)`;
-  return dataError('DATA_ENCODING', message, { file, reason }, { cause });
+/** @param likely the encoding that the file probably has */
+function encodingError(file: string, reason: string, likely: string, cause?: unknown): SwarmError {
+  const next = `save it as UTF-8, for example with iconv -f ${likely} -t UTF-8`;
+  return dataError('DATA_ENCODING', `${file}: ${reason}`, { file, reason }, { cause, next });
 }
 
 async function firstBytes(file: string, count: number): Promise<Buffer> {

@@ -1,10 +1,10 @@
 /**
- * Cuts the elements out of a large JSON array without parsing it: only strings and nesting are followed, so
- * memory is that of one element. The array is the document itself, or the one array of objects directly in a
- * top-level object (`{"version": …, "data": [{…}, …]}`).
+ * Splits a large JSON array into its elements without parsing it. It follows only strings and nesting, so it holds one
+ * element in memory. The array is the document itself, or the only array of objects directly inside a top-level object
+ * (`{"version": …, "data": [{…}, …]}`).
  */
 
-/** Deeper rows are refused: code that walks them would run out of stack. */
+/** Deepest nesting of a row. Recursive code would run out of stack on deeper ones. */
 const MAX_NESTING = 256;
 
 const QUOTE = 0x22;
@@ -15,12 +15,12 @@ const CLOSE_ARRAY = 0x5d;
 const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
-/** Text of one element; null when it is longer or deeper than allowed. */
+/** The text of one element, or the reason why it is refused. */
 export type Element = { bytes: Buffer } | { bytes: null; why: 'long' | 'deep' };
 
 export type SplitFailure = 'empty' | 'not-json' | 'cut-off' | 'no-rows' | 'two-arrays' | 'text-after-the-end';
 
-/** Thrown by `push` and `end`; the caller knows the file. */
+/** Thrown by `push` and `end`. The caller adds the file. */
 export class SplitError extends Error {
   readonly failure: SplitFailure;
   constructor(failure: SplitFailure) {
@@ -34,17 +34,17 @@ export class JsonSplitter {
   #depth = 0;
   #inString = false;
   #escaped = false;
-  /** Depth of the elements; 0 until their array has been found. */
+  /** Depth of the rows; 0 until their array is found. */
   #rowDepth = 0;
-  /** Inside of the array of rows. */
+  /** Whether the position is inside the array of rows. */
   #inRows = false;
-  /** Just behind a "[" of the top-level object: its first element tells whether it holds rows. */
+  /** Whether the last byte opened an array of the top-level object. Its first element shows whether it holds rows. */
   #undecided = false;
   #finished = false;
   #started = false;
-  /** Something other than white space has come since the last comma or the opening bracket. */
+  /** Whether the current element has a character other than white space. */
   #filled = false;
-  /** A comma stands before this element. */
+  /** Whether a comma precedes the current element. */
   #due = false;
   #parts: Buffer[] = [];
   #length = 0;
@@ -55,7 +55,7 @@ export class JsonSplitter {
     this.#maxBytes = maxBytes;
   }
 
-  /** Elements that are complete with this chunk. @throws SplitError */
+  /** Returns the elements that this chunk completes. @throws SplitError */
   push(chunk: Buffer): Element[] {
     let from = 0;
     for (let i = 0; i < chunk.length; i++) {
@@ -85,14 +85,14 @@ export class JsonSplitter {
     return elements;
   }
 
-  /** @throws SplitError when the document is empty or not complete, or held no array of rows */
+  /** @throws SplitError if the document is empty or incomplete, or has no array of rows */
   end(): void {
     if (!this.#started) throw new SplitError('empty');
     if (!this.#finished) throw new SplitError('cut-off');
     if (this.#rowDepth === 0) throw new SplitError('no-rows');
   }
 
-  /** Follows one byte outside of strings. @returns whether it opened the array of rows itself */
+  /** Follows one byte outside strings. Returns whether it opened an array that may hold the rows. */
   #open(byte: number): boolean {
     if (this.#finished) throw new SplitError('text-after-the-end');
     if (!this.#started) {
@@ -149,7 +149,7 @@ export class JsonSplitter {
   }
 
   #complete(comma: boolean): void {
-    // Nothing between the brackets is no element; nothing beside a comma is a faulty one.
+    // An empty array has no element, but an empty place beside a comma is a faulty element.
     if (this.#filled || this.#due || comma) {
       this.#elements.push(
         this.#why === null ? { bytes: Buffer.concat(this.#parts) } : { bytes: null, why: this.#why },

@@ -1,5 +1,3 @@
-/** A JSON file of rows: one array, an object around one array, a single row, or JSON lines under the wrong name. */
-
 import { dataError } from '../errors.ts';
 import { readUtf8Bytes } from './file-bytes.ts';
 import { JsonSplitter, SplitError, type SplitFailure } from './json-splitter.ts';
@@ -13,30 +11,41 @@ import {
   tooLong,
 } from './raw-rows.ts';
 
-/** How far to look for the end of the first line: JSON lines with a longer first row have to be called .jsonl. */
+/** Bytes searched for the end of the first line. JSON lines with a longer first row must be named .jsonl. */
 const MAX_LOOK_AHEAD = 1024 * 1024;
 
 const NEWLINE = 0x0a;
 const SPACE = 0x20;
 const OPEN_OBJECT = 0x7b;
 
-const FAILURES: Record<SplitFailure, string> = {
-  empty: 'it is empty',
-  'not-json': 'it is not JSON',
-  'cut-off': 'it ends in the middle; is it complete?',
-  'no-rows':
-    'it holds no array of rows; rows are objects in a list, [{…}, {…}], or one object with the fields of a row (docs/data.md; other names: --column)',
-  'two-arrays': 'it holds more than one array of rows; put each into a file of its own',
-  'text-after-the-end':
-    'there is text after the end of its JSON value; call it .jsonl if every line is a row',
+const FAILURES: Record<SplitFailure, { reason: string; next?: string }> = {
+  empty: { reason: 'it is empty' },
+  'not-json': { reason: 'it is not JSON' },
+  'cut-off': { reason: 'it ends inside a value', next: 'check that the file is complete' },
+  'no-rows': {
+    reason: 'it contains no array of rows',
+    next: 'write the rows as [{…}, {…}], or one row as an object; name other columns with --column (docs/data.md)',
+  },
+  'two-arrays': {
+    reason: 'it contains more than one array of rows',
+    next: 'put each array into a file of its own',
+  },
+  'text-after-the-end': {
+    reason: 'there is text after the end of the JSON value',
+    next: 'name the file .jsonl if every line is a row',
+  },
 };
 
 export interface JsonOptions extends ContainerOptions {
-  /** Names of fields that make an object a row, and not what lies around the rows. */
+  /** Columns of rows. They distinguish a row from an object around the rows. */
   wanted: ReadonlySet<string>;
 }
 
-/** Rows are counted from 1, in JSON lines by line. @throws DATA_JSON (values: file, row, failure), as readUtf8Bytes */
+/**
+ * Reads a JSON file: an array of rows, an object around one such array, a single row, or JSON lines under the wrong
+ * name. Rows are counted from 1, JSON lines by their line.
+ * @throws DATA_JSON (values: file, row, failure) and as readUtf8Bytes
+ */
 export async function* readJson(file: string, { wanted, ...options }: JsonOptions): RowBatches {
   const chunks = readUtf8Bytes(file, options);
   const { head, lines, whole } = await lookAhead(chunks);
@@ -69,23 +78,21 @@ async function* elements(chunks: AsyncIterable<Buffer>, file: string): RowBatche
   } catch (error) {
     if (!(error instanceof SplitError)) throw error;
     const { failure } = error;
-    throw dataError('DATA_JSON', `${file}, after row ${row}: ${FAILURES[failure]}`, {
-      file,
-      row,
-      failure,
-    });
+    const { reason, next } = FAILURES[failure];
+    throw dataError('DATA_JSON', `${file}, after row ${row}: ${reason}`, { file, row, failure }, { next });
   }
 }
 
-interface Beginning {
+/** The start of a file. */
+interface FileHead {
   readonly head: Buffer;
-  /** Its first line is an object, and another one begins behind it. */
+  /** Whether the file is JSON lines: the first line is an object, and another object follows. */
   readonly lines: boolean;
-  /** It is all that there is. */
+  /** Whether `head` is the whole file. */
   readonly whole: boolean;
 }
 
-async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<Beginning> {
+async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<FileHead> {
   let head: Buffer = Buffer.alloc(0);
   let lines = false;
   for (let decided = false; head.length <= MAX_LOOK_AHEAD; ) {
@@ -101,7 +108,10 @@ async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<Beginning> {
   return { head, lines, whole: false };
 }
 
-/** Whether an object has a row's fields, and no list of objects but in them: `{"data": [{…}]}` lies around rows. */
+/**
+ * Returns whether the text is one row: an object that has a column of a row, and no list of objects in other columns.
+ * `{"data": [{…}]}` is an object around rows.
+ */
 function isSingleRow(text: Buffer, wanted: ReadonlySet<string>): boolean {
   const value = parsedObject(text);
   if (value === null) return false;
@@ -114,7 +124,7 @@ function isListOfObjects(value: unknown): boolean {
   return Array.isArray(value) && typeof value[0] === 'object' && value[0] !== null;
 }
 
-/** The first line that is not blank, and the first character behind it; null where they have not come yet. */
+/** Returns the first line that is not blank, and the first visible byte after it. null: they are not there yet. */
 function firstLine(head: Buffer): { line: Buffer; next: number } | null {
   const start = head.findIndex(isVisible);
   const end = start < 0 ? -1 : head.indexOf(NEWLINE, start);

@@ -1,6 +1,3 @@
-import { fromSystem } from '../../../common/errors.ts';
-/** Apache Parquet, one row group at a time, only the columns that are asked for. */
-
 import { type FileHandle, open } from 'node:fs/promises';
 import { brotliDecompressSync, gunzipSync, zstdDecompressSync } from 'node:zlib';
 import {
@@ -10,19 +7,21 @@ import {
   parquetMetadataAsync,
   parquetReadObjects,
 } from 'hyparquet';
-import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
+import { fromSystem, isSwarmError, type SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
 import type { ContainerOptions, RawRow, RowBatches } from './raw-rows.ts';
 
-/** A row group is decoded whole; uncompressed bytes of the columns that are read. Writers make them of some MiB. */
+/**
+ * Largest row group, uncompressed bytes of the columns read. It is decoded as a whole. Writers make groups of some MiB.
+ */
 const MAX_GROUP_BYTES = 512 * 1024 * 1024;
-/** Rows of one group: pyarrow writes a million unless told otherwise, and each becomes an object. */
+/** Most rows of a group. Each becomes an object. pyarrow writes a million by default. */
 const MAX_GROUP_ROWS = 2 * 2 ** 20;
-/** Bytes of one page: writers make them of 1 MiB, and a page is at least one value. */
+/** Largest page, uncompressed bytes. Writers make pages of 1 MiB, but a page holds at least one whole value. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
-/** Marks at both ends and the length of the footer. */
+/** Smallest file: the marks at both ends and the length of the footer. */
 const MIN_FILE_BYTES = 12;
-/** Rows per batch: the objects of a large group are made a few at a time. */
+/** Rows per batch. The rows of a large group are converted a few at a time. */
 const BATCH_ROWS = 1000;
 
 const inflate =
@@ -37,8 +36,9 @@ const COMPRESSORS: Compressors = {
 };
 
 /**
- * Rows as objects: 64-bit integers as numbers (as text beyond 2^53), times as ISO text. A column that is not `wanted`
- * is there, with the value undefined. `row` counts from 1.
+ * Reads Apache Parquet, one row group at a time. 64-bit integers become numbers (strings beyond 2^53), times become ISO
+ * strings. `row` counts from 1.
+ * @param wanted columns to read. All other columns get the value undefined
  * @throws DATA_PARQUET (values: file, reason), DATA_UNREADABLE
  */
 export async function* readParquet(
@@ -62,11 +62,11 @@ export async function* readParquet(
       if (bytes > MAX_GROUP_BYTES || rows > MAX_GROUP_ROWS) {
         throw invalid(
           file,
-          `row group ${index} holds ${rows} rows of ${bytes} bytes, at most ${MAX_GROUP_ROWS} of ${MAX_GROUP_BYTES} ` +
-            'are read at once; write smaller row groups (pyarrow: row_group_size=10000)',
+          `row group ${index} has ${rows} rows and ${bytes} bytes (limits: ${MAX_GROUP_ROWS} rows, ${MAX_GROUP_BYTES} bytes)`,
+          { next: 'write smaller row groups (pyarrow: row_group_size=10000)' },
         );
       }
-      // Without a column of interest only the names are told, so that somebody can say which are known.
+      // If no column is wanted, one row with the column names is enough for the error message of the caller.
       const values: Record<string, unknown>[] =
         columns.length === 0
           ? [{}]
@@ -89,8 +89,8 @@ export async function* readParquet(
   } catch (error) {
     if (isSwarmError(error) || signal?.aborted) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    const advice = reason.includes('compression codec') ? "; write it with compression='zstd'" : '';
-    throw invalid(file, `${reason}${advice}`, error);
+    const next = reason.includes('compression codec') ? "write it with compression='zstd'" : undefined;
+    throw invalid(file, reason, { cause: error, next });
   } finally {
     await handle.close();
   }
@@ -101,18 +101,18 @@ async function fileBuffer(
   onBytes: (count: number) => void = () => {},
 ): Promise<AsyncBuffer> {
   const { size } = await handle.stat();
-  if (size < MIN_FILE_BYTES) throw new Error(`it has ${size} bytes, too few for a Parquet file`);
+  if (size < MIN_FILE_BYTES) throw new Error(`${size} bytes are too few for a Parquet file`);
   return {
     byteLength: size,
     async slice(start, end = size) {
       const from = start < 0 ? size + start : start;
       if (from < 0 || end > size || from > end)
-        throw new Error(`it claims the bytes ${from} to ${end} of ${size}`);
+        throw new Error(`it refers to bytes ${from} to ${end}, but has ${size}`);
       const bytes = new Uint8Array(end - from);
       let filled = 0;
       while (filled < bytes.length) {
         const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, from + filled);
-        if (bytesRead === 0) throw new Error('it became shorter while it was read');
+        if (bytesRead === 0) throw new Error('it became shorter during reading');
         filled += bytesRead;
       }
       onBytes(bytes.length);
@@ -121,10 +121,10 @@ async function fileBuffer(
   };
 }
 
-/** Top-level columns, in the order of the schema, whose first element is the root. */
+/** Returns the top-level columns in the order of the schema, whose first element is the root. */
 function columnNames({ schema }: FileMetaData): string[] {
   const names: string[] = [];
-  // Elements are in depth-first order: a column's descendants are skipped.
+  // The elements are in depth-first order, so the descendants of a column are skipped.
   for (let i = 1; i < schema.length; i = next(schema, i)) names.push(schema[i]!.name);
   return names;
 }
@@ -143,7 +143,7 @@ function groupBytes(group: FileMetaData['row_groups'][number], columns: readonly
   }, 0);
 }
 
-/** As JSON would hold it: templates and counters know no 64-bit integers and no dates. */
+/** Converts a value to what JSON can hold. Templates do not know 64-bit integers and dates. */
 function plain<T>(value: T): T {
   return plainValue(value) as T;
 }
@@ -157,6 +157,6 @@ function plainValue(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plainValue(inner)]));
 }
 
-function invalid(file: string, reason: string, cause?: unknown): SwarmError {
-  return dataError('DATA_PARQUET', `${file}: ${reason}`, { file, reason }, { cause });
+function invalid(file: string, reason: string, options: { cause?: unknown; next?: string } = {}): SwarmError {
+  return dataError('DATA_PARQUET', `${file}: ${reason}`, { file, reason }, options);
 }

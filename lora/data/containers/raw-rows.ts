@@ -1,30 +1,31 @@
-/** What every container gives: rows, or the reason why one is none. */
+/** Rows as containers give them, before their format is known. */
 import { isUtf8 } from 'node:buffer';
 
-/** Bytes of one row. A parsed row can take tens of times its bytes in memory. */
+/** Largest row, bytes. A parsed row can take tens of times as much memory. */
 export const MAX_ROW_BYTES = 16 * 1024 * 1024;
 
+/** A row, or the reason why it cannot be used. `row` counts as in Origin. */
 export type RawRow =
-  /** `row` as in Origin. */
-  { row: number; value: Readonly<Record<string, unknown>> } | { row: number; code: string; reason: string };
+  | { row: number; value: Readonly<Record<string, unknown>> }
+  | { row: number; code: string; reason: string };
 
-/** Rows come in batches: an await for each would cost more than reading it. */
+/** Rows come in batches, because awaiting each row would cost more than reading it. */
 export type RowBatches = AsyncGenerator<RawRow[], void, undefined>;
 
 export interface ContainerOptions {
   signal?: AbortSignal;
-  /** Bytes that were read from the file since the last call. */
+  /** Receives the bytes read from the file since the last call. */
   onBytes?: (count: number) => void;
 }
 
-/** A row from the text of a JSON value. */
+/** Parses the JSON text of a row. */
 export function parseRow(bytes: Buffer, row: number): RawRow {
   if (!isUtf8(bytes)) return notUtf8(row);
   let value: unknown;
   try {
     value = JSON.parse(bytes.toString('utf8'));
   } catch (error) {
-    // V8 quotes the text around the mistake, which can be long.
+    // V8 quotes the text around the error, which can be long.
     const detail = error instanceof Error ? error.message.slice(0, 120) : '';
     return { row, code: 'ROW_NOT_JSON', reason: `it is not JSON (${detail})` };
   }
@@ -35,11 +36,10 @@ export function parseRow(bytes: Buffer, row: number): RawRow {
 }
 
 export function notUtf8(row: number): RawRow {
-  const reason =
-    'it is not UTF-8; where many rows are not, convert the file (iconv -f WINDOWS-1252 -t UTF-8)';
+  const reason = 'it is not UTF-8 (if many rows are not: iconv -f WINDOWS-1252 -t UTF-8)';
   return { row, code: 'ROW_NOT_UTF8', reason };
 }
 
 export function tooLong(row: number): RawRow {
-  return { row, code: 'ROW_TOO_LONG', reason: `it has more than ${MAX_ROW_BYTES} bytes; split it` };
+  return { row, code: 'ROW_TOO_LONG', reason: `it has more than ${MAX_ROW_BYTES} bytes` };
 }

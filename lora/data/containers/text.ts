@@ -1,13 +1,11 @@
-/** A plain text file: one document. */
-
 import { dataError } from '../errors.ts';
 import { readText } from './file-bytes.ts';
 import type { ContainerOptions } from './raw-rows.ts';
 
-/** A document is held in memory whole; characters. Longer texts belong in several files. */
+/** Longest document, characters. It is held in memory as a whole. */
 const MAX_DOCUMENT = 64 * 1024 * 1024;
 
-/** @throws DATA_UNREADABLE when it is too long, as readText */
+/** Reads a plain text file as one document. @throws as readText; DATA_UNREADABLE also if it is too long */
 export async function readPlainText(file: string, options: ContainerOptions): Promise<string> {
   const parts: string[] = [];
   let length = 0;
@@ -17,8 +15,9 @@ export async function readPlainText(file: string, options: ContainerOptions): Pr
     if (length <= MAX_DOCUMENT) continue;
     throw dataError(
       'DATA_UNREADABLE',
-      `${file} has more than the ${MAX_DOCUMENT} characters of one document; split it`,
+      `${file} has more than ${MAX_DOCUMENT} characters, the limit of one document`,
       { file, limit: MAX_DOCUMENT },
+      { next: 'split it into several files' },
     );
   }
   return parts.join('');

@@ -1,13 +1,14 @@
 /**
- * Cuts a zstd stream behind each of its frames (RFC 8878, section 3). Node's decompressor drops what follows a frame
- * in the same chunk, without an error; archives of several frames are what pzstd and `cat a.zst b.zst` make.
+ * Cuts a zstd stream after each of its frames (RFC 8878, section 3). Node's decompressor silently drops the bytes that
+ * follow a frame in the same chunk. pzstd and `cat a.zst b.zst` produce archives of several frames. If Node's
+ * decompressor continues with the next frame, this file can be deleted.
  */
 
 const MAGIC = 0xfd2fb528;
-/** Of skippable frames, without the last four bits. */
+/** Magic number of skippable frames without its lowest four bits. */
 const SKIPPABLE_MAGIC = 0x184d2a50;
 
-/** The same bytes, in pieces that never reach beyond the end of a frame. */
+/** Yields the same bytes in pieces that never extend beyond the end of a frame. */
 export async function* cutFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
   const walker = new FrameWalker();
   for await (const chunk of chunks) {
@@ -25,16 +26,16 @@ const FIELD_BYTES: Record<State, number> = { magic: 4, descriptor: 1, block: 3, 
 
 class FrameWalker {
   #state: State = 'magic';
-  /** Bytes of the field that is being read: how many, and their little-endian value so far. */
+  /** Number of bytes read of the current field, and their little-endian value. */
   #count = 0;
   #value = 0;
-  /** Bytes to pass over before the next field. */
+  /** Bytes to skip before the next field. */
   #skip = 0;
   #checksum = false;
-  /** The frame ends when `skip` is passed over. */
+  /** Whether the frame ends after the skipped bytes. */
   #ending = false;
 
-  /** Positions in the chunk behind the frames that end in it. */
+  /** Returns the positions after the frames that end in this chunk. */
   ends(chunk: Buffer): number[] {
     const found: number[] = [];
     for (let at = 0; at < chunk.length && this.#state !== 'lost'; ) {
@@ -59,7 +60,7 @@ class FrameWalker {
   #field(value: number): void {
     switch (this.#state) {
       case 'magic':
-        // What is no frame is left to the decompressor to complain about.
+        // If this is not a frame, the decompressor will report the error.
         this.#state =
           value === MAGIC ? 'descriptor' : value - (value % 16) === SKIPPABLE_MAGIC ? 'skippable' : 'lost';
         break;

@@ -1,6 +1,4 @@
-/** Looking things up in a row: by our name of a field, in the column that holds it. */
-
-/** Thrown for a row that cannot be used; becomes a BadRow. */
+/** Thrown for a row that cannot be used. It becomes a BadRow. */
 export class RowProblem extends Error {
   readonly code: string;
   constructor(code: string, reason: string) {
@@ -11,10 +9,10 @@ export class RowProblem extends Error {
 
 export type RowValue = Readonly<Record<string, unknown>>;
 
-/** Our names of fields to the columns that the user says hold them. */
+/** Maps fields to the columns that hold them, as the user named them. */
 export type Columns = Readonly<Record<string, string>>;
 
-/** A row, and which of its columns is which field. */
+/** Looks up the fields of a row in the columns that hold them. */
 export class Fields {
   readonly #row: RowValue;
   readonly #columns: Columns;
@@ -24,38 +22,38 @@ export class Fields {
     this.#columns = columns;
   }
 
-  /** Column of a field: the one that was named, else the first of `usual` that the row has. */
+  /** Returns the column of a field: the one that the user named, or the first of `usual` that the row has. */
   column(field: string, usual: readonly string[] = [field]): string {
     return this.#columns[field] ?? usual.find((name) => present(this.#row[name])) ?? usual[0]!;
   }
 
-  /** Value of a field; null where there is none. */
+  /** Returns the value of a field, or null. */
   value(field: string, usual?: readonly string[]): unknown {
     return this.#row[this.column(field, usual)] ?? null;
   }
 
-  /** @throws RowProblem ROW_FIELD when it is missing or no text */
+  /** Returns a text field. @throws RowProblem ROW_FIELD if it is missing or not text */
   text(field: string): string {
     const value = this.value(field);
     if (typeof value === 'string') return value;
     throw this.#wrong(field, value, 'text');
   }
 
-  /** null where there is none, or only an empty text. @throws RowProblem ROW_FIELD when it is no text */
+  /** Returns a text field, or null if it is missing or empty. @throws RowProblem ROW_FIELD if it is not text */
   optionalText(field: string): string | null {
     const value = this.value(field);
     if (value === null || value === '') return null;
     return this.text(field);
   }
 
-  /** A list, also one that is written as JSON in a text column. @throws RowProblem ROW_FIELD */
+  /** Returns a list field. A text column may hold the list as JSON. @throws RowProblem ROW_FIELD */
   list(field: string, usual?: readonly string[]): unknown[] {
     const value = listOf(this.value(field, usual));
     if (value !== null) return value;
     throw this.#wrong(field, this.value(field, usual), 'a list', usual);
   }
 
-  /** As `list`; null where there is none. */
+  /** Returns a list field like `list`, or null if it is missing or empty. */
   optionalList(field: string): unknown[] | null {
     const value = this.value(field);
     if (value === null || value === '') return null;
@@ -69,7 +67,7 @@ export class Fields {
   }
 }
 
-/** A list, or the list that a text column holds as JSON; else null. */
+/** Returns a list, or the list that a text holds as JSON; otherwise null. */
 export function listOf(value: unknown): unknown[] | null {
   if (Array.isArray(value)) return value;
   if (typeof value !== 'string' || !value.trimStart().startsWith('[')) return null;

@@ -1,4 +1,4 @@
-/** The formats of rows: what each needs, how it is recognised, and how a row of it becomes an example. */
+/** The formats of rows: their fields, how they are recognised, and how their rows become examples. */
 
 import type { SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
@@ -9,9 +9,9 @@ import { readCompletion, readInstruction, readTextRow } from './plain.ts';
 import { readSegments, readTokens } from './tokens.ts';
 
 interface Definition {
-  /** Columns, by their usual names; a column map renames them. */
+  /** Fields, which are also the usual names of the columns. */
   fields: readonly string[];
-  /** What people are told. */
+  /** The fields as shown in messages. */
   summary: string;
   fits(fields: Fields, columns: Columns): boolean;
   read(fields: Fields, columns: Columns): ExampleBody;
@@ -28,13 +28,13 @@ const conversation = (style: 'messages' | 'sharegpt', summary: string): Definiti
 const isText = (value: unknown): boolean => typeof value === 'string';
 
 /**
- * In the order in which a row that fits several is understood: what says most about its tokens first. So the text
- * that Alpaca files carry beside instruction and output is not read a second time.
+ * All formats, in the order in which they are tried: first those that say most about their tokens. For example, Alpaca
+ * files also have a `text` column that repeats instruction and output.
  */
 const DEFINITIONS: Readonly<Record<Format, Definition>> = {
   tokens: {
     fields: ['input_ids', 'labels', 'attention_mask'],
-    summary: 'input_ids, perhaps labels and attention_mask',
+    summary: 'input_ids; optional: labels, attention_mask',
     fits: (fields) => Number.isInteger(listOf(fields.value('input_ids'))?.[0]),
     read: readTokens,
   },
@@ -47,8 +47,8 @@ const DEFINITIONS: Readonly<Record<Format, Definition>> = {
     },
     read: readSegments,
   },
-  messages: conversation('messages', 'messages: [{role, content}], perhaps tools'),
-  sharegpt: conversation('sharegpt', 'conversations: [{from, value}], perhaps system and tools'),
+  messages: conversation('messages', 'messages: [{role, content}]; optional: tools'),
+  sharegpt: conversation('sharegpt', 'conversations: [{from, value}]; optional: system, tools'),
   completion: {
     fields: ['prompt', 'completion', 'tools'],
     summary: 'prompt and completion',
@@ -60,7 +60,7 @@ const DEFINITIONS: Readonly<Record<Format, Definition>> = {
   },
   alpaca: {
     fields: ['instruction', 'input', 'output', 'system', 'history'],
-    summary: 'instruction and output, perhaps input, system and history',
+    summary: 'instruction and output; optional: input, system, history',
     fits: (fields) => isText(fields.value('instruction')) && isText(fields.value('output')),
     read: readInstruction,
   },
@@ -74,7 +74,7 @@ const DEFINITIONS: Readonly<Record<Format, Definition>> = {
 
 const ALL = Object.entries(DEFINITIONS) as [Format, Definition][];
 
-/** Formats that have every field of a column map. @throws DATA_COLUMNS when none has */
+/** Returns the formats that have every field of a column map. @throws DATA_COLUMNS if there is none */
 export function candidates(format: Format | 'auto', columns: Columns): Format[] {
   const mapped = Object.keys(columns);
   const chosen = ALL.filter(([name]) => format === 'auto' || format === name);
@@ -83,23 +83,23 @@ export function candidates(format: Format | 'auto', columns: Columns): Format[] 
   const known = chosen.map(([name, { fields }]) => `${name} (${fields.join(', ')})`).join('; ');
   throw dataError(
     'DATA_COLUMNS',
-    `no format has all of the fields ${mapped.join(', ')} that columns are named for; there are ${known}`,
+    `no format has all of the fields ${mapped.join(', ')}; known are ${known}`,
     { columns, format },
   );
 }
 
-/** The first of the candidates that fits a row; null when none does. */
+/** Returns the first of the formats that fits a row, or null. */
 export function recognise(row: RowValue, among: readonly Format[], columns: Columns): Format | null {
   const fields = new Fields(row, columns);
   return among.find((name) => DEFINITIONS[name].fits(fields, columns)) ?? null;
 }
 
-/** @throws RowProblem when the row cannot be used */
+/** Converts a row to an example. @throws RowProblem if the row cannot be used */
 export function readRow(row: RowValue, format: Format, columns: Columns): ExampleBody {
   return DEFINITIONS[format].read(new Fields(row, columns), columns);
 }
 
-/** Every column that a row of these formats may be read from. */
+/** Returns every column that rows of these formats may use. */
 export function columnsOf(formats: readonly Format[], columns: Columns): Set<string> {
   return new Set(
     formats.flatMap((name) =>
@@ -112,7 +112,7 @@ export function columnsOf(formats: readonly Format[], columns: Columns): Set<str
   );
 }
 
-/** Nothing in a file fits. `rows`: those that were looked at. */
+/** Makes the error for a file in which no row fits a format. @param rows the rows that were tried */
 export function unrecognised(
   file: string,
   rows: readonly RowValue[],
@@ -120,29 +120,39 @@ export function unrecognised(
 ): SwarmError {
   const found = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const names = found.join(', ') || '(none)';
-  const refuse = (reason: string, missing: string | null = null) =>
-    dataError('DATA_FORMAT', `${file} ${reason}`, { file, columns: found, formats: among, missing });
-  // Role and content are named within the messages.
+  const refuse = (
+    reason: string,
+    { missing = null, next }: { missing?: string | null; next?: string } = {},
+  ) =>
+    dataError(
+      'DATA_FORMAT',
+      `${file} ${reason}`,
+      { file, columns: found, formats: among, missing },
+      { next },
+    );
+  // Role and content are keys of a message, not columns.
   const absent = Object.entries(columns).find(
     ([field, column]) => field !== 'role' && field !== 'content' && !found.includes(column),
   );
   if (absent) {
     const [field, column] = absent;
-    return refuse(`has no column "${column}", which is named for ${field}; there are ${names}`, column);
+    return refuse(`has no column "${column}" for the field ${field}; its columns are ${names}`, {
+      missing: column,
+    });
   }
   const known = among.map((name) => `${name} (${DEFINITIONS[name].summary})`).join('; ');
   const [only, ...others] = among;
   if (others.length === 0) {
-    return refuse(`has no row of the format ${known}: ${problem(rows[0]!, only!, columns)}`);
+    return refuse(`has no rows of the format ${known}: ${problem(rows[0]!, only!, columns)}`);
   }
-  return refuse(
-    `has the columns ${names}, which is no known format; say which of them is what ` +
-      '(--column prompt=NAME --column completion=NAME, or --column text=NAME; in job files data.columns). ' +
-      `Known are ${known}`,
-  );
+  return refuse(`has the columns ${names}, which fit no format; known are ${known}`, {
+    next:
+      'name the columns (--column prompt=NAME --column completion=NAME, or --column text=NAME; ' +
+      'in job files data.columns)',
+  });
 }
 
-/** Why a row is not of a format that it does not fit. */
+/** Explains why a row does not fit a format. */
 function problem(row: RowValue, format: Format, columns: Columns): string {
   try {
     readRow(row, format, columns);

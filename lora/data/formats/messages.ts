@@ -1,4 +1,4 @@
-/** Conversations: chat messages as OpenAI and Hugging Face write them, and as ShareGPT does. */
+/** Conversations in the formats of OpenAI and Hugging Face (`messages`) and of ShareGPT (`conversations`). */
 import type { ExampleBody, Message } from '../examples.ts';
 import {
   type Columns,
@@ -10,10 +10,10 @@ import {
   type RowValue,
 } from './fields.ts';
 
-/** Columns that hold a conversation, by custom. */
+/** Usual names of the column that holds a conversation. */
 export const CONVERSATION_COLUMNS = ['messages', 'conversations', 'conversation'];
 
-/** ShareGPT's names of who speaks. `function_call` is the assistant's; `observation` is what the tool answered. */
+/** Roles of ShareGPT. `function_call` is a turn of the assistant, `observation` the answer of a tool. */
 const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
   ['human', 'user'],
   ['user', 'user'],
@@ -26,7 +26,7 @@ const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
   ['function_call', 'assistant'],
 ]);
 
-/** Properties of one message that hold its role and its text. */
+/** Keys of a message that hold its role and its text. */
 export interface MessageKeys {
   role: string;
   content: string;
@@ -38,19 +38,19 @@ export function messageKeys(columns: Columns, style: 'messages' | 'sharegpt'): M
   return { role: columns.role ?? usual.role, content: columns.content ?? usual.content };
 }
 
-/** Whether a value is a conversation with these properties, by its first message. */
+/** Returns whether a value is a conversation with these keys, judging by its first message. */
 export function isConversation(value: unknown, { role, content }: MessageKeys): boolean {
   const first = listOf(value)?.[0];
   return isObject(first) && typeof first[role] === 'string' && (content in first || 'tool_calls' in first);
 }
 
-/** @throws RowProblem ROW_FIELD, ROW_MESSAGE, ROW_ROLE, ROW_EMPTY */
+/** Reads a row with a conversation. @throws RowProblem ROW_FIELD, ROW_MESSAGE, ROW_ROLE, ROW_EMPTY */
 export function readMessages(fields: Fields, keys: MessageKeys, style: 'messages' | 'sharegpt'): ExampleBody {
   const messages = messagesOf(fields.list('messages', CONVERSATION_COLUMNS), keys, style);
   const system = fields.optionalText('system');
   if (system !== null && messages[0]?.role !== 'system')
     messages.unshift({ role: 'system', content: system });
-  if (messages.length === 0) throw new RowProblem('ROW_EMPTY', 'the conversation has no message');
+  if (messages.length === 0) throw new RowProblem('ROW_EMPTY', 'the conversation has no messages');
   const tools = fields.optionalList('tools');
   return { kind: 'messages', messages, ...(tools && tools.length > 0 && { tools }) };
 }
@@ -71,10 +71,10 @@ export function messagesOf(
 function message(item: RowValue, keys: MessageKeys, number: number): Message {
   const role = item[keys.role];
   if (typeof role !== 'string' || role === '') {
-    throw new RowProblem('ROW_MESSAGE', `message ${number} does not say who speaks ("${keys.role}")`);
+    throw new RowProblem('ROW_MESSAGE', `message ${number} has no role ("${keys.role}")`);
   }
   const { [keys.role]: _, [keys.content]: content, role: __, content: ___, ...rest } = item;
-  // Tables have every property in every row: what is null was not there.
+  // Tables have every key in every row. A null means that the key was absent.
   const more = Object.fromEntries(
     Object.entries(rest).filter(([, value]) => value !== null && value !== undefined),
   );
@@ -87,15 +87,15 @@ function sharegpt(item: RowValue, keys: MessageKeys, number: number): Message {
   const role = typeof from === 'string' ? SHAREGPT_ROLES.get(from) : undefined;
   if (role === undefined) {
     const known = [...SHAREGPT_ROLES.keys()].join(', ');
-    const who = typeof from === 'string' ? `"${from.slice(0, 40)}"` : 'nobody';
-    throw new RowProblem('ROW_ROLE', `message ${number} is from ${who}; known are ${known}`);
+    const found = typeof from === 'string' ? `the role "${from.slice(0, 40)}"` : 'no role';
+    throw new RowProblem('ROW_ROLE', `message ${number} has ${found}; known are ${known}`);
   }
   const plain = message({ ...item, [keys.role]: role }, keys, number);
   const calls = from === 'function_call' ? toolCalls(plain.content) : null;
   return calls === null ? plain : { ...plain, content: '', tool_calls: calls };
 }
 
-/** `{"name": …, "arguments": …}`, or a list of them, as OpenAI's tool calls; null for anything else. */
+/** Converts `{"name": …, "arguments": …}`, or a list of them, to OpenAI's tool calls. Returns null for other texts. */
 function toolCalls(text: string): unknown[] | null {
   let value: unknown;
   try {
@@ -111,7 +111,7 @@ function toolCalls(text: string): unknown[] | null {
   }));
 }
 
-/** Text of a message: parts of text are joined. @throws RowProblem ROW_MESSAGE for pictures and other parts */
+/** Returns the text of a message, with text parts joined. @throws RowProblem ROW_MESSAGE for images and other parts */
 function textOf(content: unknown, calls: boolean, keys: MessageKeys, number: number): string {
   if (typeof content === 'string') return content;
   if ((content === null || content === undefined) && calls) return '';
@@ -120,7 +120,7 @@ function textOf(content: unknown, calls: boolean, keys: MessageKeys, number: num
       .map((part) => {
         if (isObject(part) && part.type === 'text' && typeof part.text === 'string') return part.text;
         const kind = isObject(part) ? `of type "${String(part.type).slice(0, 40)}"` : describe(part);
-        throw new RowProblem('ROW_MESSAGE', `message ${number} has a part ${kind}; only text can be trained`);
+        throw new RowProblem('ROW_MESSAGE', `message ${number} has a part ${kind}; only text is supported`);
       })
       .join('');
   }

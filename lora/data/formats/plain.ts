@@ -1,4 +1,3 @@
-/** Text, prompts with their completions, and instructions. */
 import type { ExampleBody, Message } from '../examples.ts';
 import { type Fields, listOf, RowProblem } from './fields.ts';
 import { messagesOf } from './messages.ts';
@@ -7,7 +6,7 @@ export function readTextRow(fields: Fields): ExampleBody {
   return { kind: 'text', text: fields.text('text') };
 }
 
-/** `prompt` and `completion`, both text or both lists of messages. */
+/** Reads `prompt` and `completion`. Both are text, or both are lists of messages. */
 export function readCompletion(fields: Fields): ExampleBody {
   const side = (field: 'prompt' | 'completion'): string | Message[] => {
     const list = listOf(fields.value(field));
@@ -17,14 +16,14 @@ export function readCompletion(fields: Fields): ExampleBody {
   const prompt = side('prompt');
   const completion = side('completion');
   if (typeof prompt !== typeof completion) {
-    throw new RowProblem('ROW_FIELD', 'of prompt and completion, one is text and one is messages');
+    throw new RowProblem('ROW_FIELD', 'prompt and completion are not both text or both messages');
   }
   if (completion.length === 0) throw new RowProblem('ROW_EMPTY', 'the completion is empty');
   const tools = fields.optionalList('tools');
   return { kind: 'completion', prompt, completion, ...(tools && tools.length > 0 && { tools }) };
 }
 
-/** Alpaca: `instruction` and `output`, with `input`, `system` and `history` if there are any. */
+/** Reads a row of Alpaca: `instruction` and `output`; optional: `input`, `system`, `history`. */
 export function readInstruction(fields: Fields): ExampleBody {
   const output = fields.text('output');
   if (output === '') throw new RowProblem('ROW_EMPTY', 'the output is empty');

@@ -1,29 +1,29 @@
-/** Rows that somebody has tokenised already, and rows that carry their own mask. */
+/** Rows that are already tokenised, and rows with their own mask. */
 import type { ExampleBody, Segment } from '../examples.ts';
 import { IGNORED_LABEL } from '../row.ts';
 import { type Fields, isObject, RowProblem } from './fields.ts';
 
-/** `input_ids`, with `labels` (not shifted; −100 is not trained) and `attention_mask` (0 is padding) if there are any. */
+/** Reads `input_ids`; optional: `labels` (not shifted, −100: not trained), `attention_mask` (0: padding). */
 export function readTokens(fields: Fields): ExampleBody {
   const ids = integers(fields.list('input_ids'), 'input_ids');
   const given = fields.optionalList('labels');
   const labels = given === null ? [...ids] : integers(given, 'labels');
   const mask = fields.optionalList('attention_mask') ?? ids.map(() => 1);
   if (labels.length !== ids.length || mask.length !== ids.length) {
-    const lengths = `${ids.length} ids, ${labels.length} labels, ${mask.length} entries of the mask`;
+    const lengths = `${ids.length} ids, ${labels.length} labels, ${mask.length} mask entries`;
     throw new RowProblem('ROW_TOKENS', `lengths differ: ${lengths}`);
   }
   for (const [i, label] of labels.entries()) {
     if (label === IGNORED_LABEL || label === ids[i]) continue;
-    const reason = `label ${i} is ${label} where the token is ${ids[i]}; labels must not be shifted`;
+    const reason = `label ${i} is ${label}, but the token is ${ids[i]}; labels must not be shifted`;
     throw new RowProblem('ROW_TOKENS', reason);
   }
   const kept = ids.map((_, i) => i).filter((i) => mask[i] !== 0);
-  if (kept.length === 0) throw new RowProblem('ROW_EMPTY', 'there is no token');
+  if (kept.length === 0) throw new RowProblem('ROW_EMPTY', 'there are no tokens');
   return { kind: 'tokens', ids: kept.map((i) => ids[i]!), labels: kept.map((i) => labels[i]!) };
 }
 
-/** `segments`: a list of `{label: true | false, text}`. */
+/** Reads `segments`, a list of `{label: true | false, text}`. */
 export function readSegments(fields: Fields): ExampleBody {
   const segments = fields.list('segments').map((item, i): Segment => {
     if (isObject(item) && typeof item.label === 'boolean' && typeof item.text === 'string') {

@@ -96,7 +96,7 @@ function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
     yield finding(
       leftOut(tally) === tally.samples ? 'error' : 'warning',
       'UNTRAINED',
-      `${countOf(tally.untrained, 'sample')} left out without a trained token (${formatPercent(tally.untrained / tally.samples)}): ` +
+      `${countOf(tally.untrained, 'sample')} (${formatPercent(tally.untrained / tally.samples)}) left out, without a trained token: ` +
         'conversations without an answer, or samples that lost their answer when they were cut',
     );
   }
@@ -193,8 +193,7 @@ function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): 
     yield finding(
       'warning',
       'DUPLICATES',
-      `${about}${countOf(duplicates.count, 'sample')} (${formatPercent(duplicates.count / tally.samples)}) ` +
-        'exactly repeating an earlier one',
+      `${about}${countOf(duplicates.count, 'exact duplicate')} of earlier samples (${formatPercent(duplicates.count / tally.samples)})`,
     );
   }
   if (overlap === null) return;

@@ -1,27 +1,31 @@
-/** Samples that are longer than a row. */
 export const TRUNCATIONS = ['auto', 'shorten', 'keep-start', 'keep-end', 'drop', 'split'] as const;
 /**
- * What happens to a sample that does not fit a row. `shorten` takes away what is not trained first and never all
- * that is; `keep-start` and `keep-end` cut blindly, as TRL's modes do; `drop` leaves it out; `split` makes several
- * pieces of it. `auto`: plain text is split, everything else shortened.
+ * What to do with a sample that does not fit into a row:
+ * - `shorten`: remove untrained tokens first, and never all trained ones
+ * - `keep-start`, `keep-end`: cut off the other end, whatever it contains, as in TRL
+ * - `drop`: leave the sample out
+ * - `split`: make several pieces
+ * - `auto`: `split` for plain text, `shorten` for everything else
  */
 export type Truncation = (typeof TRUNCATIONS)[number];
 
+/** An example as tokens, with the trained ones marked. */
 export interface Sample {
   readonly ids: readonly number[];
   /** [ids.length] 1 where the token is trained. */
   readonly trained: Uint8Array;
 }
 
-/** Share of a row that stays with the prompt when prompt and answer are both too long. */
+/** Share of a row that the prompt keeps if prompt and answer are both too long. */
 const CONTEXT_SHARE = 1 / 4;
 
 /**
- * A sample of at most `limit` tokens; null where the mode leaves it out.
+ * Truncates a sample to at most `limit` tokens. Returns null if the mode leaves it out.
  *
- * `shorten`, until it fits: the end after the last trained token goes; then the middle of what is before the first
- * trained one (its two ends hold the instructions and the question) down to a quarter of the limit; then the end.
- * A seam lies between two tokens that are not trained, so nothing is predicted across it.
+ * `shorten` removes tokens in this order until the sample fits: first those after the last trained token; then those
+ * in the middle of the prompt, down to a quarter of the limit (the two ends of a prompt hold the instructions and the
+ * question); then those at the end. A cut in the prompt lies between two untrained tokens, so no trained token is
+ * predicted across it.
  */
 export function truncate(
   sample: Sample,
@@ -45,7 +49,7 @@ export function truncate(
 function shorten(sample: Sample, limit: number): Sample {
   const { ids, trained } = sample;
   const end = Math.max(limit, trained.lastIndexOf(1) + 1);
-  // The first token of all is never predicted, so it is none of the answer.
+  // The first token is never predicted, so it does not belong to the answer.
   const first = trained.indexOf(1, 1);
   const prompt = first < 0 ? ids.length : first;
   const context = Math.min(prompt, Math.max(1, Math.floor(limit * CONTEXT_SHARE)));

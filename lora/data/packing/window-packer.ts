@@ -1,11 +1,9 @@
-/** Best-fit-decreasing packing of a stream, a window at a time. */
-
 import type { Row } from '../row.ts';
 import { layOut, MAX_PIECES, type Piece } from './pieces.ts';
 
-/** Tokens that are sorted together: at 8 bytes for id and label, 8 MiB. */
+/** Tokens per window: 8 MiB, at 8 bytes for id and label. */
 const WINDOW_TOKENS = 2 ** 20;
-/** For long rows, a window of more tokens: with few rows in it, none of them would fill up. */
+/** Rows per window, at least. With fewer long rows in a window, none of them would fill up. */
 const WINDOW_ROWS = 32;
 
 interface CompactPiece {
@@ -19,9 +17,11 @@ interface OpenRow {
 }
 
 /**
- * Pieces, none longer than a row, wait until a window of 1,048,576 tokens (or of 32 rows, if that is more) is
- * full; the longest is placed first, each into the row with the least room that takes it (Johnson 1974). Rows
- * come out in the order in which they were begun. Equal pieces in equal order give equal rows.
+ * Packs pieces by best fit decreasing (Johnson 1974), one window of the stream at a time. Pieces are collected until a
+ * window of 1,048,576 tokens, or of 32 rows if that is more, is full. Then they are placed from the longest to the
+ * shortest, each into the fullest row that still has room for it.
+ *
+ * Rows are yielded in the order in which they were started. Equal pieces in equal order give equal rows.
  */
 export class WindowPacker {
   readonly #length: number;
@@ -34,12 +34,14 @@ export class WindowPacker {
     this.#window = windowTokens ?? Math.max(WINDOW_TOKENS, WINDOW_ROWS * sequenceLength);
   }
 
+  /** Adds a piece of at most one row. Yields the rows of the window if it is full. */
   *addPiece({ ids, labels }: Piece): Generator<Row> {
     this.#waiting.push({ ids: Int32Array.from(ids), labels: Int32Array.from(labels) });
     this.#tokens += ids.length;
     if (this.#tokens >= this.#window) yield* this.finish();
   }
 
+  /** Packs the last, incomplete window. */
   *finish(): Generator<Row> {
     const pieces = this.#waiting.sort((a, b) => b.ids.length - a.ids.length);
     this.#waiting = [];
@@ -50,7 +52,7 @@ export class WindowPacker {
 
 function bestFit(pieces: readonly CompactPiece[], length: number): OpenRow[] {
   const rows: OpenRow[] = [];
-  // Open rows by the room that is left in them, and the smallest room of at least n.
+  // Open rows by their free tokens, and an index that finds the smallest sufficient number.
   const byRoom = new Map<number, OpenRow[]>();
   const rooms = new RoomTree(length);
   const put = (row: OpenRow): void => {
@@ -79,7 +81,7 @@ function bestFit(pieces: readonly CompactPiece[], length: number): OpenRow[] {
   return rows;
 }
 
-/** A set of numbers 1 … size that finds its smallest member of at least n: a binary tree of counts. */
+/** A set of the numbers 1 … size, as a binary tree of counts. Finds its smallest member that is at least n. */
 class RoomTree {
   readonly #leaves: number;
   readonly #counts: Int32Array;
@@ -96,7 +98,7 @@ class RoomTree {
   atLeast(least: number): number | null {
     let node = this.#leaves + least;
     if (this.#counts[node]! > 0) return least;
-    // Up to the first right neighbour that holds a member, then down its left side.
+    // Go up to the first right neighbour that has a member, then down its left side.
     while (node > 1 && (node % 2 === 1 || this.#counts[node + 1] === 0)) node >>= 1;
     if (node <= 1) return null;
     node++;

@@ -1,9 +1,12 @@
-/** Instructions with and without a chat template. */
+/** Renders instructions: as messages for a chat template, or as the text of Stanford Alpaca. */
 import type { Example, Message } from '../examples.ts';
 
 type Instruction = Extract<Example, { kind: 'instruction' }>;
 
-/** The user's turn is instruction, newline, input, as LLaMA-Factory documents it; earlier turns go before it. */
+/**
+ * Converts an instruction to messages. The user's turn is the instruction, a newline and the input, as LLaMA-Factory
+ * documents it. Earlier turns come first.
+ */
 export function instructionMessages({ instruction, input, output, system, history }: Instruction): Message[] {
   const turn = (user: string, assistant: string): Message[] => [
     { role: 'user', content: user },
@@ -17,8 +20,8 @@ export function instructionMessages({ instruction, input, output, system, histor
 }
 
 /**
- * The prompt that Stanford Alpaca (2023) was trained with; models know it by these words. A system text takes the
- * place of its introduction, and earlier turns stand before the instruction in the same form.
+ * Writes an instruction as the prompt of Stanford Alpaca (2023). The wording is exact, because models were trained with
+ * it. A system text replaces the introduction. Earlier turns precede the instruction in the same form.
  */
 export function alpacaText({ instruction, input, output, system, history }: Instruction): {
   prompt: string;

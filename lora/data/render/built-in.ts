@@ -1,17 +1,16 @@
-/** Chat templates by name, for base models that have none. */
-
-/** A conversation would lose its calls without a word. */
+/** Raises an error for tools, because these templates would silently leave out the calls. */
 const NO_TOOLS = `{%- macro no_tools(called) %}{%- if called %}
-{{- raise_exception('built-in templates have no form for tools; name a template of a model that has') }}
+{{- raise_exception('the built-in templates do not support tools; use the template of a model that does') }}
 {%- endif %}{%- endmacro %}
 {{- no_tools(tools) }}`;
 
 /**
- * `chatml`: the format of OpenAI's ChatML. Its marks are single tokens only where the tokenizer knows them;
- * elsewhere they are spelled out, which works and costs tokens.
+ * Chat templates for base models that have none.
  *
- * `plain`: roles as words, and the tokenizer's own end-of-text token after each answer: for any tokenizer. A
- * header ends without a blank, so that the blank belongs to the first word of the answer as in running text.
+ * - `chatml`: OpenAI's ChatML. If the tokenizer does not know its marks, they are spelled out, which works but costs
+ *   tokens.
+ * - `plain`: roles as words, and the tokenizer's end-of-text token after each answer. Works with any tokenizer. A header
+ *   ends without a space, so that the space belongs to the first word of the answer, as in running text.
  */
 export const BUILT_IN_TEMPLATES: Readonly<Record<'chatml' | 'plain', string>> = {
   chatml: `${NO_TOOLS}

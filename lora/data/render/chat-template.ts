@@ -1,4 +1,4 @@
-/** Which chat template a model has, and its special tokens: from the files of the model's folder. */
+/** Reads the chat template and the special tokens of a model from its folder. */
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,10 +8,10 @@ import { TOOL_TEMPLATE_FILE } from '../../models/base-identity.ts';
 import { dataError } from '../errors.ts';
 import { BUILT_IN_TEMPLATES, isBuiltIn } from './built-in.ts';
 
-/** Bytes of tokenizer_config.json: those that list every added token have some hundred kilobytes. */
+/** Largest file, bytes. A tokenizer_config.json that lists every added token has some hundred kilobytes. */
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 
-/** Variables that templates know, as transformers passes them. */
+/** Special tokens that transformers passes to templates as variables. */
 export const SPECIAL_TOKENS = [
   'bos_token',
   'eos_token',
@@ -23,10 +23,10 @@ export const SPECIAL_TOKENS = [
 ] as const;
 export type SpecialTokens = Partial<Record<(typeof SPECIAL_TOKENS)[number], string>>;
 
-/** `default`, and `tool_use` where a model has one of its own for conversations with tools. */
 export interface TemplateSources {
-  /** In words for people: a file, or "built in: chatml". */
+  /** Where the templates come from, for display: a file, or "built in: chatml". */
   readonly origin: string;
+  /** Sources by name: `default`, and `tool_use` if the model has another one for conversations with tools. */
   readonly templates: Readonly<Record<string, string>>;
 }
 
@@ -42,10 +42,11 @@ const configSchema = z.object({
 });
 
 /**
- * The template and special tokens of the model in `dir`. A file of its own, `chat_template.jinja` (with
- * `additional_chat_templates/tool_use.jinja` for tools, if that is there), goes before `chat_template` of
- * tokenizer_config.json (a text or a list of named ones), as in transformers. `override` is the name of a built-in
- * template or a file.
+ * Reads the chat template and the special tokens of the model in `dir`.
+ *
+ * As in transformers, the file `chat_template.jinja` (with `additional_chat_templates/tool_use.jinja` for tools, if it
+ * exists) takes precedence over `chat_template` in tokenizer_config.json, which is a text or a list of named templates.
+ * @param override name of a built-in template, or a file. null: the model's template
  * @throws TEMPLATE_UNREADABLE
  */
 export async function readTemplates(
@@ -78,14 +79,14 @@ async function chooseTemplates(
     const source = await readOptional(override);
     if (source === null) {
       const names = Object.keys(BUILT_IN_TEMPLATES).join(' and ');
-      throw unreadable(override, `there is no such file, and the templates built in are ${names}`);
+      throw unreadable(override, `there is no such file, and the built-in templates are ${names}`);
     }
     return { origin: override, templates: { default: source } };
   }
   const own = join(dir, 'chat_template.jinja');
   const source = await readOptional(own);
   if (source !== null) {
-    // Where transformers 5 saves the others.
+    // The place where transformers 5 saves additional templates.
     const withTools = await readOptional(join(dir, TOOL_TEMPLATE_FILE));
     return {
       origin: own,
@@ -110,7 +111,7 @@ function parseConfig(text: string | null, file: string): z.output<typeof configS
   }
   const parsed = configSchema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw unreadable(file, 'chat_template is neither a text nor a list of {name, template}', parsed.error);
+  throw unreadable(file, 'chat_template is not a text or a list of {name, template}', parsed.error);
 }
 
 async function readOptional(file: string): Promise<string | null> {
@@ -121,14 +122,9 @@ async function readOptional(file: string): Promise<string | null> {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
     throw unreadable(file, 'it cannot be read', error);
   }
-  throw unreadable(file, `it has more than ${MAX_CONFIG_BYTES} bytes`);
+  throw unreadable(file, `it is larger than ${MAX_CONFIG_BYTES} bytes`);
 }
 
 function unreadable(file: string, reason: string, cause?: unknown): SwarmError {
-  return dataError(
-    'TEMPLATE_UNREADABLE',
-    `${file}: ${reason}; name a file with a chat template`,
-    { file, reason },
-    { cause },
-  );
+  return dataError('TEMPLATE_UNREADABLE', `${file}: ${reason}`, { file, reason }, { cause });
 }

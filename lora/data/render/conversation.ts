@@ -1,8 +1,10 @@
 /**
- * Conversations through a chat template, with the loss on what the model would write itself. No template says
- * which of its text that is, so it is found by difference: a turn is what the conversation up to and with it has
- * more than the conversation before it with the header that asks for an answer. That needs a template that
- * writes the beginning of a conversation the same whatever follows; one that does not is refused, not guessed at.
+ * Renders conversations with a chat template and finds the text that the model would write itself.
+ *
+ * No template marks that text, so it is found by difference. The conversation is rendered twice: before the turn, with
+ * the header that asks for an answer, and including the turn. The turn is the text that the second has in addition.
+ * This requires a template that writes the start of a conversation in the same way whatever follows. Other templates
+ * are refused.
  */
 
 import type { SwarmError } from '../../../common/errors.ts';
@@ -17,7 +19,7 @@ import { isTrainedTurn } from './turns.ts';
 export interface Conversation {
   readonly messages: readonly Message[];
   readonly tools: readonly unknown[] | null;
-  /** Messages that are the prompt; null where nobody said. */
+  /** Number of messages that are the prompt; null if the example does not say. */
   readonly promptLength: number | null;
 }
 
@@ -29,16 +31,19 @@ export interface ConversationOptions {
   template: string;
 }
 
-/** Messages [from, to) that are trained as one stretch. */
+/** Messages [from, to), trained as one span. */
 interface Turn {
   from: number;
   to: number;
 }
 
-/** Messages of a conversation whose turns are told apart: the work is the square of their number. */
+/** Most messages of a conversation with several trained turns: finding them takes quadratic time. */
 const MAX_MESSAGES = 1000;
 
-/** @throws DATA_TEMPLATE (file, row, turn, before, after) and as TemplateRunner.render */
+/**
+ * Renders a conversation and marks its trained tokens.
+ * @throws DATA_TEMPLATE (values: file, row, turn, at, before, after), ROW_TURNS, and as TemplateRunner.render
+ */
 export async function renderConversation(
   { origin, conversation, trainOn, template }: ConversationOptions,
   { runner, tokenizer }: { runner: TemplateRunner; tokenizer: TextTokenizer },
@@ -51,7 +56,7 @@ export async function renderConversation(
   }
   const turns = trainedTurns(conversation, trainOn);
   if (turns.length > 1 && messages.length > MAX_MESSAGES) {
-    const reason = `${messages.length} messages, more than the ${MAX_MESSAGES} of a conversation; train on its last answer alone, or split it`;
+    const reason = `the conversation has ${messages.length} messages (limit ${MAX_MESSAGES})`;
     throw dataError('ROW_TURNS', `${origin.file}:${origin.row}: ${reason}`, { reason });
   }
   const parts = turns.flatMap(({ from, to }) => [
@@ -78,7 +83,7 @@ function trainedTurns({ messages, promptLength }: Conversation, trainOn: Exclude
   return trainOn === 'assistant' ? turns : turns.slice(-1);
 }
 
-/** Characters of each text shown around the place where they part. */
+/** Characters of each text shown around the first difference. */
 const SHOWN = 40;
 
 function notAPrefix(
@@ -90,12 +95,11 @@ function notAPrefix(
   const show = (whole: string): string =>
     JSON.stringify(whole.slice(Math.max(0, at - SHOWN / 2), at + SHOWN));
   const [before, after] = [show(part), show(text)];
-  const what = header ? `before turn ${turn}, with the header of an answer,` : `up to turn ${turn}`;
+  const start = header ? `before turn ${turn}, with the header of an answer,` : `up to turn ${turn}`;
   return dataError(
     'DATA_TEMPLATE',
-    `${origin.file}:${origin.row}: the chat template writes the conversation ${what} otherwise when more follows ` +
-      `(alone ${before}, in the whole ${after}), so the tokens of the answer cannot be told; make a sample of ` +
-      'each answer (--train-on turns), train on everything (--train-on all), or give a template that only appends',
+    `${origin.file}:${origin.row}: the chat template changes the conversation ${start} when more turns follow ` +
+      `(alone ${before}, in the whole ${after}), so the tokens of the answer cannot be found`,
     { file: origin.file, row: origin.row, turn, at, before, after },
   );
 }

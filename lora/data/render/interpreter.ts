@@ -1,21 +1,26 @@
 /**
- * The interpreter of @huggingface/jinja 0.5 where it differs from Python in ways that change what a model reads:
- * `strip` with characters (Qwen 3 strips newlines alone) and its idea of a blank, and `==` between types.
+ * Corrects @huggingface/jinja 0.5.11 where it differs from Python in ways that change what a model reads:
+ *
+ * - `strip`, `lstrip` and `rstrip` ignore their argument. Qwen 3 calls `strip('\n')`, which must keep spaces.
+ * - `strip` and `trim` use JavaScript's white space: they remove U+FEFF and keep U+0085 and U+001C to U+001F.
+ * - `==` is JavaScript's: `1 == '1'` is true, and equal lists or maps are different.
+ *
+ * If the package corrects all three, only the limit on steps remains here.
  */
 import { type Environment, Interpreter, type Node, type Value } from './jinja-package.ts';
 import { templateLimit } from './template-limit.ts';
 
-/** Steps of one rendering: a conversation of a thousand turns takes less than a tenth of this, which takes seconds. */
+/** Steps per rendering, which take some seconds. A conversation of a thousand turns takes less than a tenth of them. */
 const MAX_STEPS = 5_000_000;
-/** What the interpreter does for each item of a loop, in steps that take as long. */
+/** Steps that each item of a loop counts as: the interpreter needs that much time for it. */
 const STEPS_PER_ITEM = 4;
 
 type Sides = 'strip' | 'lstrip' | 'rstrip';
 
-/** Ends by itself after MAX_STEPS, whoever waits for it. */
+/** Interprets a template like Python and stops after MAX_STEPS. */
 export class PythonInterpreter extends Interpreter {
   #steps = 0;
-  /** What loops go over: each item costs steps even where the loop does nothing with it. */
+  /** Expressions that loops iterate over. Each item costs steps, even if the loop body is empty. */
   readonly #loops = new WeakSet<Node>();
 
   /** @throws TEMPLATE_LIMIT */
@@ -60,7 +65,7 @@ export class PythonInterpreter extends Interpreter {
   }
 }
 
-/** What is done with a value without steps of its own: copied, compared, searched. */
+/** Steps for copying, comparing or searching a value, which the interpreter does in one step. */
 function work(value: Value): number {
   return typeof value.value === 'string' ? value.value.length >> 6 : lengthOf(value) >> 3;
 }
@@ -70,26 +75,26 @@ function lengthOf({ value }: Value): number {
   return Array.isArray(value) ? value.length : 0;
 }
 
-/** `not ""`: the package has no boolean literals. */
+/** The expression `not ""`, to get a boolean value: the package has no boolean literals. */
 const A_BOOLEAN: Node = {
   type: 'UnaryExpression',
   operator: { value: 'not' },
   argument: { type: 'StringLiteral', value: '' },
 };
 
-/** A value of the same type as another: the package exports no constructors. */
+/** Makes a value of the same type as another. The package does not export the constructors. */
 function create(like: Value, value: unknown): Value {
   return new (like.constructor as new (value: unknown) => Value)(value);
 }
 
-/** `str.isspace` of Python, character by character. */
-const BLANKS = new Set(
+/** The characters for which Python's `str.isspace` is true. */
+const WHITE_SPACE = new Set(
   '\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000',
 );
 
-/** `str.strip`, `lstrip` and `rstrip` of Python. */
+/** Python's `str.strip`, `lstrip` and `rstrip`. */
 function strip(text: string, sides: Sides, characters: string | null): string {
-  const gone = characters === null ? BLANKS : new Set(characters);
+  const gone = characters === null ? WHITE_SPACE : new Set(characters);
   let [start, end] = [0, text.length];
   while (sides !== 'rstrip' && start < end) {
     const character = String.fromCodePoint(text.codePointAt(start)!);
@@ -107,7 +112,7 @@ function strip(text: string, sides: Sides, characters: string | null): string {
 
 const NUMBERS = ['IntegerValue', 'FloatValue', 'BooleanValue'];
 
-/** `==` of Python: values of different types differ, except that booleans are numbers; lists and maps by content. */
+/** Python's `==`: values of different types differ, but booleans are numbers. Lists and maps are compared by content. */
 function equal(a: Value, b: Value): boolean {
   if (NUMBERS.includes(a.type) && NUMBERS.includes(b.type)) return Number(a.value) === Number(b.value);
   const [left, right]: [unknown, unknown] = [a.value, b.value];

@@ -1,4 +1,7 @@
-/** Types for what is used of @huggingface/jinja: its own declarations cannot be resolved from ES modules. */
+/**
+ * Types for the parts of @huggingface/jinja that are used here. The declarations of 0.5.11 import './ast' without an
+ * extension, which TypeScript cannot resolve in ES modules. Once they have extensions, this file can go.
+ */
 import * as jinja from '@huggingface/jinja';
 
 /** A value of the template language: `type` is "StringValue", "ArrayValue" and so on. */
@@ -7,7 +10,7 @@ export interface Value {
   readonly value: unknown;
 }
 
-/** A node of the syntax tree, with the parts that are read here. */
+/** A node of the syntax tree, with the properties that are read here. */
 export interface Node {
   readonly type: string;
   readonly value?: unknown;
@@ -19,7 +22,7 @@ export interface Node {
   readonly operand?: Node;
   readonly argument?: Node;
   readonly filter?: Node;
-  /** Of a loop; `lhs` where it has a condition. */
+  /** The expression that a loop iterates over. `lhs` exists if the loop has a condition. */
   readonly iterable?: Node & { readonly lhs?: Node };
   readonly operator?: { readonly value: string };
   readonly left?: Node;

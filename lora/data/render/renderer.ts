@@ -1,4 +1,4 @@
-/** From an example to the tokens that a model sees, and which of them it is trained to predict. */
+/** Renders examples: the tokens that the model sees, and which of them are trained. */
 import { dataError } from '../errors.ts';
 import type { Example, Message } from '../examples.ts';
 import { IGNORED_LABEL as IGNORED } from '../row.ts';
@@ -11,29 +11,31 @@ import { commonPrefix } from './spans.ts';
 import { TemplateRunner } from './template-runner.ts';
 
 export interface RendererOptions {
-  /** Folder of the model: where its chat template is looked up. */
+  /** Folder of the model, with its chat template. */
   dir: string;
-  /** A template to use instead: `chatml`, `plain` or a file. @default null */
+  /** Template to use: `chatml`, `plain` or a file. null: the model's. @default null */
   template?: string | null;
   /** Further variables for the template (`enable_thinking`, …). @default none */
   variables?: Readonly<Record<string, unknown>>;
   /** null: `completion` for prompts and instructions, `assistant` for conversations. @default null */
   trainOn?: TrainOn | null;
-  /** Now, milliseconds since 1970: what templates print as today's date. */
+  /** The current time, milliseconds since 1970. Templates may print it as today's date. */
   now: number;
 }
 
-/** Tokenizer, chat template and choice of tokens. Close it when it is no longer needed. */
+/** Everything that `renderExample` needs. Close it after use. */
 export interface Renderer {
   readonly tokenizer: TextTokenizer;
+  /** null: there is no chat template. */
   readonly sources: TemplateSources | null;
   readonly specialTokens: SpecialTokens;
   readonly trainOn: TrainOn | null;
+  /** null: there is no chat template. */
   readonly runner: TemplateRunner | null;
   close(): Promise<void>;
 }
 
-/** Nothing of the template runs before an example needs it. @throws TEMPLATE_UNREADABLE */
+/** Opens a renderer. The template's process starts only when an example needs it. @throws TEMPLATE_UNREADABLE */
 export async function openRenderer(
   { dir, template = null, variables = {}, trainOn = null, now }: RendererOptions,
   { tokenizer }: { tokenizer: TextTokenizer },
@@ -50,13 +52,13 @@ export async function openRenderer(
   return { tokenizer, sources, specialTokens, trainOn, runner, close: async () => runner?.close() };
 }
 
-/** A renderer of plain text alone. */
+/** Returns a renderer for plain text only. */
 export function textRenderer(tokenizer: TextTokenizer): Renderer {
   return { tokenizer, sources: null, specialTokens: {}, trainOn: null, runner: null, close: async () => {} };
 }
 
 /**
- * Codes that begin with ROW_ mean that this example cannot be used, all others that none can.
+ * Renders one example. Error codes that start with ROW_ concern only this example; all others concern all examples.
  * @throws ROW_TEMPLATE, ROW_TURNS, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
  */
 export async function renderExample(example: Example, renderer: Renderer): Promise<Rendered> {
@@ -73,7 +75,7 @@ export async function renderExample(example: Example, renderer: Renderer): Promi
       const before = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt;
       const after =
         typeof completion === 'string' ? [{ role: 'assistant', content: completion }] : completion;
-      return converse(
+      return renderMessages(
         example,
         { messages: [...before, ...after], tools, promptLength: before.length },
         trainOn,
@@ -82,7 +84,7 @@ export async function renderExample(example: Example, renderer: Renderer): Promi
     }
     case 'messages': {
       const { messages, tools = null } = example;
-      return converse(example, { messages, tools, promptLength: null }, trainOn, renderer);
+      return renderMessages(example, { messages, tools, promptLength: null }, trainOn, renderer);
     }
     case 'instruction': {
       if (renderer.runner === null) {
@@ -90,7 +92,7 @@ export async function renderExample(example: Example, renderer: Renderer): Promi
         return renderCompletion(prompt, completion, trainOn, tokenizer);
       }
       const messages: Message[] = instructionMessages(example);
-      return converse(example, { messages, tools: null, promptLength: null }, trainOn, renderer);
+      return renderMessages(example, { messages, tools: null, promptLength: null }, trainOn, renderer);
     }
     case 'segments': {
       const parts = example.segments.map(({ text, trained }) => ({
@@ -111,7 +113,7 @@ export async function renderExample(example: Example, renderer: Renderer): Promi
   }
 }
 
-function converse(
+function renderMessages(
   { origin }: Example,
   conversation: Conversation,
   trainOn: TrainOn,
@@ -120,8 +122,7 @@ function converse(
   if (runner === null || sources === null) {
     throw dataError(
       'TEMPLATE_MISSING',
-      `${origin.file}:${origin.row} is a conversation, and the model has no chat template; ` +
-        'give one: --template chatml, --template plain, or a file',
+      `${origin.file}:${origin.row} is a conversation, but the model has no chat template`,
       { file: origin.file, row: origin.row },
     );
   }
@@ -131,9 +132,8 @@ function converse(
 }
 
 /**
- * As TRL: prompt and completion are tokenised as one text, and the completion begins where the tokens of the
- * prompt alone end or first differ. A prompt whose last characters are in one token with the completion's first
- * is therefore trained to that token.
+ * Tokenises prompt and completion as one text, as TRL does. The completion starts where the tokens of the prompt alone
+ * end or first differ. So a token that spans the end of the prompt and the start of the completion is trained.
  */
 function renderCompletion(
   prompt: string,
@@ -148,18 +148,18 @@ function renderCompletion(
   return { ids, trained: new Uint8Array(ids.length).fill(1, start), merged: start < alone.length ? 1 : 0 };
 }
 
-/** With what the tokenizer puts before a text, but not after it: that is for whole texts. */
+/** Encodes with the tokenizer's prefix, but without its suffix, which belongs only at the end of a whole text. */
 function encodeText(text: string, tokenizer: TextTokenizer): number[] {
   const { prefix, suffix } = tokenizer;
   const ids = tokenizer.encode(text);
   if (suffix.length > 0) ids.length -= suffix.length;
-  // A text that spells out its first special token would get it twice.
+  // A text that already starts with the beginning-of-text token would get it twice.
   const bos = prefix.at(-1);
   if (bos !== undefined && ids[prefix.length] === bos) ids.splice(prefix.length, 1);
   return ids;
 }
 
-/** The tokenizer's own ending, or its end-of-text token where it has none and the text does not end with it. */
+/** Appends the tokenizer's suffix, and its end-of-text token unless the text now ends with it. */
 function endText(ids: number[], { suffix, eosId }: TextTokenizer): number[] {
   for (const id of suffix) ids.push(id);
   if (eosId !== null && ids.at(-1) !== eosId) ids.push(eosId);
@@ -176,16 +176,16 @@ function checkedTokens(
 ): Rendered {
   const refuse = (reason: string) =>
     dataError('ROW_TOKENS', `${origin.file}:${origin.row}: ${reason}`, { reason });
-  if (labels.length !== ids.length) throw refuse(`${ids.length} input_ids have ${labels.length} labels`);
+  if (labels.length !== ids.length)
+    throw refuse(`there are ${ids.length} input_ids, but ${labels.length} labels`);
   const trained = new Uint8Array(ids.length);
   for (const [i, id] of ids.entries()) {
     if (!(Number.isInteger(id) && id >= 0 && id < vocabSize)) {
-      throw refuse(`no token has the id ${id}; the tokenizer knows 0 to ${vocabSize - 1}`);
+      throw refuse(`${id} is not a token; the tokenizer has ids from 0 to ${vocabSize - 1}`);
     }
     const label = labels[i]!;
     if (label === IGNORED) continue;
-    if (label !== id)
-      throw refuse(`label ${label} at ${i} is neither the token there, ${id}, nor ${IGNORED}`);
+    if (label !== id) throw refuse(`label ${i} is ${label}; it must be the token, ${id}, or ${IGNORED}`);
     trained[i] = 1;
   }
   return { ids: [...ids], trained, merged: 0 };

@@ -1,4 +1,3 @@
-/** Stretches of characters as stretches of tokens. */
 import type { TextTokenizer } from '../tokenizer.ts';
 
 /** Characters [start, end) of a text. */
@@ -8,9 +7,10 @@ export interface Span {
 }
 
 /**
- * Tokens of `text` and which of them lie in the spans. A token over the start of a span is inside, one over its end
- * is not: the text before a boundary, tokenised alone, gives the tokens up to where they first differ, as TRL masks
- * completions. `merged` counts the boundaries inside a token.
+ * Tokenises `text` and marks the tokens inside the spans. A token that spans the start of a span is inside; a token that
+ * spans its end is not. As in TRL's completion masks, a boundary lies where the tokens of the text before it, tokenised
+ * alone, end or first differ.
+ * @returns `trained`: [ids.length] 1 inside the spans; `merged`: the number of boundaries inside a token
  */
 export function tokeniseSpans(
   text: string,
@@ -26,8 +26,9 @@ export function tokeniseSpans(
 }
 
 /**
- * Which token each boundary (ascending) comes before. Where the text between two boundaries has alone the tokens that
- * it has in the whole, as with special tokens around every turn, it is tokenised once more, and no text before it.
+ * Finds the token that follows each boundary (ascending). If the text between two boundaries has the same tokens alone
+ * as in the whole, as with special tokens around every turn, only that text is tokenised again. Otherwise the whole text
+ * before the boundary is.
  */
 function findPlaces(
   text: string,
@@ -39,7 +40,7 @@ function findPlaces(
   const places = new Map([[text.length, ids.length]]);
   const ways = [insideText(encode), encode];
   let merged = 0;
-  // Up to here text and tokens go together.
+  // A position in the text that is known to lie between two tokens, and the index of the second.
   let [known, place] = [0, 0];
   for (const boundary of boundaries) {
     if (places.has(boundary)) continue;
@@ -62,8 +63,8 @@ function findPlaces(
 }
 
 /**
- * Tokens of a text that follows another: SentencePiece puts a blank before the first word of a text. null where the
- * text merges with the line end that is put before it.
+ * Returns a function that encodes a text as a continuation, because SentencePiece adds a space before the first word of
+ * a text. It encodes the text after a line end, and returns null if the two merge into one token.
  */
 function insideText(encode: (part: string) => number[]): (part: string) => number[] | null {
   const before = '\n';
@@ -80,7 +81,7 @@ function isAt(part: readonly number[] | null, whole: readonly number[], place: n
   );
 }
 
-/** Number of leading elements that two lists share. */
+/** Returns the number of leading elements that two lists share. */
 export function commonPrefix(a: ArrayLike<unknown>, b: ArrayLike<unknown>): number {
   const most = Math.min(a.length, b.length);
   let length = 0;

@@ -1,5 +1,3 @@
-/** Python's `strftime` in UTC and English: a template's date must not depend on the machine that renders it. */
-
 const MONTHS = 'January February March April May June July August September October November December'.split(
   ' ',
 );
@@ -27,7 +25,10 @@ const FIELDS: Readonly<Record<string, (date: Date) => string>> = {
   '%': () => '%',
 };
 
-/** Fields that chat templates use; `%-d` and the like leave out the leading zero; unknown ones stay as they are. */
+/**
+ * Formats a date like Python's `strftime`, in UTC and English, so that the date in a template does not depend on the
+ * machine. Supports the fields that chat templates use. `%-d` omits leading zeros. Unknown fields stay unchanged.
+ */
 export function strftime(date: Date, format: string): string {
   return format.replace(/%(-?)(.)/g, (whole, bare: string, name: string) => {
     const text = FIELDS[name]?.(date);

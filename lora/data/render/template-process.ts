@@ -1,4 +1,4 @@
-/** Entry of the process that runs the templates of strangers: requests in, texts or an error out, in order. */
+/** Entry of the process that runs templates from strangers. It answers requests in order, with a text or an error. */
 import { isSwarmError } from '../../../common/errors.ts';
 import { type CompiledTemplate, compileTemplate } from './jinja.ts';
 import { MAX_RENDERED_CHARACTERS, type RunnerReply, type RunnerRequest } from './template-runner.ts';
@@ -19,7 +19,7 @@ function serve(request: RunnerRequest): RunnerReply {
   if (text.length > MAX_RENDERED_CHARACTERS) {
     return {
       type: 'refused',
-      reason: `it would have ${text.length} characters, more than ${MAX_RENDERED_CHARACTERS}`,
+      reason: `the text would have ${text.length} characters (limit ${MAX_RENDERED_CHARACTERS})`,
     };
   }
   const lengths: number[] = [];

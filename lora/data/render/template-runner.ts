@@ -1,26 +1,25 @@
-import type { ErrorJson } from '../../../common/errors.ts';
 /**
- * Runs chat templates in a process of their own, with limits of time and memory. Not a thread: one that takes all
- * the memory of its heap takes the whole process with it.
+ * Runs chat templates in a child process with limits on time and memory. Not in a thread, because a thread that exhausts
+ * its heap kills the whole process.
  */
 
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { SwarmError } from '../../../common/errors.ts';
+import { type ErrorJson, SwarmError } from '../../../common/errors.ts';
 import { dataError } from '../errors.ts';
 import { templateLimit } from './template-limit.ts';
 
-/** One conversation, rendered up to each of its turns, takes milliseconds; this is for templates that do not end. */
+/** Deadline per conversation, milliseconds. Rendering takes milliseconds; this stops templates that do not end. */
 const RENDER_DEADLINE_MS = 30_000;
-/** A process starts in 0.1 s; on a machine under load it may wait. */
+/** Deadline for starting the process, milliseconds. It starts in 0.1 s, but a machine under load may delay it. */
 const START_DEADLINE_MS = 30_000;
-/** Heap of the process. A template holds one conversation at a time. */
+/** Heap limit of the process, MiB. A template holds one conversation at a time. */
 const MAX_HEAP_MB = 256;
-/** Longest rendered conversation, characters: some four million tokens. */
+/** Longest rendered conversation, characters: about four million tokens. */
 export const MAX_RENDERED_CHARACTERS = 16 * 1024 * 1024;
 
 export interface RunnerData {
-  /** Source by name. */
+  /** Template sources by name. */
   readonly templates: Readonly<Record<string, string>>;
   readonly variables: Readonly<Record<string, unknown>>;
   readonly now: number;
@@ -30,22 +29,22 @@ export interface RenderRequest {
   readonly template: string;
   readonly messages: readonly unknown[];
   readonly tools?: readonly unknown[] | null;
-  /** Beginnings of the conversation. @default none */
+  /** Starts of the conversation to render too. @default none */
   readonly parts?: readonly Part[];
 }
 
-/** The first `end` messages. */
+/** A start of the conversation: its first `end` messages. */
 export interface Part {
   readonly end: number;
   readonly addGenerationPrompt: boolean;
 }
 
 export interface RenderedParts {
-  /** Of all messages. */
+  /** The whole conversation. */
   readonly text: string;
-  /** Characters of each part. Only these come back: all beginnings of a long conversation are its square. */
+  /** Length of each part, characters. The texts of all parts would be quadratic in the length of the conversation. */
   readonly lengths: readonly number[];
-  /** The first part whose text is no beginning of `text`; those after it were not rendered. */
+  /** The first part that is not a prefix of `text`. Later parts were not rendered. */
   readonly odd: { readonly part: number; readonly text: string } | null;
 }
 
@@ -56,9 +55,9 @@ export type RunnerRequest =
 export type RunnerReply =
   | { readonly type: 'ready' }
   | ({ readonly type: 'rendered' } & RenderedParts)
-  /** This conversation cannot be rendered. */
+  /** The template cannot render this conversation. */
   | { readonly type: 'refused'; readonly reason: string }
-  /** None can. */
+  /** The template cannot render any conversation. */
   | { readonly type: 'unusable'; readonly error: ErrorJson };
 
 interface Waiting {
@@ -68,9 +67,9 @@ interface Waiting {
 }
 
 /**
- * The process starts with the first rendering and does one request at a time. It keeps no other process alive while
- * it is idle, and ends with the one that started it. After a request that was too expensive it is gone, and every
- * later one gets the same error.
+ * Sends conversations to the template process. The process starts with the first request and works on one request at a
+ * time. While it is idle, it does not keep this process alive. It ends together with this process. After a request that
+ * exceeded a limit, the process is gone, and every later request fails with the same error.
  */
 export class TemplateRunner {
   readonly #data: RunnerData;
@@ -87,9 +86,7 @@ export class TemplateRunner {
     this.#deadlineMs = deadlineMs;
   }
 
-  /**
-   * @throws ROW_TEMPLATE when the template refuses the conversation, TEMPLATE_INVALID, TEMPLATE_LIMIT, TEMPLATE_CLOSED
-   */
+  /** @throws ROW_TEMPLATE if the template refuses the conversation; TEMPLATE_INVALID, TEMPLATE_LIMIT, TEMPLATE_CLOSED */
   render(request: RenderRequest): Promise<RenderedParts> {
     if (this.#failure !== null) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
@@ -99,18 +96,18 @@ export class TemplateRunner {
     });
   }
 
-  /** Ends the process; what waits is rejected. */
+  /** Ends the process. Requests that wait are rejected. */
   async close(): Promise<void> {
-    this.#fail(dataError('TEMPLATE_CLOSED', 'the chat template was closed while it was in use', {}));
+    this.#fail(dataError('TEMPLATE_CLOSED', 'the chat template was closed during use', {}));
     if (this.#child !== null) this.#hold(true);
     await this.#closed;
   }
 
   #start(): void {
-    // The build turns this file and the entry into .js.
+    // In the published build, this file and the entry are .js.
     const entry = import.meta.url.endsWith('.ts') ? './template-process.ts' : './template-process.js';
     const child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
-      // Modules are read; nothing is written, started or loaded as native code.
+      // The process may read files (its modules), but not write, start processes or load native code.
       execArgv: [`--max-old-space-size=${MAX_HEAP_MB}`, '--permission', '--allow-fs-read=*'],
       env: {},
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
@@ -125,7 +122,7 @@ export class TemplateRunner {
       child.once('exit', (code, signal) =>
         ended(
           templateLimit(
-            `its process down (${signal ?? `exit code ${code}`}), most likely by more than ${MAX_HEAP_MB} MiB of memory`,
+            `more than ${MAX_HEAP_MB} MiB of memory, most likely (its process ended with ${signal ?? `exit code ${code}`})`,
           ),
         ),
       );
@@ -135,7 +132,7 @@ export class TemplateRunner {
   }
 
   #receive(reply: RunnerReply): void {
-    // It was closed or failed meanwhile; what would follow lets go of the process whose end is waited for.
+    // The runner was closed or failed. Continuing would unref the process while `close` waits for its exit.
     if (this.#failure !== null) return;
     this.#cancelDeadline();
     if (reply.type === 'unusable') {
@@ -148,7 +145,7 @@ export class TemplateRunner {
       return;
     }
     const waiting = this.#queue.shift();
-    // The process renders the next while this one's text is tokenised.
+    // The process renders the next conversation while the caller tokenises this one.
     this.#sendNext();
     if (reply.type === 'rendered') waiting?.resolve(reply);
     else waiting?.reject(refused(reply.reason));
@@ -160,7 +157,7 @@ export class TemplateRunner {
         this.#send({ type: 'render', ...next.request }, this.#deadlineMs);
         return;
       } catch (error) {
-        // What is not JSON cannot be sent: integers of 64 bits, endless nesting.
+        // Values that JSON cannot hold cannot be sent: 64-bit integers, circular references.
         this.#cancelDeadline();
         this.#queue.shift();
         next.reject(refused(error instanceof Error ? error.message : String(error)));
@@ -172,11 +169,11 @@ export class TemplateRunner {
   #send(request: RunnerRequest, deadlineMs: number): void {
     this.#hold(true);
     this.#limitTime(deadlineMs);
-    // An error here is followed by the process's exit, which is what counts.
+    // If sending fails, the process exits, and the exit handler reports the error.
     this.#child!.send(request, () => {});
   }
 
-  /** Whether this process waits for the other one. */
+  /** Sets whether the child process keeps this process alive. */
   #hold(wait: boolean): void {
     const method = wait ? 'ref' : 'unref';
     this.#child![method]();
@@ -185,7 +182,7 @@ export class TemplateRunner {
 
   #limitTime(deadlineMs: number): void {
     const late = (): void => this.#fail(templateLimit(`more than ${deadlineMs / 1000} s`));
-    // Where this thread was busy, the answer waits beside the timer: immediates run after messages.
+    // If this thread was busy, the reply may already be queued. An immediate runs after queued messages.
     let immediate: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
       immediate = setImmediate(late);
@@ -205,5 +202,5 @@ export class TemplateRunner {
 }
 
 function refused(reason: string): SwarmError {
-  return dataError('ROW_TEMPLATE', `the chat template refuses the conversation: ${reason}`, { reason });
+  return dataError('ROW_TEMPLATE', `the chat template refused the conversation: ${reason}`, { reason });
 }

@@ -1,16 +1,15 @@
-/** A conversation as one example for each of its answers. */
 import type { Example, Message } from '../examples.ts';
 
-/** Whether a turn is trained where turns of the assistant are. */
+/** Returns whether a turn is trained if assistant turns are. */
 export function isTrainedTurn({ role, weight }: Message): boolean {
-  // OpenAI's fine-tuning format leaves turns out of the loss with "weight": 0.
+  // In OpenAI's fine-tuning format, "weight": 0 leaves a turn out of the loss.
   return role === 'assistant' && weight !== 0;
 }
 
 /**
- * The conversation up to each trained turn of the assistant, whose last answer is then trained: every answer in
- * the context that it would be given in, also with templates that rewrite earlier turns. What has no such turn, or
- * is no conversation, stays as it is.
+ * Yields one example per trained assistant turn: the conversation up to and including that turn. Training on its last
+ * answer then shows every answer in the context in which the model would give it, even if the template rewrites earlier
+ * turns. Examples without such turns are yielded unchanged.
  */
 export function* eachAnswer(example: Example): Generator<Example> {
   if (example.kind === 'messages') {
@@ -25,7 +24,7 @@ export function* eachAnswer(example: Example): Generator<Example> {
   yield example;
 }
 
-/** Places after the answers. */
+/** Returns the index after each trained answer. */
 function answersIn(messages: readonly Message[]): number[] {
   return messages.flatMap((message, i) => (isTrainedTurn(message) ? [i + 1] : []));
 }

@@ -1,13 +1,13 @@
-/** A stream of rows as shards. */
-
 import { predictedTokens, type Row } from '../row.ts';
 import { encodeShards, MAX_HEADER_BYTES, SHARD_BYTES } from './shard-codec.ts';
 
+/** What the size of a packed row depends on. */
 export interface RowSize {
   readonly sequenceLength: number;
   readonly vocabSize: number;
 }
 
+/** An encoded data shard. */
 export interface Shard {
   bytes: Uint8Array;
   rows: number;
@@ -15,20 +15,20 @@ export interface Shard {
   tokens: number;
 }
 
-/** Bytes of a packed row, at most. */
+/** Returns the largest possible size of a packed row, bytes. */
 export function packedRowBytes({ sequenceLength, vocabSize }: RowSize): number {
-  // Ids and labels take 2 bytes each with vocabularies below 65,535, else 4; segments take 2.
+  // Ids and labels take 2 bytes each for vocabularies below 65,535, otherwise 4. Segments take 2.
   return sequenceLength * (vocabSize < 0xffff ? 6 : 10);
 }
 
-/** Rows of every shard but the last. */
+/** Returns the number of rows in every shard except the last. */
 export function rowsPerShard(size: RowSize): number {
   return Math.max(1, Math.floor((SHARD_BYTES - MAX_HEADER_BYTES) / packedRowBytes(size)));
 }
 
 /**
- * Shards of at most `SHARD_BYTES` (or of one row), each as soon as it is full; all but the last hold the same number
- * of rows.
+ * Encodes a stream of rows as shards of at most `SHARD_BYTES` (or of one larger row). Yields each shard as soon as it is
+ * full. All shards except the last have the same number of rows.
  */
 export async function* cutShards(
   rows: AsyncIterable<Row>,

@@ -1,10 +1,14 @@
 /**
- * Rows as bytes: the shards of a job's data, addressed by their digest and fetched from strangers.
+ * Encodes rows as data shards and decodes them. Shards are addressed by their digest and fetched from untrusted peers.
  *
- * A shard is a little-endian u32 with the length of its header, the header in canonical CBOR
- * `{format, version, rows, sequenceLength, width}`, then for all rows together ids and labels (unsigned,
- * `width` bytes each; all ones in a label: nothing is predicted) and segments (u16). Equal lists of rows
- * give equal bytes.
+ * Format of a shard, little-endian:
+ * - u32: length of the header
+ * - header, canonical CBOR: `{format, version, rows, sequenceLength, width}`
+ * - ids of all rows, unsigned, `width` bytes each
+ * - labels of all rows, unsigned, `width` bytes each; all bits set: nothing is predicted
+ * - segments of all rows, u16
+ *
+ * Equal lists of rows give equal bytes.
  */
 
 import { z } from 'zod';
@@ -14,10 +18,10 @@ import { DATA_SHARD_BYTES } from '../../../protocol/limits.ts';
 import { dataError } from '../errors.ts';
 import { IGNORED_LABEL, type Row } from '../row.ts';
 
-/** Shards are cut at this size, one range of the blob protocol. A row of more than that is a shard alone. */
+/** Largest size of a shard: one range of the blob protocol. A larger row becomes a shard of its own. */
 export const SHARD_BYTES = 1024 * 1024;
 export const MAX_HEADER_BYTES = 256;
-/** Token ids are below this: config.json allows no larger vocabulary. */
+/** Token ids are below this. config.json allows no larger vocabulary. */
 const MAX_VOCABULARY = 2 ** 21;
 
 const FORMAT = 'lora-swarm/rows';
@@ -32,15 +36,16 @@ const headerSchema = z.strictObject({
 type Header = z.output<typeof headerSchema>;
 
 /**
- * Shards of at most `SHARD_BYTES`, in the order of the rows, all of one row length; every shard but the last
- * holds the same number of rows. @throws PACKED_ROW when a row is not canonical or of another length
+ * Encodes rows of equal length as shards of at most `SHARD_BYTES`, in the order of the rows. Every shard except the last
+ * has the same number of rows.
+ * @throws PACKED_ROW if a row is not canonical or has another length
  */
 export function encodeShards(rows: readonly Row[]): Uint8Array[] {
   const first = rows[0];
   if (first === undefined) return [];
   const sequenceLength = first.ids.length;
   for (const [i, row] of rows.entries()) checkRow(row, sequenceLength, i);
-  // 16 bits hold ids below 65,535; all ones is the label of nothing.
+  // 16 bits hold ids below 65,535, because 65,535 marks a label where nothing is predicted.
   const wide = rows.some(
     (row) => row.ids.some((id) => id >= 0xffff) || row.labels.some((label) => label >= 0xffff),
   );
@@ -57,7 +62,7 @@ export function encodeShards(rows: readonly Row[]): Uint8Array[] {
 }
 
 /**
- * Rows of a shard. Memory follows from the number of bytes, not from what they claim.
+ * Decodes the rows of a shard. Memory is proportional to the number of bytes, whatever the header claims.
  * @throws PACKED_INVALID (values: reason)
  */
 export function decodeRows(bytes: Uint8Array): Row[] {
@@ -66,7 +71,7 @@ export function decodeRows(bytes: Uint8Array): Row[] {
   return Array.from({ length: header.rows }, (_, i) => decodeRow(header, i, read));
 }
 
-/** Where the rows of a shard lie. */
+/** Where the rows of a shard are. */
 export interface ShardLayout {
   readonly rows: number;
   readonly sequenceLength: number;
@@ -76,7 +81,7 @@ export interface ShardLayout {
   readonly start: number;
 }
 
-/** @throws PACKED_INVALID */
+/** Reads the header of a shard. @throws PACKED_INVALID */
 export function shardLayout(bytes: Uint8Array): ShardLayout {
   const { header, body } = split(bytes);
   const { rows, sequenceLength, width } = header;
@@ -84,8 +89,8 @@ export function shardLayout(bytes: Uint8Array): ShardLayout {
 }
 
 /**
- * One row of a shard that stays where it is.
- * @param read bytes at an offset from the shard's `start`
+ * Decodes one row of a shard without loading the whole shard.
+ * @param read returns bytes at an offset from the shard's `start`
  * @throws PACKED_INVALID
  */
 export function decodeRow(
@@ -94,7 +99,7 @@ export function decodeRow(
   read: (offset: number, length: number) => Uint8Array,
 ): Row {
   const words = (block: number, size: 2 | 4) => {
-    // Copied by the constructor: `slice` of a Buffer is a view into a pool.
+    // The constructor copies the bytes. A slice of a Buffer would be a view into a shared pool, perhaps unaligned.
     const bytes = read(
       block * rows * sequenceLength * width + index * sequenceLength * size,
       sequenceLength * size,
@@ -102,10 +107,10 @@ export function decodeRow(
     const { buffer } = new Uint8Array(bytes);
     return size === 2 ? new Uint16Array(buffer) : new Uint32Array(buffer);
   };
-  const nothing = width === 2 ? 0xffff : 0xffffffff;
+  const ignored = width === 2 ? 0xffff : 0xffffffff;
   const row: Row = {
     ids: Uint32Array.from(words(0, width)),
-    labels: Int32Array.from(words(1, width), (label) => (label === nothing ? IGNORED_LABEL : label)),
+    labels: Int32Array.from(words(1, width), (label) => (label === ignored ? IGNORED_LABEL : label)),
     segments: Uint16Array.from(words(2, 2)),
   };
   try {
@@ -133,7 +138,7 @@ function encodeShard(rows: readonly Row[], sequenceLength: number, width: 2 | 4)
     offset += size;
   };
   for (const { ids } of rows) for (const id of ids) put(id, width);
-  // As unsigned 32 or 16 bits −1 is all ones.
+  // −1 as an unsigned number has all bits set.
   for (const { labels } of rows) {
     for (const label of labels) put(label === IGNORED_LABEL ? -1 : label, width);
   }
@@ -142,31 +147,35 @@ function encodeShard(rows: readonly Row[], sequenceLength: number, width: 2 | 4)
 }
 
 function split(bytes: Uint8Array): { header: Header; body: Uint8Array } {
-  if (bytes.length > DATA_SHARD_BYTES) throw invalid(`${bytes.length} bytes exceed ${DATA_SHARD_BYTES}`);
-  if (bytes.length < 4) throw invalid('it ends before its header');
+  if (bytes.length > DATA_SHARD_BYTES)
+    throw invalid(`${bytes.length} bytes exceed the limit of ${DATA_SHARD_BYTES}`);
+  if (bytes.length < 4) throw invalid('it ends before the header');
   const length = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   if (length > MAX_HEADER_BYTES || 4 + length > bytes.length)
-    throw invalid(`its header claims ${length} bytes`);
+    throw invalid(`the header claims to have ${length} bytes`);
   const start = bytes.subarray(4, 4 + length);
   let header: Header;
   try {
     header = decodeCbor(start, headerSchema, MAX_HEADER_BYTES);
   } catch (error) {
-    throw invalid('its header is malformed', error);
+    throw invalid('the header is malformed', error);
   }
   const body = bytes.subarray(4 + length);
   const expected = header.rows * rowBytes(header);
   if (body.length !== expected)
-    throw invalid(`it has ${body.length} bytes of rows, its header claims ${expected}`);
+    throw invalid(`it has ${body.length} bytes of rows, but the header claims ${expected}`);
   return { header, body };
 }
 
-/** Segments count up from 1 without gaps; padding (segment 0) comes last, with id 0 and nothing predicted. */
+/**
+ * Checks that a row is canonical: segments count up from 1 without gaps, and padding (segment 0) comes last, with id 0
+ * and no label.
+ */
 function checkRow({ ids, segments, labels }: Row, length: number, index: number): void {
   const refuse = (reason: string) =>
     dataError('PACKED_ROW', `row ${index}: ${reason}`, { row: index, reason });
   if (ids.length !== length || segments.length !== length || labels.length !== length) {
-    throw refuse(`its arrays do not have ${length} entries`);
+    throw refuse(`the arrays do not have ${length} entries`);
   }
   let previous = 0;
   for (let t = 0; t < length; t++) {
@@ -175,11 +184,12 @@ function checkRow({ ids, segments, labels }: Row, length: number, index: number)
     const starts = segment === previous + 1 && (previous > 0 || t === 0);
     const ends = segment === 0;
     if (segment !== previous && !starts && !ends)
-      throw refuse(`segment ${segment} follows ${previous} at ${t}`);
+      throw refuse(`segment ${segment} follows segment ${previous} at position ${t}`);
     if (ids[t]! >= MAX_VOCABULARY || label >= MAX_VOCABULARY || (label < 0 && label !== IGNORED_LABEL)) {
-      throw refuse(`no token has the id ${ids[t]} or the label ${label} at ${t}`);
+      throw refuse(`id ${ids[t]} or label ${label} at position ${t} is not a token`);
     }
-    if (ends && (ids[t] !== 0 || label !== IGNORED_LABEL)) throw refuse(`padding at ${t} is not empty`);
+    if (ends && (ids[t] !== 0 || label !== IGNORED_LABEL))
+      throw refuse(`the padding at position ${t} is not empty`);
     previous = segment;
   }
 }

@@ -1,25 +1,31 @@
+/**
+ * Finds added tokens in a text, as the Rust library does.
+ *
+ * @huggingface/tokenizers 0.2.0 ignores `single_word`, applies `lstrip` and `rstrip` with JavaScript's idea of white
+ * space, and does not read `added_tokens_decoder` of the config.
+ */
 import type { Normalize } from './normalizers.ts';
 import { escaped } from './patterns.ts';
 
-/** A token that is looked for in the text before it is cut into words. */
+/** A token that is searched in the text before it is split into words. */
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
-  /** Only where no word character touches it. */
+  /** Match only if no word character is adjacent. */
   readonly single_word: boolean;
-  /** Takes the whitespace before it with it. */
+  /** Include the white space before it. */
   readonly lstrip: boolean;
-  /** And after it. */
+  /** Include the white space after it. */
   readonly rstrip: boolean;
-  /** Looked for in the normalized text, in its own normalized form. */
+  /** Search its normalized form in the normalized text. */
   readonly normalized: boolean;
   readonly special: boolean;
 }
 
-/** Text between added tokens, or the id of one. `first`: it begins the text. */
+/** Text between added tokens, or the id of an added token. `first`: the section starts the text. */
 export type Section = { readonly text: string; readonly first: boolean } | { readonly id: number };
 
-// The regex crate's \w and \s, by which the original decides: Unicode's, whatever the tokenizer's own patterns mean.
+// The Rust library decides by \w and \s of the regex crate, which follow Unicode.
 const STARTS_WITH_WORD = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]/u;
 const ENDS_WITH_WORD = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]$/u;
 const SPACE = /^\p{White_Space}$/u;
@@ -29,7 +35,7 @@ interface Finder {
   readonly tokens: ReadonlyMap<string, AddedToken>;
 }
 
-/** Finds added tokens as the original does: those that are not normalized first, then, in what is left, the others. */
+/** Finds the tokens that are not normalized first, then the others in the text that is left, as the Rust library does. */
 export class AddedTokens {
   readonly #raw: Finder;
   readonly #normalized: Finder;
@@ -42,7 +48,7 @@ export class AddedTokens {
     this.#normalized = finder(of(true).map((token) => [normalize(token.content), token]));
   }
 
-  /** Sections in order, the texts normalized; empty texts are left out. */
+  /** Splits a text into sections, in order. Texts are normalized; empty texts are left out. */
   sections(text: string): Section[] {
     return split(text, this.#raw, true).flatMap((section) =>
       'id' in section ? [section] : split(this.#normalize(section.text), this.#normalized, section.first),
@@ -53,7 +59,7 @@ export class AddedTokens {
 function finder(entries: readonly (readonly [string, AddedToken])[]): Finder {
   const tokens = new Map(entries.filter(([content]) => content !== ''));
   if (tokens.size === 0) return { pattern: null, tokens };
-  // Leftmost, then longest.
+  // The leftmost match wins, then the longest.
   const contents = [...tokens.keys()].sort((a, b) => b.length - a.length);
   return { pattern: new RegExp(contents.map((content) => escaped(content)).join('|'), 'gu'), tokens };
 }
@@ -69,7 +75,7 @@ function split(text: string, { pattern, tokens }: Finder, first: boolean): Secti
     let [from, to] = [index, index + content.length];
     const touched = ENDS_WITH_WORD.test(before(text, from)) || STARTS_WITH_WORD.test(after(text, to));
     if (token.single_word && touched) continue;
-    // No character of White_Space lies outside the basic plane.
+    // All White_Space characters are in the basic plane, so they are single UTF-16 units.
     if (token.lstrip) while (from > start && SPACE.test(text[from - 1]!)) from--;
     if (token.rstrip) while (to < text.length && SPACE.test(text[to]!)) to++;
     upTo(from);
@@ -80,6 +86,6 @@ function split(text: string, { pattern, tokens }: Finder, first: boolean): Secti
   return sections;
 }
 
-/** The character before and after a place: enough to tell whether a word touches it. */
+/** Return the characters before and after a position: two UTF-16 units, enough for one character. */
 const before = (text: string, place: number): string => text.slice(Math.max(0, place - 2), place);
 const after = (text: string, place: number): string => text.slice(place, place + 2);

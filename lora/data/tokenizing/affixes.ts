@@ -1,5 +1,6 @@
 import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';
 
+/** Ids that the tokenizer puts before and after a text. */
 export interface Affixes {
   readonly prefix: readonly number[];
   readonly suffix: readonly number[];
@@ -7,10 +8,7 @@ export interface Affixes {
 
 const NONE: Affixes = { prefix: [], suffix: [] };
 
-/**
- * Ids that the `post_processor` of tokenizer.json puts around a text.
- * @throws SwarmError TOKENIZER_UNSUPPORTED
- */
+/** Reads the `post_processor` of tokenizer.json. @throws TOKENIZER_UNSUPPORTED */
 export function affixesOf(value: unknown): Affixes {
   const part = partOf(value, 'post_processor');
   if (part === null) return NONE;
@@ -57,7 +55,7 @@ function template(part: Part): Affixes {
   return { prefix, suffix };
 }
 
-/** A pair of text and id. */
+/** Reads the id of a pair [text, id]. */
 function idOf(pair: unknown): number {
   if (Array.isArray(pair) && Number.isInteger(pair[1])) return pair[1] as number;
   throw unsupported('post_processor', pair);

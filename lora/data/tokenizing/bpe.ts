@@ -1,15 +1,18 @@
 import { type Part, unsupported } from './part.ts';
 
-/** Ids are below this: a pair of them makes one number of at most 53 bits. Real vocabularies end at 2¹⁸. */
+/** Ids are below this, so that a pair of ids fits into 53 bits. Real vocabularies have up to 2¹⁸ tokens. */
 const MAX_VOCABULARY = 2 ** 26;
-/** Words whose tokens are remembered, and the longest of them, in UTF-16 units. */
+/** Words whose tokens are cached. */
 const CACHED_WORDS = 20_000;
+/** Longest cached word, UTF-16 units. */
 const CACHED_LENGTH = 64;
 
 /**
- * Byte-pair encoding: the characters of a word, of which adjacent pairs are merged in the order of their rank, then
- * from left to right (Sennrich et al. 2016, section 3.2). Characters without a token fall back to tokens of their
- * UTF-8 bytes, else to the unknown token, else to nothing. A heap of possible merges: n log n for a word of n characters.
+ * Encodes words by byte-pair encoding: adjacent pairs of symbols are merged in the order of their rank, then from left
+ * to right (Sennrich et al. 2016, section 3.2). A character without a token becomes the tokens of its UTF-8 bytes,
+ * otherwise the unknown token, otherwise nothing. A heap of possible merges makes the time n log n for n characters.
+ *
+ * @huggingface/tokenizers 0.2.0 fuses unknown tokens across words.
  */
 export class BytePairEncoder {
   readonly vocabulary: ReadonlyMap<string, number>;
@@ -22,7 +25,7 @@ export class BytePairEncoder {
   readonly #ignoreMerges: boolean;
   readonly #cache = new Map<string, readonly number[]>();
 
-  /** @throws SwarmError TOKENIZER_UNSUPPORTED; Error where merges and vocabulary contradict each other */
+  /** @throws TOKENIZER_UNSUPPORTED; Error if merges and vocabulary contradict each other */
   constructor(model: Part) {
     const { vocab, merges } = model;
     if (model.type !== undefined && model.type !== 'BPE') throw unsupported('model', model.type);
@@ -57,7 +60,7 @@ export class BytePairEncoder {
     this.#byteIds = model.byte_fallback === true ? this.#bytes() : null;
   }
 
-  /** Appends a word's tokens. */
+  /** Appends the tokens of a word to `ids`. */
   encode(word: string, ids: number[]): void {
     const known = this.#cache.get(word);
     if (known !== undefined) {
@@ -103,7 +106,7 @@ export class BytePairEncoder {
     return ids.includes(-1) ? null : ids;
   }
 
-  /** A linked list of symbols in which `ids[i]` becomes −1 when its symbol is merged into the one before it. */
+  /** Merges symbols in a linked list. `ids[i]` becomes −1 when symbol i is merged into the one before it. */
   #merge(ids: Int32Array): number[] {
     const { length } = ids;
     const next = Int32Array.from({ length }, (_, i) => i + 1);
@@ -120,7 +123,7 @@ export class BytePairEncoder {
       const [rank, left] = top;
       const right = next[left]!;
       if (ids[left] === -1 || right >= length) continue;
-      // The pair may have changed since it was put there.
+      // The pair may have changed since it was pushed.
       if (this.#ranks.get(ids[left]! * this.#stride + ids[right]!) !== rank) continue;
       ids[left] = this.#merged[rank]!;
       ids[right] = -1;
@@ -133,10 +136,10 @@ export class BytePairEncoder {
   }
 }
 
-/** Positions are below this: rank and position make one number of at most 53 bits. */
+/** Positions are below this, so that rank and position fit into 53 bits. */
 const POSITIONS = 2 ** 31;
 
-/** Possible merges, lowest rank first, then leftmost; each one number, rank · 2³¹ + position. */
+/** A heap of possible merges: the lowest rank first, then the leftmost. Each is stored as rank × 2³¹ + position. */
 class MergeHeap {
   readonly #items: number[] = [];
 

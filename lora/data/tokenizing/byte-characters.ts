@@ -1,6 +1,6 @@
 /**
- * GPT-2's way to write bytes as visible characters: printable Latin-1 stands for itself, the others in their order for
- * the characters from U+0100.
+ * The visible character for each byte, as in GPT-2: printable Latin-1 characters stand for themselves, the other bytes
+ * for the characters from U+0100 on.
  */
 const CHARACTERS: readonly string[] = (() => {
   const characters: string[] = [];
@@ -16,14 +16,14 @@ const BYTES: ReadonlyMap<string, number> = new Map(CHARACTERS.map((character, by
 
 const encoder = new TextEncoder();
 
-/** UTF-8 of a text, a character per byte. */
+/** Converts a text to UTF-8 and writes one character per byte. */
 export function toByteCharacters(text: string): string {
   let result = '';
   for (const byte of encoder.encode(text)) result += CHARACTERS[byte];
   return result;
 }
 
-/** The bytes that a token stands for; the token's own UTF-8 where it holds any other character. */
+/** Returns the bytes that a token stands for. If it contains any other character, returns its own UTF-8. */
 export function fromByteCharacters(token: string): Uint8Array {
   const bytes: number[] = [];
   for (const character of token) {

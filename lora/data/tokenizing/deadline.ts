@@ -1,14 +1,14 @@
 /**
- * Time limits for regular expressions of strangers. A few characters are enough to make a backtracking matcher run for
- * years, and meanwhile nothing else of the process runs, not even what an interrupt would start.
+ * Time limits for regular expressions from strangers. A few characters can make a backtracking matcher run for years.
+ * Until it ends, nothing else in the process runs, not even the handler of an interrupt.
  */
 
 import { createContext, Script } from 'node:vm';
 import { dataError } from '../errors.ts';
 
 /**
- * Expressions of Llama 3 and of Qwen 2 and 3, which take time in proportion to the text (measured in
- * docs/decisions/071): they go without a limit, whose watch takes 0.1 to 0.6 ms for each text.
+ * The expressions of Llama 3 and of Qwen 2 and 3. Their time is proportional to the text (measured in
+ * docs/decisions/071), so they run without a deadline, which would cost 0.1 to 0.6 ms per text.
  */
 const HARMLESS: ReadonlySet<unknown> = new Set(
   ['{1,3}', ''].map(
@@ -17,7 +17,7 @@ const HARMLESS: ReadonlySet<unknown> = new Set(
   ),
 );
 
-/** Whether anything within parts of tokenizer.json is an expression of unknown cost. */
+/** Returns whether a part of tokenizer.json contains a regular expression of unknown cost. */
 export function needsDeadline(part: unknown): boolean {
   if (typeof part !== 'object' || part === null) return false;
   return Object.entries(part).some(([name, value]) =>
@@ -25,8 +25,9 @@ export function needsDeadline(part: unknown): boolean {
   );
 }
 
-/** For one text, in milliseconds, and for each character of it: ten times what slow tokenizers take. */
+/** Deadline per text, milliseconds. */
 export const DEADLINE_MS = 10_000;
+/** Extra time per character, milliseconds: ten times what slow tokenizers need. */
 const CHARACTER_MS = 0.01;
 
 const script = new Script('run()');
@@ -34,9 +35,9 @@ const world: { run: () => void } = { run: () => {} };
 const context = createContext(world);
 
 /**
- * Runs something synchronous until it ends or its time is over. What it changed when that happens stays changed.
- * @param length characters that it works on
- * @throws SwarmError TOKENIZER_LIMIT
+ * Runs a synchronous function with a deadline. If it is stopped, its changes so far remain.
+ * @param length characters that the function works on
+ * @throws TOKENIZER_LIMIT
  */
 export function withinDeadline<T>(run: () => T, length: number, deadlineMs = DEADLINE_MS): T {
   let result: T | undefined;
@@ -47,11 +48,11 @@ export function withinDeadline<T>(run: () => T, length: number, deadlineMs = DEA
   try {
     script.runInContext(context, { timeout });
   } catch (cause) {
-    // An error of that world, no instance of this one's.
+    // The error belongs to the other context, so `instanceof` would not recognise it.
     if ((cause as { code?: unknown } | null)?.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
     throw dataError(
       'TOKENIZER_LIMIT',
-      `the tokenizer's regular expressions took more than ${timeout / 1000} s for ${length} characters; choose another base model`,
+      `the tokenizer's regular expressions took more than ${timeout / 1000} s for ${length} characters`,
       { timeout, length },
       { cause },
     );

@@ -1,14 +1,17 @@
+/**
+ * Turns tokens into text, as the Rust library does.
+ *
+ * @huggingface/tokenizers 0.2.0 removes spaces before punctuation by default, loses a leading U+FEFF in byte fallback,
+ * and decodes invalid UTF-8 to another number of U+FFFD.
+ */
 import { fromByteCharacters } from './byte-characters.ts';
 import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';
 import { patternOf } from './patterns.ts';
 
-/** Tokens to the parts of a text, which are then joined. */
+/** Converts tokens to the parts of a text. The caller joins them. */
 export type Decode = (tokens: readonly string[]) => string[];
 
-/**
- * The `decoder` of tokenizer.json. Without one the tokens are joined with spaces.
- * @throws SwarmError TOKENIZER_UNSUPPORTED
- */
+/** Reads the `decoder` of tokenizer.json. Without one, tokens are joined with spaces. @throws TOKENIZER_UNSUPPORTED */
 export function decoderOf(value: unknown): Decode {
   const part = partOf(value, 'decoder');
   return part === null ? (tokens) => [tokens.join(' ')] : build(part);
@@ -40,11 +43,11 @@ function build(part: Part): Decode {
   }
 }
 
-// Bytes that are no UTF-8 become U+FFFD, by maximal subparts as Unicode recommends.
+// Invalid UTF-8 becomes U+FFFD, one for each maximal subpart, as Unicode recommends.
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 const strict = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 
-/** Runs of byte tokens as the text that they encode; where they encode none, one U+FFFD per byte. */
+/** Decodes runs of byte tokens as UTF-8. A run that is not UTF-8 becomes one U+FFFD per byte. */
 function byteFallback(tokens: readonly string[]): string[] {
   const parts: string[] = [];
   let bytes: number[] = [];
@@ -72,7 +75,7 @@ function byteFallback(tokens: readonly string[]): string[] {
 function metaspace(part: Part): Decode {
   const replacement = textOf(part.replacement ?? '▁', 'decoder.replacement');
   const prefixed = part.prepend_scheme !== 'never' && part.add_prefix_space !== false;
-  // In the first token they all go, not only the one that was put there: so it is in the original.
+  // The Rust library removes all marks of the first token, not only the one that encoding added.
   return (tokens) => tokens.map((token, i) => token.replaceAll(replacement, i === 0 && prefixed ? '' : ' '));
 }
 

@@ -3,10 +3,7 @@ import { patternOf } from './patterns.ts';
 
 export type Normalize = (text: string) => string;
 
-/**
- * The `normalizer` of tokenizer.json.
- * @throws SwarmError TOKENIZER_UNSUPPORTED
- */
+/** Reads the `normalizer` of tokenizer.json. @throws TOKENIZER_UNSUPPORTED */
 export function normalizerOf(value: unknown): Normalize {
   const part = partOf(value, 'normalizer');
   return part === null ? (text) => text : build(part);

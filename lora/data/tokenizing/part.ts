@@ -4,17 +4,17 @@ import { dataError } from '../errors.ts';
 /** A part of tokenizer.json: `{ type, … }`. */
 export type Part = Readonly<Record<string, unknown>>;
 
-/** What a tokenizer asks for that is not computed here exactly. Nothing is approximated: ids would be wrong silently. */
+/** Makes the error for a part that is not supported. Parts are never approximated, because wrong ids go unnoticed. */
 export function unsupported(what: string, found: unknown): SwarmError {
   const shown = JSON.stringify(found) ?? 'nothing';
   return dataError(
     'TOKENIZER_UNSUPPORTED',
-    `the tokenizer asks for ${what} ${shown.slice(0, 200)}, which is not computed here; choose another base model`,
+    `the tokenizer needs ${what} ${shown.slice(0, 200)}, which is not supported`,
     { part: what, found: shown.slice(0, 200) },
   );
 }
 
-/** A part that is missing or null is null. */
+/** Returns a part, or null if it is missing. @throws TOKENIZER_UNSUPPORTED if it is not an object */
 export function partOf(value: unknown, name: string): Part | null {
   if (value === null || value === undefined) return null;
   if (typeof value === 'object' && !Array.isArray(value)) return value as Part;

@@ -1,24 +1,31 @@
 import * as library from '@huggingface/tokenizers';
 import { partOf, textOf, unsupported } from './part.ts';
 
-/** The library translates Oniguruma's expressions; its declarations leave the class out. */
+/**
+ * Translates Oniguruma expressions to JavaScript. @huggingface/tokenizers 0.2.0 exports the class, but its type
+ * declarations leave it out; once they include it, the cast can go.
+ */
 const { SplitPreTokenizer } = library as unknown as {
   SplitPreTokenizer: new (config: object) => { readonly pattern: RegExp | null };
 };
 
 /**
- * Constructs of Oniguruma that a JavaScript expression does not reproduce: `\G`, atomic groups, possessive quantifiers,
+ * Constructs of Oniguruma that a JavaScript expression cannot reproduce: `\G`, atomic groups, possessive quantifiers,
  * back references and subexpression calls, conditionals, and switches other than a case-insensitive group.
+ * @huggingface/tokenizers 0.2.0 does not refuse them: it treats a possessive quantifier as an ordinary one, for example.
  */
 const BEYOND = /\\[GKRXkg1-9]|\(\?>|\(\?\(|\(\?(?!i:)[a-z-]+[:)]|[*+?]\+/;
-/** Letters that Unicode case folding takes for an ASCII letter, beside its upper case. */
+/**
+ * Letters that Unicode case folding equates with an ASCII letter. @huggingface/tokenizers 0.2.0 leaves them out of its
+ * case-insensitive groups.
+ */
 const FOLDED: Readonly<Record<string, string>> = { '[sS]': '[sSſ]', '[kK]': '[kK\u212A]' };
-/** A case-insensitive group whose letters are not all ASCII: full case folding is not reproduced. */
+/** A case-insensitive group with other letters than ASCII. Full case folding is not supported. */
 const FOREIGN_FOLDING = /\(\?i:[^)]*[^ -~][^)]*\)/;
 
 /**
- * A `{ String }` or `{ Regex }` of tokenizer.json as a global expression with Oniguruma's meaning.
- * @throws SwarmError TOKENIZER_UNSUPPORTED
+ * Converts a `{ String }` or `{ Regex }` of tokenizer.json to a global JavaScript expression with the same meaning.
+ * @throws TOKENIZER_UNSUPPORTED
  */
 export function patternOf(value: unknown, name: string): RegExp {
   const { String: literal, Regex: regex } = partOf(value, name) ?? {};
@@ -30,7 +37,7 @@ export function patternOf(value: unknown, name: string): RegExp {
   return translated(source, name);
 }
 
-/** A text as an expression (with the flag u) that matches it alone. */
+/** Returns the source of an expression (flag u) that matches exactly this text. */
 export function escaped(text: string): string {
   return text.replace(
     /[$()*+./?[\\\]^{|}-]/g,
@@ -38,7 +45,7 @@ export function escaped(text: string): string {
   );
 }
 
-/** @throws SwarmError TOKENIZER_UNSUPPORTED */
+/** Translates an Oniguruma expression. @throws TOKENIZER_UNSUPPORTED */
 export function translated(source: string, name: string): RegExp {
   let pattern: RegExp | null;
   try {

@@ -1,20 +1,24 @@
+/**
+ * Splits text into words, as the Rust library does.
+ *
+ * @huggingface/tokenizers 0.2.0 uses JavaScript's `\s` for byte-level words (U+FEFF counts as a space, U+0085 does not),
+ * knows only the digits 0 to 9, treats the behaviours `MergedWith…` and `Contiguous` as `Isolated`, and never splits at
+ * metaspaces.
+ */
 import { toByteCharacters } from './byte-characters.ts';
 import { type Part, partOf, partsOf, textOf, unsupported } from './part.ts';
 import { escaped, patternOf, translated } from './patterns.ts';
 
-/** Cuts a piece of text into words, inside which tokens are found. `first`: the piece begins the text. */
+/** Splits a piece of text into words. Tokens never span words. `first`: the piece starts the text. */
 export type PreTokenize = (text: string, first: boolean) => string[];
 
-/** GPT-2's words: contractions, letters, numbers, others, each with a space before it; whitespace. */
+/** The words of GPT-2: contractions, letters, numbers and other characters, each with a leading space; white space. */
 const GPT2 = translated(
   String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`,
   'ByteLevel',
 );
 
-/**
- * The `pre_tokenizer` of tokenizer.json.
- * @throws SwarmError TOKENIZER_UNSUPPORTED
- */
+/** Reads the `pre_tokenizer` of tokenizer.json. @throws TOKENIZER_UNSUPPORTED */
 export function preTokenizerOf(value: unknown): PreTokenize {
   const part = partOf(value, 'pre_tokenizer');
   return part === null ? (text) => [text] : build(part);
@@ -50,7 +54,7 @@ function byteLevel({ add_prefix_space: prefix = true, use_regex: regex = true }:
 
 function metaspace(part: Part): PreTokenize {
   const replacement = textOf(part.replacement ?? '▁', 'pre_tokenizer.replacement');
-  // Files from before the scheme had a name say only whether there is a space before the text.
+  // Older files have only `add_prefix_space`.
   const scheme = part.prepend_scheme ?? (part.add_prefix_space === false ? 'never' : 'always');
   if (!['always', 'first', 'never'].includes(String(scheme)))
     throw unsupported('pre_tokenizer.prepend_scheme', scheme);
@@ -64,7 +68,7 @@ function metaspace(part: Part): PreTokenize {
   };
 }
 
-/** Between two matches, and the matches themselves. */
+/** A match of the pattern, or the text between two matches. */
 interface Piece {
   text: string;
   match: boolean;
@@ -96,7 +100,7 @@ const BEHAVIORS: Readonly<Record<string, (found: readonly Piece[]) => string[]>>
   MergedWithPrevious: (found) => {
     const words: string[] = [];
     found.forEach(({ text, match }, i) => {
-      // A match after a match stays alone.
+      // A match that follows a match stays separate.
       if (match && i > 0 && !found[i - 1]!.match) words[words.length - 1] += text;
       else words.push(text);
     });

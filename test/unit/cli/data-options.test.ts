@@ -17,12 +17,12 @@ function settings(...words: string[]) {
 }
 
 describe('the options of data', () => {
-  it('are by default those of a job', () => {
+  it('have the same defaults as a job', () => {
     expect(settings()).toEqual(dataSettingsSchema.parse({}));
     expect(settings().badRowShare).toBe(DEFAULT_BAD_ROW_SHARE);
   });
 
-  it('name columns, variables, and a template by name or from the working folder', () => {
+  it('set columns, variables, and a template by name or relative to the working folder', () => {
     expect(
       settings(
         ...['--column', 'messages=dialog', '--column', 'role=who', '--format', 'messages', '--bad-rows', '0'],
@@ -54,13 +54,13 @@ describe('the options of data', () => {
     ['--template-variable', 'x'],
     ['--format', 'xml'],
     ['--bad-rows', '2'],
-  ])('refuse %s %s', (...words) => {
+  ])('refuse the flag %s %s', (...words) => {
     expect(() => settings(...words)).toThrow(expect.objectContaining({ code: 'commander.invalidArgument' }));
   });
 });
 
 describe('rows that were left out', () => {
-  it('are named at first, and summed up', () => {
+  it('are reported one by one at first, then only in the summary', () => {
     const named: number[] = [];
     const report = new RowReport({
       badRowShare: 1,
@@ -76,7 +76,7 @@ describe('rows that were left out', () => {
     expect(badRowSummary(report.summary())).toBe('24 of 1,200 rows: 20 ROW_A, 4 ROW_B');
   });
 
-  it('and samples that do not stand as they were', () => {
+  it('are followed by a line about changed samples', () => {
     expect(tallyLines(newTally())).toEqual([]);
     expect(tallyLines({ ...newTally(), samples: 9, truncated: 2, untrained: 1 })).toHaveLength(1);
   });

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { chooseHeldOut } from '../../../../lora/data/held-out-choice.ts';
 
-/** The same rule, over a list of all hashes. */
+/** Computes the same choice from a list of all hashes. */
 function smallest(examples: number, share: number, seed: number): Set<number> {
   const hashes = Array.from({ length: examples }, (_, index) => ({
     index,
@@ -14,7 +14,7 @@ function smallest(examples: number, share: number, seed: number): Set<number> {
   return new Set(hashes.slice(0, size).map(({ index }) => index));
 }
 
-it('holds out the examples with the smallest hashes, whatever their number', () => {
+it('holds out the examples with the smallest hashes, for any number of examples', () => {
   const share = fc.double({ min: 0, max: 1, minExcluded: true, maxExcluded: true, noNaN: true });
   fc.assert(
     fc.property(fc.integer({ min: 2, max: 3000 }), share, fc.nat(), (examples, part, seed) => {
@@ -26,7 +26,7 @@ it('holds out the examples with the smallest hashes, whatever their number', () 
   );
 });
 
-it('never takes all', () => {
+it('never holds out all examples', () => {
   expect([0, 1].filter(chooseHeldOut(2, 0.99, 0))).toHaveLength(1);
   expect(() => chooseHeldOut(1, 0.5, 0)).toThrow(expect.objectContaining({ code: 'DATA_TOO_SMALL' }));
 });

@@ -3,12 +3,12 @@ import { expect, it } from 'vitest';
 import { measure, writeConversations } from '../../../../scripts/bench/data-memory.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
-/** MiB. The process alone takes about 60 of it. */
+/** Peak memory, MiB. The process alone takes about 60. */
 const LIMIT = 300;
-/** MiB: the window of packing, a million tokens, is more or less full. */
+/** Difference of memory in use, MiB. The packing window of a million tokens may be full or nearly empty. */
 const SPREAD = 20;
 
-it('2 GB of conversations are read in less than 300 MB', { timeout: 300_000 }, async () => {
+it('reads 2 GiB of conversations in less than 300 MiB', { timeout: 300_000 }, async () => {
   const path = join(await temporaryFolder(), 'data.jsonl');
   const rows = await writeConversations(path, 2048);
   const { examples, peak } = await measure('read', path);
@@ -16,8 +16,10 @@ it('2 GB of conversations are read in less than 300 MB', { timeout: 300_000 }, a
   expect(peak).toBeLessThan(LIMIT);
 });
 
-// 12 MiB more are four million tokens: 32 MiB as ids and labels, if they were kept.
-it('tokenised and packed, four times the conversations take no more', { timeout: 300_000 }, async () => {
+// 12 MiB more are four million tokens, which would take 32 MiB as ids and labels if they were kept.
+it('tokenises and packs four times as many conversations in the same memory', {
+  timeout: 300_000,
+}, async () => {
   const inUse: number[] = [];
   for (const megabytes of [4, 16]) {
     const path = join(await temporaryFolder(), 'data.jsonl');

@@ -15,7 +15,7 @@ import type { TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-// The system stamps the files that are compared with it.
+// The current time, because it is compared with file times that the system sets.
 const NOW = Date.now();
 
 /** One token per character. */
@@ -63,8 +63,8 @@ async function directly({ paths, sequenceLength }: World): Promise<Row[]> {
   return rows;
 }
 
-describe('packed data', () => {
-  it('holds the rows that the examples make, in any order', async () => {
+describe('packed files', () => {
+  it('hold the rows of the examples and return them in any order', async () => {
     const options = await world(texts);
     const rows = await directly(options);
     const packed = await packFiles(options, { tokenizer });
@@ -78,7 +78,7 @@ describe('packed data', () => {
     packed.close();
   });
 
-  it('goes over the edges of shards, of narrow and of wide tokens', async () => {
+  it('are read across shards with 2-byte and 4-byte tokens', async () => {
     const rows = Array.from({ length: 50 }, (_, i): Row => {
       const ids = new Uint32Array(8192).fill(i > 20 ? 66_000 + i : i);
       return { ids, segments: new Uint16Array(8192).fill(1), labels: Int32Array.from(ids) };
@@ -97,7 +97,7 @@ describe('packed data', () => {
     packed!.close();
   });
 
-  it('is made once for the same content, and again for any other', async () => {
+  it('are packed once for the same content, and again after any change', async () => {
     const options = await world(texts);
     const pack = async (change: Partial<World> = {}) => {
       const progress: number[] = [];
@@ -130,7 +130,7 @@ describe('packed data', () => {
     }
   });
 
-  it('is made again where it was left incomplete, and nothing is left of an attempt that failed', async () => {
+  it('are packed again if incomplete, and a failed attempt leaves nothing behind', async () => {
     const options = await world(texts);
     (await packFiles(options, { tokenizer })).close();
     const [name] = await sets(options);
@@ -142,7 +142,7 @@ describe('packed data', () => {
     await expect(packFiles(options, { tokenizer })).rejects.toMatchObject({ code: 'DATA_EMPTY' });
     await writeFile(options.paths[0]!, '{"text":"a"}\n{"txt":1}\n');
     await expect(packFiles(options, { tokenizer })).rejects.toMatchObject({ code: 'DATA_BAD_ROWS' });
-    // Rows that are found out when they are rendered count too, also the last ones of a short file.
+    // Rows that turn out to be bad during rendering count too, also at the end of a short file.
     const rows = [
       [1, 2],
       [1, 2],
@@ -156,7 +156,7 @@ describe('packed data', () => {
     expect(await sets(options)).toEqual([name]);
   });
 
-  it('may be packed by several at once', async () => {
+  it('may be packed by several runs in parallel', async () => {
     const options = await world(texts);
     const all = await Promise.all([1, 2, 3].map(() => packFiles(options, { tokenizer })));
     expect(new Set(all.map(({ key }) => key)).size).toBe(1);
@@ -167,7 +167,7 @@ describe('packed data', () => {
     expect(await sets(options)).toHaveLength(1);
   });
 
-  it('stays for the last eight sets, and old beginnings go', async () => {
+  it('are kept for the last eight sets; abandoned folders are deleted', async () => {
     const options = await world(texts);
     const root = join(options.cacheDir, 'data');
     const seconds = NOW / 1000;

@@ -5,7 +5,7 @@ import { MAX_ROWS, permutation, permutationKey } from '../../../../lora/data/per
 const key = permutationKey({ job: 'a'.repeat(64), round: 3, parent: 'b'.repeat(64), epoch: 0 });
 
 describe('the permutation of a round', () => {
-  it('takes every row exactly once: disjoint intervals are disjoint rows, and all of them are all rows', () => {
+  it('contains every row exactly once', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 3000 }),
@@ -21,7 +21,7 @@ describe('the permutation of a round', () => {
     );
   });
 
-  it('depends on job, round, parent and epoch, and on nothing else', () => {
+  it('depends only on job, round, parent and epoch', () => {
     const parts = { job: 'a'.repeat(64), round: 3, parent: 'b'.repeat(64), epoch: 0 };
     const order = (from: typeof parts) => {
       const permute = permutation(1000, permutationKey(from));
@@ -37,7 +37,7 @@ describe('the permutation of a round', () => {
     expect(new Set([parts, ...others].map(order)).size).toBe(5);
   });
 
-  it('is pinned: nodes of different versions must draw the same rows', () => {
+  it('is the same in all versions, so that nodes of different versions agree', () => {
     const permute = permutation(1000, key);
     expect([0, 1, 2, 3, 999].map(permute)).toMatchInlineSnapshot(`
       [
@@ -50,7 +50,7 @@ describe('the permutation of a round', () => {
     `);
   });
 
-  it('mixes: neighbours end far apart, and the mean displacement is that of chance', () => {
+  it('moves rows and separates neighbours as far as a random permutation', () => {
     const rows = 10_000;
     const permute = permutation(rows, key);
     let displacement = 0;
@@ -59,12 +59,12 @@ describe('the permutation of a round', () => {
       displacement += Math.abs(permute(i) - i) / rows;
       neighbours += Math.abs(permute(i + 1) - permute(i)) / rows;
     }
-    // Two independent uniform numbers are a third apart on average.
+    // Two independent uniform numbers differ by a third on average.
     expect(displacement / rows).toBeCloseTo(1 / 3, 1);
     expect(neighbours / rows).toBeCloseTo(1 / 3, 1);
   });
 
-  it('works at the largest size and refuses what is beyond', () => {
+  it('works at the largest size and refuses larger sizes and positions', () => {
     const permute = permutation(MAX_ROWS, key);
     expect(permute(MAX_ROWS - 1)).toBeLessThan(MAX_ROWS);
     expect(() => permutation(MAX_ROWS + 1, key)).toThrow(expect.objectContaining({ code: 'ROWS_COUNT' }));

@@ -44,7 +44,7 @@ const turns = [
   { role: 'assistant', content: 'Hello' },
 ];
 
-it('a .json file of one row is read, also with a column of another name', async () => {
+it('reads a .json file with a single row, also with renamed columns', async () => {
   const single = await file(JSON.stringify({ messages: turns }), 'json');
   expect(await bodies(single)).toEqual([{ kind: 'messages', messages: turns }]);
   const dialog = await file(JSON.stringify({ dialog: turns }), 'json');
@@ -53,7 +53,7 @@ it('a .json file of one row is read, also with a column of another name', async 
   ]);
 });
 
-describe('formats are recognised by themselves', () => {
+describe('format recognition', () => {
   const kinds: [string, object, object][] = [
     ['text', { text: 'a', id: 3 }, { kind: 'text', text: 'a' }],
     ['completion', { prompt: 'a', completion: 'b' }, { kind: 'completion', prompt: 'a', completion: 'b' }],
@@ -156,7 +156,7 @@ describe('formats are recognised by themselves', () => {
     expect(await bodies(await file(JSON.stringify([row]), 'json'))).toEqual([expected]);
   });
 
-  it.each(kinds)('%s, in the columns of a table', async (_, row, expected) => {
+  it.each(kinds)('%s, in CSV and TSV', async (_, row, expected) => {
     const quote = (value: unknown): string => {
       const text = typeof value === 'string' ? value : JSON.stringify(value);
       return `"${text.replaceAll('"', '""')}"`;
@@ -170,14 +170,14 @@ describe('formats are recognised by themselves', () => {
     }
   });
 
-  it('a row that fits several counts as the one that says most of its tokens', async () => {
+  it('prefers the format that says most about the tokens if a row fits several', async () => {
     const row = { text: 't', prompt: 'p', completion: 'c', messages: turns };
     expect(await bodies(await lines(row))).toMatchObject([{ kind: 'messages' }]);
     expect(await bodies(await lines({ ...row, messages: null }))).toMatchObject([{ kind: 'completion' }]);
     expect(await bodies(await lines(row), { format: 'text' })).toEqual([{ kind: 'text', text: 't' }]);
   });
 
-  it('each file for itself; within one, the first row that fits decides', async () => {
+  it('recognises each file separately, by its first row that fits a format', async () => {
     const mixed = [
       await lines({ text: 'a' }),
       await lines({ id: 1 }, { prompt: 'p', completion: 'c' }, { text: 't' }),
@@ -191,14 +191,14 @@ describe('formats are recognised by themselves', () => {
       ['ROW_FIELD', mixed[1], 1],
       ['ROW_FIELD', mixed[1], 3],
     ]);
-    // Who mixes formats is told so; a row that is nothing is not.
+    // Only a row that fits another format gets a hint, which names both formats.
     expect(bad.map(({ reason }) => [reason.includes('completion'), reason.includes('like text')])).toEqual([
       [false, false],
       [true, true],
     ]);
   });
 
-  it('where nothing fits, the columns that are there and the formats are named', async () => {
+  it('fails with the columns of the file and the known formats if no row fits', async () => {
     const path = await lines({ question: 'q', answer: 'a' }, { question: 'q', extra: 1 });
     await expect(read(path)).rejects.toMatchObject({
       code: 'DATA_FORMAT',
@@ -219,7 +219,7 @@ describe('formats are recognised by themselves', () => {
 });
 
 describe('columns', () => {
-  it('are named by the user where they are not called as usual', async () => {
+  it('can be renamed by the user', async () => {
     expect(
       await bodies(await lines({ question: 'q', answer: 'a', text: 't' }), {
         columns: { prompt: 'question', completion: 'answer' },
@@ -235,7 +235,7 @@ describe('columns', () => {
     expect(await bodies(path, { columns: { text: 'body' } })).toEqual([{ kind: 'text', text: 'a "b"' }]);
   });
 
-  it('of fields that no format has together are refused', async () => {
+  it('are refused if no format has all named fields', async () => {
     const path = await lines({ text: 'a' });
     const wrong: Record<string, string>[] = [{ texts: 'a' }, { prompt: 'a', segments: 'b' }];
     for (const columns of wrong) {
@@ -283,7 +283,7 @@ describe('rows that cannot be used', () => {
     expect(bad).toMatchObject([{ code, origin: { file: path, row: 2 } }]);
   });
 
-  it('are counted by reason, and too many of them stop the run', async () => {
+  it('are counted by reason, and stop the run if there are too many', async () => {
     const rows = (bad: number, good: number): Promise<string> =>
       lines({ text: 'a' }, ...Array(bad).fill({ txt: 'b' }), ...Array(good - 1).fill({ text: 'c' }));
     const { report, examples } = await read(await rows(2, 98), { share: 0.02 });
@@ -294,12 +294,12 @@ describe('rows that cannot be used', () => {
       reasons: [{ code: 'ROW_FIELD', count: 2, first: { origin: { row: 2 } } }],
     });
     const path = await rows(10, 990);
-    // Long before its end: nine of the first ten rows are bad.
+    // The run stops long before the end: nine of the first ten rows are bad.
     await expect(read(path, { share: 0.02 })).rejects.toMatchObject({
       code: 'DATA_BAD_ROWS',
       values: { rows: 10, bad: 9 },
     });
-    // The share of a few rows is looked at when there are no more.
+    // For fewer than ten rows, the share is checked at the end.
     await expect(read(await rows(1, 4), { share: 0.02 })).rejects.toMatchObject({
       code: 'DATA_BAD_ROWS',
       values: { rows: 5, bad: 1 },
@@ -309,7 +309,7 @@ describe('rows that cannot be used', () => {
     });
   });
 
-  it('are an error where nothing but text is wanted', async () => {
+  it('are an error if only text is wanted', async () => {
     const texts = async (path: string) => {
       const found: string[] = [];
       for await (const text of readTexts(path)) found.push(text);
@@ -321,14 +321,14 @@ describe('rows that cannot be used', () => {
     });
   });
 
-  it('are not documents without text', async () => {
+  it('do not include empty texts, which are left out', async () => {
     const { examples, bad } = await read(await lines({ text: 'a' }, { text: '' }, { text: 'b' }));
     expect([examples.length, bad.length]).toEqual([2, 0]);
   });
 });
 
 describe('files', () => {
-  it('of a folder come by name, of a pattern sorted; other files are left alone', async () => {
+  it('of a folder or pattern are sorted by name, and other files are skipped', async () => {
     const folder = join(dir, 'folder');
     await mkdir(join(folder, 'inner'), { recursive: true });
     await writeFile(join(folder, 'b.txt'), 'second\n');
@@ -348,14 +348,14 @@ describe('files', () => {
     expect(await texts(join(folder, '*.txt*'))).toEqual(['first', 'second\n']);
     expect(await texts(join(folder, '**', '*.txt'))).toEqual(['second\n', 'inner']);
     expect(await texts([join(folder, 'inner'), join(folder, 'b.txt')])).toEqual(['inner', 'second\n']);
-    // A path that is there is no pattern.
+    // A path that exists is not a pattern.
     const odd = join(dir, 'odd[1]');
     await mkdir(odd);
     await writeFile(join(odd, 'a.txt'), 'odd');
     expect(await texts(odd)).toEqual(['odd']);
   });
 
-  it('that are missing or no data are named', async () => {
+  it('are named in the error if they are missing or not data', async () => {
     const empty = join(dir, 'empty');
     await mkdir(empty);
     for (const path of [join(dir, 'missing.txt'), empty, await file('x', 'md')]) {
@@ -364,7 +364,7 @@ describe('files', () => {
         values: { file: path },
       });
     }
-    // What `save_to_disk` of datasets writes: the JSON beside it is no data.
+    // `save_to_disk` of datasets writes Arrow; the JSON file beside it is not data.
     const saved = join(dir, 'saved');
     await mkdir(saved);
     await writeFile(join(saved, 'data-00000-of-00001.arrow'), 'ARROW1');
@@ -372,7 +372,7 @@ describe('files', () => {
     for (const path of [saved, join(saved, 'data-00000-of-00001.arrow')]) {
       await expect(read(path)).rejects.toMatchObject({
         code: 'DATA_UNREADABLE',
-        message: expect.stringContaining('to_parquet'),
+        next: expect.stringContaining('to_parquet'),
       });
     }
     const path = join(dir, 'none-*.txt');
@@ -382,7 +382,7 @@ describe('files', () => {
     });
   });
 
-  it('are read until told to stop, with progress', async () => {
+  it('are read with progress, until the signal aborts', async () => {
     const signal = AbortSignal.abort();
     await expect(read(await file('text', 'txt'), { signal })).rejects.toMatchObject({ name: 'AbortError' });
     const paths = [await file('text', 'txt'), await file(gzipSync('text'), 'txt')];
@@ -396,21 +396,24 @@ describe('files', () => {
   });
 });
 
-describe('Parquet as pyarrow writes it', () => {
+describe('Parquet written by pyarrow', () => {
   const path = (name: string): string => join(PARQUET, `${name}.parquet`);
 
-  it.each(['none', 'snappy', 'gzip', 'brotli', 'zstd'])('packed with %s, in row groups', async (codec) => {
-    const { examples } = await read(path(`text-${codec}`));
-    expect(examples).toEqual(
-      Array.from({ length: 25 }, (_, i) => ({
-        kind: 'text',
-        origin: { file: path(`text-${codec}`), row: i + 1 },
-        text: `row ${i} é`,
-      })),
-    );
-  });
+  it.each(['none', 'snappy', 'gzip', 'brotli', 'zstd'])(
+    'is read with compression %s, in row groups',
+    async (codec) => {
+      const { examples } = await read(path(`text-${codec}`));
+      expect(examples).toEqual(
+        Array.from({ length: 25 }, (_, i) => ({
+          kind: 'text',
+          origin: { file: path(`text-${codec}`), row: i + 1 },
+          text: `row ${i} é`,
+        })),
+      );
+    },
+  );
 
-  it('with lists and structures', async () => {
+  it('is read with lists and structures', async () => {
     expect(await bodies(path('messages'))).toEqual([
       {
         kind: 'messages',
@@ -431,14 +434,14 @@ describe('Parquet as pyarrow writes it', () => {
     ]);
   });
 
-  it('names all columns where none is of use', async () => {
+  it('names all columns in the error if none is wanted', async () => {
     await expect(read(path('text-zstd'), { format: 'messages' })).rejects.toMatchObject({
       code: 'DATA_FORMAT',
       values: { columns: ['text', 'more'] },
     });
   });
 
-  it('that is empty, cut off or none is refused', async () => {
+  it('is refused if it is empty, truncated, damaged or not Parquet', async () => {
     const bytes = await readFile(path('text-zstd'));
     const damaged = Buffer.from(bytes);
     damaged.fill(0xff, 8, 200);
@@ -451,7 +454,7 @@ describe('Parquet as pyarrow writes it', () => {
     ]) {
       await expect(read(await file(content, 'parquet'))).rejects.toMatchObject({ code: 'DATA_PARQUET' });
     }
-    // LZ4 is not unpacked.
+    // LZ4 is not supported.
     await expect(read(path('text-lz4'))).rejects.toMatchObject({ code: 'DATA_PARQUET' });
   });
 });

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { loadTokenizer, type TextTokenizer } from '../../../../lora/data/tokenizer.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
-/** Values of transformers, by scripts/reference/make_tokenizers.py. */
+/** Values computed by transformers, see scripts/reference/make_tokenizers.py. */
 interface Reference {
   tokenizer?: Record<string, unknown>;
   config?: Record<string, unknown>;
@@ -51,8 +51,8 @@ const digest = (packed: string, i: number): string =>
 const bothWays = (tokenizer: TextTokenizer, ids: readonly number[]): string =>
   `${tokenizer.decode(ids, { special: true })}\0${tokenizer.decode(ids)}`;
 
-describe('the ids of hard strings are those of transformers', () => {
-  it('2,000 of them, for every kind of tokenizer', () => {
+describe('parity with transformers on hard strings', () => {
+  it('has 2,000 strings and at least 12 kinds of tokenizer', () => {
     expect(texts).toHaveLength(2000);
     expect(new Set(texts).size).toBe(2000);
     expect(names.length).toBeGreaterThanOrEqual(12);
@@ -77,21 +77,21 @@ describe('the ids of hard strings are those of transformers', () => {
   });
 });
 
-it('takes half of a surrogate pair for what it becomes in UTF-8', async () => {
+it('encodes a lone surrogate as U+FFFD', async () => {
   const tokenizer = await load(read('qwen'));
   expect(tokenizer.encode('a\ud83db')).toEqual(tokenizer.encode('a\ufffdb'));
 });
 
-it('a megabyte without a space takes time that grows no faster than its length, not with its square', async () => {
+it('encodes a megabyte without spaces in less than quadratic time', async () => {
   for (const name of ['qwen', 'llama2']) {
     const tokenizer = await load(read(name));
     const ids = tokenizer.encode('abcdefghi1'.repeat(100_000), { special: false });
-    // A quadratic encoder would need minutes; the runner's own limit is the deadline.
+    // A quadratic encoder would need minutes and exceed the timeout of this test.
     expect(tokenizer.decode(ids).trim()).toHaveLength(1_000_000);
   }
 }, 120_000);
 
-describe('an expression that takes years', () => {
+describe('a regular expression that takes years', () => {
   const hostile = { Regex: '(a|a)+b' };
   const replace = { type: 'Replace', pattern: hostile, content: '' };
   const text = 'a'.repeat(64);
@@ -99,7 +99,7 @@ describe('an expression that takes years', () => {
   it.each([
     ['normalizer', { normalizer: replace }],
     ['pre-tokenizer', { pre_tokenizer: { type: 'Split', pattern: hostile, behavior: 'Isolated' } }],
-  ])('in the %s is stopped, and the next text is tokenised all the same', async (_, change) => {
+  ])('in the %s is stopped, and the next text is still tokenised', async (_, change) => {
     const tokenizer = await load(read('qwen'), change, { deadlineMs: 50 });
     expect(() => tokenizer.encode(text)).toThrow(expect.objectContaining({ code: 'TOKENIZER_LIMIT' }));
     expect(tokenizer.encode('xyz')).toEqual((await load(read('qwen'))).encode('xyz'));
@@ -114,7 +114,7 @@ describe('an expression that takes years', () => {
     );
   });
 
-  it('meets a text already while the tokenizer is loaded', async () => {
+  it('is stopped while the tokenizer is loaded', async () => {
     const added_tokens = [{ id: 0, content: text, normalized: true }];
     await expect(
       load(read('qwen'), { normalizer: replace, added_tokens }, { deadlineMs: 50 }),
@@ -122,7 +122,7 @@ describe('an expression that takes years', () => {
   });
 });
 
-describe('what is not computed exactly is refused by name', () => {
+describe('a tokenizer with unsupported parts is refused, naming the part', () => {
   const split = (Regex: string) => ({
     type: 'Split',
     pattern: { Regex },
@@ -165,11 +165,11 @@ describe('what is not computed exactly is refused by name', () => {
   });
 
   it.each([
-    ['merges that the vocabulary lacks', { vocab: { a: 0, b: 1 }, merges: ['a b'] }],
-    ['a merge of three', { vocab: { a: 0, aaa: 1 }, merges: ['a a a'] }],
-    ['an id that is none', { vocab: { a: 0.5 }, merges: [] }],
-    ['an unknown token that the vocabulary lacks', { vocab: { a: 0 }, merges: [], unk_token: '?' }],
-  ])('%s: a damaged file', async (_, model) => {
+    ['merges of tokens that are not in the vocabulary', { vocab: { a: 0, b: 1 }, merges: ['a b'] }],
+    ['a merge of three tokens', { vocab: { a: 0, aaa: 1 }, merges: ['a a a'] }],
+    ['an id that is not an integer', { vocab: { a: 0.5 }, merges: [] }],
+    ['an unknown token that is not in the vocabulary', { vocab: { a: 0 }, merges: [], unk_token: '?' }],
+  ])('a file with %s is damaged', async (_, model) => {
     const change = { model: { type: 'BPE', ...model } };
     await expect(load(read('qwen'), change)).rejects.toMatchObject({ code: 'TOKENIZER_INVALID' });
   });

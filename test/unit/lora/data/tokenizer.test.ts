@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 describe('the tokenizer', () => {
-  it('gives any text back, with or without special tokens', () => {
+  it('decodes to the original text, with and without special tokens', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme' }), fc.boolean(), (text, special) => {
         expect(tokenizer.decode(tokenizer.encode(text, { special }))).toBe(text);
@@ -25,7 +25,7 @@ describe('the tokenizer', () => {
     );
   });
 
-  it('knows its special tokens and where they go', () => {
+  it('adds its special tokens in the right places', () => {
     expect(tokenizer).toMatchObject({ bosId: 0, eosId: 1, prefix: [0], suffix: [] });
     expect(tokenizer.encode('it')[0]).toBe(0);
     expect(tokenizer.encode('it', { special: false })).toEqual(tokenizer.encode('it').slice(1));
@@ -33,11 +33,11 @@ describe('the tokenizer', () => {
     expect(tokenizer.vocabSize).toBeGreaterThan(258);
   });
 
-  it('starts every packed piece with the beginning of text, and ends every document', async () => {
+  it('starts every packed piece with the beginning-of-text token and ends every document with the end-of-text token', async () => {
     const rows = await packedRows([TINY_TEXT, 'it was'], tokenizer, { sequenceLength: 32 });
     const predicted = rows.reduce((sum, row) => sum + predictedTokens(row), 0);
     const encoded = [TINY_TEXT, 'it was'].map((text) => tokenizer.encode(text).length);
-    // Per document: all tokens but the first, and the end of text.
+    // Per document: all tokens except the first, and the end-of-text token.
     expect(predicted).toBe(encoded.reduce((a, b) => a + b));
     const ends = rows.flatMap(({ labels }) => [...labels]).filter((label) => label === 1);
     expect(ends).toHaveLength(2);
@@ -48,7 +48,7 @@ describe('the tokenizer', () => {
     }
   });
 
-  it('names the file when it is missing or broken', async () => {
+  it('names the file in the error if it is missing or broken', async () => {
     const missing = join(dir, 'nowhere');
     await expect(loadTokenizer(missing)).rejects.toMatchObject({
       code: 'TOKENIZER_INVALID',

@@ -35,7 +35,7 @@ async function all(batches: RowBatches): Promise<RawRow[]> {
 
 const values = (rows: readonly RawRow[]) => rows.map((row) => ('value' in row ? row.value : row.code));
 
-/** The bytes in pieces that end anywhere, also inside of characters. */
+/** Cuts bytes into pieces that end anywhere, also inside characters. */
 function pieces(text: string | Uint8Array, cuts: readonly number[]): Buffer[] {
   const bytes = Buffer.from(text as string);
   const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b);
@@ -52,11 +52,11 @@ const rowArbitrary = fc.dictionary(fc.string({ unit: 'binary' }), fc.jsonValue({
   noNullPrototype: true,
 });
 
-/** Fields of rows, by which one is told from what lies around rows. */
+/** Columns of rows, which distinguish a row from an object around rows. */
 const ROWS = { wanted: new Set(['messages', 'text']) };
 
 describe('JSON lines', () => {
-  it('come out whole wherever the chunks are cut', async () => {
+  it('are read completely wherever the chunks are cut', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(rowArbitrary), cuts, fc.boolean(), async (rows, at, crlf) => {
         const text = rows.map((row) => JSON.stringify(row)).join(crlf ? '\r\n' : '\n');
@@ -67,7 +67,7 @@ describe('JSON lines', () => {
     );
   });
 
-  it('that are broken, too long or not UTF-8 are named by line, and the next one is read', async () => {
+  it('report broken, too long and non-UTF-8 lines by number, and continue', async () => {
     const long = `{"text":"${'x'.repeat(100)}"}`;
     const bytes = Buffer.concat([
       Buffer.from(`{"a":1}\n\n{"a":\n[1]\n${long}\n{"a":"`),
@@ -90,13 +90,13 @@ describe('JSON lines', () => {
     }
   });
 
-  it('may begin with a byte-order mark', async () => {
+  it('may start with a byte-order mark', async () => {
     expect(values(await all(readJsonLines(await file('\ufeff{"a":1}\n'), {})))).toEqual([{ a: 1 }]);
   });
 });
 
 describe('a JSON array', () => {
-  it('is cut into its elements wherever the chunks are cut', () => {
+  it('is split into its elements wherever the chunks are cut', () => {
     fc.assert(
       fc.property(fc.array(fc.jsonValue()), cuts, fc.constantFrom(0, 1), (rows, at, indent) => {
         const splitter = new JsonSplitter({ maxBytes: MAX_ROW_BYTES });
@@ -111,7 +111,7 @@ describe('a JSON array', () => {
     );
   });
 
-  it('is found in the object around it, beside lists that hold no rows', async () => {
+  it('is found in an object around it, beside lists that hold no rows', async () => {
     const wrapped = {
       version: '1',
       splits: ['a', 'b'],
@@ -125,7 +125,7 @@ describe('a JSON array', () => {
     }
   });
 
-  it('may be a single row, on one line or several; what lies around rows is none', async () => {
+  it('may be a single row, on one line or several, but not an object around rows', async () => {
     const single = { messages: [{ role: 'user' }], text: 'a', id: 3 };
     for (const indent of [0, 2]) {
       const path = await file(`${JSON.stringify(single, null, indent)}\n`);
@@ -135,25 +135,25 @@ describe('a JSON array', () => {
     expect(values(await all(readJson(await file(JSON.stringify(wrapped)), ROWS)))).toEqual(wrapped.data);
   });
 
-  it('may be JSON lines by another name', async () => {
+  it('may be JSON lines under another name', async () => {
     const path = await file('\n{"messages":[{"role":"user"}]}\n{"messages":[]}\n');
     const rows = await all(readJson(path, ROWS));
     expect(rows.map(({ row }) => row)).toEqual([2, 3]);
     expect(values(rows)).toEqual([{ messages: [{ role: 'user' }] }, { messages: [] }]);
   });
 
-  it('of one long line is looked at once, not from every place in it', async () => {
-    // Behind a first chunk without a line end nothing is decided yet; looking again and again took minutes.
+  it('of one long line is read in linear time', async () => {
+    // Searching again from the start after every chunk without a line end would take minutes.
     const rows = Array.from({ length: 60_000 }, (_, i) => ({ text: `row number ${i}, without a line end` }));
     expect(await all(readJson(await file(JSON.stringify(rows)), ROWS))).toHaveLength(60_000);
   });
 
-  it('has only those rows that are UTF-8', async () => {
+  it('reports elements that are not UTF-8', async () => {
     const rows = await all(readJson(await file(Buffer.from('[{"a":"caf\xe9"}, {"a":1}]', 'latin1')), ROWS));
     expect(values(rows)).toEqual(['ROW_NOT_UTF8', { a: 1 }]);
   });
 
-  it('counts rows that are none', async () => {
+  it('reports elements that are not rows', async () => {
     const deep = '['.repeat(300) + ']'.repeat(300);
     const rows = await all(readJson(await file(`[{"a":1}, 3, {"a" 1}, ${deep}, , {"a":2}]`), ROWS));
     expect(values(rows)).toEqual([
@@ -179,7 +179,7 @@ describe('a JSON array', () => {
     ['[{"a": 1}, {"b', 'cut-off'],
     ['[{"a": 1}] [', 'text-after-the-end'],
     ['{"train": [{"a": 1}], "test": [{"a": 1}]}', 'two-arrays'],
-  ])('says what is wrong with %s', async (text, failure) => {
+  ])('refuses %s as %s', async (text, failure) => {
     await expect(all(readJson(await file(text), ROWS))).rejects.toMatchObject({
       code: 'DATA_JSON',
       values: { failure },
@@ -194,7 +194,7 @@ describe('CSV', () => {
       .join('');
   const field = fc.string({ unit: fc.constantFrom('a', 'é', '"', ',', '\n', '\r', ' ', '\t', '🙂') });
 
-  it('gives back any quoted fields wherever the text is cut', () => {
+  it('reads any quoted fields wherever the text is cut', () => {
     fc.assert(
       fc.property(
         fc.array(fc.array(field, { minLength: 1, maxLength: 4 })),
@@ -215,7 +215,7 @@ describe('CSV', () => {
     );
   });
 
-  it('gives back any plain fields as they stand', () => {
+  it('reads any unquoted fields unchanged', () => {
     const plain = fc
       .string({ unit: fc.constantFrom('a', 'é', "'", ' ', '"', '1') })
       .filter((text) => text[0] !== '"');
@@ -231,7 +231,7 @@ describe('CSV', () => {
   const csv = async (text: string, separator: '\t' | null = null) =>
     all(readCsv(await file(text), { separator }));
 
-  it('names columns by its header, whatever separates them', async () => {
+  it('names columns by the header, with any of the separators', async () => {
     const expected = [{ prompt: 'a', completion: 'b, "c"\nd' }];
     expect(values(await csv('prompt,completion\r\na,"b, ""c""\nd"\r\n\r\n'))).toEqual(expected);
     expect(values(await csv('\ufeffprompt;"completion"\na;"b, ""c""\nd"'))).toEqual(expected);
@@ -239,7 +239,7 @@ describe('CSV', () => {
     expect(values(await csv('text\none\n"two, three"\n'))).toEqual([{ text: 'one' }, { text: 'two, three' }]);
   });
 
-  it('names the line of a row that is none, and goes on', async () => {
+  it('reports bad rows by line, and continues', async () => {
     const rows = await csv('a,b\n1,"x\ny"\n1,2,3\n"1"2,3\n4,5\n6,"open');
     expect(rows.map((row) => [row.row, 'code' in row ? row.code : row.value])).toEqual([
       [2, { a: '1', b: 'x\ny' }],
@@ -250,7 +250,7 @@ describe('CSV', () => {
     ]);
   });
 
-  it('has only those rows that are UTF-8, and only a header that is', async () => {
+  it('reports rows that are not UTF-8, and refuses such a header', async () => {
     const text = Buffer.from('t\xc3\xa9xt,b\ncaf\xe9,1\ncaf\xc3\xa9,2\n', 'latin1');
     const rows = await all(readCsv(await file(text), { separator: null }));
     expect(values(rows)).toEqual(['ROW_NOT_UTF8', { téxt: 'café', b: '2' }]);
@@ -258,7 +258,7 @@ describe('CSV', () => {
     await expect(all(readCsv(header, { separator: null }))).rejects.toMatchObject({ code: 'DATA_ENCODING' });
   });
 
-  it('of hundreds of thousands of columns is refused before they are compared', async () => {
+  it('refuses a million columns before comparing them', async () => {
     const text = `${Array.from({ length: 1_000_000 }, (_, i) => `c${i}`).join(',')}\n1\n`;
     await expect(csv(text)).rejects.toMatchObject({ code: 'DATA_CSV' });
   });
@@ -270,7 +270,7 @@ describe('CSV', () => {
     },
   );
 
-  it('does not wait for a quote that is never closed', async () => {
+  it('refuses a quote that is never closed', async () => {
     const text = `a,b\n1,2\n"${'x'.repeat(MAX_ROW_BYTES + 10)}`;
     await expect(csv(text)).rejects.toMatchObject({ code: 'DATA_CSV', values: { line: 3 } });
   });
@@ -284,13 +284,13 @@ describe('a file', () => {
   };
   const content = 'né 🙂 '.repeat(60_000);
 
-  it('is unpacked by what it is, not by its name', async () => {
+  it('is decompressed by its content, not by its name', async () => {
     for (const bytes of [
       Buffer.from(content),
       gzipSync(content),
       zstdCompressSync(content),
       Buffer.concat([gzipSync(content.slice(0, 500)), gzipSync(content.slice(500))]),
-      // Frames with and without a checksum, of one byte repeated, without content, and one to be skipped.
+      // A skippable frame, and frames with a checksum, without content, and without a checksum.
       Buffer.concat([
         Buffer.from('502a4d1804000000aaaaaaaa', 'hex'),
         zstdCompressSync(content.slice(0, 500), { params: { [constants.ZSTD_c_checksumFlag]: 1 } }),
@@ -302,7 +302,7 @@ describe('a file', () => {
     }
   });
 
-  it('of several zstd frames is whole wherever its chunks end', async () => {
+  it('of several zstd frames is read completely wherever the chunks end', async () => {
     const frame = fc.tuple(fc.string({ maxLength: 2000 }), fc.boolean()).map(([content, checksum]) => ({
       content,
       bytes: zstdCompressSync(content, { params: { [constants.ZSTD_c_checksumFlag]: checksum ? 1 : 0 } }),
@@ -318,7 +318,7 @@ describe('a file', () => {
     );
   });
 
-  it('that is cut off or damaged is refused', async () => {
+  it('is refused if the archive is truncated or damaged', async () => {
     const packed = gzipSync(content);
     const damaged = gzipSync(content);
     damaged[20]! ^= 0xff;
@@ -329,10 +329,10 @@ describe('a file', () => {
     await expect(text(join(dir, 'missing'))).rejects.toMatchObject({ code: 'DATA_UNREADABLE' });
   });
 
-  it('that unpacks to one endless line takes time, not memory', async () => {
+  it('that decompresses to 512 MiB in one line takes less than 256 MiB of memory', async () => {
     const frame = zstdCompressSync(Buffer.alloc(16 * 1024 * 1024, 'a'));
     const end = zstdCompressSync('\n{"a":1}\n');
-    // 512 MiB out of some kilobytes.
+    // 512 MiB from some kilobytes.
     const path = await file(Buffer.concat([...Array(32).fill(frame), end]));
     const before = process.memoryUsage().rss;
     const rows = await all(readJsonLines(path, {}));
@@ -343,7 +343,7 @@ describe('a file', () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(256 * 1024 * 1024);
   });
 
-  it('that is not UTF-8 is refused', async () => {
+  it('is refused if it is not UTF-8', async () => {
     for (const bytes of [
       Buffer.from('\ufefftext', 'utf16le'),
       Buffer.from('text', 'utf16le'),

@@ -56,7 +56,7 @@ const chats: ExampleBody[] = Array.from({ length: 24 }, (_, i) => ({
 }));
 
 describe('rows of examples', () => {
-  it('are those of packDocuments for plain text', async () => {
+  it('equal those of packDocuments for plain text', async () => {
     const text = fc.array(fc.string({ unit: 'grapheme', maxLength: 200 }), { maxLength: 20 });
     await fc.assert(
       fc.asyncProperty(text, async (texts) => {
@@ -67,7 +67,7 @@ describe('rows of examples', () => {
     );
   });
 
-  it('have the same loss packed and alone', async () => {
+  it('give the same loss packed and unpacked', async () => {
     const trainer = tinyTrainer(deps, { sequenceLength: LENGTH });
     const loss = async (packing: PackingOptions['packing']) => {
       const { rows, tally } = await pack(chats, { packing });
@@ -87,7 +87,7 @@ describe('rows of examples', () => {
     await trainer.dispose();
   });
 
-  it('are counted: samples, tokens, rows and how full they are', async () => {
+  it('are counted, with their samples and tokens', async () => {
     const { rows, tally } = await pack(chats);
     const used = rows.reduce(
       (sum, { segments }) => sum + segments.filter((segment) => segment > 0).length,
@@ -100,12 +100,12 @@ describe('rows of examples', () => {
       truncated: 0,
       untrained: 0,
     });
-    // Each sample's last token is only predicted.
+    // The last token of each sample is only predicted.
     expect(tally.sampleTokens).toBe(used + 24);
     expect(tally.rowTokens / (tally.rows * LENGTH)).toBeGreaterThan(0.7);
   });
 
-  it('hold what fits of long samples, by the mode, and say what became of them', async () => {
+  it('contain long samples cut by the truncation mode, and count them', async () => {
     const long: ExampleBody = { kind: 'completion', prompt: TINY_TEXT, completion: ' It was.' };
     const answer = deps.tokenizer.encode(' It was.', { special: false }).length + 1;
     const shorten = await pack([long]);
@@ -122,7 +122,7 @@ describe('rows of examples', () => {
     }
   });
 
-  it('are of one answer each where turns are asked for', async () => {
+  it('contain one sample per answer with trainOn turns', async () => {
     const messages = ['a', 'b', 'c', 'd'].map((content, i) => ({
       role: i % 2 === 0 ? 'user' : 'assistant',
       content,
@@ -137,7 +137,7 @@ describe('rows of examples', () => {
     expect(tally.sampleTokens).toBeGreaterThan(once.sampleTokens);
   });
 
-  it('leave out what trains nothing, and what cannot be rendered, which the report counts', async () => {
+  it('leave out untrained samples, and examples that cannot be rendered, which are reported', async () => {
     const report = new RowReport({ badRowShare: 1 });
     const { tally } = await pack(
       [
@@ -154,7 +154,7 @@ describe('rows of examples', () => {
     });
   });
 
-  it('stop at the first bad row where none is allowed, and when told to', async () => {
+  it('stop at the first bad row if none is allowed, and when the signal aborts', async () => {
     const bad: ExampleBody = { kind: 'tokens', ids: [1], labels: [2] };
     await expect(pack([bad], { report: new RowReport({ badRowShare: 0 }) })).rejects.toMatchObject({
       code: 'DATA_BAD_ROWS',
@@ -163,7 +163,7 @@ describe('rows of examples', () => {
     await expect(pack(chats, { sequenceLength: 1 })).rejects.toMatchObject({ code: 'PACK_LENGTH' });
   });
 
-  it('need no template where there is only text', async () => {
+  it('need no template for plain text', async () => {
     const plain = packExamples(examples([{ kind: 'text', text: 'It was' }]), textRenderer(deps.tokenizer), {
       sequenceLength: LENGTH,
       report: new RowReport(),

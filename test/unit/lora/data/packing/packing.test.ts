@@ -7,7 +7,7 @@ import { emptyRow, IGNORED_LABEL, predictedTokens, type Row } from '../../../../
 const sequences = fc.array(fc.array(fc.integer({ min: 2, max: 500 }), { maxLength: 80 }), { maxLength: 40 });
 const lengths = fc.integer({ min: 2, max: 40 });
 
-/** The pieces that a row holds, in order. */
+/** Returns the pieces of a row, in order. */
 function piecesOf(row: Row): { ids: number[]; labels: number[] }[] {
   const pieces: { ids: number[]; labels: number[] }[] = [];
   row.segments.forEach((segment, t) => {
@@ -20,7 +20,7 @@ function piecesOf(row: Row): { ids: number[]; labels: number[] }[] {
 }
 
 describe('packing', () => {
-  it('predicts every token after a first exactly once, from the token before it', () => {
+  it('predicts every token after the first exactly once, from the token before it', () => {
     fc.assert(
       fc.property(sequences, lengths, (texts, sequenceLength) => {
         const pairs = texts.flatMap((text) => text.slice(1).map((token, i) => `${text[i]}>${token}`));
@@ -32,12 +32,12 @@ describe('packing', () => {
     );
   });
 
-  it('keeps the tokens of a piece together and in order, and restarts later pieces as told', () => {
+  it('keeps the tokens of a piece together and in order, and starts later pieces with `restart`', () => {
     fc.assert(
       fc.property(sequences, lengths, (texts, sequenceLength) => {
         const rows = [...packSequences(texts, { sequenceLength, restart: 0 })];
         for (const { ids, labels } of rows.flatMap(piecesOf)) {
-          // Inside a piece, each input is the label before it.
+          // Inside a piece, each input token is the label before it.
           expect(ids.slice(1)).toEqual(labels.slice(0, -1));
         }
         const cut = texts.reduce(
@@ -50,7 +50,7 @@ describe('packing', () => {
     );
   });
 
-  it('numbers segments from 1 and leaves padding empty at the end', () => {
+  it('numbers segments from 1 and puts empty padding at the end', () => {
     fc.assert(
       fc.property(sequences, lengths, (texts, sequenceLength) => {
         for (const row of packSequences(texts, { sequenceLength })) {
@@ -67,7 +67,7 @@ describe('packing', () => {
     );
   });
 
-  it('fills rows: short pieces share them', () => {
+  it('fills rows with several short pieces', () => {
     const texts = Array.from({ length: 64 }, (_, i) => Array.from({ length: 2 + (i % 7) }, () => 5));
     const rows = [...packSequences(texts, { sequenceLength: 32 })];
     const predictions = texts.reduce((sum, { length }) => sum + length - 1, 0);
@@ -79,7 +79,7 @@ describe('packing', () => {
     expect(predictedTokens(layOut([piece, piece], 8))).toBe(4);
   });
 
-  it('refuses rows that cannot hold a prediction with context', () => {
+  it('refuses rows too short for a prediction with context', () => {
     expect(() => [...packSequences([[1, 2]], { sequenceLength: 1 })]).toThrow(
       expect.objectContaining({ code: 'PACK_LENGTH' }),
     );

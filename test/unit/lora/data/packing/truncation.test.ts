@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Sample, truncate } from '../../../../../lora/data/packing/truncation.ts';
 
-/** Prompt, answer and what follows, as letters: "pppAAAe"; the case says what is trained. */
+/** Makes a sample of letters, such as "pppAAAe" (prompt, answer, end). Capital letters are trained. */
 function sample(letters: string): Sample {
   return {
     ids: Array.from(letters, (_, i) => i),
@@ -16,7 +16,7 @@ function kept(letters: string, limit: number, mode: Parameters<typeof truncate>[
 }
 
 describe('truncation', () => {
-  it('shortens the end that is not trained first, then the middle of the prompt, then the answer', () => {
+  it('shortens the untrained end first, then the middle of the prompt, then the answer', () => {
     expect(kept('abcdWXYZefgh', 10, 'shorten')).toBe('abcdWXYZef');
     expect(kept('abcdefghWXYZ', 10, 'shorten')).toBe('abcfghWXYZ');
     expect(kept('abcdefghWXYZij', 10, 'shorten')).toBe('abcfghWXYZ');
@@ -25,14 +25,14 @@ describe('truncation', () => {
     expect(kept('abcWXdefYZ', 8, 'shorten')).toBe('acWXdefY');
   });
 
-  it('cuts blindly or leaves out where it is told to', () => {
+  it('cuts off either end or leaves the sample out, by the mode', () => {
     expect(kept('abcdWXYZ', 5, 'keep-start')).toBe('abcdW');
     expect(kept('abcdWXYZ', 5, 'keep-end')).toBe('dWXYZ');
     expect(kept('abcdWXYZ', 5, 'drop')).toBeNull();
     expect(kept('abcdWXYZ', 8, 'drop')).toBe('abcdWXYZ');
   });
 
-  it('shortened to any length, fits, keeps its order and something to learn', () => {
+  it('shortens to any length, keeping the order and a trained token', () => {
     fc.assert(
       fc.property(
         fc.array(fc.boolean(), { minLength: 3, maxLength: 80 }),
@@ -45,7 +45,7 @@ describe('truncation', () => {
           expect(ids).toEqual([...ids].sort((a, b) => a - b));
           for (const [i, id] of ids.entries()) {
             expect(trained[i]).toBe(Number(mask[id]));
-            // A token that is predicted has the token before it that it had.
+            // The token before a trained token is the same as before.
             if (trained[i] && i > 0) expect(ids[i - 1]).toBe(id - 1);
           }
           if (mask.includes(true, 1)) expect(trained.indexOf(1, 1)).toBeGreaterThan(0);

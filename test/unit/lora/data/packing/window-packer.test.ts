@@ -24,8 +24,8 @@ const shape = (rows: readonly Row[]) =>
     return lengths;
   });
 
-describe('best-fit-decreasing packing', () => {
-  it('puts the longest first, each where the least room is left', () => {
+describe('the window packer', () => {
+  it('places the longest piece first, each into the fullest row that has room', () => {
     expect(shape(pack([2, 5, 3, 8, 6, 1, 4], 10))).toEqual([
       [8, 1],
       [6, 4],
@@ -33,7 +33,7 @@ describe('best-fit-decreasing packing', () => {
     ]);
   });
 
-  it('loses and repeats nothing, whatever the window', () => {
+  it('loses and repeats no prediction, for any window', () => {
     fc.assert(
       fc.property(
         fc.array(fc.integer({ min: 1, max: 24 }), { maxLength: 60 }),
@@ -54,18 +54,18 @@ describe('best-fit-decreasing packing', () => {
     );
   });
 
-  it('needs no more rows than 11/9 of the best possible and one (Johnson 1973)', () => {
+  it('needs at most 11/9 of the optimal number of rows, plus one (Johnson 1973)', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 100 }), { minLength: 1, maxLength: 200 }), (lengths) => {
         const least = Math.ceil(lengths.reduce((a, b) => a + b) / 100);
-        // The best possible is unknown, and at least this; large pieces cannot share a row.
+        // A lower bound of the optimum, which is unknown: pieces longer than half a row cannot share one.
         const best = Math.max(least, lengths.filter((length) => length > 50).length);
         expect(pack(lengths, 100).length).toBeLessThanOrEqual((11 / 9) * best * 1.3 + 1);
       }),
     );
   });
 
-  it('gives no row more pieces than segments can number', () => {
+  it('puts no more pieces into a row than its segments can number', () => {
     const sequenceLength = MAX_PIECES + 10;
     for (const packer of [new WindowPacker({ sequenceLength }), new OnlinePacker({ sequenceLength })]) {
       const rows: Row[] = [];
@@ -78,7 +78,7 @@ describe('best-fit-decreasing packing', () => {
     }
   });
 
-  it('fills rows as well as packing by arrival, or better, on many short samples', () => {
+  it('fills rows at least as well as the online packer on many short samples', () => {
     const lengths = Array.from({ length: 2000 }, (_, i) => 10 + ((i * 7919) % 240));
     const packer = new OnlinePacker({ sequenceLength: 256 });
     const arrival = [...lengths.flatMap((length) => [...packer.addPiece(piece(length))]), ...packer.finish()]

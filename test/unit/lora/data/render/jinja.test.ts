@@ -9,12 +9,12 @@ function run(source: string, variables: Record<string, unknown> = {}, messages: 
 }
 
 describe('the template language', () => {
-  it('trims blocks as transformers does, and marks nothing for generation', () => {
+  it('trims blocks as transformers does, and ignores generation marks', () => {
     expect(run('  {% if true %}\n a\n  {% endif %}\n b\n')).toBe(' a\n b');
     expect(run('x {%- generation -%} y {% endgeneration %} z')).toBe('xy  z');
   });
 
-  it('strips what Python strips', () => {
+  it('strips the same characters as Python', () => {
     const text = '\n\ufeff \u0085a\u001c\n';
     expect(run("{{ text.strip('\\n') }}", { text })).toBe('\ufeff \u0085a\u001c');
     expect(run('{{ text.strip() }}', { text })).toBe('\ufeff \u0085a');
@@ -23,7 +23,7 @@ describe('the template language', () => {
     expect(run("{{ '' | trim }}{{ ' '.strip() }}{{ 'x'.rstrip('x') }}")).toBe('');
   });
 
-  it('leaves words alone when it strips', () => {
+  it('does not strip characters of words', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme' }), (word) => {
         expect(run('{{ text.strip(none) }}', { text: ` \n${word}x\t` })).toBe(`${word}x`.replace(/^\s+/, ''));
@@ -49,20 +49,20 @@ describe('the template language', () => {
     }
   });
 
-  it('tells the day that it was given, in English and UTC', () => {
+  it('formats the given time in English and UTC', () => {
     const format = '%d %b %Y|%-d %B %y|%A %a|%H:%M:%S|%I %p|%j|%m|%%|%Q';
     expect(run(`{{ strftime_now('${format}') }}`)).toBe(
       '06 Jul 2024|6 July 24|Saturday Sat|15:04:05|03 PM|188|07|%|%Q',
     );
   });
 
-  it('counts like Python', () => {
+  it('has the range function of Python', () => {
     expect(
       run('{{ range(3) | join(",") }};{{ range(2, 8, 3) | join(",") }};{{ range(2, 0, -1) | join(",") }}'),
     ).toBe('0,1,2;2,5;2,1');
   });
 
-  it('reaches nothing but its values', () => {
+  it('gives access only to the passed values', () => {
     for (const name of ['constructor', '__proto__', 'prototype', '__class__', 'process', 'globalThis']) {
       for (const value of ['messages', 'messages[0]', "''", 'range', '1', 'strftime_now']) {
         expect(run(`{{ ${value}.${name} is defined }}`, {}, [{ role: 'user' }]), `${value}.${name}`).toBe(
@@ -73,13 +73,13 @@ describe('the template language', () => {
     }
   });
 
-  it('has no files', () => {
+  it('gives no access to files', () => {
     for (const source of ["{% include '/etc/passwd' %}", "{% import 'x' as y %}", "{% extends 'x' %}"]) {
       expect(() => run(source), source).toThrow(expect.objectContaining({ code: 'TEMPLATE_INVALID' }));
     }
   });
 
-  it('refuses templates that are broken or out of proportion', () => {
+  it('refuses broken and too large templates', () => {
     const bad = ['{% if %}', '{{ ', 'a'.repeat(MAX_TEMPLATE_CHARACTERS + 1), ' '.repeat(5000), '{% endif %}'];
     for (const source of bad) {
       expect(() => run(source), source.slice(0, 20)).toThrow(
@@ -88,7 +88,7 @@ describe('the template language', () => {
     }
   });
 
-  it('says what the template raises, and stops large ranges and endless recursion', () => {
+  it('passes on what the template raises, and stops large ranges and endless recursion', () => {
     expect(() => run("{{ raise_exception('roles must alternate') }}")).toThrow('roles must alternate');
     expect(() => run('{{ range(100000000) }}')).toThrow('range');
     expect(() => run('{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}')).toThrow();

@@ -1,4 +1,4 @@
-/** Ids and masks against transformers and TRL; scripts/reference/make_chat_fixtures.py wrote what is expected. */
+/** Compares ids and masks with transformers and TRL. scripts/reference/make_chat_fixtures.py made the expected values. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -35,7 +35,7 @@ async function open(tokenizer: string, template: string): Promise<Renderer> {
 for (const [name, { templates, trl }] of Object.entries(tokenizers)) {
   describe(`conversations with a ${name} tokenizer`, () => {
     for (const [template, cases] of Object.entries(templates)) {
-      it(`have the ids and masks of transformers with a template like ${template}`, async () => {
+      it(`have the ids and masks of transformers with a template in the style of ${template}`, async () => {
         const renderer = await open(name, template);
         for (const [i, expected] of cases.entries()) {
           const { messages, tools } = conversations[i]!;

@@ -35,7 +35,7 @@ async function open(options: Partial<RendererOptions> = {}): Promise<Renderer> {
   return renderer;
 }
 
-/** All text and the trained part of it. */
+/** Returns the rendered text and its trained part. */
 async function shown(body: ExampleBody, renderer: Renderer): Promise<{ text: string; trained: string }> {
   const { ids, trained } = await renderExample({ origin, ...body } as Example, renderer);
   return {
@@ -61,13 +61,13 @@ describe('which tokens are trained', () => {
     last: 'Four<|im_end|>\n',
   };
   for (const trainOn of ['assistant', 'completion', 'last'] as const) {
-    it(`of a conversation: ${trainOn}`, async () => {
+    it(`in a conversation with trainOn ${trainOn}`, async () => {
       const renderer = await open({ template: 'chatml', trainOn });
       expect((await shown({ kind: 'messages', messages: talk }, renderer)).trained).toBe(cases[trainOn]);
     });
   }
 
-  it('all of it, and by default the turns of the assistant', async () => {
+  it('in a conversation: everything with trainOn all, the assistant turns by default', async () => {
     const all = await shown(
       { kind: 'messages', messages: talk },
       await open({ template: 'chatml', trainOn: 'all' }),
@@ -77,13 +77,13 @@ describe('which tokens are trained', () => {
     expect(usual).toEqual({ text: all.text, trained: cases.assistant });
   });
 
-  it('not turns with weight 0', async () => {
+  it('in a conversation: no turns with weight 0', async () => {
     const messages = [talk[0]!, { ...talk[1]!, weight: 0 }, ...talk.slice(2)];
     const { trained } = await shown({ kind: 'messages', messages }, await open({ template: 'chatml' }));
     expect(trained).toBe(cases.last);
   });
 
-  it('of a prompt and completion in messages: what follows the prompt', async () => {
+  it('in a prompt and completion of messages: everything after the prompt', async () => {
     const [prompt, completion] = [talk.slice(0, 1), talk.slice(1)];
     const body = { kind: 'completion', prompt, completion } as const;
     const follows =
@@ -95,7 +95,7 @@ describe('which tokens are trained', () => {
     expect((await shown(mixed, await open({ template: 'chatml' }))).trained).toBe('Two<|im_end|>\n');
   });
 
-  it('as segments and tokens say themselves', async () => {
+  it('in segments and tokens: those that their masks mark', async () => {
     const segments = [
       { text: '<s>Say ', trained: false },
       { text: 'yes</s>', trained: true },
@@ -115,7 +115,7 @@ describe('which tokens are trained', () => {
 });
 
 describe('special tokens', () => {
-  it('end texts and completions, once', async () => {
+  it('end texts and completions exactly once', async () => {
     const renderer = await open();
     expect((await shown({ kind: 'text', text: 'Hello' }, renderer)).text).toBe('<s>Hello</s>');
     expect((await shown({ kind: 'text', text: 'Hello</s>' }, renderer)).text).toBe('<s>Hello</s>');
@@ -123,7 +123,7 @@ describe('special tokens', () => {
     expect(await shown(pair, renderer)).toEqual({ text: '<s>Say: yes</s>', trained: ' yes</s>' });
   });
 
-  it('begin once, whether text, template or tokenizer writes them', async () => {
+  it('start a text once, whether text, template or tokenizer writes them', async () => {
     const renderer = await open({ template: `${fixtures}templates/llama3.jinja` });
     expect((await shown({ kind: 'text', text: '<s>Hello' }, renderer)).text).toBe('<s>Hello</s>');
     const { ids } = await renderExample({ kind: 'messages', origin, messages: talk }, renderer);
@@ -141,7 +141,7 @@ describe('instructions', () => {
     history: [] as [string, string][],
   } as const;
 
-  it('without a template are the text of Alpaca', async () => {
+  it('become the text of Alpaca without a template', async () => {
     const { text, trained } = await shown(instruction, await open());
     expect(text).toContain('paired with an input');
     expect(text).toMatch(/### Instruction:\nAdd\.\n\n### Input:\n1 and 2\n\n### Response:\n3<\/s>$/);
@@ -155,7 +155,7 @@ describe('instructions', () => {
     );
   });
 
-  it('with one are a conversation whose last answer is trained', async () => {
+  it('become a conversation whose last answer is trained with a template', async () => {
     const renderer = await open({ template: 'plain' });
     const body = { ...instruction, system: 'Be brief.', history: [['a', 'b']] as [string, string][] };
     expect(await shown(body, renderer)).toEqual({
@@ -166,7 +166,7 @@ describe('instructions', () => {
 });
 
 describe('chat templates', () => {
-  it('come from the model folder, a file before the config, and by name', async () => {
+  it('come from the model folder, a template file before the config', async () => {
     const config = (chat_template: unknown) =>
       writeFile(
         join(folder, 'tokenizer_config.json'),
@@ -192,7 +192,7 @@ describe('chat templates', () => {
     expect([await text(), await text([{}])]).toEqual(['three', 'four']);
   });
 
-  it('that are built in write what they say, and refuse tools', async () => {
+  it('that are built in write their format and refuse tools', async () => {
     const written = {
       chatml: '<|im_start|>user\nOne<|im_end|>\n<|im_start|>assistant\nTwo<|im_end|>\n',
       plain: '<s>User: One\nAssistant: Two</s>\n',
@@ -209,14 +209,14 @@ describe('chat templates', () => {
     }
   });
 
-  it('get further variables', async () => {
+  it('receive further variables', async () => {
     const file = join(folder, 'thinking.jinja');
     await writeFile(file, "{{ 'on' if enable_thinking else 'off' }}");
     const off = await open({ template: file, variables: { enable_thinking: false } });
     expect((await shown({ kind: 'messages', messages: talk }, off)).text).toBe('off');
   });
 
-  it('that are missing or unreadable are told, with what to do', async () => {
+  it('that are missing or unreadable are refused with their own codes', async () => {
     const messages = { kind: 'messages', origin, messages: talk } as const;
     await expect(renderExample(messages, await open())).rejects.toMatchObject({
       code: 'TEMPLATE_MISSING',
@@ -225,7 +225,7 @@ describe('chat templates', () => {
     await expect(open({ template: 'llama-9' })).rejects.toMatchObject({ code: 'TEMPLATE_UNREADABLE' });
   });
 
-  it('that rewrite earlier turns are refused, by place; the last answer can be trained', async () => {
+  it('that rewrite earlier turns are refused with the place, but can train the last answer', async () => {
     const template = `${fixtures}templates/forgetful.jinja`;
     const messages = [
       { role: 'user', content: 'One' },
@@ -247,7 +247,7 @@ describe('chat templates', () => {
 describe('a sample for each answer', () => {
   const samples = (body: ExampleBody) => [...eachAnswer({ origin, ...body } as Example)];
 
-  it('ends with it, also with templates that rewrite earlier turns', async () => {
+  it('ends with that answer, also if the template rewrites earlier turns', async () => {
     const renderer = await open({ template: `${fixtures}templates/forgetful.jinja`, trainOn: 'turns' });
     const thinking = talk.map((turn) =>
       turn.role === 'user' ? turn : { ...turn, content: `Hm</think>${turn.content}` },
@@ -262,7 +262,7 @@ describe('a sample for each answer', () => {
     expect(found[1]!.text).toContain('assistant\nTwo<|im_end|>');
   });
 
-  it('leaves out turns with weight 0, keeps the prompt of a completion, and everything without answers', () => {
+  it('skips turns with weight 0, keeps the prompt of a completion, and keeps examples without answers', () => {
     const [one, two, three, four] = talk as [Message, Message, Message, Message];
     const messages = [one, { ...two, weight: 0 }, three, four, one];
     expect(samples({ kind: 'messages', messages })).toMatchObject([{ messages: messages.slice(0, 4) }]);
@@ -281,7 +281,7 @@ describe('a sample for each answer', () => {
 });
 
 describe('rows that cannot be rendered', () => {
-  it('conversations of too many messages, where each answer is looked for', async () => {
+  it('include conversations of too many messages if every answer is trained', async () => {
     const messages = Array.from({ length: 600 }, () => talk.slice(0, 2)).flat();
     const render = async (options: Partial<RendererOptions>) =>
       renderExample({ kind: 'messages', origin, messages }, await open({ template: 'chatml', ...options }));
@@ -289,7 +289,7 @@ describe('rows that cannot be rendered', () => {
     expect((await render({ trainOn: 'last' })).trained.indexOf(1)).toBeGreaterThan(0);
   });
 
-  it('are refused by their own code', async () => {
+  it('include invalid token rows', async () => {
     const renderer = await open();
     const bad: ExampleBody[] = [
       { kind: 'tokens', ids: [1, 2], labels: [1] },

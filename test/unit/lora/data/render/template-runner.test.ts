@@ -12,17 +12,17 @@ function start(template: string, options: { deadlineMs?: number } = {}): Templat
 const say = (content: string) => ({ role: 'user', content });
 const request = (content: string) => ({ template: 'default', messages: [say(content)] });
 
-/** Loops for longer than anybody waits. */
+/** Loops for much longer than any deadline. */
 const ENDLESS = `{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}`;
 
-describe('the process that runs templates', () => {
+describe('the template runner', () => {
   it('answers many requests in order', async () => {
     start('{{ messages[0].content }}!');
     const texts = await Promise.all(Array.from({ length: 20 }, (_, n) => runner!.render(request(String(n)))));
     expect(texts.map(({ text }) => text)).toEqual(Array.from({ length: 20 }, (_, n) => `${n}!`));
   });
 
-  it('says how long the beginnings of a conversation are, and which is none', async () => {
+  it('returns the lengths of the parts of a conversation, and the first part that is not a prefix', async () => {
     start(
       "{% for m in messages %}{{ m.content if messages | length > 1 else '?' }}{% endfor %}{{ '>' if add_generation_prompt }}",
     );
@@ -41,7 +41,7 @@ describe('the process that runs templates', () => {
     });
   });
 
-  it('goes on after a conversation that the template refuses', async () => {
+  it('continues after a conversation that the template refuses', async () => {
     start("{% if messages[0].content == 'bad' %}{{ raise_exception('no') }}{% endif %}ok");
     const bad = runner!.render(request('bad'));
     const good = runner!.render(request('good'));
@@ -49,7 +49,7 @@ describe('the process that runs templates', () => {
     await expect(good).resolves.toMatchObject({ text: 'ok' });
   });
 
-  it('goes on after a conversation that cannot be sent', async () => {
+  it('continues after a conversation that cannot be sent', async () => {
     start('{{ messages[0].content }}');
     const bad = runner!.render({ template: 'default', messages: [{ content: 2n ** 60n }] });
     const good = runner!.render(request('good'));
@@ -57,7 +57,7 @@ describe('the process that runs templates', () => {
     await expect(good).resolves.toMatchObject({ text: 'good' });
   });
 
-  it('counts the steps of a template that does not end', async () => {
+  it('stops a template that exceeds the limit of steps', async () => {
     start(ENDLESS);
     await expect(runner!.render(request('a'))).rejects.toMatchObject({
       code: 'TEMPLATE_LIMIT',
@@ -65,14 +65,14 @@ describe('the process that runs templates', () => {
     });
   });
 
-  it('stops a template that takes too long, and all that waits for it', async () => {
+  it('stops a template that exceeds the deadline, and rejects all later requests', async () => {
     start(ENDLESS, { deadlineMs: 200 });
     const waiting = [runner!.render(request('a')), runner!.render(request('b'))];
     for (const render of waiting) await expect(render).rejects.toMatchObject({ code: 'TEMPLATE_LIMIT' });
     await expect(runner!.render(request('c'))).rejects.toMatchObject({ code: 'TEMPLATE_LIMIT' });
   });
 
-  it('survives a template that takes all memory', async () => {
+  it('survives a template that exhausts the memory of its process', async () => {
     start(
       `{% set ns = namespace(all=[]) %}{% for a in range(9999) %}
        {% set ns.all = ns.all + [range(9999)] %}{% endfor %}`,
@@ -83,7 +83,7 @@ describe('the process that runs templates', () => {
     });
   });
 
-  it('refuses texts out of proportion', async () => {
+  it('refuses a conversation whose text is too long', async () => {
     start(`{% for a in range(9999) %}{{ '${'x'.repeat(2000)}' }}{% endfor %}`);
     const length = await runner!.render(request('a')).then(
       ({ text }) => text.length,
@@ -92,12 +92,12 @@ describe('the process that runs templates', () => {
     expect(length).toMatchObject({ code: 'ROW_TEMPLATE' });
   });
 
-  it('says what is wrong with the template', async () => {
+  it('reports an invalid template', async () => {
     start('{% if %}');
     await expect(runner!.render(request('a'))).rejects.toMatchObject({ code: 'TEMPLATE_INVALID' });
   });
 
-  it('rejects what waits when it is closed', async () => {
+  it('rejects waiting requests when it is closed', async () => {
     start(ENDLESS);
     const waiting = runner!.render(request('a'));
     const rejected = expect(waiting).rejects.toMatchObject({ code: 'TEMPLATE_CLOSED' });

@@ -19,8 +19,8 @@ const rows = (count: number, length: number, id = 7): Row[] =>
     labels: new Int32Array(length).fill(id),
   }));
 
-describe('packed rows', () => {
-  it('come back as they were, whatever the vocabulary', () => {
+describe('encoded rows', () => {
+  it('decode to the same rows, for any vocabulary', () => {
     for (const vocabulary of [300, 65_535, 65_536, 200_000]) {
       fc.assert(
         fc.property(rowsOf(vocabulary), (packed) => {
@@ -31,7 +31,7 @@ describe('packed rows', () => {
     }
   });
 
-  it('are cut into shards of at most one range, all of equally many rows but the last', () => {
+  it('are cut into shards of at most one blob range, with equal numbers of rows except in the last', () => {
     const shards = encodeShards(rows(2000, 128));
     expect(shards.length).toBeGreaterThan(1);
     for (const shard of shards) expect(shard.length).toBeLessThanOrEqual(SHARD_BYTES);
@@ -40,18 +40,18 @@ describe('packed rows', () => {
     expect(counts.reduce((a, b) => a + b)).toBe(2000);
   });
 
-  it('give a row larger than a shard one of its own', () => {
+  it('put a row larger than a shard into a shard of its own', () => {
     const shards = encodeShards(rows(2, 131_072, 100_000));
     expect(shards).toHaveLength(2);
     for (const shard of shards) expect(shard.length).toBeLessThanOrEqual(DATA_SHARD_BYTES);
     expect(decodeRows(shards[1]!)[0]!.ids[5]).toBe(100_000);
   });
 
-  it('give equal bytes for equal rows', () => {
+  it('are equal bytes for equal rows', () => {
     expect(encodeShards(rows(3, 16))).toEqual(encodeShards(rows(3, 16)));
   });
 
-  it('are refused when rows are not canonical', () => {
+  it('are refused if rows are not canonical', () => {
     const [row] = rows(1, 16) as [Row];
     const changed = (change: (row: Row) => void) => {
       const copy = { ids: row.ids.slice(), segments: row.segments.slice(), labels: row.labels.slice() };
@@ -73,11 +73,11 @@ describe('packed rows', () => {
   });
 });
 
-describe('shards from strangers', () => {
+describe('shards from untrusted peers', () => {
   const shard = encodeShards(rows(4, 16))[0]!;
   const refused = expect.objectContaining({ code: 'PACKED_INVALID' });
 
-  it('are refused when random, with nothing but the typed error', () => {
+  it('are refused with the typed error if they are random', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => {
         expect(() => decodeRows(bytes)).toThrow(refused);
@@ -85,7 +85,7 @@ describe('shards from strangers', () => {
     );
   });
 
-  it('are decoded or refused, never more, when a byte is changed or the end is missing', () => {
+  it('are decoded or refused with the typed error if a byte is changed or the end is missing', () => {
     fc.assert(
       fc.property(fc.nat(shard.length - 1), fc.integer({ min: 1, max: 255 }), (at, by) => {
         const bytes = shard.slice();
@@ -102,7 +102,7 @@ describe('shards from strangers', () => {
     );
   });
 
-  it('are refused when longer than any shard may be', () => {
+  it('are refused if they are larger than the limit', () => {
     expect(() => decodeRows(new Uint8Array(DATA_SHARD_BYTES + 1))).toThrow(refused);
   });
 });

@@ -1,4 +1,4 @@
-/** Corners of single parts, which whole tokenizers hardly reach; values of the tokenizers library 0.23.3. */
+/** Edge cases of single parts that whole tokenizers rarely reach. Expected values: the tokenizers library 0.23.3. */
 import { describe, expect, it } from 'vitest';
 import { decoderOf } from '../../../../../lora/data/tokenizing/decoders.ts';
 import { preTokenizerOf } from '../../../../../lora/data/tokenizing/pre-tokenizers.ts';
@@ -15,7 +15,7 @@ describe('a pre-tokenizer', () => {
     ['Removed', true, ['-', '-', '-', '-', '-']],
     ['Isolated', false, ['-', '-', 'a', '-', '-', 'b', '-']],
     ['Isolated', true, ['-', '-', 'a', '-', '-', 'b', '-']],
-  ])('that splits, %s (inverted: %s)', (behavior, invert, words) => {
+  ])('splits with behaviour %s (inverted: %s)', (behavior, invert, words) => {
     const split = preTokenizerOf({ type: 'Split', pattern: { String: '-' }, behavior, invert });
     expect(split('--a--b-', true)).toEqual(words);
   });
@@ -24,7 +24,7 @@ describe('a pre-tokenizer', () => {
     ['  a  b ', ['▁', '▁a', '▁', '▁b', '▁']],
     ['▁x', ['▁x']],
     [' ', ['▁']],
-  ])('that marks and cuts at spaces: %j', (text, words) => {
+  ])('marks spaces and splits at them: %j', (text, words) => {
     const split = preTokenizerOf({
       type: 'Metaspace',
       replacement: '▁',
@@ -42,17 +42,17 @@ describe('a decoder', () => {
     ['always', 'ab c  '],
     ['first', 'ab c  '],
     ['never', '  a b c  '],
-  ])('of marked spaces, put before a text: %s', (scheme, text) => {
+  ])('restores marked spaces with prepend scheme %s', (scheme, text) => {
     const decoder = { type: 'Metaspace', replacement: '▁', prepend_scheme: scheme };
     expect(decode(decoder, ['▁▁a▁b', '▁c▁▁'])).toBe(text);
   });
 
-  it('of bytes that are no text', () => {
+  it('replaces each byte that is not UTF-8 with U+FFFD', () => {
     const tokens = ['<0xE4>', '<0xB8>', 'a', '<0xff>', '<0xF0>', '<0x9F>'];
     expect(decode({ type: 'ByteFallback' }, tokens)).toBe('\ufffd\ufffda\ufffd\ufffd\ufffd');
   });
 
-  it('that strips, also tokens of nothing else', () => {
+  it('strips, also tokens that consist only of stripped characters', () => {
     const decoder = { type: 'Strip', content: ' ', start: 2, stop: 1 };
     expect(decode(decoder, ['   a  ', '  b '])).toBe(' a b');
     expect(decode(decoder, ['  '])).toBe('');
