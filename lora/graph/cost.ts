@@ -1,32 +1,32 @@
-/** What running a graph takes, from its shapes alone: nothing is allocated and no weight is read. */
+/** Computes the cost of running a graph from its shapes alone. Allocates nothing and reads no weight. */
 import type { Graph, GraphNode, Tensor } from './graph.ts';
 import type { Operation, OperationAttributes } from './operations.ts';
 import { liveNodes } from './passes/live-nodes.ts';
 import { elementCount } from './shapes.ts';
 
 export interface GraphCost {
-  /** Of all matrix products, a multiplication and an addition being two. */
+  /** Floating-point operations of all matrix products; a multiply-add counts as two. */
   readonly flops: number;
-  /** Of those among them that are marked for float16. */
+  /** Floating-point operations of the products that are marked for float16. */
   readonly float16Flops: number;
-  /** Read or written by all other operations. */
+  /** Bytes that all other operations read and write. */
   readonly trafficBytes: number;
-  /** Operations that do anything at all. */
+  /** Number of operations, without views. */
   readonly operations: number;
-  /** Most that intermediate values and outputs hold at one time. */
+  /** Peak bytes of intermediate values and outputs. */
   readonly activationBytes: number;
-  /** Of the frozen weights that the graph reads. */
+  /** Bytes of the frozen weights that the graph reads. */
   readonly weightBytes: number;
-  /** Of what is fed at each run. */
+  /** Bytes of the values that are fed at each run. */
   readonly inputBytes: number;
 }
 
 const BYTES = { float32: 4, int64: 8 } as const;
 
-/** Their result is their operand under another shape or name: no memory of its own. */
+/** Operations whose result is their operand under another shape or name, without memory of its own. */
 const VIEWS: ReadonlySet<Operation> = new Set(['reshape', 'customGradient']);
 
-/** Their result may take the place of an operand of the same size that nobody reads afterwards. */
+/** Operations whose result may overwrite an operand of the same size that no later node reads. */
 const IN_PLACE: ReadonlySet<Operation> = new Set([
   'add',
   'subtract',
@@ -40,9 +40,9 @@ const IN_PLACE: ReadonlySet<Operation> = new Set([
 ]);
 
 /**
- * Follows the graph node by node: a value lives from the node that makes it to the last one that reads it, outputs to
- * the end. Executors order nodes in their own way and need room for their kernels, so the true peak differs; decision
- * 080 has the measured difference.
+ * Computes the cost of a graph. For the peak, a value lives from the node that makes it to the last node that reads it,
+ * an output to the end. Engines order nodes in their own way and need memory for their kernels, so the true peak
+ * differs; decision 080 has the measured difference.
  */
 export function graphCost(graph: Graph): GraphCost {
   const nodes = liveNodes(graph);
@@ -73,7 +73,7 @@ export function graphCost(graph: Graph): GraphCost {
 
 function peakBytes(nodes: readonly GraphNode[], outputs: ReadonlySet<Tensor>): number {
   const made = new Set(nodes.flatMap((node) => node.outputs));
-  // Several tensors may be one buffer: it lives until all of them are dead.
+  // Several tensors may share a buffer, which lives until all of them are dead.
   const bufferOf = new Map<Tensor, Tensor>();
   const readers = new Map<Tensor, number>();
   const buffer = (tensor: Tensor): Tensor => bufferOf.get(tensor) ?? tensor;
@@ -95,7 +95,7 @@ function peakBytes(nodes: readonly GraphNode[], outputs: ReadonlySet<Tensor>): n
       output && IN_PLACE.has(node.operation)
         ? operands.find((tensor) => readers.get(tensor) === 1 && byteLength(tensor) === byteLength(output))
         : undefined;
-    // What nobody reads is never stored.
+    // An output that no node reads is never stored.
     for (const tensor of fresh) if ((readers.get(tensor) ?? 0) > 0) held += byteLength(tensor);
     if (replaced) held -= byteLength(replaced);
     peak = Math.max(peak, held);

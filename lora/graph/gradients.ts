@@ -5,11 +5,11 @@ import { add } from './ops/elementwise.ts';
 import { shapeError } from './shapes.ts';
 
 /**
- * Reverse-mode differentiation: appends the backward nodes to the graph of `loss` and returns the gradient of
- * the scalar `loss` for every tensor of `wrt`, in that order and with their shapes. Nodes below which nothing
- * of `wrt` lies get no backward nodes.
- * @throws SwarmError GRAPH_SHAPE when loss is not a scalar, GRAPH_NO_GRADIENT when loss does not depend on
- * one of `wrt`, GRAPH_NOT_DIFFERENTIABLE when an operation on the way has no gradient rule
+ * Differentiates in reverse mode: appends backward nodes to the graph of `loss` and returns the gradient of the scalar
+ * `loss` by every tensor of `wrt`, in that order and with their shapes. Nodes that depend on no tensor of `wrt` get no
+ * backward nodes.
+ * @throws SwarmError GRAPH_SHAPE when `loss` is not a scalar, GRAPH_NO_GRADIENT when `loss` does not depend on one of
+ * `wrt`, GRAPH_NOT_DIFFERENTIABLE when an operation between them has no gradient rule
  */
 export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
   if (loss.shape.length !== 0) throw shapeError('gradients', 'the loss must be a scalar []', loss.shape);
@@ -21,7 +21,7 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
   for (const node of ancestors.reverse()) {
     const first = node.outputs[0]!;
     const gradient = totals.get(first);
-    // Hidden outputs exist for the backward pass; only a second differentiation can give them gradients.
+    // Hidden outputs serve the backward pass; only a second differentiation could give them gradients.
     if (node.outputs.some((output) => output !== first && totals.has(output))) throw notDifferentiable(node);
     if (gradient === undefined || !trainable.has(first)) continue;
     if (node.gradient === null) throw notDifferentiable(node);
@@ -30,11 +30,10 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
   return wrt.map((tensor, index) => {
     const total = totals.get(tensor);
     if (total === undefined) {
-      throw graphError(
-        'GRAPH_NO_GRADIENT',
-        `the loss does not depend on tensor ${index} of those to differentiate by; leave it out`,
-        { index, shape: tensor.shape },
-      );
+      throw graphError('GRAPH_NO_GRADIENT', `the loss does not depend on tensor ${index} of wrt`, {
+        index,
+        shape: tensor.shape,
+      });
     }
     return total;
   });
@@ -43,12 +42,12 @@ export function gradients(loss: Tensor, wrt: readonly Tensor[]): Tensor[] {
 function notDifferentiable({ operation }: GraphNode): SwarmError {
   return graphError(
     'GRAPH_NOT_DIFFERENTIABLE',
-    `${operation} has no gradient rule for this use, and the loss depends on a parameter through it`,
+    `the loss depends on a parameter through ${operation}, which has no gradient rule for this use`,
     { operation },
   );
 }
 
-/** The rule of most operations: the contribution is simply added to what is there. */
+/** Adds a contribution to an input's gradient with a separate addition, as most gradient rules do. */
 export function addContribution(backward: Backward, input: number, make: () => Tensor): void {
   backward.contribute(input, (sum) => (sum === null ? make() : add(sum, make())));
 }
@@ -80,7 +79,7 @@ function backwardOf(
   };
 }
 
-/** Everything that depends on one of `roots`, the roots included. */
+/** Returns all tensors that depend on one of `roots`, including the roots. */
 function dependents(nodes: readonly GraphNode[], roots: readonly Tensor[]): Set<Tensor> {
   const reached = new Set(roots);
   for (const node of nodes) {
@@ -90,7 +89,7 @@ function dependents(nodes: readonly GraphNode[], roots: readonly Tensor[]): Set<
   return reached;
 }
 
-/** The nodes that `result` depends on, in graph order. */
+/** Returns the nodes that `results` depend on, in graph order. */
 export function ancestorNodes(nodes: readonly GraphNode[], ...results: readonly Tensor[]): GraphNode[] {
   const wanted = new Set<Tensor>(results);
   const found: GraphNode[] = [];

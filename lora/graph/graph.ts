@@ -4,7 +4,7 @@ import { elementCount, formatShape, type Shape, sameShape } from './shapes.ts';
 
 export type DType = 'float32' | 'int64';
 
-/** A value of the graph: known shape, no data. `node` made it; null for inputs, weights and constants. */
+/** A value of the graph, with a shape but without data. `node` makes it; null for inputs, weights and constants. */
 export interface Tensor {
   readonly graph: Graph;
   readonly id: number;
@@ -21,21 +21,21 @@ export interface GraphNode<K extends Operation = Operation> {
   readonly gradient: GradientRule | null;
 }
 
-/** What a gradient rule sees of the backward pass at its node. */
+/** The backward pass at one node, as its gradient rule sees it. */
 export interface Backward {
   /** Gradient of the node's first output. */
   readonly gradient: Tensor;
-  /** Whether anything trainable lies below this input; a rule need not work for one that has none. */
+  /** Returns whether an input depends on a trainable tensor; a rule may skip an input that does not. */
   needs(input: number): boolean;
   /**
-   * Adds to the gradient of an input. `make` gets what other consumers have contributed so far (null when
-   * nothing) and returns the new total, so that products accumulate without a separate addition. Not called
-   * when the input needs no gradient.
+   * Adds to the gradient of an input. `make` gets the sum of earlier contributions (null when there is none) and returns
+   * the new sum, so that a product can accumulate without a separate addition. `make` is not called when the input
+   * needs no gradient.
    */
   contribute(input: number, make: (sum: Tensor | null) => Tensor): void;
 }
 
-/** Appends the nodes that turn the gradient of a node's output into those of its inputs. */
+/** Appends the nodes that compute the gradients of a node's inputs from the gradient of its output. */
 export type GradientRule = (backward: Backward) => void;
 
 export type ConstantData = Float32Array | BigInt64Array;
@@ -46,9 +46,9 @@ interface OutputShape {
 }
 
 /**
- * A computation with static shapes, built once and compiled by an engine. Nodes stand in the order in which
- * they were made, which is a topological order. Equal operations on equal operands are one node, as are
- * equal constants; all operations are pure, so sharing never changes a result.
+ * A computation with static shapes, built once and compiled by an engine. Nodes are listed in the order in which they
+ * were added, which is a topological order. Equal operations on equal operands are one node, and equal constants are
+ * one tensor: all operations are pure, so sharing never changes a result.
  */
 export class Graph {
   readonly inputs = new Map<string, Tensor>();
@@ -61,23 +61,24 @@ export class Graph {
   readonly #sharedConstants = new Map<string, Tensor>();
 
   /**
-   * A value fed at every run; trainable parameters too. Asking for a name again returns the same tensor.
-   * @throws SwarmError GRAPH_NAME when the name stands for something else already
+   * Returns an input: a value that is fed at every run, such as a batch or a trainable parameter. The same name returns
+   * the same tensor.
+   * @throws SwarmError GRAPH_NAME when the name stands for another tensor
    */
   input(name: string, shape: Shape, dtype: DType = 'float32'): Tensor {
     return this.#named(this.inputs, this.weights, name, shape, dtype);
   }
 
   /**
-   * A frozen float32 weight of the base model, found by its name in the weight file at compile time. Asking
-   * for a name again returns the same tensor (tied weights).
-   * @throws SwarmError GRAPH_NAME when the name stands for something else already
+   * Returns a frozen float32 weight of the base, which the engine finds by name in the weight file. The same name
+   * returns the same tensor (tied weights).
+   * @throws SwarmError GRAPH_NAME when the name stands for another tensor
    */
   weight(name: string, shape: Shape): Tensor {
     return this.#named(this.weights, this.inputs, name, shape, 'float32');
   }
 
-  /** A small constant, stored in the graph itself; the data is copied. Equal constants are one tensor. */
+  /** Returns a small constant that is stored in the graph. Copies the data. Equal constants are one tensor. */
   constant(shape: Shape, data: ConstantData): Tensor {
     checkShape('constant', shape);
     if (data.length !== elementCount(shape)) {
@@ -99,9 +100,9 @@ export class Graph {
   }
 
   /**
-   * Names a tensor as a result of every run.
-   * @throws SwarmError GRAPH_NAME when the name is taken by another tensor, GRAPH_MIXED when the tensor is
-   * another graph's, GRAPH_DTYPE when it is not float32
+   * Makes a tensor an output of every run, under a name.
+   * @throws SwarmError GRAPH_NAME when another tensor has the name, GRAPH_MIXED when the tensor belongs to another
+   * graph, GRAPH_DTYPE when it is not float32
    */
   output(name: string, tensor: Tensor): void {
     this.#checkOwn('output', tensor);
@@ -112,7 +113,7 @@ export class Graph {
     }
     const taken = this.outputs.get(name);
     if (taken !== undefined && taken !== tensor) {
-      throw graphError('GRAPH_NAME', `output ${name} exists already; give this tensor another name`, {
+      throw graphError('GRAPH_NAME', `output ${name} exists already, for another tensor`, {
         name,
       });
     }
@@ -120,8 +121,8 @@ export class Graph {
   }
 
   /**
-   * Appends an operation, or returns the outputs of an equal one. Builders in ops/ call this after their own
-   * shape checks; models call the builders.
+   * Appends an operation, or returns the outputs of an equal one. The builders in ops/ call this after their shape
+   * checks; models call the builders.
    */
   apply<K extends Operation>(
     operation: K,
@@ -131,7 +132,7 @@ export class Graph {
     gradient: GradientRule | null,
   ): readonly Tensor[] {
     for (const input of inputs) this.#checkOwn(operation, input);
-    // A custom gradient is part of what the node is, and closures have no identity to compare.
+    // Nodes with a custom gradient are never shared, because gradient rules cannot be compared.
     const key =
       operation === 'customGradient'
         ? null
@@ -151,8 +152,8 @@ export class Graph {
   }
 
   /**
-   * Appends the operation of a node, of this graph or another, to operands of the same shapes, even if there is an equal
-   * one. It has no gradient rule: a rule speaks of the tensors that it was made for.
+   * Appends a copy of a node of this graph or another, on operands of the same shapes, even if there is an equal node.
+   * The copy has no gradient rule, because a rule refers to the tensors that it was made for.
    */
   repeat(node: GraphNode, inputs: readonly Tensor[]): readonly Tensor[] {
     for (const input of inputs) this.#checkOwn(node.operation, input);
@@ -180,7 +181,7 @@ export class Graph {
       const taken = known ?? other.get(name);
       throw graphError(
         'GRAPH_NAME',
-        `${name} ${dtype} ${formatShape(shape)}: the name already stands for ${taken?.dtype} ${formatShape(taken?.shape ?? [])}`,
+        `cannot add ${name} ${dtype} ${formatShape(shape)}: the name stands for ${taken?.dtype} ${formatShape(taken?.shape ?? [])}`,
         { name, shapes: [shape, taken?.shape] },
       );
     }
@@ -198,19 +199,19 @@ export class Graph {
     if (tensor.graph !== this) {
       throw graphError(
         'GRAPH_MIXED',
-        `${operation}: tensor ${tensor.id} ${formatShape(tensor.shape)} belongs to another graph; build both in one`,
+        `${operation}: tensor ${tensor.id} ${formatShape(tensor.shape)} belongs to another graph`,
         { operation, tensor: tensor.id },
       );
     }
   }
 }
 
-/** @throws SwarmError GRAPH_DTYPE when an operand has not the element type that the operation works on */
+/** @throws SwarmError GRAPH_DTYPE when an operand lacks the element type that the operation needs */
 export function requireDType(operation: string, tensor: Tensor, dtype: DType): void {
   if (tensor.dtype !== dtype) {
     throw graphError(
       'GRAPH_DTYPE',
-      `${operation}: operand ${formatShape(tensor.shape)} is ${tensor.dtype}; it must be ${dtype}`,
+      `${operation}: operand ${formatShape(tensor.shape)} is ${tensor.dtype}; it should be ${dtype}`,
       { operation, dtype: tensor.dtype },
     );
   }

@@ -3,8 +3,8 @@ import type { Shape } from './shapes.ts';
 type None = Readonly<Record<string, never>>;
 
 /**
- * Every primitive operation with its static attributes: the whole vocabulary that an executor has to know.
- * What each one computes, and its gradient, stands beside its builder in ops/.
+ * Every primitive operation with its static attributes. An engine implements all of them. The builders in ops/ document
+ * what each operation computes, and hold its gradient rule.
  */
 export interface OperationAttributes {
   add: None;
@@ -30,7 +30,7 @@ export interface OperationAttributes {
     readonly transposeB: boolean;
     readonly alpha: number;
     readonly beta: number;
-    /** Whether operands and the sums over parts of them are in float16, on engines that can; the result is float32. */
+    /** Whether operands and partial sums are in float16, on engines that can. The result is float32. */
     readonly float16?: boolean;
   };
   batchedMatmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };

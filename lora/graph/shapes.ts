@@ -3,7 +3,7 @@ import { graphError } from './errors.ts';
 
 export type Shape = readonly number[];
 
-/** Number of elements of a tensor of this shape; 1 for a scalar. */
+/** Returns the number of elements of a tensor of this shape; 1 for a scalar. */
 export function elementCount(shape: Shape): number {
   return shape.reduce((product, size) => product * size, 1);
 }
@@ -16,7 +16,7 @@ export function formatShape(shape: Shape): string {
   return `[${shape.join(', ')}]`;
 }
 
-/** The error of every mismatch found while a graph is built. `shapes` are the operands' in argument order. */
+/** Makes the error for a shape mismatch in an operation. `shapes` are those of the operands, in argument order. */
 export function shapeError(
   operation: string,
   expectation: string,
@@ -30,7 +30,7 @@ export function shapeError(
 }
 
 /**
- * Shape of an elementwise operation under NumPy broadcasting: aligned at the last axis, sizes equal or 1.
+ * Returns the shape of an elementwise operation under NumPy broadcasting: aligned at the last axis, sizes equal or 1.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function broadcastShapes(operation: string, a: Shape, b: Shape): Shape {
@@ -46,7 +46,7 @@ export function broadcastShapes(operation: string, a: Shape, b: Shape): Shape {
 }
 
 /**
- * An axis counted from the end when negative, as a plain index.
+ * Resolves an axis to an index. A negative axis counts from the end.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function resolveAxis(operation: string, axis: number, shape: Shape): number {

@@ -205,10 +205,10 @@ export const OPERATION_CASES: Record<string, fc.Arbitrary<Differentiable>> = {
     ),
   'crossEntropy of a frozen head in pieces': fc
     .tuple(size, size, size, size, fc.array(fc.nat(5), { minLength: 5, maxLength: 5 }), seed)
-    .map(([n, width, vocabulary, words, labels, from]) =>
+    .map(([n, width, vocabulary, chunk, labels, from]) =>
       differentiable({ x: [n, width] }, from, (graph, { x }) => {
         const head = graph.constant([vocabulary, width], numbers(vocabulary * width, from + 7));
-        return ops.crossEntropy(ops.linear(x!, head), labelsOf(graph, n, vocabulary, labels), { words });
+        return ops.crossEntropy(ops.linear(x!, head), labelsOf(graph, n, vocabulary, labels), { chunk });
       }),
     ),
   'crossEntropy with smoothed labels': fc

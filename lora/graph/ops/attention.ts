@@ -10,29 +10,29 @@ import { matmul } from './products.ts';
 import { reduceSum } from './reduce.ts';
 
 /**
- * Tokens whose scores exist at one time. Scores of a whole row are tokens × tokens for every head, and half of them are
- * of tokens that must not be seen; in tiles those are never made, and what is made stays near the caches.
+ * Tokens of a tile of queries, whose scores exist at one time. A whole row has tokens × tokens scores for every head,
+ * and half of them are masked. Tiles skip most of the masked scores, and the scores of a tile stay in the caches.
  */
 export const ATTENTION_TILE = 128;
 
 export interface AttentionOptions {
   /** [B, T] int64, from 0 at the start of each segment. */
   readonly positions: Tensor;
-  /** Tokens that each one sees at most, itself included; null for no limit. */
+  /** Most tokens that a token sees, including itself; null for no limit. */
   readonly window: number | null;
   /** Factor of the scores. */
   readonly scale: number;
 }
 
 /**
- * Causal grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245): softmax(scale · q kᵀ + mask) v, where the mask
- * is that of `causalMask`.
+ * Causal grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245): softmax(scale · q kᵀ + mask) v, with the mask
+ * of `causalMask`.
  *
  * Query head h reads key-value head ⌊h·KV/H⌋. K and V are never repeated: the G = H/KV query heads of a group become
  * rows of one matrix per key-value head.
  *
- * As in FlashAttention (Dao et al. 2022, arXiv 2205.14135) the backward pass computes the weights p of each tile of
- * queries once more instead of holding them, where there are several, and with y for the output takes Σ dp ⊙ p as Σ dy ⊙ y:
+ * As in FlashAttention (Dao et al. 2022, arXiv 2205.14135), with more than one tile of queries the backward pass
+ * recomputes the weights p of each tile instead of keeping them. It computes Σ dp ⊙ p as Σ dy ⊙ y, where y is the output:
  * ds = p ⊙ (dy vᵀ − Σ dy ⊙ y), dq = scale · ds k, dk = scale · dsᵀ q, dv = pᵀ dy.
  *
  * @param q [B, H, T, D]
@@ -51,7 +51,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   if (q.shape.length !== 4 || H % KV !== 0 || !fits) {
     throw shapeError(
       'attention',
-      'q [B, H, T, D], k and v [B, KV, T, D] and positions [B, T] are needed, H a multiple of KV',
+      'it needs q [B, H, T, D], k and v [B, KV, T, D] and positions [B, T], with H a multiple of KV',
       q.shape,
       k.shape,
       v.shape,
@@ -70,9 +70,9 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const dy = reshape(backward.gradient, byToken);
     const along = transpose(reduceSum(multiply(dy, reshape(y, byToken)), -1, true), SWAP);
     const perHead = transpose(dy, SWAP);
-    // Weights of short rows are kept: about a tenth of what is held of a layer (SmolLM2-135M, 4 rows of 128 tokens).
+    // The weights of a single tile are kept: about a tenth of a layer's activations (SmolLM2-135M, 4 rows of 128 tokens).
     const parts = tiles.map((tile) =>
-      backwardOf(tiles.length > 1 ? again(tile, [q, k, v, mask]) : tile, perHead, along, options.scale),
+      backwardOf(tiles.length > 1 ? recomputed(tile, [q, k, v, mask]) : tile, perHead, along, options.scale),
     );
     addContribution(backward, 1, () =>
       concat(
@@ -81,13 +81,13 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
       ),
     );
     addContribution(backward, 2, () =>
-      overlaid(
+      addByKeys(
         parts.map(({ dk }) => dk),
         tiles,
       ),
     );
     addContribution(backward, 3, () =>
-      overlaid(
+      addByKeys(
         parts.map(({ dv }) => dv),
         tiles,
       ),
@@ -99,7 +99,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 /** [B, heads, T, D] ⇄ [B, T, heads, D] */
 const SWAP = [0, 2, 1, 3];
 
-/** Queries start ≤ t < end and all the keys that they may see, from ≤ t < end. */
+/** Queries start ≤ t < end, which may see the keys from ≤ t < end. */
 interface Tile {
   readonly start: number;
   readonly from: number;
@@ -142,9 +142,9 @@ function forwardOf(tile: Tile, [q, k, v, mask]: Operands, scale: number): TileFo
   return { ...tile, weights, queries, keys, values, output };
 }
 
-/** What the backward pass reads of a tile, made once more. */
-function again(tile: TileForward, operands: Operands): TileForward {
-  const repeat = repeating(operands);
+/** Returns the tile with new nodes for the tensors that the backward pass reads. */
+function recomputed(tile: TileForward, operands: Operands): TileForward {
+  const repeat = recomputerFrom(operands);
   const { queries, keys, values, weights } = tile;
   return {
     ...tile,
@@ -174,20 +174,20 @@ function backwardOf(
   };
 }
 
-/** Makes tensors once more from `operands`, by nodes that are not shared with those that made them first. */
-function repeating(operands: readonly Tensor[]): (tensor: Tensor) => Tensor {
+/** Returns a function that recomputes a tensor from `operands`, with nodes of its own. */
+function recomputerFrom(operands: readonly Tensor[]): (tensor: Tensor) => Tensor {
   const made = new Map<Tensor, Tensor>(operands.map((tensor) => [tensor, tensor]));
-  const again = (tensor: Tensor): Tensor => {
+  const recompute = (tensor: Tensor): Tensor => {
     const { node, graph } = tensor;
     if (!made.has(tensor))
-      made.set(tensor, node === null ? tensor : graph.repeat(node, node.inputs.map(again))[0]!);
+      made.set(tensor, node === null ? tensor : graph.repeat(node, node.inputs.map(recompute))[0]!);
     return made.get(tensor)!;
   };
-  return again;
+  return recompute;
 }
 
-/** Gradients of the keys of each tile, [B, KV, keys, D], added up where they belong: [B, KV, T, D]. */
-function overlaid(parts: readonly Tensor[], tiles: readonly Tile[]): Tensor {
+/** Adds the gradients of each tile's keys [B, KV, keys, D] at the keys' positions → [B, KV, T, D]. */
+function addByKeys(parts: readonly Tensor[], tiles: readonly Tile[]): Tensor {
   return parts.reduce((sum, part, index) => {
     const { from, end } = tiles[index]!;
     return add(pad(sum, 2, 0, end - sum.shape[2]!), pad(part, 2, from, 0));

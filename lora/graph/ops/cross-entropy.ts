@@ -11,51 +11,55 @@ import { addmm, linear, matmul } from './products.ts';
 import { reduceMean, reduceSum } from './reduce.ts';
 
 /**
- * Logits that exist at one time, in bytes. Tokens × vocabulary is the largest matrix of a training step by far;
- * in chunks of this size it stays small, and products still have a hundred rows at 150k words: with half as many they are a fifth
- * slower.
+ * Bytes of logits that exist at one time. The logits, tokens × vocabulary, are by far the largest matrix of a training
+ * step. A chunk of this size still has a hundred tokens at a vocabulary of 150,000; halving it slows the products by
+ * 20 %.
  */
 export const LOGITS_CHUNK_BYTES = 64 * 2 ** 20;
 
+export interface CrossEntropyOptions {
+  /** Label smoothing ε, at least 0 and below 1. @default 0 */
+  smoothing?: number;
+  /** Rows of a frozen head that are computed at a time. @default `vocabularyChunk`, which fits the caches */
+  chunk?: number;
+}
+
 /**
- * Negative log-likelihood of each token in nats: logits [N, V], labels [N] int64 → [N]; 0 (and no gradient)
- * where the label is negative (−100 by convention: not trained on). A label ≥ V fails the run.
+ * Negative log-likelihood of each token in nats: logits [N, V], labels [N] int64 → [N]. It is 0, without gradient,
+ * where the label is negative (by convention −100: not a supervised token). A label ≥ V fails the run.
  *
- * When the logits come straight from an output head (`linear(x, w)`), the head is computed here, one that is trained in chunks
- * of tokens, and its gradient never forms softmax − onehot: with p the softmax and g the incoming gradient,
- * dx = g·(p·w − w[label]) and dw = pᵀ(g·x) − scatter(g·x by label). The logits themselves are then only
- * computed if something else uses them.
+ * When the logits come straight from an output head (`linear(x, w)`), this function computes the head itself, and the
+ * logits are only computed if another node uses them. The gradient never forms softmax − onehot: with p the softmax and
+ * g the incoming gradient, dx = g·(p·w − w[label]) and dw = pᵀ(g·x) − scatter(g·x by label). A trained head is computed
+ * in chunks of tokens.
  *
- * A frozen head is multiplied `words` of its rows at a time, with all tokens: the piece is still in the cache for its second
- * product, and one that is kept in fewer bits is made float32 only once. It is one pass over w, whose partial sums are put
- * together as in attention in tiles (Milakov and Gimelshein 2018, arXiv 1805.02867).
+ * A frozen head is computed in chunks of `chunk` rows of w, each with all tokens, in one pass over w. A chunk is still
+ * in the cache for its second product, and a quantised one is dequantised only once. The partial softmaxes are combined
+ * as in tiled attention (Milakov and Gimelshein 2018, arXiv 1805.02867).
  *
- * With `smoothing` ε the target is 1 − ε on the label plus ε spread evenly over the vocabulary, as transformers'
+ * With `smoothing` ε the target is 1 − ε on the label plus ε spread evenly over the vocabulary, as in transformers'
  * LabelSmoother: (1 − ε)·nll + ε·mean(−log p).
  * @throws SwarmError GRAPH_SHAPE, GRAPH_SMOOTHING when ε is not in [0, 1)
  */
 export function crossEntropy(
   logits: Tensor,
   labels: Tensor,
-  {
-    smoothing = 0,
-    words,
-  }: { smoothing?: number /** Of a piece. @default what caches hold */; words?: number } = {},
+  { smoothing = 0, chunk }: CrossEntropyOptions = {},
 ): Tensor {
   requireDType('crossEntropy', logits, 'float32');
   requireDType('crossEntropy', labels, 'int64');
   if (logits.shape.length !== 2 || labels.shape.length !== 1 || labels.shape[0] !== logits.shape[0]) {
-    throw shapeError('crossEntropy', 'logits [N, V] and labels [N] are needed', logits.shape, labels.shape);
+    throw shapeError('crossEntropy', 'it needs logits [N, V] and labels [N]', logits.shape, labels.shape);
   }
   if (!(smoothing >= 0 && smoothing < 1)) {
-    throw graphError('GRAPH_SMOOTHING', `label smoothing is ${smoothing}; it must be from 0 to below 1`, {
+    throw graphError('GRAPH_SMOOTHING', `label smoothing is ${smoothing}; it should be at least 0, below 1`, {
       smoothing,
     });
   }
   const [x, w] = outputHead(logits);
   if (x && w) {
-    const pieces = words ?? vocabularyChunk(x.shape[0]!, x.shape[1]!);
-    const loss = isFrozen(w) ? headInPieces(x, w, labels, pieces) : headCrossEntropy(x, w, labels);
+    const rows = chunk ?? vocabularyChunk(x.shape[0]!, x.shape[1]!);
+    const loss = isFrozen(w) ? frozenHeadCrossEntropy(x, w, labels, rows) : headCrossEntropy(x, w, labels);
     return smoothing === 0 ? loss : add(loss, scale(headSmoothing(x, w, labels), smoothing));
   }
   const plain = softmaxCrossEntropy(logits, labels);
@@ -63,19 +67,19 @@ export function crossEntropy(
 }
 
 /**
- * What smoothing adds per unit of ε. Because −log p of every word is logsumexp − logit,
- * (1 − ε)·nll + ε·mean(−log p) = nll + ε·(logit[label] − mean logit), and with logits x·wᵀ the bracket is
- * x·(w[label] − mean row of w): no pass over tokens × vocabulary.
+ * Loss that smoothing adds, per unit of ε. Because −log p is logsumexp − logit,
+ * (1 − ε)·nll + ε·mean(−log p) = nll + ε·(logit[label] − mean logit). With logits x·wᵀ the bracket is
+ * x·(w[label] − mean row of w), which needs no pass over tokens × vocabulary.
  */
 function headSmoothing(x: Tensor, w: Tensor, labels: Tensor): Tensor {
   const vocabulary = w.shape[0]!;
-  // As a product: one with a weight of fewer bits never makes all of it float32.
+  // The mean is a product, because a product with a quantised weight never dequantises all of it at once.
   const even = w.graph.constant([1, vocabulary], new Float32Array(vocabulary).fill(1 / vocabulary));
   const aside = subtract(gatherRows(w, clampLabels(labels)), matmul(even, w));
   return multiply(reduceSum(multiply(x, aside), 1), supervised(labels));
 }
 
-/** The same for logits of any origin, in passes over them: d logits = g·((1 − ε)(p − onehot) + ε(p − 1/V)). */
+/** Smoothed loss for logits of any origin, in passes over them: d logits = g·((1 − ε)(p − onehot) + ε(p − 1/V)). */
 function smoothed(
   logits: Tensor,
   labels: Tensor,
@@ -100,17 +104,17 @@ function smoothed(
   );
 }
 
-/** The operands of `linear(x, w)` if that is what made the logits. */
+/** Returns the operands of `linear(x, w)` if it made the logits, else none. */
 function outputHead(logits: Tensor): readonly Tensor[] {
   const node = logits.node;
   if (node?.operation !== 'gemm' || node.inputs.length !== 2) return [];
-  // Equal operations are one tensor: this is the same one exactly if it was made by linear(x, w).
+  // Equal operations are one tensor, so linear(x, w) returns `logits` exactly if it made them.
   const [x, w] = node.inputs;
   const depth = x!.shape[1];
   return w!.shape[1] === depth && linear(x!, w!) === logits ? node.inputs : [];
 }
 
-/** p = softmax(logits); d logits = g·(p − onehot(label)), g being 0 where there is no label. */
+/** p = softmax(logits); d logits = g·(p − onehot(label)), where g is 0 for a token without a label. */
 function softmaxCrossEntropy(logits: Tensor, labels: Tensor): { loss: Tensor; probabilities: Tensor } {
   const outputs = [{ shape: labels.shape }, { shape: logits.shape }];
   const [loss, probabilities]: readonly Tensor[] = logits.graph.apply(
@@ -136,8 +140,8 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
   const chunks = Array.from({ length: Math.ceil(tokens / rows) }, (_, index) => {
     const part = (tensor: Tensor) => slice(tensor, 0, index * rows, Math.min(tokens, (index + 1) * rows));
     const { loss, probabilities } = softmaxCrossEntropy(linear(part(x), w), part(labels));
-    // dx but for g, which depends on nothing that comes later: made here, a chunk's probabilities need not be held until
-    // the backward pass. Where no gradient is asked for, nothing reads it and it is not computed.
+    // dx without the factor g. Computed here in the forward pass, so that a chunk's probabilities need not be kept for
+    // the backward pass. Without gradients it is dead code and never computed.
     const slope = addmm(gatherRows(w, part(targets)), probabilities, w, { beta: -1 });
     return { part, loss, probabilities, slope };
   });
@@ -149,10 +153,10 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
     const g = reshape(multiply(backward.gradient, supervised(labels)), [tokens, 1]);
     addContribution(backward, 1, () => {
       const parts = chunks.map(({ part, loss, slope }) => {
-        // Adds nothing, but an executor that orders nodes by what they need makes the loss of a chunk before the slopes
-        // of the next one, and lets go of what both are made of.
-        const nothing = scale(reshape(loss, [loss.shape[0]!, 1]), 0);
-        return multiply(slope, add(part(g), nothing));
+        // Adds zero. It makes an engine that orders nodes by their dependencies compute the loss of a chunk before the
+        // slopes of the next chunk, and free the logits of both.
+        const zero = scale(reshape(loss, [loss.shape[0]!, 1]), 0);
+        return multiply(slope, add(part(g), zero));
       });
       return concat(parts, 0);
     });
@@ -171,42 +175,43 @@ function isFrozen(w: Tensor): boolean {
   return w.node === null && ![...w.graph.inputs.values()].includes(w);
 }
 
-/** Words of a piece for `vocabularyChunk`: so many rows of whole bytes end at a page of a file, however wide they are. */
-const PIECE_STEP = 4096;
-/** Of the logits of a tile, and of its piece of the head. */
+/** A chunk is a multiple of this many rows, so that it ends at a page of the weight file at any width in whole bytes. */
+const CHUNK_STEP = 4096;
+/** Bytes of a tile of logits, and of the chunk of the head that it is computed from. */
 const TILE_BYTES = 16 * 2 ** 20;
-/** For so many it pays to make the head float32 once more. */
+/** Most tokens of one pass over the head. For this many tokens, dequantising the head once per pass costs little. */
 const TILE_TOKENS = 2048;
 
-/** How many rows [.., width] of a head to multiply at a time with the hidden states of `tokens`. */
+/** Returns how many rows [.., width] of a head to multiply at a time with the hidden states of `tokens` tokens. */
 export function vocabularyChunk(tokens: number, width: number): number {
   const widest = Math.max(width, Math.min(tokens, TILE_TOKENS));
-  return PIECE_STEP * Math.max(1, Math.floor(TILE_BYTES / 4 / widest / PIECE_STEP));
+  return CHUNK_STEP * Math.max(1, Math.floor(TILE_BYTES / 4 / widest / CHUNK_STEP));
 }
 
 /**
- * Of every piece: p its softmax, s the logarithm of its sum of exponentials, and p·w. Two of them together have the weights
- * e^(s₁ − s) and e^(s₂ − s), s being that of both. So nothing is rescaled by more than 1, and small probabilities keep their digits.
+ * For every chunk of the head computes the softmax p, the log-sum-exp s, and p·w. Two chunks combine with the weights
+ * e^(s₁ − s) and e^(s₂ − s), where s is the log-sum-exp of both. No weight exceeds 1, so small probabilities keep their
+ * digits.
  */
-function headInPieces(x: Tensor, w: Tensor, labels: Tensor, words: number): Tensor {
+function frozenHeadCrossEntropy(x: Tensor, w: Tensor, labels: Tensor, chunk: number): Tensor {
   const [tokens] = x.shape as readonly [number, number];
   const vocabulary = w.shape[0]!;
   const rows = Math.ceil(tokens / Math.ceil(tokens / TILE_TOKENS));
   const targets = clampLabels(labels);
   const chunks = Array.from({ length: Math.ceil(tokens / rows) }, (_, index) => {
     const part = (tensor: Tensor) => slice(tensor, 0, index * rows, Math.min(tokens, (index + 1) * rows));
-    let soFar: Softmaxed | null = null;
-    for (let start = 0; start < vocabulary; start += words) {
-      const piece = slice(w, 0, start, Math.min(vocabulary, start + words));
-      const logits = linear(part(x), piece);
+    let soFar: PartialSoftmax | null = null;
+    for (let start = 0; start < vocabulary; start += chunk) {
+      const rowsOfW = slice(w, 0, start, Math.min(vocabulary, start + chunk));
+      const logits = linear(part(x), rowsOfW);
       const probabilities = softmax(logits);
-      const own = { logSum: logSumExp(logits, probabilities), mean: matmul(probabilities, piece) };
-      soFar = soFar === null ? own : together(soFar, own);
+      const own = { logSum: logSumExp(logits, probabilities), mean: matmul(probabilities, rowsOfW) };
+      soFar = soFar === null ? own : combine(soFar, own);
     }
     const { logSum, mean } = soFar!;
-    const aim = gatherRows(w, part(targets));
-    const excess = subtract(reshape(logSum, [logSum.shape[0]!]), reduceSum(multiply(part(x), aim), 1));
-    return { loss: multiply(excess, supervised(part(labels))), slope: subtract(mean, aim) };
+    const target = gatherRows(w, part(targets));
+    const excess = subtract(reshape(logSum, [logSum.shape[0]!]), reduceSum(multiply(part(x), target), 1));
+    return { loss: multiply(excess, supervised(part(labels))), slope: subtract(mean, target) };
   });
   const whole = (parts: readonly Tensor[]) => (parts.length === 1 ? parts[0]! : concat(parts, 0));
   const loss = whole(chunks.map((chunk) => chunk.loss));
@@ -218,19 +223,20 @@ function headInPieces(x: Tensor, w: Tensor, labels: Tensor, words: number): Tens
   );
 }
 
-interface Softmaxed {
-  /** [N, 1] */
+/** Softmax over a part of the vocabulary. */
+interface PartialSoftmax {
+  /** Log-sum-exp of the logits, [N, 1]. */
   readonly logSum: Tensor;
-  /** [N, C] */
+  /** Mean of the rows of w under the softmax, [N, C]. */
   readonly mean: Tensor;
 }
 
-function together(a: Softmaxed, b: Softmaxed): Softmaxed {
+function combine(a: PartialSoftmax, b: PartialSoftmax): PartialSoftmax {
   const both = concat([a.logSum, b.logSum], 1);
   const logSum = logSumExp(both, softmax(both));
-  // Not columns of that softmax: onnxruntime makes one node of slices of a value, and begins with what that one needs, so
-  // that the probabilities of all pieces were there at a time.
-  const share = (of: Softmaxed) => multiply(of.mean, exp(subtract(of.logSum, logSum)));
+  // Not slices of that softmax: onnxruntime fuses slices of a value into one node and computes its operands first, so
+  // that the probabilities of all chunks existed at one time.
+  const share = (of: PartialSoftmax) => multiply(of.mean, exp(subtract(of.logSum, logSum)));
   return { logSum, mean: add(share(a), share(b)) };
 }
 
@@ -240,12 +246,12 @@ function logSumExp(x: Tensor, probabilities: Tensor): Tensor {
   return x.graph.apply('logSumExp', [x, probabilities], {}, outputs, null)[0]!;
 }
 
-/** 1 where a token has a label, 0 where it has none. [N] int64 → [N] */
+/** Returns 1 where a token has a label, else 0. [N] int64 → [N] */
 function supervised(labels: Tensor): Tensor {
   return labels.graph.apply('supervised', [labels], {}, [{ shape: labels.shape }], null)[0]!;
 }
 
-/** Labels as valid row numbers: missing ones become 0 (their contribution is multiplied by 0). */
+/** Returns labels as valid row numbers. A missing label becomes 0; its contribution is multiplied by 0. */
 function clampLabels(labels: Tensor): Tensor {
   return labels.graph.apply('clampLabels', [labels], {}, [{ shape: labels.shape, dtype: 'int64' }], null)[0]!;
 }

@@ -90,7 +90,7 @@ export function sigmoid(x: Tensor): Tensor {
 }
 
 /**
- * y = x·σ(x), the activation of SwiGLU. Its second, hidden output is σ(x), which the backward pass uses again:
+ * y = x·σ(x), the activation of SwiGLU. The second, hidden output σ(x) is for the backward pass:
  * y′ = σ + y(1 − σ) = y + σ(1 − y).
  */
 export function silu(x: Tensor): Tensor {
@@ -109,14 +109,14 @@ export function silu(x: Tensor): Tensor {
   return y!;
 }
 
-/** 2√(2/π), and the weight of the cubic term, in the tanh approximation of GELU. */
+/** Constants of the tanh approximation of GELU: 2√(2/π), and the weight of the cubic term. */
 export const GELU_SLOPE = 2 * Math.sqrt(2 / Math.PI);
 export const GELU_CUBIC = 0.044715;
 
 /**
  * GELU in its tanh approximation (Hendrycks & Gimpel 2016, arXiv 1606.08415), transformers' `gelu_new` and
- * `gelu_pytorch_tanh`: y = x·(1 + tanh(u/2))/2 = x·σ(u) with u = 2√(2/π)·(x + 0.044715 x³). Its second, hidden
- * output is σ(u), which the backward pass uses again: y′ = σ + u′·y·(1 − σ).
+ * `gelu_pytorch_tanh`: y = x·(1 + tanh(u/2))/2 = x·σ(u) with u = 2√(2/π)·(x + 0.044715 x³). The second, hidden output
+ * σ(u) is for the backward pass: y′ = σ + u′·y·(1 − σ).
  */
 export function geluTanh(x: Tensor): Tensor {
   requireDType('geluTanh', x, 'float32');

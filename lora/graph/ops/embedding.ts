@@ -2,21 +2,21 @@ import { addContribution } from '../gradients.ts';
 import { type Graph, requireDType, type Tensor } from '../graph.ts';
 import { type Shape, shapeError } from '../shapes.ts';
 
-/** A tensor of zeros. */
+/** Returns a tensor of zeros. */
 export function zeros(graph: Graph, shape: Shape): Tensor {
   return graph.apply('zeros', [], { shape: [...shape] }, [{ shape }], () => {})[0]!;
 }
 
 /**
- * Row ids[n] of the table for every n: table [V, C], ids [N] int64, 0 ≤ id < V → [N, C]. The gradient adds each
- * row back onto its place in the table. An id out of range fails the run.
+ * Looks up row ids[n] of the table for every n: table [V, C], ids [N] int64, 0 ≤ id < V → [N, C]. The gradient adds each
+ * row to its row of the table. An id out of range fails the run.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function gatherRows(table: Tensor, ids: Tensor): Tensor {
   requireDType('gatherRows', table, 'float32');
   requireDType('gatherRows', ids, 'int64');
   if (table.shape.length !== 2 || ids.shape.length !== 1) {
-    throw shapeError('gatherRows', 'a table [V, C] and ids [N] are needed', table.shape, ids.shape);
+    throw shapeError('gatherRows', 'it needs a table [V, C] and ids [N]', table.shape, ids.shape);
   }
   const shape = [ids.shape[0]!, table.shape[1]!];
   return table.graph.apply('gatherRows', [table, ids], {}, [{ shape }], (backward) =>
@@ -27,8 +27,7 @@ export function gatherRows(table: Tensor, ids: Tensor): Tensor {
 }
 
 /**
- * base with rows[n] added to its row ids[n], for every n and in that order: base [V, C], ids [N] int64,
- * rows [N, C] → [V, C].
+ * Adds rows[n] to row ids[n] of base, for every n in order: base [V, C], ids [N] int64, rows [N, C] → [V, C].
  * @throws SwarmError GRAPH_SHAPE
  */
 export function scatterAddRows(base: Tensor, ids: Tensor, rows: Tensor): Tensor {
@@ -39,7 +38,7 @@ export function scatterAddRows(base: Tensor, ids: Tensor, rows: Tensor): Tensor 
   if (base.shape.length !== 2 || ids.shape.length !== 1 || rows.shape.join() !== wanted) {
     throw shapeError(
       'scatterAddRows',
-      'base [V, C], ids [N] and rows [N, C] are needed',
+      'it needs base [V, C], ids [N] and rows [N, C]',
       base.shape,
       ids.shape,
       rows.shape,

@@ -3,7 +3,7 @@ import type { Tensor } from '../graph.ts';
 import { elementCount, resolveAxis, type Shape, sameShape, shapeError } from '../shapes.ts';
 
 /**
- * The same elements in row-major order under another shape; one size may be −1 and is then computed.
+ * Gives the elements, in row-major order, another shape. One size may be −1 and is then computed.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
@@ -15,11 +15,11 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
     inferred * elementCount(known) !== count ||
     !Number.isInteger(inferred)
   ) {
-    throw shapeError('reshape', 'both shapes must hold equally many elements', x.shape, shape);
+    throw shapeError('reshape', 'both shapes must have the same number of elements', x.shape, shape);
   }
   const target = shape.map((size) => (size === -1 ? inferred : size));
   if (sameShape(target, x.shape)) return x;
-  // A chain of reshapes is its last one.
+  // A chain of reshapes is one reshape to the last shape.
   const source = x.node?.operation === 'reshape' ? x.node.inputs[0]! : x;
   if (source !== x) return reshape(source, target);
   return x.graph.apply('reshape', [x], { shape: target }, [{ shape: target, dtype: x.dtype }], (backward) =>
@@ -28,7 +28,7 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
 }
 
 /**
- * Axis i of the result is axis permutation[i] of x; without a permutation the last two axes are swapped.
+ * Permutes axes: axis i of the result is axis permutation[i] of x. Without a permutation, swaps the last two axes.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
@@ -48,7 +48,7 @@ export function transpose(x: Tensor, permutation?: readonly number[]): Tensor {
   )[0]!;
 }
 
-/** Entries start ≤ i < end of one axis. @throws SwarmError GRAPH_SHAPE */
+/** Returns the entries start ≤ i < end of one axis. @throws SwarmError GRAPH_SHAPE */
 export function slice(x: Tensor, axis: number, start: number, end: number): Tensor {
   const along = resolveAxis('slice', axis, x.shape);
   const size = x.shape[along]!;
@@ -62,12 +62,12 @@ export function slice(x: Tensor, axis: number, start: number, end: number): Tens
   )[0]!;
 }
 
-/** Adds zeros before and after along one axis: the adjoint of slice. @throws SwarmError GRAPH_SHAPE */
+/** Adds zeros before and after x along one axis; the adjoint of slice. @throws SwarmError GRAPH_SHAPE */
 export function pad(x: Tensor, axis: number, before: number, after: number): Tensor {
   const along = resolveAxis('pad', axis, x.shape);
   const size = x.shape[along]!;
   if (!(Number.isInteger(before) && Number.isInteger(after) && before >= 0 && after >= 0)) {
-    throw shapeError('pad', `${before} and ${after} zeros cannot be added`, x.shape);
+    throw shapeError('pad', `${before} and ${after} are not numbers of zeros to add`, x.shape);
   }
   if (before + after === 0) return x;
   const shape = x.shape.with(along, before + size + after);
@@ -76,16 +76,16 @@ export function pad(x: Tensor, axis: number, before: number, after: number): Ten
   )[0]!;
 }
 
-/** Joins tensors that agree in every other axis. @throws SwarmError GRAPH_SHAPE */
+/** Concatenates tensors along one axis; all other axes must be equal. @throws SwarmError GRAPH_SHAPE */
 export function concat(parts: readonly Tensor[], axis: number): Tensor {
   const first = parts[0];
-  if (first === undefined) throw shapeError('concat', 'at least one tensor is needed');
+  if (first === undefined) throw shapeError('concat', 'it needs at least one tensor');
   const along = resolveAxis('concat', axis, first.shape);
   let total = 0;
   for (const part of parts) {
     const fits = part.shape.length === first.shape.length && part.dtype === first.dtype;
     if (!fits || !part.shape.every((size, index) => index === along || size === first.shape[index])) {
-      throw shapeError('concat', `all axes but ${along} must agree`, first.shape, part.shape);
+      throw shapeError('concat', `all axes except ${along} must be equal`, first.shape, part.shape);
     }
     total += part.shape[along]!;
   }

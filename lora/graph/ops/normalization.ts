@@ -19,8 +19,8 @@ export function softmax(x: Tensor): Tensor {
 
 /**
  * Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467):
- * y = x·r·w with r = 1/√(mean(x²) + epsilon). x [.., C], weight [C] → [.., C]. The second, hidden output is r
- * [.., 1], which the backward pass uses again: with g = dy·w,
+ * y = x·r·w with r = 1/√(mean(x²) + epsilon). x [.., C], weight [C] → [.., C]. The second, hidden output r [.., 1] is
+ * for the backward pass: with g = dy·w,
  * dx = r·g − x·r³·mean(g·x) and dw = Σ dy·x·r.
  * @throws SwarmError GRAPH_SHAPE
  */
@@ -54,8 +54,8 @@ export function rmsNorm(x: Tensor, weight: Tensor, epsilon: number): Tensor {
 
 /**
  * Layer normalisation over the last axis (Ba et al. 2016, arXiv 1607.06450): y = (x − m)·r·w + b with m = mean(x) and
- * r = 1/√(mean((x − m)²) + epsilon). x [.., C], weight and bias [C] → [.., C]. The hidden outputs are m and r
- * [.., 1], which the backward pass uses again: with n = (x − m)·r and g = dy·w,
+ * r = 1/√(mean((x − m)²) + epsilon). x [.., C], weight and bias [C] → [.., C]. The hidden outputs m and r [.., 1] are
+ * for the backward pass: with n = (x − m)·r and g = dy·w,
  * dx = r·(g − mean(g) − n·mean(g·n)), dw = Σ dy·n and db = Σ dy.
  * @throws SwarmError GRAPH_SHAPE
  */

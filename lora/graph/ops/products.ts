@@ -5,13 +5,13 @@ import { scale as scaleBy } from './elementwise.ts';
 import { sumTo } from './reduce.ts';
 
 export interface ProductOptions {
-  /** Use the transpose of a's last two axes. Default false. */
+  /** Transposes the last two axes of a. @default false */
   transposeA?: boolean;
-  /** Use the transpose of b's last two axes. Default false. */
+  /** Transposes the last two axes of b. @default false */
   transposeB?: boolean;
-  /** Factor of the product. Default 1. */
+  /** Factor of the product. @default 1 */
   scale?: number;
-  /** Of 2-D operands: see `gemm` in operations.ts. Its gradients are in float32. Default false. */
+  /** Computes in float16, for 2-D operands: see `gemm` in operations.ts. Gradients are float32. @default false */
   float16?: boolean;
 }
 
@@ -25,17 +25,19 @@ export function matmul(a: Tensor, b: Tensor, options: ProductOptions = {}): Tens
   return batchedMatmul(a, b, options);
 }
 
-/** x · wᵀ: [N, in] · [out, in]ᵀ → [N, out], the layout of a Hugging Face linear layer. With `addTo`, [N, out] or
- * [out], the scaled product is added to it in one operation (a LoRA branch onto its base, a bias).
- * @throws SwarmError GRAPH_SHAPE */
+/**
+ * x · wᵀ: [N, in] · [out, in]ᵀ → [N, out], the layout of a Hugging Face linear layer. With `addTo`, [N, out] or [out],
+ * adds the scaled product to it in one operation (a LoRA branch, a bias).
+ * @throws SwarmError GRAPH_SHAPE
+ */
 export function linear(x: Tensor, w: Tensor, options: { scale?: number; addTo?: Tensor } = {}): Tensor {
   return addmm(options.addTo ?? null, x, w, { transposeB: true, scale: options.scale });
 }
 
 /**
- * beta · c + scale · op(a) · op(b) for 2-D operands: one call of the machine's matrix product, so that sums of
- * products (LoRA branches, gradients of a tensor with several consumers) cost no pass of their own.
- * c has the result's shape, or is a row [n] added to each of its rows (a bias), or is null for nothing to add.
+ * beta · c + scale · op(a) · op(b) for 2-D operands, in one call of the engine's matrix product, so that sums of
+ * products (LoRA branches, gradients of a tensor with several consumers) need no separate pass. c has the shape of the
+ * result, or is a row [n] that is added to each row of the result (a bias), or is null.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function addmm(

@@ -7,7 +7,7 @@ import { reshape } from './layout.ts';
 export type Axes = number | readonly number[] | null;
 
 /**
- * Sum over the given axes (all of them for null). Reduced axes are dropped, or kept with size 1.
+ * Sums over the given axes (null: over all). Reduced axes are dropped, or kept with size 1.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function reduceSum(x: Tensor, axis: Axes = null, keepDims = false): Tensor {
@@ -21,14 +21,14 @@ export function reduceSum(x: Tensor, axis: Axes = null, keepDims = false): Tenso
   )[0]!;
 }
 
-/** Mean over the given axes (all of them for null). @throws SwarmError GRAPH_SHAPE */
+/** Averages over the given axes (null: over all). @throws SwarmError GRAPH_SHAPE */
 export function reduceMean(x: Tensor, axis: Axes = null, keepDims = false): Tensor {
   const sum = reduceSum(x, axis, keepDims);
   return scale(sum, elementCount(sum.shape) / elementCount(x.shape));
 }
 
 /**
- * Repeats x along axes of size 1 or that it lacks at the front, up to `shape`.
+ * Repeats x to `shape`, along axes of size 1 and along leading axes that x lacks.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function broadcastTo(x: Tensor, shape: Shape): Tensor {
@@ -36,14 +36,14 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   if (sameShape(x.shape, shape)) return x;
   const offset = shape.length - x.shape.length;
   if (offset < 0 || !x.shape.every((size, axis) => size === 1 || size === shape[axis + offset])) {
-    throw shapeError('broadcastTo', 'the first must broadcast to the second', x.shape, shape);
+    throw shapeError('broadcastTo', 'the first shape must broadcast to the second', x.shape, shape);
   }
   return x.graph.apply('broadcast', [x], { shape: [...shape] }, [{ shape }], (backward) =>
     addContribution(backward, 0, () => sumTo(backward.gradient, x.shape)),
   )[0]!;
 }
 
-/** The adjoint of broadcasting: sums x over every axis along which `shape` was repeated to make x's shape. */
+/** Sums x over every axis along which `shape` was repeated to give x's shape; the adjoint of broadcasting. */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
   if (sameShape(x.shape, shape)) return x;
   const offset = x.shape.length - shape.length;

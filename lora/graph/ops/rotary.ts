@@ -4,11 +4,10 @@ import { shapeError } from '../shapes.ts';
 import { negate } from './elementwise.ts';
 
 /**
- * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the rotate-half layout of Llama: the pair
- * (x[i], x[i + D/2]) of token t is turned by the angle whose cosine and sine stand in row positions[t] of the
- * tables. x [B, H, T, D], positions [B, T] int64, cos and sin [P, D/2] → [B, H, T, D]. The inverse of a
- * rotation is the rotation by the negative angle, so the gradient is the same operation with −sin. Tables
- * and positions are not trainable.
+ * Rotary position embedding (Su et al. 2021, arXiv 2104.09864) in the rotate-half layout of Llama: rotates the pair
+ * (x[i], x[i + D/2]) of token t by the angle whose cosine and sine are in row positions[t] of the tables.
+ * x [B, H, T, D], positions [B, T] int64, cos and sin [P, D/2] → [B, H, T, D]. The inverse of a rotation is the rotation
+ * by the negative angle, so the gradient is the same operation with −sin. Tables and positions are not trainable.
  * @throws SwarmError GRAPH_SHAPE
  */
 export function rotaryEmbedding(x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor): Tensor {

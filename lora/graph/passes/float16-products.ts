@@ -4,11 +4,12 @@ import { rewriteGraph } from './graph-copy.ts';
 type Gemm = GraphNode<'gemm'>;
 
 /**
- * The same graph in which products with a frozen weight as their right operand, forward and in the gradient of the left one,
- * are marked for float16 (Micikevicius et al. 2018, arXiv 1710.03740). Everything else stays float32: the adapter and its
- * gradients, attention, norms.
+ * Marks for float16 the products with a frozen weight as their right operand, both forward and in the gradient of the
+ * left operand (Micikevicius et al. 2018, arXiv 1710.03740). The adapter and its gradients, attention and norms stay
+ * float32.
  *
- * @param except names of weights that stay float32 as well: sums over a vocabulary are too long for it, and too small
+ * @param except names of weights whose products stay float32 too, such as the output head: sums over a vocabulary have
+ * too many and too small terms for float16
  */
 export function markFloat16Products(graph: Graph, except: ReadonlySet<string>): Graph {
   const weights = new Set([...graph.weights].flatMap(([name, tensor]) => (except.has(name) ? [] : [tensor])));

@@ -4,7 +4,7 @@ import { liveNodes } from './live-nodes.ts';
 
 type Gemm = GraphNode<'gemm'>;
 
-/** x·W + (x·U)·V, with `sum` added to it if there is one. */
+/** x·W + (x·U)·V, plus `sum` if it is there. */
 interface LowRankSum {
   readonly x: Tensor;
   /** The product with the frozen weight W. */
@@ -17,12 +17,11 @@ interface LowRankSum {
 }
 
 /**
- * The same graph in which x·W + (x·U)·V, a frozen weight W with a product of two small matrices beside it, is x·(W + U·V):
- * a LoRA branch and its base, forward and in the gradient of x. With many rows in x, the passes over results that adding the
- * branch to them takes cost more than those over the weight do. The sum is made where it is used and given up at once, each
- * time anew: kept, it would be another copy of the weights.
+ * Rewrites x·W + (x·U)·V as x·(W + U·V), where W is a frozen weight and U·V a LoRA branch, both forward and in the
+ * gradient of x. When x has many rows, adding the branch to the result costs more than adding U·V to the weight. The sum
+ * W + U·V is computed for each use and freed at once: kept, it would be another copy of the weights.
  *
- * Results differ in the order of rounding. Nothing is done where x has few rows.
+ * Results differ only by rounding. A product of few rows stays as it is.
  */
 export function foldBranches(graph: Graph): Graph {
   const readers = readersOf(graph);
@@ -35,14 +34,14 @@ export function foldBranches(graph: Graph): Graph {
       weights.has(found.base.inputs[1]!) &&
       readers(found.base.outputs[0]!) === 1 &&
       savesPasses(found);
-    if (worthwhile) merge(copy, found);
+    if (worthwhile) fold(copy, found);
     else copy.add(node);
   });
 }
 
 /**
- * How many different computations read a tensor or one that is equal to it. What is made twice, to save memory, is then
- * merged in both places or in none, and comes out the same to the bit.
+ * Returns a function that counts the different computations that read a tensor or an equal one. A value that is
+ * computed twice to save memory is then folded in both places or in neither, and stays the same bit for bit.
  */
 function readersOf(graph: Graph): (tensor: Tensor) => number {
   const known = new Map<Tensor, string>();
@@ -75,7 +74,7 @@ function lowRankSum(high: GraphNode): LowRankSum | null {
   return fits ? { x: x!, base, low, high, sum } : null;
 }
 
-/** Whether it is a product in which the left operand is as it is, added to its third operand as that is. */
+/** Returns whether a node is a product with an untransposed left operand and an unscaled addend. */
 function isPlainGemm(node: GraphNode | null | undefined): node is Gemm {
   if (node?.operation !== 'gemm') return false;
   const { transposeA, beta } = (node as unknown as Gemm).attributes;
@@ -83,8 +82,8 @@ function isPlainGemm(node: GraphNode | null | undefined): node is Gemm {
 }
 
 /**
- * Adding onto a result of N rows copies it and then reads and writes it once more; merging does that to the weight, forward
- * and backward alike: N·(in + out) against 2·in·out.
+ * Returns whether folding saves memory traffic. Adding to a result of N rows copies it, then reads and writes it;
+ * folding does the same to the weight. Over the forward and backward pass that is N·(in + out) against 2·in·out.
  */
 function savesPasses({ x, base }: LowRankSum): boolean {
   const [rows, width] = x.shape as readonly [number, number];
@@ -92,22 +91,22 @@ function savesPasses({ x, base }: LowRankSum): boolean {
   return rows * (width + out) > 2 * width * out;
 }
 
-function merge(copy: GraphCopy, { x, base, low, high, sum }: LowRankSum): void {
+function fold(copy: GraphCopy, { x, base, low, high, sum }: LowRankSum): void {
   const [w, u, v] = [base, low, high].map(({ inputs }) => inputs[1]!) as [Tensor, Tensor, Tensor];
   const { transposeB } = base.attributes;
   const [uIsTransposed, vIsTransposed] = [low.attributes.transposeB, high.attributes.transposeB];
   const alpha = low.attributes.alpha * high.attributes.alpha;
-  // In the layout of the weight: to a transposed one (U·V)ᵀ = Vᵀ·Uᵀ is added.
-  const merged = transposeB
+  // In the layout of the weight: a transposed weight gets (U·V)ᵀ = Vᵀ·Uᵀ.
+  const folded = transposeB
     ? gemm(copy, w, [v, u, w], { transposeA: !vIsTransposed, transposeB: !uIsTransposed, alpha, beta: 1 })
     : gemm(copy, w, [u, v, w], { transposeA: uIsTransposed, transposeB: vIsTransposed, alpha, beta: 1 });
   const operands = sum === undefined ? [x] : [x, sum];
   const [left, ...rest] = operands.map((tensor) => copy.of(tensor)) as [Tensor, ...Tensor[]];
   const node: GraphNode = { ...(base as unknown as GraphNode), outputs: high.outputs };
-  copy.replace(high as unknown as GraphNode, copy.graph.repeat(node, [left, merged, ...rest]));
+  copy.replace(high as unknown as GraphNode, copy.graph.repeat(node, [left, folded, ...rest]));
 }
 
-/** A product that is shared with no equal one, of the shape of `like`. */
+/** Appends a product with the shape of `like`, even if there is an equal one. */
 function gemm(
   copy: GraphCopy,
   like: Tensor,

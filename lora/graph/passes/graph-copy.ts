@@ -1,7 +1,7 @@
 import { Graph, type GraphNode, type Tensor } from '../graph.ts';
 import { liveNodes } from './live-nodes.ts';
 
-/** A graph that is written anew, node by node in the order that they are added in. It has no gradient rules. */
+/** A copy of a graph, written node by node. It has no gradient rules. */
 export class GraphCopy {
   readonly graph = new Graph();
   readonly #tensors = new Map<Tensor, Tensor>();
@@ -15,23 +15,26 @@ export class GraphCopy {
       this.#tensors.set(tensor, this.graph.constant(tensor.shape, data));
   }
 
-  /** What stands for a tensor of the original. */
+  /** Returns the copy's tensor for a tensor of the original. */
   of(tensor: Tensor): Tensor {
     return this.#tensors.get(tensor)!;
   }
 
-  /** @param operand what the copy of a node reads in the place of a tensor. Default: what stands for it. */
+  /**
+   * Appends a copy of a node.
+   * @param operand returns the copy's tensor that the node reads for a tensor of the original. @default `of`
+   */
   add(node: GraphNode, operand: (tensor: Tensor) => Tensor = (tensor) => this.of(tensor)): void {
     this.replace(node, this.graph.repeat(node, node.inputs.map(operand)));
   }
 
-  /** Lets other tensors of the copy stand for the results of a node. */
+  /** Makes tensors of the copy stand for the outputs of a node of the original. */
   replace(node: GraphNode, outputs: readonly Tensor[]): void {
     for (const [i, output] of node.outputs.entries()) this.#tensors.set(output, outputs[i]!);
   }
 }
 
-/** The graph with each of its nodes written anew by `write`, which adds or replaces it; without dead code. */
+/** Copies a graph without its dead nodes. `write` adds or replaces each node. */
 export function rewriteGraph(graph: Graph, write: (node: GraphNode, copy: GraphCopy) => void): Graph {
   const copy = new GraphCopy(graph);
   for (const node of liveNodes(graph)) write(node, copy);

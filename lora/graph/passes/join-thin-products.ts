@@ -6,21 +6,21 @@ import { liveNodes } from './live-nodes.ts';
 type Gemm = GraphNode<'gemm'>;
 type Write = (copy: GraphCopy) => void;
 
-/** A product counts as thin where what it adds to, reads or makes is at least so many times as wide as its narrow side. */
+/** A product is thin if its wide side is at least this many times its narrow side. */
 const THIN = 4;
 
 /**
- * The same graph in which thin products that share their wide operand, or add onto the same sum, are one: what the LoRA
- * branches of modules that read the same x consist of (queries, keys and values; gate and up). With ranks of a few columns
- * each of them is bound by its pass over a [tokens, width] matrix, and there are two kinds:
+ * Joins thin products that share their wide operand or add to the same sum, such as the LoRA branches of modules that
+ * read the same x (queries, keys and values; gate and up). At a small rank, the time of such a product is its pass over
+ * a [tokens, width] matrix, which a joint product makes only once. There are two kinds:
  *
  * - x·Aᵀ for several A, forward: x·[A₁; A₂]ᵀ
  * - the gradient of x, … + du₁·A₁ + … + du₂·A₂: … + [du₁ du₂]·[A₁; A₂], added at the last of its terms
  *
- * Gradients dA = duᵀ·x stay apart: cut out of a joint one, onnxruntime put so much of the backward pass off that
- * checkpointing saved nothing.
+ * Gradients dA = duᵀ·x stay separate: with slices of a joint gradient, onnxruntime postponed so much of the backward
+ * pass that gradient checkpointing saved nothing.
  *
- * Results differ in the order of rounding at most.
+ * Results differ at most by rounding.
  */
 export function joinThinProducts(graph: Graph): Graph {
   const nodes = liveNodes(graph);
@@ -46,14 +46,14 @@ function isPlainGemm(node: GraphNode): node is GraphNode & Gemm {
   return node.operation === 'gemm' && (node as unknown as Gemm).attributes.beta === 1;
 }
 
-/** How many nodes read a tensor. */
+/** Returns a function that counts the nodes that read a tensor. */
 function readersOf(nodes: readonly GraphNode[]): (tensor: Tensor) => number {
   const counts = new Map<Tensor, number>();
   for (const { inputs } of nodes) for (const input of inputs) counts.set(input, (counts.get(input) ?? 0) + 1);
   return (tensor) => counts.get(tensor) ?? 0;
 }
 
-/** Products of the same key, in order, where there are several. */
+/** Groups products by key, in order. Leaves out groups of one. */
 function groups(gemms: readonly Gemm[], keyOf: (gemm: Gemm) => string | null): Gemm[][] {
   const found = Map.groupBy(gemms, keyOf);
   found.delete(null);
@@ -64,7 +64,7 @@ function keyOf(gemm: Gemm, shared: Tensor): string {
   return `${shared.id} ${JSON.stringify(gemm.attributes)}`;
 }
 
-/** x·Aᵀ */
+/** Returns the key of a product x·Aᵀ, or null for any other product. */
 function forwardKey(gemm: Gemm, adapters: ReadonlySet<Tensor>): string | null {
   const { inputs, attributes } = gemm;
   const [x, a] = inputs as readonly [Tensor, Tensor];
@@ -72,7 +72,7 @@ function forwardKey(gemm: Gemm, adapters: ReadonlySet<Tensor>): string | null {
   return fits && isThin(a.shape[0]!, x.shape[1]!) ? keyOf(gemm, x) : null;
 }
 
-/** … + du·A */
+/** Returns the key of a product … + du·A, or null for any other product. */
 function termKey(gemm: Gemm, adapters: ReadonlySet<Tensor>, sums: ReadonlyMap<Gemm, Tensor>): string | null {
   const { inputs, attributes } = gemm;
   const [du, a] = inputs as readonly [Tensor, Tensor];
@@ -84,7 +84,7 @@ function isThin(narrow: number, wide: number): boolean {
   return THIN * narrow <= wide;
 }
 
-/** Of each product the result of the last one that it is added up in, with nobody else reading what lies between. */
+/** Maps each product to the final result of the chain of additions that it belongs to; links have no other reader. */
 function sumsOf(gemms: readonly Gemm[], isReadOnce: (tensor: Tensor) => boolean): Map<Gemm, Tensor> {
   const sums = new Map<Gemm, Tensor>();
   const made = new Map(gemms.map((gemm) => [gemm.outputs[0]!, gemm]));
@@ -121,7 +121,7 @@ function joinTerms(group: readonly Gemm[], put: Put): void {
     put(other, (copy) => copy.replace(other as unknown as GraphNode, [copy.of(other.inputs[2]!)]));
 }
 
-/** One operand of all of them, side by side along an axis. */
+/** Concatenates one operand of all products along an axis. */
 function joined(copy: GraphCopy, group: readonly Gemm[], operand: number, axis: number): Tensor {
   return concat(
     group.map(({ inputs }) => copy.of(inputs[operand]!)),
@@ -133,7 +133,7 @@ function product(copy: GraphCopy, like: Gemm, operands: readonly Tensor[], shape
   return copy.graph.apply('gemm', operands, like.attributes, [{ shape }], null)[0]!;
 }
 
-/** Gives each of them its part of the joint result. */
+/** Replaces each product by its slice of the joint result. */
 function share(copy: GraphCopy, group: readonly Gemm[], whole: Tensor, axis: number): void {
   let start = 0;
   for (const gemm of group) {

@@ -2,9 +2,9 @@ import { ancestorNodes } from '../gradients.ts';
 import type { Graph, GraphNode } from '../graph.ts';
 
 /**
- * What is left of a graph without its dead code: the nodes that its outputs depend on, in graph order. Builders leave the
- * others behind freely (logits of tokens that nobody reads, gradients that nobody asked for). Whoever runs, rewrites or
- * weighs a graph looks at these only, so that nothing has to be taken out of it.
+ * Returns the nodes that a graph's outputs depend on, in graph order. Builders leave dead nodes behind, such as logits of
+ * tokens without a label and gradients that are not outputs. Engines, passes and cost estimates read only the live
+ * nodes, so dead nodes need not be removed.
  */
 export function liveNodes({ nodes, outputs }: Graph): GraphNode[] {
   return ancestorNodes(nodes, ...outputs.values());

@@ -3,24 +3,24 @@ import { type GraphCopy, rewriteGraph } from './graph-copy.ts';
 import { liveNodes } from './live-nodes.ts';
 
 export interface RecomputeOptions {
-  /** Nodes of the forward pass: the first so many of the graph. */
+  /** Number of nodes of the forward pass, which come first in the graph. */
   readonly forwardNodes: number;
-  /** What flows through the blocks of the model starts here. */
+  /** The tensor where the stream through the model's blocks starts: the embedded tokens. */
   readonly from: Tensor;
 }
 
 /**
- * Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): the same training graph, in which the backward pass
- * computes most of what it reads of the forward pass once more instead of holding it.
+ * Rewrites a training graph for gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): the backward pass recomputes
+ * most of the forward values that it reads, instead of keeping them.
  *
- * The forward pass falls into segments at every tensor that all later ones depend on `from` through: in a model with a
- * residual stream, that stream after each of its additions, so twice in a block. A value that only its own segment reads
- * is made again right before the backward pass first needs it, from the values that cross between segments, which are
- * kept: as products that end a segment are read by nobody else, no product onto the residual stream is computed twice.
- * What comes after the last cut is kept too: the backward pass begins with it.
+ * The forward pass is cut into segments at every tensor through which all later values depend on `from`. In a model with
+ * a residual stream these are the stream's values after each addition, so there are two cuts per block. Values that
+ * cross between segments are kept. A value that only its own segment reads is recomputed from them right before the
+ * backward pass first needs it. The last product of a segment feeds only the addition, so no product onto the residual
+ * stream is computed twice. The last segment is kept, because the backward pass begins with it.
  *
- * All operations are pure, so every output is bit for bit what it was. Copies stand in the list of nodes where they are
- * needed; an executor has to keep that order and must not merge equal nodes.
+ * All operations are pure, so every output is the same bit for bit. Each copy is listed where it is needed; an engine
+ * must keep that order and must not merge equal nodes.
  */
 export function recomputeActivations(graph: Graph, { forwardNodes, from }: RecomputeOptions): Graph {
   const before = new Set(graph.nodes.slice(0, forwardNodes));
@@ -48,7 +48,7 @@ export function recomputeActivations(graph: Graph, { forwardNodes, from }: Recom
   );
 }
 
-/** The segment of every node of the forward pass, counted from 0. */
+/** Returns the segment of every node of the forward pass, counted from 0. */
 function segmentsOf(forward: readonly GraphNode[], from: Tensor): Map<GraphNode, number> {
   const lastRead = new Map<Tensor, number>();
   for (const [index, { inputs }] of forward.entries()) for (const input of inputs) lastRead.set(input, index);
@@ -65,7 +65,7 @@ function segmentsOf(forward: readonly GraphNode[], from: Tensor): Map<GraphNode,
       if ((lastRead.get(output) ?? index) > index) live.add(output);
     }
     const [only] = node.outputs;
-    // What has one reader is no stream of blocks yet, only a step of a chain: cutting there saves nothing.
+    // A tensor with one reader is a link of a chain, not the stream: a cut there saves nothing.
     if (live.size === 1 && live.has(only!) && readers(forward, only!) > 1) segment++;
   }
   return segments;
@@ -75,7 +75,7 @@ function readers(forward: readonly GraphNode[], tensor: Tensor): number {
   return forward.filter(({ inputs }) => inputs.includes(tensor)).length;
 }
 
-/** Tensors of the forward pass that a later segment of it reads. */
+/** Returns the tensors of the forward pass that a later segment of it reads. */
 function tensorsBetween(
   forward: readonly GraphNode[],
   segments: ReadonlyMap<GraphNode, number>,

@@ -18,7 +18,7 @@ import {
 
 type Builder<K extends Operation> = (inputs: readonly Tensor[], attributes: OperationAttributes[K]) => Tensor;
 
-/** Operations of which row n of the result follows from row n of the operands alone, as they are built. */
+/** Builders of the operations for which row n of the result depends only on row n of the operands. */
 const ROW_WISE: { readonly [K in Operation]?: Builder<K> } = {
   add: ([a, b]) => add(a!, b!),
   subtract: ([a, b]) => subtract(a!, b!),
@@ -34,12 +34,12 @@ const ROW_WISE: { readonly [K in Operation]?: Builder<K> } = {
 };
 
 /**
- * Rows ids[s] of x for every s, with gradients, as gatherRows gives them: x [N, C], ids [S] int64 → [S, C]. What lies
- * between them and what mixes rows is computed for these rows only: of a transformer's last block everything after its
- * attention, whose keys and values come from all rows. A value that something needs in all rows is gathered from.
+ * Returns rows ids[s] of x for every s, with gradients, as gatherRows does: x [N, C], ids [S] int64 → [S, C]. Rebuilds
+ * the row-wise operations that lead to x for these rows only. In a transformer these are all operations after the
+ * attention of the last block, whose keys and values need all rows. A value that is needed in all rows is gathered from.
  *
- * It comes before differentiation: the rows of the result have the gradient rules of the operations that they are made
- * by. Of x itself nothing is computed unless something else reads it.
+ * Call this before differentiation: the rebuilt operations have gradient rules. x itself becomes dead unless another
+ * node reads it.
  * @throws SwarmError GRAPH_SHAPE, GRAPH_DTYPE
  */
 export function selectRows(x: Tensor, ids: Tensor): Tensor {
@@ -56,7 +56,7 @@ export function selectRows(x: Tensor, ids: Tensor): Tensor {
   return select(x);
 }
 
-/** What has to be there in all rows for some rows of x: whatever does not lie between these and what mixes rows. */
+/** Returns the tensors that are needed in all rows to compute some rows of x. */
 function neededWhole(x: Tensor): Set<Tensor> {
   const whole = new Set<Tensor>();
   for (const node of ancestorNodes(x.graph.nodes, x).reverse()) {
@@ -66,14 +66,17 @@ function neededWhole(x: Tensor): Set<Tensor> {
   return whole;
 }
 
-/** Which operands of the node that made a matrix belong to it row by row; null where it is not made row by row. */
+/**
+ * Returns the positions of the operands whose row n gives row n of a matrix; null where its node does not compute row
+ * by row.
+ */
 function rowOperands(tensor: Tensor): Set<number> | null {
   const { node, shape } = tensor;
   if (node === null || node.outputs[0] !== tensor || shape.length !== 2) return null;
   if (ROW_WISE[node.operation] === undefined) return null;
   const isProduct = node.operation === 'gemm';
   if (isProduct && (node as unknown as GraphNode<'gemm'>).attributes.transposeA) return null;
-  // Whatever has no rows, or one, is the same for all of them.
+  // An operand without rows, or with one row, is the same for all rows.
   const belongs = (input: Tensor, i: number) =>
     !(isProduct && i === 1) && input.shape.length === 2 && input.shape[0] === shape[0];
   return new Set([...node.inputs.entries()].filter(([i, input]) => belongs(input, i)).map(([i]) => i));

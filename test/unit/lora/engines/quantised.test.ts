@@ -84,11 +84,11 @@ describe.each(BITS)('%i bits', (bits) => {
     const [vocabulary, width] = shape;
     const labels = BigInt64Array.from([3, 0, vocabulary - 1, -100, 17], BigInt);
     for (const smoothing of [0, 0.1]) {
-      const graphWith = (words?: number) => {
+      const graphWith = (chunk?: number) => {
         const graph = new Graph();
         const x = graph.input('x', [5, width]);
         const logits = ops.linear(x, graph.weight(name, shape));
-        const losses = ops.crossEntropy(logits, graph.constant([5], labels), { smoothing, words });
+        const losses = ops.crossEntropy(logits, graph.constant([5], labels), { smoothing, chunk });
         graph.output('losses', losses);
         graph.output('slope', gradients(ops.reduceSum(losses, null, false), [x])[0]!);
         return graph;
@@ -96,10 +96,10 @@ describe.each(BITS)('%i bits', (bits) => {
       // Logits of a few tens, as models have them: most probabilities are small.
       const feeds = { x: numbers(5 * width, 4).map((value) => value * 100) };
       const [expected] = await runOnEach([exact], graphWith(), feeds, dense);
-      for (const [weights, words] of [[fewer], [fewer, 7], [fewer, vocabulary], [dense, 7]] as const) {
-        const [found] = await runOnEach([exact], graphWith(words), feeds, weights);
+      for (const [weights, chunk] of [[fewer], [fewer, 7], [fewer, vocabulary], [dense, 7]] as const) {
+        const [found] = await runOnEach([exact], graphWith(chunk), feeds, weights);
         for (const output of ['losses', 'slope'])
-          expect(relativeDifference(found![output]!, expected![output]!), `${output} ${words}`).toBeLessThan(
+          expect(relativeDifference(found![output]!, expected![output]!), `${output} ${chunk}`).toBeLessThan(
             1e-5,
           );
       }

@@ -93,7 +93,7 @@ describe('gradients of whole graphs', () => {
       const labels = ints(Array.from({ length: n }, (_, i) => (i % 3 === 2 ? -100 : (7 * i) % vocabulary)));
       const zero = graph.constant([1], new Float32Array(1));
       const logits = plain ? ops.add(ops.linear(x, w), zero) : ops.linear(x, w);
-      const losses = ops.crossEntropy(logits, graph.constant([n], labels), { smoothing, words: 16 });
+      const losses = ops.crossEntropy(logits, graph.constant([n], labels), { smoothing, chunk: 16 });
       return { losses, dx: gradients(ops.reduceSum(losses), [x])[0]! };
     };
     const feeds = { x: numbers(n * width, 1).map((value) => 20 * value) };
