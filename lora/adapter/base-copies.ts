@@ -7,9 +7,9 @@ import { adapterError } from './errors.ts';
 import type { AdapterLayout } from './layout.ts';
 
 /** Largest relative difference that rounding to 16 bits causes: bfloat16 has a mantissa of 8 bits. */
-const ROUNDING = 2 ** -8;
+const RELATIVE = 2 ** -8;
 /** Largest absolute difference that rounding to float16 causes near zero: half of its smallest subnormal. */
-const LEAST = 2 ** -25;
+const NEAR_ZERO = 2 ** -25;
 
 /**
  * Removes copies of frozen base weights from the header of an adapter file, after comparing them with the base. PEFT adds
@@ -54,5 +54,5 @@ function width(dtype: string): number {
 }
 
 function differ(a: Float32Array, b: Float32Array): boolean {
-  return a.some((value, i) => !(Math.abs(value - b[i]!) <= ROUNDING * Math.abs(b[i]!) + LEAST));
+  return a.some((value, i) => !(Math.abs(value - b[i]!) <= RELATIVE * Math.abs(b[i]!) + NEAR_ZERO));
 }

@@ -99,7 +99,7 @@ const EMPTY = [
 ];
 
 /** Values of init_lora_weights that do not change the base; they do not matter for a trained adapter. */
-const STARTS = ['orthogonal', 'eva', 'mica'];
+const INITS_KEEPING_BASE = ['orthogonal', 'eva', 'mica'];
 
 /**
  * Reads an `adapter_config.json` written by this program or by PEFT.
@@ -133,7 +133,7 @@ export function parsePeftConfig(json: Record<string, unknown>, model: ModelShape
     dropout: (json.lora_dropout ?? 0) as number,
     modulesToSave: parseSaved(json, model),
     bias: (json.bias ?? 'none') as LoraConfig['bias'],
-    initLoraWeights: parseStart(json.init_lora_weights ?? true),
+    initLoraWeights: parseInit(json.init_lora_weights ?? true),
   });
   return {
     lora: withLayersPattern(json, withoutUnmatched(model, lora), model),
@@ -168,11 +168,11 @@ function parseLayers(value: unknown): number[] {
   return (typeof value === 'number' ? [value] : value) as number[];
 }
 
-function parseStart(value: unknown): LoraConfig['initLoraWeights'] {
+function parseInit(value: unknown): LoraConfig['initLoraWeights'] {
   if (typeof value === 'boolean') return value;
   const name = typeof value === 'string' ? value.toLowerCase() : '';
   if (name === 'gaussian') return name;
-  if (STARTS.includes(name)) return true;
+  if (INITS_KEEPING_BASE.includes(name)) return true;
   // PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA.
   throw adapterError(
     'ADAPTER_UNSUPPORTED',

@@ -136,24 +136,28 @@ async function fetchCommit(
   for (const path of COMPANIONS) if (!listed.has(path)) await cache.recordMissing(commit, path);
 }
 
+interface FetcherOptions {
+  readonly cache: HubCache;
+  /** With a commit as revision. */
+  readonly reference: HubReference;
+  readonly options: FetchModelOptions;
+}
+
 /** Fetches lists of files one after the other, and reports progress over all of them. */
 class Fetcher {
-  readonly #about: { reference: HubReference; cache: HubCache; options: FetchModelOptions };
+  readonly #options: FetcherOptions;
   readonly #deps: FetchModelDeps;
   #done = 0;
   #total = 0;
 
-  constructor(
-    about: { reference: HubReference; cache: HubCache; options: FetchModelOptions },
-    deps: FetchModelDeps,
-  ) {
-    this.#about = about;
+  constructor(options: FetcherOptions, deps: FetchModelDeps) {
+    this.#options = options;
     this.#deps = deps;
   }
 
   /** @throws SwarmError HUB_DISK_FULL the files do not fit; checked before the first is fetched */
   async fetchAll(files: readonly HubFile[]): Promise<void> {
-    const { cache, options } = this.#about;
+    const { cache, options } = this.#options;
     this.#total += files.reduce((sum, { size }) => sum + size, 0);
     let missing = 0;
     for (const file of files)
@@ -165,7 +169,7 @@ class Fetcher {
   }
 
   async #fetchOne(file: HubFile): Promise<void> {
-    const { cache, reference, options } = this.#about;
+    const { cache, reference, options } = this.#options;
     const { path, etag, size } = file;
     const progress = (bytes: number): void =>
       options.onProgress({ file: path, done: this.#done + bytes, total: this.#total });
