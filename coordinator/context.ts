@@ -2,38 +2,105 @@ import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import type { RateLimiter } from '../common/rate-limiter.ts';
 import type { AdapterLayout } from '../lora/adapter/layout.ts';
+import type { RowLoss } from '../lora/train/step.ts';
 import type { JobEvent } from '../monitor/job-events.ts';
 import type { SwarmNetwork } from '../net/network.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Checkpoint } from '../protocol/messages.ts';
-import { type Verified, verifyMessage } from '../protocol/signing.ts';
+import type { ReceiptCode } from '../protocol/receipts.ts';
 import type { BlobCollector } from '../storage/blob-collector.ts';
 import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
-import type { Arithmetic } from './merge/arithmetic.ts';
-import type { Validator } from './merge/validator.ts';
-import type { CheckpointFolders } from './record/checkpoint-folders.ts';
-import type { RetentionSettings } from './record/retention.ts';
-import type { MachineSettings } from './round/state.ts';
-import type { NewCheckpoint, Store, StoredJob } from './store/store.ts';
+import type { Store, StoredJob } from './store/store.ts';
 
-/** What a coordinator needs of the world; the simulation puts virtual ones in their places. */
+/** Outside dependencies of a coordinator. The simulation replaces them with virtual ones. */
 export interface CoordinatorDeps {
   readonly network: SwarmNetwork;
   readonly blobs: BlobStore;
   readonly store: Store;
   readonly validator: Validator;
-  readonly arithmetic: Arithmetic;
   readonly folders: CheckpointFolders;
   readonly clock: Clock;
   readonly log: Logger;
   /** Called at each durable step. @default does nothing */
   readonly failpoint?: Failpoint;
-  /** The store cannot be written to: the process has to end. @default throws, outside of any promise */
+  /** Called when the store refuses a write: the process must end. @default throws outside of any promise */
   readonly fatal?: (error: unknown) => void;
+  /** @default measures nothing */
+  readonly meter?: RoundMeter;
 }
 
-/** What the parts of one running job share. */
+/** Receives measurements for the metrics; see docs/metrics.md. `job` is the job's name. */
+export interface RoundMeter {
+  /** One merge was computed from update payloads of so many bytes. */
+  merge(job: string, measured: { seconds: number; bytes: number }): void;
+  /** A closed round went through the gate. */
+  gate(
+    job: string,
+    measured: { seconds: number; verdict: GateVerdict; merged: number; leftOut: number; outliers: number },
+  ): void;
+  /** An update was refused on arrival, whether or not the refusal was recorded. */
+  refusal(job: string, code: ReceiptCode): void;
+}
+
+/** How a round's merge passed the held-out check, or that it did not. */
+export type GateVerdict = 'passed' | 'half-rate' | 'left-one-out' | 'refused';
+
+/** Measures adapters on a job's held-out rows: always the same rows in the same order, so that losses can be paired. */
+export interface Validator {
+  /**
+   * @param adapter tensors in layout order
+   * @throws SwarmError when the evaluation failed, which says nothing about the adapter
+   */
+  evaluate(
+    job: ValidationJob,
+    adapter: readonly Float32Array[],
+    options: EvaluateOptions,
+  ): Promise<readonly RowLoss[]>;
+  /** Frees what is kept ready for a job that will not be evaluated for a while. */
+  release(job: string): Promise<void>;
+}
+
+export interface ValidationJob {
+  readonly job: string;
+  readonly manifest: Manifest;
+}
+
+export interface EvaluateOptions {
+  readonly signal: AbortSignal;
+  /** Called when a device failed and the evaluation starts again with a lighter setting. The text is for people. */
+  readonly onFallback: (because: string) => void;
+}
+
+/** Longest evaluation of one adapter. A slower one would outlast the rounds that it judges. */
+export const EVALUATION_TIMEOUT_MS = 15 * 60_000;
+
+/** Writes checkpoints as PEFT folders. The simulation writes none. */
+export interface CheckpointFolders {
+  /** Writes a folder. It is complete and durable when the promise resolves; a partial folder is never visible. */
+  write(checkpoint: CheckpointToWrite): Promise<void>;
+  path(job: string, round: number): string;
+  /** Deletes the weights in a checkpoint's folder and keeps the signed files. Idempotent. */
+  empty(job: string, round: number): Promise<void>;
+}
+
+export interface CheckpointToWrite {
+  readonly manifest: Manifest;
+  readonly layout: AdapterLayout;
+  readonly digest: string;
+  readonly checkpoint: Checkpoint;
+  /** The signed checkpoint. */
+  readonly envelope: Uint8Array;
+}
+
+export interface RetentionSettings {
+  /** Newest checkpoints that keep their weights; 0 keeps all. @default KEPT_CHECKPOINTS */
+  readonly checkpoints: number;
+  /** Newest rounds whose update payloads are kept; never fewer than updates can still name. @default KEPT_ROUNDS */
+  readonly rounds: number;
+}
+
+/** Shared by the parts of one JobRun. */
 export interface RunContext {
   readonly job: string;
   readonly stored: StoredJob;
@@ -41,45 +108,21 @@ export interface RunContext {
   readonly layout: AdapterLayout;
   readonly deps: Required<CoordinatorDeps>;
   readonly limiter: RateLimiter;
-  /** Of the coordinator's one blob store, whatever the job. */
+  /** One for all jobs, because they share a blob store. */
   readonly collector: BlobCollector;
   readonly retention: RetentionSettings;
   /** Aborts when the coordinator stops. */
   readonly signal: AbortSignal;
-  /** Told of each event after it has become durable. */
+  /** Called with each event after it has become durable. */
   onEvent(event: JobEvent): void;
 }
 
-/** The newest committed version of the adapter. */
+/** The newest committed checkpoint. */
 export interface CurrentCheckpoint {
   readonly digest: string;
   readonly checkpoint: Checkpoint;
-  /** Checkpoints before it in the job. */
+  /** Number of checkpoints before it in the job. */
   readonly ordinal: number;
-  /** Blob of the downlink's residual; null: zero. */
+  /** Blob of the error feedback of the published deltas; null: zero. */
   readonly residual: string | null;
-}
-
-export function readCheckpoint(
-  { digest, envelope, residual }: NewCheckpoint,
-  ordinal: number,
-): CurrentCheckpoint {
-  return { digest, checkpoint: verifyMessage('checkpoint', envelope).message, ordinal, residual };
-}
-
-/** A stored job's manifest, as signed by this coordinator. @throws SwarmError as `open` */
-export function readManifest(stored: StoredJob): Verified<'manifest'> {
-  return verifyMessage('manifest', stored.manifest);
-}
-
-export function machineSettings({ rounds, training }: Manifest): MachineSettings {
-  return {
-    count: rounds.count,
-    localSteps: rounds.localSteps,
-    minPeers: rounds.minPeers,
-    quorum: rounds.quorum,
-    maxSeconds: rounds.maxSeconds,
-    preset: rounds.preset,
-    batchSize: training.batchSize,
-  };
 }

@@ -19,7 +19,6 @@ import { Views } from './api/views.ts';
 import { Coordinator } from './coordinator.ts';
 import type { Failpoint } from './failpoints.ts';
 import { JobCreation } from './jobs/create-job.ts';
-import { WorkerArithmetic } from './merge/arithmetic.ts';
 import { TrainerValidator } from './merge/trainer-validator.ts';
 import { FileCheckpointFolders } from './record/checkpoint-folders.ts';
 import { logEvents } from './record/event-log.ts';
@@ -27,30 +26,30 @@ import { defaultRetention } from './record/retention.ts';
 import { Store } from './store/store.ts';
 
 export interface CoordinatorDaemonOptions {
-  /** Folder of everything that the coordinator keeps. */
+  /** Folder with everything that the coordinator keeps. */
   readonly home: string;
   readonly version: string;
-  /** Multiaddrs to listen on. @default the TCP port of the last start; the first time any free one */
+  /** Multiaddrs to listen on. @default the TCP port of the last start; at the first start any free port */
   readonly listen?: readonly string[];
   /** Multiaddrs to stay connected to. @default none */
   readonly bootstrap?: readonly string[];
-  /** Show up in the local network. @default true */
+  /** Announce the coordinator in the local network. @default true */
   readonly mdns?: boolean;
-  /** Port of the control API on 127.0.0.1. @default 0: any free one */
+  /** Port of the control API on 127.0.0.1. @default 0: any free port */
   readonly port?: number;
   /** How checkpoints are evaluated. @default one thread of onnx-cpu */
   readonly compute?: Compute;
-  /** Newest checkpoints of each job that keep their weights, besides milestones and the best; 0: all. @default 10 */
+  /** Newest checkpoints of each job that keep their weights, besides milestones and the best one; 0: all. @default 10 */
   readonly keepCheckpoints?: number;
 }
 
 export interface CoordinatorDaemonDeps {
   readonly log: Logger;
-  /** For tests that kill the process at a durable step. @default does nothing */
+  /** Called at each durable step, for tests that kill the process there. @default does nothing */
   readonly failpoint?: Failpoint;
-  /** The store has failed: the process must end with an error. @default throws, outside of any promise */
+  /** Called when the store refuses a write: the process must end with an error. @default throws outside of any promise */
   readonly fatal?: (error: unknown) => void;
-  /** Somebody has asked for the end over the API. @default stops the daemon */
+  /** Called when the API was asked to stop the daemon. @default stops it */
   readonly onShutdown?: () => void;
 }
 
@@ -58,17 +57,17 @@ export interface RunningCoordinator {
   readonly url: string;
   readonly peerId: string;
   readonly addresses: readonly string[];
-  /** Ends what runs and closes everything within the deadline; nothing that was accepted is lost. Idempotent. */
+  /** Stops within the deadline. No accepted update is lost. Idempotent. */
   stop(options: { deadlineMs: number }): Promise<void>;
-  /** Resolves when the daemon has stopped, for whatever reason. */
+  /** Resolves when the daemon has stopped, for any reason. */
   readonly stopped: Promise<void>;
 }
 
-/** Time to stop for a shutdown that was asked for over the API. */
+/** Time to stop after a shutdown over the API. */
 const SHUTDOWN_MS = 4_500;
 
 /**
- * Starts a coordinator: real network, disk and evaluation process.
+ * Starts a coordinator with a real network, disk and evaluation process.
  * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID
  */
 export async function startCoordinator(
@@ -106,7 +105,14 @@ export async function startCoordinator(
     teardown.add(() => network.stop());
     await rememberListen(home, network.addresses());
     const folders = new FileCheckpointFolders({ home }, { blobs });
-    const arithmetic = new WorkerArithmetic({}, { blobs });
+    const metrics = createCoordinatorMetrics({
+      version,
+      traffic: () => network.traffic(),
+      connections: () => network.peers().length,
+      jobs: () => views.jobs(),
+      intakeQueues: () => views.intakeQueues(),
+    });
+    teardown.add(() => metrics.stop());
     const coordinator = new Coordinator(
       {
         retention: {
@@ -119,10 +125,10 @@ export async function startCoordinator(
         blobs,
         store,
         validator,
-        arithmetic,
         folders,
         clock,
         log,
+        meter: metrics.meter,
         ...(deps.failpoint && { failpoint: deps.failpoint }),
         ...(deps.fatal && { fatal: deps.fatal }),
       },
@@ -132,19 +138,12 @@ export async function startCoordinator(
     teardown.add(() => stopping.abort());
 
     const views = new Views({ version, startedAt }, { coordinator, network, store, blobs, folders, clock });
-    const metrics = createCoordinatorMetrics({
-      version,
-      traffic: () => network.traffic(),
-      connections: () => network.peers().length,
-      jobs: () => views.jobs(),
-    });
-    teardown.add(() => metrics.stop());
     coordinator.onEvent((event, name) => metrics.observe(event, name));
     coordinator.onEvent((event, name) => logEvents(log, event, name));
     const health = new Health({ clock });
     addHealthChecks(health, { coordinator, store });
 
-    const creation = new JobCreation({ home }, { coordinator, store, blobs, validator, views, clock, log });
+    const creation = new JobCreation({ home }, { coordinator, network, store, blobs, validator, clock, log });
 
     let finish = (): void => {};
     const stopped = new Promise<void>((resolve) => {
@@ -160,7 +159,7 @@ export async function startCoordinator(
       });
 
     coordinator.start();
-    await creation.tidy();
+    await creation.clean();
     const { url, server } = await startApi(
       { port: options.port ?? 0, token },
       {

@@ -1,15 +1,15 @@
 /**
- * The durable steps between which a coordinator may be killed, in their order. At each the hook is called with the name;
- * tests kill the process (or the simulated one) there and check that nothing is lost and nothing counts twice.
+ * Durable steps after which a coordinator may be killed, in order. The hook is called at each with its name. Tests kill the
+ * real or simulated process there, and check that nothing is lost and nothing counts twice.
  */
 export const failpoints = [
   /** An update's payload is a blob; no row names it. */
   'update-blob',
-  /** Update and receipt are recorded; nobody has been told. */
+  /** Update and receipt are recorded; nothing has been sent. */
   'update-recorded',
-  /** A head (of a new round, or of why there is none) is recorded; nobody has been told. */
+  /** A head is recorded, of a new round or with the reason why there is none; nothing has been sent. */
   'head-recorded',
-  /** A round is closed and its updates fixed; nothing is merged. */
+  /** A round is closed and its updates are selected; nothing is merged. */
   'round-closed',
   /** A merge has passed the gate; nothing of it is durable. */
   'merged',
@@ -17,7 +17,7 @@ export const failpoints = [
   'checkpoint-blobs',
   /** The checkpoint's folder is complete; no row names it. */
   'checkpoint-folder',
-  /** Checkpoint and next head are recorded; nobody has been told. */
+  /** Checkpoint and next head are recorded; nothing has been sent. */
   'checkpoint-recorded',
 ] as const;
 

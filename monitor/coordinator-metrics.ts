@@ -2,6 +2,8 @@ import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client'
 import type { JobEvent } from './job-events.ts';
 import { type ProcessSource, processRegistry } from './process-metrics.ts';
 
+/** Bucket bounds, from a small adapter's merge to an evaluation at its time limit. */
+const WORK_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900];
 /** Bucket bounds. Rounds take from seconds (demo) to an hour (large models). */
 const ROUND_SECONDS = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600];
 
@@ -21,13 +23,27 @@ export interface CoordinatorMetricsSource extends ProcessSource {
   jobs(): JobGauges[];
   /** Peers with an open connection. */
   connections(): number;
+  /** Updates of each job that are being fetched or checked. */
+  intakeQueues(): { name: string; updates: number }[];
 }
 
 export interface CoordinatorMetrics {
   readonly registry: Registry;
   /** Counts an event. Call it once for each event, when it is durable. */
   observe(event: JobEvent, jobName: string): void;
+  /** Takes the coordinator's measurements of merges, gates and refusals. */
+  readonly meter: CoordinatorMeter;
   stop(): void;
+}
+
+/** `job` is a job's name. */
+export interface CoordinatorMeter {
+  merge(job: string, measured: { seconds: number; bytes: number }): void;
+  gate(
+    job: string,
+    measured: { seconds: number; verdict: string; merged: number; leftOut: number; outliers: number },
+  ): void;
+  refusal(job: string, code: string): void;
 }
 
 /**
@@ -140,9 +156,73 @@ export function createCoordinatorMetrics(source: CoordinatorMetricsSource): Coor
     registers,
   });
 
+  const queue = new Gauge({
+    name: 'swarm_intake_queue_updates',
+    help: 'Updates whose payloads are being fetched or checked.',
+    labelNames: job,
+    registers,
+    collect() {
+      for (const { name, updates } of source.intakeQueues()) queue.set({ job: name }, updates);
+    },
+  });
+  const refusals = new Counter({
+    name: 'swarm_update_refusals_total',
+    help: 'Updates refused on arrival by reason code, with those that are too many to be recorded.',
+    labelNames: ['job', 'code'] as const,
+    registers,
+  });
+  const mergeSeconds = new Histogram({
+    name: 'swarm_merge_seconds',
+    help: 'Time to compute one merge; a gate may compute several.',
+    labelNames: job,
+    buckets: WORK_SECONDS,
+    registers,
+  });
+  const mergeBytes = new Counter({
+    name: 'swarm_merge_bytes_total',
+    help: 'Bytes of the update payloads that merges were computed from.',
+    labelNames: job,
+    registers,
+  });
+  const mergedUpdates = new Counter({
+    name: 'swarm_merge_updates_total',
+    help: 'Updates of accepted merges: merged, left out by the gate, or outliers.',
+    labelNames: ['job', 'outcome'] as const,
+    registers,
+  });
+  const gateSeconds = new Histogram({
+    name: 'swarm_gate_seconds',
+    help: 'Time of a closed round in the gate, with all its merges and evaluations.',
+    labelNames: job,
+    buckets: WORK_SECONDS,
+    registers,
+  });
+  const gateVerdicts = new Counter({
+    name: 'swarm_gate_verdicts_total',
+    help: 'Gate verdicts: passed, half-rate, left-one-out or refused.',
+    labelNames: ['job', 'verdict'] as const,
+    registers,
+  });
+
   return {
     registry,
     stop,
+    meter: {
+      merge(name, { seconds, bytes }) {
+        mergeSeconds.observe({ job: name }, seconds);
+        mergeBytes.inc({ job: name }, bytes);
+      },
+      gate(name, { seconds, verdict, merged, leftOut, outliers }) {
+        gateSeconds.observe({ job: name }, seconds);
+        gateVerdicts.inc({ job: name, verdict });
+        mergedUpdates.inc({ job: name, outcome: 'merged' }, merged);
+        mergedUpdates.inc({ job: name, outcome: 'left-out' }, leftOut);
+        mergedUpdates.inc({ job: name, outcome: 'outlier' }, outliers);
+      },
+      refusal(name, code) {
+        refusals.inc({ job: name, code });
+      },
+    },
     observe(event, name) {
       if (event.type === 'update') {
         updates.inc({ job: name, code: event.code });

@@ -5,7 +5,7 @@ import { claimOutput } from '../../common/folders.ts';
 import { formatBytes } from '../../common/text.ts';
 import type { CheckpointView } from '../../coordinator/api/types.ts';
 import type { ApiClient } from '../../coordinator/client/api-client.ts';
-import { copyCheckpoint, requireKept } from '../../coordinator/record/copy-checkpoint.ts';
+import { copyCheckpoint, requireKept } from '../../coordinator/client/copy-checkpoint.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';

@@ -2,20 +2,20 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { Store } from '../store/store.ts';
 
-/** Events read from the store at a time. */
+/** Events read from the store at once. */
 const PAGE = 256;
 
 export interface EventLinesOptions {
   readonly job: string;
-  /** Sequence after which to begin. */
+  /** Sequence number after which to begin. */
   readonly after: number;
-  /** Go on with events as they happen, until `return` or the daemon's end. */
+  /** Continue with new events, until `return` is called or the daemon stops. */
   readonly follow: boolean;
 }
 
 /**
- * A job's events as lines of JSON, from the store; memory does not grow with a reader that is slow, for what happens
- * meanwhile is read from the store when its turn comes.
+ * Yields a job's events as lines of JSON. All of them are read from the store, page by page, so a slow reader does not
+ * use more memory.
  */
 export async function* eventLines(
   { job, after, follow }: EventLinesOptions,
@@ -28,7 +28,7 @@ export async function* eventLines(
   signal.addEventListener('abort', onAbort);
   try {
     while (!signal.aborted) {
-      // Asked for before reading, so that nothing falls between the two.
+      // Set up before reading, so that no event is missed between the two.
       const news = new Promise<void>((resolve) => {
         wake = resolve;
       });

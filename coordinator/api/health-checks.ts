@@ -3,18 +3,18 @@ import type { Coordinator } from '../coordinator.ts';
 import { needsOperator } from '../round/round-machine.ts';
 import type { Store } from '../store/store.ts';
 
-/** A state machine whose timer is this late no longer turns. */
+/** A state machine whose timer is this late has stopped. */
 const OVERDUE_MS = 30_000;
 
-/** Live: every job's machine turns. Ready: the store takes writes, and no job waits for its operator. */
+/** Live: every job's state machine runs. Ready: the store accepts writes, and no job has paused itself. */
 export function addHealthChecks(
   health: Health,
   { coordinator, store }: { coordinator: Coordinator; store: Store },
 ): void {
   health.add('live', 'rounds', () => {
-    const stuck = coordinator.jobs().find(({ overdueMs }) => overdueMs > OVERDUE_MS);
+    const stuck = coordinator.jobs().find(({ driver }) => driver.overdueMs > OVERDUE_MS);
     return stuck
-      ? `job ${stuck.context.stored.name} has missed its time to move on; restart the coordinator`
+      ? `the timer of job ${stuck.context.stored.name} is over ${OVERDUE_MS / 1000} s late; restart the coordinator`
       : null;
   });
   health.add('ready', 'store', () => {
@@ -22,7 +22,7 @@ export function addHealthChecks(
     return null;
   });
   health.add('ready', 'jobs', () => {
-    const first = coordinator.jobs().find(({ state }) => needsOperator(state));
-    return first ? `job ${first.context.stored.name} paused itself: ${first.state.reason}` : null;
+    const first = coordinator.jobs().find(({ driver }) => needsOperator(driver.state));
+    return first ? `job ${first.context.stored.name} paused itself: ${first.driver.state.reason}` : null;
   });
 }

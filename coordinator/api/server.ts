@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import type { Registry } from '@prometheus-io/client';
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify';
 import { z } from 'zod';
-import type { ErrorJson } from '../../common/errors.ts';
+import type { ErrorJson, ErrorKind } from '../../common/errors.ts';
 import { isSwarmError, SwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
@@ -22,13 +22,13 @@ import { eventLines } from './event-lines.ts';
 import type { CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
-/** A job specification with ten thousand paths; nothing else that is sent here is larger. */
+/** Enough for a job file with ten thousand paths, the largest body that any request has. */
 export const API_BODY_BYTES = 1024 * 1024;
-/** Asked by probes and scrapers, which have no token; they name no peer, no path and no secret. */
+/** Paths for probes and scrapers, which have no token. Their answers contain no peer, path or secret. */
 const PUBLIC = ['/healthz', '/readyz', '/metrics'];
 
 export interface ApiOptions {
-  /** On 127.0.0.1; 0 takes a free one. */
+  /** Port on 127.0.0.1; 0 takes a free one. */
   readonly port: number;
   readonly token: string;
 }
@@ -39,11 +39,11 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'store' | 'blobs' | 'cloc
   readonly health: Health;
   readonly registry: Registry;
   readonly log: Logger;
-  /** Aborts when the daemon stops: ends what still streams. */
+  /** Aborts when the daemon stops, which ends streams. */
   readonly signal: AbortSignal;
-  /** Takes a job in and starts it. */
+  /** Creates and starts a job. */
   createJob(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void>;
-  /** The operator asks for the end; called after the answer is sent. */
+  /** Called when the operator stops the daemon, after the answer has been sent. */
   shutdown(): void;
 }
 
@@ -55,19 +55,19 @@ const eventsSchema = z.object({
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
 });
 
-/** The control API: loopback only, with a bearer token. Types in api-types.ts, prose in docs/protocol.md. */
+/** Starts the control API: loopback only, with a bearer token. Types are in types.ts, the description in docs/protocol.md. */
 export async function startApi(
   options: ApiOptions,
   deps: ApiDeps,
 ): Promise<{ url: string; server: FastifyInstance }> {
   const server = Fastify({ bodyLimit: API_BODY_BYTES, forceCloseConnections: true });
-  // Pages of strangers can post text/plain and forms without asking; JSON they cannot.
+  // A foreign web page can post text/plain and forms without a preflight request, but not JSON.
   server.removeContentTypeParser('text/plain');
   onlyLoopbackNames(server);
   guard(server, options.token);
   server.setErrorHandler((error, request, reply) => {
     const { status, body } = describeError(error);
-    if (status === 500) deps.log.error({ url: request.url, error }, 'api-failed');
+    if (status === 500) deps.log.error({ url: request.url, error }, 'request-failed');
     void reply.code(status).send(body);
   });
   server.setNotFoundHandler((request, reply) =>
@@ -94,7 +94,7 @@ function guard(server: FastifyInstance, token: string): void {
     if (PUBLIC.includes(request.url)) return;
     const given = Buffer.from(request.headers.authorization ?? '');
     if (given.length === expected.length && timingSafeEqual(given, expected)) return;
-    const message = "send the token of the coordinator's home (file api-token) as a bearer token";
+    const message = 'the request has no valid bearer token';
     return reply
       .code(401)
       .header('www-authenticate', 'Bearer')
@@ -157,7 +157,7 @@ function jobRoutes(server: FastifyInstance, deps: ApiDeps): void {
   );
 }
 
-/** Progress line by line, then the job or the error: the status is 200 as soon as the specification is in order. */
+/** Streams progress, then the job or the error, as lines of JSON. The status is 200 once the job file is valid. */
 function createJob(spec: JobSpec, reply: FastifyReply, deps: ApiDeps): FastifyReply {
   const lines = new Readable({ read() {} });
   const write = (line: CreateJobLine): void => void lines.push(`${JSON.stringify(line)}\n`);
@@ -172,10 +172,12 @@ function createJob(spec: JobSpec, reply: FastifyReply, deps: ApiDeps): FastifyRe
   return stream(reply, lines);
 }
 
-/** Aborts when whoever asked hangs up, and when the daemon stops. */
+/** Returns a signal that aborts when the client disconnects or the daemon stops. */
 function whileConnected(reply: FastifyReply, { signal }: Pick<ApiDeps, 'signal'>): AbortSignal {
   const gone = new AbortController();
-  reply.raw.once('close', () => gone.abort(coordinatorError('CLIENT_GONE', 'whoever asked has hung up', {})));
+  reply.raw.once('close', () =>
+    gone.abort(coordinatorError('CLIENT_GONE', 'the client has disconnected', {})),
+  );
   return AbortSignal.any([gone.signal, signal]);
 }
 
@@ -196,28 +198,18 @@ function stream(reply: FastifyReply, lines: Readable | AsyncIterable<string>): F
 function checked<S extends z.ZodType>(schema: S, value: unknown, field: string): z.output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const message = `${field}: ${result.error.issues[0]?.message ?? 'wrong'}`;
+  const message = `${field}: ${result.error.issues[0]?.message ?? 'invalid'}`;
   throw coordinatorError('REQUEST_INVALID', message, { field });
 }
 
-/** HTTP status of an error code; codes not named here are the daemon's or the machine's trouble. */
-const STATUS: Readonly<Record<string, number>> = {
-  JOB_UNKNOWN: 404,
-  BLOB_MISSING: 404,
-  CHECKPOINT_UNKNOWN: 404,
-  JOB_EXISTS: 409,
-  JOB_OVER: 409,
-  JOB_AMBIGUOUS: 409,
-  TOO_MANY_JOBS: 409,
-  JOB_SPEC: 400,
-  REQUEST_INVALID: 400,
-};
+/** HTTP status of each kind of error that a request can cause. Other kinds are failures of the machine or of a job: 422. */
+const STATUS: Partial<Record<ErrorKind, number>> = { usage: 400, notFound: 404, conflict: 409 };
 
 function describeError(error: unknown): { status: number; body: ErrorJson } {
   if (isSwarmError(error)) {
-    return { status: STATUS[error.code] ?? 422, body: error.toJSON() };
+    return { status: STATUS[error.kind] ?? 422, body: error.toJSON() };
   }
-  // Fastify's own: wrong content type, body too large, malformed JSON.
+  // Errors of Fastify: wrong content type, body too large, malformed JSON.
   if (error instanceof Error && 'statusCode' in error && typeof error.statusCode === 'number') {
     const code = 'code' in error ? String(error.code).replace(/^FST_ERR_(CTP_)?/, '') : 'REQUEST_INVALID';
     if (error.statusCode < 500)
@@ -228,6 +220,6 @@ function describeError(error: unknown): { status: number; body: ErrorJson } {
   }
   return {
     status: 500,
-    body: coordinatorError('INTERNAL', 'the coordinator failed; its log says why').toJSON(),
+    body: coordinatorError('INTERNAL', 'the coordinator failed').toJSON(),
   };
 }

@@ -16,7 +16,7 @@ export async function readToken(home: string): Promise<string | null> {
 }
 
 /**
- * Reads the control API's token from the home, or makes one on first use. Readable by its owner alone.
+ * Reads the control API's token from the home, or creates it on first use. Only its owner can read the file.
  * @throws SwarmError TOKEN_INVALID, WRITE_FAILED, STORE_FULL
  */
 export async function loadToken(home: string): Promise<string> {
@@ -32,11 +32,9 @@ export async function loadToken(home: string): Promise<string> {
   }
   const token = found.trim();
   if (token.length < TOKEN_BYTES) {
-    throw coordinatorError('TOKEN_INVALID', `${path} holds no token; delete it, and a new one is made`, {
-      path,
-    });
+    throw coordinatorError('TOKEN_INVALID', `${path} holds no token`, { path });
   }
-  // Copies and backups often come back readable by everybody.
+  // Copies and backups often restore the file as readable by all users.
   await chmod(path, 0o600);
   return token;
 }

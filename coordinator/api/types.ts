@@ -1,13 +1,10 @@
-import type { ErrorJson } from '../../common/errors.ts';
-import type { RowTally } from '../../lora/data/packing/tally.ts';
-import type { RowSummary } from '../../lora/data/row-report.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { JobState } from '../round/state.ts';
 
-/** Answers of the control API (docs/protocol.md, HTTP on loopback, bearer token). The CLI prints these. */
+/** Answers of the control API (docs/protocol.md: HTTP on loopback, bearer token). The CLI prints them. */
 
 export interface CoordinatorStatus {
   schemaVersion: 1;
@@ -24,11 +21,11 @@ export interface JobSummary {
   job: string;
   name: string;
   phase: JobState['phase'];
-  /** The round in progress (or the last one when finished), 1-based. */
+  /** The round in progress, or the last one of a job that is over. The first round is 1. */
   round: number;
-  /** Null rounds come on top of those that end in a checkpoint. */
+  /** Planned rounds: those that end with a checkpoint, plus the null rounds so far. */
   rounds: number;
-  /** Seconds until the round's deadline; null outside of training. */
+  /** Seconds until the round's deadline; null when no round is open. */
   secondsLeft: number | null;
   peers: number;
   baseLoss: number | null;
@@ -36,9 +33,9 @@ export interface JobSummary {
   checkpoint: { round: number; digest: string };
   tokensPerSecond: number;
   reason: string;
-  /** It paused itself, for the reason that it gives, and goes on only when its operator says so. */
+  /** The job paused itself, for `reason`, and continues only when its operator resumes it. */
   needsOperator: boolean;
-  /** One line to paste on another machine: `swarm node <invite>`. */
+  /** For `swarm node <invite>` on another machine. */
   invite: string;
 }
 
@@ -83,17 +80,10 @@ export interface CheckpointView {
   parent: string | null;
   /** Folder in PEFT layout on the coordinator's machine. */
   path: string;
-  /** Whether its weights are still here; older checkpoints keep only what is signed. */
+  /** Whether its weights are kept. Older checkpoints keep only their signed messages. */
   kept: boolean;
   checkpoint: Checkpoint;
 }
 
-/** Lines of the answer to POST /v1/jobs: progress while base and data are taken in, then the job. */
-export type CreateJobLine =
-  | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
-  /** Rows of the training files, with those that could not be used, and what became of their samples. */
-  | { event: 'data'; read: RowSummary; tally: RowTally }
-  | { event: 'created'; job: string; name: string; invite: string }
-  | ({ event: 'error' } & ErrorJson);
-
+export type { CreateJobLine } from '../jobs/create-job.ts';
 export type { JobEvent };

@@ -1,10 +1,12 @@
-import { encodeInvite, INVITE_ADDRESSES, type Invite } from '../../protocol/invite.ts';
 import { receiptMeanings } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
-import { needsOperator } from '../round/round-machine.ts';
+import { inviteTo } from '../jobs/invite.ts';
+import { deadlineOf } from '../round/close.ts';
+import { isOpen, needsOperator } from '../round/round-machine.ts';
+import type { JobState } from '../round/state.ts';
 import type { StoredCheckpoint } from '../store/store.ts';
 import type {
   CheckpointView,
@@ -15,7 +17,7 @@ import type {
   PeerView,
 } from './types.ts';
 
-/** Receipts that `swarm peers --why` shows of a peer and job. */
+/** Receipts that `swarm peers --why` shows for each job of a peer. */
 const SHOWN_RECEIPTS = 200;
 
 export interface ViewOptions {
@@ -23,7 +25,7 @@ export interface ViewOptions {
   readonly startedAt: number;
 }
 
-/** What the control API shows: put together from running jobs, store and network when it is asked for. */
+/** Answers of the control API, made on request from running jobs, store and network. */
 export class Views {
   readonly #options: ViewOptions;
   readonly #coordinator: Coordinator;
@@ -60,29 +62,38 @@ export class Views {
   }
 
   job(run: JobRun): JobSummary {
-    const { context, state, checkpoint } = run;
+    const { context, driver, record, members } = run;
+    const { state } = driver;
     const { stored, manifest } = context;
-    const { metrics, round } = checkpoint.checkpoint;
+    const { digest, checkpoint } = record.checkpoint;
+    const { metrics, round } = checkpoint;
     return {
       job: context.job,
       name: stored.name,
       phase: state.phase,
       round: state.round,
-      rounds: manifest.rounds.count + run.nullRounds,
-      secondsLeft: run.secondsLeft(),
-      peers: run.presentCount,
+      rounds: manifest.rounds.count + record.nullRounds,
+      secondsLeft: this.#secondsLeft(state),
+      peers: members.liveness.size,
       baseLoss: stored.baseLoss,
       heldOutLoss: metrics.heldOutLoss,
-      checkpoint: { round, digest: checkpoint.digest },
+      checkpoint: { round, digest },
       tokensPerSecond: metrics.seconds > 0 ? metrics.tokens / metrics.seconds : 0,
       reason: state.reason,
       needsOperator: needsOperator(state),
-      invite: encodeInvite(this.#invite(run)),
+      invite: inviteTo(stored, this.#deps.network),
     };
   }
 
+  /** Updates of each running job that are being fetched or checked. */
+  intakeQueues(): { name: string; updates: number }[] {
+    return this.#coordinator
+      .jobs()
+      .map(({ context, intake }) => ({ name: context.stored.name, updates: intake.queueLength }));
+  }
+
   detail(run: JobRun): JobDetail {
-    const { current, round } = run.state;
+    const { current, round } = run.driver.state;
     return {
       ...this.job(run),
       manifest: run.context.manifest,
@@ -95,22 +106,22 @@ export class Views {
     };
   }
 
-  /** Every node that a job has admitted, with what is known of it. */
+  /** All members of all jobs. */
   peers(): PeerView[] {
     const { network, clock } = this.#deps;
     const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
-    return this.#coordinator.jobs().flatMap((run) =>
-      run.roster.all().map((entry): PeerView => {
+    return this.#coordinator.jobs().flatMap(({ context, members, receipts }) =>
+      members.all().map((entry): PeerView => {
         const connection = connections.get(entry.peer);
-        const present = run.present(entry.peer);
+        const present = members.liveness.get(entry.peer);
         const heartbeat = present?.heartbeat ?? null;
-        const { accepted, refused, last } = run.roster.tally(entry.peer);
-        const seenAt = run.seenAt(entry.peer) ?? entry.joinedAt;
+        const { accepted, refused, last } = receipts.tally(entry.peer);
+        const seenAt = members.liveness.seenAt(entry.peer) ?? entry.joinedAt;
         return {
           peer: entry.peer,
           name: entry.name,
-          job: run.context.job,
-          jobName: run.context.stored.name,
+          job: context.job,
+          jobName: context.stored.name,
           address: connection?.address ?? null,
           connected: connection !== undefined,
           state: present ? (heartbeat?.state ?? 'joining') : entry.saidGoodbye ? 'left' : 'lost',
@@ -118,7 +129,7 @@ export class Views {
           step: heartbeat?.step ?? 0,
           steps: heartbeat?.steps ?? 0,
           tokensPerSecond: heartbeat?.tokensPerSecond ?? entry.speed,
-          // Which one `auto` took, a node knows only after it has joined.
+          // With `auto` a node knows its engine only after it has joined.
           engine: heartbeat?.engine ?? entry.engine,
           rttMs: connection?.rttMs ?? null,
           lastSeenSeconds: Math.max(0, (clock.now() - seenAt) / 1000),
@@ -132,7 +143,7 @@ export class Views {
     );
   }
 
-  /** Newest first, over all jobs. */
+  /** A peer's receipts from all jobs, newest first. */
   receipts(peer: string): PeerReceipts {
     const { store } = this.#deps;
     const receipts = this.#coordinator.jobs().flatMap(({ context }) =>
@@ -160,19 +171,9 @@ export class Views {
     return { round, digest, parent: message.parent, path, kept: weights === 'held', checkpoint: message };
   }
 
-  #invite({ context }: JobRun): Invite {
-    const { network } = this.#deps;
-    const all = network.addresses();
-    // Without a network a machine has only its loopback address: good enough for nodes beside the coordinator.
-    const remote = all.filter(
-      (address) => !address.startsWith('/ip4/127.') && !address.startsWith('/ip6/::1/'),
-    );
-    const addresses = [...remote, ...all.filter((address) => !remote.includes(address))].slice(
-      0,
-      INVITE_ADDRESSES,
-    );
-    // One that listens nowhere can still be named.
-    if (addresses.length === 0) addresses.push(`/p2p/${network.signer.peerId}`);
-    return { addresses, job: context.job, token: context.stored.token };
+  /** Seconds until the open round's deadline; null when no round is open. */
+  #secondsLeft(state: JobState): number | null {
+    if (!state.current || !isOpen(state)) return null;
+    return Math.max(0, (deadlineOf(state.current) - this.#deps.clock.monotonic()) / 1000);
   }
 }

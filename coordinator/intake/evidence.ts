@@ -4,9 +4,8 @@ import type { Update } from '../../protocol/messages.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 
 /**
- * A signed update without the payload that travelled inside it: a few hundred bytes that, together with the payload's
- * blob, still prove who sent what. The signature covers the inline payload too, so the whole is put together again to
- * check it.
+ * A signed update without its inline payload. With the payload's blob, these few hundred bytes still prove who sent what:
+ * the signature covers the inline payload, so verifying puts the two together again.
  */
 interface Evidence {
   kind: string;
@@ -16,7 +15,7 @@ interface Evidence {
   inlined: boolean;
 }
 
-/** @param envelope a signed update that `open` has accepted */
+/** Takes the inline payload out of a signed update. @param envelope a verified update */
 export function keepEvidence(envelope: Uint8Array): Uint8Array {
   const { kind, author, body, signature } = decode<Omit<Evidence, 'inlined'>>(envelope);
   const update = decode<Update>(body);
@@ -26,8 +25,8 @@ export function keepEvidence(envelope: Uint8Array): Uint8Array {
 }
 
 /**
- * Checks kept evidence against the payload it belongs to.
- * @throws SwarmError SIGNATURE_INVALID when either has been changed
+ * Verifies kept evidence with its payload.
+ * @throws SwarmError SIGNATURE_INVALID when either was changed
  */
 export function verifyEvidence(evidence: Uint8Array, payload: Uint8Array): Verified<'update'> {
   const { inlined, body, ...envelope } = decode<Evidence>(evidence);

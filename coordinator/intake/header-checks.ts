@@ -7,52 +7,39 @@ import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS } from '../../protocol/limits.ts';
 import type { Update } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
-import type { Assignment, Preset } from '../round/plan.ts';
+import type { RoundFacts } from '../store/store.ts';
 
-/** Why an update is not taken: the code that its author acts on, and for people what was found. */
+/** Why an update is refused: the reason code for its author's program, and the finding for people. */
 export interface Refusal {
   readonly code: ReceiptCode;
   readonly detail: string;
 }
 
-/** A round as its updates are held against it. */
-export interface RoundFacts {
-  readonly round: number;
-  readonly parent: string;
-  readonly preset: Preset;
-  readonly openedAt: number;
-  readonly assignments: readonly Assignment[];
-}
-
-/** What the checks need to know of a job at this moment. */
-export interface JobFacts {
+/** Facts that an update's header is checked against, as of now. */
+export interface HeaderFacts {
   readonly job: string;
   readonly term: number;
-  /** The round that an update would be merged with if it came now; null when no more will be merged. */
-  readonly mergeUpdates: number | null;
-  /** Predicted tokens in a row, and rows in an optimiser step. */
+  /** The round whose merge an update would join if it arrived now; null when the job merges no more updates. */
+  readonly mergeRound: number | null;
+  /** Predicted tokens in a row. */
   readonly sequenceLength: number;
+  /** Rows in an optimiser step. */
   readonly batchSize: number;
   readonly layout: AdapterLayout;
-  /** A round that has been opened; null for others and for those too old to matter. */
-  round(number: number): RoundFacts | null;
-  admitted(peer: string): boolean;
-  /** Payload digest of what a peer has in a round, recorded or in the works; null when nothing. */
-  known(round: number, peer: string): string | null;
+  /** The round that the update names; null when it has not opened or is too old. */
+  readonly round: RoundFacts | null;
+  /** Whether the author is a member of the job. */
+  readonly admitted: boolean;
+  /** Payload digest of the author's update in that round, recorded or being checked; null: none. */
+  readonly known: string | null;
 }
 
-type Check = (update: Update, author: string, view: JobFacts) => Refusal | null;
+type Check = (update: Update, author: string, facts: HeaderFacts) => Refusal | null;
 
-/**
- * Opens a message from the updates topic. What fails here has no author who could be answered.
- * @returns the verified update, or why it is none
- */
-export function verifyUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
+/** Reads and verifies a message of the updates topic. A message that fails has no author to answer. */
+export function readUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   if (bytes.byteLength > GOSSIP_MESSAGE_BYTES) {
-    return refuse(
-      'too-large',
-      `the message has ${bytes.byteLength} bytes, at most ${GOSSIP_MESSAGE_BYTES} are read`,
-    );
+    return refuse('too-large', `the message has ${bytes.byteLength} bytes (limit ${GOSSIP_MESSAGE_BYTES})`);
   }
   try {
     return verifyMessage('update', bytes);
@@ -64,7 +51,7 @@ export function verifyUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   }
 }
 
-/** The job that an unverified message claims to be about; null when it does not say. For finding who is to judge it. */
+/** Returns the job that an unverified message names, to find the job that judges it; null when it names none. */
 export function claimedJob(bytes: Uint8Array): string | null {
   try {
     const { job } = decode<{ job: unknown }>(decode<{ body: Uint8Array }>(bytes).body);
@@ -74,104 +61,90 @@ export function claimedJob(bytes: Uint8Array): string | null {
   }
 }
 
-/** Everything that can be said without looking at the payload, cheapest first. null: fetch it and look. */
-export function checkHeader(update: Update, author: string, view: JobFacts): Refusal | null {
+/** Checks all that can be checked without the payload, the cheapest first. Returns null when the header passes. */
+export function checkHeader(update: Update, author: string, facts: HeaderFacts): Refusal | null {
   for (const check of CHECKS) {
-    const refusal = check(update, author, view);
+    const refusal = check(update, author, facts);
     if (refusal) return refusal;
   }
   return null;
 }
 
 const CHECKS: readonly Check[] = [
-  function job(update, _author, view) {
-    if (update.job === view.job) return null;
+  function job(update, _author, facts) {
+    if (update.job === facts.job) return null;
     return refuse('wrong-job', `the update names job ${update.job}`);
   },
-  function admission(_update, author, view) {
-    return view.admitted(author) ? null : refuse('not-admitted', 'the node has not joined this job');
+  function admission(_update, _author, facts) {
+    return facts.admitted ? null : refuse('not-admitted', 'the node has not joined this job');
   },
-  function term(update, _author, view) {
-    if (update.term === view.term) return null;
-    return refuse('wrong-term', `the update follows term ${update.term}, the job is in term ${view.term}`);
+  function term(update, _author, facts) {
+    if (update.term === facts.term) return null;
+    return refuse('wrong-term', `the update names term ${update.term}, the job is in term ${facts.term}`);
   },
-  function round(update, _author, view) {
-    const { mergeUpdates } = view;
-    if (mergeUpdates === null) return refuse('wrong-round', 'the job merges no more updates');
-    const age = mergeUpdates - update.round;
-    if (age >= 0 && age <= STALE_ROUNDS && view.round(update.round)) return null;
+  function round(update, _author, facts) {
+    const { mergeRound } = facts;
+    if (mergeRound === null) return refuse('wrong-round', 'the job merges no more updates');
+    const age = mergeRound - update.round;
+    if (age >= 0 && age <= STALE_ROUNDS && facts.round) return null;
     return refuse(
       'wrong-round',
-      `the update is for round ${update.round}, the next merge is that of round ${mergeUpdates}`,
+      `the update is for round ${update.round}, the next merge is that of round ${mergeRound}`,
     );
   },
-  function parent(update, _author, view) {
-    const { parent: expected } = view.round(update.round)!;
+  function parent(update, _author, facts) {
+    const { parent: expected } = facts.round!;
     if (update.parent === expected) return null;
     return refuse(
       'wrong-parent',
-      `round ${update.round} starts from ${short(expected)}, not ${short(update.parent)}`,
+      `round ${update.round} starts from ${short(expected)}, not from ${short(update.parent)}`,
     );
   },
-  function assignment(update, author, view) {
-    const given = view.round(update.round)!.assignments.find(({ peer }) => peer === author);
+  function assignment(update, author, facts) {
+    const given = facts.round!.assignments.find(({ peer }) => peer === author);
     if (!given) return refuse('not-assigned', `round ${update.round} has no data for this node`);
     if (update.start !== given.start || update.end !== given.end) {
       return refuse(
         'not-assigned',
-        `round ${update.round} gave rows ${given.start} to ${given.end}, the update names ${update.start} to ${update.end}`,
+        `round ${update.round} assigned rows ${given.start} to ${given.end}, the update names ${update.start} to ${update.end}`,
       );
     }
     if (update.steps > given.steps) {
-      return refuse('not-assigned', `${update.steps} steps where the round asked for ${given.steps}`);
+      return refuse('not-assigned', `${update.steps} steps, the round assigned ${given.steps}`);
     }
-    const most = update.steps * view.batchSize * view.sequenceLength;
+    const most = update.steps * facts.batchSize * facts.sequenceLength;
     if (update.tokens <= most) return null;
-    return refuse('not-assigned', `${update.tokens} tokens where ${update.steps} steps have at most ${most}`);
+    return refuse('not-assigned', `${update.tokens} tokens, ${update.steps} steps have at most ${most}`);
   },
-  function duplicate(update, author, view) {
-    const known = view.known(update.round, author);
+  function duplicate(update, _author, { known }) {
     if (known === null) return null;
     return refuse('duplicate', `round ${update.round} already has ${short(known)} of this node`);
   },
-  function preset(update, _author, view) {
-    const { preset: expected } = view.round(update.round)!;
+  function preset(update, _author, facts) {
+    const { preset: expected } = facts.round!;
     if (update.preset === expected) return null;
-    return refuse('wrong-preset', `round ${update.round} asked for "${expected}", not "${update.preset}"`);
+    return refuse('wrong-preset', `round ${update.round} asks for "${expected}", not "${update.preset}"`);
   },
-  function size(update, _author, view) {
-    const { maximumBytes } = updateLimits(view.layout, update.preset);
+  function size(update, _author, facts) {
+    const { maximumBytes } = updateLimits(facts.layout, update.preset);
     const { size: declared, digest } = update.payload;
     if (declared > maximumBytes) {
       return refuse(
         'too-large',
-        `${declared} bytes declared, "${update.preset}" takes at most ${maximumBytes} here`,
+        `${declared} bytes declared, an update at "${update.preset}" has at most ${maximumBytes} here`,
       );
     }
     const { inline } = update;
     if (inline === null) return null;
     if (inline.byteLength !== declared) {
-      return refuse('size-mismatch', `${declared} bytes declared, ${inline.byteLength} came`);
+      return refuse('size-mismatch', `${declared} bytes declared, the payload has ${inline.byteLength}`);
     }
     if (sha256(inline) === digest) return null;
     return refuse('size-mismatch', `the payload does not have the declared digest ${short(digest)}`);
   },
 ];
 
-/** What a decoder's complaint means to the author. */
-export function payloadRefusal(code: string, message: string): Refusal {
-  if (code === 'UPDATE_PRESET') return refuse('wrong-preset', message);
-  if (code === 'UPDATE_SCALE') return refuse('not-finite', message);
-  return refuse('bad-payload', message);
-}
-
-/** What a failed fetch of an announced payload means to the author. */
-export function fetchRefusal(code: string, message: string): Refusal {
-  if (code === 'BLOB_SIZE' || code === 'BLOB_CORRUPT') return refuse('size-mismatch', message);
-  return refuse('unavailable', message);
-}
-
-/** Whether only a peer that breaks the protocol can have sent this, so that gossip may hold it against the sender. */
+/** Whether only a peer that breaks the protocol can have sent this, so that gossip may lower the sender's score. */
 export function isBreach(code: ReceiptCode): boolean {
   return code === 'too-large' || code === 'malformed' || code === 'bad-signature';
 }

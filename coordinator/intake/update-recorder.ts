@@ -1,49 +1,71 @@
 import type { Quota } from '../../common/rate-limiter.ts';
+import type { Update } from '../../protocol/messages.ts';
 import type { RunContext } from '../context.ts';
-import type { Roster } from '../peers/membership.ts';
+import type { Membership } from '../peers/membership.ts';
 import { clip } from '../record/heads.ts';
 import type { Outbox } from '../record/outbox.ts';
+import type { Receipts } from '../record/receipts.ts';
 import type { RoundDriver } from '../record/round-driver.ts';
+import type { RoundRecord } from '../record/round-record.ts';
 import { isOpen } from '../round/round-machine.ts';
 import type { StoredReceipt } from '../store/store.ts';
 import { keepEvidence } from './evidence.ts';
 import type { Refusal } from './header-checks.ts';
-import type { Accepted, Subject } from './intake.ts';
 
-/** Refusals recorded and logged per sender and round; a flood beyond is refused all the same, and only counted. */
+/** Refusals recorded and logged per sender and round. Further ones are only counted. */
 export const RECORDED_REFUSALS = 32;
-/** Senders whose refusals are recorded per round. */
+/** Senders whose refusals are recorded in one round. */
 const REFUSED_SENDERS = 4096;
-/** Refusals recorded of all senders together: each waits for the disk, and identities cost a stranger nothing. */
+/** Refusals recorded for all senders together. Each waits for the disk, and a stranger can make identities for free. */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
-/** Writes down what has been decided about updates as they come, each with its receipt. */
+/** The update that a refusal is about, and the peer that answers for it. */
+export interface RefusedUpdate {
+  /** The author; the sender where the message has no valid author. */
+  readonly peer: string;
+  /** Digest of the payload; of the whole message where no payload could be read. */
+  readonly digest: string;
+  readonly update: Update | null;
+}
+
+/** Records accepted and refused updates, each with its receipt. */
 export class UpdateRecorder {
   readonly #context: RunContext;
-  readonly #stepper: RoundDriver;
-  readonly #roster: Roster;
+  readonly #driver: RoundDriver;
+  readonly #record: RoundRecord;
+  readonly #receipts: Receipts;
+  readonly #members: Membership;
   /** Refusals recorded in this round, by sender. */
   readonly #refusals = new Map<string, number>();
   #refusalsRound = 0;
 
-  constructor(_options: object, deps: { context: RunContext; stepper: RoundDriver; roster: Roster }) {
+  constructor(deps: {
+    context: RunContext;
+    driver: RoundDriver;
+    record: RoundRecord;
+    receipts: Receipts;
+    members: Membership;
+  }) {
     this.#context = deps.context;
-    this.#stepper = deps.stepper;
-    this.#roster = deps.roster;
+    this.#driver = deps.driver;
+    this.#record = deps.record;
+    this.#receipts = deps.receipts;
+    this.#members = deps.members;
   }
 
-  record({ author, update, envelope }: Accepted): StoredReceipt {
+  /** Records an update that passed every check and whose payload is a durable blob. */
+  accept(author: string, update: Update, envelope: Uint8Array): StoredReceipt {
     const { job, stored, deps } = this.#context;
-    const { state, recorder } = this.#stepper;
+    const { state } = this.#driver;
     const now = deps.clock.now();
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
     const { digest, size } = payload;
     const { current } = state;
-    // A round that is over is timed by the calendar, by which it was recorded.
+    // The opening of an earlier round is known in calendar time only.
     const taken =
       current?.number === round
         ? deps.clock.monotonic() - current.openedAt
-        : now - recorder.round(round)!.openedAt;
+        : now - this.#record.round(round)!.openedAt;
     const ms = Math.max(1, taken);
     const speed = (tokens * 1000) / ms;
     const late = !isOpen(state) || state.round !== round;
@@ -69,22 +91,24 @@ export class UpdateRecorder {
       const figures = { bytes: size, tokens, seconds, lossFirst, lossLast };
       outbox.event({ type: 'update', round, peer: author, code, detail, ...figures });
     };
-    this.#stepper.dispatch({ type: 'update', peer: author, round, ms, speed }, write, 'update-recorded');
-    this.#roster.delivered(author, round, speed);
+    this.#driver.dispatch({ type: 'update', peer: author, round, ms, speed }, write, 'update-recorded');
+    this.#members.setSpeed(author, speed);
+    this.#receipts.noteDelivery(author, round);
     return receipt;
   }
 
-  refuse({ code, detail: full }: Refusal, { peer, digest, update }: Subject): StoredReceipt {
-    const { stored, deps } = this.#context;
-    const round = update?.round ?? this.#stepper.state.round;
+  refuse({ code, detail: full }: Refusal, { peer, digest, update }: RefusedUpdate): StoredReceipt {
+    const { stored, manifest, deps } = this.#context;
+    const round = update?.round ?? this.#driver.state.round;
     const detail = clip(full);
     const issuedAt = deps.clock.now();
     const receipt: StoredReceipt = { term: stored.term, round, peer, digest, code, detail, issuedAt };
+    deps.meter.refusal(manifest.name, code);
     if (!this.#mayRecordRefusal(peer)) {
-      this.#roster.note(receipt);
+      this.#receipts.count(receipt);
       return receipt;
     }
-    this.#stepper.transact((outbox) => {
+    this.#driver.transact((outbox) => {
       outbox.receipt(receipt);
       outbox.event({
         type: 'update',
@@ -104,7 +128,7 @@ export class UpdateRecorder {
   }
 
   #mayRecordRefusal(peer: string): boolean {
-    const { round } = this.#stepper.state;
+    const { round } = this.#driver.state;
     if (this.#refusalsRound !== round) this.#refusals.clear();
     this.#refusalsRound = round;
     const count = this.#refusals.get(peer) ?? 0;

@@ -6,38 +6,48 @@ import { describeBase } from '../../lora/models/base-identity.ts';
 import { type Preset, updateLimits } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { assertManifestFits } from '../record/new-job.ts';
+import type { CreateJobLine } from './create-job.ts';
+import { openJobBase } from './job-base.ts';
+import { describeJob } from './job-manifest.ts';
 import { packJobData } from './pack-data.ts';
-import { describeJob, openJobBase, type PrepareJobOptions } from './prepare-job.ts';
 
-/** What a job would be, measured on its real base and data. Sizes in bytes. */
+/** The figures of a job, measured on its base and data without creating it. Sizes in bytes. */
 export interface JobCheck {
   readonly base: { readonly name: string; readonly parameters: number; readonly bytes: number };
   readonly data: {
     readonly rows: number;
     /** Predicted tokens. */
     readonly tokens: number;
-    /** What each node fetches at most. */
+    /** Most bytes that a node fetches. */
     readonly bytes: number;
     readonly heldOut: { readonly rows: number; readonly tokens: number };
-    /** Rows of the training files that cannot be used; few enough to go on without them. */
+    /** Unusable rows of the training files: few enough to continue without them. */
     readonly unusable: number;
   };
   readonly adapter: { readonly parameters: number; readonly bytes: number };
-  /** Largest update at each preset that rounds may have: with "auto" it depends on how many nodes there are. */
+  /** Largest update at each preset that rounds may use. With "auto" that depends on the number of nodes. */
   readonly update: readonly { readonly preset: Preset; readonly bytes: number }[];
-  /** Of the signed description that every node gets. */
+  /** Size of the manifest that every node gets. */
   readonly manifestBytes: number;
 }
 
 /**
- * Everything that creating the job would check but what needs its base to be run, and writes nothing but a cache of the
- * base's digests: base and tokenizer are read, every row of the data is tokenized and packed, targets are matched, the
- * held-out rows are split off.
- * @throws SwarmError as `prepareJob`, but for STORE_FULL and TRAINER_*
+ * Checks all that creating the job checks, except what needs the base to run. It reads base and tokenizer, tokenizes and
+ * packs every row of the data, matches the target modules, and splits off the held-out rows. It writes only a cache of the
+ * base's digests.
+ * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_TOO_LARGE
  */
 export async function checkJob(
   spec: JobSpec,
-  { cacheDir, signal, onProgress }: Pick<PrepareJobOptions, 'cacheDir' | 'signal' | 'onProgress'>,
+  {
+    cacheDir,
+    signal,
+    onProgress,
+  }: {
+    cacheDir: string;
+    signal: AbortSignal;
+    onProgress: (line: Extract<CreateJobLine, { event: 'progress' }>) => void;
+  },
   { clock }: { clock: Pick<Clock, 'now'> },
 ): Promise<JobCheck> {
   const { model, layout } = await openJobBase(spec);
@@ -56,7 +66,7 @@ export async function checkJob(
   const parameters = adapterSize(layout);
   const adapterBytes = parameters * Float32Array.BYTES_PER_ELEMENT;
   const { data } = packed;
-  // Digests all have the same length, so the manifest's size does not depend on which adapter it starts from.
+  // All digests have the same length, so any adapter's digest gives the manifest's real size.
   const initial = { digest: sha256(new Uint8Array()), size: adapterBytes };
   const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
   const { preset } = spec.rounds;

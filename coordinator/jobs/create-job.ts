@@ -1,73 +1,164 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import type { ErrorJson } from '../../common/errors.ts';
+import { encodeAdapter } from '../../lora/adapter/codec.ts';
+import { initialAdapter } from '../../lora/adapter/initial.ts';
+import type { RowTally } from '../../lora/data/packing/tally.ts';
+import type { RowSummary } from '../../lora/data/row-report.ts';
+import { loadTokenizer } from '../../lora/data/tokenizer.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { removeBases } from '../../lora/models/base-cleanup.ts';
+import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
+import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
-import type { CreateJobLine } from '../api/types.ts';
-import type { Views } from '../api/views.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
+import { meanLoss } from '../merge/gate.ts';
 import type { TrainerValidator } from '../merge/trainer-validator.ts';
-import { existing } from '../record/new-job.ts';
-import { prepareJob } from './prepare-job.ts';
+import { findSameJob, type PreparedJob } from '../record/new-job.ts';
+import type { Admission } from '../store/store.ts';
+import { inviteTo } from './invite.ts';
+import { importBase, openJobBase } from './job-base.ts';
+import { describeJob } from './job-manifest.ts';
+import { packJobData } from './pack-data.ts';
 
-export interface JobCreationDeps extends Pick<CoordinatorDeps, 'store' | 'clock' | 'log'> {
+/** Lines of the answer to POST /v1/jobs: progress of the preparation, then the job or the error. */
+export type CreateJobLine =
+  | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
+  /** Rows of the training files, how many of them were unusable, and what became of their samples. */
+  | { event: 'data'; read: RowSummary; tally: RowTally }
+  | { event: 'created'; job: string; name: string; invite: string }
+  | ({ event: 'error' } & ErrorJson);
+
+export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'store' | 'clock' | 'log'> {
   readonly coordinator: Coordinator;
   readonly blobs: FileBlobs;
   readonly validator: TrainerValidator;
-  readonly views: Views;
 }
 
-/** Makes jobs of what operators ask for, and leaves nothing of those that come to nothing. */
+/** Bytes of an invite's token: too many to guess. */
+const TOKEN_BYTES = 16;
+
+/** Creates jobs from job files. A failed attempt leaves nothing behind. */
 export class JobCreation {
   readonly #home: string;
   readonly #deps: JobCreationDeps;
   #running = 0;
-  #tidying: Promise<void> = Promise.resolve();
+  #cleaning: Promise<void> = Promise.resolve();
 
   constructor(options: { home: string }, deps: JobCreationDeps) {
     this.#home = options.home;
     this.#deps = deps;
   }
 
-  /** @throws SwarmError as `prepareJob` and `Coordinator.create` */
+  /**
+   * Prepares, records and starts a job. The same job again changes nothing.
+   * @throws SwarmError as `prepare` and `Coordinator.create`
+   */
   async create(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> {
-    const { coordinator, store, blobs, validator, views, clock } = this.#deps;
+    const { coordinator, network } = this.#deps;
     this.#running++;
     try {
-      // What is being deleted may be the base of this very job, laid out by an attempt that has just failed.
-      await this.#tidying;
+      // The cleaning may be deleting this very base, left by an attempt that has just failed.
+      await this.#cleaning;
       await coordinator.collector.withScope(async (scope) => {
-        const prepared = await prepareJob(
-          { spec, cacheDir: join(this.#home, 'cache'), signal, onProgress: onLine, onData: onLine },
-          {
-            blobs,
-            scope,
-            clock,
-            randomBytes,
-            isKnown: (job) => existing(job, store) !== null,
-            evaluate: (job, adapter, options) => validator.measure(job, adapter, options),
-          },
-        );
-        const run = await coordinator.create(prepared);
-        const { job, invite } = views.job(run);
-        onLine({ event: 'created', job, name: spec.name, invite });
+        const prepared = await this.#prepare(spec, scope, onLine, signal);
+        const { context } = await coordinator.create(prepared);
+        onLine({
+          event: 'created',
+          job: context.job,
+          name: spec.name,
+          invite: inviteTo(context.stored, network),
+        });
       });
     } finally {
       this.#running--;
-      await this.tidy();
+      await this.clean();
     }
   }
 
-  /** Deletes what lies there of bases that no job has, also after a kill. The blob collector deletes their blobs. */
-  async tidy(): Promise<void> {
+  /**
+   * Deletes the folders of bases that no job has, also those that a killed process left. The blob collector deletes their
+   * blobs.
+   */
+  async clean(): Promise<void> {
     const { coordinator, log } = this.#deps;
-    // A job that is being made has its base laid out already.
+    // A job that is being created has a base folder, and is not in the list of jobs yet.
     if (this.#running > 0) return;
     const keep = new Set(coordinator.jobs().map(({ context }) => context.manifest.base.digest));
-    this.#tidying = removeBases({ home: this.#home, keep }).catch((error: unknown) =>
-      log.warn({ error }, 'bases-not-tidied'),
+    this.#cleaning = removeBases({ home: this.#home, keep }).catch((error: unknown) =>
+      log.warn({ error }, 'bases-not-removed'),
     );
-    await this.#tidying;
+    await this.#cleaning;
   }
+
+  /**
+   * Imports base and data as blobs, makes the first adapter, and measures the base on the held-out rows.
+   * @param scope protects the blobs until the job is recorded
+   * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_EXISTS, STORE_FULL, TRAINER_*
+   */
+  async #prepare(
+    spec: JobSpec,
+    scope: BlobScope,
+    onLine: (line: CreateJobLine) => void,
+    signal: AbortSignal,
+  ): Promise<PreparedJob> {
+    const { blobs, store, validator, clock } = this.#deps;
+    let last = '';
+    const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void => {
+      // One line per percent: the data can have millions of documents.
+      const point = `${stage} ${Math.floor((100 * done) / total)}`;
+      if (point !== last) onLine({ event: 'progress', stage, done, total });
+      last = point;
+    };
+
+    const { model, layout } = await openJobBase(spec);
+    const cacheDir = join(this.#home, 'cache');
+    const base = await importBase(spec.base, { cacheDir, signal }, { blobs, scope }, (done, total) =>
+      progress('base', done, total),
+    );
+    const { data, heldOut, read, tally } = await packJobData(
+      {
+        spec,
+        tokenizer: await loadTokenizer(spec.base),
+        signal,
+        onProgress: (done, total) => progress('data', done, total),
+      },
+      { blobs: scope, clock },
+    );
+    onLine({ event: 'data', read, tally });
+    progress('adapter', 0, 1);
+    const adapter = await initialAdapter(model, spec.lora, spec.seed, { signal });
+    const encoded = encodeAdapter(layout, adapter, base.digest);
+    const initial = { digest: await scope.put(encoded), size: encoded.byteLength };
+    progress('adapter', 1, 1);
+
+    const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
+    const admission = admissionOf(spec);
+    const { createdAt: _, ...chosen } = manifest;
+    const content = sha256(encodeCbor({ ...chosen, admission }));
+    progress('baseline', 0, 1);
+    // A job that exists already was measured when it was created.
+    const losses = findSameJob({ name: spec.name, content }, store)
+      ? []
+      : await validator.measure({ job: sha256(encodeCbor(manifest)), manifest, heldOut }, adapter, {
+          signal,
+        });
+    progress('baseline', 1, 1);
+    return {
+      manifest,
+      layout,
+      heldOut,
+      admission,
+      token: admission.kind === 'invite' ? randomBytes(TOKEN_BYTES).toString('base64url') : null,
+      content,
+      baseLoss: meanLoss(losses),
+      baseTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
+    };
+  }
+}
+
+function admissionOf({ admission }: JobSpec): Admission {
+  if (admission === 'open' || admission === 'invite') return { kind: admission };
+  return { kind: 'peers', peers: [...new Set(admission)].sort() };
 }

@@ -19,11 +19,11 @@ import type { BlobStore } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
 
 export interface JobData {
-  /** As the manifest lists it; the shards are blobs. */
+  /** The manifest's entry. The shards are blobs. */
   readonly data: Manifest['data'];
-  /** Packed held-out rows; see `decodeHeldOut`. Never a blob: those are open to every peer. */
+  /** Packed held-out rows; see `decodeHeldOut`. They are never a blob, because every peer can fetch every blob. */
   readonly heldOut: Uint8Array;
-  /** Rows of the training files, and those of them that could not be read or rendered. */
+  /** Rows of the training files, and how many of them could not be read or rendered. */
   readonly read: RowSummary;
   /** What became of the training samples. */
   readonly tally: RowTally;
@@ -33,7 +33,7 @@ export interface JobDataOptions {
   readonly spec: Pick<JobSpec, 'base' | 'data' | 'training' | 'seed'>;
   readonly tokenizer: TextTokenizer;
   readonly signal: AbortSignal;
-  /** Examples packed so far, of all. */
+  /** Called with the examples packed so far and their total. */
   readonly onProgress: (done: number, total: number) => void;
 }
 
@@ -42,12 +42,12 @@ export interface JobDataDeps {
   readonly clock: Pick<Clock, 'now'>;
 }
 
-/** Held-out rows, in bytes as in rows of at most 10 bytes a token: what a coordinator keeps in memory to evaluate. */
+/** Most held-out rows. The coordinator keeps them in memory to evaluate, at up to 10 bytes per token. */
 const HELD_OUT_ROWS = 65_536;
 
 /**
- * Reads a job's examples, splits the held-out ones off, renders and packs both; the training rows become blobs. The
- * data is read three times (counting, held-out, training), so that none of it has to be kept.
+ * Reads a job's examples, splits off the held-out ones, and renders and packs both. The training rows become blobs. The
+ * data is read three times (counting, held-out, training), so that it need not fit into memory.
  * @throws SwarmError DATA_*, TEMPLATE_*, HELD_OUT_TOO_LARGE, STORE_FULL
  */
 export async function packJobData(options: JobDataOptions, deps: JobDataDeps): Promise<JobData> {
@@ -100,11 +100,9 @@ async function packRendered(
   for await (const row of checked.rows) {
     heldOutRows.push(row);
     if (heldOutRows.length <= HELD_OUT_ROWS) continue;
-    throw coordinatorError(
-      'HELD_OUT_TOO_LARGE',
-      `the held-out data makes more than ${HELD_OUT_ROWS} rows; a few hundred documents are enough`,
-      { limit: HELD_OUT_ROWS },
-    );
+    throw coordinatorError('HELD_OUT_TOO_LARGE', `the held-out data makes more than ${HELD_OUT_ROWS} rows`, {
+      limit: HELD_OUT_ROWS,
+    });
   }
   const training = part(train, (index) => !chosen(index));
   const trained = { rows: 0, tokens: 0, shards: [] as Manifest['data']['shards'] };
@@ -117,11 +115,11 @@ async function packRendered(
   if (heldOutRows.length === 0 || trained.rows === 0) {
     const which = trained.rows === 0 ? 'training' : 'held-out';
     const { tally } = trained.rows === 0 ? training : checked;
-    throw dataError(
-      'DATA_TOO_SMALL',
-      `the ${which} data holds nothing to ${which === 'training' ? 'train on' : 'check with'}: ${whyNoRows(tally)}`,
-      { which, trainingRows: trained.rows, heldOutRows: heldOutRows.length },
-    );
+    throw dataError('DATA_TOO_SMALL', `the ${which} data has no usable row: ${whyNoRows(tally)}`, {
+      which,
+      trainingRows: trained.rows,
+      heldOutRows: heldOutRows.length,
+    });
   }
   const heldOut = encodeCbor(encodeShards(heldOutRows));
   const tokens = heldOutRows.reduce((sum, row) => sum + predictedTokens(row), 0);

@@ -1,4 +1,4 @@
-/** Entry of the worker thread that merges and decodes large adapters: one task, one answer. */
+/** Entry of the worker thread that merges and decodes large adapters. It carries out one task. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorJson } from '../../common/errors.ts';
 import { type WorkerAnswer, type WorkerTask, work } from './arithmetic.ts';

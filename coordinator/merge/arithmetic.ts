@@ -3,46 +3,15 @@ import { Worker } from 'node:worker_threads';
 import type { ErrorJson } from '../../common/errors.ts';
 import { SwarmError } from '../../common/errors.ts';
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
-import { planLayout } from '../../lora/update/index.ts';
+import { decodeUpdate, planLayout } from '../../lora/update/index.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import type { BlobStore, FileBlobs } from '../../storage/blobs.ts';
 import { storageError } from '../../storage/errors.ts';
 import { coordinatorError } from '../errors.ts';
 import type { Preset } from '../round/plan.ts';
-import { checkPayload, type Merged, type MergeInput, mergeUpdates, mergeWork } from './merge-updates.ts';
+import { type Merged, type MergeInput, mergedValues, mergeUpdates } from './merge-updates.ts';
 
-/** The heavy arithmetic of a coordinator: in this thread, or in one of its own where it would hold up everything else. */
-export interface Arithmetic {
-  merge(input: MergeInput, options: { signal: AbortSignal }): Promise<Merged>;
-  /** Decodes a payload from a stranger. @throws SwarmError UPDATE_* */
-  check(
-    payload: Uint8Array,
-    update: { layout: AdapterLayout; preset: Preset },
-    options: { signal: AbortSignal },
-  ): Promise<void>;
-}
-
-/** Everything in the calling thread. */
-export class InlineArithmetic implements Arithmetic {
-  readonly #blobs: BlobStore;
-
-  constructor(_options: object, deps: { blobs: BlobStore }) {
-    this.#blobs = deps.blobs;
-  }
-
-  merge(input: MergeInput): Promise<Merged> {
-    return mergeUpdates(input, (digest, maxBytes) => this.#blobs.get(digest, { maxBytes }));
-  }
-
-  async check(
-    payload: Uint8Array,
-    { layout, preset }: { layout: AdapterLayout; preset: Preset },
-  ): Promise<void> {
-    checkPayload(payload, layout, preset);
-  }
-}
-
-/** Values that go through a merge in about 100 ms, the drift included: less is done faster than a thread is started. */
+/** Values that a merge processes in about 100 ms, drift included. Below that, starting a thread takes longer. */
 export const INLINE_VALUES = 1_000_000;
 
 export type WorkerTask =
@@ -59,46 +28,49 @@ export type WorkerAnswer =
   | { readonly type: 'checked' }
   | { readonly type: 'failed'; readonly error: ErrorJson };
 
-/** Large adapters in a worker thread, which reads the blobs' files itself; small ones in the calling thread. */
-export class WorkerArithmetic implements Arithmetic {
-  readonly #blobs: FileBlobs;
-  readonly #inline: InlineArithmetic;
-
-  constructor(options: object, deps: { blobs: FileBlobs }) {
-    this.#blobs = deps.blobs;
-    this.#inline = new InlineArithmetic(options, deps);
+/**
+ * Merges updates; large adapters in a worker thread, which reads the files of the blobs itself. A blob store in memory has
+ * no files, so its merges run in the calling thread.
+ */
+export async function merge(
+  input: MergeInput,
+  { blobs, signal }: { blobs: BlobStore; signal: AbortSignal },
+): Promise<Merged> {
+  const values = mergedValues(input.layout, input.sources.length);
+  if (values <= INLINE_VALUES || !hasFiles(blobs)) {
+    return mergeUpdates(input, (digest, maxBytes) => blobs.get(digest, { maxBytes }));
   }
-
-  async merge(input: MergeInput, { signal }: { signal: AbortSignal }): Promise<Merged> {
-    if (mergeWork(input.layout, input.sources.length) <= INLINE_VALUES) return this.#inline.merge(input);
-    const { adapter, residual, sources } = input;
-    const digests = [
-      adapter.digest,
-      ...(residual === null ? [] : [residual]),
-      ...sources.map(({ digest }) => digest),
-    ];
-    const paths = Object.fromEntries(digests.map((digest) => [digest, this.#blobs.path(digest)]));
-    const answer = await runWorker({ type: 'merge', input, paths }, signal);
-    if (answer.type !== 'merged')
-      throw coordinatorError('WORKER_ANSWER', `the merge worker answered ${answer.type}`, {});
-    return answer.merged;
-  }
-
-  async check(
-    payload: Uint8Array,
-    { layout, preset }: { layout: AdapterLayout; preset: Preset },
-    { signal }: { signal: AbortSignal },
-  ): Promise<void> {
-    if (planLayout(layout).parameters <= INLINE_VALUES)
-      return this.#inline.check(payload, { layout, preset });
-    await runWorker({ type: 'check', payload, layout, preset }, signal);
-  }
+  const { adapter, residual, sources } = input;
+  const digests = [
+    adapter.digest,
+    ...(residual === null ? [] : [residual]),
+    ...sources.map(({ digest }) => digest),
+  ];
+  const paths = Object.fromEntries(digests.map((digest) => [digest, blobs.path(digest)]));
+  const answer = await runWorker({ type: 'merge', input, paths }, signal);
+  if (answer.type !== 'merged')
+    throw coordinatorError('WORKER_ANSWER', `the merge worker answered ${answer.type}`, {});
+  return answer.merged;
 }
 
-/** What the worker thread does with a task. */
+/** Decodes a stranger's payload as the merge will decode it; large ones in a worker thread. @throws SwarmError UPDATE_* */
+export async function checkPayload(
+  payload: Uint8Array,
+  { layout, preset }: { layout: AdapterLayout; preset: Preset },
+  { signal }: { signal: AbortSignal },
+): Promise<void> {
+  if (planLayout(layout).parameters <= INLINE_VALUES) decodeUpdate(payload, layout, preset);
+  else await runWorker({ type: 'check', payload, layout, preset }, signal);
+}
+
+function hasFiles(blobs: BlobStore): blobs is FileBlobs {
+  return 'path' in blobs;
+}
+
+/** Carries out a task in the worker thread. */
 export async function work(task: WorkerTask): Promise<WorkerAnswer> {
   if (task.type === 'check') {
-    checkPayload(task.payload, task.layout, task.preset);
+    decodeUpdate(task.payload, task.layout, task.preset);
     return { type: 'checked' };
   }
   const merged = await mergeUpdates(task.input, async (digest) => {
@@ -112,7 +84,7 @@ export async function work(task: WorkerTask): Promise<WorkerAnswer> {
   return { type: 'merged', merged };
 }
 
-/** One thread per task: it starts in a tenth of a second, and what it has allocated goes with it. */
+/** Starts a thread for each task: starting takes 0.1 s, and ending the thread frees what the task allocated. */
 function runWorker(task: WorkerTask, signal: AbortSignal): Promise<WorkerAnswer> {
   signal.throwIfAborted();
   // The build turns this file and the entry into .js.
@@ -129,13 +101,13 @@ function runWorker(task: WorkerTask, signal: AbortSignal): Promise<WorkerAnswer>
     worker.once('error', reject);
     worker.once('exit', (code) =>
       reject(
-        coordinatorError('WORKER_DIED', `the merge worker ended with code ${code}; it is tried again`, {
+        coordinatorError('WORKER_DIED', `the merge worker ended with code ${code}`, {
           code,
         }),
       ),
     );
   }).finally(() => {
-    // The signal lives as long as the coordinator.
+    // The signal lives as long as the coordinator, so listeners would accumulate.
     signal.removeEventListener('abort', onAbort);
     return worker.terminate();
   });

@@ -1,29 +1,27 @@
-/** The held-out check that a merge must pass to become a checkpoint (DESIGN.md section 7). */
-
+/** The gate: the check on held-out data that a merge must pass to become a checkpoint (DESIGN.md section 7). */
 import type { RowLoss } from '../../lora/train/step.ts';
+import type { GateVerdict } from '../context.ts';
 
-export type { RowLoss } from '../../lora/train/step.ts';
-
-/** Mean loss in nats per predicted token; null when nothing is predicted. */
+/** Returns the mean loss in nats per predicted token; null when the rows predict none. */
 export function meanLoss(rows: readonly RowLoss[]): number | null {
   const tokens = rows.reduce((sum, row) => sum + row.tokens, 0);
   return tokens > 0 ? rows.reduce((sum, row) => sum + row.lossSum, 0) / tokens : null;
 }
 
 export interface Comparison {
-  /** Mean over rows of how much worse (positive) the second is, in nats per token. */
+  /** Mean over the rows of the increase in loss, in nats per token; negative when the second adapter is better. */
   readonly worsening: number;
   /** Standard error of that mean; 0 for a single row. */
   readonly standardError: number;
-  /** Greatest worsening that is let pass. */
+  /** Largest worsening that passes. */
   readonly allowed: number;
   readonly passes: boolean;
 }
 
 /**
- * Compares two adapters row by row: paired, so that what is hard about a row cancels out. The second passes when its mean
- * worsening is at most the larger of two standard errors and `tolerance` of the first's loss. A loss that is not finite
- * never passes.
+ * Compares two adapters row by row. Pairing cancels how difficult each row is. The second adapter passes when its mean
+ * worsening is at most the larger of two standard errors and `tolerance` times the first one's loss. A loss that is not
+ * finite never passes.
  */
 export function compare(
   before: readonly RowLoss[],
@@ -47,46 +45,44 @@ export function compare(
   return { worsening, standardError, allowed, passes: Number.isFinite(worsening) && worsening <= allowed };
 }
 
-/** Of what cannot even be evaluated. */
+/** The comparison of a merge that cannot be evaluated. */
 const IMPOSSIBLE: Comparison = { worsening: Infinity, standardError: 0, allowed: 0, passes: false };
 
-/** Single updates that are tried without, at most: each costs a merge and an evaluation. */
+/** Most updates that are left out in turn. Each costs a merge and an evaluation. */
 export const LEAVE_ONE_OUT = 8;
 
 export interface GateInput<Source, Merged> {
-  /** What is to be merged, in order. */
+  /** Updates to merge, in order. */
   readonly sources: readonly Source[];
   /** The job's outer rate. */
   readonly rate: number;
   readonly tolerance: number;
-  /** Losses of the parent checkpoint; empty when there is no held-out data: then everything passes. */
+  /** Losses of the parent checkpoint. Empty without held-out data: then every merge passes. */
   readonly before: readonly RowLoss[];
-  /** null: together they would move weights further than any adapter can go. */
+  /** Returns null when the step would exceed what an adapter can hold. */
   merge(sources: readonly Source[], rate: number): Promise<Merged | null>;
   evaluate(merged: Merged): Promise<readonly RowLoss[]>;
-  /**
-   * Sources that went into a merge, by how suspicious they are, most first: whom to try leaving out when there are too
-   * many to try all.
-   */
+  /** Orders the sources of a merge by suspicion, most suspicious first: those are left out first. */
   suspects(merged: Merged, sources: readonly Source[]): readonly Source[];
 }
 
 export type GateResult<Source, Merged> =
   | {
       readonly accepted: true;
+      readonly verdict: Exclude<GateVerdict, 'refused'>;
       readonly merged: Merged;
       readonly losses: readonly RowLoss[];
-      /** Rate that passed. */
+      /** The outer rate that passed. */
       readonly rate: number;
       readonly leftOut: Source | null;
     }
   | { readonly accepted: false; readonly reason: string };
 
 /**
- * Tries, in this order: all updates at the job's rate; all at half of it; all but one at the job's rate, leaving out the
- * one whose absence helps most. The first that passes is taken.
+ * Tries, in this order: all updates at the job's rate; all at half of it; all but one at the job's rate, without the update
+ * whose absence lowers the loss most. Takes the first that passes.
  */
-export async function gate<Source, Merged>(
+export async function passGate<Source, Merged>(
   input: GateInput<Source, Merged>,
 ): Promise<GateResult<Source, Merged>> {
   const { sources, rate, before, tolerance } = input;
@@ -96,16 +92,11 @@ export async function gate<Source, Merged>(
     const losses = before.length > 0 ? await input.evaluate(merged) : [];
     return { merged, losses, comparison: compare(before, losses, tolerance) };
   };
-  const accepted = (
-    { merged, losses, comparison }: Attempt<Merged>,
-    at: number,
-    leftOut: Source | null,
-  ): GateResult<Source, Merged> | null =>
-    merged !== null && comparison.passes ? { accepted: true, merged, losses, rate: at, leftOut } : null;
 
   const whole = await attempt(sources, rate);
-  const all = accepted(whole, rate, null) ?? accepted(await attempt(sources, rate / 2), rate / 2, null);
-  if (all) return all;
+  if (passes(whole)) return { ...taken(whole), verdict: 'passed', rate, leftOut: null };
+  const half = await attempt(sources, rate / 2);
+  if (passes(half)) return { ...taken(half), verdict: 'half-rate', rate: rate / 2, leftOut: null };
 
   let best: { result: Attempt<Merged>; without: Source } | null = null;
   const suspects = whole.merged === null ? sources : input.suspects(whole.merged, sources);
@@ -113,28 +104,40 @@ export async function gate<Source, Merged>(
     for (const without of suspects.slice(0, LEAVE_ONE_OUT)) {
       const rest = sources.filter((source) => source !== without && suspects.includes(source));
       const result = await attempt(rest, rate);
-      if (!best || better(result.comparison, best.result.comparison)) best = { result, without };
+      if (!best || isBetter(result.comparison, best.result.comparison)) best = { result, without };
     }
   }
-  const rest = best && accepted(best.result, rate, best.without);
-  return rest ?? { accepted: false, reason: `merged, ${complaint(whole)}` };
+  if (best && passes(best.result)) {
+    return { ...taken(best.result), verdict: 'left-one-out', rate, leftOut: best.without };
+  }
+  return { accepted: false, reason: refusalReason(whole) };
 }
 
-/** One merge, and what it does to the held-out loss. */
+/** One merge and its effect on the held-out loss. */
 interface Attempt<Merged> {
   readonly merged: Merged | null;
   readonly losses: readonly RowLoss[];
   readonly comparison: Comparison;
 }
 
-function complaint({ merged, comparison: { worsening, allowed } }: Attempt<unknown>): string {
+type PassedAttempt<Merged> = Attempt<Merged> & { readonly merged: Merged };
+
+function passes<Merged>(attempt: Attempt<Merged>): attempt is PassedAttempt<Merged> {
+  return attempt.merged !== null && attempt.comparison.passes;
+}
+
+function taken<Merged>({ merged, losses }: PassedAttempt<Merged>) {
+  return { accepted: true, merged, losses } as const;
+}
+
+function refusalReason({ merged, comparison: { worsening, allowed } }: Attempt<unknown>): string {
   const what =
     merged === null
-      ? 'weights would move further than an adapter can go'
-      : `the held-out loss is worse by ${worsening.toFixed(5)} nats per token where ${allowed.toFixed(5)} may be`;
+      ? 'the merge would move weights further than an adapter can hold'
+      : `the merge makes the held-out loss worse by ${worsening.toFixed(5)} nats per token (limit ${allowed.toFixed(5)})`;
   return `${what}, also at half the rate and without any single update`;
 }
 
-function better(a: Comparison, b: Comparison): boolean {
+function isBetter(a: Comparison, b: Comparison): boolean {
   return Number.isFinite(a.worsening) && !(a.worsening >= b.worsening);
 }

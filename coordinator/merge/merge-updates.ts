@@ -17,12 +17,12 @@ import {
 } from '../../lora/update/index.ts';
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 
-/** One recorded update: where its payload lies and what its author said about it. */
+/** A recorded update: its payload's blob and its author's claims. */
 export interface MergeSource {
   readonly peer: string;
-  /** The round it was made for. */
+  /** The round that it was trained for. */
   readonly round: number;
-  /** Blob of the payload. */
+  /** Digest of the payload's blob. */
   readonly digest: string;
   readonly size: number;
   readonly preset: Preset;
@@ -32,18 +32,19 @@ export interface MergeSource {
 export interface MergeInput {
   readonly layout: AdapterLayout;
   readonly baseDigest: string;
-  /** Round that is being merged: staleness counts from it. */
+  /** The round that is merged. An update's staleness is counted from it. */
   readonly round: number;
-  /** Sorted by peer, then round: the order of all sums. */
+  /** Sorted by peer, then by round: the order of every sum. */
   readonly sources: readonly MergeSource[];
   readonly rate: number;
   readonly denominatorFloor: number;
-  /** Blobs of the parent's adapter and of the downlink's residual (null: zero). */
+  /** Blobs of the parent's adapter and of the error feedback of the published deltas (null: zero). */
   readonly adapter: { readonly digest: string; readonly size: number };
   readonly residual: string | null;
 }
 
-export interface Contributor {
+/** An update that went into a merge. */
+export interface MergedUpdate {
   readonly peer: string;
   readonly round: number;
   readonly digest: string;
@@ -56,36 +57,40 @@ export interface Contributor {
 export interface Merged {
   /** The next adapter: `adapter_model.safetensors`. */
   readonly adapter: Uint8Array;
-  /** What leads to it from the parent, to the last bit: an encoded dense update. */
+  /** The step from the parent to it, exact to the bit: an encoded dense update. */
   readonly delta: Uint8Array;
-  /** What the delta's quantisation left over, for the next round. */
+  /** The delta's quantisation error, added to the next round's delta. */
   readonly residual: Uint8Array;
-  readonly contributors: readonly Contributor[];
+  readonly contributors: readonly MergedUpdate[];
   readonly outliers: readonly MergeSource[];
   /** See `drift` in lora/update; null with fewer than two contributors. */
   readonly drift: number | null;
 }
 
-/** Reads a blob whose digest has been checked. */
+/** Reads a blob and verifies its digest. */
 export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>;
 
 /**
- * An update whose norm is this many times the median of the round's is refused instead of clipped: honest nodes differ
- * by their steps (threefold) and what their error feedback has saved up, not by more than an order of magnitude.
+ * Above this multiple of the round's median norm, an update is refused instead of clipped. Honest norms differ by the
+ * number of steps (up to threefold) and by accumulated error feedback: less than an order of magnitude.
  */
 export const OUTLIER_FACTOR = 30;
-/** With fewer updates than this nobody can say which of them is out of line. */
+/** With fewer updates than this, the median says nothing about which one is the outlier. */
 export const OUTLIER_UPDATES = 3;
 /** Drift is measured on at most this many updates, because all of them are in memory at once. */
 export const DRIFT_UPDATES = 8;
-/** A stored residual is as large as the adapter, with a checksum and a layout digest before it. */
+/** A stored residual is the size of the adapter, after a checksum and a layout digest. */
 const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 
 /**
- * Merges a round: tokens capped at twice their median × (1+τ)^−½, every tensor clipped to the median norm, summed in
- * fp32 in the given order over a floored denominator, stepped at `rate`, and quantised for the downlink with error
- * feedback that loses nothing. Depends on nothing but its input: anybody who has the blobs gets the same bits. Updates
- * are read one at a time, twice.
+ * Merges a round's updates and applies the step to the adapter.
+ *
+ * An update's weight is its tokens, capped at twice their median, times (1+τ)^−½ for a staleness of τ rounds. Every tensor
+ * is clipped to the median norm. Sums are in fp32, in the given order, over a floored denominator. The sum times `rate`
+ * is quantised for publication, with error feedback of decay 1.
+ *
+ * The result depends on the input alone, so that any peer with the blobs can recompute it bit for bit. Each update is
+ * read twice, and one at a time.
  */
 export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<Merged> {
   const { layout } = input;
@@ -94,7 +99,7 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
 
   const norms = new Map<MergeSource, Float64Array>();
   for (const source of input.sources) norms.set(source, updateNorms(await load(source)));
-  const outliers = findOutliers(input.sources, (source) => length(norms.get(source)!));
+  const outliers = findOutliers(input.sources, (source) => euclideanNorm(norms.get(source)!));
   const sources = input.sources.filter((source) => !outliers.includes(source));
 
   const caps = capWeights(sources.map(({ tokens }) => tokens));
@@ -128,24 +133,19 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
       digest: source.digest,
       tokens: source.tokens,
       weight: weights[i]!,
-      norm: length(norms.get(source)!),
+      norm: euclideanNorm(norms.get(source)!),
     })),
     outliers,
     drift: sampled.length > 1 ? drift(layout, parent, sampled, weights.slice(0, sampled.length)).rho : null,
   };
 }
 
-/** Checks a payload as the merge will read it. @throws SwarmError UPDATE_* */
-export function checkPayload(bytes: Uint8Array, layout: AdapterLayout, preset: Preset): void {
-  decodeUpdate(bytes, layout, preset);
-}
-
-/** Values that a merge goes through: decides whether it would hold up an event loop. */
-export function mergeWork(layout: AdapterLayout, updates: number): number {
+/** Returns how many values a merge processes, which tells whether it would block the event loop. */
+export function mergedValues(layout: AdapterLayout, updates: number): number {
   return planLayout(layout).parameters * (updates + 1);
 }
 
-/** Out of line until no one is: taking one out moves the median, and the rest must stand on its own when recomputed. */
+/** Repeats until no outlier is left: each removal moves the median, and a recomputation sees only the remaining updates. */
 function findOutliers(all: readonly MergeSource[], norm: (source: MergeSource) => number): MergeSource[] {
   const outliers: MergeSource[] = [];
   for (;;) {
@@ -159,7 +159,7 @@ function findOutliers(all: readonly MergeSource[], norm: (source: MergeSource) =
   }
 }
 
-function length(norms: Float64Array): number {
+function euclideanNorm(norms: Float64Array): number {
   let sum = 0;
   for (const norm of norms) sum += norm * norm;
   return Math.sqrt(sum);

@@ -11,13 +11,13 @@ import type { Compute } from '../../lora/train/compute.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 import { fallbackFor, fallbackValues, type Workload } from '../../lora/train/fallback.ts';
 import type { TrainerOptions } from '../../lora/train/messages.ts';
+import type { RowLoss } from '../../lora/train/step.ts';
 import { TrainerProcess } from '../../lora/train/supervisor.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
+import type { EvaluateOptions, ValidationJob, Validator } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
-import type { RowLoss } from './gate.ts';
 import { decodeHeldOut, gateRows } from './held-out.ts';
-import type { EvaluateOptions, ValidationJob, Validator } from './validator.ts';
 
 export interface TrainerValidatorOptions {
   readonly home: string;
@@ -29,11 +29,11 @@ export interface TrainerValidatorDeps {
   readonly blobs: FileBlobs;
   readonly clock: Clock;
   readonly log: Logger;
-  /** Packed held-out data of a job; null when there is no such job. */
+  /** Returns a job's packed held-out data; null for an unknown job. */
   readonly heldOut: (job: string) => Uint8Array | null;
 }
 
-/** Trainer processes at one time, at work or kept ready: each holds a base model in memory. */
+/** Trainer processes at the same time, evaluating or kept ready. Each holds a base model in memory. */
 const PROCESSES = 2;
 
 interface Ready {
@@ -43,23 +43,23 @@ interface Ready {
 }
 
 /**
- * Evaluates in a trainer process per job, started when it is first needed and again when it has died. Where its device
- * fails it is started with fewer rows at a time, or on the processor, and the evaluation begins again: losses differ by
- * rounding, which is far less than what the gate lets pass.
+ * Evaluates in one trainer process per job, started on first use and restarted after it died. When its device fails, it
+ * restarts with a smaller micro-batch or on the CPU and the evaluation starts again. Losses then differ by rounding, which
+ * is far below what the gate tolerates.
  */
 export class TrainerValidator implements Validator {
   readonly #options: TrainerValidatorOptions;
   readonly #deps: TrainerValidatorDeps;
   /** Least recently used first. */
   readonly #ready = new Map<string, Ready>();
-  /** Jobs whose evaluation is under way: never more than there are processes. */
+  /** Jobs that are being evaluated: at most PROCESSES. */
   readonly #working: string[] = [];
-  /** Says `ended` when one of them is through. */
+  /** Emits `ended` after each evaluation. */
   readonly #turns = new EventEmitter().setMaxListeners(0);
-  /** What jobs are evaluated with since a device has failed. */
-  readonly #lighter = new Map<string, Workload>();
-  /** Held-out data of jobs that are still being made. */
-  readonly #lent = new Map<string, Uint8Array>();
+  /** Fallback settings of jobs whose device failed. */
+  readonly #fallbacks = new Map<string, Workload>();
+  /** Held-out data of jobs that are not recorded yet. */
+  readonly #unrecorded = new Map<string, Uint8Array>();
   readonly #life = new AbortController();
 
   constructor(options: TrainerValidatorOptions, deps: TrainerValidatorDeps) {
@@ -67,39 +67,39 @@ export class TrainerValidator implements Validator {
     this.#deps = deps;
   }
 
-  /** Evaluates for a job that the store does not have yet. A job that fails here leaves no process behind. */
+  /** Evaluates for a job that the store does not have yet. Ends the job's process when the evaluation fails. */
   async measure(
     { job, manifest, heldOut }: ValidationJob & { heldOut: Uint8Array },
     adapter: readonly Float32Array[],
     options: { signal: AbortSignal },
   ): Promise<readonly RowLoss[]> {
-    this.#lent.set(job, heldOut);
+    this.#unrecorded.set(job, heldOut);
     try {
-      return await this.evaluate({ job, manifest }, adapter, { ...options, onLighter: () => {} });
+      return await this.evaluate({ job, manifest }, adapter, { ...options, onFallback: () => {} });
     } catch (error) {
       await this.release(job);
       throw error;
     } finally {
-      this.#lent.delete(job);
+      this.#unrecorded.delete(job);
     }
   }
 
   async evaluate(
     job: ValidationJob,
     adapter: readonly Float32Array[],
-    { signal, onLighter }: EvaluateOptions,
+    { signal, onFallback }: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
     const inner = AbortSignal.any([signal, this.#life.signal]);
     await this.#begin(job.job, inner);
     try {
-      return await this.#evaluateNow(job, adapter, { signal: inner, onLighter });
+      return await this.#evaluateNow(job, adapter, { signal: inner, onFallback });
     } finally {
       this.#working.splice(this.#working.indexOf(job.job), 1);
       this.#turns.emit('ended');
     }
   }
 
-  /** Waits while every process is at work: to end one of them would cost its job the evaluation. */
+  /** Waits while every process is evaluating: ending one would lose its evaluation. */
   async #begin(job: string, signal: AbortSignal): Promise<void> {
     while (this.#working.length >= PROCESSES) await once(this.#turns, 'ended', { signal });
     this.#working.push(job);
@@ -108,7 +108,7 @@ export class TrainerValidator implements Validator {
   async #evaluateNow(
     job: ValidationJob,
     adapter: readonly Float32Array[],
-    { signal, onLighter }: EvaluateOptions,
+    { signal, onFallback }: EvaluateOptions,
   ): Promise<readonly RowLoss[]> {
     for (;;) {
       const ready = await this.#prepared(job);
@@ -116,20 +116,20 @@ export class TrainerValidator implements Validator {
         const trainer = await ready.process;
         return await trainer.evaluate({ adapter, rows: ready.rows, signal });
       } catch (error) {
-        const because = signal.aborted ? null : await this.#lighten(job, ready, error);
+        const because = signal.aborted ? null : await this.#fallBack(job, ready, error);
         const process = await ready.process.catch(() => null);
-        // A process that has died, or never started, is not asked twice.
+        // A process that died or never started is not used again.
         if (because === null && process?.alive) throw error;
         if (this.#ready.get(job.job) === ready) this.#ready.delete(job.job);
         await process?.stop();
         if (because === null) throw error;
-        onLighter(because);
+        onFallback(because);
       }
     }
   }
 
   async release(job: string): Promise<void> {
-    this.#lighter.delete(job);
+    this.#fallbacks.delete(job);
     await this.#end(job);
   }
 
@@ -144,17 +144,17 @@ export class TrainerValidator implements Validator {
     await known?.process.then((process) => process.stop()).catch(() => {});
   }
 
-  /** Takes down what the next process of the job is started with. @returns why; null where nothing lighter would help */
-  async #lighten({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
+  /** Chooses lighter settings for the job's next process. Returns the reason for people; null when none would help. */
+  async #fallBack({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
     const { microBatch } = manifest.training;
-    // An evaluation has no backward pass to compute anything twice for.
+    // Gradient checkpointing does not apply: an evaluation has no backward pass.
     const asked = { compute: { ...this.#options.compute, checkpointing: false }, microBatch };
     const before = await load.catch(() => null);
     const fallback = before && fallbackFor(asked, before, error);
     if (fallback === null) return null;
-    this.#lighter.set(job, fallback);
+    this.#fallbacks.set(job, fallback);
     const code = isSwarmError(error) ? error.code : null;
-    this.#deps.log.warn({ job: manifest.name, code, ...fallbackValues(fallback) }, 'validator-restarts');
+    this.#deps.log.warn({ job: manifest.name, code, ...fallbackValues(fallback) }, 'validator-restarted');
     return fallback.reason;
   }
 
@@ -170,9 +170,8 @@ export class TrainerValidator implements Validator {
   }
 
   #rows(job: string, { acceptance }: Manifest): Row[] {
-    const bytes = this.#lent.get(job) ?? this.#deps.heldOut(job);
-    if (!bytes)
-      throw coordinatorError('HELD_OUT_MISSING', `there is no held-out data of job ${job}`, { job });
+    const bytes = this.#unrecorded.get(job) ?? this.#deps.heldOut(job);
+    if (!bytes) throw coordinatorError('HELD_OUT_MISSING', `job ${job} has no held-out data`, { job });
     return gateRows(decodeHeldOut(bytes), acceptance.heldOutRows);
   }
 
@@ -183,10 +182,10 @@ export class TrainerValidator implements Validator {
       base: manifest.base,
       pathOf: (digest) => this.#deps.blobs.path(digest),
     });
-    const known = this.#lighter.get(job);
+    const known = this.#fallbacks.get(job);
     const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.#choose(dir, manifest));
     const process = Promise.all([modelDir, load]).then(([dir, load]) => this.#start(dir, manifest, load));
-    // Whoever evaluates gets the errors.
+    // `evaluate` reports the errors.
     load.catch(() => {});
     process.catch(() => {});
     return { load, process, rows };
@@ -217,7 +216,7 @@ export class TrainerValidator implements Validator {
       lora,
       training: trainingConfigSchema.parse({ ...training, microBatch }),
     };
-    const onLog = (line: string): void => this.#deps.log.debug({ line }, 'validator-says');
+    const onLog = (line: string): void => this.#deps.log.debug({ line }, 'validator-output');
     return TrainerProcess.start(options, { onLog, signal: this.#life.signal });
   }
 }

@@ -1,13 +1,8 @@
 import { timingSafeEqual } from 'node:crypto';
 import { coordinatorError } from '../errors.ts';
+import type { Admission } from '../store/store.ts';
 
-/** Who may take part in a job: everybody, holders of its invite, or the peers listed. */
-export type Admission =
-  | { readonly kind: 'open' }
-  | { readonly kind: 'invite' }
-  | { readonly kind: 'peers'; readonly peers: readonly string[] };
-
-/** @throws SwarmError NOT_ADMITTED saying what the node's owner can do */
+/** @throws SwarmError NOT_ADMITTED. The message has the advice for the node's owner: rpc transports nothing else. */
 export function checkAdmission(
   admission: Admission,
   token: string | null,
@@ -20,13 +15,13 @@ export function checkAdmission(
   throw coordinatorError(
     'NOT_ADMITTED',
     admission.kind === 'invite'
-      ? `this job takes nodes with its invite only; ask its operator for one (\`swarm job show\` prints it)`
-      : `this job takes listed nodes only; ask its operator to list ${asked.peer}`,
+      ? 'this job needs an invite; ask its operator for one (`swarm job show` prints it)'
+      : `this job admits only listed nodes; ask its operator to list ${asked.peer}`,
     { admission: admission.kind, peer: asked.peer },
   );
 }
 
-/** Takes the same time whatever the first difference. */
+/** Compares in constant time. */
 function equal(a: string, b: string): boolean {
   const left = Buffer.from(a);
   const right = Buffer.from(b);

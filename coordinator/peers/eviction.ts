@@ -1,43 +1,45 @@
-/** Rounds in which a node must have delivered to keep its place whatever happens: a few days away cost nobody anything. */
+/** Rounds during which a delivery protects an absent member from eviction, so that a few days away cost nothing. */
 export const RECENT_ROUNDS = 64;
 /**
- * A node that is there and has not delivered in this many rounds is not going to. Where more are present than a round
- * takes (512 of 4,096), each has had its turn by then, twice.
+ * Rounds without a delivery after which a present member may be evicted. When more members are present than a round takes
+ * (512 of 4,096), each has been assigned twice by then.
  */
 export const IDLE_ROUNDS = 16;
 
-/** What decides whether an admitted node keeps its place when the house is full. */
+/** Facts about a member that decide whether it may be evicted. */
 export interface Member {
   readonly peer: string;
   /** The round that was open when it joined, or when this coordinator started. */
   readonly joinedRound: number;
+  /** When it was last heard, milliseconds since the epoch. */
   readonly seenAt: number;
   readonly present: boolean;
-  /** In the open round. */
+  /** Whether it is assigned in the open round. */
   readonly assigned: boolean;
   /** Newest round of which it has an update that was not refused; null: none. */
   readonly delivered: number | null;
 }
 
 /**
- * Whose place a newcomer gets when the house is full; null when all have to stay. Those that never delivered go first:
- * the absent before the present, the longest silent first. Somebody who works is never moved by those who only come and
- * go: who delivered lately or is at work stays, and who has just come gets time to show what it does.
+ * Chooses the member whose place a newcomer gets in a full job; null when all must stay. In this order: absent members that
+ * never delivered, present ones that never delivered for IDLE_ROUNDS, absent ones whose last delivery is RECENT_ROUNDS
+ * old; among equals the one that has been silent longest. Members that deliver are never evicted, so a flood of newcomers
+ * cannot displace them.
  */
-export function memberToEvict(seats: readonly Member[], round: number): string | null {
+export function memberToEvict(members: readonly Member[], round: number): string | null {
   const rank = ({ present, assigned, delivered, joinedRound }: Member): number | null => {
     if (assigned) return null;
     if (delivered !== null) return !present && delivered < round - RECENT_ROUNDS ? 2 : null;
     if (!present) return 0;
     return joinedRound <= round - IDLE_ROUNDS ? 1 : null;
   };
-  let chosen: { seat: Member; rank: number } | null = null;
-  for (const seat of seats) {
-    const own = rank(seat);
+  let chosen: { member: Member; rank: number } | null = null;
+  for (const member of members) {
+    const own = rank(member);
     if (own === null) continue;
-    if (!chosen || own < chosen.rank || (own === chosen.rank && seat.seenAt < chosen.seat.seenAt)) {
-      chosen = { seat, rank: own };
+    if (!chosen || own < chosen.rank || (own === chosen.rank && member.seenAt < chosen.member.seenAt)) {
+      chosen = { member, rank: own };
     }
   }
-  return chosen?.seat.peer ?? null;
+  return chosen?.member.peer ?? null;
 }

@@ -1,57 +1,56 @@
-import type { Clock } from '../../common/clock.ts';
 import { isSwarmError } from '../../common/errors.ts';
-import type { Logger } from '../../common/logger.ts';
-import type { Quota, RateLimiter } from '../../common/rate-limiter.ts';
+import type { Quota } from '../../common/rate-limiter.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
 import type { Heartbeat } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import type { RunContext } from '../context.ts';
 
-/** One every 2 s, and one at each change of state: a round has three. */
+/** A node sends one heartbeat every 2 s and one at each change of state, of which a round has three. */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
-/** States in which a node can take work at once; while joining or syncing it may have gigabytes to fetch first. */
+/** States in which a node can train at once. While joining or syncing it may have gigabytes to fetch first. */
 const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaiting'];
 
 export interface LivePeer {
-  /** Newest heartbeat; null before the first after joining, or after a restart of the coordinator. */
+  /** Newest heartbeat; null before the first one after joining or after a restart of the coordinator. */
   readonly heartbeat: Heartbeat | null;
   /** On the monotonic clock. */
   readonly seenAt: number;
-  /** Has been ready for work since it joined; syncing between rounds does not take that back. */
+  /** Has been ready to train since it joined. Syncing between rounds does not change that. */
   readonly ready: boolean;
 }
 
-export interface LivenessDeps {
-  readonly clock: Clock;
-  readonly limiter: RateLimiter;
-  readonly log: Logger;
-  admitted(peer: string): boolean;
-  /** A node that was not there is there. */
-  onCome(peer: string): void;
-  /** A node that was not there is ready for work. */
+/** The caller's reactions to changes of presence. */
+export interface LivenessEvents {
+  /** A node appeared. */
+  onPresent(peer: string): void;
+  /** A node became ready to train. */
   onReady(peer: string): void;
-  /** A node waits for the round after `round`: whatever it had to do in that one is delivered or lost. */
+  /** A node waits for the round after `round`: its update of `round` has been delivered or is lost. */
   onIdle(peer: string, round: number): void;
-  /** A node that was there is not any more. */
+  /** A node disappeared. */
   onGone(peer: string, reason: 'left' | 'silent'): void;
 }
 
-/** Who of a job's nodes is there, by their signs of life. */
+/** Tracks which members of a job are present, by their heartbeats. */
 export class Liveness {
-  readonly #job: string;
-  readonly #deps: LivenessDeps;
+  readonly #context: RunContext;
+  readonly #isMember: (peer: string) => boolean;
+  readonly #events: LivenessEvents;
   readonly #peers = new Map<string, LivePeer>();
-  /** When those that are gone were last seen, on the monotonic clock. */
+  /** When absent peers were last seen, on the monotonic clock. */
   readonly #gone = new Map<string, number>();
-  /** Those of them that said goodbye: they join when they come back, and joining has a quota. */
+  /** Absent peers that said goodbye. They must join again, which has a quota. */
   readonly #left = new Set<string>();
-  /** Newest heartbeat's time of each admitted node, also of those that are gone. */
+  /** Time of the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
 
-  constructor(options: { job: string }, deps: LivenessDeps) {
-    this.#job = options.job;
-    this.#deps = deps;
+  constructor(deps: { context: RunContext; isMember: (peer: string) => boolean; events: LivenessEvents }) {
+    this.#context = deps.context;
+    this.#isMember = deps.isMember;
+    this.#events = deps.events;
   }
 
+  /** Number of peers present, ready or not. */
   get size(): number {
     return this.#peers.size;
   }
@@ -60,23 +59,23 @@ export class Liveness {
     return this.#peers.get(peer) ?? null;
   }
 
-  /** A node was at work when the coordinator went away, and may still be. */
+  /** Counts a peer as present that was training when the coordinator stopped. */
   expect(peer: string): void {
-    this.#peers.set(peer, { heartbeat: null, seenAt: this.#deps.clock.monotonic(), ready: true });
+    this.#peers.set(peer, { heartbeat: null, seenAt: this.#context.deps.clock.monotonic(), ready: true });
   }
 
-  /** A node has joined: it counts as there, not yet as ready. */
+  /** Counts a peer that joined as present, not yet as ready. */
   join(peer: string): void {
     const known = this.#peers.get(peer);
-    const seenAt = this.#deps.clock.monotonic();
+    const seenAt = this.#context.deps.clock.monotonic();
     this.#left.delete(peer);
     this.#peers.set(peer, { heartbeat: known?.heartbeat ?? null, seenAt, ready: known?.ready ?? false });
-    if (!known) this.#deps.onCome(peer);
+    if (!known) this.#events.onPresent(peer);
   }
 
-  /** When a node was last heard of, present or not, since the Unix epoch; null when it never was. */
+  /** When a peer was last heard since this coordinator started, milliseconds since the epoch; null: not heard. */
   seenAt(peer: string): number | null {
-    const { clock } = this.#deps;
+    const { clock } = this.#context.deps;
     const at = this.#peers.get(peer)?.seenAt ?? this.#gone.get(peer);
     return at === undefined ? null : clock.now() - (clock.monotonic() - at);
   }
@@ -85,7 +84,7 @@ export class Liveness {
     this.#drop(peer, 'left');
   }
 
-  /** A node is no longer admitted: nothing of it is remembered. */
+  /** Forgets a peer that is no longer a member. */
   forget(peer: string): void {
     this.#drop(peer, 'left');
     this.#gone.delete(peer);
@@ -93,21 +92,21 @@ export class Liveness {
     this.#issued.delete(peer);
   }
 
-  /** A message from the peers topic. */
+  /** Takes a message of the peers topic. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
-    if (!this.#deps.limiter.take(`heartbeat/${sender}`, HEARTBEAT_QUOTA)) return 'ignore';
+    if (!this.#context.limiter.take(`heartbeat/${sender}`, HEARTBEAT_QUOTA)) return 'ignore';
     try {
       const { author, message } = verifyMessage('heartbeat', bytes);
-      return this.#hear(author, message) ? 'accept' : 'ignore';
+      return this.#take(author, message) ? 'accept' : 'ignore';
     } catch (error) {
       if (isSwarmError(error)) return 'reject';
       throw error;
     }
   }
 
-  /** Drops nodes that have been silent for too long; to be called about as often as they should be heard. */
-  sweep(): void {
-    const oldest = this.#deps.clock.monotonic() - PEER_LOST_AFTER_MS;
+  /** Drops peers that have been silent for too long. To be called once per heartbeat interval. */
+  dropSilent(): void {
+    const oldest = this.#context.deps.clock.monotonic() - PEER_LOST_AFTER_MS;
     for (const [peer, { seenAt }] of this.#peers) {
       if (seenAt < oldest) this.#drop(peer, 'silent');
     }
@@ -119,20 +118,22 @@ export class Liveness {
     this.#peers.delete(peer);
     this.#gone.set(peer, known.seenAt);
     if (reason === 'left') this.#left.add(peer);
-    this.#deps.onGone(peer, reason);
+    this.#events.onGone(peer, reason);
   }
 
-  #hear(author: string, heartbeat: Heartbeat): boolean {
-    const now = this.#deps.clock.now();
+  /** Returns whether the heartbeat counts. */
+  #take(author: string, heartbeat: Heartbeat): boolean {
+    const { job, deps } = this.#context;
+    const now = deps.clock.now();
     const known = this.#peers.get(author);
-    if (heartbeat.job !== this.#job || !this.#deps.admitted(author) || this.#left.has(author)) return false;
-    // Said again by somebody else, it must not keep a dead node alive. (One that came from beyond the tolerance was taken
-    // before our own clock was set back, and says nothing any more.)
+    if (heartbeat.job !== job || !this.#isMember(author) || this.#left.has(author)) return false;
+    // A replayed heartbeat must not keep a dead node present. (A newest heartbeat beyond the tolerance was taken before our
+    // clock was set back, and no longer proves a replay.)
     const last = this.#issued.get(author) ?? 0;
     if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
     const skewMs = heartbeat.issuedAt - now;
     if (Math.abs(skewMs) > CLOCK_SKEW_MS) {
-      this.#deps.log.warn({ peer: author, skewMs, limitMs: CLOCK_SKEW_MS }, 'heartbeat-clock-off');
+      deps.log.warn({ peer: author, skewMs, limitMs: CLOCK_SKEW_MS }, 'heartbeat-refused');
       return false;
     }
     this.#issued.set(author, heartbeat.issuedAt);
@@ -141,10 +142,10 @@ export class Liveness {
       return true;
     }
     const ready = READY.includes(heartbeat.state) || (known?.ready ?? false);
-    this.#peers.set(author, { heartbeat, seenAt: this.#deps.clock.monotonic(), ready });
-    if (!known) this.#deps.onCome(author);
-    if (ready && !known?.ready) this.#deps.onReady(author);
-    if (heartbeat.state === 'awaiting') this.#deps.onIdle(author, heartbeat.round);
+    this.#peers.set(author, { heartbeat, seenAt: deps.clock.monotonic(), ready });
+    if (!known) this.#events.onPresent(author);
+    if (ready && !known?.ready) this.#events.onReady(author);
+    if (heartbeat.state === 'awaiting') this.#events.onIdle(author, heartbeat.round);
     return true;
   }
 }

@@ -1,44 +1,62 @@
-import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
+import { CLOCK_SKEW_MS } from '../../protocol/limits.ts';
 import type { RunContext } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
-import type { StoredPeer, StoredReceipt } from '../store/store.ts';
+import type { Receipts } from '../record/receipts.ts';
+import type { RoundDriver } from '../record/round-driver.ts';
+import { isOver } from '../round/round-machine.ts';
+import type { StoredPeer } from '../store/store.ts';
 import { checkAdmission } from './admission.ts';
+import { memberToEvict } from './eviction.ts';
+import { Liveness } from './liveness.ts';
 
-/** Nodes that have a place in one job: bounds what strangers can make us remember. */
+/** Members of one job. Bounds what strangers can make the coordinator remember. */
 export const ADMITTED_PEERS = 4096;
-/** Senders that are tallied without having joined. */
-const TALLIED_STRANGERS = 1024;
 
-export interface Tally {
-  readonly accepted: number;
-  readonly refused: number;
-  readonly last: { readonly round: number; readonly code: ReceiptCode; readonly detail: string } | null;
+/** A node's request to join. */
+export interface JoinRequest {
+  readonly invite: string | null;
+  readonly name: string;
+  readonly agent: string;
+  readonly engine: string;
+  /** By the node's own clock. */
+  readonly sentAt: number;
 }
 
-const NONE: Tally = { accepted: 0, refused: 0, last: null };
-
-/** Whom a job has admitted, how fast they are, and how they have done. */
-export class Roster {
+/** The nodes that a job has admitted. Their coming and going moves the state machine. */
+export class Membership {
+  readonly liveness: Liveness;
   readonly #context: RunContext;
+  readonly #driver: RoundDriver;
+  readonly #receipts: Receipts;
   readonly #peers: Map<string, StoredPeer>;
-  readonly #tallies = new Map<string, Tally>();
-  /** Newest round of which a node has an update that was not refused. */
-  readonly #deliveries: Map<string, number>;
-  /** The round that was open when a node joined; of those that were there before the start, when that was. */
-  readonly #joined = new Map<string, number>();
+  /** The round that was open when a member joined. Members of an earlier run have `#startRound`. */
+  readonly #joinedRounds = new Map<string, number>();
   readonly #startRound: number;
 
-  constructor(_options: object, deps: { context: RunContext }) {
+  constructor(deps: {
+    context: RunContext;
+    driver: RoundDriver;
+    receipts: Receipts;
+    /** A member waits for the round after `round`. */
+    onIdle: (peer: string, round: number) => void;
+  }) {
     this.#context = deps.context;
+    this.#driver = deps.driver;
+    this.#receipts = deps.receipts;
+    this.liveness = new Liveness({
+      context: deps.context,
+      isMember: (peer) => this.has(peer),
+      events: {
+        onPresent: (peer) => this.#present(peer),
+        onReady: (peer) => this.#ready(peer),
+        onIdle: deps.onIdle,
+        onGone: (peer, reason) => this.#gone(peer, reason),
+      },
+    });
     const { job, deps: world } = this.#context;
     this.#peers = new Map(world.store.peers.all(job).map((peer) => [peer.peer, peer]));
-    this.#deliveries = world.store.updates.lastDeliveries(job);
-    this.#startRound = world.store.rounds.newest(job, 1)[0]?.round ?? 0;
-    for (const { peer, code, count } of world.store.updates.receiptCounts(job)) this.#add(peer, code, count);
-    for (const peer of this.#tallies.keys()) {
-      const [newest] = world.store.updates.receipts(job, peer, 1);
-      if (newest) this.#tallies.set(peer, { ...this.tally(peer), last: newest });
-    }
+    this.#startRound = this.#newestRound();
+    for (const peer of Object.keys(this.#driver.state.present)) this.liveness.expect(peer);
   }
 
   has(peer: string): boolean {
@@ -53,32 +71,28 @@ export class Roster {
     return [...this.#peers.values()];
   }
 
-  tally(peer: string): Tally {
-    return this.#tallies.get(peer) ?? NONE;
+  /** Whether joining would write to the store: the node is new, returns, or describes itself differently. */
+  isNews(peer: string, about: Pick<JoinRequest, 'name' | 'agent' | 'engine'>): boolean {
+    return this.liveness.get(peer) === null || this.#differs(peer, about);
   }
 
   /**
-   * Admits a node, or takes note of what has changed about it.
-   * @param options.vacate called when all places are taken: makes one free, or says that none can be
-   * @returns the entry, and whether it has to be recorded
-   * @throws SwarmError NOT_ADMITTED, JOB_FULL
+   * Admits a node, or updates what is known of it.
+   * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, JOB_FULL
    */
-  join(
-    peer: string,
-    asked: { invite: string | null; name: string; agent: string; engine: string },
-    { vacate }: { vacate: () => boolean },
-  ): { entry: StoredPeer; changed: boolean } {
-    const { stored, deps } = this.#context;
+  join(peer: string, { sentAt, invite, ...about }: JoinRequest): void {
+    const { job, stored, deps } = this.#context;
+    checkClock(sentAt, deps.clock.now());
     const known = this.#peers.get(peer);
     if (!known) {
-      checkAdmission(stored.admission, stored.token, { peer, invite: asked.invite });
-      if (this.#peers.size >= ADMITTED_PEERS && !vacate()) {
-        const message = `all ${ADMITTED_PEERS} places of the job are taken by nodes that work; try again later`;
+      checkAdmission(stored.admission, stored.token, { peer, invite });
+      if (this.#peers.size >= ADMITTED_PEERS && !this.#evict()) {
+        const message = `all ${ADMITTED_PEERS} places of the job are taken by nodes that train`;
         throw coordinatorError('JOB_FULL', message, { limit: ADMITTED_PEERS });
       }
     }
-    const { name, agent, engine } = asked;
-    const changed = this.differs(peer, asked);
+    const changed = this.#differs(peer, about);
+    const { name, agent, engine } = about;
     const entry: StoredPeer = {
       peer,
       name,
@@ -89,64 +103,87 @@ export class Roster {
       saidGoodbye: known?.saidGoodbye ?? false,
     };
     this.#peers.set(peer, entry);
-    if (!known) this.#joined.set(peer, deps.store.rounds.newest(this.#context.job, 1)[0]?.round ?? 0);
-    return { entry, changed };
+    if (!known) this.#joinedRounds.set(peer, this.#newestRound());
+    if (changed) this.#driver.transact(() => deps.store.peers.admit(job, entry));
+    if (!isOver(this.#driver.state)) this.liveness.join(peer);
   }
 
-  /** Whether a node is new, or says something else of itself than before. */
-  differs(peer: string, { name, agent, engine }: Pick<StoredPeer, 'name' | 'agent' | 'engine'>): boolean {
+  /** Notes a member's measured speed in tokens per second. The store has it already. */
+  setSpeed(peer: string, speed: number): void {
+    const known = this.#peers.get(peer);
+    if (known) this.#peers.set(peer, { ...known, speed });
+  }
+
+  #differs(peer: string, { name, agent, engine }: Pick<StoredPeer, 'name' | 'agent' | 'engine'>): boolean {
     const known = this.#peers.get(peer);
     return known?.name !== name || known.agent !== agent || known.engine !== engine;
   }
 
-  /** A node is there again, or has gone. */
-  setGoodbye(peer: string, saidGoodbye: boolean): void {
+  /** Frees a place for a newcomer. Returns whether it could. */
+  #evict(): boolean {
+    const { job, deps } = this.#context;
+    const { current, round } = this.#driver.state;
+    const members = this.all().map(({ peer, joinedAt }) => ({
+      peer,
+      joinedRound: this.#joinedRounds.get(peer) ?? this.#startRound,
+      seenAt: this.liveness.seenAt(peer) ?? joinedAt,
+      present: this.liveness.get(peer) !== null,
+      assigned: current?.assigned.includes(peer) ?? false,
+      delivered: this.#receipts.lastDelivery(peer),
+    }));
+    const peer = memberToEvict(members, round);
+    if (peer === null) return false;
+    this.liveness.forget(peer);
+    this.#driver.transact(() => deps.store.peers.remove(job, peer));
+    this.#peers.delete(peer);
+    this.#joinedRounds.delete(peer);
+    this.#receipts.forget(peer);
+    deps.log.info({ peer }, 'member-evicted');
+    return true;
+  }
+
+  #present(peer: string): void {
+    const { name, engine } = this.get(peer)!;
+    this.#driver.transact((outbox) => {
+      this.#setGoodbye(peer, false);
+      outbox.event({ type: 'peer-joined', peer, name, engine });
+    });
+  }
+
+  #ready(peer: string): void {
+    this.#driver.dispatch({ type: 'peer-ready', peer, speed: this.get(peer)?.speed ?? 0 });
+  }
+
+  #gone(peer: string, reason: 'left' | 'silent'): void {
+    const name = this.get(peer)?.name ?? '';
+    this.#driver.dispatch({ type: 'peer-gone', peer, reason }, (outbox) => {
+      this.#setGoodbye(peer, reason === 'left');
+      outbox.event({ type: 'peer-lost', peer, name, reason });
+    });
+  }
+
+  /** Recorded so that people see it after a restart too. */
+  #setGoodbye(peer: string, saidGoodbye: boolean): void {
     const known = this.#peers.get(peer);
+    if (known?.saidGoodbye === saidGoodbye) return;
+    this.#context.deps.store.peers.setGoodbye(this.#context.job, peer, saidGoodbye);
     if (known) this.#peers.set(peer, { ...known, saidGoodbye });
   }
 
-  /** An update of a node has been recorded. */
-  delivered(peer: string, round: number, speed: number): void {
-    const known = this.#peers.get(peer);
-    if (known) this.#peers.set(peer, { ...known, speed });
-    this.#deliveries.set(peer, Math.max(round, this.#deliveries.get(peer) ?? 0));
+  #newestRound(): number {
+    const { job, deps } = this.#context;
+    return deps.store.rounds.newest(job, 1)[0]?.round ?? 0;
   }
+}
 
-  /** Newest round of which a node has an update that was not refused; null: none. */
-  lastDelivery(peer: string): number | null {
-    return this.#deliveries.get(peer) ?? null;
-  }
-
-  joinedRound(peer: string): number {
-    return this.#joined.get(peer) ?? this.#startRound;
-  }
-
-  /** Takes a node's place away. It may join again. */
-  remove(peer: string): void {
-    for (const map of [this.#peers, this.#tallies, this.#deliveries, this.#joined]) map.delete(peer);
-  }
-
-  /** Counts a receipt that has been given. */
-  note(receipt: StoredReceipt): void {
-    // Work that a merge has refused keeps nobody a place.
-    const { peer, round, code } = receipt;
-    if (!counts(code) && code !== 'null-round' && this.#deliveries.get(peer) === round)
-      this.#deliveries.delete(peer);
-    this.#add(receipt.peer, receipt.code, 1);
-    if (this.#tallies.has(receipt.peer)) {
-      this.#tallies.set(receipt.peer, { ...this.tally(receipt.peer), last: receipt });
-    }
-  }
-
-  #add(peer: string, code: ReceiptCode, count: number): void {
-    if (!this.#tallies.has(peer) && this.#tallies.size >= ADMITTED_PEERS + TALLIED_STRANGERS) return;
-    const { accepted, refused, last } = this.tally(peer);
-    // A null round is nobody's fault.
-    const taken = counts(code);
-    this.#tallies.set(peer, {
-      accepted: accepted + (taken ? count : 0),
-      refused: refused + (taken || code === 'null-round' ? 0 : count),
-      last,
-    });
-  }
+/** @throws SwarmError CLOCK_OFF when the node's heartbeats would be refused as stale */
+function checkClock(sentAt: number, now: number): void {
+  const offMs = sentAt - now;
+  if (Math.abs(offMs) <= CLOCK_SKEW_MS) return;
+  const seconds = Math.round(Math.abs(offMs) / 1000);
+  throw coordinatorError(
+    'CLOCK_OFF',
+    `the node's clock is ${seconds} s ${offMs > 0 ? 'ahead of' : 'behind'} the coordinator's (limit ${CLOCK_SKEW_MS / 1000} s); set both over the network (NTP), and the node joins by itself`,
+    { offMs, limitMs: CLOCK_SKEW_MS },
+  );
 }

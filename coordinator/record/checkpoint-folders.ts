@@ -2,38 +2,17 @@ import { randomBytes } from 'node:crypto';
 import { copyFile, link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameDurably, syncFolder, writeError } from '../../common/durable.ts';
-import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../../lora/adapter/peft-config.ts';
-import type { Manifest } from '../../protocol/manifest.ts';
-import type { Checkpoint } from '../../protocol/messages.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
-
-/** A checkpoint as people and PEFT use it. */
-export interface CheckpointToWrite {
-  readonly manifest: Manifest;
-  readonly layout: AdapterLayout;
-  readonly digest: string;
-  readonly checkpoint: Checkpoint;
-  /** As signed. */
-  readonly envelope: Uint8Array;
-}
-
-/** Where checkpoints are laid out as folders; in the simulation nowhere. */
-export interface CheckpointFolders {
-  /** Complete and durable when it resolves; nobody ever sees a part of it. */
-  write(checkpoint: CheckpointToWrite): Promise<void>;
-  path(job: string, round: number): string;
-  /** Takes the weights out of a checkpoint's folder; what is signed stays. Done again, it changes nothing. */
-  empty(job: string, round: number): Promise<void>;
-}
+import type { CheckpointFolders, CheckpointToWrite } from '../context.ts';
 
 export const SIGNED_FILE = 'checkpoint.cbor';
 export const READABLE_FILE = 'checkpoint.json';
 
 /**
- * `<home>/checkpoints/<job>/<round>/`, each a PEFT adapter with the signed checkpoint and a readable copy beside it. The
- * weights are a hard link to their blob where the file system has them.
+ * Checkpoints in `<home>/checkpoints/<job>/<round>/`: a PEFT adapter, the signed checkpoint and a readable copy of it. The
+ * weights are a hard link to their blob where the file system supports links.
  */
 export class FileCheckpointFolders implements CheckpointFolders {
   readonly #root: string;
@@ -49,7 +28,7 @@ export class FileCheckpointFolders implements CheckpointFolders {
   }
 
   async empty(job: string, round: number): Promise<void> {
-    // A PEFT folder without weights would only look like an adapter.
+    // Without its weights a PEFT folder must not look like an adapter.
     for (const name of [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE])
       await rm(join(this.path(job, round), name), { force: true });
   }
@@ -71,7 +50,7 @@ export class FileCheckpointFolders implements CheckpointFolders {
       await writeSynced(join(work, SIGNED_FILE), envelope);
       await writeSynced(join(work, READABLE_FILE), `${JSON.stringify(readable(written), null, 2)}\n`);
       await syncFolder(work);
-      // What a killed attempt has left there was never committed; a folder cannot be renamed over.
+      // A killed attempt may have left a folder, which was never committed. A rename cannot replace it.
       if (await exists(target)) await rename(target, join(parent, `.old-${randomBytes(6).toString('hex')}`));
       await renameDurably(work, target);
       await removeLeftovers(parent);
@@ -97,7 +76,7 @@ async function linkOrCopy(from: string, to: string): Promise<void> {
   try {
     await link(from, to);
   } catch {
-    // Another file system, or one without links.
+    // The blob is on another file system, or this one has no hard links.
     await copyFile(from, to);
     await syncFile(to);
   }

@@ -1,7 +1,7 @@
 import type { Logger } from '../../common/logger.ts';
 import type { JobEvent } from '../../monitor/job-events.ts';
 
-/** One line of the log per event that people follow; a round's line says all that matters about it. */
+/** Logs an event. Events that people follow get one line at level info or above. */
 export function logEvents(log: Logger, event: JobEvent, job: string): void {
   switch (event.type) {
     case 'checkpoint': {
@@ -16,7 +16,7 @@ export function logEvents(log: Logger, event: JobEvent, job: string): void {
         seconds: rounded(seconds, 1),
         bytesPerParameter: rounded(bytesPerParameter, 3),
       };
-      log.info(line, 'round');
+      log.info(line, 'round-committed');
       return;
     }
     case 'null-round':

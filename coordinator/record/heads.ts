@@ -5,8 +5,8 @@ import { jobTopic } from '../../protocol/topics.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import type { Assignment, Preset } from '../round/plan.ts';
 
-/** What changes from head to head; the rest follows from the job and its newest checkpoint. */
-export interface HeadNews {
+/** The fields of a head that do not follow from the job and its newest checkpoint. */
+export interface HeadFields {
   readonly phase: Head['phase'];
   readonly round: number;
   readonly preset: Preset;
@@ -16,52 +16,51 @@ export interface HeadNews {
   readonly issuedAt: number;
 }
 
-/** The job's newest head: recorded before it is published, and then always the same bytes. */
+/** The newest head of a job. It is recorded before it is published, and its bytes never change after that. */
 export class Heads {
   readonly #context: RunContext;
-  #signed: { envelope: Uint8Array; head: Head };
+  #newest: { envelope: Uint8Array; head: Head };
 
-  /** @param options.envelope the newest recorded head */
-  constructor(options: { envelope: Uint8Array }, deps: { context: RunContext }) {
+  constructor(deps: { context: RunContext }) {
     this.#context = deps.context;
-    this.#signed = { envelope: options.envelope, head: verifyMessage('head', options.envelope).message };
+    const { job } = this.#context;
+    const envelope = this.#context.deps.store.jobs.head(job)!;
+    this.#newest = { envelope, head: verifyMessage('head', envelope).message };
   }
 
-  get head(): Head {
-    return this.#signed.head;
+  /** The newest head and its signed form. */
+  get newest(): { readonly envelope: Uint8Array; readonly head: Head } {
+    return this.#newest;
   }
 
-  get envelope(): Uint8Array {
-    return this.#signed.envelope;
-  }
-
-  /** Signs and records the next head; to be called within a transaction. */
-  record(news: HeadNews, current: CurrentCheckpoint): void {
+  /** Signs and records the next head. Must be called within a transaction. */
+  record(fields: HeadFields, current: CurrentCheckpoint): void {
     const { job, stored, deps } = this.#context;
-    const head = makeHead({ job, term: stored.term, sequence: this.head.sequence + 1 }, news, current);
+    const sequence = this.#newest.head.sequence + 1;
+    const head = makeHead({ job, term: stored.term, sequence }, fields, current);
     const envelope = signMessage('head', head, deps.network.signer);
-    deps.store.jobs.putHead(job, head.sequence, envelope);
-    this.#signed = { envelope, head };
+    deps.store.jobs.putHead(job, sequence, envelope);
+    this.#newest = { envelope, head };
   }
 
   publish(): void {
     const { job, deps } = this.#context;
     deps.network
-      .publish(jobTopic(job, 'heads'), this.envelope)
+      .publish(jobTopic(job, 'heads'), this.#newest.envelope)
       .catch((error: unknown) => deps.log.warn({ error }, 'head-not-published'));
   }
 }
 
 export function makeHead(
-  moment: { job: string; term: number; sequence: number },
-  news: HeadNews,
+  id: { job: string; term: number; sequence: number },
+  fields: HeadFields,
   { digest, checkpoint, ordinal }: CurrentCheckpoint,
 ): Head {
   const { parent, delta } = checkpoint;
   return {
-    ...moment,
-    phase: news.phase,
-    round: news.round,
+    ...id,
+    phase: fields.phase,
+    round: fields.round,
     checkpoint: {
       digest,
       round: checkpoint.round,
@@ -70,16 +69,16 @@ export function makeHead(
       delta: delta && parent ? { parent, digest: delta.digest, size: delta.size } : null,
       heldOutLoss: checkpoint.metrics.heldOutLoss,
     },
-    preset: news.preset,
-    assignments: [...news.assignments],
-    deadlineMs: Math.ceil(news.deadlineMs),
+    preset: fields.preset,
+    assignments: [...fields.assignments],
+    deadlineMs: Math.ceil(fields.deadlineMs),
     included: checkpoint.contributors.map(({ peer, update }) => ({ peer, update })),
-    reason: clip(news.reason),
-    issuedAt: news.issuedAt,
+    reason: clip(fields.reason),
+    issuedAt: fields.issuedAt,
   };
 }
 
-/** Characters that a reason or a detail may have on the wire. */
+/** Shortens a reason or a detail to the characters that the wire format allows. */
 export function clip(text: string): string {
   return text.length <= DETAIL_CHARACTERS ? text : `${text.slice(0, DETAIL_CHARACTERS - 1)}…`;
 }

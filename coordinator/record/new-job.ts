@@ -7,35 +7,34 @@ import { signMessage, verifyMessage } from '../../protocol/signing.ts';
 import type { BlobScope } from '../../storage/blob-collector.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import { coordinatorError } from '../errors.ts';
-import { jobBlobs } from '../jobs/blobs.ts';
-import type { Admission } from '../peers/admission.ts';
 import { waitingReason } from '../round/round-machine.ts';
-import type { StoredJob } from '../store/store.ts';
+import { type Admission, jobBlobs, type StoredJob } from '../store/store.ts';
 import { makeHead } from './heads.ts';
 
-/** A job whose base, data and first adapter are in the blob store, and that nobody has heard of yet. */
+/** A job whose base, data and first adapter are in the blob store. It is not recorded yet. */
 export interface PreparedJob {
   readonly manifest: Manifest;
   readonly layout: AdapterLayout;
-  /** Packed held-out rows: stay here. */
+  /** Packed held-out rows. They never leave the coordinator. */
   readonly heldOut: Uint8Array;
   readonly admission: Admission;
-  /** Of the job's invites; null for open jobs and lists. */
+  /** Token of the job's invites; null for open jobs and lists of peers. */
   readonly token: string | null;
-  /** Digest of everything that the operator chose: the same name with the same content is the same job. */
+  /** Digest of all settings and data: the same name with the same content is the same job. */
   readonly content: string;
-  /** Held-out loss of the base, over the rows that the gate looks at, and their predicted tokens. */
+  /** Held-out loss of the base on the rows of the gate, nats per token. */
   readonly baseLoss: number | null;
+  /** Predicted tokens of those rows. */
   readonly baseTokens: number;
 }
 
-/** The first term of a job; a takeover raises it. */
+/** The first term of a job. A takeover raises it. */
 const FIRST_TERM = 1;
 
 /**
- * Signs a job's manifest and initial checkpoint and makes both durable, with a first head that waits for nodes. To be
- * called for one job at a time.
- * @returns the job, and the event of its creation; null when it was there already
+ * Signs and records a job's manifest, its initial checkpoint and a first head that waits for nodes. Must not run for two
+ * jobs at the same time: jobs of one name share a folder.
+ * @returns the job and the event of its creation; no event when the job existed already
  * @throws SwarmError JOB_EXISTS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
  */
 export async function recordJob(
@@ -44,7 +43,7 @@ export async function recordJob(
   scope: BlobScope,
 ): Promise<{ stored: StoredJob; event: JobEvent | null }> {
   const { manifest, layout, content } = prepared;
-  const known = existing({ name: manifest.name, content }, store);
+  const known = findSameJob({ name: manifest.name, content }, store);
   if (known) return { stored: known, event: null };
 
   assertManifestFits(manifest);
@@ -101,29 +100,29 @@ export async function recordJob(
   });
 }
 
-/** @returns the manifest's size in bytes @throws SwarmError JOB_TOO_LARGE */
+/** Returns the manifest's size in bytes. @throws SwarmError JOB_TOO_LARGE when it exceeds what a message may hold */
 export function assertManifestFits(manifest: Manifest): number {
   const size = encodeCbor(manifest).byteLength;
   if (size <= messageBytes.manifest) return size;
   throw coordinatorError(
     'JOB_TOO_LARGE',
-    `the job's manifest has ${size} bytes, at most ${messageBytes.manifest} can be sent; use less data or fewer files`,
+    `the job's manifest has ${size} bytes, a message may have ${messageBytes.manifest}`,
     { size, limit: messageBytes.manifest, shards: manifest.data.shards.length },
   );
 }
 
-/** The stored job of that name, which must be the same. @throws SwarmError JOB_EXISTS */
-export function existing(
+/** Finds the stored job of this name. @throws SwarmError JOB_EXISTS when its settings or data differ */
+export function findSameJob(
   { name, content }: { name: string; content: string },
   { jobs }: CoordinatorDeps['store'],
 ): StoredJob | null {
   const stored = jobs.byName(name);
   if (!stored || stored.content === content) return stored;
-  const message = `there is a job "${name}" with other settings or data; choose another name`;
+  const message = `job "${name}" exists with other settings or data`;
   throw coordinatorError('JOB_EXISTS', message, { name, job: stored.job });
 }
 
-/** Round 0 of a job: the adapter that does nothing yet. */
+/** The checkpoint of round 0: the untrained adapter. */
 export function initialCheckpoint(
   job: string,
   { manifest, baseLoss, baseTokens }: Pick<PreparedJob, 'manifest' | 'baseLoss' | 'baseTokens'>,

@@ -1,55 +1,124 @@
-import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
-import type { Logger } from '../../common/logger.ts';
-import type { SwarmNetwork } from '../../net/network.ts';
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { signMessage } from '../../protocol/signing.ts';
+import type { RunContext } from '../context.ts';
 import type { StoredReceipt } from '../store/store.ts';
 
-/** Receipts on their way at a time, and waiting; what does not fit is asked for by its author. */
+/** Receipts sent at the same time. */
 const SENDING_AT_ONCE = 16;
+/** Receipts that wait to be sent. Authors ask for those that do not fit. */
 const WAITING = 2048;
+/** Peers that are counted: 4,096 members of the job and 1,024 senders that never joined. */
+const TALLIED_PEERS = 5 * 1024;
 
-/** The signed form of a receipt: the same bytes whenever it is asked for. */
-export function sealReceipt(
-  job: string,
-  { digest, ...receipt }: StoredReceipt,
-  signer: SwarmNetwork['signer'],
-): Uint8Array {
-  return signMessage('receipt', { job, update: digest, ...receipt }, signer);
+/** What became of a peer's updates. */
+export interface Tally {
+  readonly accepted: number;
+  readonly refused: number;
+  readonly last: { readonly round: number; readonly code: ReceiptCode; readonly detail: string } | null;
 }
 
-/** Pushes receipts to their authors as soon as there are some. Best effort: authors also ask. */
-export class Notifier {
-  readonly #signal: AbortSignal;
-  readonly #deps: { network: SwarmNetwork; clock: Clock; log: Logger };
+const NO_UPDATES: Tally = { accepted: 0, refused: 0, last: null };
+
+/** Signs, pushes and counts a job's receipts. */
+export class Receipts {
+  readonly #context: RunContext;
+  readonly #tallies = new Map<string, Tally>();
+  /** Newest round of which a peer has an update that was not refused. */
+  readonly #deliveries: Map<string, number>;
   readonly #waiting: { peer: string; receipt: Uint8Array }[] = [];
   #sending = 0;
 
-  constructor(options: { signal: AbortSignal }, deps: { network: SwarmNetwork; clock: Clock; log: Logger }) {
-    this.#signal = options.signal;
-    this.#deps = deps;
+  constructor(deps: { context: RunContext }) {
+    this.#context = deps.context;
+    const { job } = this.#context;
+    const { updates } = this.#context.deps.store;
+    this.#deliveries = updates.lastDeliveries(job);
+    for (const { peer, code, count } of updates.receiptCounts(job)) this.#add(peer, code, count);
+    for (const peer of this.#tallies.keys()) {
+      const [newest] = updates.receipts(job, peer, 1);
+      if (newest) this.#tallies.set(peer, { ...this.tally(peer), last: newest });
+    }
   }
 
-  send(peer: string, receipt: Uint8Array): void {
-    if (this.#waiting.length >= WAITING || this.#signal.aborted) return;
-    this.#waiting.push({ peer, receipt });
-    this.#next();
+  /** The signed form of a receipt: the same bytes every time. */
+  sign({ digest, ...receipt }: StoredReceipt): Uint8Array {
+    const { job, deps } = this.#context;
+    return signMessage('receipt', { job, update: digest, ...receipt }, deps.network.signer);
   }
 
-  #next(): void {
-    if (this.#sending >= SENDING_AT_ONCE || this.#signal.aborted) return;
+  /** The newest receipt of a peer's update, signed; null when there is none. */
+  find(peer: string, digest: string): Uint8Array | null {
+    const found = this.#context.deps.store.updates.receipt(this.#context.job, peer, digest);
+    return found && this.sign(found);
+  }
+
+  tally(peer: string): Tally {
+    return this.#tallies.get(peer) ?? NO_UPDATES;
+  }
+
+  /** Newest round of which a peer has an update that was not refused; null: none. */
+  lastDelivery(peer: string): number | null {
+    return this.#deliveries.get(peer) ?? null;
+  }
+
+  /** Notes that a peer's update was recorded. */
+  noteDelivery(peer: string, round: number): void {
+    this.#deliveries.set(peer, Math.max(round, this.#deliveries.get(peer) ?? 0));
+  }
+
+  /** Forgets what became of a peer's updates. */
+  forget(peer: string): void {
+    this.#tallies.delete(peer);
+    this.#deliveries.delete(peer);
+  }
+
+  /** Counts a receipt without sending it. */
+  count(receipt: StoredReceipt): void {
+    const { peer, round, code } = receipt;
+    // An update that the merge refused does not protect its author from eviction.
+    if (!counts(code) && code !== 'null-round' && this.#deliveries.get(peer) === round)
+      this.#deliveries.delete(peer);
+    this.#add(peer, code, 1);
+    if (this.#tallies.has(peer)) this.#tallies.set(peer, { ...this.tally(peer), last: receipt });
+  }
+
+  /** Counts a recorded receipt and pushes it to its author. Best effort: authors also ask. */
+  issue(receipt: StoredReceipt): void {
+    this.count(receipt);
+    if (this.#waiting.length >= WAITING || this.#context.signal.aborted) return;
+    this.#waiting.push({ peer: receipt.peer, receipt: this.sign(receipt) });
+    this.#sendNext();
+  }
+
+  #sendNext(): void {
+    const { signal, deps } = this.#context;
+    if (this.#sending >= SENDING_AT_ONCE || signal.aborted) return;
     const item = this.#waiting.shift();
     if (!item) return;
     this.#sending++;
-    const { network, clock, log } = this.#deps;
-    withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal: this.#signal, what: 'a receipt' }, (signal) =>
+    const { network, clock, log } = deps;
+    withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal, what: 'a receipt' }, (signal) =>
       network.request(item.peer, 'notify', { receipt: item.receipt }, { signal }),
     )
       .catch((error: unknown) => log.debug({ peer: item.peer, error }, 'receipt-not-delivered'))
       .finally(() => {
         this.#sending--;
-        this.#next();
+        this.#sendNext();
       });
+  }
+
+  #add(peer: string, code: ReceiptCode, count: number): void {
+    if (!this.#tallies.has(peer) && this.#tallies.size >= TALLIED_PEERS) return;
+    const { accepted, refused, last } = this.tally(peer);
+    const isAccepted = counts(code);
+    // A null round is no refusal: the author did nothing wrong.
+    const isRefused = !isAccepted && code !== 'null-round';
+    this.#tallies.set(peer, {
+      accepted: accepted + (isAccepted ? count : 0),
+      refused: refused + (isRefused ? count : 0),
+      last,
+    });
   }
 }

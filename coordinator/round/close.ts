@@ -1,23 +1,23 @@
 import { HEARTBEAT_INTERVAL_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
 
-/** A round that has been opened: who works on it and who is done. */
+/** An open or closed round and the progress of its nodes. */
 export interface Round {
   readonly number: number;
-  /** This and the other moments are on the monotonic clock. */
+  /** All times in a round are on the monotonic clock, in milliseconds. */
   readonly openedAt: number;
-  /** Longest duration, from `openedAt`; announced with the head. */
+  /** Longest duration from `openedAt`. Announced with the head. */
   readonly deadlineMs: number;
-  /** No closing for lack of time before this moment: after a restart nodes need time to come back. */
+  /** No timeout closes the round before this time: after a restart, nodes need time to reconnect. */
   readonly notBefore: number;
   readonly assigned: readonly string[];
   readonly delivered: readonly string[];
-  /** Assigned nodes that said goodbye, or lost their work, before they delivered. */
+  /** Assigned nodes that left or lost their work before they delivered. */
   readonly left: readonly string[];
-  /** Since when nobody who could still deliver has been present; null while somebody is. */
+  /** Since when no node that could still deliver has been present; null while one is. */
   readonly abandonedAt: number | null;
 }
 
-/** How long a node took to deliver, from the opening of its round to the arrival of its update. */
+/** The time from the opening of a round to the arrival of one of its updates. */
 export interface Arrival {
   readonly round: number;
   readonly ms: number;
@@ -29,35 +29,35 @@ export interface ClosingSettings {
   readonly maxSeconds: number;
 }
 
-/** Rounds whose arrivals predict the next: nodes come, go and change speed. */
+/** Rounds whose arrivals predict the next one. Nodes come, go and change speed, so older rounds say little. */
 export const ARRIVAL_ROUNDS = 3;
-/** Patience in units of the 75th percentile of measured arrivals (research/algorithms.md section 6). */
+/** The patience as a multiple of the 75th percentile of measured arrivals (research/algorithms.md section 6). */
 export const PATIENCE_FACTOR = 1.2;
-/** Longest wait in units of the patience. */
+/** The longest wait as a multiple of the patience. */
 export const DEADLINE_FACTOR = 2;
 /**
- * Patience of a round before any has been measured, in units of its own arrivals: all nodes got the same steps, and the
- * slowest node that the plan provides for is three times slower than the fastest.
+ * The patience of the first round as a multiple of its own arrivals. All its nodes have the same number of steps, and the
+ * plan allows for nodes that are three times slower than the fastest.
  */
 export const FIRST_ROUND_FACTOR = 3;
-/** Rounds of a second or two: less patience than one missed heartbeat would punish jitter. */
+/** The shortest patience. In rounds of a second or two, less than one heartbeat would penalise jitter. */
 export const LEAST_PATIENCE_MS = HEARTBEAT_INTERVAL_MS;
-/** How long a round that everybody has fallen silent in waits for one of them to come back. */
+/** How long a round waits for one node to come back when all have fallen silent. */
 export const ABANDONED_MS = 3 * PEER_LOST_AFTER_MS;
-/** Time for nodes to reconnect and deliver after the coordinator was away. */
+/** Time for nodes to reconnect and deliver after a restart of the coordinator. */
 export const RECOVERY_MS = 15_000;
 
 export type Verdict =
   | { verdict: 'close'; cause: 'complete' | 'quorum' | 'deadline' }
-  /** Too few updates, and no more will come. */
+  /** Too few updates, and no more can come. */
   | { verdict: 'null'; reason: string }
-  /** Look again at `at`, or when something happens. */
+  /** Judge again at `at`, or at the next event. */
   | { verdict: 'wait'; at: number; abandonedAt: number | null };
 
 /**
- * Longest duration that a round gets when it opens: twice the patience, or `maxSeconds` before any was measured. It doubles
- * with each short round in a row: when all nodes have become slower (their owners use the machines), the measured times
- * mislead, and a node gives up its work when the next round opens.
+ * Returns the longest duration of a round that opens now: twice the patience, or `maxSeconds` before any arrival was
+ * measured. It doubles with each short round in a row: when all nodes become slower, because their owners use the machines,
+ * the measured times are too short, and nodes lose their work whenever the next round opens.
  */
 export function deadlineMs(
   number: number,
@@ -72,7 +72,12 @@ export function deadlineMs(
   return Math.min(most, DEADLINE_FACTOR * patience * 2 ** shortRounds);
 }
 
-/** From when a quorum is enough; null while nothing has been measured. */
+/** Returns when a round ends at the latest, on the monotonic clock. */
+export function deadlineOf({ openedAt, deadlineMs, notBefore }: Round): number {
+  return Math.max(openedAt + deadlineMs, notBefore);
+}
+
+/** Returns the time after which a quorum is enough, from the opening; null while nothing has been measured. */
 export function patienceMs(number: number, arrivals: readonly Arrival[]): number | null {
   const measured = percentile75(arrivals.filter(({ round }) => round < number));
   if (measured !== null) return Math.max(LEAST_PATIENCE_MS, PATIENCE_FACTOR * measured);
@@ -81,9 +86,10 @@ export function patienceMs(number: number, arrivals: readonly Arrival[]): number
 }
 
 /**
- * Whether a round closes now. The earliest of:
- * everybody assigned has delivered, left or fallen silent (with ≥ minPeers updates);
- * a quorum has delivered and patience is over; the deadline (with fewer than minPeers updates: a null round).
+ * Decides whether a round closes now. It closes at the earliest of these:
+ * every assigned node has delivered, left or fallen silent, and there are at least minPeers updates;
+ * a quorum has delivered and the patience is over;
+ * the deadline has passed. With fewer than minPeers updates it is then a null round.
  */
 export function judgeRound(
   round: Round,
@@ -101,9 +107,9 @@ export function judgeRound(
   const enough = count >= minPeers;
   if (!awaited && enough) return { verdict: 'close', cause: 'complete' };
   if (possible.length === 0)
-    return { verdict: 'null', reason: tooFew(count, minPeers, 'everybody else left') };
+    return { verdict: 'null', reason: tooFew(count, minPeers, 'all other nodes left') };
 
-  const deadline = Math.max(round.openedAt + round.deadlineMs, round.notBefore);
+  const deadline = deadlineOf(round);
   if (now >= deadline) {
     if (enough) return { verdict: 'close', cause: 'deadline' };
     return { verdict: 'null', reason: tooFew(count, minPeers, 'the deadline has passed') };
@@ -118,7 +124,7 @@ export function judgeRound(
   const abandonedAt = awaited ? null : (round.abandonedAt ?? now);
   if (abandonedAt !== null) {
     if (now >= abandonedAt + ABANDONED_MS) {
-      return { verdict: 'null', reason: tooFew(count, minPeers, 'everybody else fell silent') };
+      return { verdict: 'null', reason: tooFew(count, minPeers, 'all other nodes fell silent') };
     }
     at = Math.min(at, abandonedAt + ABANDONED_MS);
   }
@@ -126,10 +132,10 @@ export function judgeRound(
 }
 
 function tooFew(count: number, least: number, because: string): string {
-  return `${count} of at least ${least} updates arrived, and ${because}`;
+  return `${count} updates arrived (at least ${least} needed), and ${because}`;
 }
 
-/** Nearest-rank percentile: the smallest arrival that at least 75 % do not exceed. */
+/** Nearest-rank percentile: the smallest arrival that at least 75 % of them do not exceed. */
 function percentile75(arrivals: readonly Arrival[]): number | null {
   if (arrivals.length === 0) return null;
   const sorted = arrivals.map(({ ms }) => ms).sort((a, b) => a - b);

@@ -5,9 +5,9 @@ import type { Head } from '../../protocol/messages.ts';
 export type Preset = Head['preset'];
 export type Assignment = Head['assignments'][number];
 
-/** From this many nodes "auto" compresses: below it dense is small enough and learns best (DESIGN.md section 5). */
+/** From this many nodes on, "auto" compresses. With fewer, dense is small enough and learns best (DESIGN.md section 5). */
 export const AUTO_SPARSE_PEERS = 4;
-/** The slowest node makes at least this share of the fastest one's steps; slower still, it is late. */
+/** Every node gets at least this share of the fastest node's steps. A node that is slower than that is late. */
 export const LEAST_STEPS_SHARE = 1 / 3;
 
 export interface PlanSettings {
@@ -25,12 +25,12 @@ export interface RoundPlan {
 }
 
 /**
- * Shares a round's work out. Steps are proportional to measured speed within a third of `localSteps` to all of them; a
- * node that has not been measured gets those of the median node. Intervals hold exactly the rows of a node's steps;
- * positions beyond the data's end are those of a second permutation, and so on (lora/data/permutation.ts, `epoch`).
+ * Assigns a round's work. Steps are proportional to measured speed, from a third of `localSteps` to all of them. A node that
+ * has not been measured gets those of the median node. An interval holds exactly the rows of its node's steps. Positions
+ * beyond the end of the data belong to a second permutation, and so on (lora/data/permutation.ts, `epoch`).
  *
  * @param speeds tokens per second by peer, 0 while unmeasured
- * @param round turns the choice of peers where there are more than a round can take
+ * @param round rotates the choice of peers when there are more than a round can take
  */
 export function planRound(
   speeds: Readonly<Record<string, number>>,
@@ -53,7 +53,7 @@ export function planRound(
   return { preset: preset === 'auto' ? auto : preset, assignments };
 }
 
-/** All peers, or as many as a round takes, beginning elsewhere each round so that everybody gets a turn. */
+/** Chooses all peers, or as many as a round takes: each round starts at another peer, so that all take turns. */
 function choose(sorted: readonly string[], round: number, most: number): string[] {
   if (sorted.length <= most) return [...sorted];
   const first = (round * most) % sorted.length;

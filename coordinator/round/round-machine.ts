@@ -3,18 +3,18 @@ import { ARRIVAL_ROUNDS, deadlineMs, judgeRound, type Round } from './close.ts';
 import { planRound } from './plan.ts';
 import type { CloseCause, Effect, Ending, JobState, MachineEvent, Transition } from './state.ts';
 
-/** With enough nodes present a round opens this long after the last newcomer, for more may be on their way … */
+/** With enough nodes present, a round opens this long after the last newcomer, because more may follow … */
 export const GATHER_MS = HEARTBEAT_INTERVAL_MS;
-/** … and at the latest this long after there were enough. */
+/** … and at the latest this long after enough were present. */
 export const GATHER_MOST_MS = 3 * GATHER_MS;
-/** Attempts at a merge or commit before the job pauses for its operator: an evaluation may die of want of memory. */
+/** Attempts to merge or commit before the job pauses itself. An evaluation may run out of memory once. */
 export const MERGE_ATTEMPTS = 3;
-/** Pause before the second attempt; doubles with each. */
+/** Delay before the second attempt. It doubles with each attempt. */
 export const RETRY_MS = 2_000;
-/** Rounds in a row turned down by the gate after which the fault is more likely shared than the nodes'. */
+/** Refused rounds in a row after which the data or settings are more likely at fault than single nodes. */
 export const REFUSALS_IN_A_ROW = 5;
 
-/** When the machine wants its next `tick`; null when only other events move it on. */
+/** Returns when the next `tick` is due; null when only other events can change the state. */
 export function dueAt(state: JobState, now: number): number | null {
   if (state.phase === 'waiting') return state.gathering?.until ?? null;
   if (state.phase === 'validating' || state.phase === 'committing') return state.retryAt;
@@ -28,7 +28,7 @@ export function isOpen(state: JobState): boolean {
   return state.phase === 'training' || state.phase === 'collecting';
 }
 
-/** Whether the job stands still until its operator has put something right, as opposed to where he wants it to. */
+/** Whether the job paused itself and waits for its operator, as opposed to a pause by the operator. */
 export function needsOperator({ phase, current, refusals }: JobState): boolean {
   return phase === 'paused' && (current !== null || refusals >= REFUSALS_IN_A_ROW);
 }
@@ -43,7 +43,7 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
     case 'peer-ready': {
       const { peer, speed } = event;
       const { current, gathering } = state;
-      return look(
+      return advance(
         {
           ...state,
           present: { ...state.present, [peer]: speed },
@@ -56,13 +56,13 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
     case 'peer-gone': {
       const { [event.peer]: _, ...present } = state.present;
       const current = event.reason === 'left' ? withoutPeer(state.current, event.peer) : state.current;
-      return look({ ...state, present, current }, now);
+      return advance({ ...state, present, current }, now);
     }
     case 'gave-up':
       if (state.current?.number !== event.round) return stay(state);
-      return look({ ...state, current: withoutPeer(state.current, event.peer) }, now);
+      return advance({ ...state, current: withoutPeer(state.current, event.peer) }, now);
     case 'update':
-      return look(delivered(state, event), now);
+      return advance(delivered(state, event), now);
     case 'merged':
       if (state.phase !== 'validating') return stay(state);
       return { state: { ...state, phase: 'committing' }, effects: [{ type: 'commit', round: state.round }] };
@@ -94,7 +94,7 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
         const again: JobState = { ...state, phase: 'validating', retryAt: null };
         return { state: again, effects: [{ type: 'merge', round: state.round }] };
       }
-      return look(state, now);
+      return advance(state, now);
   }
 }
 
@@ -102,8 +102,8 @@ function stay(state: JobState): Transition {
   return { state, effects: [] };
 }
 
-/** Does what is due: opens a round when nodes have settled, closes one when `judgeRound` says so. */
-function look(state: JobState, now: number): Transition {
+/** Opens a round when nodes have gathered, and closes one when `judgeRound` decides so. */
+function advance(state: JobState, now: number): Transition {
   if (state.phase === 'waiting') return gather(state, now);
   if (!isOpen(state)) return stay(state);
   const round = state.current!;
@@ -158,7 +158,7 @@ function delivered(state: JobState, event: Extract<MachineEvent, { type: 'update
   );
   const next = { ...state, present, arrivals };
   const { current } = state;
-  // Late ones teach how long nodes take, and are merged with whatever round closes next.
+  // A late update still measures its node, and is merged with the next round that closes.
   if (!isOpen(state) || current?.number !== round || !current.assigned.includes(peer)) return next;
   if (current.delivered.includes(peer)) return next;
   return { ...next, phase: 'collecting', current: { ...current, delivered: [...current.delivered, peer] } };
@@ -190,7 +190,7 @@ function discard(state: JobState, reason: string, tried: boolean, now: number): 
   return { state: next.state, effects: [discarding(state.round, reason, tried), ...next.effects] };
 }
 
-/** Between rounds: what comes after a committed checkpoint or a null round. */
+/** Continues after a committed checkpoint or a null round. */
 function proceed(state: JobState, now: number): Transition {
   const done: JobState = { ...state, current: null, attempts: 0, retryAt: null, ending: null };
   if (state.committed >= state.settings.count) return rest(done, { phase: 'finished', reason: '' });
@@ -198,7 +198,7 @@ function proceed(state: JobState, now: number): Transition {
   const next: JobState = { ...done, round: state.round + 1 };
   if (state.ending) return rest(next, state.ending);
   if (state.refusals >= REFUSALS_IN_A_ROW) {
-    const reason = `the held-out check has turned ${state.refusals} rounds in a row down; look at data and settings, then resume`;
+    const reason = `the held-out check refused ${state.refusals} rounds in a row; check data and settings, then resume`;
     return rest(next, { phase: 'paused', reason });
   }
   if (enoughPresent(next)) return open(next, now);
@@ -220,7 +220,7 @@ function wait(state: JobState): Transition {
   };
 }
 
-/** Why a job that could begin does not, for people. */
+/** The reason of a waiting job, for people. */
 export function waitingReason({ minPeers }: { readonly minPeers: number }): string {
   return minPeers === 1 ? 'waiting for a node' : `waiting for ${minPeers} nodes`;
 }
@@ -230,13 +230,13 @@ function stumbled(state: JobState, reason: string, now: number): Transition {
   const attempts = state.attempts + 1;
   if (attempts >= MERGE_ATTEMPTS) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
-    // The closed round stays: resuming takes it up again with the same updates.
+    // The closed round stays: after a resume it is merged again from the same updates.
     return rest({ ...state, attempts: 0, retryAt: null, ending: null }, { phase: 'paused', reason });
   }
   return stay({ ...state, attempts, retryAt: now + RETRY_MS * 2 ** (attempts - 1) });
 }
 
-/** Pauses or stops: an open round is closed with what it has, a closed one is brought to its end first. */
+/** Pauses or stops the job. An open round closes with the updates it has; a closed one ends first. */
 function end(state: JobState, ending: Ending, now: number): Transition {
   if (state.phase === 'validating' || state.phase === 'committing') return stay({ ...state, ending });
   if (state.current && state.phase !== 'paused') {

@@ -2,18 +2,18 @@ import type { Arrival, ClosingSettings, Round } from './close.ts';
 import type { PlanSettings, RoundPlan } from './plan.ts';
 
 /**
- * What a coordinator does with one job, as a pure function of what has happened:
+ * The state of one job. `reduce` in round-machine.ts is a pure function from state and event to the next state:
  *
  *   waiting → training → collecting → validating → committing → training …      paused · finished · failed
  *
  * waiting     fewer than minPeers nodes are present, or newcomers are still gathering
- * training    a round is open; nobody has delivered
- * collecting  a round is open; somebody has delivered
+ * training    a round is open; no update has arrived
+ * collecting  a round is open; an update has arrived
  * validating  the round is closed; its updates are being merged and checked on held-out data
- * committing  a merge has passed; its checkpoint is being made durable
+ * committing  a merge has passed the gate; its checkpoint is being made durable
  *
- * Every way out of committing, and every null round, goes through `proceed`: the next round, or why there is none.
- * The caller makes effects durable together with the state they belong to, and reports back what came of them.
+ * Every exit from committing and every null round goes through `proceed`, which opens the next round or announces why
+ * there is none. The caller makes effects durable together with their state, and reports their results as events.
  */
 export interface JobState {
   readonly settings: MachineSettings;
@@ -28,30 +28,31 @@ export interface JobState {
     | 'failed';
   /** The round in progress, the next one to open, or the last one of a job that is over. */
   readonly round: number;
-  /** Set from a round's opening until its checkpoint is committed or it turns out null; while paused, a closed one. */
+  /** Set from a round's opening until its checkpoint or its end as a null round. While paused: a closed round. */
   readonly current: Round | null;
-  /** Checkpoints committed, the initial one not counted. */
+  /** Committed checkpoints, without the initial one. */
   readonly committed: number;
-  /** Rounds in a row that the held-out gate has turned down. */
+  /** Rounds in a row that the gate refused. */
   readonly refusals: number;
-  /** Rounds in a row that ended for lack of updates: each doubles the time that the next one gets. */
+  /** Rounds in a row that ended with too few updates. Each doubles the next round's time. */
   readonly shortRounds: number;
-  /** Tokens per second by peer that is ready to train; 0 while unmeasured. */
+  /** Tokens per second of each peer that is ready to train; 0 while unmeasured. */
   readonly present: Readonly<Record<string, number>>;
   readonly arrivals: readonly Arrival[];
-  /** While waiting with enough peers: since when, and until when newcomers are waited for. */
+  /** While waiting with enough peers: since when, and how long the job still waits for newcomers. */
   readonly gathering: { readonly since: number; readonly until: number } | null;
-  /** Failed attempts at merging or committing the closed round, and when the next one is due. */
+  /** Failed attempts to merge or commit the closed round. */
   readonly attempts: number;
+  /** When the next attempt is due. */
   readonly retryAt: number | null;
-  /** Asked for by the operator, to be done as soon as the closed round is through. */
+  /** The operator's pause or stop, carried out when the closed round has ended. */
   readonly ending: Ending | null;
   readonly reason: string;
 }
 
 export type MachineSettings = ClosingSettings &
   PlanSettings & {
-    /** Checkpoints after which the job is finished. */
+    /** Number of checkpoints after which the job is finished. */
     readonly count: number;
   };
 
@@ -61,18 +62,19 @@ export interface Ending {
 }
 
 export type MachineEvent =
-  /** Ready to train (again). Speed as known, 0 when not. */
+  /** Ready to train, perhaps again. Speed in tokens per second, 0 while unmeasured. */
   | { type: 'peer-ready'; peer: string; speed: number }
   | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
-  /** Still there, but its part of the round is lost. */
+  /** Present, but its work of this round is lost. */
   | { type: 'gave-up'; peer: string; round: number }
-  /** Durably recorded. `ms` since the opening of its round, `speed` in tokens per second over that time. */
+  /** An update was recorded. `ms` since its round opened; `speed` in tokens per second over that time. */
   | { type: 'update'; peer: string; round: number; ms: number; speed: number }
-  /** The closed round's updates are merged; the result passed the gate, or nothing did. */
+  /** The closed round's merge passed the gate. */
   | { type: 'merged' }
+  /** No merge passed the gate. */
   | { type: 'refused'; reason: string }
   | { type: 'committed' }
-  /** Merging or committing broke down; nothing is wrong with the updates. */
+  /** Merging or committing failed; the updates are not at fault. */
   | { type: 'stumbled'; reason: string }
   | { type: 'pause'; reason: string }
   | { type: 'resume' }
@@ -84,11 +86,11 @@ export type CloseCause = 'complete' | 'quorum' | 'deadline' | 'operator';
 
 export type Effect =
   | ({ type: 'open'; round: number; deadlineMs: number } & RoundPlan)
-  /** Fixes which updates the round has; `merge` follows. */
+  /** Selects the round's updates; `merge` follows. */
   | { type: 'close'; round: number; cause: CloseCause }
   | { type: 'merge'; round: number }
   | { type: 'commit'; round: number }
-  /** A null round. `tried`: its updates were merged and turned down, not just too few. */
+  /** A null round. `tried`: its merge was refused, as opposed to too few updates. */
   | { type: 'discard'; round: number; reason: string; tried: boolean }
   | { type: 'announce'; phase: 'waiting' | 'paused' | 'finished' | 'failed'; reason: string };
 

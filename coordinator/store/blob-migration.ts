@@ -1,7 +1,6 @@
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { Database } from '../../storage/database.ts';
-import { jobBlobs } from '../jobs/blobs.ts';
-import { BlobTable } from './blobs.ts';
+import { BlobTable, jobBlobs } from './blobs.ts';
 
 const TABLES = `
   -- Which blob is needed, and for what: see BlobUse.
@@ -26,7 +25,7 @@ const TABLES = `
   ALTER TABLE jobs ADD COLUMN resumed_round INTEGER NOT NULL DEFAULT 0
 `;
 
-/** Makes the lists of needed blobs, and fills them from what a store of the first version keeps. */
+/** Creates the tables of blobs, and fills them from the rows of a store of the first version. */
 export function listBlobs(db: Database): void {
   db.exec(TABLES);
   const blobs = new BlobTable(db);

@@ -1,16 +1,22 @@
+import type { Manifest } from '../../protocol/manifest.ts';
 import type { UnusedBlobs } from '../../storage/blob-collector.ts';
 import type { Database } from '../../storage/database.ts';
 
 /**
- * What a job needs a blob for:
- * `job`      its base, its data, and the bodies of its checkpoints: as long as there is the job
+ * A job's reason to keep a blob:
+ * `job`      its base, its data and the bodies of its checkpoints, for as long as the job exists
  * `adapter`  a checkpoint's weights
- * `step`     what led to a checkpoint: its delta, and what the delta's quantisation left over
+ * `step`     a checkpoint's delta, and the delta's quantisation error
  * `update`   an update's payload
  */
 export type BlobUse = 'job' | 'adapter' | 'step' | 'update';
 
-/** Which blobs are needed, and which may lie in the blob store although they are not. */
+/** Returns the digests of the blobs that a job needs for its whole life: base and data. */
+export function jobBlobs({ base, data }: Manifest): string[] {
+  return [...base.files, ...data.shards].map(({ digest }) => digest);
+}
+
+/** Blobs that jobs need, and blobs that may be in the blob store although no job needs them. */
 export class BlobTable implements UnusedBlobs {
   readonly #db: Database;
 
@@ -18,7 +24,7 @@ export class BlobTable implements UnusedBlobs {
     this.#db = db;
   }
 
-  /** To be called in the transaction of the row that names them. */
+  /** Must be called in the transaction of the row that names the blobs. */
   use(job: string, use: BlobUse, round: number, digests: readonly string[]): void {
     for (const digest of digests) {
       this.#db.run(
@@ -32,7 +38,7 @@ export class BlobTable implements UnusedBlobs {
     }
   }
 
-  /** Ends uses of the rounds given. The blobs are deleted later, by whoever sweeps, unless something else needs them. */
+  /** Ends the uses in the rounds `first` to `last`. The next sweep deletes the blobs unless another use remains. */
   release(job: string, use: BlobUse, first: number, last: number): void {
     const range = [job, use, first, last] as const;
     const which = 'job = ? AND use = ? AND round BETWEEN ? AND ?';
@@ -43,7 +49,7 @@ export class BlobTable implements UnusedBlobs {
     this.#db.run(`DELETE FROM blob_uses WHERE ${which}`, ...range);
   }
 
-  /** Whether anything needs a blob. */
+  /** Whether any job needs a blob. */
   needs(digest: string): boolean {
     return this.#db.one('SELECT 1 FROM blob_uses WHERE digest = ? LIMIT 1', digest) !== null;
   }

@@ -1,7 +1,7 @@
 import type { JobEvent, JobEventBody } from '../../monitor/job-events.ts';
 import type { Database, Row } from '../../storage/database.ts';
 
-/** What happened, in order, numbered from 1 per job. */
+/** Events of each job, numbered from 1. */
 export class EventTable {
   readonly #db: Database;
 

@@ -1,7 +1,12 @@
 import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Database, Row } from '../../storage/database.ts';
-import type { Admission } from '../peers/admission.ts';
 import type { Ending } from '../round/state.ts';
+
+/** Who may join a job: any node, holders of its invite, or listed peers. */
+export type Admission =
+  | { readonly kind: 'open' }
+  | { readonly kind: 'invite' }
+  | { readonly kind: 'peers'; readonly peers: readonly string[] };
 
 export interface StoredJob {
   readonly job: string;
@@ -18,7 +23,7 @@ export interface StoredJob {
   readonly createdAt: number;
 }
 
-/** What jobs are, and the newest signed head of each. */
+/** Jobs, their held-out data, and the newest signed head of each. */
 export class JobTable {
   readonly #db: Database;
 
@@ -57,7 +62,7 @@ export class JobTable {
     return (this.#db.one('SELECT bytes FROM held_out WHERE job = ?', job)?.bytes as Uint8Array) ?? null;
   }
 
-  /** The operator has resumed a job whose next (or closed) round is `round`: what was turned down before is forgiven. */
+  /** The operator has resumed a job at `round`. Refusals of earlier rounds no longer count as refusals in a row. */
   setResumed(job: string, round: number): void {
     this.#db.run('UPDATE jobs SET resumed_round = ? WHERE job = ?', round, job);
   }
@@ -66,7 +71,7 @@ export class JobTable {
     this.#db.run('UPDATE jobs SET ending = ? WHERE job = ?', ending && JSON.stringify(ending), job);
   }
 
-  /** Keeps the newest head of a job; older ones have served their purpose. */
+  /** Replaces the newest head of a job. */
   putHead(job: string, sequence: number, envelope: Uint8Array): void {
     this.#db.run('INSERT INTO heads (job, sequence, envelope) VALUES (?, ?, ?)', job, sequence, envelope);
     this.#db.run('DELETE FROM heads WHERE job = ? AND sequence < ?', job, sequence);

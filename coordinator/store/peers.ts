@@ -5,14 +5,14 @@ export interface StoredPeer {
   readonly name: string;
   readonly agent: string;
   readonly engine: string;
-  /** Tokens per second over whole rounds; 0 while unmeasured. */
+  /** Tokens per second, measured over whole rounds; 0 while unmeasured. */
   readonly speed: number;
   readonly joinedAt: number;
-  /** Its last word was a goodbye. */
+  /** It left with a goodbye, as opposed to falling silent. */
   readonly saidGoodbye: boolean;
 }
 
-/** Nodes that a job has admitted. */
+/** Members of each job. */
 export class PeerTable {
   readonly #db: Database;
 
@@ -20,7 +20,7 @@ export class PeerTable {
     this.#db = db;
   }
 
-  /** Keeps a known peer's measured speed and first joining. */
+  /** Adds or updates a member. A known member keeps its speed and the time of its first joining. */
   admit(job: string, peer: Omit<StoredPeer, 'speed' | 'saidGoodbye'>): void {
     this.#db.run(
       `INSERT INTO peers (job, peer, name, agent, engine, speed, joined_at) VALUES (?, ?, ?, ?, ?, 0, ?)

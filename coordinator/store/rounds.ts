@@ -12,7 +12,10 @@ export interface StoredRound {
   readonly outcome: RoundOutcome | null;
 }
 
-/** `refused`: turned down by the held-out gate; `short`: too few updates. Both are null rounds. */
+/** Facts about a round that its updates are checked against. */
+export type RoundFacts = Pick<StoredRound, 'round' | 'parent' | 'preset' | 'openedAt' | 'assignments'>;
+
+/** `refused`: refused by the gate; `short`: too few updates. Both are null rounds. */
 export type RoundOutcome = 'checkpoint' | 'refused' | 'short';
 
 export interface NewCheckpoint {
@@ -20,12 +23,12 @@ export interface NewCheckpoint {
   readonly digest: string;
   /** Signed checkpoint. */
   readonly envelope: Uint8Array;
-  /** Blob with the downlink's residual; null when it is zero, as at the start. */
+  /** Blob of the error feedback of the published deltas; null: zero, as at the start. */
   readonly residual: string | null;
   readonly heldOutLoss: number | null;
 }
 
-/** `held`: there; `leaving`: nobody needs them any more, but the folder still has them; `gone`. */
+/** `held`: kept; `leaving`: released, but still in the checkpoint's folder; `gone`: deleted. */
 export type Weights = 'held' | 'leaving' | 'gone';
 
 export type StoredCheckpoint = NewCheckpoint & { readonly weights: Weights };
@@ -38,7 +41,7 @@ export interface HeldCheckpoint {
   readonly heldOutLoss: number | null;
 }
 
-/** Rounds and the checkpoints that they ended in. */
+/** Rounds and their checkpoints. */
 export class RoundTable {
   readonly #db: Database;
 
@@ -75,13 +78,13 @@ export class RoundTable {
       .map(readRound);
   }
 
-  /** How many rounds ended so. */
+  /** Number of rounds with this outcome. */
   count(job: string, outcome: RoundOutcome): number {
     const row = this.#db.one('SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = ?', job, outcome);
     return row!.n as number;
   }
 
-  /** Rounds that the gate has turned down since the last checkpoint, and since the operator resumed the job. */
+  /** Number of rounds that the gate refused since the last checkpoint and since the operator resumed the job. */
   refusals(job: string): number {
     const row = this.#db.one(
       `SELECT count(*) AS n FROM rounds JOIN jobs USING (job)
@@ -92,7 +95,7 @@ export class RoundTable {
     return row!.n as number;
   }
 
-  /** Rounds in a row that ended for lack of updates, up to the one that is not over. */
+  /** Number of rounds in a row that ended with too few updates, up to the newest finished one. */
   shortRounds(job: string): number {
     const row = this.#db.one(
       `SELECT count(*) AS n FROM rounds WHERE job = ?1 AND outcome = 'short'
@@ -132,20 +135,20 @@ export class RoundTable {
       }));
   }
 
-  /** The first of two steps: from now on nobody is offered the weights. */
-  letGo(job: string, round: number): void {
+  /** First step of deleting weights: they are no longer offered. */
+  releaseWeights(job: string, round: number): void {
     this.#setWeights(job, round, 'leaving');
   }
 
-  /** Rounds of checkpoints whose folders still have weights that have been let go. */
+  /** Rounds of checkpoints whose released weights are still in their folders. */
   leaving(job: string): number[] {
     return this.#db
       .all("SELECT round FROM checkpoints WHERE job = ? AND weights = 'leaving' ORDER BY round", job)
       .map(({ round }) => round as number);
   }
 
-  /** The second step: the folder has been emptied. */
-  gone(job: string, round: number): void {
+  /** Second step of deleting weights: the folder has been emptied. */
+  markWeightsGone(job: string, round: number): void {
     this.#setWeights(job, round, 'gone');
   }
 

@@ -2,8 +2,9 @@ import type { Migration } from '../../storage/database.ts';
 import { listBlobs } from './blob-migration.ts';
 
 /**
- * The store's schema, one entry per version; a released entry never changes. Times are milliseconds since the epoch,
- * digests lower-case hex, peers their ids. What was signed is kept as it was signed.
+ * The store's schema, one entry per version. A released entry never changes. Times are milliseconds since the epoch,
+ * digests are lower-case hex, peers are peer ids. Signed messages are kept with their signatures.
+ * Nothing uses the table `likenesses` since decision 063.
  */
 export const MIGRATIONS: readonly Migration[] = [
   `

@@ -7,12 +7,20 @@ import { RoundTable } from './rounds.ts';
 import { MIGRATIONS } from './schema.ts';
 import { UpdateTable } from './updates.ts';
 
-export type { StoredJob } from './jobs.ts';
+export { jobBlobs } from './blobs.ts';
+export type { Admission, StoredJob } from './jobs.ts';
 export type { StoredPeer } from './peers.ts';
-export type { HeldCheckpoint, NewCheckpoint, RoundOutcome, StoredCheckpoint, StoredRound } from './rounds.ts';
+export type {
+  HeldCheckpoint,
+  NewCheckpoint,
+  RoundFacts,
+  RoundOutcome,
+  StoredCheckpoint,
+  StoredRound,
+} from './rounds.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
-/** Everything that a coordinator must still know after it was killed. Large things are blobs, named here by digest. */
+/** Everything that a coordinator must know after a kill. Large things are blobs, named here by their digests. */
 export class Store {
   readonly jobs: JobTable;
   readonly rounds: RoundTable;
@@ -36,12 +44,12 @@ export class Store {
     this.blobs = new BlobTable(this.#db);
   }
 
-  /** What `work` writes becomes durable whole, or not at all. */
+  /** Makes all writes of `work` durable, or none of them. */
   transaction<T>(work: () => T): T {
     return this.#db.transaction(work);
   }
 
-  /** Writes something without consequence. @throws what keeps the store from taking writes, e.g. a full disk */
+  /** Makes a write that changes nothing. @throws the error that writes fail with, such as a full disk */
   probe(): void {
     this.#db.transaction(() => this.#db.run('UPDATE jobs SET term = term'));
   }

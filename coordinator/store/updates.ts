@@ -2,7 +2,7 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Database, Row } from '../../storage/database.ts';
 import type { Preset } from '../round/plan.ts';
 
-/** What became of a recorded update: `open` until the merge that has it is through. */
+/** What became of a recorded update; `open` until its merge has ended. */
 export type Fate = 'open' | 'merged' | 'left-out' | 'null-round' | 'outlier';
 
 export interface StoredUpdate {
@@ -30,7 +30,7 @@ export interface StoredReceipt {
   readonly issuedAt: number;
 }
 
-/** Updates that counted when they came, and every receipt given. */
+/** Accepted updates, and every receipt. */
 export class UpdateTable {
   readonly #db: Database;
 
@@ -67,7 +67,7 @@ export class UpdateTable {
     return row && readUpdate(row);
   }
 
-  /** Updates of the given rounds, by round and peer. */
+  /** Updates of the rounds `first` to `last`, by round and peer. */
   ofRounds(job: string, first: number, last: number): StoredUpdate[] {
     return this.#db
       .all(
@@ -80,8 +80,8 @@ export class UpdateTable {
   }
 
   /**
-   * Fixes a closing round's updates: its own, and late ones of the rounds from `oldest` on that nothing has yet, at most
-   * `limit` of all, newest first.
+   * Selects the updates that a closing round merges: its own, and late ones of rounds from `oldest` on that no merge has
+   * taken. At most `limit`, newest first.
    */
   select(job: string, round: number, oldest: number, limit: number): void {
     this.#db.run(
@@ -98,7 +98,7 @@ export class UpdateTable {
     );
   }
 
-  /** By peer, the newest round of which it has an update that no merge has refused. */
+  /** For each peer, the newest round of which it has an update that no merge refused. */
   lastDeliveries(job: string): Map<string, number> {
     const rows = this.#db.all(
       `SELECT peer, max(round) AS last FROM updates
@@ -108,11 +108,11 @@ export class UpdateTable {
     return new Map(rows.map(({ peer, last }) => [peer as string, last as number]));
   }
 
-  /** What `select` fixed for a round, by peer and round: the order of the merge. */
+  /** The updates that `select` chose for a round, by peer and round: the order of the merge. */
   selected(job: string, round: number): StoredUpdate[] {
     return this.#db
       .all(
-        // SQLite has no statistics, and would go through the whole job by its primary key.
+        // Without statistics SQLite would scan the whole job by its primary key.
         `SELECT * FROM updates INDEXED BY updates_by_merge
          WHERE job = ? AND merge_round = ? ORDER BY peer, round`,
         job,
@@ -121,7 +121,7 @@ export class UpdateTable {
       .map(readUpdate);
   }
 
-  /** Updates of rounds up to `last` that no merge has taken. */
+  /** Updates of rounds up to `last` that no merge took. */
   unclaimed(job: string, last: number): StoredUpdate[] {
     return this.#db
       .all(
@@ -177,7 +177,7 @@ export class UpdateTable {
       .map(readReceipt);
   }
 
-  /** How often each peer of a job got each code. */
+  /** Number of receipts for each peer and code. */
   receiptCounts(job: string): { peer: string; code: ReceiptCode; count: number }[] {
     return this.#db
       .all('SELECT peer, code, count(*) AS n FROM receipts WHERE job = ? GROUP BY peer, code', job)

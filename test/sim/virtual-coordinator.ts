@@ -1,10 +1,8 @@
 import type { Clock } from '../../common/clock.ts';
 import { sleep } from '../../common/deadline.ts';
+import type { RetentionSettings, Validator } from '../../coordinator/context.ts';
 import { Coordinator } from '../../coordinator/coordinator.ts';
-import { InlineArithmetic } from '../../coordinator/merge/arithmetic.ts';
-import type { Validator } from '../../coordinator/merge/validator.ts';
 import type { PreparedJob } from '../../coordinator/record/new-job.ts';
-import type { RetentionSettings } from '../../coordinator/record/retention.ts';
 import { Store } from '../../coordinator/store/store.ts';
 import { sha256 } from '../../protocol/cbor.ts';
 import { signerOf } from '../utils/signers.ts';
@@ -87,7 +85,6 @@ export class VirtualCoordinator {
         blobs,
         store: this.store,
         validator: new FakeValidator({ ms: () => random.between(20, 300) }, { clock: own }),
-        arithmetic: new InlineArithmetic({}, { blobs }),
         folders: noFolders,
         clock: own,
         log: log.child({ node: 'coordinator' }),
@@ -114,11 +111,11 @@ export class VirtualCoordinator {
 
   /** Whether the job has ended well. */
   get finished(): boolean {
-    return this.alive && this.#coordinator!.jobs()[0]?.state.phase === 'finished';
+    return this.alive && this.#coordinator!.jobs()[0]?.driver.state.phase === 'finished';
   }
 
   get phase(): string {
-    return this.#coordinator?.jobs()[0]?.state.phase ?? 'none';
+    return this.#coordinator?.jobs()[0]?.driver.state.phase ?? 'none';
   }
 
   #prepared(): PreparedJob {

@@ -33,7 +33,7 @@ describe('a round', () => {
       await peer.heartbeat('publishing');
       expect((await peer.submit(peer.seal(peer.update(head)))).code).toBe('accepted');
     }
-    await world.until(() => world.run.checkpoint.checkpoint.round === 1, 'the first checkpoint');
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the first checkpoint');
     const next = await peers[0]!.head();
     expect(next).toMatchObject({ phase: 'training', round: 2, sequence: head.sequence + 1 });
     expect(next.included.map(({ peer }) => peer).sort()).toEqual(peers.map(({ id }) => id).sort());
@@ -76,13 +76,13 @@ describe('a round', () => {
     for (const [i, peer] of peers.entries()) {
       await peer.submit(peer.seal(peer.update(head, { tokens: 32 }, peer.payload(deltas[i]!, head.preset))));
     }
-    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
     const spoiler = peers[2]!;
     const update = sha256(spoiler.payload([0, -0.02], head.preset));
     expect(await spoiler.receipt(update)).toMatchObject({ code: 'left-out' });
     await world.pass(50);
     expect(spoiler.notified.map(({ code }) => code)).toEqual(['accepted', 'left-out']);
-    expect(world.run.checkpoint.checkpoint.contributors.map(({ peer }) => peer).sort()).toEqual(
+    expect(world.run.record.checkpoint.checkpoint.contributors.map(({ peer }) => peer).sort()).toEqual(
       [peers[0]!.id, peers[1]!.id].sort(),
     );
   });
@@ -93,11 +93,11 @@ describe('a round', () => {
     const payload = peers[0]!.payload(50, head.preset);
     await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head, {}, payload)));
     for (const peer of peers.slice(1)) await peer.submit(peer.seal(peer.update(head)));
-    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
     expect((await peers[0]!.receipt(sha256(payload)))?.code).toBe('outlier');
-    expect(world.run.roster.tally(peers[0]!.id)).toMatchObject({ accepted: 1, refused: 1 });
+    expect(world.run.receipts.tally(peers[0]!.id)).toMatchObject({ accepted: 1, refused: 1 });
 
-    const { contributors, adapter } = world.run.checkpoint.checkpoint;
+    const { contributors, adapter } = world.run.record.checkpoint.checkpoint;
     expect(contributors.map(({ peer }) => peer).sort()).toEqual([peers[1]!.id, peers[2]!.id].sort());
     const { layout, manifest } = world.toy;
     const { outerRate: rate, denominatorFloor } = manifest.rounds;
@@ -129,17 +129,17 @@ describe('a round', () => {
     const payload = hostile.payload([90_000, 0], head.preset);
     await hostile.submit(hostile.seal(hostile.update(head, {}, payload)));
     await honest.submit(honest.seal(honest.update(head, {}, honest.payload([0, 0.05], head.preset))));
-    await world.until(() => world.run.state.phase === 'finished', 'the end');
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
     expect((await hostile.receipt(sha256(payload)))?.code).toBe('left-out');
-    expect(world.run.checkpoint.checkpoint.contributors.map(({ peer }) => peer)).toEqual([honest.id]);
+    expect(world.run.record.checkpoint.checkpoint.contributors.map(({ peer }) => peer)).toEqual([honest.id]);
 
     const alone = new World({ rounds: { minPeers: 1, count: 1 } });
     const { peers: one, head: first } = await training(alone, 1);
     await one[0]!.submit(one[0]!.seal(one[0]!.update(first, {}, one[0]!.payload(90_000, first.preset))));
-    await alone.until(() => alone.run.nullRounds === 1, 'the null round');
-    const told = alone.store.events.after(alone.toy.job, 0, 100).find(({ type }) => type === 'null-round');
-    expect(told).toMatchObject({ reason: expect.stringContaining('further than an adapter can go') });
-    expect(alone.run.state).toMatchObject({ phase: 'training', round: 2 });
+    await alone.until(() => alone.run.record.nullRounds === 1, 'the null round');
+    const refused = alone.store.rounds.newest(alone.toy.job, 2).find(({ round }) => round === 1);
+    expect(refused?.outcome).toBe('refused');
+    expect(alone.run.driver.state).toMatchObject({ phase: 'training', round: 2 });
   });
 
   test('of which the disk has lost an update is null, and its authors put theirs back', async () => {
@@ -152,8 +152,8 @@ describe('a round', () => {
     };
     await peers[0]!.submit(peers[0]!.seal(lost));
     await peers[1]!.submit(peers[1]!.seal(other));
-    await world.until(() => world.run.state.round === 2, 'the next round');
-    expect(world.run.state).toMatchObject({ phase: 'training', refusals: 1 });
+    await world.until(() => world.run.driver.state.round === 2, 'the next round');
+    expect(world.run.driver.state).toMatchObject({ phase: 'training', refusals: 1 });
     expect((await peers[0]!.receipt(lost.payload.digest))?.code).toBe('null-round');
     expect((await peers[1]!.receipt(other.payload.digest))?.code).toBe('null-round');
   });
@@ -163,8 +163,8 @@ describe('a round', () => {
     const { peers, head } = await training(world, 2);
     const said = { lossFirst: Number.MAX_VALUE, lossLast: Number.MAX_VALUE, seconds: Number.MAX_VALUE };
     for (const peer of peers) await peer.submit(peer.seal(peer.update(head, said)));
-    await world.until(() => world.run.state.phase === 'finished', 'the end');
-    expect(world.run.checkpoint.checkpoint.metrics.trainLoss).toBe(Number.MAX_VALUE);
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
+    expect(world.run.record.checkpoint.checkpoint.metrics.trainLoss).toBe(Number.MAX_VALUE);
   });
 
   test('that is null gives its updates back, and the next one starts from the same checkpoint', async () => {
@@ -176,7 +176,7 @@ describe('a round', () => {
       for (const peer of peers) await peer.heartbeat('training');
       await world.pass(4_000);
     }
-    await world.until(() => world.run.state.round === 2, 'round 2');
+    await world.until(() => world.run.driver.state.round === 2, 'round 2');
     expect((await peers[0]!.receipt(envelope.payload.digest))?.code).toBe('null-round');
     const next = await peers[0]!.head();
     expect(next.checkpoint).toEqual(head.checkpoint);
@@ -188,8 +188,8 @@ describe('a round', () => {
     const { peers, head } = await training(world, 1);
     world.brokenEvaluations = 2;
     await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
-    await world.until(() => world.run.state.phase === 'finished', 'the end');
-    expect(world.run.checkpoint.checkpoint.round).toBe(1);
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
+    expect(world.run.record.checkpoint.checkpoint.round).toBe(1);
   });
 
   test('whose evaluation breaks down again and again pauses the job; resumed, it takes the same updates', async () => {
@@ -197,11 +197,11 @@ describe('a round', () => {
     const { peers, head } = await training(world, 1);
     world.brokenEvaluations = 3;
     await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
-    await world.until(() => world.run.state.phase === 'paused', 'the pause');
-    expect(world.run.state.reason).toContain('evaluation has been killed');
+    await world.until(() => world.run.driver.state.phase === 'paused', 'the pause');
+    expect(world.run.driver.state.reason).toContain('evaluation has been killed');
     world.run.operate({ type: 'resume' });
-    await world.until(() => world.run.state.phase === 'finished', 'the end');
-    expect(world.run.checkpoint.checkpoint.contributors).toHaveLength(1);
+    await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
+    expect(world.run.record.checkpoint.checkpoint.contributors).toHaveLength(1);
   });
 });
 
@@ -224,8 +224,8 @@ describe('a coordinator', () => {
     const { manifest, head } = await reader.ask('manifest', { job, invite: 'secret' });
     expect(verifyMessage('manifest', manifest).digest).toBe(job);
     expect(verifyMessage('head', head!).message.job).toBe(job);
-    expect(world.run.roster.all()).toEqual([]);
-    expect(world.run.presentCount).toBe(0);
+    expect(world.run.members.all()).toEqual([]);
+    expect(world.run.members.liveness.size).toBe(0);
   });
 
   test('finds a job by name, digest and beginning of the digest', async () => {

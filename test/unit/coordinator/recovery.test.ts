@@ -26,7 +26,7 @@ async function runJob(kill: { at: FailpointName; nth: number } | null): Promise<
     world.kill();
   };
   await world.start();
-  const finished = (): boolean => world.alive && world.run?.state.phase === 'finished';
+  const finished = (): boolean => world.alive && world.run?.driver.state.phase === 'finished';
   for (const number of [1, 2]) {
     const peer = new ScriptedPeer(number, world);
     await peer.work((round) => 0.01 * (number + round), finished);
@@ -94,19 +94,19 @@ describe('a coordinator that comes back', () => {
     const world = await new World({ rounds: { minPeers: 2 } }).start();
     const peers = [1, 2].map((number) => new ScriptedPeer(number, world));
     for (const peer of peers) await peer.join();
-    await world.until(() => world.run.state.phase === 'training', 'the first round');
+    await world.until(() => world.run.driver.state.phase === 'training', 'the first round');
     const before = await peers[0]!.head();
     const envelope = peers[0]!.seal(peers[0]!.update(before));
     expect((await peers[0]!.submit(envelope)).code).toBe('accepted');
     expect(() => world.kill()).toThrow();
     await world.pass(60_000);
     await world.start();
-    expect(world.run.state.phase).toBe('collecting');
-    expect(world.run.state.current?.delivered).toEqual([peers[0]!.id]);
+    expect(world.run.driver.state.phase).toBe('collecting');
+    expect(world.run.driver.state.current?.delivered).toEqual([peers[0]!.id]);
     expect(await peers[0]!.head()).toEqual(before);
     // Away longer than the deadline: the others still get time to deliver.
     expect((await peers[1]!.submit(peers[1]!.seal(peers[1]!.update(before)))).code).toBe('accepted');
-    await world.until(() => world.run.checkpoint.checkpoint.round === 1, 'the first checkpoint');
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the first checkpoint');
     const after = await peers[0]!.head();
     expect(after.term).toBe(before.term);
     expect(after.sequence).toBe(before.sequence + 1);
@@ -127,14 +127,14 @@ describe('a coordinator that comes back', () => {
     const peer = new ScriptedPeer(1, world);
     await peer.work(
       () => 0.01,
-      () => world.alive && world.run?.state.phase === 'paused',
+      () => world.alive && world.run?.driver.state.phase === 'paused',
     );
     await world.until(() => !world.alive, 'the kill');
     world.failpoint = () => {};
     await world.start();
-    await world.until(() => world.run.state.phase === 'paused', 'the pause');
-    expect(world.run.state.reason).toBe('lunch');
-    expect(world.run.checkpoint.checkpoint.round).toBe(1);
+    await world.until(() => world.run.driver.state.phase === 'paused', 'the pause');
+    expect(world.run.driver.state.reason).toBe('lunch');
+    expect(world.run.record.checkpoint.checkpoint.round).toBe(1);
   });
 
   test('remembers what its operator has forgiven, and counts on however many rounds ago that began', async () => {
@@ -155,18 +155,18 @@ describe('a coordinator that comes back', () => {
       expect(() => world.kill()).toThrow();
       await world.start();
     };
-    await world.until(() => world.run.state.phase === 'paused', 'the pause after five refusals');
+    await world.until(() => world.run.driver.state.phase === 'paused', 'the pause after five refusals');
     await again();
-    expect(world.run.state).toMatchObject({ phase: 'paused', refusals: REFUSALS_IN_A_ROW });
+    expect(world.run.driver.state).toMatchObject({ phase: 'paused', refusals: REFUSALS_IN_A_ROW });
     world.run.operate({ type: 'resume' });
     await again();
-    expect(world.run.state.refusals).toBe(0);
-    await world.until(() => world.run.state.refusals === 2, 'two more');
+    expect(world.run.driver.state.refusals).toBe(0);
+    await world.until(() => world.run.driver.state.refusals === 2, 'two more');
     await again();
-    expect(world.run.state).toMatchObject({ refusals: 2 });
-    expect(world.run.state.phase).not.toBe('paused');
-    await world.until(() => world.run.state.phase === 'paused', 'the next pause');
-    expect(world.run.state.refusals).toBe(REFUSALS_IN_A_ROW);
+    expect(world.run.driver.state).toMatchObject({ refusals: 2 });
+    expect(world.run.driver.state.phase).not.toBe('paused');
+    await world.until(() => world.run.driver.state.phase === 'paused', 'the next pause');
+    expect(world.run.driver.state.refusals).toBe(REFUSALS_IN_A_ROW);
   });
 
   test('counts rounds that the gate has turned down', async () => {
@@ -181,15 +181,15 @@ describe('a coordinator that comes back', () => {
     worse = 5;
     await world.start();
     const peer = new ScriptedPeer(1, world);
-    const done = (): boolean => world.alive && world.run.state.phase === 'finished';
+    const done = (): boolean => world.alive && world.run.driver.state.phase === 'finished';
     await peer.work(() => 0.01, done);
-    await world.until(() => world.run.state.refusals === 2, 'two refusals');
+    await world.until(() => world.run.driver.state.refusals === 2, 'two refusals');
     expect(() => world.kill()).toThrow();
     await world.start();
-    expect(world.run.state.refusals).toBe(2);
-    expect(world.run.nullRounds).toBe(2);
+    expect(world.run.driver.state.refusals).toBe(2);
+    expect(world.run.record.nullRounds).toBe(2);
     worse = -1;
     await world.until(done, 'the end of the job');
-    expect(world.run.state.round).toBeGreaterThanOrEqual(3);
+    expect(world.run.driver.state.round).toBeGreaterThanOrEqual(3);
   });
 });

@@ -197,6 +197,6 @@ export async function training(world: World, count: number): Promise<{ peers: Sc
   await world.start();
   const peers = Array.from({ length: count }, (_, i) => new ScriptedPeer(i + 1, world));
   for (const peer of peers) await peer.join();
-  await world.until(() => world.run.state.phase === 'training', 'the first round');
+  await world.until(() => world.run.driver.state.phase === 'training', 'the first round');
   return { peers, head: await peers[0]!.head() };
 }

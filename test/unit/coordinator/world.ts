@@ -1,12 +1,10 @@
+import type { CheckpointToWrite, RetentionSettings } from '../../../coordinator/context.ts';
 import { Coordinator } from '../../../coordinator/coordinator.ts';
 import type { Failpoint } from '../../../coordinator/failpoints.ts';
 import type { JobRun } from '../../../coordinator/job-run.ts';
-import { InlineArithmetic } from '../../../coordinator/merge/arithmetic.ts';
-import type { RowLoss } from '../../../coordinator/merge/gate.ts';
-import type { CheckpointToWrite } from '../../../coordinator/record/checkpoint-folders.ts';
 import type { PreparedJob } from '../../../coordinator/record/new-job.ts';
-import type { RetentionSettings } from '../../../coordinator/record/retention.ts';
 import { Store } from '../../../coordinator/store/store.ts';
+import type { RowLoss } from '../../../lora/train/step.ts';
 import { silentLogger } from '../../../monitor/log.ts';
 import { sha256 } from '../../../protocol/cbor.ts';
 import type { Manifest } from '../../../protocol/manifest.ts';
@@ -110,7 +108,6 @@ export class World {
       blobs,
       store: guarded(this.store, true),
       validator: { evaluate: async (_job, adapter) => this.#evaluate(adapter), release: async () => {} },
-      arithmetic: new InlineArithmetic({}, { blobs }),
       folders: {
         ...noFolders,
         write: async (checkpoint) => this.laidOut(checkpoint),
@@ -155,7 +152,9 @@ export class World {
         if (!(error instanceof Killed)) throw error;
       }
     }
-    throw new Error(`${what} has not come about; the job is ${this.alive ? this.run?.state.phase : 'dead'}`);
+    throw new Error(
+      `${what} has not come about; the job is ${this.alive ? this.run?.driver.state.phase : 'dead'}`,
+    );
   }
 
   async pass(ms: number): Promise<void> {

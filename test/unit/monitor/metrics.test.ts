@@ -26,6 +26,7 @@ function coordinator() {
     traffic: () => traffic,
     jobs: () => [job],
     connections: () => 3,
+    intakeQueues: () => [{ name: 'whale', updates: 2 }],
   });
   stops.push(metrics.stop);
   return { metrics, traffic, job };

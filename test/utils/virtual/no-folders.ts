@@ -1,4 +1,4 @@
-import type { CheckpointFolders } from '../../../coordinator/record/checkpoint-folders.ts';
+import type { CheckpointFolders } from '../../../coordinator/context.ts';
 
 /** Checkpoint folders of swarms without a disk. */
 export const noFolders: CheckpointFolders = {

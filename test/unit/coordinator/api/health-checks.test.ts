@@ -28,7 +28,7 @@ test('it is not live when a round has missed its time, and not ready when a job 
   world.stalledMs = 0;
   world.brokenEvaluations = 3;
   await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
-  await world.until(() => world.run.state.phase === 'paused', 'the pause');
+  await world.until(() => world.run.driver.state.phase === 'paused', 'the pause');
   expect(await failing(world, 'ready')).toEqual(['jobs']);
 });
 
@@ -39,7 +39,7 @@ test('it is not ready while a job waits for its operator after refusals in a row
   };
   const world = new World({ rounds: { minPeers: 1, count: 1 }, losses: worse });
   await world.start();
-  const isPaused = (): boolean => world.alive && world.run.state.phase === 'paused';
+  const isPaused = (): boolean => world.alive && world.run.driver.state.phase === 'paused';
   await new ScriptedPeer(1, world).work(() => 0.01, isPaused);
   await world.until(isPaused, 'the pause');
   expect(await failing(world, 'ready')).toEqual(['jobs']);
@@ -48,6 +48,6 @@ test('it is not ready while a job waits for its operator after refusals in a row
   expect(await failing(world, 'ready')).toEqual(['jobs']);
   world.run.operate({ type: 'resume' });
   world.run.operate({ type: 'pause', reason: 'lunch' });
-  expect(world.run.state.phase).toBe('paused');
+  expect(world.run.driver.state.phase).toBe('paused');
   expect(await failing(world, 'ready')).toEqual([]);
 });

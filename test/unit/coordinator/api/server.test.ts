@@ -44,6 +44,7 @@ async function api(
     traffic: () => network.traffic(),
     connections: () => 0,
     jobs: () => views.jobs(),
+    intakeQueues: () => views.intakeQueues(),
   });
   const stopping = new AbortController();
   let shutdowns = 0;

@@ -5,7 +5,7 @@ import {
   fetchTimeoutMs,
   LEAST_FETCH_RATE,
   PAYLOADS_AT_ONCE,
-} from '../../../../coordinator/intake/intake.ts';
+} from '../../../../coordinator/intake/payload-intake.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { UPDATE_BYTES } from '../../../../protocol/limits.ts';
 import type { Head, Update } from '../../../../protocol/messages.ts';
@@ -67,7 +67,7 @@ describe('announced payloads', () => {
     await slow!.publish(slow!.seal(first));
     for (const peer of others) await peer.submit(peer.seal(peer.update(head)));
     await world.until(
-      () => world.run.state.round > head.round && world.run.state.current !== null,
+      () => world.run.driver.state.round > head.round && world.run.driver.state.current !== null,
       'round 2',
     );
     for (const peer of peers) await peer.heartbeat('awaiting');

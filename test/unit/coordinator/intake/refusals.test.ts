@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { verifyEvidence } from '../../../../coordinator/intake/evidence.ts';
-import { fetchTimeoutMs, PAYLOADS_AT_ONCE, UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
+import { UPDATE_QUOTA } from '../../../../coordinator/intake/intake.ts';
+import { fetchTimeoutMs, PAYLOADS_AT_ONCE } from '../../../../coordinator/intake/payload-intake.ts';
 import { ALL_REFUSALS, RECORDED_REFUSALS } from '../../../../coordinator/intake/update-recorder.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { GOSSIP_MESSAGE_BYTES, STALE_ROUNDS, UPDATE_BYTES } from '../../../../protocol/limits.ts';
@@ -46,7 +47,7 @@ describe('an update is refused, with its code, for', () => {
     const honest = peers[0]!.update(head);
     const receipt = await peers[0]!.submit(peers[0]!.seal({ ...honest, ...change(honest) }));
     expect(receipt).toMatchObject({ code, peer: peers[0]!.id });
-    expect(world.run.state.current?.delivered).toEqual([]);
+    expect(world.run.driver.state.current?.delivered).toEqual([]);
     // A refusal costs nothing but itself: the honest one is still taken.
     expect((await peers[0]!.submit(peers[0]!.seal(honest))).code).toBe('accepted');
   });
@@ -103,7 +104,7 @@ describe('an update is refused, with its code, for', () => {
       const { code } = await peer!.submit(peer!.seal(peer!.update(head, {}, bytes)));
       expect(['bad-payload', 'too-large'], `${bytes.length} bytes`).toContain(code);
     }
-    expect(world.run.state.current?.delivered).toEqual([]);
+    expect(world.run.driver.state.current?.delivered).toEqual([]);
   });
 
   test('scales that are no number', async () => {
@@ -129,7 +130,7 @@ describe('an update is refused, with its code, for', () => {
     await peer!.publish(first);
     expect((await peer!.submit(first)).code).toBe('accepted');
     expect(world.store.updates.ofRounds(world.toy.job, 1, 1)).toHaveLength(1);
-    expect(world.run.roster.tally(peer!.id)).toMatchObject({ accepted: 1, refused: 1 });
+    expect(world.run.receipts.tally(peer!.id)).toMatchObject({ accepted: 1, refused: 1 });
   });
 
   test('rounds that closed too long ago; younger ones count late', async () => {
@@ -139,11 +140,11 @@ describe('an update is refused, with its code, for', () => {
     const late = slow.seal(slow.update(head));
     await fast.work(
       () => 0.001,
-      () => world.run.state.round > STALE_ROUNDS + 2,
+      () => world.run.driver.state.round > STALE_ROUNDS + 2,
     );
-    await world.until(() => world.run.state.round === 2, 'round 2');
+    await world.until(() => world.run.driver.state.round === 2, 'round 2');
     expect((await slow.submit(late)).code).toBe('late');
-    await world.until(() => world.run.state.round > STALE_ROUNDS + 2, 'later rounds');
+    await world.until(() => world.run.driver.state.round > STALE_ROUNDS + 2, 'later rounds');
     const other = slow.seal(slow.update(head, {}, slow.payload(0.01, head.preset)));
     expect((await slow.submit(other)).code).toBe('wrong-round');
     const merged = world.store.updates.find(world.toy.job, 1, slow.id);

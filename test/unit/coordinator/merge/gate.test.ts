@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { compare, gate, LEAVE_ONE_OUT, meanLoss, type RowLoss } from '../../../../coordinator/merge/gate.ts';
+import { compare, LEAVE_ONE_OUT, meanLoss, passGate } from '../../../../coordinator/merge/gate.ts';
+import type { RowLoss } from '../../../../lora/train/step.ts';
 
 const TOKENS = 10;
 
@@ -46,7 +47,7 @@ describe('compare', () => {
 /** Updates are what they add to the loss; a merge is their mean times the rate. */
 async function run(sources: readonly number[], suspects?: (sources: readonly number[]) => number[]) {
   const merges: { sources: readonly number[]; rate: number }[] = [];
-  const result = await gate<number, number>({
+  const result = await passGate<number, number>({
     sources,
     rate: 1,
     tolerance: 0.001,

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
-import { INLINE_VALUES, WorkerArithmetic, work } from '../../../../coordinator/merge/arithmetic.ts';
+import { checkPayload, INLINE_VALUES, merge, work } from '../../../../coordinator/merge/arithmetic.ts';
 import {
   type MergeInput,
   type MergeSource,
+  mergedValues,
   mergeUpdates,
-  mergeWork,
   OUTLIER_FACTOR,
 } from '../../../../coordinator/merge/merge-updates.ts';
 import { decodeAdapter, encodeAdapter } from '../../../../lora/adapter/codec.ts';
@@ -161,31 +161,27 @@ describe('mergeUpdates', () => {
   });
 });
 
-describe('WorkerArithmetic', () => {
+describe('the worker thread', () => {
   test('gives the same bits from its thread as inline', async () => {
     const home = await temporaryFolder();
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const bench = new Bench({ count: 3, width: 2 ** 15 });
-    expect(mergeWork(bench.layout, 3)).toBeGreaterThan(INLINE_VALUES);
+    expect(mergedValues(bench.layout, 3)).toBeGreaterThan(INLINE_VALUES);
     for (const bytes of bench.blobs.values()) await blobs.put(bytes);
     const { signal } = new AbortController();
-    const arithmetic = new WorkerArithmetic({}, { blobs });
-    const merged = await arithmetic.merge(bench.input, { signal });
+    const merged = await merge(bench.input, { blobs, signal });
     expect(sha256(merged.adapter)).toBe(sha256((await bench.merge()).adapter));
   });
 
   test('passes on what is wrong with a payload, and aborts', async () => {
-    const home = await temporaryFolder();
-    const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
-    const arithmetic = new WorkerArithmetic({}, { blobs });
     const layout = loraLayout(2 ** 20);
     const task = { layout, preset: 'tiny' } as const;
     const { signal } = new AbortController();
-    await expect(arithmetic.check(new Uint8Array(9), task, { signal })).rejects.toSatisfy((error) =>
+    await expect(checkPayload(new Uint8Array(9), task, { signal })).rejects.toSatisfy((error) =>
       isSwarmError(error, 'UPDATE_SIZE'),
     );
     const aborted = AbortSignal.abort(new Error('enough'));
-    await expect(arithmetic.check(new Uint8Array(9), task, { signal: aborted })).rejects.toThrow('enough');
+    await expect(checkPayload(new Uint8Array(9), task, { signal: aborted })).rejects.toThrow('enough');
   });
 
   test('reads no blob that has been damaged on disk, and says which one is missing', async () => {

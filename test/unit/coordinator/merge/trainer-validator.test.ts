@@ -2,8 +2,8 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
+import type { ValidationJob } from '../../../../coordinator/context.ts';
 import { TrainerValidator } from '../../../../coordinator/merge/trainer-validator.ts';
-import type { ValidationJob } from '../../../../coordinator/merge/validator.ts';
 import { encodeShards } from '../../../../lora/data/shards/shard-codec.ts';
 import { parseCompute } from '../../../../lora/train/compute.ts';
 import { zeros } from '../../../../lora/update/layout.ts';
@@ -44,8 +44,8 @@ beforeEach(async () => {
       return validator;
     },
     evaluate: async (validator, of = job) => {
-      const onLighter = (because: string) => told.push(because);
-      return (await validator.evaluate(of, adapter, { signal, onLighter })).map(({ lossSum }) => lossSum);
+      const onFallback = (because: string) => told.push(because);
+      return (await validator.evaluate(of, adapter, { signal, onFallback })).map(({ lossSum }) => lossSum);
     },
   };
 });

@@ -74,18 +74,18 @@ describe('a full house', () => {
     const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
     // More than there are places; none of them stays to work.
     for (let i = 0; i < ADMITTED_PEERS + 100; i++) {
-      world.run.join(`12D3-stranger-${i}`, asked);
-      world.run.leave(`12D3-stranger-${i}`);
+      world.run.members.join(`12D3-stranger-${i}`, asked);
+      world.run.members.liveness.leave(`12D3-stranger-${i}`);
     }
     const newcomer = new ScriptedPeer(3, world);
     await newcomer.join();
-    const { roster } = world.run;
-    expect(roster.all()).toHaveLength(ADMITTED_PEERS);
+    const { members } = world.run;
+    expect(members.all()).toHaveLength(ADMITTED_PEERS);
     expect(world.store.peers.all(world.toy.job)).toHaveLength(ADMITTED_PEERS);
-    for (const peer of [worker, awaited, newcomer]) expect(roster.has(peer.id)).toBe(true);
+    for (const peer of [worker, awaited, newcomer]) expect(members.has(peer.id)).toBe(true);
     // Whoever lost its place may come again.
-    expect(roster.has('12D3-stranger-0')).toBe(false);
-    world.run.join('12D3-stranger-0', asked);
-    expect(roster.has('12D3-stranger-0')).toBe(true);
+    expect(members.has('12D3-stranger-0')).toBe(false);
+    world.run.members.join('12D3-stranger-0', asked);
+    expect(members.has('12D3-stranger-0')).toBe(true);
   });
 });

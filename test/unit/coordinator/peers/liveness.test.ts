@@ -2,10 +2,15 @@ import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
 import { NEWCOMERS } from '../../../../coordinator/coordinator.ts';
 import { ADMITTED_PEERS } from '../../../../coordinator/peers/membership.ts';
+import { deadlineOf } from '../../../../coordinator/round/close.ts';
 import { CLOCK_SKEW_MS, PEER_LOST_AFTER_MS } from '../../../../protocol/limits.ts';
 import { addressOf, type VirtualHost } from '../../../utils/virtual/virtual-network.ts';
 import { ScriptedPeer, strangers, training } from '../scripted-peer.ts';
 import { COORDINATOR, World } from '../world.ts';
+
+function secondsLeft({ run, clock }: World): number {
+  return (deadlineOf(run.driver.state.current!) - clock.monotonic()) / 1000;
+}
 
 /** A promise's rejection must be a SwarmError of this code; through a request it is in the values. */
 async function refusal(promise: Promise<unknown>): Promise<unknown> {
@@ -24,25 +29,25 @@ describe('presence', () => {
     const asked = { job: peer.job, invite: null, ...about, sentAt: world.clock.now() };
     await peer.ask('join', asked);
     await peer.heartbeat('syncing');
-    expect(Object.keys(world.run.state.present)).toEqual([]);
-    expect(world.run.presentCount).toBe(1);
+    expect(Object.keys(world.run.driver.state.present)).toEqual([]);
+    expect(world.run.members.liveness.size).toBe(1);
     await peer.heartbeat('awaiting');
-    expect(Object.keys(world.run.state.present)).toEqual([peer.id]);
+    expect(Object.keys(world.run.driver.state.present)).toEqual([peer.id]);
     // Between rounds it syncs again, and stays.
     await peer.heartbeat('syncing');
-    expect(Object.keys(world.run.state.present)).toEqual([peer.id]);
+    expect(Object.keys(world.run.driver.state.present)).toEqual([peer.id]);
   });
 
   test('a node that falls silent is lost, and comes back with a heartbeat', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
     await world.pass(PEER_LOST_AFTER_MS + 4_000);
-    expect(world.run.presentCount).toBe(0);
+    expect(world.run.members.liveness.size).toBe(0);
     const events = world.store.events.after(world.toy.job, 0, 100).filter(({ type }) => type === 'peer-lost');
     expect(events).toHaveLength(2);
     expect(events[0]).toMatchObject({ reason: 'silent' });
     await peers[0]!.heartbeat('training');
-    expect(Object.keys(world.run.state.present)).toEqual([peers[0]!.id]);
+    expect(Object.keys(world.run.driver.state.present)).toEqual([peers[0]!.id]);
     expect(world.store.events.after(world.toy.job, 0, 100).at(-1)).toMatchObject({
       type: 'peer-joined',
       peer: peers[0]!.id,
@@ -54,16 +59,16 @@ describe('presence', () => {
     const { peers } = await training(world, 2);
     await peers[0]!.ask('leave', { job: world.toy.job, reason: '' });
     await peers[1]!.heartbeat('leaving');
-    expect(world.run.presentCount).toBe(0);
-    expect(world.run.state).toMatchObject({ phase: 'waiting', round: 2 });
+    expect(world.run.members.liveness.size).toBe(0);
+    expect(world.run.driver.state).toMatchObject({ phase: 'waiting', round: 2 });
     // People see that, too, and after a restart; back again, it is forgotten.
-    const goodbyes = (): boolean[] => peers.map(({ id }) => world.run.roster.get(id)!.saidGoodbye);
+    const goodbyes = (): boolean[] => peers.map(({ id }) => world.run.members.get(id)!.saidGoodbye);
     expect(goodbyes()).toEqual([true, true]);
     // Whoever comes back joins; words alone cost nothing, and write nothing down.
     const before = world.store.events.after(world.toy.job, 0, 100).length;
     await peers[0]!.heartbeat('awaiting');
     await peers[0]!.heartbeat('leaving');
-    expect(world.run.presentCount).toBe(0);
+    expect(world.run.members.liveness.size).toBe(0);
     expect(world.store.events.after(world.toy.job, 0, 100)).toHaveLength(before);
     await world.settle(world.coordinator.stop());
     await world.start();
@@ -72,7 +77,7 @@ describe('presence', () => {
     expect(goodbyes()).toEqual([false, true]);
     await world.pass(PEER_LOST_AFTER_MS + 4_000);
     expect(goodbyes()).toEqual([false, true]);
-    expect(world.run.presentCount).toBe(0);
+    expect(world.run.members.liveness.size).toBe(0);
   });
 
   test('heartbeats of strangers, of other jobs, from the past, and with wrong clocks count for nothing', async () => {
@@ -80,13 +85,13 @@ describe('presence', () => {
     const { peers } = await training(world, 2);
     const stranger = new ScriptedPeer(9, world);
     await stranger.heartbeat('awaiting');
-    expect(world.run.present(stranger.id)).toBeNull();
-    const seenAt = world.run.present(peers[0]!.id)!.seenAt;
+    expect(world.run.members.liveness.get(stranger.id)).toBeNull();
+    const seenAt = world.run.members.liveness.get(peers[0]!.id)!.seenAt;
     const now = world.clock.now();
     await peers[0]!.heartbeat('training', { job: 'ab'.repeat(32) });
     await peers[0]!.heartbeat('training', { issuedAt: now - 60_000 });
     await peers[0]!.heartbeat('training', { issuedAt: now + CLOCK_SKEW_MS + 10_000 });
-    expect(world.run.present(peers[0]!.id)!.seenAt).toBe(seenAt);
+    expect(world.run.members.liveness.get(peers[0]!.id)!.seenAt).toBe(seenAt);
     expect(world.network.rejected).toEqual([]);
   });
 });
@@ -105,11 +110,11 @@ describe("a machine's clock that is set", () => {
       await world.pass(2_000);
       await beat();
     }
-    expect(world.run.present(gone.id)).toBeNull();
-    expect(world.run.present(here.id)).not.toBeNull();
+    expect(world.run.members.liveness.get(gone.id)).toBeNull();
+    expect(world.run.members.liveness.get(here.id)).not.toBeNull();
     expect((await here.submit(here.seal(here.update(head)))).code).toBe('accepted');
-    await world.until(() => world.run.checkpoint.checkpoint.round === 1, 'the checkpoint');
-    expect(world.run.checkpoint.checkpoint.metrics.seconds).toBe(0);
+    await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the checkpoint');
+    expect(world.run.record.checkpoint.checkpoint.metrics.seconds).toBe(0);
     // And the rounds after it are as long as they are.
     await beat();
     const next = await here.head();
@@ -122,8 +127,8 @@ describe("a machine's clock that is set", () => {
     expect(() => world.kill()).toThrow();
     world.wrongMs = -HOUR_MS;
     await world.start();
-    expect(world.run.secondsLeft()).toBeLessThanOrEqual(20);
-    await world.until(() => world.run.nullRounds === 1, 'the end of a round that nobody delivers in');
+    expect(secondsLeft(world)).toBeLessThanOrEqual(20);
+    await world.until(() => world.run.record.nullRounds === 1, 'the end of a round that nobody delivers in');
   });
 
   test('forward: nobody is lost, and no round is cut short', async () => {
@@ -131,9 +136,9 @@ describe("a machine's clock that is set", () => {
     const { peers } = await training(world, 2);
     world.wrongMs = HOUR_MS;
     await world.pass(4_000);
-    expect(world.run.presentCount).toBe(peers.length);
-    expect(world.run.state).toMatchObject({ phase: 'training', round: 1 });
-    expect(world.run.secondsLeft()).toBeGreaterThan(50);
+    expect(world.run.members.liveness.size).toBe(peers.length);
+    expect(world.run.driver.state).toMatchObject({ phase: 'training', round: 1 });
+    expect(secondsLeft(world)).toBeGreaterThan(50);
   });
 
   test('a node whose clock is wrong is told so when it joins', async () => {
@@ -157,7 +162,7 @@ describe('admission', () => {
     await with_.join('secret');
     // Once admitted, a node needs its token no more.
     await with_.join();
-    expect(world.run.roster.all()).toHaveLength(1);
+    expect(world.run.members.all()).toHaveLength(1);
   });
 
   test('by list', async () => {
@@ -206,7 +211,7 @@ describe('admission', () => {
   test('has an end where everybody is there', async () => {
     const world = await new World().start();
     const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
-    for (let i = 0; i < ADMITTED_PEERS; i++) world.run.join(`peer-${i}`, asked);
+    for (let i = 0; i < ADMITTED_PEERS; i++) world.run.members.join(`peer-${i}`, asked);
     expect(await refusal(new ScriptedPeer(1, world).join())).toBe('JOB_FULL');
   });
 });

@@ -2,8 +2,8 @@ import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
+import type { CheckpointToWrite } from '../../../../coordinator/context.ts';
 import {
-  type CheckpointToWrite,
   FileCheckpointFolders,
   READABLE_FILE,
   SIGNED_FILE,

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import type { CheckpointView } from '../../../../coordinator/api/types.ts';
-import { copyCheckpoint } from '../../../../coordinator/record/copy-checkpoint.ts';
+import { copyCheckpoint } from '../../../../coordinator/client/copy-checkpoint.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 it('a checkpoint whose weights have been deleted is not copied', async () => {

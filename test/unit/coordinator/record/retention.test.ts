@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { MILESTONES, surplus } from '../../../../coordinator/record/retention.ts';
+import { checkpointsToEmpty, MILESTONES } from '../../../../coordinator/record/retention.ts';
 import { sha256 } from '../../../../protocol/cbor.ts';
 import { verifyMessage } from '../../../../protocol/signing.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';
@@ -18,7 +18,7 @@ describe('surplus', () => {
           let held: { round: number; ordinal: number; heldOutLoss: number | null }[] = [];
           for (const [ordinal, heldOutLoss] of losses.entries()) {
             held.push({ round: 2 * ordinal, ordinal, heldOutLoss });
-            const gone = surplus(held, { newest, count });
+            const gone = checkpointsToEmpty(held, { newest, count });
             held = held.filter(({ round }) => !gone.includes(round));
           }
           const ordinals = held.map(({ ordinal }) => ordinal);
@@ -43,7 +43,7 @@ const OPTIONS: WorldOptions = {
 
 async function finish(world: World): Promise<void> {
   await world.start();
-  const finished = (): boolean => world.alive && world.run?.state.phase === 'finished';
+  const finished = (): boolean => world.alive && world.run?.driver.state.phase === 'finished';
   await new ScriptedPeer(1, world).work((round) => 0.0005 * round, finished);
   await world.until(finished, 'the end of the job');
   await world.pass(100);

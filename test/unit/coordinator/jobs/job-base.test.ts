@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { checkExchange } from '../../../../coordinator/jobs/prepare-job.ts';
+import { checkExchange } from '../../../../coordinator/jobs/job-base.ts';
 import type { AdapterLayout } from '../../../../lora/adapter/layout.ts';
 
 const saved = (rows: number): AdapterLayout => [

@@ -1,0 +1,132 @@
+import { withDeadline } from '../../common/deadline.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import { Permits } from '../../common/permits.ts';
+import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
+import type { Update } from '../../protocol/messages.ts';
+import type { BlobScope } from '../../storage/blob-collector.ts';
+import type { RunContext } from '../context.ts';
+import { checkPayload } from '../merge/arithmetic.ts';
+import type { Refusal } from './header-checks.ts';
+
+/** Payloads checked at the same time. Each is in memory whole, up to 64 MiB. No check waits for a peer. */
+export const PAYLOADS_AT_ONCE = 4;
+/**
+ * Announced payloads fetched at the same time, each from another author: a slow author takes only one of these permits,
+ * whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory (net/blobs/download.ts), so all of them
+ * together stay below 0.5 GiB. 16 lines of 2 Mbit/s exceed the downstream of most coordinators.
+ */
+export const FETCHES_AT_ONCE = 16;
+/** Slowest rate, in bytes per second, at which an author may serve its payload: 2 Mbit/s, a slow line's upstream. */
+export const LEAST_FETCH_RATE = 256 * 1024;
+/** Time added for every size: enough for one stream that fails and a second one that works. */
+const FETCH_START_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
+
+/** Fetch errors caused by our own disk. */
+const OWN_FAULTS: readonly string[] = ['STORE_FULL', 'WRITE_FAILED', 'HASH_FAILED'];
+
+/** Returns the milliseconds that the fetch of an announced payload may take, from when it starts. */
+export function fetchTimeoutMs(size: number): number {
+  return FETCH_START_MS + Math.ceil((size / LEAST_FETCH_RATE) * 1000);
+}
+
+/** Fetches and checks payloads. */
+export class PayloadIntake {
+  readonly #context: RunContext;
+  readonly #checks = new Permits(PAYLOADS_AT_ONCE);
+  readonly #fetches = new Permits(FETCHES_AT_ONCE);
+  /** One per author, and one per digest. */
+  readonly #fetchesOf = new Permits(1);
+
+  constructor(deps: { context: RunContext }) {
+    this.#context = deps.context;
+  }
+
+  /**
+   * Leaves the payload of an update as a durable blob that decodes.
+   * @param scope protects the blob
+   * @returns null, or why the payload is refused
+   * @throws SwarmError STORE_FULL, WRITE_FAILED, HASH_FAILED: failures of our own disk, not the author's fault
+   */
+  async take(author: string, update: Update, scope: BlobScope): Promise<Refusal | null> {
+    await scope.hold(update.payload.digest);
+    const missing = update.inline === null ? await this.#fetch(author, update.payload) : null;
+    return missing ?? this.#check(author, update, scope);
+  }
+
+  async #check(author: string, update: Update, scope: BlobScope): Promise<Refusal | null> {
+    const { layout, signal, deps } = this.#context;
+    const { digest, size } = update.payload;
+    const release = await this.#checks.take('', signal);
+    try {
+      const payload = update.inline ?? (await deps.blobs.get(digest, { maxBytes: size }));
+      if (payload.byteLength !== size) {
+        const detail = `${size} bytes declared, the payload has ${payload.byteLength}`;
+        return { code: 'size-mismatch', detail };
+      }
+      await checkPayload(payload, { layout, preset: update.preset }, { signal });
+      await scope.put(payload, digest);
+      deps.failpoint('update-blob');
+      return null;
+    } catch (error) {
+      if (!isSwarmError(error)) throw error;
+      // The stored blob is not what was announced, or it is gone.
+      if (error.code.startsWith('BLOB_')) return fetchRefusal(error.code, error.message);
+      if (!error.code.startsWith('UPDATE_')) throw error;
+      deps.log.debug({ peer: author, code: error.code, bytes: size }, 'payload-refused');
+      return payloadRefusal(error.code, error.message);
+    } finally {
+      release();
+    }
+  }
+
+  async #fetch(author: string, ref: { digest: string; size: number }): Promise<Refusal | null> {
+    const { signal, deps } = this.#context;
+    const { network, clock } = deps;
+    const release = await this.#permitToFetch(author, ref.digest);
+    const limits = { clock, ms: fetchTimeoutMs(ref.size), signal, what: `the payload of ${author}` };
+    try {
+      await withDeadline(limits, (signal) => network.fetchBlob(ref, { holders: [author], signal }));
+      return null;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isSwarmError(error) || OWN_FAULTS.includes(error.code)) throw error;
+      return fetchRefusal(error.code, error.message);
+    } finally {
+      release();
+    }
+  }
+
+  /**
+   * Takes the author's permit first, then the blob's, and only then one of those shared by all. So no fetch spends its
+   * time limit waiting for another author that announced the same blob and does not serve it.
+   */
+  async #permitToFetch(author: string, digest: string): Promise<() => void> {
+    const { signal } = this.#context;
+    const taken: (() => void)[] = [];
+    const release = (): void => {
+      for (const give of taken) give();
+    };
+    try {
+      taken.push(await this.#fetchesOf.take(author, signal));
+      taken.push(await this.#fetchesOf.take(digest, signal));
+      taken.push(await this.#fetches.take('', signal));
+      return release;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+}
+
+/** The refusal for an error of the decoder. */
+function payloadRefusal(code: string, detail: string): Refusal {
+  if (code === 'UPDATE_PRESET') return { code: 'wrong-preset', detail };
+  if (code === 'UPDATE_SCALE') return { code: 'not-finite', detail };
+  return { code: 'bad-payload', detail };
+}
+
+/** The refusal for a failed fetch of an announced payload. */
+function fetchRefusal(code: string, detail: string): Refusal {
+  const isWrong = code === 'BLOB_SIZE' || code === 'BLOB_CORRUPT';
+  return { code: isWrong ? 'size-mismatch' : 'unavailable', detail };
+}

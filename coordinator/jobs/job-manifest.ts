@@ -1,0 +1,47 @@
+import { basename } from 'node:path';
+import { type AdapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
+import type { JobSpec } from '../../lora/finetune/job-spec.ts';
+import type { BaseDescription } from '../../lora/models/base-identity.ts';
+import type { BaseModel } from '../../lora/models/base-model.ts';
+import { hubOrigin } from '../../lora/models/hub/reference.ts';
+import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
+
+/** Describes a job as its manifest: the operator's settings, and the measured facts about base, data and adapter. */
+export function describeJob({
+  spec,
+  model,
+  base,
+  data,
+  layout,
+  initial,
+  createdAt,
+}: {
+  spec: JobSpec;
+  model: BaseModel;
+  base: BaseDescription;
+  data: Manifest['data'];
+  layout: AdapterLayout;
+  initial: Manifest['adapter']['initial'];
+  createdAt: number;
+}): Manifest {
+  const { name, lora, training, rounds, acceptance, seed } = spec;
+  const files = base.files.map(({ path, size, digest }) => ({ path, size, digest }));
+  return manifestSchema.parse({
+    version: 1,
+    name,
+    base: { ...nameOf(spec.base), digest: base.digest, parameters: model.parameters, files },
+    data,
+    lora,
+    adapter: { parameters: adapterSize(layout), initial },
+    training,
+    rounds,
+    acceptance,
+    seed,
+    createdAt,
+  } satisfies Manifest);
+}
+
+/** A base from a hub keeps its name and commit there. A base from a folder has the folder's name. */
+function nameOf(dir: string): Pick<Manifest['base'], 'name' | 'revision'> {
+  return hubOrigin(dir) ?? { name: basename(dir) };
+}

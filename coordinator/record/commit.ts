@@ -1,0 +1,93 @@
+import { encodeCbor } from '../../protocol/cbor.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import { signMessage, verifyMessage } from '../../protocol/signing.ts';
+import type { BlobScope } from '../../storage/blob-collector.ts';
+import type { RunContext } from '../context.ts';
+import { coordinatorError } from '../errors.ts';
+import { meanLoss } from '../merge/gate.ts';
+import type { MergeCandidate } from '../merge/merge-round.ts';
+import type { MergeSource } from '../merge/merge-updates.ts';
+
+/** A checkpoint that is completely on disk. Only the store does not name it yet. */
+export interface DurableCheckpoint {
+  readonly digest: string;
+  readonly checkpoint: Checkpoint;
+  readonly envelope: Uint8Array;
+  readonly residual: string;
+  readonly leftOut: MergeSource | null;
+}
+
+/**
+ * Writes a candidate's blobs, its signed checkpoint and its folder. A repetition writes the same bytes.
+ * @param scope protects the blobs until the store names them
+ * @throws SwarmError STORE_FULL, WRITE_FAILED, ROUND_NOT_CLOSED
+ */
+export async function writeCheckpoint(
+  candidate: MergeCandidate,
+  scope: BlobScope,
+  context: RunContext,
+): Promise<DurableCheckpoint> {
+  const { manifest, layout, deps } = context;
+  const { merged, leftOut } = candidate;
+  const adapter = { digest: await scope.put(merged.adapter), size: merged.adapter.byteLength };
+  const delta = { digest: await scope.put(merged.delta), size: merged.delta.byteLength };
+  const residual = await scope.put(merged.residual);
+  const checkpoint = describeCheckpoint(candidate, adapter, delta, context);
+  const envelope = signMessage('checkpoint', checkpoint, deps.network.signer);
+  const { digest } = verifyMessage('checkpoint', envelope);
+  // The body is a blob too: from a head, a peer can follow the parents back.
+  await scope.put(encodeCbor(checkpoint));
+  deps.failpoint('checkpoint-blobs');
+  await deps.folders.write({ manifest, layout, digest, checkpoint, envelope });
+  deps.failpoint('checkpoint-folder');
+  return { digest, checkpoint, envelope, residual, leftOut };
+}
+
+/** Uses only what was recorded when the round closed, so that a repetition gives the same bytes. */
+function describeCheckpoint(
+  { round, parent, merged, losses, rate }: MergeCandidate,
+  adapter: { digest: string; size: number },
+  delta: { digest: string; size: number },
+  { job, stored, manifest, deps }: RunContext,
+): Checkpoint {
+  const record = deps.store.rounds.newest(job, 1)[0];
+  if (record?.round !== round || record.closedAt === null) {
+    throw coordinatorError('ROUND_NOT_CLOSED', `round ${round} is not the job's closed round`, {
+      job,
+      round,
+    });
+  }
+  const updates = deps.store.updates.selected(job, round);
+  const used = merged.contributors.map(
+    ({ peer, round: made }) => updates.find((update) => update.peer === peer && update.round === made)!,
+  );
+  return {
+    job,
+    term: stored.term,
+    round,
+    base: manifest.base.digest,
+    parent: parent.digest,
+    adapter,
+    delta,
+    contributors: merged.contributors.map(({ peer, digest, round: made, tokens, weight }) => ({
+      peer,
+      update: digest,
+      round: made,
+      tokens,
+      weight,
+    })),
+    metrics: {
+      heldOutLoss: meanLoss(losses),
+      heldOutTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
+      // Divided before summing: a stranger may claim the largest float, and the sum must stay finite.
+      trainLoss: used.reduce((sum, { lossLast }) => sum + lossLast / used.length, 0),
+      tokens: used.reduce((sum, { tokens }) => sum + tokens, 0),
+      // The clock may have been set back during the round, and a negative duration cannot be signed.
+      seconds: Math.max(0, record.closedAt - record.openedAt) / 1000,
+      outerRate: rate,
+      updateBytes: used.reduce((sum, { size }) => sum + size, 0),
+      drift: merged.drift,
+    },
+    createdAt: record.closedAt,
+  };
+}
