@@ -44,7 +44,7 @@ export async function* readExamples(
   paths: string | readonly string[],
   { format = 'auto', columns = {}, signal, report, onProgress }: ReadExamplesOptions,
 ): AsyncGenerator<Example, void, undefined> {
-  const among = candidates(format, columns);
+  const formats = candidates(format, columns);
   const files = await dataFiles(paths);
   const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
   let done = 0;
@@ -55,7 +55,7 @@ export async function* readExamples(
   const options = { columns, signal, report, onBytes };
   for (const file of files) {
     signal?.throwIfAborted();
-    yield* file.container === 'txt' ? documents(file, among, options) : rows(file, among, options);
+    yield* file.container === 'txt' ? readDocument(file, formats, options) : readRows(file, formats, options);
   }
   report.finish();
 }
@@ -74,16 +74,16 @@ export async function* readTexts(
 type FileOptions = Pick<ReadExamplesOptions, 'signal' | 'report'> & ContainerOptions & { columns: Columns };
 
 /** Reads a text file as one document. It has no columns, so the column map does not matter. */
-async function* documents(
+async function* readDocument(
   { file }: DataFile,
-  among: readonly Format[],
+  formats: readonly Format[],
   { signal, report, onBytes }: FileOptions,
 ): AsyncGenerator<Example, void, undefined> {
-  if (!among.includes('text')) {
+  if (!formats.includes('text')) {
     throw dataError(
       'DATA_FORMAT',
-      `${file} is a text file, which cannot hold rows of the format ${among.join(' or ')}`,
-      { file, columns: [], formats: among },
+      `${file} is a text file, which cannot hold rows of the format ${formats.join(' or ')}`,
+      { file, columns: [], formats },
       { next: 'write the rows to a .jsonl, .json, .csv, .tsv or .parquet file' },
     );
   }
@@ -92,9 +92,9 @@ async function* documents(
   if (text !== '') yield { kind: 'text', origin: { file, row: 1 }, text };
 }
 
-async function* rows(
+async function* readRows(
   entry: DataFile,
-  among: readonly Format[],
+  formats: readonly Format[],
   { columns, signal, report, onBytes }: FileOptions,
 ): AsyncGenerator<Example, void, undefined> {
   const { file } = entry;
@@ -105,9 +105,9 @@ async function* rows(
     unrecognised(
       file,
       waiting.map(({ value }) => value),
-      { among, columns },
+      { formats, columns },
     );
-  for await (const batch of batches(entry, columnsOf(among, columns), { signal, onBytes })) {
+  for await (const batch of readContainer(entry, columnsOf(formats, columns), { signal, onBytes })) {
     signal?.throwIfAborted();
     for (const raw of batch) {
       const origin = { file, row: raw.row };
@@ -117,13 +117,13 @@ async function* rows(
         continue;
       }
       waiting.push({ origin, value: raw.value });
-      format ??= recognise(raw.value, among, columns);
+      format ??= recognise(raw.value, formats, columns);
       if (format === null) {
         if (waiting.length >= MAX_UNRECOGNISED) throw refuse();
         continue;
       }
       for (const { origin, value } of waiting) {
-        const example = body(value, format, { origin, among, columns, report });
+        const example = toExample(value, format, { origin, formats, columns, report });
         if (example !== null && !(example.kind === 'text' && example.text === '')) {
           yield { origin, ...example };
         }
@@ -135,21 +135,21 @@ async function* rows(
 }
 
 /** Converts a row to an example. Returns null if it was reported as a bad row. */
-function body(
+function toExample(
   value: RowValue,
   format: Format,
   {
     origin,
-    among,
+    formats,
     columns,
     report,
-  }: { origin: Origin; among: readonly Format[]; columns: Columns; report: RowReport },
+  }: { origin: Origin; formats: readonly Format[]; columns: Columns; report: RowReport },
 ): ExampleBody | null {
   try {
     return readRow(value, format, columns);
   } catch (error) {
     if (!(error instanceof RowProblem)) throw error;
-    const other = recognise(value, among, columns);
+    const other = recognise(value, formats, columns);
     const hint =
       other === null || other === format
         ? ''
@@ -159,7 +159,7 @@ function body(
   }
 }
 
-function batches(
+function readContainer(
   { file, container }: DataFile,
   wanted: ReadonlySet<string>,
   options: ContainerOptions,

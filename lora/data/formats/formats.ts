@@ -89,9 +89,9 @@ export function candidates(format: Format | 'auto', columns: Columns): Format[] 
 }
 
 /** Returns the first of the formats that fits a row, or null. */
-export function recognise(row: RowValue, among: readonly Format[], columns: Columns): Format | null {
+export function recognise(row: RowValue, formats: readonly Format[], columns: Columns): Format | null {
   const fields = new Fields(row, columns);
-  return among.find((name) => DEFINITIONS[name].fits(fields, columns)) ?? null;
+  return formats.find((name) => DEFINITIONS[name].fits(fields, columns)) ?? null;
 }
 
 /** Converts a row to an example. @throws RowProblem if the row cannot be used */
@@ -116,20 +116,14 @@ export function columnsOf(formats: readonly Format[], columns: Columns): Set<str
 export function unrecognised(
   file: string,
   rows: readonly RowValue[],
-  { among, columns }: { among: readonly Format[]; columns: Columns },
+  { formats, columns }: { formats: readonly Format[]; columns: Columns },
 ): SwarmError {
   const found = [...new Set(rows.flatMap((row) => Object.keys(row)))];
   const names = found.join(', ') || '(none)';
   const refuse = (
     reason: string,
     { missing = null, next }: { missing?: string | null; next?: string } = {},
-  ) =>
-    dataError(
-      'DATA_FORMAT',
-      `${file} ${reason}`,
-      { file, columns: found, formats: among, missing },
-      { next },
-    );
+  ) => dataError('DATA_FORMAT', `${file} ${reason}`, { file, columns: found, formats, missing }, { next });
   // Role and content are keys of a message, not columns.
   const absent = Object.entries(columns).find(
     ([field, column]) => field !== 'role' && field !== 'content' && !found.includes(column),
@@ -140,8 +134,8 @@ export function unrecognised(
       missing: column,
     });
   }
-  const known = among.map((name) => `${name} (${DEFINITIONS[name].summary})`).join('; ');
-  const [only, ...others] = among;
+  const known = formats.map((name) => `${name} (${DEFINITIONS[name].summary})`).join('; ');
+  const [only, ...others] = formats;
   if (others.length === 0) {
     return refuse(`has no rows of the format ${known}: ${problem(rows[0]!, only!, columns)}`);
   }
