@@ -5,7 +5,7 @@ import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
 import { engineOption, oneDeviceCompute, resolveEngine } from './engine.ts';
 import { cacheFolder } from './folders.ts';
-import { checkAdapter } from './merged-export.ts';
+import { checkAdapter } from './merged-model.ts';
 import { ENGINE_THREADS, integer } from './options.ts';
 
 /** Options of commands that use a model with or without an adapter. */

@@ -10,7 +10,7 @@ import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
-import { isAdapterFolder, writeMergedModel } from '../merged-export.ts';
+import { isAdapterFolder, writeMergedModel } from '../merged-model.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { parseTarget } from '../target.ts';

@@ -5,7 +5,7 @@ import { readPeftFolder } from '../../lora/adapter/peft.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import { TestSwarm } from './swarm.ts';
 
-it('a swarm trains magnitudes, saved modules and B, through dropout, and leaves a frozen A alone', async () => {
+it('a swarm trains magnitudes, saved modules and B with dropout, and does not change a frozen A', async () => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
   const lora = {
@@ -26,7 +26,7 @@ it('a swarm trains magnitudes, saved modules and B, through dropout, and leaves 
   expect(checkpoints).toHaveLength(3);
   const model = await openBase(join(swarm.folder, 'model'));
   const last = await readPeftFolder(checkpoints.at(-1)!.path, model);
-  // Older weights are let go; what the job started from can be made again.
+  // Older weights have been deleted, but the initial adapter can be computed again.
   const first = await initialAdapter(model, last.lora, 0);
   expect(last.lora).toMatchObject({ useDora: true, useRslora: true, dropout: 0.1, modulesToSave: ['norm'] });
   expect(last.lora.rankPattern).toEqual(Object.entries(lora.rankPattern));

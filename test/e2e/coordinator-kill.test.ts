@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { failpoints } from '../../coordinator/failpoints.ts';
 import { chainFaults, TestSwarm } from './swarm.ts';
 
-it('a coordinator killed at every durable step resumes; nothing is lost, nothing counts twice', async () => {
+it('a coordinator that is killed at every durable step resumes: no update is lost or counted twice', async () => {
   const swarm = await TestSwarm.create();
   const first = await (await swarm.coordinator()).ready();
   await swarm.createJob({ rounds: { count: failpoints.length + 2, localSteps: 60 } });
@@ -26,7 +26,7 @@ it('a coordinator killed at every durable step resumes; nothing is lost, nothing
   expect(new Set(committed).size, 'each round is committed once').toBe(committed.length);
   expect(checkpoints.slice(1).map(({ round }) => round)).toEqual(committed);
 
-  // What was accepted is in a checkpoint, unless its round came to nothing or the gate left it out.
+  // An accepted update is in a checkpoint, unless its round was a null round or the gate left it out.
   const merged = new Set(
     checkpoints.flatMap(({ checkpoint }) =>
       checkpoint.contributors.map(({ peer, round }) => `${peer} ${round}`),

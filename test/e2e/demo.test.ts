@@ -1,4 +1,4 @@
-/** `swarm demo` as a user runs it: what it prints, and that no process outlives it, however it ends. */
+/** `swarm demo` as a user runs it: its output, and that no process outlives it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { temporaryFolder } from '../utils/folder.ts';
 
 const SWARM = fileURLToPath(new URL('../../cli/swarm.js', import.meta.url));
-/** Real training on two cores that other tests use too. */
+/** Milliseconds. The demo really trains, on cores that it shares with other tests. */
 const PATIENCE_MS = 180_000;
 
 interface Line {
@@ -22,8 +22,8 @@ interface Demo {
   lines: Line[];
   stderr: () => string;
   exited: Promise<unknown[]>;
-  /** Resolves with the first line that fits. */
-  line(fits: (line: Line) => boolean): Promise<Line>;
+  /** Waits for the first line that `matches`. */
+  line(matches: (line: Line) => boolean): Promise<Line>;
 }
 
 async function startDemo(args: readonly string[], environment: Record<string, string> = {}) {
@@ -46,10 +46,10 @@ async function startDemo(args: readonly string[], environment: Record<string, st
     for (const listener of listeners) listener(line);
   });
   const exited = once(child, 'close');
-  const line = (fits: (line: Line) => boolean): Promise<Line> =>
+  const line = (matches: (line: Line) => boolean): Promise<Line> =>
     new Promise((resolve, reject) => {
-      listeners.add((one) => fits(one) && resolve(one));
-      lines.filter(fits).forEach(resolve);
+      listeners.add((each) => matches(each) && resolve(each));
+      lines.filter(matches).forEach(resolve);
       void exited.then(() =>
         reject(new Error(`the demo ended before:\n${stderr}\n${JSON.stringify(lines.at(-1))}`)),
       );
@@ -58,17 +58,17 @@ async function startDemo(args: readonly string[], environment: Record<string, st
   return { demo, cwd };
 }
 
-/** Reads /proc: elsewhere than on Linux these tests see no process and only look at what the demo prints. */
+/** Only Linux has /proc. On other systems these tests see no processes, and check only the output. */
 const PROC = existsSync('/proc/self/cmdline') ? '/proc' : null;
 
-/** Living processes that have the folder in their command line: every daemon of the demo, and no other process. */
-function livingIn(folder: string): string[] {
+/** Returns the running processes with the folder in their arguments or environment: all processes of the demo. */
+function processesOf(folder: string): string[] {
   if (PROC === null) return [];
   return readdirSync(PROC)
     .filter((name) => /^\d+$/.test(name))
     .filter((pid) => {
       try {
-        // Trainers are found by their environment: they have no arguments.
+        // Trainers have no arguments; their environment names the folder.
         const about = ['cmdline', 'environ']
           .map((file) => readFileSync(`/proc/${pid}/${file}`, 'latin1'))
           .join();
@@ -79,7 +79,7 @@ function livingIn(folder: string): string[] {
     });
 }
 
-it('trains, tells each round and ends with the summary; the adapter stays, processes do not', {
+it('trains, reports each round, ends with the summary, and leaves an adapter and no process', {
   timeout: PATIENCE_MS,
 }, async () => {
   const { demo, cwd } = await startDemo(['--nodes', '2', '--rounds', '2']);
@@ -106,35 +106,35 @@ it('trains, tells each round and ends with the summary; the adapter stays, proce
   const jobEvents = demo.lines.filter((line) => line.event === 'job-event').map((line) => line.type);
   expect(jobEvents.filter((type) => type === 'peer-joined')).toHaveLength(2);
   expect(jobEvents).toContain('finished');
-  expect(livingIn(cwd)).toEqual([]);
+  expect(processesOf(cwd)).toEqual([]);
 });
 
-it('leaves nothing running when it is interrupted in the middle of a round', {
+it('leaves no process when it is interrupted in a round', {
   timeout: PATIENCE_MS,
 }, async () => {
   const { demo, cwd } = await startDemo(['--nodes', '2']);
   await demo.line((line) => line.type === 'round-opened');
-  if (PROC !== null) expect(livingIn(cwd).length).toBeGreaterThanOrEqual(4);
+  if (PROC !== null) expect(processesOf(cwd).length).toBeGreaterThanOrEqual(4);
   demo.process.kill('SIGINT');
   expect((await demo.exited)[0]).toBe(130);
-  await expect.poll(() => livingIn(cwd), { timeout: 10_000 }).toEqual([]);
+  await expect.poll(() => processesOf(cwd), { timeout: 10_000 }).toEqual([]);
 });
 
-it('leaves nothing running when it is killed in the middle of a round', {
+it('leaves no process when it is killed in a round', {
   timeout: PATIENCE_MS,
 }, async () => {
   const { demo, cwd } = await startDemo(['--nodes', '2']);
   await demo.line((line) => line.type === 'round-opened');
   demo.process.kill('SIGKILL');
   await demo.exited;
-  await expect.poll(() => livingIn(cwd), { timeout: 15_000 }).toEqual([]);
+  await expect.poll(() => processesOf(cwd), { timeout: 15_000 }).toEqual([]);
 });
 
-it('shows the last words of a process that does not get up', { timeout: PATIENCE_MS }, async () => {
+it('shows the last lines of a process that does not start', { timeout: PATIENCE_MS }, async () => {
   const { demo, cwd } = await startDemo([], { SWARM_LOG_LEVEL: 'deafening' });
   expect((await demo.exited)[0]).toBe(1);
   const { error } = demo.lines.at(-1) as unknown as { error: { code: string; values: { lines: string[] } } };
   expect(error.code).toBe('HELPER_FAILED');
   expect(error.values.lines.join('\n')).toContain('LOG_LEVEL');
-  expect(livingIn(cwd)).toEqual([]);
+  expect(processesOf(cwd)).toEqual([]);
 });

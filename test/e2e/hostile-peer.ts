@@ -1,4 +1,4 @@
-/** A peer that joins a job like any other and then sends what no honest node would. */
+/** A peer that joins a job like any node, and then sends invalid updates. */
 import { join } from 'node:path';
 import type { Logger } from '../../common/logger.ts';
 import { systemClock } from '../../common/system-clock.ts';
@@ -31,7 +31,7 @@ export interface HostileOptions {
 export class HostilePeer {
   readonly network: SwarmNetwork;
   readonly job: string;
-  /** What the others sent, as they sent it. */
+  /** Updates of other peers, with their bytes. */
   readonly overheard: { author: string; bytes: Uint8Array; update: Update }[] = [];
   readonly coordinator: string;
   readonly #layout: AdapterLayout;
@@ -94,7 +94,7 @@ export class HostilePeer {
     if (head) this.#heard(verifyMessage('head', head).message);
   }
 
-  /** Says that it is alive and ready, as nodes do. */
+  /** Publishes a heartbeat, as nodes do. */
   async beat(): Promise<void> {
     const message = {
       job: this.job,
@@ -117,9 +117,12 @@ export class HostilePeer {
     if (this.#newest === null || this.#newest.sequence < head.sequence) this.#newest = head;
   }
 
-  /** The next head after round `after` that gives this peer work, or that ends the job. Asked for: gossip may shun us. */
+  /**
+   * Waits for the next head after round `after` that assigns work to this peer, or that ends the job. Uses requests, because
+   * gossip may no longer reach this peer.
+   */
   assignedHead(after: number): Promise<Head> {
-    const look = async () => {
+    const check = async () => {
       const { job } = this;
       const signal = this.#signal;
       const { head } = await this.network.request(this.coordinator, 'head', { job }, { signal });
@@ -130,10 +133,10 @@ export class HostilePeer {
       return newest && newest.round > after && mine ? newest : null;
     };
     const what = `work for the hostile peer after round ${after}`;
-    return eventually(look, { what, timeout: PATIENCE_MS, interval: 300 });
+    return eventually(check, { what, timeout: PATIENCE_MS, interval: 300 });
   }
 
-  /** An update that would pass every check: noise of the given size, for the work that the head assigns. */
+  /** Makes an update that passes intake: noise of the given magnitude, for the work that the head assigns. */
   update(head: Head, magnitude: number): Update {
     const own = head.assignments.find(({ peer }) => peer === this.signer.peerId)!;
     const noise = this.#layout.map(({ shape }, t) =>
@@ -160,7 +163,7 @@ export class HostilePeer {
     };
   }
 
-  /** Hands bytes to the coordinator by request; what comes back is its receipt. */
+  /** Sends bytes to the coordinator as an update, and returns the receipt. */
   async submit(bytes: Uint8Array): Promise<Receipt> {
     const { receipt } = await this.network.request(
       this.coordinator,
@@ -171,7 +174,7 @@ export class HostilePeer {
     return verifyMessage('receipt', receipt).message;
   }
 
-  sealed(update: Update): Uint8Array {
+  signed(update: Update): Uint8Array {
     return signMessage('update', update, this.signer);
   }
 }
@@ -180,13 +183,13 @@ export function payloadFields(bytes: Uint8Array): Pick<Update, 'payload' | 'inli
   return { payload: { digest: sha256(bytes), size: bytes.byteLength }, inline: bytes };
 }
 
-/** An envelope around any body at all, signed as if it were well-formed. */
-export function sealRaw(body: Uint8Array, signer: Signer): Uint8Array {
+/** Signs any bytes as the body of an update. */
+export function signRaw(body: Uint8Array, signer: Signer): Uint8Array {
   const signature = signer.sign(Buffer.concat([Buffer.from('lora-swarm/1/update\0'), body]));
   return encodeCbor({ kind: 'update', author: signer.peerId, body, signature: new Uint8Array(signature) });
 }
 
-/** The CBOR of an update with one float replaced by NaN, which strict CBOR has no way to write. */
+/** Encodes an update with one float replaced by NaN, which our strict CBOR encoder cannot write. */
 export function withNaN(update: Update): Uint8Array {
   const marker = 1234.5678;
   const body = Buffer.from(encodeCbor({ ...update, lossLast: marker }));

@@ -5,20 +5,21 @@ import type { JobEvent } from '../../coordinator/api/types.ts';
 import type { Head, Receipt, Update } from '../../protocol/messages.ts';
 import { counts, type ReceiptCode } from '../../protocol/receipts.ts';
 import { jobTopic } from '../../protocol/topics.ts';
-import { HostilePeer, payloadFields, sealRaw, withNaN } from './hostile-peer.ts';
+import { HostilePeer, payloadFields, signRaw, withNaN } from './hostile-peer.ts';
 import { chainFaults, TestSwarm } from './swarm.ts';
 
-// Three honest nodes, so that they are the majority whichever of them is slow, and the held-out gate as it is by default.
+// Three honest nodes are the majority even if one is slow. The gate has its default tolerance.
 const honestNodes = ['otter', 'heron', 'badger'];
 const rounds = { count: 16, localSteps: 120, minPeers: 3 };
-// With a rate that falls to nothing runs end closer together than with a constant one.
+// With a rate that falls to zero, the final losses of runs differ less than with a constant rate.
 const training = { learningRate: 2e-3, schedule: 'cosine', finalFraction: 0 };
 const job = { rounds, training, acceptance: { tolerance: 0.002 } };
 const MEBIBYTE = 1024 * 1024;
 /**
- * Two runs of this job differ by themselves: how many steps a node makes follows its speed. 21 runs without the hostile
- * peer, on a busy machine, ended from 0.7 % below to 1.4 % above their mean; four with it from 0.6 % below to 0.1 % above.
- * That nothing of a refused update is in a checkpoint, to the last bit, is for test/unit/coordinator/job-run.test.ts.
+ * Bound on the relative difference of the final losses. Runs of this job differ, because the number of steps of a node
+ * depends on its speed: 21 runs without the hostile peer, on a busy machine, ended from 0.7 % below to 1.4 % above their
+ * mean; four with it from 0.6 % below to 0.1 % above. test/unit/coordinator/job-run.test.ts checks that no bit of a
+ * refused update gets into a checkpoint.
  */
 const RUNS_DIFFER = 0.03;
 
@@ -33,7 +34,7 @@ async function residentBytes(swarm: TestSwarm): Promise<number> {
   return Number(/^swarm_process_resident_memory_bytes (\S+)/m.exec(text)?.[1]);
 }
 
-it('a hostile peer is refused by name, harms nobody, and makes the result no worse', async () => {
+it('a hostile peer is refused with a reason code for each attack, and does not change the result', async () => {
   const clean = await TestSwarm.create();
   const cleanCoordinator = await (await clean.coordinator()).ready();
   await clean.createJob(job);
@@ -58,12 +59,12 @@ it('a hostile peer is refused by name, harms nobody, and makes the result no wor
 
   type Attack = { name: string; bytes: (update: Update, head: Head) => Uint8Array; code: ReceiptCode };
   const changed = (change: (update: Update, head: Head) => Partial<Update>) => (update: Update, head: Head) =>
-    hostile.sealed({ ...update, ...change(update, head) });
+    hostile.signed({ ...update, ...change(update, head) });
   const payload = (change: (bytes: Uint8Array) => Uint8Array) =>
     changed(({ inline }) => payloadFields(change(Uint8Array.from(inline!))));
   const attacks: Attack[] = [
     { name: 'garbage', bytes: () => new Uint8Array(300).fill(0xa5), code: 'malformed' },
-    { name: 'not finite', bytes: (update) => sealRaw(withNaN(update), hostile.signer), code: 'malformed' },
+    { name: 'not finite', bytes: (update) => signRaw(withNaN(update), hostile.signer), code: 'malformed' },
     {
       name: 'oversized',
       bytes: changed(() => ({ payload: { digest: 'ab'.repeat(32), size: 60 * MEBIBYTE }, inline: null })),
@@ -89,9 +90,9 @@ it('a hostile peer is refused by name, harms nobody, and makes the result no wor
     },
     { name: 'another preset', bytes: changed(() => ({ preset: 'dense' })), code: 'wrong-preset' },
     {
-      name: 'signed by nobody',
+      name: 'invalid signature',
       bytes: (update) => {
-        const bytes = hostile.sealed(update);
+        const bytes = hostile.signed(update);
         bytes[bytes.length - 1]! ^= 1;
         return bytes;
       },
@@ -105,7 +106,7 @@ it('a hostile peer is refused by name, harms nobody, and makes the result no wor
   let before = 0;
   let replays = 0;
   const scaled: number[] = [];
-  const unlessTooFast = async (submitted: Promise<Receipt>): Promise<Receipt | null> => {
+  const unlessRateLimited = async (submitted: Promise<Receipt>): Promise<Receipt | null> => {
     const receipt = await submitted.catch((error: unknown) => {
       if (isSwarmError(error, 'RPC_REFUSED') && error.values.code === 'RPC_RATE_LIMITED') return null;
       throw error;
@@ -119,26 +120,26 @@ it('a hostile peer is refused by name, harms nobody, and makes the result no wor
     before ||= await residentBytes(swarm);
     const update = hostile.update(head, 1);
     for (const attack of attacks.slice(0, 2)) {
-      const receipt = await unlessTooFast(hostile.submit(attack.bytes(update, head)));
+      const receipt = await unlessRateLimited(hostile.submit(attack.bytes(update, head)));
       if (!receipt) break;
       expect(receipt.code, `${attack.name}: ${receipt.detail}`).toBe(attack.code);
       attacks.shift();
     }
     const old = hostile.overheard.find((heard) => heard.update.round === round - 5);
     if (old && replays < 3) {
-      const receipt = await unlessTooFast(hostile.submit(old.bytes));
+      const receipt = await unlessRateLimited(hostile.submit(old.bytes));
       if (receipt) expect(receipt.code, `replayed: ${receipt.detail}`).toBe('duplicate');
       if (receipt) replays++;
     }
     const huge = hostile.update(head, 1_000);
-    const first = await unlessTooFast(hostile.submit(hostile.sealed(huge)));
+    const first = await unlessRateLimited(hostile.submit(hostile.signed(huge)));
     if (first?.code !== 'accepted') continue;
     scaled.push(round);
-    const second = await unlessTooFast(hostile.submit(hostile.sealed(hostile.update(head, 2_000))));
+    const second = await unlessRateLimited(hostile.submit(hostile.signed(hostile.update(head, 2_000))));
     if (second) expect(second.code, second.detail).toMatch(/^(duplicate|wrong-round)$/);
   }
   expect(attacks, 'all attacks were made').toEqual([]);
-  // Last, noise on the air: whoever relays or hears it stops listening to this peer, and the job goes on.
+  // At last, gossip that is not an update: its receivers stop accepting messages from this peer, and the job continues.
   for (let i = 0; i < 200; i++) {
     await hostile.network.publish(jobTopic(hostile.job, 'updates'), new Uint8Array(2_000).fill(i));
   }
@@ -151,15 +152,15 @@ it('a hostile peer is refused by name, harms nobody, and makes the result no wor
   expect(merged.filter(({ peer }) => peer === hostile.signer.peerId)).toEqual([]);
   expect(replays).toBeGreaterThan(0);
   expect(scaled.length).toBeGreaterThan(0);
-  // Accepted at first sight, and then found out of line with the others of its round, or with the held-out data.
-  const fates = scaled.map((r) => {
+  // Intake accepted these updates. Then they were outliers of their round, or failed the gate.
+  const outcomes = scaled.map((r) => {
     const undone = events.find(
       (e) => e.type === 'update-undone' && e.peer === hostile.signer.peerId && e.round === r,
     );
     return undone?.type === 'update-undone' ? undone.code : 'none';
   });
-  expect(fates.filter((code) => !['outlier', 'left-out', 'null-round'].includes(code))).toEqual([]);
-  expect(fates).toContain('outlier');
+  expect(outcomes.filter((code) => !['outlier', 'left-out', 'null-round'].includes(code))).toEqual([]);
+  expect(outcomes).toContain('outlier');
   const honest = events.filter(
     (e) => e.type === 'update' && e.peer !== hostile.signer.peerId && !counts(e.code),
   );

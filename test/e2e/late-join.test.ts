@@ -4,8 +4,8 @@ import { TestSwarm } from './swarm.ts';
 it('a node that joins in round 4 of 8 contributes by round 6', async () => {
   const swarm = await TestSwarm.create();
   await (await swarm.coordinator()).ready();
-  // A round takes longer than a node needs to start: the same processor does both, however fast it is. And it waits for
-  // all that began it: who is left behind on a busy machine is another question.
+  // 3,000 steps take longer than the start of a node, on a machine of any speed. With quorum 1 a round waits for all its
+  // nodes, so a slow one is not left behind.
   await swarm.createJob({ rounds: { count: 8, localSteps: 3000, quorum: 1, maxSeconds: 600 } });
   for (const name of ['otter', 'heron']) swarm.node(name);
   const opens = (round: number) =>

@@ -1,6 +1,6 @@
 /**
- * A swarm of real processes on loopback, driven only through the command line and the control API: what tests in
- * this folder start, kill, and ask.
+ * A swarm of real processes on loopback. Tests in this folder start and kill them, and use only the command line and the
+ * control API.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,12 +17,12 @@ import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const swarmFile = join(root, 'cli', 'swarm.js');
-/** Whatever a test waits for happens long before; when it does not, the wait says what it was for. */
+/** Longest wait in milliseconds. Everything that a test waits for happens much earlier. */
 export const PATIENCE_MS = 120_000;
 
 type Line = Record<string, unknown>;
 
-/** A running `swarm …` process whose JSON lines are read. */
+/** A running `swarm …` process. Parses the JSON lines that it prints. */
 export class Daemon {
   readonly process: ChildProcess;
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
@@ -35,7 +35,7 @@ export class Daemon {
     this.#name = name;
     this.process = spawn(process.execPath, [swarmFile, ...args], {
       cwd: root,
-      // Nodes that measure their machine at once would measure each other.
+      // Several nodes that measure engines at once would disturb each other.
       env: { ...process.env, SWARM_ENGINE: 'onnx-cpu', ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -45,7 +45,7 @@ export class Daemon {
     });
     createInterface({ input: this.process.stdout! }).on('line', (text) => {
       this.lines.push(JSON.parse(text) as Line);
-      for (const look of this.#waiting) look();
+      for (const check of this.#waiting) check();
     });
     onTestFinished(async () => {
       this.process.kill('SIGKILL');
@@ -53,24 +53,24 @@ export class Daemon {
     });
   }
 
-  /** The first line, past or to come, that `matches`. */
+  /** Waits for the first line, past or future, that `matches`. @param what it is, for errors */
   async line(what: string, matches: (line: Line) => boolean): Promise<Line> {
     const found = Promise.withResolvers<Line>();
-    const look = (): void => {
+    const check = (): void => {
       const line = this.lines.find(matches);
       if (line) found.resolve(line);
     };
-    this.#waiting.add(look);
-    look();
+    this.#waiting.add(check);
+    check();
     const died = this.exited.then(({ code, signal }) => {
       throw new Error(`${this.#name} ended (${signal ?? code}) before ${what}:\n${this.#stderr}`);
     });
     try {
       return await within(`${this.#name}: ${what}`, Promise.race([found.promise, died]), () => this.#stderr);
     } finally {
-      this.#waiting.delete(look);
+      this.#waiting.delete(check);
       died.catch(() => {
-        // Told above when it mattered.
+        // The race above has already reported it.
       });
     }
   }
@@ -85,7 +85,7 @@ export class Daemon {
     await this.exited;
   }
 
-  /** Interrupts as Ctrl-C does. */
+  /** Sends SIGINT, as Ctrl-C does, and waits for the end. */
   async interrupt(): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
     this.process.kill('SIGINT');
     return within(`${this.#name} stops`, this.exited, () => this.#stderr);
@@ -100,7 +100,7 @@ export interface JobOptions {
   acceptance?: Record<string, unknown>;
 }
 
-/** One coordinator's home, its job, and as many nodes as a test starts. */
+/** The home of a coordinator, its job, and any number of nodes. */
 export class TestSwarm {
   readonly folder: string;
   readonly home: string;
@@ -117,7 +117,7 @@ export class TestSwarm {
     return new TestSwarm(await temporaryFolder());
   }
 
-  /** On any port the first time; comes back on the same one after a kill, as a coordinator on a server does. */
+  /** Starts the coordinator: on any free port the first time, later on the same port, as on a server. */
   async coordinator(environment: Record<string, string> = {}): Promise<Daemon> {
     const port = await readFile(join(this.home, 'listen-port'), 'utf8').catch(() => '0');
     const listen = `/ip4/127.0.0.1/tcp/${port.trim()}`;
@@ -139,7 +139,7 @@ export class TestSwarm {
     return ApiClient.open(this.home, 'coordinator', { signal: this.signal });
   }
 
-  /** A job on the tiny model; rounds take a second or two, so that there is a middle to be killed in. */
+  /** Creates a job on the tiny model. A round takes a second or two, long enough to kill a process in the middle. */
   async createJob(options: JobOptions = {}): Promise<void> {
     const base = await makeTinyModel(join(this.folder, 'model'));
     const train = join(this.folder, 'train.jsonl');
@@ -160,7 +160,7 @@ export class TestSwarm {
         preset: 'balanced',
         ...options.rounds,
       },
-      // These tests are about who takes part; whether training helps is tested where that is the question.
+      // Most tests here do not depend on the loss, so the gate accepts every merge.
       acceptance: { tolerance: 1, ...options.acceptance },
     };
     const api = await this.api();
@@ -170,12 +170,12 @@ export class TestSwarm {
     }
   }
 
-  /** Events of the job from its first on, across restarts of the coordinator, up to one that `matches`. */
+  /** Collects the job's events, across restarts of the coordinator, up to one that `matches`. */
   async until(what: string, matches: (event: JobEvent) => boolean): Promise<JobEvent[]> {
     const seen: JobEvent[] = [];
-    const over = new AbortController();
+    const done = new AbortController();
     const follow = async (): Promise<JobEvent[]> => {
-      const events = followJob(() => this.api(), this.job, { signal: over.signal, now: Date.now });
+      const events = followJob(() => this.api(), this.job, { signal: done.signal, now: Date.now });
       for await (const event of events) {
         seen.push(event);
         if (matches(event)) return seen;
@@ -185,7 +185,7 @@ export class TestSwarm {
     try {
       return await within(what, follow(), () => seen.map((event) => JSON.stringify(event)).join('\n'));
     } finally {
-      over.abort();
+      done.abort();
     }
   }
 
@@ -199,7 +199,7 @@ export class TestSwarm {
   }
 }
 
-/** Fails by name after `PATIENCE_MS`, with whatever `context` knows by then. */
+/** Fails after `PATIENCE_MS`, with `what` and the text of `context` in the error. */
 export async function within<T>(what: string, promise: Promise<T>, context: () => string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -215,7 +215,7 @@ export async function within<T>(what: string, promise: Promise<T>, context: () =
   }
 }
 
-/** The chain of checkpoints is whole: rounds grow, each names its predecessor, no update is in two of them. */
+/** Returns the faults in a chain of checkpoints: rounds must grow, each must name its parent, no update may be in two. */
 export function chainFaults(checkpoints: readonly CheckpointView[]): string[] {
   const faults: string[] = [];
   const merged = new Map<string, number>();

@@ -21,7 +21,7 @@ interface Line {
   [more: string]: unknown;
 }
 
-/** Runs it; `onLine` may send a signal. */
+/** Runs `swarm train`. @param onLine may send a signal */
 function swarm(args: readonly string[], onLine: (line: Line, child: ChildProcess) => void = () => {}) {
   const child = spawn(process.execPath, [SWARM, 'train', ...args, '--json'], {
     cwd: folder,
@@ -43,7 +43,7 @@ function swarm(args: readonly string[], onLine: (line: Line, child: ChildProcess
   });
 }
 
-// Everything that is random, and everything that is counted.
+// Every feature that draws random numbers or counts steps.
 const SETTINGS = `
 base: model
 data: { train: texts, heldOut: held-out.txt }
@@ -80,29 +80,29 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe('a training that was killed', { timeout: 180_000 }, () => {
-  it('goes on from its last checkpoint, as often as it takes, to the same bytes', async () => {
+  it('continues from its last checkpoint after every kill, to the same bytes', async () => {
     let args = ['--config', 'config.yaml', '--output', 'killed'];
     for (const target of [3, 11, 23, 24]) {
       const run = await swarm(args, ({ event, step }, child) => {
         if (event === 'step' && step === target) child.kill('SIGKILL');
       });
       expect(run.status).toBeNull();
-      // The settings are in the checkpoint; before the first there is none.
+      // The checkpoint has the settings. Before the first checkpoint the file is needed.
       args = target < 5 ? [...args, '--resume'] : ['--resume', '--output', 'killed'];
     }
     const end = await swarm(args);
     expect(end.status, end.stderr).toBe(0);
-    // The kill at step 24 may come before or after the checkpoint of a new best there.
+    // The kill at step 24 may come before or after the checkpoint of a new best loss at that step.
     expect([20, 24]).toContain(end.lines.find(({ event }) => event === 'resumed')?.step);
     expect(end.last).toMatchObject({ event: 'trained', step: STEPS, finished: 'steps' });
     expect(await digest('killed')).toBe(straight);
-    // What is over stays over, and comes out the same.
+    // To resume a finished run changes nothing.
     const again = await swarm(args);
     expect(again.last).toMatchObject({ event: 'trained', step: STEPS });
     expect(await digest('killed')).toBe(straight);
   });
 
-  it('interrupted, it keeps the step that it had reached, and goes on from there', async () => {
+  it('saves the step that it reached when interrupted, and continues from there', async () => {
     const args = ['--config', 'config.yaml', '--output', 'interrupted'];
     const run = await swarm(args, ({ event, step }, child) => {
       if (event === 'step' && step === 12) child.kill('SIGINT');
@@ -116,7 +116,7 @@ describe('a training that was killed', { timeout: 180_000 }, () => {
     expect(await digest('interrupted')).toBe(straight);
   });
 
-  it('is not resumed with other settings, other data or another base, and never overwritten unasked', async () => {
+  it('is not resumed with other settings, data or base, and not overwritten without --force', async () => {
     const resume = ['--resume', '--output', 'straight'];
     const refused = async (args: readonly string[], field: string) => {
       const run = await swarm(args);
@@ -125,19 +125,19 @@ describe('a training that was killed', { timeout: 180_000 }, () => {
         error: { code: string; values: { differences: { field: string }[] } };
       };
       expect(error.code).toBe('RESUME_CONFLICT');
-      expect(error.values.differences.map((one) => one.field)).toContain(field);
+      expect(error.values.differences.map((difference) => difference.field)).toContain(field);
     };
     await refused([...resume, '--learning-rate', '1e-3'], 'training.learningRate');
     await writeFile(at('other.txt'), `${TINY_TEXT.repeat(3)}!`);
     await refused([...resume, '--data', 'other.txt'], 'the data');
     await makeTinyModel(at('other-model'), { seed: 2 });
     await refused([...resume, '--model', 'other-model'], 'the base model');
-    // Where the same things lie does not matter, nor what only decides what is kept.
+    // Neither the path of the base nor --keep-checkpoints counts as a difference.
     await cp(at('model'), at('moved-model'), { recursive: true });
     expect((await swarm([...resume, '--model', 'moved-model', '--keep-checkpoints', '1'])).status).toBe(0);
 
-    const anew = await swarm(['--config', 'config.yaml', '--output', 'straight']);
-    expect([anew.status, (anew.last as unknown as { error: { code: string } }).error.code]).toEqual([
+    const again = await swarm(['--config', 'config.yaml', '--output', 'straight']);
+    expect([again.status, (again.last as unknown as { error: { code: string } }).error.code]).toEqual([
       6,
       'OUTPUT_EXISTS',
     ]);
@@ -146,8 +146,8 @@ describe('a training that was killed', { timeout: 180_000 }, () => {
   });
 });
 
-describe('a training that is over', { timeout: 120_000 }, () => {
-  it('goes on where more is asked for, as if it had been asked at first', async () => {
+describe('a finished training', { timeout: 120_000 }, () => {
+  it('continues to a higher number of steps, with the same result as one long run', async () => {
     const config = ['--config', 'config.yaml', '--schedule', 'constant', '--checkpoint-every', '0'];
     const long = await swarm([...config, '--output', 'long', '--steps', '20']);
     expect(long.status, long.stderr).toBe(0);
@@ -166,7 +166,7 @@ describe('a training that is over', { timeout: 120_000 }, () => {
 });
 
 describe('a training with held-out text', { timeout: 120_000 }, () => {
-  it('stops when nothing is gained any more, and leaves the best adapter', async () => {
+  it('stops early when the loss no longer falls, and keeps the best adapter', async () => {
     const run = await swarm([
       ...['--config', 'config.yaml', '--output', 'early', '--learning-rate', '0.5', '--schedule', 'constant'],
       ...['--evaluate-every', '4', '--patience', '2', '--steps', '200'],
@@ -189,8 +189,8 @@ describe('a training with held-out text', { timeout: 120_000 }, () => {
   });
 });
 
-describe('a share that is held out', { timeout: 60_000 }, () => {
-  it('is not trained, is the same each time, and may move with its files', async () => {
+describe('a held-out share', { timeout: 60_000 }, () => {
+  it('is not trained, is the same on resume, and does not depend on the path of the files', async () => {
     const lines = Array.from({ length: 60 }, (_, n) =>
       JSON.stringify({ text: `${n} is a number, ${TINY_TEXT.slice(n, n + 40)}` }),
     );
@@ -212,7 +212,7 @@ describe('a share that is held out', { timeout: 60_000 }, () => {
 });
 
 describe('a dry run', { timeout: 60_000 }, () => {
-  it('tells memory, time and disk, chooses with a preset, and writes nothing', async () => {
+  it('reports memory, time and disk, applies a preset, and writes nothing', async () => {
     const run = await swarm([
       '--model',
       'model',
@@ -248,7 +248,7 @@ describe('a dry run', { timeout: 60_000 }, () => {
     expect(await readdir(folder)).not.toContain('undefined');
   });
 
-  it('reads only the beginning of long data', async () => {
+  it('reads only the first part of long data', async () => {
     const line = (n: number) =>
       JSON.stringify({
         messages: [

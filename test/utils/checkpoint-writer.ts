@@ -1,4 +1,4 @@
-/** Writes checkpoints until it is killed: `node checkpoint-writer.ts <output folder>`. Sends each step's number before writing it. */
+/** Writes checkpoints until it is killed: `node checkpoint-writer.ts <output folder>`. Sends the number of each step before it writes the checkpoint. */
 import { CheckpointFolder } from '../../lora/finetune/checkpoints.ts';
 import { trainingState } from './checkpoints.ts';
 

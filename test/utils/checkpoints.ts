@@ -2,7 +2,7 @@ import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import type { RunState, TrainingState } from '../../lora/finetune/checkpoints.ts';
 import { resolveSpec } from '../../lora/finetune/settings.ts';
 
-/** A small state whose numbers follow from the step, with what is written beside it. */
+/** A small training state for a step, with the other files of its checkpoint. */
 export function trainingState(step: number, change: Partial<RunState> = {}) {
   const layout = [
     { name: 'base_model.model.x.lora_A.weight', shape: [2, 3], group: 'A' },

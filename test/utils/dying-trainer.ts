@@ -1,9 +1,9 @@
 /**
- * Imported before a trainer process: it kills itself after so many steps, as a system does where memory runs out. A
- * signal from a test that watches the steps may come after the last one.
+ * Makes a trainer process kill itself after a number of steps, as the system does when memory runs out. (A test that
+ * watches the steps and then sends a signal may be too late.) Imported into every Node.js process of the command.
  *
- * DYING_TRAINER is a folder, in which each life of the trainer leaves a file; DYING_TRAINER_STEPS says how many steps
- * each life has, as "2,6"; later lives go on. An evaluation counts as a step.
+ * DYING_TRAINER is a folder; each trainer process writes a file into it. DYING_TRAINER_STEPS has the number of steps of
+ * each process, as "2,6"; later processes do not die. An evaluation counts as a step.
  */
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ const folder = process.env.DYING_TRAINER!;
 const lives = process.env.DYING_TRAINER_STEPS!.split(',').filter(Boolean).map(Number);
 const send = process.send?.bind(process);
 
-// The command inherits this too, and has no parent that it tells of steps.
+// The command itself imports this too, but has no parent that it reports steps to.
 if (send !== undefined) {
   const life = readdirSync(folder).length;
   writeFileSync(join(folder, String(life)), '');

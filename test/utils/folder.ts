@@ -3,14 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 
-/** An empty folder that goes when the test ends. */
+/** Creates an empty folder. It is deleted when the test ends. */
 export async function temporaryFolder(): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'swarm-test-'));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   return dir;
 }
 
-/** A copy of a folder that the test may damage. */
+/** Copies a folder, so that the test may change it. */
 export async function copyOf(source: string): Promise<string> {
   const dir = join(await temporaryFolder(), 'copy');
   await cp(source, dir, { recursive: true });

@@ -25,7 +25,7 @@ export interface TestHost {
   logged: { action: string; fields: object }[];
 }
 
-/** Keeps what is logged instead of printing it. */
+/** A logger that collects its entries. */
 export function recordingLog(logged: TestHost['logged']): Logger {
   const record = (fields: object, action: string): void => {
     logged.push({ action, fields });
@@ -34,7 +34,7 @@ export function recordingLog(logged: TestHost['logged']): Logger {
   return log;
 }
 
-/** A host on a free loopback port, stopped when the test ends. */
+/** Starts a host on a free loopback port. It stops when the test ends. */
 export async function startHost(
   options: Partial<HostOptions> & { clock?: Clock; identity?: Identity } = {},
 ): Promise<TestHost> {
@@ -49,7 +49,7 @@ export async function startHost(
   return { network, blobs, home, peer: network.signer.peerId, logged };
 }
 
-/** A bare libp2p node with our transports and gossip settings but none of our manners: for what hosts never do. */
+/** A bare libp2p node with our transports and gossip settings, for tests of what our hosts never do. */
 export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   const { privateKey } = await loadIdentity(await temporaryFolder());
   const options = { listen: [LOOPBACK], mdns: [], agent: 'hostile' };
@@ -61,7 +61,7 @@ export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
 
 export const soon = (): AbortSignal => AbortSignal.timeout(20_000);
 
-/** Connects one host to another; resolves when both sides know of it. */
+/** Connects two hosts. Resolves when both have the connection. */
 export async function join(host: TestHost, to: TestHost): Promise<void> {
   await host.network.connect(to.network.addresses()[0]!, { signal: soon() });
   await eventually(() => to.network.peers().some(({ peer }) => peer === host.peer));

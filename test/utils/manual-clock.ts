@@ -1,6 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 
-/** Time that moves only when a test says so. */
+/** A clock that moves only when a test advances it. */
 export class ManualClock implements Clock {
   #now = 1_000_000;
   #epoch = 1_700_000_000_000;
@@ -14,7 +14,7 @@ export class ManualClock implements Clock {
     return this.#now;
   }
 
-  /** Somebody sets the machine's clock, forward or back; timers do not care. */
+  /** Sets the wall clock forward or back. Timers do not change. */
   set(byMs: number): void {
     this.#epoch += byMs;
   }
@@ -25,12 +25,12 @@ export class ManualClock implements Clock {
     return () => this.#timers.delete(timer);
   }
 
-  /** Moments at which something is due, relative to now. */
+  /** Times at which timers are due, in milliseconds from now. */
   due(): number[] {
     return [...this.#timers].map(({ at }) => at - this.#now).sort((a, b) => a - b);
   }
 
-  /** Moves on and runs what falls due on the way, in order. */
+  /** Advances the time, and runs the timers that become due, in order. */
   advance(ms: number): void {
     const end = this.#now + ms;
     for (;;) {

@@ -1,4 +1,4 @@
-/** A trainer that the system kills, as it does where memory runs out: the run goes on with less at a time. */
+/** A trainer that the system kills, as it does when memory runs out. The run continues with a fallback. */
 import { spawn } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ const EVERY = 4;
 let folder: string;
 const at = (...parts: string[]): string => join(folder, ...parts);
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'lighter-'));
+  folder = await mkdtemp(join(tmpdir(), 'fallback-'));
   await mkdir(at('texts'));
   await makeTinyModel(at('model'));
   await writeFile(at('texts/a.txt'), TINY_TEXT.repeat(3));
@@ -29,7 +29,7 @@ interface Line {
   [more: string]: unknown;
 }
 
-/** Trains, with trainers that each kill themselves after so many steps, and one more that does not. */
+/** Trains. @param lives steps after which each trainer kills itself; one more trainer then trains to the end */
 async function train(
   output: string,
   lives: readonly number[] = [],
@@ -54,13 +54,13 @@ async function train(
   return new Promise((resolve) => child.on('close', (status) => resolve({ status, lines })));
 }
 
-test('a killed trainer is started again with less at a time, from the newest checkpoint, and says so', async () => {
+test('a killed trainer restarts with a fallback from the newest checkpoint', async () => {
   const straight = await train('straight');
   expect(straight.status).toBe(0);
   const { status, lines } = await train('killed', [2, 2, 6]);
   expect(status).toBe(0);
-  const told = lines.filter(({ event }) => event === 'lighter');
-  expect(told).toMatchObject([
+  const fallbacks = lines.filter(({ event }) => event === 'lighter');
+  expect(fallbacks).toMatchObject([
     { microBatch: 8, checkpointing: true, because: expect.stringContaining('SIGKILL') },
     { microBatch: 4, checkpointing: true, because: expect.stringContaining('4 rows at a time') },
     { microBatch: 2, checkpointing: true, because: expect.stringContaining('2 rows at a time') },
@@ -69,6 +69,6 @@ test('a killed trainer is started again with less at a time, from the newest che
   expect(resumed).toEqual([EVERY]);
   const [end, expected] = [lines.at(-1)!, straight.lines.at(-1)!];
   expect(end).toMatchObject({ event: 'trained', step: STEPS, tokens: expected.tokens });
-  // The same batches, added up in other parts.
+  // The same batches, summed in other parts.
   expect(end.loss).toBeCloseTo(expected.loss as number, 4);
 });
