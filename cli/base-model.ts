@@ -45,7 +45,7 @@ export async function baseFolder(
   }
 }
 
-/** Bytes per second since the first report. What that one counts was there before. */
+/** Measures bytes per second since the first report. The bytes of that report were there before. */
 class DownloadSpeed {
   #first: { at: number; bytes: number } | null = null;
 

@@ -10,7 +10,10 @@ const ANIMALS =
   'gnu goat goose grouse gull hare hawk heron ibex jay kite koala lark lemur llama lynx magpie mole moose newt otter owl ' +
   'panda perch pike plover pony quail rabbit raven robin seal shrew sloth snail stork swan tern toad trout vole whale wren';
 
-/** A name for people, made of the peer id, so that a node keeps it: "brave-otter". Not unique, and proves nothing. */
+/**
+ * Makes a readable name from a peer id, such as "brave-otter". A peer always gets the same name. Names are not unique, and
+ * prove nothing about a peer.
+ */
 export function peerName(peerId: string): string {
   const hash = createHash('sha256').update(peerId).digest();
   const pick = (words: string, number: number): string => {

@@ -20,7 +20,7 @@ interface PeersOptions {
 export function registerPeers(program: Command, context: Context): void {
   program
     .command('peers')
-    .description("the nodes of this coordinator's jobs")
+    .description("list the nodes of this coordinator's jobs")
     .option(
       '--why <peer>',
       'the outcome of every update of one node, with the reason (peer id, its end, or name)',

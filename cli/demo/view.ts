@@ -1,4 +1,5 @@
 import {
+  countOf,
   formatBytes,
   formatChange,
   formatCount,
@@ -9,7 +10,6 @@ import {
 } from '../../common/text.ts';
 import type { JobEvent } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
-import { formatAmount } from '../views/amount.ts';
 import type { DemoEvent, DemoSummary } from './events.ts';
 
 /** Turns the demo's events into lines of text. */
@@ -23,7 +23,7 @@ export class DemoView {
     switch (event.event) {
       case 'start':
         return [
-          `one coordinator and ${formatAmount(event.nodes, 'node')} on this machine teach a small language model the voice of Moby-Dick`,
+          `one coordinator and ${countOf(event.nodes, 'node')} on this machine teach a small language model the voice of Moby-Dick`,
           '',
           `base       ${event.base}`,
           `text       ${event.chapters.train} chapters to train on, ${event.chapters.heldOut} for the gate, ${event.chapters.test} for the test at the end`,
@@ -75,7 +75,7 @@ export class DemoView {
       case 'round-opened':
         this.#sent = [];
         return [
-          `round ${event.round}    training on ${formatAmount(event.peers, 'node')}, update preset "${event.preset}"`,
+          `round ${event.round}    training on ${countOf(event.peers, 'node')}, update preset "${event.preset}"`,
         ];
       case 'update':
         if (event.code === 'late') {
@@ -113,7 +113,7 @@ export class DemoView {
     this.#losses.push({ label: String(event.round), loss: event.heldOutLoss });
     return [
       `           committed  held-out loss ${formatLoss(event.heldOutLoss)} (${formatChange(change)}), ` +
-        `${formatAmount(event.updates, 'update')}, ${formatCount(event.tokensPerSecond)} tokens/s, ${formatDuration(event.seconds)}`,
+        `${countOf(event.updates, 'update')}, ${formatCount(event.tokensPerSecond)} tokens/s, ${formatDuration(event.seconds)}`,
     ];
   }
 
@@ -125,7 +125,7 @@ export class DemoView {
       ...lossPicture(this.#losses),
       '',
       `loss on chapters not used so far: ${formatLoss(baseLoss)} before, ${formatLoss(finalLoss)} after (${formatChange((finalLoss / baseLoss - 1) * 100, 1)} %)`,
-      `${formatAmount(summary.peers, 'node')}, ${formatAmount(summary.rounds, 'round')} in ${formatDuration(summary.wallSeconds)}; each node sent ` +
+      `${countOf(summary.peers, 'node')}, ${countOf(summary.rounds, 'round')} in ${formatDuration(summary.wallSeconds)}; each node sent ` +
         `${summary.bytesPerParameterPerRound.toFixed(3)} bytes per adapter parameter per round (float32: 4)`,
       `adapter    ${summary.adapter}`,
     ];

@@ -1,4 +1,5 @@
 import {
+  countOf,
   formatBytes,
   formatChange,
   formatCount,
@@ -8,7 +9,6 @@ import {
 } from '../../common/text.ts';
 import type { JobEvent } from '../../coordinator/api/types.ts';
 import { shortPeer } from '../../protocol/ids.ts';
-import { formatAmount } from './amount.ts';
 
 /** Turns a job's events into lines of text: mainly one per round, with the change of the held-out loss. */
 export class EventLines {
@@ -24,7 +24,7 @@ export class EventLines {
     switch (event.type) {
       case 'job-created':
         this.#rounds = event.rounds;
-        return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${formatAmount(event.rounds, 'round')}`;
+        return `job ${event.name}: ${formatCount(event.parameters)} adapter parameters, ${countOf(event.rounds, 'round')}`;
       case 'peer-joined':
         return `+ ${nodeName(event)} joined${event.engine === '' ? '' : ` (${safeText(event.engine, { maxCharacters: 32 })})`}`;
       case 'peer-lost':
@@ -70,7 +70,7 @@ export class EventLines {
     return [
       `round ${String(event.round).padStart(3)}`,
       `held-out loss ${formatLoss(event.heldOutLoss)}${change}`,
-      `${formatAmount(event.updates, 'update')}, ${formatBytes(event.updateBytes)}`,
+      `${countOf(event.updates, 'update')}, ${formatBytes(event.updateBytes)}`,
       `${event.bytesPerParameter.toFixed(3)} B/parameter`,
       `${formatCount(event.tokensPerSecond)} tokens/s`,
       formatDuration(event.seconds),

@@ -1,4 +1,5 @@
 import {
+  countOf,
   formatBytes,
   formatChange,
   formatCount,
@@ -8,7 +9,6 @@ import {
 } from '../../common/text.ts';
 import type { CoordinatorStatus, JobDetail, JobSummary } from '../../coordinator/api/types.ts';
 import { SWARM } from '../command-name.ts';
-import { formatAmount } from './amount.ts';
 
 /** The status of a coordinator, on one screen. */
 export function coordinatorLines(status: CoordinatorStatus, url: string): string[] {
@@ -30,14 +30,14 @@ export function jobLines(job: JobSummary): string[] {
   const speed = job.tokensPerSecond > 0 ? `, ${formatCount(job.tokensPerSecond)} tokens/s` : '';
   return [
     `job         ${job.name}  ${job.job.slice(0, 12)}  round ${job.round} of ${job.rounds}  ${job.phase}${left}${why}`,
-    `            held-out loss ${lossOf(job)}, ${formatAmount(job.peers, 'node')}${speed}`,
+    `            held-out loss ${lossOf(job)}, ${countOf(job.peers, 'node')}${speed}`,
     `            invite ${job.invite}`,
   ];
 }
 
 /** Returns a line about what a job is doing or waiting for; null when it has ended. */
 export function jobActivity(job: JobDetail): string | null {
-  const nodes = formatAmount(job.peers, 'node');
+  const nodes = countOf(job.peers, 'node');
   switch (job.phase) {
     case 'finished':
     case 'failed':

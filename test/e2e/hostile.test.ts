@@ -100,8 +100,8 @@ it('a hostile peer is refused with a reason code for each attack, and does not c
     },
   ];
 
-  // Two attacks a round, then an update of perfect form and a thousand times the size, then another one. Whoever sends
-  // too fast is told to wait, and goes on in a later round.
+  // In each round: two attacks, then a well-formed update of a thousand times the magnitude, then another one. After a
+  // rate limit the attacks continue in the next round.
   let round = 0;
   let before = 0;
   let replays = 0;
