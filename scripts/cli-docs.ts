@@ -1,4 +1,4 @@
-/** Writes docs/cli.md from the commands themselves: `node scripts/cli-docs.ts`. */
+/** Generates docs/cli.md from the commands: `node scripts/cli-docs.ts`. */
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { Command } from 'commander';
@@ -9,30 +9,33 @@ export const cliPage = fileURLToPath(new URL('../docs/cli.md', import.meta.url))
 
 const INTRODUCTION = `# Commands
 
-This page is made from the commands themselves by \`node scripts/cli-docs.ts\`; a test keeps it true. In a checkout run
-them as \`npx swarm …\`, which brings its own Node.js.
+\`node scripts/cli-docs.ts\` generates this page from the commands, and a test compares the two. In a checkout run the
+commands as \`npx swarm …\`, which uses its own Node.js.
 
-Common to all:
+All commands have this in common:
 
-- Data goes to stdout, progress and logs to stderr. \`--json\` prints one JSON object with \`schemaVersion\`, or one
-  object per line where a command goes on for a while (\`status\`: one per daemon that runs here). Errors are one or
-  two lines on stderr, with \`--json\` one object on stdout; [exit codes](exit-codes.md) are the same for all commands.
-- What a flag says comes first, then the environment, then the default:
+- Data goes to stdout; progress and logs go to stderr.
+- \`--json\` prints one JSON object with \`schemaVersion\`, or one object per line if the command runs for a while.
+  \`status\` prints one object per daemon.
+- An error is one or two lines on stderr, or one object on stdout with \`--json\`. All commands have the same
+  [exit codes](exit-codes.md).
+- A flag comes before an environment variable, and a variable before the default:
 
-  | variable | same as |
+  | variable | meaning |
   |---|---|
-  | \`SWARM_HOME\` | \`--home\`: the folder of the daemon. By default one per role in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
+  | \`SWARM_HOME\` | \`--home\`: the home folder of the daemon. The default is one per role in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
   | \`SWARM_LOG_LEVEL\` | \`--log-level\` |
   | \`SWARM_ENGINE\` | \`--engine\` |
-  | \`SWARM_CACHE\` | folder of converted weights, \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`) by default; may be deleted |
+  | \`SWARM_CACHE\` | folder of converted weights, by default \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`). You may delete it |
   | \`NO_COLOR\` | no colours |
 
-- The first Ctrl-C (or SIGTERM) finishes or hands back what is being done, saves, and says goodbye, within 5 seconds; a
-  second one ends the command at once.
-- Daemons log as JSON to \`<home>/logs/\`, and warnings to stderr: readable in a terminal, JSON in a pipe.
-- An existing folder is never overwritten without \`--force\`.
+- The first Ctrl-C (or SIGTERM) stops a command within 5 seconds: it finishes its work or hands it back, and saves. A
+  second one ends it at once.
+- A daemon logs JSON to \`<home>/logs/\`, and warnings to stderr: text in a terminal, JSON in a pipe.
+- No command overwrites an existing folder without \`--force\`.
 `;
 
+/** Renders the page from the definitions of the commands. */
 export function renderCliPage(): string {
   const program = createProgram(fakeContext().context);
   const commands = program.commands.filter((command) => command.name() !== 'help');

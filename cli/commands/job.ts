@@ -41,7 +41,7 @@ export function registerJob(program: Command, context: Context): void {
     ['stop', 'end a job for good; its checkpoints stay'],
   ] as const) {
     add(`${action} [job]`, text)
-      .option('--reason <text>', 'shown to the nodes', '')
+      .option('--reason <text>', 'reason to show in the status of the job', '')
       .action((id: string | undefined, options: CommonOptions & { reason: string }) =>
         act(context, id, action, options),
       );
