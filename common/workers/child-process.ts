@@ -7,6 +7,8 @@ export interface ChildOptions {
   execArgv?: readonly string[];
   /** @default the parent's */
   env?: NodeJS.ProcessEnv;
+  /** `json` for a child that runs code of strangers: structured clones are not made to be read from one. @default 'advanced' */
+  serialization?: 'json' | 'advanced';
   /** Lines that the child writes to its standard error. @default they are dropped */
   onLog?: (line: string) => void;
   /** Notices of the child. */
@@ -33,9 +35,12 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
   /** Resolves when the process has ended and its output is read. */
   readonly closed: Promise<ChildEnd>;
 
-  constructor(entry: URL, { execArgv = [], env, onLog, onNotice, ended }: ChildOptions) {
+  constructor(
+    entry: URL,
+    { execArgv = [], env, serialization = 'advanced', onLog, onNotice, ended }: ChildOptions,
+  ) {
     const child = fork(fileURLToPath(entry), {
-      serialization: 'advanced',
+      serialization,
       execArgv: [...execArgv],
       ...(env && { env }),
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],

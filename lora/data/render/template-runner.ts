@@ -3,9 +3,9 @@
  * its heap kills the whole process.
  */
 
-import { type ChildProcess, fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { type ErrorJson, SwarmError } from '../../../common/errors.ts';
+import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
+import { ChildCalls } from '../../../common/workers/child-process.ts';
+import { entryOf } from '../../../common/workers/entry.ts';
 import { dataError } from '../errors.ts';
 import { templateLimit } from './template-limit.ts';
 
@@ -17,6 +17,9 @@ const START_DEADLINE_MS = 30_000;
 const MAX_HEAP_MB = 256;
 /** Longest rendered conversation, characters: about four million tokens. */
 export const MAX_RENDERED_CHARACTERS = 16 * 1024 * 1024;
+
+/** Longest reason of a refusal that is kept, characters. */
+const REASON_CHARACTERS = 1000;
 
 export interface RunnerData {
   /** Template sources by name. */
@@ -48,23 +51,11 @@ export interface RenderedParts {
   readonly odd: { readonly part: number; readonly text: string } | null;
 }
 
-export type RunnerRequest =
-  | ({ readonly type: 'start' } & RunnerData)
-  | ({ readonly type: 'render' } & RenderRequest);
-
-export type RunnerReply =
-  | { readonly type: 'ready' }
-  | ({ readonly type: 'rendered' } & RenderedParts)
-  /** The template cannot render this conversation. */
-  | { readonly type: 'refused'; readonly reason: string }
-  /** The template cannot render any conversation. */
-  | { readonly type: 'unusable'; readonly error: ErrorJson };
-
-interface Waiting {
-  readonly request: RenderRequest;
-  readonly resolve: (rendered: RenderedParts) => void;
-  readonly reject: (error: Error) => void;
-}
+export type TemplateMethods = {
+  compile: { request: RunnerData; reply: null };
+  /** Fails with ROW_TEMPLATE where the template cannot render this conversation; with another code where it can render none. */
+  render: { request: RenderRequest; reply: RenderedParts };
+};
 
 /**
  * Sends conversations to the template process. The process starts with the first request and works on one request at a
@@ -74,12 +65,11 @@ interface Waiting {
 export class TemplateRunner {
   readonly #data: RunnerData;
   readonly #deadlineMs: number;
-  readonly #queue: Waiting[] = [];
-  #child: ChildProcess | null = null;
-  #closed: Promise<void> = Promise.resolve();
-  #ready = false;
+  #child: ChildCalls<TemplateMethods> | null = null;
+  /** The request before the next one; it never rejects. */
+  #last: Promise<unknown> = Promise.resolve();
+  #requests = 0;
   #failure: Error | null = null;
-  #cancelDeadline = (): void => {};
 
   constructor(data: RunnerData, { deadlineMs = RENDER_DEADLINE_MS }: { deadlineMs?: number } = {}) {
     this.#data = data;
@@ -89,115 +79,80 @@ export class TemplateRunner {
   /** @throws ROW_TEMPLATE if the template refuses the conversation; TEMPLATE_INVALID, TEMPLATE_LIMIT, TEMPLATE_CLOSED */
   render(request: RenderRequest): Promise<RenderedParts> {
     if (this.#failure !== null) return Promise.reject(this.#failure);
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ request, resolve, reject });
-      if (this.#child === null) this.#start();
-      else if (this.#ready && this.#queue.length === 1) this.#sendNext();
-    });
+    this.#child ??= this.#start();
+    const child = this.#child;
+    if (this.#requests++ === 0) child.hold(true);
+    const rendered = this.#last.then(() => this.#call('render', request, this.#deadlineMs));
+    this.#last = rendered
+      .catch(() => {})
+      .then(() => {
+        // A runner that has failed waits for the exit of its process.
+        if (--this.#requests === 0 && this.#failure === null) child.hold(false);
+      });
+    return rendered;
   }
 
   /** Ends the process. Requests that wait are rejected. */
   async close(): Promise<void> {
     this.#fail(dataError('TEMPLATE_CLOSED', 'the chat template was closed during use', {}));
-    if (this.#child !== null) this.#hold(true);
-    await this.#closed;
+    this.#child?.hold(true);
+    await this.#child?.closed;
   }
 
-  #start(): void {
-    // In the published build, this file and the entry are .js.
-    const entry = import.meta.url.endsWith('.ts') ? './template-process.ts' : './template-process.js';
-    const child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
+  #start(): ChildCalls<TemplateMethods> {
+    const child = new ChildCalls<TemplateMethods>(entryOf(import.meta, './template-process'), {
       // The process may read files (its modules), but not write, start processes or load native code.
       execArgv: [`--max-old-space-size=${MAX_HEAP_MB}`, '--permission', '--allow-fs-read=*'],
       env: {},
-      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      serialization: 'json',
+      ended: ({ code, signal }) =>
+        templateLimit(
+          `more than ${MAX_HEAP_MB} MiB of memory, most likely (its process ended with ${signal ?? `exit code ${code}`})`,
+        ),
     });
     this.#child = child;
-    this.#closed = new Promise((resolve) => {
-      const ended = (error: Error): void => {
-        this.#fail(error);
-        resolve();
-      };
-      child.once('error', ended);
-      child.once('exit', (code, signal) =>
-        ended(
-          templateLimit(
-            `more than ${MAX_HEAP_MB} MiB of memory, most likely (its process ended with ${signal ?? `exit code ${code}`})`,
-          ),
-        ),
-      );
-    });
-    child.on('message', (reply: RunnerReply) => this.#receive(reply));
-    this.#send({ type: 'start', ...this.#data }, START_DEADLINE_MS);
+    this.#last = this.#call('compile', this.#data, START_DEADLINE_MS).catch(() => {});
+    return child;
   }
 
-  #receive(reply: RunnerReply): void {
-    // The runner was closed or failed. Continuing would unref the process while `close` waits for its exit.
-    if (this.#failure !== null) return;
-    this.#cancelDeadline();
-    if (reply.type === 'unusable') {
-      this.#fail(SwarmError.fromJSON(reply.error));
-      return;
+  async #call<M extends keyof TemplateMethods>(
+    method: M,
+    request: TemplateMethods[M]['request'],
+    deadlineMs: number,
+  ): Promise<TemplateMethods[M]['reply']> {
+    if (this.#failure !== null) throw this.#failure;
+    const cancelDeadline = this.#limitTime(deadlineMs);
+    try {
+      return await this.#child!.call(method, request);
+    } catch (error) {
+      // Values that JSON cannot hold cannot be sent: 64-bit integers, circular references.
+      if (!isSwarmError(error)) throw refused(error instanceof Error ? error.message : String(error));
+      if (error.code === 'ROW_TEMPLATE') throw refused(error.message.slice(0, REASON_CHARACTERS));
+      this.#fail(error);
+      throw this.#failure ?? error;
+    } finally {
+      cancelDeadline();
     }
-    if (reply.type === 'ready') {
-      this.#ready = true;
-      this.#sendNext();
-      return;
-    }
-    const waiting = this.#queue.shift();
-    // The process renders the next conversation while the caller tokenises this one.
-    this.#sendNext();
-    if (reply.type === 'rendered') waiting?.resolve(reply);
-    else waiting?.reject(refused(reply.reason));
   }
 
-  #sendNext(): void {
-    for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
-      try {
-        this.#send({ type: 'render', ...next.request }, this.#deadlineMs);
-        return;
-      } catch (error) {
-        // Values that JSON cannot hold cannot be sent: 64-bit integers, circular references.
-        this.#cancelDeadline();
-        this.#queue.shift();
-        next.reject(refused(error instanceof Error ? error.message : String(error)));
-      }
-    }
-    this.#hold(false);
-  }
-
-  #send(request: RunnerRequest, deadlineMs: number): void {
-    this.#hold(true);
-    this.#limitTime(deadlineMs);
-    // If sending fails, the process exits, and the exit handler reports the error.
-    this.#child!.send(request, () => {});
-  }
-
-  /** Sets whether the child process keeps this process alive. */
-  #hold(wait: boolean): void {
-    const method = wait ? 'ref' : 'unref';
-    this.#child![method]();
-    this.#child!.channel?.[method]();
-  }
-
-  #limitTime(deadlineMs: number): void {
+  #limitTime(deadlineMs: number): () => void {
     const late = (): void => this.#fail(templateLimit(`more than ${deadlineMs / 1000} s`));
     // If this thread was busy, the reply may already be queued. An immediate runs after queued messages.
     let immediate: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
       immediate = setImmediate(late);
     }, deadlineMs);
-    this.#cancelDeadline = () => {
+    return () => {
       clearTimeout(timer);
       clearImmediate(immediate);
     };
   }
 
+  /** Ends the process. The first error counts, for all requests that wait and all later ones. */
   #fail(error: Error): void {
-    this.#cancelDeadline();
     this.#failure ??= error;
-    this.#child?.kill('SIGKILL');
-    for (const { reject } of this.#queue.splice(0)) reject(this.#failure);
+    this.#child?.fail(this.#failure);
+    this.#child?.process.kill('SIGKILL');
   }
 }
 

@@ -30,7 +30,6 @@ describe('the template runner', () => {
     const part = (end: number, addGenerationPrompt = false) => ({ end, addGenerationPrompt });
     const render = (...parts: Part[]) => runner!.render({ template: 'default', messages, parts });
     expect(await render(part(2, true), part(3), part(0))).toEqual({
-      type: 'rendered',
       text: 'ab>c',
       lengths: [3, 3, 0],
       odd: null,
