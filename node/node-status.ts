@@ -1,5 +1,5 @@
-import type { Head } from '../protocol/messages.ts';
 import { receiptMeanings } from '../protocol/receipts.ts';
+import { totalRounds } from '../protocol/total-rounds.ts';
 import type { NodeJob, NodeStatus } from './api-types.ts';
 import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import type { SwarmNode, SwarmNodeView } from './swarm-node.ts';
@@ -49,13 +49,6 @@ export function nodeStatus({ swarmNode, options, deps, ...source }: StatusSource
       return { job, round, update, bytes, code, detail, meaning, outcome, at };
     }),
   };
-}
-
-/** Returns the job's number of rounds: the manifest's `count` plus the rounds that ended without a checkpoint so far. */
-export function totalRounds(count: number, head: Head | null): number {
-  if (head === null) return count;
-  const { round, checkpoint } = head;
-  return count + Math.max(round - 1, checkpoint.round) - checkpoint.ordinal;
 }
 
 function jobOf({ state: { head }, context }: SwarmNodeView): NodeJob | null {

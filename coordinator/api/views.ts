@@ -1,5 +1,6 @@
 import { receiptMeanings } from '../../protocol/receipts.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
+import { totalRounds } from '../../protocol/total-rounds.ts';
 import type { CoordinatorDeps } from '../context.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { JobRun } from '../job-run.ts';
@@ -65,14 +66,15 @@ export class Views {
     const { context, driver, record, members } = run;
     const { state } = driver;
     const { stored, manifest } = context;
-    const { digest, checkpoint } = record.checkpoint;
+    const { digest, checkpoint, ordinal } = record.checkpoint;
     const { metrics, round } = checkpoint;
+    const position = { round: state.round, checkpoint: { round, ordinal } };
     return {
       job: context.job,
       name: stored.name,
       phase: state.phase,
       round: state.round,
-      rounds: manifest.rounds.count + record.nullRounds,
+      rounds: totalRounds(manifest.rounds.count, position),
       secondsLeft: this.#secondsLeft(state),
       peers: members.liveness.size,
       baseLoss: stored.baseLoss,

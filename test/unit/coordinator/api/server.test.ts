@@ -18,6 +18,8 @@ import { createCoordinatorMetrics } from '../../../../monitor/coordinator-metric
 import { Health } from '../../../../monitor/health.ts';
 import { silentLogger } from '../../../../monitor/log.ts';
 import { decodeInvite } from '../../../../protocol/invite.ts';
+import { verifyMessage } from '../../../../protocol/signing.ts';
+import { totalRounds } from '../../../../protocol/total-rounds.ts';
 import { MemoryBlobs } from '../../../utils/virtual/memory-blobs.ts';
 import { noFolders } from '../../../utils/virtual/no-folders.ts';
 import { ScriptedPeer, training } from '../scripted-peer.ts';
@@ -217,7 +219,13 @@ describe('what it answers', () => {
     });
     const resumed = await json<JobSummary>(call('/v1/jobs/toy/resume', { method: 'POST' }));
     expect(resumed.phase).toBe('training');
-    expect((await json<JobSummary>(post('/v1/jobs/toy/stop', {}))).phase).toBe('finished');
+    const stopped = await json<JobSummary>(post('/v1/jobs/toy/stop', {}));
+    expect(stopped.phase).toBe('finished');
+    // The stop cut round 2 off. Nodes see the number of rounds in the head; both count the same.
+    const { message: head } = verifyMessage('head', world.store.jobs.head(world.toy.job)!);
+    const { count } = world.toy.manifest.rounds;
+    expect(stopped).toMatchObject({ round: head.round, rounds: totalRounds(count, head) });
+    expect(stopped.rounds).toBe(count + 1);
     expect(await statusAndCode(await post('/v1/jobs/toy/pause', {}))).toEqual([409, 'JOB_OVER']);
     expect(await statusAndCode(await post('/v1/jobs/toy/pause', { raeson: 'x' }))).toEqual([
       400,
