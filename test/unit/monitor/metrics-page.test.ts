@@ -1,0 +1,60 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Registry } from '@prometheus-io/client';
+import { beforeAll, expect, it, onTestFinished } from 'vitest';
+import { createCoordinatorMetrics } from '../../../monitor/coordinator-metrics.ts';
+import { createNodeMetrics } from '../../../monitor/node-metrics.ts';
+
+const PAGE = join(import.meta.dirname, '../../../docs/metrics.md');
+
+interface Entry {
+  name: string;
+  type: string;
+  labels: string[];
+}
+
+const sections = new Map<string, Entry[]>();
+beforeAll(async () => {
+  let section: Entry[] = [];
+  for (const line of (await readFile(PAGE, 'utf8')).split('\n')) {
+    if (line.startsWith('## ')) {
+      section = [];
+      sections.set(line.slice(3), section);
+    }
+    const [, name, type, labels] = /^\| `(\w+)` \| (\w+) \|([^|]*)\| \S/.exec(line) ?? [];
+    if (name) {
+      section.push({
+        name,
+        type: type!,
+        labels: [...labels!.matchAll(/`(\w+)`/g)].map(([, label]) => label!),
+      });
+    }
+  }
+});
+
+function registered(registry: Registry): Entry[] {
+  const metrics = registry.getMetricsAsArray() as unknown as (Entry & { labelNames: string[] })[];
+  return metrics.map(({ name, type, labelNames }) => ({ name, type, labels: labelNames })).sort(byName);
+}
+
+function byName(a: Entry, b: Entry): number {
+  return a.name < b.name ? -1 : 1;
+}
+
+const source = { version: '0.1.0', traffic: () => ({ sent: 0, received: 0 }), connections: () => 0 };
+const node = () => ({ state: 'joining', round: 0, step: 0, steps: 0, tokensPerSecond: 0, trainerQueue: 0 });
+
+it.each([
+  ['Node', () => createNodeMetrics({ ...source, node })],
+  ['Coordinator', () => createCoordinatorMetrics({ ...source, jobs: () => [] })],
+] as const)('docs/metrics.md lists exactly the metrics of a daemon: %s', (section, create) => {
+  const { registry, stop } = create();
+  onTestFinished(stop);
+  const page = [...sections.get('Both daemons')!, ...sections.get(section)!].sort(byName);
+  expect(page).toEqual(registered(registry));
+});
+
+it('names counters _total, and nothing else', () => {
+  const entries = [...sections.values()].flat();
+  expect(entries.filter(({ name, type }) => name.endsWith('_total') !== (type === 'counter'))).toEqual([]);
+});
