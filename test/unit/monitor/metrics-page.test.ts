@@ -46,7 +46,7 @@ const node = () => ({ state: 'joining', round: 0, step: 0, steps: 0, tokensPerSe
 
 it.each([
   ['Node', () => createNodeMetrics({ ...source, node })],
-  ['Coordinator', () => createCoordinatorMetrics({ ...source, jobs: () => [] })],
+  ['Coordinator', () => createCoordinatorMetrics({ ...source, jobs: () => [], intakeQueues: () => [] })],
 ] as const)('docs/metrics.md lists exactly the metrics of a daemon: %s', (section, create) => {
   const { registry, stop } = create();
   onTestFinished(stop);
