@@ -3,7 +3,6 @@ import { choosePeer } from '../../../cli/commands/peers.ts';
 import { resolveCache, resolveHomes } from '../../../cli/homes.ts';
 import { integer, number } from '../../../cli/options.ts';
 import { parseTarget } from '../../../cli/target.ts';
-import { peerName } from '../../../node/peer-name.ts';
 import { encodeInvite } from '../../../protocol/invite.ts';
 
 const PEER_A = `12D3KooW${'a'.repeat(44)}`;
@@ -75,12 +74,6 @@ describe('a peer', () => {
     expect(() => choosePeer(peers, 'a')).toThrow(expect.objectContaining({ code: 'PEER_NOT_FOUND' }));
     const twins = [...peers, { peer: PEER_A, name: 'heron' }];
     expect(() => choosePeer(twins, 'heron')).toThrow(expect.objectContaining({ code: 'USAGE' }));
-  });
-
-  it('keeps the name that is made from its id', () => {
-    expect(peerName(PEER_A)).toBe(peerName(PEER_A));
-    expect(peerName(PEER_A)).toMatch(/^[a-z]+-[a-z]+$/);
-    expect(peerName(PEER_A)).not.toBe(peerName(PEER_B));
   });
 });
 
