@@ -1,9 +1,10 @@
+import { isPrivate } from '@libp2p/utils';
 import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
 import { netError } from './errors.ts';
 
-/** A multiaddr, and the peer id at its end if it has one. @throws SwarmError CONNECT_FAILED */
+/** Parses a multiaddr and the peer id at its end, if any. @throws SwarmError CONNECT_FAILED */
 export function parseAddress(address: string): { multiaddr: Multiaddr; peer: string | null } {
   try {
     const parsed = multiaddr(address);
@@ -12,64 +13,93 @@ export function parseAddress(address: string): { multiaddr: Multiaddr; peer: str
   } catch (cause) {
     throw netError(
       'CONNECT_FAILED',
-      `"${address.slice(0, 200)}" is not a multiaddr; one looks like /ip4/192.0.2.1/tcp/4001 or .../p2p/12D3KooW...`,
+      `"${address.slice(0, 200)}" is not a multiaddr`,
       { address, reason: 'malformed' },
-      { cause },
+      { next: 'use an address such as /ip4/192.0.2.1/tcp/4001 or .../p2p/12D3KooW...', cause },
     );
   }
 }
 
-/** What people can check, by what the dial ran into. */
-const hints: readonly { pattern: RegExp; reason: string; hint: string }[] = [
+/**
+ * Returns a warning if all addresses are private (loopback, local networks, carrier-grade NAT), so that peers in other
+ * networks cannot connect; null otherwise. Host names count as public.
+ */
+export function privateAddressesWarning(addresses: readonly string[]): SwarmError | null {
+  if (!addresses.every((address) => isPrivate(multiaddr(address)))) return null;
+  return netError(
+    'ADDRESSES_PRIVATE',
+    `peers in other networks cannot connect: all addresses are private (${addresses.join(', ') || 'none'})`,
+    { addresses },
+  );
+}
+
+/** What a failed dial means, by the error of the library or the system. */
+const failures: readonly { pattern: RegExp; reason: string; text: string; next: string }[] = [
   {
     pattern: /ECONNREFUSED/,
     reason: 'refused',
-    hint: 'nothing listens there: check that the other side runs, and its port',
+    text: 'connection refused',
+    next: 'check that the other side runs, and its port',
   },
   {
     pattern: /ENOTFOUND|EAI_AGAIN|DNS/i,
     reason: 'unresolved',
-    hint: 'the host name is not known: check its spelling and your DNS',
+    text: 'unknown host name',
+    next: 'check the spelling of the host name, and your DNS',
   },
   {
     pattern: /EHOSTUNREACH|ENETUNREACH|ENETDOWN/,
     reason: 'unroutable',
-    hint: 'there is no route to that address from here',
+    text: 'no route to that address',
+    next: 'check the address and your network',
   },
   {
     pattern: /UnexpectedPeer|does not match expected|payload identity key/i,
     reason: 'other-peer',
-    hint: 'another peer answers there: the id at the end of the address is out of date',
+    text: 'another peer answers there',
+    next: 'ask for a new address or invite: the peer id at the end of this one is out of date',
   },
-  { pattern: /dial self/i, reason: 'self', hint: 'that is our own address' },
+  {
+    pattern: /dial self/i,
+    reason: 'self',
+    text: 'the address is our own',
+    next: 'use the address of another peer',
+  },
   {
     pattern: /ECONNRESET|closed|reset|EncryptionFailed|denied/i,
     reason: 'hung-up',
-    hint: 'something answers there, but hangs up: check that it is a lora-swarm peer, and that neither it nor its share for your network is full',
+    text: 'the other side closed the connection',
+    next: 'check that a lora-swarm peer listens there, and that it has places left, also for your network',
   },
   {
     pattern: /No transport|could not be dialed|no valid addresses/i,
     reason: 'unsupported',
-    hint: 'only TCP addresses can be dialled',
+    text: 'the address is not a TCP address',
+    next: 'use an address with /tcp/',
   },
 ];
 
-/** An error that says what was dialled, what happened, and what to check. */
+/** Converts the error of a failed dial to CONNECT_FAILED: which address, what happened, and what to check. */
 export function connectError(address: string, cause: unknown): SwarmError {
   if (isSwarmError(cause, 'CONNECT_FAILED')) return cause;
-  const text = describe(cause);
-  const timedOut = isSwarmError(cause, 'DEADLINE_EXCEEDED') || /timeout|timed out/i.test(text);
-  const { reason, hint } = timedOut
+  const description = describe(cause);
+  const timedOut = isSwarmError(cause, 'DEADLINE_EXCEEDED') || /timeout|timed out/i.test(description);
+  const { reason, text, next } = timedOut
     ? {
         reason: 'timeout',
-        hint: `no answer within ${DIAL_TIMEOUT_MS / 1000} s: check address, firewall and port forwarding`,
+        text: `no answer within ${DIAL_TIMEOUT_MS / 1000} s`,
+        next: 'check address, firewall and port forwarding',
       }
-    : (hints.find(({ pattern }) => pattern.test(text)) ?? { reason: 'unknown', hint: text });
+    : (failures.find(({ pattern }) => pattern.test(description)) ?? {
+        reason: 'unknown',
+        text: description,
+        next: undefined,
+      });
   return netError(
     'CONNECT_FAILED',
-    `could not connect to ${address}: ${hint}`,
-    { address, reason, cause: text },
-    { cause },
+    `could not connect to ${address}: ${text}`,
+    { address, reason, cause: description },
+    { next, cause },
   );
 }
 

@@ -1,28 +1,34 @@
 import { defineErrors } from '../common/errors.ts';
 
+const CHECK_REACHABILITY = 'check the address, and that the other machine is up and its port is open';
+
 export const netError = defineErrors({
+  ADDRESSES_PRIVATE: {
+    kind: 'failed',
+    next: 'to let other networks connect, start the coordinator with --announce /ip4/PUBLIC-ADDRESS/tcp/PORT',
+  },
   BLOB_BUSY: 'failed',
   BLOB_UNAVAILABLE: 'failed',
-  CONNECT_FAILED: {
-    kind: 'timeout',
-    next: 'check the address, and that the other machine is up and its port is open',
-  },
+  CONNECT_FAILED: { kind: 'timeout', next: CHECK_REACHABILITY },
   FRAME_FLOOD: 'failed',
   FRAME_TOO_LARGE: 'failed',
   FRAME_TRUNCATED: 'failed',
   HOST_STOPPED: 'failed',
-  IDENTITY_CORRUPT: 'failed',
-  LISTEN_FAILED: 'conflict',
+  IDENTITY_CORRUPT: {
+    kind: 'failed',
+    next: 'restore the file from a backup, or move it away to start as a new peer',
+  },
+  LISTEN_FAILED: {
+    kind: 'conflict',
+    next: 'check that the address belongs to this machine and the port is free, or use port 0',
+  },
   MUXER_FRAME: 'failed',
-  RPC_BUSY: 'failed',
+  RPC_BUSY: { kind: 'failed', next: 'try again in a moment' },
   RPC_METHOD_UNKNOWN: 'notFound',
-  RPC_RATE_LIMITED: 'failed',
+  RPC_RATE_LIMITED: { kind: 'failed', next: 'call less often' },
   RPC_REFUSED: 'refused',
   RPC_TIMEOUT: 'timeout',
-  RPC_UNREACHABLE: {
-    kind: 'timeout',
-    next: 'check the address, and that the other machine is up and its port is open',
-  },
+  RPC_UNREACHABLE: { kind: 'timeout', next: CHECK_REACHABILITY },
   STREAM_CLOSED: 'failed',
   TOPIC_UNKNOWN: 'notFound',
 });

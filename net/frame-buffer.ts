@@ -2,19 +2,19 @@ import type { SwarmError } from '../common/errors.ts';
 import { netError } from './errors.ts';
 
 /**
- * Pieces up to this size are copied together. Whoever sends bytes one by one would have each kept as an object, beside the
- * buffer that it arrived in: a hundred times and more what he sent.
+ * Pieces up to this size are copied into a block. Kept as they arrive, single bytes would cost over 100 × their number, as
+ * objects that also keep the buffers alive in which they arrived.
  */
 const SMALL_PIECE_BYTES = 1024;
-/** Where small pieces go; a new one when it is full. */
+/** Size of a block for small pieces. */
 const BLOCK_BYTES = 4 * SMALL_PIECE_BYTES;
-/** A length below 2^28 as an unsigned varint; longer prefixes are nonsense and are not read on. */
+/** Longest prefix: lengths below 2^28 as an unsigned varint. A longer prefix is refused. */
 export const LENGTH_PREFIX_BYTES = 4;
 
-/** What has arrived on a stream of length-prefixed frames and nobody has read yet, in pieces as they came. */
+/** The unread bytes of a stream of length-prefixed frames. See net/libp2p/muxer.ts for the attack that it defends against. */
 export class FrameBuffer {
   #pieces: Uint8Array[] = [];
-  /** Where small pieces are put together; the last piece lies in it if it is one of those. */
+  /** The block that small pieces are copied into. The last piece is part of it if it is small. */
   #block: Uint8Array | undefined;
   #length = 0;
 
@@ -22,7 +22,7 @@ export class FrameBuffer {
     return this.#length;
   }
 
-  /** Keeps a piece, or a copy of it. */
+  /** Adds a piece; a small one is copied. */
   add(piece: Uint8Array): void {
     this.#length += piece.length;
     if (piece.length > SMALL_PIECE_BYTES) {
@@ -48,8 +48,8 @@ export class FrameBuffer {
   }
 
   /**
-   * The next frame once it is complete, as the pieces it came in; null before.
-   * @throws SwarmError FRAME_TOO_LARGE as soon as its length is known
+   * Takes the next frame, as pieces; null if it is incomplete.
+   * @throws SwarmError FRAME_TOO_LARGE as soon as the length is known
    */
   frame(maxBytes: number): Uint8Array[] | null {
     const header = this.#header(maxBytes);
@@ -58,7 +58,7 @@ export class FrameBuffer {
     return this.#take(header.length);
   }
 
-  /** Length of the next frame and of its prefix; null while the prefix is incomplete. */
+  /** Returns the length of the next frame and of its prefix; null if the prefix is incomplete. */
   #header(maxBytes: number): { length: number; prefix: number } | null {
     let length = 0;
     let index = 0;
@@ -95,8 +95,6 @@ export class FrameBuffer {
 }
 
 function tooLarge(bytes: number, maxBytes: number): SwarmError {
-  return netError('FRAME_TOO_LARGE', `a frame of ${bytes} bytes or more exceeds ${maxBytes}`, {
-    bytes,
-    maxBytes,
-  });
+  const message = `a frame of at least ${bytes} bytes exceeds the limit of ${maxBytes}`;
+  return netError('FRAME_TOO_LARGE', message, { bytes, maxBytes });
 }

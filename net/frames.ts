@@ -1,39 +1,42 @@
 import type { Stream, StreamMessageEvent } from '@libp2p/interface';
 import { encode } from 'it-length-prefixed';
 import { pipe } from 'it-pipe';
+import { raceSignal } from 'race-signal';
 import { concat } from 'uint8arrays/concat';
 import type { SwarmError } from '../common/errors.ts';
 import { netError } from './errors.ts';
 import { FrameBuffer } from './frame-buffer.ts';
 
 /**
- * What is handed to the stream at once: few enough bytes that pings and gossip get their turn in between, and just as
- * many as fill four noise messages (65,519 bytes of plaintext each) together with the muxer's header.
+ * Bytes passed to the stream at once: exactly four noise messages (65,519 bytes of plaintext each) with the muxer's header.
+ * More would delay pings and gossip on the same connection.
  */
 const BLOCK_BYTES = 4 * 65_519 - 12;
-/** What is let go by once a sender has gone too far, so that he is still there to hear so. */
+/** Bytes discarded after a violation, so that the peer still receives our error. More reset the stream. */
 const IGNORED_BYTES = 4 * 1024 * 1024;
 
 export interface FrameStreamOptions {
   /**
-   * Most bytes, prefixes included, that the other side may have sent and nobody has read: what the protocol lets it say
-   * before it has to wait for an answer. Of whoever sends more nothing further is read.
+   * Greatest number of unread bytes, prefixes included: what the protocol lets the peer send before it has to wait for an
+   * answer. After more, nothing further is read.
    */
   unreadBytes: number;
 }
 
 /**
- * Length-prefixed frames (unsigned varint) over a libp2p stream, with what the stream itself does not do: the length is
- * judged before the frame is waited for, what lies unread is bounded however it was cut, and a writer waits while the other
- * side is slow.
+ * Length-prefixed frames (unsigned varint) over a libp2p stream.
+ *
+ * Not `lpStream` of `@libp2p/utils` 7.4.1: it has one size limit per stream where rpc needs one per frame, and it resets the
+ * stream on a violation, so that the peer never receives our error. It also keeps unread pieces as they arrive, a megabyte
+ * in single bytes as a million objects, and does not distinguish a clean end from a truncated frame by a typed error.
  */
 export class FrameStream {
   readonly #unreadBytes: number;
   readonly #stream: Stream;
   readonly #unread = new FrameBuffer();
-  /** Why nothing further is read, or kept. */
+  /** The violation after which bytes are discarded. */
   #refusal: unknown;
-  /** Bytes that have come since. */
+  /** Bytes discarded since the violation. */
   #ignored = 0;
   #ended = false;
   #error: Error | undefined;
@@ -49,24 +52,24 @@ export class FrameStream {
   }
 
   /**
-   * The next frame as the chunks it arrived in, or null when the other side has properly finished.
+   * Reads the next frame as the chunks in which it arrived; null if the peer has closed its side after a whole frame.
    * @throws SwarmError FRAME_TOO_LARGE, FRAME_FLOOD, FRAME_TRUNCATED, STREAM_CLOSED, or the signal's reason
    */
   async readChunks(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[] | null> {
     for (;;) {
       const frame = this.#next(maxBytes);
       if (frame !== null) return frame;
-      // The end can come while the stream still holds bytes for us.
+      // The end may be signalled before the stream has delivered its last bytes.
       if (this.#ended && this.#stream.readBufferLength === 0) {
         if (this.#error !== undefined) throw closed(this.#error);
         if (this.#unread.length === 0) return null;
-        throw netError('FRAME_TRUNCATED', 'the other side closed the stream in the middle of a frame');
+        throw netError('FRAME_TRUNCATED', 'the peer closed the stream in the middle of a frame');
       }
       await this.#more(signal);
     }
   }
 
-  /** The next frame. @throws as {@link readChunks}, and FRAME_TRUNCATED when there is none */
+  /** Reads the next frame. @throws as {@link readChunks}, and FRAME_TRUNCATED if there is none */
   async read(maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
     const chunks = await this.readChunks(maxBytes, signal);
     if (chunks === null) throw unfinished();
@@ -74,9 +77,9 @@ export class FrameStream {
   }
 
   /**
-   * The next frame, copied to the beginning of `target`; returns its length. Large frames are better copied than kept:
-   * the chunks they came in die young, where the garbage collector clears them at no cost.
-   * @throws as {@link read}; FRAME_TOO_LARGE when it is longer than `target`
+   * Reads the next frame into the start of `target`; returns its length. Copying large frames is cheaper than keeping their
+   * chunks, because the garbage collector frees short-lived chunks at almost no cost.
+   * @throws as {@link read}, and FRAME_TOO_LARGE if the frame is longer than `target`
    */
   async readInto(target: Uint8Array, signal: AbortSignal): Promise<number> {
     const chunks = await this.readChunks(target.length, signal);
@@ -89,7 +92,7 @@ export class FrameStream {
     return at;
   }
 
-  /** Sends each piece as one frame, no faster than the other side takes them. */
+  /** Sends each piece as one frame, and waits while the peer does not read. */
   async write(frames: Iterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     await pipe(
       frames,
@@ -102,8 +105,8 @@ export class FrameStream {
   }
 
   /**
-   * Sends bytes that are frames already. They must not be written to until the other side has them: what the stream
-   * has taken may wait, not yet encrypted, in layers below it.
+   * Sends bytes that already are frames. They must not be modified until the peer has received them: lower layers may still
+   * hold them, unencrypted, after the stream has accepted them.
    */
   async writeFramed(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
     for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
@@ -111,7 +114,7 @@ export class FrameStream {
     }
   }
 
-  /** Tells the other side that nothing more follows; reading goes on. */
+  /** Closes our side of the stream; reading is still possible. */
   async closeWrite(signal: AbortSignal): Promise<void> {
     await this.#stream.close({ signal });
   }
@@ -159,27 +162,17 @@ export class FrameStream {
     this.#wake?.();
   }
 
-  /** Waits for bytes or the end. */
+  /** Waits for bytes or the end. @throws the signal's reason */
   #more(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason);
-      const onAbort = (): void => {
-        this.#wake = undefined;
-        reject(signal.reason);
-      };
-      signal.addEventListener('abort', onAbort, { once: true });
-      this.#wake = () => {
-        this.#wake = undefined;
-        signal.removeEventListener('abort', onAbort);
-        resolve();
-      };
-    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    return raceSignal(promise, signal);
   }
 }
 
 /**
- * Joins pieces into blocks. Every piece that is sent by itself costs a muxer frame, an encryption, and four writes to
- * the socket: joining prefixes and frames first makes a transfer about half as dear.
+ * Joins pieces into blocks. Each piece sent separately costs a muxer frame, an encryption and four writes to the socket;
+ * joining prefixes and frames first halves the cost of a transfer.
  */
 function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
   let waiting: Uint8Array[] = [];
@@ -196,47 +189,39 @@ function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
   if (bytes > 0) yield concat(waiting, bytes);
 }
 
-/** Resolves when the stream takes bytes again. (The stream's own `onDrain` waits only the first time.) */
-function drained(stream: Stream, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (): void => {
-      stream.removeEventListener('drain', onDrain);
-      stream.removeEventListener('close', onClose);
-      signal.removeEventListener('abort', onAbort);
-    };
-    const onDrain = (): void => {
-      settle();
-      resolve();
-    };
-    const onClose = (): void => {
-      settle();
-      reject(closed(undefined));
-    };
-    const onAbort = (): void => {
-      settle();
-      reject(signal.reason);
-    };
-    if (signal.aborted) return reject(signal.reason);
-    if (stream.writeStatus !== 'writable') return reject(closed(undefined));
-    stream.addEventListener('drain', onDrain);
-    stream.addEventListener('close', onClose);
-    signal.addEventListener('abort', onAbort);
-  });
+/**
+ * Waits until the stream accepts bytes again. Not `stream.onDrain()`, which in `@libp2p/utils` 7.4.1 waits only the first
+ * time: its promise is never renewed.
+ * @throws SwarmError STREAM_CLOSED, or the signal's reason
+ */
+async function drained(stream: Stream, signal: AbortSignal): Promise<void> {
+  if (stream.writeStatus !== 'writable') throw closed(undefined);
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const onDrain = (): void => resolve();
+  const onClose = (): void => reject(closed(undefined));
+  stream.addEventListener('drain', onDrain);
+  stream.addEventListener('close', onClose);
+  try {
+    await raceSignal(promise, signal);
+  } finally {
+    stream.removeEventListener('drain', onDrain);
+    stream.removeEventListener('close', onClose);
+  }
 }
 
 function unfinished(): SwarmError {
-  return netError('FRAME_TRUNCATED', 'the other side closed the stream instead of answering');
+  return netError('FRAME_TRUNCATED', 'the peer closed the stream instead of answering');
 }
 
 function closed(cause: unknown): SwarmError {
-  const reason = cause instanceof Error ? cause.message : 'the other side closed it';
+  const reason = cause instanceof Error ? cause.message : 'the peer closed it';
   return netError('STREAM_CLOSED', `the stream is closed: ${reason}`, {}, { cause });
 }
 
 function flooded(unreadBytes: number): SwarmError {
   return netError(
     'FRAME_FLOOD',
-    `the other side sent more than the ${unreadBytes} bytes that it may before it is answered`,
+    `the peer sent more than ${unreadBytes} bytes without waiting for an answer`,
     { unreadBytes },
   );
 }

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { type GossipsubOpts, gossipsub, type Message } from '@libp2p/gossipsub';
 import type { PeerScoreParams, TopicScoreParams } from '@libp2p/gossipsub/score';
 import type { PeerId, Stream } from '@libp2p/interface';
+import type { Clock } from '../common/clock.ts';
 import type { Logger } from '../common/logger.ts';
 import { protocolError } from '../protocol/errors.ts';
 import {
@@ -15,10 +16,11 @@ import { type MessageKind, messageBytes } from '../protocol/messages.ts';
 import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
 import { netError } from './errors.ts';
 import type { GossipHandler, GossipVerdict } from './network.ts';
+import type { NetworkObserver } from './observer.ts';
 
 /**
- * What the gossipsub object can do at run time. Its published type leaves most of this out; this is the one place
- * that says so, and `Gossip` the one that relies on it.
+ * The members of `@libp2p/gossipsub` 17.1.1 that its published type leaves out and that {@link Gossip} uses. Exporting the
+ * class `GossipSub` upstream would replace this interface.
  */
 interface GossipRuntime {
   publish(
@@ -32,7 +34,7 @@ interface GossipRuntime {
   reportMessageValidationResult(messageId: string, from: string, verdict: GossipVerdict): void;
   readonly streamsOutbound: ReadonlyMap<string, { readonly rawStream: Stream }>;
   readonly streamsInbound: ReadonlyMap<string, { readonly rawStream: Stream }>;
-  /** Asked before anything about a topic is kept. */
+  /** Consulted before gossipsub stores anything about a topic. */
   allowedTopics: { has(topic: string): boolean } | null;
   readonly score: { readonly params: { readonly topics: Record<string, TopicScoreParams> } };
   addEventListener(type: 'gossipsub:message', listener: (event: CustomEvent<Arrival>) => void): void;
@@ -45,51 +47,58 @@ interface Arrival {
 }
 
 const HEARTBEAT_MS = 1000;
-/** Gossip heartbeats for which a message can still be forwarded: the longest that a verdict may take. */
+/** Gossip heartbeats for which a message can still be forwarded, so the longest time for a verdict. */
 const CACHED_HEARTBEATS = 12;
-/** Heartbeats whose messages are offered to some of the peers outside of the mesh: those few miss must be rare. */
+/** Heartbeats whose messages are offered to some peers outside the mesh. */
 const OFFERED_HEARTBEATS = 6;
-/** How long a message is known as a duplicate. Replays in later rounds are refused by what they say, not here. */
+/** How long a message is recognised as a duplicate. Later replays are refused because of the round that they name. */
 const SEEN_MS = 120_000;
-/** Asked-for messages may be late when a peer's event loop stalls; gossipsub's 3 s blamed honest peers (Lodestar). */
+/** Time to deliver a requested message. The default of 3 s penalises honest peers whose event loop stalls (Lodestar). */
 const IWANT_FOLLOW_UP_MS = 12_000;
-/** From this size on a peer is told not to send what is already here; below, saying so costs more than it saves. */
+/** Smallest message announced with IDONTWANT; for smaller ones the announcement costs more than a duplicate. */
 const IDONTWANT_FROM_BYTES = 16 * 1024;
-/** A peer that left a mesh and comes back is let in again after this long; gossipsub's 60 s outlasts a restart. */
+/** Time until a pruned peer may join the mesh again. The default of 60 s is longer than a restart. */
 const PRUNE_BACKOFF_MS = 15_000;
 const UNSUBSCRIBE_BACKOFF_MS = 2_000;
 const GRAFT_FLOOD_MS = 5_000;
-/** Topics that one peer can sensibly be in: all channels of all jobs of a coordinator. */
+/** Topics of one peer: all channels of all jobs of a coordinator. */
 const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length;
-/** gossipsub charges each topic of a peer its length and this much. */
+/** gossipsub accounts for the length of each topic of a peer, and this many bytes. */
 const TOPIC_OVERHEAD_BYTES = 1024;
 const TOPIC_BYTES = 128;
-/** Message ids in one offer: the heartbeats of a full round's nodes over the offered time, twice. */
+/** Message ids in one IHAVE: twice the heartbeats of the nodes of a full round over the offered time. */
 const OFFERED_MESSAGES =
   2 * Math.ceil((ROUND_PEERS * OFFERED_HEARTBEATS * HEARTBEAT_MS) / HEARTBEAT_INTERVAL_MS);
-/** Messages whose verdict is still out; more are dropped unjudged, or a flood would fill the memory. */
+/** Messages that wait for a verdict. Further ones are dropped, so that a flood does not exhaust memory. */
 const PENDING_VERDICTS = 1024;
-/** Room for the signed envelope around a message's body. */
+/** Space for the signed envelope around the body of a message. */
 const ENVELOPE_BYTES = 1024;
-/** A lab or a household may hold this many peers behind one address before it begins to look like one attacker. */
+/** Peers behind one address, such as a lab, before they are penalised as one attacker. */
 const PEERS_PER_ADDRESS = 64;
-/** Rejected messages weigh by the square of their count: nine within the half-life and a peer is no longer heard. */
+/** Rejected messages weigh by the square of their count: after nine within the half-life a peer is ignored. */
 const REJECT_WEIGHT = -1;
 const REJECT_HALF_LIFE_MS = 10 * 60_000;
-/** Breaches of the mesh's rules that restarts and stalls explain. */
+/** Tolerated breaches of the mesh rules, as restarts and stalls cause them. */
 const FORGIVEN_BREACHES = 6;
+
+interface GossipDeps {
+  pubsub: unknown;
+  clock: Clock;
+  log: Logger;
+  observer: NetworkObserver;
+}
 
 const channelKind: Record<JobChannel, MessageKind> = { heads: 'head', updates: 'update', peers: 'heartbeat' };
 
-/** Greatest message of a topic in bytes; null for topics that are none of ours. */
+/** Returns the greatest message size of a topic in bytes; null for a foreign topic. */
 export function topicMessageBytes(topic: string): number | null {
   const parsed = parseJobTopic(topic);
   return parsed === null ? null : messageBytes[channelKind[parsed.channel]] + ENVELOPE_BYTES;
 }
 
 /**
- * An identity from author, topic and content, so that the same words said again are not passed on again. Without the
- * author a peer could sign another's bytes first and have the real message taken for a duplicate.
+ * Computes the message id from author, topic and content, so that repeated content is not forwarded again. Without the
+ * author, a peer could send another's bytes under its own name first, and the real message would count as a duplicate.
  */
 function messageId(message: Message): Uint8Array {
   const from = message.type === 'signed' ? message.from.toMultihash().bytes : new Uint8Array();
@@ -101,7 +110,7 @@ function messageId(message: Message): Uint8Array {
     .subarray(0, 20);
 }
 
-/** No positive scores and no quota of deliveries (our topics are too quiet for either): only rejects count. */
+/** Only rejected messages count. Our topics are too quiet for positive scores or delivery quotas. */
 const topicScore: TopicScoreParams = {
   topicWeight: 1,
   timeInMeshWeight: 0,
@@ -119,18 +128,18 @@ const topicScore: TopicScoreParams = {
   meshFailurePenaltyWeight: 0,
   meshFailurePenaltyDecay: 0.5,
   invalidMessageDeliveriesWeight: REJECT_WEIGHT,
-  // Scores decay once per second: this is the factor that halves them over the half-life.
+  // Scores decay once per second; this factor halves them over the half-life.
   invalidMessageDeliveriesDecay: 0.5 ** (1000 / REJECT_HALF_LIFE_MS),
 };
 
 const peerScore: Partial<PeerScoreParams> = {
   IPColocationFactorThreshold: PEERS_PER_ADDRESS,
-  // Local swarms are one address; gossipsub's limit of 10 silently mutes them from the twelfth node on.
+  // A local swarm shares one address. The default limit of 10 silently mutes it from the twelfth node on.
   IPColocationFactorWhitelist: new Set(['127.0.0.1', '::1']),
   behaviourPenaltyThreshold: FORGIVEN_BREACHES,
 };
 
-/** The gossipsub service, every limit of it set. */
+/** Creates the gossipsub service with every limit set. */
 export function gossipService(): ReturnType<typeof gossipsub> {
   const options: Partial<GossipsubOpts> = {
     globalSignaturePolicy: 'StrictSign',
@@ -146,7 +155,7 @@ export function gossipService(): ReturnType<typeof gossipsub> {
     emitSelf: false,
     doPX: false,
     runOnLimitedConnection: false,
-    // Updates reach few subscribers, heads are flooded by their author: a sparse mesh saves copies of both.
+    // Updates have few subscribers, and heads are flooded by their author: a sparse mesh saves copies of both.
     D: 6,
     Dlo: 4,
     Dhi: 8,
@@ -169,7 +178,7 @@ export function gossipService(): ReturnType<typeof gossipsub> {
     maxTopicBytesPerPeer: TOPICS_PER_PEER * (TOPIC_OVERHEAD_BYTES + TOPIC_BYTES),
     decodeRpcLimits: {
       maxSubscriptions: TOPICS_PER_PEER,
-      // An honest peer answers all that it was asked for in one piece; the piece has its own limit in bytes.
+      // An honest peer answers an IWANT with all requested messages in one RPC, which has its own limit in bytes.
       maxMessages: OFFERED_MESSAGES,
       maxIhaveMessageIDs: OFFERED_MESSAGES,
       maxIwantMessageIDs: OFFERED_MESSAGES,
@@ -182,44 +191,49 @@ export function gossipService(): ReturnType<typeof gossipsub> {
   return gossipsub(options);
 }
 
-/** Topics with verdicts over the gossipsub service. */
+/** Gossip topics whose messages are judged by handlers. */
 export class Gossip {
   readonly #runtime: GossipRuntime;
-  readonly #log: Logger;
+  readonly #deps: GossipDeps;
   readonly #handlers = new Map<string, Set<GossipHandler>>();
   #pending = 0;
 
-  constructor(deps: { pubsub: unknown; log: Logger }) {
+  constructor(deps: GossipDeps) {
     this.#runtime = deps.pubsub as GossipRuntime;
-    this.#log = deps.log;
-    // A rule instead of a list: jobs come and go, and a peer may name a job's topic before we take part in it.
+    this.#deps = deps;
+    // A rule instead of a list: a peer may subscribe to a job's topic before we join the job.
     this.#runtime.allowedTopics = { has: (topic) => topicMessageBytes(topic) !== null };
     this.#runtime.addEventListener('gossipsub:message', (event) => this.#judge(event.detail));
   }
 
-  /** @throws SwarmError TOPIC_UNKNOWN, MESSAGE_TOO_LARGE */
+  /** Publishes a message. Returns the number of peers that it was sent to. @throws SwarmError TOPIC_UNKNOWN, MESSAGE_TOO_LARGE */
   async publish(topic: string, bytes: Uint8Array): Promise<number> {
     const maxBytes = boundOf(topic);
     if (bytes.byteLength > maxBytes) {
       throw protocolError(
         'MESSAGE_TOO_LARGE',
-        `${bytes.byteLength} bytes exceed the ${maxBytes} of ${topic}`,
-        {
-          topic,
-          bytes: bytes.byteLength,
-          maxBytes,
-        },
+        `a message of ${bytes.byteLength} bytes exceeds the ${maxBytes} of ${topic}`,
+        { topic, bytes: bytes.byteLength, maxBytes },
       );
     }
-    // Published to nobody, a message would count as seen and could not be published again when somebody is there.
+    // Published without subscribers, a message would count as seen and could not be published again later.
     if (this.#runtime.getSubscribers(topic).length === 0) return 0;
-    // Nodes often know only their coordinator. Its word must not wait for gossip's next heartbeat to reach them all.
-    const floodPublish = parseJobTopic(topic)?.channel === 'heads';
-    const { recipients } = await this.#runtime.publish(topic, bytes, { floodPublish });
+    const { clock, observer } = this.#deps;
+    const start = clock.monotonic();
+    // Nodes often know only their coordinator, so its heads must not wait for gossip's next heartbeats.
+    const channel = parseJobTopic(topic)!.channel;
+    const { recipients } = await this.#runtime.publish(topic, bytes, { floodPublish: channel === 'heads' });
+    observer.gossipMessage({
+      channel,
+      direction: 'outbound',
+      verdict: 'published',
+      bytes: bytes.byteLength,
+      seconds: (clock.monotonic() - start) / 1000,
+    });
     return recipients.length;
   }
 
-  /** @throws SwarmError TOPIC_UNKNOWN */
+  /** Subscribes a handler. Returns a function that unsubscribes it. @throws SwarmError TOPIC_UNKNOWN */
   subscribe(topic: string, handler: GossipHandler): () => void {
     boundOf(topic);
     const handlers = this.#handlers.get(topic) ?? new Set();
@@ -234,7 +248,7 @@ export class Gossip {
     };
   }
 
-  /** Whether gossip flows both ways with a connected peer; see watchdog.ts for why it may not. */
+  /** Whether gossip flows both ways with a connected peer; see libp2p/gossip-watchdog.ts for why it may not. */
   flowsWith(peer: string): boolean {
     const outbound = this.#runtime.streamsOutbound.get(peer)?.rawStream;
     const inbound = this.#runtime.streamsInbound.get(peer)?.rawStream;
@@ -247,13 +261,24 @@ export class Gossip {
   }
 
   #judge({ propagationSource, msgId, msg }: Arrival): void {
+    const { clock, log, observer } = this.#deps;
     const via = propagationSource.toString();
+    const start = clock.monotonic();
     this.#verdict(msg, via)
       .catch((error: unknown): GossipVerdict => {
-        this.#log.error({ topic: msg.topic, via, error }, 'gossip.handler_failed');
+        log.error({ topic: msg.topic, via, error }, 'gossip-handler-failed');
         return 'ignore';
       })
-      .then((verdict) => this.#runtime.reportMessageValidationResult(msgId, via, verdict));
+      .then((verdict) => {
+        observer.gossipMessage({
+          channel: parseJobTopic(msg.topic)?.channel ?? '',
+          direction: 'inbound',
+          verdict,
+          bytes: msg.data.byteLength,
+          seconds: (clock.monotonic() - start) / 1000,
+        });
+        this.#runtime.reportMessageValidationResult(msgId, via, verdict);
+      });
   }
 
   async #verdict(msg: Message, via: string): Promise<GossipVerdict> {
@@ -262,15 +287,15 @@ export class Gossip {
     if (msg.type !== 'signed' || msg.from.type !== 'Ed25519') return 'reject';
     if (msg.data.byteLength > boundOf(msg.topic)) return 'reject';
     if (this.#pending >= PENDING_VERDICTS) {
-      this.#log.warn({ topic: msg.topic, pending: this.#pending }, 'gossip.overloaded');
+      this.#deps.log.warn({ topic: msg.topic, pending: this.#pending }, 'gossip-overloaded');
       return 'ignore';
     }
-    this.#pending++;
+    this.#deps.observer.gossipQueue(++this.#pending);
     try {
       const message = { from: msg.from.toString(), via, data: msg.data };
       return combine(await Promise.all([...handlers].map((handler) => handler(message))));
     } finally {
-      this.#pending--;
+      this.#deps.observer.gossipQueue(--this.#pending);
     }
   }
 }
@@ -283,7 +308,7 @@ function combine(verdicts: readonly GossipVerdict[]): GossipVerdict {
 function boundOf(topic: string): number {
   const maxBytes = topicMessageBytes(topic);
   if (maxBytes === null) {
-    throw netError('TOPIC_UNKNOWN', `"${topic}" is not a topic of protocol/topics.ts`, { topic });
+    throw netError('TOPIC_UNKNOWN', `"${topic}" is not a known topic`, { topic });
   }
   return maxBytes;
 }

@@ -19,21 +19,24 @@ import { Watchdog, type WatchdogOptions } from './libp2p/gossip-watchdog.ts';
 import { streamsOf } from './libp2p/streams.ts';
 import { Traffic } from './libp2p/traffic.ts';
 import type { FetchBlobOptions, GossipHandler, PeerConnection, SwarmNetwork } from './network.ts';
+import { type NetworkObserver, noObserver } from './observer.ts';
 import { PeerStoreLimit } from './peer-store-limit.ts';
 import { PersistentPeers } from './persistent-peers.ts';
 import { Rpc } from './rpc.ts';
 import { limitYoungGeneration } from './young-generation.ts';
 
 export interface HostOptions {
-  /** Multiaddrs to listen on; port 0 is any free one. */
+  /** Multiaddrs to listen on; port 0 takes any free port. */
   listen: readonly string[];
+  /** Multiaddrs to announce besides the listen addresses, such as that of a router. @default [] */
+  announce?: readonly string[];
   /** Multiaddrs to stay connected to, with or without /p2p. */
   bootstrap: readonly string[];
-  /** Coordinators, by peer id, whose peers are looked for in the local network and shown to it; none: no mDNS. */
+  /** Peer ids of coordinators whose swarms are discovered in the local network; none turns mDNS off. */
   mdns: readonly string[];
-  /** The daemon's folder; remembered addresses lie in `<home>/peers.json`. */
+  /** The home of the daemon; persistent peers are saved in `<home>/peers.json`. */
   home: string;
-  /** Name and version of the program, told to peers. */
+  /** Name and version of the program, sent to peers. */
   agent: string;
   watchdog?: WatchdogOptions;
 }
@@ -43,19 +46,21 @@ export interface HostDeps {
   blobs: ResumableBlobs;
   log: Logger;
   clock: Clock;
-  /** Uniform in [0, 1), for jitter. @default Math.random */
+  /** Random number in [0, 1), for jitter. @default Math.random */
   random?: () => number;
+  /** Measures rpc, gossip and blobs. @default none */
+  observer?: NetworkObserver;
 }
 
-/** Weight that keeps wanted peers when connections have to be closed. */
+/** Tag in libp2p's peer store that protects persistent peers when connections have to be closed. */
 const PERSISTENT_TAG = { 'lora-swarm-persistent': { value: 100 } };
-/** Strangers of the local network that are dialled of our own accord. */
+/** Connections up to which peers discovered in the local network are dialled. */
 const DISCOVERED_CONNECTIONS = 64;
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
 
 /**
- * Starts a libp2p node as a SwarmNetwork: TCP, noise, yamux, gossip, requests and blobs, with peers that are
- * remembered and dialled again for ever.
+ * Starts a libp2p node as a SwarmNetwork: TCP, noise, yamux, gossip, rpc and blobs, with persistent peers that are dialled
+ * until they answer.
  * @throws SwarmError LISTEN_FAILED
  */
 export async function createHost(options: HostOptions, deps: HostDeps): Promise<SwarmNetwork> {
@@ -81,16 +86,16 @@ class Host implements SwarmNetwork {
   readonly #stopped = new AbortController();
 
   constructor(options: HostOptions, deps: HostDeps & { node: Libp2p<{ pubsub: object }>; traffic: Traffic }) {
-    const { node, blobs, log, clock, random = Math.random } = deps;
+    const { node, blobs, log, clock, random = Math.random, observer = noObserver } = deps;
     this.#options = options;
     this.#deps = deps;
     this.#node = node;
     this.signer = deps.identity.signer;
     const streams = streamsOf(node);
-    this.#gossip = new Gossip({ pubsub: node.services.pubsub, log });
-    this.#rpc = new Rpc({ streams, clock, log });
-    this.#blobServer = new BlobServer({ streams, blobs, clock, log });
-    this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log });
+    this.#gossip = new Gossip({ pubsub: node.services.pubsub, clock, log, observer });
+    this.#rpc = new Rpc({ streams, clock, log, observer });
+    this.#blobServer = new BlobServer({ streams, blobs, clock, log, observer });
+    this.#blobFetcher = new BlobFetcher({ streams, blobs, clock, log, observer });
     this.#persistent = new PersistentPeers(
       { path: join(options.home, 'peers.json') },
       {
@@ -107,36 +112,30 @@ class Host implements SwarmNetwork {
       survey: () => this.#surveyGossip(),
       reconnect: (peer) => this.#reconnect(peer),
     });
-    const met = new PeerStoreLimit({ forget: (peer) => this.#forget(peer) });
-    node.addEventListener('peer:connect', (event) => met.connected(event.detail.toString()));
+    const peerStore = new PeerStoreLimit({ forget: (peer) => this.#forget(peer) });
+    node.addEventListener('peer:connect', (event) => peerStore.connected(event.detail.toString()));
     node.addEventListener('peer:disconnect', (event) => {
       const peer = event.detail.toString();
-      this.#persistent.lost(peer);
-      met.disconnected(peer);
+      this.#persistent.disconnected(peer);
+      peerStore.disconnected(peer);
     });
     node.addEventListener('peer:discovery', (event) => this.#discovered(event.detail));
   }
 
   async start(): Promise<void> {
-    // Before the node starts, so that the first peer already hears of all protocols.
+    // Before the node starts, so that it tells even the first peer all its protocols.
     await Promise.all([this.#rpc.start(), this.#blobServer.start()]);
     try {
       await this.#node.start();
     } catch (cause) {
       const listen = this.#options.listen.join(', ');
-      const told = cause instanceof Error ? cause.message : String(cause);
-      // libp2p puts the system's reason and its stack in the middle of advice on its own configuration.
-      const reason = /\blisten (E[A-Z]+: [^\n]*)/.exec(told)?.[1]?.trim() ?? told;
-      const hint = 'check that the address is of this machine and the port is free, or use port 0';
-      throw netError(
-        'LISTEN_FAILED',
-        `could not listen on ${listen}: ${reason}; ${hint}`,
-        { listen },
-        { cause },
-      );
+      const text = cause instanceof Error ? cause.message : String(cause);
+      // libp2p surrounds the system's reason with a stack and with advice on its own configuration.
+      const reason = /\blisten (E[A-Z]+: [^\n]*)/.exec(text)?.[1]?.trim() ?? text;
+      throw netError('LISTEN_FAILED', `could not listen on ${listen}: ${reason}`, { listen }, { cause });
     }
     await this.#persistent.start();
-    for (const address of this.#options.bootstrap) this.#persistent.add(address, { remember: false });
+    for (const address of this.#options.bootstrap) this.#persistent.add(address, { save: false });
     this.#watchdog.start();
   }
 
@@ -162,7 +161,7 @@ class Host implements SwarmNetwork {
 
   addPersistentPeer(address: string): void {
     parseAddress(address);
-    this.#persistent.add(address, { remember: true });
+    this.#persistent.add(address, { save: true });
   }
 
   async connect(address: string, { signal }: { signal: AbortSignal }): Promise<string> {
@@ -231,7 +230,7 @@ class Host implements SwarmNetwork {
 
   async stop(): Promise<void> {
     if (this.#stopped.signal.aborted) return;
-    this.#stopped.abort(netError('HOST_STOPPED', 'the network has been stopped'));
+    this.#stopped.abort(netError('HOST_STOPPED', 'the network was stopped'));
     this.#watchdog.stop();
     await this.#persistent.stop();
     await this.#node.stop();
@@ -245,7 +244,7 @@ class Host implements SwarmNetwork {
   #forget(peer: string): void {
     this.#node.peerStore
       .delete(peerIdFromString(peer))
-      .catch((error: unknown) => this.#deps.log.debug({ peer, error }, 'peers.not_forgotten'));
+      .catch((error: unknown) => this.#deps.log.debug({ peer, error }, 'peer-not-forgotten'));
   }
 
   async #dialPersistent(address: string): Promise<string> {
@@ -266,7 +265,7 @@ class Host implements SwarmNetwork {
     this.#node
       .dial(multiaddrs, { signal })
       .catch((error: unknown) =>
-        this.#deps.log.debug({ peer: id.toString(), error }, 'peers.discovered_unreachable'),
+        this.#deps.log.debug({ peer: id.toString(), error }, 'discovered-peer-unreachable'),
       );
   }
 
@@ -274,15 +273,15 @@ class Host implements SwarmNetwork {
     const survey = this.peers().map(async ({ peer, connectedAt }) => {
       const known = await this.#node.peerStore.get(peerIdFromString(peer)).catch(() => null);
       const protocols = known?.protocols ?? [];
-      // Where identification failed, nothing is known of the peer, and gossip has not even tried to begin.
-      const speaks =
+      // If identify failed, the protocols of the peer are unknown, and gossipsub opened no stream.
+      const supportsGossip =
         protocols.length === 0 || protocols.some((name) => name.startsWith(GOSSIP_PROTOCOL_PREFIX));
-      return speaks ? [{ peer, connectedAt, flows: this.#gossip.flowsWith(peer) }] : [];
+      return supportsGossip ? [{ peer, connectedAt, flows: this.#gossip.flowsWith(peer) }] : [];
     });
     return (await Promise.all(survey)).flat();
   }
 
-  /** Peers that dialled us are left to dial again: their addresses may be behind a router. */
+  /** Closes the connection, and dials again if we dialled. A peer that dialled us has to dial: it may be behind a router. */
   async #reconnect(peer: string): Promise<void> {
     const id = peerIdFromString(peer);
     const outbound = this.#node.getConnections(id).find(({ direction }) => direction === 'outbound');

@@ -8,22 +8,22 @@ import type { SwarmError } from '../common/errors.ts';
 import { type Signer, signerFromSeed } from '../protocol/signing.ts';
 import { netError } from './errors.ts';
 
-/** Who a daemon is: one Ed25519 key that signs messages and proves connections. */
+/** The identity of a daemon: an Ed25519 key that signs messages and authenticates connections. */
 export interface Identity {
   readonly signer: Signer;
-  /** The same key as libp2p wants it; nothing outside net looks inside. */
+  /** The same key in libp2p's form, for use in net/ only. */
   readonly privateKey: Ed25519PrivateKey;
 }
 
 const IDENTITY_FILE = 'identity';
 const KEY_MODE = 0o600;
 const HOME_MODE = 0o700;
-/** libp2p keeps an Ed25519 private key as seed followed by public key. */
+/** libp2p stores an Ed25519 private key as seed and public key. */
 const SEED_BYTES = 32;
 
 /**
- * Reads the key in `<home>/identity` (libp2p's private key protobuf), or makes one on first use. An existing file is
- * never overwritten: a daemon that lost its key would be a stranger to its own jobs.
+ * Reads the key in `<home>/identity` (libp2p's private key protobuf), or creates one on first use. Never overwrites an
+ * existing file: a coordinator without its key loses its jobs.
  * @throws SwarmError IDENTITY_CORRUPT, WRITE_FAILED, STORE_FULL
  */
 export async function loadIdentity(home: string): Promise<Identity> {
@@ -35,7 +35,7 @@ export async function loadIdentity(home: string): Promise<Identity> {
 async function readIfPresent(path: string): Promise<Uint8Array | null> {
   try {
     const bytes = await readFile(path);
-    // Copies and backups often come back readable by everybody.
+    // A copy or a restored backup is often readable by all users.
     await chmod(path, KEY_MODE);
     return bytes;
   } catch (error) {
@@ -56,7 +56,7 @@ async function create(home: string, path: string): Promise<Uint8Array> {
     } finally {
       await file.close();
     }
-    // A link, unlike a rename, fails when another process was first: then its key is the one.
+    // Unlike a rename, a link fails if another process was first; then that key is used.
     await link(temporary, path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });
@@ -73,7 +73,7 @@ function identityOf(bytes: Uint8Array, path: string): Identity {
   const corrupt = (cause?: unknown): SwarmError =>
     netError(
       'IDENTITY_CORRUPT',
-      `${path} does not hold an Ed25519 key; restore it from a backup, or move it away to start as a new peer`,
+      `${path} does not hold an Ed25519 key`,
       { path, bytes: bytes.byteLength },
       { cause },
     );
@@ -85,7 +85,7 @@ function identityOf(bytes: Uint8Array, path: string): Identity {
   }
   if (privateKey.type !== 'Ed25519') throw corrupt();
   const signer = signerFromSeed(privateKey.raw.subarray(0, SEED_BYTES));
-  // The stored public half must belong to the seed, or peers would see two identities.
+  // The stored public key must match the seed, or peers would see two identities.
   if (signer.peerId !== privateKey.publicKey.toString()) throw corrupt();
   return { signer, privateKey };
 }

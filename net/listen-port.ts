@@ -5,8 +5,8 @@ import { writeDurably } from '../common/durable.ts';
 const FILE = 'listen-port';
 
 /**
- * Where a daemon listens that was not told: on the port that it had last time, so that addresses and invites that others
- * keep stay good over a restart; the first time on any free one.
+ * Returns the default listen address of a daemon: the port of its last start, so that its addresses and invites stay valid
+ * over a restart; any free port for the first start.
  */
 export async function defaultListen(home: string): Promise<string[]> {
   const text = await readFile(join(home, FILE), 'utf8').catch((error: unknown) => {
@@ -17,7 +17,7 @@ export async function defaultListen(home: string): Promise<string[]> {
   return [`/ip4/0.0.0.0/tcp/${Number.isInteger(port) && port > 0 && port < 65536 ? port : 0}`];
 }
 
-/** Remembers the port of the first of the addresses that a daemon got. */
+/** Saves the port of the daemon's first address. */
 export async function rememberListen(home: string, addresses: readonly string[]): Promise<void> {
   const port = /\/tcp\/(\d+)/.exec(addresses[0] ?? '')?.[1];
   if (port !== undefined) await writeDurably(join(home, FILE), `${port}\n`);

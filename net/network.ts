@@ -2,50 +2,54 @@ import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 
 /**
- * What the daemons see of the network: peers by id, gossip topics, requests, blobs. No libp2p type passes
- * through here, so that the simulation can put a virtual network in its place.
+ * The network as the daemons see it: peers by id, gossip topics, requests, blobs. Without libp2p types, so that the
+ * simulation can replace it by a virtual network.
  */
 export interface SwarmNetwork {
   readonly signer: Signer;
-  /** Own addresses that others can dial, each ending in /p2p/<peer id>. */
+  /** Returns our announced addresses, each ending in /p2p/<peer id>. */
   addresses(): string[];
-  /** Peers with an open connection. */
+  /** Lists the peers with an open connection. */
   peers(): PeerConnection[];
-  /** Remembers an address for ever and keeps trying to stay connected to it. */
+  /** Saves an address and stays connected to it, also after restarts. @throws SwarmError CONNECT_FAILED if malformed */
   addPersistentPeer(address: string): void;
-  /** Resolves when a connection to the peer is open. */
+  /** Connects to an address. Returns the peer id. @throws SwarmError CONNECT_FAILED, or the signal's reason */
   connect(address: string, options: { signal: AbortSignal }): Promise<string>;
 
-  /** Sends to all subscribers; resolves with the number of peers it was handed to (0 is not an error). */
+  /** Publishes to all subscribers. Returns the number of peers that it was sent to; 0 is not an error. */
   publish(topic: string, bytes: Uint8Array): Promise<number>;
   /**
-   * The handler judges each message: `accept` passes it on, `ignore` drops it, `reject` also costs the peer that
-   * sent it its reputation (only for what an honest peer can never send). Returns a function that unsubscribes.
+   * Subscribes a handler, which judges each message: `accept` forwards it, `ignore` drops it, `reject` also lowers the
+   * score of the peer that sent it (only for messages that no honest peer sends). Returns a function that unsubscribes.
    */
   subscribe(topic: string, handler: GossipHandler): () => void;
 
-  /** @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED (the peer's own code in `values.code`), MESSAGE_* */
+  /** Calls a method of a peer. @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED (`values.code` from the peer), MESSAGE_* */
   request<M extends RpcMethod>(
     peer: string,
     method: M,
     body: RpcRequest<M>,
     options: { signal: AbortSignal },
   ): Promise<RpcResponse<M>>;
-  /** A handler's SwarmError reaches the caller as RPC_REFUSED with its code and message. */
+  /**
+   * Sets the handler of a method. Its SwarmErrors reach the caller as RPC_REFUSED with their code and message. Returns a
+   * function that removes the handler.
+   */
   handle<M extends RpcMethod>(
     method: M,
     handler: (peer: string, body: RpcRequest<M>) => Promise<RpcResponse<M>>,
   ): () => void;
 
   /**
-   * Makes a blob present in the local store, pulling what is missing from the holders in parallel ranges, resuming
-   * what an earlier call left, and verifying the digest.
-   * @throws SwarmError BLOB_UNAVAILABLE (which holders said what), BLOB_CORRUPT, BLOB_SIZE, STORE_FULL
+   * Fetches a blob into the local store: missing ranges in parallel from the holders, resuming an earlier attempt, with
+   * the digest verified.
+   * @throws SwarmError BLOB_UNAVAILABLE (with the reason of each holder), BLOB_CORRUPT, BLOB_SIZE, STORE_FULL
    */
   fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void>;
 
-  /** Bytes over all connections since the start, for metrics. */
+  /** Returns the bytes over all connections since the start. */
   traffic(): { sent: number; received: number };
+  /** Calls the listener at the first connection to a peer and after the last one. Returns a function that removes it. */
   onPeer(listener: (event: { type: 'connect' | 'disconnect'; peer: string }) => void): () => void;
   stop(): Promise<void>;
 }
@@ -60,7 +64,7 @@ export interface PeerConnection {
 }
 
 export type GossipVerdict = 'accept' | 'ignore' | 'reject';
-/** `from` is the peer that signed the gossip message, `via` the one that handed it to us. */
+/** `from` is the peer that signed the gossip message, `via` the peer that forwarded it to us. */
 export type GossipHandler = (message: {
   from: string;
   via: string;

@@ -1,29 +1,29 @@
-/** Peers that are no longer connected and of which something is remembered, such as where they can be dialled. */
-const REMEMBERED_PEERS = 2048;
+/** Disconnected peers that stay in libp2p's peer store. */
+const DISCONNECTED_PEERS = 2048;
 
 /**
- * Bounds what strangers leave behind: libp2p remembers whom it has met for hours, and an identity costs nothing. Beyond the
- * bound whoever has been gone longest is forgotten.
+ * Bounds libp2p's peer store, which keeps each peer for hours, while a new identity costs an attacker nothing. The peer that
+ * disconnected first is forgotten first.
  */
 export class PeerStoreLimit {
   readonly #forget: (peer: string) => void;
-  /** Longest gone first. */
-  readonly #gone = new Set<string>();
+  /** In the order of disconnecting. */
+  readonly #disconnected = new Set<string>();
 
   constructor(deps: { forget: (peer: string) => void }) {
     this.#forget = deps.forget;
   }
 
   connected(peer: string): void {
-    this.#gone.delete(peer);
+    this.#disconnected.delete(peer);
   }
 
   disconnected(peer: string): void {
-    this.#gone.delete(peer);
-    this.#gone.add(peer);
-    for (const oldest of this.#gone) {
-      if (this.#gone.size <= REMEMBERED_PEERS) return;
-      this.#gone.delete(oldest);
+    this.#disconnected.delete(peer);
+    this.#disconnected.add(peer);
+    for (const oldest of this.#disconnected) {
+      if (this.#disconnected.size <= DISCONNECTED_PEERS) return;
+      this.#disconnected.delete(oldest);
       this.#forget(oldest);
     }
   }

@@ -19,18 +19,19 @@ import { netError } from './errors.ts';
 import { LENGTH_PREFIX_BYTES } from './frame-buffer.ts';
 import { FrameStream } from './frames.ts';
 import { closeStream, type Streams } from './libp2p/streams.ts';
+import type { NetworkObserver, RpcCall } from './observer.ts';
 
-/** A method's name as a frame of its own, so that the size of what follows is known before it is read. */
+/** The method name is a frame of its own, so that the size limit of the body is known before the body is read. */
 const METHOD_NAME_BYTES = 32;
-/** What wraps an answer's body, and the largest refusal. */
+/** Space for the envelope of an answer, or for the largest refusal. */
 const ANSWER_OVERHEAD_BYTES = 2048;
-/** Calls of one connection that may be in progress; a node makes a handful at a time. */
+/** Inbound calls in progress per connection; a node makes a handful at a time. */
 const INBOUND_CALLS_PER_CONNECTION = 16;
-/** Calls in progress over all peers: each may hold a request and an answer in memory. */
+/** Inbound calls in progress over all peers; each may hold a request and an answer in memory. */
 const INBOUND_CALLS = 256;
-/** Own calls to one peer at a time. */
+/** Outbound calls in progress per connection. */
 const OUTBOUND_CALLS_PER_CONNECTION = 64;
-/** A call: the method's name, and the largest request that any method has. */
+/** Bytes that a caller may send: the method name and the largest request of any method. */
 const UNREAD_CALL_BYTES =
   2 * LENGTH_PREFIX_BYTES +
   METHOD_NAME_BYTES +
@@ -46,9 +47,10 @@ interface RpcDeps {
   streams: Streams;
   clock: Clock;
   log: Logger;
+  observer: NetworkObserver;
 }
 
-/** Requests and answers over `/lora-swarm/rpc/1`: one call, one stream. */
+/** Remote procedure calls over `/lora-swarm/rpc/1`, one stream per call. */
 export class Rpc {
   readonly #deps: RpcDeps;
   readonly #limiter: RateLimiter;
@@ -60,6 +62,7 @@ export class Rpc {
     this.#limiter = new RateLimiter(deps);
   }
 
+  /** Starts to answer calls. */
   async start(): Promise<void> {
     await this.#deps.streams.handle(
       RPC_PROTOCOL,
@@ -68,6 +71,7 @@ export class Rpc {
     );
   }
 
+  /** Sets the handler of a method. Returns a function that removes it. */
   handle<M extends RpcMethod>(
     method: M,
     handler: (peer: string, body: RpcRequest<M>) => Promise<RpcResponse<M>>,
@@ -85,8 +89,31 @@ export class Rpc {
     body: RpcRequest<M>,
     options: { signal: AbortSignal },
   ): Promise<RpcResponse<M>> {
+    const { clock, observer } = this.#deps;
+    const start = clock.monotonic();
+    const traffic = { sent: 0, received: 0 };
+    let code = 'ok';
+    try {
+      return await this.#request(peer, method, body, options, traffic);
+    } catch (error) {
+      code = outcomeOf(error);
+      throw error;
+    } finally {
+      const seconds = (clock.monotonic() - start) / 1000;
+      observer.rpcCall({ method, direction: 'outbound', code, seconds, ...traffic });
+    }
+  }
+
+  async #request<M extends RpcMethod>(
+    peer: string,
+    method: M,
+    body: RpcRequest<M>,
+    options: { signal: AbortSignal },
+    traffic: { sent: number; received: number },
+  ): Promise<RpcResponse<M>> {
     const { maxRequestBytes } = rpcMethods[method];
     const bytes = encodeCbor(body);
+    traffic.sent = bytes.byteLength;
     if (bytes.byteLength > maxRequestBytes)
       throw oversized(method, 'request', bytes.byteLength, maxRequestBytes);
     const deadline = { clock: this.#deps.clock, ms: RPC_TIMEOUT_MS, signal: options.signal, what: method };
@@ -97,6 +124,7 @@ export class Rpc {
       options.signal.throwIfAborted();
       throw callError(cause, peer, method);
     }
+    traffic.received = answer.byteLength;
     return readAnswer(answer, peer, method);
   }
 
@@ -110,8 +138,6 @@ export class Rpc {
       signal,
       maxOutboundStreams: OUTBOUND_CALLS_PER_CONNECTION,
     });
-    const onAbort = (): void => stream.abort(new Error('the call was given up'));
-    signal.addEventListener('abort', onAbort, { once: true });
     const answerBytes = rpcMethods[method].maxResponseBytes + ANSWER_OVERHEAD_BYTES;
     try {
       const frames = new FrameStream({ unreadBytes: LENGTH_PREFIX_BYTES + answerBytes }, { stream });
@@ -121,58 +147,70 @@ export class Rpc {
     } catch (error) {
       stream.abort(error instanceof Error ? error : new Error(String(error)));
       throw error;
-    } finally {
-      signal.removeEventListener('abort', onAbort);
     }
   }
 
-  /** Never throws: whatever goes wrong is told to the caller if it still listens, and logged. */
+  /** Answers a call. Never throws: an error is sent to the caller, if it is still there, and logged. */
   async #serve(stream: Stream, peer: string): Promise<void> {
-    const { clock, log } = this.#deps;
+    const { clock, log, observer } = this.#deps;
+    const start = clock.monotonic();
+    const call: Omit<RpcCall, 'seconds'> = {
+      method: '',
+      direction: 'inbound',
+      code: 'ok',
+      sent: 0,
+      received: 0,
+    };
     const frames = new FrameStream({ unreadBytes: UNREAD_CALL_BYTES }, { stream });
-    this.#inProgress++;
+    observer.rpcQueue(++this.#inProgress);
     try {
       const deadline = { clock, ms: RPC_TIMEOUT_MS, what: 'serving a request' };
-      const answer = await withDeadline(deadline, (signal) => this.#answer(frames, peer, signal)).catch(
+      const answer = await withDeadline(deadline, (signal) => this.#answer(frames, peer, call, signal)).catch(
         (error) => {
-          log.debug({ peer, error }, 'rpc.refused');
-          return encodeCbor({ error: refusalOf(error) });
+          log.debug({ peer, error }, 'rpc-refused');
+          const refusal = refusalOf(error);
+          call.code = refusal.code;
+          return encodeCbor({ error: refusal });
         },
       );
+      call.sent = answer.byteLength;
       await withDeadline(deadline, async (signal) => {
         await frames.write([answer], signal);
         await closeStream(stream, { signal });
       });
     } catch (error) {
-      log.debug({ peer, error }, 'rpc.caller_gone');
+      log.debug({ peer, error }, 'rpc-answer-not-sent');
       stream.abort(error instanceof Error ? error : new Error(String(error)));
     } finally {
-      this.#inProgress--;
+      observer.rpcQueue(--this.#inProgress);
+      observer.rpcCall({ ...call, seconds: (clock.monotonic() - start) / 1000 });
     }
   }
 
-  async #answer(frames: FrameStream, peer: string, signal: AbortSignal): Promise<Uint8Array> {
+  /** @param call gets the method and the size of the request */
+  async #answer(
+    frames: FrameStream,
+    peer: string,
+    call: { method: string; received: number },
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
     const name = Buffer.from(await frames.read(METHOD_NAME_BYTES, signal)).toString('latin1');
+    call.method = name;
     const handler = this.#handlers.get(name);
     const spec = Object.hasOwn(rpcMethods, name) ? rpcMethods[name as RpcMethod] : undefined;
     if (handler === undefined || spec === undefined) {
-      throw netError('RPC_METHOD_UNKNOWN', `this peer does not answer "${name.replace(/[^\w]/g, '?')}"`);
+      throw netError('RPC_METHOD_UNKNOWN', `this peer has no method "${name.replace(/[^\w]/g, '?')}"`);
     }
     if (!this.#limiter.take(`${peer} ${name}`, spec.quota)) {
       const { calls, perMs } = spec.quota;
-      throw netError(
-        'RPC_RATE_LIMITED',
-        `more than ${calls} calls of ${name} in ${perMs / 1000} s; call less often`,
-      );
+      throw netError('RPC_RATE_LIMITED', `more than ${calls} calls of ${name} in ${perMs / 1000} s`);
     }
     if (this.#inProgress > INBOUND_CALLS) {
-      throw netError('RPC_BUSY', `${INBOUND_CALLS} calls are in progress here; try again in a moment`);
+      throw netError('RPC_BUSY', `${INBOUND_CALLS} calls are in progress`);
     }
-    const body = decodeCbor(
-      await frames.read(spec.maxRequestBytes, signal),
-      spec.request,
-      spec.maxRequestBytes,
-    );
+    const bytes = await frames.read(spec.maxRequestBytes, signal);
+    call.received = bytes.byteLength;
+    const body = decodeCbor(bytes, spec.request, spec.maxRequestBytes);
     const answer = encodeCbor({ ok: await handler(peer, body) });
     if (answer.byteLength > spec.maxResponseBytes + ANSWER_OVERHEAD_BYTES) {
       throw oversized(name, 'answer', answer.byteLength, spec.maxResponseBytes);
@@ -195,7 +233,7 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
   });
 }
 
-/** Only our own errors are worth telling; others may hold paths or worse. */
+/** The error as the caller gets it. Only SwarmErrors are passed on: other errors may hold paths or secrets. */
 function refusalOf(error: unknown): { code: string; message: string } {
   if (!isSwarmError(error))
     return { code: 'INTERNAL', message: 'the call failed on the other side; see its log' };
@@ -219,7 +257,13 @@ function callError(cause: unknown, peer: string, method: string): SwarmError {
   return netError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
 }
 
-/** One frame that is too large, or more of them than belong there. */
+/** The code of a failed call for the observer: of a refusal, the code that the peer gave. */
+function outcomeOf(error: unknown): string {
+  if (!isSwarmError(error)) return 'aborted';
+  return error.code === 'RPC_REFUSED' ? String(error.values.code) : error.code;
+}
+
+/** Whether the other side sent a frame above its limit, or more frames than allowed. */
 function isOversized(error: unknown): boolean {
   return isSwarmError(error, 'FRAME_TOO_LARGE') || isSwarmError(error, 'FRAME_FLOOD');
 }
@@ -228,10 +272,6 @@ function oversized(method: string, what: string, bytes: number, maxBytes: number
   return protocolError(
     'MESSAGE_TOO_LARGE',
     `the ${what} of ${method} has ${bytes} bytes, more than ${maxBytes}`,
-    {
-      method,
-      bytes,
-      maxBytes,
-    },
+    { method, bytes, maxBytes },
   );
 }

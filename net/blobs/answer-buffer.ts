@@ -2,21 +2,21 @@ import { encode } from 'it-length-prefixed';
 import { BLOB_FRAME_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 import { BLOB_HEADER_BYTES } from './wire.ts';
 
-/** The prefix of a full frame; shorter frames have shorter ones. */
+/** Size of the prefix of a full frame, the longest one. */
 const PREFIX_BYTES = 3;
 const FRAMES = 1 + Math.ceil(BLOB_RANGE_BYTES / BLOB_FRAME_BYTES);
 
 /**
- * Where an answer lies as it goes over the wire: header and range in frames. The disk fills the frames in place, and
- * nothing is copied or allocated between reading and encrypting.
+ * The memory of one answer in wire format: header and range in frames. The disk fills the frames in place, so that nothing
+ * is copied or allocated between reading and encrypting.
  *
- * What was handed to a stream may wait, not yet encrypted, in layers below it that do not tell when they are done. So
- * a buffer belongs to one stream, and is laid anew only at the next request there: by then the asker has it all.
+ * Bytes passed to a stream may wait unencrypted in lower layers, which do not signal when they are done. So a buffer belongs
+ * to one stream and is reused only for the next request there: the peer then has the whole answer.
  */
 export class AnswerBuffer {
   readonly #buffer = Buffer.allocUnsafeSlow(BLOB_HEADER_BYTES + BLOB_RANGE_BYTES + FRAMES * PREFIX_BYTES);
 
-  /** Writes the header and the prefixes of `length` bytes; `targets` are the places for the bytes themselves. */
+  /** Writes the header and the prefixes for `length` bytes. `targets` are the places of the bytes themselves. */
   lay(header: Uint8Array, length: number): { bytes: Uint8Array; targets: Uint8Array[] } {
     const targets: Uint8Array[] = [];
     let at = this.#put(prefixOf(header), 0);
@@ -36,7 +36,7 @@ export class AnswerBuffer {
   }
 }
 
-/** The encoder gives the prefix first, and only looks at the length of what follows. */
+/** Returns the prefix of a frame: the first piece that the encoder yields. */
 function prefixOf(frame: Uint8Array): Uint8Array {
   return encode([frame])[Symbol.iterator]().next().value!;
 }

@@ -5,19 +5,20 @@ import type { Permits } from '../../common/permits.ts';
 import { HELD_RANGES } from '../../storage/ordered-hash.ts';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
 import type { Streams } from '../libp2p/streams.ts';
+import type { NetworkObserver } from '../observer.ts';
 import { RangeBuffers, type RangePool } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
 import { openRangeStream, type RangeStream } from './range-stream.ts';
 
-/** Ranges in flight from one holder: enough to keep the connection busy while others are written and hashed. */
-const LANES_PER_HOLDER = 6;
-/** Holders asked at the same time. */
+/** Streams to one holder, with one range each: enough to keep the connection busy while other ranges are stored. */
+const STREAMS_PER_HOLDER = 6;
+/** Holders that ranges are requested from at the same time. */
 const HOLDERS_AT_ONCE = 4;
-/** Ranges in memory per holder: each lane's in flight, and its last one while it is written and hashed. */
-const BUFFERS_PER_HOLDER = 2 * LANES_PER_HOLDER;
-/** Failures in a row after which a lane gives its holder up. */
+/** Ranges in memory per holder: for each stream the one in flight, and the last one while it is written and hashed. */
+const BUFFERS_PER_HOLDER = 2 * STREAMS_PER_HOLDER;
+/** Failures in a row on one stream after which its holder is given up. */
 const TRIES = 3;
-/** A holder that is busy with others is asked again and again; after this many times it is as good as gone. */
+/** `busy` answers in a row after which a holder is given up. */
 const BUSY_TRIES = 60;
 const RETRY_MS = 250;
 const RETRY_LIMIT_MS = 4_000;
@@ -33,88 +34,83 @@ export interface PullOptions {
 export interface PullDeps {
   streams: Streams;
   clock: Clock;
-  /** One per open lane and peer, over all blobs that are being fetched. */
+  /** One permit per open stream and peer, over all blobs that are being fetched. */
   permits: Permits;
   pool: RangePool;
+  observer: NetworkObserver;
 }
 
-/** One attempt to complete a blob from some holders, several of them at once, several ranges from each. */
+/** One attempt to complete a blob: from several holders at once, several ranges from each. */
 export class Pull {
-  /** Why each holder was given up. */
+  /** The errors of the holders that were given up. */
   readonly failures = new Map<string, unknown>();
-  /** Whose bytes are in the blob. */
+  /** The holders whose bytes were stored. */
   readonly sources = new Set<string>();
   readonly #options: PullOptions;
   readonly #deps: PullDeps;
   readonly #queue: RangeQueue;
   readonly #buffers: RangeBuffers;
-  /** Aborts when nothing more is wanted: complete, given up by the caller, or the disk is full. */
+  /** Aborted when the attempt ends: the blob is complete, or the disk is full. */
   readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
 
   constructor(options: PullOptions, deps: PullDeps) {
     this.#options = options;
     this.#deps = deps;
+    this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#queue = new RangeQueue(options.partial);
-    // Those that wait for their turn in the hash come on top: they must never keep away the one they wait for.
+    // Ranges that wait to be hashed come on top: they must not use up the buffer of the range that they wait for.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
     this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
   }
 
   /**
-   * Resolves when the blob is complete or no holder is left.
+   * Fetches until the blob is complete or no holder is left.
    * @throws the signal's reason, SwarmError STORE_FULL, WRITE_FAILED
    */
   async run(): Promise<void> {
     const { signal, holders } = this.#options;
-    const onAbort = (): void => this.#stop.abort(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
     const reserve = [...new Set(holders)];
     const slot = async (): Promise<void> => {
-      for (
-        let peer = reserve.shift();
-        peer !== undefined && !this.#stop.signal.aborted;
-        peer = reserve.shift()
-      ) {
+      for (let peer = reserve.shift(); peer !== undefined && !this.#signal.aborted; peer = reserve.shift()) {
         const holder = peer;
-        await Promise.all(Array.from({ length: LANES_PER_HOLDER }, () => this.#runLane(holder)));
+        await Promise.all(Array.from({ length: STREAMS_PER_HOLDER }, () => this.#runStream(holder)));
       }
     };
     try {
       signal.throwIfAborted();
       await Promise.all(Array.from({ length: HOLDERS_AT_ONCE }, slot));
     } finally {
-      signal.removeEventListener('abort', onAbort);
       this.#stop.abort();
     }
     signal.throwIfAborted();
     if (isSwarmError(this.#stop.signal.reason)) throw this.#stop.signal.reason;
   }
 
-  async #runLane(peer: string): Promise<void> {
-    const { signal } = this.#stop;
-    const give = await this.#deps.permits.take(peer, signal).catch(() => null);
-    if (give === null) return;
+  async #runStream(peer: string): Promise<void> {
+    const release = await this.#deps.permits.take(peer, this.#signal).catch(() => null);
+    if (release === null) return;
     try {
-      await this.#takeRanges(peer);
+      await this.#fetchRanges(peer);
     } finally {
-      give();
+      release();
     }
   }
 
-  /** Takes ranges from one holder over one stream until none is left or the holder has to be given up. */
-  async #takeRanges(peer: string): Promise<void> {
-    const { signal } = this.#stop;
-    let lane: RangeStream | undefined;
+  /** Fetches ranges from one holder over one stream until none is left or the holder is given up. */
+  async #fetchRanges(peer: string): Promise<void> {
+    const signal = this.#signal;
+    let stream: RangeStream | undefined;
     let failed = 0;
     let busy = 0;
-    // The range before is written and hashed while the next one is on its way.
+    // The previous range is written and hashed while the next one arrives.
     let storing: Promise<void> = Promise.resolve();
     while (!this.failures.has(peer)) {
       const range = await this.#queue.next(peer, signal);
       if (range === null) break;
       try {
-        lane ??= await openRangeStream(peer, this.#deps, signal);
-        const buffer = await this.#receive(lane, range);
+        stream ??= await openRangeStream(peer, this.#deps, signal);
+        const buffer = await this.#receive(stream, range);
         await storing;
         storing = this.#store(peer, range, buffer);
         failed = 0;
@@ -123,8 +119,8 @@ export class Pull {
         this.#queue.failed(range, peer);
         const isBusy = isSwarmError(error, 'BLOB_BUSY');
         if (!isBusy) {
-          lane?.abort(error);
-          lane = undefined;
+          stream?.abort(error);
+          stream = undefined;
         }
         if (signal.aborted) break;
         const tries = isBusy ? ++busy : ++failed;
@@ -133,23 +129,31 @@ export class Pull {
       }
     }
     await storing;
-    await lane?.close().catch((error: unknown) => lane?.abort(error));
+    await stream?.close();
   }
 
-  async #receive(lane: RangeStream, range: number): Promise<Uint8Array> {
+  async #receive(stream: RangeStream, range: number): Promise<Uint8Array> {
     const { partial, digest } = this.#options;
-    const { signal } = this.#stop;
+    const { clock, observer } = this.#deps;
+    const signal = this.#signal;
     const buffer = await this.#buffers.take(signal);
+    const { offset, length } = partial.extent(range);
+    const start = clock.monotonic();
+    let code = 'ok';
     try {
-      await lane.range({ digest, ...partial.extent(range) }, partial.size, buffer, signal);
+      await stream.range({ digest, offset, length }, partial.size, buffer, signal);
       return buffer;
     } catch (error) {
+      code = isSwarmError(error) ? error.code : 'aborted';
       this.#buffers.give(buffer);
       throw error;
+    } finally {
+      const seconds = (clock.monotonic() - start) / 1000;
+      observer.blobRange({ direction: 'inbound', code, bytes: code === 'ok' ? length : 0, seconds });
     }
   }
 
-  /** Puts a range where it belongs. Never rejects: a store that cannot be written to ends the whole attempt. */
+  /** Stores a range. Never rejects: a write error ends the whole attempt. */
   async #store(peer: string, range: number, buffer: Uint8Array): Promise<void> {
     const { partial, onProgress } = this.#options;
     try {
@@ -157,7 +161,7 @@ export class Pull {
       if (await partial.write(range, bytes, (part) => this.#buffers.give(part))) this.sources.add(peer);
       this.#queue.arrived(range);
       onProgress?.({ bytes: partial.bytes, total: partial.size });
-      // Ranges that a second holder was asked for are not needed any more.
+      // Ends requests of the same ranges to second holders.
       if (partial.complete) this.#stop.abort();
     } catch (error) {
       this.#queue.failed(range, peer);
@@ -167,11 +171,11 @@ export class Pull {
 
   async #pause(tries: number): Promise<void> {
     const ms = Math.min(RETRY_LIMIT_MS, RETRY_MS * 2 ** tries);
-    await sleep(this.#deps.clock, ms, this.#stop.signal).catch(() => {});
+    await sleep(this.#deps.clock, ms, this.#signal).catch(() => {});
   }
 }
 
-/** What a holder is or has, as opposed to what befell one stream. */
+/** Whether an error concerns the holder itself, not just one stream: then a retry is pointless. */
 function isLasting(error: unknown): boolean {
   const codes = [
     'BLOB_MISSING',

@@ -1,3 +1,4 @@
+import { raceSignal } from 'race-signal';
 import type { Clock } from '../../common/clock.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
@@ -9,6 +10,7 @@ import type { PartialBlob } from '../../storage/partial-blob.ts';
 import { netError } from '../errors.ts';
 import type { Streams } from '../libp2p/streams.ts';
 import type { FetchBlobOptions } from '../network.ts';
+import type { NetworkObserver } from '../observer.ts';
 import { Pull } from './download.ts';
 import { RangePool } from './range-buffers.ts';
 import { BLOB_STREAMS_PER_CONNECTION } from './wire.ts';
@@ -18,6 +20,7 @@ export interface BlobFetcherDeps {
   blobs: ResumableBlobs;
   clock: Clock;
   log: Logger;
+  observer: NetworkObserver;
 }
 
 interface Ref {
@@ -25,7 +28,7 @@ interface Ref {
   size: number;
 }
 
-/** Pulls blobs from other peers into the local store. */
+/** Fetches blobs from other peers into the local store. */
 export class BlobFetcher {
   readonly #deps: BlobFetcherDeps;
   readonly #permits = new Permits(BLOB_STREAMS_PER_CONNECTION);
@@ -43,9 +46,9 @@ export class BlobFetcher {
         ...ref,
       });
     }
-    // One fetch per blob at a time: a second one waits, and finds it there or goes on where the first gave up.
+    // One fetch per blob at a time: a second one waits, then finds the blob or resumes where the first one failed.
     for (let other = this.#running.get(ref.digest); other; other = this.#running.get(ref.digest)) {
-      await Promise.race([other, aborted(options.signal)]);
+      await raceSignal(other, options.signal);
     }
     options.signal.throwIfAborted();
     const run = this.#fetchAlone(ref, options);
@@ -55,21 +58,25 @@ export class BlobFetcher {
   }
 
   async #fetchAlone(ref: Ref, options: FetchBlobOptions): Promise<void> {
-    const { blobs } = this.#deps;
+    const { blobs, clock, observer } = this.#deps;
     if (await blobs.has(ref.digest)) return;
+    const start = clock.monotonic();
     const partial = await blobs.resume(ref);
-    let finished = false;
+    let code = 'ok';
     try {
       await this.#complete(partial, ref, options);
-      finished = true;
+    } catch (error) {
+      code = isSwarmError(error) ? error.code : 'aborted';
+      await partial.close();
+      throw error;
     } finally {
-      if (!finished) await partial.close();
+      observer.blobFetch({ code, seconds: (clock.monotonic() - start) / 1000 });
     }
   }
 
   /**
-   * All holders at once first. If what they sent does not fit the digest, a whole-blob digest cannot tell whose bytes
-   * were bad: then one holder after the other, from the beginning, until one is found that is honest.
+   * Fetches from all holders at once. If the digest then does not match, it does not show which holder sent bad bytes: so
+   * each holder is tried alone, from the beginning, until an honest one is found.
    */
   async #complete(partial: PartialBlob, ref: Ref, options: FetchBlobOptions): Promise<void> {
     const corrupt = new Set<string>();
@@ -98,7 +105,7 @@ export class BlobFetcher {
         return await partial.finish();
       } catch (error) {
         if (!isSwarmError(error, 'BLOB_CORRUPT')) throw error;
-        this.#deps.log.warn({ digest: ref.digest, sources: [...pull.sources], resumed }, 'blob.corrupt');
+        this.#deps.log.warn({ digest: ref.digest, sources: [...pull.sources], resumed }, 'blob-corrupt');
         if (pull.sources.size === 1 && !resumed) for (const peer of pull.sources) corrupt.add(peer);
         groups = (group.length > 1 || resumed ? options.holders.map((peer) => [peer]) : groups).filter(
           ([peer]) => !corrupt.has(peer!),
@@ -109,35 +116,28 @@ export class BlobFetcher {
   }
 }
 
+/** Builds the error of a failed fetch, with the reason of each holder. */
 function failure(ref: Ref, failures: ReadonlyMap<string, unknown>, corrupt: ReadonlySet<string>): SwarmError {
   const holders: Record<string, string> = {};
   for (const [peer, error] of failures)
     holders[peer] = error instanceof Error ? error.message : String(error);
-  for (const peer of corrupt) holders[peer] = 'sent bytes that do not fit the digest';
-  const said = Object.entries(holders).map(([peer, reason]) => `${peer}: ${reason}`);
+  for (const peer of corrupt) holders[peer] = 'sent bytes that do not match the digest';
+  const reasons = Object.entries(holders)
+    .map(([peer, reason]) => `${peer}: ${reason}`)
+    .join('; ');
   const values = { ...ref, holders };
   if (corrupt.size > 0 && corrupt.size === Object.keys(holders).length) {
-    return storageError(
-      'BLOB_CORRUPT',
-      `no holder has blob ${ref.digest} undamaged (${said.join('; ')})`,
-      values,
-    );
+    const message = `all holders sent damaged bytes of blob ${ref.digest} (${reasons})`;
+    return storageError('BLOB_CORRUPT', message, values);
   }
-  const lies = [...failures.values()].filter((error) => isSwarmError(error, 'BLOB_SIZE'));
-  if (lies.length > 0 && lies.length === failures.size && corrupt.size === 0) {
-    return storageError(
-      'BLOB_SIZE',
-      `blob ${ref.digest} has another size at its holders (${said.join('; ')})`,
-      values,
-    );
+  const wrongSizes = [...failures.values()].filter((error) => isSwarmError(error, 'BLOB_SIZE'));
+  if (wrongSizes.length > 0 && wrongSizes.length === failures.size && corrupt.size === 0) {
+    const message = `the holders of blob ${ref.digest} have another size of it (${reasons})`;
+    return storageError('BLOB_SIZE', message, values);
   }
-  const reasons = said.length === 0 ? 'no holder is known' : said.join('; ');
-  return netError('BLOB_UNAVAILABLE', `blob ${ref.digest} could not be fetched (${reasons})`, values);
-}
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
+  return netError(
+    'BLOB_UNAVAILABLE',
+    `blob ${ref.digest} could not be fetched (${reasons || 'no holder is known'})`,
+    values,
+  );
 }

@@ -1,12 +1,13 @@
+import { Permits } from '../../common/permits.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
-/** Buffers kept for the next blob, in MiB: as many as one holder's ranges have in use. */
+/** Spare buffers of 1 MiB kept for the next blob: as many as the ranges of one holder need. */
 const SPARE_BUFFERS = 28;
 
 /**
- * Memory for ranges, used again from blob to blob. The hashing thread reads it where it is: handed to and fro instead, it
- * would be new objects on both sides each time, and the garbage collector takes each for as many new bytes. Of shared
- * memory it takes no account at all, so that what is dropped stays for long: hence a pool.
+ * A pool of shared memory for ranges, reused from blob to blob. The hashing thread reads shared memory in place; transferring
+ * would allocate on both threads. The garbage collector does not account for shared memory and frees it late, so it is
+ * pooled instead of dropped.
  */
 export class RangePool {
   readonly #spare: Uint8Array[] = [];
@@ -20,48 +21,27 @@ export class RangePool {
   }
 }
 
-/** One blob's part of the pool: up to so many buffers at a time; who wants more waits. */
+/** The buffers of one blob: at most `most` in use; further calls wait. */
 export class RangeBuffers {
   readonly #pool: RangePool;
-  readonly #waiting: ((buffer: Uint8Array) => void)[] = [];
-  #left: number;
+  readonly #permits: Permits;
+  readonly #releases: (() => void)[] = [];
 
-  /** @param options `most`: how many may be in use */
+  /** @param options `most`: greatest number of buffers in use */
   constructor(options: { most: number }, deps: { pool: RangePool }) {
-    this.#left = options.most;
+    this.#permits = new Permits(options.most);
     this.#pool = deps.pool;
   }
 
-  /** A buffer, as soon as there is one. @throws the signal's reason */
+  /** Waits for a buffer. @throws the signal's reason */
   async take(signal: AbortSignal): Promise<Uint8Array> {
-    signal.throwIfAborted();
-    if (this.#left > 0) {
-      this.#left--;
-      return this.#pool.take();
-    }
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(receive), 1);
-        reject(signal.reason);
-      };
-      const receive = (buffer: Uint8Array): void => {
-        signal.removeEventListener('abort', onAbort);
-        resolve(buffer);
-      };
-      signal.addEventListener('abort', onAbort, { once: true });
-      this.#waiting.push(receive);
-    });
+    this.#releases.push(await this.#permits.take('', signal));
+    return this.#pool.take();
   }
 
-  /** Gives a buffer back, or any part of it. */
+  /** Returns a buffer, given the buffer or any part of it. */
   give(part: Uint8Array): void {
-    const buffer = new Uint8Array(part.buffer);
-    const receive = this.#waiting.shift();
-    if (receive !== undefined) {
-      receive(buffer);
-      return;
-    }
-    this.#left++;
-    this.#pool.give(buffer);
+    this.#pool.give(new Uint8Array(part.buffer));
+    this.#releases.pop()?.();
   }
 }

@@ -1,14 +1,15 @@
+import { raceSignal } from 'race-signal';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
 
 /**
- * Which range which lane asks for next. Missing ranges go out in order; once all are on their way, an idle lane asks
- * a second holder for the oldest one, so that a slow holder does not decide when the blob is complete.
+ * Decides which range each stream requests next. Missing ranges go out in order. Once all have been requested, an idle stream
+ * requests the oldest one from a second holder, so that a slow holder does not delay the whole blob.
  */
 export class RangeQueue {
   readonly #partial: PartialBlob;
   readonly #waiting: number[] = [];
   readonly #asked = new Map<number, Set<string>>();
-  #wake: (() => void)[] = [];
+  #changed = Promise.withResolvers<void>();
 
   constructor(partial: PartialBlob) {
     this.#partial = partial;
@@ -16,7 +17,7 @@ export class RangeQueue {
       if (!partial.has(range)) this.#waiting.push(range);
   }
 
-  /** The next range to ask of a peer, waiting for one if need be; null when all have arrived or the signal aborts. */
+  /** Returns the next range to request from a peer, waiting for one if needed; null if all have arrived or on abort. */
   async next(peer: string, signal: AbortSignal): Promise<number | null> {
     while (!signal.aborted && !this.#partial.complete) {
       const range = this.#waiting.pop() ?? this.#second(peer);
@@ -26,16 +27,18 @@ export class RangeQueue {
         this.#asked.set(range, peers);
         return range;
       }
-      await this.#change(signal);
+      await raceSignal(this.#changed.promise, signal).catch(() => {});
     }
     return null;
   }
 
+  /** Notes that a range has arrived. */
   arrived(range: number): void {
     this.#asked.delete(range);
-    this.#changed();
+    this.#wake();
   }
 
+  /** Notes that a holder did not deliver a range. */
   failed(range: number, peer: string): void {
     const peers = this.#asked.get(range);
     if (peers === undefined) return;
@@ -44,26 +47,18 @@ export class RangeQueue {
       this.#asked.delete(range);
       if (!this.#partial.has(range)) this.#waiting.push(range);
     }
-    this.#changed();
+    this.#wake();
   }
 
+  /** Returns the oldest range that only one other holder was asked for. */
   #second(peer: string): number | undefined {
     for (const [range, peers] of this.#asked) if (peers.size === 1 && !peers.has(peer)) return range;
     return undefined;
   }
 
-  #changed(): void {
-    for (const wake of this.#wake.splice(0)) wake();
-  }
-
-  #change(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        signal.removeEventListener('abort', wake);
-        resolve();
-      };
-      signal.addEventListener('abort', wake, { once: true });
-      this.#wake.push(wake);
-    });
+  /** Wakes the streams that wait for a range. */
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
   }
 }

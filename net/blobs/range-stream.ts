@@ -17,7 +17,7 @@ import {
   blobAnswerSchema,
 } from './wire.ts';
 
-/** One answer to the one request at a time, and as much again for holders that cut it into small frames. */
+/** Unread bytes: one answer, and as much again for the prefixes of holders that send small frames. */
 const UNREAD_BYTES = 2 * BLOB_RANGE_BYTES;
 
 export interface FetchDeps {
@@ -25,7 +25,7 @@ export interface FetchDeps {
   clock: Clock;
 }
 
-/** Opens a lane to one holder: a stream on which ranges are asked for one after the other. */
+/** Opens a stream to a holder, on which ranges are requested one after the other. */
 export async function openRangeStream(
   peer: string,
   deps: FetchDeps,
@@ -46,6 +46,7 @@ export async function openRangeStream(
   return new RangeStream(stream, deps.clock);
 }
 
+/** A blob stream to one holder. */
 export class RangeStream {
   readonly #stream: Stream;
   readonly #frames: FrameStream;
@@ -58,8 +59,8 @@ export class RangeStream {
   }
 
   /**
-   * Asks for one range and fills `target` with it.
-   * @param size what the whole blob must measure
+   * Requests one range and writes it to `target`.
+   * @param size expected size of the whole blob in bytes
    * @throws SwarmError BLOB_MISSING, BLOB_SIZE, BLOB_BUSY, DEADLINE_EXCEEDED, FRAME_*, MESSAGE_*, STREAM_CLOSED
    */
   async range(request: BlobRequest, size: number, target: Uint8Array, signal: AbortSignal): Promise<void> {
@@ -75,31 +76,28 @@ export class RangeStream {
       const header = await this.#frames.read(BLOB_HEADER_BYTES, inner);
       progressed();
       const answer = decodeCbor(header, blobAnswerSchema, BLOB_HEADER_BYTES);
-      if (answer.status === 'missing') throw storageError('BLOB_MISSING', 'it does not have the blob');
-      if (answer.status === 'busy') throw netError('BLOB_BUSY', 'it is serving too many ranges already');
+      if (answer.status === 'missing')
+        throw storageError('BLOB_MISSING', 'the holder does not have the blob');
+      if (answer.status === 'busy') throw netError('BLOB_BUSY', 'the holder serves too many ranges');
       if (answer.total !== size || answer.status === 'range') {
-        throw storageError(
-          'BLOB_SIZE',
-          `it says that the blob has ${answer.total} bytes instead of ${size}`,
-          {
-            total: answer.total,
-            size,
-          },
-        );
+        const { total } = answer;
+        const message = `the holder has a blob of ${total} bytes instead of ${size}`;
+        throw storageError('BLOB_SIZE', message, { total, size });
       }
       for (let at = 0; at < request.length; ) {
         const rest = target.subarray(at, Math.min(request.length, at + BLOB_FRAME_BYTES));
         const bytes = await this.#frames.readInto(rest, inner);
         progressed();
-        if (bytes === 0) throw netError('FRAME_TRUNCATED', 'it sent an empty frame');
+        if (bytes === 0) throw netError('FRAME_TRUNCATED', 'the holder sent an empty frame');
         at += bytes;
       }
     });
   }
 
+  /** Closes the stream; resets it if that takes too long. Never rejects. */
   async close(): Promise<void> {
     const deadline = { clock: this.#clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'closing' };
-    await withDeadline(deadline, (signal) => closeStream(this.#stream, { signal }));
+    await withDeadline(deadline, (signal) => closeStream(this.#stream, { signal })).catch(() => {});
   }
 
   abort(error: unknown): void {

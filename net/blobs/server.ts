@@ -1,6 +1,7 @@
 import type { Stream } from '@libp2p/interface';
 import type { Clock } from '../../common/clock.ts';
 import { withDeadline } from '../../common/deadline.ts';
+import { isSwarmError } from '../../common/errors.ts';
 import type { Logger } from '../../common/logger.ts';
 import { decodeCbor, encodeCbor } from '../../protocol/cbor.ts';
 import { BLOB_IDLE_TIMEOUT_MS } from '../../protocol/limits.ts';
@@ -10,6 +11,7 @@ import { OpenBlobs } from '../../storage/open-blobs.ts';
 import { LENGTH_PREFIX_BYTES } from '../frame-buffer.ts';
 import { FrameStream } from '../frames.ts';
 import { closeStream, type Streams } from '../libp2p/streams.ts';
+import type { NetworkObserver } from '../observer.ts';
 import { AnswerBuffer } from './answer-buffer.ts';
 import {
   BLOB_HEADER_BYTES,
@@ -20,13 +22,13 @@ import {
   blobRequestSchema,
 } from './wire.ts';
 
-/** Ranges in memory for one peer, over all its connections. */
+/** Ranges in memory per peer, over all its connections. */
 const RANGES_PER_PEER = 8;
-/** Ranges in memory for all peers together: 64 MiB. */
+/** Ranges in memory over all peers: 64 MiB. */
 const RANGES_AT_ONCE = 64;
-/** Streams that keep their buffer between requests: as many again. Further ones pay for a new one each time. */
+/** Streams that keep their buffer of 1 MiB between requests. Further streams allocate a new one for each request. */
 const BUFFERED_STREAMS = 64;
-/** A request: the next one is sent when this one's answer is there. */
+/** One request: a peer sends the next one only after the whole answer. */
 const UNREAD_BYTES = LENGTH_PREFIX_BYTES + BLOB_HEADER_BYTES;
 
 export interface BlobServerDeps {
@@ -34,11 +36,12 @@ export interface BlobServerDeps {
   blobs: ResumableBlobs;
   clock: Clock;
   log: Logger;
+  observer: NetworkObserver;
 }
 
 /**
- * Serves ranges of the local store. A stream carries one request after the other; what is sent was asked for, at
- * most one range per stream, so that a peer that stops reading holds a bounded amount of memory for a bounded time.
+ * Serves ranges of the local store. A stream carries one request after the other, so at most one range at a time. A peer
+ * that stops reading holds a bounded amount of memory for a bounded time.
  */
 export class BlobServer {
   readonly #deps: BlobServerDeps;
@@ -64,7 +67,7 @@ export class BlobServer {
     this.#open.close();
   }
 
-  /** Never throws: a caller that goes away or breaks the rules costs its stream. */
+  /** Answers the requests of one stream. Never throws: an error ends the stream. */
   async #serve(stream: Stream, peer: string): Promise<void> {
     const { clock, log } = this.#deps;
     const frames = new FrameStream({ unreadBytes: UNREAD_BYTES }, { stream });
@@ -90,24 +93,44 @@ export class BlobServer {
         closeStream(stream, { signal }),
       );
     } catch (error) {
-      log.debug({ peer, error }, 'blob.stream_ended');
+      log.debug({ peer, error }, 'blob-stream-failed');
       stream.abort(error instanceof Error ? error : new Error(String(error)));
     } finally {
       this.#streams--;
     }
   }
 
-  async #answer(peer: string, bytes: Uint8Array, way: Way): Promise<void> {
-    const request = decodeCbor(bytes, blobRequestSchema, BLOB_HEADER_BYTES);
-    const mine = this.#rangesOf.get(peer) ?? 0;
-    if (mine >= RANGES_PER_PEER || this.#ranges >= RANGES_AT_ONCE)
-      return tell(way, { status: 'busy', total: 0 });
-    this.#rangesOf.set(peer, mine + 1);
-    this.#ranges++;
+  async #answer(peer: string, bytes: Uint8Array, answer: AnswerStream): Promise<void> {
+    const { clock, observer } = this.#deps;
+    const start = clock.monotonic();
+    let code = 'aborted';
+    let sent = 0;
     try {
-      await this.#open.use(request.digest, (reader) => answerFrom(reader, request, way));
+      const request = decodeCbor(bytes, blobRequestSchema, BLOB_HEADER_BYTES);
+      const status = await this.#serveRange(peer, request, answer);
+      code = STATUS_CODES[status];
+      if (status === 'ok') sent = request.length;
+    } catch (error) {
+      if (isSwarmError(error)) code = error.code;
+      throw error;
     } finally {
-      this.#ranges--;
+      const seconds = (clock.monotonic() - start) / 1000;
+      observer.blobRange({ direction: 'outbound', code, bytes: sent, seconds });
+    }
+  }
+
+  async #serveRange(peer: string, request: BlobRequest, answer: AnswerStream): Promise<BlobAnswer['status']> {
+    const { observer } = this.#deps;
+    const mine = this.#rangesOf.get(peer) ?? 0;
+    if (mine >= RANGES_PER_PEER || this.#ranges >= RANGES_AT_ONCE) {
+      return sendHeader(answer, { status: 'busy', total: 0 });
+    }
+    this.#rangesOf.set(peer, mine + 1);
+    observer.blobQueue(++this.#ranges);
+    try {
+      return await this.#open.use(request.digest, (reader) => answerFrom(reader, request, answer));
+    } finally {
+      observer.blobQueue(--this.#ranges);
       const left = (this.#rangesOf.get(peer) ?? 1) - 1;
       if (left === 0) this.#rangesOf.delete(peer);
       else this.#rangesOf.set(peer, left);
@@ -115,26 +138,43 @@ export class BlobServer {
   }
 }
 
-/** How an answer goes out. */
-interface Way {
+/** Codes of the answers, as the observer counts them. */
+const STATUS_CODES: Readonly<Record<BlobAnswer['status'], string>> = {
+  ok: 'ok',
+  missing: 'BLOB_MISSING',
+  range: 'BLOB_SIZE',
+  busy: 'BLOB_BUSY',
+};
+
+/** The stream of an answer, and its buffer. */
+interface AnswerStream {
   frames: FrameStream;
-  /** A mebibyte: taken only when there is something to answer. */
+  /** Returns the buffer of 1 MiB, allocated only for an answer with bytes. */
   buffer: () => AnswerBuffer;
   signal: AbortSignal;
 }
 
-async function answerFrom(reader: BlobReader | null, request: BlobRequest, way: Way): Promise<void> {
-  if (reader === null) return tell(way, { status: 'missing', total: 0 });
+async function answerFrom(
+  reader: BlobReader | null,
+  request: BlobRequest,
+  answer: AnswerStream,
+): Promise<BlobAnswer['status']> {
+  if (reader === null) return sendHeader(answer, { status: 'missing', total: 0 });
   const total = reader.size;
   const { offset, length } = request;
-  if (offset + length > total) return tell(way, { status: 'range', total });
-  const { bytes, targets } = way
+  if (offset + length > total) return sendHeader(answer, { status: 'range', total });
+  const { bytes, targets } = answer
     .buffer()
     .lay(encodeCbor({ status: 'ok', total } satisfies BlobAnswer), length);
   await reader.readInto(offset, targets);
-  await way.frames.writeFramed(bytes, way.signal);
+  await answer.frames.writeFramed(bytes, answer.signal);
+  return 'ok';
 }
 
-function tell({ frames, signal }: Way, answer: BlobAnswer): Promise<void> {
-  return frames.write([encodeCbor(answer)], signal);
+async function sendHeader(
+  { frames, signal }: AnswerStream,
+  answer: BlobAnswer,
+): Promise<BlobAnswer['status']> {
+  await frames.write([encodeCbor(answer)], signal);
+  return answer.status;
 }

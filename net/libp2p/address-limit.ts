@@ -1,14 +1,20 @@
-import type { Socket } from 'node:net';
-import type { MultiaddrConnection } from '@libp2p/interface';
-import type { Multiaddr } from '@multiformats/multiaddr';
+/**
+ * A limit on open connections per remote address. libp2p 3.3.11 limits new connections per second and host
+ * (`inboundConnectionThreshold`) and open connections in total (`maxConnections`), but not open connections per host: one
+ * host could take them all. A `maxConnectionsPerHost` in libp2p's connection manager would replace this file.
+ */
 
-/** Groups of an IPv6 address that its network has: whoever has one address there has all of them. */
+import type { MultiaddrConnection } from '@libp2p/interface';
+import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
+
+/** Groups of an IPv6 address that name its network (64 bits): a host usually has all addresses of its network. */
 const NETWORK_GROUPS = 4;
 const GROUPS = 8;
 
 /**
- * Counts the open connections that came from each address, so that no address can take all of a host's. For IPv6 an
- * address is a network of 64 bits. Loopback is this machine, on which whole swarms may run, and is not counted.
+ * Counts the open inbound connections per remote address. An IPv6 network of 64 bits counts as one address. Connections over
+ * a relay count against the relay, apart from its direct connections. Loopback is not counted: whole swarms may run on one
+ * machine.
  */
 export class AddressLimit {
   readonly #most: number;
@@ -18,31 +24,40 @@ export class AddressLimit {
     this.#most = most;
   }
 
-  /** Whether a connection may come in; from then on it is counted until its socket closes. */
+  /** Whether an inbound connection may be accepted. If so, it counts until it closes. */
   admits(connection: MultiaddrConnection): boolean {
     const from = networkOf(connection.remoteAddr);
-    const { socket } = connection as unknown as { socket: Socket };
-    // One that has closed meanwhile tells of it no more.
-    if (from === null || socket.destroyed) return true;
+    // A closed connection dispatches no further event.
+    if (from === null || connection.status !== 'open') return true;
     const open = this.#open.get(from) ?? 0;
     if (open >= this.#most) return false;
     this.#open.set(from, open + 1);
-    socket.once('close', () => {
+    const onClose = (): void => {
       const left = this.#open.get(from)! - 1;
       if (left === 0) this.#open.delete(from);
       else this.#open.set(from, left);
-    });
+    };
+    connection.addEventListener('close', onClose, { once: true });
     return true;
   }
 }
 
-/** null for loopback, and for what is no address of the internet. */
+/** Returns the key that a remote address is counted under; null for loopback and for addresses that are not IP. */
 function networkOf(address: Multiaddr): string | null {
-  const { name, value = '' } =
-    address.getComponents().find(({ name }) => name === 'ip4' || name === 'ip6') ?? {};
-  if (name === 'ip4') return value === '127.0.0.1' ? null : value;
-  if (name !== 'ip6' || value === '::1') return null;
-  const [before = [], after] = value.split('::').map((part) => part.split(':').filter(Boolean));
+  const components = address.getComponents();
+  const { name, value = '' } = components.find(({ name }) => name === 'ip4' || name === 'ip6') ?? {};
+  const network = name === 'ip4' ? ip4Network(value) : name === 'ip6' ? ip6Network(value) : null;
+  const isRelayed = components.some(({ code }) => code === CODE_P2P_CIRCUIT);
+  return isRelayed && network !== null ? `relay ${network}` : network;
+}
+
+function ip4Network(address: string): string | null {
+  return address === '127.0.0.1' ? null : address;
+}
+
+function ip6Network(address: string): string | null {
+  if (address === '::1') return null;
+  const [before = [], after] = address.split('::').map((part) => part.split(':').filter(Boolean));
   const zeros = after === undefined ? 0 : GROUPS - before.length - after.length;
   return [...before, ...Array<string>(zeros).fill('0'), ...(after ?? [])].slice(0, NETWORK_GROUPS).join(':');
 }

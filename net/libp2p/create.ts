@@ -3,47 +3,50 @@ import type { Ed25519PrivateKey, Libp2p } from '@libp2p/interface';
 import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
-import { DIAL_TIMEOUT_MS, ROUND_PEERS } from '../../protocol/limits.ts';
+import { ROUND_PEERS } from '../../protocol/limits.ts';
 import { gossipService } from '../gossip.ts';
 import { AddressLimit } from './address-limit.ts';
 import { encryption } from './encryption.ts';
 import { localDiscovery } from './local-discovery.ts';
 import { muxer } from './muxer.ts';
+import { publicAddresses } from './public-addresses.ts';
 import { gate, type Traffic } from './traffic.ts';
 
-/** A full round's nodes, a spare connection for each that is just reconnecting, and visitors. */
+/** The nodes of a full round, a second connection for each that reconnects, and visitors. */
 const CONNECTIONS = 2 * ROUND_PEERS + 256;
 /**
- * Open ones from one address: a large computer room behind one router, and a spare for each that is reconnecting. It
- * takes five addresses to fill a host, and loopback does not count.
+ * Open connections from one address: a large computer room behind one router, and a second connection for each node that
+ * reconnects. It takes five addresses to fill a host.
  */
-const PER_ADDRESS = 256;
-/** New connections per second from one address: a classroom behind one router starting together. */
+const CONNECTIONS_PER_ADDRESS = 256;
+/** New connections per second from one address: a classroom behind one router that starts at once. */
 const INBOUND_PER_SECOND = 20;
-/** Connections whose handshake is not complete. Each costs memory and a key exchange. */
+/** Connections in the handshake. Each costs memory and a key exchange. */
 const INBOUND_PENDING = 64;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
-/** Loopback is this machine: whole swarms may start there at once, and nobody can flood us from afar through it. */
+/** Loopback is exempt: whole swarms may start on one machine at once, and remote peers cannot use it. */
 const LOOPBACK = ['/ip4/127.0.0.1', '/ip6/::1'];
-/** Connections that do not answer pings are dead. Generous, for machines that train on all their cores. */
+/** A connection that does not answer pings is closed. Long timeout, because nodes train on all their cores. */
 const PING_INTERVAL_MS = 10_000;
 const PING_TIMEOUT_MS = 15_000;
-/** Unacknowledged bytes per stream: as much as one blob range. Unread bytes can then never exceed the read buffer. */
+/** Flow-control window of a stream: one blob range. Half the read buffer, so that unread bytes always fit. */
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const STREAM_READ_BUFFER_BYTES = 2 * STREAM_WINDOW_BYTES;
-/** Streams per connection and direction: rpc, blobs, gossip, identify and ping at their own limits, and room. */
+/** Streams per connection and direction: above the sum of the limits of rpc, blobs, gossip, identify and ping. */
 const STREAMS_PER_CONNECTION = 128;
-/** How long a peer may leave a stream idle before it is reset. */
+/** Idle time after which a stream is reset. */
 const STREAM_INACTIVITY_MS = 120_000;
 
 export interface NodeOptions {
   listen: readonly string[];
+  /** Multiaddrs to announce besides the listen addresses. @default [] */
+  announce?: readonly string[];
   mdns: readonly string[];
   agent: string;
 }
 
-/** The libp2p node, not yet started, with every limit set. Nothing here knows about jobs. */
+/** Creates the libp2p node with every limit set, but does not start it. */
 export function createNode(
   options: NodeOptions,
   deps: { privateKey: Ed25519PrivateKey; traffic: Traffic },
@@ -52,7 +55,7 @@ export function createNode(
     start: false,
     privateKey: deps.privateKey,
     nodeInfo: { userAgent: options.agent },
-    addresses: { listen: [...options.listen] },
+    addresses: { listen: [...options.listen], appendAnnounce: [...(options.announce ?? [])] },
     transports: [tcp({ inboundSocketInactivityTimeout: STREAM_INACTIVITY_MS, maxConnections: CONNECTIONS })],
     connectionEncrypters: [encryption()],
     streamMuxers: [
@@ -66,18 +69,25 @@ export function createNode(
         },
       }),
     ],
-    connectionGater: gate({ traffic: deps.traffic, addresses: new AddressLimit({ most: PER_ADDRESS }) }),
+    connectionGater: gate({
+      traffic: deps.traffic,
+      addresses: new AddressLimit({ most: CONNECTIONS_PER_ADDRESS }),
+    }),
     connectionManager: {
       maxConnections: CONNECTIONS,
       inboundConnectionThreshold: INBOUND_PER_SECOND,
       maxIncomingPendingConnections: INBOUND_PENDING,
       inboundUpgradeTimeout: HANDSHAKE_TIMEOUT_MS,
       maxParallelDials: PARALLEL_DIALS,
-      dialTimeout: DIAL_TIMEOUT_MS,
       allow: LOOPBACK,
     },
     connectionMonitor: { pingInterval: PING_INTERVAL_MS, pingTimeout: { minTimeout: PING_TIMEOUT_MS } },
     peerDiscovery: localDiscovery(options.mdns),
-    services: { identify: identify(), ping: ping(), pubsub: gossipService() },
+    services: {
+      identify: identify(),
+      ping: ping(),
+      pubsub: gossipService(),
+      publicAddresses: publicAddresses(),
+    },
   });
 }

@@ -1,32 +1,35 @@
+/**
+ * Repair of gossip between connected peers. Written for `@libp2p/gossipsub` 17.1.1: a gossip stream ends when a send buffer
+ * overflows or an oversized message arrives, and gossipsub opens a new one only with a new connection
+ * (ChainSafe/js-libp2p-gossipsub#456, ChainSafe/lodestar#10079). libp2p/js-libp2p#3531 left "re-establishing a stream that
+ * closes while its connection stays open" as a follow-up, which would replace this file.
+ */
+
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 
 export interface WatchdogOptions {
-  /** @default 5000 */
+  /** Milliseconds between two checks. @default 5000 */
   intervalMs?: number;
-  /** How long after connecting, and how long in a row, gossip may be silent. @default 10000 */
+  /** Milliseconds after connecting, and in a row, that gossip may be silent. @default 10000 */
   graceMs?: number;
 }
 
 export interface WatchdogDeps {
   clock: Clock;
   log: Logger;
-  /** Peers that are connected and speak gossip, since when, and whether it flows. */
+  /** Lists the connected peers that support gossip: since when, and whether messages flow. */
   survey(): Promise<readonly { peer: string; connectedAt: number; flows: boolean }[]>;
-  /** Hangs up and connects anew. */
+  /** Closes the connection and opens a new one. */
   reconnect(peer: string): Promise<void>;
 }
 
-/**
- * Repairs peers that are connected but deaf. A gossip stream ends when a send buffer overflows or an oversized
- * message arrives; gossipsub opens a new one only with a new connection, so without this the peer would stay mute for
- * as long as the old one lives (ChainSafe/js-libp2p-gossipsub#456, ChainSafe/lodestar#10079).
- */
+/** Reconnects peers that are connected but exchange no gossip. */
 export class Watchdog {
   readonly #intervalMs: number;
   readonly #graceMs: number;
   readonly #deps: WatchdogDeps;
-  /** When each peer was first seen without gossip. */
+  /** When each peer was first found without gossip, in monotonic milliseconds. */
   readonly #silentSince = new Map<string, number>();
   #cancel: () => void = () => {};
   #stopped = false;
@@ -40,7 +43,7 @@ export class Watchdog {
   start(): void {
     this.#cancel = this.#deps.clock.after(this.#intervalMs, () => {
       this.check()
-        .catch((error: unknown) => this.#deps.log.warn({ error }, 'watchdog.failed'))
+        .catch((error: unknown) => this.#deps.log.warn({ error }, 'gossip-check-failed'))
         .finally(() => {
           if (!this.#stopped) this.start();
         });
@@ -52,12 +55,12 @@ export class Watchdog {
     this.#cancel();
   }
 
-  /** One round of inspection. */
+  /** Checks all peers once. */
   async check(): Promise<void> {
     const { clock, log } = this.#deps;
     const now = clock.monotonic();
     const peers = await this.#deps.survey();
-    // Where the clock has been set back, a connection seems to be of the future: then it is not a new one either.
+    // After the clock was set back, a connection may seem to start in the future. It is not a new one.
     const isNew = (ageMs: number): boolean => ageMs >= 0 && ageMs < this.#graceMs;
     const silent = peers.filter(({ flows, connectedAt }) => !flows && !isNew(clock.now() - connectedAt));
     const names = new Set(silent.map(({ peer }) => peer));
@@ -67,10 +70,10 @@ export class Watchdog {
       this.#silentSince.set(peer, since);
       if (now - since < this.#graceMs) continue;
       this.#silentSince.delete(peer);
-      log.warn({ peer, silentMs: now - since }, 'watchdog.gossip_silent');
+      log.warn({ peer, silentMs: now - since }, 'gossip-silent');
       await this.#deps
         .reconnect(peer)
-        .catch((error: unknown) => log.warn({ peer, error }, 'watchdog.repair_failed'));
+        .catch((error: unknown) => log.warn({ peer, error }, 'gossip-repair-failed'));
     }
   }
 }

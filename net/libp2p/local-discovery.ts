@@ -1,20 +1,22 @@
+/** Discovery in the local network, by `@libp2p/mdns` 12.0.32 through its public options. */
+
 import type { PeerDiscovery } from '@libp2p/interface';
 import { type MulticastDNSComponents, mdns } from '@libp2p/mdns';
 import { sha256 } from '../../protocol/cbor.ts';
 
-/** Hex digits of a coordinator's digest: no two in one building share 64 bits, and a DNS label holds 63 characters. */
+/** Hex digits of the digest: 64 bits are unique in one local network, and a DNS label holds at most 63 characters. */
 const DIGEST_DIGITS = 16;
 
 /**
- * The name under which peers of one coordinator find each other in the local network: a subtype of our service
- * (RFC 6763, 7.1), so that swarms beside each other neither see nor dial each other's peers.
+ * Returns the mDNS service name of a coordinator's swarm: a subtype of our service (RFC 6763, 7.1), so that swarms in the
+ * same network do not dial each other's peers.
  */
 export function serviceOf(coordinator: string): string {
   const label = sha256(Buffer.from(coordinator)).slice(0, DIGEST_DIGITS);
   return `_${label}._sub._lora-swarm._udp.local`;
 }
 
-/** Multicast DNS for the peers of each of these coordinators: asks at once and then every 10 s, and answers. */
+/** Creates multicast DNS for the swarm of each coordinator: queries at once and then every 10 s, and answers. */
 export function localDiscovery(
   coordinators: readonly string[],
 ): ((components: MulticastDNSComponents) => PeerDiscovery)[] {

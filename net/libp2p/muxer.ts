@@ -1,27 +1,36 @@
+/**
+ * Yamux hardened against memory exhaustion. Written for `@libp2p/yamux` 8.0.3, whose decoder buffers a whole frame before
+ * its size is checked against the window, up to the 4 GiB that a header can announce. A check of the announced length in
+ * `Decoder.readFrame` would replace the first half of this file, a limit on small frames the second half.
+ *
+ * `net/frame-buffer.ts` defends against small pieces too, but the two cannot replace each other: this file protects the
+ * streams whose readers are libp2p's (gossip, identify), with a limit that an attacker can stay just above; the frame buffer
+ * makes unread pieces of our own streams cost no more memory than their bytes.
+ */
+
 import type { StreamMuxer, StreamMuxerFactory } from '@libp2p/interface';
 import { type YamuxMuxerInit, yamux } from '@libp2p/yamux';
 import { netError } from '../errors.ts';
 
-/** What a connection multiplexed by yamux is at run time; its published type does not say so, and nothing else relies on it. */
+/** The members of a yamux muxer that its published type leaves out. */
 interface YamuxConnection {
-  /** Holds what has arrived of a frame that is not complete. */
+  /** Holds the bytes of an incomplete frame. */
   readonly decoder: { readonly buffer: { readonly byteLength: number } };
   onData(bytes: unknown): void;
   handleFrame(frame: { readonly data?: { readonly byteLength: number } }): void;
 }
 
 const HEADER_BYTES = 12;
-/** Bytes that a data frame of ours, or of any honest peer, has on average at least: pings have 32, names of protocols 20. */
+/** Least mean size of data frames in bytes. Honest frames are larger: pings have 32 bytes, protocol names about 20. */
 const MEAN_FRAME_BYTES = 16;
-/** Smaller ones that may come in a row. Each is kept as an object of some 250 bytes until it is read. */
+/** Smaller frames that may arrive in a row. Each unread one is an object of about 250 bytes. */
 const SMALL_FRAMES = 4096;
 const CREDIT_BYTES = SMALL_FRAMES * MEAN_FRAME_BYTES;
 
 /**
- * Yamux, as the library has it on the wire, against peers that wear it out: a frame that says it is larger than any can
- * be is collected whole before its size is looked at, up to 4 GiB of it; and frames of a byte or two cost a hundred times
- * what they carry. Either ends the connection.
- * @param windowBytes largest flow-control window of a stream: no data frame is larger
+ * Creates a yamux muxer that closes a connection on which a frame exceeds the largest window, or data frames are too small
+ * on average: a frame of a byte or two costs over 100 × its bytes. Nothing changes on the wire.
+ * @param windowBytes largest flow-control window of a stream, so the largest valid data frame, in bytes
  */
 export function muxer(windowBytes: number, init: YamuxMuxerInit): () => StreamMuxerFactory {
   return () => {
@@ -37,12 +46,12 @@ function bounded(muxer: StreamMuxer, windowBytes: number): StreamMuxer {
   const onData = yamuxed.onData.bind(muxer);
   const handleFrame = yamuxed.handleFrame.bind(muxer);
   let credit = CREDIT_BYTES;
-  // Both are called where the library takes an error for the peer's, and closes the connection.
+  // The library closes the connection if one of these methods throws.
   yamuxed.onData = (bytes) => {
     onData(bytes);
     const { byteLength } = yamuxed.decoder.buffer;
     if (byteLength > HEADER_BYTES + windowBytes) {
-      throw netError('MUXER_FRAME', `a frame goes on after ${byteLength} bytes`, {
+      throw netError('MUXER_FRAME', `a frame is longer than ${byteLength} bytes`, {
         byteLength,
         windowBytes,
       });
@@ -52,7 +61,7 @@ function bounded(muxer: StreamMuxer, windowBytes: number): StreamMuxer {
     const bytes = frame.data?.byteLength ?? 0;
     if (bytes > 0) credit = Math.min(CREDIT_BYTES, credit + bytes - MEAN_FRAME_BYTES);
     if (credit < 0) {
-      throw netError('MUXER_FRAME', `frames have fewer than ${MEAN_FRAME_BYTES} bytes on average`, {});
+      throw netError('MUXER_FRAME', `data frames have fewer than ${MEAN_FRAME_BYTES} bytes on average`);
     }
     handleFrame(frame);
   };

@@ -1,15 +1,20 @@
+/**
+ * Encryption with cached key objects. Written for `@libp2p/noise` 17.0.3, which passes the key to Node as bytes for each
+ * message. Creating the key object in the library's cipher state, once per key, would replace this file.
+ */
+
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';
 import type { ICryptoInterface } from '@libp2p/noise';
 import { defaultCrypto } from '@libp2p/noise/crypto';
 
 const CIPHER = 'chacha20-poly1305';
 const TAG = { authTagLength: 16 };
-/** Smaller messages stay with the library's WebAssembly, which has less to set up. The bound is the library's own. */
+/** Smaller messages use the library's WebAssembly, which has less set-up cost. This is the library's own threshold. */
 const LARGE_BYTES = 1200;
 
 /**
- * What Noise encrypts with, as the library has it, except that a key becomes a key object once instead of with every
- * message: looking at its bytes anew takes Node about a third of the time that encrypting a full message does.
+ * The library's cryptography, except that a key becomes a key object once instead of for every message. In Node the
+ * conversion takes about a third as long as encrypting a full message.
  */
 export const noiseCrypto: ICryptoInterface = {
   ...defaultCrypto,
@@ -19,15 +24,15 @@ export const noiseCrypto: ICryptoInterface = {
       return defaultCrypto.chaCha20Poly1305Encrypt(plaintext, nonce, ad, k);
     const cipher = createCipheriv(CIPHER, keyOf(k), nonce, TAG);
     cipher.setAAD(ad, { plaintextLength: plaintext.byteLength });
-    const sealed = plaintext.sublist(0, 0);
-    for (const part of plaintext) sealed.append(cipher.update(part));
-    // A stream cipher holds nothing back: this only computes the tag.
+    const encrypted = plaintext.sublist(0, 0);
+    for (const part of plaintext) encrypted.append(cipher.update(part));
+    // A stream cipher keeps no bytes back: this only computes the tag.
     cipher.final();
-    sealed.append(cipher.getAuthTag());
-    return sealed;
+    encrypted.append(cipher.getAuthTag());
+    return encrypted;
   },
 
-  /** @throws when the tag does not fit */
+  /** @throws if the tag does not match */
   chaCha20Poly1305Decrypt(ciphertext, nonce, ad, k, dst) {
     if (ciphertext.byteLength < LARGE_BYTES || ciphertext instanceof Uint8Array)
       return defaultCrypto.chaCha20Poly1305Decrypt(ciphertext, nonce, ad, k, dst);
@@ -35,14 +40,14 @@ export const noiseCrypto: ICryptoInterface = {
     const decipher = createDecipheriv(CIPHER, keyOf(k), nonce, TAG);
     decipher.setAAD(ad, { plaintextLength: length });
     decipher.setAuthTag(ciphertext.subarray(length));
-    const opened = ciphertext.sublist(0, 0);
-    for (const part of ciphertext.sublist(0, length)) opened.append(decipher.update(part));
+    const decrypted = ciphertext.sublist(0, 0);
+    for (const part of ciphertext.sublist(0, length)) decrypted.append(decipher.update(part));
     decipher.final();
-    return opened;
+    return decrypted;
   },
 };
 
-/** By the array that a connection's cipher state holds for as long as it lives, and never writes to. */
+/** Keyed by the array of a connection's cipher state, which lives as long as the connection and is never written to. */
 const keys = new WeakMap<Uint8Array, KeyObject>();
 
 function keyOf(bytes: Uint8Array): KeyObject {

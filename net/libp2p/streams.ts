@@ -1,14 +1,15 @@
 import type { AbortOptions, Libp2p, Stream } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 
-/** The little of a libp2p node that the request protocols need. Peers are named by their id. */
+/** The part of a libp2p node that rpc and blobs need: streams to peers by id. Uses public APIs only. */
 export interface Streams {
-  /** Opens a stream, dialling the peer first when it is not connected. @throws libp2p's own errors */
+  /** Opens a stream; dials the peer first if it is not connected. @throws errors of libp2p */
   open(
     peer: string,
     protocol: string,
     options: { signal: AbortSignal; maxOutboundStreams?: number },
   ): Promise<Stream>;
+  /** Answers the streams of a protocol. */
   handle(
     protocol: string,
     options: { maxInboundStreams: number },
@@ -16,7 +17,7 @@ export interface Streams {
   ): Promise<void>;
 }
 
-/** Finishes a stream in good order, or resets it when the other side does not play along. */
+/** Closes a stream gracefully; resets it if that fails or the signal aborts. Never rejects. */
 export async function closeStream(
   stream: Stream,
   options: AbortOptions & { signal: AbortSignal },
@@ -28,6 +29,7 @@ export async function closeStream(
   }
 }
 
+/** Wraps a libp2p node as {@link Streams}. */
 export function streamsOf(node: Libp2p): Streams {
   return {
     async open(peer, protocol, options) {

@@ -1,18 +1,25 @@
+/**
+ * Counts of all bytes sent and received. Written for libp2p 3.3.11 and `@libp2p/tcp` 11.0.28: libp2p's own counts need its
+ * metrics service, and a listener for a connection's messages would take them away from their reader. So the sockets
+ * count. Byte counters on `MultiaddrConnection` would replace this file.
+ */
+
 import type { Socket } from 'node:net';
 import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface';
 import type { AddressLimit } from './address-limit.ts';
 import { gatherWrites } from './gathered-writes.ts';
+import { socketOf } from './tcp-socket.ts';
 
-/** Bytes that crossed the network, everything included: payload, framing, encryption, handshakes, pings. */
+/** Bytes that crossed the network: payload, framing, encryption, handshakes and pings. */
 export class Traffic {
   readonly #open = new Set<Socket>();
   #sent = 0;
   #received = 0;
 
+  /** Counts a connection until it closes. A relayed one is skipped: the connection to its relay counts its bytes. */
   follow(connection: MultiaddrConnection): void {
-    // Listening to the connection's messages would take them away from its reader; the socket counts by itself.
-    const { socket } = connection as unknown as { socket: Socket };
-    if (this.#open.has(socket)) return;
+    const socket = socketOf(connection);
+    if (socket === undefined || this.#open.has(socket)) return;
     this.#open.add(socket);
     socket.once('close', () => {
       this.#open.delete(socket);
@@ -33,14 +40,14 @@ export class Traffic {
 }
 
 /**
- * The gate that every connection passes: when it comes in, and once its peer is known. Not too many from one address,
- * Ed25519 identities only, all of it counted, and sent gathered.
+ * The connection gater of a host. Refuses connections above the limit of their address, and peers without an Ed25519 key.
+ * Accepted connections are counted and gather their writes.
  */
 export function gate({ traffic, addresses }: { traffic: Traffic; addresses: AddressLimit }): ConnectionGater {
   const denied = (peer: PeerId, connection: MultiaddrConnection): boolean => {
     traffic.follow(connection);
     gatherWrites(connection);
-    // Everything that a peer signs is checked with the key inside its id; only Ed25519 ids hold one we know.
+    // Signatures are verified with the key inside the peer id, and only Ed25519 ids hold a key that we support.
     return peer.type !== 'Ed25519';
   };
   return {

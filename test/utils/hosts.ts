@@ -5,11 +5,13 @@ import { onTestFinished } from 'vitest';
 import type { Clock } from '../../common/clock.ts';
 import type { Logger } from '../../common/logger.ts';
 import { systemClock } from '../../common/system-clock.ts';
+import { Gossip } from '../../net/gossip.ts';
 import { createHost, type HostOptions } from '../../net/host.ts';
 import { type Identity, loadIdentity } from '../../net/identity.ts';
 import { createNode } from '../../net/libp2p/create.ts';
 import { Traffic } from '../../net/libp2p/traffic.ts';
 import type { SwarmNetwork } from '../../net/network.ts';
+import { type NetworkObserver, noObserver } from '../../net/observer.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 import { eventually } from './eventually.ts';
 import { temporaryFolder } from './folder.ts';
@@ -21,11 +23,15 @@ export interface TestHost {
   blobs: FileBlobStore;
   home: string;
   peer: string;
-  /** Logged actions with their fields. */
+  /** Logged lines. */
   logged: { action: string; fields: object }[];
 }
 
+<<<<<<< HEAD
 /** A logger that collects its entries. */
+=======
+/** A logger that records lines instead of printing them. */
+>>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
 export function recordingLog(logged: TestHost['logged']): Logger {
   const record = (fields: object, action: string): void => {
     logged.push({ action, fields });
@@ -36,20 +42,30 @@ export function recordingLog(logged: TestHost['logged']): Logger {
 
 /** Starts a host on a free loopback port. It stops when the test ends. */
 export async function startHost(
-  options: Partial<HostOptions> & { clock?: Clock; identity?: Identity } = {},
+  options: Partial<HostOptions> & { clock?: Clock; identity?: Identity; observer?: NetworkObserver } = {},
 ): Promise<TestHost> {
-  const { clock = systemClock, identity, home = await temporaryFolder(), ...rest } = options;
+  const { clock = systemClock, identity, observer, home = await temporaryFolder(), ...rest } = options;
   const logged: TestHost['logged'] = [];
   const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
   const network = await createHost(
     { listen: [LOOPBACK], bootstrap: [], mdns: [], agent: 'lora-swarm-test', home, ...rest },
-    { identity: identity ?? (await loadIdentity(home)), blobs, clock, log: recordingLog(logged) },
+    {
+      identity: identity ?? (await loadIdentity(home)),
+      blobs,
+      clock,
+      log: recordingLog(logged),
+      ...(observer && { observer }),
+    },
   );
   onTestFinished(() => network.stop());
   return { network, blobs, home, peer: network.signer.peerId, logged };
 }
 
+<<<<<<< HEAD
 /** A bare libp2p node with our transports and gossip settings, for tests of what our hosts never do. */
+=======
+/** Starts a libp2p node with our transports and gossip settings but without our protocols, to misbehave. */
+>>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
 export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   const { privateKey } = await loadIdentity(await temporaryFolder());
   const options = { listen: [LOOPBACK], mdns: [], agent: 'hostile' };
@@ -59,15 +75,29 @@ export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   return node;
 }
 
+/** The gossip of a raw node. */
+export function rawGossip(node: Libp2p<{ pubsub: object }>): Gossip {
+  return new Gossip({
+    pubsub: node.services.pubsub,
+    clock: systemClock,
+    log: recordingLog([]),
+    observer: noObserver,
+  });
+}
+
 export const soon = (): AbortSignal => AbortSignal.timeout(20_000);
 
+<<<<<<< HEAD
 /** Connects two hosts. Resolves when both have the connection. */
+=======
+/** Connects one host to another; resolves when both list the connection. */
+>>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
 export async function join(host: TestHost, to: TestHost): Promise<void> {
   await host.network.connect(to.network.addresses()[0]!, { signal: soon() });
   await eventually(() => to.network.peers().some(({ peer }) => peer === host.peer));
 }
 
-/** Opens a stream of a raw node to a host. */
+/** Opens a stream from a raw node to a host. */
 export async function rawStream(
   node: Libp2p,
   host: TestHost,

@@ -5,7 +5,7 @@ const GROUP = '224.0.0.251';
 const MDNS_PORT = 5353;
 const PATIENCE_MS = 2_000;
 
-/** Sends a packet to the group of multicast DNS. @returns why that does not work on this machine; null if it does */
+/** Returns why multicast DNS does not work on this machine, tested with a packet to its group; null if it works. */
 export async function multicastProblem(): Promise<string | null> {
   const sockets: Socket[] = [];
   const join = async (port: number): Promise<Socket> => {
@@ -31,7 +31,7 @@ export async function multicastProblem(): Promise<string | null> {
   }
 }
 
-/** Uses a port of our own, on which no other program of the local network listens. */
+/** Sends to our own port, where no other program in the local network listens. */
 function send(socket: Socket): Promise<void> {
   return new Promise((resolve, reject) => {
     socket.send('lora-swarm', socket.address().port, GROUP, (error) => (error ? reject(error) : resolve()));

@@ -3,7 +3,7 @@ import type { Stream } from '@libp2p/interface';
 import { streamPair } from '@libp2p/utils';
 import fc from 'fast-check';
 import { encode } from 'it-length-prefixed';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { AnswerBuffer } from '../../../net/blobs/answer-buffer.ts';
 import { BLOB_HEADER_BYTES } from '../../../net/blobs/wire.ts';
 import { FrameStream } from '../../../net/frames.ts';
@@ -24,7 +24,7 @@ async function pair(): Promise<{ writer: Stream; reader: Stream }> {
 }
 
 describe('FrameStream', () => {
-  test('frames arrive whole however they were cut on the way', async () => {
+  it('reads frames whole, however they are split', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.uint8Array({ maxLength: 400 }), { minLength: 1, maxLength: 6 }),
@@ -51,7 +51,7 @@ describe('FrameStream', () => {
     );
   });
 
-  test('bytes that were sent before anybody listened are not lost, nor those before the end', async () => {
+  it('loses no bytes that arrive before it is created or just before the end', async () => {
     const { writer, reader } = await pair();
     writer.send(framed(Buffer.from('early')));
     await writer.close();
@@ -61,7 +61,7 @@ describe('FrameStream', () => {
     expect(await frames.readChunks(10, soon())).toBeNull();
   });
 
-  test('an end in the middle of a frame, or instead of one, is told apart from a proper one', async () => {
+  it('distinguishes a clean end from one in the middle of a frame or instead of one', async () => {
     for (const bytes of [Uint8Array.of(5, 1, 2), Uint8Array.of(0x80)]) {
       const { writer, reader } = await pair();
       const frames = framesOf(reader);
@@ -74,7 +74,7 @@ describe('FrameStream', () => {
     await expect(framesOf(reader).read(10, soon())).rejects.toEqual(code('FRAME_TRUNCATED'));
   });
 
-  test('a reset ends reading and writing with a typed error', async () => {
+  it('ends reading and writing with a typed error on a reset', async () => {
     const { writer, reader } = await pair();
     const frames = framesOf(reader);
     const reading = expect(frames.read(10, soon())).rejects.toEqual(code('STREAM_CLOSED'));
@@ -83,15 +83,15 @@ describe('FrameStream', () => {
     await expect(frames.write([Uint8Array.of(1)], soon())).rejects.toEqual(code('STREAM_CLOSED'));
   });
 
-  test('reading ends with its signal', async () => {
+  it('stops reading when its signal aborts', async () => {
     const { reader } = await pair();
     const controller = new AbortController();
     const reading = framesOf(reader).read(10, controller.signal);
-    controller.abort(new Error('too long'));
-    await expect(reading).rejects.toThrow('too long');
+    controller.abort(new Error('aborted'));
+    await expect(reading).rejects.toThrow('aborted');
   });
 
-  test('who says more than he may before he is answered is not read any further, and told so', async () => {
+  it('stops reading a peer that sends too much, which still receives an error', async () => {
     const { writer, reader } = await pair();
     const frames = framesOf(reader, 1000);
     for (let i = 0; i < 3; i++) {
@@ -104,7 +104,7 @@ describe('FrameStream', () => {
     expect(Buffer.from(await framesOf(writer).read(2, soon())).toString()).toBe('no');
   });
 
-  test('who has sent a frame that is too large is still told so, but not for ever', async () => {
+  it('sends an error to a peer after an oversized frame, and resets it if it keeps sending', async () => {
     const { writer, reader } = await pair();
     const frames = framesOf(reader, 1000);
     writer.send(framed(randomBytes(900)).subarray(0, 500));
@@ -117,12 +117,12 @@ describe('FrameStream', () => {
     await eventually(() => reader.status === 'aborted');
   });
 
-  test('frames that come a byte at a time take no more room than others', async () => {
+  it('stores frames that arrive in single bytes in few chunks', async () => {
     const { writer, reader } = await pair();
     const frames = framesOf(reader, 70_000);
     const content = randomBytes(40_000);
     const wire = framed(content);
-    // Large pieces in between: they are kept as they come.
+    // Large pieces in between, which are kept as they arrive.
     for (let at = 0; at < wire.length; ) {
       const size = at % 10_000 === 0 ? 3000 : 1;
       writer.send(wire.subarray(at, at + size));
@@ -135,8 +135,8 @@ describe('FrameStream', () => {
 });
 
 describe('AnswerBuffer', () => {
-  test.each([1, 127, 128, 16_384, 65_536, 65_537, BLOB_RANGE_BYTES])(
-    'lays %d bytes as the encoder would',
+  it.each([1, 127, 128, 16_384, 65_536, 65_537, BLOB_RANGE_BYTES])(
+    'frames %d bytes as the encoder does',
     (length) => {
       const content = randomBytes(length);
       const header = randomBytes(BLOB_HEADER_BYTES);

@@ -1,17 +1,17 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
-import { Gossip, topicMessageBytes } from '../../../net/gossip.ts';
+import { describe, expect, it } from 'vitest';
+import { topicMessageBytes } from '../../../net/gossip.ts';
 import type { GossipVerdict } from '../../../net/network.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { join, rawStream, recordingLog, startHost, startRaw, type TestHost } from '../../utils/hosts.ts';
+import { join, rawGossip, rawStream, startHost, startRaw, type TestHost } from '../../utils/hosts.ts';
 
 const job = createHash('sha256').update('gossip tests').digest('hex');
 const updates = jobTopic(job, 'updates');
 const heads = jobTopic(job, 'heads');
 const peers = jobTopic(job, 'peers');
 
-/** Subscribes with a fixed verdict and keeps what arrives. */
+/** Subscribes with a fixed verdict and records the messages. */
 function listen(host: TestHost, topic: string, verdict: GossipVerdict = 'accept') {
   const heard: { from: string; via: string; text: string }[] = [];
   const leave = host.network.subscribe(topic, ({ from, via, data }) => {
@@ -21,7 +21,7 @@ function listen(host: TestHost, topic: string, verdict: GossipVerdict = 'accept'
   return { heard, leave };
 }
 
-/** Publishes numbered texts until one has arrived at each listener: subscriptions travel in their own time. */
+/** Publishes numbered texts until one has reached each listener: subscriptions take time to spread. */
 async function untilHeard(
   from: TestHost,
   topic: string,
@@ -34,14 +34,14 @@ async function untilHeard(
       await from.network.publish(topic, Buffer.from(`${label} ${n++}`));
       return listeners.every(({ heard }) => heard.some(({ text }) => text.startsWith(label)));
     },
-    { what: `everybody hearing "${label}"` },
+    { what: `all listeners receiving "${label}"` },
   );
 }
 
 describe('gossip among hosts', () => {
-  test('reaches every subscriber over peers in between, with author and carrier', async () => {
+  it('reaches every subscriber over other peers, with its author and forwarder', async () => {
     const [a, b, c, d] = await Promise.all([startHost(), startHost(), startHost(), startHost()]);
-    // A line: what d hears from a has been passed on by b and c.
+    // A line: messages from a reach d through b and c.
     await join(a, b);
     await join(b, c);
     await join(c, d);
@@ -51,7 +51,7 @@ describe('gossip among hosts', () => {
     expect(first).toMatchObject({ from: a.peer, via: c.peer });
   });
 
-  test('what a peer ignores or rejects is not passed on by it', async () => {
+  it('does not forward messages that a peer ignores or rejects', async () => {
     const [a, b, c] = await Promise.all([startHost(), startHost(), startHost()]);
     await join(a, b);
     await join(b, c);
@@ -73,19 +73,19 @@ describe('gossip among hosts', () => {
     expect(end.heard.filter(({ text }) => text.startsWith('withheld'))).toEqual([]);
   });
 
-  test('a handler that throws drops the message and is reported', async () => {
+  it('drops the message of a handler that throws, and logs the error', async () => {
     const [a, b] = await Promise.all([startHost(), startHost()]);
     await join(a, b);
     b.network.subscribe(updates, () => {
-      throw new Error('handler broke');
+      throw new Error('handler failed');
     });
     await eventually(async () => {
       await a.network.publish(updates, randomBytes(8));
-      return b.logged.some(({ action }) => action === 'gossip.handler_failed');
+      return b.logged.some(({ action }) => action === 'gossip-handler-failed');
     });
   });
 
-  test('a head reaches all subscribers of a hub at once, more than a mesh holds', async () => {
+  it('sends a head to all subscribers of a hub, more than a mesh holds', async () => {
     const hub = await startHost();
     const nodes = await Promise.all(Array.from({ length: 10 }, () => startHost()));
     await Promise.all(nodes.map((node) => join(node, hub)));
@@ -96,8 +96,8 @@ describe('gossip among hosts', () => {
     await eventually(() => listeners.every(({ heard }) => heard.length > 0));
   });
 
-  test('fourteen hosts on one address hear each other', async () => {
-    // gossipsub's default colocation penalty mutes the twelfth peer on an address and ignores the fifteenth.
+  it('connects fourteen hosts on one address', async () => {
+    // The default penalty for peers behind one address mutes the twelfth peer and ignores the fifteenth.
     const hub = await startHost();
     const nodes = await Promise.all(Array.from({ length: 14 }, () => startHost()));
     await Promise.all(nodes.map((node) => join(node, hub)));
@@ -106,7 +106,7 @@ describe('gossip among hosts', () => {
     await untilHeard(nodes.at(-1)!, updates, listeners.slice(0, -1), 'from the last');
   });
 
-  test('a message larger than its topic allows is refused at both ends', async () => {
+  it('refuses a message above the limit of its topic at both ends', async () => {
     const [host] = await Promise.all([startHost()]);
     const limit = topicMessageBytes(peers)!;
     await expect(host.network.publish(peers, new Uint8Array(limit + 1))).rejects.toMatchObject({
@@ -129,7 +129,7 @@ describe('gossip among hosts', () => {
     expect(new Set(heard)).toEqual(new Set([limit]));
   });
 
-  test('a peer whose messages are rejected again and again is no longer heard', async () => {
+  it('ignores a peer after repeated rejects', async () => {
     const host = await startHost();
     const hostile = await startRaw();
     await rawStream(hostile, host, '/ipfs/ping/1.0.0');
@@ -138,10 +138,10 @@ describe('gossip among hosts', () => {
       judged.push(`${from} ${Buffer.from(data).toString()}`);
       return from === hostile.peerId.toString() ? 'reject' : 'accept';
     });
-    const pubsub = new Gossip({ pubsub: hostile.services.pubsub, log: recordingLog([]) });
+    const pubsub = rawGossip(hostile);
     const honest = await startHost();
     await join(honest, host);
-    // Scores are looked at once a second, so it takes a moment until a batch goes unheard while honest words arrive.
+    // Scores are updated once a second, so several batches pass until one is ignored while honest messages arrive.
     let batch = 0;
     await eventually(async () => {
       batch++;
@@ -154,17 +154,17 @@ describe('gossip among hosts', () => {
     expect(judged.length).toBeGreaterThan(9);
   });
 
-  test('only our own topics exist', async () => {
+  it('refuses foreign topics', async () => {
     const host = await startHost();
-    expect(() => host.network.subscribe('/somebody/else', () => 'accept')).toThrow(
+    expect(() => host.network.subscribe('/foreign/topic', () => 'accept')).toThrow(
       expect.objectContaining({ code: 'TOPIC_UNKNOWN' }),
     );
-    await expect(host.network.publish('/somebody/else', new Uint8Array(1))).rejects.toMatchObject({
+    await expect(host.network.publish('/foreign/topic', new Uint8Array(1))).rejects.toMatchObject({
       code: 'TOPIC_UNKNOWN',
     });
   });
 
-  test('leaving a topic ends delivery and publishing to nobody is not an error', async () => {
+  it('ends delivery on unsubscribe, and allows publishing without subscribers', async () => {
     const [a, b] = await Promise.all([startHost(), startHost()]);
     expect(await a.network.publish(updates, randomBytes(8))).toBe(0);
     await join(a, b);

@@ -5,7 +5,7 @@ import { noise } from '@libp2p/noise';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { BLOB_PROTOCOL, RPC_PROTOCOL } from '../../../protocol/rpc.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { join, LOOPBACK, rawStream, soon, startHost, startRaw } from '../../utils/hosts.ts';
@@ -14,7 +14,7 @@ const failed = (reason: string) =>
   expect.objectContaining({ code: 'CONNECT_FAILED', values: expect.objectContaining({ reason }) });
 
 describe('connecting', () => {
-  test('by an address with a peer id or without one', async () => {
+  it('works with and without a peer id in the address', async () => {
     const [a, b, c] = await Promise.all([startHost(), startHost(), startHost()]);
     const full = b.network.addresses()[0]!;
     expect(full).toMatch(new RegExp(`^/ip4/127\\.0\\.0\\.1/tcp/\\d+/p2p/${b.peer}$`));
@@ -26,15 +26,15 @@ describe('connecting', () => {
     expect(b.network.peers().map(({ direction }) => direction)).toEqual(['inbound', 'inbound']);
   });
 
-  test('says why it failed and what to check', async () => {
+  it('fails with a reason', async () => {
     const host = await startHost();
     const other = await startHost();
     const connect = (address: string) => host.network.connect(address, { signal: soon() });
     const [address] = other.network.addresses();
-    const stranger = (await startHost()).peer;
+    const unknown = (await startHost()).peer;
     await expect(connect('not an address')).rejects.toEqual(failed('malformed'));
     await expect(connect(host.network.addresses()[0]!)).rejects.toEqual(failed('self'));
-    await expect(connect(address!.replace(/12D3.*/, stranger))).rejects.toEqual(failed('other-peer'));
+    await expect(connect(address!.replace(/12D3.*/, unknown))).rejects.toEqual(failed('other-peer'));
     await other.network.stop();
     await expect(connect(address!)).rejects.toEqual(failed('refused'));
     const hangsUp = createServer((socket) => socket.destroy());
@@ -43,12 +43,12 @@ describe('connecting', () => {
     const { port } = hangsUp.address() as { port: number };
     await expect(connect(`/ip4/127.0.0.1/tcp/${port}`)).rejects.toEqual(failed('hung-up'));
     await expect(connect('/ip4/127.0.0.1/udp/4001/quic-v1')).rejects.toEqual(failed('unsupported'));
-    const given = host.network.connect(address!, { signal: AbortSignal.abort(new Error('never mind')) });
-    await expect(given).rejects.toThrow('never mind');
+    const given = host.network.connect(address!, { signal: AbortSignal.abort(new Error('aborted')) });
+    await expect(given).rejects.toThrow('aborted');
     expect(() => host.network.addPersistentPeer('not an address')).toThrow(failed('malformed'));
   });
 
-  test('is told to listeners on both sides, and so is parting', async () => {
+  it('is reported to listeners, as is disconnecting', async () => {
     const [a, b] = await Promise.all([startHost(), startHost()]);
     const events: string[] = [];
     const leave = b.network.onPeer(({ type, peer }) => events.push(`${type} ${peer}`));
@@ -59,7 +59,7 @@ describe('connecting', () => {
     leave();
   });
 
-  test('is only for Ed25519 identities', async () => {
+  it('is refused to peers without an Ed25519 key', async () => {
     const host = await startHost();
     const other = await createLibp2p({
       privateKey: await generateKeyPair('secp256k1'),
@@ -75,7 +75,7 @@ describe('connecting', () => {
     expect(host.network.peers()).toEqual([]);
   });
 
-  test('thirty peers of one address at once are all let in', async () => {
+  it('accepts thirty peers of one address at once', async () => {
     const hub = await startHost();
     const raws = await Promise.all(Array.from({ length: 30 }, () => startRaw()));
     await Promise.all(raws.map((raw) => rawStream(raw, hub, '/ipfs/ping/1.0.0')));
@@ -83,7 +83,7 @@ describe('connecting', () => {
   });
 });
 
-test('traffic counts what crossed the wire: no less than the payload, little more', async () => {
+it('counts traffic: at least the payload, and little more', async () => {
   const [a, b] = await Promise.all([startHost(), startHost()]);
   await join(a, b);
   const bytes = randomBytes(4_000_000);
@@ -93,14 +93,14 @@ test('traffic counts what crossed the wire: no less than the payload, little mor
   const { received } = a.network.traffic();
   expect(received).toBeGreaterThan(bytes.length);
   expect(received).toBeLessThan(1.02 * bytes.length);
-  // Nothing is forgotten when a connection ends, and what one side has sent the other has received.
+  // Counts survive the end of a connection, and both sides agree.
   await a.network.stop();
   await eventually(() => b.network.peers().length === 0);
   expect(a.network.traffic().received).toBeGreaterThanOrEqual(received);
   await eventually(() => b.network.traffic().sent >= a.network.traffic().received);
 });
 
-test('an address that is taken is a typed error', async () => {
+it('throws LISTEN_FAILED if the address is in use', async () => {
   const host = await startHost();
   const taken = host.network.addresses()[0]!.replace(/\/p2p\/.*/, '');
   await expect(startHost({ listen: [taken] })).rejects.toEqual(
@@ -108,13 +108,13 @@ test('an address that is taken is a typed error', async () => {
   );
 });
 
-test('stopping twice is stopping once', async () => {
+it('stops once if stopped twice', async () => {
   const host = await startHost();
   await Promise.all([host.network.stop(), host.network.stop()]);
   await host.network.stop();
 });
 
-test('stopping ends what is under way, with its reason', async () => {
+it('ends running calls and fetches with HOST_STOPPED when it stops', async () => {
   const [a, b] = await Promise.all([startHost(), startHost()]);
   await join(a, b);
   let asked = false;
@@ -127,8 +127,8 @@ test('stopping ends what is under way, with its reason', async () => {
     a.network.request(b.peer, 'head', { job: 'ab'.repeat(32) }, { signal: soon() }),
   ).rejects.toEqual(stopped);
   const ref = { digest: 'cd'.repeat(32), size: 10 };
-  const stranger = (await startHost()).peer;
-  const fetch = expect(a.network.fetchBlob(ref, { holders: [stranger], signal: soon() })).rejects.toEqual(
+  const unknown = (await startHost()).peer;
+  const fetch = expect(a.network.fetchBlob(ref, { holders: [unknown], signal: soon() })).rejects.toEqual(
     stopped,
   );
   await eventually(() => asked);
@@ -136,7 +136,7 @@ test('stopping ends what is under way, with its reason', async () => {
   await Promise.all([call, fetch]);
 });
 
-test('a peer that breaks off at any step of any protocol throws nothing that is not caught', async () => {
+it('survives peers that disconnect at any step of any protocol', async () => {
   const uncaught: unknown[] = [];
   const onUncaught = (error: unknown): void => {
     uncaught.push(error);

@@ -2,7 +2,7 @@ import { verify } from 'node:crypto';
 import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generateKeyPair, privateKeyToProtobuf } from '@libp2p/crypto/keys';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { loadIdentity } from '../../../net/identity.ts';
 import { peerIdSchema, publicKeyOf } from '../../../protocol/ids.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
@@ -11,7 +11,7 @@ const code = (value: string) => expect.objectContaining({ code: value });
 const modeOf = async (path: string): Promise<number> => (await stat(path)).mode & 0o777;
 
 describe('loadIdentity', () => {
-  test('makes one key, private to its owner, and keeps to it', async () => {
+  it('creates a key that only its owner can read, and loads it again', async () => {
     const home = join(await temporaryFolder(), 'home');
     const first = await loadIdentity(home);
     const again = await loadIdentity(home);
@@ -21,22 +21,22 @@ describe('loadIdentity', () => {
     expect(await readdir(home)).toEqual(['identity']);
   });
 
-  test('signs with the key that libp2p shows to peers', async () => {
+  it('signs with the key of the libp2p peer id', async () => {
     const { signer, privateKey } = await loadIdentity(await temporaryFolder());
     expect(signer.peerId).toBe(privateKey.publicKey.toString());
-    const bytes = Buffer.from('words');
+    const bytes = Buffer.from('text');
     expect(verify(null, bytes, publicKeyOf(signer.peerId), signer.sign(bytes))).toBe(true);
     expect(await privateKey.publicKey.verify(bytes, signer.sign(bytes))).toBe(true);
   });
 
-  test('processes that start together end up as one peer', async () => {
+  it('gives processes that start at the same time one identity', async () => {
     const home = await temporaryFolder();
     const all = await Promise.all(Array.from({ length: 8 }, () => loadIdentity(home)));
     expect(new Set(all.map(({ signer }) => signer.peerId)).size).toBe(1);
     expect(await readdir(home)).toEqual(['identity']);
   });
 
-  test('takes back a mode that a copy has loosened', async () => {
+  it('restores the mode of a copied key file', async () => {
     const home = await temporaryFolder();
     await loadIdentity(home);
     await chmod(join(home, 'identity'), 0o644);
@@ -44,7 +44,7 @@ describe('loadIdentity', () => {
     expect(await modeOf(join(home, 'identity'))).toBe(0o600);
   });
 
-  test('never overwrites a file that is no key of ours', async () => {
+  it('refuses and never overwrites a file without a valid key', async () => {
     const home = await temporaryFolder();
     const path = join(home, 'identity');
     await loadIdentity(home);

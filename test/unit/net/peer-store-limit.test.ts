@@ -1,15 +1,15 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { PeerStoreLimit } from '../../../net/peer-store-limit.ts';
 
-test('of peers that come and go the newest are remembered, and never one that is connected forgotten', () => {
+it('forgets the peers that disconnected first, and never a connected one', () => {
   const forgotten: string[] = [];
-  const met = new PeerStoreLimit({ forget: (peer) => forgotten.push(peer) });
-  met.disconnected('back again');
-  met.connected('back again');
-  met.disconnected('seen twice');
-  for (let i = 0; i < 2_047; i++) met.disconnected(`stranger ${i}`);
-  met.disconnected('seen twice');
+  const limit = new PeerStoreLimit({ forget: (peer) => forgotten.push(peer) });
+  limit.disconnected('reconnected');
+  limit.connected('reconnected');
+  limit.disconnected('twice');
+  for (let i = 0; i < 2_047; i++) limit.disconnected(`peer ${i}`);
+  limit.disconnected('twice');
   expect(forgotten).toEqual([]);
-  for (let i = 2_047; i < 2_050; i++) met.disconnected(`stranger ${i}`);
-  expect(forgotten).toEqual(['stranger 0', 'stranger 1', 'stranger 2']);
+  for (let i = 2_047; i < 2_050; i++) limit.disconnected(`peer ${i}`);
+  expect(forgotten).toEqual(['peer 0', 'peer 1', 'peer 2']);
 });

@@ -1,23 +1,23 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join as joinPath } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { PersistentPeers } from '../../../net/persistent-peers.ts';
 import { eventually } from '../../utils/eventually.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
 import { recordingLog, startHost, type TestHost } from '../../utils/hosts.ts';
 import { ManualClock } from '../../utils/manual-clock.ts';
 
-/** A host that other hosts can find again: it keeps its port. */
+/** The listen address of a host, to restart it on the same port. */
 function portOf(host: TestHost): string {
   return host.network.addresses()[0]!.replace(/\/p2p\/.*/, '');
 }
 
-async function kept(path?: string) {
+async function setUp(path?: string) {
   const clock = new ManualClock();
   const dialled: string[] = [];
   const connected = new Set<string>();
   let answer: (address: string) => Promise<string> = async () => {
-    throw new Error('nobody there');
+    throw new Error('refused');
   };
   const logged: TestHost['logged'] = [];
   const file = path ?? joinPath(await temporaryFolder(), 'peers.json');
@@ -48,9 +48,9 @@ async function kept(path?: string) {
 }
 
 describe('PersistentPeers', () => {
-  test('dials again with doubling waits up to a minute, and never stops', async () => {
-    const { peers, clock, dialled, settle } = await kept();
-    peers.add('/a', { remember: false });
+  it('dials again with waits that double up to a minute, without end', async () => {
+    const { peers, clock, dialled, settle } = await setUp();
+    peers.add('/a', { save: false });
     const waits: number[] = [];
     for (let i = 0; i < 12; i++) {
       await settle();
@@ -65,17 +65,16 @@ describe('PersistentPeers', () => {
     expect(clock.due()).toEqual([]);
   });
 
-  test('a peer that is lost is dialled again at once, and a quiet loss is noticed', async () => {
-    const { peers, clock, dialled, connected, settle, setAnswer } = await kept();
+  it('dials a disconnected peer again, also if no event reported it', async () => {
+    const { peers, clock, dialled, connected, settle, setAnswer } = await setUp();
     setAnswer(async () => {
       connected.add('peer');
       return 'peer';
     });
-    peers.add('/a', { remember: false });
+    peers.add('/a', { save: false });
     await settle();
-    expect(peers.isKept('peer')).toBe(true);
     connected.delete('peer');
-    peers.lost('peer');
+    peers.disconnected('peer');
     clock.advance(500);
     await settle();
     expect(dialled).toHaveLength(2);
@@ -89,37 +88,37 @@ describe('PersistentPeers', () => {
     await peers.stop();
   });
 
-  test('what is remembered is dialled after a restart, what is only kept is not', async () => {
-    const first = await kept();
+  it('dials saved addresses after a restart, and only those', async () => {
+    const first = await setUp();
     await first.peers.start();
-    first.peers.add('/remembered', { remember: true });
-    first.peers.add('/kept', { remember: false });
+    first.peers.add('/saved', { save: true });
+    first.peers.add('/not-saved', { save: false });
     await first.peers.stop();
     expect(JSON.parse(await readFile(first.file, 'utf8'))).toEqual({
       version: 1,
-      addresses: ['/remembered'],
+      addresses: ['/saved'],
     });
-    const second = await kept(first.file);
+    const second = await setUp(first.file);
     await second.peers.start();
-    expect(second.dialled).toEqual(['/remembered']);
+    expect(second.dialled).toEqual(['/saved']);
     await second.peers.stop();
   });
 
-  test('a damaged file is reported and costs only the memory', async () => {
+  it('logs and ignores a damaged file', async () => {
     const file = joinPath(await temporaryFolder(), 'peers.json');
     await writeFile(file, '{"version":1,"addresses":[1,2');
-    const { peers, logged } = await kept(file);
+    const { peers, logged } = await setUp(file);
     await peers.start();
-    expect(logged.map(({ action }) => action)).toEqual(['peers.file_unreadable']);
+    expect(logged.map(({ action }) => action)).toEqual(['peers-file-unreadable']);
     await peers.stop();
   });
 
-  test('where all places are taken, what was longest not asked for is forgotten, and not dialled again', async () => {
-    const { peers, clock, dialled, file, settle } = await kept();
-    for (let i = 0; i < 256; i++) peers.add(`/${i}`, { remember: true });
-    peers.add('/0', { remember: true });
+  it('replaces the least recently used address if the file is full, and stops dialling it', async () => {
+    const { peers, clock, dialled, file, settle } = await setUp();
+    for (let i = 0; i < 256; i++) peers.add(`/${i}`, { save: true });
+    peers.add('/0', { save: true });
     await settle();
-    peers.add('/one more', { remember: true });
+    peers.add('/new', { save: true });
     await settle();
     dialled.length = 0;
     clock.advance(60_000);
@@ -130,12 +129,12 @@ describe('PersistentPeers', () => {
     const { addresses } = JSON.parse(await readFile(file, 'utf8'));
     expect(addresses).toHaveLength(256);
     expect(addresses.slice(0, 1)).toEqual(['/2']);
-    expect(addresses.slice(-2)).toEqual(['/0', '/one more']);
+    expect(addresses.slice(-2)).toEqual(['/0', '/new']);
   });
 });
 
 describe('hosts', () => {
-  test('find a kept peer again after it has restarted, and it them after they have', async () => {
+  it('reconnect to a persistent peer after either side restarts', async () => {
     const hub = await startHost();
     const address = portOf(hub);
     const node = await startHost();
@@ -156,7 +155,7 @@ describe('hosts', () => {
     await eventually(() => knows(hubAgain, nodeAgain));
   });
 
-  test('stay connected to their bootstrap addresses, with a peer id or without', async () => {
+  it('stay connected to their bootstrap addresses, with or without a peer id', async () => {
     const [first, second] = await Promise.all([startHost(), startHost()]);
     const node = await startHost({ bootstrap: [portOf(first), second.network.addresses()[0]!] });
     await eventually(() => node.network.peers().length === 2);

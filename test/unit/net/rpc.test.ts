@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { encode } from 'it-length-prefixed';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
 import { SwarmError } from '../../../common/errors.ts';
 import { FrameStream } from '../../../net/frames.ts';
@@ -23,7 +23,7 @@ const code = (value: string) => expect.objectContaining({ code: value });
 const refused = (value: string) =>
   expect.objectContaining({ code: 'RPC_REFUSED', values: expect.objectContaining({ code: value }) });
 
-/** What a host answers to frames that no host would send. */
+/** Returns the error with which a host answers frames that our own code never sends. */
 async function answerTo(host: TestHost, frames: Uint8Array[]): Promise<{ code: string; message: string }> {
   const stream = await rawStream(await startRaw(), host, RPC_PROTOCOL);
   const reader = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream });
@@ -35,7 +35,7 @@ async function answerTo(host: TestHost, frames: Uint8Array[]): Promise<{ code: s
 const framed = (bytes: Uint8Array): Uint8Array => encode.single(bytes).subarray();
 
 describe('requests', () => {
-  test('carry bodies both ways and name the caller', async () => {
+  it('carry bodies both ways and the id of the caller', async () => {
     const [caller, callee] = await pair();
     const update = new Uint8Array(randomBytes(200_000));
     const receipt = new Uint8Array(randomBytes(3000));
@@ -48,7 +48,7 @@ describe('requests', () => {
     expect(Buffer.compare(answer.receipt, receipt)).toBe(0);
   });
 
-  test('go both ways on one connection, many at a time', async () => {
+  it('run in both directions on one connection, many at a time', async () => {
     const [a, b] = await pair();
     for (const host of [a, b]) host.network.handle('head', async () => ({ head: null }));
     const calls = [a, b].flatMap((from) => {
@@ -60,10 +60,10 @@ describe('requests', () => {
     expect(await Promise.all(calls)).toEqual(Array(30).fill({ head: null }));
   });
 
-  test("a handler's error reaches the caller with its code, a bug only as INTERNAL", async () => {
+  it('pass a SwarmError of the handler to the caller, and any other error as INTERNAL', async () => {
     const [caller, callee] = await pair();
     callee.network.handle('head', async () => {
-      throw new SwarmError('JOB_UNKNOWN', 'this coordinator does not run the job');
+      throw new SwarmError('JOB_UNKNOWN', 'unknown job');
     });
     callee.network.handle('leave', async () => {
       throw new Error('/secret/path is missing');
@@ -76,7 +76,7 @@ describe('requests', () => {
     await expect(bug).rejects.not.toThrow('/secret');
   });
 
-  test('an unknown method is refused', async () => {
+  it('are refused for an unknown method', async () => {
     const [caller, callee] = await pair();
     await expect(caller.network.request(callee.peer, 'jobs', {}, { signal: soon() })).rejects.toEqual(
       refused('RPC_METHOD_UNKNOWN'),
@@ -86,7 +86,7 @@ describe('requests', () => {
     });
   });
 
-  test('a peer that is not there is unreachable', async () => {
+  it('throw RPC_UNREACHABLE if the peer is offline', async () => {
     const [caller, callee] = await pair();
     await callee.network.stop();
     await eventually(() => caller.network.peers().length === 0);
@@ -95,18 +95,18 @@ describe('requests', () => {
     );
   });
 
-  test("the caller's own signal ends the call with its reason", async () => {
+  it('end with the reason of the signal', async () => {
     const [caller, callee] = await pair();
     callee.network.handle('head', () => new Promise(() => {}));
     const controller = new AbortController();
     const call = caller.network.request(callee.peer, 'head', { job }, { signal: controller.signal });
-    controller.abort(new Error('changed my mind'));
-    await expect(call).rejects.toThrow('changed my mind');
+    controller.abort(new Error('aborted'));
+    await expect(call).rejects.toThrow('aborted');
   });
 });
 
 describe('limits of requests', () => {
-  test('a caller waits no longer than the time-out', async () => {
+  it('ends a call at its timeout', async () => {
     const clock = new ManualClock();
     const [caller, callee] = await pair({ clock });
     let asked = 0;
@@ -121,7 +121,7 @@ describe('limits of requests', () => {
     await outcome;
   });
 
-  test('a caller that never finishes its request is cut off', async () => {
+  it('resets a caller that never finishes its request', async () => {
     const clock = new ManualClock();
     const host = await startHost({ clock });
     host.network.handle('head', async () => ({ head: null }));
@@ -134,27 +134,27 @@ describe('limits of requests', () => {
     });
   });
 
-  test.each(Object.keys(rpcMethods) as (keyof typeof rpcMethods)[])(
-    'a %s request that says it is too large is refused unread',
+  it.each(Object.keys(rpcMethods) as (keyof typeof rpcMethods)[])(
+    'refuses an oversized %s request before its body is read',
     async (method) => {
       const host = await startHost();
       host.network.handle(method, () => Promise.reject(new Error('must not be reached')));
       const prefix = framed(new Uint8Array(rpcMethods[method].maxRequestBytes + 1)).subarray(0, 3);
-      // Only the length arrives, never the bytes: an answer means that nobody waited for them.
+      // Only the length is sent, so an answer shows that the host did not wait for the body.
       expect(await answerTo(host, [framed(Buffer.from(method)), prefix])).toMatchObject({
         code: 'MESSAGE_TOO_LARGE',
       });
     },
   );
 
-  test('a length that never ends is refused after four bytes', async () => {
+  it('refuses a length prefix of more than four bytes', async () => {
     const host = await startHost();
     expect(await answerTo(host, [new Uint8Array(64).fill(0xff)])).toMatchObject({
       code: 'MESSAGE_TOO_LARGE',
     });
   });
 
-  test('an oversized request does not leave the caller', async () => {
+  it('does not send an oversized request', async () => {
     const [caller, callee] = await pair();
     const update = new Uint8Array(rpcMethods.submit.maxRequestBytes);
     await expect(
@@ -162,7 +162,7 @@ describe('limits of requests', () => {
     ).rejects.toEqual(code('MESSAGE_TOO_LARGE'));
   });
 
-  test('an oversized answer is refused at both ends', async () => {
+  it('refuses an oversized answer at both ends', async () => {
     const [caller, callee] = await pair();
     const receipt = new Uint8Array(rpcMethods.receipt.maxResponseBytes + 4096);
     callee.network.handle('receipt', async () => ({ receipt }));
@@ -181,7 +181,7 @@ describe('limits of requests', () => {
     ).rejects.toEqual(code('MESSAGE_TOO_LARGE'));
   });
 
-  test('what is not CBOR or not the right fields is refused', async () => {
+  it('refuses a body that is not CBOR or has wrong fields', async () => {
     const host = await startHost();
     host.network.handle('head', async () => ({ head: null }));
     const method = framed(Buffer.from('head'));
@@ -193,7 +193,7 @@ describe('limits of requests', () => {
     });
   });
 
-  test('more calls than the quota are refused, and come back with time', async () => {
+  it('refuses calls above the quota, which refills with time', async () => {
     const clock = new ManualClock();
     const [caller, callee] = await pair({ clock });
     callee.network.handle('jobs', async () => ({ jobs: [] }));
@@ -206,7 +206,7 @@ describe('limits of requests', () => {
     await expect(call()).rejects.toEqual(refused('RPC_RATE_LIMITED'));
   });
 
-  test('a peer that hangs up at any moment leaves the host unharmed', async () => {
+  it('survives callers that disconnect at any moment', async () => {
     const host = await startHost();
     host.network.handle('head', async () => ({ head: null }));
     const raw = await startRaw();
@@ -214,7 +214,7 @@ describe('limits of requests', () => {
     for (let cut = 0; cut <= whole.length; cut += 7) {
       const stream = await rawStream(raw, host, RPC_PROTOCOL);
       stream.send(whole.subarray(0, cut));
-      if (cut % 2 === 0) stream.abort(new Error('gone'));
+      if (cut % 2 === 0) stream.abort(new Error('disconnected'));
       else await stream.close();
     }
     const other = await startHost();

@@ -3,7 +3,7 @@ import { truncate, writeFile } from 'node:fs/promises';
 import type { Stream } from '@libp2p/interface';
 import { streamPair } from '@libp2p/utils';
 import { encode } from 'it-length-prefixed';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../../common/system-clock.ts';
 import { BlobServer } from '../../../../net/blobs/server.ts';
 import {
@@ -14,6 +14,7 @@ import {
 } from '../../../../net/blobs/wire.ts';
 import { FrameStream } from '../../../../net/frames.ts';
 import type { Streams } from '../../../../net/libp2p/streams.ts';
+import { noObserver } from '../../../../net/observer.ts';
 import { decodeCbor, encodeCbor, sha256 } from '../../../../protocol/cbor.ts';
 import { BLOB_FRAME_BYTES, BLOB_IDLE_TIMEOUT_MS, BLOB_RANGE_BYTES } from '../../../../protocol/limits.ts';
 import { BLOB_PROTOCOL } from '../../../../protocol/rpc.ts';
@@ -46,7 +47,7 @@ async function expectWhole(host: TestHost): Promise<void> {
 }
 
 describe('fetching a blob', () => {
-  test('from several holders at once', async () => {
+  it('uses several holders at once', async () => {
     const fetcher = await startHost();
     const holders = await Promise.all([holder(fetcher), holder(fetcher), holder(fetcher)]);
     const progress: number[] = [];
@@ -64,7 +65,7 @@ describe('fetching a blob', () => {
     for (const { network } of holders) expect(network.traffic().sent).toBeGreaterThan(MiB);
   });
 
-  test('goes on where it stopped when its holder died', async () => {
+  it('resumes after its holder has stopped', async () => {
     const fetcher = await startHost();
     const first = await holder(fetcher);
     let dying: Promise<void> | undefined;
@@ -83,23 +84,23 @@ describe('fetching a blob', () => {
     expect(second.network.traffic().sent).toBeLessThan(8 * MiB);
   });
 
-  test('goes on where it stopped when it was given up', async () => {
+  it('resumes after it was aborted', async () => {
     const fetcher = await startHost();
     const from = await holder(fetcher);
     const controller = new AbortController();
     const attempt = fetcher.network.fetchBlob(ref, {
       holders: [from.peer],
       signal: controller.signal,
-      onProgress: ({ bytes: arrived }) => arrived > 5 * MiB && controller.abort(new Error('enough')),
+      onProgress: ({ bytes: arrived }) => arrived > 5 * MiB && controller.abort(new Error('aborted')),
     });
-    await expect(attempt).rejects.toThrow('enough');
+    await expect(attempt).rejects.toThrow('aborted');
     const before = from.network.traffic().sent;
     await fetcher.network.fetchBlob(ref, { holders: [from.peer], signal: soon() });
     await expectWhole(fetcher);
     expect(from.network.traffic().sent - before).toBeLessThan(8 * MiB);
   });
 
-  test('twice at once costs one transfer', async () => {
+  it('transfers a blob once for two fetches at the same time', async () => {
     const fetcher = await startHost();
     const from = await holder(fetcher);
     const fetch = () => fetcher.network.fetchBlob(ref, { holders: [from.peer], signal: soon() });
@@ -109,7 +110,7 @@ describe('fetching a blob', () => {
     await fetch();
   });
 
-  test('finds the honest one among holders with damaged bytes', async () => {
+  it('finds the one holder with undamaged bytes', async () => {
     const fetcher = await startHost();
     const holders = await Promise.all([holder(fetcher), holder(fetcher), holder(fetcher)]);
     const damaged = Buffer.from(bytes);
@@ -119,7 +120,7 @@ describe('fetching a blob', () => {
     await expectWhole(fetcher);
   });
 
-  test('fails as corrupt when nobody has it undamaged, and stores nothing', async () => {
+  it('fails with BLOB_CORRUPT if no holder has it undamaged, and stores nothing', async () => {
     const fetcher = await startHost();
     const bad = await holder(fetcher);
     await writeFile(bad.blobs.path(ref.digest), randomBytes(ref.size));
@@ -129,11 +130,11 @@ describe('fetching a blob', () => {
     expect(await fetcher.blobs.has(ref.digest)).toBe(false);
   });
 
-  test('refuses a size that is not the announced one', async () => {
+  it('refuses a blob of another size', async () => {
     const fetcher = await startHost();
-    const liar = await holder(fetcher);
-    const options = { holders: [liar.peer], signal: soon() };
-    await truncate(liar.blobs.path(ref.digest), ref.size - 1);
+    const shorter = await holder(fetcher);
+    const options = { holders: [shorter.peer], signal: soon() };
+    await truncate(shorter.blobs.path(ref.digest), ref.size - 1);
     await expect(fetcher.network.fetchBlob(ref, options)).rejects.toEqual(code('BLOB_SIZE'));
     const longer = await holder(fetcher);
     await writeFile(longer.blobs.path(ref.digest), Buffer.concat([bytes, bytes]));
@@ -145,7 +146,7 @@ describe('fetching a blob', () => {
     );
   });
 
-  test('names what each holder said when none has it', async () => {
+  it('gives the reason of each holder if none has it', async () => {
     const fetcher = await startHost();
     const empty = await startHost();
     await join(fetcher, empty);
@@ -160,7 +161,7 @@ describe('fetching a blob', () => {
     );
   });
 
-  test('many blobs at once from one holder, which gives a peer only so many streams', async () => {
+  it('fetches many blobs at once from one holder, which limits the streams of a peer', async () => {
     const fetcher = await startHost();
     const from = await startHost();
     const contents = Array.from({ length: 6 }, () => randomBytes(3 * MiB));
@@ -172,7 +173,7 @@ describe('fetching a blob', () => {
       expect(await fetcher.blobs.get(digest, { maxBytes: 3 * MiB })).toHaveLength(3 * MiB);
   });
 
-  test('a holder that is busy is asked again', async () => {
+  it('asks a busy holder again', async () => {
     const clock = new ManualClock();
     const content = randomBytes(1000);
     const small = { digest: sha256(content), size: content.length };
@@ -202,7 +203,7 @@ describe('fetching a blob', () => {
     expect(refusals).toBeGreaterThan(10);
   });
 
-  test('the empty blob', async () => {
+  it('fetches the empty blob', async () => {
     const fetcher = await startHost();
     const empty = sha256(new Uint8Array());
     await fetcher.network.fetchBlob({ digest: empty, size: 0 }, { holders: [], signal: soon() });
@@ -210,7 +211,7 @@ describe('fetching a blob', () => {
   });
 });
 
-/** A host that fetches from a peer which answers blob requests in its own way. */
+/** A host that fetches from a hostile holder. */
 async function fetchFrom(answer: (stream: Stream) => void, clock?: ManualClock) {
   const fetcher = await startHost({ ...(clock && { clock }) });
   const hostile = await startRaw();
@@ -224,7 +225,7 @@ const framed = (content: Uint8Array): Uint8Array => encode.single(content).subar
 const ok = framed(encodeCbor({ status: 'ok', total: ref.size }));
 
 describe('a hostile holder', () => {
-  test.each<[string, Uint8Array[]]>([
+  it.each<[string, Uint8Array[]]>([
     ['garbage instead of an answer', [framed(randomBytes(20))]],
     ['an answer that is too long', [framed(randomBytes(BLOB_HEADER_BYTES + 1))]],
     ['a frame longer than a frame may be', [ok, framed(randomBytes(65_537))]],
@@ -239,7 +240,7 @@ describe('a hostile holder', () => {
     expect(await fetcher.blobs.has(ref.digest)).toBe(false);
   });
 
-  test('that hangs up in the middle of each range is given up', async () => {
+  it('that closes the stream in the middle of each range is given up', async () => {
     const { attempt } = await fetchFrom((stream) => {
       stream.send(ok);
       stream.send(framed(randomBytes(1000)));
@@ -248,7 +249,7 @@ describe('a hostile holder', () => {
     await expect(attempt).rejects.toEqual(code('BLOB_UNAVAILABLE'));
   });
 
-  test('that never answers is given up after the idle time', async () => {
+  it('that never answers is given up after the idle time', async () => {
     const clock = new ManualClock();
     const { attempt } = await fetchFrom(() => {}, clock);
     const outcome = expect(attempt).rejects.toEqual(code('BLOB_UNAVAILABLE'));
@@ -265,7 +266,7 @@ describe('a hostile holder', () => {
     await outcome;
   });
 
-  test('whose bytes drip is given up though it is never idle for long', async () => {
+  it('that sends single bytes slowly is given up, though it is never idle for long', async () => {
     const clock = new ManualClock();
     const streams: Stream[] = [];
     const { attempt } = await fetchFrom((stream) => {
@@ -298,7 +299,7 @@ describe('serving blobs', () => {
     return decodeCbor(await frames.read(BLOB_HEADER_BYTES, soon()), blobAnswerSchema, BLOB_HEADER_BYTES);
   }
 
-  test('answers request after request on one stream, and says what is not there', async () => {
+  it('answers several requests on one stream, and reports absent bytes', async () => {
     const host = await startHost();
     await host.blobs.put(bytes);
     const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
@@ -319,8 +320,8 @@ describe('serving blobs', () => {
     expect(Buffer.compare(await frames.read(10, soon()), bytes.subarray(5, 15))).toBe(0);
   });
 
-  test('what was handed to a stream is not overwritten before the next request there', async () => {
-    // It may wait, not yet encrypted, in layers below that do not tell when they are done with it.
+  it('does not overwrite bytes passed to a stream before its next request', async () => {
+    // Lower layers may hold the bytes unencrypted and do not signal when they are done.
     const { blobs } = await startHost();
     await blobs.put(bytes);
     const [client, served] = await streamPair();
@@ -338,7 +339,13 @@ describe('serving blobs', () => {
         serve = handler;
       },
     };
-    await new BlobServer({ streams, blobs, clock: systemClock, log: recordingLog([]) }).start();
+    await new BlobServer({
+      streams,
+      blobs,
+      clock: systemClock,
+      log: recordingLog([]),
+      observer: noObserver,
+    }).start();
     const serving = serve!(served, 'a peer');
     const frames = new FrameStream({ unreadBytes: 4 * 1024 * 1024 }, { stream: client });
     for (const offset of [0, 1000, 5 * BLOB_RANGE_BYTES]) {
@@ -351,7 +358,7 @@ describe('serving blobs', () => {
     await serving;
   });
 
-  test.each<[string, Uint8Array]>([
+  it.each<[string, Uint8Array]>([
     ['not CBOR', framed(randomBytes(30))],
     ['too long', framed(randomBytes(BLOB_HEADER_BYTES + 1))],
     ['for a path', framed(encodeCbor({ digest: '../identity', offset: 0, length: 1 }))],
@@ -361,14 +368,14 @@ describe('serving blobs', () => {
     ],
     ['for nothing', framed(encodeCbor({ digest: ref.digest, offset: 0, length: 0 }))],
     ['at a negative offset', framed(encodeCbor({ digest: ref.digest, offset: -1, length: 1 }))],
-  ])('a request that is %s costs its stream', async (_, request) => {
+  ])('resets the stream of a request that is %s', async (_, request) => {
     const host = await startHost();
     const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
     stream.send(request);
     await eventually(() => stream.status === 'reset');
   });
 
-  test('a peer gets so many streams and no more', async () => {
+  it('limits the streams of a peer', async () => {
     const host = await startHost();
     const raw = await startRaw();
     for (let i = 0; i < BLOB_STREAMS_PER_CONNECTION; i++) await rawStream(raw, host, BLOB_PROTOCOL);
@@ -376,14 +383,14 @@ describe('serving blobs', () => {
     await eventually(() => extra === null || extra.status === 'reset');
   });
 
-  test('a reader that does not read loses its stream in time', async () => {
+  it('resets the stream of a peer that does not read', async () => {
     const clock = new ManualClock();
     const host = await startHost({ clock });
     await host.blobs.put(bytes);
     const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);
     stream.pause();
     stream.send(framed(encodeCbor({ digest: ref.digest, offset: 0, length: BLOB_RANGE_BYTES })));
-    // The first window arrives although nobody reads; the rest waits at the sender.
+    // The first window arrives although the peer does not read; the rest waits at the sender.
     await eventually(() => stream.readBufferLength > 100_000);
     await eventually(() => {
       clock.advance(BLOB_RANGE_TIMEOUT_MS);
@@ -391,7 +398,7 @@ describe('serving blobs', () => {
     });
   });
 
-  test('a silent peer does not keep its stream', async () => {
+  it('resets the stream of a silent peer', async () => {
     const clock = new ManualClock();
     const host = await startHost({ clock });
     const stream = await rawStream(await startRaw(), host, BLOB_PROTOCOL);

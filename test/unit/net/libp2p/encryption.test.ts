@@ -4,14 +4,14 @@ import { noise } from '@libp2p/noise';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { LOOPBACK, soon, startRaw } from '../../../utils/hosts.ts';
 
 const PROTOCOL = '/test/pour/1';
-/** Around every bound there is: small messages, one byte about a full one, several messages, a flow-control window. */
+/** Sizes around every limit: small messages, one byte below and above a full one, several messages, a flow-control window. */
 const sizes = [1, 15, 1199, 1200, 65_518, 65_519, 65_520, 262_064, 700_001];
 
-/** A libp2p node as it comes, with none of our encryption or sending. */
+/** An unmodified libp2p node. */
 async function startStock(): Promise<Libp2p> {
   const node = await createLibp2p({
     addresses: { listen: [LOOPBACK] },
@@ -35,7 +35,7 @@ async function digestOf(stream: Stream): Promise<string> {
   return hash.digest('hex');
 }
 
-test('connections between a node of ours and one of the library carry the same bytes both ways', async () => {
+it('carries the same bytes between our node and an unmodified libp2p node, both ways', async () => {
   const pieces = sizes.map((size) => randomBytes(size));
   const expected = createHash('sha256').update(Buffer.concat(pieces)).digest('hex');
   const [ours, stock] = await Promise.all([startRaw(), startStock()]);

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import type { MultiaddrConnection } from '@libp2p/interface';
 import { encode } from 'it-length-prefixed';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { gatherWrites } from '../../../../net/libp2p/gathered-writes.ts';
 import { soon } from '../../../utils/hosts.ts';
 
@@ -13,7 +13,7 @@ interface Sending {
   sendData(pieces: ReturnType<typeof encode.single>): { sentBytes: number; canSendMore: boolean };
 }
 
-/** Both ends of a TCP connection, the first one as the transport wraps it. */
+/** Both ends of a TCP connection; the first one as the transport wraps it. */
 async function pair(): Promise<{ sending: Sending; from: Socket; to: Socket }> {
   const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
   await once(server, 'listening', { signal: soon() });
@@ -44,7 +44,7 @@ function pieces(bytes: Uint8Array) {
   return list;
 }
 
-test('all pieces go out at once and arrive in order', async () => {
+it('sends all pieces in order', async () => {
   const { sending, from, to } = await pair();
   const bytes = randomBytes(1000);
   expect(sending.sendData(pieces(bytes))).toEqual({ sentBytes: 1000, canSendMore: true });
@@ -54,15 +54,15 @@ test('all pieces go out at once and arrive in order', async () => {
   expect(Buffer.concat(arrived).equals(bytes)).toBe(true);
 });
 
-test.each([MiB, 10_000])(
-  'who sends %i bytes at a time is told to wait while nobody reads, and to go on once somebody does',
+it.each([MiB, 10_000])(
+  'signals back-pressure for writes of %i bytes, and drains when the peer reads',
   async (size) => {
     const { sending, from, to } = await pair();
     const bytes = randomBytes(size);
     let sent = 0;
     for (let flowing = true; flowing; sent += size) flowing = sending.sendData(pieces(bytes)).canSendMore;
     expect(sent).toBeLessThan(64 * MiB);
-    // Or nobody would ever say so.
+    // Otherwise no `drain` event would follow.
     expect(from.writableNeedDrain).toBe(true);
     let received = 0;
     to.on('data', (chunk: Buffer) => {

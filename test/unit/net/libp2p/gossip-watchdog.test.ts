@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
-import { Gossip } from '../../../../net/gossip.ts';
+import { describe, expect, it } from 'vitest';
 import { Watchdog } from '../../../../net/libp2p/gossip-watchdog.ts';
 import { jobTopic } from '../../../../protocol/topics.ts';
 import { eventually } from '../../../utils/eventually.ts';
-import { recordingLog, soon, startHost, startRaw, type TestHost } from '../../../utils/hosts.ts';
+import { rawGossip, recordingLog, soon, startHost, startRaw, type TestHost } from '../../../utils/hosts.ts';
 import { ManualClock } from '../../../utils/manual-clock.ts';
 
 const topic = jobTopic('cd'.repeat(32), 'updates');
@@ -12,7 +11,7 @@ const topic = jobTopic('cd'.repeat(32), 'updates');
 describe('Watchdog', () => {
   function watch(survey: () => { peer: string; connectedAt: number; flows: boolean }[]) {
     const clock = new ManualClock();
-    const repaired: string[] = [];
+    const reconnected: string[] = [];
     const logged: TestHost['logged'] = [];
     const watchdog = new Watchdog(
       { intervalMs: 1000, graceMs: 3000 },
@@ -21,17 +20,17 @@ describe('Watchdog', () => {
         log: recordingLog(logged),
         survey: async () => survey(),
         reconnect: async (peer) => {
-          repaired.push(peer);
-          if (peer === 'unlucky') throw new Error('no luck');
+          reconnected.push(peer);
+          if (peer === 'unlucky') throw new Error('unreachable');
         },
       },
     );
-    return { clock, watchdog, repaired, logged };
+    return { clock, watchdog, reconnected, logged };
   }
 
-  test('repairs a peer only after it has been silent for the grace time', async () => {
+  it('reconnects a peer only after it was silent for the grace time', async () => {
     let flows = true;
-    const { clock, watchdog, repaired } = watch(() => [{ peer: 'p', connectedAt: 0, flows }]);
+    const { clock, watchdog, reconnected } = watch(() => [{ peer: 'p', connectedAt: 0, flows }]);
     const pass = async (ms: number) => {
       clock.advance(ms);
       await watchdog.check();
@@ -40,18 +39,18 @@ describe('Watchdog', () => {
     flows = false;
     await pass(1000);
     await pass(2999);
-    expect(repaired).toEqual([]);
+    expect(reconnected).toEqual([]);
     flows = true;
     await pass(1);
     flows = false;
     await pass(1);
     await pass(3000);
-    expect(repaired).toEqual(['p']);
+    expect(reconnected).toEqual(['p']);
   });
 
-  test('gives a new connection its time, and a failed repair another try', async () => {
+  it('waits for new connections, and retries a failed reconnection', async () => {
     let connectedAt = 0;
-    const { clock, watchdog, repaired, logged } = watch(() => [
+    const { clock, watchdog, reconnected, logged } = watch(() => [
       { peer: 'unlucky', connectedAt, flows: false },
     ]);
     connectedAt = clock.now();
@@ -62,26 +61,26 @@ describe('Watchdog', () => {
     await pass(2999);
     await pass(1);
     await pass(2999);
-    expect(repaired).toEqual([]);
+    expect(reconnected).toEqual([]);
     await pass(1);
     await pass(1000);
     await pass(3000);
-    expect(repaired).toEqual(['unlucky', 'unlucky']);
-    expect(logged.filter(({ action }) => action === 'watchdog.repair_failed')).toHaveLength(2);
+    expect(reconnected).toEqual(['unlucky', 'unlucky']);
+    expect(logged.filter(({ action }) => action === 'gossip-repair-failed')).toHaveLength(2);
   });
 
-  test('repairs also after the clock has been set back behind the moment of connecting', async () => {
-    const { clock, watchdog, repaired } = watch(() => [
+  it('works after the clock was set back to before the connection', async () => {
+    const { clock, watchdog, reconnected } = watch(() => [
       { peer: 'p', connectedAt: 1_700_000_000_000, flows: false },
     ]);
     clock.set(-3_600_000);
     await watchdog.check();
     clock.advance(3000);
     await watchdog.check();
-    expect(repaired).toEqual(['p']);
+    expect(reconnected).toEqual(['p']);
   });
 
-  test('goes on by itself until it is stopped', async () => {
+  it('checks again and again until it is stopped, also after an error', async () => {
     let surveys = 0;
     const { clock, watchdog } = watch(() => {
       surveys++;
@@ -98,11 +97,11 @@ describe('Watchdog', () => {
   });
 });
 
-describe('a host whose gossip stream to a peer has ended', () => {
-  test.each(['outbound', 'inbound'] as const)('gets it back when the %s one broke', async (direction) => {
+describe('a host whose gossip stream to a peer ended', () => {
+  it.each(['outbound', 'inbound'] as const)('reconnects if the %s stream broke', async (direction) => {
     const host = await startHost({ watchdog: { intervalMs: 30, graceMs: 200 } });
     const raw = await startRaw();
-    const gossip = new Gossip({ pubsub: raw.services.pubsub, log: recordingLog([]) });
+    const gossip = rawGossip(raw);
     const heard: string[] = [];
     gossip.subscribe(topic, ({ data }) => {
       heard.push(Buffer.from(data).toString('hex'));
@@ -123,7 +122,7 @@ describe('a host whose gossip stream to a peer has ended', () => {
     expect(streams.length).toBeGreaterThan(0);
     for (const stream of streams) stream.abort(new Error('broken on purpose'));
 
-    await eventually(() => host.logged.some(({ action }) => action === 'watchdog.gossip_silent'));
+    await eventually(() => host.logged.some(({ action }) => action === 'gossip-silent'));
     await eventually(() => raw.getConnections().length > 0 && raw.getConnections()[0] !== connection);
     await eventually(isHeard);
   });

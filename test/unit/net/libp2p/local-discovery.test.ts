@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { serviceOf } from '../../../../net/libp2p/local-discovery.ts';
 import { eventually } from '../../../utils/eventually.ts';
 import { startHost, type TestHost } from '../../../utils/hosts.ts';
@@ -6,7 +6,7 @@ import { multicastProblem } from '../../../utils/multicast.ts';
 
 const problem = await multicastProblem();
 
-/** Peers of this name are found by nobody else: other runs of this test may share the local network. */
+/** Unique names: other runs of this test may share the local network. */
 const coordinator = `coordinator ${crypto.randomUUID()}`;
 const other = `other ${crypto.randomUUID()}`;
 
@@ -15,21 +15,19 @@ const sees = (host: TestHost, peer: TestHost) =>
 const meet = (a: TestHost, b: TestHost) =>
   eventually(() => sees(a, b) && sees(b, a), { what: 'the meeting' });
 
-test('each coordinator has a service of its own, in labels that DNS allows', () => {
+it('has a service name per coordinator, in valid DNS labels', () => {
   expect(serviceOf(coordinator)).toBe(serviceOf(coordinator));
   expect(serviceOf(coordinator)).not.toBe(serviceOf(other));
   for (const label of serviceOf(coordinator).split('.')) expect(label).toMatch(/^[a-z_][a-z0-9_-]{0,62}$/);
 });
 
-test('peers of one coordinator find each other in the local network, and those of another are left alone', async ({
-  skip,
-}) => {
+it('connects the peers of one coordinator in the local network, and no others', async ({ skip }) => {
   skip(problem !== null, problem ?? undefined);
   const stranger = await startHost({ mdns: [other] });
   const first = await startHost({ mdns: [coordinator] });
   const second = await startHost({ mdns: [coordinator] });
   await meet(first, second);
-  // The stranger has heard the same questions as the first, and has its own answered by somebody.
+  // The stranger receives the same queries as the first host, and its own queries are answered by the neighbour.
   const neighbour = await startHost({ mdns: [other] });
   await meet(stranger, neighbour);
   const third = await startHost({ mdns: [coordinator] });
@@ -40,7 +38,7 @@ test('peers of one coordinator find each other in the local network, and those o
   }
 });
 
-test('a peer of two coordinators is found by the peers of both', async ({ skip }) => {
+it('connects a peer of two coordinators to the peers of both', async ({ skip }) => {
   skip(problem !== null, problem ?? undefined);
   const [one, two] = await Promise.all([startHost({ mdns: [coordinator] }), startHost({ mdns: [other] })]);
   const both = await startHost({ mdns: [coordinator, other] });
@@ -48,7 +46,7 @@ test('a peer of two coordinators is found by the peers of both', async ({ skip }
   expect(sees(one, two)).toBe(false);
 });
 
-test('a host that is told not to is not found', async ({ skip }) => {
+it('does not connect a host with mDNS turned off', async ({ skip }) => {
   skip(problem !== null, problem ?? undefined);
   const silent = await startHost({ mdns: [] });
   const [a, b] = [await startHost({ mdns: [coordinator] }), await startHost({ mdns: [coordinator] })];

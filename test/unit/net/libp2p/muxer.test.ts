@@ -1,10 +1,10 @@
 import type { Libp2p } from '@libp2p/interface';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { BLOB_PROTOCOL } from '../../../../protocol/rpc.ts';
 import { eventually } from '../../../utils/eventually.ts';
 import { rawStream, soon, startHost, startRaw, type TestHost } from '../../../utils/hosts.ts';
 
-/** The encrypted connection below a muxer: what is sent there is no frame of the library's making. */
+/** The encrypted connection below a muxer, to send frames that the library never sends. */
 interface Below {
   status: string;
   send(bytes: Uint8Array): boolean;
@@ -24,8 +24,8 @@ function frameHeader(stream: number, length: number): Uint8Array {
   return header;
 }
 
-describe('a connection', () => {
-  test('on which a frame is larger than any can be is closed before the frame is there', async () => {
+describe('the muxer', () => {
+  it('closes a connection that announces an oversized frame, before the frame has arrived', async () => {
     const [host, node] = await Promise.all([startHost(), startRaw()]);
     const connection = await below(node, host);
     connection.send(frameHeader(99, 0xffff_fff0));
@@ -39,7 +39,7 @@ describe('a connection', () => {
     expect(sent).toBeLessThan(64 * 1024 * 1024);
   });
 
-  test('on which data come a byte at a time is closed; one with many small messages among others is not', async () => {
+  it('closes a connection whose data arrive in single bytes, but not one that mixes small and large messages', async () => {
     const [host, node] = await Promise.all([startHost(), startRaw()]);
     const other = await startRaw();
     const received = { bytes: 0 };

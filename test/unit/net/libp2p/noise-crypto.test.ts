@@ -3,13 +3,13 @@ import type { ICryptoInterface } from '@libp2p/noise';
 import { defaultCrypto } from '@libp2p/noise/crypto';
 import fc from 'fast-check';
 import { encode } from 'it-length-prefixed';
-import { expect, test } from 'vitest';
+import { expect, it } from 'vitest';
 import { noiseCrypto } from '../../../../net/libp2p/noise-crypto.ts';
 
 const TAG_BYTES = 16;
 const LARGEST = 65_535 - TAG_BYTES;
 
-/** The bytes in pieces, as muxer and socket hand them on. */
+/** The bytes in pieces, as they arrive from the socket. */
 function inPieces(bytes: Uint8Array, cuts: readonly number[]) {
   const list = encode.single(bytes).sublist(0, 0);
   const ends = [...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].sort((a, b) => a - b);
@@ -27,7 +27,7 @@ const cases = fc.record({
   ad: fc.uint8Array({ maxLength: 40 }),
 });
 
-test('speaks with the library as the library speaks with itself, whatever the pieces', () => {
+it('is compatible with the library in both directions, for any pieces', () => {
   const directions: [ICryptoInterface, ICryptoInterface][] = [
     [noiseCrypto, defaultCrypto],
     [defaultCrypto, noiseCrypto],
@@ -36,33 +36,33 @@ test('speaks with the library as the library speaks with itself, whatever the pi
     fc.property(cases, ({ length, cuts, ad }) => {
       const [key, nonce, bytes] = [randomBytes(32), randomBytes(12), randomBytes(length)];
       for (const [from, to] of directions) {
-        const sealed = from.chaCha20Poly1305Encrypt(inPieces(bytes, cuts), nonce, ad, key).subarray();
-        expect(sealed.length).toBe(length + TAG_BYTES);
-        const opened = to.chaCha20Poly1305Decrypt(inPieces(sealed, cuts), nonce, ad, key);
-        expect(Buffer.compare(opened.subarray(), bytes)).toBe(0);
+        const encrypted = from.chaCha20Poly1305Encrypt(inPieces(bytes, cuts), nonce, ad, key).subarray();
+        expect(encrypted.length).toBe(length + TAG_BYTES);
+        const decrypted = to.chaCha20Poly1305Decrypt(inPieces(encrypted, cuts), nonce, ad, key);
+        expect(Buffer.compare(decrypted.subarray(), bytes)).toBe(0);
       }
     }),
     { numRuns: 50 },
   );
 });
 
-test('a changed bit anywhere, another key, nonce or context is refused', () => {
+it('refuses a flipped bit, and another key, nonce or associated data', () => {
   const [key, nonce, ad] = [randomBytes(32), randomBytes(12), randomBytes(8)];
-  const sealed = noiseCrypto
+  const encrypted = noiseCrypto
     .chaCha20Poly1305Encrypt(inPieces(randomBytes(5000), [17]), nonce, ad, key)
     .subarray();
-  const open = (bytes: Uint8Array, [n, a, k]: Uint8Array[]) =>
+  const decrypt = (bytes: Uint8Array, [n, a, k]: Uint8Array[]) =>
     noiseCrypto.chaCha20Poly1305Decrypt(inPieces(bytes, [3000]), n!, a!, k!);
-  expect(open(sealed, [nonce, ad, key]).byteLength).toBe(5000);
+  expect(decrypt(encrypted, [nonce, ad, key]).byteLength).toBe(5000);
   for (const at of [0, 2999, 3000, 4999, 5000, 5000 + TAG_BYTES - 1]) {
-    const changed = Uint8Array.from(sealed);
+    const changed = Uint8Array.from(encrypted);
     changed[at]! ^= 1;
-    expect(() => open(changed, [nonce, ad, key])).toThrow();
+    expect(() => decrypt(changed, [nonce, ad, key])).toThrow();
   }
   for (const wrong of [0, 1, 2]) {
     const used = [nonce, ad, key].map((bytes, index) =>
       index === wrong ? randomBytes(bytes.length) : bytes,
     );
-    expect(() => open(sealed, used)).toThrow();
+    expect(() => decrypt(encrypted, used)).toThrow();
   }
 });

@@ -1,0 +1,26 @@
+import { expect, it } from 'vitest';
+import { privateAddressesWarning } from '../../../net/addresses.ts';
+
+it('warns if all addresses are private', () => {
+  const addresses = [
+    '/ip4/127.0.0.1/tcp/4040',
+    '/ip4/192.168.1.5/tcp/4040',
+    '/ip4/10.0.0.1/tcp/4040',
+    '/ip4/100.64.0.1/tcp/4040',
+    '/ip6/::1/tcp/4040',
+    '/ip6/fd00::1/tcp/4040',
+  ];
+  expect(privateAddressesWarning(addresses)).toMatchObject({
+    code: 'ADDRESSES_PRIVATE',
+    values: { addresses },
+    next: expect.stringContaining('--announce'),
+  });
+  expect(privateAddressesWarning([])).toMatchObject({ code: 'ADDRESSES_PRIVATE' });
+});
+
+it.each(['/ip4/8.8.4.4/tcp/4040', '/ip6/2600::1/tcp/4040', '/dns4/swarm.example/tcp/4040'])(
+  'does not warn if one address is public: %s',
+  (address) => {
+    expect(privateAddressesWarning(['/ip4/127.0.0.1/tcp/4040', address])).toBeNull();
+  },
+);
