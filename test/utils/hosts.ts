@@ -27,11 +27,7 @@ export interface TestHost {
   logged: { action: string; fields: object }[];
 }
 
-<<<<<<< HEAD
-/** A logger that collects its entries. */
-=======
 /** A logger that records lines instead of printing them. */
->>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
 export function recordingLog(logged: TestHost['logged']): Logger {
   const record = (fields: object, action: string): void => {
     logged.push({ action, fields });
@@ -61,11 +57,7 @@ export async function startHost(
   return { network, blobs, home, peer: network.signer.peerId, logged };
 }
 
-<<<<<<< HEAD
-/** A bare libp2p node with our transports and gossip settings, for tests of what our hosts never do. */
-=======
 /** Starts a libp2p node with our transports and gossip settings but without our protocols, to misbehave. */
->>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
 export async function startRaw(): Promise<Libp2p<{ pubsub: object }>> {
   const { privateKey } = await loadIdentity(await temporaryFolder());
   const options = { listen: [LOOPBACK], mdns: [], agent: 'hostile' };
@@ -87,11 +79,7 @@ export function rawGossip(node: Libp2p<{ pubsub: object }>): Gossip {
 
 export const soon = (): AbortSignal => AbortSignal.timeout(20_000);
 
-<<<<<<< HEAD
-/** Connects two hosts. Resolves when both have the connection. */
-=======
 /** Connects one host to another; resolves when both list the connection. */
->>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
 export async function join(host: TestHost, to: TestHost): Promise<void> {
   await host.network.connect(to.network.addresses()[0]!, { signal: soon() });
   await eventually(() => to.network.peers().some(({ peer }) => peer === host.peer));

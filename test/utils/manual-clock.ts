@@ -1,10 +1,6 @@
 import type { Clock } from '../../common/clock.ts';
 
-<<<<<<< HEAD
-/** A clock that moves only when a test advances it. */
-=======
 /** A clock that a test moves. */
->>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
 export class ManualClock implements Clock {
   #now = 1_000_000;
   #epoch = 1_700_000_000_000;
@@ -18,11 +14,7 @@ export class ManualClock implements Clock {
     return this.#now;
   }
 
-<<<<<<< HEAD
-  /** Sets the wall clock forward or back. Timers do not change. */
-=======
   /** Sets the time of `now()` forward or back, as a person sets a machine's clock. Timers are not affected. */
->>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
   set(byMs: number): void {
     this.#epoch += byMs;
   }
@@ -33,20 +25,12 @@ export class ManualClock implements Clock {
     return () => this.#timers.delete(timer);
   }
 
-<<<<<<< HEAD
-  /** Times at which timers are due, in milliseconds from now. */
-=======
   /** Returns the milliseconds until each timer. */
->>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
   due(): number[] {
     return [...this.#timers].map(({ at }) => at - this.#now).sort((a, b) => a - b);
   }
 
-<<<<<<< HEAD
-  /** Advances the time, and runs the timers that become due, in order. */
-=======
   /** Advances the clock and runs the timers that become due, in order. */
->>>>>>> 5534607 (Announce public addresses, limit relayed connections, measure the network)
   advance(ms: number): void {
     const end = this.#now + ms;
     for (;;) {
