@@ -4,7 +4,7 @@ import { isAllLinear } from '../lora/models/targets.ts';
 import { loraSchema, trainingSchema } from '../protocol/manifest.ts';
 import { collect, integer, number } from './options.ts';
 
-/** Options that describe the adapter, by what commander calls them; what is not given is undefined. */
+/** Flags of the adapter, by commander's names. Flags that are not given are undefined. */
 export interface AdapterFlags {
   rank?: number;
   alpha?: number;
@@ -22,7 +22,7 @@ export interface AdapterFlags {
   init?: string;
 }
 
-/** Options of the optimiser, likewise. */
+/** Flags of the training, by commander's names. Flags that are not given are undefined. */
 export interface OptimizerFlags {
   learningRate?: number;
   schedule?: string;
@@ -45,50 +45,57 @@ export interface OptimizerFlags {
 const lora = loraSchema.parse({});
 const training = trainingSchema.parse({});
 
-/** The defaults are those of a job; they are filled in later, so that a config file or a preset can say otherwise. */
+/** Adds the flags of the adapter. Their defaults are a job's, and apply only where no config file or preset sets a value. */
 export function addAdapterOptions(command: Command): Command {
   return command
     .optionsGroup('Adapter:')
     .option('--rank <r>', `LoRA rank (default: ${lora.rank})`, integer(1, 1024))
-    .option('--alpha <number>', 'the update is scaled by alpha / rank (default: 2 × rank)', number(1e-6))
+    .option('--alpha <number>', 'scale of the adapter: alpha / rank (default: 2 × rank)', number(1e-6))
     .option(
       '--target <module>',
-      'adapt modules of this name; may be repeated; or one regular expression over whole names (default: all-linear)',
+      'name of the modules to adapt, repeatable; or a regular expression for full names (default: all-linear)',
       collect,
     )
-    .option('--exclude <module>', 'do not adapt modules of this name, likewise', collect)
-    .option('--layer <number>', 'adapt this block only, from 0; may be repeated (default: all)', numbers)
-    .option('--rank-pattern <pattern=r>', 'another rank for the modules that match; may be repeated', pattern)
-    .option('--alpha-pattern <pattern=a>', 'another alpha, likewise', pattern)
-    .option('--rslora', 'scale by alpha / √rank')
-    .option('--dora', 'learn direction and magnitude apart (DoRA)')
+    .option(
+      '--exclude <module>',
+      'name of modules not to adapt, repeatable; or a regular expression for full names',
+      collect,
+    )
+    .option('--layer <number>', 'number of a block to adapt, from 0; repeatable (default: all)', numbers)
+    .option('--rank-pattern <pattern=r>', 'rank of the modules that match the pattern; repeatable', pattern)
+    .option('--alpha-pattern <pattern=a>', 'alpha of the modules that match the pattern; repeatable', pattern)
+    .option('--rslora', 'scale the adapter by alpha / √rank instead (rsLoRA)')
+    .option('--dora', 'train direction and magnitude separately (DoRA)')
     .option(
       '--dropout <share>',
-      `share of the adapter's inputs set to zero in training (default: ${lora.dropout})`,
+      `dropout: share of the adapter's inputs set to zero during training (default: ${lora.dropout})`,
       number(0, 0.999),
     )
     .option(
       '--save-module <module>',
-      'train this module whole and keep it in the adapter; may be repeated',
+      'name of a module to train whole and save in the adapter; repeatable',
       collect,
     )
     .addOption(
       choice('--bias <which>', `biases to train (default: ${lora.bias})`, ['none', 'all', 'lora_only']),
     )
-    .option('--freeze-a', 'train B only')
-    .addOption(choice('--init <how>', 'start of A (default: uniform)', ['uniform', 'gaussian']));
+    .option('--freeze-a', 'train only B, and keep A at its initial values')
+    .addOption(
+      choice('--init <how>', 'distribution of the initial A (default: uniform)', ['uniform', 'gaussian']),
+    );
 }
 
+/** Adds the flags of batch and optimiser. Their defaults apply as those of the adapter do. */
 export function addOptimizerOptions(command: Command): Command {
   return command
-    .optionsGroup('Training:')
+    .optionsGroup('Batch and optimiser:')
     .option(
       '--learning-rate <rate>',
-      `peak rate of AdamW (default: ${training.learningRate})`,
+      `peak learning rate of AdamW (default: ${training.learningRate})`,
       number(1e-12, 1),
     )
     .addOption(
-      choice('--schedule <name>', `how the rate goes on after warm-up (default: ${training.schedule})`, [
+      choice('--schedule <name>', `learning rate after the warm-up (default: ${training.schedule})`, [
         'constant',
         'linear',
         'cosine',
@@ -96,57 +103,64 @@ export function addOptimizerOptions(command: Command): Command {
     )
     .option(
       '--final-fraction <share>',
-      `where linear and cosine end, as a share of the rate (default: ${training.finalFraction})`,
+      `last learning rate of linear and cosine, as a share of the peak (default: ${training.finalFraction})`,
       number(0, 1),
     )
     .option(
       '--warmup <steps>',
-      `steps of linear warm-up (default: ${training.warmupSteps})`,
+      `steps in which the learning rate rises to its peak (default: ${training.warmupSteps})`,
       integer(0, 1_000_000),
     )
     .addOption(
-      new Option('--warmup-ratio <share>', 'the same as a share of all steps')
+      new Option('--warmup-ratio <share>', 'warm-up as a share of all steps, instead of --warmup')
         .argParser(number(0, 1))
         .conflicts('warmup'),
     )
     .option(
       '--batch-size <rows>',
-      `rows per optimiser step (default: ${training.batchSize})`,
+      `rows of one optimiser step (default: ${training.batchSize})`,
       integer(1, 4096),
     )
-    .option(
-      '--micro-batch <rows>',
-      'rows at a time: fewer need less memory, the result is the same (default: the batch size; with several devices a share of it for each)',
-      integer(1, 4096),
+    .addOption(
+      new Option(
+        '--micro-batch <rows>',
+        'rows that pass through the model at once: fewer need less memory, with the same result (default: the batch size, or an equal share for each of several devices)',
+      )
+        .argParser(integer(1, 4096))
+        .helpGroup('Compute and memory:'),
     )
-    .option(
-      '--sequence-length <tokens>',
-      `tokens per row (default: ${training.sequenceLength})`,
-      integer(8, 131072),
+    .addOption(
+      new Option('--sequence-length <tokens>', `tokens of a row (default: ${training.sequenceLength})`)
+        .argParser(integer(8, 131072))
+        .helpGroup('Data:'),
     )
-    .option('--weight-decay <rate>', `AdamW's decay (default: ${training.weightDecay})`, number(0, 1))
+    .option('--weight-decay <rate>', `weight decay of AdamW (default: ${training.weightDecay})`, number(0, 1))
     .addOption(
       new Option(
         '--decay-group <group>',
-        `tensors that decay: A, B, magnitude, saved; may be repeated (default: ${training.weightDecayGroups.join(', ')})`,
+        `parameter group with weight decay: A, B, magnitude or saved; repeatable (default: ${training.weightDecayGroups.join(', ')})`,
       ).argParser(collect),
     )
-    .option('--betas <b1,b2>', `AdamW's moments (default: ${training.betas.join(',')})`, pairOfNumbers)
-    .option('--epsilon <number>', `AdamW's ε (default: ${training.epsilon})`, number(Number.MIN_VALUE, 1))
-    .option('--clip-norm <norm>', `greatest gradient norm (default: ${training.clipNorm})`, number(1e-9, 1e6))
+    .option('--betas <b1,b2>', `β₁ and β₂ of AdamW (default: ${training.betas.join(',')})`, pairOfNumbers)
+    .option('--epsilon <number>', `ε of AdamW (default: ${training.epsilon})`, number(Number.MIN_VALUE, 1))
+    .option(
+      '--clip-norm <norm>',
+      `gradients with a larger norm are scaled down to it (default: ${training.clipNorm})`,
+      number(1e-9, 1e6),
+    )
     .option(
       '--lora-plus <ratio>',
-      `rate of B as a multiple of A's (default: ${training.loraPlusRatio})`,
+      `LoRA+: learning rate of B as a multiple of A's (default: ${training.loraPlusRatio})`,
       number(1e-3, 1000),
     )
     .option(
       '--neftune <alpha>',
-      `noise on the embeddings, usually 5 (default: ${training.neftuneAlpha})`,
+      `NEFTune: α of the noise on the embeddings, usually 5 (default: ${training.neftuneAlpha})`,
       number(0, 1000),
     )
     .option(
       '--label-smoothing <share>',
-      `share of each target spread over the vocabulary (default: ${training.labelSmoothing})`,
+      `share of each target spread evenly over the vocabulary (default: ${training.labelSmoothing})`,
       number(0, 0.999),
     );
 }
@@ -176,7 +190,7 @@ export function optimizerLayer(flags: OptimizerFlags): NonNullable<Layer['traini
     schedule: flags.schedule,
     finalFraction: flags.finalFraction,
     warmupSteps: flags.warmup,
-    // Steps on the command line count against a share in the file.
+    // --warmup overrides warmupRatio in the config file.
     warmupRatio: flags.warmupRatio ?? (flags.warmup === undefined ? undefined : null),
     betas: flags.betas,
     epsilon: flags.epsilon,
@@ -192,7 +206,7 @@ export function optimizerLayer(flags: OptimizerFlags): NonNullable<Layer['traini
   };
 }
 
-/** PEFT tells a pattern from a name by whether it is in a list; here by its characters. */
+/** Tells a pattern from a name by its characters. PEFT tells them apart by whether they are in a list. */
 function namesOrPattern(values: string[] | undefined): string | string[] | undefined {
   const [only, ...more] = values ?? [];
   const isPattern = only !== undefined && more.length === 0 && (isAllLinear(only) || !/^[\w.]+$/.test(only));
@@ -207,7 +221,7 @@ function numbers(text: string, earlier: number[] = []): number[] {
   return [...earlier, integer(0, 1023)(text)];
 }
 
-/** The first "=" from the right: patterns may hold one themselves. */
+/** Parses PATTERN=NUMBER at the last "=", because a pattern can contain one too. */
 function pattern(text: string, earlier: [string, number][] = []): [string, number][] {
   const at = text.lastIndexOf('=');
   if (at < 1) throw new InvalidArgumentError('Use PATTERN=NUMBER.');

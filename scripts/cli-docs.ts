@@ -1,7 +1,7 @@
 /** Generates docs/cli.md from the commands: `node scripts/cli-docs.ts`. */
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { Command } from 'commander';
+import type { Command, Option } from 'commander';
 import { createProgram } from '../cli/program.ts';
 import { fakeContext } from '../test/utils/cli-context.ts';
 
@@ -63,15 +63,21 @@ function sentence(command: Command): string {
 }
 
 function options(command: Command): string {
-  const rows = command.options.map(({ flags, description, defaultValue, mandatory }) => {
-    const extra = mandatory
-      ? ' (required)'
-      : defaultValue === undefined || typeof defaultValue === 'boolean' || defaultValue === ''
-        ? ''
-        : ` (default: ${defaultValue})`;
-    return `| \`${flags}\` | ${description.replaceAll('|', '\\|')}${extra} |`;
-  });
+  const groups = Map.groupBy(command.options, ({ helpGroupHeading }) => helpGroupHeading ?? '');
+  const rows = [...groups].flatMap(([heading, members]) => [
+    ...(groups.size > 1 && heading !== '' ? [`| **${heading.replace(/:$/, '')}** | |`] : []),
+    ...members.map(optionRow),
+  ]);
   return ['| option | |', '|---|---|', ...rows].join('\n');
+}
+
+function optionRow({ flags, description, defaultValue, mandatory }: Option): string {
+  const extra = mandatory
+    ? ' (required)'
+    : defaultValue === undefined || typeof defaultValue === 'boolean' || defaultValue === ''
+      ? ''
+      : ` (default: ${defaultValue})`;
+  return `| \`${flags}\` | ${description.replaceAll('|', '\\|')}${extra} |`;
 }
 
 if (import.meta.main) await writeFile(cliPage, renderCliPage());

@@ -72,11 +72,11 @@ async function create(
   }
   const spec = preset ? preset.spec : read;
   const totalSteps = spec.rounds.count * spec.rounds.localSteps;
-  const doubt = (await import('../../lora/finetune/warnings.ts')).warmupDoubt({
+  const warning = (await import('../../lora/finetune/warnings.ts')).warmupWarning({
     ...spec.training,
     totalSteps,
   });
-  if (doubt !== null) context.stderr.write(`swarm: ${doubt.message}; ${doubt.next}\n`);
+  if (warning !== null) context.stderr.write(`swarm: ${warning.message}; ${warning.next}\n`);
   if (options.dryRun) {
     const { checkJobSpec, checkLines } = await import('../check-job.ts');
     const check = await checkJobSpec(context, spec);

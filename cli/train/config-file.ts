@@ -18,7 +18,7 @@ import { foreignKeys } from './foreign-keys.ts';
 const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
 const { name, rounds, acceptance, admission } = jobSpecSchema.shape;
 
-/** Every key may be left out. What only a swarm has is checked and not used, so that a job file serves as it is. */
+/** All keys are optional. Keys for a swarm are checked and ignored, so that a job file can be used unchanged. */
 const configSchema = z.strictObject({
   base: base.optional(),
   output: z.string().min(1).optional(),
@@ -40,15 +40,16 @@ const configSchema = z.strictObject({
   admission: admission.optional(),
 });
 
-/** What a config file says, with absolute paths. */
-export interface ConfigFile
-  extends Layer,
-    Pick<ComputeInput, 'engine' | 'baseBits' | 'precision' | 'gradientCheckpointing'> {
-  output?: string;
+/** The settings of a config file, with absolute paths. */
+export interface ConfigFile {
+  layer: Layer;
+  /** Choices of the machine, as flags have them. */
+  compute: Pick<ComputeInput, 'engine' | 'baseBits' | 'precision' | 'gradientCheckpointing'>;
+  output?: string | undefined;
 }
 
 /**
- * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (values: field, problems; line and column where it is no YAML)
+ * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (values: field, problems; line and column where it is not YAML)
  */
 export async function readConfigFile(path: string): Promise<ConfigFile> {
   return configOf(await YamlFile.read(path, 'config file'), path);
@@ -65,29 +66,34 @@ function configOf(file: YamlFile, path: string): ConfigFile {
     const [first] = problems;
     if (first === undefined) return;
     const texts = problems.map(({ text }) => text);
-    throw file.wrong(first.field, texts, 'mend the file; docs/training.md has its keys');
+    throw file.wrong(first.field, texts, 'fix the file; docs/training.md lists its keys');
   };
   refuse(foreignKeys(value));
   const result = configSchema.safeParse(value);
   if (!result.success) refuse(specProblems(configSchema, value, result.error.issues));
-  // As it was written: what was left out must stay open for the other places.
-  const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'>;
+  // The values as written, without the schema's defaults: other sources may set what is missing.
+  const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'> & ConfigFile['compute'];
   const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...own } = written;
   const absolute = (file: unknown): string => resolve(dirname(path), String(file));
   const all = (files: unknown): string[] | undefined =>
     files === undefined ? undefined : (Array.isArray(files) ? files : [files]).map(absolute);
-  const { base: folder, output, data: files, training: settings } = own;
-  return {
-    ...own,
+  const { base: folder, output, data: files, training: settings, ...others } = own;
+  const { engine, baseBits, precision, gradientCheckpointing, ...rest } = others;
+  const layer = {
+    ...rest,
     base: folder === undefined ? undefined : absoluteBase(String(folder), dirname(path)),
-    output: output === undefined ? undefined : absolute(output),
     data: files && {
       ...files,
       train: all(files.train),
       heldOut: typeof files.heldOut === 'number' ? files.heldOut : all(files.heldOut),
       template: templatePath(files.template as string | null | undefined, dirname(path)),
     },
-    // Steps of warm-up that were written down count, whatever share a preset would choose.
+    // warmupSteps in the file override the warmupRatio of a preset.
     training: settings?.warmupSteps === undefined ? settings : { warmupRatio: null, ...settings },
-  } as ConfigFile;
+  } as Layer;
+  return {
+    layer,
+    compute: { engine, baseBits, precision, gradientCheckpointing },
+    output: output === undefined ? undefined : absolute(output),
+  };
 }

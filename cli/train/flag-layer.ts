@@ -2,21 +2,50 @@ import { resolve } from 'node:path';
 import { isBuiltIn } from '../../lora/data/render/built-in.ts';
 import type { Layer } from '../../lora/finetune/settings.ts';
 import { absoluteBase } from '../../lora/models/find-base.ts';
-import type { TrainFlags } from '../commands/train.ts';
-import { adapterLayer, optimizerLayer } from '../training-options.ts';
+import type { ComputeInput } from '../../lora/train/compute.ts';
+import type { PresetName } from '../../lora/train/presets.ts';
+import type { DataFlags } from '../data-options.ts';
+import { type AdapterFlags, adapterLayer, type OptimizerFlags, optimizerLayer } from '../training-options.ts';
 
-/** A chat template is a file, or one of the program's own by its name. */
+/** Flags of `swarm train`, by commander's names. Flags that are not given are undefined. */
+export interface TrainFlags
+  extends AdapterFlags,
+    OptimizerFlags,
+    Partial<DataFlags>,
+    Pick<ComputeInput, 'engine' | 'threads' | 'baseBits' | 'precision' | 'gradientCheckpointing'> {
+  config?: string;
+  preset?: PresetName;
+  model?: string;
+  data?: string[];
+  heldOut?: string[];
+  output?: string;
+  force?: boolean;
+  resume?: boolean;
+  checkpointEvery?: number;
+  keepCheckpoints?: number;
+  final?: string;
+  steps?: number;
+  epochs?: number;
+  evaluateEvery?: number;
+  patience?: number;
+  minDelta?: number;
+  seed?: number;
+  dryRun?: boolean;
+  json?: boolean;
+}
+
+/** Resolves the path of a chat template. The name of a built-in template stays. */
 export function templatePath<T extends null | undefined>(template: string | T, folder: string): string | T {
   return typeof template !== 'string' || isBuiltIn(template) ? template : resolve(folder, template);
 }
 
-/** The share that stands alone where files could: "0.05". */
+/** Returns the share of examples where --held-out is a number such as 0.05 instead of files. */
 function shareIn(heldOut: readonly string[] | undefined): number | undefined {
   const [text, ...more] = heldOut ?? [];
   return text !== undefined && more.length === 0 && /^0?\.\d+$/.test(text) ? Number(text) : undefined;
 }
 
-/** What the command line says; options that were not given are undefined. Paths become absolute. */
+/** Converts flags to settings. Flags that are not given are undefined. Paths become absolute. */
 export function flagLayer(flags: TrainFlags, cwd: string): Layer {
   const absolute = (path: string): string => resolve(cwd, path);
   return {
@@ -38,7 +67,7 @@ export function flagLayer(flags: TrainFlags, cwd: string): Layer {
     lora: adapterLayer(flags),
     training: optimizerLayer(flags),
     run: {
-      // Epochs on the command line count against steps in the file.
+      // --epochs overrides steps in the config file.
       steps: flags.steps ?? (flags.epochs === undefined ? undefined : null),
       epochs: flags.epochs,
       evaluateEvery: flags.evaluateEvery,

@@ -1,4 +1,4 @@
-/** Settings by the names that other tools give them: what they are called here. */
+/** Names of settings in other tools, and what they are called here. */
 import type { Problem } from '../../common/schema-problems.ts';
 
 /** PEFT, transformers, TRL, axolotl, LLaMA-Factory, torchtune and mlx-lm, see docs/training.md. */
@@ -75,11 +75,11 @@ const NAMES: Readonly<Record<string, string>> = {
   load_best_model_at_end: 'run.final: best',
 };
 
-/** A sentence for every key of `value`, at the top or in a block, that another tool gave its name. */
+/** Returns a problem for every key, at the top or in a block, that is another tool's name of a setting. */
 export function foreignKeys(value: unknown): Problem[] {
   return keysOf(value).flatMap(({ block, key }) => {
     const own = Object.hasOwn(NAMES, key) ? NAMES[key] : undefined;
-    // "bias" and others are called the same here, in their block.
+    // Some names, such as "bias", are the same here within their block.
     if (own === undefined || own === `${block}.${key}`) return [];
     const field = block === '' ? key : `${block}.${key}`;
     return [{ field, text: `"${field}" is called ${own} here` }];
@@ -90,7 +90,7 @@ function keysOf(value: unknown): { block: string; key: string }[] {
   if (!isObject(value)) return [];
   return Object.entries(value).flatMap(([key, inner]) => [
     { block: '', key },
-    // Below a pattern map the keys are the user's own.
+    // The keys of a pattern map are module patterns, not settings.
     ...(isObject(inner) ? Object.keys(inner).map((name) => ({ block: key, key: name })) : []),
   ]);
 }

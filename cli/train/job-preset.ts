@@ -9,10 +9,10 @@ import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
 import type { Context } from '../context.ts';
 
 /**
- * Fills in what a job file with a `preset` leaves open of `lora` and `training`. Steps are those of its rounds. The batch is
- * not chosen: a swarm of n nodes makes it n times as large, and what fits into a node's memory is not known here.
+ * Fills in the settings of `lora` and `training` that a job file with a `preset` does not set. The number of steps is
+ * that of its rounds. The batch is not chosen: n nodes make it n times as large, and the memory of a node is unknown.
  *
- * @param path of the job file, which `spec` was read from
+ * @param path the job file that `spec` was read from
  */
 export async function presetJob(
   path: string,
@@ -21,14 +21,14 @@ export async function presetJob(
 ): Promise<{ spec: JobSpec; choices: readonly Choice[] }> {
   const { lora, training } = parse(await readFile(path, 'utf8')) as Layer;
   const { batchSize, microBatch } = spec.training;
-  const said = mergeLayers(
+  const given = mergeLayers(
     { training: { batchSize, microBatch } },
-    // Steps of warm-up that were written down count, whatever share a preset would choose.
+    // warmupSteps in the file override the warmupRatio of a preset.
     training?.warmupSteps === undefined ? {} : { training: { warmupRatio: null } },
     { lora: lora ?? {}, training: training ?? {} },
   );
   const layer = {
-    ...said,
+    ...given,
     base: spec.base,
     data: { ...spec.data, heldOut: null },
     run: { steps: spec.rounds.count * spec.rounds.localSteps },
@@ -36,7 +36,7 @@ export async function presetJob(
   // The nodes' devices are unknown here: the settings fit a processor.
   const compute = { ...processorCompute(), checkpointing: 'auto' } as const;
   const chosen = await presetLayer(spec.preset!, layer, { compute, now: clock.now(), signal });
-  const merged = mergeLayers(chosen.layer, said);
+  const merged = mergeLayers(chosen.layer, given);
   return {
     spec: {
       ...spec,

@@ -1,14 +1,14 @@
 import type { SwarmError } from '../../common/errors.ts';
 import { formatChange, formatCount, formatDuration, formatLoss } from '../../common/text.ts';
+import type { EngineName } from '../../lora/engines/names.ts';
 import type {
-  TrainData,
-  TrainEvaluation,
-  TrainListener,
-  TrainOutcome,
-  TrainPlan,
-  TrainStep,
-} from '../../lora/finetune/finetune.ts';
-import type { TrainSpec } from '../../lora/finetune/settings.ts';
+  FinetuneListener,
+  FinetuneResult,
+  PackedPart,
+  RunEvaluation,
+  RunPlan,
+  RunStep,
+} from '../../lora/finetune/listener.ts';
 import { checkpointingLine } from '../../lora/train/checkpointing.ts';
 import type { ChosenEngine } from '../../lora/train/choose.ts';
 import { type Fallback, fallbackValues } from '../../lora/train/fallback.ts';
@@ -16,17 +16,18 @@ import type { Choice, PresetName } from '../../lora/train/presets.ts';
 import { shareLine } from '../../lora/train/shared-batch.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
 import type { Context } from '../context.ts';
+import { measuringLine } from '../engine.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 
 export interface TrainReportOptions {
   json: boolean;
-  /** Folder of the adapter; null for a dry run. */
+  /** Folder of the adapter; null: none, for a dry run. */
   output: string | null;
 }
 
-/** Tells people or programs how a run goes. Events are described in docs/training.md. */
-export class TrainReport implements TrainListener {
+/** Prints the progress of a run, for people or as JSON. docs/training.md describes the events. */
+export class TrainReport implements FinetuneListener {
   readonly #options: TrainReportOptions;
   readonly #context: Pick<Context, 'stdout' | 'stderr' | 'clock'>;
   readonly #progress: ProgressLine;
@@ -41,17 +42,18 @@ export class TrainReport implements TrainListener {
     this.#tell('preset', { name, choices }, () => presetLines(name, choices));
   }
 
-  /** What `auto` took. */
+  onProbe(engine: EngineName): void {
+    this.#progress.update(measuringLine(engine));
+  }
+
   onEngine({ engine, reason }: ChosenEngine): void {
     this.#tell('engine', { engine, reason }, () => [`engine ${engine}: ${reason}`]);
   }
 
-  /** That rows at a time are fewer, though nobody asked for it. */
   onBatchShared(microBatch: number, reason: string): void {
     this.#tell('batch-shared', { microBatch, reason }, () => [shareLine(reason)]);
   }
 
-  /** That it is on though nobody asked for it. */
   onCheckpointing(reason: string): void {
     this.#tell('checkpointing', { reason }, () => [checkpointingLine(reason)]);
   }
@@ -60,23 +62,23 @@ export class TrainReport implements TrainListener {
     if (!this.#options.json) this.#progress.update(`packing the data  ${Math.floor((100 * done) / total)} %`);
   }
 
-  /** The first of them; `onData` counts all. */
+  /** Prints the first bad rows; `onData` prints their number. */
   readonly onBadRow = firstRows((row) => {
     if (this.#options.json) this.#tell('bad-row', row, () => []);
     else this.#note(badRowText(row));
   });
 
-  onData(data: TrainData): void {
+  onData(data: PackedPart): void {
     const { part, read, tally } = data;
-    const left = badRowSummary(read);
+    const skipped = badRowSummary(read);
     this.#tell('data', data, () =>
-      [...(left === null ? [] : [`left out ${left}`]), ...tallyLines(tally)].map(
+      [...(skipped === null ? [] : [`left out ${skipped}`]), ...tallyLines(tally)].map(
         (line) => `${part} data: ${line}`,
       ),
     );
   }
 
-  onPlan(plan: TrainPlan): void {
+  onPlan(plan: RunPlan): void {
     const { tokens, rows, steps, parameters, heldOutLoss } = plan;
     this.#tell('plan', plan, () => [
       `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${formatCount(steps)} steps, ` +
@@ -86,7 +88,7 @@ export class TrainReport implements TrainListener {
   }
 
   onResumed(step: number): void {
-    this.#tell('resumed', { step }, () => [`going on from step ${step}`]);
+    this.#tell('resumed', { step }, () => [`continuing from step ${step}`]);
   }
 
   onWarning({ code, message, values, next }: SwarmError): void {
@@ -94,7 +96,7 @@ export class TrainReport implements TrainListener {
     else this.#note(next === null ? message : `${message}; ${next}`);
   }
 
-  onStep(step: TrainStep): void {
+  onStep(step: RunStep): void {
     if (this.#options.json) printJson(this.#context, { schemaVersion: 1, event: 'step', ...step });
     else this.#progress.update(stepLine(step));
   }
@@ -105,7 +107,7 @@ export class TrainReport implements TrainListener {
     }
   }
 
-  onEvaluated(evaluation: TrainEvaluation): void {
+  onEvaluated(evaluation: RunEvaluation): void {
     const { step, heldOutLoss, best } = evaluation;
     this.#tell('evaluated', evaluation, () => [
       `step ${step}  held-out loss ${formatLoss(heldOutLoss)}${best ? '  best so far' : ''}`,
@@ -113,7 +115,7 @@ export class TrainReport implements TrainListener {
   }
 
   onCheckpoint(checkpoint: { step: number; path: string }): void {
-    // Nobody needs a line for each; the folder tells.
+    // For people the folder shows the checkpoints.
     if (this.#options.json) this.#tell('checkpoint', checkpoint, () => []);
   }
 
@@ -132,14 +134,14 @@ export class TrainReport implements TrainListener {
     if (json) this.#tell('partial', { step, adapter: output, resumable }, () => []);
     else {
       this.#note(`the adapter after step ${step} is in ${output}`);
-      if (resumable) this.#note(`go on with: swarm train --resume --output ${output}`);
+      if (resumable) this.#note(`continue with: swarm train --resume --output ${output}`);
     }
   }
 
-  onTrained(outcome: TrainOutcome, { base }: TrainSpec): void {
-    const tokensPerSecond = outcome.tokens / outcome.seconds;
-    const result = { ...outcome, tokensPerSecond, adapter: this.#options.output };
-    this.#tell('trained', result, () => resultLines(result, base));
+  onTrained({ base, ...result }: FinetuneResult): void {
+    const tokensPerSecond = result.tokens / result.seconds;
+    const all = { ...result, tokensPerSecond, adapter: this.#options.output };
+    this.#tell('trained', all, () => resultLines(all, base));
   }
 
   end(): void {
@@ -158,9 +160,9 @@ export class TrainReport implements TrainListener {
   }
 }
 
-function stepLine(at: TrainStep): string {
+function stepLine(at: RunStep): string {
   const { step, steps, loss, learningRate, epoch, tokensPerSecond, secondsLeft } = at;
-  // A narrow terminal cuts off the end.
+  // A narrow terminal cuts off the end, so the important figures come first.
   return (
     `step ${step}/${steps}  ${formatDuration(secondsLeft)} left  loss ${formatLoss(loss)}  ` +
     `${formatCount(tokensPerSecond)} tokens/s  epoch ${epoch.toFixed(2)}  rate ${learningRate.toExponential(1)}`
@@ -168,14 +170,14 @@ function stepLine(at: TrainStep): string {
 }
 
 function resultLines(
-  result: TrainOutcome & { tokensPerSecond: number; adapter: string | null },
+  result: Omit<FinetuneResult, 'base'> & { tokensPerSecond: number; adapter: string | null },
   base: string,
 ): string[] {
   const { lossBefore, lossAfter, step, adapterStep, finished, adapter } = result;
   const change = lossBefore === null || lossAfter === null ? null : lossAfter - lossBefore;
-  const of = adapterStep === step ? '' : `, of step ${adapterStep}: the best`;
+  const of = adapterStep === step ? '' : `, of the best adapter, after step ${adapterStep}`;
   return [
-    ...(finished === 'early-stopping' ? [`stopped early: nothing was gained any more`] : []),
+    ...(finished === 'early-stopping' ? ['stopped early: the held-out loss no longer improves'] : []),
     `${formatCount(step)} steps, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +
       `(${formatCount(result.tokensPerSecond)} tokens/s), last training loss ${formatLoss(result.loss)}`,
     ...(change === null ? [] : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(change)})${of}`]),

@@ -11,13 +11,15 @@ import type { Workload } from '../train/fallback.ts';
 import { TrainerProcess } from '../train/supervisor.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
-import type { TrainListener, TrainOutcome, TrainRunOptions } from './finetune.ts';
-import { HeldOut, TrainingLoop } from './loop.ts';
-import type { RunSettings } from './settings.ts';
+import { HeldOutLoss } from './held-out-loss.ts';
+import type { FinetuneListener, FinetuneResult } from './listener.ts';
+import { TrainingLoop } from './loop.ts';
+import type { RunSettings } from './run-settings.ts';
+import type { TrainSpec } from './settings.ts';
 
-/** A run, whatever trainer processes it takes. */
+/** A run, over all its attempts. */
 export interface Run {
-  readonly options: TrainRunOptions;
+  readonly options: { spec: TrainSpec; output: string; cacheDir: string; signal: AbortSignal };
   readonly model: BaseModel;
   readonly base: { readonly digest: string };
   readonly training: TrainingConfig;
@@ -25,31 +27,31 @@ export interface Run {
   readonly data: StoredRows;
   readonly heldOut: StoredRows | null;
   readonly checkpoints: CheckpointFolder;
-  /** Whether the checkpoints in the output are this run's. */
+  /** Whether the checkpoints in the output belong to this run. */
   begun: boolean;
 }
 
 export interface Attempt {
   readonly load: Workload;
-  /** Where it goes on; null: at the beginning. */
-  readonly before: RunState | null;
-  /** Whether another attempt follows such an error: then nobody need know what this one leaves. */
-  readonly goesOn: (error: unknown) => boolean;
+  /** State to continue from; null: the beginning. */
+  readonly from: RunState | null;
+  /** Whether another attempt follows after this error. Then this one leaves no adapter in the output. */
+  readonly continues: (error: unknown) => boolean;
 }
 
-/** A run with one trainer process, to its end or the first fault. @throws as trainAlone */
-export async function trainOnce(
+/** Trains with one trainer process, to the end of the run or to the first error. @throws as `finetune` */
+export async function runAttempt(
   run: Run,
-  { load, before, goesOn }: Attempt,
-  listener: TrainListener,
-): Promise<TrainOutcome> {
+  { load, from, continues }: Attempt,
+  listener: FinetuneListener,
+): Promise<FinetuneResult> {
   const { options, model, base, settings, data, heldOut, checkpoints } = run;
   const { spec, output, signal, cacheDir } = options;
   const { base: modelDir, lora } = spec;
   const training = { ...run.training, microBatch: load.microBatch };
   const trainer = await TrainerProcess.start(
     { modelDir, cacheDir, lora, training, compute: load.compute },
-    { signal, onNotice: (text) => listener.onNotice(text) },
+    { signal, onNotice: (text) => listener.onNotice?.(text) },
   );
   try {
     const { layout } = trainer;
@@ -62,37 +64,40 @@ export async function trainOnce(
       baseDigest: base.digest,
     };
     const start =
-      before === null
+      from === null
         ? { adapter: await initialAdapter(model, lora, spec.seed, { signal }), optimizer: null }
-        : await checkpoints.load(before.step, layout);
-    const measure = heldOut && new HeldOut({ trainer, data: heldOut, listener });
-    const lossBefore = before ? before.lossBefore : measure && (await measure.loss(start.adapter, signal));
-    listener.onPlan({
+        : await checkpoints.load(from.step, layout);
+    const measure = heldOut && new HeldOutLoss({ trainer, data: heldOut, listener });
+    const lossBefore = from ? from.lossBefore : measure && (await measure.of(start.adapter, signal));
+    listener.onPlan?.({
       tokens: data.tokens,
       rows: data.rows,
       steps: training.totalSteps,
       parameters: adapterSize(layout),
       heldOutLoss: lossBefore,
     });
-    if (before !== null) listener.onResumed(before.step);
-    // Not before everything has turned out to be there.
+    if (from !== null) listener.onResumed?.(from.step);
+    // Deletes the old run's checkpoints only now, when nothing is missing for this one.
     else await checkpoints.clear();
     run.begun = true;
     const loop = new TrainingLoop(
-      { settings, training, start, state: before ?? freshState(settings, lossBefore) },
+      { settings, training, start, state: from ?? freshState(settings, lossBefore) },
       { trainer, data, heldOut: measure, checkpoints, about, listener },
     );
     try {
-      await loop.toTheEnd(signal);
+      await loop.run(signal);
     } catch (error) {
       const keep = async (): Promise<void> => {
-        if (!(await loop.saveAsItIs()) || goesOn(error)) return;
+        if (!(await loop.saveInterrupted()) || continues(error)) return;
         await writePeftFolder(output, { ...about, tensors: loop.adapter });
-        listener.onPartial({ step: loop.state.step, resumable: !isSwarmError(error, 'GRADIENT_NOT_FINITE') });
+        listener.onPartial?.({
+          step: loop.state.step,
+          resumable: !isSwarmError(error, 'GRADIENT_NOT_FINITE'),
+        });
       };
-      // The first error is what went wrong; that nothing could be kept of it comes on top.
+      // The first error is thrown. A second one, while saving, becomes a warning.
       await keep().catch((cause: unknown) => {
-        if (!isSameFault(cause, error)) listener.onWarning(notKept(cause, output));
+        if (!isSameError(cause, error)) listener.onWarning?.(notKept(cause, output));
       });
       signal.throwIfAborted();
       throw error;
@@ -101,12 +106,13 @@ export async function trainOnce(
     await writePeftFolder(output, { ...about, tensors: adapter });
     const { state } = loop;
     return {
+      base: spec.base,
       step: state.step,
       tokens: state.tokens,
       seconds: state.seconds,
       loss: state.loss,
       lossBefore,
-      lossAfter: heldOutLoss ?? (measure && (await measure.loss(adapter, signal))),
+      lossAfter: heldOutLoss ?? (measure && (await measure.of(adapter, signal))),
       adapterStep: step,
       finished: state.finished!,
     };
@@ -115,8 +121,8 @@ export async function trainOnce(
   }
 }
 
-/** A trainer that died has nothing more to give, and its last checkpoint stays; a disk that was full is full. */
-function isSameFault(cause: unknown, error: unknown): boolean {
+/** Whether saving failed for the reason that ended the run: a dead trainer, or a full disk. */
+function isSameError(cause: unknown, error: unknown): boolean {
   return isSwarmError(cause) && isSwarmError(error, cause.code);
 }
 
@@ -126,7 +132,7 @@ function notKept(cause: unknown, output: string): SwarmError {
   const message = reason instanceof Error ? reason.message : String(reason);
   return finetuneError(
     'PARTIAL_NOT_KEPT',
-    `the adapter as it is now is not in ${output}: ${message}; the checkpoints there stay as they are`,
+    `the current adapter could not be written to ${output}: ${message}; the checkpoints there are unchanged`,
     { output, code },
     { cause },
   );

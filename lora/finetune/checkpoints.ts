@@ -1,7 +1,6 @@
 /**
- * Checkpoints of `swarm train`: folders `checkpoints/step-00000100` below the output, each complete in itself. A folder
- * is written under another name, synced and renamed, so whatever moment the process is killed at, every folder of that
- * name is whole.
+ * Checkpoints of `swarm train`: folders `checkpoints/step-00000100` in the output, each with all that a resume needs.
+ * A checkpoint is written under another name, synced, and renamed. A process that is killed leaves no incomplete one.
  */
 
 import { createHash } from 'node:crypto';
@@ -19,29 +18,29 @@ import { ADAPTER_WEIGHTS_FILE, type AdapterToWrite, writePeftFolder } from '../a
 import type { AdamWState } from '../train/adamw.ts';
 import { decodeOptimizer, encodeOptimizer } from '../train/optimizer-state.ts';
 import { finetuneError } from './errors.ts';
-import { runSettingsSchema } from './settings.ts';
+import { runSettingsSchema } from './run-settings.ts';
 
 const FOLDER = 'checkpoints';
 const OPTIMIZER_FILE = 'optimizer.bin';
 const STATE_FILE = 'state.json';
-/** Eight digits sort as text up to a hundred million steps. */
+/** With eight digits, names sort like numbers up to a hundred million steps. */
 const NAME = /^step-(\d{8})$/;
 const LEFT_OVER = /^\.step-\d{8}\.(partial|removed)$/;
 
 const evaluationSchema = z.strictObject({ step: z.int().nonnegative(), loss: z.number() });
 
-/** Where a run stands, beside adapter and moments. Numbers that JSON does not know are null. */
+/** Progress of a run. Numbers that JSON cannot express, such as NaN, are null. */
 export const runStateSchema = z.strictObject({
   schemaVersion: z.literal(1),
   /** Optimiser steps made. */
   step: z.int().nonnegative(),
-  /** Rows taken from the data, over all epochs: where the next step goes on. */
+  /** Rows trained on, over all epochs. The next step continues after them. */
   rows: z.int().nonnegative(),
-  /** Predicted tokens trained on. */
+  /** Supervised tokens trained on. */
   tokens: z.int().nonnegative(),
-  /** Spent on training steps. */
+  /** Seconds spent on training steps. */
   seconds: z.number().nonnegative(),
-  /** Of the last step. */
+  /** Loss of the last step. */
   loss: z.number().nullable(),
   /** Held-out loss before the first step. */
   lossBefore: z.number().nullable(),
@@ -49,11 +48,11 @@ export const runStateSchema = z.strictObject({
   heldOutLoss: z.number().nullable(),
   best: evaluationSchema.nullable(),
   waited: z.int().nonnegative(),
-  /** Why nothing is left to do; null while there is. */
+  /** Why the run is finished; null while it is not. */
   finished: z.enum(['steps', 'early-stopping']).nullable(),
-  /** What the run was started with. */
+  /** Settings of the newest start. */
   settings: runSettingsSchema,
-  /** SHA-256 of the other files. */
+  /** SHA-256 digests of the other files. */
   digests: z.record(z.string(), z.string()),
 });
 export type RunState = z.output<typeof runStateSchema>;
@@ -66,9 +65,9 @@ export interface TrainingState {
 }
 
 export interface CheckpointFolderOptions {
-  /** The output of the run. */
+  /** Folder of the run. */
   output: string;
-  /** Newest checkpoints that stay, at least 1; the best stays in any case. */
+  /** Newest checkpoints to keep, at least 1. The best one is always kept. */
   keep: number;
 }
 
@@ -81,7 +80,7 @@ export class CheckpointFolder {
     this.#keep = keep;
   }
 
-  /** Durable when this resolves. @returns the folder @throws STORE_FULL, WRITE_FAILED */
+  /** Writes a checkpoint durably and returns its folder. @throws SwarmError STORE_FULL, WRITE_FAILED */
   async write(
     { adapter, optimizer, state }: TrainingState,
     about: Omit<AdapterToWrite, 'tensors'>,
@@ -98,7 +97,7 @@ export class CheckpointFolder {
       const text = `${JSON.stringify({ schemaVersion: 1, ...state, digests }, null, 2)}\n`;
       const there = await digestsOf(final).catch(() => null);
       if (there !== null && isDeepStrictEqual(there, digests)) {
-        // The same step again, after a resume: only what is told of it has changed.
+        // A resumed run reached this step again: only the state file differs.
         await writeDurably(join(final, STATE_FILE), text);
         await rm(partial, { recursive: true, force: true });
       } else {
@@ -108,19 +107,19 @@ export class CheckpointFolder {
         await syncFolder(this.path);
       }
     } catch (cause) {
-      // Where the disk is full it must not stay so for a checkpoint that nobody can use.
+      // An incomplete checkpoint must not fill the disk.
       await rm(partial, { recursive: true, force: true }).catch(() => {});
       const error = writeError(cause, final);
       if (!isSwarmError(error, 'STORE_FULL')) throw error;
-      const next = `free some, then go on with it: swarm train --resume --output ${dirname(this.path)}`;
-      const message = `no space left for the checkpoint ${final}`;
+      const next = `free disk space, then continue with: swarm train --resume --output ${dirname(this.path)}`;
+      const message = `no disk space left for the checkpoint ${final}`;
       throw commonError('STORE_FULL', message, { path: final }, { next, cause });
     }
     await this.#prune(state.best?.step ?? null);
     return final;
   }
 
-  /** Steps of the checkpoints, newest first. @throws the system's error where the folder cannot be read */
+  /** Lists the steps of the checkpoints, newest first. @throws the system's error where the folder cannot be read */
   async steps(): Promise<number[]> {
     const steps = (await this.#names()).flatMap((name) =>
       NAME.test(name) ? [Number(NAME.exec(name)![1])] : [],
@@ -129,8 +128,8 @@ export class CheckpointFolder {
   }
 
   /**
-   * State of the newest checkpoint that is whole; null where there is none.
-   * @param onDamaged told of each newer one that is not, and passed over
+   * Returns the state of the newest intact checkpoint; null where there is none.
+   * @param onDamaged called for each newer checkpoint that is damaged
    */
   async newest(onDamaged: (error: SwarmError) => void = () => {}): Promise<RunState | null> {
     for (const step of await this.steps()) {
@@ -144,9 +143,9 @@ export class CheckpointFolder {
     return null;
   }
 
-  /** Adapter and moments at a step. @throws TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
+  /** Reads adapter and moments of a step. @throws SwarmError TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
   async load(step: number, layout: AdapterLayout): Promise<Pick<TrainingState, 'adapter' | 'optimizer'>> {
-    // The best may have been written long ago.
+    // The best checkpoint may be old: checks that it is still intact.
     await this.#state(step);
     const dir = this.#folderOf(step);
     return {
@@ -155,7 +154,7 @@ export class CheckpointFolder {
     };
   }
 
-  /** Removes all checkpoints, and nothing else: the folder may be somebody's own. */
+  /** Deletes all checkpoints, and nothing else: the folder may hold other files. */
   async clear(): Promise<void> {
     for (const step of await this.steps()) await this.#remove(nameOf(step));
     await this.#tidy();
@@ -173,7 +172,7 @@ export class CheckpointFolder {
         'TRAIN_CHECKPOINT',
         `the checkpoint ${dir} is damaged: ${reason}`,
         { dir, reason },
-        { next: 'remove that folder, or leave it: the one before it is taken', cause },
+        { cause },
       );
     let state: RunState;
     try {
@@ -183,7 +182,7 @@ export class CheckpointFolder {
     }
     const found = await digestsOf(dir).catch(() => ({}) as Record<string, string>);
     const other = Object.keys(state.digests).find((name) => found[name] !== state.digests[name]);
-    if (other !== undefined) throw damaged(`${other} is not what was written`);
+    if (other !== undefined) throw damaged(`${other} does not match its digest`);
     return state;
   }
 
@@ -193,7 +192,7 @@ export class CheckpointFolder {
     await this.#tidy();
   }
 
-  /** Of what lies in the folder; none where there is no folder. */
+  /** Names of the files and folders in the folder; none where it does not exist. */
   async #names(): Promise<string[]> {
     try {
       return await readdir(this.path);
@@ -203,14 +202,14 @@ export class CheckpointFolder {
     }
   }
 
-  /** What a process left that was killed while it wrote or removed a checkpoint. */
+  /** Deletes what a killed process left while it wrote or deleted a checkpoint. */
   async #tidy(): Promise<void> {
     for (const name of await this.#names()) {
       if (LEFT_OVER.test(name)) await rm(join(this.path, name), { recursive: true, force: true });
     }
   }
 
-  /** Renamed first: a folder that is half gone must not look like a checkpoint. */
+  /** Renames first: a half-deleted folder must not look like a checkpoint. */
   async #remove(name: string): Promise<void> {
     const going = join(this.path, `.${name}.removed`);
     await rm(going, { recursive: true, force: true });

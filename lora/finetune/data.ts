@@ -5,23 +5,23 @@ import { type BadRow, RowReport } from '../data/row-report.ts';
 import { type DataSettings, dataSettingsSchema, readingOf } from '../data/settings.ts';
 import type { StoredRows } from '../data/stored-rows.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
-import type { TrainData, TrainListener } from './finetune.ts';
+import type { FinetuneListener, PackedPart } from './listener.ts';
 import type { TrainSpec } from './settings.ts';
 
 export interface RunDataOptions {
-  /** Where packed data is kept between runs. */
+  /** Folder where packed rows are kept between runs. */
   cacheDir: string;
-  /** Milliseconds since 1970: the day that a chat template may print. */
+  /** Milliseconds since 1970. Chat templates can print the date. */
   now: number;
   signal: AbortSignal;
 }
 
 export interface RunDataDeps {
   tokenizer: TextTokenizer;
-  listener: Pick<TrainListener, 'onPacking' | 'onBadRow' | 'onData'>;
+  listener: Pick<FinetuneListener, 'onPacking' | 'onBadRow' | 'onData'>;
 }
 
-/** Files to train on, and how they are read. */
+/** Returns the training files, and the settings to read them with. */
 export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; settings: DataSettings } {
   const { train, heldOut: _, ...settings } = data;
   return {
@@ -30,7 +30,7 @@ export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; 
   };
 }
 
-/** Rows to train on, and to measure the loss on where there are any. Close both. @throws as packFiles */
+/** Packs the training rows, and the held-out rows where there are any. The caller closes both. @throws as `packFiles` */
 export async function packRunData(
   spec: TrainSpec,
   { cacheDir, now, signal }: RunDataOptions,
@@ -38,14 +38,14 @@ export async function packRunData(
 ): Promise<{ data: StoredRows; heldOut: StoredRows | null }> {
   const { paths, settings } = trainingFiles(spec);
   const { heldOut } = spec.data;
-  const pack = async (which: TrainData['part'], files: readonly string[], part?: ExamplePart) => {
-    const onProgress = (done: number, total: number): void => listener.onPacking(done, total);
-    const onBad = (row: BadRow): void => listener.onBadRow(row);
+  const pack = async (which: PackedPart['part'], files: readonly string[], part?: ExamplePart) => {
+    const onProgress = (done: number, total: number): void => listener.onPacking?.(done, total);
+    const onBad = (row: BadRow): void => listener.onBadRow?.(row);
     const { base: modelDir, training } = spec;
     const { sequenceLength } = training;
     const where = { settings, sequenceLength, modelDir, cacheDir, now, signal };
     const packed = await packFiles({ ...where, paths: files, part, onProgress, onBad }, { tokenizer });
-    listener.onData({ part: which, read: packed.read, tally: packed.tally });
+    listener.onData?.({ part: which, read: packed.read, tally: packed.tally });
     return packed;
   };
   if (typeof heldOut !== 'number') {

@@ -7,11 +7,17 @@ export const finetuneError = defineErrors({
   JOB_PATH_MISSING: 'notFound',
   JOB_SPEC: 'usage',
   MEMORY_SHORT: 'failed',
-  OUTPUT_BUSY: 'conflict',
+  OUTPUT_BUSY: { kind: 'conflict', next: 'wait until it ends, stop it, or choose another folder' },
   PARTIAL_NOT_KEPT: 'failed',
   RATE_JUMPS: 'failed',
   RESUME_CONFLICT: 'conflict',
   SETTING_IDLE: 'failed',
-  TRAIN_CHECKPOINT: 'failed',
-  WARMUP_TOO_LONG: 'failed',
+  TRAIN_CHECKPOINT: {
+    kind: 'failed',
+    next: 'delete that folder, or leave it: the checkpoint before it is used',
+  },
+  WARMUP_TOO_LONG: {
+    kind: 'failed',
+    next: 'shorten the warm-up: a warmupRatio of 0.1, or fewer warmupSteps',
+  },
 });

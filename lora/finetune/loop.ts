@@ -6,51 +6,19 @@ import { judge } from '../train/stopping.ts';
 import type { TrainerProcess } from '../train/supervisor.ts';
 import type { CheckpointFolder, RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
-import type { TrainListener } from './finetune.ts';
+import type { HeldOutLoss } from './held-out-loss.ts';
+import type { FinetuneListener } from './listener.ts';
 import { rowOrder } from './row-order.ts';
-import { lengthOf, type RunSettings } from './settings.ts';
+import type { RunSettings } from './run-settings.ts';
+import { lengthOf } from './settings.ts';
 
-/** Most steps asked of the trainer at once: their rows are in memory, and travel in one message. */
+/** Most steps per request to the trainer: their rows are in memory at once, and travel in one message. */
 const STEPS_PER_CALL = 20;
-/** Held-out rows that travel in one message. */
-const ROWS_PER_CALL = 256;
-
-export interface HeldOutDeps {
-  trainer: TrainerProcess;
-  data: StoredRows;
-  listener: Pick<TrainListener, 'onMeasuring'>;
-}
-
-/** The data that the loss is measured on. */
-export class HeldOut {
-  readonly #deps: HeldOutDeps;
-
-  constructor(deps: HeldOutDeps) {
-    this.#deps = deps;
-  }
-
-  /** Nats per predicted token over all rows. */
-  async loss(adapter: readonly Float32Array[], signal: AbortSignal): Promise<number> {
-    const { trainer, data, listener } = this.#deps;
-    let sum = 0;
-    let tokens = 0;
-    for (let start = 0; start < data.rows; start += ROWS_PER_CALL) {
-      listener.onMeasuring(start, data.rows);
-      const count = Math.min(ROWS_PER_CALL, data.rows - start);
-      const rows = data.rowsAt(Array.from({ length: count }, (_, i) => start + i));
-      for (const row of await trainer.evaluate({ adapter, rows, signal })) {
-        sum += row.lossSum;
-        tokens += row.tokens;
-      }
-    }
-    return sum / tokens;
-  }
-}
 
 export interface LoopOptions {
   settings: RunSettings;
   training: TrainingConfig;
-  /** Where it begins or goes on; moments null: none yet. */
+  /** Adapter and optimiser state to start from; null: the optimiser has made no step. */
   start: { adapter: readonly Float32Array[]; optimizer: AdamWState | null };
   state: RunState;
 }
@@ -58,13 +26,13 @@ export interface LoopOptions {
 export interface LoopDeps {
   trainer: TrainerProcess;
   data: StoredRows;
-  heldOut: HeldOut | null;
+  heldOut: HeldOutLoss | null;
   checkpoints: CheckpointFolder;
   about: Omit<AdapterToWrite, 'tensors'>;
-  listener: TrainListener;
+  listener: FinetuneListener;
 }
 
-/** The steps of a run between measurements and checkpoints. */
+/** Trains, measures the held-out loss and writes checkpoints, each when it is due. */
 export class TrainingLoop {
   state: RunState;
   adapter: readonly Float32Array[];
@@ -72,15 +40,15 @@ export class TrainingLoop {
   readonly #options: LoopOptions;
   readonly #deps: LoopDeps;
   readonly #order: Iterator<number, never>;
-  /** Rows that it takes in all. */
+  /** Rows of the whole run. */
   readonly #rows: number;
-  /** The step of the newest checkpoint. */
+  /** Step of the newest checkpoint. */
   #saved: number;
 
   constructor(options: LoopOptions, deps: LoopDeps) {
     this.#options = options;
     this.#deps = deps;
-    // What may be changed from one start to the next is taken from this one.
+    // A resume may change some settings: those of this start count.
     this.state = { ...options.state, settings: options.settings };
     this.adapter = options.start.adapter;
     this.#optimizer = options.start.optimizer;
@@ -89,12 +57,13 @@ export class TrainingLoop {
     this.#saved = options.state.step;
   }
 
-  async toTheEnd(signal: AbortSignal): Promise<void> {
+  /** Trains to the end of the run. @throws as the trainer and the checkpoint folder; the signal's reason */
+  async run(signal: AbortSignal): Promise<void> {
     const { checkpointEvery } = this.#run;
     while (this.state.finished === null) {
       const isBest = await this.#evaluateIfDue(signal);
       const { step } = this.state;
-      if (this.#isThrough && this.state.finished === null) this.state.finished = 'steps';
+      if (this.#isComplete && this.state.finished === null) this.state.finished = 'steps';
       const due = checkpointEvery > 0 && step % checkpointEvery === 0 && step !== this.#saved;
       if (due || isBest || this.state.finished !== null) await this.#save(signal);
       if (this.state.finished === null) await this.#train(signal);
@@ -102,17 +71,17 @@ export class TrainingLoop {
   }
 
   /**
-   * A checkpoint of what an interruption or a fault left.
-   * @returns whether there was anything to keep
-   * @throws TRAINER_DIED, STORE_FULL, WRITE_FAILED
+   * Writes a checkpoint after an interruption or error.
+   * @returns false where no step was made yet
+   * @throws SwarmError TRAINER_DIED, STORE_FULL, WRITE_FAILED
    */
-  async saveAsItIs(): Promise<boolean> {
+  async saveInterrupted(): Promise<boolean> {
     if (this.state.step === 0) return false;
     if (this.state.step !== this.#saved) await this.#save(undefined);
     return true;
   }
 
-  /** The adapter that the run is for: the best that was measured, or the last. @throws TRAIN_CHECKPOINT */
+  /** Returns the adapter for the output: the best one measured, or the last. @throws SwarmError TRAIN_CHECKPOINT */
   async result(): Promise<{ adapter: readonly Float32Array[]; step: number; heldOutLoss: number | null }> {
     const { best, step, heldOutLoss } = this.state;
     if (this.#run.final === 'last' || best === null || best.step === step) {
@@ -122,16 +91,16 @@ export class TrainingLoop {
     const { adapter } = await checkpoints.load(best.step, about.layout).catch((cause: Error) => {
       throw finetuneError(
         'TRAIN_CHECKPOINT',
-        `the best adapter, of step ${best.step}, cannot be had: ${cause.message}`,
+        `the best adapter, of step ${best.step}, cannot be read: ${cause.message}`,
         { step: best.step },
-        { next: 'take the last one: the same command with --resume --final last', cause },
+        { next: 'use the last adapter instead: run the command again with --resume --final last', cause },
       );
     });
     return { adapter, step: best.step, heldOutLoss: best.loss };
   }
 
-  /** Whether no step is left to make: also where the rows ran out, some of which may predict nothing. */
-  get #isThrough(): boolean {
+  /** Whether all steps are made, or all rows used: batches without a supervised token make no step. */
+  get #isComplete(): boolean {
     return this.state.step >= this.#options.training.totalSteps || this.state.rows >= this.#rows;
   }
 
@@ -139,27 +108,27 @@ export class TrainingLoop {
     return this.#options.settings.spec.run;
   }
 
-  /** Measures the held-out loss at its steps and at the end. @returns whether it is the best so far */
+  /** Measures the held-out loss where it is due. @returns whether it is the lowest so far */
   async #evaluateIfDue(signal: AbortSignal): Promise<boolean> {
     const { heldOut, listener } = this.#deps;
     const { evaluateEvery } = this.#run;
     const { step } = this.state;
-    const atStep = step > 0 && (step % evaluateEvery === 0 || this.#isThrough);
+    const atStep = step > 0 && (step % evaluateEvery === 0 || this.#isComplete);
     if (heldOut === null || evaluateEvery === 0 || !atStep || this.state.heldOutLoss !== null) return false;
-    const loss = await heldOut.loss(this.adapter, signal);
+    const loss = await heldOut.of(this.adapter, signal);
     const { progress, isBest, stop } = judge(this.state, { step, loss }, this.#run);
     Object.assign(this.state, progress, { heldOutLoss: Number.isFinite(loss) ? loss : null });
     if (stop) this.state.finished = 'early-stopping';
-    listener.onEvaluated({ step, heldOutLoss: loss, best: isBest });
+    listener.onEvaluated?.({ step, heldOutLoss: loss, best: isBest });
     return isBest;
   }
 
-  /** To the next step at which something else is to be done, and not too many at once. */
+  /** Trains until the next measurement or checkpoint is due, but at most STEPS_PER_CALL steps. */
   async #train(signal: AbortSignal): Promise<void> {
     const { training } = this.#options;
     const { trainer, data, listener } = this.#deps;
     const { step: before, rows: taken, tokens, seconds } = this.state;
-    const count = this.#stepsToGo(before);
+    const count = this.#stepsUntilDue(before);
     const length = Math.min(count * training.batchSize, this.#rows - taken);
     const rows = Array.from({ length }, () => data.row(this.#order.next().value));
     const outcome = await trainer.train({
@@ -180,9 +149,9 @@ export class TrainingLoop {
         });
         const { step } = this.state;
         const { state: first } = this.#options;
-        // Over all steps since the start of this process: a machine that others use has its ups and downs.
+        // The mean over this process: single steps vary where other programs run.
         const secondsPerStep = (this.state.seconds - first.seconds) / (step - first.step);
-        listener.onStep({
+        listener.onStep?.({
           step,
           steps: training.totalSteps,
           loss,
@@ -196,13 +165,13 @@ export class TrainingLoop {
       },
     });
     this.adapter = outcome.adapter;
-    // From now on the moments are in the trainer's memory.
+    // The trainer keeps the moments from here on.
     this.#optimizer = null;
-    // Batches in which nothing is predicted make no step.
+    // Includes the rows of batches without a supervised token, which make no step.
     this.state.rows = taken + rows.length;
   }
 
-  #stepsToGo(step: number): number {
+  #stepsUntilDue(step: number): number {
     const { evaluateEvery, checkpointEvery } = this.#run;
     const toNext = (every: number): number =>
       every === 0 ? Number.POSITIVE_INFINITY : every - (step % every);
@@ -213,7 +182,7 @@ export class TrainingLoop {
   async #save(signal: AbortSignal | undefined): Promise<void> {
     const { trainer, checkpoints, about, listener } = this.#deps;
     const { start, state } = this.#options;
-    // The trainer knows nothing of what was loaded until it has made a step.
+    // Before the first step the trainer does not have the loaded state yet.
     const now =
       start.optimizer !== null && this.state.step === state.step
         ? { adapter: start.adapter, optimizer: start.optimizer }
@@ -221,6 +190,6 @@ export class TrainingLoop {
     this.adapter = now.adapter;
     const path = await checkpoints.write({ ...now, state: this.state }, about);
     this.#saved = this.state.step;
-    listener.onCheckpoint({ step: this.state.step, path });
+    listener.onCheckpoint?.({ step: this.state.step, path });
   }
 }

@@ -5,11 +5,11 @@ import { lockFolder } from '../../common/file-lock.ts';
 import { finetuneError } from './errors.ts';
 
 /**
- * Makes this process the only one that trains into a folder: two would remove each other's checkpoints. The lock lies in
- * the cache, so that the output holds nothing but what the run is for; it goes with the process, however that ends.
+ * Makes this process the only one that trains into a folder: two would delete each other's checkpoints. The lock is a
+ * file in the cache, so that the output holds only results. The system releases it when the process ends.
  *
- * @param output absolute
- * @returns a function that gives the lock back
+ * @param output absolute path
+ * @returns a function that releases the lock
  * @throws SwarmError OUTPUT_BUSY
  */
 export function lockOutput(output: string, { cacheDir }: { cacheDir: string }): () => void {
@@ -19,11 +19,7 @@ export function lockOutput(output: string, { cacheDir }: { cacheDir: string }): 
   } catch (cause) {
     if (!isSwarmError(cause, 'FOLDER_LOCKED')) throw cause;
     const { pid } = cause.values;
-    throw finetuneError(
-      'OUTPUT_BUSY',
-      `process ${pid ?? '(unknown)'} is training into ${output}`,
-      { output, pid },
-      { next: 'wait until it is done, stop it, or choose another folder', cause },
-    );
+    const message = `process ${pid ?? '(unknown)'} is training into ${output}`;
+    throw finetuneError('OUTPUT_BUSY', message, { output, pid }, { cause });
   }
 }

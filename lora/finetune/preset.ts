@@ -10,18 +10,18 @@ import { decideForRun, memoryOf } from './memory.ts';
 import { sampleData } from './sample.ts';
 import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 
-/** Training should leave room for everything else on the machine, and estimates are not exact. */
+/** Share of the available memory to use: other programs need some, and estimates are not exact. */
 const MEMORY_SHARE = 0.6;
 
-/** The settings of a preset for this model and data. `layer`: what was said, which it goes along with. */
+/** Returns the settings of a preset for this model and data. Those in `layer` stay, and the others are chosen to fit. */
 export async function presetLayer(
   name: PresetName,
   layer: Layer,
   { compute, now, signal }: { compute: ComputeOnDevices; now: number; signal: AbortSignal },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
-  // How long it trains and how often it measures is still open, and need not go together yet.
-  const { run: _, ...said } = layer;
-  const spec = resolveSpec(said);
+  // The block `run` may be incomplete until the preset has chosen its part.
+  const { run: _, ...rest } = layer;
+  const spec = resolveSpec(rest);
   const model = await openBase(spec.base);
   const tokenizer = await loadTokenizer(spec.base);
   const { heldOut } = spec.data;
@@ -50,19 +50,19 @@ export async function presetLayer(
     given: numbersOf({ ...layer.lora, ...layer.training, ...layer.run }),
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
-      const spec = resolveSpec(mergeLayers(said, size));
+      const spec = resolveSpec(mergeLayers(rest, size));
       // Settings that fit without gradient checkpointing come first: it costs time.
       const { compute: resolved } = decideForRun(model, spec, compute, Number.POSITIVE_INFINITY);
       return memoryOf(model, spec, resolved).total <= room;
     },
   });
-  const own = choices.filter(({ field }) => !isSaid(layer, field));
+  const own = choices.filter(({ field }) => !isSet(layer, field));
   return { layer: layerOf(own), choices: own };
 }
 
-function numbersOf(said: Record<string, unknown>): Record<string, number> {
+function numbersOf(settings: Record<string, unknown>): Record<string, number> {
   return Object.fromEntries(
-    Object.entries(said).filter((entry): entry is [string, number] => typeof entry[1] === 'number'),
+    Object.entries(settings).filter((entry): entry is [string, number] => typeof entry[1] === 'number'),
   );
 }
 
@@ -75,7 +75,7 @@ function layerOf(choices: readonly Choice[]): Layer {
   );
 }
 
-function isSaid(layer: Layer, field: string): boolean {
+function isSet(layer: Layer, field: string): boolean {
   const [block, key] = field.split('.') as ['lora' | 'training' | 'run', string];
   return layer[block]?.[key] !== undefined;
 }

@@ -3,24 +3,24 @@ import type { TrainingConfig } from '../train/config.ts';
 import { learningRateAt } from '../train/schedule.ts';
 import type { RunState } from './checkpoints.ts';
 import { finetuneError } from './errors.ts';
-import { differences, type RunSettings } from './settings.ts';
+import { differences, type RunSettings } from './run-settings.ts';
 
 export interface ResumeOptions {
   /** Folder of the run. */
   output: string;
-  /** Of the run as it is told now. */
+  /** Settings of this start. */
   settings: RunSettings;
   training: TrainingConfig;
 }
 
 /**
- * Where a run goes on, from the state of a checkpoint. It may have become longer or shorter; what is over because nothing
- * was gained any more, or because all steps were made, goes on where more are asked for.
+ * Returns the state that a run continues from. The run may be longer or shorter than before. A finished run continues
+ * where it is longer now.
  *
- * @param onWarning told when the rate jumps, since its line or cosine has another end than before
- * @throws SwarmError RESUME_CONFLICT it was begun with other settings, or is past the end already
+ * @param onWarning called with RATE_JUMPS where the schedule's new end changes the learning rate of the next step
+ * @throws SwarmError RESUME_CONFLICT where settings differ, or the run is past its new end
  */
-export function goOn(
+export function resumeFrom(
   before: RunState,
   { output, settings, training }: ResumeOptions,
   onWarning: (warning: SwarmError) => void,
@@ -32,7 +32,7 @@ export function goOn(
   if (totalSteps < step) {
     throw finetuneError(
       'RESUME_CONFLICT',
-      `the run in ${output} has made ${step} steps, and is to have ${totalSteps}`,
+      `the run in ${output} has made ${step} steps, more than the ${totalSteps} asked for`,
       { output, step, totalSteps },
       { next: 'ask for more steps or epochs, or train into another folder' },
     );
@@ -43,7 +43,7 @@ export function goOn(
     onWarning(
       finetuneError(
         'RATE_JUMPS',
-        `with ${totalSteps} steps instead of ${was} the learning rate after step ${step} is ${now} instead of ${old}`,
+        `the learning rate after step ${step} is ${now}, not ${old}, because the run now has ${totalSteps} steps instead of ${was}`,
         { step, was, totalSteps, rates },
       ),
     );
@@ -52,18 +52,19 @@ export function goOn(
   return { ...before, finished: null, waited: before.finished === 'early-stopping' ? 0 : before.waited };
 }
 
-function refuseDifferences(before: RunState, now: RunSettings, output: string): void {
+/** @throws SwarmError RESUME_CONFLICT (values: differences) */
+export function refuseDifferences(before: RunState, now: RunSettings, output: string): void {
   const found = differences(before.settings, now);
   if (found.length === 0) return;
   const text = found.map(({ field, before, now }) =>
     field.startsWith('the ')
-      ? `${field} is another`
+      ? `${field} has changed`
       : `${field} was ${JSON.stringify(before)}, now ${JSON.stringify(now)}`,
   );
   throw finetuneError(
     'RESUME_CONFLICT',
-    `${output} was begun with other settings: ${text.join('; ')}`,
+    `the run in ${output} was started with other settings: ${text.join('; ')}`,
     { output, differences: found },
-    { next: 'leave those options out to go on as begun, or train into another folder' },
+    { next: 'leave those options out to resume with the original settings, or train into another folder' },
   );
 }

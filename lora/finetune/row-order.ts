@@ -1,11 +1,11 @@
 import { SeededRandom } from '../data/seeded-random.ts';
 
 /**
- * Numbers of rows without end, each epoch in another order that follows from the seed. It can start anywhere, so that a
- * run which was interrupted goes on with the very next row.
+ * Yields row numbers without end: every epoch has all rows, in an order that depends on seed and epoch. It can start
+ * anywhere, so that a resumed run continues with the next row.
  *
- * @param rows how many there are, at least 1
- * @param taken how many have been taken already, over all epochs
+ * @param rows number of rows, at least 1
+ * @param taken rows already trained on, over all epochs
  */
 export function* rowOrder(rows: number, seed: number, taken: number): Generator<number, never, undefined> {
   const first = Math.floor(taken / rows);

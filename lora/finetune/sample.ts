@@ -5,36 +5,36 @@ import { RowReport } from '../data/row-report.ts';
 import { type DataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 
-/** Enough for a median and a total that are a few per cent off; read in a second or two. */
+/** Samples to read: medians and totals are then exact to a few per cent. Takes a second or two. */
 const SAMPLES = 1_000;
-/** Plain text comes in few and long documents. */
+/** Tokens to read: plain text has few, long documents. */
 const TOKENS = 300_000;
 
 export interface DataSample {
-  /** Tokens of all samples, and those of them that give a loss, over the whole data. */
+  /** Tokens of all samples, and the supervised ones among them, over the whole data. */
   readonly tokens: number;
   readonly trainedTokens: number;
-  /** Tokens that 95 % of the samples stay within. */
+  /** 95 % of the samples have at most so many tokens. */
   readonly commonLength: number;
-  /** Nothing but plain text, which is cut into rows. */
+  /** Whether all is plain text, which is cut into rows. */
   readonly plainText: boolean;
-  /** Rows of that many tokens that it makes, about. */
+  /** Estimates the rows of this length that the data makes. */
   rows(sequenceLength: number): number;
-  /** Whether everything was read; else the totals are extrapolated from the bytes. */
+  /** Whether all data was read. Otherwise the totals are extrapolated by bytes. */
   readonly exact: boolean;
 }
 
 export interface SampleOptions {
   paths: readonly string[];
   settings: DataSettings;
-  /** Of the tokenizer and the chat template. */
+  /** Folder of the base, which has the tokenizer and the chat template. */
   modelDir: string;
   /** Milliseconds since 1970. */
   now: number;
   signal: AbortSignal;
 }
 
-/** Reads the beginning of the data. @throws DATA_*, TEMPLATE_*, DATA_EMPTY */
+/** Reads the beginning of the data and estimates its size. @throws SwarmError DATA_*, TEMPLATE_*, DATA_EMPTY */
 export async function sampleData(
   { paths, settings, modelDir, now, signal }: SampleOptions,
   { tokenizer }: { tokenizer: TextTokenizer },
@@ -43,7 +43,7 @@ export async function sampleData(
   const report = new RowReport({ badRowShare: settings.badRowShare });
   const lengths: number[] = [];
   const seen = { bytes: 0, samples: 0, tokens: 0, trained: 0 };
-  // Files are read in pieces, ahead of what is rendered: what was seen of them counts when the next piece begins.
+  // Files are read in pieces, ahead of rendering. The samples of a piece count once the next piece begins.
   let known = { ...seen };
   let total = 0;
   const onProgress = (done: number, all: number): void => {
@@ -69,7 +69,7 @@ export async function sampleData(
     await renderer.close();
   }
   if (lengths.length === 0) {
-    throw dataError('DATA_EMPTY', `there is nothing to train on in ${paths.join(', ')}`, { paths });
+    throw dataError('DATA_EMPTY', `no sample to train on in ${paths.join(', ')}`, { paths });
   }
   lengths.sort((a, b) => a - b);
   const part = exact ? 1 : known.bytes / total;
@@ -87,7 +87,11 @@ export async function sampleData(
   };
 }
 
-/** First fit decreasing; a sample of one token more than a row fits, its last is only predicted. `lengths` ascend. */
+/**
+ * Estimates the rows of packed samples: first fit, longest sample first. A sample may have one token more than a row,
+ * because the last token is only predicted.
+ * @param lengths in ascending order
+ */
 function packedRows(lengths: readonly number[], sequenceLength: number): number {
   const free: number[] = [];
   for (const length of lengths.toReversed()) {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
-import { type RunEstimate, refuseIfTooLarge } from '../../../../lora/finetune/dry-run.ts';
+import { type RunEstimate, refuseIfTooLarge } from '../../../../lora/finetune/estimate.ts';
 
 const GB = 1e9;
 
@@ -55,20 +55,20 @@ function refusal(change: Parameters<typeof estimate>[0]) {
 }
 
 describe('a dry run', () => {
-  it('lets pass what fits, and refuses what does not with what is short', () => {
+  it('is refused where memory or disk is too small, with the figures', () => {
     expect(refusal({})).toBeNull();
     expect(refusal({ needed: 9 * GB })).toMatchObject({ needed: 9 * GB, available: 8 * GB });
-    // The estimate may be too low: some room must be left.
+    // The estimate may be too low: a quarter stays in reserve.
     expect(refusal({ needed: 7 * GB })).toMatchObject({ needed: 7 * GB });
     expect(refusal({ cache: 11 * GB })).toMatchObject({ needed: 11 * GB, available: 10 * GB });
-    // A GPU has memory of its own; the disk is the same.
+    // A GPU has memory of its own, but uses the same disk.
     expect(refusal({ needed: 9 * GB, onProcessor: false })).toBeNull();
     expect(refusal({ needed: 9 * GB, onProcessor: false, cache: 11 * GB })).toMatchObject({
       needed: 11 * GB,
     });
   });
 
-  it('names a number of rows at a time that would fit', () => {
+  it('advises a micro-batch that fits', () => {
     expect(refusal({ needed: 9 * GB, microBatchThatFits: 2 })).toMatchObject({
       microBatch: 2,
       next: expect.stringContaining('--micro-batch 2'),

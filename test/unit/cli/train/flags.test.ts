@@ -1,8 +1,8 @@
 import { Command } from 'commander';
 import { describe, expect, it } from 'vitest';
-import { registerTrain, type TrainFlags } from '../../../../cli/commands/train.ts';
+import { registerTrain } from '../../../../cli/commands/train.ts';
 import type { Context } from '../../../../cli/context.ts';
-import { flagLayer } from '../../../../cli/train/flag-layer.ts';
+import { flagLayer, type TrainFlags } from '../../../../cli/train/flag-layer.ts';
 import {
   adapterLayer,
   addAdapterOptions,
@@ -21,14 +21,14 @@ function parse(...args: string[]): TrainFlags {
 const spec = (...args: string[]) =>
   resolveSpec(mergeLayers({ base: '/b', data: { train: ['/d'] } }, flagLayer(parse(...args), '/')));
 
-describe('options of the adapter and of training', () => {
-  it('reach every setting that a job has', () => {
+describe('flags of the adapter and the training', () => {
+  it('cover every setting of a job', () => {
     expect(Object.keys(adapterLayer({})).sort()).toEqual(Object.keys(loraSchema.shape).sort());
     expect(Object.keys(optimizerLayer({})).sort()).toEqual(Object.keys(trainingSchema.shape).sort());
     expect(Object.keys(flagLayer({}, '/').run!).sort()).toEqual(Object.keys(runSchema.shape).sort());
   });
 
-  it('say nothing when they are not given', () => {
+  it('leave the defaults where they are not given', () => {
     expect(spec().lora).toEqual(loraSchema.parse({}));
     expect(spec().training).toEqual(trainingSchema.parse({}));
   });
@@ -90,7 +90,7 @@ describe('options of the adapter and of training', () => {
     expect(spec('--init', 'uniform').lora.initLoraWeights).toBe(true);
   });
 
-  it('name targets one by one, all at once, or by an expression', () => {
+  it('name targets one by one, all at once, or by a regular expression', () => {
     const targets = (...args: string[]) => adapterLayer(parse(...args));
     expect(targets('--target', 'q_proj').targets).toEqual(['q_proj']);
     expect(targets('--target', 'layers.1.mlp.up_proj').targets).toEqual(['layers.1.mlp.up_proj']);
@@ -99,7 +99,7 @@ describe('options of the adapter and of training', () => {
     expect(targets('--exclude', '.*\\.0\\..*').excludeModules).toBe('.*\\.0\\..*');
   });
 
-  it('of the command line win over a file that says the length in other terms', () => {
+  it('override a file that gives the length in the other unit', () => {
     const run = (...args: string[]) => {
       const command = new Command();
       registerTrain(command, {} as Context);
@@ -109,8 +109,9 @@ describe('options of the adapter and of training', () => {
         .configureOutput({ writeErr: () => {} })
         .action(() => {});
       train.parse(args, { from: 'user' });
-      const said = flagLayer(train.opts(), '/');
-      return resolveSpec(mergeLayers({ base: '/b', data: { train: ['/d'] }, run: { steps: 100 } }, said)).run;
+      const given = flagLayer(train.opts(), '/');
+      return resolveSpec(mergeLayers({ base: '/b', data: { train: ['/d'] }, run: { steps: 100 } }, given))
+        .run;
     };
     expect(run('--epochs', '3')).toMatchObject({ steps: null, epochs: 3 });
     expect(run('--steps', '3')).toMatchObject({ steps: 3 });

@@ -7,7 +7,7 @@ import { readJobFile } from '../../../../lora/finetune/job-file.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 
-it('a job file with a preset gets what it leaves open; what it says stays', async () => {
+it('a preset sets what a job file leaves open, and nothing else', async () => {
   const dir = await temporaryFolder();
   await makeTinyModel(join(dir, 'model'));
   await writeFile(join(dir, 'text.txt'), TINY_TEXT.repeat(5));

@@ -17,14 +17,14 @@ async function least(): Promise<Layer> {
   return { base: join(dir, 'model'), data: { train: texts, heldOut: texts } };
 }
 
-it('patience alone is enough: the preset says how often it measures', async () => {
+it('a preset chooses how often to measure where only patience is set', async () => {
   const { layer } = await presetLayer('auto', mergeLayers(await least(), { run: { patience: 3 } }), machine);
   expect(layer.run).toMatchObject({ evaluateEvery: expect.any(Number) });
   expect(layer.run).not.toHaveProperty('patience');
 });
 
-it('modules that are saved whole are no part of what a rank costs', async () => {
-  // So few adapted modules that even this little data wants more than the least rank.
+it('the choice of a rank ignores modules that are saved whole', async () => {
+  // With so few adapted modules even this little data needs more than the least rank.
   const few = { targets: ['q_proj'], layersToTransform: [0] };
   const layer = await least();
   const rankWith = async (lora: Layer['lora']) =>

@@ -1,11 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { TrainReport } from '../../../../cli/train/report.ts';
 import { SwarmError } from '../../../../common/errors.ts';
-import type { TrainOutcome, TrainStep } from '../../../../lora/finetune/finetune.ts';
-import { trainingState } from '../../../utils/checkpoints.ts';
+import type { FinetuneResult, RunStep } from '../../../../lora/finetune/listener.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 
-const step: TrainStep = {
+const step: RunStep = {
   step: 5,
   steps: 20,
   loss: 2.5,
@@ -16,7 +15,7 @@ const step: TrainStep = {
   tokensPerSecond: 1000,
   secondsLeft: 90,
 };
-const outcome: TrainOutcome = {
+const outcome = {
   step: 20,
   tokens: 2560,
   seconds: 4,
@@ -25,13 +24,13 @@ const outcome: TrainOutcome = {
   lossAfter: 2.25,
   adapterStep: 15,
   finished: 'early-stopping',
-};
+} satisfies Omit<FinetuneResult, 'base'>;
 
 function run(json: boolean) {
   const { context, out, err } = fakeContext();
   const report = new TrainReport({ json, output: '/out' }, context);
   report.onBatchShared(4, 'for two devices');
-  report.onCheckpointing('as a base of 4 bits is for little memory');
+  report.onCheckpointing('because a base of 4 bits is chosen to save memory');
   report.onPlan({ tokens: 100_000, rows: 800, steps: 20, parameters: 5000, heldOutLoss: 3 });
   report.onStep(step);
   report.onMeasuring(0, 10);
@@ -39,13 +38,13 @@ function run(json: boolean) {
   report.onCheckpoint({ step: 5, path: '/out/checkpoints/step-00000005' });
   report.onWarning(new SwarmError('TRAIN_CHECKPOINT', 'the checkpoint is damaged', { dir: '/out' }));
   report.onPartial({ step: 5, resumable: true });
-  report.onTrained(outcome, trainingState(1).state.settings.spec);
+  report.onTrained({ base: '/base', ...outcome });
   report.end();
   return { out: out(), err: err() };
 }
 
-describe('how a training is told', () => {
-  it('to programs: one object per line, each with its event', () => {
+describe('the report of a training', () => {
+  it('for programs has one JSON object per line, each with its event', () => {
     const { out, err } = run(true);
     const lines = out
       .trimEnd()
@@ -75,15 +74,15 @@ describe('how a training is told', () => {
     expect(err).toBe('');
   });
 
-  it('to people: what matters, and what to do next', () => {
+  it('for people has the results and the next command', () => {
     const { out, err } = run(false);
     for (const words of [
       'rows at a time: for two devices',
-      'gradient checkpointing: on, as a base of 4 bits',
+      'gradient checkpointing: on, because a base of 4 bits',
       'held-out loss 3.0000',
       'best so far',
       'stopped early',
-      'of step 15',
+      'step 15',
       'swarm generate',
     ]) {
       expect(out).toContain(words);

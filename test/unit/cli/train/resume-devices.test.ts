@@ -1,4 +1,4 @@
-/** What of a machine a run goes on with: its devices as they were, others, or products in float32 instead of float16. */
+/** The devices and the precision of a resumed run. */
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -6,14 +6,14 @@ import { beforeEach, expect, it, onTestFinished, vi } from 'vitest';
 import { createProgram } from '../../../../cli/program.ts';
 import { deviceNames } from '../../../../lora/engines/names.ts';
 import { CheckpointFolder } from '../../../../lora/finetune/checkpoints.ts';
-import { computeInputOf } from '../../../../lora/finetune/settings.ts';
+import { computeInputOf } from '../../../../lora/finetune/run-settings.ts';
 import { TrainerProcess } from '../../../../lora/train/supervisor.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 
 let cwd: string;
-/** Devices of every trainer that was started, as they are named. */
+/** Names of the devices of every trainer that was started. */
 let started: string[];
 beforeEach(async () => {
   cwd = await temporaryFolder();
@@ -34,7 +34,7 @@ beforeEach(async () => {
   onTestFinished(() => spy.mockRestore());
 });
 
-/** @returns all that it prints */
+/** @returns the text that it prints, to both streams */
 async function train(output: string, ...args: string[]): Promise<string> {
   const environment = { SWARM_CACHE: join(cwd, 'cache'), SWARM_ENGINE: 'onnx-cpu' };
   const { context, out, err } = fakeContext({ cwd, environment });
@@ -46,7 +46,7 @@ async function train(output: string, ...args: string[]): Promise<string> {
 const newest = async (output: string) =>
   (await new CheckpointFolder({ output: join(cwd, output), keep: 1 }).newest())!;
 
-it('goes on with all its devices, or with those that are named now', async () => {
+it('a resumed run uses its devices, or the ones named now', async () => {
   const resumed = async (...args: string[]) => {
     await train('out', '--resume', ...args);
     const { step, settings } = await newest('out');
@@ -57,34 +57,34 @@ it('goes on with all its devices, or with those that are named now', async () =>
   const two = 'onnx-cpu,onnx-cpu';
   expect(await resumed('--steps', '2')).toEqual([2, two, two]);
   expect(await resumed('--steps', '3', '--engine', 'onnx-cpu')).toEqual([3, 'onnx-cpu', 'onnx-cpu']);
-  // As it was last.
+  // The devices of the last start.
   expect(await resumed('--steps', '4')).toEqual([4, 'onnx-cpu', 'onnx-cpu']);
   expect(await resumed('--steps', '5', '--engine', two)).toEqual([5, two, two]);
-  // A file that names them counts as a flag does.
+  // A config file counts like a flag.
   expect(await resumed('--steps', '6', '--config', 'with-engine.yaml')).toEqual([6, 'onnx-cpu', 'onnx-cpu']);
 });
 
-it('several devices share a batch that nobody cut, and a run that goes on cuts it as before', async () => {
+it('several devices share a batch in default micro-batches, and a resumed run keeps its micro-batch', async () => {
   const rows = async (output: string) => (await newest(output)).settings.spec.training.microBatch;
   const two = ['--engine', 'onnx-cpu,onnx-cpu'];
   const begun = await train('out', '--steps', '1', '--config', 'whole.yaml', ...two);
   expect(begun).toContain("rows at a time: 1 of a batch's 2 rows");
-  expect(begun).not.toContain('nothing to do');
+  expect(begun).not.toContain('idle');
   expect(await rows('out')).toBe(1);
   const alone = ['--config', 'whole.yaml', '--engine', 'onnx-cpu'];
   expect(await train('out', '--resume', '--steps', '2', ...alone)).not.toContain('rows at a time');
   expect(await rows('out')).toBe(1);
   await train('alone', '--steps', '1', ...alone);
   expect(await train('alone', '--resume', '--steps', '2', '--config', 'whole.yaml', ...two)).toContain(
-    'nothing to do',
+    'idle',
   );
   expect(await rows('alone')).toBe(2);
-  const said = await train('said', '--steps', '1', '--micro-batch', '2', ...two);
-  expect(said).toContain('1 of the 2 devices has nothing to do');
-  expect(await rows('said')).toBe(2);
+  const set = await train('set', '--steps', '1', '--micro-batch', '2', ...two);
+  expect(set).toContain('1 of the 2 devices is idle');
+  expect(await rows('set')).toBe(2);
 });
 
-/** The checkpoint at a step as a GPU leaves it that computes in float16. */
+/** Changes a checkpoint to one of a GPU that computes in float16. */
 async function inFloat16(output: string, step: number): Promise<void> {
   const dir = join(cwd, output, 'checkpoints', `step-${String(step).padStart(8, '0')}`);
   const optimizer = join(dir, 'optimizer.bin');
@@ -100,19 +100,19 @@ async function inFloat16(output: string, step: number): Promise<void> {
   await writeFile(stateFile, JSON.stringify(state));
 }
 
-it('goes on in float32 where float16 was not enough, from the very state that it had reached', async () => {
+it('a run continues in float32 where float16 was not enough, from the same state', async () => {
   await train('straight', '--steps', '4');
   await train('out', '--steps', '2');
   await inFloat16('out', 2);
   const onwards = ['--resume', '--steps', '4', '--engine', 'onnx-cpu'];
-  // Left out, it is as it was, and that this engine does not have.
+  // By default the precision stays float16, which onnx-cpu lacks.
   await expect(train('out', ...onwards)).rejects.toMatchObject({ code: 'PRECISION' });
   await train('out', ...onwards, '--precision', 'float32');
   const { step, settings } = await newest('out');
   expect([step, settings.precision]).toEqual([4, 'float32']);
   const adapter = (output: string) => readFile(join(cwd, output, 'adapter_model.safetensors'));
   expect(await adapter('out')).toEqual(await adapter('straight'));
-  // The loss scale is left behind.
+  // The loss scale is dropped.
   const optimizer = (output: string) =>
     readFile(join(cwd, output, 'checkpoints/step-00000004/optimizer.bin'));
   expect(await optimizer('out')).toEqual(await optimizer('straight'));

@@ -7,7 +7,7 @@ import { fakeContext } from '../../../utils/cli-context.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 
-it('what the file says of the machine now counts when a run goes on, and is not passed over', async () => {
+it('a resumed run computes as the config file says now', async () => {
   const cwd = await temporaryFolder();
   const base = await makeTinyModel(join(cwd, 'model'));
   await writeFile(join(cwd, 'data.txt'), TINY_TEXT);
@@ -29,7 +29,7 @@ it('what the file says of the machine now counts when a run goes on, and is not 
   expect(await settings()).toMatchObject({ totalSteps: 1, checkpointing: 'auto' });
   await train(2, { gradientCheckpointing: true });
   expect(await settings()).toMatchObject({ totalSteps: 2, checkpointing: true });
-  // Left out, it is as before.
+  // Without the key, the checkpoint decides.
   await train(3, {});
   expect(await settings()).toMatchObject({ totalSteps: 3, checkpointing: true });
   await expect(train(4, { baseBits: 8 })).rejects.toMatchObject({

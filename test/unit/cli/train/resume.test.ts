@@ -1,14 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import type { SwarmError } from '../../../../common/errors.ts';
 import type { RunState } from '../../../../lora/finetune/checkpoints.ts';
-import { trainingConfig } from '../../../../lora/finetune/finetune.ts';
-import { goOn } from '../../../../lora/finetune/resume.ts';
-import { type Layer, resolveSpec } from '../../../../lora/finetune/settings.ts';
+import { resumeFrom } from '../../../../lora/finetune/resume.ts';
+import { type Layer, resolveSpec, trainingConfig } from '../../../../lora/finetune/settings.ts';
 import { trainingState } from '../../../utils/checkpoints.ts';
 
 const ROWS = 800;
 
-/** A run of 100 steps, after `step` of them, that goes on with `run`. */
+/** A run of 100 steps, resumed after `step` of them with the settings `run`. */
 function resumed(step: number, run: Layer['run'], change: Partial<RunState> = {}, training = {}) {
   const spec = (length: Layer['run']) =>
     resolveSpec({ base: '/base', data: { train: ['/data'] }, training, run: length });
@@ -20,7 +19,7 @@ function resumed(step: number, run: Layer['run'], change: Partial<RunState> = {}
   const before = { ...trainingState(step).state, settings: settings({ epochs: 1 }), ...change } as RunState;
   const now = settings(run);
   const warnings: SwarmError[] = [];
-  const state = goOn(
+  const state = resumeFrom(
     before,
     { output: '/out', settings: now, training: trainingConfig(now.spec, ROWS) },
     (warning) => warnings.push(warning),
@@ -28,39 +27,39 @@ function resumed(step: number, run: Layer['run'], change: Partial<RunState> = {}
   return { state, before, warnings: warnings.map(({ code }) => code) };
 }
 
-describe('a run that goes on', () => {
-  it('is as it was, where nothing has changed', () => {
+describe('a resumed run', () => {
+  it('has its old state where nothing changed', () => {
     const { state, before, warnings } = resumed(40, { epochs: 1 });
     expect(state).toBe(before);
     expect(warnings).toEqual([]);
     expect(resumed(100, { epochs: 1 }, { finished: 'steps' }).state.finished).toBe('steps');
   });
 
-  it('may become longer, also after its end, and in other terms', () => {
+  it('may be longer, also after its end, in steps or epochs', () => {
     for (const run of [{ epochs: 2 }, { steps: 101 }]) {
       expect(resumed(100, run, { finished: 'steps' }).state).toMatchObject({ step: 100, finished: null });
     }
   });
 
-  it('has its patience anew where it had stopped because nothing was gained', () => {
+  it('starts its patience again where it had stopped early', () => {
     const stopped = { finished: 'early-stopping', waited: 3 } as const;
     expect(resumed(60, { epochs: 1 }, stopped).state).toMatchObject(stopped);
     expect(resumed(60, { epochs: 2 }, stopped).state).toMatchObject({ finished: null, waited: 0 });
     expect(resumed(60, { epochs: 2 }, { waited: 1 }).state.waited).toBe(1);
   });
 
-  it('may become shorter, but not than it is', () => {
+  it('may be shorter, but not shorter than the steps made', () => {
     expect(resumed(40, { steps: 40 }).state.step).toBe(40);
     expect(() => resumed(40, { steps: 39 })).toThrow(
       expect.objectContaining({ code: 'RESUME_CONFLICT', values: expect.objectContaining({ step: 40 }) }),
     );
   });
 
-  it('warns that the rate jumps, where a line or cosine gets another end', () => {
+  it('warns where a schedule with a new end changes the learning rate', () => {
     expect(resumed(40, { epochs: 2 }, {}, { schedule: 'cosine' }).warnings).toEqual(['RATE_JUMPS']);
     expect(resumed(40, { epochs: 2 }, {}, { schedule: 'constant' }).warnings).toEqual([]);
     expect(resumed(4, { epochs: 2 }, {}, { warmupRatio: 0.1 }).warnings).toEqual(['RATE_JUMPS']);
-    // Nothing is left to be made.
+    // No step is left.
     expect(resumed(40, { steps: 40 }, {}, { schedule: 'linear' }).warnings).toEqual([]);
   });
 
@@ -69,10 +68,12 @@ describe('a run that goes on', () => {
     const before = trainingState(5).state as RunState;
     const settings = { ...before.settings, base: 'another' };
     const training = trainingConfig(settings.spec, ROWS);
-    expect(() => goOn(before, { output: '/out', settings, training }, () => {})).toThrow(
+    expect(() => resumeFrom(before, { output: '/out', settings, training }, () => {})).toThrow(
       expect.objectContaining({
         code: 'RESUME_CONFLICT',
-        message: '/out was begun with other settings: the base model is another',
+        values: expect.objectContaining({
+          differences: [expect.objectContaining({ field: 'the base model', now: 'another' })],
+        }),
       }),
     );
   });

@@ -1,4 +1,4 @@
-/** What a run says before, and leaves after, a fault: what it is, and what can be done about it. */
+/** Warnings before a run, and what it leaves after an error. */
 import { mkdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,8 +7,9 @@ import { failureOf } from '../../../../cli/errors.ts';
 import { TrainReport } from '../../../../cli/train/report.ts';
 import type { Device } from '../../../../lora/engines/names.ts';
 import { CheckpointFolder } from '../../../../lora/finetune/checkpoints.ts';
-import { type TrainRunOptions, trainAlone } from '../../../../lora/finetune/finetune.ts';
-import { type RunSettings, resolveSpec } from '../../../../lora/finetune/settings.ts';
+import { type TrainOptions, trainPrepared } from '../../../../lora/finetune/finetune.ts';
+import type { RunSettings } from '../../../../lora/finetune/run-settings.ts';
+import { resolveSpec } from '../../../../lora/finetune/settings.ts';
 import { availableMemory } from '../../../../lora/train/available-memory.ts';
 import { type Devices, processorCompute } from '../../../../lora/train/compute.ts';
 import { fakeContext } from '../../../utils/cli-context.ts';
@@ -22,7 +23,7 @@ vi.mock(import('../../../../lora/train/available-memory.ts'), async (original) =
 
 const SIZE = { sequenceLength: 32, batchSize: 2 };
 
-let options: TrainRunOptions;
+let options: TrainOptions;
 beforeEach(async () => {
   const folder = await temporaryFolder();
   const base = await makeTinyModel(join(folder, 'model'));
@@ -31,7 +32,7 @@ beforeEach(async () => {
     base,
     data: { train: [join(folder, 'a.txt')] },
     lora: { rank: 1, alpha: 65_536 },
-    // A decay of B's rate times itself: every step makes B a thousand times as large, until float32 ends.
+    // The decay multiplies B by about −1000 in every step, until float32 overflows.
     training: { learningRate: 1, loraPlusRatio: 1000, weightDecay: 1, warmupSteps: 0, ...SIZE },
     run: { steps: 200 },
   });
@@ -39,31 +40,31 @@ beforeEach(async () => {
   const { signal } = new AbortController();
   const compute = { ...processorCompute({ threads: 1 }), checkpointing: 'auto' } as const;
   const cacheDir = join(folder, 'cache');
-  options = { spec, output, resume: false, newest: null, force: false, cacheDir, compute, now: 0, signal };
+  options = { spec, output, newest: null, asked: compute, cacheDir, compute, now: 0, signal };
 });
 
-it('says after numbers that are not finite what helps, and that --resume does not', async () => {
+it('advises a lower rate after gradients that are not finite, and not --resume', async () => {
   const { context, err } = fakeContext();
   const report = new TrainReport({ json: false, output: options.output }, context);
-  const error = await trainAlone(options, report).catch((error: unknown) => error);
+  const error = await trainPrepared(options, report).catch((error: unknown) => error);
   expect(error).toMatchObject({ code: 'GRADIENT_NOT_FINITE' });
   expect(failureOf(error).next).toMatch(/--learning-rate.*--resume would fail at the same step/);
   expect(err()).toContain('the adapter after step');
   expect(err()).not.toContain('--resume');
 });
 
-it('says both what went wrong and that the adapter could not be kept', async () => {
+it('throws the first error and warns that the adapter could not be saved', async () => {
   const { context, out } = fakeContext();
   const report = new TrainReport({ json: true, output: options.output }, context);
   const onStep = report.onStep.bind(report);
   let first = true;
   report.onStep = (step) => {
     onStep(step);
-    // Nothing can be written where a folder lies.
+    // A folder in the way makes writing fail.
     if (first) mkdirSync(join(options.output, 'adapter_model.safetensors'));
     first = false;
   };
-  await expect(trainAlone(options, report)).rejects.toMatchObject({ code: 'GRADIENT_NOT_FINITE' });
+  await expect(trainPrepared(options, report)).rejects.toMatchObject({ code: 'GRADIENT_NOT_FINITE' });
   const events = out()
     .trimEnd()
     .split('\n')
@@ -72,13 +73,13 @@ it('says both what went wrong and that the adapter could not be kept', async () 
   expect(events.some(({ event }) => event === 'partial')).toBe(false);
 });
 
-it('warns before it begins where memory is short, and begins', async () => {
+it('warns about too little memory, and trains', async () => {
   const available = vi.mocked(availableMemory).mockReturnValue(1e6);
   onTestFinished(() => void available.mockReset());
   const { context, err } = fakeContext();
   const report = new TrainReport({ json: false, output: options.output }, context);
   const { run } = options.spec;
-  const outcome = await trainAlone(
+  const outcome = await trainPrepared(
     { ...options, spec: { ...options.spec, run: { ...run, steps: 1 } } },
     report,
   );
@@ -86,7 +87,7 @@ it('warns before it begins where memory is short, and begins', async () => {
   expect(err()).toMatch(/[\d.]+ MB of memory .*1\.0 MB are available/);
 });
 
-it('warns of memory again where a run goes on with more devices than it had, or with others', async () => {
+it('warns about memory again where a resumed run has more or other devices', async () => {
   const available = vi.mocked(availableMemory).mockReturnValue(1e6);
   onTestFinished(() => void available.mockReset());
   const warned = async (steps: number, others: readonly Device[], ran: Partial<RunSettings> = {}) => {
@@ -102,12 +103,12 @@ it('warns of memory again where a run goes on with more devices than it had, or 
     const training = { ...spec.training, ...finite };
     const length = { ...spec, training, run: { ...spec.run, steps } };
     const report = new TrainReport({ json: false, output }, context);
-    await trainAlone({ ...options, spec: length, resume: true, newest, compute }, report);
+    await trainPrepared({ ...options, spec: length, resume: true, newest, asked: compute, compute }, report);
     return err().includes('MB of memory');
   };
   expect(await warned(1, [])).toBe(true);
-  expect(await warned(2, []), 'it has shown that it fits').toBe(false);
-  expect(await warned(3, [], { engine: 'onnx-webgpu' }), 'on a GPU, it has not').toBe(true);
+  expect(await warned(2, []), 'it is known to fit').toBe(false);
+  expect(await warned(3, [], { engine: 'onnx-webgpu' }), 'it was on a GPU before').toBe(true);
   expect(await warned(4, [{ engine: 'onnx-cpu' }])).toBe(true);
   expect(await warned(5, [])).toBe(false);
 });

@@ -3,21 +3,21 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { StoredRows } from '../../../../lora/data/stored-rows.ts';
 import { CheckpointFolder, type RunState } from '../../../../lora/finetune/checkpoints.ts';
-import { type TrainListener, trainingConfig } from '../../../../lora/finetune/finetune.ts';
-import { HeldOut, TrainingLoop } from '../../../../lora/finetune/loop.ts';
-import { type Layer, resolveSpec } from '../../../../lora/finetune/settings.ts';
+import { HeldOutLoss } from '../../../../lora/finetune/held-out-loss.ts';
+import { TrainingLoop } from '../../../../lora/finetune/loop.ts';
+import { type Layer, resolveSpec, trainingConfig } from '../../../../lora/finetune/settings.ts';
 import type { TrainerProcess, TrainOptions } from '../../../../lora/train/supervisor.ts';
 import { trainingState } from '../../../utils/checkpoints.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
 const BATCH = 4;
 
-/** A trainer that notes the rows it is given, and whose every row holds `tokensOf` predicted tokens. */
+/** A trainer that records its rows. A row has `tokensOf` supervised tokens. */
 class FakeTrainer {
   readonly batches: number[][] = [];
   step = 0;
   tokensOf = (_row: number): number => 1;
-  /** Held-out losses, one after the other. */
+  /** Held-out losses, in order. */
   losses: number[] = [];
 
   async train({ rows, steps, adapter, onProgress }: TrainOptions) {
@@ -57,7 +57,7 @@ async function world(dataRows: number, run: Layer['run'], { heldOut = false } = 
     row: (number: number) => number,
     rowsAt: (list: readonly number[]) => list,
   } as unknown as StoredRows;
-  const listener = new Proxy({}, { get: () => () => {} }) as TrainListener;
+  const listener = {};
   const checkpoints = new CheckpointFolder({ output, keep: 1 });
   const { about, adapter, state: any } = trainingState(0, { rows: 0, tokens: 0, seconds: 0, loss: null });
   const spec = resolveSpec({
@@ -67,7 +67,7 @@ async function world(dataRows: number, run: Layer['run'], { heldOut = false } = 
   const training = trainingConfig(spec, dataRows);
   const settings = { ...any.settings, spec, totalSteps: training.totalSteps };
   const state = { ...any, settings } as RunState;
-  const measure = new HeldOut({ trainer: trainer as unknown as TrainerProcess, data, listener });
+  const measure = new HeldOutLoss({ trainer: trainer as unknown as TrainerProcess, data, listener });
   const loop = new TrainingLoop(
     { settings, training, start: { adapter, optimizer: null }, state },
     {
@@ -75,61 +75,61 @@ async function world(dataRows: number, run: Layer['run'], { heldOut = false } = 
       trainer: trainer as unknown as TrainerProcess,
     },
   );
-  const toTheEnd = () => loop.toTheEnd(new AbortController().signal);
-  return { loop, trainer, checkpoints, toTheEnd };
+  const train = () => loop.run(new AbortController().signal);
+  return { loop, trainer, checkpoints, train };
 }
 
 const ascending = (batches: readonly number[][]) => batches.flat().sort((a, b) => a - b);
 
 describe('the steps of a run', () => {
-  it('take every row once in an epoch; the last batch is what is left', async () => {
-    const { loop, trainer, toTheEnd } = await world(10, { epochs: 1 });
-    await toTheEnd();
+  it('use every row once per epoch; the last batch has the remaining rows', async () => {
+    const { loop, trainer, train } = await world(10, { epochs: 1 });
+    await train();
     expect(trainer.batches.map(({ length }) => length)).toEqual([4, 4, 2]);
     expect(ascending(trainer.batches)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     expect(loop.state).toMatchObject({ step: 3, rows: 10, finished: 'steps' });
   });
 
-  it('take every row as often as there are epochs, and half of them for half an epoch', async () => {
+  it('use every row once per epoch, and half of them for half an epoch', async () => {
     const twice = await world(5, { epochs: 2 });
-    await twice.toTheEnd();
+    await twice.train();
     expect(ascending(twice.trainer.batches)).toEqual([0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
     const half = await world(12, { epochs: 0.5 });
-    await half.toTheEnd();
+    await half.train();
     expect(new Set(half.trainer.batches.flat()).size).toBe(6);
   });
 
-  it('are as many as were asked for, in whole batches', async () => {
-    const { trainer, toTheEnd } = await world(10, { steps: 4 });
-    await toTheEnd();
+  it('are as many as asked for, with full batches', async () => {
+    const { trainer, train } = await world(10, { steps: 4 });
+    await train();
     expect(trainer.batches.map(({ length }) => length)).toEqual([4, 4, 4, 4]);
   });
 
-  it('end with the rows, though some batches predict nothing and make no step', async () => {
-    const { loop, trainer, toTheEnd } = await world(12, { epochs: 1 });
+  it('end with the rows, although batches without supervised tokens make no step', async () => {
+    const { loop, trainer, train } = await world(12, { epochs: 1 });
     trainer.tokensOf = (row) => (trainer.batches[0]!.includes(row) ? 0 : 1);
-    await toTheEnd();
+    await train();
     expect(loop.state).toMatchObject({ step: 2, rows: 12, finished: 'steps' });
     expect(ascending(trainer.batches)).toHaveLength(12);
   });
 });
 
 describe('the result of a run', () => {
-  it('is the best adapter, which is still there', async () => {
-    const { loop, trainer, toTheEnd } = await world(40, { steps: 6, evaluateEvery: 2 }, { heldOut: true });
+  it('is the best adapter', async () => {
+    const { loop, trainer, train } = await world(40, { steps: 6, evaluateEvery: 2 }, { heldOut: true });
     trainer.losses = [2, 1, 3];
-    await toTheEnd();
+    await train();
     expect(await loop.result()).toEqual({ adapter: trainingState(4).adapter, step: 4, heldOutLoss: 1 });
   });
 
-  it('is missed with the way out, where its checkpoint has been damaged or removed', async () => {
+  it('is an error with advice, where its checkpoint was damaged or deleted', async () => {
     for (const harm of [
       (dir: string) => appendFile(join(dir, 'adapter_model.safetensors'), 'x'),
       (dir: string) => rm(dir, { recursive: true }),
     ]) {
       const run = await world(40, { steps: 6, evaluateEvery: 2 }, { heldOut: true });
       run.trainer.losses = [2, 1, 3];
-      await run.toTheEnd();
+      await run.train();
       await harm(join(run.checkpoints.path, 'step-00000004'));
       await expect(run.loop.result()).rejects.toMatchObject({
         code: 'TRAIN_CHECKPOINT',

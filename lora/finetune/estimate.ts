@@ -1,19 +1,17 @@
 import { readdir, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { formatBytes, formatCount, formatDuration, table } from '../../common/text.ts';
+import { formatBytes } from '../../common/text.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { createEngine } from '../engines/engine.ts';
 import { openBase } from '../models/base-model.ts';
 import { weightFileBytes, weightFileSuffix } from '../models/prepare-weights.ts';
 import { availableMemory } from '../train/available-memory.ts';
-import { checkpointingLine } from '../train/checkpointing.ts';
 import type { ComputeOnDevices } from '../train/compute.ts';
 import { estimateTraining, fitsMemory, secondsPerStep } from '../train/estimate.ts';
 import { type MachineSpeed, measureSpeed } from '../train/speed.ts';
 import { usesProcessor } from '../train/trainers.ts';
 import { trainingFiles } from './data.ts';
 import { finetuneError } from './errors.ts';
-import { trainingConfig } from './finetune.ts';
 import {
   decideForRun,
   inTrainers,
@@ -23,9 +21,9 @@ import {
   type RunMemory,
 } from './memory.ts';
 import { sampleData } from './sample.ts';
-import type { TrainSpec } from './settings.ts';
+import { type TrainSpec, trainingConfig } from './settings.ts';
 
-export interface DryRunOptions {
+export interface EstimateRunOptions {
   output: string;
   cacheDir: string;
   compute: ComputeOnDevices;
@@ -33,15 +31,15 @@ export interface DryRunOptions {
   signal: AbortSignal;
 }
 
-/** Bytes of files. */
+/** Bytes that a run writes to disk. */
 export interface DiskEstimate {
-  /** The model's weights as they are computed with, in the cache; 0 where some of that size are there already. */
+  /** Converted weights, in the cache; 0 where a file of that size is there already. */
   readonly weights: number;
   /** Packed rows, in the cache. */
   readonly data: number;
   /** Adapter and checkpoints, in the output. */
   readonly output: number;
-  /** Free where each goes. */
+  /** Free bytes on the disk of each folder. */
   readonly freeInCache: number;
   readonly freeInOutput: number;
 }
@@ -52,37 +50,37 @@ export interface RunEstimate {
   readonly tokens: number;
   readonly rows: number;
   readonly steps: number;
-  /** Whether tokens and rows were counted; else they are extrapolated from the beginning of the data. */
+  /** Whether tokens and rows were counted. Otherwise they are extrapolated from the beginning of the data. */
   readonly counted: boolean;
   readonly memory: RunMemory & {
     available: number;
-    /** Whether it has to fit into what is available: where GPUs alone train they have memory of their own, how much is not known. */
+    /** Whether it must fit into what is available. GPUs alone have memory of their own, whose size is unknown. */
     onProcessor: boolean;
   };
   readonly disk: DiskEstimate;
   readonly time: {
     flopsPerStep: number;
-    /** Of the probe, with a base of the bits that it is loaded in. */
+    /** Measured speed of the first device. */
     speed: MachineSpeed;
     secondsPerStep: number;
     seconds: number;
   };
-  /** Rows at a time that would fit, where those asked for do not; null where not even one does, or all is well. */
+  /** Largest micro-batch that fits, where the given one does not; null where all fits, or not even one row. */
   readonly microBatchThatFits: number | null;
   readonly fits: boolean;
-  /** Whether the forward pass would be computed twice, and why where nobody asked for it. */
+  /** Whether gradient checkpointing is on, and why it turned itself on. */
   readonly checkpointing: { readonly on: boolean; readonly reason: string | null };
 }
 
-/** A forward pass takes about this share of a training step. */
+/** Time of a forward pass, as a share of a training step. */
 const FORWARD_SHARE = 0.4;
-/** Ids, labels and segments of a token, at most. */
+/** Most bytes of a packed token: id, label and segment. */
 const PACKED_BYTES = 10;
-/** Adapter and two moments. */
+/** Copies of the adapter's values in a checkpoint: the adapter and two moments. */
 const CHECKPOINT_SETS = 3;
 
-/** What a run would take. The weights are not read; of the data, the beginning; the machine is measured for a second. */
-export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Promise<RunEstimate> {
+/** Estimates memory, disk and time of a run. It does not read the weights, and reads only the beginning of the data. */
+export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions): Promise<RunEstimate> {
   const { signal, now, cacheDir, output } = options;
   const { threads, baseBits, precision, devices } = options.compute;
   const model = await openBase(spec.base);
@@ -122,7 +120,7 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   const disk = {
     weights: (await holdsWeights(cacheDir, weights, weightFileSuffix(baseBits))) ? 0 : weights,
     data: PACKED_BYTES * sequenceLength * rows,
-    // Those that are kept, the best, the one that is being written, and the adapter.
+    // The kept checkpoints, the best, the one being written, and the adapter.
     output: (spec.run.keepCheckpoints + 2) * checkpoint + 4 * work.parameters,
     freeInCache: await freeBytes(cacheDir),
     freeInOutput: await freeBytes(output),
@@ -150,50 +148,14 @@ export async function estimateRun(spec: TrainSpec, options: DryRunOptions): Prom
   };
 }
 
-export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {
-  const { memory, disk, time, model, checkpointing } = estimate;
-  const about = estimate.counted ? '' : 'about ';
-  const { flops, baseFlops, float16Flops } = time.speed;
-  const withBase = float16Flops ?? baseFlops;
-  const [perStep, gflop] = [time.secondsPerStep, time.flopsPerStep / 1e9];
-  const gflops =
-    `${formatCount(flops / 1e9)} GFLOP/s` +
-    (withBase === undefined ? '' : ` (products with the base: ${formatCount(withBase / 1e9)})`);
-  return [
-    `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
-      `${formatCount(estimate.adapterParameters)}`,
-    `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${estimate.steps === 1 ? '1 step' : `${formatCount(estimate.steps)} steps`} ` +
-      `of ${training.batchSize} × ${training.sequenceLength} tokens, ${training.microBatch === 1 ? 'one row' : `${training.microBatch} rows`} at a time`,
-    ...table([
-      [
-        'memory',
-        `${formatBytes(memory.total)} of ${formatBytes(memory.available)} available`,
-        memoryParts(memory) + (memory.onProcessor ? '' : '; how much a GPU has of its own is not known'),
-      ],
-      [
-        'disk',
-        `${formatBytes(disk.weights + disk.data)} in the cache, ${formatBytes(disk.output)} in the output`,
-        `weights ${formatBytes(disk.weights)}, packed data ${formatBytes(disk.data)}`,
-      ],
-      [
-        'time',
-        `${formatDuration(time.seconds)}, ${perStep < 10 ? `${perStep.toPrecision(2)} s` : formatDuration(perStep)} a step`,
-        `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, measured just now on single operations; ` +
-          'an idle machine, right to a factor of two',
-      ],
-    ]),
-    ...(checkpointing.reason === null ? [] : [checkpointingLine(checkpointing.reason)]),
-  ];
-}
-
-/** @throws DOES_NOT_FIT with what is short and what would help */
+/** @throws SwarmError DOES_NOT_FIT where memory or disk is too small */
 export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows }: RunEstimate): void {
   if (fits) return;
   if (memory.onProcessor && !fitsMemory(memory.total, memory.available)) {
     const next = rows === null ? lessMemory(memory) : `--micro-batch ${rows} fits, and gives the same result`;
     throw finetuneError(
       'DOES_NOT_FIT',
-      `it needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} and a quarter to spare, and ${formatBytes(memory.available)} are available`,
+      `the run needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} plus a quarter in reserve, and ${formatBytes(memory.available)} are available`,
       { needed: memory.total, available: memory.available, microBatch: rows },
       { next },
     );
@@ -207,18 +169,11 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
     'DOES_NOT_FIT',
     `${what} needs ${formatBytes(needed as number)} of disk, and ${formatBytes(free as number)} are free`,
     { needed, available: free },
-    { next: 'free some, or choose another place: SWARM_CACHE for the cache, --output' },
+    { next: 'free disk space, or use another disk: set SWARM_CACHE for the cache, --output for the output' },
   );
 }
 
-function memoryParts({ runtime, trainers, command, weights, activations, adapter }: RunMemory): string {
-  return (
-    `weights ${formatBytes(weights)}, activations ${formatBytes(activations)}, adapter and optimiser ` +
-    `${formatBytes(adapter)}, the ${trainers === 1 ? 'two' : trainers + 1} processes ${formatBytes(runtime + command)}`
-  );
-}
-
-/** Converted weights lie in files of their own, and their size tells. */
+/** Whether the cache has a weight file of this size and kind. */
 async function holdsWeights(cacheDir: string, bytes: number, suffix: string): Promise<boolean> {
   for (const name of await readdir(cacheDir).catch(() => [])) {
     if (name.endsWith(suffix) && (await stat(join(cacheDir, name))).size === bytes) return true;
@@ -226,7 +181,7 @@ async function holdsWeights(cacheDir: string, bytes: number, suffix: string): Pr
   return false;
 }
 
-/** Of the disk of the folder, or of the nearest one above it that exists. */
+/** Free bytes on the disk of a folder, or of its nearest parent that exists. */
 async function freeBytes(path: string): Promise<number> {
   try {
     const { bavail, bsize } = await statfs(path);

@@ -1,0 +1,49 @@
+import { formatBytes, formatCount, formatDuration, table } from '../../common/text.ts';
+import type { RunEstimate } from '../../lora/finetune/estimate.ts';
+import type { RunMemory } from '../../lora/finetune/memory.ts';
+import type { TrainSpec } from '../../lora/finetune/settings.ts';
+import { checkpointingLine } from '../../lora/train/checkpointing.ts';
+
+/** An estimate of a run, for people. */
+export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {
+  const { memory, disk, time, model, checkpointing } = estimate;
+  const about = estimate.counted ? '' : 'about ';
+  const { flops, baseFlops, float16Flops } = time.speed;
+  const withBase = float16Flops ?? baseFlops;
+  const [perStep, gflop] = [time.secondsPerStep, time.flopsPerStep / 1e9];
+  const gflops =
+    `${formatCount(flops / 1e9)} GFLOP/s` +
+    (withBase === undefined ? '' : ` (products with the base: ${formatCount(withBase / 1e9)})`);
+  return [
+    `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
+      `${formatCount(estimate.adapterParameters)}`,
+    `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${estimate.steps === 1 ? '1 step' : `${formatCount(estimate.steps)} steps`} ` +
+      `of ${training.batchSize} × ${training.sequenceLength} tokens, ${training.microBatch === 1 ? 'one row' : `${training.microBatch} rows`} at a time`,
+    ...table([
+      [
+        'memory',
+        `${formatBytes(memory.total)} of ${formatBytes(memory.available)} available`,
+        memoryParts(memory) + (memory.onProcessor ? '' : '; how much a GPU has of its own is not known'),
+      ],
+      [
+        'disk',
+        `${formatBytes(disk.weights + disk.data)} in the cache, ${formatBytes(disk.output)} in the output`,
+        `weights ${formatBytes(disk.weights)}, packed data ${formatBytes(disk.data)}`,
+      ],
+      [
+        'time',
+        `${formatDuration(time.seconds)}, ${perStep < 10 ? `${perStep.toPrecision(2)} s` : formatDuration(perStep)} a step`,
+        `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, measured just now on single operations; ` +
+          'an idle machine, right to a factor of two',
+      ],
+    ]),
+    ...(checkpointing.reason === null ? [] : [checkpointingLine(checkpointing.reason)]),
+  ];
+}
+
+function memoryParts({ runtime, trainers, command, weights, activations, adapter }: RunMemory): string {
+  return (
+    `weights ${formatBytes(weights)}, activations ${formatBytes(activations)}, adapter and optimiser ` +
+    `${formatBytes(adapter)}, the ${trainers === 1 ? 'two' : trainers + 1} processes ${formatBytes(runtime + command)}`
+  );
+}

@@ -1,0 +1,108 @@
+/** Progress events of a fine-tuning, in the order in which they occur, and its result. */
+import type { SwarmError } from '../../common/errors.ts';
+import type { RowTally } from '../data/packing/tally.ts';
+import type { BadRow, RowSummary } from '../data/row-report.ts';
+import type { EngineName } from '../engines/names.ts';
+import type { ChosenEngine } from '../train/choose.ts';
+import type { Fallback } from '../train/fallback.ts';
+import type { Choice, PresetName } from '../train/presets.ts';
+
+export interface FinetuneListener {
+  /** An engine is about to be measured for `auto`, which takes about 2 seconds. */
+  onProbe?(engine: EngineName): void;
+  /** `auto` chose an engine. */
+  onEngine?(chosen: ChosenEngine): void;
+  /** A preset chose settings. */
+  onPreset?(name: PresetName, choices: readonly Choice[]): void;
+  /** The micro-batch is smaller than the default, so that every device gets a part of the batch. */
+  onBatchShared?(microBatch: number, reason: string): void;
+  /** Gradient checkpointing turned itself on. */
+  onCheckpointing?(reason: string): void;
+  /** `done` of `total` bytes of data files are read. Not called where packed rows are cached. */
+  onPacking?(done: number, total: number): void;
+  /** A row of a data file cannot be used. */
+  onBadRow?(row: BadRow): void;
+  /** The data of one part is packed. */
+  onData?(data: PackedPart): void;
+  onPlan?(plan: RunPlan): void;
+  /** The run continues after this step. */
+  onResumed?(step: number): void;
+  /** Settings or states that are allowed and probably not meant. The run continues. */
+  onWarning?(warning: SwarmError): void;
+  onStep?(step: RunStep): void;
+  /** `done` of `total` held-out rows are measured. */
+  onMeasuring?(done: number, total: number): void;
+  onEvaluated?(evaluation: RunEvaluation): void;
+  onCheckpoint?(checkpoint: { step: number; path: string }): void;
+  /** One of several devices failed; the run continues without it. */
+  onNotice?(text: string): void;
+  /** A device failed; the run continues from the newest checkpoint with these settings. */
+  onFallback?(fallback: Fallback): void;
+  /**
+   * An interruption or error ends the run. The output holds the adapter after this step.
+   * `resumable` is false where resuming would hit the same error.
+   */
+  onPartial?(state: { step: number; resumable: boolean }): void;
+}
+
+export interface PackedPart {
+  part: 'train' | 'held-out';
+  /** Rows of the files, and how many of them cannot be used. */
+  read: RowSummary;
+  /** How the samples were packed. */
+  tally: RowTally;
+}
+
+export interface RunPlan {
+  /** Supervised tokens and rows of the training data. */
+  tokens: number;
+  rows: number;
+  /** Optimiser steps of the whole run. */
+  steps: number;
+  /** Values of the adapter. */
+  parameters: number;
+  /** Loss before the first step, in nats per token; null without held-out data. */
+  heldOutLoss: number | null;
+}
+
+export interface RunStep {
+  step: number;
+  steps: number;
+  /** Nats per supervised token, over the step. */
+  loss: number;
+  learningRate: number;
+  gradientNorm: number;
+  /** Passes over the data so far. */
+  epoch: number;
+  /** Supervised tokens trained on so far. */
+  tokens: number;
+  tokensPerSecond: number;
+  secondsLeft: number;
+}
+
+export interface RunEvaluation {
+  step: number;
+  /** Nats per supervised token. */
+  heldOutLoss: number;
+  /** Whether it is the lowest loss so far. */
+  best: boolean;
+}
+
+export interface FinetuneResult {
+  /** Folder of the base model. */
+  base: string;
+  /** Optimiser steps made. */
+  step: number;
+  /** Supervised tokens trained on. */
+  tokens: number;
+  seconds: number;
+  /** Loss of the last step; null when no step was made. */
+  loss: number | null;
+  /** Held-out loss before the first step. */
+  lossBefore: number | null;
+  /** Held-out loss of the adapter in the output. */
+  lossAfter: number | null;
+  /** The step whose adapter is in the output. */
+  adapterStep: number;
+  finished: 'steps' | 'early-stopping';
+}

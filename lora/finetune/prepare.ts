@@ -1,0 +1,96 @@
+import { join } from 'node:path';
+import { commonError } from '../../common/common-errors.ts';
+import { openBase } from '../models/base-model.ts';
+import { resolveDevices } from '../train/choose.ts';
+import { type Compute, type ComputeInput, type ComputeOnDevices, parseCompute } from '../train/compute.ts';
+import type { PresetName } from '../train/presets.ts';
+import { CheckpointFolder, type RunState } from './checkpoints.ts';
+import type { FinetuneListener } from './listener.ts';
+import { presetLayer } from './preset.ts';
+import { computeInputOf } from './run-settings.ts';
+import { type Layer, mergeLayers, resolveSpec, shareMicroBatch, type TrainSpec } from './settings.ts';
+import { idleDevicesWarning, idleSettings } from './warnings.ts';
+
+export interface PrepareOptions {
+  /** Settings of the user. `base` and `data.train` are required, except with `resume`. */
+  settings: Layer;
+  /** Folder of the adapter and the checkpoints; null: none, for an estimate. */
+  output: string | null;
+  /** Continue from the newest checkpoint in `output`, with its settings where `settings` has none. @default false */
+  resume?: boolean | undefined;
+  /** How to compute. It overrides the checkpoint of a resumed run. @default {} */
+  compute?: ComputeInput | undefined;
+  /** How to compute where neither `compute` nor the checkpoint says. @default {} */
+  computeDefaults?: ComputeInput | undefined;
+  /** Folder where converted weights, packed data and engine choices are kept between runs. */
+  cacheDir: string;
+  /** Milliseconds since 1970. */
+  now: number;
+  signal: AbortSignal;
+}
+
+export interface PrepareDeps {
+  /** Returns the folder of a base: fetches it where it is a name on the hub. @default `base` is a folder */
+  findBase?: (base: string) => Promise<string>;
+}
+
+/** A run in which nothing is left to choose but gradient checkpointing. */
+export interface PreparedRun {
+  readonly spec: TrainSpec;
+  /** How to compute, as the user asked for it. */
+  readonly asked: Compute;
+  /** The same on its devices. */
+  readonly compute: ComputeOnDevices;
+  /** The checkpoint to continue from; null: start from the beginning. */
+  readonly newest: RunState | null;
+}
+
+/**
+ * Merges settings, checkpoint and preset, and chooses the engine.
+ * @throws SwarmError USAGE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; as `findBase`; the signal's reason
+ */
+export async function prepareRun(
+  { settings, output, resume = false, compute: input = {}, computeDefaults = {}, ...options }: PrepareOptions,
+  listener: FinetuneListener,
+  { findBase = async (base) => base }: PrepareDeps = {},
+): Promise<PreparedRun> {
+  const { cacheDir, now, signal } = options;
+  const newest =
+    resume && output !== null
+      ? await new CheckpointFolder({ output, keep: 1 }).newest((error) => listener.onWarning?.(error))
+      : null;
+  const given = mergeLayers(newest?.settings.spec ?? {}, settings);
+  const { base, data } = given;
+  if (base === undefined) throw missing('no base model is given', 'add --model MODEL');
+  if (data?.train === undefined) throw missing('no training data is given', 'add --data PATH');
+  const layer = { ...given, base: await findBase(base) };
+
+  const before = newest === null ? {} : computeInputOf(newest.settings);
+  const asked = parseCompute(input, before, computeDefaults);
+  const choosing = {
+    model: await openBase(layer.base),
+    recordDir: join(cacheDir, 'engines'),
+    now,
+    signal,
+    onProbe: listener.onProbe?.bind(listener),
+  };
+  const { compute, reason: chosen } = await resolveDevices(asked, choosing);
+  const { devices } = compute;
+  if (chosen !== null) listener.onEngine?.({ engine: devices[0].engine, reason: chosen });
+
+  // A checkpoint already has the settings that the preset chose.
+  const preset = newest === null ? (layer.preset as PresetName | null | undefined) : null;
+  const chosenLayer = preset ? await presetLayer(preset, layer, { compute, now, signal }) : null;
+  if (preset && chosenLayer) listener.onPreset?.(preset, chosenLayer.choices);
+  const filled = mergeLayers(chosenLayer?.layer ?? {}, layer);
+  const { spec, reason } = shareMicroBatch(filled, resolveSpec(filled), devices.length);
+  if (reason !== null) listener.onBatchShared?.(spec.training.microBatch, reason);
+  for (const warning of idleSettings(settings, spec)) listener.onWarning?.(warning);
+  const idle = idleDevicesWarning(spec.training, devices);
+  if (idle !== null) listener.onWarning?.(idle);
+  return { spec, asked, compute, newest };
+}
+
+function missing(message: string, next: string) {
+  return commonError('USAGE', message, {}, { next });
+}
