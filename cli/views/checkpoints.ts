@@ -9,7 +9,8 @@ export function checkpointTable(checkpoints: readonly CheckpointView[]): string[
     ...checkpoints.map(({ round, digest, kept, checkpoint }) => [
       String(round),
       formatLoss(checkpoint.metrics.heldOutLoss),
-      String(checkpoint.contributors.length),
+      // A node whose late update joined the merge contributes twice.
+      String(new Set(checkpoint.contributors.map(({ peer }) => peer)).size),
       formatCount(checkpoint.metrics.tokens),
       formatBytes(checkpoint.metrics.updateBytes),
       kept ? 'kept' : 'deleted',

@@ -248,6 +248,10 @@ describe('checkpoints', () => {
       },
     };
     expect(checkpointTable([view])[1]).toMatch(/2 +4\.5000 +1 +1,536 +84 kB +kept +abab/);
+    const [contributor] = view.checkpoint.contributors;
+    const late = { ...contributor!, round: 1 };
+    const withLate = { ...view, checkpoint: { ...view.checkpoint, contributors: [late, contributor!] } };
+    expect(checkpointTable([withLate])[1], 'two updates of one node').toMatch(/2 +4\.5000 +1 +1,536/);
     const text = checkpointLines(view).join('\n');
     for (const part of ['initial adapter', '/c/0002', '1.3 MB', 'drift', '1,536 tokens']) {
       expect(text, part).toContain(part);

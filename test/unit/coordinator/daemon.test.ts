@@ -56,7 +56,7 @@ async function specIn(folder: string): Promise<JobSpecInput> {
   };
 }
 
-test('a coordinator that was told a port once keeps it: invites stay good', async () => {
+test('a coordinator keeps its port over a restart, so that invites stay valid', async () => {
   const home = join(await temporaryFolder(), 'home');
   const portOf = ({ addresses }: RunningCoordinator): string | undefined =>
     /\/tcp\/(\d+)/.exec(addresses[0] ?? '')?.[1];
@@ -65,7 +65,7 @@ test('a coordinator that was told a port once keeps it: invites stay good', asyn
   expect(portOf(await start(home, {}))).toBe(portOf(first));
 });
 
-test('a home has one coordinator, whose files say where it is and are its own', async () => {
+test('a home has one coordinator, and only its owner can read its files', async () => {
   const home = join(await temporaryFolder(), 'home');
   const daemon = await start(home);
   await expect(start(home)).rejects.toSatisfy(
@@ -88,7 +88,9 @@ test('a home has one coordinator, whose files say where it is and are its own', 
   expect(again.peerId).toBe(daemon.peerId);
 });
 
-test('a job is made from files, survives a restart, and is not made twice', { timeout: 60_000 }, async () => {
+test('a job is created from files, survives a restart, and is not created twice', {
+  timeout: 60_000,
+}, async () => {
   const folder = await temporaryFolder();
   const home = join(folder, 'home');
   const first = await start(home);
@@ -118,7 +120,7 @@ test('a job is made from files, survives a restart, and is not made twice', { ti
   expect(await blobs(), 'nothing is left of these').toEqual(needed);
 
   const before = (await (await ask(home, '/v1/jobs/times')).json()) as JobDetail;
-  // What a dry run says is what comes of it.
+  // The dry run's figures are those of the real job.
   const cacheDir = join(folder, 'cache');
   const options = { cacheDir, signal: new AbortController().signal, onProgress: () => {} };
   const check = await checkJob(parseJobSpec(spec), options, { clock: systemClock });
@@ -130,7 +132,7 @@ test('a job is made from files, survives a restart, and is not made twice', { ti
   expect(before.baseLoss).toBeGreaterThan(3);
   expect(before).toMatchObject({ phase: 'waiting', heldOutLoss: before.baseLoss, checkpoint: { round: 0 } });
   await first.stop({ deadlineMs: 4_000 });
-  // As a job leaves it that was being made when the machine lost its power.
+  // The folder of a job that was being created during a power failure.
   await mkdir(join(home, 'bases', 'ab'.repeat(32)));
   await writeFile(join(home, 'cache', `${'ab'.repeat(32)}.f32`), '');
   const { digest } = before.manifest.base;

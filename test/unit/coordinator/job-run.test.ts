@@ -9,7 +9,7 @@ import { ScriptedPeer, training } from './scripted-peer.ts';
 import { World } from './world.ts';
 
 describe('a round', () => {
-  test('is announced once, told to whoever asks, and ends in a checkpoint whose delta leads to its adapter', async () => {
+  test('publishes its head once, answers requests for it, and ends with a checkpoint whose delta gives its adapter', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 2);
     const heads: Uint8Array[] = [];
@@ -41,7 +41,7 @@ describe('a round', () => {
     const parent = decodeAdapter(world.disk.files.get(head.checkpoint.adapter.digest)!, layout);
     const stepped = applyDelta(layout, parent, world.disk.files.get(next.checkpoint.delta!.digest)!);
     expect(sha256(encodeAdapter(layout, stepped, manifest.base.digest))).toBe(next.checkpoint.adapter.digest);
-    // Whoever has a head can walk back: the body lies under the digest that it names.
+    // From a head, a peer can follow the parents back: the body is the blob with the named digest.
     expect(world.disk.files.has(next.checkpoint.digest)).toBe(true);
     expect(world.store.events.after(world.toy.job, 0, 100).map(({ type }) => type)).toEqual([
       'job-created',
@@ -56,10 +56,10 @@ describe('a round', () => {
     ]);
   });
 
-  test('whose merge is worse leaves out the one update that spoils it, and says so to its author', async () => {
+  test('leaves out the one update that makes its merge worse, and sends its author a receipt', async () => {
     const world = new World({
       rounds: { minPeers: 3, count: 1 },
-      // Honest updates lower the first tensor, the third raises the second, which is worse than the others are good.
+      // Honest updates lower the first tensor. The third one raises the second tensor, which costs more than the others gain.
       losses: ([first, second]) => {
         const mean = (tensor: Float32Array): number =>
           tensor.reduce((sum, value) => sum + value, 0) / tensor.length;
@@ -87,7 +87,7 @@ describe('a round', () => {
     );
   });
 
-  test('with an update a thousand times too large ends, to the last bit, as if there had been none', async () => {
+  test('gives the same bits with and without an update that is 1,000 times too large', async () => {
     const world = new World({ rounds: { minPeers: 3, count: 1 } });
     const { peers, head } = await training(world, 3);
     const payload = peers[0]!.payload(50, head.preset);
@@ -95,6 +95,8 @@ describe('a round', () => {
     for (const peer of peers.slice(1)) await peer.submit(peer.seal(peer.update(head)));
     await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
     expect((await peers[0]!.receipt(sha256(payload)))?.code).toBe('outlier');
+    const figures = { merged: 2, leftOut: 0, outliers: 1 };
+    expect(world.measured).toContainEqual({ type: 'gate', verdict: 'passed', ...figures });
     expect(world.run.receipts.tally(peers[0]!.id)).toMatchObject({ accepted: 1, refused: 1 });
 
     const { contributors, adapter } = world.run.record.checkpoint.checkpoint;
@@ -121,11 +123,11 @@ describe('a round', () => {
     expect(sha256(alone.adapter)).toBe(adapter.digest);
   });
 
-  test('with a step that no adapter can take goes on without it, and is null where it is alone', async () => {
+  test('leaves out a step that no adapter can hold, and is a null round when it has no other', async () => {
     const world = new World({ rounds: { minPeers: 2, count: 1 } });
     const { peers, head } = await training(world, 2);
     const [hostile, honest] = peers as [ScriptedPeer, ScriptedPeer];
-    // What an honest node leaves alone nobody's median clips.
+    // The other node does not change this tensor, so no median clips it.
     const payload = hostile.payload([90_000, 0], head.preset);
     await hostile.submit(hostile.seal(hostile.update(head, {}, payload)));
     await honest.submit(honest.seal(honest.update(head, {}, honest.payload([0, 0.05], head.preset))));
@@ -139,10 +141,17 @@ describe('a round', () => {
     await alone.until(() => alone.run.record.nullRounds === 1, 'the null round');
     const refused = alone.store.rounds.newest(alone.toy.job, 2).find(({ round }) => round === 1);
     expect(refused?.outcome).toBe('refused');
+    expect(alone.measured).toContainEqual({
+      type: 'gate',
+      verdict: 'refused',
+      merged: 0,
+      leftOut: 0,
+      outliers: 0,
+    });
     expect(alone.run.driver.state).toMatchObject({ phase: 'training', round: 2 });
   });
 
-  test('of which the disk has lost an update is null, and its authors put theirs back', async () => {
+  test('is a null round when the disk has lost one of its updates', async () => {
     const world = new World({ rounds: { minPeers: 2, count: 1 } });
     const { peers, head } = await training(world, 2);
     const lost = peers[0]!.update(head, {}, peers[0]!.payload(0.06, head.preset));
@@ -158,7 +167,7 @@ describe('a round', () => {
     expect((await peers[1]!.receipt(other.payload.digest))?.code).toBe('null-round');
   });
 
-  test('is committed whatever its nodes say of their losses', async () => {
+  test('is committed whatever losses its nodes claim', async () => {
     const world = new World({ rounds: { minPeers: 2, count: 1 } });
     const { peers, head } = await training(world, 2);
     const said = { lossFirst: Number.MAX_VALUE, lossLast: Number.MAX_VALUE, seconds: Number.MAX_VALUE };
@@ -167,7 +176,7 @@ describe('a round', () => {
     expect(world.run.record.checkpoint.checkpoint.metrics.trainLoss).toBe(Number.MAX_VALUE);
   });
 
-  test('that is null gives its updates back, and the next one starts from the same checkpoint', async () => {
+  test('sends null-round receipts when it ends without a checkpoint, and the next one has the same parent', async () => {
     const world = new World({ rounds: { minPeers: 2, maxSeconds: 20 } });
     const { peers, head } = await training(world, 2);
     const envelope = peers[0]!.update(head);
@@ -183,7 +192,7 @@ describe('a round', () => {
     expect(next.sequence).toBeGreaterThan(head.sequence);
   });
 
-  test('whose evaluation breaks down is merged again', async () => {
+  test('is merged again when its evaluation fails', async () => {
     const world = new World({ rounds: { minPeers: 1, count: 1 } });
     const { peers, head } = await training(world, 1);
     world.brokenEvaluations = 2;
@@ -192,7 +201,7 @@ describe('a round', () => {
     expect(world.run.record.checkpoint.checkpoint.round).toBe(1);
   });
 
-  test('whose evaluation breaks down again and again pauses the job; resumed, it takes the same updates', async () => {
+  test('pauses the job after three failed evaluations, and is merged from the same updates after a resume', async () => {
     const world = new World({ rounds: { minPeers: 1, count: 1 } });
     const { peers, head } = await training(world, 1);
     world.brokenEvaluations = 3;
@@ -206,14 +215,14 @@ describe('a round', () => {
 });
 
 describe('a coordinator', () => {
-  test('lists its jobs to whoever asks', async () => {
+  test('lists its jobs for any peer', async () => {
     const world = await new World().start();
     const peer = new ScriptedPeer(1, world);
     const { jobs } = await peer.ask('jobs', {});
     expect(jobs).toEqual([{ job: world.toy.job, name: 'toy', phase: 'waiting' }]);
   });
 
-  test('shows a job to whom it would admit, without counting them among its nodes', async () => {
+  test('sends a manifest to a peer that it would admit, without making it a member', async () => {
     const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
     const reader = new ScriptedPeer(1, world);
     const { job } = world.toy;
@@ -228,7 +237,7 @@ describe('a coordinator', () => {
     expect(world.run.members.liveness.size).toBe(0);
   });
 
-  test('finds a job by name, digest and beginning of the digest', async () => {
+  test('finds a job by name, digest and prefix of the digest', async () => {
     const world = await new World().start();
     const { job } = world.toy;
     for (const id of ['toy', job, job.slice(0, 6)]) expect(world.coordinator.find(id).context.job).toBe(job);
@@ -237,7 +246,7 @@ describe('a coordinator', () => {
     }
   });
 
-  test('pauses, resumes and stops a job; one that is over stays as it is', async () => {
+  test('pauses, resumes and stops a job, and changes none that is over', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers } = await training(world, 2);
     world.run.operate({ type: 'pause', reason: 'lunch' });
@@ -252,7 +261,7 @@ describe('a coordinator', () => {
     );
   });
 
-  test('that stops says nothing more, and goes on where it was', async () => {
+  test('sends nothing after it was stopped, and continues the round after a restart', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 2);
     await world.settle(world.coordinator.stop());

@@ -8,14 +8,14 @@ import { World } from './world.ts';
 const ROUNDS = 2;
 
 interface Outcome {
-  /** Adapter and contributors of each checkpoint, parents checked. */
+  /** Adapter and contributors of each checkpoint. The parents have been checked. */
   chain: { round: number; adapter: string; contributors: string[] }[];
   kills: number;
 }
 
-/** Two nodes through a job whose coordinator is killed at the `nth` passing of a durable step. */
+/** Runs a job with two nodes. The coordinator is killed when it passes a durable step for the `nth` time. */
 async function runJob(kill: { at: FailpointName; nth: number } | null): Promise<Outcome> {
-  // One step for everybody: more would depend on the speeds measured, which a kill changes.
+  // One step per node: more steps would depend on measured speeds, which a kill changes.
   const world = new World({ rounds: { count: ROUNDS, minPeers: 2, localSteps: 1 } });
   let passed = 0;
   let kills = 0;
@@ -69,7 +69,7 @@ async function runJob(kill: { at: FailpointName; nth: number } | null): Promise<
 describe('a coordinator that is killed', async () => {
   const control = await runJob(null);
 
-  test('(not at all: the run that the others are held against)', () => {
+  test('(control: without a kill)', () => {
     expect(control.chain.map(({ round, contributors }) => [round, contributors.length])).toEqual([
       [0, 0],
       [1, 2],
@@ -79,9 +79,9 @@ describe('a coordinator that is killed', async () => {
 
   for (const at of failpoints) {
     for (const nth of [1, 2, 3]) {
-      test(`at "${at}" for the ${nth}. time ends with the same bytes`, async () => {
+      test(`at "${at}", time ${nth}, ends with the same bytes`, async () => {
         const { chain, kills } = await runJob({ at, nth });
-        // Steps of a round are passed twice in two rounds.
+        // In two rounds each step of a round is passed twice.
         if (nth <= ROUNDS) expect(kills, 'it was killed').toBe(1);
         expect(chain).toEqual(control.chain);
       });
@@ -89,8 +89,8 @@ describe('a coordinator that is killed', async () => {
   }
 });
 
-describe('a coordinator that comes back', () => {
-  test('keeps round, assignments and term; the sequence of its heads grows', async () => {
+describe('a restarted coordinator', () => {
+  test('keeps round, assignments and term, and continues the sequence of heads', async () => {
     const world = await new World({ rounds: { minPeers: 2 } }).start();
     const peers = [1, 2].map((number) => new ScriptedPeer(number, world));
     for (const peer of peers) await peer.join();
@@ -104,18 +104,18 @@ describe('a coordinator that comes back', () => {
     expect(world.run.driver.state.phase).toBe('collecting');
     expect(world.run.driver.state.current?.delivered).toEqual([peers[0]!.id]);
     expect(await peers[0]!.head()).toEqual(before);
-    // Away longer than the deadline: the others still get time to deliver.
+    // It was away for longer than the deadline. The other nodes still get time to deliver.
     expect((await peers[1]!.submit(peers[1]!.seal(peers[1]!.update(before)))).code).toBe('accepted');
     await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the first checkpoint');
     const after = await peers[0]!.head();
     expect(after.term).toBe(before.term);
     expect(after.sequence).toBe(before.sequence + 1);
     expect(after.checkpoint.delta?.parent).toBe(before.checkpoint.digest);
-    // The same update again, from a node that has not heard: the answer that it got.
+    // A node that missed its receipt sends the same update again and gets the same receipt.
     expect((await peers[0]!.submit(envelope)).code).toBe('accepted');
   });
 
-  test('still has the pause that was asked for while a round was being merged', async () => {
+  test('carries out a pause that was requested during a merge', async () => {
     const world = new World({ rounds: { minPeers: 1 } });
     world.failpoint = (name) => {
       if (name === 'merged') {
@@ -137,10 +137,10 @@ describe('a coordinator that comes back', () => {
     expect(world.run.record.checkpoint.checkpoint.round).toBe(1);
   });
 
-  test('remembers what its operator has forgiven, and counts on however many rounds ago that began', async () => {
+  test('counts refusals from the last resume on, however many rounds ago that was', async () => {
     const world = new World({
       rounds: { minPeers: 1, count: 1 },
-      // Whatever is trained is worse.
+      // Every change of the adapter makes the loss worse.
       losses: (adapter) => {
         const moved = adapter.some((tensor) => tensor.some((value) => value !== 0.5));
         return Array.from({ length: 4 }, () => ({ lossSum: moved ? 15 : 10, tokens: 10 }));
@@ -169,7 +169,7 @@ describe('a coordinator that comes back', () => {
     expect(world.run.driver.state.refusals).toBe(REFUSALS_IN_A_ROW);
   });
 
-  test('counts rounds that the gate has turned down', async () => {
+  test('counts the rounds that the gate refused', async () => {
     let worse = 0;
     const world = new World({
       rounds: { minPeers: 1, count: 1 },

@@ -13,11 +13,11 @@ import { COORDINATOR, type World } from './world.ts';
 
 const never = new AbortController().signal;
 
-/** A node that does as its test says. */
+/** A node whose test decides what it does. */
 export class ScriptedPeer {
   readonly signer: Signer;
   readonly disk = new MemoryDisk();
-  /** What it serves from its disk. */
+  /** The blobs that it serves. */
   readonly blobs: MemoryBlobs;
   readonly host: VirtualHost;
   /** Receipts pushed to it. */
@@ -52,7 +52,7 @@ export class ScriptedPeer {
     return world.settle(host.request(COORDINATOR.peerId, method, body, { signal: never }));
   }
 
-  /** Joins and is ready at once. */
+  /** Joins, and sends a heartbeat that it is ready. */
   async join(invite: string | null = null): Promise<void> {
     await this.ask('join', {
       job: this.job,
@@ -91,7 +91,7 @@ export class ScriptedPeer {
     await this.#world.pass(50);
   }
 
-  /** A payload that lowers every value by about `delta`; a list has one for each tensor. */
+  /** Returns a payload that lowers every value by about `delta`. A list has one delta for each tensor. */
   payload(delta: number | readonly number[], preset: Head['preset']): Uint8Array {
     const layout: AdapterLayout = this.#world.toy.layout;
     const values = layout.map(({ shape }, tensor) => {
@@ -101,7 +101,7 @@ export class ScriptedPeer {
     return encodeUpdate(layout, values, preset).bytes;
   }
 
-  /** An honest update for a head, but for the overrides. */
+  /** Returns an honest update for a head, except for the overrides. */
   update(head: Head, overrides: Partial<Update> = {}, payload = this.payload(0.05, head.preset)): Update {
     const own = head.assignments.find(({ peer }) => peer === this.id) ?? { start: 0, end: 4, steps: 1 };
     return {
@@ -127,7 +127,7 @@ export class ScriptedPeer {
     return signMessage('update', update, this.signer);
   }
 
-  /** Takes part until the world says stop: alive, and delivering one update for every round that it is assigned to. */
+  /** Takes part until `stop` returns true: sends heartbeats, and one update for every round that it is assigned in. */
   async work(delta: (round: number) => number, done: () => boolean): Promise<void> {
     const { clock } = this.#world;
     const envelopes = new Map<number, Uint8Array>();
@@ -180,7 +180,7 @@ export class ScriptedPeer {
   }
 }
 
-/** Hosts of identities that cost nobody anything. */
+/** Creates the hosts of many identities. */
 export function strangers(world: World, count: number): VirtualHost[] {
   const { clock, random, network } = world;
   const isAlive = (): boolean => true;
@@ -192,7 +192,7 @@ export function strangers(world: World, count: number): VirtualHost[] {
   });
 }
 
-/** A world with an open round and its peers, delivered nothing yet. */
+/** Starts a world with an open round, and peers that have delivered nothing. */
 export async function training(world: World, count: number): Promise<{ peers: ScriptedPeer[]; head: Head }> {
   await world.start();
   const peers = Array.from({ length: count }, (_, i) => new ScriptedPeer(i + 1, world));

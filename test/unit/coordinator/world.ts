@@ -23,14 +23,14 @@ export interface WorldOptions extends ToyJobOptions {
   admission?: PreparedJob['admission'];
   token?: string;
   retention?: RetentionSettings;
-  /** Losses of an adapter on the held-out rows. @default better, the nearer its values are to zero */
+  /** Held-out losses of an adapter. @default lower, the nearer its values are to zero */
   losses?: (adapter: readonly Float32Array[]) => RowLoss[];
 }
 
-/** What a killed process's code runs into when it goes on. */
+/** Thrown into the code of a killed process, which must not continue. */
 class Killed extends Error {}
 
-/** One coordinator on virtual time, whose processes come and go while its disk and database stay. */
+/** One coordinator on virtual time. Its disk and database survive its processes. */
 export class World {
   readonly clock = new VirtualClock(1_700_000_000_000);
   readonly random = new SeededRandom(1);
@@ -40,18 +40,20 @@ export class World {
   readonly toy: ToyJob;
   /** Called at each durable step of the running process. */
   failpoint: Failpoint = () => {};
-  /** By how much the machine's clock is set wrong. */
+  /** Error of the machine's calendar clock, in milliseconds. */
   wrongMs = 0;
-  /** How late the process's timers are, as when its event loop stands still. */
+  /** Delay of the process's timers, as with a blocked event loop. */
   stalledMs = 0;
-  /** Checkpoints whose folders have been emptied, in this order. Throwing here is a kill before it is done. */
+  /** Called when a checkpoint's folder is emptied. Throwing is a kill before that. */
   emptied: (round: number) => void = () => {};
-  /** Called with each checkpoint that is laid out as a folder. */
+  /** Called with each checkpoint that is written as a folder. */
   laidOut: (checkpoint: CheckpointToWrite) => void = () => {};
-  /** Called before each fetch of a blob, which fails with what it throws. */
+  /** Called before each fetch of a blob. The fetch fails with its exception. */
   fetching: () => void = () => {};
-  /** Evaluations that break down before one works again. */
+  /** Number of evaluations that fail from now on. */
   brokenEvaluations = 0;
+  /** Measurements that the coordinator has reported. */
+  readonly measured: object[] = [];
   readonly #options: WorldOptions;
   #process = { alive: false };
   #current: Coordinator | null = null;
@@ -85,7 +87,7 @@ export class World {
     const isAlive = (): boolean => process.alive;
     const { clock, random } = this;
     const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
-    // The store's tables too: they are what the parts of a coordinator hold on to.
+    // The tables are guarded too, because the coordinator's parts keep references to them.
     const guarded = <T extends object>(target: T, tables: boolean): T =>
       new Proxy(target, {
         get: (object, property) => {
@@ -118,6 +120,11 @@ export class World {
         monotonic: () => clock.monotonic() + this.stalledMs,
       },
       log: silentLogger,
+      meter: {
+        merge: (_job, { bytes }) => this.measured.push({ type: 'merge', bytes }),
+        gate: (_job, { seconds: _, ...figures }) => this.measured.push({ type: 'gate', ...figures }),
+        refusal: (_job, code) => this.measured.push({ type: 'refusal', code }),
+      },
       failpoint: (name) => this.failpoint(name),
       fatal: (error) => {
         if (isAlive()) throw error;
@@ -135,14 +142,14 @@ export class World {
     return this;
   }
 
-  /** SIGKILL: nothing of the process goes on, and nothing it has not written is left. */
+  /** Kills the process, as SIGKILL does: what it has not written is lost. */
   kill(): never {
     this.#process.alive = false;
     this.network.down(COORDINATOR.peerId);
     throw new Killed();
   }
 
-  /** Lets time pass until something is so. @throws when it is not within ten virtual minutes */
+  /** Lets time pass until `done` returns true. @throws after ten virtual minutes */
   async until(done: () => boolean, what = 'this'): Promise<void> {
     const deadline = this.clock.now() + 600_000;
     while (this.clock.now() < deadline) {
@@ -165,7 +172,7 @@ export class World {
       });
   }
 
-  /** Runs something asynchronous to its end on virtual time. */
+  /** Lets time pass until a promise has settled, and returns it. */
   async settle<T>(promise: Promise<T>): Promise<T> {
     let done = false;
     const end = (): void => {
@@ -184,7 +191,7 @@ export class World {
     return (this.#options.losses ?? quadratic)(adapter);
   }
 
-  /** The job as it comes to be created. */
+  /** The prepared job, as `Coordinator.create` takes it. */
   prepared(): PreparedJob {
     const { manifest, layout } = this.toy;
     const { admission = { kind: 'open' }, token = null } = this.#options;

@@ -59,6 +59,28 @@ describe('coordinator metrics', () => {
     expect(await value(registry, 'swarm_rounds_closed_total{job="whale",cause="complete"}')).toBe('1');
   });
 
+  it('measures merges, gates, refusals and the intake queue', async () => {
+    const { metrics } = coordinator();
+    const { meter, registry } = metrics;
+    meter.merge('whale', { seconds: 0.2, bytes: 1000 });
+    meter.merge('whale', { seconds: 0.2, bytes: 800 });
+    meter.gate('whale', { seconds: 3, verdict: 'left-one-out', merged: 4, leftOut: 1, outliers: 2 });
+    meter.refusal('whale', 'wrong-round');
+    expect(await value(registry, 'swarm_merge_seconds_count{job="whale"}')).toBe('2');
+    expect(await value(registry, 'swarm_merge_bytes_total{job="whale"}')).toBe('1800');
+    expect(await value(registry, 'swarm_gate_seconds_sum{job="whale"}')).toBe('3');
+    expect(await value(registry, 'swarm_gate_verdicts_total{job="whale",verdict="left-one-out"}')).toBe('1');
+    const updates = (outcome: string) =>
+      value(registry, `swarm_merge_updates_total{job="whale",outcome="${outcome}"}`);
+    expect([await updates('merged'), await updates('left-out'), await updates('outlier')]).toEqual([
+      '4',
+      '1',
+      '2',
+    ]);
+    expect(await value(registry, 'swarm_update_refusals_total{job="whale",code="wrong-round"}')).toBe('1');
+    expect(await value(registry, 'swarm_intake_queue_updates{job="whale"}')).toBe('2');
+  });
+
   it('reads gauges at each scrape: round, phase, known losses', async () => {
     const { metrics, job } = coordinator();
     expect(await value(metrics.registry, 'swarm_round{job="whale"}')).toBe('3');

@@ -11,7 +11,7 @@ async function failing(world: World, kind: 'live' | 'ready'): Promise<string[]> 
   return (await health.report(kind)).failing.map(({ check }) => check);
 }
 
-test('a coordinator is well while its jobs turn and its store takes writes', async () => {
+test('a coordinator is live and ready while its state machines run and its store accepts writes', async () => {
   const world = new World();
   await training(world, 2);
   expect(await failing(world, 'ready')).toEqual([]);
@@ -20,7 +20,7 @@ test('a coordinator is well while its jobs turn and its store takes writes', asy
   expect(await failing(world, 'live')).toEqual([]);
 });
 
-test('it is not live when a round has missed its time, and not ready when a job has paused itself', async () => {
+test('it is not live when a timer is late, and not ready when a job has paused itself', async () => {
   const world = new World({ rounds: { minPeers: 1, count: 1 } });
   const { peers, head } = await training(world, 1);
   world.stalledMs = 3_600_000;
@@ -32,7 +32,7 @@ test('it is not live when a round has missed its time, and not ready when a job 
   expect(await failing(world, 'ready')).toEqual(['jobs']);
 });
 
-test('it is not ready while a job waits for its operator after refusals in a row, and is when he wants the pause', async () => {
+test('it is not ready while a job is paused after refusals in a row, and ready while it is paused by the operator', async () => {
   const worse = (adapter: readonly Float32Array[]) => {
     const moved = adapter.some((tensor) => tensor.some((value) => value !== 0.5));
     return Array.from({ length: 4 }, () => ({ lossSum: moved ? 15 : 10, tokens: 10 }));

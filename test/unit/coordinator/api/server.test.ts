@@ -31,7 +31,7 @@ afterEach(async () => {
   for (const close of closers.splice(0).reverse()) await close();
 });
 
-/** The API over a virtual coordinator; the HTTP part is real. */
+/** Starts the real API for a virtual coordinator. */
 async function api(
   world: World,
   createJob?: (spec: JobSpec, onLine: (line: CreateJobLine) => void) => Promise<void>,
@@ -80,7 +80,7 @@ async function api(
   return { url, call, post, stopping, shutdowns: () => shutdowns };
 }
 
-/** The answer's type is the test's word. */
+/** Reads an answer; the caller vouches for its type. */
 async function json<T>(response: Promise<Response>): Promise<T> {
   return (await (await response).json()) as T;
 }
@@ -90,7 +90,7 @@ async function statusAndCode(response: Response): Promise<[number, string]> {
   return [response.status, code];
 }
 
-/** `fetch` sets the Host header itself. */
+/** Sends a request with this Host header, which `fetch` does not allow. */
 function statusFor(url: string, host: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     const headers = { host, authorization: `Bearer ${TOKEN}` };
@@ -103,8 +103,8 @@ function statusFor(url: string, host: string): Promise<number | undefined> {
   });
 }
 
-describe('who may ask', () => {
-  test('nobody without the token, or with another: 401', async () => {
+describe('access to the API', () => {
+  test('needs the token: 401', async () => {
     const { url } = await api(await new World().start());
     const tries = [
       {},
@@ -120,20 +120,20 @@ describe('who may ask', () => {
     expect(unknown.status).toBe(401);
   });
 
-  test('no page that points its own name at this machine: 403', async () => {
+  test('refuses a web page whose host name points at this machine: 403', async () => {
     const { url } = await api(await new World().start());
     expect(await statusFor(url, 'evil.example')).toBe(403);
     expect(await statusFor(url, 'evil.example:1234')).toBe(403);
     expect(await statusFor(url, 'localhost:1234')).toBe(200);
   });
 
-  test('probes and scrapers need no token', async () => {
+  test('needs no token for probes and scrapers', async () => {
     const { url } = await api(await new World().start());
     for (const path of ['/healthz', '/readyz', '/metrics'])
       expect((await fetch(url + path)).status, path).toBe(200);
   });
 
-  test('what a page may send without asking is refused: 415', async () => {
+  test('refuses content types that a web page can send without a preflight request: 415', async () => {
     const { call } = await api(await new World().start());
     for (const type of [
       'text/plain',
@@ -149,12 +149,12 @@ describe('who may ask', () => {
     }
   });
 
-  test('bodies have a limit: 413', async () => {
+  test('limits the size of bodies: 413', async () => {
     const { post } = await api(await new World().start());
     expect((await post('/v1/jobs', { name: 'x'.repeat(API_BODY_BYTES) })).status).toBe(413);
   });
 
-  test('what is no JSON, or no job, is told so: 400', async () => {
+  test('refuses a body that is not JSON or not a job: 400', async () => {
     const { call, post } = await api(await new World().start());
     const broken = await call('/v1/jobs', {
       method: 'POST',
@@ -166,13 +166,13 @@ describe('who may ask', () => {
   });
 });
 
-describe('what it answers', () => {
-  test('status, jobs, peers and receipts', async () => {
+describe('the API', () => {
+  test('returns status, jobs, peers and receipts', async () => {
     const world = new World({ rounds: { minPeers: 2 }, admission: { kind: 'invite' }, token: 'secret' });
     await world.start();
     const peer = new ScriptedPeer(1, world);
     await peer.join('secret');
-    // It has found out by now what to compute with.
+    // By now the node knows its engine.
     await peer.heartbeat('awaiting', { engine: 'onnx-cpu' });
     await peer.submit(Uint8Array.of(1, 2, 3));
     const { call } = await api(world);
@@ -193,7 +193,7 @@ describe('what it answers', () => {
     expect(await statusAndCode(await call('/v1/peers/nobody'))).toEqual([400, 'REQUEST_INVALID']);
   });
 
-  test('a job by name, with its manifest and who has delivered; 404 for others', async () => {
+  test('returns a job by name, with its manifest and deliveries; 404 for an unknown one', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 2);
     await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
@@ -209,7 +209,7 @@ describe('what it answers', () => {
     expect(await statusAndCode(await call('/v1/nothing'))).toEqual([404, 'NOT_FOUND']);
   });
 
-  test('pause, resume and stop, with and without a reason; 409 when the job is over', async () => {
+  test('pauses, resumes and stops, with and without a reason; 409 when the job is over', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     await training(world, 2);
     const { call, post } = await api(world);
@@ -233,7 +233,7 @@ describe('what it answers', () => {
     ]);
   });
 
-  test('events as lines, from any point, and those to come', async () => {
+  test('streams events as lines, from any sequence number on, and follows new ones', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     await training(world, 2);
     const { call, stopping } = await api(world);
@@ -255,7 +255,7 @@ describe('what it answers', () => {
     expect((await reader.read()).done).toBe(true);
   });
 
-  test('checkpoints, and blobs as bytes', async () => {
+  test('returns checkpoints, and blobs as bytes', async () => {
     const world = await new World().start();
     const { call } = await api(world);
     const { checkpoints } = await json<{ checkpoints: CheckpointView[] }>(call('/v1/jobs/toy/checkpoints'));
@@ -273,7 +273,7 @@ describe('what it answers', () => {
     expect((await call('/v1/blobs/..%2f..%2fidentity')).status).toBe(400);
   });
 
-  test('a job being created: progress, then the job or the error', async () => {
+  test('streams the creation of a job: progress, then the job or the error', async () => {
     const spec = { name: 'new', base: '/base', data: { train: '/data' } };
     const good = await api(await new World().start(), async ({ rounds }, onLine) => {
       expect(rounds.count).toBe(8);
@@ -301,7 +301,7 @@ describe('what it answers', () => {
     });
   });
 
-  test('shutdown answers before it begins', async () => {
+  test('answers a shutdown before it begins', async () => {
     const { post, shutdowns } = await api(await new World().start());
     expect((await post('/v1/shutdown', {})).status).toBe(200);
     await expect.poll(shutdowns).toBe(1);

@@ -12,14 +12,14 @@ import type { Head, Update } from '../../../../protocol/messages.ts';
 import { type ScriptedPeer, training } from '../scripted-peer.ts';
 import { World } from '../world.ts';
 
-/** An update whose payload its author hands out when asked, unless it stalls. Every `delta` is another payload. */
+/** Announces an update whose payload the author serves. Every `delta` makes another payload. */
 function announced(peer: ScriptedPeer, head: Head, delta: number): Update {
   const payload = peer.payload(delta, head.preset);
   peer.disk.files.set(sha256(payload), payload);
   return { ...peer.update(head, {}, payload), inline: null };
 }
 
-/** Announces what it never hands out. @returns how often it has been asked for anything */
+/** Makes a peer never serve a blob. Returns the number of requests to it. */
 function stall(peer: ScriptedPeer): { asked: number } {
   const count = { asked: 0 };
   peer.blobs.get = () => {
@@ -30,7 +30,7 @@ function stall(peer: ScriptedPeer): { asked: number } {
 }
 
 describe('announced payloads', () => {
-  test('of authors who hand out nothing hold up nobody else, as long as there is a turn left', async () => {
+  test('of authors that serve nothing delay no other while a permit is left', async () => {
     const world = new World({ rounds: { minPeers: FETCHES_AT_ONCE } });
     const { peers, head } = await training(world, FETCHES_AT_ONCE);
     expect(FETCHES_AT_ONCE - 1).toBeGreaterThan(PAYLOADS_AT_ONCE);
@@ -44,7 +44,7 @@ describe('announced payloads', () => {
     expect(world.clock.now() - before).toBeLessThan(1_000);
   });
 
-  test('of so many that none is left, for no longer than their size allows', async () => {
+  test('of authors that serve nothing delay others at most for their time limit when no permit is left', async () => {
     const world = new World({ rounds: { minPeers: FETCHES_AT_ONCE + 1 } });
     const { peers, head } = await training(world, FETCHES_AT_ONCE + 1);
     const [honest, ...silent] = peers;
@@ -58,7 +58,7 @@ describe('announced payloads', () => {
     expect(world.clock.now() - before).toBeLessThan(fetchTimeoutMs(update.payload.size) + 1_000);
   });
 
-  test('of one author are fetched one after the other, whatever rounds they are of', async () => {
+  test('of one author are fetched one at a time, whatever their rounds', async () => {
     const world = new World({ rounds: { minPeers: 2, quorum: 0.5 } });
     const { peers, head } = await training(world, 4);
     const [slow, ...others] = peers;
@@ -79,7 +79,7 @@ describe('announced payloads', () => {
     expect(await slow!.receipt(first.payload.digest)).toMatchObject({ code: 'unavailable' });
   });
 
-  test('that two authors announce are taken from the one who hands them out', async () => {
+  test('that two authors announce are fetched from the one that serves them', async () => {
     const world = new World({ rounds: { minPeers: 3 } });
     const { peers, head } = await training(world, 3);
     const [honest, copycat] = peers;
@@ -89,7 +89,7 @@ describe('announced payloads', () => {
   });
 });
 
-test('an author is not blamed for what our own disk refuses, and its update is taken when there is room', async () => {
+test('a full disk of ours refuses no update: it is accepted once there is room', async () => {
   const world = new World({ rounds: { minPeers: 2 } });
   const { peers, head } = await training(world, 2);
   const [author] = peers;
@@ -102,7 +102,7 @@ test('an author is not blamed for what our own disk refuses, and its update is t
   expect((await author!.submit(envelope)).code).toBe('accepted');
 });
 
-test('the time for a payload grows with its size, at the least rate', () => {
+test('the time limit of a payload grows with its size at the slowest rate', () => {
   expect(fetchTimeoutMs(0)).toBeGreaterThan(0);
   expect(fetchTimeoutMs(10 * LEAST_FETCH_RATE) - fetchTimeoutMs(0)).toBe(10_000);
   expect(fetchTimeoutMs(UPDATE_BYTES)).toBeLessThan(5 * 60_000);

@@ -14,7 +14,7 @@ import { COORDINATOR, World } from '../world.ts';
 
 const OTHER = 'ab'.repeat(32);
 
-/** What each violation changes in an honest update. */
+/** The change that each violation makes to an honest update. */
 const headers: readonly [name: string, code: ReceiptCode, (update: Update) => Partial<Update>][] = [
   ['another term', 'wrong-term', ({ term }) => ({ term: term + 1 })],
   ['a round that has not begun', 'wrong-round', ({ round }) => ({ round: round + 1 })],
@@ -48,7 +48,7 @@ describe('an update is refused, with its code, for', () => {
     const receipt = await peers[0]!.submit(peers[0]!.seal({ ...honest, ...change(honest) }));
     expect(receipt).toMatchObject({ code, peer: peers[0]!.id });
     expect(world.run.driver.state.current?.delivered).toEqual([]);
-    // A refusal costs nothing but itself: the honest one is still taken.
+    // The honest update is still accepted after the refusal.
     expect((await peers[0]!.submit(peers[0]!.seal(honest))).code).toBe('accepted');
   });
 
@@ -68,7 +68,7 @@ describe('an update is refused, with its code, for', () => {
     expect((await stranger.submit(stranger.seal(stranger.update(head)))).code).toBe('not-assigned');
   });
 
-  test('bytes that are no message: held against who sent them', async () => {
+  test('bytes that are no message, and its sender answers for them', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
     const garbage = Uint8Array.from({ length: 300 }, (_, i) => (i * 37) % 256);
@@ -89,7 +89,7 @@ describe('an update is refused, with its code, for', () => {
     expect((await peers[1]!.submit(envelope)).code).toBe('bad-signature');
   });
 
-  test('payloads that do not decode: garbage, truncated, padded, of an index out of bounds', async () => {
+  test('payloads that do not decode: garbage, truncated, padded, with an index out of bounds', async () => {
     const world = new World({ rounds: { preset: 'tiny' } });
     const { peers, head } = await training(world, 2);
     const [peer] = peers;
@@ -107,11 +107,11 @@ describe('an update is refused, with its code, for', () => {
     expect(world.run.driver.state.current?.delivered).toEqual([]);
   });
 
-  test('scales that are no number', async () => {
+  test('scales that are not numbers', async () => {
     const world = new World({ rounds: { preset: 'dense' } });
     const { peers, head } = await training(world, 2);
     const payload = peers[0]!.payload(0.05, 'dense').slice();
-    // The first block's scale follows the 17 bytes of the header.
+    // The scale of the first block is after the header of 17 bytes.
     payload[17] = 0xff;
     payload[18] = 0xff;
     expect((await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head, {}, payload)))).code).toBe(
@@ -119,7 +119,7 @@ describe('an update is refused, with its code, for', () => {
     );
   });
 
-  test('a second, different update; the same one again gets the same answer', async () => {
+  test('a second, different update; the same one gets the same receipt again', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     const [peer] = peers;
@@ -133,7 +133,7 @@ describe('an update is refused, with its code, for', () => {
     expect(world.run.receipts.tally(peer!.id)).toMatchObject({ accepted: 1, refused: 1 });
   });
 
-  test('rounds that closed too long ago; younger ones count late', async () => {
+  test('a round that closed too long ago; later ones are accepted as late', async () => {
     const world = new World({ rounds: { count: 20, minPeers: 1, localSteps: 2 } });
     const { peers, head } = await training(world, 2);
     const [fast, slow] = peers as [ScriptedPeer, ScriptedPeer];
@@ -151,7 +151,7 @@ describe('an update is refused, with its code, for', () => {
     expect(merged).toMatchObject({ late: true, fate: 'merged', mergeUpdates: 2 });
   });
 
-  test('a flood: beyond the rate nothing is looked at, and little is recorded', async () => {
+  test('a flood: above the rate nothing is read, and little is recorded', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     const [peer] = peers;
@@ -165,7 +165,7 @@ describe('an update is refused, with its code, for', () => {
     expect(counts(code), code).toBe(true);
   });
 
-  test('a flood under many identities: of all together no more is recorded than the disk should bear', async () => {
+  test('a flood under many identities: refusals have one quota of records for all of them', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     const [peer] = peers as [ScriptedPeer];
@@ -182,7 +182,7 @@ describe('an update is refused, with its code, for', () => {
     expect(counted).toBeGreaterThan(ALL_REFUSALS.calls / 2);
     expect(counted).toBeLessThan(ALL_REFUSALS.calls + 20);
     expect((await peer.submit(peer.seal(peer.update(head)))).code).toBe('accepted');
-    // What is wrong with it is told all the same.
+    // The refusal still has its reason.
     const again = peer.seal(peer.update(head, {}, peer.payload(0.01, head.preset)));
     expect((await peer.submit(again)).code).toBe('duplicate');
   });
@@ -207,7 +207,7 @@ describe('announced payloads', () => {
     expect((await peers[0]!.submit(announce(peers[0]!, head))).code).toBe('unavailable');
   });
 
-  test('that never arrive hold up nobody whose payload came with the message', async () => {
+  test('that never arrive delay no update with an inline payload', async () => {
     const world = new World({ rounds: { minPeers: PAYLOADS_AT_ONCE + 1 } });
     const { peers, head } = await training(world, PAYLOADS_AT_ONCE + 1);
     const [honest, ...silent] = peers;
@@ -223,7 +223,7 @@ describe('announced payloads', () => {
     expect(await silent[0]!.receipt(digest)).toMatchObject({ code: 'unavailable' });
   });
 
-  test('that do not decode leave nothing behind, and what was there before stays', async () => {
+  test('that do not decode leave no blob, and delete none that was there before', async () => {
     const world = new World();
     const { peers, head } = await training(world, 2);
     const [peer] = peers;
@@ -231,14 +231,14 @@ describe('announced payloads', () => {
     peer!.disk.files.set(sha256(garbage), garbage);
     expect((await peer!.submit(announce(peer!, head, garbage))).code).toBe('bad-payload');
     expect(world.disk.files.has(sha256(garbage))).toBe(false);
-    // The base's file under the pretence that it is an update.
+    // A file of the base, announced as an update.
     const base = world.toy.blobs[0]!;
     expect((await peer!.submit(announce(peer!, head, base))).code).toBe('bad-payload');
     expect(world.disk.files.has(sha256(base))).toBe(true);
   });
 });
 
-test('an accepted update pushes its receipt to the author, and proves who sent it', async () => {
+test('an accepted update sends its receipt to the author, and keeps a proof of its author', async () => {
   const world = new World();
   const { peers, head } = await training(world, 2);
   const [peer] = peers;

@@ -35,7 +35,7 @@ beforeEach(async () => {
 });
 
 describe('checkJob', () => {
-  test('says what the job would be, and writes nothing', async () => {
+  test('returns the figures of the job and writes nothing', async () => {
     const before = await readdir(folder, { recursive: true });
     const found = await check();
     expect(await readdir(folder, { recursive: true })).toEqual(before);

@@ -6,7 +6,7 @@ const saved = (rows: number): AdapterLayout => [
   { name: 'lm_head.weight', shape: [rows, 1024], group: 'saved' },
 ];
 
-test('an adapter whose changes are too large to exchange is refused before anything is made', () => {
+test('refuses an adapter whose updates would be too large to exchange', () => {
   checkExchange(saved(100_000));
   expect(() => checkExchange(saved(150_000))).toThrow(
     expect.objectContaining({

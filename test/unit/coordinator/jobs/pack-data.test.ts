@@ -46,7 +46,7 @@ async function jsonLines(texts: readonly string[]): Promise<string> {
 const texts = Array.from({ length: 20 }, (_, i) => String.fromCharCode(65 + i).repeat(40));
 
 describe('packJobData', () => {
-  test('splits by document: none is in both parts, none is lost', async () => {
+  test('splits by document, with every document in exactly one part', async () => {
     const train = await jsonLines(texts);
     const { data, heldOut, blobs, progress } = await pack({ train, heldOut: 0.25 });
     const letters = (rows: readonly { ids: Uint32Array }[]): Set<number> =>
@@ -62,11 +62,11 @@ describe('packJobData', () => {
     expect(progress.at(-1)).toEqual([20, 20]);
     expect(data.heldOut).toMatchObject({ digest: sha256(heldOut), rows: decodeHeldOut(heldOut).length });
     expect(data.rows).toBe(data.shards.reduce((sum, { rows }) => sum + rows, 0));
-    // Peers can fetch every blob: the held-out data is none.
+    // Peers can fetch every blob, so the held-out data is not a blob.
     expect(await blobs.has(data.heldOut.digest)).toBe(false);
   });
 
-  test('the same seed makes the same data, another one another split', async () => {
+  test('makes the same data from the same seed, and another split from another seed', async () => {
     const train = await jsonLines(texts);
     const [a, b, c] = [
       await pack({ train, heldOut: 0.25 }),
@@ -77,7 +77,7 @@ describe('packJobData', () => {
     expect(c.data.heldOut.digest).not.toBe(a.data.heldOut.digest);
   });
 
-  test('takes held-out files of their own, and patterns', async () => {
+  test('accepts separate held-out files and file patterns', async () => {
     const folder = await temporaryFolder();
     for (const [name, text] of [
       ['a.txt', 'AAAA'],
@@ -91,11 +91,11 @@ describe('packJobData', () => {
       8,
     );
     expect(decodeHeldOut(heldOut)[0]!.ids[0]).toBe(72);
-    // Four predictions each: three letters and the end of the text.
+    // Four predictions per document: three letters and the end of the text.
     expect(data.tokens).toBe(8);
   });
 
-  test('takes conversations, trained on their answers, and counts rows that are none', async () => {
+  test('packs conversations with supervised answers, and counts rows that are not conversations', async () => {
     const path = join(await temporaryFolder(), 'chat.json');
     const rows = Array.from({ length: 99 }, (_, i) => ({
       dialog: [
@@ -161,7 +161,7 @@ describe('packJobData', () => {
     await expect(pack({ train: await jsonLines(given), heldOut: 0.5 })).rejects.toMatchObject({ code });
   });
 
-  test('names what matches nothing', async () => {
+  test('reports a pattern that matches no file', async () => {
     const train = join(await temporaryFolder(), '*.txt');
     await expect(pack({ train, heldOut: 0.5 })).rejects.toMatchObject({
       code: 'DATA_NO_FILES',
@@ -170,7 +170,7 @@ describe('packJobData', () => {
   });
 });
 
-test('gateRows spreads its rows over all documents, and 0 takes them all', () => {
+test('gateRows spreads its rows over all documents, and takes all rows for 0', () => {
   const rows = Array.from({ length: 10 }, (_, i) => i);
   expect(gateRows(rows, 4)).toEqual([0, 2, 5, 7]);
   expect(gateRows(rows, 0)).toEqual(rows);

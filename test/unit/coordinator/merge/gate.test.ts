@@ -9,7 +9,7 @@ function rows(losses: readonly number[]): RowLoss[] {
 }
 
 describe('compare', () => {
-  test('pairs rows: what is hard about a row cancels out', () => {
+  test('pairs rows, so that their difficulty cancels out', () => {
     const before = rows([1, 5, 9]);
     const { worsening, standardError, passes } = compare(before, rows([1.1, 5.1, 9.1]), 0.002);
     expect(worsening).toBeCloseTo(0.1);
@@ -17,12 +17,12 @@ describe('compare', () => {
     expect(passes).toBe(false);
   });
 
-  test('lets pass what is within the tolerance of the loss', () => {
+  test('passes a worsening within the tolerance', () => {
     expect(compare(rows([5, 5]), rows([5.009, 5.009]), 0.002).passes).toBe(true);
     expect(compare(rows([5, 5]), rows([5.011, 5.011]), 0.002).passes).toBe(false);
   });
 
-  test('lets pass what is within two standard errors', () => {
+  test('passes a worsening within two standard errors', () => {
     const before = rows([5, 5, 5, 5]);
     // Mean 0.05, standard deviation 0.1 over four rows: standard error 0.05.
     const after = rows([5.15, 5.05, 4.95 - 0.05, 5.1]);
@@ -31,12 +31,12 @@ describe('compare', () => {
     expect(passes).toBe(true);
   });
 
-  test('losses that are no number never pass', () => {
+  test('never passes a loss that is not a number', () => {
     expect(compare(rows([5, 5]), rows([5, Number.NaN]), 1).passes).toBe(false);
     expect(compare(rows([5, 5]), rows([5, Number.POSITIVE_INFINITY]), 1).passes).toBe(false);
   });
 
-  test('rows without predicted tokens do not count', () => {
+  test('ignores rows without predicted tokens', () => {
     const empty = { lossSum: 0, tokens: 0 };
     expect(compare([...rows([5]), empty], [...rows([4]), empty], 0).passes).toBe(true);
     expect(meanLoss([...rows([4, 6]), empty])).toBe(5);
@@ -44,7 +44,7 @@ describe('compare', () => {
   });
 });
 
-/** Updates are what they add to the loss; a merge is their mean times the rate. */
+/** An update is the loss that it adds. A merge is the mean of updates times the rate. */
 async function run(sources: readonly number[], suspects?: (sources: readonly number[]) => number[]) {
   const merges: { sources: readonly number[]; rate: number }[] = [];
   const result = await passGate<number, number>({
@@ -62,49 +62,49 @@ async function run(sources: readonly number[], suspects?: (sources: readonly num
   return { result, merges };
 }
 
-describe('gate', () => {
-  test('takes all updates at the full rate when that passes', async () => {
+describe('passGate', () => {
+  test('takes all updates at the full rate if that passes', async () => {
     const { result, merges } = await run([-0.1, -0.2]);
     expect(result).toMatchObject({ accepted: true, rate: 1, leftOut: null });
     expect(merges).toHaveLength(1);
   });
 
-  test('then all at half the rate', async () => {
+  test('takes all updates at half the rate next', async () => {
     const { result, merges } = await run([0.008, 0.008]);
     expect(result).toMatchObject({ accepted: true, rate: 0.5, leftOut: null });
     expect(merges.map(({ rate }) => rate)).toEqual([1, 0.5]);
   });
 
-  test('then without the one whose absence helps most', async () => {
+  test('leaves out the update whose absence helps most next', async () => {
     const { result } = await run([-0.1, 4, 0.001, -0.2]);
     expect(result).toMatchObject({ accepted: true, rate: 1, leftOut: 4 });
   });
 
-  test('then nothing', async () => {
+  test('refuses the round when nothing passes', async () => {
     const { result, merges } = await run([3, 4, 5]);
     expect(result.accepted).toBe(false);
     expect(merges).toHaveLength(2 + 3);
   });
 
-  test('a single bad update is refused without trying none at all', async () => {
+  test('refuses a single bad update without trying an empty merge', async () => {
     const { result, merges } = await run([3]);
     expect(result.accepted).toBe(false);
     expect(merges).toHaveLength(2);
   });
 
-  test('tries a bounded number of updates, the most suspicious first', async () => {
+  test('leaves out a bounded number of updates in turn, the most suspicious first', async () => {
     const sources = Array.from({ length: 40 }, (_, i) => (i === 30 ? 90 : i / 1e6));
     const { result, merges } = await run(sources, (all) => all.toSorted((a, b) => b - a));
     expect(result).toMatchObject({ accepted: true, leftOut: 90 });
     expect(merges).toHaveLength(2 + LEAVE_ONE_OUT);
   });
 
-  test('what a merge has left out already is not tried, and does not come back', async () => {
+  test('does not bring back the outliers of the merge', async () => {
     const { merges } = await run([3, 4, 1000], (all) => all.filter((source) => source !== 1000));
     expect(merges.slice(2).map(({ sources }) => sources)).toEqual([[4], [3]]);
   });
 
-  test('a better of two that both fail is remembered even when one is no number', async () => {
+  test('keeps the better of two failures when the other is not a number', async () => {
     const { result } = await run([Number.POSITIVE_INFINITY, -0.1]);
     expect(result).toMatchObject({ accepted: true, leftOut: Number.POSITIVE_INFINITY });
   });

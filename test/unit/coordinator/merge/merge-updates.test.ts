@@ -34,7 +34,7 @@ function loraLayout(width: number): AdapterLayout {
   ];
 }
 
-/** Blobs by digest, and a merge of `count` updates of one round over them. */
+/** Blobs by digest, and the input of a merge of `count` updates of one round. */
 class Bench {
   readonly blobs = new Map<string, Uint8Array>();
   readonly layout: AdapterLayout;
@@ -83,7 +83,7 @@ class Bench {
 }
 
 describe('mergeUpdates', () => {
-  test('gives the same bits again, and to whoever decodes the delta', async () => {
+  test('gives the same bits every time, and from the decoded delta', async () => {
     const bench = new Bench();
     const [once, again] = [await bench.merge(), await bench.merge()];
     expect(sha256(once.adapter)).toBe(sha256(again.adapter));
@@ -104,7 +104,7 @@ describe('mergeUpdates', () => {
     expect(recomputed.contributors).toEqual(merged.contributors);
   });
 
-  test('loses nothing: what was sent and what is left over add up to all merged deltas', async () => {
+  test('loses nothing: published deltas and residual add up to all merged deltas', async () => {
     const bench = new Bench();
     const options = { layout: bench.layout, decay: 1 };
     const first = await bench.merge();
@@ -122,14 +122,14 @@ describe('mergeUpdates', () => {
     }
   });
 
-  test('leaves out an update many times larger than the others, and says whose it is', async () => {
+  test('leaves out an update many times larger than the others, and names its author', async () => {
     const bench = new Bench({ count: 4, scale: (peer) => (peer === 0 ? 1000 : 1) });
     const { outliers, contributors } = await bench.merge();
     expect(outliers.map(({ peer }) => peer)).toEqual([signerOf(1).peerId]);
     expect(contributors).toHaveLength(3);
   });
 
-  test('clips what is merely large', async () => {
+  test('clips an update that is large but not an outlier', async () => {
     const bench = new Bench({ count: 4, scale: (peer) => (peer === 0 ? OUTLIER_FACTOR / 2 : 1) });
     const honest = new Bench({ count: 4 });
     const [clipped, plain] = [await bench.merge(), await honest.merge()];
@@ -143,7 +143,7 @@ describe('mergeUpdates', () => {
     expect(moved(clipped.adapter)).toBeLessThan(1.2 * moved(plain.adapter));
   });
 
-  test('weighs late updates less, and takes a late one beside a current one of the same node', async () => {
+  test('weighs late updates less, and merges a late and a current update of one node', async () => {
     const bench = new Bench({ count: 2 });
     const late = bench.source(1, 3);
     const sources = [...bench.input.sources, late].sort((a, b) =>
@@ -154,7 +154,7 @@ describe('mergeUpdates', () => {
     expect(of(3).weight).toBeCloseTo(of(5).weight / Math.sqrt(3), 3);
   });
 
-  test('measures the drift with two and more, and not with one', async () => {
+  test('measures the drift of two or more updates', async () => {
     const bench = new Bench({ count: 3 });
     expect((await bench.merge()).drift).toBeGreaterThan(0);
     expect((await bench.merge({ sources: bench.input.sources.slice(0, 1) })).drift).toBeNull();
@@ -162,7 +162,7 @@ describe('mergeUpdates', () => {
 });
 
 describe('the worker thread', () => {
-  test('gives the same bits from its thread as inline', async () => {
+  test('gives the same bits as the calling thread', async () => {
     const home = await temporaryFolder();
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const bench = new Bench({ count: 3, width: 2 ** 15 });
@@ -173,7 +173,7 @@ describe('the worker thread', () => {
     expect(sha256(merged.adapter)).toBe(sha256((await bench.merge()).adapter));
   });
 
-  test('passes on what is wrong with a payload, and aborts', async () => {
+  test("passes on the decoder's error, and aborts", async () => {
     const layout = loraLayout(2 ** 20);
     const task = { layout, preset: 'tiny' } as const;
     const { signal } = new AbortController();
@@ -184,7 +184,7 @@ describe('the worker thread', () => {
     await expect(checkPayload(new Uint8Array(9), task, { signal: aborted })).rejects.toThrow('enough');
   });
 
-  test('reads no blob that has been damaged on disk, and says which one is missing', async () => {
+  test('refuses a damaged blob, and names a missing one', async () => {
     const home = await temporaryFolder();
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const bench = new Bench({ count: 2 });

@@ -19,7 +19,7 @@ interface Bench extends TinyBase {
   adapter: Float32Array[];
   validator: (engine?: string) => TrainerValidator;
   evaluate: (validator: TrainerValidator, job?: ValidationJob) => Promise<number[]>;
-  /** What was said of devices that failed. */
+  /** Messages about failed devices. */
   told: string[];
 }
 
@@ -50,7 +50,7 @@ beforeEach(async () => {
   };
 });
 
-/** From now on trainers kill themselves in place of answering, after so many evaluations each. */
+/** Makes trainers kill themselves instead of answering, each after its number of evaluations. */
 async function trainersDie(lives: string): Promise<void> {
   const folder = join(bench.home, 'lives');
   await mkdir(folder);
@@ -67,7 +67,7 @@ function expectClose(losses: number[], expected: number[]): void {
   for (const [i, loss] of losses.entries()) expect(loss).toBeCloseTo(expected[i]!, 3);
 }
 
-test('jobs that are evaluated at the same time do not end each other, however many', async () => {
+test('any number of jobs are evaluated at the same time without ending each other', async () => {
   const { validator, evaluate, told, job } = bench;
   const jobs = ['a', 'b', 'c'].map((digit) => ({ ...job, job: digit.repeat(64) }));
   const shared = validator();
@@ -77,8 +77,8 @@ test('jobs that are evaluated at the same time do not end each other, however ma
   expect(told).toEqual([]);
 });
 
-describe('where a device fails an evaluation', () => {
-  test('it begins again with fewer rows at a time, says so, and stays with them', async () => {
+describe('after a device failure', () => {
+  test('the evaluation starts again with a smaller micro-batch, reports it, and keeps it', async () => {
     const { validator, evaluate, told } = bench;
     const expected = await evaluate(validator());
     expect(told).toEqual([]);
@@ -86,13 +86,13 @@ describe('where a device fails an evaluation', () => {
     const killed = validator();
     expectClose(await evaluate(killed), expected);
     expect(told).toEqual([expect.stringMatching(/^2 rows .*onnx-cpu.*SIGKILL.*one row/)]);
-    // One row was too much as well: nothing lighter is left, and the next evaluation does not begin with two.
+    // One row was too much as well, so no lighter setting is left. The next evaluation does not start with two rows.
     await expect(evaluate(killed)).rejects.toMatchObject({ code: 'TRAINER_DIED' });
     expectClose(await evaluate(killed), expected);
     expect(told).toHaveLength(1);
   });
 
-  test('it goes on with the processor when what was chosen has gone', async () => {
+  test('the evaluation continues on the CPU when the chosen device has gone', async () => {
     const { validator, evaluate, told } = bench;
     const expected = await evaluate(validator());
     await measureGoneGpu(bench);

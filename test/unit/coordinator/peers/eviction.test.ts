@@ -25,7 +25,7 @@ function seat(peer: string, changes: Partial<Member> = {}): Member {
 }
 
 describe('memberToEvict', () => {
-  test('takes the longest silent of those that never delivered', () => {
+  test('chooses the member that has been silent longest, of those that never delivered', () => {
     const seats = [
       seat('worked long ago', { delivered: 1, seenAt: 1 }),
       seat('silent', { seenAt: 5 }),
@@ -35,7 +35,7 @@ describe('memberToEvict', () => {
     expect(memberToEvict(seats, ROUND)).toBe('longer silent');
   });
 
-  test('then one that is there and does nothing, then one that worked long ago and is away', () => {
+  test('chooses next a present idle member, then an absent one that delivered long ago', () => {
     const idle = seat('idle', { present: true, joinedRound: ROUND - IDLE_ROUNDS, seenAt: 9 });
     const past = seat('past', { delivered: ROUND - RECENT_ROUNDS - 1 });
     const here = seat('here', { delivered: 1, present: true });
@@ -44,7 +44,7 @@ describe('memberToEvict', () => {
     expect(memberToEvict([here], ROUND)).toBeNull();
   });
 
-  test('never takes one that is at work, has delivered lately, or has just come', () => {
+  test('never chooses a member that is assigned, delivered lately or has just joined', () => {
     const any: fc.Arbitrary<Member> = fc.record({
       peer: fc.uuid(),
       joinedRound: fc.nat(ROUND),
@@ -65,14 +65,14 @@ describe('memberToEvict', () => {
   });
 });
 
-describe('a full house', () => {
-  test('under a flood of newcomers keeps who works, and still takes a newcomer', async () => {
+describe('a full job', () => {
+  test('keeps the members that train under a flood of newcomers, and still admits a newcomer', async () => {
     const world = new World({ rounds: { minPeers: 2 } });
     const { peers, head } = await training(world, 2);
     const [worker, awaited] = peers as [ScriptedPeer, ScriptedPeer];
     expect((await worker.submit(worker.seal(worker.update(head)))).code).toBe('accepted');
     const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
-    // More than there are places; none of them stays to work.
+    // More newcomers than places, and each leaves at once.
     for (let i = 0; i < ADMITTED_PEERS + 100; i++) {
       world.run.members.join(`12D3-stranger-${i}`, asked);
       world.run.members.liveness.leave(`12D3-stranger-${i}`);
@@ -83,7 +83,7 @@ describe('a full house', () => {
     expect(members.all()).toHaveLength(ADMITTED_PEERS);
     expect(world.store.peers.all(world.toy.job)).toHaveLength(ADMITTED_PEERS);
     for (const peer of [worker, awaited, newcomer]) expect(members.has(peer.id)).toBe(true);
-    // Whoever lost its place may come again.
+    // An evicted peer may join again.
     expect(members.has('12D3-stranger-0')).toBe(false);
     world.run.members.join('12D3-stranger-0', asked);
     expect(members.has('12D3-stranger-0')).toBe(true);

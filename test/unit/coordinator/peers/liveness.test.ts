@@ -12,7 +12,7 @@ function secondsLeft({ run, clock }: World): number {
   return (deadlineOf(run.driver.state.current!) - clock.monotonic()) / 1000;
 }
 
-/** A promise's rejection must be a SwarmError of this code; through a request it is in the values. */
+/** Returns the code of a promise's rejection. A request carries the peer's own code in the values. */
 async function refusal(promise: Promise<unknown>): Promise<unknown> {
   const error = await promise.then(
     () => null,
@@ -21,8 +21,8 @@ async function refusal(promise: Promise<unknown>): Promise<unknown> {
   return isSwarmError(error, 'RPC_REFUSED') ? error.values.code : error;
 }
 
-describe('presence', () => {
-  test('a node that joins counts when it is ready: not while it fetches base and data', async () => {
+describe('liveness', () => {
+  test('a node that joins counts as ready only after it has fetched base and data', async () => {
     const world = await new World({ rounds: { minPeers: 1 } }).start();
     const peer = new ScriptedPeer(1, world);
     const about = { name: 'p', agent: 'a', engine: 'e', tokensPerSecond: 0 };
@@ -33,12 +33,12 @@ describe('presence', () => {
     expect(world.run.members.liveness.size).toBe(1);
     await peer.heartbeat('awaiting');
     expect(Object.keys(world.run.driver.state.present)).toEqual([peer.id]);
-    // Between rounds it syncs again, and stays.
+    // Between rounds it syncs again and stays ready.
     await peer.heartbeat('syncing');
     expect(Object.keys(world.run.driver.state.present)).toEqual([peer.id]);
   });
 
-  test('a node that falls silent is lost, and comes back with a heartbeat', async () => {
+  test('a silent node is lost, and is present again after a heartbeat', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
     await world.pass(PEER_LOST_AFTER_MS + 4_000);
@@ -54,17 +54,17 @@ describe('presence', () => {
     });
   });
 
-  test('a node that says goodbye is gone at once', async () => {
+  test('a node that says goodbye is absent at once', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
     await peers[0]!.ask('leave', { job: world.toy.job, reason: '' });
     await peers[1]!.heartbeat('leaving');
     expect(world.run.members.liveness.size).toBe(0);
     expect(world.run.driver.state).toMatchObject({ phase: 'waiting', round: 2 });
-    // People see that, too, and after a restart; back again, it is forgotten.
+    // The goodbye is kept over a restart, until the node joins again.
     const goodbyes = (): boolean[] => peers.map(({ id }) => world.run.members.get(id)!.saidGoodbye);
     expect(goodbyes()).toEqual([true, true]);
-    // Whoever comes back joins; words alone cost nothing, and write nothing down.
+    // A node that left must join again. Its heartbeats alone write nothing to the store.
     const before = world.store.events.after(world.toy.job, 0, 100).length;
     await peers[0]!.heartbeat('awaiting');
     await peers[0]!.heartbeat('leaving');
@@ -80,7 +80,7 @@ describe('presence', () => {
     expect(world.run.members.liveness.size).toBe(0);
   });
 
-  test('heartbeats of strangers, of other jobs, from the past, and with wrong clocks count for nothing', async () => {
+  test('heartbeats of strangers, of other jobs, from the past and from wrong clocks are ignored', async () => {
     const world = new World();
     const { peers } = await training(world, 2);
     const stranger = new ScriptedPeer(9, world);
@@ -96,15 +96,15 @@ describe('presence', () => {
   });
 });
 
-describe("a machine's clock that is set", () => {
+describe('a clock set by an hour', () => {
   const HOUR_MS = 3_600_000;
 
-  test('back while a round is open: who is silent is lost, who speaks is heard, and the round ends', async () => {
+  test('back during a round: silent nodes are lost, others stay present, and the round ends', async () => {
     const world = new World({ rounds: { minPeers: 1, count: 2, maxSeconds: 20 } });
     const { peers, head } = await training(world, 2);
     const [here, gone] = peers as [ScriptedPeer, ScriptedPeer];
     world.wrongMs = -HOUR_MS;
-    // All machines of a laboratory ask the same server for the time.
+    // All machines of a laboratory use the same time server.
     const beat = () => here.heartbeat('training', { issuedAt: world.clock.now() - HOUR_MS });
     for (let i = 0; i < 8; i++) {
       await world.pass(2_000);
@@ -115,23 +115,23 @@ describe("a machine's clock that is set", () => {
     expect((await here.submit(here.seal(here.update(head)))).code).toBe('accepted');
     await world.until(() => world.run.record.checkpoint.checkpoint.round === 1, 'the checkpoint');
     expect(world.run.record.checkpoint.checkpoint.metrics.seconds).toBe(0);
-    // And the rounds after it are as long as they are.
+    // Later rounds have their normal length.
     await beat();
     const next = await here.head();
     expect(next.deadlineMs).toBeLessThanOrEqual(20_000);
   });
 
-  test('back while the coordinator is away: the round goes on, and ends', async () => {
+  test('back while the coordinator is away: the round continues and ends', async () => {
     const world = new World({ rounds: { minPeers: 1, count: 1, maxSeconds: 20 } });
     await training(world, 2);
     expect(() => world.kill()).toThrow();
     world.wrongMs = -HOUR_MS;
     await world.start();
     expect(secondsLeft(world)).toBeLessThanOrEqual(20);
-    await world.until(() => world.run.record.nullRounds === 1, 'the end of a round that nobody delivers in');
+    await world.until(() => world.run.record.nullRounds === 1, 'the end of a round without updates');
   });
 
-  test('forward: nobody is lost, and no round is cut short', async () => {
+  test('forward: no node is lost and no round is cut short', async () => {
     const world = new World({ rounds: { minPeers: 1, maxSeconds: 60 } });
     const { peers } = await training(world, 2);
     world.wrongMs = HOUR_MS;
@@ -141,7 +141,7 @@ describe("a machine's clock that is set", () => {
     expect(secondsLeft(world)).toBeGreaterThan(50);
   });
 
-  test('a node whose clock is wrong is told so when it joins', async () => {
+  test('a node with a wrong clock is refused when it joins', async () => {
     const world = await new World().start();
     const peer = new ScriptedPeer(1, world);
     world.wrongMs = CLOCK_SKEW_MS - 1_000;
@@ -154,18 +154,18 @@ describe("a machine's clock that is set", () => {
 });
 
 describe('admission', () => {
-  test('by invite: with its token alone', async () => {
+  test('by invite needs the token', async () => {
     const world = await new World({ admission: { kind: 'invite' }, token: 'secret' }).start();
     const [with_, without] = [new ScriptedPeer(1, world), new ScriptedPeer(2, world)];
     expect(await refusal(without.join())).toBe('NOT_ADMITTED');
     expect(await refusal(without.join('Secret'))).toBe('NOT_ADMITTED');
     await with_.join('secret');
-    // Once admitted, a node needs its token no more.
+    // A member needs no token to join again.
     await with_.join();
     expect(world.run.members.all()).toHaveLength(1);
   });
 
-  test('by list', async () => {
+  test('by list needs a listed peer id', async () => {
     const [listed, other] = [1, 2];
     const probe = new World();
     const id = new ScriptedPeer(listed, probe).id;
@@ -174,13 +174,13 @@ describe('admission', () => {
     expect(await refusal(new ScriptedPeer(other, world).join())).toBe('NOT_ADMITTED');
   });
 
-  test('is for jobs that are run here', async () => {
+  test('is for jobs of this coordinator', async () => {
     const world = await new World().start();
     const peer = new ScriptedPeer(1, world);
     expect(await refusal(peer.ask('head', { job: 'ab'.repeat(32) }))).toBe('JOB_UNKNOWN');
   });
 
-  test('of strangers without end is as fast as the disk should bear, and those who are known are not held up', async () => {
+  test('limits the rate of newcomers, and does not delay known members', async () => {
     const world = await new World().start();
     const known = new ScriptedPeer(1, world);
     await known.join();
@@ -197,7 +197,7 @@ describe('admission', () => {
     expect(new Set(refused)).toEqual(new Set(['BUSY']));
     expect(refused.length).toBeGreaterThanOrEqual(15);
     expect(refused.length).toBeLessThanOrEqual(21);
-    // Somebody who is there may say so again, but not come and go, or take another name each time.
+    // A present member may join again, but not leave and return or change its name each time.
     await known.join();
     const about = { job: known.job, invite: null, agent: 'test', engine: 'none', tokensPerSecond: 0 };
     const renamed = known.ask('join', { ...about, name: 'another', sentAt: world.clock.now() });
@@ -208,7 +208,7 @@ describe('admission', () => {
     expect(await world.settle(join(last))).toBeNull();
   });
 
-  test('has an end where everybody is there', async () => {
+  test('refuses newcomers when all members are present', async () => {
     const world = await new World().start();
     const asked = { invite: null, name: '', agent: '', engine: '', sentAt: world.clock.now() };
     for (let i = 0; i < ADMITTED_PEERS; i++) world.run.members.join(`peer-${i}`, asked);

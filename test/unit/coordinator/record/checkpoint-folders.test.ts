@@ -49,7 +49,7 @@ async function setUp() {
 }
 
 describe('FileCheckpointFolders', () => {
-  test('writes a PEFT folder whose weights are the blob itself, with the signed checkpoint beside it', async () => {
+  test('writes a PEFT folder with the signed checkpoint, and links the weights to their blob', async () => {
     const { home, blobs, written, initial, folders } = await setUp();
     await folders.write(written);
     const path = folders.path('toy', 3);
@@ -72,7 +72,7 @@ describe('FileCheckpointFolders', () => {
     expect(readable).toMatchObject({ name: 'toy', digest: written.digest, round: 3 });
   });
 
-  test('replaces what a killed attempt has left, and cleans up after it', async () => {
+  test('replaces the folder of a killed attempt, and deletes its leftovers', async () => {
     const { home, written, folders } = await setUp();
     const parent = join(home, 'checkpoints', 'toy');
     for (const folder of ['0003', '.3-half', '.old-0002']) {
@@ -86,14 +86,14 @@ describe('FileCheckpointFolders', () => {
     expect(await readdir(parent)).toEqual(['0003']);
   });
 
-  test('leaves nothing of an attempt that fails', async () => {
+  test('leaves nothing of a failed attempt', async () => {
     const { home, blobs, written, folders } = await setUp();
     await blobs.delete(written.checkpoint.adapter.digest);
     await expect(folders.write(written)).rejects.toMatchObject({ code: 'WRITE_FAILED' });
     expect(await readdir(join(home, 'checkpoints', 'toy'))).toEqual([]);
   });
 
-  test('takes the weights out of a folder, and leaves what is signed', async () => {
+  test('deletes the weights in a folder, and keeps the signed files', async () => {
     const { written, folders } = await setUp();
     await folders.write(written);
     for (let again = 0; again < 2; again++) {

@@ -5,12 +5,12 @@ import { World } from '../world.ts';
 function other(world: World, content: string): PreparedJob {
   const prepared = world.prepared();
   const { manifest } = prepared;
-  // Each comes with the time at which it was made, and so is another job.
+  // The creation time makes each of them another job.
   const createdAt = manifest.createdAt + content.length;
   return { ...prepared, content, manifest: { ...manifest, name: 'other', createdAt } };
 }
 
-test('of two jobs of one name that are made at once the second leaves the first alone', async () => {
+test('the second of two jobs of one name, created at the same time, does not touch the first', async () => {
   const world = await new World().start();
   const laidOut: string[] = [];
   world.laidOut = ({ checkpoint }) => void laidOut.push(checkpoint.job);
@@ -23,7 +23,7 @@ test('of two jobs of one name that are made at once the second leaves the first 
   expect(laidOut).toEqual([run.context.job]);
 });
 
-test('the same job made twice at once is one job', async () => {
+test('the same job created twice at the same time is one job', async () => {
   const world = await new World().start();
   const laidOut: string[] = [];
   world.laidOut = ({ checkpoint }) => void laidOut.push(checkpoint.job);

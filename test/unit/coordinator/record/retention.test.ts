@@ -6,15 +6,15 @@ import { verifyMessage } from '../../../../protocol/signing.ts';
 import { ScriptedPeer } from '../scripted-peer.ts';
 import { World, type WorldOptions } from '../world.ts';
 
-describe('surplus', () => {
-  test('is never the newest, a milestone or the best, and leaves few', () => {
+describe('checkpointsToEmpty', () => {
+  test('never chooses the newest, a milestone or the best, and leaves few', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 300 }),
         fc.integer({ min: 1, max: 12 }),
         fc.array(fc.option(fc.double({ min: 0, max: 9, noNaN: true })), { minLength: 1, maxLength: 300 }),
         (count, newest, losses) => {
-          // One commit after the other, as in a job.
+          // One commit after another, as in a job.
           let held: { round: number; ordinal: number; heldOutLoss: number | null }[] = [];
           for (const [ordinal, heldOutLoss] of losses.entries()) {
             held.push({ round: 2 * ordinal, ordinal, heldOutLoss });
@@ -49,7 +49,7 @@ async function finish(world: World): Promise<void> {
   await world.pass(100);
 }
 
-/** Weights that a job's checkpoints should have: milestones, the newest and the best, which is the newest here. */
+/** Checkpoints that keep their weights: milestones, the newest ones, and the best, which is the newest here. */
 const KEPT = Array.from({ length: COUNT + 1 }, (_, ordinal) => ordinal).filter(
   (ordinal) => ordinal % Math.ceil(COUNT / MILESTONES) === 0 || ordinal > COUNT - 2,
 );
@@ -75,7 +75,7 @@ function expectRetained(world: World): void {
 }
 
 describe('a coordinator', () => {
-  test('keeps payloads of the newest rounds, weights of the newest checkpoints, milestones and the best, all that is signed', async () => {
+  test('keeps newest payloads, the weights of newest, milestone and best checkpoints, and all signed messages', async () => {
     const world = new World(OPTIONS);
     const emptied: number[] = [];
     world.emptied = (round) => void emptied.push(round);
@@ -86,7 +86,7 @@ describe('a coordinator', () => {
     );
   });
 
-  test('killed before it has deleted what its record has let go deletes it after the next start', async () => {
+  test('deletes released weights after a restart, when it was killed before it could', async () => {
     const world = new World(OPTIONS);
     let kills = 0;
     world.emptied = () => {
@@ -99,7 +99,7 @@ describe('a coordinator', () => {
     expectRetained(world);
   });
 
-  test('killed with the last of it still to be deleted does so although the job is over', async () => {
+  test('deletes the last released weights after a restart, although the job is over', async () => {
     const world = new World(OPTIONS);
     let last = false;
     world.emptied = (round) => {
@@ -113,7 +113,7 @@ describe('a coordinator', () => {
     expectRetained(world);
   });
 
-  test('told to keep all checkpoints does so', async () => {
+  test('keeps all weights when it is configured so', async () => {
     const world = new World({ ...OPTIONS, retention: { checkpoints: 0, rounds: 3 } });
     await finish(world);
     for (const { envelope, weights } of world.store.rounds.checkpoints(world.toy.job)) {
@@ -122,7 +122,7 @@ describe('a coordinator', () => {
     }
   });
 
-  test('clears away what an attempt at creating a job has left, if it was killed in it', async () => {
+  test('deletes the blobs of a job whose creation was killed', async () => {
     const world = new World(OPTIONS);
     const left = Uint8Array.of(1, 2, 3);
     world.store.blobs.markUnused(sha256(left));
@@ -131,10 +131,10 @@ describe('a coordinator', () => {
     expect([...world.disk.files.keys()]).not.toContain(sha256(left));
   });
 
-  test('lets go of nothing that another job needs', async () => {
+  test('deletes no blob that another job needs', async () => {
     const world = new World(OPTIONS);
     await world.start();
-    // As a job with the same base, seed and shape has it.
+    // Another job with the same base, seed and shape has the same initial adapter.
     const { store, toy } = world;
     const shared = toy.manifest.adapter.initial.digest;
     store.blobs.release(toy.job, 'adapter', 0, 0);

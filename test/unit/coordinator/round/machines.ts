@@ -17,7 +17,7 @@ export const SETTINGS: MachineSettings = {
   batchSize: 4,
 };
 
-/** A machine with its time, fed event by event. */
+/** A state machine and its clock, fed event by event. */
 export class Machine {
   state: JobState;
   now = 1_000;
@@ -28,7 +28,7 @@ export class Machine {
     this.state = state ?? initialState({ ...SETTINGS, ...settings });
   }
 
-  /** Time passes, then the event happens. */
+  /** Lets time pass, then feeds the event. */
   feed(event: MachineEvent, afterMs = 0): this {
     this.now += afterMs;
     const { state, effects } = reduce(this.state, event, this.now);
@@ -53,7 +53,7 @@ export class Machine {
     return this.feed({ type: 'tick' }, afterMs);
   }
 
-  /** In training, with the peers given. */
+  /** Brings the machine into training with these peers. */
   static training(
     peers: readonly string[] = ['a', 'b', 'c'],
     settings: Partial<MachineSettings> = {},
@@ -61,7 +61,7 @@ export class Machine {
     return new Machine(settings).join(...peers).tick(2_000);
   }
 
-  /** Its round closed by everybody's delivery. */
+  /** Closes the round by a delivery of every peer. */
   static validating(peers: readonly string[] = ['a', 'b'], settings: Partial<MachineSettings> = {}): Machine {
     const machine = Machine.training(peers, settings);
     machine.now += 1_000;

@@ -6,24 +6,24 @@ import { ROUND_PEERS } from '../../../../protocol/limits.ts';
 const settings = { localSteps: 30, preset: 'auto', batchSize: 8 } as const;
 
 describe('planRound', () => {
-  test('steps follow measured speed, from a third to all of them', () => {
+  test('gives steps in proportion to measured speed, from a third of them to all', () => {
     const { assignments } = planRound({ a: 1000, b: 500, c: 10, d: 0 }, 1, settings);
-    // The one that has not been measured gets the median node's.
+    // The unmeasured node gets the median node's steps.
     expect(assignments.map(({ steps }) => steps)).toEqual([30, 15, 10, 15]);
   });
 
-  test('nodes that nobody has measured make all steps', () => {
+  test('gives all steps to every node when none was measured', () => {
     const { assignments } = planRound({ a: 0, b: 0 }, 1, settings);
     expect(assignments.map(({ steps }) => steps)).toEqual([30, 30]);
   });
 
-  test('"auto" is dense below four nodes and balanced from four; a named preset stays', () => {
+  test('turns "auto" into dense below four nodes and into balanced from four on, and keeps other presets', () => {
     expect(planRound({ a: 0, b: 0, c: 0 }, 1, settings).preset).toBe('dense');
     expect(planRound({ a: 0, b: 0, c: 0, d: 0 }, 1, settings).preset).toBe('balanced');
     expect(planRound({ a: 0 }, 1, { ...settings, preset: 'tiny' }).preset).toBe('tiny');
   });
 
-  test('with more nodes than a round takes, everybody gets a turn', () => {
+  test('lets all nodes take turns when a round cannot take all of them', () => {
     const speeds = Object.fromEntries(Array.from({ length: ROUND_PEERS + 100 }, (_, i) => [`peer-${i}`, 0]));
     const seen = new Set<string>();
     for (let round = 1; round <= 2; round++) {
@@ -34,7 +34,7 @@ describe('planRound', () => {
     expect(seen.size).toBe(ROUND_PEERS + 100);
   });
 
-  test('property: intervals are disjoint, without gaps, and hold exactly the rows of the steps', () => {
+  test('makes intervals without overlaps or gaps that hold exactly the rows of the steps (property)', () => {
     const speeds = fc.dictionary(
       fc.string({ minLength: 1, maxLength: 6 }),
       fc.integer({ min: 0, max: 1e6 }),

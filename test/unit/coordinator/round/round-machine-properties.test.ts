@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { dueAt, isOpen, isOver } from '../../../../coordinator/round/round-machine.ts';
+import { dueAt, isOpen, isOver, needsOperator } from '../../../../coordinator/round/round-machine.ts';
 import type { Effect, MachineEvent } from '../../../../coordinator/round/state.ts';
 import { Machine } from './machines.ts';
 
 const PEERS = ['a', 'b', 'c', 'd', 'e'];
 
-/** What the world may do to a coordinator; results of merges and commits only come when one is running. */
+/** Everything that can happen to a coordinator. Results come only while a merge or commit is running. */
 type Step =
   | { type: 'event'; event: MachineEvent; afterMs: number }
   | { type: 'deliver'; peer: string; late: number; afterMs: number }
@@ -62,7 +62,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 3, arbitrary: fc.record({ type: fc.constant('time' as const), afterMs }) },
 );
 
-/** A machine, the merge or commit that it has running, and what became of each round. */
+/** A machine, its running merge or commit, and the outcome of each round. */
 class World {
   readonly machine = new Machine({ count: 3 });
   running: 'merge' | 'commit' | null = null;
@@ -83,7 +83,7 @@ class World {
     if (step.type === 'result') this.result(step.good, step.broken);
   }
 
-  /** Time passes, with every tick at its moment. */
+  /** Advances the time and feeds every tick when it is due. */
   advance(ms: number): void {
     const { machine } = this;
     const end = machine.now + ms;
@@ -112,6 +112,9 @@ class World {
     const { state } = this.machine;
     expect(state.round, 'rounds never go back').toBeGreaterThanOrEqual(before.round);
     expect(state.committed, 'checkpoints never go back').toBeGreaterThanOrEqual(before.committed);
+    const paused = state.phase === 'paused' && before.phase !== 'paused';
+    const byOperator = event.type === 'pause' || before.ending !== null;
+    if (paused && !byOperator) expect(needsOperator(state), 'it paused itself').toBe(true);
     this.#checkNotStuck();
   }
 
@@ -153,7 +156,7 @@ class World {
     }
   }
 
-  /** In every state there is a timer, a step that is running, somebody to wait for, or nothing left to do. */
+  /** Checks that a timer is set, a step is running, nodes are missing, or nothing is left to do. */
   #checkNotStuck(): void {
     const { state, now } = this.machine;
     const waitsForPeers =
@@ -164,7 +167,7 @@ class World {
   }
 }
 
-test('whatever happens, every round has one outcome and the machine is never stuck', () => {
+test('every round has one outcome and the machine is never stuck, whatever happens', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
       const world = new World();
@@ -174,7 +177,7 @@ test('whatever happens, every round has one outcome and the machine is never stu
   );
 });
 
-test('whatever has happened, with nodes that deliver and merges that pass the job is finished', () => {
+test('the job finishes once nodes deliver and merges pass, whatever happened before', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
       const world = new World();

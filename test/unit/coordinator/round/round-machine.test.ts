@@ -16,7 +16,7 @@ describe('waiting', () => {
     expect(dueAt(machine.state, machine.now)).toBeNull();
   });
 
-  test('waiting to training, once newcomers have settled', () => {
+  test('waiting to training, once newcomers have gathered', () => {
     const machine = new Machine().join('a', 'b');
     expect(dueAt(machine.state, machine.now)).toBe(machine.now + GATHER_MS);
     machine.tick(GATHER_MS - 1);
@@ -36,7 +36,7 @@ describe('waiting', () => {
     expect(machine.now - began).toBe(GATHER_MOST_MS);
   });
 
-  test('starts over when somebody goes before the round opens', () => {
+  test('starts again when a node leaves before the round opens', () => {
     const machine = new Machine().join('a', 'b').feed({ type: 'peer-gone', peer: 'b', reason: 'left' });
     expect(machine.tick(GATHER_MS).state.phase).toBe('waiting');
   });
@@ -49,7 +49,7 @@ describe('training and collecting', () => {
     expect(machine.types).toEqual([]);
   });
 
-  test('collecting to validating when everybody has delivered', () => {
+  test('collecting to validating when every node has delivered', () => {
     const machine = Machine.training().update('a').update('b').update('c');
     expect(machine.state.phase).toBe('validating');
     expect(machine.effects).toEqual([
@@ -58,30 +58,30 @@ describe('training and collecting', () => {
     ]);
   });
 
-  test('an update counts once, and only of those who were assigned', () => {
+  test('counts an update once, and only of an assigned node', () => {
     const machine = Machine.training().update('a').update('a').update('stranger');
     expect(machine.state.current?.delivered).toEqual(['a']);
   });
 
-  test('who leaves is not waited for', () => {
+  test('does not wait for a node that left', () => {
     const machine = Machine.training().update('a').update('b');
     machine.feed({ type: 'peer-gone', peer: 'c', reason: 'left' });
     expect(machine.state.phase).toBe('validating');
   });
 
-  test('who falls silent is not waited for', () => {
+  test('does not wait for a silent node', () => {
     const machine = Machine.training().update('a').update('b');
     machine.feed({ type: 'peer-gone', peer: 'c', reason: 'silent' });
     expect(machine.state.phase).toBe('validating');
   });
 
-  test('who comes back is waited for again', () => {
+  test('waits again for a node that comes back', () => {
     const machine = Machine.training().update('a');
     machine.feed({ type: 'peer-gone', peer: 'c', reason: 'left' }).join('c').update('b');
     expect(machine.state.phase).toBe('collecting');
   });
 
-  test('late joiners are assigned at the next round', () => {
+  test('assigns late joiners in the next round', () => {
     const machine = Machine.training(['a', 'b']).join('c');
     expect(machine.state.current?.assigned).toEqual(['a', 'b']);
     machine.update('a').update('b').feed({ type: 'merged' }).feed({ type: 'committed' });
@@ -118,14 +118,14 @@ describe('training and collecting', () => {
     expect(machine.tick(1).effects[0]).toMatchObject({ type: 'close', cause: 'deadline' });
   });
 
-  test('training to a null round at the deadline with too few updates, and on to the next round', () => {
+  test('training to a null round at the deadline with too few updates, then to the next round', () => {
     const machine = Machine.training().update('a').tick(60_000);
     expect(machine.types).toEqual(['discard', 'open']);
     expect(machine.effects[0]).toMatchObject({ round: 1, tried: false });
     expect(machine.state).toMatchObject({ phase: 'training', round: 2, committed: 0 });
   });
 
-  test('rounds that end for lack of updates get twice the time, until one is committed', () => {
+  test('doubles the time after each round with too few updates, until one is committed', () => {
     const machine = Machine.training(['a', 'b', 'c']);
     const commit = () =>
       machine.update('a').update('b').update('c').feed({ type: 'merged' }).feed({ type: 'committed' });
@@ -139,7 +139,7 @@ describe('training and collecting', () => {
     expect(machine.state.current).toMatchObject({ number: 4, deadlineMs: 24_000 });
   });
 
-  test('a node that has lost its work is not waited for, and gets work in the next round', () => {
+  test('does not wait for a node that lost its work, and assigns it in the next round', () => {
     const machine = Machine.training(['a', 'b', 'c']);
     machine.update('a').update('b').feed({ type: 'gave-up', peer: 'c', round: 1 });
     expect(machine.effects[0]).toEqual({ type: 'close', round: 1, cause: 'complete' });
@@ -147,12 +147,12 @@ describe('training and collecting', () => {
     expect(machine.state.current!.assigned).toContain('c');
   });
 
-  test('what a node says of an earlier round does not touch this one', () => {
+  test('ignores a lost work of an earlier round', () => {
     const machine = Machine.training(['a', 'b', 'c']).update('a').update('b');
     expect(machine.feed({ type: 'gave-up', peer: 'c', round: 2 }).state.phase).toBe('collecting');
   });
 
-  test('a round whose nodes have all left is null at once, and the job waits', () => {
+  test('ends as a null round at once when all nodes leave, and the job waits', () => {
     const machine = Machine.training(['a', 'b']);
     machine.feed({ type: 'peer-gone', peer: 'a', reason: 'left' });
     machine.feed({ type: 'peer-gone', peer: 'b', reason: 'left' });
@@ -160,7 +160,7 @@ describe('training and collecting', () => {
     expect(machine.state).toMatchObject({ phase: 'waiting', round: 2, current: null });
   });
 
-  test('a round whose nodes have all fallen silent waits for one of them to come back', () => {
+  test('waits for one node to come back when all have fallen silent', () => {
     const machine = Machine.training(['a', 'b']);
     machine.feed({ type: 'peer-gone', peer: 'a', reason: 'silent' });
     machine.feed({ type: 'peer-gone', peer: 'b', reason: 'silent' });
@@ -172,7 +172,7 @@ describe('training and collecting', () => {
     expect(machine.tick(1).state.phase).toBe('waiting');
   });
 
-  test('a late update teaches how long nodes take, and delivers nothing', () => {
+  test('measures its node by a late update, which delivers nothing', () => {
     const machine = Machine.training().update('a').update('b').tick(60_000);
     machine.feed({ type: 'merged' }).feed({ type: 'committed' });
     expect(machine.state.round).toBe(2);
@@ -183,7 +183,7 @@ describe('training and collecting', () => {
 });
 
 describe('validating and committing', () => {
-  test('validating to committing when the merge has passed', () => {
+  test('validating to committing when the merge passed', () => {
     const machine = Machine.validating().feed({ type: 'merged' });
     expect(machine.state.phase).toBe('committing');
     expect(machine.effects).toEqual([{ type: 'commit', round: 1 }]);
@@ -195,13 +195,13 @@ describe('validating and committing', () => {
     expect(machine.state).toMatchObject({ phase: 'training', round: 2, refusals: 1 });
   });
 
-  test('committing to training with the nodes that are there', () => {
+  test('committing to training with the nodes present', () => {
     const machine = Machine.validating().feed({ type: 'merged' }).feed({ type: 'committed' });
     expect(machine.state).toMatchObject({ phase: 'training', round: 2, committed: 1 });
     expect(machine.types).toEqual(['open']);
   });
 
-  test('committing to waiting when too few are there', () => {
+  test('committing to waiting when too few nodes are present', () => {
     const machine = Machine.validating().feed({ type: 'merged' });
     machine.feed({ type: 'peer-gone', peer: 'a', reason: 'silent' }).feed({ type: 'committed' });
     expect(machine.state).toMatchObject({ phase: 'waiting', round: 2 });
@@ -221,7 +221,7 @@ describe('validating and committing', () => {
     expect(machine.state.phase).toBe('training');
   });
 
-  test('validating to paused after too many refusals in a row: then the fault is shared', () => {
+  test('validating to paused after too many refusals in a row', () => {
     const machine = Machine.validating();
     for (let i = 1; i < REFUSALS_IN_A_ROW; i++) {
       machine.feed({ type: 'refused', reason: 'worse' }).update('a').update('b');
@@ -232,7 +232,7 @@ describe('validating and committing', () => {
     expect(machine.feed({ type: 'resume' }).state.phase).toBe('training');
   });
 
-  test('a merge that breaks down is tried again, later and later, then the job pauses with its round', () => {
+  test('retries a failed merge with growing delays, then pauses with the closed round', () => {
     const machine = Machine.validating();
     for (let attempt = 1; attempt < MERGE_ATTEMPTS; attempt++) {
       machine.feed({ type: 'stumbled', reason: 'out of memory' });
@@ -247,7 +247,7 @@ describe('validating and committing', () => {
     expect(machine.effects).toEqual([{ type: 'merge', round: 1 }]);
   });
 
-  test('a commit that breaks down goes back to merging', () => {
+  test('merges again after a failed commit', () => {
     const machine = Machine.validating()
       .feed({ type: 'merged' })
       .feed({ type: 'stumbled', reason: 'disk full' });
@@ -272,13 +272,13 @@ describe('operator', () => {
     expect(machine.state).toMatchObject({ phase: 'paused', round: 2, committed: 1 });
   });
 
-  test('training to paused with too few updates gives them back', () => {
+  test('training to paused with too few updates is a null round', () => {
     const machine = Machine.training().update('a').feed({ type: 'pause', reason: '' });
     expect(machine.types).toEqual(['discard', 'announce']);
     expect(machine.state).toMatchObject({ phase: 'paused', round: 2 });
   });
 
-  test('a pause during validation takes effect after it, a resume takes it back', () => {
+  test('carries out a pause after validation, unless a resume cancels it', () => {
     const machine = Machine.validating().feed({ type: 'pause', reason: '' });
     expect(machine.state.phase).toBe('validating');
     machine.feed({ type: 'resume' }).feed({ type: 'merged' }).feed({ type: 'committed' });
@@ -291,7 +291,7 @@ describe('operator', () => {
     expect(machine.state).toMatchObject({ phase: 'finished', reason: 'enough', round: 1 });
   });
 
-  test('paused with a closed round to finished gives its updates back', () => {
+  test('paused with a closed round to finished is a null round', () => {
     const machine = Machine.validating();
     for (let i = 0; i < MERGE_ATTEMPTS; i++)
       machine.feed({ type: 'stumbled', reason: 'broken' }).tick(60_000);
@@ -300,7 +300,7 @@ describe('operator', () => {
     expect(machine.state.phase).toBe('finished');
   });
 
-  test('anything to failed, and nothing after it', () => {
+  test('every phase to failed, and none after it', () => {
     const machine = Machine.training().update('a').feed({ type: 'fail', reason: 'the base is gone' });
     expect(machine.types).toEqual(['discard', 'announce']);
     expect(machine.feed({ type: 'resume' }).state.phase).toBe('failed');

@@ -31,7 +31,7 @@ async function open(): Promise<{ store: Store; path: string }> {
 }
 
 describe('Store', () => {
-  test('keeps what was written, and gives it back as it was', async () => {
+  test('returns every row as it was written', async () => {
     const { store, path } = await open();
     store.transaction(() => {
       store.jobs.insert(JOB, Uint8Array.of(9, 9));
@@ -49,7 +49,7 @@ describe('Store', () => {
     again.close();
   });
 
-  test('a transaction that fails leaves nothing, also of what was nested in it', async () => {
+  test('writes nothing of a failed transaction, nested ones included', async () => {
     const { store } = await open();
     const fail = (): void =>
       store.transaction(() => {
@@ -63,7 +63,7 @@ describe('Store', () => {
     store.close();
   });
 
-  test('one update of a node and round, whatever happens around it', async () => {
+  test('has one update per node and round', async () => {
     const { store } = await open();
     store.jobs.insert(JOB, Uint8Array.of(0));
     const update = {
@@ -80,12 +80,12 @@ describe('Store', () => {
     } as const;
     store.updates.insert(JOB.job, update);
     expect(() => store.updates.insert(JOB.job, { ...update, digest: 'e' })).toThrow(/UNIQUE/);
-    // A merge takes it once.
+    // It is merged once.
     store.updates.select(JOB.job, 1, 0, 10);
     store.updates.select(JOB.job, 2, 0, 10);
     expect(store.updates.selected(JOB.job, 1)).toHaveLength(1);
     expect(store.updates.selected(JOB.job, 2)).toEqual([]);
-    // No more than a checkpoint can name, a round's own before late ones; those wait for the next.
+    // At most as many as a checkpoint can name, the round's own before late ones. The rest waits for the next merge.
     for (const [round, peer] of [
       [3, 'late'],
       [4, 'a'],
@@ -100,7 +100,7 @@ describe('Store', () => {
     store.close();
   });
 
-  test('of the first version learns which blobs it needs', async () => {
+  test('of the first version gets its table of blobs from its rows', async () => {
     const folder = await temporaryFolder();
     const old = join(folder, 'old.sqlite');
     const signer = signerFromSeed(new Uint8Array(32).fill(7));
@@ -128,7 +128,7 @@ describe('Store', () => {
     migrated.close();
   });
 
-  test('a blob is unused when the last that needs it lets it go', async () => {
+  test('lists a blob as unused after its last use was released', async () => {
     const { store } = await open();
     const other = { ...JOB, job: 'bb'.repeat(32), name: 'other' };
     for (const job of [JOB, other]) {
@@ -149,7 +149,7 @@ describe('Store', () => {
     store.close();
   });
 
-  test('a process that is killed loses no transaction that had returned', async () => {
+  test('loses no finished transaction in a kill', async () => {
     const { store, path } = await open();
     store.jobs.insert(JOB, Uint8Array.of(0));
     store.close();
