@@ -1,16 +1,16 @@
 /**
- * Runs the benchmarks in scripts/bench/: all, or those named.
+ * Runs the benchmarks in scripts/bench/: all of them, or the named ones.
  *
  *   npm run bench [NAME…] [-- --list] [--json] [--quick] [--python PATH] [--shape NAME…]
  *
- * A table for people; with --json one object per line, and what people read goes to standard error. Ends with 1 when a
- * benchmark failed to run; a target that was missed is a result, not a failure.
+ * Prints a table, or with --json one object per line. Progress goes to standard error. Exits with 1 when a benchmark failed
+ * to run. A missed target is a result, not a failure.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-/** One figure. `met` says whether it reaches its target, null when there is none. */
+/** One measured value. `met`: whether it reaches its target; null when it has none. */
 export interface BenchRow {
   name: string;
   /** null when the benchmark failed. */
@@ -18,7 +18,7 @@ export interface BenchRow {
   unit: string;
   target: number | null;
   met: boolean | null;
-  /** Against what, or on what, it was measured. */
+  /** Conditions of the measurement, or what it is compared with. */
   reference: string;
 }
 
@@ -26,9 +26,9 @@ export interface BenchOptions {
   log: (line: string) => void;
   /** Python with torch, for benchmarks that compare with PyTorch. */
   python?: string;
-  /** A smaller version of what takes long: shows that it runs, not what it measures. */
+  /** Runs a smaller version, to check that the benchmark works. Its values mean nothing. */
   quick?: boolean;
-  /** Shapes to measure, for benchmarks that know several. */
+  /** Shapes to measure, for benchmarks with several. */
   shapes?: readonly string[];
 }
 
@@ -39,8 +39,8 @@ interface Bench {
 const FOLDER = join(import.meta.dirname, 'bench');
 
 /**
- * The benchmarks by name, with what each does and how long about. Files that export a name are benchmarks; others help
- * them, and some of those act when imported: so read, not import.
+ * Returns the benchmarks by name, each with its description and duration. A benchmark is a file that exports a name. The
+ * files are read, not imported, because some of the others are programs that start when imported.
  */
 function findBenches(): Map<string, string> {
   const found = new Map<string, string>();
@@ -56,7 +56,7 @@ function findBenches(): Map<string, string> {
 async function runAll(names: readonly string[], report: (row: BenchRow) => void, options: BenchOptions) {
   let failed = 0;
   for (const name of names) {
-    options.log(`${name}: ${known.get(name)}${options.quick ? ' (quick: less of it)' : ''}`);
+    options.log(`${name}: ${known.get(name)}${options.quick ? ' (quick)' : ''}`);
     try {
       const bench = (await import(`./bench/${name}.ts`)) as Bench;
       await bench.run(report, options);
@@ -76,7 +76,7 @@ const MARKS = new Map([
   [null, ''],
 ]);
 
-/** Three significant digits, or whole numbers from 1000 on. */
+/** Formats with three significant digits, and from 1000 on as a whole number. */
 function figure(value: number | null): string {
   if (value === null) return '';
   return Math.abs(value) >= 1000
@@ -118,7 +118,7 @@ const known = findBenches();
 const names = [...known.keys()];
 const unknown = positionals.filter((name) => !known.has(name));
 if (unknown.length > 0) {
-  console.error(`No benchmark "${unknown.join('", "')}". There are: ${names.join(', ')}.`);
+  console.error(`No benchmark is called "${unknown.join('", "')}"; the benchmarks are ${names.join(', ')}.`);
   process.exit(1);
 }
 if (values.list) {
@@ -139,5 +139,5 @@ const failed = await runAll(positionals.length > 0 ? positionals : names, report
   ...(values.shape === undefined ? {} : { shapes: values.shape }),
 });
 if (!values.json) console.log(table(rows));
-// Native threads of an engine may outlive a benchmark that failed.
+// Native threads of an engine may still run after a failed benchmark.
 process.exit(failed > 0 ? 1 : 0);

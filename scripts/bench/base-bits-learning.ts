@@ -9,13 +9,13 @@ import { nanoTrainer, prepare } from './learning.ts';
 import { type LearningDeps, learn } from './learning-run.ts';
 
 export const name = 'base-bits-learning';
-export const about = 'what a base of 8 or 4 bits costs in learning, alone and in a mixed swarm; four minutes';
+export const about = 'loss with a base of 8 or 4 bits, on one machine and in a mixed swarm; four minutes';
 
-/** Of one machine, of the demo's task. */
+/** Steps on one machine, with the demo's data. */
 const STEPS = 96;
 const QUICK_STEPS = 24;
 const SEEDS = [1, 2, 3];
-/** Final loss over that on a base of 32 bits, in per cent. */
+/** Limits of the final loss above that on a base of 32 bits, in percent. */
 const TARGETS: Readonly<Record<BaseBits, number>> = { 32: 0, 8: 0.5, 4: 2 };
 const SWARM = { nodes: 4, rounds: 6, steps: 10, batchSize: 4 };
 const BALANCED = { kind: 'balanced', decay: 0.5, floor: 0.25 } as const;
@@ -28,9 +28,9 @@ interface Case {
 }
 
 /**
- * models/nano fine-tuned on Moby Dick. Alone: the same steps on each base, judged on that base and, as a coordinator
- * would, on the one of 32 bits. In a swarm: four nodes of 32, 8, 4 and 4 bits against four of 32, through the real codec
- * and merge. Equal seeds draw the same rows, so ratios are paired.
+ * Fine-tunes models/nano on Moby Dick. On one machine: the same steps on each base, evaluated on that base and, as a
+ * coordinator does, on the base of 32 bits. In a swarm: four nodes of 32, 8, 4 and 4 bits against four nodes of 32 bits, with
+ * the real codec and merge. Equal seeds draw the same rows, so the ratios are paired.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-base-bits-'));

@@ -8,12 +8,12 @@ import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import { SINGLE_FILE } from '../../lora/models/tensors.ts';
 import { architectureOf, MODELS } from './train-step-setup.ts';
 
-/** Values made at a time: a model of a billion parameters is never in memory. */
+/** Values generated at a time, so that a model of a billion parameters is never in memory. */
 const PIECE = 2 ** 20;
-/** Half the width of the weights, which are uniform: the spread of a trained model. */
+/** Weights are uniform in ± this value, which is the spread of a trained model. */
 const SPREAD = 0.035;
 
-/** A model folder of random weights in bf16. The tokenizer is another model's: nothing is encoded. */
+/** Writes a model folder with random weights in bf16. The tokenizer is another model's, because no text is encoded. */
 export async function writeRandomModel(dir: string, model: keyof typeof MODELS): Promise<string> {
   const config = parseConfig(MODELS[model]);
   const tensors = architectureOf(config)
@@ -29,7 +29,7 @@ export async function writeRandomModel(dir: string, model: keyof typeof MODELS):
   return dir;
 }
 
-/** The same piece over and over: a tile of 4 bits and a row of 8 see no more of a matrix than that. */
+/** Yields the same piece repeatedly. Quantisation sees no more than a tile (4 bits) or a row (8 bits) at a time. */
 async function* pieces(count: number, values: (count: number) => Float32Array): AsyncGenerator<Uint8Array> {
   const piece = encodeFloats(values(Math.min(PIECE, count)), 'BF16');
   for (let left = count; left > 0; left -= PIECE)

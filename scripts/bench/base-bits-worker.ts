@@ -1,7 +1,7 @@
 /**
- * A training step on a base of some bits, in a process of its own so that its peak memory is its own. Reads its task
- * (JSON) on the first line of standard input, then takes one step for every further line and answers with a line of
- * JSON: {cpuMilliseconds, milliseconds, loss, peakBytes}. The first answer is for loading.
+ * Training steps with the given base bits, in a process of its own to measure its peak memory. Reads its task (JSON) from the
+ * first line of standard input, then takes one step for every further line and answers with a line of JSON:
+ * {cpuMilliseconds, milliseconds, loss, peakBytes}. The first answer is for loading.
  */
 import { createInterface } from 'node:readline';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
@@ -62,7 +62,7 @@ function answer(milliseconds: number, cpu: number, loss: number): void {
   process.stdout.write(`${JSON.stringify(step)}\n`);
 }
 
-/** The batch of the train-step bench, and an adapter as after some training. */
+/** Returns the batch of the train-step benchmark, and an adapter with values as after some training. */
 function stepFeeds(): Feeds {
   const batch = Array.from({ length: rows }, (_, row) => {
     const tokens = Array.from({ length: rowTokens }, (_, t) =>

@@ -13,7 +13,7 @@ import { DEFAULT_SHAPE, type MODELS, ROWS } from './train-step-setup.ts';
 
 export const name = 'base-bits';
 export const about =
-  'a training step of a 135M-parameter model on a base of 32, 8 and 4 bits; --shape for others; two minutes';
+  'a training step of a 135M-parameter model with 32, 8 and 4 base bits; --shape for others; two minutes';
 
 type Contender = Pick<BaseBitsTask, 'bits' | 'checkpointing'>;
 
@@ -21,7 +21,7 @@ interface Shape {
   readonly model: keyof typeof MODELS;
   readonly rowTokens: number;
   readonly contenders: readonly Contender[];
-  /** Steps of each that count; where it is more than one, one more comes first. */
+  /** Counted steps of each contestant. If more than one, a warm-up step comes first. */
   readonly steps: number;
 }
 
@@ -36,25 +36,25 @@ const SHAPES: ReadonlyMap<string, Shape> = new Map<string, Shape>([
   ['135m-128', { model: '135m', rowTokens: 128, contenders: ALL, steps: 6 }],
   ['135m-512', { model: '135m', rowTokens: 512, contenders: ALL, steps: 3 }],
   ['0.5b-128', { model: '0.5b', rowTokens: 128, contenders: ALL, steps: 3 }],
-  // Whether it fits is all that is asked of it.
+  // Measures only whether it fits into memory.
   ['1b-128', { model: '1b', rowTokens: 128, contenders: [{ bits: 4, checkpointing: true }], steps: 1 }],
 ]);
 /** Longest wait for one step or for a contestant to load, in milliseconds. */
 const STEP_DEADLINE_MS = 300_000;
-/** Speed at 8 bits and memory at 4, over those at 32; what a step of a model of a billion parameters may take, in GiB. */
+/** Targets: speed at 8 bits and memory at 4 bits, relative to 32; memory of a step of the 1B model, in GiB. */
 const SPEED_TARGET = 1.3;
 const MEMORY_TARGET = 0.4;
 const BILLION_TARGET = 4;
 
 /**
- * Forward and backward of a LoRA step (r = 16 on all linear modules) of four rows of random tokens on random weights,
- * taking turns step by step. The best step counts: noise only ever adds.
+ * Measures forward and backward of a LoRA step (r = 16 on all linear modules) with four rows of random tokens and random
+ * weights. The contestants take turns step by step. The best step counts, because other load can only add time.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   for (const name of options.shapes ?? [DEFAULT_SHAPE]) {
     const shape = SHAPES.get(name);
     if (shape === undefined)
-      throw new Error(`no shape is called ${name}; there are ${[...SHAPES.keys()].join(', ')}`);
+      throw new Error(`no shape is called ${name}; the shapes are ${[...SHAPES.keys()].join(', ')}`);
     for (const row of await measure(name, shape, options)) report(row);
   }
 }
@@ -123,9 +123,9 @@ function summarise(shapeName: string, contestants: readonly Contestant[]): Bench
     if (other === full) continue;
     const faster = full.milliseconds / other.milliseconds;
     const cpu = `by processor time ${(full.cpuMilliseconds / other.cpuMilliseconds).toFixed(2)} x`;
-    const speed = row(`speed-${other.name}`, faster, 'x', `on 32 bits in the same run; ${cpu}`);
+    const speed = row(`speed-${other.name}`, faster, 'x', `against 32 bits in the same run; ${cpu}`);
     const less = other.peakBytes / full.peakBytes;
-    const memory = row(`memory-${other.name}`, less, 'x', 'peak, over that on 32 bits');
+    const memory = row(`memory-${other.name}`, less, 'x', 'peak, relative to 32 bits');
     rows.push(
       other.name === '8' ? { ...speed, target: SPEED_TARGET, met: faster >= SPEED_TARGET } : speed,
       other.task.bits === 4 ? { ...memory, target: MEMORY_TARGET, met: less <= MEMORY_TARGET } : memory,
@@ -134,7 +134,7 @@ function summarise(shapeName: string, contestants: readonly Contestant[]): Bench
   return rows;
 }
 
-/** A process that takes one step for every line it is sent. */
+/** A process that takes one step for every line that it receives. */
 class Contestant {
   readonly task: BaseBitsTask;
   readonly #steps: BaseBitsStep[] = [];

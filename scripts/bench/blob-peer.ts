@@ -1,11 +1,11 @@
 /**
- * One end of the blob benchmark, in a process of its own: `host` is the project's, `bare` is a stream between two libp2p
- * nodes as they come, `tuned` is one between two with the host's settings.
+ * One end of the blob benchmark, in a process of its own. `host` uses the project's host, `bare` a stream between two default
+ * libp2p nodes, `tuned` a stream between two nodes with the host's settings.
  *
  *   node scripts/bench/blob-peer.ts (host|bare|tuned) FOLDER [BYTES]
  *
- * With BYTES it offers that many and says where; otherwise it fetches what it is told to and says how long that took.
- * Asked for `cpu`, it says how many milliseconds of processor time it has used.
+ * With BYTES it offers that many bytes and sends the offer to its parent. Without, it fetches each offer that it receives and
+ * answers with the milliseconds. It answers the message `cpu` with the milliseconds of processor time used so far.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -28,7 +28,7 @@ import type { SwarmNetwork } from '../../net/network.ts';
 import { limitYoungGeneration } from '../../net/young-generation.ts';
 import { FileBlobStore } from '../../storage/blob-store.ts';
 
-/** Where bytes are to be had. */
+/** Bytes that a peer offers. */
 export interface Offer {
   address: string;
   peer: string;
@@ -72,7 +72,7 @@ async function openNode(kind: Kind, home: string): Promise<Libp2p> {
   });
 }
 
-/** Sends `size` bytes as fast as the stream takes them. */
+/** Sends `size` bytes as fast as the stream accepts them. */
 async function pour(stream: Stream, size: number): Promise<void> {
   const chunk = randomFillSync(Buffer.alloc(CHUNK_BYTES));
   for (let left = size; left > 0; left -= chunk.length) {
@@ -97,7 +97,7 @@ async function offerStream(kind: Kind, folder: string, size: number): Promise<Of
   return { address: node.getMultiaddrs()[0]!.toString(), peer: node.peerId.toString(), digest: '', size };
 }
 
-/** Fetches into the store: verified and durable. */
+/** Fetches blobs into the store, verified and durable. */
 async function blobFetcher(folder: string): Promise<(offer: Offer) => Promise<number>> {
   const { host, blobs } = await openHost(folder);
   return async (offer) => {
@@ -110,7 +110,7 @@ async function blobFetcher(folder: string): Promise<(offer: Offer) => Promise<nu
   };
 }
 
-/** Takes the bytes and forgets them. */
+/** Receives the bytes and discards them. */
 async function streamFetcher(kind: Kind, folder: string): Promise<(offer: Offer) => Promise<number>> {
   const node = await openNode(kind, folder);
   return async (offer) => {
@@ -124,7 +124,7 @@ async function streamFetcher(kind: Kind, folder: string): Promise<(offer: Offer)
     await once(stream, 'remoteCloseWrite', { signal });
     const ms = performance.now() - start;
     if (received !== offer.size)
-      throw new Error(`the bare stream brought ${received} of ${offer.size} bytes`);
+      throw new Error(`the bare stream delivered ${received} of ${offer.size} bytes`);
     await stream.close();
     return ms;
   };

@@ -7,28 +7,28 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import type { Offer } from './blob-peer.ts';
 
 export const name = 'blob';
-export const about = '256 MB over the blob protocol and over a bare stream, in turns; well under a minute';
+export const about = '256 MB over the blob protocol and over a bare stream, in turns; under a minute';
 
 const MB = 1_000_000;
 const BLOB_BYTES = 256 * MB;
-/** Rounds of transfers, each side in turn, after one to warm up. */
+/** Rounds of transfers, each with every kind in turn. One warm-up round comes first. */
 const ROUNDS = 7;
 const TARGET = 0.7;
 const PATIENCE_MS = 300_000;
 
-/** Megabytes per second, and the milliseconds of processor time of both ends together. */
+/** Megabytes per second, and milliseconds of processor time of both ends together. */
 interface Transfer {
   rate: number;
   cpu: number;
 }
 
-/** What is compared: blobs, a stream of libp2p as it comes (the target's reference), and one with the hosts' settings. */
+/** Compared transfers: a stream of a default libp2p node (the target's reference), one with the host's settings, a blob. */
 const kinds = ['bare', 'tuned', 'host'] as const;
 type Kind = (typeof kinds)[number];
 
 /**
- * A blob between two hosts on loopback, fetched in ranges, verified, and durable on disk, against as many bytes over
- * one stream between two libp2p nodes, which takes them and forgets them. Each end is a process of its own.
+ * Compares fetching a blob between two hosts on loopback (in ranges, verified, durable on disk) with sending as many bytes
+ * over one stream between two libp2p nodes, which discard them. Each end is a process of its own.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-blob-'));
@@ -90,7 +90,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   }
 }
 
-/** The child's next message. @throws when it dies instead */
+/** Returns the child's next message. @throws if the child ends first */
 async function answer<T>(child: ChildProcess, signal: AbortSignal): Promise<T> {
   const answered = new AbortController();
   const either = { signal: AbortSignal.any([signal, answered.signal]) };

@@ -13,15 +13,15 @@ import { cpuMilliseconds } from './cpu-time.ts';
 import { pseudoGradients } from './pseudo-gradients.ts';
 
 export const name = 'codec';
-export const about = 'updates of a real training encoded and decoded in every preset; about half a minute';
+export const about = 'encodes and decodes updates of a real training in every preset; about half a minute';
 
 const PARAMETERS = 5_000_000;
-/** Encode and decode together, for that many parameters: on one core, so processor time counts, not the clock. */
+/** Processor time to encode and decode PARAMETERS parameters, on one core. */
 const TARGET_MILLISECONDS = 150;
 const TARGET_BYTES: Record<Preset, number> = { tiny: 0.0195, balanced: 0.059, quality: 0.101, dense: 0.51 };
-/** Index bits above log₂ C(n, k) / k, in percent. */
+/** Index bits above the bound log₂ C(n, k) / k, in percent. */
 const TARGET_OVERHEAD = 3;
-/** The fastest of these counts: whatever else the machine does only ever adds. */
+/** Repeats, of which the fastest counts: other load can only add time. */
 const REPEATS = 9;
 const ROUNDS = 16;
 const QUICK_ROUNDS = 2;
@@ -59,11 +59,11 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
       const { overhead, reference } = indexOverhead(update, layout);
       row('index overhead', overhead, '%', TARGET_OVERHEAD, reference);
     }
-    row('error', 100 * relativeError(tensors, update), '% of the energy of what it keeps', null, data);
+    row('error', 100 * relativeError(tensors, update), '% of the energy of the kept values', null, data);
   }
 }
 
-/** The rounds side by side as one large adapter. */
+/** Joins the rounds into one large adapter. */
 async function manyParameters(count: number, log: (line: string) => void) {
   const { layout, rounds } = await pseudoGradients(count, log);
   const large: UpdateLayout = rounds.flatMap((_, round) =>
@@ -72,7 +72,7 @@ async function manyParameters(count: number, log: (line: string) => void) {
   return { layout: large, tensors: rounds.flat() };
 }
 
-/** Over full chunks only: the bound of a short one counts edges that no code can use. */
+/** Measured over full chunks only: the bound of a short chunk includes edge effects that no code can use. */
 function indexOverhead({ preset, tensors }: SparseUpdate, layout: UpdateLayout) {
   const kept = PRESETS[preset].kept!;
   const divisor = golombDivisor(CHUNK_VALUES, kept);

@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 /**
- * Processor time of this process so far, all threads and the kernel's part included. For work on one thread it is what
- * the clock shows on an idle machine, or a little more, and it stays so on a busy one.
+ * Returns the processor time of this process so far, with all threads and the kernel's part. For work on one thread it is
+ * about the wall time on an idle machine, and other load does not change it.
  */
 export function cpuMilliseconds(): number {
   const { user, system } = process.cpuUsage();
@@ -13,8 +13,8 @@ export function cpuMilliseconds(): number {
 const TICKS_PER_SECOND = 100;
 
 /**
- * Processor time of the living processes of these process groups; null where there is no /proc. A process that has ended
- * no longer counts, so take differences while all live.
+ * Returns the processor time of the running processes of these process groups; null without /proc. Ended processes do not
+ * count, so take differences while all of them run.
  */
 export function groupCpuMilliseconds(groups: readonly number[]): number | null {
   if (!existsSync('/proc/self/stat')) return null;
@@ -26,12 +26,12 @@ export function groupCpuMilliseconds(groups: readonly number[]): number | null {
   return (ticks / TICKS_PER_SECOND) * 1000;
 }
 
-/** The process group of this process; 0 where there is no /proc. */
+/** Returns the process group of this process; 0 without /proc. */
 export function processGroup(): number {
   return processOf('self')?.group ?? 0;
 }
 
-/** See proc_pid_stat(5): fields from the third on, after the name in brackets, which may hold anything. */
+/** Reads the fields after the process name, which is in brackets and may contain anything. See proc_pid_stat(5). */
 function processOf(pid: string): { group: number; ticks: number } | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
@@ -41,7 +41,7 @@ function processOf(pid: string): { group: number; ticks: number } | null {
       .map(Number);
     return { group: fields[2]!, ticks: fields[11]! + fields[12]! };
   } catch {
-    // It has just ended.
+    // The process has ended.
     return null;
   }
 }

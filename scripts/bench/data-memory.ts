@@ -1,5 +1,5 @@
 /**
- * How much memory reading takes: a data set is made, and read, or packed, by a process whose heap is limited.
+ * Measures the memory of reading or packing a generated data set, in a process with a limited heap.
  *
  *     node scripts/bench/data-memory.ts [read|pack] [megabytes]     default: read 2048
  */
@@ -9,11 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const MIB = 1024 * 1024;
-/** Rows repeat after so many bytes. */
+/** Rows repeat after this many bytes. */
 const BLOCK_BYTES = MIB;
 /**
- * MiB of JavaScript heap for the process: what does not fit ends it. Packing needs no more than reading, but buffers
- * count along in when V8 collects: below some 150 it does little else.
+ * Heap limit of the process in MiB; exceeding it ends the process. Packing needs no more heap than reading, but its buffers
+ * count towards V8's trigger for garbage collection: below about 150 MiB it does little else.
  */
 const HEAP_LIMIT = { read: 128, pack: 192 };
 
@@ -21,7 +21,7 @@ export interface MemoryResult {
   examples: number;
   /** Largest resident set of the process, MiB. */
   peak: number;
-  /** What was in use when nine tenths of the file had been packed, MiB; null where it was only read. */
+  /** Memory in use when 90 % of the file is packed, MiB; null for `read`. */
   inUse: number | null;
   seconds: number;
 }
@@ -65,7 +65,7 @@ export async function measure(mode: 'read' | 'pack', path: string): Promise<Memo
     output += text;
   });
   const code = await new Promise((resolve) => child.once('close', resolve));
-  if (code !== 0) throw new Error(`the reading process ended with ${code}`);
+  if (code !== 0) throw new Error(`the ${mode} process ended with ${code}`);
   return JSON.parse(output) as MemoryResult;
 }
 

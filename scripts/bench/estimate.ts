@@ -1,6 +1,6 @@
 /**
- * How far off the estimates of `swarm train --dry-run` are: `node scripts/bench/estimate.ts [model folder]`. For each
- * shape: estimated memory and seconds per step, the peak of a real trainer process (Linux: VmHWM), and its fastest step.
+ * Compares the estimates of `swarm train --dry-run` with a real trainer: memory with the peak of its process (VmHWM, Linux
+ * only), and seconds per step with its fastest step. Usage: node scripts/bench/estimate.ts [model folder]
  */
 
 import { mkdtemp, readFile, rm } from 'node:fs/promises';

@@ -10,11 +10,11 @@ import { ErrorFeedback, outerStep, type Preset } from '../../lora/update/index.t
 import { sha256 } from '../../protocol/cbor.ts';
 
 export interface Variant {
-  /** 'exact': fp32 updates, averaged. 'single': one machine that trains all the tokens one after the other. */
+  /** 'exact': the average of float32 updates. 'single': one machine that trains all tokens in sequence. */
   readonly kind: Preset | 'exact' | 'single';
   /** Decay of the error feedback. */
   readonly decay: number;
-  /** Least share of the weight that a coordinate is divided by: 0 its senders, 1 everybody. */
+  /** Smallest share of the total weight that a coordinate is divided by. 0: weight of its senders, 1: of all nodes. */
   readonly floor: number;
 }
 
@@ -29,7 +29,7 @@ export interface Swarm {
 
 export interface LearningDeps {
   readonly trainer: Trainer;
-  /** Trainers of the nodes, where they differ; nodes beyond the list share `trainer`. */
+  /** Trainers of the first nodes. The others use `trainer`. @default none */
   readonly nodeTrainers?: readonly Trainer[];
   readonly rows: readonly Row[];
   readonly heldOut: readonly Row[];
@@ -38,11 +38,11 @@ export interface LearningDeps {
 export interface Learned {
   /** Held-out nats per token after the last round. */
   loss: number;
-  /** Encoded bytes per adapter parameter that a node sends in a round; 4 for fp32. */
+  /** Encoded bytes per adapter parameter that a node sends in a round; 4 for float32. */
   bytesPerParameter: number;
 }
 
-/** Equal seeds draw the same rows and start from the same adapter, whatever the variant: results are paired. */
+/** Runs one variant. A seed gives all variants the same rows and the same initial adapter, so results are paired. */
 export async function learn(
   variant: Variant,
   swarm: Swarm,
@@ -107,7 +107,7 @@ interface Node {
   readonly feedback: ErrorFeedback;
 }
 
-/** Disjoint rows for every node, as a head would assign them. */
+/** Returns disjoint rows for every node, as a head assigns them. */
 function sharesOf(
   round: number,
   { nodes, steps, batchSize }: Swarm,
@@ -151,7 +151,7 @@ interface MergeContext {
   residual: Uint8Array | null;
 }
 
-/** The coordinator's own merge, on blobs in memory. */
+/** Runs the coordinator's merge on blobs in memory. */
 async function merge(
   sent: readonly { payload: Uint8Array; tokens: number }[],
   { variant, preset, round, adapter, residual }: MergeContext,

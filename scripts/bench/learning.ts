@@ -16,11 +16,10 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import { type LearningDeps, learn, type Swarm, type Variant } from './learning-run.ts';
 
 export const name = 'learning';
-export const about =
-  'what compression costs in learning: 4 and 8 nodes, many settings, 3 seeds; half an hour';
+export const about = 'loss with each compression: 4 and 8 nodes, many settings, 3 seeds; half an hour';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** The demo's task with half its steps per round, and half its rows per step: what three seeds have time for. */
+/** The demo's task with half the steps per round and half the rows per step, so that three seeds fit into half an hour. */
 const LORA = loraConfig({ rank: 16, alpha: 32 });
 const SETTINGS = trainingConfigSchema.parse({
   learningRate: 3e-3,
@@ -33,7 +32,7 @@ const ROUNDS = 8;
 const STEPS = 10;
 const SEEDS = [1, 2, 3];
 const HELD_OUT_ROWS = 128;
-/** Loss at the balanced preset over loss at the dense one. */
+/** Limit of the loss with the balanced preset, relative to the dense one. */
 const TARGET = 1.005;
 
 const DEFAULTS = { decay: 0.5, floor: 0.25 };
@@ -44,7 +43,7 @@ const balanced: Variant = { kind: 'balanced', ...DEFAULTS };
 const tiny: Variant = { kind: 'tiny', ...DEFAULTS };
 const floors = [0, 1].map((floor): Variant => ({ ...balanced, floor }));
 const decays = [0, 0.8, 0.95].map((decay): Variant => ({ ...balanced, decay }));
-/** One thing is changed at a time, from the defaults; with more nodes, what more nodes may change. */
+/** Each variant changes one setting of the defaults. With 8 nodes, only settings that the number of nodes may affect. */
 const VARIANTS: ReadonlyMap<number, readonly Variant[]> = new Map([
   [4, [single, exact, dense, { kind: 'quality', ...DEFAULTS }, balanced, tiny, ...decays, ...floors]],
   [8, [single, dense, balanced, tiny, ...decays, ...floors]],
@@ -52,9 +51,9 @@ const VARIANTS: ReadonlyMap<number, readonly Variant[]> = new Map([
 const QUICK: typeof VARIANTS = new Map([[4, [single, dense, balanced]]]);
 
 /**
- * What compression costs in learning: models/nano fine-tuned on Moby Dick by 4 and by 8 nodes, each with its own
- * optimiser, rows and error feedback, through the real codec and the coordinator's merge, against one machine that sees
- * the same tokens. Every seed draws the same rows for all variants, so ratios are paired.
+ * Measures the cost of compression: 4 and 8 nodes fine-tune models/nano on Moby Dick, each with its own optimiser, rows and
+ * error feedback, with the real codec and the coordinator's merge. They are compared with one machine that trains the same
+ * tokens. A seed draws the same rows for all variants, so the ratios are paired.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-learning-'));
@@ -134,7 +133,7 @@ function average(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** A trainer of models/nano on a base of some bits. */
+/** Returns a trainer of models/nano with the given base bits. */
 export async function nanoTrainer(
   cacheDir: string,
   { bits = 32, roundActivations = true }: { bits?: BaseBits; roundActivations?: boolean } = {},
@@ -148,7 +147,7 @@ export async function nanoTrainer(
   );
 }
 
-/** The demo's split of the book by chapter. */
+/** Loads the data: the demo's split of the book by chapter. */
 export async function prepare(cacheDir: string): Promise<LearningDeps> {
   const tokenizer = await loadTokenizer(join(ROOT, 'models/nano'));
   const trainer = await nanoTrainer(cacheDir);
@@ -158,7 +157,7 @@ export async function prepare(cacheDir: string): Promise<LearningDeps> {
     return number === undefined ? [] : [{ file, number: Number(number) }];
   });
   const rowsOf = async (held: boolean) => {
-    // The demo's test chapters too: its settings were chosen on the held-out ones alone.
+    // Includes the demo's test chapters: its settings were chosen on the held-out chapters alone.
     const part = chapters.filter(({ number }) => (partOf(number) === 'heldOut') === held);
     const texts = await Promise.all(part.map(({ file }) => readFile(join(folder, file), 'utf8')));
     return packedRows(texts, tokenizer, SETTINGS);

@@ -13,19 +13,19 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import { cpuMilliseconds } from './cpu-time.ts';
 
 export const name = 'merge';
-export const about = '100 updates of 5 million parameters merged, time and memory; about half a minute';
+export const about = 'time and memory to merge 100 updates of 5 million parameters; about half a minute';
 
 const UPDATES = 100;
 const TARGET_SECONDS = 3;
-/** What a merge may hold more after the last update than after the tenth: noise of the heap, not 45 MB of updates. */
+/** Memory that a merge may gain from the tenth update to the last: heap noise, not 45 MB of updates. */
 const TARGET_GROWTH_MB = 1;
-/** Collections until the figure stands still: one leaves buffers to be freed by the next. */
+/** Garbage collections until the memory is stable. A collection leaves buffers for the next one to free. */
 const MAX_COLLECTIONS = 10;
-/** Two readings this close are the same figure. */
+/** Readings that differ by less than this are equal. */
 const SAME_BYTES = 10_000;
-/** So many updates differ; the others repeat them under other names, which costs a merge the same. */
+/** Different updates. The others repeat them under other peer ids, which costs a merge the same. */
 const DISTINCT = 10;
-/** The fastest counts. */
+/** Repeats, of which the fastest counts. */
 const REPEATS = 3;
 /** The adapter of a 135M-parameter Llama at rank 16: 30 layers of seven modules, 4.9 million parameters. */
 const SHAPES = [
@@ -62,7 +62,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
       growth,
       'MB',
       TARGET_GROWTH_MB,
-      `held after update ${UPDATES}, beyond what was after update 10`,
+      `live memory after update ${UPDATES} minus after update 10`,
     );
   }
 }
@@ -87,7 +87,7 @@ function contribution(peer: number, update: ReturnType<typeof decodeUpdate>, sca
   return { peer: String(peer).padStart(3, '0'), weight: 1000 + peer, update, ...(scale ? { scale } : {}) };
 }
 
-/** MB of live objects and buffers more after all updates than after ten. */
+/** Returns the growth of live objects and buffers from the tenth update to the last, in MB. */
 function retainedGrowth(layout: UpdateLayout, encoded: readonly Uint8Array[], preset: Preset): number {
   const held = liveBytes();
   const merge = new Merge({ layout });
@@ -102,8 +102,8 @@ function retainedGrowth(layout: UpdateLayout, encoded: readonly Uint8Array[], pr
 }
 
 /**
- * What is reachable, heap and buffers. The memory of dead buffers is given back in the background after a collection, so
- * that a reading right after one may still count the updates that were merged last.
+ * Returns a function that measures the reachable heap and buffers. V8 frees dead buffers in the background, so a reading
+ * right after a collection may still count the last updates.
  */
 function liveBytes(): () => number {
   setFlagsFromString('--expose-gc');
@@ -121,7 +121,7 @@ function liveBytes(): () => number {
   };
 }
 
-/** Deterministic values with the heavy tails of pseudo-gradients: u³ of a linear congruential generator. */
+/** Returns deterministic values with the heavy tails of pseudo-gradients: u³ of a linear congruential generator. */
 function heavyTailed(layout: UpdateLayout, seed: number): Float32Array[] {
   let state = (seed + 1) * 2654435761;
   return layout.map(({ shape }) =>

@@ -21,11 +21,11 @@ const SETTINGS = trainingConfigSchema.parse({ batchSize: 4, microBatch: 4 });
 
 export interface PseudoGradients {
   layout: UpdateLayout;
-  /** What the node's error feedback held each round before compression: what a codec has to deal with. */
+  /** The node's error feedback in each round before compression: the input of the codec. */
   rounds: Float32Array[][];
 }
 
-/** Real updates: the shipped model trained on Moby Dick by one node that sends balanced updates, round after round. */
+/** Trains the shipped model on Moby Dick as one node that sends balanced updates, and records its error feedback. */
 export async function pseudoGradients(rounds: number, log: (line: string) => void): Promise<PseudoGradients> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-codec-'));
   const model = await openBase(join(ROOT, 'models/nano'));
@@ -43,7 +43,7 @@ export async function pseudoGradients(rounds: number, log: (line: string) => voi
     const take = async function* (count: number) {
       for (let taken = 0; taken < count; taken++) {
         const { value, done } = await rows.next();
-        if (done) throw new Error('the book is too short for so many rounds');
+        if (done) throw new Error(`the book is too short for ${rounds} rounds`);
         yield value;
       }
     };

@@ -18,7 +18,7 @@ import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
-/** Each with a trainer of one thread; the trainer that they are compared with has as many threads as they have together. */
+/** Nodes of the swarm, each with a trainer of one thread. The single trainer has as many threads as all nodes together. */
 export const NODES = 3;
 const LORA = loraConfig({ rank: 16, alpha: 32 });
 const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
@@ -26,22 +26,22 @@ const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLeng
 export interface Size {
   /** Optimiser steps of a node in a round. */
   localSteps: number;
-  /** The first is not counted: graphs are compiled and nodes measured in it. */
+  /** Rounds. The first does not count, because it compiles graphs and measures the nodes. */
   rounds: number;
-  /** Each runs both sides, in an order that changes: a machine's other load hits both alike. */
+  /** Times that both sides run, in changing order, so that other load affects both alike. */
   repeats: number;
 }
 
 export interface Measured {
-  /** By the clock. */
+  /** By wall clock. */
   tokensPerSecond: number;
-  /** Processor time of all processes of a side, ms per 1,000 tokens; null where the system does not tell. */
+  /** Processor time of all processes of a side, in ms per 1,000 tokens; null if the system does not report it. */
   processor: number | null;
-  /** Share of the time outside of the slowest training of each round; null where there are no rounds. */
+  /** Share of the time besides the slowest training of each round; null without rounds. */
   between: number | null;
 }
 
-/** A coordinator and nodes as processes on loopback, timed from the first checkpoint to the last. */
+/** Runs a coordinator and nodes as processes on loopback, and times them from the first checkpoint to the last. */
 export async function measureSwarm(
   folder: string,
   data: DemoData,
@@ -85,12 +85,12 @@ export async function measureSwarm(
     let tokens = 0;
     let from: { at: number; processor: number | null } | null = null;
     let to = 0;
-    /** Seconds of the slowest training of each round, of the rounds that are timed and of the one that is open. */
+    /** Seconds of the slowest training: summed over the timed rounds, and in the open round. */
     let trained = 0;
     let slowest = 0;
     const processor = () => groupCpuMilliseconds(helpers.map(({ pid }) => pid!));
     for await (const event of followJob(open, job, { signal, now: systemClock.now })) {
-      if (event.type === 'failed') throw new Error(`the bench's job failed: ${event.reason}`);
+      if (event.type === 'failed') throw new Error(`the job of the benchmark failed: ${event.reason}`);
       if (event.type === 'finished') break;
       if (event.type === 'update') slowest = Math.max(slowest, event.seconds);
       if (event.type !== 'checkpoint' || event.round === 0) continue;
@@ -113,7 +113,7 @@ export async function measureSwarm(
   }
 }
 
-/** One trainer process after its first steps, for as many tokens as the swarm is timed on. */
+/** Times one trainer process after its first steps, on as many tokens as the swarm. */
 export async function measureTrainer(
   folder: string,
   threads: number,
@@ -151,7 +151,7 @@ export async function measureTrainer(
       return trainer.train({ adapter, rows: taken, steps, signal });
     };
     const warm = await train(initialMatrices(trainer.layout, 1), 2);
-    // The trainer is a child of ours, in our process group.
+    // The trainer is a child of this process, in the same process group.
     const processor = () => groupCpuMilliseconds([processGroup()]);
     const startedAt = performance.now();
     const before = processor();

@@ -6,33 +6,33 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import { type Measured, measureSwarm, measureTrainer, NODES, type Size } from './swarm-sides.ts';
 
 export const name = 'swarm';
-export const about = 'a swarm of 3 nodes and one trainer of as many threads, in turns; some minutes';
+export const about = 'a swarm of 3 nodes against one trainer with as many threads, in turns; some minutes';
 
 const ROOT = join(import.meta.dirname, '../..');
 const SWARM = 'swarm';
 const TARGET = 0.9;
-/** Everything together takes five minutes on two idle cores, on busy ones many more. */
+/** The whole benchmark takes five minutes on two idle cores, and much longer on busy ones. */
 const PATIENCE_MS = 60 * 60_000;
 
-/** Rounds of about 15 seconds on two cores: short ones, against the minutes of a real job. */
+/** Rounds take about 15 s on two cores. Those of a real job take minutes. */
 const FULL: Size = { localSteps: 48, rounds: 3, repeats: 3 };
 const QUICK: Size = { localSteps: 12, rounds: 2, repeats: 1 };
 
 /**
- * Training speed of a whole swarm (coordinator and nodes as processes on loopback, with exchange, merge and held-out
- * gate) over that of one trainer process with the nodes' threads, for the same tokens, in alternation. By the clock,
- * so for a machine that has nothing else to do: a busy one divides itself by processes, of which a swarm has more.
+ * Compares the training speed of a whole swarm with one trainer process that has the nodes' threads, on the same tokens, in
+ * alternation. The swarm is a coordinator and nodes on loopback, with exchange, merge and gate. The speeds are by wall clock,
+ * so run it on an idle machine: a busy one shares its cores by process, and a swarm has more processes.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const size = options.quick ? QUICK : FULL;
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-'));
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const [load] = loadavg() as [number, number, number];
-  // A bench that ran just before this one counts for as many as there are cores.
+  // A benchmark that has just ended still adds up to one load per core.
   if (load > availableParallelism() + 1) {
-    options.log(`swarm: the machine is busy (load ${load.toFixed(0)}): only processor time can be trusted`);
+    options.log(`swarm: the machine is busy (load ${load.toFixed(0)}): only processor times are reliable`);
   }
-  // More threads than cores only get in each other's way: the best that one trainer could do here is told beside.
+  // More threads than cores slow each other down, so a trainer with one thread per core is measured too.
   const cores = Math.min(NODES, availableParallelism());
   const trainers = [...new Set([NODES, cores])];
   const sides = new Map<string, () => Promise<Measured>>();
@@ -73,7 +73,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
     value: median(swarm.map((one) => 100 * one.between!)),
     unit: '% of the time',
     ...fact,
-    reference: 'outside of the slowest training of each round: exchange, merge, gate, the next head',
+    reference: 'time besides the slowest training of each round: exchange, merge, gate, next head',
   });
   for (const threads of trainers) {
     const single = found.get(trainerName(threads))!;

@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { GRAPH_PROCESS_ENVIRONMENT } from '../../lora/engines/allocator.ts';
 
-/** One step as the processes report it, a line of JSON. */
+/** One step, as a process reports it in a line of JSON. */
 export interface Step {
   readonly milliseconds: number;
   readonly cpuMilliseconds: number;
-  /** Of its matrix products; ours only. */
+  /** Operations of its matrix products. Only our own contestants report it. */
   readonly flops?: number;
   /** Nats per supervised token. */
   readonly loss: number;
@@ -17,7 +17,7 @@ export interface ContestantOptions {
   readonly name: string;
   readonly command: string;
   readonly args: readonly string[];
-  /** Whether it runs with our allocator settings, as our trainers do. */
+  /** Whether it runs with the allocator settings of our trainers. */
   readonly ours: boolean;
 }
 
@@ -25,27 +25,27 @@ export interface ContestantOptions {
 const STEP_DEADLINE_MS = 300_000;
 
 /**
- * Somebody who takes steps when it is their turn, in a process that lives for that turn: several would not fit into memory
- * together, and each turn starts from memory that the system has to give out anew.
+ * A program that takes steps when it is its turn. Each turn has its own process: several would not fit into memory together,
+ * and each turn starts with freshly allocated memory.
  */
 export class Contestant {
   readonly name: string;
-  /** Those that count. */
+  /** The steps that count. */
   readonly steps: Step[] = [];
-  /** Why there is nothing to compare with; null while all goes well. */
+  /** Why it has failed; null otherwise. */
   failure: string | null = null;
   readonly #options: ContestantOptions;
   readonly #setup: string;
   #child: ChildProcess | null = null;
 
-  /** @param setup one line of JSON, the first that the process reads */
+  /** @param setup one line of JSON, which the process reads first */
   constructor(options: ContestantOptions, setup: string) {
     this.name = options.name;
     this.#options = options;
     this.#setup = setup;
   }
 
-  /** Takes `steps` steps; the first of several does not count. A process that dies leaves a reason and ends the contest for it. */
+  /** Takes `steps` steps. The first of several does not count. A process that dies sets `failure` and gets no further turn. */
   async turn(steps: number, log: (line: string) => void): Promise<void> {
     const { command, args, ours } = this.#options;
     const environment = ours ? GRAPH_PROCESS_ENVIRONMENT : {};
@@ -55,7 +55,7 @@ export class Contestant {
     });
     this.#child = child;
     const ended = new Promise((resolve) => child.once('close', resolve));
-    // Of a process that has died already; its end is noticed below.
+    // Writing to a process that has died fails. Its end is handled below.
     child.stdin.on('error', () => {});
     child.stdin.write(this.#setup);
     const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -86,7 +86,7 @@ export class Contestant {
     this.#child?.kill('SIGKILL');
   }
 
-  /** Of the best step: noise only ever adds. */
+  /** Time of the best step: other load can only add time. */
   get milliseconds(): number {
     return Math.min(...this.steps.map(({ milliseconds }) => milliseconds));
   }
@@ -95,7 +95,7 @@ export class Contestant {
     return Math.min(...this.steps.map(({ cpuMilliseconds }) => cpuMilliseconds));
   }
 
-  /** All that count, from best to worst. */
+  /** The fastest and the slowest counted step. */
   get range(): string {
     const worst = Math.max(...this.steps.map(({ milliseconds }) => milliseconds));
     return `${Math.round(this.milliseconds)} to ${Math.round(worst)} ms`;

@@ -6,9 +6,9 @@ import type { Architecture } from '../../lora/models/architecture.ts';
 import { FAMILIES, type ModelConfig, parseConfig } from '../../lora/models/families.ts';
 import { PEFT_PREFIX } from '../../lora/models/lora.ts';
 
-/** Models whose steps are measured, by the name that --shape knows; config.json without what no step depends on. */
+/** Measured models by their name in --shape: the parts of config.json that a training step depends on. */
 export const MODELS = {
-  /** SmolLM2-135M: what DESIGN.md's first measurements were taken at. */
+  /** SmolLM2-135M: the model of DESIGN.md's first measurements. */
   '135m': {
     model_type: 'llama',
     vocab_size: 49_152,
@@ -22,7 +22,7 @@ export const MODELS = {
     max_position_embeddings: 2048,
     tie_word_embeddings: true,
   },
-  /** Qwen2.5-0.5B: a vocabulary that is larger than all its blocks are wide. */
+  /** Qwen2.5-0.5B: a large vocabulary relative to its blocks. */
   '0.5b': {
     model_type: 'qwen2',
     vocab_size: 151_936,
@@ -36,7 +36,7 @@ export const MODELS = {
     max_position_embeddings: 32_768,
     tie_word_embeddings: true,
   },
-  /** Llama 3.2 1B: whether it fits is all that is asked of it. */
+  /** Llama 3.2 1B: measures only whether it fits into memory. */
   '1b': {
     model_type: 'llama',
     vocab_size: 128_256,
@@ -58,7 +58,7 @@ export interface BenchShape {
   readonly length: number;
   /**
    * Turns of each contestant, and steps of a turn: as many as fit into nine minutes on two cores. The first step of a turn
-   * warms caches and allocators and does not count, unless it is the only one.
+   * warms up caches and allocators and does not count, unless it is the only one.
    */
   readonly turns: number;
   readonly steps: number;
@@ -77,7 +77,7 @@ export const SHAPES: ReadonlyMap<string, BenchShape> = new Map<string, BenchShap
 export const DEFAULT_SHAPE = '135m-128';
 export const ROWS = 4;
 export const RANK = 16;
-/** Of the tokens of instruction data. */
+/** Share of supervised tokens in instruction data. */
 export const SUPERVISED_SHARE = 0.3;
 
 export interface Setup {
@@ -87,7 +87,7 @@ export interface Setup {
   rowTokens: number;
   rank: number;
   config: ModelConfig;
-  /** config.json: for transformers. */
+  /** config.json, for transformers. */
   huggingFaceConfig: object;
   /** Base parameters, then adapters, each at a multiple of 4,096 bytes. Offset and length in bytes. */
   entries: [name: string, place: { offset: number; length: number; shape: Shape }][];
@@ -97,18 +97,18 @@ export function architectureOf(config: ModelConfig): Architecture {
   return FAMILIES[config.family] as unknown as Architecture;
 }
 
-/** The modules that carry an adapter: every linear layer but the head, as PEFT's all-linear. */
+/** Returns the target modules: every linear layer except the head, as PEFT's all-linear. */
 export function adaptedModules(config: ModelConfig) {
   const architecture = architectureOf(config);
   return architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
 }
 
-/** Token t of the batch, and its label: fixed, spread over the vocabulary, the same for every contestant. */
+/** Returns a token of the batch and its label: spread over the vocabulary, and the same for every contestant. */
 export function tokenAt(index: number, vocabulary: number): { id: number; label: number } {
   return { id: (index * 7919) % vocabulary, label: ((index + 1) * 104_729) % vocabulary };
 }
 
-/** The batch, with the last `share` of each row supervised. */
+/** Returns the batch, with the last `share` of each row supervised. */
 export function benchRows({ config, rows, rowTokens }: Setup, share: number): Row[] {
   return Array.from({ length: rows }, (_, row) => {
     const tokens = Array.from({ length: rowTokens }, (_, t) =>
@@ -124,7 +124,7 @@ export function benchRows({ config, rows, rowTokens }: Setup, share: number): Ro
 
 const ALIGNMENT = 4096;
 
-/** Writes random weights (norms 1) for base and adapter, so that both sides compute the same loss. */
+/** Writes random weights (norms 1) of base and adapter, so that all contestants compute the same loss. */
 export async function writeSetup(
   path: string,
   { model, length: rowTokens }: Pick<BenchShape, 'model' | 'length'>,
@@ -156,7 +156,7 @@ export function weightFile(setup: Setup): WeightFile {
   return { path: setup.path, entries: new Map(setup.entries) };
 }
 
-/** Uniform in ±0.035, the spread of a trained model of this size; ±0.005 for lora_B, as after some training. */
+/** Writes values uniform in ±0.035, the spread of a trained model of this size, or ±0.005 for lora_B, as after some training. */
 async function writeRandom(file: FileHandle, offset: number, count: number, name: string): Promise<void> {
   const spread = name.includes('lora_B') ? 0.005 : 0.035;
   let state = 0x9e3779b9 ^ offset ^ 1;

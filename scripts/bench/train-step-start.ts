@@ -1,8 +1,8 @@
 /**
- * From nothing to the first step of a trainer, in a process of its own so that its trainer inherits the environment. Reads
- * the setup (JSON) on the first line of standard input; then, for every further line, starts a trainer process on a model
- * folder with these weights, and answers with a line of JSON when its first step is done: {milliseconds, cpuMilliseconds,
- * loss, peakBytes}. The first answer includes what is done once for a base: hashing its files and converting its weights.
+ * Measures the time to start a trainer and take its first step. Runs in a process of its own, so that the trainer inherits
+ * the environment. Reads the setup (JSON) from the first line of standard input. For every further line it starts a trainer
+ * process on a model folder with these weights, and after the first step answers with a line of JSON: {milliseconds,
+ * cpuMilliseconds, loss, peakBytes}. The first answer includes hashing and converting the base, which happens once.
  *
  * Usage: node train-step-start.ts FOLDER
  */
@@ -55,7 +55,7 @@ for await (const _ of lines) {
   process.stdout.write(`${JSON.stringify(step)}\n`);
 }
 
-/** What `openBase` asks for; the tokenizer is never used. */
+/** Writes the files that `openBase` needs. The tokenizer is never used. */
 async function writeModel(): Promise<void> {
   await writeFile(join(folder, 'config.json'), JSON.stringify(setup.huggingFaceConfig));
   await writeFile(join(folder, 'tokenizer.json'), JSON.stringify({ model: {} }));

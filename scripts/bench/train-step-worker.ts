@@ -1,12 +1,12 @@
 /**
- * Our side of the train-step bench in a process of its own, so that its peak memory is its own. Reads the setup
- * (JSON) on the first line of standard input, then takes one step for every further line and answers with a line
- * of JSON: {milliseconds, cpuMilliseconds, flops, loss, peakBytes}.
+ * Our contestant of the train-step benchmark, in a process of its own to measure its peak memory. Reads the setup (JSON) from
+ * the first line of standard input, then takes one step for every further line and answers with a line of JSON:
+ * {milliseconds, cpuMilliseconds, flops, loss, peakBytes}.
  *
  * Usage: node train-step-worker.ts [full|supervised|checkpointing|product]
  *
- * `supervised` trains on the last 30 % of each row only, `checkpointing` computes the forward pass twice, and a step of
- * `product` is products in a row of the shape of the model's widest ones: what the machine attains at best.
+ * `supervised` trains only on the last 30 % of each row, and `checkpointing` computes the forward pass twice. A step of
+ * `product` is a chain of the model's widest matrix products: the best speed that the machine reaches.
  */
 import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
@@ -35,7 +35,7 @@ interface Work {
   supervised: number;
 }
 
-/** Products of one step of `product`, there and back: long enough for the clock. */
+/** Pairs of products (up, then down) in one step of `product`: enough for an exact time. */
 const PRODUCT_PAIRS = 20;
 
 const mode = process.argv[2] ?? 'full';

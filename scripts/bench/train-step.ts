@@ -16,9 +16,9 @@ import {
 
 export const name = 'train-step';
 export const about =
-  'a training step of a 135M-parameter model, beside PyTorch if it is there; --shape for others; three minutes';
+  'a training step of a 135M-parameter model, against PyTorch if installed; --shape for others; three minutes';
 
-/** Targets of the engine on a processor. */
+/** Targets of the engine on a CPU. */
 const TARGETS = {
   overFp32: 1.5,
   overBf16: 1,
@@ -30,28 +30,28 @@ const TARGETS = {
   startSeconds: 3,
   memoryMebibytes: 24 * 2 ** 10,
 };
-/** Shorter rows have fewer activations to save: no target is set for them. */
+/** Shorter rows have few activations to save, so they have no target. */
 const CHECKPOINTING_LENGTH = 1024;
-/** Of which the start of a trainer is measured. */
+/** Shape for which the start of a trainer is measured. */
 const START_SHAPE = '135m-128';
 
 /**
- * Forward and backward of a LoRA step, four rows of random tokens on random weights, for every shape that is asked for:
- * this engine as it is, on instruction data and with checkpointing, against transformers and PEFT on PyTorch in fp32 and
- * bf16, in turns so that whatever else the machine does hits all alike. The best step of each counts: noise only ever adds.
- * All use the same number of threads and, where they compute the same thing in fp32, must arrive at the same loss.
+ * Measures forward and backward of a LoRA step with four rows of random tokens and random weights, for every requested shape.
+ * Our engine (by default, on instruction data, with gradient checkpointing) runs against transformers and PEFT on PyTorch in
+ * float32 and bfloat16. They take turns, so that other load affects all alike, and the best step counts, because other load
+ * can only add time. All use the same number of threads. Those that compute the same in float32 must have the same loss.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const python = options.python ?? 'python3';
   const versions = await versionsOf(python);
   if (versions === null)
     options.log(
-      `${python} lacks torch, transformers or peft: no comparison with it (--python names another)`,
+      `${python} has no torch, transformers or peft, so PyTorch is not compared; --python names another Python`,
     );
   for (const name of options.shapes ?? [DEFAULT_SHAPE]) {
     const shape = SHAPES.get(name);
     if (shape === undefined)
-      throw new Error(`no shape is called ${name}; there are ${[...SHAPES.keys()].join(', ')}`);
+      throw new Error(`no shape is called ${name}; the shapes are ${[...SHAPES.keys()].join(', ')}`);
     const reference = versions === null ? null : { python, versions };
     for (const row of await measure(name, shape, reference, options)) report(row);
   }
@@ -126,7 +126,7 @@ function summarise(
     });
   const atLeast = (value: number): Target => ({ value, atLeast: true });
   const atMost = (value: number): Target => ({ value, atLeast: false });
-  /** Calls `compare` with the contestants of these names; one that failed is a row of its own, and a figure less. */
+  /** Calls `compare` with the named contestants. If one has failed, reports its failure instead. */
   const between = (what: string, names: readonly string[], compare: (...all: Contestant[]) => void) => {
     const all = names.map((name) => contestants.get(name));
     if (!all.every((one) => one !== undefined)) return;
@@ -192,13 +192,13 @@ function summarise(
   smaller('memory-over-pytorch-bf16', ['full', 'PyTorch bf16']);
   between('loss-difference', ['full', 'PyTorch fp32'], (full, fp32) => {
     const what = `loss ${fp32!.loss}; ${reference.versions}`;
-    // Rounding in another order through all layers.
+    // The limit allows for rounding in another order through all layers.
     add('loss-difference', Math.abs(full!.loss - fp32!.loss), 'nats', what, atMost(1e-4));
   });
   return rows;
 }
 
-/** E.g. "torch 2.15.0, transformers 5.24.0, peft 0.21.2"; null when one of them is missing. */
+/** Returns a text such as "torch 2.15.0, transformers 5.24.0, peft 0.21.2", or null when one of them is missing. */
 async function versionsOf(python: string): Promise<string | null> {
   const code =
     'import torch, transformers, peft; print(*(f"{m.__name__} {m.__version__}" for m in (torch, transformers, peft)), sep=", ")';

@@ -1,10 +1,10 @@
-"""PyTorch's side of the train-step bench: the same Llama, LoRA, weights and tokens as train-step-worker.ts.
+"""PyTorch's contestant of the train-step benchmark: the same Llama, LoRA, weights and tokens as train-step-worker.ts.
 
 Usage: python3 train_step.py fp32|bf16
-Reads the setup (JSON) on the first line of standard input, then takes one step for every further line and
-answers with a line of JSON: {milliseconds, cpuMilliseconds, loss, peakBytes}. A step is forward and backward; the optimiser is
-outside on both sides. OMP_WAIT_POLICY=passive has to be in the environment: threads that spin between
-operations make PyTorch several times slower where there are as many of them as cores.
+Reads the setup (JSON) from the first line of standard input, then takes one step for every further line and answers
+with a line of JSON: {milliseconds, cpuMilliseconds, loss, peakBytes}. A step is forward and backward; no contestant
+measures the optimiser. Set OMP_WAIT_POLICY=passive in the environment: with as many threads as cores, threads that spin
+between operations make PyTorch several times slower.
 """
 
 import json

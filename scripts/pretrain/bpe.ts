@@ -1,16 +1,15 @@
 /**
- * Byte-level byte-pair encoding, trained: Sennrich et al. 2016 (arXiv 1508.07909) on bytes as in GPT-2.
+ * Trains byte-level byte-pair encoding: Sennrich et al. 2016 (arXiv 1508.07909), on bytes as in GPT-2.
  *
- * Pair counts are kept up to date while merging: a merge visits only the words that contain its pair, so ten
- * megabytes of text take seconds. Ties between equally frequent pairs go to the smaller ids, which makes the
- * result a function of the text alone.
+ * A merge visits only the words that contain its pair and updates their pair counts, so ten megabytes of text take seconds.
+ * Of equally frequent pairs the one with the smaller ids wins, so the result depends on the text alone.
  */
 import { SwarmError } from '../../common/errors.ts';
 
-/** GPT-2's split into words before merging; the `ByteLevel` pre-tokenizer of tokenizer.json applies the same. */
+/** GPT-2's split into words before merging. The `ByteLevel` pre-tokenizer of tokenizer.json splits the same way. */
 const PRE_TOKEN = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 
-/** Pair key = left × this + right. Ids stay far below it, and keys far below 2^53. */
+/** Pair key = left × PAIR_BASE + right. Ids are far below PAIR_BASE, and keys far below 2^53. */
 const PAIR_BASE = 2 ** 20;
 
 export interface Bpe {
@@ -21,8 +20,8 @@ export interface Bpe {
 }
 
 /**
- * GPT-2's printable stand-in for each byte: bytes that print keep their own character, the others get
- * characters from U+0100 on. Index = byte.
+ * Returns GPT-2's printable character for each byte, by index: a printable byte keeps its own character, the others get
+ * characters from U+0100 on.
  */
 export function byteAlphabet(): string[] {
   let next = 256;
@@ -42,8 +41,8 @@ export function countWords(texts: Iterable<string>): Map<string, number> {
 }
 
 /**
- * Learns merges until the vocabulary (special tokens, 256 bytes, merges) has `size` entries, or no pair occurs
- * twice. @throws BPE_SIZE when `size` leaves no room for the bytes.
+ * Learns merges until the vocabulary (special tokens, 256 bytes, merges) has `size` entries or no pair occurs twice.
+ * @throws SwarmError BPE_SIZE if `size` leaves no room for the bytes
  */
 export function trainBpe(words: ReadonlyMap<string, number>, size: number, special: readonly string[]): Bpe {
   const firstMerge = special.length + 256;
@@ -53,7 +52,7 @@ export function trainBpe(words: ReadonlyMap<string, number>, size: number, speci
     });
   }
   const alphabet = byteAlphabet();
-  // Ids of bytes follow the order of their stand-ins, so that ties break as they would on the strings.
+  // Byte ids follow the order of their characters, so that ties break as they would between strings.
   const ordered = [...alphabet].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
   const idOfByte = alphabet.map((character) => special.length + ordered.indexOf(character));
   const vocabulary = [...special, ...ordered];
@@ -76,13 +75,13 @@ interface Candidate {
   readonly count: number;
 }
 
-/** Words as symbol lists, with the count of every adjacent pair and the words that (once) held it. */
+/** Words as symbol lists, with the count of every adjacent pair, and the words that contain it or once did. */
 class Corpus {
   readonly #symbols: number[][] = [];
   readonly #weights: number[] = [];
   readonly #counts = new Map<number, number>();
   readonly #holders = new Map<number, Set<number>>();
-  /** Binary heap of candidates; an entry whose count is out of date is put back with the true one. */
+  /** Binary heap of candidates. An entry with an outdated count is put back with the current one. */
   readonly #heap: Candidate[] = [];
 
   constructor(words: ReadonlyMap<string, number>, idOfByte: readonly number[]) {
@@ -96,7 +95,7 @@ class Corpus {
     for (const [key, count] of this.#counts) this.#push({ key, count });
   }
 
-  /** The pair with the highest count ≥ 2, smallest ids first among equals. */
+  /** Returns the pair with the highest count, at least 2. Of equal counts the smallest ids win. */
   mostFrequentPair(): [number, number] | null {
     for (let top = this.#pop(); top !== undefined; top = this.#pop()) {
       const count = this.#counts.get(top.key) ?? 0;
@@ -132,7 +131,7 @@ class Corpus {
     }
     this.#counts.delete(key);
     this.#holders.delete(key);
-    // Only pairs with the new symbol are new to the heap; older pairs only lost occurrences.
+    // Only pairs with the new symbol are pushed: the counts of older pairs can only have decreased.
     for (const pair of grown) {
       const isNew = pair % PAIR_BASE === merged || Math.floor(pair / PAIR_BASE) === merged;
       if (isNew) this.#push({ key: pair, count: this.#counts.get(pair)! });

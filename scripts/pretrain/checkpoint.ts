@@ -1,21 +1,21 @@
-/** State of a pretraining run on disk, so that a killed run goes on where it was. */
+/** State of a pretraining run on disk, from which a killed run continues. */
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
 import type { AdamWState } from '../../lora/train/adamw.ts';
 
 export interface PretrainState {
-  /** Index of the stage that `epoch` and `cursor` belong to. */
+  /** Index of the current stage. */
   stage: number;
-  /** Position in the data: rows `cursor`… of epoch `epoch` come next. */
+  /** Position in the data: the next row is row `cursor` of this epoch. */
   epoch: number;
   cursor: number;
-  /** Steps of the whole run, fixed when it started. */
+  /** Steps of the whole run, fixed at its start. */
   totalSteps: number;
   tokens: number;
-  /** Training time so far, over all restarts. */
+  /** Training time so far, including earlier processes. */
   seconds: number;
-  /** Held-out figures of the untrained model. */
+  /** Held-out bits per byte of the untrained model. */
   bitsPerByteBefore: number;
   parameters: Float32Array[];
   optimizer: AdamWState;
@@ -23,7 +23,7 @@ export interface PretrainState {
 
 const FILE = 'state.v8';
 
-/** Written beside, fsynced, renamed: a kill leaves the old state or the new one. */
+/** Writes a temporary file, fsyncs and renames it. A kill leaves either the old or the new state. */
 export async function saveState(dir: string, state: PretrainState): Promise<void> {
   await mkdir(dir, { recursive: true });
   const temporary = join(dir, `${FILE}.tmp`);
@@ -37,7 +37,7 @@ export async function saveState(dir: string, state: PretrainState): Promise<void
   await rename(temporary, join(dir, FILE));
 }
 
-/** null when there is none. The file is this machine's own; it is not meant to be passed around. */
+/** Returns null when there is no state. The file is trusted: never load one from another machine. */
 export async function loadState(dir: string): Promise<PretrainState | null> {
   try {
     return deserialize(await readFile(join(dir, FILE))) as PretrainState;

@@ -1,8 +1,8 @@
 /**
  * The State of the Union addresses as training rows: split by speech, cut into passages of whole sentences.
  *
- * Every passage starts with the beginning-of-text token, so that the model can later start anywhere. Where the
- * passages are cut is drawn anew in every epoch: the text is seen several times, its rows are not.
+ * Every passage starts with the beginning-of-text token, so that the model can start with any sentence. Each epoch cuts the
+ * passages at other places, so the text repeats but its rows do not.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,11 +11,11 @@ import type { Row } from '../../lora/data/row.ts';
 import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 
-/** One speech in so many is held out, spread over the two centuries. */
+/** One speech in this many is held out, spread over the two centuries. */
 const HELD_OUT_EVERY = 20;
-/** Share of passages that are shorter than a row, so that the model also meets short texts. */
+/** Share of passages that are shorter than a row, so that the model also learns short texts. */
 const SHORT_PASSAGES = 0.3;
-/** Tokens of the shortest passage aimed at. */
+/** Smallest target length of a passage, in tokens. */
 const SHORTEST_PASSAGE = 24;
 
 export interface Speech {
@@ -23,7 +23,7 @@ export interface Speech {
   readonly text: string;
 }
 
-/** Reads data/*.txt of the package folder; white space at the ends removed. */
+/** Reads data/*.txt of the package folder, and removes white space at both ends. */
 export async function readSpeeches(packageDir: string): Promise<{ training: Speech[]; heldOut: Speech[] }> {
   const dir = join(packageDir, 'data');
   const names = (await readdir(dir)).filter((name) => name.endsWith('.txt')).sort();
@@ -37,7 +37,7 @@ export async function readSpeeches(packageDir: string): Promise<{ training: Spee
   };
 }
 
-/** A sentence as it stands at the start of a passage and inside one (after a space). */
+/** Tokens of a sentence at the start of a passage, and inside one (after a space). */
 interface Sentence {
   readonly first: readonly number[];
   readonly later: readonly number[];
@@ -60,7 +60,7 @@ export class PassageSampler {
     );
   }
 
-  /** All rows of an epoch, shuffled: a function of seed and epoch. */
+  /** Returns all rows of an epoch, shuffled. They depend only on seed and epoch. */
   rows(seed: number, epoch: number): Row[] {
     const random = new SeededRandom(seed, epoch);
     const restart = this.#tokenizer.bosId;
@@ -70,7 +70,7 @@ export class PassageSampler {
 
   *#passages(random: SeededRandom): Generator<number[]> {
     const { bosId, eosId } = this.#tokenizer;
-    // A passage of n tokens after its first fills n positions of a row.
+    // A passage of n + 1 tokens fills n positions of a row.
     const limit = () =>
       random.uniform() < SHORT_PASSAGES
         ? SHORTEST_PASSAGE + random.integer(this.#sequenceLength - SHORTEST_PASSAGE)
@@ -91,7 +91,7 @@ export class PassageSampler {
   }
 }
 
-/** Splits after . ! ? (and closing marks) before what looks like a new sentence. */
+/** Splits after . ! ? (and closing marks) before a capital letter or a digit. */
 function sentences(text: string): string[] {
   return text.split(/(?<=[.!?]["')\]]*)\s+(?=["'([]*[A-Z0-9])/);
 }

@@ -1,4 +1,4 @@
-/** Writes the trained model as a Hugging Face folder, with a README of what was done and measured. */
+/** Writes the trained model as a Hugging Face folder, with a README of its training and its losses. */
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decodeFloats, encodeFloats } from '../../lora/models/dtypes.ts';
@@ -29,7 +29,7 @@ export async function exportModel(
   await mkdir(out, { recursive: true });
   const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
   const parameters = llama.parameters(MODEL.config);
-  // What ships is measured, not what was trained: the weights are rounded to 16 bits first.
+  // The shipped weights are measured: rounded to 16 bits.
   const shipped = state.parameters.map((tensor) => decodeFloats(encodeFloats(tensor, 'F16'), 'F16'));
   const after = await deps.heldOut.whole(shipped);
   await writeSafetensors(
@@ -78,7 +78,7 @@ ${partial}
 | training text | ${training.length} speeches, ${bytes(training)} MB |
 | held-out text | ${heldOutSpeeches.length} whole speeches, ${bytes(heldOutSpeeches)} MB: every twentieth by year (${years}) |
 | training | all parameters, AdamW, learning rate ${RECIPE.learningRate} (${RECIPE.warmupSteps} steps of warm-up, cosine to ${RECIPE.finalFraction} of it), β ${RECIPE.betas.join(' and ')}, weight decay ${RECIPE.weightDecay} on matrices, gradient norm clipped to ${RECIPE.clipNorm} |
-| batches | ${batches}; passages of whole sentences, cut anew in every epoch |
+| batches | ${batches}; passages of whole sentences, cut at other places in every epoch |
 | length | ${steps} steps, ${(state.tokens / 1e6).toFixed(1)} million tokens, ${state.epoch + 1} epochs begun, ${(state.seconds / 60).toFixed(0)} minutes on 2 CPU cores |
 | stored as | F16 |
 

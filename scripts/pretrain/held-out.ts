@@ -1,4 +1,4 @@
-/** Loss of the model in training on speeches that it does not train on. */
+/** Loss of the model on held-out speeches during training. */
 import { packedRows } from '../../lora/data/packing/pack-documents.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
@@ -9,23 +9,23 @@ import { lossGraph, rowLosses } from '../../lora/train/step.ts';
 import type { Speech } from './corpus.ts';
 import { MODEL, STAGES, type Stage } from './recipe.ts';
 
-/** Figures are over rows of the whole context. */
+/** Losses are measured on rows of the full context length. */
 const { batch, length }: Stage = STAGES.at(-1)!;
-/** Rows of the reports during training; the figures in the README are over all. */
+/** Rows that reports during training measure. The README's losses are over all rows. */
 const REPORT_ROWS = 48;
 
 export interface HeldOutLoss {
-  /** Nats per predicted token. */
+  /** Nats per supervised token. */
   loss: number;
   tokens: number;
-  /** Bits of everything predicted, end-of-text tokens included, per UTF-8 byte of text. */
+  /** Bits of all supervised tokens, end-of-text tokens included, per UTF-8 byte of text. */
   bitsPerByte: number;
 }
 
 export interface HeldOut {
   /** Loss over all held-out rows. */
   whole(parameters: readonly Float32Array[]): Promise<HeldOutLoss>;
-  /** Loss over a sample of them, spread evenly. */
+  /** Loss over an evenly spread sample of the held-out rows. */
   sample(parameters: readonly Float32Array[]): Promise<HeldOutLoss>;
   dispose(): Promise<void>;
 }

@@ -1,10 +1,10 @@
-/** Fresh weights for pretraining. */
+/** Initial weights for pretraining. */
 import { SeededRandom } from '../../lora/data/seeded-random.ts';
 import type { Parameter } from '../../lora/models/architecture.ts';
 
 /**
- * Norm weights 1; matrices N(0, deviation²), and the two that write into the residual stream of each block
- * smaller by √(2·layers), as in GPT-2, so that its variance does not grow with depth.
+ * Returns initial weights: 1 for norms and N(0, deviation²) for matrices. As in GPT-2, the two matrices of each block that
+ * write into the residual stream are divided by √(2·layers), so that its variance does not grow with depth.
  */
 export function initialWeights(
   parameters: readonly Parameter[],

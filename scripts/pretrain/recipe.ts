@@ -1,4 +1,4 @@
-/** What is trained and how: the numbers that models/nano/README.md repeats. */
+/** The model and the settings of its training. models/nano/README.md repeats these numbers. */
 import { llama } from '../../lora/models/families/llama.ts';
 import { trainingConfigSchema } from '../../lora/train/config.ts';
 
@@ -31,14 +31,14 @@ export const NANO_CONFIG = {
   use_cache: true,
 } as const;
 
-/** The same as the engine reads it. */
+/** NANO_CONFIG as the engine reads it. */
 export const MODEL = { config: llama.parseConfig(NANO_CONFIG), architecture: llama } as const;
 
 export const GENERATION_CONFIG = { bos_token_id: 0, eos_token_id: 1, pad_token_id: 1 } as const;
 
 export const RECIPE_SEED = 1;
 
-/** `totalSteps` is filled in from the time to spend; rows and batch come from the stages. */
+/** `totalSteps` follows from the training time. Row length and batch follow from the stages. */
 export const RECIPE = trainingConfigSchema.parse({
   learningRate: 2e-3,
   schedule: 'cosine',
@@ -59,8 +59,8 @@ export interface Stage {
 }
 
 /**
- * Short rows first: at the same tokens per step they hold twice as many passages and cost less attention (after 400
- * steps 4.89 nats on training text, against 5.19 with long rows from the start); then the whole context.
+ * Short rows first, then the full context. With the same tokens per step, short rows have twice as many passages and cost
+ * less attention: 4.89 nats on training text after 400 steps, against 5.19 with long rows from the start.
  */
 export const STAGES: readonly Stage[] = [
   { until: 0.8, batch: 8, length: 256 },

@@ -13,16 +13,16 @@ import type { HeldOut } from './held-out.ts';
 import { initialWeights } from './initialise.ts';
 import { MODEL, NANO_CONFIG, RECIPE, RECIPE_SEED, STAGES, type Stage } from './recipe.ts';
 
-/** Throughput is measured over these steps, inside the warm-up, whose rate does not depend on the total. */
+/** Throughput is measured over these steps. They are in the warm-up, whose learning rate does not depend on the total. */
 const MEASURE_FROM = 10;
 const MEASURE_UNTIL = 60;
 const REPORT_EVERY_STEPS = 50;
-/** Held-out loss and a state file; minutes of work at most are lost by a kill. */
+/** Steps between two held-out losses and state files. A kill loses at most some minutes of work. */
 const SAVE_EVERY_STEPS = 250;
 
 export interface PretrainOptions {
   stateDir: string;
-  /** null: as many as take about `seconds`, measured at the start. */
+  /** null: as many as fit into `seconds`, by a measurement at the start. */
   steps: number | null;
   seconds: number;
 }
@@ -35,7 +35,7 @@ export interface PretrainDeps {
   log(line: string): void;
 }
 
-/** Trains until the end of the schedule, from the saved state if there is one. The result is the saved state. */
+/** Trains to the end of the schedule, from the saved state if there is one. The result is the new saved state. */
 export async function pretrain(options: PretrainOptions, deps: PretrainDeps): Promise<void> {
   const state = (await loadState(options.stateDir)) ?? (await freshState(deps));
   state.totalSteps ||= options.steps ?? 0;
@@ -56,7 +56,7 @@ export async function pretrain(options: PretrainOptions, deps: PretrainDeps): Pr
     if (run.steps % REPORT_EVERY_STEPS === 0) run.report();
     if (run.steps % SAVE_EVERY_STEPS === 0 || run.finished) {
       await run.save();
-      // Looking at held-out text is not training time.
+      // Held-out evaluation does not count as training time.
       clock = performance.now();
     }
   }
@@ -91,7 +91,7 @@ function optimizerFor(): AdamW {
   return new AdamW({ tensors, betas, weightDecay });
 }
 
-/** A run at some step; its state is changed in place. */
+/** A pretraining run. Changes `state` in place. */
 class Run {
   readonly #state: PretrainState;
   readonly #options: PretrainOptions;
@@ -176,7 +176,7 @@ class Run {
     return learningRateAt({ ...RECIPE, totalSteps: this.#state.totalSteps }, step);
   }
 
-  /** The stage of the next step, with enough rows for it: opens stages and draws epochs as they come. */
+  /** Returns the stage of the next step, with enough rows for it. Opens the next stage and draws the next epoch when due. */
   async #stage(): Promise<OpenStage> {
     const state = this.#state;
     if (this.#open !== null) {

@@ -1,10 +1,8 @@
 /**
- * Writes a trained BPE as `tokenizer.json` and `tokenizer_config.json`, read alike by @huggingface/tokenizers
- * and by transformers.
+ * Writes a trained BPE as `tokenizer.json` and `tokenizer_config.json`, for @huggingface/tokenizers and transformers.
  *
- * Special tokens: encoding a text puts `<|begin_of_text|>` (id 0) before it, as Llama 3 does, and nothing after
- * it. `<|end_of_text|>` (id 1) is put at the end of each document by the packer, ends generation, and doubles
- * as padding.
+ * Special tokens: encoding puts `<|begin_of_text|>` (id 0) before a text, as Llama 3 does, and nothing after it. The packer
+ * puts `<|end_of_text|>` (id 1) at the end of each document. It ends generation and is also the padding token.
  */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -8,7 +8,7 @@ import { byteAlphabet, countWords, trainBpe } from '../../../scripts/pretrain/bp
 import { SPECIAL_TOKENS, writeTokenizer } from '../../../scripts/pretrain/tokenizer-files.ts';
 import { TINY_TEXT } from '../../utils/tiny-model.ts';
 
-/** The definition, without bookkeeping: count all pairs anew for every merge. */
+/** The definition without incremental counts: counts all pairs again for every merge. */
 function slowMerges(words: ReadonlyMap<string, number>, count: number): [string, string][] {
   const alphabet = byteAlphabet();
   const ordered = [...alphabet].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);

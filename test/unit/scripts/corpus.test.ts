@@ -27,7 +27,7 @@ describe('passages', () => {
       epoch,
     );
 
-  it('hold the whole text once per epoch, from sentence starts, and end it once', () => {
+  it('contain the whole text once per epoch, start at sentences, and end it once', () => {
     const rows = rowsOf(1, 0);
     const labels = rows.flatMap((row) => [...row.labels]).filter((label) => label !== -100);
     expect(rows.reduce((sum, row) => sum + predictedTokens(row), 0)).toBe(labels.length);
@@ -42,7 +42,7 @@ describe('passages', () => {
     }
   });
 
-  it('are cut anew in every epoch, and the same for equal seeds', () => {
+  it('are cut at other places in every epoch, and equal for equal seeds', () => {
     expect(rowsOf(1, 0)).toEqual(rowsOf(1, 0));
     expect(rowsOf(1, 1)).not.toEqual(rowsOf(1, 0));
     expect(rowsOf(2, 0)).not.toEqual(rowsOf(1, 0));
