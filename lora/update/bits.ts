@@ -1,10 +1,10 @@
-/**
+/*
  * Bit order of the payload: the first bit is the highest bit of the first byte. Writer and reader work on 32-bit words
- * whose highest byte comes first on the wire; callers keep the bit position in a local variable, which is what makes
- * these fast.
+ * whose highest byte comes first on the wire. Callers keep the bit position in a local variable, which makes these
+ * functions fast.
  */
 
-/** Writes the low `width` (1 to 32) bits of `value`, whose other bits are 0, into words that are still 0 there. */
+/** Writes the low `width` (1 to 32) bits of `value` into words that are still 0 there. Its other bits must be 0. */
 export function putBits(words: Uint32Array, position: number, value: number, width: number): void {
   const word = position >>> 5;
   const excess = (position & 31) + width - 32;
@@ -16,21 +16,21 @@ export function putBits(words: Uint32Array, position: number, value: number, wid
   }
 }
 
-/** The 32 bits from `position` on, as a signed number. Two words past the end must be readable. */
+/** Reads the 32 bits from `position` on, as a signed number. Two words past the end must be readable. */
 export function peekBits(words: Uint32Array, position: number): number {
   const word = position >>> 5;
   const offset = position & 31;
   return (words[word]! << offset) | ((words[word + 1]! >>> 1) >>> (31 - offset));
 }
 
-/** The first `bytes.length` bytes of the words. */
+/** Copies the first `bytes.length` bytes of the words into `bytes`. */
 export function wordsToBytes(words: Uint32Array, bytes: Uint8Array): void {
   for (let position = 0; position < bytes.length; position++) {
     bytes[position] = words[position >>> 2]! >>> (24 - 8 * (position & 3));
   }
 }
 
-/** Words for the reader: the bytes, then at least two words of zeros. */
+/** Returns words for the reader: the bytes, then at least two words of zeros. */
 export function bytesToWords(bytes: Uint8Array): Uint32Array {
   const words = new Uint32Array(Math.ceil(bytes.length / 4) + 2);
   for (let position = 0; position < bytes.length; position++) {

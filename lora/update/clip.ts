@@ -2,7 +2,7 @@ import type { SparseUpdate } from './codec.ts';
 import { updateError } from './errors.ts';
 import { lowerMedian } from './weights.ts';
 
-/** Euclidean norm of each tensor of an update, in float64, summed in the order of the entries. */
+/** Computes the Euclidean norm of each tensor of an update, in float64, summed in the order of the entries. */
 export function updateNorms(update: SparseUpdate): Float64Array {
   return Float64Array.from(update.tensors, ({ values }) => {
     let sum = 0;
@@ -12,18 +12,18 @@ export function updateNorms(update: SparseUpdate): Float64Array {
 }
 
 /**
- * Factors that bring every tensor of every update down to the median norm of that tensor in the round, so that fewer
- * than half of the peers cannot raise anybody's influence. Per tensor, because A and B of LoRA differ in scale. The
- * median is the lower one and counts only those who sent something: a node that trains part of the adapter
- * says nothing about the rest.
+ * Computes factors that scale every tensor of every update down to at most the median norm of that tensor in the round,
+ * so that a minority of peers cannot raise any peer's influence. The factors are per tensor, because A and B of LoRA
+ * differ in scale. The median is the lower one, over the updates that sent a value of the tensor: a node that trains
+ * part of the adapter does not affect the median of the other tensors.
  * @param norms `updateNorms` of each update
- * @returns per update one factor per tensor, each from 0 to 1, rounded to float32: `scale` of `Merge.add`
+ * @returns one factor per tensor for each update, from 0 to 1, rounded to float32: `scale` of `Merge.add`
  * @throws UPDATE_SHAPE when the updates differ in their number of tensors
  */
 export function medianNormClip(norms: readonly Float64Array[]): Float32Array[] {
   const tensors = norms[0]?.length ?? 0;
   if (norms.some(({ length }) => length !== tensors)) {
-    throw updateError('UPDATE_SHAPE', 'Norms of updates with different numbers of tensors.', {
+    throw updateError('UPDATE_SHAPE', 'the updates differ in their number of tensors', {
       lengths: norms.map(({ length }) => length),
     });
   }

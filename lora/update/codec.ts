@@ -7,16 +7,16 @@ import type { TensorUpdate } from './sparse.ts';
 import { decodeSparse } from './sparse-decode.ts';
 import { encodeSparse } from './sparse-encode.ts';
 
-/** An update as its decoder sees it: per tensor of the layout the indices and values that were sent. */
+/** A decoded update: for each tensor of the layout, the indices and values that were sent. */
 export interface SparseUpdate {
   readonly preset: Preset;
   readonly tensors: readonly TensorUpdate[];
 }
 
 /**
- * Encodes one round's change of an adapter; the format is docs/update-format.md. Deterministic.
+ * Encodes one round's change of an adapter in the format of docs/update-format.md. Deterministic.
  * @param tensors values to send, one Float32Array per entry of the layout (the error-feedback accumulator)
- * @returns the bytes, and exactly what a decoder gets from them
+ * @returns the bytes, and the update exactly as it decodes from them
  * @throws UPDATE_SHAPE when tensors and layout differ, UPDATE_VALUES when a value is not finite or too large
  */
 export function compressUpdate(
@@ -32,7 +32,7 @@ export function compressUpdate(
   return { bytes, update: { preset, tensors: sent } };
 }
 
-/** As `compressUpdate`, with what was sent as full tensors. */
+/** Encodes as `compressUpdate` does, and returns the sent values as full tensors. */
 export function encodeUpdate(
   layout: UpdateLayout,
   tensors: readonly Float32Array[],
@@ -43,8 +43,8 @@ export function encodeUpdate(
 }
 
 /**
- * Decodes an update from an untrusted peer. Throws nothing but a SwarmError with an UPDATE_ code, and allocates no more
- * than layout and preset imply.
+ * Decodes an update from an untrusted peer. Throws only SwarmErrors with an UPDATE_ code, and allocates no more than
+ * layout and preset imply.
  * @throws UPDATE_SIZE, UPDATE_HEADER, UPDATE_LAYOUT, UPDATE_PRESET, UPDATE_SCALE, UPDATE_INDEX, UPDATE_CANONICAL
  */
 export function decodeUpdate(bytes: Uint8Array, layout: UpdateLayout, preset: Preset): SparseUpdate {
@@ -54,7 +54,7 @@ export function decodeUpdate(bytes: Uint8Array, layout: UpdateLayout, preset: Pr
   return { preset, tensors };
 }
 
-/** An update as full tensors, 0 where nothing was sent. */
+/** Returns an update as full tensors, 0 where nothing was sent. */
 export function toTensors(layout: UpdateLayout, update: SparseUpdate): Float32Array[] {
   const tensors = zeros(layout);
   addUpdate(tensors, update, 1);
@@ -69,7 +69,7 @@ export function addUpdate(tensors: readonly Float32Array[], update: SparseUpdate
   if (update.tensors.length !== tensors.length) {
     throw updateError(
       'UPDATE_SHAPE',
-      `An update of ${update.tensors.length} tensors for ${tensors.length}.`,
+      `the update has ${update.tensors.length} tensors; the adapter has ${tensors.length}`,
       {
         given: update.tensors.length,
         expected: tensors.length,

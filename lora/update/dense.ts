@@ -4,12 +4,15 @@ import { BLOCK_SCALE_BYTES, BLOCK_VALUES, HEADER_BYTES, updateLimits } from './p
 import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from './scale.ts';
 import type { TensorUpdate } from './sparse.ts';
 
-/** Integers go from −7 to 7: symmetric, so that rounding is unbiased. They are written with this added, 15 is unused. */
+/**
+ * Largest magnitude of an integer. The range −7 to 7 is symmetric, so that rounding is unbiased. Integers are written
+ * with this added; the code 15 is unused.
+ */
 const LARGEST = 7;
 
 /**
- * Payload of a dense update: 4-bit integers with one scale per block, the largest magnitude of the block being ±7.
- * @returns the payload with `HEADER_BYTES` of room before it, and what its decoder gets
+ * Encodes a dense update: 4-bit integers with one scale per block, where ±7 is the largest magnitude of the block.
+ * @returns the payload after `HEADER_BYTES` of room for the header, and the values as they decode
  * @throws UPDATE_VALUES when a value is not finite or too large
  */
 export function encodeDense(
@@ -25,8 +28,7 @@ export function encodeDense(
       const code = blockScale(values, start, end);
       if (code > MAXIMUM_SCALE_CODE) {
         const { name } = layout[tensor]!;
-        const message = `A value of ${name} is not finite or too large: training has diverged; discard this update.`;
-        throw updateError('UPDATE_VALUES', message, { name });
+        throw updateError('UPDATE_VALUES', `a value of ${name} is not finite or too large`, { name });
       }
       bytes[at] = code;
       bytes[at + 1] = code >>> 8;
@@ -38,7 +40,7 @@ export function encodeDense(
   return { bytes: bytes.slice(0, at), tensors: sent.map((values) => ({ indices: null, values })) };
 }
 
-/** Scale code of a block; beyond MAXIMUM_SCALE_CODE when it holds a value that is not finite or too large. */
+/** Returns the scale code of a block; above MAXIMUM_SCALE_CODE when a value is not finite or too large. */
 function blockScale(values: Float32Array, start: number, end: number): number {
   let largest = 0;
   let sum = 0;
@@ -47,7 +49,7 @@ function blockScale(values: Float32Array, start: number, end: number): number {
     if (magnitude > largest) largest = magnitude;
     sum += magnitude;
   }
-  // NaN is invisible to the comparison, not to the sum.
+  // The sum catches NaN, which the comparison above ignores.
   return Number.isFinite(sum) ? scaleCode(largest / LARGEST) : MAXIMUM_SCALE_CODE + 1;
 }
 
@@ -63,7 +65,7 @@ function writeBlock(
   const inverse = 1 / scale;
   let at = offset;
   for (let index = start; index < end; index += 2) {
-    // Nearest integer plus LARGEST, as truncation of a positive number.
+    // Nearest integer plus LARGEST, computed by truncating a positive number.
     const low = (values[index]! * inverse + (LARGEST + 0.5)) | 0;
     sent[index] = (low - LARGEST) * scale;
     let high = 0;
@@ -77,8 +79,8 @@ function writeBlock(
 }
 
 /**
- * Reads the payload after the header of a dense update.
- * @throws UPDATE_SIZE when the payload ends early or late, UPDATE_SCALE, UPDATE_CANONICAL
+ * Decodes the payload of a dense update.
+ * @throws UPDATE_SIZE when the payload is too short or too long, UPDATE_SCALE, UPDATE_CANONICAL
  */
 export function decodeDense(bytes: Uint8Array, layout: UpdateLayout): TensorUpdate[] {
   let at = HEADER_BYTES;
@@ -91,15 +93,11 @@ export function decodeDense(bytes: Uint8Array, layout: UpdateLayout): TensorUpda
       at += BLOCK_SCALE_BYTES;
       if (code === EMPTY_SCALE) continue;
       if (code > MAXIMUM_SCALE_CODE) {
-        throw updateError(
-          'UPDATE_SCALE',
-          `Scale code ${code} in ${name}; the largest is ${MAXIMUM_SCALE_CODE}.`,
-          {
-            name,
-            code,
-            maximum: MAXIMUM_SCALE_CODE,
-          },
-        );
+        throw updateError('UPDATE_SCALE', `scale code ${code} in ${name} exceeds ${MAXIMUM_SCALE_CODE}`, {
+          name,
+          code,
+          maximum: MAXIMUM_SCALE_CODE,
+        });
       }
       if (at + Math.ceil((end - start) / 2) > bytes.length) throw truncated(name);
       at = readBlock(bytes, at, values, start, end, scaleValue(code), name);
@@ -107,19 +105,15 @@ export function decodeDense(bytes: Uint8Array, layout: UpdateLayout): TensorUpda
     return { indices: null, values };
   });
   if (at < bytes.length) {
-    throw updateError(
-      'UPDATE_SIZE',
-      `The update goes on for ${bytes.length - at} bytes after its last value.`,
-      {
-        expected: at,
-        given: bytes.length,
-      },
-    );
+    throw updateError('UPDATE_SIZE', `the update has ${bytes.length - at} bytes after its last value`, {
+      expected: at,
+      given: bytes.length,
+    });
   }
   return tensors;
 }
 
-/** The values of a block by their 4-bit codes; the last code is never used. */
+/** Values of a block by their 4-bit code. The last code is never used. */
 const decoded = new Float32Array(16);
 
 function readBlock(
@@ -155,11 +149,11 @@ function readBlock(
   const extremes = used & (1 | (1 << (2 * LARGEST)));
   if (extremes === 0 || unused !== 0) {
     const why = unused ? 'an unused code or padding is set' : 'no value of a block has the largest magnitude';
-    throw updateError('UPDATE_CANONICAL', `Not the canonical encoding in ${name}: ${why}.`, { name, why });
+    throw updateError('UPDATE_CANONICAL', `${name} is not in canonical encoding: ${why}`, { name, why });
   }
   return at;
 }
 
 function truncated(name: string) {
-  return updateError('UPDATE_SIZE', `The update ends in the middle of ${name}.`, { name });
+  return updateError('UPDATE_SIZE', `the update ends in the middle of ${name}`, { name });
 }

@@ -2,7 +2,7 @@ import type { SparseUpdate } from './codec.ts';
 import { updateError } from './errors.ts';
 import { checkTensors, type UpdateLayout } from './layout.ts';
 
-/** One LoRA module: positions of its two tensors in the layout, and the shapes A [rank, in], B [out, rank]. */
+/** A LoRA module: positions of A [rank, in] and B [out, rank] in the layout, and their sizes. */
 interface LoraModule {
   readonly name: string;
   readonly a: number;
@@ -13,13 +13,13 @@ interface LoraModule {
 }
 
 export interface Drift {
-  /** ‖Σwᵢ·BᵢAᵢ − B̄Ā‖ / ‖Σwᵢ·BᵢAᵢ − B₀A₀‖ over all modules; 0 when nothing has moved. */
+  /** ‖Σwᵢ·BᵢAᵢ − B̄Ā‖ / ‖Σwᵢ·BᵢAᵢ − B₀A₀‖ over all modules; 0 when no tensor has changed. */
   readonly rho: number;
-  /** The same for each module, by its name without the lora_A or lora_B part. */
+  /** The same ratio for each module, by the module's name without the lora_A or lora_B suffix. */
   readonly modules: ReadonlyMap<string, number>;
 }
 
-/** Ends of the names of A and of its B: of linear modules, and of embeddings. */
+/** Name suffixes of A and B, for linear modules and for embeddings. */
 const SUFFIXES = [
   ['.lora_A.weight', '.lora_B.weight'],
   ['.lora_embedding_A', '.lora_embedding_B'],
@@ -37,7 +37,7 @@ function loraModules(layout: UpdateLayout): LoraModule[] {
     const [rank = 0, inputs = 0] = shape;
     const [outputs = 0, columns] = b === undefined ? [] : layout[b]!.shape;
     if (b === undefined || columns !== rank) {
-      throw updateError('UPDATE_SHAPE', `${name} has no ${endOfB} beside it of the same rank.`, {
+      throw updateError('UPDATE_SHAPE', `${name} has no ${endOfB} of the same rank`, {
         name,
         rank,
       });
@@ -48,9 +48,10 @@ function loraModules(layout: UpdateLayout): LoraModule[] {
 }
 
 /**
- * How far averaging A and B separately is from averaging their products (DESIGN 5): Bᵢ = B₀ − ΔBᵢ and Aᵢ = A₀ − ΔAᵢ are
- * what the decoded updates say, wᵢ the weights scaled to sum 1. ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)): only Gram matrices of
- * the rank components are formed, never an out × in matrix (research/algorithms.md 3.2).
+ * Measures how far averaging A and B separately is from averaging their products (DESIGN 5). Bᵢ = B₀ − ΔBᵢ and
+ * Aᵢ = A₀ − ΔAᵢ, with the changes from the decoded updates; the weights wᵢ are scaled to sum 1. Because
+ * ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)), it needs only Gram matrices of the rank components, never an out × in matrix
+ * (research/algorithms.md 3.2).
  * @param adapter the checkpoint that all updates start from
  * @throws UPDATE_SHAPE, UPDATE_WEIGHT
  */
@@ -68,9 +69,13 @@ export function drift(
     !Number.isFinite(total) ||
     weights.some((w) => w < 0)
   ) {
-    throw updateError('UPDATE_WEIGHT', 'Give one weight per update, finite and from 0, not all 0.', {
-      weights,
-    });
+    throw updateError(
+      'UPDATE_WEIGHT',
+      'the weights are not one per update, finite, at least 0 and not all 0',
+      {
+        weights,
+      },
+    );
   }
   const shares = weights.map((weight) => weight / total);
   const modules = new Map<string, number>();
@@ -85,7 +90,7 @@ export function drift(
   return { rho: ratio(errors, moves), modules };
 }
 
-/** Squared norms of what separate averaging gets wrong, and of how far the exact average has moved. */
+/** Computes the squared norms of the error of separate averaging, and of the change of the exact average. */
 function moduleDrift(
   { a, b, rank, inputs, outputs }: LoraModule,
   adapter: readonly Float32Array[],
@@ -101,7 +106,7 @@ function moduleDrift(
     a: peer + FIRST_PEER,
     factor: share,
   }));
-  // Σwᵢ·BᵢAᵢ − B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀, and what separate averaging gives lacks Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ of it.
+  // move: Σwᵢ·BᵢAᵢ − B₀A₀ = Σwᵢ·ΔBᵢΔAᵢ − B₀·ΔĀ − ΔB̄·A₀. error: Σwᵢ·ΔBᵢΔAᵢ − ΔB̄·ΔĀ, which separate averaging leaves out.
   return {
     error: squaredNorm([...products, { b: MEAN, a: MEAN, factor: -1 }], gramB, gramA, rank),
     move: squaredNorm(
@@ -123,7 +128,7 @@ interface Block {
   readonly values: ArrayLike<number>;
 }
 
-/** The start, the weighted mean of the changes, and each change of one tensor. */
+/** Lists for one tensor its start, the weighted mean of its changes, and each change. */
 function blocks(
   tensor: number,
   adapter: readonly Float32Array[],
@@ -147,7 +152,7 @@ interface Gram {
   readonly dots: Float64Array;
 }
 
-/** Dot products of every two rank components of the blocks; `locate` gives component and position of an index. */
+/** Computes the dot product of every two rank components of the blocks. `locate` maps an index to component and position. */
 function gram(
   list: readonly Block[],
   rank: number,
@@ -191,7 +196,7 @@ function split(
   return components;
 }
 
-/** ‖Σ factor·X_b·Y_a‖² over the terms, X_b being out × rank and Y_a rank × in, from the Gram matrices of both. */
+/** Computes ‖Σ factor·X_b·Y_a‖² over the terms from the Gram matrices, with X_b [out, rank] and Y_a [rank, in]. */
 function squaredNorm(
   terms: readonly { b: number; a: number; factor: number }[],
   gramB: Gram,

@@ -1,29 +1,29 @@
 import { defineErrors } from '../../common/errors.ts';
 
 /**
- * The reasons why lora/update refuses something. The first eight are about bytes from a peer or from a disk, the others
- * about arguments from this program. docs/update-format.md says which check gives which code.
+ * Errors of lora/update. The first eight are about bytes from a peer or a disk, the others about arguments from this
+ * program. docs/update-format.md lists the check behind each code.
  */
 export const updateError = defineErrors({
-  /** A length outside what layout and preset allow, or other than the header declares. */
+  /** The length is out of the limits of layout and preset, or differs from the header. */
   UPDATE_SIZE: 'failed',
-  /** Wrong magic or version: not an update, or one of another release. */
+  /** Wrong magic or version: not an update, or an update of another release. */
   UPDATE_HEADER: 'failed',
-  /** Another preset than the job asks for. */
+  /** The preset differs from the job's. */
   UPDATE_PRESET: 'failed',
-  /** Made for other tensors than the job's. */
+  /** The tensors differ from the job's. */
   UPDATE_LAYOUT: 'failed',
-  /** A scale code above the largest. Negative, subnormal, infinite and NaN scales have no code at all. */
+  /** A scale code above the largest. Negative, subnormal, infinite and NaN scales have no code. */
   UPDATE_SCALE: 'failed',
   /** An index beyond the end of its chunk. */
   UPDATE_INDEX: 'failed',
-  /** Not the one permitted encoding of its content. */
+  /** An encoding other than the only valid one of its content. */
   UPDATE_CANONICAL: 'failed',
-  /** A stored residual with a wrong checksum or wrong values. */
-  UPDATE_RESIDUAL: 'failed',
-  /** Values to encode that are not finite, or too large for a scale. */
-  UPDATE_VALUES: 'failed',
-  /** Tensors, factors or updates whose number or length does not fit the layout. */
+  /** A stored residual with a wrong checksum. */
+  UPDATE_RESIDUAL: { kind: 'failed', next: 'start from an empty residual' },
+  /** Values to encode that are not finite or too large for a scale. */
+  UPDATE_VALUES: { kind: 'failed', next: 'training has diverged: skip this round' },
+  /** A number or length of tensors, factors or updates that does not fit the layout. */
   UPDATE_SHAPE: 'failed',
   /** Updates added to a merge twice, out of order, or after its end. */
   UPDATE_ORDER: 'failed',

@@ -5,18 +5,18 @@ import { updatePreset } from './header.ts';
 import { checkTensors, planLayout, type UpdateLayout, zeros } from './layout.ts';
 import type { Preset } from './presets.ts';
 
-/** Chosen over the published 0.95 for few peers and LoRA: with it peers resend what others have already applied. */
+/** For few peers and LoRA. With the published 0.95, peers resend what other peers' updates have already applied. */
 export const DEFAULT_DECAY = 0.5;
 
 export interface ErrorFeedbackOptions {
   readonly layout: UpdateLayout;
-  /** β, the share of the residual that outlives a round: 0 forgets, 1 loses nothing. @default 0.5 */
+  /** β, the share of the residual that survives a round: 0 keeps nothing, 1 keeps all. @default 0.5 */
   readonly decay?: number;
 }
 
 /**
- * What compression left out, to be sent later (SparseLoCo, arXiv 2508.15706): per round e ← β·e + Δ, send C(e),
- * e ← e − C(e). All arithmetic is float32, so that a residual from disk continues exactly as one in memory.
+ * Keeps what compression left out, to send it later (SparseLoCo, arXiv 2508.15706): per round e ← β·e + Δ, send C(e),
+ * e ← e − C(e). All arithmetic is float32, so that a residual from disk continues exactly like one in memory.
  */
 export class ErrorFeedback {
   readonly layout: UpdateLayout;
@@ -26,7 +26,7 @@ export class ErrorFeedback {
   /** @throws UPDATE_WEIGHT when the decay is not within 0 to 1 */
   constructor({ layout, decay = DEFAULT_DECAY }: ErrorFeedbackOptions, residual = zeros(layout)) {
     if (!(decay >= 0 && decay <= 1)) {
-      throw updateError('UPDATE_WEIGHT', `A decay of ${decay}; it lies between 0 and 1.`, { decay });
+      throw updateError('UPDATE_WEIGHT', `decay ${decay} is not between 0 and 1`, { decay });
     }
     checkTensors(layout, residual);
     this.layout = layout;
@@ -40,7 +40,7 @@ export class ErrorFeedback {
   }
 
   /**
-   * e ← β·e + Δ.
+   * Adds a round's change: e ← β·e + Δ.
    * @throws UPDATE_SHAPE, UPDATE_VALUES on a change that is not finite or too large; the residual is then unchanged
    */
   add(delta: readonly Float32Array[]): void {
@@ -55,7 +55,10 @@ export class ErrorFeedback {
     }
   }
 
-  /** Encodes what has accumulated and takes it out of the residual. @throws UPDATE_VALUES; the residual is unchanged */
+  /**
+   * Encodes the residual as an update, and subtracts what the update sends.
+   * @throws UPDATE_VALUES; the residual is then unchanged
+   */
   compress(preset: Preset): Uint8Array {
     const { bytes, update } = compressUpdate(this.layout, this.#residual, preset);
     addUpdate(this.#residual, update, -1);
@@ -63,29 +66,29 @@ export class ErrorFeedback {
   }
 
   /**
-   * Puts an update back that nobody has taken.
-   * @param bytes what `compress` returned
-   * @param rounds calls of `add` and missed rounds since: it comes back as decayed as if it had stayed. @default 0
+   * Adds an update that was not accepted back to the residual.
+   * @param bytes the update, as `compress` returned it
+   * @param rounds calls of `add` and missed rounds since then, to decay the update as if it had stayed. @default 0
    */
   restore(bytes: Uint8Array, rounds = 0): void {
     const update = decodeUpdate(bytes, this.layout, updatePreset(bytes));
     addUpdate(this.#residual, update, decayOver(this.decay, rounds));
   }
 
-  /** e ← βᵐ·e for m rounds in which this node did not take part. */
+  /** Decays the residual for m rounds in which this node did not take part: e ← βᵐ·e. */
   missRounds(rounds: number): void {
     const factor = decayOver(this.decay, rounds);
     for (const values of this.#residual)
       for (let index = 0; index < values.length; index++) values[index]! *= factor;
   }
 
-  /** A copy that can be used up without touching this one: the coordinator tries a delta before it commits it. */
+  /** Returns an independent copy: the coordinator tries a delta on it before it commits the delta. */
   clone(): ErrorFeedback {
     const residual = this.#residual.map((values) => values.slice());
     return new ErrorFeedback({ layout: this.layout, decay: this.decay }, residual);
   }
 
-  /** Bytes for the disk: SHA-256 over the rest, layout digest, the residual as little-endian float32. */
+  /** Encodes the residual for the disk: SHA-256 over the rest, layout digest, values as little-endian float32. */
   encode(): Uint8Array {
     const { digest, parameters } = planLayout(this.layout);
     const bytes = new Uint8Array(CHECKSUM_BYTES + digest.length + 4 * parameters);
@@ -100,7 +103,7 @@ export class ErrorFeedback {
   }
 
   /**
-   * Restores what `encode` wrote.
+   * Decodes the bytes of `encode`.
    * @throws UPDATE_SIZE, UPDATE_RESIDUAL when the bytes are damaged, UPDATE_LAYOUT when they belong to another adapter
    */
   static decode(bytes: Uint8Array, options: ErrorFeedbackOptions): ErrorFeedback {
@@ -108,19 +111,21 @@ export class ErrorFeedback {
     const start = CHECKSUM_BYTES + digest.length;
     const expected = start + 4 * parameters;
     if (bytes.length !== expected) {
-      const message = `A residual of ${bytes.length} bytes where this adapter needs ${expected}: start from an empty one.`;
-      throw updateError('UPDATE_SIZE', message, { given: bytes.length, expected });
+      const message = `the stored residual has ${bytes.length} bytes; this adapter needs ${expected}`;
+      throw updateError('UPDATE_SIZE', message, { given: bytes.length, expected }, { next: START_EMPTY });
     }
     if (checksum(bytes).some((byte, position) => bytes[position] !== byte)) {
-      throw updateError('UPDATE_RESIDUAL', 'The stored residual is damaged: start from an empty one.');
+      throw updateError('UPDATE_RESIDUAL', 'the stored residual is damaged');
     }
     if (digest.some((byte, position) => bytes[CHECKSUM_BYTES + position] !== byte)) {
       throw updateError(
         'UPDATE_LAYOUT',
-        'The stored residual belongs to another adapter: start from an empty one.',
+        'the stored residual belongs to another adapter',
+        {},
+        { next: START_EMPTY },
       );
     }
-    // Copied by the constructor: `slice` of a Buffer is a view into a pool.
+    // `new Uint8Array` copies: `slice` of a Buffer would be a view into a pool.
     const values = new Float32Array(new Uint8Array(bytes.subarray(start)).buffer);
     let at = 0;
     const residual = zeros(options.layout).map((tensor) => {
@@ -132,7 +137,7 @@ export class ErrorFeedback {
   }
 }
 
-/** Largest change of a weight in one round that is taken for training rather than divergence; a scale reaches further. */
+/** Largest change of a weight in one round. A larger one means divergence. Scales reach beyond it. */
 const LARGEST_CHANGE = 2 ** 16;
 
 function checkValues(layout: UpdateLayout, tensors: readonly Float32Array[]): void {
@@ -141,10 +146,12 @@ function checkValues(layout: UpdateLayout, tensors: readonly Float32Array[]): vo
     for (let index = 0; index < values.length; index++) fits &&= Math.abs(values[index]!) <= LARGEST_CHANGE;
     if (fits) continue;
     const { name } = layout[position]!;
-    const message = `The change of ${name} is not finite or exceeds ${LARGEST_CHANGE}: training has diverged; skip this round.`;
+    const message = `the change of ${name} is not finite or exceeds ${LARGEST_CHANGE}`;
     throw updateError('UPDATE_VALUES', message, { name, maximum: LARGEST_CHANGE });
   }
 }
+
+const START_EMPTY = 'start from an empty residual';
 
 const CHECKSUM_BYTES = 32;
 
@@ -152,13 +159,13 @@ function checksum(bytes: Uint8Array): Uint8Array {
   return createHash('sha256').update(bytes.subarray(CHECKSUM_BYTES)).digest();
 }
 
-/** βᵐ in float32 by repeated multiplication: `**` may differ between machines in its last bit. */
+/** Computes βᵐ in float32 by repeated multiplication, because the last bit of `**` may differ between machines. */
 function decayOver(decay: number, rounds: number): number {
   if (!Number.isSafeInteger(rounds) || rounds < 0) {
-    throw updateError('UPDATE_WEIGHT', `${rounds} rounds; give a whole number from 0.`, { rounds });
+    throw updateError('UPDATE_WEIGHT', `${rounds} rounds are not a whole number from 0`, { rounds });
   }
   let factor = 1;
-  // Every decay below 1 has reached 0 in float32 long before this, or makes no difference any more.
+  // Long before this many rounds, a decay below 1 has reached 0 in float32 or rounds to 1.
   const most = Math.min(rounds, 100_000);
   for (let round = 0; round < most && factor > 0; round++) factor = Math.fround(factor * Math.fround(decay));
   return factor;

@@ -20,23 +20,23 @@ export function writeHeader(bytes: Uint8Array, layout: UpdateLayout, preset: Pre
   bytes[PRESET_AT] = presetSettings(preset).code;
 }
 
-/** Preset that an update names. @throws UPDATE_PRESET when it names none */
+/** Returns the preset that an update names. @throws UPDATE_PRESET when its code is unknown */
 export function updatePreset(bytes: Uint8Array): Preset {
   const code = bytes[PRESET_AT];
   const preset = PRESET_NAMES.find((candidate) => PRESETS[candidate].code === code);
   if (preset) return preset;
-  throw updateError('UPDATE_PRESET', `The update names no known preset (code ${code}).`, { code });
+  throw updateError('UPDATE_PRESET', `the update has the unknown preset code ${code}`, { code });
 }
 
 /**
- * Checks everything that can be known before the payload is read.
+ * Checks the size and the header of an update, before the payload is read.
  * @throws UPDATE_SIZE, UPDATE_HEADER, UPDATE_LAYOUT, UPDATE_PRESET
  */
 export function checkHeader(bytes: Uint8Array, layout: UpdateLayout, preset: Preset): void {
   const { minimumBytes, maximumBytes } = updateLimits(layout, preset);
   const given = bytes.length;
   if (given < minimumBytes || given > maximumBytes) {
-    const message = `An update of ${given} bytes; ${preset} of this adapter takes ${minimumBytes} to ${maximumBytes}.`;
+    const message = `the update has ${given} bytes; with preset ${preset} this adapter takes ${minimumBytes} to ${maximumBytes}`;
     throw updateError('UPDATE_SIZE', message, {
       given,
       minimum: minimumBytes,
@@ -45,28 +45,39 @@ export function checkHeader(bytes: Uint8Array, layout: UpdateLayout, preset: Pre
     });
   }
   if (MAGIC.some((byte, position) => bytes[position] !== byte)) {
-    throw updateError('UPDATE_HEADER', 'These bytes are not an update: they do not begin with "LSU".');
+    throw updateError('UPDATE_HEADER', 'the bytes are not an update: they do not begin with "LSU"');
   }
   const version = bytes[VERSION_AT]!;
   if (version !== UPDATE_VERSION) {
-    const message = `An update of format version ${version}, this program reads ${UPDATE_VERSION}: run the same release.`;
-    throw updateError('UPDATE_HEADER', message, { version, expected: UPDATE_VERSION });
+    throw updateError(
+      'UPDATE_HEADER',
+      `the update has format version ${version}; this program reads version ${UPDATE_VERSION}`,
+      { version, expected: UPDATE_VERSION },
+      { next: 'run the same release as the other side' },
+    );
   }
   const code = bytes[PRESET_AT]!;
   if (code !== PRESETS[preset].code) {
     const name = PRESET_NAMES.find((candidate) => PRESETS[candidate].code === code) ?? `code ${code}`;
-    const message = `An update of preset ${name} where ${preset} is asked for: use the preset of the job's manifest.`;
-    throw updateError('UPDATE_PRESET', message, { code, preset });
+    throw updateError(
+      'UPDATE_PRESET',
+      `the update has preset ${name}; the job has preset ${preset}`,
+      { code, preset },
+      { next: "use the preset of the job's manifest" },
+    );
   }
   const { digest } = planLayout(layout);
   if (digest.some((byte, position) => bytes[DIGEST_AT + position] !== byte)) {
-    const message =
-      'An update of an adapter with other tensors: its base model or LoRA settings differ from the job.';
-    throw updateError('UPDATE_LAYOUT', message, { expected: Buffer.from(digest).toString('hex') });
+    throw updateError(
+      'UPDATE_LAYOUT',
+      "the update is for other tensors than the job's adapter",
+      { expected: Buffer.from(digest).toString('hex') },
+      { next: 'use the base and the LoRA settings of the job' },
+    );
   }
   const declared = new DataView(bytes.buffer, bytes.byteOffset).getUint32(LENGTH_AT, true);
   if (declared !== given) {
-    const message = `An update that declares ${declared} bytes has ${given}: it was cut or padded on its way.`;
+    const message = `the update declares ${declared} bytes but has ${given}: it was truncated or padded`;
     throw updateError('UPDATE_SIZE', message, { declared, given });
   }
 }

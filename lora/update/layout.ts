@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { updateError } from './errors.ts';
 
-/** A tensor of the adapter, in the order that everything in this folder uses. */
+/** A tensor of the adapter. All lists of tensors in this folder are in the order of the layout. */
 export interface LayoutTensor {
   readonly name: string;
   readonly shape: readonly number[];
@@ -9,26 +9,26 @@ export interface LayoutTensor {
 
 export type UpdateLayout = readonly LayoutTensor[];
 
-/** What a layout implies, worked out once: the only source of sizes for encoder, decoder and merge. */
+/** Sizes and digest of a layout, computed once. Encoder, decoder and merge take all sizes from here. */
 export interface LayoutPlan {
-  /** Values of each tensor. */
+  /** Number of values of each tensor. */
   readonly sizes: readonly number[];
-  /** Values of all tensors. */
+  /** Number of values of all tensors. */
   readonly parameters: number;
   /** First 8 bytes of SHA-256 over the names and shapes; see `layoutDigest`. */
   readonly digest: Uint8Array;
 }
 
-/** Keeps every offset and every sum of sizes within int32, which the typed-array loops rely on. */
+/** Most values of a layout. Keeps every offset and sum of sizes within int32, as the typed-array loops need. */
 export const MAX_LAYOUT_PARAMETERS = 2 ** 30;
 
-/** Bytes of the digest on the wire. It catches mix-ups; what binds a job is the signed envelope around. */
+/** Bytes of the digest on the wire. It catches mistakes; the signed envelope is what binds an update to its job. */
 export const LAYOUT_DIGEST_BYTES = 8;
 
 const plans = new WeakMap<UpdateLayout, LayoutPlan>();
 
 /**
- * Sizes and digest of a layout. Cached per layout object, which must not change afterwards.
+ * Computes sizes and digest of a layout. Cached per layout object, which must not change afterwards.
  * @throws UPDATE_SHAPE when a dimension is not a positive integer, a name repeats or the total is too large
  */
 export function planLayout(layout: UpdateLayout): LayoutPlan {
@@ -37,13 +37,14 @@ export function planLayout(layout: UpdateLayout): LayoutPlan {
   const names = new Set<string>();
   let parameters = 0;
   const sizes = layout.map(({ name, shape }) => {
-    if (names.has(name)) throw updateError('UPDATE_SHAPE', `Tensor ${name} is listed twice.`, { name });
+    if (names.has(name))
+      throw updateError('UPDATE_SHAPE', `tensor ${name} occurs twice in the layout`, { name });
     names.add(name);
     const size = shape.reduce((product, dimension) => {
       if (Number.isSafeInteger(dimension) && dimension > 0) return product * dimension;
       throw updateError(
         'UPDATE_SHAPE',
-        `Tensor ${name} has shape [${shape}]: dimensions are positive integers.`,
+        `tensor ${name} has shape [${shape}], where ${dimension} is not a positive integer`,
         {
           name,
           shape,
@@ -56,7 +57,7 @@ export function planLayout(layout: UpdateLayout): LayoutPlan {
   if (parameters === 0 || parameters > MAX_LAYOUT_PARAMETERS) {
     throw updateError(
       'UPDATE_SHAPE',
-      `A layout of ${parameters} values: 1 to ${MAX_LAYOUT_PARAMETERS} can be sent.`,
+      `the layout has ${parameters} values; it can have 1 to ${MAX_LAYOUT_PARAMETERS}`,
       {
         parameters,
         maximum: MAX_LAYOUT_PARAMETERS,
@@ -68,33 +69,29 @@ export function planLayout(layout: UpdateLayout): LayoutPlan {
   return plan;
 }
 
-/** SHA-256 over the UTF-8 of `JSON.stringify([[name, [dimension, …]], …])`, cut to its first 8 bytes. */
+/** Computes the first 8 bytes of SHA-256 over the UTF-8 of `JSON.stringify([[name, [dimension, …]], …])`. */
 function layoutDigest(layout: UpdateLayout): Uint8Array {
   const text = JSON.stringify(layout.map(({ name, shape }) => [name, shape]));
   return new Uint8Array(createHash('sha256').update(text).digest().subarray(0, LAYOUT_DIGEST_BYTES));
 }
 
 /**
- * Checks that there is one tensor of the right length per entry of the layout.
+ * Checks that there is one tensor of the right length for each entry of the layout.
  * @throws UPDATE_SHAPE
  */
 export function checkTensors(layout: UpdateLayout, tensors: readonly Float32Array[]): void {
   const { sizes } = planLayout(layout);
   if (tensors.length !== sizes.length) {
-    throw updateError(
-      'UPDATE_SHAPE',
-      `${tensors.length} tensors given where the layout has ${sizes.length}.`,
-      {
-        given: tensors.length,
-        expected: sizes.length,
-      },
-    );
+    throw updateError('UPDATE_SHAPE', `got ${tensors.length} tensors; the layout has ${sizes.length}`, {
+      given: tensors.length,
+      expected: sizes.length,
+    });
   }
   for (const [position, size] of sizes.entries()) {
     const given = tensors[position]!.length;
     if (given === size) continue;
     const { name } = layout[position]!;
-    throw updateError('UPDATE_SHAPE', `Tensor ${name} has ${given} values where the layout says ${size}.`, {
+    throw updateError('UPDATE_SHAPE', `tensor ${name} has ${given} values; the layout has ${size}`, {
       name,
       given,
       expected: size,
@@ -102,7 +99,7 @@ export function checkTensors(layout: UpdateLayout, tensors: readonly Float32Arra
   }
 }
 
-/** One zeroed tensor per entry of the layout. */
+/** Returns a tensor of zeros for each entry of the layout. */
 export function zeros(layout: UpdateLayout): Float32Array[] {
   return planLayout(layout).sizes.map((size) => new Float32Array(size));
 }

@@ -4,43 +4,43 @@ import { planLayout, type UpdateLayout, zeros } from './layout.ts';
 import type { TensorUpdate } from './sparse.ts';
 
 /**
- * Where few have sent a coordinate, it is divided by at least this share of the round's weight. Dividing by its senders
- * alone lets one peer move a coordinate as far as all together; dividing by all shrinks every sparse update
- * (research/algorithms.md, finding 2).
+ * Least divisor of a coordinate, as a share of the round's total weight. Dividing by the weight of the coordinate's
+ * senders alone lets one peer move it as far as all peers together. Dividing by the total weight shrinks every sparse
+ * update (research/algorithms.md, finding 2).
  */
 export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 
 export interface MergeOptions {
   readonly layout: UpdateLayout;
-  /** Share of the total weight that a coordinate is at least divided by. @default 0.25 */
+  /** Least divisor of a coordinate, as a share of the total weight. @default 0.25 */
   readonly denominatorFloor?: number;
 }
 
 export interface Contribution {
-  /** Who sent it. Contributions come in ascending order of peer, then round: the order that the sums depend on. */
+  /** Sender. Contributions are added in ascending order of peer, then round, because sums depend on the order. */
   readonly peer: string;
-  /** Round it was made for, where a peer has a late update beside its current one. @default 0 */
+  /** Round of the update, because a peer may have a late update and a current one. @default 0 */
   readonly round?: number;
   /** Tokens after the cap, times the staleness factor; rounded to float32. */
   readonly weight: number;
   readonly update: SparseUpdate;
-  /** Factor per tensor from `medianNormClip`; shrinks the values, not their weight in the denominator. @default 1 */
+  /** Factor per tensor from `medianNormClip`. It scales the values, not their weight in the denominator. @default 1 */
   readonly scale?: ArrayLike<number>;
 }
 
 /**
- * Weighted mean of updates, one at a time: per coordinate
+ * Computes the weighted mean of updates, which are added one at a time. For each coordinate:
  *
  *     Σ wᵢ·cᵢ·vᵢ / max(Σ wᵢ over its senders, floor·Σ wᵢ over all)
  *
- * in float32, summed in the order of `add`: whoever adds the same updates in the same order gets the same bits. Memory is
- * at most two numbers per coordinate, however many updates come.
+ * in float32, summed in the order of `add`. The same updates in the same order give the same bits. Memory is at most two
+ * numbers per coordinate, for any number of updates.
  */
 export class Merge {
   readonly #layout: UpdateLayout;
   readonly #floor: number;
   readonly #sums: Float32Array[];
-  /** Weight of the senders per tensor: one number as long as all have sent all of it, then one per coordinate. */
+  /** Weight of the senders, per tensor: one number while every update sends the whole tensor, else one per coordinate. */
   readonly #weights: (number | Float32Array)[];
   #total = 0;
   #last: { peer: string; round: number } | null = null;
@@ -49,7 +49,7 @@ export class Merge {
   /** @throws UPDATE_WEIGHT when the floor is not within 0 to 1 */
   constructor({ layout, denominatorFloor = DEFAULT_DENOMINATOR_FLOOR }: MergeOptions) {
     if (!(denominatorFloor >= 0 && denominatorFloor <= 1)) {
-      const message = `A denominator floor of ${denominatorFloor}; it lies between 0 and 1.`;
+      const message = `denominator floor ${denominatorFloor} is not between 0 and 1`;
       throw updateError('UPDATE_WEIGHT', message, { denominatorFloor });
     }
     this.#layout = layout;
@@ -59,14 +59,14 @@ export class Merge {
   }
 
   /**
-   * Counts an update in. A refusal leaves the merge as it was.
+   * Adds an update. If this throws, the merge is unchanged.
    * @throws UPDATE_WEIGHT on a weight or factor that is not finite or negative, UPDATE_SHAPE, UPDATE_ORDER
    */
   add({ peer, round = 0, weight, update, scale }: Contribution): void {
     this.#checkOrder(peer, round);
     const { length } = planLayout(this.#layout).sizes;
     if (update.tensors.length !== length || (scale && scale.length !== length)) {
-      throw updateError('UPDATE_SHAPE', `${peer}: update or factors for another number of tensors.`, {
+      throw updateError('UPDATE_SHAPE', `${peer}: the update or its factors are not for ${length} tensors`, {
         peer,
       });
     }
@@ -82,9 +82,9 @@ export class Merge {
     }
   }
 
-  /** The merged delta, one tensor per entry of the layout. @throws UPDATE_ORDER when called twice */
+  /** Returns the merged delta, one tensor per entry of the layout. @throws UPDATE_ORDER when called twice */
   finish(): Float32Array[] {
-    if (this.#finished) throw updateError('UPDATE_ORDER', 'The merge has already finished: start a new one.');
+    if (this.#finished) throw updateError('UPDATE_ORDER', 'the merge has already finished');
     this.#finished = true;
     const least = Math.fround(this.#floor * this.#total);
     for (const [position, sums] of this.#sums.entries()) {
@@ -100,11 +100,11 @@ export class Merge {
 
   #checkOrder(peer: string, round: number): void {
     if (this.#finished) {
-      throw updateError('UPDATE_ORDER', `${peer} comes after the merge has finished.`, { peer });
+      throw updateError('UPDATE_ORDER', `${peer} was added after the merge had finished`, { peer });
     }
     const last = this.#last;
     if (last && (peer < last.peer || (peer === last.peer && round <= last.round))) {
-      const message = `${peer}, round ${round}, comes after ${last.peer}, round ${last.round}: add each once, in order.`;
+      const message = `${peer}, round ${round}, was added after ${last.peer}, round ${last.round}: out of order`;
       throw updateError('UPDATE_ORDER', message, { peer, round, last });
     }
   }
@@ -113,7 +113,7 @@ export class Merge {
 function checkedWeight(weight: number, peer: string): number {
   const rounded = Math.fround(weight);
   if (Number.isFinite(rounded) && rounded >= 0) return rounded;
-  throw updateError('UPDATE_WEIGHT', `${peer}: a weight of ${weight}; it is a finite number from 0.`, {
+  throw updateError('UPDATE_WEIGHT', `${peer}: weight ${weight} is not a finite number of at least 0`, {
     peer,
     weight,
   });
@@ -129,7 +129,7 @@ function addValues(sums: Float32Array, { indices, values }: TensorUpdate, factor
   }
 }
 
-/** The same sums, in the same order, whether they are kept as one number or one per coordinate. */
+/** Adds a sender's weight. The sums are the same whether kept as one number or as one per coordinate. */
 function addWeight(
   weights: number | Float32Array,
   length: number,

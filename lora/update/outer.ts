@@ -5,8 +5,9 @@ import { checkTensors, type UpdateLayout } from './layout.ts';
 import type { Preset } from './presets.ts';
 
 /**
- * θ ← θ − rate·delta in float32, the product rounded before the difference. No momentum: error feedback takes its place.
- * @returns new tensors; the arguments stay as they are
+ * Takes the outer step θ ← θ − rate·delta in float32; the product is rounded before the subtraction. It has no momentum;
+ * error feedback takes its place.
+ * @returns new tensors; the arguments stay unchanged
  * @throws UPDATE_WEIGHT on a rate that is not finite, UPDATE_SHAPE
  */
 export function outerStep(
@@ -19,7 +20,7 @@ export function outerStep(
     adapter.length !== delta.length ||
     adapter.some(({ length }, tensor) => length !== delta[tensor]!.length)
   ) {
-    throw updateError('UPDATE_SHAPE', 'The delta has other tensors than the adapter.', {
+    throw updateError('UPDATE_SHAPE', 'the tensors of the delta differ from those of the adapter', {
       adapter: adapter.map(({ length }) => length),
       delta: delta.map(({ length }) => length),
     });
@@ -34,17 +35,17 @@ export function outerStep(
   });
 }
 
-/** What the coordinator publishes once per round, however many peers have contributed. */
+/** The delta that the coordinator publishes once per round, for any number of peers. */
 export interface PublishedDelta {
   readonly bytes: Uint8Array;
-  /** To be kept, durably, when the delta is committed, and dropped when it is not. */
+  /** Error feedback after this delta: to be stored durably when the delta is committed, else dropped. */
   readonly feedback: ErrorFeedback;
 }
 
 /**
- * Quantises rate·delta for the downlink. The outer rate is applied here and nowhere else.
- * @param feedback what earlier rounds left unsent, decay 1; it is not changed
- * @param preset how it is encoded. @default 'dense'
+ * Encodes rate·delta for the downlink. The outer rate is applied here and nowhere else.
+ * @param feedback what earlier rounds left unsent, with decay 1; stays unchanged
+ * @param preset preset of the encoding. @default 'dense'
  * @throws UPDATE_WEIGHT, UPDATE_SHAPE, UPDATE_VALUES
  */
 export function encodeDelta(
@@ -61,8 +62,8 @@ export function encodeDelta(
 }
 
 /**
- * Applies a published delta to the checkpoint it belongs to. Coordinator and nodes all do this with the same bytes, and
- * so end with the same adapter, bit for bit.
+ * Applies a published delta to its checkpoint. Coordinator and nodes do this with the same bytes, so they get the same
+ * adapter bit for bit.
  * @returns new tensors
  * @throws as `decodeUpdate`; UPDATE_SHAPE
  */
@@ -87,5 +88,5 @@ function scaled(values: Float32Array, factor: number): Float32Array {
 
 function checkedRate(rate: number): number {
   if (Number.isFinite(rate)) return Math.fround(rate);
-  throw updateError('UPDATE_WEIGHT', `An outer rate of ${rate}; it is a finite number.`, { rate });
+  throw updateError('UPDATE_WEIGHT', `outer rate ${rate} is not a finite number`, { rate });
 }

@@ -1,13 +1,13 @@
 import { updateError } from './errors.ts';
 import { planLayout, type UpdateLayout } from './layout.ts';
 
-/** How much of an update is sent; see docs/update-format.md for the bytes each costs. */
+/** How much of an update is sent. docs/update-format.md has the bytes of each preset. */
 export type Preset = 'tiny' | 'balanced' | 'quality' | 'dense';
 
 export interface PresetSettings {
-  /** Byte that names the preset on the wire. */
+  /** Byte of the preset on the wire. */
   readonly code: number;
-  /** Values kept of every full chunk; null sends all of them as 4-bit integers. */
+  /** Values kept of every full chunk; null: all values are sent as 4-bit integers. */
   readonly kept: number | null;
 }
 
@@ -30,36 +30,36 @@ export const BLOCK_VALUES = 256;
 export const SCALE_BITS = 13;
 export const RATIO_BITS = 7;
 
-/** Bytes of a scale in the dense preset, where everything is byte-aligned; its upper bits are 0. */
+/** Bytes of a scale in the dense preset, which is byte-aligned. The upper bits are 0. */
 export const BLOCK_SCALE_BYTES = 2;
 
-/** Sign and magnitude bit of a kept value. */
+/** Bits of a kept value: sign and magnitude. */
 export const VALUE_BITS = 2;
 
 /** Bytes before the payload: magic 3, version 1, layout digest 8, length 4, preset 1. */
 export const HEADER_BYTES = 17;
 
-/** Values kept of a chunk of `length` values when `kept` of a full one are: max(1, round(kept·length/4096)). */
+/** Returns the values kept of a chunk of `length` values: max(1, round(kept·length/4096)), with `kept` of a full chunk. */
 export function keptCount(length: number, kept: number): number {
   return Math.max(1, Math.floor((2 * kept * length + CHUNK_VALUES) / (2 * CHUNK_VALUES)));
 }
 
 /**
- * Divisor m of the Golomb code for the gaps of a chunk: ⌈ln 2 · length/kept − 0.85⌉, at least 1, in integers so that
- * every implementation agrees on it. It is the optimum for gaps that are geometric with p = kept/length, the smallest m
- * with (1−p)ᵐ + (1−p)ᵐ⁺¹ ≤ 1 (Gallager and van Voorhis, "Optimal Source Codes for Geometrically Distributed Integer
- * Alphabets", 1975), to second order in p.
+ * Returns the divisor m of the Golomb code for the gaps of a chunk: ⌈ln 2 · length/kept − 0.85⌉, at least 1, computed
+ * in integers so that all implementations agree. To second order in p it is the optimum for gaps that are geometric with
+ * p = kept/length: the smallest m with (1−p)ᵐ + (1−p)ᵐ⁺¹ ≤ 1 (Gallager and van Voorhis, "Optimal Source Codes for
+ * Geometrically Distributed Integer Alphabets", 1975).
  */
 export function golombDivisor(length: number, kept: number): number {
   return Math.max(1, Math.ceil((693 * length - 850 * kept) / (1000 * kept)));
 }
 
-/** Bits of the longest remainder in truncated binary: ⌈log₂ divisor⌉. */
+/** Returns the bits of the longest remainder in truncated binary: ⌈log₂ divisor⌉. */
 export function remainderBits(divisor: number): number {
   return 32 - Math.clz32(divisor - 1);
 }
 
-/** No gaps of a chunk take more bits: the unary parts together are at most (length − kept)/divisor. */
+/** Returns the most bits of a chunk's gaps: the unary parts add up to at most (length − kept)/divisor. */
 function indexBitsAtMost(length: number, kept: number): number {
   const divisor = golombDivisor(length, kept);
   return kept * (1 + remainderBits(divisor)) + Math.floor((length - kept) / divisor);
@@ -73,7 +73,7 @@ function blockBitsAtMost(length: number): number {
   return 8 * (BLOCK_SCALE_BYTES + Math.ceil(length / 2));
 }
 
-/** What a layout and a preset allow: everything a decoder may allocate follows from these, not from the bytes. */
+/** Limits of an update from its layout and preset. A decoder allocates by these, never by the bytes it received. */
 export interface UpdateLimits {
   readonly minimumBytes: number;
   readonly maximumBytes: number;
@@ -81,7 +81,7 @@ export interface UpdateLimits {
   readonly maximumValues: number;
 }
 
-/** Limits of the encoded size for a layout and preset. A message outside them is refused before it is read. */
+/** Computes the limits of an update for a layout and preset. An update outside them is refused before it is read. */
 export function updateLimits(layout: UpdateLayout, preset: Preset): UpdateLimits {
   const { kept } = presetSettings(preset);
   const unit = kept === null ? BLOCK_VALUES : CHUNK_VALUES;
@@ -106,10 +106,13 @@ export function updateLimits(layout: UpdateLayout, preset: Preset): UpdateLimits
   };
 }
 
-/** @throws UPDATE_PRESET when the name is none of the presets (it may come from a file) */
+/** Returns the settings of a preset. @throws UPDATE_PRESET for an unknown name, which may come from a file */
 export function presetSettings(preset: Preset): PresetSettings {
   if (Object.hasOwn(PRESETS, preset)) return PRESETS[preset];
-  throw updateError('UPDATE_PRESET', `No preset "${preset}"; there are ${PRESET_NAMES.join(', ')}.`, {
-    preset,
-  });
+  throw updateError(
+    'UPDATE_PRESET',
+    `there is no preset "${preset}"`,
+    { preset },
+    { next: `use one of ${PRESET_NAMES.join(', ')}` },
+  );
 }

@@ -1,23 +1,23 @@
-/**
- * Scales on the wire: 13 bits that are the pattern of a positive bfloat16 less an offset, so that they cover 64 binades
- * from 2⁻⁴⁷ with 8 significant bits. Half precision has too few exponents (its normal numbers end at 6·10⁻⁵, and the
- * updates of a decayed learning rate lie below); and here a negative, subnormal, infinite or NaN scale cannot be written
- * at all. A scale times an integer of 16 bits is exact in float32: every implementation decodes to the same bits.
+/*
+ * Scales on the wire have 13 bits: the bit pattern of a positive bfloat16 minus an offset. They cover 64 binades from
+ * 2⁻⁴⁷ with 8 significant bits. Half precision has too few exponents: its normal numbers end at 6·10⁻⁵, and updates at a
+ * decayed learning rate are smaller. A negative, subnormal, infinite or NaN scale has no code. A scale times a 16-bit
+ * integer is exact in float32, so every implementation decodes to the same bits.
  */
 
-/** Code of a chunk or block of which nothing is sent. */
+/** Code of a chunk or block without values. */
 export const EMPTY_SCALE = 0;
 
-/** About 2¹⁷: a weight that moves further in one round has diverged. */
+/** Code of the largest scale, about 2¹⁷. A weight that changes more in one round has diverged. */
 export const MAXIMUM_SCALE_CODE = 2 ** 13 - 1;
 
-/** bfloat16 pattern of 2⁻⁴⁷: the code that stands for it is EMPTY_SCALE, so the smallest scale is one step above. */
+/** bfloat16 pattern of 2⁻⁴⁷. Its code is EMPTY_SCALE, so the smallest scale is one step above. */
 const OFFSET = (127 - 47) << 7;
 
 const float = new Float32Array(1);
 const bits = new Uint32Array(float.buffer);
 
-/** The scale that a code from 1 to MAXIMUM_SCALE_CODE stands for; 0 for EMPTY_SCALE. */
+/** Returns the scale of a code from 1 to MAXIMUM_SCALE_CODE; 0 for EMPTY_SCALE. */
 export function scaleValue(code: number): number {
   if (code === EMPTY_SCALE) return 0;
   bits[0] = (code + OFFSET) << 16;
@@ -25,8 +25,8 @@ export function scaleValue(code: number): number {
 }
 
 /**
- * Code of the scale nearest to a finite value ≥ 0, EMPTY_SCALE below the smallest. Exceeds MAXIMUM_SCALE_CODE when the
- * value exceeds the largest scale: for the caller to refuse.
+ * Returns the code of the scale nearest to a finite value ≥ 0; EMPTY_SCALE below the smallest scale. When the value
+ * exceeds the largest scale, the result exceeds MAXIMUM_SCALE_CODE, which the caller must check.
  */
 export function scaleCode(value: number): number {
   float[0] = value;

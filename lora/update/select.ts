@@ -1,12 +1,12 @@
 import { CHUNK_VALUES } from './presets.ts';
 
-// Magnitudes are compared as the low 31 bits of their float32 pattern, which order like the numbers themselves.
-// Three radix levels split those bits: exponent and 3 mantissa bits over the whole chunk, the rest over few candidates.
+// Magnitudes are compared by the low 31 bits of their float32 pattern, which have the same order as the numbers. Three
+// radix levels split these bits: exponent and 3 mantissa bits for the whole chunk, the rest for few candidates.
 const FIRST_SHIFT = 20;
 const LEVELS = [10, 0] as const;
 const FIRST_BINS = 1 << 11;
 const NEXT_BINS = 1 << 10;
-/** Bins from here on hold infinities and NaN. */
+/** First of the bins that hold infinities and NaN. */
 const FIRST_NON_FINITE_BIN = 0x7f800000 >>> FIRST_SHIFT;
 
 const histogram = new Uint32Array(FIRST_BINS);
@@ -16,8 +16,8 @@ const candidates = new Uint32Array(CHUNK_VALUES);
 export const NON_FINITE = -1;
 
 /**
- * Positions of the `kept` values of largest magnitude in `patterns[start … start+length)`, ascending and relative to
- * `start`, into `positions`. Of equal magnitudes the lower positions are taken. Radix selection: O(length), no sorting.
+ * Writes the positions of the `kept` values of largest magnitude in `patterns[start … start+length)` to `positions`,
+ * ascending and relative to `start`. Of equal magnitudes, takes the lower positions. Radix selection in O(length).
  * @param patterns float32 bit patterns; `length` is at most CHUNK_VALUES
  * @returns `kept`, or NON_FINITE
  */

@@ -15,7 +15,7 @@ import { type ChunkCode, chunksOf, NEGATIVE, setDecodedValues, type TensorUpdate
 
 const decoded = new Float32Array(4);
 
-/** Sets of the codes that a chunk has used, one bit per code. */
+/** Sets of the codes that a chunk uses, one bit per code. */
 const USES_UPPER = (1 << UPPER) | (1 << (NEGATIVE | UPPER));
 const USES_LOWER = (1 << 0) | (1 << NEGATIVE);
 const USES_NEGATIVE_LOWER = 1 << NEGATIVE;
@@ -31,8 +31,8 @@ interface Source {
 }
 
 /**
- * Reads the payload after the header of a sparse update. Allocates what layout and preset imply, whatever the bytes say.
- * @throws UPDATE_SIZE when the payload ends early or late, UPDATE_INDEX, UPDATE_CANONICAL
+ * Decodes the payload of a sparse update. Allocates what layout and preset imply, independent of the bytes.
+ * @throws UPDATE_SIZE when the payload is too short or too long, UPDATE_INDEX, UPDATE_CANONICAL
  */
 export function decodeSparse(
   bytes: Uint8Array,
@@ -93,7 +93,7 @@ function readChunk(
     let window = peekBits(words, bit);
     let quotient = Math.clz32(window);
     if (quotient > 32 - most) {
-      // A unary part too long to have its symbol in the same window.
+      // The unary part is too long for its symbol to fit the same window.
       const unary = bit;
       while (window === 0) {
         bit += 32;
@@ -107,10 +107,10 @@ function readChunk(
       bit += quotient;
       window <<= quotient;
     }
-    // The symbol with the longest remainder; with a short one it ends a bit earlier.
+    // The symbol with a long remainder; one with a short remainder ends a bit earlier.
     const symbol = window >>> (32 - most);
     const binary = (symbol >>> VALUE_BITS) & remainderMask;
-    // 1 where binary >>> 1 < short: branches on random bits would cost more than all the rest.
+    // 1 where binary >>> 1 < short, without a branch: mispredicted branches would cost more than all the rest.
     const isShort = ((binary >>> 1) - short) >>> 31;
     bit += most - isShort;
     if (bit > end) throw truncated(name);
@@ -127,7 +127,7 @@ function readChunk(
   checkLevels(used, ratio, name);
 }
 
-/** Refuses a choice of scale and ratio that the same values could also have been written without. */
+/** Refuses a chunk whose values have a simpler choice of scale and ratio. */
 function checkLevels(used: number, ratio: number, name: string): void {
   if ((used & USES_UPPER) === 0) throw notCanonical(name, 'a chunk uses only its lower level');
   if (ratio === 0 ? (used & USES_NEGATIVE_LOWER) !== 0 : (used & USES_LOWER) === 0) {
@@ -138,10 +138,10 @@ function checkLevels(used: number, ratio: number, name: string): void {
   }
 }
 
-/** The payload ends in the byte of its last bit, and the rest of that byte is zero. */
+/** Checks that the payload ends in the byte of its last bit, and that the rest of that byte is zero. */
 function checkEnd({ words, position, end }: Source): void {
   if (end - position >= 8) {
-    throw updateError('UPDATE_SIZE', `The update goes on for ${end - position} bits after its last value.`, {
+    throw updateError('UPDATE_SIZE', `the update has ${end - position} bits after its last value`, {
       expected: Math.ceil(position / 8),
       given: end / 8,
     });
@@ -152,13 +152,13 @@ function checkEnd({ words, position, end }: Source): void {
 }
 
 function truncated(name: string) {
-  return updateError('UPDATE_SIZE', `The update ends in the middle of ${name}.`, { name });
+  return updateError('UPDATE_SIZE', `the update ends in the middle of ${name}`, { name });
 }
 
 function outOfBounds(name: string, index: number, bound: number) {
   return updateError(
     'UPDATE_INDEX',
-    `Index ${index} of ${name} lies beyond its chunk, which ends at ${bound}.`,
+    `index ${index} of ${name} is beyond its chunk, which ends at ${bound}`,
     {
       name,
       index,
@@ -168,5 +168,5 @@ function outOfBounds(name: string, index: number, bound: number) {
 }
 
 function notCanonical(name: string, why: string) {
-  return updateError('UPDATE_CANONICAL', `Not the canonical encoding in ${name}: ${why}.`, { name, why });
+  return updateError('UPDATE_CANONICAL', `${name} is not in canonical encoding: ${why}`, { name, why });
 }

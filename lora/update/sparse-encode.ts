@@ -21,7 +21,7 @@ const magnitudes = magnitudesOf(CHUNK_VALUES);
 const decoded = new Float32Array(4);
 const levels: Levels = { scale: 0, ratio: 0, threshold: 0 };
 
-/** Output of the encoder: bits, and the entries that a decoder will read from them. */
+/** Output of the encoder: bits, and the entries as they decode from them. */
 interface Sink {
   readonly words: Uint32Array;
   position: number;
@@ -31,8 +31,8 @@ interface Sink {
 }
 
 /**
- * Payload of a sparse update: of every chunk the values of largest magnitude, two levels each.
- * @returns the payload with `HEADER_BYTES` of room before it, and what its decoder gets
+ * Encodes a sparse update: the values of largest magnitude of every chunk, at two levels per chunk.
+ * @returns the payload after `HEADER_BYTES` of room for the header, and the values as they decode
  * @throws UPDATE_VALUES when a value is not finite or too large
  */
 export function encodeSparse(
@@ -83,16 +83,16 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
     bit += RATIO_BITS;
     setDecodedValues(decoded, levels.scale, levels.ratio);
     const { threshold } = levels;
-    // A lower level of zero has no sign: -0 would be a second way to write it.
+    // A lower level of zero has no sign, because −0 would be a second encoding of it.
     const lowerSign = levels.ratio === 0 ? 0 : NEGATIVE;
     const longest = remainderBits(divisor);
-    // Remainders below this take one bit less than the longest.
+    // Remainders below this take one bit less.
     const short = (1 << longest) - divisor;
-    // gap / divisor as a product: exact for gaps below 2¹² and divisors below 2⁸.
+    // Computes gap / divisor as a product: exact for gaps below 2¹² and divisors below 2⁸.
     const reciprocal = Math.ceil(2 ** 20 / divisor);
     let count = sink.count;
     let expected = 0;
-    // Without branches: the bits of an update are random, and a wrongly guessed branch costs more than the rest.
+    // No branches: the bits of an update are random, and mispredicted branches would cost more than the rest.
     for (let entry = 0; entry < kept; entry++) {
       const position = positions[entry]!;
       const gap = position - expected;
@@ -105,7 +105,7 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
       const isShort = (remainder - short) >>> 31;
       const binary = remainder + (short & (isShort - 1));
       const width = 1 + longest - isShort + VALUE_BITS;
-      // The words are zero already: the unary part is written by stepping over it.
+      // The words are zero already, so skipping bits writes the unary part.
       bit += quotient;
       putBits(words, bit, (1 << (width - 1)) | (binary << VALUE_BITS) | code, width);
       bit += width;
@@ -118,12 +118,8 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
 }
 
 function refused(name: string, why: string) {
-  return updateError(
-    'UPDATE_VALUES',
-    `A value of ${name} ${why}: training has diverged; discard this update.`,
-    {
-      name,
-      why,
-    },
-  );
+  return updateError('UPDATE_VALUES', `a value of ${name} ${why}`, {
+    name,
+    why,
+  });
 }

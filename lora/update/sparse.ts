@@ -2,17 +2,17 @@ import { CHUNK_VALUES, golombDivisor, keptCount } from './presets.ts';
 import { RATIO_STEPS } from './quantise.ts';
 import { scaleValue } from './scale.ts';
 
-/** The values sent of one tensor, by ascending index in its row-major order; null means all of them, in order. */
+/** The sent values of one tensor, by ascending row-major index. Null `indices`: all values, in order. */
 export interface TensorUpdate {
   readonly indices: Uint32Array | null;
   readonly values: Float32Array;
 }
 
-/** The two bits of a kept value. */
+/** Bits of a kept value's code. */
 export const NEGATIVE = 2;
 export const UPPER = 1;
 
-/** How the kept values of a chunk are coded; the same for all full chunks. */
+/** Coding of a chunk's kept values, the same for all full chunks. */
 export interface ChunkCode {
   readonly kept: number;
   /** Golomb divisor of the gaps. */
@@ -35,7 +35,7 @@ export function* chunksOf(
   }
 }
 
-/** The four values that a chunk can send, by their two bits: exact products, the same on every machine. */
+/** Computes the four values that a chunk can send, by their code. They are exact products, equal on every machine. */
 export function setDecodedValues(decoded: Float32Array, scale: number, ratio: number): void {
   const upper = scaleValue(scale);
   const lower = (upper * ratio) / RATIO_STEPS;
