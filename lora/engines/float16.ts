@@ -1,4 +1,3 @@
-import { isSwarmError } from '../../common/errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { matmul } from '../graph/ops.ts';
 import { engineError } from './errors.ts';
@@ -18,7 +17,7 @@ export async function requireFloat16(engine: Engine): Promise<void> {
   try {
     await runOnce(engine, graph, { x: Float32Array.of(1, 2, 3, 4) });
   } catch (error) {
-    const reason = isSwarmError(error) ? error.message : String(error);
+    const reason = error instanceof Error ? error.message : String(error);
     throw engineError(
       'PRECISION',
       `the device of ${engine.name} does not compute in float16: ${reason}`,

@@ -20,7 +20,7 @@ export async function runOnEach(
   return results;
 }
 
-/** Largest |a − b| / max(1, |b|) over all outputs; infinite where one has other outputs, sizes or not-a-numbers. */
+/** Returns the largest |a − b| / max(1, |b|) over all outputs; infinity if outputs or sizes differ or a value is NaN. */
 export function disagreement(
   found: Readonly<Record<string, Float32Array>>,
   expected: Readonly<Record<string, Float32Array>>,

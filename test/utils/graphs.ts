@@ -4,7 +4,7 @@ import { Graph, type Tensor } from '../../lora/graph/graph.ts';
 import { multiply, reduceSum } from '../../lora/graph/ops.ts';
 import { elementCount, type Shape } from '../../lora/graph/shapes.ts';
 
-/** Numbers in [−1, 1) from a 32-bit seed (xorshift32), the same on every machine. */
+/** Returns random numbers in [−1, 1) from a 32-bit seed (xorshift32), the same on every machine. */
 export function numbers(count: number, seed: number): Float32Array {
   let state = (seed ^ 0x9e3779b9) | 1;
   return Float32Array.from({ length: count }, () => {
@@ -36,18 +36,18 @@ function dot(a: Float32Array, b: Float32Array): number {
   return a.reduce((sum, value, index) => sum + value * b[index]!, 0);
 }
 
-/** Two steps of this length in opposite directions: balances float32 rounding against the curvature. */
+/** Step of the central differences, which balances float32 rounding against curvature. */
 const STEP = 2 ** -7;
 
 export interface Differentiable {
-  /** Inputs to differentiate by: shape and values. */
+  /** Inputs to differentiate by, with shape and values. */
   readonly inputs: Readonly<Record<string, { shape: Shape; data: Float32Array }>>;
-  /** Any tensor made from them; the loss is its inner product with fixed random numbers. */
+  /** Builds a tensor from the inputs. The loss is its inner product with fixed random numbers. */
   readonly build: (graph: Graph, inputs: Record<string, Tensor>) => Tensor;
 }
 
 /**
- * Largest disagreement between the graph's gradients and central differences along random directions of each
+ * Returns the largest difference between the graph's gradients and central differences along random directions of each
  * input, relative to the size of the derivative (at least 1). The loss is summed in double precision outside
  * the graph, so that the differences lose as little as float32 allows.
  */
@@ -86,7 +86,7 @@ export async function gradientError({ inputs, build }: Differentiable, seed: num
   return worst;
 }
 
-/** The example's result and its gradients by all inputs, as one graph with the values that it is fed. */
+/** Returns a graph of the example's result and its gradients by all inputs, with its feeds. */
 export function slopesOf(
   { inputs, build }: Differentiable,
   seed: number,

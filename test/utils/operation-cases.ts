@@ -1,4 +1,4 @@
-/** Small graphs around one operation each, for whatever has to hold of all of them: gradient rules, executors. */
+/** Small graphs of one operation each, for tests of all operations: gradient rules and engines. */
 import fc from 'fast-check';
 import type { Graph, Tensor } from '../../lora/graph/graph.ts';
 import * as ops from '../../lora/graph/ops.ts';
@@ -9,7 +9,7 @@ const size = fc.integer({ min: 1, max: 5 });
 const shape = fc.array(size, { minLength: 1, maxLength: 4 });
 const seed = fc.integer({ min: 1, max: 2 ** 31 - 1 });
 
-/** A shape that broadcasts to the given one: some axes 1, some leading axes dropped. */
+/** Generates a shape that broadcasts to the given one: some axes 1, some leading axes dropped. */
 function narrower(wide: Shape): fc.Arbitrary<Shape> {
   return fc
     .tuple(fc.array(fc.boolean(), { minLength: wide.length, maxLength: wide.length }), fc.nat(wide.length))
@@ -18,7 +18,7 @@ function narrower(wide: Shape): fc.Arbitrary<Shape> {
 
 export type Build = Differentiable['build'];
 
-/** Inputs of these shapes with numbers in [−1, 1) + `offset`. */
+/** Returns inputs of these shapes with numbers in [−1, 1) + `offset`. */
 export function differentiable(
   shapes: Record<string, Shape>,
   from: number,
@@ -64,7 +64,7 @@ const product = fc
     return differentiable({ a, b }, from, (_, tensors) => ops.matmul(tensors.a!, tensors.b!, options));
   });
 
-/** By what they show: values and gradients for any shapes. Together they use every operation of the graph. */
+/** Cases by name, with random shapes. Together they use every operation. */
 export const OPERATION_CASES: Record<string, fc.Arbitrary<Differentiable>> = {
   add: binary(ops.add),
   subtract: binary(ops.subtract),
@@ -175,7 +175,7 @@ export const OPERATION_CASES: Record<string, fc.Arbitrary<Differentiable>> = {
     .map(([heads, segments, window, from]) => {
       const length = segments.length;
       return differentiable({ scores: [1, heads, 1, length, length] }, from, (graph, { scores }) => {
-        // Counted from 0 wherever the segment changes.
+        // Positions count from 0 at each change of segment.
         const starts = segments.map((segment, i) => (i === 0 || segment !== segments[i - 1] ? i : 0));
         const positions = segments.map((_, i) => i - Math.max(...starts.slice(0, i + 1)));
         const mask = ops.causalMask(graph.constant([1, length], ints(positions)), window);
@@ -203,7 +203,7 @@ export const OPERATION_CASES: Record<string, fc.Arbitrary<Differentiable>> = {
         ops.crossEntropy(ops.linear(x!, w!), labelsOf(graph, n, vocabulary, labels)),
       ),
     ),
-  'crossEntropy of a frozen head in pieces': fc
+  'crossEntropy of a frozen head in chunks': fc
     .tuple(size, size, size, size, fc.array(fc.nat(5), { minLength: 5, maxLength: 5 }), seed)
     .map(([n, width, vocabulary, chunk, labels, from]) =>
       differentiable({ x: [n, width] }, from, (graph, { x }) => {
@@ -217,7 +217,7 @@ export const OPERATION_CASES: Record<string, fc.Arbitrary<Differentiable>> = {
       differentiable({ x: [n, width], w: [vocabulary, width] }, from, (graph, { x, w }) => {
         const logits = ops.linear(x!, w!);
         const options = { smoothing: 0.2 };
-        // Doubling hides from crossEntropy where the logits come from.
+        // Doubling hides the output head from crossEntropy.
         return ops.crossEntropy(
           head ? logits : ops.scale(logits, 2),
           labelsOf(graph, n, vocabulary, labels),
@@ -227,7 +227,7 @@ export const OPERATION_CASES: Record<string, fc.Arbitrary<Differentiable>> = {
     ),
 };
 
-/** Every sixth label or so is missing. */
+/** Returns labels of which about one in six is missing. */
 function labelsOf(graph: Graph, n: number, vocabulary: number, labels: readonly number[]): Tensor {
   const chosen = labels.slice(0, n).map((label) => (label === 5 ? -100 : label % vocabulary));
   return graph.constant([n], ints(chosen));

@@ -2,7 +2,7 @@ import { open, readFile } from 'node:fs/promises';
 import type { BlockEntry, WeightEntry, WeightFile } from '../../lora/engines/weights.ts';
 import { dequantise } from '../../lora/models/quantise.ts';
 
-/** A weight file in float32 at `path` with the very numbers that a file of fewer bits stands for. */
+/** Writes a float32 weight file to `path` with the numbers that a quantised weight file stands for. */
 export async function dequantisedFile(weights: WeightFile, path: string): Promise<WeightFile> {
   const bytes = await readFile(weights.path);
   const part = ({ offset, length }: WeightEntry) => Uint8Array.from(bytes.subarray(offset, offset + length));
@@ -32,7 +32,7 @@ function blocksOf({ codes, scales }: BlockEntry, part: (entry: WeightEntry) => U
   return { codes: part(codes), scales: new Float32Array(part(scales).buffer) };
 }
 
-/** Names and shapes of the matrices that a file has in fewer bits. */
+/** Returns names and shapes of the quantised matrices of a weight file. */
 export function quantisedNames({
   quantised = new Map(),
   tables = new Map(),

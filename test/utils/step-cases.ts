@@ -1,4 +1,4 @@
-/** Training steps of the reference models on two executors, for whatever has to agree on all of them. */
+/** Training steps of the reference models, for tests that compare engines or passes. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
@@ -21,7 +21,7 @@ import { FIXTURES } from './reference.ts';
 
 const BATCH = 2;
 
-/** The last rows of a fixture: packed ones, with labels missing here and there. */
+/** Returns the packed rows of a fixture, in which some labels are missing. */
 export async function fixtureRows(fixture: string): Promise<Row[]> {
   const { rows } = JSON.parse(await readFile(join(FIXTURES, fixture, 'reference.json'), 'utf8')) as {
     rows: { packed: { ids: number[]; segments: number[]; labels: number[] }[] };
@@ -37,13 +37,13 @@ export interface StepCase {
   readonly model: BaseModel;
   readonly rows: readonly Row[];
   readonly parametersOf: Parameters<typeof trainingGraph>[1];
-  /** Values of what is trained. */
+  /** Values of the trained tensors. */
   readonly values: Feeds;
   readonly options?: TrainingGraphOptions;
   readonly supervised?: number;
 }
 
-/** The case as a graph with a value for each of its inputs. */
+/** Returns the graph of a step, with a value for each of its inputs. */
 export function stepOf({ model, rows, parametersOf, values, options, supervised }: StepCase) {
   const { config, architecture } = model;
   const size = { config, architecture, batch: BATCH, length: rows[0]!.ids.length, supervised };
@@ -52,7 +52,7 @@ export function stepOf({ model, rows, parametersOf, values, options, supervised 
   return { graph, feeds: { ...rowFeeds(rows, size), ...values, ...seed } };
 }
 
-/** How far loss and gradients of one training step are apart on the two executors, and how many there are. */
+/** Returns the difference of loss and gradients of a step on two engines, and the number of outputs. */
 export async function compareStep(
   engines: readonly Engine[],
   step: StepCase,
@@ -66,7 +66,7 @@ export async function compareStep(
   return { difference: disagreement(found!, expected!), outputs: Object.keys(expected!).length };
 }
 
-/** A step of the fixture's own adapter. */
+/** Returns a step of the fixture's own adapter. */
 export async function fixtureStep(fixture: string): Promise<StepCase> {
   const { model, adapter } = await openFamily(fixture);
   const { layout, tensors, lora } = adapter;
@@ -78,7 +78,7 @@ export async function fixtureStep(fixture: string): Promise<StepCase> {
   };
 }
 
-/** A step of all parameters of the fixture's model. */
+/** Returns a step of all parameters of the fixture's model. */
 export async function fullStep(fixture: string): Promise<StepCase> {
   const { model } = await openFamily(fixture);
   const { architecture, config } = model;
@@ -91,11 +91,11 @@ export async function fullStep(fixture: string): Promise<StepCase> {
   return { model, rows: await fixtureRows(fixture), parametersOf, values };
 }
 
-/** An adapter of random numbers, both factors included, so that all of its gradients are there. */
+/** Returns an adapter of random numbers. A and B are both random, so that no gradient is zero. */
 export function randomAdapter(model: BaseModel, lora: LoraConfig): Pick<StepCase, 'values' | 'parametersOf'> {
   const values = adapterLayout(model, lora).map(({ name, shape, group }, i) => {
     const random = numbers(elementCount(shape), i + 1).map((value) => value / 4);
-    // Magnitudes are lengths.
+    // Magnitudes are lengths, so they are positive.
     return [name, group === 'magnitude' ? random.map((value) => value + 1) : random] as const;
   });
   return {
@@ -104,7 +104,7 @@ export function randomAdapter(model: BaseModel, lora: LoraConfig): Pick<StepCase
   };
 }
 
-/** What a training may be told that changes its graph. */
+/** Options of training that change the graph. */
 export const VARIANTS: readonly [string, Partial<LoraConfig>, TrainingGraphOptions?][] = [
   ['DoRA', { useDora: true }],
   ['dropout', { dropout: 0.3 }],

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import type { Preset, SparseUpdate, TensorUpdate, UpdateLayout } from '../../lora/update/index.ts';
 
 /*
- * Second implementation of docs/update-format.md, written from the document and not from lora/update: bits as characters,
- * no tricks. It writes what an update contains; there is only one way to do so.
+ * Second implementation of docs/update-format.md, written from that document, independent of lora/update. Bits are
+ * characters. It encodes the content of an update, for which there is only one valid encoding.
  */
 
 const KEPT: Record<Preset, number | null> = { tiny: 64, balanced: 256, quality: 512, dense: null };

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import type { UpdateLayout } from '../../lora/update/index.ts';
 
-/** Small fast generator (Marsaglia's xorshift, "Xorshift RNGs", 2003), uniform in [0, 1): tests replay from their seed. */
+/** Returns a seeded random generator, uniform in [0, 1) (Marsaglia, "Xorshift RNGs", 2003), so that tests can be replayed. */
 export function randomSource(seed: number): () => number {
   let state = (seed | 0) ^ 0x9e3779b9 || 1;
   return () => {
@@ -12,7 +12,7 @@ export function randomSource(seed: number): () => number {
   };
 }
 
-/** How the values of a test tensor are distributed; each has once been the hard case of some step. */
+/** Distributions of a test tensor's values. Each is the hard case of some step of the encoder. */
 export const VALUE_KINDS = ['normal', 'heavy', 'sparse', 'equal', 'ties', 'zero', 'minute'] as const;
 export type ValueKind = (typeof VALUE_KINDS)[number];
 
@@ -38,7 +38,7 @@ export function layoutOf(sizes: readonly number[]): UpdateLayout {
   return sizes.map((size, position) => ({ name: `tensor${position}`, shape: [size] }));
 }
 
-/** Layouts of one to three tensors, among them single values, full chunks and every kind of remainder. */
+/** Layouts of one to three tensors, including single values, full chunks and remainders of any length. */
 export const layouts = fc
   .array(fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 41, max: 9000 }), fc.constant(4096)), {
     minLength: 1,

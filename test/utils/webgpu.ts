@@ -1,4 +1,4 @@
-/** The device of the tests, where there is one: a software driver does. */
+/** WebGPU device for tests, if the machine has one. A software driver is enough. */
 import '../../lora/engines/onnx/telemetry.ts';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { prepareWeights } from '../../lora/models/prepare-weights.ts';
 import { type StepCase, stepOf } from './step-cases.ts';
 
-/** GPUs may contract products and sums and have exponentials of their own. */
+/** GPUs may fuse multiply and add, and compute exponentials differently. */
 export const TOLERANCE = 2e-3;
 
 export const gpu = await createEngine('onnx-webgpu', { threads: 1 }).catch((error: Error) => error);
@@ -18,7 +18,7 @@ export const missing = gpu instanceof Error ? gpu : null;
 
 if (missing !== null) console.info(`Tests of WebGPU are skipped: ${missing.message}`);
 
-/** Operators that may run on the processor: on 64-bit integers, and the comparisons of them that the mask is made of. */
+/** Operators that may run on the processor: those on 64-bit integers, and the mask's comparisons of them. */
 export const INTEGERS = new Set([
   'Add',
   'Cast',
@@ -30,7 +30,7 @@ export const INTEGERS = new Set([
   'Unsqueeze',
 ]);
 
-/** Which operators a step runs on the processor, and how many values it fetches from the device, by onnxruntime's profile. */
+/** Returns the operators that a step runs on the processor and its fetches from the device, from onnxruntime's profile. */
 export async function placement(
   step: StepCase,
   folder: string,

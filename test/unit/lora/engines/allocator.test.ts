@@ -5,7 +5,7 @@ import { GRAPH_PROCESS_ENVIRONMENT } from '../../../../lora/engines/allocator.ts
 
 const MEBIBYTES = 64;
 
-/** Of the heap of a process that holds twice as much, in MiB. */
+/** Returns the heap size in MiB of a process that holds two arrays of MEBIBYTES. */
 async function heapSize(environment: Readonly<Record<string, string>>): Promise<number> {
   const script = `
     const { readFileSync } = require('node:fs');
@@ -19,7 +19,7 @@ async function heapSize(environment: Readonly<Record<string, string>>): Promise<
 const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
 
 test.skipIf(header.glibcVersionRuntime === undefined)(
-  'large arrays come from a heap that stays, not from mappings of their own',
+  'large arrays come from the heap, not from separate mappings',
   async () => {
     expect(await heapSize({})).toBeLessThan(MEBIBYTES);
     expect(await heapSize(GRAPH_PROCESS_ENVIRONMENT)).toBeGreaterThan(2 * MEBIBYTES);

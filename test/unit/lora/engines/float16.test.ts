@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { Engine } from '../../../../lora/engines/engine.ts';
 import { hasFloat16, requireFloat16 } from '../../../../lora/engines/float16.ts';
 
-test('the graph with which float16 is tried is given back, whether the device has it or not', async () => {
+test('the graph that tests float16 is disposed of, whether the device has float16 or not', async () => {
   for (const found of [true, false]) {
     let compiled = 0;
     let released = 0;

@@ -34,7 +34,7 @@ function fileOf(path: string, entries: Record<string, { offset: number; shape: n
   return { path, entries: new Map(sized) };
 }
 
-/** y = x·wᵀ with w a weight of the base. */
+/** y = x·wᵀ, where w is a weight of the base. */
 function linearGraph(): Graph {
   const graph = new Graph();
   graph.output('y', ops.linear(graph.input('x', [1, 2]), graph.weight('w', [2, 2])));
@@ -42,7 +42,7 @@ function linearGraph(): Graph {
 }
 
 describe('weights', () => {
-  test('are read from their place in the file', async () => {
+  test('are read from their location in the file', async () => {
     const path = join(folder, 'weights.bin');
     const data = new Float32Array(1024 + 4);
     data.set([1, 2, 3, 4], 1024);
@@ -66,10 +66,10 @@ describe('weights', () => {
     await executable.dispose();
   });
 
-  test('beyond 2 GiB', async () => {
+  test('may lie beyond 2 GiB', async () => {
     const path = join(folder, 'large.bin');
     const offset = 3 * 2 ** 30;
-    // A hole in the file: it takes no space on disk.
+    // The file is sparse and takes no space on disk.
     const file = await open(path, 'w');
     await file.write(new Uint8Array(Float32Array.of(1, 2, 3, 4).buffer), 0, 16, offset);
     await file.close();
@@ -78,7 +78,7 @@ describe('weights', () => {
     await executable.dispose();
   });
 
-  test('that are missing, have another shape or have no file are named', async () => {
+  test('are refused if they are missing, have another shape or have no file', async () => {
     const path = join(folder, 'weights.bin');
     expect(await rejectionCode(() => engine.compile(linearGraph(), null))).toBe('ENGINE_WEIGHTS');
     const wrong: Parameters<typeof fileOf>[1][] = [
@@ -97,7 +97,7 @@ describe('weights', () => {
     expect(await rejectionCode(() => engine.compile(linearGraph(), short))).toBe('ENGINE_COMPILE');
   });
 
-  test('that nothing uses need not be there', async () => {
+  test('may be missing if no output depends on them', async () => {
     const graph = new Graph();
     const x = graph.input('x', [1, 2]);
     ops.linear(x, graph.weight('unused', [2, 2]));
@@ -107,7 +107,7 @@ describe('weights', () => {
     await executable.dispose();
   });
 
-  test('and their data are not part of the model bytes', () => {
+  test('are not copied into the model bytes', () => {
     const graph = new Graph();
     graph.output('y', ops.linear(graph.input('x', [1, 4096]), graph.weight('w', [4096, 4096])));
     const weights = fileOf('/models/base/weights.bin', { w: { offset: 0, shape: [4096, 4096] } });
@@ -116,7 +116,7 @@ describe('weights', () => {
 });
 
 describe('runs', () => {
-  test('take an input or a constant as output, and the same tensor twice', async () => {
+  test('return inputs, constants, and the same tensor twice', async () => {
     const outputs = await evaluate(
       (graph) => {
         const x = graph.input('x', [2]);
@@ -132,7 +132,7 @@ describe('runs', () => {
     });
   });
 
-  test('refuse feeds that do not fit, by name', async () => {
+  test('refuse feeds that do not fit', async () => {
     const graph = new Graph();
     graph.output('y', ops.gatherRows(graph.input('x', [2, 2]), graph.input('ids', [1], 'int64')));
     const executable = await engine.compile(graph, null);
@@ -178,20 +178,20 @@ describe('runs', () => {
     await second.dispose();
   });
 
-  // onnxruntime has it for x86 alone.
-  test.skipIf(process.arch !== 'x64')('make zeros of what underflows, on every thread', async () => {
+  // onnxruntime flushes denormals on x86 only.
+  test.skipIf(process.arch !== 'x64')('flush denormals to zero on every thread', async () => {
     const graph = new Graph();
     const x = graph.input('x', [64, 1024]);
     graph.output('y', ops.multiply(x, x));
     const executable = await (await createEngine('onnx-cpu', { threads: 2 })).compile(graph, null);
-    // 1e-40: half of all scores are as small after softmax, and slow to multiply.
+    // 1e-40 is denormal, as half of all scores are after softmax, and slow to multiply.
     const { y } = await executable.run({ x: new Float32Array(64 * 1024).fill(1e-20) });
     await executable.dispose();
-    // By their bits: this thread compares such numbers as zeros, too.
+    // Compares bits, because this thread too reads denormals as zeros.
     expect(new Uint32Array(y!.buffer, y!.byteOffset, y!.length).every((bits) => bits === 0)).toBe(true);
   });
 
-  test('are of the graph as it was compiled', async () => {
+  test('run the graph as it was when it was compiled', async () => {
     const graph = new Graph();
     const x = graph.input('x', [1]);
     graph.output('y', ops.negate(x));
@@ -201,7 +201,7 @@ describe('runs', () => {
     await executable.dispose();
   });
 
-  test('end with dispose, which may be called twice', async () => {
+  test('fail after dispose, which may be called twice', async () => {
     const graph = new Graph();
     graph.output('y', ops.negate(graph.input('x', [1])));
     const executable = await engine.compile(graph, null);
@@ -212,7 +212,7 @@ describe('runs', () => {
 });
 
 describe('engines', () => {
-  test('that do not exist, or without threads, are refused', async () => {
+  test('are refused with an unknown name or an invalid number of threads', async () => {
     expect(await rejectionCode(() => createEngine('abacus' as EngineName, { threads: 1 }))).toBe(
       'ENGINE_UNKNOWN',
     );

@@ -19,9 +19,9 @@ import { numbers } from '../../../utils/graphs.ts';
 import { dequantisedFile, quantisedNames } from '../../../utils/quantised.ts';
 import { FIXTURES } from '../../../utils/reference.ts';
 
-/** Relative to the largest of a tensor, with activations in float32: both sides multiply the same numbers. */
+/** Error relative to a tensor's largest value, with float32 activations: both sides multiply the same numbers. */
 const EXACT = 1e-3;
-/** With blocks of the activations rounded to 8 bits, through models so small that nothing averages out. */
+/** The same with activations rounded to 8 bits, in models too small for errors to average out. */
 const ROUNDED = 0.15;
 const BITS = [4, 8] as const;
 
@@ -37,14 +37,14 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true }));
 
-/** The fixture's weights in fewer bits, and what these stand for as float32. */
+/** Returns the fixture's quantised weights, and the same numbers in float32. */
 async function bothFiles(fixture: string, bits: 4 | 8): Promise<[fewer: WeightFile, dense: WeightFile]> {
   const fewer = await prepareWeights(await openBase(join(FIXTURES, fixture)), folder, { bits });
   return [fewer, await dequantisedFile(fewer, join(folder, `${fixture.replace('/', '-')}.${bits}.dense`))];
 }
 
 describe.each(BITS)('%i bits', (bits) => {
-  test('every use of a weight is that of the numbers it stands for', async () => {
+  test('every use of a weight computes with the numbers it stands for', async () => {
     const [fewer, dense] = await bothFiles('llama-tiny-untied', bits);
     for (const [name, { shape }] of quantisedNames(fewer)) {
       const [rows, columns] = shape;
@@ -78,7 +78,7 @@ describe.each(BITS)('%i bits', (bits) => {
     }
   });
 
-  test('an output head in pieces: loss and gradient are those of the numbers it stands for', async () => {
+  test('an output head in chunks gives the loss and gradient of the numbers it stands for', async () => {
     const [fewer, dense] = await bothFiles('llama-tiny-untied', bits);
     const [name, { shape }] = [...fewer.tables!].at(-1)!;
     const [vocabulary, width] = shape;
@@ -93,7 +93,7 @@ describe.each(BITS)('%i bits', (bits) => {
         graph.output('slope', gradients(ops.reduceSum(losses, null, false), [x])[0]!);
         return graph;
       };
-      // Logits of a few tens, as models have them: most probabilities are small.
+      // Logits of a few tens, as in real models: most probabilities are small.
       const feeds = { x: numbers(5 * width, 4).map((value) => value * 100) };
       const [expected] = await runOnEach([exact], graphWith(), feeds, dense);
       for (const [weights, chunk] of [[fewer], [fewer, 7], [fewer, vocabulary], [dense, 7]] as const) {
@@ -107,7 +107,7 @@ describe.each(BITS)('%i bits', (bits) => {
   });
 
   test.each(FAMILY_FIXTURES)(
-    '%s: loss and gradients are those of the base it stands for',
+    '%s: gives the loss and gradients of the base it stands for',
     async (fixture) => {
       const [fewer, dense] = await bothFiles(fixture, bits);
       for (const useDora of [false, true]) {
@@ -124,9 +124,9 @@ describe.each(BITS)('%i bits', (bits) => {
   );
 });
 
-test('products with a table of more rows than are made float32 at a time', async () => {
+test('products with a table take it in chunks of rows', async () => {
   const width = 1024;
-  // Three whole pieces and a rest.
+  // Three whole chunks and a remainder.
   const rows = 3 * ops.vocabularyChunk(1, width) + 5;
   const codes = Int8Array.from(numbers(rows * width, 1), (value) => Math.round(127 * value));
   const scales = numbers(rows, 2);
@@ -165,14 +165,14 @@ test('products with a table of more rows than are made float32 at a time', async
   expect(relativeDifference(found!.transposed!, Float32Array.from(transposed))).toBeLessThan(1e-5);
 });
 
-test('an engine without such kernels says so', async () => {
+test('an engine without kernels for quantised weights refuses them', async () => {
   const [fewer] = await bothFiles('llama-tiny-untied', 4);
   const [name, { shape }] = quantisedNames(fewer)[0]!;
   const attempt = () => locateWeight(name, new Graph().weight(name, shape), fewer);
   expect(attempt).toThrow(expect.objectContaining({ code: 'ENGINE_WEIGHTS', values: { name, bits: 4 } }));
 });
 
-test('a weight of another shape is named', async () => {
+test('a weight of another shape is refused', async () => {
   const [fewer] = await bothFiles('llama-tiny-untied', 8);
   const [name] = quantisedNames(fewer)[0]!;
   const graph = new Graph();

@@ -18,12 +18,12 @@ await executable.run({ x: Float32Array.of(1) });
 await executable.dispose();
 `;
 
-test('a process that runs graphs leaves no trace of it on the machine', async () => {
+test('a process that runs graphs writes no files', async () => {
   const folder = await temporaryFolder();
   const [home, temporary] = [join(folder, 'home'), join(folder, 'tmp')];
   await mkdir(home);
   await mkdir(temporary);
-  // Nothing else of this environment: with CI in it, onnxruntime reports nothing by itself.
+  // Without other variables: if CI is set, onnxruntime reports nothing anyway.
   await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', RUN], {
     env: { PATH: process.env.PATH, HOME: home, TMPDIR: temporary },
   });

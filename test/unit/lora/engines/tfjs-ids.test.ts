@@ -6,7 +6,7 @@ import * as ops from '../../../../lora/graph/ops.ts';
 
 const LEAST = -(2 ** 31);
 
-test('the rows that an input picks bound it, through whatever moves the ids and in the backward pass', () => {
+test('the tables that an input indexes limit its range, through operations that move ids and in the backward pass', () => {
   const graph = new Graph();
   const ids = graph.input('ids', [4], 'int64');
   const labels = graph.input('labels', [4], 'int64');
@@ -22,7 +22,7 @@ test('the rows that an input picks bound it, through whatever moves the ids and 
     angles,
   );
   const hidden = ops.reshape(turned, [4, 2]);
-  // A shorter table picked by the same ids.
+  // A shorter table with the same ids.
   const short = ops.gatherRows(graph.input('short', [7, 2]), ids);
   const logits = ops.linear(ops.add(hidden, short), graph.input('head', [6, 2]));
   const losses = ops.crossEntropy(logits, labels, { smoothing: 0.1 });
@@ -33,11 +33,11 @@ test('the rows that an input picks bound it, through whatever moves the ids and 
   expect(ranges.get(ids)).toEqual({ from: 0, below: 7 });
   expect(ranges.get(labels)).toEqual({ from: LEAST, below: 6 });
   expect(ranges.get(positions)).toEqual({ from: 0, below: 5 });
-  // Compared, not looked up.
+  // Segments are only compared.
   expect(ranges.has(segments)).toBe(false);
 });
 
-test('what is out of range, and what no int32 holds, is refused by name', () => {
+test('values out of range or out of int32 are refused', () => {
   const refused = (value: bigint) => {
     try {
       return [...toInt32('ids', BigInt64Array.of(1n, value), { from: 0, below: 3 })];

@@ -19,7 +19,7 @@ import {
 import { tf, tfjsOnCpu } from '../../../utils/tfjs.ts';
 import { tinyDeps, tinyRows, trainOnEach } from '../../../utils/tiny-trainer.ts';
 
-/** Two float32 executors that sum in different orders. */
+/** Difference of two float32 engines that sum in different orders. */
 const TOLERANCE = 1e-4;
 
 let folder: string;
@@ -34,20 +34,20 @@ afterAll(() => rm(folder, { recursive: true }));
 
 const compare = (step: StepCase) => compareStep(engines, step, folder);
 
-describe.each(FAMILY_FIXTURES)('%s: loss and gradients of a training step are those of onnx', (fixture) => {
-  test('of an adapter', async () => {
+describe.each(FAMILY_FIXTURES)('%s: loss and gradients of a training step match onnx', (fixture) => {
+  test('for an adapter', async () => {
     const step = await fixtureStep(fixture);
     const { difference, outputs } = await compare(step);
     expect(outputs).toBe(1 + Object.keys(step.values).length);
     expect(difference).toBeLessThan(TOLERANCE);
   });
 
-  test('of all parameters', async () => {
+  test('for all parameters', async () => {
     expect((await compare(await fullStep(fixture))).difference).toBeLessThan(TOLERANCE);
   });
 });
 
-describe('what a training may be told', () => {
+describe('a training step with options matches onnx', () => {
   const fixture = 'families/qwen2';
 
   test.each(VARIANTS)('%s', async (_, settings, options) => {
@@ -67,7 +67,7 @@ describe('what a training may be told', () => {
 });
 
 describe('a trainer', () => {
-  test('after five steps has the adapter of one on onnx, and holds no more after fifty', async () => {
+  test('has the adapter of a trainer on onnx after 5 steps, and holds the same memory after each of 50', async () => {
     const deps = await tinyDeps(folder);
     const rows = await tinyRows(deps, 100);
     const { trainers, difference } = await trainOnEach(engines, {

@@ -9,7 +9,7 @@ import { slopesOf } from '../../../utils/graphs.ts';
 import { OPERATION_CASES } from '../../../utils/operation-cases.ts';
 import { tfjsOnCpu } from '../../../utils/tfjs.ts';
 
-/** Two float32 executors that sum in different orders, on values of the order of 1. */
+/** Difference of two float32 engines that sum in different orders, at values around 1. */
 const TOLERANCE = 1e-4;
 
 let engines: Engine[];
@@ -19,7 +19,7 @@ beforeAll(async () => {
 
 const compared = new Set<string>();
 
-describe('values and gradients are those of onnx', () => {
+describe('values and gradients match onnx', () => {
   test.each(Object.entries(OPERATION_CASES))('%s', async (_, cases) => {
     await fc.assert(
       fc.asyncProperty(cases, fc.integer({ min: 1, max: 2 ** 31 - 1 }), async (example, from) => {
@@ -32,12 +32,12 @@ describe('values and gradients are those of onnx', () => {
     );
   });
 
-  test('of every operation there is', () => {
+  test('for every operation', () => {
     expect(Object.keys(LOWERINGS).filter((operation) => !compared.has(operation))).toEqual([]);
   });
 });
 
-test('random numbers are those of onnx to the bit', () =>
+test('random numbers match onnx bit for bit', () =>
   fc.assert(
     fc.asyncProperty(
       fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 3 }),

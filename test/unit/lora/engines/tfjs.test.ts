@@ -23,7 +23,7 @@ beforeAll(async () => {
 
 afterAll(() => rm(folder, { recursive: true }));
 
-/** Whatever a test does, it leaves nothing on the backend. */
+/** Every test must leave no tensor on the backend. */
 let tensorsBefore: number;
 beforeEach(() => {
   tensorsBefore = tf.memory().numTensors;
@@ -34,7 +34,7 @@ afterEach(() => {
 
 const long = (...values: number[]) => BigInt64Array.from(values, BigInt);
 
-/** y = x·wᵀ with w a weight of the base. */
+/** y = x·wᵀ, where w is a weight of the base. */
 function linearGraph(): Graph {
   const graph = new Graph();
   graph.output('y', ops.linear(graph.input('x', [1, 2]), graph.weight('w', [2, 2])));
@@ -51,7 +51,7 @@ async function weightFile(name: string, shape: readonly number[] = [2, 2]): Prom
 }
 
 describe('weights', () => {
-  test('are on the backend once, for as long as one of several executables has them', async () => {
+  test('are on the backend once, until the last executable releases them', async () => {
     const weights = await weightFile('shared.bin');
     const [first, second] = await Promise.all([
       engine.compile(linearGraph(), weights),
@@ -69,7 +69,7 @@ describe('weights', () => {
     await third.dispose();
   });
 
-  test('that are missing, have another shape or cannot be read are named, and the others released', async () => {
+  test('are refused if missing, of another shape or unreadable, and the others are released', async () => {
     const graph = new Graph();
     const here = graph.weight('w', [2, 2]);
     graph.output('y', ops.linear(ops.linear(graph.input('x', [1, 2]), here), graph.weight('absent', [2, 2])));
@@ -93,7 +93,7 @@ describe('weights', () => {
 });
 
 describe('nothing stays on the backend', () => {
-  test('of a weight that finds no room there, nor of those before it', async () => {
+  test('after a weight does not fit', async () => {
     const graph = new Graph();
     const weights = ['v', 'w'].map((name) => graph.weight(name, [2, 2]));
     graph.output('y', ops.add(weights[0]!, weights[1]!));
@@ -108,7 +108,7 @@ describe('nothing stays on the backend', () => {
     expect(await rejectionCode(() => full.compile(graph, { path, entries: both }))).toBe('ENGINE_COMPILE');
   });
 
-  test('of a trial that fails', async () => {
+  test('after a failed runOnce', async () => {
     let fails = false;
     const add: TensorFlow['add'] = (a, b) => {
       if (fails) throw new Error('no kernel');
@@ -127,7 +127,7 @@ describe('nothing stays on the backend', () => {
 });
 
 describe('runs', () => {
-  test('leave the caller its arrays, also where an output is an input or a constant', async () => {
+  test("never change the caller's arrays, even if an output is an input or a constant", async () => {
     const graph = new Graph();
     const x = graph.input('x', [2]);
     const outputs = {
@@ -153,7 +153,7 @@ describe('runs', () => {
     await executable.dispose();
   });
 
-  test('refuse feeds that do not fit and ids without a row, and go on afterwards', async () => {
+  test('refuse feeds that do not fit and ids out of range, and work afterwards', async () => {
     const graph = new Graph();
     const ids = graph.input('ids', [2], 'int64');
     graph.output('y', ops.gatherRows(graph.input('table', [3, 1]), ops.slice(ids, 0, 1, 2)));
@@ -173,7 +173,7 @@ describe('runs', () => {
     await executable.dispose();
   });
 
-  test('take labels below zero as none, and none beyond the vocabulary', async () => {
+  test('treat labels below zero as missing, and refuse labels beyond the vocabulary', async () => {
     const graph = new Graph();
     const losses = ops.crossEntropy(graph.input('logits', [1, 2]), graph.input('labels', [1], 'int64'));
     graph.output('losses', losses);
@@ -185,7 +185,7 @@ describe('runs', () => {
     await executable.dispose();
   });
 
-  test('are of the graph as it was compiled, and end with dispose, which may be called twice', async () => {
+  test('run the graph as it was when it was compiled, and fail after dispose, which may be called twice', async () => {
     const graph = new Graph();
     graph.output('y', ops.negate(graph.input('x', [1])));
     const executable = await engine.compile(graph, null);
@@ -223,7 +223,7 @@ describe('runs', () => {
     graph.output('y', ops.reduceSum(x));
     const before = tf.memory().numBytes;
     let peak = 0;
-    // Looks wherever an operation ends.
+    // Measures after each operation.
     const watched = await createTfjsEngine({
       ...tf,
       tidy: ((run: () => ReturnType<TensorFlow['tidy']>) => {
@@ -234,14 +234,14 @@ describe('runs', () => {
     });
     const executable = await watched.compile(graph, null);
     await executable.run({ x: new Float32Array(64 * 64) });
-    // An operand and both results of one silu.
+    // The operand and both results of one silu.
     expect(peak).toBe(3 * 4 * 64 * 64);
     await executable.dispose();
   });
 });
 
 describe('engine', () => {
-  test('by its name computes what the same graph does here, or says what is missing', async () => {
+  test('created by name computes the same, or is unavailable', async () => {
     const graph = linearGraph();
     const weights = await weightFile('engine.bin');
     let installed: Engine;
@@ -256,16 +256,16 @@ describe('engine', () => {
     await executable.dispose();
   });
 
-  test('without threads is refused', async () => {
+  test('with 0 threads is refused', async () => {
     expect(await rejectionCode(() => createEngine('tfjs', { threads: 0 }))).toBe('ENGINE_THREADS');
   });
 
-  test('on a backend that fails is unavailable', async () => {
+  test('is unavailable on a backend that fails', async () => {
     const broken = { ...tf, add: () => expect.fail('no kernel') } as unknown as TensorFlow;
     expect(await rejectionCode(() => createTfjsEngine(broken))).toBe('ENGINE_UNAVAILABLE');
   });
 
-  test('can be asked for in the trainer process, whose answer comes back as it is', async () => {
+  test('starts in the trainer process, or fails there with its own error code', async () => {
     const { modelDir, cacheDir } = await tinyDeps(folder);
     const options = { modelDir, cacheDir, ...tinySettings({}, { devices: [{ engine: 'tfjs' }] }) };
     const code = await rejectionCode(async () => (await TrainerProcess.start(options)).stop());

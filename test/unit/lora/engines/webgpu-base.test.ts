@@ -1,4 +1,4 @@
-/** What a GPU computes with in place of the base's float32 weights: float16, or whole numbers of 8 or 4 bits. */
+/** Tests a base on a GPU in float16, and in 8 and 4 bits. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -31,8 +31,8 @@ import { tinyDeps, tinyRows, tinySettings } from '../../../utils/tiny-trainer.ts
 import { gpu, INTEGERS, missing, placement, TOLERANCE } from '../../../utils/webgpu.ts';
 
 /**
- * Of gradients of products in float16. Measured: 0.99998 and 1.6 % in the worst family, whose sums are of 32 to 64 terms; rounding
- * depends on the order in which a device adds them.
+ * Limits for gradients with float16 products. Measured: 0.99998 and 1.6 % in the worst family, whose sums have 32 to 64 terms;
+ * rounding depends on the order in which a device adds.
  */
 const FLOAT16_COSINE = 0.999;
 const FLOAT16_TENSOR = 0.05;
@@ -46,7 +46,7 @@ function relativeError(found: Float32Array, expected: Float32Array): number {
   return norm(found.map((value, i) => value - expected[i]!)) / norm(expected);
 }
 
-/** Cosine of all gradients together, and the relative error of the worst tensor among those that are not zero. */
+/** Returns the cosine of all gradients as one vector, and the largest relative error of a tensor that is not zero. */
 function compareGradients(
   { loss: _, ...found }: Readonly<Record<string, Float32Array>>,
   { loss: __, ...expected }: Readonly<Record<string, Float32Array>>,
@@ -63,7 +63,7 @@ function compareGradients(
   return { cosine: dot / Math.sqrt(a * b), worst };
 }
 
-/** A step with weights that are read by more than products. */
+/** Returns a step that reads weights outside products too. */
 async function doraStep(fixture: string): Promise<StepCase> {
   const model = await openBase(join(FIXTURES, fixture));
   const adapter = randomAdapter(model, loraConfig({ rank: 3, alpha: 6, useDora: true }));
@@ -76,7 +76,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'webgpu-base-test-'));
-    // As on a GPU, where activations stay as they are.
+    // A GPU does not round activations either.
     exact = await createEngine('onnx-cpu', { threads: 1, roundActivations: false });
   });
 
@@ -85,7 +85,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
   describe('products in float16', () => {
     const half = (step: StepCase) => (graph: Graph) => inPrecision(graph, step.model.architecture, 'float16');
 
-    test.each(FAMILY_FIXTURES)('%s: gradients of a training step', async (fixture) => {
+    test.each(FAMILY_FIXTURES)('%s: have the gradients of a training step in float32', async (fixture) => {
       const step = await fixtureStep(fixture);
       const { graph, feeds } = stepOf(step);
       const weights = await prepareWeights(step.model, folder);
@@ -96,11 +96,11 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       expect(Object.keys(found!).sort()).toEqual(Object.keys(expected!).sort());
       expect(cosine).toBeGreaterThan(FLOAT16_COSINE);
       expect(worst).toBeLessThan(FLOAT16_TENSOR);
-      // It is another computation.
+      // The difference shows that float16 was used.
       expect(worst).toBeGreaterThan(1e-4);
     });
 
-    test('are computed on the device, with weights that are cast before the first run', async () => {
+    test('run on the device, with weights cast before the first run', async () => {
       const step = await fixtureStep('families/qwen2');
       const plain = await placement(step, folder);
       const { onProcessor, fetched, types } = await placement(step, folder, { change: half(step) });
@@ -108,11 +108,11 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       expect(fetched).toBe(0);
       const products = half(step)(stepOf(step).graph).nodes.filter(isFloat16);
       const casts = (of: readonly string[]) => of.filter((type) => type === 'Cast').length;
-      // One of each result, and at most one of each left operand.
+      // One cast for each result, and at most one for each left operand.
       expect(casts(types) - casts(plain.types)).toBeLessThanOrEqual(2 * products.length);
     });
 
-    test('sums of many terms are added up in float32', async () => {
+    test('accumulate long sums in float32', async () => {
       const graph = new Graph();
       const [x, w] = [graph.input('x', [32, 8192]), graph.input('w', [32, 8192])];
       const product = (float16: boolean, transposed: boolean) =>
@@ -125,13 +125,13 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       const [found] = await runOnEach([gpu as Engine], graph, feeds);
       for (const transposed of [true, false]) {
         const difference = relativeError(found![`half${transposed}`]!, found![`full${transposed}`]!);
-        // In one sum 0.0067 and more.
+        // A single sum would give 0.0067 or more.
         expect(difference).toBeLessThan(0.006);
         expect(difference).toBeGreaterThan(1e-4);
       }
     });
 
-    test('a trainer finds a scale for its loss, and learns what one on the processor learns', async () => {
+    test('let a trainer find a loss scale and learn the same as on the processor', async () => {
       const deps = await tinyDeps(folder);
       const rows = await tinyRows(deps, 10);
       const settings = tinySettings({ batchSize: 2 });
@@ -168,16 +168,16 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       ['with DoRA', () => doraStep('families/qwen2')] as const,
     ];
 
-    test.each(steps)('%s: loss and gradients of a training step', async (_, make) => {
+    test.each(steps)('%s: has the loss and gradients of a training step', async (_, make) => {
       const step = await make();
       const pair = [gpu as Engine, exact];
       expect((await compareStep(pair, step, folder, { bits })).difference).toBeLessThan(TOLERANCE);
     });
 
-    test.each(steps)('%s: is made into numbers on the device, right before each product', async (_, make) => {
+    test.each(steps)('%s: is dequantised on the device, right before each product', async (_, make) => {
       const step = await make();
       const { onProcessor, fetched, types } = await placement(step, folder, { bits });
-      // Rows of embedding and head, whose numbers no other kernel looks up.
+      // Lookups of rows of the embedding and the head.
       const lookups = onProcessor.filter((type) => !INTEGERS.has(type));
       expect(lookups.filter((type) => type !== 'Gather')).toEqual([]);
       expect(lookups.length).toBeLessThanOrEqual(4);
@@ -192,13 +192,13 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       const made = (operator: string) => types.filter((type) => type === operator).length;
       const [ofBlocks, ofTables] = [used(quantised!), used(tables!)];
       expect(made('GatherBlockQuantized')).toBe(bits === 4 ? ofBlocks : 0);
-      // Where two read the rows that were looked up, or a piece of the head, onnxruntime makes their numbers for each of them.
+      // If two nodes read the same rows or chunk of the head, onnxruntime dequantises them for each.
       const extra = made('DequantizeLinear') - (bits === 4 ? ofTables : ofTables + ofBlocks);
       expect(extra).toBeGreaterThanOrEqual(0);
       expect(extra).toBeLessThanOrEqual(2);
     });
 
-    test('a trainer learns on it what one on the processor learns, and measures the same', async () => {
+    test('lets a trainer learn and evaluate the same as on the processor', async () => {
       const deps = await tinyDeps(folder);
       const rows = await tinyRows(deps, 10);
       const weights = await prepareWeights(deps.model, folder, { bits });
@@ -219,7 +219,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       await Promise.all(trainers.map((trainer) => trainer.dispose()));
     });
 
-    test('with products in float16', async () => {
+    test('has close gradients with products in float16', async () => {
       const step = await fixtureStep('families/qwen2');
       const { graph, feeds } = stepOf(step);
       const weights = await prepareWeights(step.model, folder, { bits });

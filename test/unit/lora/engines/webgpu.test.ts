@@ -25,7 +25,7 @@ import {
 import { tinyDeps, tinyRows, trainOnEach } from '../../../utils/tiny-trainer.ts';
 import { gpu, INTEGERS, missing, placement, TOLERANCE } from '../../../utils/webgpu.ts';
 
-test('an engine without its device says what is missing', () => {
+test('is unavailable without a device', () => {
   if (missing === null) expect((gpu as Engine).name).toBe('onnx-webgpu');
   else expect(missing).toMatchObject({ code: 'ENGINE_UNAVAILABLE' });
 });
@@ -43,7 +43,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
 
   const compare = (step: StepCase) => compareStep(engines, step, folder);
 
-  describe('values and gradients are those of the processor', () => {
+  describe('values and gradients match the processor', () => {
     test.each(Object.entries(OPERATION_CASES))('%s', (_, cases) =>
       fc.assert(
         fc.asyncProperty(cases, fc.integer({ min: 1, max: 2 ** 31 - 1 }), async (example, seed) => {
@@ -55,7 +55,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
       ),
     );
 
-    test('random numbers, to the bit', async () => {
+    test('random numbers, bit for bit', async () => {
       const graph = new Graph();
       graph.output('u', uniform([3, 5, 7], randomSeed(graph), 7));
       const [found, expected] = await runOnEach(engines, graph, { seed: BigInt64Array.of(2n ** 31n - 1n) });
@@ -64,18 +64,18 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
   });
 
   describe.each(FAMILY_FIXTURES)('%s: loss and gradients of a training step', (fixture) => {
-    test('of an adapter', async () => {
+    test('match the processor for an adapter', async () => {
       const step = await fixtureStep(fixture);
       const { difference, outputs } = await compare(step);
       expect(outputs).toBe(1 + Object.keys(step.values).length);
       expect(difference).toBeLessThan(TOLERANCE);
     });
 
-    test('of all parameters', async () => {
+    test('match the processor for all parameters', async () => {
       expect((await compare(await fullStep(fixture))).difference).toBeLessThan(TOLERANCE);
     });
 
-    test('are computed on the device: nothing but its results comes back', async () => {
+    test('run on the device, and only results are fetched', async () => {
       const step = await fixtureStep(fixture);
       const { nodes, onProcessor, fetched } = await placement(step, folder);
       expect(nodes).toBeGreaterThan(100);
@@ -84,7 +84,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
     });
   });
 
-  describe('what a training may be told', () => {
+  describe('a training step with options matches the processor', () => {
     const fixture = 'families/qwen2';
 
     test.each(VARIANTS)('%s', async (_, settings, options) => {
@@ -95,7 +95,7 @@ describe.skipIf(missing !== null)('onnx-webgpu', () => {
     });
   });
 
-  test('a trainer has after five steps the adapter of one on the processor', async () => {
+  test('a trainer has the adapter of one on the processor after 5 steps', async () => {
     const deps = await tinyDeps(folder);
     const rows = await tinyRows(deps, 10);
     const { trainers, difference } = await trainOnEach(engines, { deps, rows, training: { batchSize: 2 } });

@@ -11,7 +11,7 @@ import { ints } from '../../../utils/operation-cases.ts';
 const [B, H, KV, D] = [2, 4, 2, 3];
 const SCALE = 0.7;
 
-/** All scores at once, with the gradients of the operations that it is made of. */
+/** Attention that computes all scores at once, with the gradient rules of its operations. */
 function plainAttention(
   q: Tensor,
   k: Tensor,
@@ -26,7 +26,7 @@ function plainAttention(
   return ops.reshape(ops.transpose(ops.reshape(mixed, [B, H, T, D]), [0, 2, 1, 3]), [B * T, H * D]);
 }
 
-/** A loss of the attention over two rows of `length` tokens: one segment in the first, three in the second. */
+/** Returns a loss of attention over two rows of `length` tokens: the first row has one segment, the second three. */
 function build(graph: Graph, attend: typeof ops.attention, length: number, window: number | null) {
   const heads = [H, KV, KV].map((count, i) => graph.input('qkv'[i]!, [B, count, length, D]));
   const [q, k, v] = heads as [Tensor, Tensor, Tensor];
@@ -56,7 +56,7 @@ describe('attention in tiles', () => {
     expect(disagreement(tiled, plain)).toBeLessThan(1e-5);
   });
 
-  test('scores of a row never exist at once, and few of what is not seen are made', () => {
+  test('never holds all scores of a row at once, and computes few masked scores', () => {
     const length = 8 * ops.ATTENTION_TILE;
     const cost = (attend: typeof ops.attention) => {
       const graph = new Graph();
@@ -69,11 +69,11 @@ describe('attention in tiles', () => {
     const scores = 4 * B * H * length * length;
     expect(plain.activationBytes).toBeGreaterThan(2 * scores);
     expect(tiled.activationBytes).toBeLessThan(0.6 * scores);
-    // Seven products instead of six, over 36 of 64 pairs of tiles.
+    // Seven products instead of six, over 36 of the 64 pairs of tiles.
     expect(tiled.flops / plain.flops).toBeCloseTo((7 / 6) * (36 / 64), 5);
   });
 
-  test('weights of rows of one tile are made once, those of longer rows again for the gradients', () => {
+  test('computes the weights of a single tile once, and recomputes those of several tiles for the gradients', () => {
     const flops = (attend: typeof ops.attention, length: number) => {
       const graph = new Graph();
       for (const [name, tensor] of Object.entries(build(graph, attend, length, null)))
@@ -87,21 +87,21 @@ describe('attention in tiles', () => {
 
   test.each<[string, (graph: Graph, positions: Tensor) => Tensor]>([
     [
-      'keys of another length',
+      'keys of the wrong length',
       (graph, positions) => {
         const [q, k] = [graph.input('q', [1, 2, 4, 2]), graph.input('k', [1, 2, 5, 2])];
         return ops.attention(q, k, k, { positions, window: null, scale: 1 });
       },
     ],
     [
-      'heads that no group of key-value heads divides',
+      'a number of heads that is not a multiple of the key-value heads',
       (graph, positions) => {
         const [q, k] = [graph.input('q', [1, 3, 4, 2]), graph.input('k', [1, 2, 4, 2])];
         return ops.attention(q, k, k, { positions, window: null, scale: 1 });
       },
     ],
     [
-      'positions of other rows',
+      'positions for the wrong number of rows',
       (graph, positions) => {
         const q = graph.input('q', [2, 2, 4, 2]);
         return ops.attention(q, q, q, { positions, window: null, scale: 1 });

@@ -5,7 +5,7 @@ import { Graph } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
 
 describe('the cost of a graph', () => {
-  it('counts the products of forward and backward pass, and what lies below the trained tensor not at all', () => {
+  it('counts the products of the forward and backward pass, but no gradients below the trained tensor', () => {
     const graph = new Graph();
     const x = graph.input('x', [8, 16]);
     const w = graph.weight('w', [32, 16]);
@@ -22,28 +22,28 @@ describe('the cost of a graph', () => {
     });
   });
 
-  it('holds a value from its maker to its last reader, and outputs to the end', () => {
+  it('holds a value until its last reader, and outputs to the end', () => {
     const bytes = (n: number) => 4 * n;
     const graph = new Graph();
     const x = graph.input('x', [10]);
-    // Each of the chain takes the place of the one before.
+    // Each value of the chain overwrites the previous one.
     let y = ops.exp(x);
     for (let i = 0; i < 5; i++) y = ops.sqrt(y);
     graph.output('y', y);
     expect(graphCost(graph).activationBytes).toBe(bytes(10));
-    // The first is wanted at the end: two live from then on, and the sum takes its place.
+    // The end reads the first value: two values are live from then on, and the sum overwrites one.
     graph.output('z', ops.add(y, ops.exp(x)));
     expect(graphCost(graph).activationBytes).toBe(bytes(2 * 10));
   });
 
-  it('takes a reshaped value for the one that it views, and nothing for what nobody reads', () => {
+  it('counts a reshaped value as the value that it views, and an unread output as nothing', () => {
     const graph = new Graph();
     const x = graph.input('x', [4, 5]);
     const y = ops.reshape(ops.exp(x), [20]);
     graph.output('y', y);
     ops.log(x);
     expect(graphCost(graph)).toMatchObject({ activationBytes: 80, trafficBytes: 160, flops: 0 });
-    // SiLU makes σ(x) too, for a backward pass that does not exist here.
+    // SiLU also outputs σ(x), for the backward pass, which this graph lacks.
     const silu = new Graph();
     silu.output('y', ops.silu(silu.input('x', [20])));
     expect(graphCost(silu).activationBytes).toBe(80);

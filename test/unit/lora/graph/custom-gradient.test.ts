@@ -4,7 +4,7 @@ import { gradients } from '../../../../lora/graph/gradients.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { detach, multiply, reduceSum } from '../../../../lora/graph/ops.ts';
 
-test('what is detached is a constant for the backward pass, and for nothing else', async () => {
+test('a detached value is a constant for the backward pass only', async () => {
   const graph = new Graph();
   const x = graph.input('x', [3]);
   const loss = reduceSum(multiply(x, detach(multiply(x, x))));
@@ -17,7 +17,7 @@ test('what is detached is a constant for the backward pass, and for nothing else
   expect([...found.dx!]).toEqual([1, 4, 9]);
   const only = new Graph();
   const y = only.input('y', [2]);
-  // Reached, but with nothing to hand on.
+  // The backward pass reaches the node, which passes no gradient on.
   expect(() => gradients(reduceSum(detach(y)), [y])).toThrow(
     expect.objectContaining({ code: 'GRAPH_NO_GRADIENT' }),
   );

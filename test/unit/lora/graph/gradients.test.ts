@@ -8,7 +8,7 @@ import { codeOf } from '../../../utils/codes.ts';
 import { evaluate, gradientError, numbers } from '../../../utils/graphs.ts';
 import { type Build, differentiable, ints, OPERATION_CASES } from '../../../utils/operation-cases.ts';
 
-/** Central differences in float32 are no better than this. */
+/** Error of central differences in float32. */
 const TOLERANCE = 5e-3;
 
 const seed = fc.integer({ min: 1, max: 2 ** 31 - 1 });
@@ -61,14 +61,14 @@ describe('gradients of whole graphs', () => {
     expect(await gradientError(differentiable(shapes, 3, build), 9)).toBeLessThan(TOLERANCE);
   });
 
-  test('an output head in chunks gives the loss and gradients of plain logits', async () => {
+  test('a head in chunks gives the loss and gradients of plain logits', async () => {
     const [n, width, vocabulary] = [600, 3, 2 ** 15];
     const build = (plain: boolean) => (graph: Graph) => {
       const x = graph.input('x', [n, width]);
       const w = graph.input('w', [vocabulary, width]);
       const some = [3, vocabulary - 1, -100, 3, 0];
       const labels = graph.constant([n], ints(Array.from({ length: n }, (_, i) => some[i % some.length]!)));
-      // Adding zeros hides from crossEntropy where the logits come from.
+      // Adding zeros hides the output head from crossEntropy.
       const zero = graph.constant([1], new Float32Array(1));
       const logits = plain ? ops.add(ops.linear(x, w), zero) : ops.linear(x, w);
       const losses = ops.crossEntropy(logits, labels);
@@ -84,8 +84,8 @@ describe('gradients of whole graphs', () => {
     }
   });
 
-  test('a frozen head in pieces, with more tokens than it is multiplied with at a time: the same', async () => {
-    // Over 2,048.
+  test('a frozen head in chunks, with more tokens than one pass takes, gives the same loss and gradients', async () => {
+    // More than the 2,048 tokens of one pass.
     const [n, width, vocabulary] = [2050, 3, 50];
     const build = (plain: boolean, smoothing: number) => (graph: Graph) => {
       const x = graph.input('x', [n, width]);
@@ -114,18 +114,18 @@ describe('gradients of whole graphs', () => {
     const loss = ops.reduceSum(ops.crossEntropy(logits, graph.input('labels', [n], 'int64')));
     graph.output('loss', loss);
     graph.output('dx', gradients(loss, [x])[0]!);
-    // A chunk's logits and their softmax; all tokens would be 7.8 chunks.
+    // One chunk's logits and their softmax. All tokens would be 7.8 chunks.
     expect(graphCost(graph).activationBytes).toBeLessThan(2.1 * ops.LOGITS_CHUNK_BYTES);
   });
 
-  test('nothing is computed below the lowest trained tensor', () => {
+  test('no gradients are computed below the lowest trained tensor', () => {
     const graph = new Graph();
     const frozen = ops.silu(ops.linear(graph.input('x', [2, 3]), graph.weight('below', [3, 3])));
     const trained = graph.input('w', [1, 3]);
     const loss = ops.reduceSum(ops.linear(frozen, trained));
     const before = graph.nodes.length;
     const [dw] = gradients(loss, [trained]);
-    // The seed spread over the products, and one product with the frozen activations.
+    // The loss's gradient broadcast over the products, and one product with the frozen activations.
     expect(graph.nodes.slice(before).map((node) => node.operation)).toEqual(['reshape', 'broadcast', 'gemm']);
     expect(dw!.shape).toEqual([1, 3]);
   });
@@ -141,7 +141,7 @@ describe('gradients of whole graphs', () => {
     expect(loss![0]).toBeCloseTo(1000 + Math.log(1 + Math.exp(-1)), 3);
   });
 
-  test('errors by code', () => {
+  test('a wrong loss or parameter is refused with a code', () => {
     const graph = new Graph();
     const x = graph.input('x', [2]);
     const other = graph.input('other', [2]);

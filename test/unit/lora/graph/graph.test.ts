@@ -83,7 +83,7 @@ describe('element types', () => {
 });
 
 describe('names', () => {
-  test('asking again gives the same tensor, another shape or role is refused', () => {
+  test('the same name gives the same tensor, and another shape or role is refused', () => {
     const { graph } = tensors();
     expect(graph.input('x', [2])).toBe(graph.input('x', [2]));
     expect(graph.weight('w', [2])).toBe(graph.weight('w', [2]));
@@ -95,7 +95,7 @@ describe('names', () => {
     expect(codeOf(() => graph.output('y', graph.weight('w', [2])))).toBe('GRAPH_NAME');
   });
 
-  test('tensors of two graphs do not mix', () => {
+  test('tensors of two graphs are refused in one operation', () => {
     const one = new Graph().input('x', [2]);
     const two = new Graph().input('x', [2]);
     expect(codeOf(() => ops.add(one, two))).toBe('GRAPH_MIXED');
@@ -104,7 +104,7 @@ describe('names', () => {
 });
 
 describe('sharing', () => {
-  test('equal constants and equal operations are one', () => {
+  test('equal constants and equal operations are one tensor', () => {
     const { graph, float } = tensors();
     const x = float(2, 3);
     expect(graph.constant([2], Float32Array.of(1, 2))).toBe(graph.constant([2], Float32Array.of(1, 2)));
@@ -117,7 +117,7 @@ describe('sharing', () => {
     expect(ops.scale(x, 2)).not.toBe(ops.scale(x, 3));
   });
 
-  test('a constant is the data of the moment', () => {
+  test('a constant copies its data', () => {
     const { graph } = tensors();
     const data = Float32Array.of(1, 2);
     const tensor = graph.constant([2], data);
@@ -125,7 +125,7 @@ describe('sharing', () => {
     expect(graph.constants.get(tensor)).toEqual(Float32Array.of(1, 2));
   });
 
-  test('reshapes collapse', () => {
+  test('a chain of reshapes is one reshape', () => {
     const { graph, float } = tensors();
     const x = float(2, 3);
     expect(ops.reshape(ops.reshape(x, [6]), [2, -1])).toBe(x);

@@ -6,16 +6,16 @@ import { evaluate } from '../../../utils/graphs.ts';
 import { maxDifference } from '../../../utils/reference.ts';
 import { trainingReference } from '../../../utils/training-reference.ts';
 
-/** Float32 on both sides, values around 1. */
+/** Both sides compute in float32, with values around 1. */
 const TOLERANCE = 2e-6;
 
 const cases = trainingReference().labelSmoothing;
 
-describe.each(cases)("smoothing $epsilon is transformers' LabelSmoother", (reference) => {
+describe.each(cases)("smoothing $epsilon matches transformers' LabelSmoother", (reference) => {
   const { epsilon: smoothing, tokens, vocabulary, width } = reference;
   const supervised = reference.labels.filter((label) => label >= 0).length;
   const labels = (graph: Graph) => graph.constant([tokens], BigInt64Array.from(reference.labels, BigInt));
-  /** Theirs is the mean over the tokens with a label. */
+  /** Mean over the tokens with a label, as LabelSmoother computes it. */
   const mean = (graph: Graph, logits: Tensor) =>
     ops.scale(ops.reduceSum(ops.crossEntropy(logits, labels(graph), { smoothing })), 1 / supervised);
 
@@ -47,7 +47,7 @@ describe.each(cases)("smoothing $epsilon is transformers' LabelSmoother", (refer
   });
 });
 
-test('smoothing that leaves nothing for the label is refused', () => {
+test('smoothing outside [0, 1) is refused', () => {
   const graph = new Graph();
   const logits = graph.input('logits', [1, 3]);
   const labels = graph.constant([1], BigInt64Array.of(0n));

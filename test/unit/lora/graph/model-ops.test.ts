@@ -6,7 +6,7 @@ import { sequenceFeeds } from '../../../../lora/models/sequences.ts';
 import { evaluate } from '../../../utils/graphs.ts';
 
 describe('values', () => {
-  test('geluTanh, also where the exponential is out of range', async () => {
+  test('geluTanh, including values where the exponential overflows', async () => {
     const values = [-1000, -3, -0.5, 0, 0.5, 3, 1000];
     const { y } = await evaluate((graph) => ({
       y: ops.geluTanh(graph.constant([values.length], Float32Array.from(values))),
@@ -31,7 +31,7 @@ describe('values', () => {
     expect(y![1]).toBeCloseTo(4 * r + 10, 5);
   });
 
-  test('causalMask shows a token its own run of equal segment numbers up to itself, and no more than the window', () => {
+  test('causalMask shows a token the earlier tokens of its segment and itself, within the window', () => {
     const row = fc.array(fc.nat(2), { minLength: 1, maxLength: 12 });
     const window = fc.option(fc.integer({ min: 1, max: 13 }));
     return fc.assert(
@@ -74,7 +74,7 @@ describe('shapes and sharing', () => {
     ['causalMask with an empty window', () => ops.causalMask(positions, 0)],
   ])('%s', (_, build) => expect(build).toThrow(expect.objectContaining({ code: 'GRAPH_SHAPE' })));
 
-  test('a window as long as the rows is none', () => {
+  test('a window as long as the rows counts as no window', () => {
     expect(ops.causalMask(positions, 4)).toBe(ops.causalMask(positions));
     expect(ops.causalMask(positions, 3)).not.toBe(ops.causalMask(positions));
   });

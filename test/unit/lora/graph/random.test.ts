@@ -28,7 +28,7 @@ async function compiled(build: (graph: Graph) => Record<string, Tensor>) {
 const numbers = (stream: number, shape: readonly number[] = [ROWS, COLUMNS]) =>
   compiled((graph) => ({ u: uniform(shape, randomSeed(graph), stream) }));
 
-/** Five standard errors of a correlation of independent numbers. */
+/** Five standard errors of the correlation of independent numbers. */
 const UNCORRELATED = 5 / Math.sqrt(COUNT);
 
 function correlation(a: Float32Array, b: Float32Array): number {
@@ -37,7 +37,7 @@ function correlation(a: Float32Array, b: Float32Array): number {
   return (12 * sum) / a.length;
 }
 
-/** What lora/graph/ops/random.ts describes, with JavaScript's own 32-bit arithmetic. */
+/** The numbers that lora/graph/ops/random.ts describes, computed with JavaScript's 32-bit arithmetic. */
 function expected(rows: number, columns: number, seed: number, stream: number): Float32Array {
   const permute = (x: number) => Math.imul(x, (2 * x + 1) | 0);
   const mix = (x: number) => permute((x + Math.trunc(x / 2 ** 16)) | 0);
@@ -55,7 +55,7 @@ function expected(rows: number, columns: number, seed: number, stream: number): 
 }
 
 describe('uniform', () => {
-  test('is what its description says, to the bit', async () => {
+  test('matches its description bit for bit', async () => {
     for (const [seed, stream] of [
       [0, 0],
       [1, 5],
@@ -68,7 +68,7 @@ describe('uniform', () => {
   });
 
   test.each([0, 1, 2, 2 ** 31 - 1])(
-    'seed %d: the moments and frequencies of uniform numbers',
+    'seed %d: has the moments and frequencies of uniform numbers',
     async (seed) => {
       const { u } = await (await numbers(3))(seed);
       const values = u!;
@@ -84,7 +84,7 @@ describe('uniform', () => {
     },
   );
 
-  test('neighbours, rows, columns, streams and seeds do not go together', async () => {
+  test('neighbours, rows, columns, streams and seeds are uncorrelated', async () => {
     const run = await numbers(3);
     const u = (await run(1)).u!;
     const shifted = (by: number) => Float32Array.from(u, (_, i) => u[(i + by) % COUNT]!);
@@ -98,7 +98,7 @@ describe('uniform', () => {
     }
   });
 
-  test('whole rows and columns are not drawn together', async () => {
+  test('whole rows and whole columns are uncorrelated', async () => {
     const u = (await (await numbers(8))(4)).u!;
     const means = (count: number, length: number, at: (i: number, j: number) => number) =>
       Float64Array.from({ length: count }, (_, i) => {
@@ -114,7 +114,7 @@ describe('uniform', () => {
     }
   });
 
-  test('refuses what is no seed and no stream', () => {
+  test('refuses an invalid seed and an invalid stream', () => {
     const graph = new Graph();
     const refused = (code: string) => expect.objectContaining({ code });
     expect(() => uniform([2], graph.input('x', [1]), 0)).toThrow(refused('GRAPH_DTYPE'));
@@ -129,7 +129,7 @@ describe('uniform', () => {
 });
 
 describe('dropout', () => {
-  test.each([0.1, 0.5, 0.9])('of %d sets that share to zero and keeps the expectation', async (rate) => {
+  test.each([0.1, 0.5, 0.9])('at rate %d sets that share to zero and keeps the expectation', async (rate) => {
     const run = await compiled((graph) => ({
       y: dropout(graph.input('x', [ROWS, COLUMNS]), rate, randomSeed(graph), 1),
     }));
@@ -158,7 +158,7 @@ describe('dropout', () => {
     });
   });
 
-  test('of nothing is nothing', () => {
+  test('at rate 0 returns its operand', () => {
     const graph = new Graph();
     const x = graph.input('x', [2, 2]);
     expect(dropout(x, 0, randomSeed(graph), 0)).toBe(x);

@@ -3,7 +3,7 @@ import type { Graph, Tensor } from '../../../../lora/graph/graph.ts';
 import * as ops from '../../../../lora/graph/ops.ts';
 import { evaluate, numbers } from '../../../utils/graphs.ts';
 
-/** Values of one tensor, computed through the executor. */
+/** Computes the values of one tensor with the engine. */
 async function valuesOf(build: (graph: Graph) => Tensor): Promise<number[]> {
   const { y } = await evaluate((graph) => ({ y: build(graph) }));
   return [...y!];
@@ -21,7 +21,7 @@ function expectClose(found: readonly number[], expected: readonly number[], digi
 
 const sigma = (x: number) => 1 / (1 + Math.exp(-x));
 
-describe('operations compute what their definition says', () => {
+describe('operations compute their definition', () => {
   test.each<[string, (x: Tensor) => Tensor, (x: number) => number]>([
     ['negate', ops.negate, (x) => -x],
     ['exp', ops.exp, Math.exp],
@@ -77,7 +77,7 @@ describe('operations compute what their definition says', () => {
     }
   });
 
-  test('addmm is beta·c + scale·a·b', async () => {
+  test('addmm computes beta·c + scale·a·b', async () => {
     const found = await valuesOf((graph) =>
       ops.addmm(floats(graph, [1, 1], [10]), floats(graph, [1, 2], [1, 2]), floats(graph, [2, 1], [3, 4]), {
         scale: 2,
@@ -122,7 +122,7 @@ describe('operations compute what their definition says', () => {
     expectClose(await found, [3 * r, -8 * r]);
   });
 
-  test('rows are gathered, and scattered with repeats added', async () => {
+  test('gathers rows, and scatters rows with repeats added', async () => {
     const table = (graph: Graph) => floats(graph, [3, 2], [1, 2, 3, 4, 5, 6]);
     expectClose(
       await valuesOf((graph) => ops.gatherRows(table(graph), ints(graph, [2], [2, 0]))),
@@ -135,7 +135,7 @@ describe('operations compute what their definition says', () => {
     expectClose(await found, [51, 62, 43, 64, 5, 6]);
   });
 
-  test('rotaryEmbedding turns the pairs (i, i + D/2) by the angle of their position', async () => {
+  test('rotaryEmbedding rotates the pairs (i, i + D/2) by the angle of their position', async () => {
     const [angle, other] = [0.3, 1.1];
     const x = [1, 2, 3, 4];
     const found = valuesOf((graph) =>

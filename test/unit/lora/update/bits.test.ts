@@ -32,7 +32,7 @@ test('reads back every field at every bit position and width', () => {
   );
 });
 
-test('the first bit is the highest of the first byte', () => {
+test('puts the first bit into the highest bit of the first byte', () => {
   const words = new Uint32Array(2);
   putBits(words, 0, 1, 1);
   putBits(words, 30, 0b111, 3);

@@ -16,7 +16,7 @@ import { layoutOf, randomValues, tensorSets } from '../../../utils/updates.ts';
 const presets = fc.constantFrom(...PRESET_NAMES);
 const sparsePresets = PRESET_NAMES.filter((preset) => PRESETS[preset].kept !== null);
 
-test('a decoder gets exactly what the encoder says it sent', () => {
+test('decodes exactly the values that the encoder reports as sent', () => {
   fc.assert(
     fc.property(tensorSets, presets, ({ layout, tensors }, preset) => {
       const { bytes, sent } = encodeUpdate(layout, tensors, preset);
@@ -27,7 +27,7 @@ test('a decoder gets exactly what the encoder says it sent', () => {
   );
 });
 
-test('the bytes are those of the written specification', () => {
+test('writes the bytes of the specification', () => {
   fc.assert(
     fc.property(tensorSets, presets, ({ layout, tensors }, preset) => {
       const { bytes, update } = compressUpdate(layout, tensors, preset);
@@ -37,17 +37,20 @@ test('the bytes are those of the written specification', () => {
   );
 });
 
-test.each(sparsePresets)('%s: so are those of every length that a chunk can have', (preset) => {
-  const differing: number[] = [];
-  for (let size = 1; size <= 4096; size++) {
-    const layout = layoutOf([size]);
-    const { bytes, update } = compressUpdate(layout, [randomValues(size, 'normal', size)], preset);
-    if (!Buffer.from(bytes).equals(Buffer.from(referenceEncoding(layout, update)))) differing.push(size);
-  }
-  expect(differing).toEqual([]);
-});
+test.each(sparsePresets)(
+  '%s: writes the bytes of the specification for every length of a chunk',
+  (preset) => {
+    const differing: number[] = [];
+    for (let size = 1; size <= 4096; size++) {
+      const layout = layoutOf([size]);
+      const { bytes, update } = compressUpdate(layout, [randomValues(size, 'normal', size)], preset);
+      if (!Buffer.from(bytes).equals(Buffer.from(referenceEncoding(layout, update)))) differing.push(size);
+    }
+    expect(differing).toEqual([]);
+  },
+);
 
-test('every chunk sends exactly its k largest values, or none when all are below the smallest scale', () => {
+test('sends the k largest values of every chunk, or none if all are below the smallest scale', () => {
   fc.assert(
     fc.property(tensorSets, fc.constantFrom(...sparsePresets), ({ layout, tensors }, preset) => {
       const { bytes } = compressUpdate(layout, tensors, preset);
@@ -74,7 +77,7 @@ test('every chunk sends exactly its k largest values, or none when all are below
   );
 });
 
-test('the same values give the same bytes, wherever in memory they lie', () => {
+test('gives the same bytes for the same values at any place in memory', () => {
   fc.assert(
     fc.property(tensorSets, presets, ({ layout, tensors }, preset) => {
       const moved = tensors.map((values) => {
@@ -90,7 +93,7 @@ test('the same values give the same bytes, wherever in memory they lie', () => {
   );
 });
 
-test('what is sent is at most as far from the values as sending nothing', () => {
+test('never has a larger error than sending nothing', () => {
   fc.assert(
     fc.property(tensorSets, presets, ({ layout, tensors }, preset) => {
       const { sent } = encodeUpdate(layout, tensors, preset);
@@ -108,7 +111,7 @@ test('what is sent is at most as far from the values as sending nothing', () => 
 });
 
 describe('size', () => {
-  // log₂ C(4096, k) / k by the exact sum of logarithms.
+  // log₂ C(4096, k) / k, as the exact sum of logarithms.
   const bound = (length: number, kept: number) => {
     let bits = 0;
     for (let i = 0; i < kept; i++) bits += Math.log2((length - i) / (kept - i));
@@ -117,13 +120,16 @@ describe('size', () => {
   const size = 64 * 4096;
   const layout = layoutOf([size]);
 
-  test.each(sparsePresets)('indices cost at most 1.5 percent more than their information: %s', (preset) => {
-    const { bytes } = encodeUpdate(layout, [randomValues(size, 'normal', 7)], preset);
-    const { kept } = PRESETS[preset];
-    const perValue = (8 * (bytes.length - 17) - 64 * 20) / (64 * kept!) - 2;
-    expect(perValue).toBeLessThanOrEqual(1.015 * bound(4096, kept!));
-    expect(perValue).toBeGreaterThan(bound(4096, kept!));
-  });
+  test.each(sparsePresets)(
+    '%s: indices take at most 1.5 % more bits than their information content',
+    (preset) => {
+      const { bytes } = encodeUpdate(layout, [randomValues(size, 'normal', 7)], preset);
+      const { kept } = PRESETS[preset];
+      const perValue = (8 * (bytes.length - 17) - 64 * 20) / (64 * kept!) - 2;
+      expect(perValue).toBeLessThanOrEqual(1.015 * bound(4096, kept!));
+      expect(perValue).toBeGreaterThan(bound(4096, kept!));
+    },
+  );
 
   test.each([
     ['tiny', 0.0195],
@@ -135,7 +141,7 @@ describe('size', () => {
     expect(bytes.length / size).toBeLessThanOrEqual(most);
   });
 
-  test('no update is larger or smaller than its limits', () => {
+  test('every update is within its limits', () => {
     fc.assert(
       fc.property(tensorSets, presets, ({ layout, tensors }, preset) => {
         const { bytes, update } = compressUpdate(layout, tensors, preset);
@@ -146,7 +152,7 @@ describe('size', () => {
         expect(count).toBeLessThanOrEqual(limits.maximumValues);
       }),
     );
-    // Gaps of one divisor less one, then the rest in one unary part: as long as 64 gaps can get.
+    // Gaps of one divisor minus one, then the rest as one unary part: the most bits that 64 gaps can take.
     const worst = new Float32Array(4096);
     for (let entry = 1; entry < 64; entry++) worst[44 * entry - 1] = 1;
     worst[4095] = 1;
@@ -157,7 +163,7 @@ describe('size', () => {
   });
 });
 
-test.each(PRESET_NAMES)('a tensor of one value is sent: %s', (preset) => {
+test.each(PRESET_NAMES)('%s: sends a tensor of one value', (preset) => {
   for (const value of [1, -1, 0.3, -6e4, 1e-9, 0]) {
     const { bytes, sent } = encodeUpdate(layoutOf([1]), [Float32Array.of(value)], preset);
     expect(Math.abs(sent[0]![0]! - value)).toBeLessThanOrEqual(Math.abs(value) * 2 ** -7);
@@ -165,7 +171,7 @@ test.each(PRESET_NAMES)('a tensor of one value is sent: %s', (preset) => {
   }
 });
 
-test('updates far below half precision survive: late steps of a decayed learning rate', () => {
+test('keeps updates far below half precision, as of late steps at a decayed learning rate', () => {
   const tensors = [randomValues(4096, 'normal', 3).map((value) => value * 1e-6)];
   for (const preset of PRESET_NAMES) {
     const { sent } = encodeUpdate(layoutOf([4096]), tensors, preset);
@@ -186,7 +192,7 @@ describe('refuses to encode', () => {
     }
   });
 
-  test('tensors that are not the layout', () => {
+  test('tensors that do not fit the layout', () => {
     const shape = expect.objectContaining({ code: 'UPDATE_SHAPE' });
     expect(() => encodeUpdate(layout, [], 'tiny')).toThrow(shape);
     expect(() => encodeUpdate(layout, [new Float32Array(299)], 'tiny')).toThrow(shape);

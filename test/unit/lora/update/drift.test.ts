@@ -31,7 +31,7 @@ const combine = (list: Matrix[], factors: number[]): Matrix =>
   list[0]!.map((row, i) => row.map((_, j) => list.reduce((sum, m, at) => sum + factors[at]! * m[i]![j]!, 0)));
 const squared = (m: Matrix) => m.flat().reduce((sum, value) => sum + value * value, 0);
 
-/** With every out × in matrix formed. */
+/** The drift, computed by forming every out × in matrix. */
 function naive(adapter: Float32Array[], changes: Float32Array[][], weights: number[], at: number) {
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const shares = weights.map((weight) => weight / total);
@@ -51,7 +51,7 @@ function naive(adapter: Float32Array[], changes: Float32Array[][], weights: numb
   };
 }
 
-test('is the ratio of the formed matrices', () => {
+test('equals the ratio that the formed matrices give', () => {
   const cases = fc.tuple(
     fc.constantFrom<Preset>(...PRESET_NAMES),
     fc.integer(),
@@ -74,7 +74,7 @@ test('is the ratio of the formed matrices', () => {
   );
 });
 
-test('peers that agree, or move only A or only B, do not drift', () => {
+test('is zero for peers that agree, or that change only A or only B', () => {
   const adapter = tensors(1, 3);
   const agree = compressUpdate(layout, tensors(5), 'dense').update;
   expect(drift(layout, adapter, [agree, agree, agree], [1, 2, 3]).rho).toBeLessThan(1e-6);
@@ -90,7 +90,7 @@ test('peers that agree, or move only A or only B, do not drift', () => {
   expect(drift(layout, adapter, [only('none', 1)], [1]).rho).toBe(0);
 });
 
-test('magnitudes, biases and saved modules are passed over: they are averaged exactly', () => {
+test('ignores magnitudes, biases and saved modules, whose average is exact', () => {
   const others: UpdateLayout = [
     { name: 'q.base_layer.bias', shape: [7] },
     { name: 'q.lora_magnitude_vector', shape: [7] },
@@ -119,7 +119,7 @@ test('magnitudes, biases and saved modules are passed over: they are averaged ex
   expect([...all.modules.keys()]).toEqual(['q', 'up']);
 });
 
-test('refuses layouts without pairs and weights that are none', () => {
+test('refuses layouts with unpaired tensors, and invalid weights', () => {
   const adapter = tensors(1);
   const { update } = compressUpdate(layout, adapter, 'dense');
   for (const weights of [[], [1, 1], [0], [-1], [Number.NaN]]) {

@@ -9,7 +9,7 @@ const round = (seed: number, kind: ValueKind = 'normal', of = layout) =>
   of.map(({ shape }, tensor) => randomValues(shape[0]!, kind, seed + 1000 * tensor));
 const copy = (tensors: readonly Float32Array[]) => tensors.map((values) => values.slice());
 
-test('loses nothing at decay 1: all that was sent plus the residual is the sum of all changes', () => {
+test('loses nothing at decay 1: the sent values plus the residual are the sum of all changes', () => {
   const cases = fc.tuple(
     layouts,
     presets,
@@ -22,7 +22,7 @@ test('loses nothing at decay 1: all that was sent plus the residual is the sum o
       const feedback = new ErrorFeedback({ layout: of, decay: 1 });
       const changes = of.map(({ shape }) => new Float64Array(shape[0]!));
       const received = of.map(({ shape }) => new Float64Array(shape[0]!));
-      // Of float32 operations only e + Δ and e − sent can round, each by at most 2⁻²⁴ of its result.
+      // Only the float32 operations e + Δ and e − sent round, each by at most 2⁻²⁴ of its result.
       const tolerance = of.map(({ shape }) => new Float64Array(shape[0]!).fill(Number.MIN_VALUE));
       const allowRounding = () => {
         for (const [tensor, values] of feedback.residual.entries()) {
@@ -72,7 +72,7 @@ test('follows e ← β·e + Δ, e ← e − sent', () => {
   }
 });
 
-test('an update that nobody took comes back, decayed by the rounds since', () => {
+test('restores an update that was not accepted, decayed by the rounds since then', () => {
   fc.assert(
     fc.property(presets, fc.integer(), fc.integer({ min: 0, max: 3 }), (preset, seed, rounds) => {
       const kept = new ErrorFeedback({ layout });
@@ -96,7 +96,7 @@ test('an update that nobody took comes back, decayed by the rounds since', () =>
   );
 });
 
-test('missed rounds decay the residual, all of it at decay 0, none at decay 1', () => {
+test('decays the residual over missed rounds: to zero at decay 0, not at all at decay 1', () => {
   for (const [decay, factor] of [
     [0.5, 0.125],
     [0, 0],
@@ -113,7 +113,7 @@ test('missed rounds decay the residual, all of it at decay 0, none at decay 1', 
   expect(feedback.residual[0]!.every((value) => value === 0)).toBe(true);
 });
 
-test('a clone is used up without touching the original', () => {
+test('leaves the original unchanged when a clone is used', () => {
   const feedback = new ErrorFeedback({ layout, decay: 1 });
   feedback.add(round(1));
   const before = copy(feedback.residual);
@@ -139,7 +139,7 @@ describe('on disk', () => {
     expect(disk.residual).toEqual(memory.residual);
   });
 
-  test('every damaged byte is noticed', () => {
+  test('detects every damaged byte', () => {
     const bytes = used().encode();
     fc.assert(
       fc.property(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 }), (at, flip) => {
@@ -157,7 +157,7 @@ describe('on disk', () => {
     }
   });
 
-  test('a residual of another adapter is refused', () => {
+  test('refuses the residual of another adapter', () => {
     const other = layout.map(({ name, shape }) => ({ name: `${name}x`, shape }));
     expect(() => ErrorFeedback.decode(used().encode(), { layout: other })).toThrow(
       expect.objectContaining({ code: 'UPDATE_LAYOUT' }),
@@ -165,7 +165,7 @@ describe('on disk', () => {
   });
 });
 
-test('a diverged change is refused and leaves the residual as it was', () => {
+test('refuses a diverged change and leaves the residual unchanged', () => {
   const feedback = new ErrorFeedback({ layout });
   feedback.add(round(1));
   const before = copy(feedback.residual);
@@ -177,7 +177,7 @@ test('a diverged change is refused and leaves the residual as it was', () => {
   }
 });
 
-test('refuses settings and numbers of rounds that mean nothing', () => {
+test('refuses an invalid decay and an invalid number of rounds', () => {
   const weight = expect.objectContaining({ code: 'UPDATE_WEIGHT' });
   for (const decay of [-0.1, 1.1, Number.NaN])
     expect(() => new ErrorFeedback({ layout, decay })).toThrow(weight);

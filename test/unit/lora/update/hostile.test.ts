@@ -14,7 +14,7 @@ import { layoutOf, layouts, randomValues, tensorSets } from '../../../utils/upda
 
 const presets = fc.constantFrom(...PRESET_NAMES);
 
-/** Decodes; a refusal must be typed, and what is accepted must be the one encoding of its content. */
+/** Decodes an update. A refusal must have a code, and an accepted update must be the only encoding of its content. */
 function attack(bytes: Uint8Array, layout: ReturnType<typeof layoutOf>, preset: Preset): string {
   try {
     const update = decodeUpdate(bytes, layout, preset);
@@ -34,13 +34,13 @@ function attack(bytes: Uint8Array, layout: ReturnType<typeof layoutOf>, preset: 
 const expectAttack = (bytes: Uint8Array, layout: ReturnType<typeof layoutOf>, preset: Preset) =>
   expect(attack(bytes, layout, preset));
 
-/** Corrects the declared length, so that an attack reaches the payload. */
+/** Corrects the declared length, so that the decoder reads the payload. */
 function relabel(bytes: Uint8Array): Uint8Array {
   new DataView(bytes.buffer).setUint32(12, bytes.length, true);
   return bytes;
 }
 
-test('random bytes are refused with a code', () => {
+test('refuses random bytes with a code', () => {
   fc.assert(
     fc.property(layouts, presets, fc.uint8Array({ maxLength: 600 }), (layout, preset, bytes) => {
       expect(attack(bytes, layout, preset)).not.toBe('accepted');
@@ -49,7 +49,7 @@ test('random bytes are refused with a code', () => {
   );
 });
 
-test('a random payload behind a true header is refused, or is the canonical encoding of what it says', () => {
+test('refuses a random payload after a valid header, unless it is canonical', () => {
   fc.assert(
     fc.property(layouts, presets, fc.uint8Array({ maxLength: 900 }), (layout, preset, payload) => {
       const header = encodeUpdate(
@@ -63,7 +63,7 @@ test('a random payload behind a true header is refused, or is the canonical enco
   );
 });
 
-test('a mutated update is refused, or is the canonical encoding of what it says', () => {
+test('refuses a mutated update, unless it is canonical', () => {
   const mutation = fc.record({
     at: fc.double({ min: 0, max: 1, noNaN: true }),
     flip: fc.integer({ min: 1, max: 255 }),
@@ -86,7 +86,7 @@ test('a mutated update is refused, or is the canonical encoding of what it says'
   expect([...outcomes.keys()]).toEqual(expect.arrayContaining(['accepted', 'UPDATE_SIZE', 'UPDATE_INDEX']));
 });
 
-test('a cut or lengthened update is refused, also when its header says so', () => {
+test('refuses a truncated or lengthened update, even if its header declares the new length', () => {
   fc.assert(
     fc.property(tensorSets, presets, fc.integer({ min: -40, max: 40 }), ({ layout, tensors }, preset, by) => {
       if (by === 0) return;
@@ -109,7 +109,7 @@ describe('header', () => {
     return copy;
   };
 
-  test('each field has its code', () => {
+  test('gives each field its own error code', () => {
     expectAttack(bytes(), layout, 'balanced').toBe('accepted');
     expectAttack(changed(0, 0x6c), layout, 'balanced').toBe('UPDATE_HEADER');
     expectAttack(changed(3, 2), layout, 'balanced').toBe('UPDATE_HEADER');
@@ -127,7 +127,7 @@ describe('header', () => {
   });
 });
 
-/** An update of one tensor from a payload written as bits. */
+/** Builds an update of one tensor from a payload written as a string of bits. */
 function ofBits(layout: ReturnType<typeof layoutOf>, preset: Preset, bits: string): Uint8Array {
   const header = encodeUpdate(layout, [new Float32Array(layout[0]!.shape[0]!)], preset).bytes.subarray(0, 17);
   const payload = (bits.match(/.{1,8}/g) ?? []).map((byte) => Number.parseInt(byte.padEnd(8, '0'), 2));
@@ -143,20 +143,20 @@ describe('sparse payload of two kept values out of 128 (tiny)', () => {
   const second = '01' + '00000' + '10';
   const tiny = (bits: string) => expectAttack(ofBits(layout, 'tiny', bits), layout, 'tiny');
 
-  test('the plain case is what it says', () => {
+  test('decodes a valid payload', () => {
     const { tensors } = decodeUpdate(ofBits(layout, 'tiny', scale + ratio + first + second), layout, 'tiny');
     expect([...tensors[0]!.indices!]).toEqual([3, 48]);
     expect(tensors[0]!.values[1]).toBe(-tensors[0]!.values[0]! / 2);
   });
 
-  test('an index beyond the chunk', () => {
-    // 4 + 2·44 + 36 is one too far, 35 the last index there is.
+  test('refuses an index beyond the chunk', () => {
+    // 4 + 2·44 + 36 is one beyond the end; with 35 it is the last index.
     tiny(`${scale}${ratio}${first}001${'111000'}00`).toBe('UPDATE_INDEX');
     tiny(`${scale}${ratio}${first}001${'110111'}00`).toBe('accepted');
     tiny(`${scale}${ratio}${first}0001${'00000'}00`).toBe('UPDATE_INDEX');
   });
 
-  test('an endless unary part', () => {
+  test('refuses an endless unary part', () => {
     tiny(scale + ratio + '0'.repeat(20)).toBe('UPDATE_SIZE');
     const long = layoutOf([128 * 4096]);
     const { maximumBytes } = updateLimits(long, 'tiny');
@@ -166,7 +166,7 @@ describe('sparse payload of two kept values out of 128 (tiny)', () => {
     expectAttack(relabel(padded), long, 'tiny').toBe('UPDATE_SIZE');
   });
 
-  test('levels that another encoding gives too', () => {
+  test('refuses levels that have another encoding', () => {
     tiny(`${scale + ratio}10001100${second}`).toBe('UPDATE_CANONICAL');
     tiny(`${scale + ratio + first}010000011`).toBe('UPDATE_CANONICAL');
     tiny(`${scale}0000000${first}010000010`).toBe('UPDATE_CANONICAL');
@@ -174,7 +174,7 @@ describe('sparse payload of two kept values out of 128 (tiny)', () => {
     tiny(`${scale}0000000${first}010000011`).toBe('accepted');
   });
 
-  test('bits after the end', () => {
+  test('refuses bits after the end', () => {
     const bits = scale + ratio + first + second;
     tiny(bits + '0'.repeat((8 - (bits.length % 8)) % 8)).toBe('accepted');
     tiny(`${bits.padEnd(Math.ceil(bits.length / 8) * 8, '0').slice(0, -1)}1`).toBe('UPDATE_CANONICAL');
@@ -191,7 +191,7 @@ describe('dense payload', () => {
       'dense',
     );
 
-  test('scales without a code, unused codes and padding', () => {
+  test('refuses invalid scales, unused codes and padding', () => {
     dense(0x88, 0x13, 0x7e, 0x03).toBe('accepted');
     dense(0, 0).toBe('accepted');
     for (const scale of [0x2000, 0x7c00, 0x7e00, 0x8001, 0xfc00, 0xffff])
@@ -205,7 +205,7 @@ describe('dense payload', () => {
   });
 });
 
-test('a decoder allocates what the layout implies, not what the bytes claim', () => {
+test('allocates what the layout implies, whatever the bytes declare', () => {
   const layout = layoutOf([64 * 4096]);
   const { maximumValues, maximumBytes } = updateLimits(layout, 'quality');
   const { bytes } = encodeUpdate(layout, [randomValues(64 * 4096, 'normal', 2)], 'quality');

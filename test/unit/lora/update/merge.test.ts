@@ -46,7 +46,7 @@ function merged(contributions: readonly Contribution[], denominatorFloor?: numbe
   return merge.finish();
 }
 
-/** The formula of DESIGN 5 one coordinate after the other, every operation rounded to float32. */
+/** Computes the formula of DESIGN 5 coordinate by coordinate, with every operation rounded to float32. */
 function reference(contributions: readonly Contribution[], floor = 0.25): Float32Array[] {
   const total = contributions.reduce((sum, { weight }) => f(sum + f(weight)), 0);
   return layout.map(({ shape }, tensor) =>
@@ -69,7 +69,7 @@ function reference(contributions: readonly Contribution[], floor = 0.25): Float3
 const same = (a: readonly Float32Array[], b: readonly Float32Array[]) =>
   a.every((values, tensor) => values.every((value, index) => value === b[tensor]![index]));
 
-test('is the written formula, bit for bit', () => {
+test('computes the formula bit for bit', () => {
   fc.assert(
     fc.property(rounds, fc.constantFrom(0, 0.25, 1), (contributions, floor) => {
       expect(same(merged(contributions, floor), reference(contributions, floor))).toBe(true);
@@ -78,7 +78,7 @@ test('is the written formula, bit for bit', () => {
   );
 });
 
-test('the same updates in the same order give the same bits', () => {
+test('gives the same bits for the same updates in the same order', () => {
   fc.assert(
     fc.property(rounds, (contributions) => {
       expect(same(merged(contributions), merged(contributions))).toBe(true);
@@ -87,7 +87,7 @@ test('the same updates in the same order give the same bits', () => {
   );
 });
 
-test('another order changes no more than the rounding of the sums', () => {
+test('differs only by the rounding of sums in another order', () => {
   fc.assert(
     fc.property(rounds, (contributions) => {
       const reversed = [...contributions]
@@ -111,7 +111,7 @@ test('another order changes no more than the rounding of the sums', () => {
   );
 });
 
-test('peers that all send the same come out as that', () => {
+test('returns the update that all peers send', () => {
   const { update } = compressUpdate(
     layout,
     layout.map(({ shape }) => randomValues(shape[0]!, 'normal', 1)),
@@ -121,7 +121,7 @@ test('peers that all send the same come out as that', () => {
   expect(same(merged(contributions), toTensors(layout, update))).toBe(true);
 });
 
-test('a coordinate of a lone sender is divided by the floor of the total weight', () => {
+test('divides a coordinate with one sender by the floor of the total weight', () => {
   const one = layoutOf([1, 1]);
   const sends = (a: number, b: number): SparseUpdate => {
     const tensor = (value: number) => ({
@@ -170,7 +170,7 @@ describe('influence', () => {
     );
   };
 
-  test('a thousandfold update moves no tensor further than an honest one could', () => {
+  test('an update multiplied by a thousand moves no tensor further than an honest one', () => {
     const attack = compressUpdate(
       layout,
       layout.map(({ shape }) => randomValues(shape[0]!, 'normal', 9)),
@@ -182,13 +182,13 @@ describe('influence', () => {
     for (const tensor of layout.keys()) {
       const moved = Math.hypot(...attacked[tensor]!.map((value, index) => value - clean[tensor]![index]!));
       const largest = Math.max(...norms.map((norm) => norm[tensor]!));
-      // Its own share is at most ‖median‖ over the floor of the weight, 1.25; the others' shares and clips change too.
+      // The attacker's own share is at most ‖median‖ over the floor of the weight, 1.25. Other shares and clips change too.
       expect(moved).toBeLessThanOrEqual(largest * (1 / 1.25 + 1));
     }
     expect(Math.hypot(...attacked[0]!)).toBeLessThan(3 * Math.hypot(...clean[0]!));
   });
 
-  test('clip factors bring every tensor to the median norm and never enlarge', () => {
+  test('clip factors reduce every tensor to the median norm and never enlarge it', () => {
     const updates = [scaled(honest[0]!, 0.1), honest[1]!, scaled(honest[2]!, 30), scaled(honest[3]!, 1e4)];
     const norms = updates.map(updateNorms);
     const scales = medianNormClip(norms);
@@ -203,7 +203,7 @@ describe('influence', () => {
     }
   });
 
-  test('peers that do not send a tensor neither pull its median down nor are scaled', () => {
+  test('peers that do not send a tensor do not lower its median and are not scaled', () => {
     const [first, second] = medianNormClip([Float64Array.of(0, 2), Float64Array.of(5, 4)]);
     expect([...first!]).toEqual([1, 1]);
     expect([...second!]).toEqual([1, 0.5]);
@@ -224,7 +224,7 @@ test('token weights are capped at twice the lower median', () => {
   }
 });
 
-test('late updates count with (1+τ)^−½', () => {
+test('late updates have weight (1+τ)^−½', () => {
   expect([0, 3].map(stalenessWeight)).toEqual([1, 0.5]);
   expect(stalenessWeight(1)).toBe(f(Math.SQRT1_2));
   for (const bad of [-1, 0.5, Number.NaN]) {
@@ -261,7 +261,7 @@ describe('refuses', () => {
     expect(() => merge.finish()).toThrow(code('UPDATE_ORDER'));
   });
 
-  test('weights, factors and floors that are no weights', () => {
+  test('invalid weights, factors and floors', () => {
     for (const bad of [-1, Number.NaN, Number.POSITIVE_INFINITY]) {
       expect(() => add({ peer: 'a', weight: bad })).toThrow(code('UPDATE_WEIGHT'));
       expect(() => add({ peer: 'a', weight: 1, scale: [1, bad, 1] })).toThrow(code('UPDATE_WEIGHT'));
@@ -271,7 +271,7 @@ describe('refuses', () => {
     }
   });
 
-  test('updates and factors of another number of tensors', () => {
+  test('updates and factors with the wrong number of tensors', () => {
     const other: UpdateLayout = layoutOf([4]);
     const foreign = compressUpdate(other, [new Float32Array(4)], 'tiny').update;
     expect(() => new Merge({ layout }).add({ peer: 'a', weight: 1, update: foreign })).toThrow(
@@ -281,7 +281,7 @@ describe('refuses', () => {
   });
 });
 
-test('nobody and nothing merge to zeros', () => {
+test('gives zeros for no updates and for empty updates', () => {
   expect(
     same(
       new Merge({ layout }).finish(),

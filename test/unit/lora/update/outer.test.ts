@@ -14,7 +14,7 @@ const values = (seed: number) =>
 const bytesOf = (tensors: readonly Float32Array[]) =>
   Buffer.concat(tensors.map((t) => Buffer.from(t.slice().buffer)));
 
-test('the outer step is θ − fround(rate·delta)', () => {
+test('the outer step computes θ − fround(rate·delta)', () => {
   const [adapter, delta] = [values(1), values(2)];
   const before = bytesOf(adapter);
   const next = outerStep(adapter, delta, 0.7);
@@ -28,7 +28,7 @@ test('the outer step is θ − fround(rate·delta)', () => {
 });
 
 test.each(PRESET_NAMES)(
-  'whoever applies the published bytes has the same adapter, and nothing is lost: %s',
+  '%s: every peer that applies the published bytes gets the same adapter, and nothing is lost',
   (preset) => {
     let feedback = new ErrorFeedback({ layout, decay: 1 });
     const start: Float32Array[] = values(1);
@@ -38,7 +38,7 @@ test.each(PRESET_NAMES)(
     for (let round = 0; round < 6; round++) {
       const delta = values(10 + round);
       const published = encodeDelta(feedback, delta, 0.5, preset);
-      // A candidate that is dropped leaves no trace.
+      // A candidate delta that is dropped changes nothing.
       encodeDelta(feedback, values(99), 0.25, preset);
       feedback = published.feedback;
       coordinator = applyDelta(layout, coordinator, published.bytes, preset);
@@ -57,7 +57,7 @@ test.each(PRESET_NAMES)(
   },
 );
 
-test('refuses rates and tensors that do not fit', () => {
+test('refuses an invalid rate, and tensors that do not fit', () => {
   const weight = expect.objectContaining({ code: 'UPDATE_WEIGHT' });
   const shape = expect.objectContaining({ code: 'UPDATE_SHAPE' });
   for (const rate of [Number.NaN, Number.POSITIVE_INFINITY]) {

@@ -21,7 +21,7 @@ const levelsOf = (list: number[]) => {
 const error = (magnitudes: number[], upper: number, lower: number) =>
   magnitudes.reduce((sum, m) => sum + Math.min((m - upper) ** 2, (m - lower) ** 2), 0);
 
-/** The best two levels there are: every split of the sorted magnitudes, each side at its mean. */
+/** Finds the optimal two levels: tries every split of the sorted magnitudes, with each side at its mean. */
 function bestError(magnitudes: number[]): number {
   const sorted = [...magnitudes].sort((a, b) => a - b);
   const mean = (list: number[]) => list.reduce((sum, m) => sum + m, 0) / Math.max(1, list.length);
@@ -46,12 +46,12 @@ test.each([
       found += error(list.slice(0, kept), upper, (upper * ratio) / RATIO_STEPS);
       best += bestError(list.slice(0, kept));
     }
-    // Lloyd's algorithm ends in a local minimum, and stops early; then scale and ratio are rounded.
+    // Lloyd's algorithm stops early and in a local minimum. Then scale and ratio are rounded.
     expect(found / best, `${kept} kept`).toBeLessThanOrEqual(most);
   }
 });
 
-test('uses both levels, or only the upper one with ratio 0: what a decoder accepts', () => {
+test('uses both levels, or only the upper level with ratio 0, as the decoder requires', () => {
   const magnitude = fc.oneof(
     fc.constantFrom(0, 1, 1.001, 1000),
     fc.double({ min: 0, max: 1e5, noNaN: true }),
@@ -67,7 +67,7 @@ test('uses both levels, or only the upper one with ratio 0: what a decoder accep
   );
 });
 
-test('equal magnitudes take one level, zeros take none, huge ones are refused', () => {
+test('uses one level for equal magnitudes and none for zeros, and refuses huge magnitudes', () => {
   expect(levelsOf([3, 3, 3])).toMatchObject({ ratio: 0, threshold: -1 });
   expect(scaleValue(levelsOf([3, 3, 3]).scale)).toBe(3);
   expect(levelsOf([0, 0]).scale).toBe(0);

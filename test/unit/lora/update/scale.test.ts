@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { EMPTY_SCALE, MAXIMUM_SCALE_CODE, scaleCode, scaleValue } from '../../../../lora/update/scale.ts';
 
-test('every code stands for a normal positive number and encodes back to itself', () => {
+test('every code decodes to a normal positive number and encodes back to itself', () => {
   let previous = 0;
   for (let code = 1; code <= MAXIMUM_SCALE_CODE; code++) {
     const value = scaleValue(code);
@@ -13,7 +13,7 @@ test('every code stands for a normal positive number and encodes back to itself'
   expect(previous).toBe(2 ** 17 * (1 - 2 ** -8));
 });
 
-test('a value takes the nearest code, within one part in 256', () => {
+test('encodes a value as the nearest code, within one part in 256', () => {
   for (let exponent = -46; exponent <= 16; exponent++) {
     for (const fraction of [1, 1.001, 1.003, 1.004, 1.49, 1.51, 1.995]) {
       const value = fraction * 2 ** exponent;
@@ -27,7 +27,7 @@ test('a value takes the nearest code, within one part in 256', () => {
   }
 });
 
-test('values below the smallest scale are empty, above the largest they exceed the codes', () => {
+test('gives EMPTY_SCALE below the smallest scale, and more than the largest code above the largest scale', () => {
   expect(scaleCode(0)).toBe(EMPTY_SCALE);
   expect(scaleCode(1e-45)).toBe(EMPTY_SCALE);
   expect(scaleCode(2 ** -47)).toBe(EMPTY_SCALE);

@@ -9,14 +9,14 @@ const select = (values: Float32Array, start: number, length: number, kept: numbe
   return count === NON_FINITE ? NON_FINITE : [...positions.subarray(0, count)];
 };
 
-/** By sorting: largest magnitudes first, of equal ones the lower position. */
+/** Selects by sorting: largest magnitudes first, the lower position first among equal ones. */
 const expected = (values: Float32Array, start: number, length: number, kept: number) =>
   [...values.subarray(start, start + length).keys()]
     .sort((a, b) => Math.abs(values[start + b]!) - Math.abs(values[start + a]!) || a - b)
     .slice(0, kept)
     .sort((a, b) => a - b);
 
-test('selects what sorting selects, for every distribution and any number kept', () => {
+test('selects the same values as sorting, for every distribution and number kept', () => {
   const cases = fc.record({
     kind: fc.constantFrom(...VALUE_KINDS),
     seed: fc.integer(),
@@ -34,7 +34,7 @@ test('selects what sorting selects, for every distribution and any number kept',
   );
 });
 
-test('tells apart neighbouring floats, subnormal ones and signed zeros', () => {
+test('orders neighbouring floats, subnormal floats and signed zeros correctly', () => {
   fc.assert(
     fc.property(
       fc.array(fc.constantFrom(0, -0, 1e-45, -3e-45, 1.17549435e-38, 1, -1.0000001, 1.0000002), {
@@ -52,7 +52,7 @@ test('tells apart neighbouring floats, subnormal ones and signed zeros', () => {
 });
 
 test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
-  'refuses %s wherever it stands',
+  'refuses %s at any position',
   (bad) => {
     for (const position of [0, 100, 4095]) {
       const values = randomValues(4096, 'normal', 1);

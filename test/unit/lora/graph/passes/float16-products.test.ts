@@ -10,14 +10,14 @@ import { runOnEach } from '../../../../utils/executors.ts';
 import { FAMILY_FIXTURES, relativeDifference } from '../../../../utils/families.ts';
 import { fixtureStep, stepOf } from '../../../../utils/step-cases.ts';
 
-/** Of the largest value: numbers of 11 bits through all layers. */
+/** Relative to the largest value: numbers of 11 bits through all layers. */
 const ROUNDING = 1e-2;
 
 const isMarked = ({ operation, attributes }: GraphNode) =>
   operation === 'gemm' && (attributes as GraphNode<'gemm'>['attributes']).float16 === true;
 
 test.each(FAMILY_FIXTURES)(
-  '%s: products of the blocks with frozen weights, forward and back',
+  '%s: marks the products of the blocks with frozen weights, forward and backward',
   async (name) => {
     const { graph } = stepOf(await fixtureStep(name));
     const weights = new Map([...graph.weights].map(([name, tensor]) => [tensor, name]));
@@ -30,31 +30,28 @@ test.each(FAMILY_FIXTURES)(
     const expected = graph.nodes.filter(isOfBlock).map(({ inputs }) => weights.get(inputs[1]!));
     const marked = half.nodes.filter(isMarked).map(({ inputs }) => halfWeights.get(inputs[1]!));
     expect(marked).toEqual(expected);
-    // Once forward and, but for those that nothing trained lies below, once back.
+    // One forward product, and one backward unless no trained tensor lies below.
     for (const weight of new Set(marked))
       expect(marked.filter((other) => other === weight).length).toBeLessThan(3);
     expect(marked.length).toBeGreaterThan(new Set(marked).size);
   },
 );
 
-test.each(FAMILY_FIXTURES)(
-  '%s: loss and gradients are those of float32, but for the rounding',
-  async (name) => {
-    const step = await fixtureStep(name);
-    const { graph, feeds } = stepOf(step);
-    const cacheDir = await mkdtemp(join(tmpdir(), 'float16-products-test-'));
-    onTestFinished(() => rm(cacheDir, { recursive: true }));
-    const weights = await prepareWeights(step.model, cacheDir);
-    const engine = await createEngine('onnx-cpu', { threads: 1 });
-    const [expected] = await runOnEach([engine], graph, feeds, weights);
-    const [found] = await runOnEach([engine], markFloat16Products(graph, new Set()), feeds, weights);
-    expect(Object.keys(found!)).toEqual(Object.keys(expected!));
-    for (const [output, values] of Object.entries(expected!))
-      expect(relativeDifference(found![output]!, values), output).toBeLessThan(ROUNDING);
-  },
-);
+test.each(FAMILY_FIXTURES)('%s: loss and gradients match float32 within rounding', async (name) => {
+  const step = await fixtureStep(name);
+  const { graph, feeds } = stepOf(step);
+  const cacheDir = await mkdtemp(join(tmpdir(), 'float16-products-test-'));
+  onTestFinished(() => rm(cacheDir, { recursive: true }));
+  const weights = await prepareWeights(step.model, cacheDir);
+  const engine = await createEngine('onnx-cpu', { threads: 1 });
+  const [expected] = await runOnEach([engine], graph, feeds, weights);
+  const [found] = await runOnEach([engine], markFloat16Products(graph, new Set()), feeds, weights);
+  expect(Object.keys(found!)).toEqual(Object.keys(expected!));
+  for (const [output, values] of Object.entries(expected!))
+    expect(relativeDifference(found![output]!, values), output).toBeLessThan(ROUNDING);
+});
 
-test('nothing else of the graph changes', async () => {
+test('leaves the rest of the graph unchanged', async () => {
   const { graph } = stepOf(await fixtureStep('families/qwen2'));
   const half = markFloat16Products(graph, new Set());
   const unmarked = half.nodes.map(({ operation, attributes }) => {
@@ -68,7 +65,7 @@ test('nothing else of the graph changes', async () => {
   expect([...half.inputs.keys()]).toEqual([...graph.inputs.keys()]);
 });
 
-test('weights that are named stay float32', async () => {
+test('leaves the products with excepted weights in float32', async () => {
   const { graph } = stepOf(await fixtureStep('families/qwen2'));
   expect(markFloat16Products(graph, new Set(graph.weights.keys())).nodes.some(isMarked)).toBe(false);
 });

@@ -21,13 +21,13 @@ let engine: Engine;
 
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'merge-test-'));
-  // It runs graphs as they are.
+  // The WebGPU engine does not rewrite graphs itself.
   engine = await tfjsOnCpu();
 });
 
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-/** Products that the outputs depend on. */
+/** Returns the products that the outputs depend on. */
 function products(graph: Graph): number {
   return liveNodes(graph).filter(({ operation }) => operation === 'gemm').length;
 }
@@ -41,18 +41,24 @@ async function bothWays(step: StepCase) {
   return { difference: disagreement(found!, expected!), changed: merged.nodes.length !== graph.nodes.length };
 }
 
-describe('a weight with a product of small matrices beside it', () => {
-  test.each(FAMILY_FIXTURES)('%s: loss and gradients are those of branches', async (fixture) => {
-    const { difference, changed } = await bothWays(await fixtureStep(fixture));
-    expect(changed).toBe(true);
-    expect(difference).toBeLessThan(1e-4);
-  });
+describe('a LoRA branch beside a frozen weight', () => {
+  test.each(FAMILY_FIXTURES)(
+    '%s: keeps loss and gradients when it is folded into the weight',
+    async (fixture) => {
+      const { difference, changed } = await bothWays(await fixtureStep(fixture));
+      expect(changed).toBe(true);
+      expect(difference).toBeLessThan(1e-4);
+    },
+  );
 
-  test.each(VARIANTS)('%s: nothing is merged that is not such a sum', async (_, lora, options) => {
-    const { model, rows } = await fixtureStep('llama-tiny-untied');
-    const adapter = randomAdapter(model, loraConfig({ rank: 4, ...lora }));
-    expect((await bothWays({ model, rows, ...adapter, options })).difference).toBeLessThan(1e-4);
-  });
+  test.each(VARIANTS)(
+    '%s: keeps loss and gradients where only some sums have this form',
+    async (_, lora, options) => {
+      const { model, rows } = await fixtureStep('llama-tiny-untied');
+      const adapter = randomAdapter(model, loraConfig({ rank: 4, ...lora }));
+      expect((await bothWays({ model, rows, ...adapter, options })).difference).toBeLessThan(1e-4);
+    },
+  );
 
   function branch(rows: number, { transposed = true } = {}): { graph: Graph; forwardNodes: number } {
     const [width, out, rank] = [64, 96, 4];
@@ -70,11 +76,11 @@ describe('a weight with a product of small matrices beside it', () => {
   }
 
   it.each([true, false])(
-    'is added to the weight, forward and backward, transposed or not (%s)',
+    'is folded into the weight, forward and backward, transposed or not (%s)',
     (transposed) => {
       const { graph } = branch(512, { transposed });
       const merged = foldBranches(graph);
-      // Of three products that make y, the one with A is still read by the gradient of B; so in the gradient of x.
+      // Of the three products for y, the one with A stays, because the gradient of B reads it; likewise for the gradient of x.
       expect(products(merged)).toBe(products(graph));
       const onto = merged.nodes.filter(
         ({ operation, inputs }) => operation === 'gemm' && inputs.length === 3,
@@ -83,7 +89,7 @@ describe('a weight with a product of small matrices beside it', () => {
     },
   );
 
-  it('is made again for each use, recomputed ones among them', () => {
+  it('is folded again for each use, including recomputed ones', () => {
     const { graph, forwardNodes } = branch(512);
     const again = recomputeActivations(graph, { forwardNodes, from: graph.inputs.get('x')! });
     const merged = foldBranches(again);
@@ -94,7 +100,7 @@ describe('a weight with a product of small matrices beside it', () => {
     }
   });
 
-  it('stays beside it where there are few rows', () => {
+  it('stays separate where there are few rows', () => {
     const { graph } = branch(64);
     expect(foldBranches(graph).nodes.map(({ operation }) => operation)).toEqual(
       liveNodes(graph).map(({ operation }) => operation),

@@ -21,18 +21,18 @@ let engine: Engine;
 
 beforeAll(async () => {
   cacheDir = await mkdtemp(join(tmpdir(), 'join-test-'));
-  // It runs graphs as they are.
+  // The WebGPU engine does not rewrite graphs itself.
   engine = await tfjsOnCpu();
 });
 
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-/** Products that the outputs depend on. */
+/** Returns the products that the outputs depend on. */
 function products(graph: Graph): number {
   return liveNodes(graph).filter(({ operation }) => operation === 'gemm').length;
 }
 
-/** Of the graph that `before` makes of a step's, with its thin products joined and without. */
+/** Compares the outputs of a step's graph, after `before`, with thin products joined and not joined. */
 async function differenceOf(step: StepCase, before = (graph: Graph) => graph): Promise<number> {
   const { graph, feeds } = stepOf(step);
   const weights = await prepareWeights(step.model, cacheDir);
@@ -43,22 +43,19 @@ async function differenceOf(step: StepCase, before = (graph: Graph) => graph): P
 }
 
 describe('thin products that share an operand', () => {
-  test.each(FAMILY_FIXTURES)(
-    '%s: loss and gradients are those of products by themselves',
-    async (fixture) => {
-      const { model, rows } = await fixtureStep(fixture);
-      const step = { model, rows, ...randomAdapter(model, loraConfig({ rank: 2 })) };
-      expect(await differenceOf(step)).toBeLessThan(1e-4);
-      expect(await differenceOf(step, foldBranches)).toBeLessThan(1e-4);
-      // GPT-2 has one projection where others have three or two: there is nothing to join.
-      const { graph } = stepOf(step);
-      const fewer = products(graph) - products(joinThinProducts(graph));
-      if (model.config.family === 'gpt2') expect(fewer).toBe(0);
-      else expect(fewer).toBeGreaterThan(0);
-    },
-  );
+  test.each(FAMILY_FIXTURES)('%s: keep loss and gradients when they are joined', async (fixture) => {
+    const { model, rows } = await fixtureStep(fixture);
+    const step = { model, rows, ...randomAdapter(model, loraConfig({ rank: 2 })) };
+    expect(await differenceOf(step)).toBeLessThan(1e-4);
+    expect(await differenceOf(step, foldBranches)).toBeLessThan(1e-4);
+    // GPT-2 has one projection where other families have two or three, so nothing is joined.
+    const { graph } = stepOf(step);
+    const fewer = products(graph) - products(joinThinProducts(graph));
+    if (model.config.family === 'gpt2') expect(fewer).toBe(0);
+    else expect(fewer).toBeGreaterThan(0);
+  });
 
-  test.each(VARIANTS)('%s: nothing is joined that does not belong together', async (_, lora, options) => {
+  test.each(VARIANTS)('%s: keep loss and gradients in every variant', async (_, lora, options) => {
     const { model, rows } = await fixtureStep('llama-tiny-untied');
     const adapter = randomAdapter(model, loraConfig({ rank: 4, ...lora }));
     expect(await differenceOf({ model, rows, ...adapter, options })).toBeLessThan(1e-4);
@@ -82,18 +79,18 @@ describe('thin products that share an operand', () => {
     return graph;
   }
 
-  it('are one product of each kind, whatever their ranks', () => {
-    // Of x·Aᵀ and of du·A one instead of three each.
+  it('are joined into one product of each kind, at any ranks', () => {
+    // One product x·Aᵀ instead of three, and one product du·A instead of three.
     const graph = branches([4, 8, 4]);
     expect(products(joinThinProducts(graph))).toBe(products(graph) - 2 * 2);
   });
 
-  it('stay by themselves where they are as wide as what they read', () => {
+  it('stay separate where they are as wide as their operand', () => {
     const graph = branches([WIDTH, WIDTH]);
     expect(products(joinThinProducts(graph))).toBe(products(graph));
   });
 
-  it('are not taken out of a sum that somebody else reads on the way', () => {
+  it('stay in a chain of additions with another reader', () => {
     const graph = new Graph();
     const [u, a, b] = [graph.input('u', [32, 4]), graph.input('a', [4, WIDTH]), graph.input('b', [4, WIDTH])];
     const base = graph.input('base', [32, WIDTH]);

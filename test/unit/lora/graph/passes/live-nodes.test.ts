@@ -24,12 +24,12 @@ beforeAll(async () => {
 
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-describe('a graph without its dead code', () => {
-  test.each(FAMILY_FIXTURES)('%s: loss and gradients are those with it, bit for bit', async (fixture) => {
+describe('a graph without its dead nodes', () => {
+  test.each(FAMILY_FIXTURES)('%s: has the same loss and gradients bit for bit', async (fixture) => {
     const step = await fixtureStep(fixture);
     const { graph, feeds } = stepOf({ ...step, supervised: countSupervised(step.rows) });
     const weights = await prepareWeights(step.model, cacheDir);
-    // A graph of live nodes alone: whatever one of them reads has to be there.
+    // A graph of live nodes only: it must contain every tensor that they read.
     const lean = rewriteGraph(graph, (node, copy) => copy.add(node));
     expect(lean.nodes.length).toBeLessThan(graph.nodes.length);
     const [found] = await runOnEach([engine], lean, feeds, weights);
@@ -38,7 +38,7 @@ describe('a graph without its dead code', () => {
     const live = new Set(liveNodes(graph));
     for (const node of graph.nodes.filter((node) => !live.has(node))) {
       const [first] = node.outputs;
-      // Whole numbers are no outputs; as floats they would be.
+      // Integers cannot be outputs.
       if (first!.dtype === 'float32') graph.output(`dead/${first!.id}`, first!);
     }
     expect(liveNodes(graph)).toHaveLength(graph.nodes.length);
@@ -46,7 +46,7 @@ describe('a graph without its dead code', () => {
     expect(found).toEqual(Object.fromEntries(names.map((name) => [name, all![name]])));
   });
 
-  it('has what its outputs depend on, in order, and nothing else', () => {
+  it('has the nodes that its outputs depend on, in order, and no others', () => {
     const graph = new Graph();
     const x = graph.input('x', [2]);
     const kept = exp(x);

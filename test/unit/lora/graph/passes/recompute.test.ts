@@ -59,7 +59,7 @@ async function bothWays(fixture: string, lora = {}, options: TrainingGraphOption
 }
 
 describe('recomputing the forward pass', () => {
-  test.each(FAMILY_FIXTURES)('%s: outputs stay what they are, bit for bit', async (fixture) => {
+  test.each(FAMILY_FIXTURES)('%s: keeps all outputs bit for bit', async (fixture) => {
     const { plain, saving } = await bothWays(fixture);
     expect(Object.keys(plain.outputs).length).toBeGreaterThan(1);
     expect(saving.outputs).toEqual(plain.outputs);
@@ -75,7 +75,7 @@ describe('recomputing the forward pass', () => {
     expect(saving.outputs).toEqual(plain.outputs);
   });
 
-  it('holds one segment at a time, and computes no product onto the stream twice', () => {
+  it('holds one segment at a time, and computes no product onto the residual stream twice', () => {
     const depth = 12;
     const width = 64;
     const rows = 256;
@@ -94,7 +94,7 @@ describe('recomputing the forward pass', () => {
     const plain = graphCost(graph);
     const saving = graphCost(recomputeActivations(graph, { forwardNodes, from: ids }));
     expect(saving.activationBytes).toBeLessThan(0.4 * plain.activationBytes);
-    // The product into the wide layer comes again, in all segments but the last.
+    // The product into the wide layer is recomputed in all segments except the last.
     expect(saving.flops - plain.flops).toBe((depth - 1) * 2 * rows * width * 4 * width);
   });
 });

@@ -15,7 +15,7 @@ import { FAMILY_FIXTURES } from '../../../../utils/families.ts';
 import { evaluate, numbers } from '../../../../utils/graphs.ts';
 import { fixtureStep, randomAdapter, type StepCase, stepOf, VARIANTS } from '../../../../utils/step-cases.ts';
 
-/** Sums in another order, in float32. */
+/** Error of float32 sums in another order. */
 const TOLERANCE = 1e-4;
 
 let cacheDir: string;
@@ -28,9 +28,9 @@ beforeAll(async () => {
 
 afterAll(() => rm(cacheDir, { recursive: true, force: true }));
 
-/** How far a step that computes what its labels need is from one that computes everything. */
+/** Returns the difference between a step that computes only the rows of its labels and a step that computes all rows. */
 async function difference(step: StepCase, weights?: WeightFile): Promise<number> {
-  // Two in excess: padding.
+  // Two more than needed, as padding.
   const supervised = countSupervised(step.rows) + 2;
   const file = weights ?? (await prepareWeights(step.model, cacheDir));
   const run = async (step: StepCase) => {
@@ -42,7 +42,7 @@ async function difference(step: StepCase, weights?: WeightFile): Promise<number>
   return disagreement(found, expected);
 }
 
-/** The second half of what is labelled. */
+/** Keeps the second half of the labels. */
 function halfLabelled(step: StepCase): StepCase {
   const rows = step.rows.map((row) => ({
     ...row,
@@ -52,13 +52,13 @@ function halfLabelled(step: StepCase): StepCase {
 }
 
 describe('a step for some rows of the logits', () => {
-  test.each(FAMILY_FIXTURES)('%s: loss and gradients are those of one for all rows', async (fixture) => {
+  test.each(FAMILY_FIXTURES)('%s: has the loss and gradients of a step for all rows', async (fixture) => {
     const step = halfLabelled(await fixtureStep(fixture));
     expect(await difference(step)).toBeLessThan(TOLERANCE);
     expect(await difference({ ...step, options: { checkpointing: true } })).toBeLessThan(TOLERANCE);
   });
 
-  test.each(VARIANTS)('%s: the same, random numbers included', async (_, lora, options) => {
+  test.each(VARIANTS)('%s: has the same loss, gradients and random numbers', async (_, lora, options) => {
     for (const fixture of ['llama-tiny-untied', 'families/gemma3', 'families/gpt2']) {
       const { model, rows } = await fixtureStep(fixture);
       const adapter = randomAdapter(model, loraConfig({ rank: 4, ...lora }));
@@ -81,12 +81,12 @@ describe('a step for some rows of the logits', () => {
     expect(await difference(step, weights)).toBeLessThan(TOLERANCE);
   });
 
-  test.each(FAMILY_FIXTURES)('%s: after the last attention only these rows are there', async (fixture) => {
+  test.each(FAMILY_FIXTURES)('%s: computes only these rows after the last attention', async (fixture) => {
     const step = halfLabelled(await fixtureStep(fixture));
     const supervised = countSupervised(step.rows);
     const { graph } = stepOf({ ...step, supervised });
     const nodes = ancestorNodes(graph.nodes, graph.outputs.get('loss')!);
-    // That of the loss has the shape of logits.
+    // The gradient of the loss has the shape of the logits.
     const isAttention = ({ operation, inputs: [x] }: GraphNode) =>
       operation === 'softmax' && x!.shape.length > 2;
     const last = nodes.findLastIndex(isAttention);
@@ -101,7 +101,7 @@ describe('rows of a matrix', () => {
   const [N, C] = [6, 4];
   const CHOSEN = [4n, 0n, 4n];
 
-  /** Rows of `build` and their gradients, by the pass and by gathering from the whole. */
+  /** Returns the rows of `build` and their gradients, from selectRows and from gathering all rows. */
   async function bothWays(build: (x: Tensor, w: Tensor, graph: Graph) => Tensor) {
     const run = (rowsOf: (y: Tensor, ids: Tensor) => Tensor) =>
       evaluate(
@@ -142,12 +142,12 @@ describe('rows of a matrix', () => {
     expect(await bothWays(build)).toBeLessThan(1e-5);
   });
 
-  it('computes nothing for all rows that only these rows need, and nothing twice', () => {
+  it('computes for all rows only what all rows need, and computes nothing twice', () => {
     const graph = new Graph();
     const ids = graph.input('ids', [2], 'int64');
     const w = graph.input('w', [C, C]);
     const shared = ops.silu(ops.linear(graph.input('x', [N, C]), w));
-    // Columns of all rows are summed: `shared` is needed whole, and what follows it is not.
+    // The sum over rows needs `shared` in all rows, but not the values after it.
     const mixed = ops.multiply(ops.sigmoid(shared), ops.reduceSum(shared, 0));
     graph.output('y', selectRows(ops.linear(ops.add(mixed, shared), w), ids));
     const rowsOf = (operation: GraphNode['operation']) =>
