@@ -43,6 +43,14 @@ export function listenAddress(value: string, earlier: string[] | undefined): str
   return collect(value, earlier);
 }
 
+/** Parses a TCP address to announce, by IP address or host name. The option may be repeated. */
+export function announcedAddress(value: string, earlier: string[] | undefined): string[] {
+  if (!/^\/(ip4|ip6|dns|dns4|dns6)\/[^/]+\/tcp\/[1-9]\d*$/.test(value)) {
+    throw new InvalidArgumentError('Use a multiaddr such as /ip4/203.0.113.1/tcp/4040.');
+  }
+  return collect(value, earlier);
+}
+
 /** Parses the address of a peer to dial. The option may be repeated. */
 export function peerAddress(value: string, earlier: string[] | undefined): string[] {
   if (!isPeerAddress(value)) {

@@ -7,6 +7,8 @@ import { Teardown } from '../common/teardown.ts';
 import { type Compute, parseCompute } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
+import { NetworkMetrics } from '../monitor/network-metrics.ts';
+import { privateAddressesWarning } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import { defaultListen, rememberListen } from '../net/listen-port.ts';
@@ -31,6 +33,8 @@ export interface CoordinatorDaemonOptions {
   readonly version: string;
   /** Multiaddrs to listen on. @default the TCP port of the last start; at the first start any free port */
   readonly listen?: readonly string[];
+  /** Multiaddrs to announce besides the listen addresses, such as that of a router. @default none */
+  readonly announce?: readonly string[];
   /** Multiaddrs to stay connected to. @default none */
   readonly bootstrap?: readonly string[];
   /** Announce the coordinator in the local network. @default true */
@@ -92,15 +96,17 @@ export async function startCoordinator(
       { blobs, log, clock, heldOut: (job) => store.jobs.heldOut(job) },
     );
     teardown.add(() => validator.stop());
+    const networkMetrics = new NetworkMetrics();
     const network = await createHost(
       {
         listen: options.listen ?? (await defaultListen(home)),
+        announce: options.announce ?? [],
         bootstrap: options.bootstrap ?? [],
         mdns: options.mdns === false ? [] : [identity.signer.peerId],
         home,
         agent: `lora-swarm/${version}`,
       },
-      { identity, blobs, log: log.child({ module: 'net' }), clock },
+      { identity, blobs, log: log.child({ module: 'net' }), clock, observer: networkMetrics },
     );
     teardown.add(() => network.stop());
     await rememberListen(home, network.addresses());
@@ -113,6 +119,7 @@ export async function startCoordinator(
       intakeQueues: () => views.intakeQueues(),
     });
     teardown.add(() => metrics.stop());
+    networkMetrics.register(metrics.registry);
     const coordinator = new Coordinator(
       {
         retention: {
@@ -182,6 +189,8 @@ export async function startCoordinator(
     const { pid } = process;
     const file = await writeDaemonFile(home, { role: 'coordinator', pid, url, peerId, addresses, startedAt });
     teardown.add(() => rm(file, { force: true }));
+    const warning = privateAddressesWarning(addresses);
+    if (warning !== null) log.warn({ error: warning }, 'addresses-private');
     log.info({ peerId, url, addresses, jobs: coordinator.jobs().length }, 'coordinator-started');
     return { url, peerId, addresses, stop, stopped };
   } catch (error) {

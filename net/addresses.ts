@@ -1,4 +1,4 @@
-import { isPrivate } from '@libp2p/utils';
+import { isLoopback, isPrivate } from '@libp2p/utils';
 import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { isSwarmError, type SwarmError } from '../common/errors.ts';
 import { DIAL_TIMEOUT_MS } from '../protocol/limits.ts';
@@ -31,6 +31,15 @@ export function privateAddressesWarning(addresses: readonly string[]): SwarmErro
     `peers in other networks cannot connect: all addresses are private (${addresses.join(', ') || 'none'})`,
     { addresses },
   );
+}
+
+/** Sorts addresses by reach: public ones first, then those of local networks, then loopback. */
+export function sortByReach(addresses: readonly string[]): string[] {
+  const rank = (address: string): number => {
+    const parsed = multiaddr(address);
+    return isLoopback(parsed) ? 2 : isPrivate(parsed) ? 1 : 0;
+  };
+  return addresses.toSorted((a, b) => rank(a) - rank(b));
 }
 
 /** What a failed dial means, by the error of the library or the system. */

@@ -5,7 +5,7 @@ const CHECK_REACHABILITY = 'check the address, and that the other machine is up 
 export const netError = defineErrors({
   ADDRESSES_PRIVATE: {
     kind: 'failed',
-    next: 'to let other networks connect, start the coordinator with --announce /ip4/PUBLIC-ADDRESS/tcp/PORT',
+    next: 'to let other networks connect, start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT, and behind a router also with --announce and its public address',
   },
   BLOB_BUSY: 'failed',
   BLOB_UNAVAILABLE: 'failed',

@@ -8,6 +8,7 @@ import { Teardown } from '../common/teardown.ts';
 import type { Compute } from '../lora/train/compute.ts';
 import { trainersOf } from '../lora/train/trainers.ts';
 import { Health } from '../monitor/health.ts';
+import { NetworkMetrics } from '../monitor/network-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
 import { parseAddress } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
@@ -76,6 +77,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     const store = NodeStore.open(join(home, 'node.sqlite'));
     teardown.add(() => store.close());
     const agent = `lora-swarm/${options.version}`;
+    const networkMetrics = new NetworkMetrics();
     const network = await createHost(
       {
         listen: options.listen ?? ['/ip4/0.0.0.0/tcp/0'],
@@ -84,7 +86,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
         home,
         agent,
       },
-      { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock },
+      { identity, blobs, log: log.child({ module: 'net' }), clock: systemClock, observer: networkMetrics },
     );
     teardown.add(() => network.stop());
     const policy = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy };
@@ -98,6 +100,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       },
     });
     teardown.add(() => metrics.stop());
+    networkMetrics.register(metrics.registry);
     const compute = { ...options.compute, memoryLimit: policy.maxMemoryBytes };
     const trainer = new TrainingProcess(
       { home, compute },

@@ -13,13 +13,22 @@ import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { engineOption, oneDeviceCompute } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { type Environment, resolveHomes } from '../homes.ts';
-import { homeOption, integer, jsonOption, listenAddress, logLevelOption, peerAddress } from '../options.ts';
+import {
+  announcedAddress,
+  homeOption,
+  integer,
+  jsonOption,
+  listenAddress,
+  logLevelOption,
+  peerAddress,
+} from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { EventLines } from '../views/events.ts';
 
 interface CoordinatorOptions {
   home?: string;
   listen?: string[];
+  announce?: string[];
   bootstrap?: string[];
   mdns: boolean;
   apiPort: number;
@@ -39,6 +48,11 @@ export function registerCoordinator(program: Command, context: Context): void {
       '--listen <multiaddr>',
       'address to listen on; may be repeated (default: the port of the last start)',
       listenAddress,
+    )
+    .option(
+      '--announce <multiaddr>',
+      'address to announce besides those that it listens on, such as that of a router; may be repeated',
+      announcedAddress,
     )
     .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', peerAddress)
     .option('--no-mdns', 'do not announce this coordinator in the local network')
@@ -74,6 +88,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       home,
       version: context.version,
       ...(options.listen === undefined ? {} : { listen: options.listen }),
+      announce: options.announce ?? [],
       bootstrap: options.bootstrap ?? [],
       mdns: options.mdns,
       port: options.apiPort,
@@ -103,7 +118,6 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
       printLines(context, [
         `coordinator ${status.peerId}`,
         ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
-        ...reachNote(status.addresses),
         `home        ${home}${firstTime ? '  (back up its file "identity": the key that signs your jobs)' : ''}`,
         `api         ${coordinator.url}`,
         ...status.jobs.map((job) => `invite      ${job.name}: ${SWARM} node ${job.invite}`),
@@ -157,14 +171,6 @@ async function showJob(
     // The stream ends when the daemon stops or the signal aborts. Any other error is a failure.
     if (!signal.aborted) throw error;
   }
-}
-
-/** A coordinator that listens only on loopback is out of reach for other machines. Its invites do not show that. */
-function reachNote(addresses: readonly string[]): string[] {
-  const here = addresses.every((address) => /^\/ip4\/127\.|^\/ip6\/::1\//.test(address));
-  return here
-    ? ['            (this machine only; to let others connect: --listen /ip4/0.0.0.0/tcp/4040)']
-    : [];
 }
 
 /**

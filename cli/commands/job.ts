@@ -85,6 +85,9 @@ async function create(
     return;
   }
   const created = await submitJob(context, await coordinatorApi(context, options), spec);
+  const { addresses } = (await import('../../protocol/invite.ts')).decodeInvite(created.invite);
+  const unreachable = (await import('../../net/addresses.ts')).privateAddressesWarning(addresses);
+  if (unreachable !== null) context.stderr.write(`swarm: ${unreachable.message}; ${unreachable.next}\n`);
   if (options.json) {
     printJson(context, { schemaVersion: 1, job: created.job, name: created.name, invite: created.invite });
   } else {

@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Registry } from '@prometheus-io/client';
+import { Registry } from '@prometheus-io/client';
 import { beforeAll, expect, it, onTestFinished } from 'vitest';
 import { createCoordinatorMetrics } from '../../../monitor/coordinator-metrics.ts';
+import { NetworkMetrics } from '../../../monitor/network-metrics.ts';
 import { createNodeMetrics } from '../../../monitor/node-metrics.ts';
 
 const PAGE = join(import.meta.dirname, '../../../docs/metrics.md');
@@ -52,6 +53,12 @@ it.each([
   onTestFinished(stop);
   const page = [...sections.get('Both daemons')!, ...sections.get(section)!].sort(byName);
   expect(page).toEqual(registered(registry));
+});
+
+it('docs/metrics.md lists exactly the metrics of the network', () => {
+  const registry = new Registry();
+  new NetworkMetrics().register(registry);
+  expect(sections.get('Network of both daemons')!.toSorted(byName)).toEqual(registered(registry));
 });
 
 it('names counters _total, and nothing else', () => {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { privateAddressesWarning } from '../../../net/addresses.ts';
+import { privateAddressesWarning, sortByReach } from '../../../net/addresses.ts';
 
 it('warns if all addresses are private', () => {
   const addresses = [
@@ -24,3 +24,13 @@ it.each(['/ip4/8.8.4.4/tcp/4040', '/ip6/2600::1/tcp/4040', '/dns4/swarm.example/
     expect(privateAddressesWarning(['/ip4/127.0.0.1/tcp/4040', address])).toBeNull();
   },
 );
+
+it('sorts addresses by reach', () => {
+  const [loopback, local, open, name] = [
+    '/ip4/127.0.0.1/tcp/1',
+    '/ip4/192.168.1.5/tcp/1',
+    '/ip4/8.8.4.4/tcp/1',
+    '/dns4/swarm.example/tcp/1',
+  ];
+  expect(sortByReach([loopback!, local!, open!, name!])).toEqual([open, name, local, loopback]);
+});
