@@ -92,7 +92,7 @@ export class Coordinator {
   }
 
   /**
-   * Records a prepared job and starts it. A job that exists already is returned as it is.
+   * Records a prepared job and starts it. If the job exists already, returns its run.
    * @throws SwarmError JOB_EXISTS, TOO_MANY_JOBS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
    */
   async create(prepared: PreparedJob): Promise<JobRun> {

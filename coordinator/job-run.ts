@@ -54,7 +54,7 @@ export class JobRun {
     this.driver.start();
   }
 
-  /** Takes part no longer; the record stays as it is. The context's signal must have been aborted before. */
+  /** Leaves the network and the clock. The context's signal must have been aborted before. */
   async stop(): Promise<void> {
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     await this.driver.stop();

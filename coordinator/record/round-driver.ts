@@ -159,7 +159,7 @@ export class RoundDriver {
       const next = await work(scope).catch((error: unknown) => () => {
         deps.log.error({ job: manifest.name, round: this.#state.round, error }, 'merge-or-commit-failed');
         const reason = error instanceof Error ? error.message : String(error);
-        this.dispatch({ type: 'stumbled', reason });
+        this.dispatch({ type: 'attempt-failed', reason });
       });
       if (!signal.aborted) next();
     };

@@ -72,8 +72,8 @@ export function reduce(state: JobState, event: MachineEvent, now: number): Trans
     case 'committed':
       if (state.phase !== 'committing') return stay(state);
       return proceed({ ...state, committed: state.committed + 1, refusals: 0, shortRounds: 0 }, now);
-    case 'stumbled':
-      return stumbled(state, event.reason, now);
+    case 'attempt-failed':
+      return attemptFailed(state, event.reason, now);
     case 'pause':
       if (state.phase === 'paused') return stay(state);
       return end(state, { phase: 'paused', reason: event.reason }, now);
@@ -225,7 +225,7 @@ export function waitingReason({ minPeers }: { readonly minPeers: number }): stri
   return minPeers === 1 ? 'waiting for a node' : `waiting for ${minPeers} nodes`;
 }
 
-function stumbled(state: JobState, reason: string, now: number): Transition {
+function attemptFailed(state: JobState, reason: string, now: number): Transition {
   if (state.phase !== 'validating' && state.phase !== 'committing') return stay(state);
   const attempts = state.attempts + 1;
   if (attempts >= MERGE_ATTEMPTS) {

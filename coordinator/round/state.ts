@@ -75,7 +75,7 @@ export type MachineEvent =
   | { type: 'refused'; reason: string }
   | { type: 'committed' }
   /** Merging or committing failed; the updates are not at fault. */
-  | { type: 'stumbled'; reason: string }
+  | { type: 'attempt-failed'; reason: string }
   | { type: 'pause'; reason: string }
   | { type: 'resume' }
   | { type: 'stop'; reason: string }

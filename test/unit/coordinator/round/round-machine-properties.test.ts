@@ -100,7 +100,7 @@ class World {
     const { running } = this;
     if (!running) return;
     this.running = null;
-    if (broken) this.feed({ type: 'stumbled', reason: 'broken' });
+    if (broken) this.feed({ type: 'attempt-failed', reason: 'broken' });
     else if (running === 'commit') this.#commit();
     else this.feed(good ? { type: 'merged' } : { type: 'refused', reason: 'worse' });
   }
