@@ -117,4 +117,44 @@ describe("the demo's view", () => {
     });
     for (const part of ['4.2500', '−15.0 %', '█', '0.500 bytes', '/a']) expect(end, part).toContain(part);
   });
+
+  it('prints the lines of the transcript in README.md', () => {
+    const view = new DemoView();
+    const names = { otter: 'qMpMCi', badger: 'uteebY', heron: 'zxN1qm' };
+    const peerOf = (end: string): string => `12D3KooW${'x'.repeat(38)}${end}`;
+    const sent = [
+      { peer: peerOf(names.otter), tokens: 4734 },
+      { peer: peerOf(names.badger), tokens: 4455 },
+      { peer: peerOf(names.heron), tokens: 4246 },
+    ];
+    const update = { type: 'update', round: 1, code: 'accepted', detail: '', bytes: 19_000, seconds: 1 };
+    const committed = { type: 'checkpoint', round: 1, digest: 'd', heldOutLoss: 5.1135, updates: 3 };
+    const events: DemoEvent[] = [
+      { event: 'job-created', job: 'j', name: 'moby', invite: 'i', parameters: 1000, baseLoss: 5.4444 },
+      ...[
+        ...Object.entries(names).map(([name, end]) => ({ type: 'peer-joined', peer: peerOf(end), name })),
+        { type: 'round-opened', round: 1, peers: 3, preset: 'balanced', deadlineMs: 1 },
+        ...sent.map((each) => ({ ...update, ...each })),
+        { type: 'round-closed', round: 1, updates: 3, assigned: 3, cause: 'complete' },
+        { ...committed, tokens: 1, tokensPerSecond: 10_791, updateBytes: 1, seconds: 4.3 },
+      ].map((body) => ({ event: 'job-event' as const, ...event(body) })),
+      {
+        event: 'summary',
+        peers: 3,
+        rounds: 8,
+        baseLoss: 5.2759,
+        finalLoss: 4.4039,
+        bytesPerParameterPerRound: 0.059,
+        wallSeconds: 44,
+        adapter: '.swarm/demo-20261126-085532/adapter',
+      },
+    ];
+    // The chart of README.md has all eight rounds.
+    const lines = events.flatMap((each) => view.lines(each)).filter((line) => !/┤|^ +0 1$/.test(line));
+    const readme = readFileSync(join(import.meta.dirname, '../../../README.md'), 'utf8').split('\n');
+    expect(lines.filter((line) => line !== '')).toHaveLength(12);
+    for (const line of lines) {
+      if (!line.startsWith('job ')) expect(readme, line).toContain(line);
+    }
+  });
 });
