@@ -1,4 +1,5 @@
 /** Data-parallel training: each device computes the gradients of a part of the batch, and the sums are the whole batch's. */
+import { isSwarmError } from '../../common/errors.ts';
 import type { Row } from '../data/row.ts';
 import type { LossAndGradients } from './step.ts';
 
@@ -110,6 +111,8 @@ export class DataParallel {
         measured.speed = average(measured.speed, count / found.seconds);
       } catch (error) {
         signal?.throwIfAborted();
+        // A new process computes as before, so the trainer restarts with all its devices.
+        if (isSwarmError(error, 'ENGINE_EXHAUSTED')) throw error;
         this.#workers = this.#workers.filter((one) => one !== measured);
         onLost(measured.worker.name, error);
         // A process that failed but still lives would keep its copy of the base, in memory and on the device.

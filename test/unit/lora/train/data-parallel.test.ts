@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { SwarmError } from '../../../../common/errors.ts';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Row } from '../../../../lora/data/row.ts';
 import type { TrainingOptions } from '../../../../lora/train/config.ts';
@@ -87,6 +88,24 @@ describe('several devices', () => {
       }
     },
   );
+
+  test('fail with the error of a worker that only needs a new process, and keep the worker', async () => {
+    const exhausted = new SwarmError('ENGINE_EXHAUSTED', 'tfjs has created 9 tensors in this process');
+    const did: string[] = [];
+    const worker: DataParallelWorker = {
+      name: 'tfjs',
+      gradients: () => ({ sent: Promise.resolve(), sums: Promise.reject(exhausted) }),
+      stop: async () => void did.push('stopped'),
+    };
+    const together = new DataParallel([worker], {
+      microBatch: 2,
+      onLost: (name) => did.push(`lost ${name}`),
+    });
+    const own = async () => ({ lossSum: 0, tokens: 0, gradients: [new Float32Array(1)] });
+    const request = { adapter: [], rows: rows.slice(0, 8), step: 0 };
+    await expect(together.gradients(request, own, undefined)).rejects.toBe(exhausted);
+    expect(did).toEqual([]);
+  });
 
   test('end the process of a worker that failed but lives, and do not use it again', async () => {
     const did: string[] = [];

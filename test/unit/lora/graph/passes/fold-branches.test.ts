@@ -80,7 +80,7 @@ describe('a LoRA branch beside a frozen weight', () => {
     (transposed) => {
       const { graph } = branch(512, { transposed });
       const merged = foldBranches(graph);
-      // Of the three products for y, the one with A stays, because the gradient of B reads it; likewise for the gradient of x.
+      // Of the three products for y, the one with A stays, because the gradient of B reads it. The same holds for the gradient of x.
       expect(products(merged)).toBe(products(graph));
       const onto = merged.nodes.filter(
         ({ operation, inputs }) => operation === 'gemm' && inputs.length === 3,
