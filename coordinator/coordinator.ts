@@ -17,7 +17,7 @@ import type { StoredJob } from './store/store.ts';
 
 /**
  * Nodes that may join, return or change their description, over all jobs: twice a full round at once, then 17 per second.
- * Each is recorded, which waits for the disk, and a stranger can make identities for free.
+ * Each is recorded, which waits for the disk, and identities are free.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 60_000 };
 /** Characters of a digest that are enough to name a job, when no other job's digest begins with them. */

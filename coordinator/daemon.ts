@@ -67,7 +67,7 @@ export interface RunningCoordinator {
   readonly stopped: Promise<void>;
 }
 
-/** Time to stop after a shutdown over the API. */
+/** Deadline of a shutdown over the API, in milliseconds. */
 const SHUTDOWN_MS = 4_500;
 
 /**

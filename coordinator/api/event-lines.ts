@@ -2,7 +2,7 @@ import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { Store } from '../store/store.ts';
 
-/** Events read from the store at once. */
+/** Number of events read from the store at once. */
 const PAGE = 256;
 
 export interface EventLinesOptions {

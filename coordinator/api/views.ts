@@ -18,7 +18,7 @@ import type {
   PeerView,
 } from './types.ts';
 
-/** Receipts that `swarm peers --why` shows for each job of a peer. */
+/** Largest number of receipts that `swarm peers --why` shows per peer and job. */
 const SHOWN_RECEIPTS = 200;
 
 export interface ViewOptions {

@@ -18,7 +18,7 @@ import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
 
 /** Updates per peer. An honest node sends one per round, perhaps twice over gossip and once by request. */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
-/** Bytes of inline payloads that wait to be checked. Above it, updates are dropped and their authors submit them again. */
+/** Largest total of inline payloads that wait to be checked. Further updates are dropped; their authors submit them again. */
 export const WAITING_BYTES = 64 * 1024 * 1024;
 
 /** An update's fate: the verdict on its header at once, the receipt after its payload has been checked. */

@@ -8,17 +8,17 @@ import type { RunContext } from '../context.ts';
 import { checkPayload } from '../merge/arithmetic.ts';
 import type { Refusal } from './header-checks.ts';
 
-/** Payloads checked at the same time. Each is in memory whole, up to 64 MiB. No check waits for a peer. */
+/** Largest number of payloads checked at the same time. Each is in memory whole, up to 64 MiB. No check waits for a peer. */
 export const PAYLOADS_AT_ONCE = 4;
 /**
- * Announced payloads fetched at the same time, each from another author: a slow author takes only one of these permits,
- * whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory (net/blobs/download.ts), so all of them
+ * Largest number of announced payloads fetched at the same time, each from another author: a slow author takes only one
+ * of these permits, whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory (net/blobs/download.ts), so all of them
  * together stay below 0.5 GiB. 16 lines of 2 Mbit/s exceed the downstream of most coordinators.
  */
 export const FETCHES_AT_ONCE = 16;
 /** Slowest rate, in bytes per second, at which an author may serve its payload: 2 Mbit/s, a slow line's upstream. */
 export const LEAST_FETCH_RATE = 256 * 1024;
-/** Time added for every size: enough for one stream that fails and a second one that works. */
+/** Milliseconds added for every size: enough for one stream that fails and a second one that works. */
 const FETCH_START_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
 
 /** Fetch errors caused by our own disk. */

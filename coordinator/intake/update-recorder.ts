@@ -12,11 +12,11 @@ import type { StoredReceipt } from '../store/store.ts';
 import { keepEvidence } from './evidence.ts';
 import type { Refusal } from './header-checks.ts';
 
-/** Refusals recorded and logged per sender and round. Further ones are only counted. */
+/** Largest number of refusals recorded and logged per sender and round. Further ones are only counted. */
 export const RECORDED_REFUSALS = 32;
-/** Senders whose refusals are recorded in one round. */
+/** Largest number of senders whose refusals are recorded in one round. */
 const REFUSED_SENDERS = 4096;
-/** Refusals recorded for all senders together. Each waits for the disk, and a stranger can make identities for free. */
+/** Refusals recorded for all senders together. Each waits for the disk, and identities are free. */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
 /** The update that a refusal is about, and the peer that answers for it. */

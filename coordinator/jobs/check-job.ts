@@ -18,7 +18,7 @@ export interface JobCheck {
     readonly rows: number;
     /** Predicted tokens. */
     readonly tokens: number;
-    /** Most bytes that a node fetches. */
+    /** Bytes of all data shards: the upper bound of what a node fetches. */
     readonly bytes: number;
     readonly heldOut: { readonly rows: number; readonly tokens: number };
     /** Unusable rows of the training files: few enough to continue without them. */

@@ -42,7 +42,7 @@ export interface JobDataDeps {
   readonly clock: Pick<Clock, 'now'>;
 }
 
-/** Most held-out rows. The coordinator keeps them in memory to evaluate, at up to 10 bytes per token. */
+/** Largest number of held-out rows. The coordinator evaluates them from memory, at up to 10 bytes per token. */
 const HELD_OUT_ROWS = 65_536;
 
 /**

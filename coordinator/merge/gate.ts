@@ -48,7 +48,7 @@ export function compare(
 /** The comparison of a merge that cannot be evaluated. */
 const IMPOSSIBLE: Comparison = { worsening: Infinity, standardError: 0, allowed: 0, passes: false };
 
-/** Most updates that are left out in turn. Each costs a merge and an evaluation. */
+/** Largest number of updates that are left out in turn. Each costs a merge and an evaluation. */
 export const LEAVE_ONE_OUT = 8;
 
 export interface GateInput<Source, Merged> {

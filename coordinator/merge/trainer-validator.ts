@@ -33,7 +33,7 @@ export interface TrainerValidatorDeps {
   readonly heldOut: (job: string) => Uint8Array | null;
 }
 
-/** Trainer processes at the same time, evaluating or kept ready. Each holds a base model in memory. */
+/** Largest number of trainer processes, evaluating or kept ready. Each holds a base model in memory. */
 const PROCESSES = 2;
 
 interface Ready {

@@ -9,7 +9,7 @@ import { checkAdmission } from './admission.ts';
 import { memberToEvict } from './eviction.ts';
 import { Liveness } from './liveness.ts';
 
-/** Members of one job. Bounds what strangers can make the coordinator remember. */
+/** Largest number of members of a job. Bounds what strangers can make the coordinator remember. */
 export const ADMITTED_PEERS = 4096;
 
 /** A node's request to join. */

@@ -5,11 +5,11 @@ import { signMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 import type { StoredReceipt } from '../store/store.ts';
 
-/** Receipts sent at the same time. */
+/** Largest number of receipts being sent at the same time. */
 const SENDING_AT_ONCE = 16;
-/** Receipts that wait to be sent. Authors ask for those that do not fit. */
+/** Largest number of receipts waiting to be sent. Authors ask for those that do not fit. */
 const WAITING = 2048;
-/** Peers that are counted: 4,096 members of the job and 1,024 senders that never joined. */
+/** Largest number of peers with a tally: 4,096 members of the job, and 1,024 senders that never joined. */
 const TALLIED_PEERS = 5 * 1024;
 
 /** What became of a peer's updates. */
