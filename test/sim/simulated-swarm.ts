@@ -7,31 +7,31 @@ import { type VirtualEnvironment, VirtualNode } from '../utils/virtual/virtual-n
 import { COORDINATOR, VirtualCoordinator } from './virtual-coordinator.ts';
 import { Witness } from './witness.ts';
 
-/** Faults begin in this time; after it everything that is down comes back and stays. Virtual ms. */
+/** Faults happen in this time. After it, everything that is down comes back and stays up. Virtual ms. */
 const FAULTS_MS = 45_000;
-/** From the end of the faults the job must be finished within this, whatever has happened. Virtual ms. */
+/** The job must finish within this time after the last fault. Virtual ms. */
 const DEADLINE_MS = 20 * 60_000;
-/** A crash that was set off by a write comes within this time: between two writes, or just after the last. */
+/** Longest time from a write to the crash that it triggers: between two writes, or just after the last. */
 const WRITE_CRASH_MS = 25;
-/** A job that has paused is resumed by its operator after this time. */
+/** The operator looks after a paused job at this interval, and resumes it. */
 const OPERATOR_MS = 10_000;
-/** Longest absence of a process that has crashed, and of a host that is cut off. */
+/** Longest absence of a crashed process or a cut-off host. */
 const LONGEST_ABSENCE_MS = 15_000;
-/** Clocks are set wrong by up to this, so that any two stay within the tolerance (CLOCK_SKEW_MS). */
+/** Largest error of a clock, so that any two clocks stay within the tolerance (CLOCK_SKEW_MS). */
 const WRONG_MS = 29_000;
 const START = 1_700_000_000_000;
 
-/** What a seed makes of a swarm. */
+/** The parameters of a swarm, which follow from the seed. */
 interface Plan {
   readonly nodes: number;
   readonly msPerStep: number[];
-  /** Mean virtual ms between two random faults of each kind. */
+  /** Mean time between two random faults of each kind, virtual ms. */
   readonly everyMs: { nodeCrash: number; coordinatorCrash: number; partition: number; clockSet: number };
-  /** Chance that the beginning of a write is followed by a crash. */
+  /** Probability that a write triggers a crash. */
   readonly writeCrash: { node: number; coordinator: number };
 }
 
-/** One simulated run: a coordinator and its nodes through a schedule of faults that follows from the seed alone. */
+/** A simulated run of a coordinator and its nodes, with a schedule of faults. Everything follows from the seed. */
 export class SimulatedSwarm {
   readonly toy: ToyJob;
   readonly coordinator: VirtualCoordinator;
@@ -87,7 +87,7 @@ export class SimulatedSwarm {
       onWrite: (peer) => this.#onWrite(peer),
     };
     const trouble = { deaths: random.pick([0, 0.1]), blunders: random.pick([0, 0, 0.15]) };
-    // As little as can be kept, so that what is needed after all would be missed.
+    // The shortest retention, so that a deleted blob that is still needed fails the run.
     const retention = { checkpoints: 1, rounds: 0 };
     this.coordinator = new VirtualCoordinator({ toy: this.toy, retention }, environment);
     this.nodes = this.#plan.msPerStep.map(
@@ -108,7 +108,7 @@ export class SimulatedSwarm {
     this.network.onMessage = (message) => this.witness.hear(message);
   }
 
-  /** @returns everything that was not as it must be; empty when all was well */
+  /** @returns the violated rules; empty if all held */
   async run(): Promise<string[]> {
     const { clock, coordinator, nodes } = this;
     const random = this.#random;
@@ -128,7 +128,7 @@ export class SimulatedSwarm {
     await clock.run(() => false, FAULTS_MS);
     this.#calm = true;
     const finished = await clock.run(() => this.#over(), DEADLINE_MS);
-    // Whatever is still on its way arrives.
+    // Messages under way arrive.
     await clock.run(() => false, 2_000);
     return [...(finished ? [] : [this.#stuck()]), ...this.witness.verdict()];
   }
@@ -166,7 +166,7 @@ export class SimulatedSwarm {
     this.clock.after(random.between(500, LONGEST_ABSENCE_MS), this.network.isolate(peer));
   }
 
-  /** Somebody sets a machine's clock, forward or back. */
+  /** Sets a machine's clock forward or back. */
   #setClock(): void {
     this.counts.clocksSet++;
     const machine = this.#random.pick([this.coordinator, ...this.nodes]);
@@ -182,7 +182,7 @@ export class SimulatedSwarm {
     this.clock.after(this.#random.between(0, WRITE_CRASH_MS), () => this.#crash(machine));
   }
 
-  /** A Poisson process, until the faults are over. */
+  /** Repeats an event as a Poisson process, until the faults are over. */
   #often(meanMs: number, event: () => void): void {
     const next = (): void => {
       this.clock.after(-meanMs * Math.log(1 - this.#random.next()), () => {

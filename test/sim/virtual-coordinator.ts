@@ -16,7 +16,7 @@ export const COORDINATOR = signerOf(200);
 
 const HELD_OUT_ROWS = 8;
 
-/** Quadratic loss, of which every held-out row sees a little more or less. */
+/** Quadratic loss, which differs a little between held-out rows. */
 class FakeValidator implements Validator {
   readonly #clock: Clock;
   readonly #ms: () => number;
@@ -40,12 +40,12 @@ class FakeValidator implements Validator {
   async release(): Promise<void> {}
 }
 
-/** The machine with the coordinator: its disk and database stay, processes come and go. */
+/** The machine with the coordinator. Its disk and database survive the coordinator's processes. */
 export class VirtualCoordinator {
   readonly disk = new MemoryDisk();
   readonly store = new Store(':memory:');
   readonly peer = COORDINATOR.peerId;
-  /** By how much its clock is off. */
+  /** Error of the machine's clock. */
   wrongMs = 0;
   readonly #toy: ToyJob;
   readonly #retention: RetentionSettings;
@@ -72,10 +72,13 @@ export class VirtualCoordinator {
     const process = { alive: true };
     const isAlive = (): boolean => process.alive;
     const own = clock.process(isAlive, () => this.wrongMs);
-    const blobs = new MemoryBlobs(
-      {},
-      { disk: this.disk, clock, random, isAlive, onWrite: () => onWrite?.(this.peer) },
-    );
+    const blobs = new MemoryBlobs({
+      disk: this.disk,
+      clock,
+      random,
+      isAlive,
+      onWrite: () => onWrite?.(this.peer),
+    });
     const host = network.host({ signer: COORDINATOR, blobs, isAlive });
     this.#process = process;
     const coordinator = new Coordinator(
@@ -92,24 +95,24 @@ export class VirtualCoordinator {
     );
     this.#coordinator = coordinator;
     coordinator.start();
-    // An operator who tries until it works: creating the same job again changes nothing.
+    // The operator creates the job again after each crash; creating the same job again changes nothing.
     coordinator.create(this.#prepared()).catch((error: unknown) => {
       if (process.alive) throw error;
     });
   }
 
-  /** SIGKILL. */
+  /** Kills the process, as SIGKILL does. */
   crash(): void {
     this.#process.alive = false;
     this.#environment.network.down(this.peer);
   }
 
-  /** What an operator does who finds the job paused. */
+  /** Resumes the job if it is paused, as an operator does. */
   resume(): void {
     if (this.alive && this.phase === 'paused') this.#coordinator!.jobs()[0]!.operate({ type: 'resume' });
   }
 
-  /** Whether the job has ended well. */
+  /** Whether the job is finished. */
   get finished(): boolean {
     return this.alive && this.#coordinator!.jobs()[0]?.driver.state.phase === 'finished';
   }

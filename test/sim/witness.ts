@@ -6,8 +6,8 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import type { SimulatedSwarm } from './simulated-swarm.ts';
 
 /**
- * Sees everything that is said, and in the end everything that was stored, and holds it against what must be so in
- * every run: each update merged at most once, no word taken back, one chain of checkpoints, one adapter for all.
+ * Checks the rules that hold in every run: each update is merged at most once, no signed message is contradicted, there is
+ * one chain of checkpoints, and all nodes hold one adapter. Hears all messages, and at the end reads all stores.
  */
 export class Witness {
   readonly #swarm: SimulatedSwarm;
@@ -17,7 +17,7 @@ export class Witness {
   readonly #heads = new Map<string, string>();
   readonly #seen = new Set<string>();
   #newest: Head | null = null;
-  /** What heads said of each checkpoint: how many there were before it. */
+  /** Ordinal of each checkpoint, as heads announced it. */
   readonly #ordinals = new Map<string, number>();
 
   constructor(swarm: SimulatedSwarm) {
@@ -59,7 +59,7 @@ export class Witness {
     this.#updates.set(key, message.payload.digest);
   }
 
-  /** @returns what was violated */
+  /** @returns the violated rules */
   verdict(): string[] {
     const found = [...this.#violations, ...this.#swarm.network.rejected.map((what) => `rejected ${what}`)];
     const say = (violation: string): void => {
@@ -89,7 +89,7 @@ export class Witness {
       const parent = all[i - 1];
       const told = this.#ordinals.get(all[i]!.digest);
       if (told !== undefined && told !== i)
-        say(`checkpoint ${round} is told as number ${told}, it is number ${i}`);
+        say(`checkpoint ${round} is announced as number ${told}, but is number ${i}`);
       if (checkpoint.parent !== (parent?.digest ?? null)) say(`checkpoint ${round} has another parent`);
       if (parent && round <= parent.round) say(`checkpoint ${round} comes after ${parent.round}`);
       const { minPeers } = this.#swarm.toy.manifest.rounds;
@@ -98,7 +98,7 @@ export class Witness {
     }
   }
 
-  /** Exactly once: what was accepted and not taken back is in one checkpoint, everything else in none. */
+  /** Exactly once: an update whose final receipt counts is in one checkpoint, any other in none. */
   #checkUpdates(say: (violation: string) => void): void {
     const { store } = this.#swarm.coordinator;
     const { job } = this.#swarm.toy;
@@ -116,15 +116,15 @@ export class Witness {
       if (!receipt) say(`${keyOf(update)} has no receipt`);
       else if (counts(receipt.code) !== (times === 1))
         say(`${keyOf(update)} is ${receipt.code}, merged ${times} times`);
-      if (update.fate === 'open') say(`${keyOf(update)} is open for ever`);
+      if (update.fate === 'open') say(`${keyOf(update)} is never settled`);
     }
   }
 
-  /** The coordinator has what it needs and nothing else. */
+  /** The coordinator's disk has exactly the blobs that its database needs. */
   #checkDisk(say: (violation: string) => void): void {
     const { store, disk } = this.#swarm.coordinator;
     for (const digest of disk.files.keys()) {
-      if (!store.blobs.needs(digest)) say(`the coordinator keeps ${digest} for nothing`);
+      if (!store.blobs.needs(digest)) say(`the coordinator keeps the unneeded blob ${digest}`);
     }
     const payloads = store.updates.ofRounds(this.#swarm.toy.job, 0, Number.MAX_SAFE_INTEGER);
     const needed = this.#checkpoints().flatMap(({ digest, checkpoint }) => [
@@ -132,7 +132,7 @@ export class Witness {
       checkpoint.adapter.digest,
       ...(checkpoint.delta ? [checkpoint.delta.digest] : []),
     ]);
-    // Whatever the record says: without it nobody can join, or take the adapter home.
+    // Checked independently of the database, because joining and exporting need the newest adapter.
     const { adapter } = this.#checkpoints().at(-1)!.checkpoint;
     if (!disk.files.has(adapter.digest)) say('the coordinator has lost the newest adapter');
     needed.push(...payloads.map(({ digest }) => digest));
@@ -158,7 +158,7 @@ export class Witness {
         if (outcome !== expected)
           say(`${name} holds its update of round ${round} for ${outcome}, it is ${expected}`);
       }
-      // Nothing stays on the disk that nobody will ask for again.
+      // The node's disk has no blob that is no longer needed.
       const { feedback, optimizer } = store.job(toy.job);
       const needed = new Set([
         feedback,
@@ -168,7 +168,7 @@ export class Witness {
       ]);
       needed.add(sha256(toy.blobs[0]!));
       for (const digest of node.disk.files.keys())
-        if (!needed.has(digest)) say(`${name} keeps ${digest} for nothing`);
+        if (!needed.has(digest)) say(`${name} keeps the unneeded blob ${digest}`);
     }
   }
 }

@@ -29,7 +29,7 @@ export class ScriptedPeer {
     this.signer = signerOf(number);
     const { clock, random } = world;
     const isAlive = (): boolean => true;
-    this.blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    this.blobs = new MemoryBlobs({ disk: this.disk, clock, random, isAlive });
     this.host = world.network.host({ signer: this.signer, blobs: this.blobs, isAlive });
     this.host.handle('notify', async (_peer, { receipt }) => {
       this.notified.push(verifyMessage('receipt', receipt).message);
@@ -184,7 +184,7 @@ export class ScriptedPeer {
 export function strangers(world: World, count: number): VirtualHost[] {
   const { clock, random, network } = world;
   const isAlive = (): boolean => true;
-  const blobs = new MemoryBlobs({}, { disk: new MemoryDisk(), clock, random, isAlive });
+  const blobs = new MemoryBlobs({ disk: new MemoryDisk(), clock, random, isAlive });
   return Array.from({ length: count }, (_, i) => {
     const seed = Buffer.alloc(32);
     seed.writeUInt32LE(i, 4);

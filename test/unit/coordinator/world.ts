@@ -86,7 +86,7 @@ export class World {
     this.#process = process;
     const isAlive = (): boolean => process.alive;
     const { clock, random } = this;
-    const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    const blobs = new MemoryBlobs({ disk: this.disk, clock, random, isAlive });
     // The tables are guarded too, because the coordinator's parts keep references to them.
     const guarded = <T extends object>(target: T, tables: boolean): T =>
       new Proxy(target, {

@@ -126,7 +126,7 @@ test('a database of the first release is migrated', async () => {
 test('deletes blobs that no row names: replaced ones, and those of aborted work and of a killed process', async () => {
   const clock = new VirtualClock(0);
   const disk = new MemoryDisk();
-  const blobs = new MemoryBlobs({}, { disk, clock, random: new SeededRandom(1), isAlive: () => true });
+  const blobs = new MemoryBlobs({ disk, clock, random: new SeededRandom(1), isAlive: () => true });
   const collector = new BlobCollector({ store, blobs, log: silentLogger });
   const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
   const named = (text: string): string => sha256(bytes(text));

@@ -35,7 +35,7 @@ export class ScriptedCoordinator {
     const { clock, network, random } = environment;
     for (const bytes of toy.blobs) this.disk.files.set(sha256(bytes), bytes);
     const isAlive = (): boolean => true;
-    const blobs = new MemoryBlobs({}, { disk: this.disk, clock, random, isAlive });
+    const blobs = new MemoryBlobs({ disk: this.disk, clock, random, isAlive });
     this.host = network.host({ signer: COORDINATOR, blobs, isAlive });
     const { job } = toy;
     this.host.handle('jobs', async () => ({

@@ -7,27 +7,27 @@ import type { TrainProgress } from '../../../lora/train/trainer.ts';
 import type { NodeTrainer, TrainedRound, TrainTask } from '../../../node/trainer.ts';
 import type { SeededRandom } from './seeded-random.ts';
 
-/** Where all training leads: the loss is the mean squared distance from it. */
+/** The optimum of all parameters. The loss is the mean squared distance from it. */
 const OPTIMUM = 0.25;
 const RATE = 0.1;
-/** Rows disagree a little on the optimum, as real data does. */
+/** Spread of the optimum between batches: real data disagrees a little too. */
 const ROW_SPREAD = 0.05;
 
 export interface FakeTrainerOptions {
   layout: AdapterLayout;
   msPerStep: number;
-  /** Share of rounds in which the process dies half-way. */
+  /** Share of rounds in which the process dies. */
   deaths: number;
-  /** Share of rounds in which the steps lead away from the optimum: for the held-out gate to catch. */
+  /** Share of rounds whose steps lead away from the optimum, to test the gate. */
   blunders: number;
 }
 
-/** A trainer whose result follows from rows, adapter and moments alone, and takes virtual time. */
+/** A trainer whose result depends only on rows, adapter and moments. It takes virtual time. */
 export class FakeTrainer implements NodeTrainer {
   readonly engine = 'fake';
   readonly note = null;
   readonly restarts = 0;
-  /** Rounds trained to the end, and before − after of the last one: for tests that ask. */
+  /** Completed rounds, and the pseudo-gradient of the last one. */
   trained = 0;
   lastChange: Float32Array[] = [];
   readonly #options: FakeTrainerOptions;
@@ -60,7 +60,7 @@ export class FakeTrainer implements NodeTrainer {
       await sleep(this.#clock, msPerStep, signal);
       if (step === dies) throw new SwarmError('TRAINER_DIED', 'the fake trainer was killed', {});
       const batch = rows.slice(step * rowsPerStep, (step + 1) * rowsPerStep);
-      const wanted = opinion(batch);
+      const wanted = seedOf(batch);
       for (const tensor of values) {
         for (let i = 0; i < tensor.length; i++) {
           const target = OPTIMUM + ROW_SPREAD * Math.sin(wanted + i);
@@ -113,7 +113,7 @@ export function distance(tensors: readonly Float32Array[]): number {
   return sum / count;
 }
 
-/** A number that tells batches apart. */
-function opinion(rows: readonly Row[]): number {
+/** Returns a number that differs between batches. */
+function seedOf(rows: readonly Row[]): number {
   return rows.reduce((sum, { ids }, i) => sum + (i + 1) * ids[0]!, 0);
 }

@@ -4,15 +4,15 @@ import type { BlobStore } from '../../../storage/blobs.ts';
 import type { SeededRandom } from './seeded-random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
-/** Time from a write, or a deletion, to its being durable, ms. */
+/** Shortest and longest time until a write or a deletion is durable, ms. */
 const WRITE_MS: [number, number] = [0.5, 20];
 
-/** A disk: what is on it survives the processes that use it. */
+/** A disk, whose files survive the processes that use it. */
 export class MemoryDisk {
   readonly files = new Map<string, Uint8Array>();
 }
 
-/** A process's view of its disk. What it had not finished writing when it died is not there. */
+/** The blob store of one process on a disk. A write that is unfinished when the process dies has no effect. */
 export class MemoryBlobs implements BlobStore {
   readonly #files: Map<string, Uint8Array>;
   readonly #clock: VirtualClock;
@@ -20,17 +20,14 @@ export class MemoryBlobs implements BlobStore {
   readonly #isAlive: () => boolean;
   readonly #onWrite: () => void;
 
-  constructor(
-    _options: object,
-    deps: {
-      disk: MemoryDisk;
-      clock: VirtualClock;
-      random: SeededRandom;
-      isAlive: () => boolean;
-      /** A write begins: the moments after it are the ones in which a crash is worth most. */
-      onWrite?: () => void;
-    },
-  ) {
+  constructor(deps: {
+    disk: MemoryDisk;
+    clock: VirtualClock;
+    random: SeededRandom;
+    isAlive: () => boolean;
+    /** Called when a write begins, so that a test can crash the process right after. */
+    onWrite?: () => void;
+  }) {
     this.#files = deps.disk.files;
     this.#clock = deps.clock;
     this.#random = deps.random;
@@ -72,7 +69,7 @@ export class MemoryBlobs implements BlobStore {
     return bytes.slice(offset, offset + length);
   }
 
-  /** Takes its time too: much can happen between the decision and the end. */
+  /** Takes time like a write, so that a test can crash the process in between. */
   delete(digest: string): Promise<void> {
     this.#onWrite();
     return new Promise((resolve) => {

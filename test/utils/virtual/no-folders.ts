@@ -1,6 +1,6 @@
 import type { CheckpointFolders } from '../../../coordinator/context.ts';
 
-/** Checkpoint folders of swarms without a disk. */
+/** Checkpoint folders for swarms without a disk: writes nothing. */
 export const noFolders: CheckpointFolders = {
   write: async () => {},
   empty: async () => {},

@@ -1,4 +1,4 @@
-/** mulberry32: 32 bits of state, enough for schedules of faults, and the same everywhere. */
+/** The generator mulberry32: 32 bits of state, and the same numbers on every machine. */
 export class SeededRandom {
   #state: number;
 

@@ -7,7 +7,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { type Manifest, manifestSchema } from '../../../protocol/manifest.ts';
 import { type Signer, signMessage, verifyMessage } from '../../../protocol/signing.ts';
 
-/** A toy adapter: two LoRA matrices, so that drift can be measured, small enough for thousands of rounds. */
+/** Returns the layout of a toy adapter: two LoRA matrices (drift needs both), small enough for thousands of rounds. */
 export function toyLayout(width = 32): AdapterLayout {
   const module = 'base_model.model.model.layers.0.self_attn.q_proj';
   return [
@@ -19,7 +19,7 @@ export function toyLayout(width = 32): AdapterLayout {
 export const SEQUENCE_LENGTH = 8;
 const ROWS_PER_SHARD = 64;
 
-/** Rows whose tokens tell them apart; every token but the last of a row is predicted. */
+/** Returns rows with different tokens. */
 export function toyRows(count: number): Row[] {
   return Array.from({ length: count }, (_, index) => ({
     ids: Uint32Array.from({ length: SEQUENCE_LENGTH }, (_, i) => (index * 31 + i * 7) % 251),
@@ -32,7 +32,7 @@ export interface ToyJobOptions {
   layout?: AdapterLayout;
   rows?: number;
   rounds?: Partial<Manifest['rounds']>;
-  /** What the manifest says that the base is. @default what its files are */
+  /** Base digest in the manifest. @default the digest of its files */
   base?: string;
 }
 
@@ -41,12 +41,12 @@ export interface ToyJob {
   readonly manifest: Manifest;
   readonly envelope: Uint8Array;
   readonly layout: AdapterLayout;
-  /** What the coordinator's blob store holds at the start: base, data, initial adapter. */
+  /** Initial content of the coordinator's blob store: base, initial adapter, data. */
   readonly blobs: Uint8Array[];
   readonly initial: Uint8Array;
 }
 
-/** A signed job over a base of one file that nobody opens. */
+/** Returns a signed job. Its base is one file, which is never opened. */
 export function toyJob(
   signer: Signer,
   { layout = toyLayout(), rows = 96, rounds = {}, base: claimed }: ToyJobOptions = {},

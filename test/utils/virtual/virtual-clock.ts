@@ -7,15 +7,15 @@ interface Timer {
   cancelled: boolean;
 }
 
-/** Where the monotonic clock of a virtual machine begins: not at the epoch, so that nobody takes one time for the other. */
+/** Start of the monotonic clock. It differs from the epoch, so that confusing the two clocks fails a test. */
 const MONOTONIC_START = 1_000_000;
 
-/** Time in whole milliseconds that jumps from one timer to the next. Equal moments fire in the order in which they were asked for. */
+/** Time in whole milliseconds that jumps from one timer to the next. Timers of equal times fire in the order of their creation. */
 export class VirtualClock implements Clock {
   readonly #start: number;
   #now: number;
   #order = 0;
-  /** A binary heap by moment, then order. */
+  /** A binary heap by time, then by order of creation. */
   readonly #timers: Timer[] = [];
 
   constructor(start: number) {
@@ -45,8 +45,8 @@ export class VirtualClock implements Clock {
   }
 
   /**
-   * A clock of one process: its timers end with it.
-   * @param wrongMs by how much its machine's clock is off at the moment
+   * Returns the clock of one process. Its timers end with the process.
+   * @param wrongMs current error of the machine's clock
    */
   process(isAlive: () => boolean, wrongMs: () => number = () => 0): Clock {
     return {
@@ -59,7 +59,7 @@ export class VirtualClock implements Clock {
     };
   }
 
-  /** Runs timers until `done` or the deadline. @returns whether it was done */
+  /** Runs timers until `done` returns true or the deadline passes. @returns whether `done` returned true */
   async run(done: () => boolean, deadlineMs: number): Promise<boolean> {
     const end = this.#now + deadlineMs;
     for (;;) {
@@ -88,7 +88,7 @@ export class VirtualClock implements Clock {
     heap[child] = timer;
   }
 
-  /** The next timer that has not been cancelled; it stays where it is. */
+  /** Returns the next timer that is not cancelled, without removing it. */
   #next(): Timer | null {
     while (this.#timers[0]?.cancelled) this.#pop();
     return this.#timers[0] ?? null;
@@ -118,7 +118,7 @@ function earlier(a: Timer, b: Timer): boolean {
   return a.at === b.at ? a.order < b.order : a.at < b.at;
 }
 
-/** Resolves when no promise is left that could go on by itself: a macrotask comes after all microtasks. */
+/** Resolves when no pending promise can continue without a timer: a macrotask runs after all microtasks. */
 function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }

@@ -8,23 +8,23 @@ import type { SeededRandom } from './seeded-random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 export interface NetworkWeather {
-  /** Shortest and longest way of a message, ms. */
+  /** Shortest and longest delay of a message, ms. */
   delayMs: [number, number];
-  /** Share of messages, requests and blob ranges that get lost. */
+  /** Share of messages, requests and blob ranges that are lost. */
   loss: number;
   /** Share of gossip that arrives twice. */
   duplicates: number;
 }
 
-/** How often a lost connection is tried again. */
+/** Longest pause before a lost connection is dialled again. */
 const REDIAL_MS = 1_000;
 
-/** All hosts of a simulated swarm, and what happens to what they say to each other. */
+/** The network of a simulated swarm: all hosts, and the delays and losses of their messages. */
 export class VirtualNetwork {
   readonly weather: NetworkWeather;
-  /** Everything that was published or submitted, whether it arrived or not. */
+  /** Called for each published or submitted message, whether it arrives or not. */
   onMessage: (message: { from: string; kind: string; bytes: Uint8Array }) => void = () => {};
-  /** Gossip that an honest receiver held against an honest sender: there must be none. */
+  /** Gossip that an honest receiver rejected from an honest sender. Must stay empty. */
   readonly rejected: string[] = [];
   readonly clock: VirtualClock;
   readonly random: SeededRandom;
@@ -37,14 +37,14 @@ export class VirtualNetwork {
     this.random = deps.random;
   }
 
-  /** A host comes up; one of the same identity must have gone down before. */
+  /** Starts a host. An earlier host with the same identity must be down. */
   host(deps: { signer: Signer; blobs: BlobStore; isAlive: () => boolean }): VirtualHost {
-    const host = new VirtualHost({}, { ...deps, network: this });
+    const host = new VirtualHost({ ...deps, network: this });
     this.#hosts.set(deps.signer.peerId, host);
     return host;
   }
 
-  /** A host is gone; the others notice. */
+  /** Removes a host. The others notice. */
   down(peer: string): void {
     const gone = this.#hosts.get(peer);
     if (!gone) return;
@@ -52,7 +52,7 @@ export class VirtualNetwork {
     for (const other of this.#hosts.values()) other.disconnected(peer);
   }
 
-  /** Nothing passes between one host and all others until the returned function is called. */
+  /** Cuts a host off from all others, until the returned function is called. */
   isolate(peer: string): () => void {
     this.#cut.add(peer);
     const host = this.#hosts.get(peer);
@@ -85,7 +85,7 @@ export class VirtualNetwork {
 
 type Handler = (peer: string, body: unknown) => Promise<unknown>;
 
-/** One process's end of the network. Once the process is dead nothing leaves or enters, and no promise of it settles. */
+/** The network of one process. After the process dies it sends and receives nothing, and none of its promises settles. */
 export class VirtualHost implements SwarmNetwork {
   readonly signer: Signer;
   readonly #network: VirtualNetwork;
@@ -97,10 +97,7 @@ export class VirtualHost implements SwarmNetwork {
   readonly #methods = new Map<string, Handler>();
   readonly #listeners = new Set<(event: { type: 'connect' | 'disconnect'; peer: string }) => void>();
 
-  constructor(
-    _options: object,
-    deps: { signer: Signer; blobs: BlobStore; isAlive: () => boolean; network: VirtualNetwork },
-  ) {
+  constructor(deps: { signer: Signer; blobs: BlobStore; isAlive: () => boolean; network: VirtualNetwork }) {
     this.signer = deps.signer;
     this.#blobs = deps.blobs;
     this.#isAlive = deps.isAlive;
@@ -140,7 +137,7 @@ export class VirtualHost implements SwarmNetwork {
     const peer = peerOf(address);
     await this.#wait(this.#network.delay(), signal);
     const other = this.#network.reach(this.peer, peer);
-    if (!other) throw new SwarmError('CONNECT_FAILED', `nobody answers at ${address}`, { address });
+    if (!other) throw new SwarmError('CONNECT_FAILED', `no answer at ${address}`, { address });
     this.connected(peer);
     other.connected(this.peer);
     return peer;
@@ -258,7 +255,7 @@ export class VirtualHost implements SwarmNetwork {
     });
   }
 
-  /** What a process that has died had on the wire arrives, or does not. */
+  /** Delivers a message after a delay. A message of a process that has died meanwhile arrives half the time. */
   #send(to: string, deliver: (host: VirtualHost) => void): void {
     if (!this.#isAlive() || this.#network.lost()) return;
     this.#network.clock.after(this.#network.delay(), () => {
@@ -282,11 +279,11 @@ export class VirtualHost implements SwarmNetwork {
     return handler(from, body);
   }
 
-  /** One way to a peer, there or back. @throws SwarmError RPC_UNREACHABLE, RPC_TIMEOUT */
+  /** Takes the time of one message to or from a peer. @throws SwarmError RPC_UNREACHABLE, RPC_TIMEOUT */
   async #travel(peer: string, signal: AbortSignal): Promise<void> {
     const lost = this.#network.lost();
     await this.#wait(lost ? RPC_TIMEOUT_MS : this.#network.delay(), signal);
-    if (lost) throw new SwarmError('RPC_TIMEOUT', `${peer} has not answered in time`, { peer });
+    if (lost) throw new SwarmError('RPC_TIMEOUT', `${peer} did not answer in time`, { peer });
     if (!this.#connections.has(peer) || !this.#network.reach(this.peer, peer)?.alive) {
       throw new SwarmError('RPC_UNREACHABLE', `no connection to ${peer}`, { peer });
     }

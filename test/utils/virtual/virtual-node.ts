@@ -15,13 +15,13 @@ import type { SeededRandom } from './seeded-random.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 import { addressOf, type VirtualHost, type VirtualNetwork } from './virtual-network.ts';
 
-/** What the machines of a simulated swarm share. */
+/** Shared parts of a simulated swarm. */
 export interface VirtualEnvironment {
   readonly clock: VirtualClock;
   readonly network: VirtualNetwork;
   readonly random: SeededRandom;
   readonly log: Logger;
-  /** A process begins to write to its disk. @default nothing happens */
+  /** Called when a process begins to write to its disk. */
   readonly onWrite?: (peer: string) => void;
 }
 
@@ -35,12 +35,12 @@ export interface VirtualNodeOptions {
   options?: Partial<SwarmNodeOptions>;
 }
 
-/** One machine with a node on it: the disk stays, processes come and go. */
+/** A machine with a node. Its disk and database survive the node's processes. */
 export class VirtualNode {
   readonly signer: Signer;
   readonly disk = new MemoryDisk();
   readonly database = new Database({ path: ':memory:', migrations: MIGRATIONS });
-  /** By how much its clock is off. */
+  /** Error of the machine's clock. */
   wrongMs = 0;
   readonly #options: VirtualNodeOptions;
   readonly #environment: VirtualEnvironment;
@@ -67,7 +67,7 @@ export class VirtualNode {
     return this.#swarmNode!;
   }
 
-  /** Whether the job needs nothing more of it. */
+  /** Whether the job needs nothing more of this node. */
   get done(): boolean {
     return isDone(this.swarmNode.view().state);
   }
@@ -80,7 +80,7 @@ export class VirtualNode {
     return this.#trainer!;
   }
 
-  /** Looks into the node's memory from outside. */
+  /** The node's store, read from outside. */
   get store(): NodeStore {
     return new NodeStore(this.database);
   }
@@ -91,10 +91,13 @@ export class VirtualNode {
     const process = { alive: true };
     const isAlive = (): boolean => process.alive;
     const own = clock.process(isAlive, () => this.wrongMs);
-    const blobs = new MemoryBlobs(
-      {},
-      { disk: this.disk, clock, random, isAlive, onWrite: () => onWrite?.(this.peer) },
-    );
+    const blobs = new MemoryBlobs({
+      disk: this.disk,
+      clock,
+      random,
+      isAlive,
+      onWrite: () => onWrite?.(this.peer),
+    });
     const host = network.host({ signer: this.signer, blobs, isAlive });
     const training: FakeTrainerOptions = { layout, msPerStep, deaths, blunders };
     const trainer = new FakeTrainer(training, { clock: own, random });
@@ -125,7 +128,7 @@ export class VirtualNode {
     this.#swarmNode.start();
   }
 
-  /** SIGKILL: whatever is not on the disk is gone. */
+  /** Kills the process, as SIGKILL does. Only the disk and the database remain. */
   crash(): void {
     this.#process.alive = false;
     this.#environment.network.down(this.peer);

@@ -37,7 +37,7 @@ async function api(
   createJob?: (spec: JobSpec, onLine: (line: CreateJobLine) => void) => Promise<void>,
 ) {
   const { clock, store, disk, random } = world;
-  const blobs = new MemoryBlobs({}, { disk, clock, random, isAlive: () => true });
+  const blobs = new MemoryBlobs({ disk, clock, random, isAlive: () => true });
   const network = world.network.host({ signer: COORDINATOR, blobs, isAlive: () => true });
   const deps = { coordinator: world.coordinator, network, store, blobs, folders: noFolders, clock };
   const views = new Views({ version: 'test', startedAt: clock.now() }, deps);
