@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { Subject } from '../lora/evaluate/model-bundle.ts';
+import type { ModelBundle } from '../lora/evaluate/model-bundle.ts';
 import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
 import { engineOption, oneDeviceCompute, resolveEngine } from './engine.ts';
@@ -8,15 +8,15 @@ import { cacheFolder } from './folders.ts';
 import { checkAdapter } from './merged-model.ts';
 import { ENGINE_THREADS, integer } from './options.ts';
 
-/** Options of commands that use a model with or without an adapter. */
-export interface SubjectFlags {
+/** Flags of commands that use a model with or without an adapter. */
+export interface ModelFlags {
   model: string;
   adapter?: string;
   engine?: string;
   threads?: number;
 }
 
-export function addSubjectOptions(command: Command): Command {
+export function addModelOptions(command: Command): Command {
   return command
     .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
     .option('--adapter <dir>', 'PEFT adapter folder')
@@ -24,11 +24,11 @@ export function addSubjectOptions(command: Command): Command {
     .option('--threads <n>', ENGINE_THREADS, integer(1, 1024));
 }
 
-/** Loads model, tokenizer and adapter, each checked against the other. */
-export async function loadSubject(
+/** Opens a model with its tokenizer and adapter, and checks that they belong together. */
+export async function openModelBundle(
   context: Pick<Context, 'cwd' | 'environment' | 'signal' | 'clock' | 'stderr'>,
-  flags: SubjectFlags,
-): Promise<Subject> {
+  flags: ModelFlags,
+): Promise<ModelBundle> {
   const [{ createEngine }, { openBase }, { prepareWeights }, { loadTokenizer }, { readPeftFolder }] =
     await Promise.all([
       import('../lora/engines/engine.ts'),

@@ -10,7 +10,7 @@ import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
 import { cliError } from '../error-codes.ts';
 import { HelperProcess } from '../helper-process.ts';
-import { loadSubject } from '../model-options.ts';
+import { openModelBundle } from '../model-options.ts';
 import { findBook, prepareData } from './data.ts';
 import type { DemoEvent } from './events.ts';
 import { demoFolder } from './folder.ts';
@@ -119,9 +119,9 @@ export async function runDemo(
 
     // All other processes have ended, so the evaluation gets every core.
     const threads = availableParallelism();
-    const subject = await loadSubject(context, { model: base, adapter, engine: 'onnx-cpu', threads });
-    report({ event: 'sample', ...(await sampleTexts(context, subject)) });
-    const losses = await testLosses(context, { test: data.test, subject });
+    const bundle = await openModelBundle(context, { model: base, adapter, engine: 'onnx-cpu', threads });
+    report({ event: 'sample', ...(await sampleTexts(context, bundle)) });
+    const losses = await testLosses(context, { test: data.test, bundle });
     report({
       event: 'summary',
       peers: tally.peers.size,

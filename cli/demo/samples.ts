@@ -1,4 +1,4 @@
-import type { Subject } from '../../lora/evaluate/model-bundle.ts';
+import type { ModelBundle } from '../../lora/evaluate/model-bundle.ts';
 import type { Context } from '../context.ts';
 
 const PROMPT = 'The captain stood';
@@ -11,7 +11,7 @@ const SEED = 7;
 /** Generates text without and with the adapter, from the same prompt and the same seed. */
 export async function sampleTexts(
   { signal }: Pick<Context, 'signal'>,
-  subject: Subject,
+  bundle: ModelBundle,
 ): Promise<{ prompt: string; before: string; after: string }> {
   const { generate } = await import('../../lora/evaluate/generate.ts');
   const options = {
@@ -22,7 +22,7 @@ export async function sampleTexts(
     seed: SEED,
     signal,
   };
-  const before = await generate(options, { ...subject, adapter: null });
-  const after = await generate(options, subject);
+  const before = await generate(options, { ...bundle, adapter: null });
+  const after = await generate(options, bundle);
   return { prompt: PROMPT, before: before.text, after: after.text };
 }

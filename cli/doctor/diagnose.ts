@@ -21,38 +21,38 @@ import { usesProcessor } from '../../lora/train/trainers.ts';
 import { describeMachine, type MachineReport } from './machine.ts';
 
 export interface EngineReport extends EngineProbe {
-  /** What it cannot do of what was asked for, as the end of a sentence about it; null where it can, or is not there. */
+  /** Which of the asked formats it lacks, to follow the engine's name; null where it has all, or does not run. */
   readonly lacks: string | null;
-  /** Predicted tokens per second that a training of the base would reach; null without a base or a speed. */
+  /** Predicted tokens per second of a training; null without a base or a measurement. */
   readonly tokensPerSecond: number | null;
-  /** The same with `--precision float16`; null too where the device does not have it. */
+  /** Predicted tokens per second with `--precision float16`; null also where the device lacks it. */
   readonly tokensPerSecondInFloat16: number | null;
 }
 
 export interface BaseReport {
   readonly model: string;
   readonly parameters: number;
-  /** Rows and tokens of a row of the training that is estimated. */
+  /** Rows of a batch and tokens of a row in the estimated training. */
   readonly rows: number;
   readonly sequenceLength: number;
-  /** Bytes that it takes on the processor. */
+  /** Bytes of memory that it needs on the processor. */
   readonly memory: number;
-  /** Whether that is with gradient checkpointing, which training turns on by itself where it does not fit without. */
+  /** Whether the estimate has gradient checkpointing, which turns itself on where memory is short. */
   readonly checkpointing: boolean;
-  /** What `auto` takes; null where nothing computes as asked for. */
+  /** The engine that `auto` chooses; null where no engine has the formats. */
   readonly chosen: ChosenEngine | null;
 }
 
 export interface Diagnosis extends Formats {
   readonly machine: MachineReport;
-  /** Threads that were measured with. */
+  /** Threads used for the measurements. */
   readonly threads: number;
-  /** Tokens and width of the products that were measured. */
+  /** Tokens and width of the measured products. */
   readonly measured: { readonly tokens: number; readonly width: number };
   readonly engines: readonly EngineReport[];
-  /** null where none was named. */
+  /** null without a base. */
   readonly base: BaseReport | null;
-  /** What keeps this machine from training; empty where nothing does. */
+  /** Reasons why this machine cannot train; empty where it can. */
   readonly problems: readonly string[];
 }
 
@@ -63,10 +63,10 @@ export interface DiagnoseOptions extends ProbeOptions {
   now: number;
 }
 
-/** Large enough that products of any base are no faster. */
+/** Size of measured products without a base: larger ones are no faster. */
 const MEASURED = { tokens: 2048, width: 1024 };
 
-/** Measures every engine, each in a process of its own; with a base also what it promises for it. */
+/** Measures every engine in a process of its own. With a base it also predicts memory and speed of a training. */
 export async function diagnose(
   { modelDir, ...options }: DiagnoseOptions,
   deps: ProbeDeps = {},
@@ -86,12 +86,12 @@ export async function diagnose(
   const available = machine.availableMemory;
   const checkpointing = comparedCheckpointing(model, { engine: ALWAYS_THERE, baseBits, available });
   const { memory, rows, sequenceLength } = comparedWork(model, { checkpointing, baseBits });
-  // What a GPU has of its own is not known before it is full.
+  // The size of a GPU's memory is unknown.
   const onProcessor = usesProcessor({ devices: [chosen ?? { engine: ALWAYS_THERE }] });
   if (onProcessor && !fitsMemory(memory.total, available)) {
     const less = `--micro-batch 1${baseBits === 4 ? '' : ' --base-bits 4'}`;
     problems.push(
-      `training ${rows} rows of ${sequenceLength} tokens takes ${formatBytes(memory.total)} of memory on the processor, with gradient checkpointing, and a quarter to spare, and ${formatBytes(available)} are available; "swarm train ${less}" takes less`,
+      `training ${rows} rows of ${sequenceLength} tokens needs ${formatBytes(memory.total)} of memory plus a quarter in reserve on the processor, even with gradient checkpointing, and ${formatBytes(available)} are available; "swarm train ${less}" needs less`,
     );
   }
   return {
@@ -131,11 +131,10 @@ function problemsOf(engines: readonly EngineReport[], precision: Precision): str
   const broken = engines.find(
     (one) => one.engine === ALWAYS_THERE && one.speed === null && one.lacks === null,
   );
-  if (broken !== undefined)
-    return [`${ALWAYS_THERE} does not run: ${broken.reason}; install lora-swarm again`];
+  if (broken !== undefined) return [`${ALWAYS_THERE} does not run: ${broken.reason}; reinstall lora-swarm`];
   if (precision === 'float32' || engines.some((one) => one.speed !== null && one.lacks === null)) return [];
   return [
-    `none of its engines computes in ${precision}: take --precision float32, or see above what the engines of a GPU need`,
+    `no engine can compute in ${precision}: use --precision float32, or see above what the GPU engines need`,
   ];
 }
 

@@ -4,21 +4,21 @@ import { availableParallelism, cpus, totalmem } from 'node:os';
 import { promisify } from 'node:util';
 import { availableMemory } from '../../lora/train/available-memory.ts';
 
-/** What training depends on that does not have to be measured. */
+/** Facts about the machine that need no measurement. */
 export interface MachineReport {
   readonly platform: string;
   readonly node: string;
   readonly processor: string;
-  /** That this process may run at a time. */
+  /** Threads that this process can run at the same time. */
   readonly threads: number;
-  /** Bytes: of the machine, and what this process may still take of it. */
+  /** Bytes of memory: all of the machine's, and those still available to this process. */
   readonly memory: number;
   readonly availableMemory: number;
-  /** Of the processor, those that matrix products are made of; null where the system does not say. */
+  /** Vector instructions of the processor; null where the system does not report them. */
   readonly instructions: readonly string[] | null;
 }
 
-/** As Linux and macOS call them: x64 first, then ARM. */
+/** Names in Linux and macOS: x64 first, then ARM. */
 const INSTRUCTIONS = [
   ...['avx', 'avx2', 'fma', 'f16c', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16'],
   ...['amx_tile', 'amx_int8', 'amx_bf16'],
@@ -38,20 +38,20 @@ export async function describeMachine(): Promise<MachineReport> {
 }
 
 async function instructionSets(): Promise<string[] | null> {
-  const said = process.platform === 'darwin' ? await ofMac() : await ofLinux();
-  if (said === null) return null;
-  const found = new Set(said.toLowerCase().split(/\s+/));
+  const flags = process.platform === 'darwin' ? await macFlags() : await linuxFlags();
+  if (flags === null) return null;
+  const found = new Set(flags.toLowerCase().split(/\s+/));
   return INSTRUCTIONS.filter((name) => found.has(name));
 }
 
 /** "flags : …" on x64, "Features : …" on ARM. */
-async function ofLinux(): Promise<string | null> {
+async function linuxFlags(): Promise<string | null> {
   const text = await readFile('/proc/cpuinfo', 'utf8').catch(() => '');
   return /^(?:flags|Features)\s*:\s*(.+)$/m.exec(text)?.[1] ?? null;
 }
 
-/** Features of ARM are settings of their own: "hw.optional.arm.FEAT_BF16: 1". */
-async function ofMac(): Promise<string | null> {
+/** macOS reports each ARM feature as a setting: "hw.optional.arm.FEAT_BF16: 1". */
+async function macFlags(): Promise<string | null> {
   try {
     const { stdout } = await promisify(execFile)('sysctl', ['hw.optional.arm'], { timeout: 5_000 });
     const features = [...stdout.matchAll(/FEAT_(\w+): 1/g)].map(([, name]) => name!.toLowerCase());

@@ -5,7 +5,7 @@ import type { Formats } from '../../lora/train/compare-engines.ts';
 import type { MachineSpeed } from '../../lora/train/speed.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 
-/** Reasons are a provider's own words. */
+/** Limits the texts of providers. */
 const REASON = { maxCharacters: 600 };
 
 /** A diagnosis for people. */
@@ -31,22 +31,24 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
       ...(needs === null ? [] : [`  ${safeText(needs, REASON)}`]),
     ]),
     ...(base === null
-      ? ['', 'add --model MODEL for the tokens per second to expect of a base']
+      ? ['', 'add --model MODEL to predict the training speed of a base']
       : [
           '',
           `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
-            `${base.rows} rows of ${base.sequenceLength} tokens takes ${formatBytes(base.memory)} on the processor${checkpointingNote(base, baseBits)}`,
+            `${base.rows} rows of ${base.sequenceLength} tokens needs ${formatBytes(base.memory)} on the processor${checkpointingNote(base, baseBits)}`,
           ...(base.chosen === null
             ? []
-            : [`auto       the default of --engine, takes ${base.chosen.engine}: ${base.chosen.reason}`]),
+            : [
+                `auto       --engine auto (the default) chooses ${base.chosen.engine}: ${base.chosen.reason}`,
+              ]),
           ...(problems.length === 0 ? ['', `next: ${trainCommand(base, diagnosis)}`] : []),
-          ...(baseBits === 32 ? ['add --base-bits 8 or 4 to see what a base of fewer bits changes'] : []),
+          ...(baseBits === 32 ? ['add --base-bits 8 or 4 to see memory and speed with fewer bits'] : []),
         ]),
     ...problems.map((problem) => `problem    ${problem}`),
   ];
 }
 
-/** With what was measured, and nothing else that has to be said. */
+/** The command to try next, with the formats that were measured. */
 function trainCommand({ model }: BaseReport, { baseBits, precision }: Formats): string {
   const computing = [
     ...(baseBits === 32 ? [] : [` --base-bits ${baseBits}`]),
@@ -57,17 +59,17 @@ function trainCommand({ model }: BaseReport, { baseBits, precision }: Formats): 
 
 function checkpointingNote({ checkpointing }: BaseReport, baseBits: BaseBits): string {
   if (!checkpointing) return '';
-  return `, with gradient checkpointing, ${baseBits === 4 ? 'which a base of 4 bits turns on' : 'as it does not fit without'}`;
+  return `, with gradient checkpointing, ${baseBits === 4 ? 'which 4 bits turn on' : 'because it does not fit without'}`;
 }
 
 function engineRow(report: EngineReport, { baseBits, precision, base }: Diagnosis): string[] {
   const { engine, speed, software, lacks } = report;
   if (speed === null) {
-    return [engine, lacks !== null ? 'passed over' : software ? 'no GPU' : 'does not run here'];
+    return [engine, lacks !== null ? 'skipped' : software ? 'no GPU' : 'does not run here'];
   }
   return [
     engine,
-    // What the others are measured for: a narrow terminal wraps the end of a line.
+    // First, because a narrow terminal wraps the end of a line.
     ...(base === null ? [] : [trainingSpeeds(report, precision)]),
     productSpeeds(speed, baseBits),
     `${(speed.bytes / 1e9).toFixed(0)} GB/s`,
@@ -88,7 +90,7 @@ function trainingSpeeds(
   precision: Precision,
 ): string {
   if (tokensPerSecond === null) return lacks ?? '';
-  const said = `about ${formatCount(tokensPerSecond)} tokens/s`;
-  if (precision === 'float16' || inFloat16 === null) return said;
-  return `${said} (about ${formatCount(inFloat16)} with --precision float16)`;
+  const speed = `about ${formatCount(tokensPerSecond)} tokens/s`;
+  if (precision === 'float16' || inFloat16 === null) return speed;
+  return `${speed} (about ${formatCount(inFloat16)} with --precision float16)`;
 }

@@ -4,7 +4,7 @@ import type { RunMemory } from '../../lora/finetune/memory.ts';
 import type { TrainSpec } from '../../lora/finetune/settings.ts';
 import { checkpointingLine } from '../../lora/train/checkpointing.ts';
 
-/** An estimate of a run, for people. */
+/** Formats an estimate of a run. */
 export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSpec): string[] {
   const { memory, disk, time, model, checkpointing } = estimate;
   const about = estimate.counted ? '' : 'about ';
@@ -23,7 +23,7 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
       [
         'memory',
         `${formatBytes(memory.total)} of ${formatBytes(memory.available)} available`,
-        memoryParts(memory) + (memory.onProcessor ? '' : '; how much a GPU has of its own is not known'),
+        memoryParts(memory) + (memory.onProcessor ? '' : "; the size of a GPU's own memory is unknown"),
       ],
       [
         'disk',
@@ -33,8 +33,8 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
       [
         'time',
         `${formatDuration(time.seconds)}, ${perStep < 10 ? `${perStep.toPrecision(2)} s` : formatDuration(perStep)} a step`,
-        `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, measured just now on single operations; ` +
-          'an idle machine, right to a factor of two',
+        `${gflop < 1000 ? gflop.toPrecision(3) : formatCount(gflop)} GFLOP a step at ${gflops}, measured now with single operations; ` +
+          'for an idle machine, correct within a factor of two',
       ],
     ]),
     ...(checkpointing.reason === null ? [] : [checkpointingLine(checkpointing.reason)]),

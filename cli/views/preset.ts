@@ -1,7 +1,7 @@
 import { table } from '../../common/text.ts';
 import type { Choice } from '../../lora/train/presets.ts';
 
-/** What a preset chose, each with its reason and where the rule is from. */
+/** The choices of a preset, each with its reason and source. */
 export function presetLines(name: string, choices: readonly Choice[]): string[] {
   const rows = choices.map(({ field, value, why, source }) => [
     `  ${field}`,

@@ -1,4 +1,4 @@
-/** Loss of a model on data: `swarm evaluate`. */
+/** Loss of a model on data, as `swarm evaluate` reports it. */
 
 import type { SwarmError } from '../../common/errors.ts';
 import type { Example } from '../data/examples.ts';
@@ -13,17 +13,17 @@ import { adaptedParameters } from '../train/adapted-model.ts';
 import { lossGraph, rowLosses } from '../train/step.ts';
 import { isSized, SizedExecutables } from '../train/supervised.ts';
 import { evaluateError } from './errors.ts';
-import { adapterFeeds, type Subject } from './model-bundle.ts';
+import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 
-/** Longest window, tokens: attention takes memory with its square. Longer rows are scored in several windows. */
+/** Longest window in tokens, because attention's memory grows with the square. Longer rows are scored in several windows. */
 const MAX_WINDOW = 4096;
-/** Windows are a multiple of this long, so that slightly different data makes the same graph. */
+/** Window lengths are multiples of this, so that similar data uses the same graph. */
 const WINDOW_STEP = 64;
-/** Tokens per run: enough to keep the cores busy, with logits of some megabytes. */
+/** Tokens per run of the graph: enough to keep the cores busy, with logits of a few megabytes. */
 const TOKENS_PER_RUN = 1024;
-/** Runs between two looks at the data: rows wait until there are enough for so many. */
+/** Rows are collected until they fill this many runs. */
 const RUNS_PER_TURN = 16;
-/** The window is as long as the longest of the first texts; tokens of those, 32 MiB. */
+/** Tokens of the first texts, whose longest sets the window: 32 MiB. */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 
 export interface EvaluateOptions {
@@ -35,66 +35,67 @@ export interface EvaluateOptions {
 export interface EvaluateExamplesOptions {
   examples: AsyncIterable<Example> | Iterable<Example>;
   renderer: Renderer;
-  /** Examples that cannot be rendered are told here. */
+  /** Receives the examples that cannot be rendered. */
   report: RowReport;
   signal?: AbortSignal;
 }
 
 export interface Evaluation {
-  /** Mean negative log-likelihood, nats per predicted token. */
+  /** Mean negative log-likelihood, in nats per supervised token. */
   loss: number;
-  /** Predicted tokens. */
+  /** Supervised tokens. */
   tokens: number;
   /** e^loss */
   perplexity: number;
   /**
-   * Loss of all predicted tokens in bits per UTF-8 byte of text: comparable between tokenizers. null where not
-   * everything is plain text: a template's marks are no bytes of the data.
+   * Loss of all supervised tokens in bits per UTF-8 byte of text, which is comparable between tokenizers. null where not
+   * all examples are plain text, because a template adds tokens that are not in the data.
    */
   bitsPerByte: number | null;
   rows: number;
-  /** UTF-8 bytes of the texts; null as above. */
+  /** UTF-8 bytes of the texts; null where `bitsPerByte` is. */
   bytes: number | null;
 }
 
-/** Tokens in their order. */
+/** The tokens of an example. */
 interface Sequence {
   ids: readonly number[];
-  /** [ids.length] 1 where the token counts; null: all do. */
+  /** [ids.length] 1 for supervised tokens; null: all are. */
   trained: Uint8Array | null;
   /** UTF-8 bytes of a plain text, else null. */
   bytes: number | null;
 }
 
 /**
- * Each text is a row of its own, with the special tokens that the tokenizer's config adds; every token after a
- * row's first is predicted, from all tokens before it in the row.
+ * Measures the loss on texts. Each text is a row with the tokenizer's special tokens. Every token but the first is
+ * predicted from all tokens before it.
  *
- * A row longer than the window is scored in windows that overlap by half: each of its tokens is still predicted
- * exactly once, from at least half a window of the tokens before it, where there are that many. The window is as long
- * as the longest of the first four million tokens' texts, and at most the model's context or 4,096 tokens. Memory
- * does not grow with the number of texts.
+ * A row longer than the window is scored in windows that overlap by half: each token is predicted exactly once, from at
+ * least half a window of preceding tokens where there are that many. The window has the length of the longest text
+ * within the first 4 million tokens, and at most the model's context or 4,096 tokens. Memory does not grow with the
+ * number of texts.
  *
- * @throws EVALUATE_EMPTY when there is nothing to predict; what the engine throws
+ * @throws SwarmError EVALUATE_EMPTY without a token to predict; ENGINE_*
  */
-export function evaluateText({ texts, signal }: EvaluateOptions, subject: Subject): Promise<Evaluation> {
+export function evaluateText({ texts, signal }: EvaluateOptions, bundle: ModelBundle): Promise<Evaluation> {
   const sequences = async function* (): AsyncGenerator<Sequence> {
-    for await (const text of texts) yield textSequence(text, subject);
+    for await (const text of texts) yield textSequence(text, bundle);
   };
-  return score(sequences(), subject, signal);
+  return score(sequences(), bundle, signal);
 }
 
 /**
- * As `evaluateText` for plain text; of all other examples, as they would be trained, the tokens that would be trained
- * are predicted. @throws as evaluateText and renderExample, DATA_BAD_ROWS
+ * Measures the loss on examples. Plain text is scored as by `evaluateText`. Other examples are rendered as for training,
+ * and the tokens that would be supervised are predicted.
+ * @throws as `evaluateText` and `renderExample`; SwarmError DATA_BAD_ROWS
  */
 export function evaluateExamples(
   { examples, renderer, report, signal }: EvaluateExamplesOptions,
-  subject: Subject,
+  bundle: ModelBundle,
 ): Promise<Evaluation> {
   const sequences = async function* (): AsyncGenerator<Sequence> {
     for await (const example of examples) {
-      if (example.kind === 'text') yield textSequence(example.text, subject);
+      if (example.kind === 'text') yield textSequence(example.text, bundle);
       else {
         for await (const { rendered } of renderExamples([example], renderer, { report, signal })) {
           yield { ...rendered, bytes: null };
@@ -103,19 +104,19 @@ export function evaluateExamples(
     }
     report.finish();
   };
-  return score(sequences(), subject, signal);
+  return score(sequences(), bundle, signal);
 }
 
-function textSequence(text: string, { tokenizer }: Subject): Sequence {
+function textSequence(text: string, { tokenizer }: ModelBundle): Sequence {
   return { ids: tokenizer.encode(text), trained: null, bytes: Buffer.byteLength(text) };
 }
 
 async function score(
   sequences: AsyncGenerator<Sequence>,
-  subject: Subject,
+  bundle: ModelBundle,
   signal: AbortSignal | undefined,
 ): Promise<Evaluation> {
-  const { model, engine, weights, adapter } = subject;
+  const { model, engine, weights, adapter } = bundle;
   const first = await lookAhead(sequences, signal);
   const longest = first.reduce((most, { ids }) => Math.max(most, ids.length - 1), 0);
   if (longest < 1) throw nothing(first.length);
@@ -136,7 +137,7 @@ async function score(
       await new Promise(setImmediate);
       signal?.throwIfAborted();
     };
-    const feeds = adapterFeeds(subject);
+    const feeds = adapterFeeds(bundle);
     const run = async (rows: readonly Row[]): Promise<void> => {
       for (const { lossSum, tokens } of await rowLosses(executables, rows, feeds, { ...size, pause })) {
         total.lossSum += lossSum;
@@ -168,7 +169,7 @@ async function score(
   return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes };
 }
 
-/** Sequences until they have so many tokens that their longest says how long the others will be. */
+/** Reads the first sequences, whose longest sets the window. */
 async function lookAhead(
   sequences: AsyncGenerator<Sequence>,
   signal: AbortSignal | undefined,
@@ -185,14 +186,15 @@ async function lookAhead(
 }
 
 function nothing(rows: number): SwarmError {
-  const message = 'no row has a token to predict; give rows of two tokens or more';
+  const message = 'no row has a token to predict';
   return evaluateError('EVALUATE_EMPTY', message, { rows });
 }
 
 /**
- * Windows of at most `length` tokens. The first predicts all it can; each later one moves on by half a window
- * and predicts only what no window before it has predicted. Of tokens that are not `trained` (1 or 0 for each; null:
- * all are) nothing is predicted, and a window that would predict nothing is left out.
+ * Splits a sequence into windows of at most `length` tokens. Each window starts half a window after the one before, and
+ * predicts the tokens that no earlier window has predicted. Windows without a token to predict are left out.
+ *
+ * @param trained 1 for tokens to predict, 0 for others; null: all are predicted
  */
 export function* windows(
   sequence: readonly number[],

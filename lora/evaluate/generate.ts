@@ -1,22 +1,22 @@
-/** Text from a model: `swarm generate`. */
+/** Generates text, as `swarm generate` does. */
 import { SeededRandom } from '../data/seeded-random.ts';
 import type { Executable } from '../engines/engine.ts';
 import { Graph } from '../graph/graph.ts';
 import { selectRows } from '../graph/passes/select-rows.ts';
 import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
 import { adaptedParameters } from '../train/adapted-model.ts';
-import { adapterFeeds, type Subject } from './model-bundle.ts';
+import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 
-/** A graph takes time with its length, whatever it is filled with, so it starts short and grows with the text. */
+/** Tokens of the first graph. A graph's time depends on its length, so graphs grow with the text. */
 const SHORTEST_GRAPH = 32;
 
 export interface GenerateOptions {
   prompt: string;
-  /** Tokens to generate at most. */
+  /** Most tokens to generate. */
   maxTokens: number;
-  /** 0 always takes the likeliest token. @default 0 */
+  /** 0: always the most likely token. @default 0 */
   temperature?: number;
-  /** Sample among the likeliest tokens that together have this probability. @default 1 */
+  /** Nucleus sampling: choose among the most likely tokens with this total probability. @default 1 */
   topP?: number;
   /** @default 0 */
   seed?: number;
@@ -26,7 +26,7 @@ export interface GenerateOptions {
 }
 
 export interface Generated {
-  /** Without the prompt and without special tokens. */
+  /** The generated text, without special tokens. */
   text: string;
   ids: number[];
   /** 'end': the model ended the text; 'length': `maxTokens` were generated. */
@@ -34,28 +34,28 @@ export interface Generated {
 }
 
 /**
- * Continues a prompt (with the special tokens that the tokenizer's config adds before a text). Equal seeds give
- * equal texts. When the text outgrows the model's context, only its latter half is kept as context.
+ * Continues a prompt. The tokenizer's special tokens are added before it. Equal seeds give equal texts. When the text
+ * is longer than the model's context, its second half becomes the context.
  */
-export async function generate(options: GenerateOptions, subject: Subject): Promise<Generated> {
-  const { model, tokenizer } = subject;
+export async function generate(options: GenerateOptions, bundle: ModelBundle): Promise<Generated> {
+  const { model, tokenizer } = bundle;
   const { prompt, maxTokens, temperature = 0, topP = 1, seed = 0, onText, signal } = options;
   const random = new SeededRandom(seed);
   const limit = model.config.maxPositions;
   let context = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
-  // Without a beginning-of-text token and a prompt, something must come first.
+  // The model needs one token, also without a prompt and a beginning-of-text token.
   if (context.length === 0) context = [tokenizer.eosId ?? 0];
   const ids: number[] = [];
-  let told = '';
+  let passed = '';
   let reason: Generated['reason'] = 'length';
-  const predictor = new Predictor(subject);
+  const predictor = new Predictor(bundle);
   try {
     while (ids.length < maxTokens) {
       await new Promise(setImmediate);
       signal?.throwIfAborted();
       if (context.length > limit) context = [...tokenizer.prefix, ...context.slice(-Math.ceil(limit / 2))];
       const logits = await predictor.next(context);
-      const id = temperature > 0 ? sample(logits, { temperature, topP }, random) : likeliest(logits);
+      const id = temperature > 0 ? sample(logits, { temperature, topP }, random) : mostLikely(logits);
       if (id === tokenizer.eosId) {
         reason = 'end';
         break;
@@ -63,33 +63,33 @@ export async function generate(options: GenerateOptions, subject: Subject): Prom
       ids.push(id);
       context.push(id);
       const text = tokenizer.decode(ids);
-      // A character of several bytes may be half there: wait for the rest.
+      // The text may end within a character of several bytes: waits for the rest.
       if (onText !== undefined && !text.endsWith('\ufffd')) {
-        onText(text.slice(told.length));
-        told = text;
+        onText(text.slice(passed.length));
+        passed = text;
       }
     }
   } finally {
     await predictor.dispose();
   }
   const text = tokenizer.decode(ids);
-  if (text.length > told.length) onText?.(text.slice(told.length));
+  if (text.length > passed.length) onText?.(text.slice(passed.length));
   return { text, ids, reason };
 }
 
-/** Logits of the token after a context, by graphs of growing length. */
+/** Predicts the token after a context, with graphs of growing length. */
 class Predictor {
-  readonly #subject: Subject;
+  readonly #bundle: ModelBundle;
   readonly #adapter: Map<string, Float32Array>;
   #length = 0;
   #executable: Executable | null = null;
 
-  constructor(subject: Subject) {
-    this.#subject = subject;
-    this.#adapter = adapterFeeds(subject);
+  constructor(bundle: ModelBundle) {
+    this.#bundle = bundle;
+    this.#adapter = adapterFeeds(bundle);
   }
 
-  /** @param context at least 1 token, at most as many as the model has positions */
+  /** Returns the logits of the next token. @param context from 1 token to as many as the model has positions */
   async next(context: readonly number[]): Promise<Float32Array> {
     if (this.#executable === null || context.length > this.#length) await this.#grow(context.length);
     const padding = new Array<number>(this.#length - context.length).fill(0);
@@ -109,7 +109,7 @@ class Predictor {
 
   async #grow(needed: number): Promise<void> {
     await this.dispose();
-    const { model, engine, weights, adapter } = this.#subject;
+    const { model, engine, weights, adapter } = this.#bundle;
     this.#length = Math.min(graphLength(needed), model.config.maxPositions);
     const graph = new Graph();
     const inputs = sequenceInputs(graph, 1, this.#length);
@@ -122,8 +122,8 @@ class Predictor {
 }
 
 /**
- * The next of 32, 48, 64, 96, 128, 192 …: a fifth of the positions are padding on average, where doubling would leave a
- * third, and compiling is paid off within a few tokens.
+ * Returns the length of the graph for a number of tokens: the next of 32, 48, 64, 96, 128, 192 … On average a fifth of
+ * the positions are padding; doubling would make it a third. Compiling pays off within a few tokens.
  */
 export function graphLength(tokens: number): number {
   let length = SHORTEST_GRAPH;
@@ -132,19 +132,19 @@ export function graphLength(tokens: number): number {
   return length > SHORTEST_GRAPH && tokens <= between ? between : length;
 }
 
-function likeliest(logits: Float32Array): number {
+function mostLikely(logits: Float32Array): number {
   let best = 0;
   for (let i = 1; i < logits.length; i++) if (logits[i]! > logits[best]!) best = i;
   return best;
 }
 
-/** Nucleus sampling (Holtzman et al., arXiv 1904.09751) from softmax(logits / temperature). */
+/** Samples a token from softmax(logits / temperature), with nucleus sampling (Holtzman et al., arXiv 1904.09751). */
 export function sample(
   logits: Float32Array,
   { temperature, topP }: { temperature: number; topP: number },
   random: SeededRandom,
 ): number {
-  const greatest = logits[likeliest(logits)]!;
+  const greatest = logits[mostLikely(logits)]!;
   const weights = Float64Array.from(logits, (logit) => Math.exp((logit - greatest) / temperature));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   const order = Array.from(weights.keys()).sort((a, b) => weights[b]! - weights[a]! || a - b);

@@ -152,7 +152,8 @@ export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions):
 export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows }: RunEstimate): void {
   if (fits) return;
   if (memory.onProcessor && !fitsMemory(memory.total, memory.available)) {
-    const next = rows === null ? lessMemory(memory) : `--micro-batch ${rows} fits, and gives the same result`;
+    const next =
+      rows === null ? lessMemory(memory) : `use --micro-batch ${rows}, which fits and gives the same result`;
     throw finetuneError(
       'DOES_NOT_FIT',
       `the run needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} plus a quarter in reserve, and ${formatBytes(memory.available)} are available`,

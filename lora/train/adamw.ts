@@ -4,7 +4,7 @@ import { trainError } from './errors.ts';
 import type { LossScaleState } from './loss-scale.ts';
 
 export interface AdamWOptions {
-  /** Of each tensor: number of entries, whether weight decay applies, factor of the learning rate (default 1). */
+  /** Per tensor: number of values, whether weight decay applies, factor of the learning rate (default 1). */
   tensors: readonly { size: number; decay: boolean; rate?: number }[];
   betas: readonly [number, number];
   /** @default 1e-8 */
@@ -12,20 +12,20 @@ export interface AdamWOptions {
   weightDecay: number;
 }
 
-/** Everything needed to go on bit for bit. Same order and sizes as the tensors. */
+/** State from which an optimiser continues bit for bit. Lists have the order and sizes of the tensors. */
 export interface AdamWState {
-  /** Optimiser steps taken. */
+  /** Optimiser steps made. */
   step: number;
-  /** First and second moment. */
+  /** First and second moments. */
   m: Float32Array[];
   v: Float32Array[];
-  /** Where gradients are computed in float16. */
+  /** Present where gradients are computed in float16. */
   lossScale?: LossScaleState;
 }
 
 export interface StepOptions {
   learningRate: number;
-  /** Gradients are multiplied by this first: 1/tokens turns sums into means. */
+  /** Factor for the gradients, applied first: 1/tokens turns sums into means. */
   gradientScale: number;
   /** Largest L2 norm of the scaled gradient over all tensors; 0 turns clipping off. */
   clipNorm: number;
@@ -46,10 +46,10 @@ export class AdamW {
   }
 
   /**
-   * Updates `parameters` in place. Arithmetic is double, state and parameters are stored in fp32.
-   * @param gradients null for a tensor that is not trained: it and its moments stay as they are
-   * @returns the L2 norm of the scaled gradient before clipping.
-   * @throws GRADIENT_NOT_FINITE; parameters and state are then unchanged.
+   * Makes a step: updates `parameters` in place. Computes in float64, stores parameters and state in float32.
+   * @param gradients null for a tensor that is not trained: it keeps its values and moments
+   * @returns the L2 norm of the scaled gradient before clipping
+   * @throws SwarmError GRADIENT_NOT_FINITE; parameters and state are then unchanged
    */
   step(
     parameters: readonly Float32Array[],
@@ -61,7 +61,7 @@ export class AdamW {
     if (!Number.isFinite(norm)) {
       throw trainError(
         'GRADIENT_NOT_FINITE',
-        `the gradient norm of optimiser step ${this.#current.step} is ${norm}; lower the learning rate`,
+        `the gradient norm of optimiser step ${this.#current.step} is ${norm}`,
         { step: this.#current.step, norm: String(norm) },
       );
     }
@@ -91,19 +91,19 @@ export class AdamW {
     return norm;
   }
 
-  /** A copy, free of later steps. */
+  /** Returns a copy, which later steps do not change. */
   exportState(): AdamWState {
     const copy = (tensors: Float32Array[]) => tensors.map((tensor) => tensor.slice());
     return { step: this.#current.step, m: copy(this.#current.m), v: copy(this.#current.v) };
   }
 
-  /** @throws OPTIMIZER_STATE when counts or sizes differ from the tensors, or the step is no count. */
+  /** @throws SwarmError OPTIMIZER_STATE where counts or sizes differ from the tensors, or the step is not a count */
   importState(state: AdamWState): void {
     const { tensors } = this.#options;
     const fits = (list: Float32Array[]) =>
       list.length === tensors.length && list.every((tensor, i) => tensor.length === tensors[i]!.size);
     if (!Number.isSafeInteger(state.step) || state.step < 0 || !fits(state.m) || !fits(state.v)) {
-      throw trainError('OPTIMIZER_STATE', 'the optimiser state belongs to other tensors; start afresh', {
+      throw trainError('OPTIMIZER_STATE', 'the optimiser state belongs to other tensors', {
         step: state.step,
         tensors: state.m.length,
         expected: tensors.length,

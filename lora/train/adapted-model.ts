@@ -7,11 +7,11 @@ import { frozenParameters } from '../models/parameters.ts';
 import type { ModelShape } from '../models/targets.ts';
 
 /**
- * The frozen base with an adapter, whose tensors are inputs under their PEFT names; the bare base for null.
- * `trainable` lacks what the adapter has but does not train: A when it is frozen.
+ * Returns the parameters of the frozen base with an adapter, whose tensors are inputs with their PEFT names. null: the
+ * base alone. `trainable` has only the trained tensors: not A where it is frozen.
  *
- * @param options.training whether the graph trains: dropout is applied there and nowhere else; its graph then has
- *   the input `seed` (see randomSeed). Default false.
+ * @param options.training whether to apply dropout. With dropout the graph has the input `seed` (see randomSeed).
+ *   Default false
  */
 export function adaptedParameters(
   graph: Graph,

@@ -1,20 +1,20 @@
-/** How much memory there is for training, where the system says it and where a control group limits it. */
+/** Memory available for training: that of the system, or less where a control group limits it. */
 import { readFileSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { join } from 'node:path';
 
-/** Files of a version of Linux' control groups, below its folder. */
+/** Files of a version of Linux control groups, in the folder of a group. */
 interface ControlGroups {
   readonly folder: string;
-  /** Each in bytes, or "max". */
+  /** Files with a limit in bytes, or "max". */
   readonly limits: readonly string[];
-  /** What is in use, page cache included. */
+  /** File with the bytes in use, page cache included. */
   readonly current: string;
-  /** Of memory.stat: pages of files, those of groups below included. */
+  /** Keys of memory.stat for pages of files, those of subgroups included. */
   readonly filePages: readonly string[];
 }
 
-/** https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high it is slowed down until it is of no use. */
+/** https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high the kernel slows processes to a crawl. */
 const VERSION_2: ControlGroups = {
   folder: 'sys/fs/cgroup',
   limits: ['memory.max', 'memory.high'],
@@ -30,29 +30,29 @@ const VERSION_1: ControlGroups = {
 };
 
 /**
- * Bytes that this process and those that it starts may still take.
+ * Returns the bytes that this process and its children can still allocate.
  *
- * Without a limit, what Node.js says: on Linux the kernel's MemAvailable, which counts pages of files as free, as the
- * kernel gives them up before it ends a process. Under the limit of a control group (a container's) Node.js says the
- * limit less all that is in use (uv_get_available_memory of libuv 1.52), and that counts such pages as taken: whoever
- * has just fetched a base or converted its weights would have no memory left. So they are added here, by the same rule
- * as without a limit; groups above the process's own count too, which Node.js passes over.
+ * Without a limit this is Node's figure: on Linux the kernel's MemAvailable, which counts pages of files as free, because
+ * the kernel drops them before it kills a process. Under the limit of a control group (a container), Node returns the
+ * limit less all bytes in use (uv_get_available_memory of libuv 1.52). That counts pages of files as used: after a base
+ * was downloaded or converted, no memory would seem left. So these pages are added here, as without a limit. Parent
+ * groups count too, which Node ignores.
  *
- * @param root where the system's own files lie. @default '/'
+ * @param root folder of /proc and /sys. @default '/'
  */
 export function availableMemory(root = '/'): number {
   const rooms = roomsInGroups(root);
   return rooms.length === 0 ? process.availableMemory() : Math.min(freemem(), ...rooms);
 }
 
-/** For every group that the process is in and that has a limit, bytes. Files that are not there limit nothing. */
+/** Free bytes of every group of this process that has a limit. Missing files count as no limit. */
 function roomsInGroups(root: string): number[] {
   const found = groupOf(read(join(root, 'proc/self/cgroup')));
   if (found === null) return [];
   const { version, path } = found;
   const top = join(root, version.folder);
   const names = path.split('/').filter((name) => name !== '');
-  // Of a group outside of what a container shows only the container's own is to be seen.
+  // A container can be in a group outside its own file system; then only its root group is visible.
   const depth = names.includes('..') ? 0 : names.length;
   return Array.from({ length: depth + 1 }, (_, up) => join(top, ...names.slice(0, depth - up))).flatMap(
     (group) => roomIn(group, version) ?? [],
@@ -67,7 +67,7 @@ function groupOf(text: string): { version: ControlGroups; path: string } | null 
   return second ? { version: VERSION_2, path: second[3]! } : null;
 }
 
-/** null where the group has no limit, or one that is more than the machine has. */
+/** Free bytes of a group; null where it has no limit, or one above the machine's memory. */
 function roomIn(group: string, { limits, current, filePages }: ControlGroups): number | null {
   const limit = Math.min(...limits.map((name) => bytes(read(join(group, name)))));
   const used = bytes(read(join(group, current)));
@@ -77,7 +77,7 @@ function roomIn(group: string, { limits, current, filePages }: ControlGroups): n
   return Math.max(0, limit - used + pages.reduce((sum, some) => sum + some, 0));
 }
 
-/** Infinity for "max", and for a file that is not there. */
+/** Parses a number of bytes. Infinity for "max" and for a missing file. */
 function bytes(text: string): number {
   return /^\d+\s*$/.test(text) ? Number(text) : Number.POSITIVE_INFINITY;
 }

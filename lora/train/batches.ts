@@ -1,6 +1,6 @@
 import type { Row } from '../data/row.ts';
 
-/** Rows in groups of `size`, `count` groups at most; the last one may be smaller. No row is taken that is not used. */
+/** Groups rows into at most `count` batches of `size` rows. The last may be smaller. Reads no row that it does not use. */
 export async function* batches(
   rows: AsyncIterable<Row> | Iterable<Row>,
   size: number,

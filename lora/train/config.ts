@@ -1,14 +1,14 @@
-/** Settings of the inner loop: those of a job manifest, plus what the manifest says elsewhere. */
+/** Settings of a trainer: the block `training` of a manifest, the job's number of steps, and its seed. */
 import { z } from 'zod';
 import { trainingSchema } from '../../protocol/manifest.ts';
 
 export const trainingConfigSchema = trainingSchema.extend({
-  /** Optimiser steps of the whole job: where a line or cosine ends. In a swarm, rounds × local steps. @default 1000 */
+  /** Optimiser steps of the whole job, at which the schedule ends. In a swarm, rounds × local steps. @default 1000 */
   totalSteps: z.int().positive().default(1000),
-  /** Of dropout and noise; with the step it gives all random numbers of a step. @default 0 */
+  /** Seed of dropout and noise. With the step it determines all random numbers of a step. @default 0 */
   seed: z.int().nonnegative().max(0xffffffff).default(0),
 });
 
 export type TrainingConfig = z.output<typeof trainingConfigSchema>;
-/** The same with every default still open. */
+/** `TrainingConfig` with optional keys. */
 export type TrainingOptions = z.input<typeof trainingConfigSchema>;

@@ -4,29 +4,29 @@ import type { SwarmError } from '../../common/errors.ts';
 import type { Executable, Feeds } from '../engines/engine.ts';
 import { trainError } from './errors.ts';
 
-/** Name of the scalar input that the loss is multiplied by before the backward pass. */
+/** Scalar input by which the loss is multiplied before the backward pass. */
 export const LOSS_SCALE_INPUT = 'lossScale';
 
-/** With the optimiser's, all that is needed to go on bit for bit. */
+/** With the optimiser's state, enough to continue bit for bit. */
 export interface LossScaleState {
-  /** A power of two: multiplying by it and dividing rounds nothing in float32. */
+  /** A power of two: multiplying and dividing by it is exact in float32. */
   readonly scale: number;
-  /** Runs since it changed. */
+  /** Runs of the graph since the scale changed. */
   readonly runs: number;
 }
 
-/** The loss is a sum over tokens, so a token's gradient is scaled by this however many there are. */
+/** Scales each token's gradient, because the loss is a sum over tokens. */
 const INITIAL_SCALE = 2 ** 10;
-/** Larger ones would bring float32 itself near its limit; smaller ones mean gradients that no scale brings into float16. */
+/** Above, float32 itself would come near its limit. Below, no scale fits the gradients into float16. */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
-/** Runs without overflow after which it is doubled, as PyTorch's and the paper's. */
+/** Runs without overflow after which the scale doubles, as in PyTorch and in the paper. */
 const GROWTH_RUNS = 2000;
 
-/** @throws SwarmError OPTIMIZER_STATE for what is no state of a scale */
+/** @throws SwarmError OPTIMIZER_STATE for an invalid loss scale */
 export function requireLossScale({ scale, runs }: LossScaleState): void {
   const isScale = scale >= SMALLEST_SCALE && scale <= LARGEST_SCALE && Number.isInteger(Math.log2(scale));
   if (isScale && Number.isSafeInteger(runs) && runs >= 0) return;
-  throw trainError('OPTIMIZER_STATE', `a loss scale of ${scale} after ${runs} runs; start afresh`, {
+  throw trainError('OPTIMIZER_STATE', `invalid loss scale: ${scale} after ${runs} runs`, {
     scale,
     runs,
   });
@@ -39,7 +39,7 @@ export class LossScale {
     return this.#state;
   }
 
-  /** @throws SwarmError OPTIMIZER_STATE for what is no state of a scale */
+  /** @throws SwarmError OPTIMIZER_STATE for an invalid loss scale */
   set state(state: LossScaleState) {
     requireLossScale(state);
     const { scale, runs } = state;
@@ -47,20 +47,20 @@ export class LossScale {
   }
 
   /**
-   * A training graph that is fed the scale, as one whose gradients are not scaled. A run in which they overflow is made
-   * again with half the scale: no row is skipped.
+   * Wraps a training graph with the input LOSS_SCALE_INPUT so that it returns unscaled gradients. A run whose gradients
+   * overflow is repeated with half the scale, so no row is skipped.
    */
   around(executable: Executable): Executable {
     return { run: (feeds) => this.#run(executable, feeds), dispose: () => executable.dispose() };
   }
 
-  /** @throws SwarmError GRADIENT_NOT_FINITE when the forward pass overflows, or the gradients at the smallest scale */
+  /** @throws SwarmError GRADIENT_NOT_FINITE where the loss overflows, or the gradients do at the smallest scale */
   async #run(executable: Executable, feeds: Feeds): Promise<Record<string, Float32Array>> {
     for (;;) {
       const { scale } = this.#state;
       const outputs = await executable.run({ ...feeds, [LOSS_SCALE_INPUT]: Float32Array.of(scale) });
       const { loss, ...gradients } = outputs;
-      // No scale changes the loss.
+      // The scale does not affect the loss.
       if (!loss!.every(Number.isFinite)) throw overflow(`the loss is ${loss![0]}`, scale);
       if (Object.values(gradients).every((gradient) => gradient.every(Number.isFinite))) {
         for (const gradient of Object.values(gradients)) {
@@ -81,14 +81,14 @@ export class LossScale {
   }
 }
 
-/** Adapter and moments are float32: what was trained so far goes on without float16. */
+/** Adapter and moments are float32, so the training can continue without float16. */
 const WITHOUT_FLOAT16 =
-  'go on with --precision float32: "swarm train" with --resume, a node when it is started again; if that fails too, begin anew with a lower --learning-rate';
+  'continue with --precision float32: "swarm train" with --resume, a node by starting it again; if that fails too, start over with a lower --learning-rate';
 
 function overflow(what: string, scale: number): SwarmError {
   return trainError(
     'GRADIENT_NOT_FINITE',
-    `with products in float16 and a loss scale of ${scale} ${what}; take --precision float32`,
+    `${what}, in float16 with a loss scale of ${scale}`,
     { scale },
     { next: WITHOUT_FLOAT16 },
   );

@@ -1,24 +1,24 @@
-/** NEFTune (Jain et al. 2023, arXiv 2310.05914): noise on the embeddings while training. */
+/** NEFTune (Jain et al. 2023, arXiv 2310.05914): noise on the embeddings during training. */
 import type { Graph, Tensor } from '../graph/graph.ts';
 import { add, randomSeed, scale, subtract, uniform } from '../graph/ops.ts';
 import type { Architecture, ParameterSource } from '../models/architecture.ts';
 
-/** Stream of the noise; those of dropout are hashes of module names. */
+/** Random stream of the noise. The streams of dropout are hashes of module names. */
 const NOISE_STREAM = 0;
 
 export interface NoiseOptions {
-  /** α: the noise of an element is uniform in ±α/√(L·d). */
+  /** α: the noise of a value is uniform in ±α/√(L·d). */
   readonly alpha: number;
   readonly architecture: Pick<Architecture, 'embedding'>;
   /** L, tokens per row. */
   readonly length: number;
-  /** Factor that the family puts on what it looks up: transformers adds the noise after it. @default 1 */
+  /** Factor by which the model family scales embeddings. As in transformers, the noise is added after it. @default 1 */
   readonly scale?: number;
 }
 
 /**
- * Parameters with which a forward pass sees noisy embeddings. As in transformers, L is the length of a whole row with
- * its padding, and d the width.
+ * Returns parameters that add noise to the embeddings. As in transformers, L is the length of a row with its padding,
+ * and d the width of the model.
  */
 export function noisyEmbeddings(
   graph: Graph,
@@ -34,7 +34,7 @@ export function noisyEmbeddings(
   return { ...source, rows };
 }
 
-/** Uniform in [−bound, bound). */
+/** Noise, uniform in [−bound, bound). */
 function noise(graph: Graph, shape: readonly number[], bound: number): Tensor {
   const random = uniform(shape, randomSeed(graph), NOISE_STREAM);
   return subtract(scale(random, 2 * bound), graph.constant([], Float32Array.of(bound)));

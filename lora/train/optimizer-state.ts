@@ -3,13 +3,13 @@ import type { AdamWState } from './adamw.ts';
 import { trainError } from './errors.ts';
 
 /**
- * Steps (float64), then all first and all second moments (float32), then loss scale and runs since it changed (both
- * float64) where there is one; little-endian as every machine we run on.
+ * Format: steps (float64), all first moments, all second moments (float32), and for float16 the loss scale and the runs
+ * since it changed (float64). Little-endian, like every machine that we support.
  */
 const HEADER_BYTES = 8;
 const LOSS_SCALE_BYTES = 16;
 
-/** The state of an optimiser that has made no step. */
+/** Returns the state of an optimiser before its first step. */
 export function freshOptimizer(layout: UpdateLayout): AdamWState {
   return { step: 0, m: zeros(layout), v: zeros(layout) };
 }
@@ -33,23 +33,23 @@ export function encodeOptimizer(state: AdamWState): Uint8Array {
   return bytes;
 }
 
-/** @throws SwarmError OPTIMIZER_STATE when the bytes belong to another adapter, or their step is no count */
+/** @throws SwarmError OPTIMIZER_STATE where the bytes belong to another adapter, or their step is not a count */
 export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWState {
   const { parameters } = planLayout(layout);
   const expected = HEADER_BYTES + 2 * 4 * parameters;
   if (bytes.length !== expected && bytes.length !== expected + LOSS_SCALE_BYTES) {
     throw trainError(
       'OPTIMIZER_STATE',
-      `an optimiser state of ${bytes.length} bytes where this adapter needs ${expected}; start afresh`,
+      `the optimiser state has ${bytes.length} bytes, and this adapter needs ${expected}`,
       { given: bytes.length, expected },
     );
   }
-  // Not `slice`: of a Buffer that is a view into a pool, whose other bytes are not ours.
+  // `slice` of a Buffer would return a view into Node's shared pool instead of a copy.
   const copy = new Uint8Array(bytes);
   const view = new DataView(copy.buffer);
   const step = view.getFloat64(0, true);
   if (!Number.isSafeInteger(step) || step < 0) {
-    throw trainError('OPTIMIZER_STATE', `an optimiser state after ${step} steps; start afresh`, { step });
+    throw trainError('OPTIMIZER_STATE', `the optimiser state has ${step} steps`, { step });
   }
   const values = new Float32Array(copy.buffer, HEADER_BYTES, 2 * parameters);
   let at = 0;

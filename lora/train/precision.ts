@@ -3,7 +3,7 @@ import type { Graph } from '../graph/graph.ts';
 import { markFloat16Products } from '../graph/passes/float16-products.ts';
 import type { Architecture } from '../models/architecture.ts';
 
-/** A model's graph as a machine computes it: the output head, also where it is the embedding's table, stays float32. */
+/** Converts a graph's products with base weights to a precision. The output head stays float32, also where it is tied to the embedding. */
 export function inPrecision(
   graph: Graph,
   { head, embedding }: Pick<Architecture, 'head' | 'embedding'>,

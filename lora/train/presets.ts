@@ -1,6 +1,6 @@
 /**
- * Settings chosen from the model and the data, each with its reason and where it is from. Rules of thumb, not optima:
- * what they rest on is in docs/training.md.
+ * Presets: settings chosen for a model and its data, each with a reason and a source. They are rules of thumb, not
+ * optima; docs/training.md explains them.
  */
 import { shareBatch } from './shared-batch.ts';
 
@@ -13,23 +13,23 @@ export interface ModelFacts {
   /** Width of the hidden states. */
   readonly hiddenSize: number;
   readonly maxPositions: number;
-  /** Values that one more rank adds to the adapter. */
+  /** Values of the adapter per rank. */
   readonly parametersPerRank: number;
 }
 
 export interface DataFacts {
-  /** Tokens that give a loss, over the whole data; estimated from a sample. */
+  /** Supervised tokens of the whole data, estimated from a sample. */
   readonly tokens: number;
-  /** Tokens that 95 % of the samples stay within. */
+  /** 95 % of the samples have at most so many tokens. */
   readonly commonLength: number;
-  /** Plain text is cut into rows; anything else should fit into one. */
+  /** Whether all is plain text, which is cut into rows. Other samples should fit into one row. */
   readonly plainText: boolean;
   readonly heldOut: boolean;
-  /** Rows of that many tokens that it makes, about. */
+  /** Estimates the rows of this length that the data makes. */
   rows(sequenceLength: number): number;
 }
 
-/** What has been decided elsewhere: chosen values go with it. */
+/** Settings of the user. The preset chooses the others to fit. */
 export interface Given {
   readonly rank?: number;
   readonly batchSize?: number;
@@ -43,9 +43,9 @@ export interface PresetInput {
   readonly model: ModelFacts;
   readonly data: DataFacts;
   readonly given: Given;
-  /** That share each batch. @default 1 */
+  /** Devices that share each batch. @default 1 */
   readonly devices?: number;
-  /** Whether that many rows of that length at a time fit into memory, at that rank. */
+  /** Whether a micro-batch of this size fits into memory with this rank. */
   fits(size: { microBatch: number; sequenceLength: number; rank: number }): boolean;
 }
 
@@ -106,15 +106,15 @@ const RECIPES: Readonly<Record<PresetName, Recipe>> = {
   },
 };
 
-/** Above this many tokens one pass over the data is enough; below, `epochs` of the recipe. */
+/** From this many tokens on, one pass over the data is enough. With fewer, the recipe's `epochs`. */
 const MANY_TOKENS = 1_000_000;
-/** Fewer steps teach little, however large their batches. */
+/** Fewer steps teach little, however large the batches. */
 const LEAST_STEPS = 50;
-/** Up to this many, a run is short and bears a higher rate. */
+/** Most steps of a short run, which tolerates a higher learning rate. */
 const SHORT_RUN_STEPS = 100;
 const MOST_LENGTH = 2048;
 
-/** Exponents of the width in Tinker's formula; families that it does not name get the cautious one. */
+/** Exponents of the width in Tinker's formula. Families that it does not name get the cautious exponent. */
 const WIDTH_EXPONENT: Readonly<Record<string, number>> = { llama: 0.781, mistral: 0.781 };
 const CAUTIOUS_EXPONENT = 0.0775;
 
@@ -122,8 +122,8 @@ const NO_REGRET = '"LoRA Without Regret" (Schulman et al. 2025)';
 const TINKER = 'Tinker cookbook, hyperparam_utils';
 
 /**
- * Learning rate of LoRA with α = 32 by the width of the model: 5e-5, times 10 because LoRA bears ten times the rate of
- * full fine-tuning, times (2000 / width)^exponent (Tinker cookbook, Thinking Machines 2025).
+ * Returns the learning rate of LoRA with α = 32 for a width of the model: 5e-5 × 10 × (2000 / width)^exponent (Tinker
+ * cookbook, Thinking Machines 2025). The 10 is there because LoRA tolerates ten times the rate of full fine-tuning.
  * @returns two significant digits
  */
 export function rateForWidth(family: string, hiddenSize: number): number {
@@ -131,7 +131,7 @@ export function rateForWidth(family: string, hiddenSize: number): number {
   return Number((5e-4 * (2000 / hiddenSize) ** exponent).toPrecision(2));
 }
 
-/** The choices of a preset, in the order in which they build on each other. */
+/** Chooses the settings of a preset. Later choices depend on earlier ones. */
 export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   const { model, data, given, devices = 1, fits } = input;
   const recipe = RECIPES[name];
@@ -142,7 +142,7 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   };
 
   const rank = given.rank ?? choose('lora.rank', ...rankFor(recipe, model, data));
-  choose('lora.alpha', 32, 'with a fixed alpha the best rate hardly depends on the rank', NO_REGRET);
+  choose('lora.alpha', 32, 'with a fixed alpha, the best rate depends little on the rank', NO_REGRET);
   const sequenceLength =
     given.sequenceLength ?? choose('training.sequenceLength', ...lengthFor(recipe, model, data));
   const rows = Math.max(1, data.rows(sequenceLength));
@@ -153,7 +153,7 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   const steps = given.steps ?? long;
   const open = given.steps === undefined && given.epochs === undefined;
   if (open && steps < whole) {
-    choose('run.steps', steps, 'enough to see whether it learns', 'this program');
+    choose('run.steps', steps, 'enough to see whether the model learns', 'this program');
   } else if (open) {
     const many = data.tokens >= MANY_TOKENS;
     const why = `${about(data.tokens)} tokens: ${many ? 'one pass is enough' : 'several passes'}`;
@@ -168,25 +168,25 @@ export function choosePreset(name: PresetName, input: PresetInput): Choice[] {
   choose(
     'training.schedule',
     'cosine',
-    'falls to a tenth: the last steps settle',
+    'falls to a tenth, which steadies the last steps',
     'axolotl, LLaMA-Factory, torchtune',
   );
   choose(
     'training.warmupRatio',
     recipe.warmupRatio,
-    'a share of the steps',
-    'usual are 0.03 (QLoRA) to 0.1 (axolotl)',
+    'a share of all steps',
+    '0.03 (QLoRA) to 0.1 (axolotl) are usual',
   );
   if (data.heldOut) {
     const every = Math.max(1, Math.floor(steps / recipe.evaluations));
     choose(
       'run.evaluateEvery',
       every,
-      `${recipe.evaluations} times over the run; the best is kept`,
+      `${recipe.evaluations} measurements per run; the best adapter is kept`,
       'this program',
     );
     if (recipe.patience !== null) {
-      choose('run.patience', recipe.patience, 'stops when nothing is gained any more', 'this program');
+      choose('run.patience', recipe.patience, 'stops when the loss no longer improves', 'this program');
     }
   }
   return choices;
@@ -198,7 +198,7 @@ function rankFor({ leastRank, mostRank }: Recipe, model: ModelFacts, data: DataF
   let rank = leastRank;
   while (rank < mostRank && rank * model.parametersPerRank < data.tokens) rank *= 2;
   const size = `${about(rank * model.parametersPerRank)} adapter parameters for ${about(data.tokens)} tokens`;
-  return [rank, size, `${NO_REGRET}: a parameter per token or more`];
+  return [rank, size, `${NO_REGRET}: at least one parameter per token`];
 }
 
 function lengthFor({ textLength }: Recipe, model: ModelFacts, data: DataFacts): Chosen<number> {
@@ -206,8 +206,8 @@ function lengthFor({ textLength }: Recipe, model: ModelFacts, data: DataFacts): 
   if (data.plainText) {
     return [
       Math.min(textLength, most),
-      'plain text, cut to rows',
-      'attention costs the square of the length',
+      'plain text, cut into rows',
+      'the cost of attention grows with the square of the length',
     ];
   }
   let length = Math.min(128, most);
@@ -224,8 +224,8 @@ function batchFor({ batchSize }: Recipe, rows: number): Chosen<number> {
   while (size > 1 && rows / size < LEAST_STEPS) size /= 2;
   const why =
     size === batchSize
-      ? 'small: LoRA loses with large ones'
-      : `so that ${about(rows)} rows give ${rows < LEAST_STEPS ? 'as many steps as they can' : `${LEAST_STEPS} steps or more`}`;
+      ? 'small: LoRA learns worse with large batches'
+      : `${about(rows)} rows then give ${rows < LEAST_STEPS ? 'as many steps as possible' : `at least ${LEAST_STEPS} steps`}`;
   return [size, why, `${NO_REGRET}: below 32`];
 }
 
@@ -234,7 +234,7 @@ function microBatchFor(batchSize: number, devices: number, fits: (rows: number) 
   let rows = most;
   while (rows > 1 && !fits(rows)) rows = Math.ceil(rows / 2);
   if (rows === most && reason !== null) return [rows, reason, 'this program; the result is the same'];
-  const why = rows === most ? 'the whole batch fits into memory' : 'as many as fit into memory';
+  const why = rows === most ? 'the whole batch fits into memory' : 'as many rows as fit into memory';
   return [rows, why, 'estimated from the graph; the result is the same'];
 }
 

@@ -1,16 +1,16 @@
-/** What the optimiser steps of one request come to. */
+/** Progress and result of the optimiser steps of one request. */
 
 export interface TrainProgress {
-  /** Steps done of this request. */
+  /** Steps of this request made so far. */
   step: number;
   steps: number;
-  /** Rows taken so far. */
+  /** Rows used so far. */
   rows: number;
-  /** Nats per predicted token, over the step. */
+  /** Nats per supervised token, over the step. */
   loss: number;
-  /** Predicted tokens so far. */
+  /** Supervised tokens so far. */
   tokens: number;
-  /** Sum of the loss over them, in nats. */
+  /** Nats, summed over these tokens. */
   lossSum: number;
   learningRate: number;
   /** L2 norm of the mean gradient before clipping. */
@@ -20,24 +20,24 @@ export interface TrainProgress {
 
 export interface TrainResult {
   steps: number;
-  /** Predicted tokens. */
+  /** Supervised tokens. */
   tokens: number;
   seconds: number;
-  /** Nats per predicted token: first step, last step, over all tokens. NaN when no step was made. */
+  /** Nats per supervised token: in the first step, in the last step, and over all tokens. NaN without a step. */
   lossFirst: number;
   lossLast: number;
   lossMean: number;
 }
 
-/** A step that has been made. */
+/** Sums of one step. */
 interface Step extends Pick<TrainProgress, 'rows' | 'learningRate' | 'gradientNorm'> {
-  /** Nats, summed over its predicted tokens. */
+  /** Nats, summed over the step's supervised tokens. */
   readonly lossSum: number;
-  /** Its predicted tokens. */
+  /** Supervised tokens of the step. */
   readonly tokens: number;
 }
 
-/** Adds them up. */
+/** Adds up the steps of a request. */
 export class StepTally {
   readonly result: TrainResult = {
     steps: 0,
@@ -51,12 +51,12 @@ export class StepTally {
   #started = performance.now();
   #lossSum = 0;
 
-  /** @param steps at most */
+  /** @param steps most steps of the request */
   constructor(steps: number) {
     this.#steps = steps;
   }
 
-  /** The time before this does not count. */
+  /** Starts the clock. */
   start(): void {
     this.#started = performance.now();
   }

@@ -1,18 +1,18 @@
-/** Learning rate over the course of a job. */
+/** Schedule of the learning rate over a job. */
 export interface Schedule {
   readonly learningRate: number;
   readonly schedule: 'constant' | 'linear' | 'cosine';
-  /** Steps of linear rise from 0. */
+  /** Steps in which the rate rises linearly from 0. */
   readonly warmupSteps: number;
-  /** The same as a share of `totalSteps`, rounded up; null: `warmupSteps` counts. */
+  /** Warm-up as a share of `totalSteps`, rounded up; null: `warmupSteps` counts. */
   readonly warmupRatio: number | null;
-  /** Length of the job in optimiser steps: where the line or cosine ends. */
+  /** Optimiser steps of the job, at which linear and cosine end. */
   readonly totalSteps: number;
-  /** A line or cosine ends at this fraction of `learningRate` and stays there. */
+  /** Linear and cosine end at this fraction of `learningRate`, and stay there. */
   readonly finalFraction: number;
 }
 
-/** Steps of warm-up; a share is rounded up, as transformers does. */
+/** Returns the steps of warm-up. A share is rounded up, as in transformers. */
 export function warmupStepsOf({
   warmupSteps,
   warmupRatio,
@@ -22,13 +22,13 @@ export function warmupStepsOf({
 }
 
 /**
- * Learning rate of an optimiser step: a factor of warm-up, (step + 1) / warmup, times one of decay, which falls from
- * 1 to `finalFraction` between warm-up and `totalSteps` along a line or a half cosine (SGDR without restarts, arXiv
- * 1608.03983). After the warm-up these are the rates of transformers' schedulers; within it theirs come one step
- * later, because their first step has the rate 0 and changes nothing (docs/decisions/080-training.md).
+ * Returns the learning rate of an optimiser step: warm-up × decay. The warm-up factor is (step + 1) / warmup. The decay
+ * factor falls from 1 to `finalFraction` between the warm-up and `totalSteps`, linearly or as a half cosine (SGDR
+ * without restarts, arXiv 1608.03983). After the warm-up the rates equal those of transformers' schedulers. During it
+ * theirs come one step later, because their first step has rate 0 and changes nothing (docs/decisions/080-training.md).
  *
- * @param step steps that this optimiser has made: its moments need the warm-up
- * @param position steps that the job has made; differs from `step` for a node that joined late or is slow
+ * @param step steps of this optimiser, whose moments need the warm-up
+ * @param position steps of the job: differs from `step` on a node that joined late or is slow
  */
 export function learningRateAt(schedule: Schedule, step: number, position: number = step): number {
   const warmup = warmupStepsOf(schedule);

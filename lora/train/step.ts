@@ -1,7 +1,4 @@
-/**
- * The training graph (forward, per-token loss, backward as one graph) and its run over the micro-batches of an
- * optimiser step.
- */
+/** The training graph (forward, loss and backward in one) and its runs over the micro-batches of a step. */
 
 import { emptyRow, IGNORED_LABEL, type Row } from '../data/row.ts';
 import { SeededRandom } from '../data/seeded-random.ts';
@@ -33,35 +30,35 @@ import {
 export interface GraphSize {
   readonly config: ModelConfig;
   readonly architecture: Architecture;
-  /** Rows per run. */
+  /** Rows of a micro-batch. */
   readonly batch: number;
-  /** Tokens per row. */
+  /** Tokens of a row. */
   readonly length: number;
-  /** Most supervised tokens of a run: logits are made for as many. @default null, for all tokens */
+  /** Slots for supervised tokens, which get logits. @default null: logits for all tokens */
   readonly supervised?: number | null;
 }
 
 export interface TrainingGraphOptions {
-  /** Share of each target that is spread over the vocabulary. @default 0 */
+  /** Label smoothing: share of each target spread over the vocabulary. @default 0 */
   labelSmoothing?: number;
-  /** α of the noise on the embeddings. @default 0, none */
+  /** NEFTune's α of the noise on the embeddings. @default 0: none */
   neftuneAlpha?: number;
-  /** Whether the backward pass computes most of what it needs of the forward pass again. @default false */
+  /** Gradient checkpointing: whether the backward pass computes most of the forward pass again. @default false */
   checkpointing?: boolean;
-  /** Whether gradients are those of the loss times the input LOSS_SCALE_INPUT. @default false */
+  /** Whether gradients are multiplied by the input LOSS_SCALE_INPUT. @default false */
   scaled?: boolean;
 }
 
 export interface TrainingGraph {
   readonly graph: Graph;
-  /** What is trained. */
+  /** Trained parameters. */
   readonly parameters: Parameter[];
 }
 
 /**
- * Inputs: ids, positions, labels, every parameter of the adapter under its name, `supervised` where logits are not made
- * for all tokens, and `seed` where something in it is random. Outputs: `loss`, the sum over tokens in nats, and its
- * gradient `gradient/<name>` for every trained parameter.
+ * Builds the training graph. Inputs: ids, positions, labels, every tensor of the adapter under its name, `supervised`
+ * where `size.supervised` is set, and `seed` with dropout or noise. Outputs: `loss`, the sum over tokens in nats, and
+ * `gradient/<name>` for every trained parameter.
  */
 export function trainingGraph(
   size: GraphSize,
@@ -95,7 +92,7 @@ export function trainingGraph(
   };
 }
 
-/** Forward only. Output: `losses` of all tokens, or of the supervised ones: nats per token, 0 where nothing is predicted. */
+/** Builds a graph of the forward pass. Output: `losses` in nats of all tokens, or of the supervised slots; 0 for unsupervised tokens. */
 export function lossGraph(size: GraphSize, parametersOf: (graph: Graph) => ParameterSource): Graph {
   const graph = new Graph();
   const source = parametersOf(graph);
@@ -122,7 +119,7 @@ function gradientOf(name: string): string {
   return `gradient/${name}`;
 }
 
-/** Feeds for `batch` rows of `length` tokens; missing rows are padding. */
+/** Returns the feeds of `batch` rows of `length` tokens. Missing rows are padding. */
 export function rowFeeds(
   rows: readonly Row[],
   { batch, length, supervised = null }: Omit<GraphSize, 'config' | 'architecture'>,
@@ -138,30 +135,29 @@ export function rowFeeds(
 }
 
 export interface LossAndGradients {
-  /** Nats, summed over the predicted tokens. */
+  /** Nats, summed over the supervised tokens. */
   lossSum: number;
-  /** Predicted tokens. */
+  /** Supervised tokens. */
   tokens: number;
 }
 
 export interface RunOptions {
   batch: number;
   length: number;
-  /** Called before each micro-batch; throws to give up, and lets the event loop breathe. */
+  /** Called before each micro-batch. It lets the event loop run, and throws to abort. */
   pause(): Promise<void>;
 }
 
 export interface StepOptions extends RunOptions {
-  /** What is fed beside the trained parameters: tensors of the adapter that stay as they are. @default nothing */
+  /** Tensors of the adapter that are not trained, by name. @default none */
   frozen?: ReadonlyMap<string, Float32Array>;
-  /** Feeds of the micro-batch with that number, for graphs in which something is random. @default nothing */
+  /** Returns the random feeds of the micro-batch with that number. @default none */
   randomness?: (microBatch: number, rows: readonly Row[]) => Feeds;
 }
 
 /**
- * The random numbers of a micro-batch follow from the job's seed, the optimiser step, the number of the micro-batch and
- * its rows alone: a run that was interrupted draws the same ones again, and nodes that train other rows in the same step
- * draw others.
+ * Returns the seed of a micro-batch. It depends on the job's seed, the optimiser step, the number of the micro-batch and
+ * its rows alone: a resumed run draws the same numbers, and nodes that train other rows draw other ones.
  * @returns a feed for `randomSeed`, 31 bits
  */
 export function seedFeed(seed: number, step: number, microBatch: number, rows: readonly Row[]): Feeds {
@@ -172,7 +168,7 @@ export function seedFeed(seed: number, step: number, microBatch: number, rows: r
   };
 }
 
-/** One graph for all rows, or one for each number of supervised tokens. */
+/** One graph for all rows, or one per number of supervised tokens. */
 export type Runnable = Executable | SizedExecutables;
 
 async function sizedFor(runnable: Runnable, rows: readonly Row[]): Promise<SizedExecutable> {
@@ -180,11 +176,11 @@ async function sizedFor(runnable: Runnable, rows: readonly Row[]): Promise<Sized
 }
 
 /**
- * Loss and gradient sums over `rows`, micro-batch by micro-batch. Sums, not means: dividing once by all tokens
- * makes accumulation exact however the tokens are spread over the micro-batches.
+ * Sums loss and gradients over `rows`, micro-batch by micro-batch. With sums, a single division by all tokens makes
+ * accumulation exact, however the tokens are spread over micro-batches.
  *
- * @param parameters name → values of what is trained, fed as they are
- * @param into gradient sums in the order of `parameters`; overwritten
+ * @param parameters name → values of the trained parameters
+ * @param into receives the gradient sums, in the order of `parameters`
  */
 export async function lossAndGradients(
   runnable: Runnable,
@@ -217,13 +213,13 @@ export async function lossAndGradients(
 
 /** Loss of one row. */
 export interface RowLoss {
-  /** Nats, summed over the row's predicted tokens. */
+  /** Nats, summed over the row's supervised tokens. */
   readonly lossSum: number;
-  /** Number of predicted tokens. */
+  /** Number of supervised tokens. */
   readonly tokens: number;
 }
 
-/** Loss of every row. `runnable` is a compiled `lossGraph`; `parameters` its inputs, if any. */
+/** Returns the loss of every row. @param runnable a compiled `lossGraph` @param parameters values of its inputs */
 export async function rowLosses(
   runnable: Runnable,
   rows: readonly Row[],

@@ -1,30 +1,30 @@
-/** Which adapter was the best so far, and when to stop because none gets better. */
+/** Early stopping: which adapter is the best so far, and when to stop. */
 
 export interface Evaluation {
-  /** Optimiser steps made before it. */
+  /** Optimiser steps made before the measurement. */
   readonly step: number;
-  /** Held-out loss, nats per token. */
+  /** Held-out loss in nats per token. */
   readonly loss: number;
 }
 
 export interface StoppingRule {
-  /** Evaluations without improvement after which training stops; null: never. */
+  /** Measurements without improvement after which training stops; null: never. */
   readonly patience: number | null;
-  /** By less than this a loss does not count as improved, nats per token. */
+  /** Least decrease that counts as an improvement, in nats per token. */
   readonly minDelta: number;
 }
 
 export interface Progress {
   readonly best: Evaluation | null;
-  /** Evaluations since the last one that improved by more than `minDelta`. */
+  /** Measurements since the last improvement by more than `minDelta`. */
   readonly waited: number;
 }
 
 export const NO_PROGRESS: Progress = { best: null, waited: 0 };
 
 /**
- * Takes in an evaluation. As transformers' EarlyStoppingCallback: the best is the lowest loss, by however little; patience
- * starts anew only where the best before it is beaten by more than `minDelta`. A loss that is not a number never improves.
+ * Applies a measurement to the progress, as transformers' EarlyStoppingCallback does. The best is the lowest loss. The
+ * patience starts again only after a decrease by more than `minDelta`. NaN is never an improvement.
  */
 export function judge(
   { best, waited }: Progress,

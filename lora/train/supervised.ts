@@ -1,31 +1,31 @@
 /**
- * Logits only where something is predicted: what instruction data leaves unsupervised costs no output head, and in the last
- * block nothing but its attention.
+ * Computes logits for supervised tokens only. The unsupervised tokens of instruction data then skip the output head, and
+ * in the last block everything but attention.
  */
 import { IGNORED_LABEL, type Row } from '../data/row.ts';
 import type { Engine, Executable, Feeds, WeightFile } from '../engines/engine.ts';
 
-/** Name of the input that says which tokens, of all in the run, are supervised: [S] int64. */
+/** Input with the indices of the supervised tokens among all tokens of a run: [S] int64. */
 export const SUPERVISED_INPUT = 'supervised';
 
 /**
- * Graphs have static shapes, so there is one for each of these shares of a run's tokens, compiled when first needed:
- * a step takes the smallest that holds its supervised tokens. Which one depends on the rows alone, so that a training
- * that was interrupted adds up in the same order. What it holds in excess is padding. Seven and the whole at most: a
- * compiled graph of the 135M shape takes 35 MB and 0.4 s, and a data set meets a few of them.
+ * Sizes of the compiled graphs, as shares of a run's tokens. Graphs have static shapes, so a run uses the smallest graph
+ * that holds its supervised tokens; unused slots are padding. The choice depends on the rows alone, so a resumed training
+ * sums in the same order. Each graph is compiled when first needed: at 135M parameters it takes 35 MB and 0.4 s, and a
+ * data set needs only a few of the eight.
  */
 const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
-/** With fewer tokens per run a head saves less than what another graph costs. */
+/** Least tokens per run: with fewer, a smaller output head saves less than another graph costs. */
 const LEAST_TOKENS = 64;
 
-/** Supervised tokens for which a run of `tokens` is compiled if it has `supervised` of them; null for all. */
+/** Returns the size of the graph for `supervised` of `tokens` tokens; null: logits for all tokens. */
 export function supervisedSize(supervised: number, tokens: number): number | null {
   if (tokens < LEAST_TOKENS) return null;
   const sizes = SHARES.map((share) => Math.ceil(share * tokens));
   return sizes.find((size) => supervised <= size) ?? null;
 }
 
-/** Predicted tokens of `rows`. */
+/** Counts the supervised tokens of `rows`. */
 export function countSupervised(rows: readonly Row[]): number {
   let count = 0;
   for (const { labels } of rows) for (const label of labels) if (label !== IGNORED_LABEL) count++;
@@ -33,10 +33,10 @@ export function countSupervised(rows: readonly Row[]): number {
 }
 
 /**
- * Feeds `labels` and `supervised` of a graph for `size` supervised tokens. Places left over name token 0 once more,
- * without a label: no loss and no gradient.
+ * Returns the feeds `labels` and `supervised` of a graph for `size` supervised tokens. Unused slots point to token 0 and
+ * have no label, so they give no loss and no gradient.
  *
- * @param labels of all tokens of the run
+ * @param labels labels of all tokens of the run
  */
 export function supervisedFeeds(labels: BigInt64Array, size: number): Feeds {
   const chosen = new BigInt64Array(size);
@@ -50,16 +50,16 @@ export function supervisedFeeds(labels: BigInt64Array, size: number): Feeds {
   return { labels: kept, [SUPERVISED_INPUT]: chosen };
 }
 
-/** A graph, compiled for some number of supervised tokens per run or for all (null). */
+/** A compiled graph. `supervised`: its slots for supervised tokens; null: logits for all tokens. */
 export interface SizedExecutable {
   readonly executable: Executable;
   readonly supervised: number | null;
 }
 
 /**
- * Whether a graph is compiled for several numbers of supervised tokens. On the processor graphs share the pages of the weight
- * file, on TensorFlow.js its tensors. On a GPU every session of onnxruntime uploads its own weights, and of 4 bits, taken
- * for little memory, each holds a packed copy: there all tokens get logits.
+ * Whether several sizes of a graph may be compiled. On the processor they share the pages of the weight file, and on
+ * TensorFlow.js the weight tensors. On a GPU every session of onnxruntime uploads its own weights, and with 4 bits every
+ * session packs its own copy: there a single graph computes logits for all tokens.
  */
 export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFile): boolean {
   if (name === 'onnx-webgpu' || name === 'onnx-cuda') return false;
@@ -67,9 +67,9 @@ export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFil
 }
 
 export interface SizedOptions {
-  /** Of a run, padding included. */
+  /** Tokens of a run, with padding. */
   readonly tokens: number;
-  /** Whether there may be more than one: `isSized`. */
+  /** Whether several sizes may be compiled: `isSized`. */
   readonly sized: boolean;
 }
 
@@ -84,7 +84,7 @@ export class SizedExecutables {
     this.#compile = compile;
   }
 
-  /** For a run over these rows. */
+  /** Returns the graph for a run over these rows, compiled if necessary. */
   async for(rows: readonly Row[]): Promise<SizedExecutable> {
     const { tokens, sized } = this.#options;
     const supervised = sized ? supervisedSize(countSupervised(rows), tokens) : null;
@@ -92,13 +92,13 @@ export class SizedExecutables {
     if (executable === undefined) {
       executable = this.#compile(supervised);
       this.#compiled.set(supervised, executable);
-      // Where there was too little memory, there may be enough the next time.
+      // A later attempt may find enough memory.
       executable.catch(() => this.#compiled.delete(supervised));
     }
     return { executable: await executable, supervised };
   }
 
-  /** One whose compilation fails, which `for` throws, keeps no other from being released. */
+  /** Releases all graphs. A failed compilation, which `for` has thrown, does not prevent it. */
   async dispose(): Promise<void> {
     const compiling = [...this.#compiled.values()];
     this.#compiled.clear();

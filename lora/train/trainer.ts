@@ -112,7 +112,7 @@ export class Trainer {
     return this.#values.map((tensor) => tensor.slice());
   }
 
-  /** Moments, step count and loss scale. With the parameters, enough to continue bit for bit. */
+  /** Returns moments, step count and loss scale. With the parameters, enough to continue bit for bit. */
   optimizerState(): AdamWState {
     const state = this.#optimizer.exportState();
     return this.#lossScale === null ? state : { ...state, lossScale: this.#lossScale.state };

@@ -52,7 +52,7 @@ interface Change {
 }
 
 describe('a diagnosis', () => {
-  test('has every engine: how fast it is, or what it lacks and how to get it', async () => {
+  test('lists every engine with its speed, or what it needs', async () => {
     const found = await diagnosis(false);
     expect(found.problems).toEqual([]);
     expect(found.engines.map(({ engine }) => engine)).toEqual([
@@ -69,7 +69,7 @@ describe('a diagnosis', () => {
     expect(text).not.toContain('tokens/s');
   });
 
-  test('of a base says what to expect of each engine, what it takes and what is chosen', async () => {
+  test('with a base predicts speed and memory, and names the chosen engine', async () => {
     const found = await diagnosis(true);
     const [cpu, , gpu] = found.engines;
     expect(cpu!.tokensPerSecond).toBeGreaterThan(0);
@@ -82,27 +82,27 @@ describe('a diagnosis', () => {
     expect(found.base).toMatchObject({ rows: 4, sequenceLength: 64, chosen: { engine: 'onnx-webgpu' } });
     expect(found.base!.memory).toBeGreaterThan(1e6);
     expect(doctorLines(found).join('\n')).toMatch(
-      /auto .* takes onnx-webgpu: about [\d,]+ tokens\/s; onnx-cpu [\d,]+/,
+      /auto .*onnx-webgpu: about [\d,]+ tokens\/s; onnx-cpu [\d,]+/,
     );
   });
 
-  test('of a base of fewer bits says what to expect with it, and which engine cannot', async () => {
+  test('with a base of 8 bits predicts its speed, and skips engines without 8 bits', async () => {
     const [whole, found] = [await diagnosis(true), await diagnosis(true, { baseBits: 8 })];
     const [cpu, , , tfjs] = found.engines;
     expect(cpu!.tokensPerSecond).toBeGreaterThan(whole.engines[0]!.tokensPerSecond!);
     expect(tfjs).toMatchObject({ speed: null, lacks: expect.stringContaining('8 bits') });
     const text = doctorLines(found).join('\n');
     expect(text).toMatch(/onnx-cpu +about [\d,]+ tokens\/s +200 GFLOP\/s, 400 at 8 bits +50 GB\/s +2\.0 µs/);
-    expect(text).toMatch(/tfjs +passed over/);
+    expect(text).toMatch(/tfjs +skipped/);
     expect(text).toMatch(/tfjs: .*8 bits/);
-    expect(text).toMatch(/auto .* takes \S+: about [\d,]+ tokens\/s with a base of 8 bits;/);
+    expect(text).toMatch(/auto .*about [\d,]+ tokens\/s with a base of 8 bits;/);
     expect(text).toMatch(/next: swarm train --model \S+ --base-bits 8 --data/);
     expect(doctorLines(await diagnosis(true, { baseBits: 4 })).join('\n')).toContain(
-      'with gradient checkpointing, which a base of 4 bits turns on',
+      'with gradient checkpointing',
     );
   });
 
-  test('in float16 counts with the engines that have it, and is a problem where none has', async () => {
+  test('in float16 uses the engines that support it, and is a problem where none does', async () => {
     const found = await diagnosis(true, { precision: 'float16' });
     expect(found.problems).toEqual([]);
     expect(found.engines[0]).toMatchObject({
@@ -118,7 +118,7 @@ describe('a diagnosis', () => {
     expect(none.problems).toEqual([expect.stringContaining('--precision float32')]);
   });
 
-  test('that a base does not fit into memory is a problem where the processor trains, and none on a GPU', async () => {
+  test('reports too little memory where the processor trains, but not on a GPU', async () => {
     const available = vi.mocked(availableMemory).mockReturnValue(1e6);
     onTestFinished(() => void available.mockReset());
     expect((await diagnosis(true)).problems).toEqual([]);
@@ -129,19 +129,17 @@ describe('a diagnosis', () => {
       }),
     });
     expect(base!.chosen!.engine).toBe('onnx-cpu');
-    expect(problems).toEqual([
-      expect.stringContaining('"swarm train --micro-batch 1 --base-bits 4" takes less'),
-    ]);
+    expect(problems).toEqual([expect.stringContaining('"swarm train --micro-batch 1 --base-bits 4"')]);
   });
 
-  test('of a machine that cannot train says why', async () => {
+  test('of a machine that cannot train has the reason', async () => {
     const found = await diagnosis(false, {
       probed: async (request) => ({ ...(await probe(request)), speed: null, reason: 'broken' }),
     });
-    expect(found.problems).toEqual(['onnx-cpu does not run: broken; install lora-swarm again']);
+    expect(found.problems).toEqual([expect.stringMatching(/^onnx-cpu .*broken/)]);
   });
 
-  test('knows the machine', async () => {
+  test('describes the machine', async () => {
     const machine = await describeMachine();
     expect(machine.memory).toBeGreaterThan(2 ** 28);
     expect(machine.availableMemory).toBeLessThanOrEqual(machine.memory);
@@ -152,7 +150,7 @@ describe('a diagnosis', () => {
   });
 });
 
-test('the command measures this machine and prints it, for people and for programs', async () => {
+test('the command measures this machine, and prints text or JSON', async () => {
   const folder = await temporaryFolder();
   const run = async (...args: string[]) => {
     const { context, out } = fakeContext({

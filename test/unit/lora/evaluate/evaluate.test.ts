@@ -8,30 +8,30 @@ import type { Example } from '../../../../lora/data/examples.ts';
 import { textRenderer } from '../../../../lora/data/render/renderer.ts';
 import { RowReport } from '../../../../lora/data/row-report.ts';
 import { evaluateExamples, evaluateText, windows } from '../../../../lora/evaluate/evaluate.ts';
-import type { Subject } from '../../../../lora/evaluate/model-bundle.ts';
+import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
 import { TINY_TEXT } from '../../../utils/tiny-model.ts';
 import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
 
 let dir: string;
-let subject: Subject;
+let bundle: ModelBundle;
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'evaluate-'));
-  subject = { ...(await tinyDeps(dir)), adapter: null };
+  bundle = { ...(await tinyDeps(dir)), adapter: null };
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const clauses = TINY_TEXT.split(', ');
 
 describe('evaluating text', () => {
-  it('is a mean over the predicted tokens of all rows, whatever rows stand together', async () => {
-    const together = await evaluateText({ texts: clauses }, subject);
+  it('is the mean over the predicted tokens of all rows, however they are grouped', async () => {
+    const together = await evaluateText({ texts: clauses }, bundle);
     let lossSum = 0;
     let tokens = 0;
     let bytes = 0;
     for (const clause of clauses) {
-      const alone = await evaluateText({ texts: [clause] }, subject);
+      const alone = await evaluateText({ texts: [clause] }, bundle);
       // One beginning-of-text token, which is given, and every token of the text, which is predicted.
-      expect(alone.tokens).toBe(subject.tokenizer.encode(clause, { special: false }).length);
+      expect(alone.tokens).toBe(bundle.tokenizer.encode(clause, { special: false }).length);
       lossSum += alone.loss * alone.tokens;
       tokens += alone.tokens;
       bytes += Buffer.byteLength(clause);
@@ -42,34 +42,34 @@ describe('evaluating text', () => {
     expect(together.bitsPerByte).toBeCloseTo((together.loss * tokens) / Math.LN2 / bytes, 6);
   });
 
-  it('predicts every token of a row that is longer than the context, once', async () => {
+  it('predicts every token of a row longer than the context once', async () => {
     const long = `${TINY_TEXT} ${TINY_TEXT}`;
-    const tokens = subject.tokenizer.encode(long).length - 1;
-    expect(tokens).toBeGreaterThan(3 * subject.model.config.maxPositions);
-    expect(await evaluateText({ texts: [long] }, subject)).toMatchObject({ tokens, rows: 1 });
+    const tokens = bundle.tokenizer.encode(long).length - 1;
+    expect(tokens).toBeGreaterThan(3 * bundle.model.config.maxPositions);
+    expect(await evaluateText({ texts: [long] }, bundle)).toMatchObject({ tokens, rows: 1 });
   });
 
-  it('is the same however many texts there are: they pass through, a few runs at a time', async () => {
+  it('is the same for any number of texts, which are read as a stream', async () => {
     const texts = Array.from({ length: 700 }, (_, i) => clauses[i % clauses.length]!);
     const parts = [texts.slice(0, 300), texts.slice(300)].map((some) =>
-      evaluateText({ texts: some }, subject),
+      evaluateText({ texts: some }, bundle),
     );
     const [a, b] = await Promise.all(parts);
-    const all = await evaluateText({ texts }, subject);
+    const all = await evaluateText({ texts }, bundle);
     expect(all).toMatchObject({ tokens: a!.tokens + b!.tokens, rows: 700, bytes: a!.bytes! + b!.bytes! });
     expect(all.loss).toBeCloseTo((a!.loss * a!.tokens + b!.loss * b!.tokens) / all.tokens, 5);
   });
 
-  it('takes examples: text as text, of prompts and completions the completion', async () => {
+  it('scores all of a text, and only the completion of a prompt', async () => {
     const origin = { file: 'x', row: 1 };
-    const renderer = textRenderer(subject.tokenizer);
+    const renderer = textRenderer(bundle.tokenizer);
     const of = (examples: Example[]) =>
-      evaluateExamples({ examples, renderer, report: new RowReport() }, subject);
+      evaluateExamples({ examples, renderer, report: new RowReport() }, bundle);
     const asText = clauses.map((text): Example => ({ kind: 'text', origin, text }));
-    expect(await of(asText)).toEqual(await evaluateText({ texts: clauses }, subject));
+    expect(await of(asText)).toEqual(await evaluateText({ texts: clauses }, bundle));
     const [prompt, completion] = ['It was the best of times, it was', ' the worst of times'];
-    const whole = subject.tokenizer.encode(prompt + completion);
-    const start = subject.tokenizer.encode(prompt).length;
+    const whole = bundle.tokenizer.encode(prompt + completion);
+    const start = bundle.tokenizer.encode(prompt).length;
     const one = await of([{ kind: 'completion', origin, prompt, completion }]);
     // The end-of-text token is part of the answer.
     expect(one).toMatchObject({ tokens: whole.length - start + 1, bitsPerByte: null, bytes: null, rows: 1 });
@@ -77,34 +77,34 @@ describe('evaluating text', () => {
     await expect(of([untrained])).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
   });
 
-  it('sees the adapter', async () => {
+  it('uses the adapter', async () => {
     const deps = await tinyDeps(dir);
     const trainer = tinyTrainer(deps);
     trainer.setParameters(initialMatrices(trainer.layout, 1));
     await trainer.train({ rows: await tinyRows(deps, 32), steps: 8 });
     const { lora } = tinySettings();
     const untrained = { lora, tensors: initialMatrices(trainer.layout, 1) };
-    const base = await evaluateText({ texts: clauses }, subject);
-    expect(await evaluateText({ texts: clauses }, { ...subject, adapter: untrained })).toEqual(base);
+    const base = await evaluateText({ texts: clauses }, bundle);
+    expect(await evaluateText({ texts: clauses }, { ...bundle, adapter: untrained })).toEqual(base);
     const trained = await evaluateText(
       { texts: clauses },
-      { ...subject, adapter: { lora, tensors: trainer.parameters() } },
+      { ...bundle, adapter: { lora, tensors: trainer.parameters() } },
     );
     expect(trained.loss).toBeLessThan(0.95 * base.loss);
     await trainer.dispose();
   });
 
-  it('says so when nothing is to be predicted, and stops when told to', async () => {
+  it('is an error without a token to predict, and stops when aborted', async () => {
     for (const texts of [[], ['']]) {
-      await expect(evaluateText({ texts }, subject)).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
+      await expect(evaluateText({ texts }, bundle)).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
     }
-    const aborted = evaluateText({ texts: clauses, signal: AbortSignal.abort() }, subject);
+    const aborted = evaluateText({ texts: clauses, signal: AbortSignal.abort() }, bundle);
     await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
   });
 });
 
 describe('windows over a long row', () => {
-  it('predict of a masked one what is trained, and are left out where that is nothing', () => {
+  it('predict only supervised tokens, and are left out without any', () => {
     const mask = fc.array(fc.integer({ min: 0, max: 1 }), { minLength: 2, maxLength: 200 });
     fc.assert(
       fc.property(mask, fc.integer({ min: 2, max: 64 }), (trained, length) => {

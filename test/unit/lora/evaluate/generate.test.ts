@@ -4,33 +4,33 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { SeededRandom } from '../../../../lora/data/seeded-random.ts';
 import { generate, graphLength, sample } from '../../../../lora/evaluate/generate.ts';
-import type { Subject } from '../../../../lora/evaluate/model-bundle.ts';
+import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
 import { Graph } from '../../../../lora/graph/graph.ts';
 import { sequenceFeeds, sequenceInputs } from '../../../../lora/models/sequences.ts';
 import { adaptedParameters } from '../../../../lora/train/adapted-model.ts';
 import { tinyDeps } from '../../../utils/tiny-trainer.ts';
 
 let dir: string;
-let subject: Subject;
+let bundle: ModelBundle;
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), 'generate-'));
-  subject = { ...(await tinyDeps(dir)), adapter: null };
+  bundle = { ...(await tinyDeps(dir)), adapter: null };
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 describe('generating text', () => {
-  it('takes the likeliest token each time when the temperature is 0', async () => {
-    const once = await generate({ prompt: 'it was', maxTokens: 12 }, subject);
-    const again = await generate({ prompt: 'it was', maxTokens: 12, seed: 9 }, subject);
+  it('chooses the most likely token at temperature 0', async () => {
+    const once = await generate({ prompt: 'it was', maxTokens: 12 }, bundle);
+    const again = await generate({ prompt: 'it was', maxTokens: 12, seed: 9 }, bundle);
     expect(again).toEqual(once);
     expect(once.ids.length).toBeGreaterThan(0);
     // The first token does not depend on how many follow: no position sees what comes after it.
-    const short = await generate({ prompt: 'it was', maxTokens: 1 }, subject);
+    const short = await generate({ prompt: 'it was', maxTokens: 1 }, bundle);
     expect(short.ids).toEqual(once.ids.slice(0, 1));
   });
 
-  it('says what the whole model says, however long its graphs are', async () => {
-    const { model, engine, weights, tokenizer } = subject;
+  it('equals the full model, for graphs of any length', async () => {
+    const { model, engine, weights, tokenizer } = bundle;
     const { maxPositions: length, vocabularySize } = model.config;
     const graph = new Graph();
     const inputs = sequenceInputs(graph, 1, length);
@@ -53,42 +53,42 @@ describe('generating text', () => {
     }
     const maxTokens = context.length - prompt;
     expect(maxTokens).toBeGreaterThan(10);
-    expect((await generate({ prompt: 'it was', maxTokens }, subject)).ids).toEqual(context.slice(prompt));
+    expect((await generate({ prompt: 'it was', maxTokens }, bundle)).ids).toEqual(context.slice(prompt));
   });
 
-  it('works with graphs that are hardly longer than the text', () => {
+  it('uses graphs that are little longer than the text', () => {
     const lengths = [1, 32, 33, 48, 49, 64, 65, 97, 129, 500].map(graphLength);
     expect(lengths).toEqual([32, 32, 48, 48, 64, 64, 96, 128, 192, 512]);
   });
 
-  it('repeats itself for equal seeds only', async () => {
+  it('gives equal texts for equal seeds only', async () => {
     const draw = (seed: number) =>
-      generate({ prompt: 'it was', maxTokens: 20, temperature: 1, seed }, subject);
+      generate({ prompt: 'it was', maxTokens: 20, temperature: 1, seed }, bundle);
     const [first, same, other] = [await draw(1), await draw(1), await draw(2)];
     expect(same).toEqual(first);
     expect(other.ids).not.toEqual(first.ids);
   });
 
-  it('goes on past the context, and tells the text piece by piece', async () => {
+  it('continues past the context, and reports the text in pieces', async () => {
     let told = '';
     const long = await generate(
       {
         prompt: '',
-        maxTokens: 2 * subject.model.config.maxPositions,
+        maxTokens: 2 * bundle.model.config.maxPositions,
         temperature: 1,
         seed: 3,
         onText: (piece) => {
           told += piece;
         },
       },
-      subject,
+      bundle,
     );
-    if (long.reason === 'length') expect(long.ids.length).toBe(2 * subject.model.config.maxPositions);
+    if (long.reason === 'length') expect(long.ids.length).toBe(2 * bundle.model.config.maxPositions);
     expect(told).toBe(long.text);
   });
 
-  it('stops when told to', async () => {
-    const aborted = generate({ prompt: '', maxTokens: 5, signal: AbortSignal.abort() }, subject);
+  it('stops when aborted', async () => {
+    const aborted = generate({ prompt: '', maxTokens: 5, signal: AbortSignal.abort() }, bundle);
     await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
   });
 });
@@ -102,7 +102,7 @@ describe('sampling', () => {
     return counts;
   };
 
-  it('draws by the probabilities', () => {
+  it('samples by the probabilities', () => {
     const found = frequencies(1, 1);
     [0.5, 0.25, 0.2, 0.05].forEach((p, i) => {
       expect(found[i]).toBeCloseTo(p, 1);
@@ -115,7 +115,7 @@ describe('sampling', () => {
     });
   });
 
-  it('keeps to the nucleus', () => {
+  it('stays within the nucleus', () => {
     expect(frequencies(1, 0.6).slice(2)).toEqual([0, 0]);
     expect(frequencies(1, 1e-9).slice(1)).toEqual([0, 0, 0]);
   });

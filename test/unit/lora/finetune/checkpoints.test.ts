@@ -19,7 +19,7 @@ async function write(
 }
 
 describe('checkpoints of a training', () => {
-  it('come back bit for bit', async () => {
+  it('are restored bit for bit', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 2 });
     const { about, adapter, optimizer, state } = trainingState(7, { seconds: 0.1 + 0.2, loss: 1 / 3 });
@@ -29,7 +29,7 @@ describe('checkpoints of a training', () => {
     expect(await folder.load(7, about.layout)).toEqual({ adapter, optimizer });
   });
 
-  it('stay: the newest and the best; nothing half-written does', async () => {
+  it('keeps the newest and the best, and no incomplete one', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 2 });
     const best = { step: 2, loss: 1 };
@@ -42,7 +42,7 @@ describe('checkpoints of a training', () => {
     expect(await folder.steps()).toEqual([6, 5]);
   });
 
-  it('a damaged one is passed over, and told', async () => {
+  it('skips a damaged one, and reports it', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 5 });
     for (const step of [1, 2, 3, 4]) await write(folder, step);
@@ -55,7 +55,7 @@ describe('checkpoints of a training', () => {
     expect(damaged).toEqual(['TRAIN_CHECKPOINT', 'TRAIN_CHECKPOINT', 'TRAIN_CHECKPOINT']);
   });
 
-  it('the same step again replaces what is told of it', async () => {
+  it('the same step again replaces only the state file', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     await write(folder, 3);
@@ -64,7 +64,7 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual(['step-00000003']);
   });
 
-  it('leave nothing where they cannot be written', async () => {
+  it('leave no files where writing fails', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     await write(folder, 3);
@@ -74,7 +74,7 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual(['step-00000003']);
   });
 
-  it('say how to go on where the disk is full', async () => {
+  it('advise how to continue where the disk is full', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     const { about, ...state } = trainingState(4);
@@ -95,7 +95,7 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual([]);
   });
 
-  it('are not taken for none where they cannot be looked at', async () => {
+  it('are an error, not absent, where the folder cannot be read', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     expect(await folder.steps()).toEqual([]);
@@ -105,7 +105,7 @@ describe('checkpoints of a training', () => {
     await expect(folder.newest()).rejects.toMatchObject({ code: 'ENOTDIR' });
   });
 
-  it('are removed without touching anything else', async () => {
+  it('are deleted, and other files are not', async () => {
     const output = await temporaryFolder();
     const folder = new CheckpointFolder({ output, keep: 1 });
     await write(folder, 3);
@@ -114,7 +114,7 @@ describe('checkpoints of a training', () => {
     expect(await readdir(folder.path)).toEqual(['mine.txt']);
   });
 
-  it('killed at any moment of writing, a whole one is left that is at most one behind', {
+  it('after a kill at any moment, the newest or the one before is intact', {
     timeout: 120_000,
   }, async () => {
     for (const [round, target] of [3, 5, 6, 9, 12, 14, 17, 23].entries()) {

@@ -36,7 +36,7 @@ describe('parseJobSpec', () => {
     expect(problemsOf(spec)).toEqual([`"${key}" is not a known key; did you mean "${meant}"?`]);
   });
 
-  test('far from all keys it lists them', () => {
+  test('lists all keys for a key that resembles none', () => {
     expect(problemsOf({ ...MINIMAL, acceptance: { banana: 1 } })).toEqual([
       '"acceptance.banana" is not a known key; the known keys are tolerance, heldOutRows',
     ]);

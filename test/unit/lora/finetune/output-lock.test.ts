@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { lockOutput } from '../../../../lora/finetune/output-lock.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 
-it('one run at a time trains into a folder', async () => {
+it('only one run at a time can train into a folder', async () => {
   const cacheDir = await temporaryFolder();
   const release = lockOutput('/out', { cacheDir });
   expect(() => lockOutput('/out', { cacheDir })).toThrow(

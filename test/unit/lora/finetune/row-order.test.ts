@@ -7,7 +7,7 @@ function take(rows: number, seed: number, taken: number, count: number): number[
   return Array.from({ length: count }, () => order.next().value);
 }
 
-it('goes through all rows in each epoch, and goes on anywhere as if it had never stopped', () => {
+it('has all rows in each epoch, and continues from anywhere', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 40 }), fc.nat(1000), fc.nat(120), (rows, seed, taken) => {
       const all = take(rows, seed, 0, 4 * rows + taken);

@@ -4,7 +4,7 @@ import { AdamW } from '../../../../lora/train/adamw.ts';
 const step = { learningRate: 0.1, gradientScale: 1, clipNorm: 0 };
 
 describe('AdamW', () => {
-  it('moves by the learning rate against the sign of a first gradient, after decay', () => {
+  it('first decays, then moves by the learning rate against the sign of the first gradient', () => {
     const optimizer = new AdamW({
       tensors: [
         { size: 2, decay: true },
@@ -41,7 +41,7 @@ describe('AdamW', () => {
     expect(m1![0]).toBeCloseTo(0.1 * 0.8, 6);
   });
 
-  it('refuses a gradient that is not finite and leaves everything as it was', () => {
+  it('refuses a gradient that is not finite, and changes nothing', () => {
     const optimizer = new AdamW({ tensors: [{ size: 2, decay: true }], betas: [0.9, 0.95], weightDecay: 0 });
     const parameters = [Float32Array.of(1, 2)];
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {

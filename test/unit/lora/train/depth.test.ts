@@ -7,7 +7,7 @@ import { trainingGraph } from '../../../../lora/train/step.ts';
 import { FAMILY_FIXTURES, openFamily } from '../../../utils/families.ts';
 
 describe.each(FAMILY_FIXTURES)('%s with an adapter on its last block only', (fixture) => {
-  it('has no backward pass below it', async () => {
+  it('has no backward pass below that block', async () => {
     const { model } = await openFamily(fixture);
     const { config, architecture } = model;
     const last = architecture.blocks(config).length - 1;

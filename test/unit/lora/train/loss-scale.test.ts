@@ -35,14 +35,14 @@ const notFinite = expect.objectContaining({
 });
 
 describe('a loss scale', () => {
-  test('is fed to the graph and divided out of its gradients', async () => {
+  test('is fed to the graph, whose gradients are divided by it', async () => {
     const { scales, executable } = graph();
     const outputs = await new LossScale().around(executable).run({});
     expect(outputs).toEqual({ loss: Float32Array.of(1), 'gradient/a': Float32Array.of(0.5, 3) });
     expect(scales).toEqual([1024]);
   });
 
-  test('is halved until nothing overflows, and the run is made again', async () => {
+  test('is halved, and the run repeated, until nothing overflows', async () => {
     const scale = new LossScale();
     scale.state = { scale: 2 ** 17, runs: 0 };
     const { scales, executable } = graph();
@@ -66,7 +66,7 @@ describe('a loss scale', () => {
     expect(scale.state).toEqual({ scale: 2 ** 24, runs: 0 });
   });
 
-  test('gives up where no scale helps: neither a smaller one nor any', async () => {
+  test('is an error where the smallest scale overflows, or the loss itself does', async () => {
     const nothing = { dispose: async () => {} };
     const nan: Executable = {
       ...nothing,
@@ -78,7 +78,7 @@ describe('a loss scale', () => {
     expect(scales).toHaveLength(1);
   });
 
-  test('is refused where it is none', () => {
+  test('is refused where it is invalid', () => {
     for (const state of [
       { scale: 3, runs: 0 },
       { scale: 2 ** 25, runs: 0 },
@@ -132,7 +132,7 @@ describe('a trainer in float16', () => {
     return made;
   }
 
-  test('makes the steps that it would have made without a scale, however large that is at first', async () => {
+  test('makes the same steps as without a scale, however large the first scale', async () => {
     const plain = tinyTrainer(deps);
     plain.setParameters(initialMatrices(plain.layout, 1));
     const { engine, scales } = narrow();
@@ -151,7 +151,7 @@ describe('a trainer in float16', () => {
     for (const one of trainers) await one.dispose();
   });
 
-  test('takes over neither moments nor scale where one of them is refused', async () => {
+  test('imports neither moments nor scale where one of them is invalid', async () => {
     const one = trainer(narrow().engine);
     await one.train({ rows: rows.slice(0, 4), steps: 1 });
     const state = one.optimizerState();
@@ -166,7 +166,7 @@ describe('a trainer in float16', () => {
     await one.dispose();
   });
 
-  test('goes on bit for bit, with the scale that it had reached', async () => {
+  test('continues bit for bit, with its scale', async () => {
     const straight = trainer(narrow().engine);
     const [first, second] = [trainer(narrow().engine), trainer(narrow().engine)];
     const large = (one: Trainer) =>

@@ -43,7 +43,7 @@ it.each(trainingReference().neftune)(
   },
 );
 
-it('is as large after the factor that a family puts on its embeddings', async () => {
+it('the noise has the same size after a family scales its embeddings', async () => {
   const [width, length] = [16, 64];
   const graph = new Graph();
   const zeros = graph.input('table', [2, width]);

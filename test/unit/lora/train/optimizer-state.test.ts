@@ -12,7 +12,7 @@ const state = {
   v: [Float32Array.of(11, 12, 13, 14, 15, 16), Float32Array.of(17, 18, 19, 20)],
 };
 
-test('a state comes back as it was, whatever memory its bytes lie in', () => {
+test('a state survives encoding, also from a pooled buffer', () => {
   const bytes = encodeOptimizer(state);
   expect(decodeOptimizer(bytes, layout)).toEqual(state);
   // Two in a row: at most one of them begins where the pool does.
@@ -24,12 +24,12 @@ test('a state comes back as it was, whatever memory its bytes lie in', () => {
   expect(decodeOptimizer(offset, layout)).toEqual(state);
 });
 
-test('a loss scale comes back with it', () => {
+test('a loss scale survives encoding', () => {
   const scaled = { ...state, lossScale: { scale: 2 ** -3, runs: 1234 } };
   expect(decodeOptimizer(encodeOptimizer(scaled), layout)).toEqual(scaled);
 });
 
-test('a state of another size, or after no number of steps, is refused', () => {
+test('a state of another size, or with an invalid number of steps, is refused', () => {
   const refused = expect.objectContaining({ code: 'OPTIMIZER_STATE' });
   const bytes = encodeOptimizer(freshOptimizer(layout));
   expect(() => decodeOptimizer(bytes.subarray(4), layout)).toThrow(refused);

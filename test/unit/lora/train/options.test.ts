@@ -39,7 +39,7 @@ async function trained(training: TrainingOptions, lora: Lora = {}, steps = 4, gi
 }
 
 describe('options of training', () => {
-  it('draw other random numbers in every step and micro-batch, and the same ones again in the same run', async () => {
+  it('draw different random numbers in every step and micro-batch, and the same ones in an equal run', async () => {
     const noisy = { neftuneAlpha: 30, microBatch: 4 };
     const once = await trained(noisy, { dropout: 0.3 });
     expect((await trained(noisy, { dropout: 0.3 })).after).toEqual(once.after);
@@ -47,7 +47,7 @@ describe('options of training', () => {
     expect((await trained({ ...noisy, microBatch: 2 }, { dropout: 0.3 })).after).not.toEqual(once.after);
   });
 
-  it('noise and smoothing raise the training loss, and do not touch the evaluation', async () => {
+  it('noise and label smoothing raise the training loss, and not the evaluation loss', async () => {
     const plain = await trained({}, {}, 1);
     const noisy = await trained({ neftuneAlpha: 30 }, {}, 1);
     const smooth = await trained({ labelSmoothing: 0.5 }, {}, 1);
@@ -63,7 +63,7 @@ describe('options of training', () => {
     }
   });
 
-  it('a step in micro-batches is the step of one big batch, with smoothed labels too', async () => {
+  it('a step in micro-batches equals the step of the whole batch, also with label smoothing', async () => {
     const steps = await Promise.all(
       [4, 1, 3].map((microBatch) => trained({ microBatch, labelSmoothing: 0.2 }, {}, 1)),
     );
@@ -75,7 +75,7 @@ describe('options of training', () => {
     }
   });
 
-  it('rows without a label change nothing but the random numbers, wherever they lie', async () => {
+  it('rows without a label change only the random numbers, wherever they are', async () => {
     const silent = { ...rows[1]!, labels: rows[1]!.labels.map(() => -100) };
     const shape = { useDora: true, modulesToSave: ['lm_head'] };
     const settings = { labelSmoothing: 0.2, batchSize: 6 };
@@ -95,14 +95,14 @@ describe('options of training', () => {
     for (const moment of noisy.moments) expect(moment.every(Number.isFinite)).toBe(true);
   });
 
-  it('a batch without any label makes no step', async () => {
+  it('a batch without a label makes no step', async () => {
     const silent = rows.slice(0, 4).map((row) => ({ ...row, labels: row.labels.map(() => -100) }));
     const { result, before, after } = await trained({ batchSize: 4 }, {}, 2, silent);
     expect(result).toMatchObject({ steps: 0, tokens: 0 });
     expect(after).toEqual(before);
   });
 
-  it('LoRA+ moves B faster and A as before; a frozen A not at all', async () => {
+  it('LoRA+ moves B faster and A as before; a frozen A does not move', async () => {
     const plain = await trained({}, {}, 1);
     const plus = await trained({ loraPlusRatio: 4 }, {}, 1);
     const frozen = await trained({}, { freezeA: true }, 1);
@@ -118,7 +118,7 @@ describe('options of training', () => {
     }
   });
 
-  it('weight decay leaves alone the groups that are not named', async () => {
+  it('weight decay applies only to the named parameter groups', async () => {
     const settings = { weightDecay: 0.5, learningRate: 0.1, warmupSteps: 0 };
     const none = await trained({ ...settings, weightDecay: 0 }, {}, 1);
     const onlyB = await trained({ ...settings, weightDecayGroups: ['B'] }, {}, 1);
@@ -132,7 +132,7 @@ describe('options of training', () => {
     }
   });
 
-  it('every shape of adapter trains', async () => {
+  it('adapters of every shape train', async () => {
     for (const lora of [
       { useDora: true, dropout: 0.1 },
       { modulesToSave: ['lm_head'], bias: 'all' },
@@ -143,7 +143,7 @@ describe('options of training', () => {
     }
   });
 
-  it('takes the position of the job for the rate, and its own steps for the warm-up', async () => {
+  it('the schedule follows the position of the job, and the warm-up follows the own steps', async () => {
     const settings = tinySettings({ schedule: 'linear', warmupSteps: 2, totalSteps: 102 });
     const trainer = new Trainer(settings, deps);
     trainer.setParameters(await initialAdapter(deps.model, settings.lora, 1));

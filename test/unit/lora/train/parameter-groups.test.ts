@@ -16,7 +16,7 @@ function groupOf(name: string): GroupedTensor['group'] {
 }
 
 describe('parameter groups', () => {
-  test.each(groups.tensors)("are PEFT's and transformers': $name", ({ name, shape, rate, decay }) => {
+  test.each(groups.tensors)('equal those of PEFT and transformers: $name', ({ name, shape, rate, decay }) => {
     const training = { ...defaults, loraPlusRatio: groups.ratio };
     const group = groupOf(name);
     const found = parameterGroupOf({ shape, group }, training);
@@ -45,7 +45,7 @@ describe('parameter groups', () => {
   });
 });
 
-it("three steps of AdamW in LoRA+ groups are torch's in PEFT's", () => {
+it("three steps of AdamW with LoRA+ equal those of torch in PEFT's groups", () => {
   const { settings, tensors } = loraPlus;
   const training = { ...defaults, loraPlusRatio: settings.loraPlusRatio };
   const optimizer = new AdamW({

@@ -24,7 +24,7 @@ function chosen(...parameters: Parameters<typeof choosePreset>): Record<string, 
 }
 
 describe('presets', () => {
-  it('give the rates that the Tinker cookbook gives', () => {
+  it('give the learning rates of the Tinker cookbook', () => {
     expect(rateForWidth('llama', 2048)).toBeCloseTo(4.9e-4);
     expect(rateForWidth('qwen3', 2560)).toBeCloseTo(4.9e-4);
     expect(rateForWidth('llama', 192)).toBeCloseTo(3.1e-3);
@@ -54,14 +54,14 @@ describe('presets', () => {
     expect(chosen('quick', input({ data: huge }))).toMatchObject({ 'lora.rank': 8, 'run.steps': 100 });
   });
 
-  it('take smaller batches where there is little data, and fewer rows at a time where memory is short', () => {
+  it('choose smaller batches for little data, and smaller micro-batches for little memory', () => {
     const data = facts(20_000, { heldOut: false });
     const found = chosen('auto', input({ data, fits: ({ microBatch }) => microBatch <= 1 }));
     expect(found).toMatchObject({ 'training.batchSize': 2, 'training.microBatch': 1 });
     expect(found).not.toHaveProperty('run.evaluateEvery');
   });
 
-  it('leave alone what is given, and go with it', () => {
+  it('keep the given settings, and choose the others to fit', () => {
     const given = { rank: 4, batchSize: 32, microBatch: 2, sequenceLength: 128, epochs: 1, steps: 1000 };
     expect(chosen('thorough', input({ given }))).toEqual({
       'lora.alpha': 32,
@@ -73,7 +73,7 @@ describe('presets', () => {
     });
   });
 
-  it('take fewer rows at a time where several devices share each batch', () => {
+  it('choose smaller micro-batches where several devices share each batch', () => {
     const microBatch = (change: Partial<PresetInput>) => chosen('auto', input(change))['training.microBatch'];
     expect([2, 3].map((devices) => microBatch({ devices }))).toEqual([8, 6]);
     expect(microBatch({ devices: 2, fits: (size) => size.microBatch <= 3 })).toBe(2);
@@ -83,12 +83,12 @@ describe('presets', () => {
     );
   });
 
-  it('do not cut short the epochs that were asked for', () => {
+  it('do not shorten the given epochs', () => {
     const data = facts(8_000_000);
     expect(chosen('quick', input({ data, given: { epochs: 2 } }))).not.toHaveProperty('run.steps');
   });
 
-  it('are always within the limits of model and settings, with a reason and a source for everything', () => {
+  it('stay within the limits of model and settings, with a reason and a source for every choice', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(...PRESETS),

@@ -20,7 +20,7 @@ describe('the learning rate', () => {
     },
   );
 
-  test.each(reference.warmup)('rises over a share $share of $totalSteps steps: $steps', (theirs) => {
+  test.each(reference.warmup)('rises over $steps steps: a share of $share of $totalSteps', (theirs) => {
     const { share, totalSteps, steps } = theirs;
     expect(warmupStepsOf({ warmupSteps: 7, warmupRatio: share, totalSteps })).toBe(steps);
   });
@@ -41,7 +41,7 @@ describe('the learning rate', () => {
     }
   });
 
-  it('of a node that joined late warms up at the rate that the job has come down to', () => {
+  it('on a node that joined late warms up to the current rate of the job', () => {
     const cosine: Schedule = { ...base, schedule: 'cosine' };
     expect(learningRateAt(cosine, 0, 54)).toBeCloseTo(1.1 / 4);
     expect(learningRateAt(cosine, 4, 58)).toBe(learningRateAt(cosine, 58));

@@ -28,7 +28,7 @@ function engine(cost: (graph: Graph) => number): Engine {
   };
 }
 
-test('a speed is that of runs after the first, which compiles', async () => {
+test('the first run, which compiles, does not count', async () => {
   const { flops, secondsPerOperation } = await measureSpeed(
     engine(() => 10),
     { ...size, signal },
@@ -38,7 +38,7 @@ test('a speed is that of runs after the first, which compiles', async () => {
   expect(secondsPerOperation).toBeCloseTo(0.01 / 100, 9);
 });
 
-test('products with a base of fewer bits are told from others, in either precision', async () => {
+test('products with an 8- or 4-bit base have their own speed, in both precisions', async () => {
   const inFloat16 = (graph: Graph) =>
     graph.nodes.some(({ attributes }) => 'float16' in attributes && attributes.float16 === true);
   const device = engine((graph) => (graph.weights.size > 0 ? 20 : 10) * (inFloat16(graph) ? 0.5 : 1));

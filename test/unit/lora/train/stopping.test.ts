@@ -13,26 +13,26 @@ function run(losses: readonly number[], rule: StoppingRule) {
 }
 
 describe('early stopping', () => {
-  it('stops after as many evaluations without improvement as patience allows', () => {
+  it('stops after as many measurements without improvement as patience allows', () => {
     const rule = { patience: 2, minDelta: 0 };
     expect(run([3, 2, 2.5, 1.9, 2, 2.1, 1], rule)).toEqual({ stopped: 5, best: { step: 3, loss: 1.9 } });
     expect(run([3, 2, 2.5, 1.9, 2], rule).stopped).toBeNull();
     expect(run([3, 3], { patience: 1, minDelta: 0 }).stopped).toBe(1);
   });
 
-  it('keeps the lowest loss as the best, though it was too little to go on for', () => {
+  it('keeps the lowest loss as the best, also where the improvement is below minDelta', () => {
     const verdict = run([2, 1.99, 1.98], { patience: 2, minDelta: 0.05 });
     expect(verdict).toEqual({ stopped: 2, best: { step: 2, loss: 1.98 } });
   });
 
-  it('takes a loss that is not a number for no improvement', () => {
+  it('does not count NaN as an improvement', () => {
     expect(run([Number.NaN, 2, Number.NaN, Number.NaN], { patience: 2, minDelta: 0 })).toEqual({
       stopped: 3,
       best: { step: 1, loss: 2 },
     });
   });
 
-  it('never stops without patience, and always knows the lowest loss', () => {
+  it('never stops without patience, and always has the lowest loss', () => {
     fc.assert(
       fc.property(
         fc.array(fc.double({ min: 0, max: 10, noNaN: true }), { minLength: 1 }),

@@ -93,19 +93,19 @@ async function compare(
 }
 
 describe('logits for the supervised tokens only', () => {
-  test.each(FAMILY_FIXTURES)('%s: same loss, gradients and losses of rows', async (fixture) => {
+  test.each(FAMILY_FIXTURES)('%s: have the same loss, gradients and losses per row', async (fixture) => {
     const { sizes, differences } = await compare(fixture);
     expect(sizes).toEqual([30, 24, 30, 24]);
     expect(Math.max(...differences)).toBeLessThan(TOLERANCE);
   });
 
-  it('holds for an output head that is adapted itself', async () => {
+  it('are right for an adapted output head', async () => {
     const { sizes, differences } = await compare('llama-tiny-untied', { targets: ['q_proj', 'lm_head'] });
     expect(sizes).toEqual([30, 24, 30, 24]);
     expect(Math.max(...differences)).toBeLessThan(TOLERANCE);
   });
 
-  it('holds for an output head that is trained whole', async () => {
+  it('are right for an output head that is trained whole', async () => {
     const { differences } = await compare('llama-tiny-tied', { modulesToSave: ['lm_head'] });
     expect(Math.max(...differences)).toBeLessThan(TOLERANCE);
   });
@@ -151,7 +151,7 @@ describe('sizes', () => {
     expect(asked.at(-1)).toBeNull();
   });
 
-  it('a graph that does not compile keeps the others from nothing, and may compile the next time', async () => {
+  it('a graph that fails to compile does not affect the others, and is compiled again next time', async () => {
     const released: (number | null)[] = [];
     const failure = new Error('out of memory');
     let room = false;
@@ -172,7 +172,7 @@ describe('sizes', () => {
     expect(released).toHaveLength(3);
   });
 
-  it('a graph that does not compile while all are released keeps no other', async () => {
+  it('a graph that fails to compile during the release does not keep the others', async () => {
     const released: (number | null)[] = [];
     const failing = Promise.withResolvers<never>();
     const executables = new SizedExecutables({ tokens: 2 * LENGTH, sized: true }, async (supervised) => {
@@ -190,7 +190,7 @@ describe('sizes', () => {
     expect(released).toEqual([few]);
   });
 
-  it('pads with token 0, unlabelled', () => {
+  it('pads with token 0 without a label', () => {
     const labels = BigInt64Array.from([-100, 5, -100, 0].map(BigInt));
     expect(supervisedFeeds(labels, 3)).toEqual({
       labels: BigInt64Array.of(5n, 0n, BigInt(IGNORED_LABEL)),

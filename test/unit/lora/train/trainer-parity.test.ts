@@ -30,7 +30,7 @@ function rowOf({ tokens, labels }: TrainerReference['rows'][number], length: num
   return row;
 }
 
-it("six accumulated steps with decay, smoothing, clipping and a falling rate are transformers'", async () => {
+it('six accumulated steps with decay, smoothing, clipping and a falling rate equal those of transformers', async () => {
   const reference = JSON.parse(await readFile(join(FIXTURES, 'trainer.json'), 'utf8')) as TrainerReference;
   const { settings, steps } = reference;
   const { model, adapter } = await openReference('untied');

@@ -39,7 +39,7 @@ function greatestDifference(a: readonly Float32Array[], b: readonly Float32Array
 }
 
 describe('training', () => {
-  it('lowers the loss, and tells of every step', async () => {
+  it('lowers the loss, and reports every step', async () => {
     const trainer = fresh();
     const progress: TrainProgress[] = [];
     const result = await trainer.train({ rows, steps: 8, onProgress: (step) => progress.push(step) });
@@ -56,7 +56,7 @@ describe('training', () => {
     await trainer.dispose();
   });
 
-  it('starts exactly at the base, because B is zero', async () => {
+  it("starts at the base's loss exactly, because B is zero", async () => {
     const trainer = fresh();
     const zero = tinyTrainer(deps);
     expect(await trainer.evaluate(rows)).toEqual(await zero.evaluate(rows));
@@ -64,7 +64,7 @@ describe('training', () => {
     await zero.dispose();
   });
 
-  it('does the same twice, and goes on bit for bit from parameters and optimiser state', async () => {
+  it('is deterministic, and continues bit for bit from parameters and optimiser state', async () => {
     const straight = fresh();
     await straight.train({ rows, steps: 8 });
     const first = fresh();
@@ -109,14 +109,14 @@ describe('training', () => {
     }
   });
 
-  it('ends early when the rows run out, with the last step on what is left', async () => {
+  it('ends early when the rows run out, with a smaller last batch', async () => {
     const trainer = fresh();
     expect(await trainer.train({ rows: rows.slice(0, 6), steps: 10 })).toMatchObject({ steps: 2 });
     expect(await trainer.train({ rows: [], steps: 10 })).toMatchObject({ steps: 0, tokens: 0 });
     await trainer.dispose();
   });
 
-  it('takes no more rows than its steps need', async () => {
+  it('reads no more rows than its steps need', async () => {
     const trainer = fresh();
     let taken = 0;
     async function* source() {
@@ -130,7 +130,7 @@ describe('training', () => {
     await trainer.dispose();
   });
 
-  it('stops between micro-batches when aborted, with the last whole step in place', async () => {
+  it('stops between micro-batches when aborted, and keeps the last complete step', async () => {
     const trainer = fresh();
     const controller = new AbortController();
     const aborted = trainer.train({
@@ -148,7 +148,7 @@ describe('training', () => {
     await other.dispose();
   });
 
-  it('refuses tokens that the model does not have, and adapters and states of other shapes', async () => {
+  it('refuses tokens outside the vocabulary, and adapters and states of other shapes', async () => {
     const trainer = fresh();
     const foreign = { ...rows[0]!, ids: rows[0]!.ids.map((id, t) => (t === 5 ? 300 : id)) };
     const refused = { code: 'ROW_TOKEN', values: { token: 300, vocabulary: 300 } };
@@ -172,7 +172,7 @@ describe('training', () => {
 });
 
 describe('packing', () => {
-  it('changes no loss: packed rows score as rows of their own', async () => {
+  it('does not change the loss: packed samples score as in rows of their own', async () => {
     const trainer = fresh();
     await trainer.train({ rows, steps: 2 });
     const texts = TINY_TEXT.split(', ').map((clause) => clause.slice(0, 12));
