@@ -22,7 +22,7 @@ let cacheDir: string;
 let engine: Engine;
 
 beforeAll(async () => {
-  cacheDir = await mkdtemp(join(tmpdir(), 'selected-rows-test-'));
+  cacheDir = await mkdtemp(join(tmpdir(), 'select-rows-test-'));
   engine = await createEngine('onnx-cpu', { threads: 1, roundActivations: false });
 });
 
