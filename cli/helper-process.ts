@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createWriteStream, mkdirSync, type WriteStream } from 'node:fs';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
+import { raceSignal } from 'race-signal';
 import type { SwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 import type { Context } from './context.ts';
@@ -89,14 +90,13 @@ export class HelperProcess {
    * @throws SwarmError HELPER_FAILED with its last lines when the process ends first; the signal's reason
    */
   async first(event: string, { signal }: { signal: AbortSignal }): Promise<Record<string, unknown>> {
-    signal.throwIfAborted();
-    return new Promise((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    const found = new Promise<Record<string, unknown>>((resolve, reject) => {
       this.onEvent((found) => {
         if (found.event === event) resolve(found);
       });
       void this.exited.then(({ code, signal: killed }) => reject(this.failure(code, killed)));
     });
+    return raceSignal(found, signal);
   }
 
   failure(code: number | null, signal: string | null): SwarmError {

@@ -1,3 +1,4 @@
+import { raceSignal } from 'race-signal';
 import type { JobEvent } from '../../monitor/job-events.ts';
 import type { Coordinator } from '../coordinator.ts';
 import type { Store } from '../store/store.ts';
@@ -24,8 +25,6 @@ export async function* eventLines(
   let last = after;
   let wake = (): void => {};
   const unsubscribe = coordinator.onEvent((event) => event.job === job && wake());
-  const onAbort = (): void => wake();
-  signal.addEventListener('abort', onAbort);
   try {
     while (!signal.aborted) {
       // Set up before reading, so that no event is missed between the two.
@@ -39,10 +38,9 @@ export async function* eventLines(
       }
       if (page.length === PAGE) continue;
       if (!follow) return;
-      await news;
+      await raceSignal(news, signal).catch(() => {});
     }
   } finally {
     unsubscribe();
-    signal.removeEventListener('abort', onAbort);
   }
 }

@@ -1,4 +1,5 @@
 import type { Clock } from '../../../common/clock.ts';
+import { sleep } from '../../../common/deadline.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import { hubError } from './errors.ts';
 import { type RequestSubject, responseError, unreachable } from './failures.ts';
@@ -60,7 +61,7 @@ export async function request(options: RequestOptions, deps: HubDeps): Promise<R
       failure = unreachable(endpoint, cause);
     }
     if (tried >= tries || pause > MAX_PAUSE_MS) throw withRetryTime(failure, pause);
-    await sleep(pause, signal, deps.clock);
+    await sleep(deps.clock, pause, signal);
   }
 }
 
@@ -104,20 +105,4 @@ function retryAfter(headers: Headers, clock: Clock): number | null {
   if (Number.isFinite(seconds)) return Math.max(0, seconds * 1000);
   const date = Date.parse(value);
   return Number.isNaN(date) ? null : Math.max(0, date - clock.now());
-}
-
-/** Waits `ms` milliseconds. Rejects with the signal's reason on abort. */
-export function sleep(ms: number, signal: AbortSignal, clock: Clock): Promise<void> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason);
-    const stop = (): void => {
-      cancel();
-      reject(signal.reason);
-    };
-    const cancel = clock.after(ms, () => {
-      signal.removeEventListener('abort', stop);
-      resolve();
-    });
-    signal.addEventListener('abort', stop, { once: true });
-  });
 }

@@ -1,12 +1,14 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
+import { raceSignal } from 'race-signal';
 import { commonError } from '../../../common/common-errors.ts';
+import { sleep } from '../../../common/deadline.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import { hubError } from './errors.ts';
 import { diskFull, unreachable } from './failures.ts';
 import type { HubAccess, HubFile } from './listing.ts';
 import type { HubReference } from './reference.ts';
-import { FIRST_PAUSE_MS, type HubDeps, MAX_TRIES, request, sleep } from './requests.ts';
+import { FIRST_PAUSE_MS, type HubDeps, MAX_TRIES, request } from './requests.ts';
 
 /** Time in milliseconds without data after which a transfer is resumed with a new request. */
 export const IDLE_MS = 60_000;
@@ -88,7 +90,7 @@ async function download(handle: FileHandle, options: TransferOptions, deps: HubD
     if (bytes >= file.size) break;
     failures = bytes > before ? 0 : failures + 1;
     if (failures >= MAX_TRIES) throw unreachable(endpoint, cause);
-    await sleep(FIRST_PAUSE_MS * 2 ** failures, signal, deps.clock);
+    await sleep(deps.clock, FIRST_PAUSE_MS * 2 ** failures, signal);
   }
   return hash.digest('hex');
 }
@@ -154,15 +156,12 @@ async function* chunks(
       signal.throwIfAborted();
       const idle = Promise.withResolvers<never>();
       const cancel = clock.after(IDLE_MS, () => idle.reject(new Error(`no data for ${IDLE_MS / 1000} s`)));
-      const stop = (): void => idle.reject(signal.reason);
-      signal.addEventListener('abort', stop, { once: true });
       try {
-        const { done, value } = await Promise.race([reader.read(), idle.promise]);
+        const { done, value } = await Promise.race([raceSignal(reader.read(), signal), idle.promise]);
         if (done) return;
         yield value;
       } finally {
         cancel();
-        signal.removeEventListener('abort', stop);
       }
     }
   } finally {
