@@ -54,7 +54,7 @@ export class JobRun {
     this.driver.start();
   }
 
-  /** Leaves the network and the clock. The context's signal must have been aborted before. */
+  /** Unsubscribes and cancels timers. The context's signal must have been aborted before. */
   async stop(): Promise<void> {
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     await this.driver.stop();

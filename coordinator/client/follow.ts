@@ -60,7 +60,7 @@ export async function askWithRetries<T>(
   }
 }
 
-/** Whether the coordinator answered with an error. That is final; a missing answer is not. */
+/** Returns whether the coordinator answered with an error. That is final; a missing answer is not. */
 function isAnswer(error: unknown): boolean {
   return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING';
 }

@@ -144,7 +144,7 @@ const CHECKS: readonly Check[] = [
   },
 ];
 
-/** Whether only a peer that breaks the protocol can have sent this, so that gossip may lower the sender's score. */
+/** Returns whether only a peer that breaks the protocol can have sent this, so that gossip may lower the sender's score. */
 export function isBreach(code: ReceiptCode): boolean {
   return code === 'too-large' || code === 'malformed' || code === 'bad-signature';
 }

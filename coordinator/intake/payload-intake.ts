@@ -118,14 +118,14 @@ export class PayloadIntake {
   }
 }
 
-/** The refusal for an error of the decoder. */
+/** Returns the refusal for an error of the decoder. */
 function payloadRefusal(code: string, detail: string): Refusal {
   if (code === 'UPDATE_PRESET') return { code: 'wrong-preset', detail };
   if (code === 'UPDATE_SCALE') return { code: 'not-finite', detail };
   return { code: 'bad-payload', detail };
 }
 
-/** The refusal for a failed fetch of an announced payload. */
+/** Returns the refusal for a failed fetch of an announced payload. */
 function fetchRefusal(code: string, detail: string): Refusal {
   const isWrong = code === 'BLOB_SIZE' || code === 'BLOB_CORRUPT';
   return { code: isWrong ? 'size-mismatch' : 'unavailable', detail };

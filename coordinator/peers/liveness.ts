@@ -73,7 +73,7 @@ export class Liveness {
     if (!known) this.#events.onPresent(peer);
   }
 
-  /** When a peer was last heard since this coordinator started, milliseconds since the epoch; null: not heard. */
+  /** Returns when a peer was last heard since this coordinator started, in ms since the epoch; null: not heard. */
   seenAt(peer: string): number | null {
     const { clock } = this.#context.deps;
     const at = this.#peers.get(peer)?.seenAt ?? this.#gone.get(peer);

@@ -71,7 +71,7 @@ export class Membership {
     return [...this.#peers.values()];
   }
 
-  /** Whether joining would write to the store: the node is new, returns, or describes itself differently. */
+  /** Returns whether joining would write to the store: the node is new, returns, or describes itself differently. */
   isNews(peer: string, about: Pick<JoinRequest, 'name' | 'agent' | 'engine'>): boolean {
     return this.liveness.get(peer) === null || this.#differs(peer, about);
   }

@@ -122,7 +122,7 @@ export function findSameJob(
   throw coordinatorError('JOB_EXISTS', message, { name, job: stored.job });
 }
 
-/** The checkpoint of round 0: the untrained adapter. */
+/** Returns the checkpoint of round 0: the untrained adapter. */
 export function initialCheckpoint(
   job: string,
   { manifest, baseLoss, baseTokens }: Pick<PreparedJob, 'manifest' | 'baseLoss' | 'baseTokens'>,

@@ -42,13 +42,13 @@ export class Receipts {
     }
   }
 
-  /** The signed form of a receipt: the same bytes every time. */
+  /** Signs a receipt. The bytes are the same every time. */
   sign({ digest, ...receipt }: StoredReceipt): Uint8Array {
     const { job, deps } = this.#context;
     return signMessage('receipt', { job, update: digest, ...receipt }, deps.network.signer);
   }
 
-  /** The newest receipt of a peer's update, signed; null when there is none. */
+  /** Returns the newest receipt of a peer's update, signed; null when there is none. */
   find(peer: string, digest: string): Uint8Array | null {
     const found = this.#context.deps.store.updates.receipt(this.#context.job, peer, digest);
     return found && this.sign(found);
@@ -58,7 +58,7 @@ export class Receipts {
     return this.#tallies.get(peer) ?? NO_UPDATES;
   }
 
-  /** Newest round of which a peer has an update that was not refused; null: none. */
+  /** Returns the newest round of which a peer has an update that was not refused; null: none. */
   lastDelivery(peer: string): number | null {
     return this.#deliveries.get(peer) ?? null;
   }

@@ -57,7 +57,7 @@ export class RoundRecord {
     return this.#nullRounds;
   }
 
-  /** A round that updates may name; null for rounds that have not opened and for older ones. */
+  /** Returns a round that updates may name; null for a round that has not opened or is too old. */
   round(number: number): RoundFacts | null {
     return this.#rounds.get(number) ?? null;
   }

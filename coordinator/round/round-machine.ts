@@ -23,12 +23,12 @@ export function dueAt(state: JobState, now: number): number | null {
   return judged.verdict === 'wait' ? judged.at : now;
 }
 
-/** Whether a round is open for updates. */
+/** Returns whether a round is open for updates. */
 export function isOpen(state: JobState): boolean {
   return state.phase === 'training' || state.phase === 'collecting';
 }
 
-/** Whether the job paused itself and waits for its operator, as opposed to a pause by the operator. */
+/** Returns whether the job paused itself and waits for its operator, as opposed to a pause by the operator. */
 export function needsOperator({ phase, current, refusals }: JobState): boolean {
   return phase === 'paused' && (current !== null || refusals >= REFUSALS_IN_A_ROW);
 }
@@ -37,6 +37,7 @@ export function isOver(state: JobState): boolean {
   return state.phase === 'finished' || state.phase === 'failed';
 }
 
+/** Returns the next state, and the effects that belong to the transition. @param now on the monotonic clock, ms */
 export function reduce(state: JobState, event: MachineEvent, now: number): Transition {
   if (isOver(state)) return stay(state);
   switch (event.type) {
@@ -220,7 +221,7 @@ function wait(state: JobState): Transition {
   };
 }
 
-/** The reason of a waiting job, for people. */
+/** Returns the reason of a waiting job, for people. */
 export function waitingReason({ minPeers }: { readonly minPeers: number }): string {
   return minPeers === 1 ? 'waiting for a node' : `waiting for ${minPeers} nodes`;
 }

@@ -49,7 +49,7 @@ export class BlobTable implements UnusedBlobs {
     this.#db.run(`DELETE FROM blob_uses WHERE ${which}`, ...range);
   }
 
-  /** Whether any job needs a blob. */
+  /** Returns whether any job needs a blob. */
   needs(digest: string): boolean {
     return this.#db.one('SELECT 1 FROM blob_uses WHERE digest = ? LIMIT 1', digest) !== null;
   }

@@ -30,6 +30,10 @@ test('it is not live when a timer is late, and not ready when a job has paused i
   await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
   await world.until(() => world.run.driver.state.phase === 'paused', 'the pause');
   expect(await failing(world, 'ready')).toEqual(['jobs']);
+  // `swarm job wait` ends by the same fact, after a restart too.
+  expect(() => world.kill()).toThrow();
+  await world.start();
+  expect(await failing(world, 'ready')).toEqual(['jobs']);
 });
 
 test('it is not ready while a job is paused after refusals in a row, and ready while it is paused by the operator', async () => {
