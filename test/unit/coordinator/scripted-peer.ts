@@ -127,7 +127,7 @@ export class ScriptedPeer {
     return signMessage('update', update, this.signer);
   }
 
-  /** Takes part until `stop` returns true: sends heartbeats, and one update for every round that it is assigned in. */
+  /** Takes part until `done` returns true: sends heartbeats, and one update for every round that it is assigned in. */
   async work(delta: (round: number) => number, done: () => boolean): Promise<void> {
     const { clock } = this.#world;
     const envelopes = new Map<number, Uint8Array>();
