@@ -10,6 +10,9 @@ import { type ErrorJson, errorJson, SwarmError } from '../errors.ts';
 /** What each method takes, returns, and reports on the way. */
 export type Methods = Readonly<Record<string, { request: unknown; reply: unknown; progress?: unknown }>>;
 
+/** What a method reports on the way; `never` where it reports nothing. */
+export type ProgressOf<Method> = Method extends { progress: infer Progress } ? Progress : never;
+
 /** One end of a message channel. */
 export interface Channel {
   /** `onSent` is called once the message is on its way and its memory may be reused. */
@@ -61,10 +64,10 @@ export class Calls<M extends Methods> {
   async call<N extends keyof M & string>(
     method: N,
     request: M[N]['request'],
-    { signal, onProgress, onSent }: CallOptions<M[N]['progress']> = {},
+    { signal, onProgress, onSent }: CallOptions<ProgressOf<M[N]>> = {},
   ): Promise<M[N]['reply']> {
-    signal?.throwIfAborted();
     if (this.#failure !== null) throw this.#failure.error;
+    signal?.throwIfAborted();
     const id = ++this.#calls;
     const abort = (): void => this.#send({ type: 'abort', id });
     signal?.addEventListener('abort', abort, { once: true });
@@ -111,7 +114,7 @@ export interface Served<Progress> {
 export type Handlers<M extends Methods> = {
   [N in keyof M]: (
     request: M[N]['request'],
-    call: Served<M[N]['progress']>,
+    call: Served<ProgressOf<M[N]>>,
   ) => M[N]['reply'] | Promise<M[N]['reply']>;
 };
 

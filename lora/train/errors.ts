@@ -13,5 +13,4 @@ export const trainError = defineErrors({
     next: 'if memory ran out (smaller batches were tried), start over with --base-bits 4 or a smaller --sequence-length; if other programs took the memory, continue later with --resume',
   },
   TRAINER_NOT_STARTED: { kind: 'internal', next: REPORT },
-  TRAINER_PROTOCOL: 'failed',
 });

@@ -1,8 +1,4 @@
-/**
- * Messages between a process and its trainer process, over Node's IPC channel with structured clones: typed arrays
- * travel as they are. Both ends are this program; the channel cannot be reached from the network.
- */
-import type { ErrorJson } from '../../common/errors.ts';
+/** The methods of a trainer process, and what starts one. */
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/row.ts';
 import type { AdamWState } from './adamw.ts';
@@ -20,40 +16,27 @@ export interface TrainerOptions extends TrainerSettings {
   compute: ResolvedCompute;
 }
 
-/** Every request has a number, which its reply repeats. Requests are served one after the other. */
-export type Request =
-  | { type: 'start'; id: number; options: TrainerOptions }
-  | {
-      type: 'train';
-      id: number;
+/** What a trainer process does. Calls are served one after the other; see common/workers/calls.ts. */
+export type TrainerMethods = {
+  start: { request: TrainerOptions; reply: AdapterLayout };
+  train: {
+    request: {
       adapter: readonly Float32Array[];
       rows: readonly Row[];
       steps: number;
       /** null: continue with the moments in memory. */
       optimizer: AdamWState | null;
       position: JobPosition | null;
-    }
-  | ({ type: 'gradients'; id: number } & GradientRequest)
-  | { type: 'evaluate'; id: number; adapter: readonly Float32Array[]; rows: readonly Row[] }
-  | { type: 'snapshot'; id: number; adapter: boolean }
-  | { type: 'stop'; id: number };
-
-/** Aborts the request with that number, running or waiting. It is not queued. */
-export interface Abort {
-  type: 'abort';
-  id: number;
-}
-
-export type Reply =
-  | { type: 'ready'; id: number; layout: AdapterLayout; parameters: number }
-  | { type: 'trained'; id: number; result: TrainResult; adapter: Float32Array[] }
-  | { type: 'gradients'; id: number; sums: GradientSums }
-  | { type: 'evaluated'; id: number; losses: RowLoss[] }
-  | { type: 'snapshot'; id: number; optimizer: AdamWState; adapter: Float32Array[] | null }
-  | { type: 'stopped'; id: number }
-  | { type: 'failed'; id: number; error: ErrorJson };
-
-export type Event =
-  | { type: 'progress'; id: number; progress: TrainProgress }
-  /** A change in how the trainer works, as a sentence for the user. */
-  | { type: 'notice'; text: string };
+    };
+    reply: TrainResult & { adapter: Float32Array[] };
+    progress: TrainProgress;
+  };
+  gradients: { request: GradientRequest; reply: GradientSums };
+  evaluate: { request: { adapter: readonly Float32Array[]; rows: readonly Row[] }; reply: RowLoss[] };
+  snapshot: {
+    request: { adapter: boolean };
+    reply: { optimizer: AdamWState; adapter: Float32Array[] | null };
+  };
+  /** Releases the engine; the process ends after the reply. */
+  stop: { request: null; reply: null };
+};

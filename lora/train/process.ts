@@ -3,25 +3,19 @@
  * it does not stop the daemon's heartbeats, and a crash costs one round instead of the node.
  */
 
-import { errorJson } from '../../common/errors.ts';
-import { adapterSize } from '../adapter/layout.ts';
+import { serveCalls } from '../../common/workers/calls.ts';
+import { parentChannel } from '../../common/workers/entry.ts';
 import { createEngine } from '../engines/engine.ts';
 import { requireFloat16 } from '../engines/float16.ts';
 import { openBase } from '../models/base-model.ts';
 import { prepareWeights } from '../models/prepare-weights.ts';
 import { checkCompute } from './compute.ts';
 import { trainError } from './errors.ts';
-import type { Abort, Event, Reply, Request, TrainerOptions } from './messages.ts';
+import type { TrainerMethods, TrainerOptions } from './messages.ts';
 import { TrainerProcess } from './supervisor.ts';
-import { Trainer, type TrainProgress } from './trainer.ts';
+import { Trainer } from './trainer.ts';
 
 let trainer: Trainer | null = null;
-let queue: Promise<void> = Promise.resolve();
-const running = new Map<number, AbortController>();
-
-function send(message: Reply | Event): void {
-  process.send?.(message);
-}
 
 async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trainer> {
   const { modelDir, cacheDir, compute } = options;
@@ -45,7 +39,7 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
     workers,
     onLost: (name, error) => {
       const reason = error instanceof Error ? error.message : String(error);
-      send({ type: 'notice', text: `${name} failed: ${reason}; continuing without it` });
+      notify(`${name} failed: ${reason}; continuing without it`);
     },
   });
 }
@@ -55,69 +49,36 @@ function started(): Trainer {
   return trainer;
 }
 
-async function serve(request: Request, signal: AbortSignal): Promise<Reply> {
-  const { id } = request;
-  signal.throwIfAborted();
-  switch (request.type) {
-    case 'start': {
-      trainer = await start(request.options, signal);
-      const { layout } = trainer;
-      return { type: 'ready', id, layout, parameters: adapterSize(layout) };
-    }
-    case 'train': {
+const notify = serveCalls<TrainerMethods>(
+  {
+    start: async (options, { signal }) => {
+      trainer = await start(options, signal);
+      return trainer.layout;
+    },
+    train: async ({ adapter, optimizer, rows, steps, position }, { signal, onProgress }) => {
       const current = started();
-      current.setParameters(request.adapter);
-      if (request.optimizer !== null) current.setOptimizerState(request.optimizer);
-      const onProgress = (progress: TrainProgress) => send({ type: 'progress', id, progress });
-      const { rows, steps, position } = request;
-      const result = await current.train({
-        rows,
-        steps,
-        position: position ?? undefined,
-        onProgress,
-        signal,
-      });
-      return { type: 'trained', id, result, adapter: current.parameters() };
-    }
-    case 'gradients':
-      return { type: 'gradients', id, sums: await started().gradients(request, { signal }) };
-    case 'evaluate': {
+      current.setParameters(adapter);
+      if (optimizer !== null) current.setOptimizerState(optimizer);
+      const options = { rows, steps, position: position ?? undefined, onProgress, signal };
+      const result = await current.train(options);
+      return { ...result, adapter: current.parameters() };
+    },
+    gradients: (request, { signal }) => started().gradients(request, { signal }),
+    evaluate: ({ adapter, rows }, { signal }) => {
       const current = started();
-      current.setParameters(request.adapter);
-      return { type: 'evaluated', id, losses: await current.evaluate(request.rows, { signal }) };
-    }
-    case 'snapshot': {
+      current.setParameters(adapter);
+      return current.evaluate(rows, { signal });
+    },
+    snapshot: ({ adapter }) => {
       const current = started();
-      const adapter = request.adapter ? current.parameters() : null;
-      return { type: 'snapshot', id, optimizer: current.optimizerState(), adapter };
-    }
-    case 'stop':
+      return { optimizer: current.optimizerState(), adapter: adapter ? current.parameters() : null };
+    },
+    stop: async () => {
       await trainer?.dispose();
-      return { type: 'stopped', id };
-  }
-}
-
-function failure(id: number, error: unknown): Reply {
-  const aborted = error instanceof Error && error.name === 'AbortError';
-  return { type: 'failed', id, error: errorJson(error, aborted ? 'TRAINER_ABORTED' : 'TRAINER_FAILED') };
-}
-
-process.on('message', (message: Request | Abort) => {
-  if (message.type === 'abort') {
-    running.get(message.id)?.abort();
-    return;
-  }
-  const controller = new AbortController();
-  running.set(message.id, controller);
-  queue = queue.then(async () => {
-    const reply = await serve(message, controller.signal).catch((error) => failure(message.id, error));
-    running.delete(message.id);
-    send(reply);
-    if (reply.type === 'stopped') process.disconnect();
-  });
-});
-
-// A trainer without its parent process has no purpose.
-process.on('disconnect', () => process.exit(0));
-// Ctrl-C reaches the whole process group; the parent decides when the trainer stops.
-process.on('SIGINT', () => {});
+      // After the reply. The parent cannot do this: Node.js then reports no 'close' of the child.
+      setImmediate(() => process.disconnect());
+      return null;
+    },
+  },
+  { channel: parentChannel(), failed: 'TRAINER_FAILED', aborted: 'TRAINER_ABORTED' },
+);
