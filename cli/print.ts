@@ -1,3 +1,5 @@
+import type { SwarmError } from '../common/errors.ts';
+import { withCommandName } from './command-name.ts';
 import type { Context } from './context.ts';
 
 /** Prints lines to stdout. */
@@ -8,6 +10,14 @@ export function printLines({ stdout }: Pick<Context, 'stdout'>, lines: Iterable<
 /** Prints one JSON value on one line to stdout. */
 export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): void {
   stdout.write(`${JSON.stringify(value)}\n`);
+}
+
+/** Prints a warning with its advice to stderr. */
+export function printWarning(
+  { stderr }: Pick<Context, 'stderr'>,
+  { message, next }: Pick<SwarmError, 'message' | 'next'>,
+): void {
+  stderr.write(`swarm: ${message}${next === null ? '' : `; ${withCommandName(next)}`}\n`);
 }
 
 /** Shortest time between two progress lines in a pipe or file, where a line cannot be overwritten. */

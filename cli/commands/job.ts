@@ -8,7 +8,7 @@ import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
 import { type WaitOptions, waitForJob } from '../job-wait.ts';
 import { homeOption, jsonOption, number } from '../options.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, printWarning } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 import { jobLines } from '../views/status.ts';
 
@@ -76,7 +76,7 @@ async function create(
     ...spec.training,
     totalSteps,
   });
-  if (warning !== null) context.stderr.write(`swarm: ${warning.message}; ${warning.next}\n`);
+  if (warning !== null) printWarning(context, warning);
   if (options.dryRun) {
     const { checkJobSpec, checkLines } = await import('../check-job.ts');
     const check = await checkJobSpec(context, spec);
@@ -87,7 +87,7 @@ async function create(
   const created = await submitJob(context, await coordinatorApi(context, options), spec);
   const { addresses } = (await import('../../protocol/invite.ts')).decodeInvite(created.invite);
   const unreachable = (await import('../../net/addresses.ts')).privateAddressesWarning(addresses);
-  if (unreachable !== null) context.stderr.write(`swarm: ${unreachable.message}; ${unreachable.next}\n`);
+  if (unreachable !== null) printWarning(context, unreachable);
   if (options.json) {
     printJson(context, { schemaVersion: 1, job: created.job, name: created.name, invite: created.invite });
   } else {

@@ -15,6 +15,7 @@ import { type Fallback, fallbackValues } from '../../lora/train/fallback.ts';
 import type { Choice, PresetName } from '../../lora/train/presets.ts';
 import { shareLine } from '../../lora/train/shared-batch.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
+import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { measuringLine } from '../engine.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
@@ -47,7 +48,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onEngine({ engine, reason }: ChosenEngine): void {
-    this.#tell('engine', { engine, reason }, () => [`engine ${engine}: ${reason}`]);
+    this.#tell('engine', { engine, reason }, () => [`engine ${engine}: ${withCommandName(reason)}`]);
   }
 
   onBatchShared(microBatch: number, reason: string): void {
@@ -156,7 +157,7 @@ export class TrainReport implements FinetuneListener {
 
   #note(text: string): void {
     this.#progress.clear();
-    this.#context.stderr.write(`swarm: ${text}\n`);
+    this.#context.stderr.write(`swarm: ${withCommandName(text)}\n`);
   }
 }
 
@@ -182,6 +183,6 @@ function resultLines(
       `(${formatCount(result.tokensPerSecond)} tokens/s), last training loss ${formatLoss(result.loss)}`,
     ...(change === null ? [] : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(change)})${of}`]),
     `adapter ${adapter}`,
-    `next: swarm generate --model ${base} --adapter ${adapter} --prompt "…"`,
+    `next: ${SWARM} generate --model ${base} --adapter ${adapter} --prompt "…"`,
   ];
 }

@@ -3,6 +3,7 @@ import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { Formats } from '../../lora/train/compare-engines.ts';
 import type { MachineSpeed } from '../../lora/train/speed.ts';
+import { SWARM, withCommandName } from '../command-name.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 
 /** Limits the texts of providers. */
@@ -44,7 +45,7 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
           ...(problems.length === 0 ? ['', `next: ${trainCommand(base, diagnosis)}`] : []),
           ...(baseBits === 32 ? ['add --base-bits 8 or 4 to see memory and speed with fewer bits'] : []),
         ]),
-    ...problems.map((problem) => `problem    ${problem}`),
+    ...problems.map((problem) => `problem    ${withCommandName(problem)}`),
   ];
 }
 
@@ -54,7 +55,7 @@ function trainCommand({ model }: BaseReport, { baseBits, precision }: Formats): 
     ...(baseBits === 32 ? [] : [` --base-bits ${baseBits}`]),
     ...(precision === 'float32' ? [] : [` --precision ${precision}`]),
   ].join('');
-  return `swarm train --model ${safeText(model)}${computing} --data … --output … --dry-run`;
+  return `${SWARM} train --model ${safeText(model)}${computing} --data … --output … --dry-run`;
 }
 
 function checkpointingNote({ checkpointing }: BaseReport, baseBits: BaseBits): string {

@@ -96,7 +96,7 @@ describe('a diagnosis', () => {
     expect(text).toMatch(/tfjs +skipped/);
     expect(text).toMatch(/tfjs: .*8 bits/);
     expect(text).toMatch(/auto .*about [\d,]+ tokens\/s with a base of 8 bits;/);
-    expect(text).toMatch(/next: swarm train --model \S+ --base-bits 8 --data/);
+    expect(text).toMatch(/next: npx swarm train --model \S+ --base-bits 8 --data/);
     expect(doctorLines(await diagnosis(true, { baseBits: 4 })).join('\n')).toContain(
       'with gradient checkpointing',
     );
