@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { copyFile, link, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
-import { withDeadline } from '../common/deadline.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
@@ -11,19 +10,19 @@ import { silentLogger } from '../monitor/log.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import type { SwarmNetwork } from '../net/network.ts';
-import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../protocol/limits.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import { verifyMessage } from '../protocol/signing.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { nodeError } from './errors.ts';
+import { connect, request } from './phases/requests.ts';
 
 export interface PullOptions {
-  /** Folder to write the PEFT files into; created when missing. */
+  /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. They are tried in order. */
   readonly addresses: readonly string[];
-  /** Digest of the job. @default null: the coordinator's only one */
+  /** Digest of the job. @default null: the coordinator's only job */
   readonly job?: string | null;
   /** Token of an invite. @default null */
   readonly invite?: string | null;
@@ -40,7 +39,7 @@ export interface PulledCheckpoint {
   /** Name of the job. */
   name: string;
   round: number;
-  /** Nats per token; null where the coordinator measured none. */
+  /** Nats per token; null if the coordinator measured none. */
   heldOutLoss: number | null;
 }
 
@@ -63,10 +62,9 @@ export async function pullCheckpoint(
     { listen: [], bootstrap: [], mdns: [], home, agent: `lora-swarm/${version}` },
     { identity, blobs, log: silentLogger, clock },
   );
-  const request: Requester = { network, clock, signal };
   try {
-    const coordinator = await connect(request, options.addresses);
-    const { job, manifest, head } = await newestHead(request, coordinator, options);
+    const coordinator = await connect(options.addresses, { network, clock }, signal);
+    const { job, manifest, head } = await newestHead(options, { network, clock }, coordinator);
     const { adapter, round, heldOutLoss } = head.checkpoint;
     keepPartial = true;
     await network.fetchBlob(adapter, {
@@ -83,40 +81,13 @@ export async function pullCheckpoint(
   }
 }
 
-interface Requester {
-  network: SwarmNetwork;
-  clock: Clock;
-  signal: AbortSignal;
-}
-
-/** @returns the peer id of the coordinator at the first address that answers */
-async function connect({ network, clock, signal }: Requester, addresses: readonly string[]): Promise<string> {
-  let failure: unknown;
-  for (const address of addresses) {
-    try {
-      return await withDeadline(
-        { clock, ms: DIAL_TIMEOUT_MS, signal, what: `dialling ${address}` },
-        (inner) => network.connect(address, { signal: inner }),
-      );
-    } catch (error) {
-      signal.throwIfAborted();
-      failure = error;
-    }
-  }
-  throw failure;
-}
-
 /** Asks for the job's manifest and newest head, and verifies that this coordinator signed both. */
 async function newestHead(
-  { network, clock, signal }: Requester,
+  { job: wanted = null, invite = null, signal }: Pick<PullOptions, 'job' | 'invite' | 'signal'>,
+  deps: { network: SwarmNetwork; clock: Clock },
   coordinator: string,
-  { job: wanted = null, invite = null }: Pick<PullOptions, 'job' | 'invite'>,
 ): Promise<{ job: string; manifest: Manifest; head: Head }> {
-  const deadline = <T>(what: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
-    withDeadline({ clock, ms: RPC_TIMEOUT_MS, signal, what }, work);
-  const { jobs } = await deadline('the request for jobs', (inner) =>
-    network.request(coordinator, 'jobs', {}, { signal: inner }),
-  );
+  const { jobs } = await request(deps, coordinator, 'jobs', {}, signal);
   const job = wanted ?? (jobs.length === 1 ? jobs[0]!.job : null);
   if (job === null) {
     const names = jobs.map((j) => `${j.name} ${j.job}`).join(', ');
@@ -127,9 +98,7 @@ async function newestHead(
       { next: jobs.length === 0 ? "ask the coordinator's operator" : `choose one with --job: ${names}` },
     );
   }
-  const answer = await deadline('the request for the job', (inner) =>
-    network.request(coordinator, 'manifest', { job, invite }, { signal: inner }),
-  );
+  const answer = await request(deps, coordinator, 'manifest', { job, invite }, signal);
   const manifest = verifyMessage('manifest', answer.manifest);
   const head = answer.head === null ? null : verifyMessage('head', answer.head);
   const trusted =

@@ -194,7 +194,7 @@ export class SwarmNode {
     return this.#enter(joined).prepare(joined.head, signal);
   }
 
-  /** Follows the job's heads and sends heartbeats, from before the base is fetched. */
+  /** Starts to follow the job's heads and to send heartbeats, before the base is fetched. */
   #enter({ job, coordinator, manifest }: JoinedJob): JobWorker {
     const current = this.#worker?.context;
     if (this.#worker && current?.job === job && current.coordinator === coordinator) return this.#worker;

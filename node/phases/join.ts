@@ -1,9 +1,7 @@
-import { withDeadline } from '../../common/deadline.ts';
 import { adapterSize } from '../../lora/adapter/layout.ts';
 import { baseDigest } from '../../lora/models/base-identity.ts';
 import { modelError } from '../../lora/models/errors.ts';
 import { trainError } from '../../lora/train/errors.ts';
-import { DIAL_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Manifest } from '../../protocol/manifest.ts';
 import type { Head } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
@@ -16,7 +14,7 @@ import {
 } from '../context.ts';
 import { nodeError } from '../errors.ts';
 import { checkPolicy, demandOf } from '../policy.ts';
-import { openJobs, requestJoin, verifyHead } from './requests.ts';
+import { connect, openJobs, requestJoin, verifyHead } from './requests.ts';
 
 /** A job that the coordinator has admitted the node to. The manifest and the head are verified. */
 export interface JoinedJob {
@@ -36,7 +34,7 @@ export async function join(
   deps: SwarmNodeDeps,
   signal: AbortSignal,
 ): Promise<JoinedJob> {
-  const coordinator = await connect(options, deps, signal);
+  const coordinator = await connect(options.addresses, deps, signal);
   const job = options.job ?? (await openJobs(deps, coordinator, signal))[0];
   if (!job) {
     throw nodeError('NO_OPEN_JOB', 'the coordinator has no job that is not over; waiting for one', {
@@ -124,25 +122,4 @@ async function makeRoom({ deps, collector, manifest, job, options }: PhaseContex
   deps.log.info({ jobs: surplus }, 'job-files-released');
   await deps.trainer.keepBases(jobFiles.bases());
   await collector.sweep();
-}
-
-/** Dials the addresses in order. @returns the coordinator's peer id @throws the error of the last address */
-async function connect(
-  { addresses }: SwarmNodeOptions,
-  { network, clock }: SwarmNodeDeps,
-  signal: AbortSignal,
-): Promise<string> {
-  let last: unknown = nodeError('NO_ADDRESS', 'no address of a coordinator was given');
-  for (const address of addresses) {
-    try {
-      const what = `connecting to ${address}`;
-      return await withDeadline({ clock, ms: DIAL_TIMEOUT_MS, signal, what }, (inner) =>
-        network.connect(address, { signal: inner }),
-      );
-    } catch (error) {
-      signal.throwIfAborted();
-      last = error;
-    }
-  }
-  throw last;
 }

@@ -1,6 +1,6 @@
 /** The requests that a node makes to its coordinator, and the verification of their answers. */
 import { withDeadline } from '../../common/deadline.ts';
-import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
+import { DIAL_TIMEOUT_MS, RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 import type { Head, Receipt } from '../../protocol/messages.ts';
 import type { RpcMethod, RpcRequest, RpcResponse } from '../../protocol/rpc.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
@@ -8,9 +8,34 @@ import type { PhaseContext, SwarmNodeDeps, SwarmNodeOptions } from '../context.t
 import { nodeError } from '../errors.ts';
 import type { UpdateRecord } from '../store/node-store.ts';
 
+/**
+ * Dials the addresses of a coordinator in order, each with the deadline DIAL_TIMEOUT_MS.
+ * @returns the coordinator's peer id
+ * @throws SwarmError NO_ADDRESS, or the error of the last address
+ */
+export async function connect(
+  addresses: readonly string[],
+  { network, clock }: Pick<SwarmNodeDeps, 'network' | 'clock'>,
+  signal: AbortSignal,
+): Promise<string> {
+  let last: unknown = nodeError('NO_ADDRESS', 'no address of a coordinator was given');
+  for (const address of addresses) {
+    try {
+      const what = `connecting to ${address}`;
+      return await withDeadline({ clock, ms: DIAL_TIMEOUT_MS, signal, what }, (inner) =>
+        network.connect(address, { signal: inner }),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      last = error;
+    }
+  }
+  throw last;
+}
+
 /** Sends one request, with the deadline RPC_TIMEOUT_MS. */
 export function request<M extends RpcMethod>(
-  { clock, network }: SwarmNodeDeps,
+  { clock, network }: Pick<SwarmNodeDeps, 'network' | 'clock'>,
   peer: string,
   method: M,
   body: RpcRequest<M>,

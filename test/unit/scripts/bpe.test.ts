@@ -50,7 +50,7 @@ function slowMerges(words: ReadonlyMap<string, number>, count: number): [string,
 }
 
 describe('byte-pair encoding', () => {
-  it('learns what counting everything anew for each merge learns', () => {
+  it('learns the same merges as counting all pairs again for each merge', () => {
     const texts = fc.array(fc.string({ unit: fc.constantFrom('a', 'b', 'c', ' ', 'é'), maxLength: 60 }), {
       maxLength: 6,
     });
@@ -65,7 +65,7 @@ describe('byte-pair encoding', () => {
     expect(trainBpe(words, 300, []).merges).toEqual(slowMerges(words, 44));
   });
 
-  it('gives every token an id of its own: special ones, then bytes, then merges', () => {
+  it('numbers special tokens first, then bytes, then merges', () => {
     const { vocabulary, merges } = trainBpe(countWords([TINY_TEXT]), 280, SPECIAL_TOKENS);
     expect(new Set(vocabulary).size).toBe(280);
     expect(vocabulary.slice(0, 2)).toEqual(SPECIAL_TOKENS);
@@ -78,7 +78,7 @@ describe('byte-pair encoding', () => {
     );
   });
 
-  it('is read back from its files: merges join what they learned to join', async () => {
+  it('encodes with its merges after it is written and read back', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'bpe-'));
     try {
       await writeTokenizer(dir, trainBpe(countWords(['lower lower lower low low']), 280, SPECIAL_TOKENS), 64);
