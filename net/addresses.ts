@@ -42,7 +42,7 @@ export function sortByReach(addresses: readonly string[]): string[] {
   return addresses.toSorted((a, b) => rank(a) - rank(b));
 }
 
-/** What a failed dial means, by the error of the library or the system. */
+/** Explanations of a failed dial, by the error of the library or the system. */
 const failures: readonly { pattern: RegExp; reason: string; text: string; next: string }[] = [
   {
     pattern: /ECONNREFUSED/,

@@ -51,7 +51,7 @@ const HEARTBEAT_MS = 1000;
 const CACHED_HEARTBEATS = 12;
 /** Heartbeats whose messages are offered to some peers outside the mesh. */
 const OFFERED_HEARTBEATS = 6;
-/** How long a message is recognised as a duplicate. Later replays are refused because of the round that they name. */
+/** Time for which a message is recognised as a duplicate. Later replays are refused because of the round that they name. */
 const SEEN_MS = 120_000;
 /** Time to deliver a requested message. The default of 3 s penalises honest peers whose event loop stalls (Lodestar). */
 const IWANT_FOLLOW_UP_MS = 12_000;

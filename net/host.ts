@@ -123,7 +123,7 @@ class Host implements SwarmNetwork {
   }
 
   async start(): Promise<void> {
-    // Before the node starts, so that it tells even the first peer all its protocols.
+    // Before the node starts, so that identify sends all our protocols to the first peer too.
     await Promise.all([this.#rpc.start(), this.#blobServer.start()]);
     try {
       await this.#node.start();

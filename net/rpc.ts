@@ -82,7 +82,7 @@ export class Rpc {
     };
   }
 
-  /** @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED, MESSAGE_*, or the signal's reason */
+  /** Calls a method of a peer. @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED, MESSAGE_*, or the signal's reason */
   async request<M extends RpcMethod>(
     peer: string,
     method: M,
@@ -179,6 +179,7 @@ export class Rpc {
         await closeStream(stream, { signal });
       });
     } catch (error) {
+      call.code = isSwarmError(error) ? error.code : 'aborted';
       log.debug({ peer, error }, 'rpc-answer-not-sent');
       stream.abort(error instanceof Error ? error : new Error(String(error)));
     } finally {

@@ -20,7 +20,7 @@ const label = z.string().max(64);
 const adapterRef = z.strictObject({ digest: digestSchema, size: z.int().positive().max(ADAPTER_BYTES) });
 
 /** Ties a message to one round of one job, so that a replay is recognised. */
-const moment = { job: digestSchema, term, round: z.int().positive() };
+const roundFields = { job: digestSchema, term, round: z.int().positive() };
 
 /**
  * The state of a job, announced by its coordinator. `sequence` grows by one with each head of the job; nodes follow the
@@ -61,7 +61,7 @@ export const headSchema = z.strictObject({
 
 /** A node's update of one round. `payload` refers to the encoded bytes; `inline` holds them if they are small. */
 export const updateSchema = z.strictObject({
-  ...moment,
+  ...roundFields,
   parent: digestSchema,
   preset: presetSchema,
   start: index,
@@ -82,7 +82,7 @@ export const updateSchema = z.strictObject({
 
 /** The coordinator's answer to one update. Its author acts on the code. */
 export const receiptSchema = z.strictObject({
-  ...moment,
+  ...roundFields,
   peer: peerIdSchema,
   /** Digest of the payload, as in `head.included`; of the raw message if the payload could not be read. */
   update: digestSchema,

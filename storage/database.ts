@@ -15,7 +15,7 @@ export interface DatabaseOptions {
   readonly migrations: readonly Migration[];
 }
 
-/** How long a statement waits for the transaction of another process, such as a person's SQLite shell. */
+/** Time that a statement waits for the transaction of another process, such as a person's SQLite shell. */
 const BUSY_TIMEOUT_MS = 5_000;
 
 /** Primary result codes of SQLite (https://sqlite.org/rescode.html) for faults of the machine. */

@@ -23,7 +23,7 @@ const BUSY_TRIES = 60;
 const RETRY_MS = 250;
 const RETRY_LIMIT_MS = 4_000;
 
-export interface PullOptions {
+export interface DownloadOptions {
   partial: PartialBlob;
   digest: string;
   holders: readonly string[];
@@ -31,7 +31,7 @@ export interface PullOptions {
   onProgress: ((progress: { bytes: number; total: number }) => void) | undefined;
 }
 
-export interface PullDeps {
+export interface DownloadDeps {
   streams: Streams;
   clock: Clock;
   /** One permit per open stream and peer, over all blobs that are being fetched. */
@@ -41,20 +41,20 @@ export interface PullDeps {
 }
 
 /** One attempt to complete a blob: from several holders at once, several ranges from each. */
-export class Pull {
+export class Download {
   /** The errors of the holders that were given up. */
   readonly failures = new Map<string, unknown>();
   /** The holders whose bytes were stored. */
   readonly sources = new Set<string>();
-  readonly #options: PullOptions;
-  readonly #deps: PullDeps;
+  readonly #options: DownloadOptions;
+  readonly #deps: DownloadDeps;
   readonly #queue: RangeQueue;
   readonly #buffers: RangeBuffers;
   /** Aborted when the attempt ends: the blob is complete, or the disk is full. */
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
 
-  constructor(options: PullOptions, deps: PullDeps) {
+  constructor(options: DownloadOptions, deps: DownloadDeps) {
     this.#options = options;
     this.#deps = deps;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);

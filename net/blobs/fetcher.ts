@@ -11,7 +11,7 @@ import { netError } from '../errors.ts';
 import type { Streams } from '../libp2p/streams.ts';
 import type { FetchBlobOptions } from '../network.ts';
 import type { NetworkObserver } from '../observer.ts';
-import { Pull } from './download.ts';
+import { Download } from './download.ts';
 import { RangePool } from './range-buffers.ts';
 import { BLOB_STREAMS_PER_CONNECTION } from './wire.ts';
 
@@ -84,7 +84,7 @@ export class BlobFetcher {
     let groups: (readonly string[])[] = [options.holders];
     for (let group = groups.shift(); group !== undefined; group = groups.shift()) {
       const { resumed } = partial;
-      const pull = new Pull(
+      const download = new Download(
         {
           partial,
           digest: ref.digest,
@@ -94,8 +94,8 @@ export class BlobFetcher {
         },
         { ...this.#deps, permits: this.#permits, pool: this.#pool },
       );
-      await pull.run();
-      for (const [peer, failure] of pull.failures) failures.set(peer, failure);
+      await download.run();
+      for (const [peer, failure] of download.failures) failures.set(peer, failure);
       if (!partial.complete) {
         if (groups.length === 0) break;
         await partial.reset();
@@ -105,8 +105,8 @@ export class BlobFetcher {
         return await partial.finish();
       } catch (error) {
         if (!isSwarmError(error, 'BLOB_CORRUPT')) throw error;
-        this.#deps.log.warn({ digest: ref.digest, sources: [...pull.sources], resumed }, 'blob-corrupt');
-        if (pull.sources.size === 1 && !resumed) for (const peer of pull.sources) corrupt.add(peer);
+        this.#deps.log.warn({ digest: ref.digest, sources: [...download.sources], resumed }, 'blob-corrupt');
+        if (download.sources.size === 1 && !resumed) for (const peer of download.sources) corrupt.add(peer);
         groups = (group.length > 1 || resumed ? options.holders.map((peer) => [peer]) : groups).filter(
           ([peer]) => !corrupt.has(peer!),
         );
