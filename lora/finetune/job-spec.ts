@@ -27,7 +27,7 @@ export const jobSpecSchema = z.strictObject({
   training: trainingSchema.prefault({}),
   rounds: roundsSchema.prefault({}),
   acceptance: acceptanceSchema.prefault({}),
-  /** "open" to everybody, "invite" for holders of the job's invite, or a list of peer ids. @default "open" */
+  /** Who may join: "open": any peer; "invite": holders of the job's invite; or a list of peer ids. @default "open" */
   admission: z
     .union([
       z.literal('open'),
@@ -35,7 +35,7 @@ export const jobSpecSchema = z.strictObject({
       z.array(peerIdSchema).min(1).max(4096).describe('a list of peer ids'),
     ])
     .default('open'),
-  /** Of the initial adapter and of the choice of held-out examples. @default 0 */
+  /** Seed of the initial adapter and of the choice of held-out examples. @default 0 */
   seed: z.int().nonnegative().max(0xffffffff).default(0),
 });
 

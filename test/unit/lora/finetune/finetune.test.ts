@@ -1,0 +1,83 @@
+import { readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { estimateFinetune, type FinetuneOptions, finetune } from '../../../../lora/finetune/finetune.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
+
+let options: FinetuneOptions;
+beforeEach(async () => {
+  const folder = await temporaryFolder();
+  const train = join(folder, 'a.txt');
+  await writeFile(train, TINY_TEXT);
+  options = {
+    settings: {
+      base: await makeTinyModel(join(folder, 'model')),
+      data: { train: [train], heldOut: [train] },
+      lora: { rank: 2 },
+      training: { sequenceLength: 16, batchSize: 2 },
+      run: { steps: 2 },
+    },
+    output: join(folder, 'out'),
+    cacheDir: join(folder, 'cache'),
+    compute: { engine: 'onnx-cpu', threads: 1 },
+    now: 0,
+    signal: new AbortController().signal,
+  };
+});
+
+describe('finetune()', () => {
+  it('trains from plain settings, reports steps, and returns the result', async () => {
+    const steps: number[] = [];
+    const result = await finetune(options, { onStep: ({ step }) => steps.push(step) });
+    expect(steps).toEqual([1, 2]);
+    expect(result).toMatchObject({ step: 2, adapterStep: 2, finished: 'steps' });
+    expect(result.lossAfter).toBeLessThan(result.lossBefore!);
+    expect(await readdir(options.output)).toContain('adapter_model.safetensors');
+  });
+
+  it('resumes a run with the settings of its checkpoint, without callbacks', async () => {
+    await finetune(options);
+    const { settings: _, ...rest } = options;
+    const result = await finetune({ ...rest, settings: { run: { steps: 3 } }, resume: true });
+    expect(result.step).toBe(3);
+  });
+
+  it('stops when its signal aborts', async () => {
+    const controller = new AbortController();
+    const run = finetune(
+      { ...options, signal: controller.signal },
+      { onStep: () => controller.abort(new Error('enough')) },
+    );
+    await expect(run).rejects.toThrow('enough');
+  });
+
+  it('fails before it reads data where a named engine does not run', async () => {
+    // No machine that runs these tests has TensorFlow.
+    const packed: number[] = [];
+    const run = finetune(
+      { ...options, compute: { engine: 'tfjs' } },
+      { onPacking: (done) => packed.push(done) },
+    );
+    await expect(run).rejects.toMatchObject({ code: 'ENGINE_UNAVAILABLE' });
+    expect(packed).toEqual([]);
+    expect(await readdir(options.output).catch(() => null)).toBeNull();
+  });
+
+  it.each([
+    [{ settings: {} }, 'USAGE'],
+    [{ resume: true, force: true }, 'USAGE'],
+    [{ compute: { engine: 'tfjs', baseBits: 8 } }, 'BASE_BITS'],
+    [{ compute: { engine: 'onnx-cpu', precision: 'float16' } }, 'PRECISION'],
+  ] as const)('refuses %j', async (change, code) => {
+    await expect(finetune({ ...options, ...change })).rejects.toMatchObject({ code, kind: 'usage' });
+  });
+});
+
+it('an estimate writes nothing', async () => {
+  const { estimate, spec } = await estimateFinetune(options);
+  expect(estimate).toMatchObject({ steps: 2, memory: { trainers: 1 } });
+  expect(spec.lora).toMatchObject({ rank: 2, alpha: 4 });
+  expect(await readdir(options.output).catch(() => null)).toBeNull();
+  expect(await readdir(options.cacheDir).catch(() => null)).toBeNull();
+});
