@@ -102,7 +102,7 @@ export function settleUpdate(
 /** Checksum and layout digest, which stand before the residual. The residual is as large as the adapter. */
 const RESIDUAL_HEADER_BYTES = 64;
 
-/** Returns null when the payload is damaged. What the update held is lost then, and training continues without it. */
+/** Returns null when the payload is damaged. The content of the update is lost then, and training continues without it. */
 async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint8Array | null> {
   try {
     return await deps.blobs.get(update, { maxBytes: UPDATE_BYTES });

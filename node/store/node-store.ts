@@ -53,8 +53,8 @@ export interface BuiltUpdate {
 
 /**
  * A node's SQLite database. Each method is one durable transaction. Large values are blobs, and the database holds their
- * digests. A blob is listed in the table `loose` before it is written and after it is replaced, so that a crash at any
- * point leaves no blob that is never deleted.
+ * digests. A blob is listed in the table `loose` before it is written and after it is replaced, so that unneeded blobs are
+ * deleted even after a crash.
  */
 export class NodeStore implements UnusedBlobs {
   /** Base and data of the jobs. */

@@ -211,7 +211,7 @@ describe('restarts', () => {
     expect(node.store.history(at.toy.job).lastRound).toBe(1);
   });
 
-  test('sends the same update again after a restart that followed its storing, and trains nothing', async () => {
+  test('sends a stored update again after a restart, and trains nothing', async () => {
     const { node, coordinator, toy } = at;
     coordinator.code = null;
     await coordinator.open(1, [node.peer]);

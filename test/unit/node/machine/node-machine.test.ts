@@ -156,7 +156,7 @@ describe('heads', () => {
     expect(node.effects).toEqual([{ type: 'poll', rejoin: false }]);
   });
 
-  test('joins a coordinator again that comes back', () => {
+  test('joins again when the coordinator comes back', () => {
     const node = driver().training({ sequence: 1, round: 1 }).send({ type: 'connected' });
     expect(node.effects).toEqual([{ type: 'poll', rejoin: true }]);
     expect(node.state.phase).toBe('training');
