@@ -72,7 +72,7 @@ export class YamlFile {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw finetuneError(
         'JOB_SPEC',
-        `${this.#path}: ${reason}`,
+        `${this.#path}: its aliases cannot be expanded: ${reason}`,
         { path: this.#path },
         { next: 'write the values out instead of using aliases (*name)', cause },
       );
