@@ -47,6 +47,8 @@ export class HelperProcess {
       cwd,
       env: environment,
       detached: true,
+      // A detached process of Windows would open a console window of its own.
+      windowsHide: true,
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     // The open channel must not keep this process running.
@@ -109,10 +111,12 @@ export class HelperProcess {
     });
   }
 
-  /** Sends SIGTERM, and kills the whole process group after STOP_MS. Idempotent. */
+  /** Asks the process to drain, and kills the whole process group after STOP_MS. Idempotent. */
   async stop(): Promise<void> {
     if (this.#ended) return;
-    this.#child.kill('SIGTERM');
+    // Windows has no SIGTERM: kill() ends a process there at once. A helper also drains when its channel closes.
+    if (process.platform === 'win32' && this.#child.connected) this.#child.disconnect();
+    else this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.kill(), STOP_MS);
     await this.exited;
     clearTimeout(timer);
@@ -124,6 +128,7 @@ export class HelperProcess {
   kill(): void {
     if (this.#child.pid === undefined) return;
     try {
+      // Windows has no process groups. Trainers end when their parent does, as their channel closes.
       if (process.platform === 'win32') this.#child.kill('SIGKILL');
       else process.kill(-this.#child.pid, 'SIGKILL');
     } catch {

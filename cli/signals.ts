@@ -25,6 +25,8 @@ export function drainOnSignals(): AbortSignal {
   process.on('SIGTERM', () => drain('asked to stop'));
   // Otherwise a closed terminal leaves daemons running unseen.
   process.on('SIGHUP', () => drain('the terminal was closed'));
+  // Ctrl-Break: on Windows the only signal that one process can send to another without killing it.
+  if (process.platform === 'win32') process.on('SIGBREAK', () => drain('interrupted'));
   if (process.connected) {
     process.on('disconnect', () => {
       if (!controller.signal.aborted) drain('the parent process ended');

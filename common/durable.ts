@@ -2,6 +2,7 @@
 
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { commonError } from './common-errors.ts';
 import { SwarmError } from './errors.ts';
 
@@ -45,16 +46,46 @@ export async function writeDurably(
 
 /** Renames a file or folder whose content is already synced, and syncs the new name. */
 export async function renameDurably(from: string, to: string): Promise<void> {
-  await rename(from, to);
+  await renameWithRetry(from, to);
   await syncFolder(dirname(to));
 }
 
-/** Syncs the names in a folder, so that they survive a crash. Windows neither has nor needs such a call. */
+/** What Windows answers while a process has the file, its target or a file in the folder open. */
+const HELD_OPEN: readonly unknown[] = ['EACCES', 'EBUSY', 'EPERM'];
+/** Pauses between the attempts on Windows, milliseconds: 1.9 s in all, as a virus scanner holds a new file for less. */
+const RENAME_PAUSES_MS = [10, 30, 60, 100, 200, 500, 1000];
+
+/**
+ * Renames a file or folder. On Windows a rename fails while a virus scanner, an indexer or a reader has the file open
+ * (github.com/isaacs/node-graceful-fs/pull/119), so there it is tried again for up to two seconds. Elsewhere it is tried
+ * once.
+ */
+export async function renameWithRetry(from: string, to: string): Promise<void> {
+  for (const pause of process.platform === 'win32' ? RENAME_PAUSES_MS : []) {
+    try {
+      return await rename(from, to);
+    } catch (error) {
+      if (!HELD_OPEN.includes((error as NodeJS.ErrnoException).code)) throw error;
+      await setTimeout(pause);
+    }
+  }
+  await rename(from, to);
+}
+
+/** What file systems answer that cannot sync a folder, such as some network shares. PostgreSQL ignores the same. */
+const NO_FOLDER_SYNC: readonly unknown[] = ['EBADF', 'EINVAL', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
+
+/**
+ * Syncs the names in a folder, so that they survive a crash. Windows neither has nor needs such a call. A file system
+ * without it is left to its own order of writing.
+ */
 export async function syncFolder(path: string): Promise<void> {
   if (process.platform === 'win32') return;
   const folder = await open(path, 'r');
   try {
     await folder.sync();
+  } catch (error) {
+    if (!NO_FOLDER_SYNC.includes((error as NodeJS.ErrnoException).code)) throw error;
   } finally {
     await folder.close();
   }

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { copyFile, link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { syncFolder, writeError } from '../common/durable.ts';
 import type { SwarmError } from '../common/errors.ts';
+import { restrictToOwner } from '../common/file-system.ts';
 import { type Signer, signerFromSeed } from '../protocol/signing.ts';
 import { netError } from './errors.ts';
 
@@ -35,8 +37,7 @@ export async function loadIdentity(home: string): Promise<Identity> {
 async function readIfPresent(path: string): Promise<Uint8Array | null> {
   try {
     const bytes = await readFile(path);
-    // A copy or a restored backup is often readable by all users.
-    await chmod(path, KEY_MODE);
+    await restrictToOwner(path);
     return bytes;
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
@@ -56,16 +57,29 @@ async function create(home: string, path: string): Promise<Uint8Array> {
     } finally {
       await file.close();
     }
-    // Unlike a rename, a link fails if another process was first; then that key is used.
-    await link(temporary, path).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EEXIST') throw error;
-    });
+    await linkOrCopy(temporary, path);
     await syncFolder(home);
     return await readFile(path);
   } catch (cause) {
     throw writeError(cause, path);
   } finally {
     await rm(temporary, { force: true });
+  }
+}
+
+/** Unlike a rename, a link fails if another process was first; then that key is used. */
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  const unlessTaken = (error: NodeJS.ErrnoException): void => {
+    if (error.code !== 'EEXIST') throw error;
+  };
+  try {
+    await link(from, to).catch(unlessTaken);
+  } catch {
+    // This file system has no hard links. The copy is exclusive too, but another process may read half of it: that
+    // process then fails with IDENTITY_CORRUPT, and works when started again.
+    await copyFile(from, to, constants.COPYFILE_EXCL).catch(unlessTaken);
+    const file = await open(to, 'r+');
+    await file.sync().finally(() => file.close());
   }
 }
 

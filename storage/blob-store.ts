@@ -1,9 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
 import { renameDurably, syncFolder, writeError } from '../common/durable.ts';
 import type { SwarmError } from '../common/errors.ts';
+import { freeBytesOf } from '../common/file-system.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import { digestSchema } from '../protocol/ids.ts';
 import type { FileBlobs } from './blobs.ts';
@@ -17,7 +18,7 @@ export interface FileBlobStoreOptions {
 
 export interface FileBlobStoreDeps {
   clock: Clock;
-  /** Returns the free space of a folder's disk in bytes. @default statfs */
+  /** Returns the free space of a folder's disk in bytes. @default freeBytesOf */
   freeBytes?: (folder: string) => Promise<number>;
 }
 
@@ -219,11 +220,6 @@ export class FileBlobStore implements ResumableBlobs {
   #missing(digest: string): SwarmError {
     return storageError('BLOB_MISSING', `blob ${digest} is not in the store at ${this.#root}`, { digest });
   }
-}
-
-async function freeBytesOf(folder: string): Promise<number> {
-  const { bavail, bsize } = await statfs(folder);
-  return bavail * bsize;
 }
 
 async function readFully(file: FileHandle, offset: number, targets: readonly Uint8Array[]): Promise<void> {

@@ -1,4 +1,5 @@
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { renameWithRetry } from '../common/durable.ts';
 
 const HEAD_BYTES = 8;
 
@@ -54,7 +55,7 @@ export class RangeMap {
         const head = Buffer.alloc(HEAD_BYTES);
         head.writeBigUInt64LE(BigInt(this.#size));
         await writeFile(`${this.#path}.tmp`, Buffer.concat([head, this.#bits]));
-        await rename(`${this.#path}.tmp`, this.#path);
+        await renameWithRetry(`${this.#path}.tmp`, this.#path);
       });
     return this.#saving;
   }

@@ -59,7 +59,7 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
     let stderr = '';
     child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       stderr = (stderr + text).slice(-STDERR_TAIL);
-      if (onLog !== undefined) for (const line of text.split('\n')) if (line !== '') onLog(line);
+      if (onLog !== undefined) for (const line of text.split(/\r?\n/)) if (line !== '') onLog(line);
     });
     this.closed = new Promise((resolve) => {
       const end = (code: number | null, signal: NodeJS.Signals | null, cause?: Error): void => {

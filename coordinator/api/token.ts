@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
+import { restrictToOwner } from '../../common/file-system.ts';
 import { coordinatorError } from '../errors.ts';
 
 const TOKEN_FILE = 'api-token';
@@ -34,7 +35,6 @@ export async function loadToken(home: string): Promise<string> {
   if (token.length < TOKEN_BYTES) {
     throw coordinatorError('TOKEN_INVALID', `${path} holds no token`, { path });
   }
-  // Copies and backups often restore the file as readable by all users.
-  await chmod(path, 0o600);
+  await restrictToOwner(path);
   return token;
 }

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { maxAdapterBytes } from '../../lora/adapter/codec.ts';
 import { type AdapterLayout, adapterLayout, adapterSize } from '../../lora/adapter/layout.ts';
 import type { JobSpec } from '../../lora/finetune/job-spec.ts';
@@ -66,10 +67,10 @@ export async function importBase(
   let done = 0;
   for (const { path, size, digest } of base.files) {
     await scope.hold(digest);
-    const imported = await blobs.importFile(`${dir}/${path}`, { signal });
+    const imported = await blobs.importFile(join(dir, path), { signal });
     if (imported.digest !== digest) {
       const next = 'run the same command again';
-      throw storageError('FILE_CHANGED', `${dir}/${path} changed while it was read`, { path }, { next });
+      throw storageError('FILE_CHANGED', `${join(dir, path)} changed while it was read`, { path }, { next });
     }
     done += size;
     onProgress(done, total);

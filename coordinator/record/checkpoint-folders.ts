@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { renameDurably, syncFolder, writeError } from '../../common/durable.ts';
+import { renameDurably, renameWithRetry, syncFolder, writeError } from '../../common/durable.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../../lora/adapter/peft-config.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
@@ -51,7 +51,8 @@ export class FileCheckpointFolders implements CheckpointFolders {
       await writeSynced(join(work, READABLE_FILE), `${JSON.stringify(readable(written), null, 2)}\n`);
       await syncFolder(work);
       // A killed attempt may have left a folder, which was never committed. A rename cannot replace it.
-      if (await exists(target)) await rename(target, join(parent, `.old-${randomBytes(6).toString('hex')}`));
+      if (await exists(target))
+        await renameWithRetry(target, join(parent, `.old-${randomBytes(6).toString('hex')}`));
       await renameDurably(work, target);
       await removeLeftovers(parent);
     } catch (cause) {

@@ -1,7 +1,7 @@
 /** Finds the data files that paths, folders and patterns name, and the container format of each. */
 
 import { glob, readdir, stat } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, sep } from 'node:path';
 import { fromSystem, type SwarmError } from '../../common/errors.ts';
 import { dataError } from './errors.ts';
 
@@ -54,10 +54,16 @@ async function expand(path: string): Promise<string[]> {
   const matches: string[] = [];
   for await (const match of glob(path)) matches.push(match);
   // "**" and "*" match folders too. Their files are included only if the pattern matches those as well.
-  const files = matches.filter((match) => containerOf(match) !== null).sort();
-  const chosen = files.length > 0 ? files : matches.sort();
+  matches.sort((a, b) => (slashed(a) < slashed(b) ? -1 : 1));
+  const files = matches.filter((match) => containerOf(match) !== null);
+  const chosen = files.length > 0 ? files : matches;
   if (chosen.length === 0) throw dataError('DATA_NO_FILES', `no file matches ${path}`, { path });
   return chosen;
+}
+
+/** The same path with forward slashes, so that files have the same order on Windows. */
+function slashed(path: string): string {
+  return path.split(sep).join('/');
 }
 
 async function filesOf(path: string): Promise<DataFile[]> {

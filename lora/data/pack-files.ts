@@ -2,9 +2,10 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
+import { renameWithRetry } from '../../common/durable.ts';
 import { fromSystem, type SwarmError } from '../../common/errors.ts';
 import { encodeCbor, sha256 } from '../../protocol/cbor.ts';
 import { dataError } from './errors.ts';
@@ -109,13 +110,13 @@ export async function packFiles(
  */
 async function place(partial: string, dir: string, key: string): Promise<void> {
   try {
-    await rename(partial, dir);
+    await renameWithRetry(partial, dir);
   } catch {
     const there = await StoredRows.open(dir);
     there?.close();
     if (there?.key === key) return;
     await rm(dir, { recursive: true, force: true });
-    await rename(partial, dir);
+    await renameWithRetry(partial, dir);
   }
 }
 

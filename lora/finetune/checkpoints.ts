@@ -4,12 +4,12 @@
  */
 
 import { createHash } from 'node:crypto';
-import { readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { readdir, readFile, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
-import { syncFolder, writeDurably, writeError } from '../../common/durable.ts';
+import { renameDurably, renameWithRetry, writeDurably, writeError } from '../../common/durable.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { makeFolder } from '../../common/folders.ts';
 import { decodeAdapter } from '../adapter/codec.ts';
@@ -103,8 +103,7 @@ export class CheckpointFolder {
       } else {
         await writeDurably(join(partial, STATE_FILE), text);
         await this.#remove(nameOf(state.step));
-        await rename(partial, final);
-        await syncFolder(this.path);
+        await renameDurably(partial, final);
       }
     } catch (cause) {
       // An incomplete checkpoint must not fill the disk.
@@ -214,7 +213,7 @@ export class CheckpointFolder {
     const going = join(this.path, `.${name}.removed`);
     await rm(going, { recursive: true, force: true });
     try {
-      await rename(join(this.path, name), going);
+      await renameWithRetry(join(this.path, name), going);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
       throw error;

@@ -1,5 +1,6 @@
-import { readdir, stat, statfs } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { freeBytesOf } from '../../common/file-system.ts';
 import { formatBytes } from '../../common/text.ts';
 import { loadTokenizer } from '../data/tokenizer.ts';
 import { createEngine } from '../engines/engine.ts';
@@ -185,8 +186,7 @@ async function holdsWeights(cacheDir: string, bytes: number, suffix: string): Pr
 /** Free bytes on the disk of a folder, or of its nearest parent that exists. */
 async function freeBytes(path: string): Promise<number> {
   try {
-    const { bavail, bsize } = await statfs(path);
-    return bavail * bsize;
+    return await freeBytesOf(path);
   } catch (error) {
     if (dirname(path) === path) throw error;
     return freeBytes(dirname(path));

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
-import { copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, link, mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { renameWithRetry } from '../../common/durable.ts';
 import { type BaseDescription, type BaseFile, baseDigest } from './base-identity.ts';
 import { modelError } from './errors.ts';
 
@@ -32,7 +33,7 @@ export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Pro
   for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
   for (const file of base.files) await linkOrCopy(pathOf(file.digest), join(work, file.path));
-  await rename(work, target);
+  await renameWithRetry(work, target);
   return target;
 }
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { availableOnMac } from './mac-memory.ts';
 
 /** Files of a version of Linux control groups, in the folder of a group. */
 interface ControlGroups {
@@ -32,7 +33,7 @@ const VERSION_1: ControlGroups = {
 /**
  * Returns the bytes that this process and its children can still allocate.
  *
- * Without a limit this is Node's figure: on Linux the kernel's MemAvailable, which counts pages of files as free, because
+ * Without a limit this is Node's figure (on macOS vm_stat's): on Linux the kernel's MemAvailable, which counts pages of files as free, because
  * the kernel drops them before it kills a process. Under the limit of a control group (a container), Node returns the
  * limit less all bytes in use (uv_get_available_memory of libuv 1.52). That counts pages of files as used: after a base
  * was downloaded or converted, no memory would seem left. So these pages are added here, as without a limit. Parent
@@ -42,7 +43,8 @@ const VERSION_1: ControlGroups = {
  */
 export function availableMemory(root = '/'): number {
   const rooms = roomsInGroups(root);
-  return rooms.length === 0 ? process.availableMemory() : Math.min(freemem(), ...rooms);
+  if (rooms.length > 0) return Math.min(freemem(), ...rooms);
+  return availableOnMac() ?? process.availableMemory();
 }
 
 /** Free bytes of every group of this process that has a limit. Missing files count as no limit. */

@@ -22,6 +22,12 @@ const OUT_OF_MEMORY =
   /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)|too many storage buffers/i;
 /** The system sends SIGKILL when memory runs out; a failed allocation in native code ends in SIGABRT. */
 const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
+/**
+ * Windows reports exit codes instead. V8's and Node.js' abort ends with 134, that of native code with the NTSTATUS
+ * STACK_BUFFER_OVERRUN, whose name is misleading (0xC0000409), or with 3; NO_MEMORY is 0xC0000017, and COMMITMENT_LIMIT,
+ * which is a full page file, 0xC000012D.
+ */
+const MEMORY_EXIT_CODES = new Set([134, 0xc0000409, 3, 0xc0000017, 0xc000012d]);
 
 /**
  * Returns the settings to try next. When memory ran out: gradient checkpointing, unless the user turned it off, since
@@ -80,6 +86,9 @@ function rows(count: number): string {
 }
 
 function isOutOfMemory({ code, message, values }: SwarmError): boolean {
-  if (code === 'TRAINER_DIED') return MEMORY_SIGNALS.has(String(values.signal));
+  if (code === 'TRAINER_DIED') {
+    const byCode = process.platform === 'win32' && MEMORY_EXIT_CODES.has(Number(values.code ?? 0));
+    return byCode || MEMORY_SIGNALS.has(String(values.signal));
+  }
   return OUT_OF_MEMORY.test(message);
 }

@@ -1,6 +1,8 @@
-import { rename, stat, statfs } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { renameWithRetry } from '../../../common/durable.ts';
 import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
+import { freeBytesOf } from '../../../common/file-system.ts';
 import { DESCRIBED_FILES, TOOL_TEMPLATE_FILE } from '../base-identity.ts';
 import { MAX_CONFIG_BYTES } from '../base-model.ts';
 import { parseConfig } from '../families.ts';
@@ -41,7 +43,7 @@ export interface FetchModelOptions extends HubSettings {
 }
 
 export interface FetchModelDeps extends HubDeps {
-  /** Returns the free bytes on the disk of a folder. @default statfs */
+  /** Returns the free bytes on the disk of a folder. @default freeBytesOf */
   readonly freeBytes?: (dir: string) => Promise<number>;
 }
 
@@ -162,7 +164,7 @@ class Fetcher {
     let missing = 0;
     for (const file of files)
       if (!(await cache.hasBlob(file))) missing += file.size - (await partialSize(cache, file));
-    const free = await (this.#deps.freeBytes ?? freeBytes)(options.cacheDir);
+    const free = await (this.#deps.freeBytes ?? freeBytesOf)(options.cacheDir);
     if (missing > 0 && missing + SPARE_BYTES > free)
       throw diskFull(options.cacheDir, { needed: missing, free });
     for (const file of files) await this.#fetchOne(file);
@@ -180,7 +182,7 @@ class Fetcher {
         { endpoint, accessToken, signal, reference, file, partial, onProgress: progress },
         this.#deps,
       );
-      await rename(partial, cache.blob(etag));
+      await renameWithRetry(partial, cache.blob(etag));
     }
     await cache.place(reference.revision, path, etag);
     progress(size);
@@ -197,11 +199,6 @@ function partialSize(cache: HubCache, file: HubFile): Promise<number> {
     ({ size }) => Math.min(size, file.size),
     () => 0,
   );
-}
-
-async function freeBytes(dir: string): Promise<number> {
-  const { bavail, bsize } = await statfs(dir);
-  return bavail * bsize;
 }
 
 function missingFile({ name, revision }: HubReference, file: string): SwarmError {

@@ -20,7 +20,8 @@ export async function hubSettings(
   folder: string,
 ): Promise<HubSettings> {
   const user = environment.HOME || homedir();
-  const path = (text: string): string => resolve(folder, text.replace(/^~(?=\/|$)/, user));
+  const tilde = process.platform === 'win32' ? /^~(?=[\\/]|$)/ : /^~(?=\/|$)/;
+  const path = (text: string): string => resolve(folder, text.replace(tilde, user));
   const home = path(
     environment.HF_HOME || join(environment.XDG_CACHE_HOME || join(user, '.cache'), 'huggingface'),
   );

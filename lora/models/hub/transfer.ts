@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open, rm } from 'node:fs/promises';
+import { type FileHandle, open, rm, truncate } from 'node:fs/promises';
 import { raceSignal } from 'race-signal';
 import { commonError } from '../../../common/common-errors.ts';
 import { sleep } from '../../../common/deadline.ts';
@@ -62,14 +62,14 @@ export async function transfer(options: TransferOptions, deps: HubDeps): Promise
 /** Appends to the partial file until it has the listed size. @returns its hash */
 async function download(handle: FileHandle, options: TransferOptions, deps: HubDeps): Promise<string> {
   const { file, signal, endpoint, partial, onProgress } = options;
-  let { hash, bytes } = await hashPartial(handle, file, signal);
+  let { hash, bytes } = await hashPartial(handle, options);
   onProgress(bytes);
   for (let failures = 0; bytes < file.size; ) {
     const before = bytes;
     const response = await requestFrom(bytes, options, deps);
     if (bytes > 0 && !startsAt(response, bytes)) {
-      // The hub ignored the range and sends the whole file.
-      await handle.truncate(0);
+      // The hub ignored the range and sends the whole file. By path: a handle for appending cannot do it on Windows.
+      await truncate(partial);
       ({ hash, bytes } = { hash: newHash(file), bytes: 0 });
     }
     let cause: unknown = new Error('the connection was closed');
@@ -98,12 +98,11 @@ async function download(handle: FileHandle, options: TransferOptions, deps: HubD
 /** Hashes a partial file. Empties it first if it is longer than the listed size. */
 async function hashPartial(
   handle: FileHandle,
-  file: HubFile,
-  signal: AbortSignal,
+  { file, partial, signal }: TransferOptions,
 ): Promise<{ hash: Hash; bytes: number }> {
   const hash = newHash(file);
   const { size } = await handle.stat();
-  if (size > file.size) await handle.truncate(0);
+  if (size > file.size) await truncate(partial);
   if (size > file.size || size === 0) return { hash, bytes: 0 };
   const buffer = Buffer.alloc(READ_BYTES);
   let bytes = 0;
