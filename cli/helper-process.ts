@@ -7,6 +7,7 @@ import type { SwarmError } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
 import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
+import { DRAIN_MESSAGE } from './signals.ts';
 
 /** Lines of output that the error of a failed process carries. */
 const LAST_LINES = 12;
@@ -114,8 +115,8 @@ export class HelperProcess {
   /** Asks the process to drain, and kills the whole process group after STOP_MS. Idempotent. */
   async stop(): Promise<void> {
     if (this.#ended) return;
-    // Windows has no SIGTERM: kill() ends a process there at once. A helper also drains when its channel closes.
-    if (process.platform === 'win32' && this.#child.connected) this.#child.disconnect();
+    // Windows has no SIGTERM: kill() ends a process there at once.
+    if (process.platform === 'win32' && this.#child.connected) this.#child.send(DRAIN_MESSAGE);
     else this.#child.kill('SIGTERM');
     const timer = setTimeout(() => this.kill(), STOP_MS);
     await this.exited;

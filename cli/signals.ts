@@ -3,6 +3,9 @@ import { exitCodes } from './exit-codes.ts';
 /** Milliseconds in which a daemon hands back its round, saves and leaves. After that the process exits anyway. */
 export const DRAIN_MS = 5_000;
 
+/** Asks a helper process to drain where signals cannot: on Windows. */
+export const DRAIN_MESSAGE = 'drain';
+
 /**
  * Returns a signal that aborts at the first Ctrl-C or SIGTERM, so that the command can drain. The second one, or the end
  * of DRAIN_MS, ends the process. A helper process (started with an IPC channel by the demo or a test) also drains when
@@ -30,6 +33,9 @@ export function drainOnSignals(): AbortSignal {
   if (process.connected) {
     process.on('disconnect', () => {
       if (!controller.signal.aborted) drain('the parent process ended');
+    });
+    process.on('message', (message) => {
+      if (message === DRAIN_MESSAGE) drain('asked to stop');
     });
     // The channel alone must not keep a finished command running.
     process.channel?.unref();

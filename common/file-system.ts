@@ -1,5 +1,6 @@
 /** Calls that some file systems do not have. */
-import { chmod, statfs } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { chmod, copyFile, link, open, statfs } from 'node:fs/promises';
 
 /** What file systems answer to a call that they do not have. */
 const NO_SUCH_CALL: readonly unknown[] = ['ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
@@ -15,6 +16,23 @@ export async function freeBytesOf(folder: string): Promise<number> {
   } catch (error) {
     if (NO_SUCH_CALL.includes((error as NodeJS.ErrnoException).code)) return Number.POSITIVE_INFINITY;
     throw error;
+  }
+}
+
+/**
+ * Gives a file a second name, or copies it where that is not possible: on another file system, or on one without hard
+ * links. Each system has its own error for that, so every error of the link leads to the copy. Never copies over an
+ * existing name: that would write through a link into another file.
+ * @throws the error of the copy: EEXIST if `to` exists
+ */
+export async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch {
+    await copyFile(from, to, constants.COPYFILE_EXCL);
+    // For writing: Windows syncs no handle that is open for reading only.
+    const file = await open(to, 'r+');
+    await file.sync().finally(() => file.close());
   }
 }
 

@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { copyFile, link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { syncFolder, writeError } from '../common/durable.ts';
 import type { SwarmError } from '../common/errors.ts';
-import { restrictToOwner } from '../common/file-system.ts';
+import { linkOrCopy, restrictToOwner } from '../common/file-system.ts';
 import { type Signer, signerFromSeed } from '../protocol/signing.ts';
 import { netError } from './errors.ts';
 
@@ -57,29 +56,17 @@ async function create(home: string, path: string): Promise<Uint8Array> {
     } finally {
       await file.close();
     }
-    await linkOrCopy(temporary, path);
+    // Unlike a rename, a link fails if another process was first; then that key is used. Where there are no links, that
+    // process may read half of the copy: it fails with IDENTITY_CORRUPT, and works when it is started again.
+    await linkOrCopy(temporary, path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error;
+    });
     await syncFolder(home);
     return await readFile(path);
   } catch (cause) {
     throw writeError(cause, path);
   } finally {
     await rm(temporary, { force: true });
-  }
-}
-
-/** Unlike a rename, a link fails if another process was first; then that key is used. */
-async function linkOrCopy(from: string, to: string): Promise<void> {
-  const unlessTaken = (error: NodeJS.ErrnoException): void => {
-    if (error.code !== 'EEXIST') throw error;
-  };
-  try {
-    await link(from, to).catch(unlessTaken);
-  } catch {
-    // This file system has no hard links. The copy is exclusive too, but another process may read half of it: that
-    // process then fails with IDENTITY_CORRUPT, and works when started again.
-    await copyFile(from, to, constants.COPYFILE_EXCL).catch(unlessTaken);
-    const file = await open(to, 'r+');
-    await file.sync().finally(() => file.close());
   }
 }
 

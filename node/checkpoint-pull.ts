@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { copyFile, link, mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
+import { linkOrCopy } from '../common/file-system.ts';
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
@@ -125,7 +126,7 @@ async function writeFolder(output: string, weights: string, { lora, base }: Mani
   await mkdir(output, { recursive: true });
   const target = join(output, ADAPTER_WEIGHTS_FILE);
   await rm(target, { force: true });
-  await link(weights, target).catch(() => copyFile(weights, target));
+  await linkOrCopy(weights, target);
   const config = { lora, baseModelName: base.name, revision: base.revision ?? null };
   await writeFile(join(output, ADAPTER_CONFIG_FILE), encodePeftConfig(config, layout));
 }

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameDurably, renameWithRetry, syncFolder, writeError } from '../../common/durable.ts';
+import { linkOrCopy } from '../../common/file-system.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../../lora/adapter/peft-config.ts';
 import type { FileBlobs } from '../../storage/blobs.ts';
@@ -70,25 +71,6 @@ function readable({ manifest, digest, checkpoint }: CheckpointToWrite): object {
 async function removeLeftovers(parent: string): Promise<void> {
   for (const name of await readdir(parent)) {
     if (name.startsWith('.')) await rm(join(parent, name), { recursive: true, force: true });
-  }
-}
-
-async function linkOrCopy(from: string, to: string): Promise<void> {
-  try {
-    await link(from, to);
-  } catch {
-    // The blob is on another file system, or this one has no hard links.
-    await copyFile(from, to);
-    await syncFile(to);
-  }
-}
-
-async function syncFile(path: string): Promise<void> {
-  const file = await open(path, 'r+');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
   }
 }
 

@@ -1,7 +1,7 @@
-import { constants } from 'node:fs';
-import { copyFile, link, mkdir, rm, stat } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { renameWithRetry } from '../../common/durable.ts';
+import { linkOrCopy } from '../../common/file-system.ts';
 import { type BaseDescription, type BaseFile, baseDigest } from './base-identity.ts';
 import { modelError } from './errors.ts';
 
@@ -32,6 +32,7 @@ export async function layOutBase({ home, base, pathOf }: BaseFolderOptions): Pro
   const work = `${target}.partial`;
   for (const folder of [work, target]) await rm(folder, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
+  // The names are untrusted, and some file systems treat two of them as the same: linkOrCopy refuses the second.
   for (const file of base.files) await linkOrCopy(pathOf(file.digest), join(work, file.path));
   await renameWithRetry(work, target);
   return target;
@@ -43,12 +44,4 @@ async function isComplete(folder: string, files: readonly BaseFile[]): Promise<b
     if (found?.size !== size) return false;
   }
   return true;
-}
-
-/**
- * Copies where the file system has no hard links. Never copies over an existing name: that would write through a link
- * into the content of another digest. The names are untrusted, and some file systems treat two of them as the same.
- */
-async function linkOrCopy(from: string, to: string): Promise<void> {
-  await link(from, to).catch(() => copyFile(from, to, constants.COPYFILE_EXCL));
 }

@@ -2,16 +2,14 @@
  * Entry of a process that tries or measures one engine and ends. A driver that crashes takes nothing else with it, and
  * the memory of a device's libraries is released.
  */
-import { readdir, readFile } from 'node:fs/promises';
 import { isSwarmError } from '../../common/errors.ts';
 import { createEngine, type Engine } from '../engines/engine.ts';
 import { hasFloat16 } from '../engines/float16.ts';
 import { requirementsOf } from '../engines/onnx/engine.ts';
 import type { ProbeMessage, ProbeReply, ProbeRequest } from './probe.ts';
+import { hasSoftwareDriver } from './software-driver.ts';
 import { measureSpeed } from './speed.ts';
 
-/** Vulkan drivers that compute on the processor: Mesa's and Chromium's. */
-const SOFTWARE_DRIVERS = ['libvulkan_lvp', 'libvk_swiftshader'];
 /** Processor time per second of waiting for a device. A real GPU keeps one thread busy; a software driver fills the cores. */
 const PROCESSOR_SHARE = 1.2;
 const software: ProbeReply = {
@@ -19,14 +17,6 @@ const software: ProbeReply = {
   needs: requirementsOf('onnx-webgpu'),
   software: true,
 };
-
-/** Whether a known software driver is loaded, on a machine (Linux) without any GPU. */
-async function hasSoftwareDriver(): Promise<boolean> {
-  const maps = await readFile('/proc/self/maps', 'utf8').catch(() => '');
-  if (!SOFTWARE_DRIVERS.some((name) => maps.includes(name))) return false;
-  const devices = await Promise.all(['/dev', '/dev/dri'].map((path) => readdir(path).catch(() => [])));
-  return !devices.flat().some((name) => /^(renderD\d+|nvidia\d+|dxg)$/.test(name));
-}
 
 async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeReply> {
   const { signal } = new AbortController();

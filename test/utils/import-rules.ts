@@ -81,7 +81,7 @@ export function importOffences(file: string, source: string): string[] {
 }
 
 /** Comments as blanks: offsets and lines stay, strings stay. */
-function withoutComments(source: string): string {
+export function withoutComments(source: string): string {
   return source.replace(
     /\/\*[\s\S]*?\*\/|\/\/[^\n]*|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\[\s\S])*`/g,
     (token) => (token.startsWith('/') ? token.replace(/[^\n]/g, ' ') : token),

@@ -22,11 +22,11 @@ export interface SourceFile {
   readonly text: string;
 }
 
-/** All TypeScript files in these top folders. */
-export function sourcesIn(folders: readonly string[]): SourceFile[] {
+/** All files in these top folders with one of the extensions. @param extensions @default TypeScript */
+export function sourcesIn(folders: readonly string[], extensions = ['.ts']): SourceFile[] {
   return folders.flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+      .filter((entry) => entry.isFile() && extensions.some((extension) => entry.name.endsWith(extension)))
       .map((entry) => join(entry.parentPath, entry.name))
       .filter((file) => !file.includes('node_modules'))
       .map((file) => ({

@@ -1,0 +1,264 @@
+/**
+ * What differs between systems, and each shipped file that uses it, with how it is guarded. The test of portability holds
+ * this table against the sources.
+ */
+import { withoutComments } from './import-rules.ts';
+import type { SourceFile } from './sources.ts';
+
+interface SystemFeature {
+  /** What a file that uses it contains, outside of comments. */
+  readonly pattern: RegExp;
+  /** How systems differ. */
+  readonly about: string;
+  /** How each file that uses it also works on the other systems. */
+  readonly files: Readonly<Record<string, string>>;
+}
+
+const JUST_SHOWN = 'part of a text or a key; no behaviour depends on it';
+const KILL =
+  "Node.js' kill() of a child it started: Windows ends the process at once too, and reports the same signal";
+const MODE = 'Windows ignores the mode: the rights of the folder apply (docs/systems.md)';
+const FILE_URL = 'only as an argument of fileURLToPath or fork';
+const WRITE_HANDLE = 'the handle is open for writing, which Windows asks for';
+
+export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
+  platform: {
+    pattern: /\bprocess\.(platform|arch)\b/,
+    about: 'a branch for one system is code that Linux never runs',
+    files: {
+      'cli/doctor/machine.ts':
+        'sysctl on macOS, /proc/cpuinfo elsewhere; without either the instructions are unknown',
+      'cli/helper-process.ts': 'Windows: asks by a message to stop, kills without a process group',
+      'cli/signals.ts': 'Windows: Ctrl-Break drains as well',
+      'common/durable.ts': 'Windows: renames are tried again, folders are not synced',
+      'lora/models/hub/settings.ts': 'Windows: "~\\" means the home folder as "~/" does',
+      'lora/train/choose.ts': JUST_SHOWN,
+      'lora/train/fallback.ts': 'Windows: exit codes say that memory ran out, as there are no signals',
+      'lora/train/mac-memory.ts': 'macOS: vm_stat; where it fails, what Node.js says',
+    },
+  },
+  'files of Linux': {
+    pattern: /['"`]\/?(proc|sys|dev|tmp)[/'"`]/,
+    about: 'only Linux has /proc, /sys and these names in /dev; Windows has no /tmp',
+    files: {
+      'cli/doctor/machine.ts': 'a missing file: the instructions are unknown',
+      'lora/train/available-memory.ts': 'a missing file limits nothing',
+      'lora/train/software-driver.ts':
+        'a missing file: no software driver; probe-process.ts also goes by processor time',
+    },
+  },
+  rights: {
+    pattern: /\bchmod|\b0o[0-7]{3}\b|\bumask\b|\bget[eug]+id\b/,
+    about: 'Windows and some file systems have no rights for owner, group and others',
+    files: {
+      'common/durable.ts': MODE,
+      'common/file-lock.ts': MODE,
+      'common/file-system.ts': 'ENOTSUP and ENOSYS are passed over',
+      'common/folders.ts': MODE,
+      'coordinator/api/token.ts': MODE,
+      'monitor/log-file.ts': MODE,
+      'net/identity.ts': MODE,
+      'net/persistent-peers.ts': MODE,
+      'storage/daemon-home.ts': MODE,
+      'storage/database.ts': 'a failure is ignored: SQLite creates the file then',
+    },
+  },
+  links: {
+    pattern: /\b(sym)?link(Sync)?\(|\breadlink|\blstat/,
+    about:
+      'FAT, exFAT, Android and some network shares have no hard links; Windows asks for a privilege for symbolic ones',
+    files: {
+      'common/file-system.ts': 'copies instead, never over an existing name',
+      'lora/models/hub/cache.ts': 'copies instead of a symbolic link',
+    },
+  },
+  'free space': {
+    pattern: /\bstatfs/,
+    about: 'some file systems do not tell',
+    files: { 'common/file-system.ts': 'Infinity; a full disk is noticed when writing fails' },
+  },
+  signals: {
+    pattern: /\bSIG[A-Z]{3,}\b/,
+    about: 'Windows knows no signals between processes: every kill() ends the process at once',
+    files: {
+      'cli/commands/coordinator.ts': 'kills its own process, on every system',
+      'cli/helper-process.ts': 'Windows: a message instead of SIGTERM',
+      'cli/signals.ts':
+        'handlers of signals that never come are harmless; Ctrl-C and closing a console come on Windows too',
+      'common/workers/child-process.ts': KILL,
+      'common/workers/entry.ts': 'a handler of Ctrl-C, which Windows delivers to all processes of a console',
+      'lora/data/render/template-runner.ts': KILL,
+      'lora/train/fallback.ts': 'Windows: exit codes as well',
+      'lora/train/probe-process.ts': 'kills its own process after the answer was sent, on every system',
+      'lora/train/probe.ts': KILL,
+      'lora/train/process.ts': 'a handler of Ctrl-C, which Windows delivers to all processes of a console',
+      'lora/train/supervisor.ts': KILL,
+    },
+  },
+  processes: {
+    pattern: /(?<![.#?])\bprocess\.kill\(|\bdetached\b/,
+    about:
+      'process groups and zombies exist on POSIX systems only; a detached process of Windows has a console of its own',
+    files: {
+      'cli/commands/coordinator.ts': 'kills its own process',
+      'cli/helper-process.ts':
+        'Windows: kills the child alone, whose trainers end with it; its console window is hidden',
+      'common/durable.ts': 'signal 0 asks whether a process runs, on every system; EPERM means that it does',
+      'lora/train/probe-process.ts': 'kills its own process',
+    },
+  },
+  'child processes': {
+    pattern: /'(node:)?child_process'/,
+    about: 'Windows starts no scripts by their #! line, and npm and npx are .cmd files there',
+    files: {
+      'cli/doctor/machine.ts': 'sysctl on macOS only; a failure means unknown',
+      'cli/helper-process.ts': 'starts the running Node.js with a script',
+      'common/workers/child-process.ts': 'fork: the running Node.js',
+      'lora/train/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
+      'lora/train/probe.ts': 'fork: the running Node.js',
+      'lora/train/supervisor.ts': 'fork: the running Node.js',
+    },
+  },
+  allocator: {
+    pattern: /\b(GLIBC_|MALLOC_|LD_)/,
+    about: 'each C library has its own settings',
+    files: { 'lora/engines/allocator.ts': 'only glibc reads the variable; elsewhere it has no effect' },
+  },
+  'folders of the user': {
+    pattern: /\bhomedir\(|\bXDG_|\bAPPDATA\b|\btmpdir\(|\.HOME\b/,
+    about: 'HOME is not set on Windows, and XDG folders are a custom of Linux',
+    files: {
+      'cli/homes.ts': 'homedir() without HOME; the same folders below it on every system',
+      'lora/models/hub/settings.ts':
+        'homedir() without HOME; the folders of huggingface_hub, which has them on every system',
+      'lora/train/speed.ts': 'tmpdir() knows the folder of each system',
+    },
+  },
+  separators: {
+    pattern:
+      /\bsep\b(?=[\s,}]*from 'node:path')|\.split\((sep|'\/')\)|\[\\\\\/\]|`\$\{\w*([Dd]ir|[Ff]older|[Pp]ath|[Hh]ome|output)\}\/|startsWith\('\/'\)/,
+    about: 'paths of Windows have backslashes and drive letters',
+    files: {
+      'lora/data/files.ts': 'orders matches of a pattern by their path with forward slashes',
+      'lora/models/hub/reference.ts': 'the name of a branch, not a path',
+      'lora/models/hub/settings.ts': 'both separators on Windows',
+      'lora/models/hub/transfer.ts': 'a path of a repository, in a URL',
+      'lora/train/available-memory.ts': 'the path of a control group, only on Linux',
+    },
+  },
+  'file URLs': {
+    pattern: /\.pathname\b|\bfileURLToPath\(/,
+    about: 'the pathname of a file URL is no path on Windows ("/C:/…"), nor where a path has spaces',
+    files: {
+      'cli/context.ts': FILE_URL,
+      'common/workers/child-process.ts': FILE_URL,
+      'lora/train/probe.ts': FILE_URL,
+      'lora/train/supervisor.ts': FILE_URL,
+    },
+  },
+  renames: {
+    pattern: /(?<!\.)\brename(Sync)?\(/,
+    about: 'Windows does not rename what another process has open: call renameWithRetry of common/durable.ts',
+    files: {
+      'common/durable.ts': 'Windows: tries again for two seconds',
+      'monitor/log-file.ts':
+        'a log that cannot be rotated drops lines until it can; the other outputs have them',
+    },
+  },
+  syncs: {
+    pattern: /\b(file|handle|folder)\.(data)?sync\(|\.datasync\(/,
+    about: 'Windows syncs no handle for reading and no folder; some file systems sync no folder',
+    files: {
+      'common/durable.ts': `${WRITE_HANDLE}; not on folders of Windows; what cannot be synced is passed over`,
+      'common/file-system.ts': WRITE_HANDLE,
+      'coordinator/record/checkpoint-folders.ts': WRITE_HANDLE,
+      'lora/data/stored-rows.ts': WRITE_HANDLE,
+      'lora/models/hub/transfer.ts': WRITE_HANDLE,
+      'net/identity.ts': WRITE_HANDLE,
+      'storage/blob-store.ts': WRITE_HANDLE,
+      'storage/partial-blob.ts': WRITE_HANDLE,
+    },
+  },
+  'handles for appending': {
+    pattern: /\b(openSync|open|createWriteStream)\([^)]*'ax?\+?'/,
+    about: 'on Windows they cannot be truncated: truncate by path (github.com/nodejs/node/issues/3177)',
+    files: {
+      'lora/models/hub/transfer.ts': 'truncated by path',
+      'monitor/log-file.ts': 'never truncated',
+      'storage/database.ts': 'never truncated',
+    },
+  },
+  patterns: {
+    pattern: /(?<!\.)\bglob\(/,
+    about:
+      'backslashes are separators on Windows and escapes elsewhere; matching ignores case on Windows and macOS',
+    files: { 'lora/data/files.ts': "left to Node.js' glob; a path that exists is never a pattern" },
+  },
+  SQLite: {
+    pattern: /\bnew DatabaseSync\(/,
+    about: 'file locks and shared memory need a local disk',
+    files: {
+      'common/file-lock.ts': "SQLite's lock, which each system drops when its process ends",
+      'storage/database.ts': 'STORE_REFUSED where the disk has no locks or no shared memory',
+    },
+  },
+  machine: {
+    pattern: /\b(freemem|totalmem|cpus)\(\)|\bprocess\.availableMemory\(/,
+    about: 'processors may be unknown (no /proc); "available" counts other pages on each system',
+    files: {
+      'cli/doctor/machine.ts': '"unknown" without processors',
+      'lora/train/available-memory.ts': 'control groups on Linux, vm_stat on macOS, else what Node.js says',
+      'lora/train/choose.ts': JUST_SHOWN,
+      'node/daemon.ts': 'the memory of the machine, which every system tells',
+    },
+  },
+  terminals: {
+    pattern: /\bisTTY\b|\\u001b\[/,
+    about: 'width and colours may be unknown',
+    files: {
+      'cli/commands/demo.ts': 'without a terminal: plain lines',
+      'cli/commands/node.ts': 'without a terminal: plain lines',
+      'cli/context.ts': '80 columns where the width is unknown; no colours with NO_COLOR or TERM=dumb',
+      'cli/daemon-log.ts': 'without a terminal: JSON',
+      'cli/job-wait.ts': 'without a terminal: no waiting for a person',
+      'cli/print.ts': 'without a terminal: plain lines',
+    },
+  },
+  locales: {
+    pattern:
+      /\btoLocale|\bIntl\.|\blocaleCompare\(|\bget(Hours|Minutes|Date|Day|Month|FullYear|TimezoneOffset)\(/,
+    about: 'language and time zone of the user would change texts and orders',
+    files: {
+      'cli/options.ts': 'the locale is named',
+      'common/text.ts': 'the locale is named',
+      'lora/engines/names.ts': 'the locale is named',
+      'lora/train/choose.ts': 'the locale is named',
+    },
+  },
+  'multicast DNS': {
+    pattern: /@libp2p\/mdns/,
+    about: 'macOS and Windows have a responder of their own on port 5353; firewalls of Windows ask first',
+    files: {
+      'net/libp2p/local-discovery.ts': 'one of several ways to find peers; an invite holds addresses',
+    },
+  },
+};
+
+/** Differences between the table and the sources, each with what to do. */
+export function tableOffences(sources: readonly SourceFile[], features = SYSTEM_FEATURES): string[] {
+  return Object.entries(features).flatMap(([name, { pattern, about, files }]) => {
+    const users = sources.filter(({ text }) => pattern.test(withoutComments(text))).map(({ path }) => path);
+    const unlisted = users.filter((path) => !Object.hasOwn(files, path));
+    const unused = Object.keys(files).filter((path) => !users.includes(path));
+    return [
+      ...unlisted.map(
+        (path) =>
+          `${path} uses "${name}" (${pattern}): ${about}. Guard it for the other systems, add a test with that part stubbed to test/unit/house/portability.test.ts, and the file to SYSTEM_FEATURES in test/utils/system-features.ts`,
+      ),
+      ...unused.map(
+        (path) =>
+          `${path} no longer uses "${name}": remove it from SYSTEM_FEATURES in test/utils/system-features.ts`,
+      ),
+    ];
+  });
+}
