@@ -91,7 +91,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'lora/train/fallback.ts': 'Windows: exit codes as well',
       'lora/train/probe-process.ts': 'kills its own process after the answer was sent, on every system',
       'lora/train/probe.ts': KILL,
-      'lora/train/process.ts': 'a handler of Ctrl-C, which Windows delivers to all processes of a console',
       'lora/train/supervisor.ts': KILL,
     },
   },
@@ -116,7 +115,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'common/workers/child-process.ts': 'fork: the running Node.js',
       'lora/train/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
       'lora/train/probe.ts': 'fork: the running Node.js',
-      'lora/train/supervisor.ts': 'fork: the running Node.js',
     },
   },
   allocator: {
@@ -153,7 +151,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/context.ts': FILE_URL,
       'common/workers/child-process.ts': FILE_URL,
       'lora/train/probe.ts': FILE_URL,
-      'lora/train/supervisor.ts': FILE_URL,
     },
   },
   renames: {
