@@ -1,7 +1,7 @@
 /** The import rules of DESIGN.md section 2, as a function from a source file to its offences. */
 import { posix } from 'node:path';
 
-/** What each top folder may import besides itself; a file in none of them is not checked. */
+/** Top folders that each top folder may import besides itself. Files in other folders are not checked. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   common: [],
   protocol: ['common'],
@@ -16,7 +16,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   test: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'node', 'coordinator', 'cli', 'scripts'],
 };
 
-/** Packages that only one place may know. Tests and chores may use anything. */
+/** Packages that only one folder may import. Tests and scripts may import any package. */
 const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
   { packages: /^(onnxruntime|@tensorflow\/)/, place: /^lora\/engines\//, name: 'lora/engines' },
   { packages: /^(libp2p$|@libp2p\/|@chainsafe\/)/, place: /^net\//, name: 'net' },
@@ -25,7 +25,7 @@ const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
 /** Files that set variables which a native library reads when it is loaded. */
 const SETS_ENVIRONMENT = ['lora/engines/onnx/telemetry.ts', 'lora/engines/tfjs/environment.ts'];
 
-/** Where the result may depend on arguments alone, so that it can be replayed and recomputed. */
+/** Files whose results may depend on arguments alone, so that they can be replayed and recomputed. */
 const PURE = /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/round\/|node\/machine\/)/;
 const IMPURE: readonly { pattern: RegExp; name: string }[] = [
   { pattern: /\bDate\.now\b/, name: 'Date.now' },
@@ -36,6 +36,10 @@ const IMPURE: readonly { pattern: RegExp; name: string }[] = [
   { pattern: /\b(setTimeout|setInterval|setImmediate)\b/, name: 'a timer' },
   { pattern: /['"]node:timers(\/promises)?['"]/, name: 'a timer' },
 ];
+
+/** Unit tests and test helpers import nothing from the slower tests. */
+const SHARED_BY_TESTS = /^test\/(unit|utils)\//;
+const SLOW_TESTS = /^test\/(sim|e2e|interop)\//;
 
 const IMPORT =
   /(?:^|[;\n}])\s*(?:import|export)\b[^'"`;]*?\bfrom\s*(['"])([^'"\n]+)\1|(?:^|[;\n])\s*import\s*(['"])([^'"\n]+)\3|\bimport\(\s*(['"])([^'"\n]+)\5/g;
@@ -63,7 +67,10 @@ export function importOffences(file: string, source: string): string[] {
       }
       continue;
     }
-    const to = posix.join(posix.dirname(file), target).split('/')[0]!;
+    const path = posix.join(posix.dirname(file), target);
+    const to = path.split('/')[0]!;
+    if (SHARED_BY_TESTS.test(file) && SLOW_TESTS.test(path))
+      add(index, `imports ${target}; move it to test/utils`);
     if (to !== folder && !allowed.includes(to)) add(index, `${folder} may not import ${to} (${target})`);
     if (!/\.(ts|js|json)$/.test(target)) add(index, `imports ${target} without its .ts`);
   }
@@ -80,7 +87,7 @@ export function importOffences(file: string, source: string): string[] {
   return offences.sort((a, b) => a.line - b.line).map(({ line, text }) => `${file}:${line}: ${text}`);
 }
 
-/** Comments as blanks: offsets and lines stay, strings stay. */
+/** Replaces comments by blanks. Offsets, lines and strings stay. */
 export function withoutComments(source: string): string {
   return source.replace(
     /\/\*[\s\S]*?\*\/|\/\/[^\n]*|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\[\s\S])*`/g,

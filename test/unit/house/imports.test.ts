@@ -49,6 +49,12 @@ describe('import rules', () => {
     expect(importOffences('cli/context.ts', 'process.env.HOME')).toEqual([]);
   });
 
+  it('keep unit tests apart from the simulation and from tests with processes', () => {
+    expect(importOffences('test/unit/node/a.test.ts', "import { x } from '../../sim/x.ts';")).toHaveLength(1);
+    expect(importOffences('test/utils/a.ts', "import { x } from '../e2e/x.ts';")).toHaveLength(1);
+    expect(importOffences('test/sim/a.ts', "import { x } from '../utils/x.ts';")).toEqual([]);
+  });
+
   it('do not read comments, and ask for the .ts of a file', () => {
     expect(importOffences('protocol/a.ts', "/* Date.now */ // Math.random\nconst s = '//';")).toEqual([]);
     expect(importOffences('net/a.ts', "import { x } from './b';")).toHaveLength(1);
