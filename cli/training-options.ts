@@ -45,7 +45,10 @@ export interface OptimizerFlags {
 const lora = loraSchema.parse({});
 const training = trainingSchema.parse({});
 
-/** Adds the flags of the adapter. Their defaults are a job's, and apply only where no config file or preset sets a value. */
+/**
+ * Adds the flags of the adapter. Their defaults are a job's, and apply only where no config file or preset sets a
+ * value.
+ */
 export function addAdapterOptions(command: Command): Command {
   return command
     .optionsGroup('Adapter:')

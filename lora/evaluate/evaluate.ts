@@ -15,7 +15,10 @@ import { isSized, SizedExecutables } from '../train/supervised.ts';
 import { evaluateError } from './errors.ts';
 import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 
-/** Longest window in tokens, because attention's memory grows with the square. Longer rows are scored in several windows. */
+/**
+ * Longest window in tokens, because attention's memory grows with the square. Longer rows are scored in several
+ * windows.
+ */
 const MAX_WINDOW = 4096;
 /** Window lengths are multiples of this, so that similar data uses the same graph. */
 const WINDOW_STEP = 64;

@@ -30,7 +30,10 @@ export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; 
   };
 }
 
-/** Packs the training rows, and the held-out rows where there are any. The caller closes both. @throws as `packFiles` */
+/**
+ * Packs the training rows, and the held-out rows where there are any. The caller closes both.
+ * @throws as `packFiles`
+ */
 export async function packRunData(
   spec: TrainSpec,
   { cacheDir, now, signal }: RunDataOptions,

@@ -60,7 +60,10 @@ export function microBatchThatFits(
   return null;
 }
 
-/** A warning that the estimated memory is not available, with settings that need less; null where it fits or on GPUs alone. */
+/**
+ * A warning that the estimated memory is not available, with settings that need less; null where it fits or on GPUs
+ * alone.
+ */
 export function memoryWarning(
   model: ModelShape,
   spec: TrainSpec,

@@ -13,7 +13,9 @@ import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 /** Share of the available memory to use: other programs need some, and estimates are not exact. */
 const MEMORY_SHARE = 0.6;
 
-/** Returns the settings of a preset for this model and data. Those in `layer` stay, and the others are chosen to fit. */
+/**
+ * Returns the settings of a preset for this model and data. Those in `layer` stay, and the others are chosen to fit.
+ */
 export async function presetLayer(
   name: PresetName,
   layer: Layer,

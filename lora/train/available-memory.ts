@@ -15,7 +15,9 @@ interface ControlGroups {
   readonly filePages: readonly string[];
 }
 
-/** https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high the kernel slows processes to a crawl. */
+/**
+ * https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high the kernel slows processes to a crawl.
+ */
 const VERSION_2: ControlGroups = {
   folder: 'sys/fs/cgroup',
   limits: ['memory.max', 'memory.high'],

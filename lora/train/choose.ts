@@ -209,7 +209,9 @@ function formatsText({ baseBits, precision }: Formats): string {
 
 const recordSchema = z.object({ engine: z.enum(ENGINE_NAMES), reason: z.string(), at: z.number() });
 
-/** One file per machine, shape of the base, formats and number of threads. Speed depends on nothing else of the base. */
+/**
+ * One file per machine, shape of the base, formats and number of threads. Speed depends on nothing else of the base.
+ */
 function recordFile({ model, compute: { threads, baseBits, precision }, recordDir }: MachineOptions): string {
   const machine = [hostname(), process.platform, process.arch, cpus()[0]?.model ?? '', cpus().length];
   const key = sha256(

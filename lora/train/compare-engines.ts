@@ -87,7 +87,10 @@ export function missingFormat(
   return speed !== null && speed.float16Flops === undefined ? 'has no device with float16' : null;
 }
 
-/** Measures engines one after the other: at the same time they would slow each other down. Skips those that lack a format. */
+/**
+ * Measures engines one after the other: at the same time they would slow each other down. Skips those that lack a
+ * format.
+ */
 export async function probeEngines(
   engines: readonly EngineName[],
   { tokens, width, compute, signal, onProbe }: ProbeOptions & ProbeSize,

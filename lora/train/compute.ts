@@ -10,7 +10,10 @@ import { BASE_BITS, type BaseBits, requireBaseBits } from '../models/base-bits.t
 export type Devices = readonly [Device, ...Device[]];
 
 export interface Compute {
-  /** Devices that share each batch; the first makes the optimiser steps. `auto`: one device, with the fastest engine. @default 'auto' */
+  /**
+   * Devices that share each batch; the first makes the optimiser steps. `auto`: one device, with the fastest engine.
+   * @default 'auto'
+   */
   readonly devices: Devices | 'auto';
   /** Threads of the engine, for each device. @default all hardware threads */
   readonly threads: number;

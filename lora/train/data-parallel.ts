@@ -1,4 +1,7 @@
-/** Data-parallel training: each device computes the gradients of a part of the batch, and the sums are the whole batch's. */
+/**
+ * Data-parallel training: each device computes the gradients of a part of the batch, and the sums are the whole
+ * batch's.
+ */
 import { isSwarmError } from '../../common/errors.ts';
 import type { Row } from '../data/row.ts';
 import type { LossAndGradients } from './step.ts';

@@ -3,7 +3,10 @@ import type { Graph } from '../graph/graph.ts';
 import { markFloat16Products } from '../graph/passes/float16-products.ts';
 import type { Architecture } from '../models/architecture.ts';
 
-/** Converts a graph's products with base weights to a precision. The output head stays float32, also where it is tied to the embedding. */
+/**
+ * Converts a graph's products with base weights to a precision. The output head stays float32, also where it is tied to
+ * the embedding.
+ */
 export function inPrecision(
   graph: Graph,
   { head, embedding }: Pick<Architecture, 'head' | 'embedding'>,

@@ -92,7 +92,10 @@ export function trainingGraph(
   };
 }
 
-/** Builds a graph of the forward pass. Output: `losses` in nats of all tokens, or of the supervised slots; 0 for unsupervised tokens. */
+/**
+ * Builds a graph of the forward pass. Output: `losses` in nats of all tokens, or of the supervised slots; 0 for
+ * unsupervised tokens.
+ */
 export function lossGraph(size: GraphSize, parametersOf: (graph: Graph) => ParameterSource): Graph {
   const graph = new Graph();
   const source = parametersOf(graph);

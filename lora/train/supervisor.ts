@@ -142,7 +142,10 @@ export class TrainerProcess implements DataParallelWorker {
     return (await this.#call('snapshot', { adapter: false }, { signal })).optimizer;
   }
 
-  /** Returns adapter and optimiser state after the last complete step, also of an aborted training. @throws as `train` */
+  /**
+   * Returns adapter and optimiser state after the last complete step, also of an aborted training.
+   * @throws as `train`
+   */
   async state(signal?: AbortSignal): Promise<{ adapter: Float32Array[]; optimizer: AdamWState }> {
     const reply = await this.#call('snapshot', { adapter: true }, { signal });
     return { adapter: reply.adapter!, optimizer: reply.optimizer };

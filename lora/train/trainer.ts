@@ -118,7 +118,9 @@ export class Trainer {
     return this.#lossScale === null ? state : { ...state, lossScale: this.#lossScale.state };
   }
 
-  /** @throws SwarmError OPTIMIZER_STATE for the state of other tensors or an invalid loss scale; nothing changes then */
+  /**
+   * @throws SwarmError OPTIMIZER_STATE for the state of other tensors or an invalid loss scale; nothing changes then
+   */
   setOptimizerState(state: AdamWState): void {
     const { lossScale = new LossScale().state } = state;
     if (this.#lossScale !== null) requireLossScale(lossScale);
