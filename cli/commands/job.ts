@@ -62,7 +62,10 @@ async function create(
   const written = await readJobFile(path);
   const read = { ...written, base: await baseFolder(context, written.base) };
   const preset =
-    read.preset && (await (await import('../train/job-preset.ts')).presetJob(path, read, context));
+    read.preset &&
+    (await (
+      await import('../../lora/finetune/job-preset.ts')
+    ).presetJob(path, read, { now: context.clock.now(), signal: context.signal }));
   if (preset && !options.json) {
     // As comments, because the output of a dry run is a valid job file.
     printLines(

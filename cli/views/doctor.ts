@@ -6,7 +6,7 @@ import type { MachineSpeed } from '../../lora/train/speed.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 
-/** Limits the texts of providers. */
+/** Longest text of a provider that is printed. */
 const REASON = { maxCharacters: 600 };
 
 /** A diagnosis for people. */

@@ -11,7 +11,7 @@ export interface Workload {
 }
 
 export interface Fallback extends Workload {
-  /** What failed, and with which settings training continues. */
+  /** The failure, and the settings that training continues with. */
   readonly reason: string;
 }
 

@@ -3,7 +3,7 @@ import type { BaseBits } from '../models/base-bits.ts';
 import type { Compute, ComputeOnDevices } from './compute.ts';
 import type { MemoryEstimate } from './estimate.ts';
 
-/** What the trainers hold in memory at one time. */
+/** Processes, and copies of the base, that trainers hold in memory at the same time. */
 export interface Trainers {
   readonly processes: number;
   /** Copies of the base. */

@@ -1,12 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { parse } from 'yaml';
-import type { JobSpec } from '../../lora/finetune/job-spec.ts';
-import { presetLayer } from '../../lora/finetune/preset.ts';
-import { type Layer, mergeLayers } from '../../lora/finetune/settings.ts';
-import { processorCompute } from '../../lora/train/compute.ts';
-import type { Choice } from '../../lora/train/presets.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
-import type { Context } from '../context.ts';
+import { processorCompute } from '../train/compute.ts';
+import type { Choice } from '../train/presets.ts';
+import type { JobSpec } from './job-spec.ts';
+import { presetLayer } from './preset.ts';
+import { type Layer, mergeLayers } from './settings.ts';
 
 /**
  * Fills in the settings of `lora` and `training` that a job file with a `preset` does not set. The number of steps is
@@ -17,7 +16,7 @@ import type { Context } from '../context.ts';
 export async function presetJob(
   path: string,
   spec: JobSpec,
-  { clock, signal }: Pick<Context, 'clock' | 'signal'>,
+  { now, signal }: { now: number; signal: AbortSignal },
 ): Promise<{ spec: JobSpec; choices: readonly Choice[] }> {
   const { lora, training } = parse(await readFile(path, 'utf8')) as Layer;
   const { batchSize, microBatch } = spec.training;
@@ -35,7 +34,7 @@ export async function presetJob(
   };
   // The nodes' devices are unknown here: the settings fit a processor.
   const compute = { ...processorCompute(), checkpointing: 'auto' } as const;
-  const chosen = await presetLayer(spec.preset!, layer, { compute, now: clock.now(), signal });
+  const chosen = await presetLayer(spec.preset!, layer, { compute, now, signal });
   const merged = mergeLayers(chosen.layer, given);
   return {
     spec: {

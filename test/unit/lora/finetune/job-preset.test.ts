@@ -1,9 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { presetJob } from '../../../../cli/train/job-preset.ts';
-import { systemClock } from '../../../../common/system-clock.ts';
 import { readJobFile } from '../../../../lora/finetune/job-file.ts';
+import { presetJob } from '../../../../lora/finetune/job-preset.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../../../utils/tiny-model.ts';
 
@@ -24,10 +23,9 @@ training: { warmupSteps: 3, sequenceLength: 32 }
 rounds: { count: 20, localSteps: 10 }
 `,
   );
-  const context = { clock: systemClock, signal: new AbortController().signal };
   const read = await readJobFile(path);
   expect(read.preset).toBe('auto');
-  const { spec, choices } = await presetJob(path, read, context);
+  const { spec, choices } = await presetJob(path, read, { now: 0, signal: new AbortController().signal });
   expect(choices.map(({ field }) => field)).toEqual([
     'lora.alpha',
     'training.learningRate',
