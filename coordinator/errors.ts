@@ -24,7 +24,6 @@ export const coordinatorError = defineErrors({
   STOPPED: 'failed',
   TOKEN_INVALID: { kind: 'failed', next: 'delete the file: the next start makes a new token' },
   TOO_MANY_JOBS: { kind: 'conflict', next: 'stop a job: "swarm job stop JOB"' },
-  WORKER_ANSWER: 'failed',
   WORKER_DIED: 'failed',
   API_FAILED: 'failed',
   API_NOT_FOUND: 'notFound',

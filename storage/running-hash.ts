@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
-import { Worker } from 'node:worker_threads';
+import { entryOf } from '../common/workers/entry.ts';
+import { ThreadCalls } from '../common/workers/thread.ts';
 import { storageError } from './errors.ts';
-import type { HashAnswer } from './hash-worker.ts';
+import type { HashMethods } from './hash-thread.ts';
 
 /** SHA-256 of bytes that arrive in pieces. */
 export interface RunningHash {
@@ -44,49 +45,36 @@ class InlineHash implements RunningHash {
  * pieces are returned, so that no caller waits for ever, and the digest fails.
  */
 class ThreadHash implements RunningHash {
-  readonly #worker: Worker;
-  readonly #waiting: { bytes: Uint8Array; done: Done }[] = [];
-  readonly #digest = Promise.withResolvers<string>();
-  #dead = false;
+  readonly #thread: ThreadCalls<HashMethods>;
+  /** The first piece that could not be hashed. */
+  #failure: { cause: unknown } | null = null;
 
   constructor() {
-    const entry = import.meta.url.endsWith('.ts') ? './hash-worker.ts' : './hash-worker.js';
-    this.#worker = new Worker(new URL(entry, import.meta.url));
-    this.#worker.on('message', (message: HashAnswer) => {
-      if (message === null) {
-        const piece = this.#waiting.shift();
-        return piece?.done(piece.bytes);
-      }
-      this.#digest.resolve(message);
-      this.close();
+    this.#thread = new ThreadCalls(entryOf(import.meta, './hash-thread'), {
+      ended: (cause) => storageError('HASH_FAILED', 'the hashing thread died', {}, { cause }),
     });
-    this.#worker.on('error', (error) => this.#fail(error));
-    // Without this, a failure before the digest is asked for would be an unhandled rejection.
-    this.#digest.promise.catch(() => {});
   }
 
   update(bytes: Uint8Array, done: Done): void {
-    if (this.#dead) {
-      done(bytes);
-      return;
-    }
-    this.#waiting.push({ bytes, done });
-    this.#worker.postMessage(bytes);
+    this.#thread
+      .call('update', bytes)
+      .catch((cause: unknown) => {
+        this.#failure ??= { cause };
+      })
+      .then(() => done(bytes));
   }
 
-  digest(): Promise<string> {
-    this.#worker.postMessage(null);
-    return this.#digest.promise;
+  async digest(): Promise<string> {
+    // Served after all pieces, so their failures are known by then.
+    const digest = await this.#thread.call('digest', null);
+    this.close();
+    if (this.#failure !== null) {
+      throw storageError('HASH_FAILED', 'the hashing thread refused a piece', {}, this.#failure);
+    }
+    return digest;
   }
 
   close(): void {
-    void this.#worker.terminate();
-  }
-
-  #fail(cause: unknown): void {
-    this.#dead = true;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    this.#digest.reject(storageError('HASH_FAILED', `the hashing thread died: ${reason}`, {}, { cause }));
-    for (const { bytes, done } of this.#waiting.splice(0)) done(bytes);
+    void this.#thread.terminate();
   }
 }

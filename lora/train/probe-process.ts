@@ -3,22 +3,24 @@
  * the memory of a device's libraries is released.
  */
 import { isSwarmError } from '../../common/errors.ts';
+import { serveCalls } from '../../common/workers/calls.ts';
+import { parentChannel } from '../../common/workers/entry.ts';
 import { createEngine, type Engine } from '../engines/engine.ts';
 import { hasFloat16 } from '../engines/float16.ts';
 import { requirementsOf } from '../engines/onnx/engine.ts';
-import type { ProbeMessage, ProbeReply, ProbeRequest } from './probe.ts';
+import type { ProbeFailure, ProbeMethods, ProbeRequest, TryRequest } from './probe.ts';
 import { hasSoftwareDriver } from './software-driver.ts';
 import { measureSpeed } from './speed.ts';
 
 /** Processor time per second of waiting for a device. A real GPU keeps one thread busy; a software driver fills the cores. */
 const PROCESSOR_SHARE = 1.2;
-const software: ProbeReply = {
+const software: ProbeFailure = {
   reason: 'the device it found is a software driver on the processor, not a GPU',
   needs: requirementsOf('onnx-webgpu'),
   software: true,
 };
 
-async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeReply> {
+async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeMethods['measure']['reply']> {
   const { signal } = new AbortController();
   const isWebGpu = engine.name === 'onnx-webgpu';
   if (isWebGpu && (await hasSoftwareDriver())) return software;
@@ -33,11 +35,13 @@ async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeRepl
   return { speed, onProcessor: engine.onProcessor ?? false };
 }
 
-async function probe(message: ProbeMessage): Promise<ProbeReply> {
+/** Starts the engine and uses it. An engine that does not run is a result. */
+async function probe<Result>(
+  request: ProbeRequest | TryRequest,
+  use: (engine: Engine) => Promise<Result>,
+): Promise<Result | ProbeFailure> {
   try {
-    const engine = await createEngine(message.engine, message);
-    if (message.type === 'measure') return await measure(engine, message);
-    return { runs: true, float16: await hasFloat16(engine) };
+    return await use(await createEngine(request.engine, request));
   } catch (error) {
     const { reason, needs } = (isSwarmError(error) ? error.values : {}) as {
       reason?: string;
@@ -48,9 +52,11 @@ async function probe(message: ProbeMessage): Promise<ProbeReply> {
   }
 }
 
-process.on('message', async (message: ProbeMessage) => {
-  const reply = await probe(message);
-  // Some drivers crash while they are unloaded, so the process ends without unloading them.
-  process.send!(reply, () => process.kill(process.pid, 'SIGKILL'));
-});
-process.on('disconnect', () => process.exit(0));
+serveCalls<ProbeMethods>(
+  {
+    measure: (request) => probe(request, (engine) => measure(engine, request)),
+    try: (request) =>
+      probe(request, async (engine) => ({ runs: true, float16: await hasFloat16(engine) }) as const),
+  },
+  { channel: parentChannel(), failed: 'PROBE_FAILED' },
+);

@@ -1,6 +1,6 @@
 /** Tries or measures an engine in a process of its own. */
-import { fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { ChildCalls } from '../../common/workers/child-process.ts';
+import { entryOf } from '../../common/workers/entry.ts';
 import type { Device, EngineName } from '../engines/names.ts';
 import type { MachineSpeed, SpeedOptions } from './speed.ts';
 
@@ -14,18 +14,16 @@ export interface TryRequest extends Device {
   threads: number;
 }
 
-export type ProbeMessage = ({ type: 'measure' } & ProbeRequest) | ({ type: 'try' } & TryRequest);
-
 export interface ProbeFailure {
   reason: string;
   needs: string | null;
   software: boolean;
 }
 
-export type ProbeReply =
-  | { speed: MachineSpeed; onProcessor: boolean }
-  | { runs: true; float16: boolean }
-  | ProbeFailure;
+export type ProbeMethods = {
+  measure: { request: ProbeRequest; reply: { speed: MachineSpeed; onProcessor: boolean } | ProbeFailure };
+  try: { request: TryRequest; reply: { runs: true; float16: boolean } | ProbeFailure };
+};
 
 export interface EngineProbe {
   readonly engine: EngineName;
@@ -43,7 +41,6 @@ export interface EngineProbe {
 
 /** Drivers compile for several seconds; one that takes longer than this hangs. */
 const DEADLINE_MS = 60_000;
-const STDERR_TAIL = 16_000;
 
 /**
  * Measures an engine for about 2 seconds. An engine that does not run is a result, not an error.
@@ -54,59 +51,55 @@ export async function probeEngine({
   ...request
 }: ProbeRequest & { signal: AbortSignal }): Promise<EngineProbe> {
   const { engine } = request;
-  const reply = await ask({ type: 'measure', ...request }, signal);
+  const reply = await ask('measure', request, signal);
   if ('speed' in reply) return { engine, software: false, reason: null, needs: null, ...reply };
-  return { engine, speed: null, ...(reply as ProbeFailure) };
+  return { engine, speed: null, ...reply };
 }
 
 /** Starts an engine on a device and ends it again. @throws the signal's reason */
-export async function tryDevice({
+export function tryDevice({
   signal,
   ...request
-}: TryRequest & { signal: AbortSignal }): Promise<{ runs: true; float16: boolean } | ProbeFailure> {
-  return (await ask({ type: 'try', ...request }, signal)) as { runs: true; float16: boolean } | ProbeFailure;
+}: TryRequest & { signal: AbortSignal }): Promise<ProbeMethods['try']['reply']> {
+  return ask('try', request, signal);
 }
 
-async function ask(message: ProbeMessage, signal: AbortSignal): Promise<ProbeReply> {
+async function ask<N extends keyof ProbeMethods>(
+  method: N,
+  request: ProbeMethods[N]['request'],
+  signal: AbortSignal,
+): Promise<ProbeMethods[N]['reply']> {
   signal.throwIfAborted();
-  const entry = import.meta.url.endsWith('.ts') ? './probe-process.ts' : './probe-process.js';
-  const child = fork(fileURLToPath(new URL(entry, import.meta.url)), {
-    execArgv: [],
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-  });
-  let stderr = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-    stderr = (stderr + text).slice(-STDERR_TAIL);
-  });
-  let reply: ProbeReply | null = null;
-  child.on('message', (answer: ProbeReply) => {
-    reply = answer;
-  });
   let late = false;
+  const child = new ChildCalls<ProbeMethods>(entryOf(import.meta, './probe-process'), {
+    ended: ({ code, signal, cause }) =>
+      cause ??
+      new Error(
+        late
+          ? `the probe took more than ${DEADLINE_MS / 1000} seconds`
+          : `the probe's process ended with ${signal ?? `code ${code}`}`,
+      ),
+  });
   const timer = setTimeout(() => {
     late = true;
-    child.kill('SIGKILL');
+    child.process.kill('SIGKILL');
   }, DEADLINE_MS);
-  const abort = () => child.kill('SIGKILL');
+  const abort = () => child.process.kill('SIGKILL');
   signal.addEventListener('abort', abort, { once: true });
   try {
-    const end = await new Promise<string>((resolve) => {
-      child.on('error', (error) => resolve(error.message));
-      child.on('close', (code, by) => resolve(by === null ? `code ${code}` : by));
-      child.send(message, () => {});
+    const result = await child.call(method, request).catch((error: Error): ProbeFailure => {
+      signal.throwIfAborted();
+      return { reason: error.message, needs: null, software: false };
     });
-    signal.throwIfAborted();
-    const result = (reply as ProbeReply | null) ?? {
-      reason: late
-        ? `the probe took more than ${DEADLINE_MS / 1000} seconds`
-        : `the probe's process ended with ${end}`,
-      needs: null,
-      software: false,
-    };
-    return 'reason' in result ? { ...result, reason: missingLibrary(stderr) ?? result.reason } : result;
+    if (!('reason' in result)) return result;
+    // What the process wrote is complete once it has ended.
+    await child.kill();
+    return { ...result, reason: missingLibrary((await child.closed).stderr) ?? result.reason };
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', abort);
+    // Some drivers crash while they are unloaded, so the process is killed without unloading them.
+    await child.kill();
   }
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isSwarmError } from '../../../../common/errors.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
-import { checkPayload, INLINE_VALUES, merge, work } from '../../../../coordinator/merge/arithmetic.ts';
+import { checkPayload, INLINE_VALUES, inThread, merge } from '../../../../coordinator/merge/arithmetic.ts';
 import {
   type MergeInput,
   type MergeSource,
@@ -194,12 +194,14 @@ describe('the worker thread', () => {
       paths[digest] = blobs.path(digest);
     }
     paths[bench.input.sources[0]!.digest] = paths[bench.input.sources[1]!.digest]!;
-    await expect(work({ type: 'merge', input: bench.input, paths })).rejects.toSatisfy((error) =>
-      isSwarmError(error, 'BLOB_CORRUPT'),
-    );
+    await expect(
+      inThread('merge', { input: bench.input, paths }, new AbortController().signal),
+    ).rejects.toSatisfy((error) => isSwarmError(error, 'BLOB_CORRUPT'));
     const { digest } = bench.input.sources[0]!;
     paths[digest] = `${home}/nowhere`;
-    await expect(work({ type: 'merge', input: bench.input, paths })).rejects.toMatchObject({
+    await expect(
+      inThread('merge', { input: bench.input, paths }, new AbortController().signal),
+    ).rejects.toMatchObject({
       code: 'BLOB_MISSING',
       values: { digest },
     });

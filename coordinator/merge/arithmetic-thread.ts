@@ -1,0 +1,29 @@
+/** Entry of the worker thread that merges and decodes large adapters. */
+import { readFile } from 'node:fs/promises';
+import { serveCalls } from '../../common/workers/calls.ts';
+import { parentChannel } from '../../common/workers/entry.ts';
+import { decodeUpdate } from '../../lora/update/index.ts';
+import { sha256 } from '../../protocol/cbor.ts';
+import { storageError } from '../../storage/errors.ts';
+import type { ArithmeticMethods } from './arithmetic.ts';
+import { mergeUpdates } from './merge-updates.ts';
+
+async function readBlob(path: string, digest: string): Promise<Uint8Array> {
+  const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'ENOENT') throw cause;
+    throw storageError('BLOB_MISSING', `blob ${digest} is not in the store`, { digest }, { cause });
+  });
+  if (sha256(bytes) === digest) return bytes;
+  throw storageError('BLOB_CORRUPT', `blob ${digest} is damaged on disk`, { digest });
+}
+
+serveCalls<ArithmeticMethods>(
+  {
+    merge: ({ input, paths }) => mergeUpdates(input, (digest) => readBlob(paths[digest]!, digest)),
+    check: ({ payload, layout, preset }) => {
+      decodeUpdate(payload, layout, preset);
+      return null;
+    },
+  },
+  { channel: parentChannel(), failed: 'WORKER_FAILED' },
+);

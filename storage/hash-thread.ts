@@ -1,0 +1,23 @@
+/** Entry of the worker thread that hashes large blobs. */
+import { createHash } from 'node:crypto';
+import { serveCalls } from '../common/workers/calls.ts';
+import { parentChannel } from '../common/workers/entry.ts';
+
+export type HashMethods = {
+  /** Replies when the piece is in the hash and its memory may be written to. */
+  update: { request: Uint8Array; reply: null };
+  digest: { request: null; reply: string };
+};
+
+const hash = createHash('sha256');
+
+serveCalls<HashMethods>(
+  {
+    update: (bytes) => {
+      hash.update(bytes);
+      return null;
+    },
+    digest: () => hash.digest('hex'),
+  },
+  { channel: parentChannel(), failed: 'HASH_FAILED' },
+);
