@@ -89,7 +89,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'common/workers/entry.ts': 'a handler of Ctrl-C, which Windows delivers to all processes of a console',
       'lora/data/render/template-runner.ts': KILL,
       'lora/train/fallback.ts': 'Windows: exit codes as well',
-      'lora/train/probe-process.ts': 'kills its own process after the answer was sent, on every system',
       'lora/train/probe.ts': KILL,
       'lora/train/supervisor.ts': KILL,
     },
@@ -103,7 +102,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/helper-process.ts':
         'Windows: kills the child alone, whose trainers end with it; its console window is hidden',
       'common/durable.ts': 'signal 0 asks whether a process runs, on every system; EPERM means that it does',
-      'lora/train/probe-process.ts': 'kills its own process',
     },
   },
   'child processes': {
@@ -114,7 +112,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'cli/helper-process.ts': 'starts the running Node.js with a script',
       'common/workers/child-process.ts': 'fork: the running Node.js',
       'lora/train/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
-      'lora/train/probe.ts': 'fork: the running Node.js',
     },
   },
   allocator: {
@@ -150,7 +147,6 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     files: {
       'cli/context.ts': FILE_URL,
       'common/workers/child-process.ts': FILE_URL,
-      'lora/train/probe.ts': FILE_URL,
     },
   },
   renames: {
