@@ -4,7 +4,7 @@ import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
 import { ROUND_PEERS } from '../../protocol/limits.ts';
-import { gossipService } from '../gossip.ts';
+import { gossipService } from '../gossip-service.ts';
 import { AddressLimit } from './address-limit.ts';
 import { encryption } from './encryption.ts';
 import { localDiscovery } from './local-discovery.ts';

@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { topicMessageBytes } from '../../../net/gossip.ts';
+import { topicMessageBytes } from '../../../net/gossip-service.ts';
 import type { GossipVerdict } from '../../../net/network.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { eventually } from '../../utils/eventually.ts';

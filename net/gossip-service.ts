@@ -1,0 +1,148 @@
+import { createHash } from 'node:crypto';
+import { type GossipsubOpts, gossipsub, type Message } from '@libp2p/gossipsub';
+import type { PeerScoreParams, TopicScoreParams } from '@libp2p/gossipsub/score';
+import {
+  GOSSIP_RPC_BYTES,
+  GOSSIP_SEND_BUFFER_BYTES,
+  HEARTBEAT_INTERVAL_MS,
+  JOBS_PER_COORDINATOR,
+  ROUND_PEERS,
+} from '../protocol/limits.ts';
+import { type MessageKind, messageBytes } from '../protocol/messages.ts';
+import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
+
+const HEARTBEAT_MS = 1000;
+/** Gossip heartbeats for which a message can still be forwarded, so the longest time for a verdict. */
+const CACHED_HEARTBEATS = 12;
+/** Heartbeats whose messages are offered to some peers outside the mesh. */
+const OFFERED_HEARTBEATS = 6;
+/** Time for which a message is recognised as a duplicate. Later replays are refused because of the round that they name. */
+const SEEN_MS = 120_000;
+/** Time to deliver a requested message. The default of 3 s penalises honest peers whose event loop stalls (Lodestar). */
+const IWANT_FOLLOW_UP_MS = 12_000;
+/** Smallest message announced with IDONTWANT; for smaller ones the announcement costs more than a duplicate. */
+const IDONTWANT_FROM_BYTES = 16 * 1024;
+/** Time until a pruned peer may join the mesh again. The default of 60 s is longer than a restart. */
+const PRUNE_BACKOFF_MS = 15_000;
+const UNSUBSCRIBE_BACKOFF_MS = 2_000;
+const GRAFT_FLOOD_MS = 5_000;
+/** Topics of one peer: all channels of all jobs of a coordinator. */
+const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length;
+/** gossipsub accounts for the length of each topic of a peer, and this many bytes. */
+const TOPIC_OVERHEAD_BYTES = 1024;
+const TOPIC_BYTES = 128;
+/** Message ids in one IHAVE: twice the heartbeats of the nodes of a full round over the offered time. */
+const OFFERED_MESSAGES =
+  2 * Math.ceil((ROUND_PEERS * OFFERED_HEARTBEATS * HEARTBEAT_MS) / HEARTBEAT_INTERVAL_MS);
+/** Space for the signed envelope around the body of a message. */
+const ENVELOPE_BYTES = 1024;
+/** Peers behind one address, such as a lab, before they are penalised as one attacker. */
+const PEERS_PER_ADDRESS = 64;
+/** Rejected messages weigh by the square of their count: after nine within the half-life a peer is ignored. */
+const REJECT_WEIGHT = -1;
+const REJECT_HALF_LIFE_MS = 10 * 60_000;
+/** Tolerated breaches of the mesh rules, as restarts and stalls cause them. */
+const FORGIVEN_BREACHES = 6;
+
+const channelKind: Record<JobChannel, MessageKind> = { heads: 'head', updates: 'update', peers: 'heartbeat' };
+
+/** Returns the greatest message size of a topic in bytes; null for a foreign topic. */
+export function topicMessageBytes(topic: string): number | null {
+  const parsed = parseJobTopic(topic);
+  return parsed === null ? null : messageBytes[channelKind[parsed.channel]] + ENVELOPE_BYTES;
+}
+
+/**
+ * Computes the message id from author, topic and content, so that repeated content is not forwarded again. Without the
+ * author, a peer could send another's bytes under its own name first, and the real message would count as a duplicate.
+ */
+function messageId(message: Message): Uint8Array {
+  const from = message.type === 'signed' ? message.from.toMultihash().bytes : new Uint8Array();
+  return createHash('sha256')
+    .update(`lora-swarm/gossip\0${message.topic}\0`)
+    .update(from)
+    .update(message.data)
+    .digest()
+    .subarray(0, 20);
+}
+
+/** Only rejected messages count. Our topics are too quiet for positive scores or delivery quotas. */
+export const topicScore: TopicScoreParams = {
+  topicWeight: 1,
+  timeInMeshWeight: 0,
+  timeInMeshQuantum: 1000,
+  timeInMeshCap: 1,
+  firstMessageDeliveriesWeight: 0,
+  firstMessageDeliveriesDecay: 0.5,
+  firstMessageDeliveriesCap: 1,
+  meshMessageDeliveriesWeight: 0,
+  meshMessageDeliveriesDecay: 0.5,
+  meshMessageDeliveriesCap: 1,
+  meshMessageDeliveriesThreshold: 1,
+  meshMessageDeliveriesWindow: 10,
+  meshMessageDeliveriesActivation: 5000,
+  meshFailurePenaltyWeight: 0,
+  meshFailurePenaltyDecay: 0.5,
+  invalidMessageDeliveriesWeight: REJECT_WEIGHT,
+  // Scores decay once per second; this factor halves them over the half-life.
+  invalidMessageDeliveriesDecay: 0.5 ** (1000 / REJECT_HALF_LIFE_MS),
+};
+
+const peerScore: Partial<PeerScoreParams> = {
+  IPColocationFactorThreshold: PEERS_PER_ADDRESS,
+  // A local swarm shares one address. The default limit of 10 silently mutes it from the twelfth node on.
+  IPColocationFactorWhitelist: new Set(['127.0.0.1', '::1']),
+  behaviourPenaltyThreshold: FORGIVEN_BREACHES,
+};
+
+/** Creates the gossipsub service with every limit set. */
+export function gossipService(): ReturnType<typeof gossipsub> {
+  const options: Partial<GossipsubOpts> = {
+    globalSignaturePolicy: 'StrictSign',
+    msgIdFn: messageId,
+    asyncValidation: true,
+    awaitRpcHandler: true,
+    awaitRpcMessageHandler: true,
+    floodPublish: false,
+    batchPublish: true,
+    fallbackToFloodsub: false,
+    allowPublishToZeroTopicPeers: true,
+    ignoreDuplicatePublishError: true,
+    emitSelf: false,
+    doPX: false,
+    runOnLimitedConnection: false,
+    // Updates have few subscribers, and heads are flooded by their author: a sparse mesh saves copies of both.
+    D: 6,
+    Dlo: 4,
+    Dhi: 8,
+    Dscore: 4,
+    Dout: 2,
+    Dlazy: 6,
+    heartbeatInterval: HEARTBEAT_MS,
+    mcacheLength: CACHED_HEARTBEATS,
+    mcacheGossip: OFFERED_HEARTBEATS,
+    seenTTL: SEEN_MS,
+    gossipsubIWantFollowupMs: IWANT_FOLLOW_UP_MS,
+    idontwantMinDataSize: IDONTWANT_FROM_BYTES,
+    pruneBackoff: PRUNE_BACKOFF_MS,
+    unsubcribeBackoff: UNSUBSCRIBE_BACKOFF_MS,
+    graftFloodThreshold: GRAFT_FLOOD_MS,
+    maxInboundDataLength: GOSSIP_RPC_BYTES,
+    maxOutboundBufferSize: GOSSIP_SEND_BUFFER_BYTES,
+    maxInboundStreams: 2,
+    maxOutboundStreams: 2,
+    maxTopicBytesPerPeer: TOPICS_PER_PEER * (TOPIC_OVERHEAD_BYTES + TOPIC_BYTES),
+    decodeRpcLimits: {
+      maxSubscriptions: TOPICS_PER_PEER,
+      // An honest peer answers an IWANT with all requested messages in one RPC, which has its own limit in bytes.
+      maxMessages: OFFERED_MESSAGES,
+      maxIhaveMessageIDs: OFFERED_MESSAGES,
+      maxIwantMessageIDs: OFFERED_MESSAGES,
+      maxIdontwantMessageIDs: 512,
+      maxControlMessages: TOPICS_PER_PEER,
+      maxPeerInfos: 16,
+    },
+    scoreParams: peerScore,
+  };
+  return gossipsub(options);
+}
