@@ -82,7 +82,7 @@ export class TrainReport implements FinetuneListener {
   onPlan(plan: RunPlan): void {
     const { tokens, rows, steps, parameters, heldOutLoss } = plan;
     this.#tell('plan', plan, () => [
-      `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${formatCount(steps)} steps, ` +
+      `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${counted(steps)}, ` +
         `${formatCount(parameters)} adapter parameters`,
       ...(heldOutLoss === null ? [] : [`held-out loss ${formatLoss(heldOutLoss)}`]),
     ]);
@@ -161,6 +161,10 @@ export class TrainReport implements FinetuneListener {
   }
 }
 
+function counted(steps: number): string {
+  return steps === 1 ? '1 step' : `${formatCount(steps)} steps`;
+}
+
 function stepLine(at: RunStep): string {
   const { step, steps, loss, learningRate, epoch, tokensPerSecond, secondsLeft } = at;
   // A narrow terminal cuts off the end, so the important figures come first.
@@ -179,7 +183,7 @@ function resultLines(
   const of = adapterStep === step ? '' : `, of the best adapter, after step ${adapterStep}`;
   return [
     ...(finished === 'early-stopping' ? ['stopped early: the held-out loss no longer improves'] : []),
-    `${formatCount(step)} steps, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +
+    `${counted(step)}, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +
       `(${formatCount(result.tokensPerSecond)} tokens/s), last training loss ${formatLoss(result.loss)}`,
     ...(change === null ? [] : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(change)})${of}`]),
     `adapter ${adapter}`,

@@ -18,6 +18,6 @@ export const finetuneError = defineErrors({
   },
   WARMUP_TOO_LONG: {
     kind: 'failed',
-    next: 'shorten the warm-up: a warmupRatio of 0.1, or fewer warmupSteps',
+    next: 'set warmupRatio to 0.1, or lower warmupSteps',
   },
 });
