@@ -1,15 +1,14 @@
 import { formatCount } from '../common/text.ts';
 import type { RowTally } from '../lora/data/packing/tally.ts';
-import { type BadRow, RowReport, type RowSummary } from '../lora/data/row-report.ts';
+import type { BadRow, RowSummary } from '../lora/data/row-report.ts';
 import type { Context } from './context.ts';
 
 /** Bad rows reported one by one; the summary counts all of them. */
 const NAMED_ROWS = 10;
 
-/** Creates a report that prints the first bad rows to stderr as they are found. */
-export function printedReport({ stderr }: Pick<Context, 'stderr'>, badRowShare: number): RowReport {
-  const onBad = firstRows((row) => stderr.write(`swarm: ${badRowText(row)}\n`));
-  return new RowReport({ badRowShare, onBad });
+/** Returns a callback that prints the first bad rows to stderr. */
+export function printedRows({ stderr }: Pick<Context, 'stderr'>): (row: BadRow) => void {
+  return firstRows((row) => stderr.write(`swarm: ${badRowText(row)}\n`));
 }
 
 /** Returns a callback that passes only the first rows to `onRow`. */

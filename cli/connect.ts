@@ -1,8 +1,8 @@
+import { resolveHomes } from '../common/user-folders.ts';
 import { ApiClient } from '../coordinator/client/api-client.ts';
 import { nodeError } from '../node/errors.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
-import { resolveHomes } from './homes.ts';
 
 export interface HomeFlag {
   home?: string;

@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
+import type { Environment } from '../common/environment.ts';
+import { packageRoot, packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
-import type { Environment } from './homes.ts';
 
 /** An output stream for text. */
 export interface Output {
@@ -38,21 +38,10 @@ export function processContext(signal: AbortSignal): Context {
     stderr: output(process.stderr, process.env),
     clock: systemClock,
     signal,
-    version: packageVersion(root),
-    self: { node: process.execPath, script: fileURLToPath(new URL('cli/swarm.js', root)) },
-    root: fileURLToPath(root),
+    version: packageVersion(),
+    self: { node: process.execPath, script: join(root, 'cli', 'swarm.js') },
+    root,
   };
-}
-
-/** This file is cli/context.ts in a checkout and dist/cli/context.js when published. */
-function packageRoot(): URL {
-  const above = import.meta.url.endsWith('.ts') ? '../' : '../../';
-  return new URL(above, import.meta.url);
-}
-
-function packageVersion(root: URL): string {
-  const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8')) as { version: string };
-  return version;
 }
 
 function output(stream: NodeJS.WriteStream, environment: Environment): Output {

@@ -1,16 +1,18 @@
 import { join } from 'node:path';
 import { Option } from 'commander';
+import type { Environment } from '../common/environment.ts';
+import { resolveCache } from '../common/user-folders.ts';
 import { deviceNames, ENGINE_CHOICE_LIST, type EngineName } from '../lora/engines/names.ts';
 import type { ModelShape } from '../lora/models/targets.ts';
 import {
   type Compute,
   type ComputeInput,
   type ComputeOnDevices,
+  mergeComputeInputs,
   parseCompute,
 } from '../lora/train/compute.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
-import { type Environment, resolveCache } from './homes.ts';
 import { ProgressLine } from './print.ts';
 
 /** @param purpose text before the names of the engines */
@@ -39,10 +41,10 @@ export function environmentCompute({ SWARM_ENGINE }: Environment): ComputeInput 
  * How a command computes that uses one device: as its flags say, else the environment.
  * @throws SwarmError USAGE for several devices; as parseCompute
  */
-export function oneDeviceCompute(flags: ComputeInput, environment: Environment): Compute {
-  const compute = parseCompute(flags, environmentCompute(environment));
-  const { devices } = compute;
-  if (devices === 'auto' || (devices.length === 1 && devices[0].device === undefined)) return compute;
+export function oneDeviceCompute(flags: ComputeInput, environment: Environment): ComputeInput {
+  const input = mergeComputeInputs(flags, environmentCompute(environment));
+  const { devices } = parseCompute(input);
+  if (devices === 'auto' || (devices.length === 1 && devices[0].device === undefined)) return input;
   throw usageError(
     `this command computes on one device, not on ${deviceNames(devices)}`,
     'name one engine, without a number',

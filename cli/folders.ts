@@ -1,6 +1,6 @@
 import { makeFolder } from '../common/folders.ts';
+import { resolveCache } from '../common/user-folders.ts';
 import type { Context } from './context.ts';
-import { resolveCache } from './homes.ts';
 
 /** Returns the folder of converted weights, and creates it when missing. @throws SwarmError FOLDER_UNUSABLE */
 export async function cacheFolder({

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiClient } from '../coordinator/client/api-client.ts';
-import { askWithRetries, followJob } from '../coordinator/client/follow.ts';
+import { askWithRetries, followEvents } from '../coordinator/client/follow.ts';
 import { SWARM } from './command-name.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
 import type { Context } from './context.ts';
@@ -44,7 +44,7 @@ export async function waitForJob(
   const showing = options.json ? null : showProgress(context, progress, { open, job, signal });
   const lines = new EventLines({ baseLoss });
   try {
-    for await (const event of followJob(open, job, { signal, now: context.clock.now })) {
+    for await (const event of followEvents(open, job, { signal, now: context.clock.now })) {
       const line = options.json ? null : lines.line(event);
       if (options.json) printJson(context, { schemaVersion: 1, ...event });
       if (line !== null) {

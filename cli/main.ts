@@ -1,5 +1,4 @@
 import { CommanderError } from 'commander';
-import { GRAPH_PROCESS_ENVIRONMENT } from '../lora/engines/allocator.ts';
 import { processContext } from './context.ts';
 import { failureJson, failureLines, failureOf, usageError } from './errors.ts';
 import { exitCodes } from './exit-codes.ts';
@@ -30,9 +29,6 @@ export async function main(): Promise<void> {
     if (finished || process.exitCode !== undefined) return;
     process.exitCode = fail(new Error('the event loop is empty, but the command has not finished'));
   });
-
-  // Trainers inherit these variables. Values that the user has set stay.
-  for (const [name, value] of Object.entries(GRAPH_PROCESS_ENVIRONMENT)) process.env[name] ??= value;
 
   const context = processContext(drainOnSignals());
   try {

@@ -1,12 +1,12 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { ModelBundle } from '../lora/evaluate/model-bundle.ts';
+import { resolveCache } from '../common/user-folders.ts';
+import type { EngineName, ModelBundle } from '../index.ts';
 import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
-import { engineOption, oneDeviceCompute, resolveEngine } from './engine.ts';
-import { cacheFolder } from './folders.ts';
-import { checkAdapter } from './merged-model.ts';
+import { engineOption, measuringLine, oneDeviceCompute } from './engine.ts';
 import { ENGINE_THREADS, integer } from './options.ts';
+import { ProgressLine } from './print.ts';
 
 /** Flags of commands that use a model with or without an adapter. */
 export interface ModelFlags {
@@ -24,33 +24,27 @@ export function addModelOptions(command: Command): Command {
     .option('--threads <n>', ENGINE_THREADS, integer(1, 1024));
 }
 
-/** Opens a model with its tokenizer and adapter, and checks that they belong together. */
+/** Opens model, tokenizer and adapter, with progress and warnings on stderr. @throws SwarmError as `openModel` */
 export async function openModelBundle(
   context: Pick<Context, 'cwd' | 'environment' | 'signal' | 'clock' | 'stderr'>,
   flags: ModelFlags,
 ): Promise<ModelBundle> {
-  const [{ createEngine }, { openBase }, { prepareWeights }, { loadTokenizer }, { readPeftFolder }] =
-    await Promise.all([
-      import('../lora/engines/engine.ts'),
-      import('../lora/models/base-model.ts'),
-      import('../lora/models/prepare-weights.ts'),
-      import('../lora/data/tokenizer.ts'),
-      import('../lora/adapter/peft.ts'),
-    ]);
-  const { signal, cwd, environment } = context;
-  const asked = oneDeviceCompute(flags, environment);
-  const dir = await baseFolder(context, flags.model);
-  const model = await openBase(dir);
-  const adapter =
-    flags.adapter === undefined ? null : await readPeftFolder(resolve(cwd, flags.adapter), model);
-  const { compute } = await resolveEngine(context, asked, model);
-  const cacheDir = await cacheFolder(context);
-  if (adapter !== null) await checkAdapter(context, { model, adapter, cacheDir });
-  return {
-    model,
-    tokenizer: await loadTokenizer(dir),
-    engine: await createEngine(compute.devices[0].engine, compute),
-    weights: await prepareWeights(model, cacheDir, { signal }),
-    adapter,
+  const { openModel } = await import('../index.ts');
+  const { signal, cwd, environment, clock, stderr } = context;
+  const progress = new ProgressLine(context);
+  const options = {
+    base: flags.model,
+    adapter: flags.adapter === undefined ? undefined : resolve(cwd, flags.adapter),
+    compute: oneDeviceCompute(flags, environment),
+    cacheDir: resolveCache(environment, cwd),
+    now: clock.now(),
+    signal,
+    onProbe: (engine: EngineName) => progress.update(measuringLine(engine)),
+    onWarning: (text: string) => stderr.write(`swarm: ${text}\n`),
   };
+  try {
+    return await openModel(options, { findBase: (base) => baseFolder(context, base) });
+  } finally {
+    progress.clear();
+  }
 }

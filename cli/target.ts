@@ -11,7 +11,7 @@ export interface Target {
   /** Digest of the job; null: the coordinator's choice. */
   job: string | null;
   /** Token of the invite. */
-  invite: string | null;
+  token: string | null;
 }
 
 /**
@@ -33,7 +33,7 @@ export function parseTarget(target: readonly string[], job: string | undefined):
     if (job !== undefined && invite.job !== null && invite.job !== job) {
       throw usageError(`the invite is for job ${invite.job}, not ${job}`, 'leave out --job');
     }
-    return { addresses: invite.addresses, job: invite.job ?? job ?? null, invite: invite.token };
+    return { addresses: invite.addresses, job: invite.job ?? job ?? null, token: invite.token };
   }
   const wrong = target.find((address) => !isPeerAddress(address));
   if (wrong !== undefined) {
@@ -42,5 +42,5 @@ export function parseTarget(target: readonly string[], job: string | undefined):
       'paste the invite that "swarm job create" or "swarm status" prints on the coordinator',
     );
   }
-  return { addresses: target, job: job ?? null, invite: null };
+  return { addresses: target, job: job ?? null, token: null };
 }

@@ -2,11 +2,14 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
+import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
-import { type Compute, parseCompute } from '../lora/train/compute.ts';
+import { resolveHomes } from '../common/user-folders.ts';
+import { type ComputeInput, parseCompute } from '../lora/train/compute.ts';
 import { createCoordinatorMetrics } from '../monitor/coordinator-metrics.ts';
 import { Health } from '../monitor/health.ts';
+import { silentLogger } from '../monitor/log.ts';
 import { NetworkMetrics } from '../monitor/network-metrics.ts';
 import { privateAddressesWarning } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
@@ -28,9 +31,10 @@ import { defaultRetention } from './record/retention.ts';
 import { Store } from './store/store.ts';
 
 export interface CoordinatorDaemonOptions {
-  /** Folder with everything that the coordinator keeps. */
-  readonly home: string;
-  readonly version: string;
+  /** Folder with everything that the coordinator keeps. @default SWARM_HOME, else lora-swarm/coordinator in the user's data folder */
+  readonly home?: string;
+  /** Version that other peers see. @default that of the package */
+  readonly version?: string;
   /** Multiaddrs to listen on. @default the TCP port of the last start; at the first start any free port */
   readonly listen?: readonly string[];
   /** Multiaddrs to announce besides the listen addresses, such as that of a router. @default none */
@@ -41,14 +45,15 @@ export interface CoordinatorDaemonOptions {
   readonly mdns?: boolean;
   /** Port of the control API on 127.0.0.1. @default 0: any free port */
   readonly port?: number;
-  /** How checkpoints are evaluated. @default one thread of onnx-cpu */
-  readonly compute?: Compute;
+  /** How checkpoints are evaluated, on one device. @default one thread of onnx-cpu */
+  readonly compute?: ComputeInput;
   /** Newest checkpoints of each job that keep their weights, besides milestones and the best one; 0: all. @default 10 */
   readonly keepCheckpoints?: number;
 }
 
 export interface CoordinatorDaemonDeps {
-  readonly log: Logger;
+  /** @default logs nothing */
+  readonly log?: Logger;
   /** Called at each durable step, for tests that kill the process there. @default does nothing */
   readonly failpoint?: Failpoint;
   /** Called when the store refuses a write: the process must end with an error. @default throws outside of any promise */
@@ -58,28 +63,33 @@ export interface CoordinatorDaemonDeps {
 }
 
 export interface RunningCoordinator {
+  readonly home: string;
+  /** Root of the control API. */
   readonly url: string;
   readonly peerId: string;
+  /** Multiaddrs that it listens on, each ending in /p2p/<peer id>. */
   readonly addresses: readonly string[];
-  /** Stops within the deadline. No accepted update is lost. Idempotent. */
-  stop(options: { deadlineMs: number }): Promise<void>;
+  /** Stops within the deadline. No accepted update is lost. Idempotent. @param options `deadlineMs`: @default 4,500 */
+  stop(options?: { deadlineMs?: number }): Promise<void>;
   /** Resolves when the daemon has stopped, for any reason. */
   readonly stopped: Promise<void>;
 }
 
-/** Deadline of a shutdown over the API, in milliseconds. */
-const SHUTDOWN_MS = 4_500;
+/** Time to stop, unless the caller names another. */
+const STOP_MS = 4_500;
 
 /**
  * Starts a coordinator with a real network, disk and evaluation process.
- * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID
+ * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID; as
+ * `parseCompute`
  */
 export async function startCoordinator(
-  options: CoordinatorDaemonOptions,
-  deps: CoordinatorDaemonDeps,
+  options: CoordinatorDaemonOptions = {},
+  deps: CoordinatorDaemonDeps = {},
 ): Promise<RunningCoordinator> {
-  const { home, version } = options;
-  const { log } = deps;
+  const { home = resolveHomes().coordinator, version = packageVersion() } = options;
+  const { log = silentLogger } = deps;
+  const compute = parseCompute(options.compute ?? {}, { engine: 'onnx-cpu', threads: 1 });
   await claimHome(home, 'coordinator');
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
@@ -92,7 +102,7 @@ export async function startCoordinator(
     const store = new Store(join(home, 'coordinator.sqlite'));
     teardown.add(() => store.close());
     const validator = new TrainerValidator(
-      { home, compute: options.compute ?? parseCompute({ engine: 'onnx-cpu', threads: 1 }) },
+      { home, compute },
       { blobs, log, clock, heldOut: (job) => store.jobs.heldOut(job) },
     );
     teardown.add(() => validator.stop());
@@ -156,7 +166,7 @@ export async function startCoordinator(
     const stopped = new Promise<void>((resolve) => {
       finish = resolve;
     });
-    const stop = ({ deadlineMs }: { deadlineMs: number }): Promise<void> =>
+    const stop = ({ deadlineMs = STOP_MS }: { deadlineMs?: number } = {}): Promise<void> =>
       teardown.stop({
         deadlineMs,
         last: () => {
@@ -180,7 +190,7 @@ export async function startCoordinator(
         log,
         signal: stopping.signal,
         createJob: (spec, onLine, signal) => creation.create(spec, onLine, signal),
-        shutdown: deps.onShutdown ?? (() => void stop({ deadlineMs: SHUTDOWN_MS })),
+        shutdown: deps.onShutdown ?? (() => void stop()),
       },
     );
     teardown.add(() => server.close());
@@ -192,7 +202,7 @@ export async function startCoordinator(
     const warning = privateAddressesWarning(addresses);
     if (warning !== null) log.warn({ error: warning }, 'addresses-private');
     log.info({ peerId, url, addresses, jobs: coordinator.jobs().length }, 'coordinator-started');
-    return { url, peerId, addresses, stop, stopped };
+    return { home, url, peerId, addresses, stop, stopped };
   } catch (error) {
     await teardown.run();
     throw error;

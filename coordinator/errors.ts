@@ -13,6 +13,7 @@ export const coordinatorError = defineErrors({
   JOB_AMBIGUOUS: { kind: 'conflict', next: 'give more characters of the digest' },
   JOB_EXISTS: { kind: 'conflict', next: 'choose another name' },
   JOB_FULL: { kind: 'failed', next: 'try again later' },
+  JOB_NOT_CREATED: { kind: 'failed', next: 'read its log, logs/coordinator.log in its home' },
   JOB_OVER: 'conflict',
   JOB_TOO_LARGE: { kind: 'failed', next: 'use less data or fewer files' },
   JOB_UNKNOWN: { kind: 'notFound', next: 'see all jobs with "swarm job list"' },

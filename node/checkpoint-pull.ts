@@ -2,7 +2,12 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
+
 import { linkOrCopy } from '../common/file-system.ts';
+
+import { packageVersion } from '../common/package.ts';
+import { systemClock } from '../common/system-clock.ts';
+
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
@@ -11,6 +16,7 @@ import { silentLogger } from '../monitor/log.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
 import type { SwarmNetwork } from '../net/network.ts';
+import { type Invite, type JobTarget, resolveTarget } from '../protocol/invite.ts';
 import type { Manifest } from '../protocol/manifest.ts';
 import type { Head } from '../protocol/messages.ts';
 import { verifyMessage } from '../protocol/signing.ts';
@@ -18,18 +24,13 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { nodeError } from './errors.ts';
 import { connect, request } from './phases/requests.ts';
 
-export interface PullOptions {
+export interface PullOptions extends JobTarget {
   /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;
-  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. They are tried in order. */
-  readonly addresses: readonly string[];
-  /** Digest of the job. @default null: the coordinator's only job */
-  readonly job?: string | null;
-  /** Token of an invite. @default null */
-  readonly invite?: string | null;
-  /** Version that other peers see. */
-  readonly version: string;
-  readonly signal: AbortSignal;
+  /** Version that other peers see. @default that of the package */
+  readonly version?: string;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
   /** Called as the adapter's bytes arrive. */
   readonly onProgress?: (progress: { round: number; bytes: number; total: number }) => void;
 }
@@ -47,13 +48,14 @@ export interface PulledCheckpoint {
 /**
  * Fetches the newest checkpoint from a swarm into a PEFT folder. Bytes that have arrived are kept in `<output>.partial`
  * until all are there, so that a second call continues where the first one ended.
- * @throws SwarmError CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network and of admission
+ * @throws SwarmError INVITE_INVALID, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network and of admission
  */
 export async function pullCheckpoint(
   options: PullOptions,
-  { clock }: { clock: Clock },
+  { clock = systemClock }: { clock?: Clock } = {},
 ): Promise<PulledCheckpoint> {
-  const { output, version, signal, onProgress } = options;
+  const { output, version = packageVersion(), signal = new AbortController().signal, onProgress } = options;
+  const target = resolveTarget(options);
   const home = `${output}.partial`;
   // An earlier call may have left bytes: those are kept.
   let keepPartial = existsSync(home);
@@ -64,8 +66,8 @@ export async function pullCheckpoint(
     { identity, blobs, log: silentLogger, clock },
   );
   try {
-    const coordinator = await connect(options.addresses, { network, clock }, signal);
-    const { job, manifest, head } = await newestHead(options, { network, clock }, coordinator);
+    const coordinator = await connect(target.addresses, { network, clock }, signal);
+    const { job, manifest, head } = await newestHead({ ...target, signal }, { network, clock }, coordinator);
     const { adapter, round, heldOutLoss } = head.checkpoint;
     keepPartial = true;
     await network.fetchBlob(adapter, {
@@ -84,7 +86,7 @@ export async function pullCheckpoint(
 
 /** Asks for the job's manifest and newest head, and verifies that this coordinator signed both. */
 async function newestHead(
-  { job: wanted = null, invite = null, signal }: Pick<PullOptions, 'job' | 'invite' | 'signal'>,
+  { job: wanted, token, signal }: Invite & { signal: AbortSignal },
   deps: { network: SwarmNetwork; clock: Clock },
   coordinator: string,
 ): Promise<{ job: string; manifest: Manifest; head: Head }> {
@@ -99,7 +101,7 @@ async function newestHead(
       { next: jobs.length === 0 ? "ask the coordinator's operator" : `choose one with --job: ${names}` },
     );
   }
-  const answer = await request(deps, coordinator, 'manifest', { job, invite }, signal);
+  const answer = await request(deps, coordinator, 'manifest', { job, invite: token }, signal);
   const manifest = verifyMessage('manifest', answer.manifest);
   const head = answer.head === null ? null : verifyMessage('head', answer.head);
   const trusted =

@@ -1,18 +1,22 @@
 import { rm } from 'node:fs/promises';
-import { totalmem } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { lockHome } from '../common/file-lock.ts';
 import type { Logger } from '../common/logger.ts';
+import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
 import { Teardown } from '../common/teardown.ts';
-import type { Compute } from '../lora/train/compute.ts';
+import { resolveHomes } from '../common/user-folders.ts';
+import { type ComputeInput, parseCompute } from '../lora/train/compute.ts';
 import { trainersOf } from '../lora/train/trainers.ts';
 import { Health } from '../monitor/health.ts';
+import { silentLogger } from '../monitor/log.ts';
 import { NetworkMetrics } from '../monitor/network-metrics.ts';
 import { createNodeMetrics } from '../monitor/node-metrics.ts';
 import { parseAddress } from '../net/addresses.ts';
 import { createHost } from '../net/host.ts';
 import { loadIdentity } from '../net/identity.ts';
+import { type JobTarget, resolveTarget } from '../protocol/invite.ts';
 import { FileBlobStore } from '../storage/blob-store.ts';
 import { claimHome, writeDaemonFile } from '../storage/daemon-home.ts';
 import { CONSENT_NOTICE } from './consent.ts';
@@ -25,48 +29,63 @@ import { NodeStore } from './store/node-store.ts';
 import { SwarmNode } from './swarm-node.ts';
 import { TrainingProcess } from './training-process.ts';
 
-export interface NodeDaemonOptions {
-  /** Folder of the node's key, database, blobs and log. */
-  home: string;
-  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. */
-  addresses: readonly string[];
-  /** Digest of the job. @default null: the coordinator's next one */
-  job?: string | null;
-  /** Token of an invite. @default null */
-  invite?: string | null;
+export interface NodeDaemonOptions extends JobTarget {
+  /** Folder of the node's key, database, blobs and log. @default SWARM_HOME, else lora-swarm/node in the user's data folder */
+  home?: string;
   /** Display name of the node. @default made from its peer id, see `peerName` */
   name?: string;
-  version: string;
+  /** Version that other peers see. @default that of the package */
+  version?: string;
   /** Multiaddrs to listen on. @default any free TCP port */
   listen?: readonly string[];
   /** Find the coordinator and its other nodes in the local network. @default true */
   mdns?: boolean;
-  /** How the trainer computes. `policy.maxMemoryBytes` is its memory limit. */
-  compute: Compute;
+  /**
+   * How the trainer computes. `policy.maxMemoryBytes` is its memory limit.
+   * @default the fastest engine that runs, with all hardware threads but one
+   */
+  compute?: ComputeInput;
   /** Limits of what the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
   policy?: Partial<NodePolicy>;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
   port?: number;
 }
 
+export interface NodeDaemonDeps {
+  /** @default logs nothing */
+  log?: Logger;
+}
+
 export interface RunningNode {
+  readonly home: string;
+  /** Root of its HTTP API: /v1/status, /metrics, /healthz, /readyz. */
   readonly url: string;
   readonly peerId: string;
-  /** Gives up the round, submits open updates, leaves the job and closes, within the deadline. Idempotent. */
-  stop(options: { deadlineMs: number }): Promise<void>;
+  /**
+   * Gives up the round, submits open updates, leaves the job and closes, within the deadline. Idempotent.
+   * @param options `deadlineMs`: @default 4,500
+   */
+  stop(options?: { deadlineMs?: number }): Promise<void>;
 }
 
 /** Part of the machine's memory that the node uses by default. The rest is for other programs. */
 const MEMORY_SHARE = 0.8;
+/** Time to stop, unless the caller names another. */
+const STOP_MS = 4_500;
 /** Part of the stop deadline in which updates are delivered. The network closes in the rest. */
 const DRAIN_SHARE = 0.6;
 
 /**
- * Starts a contributor node: real network, disk and trainer process.
- * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED
+ * Starts a contributor node: real network, disk and trainer process. Without an invite or addresses it stays without a job.
+ * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED; as `parseCompute`
  */
-export async function startNode(options: NodeDaemonOptions, { log }: { log: Logger }): Promise<RunningNode> {
-  const { home } = options;
+export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps = {}): Promise<RunningNode> {
+  const { home = resolveHomes().node, version = packageVersion() } = options;
+  const { log = silentLogger } = deps;
+  const { addresses: coordinator, job, token } = resolveTarget(options);
+  // One thread stays free for the daemon and for other programs.
+  const threads = Math.max(1, availableParallelism() - 1);
+  const computed = parseCompute(options.compute ?? {}, { threads });
   await claimHome(home, 'node');
   const teardown = new Teardown({ clock: systemClock, log });
   teardown.add(lockHome(home));
@@ -76,13 +95,13 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     const blobs = await FileBlobStore.open({ home }, { clock: systemClock });
     const store = NodeStore.open(join(home, 'node.sqlite'));
     teardown.add(() => store.close());
-    const agent = `lora-swarm/${options.version}`;
+    const agent = `lora-swarm/${version}`;
     const networkMetrics = new NetworkMetrics();
     const network = await createHost(
       {
         listen: options.listen ?? ['/ip4/0.0.0.0/tcp/0'],
         bootstrap: [],
-        mdns: options.mdns === false ? [] : coordinatorsAt(options.addresses),
+        mdns: options.mdns === false ? [] : coordinatorsAt(coordinator),
         home,
         agent,
       },
@@ -91,7 +110,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     teardown.add(() => network.stop());
     const policy = { ...defaultPolicy, maxMemoryBytes: MEMORY_SHARE * totalmem(), ...options.policy };
     const metrics = createNodeMetrics({
-      version: options.version,
+      version,
       traffic: () => network.traffic(),
       connections: () => network.peers().length,
       node: () => {
@@ -101,7 +120,7 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     });
     teardown.add(() => metrics.stop());
     networkMetrics.register(metrics.registry);
-    const compute = { ...options.compute, memoryLimit: policy.maxMemoryBytes };
+    const compute = { ...computed, memoryLimit: policy.maxMemoryBytes };
     const trainer = new TrainingProcess(
       { home, compute },
       {
@@ -115,15 +134,15 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     teardown.add(() => trainer.stop());
 
     const nodeOptions: SwarmNodeOptions = {
-      addresses: options.addresses,
-      job: options.job ?? null,
-      invite: options.invite ?? null,
+      addresses: coordinator,
+      job,
+      invite: token,
       name: options.name ?? peerName(identity.signer.peerId),
       agent,
       policy,
       trainers: trainersOf(compute),
     };
-    const deps: SwarmNodeDeps = {
+    const nodeDeps: SwarmNodeDeps = {
       network,
       blobs,
       trainer,
@@ -133,13 +152,13 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
       random: Math.random,
       observer: metrics,
     };
-    const swarmNode = new SwarmNode(nodeOptions, deps);
+    const swarmNode = new SwarmNode(nodeOptions, nodeDeps);
     const status = () =>
       nodeStatus({
         swarmNode,
         options: nodeOptions,
-        deps,
-        version: options.version,
+        deps: nodeDeps,
+        version,
         startedAt,
       });
     const health = new Health({ clock: systemClock });
@@ -174,9 +193,10 @@ export async function startNode(options: NodeDaemonOptions, { log }: { log: Logg
     log.info({ peerId, url, addresses }, 'node-started');
 
     return {
+      home,
       url,
       peerId,
-      stop: ({ deadlineMs }) => {
+      stop: ({ deadlineMs = STOP_MS } = {}) => {
         const drain = (): Promise<void> => swarmNode.stop({ deadlineMs: DRAIN_SHARE * deadlineMs });
         return teardown.stop({
           deadlineMs,

@@ -61,3 +61,25 @@ export function decodeInvite(text: string): Invite {
     throw invalid('damaged', cause);
   }
 }
+
+/** Where a job is: an invite, or addresses of its coordinator and what else is known. */
+export interface JobTarget {
+  /** Text of an invite. It gives the addresses, the token, and perhaps the job. */
+  readonly invite?: string;
+  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. @default those of the invite */
+  readonly addresses?: readonly string[];
+  /** Digest of the job. @default that of the invite; without one null: the coordinator's choice */
+  readonly job?: string | null;
+  /** Token that the admission of the job asks for. @default that of the invite, else null */
+  readonly token?: string | null;
+}
+
+/** Reads the invite of a target. Values that are given beside it win. @throws SwarmError INVITE_INVALID */
+export function resolveTarget({ invite, addresses, job, token }: JobTarget): Invite {
+  const from = invite === undefined ? { addresses: [], job: null, token: null } : decodeInvite(invite);
+  return {
+    addresses: [...(addresses ?? from.addresses)],
+    job: job ?? from.job,
+    token: token ?? from.token,
+  };
+}

@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import type { Environment } from '../../common/environment.ts';
+import { resolveHomes } from '../../common/user-folders.ts';
 import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
@@ -12,7 +14,6 @@ import { daemonLog } from '../daemon-log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { engineOption, oneDeviceCompute } from '../engine.ts';
 import { usageError } from '../errors.ts';
-import { type Environment, resolveHomes } from '../homes.ts';
 import {
   announcedAddress,
   homeOption,

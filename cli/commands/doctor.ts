@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { resolveCache } from '../../common/user-folders.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
@@ -6,7 +7,6 @@ import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
 import { choicesIn, measuringLine } from '../engine.ts';
 import { cliError } from '../error-codes.ts';
-import { resolveCache } from '../homes.ts';
 import { BASE_BITS_HELP, baseBits, integer, jsonOption, precisionOption } from '../options.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
 import { doctorLines } from '../views/doctor.ts';

@@ -39,7 +39,7 @@ export function registerGenerate(program: Command, context: Context): void {
 }
 
 async function generate(context: Context, options: GenerateOptions): Promise<void> {
-  const { generate: continueText } = await import('../../lora/evaluate/generate.ts');
+  const { generate: continueText } = await import('../../index.ts');
   const { prompt, maxTokens, temperature, topP, seed, json } = options;
   const bundle = await openModelBundle(context, options);
   // A model can generate escape sequences that it learnt from its data.
@@ -48,10 +48,15 @@ async function generate(context: Context, options: GenerateOptions): Promise<voi
       context.stdout.write(safeText(text, { multiline: true, maxCharacters: Number.POSITIVE_INFINITY }));
   };
   show(prompt);
-  const { text, ids, reason } = await continueText(
-    { prompt, maxTokens, temperature, topP, seed, onText: show, signal: context.signal },
-    bundle,
-  );
+  const { text, ids, reason } = await continueText(bundle, {
+    prompt,
+    maxTokens,
+    temperature,
+    topP,
+    seed,
+    onText: show,
+    signal: context.signal,
+  });
   show('\n');
   if (json) printJson(context, { schemaVersion: 1, prompt, text, tokens: ids.length, reason });
 }

@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { resolveHomes } from '../../common/user-folders.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
-import { parseCompute } from '../../lora/train/compute.ts';
+import { mergeComputeInputs, parseCompute } from '../../lora/train/compute.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
 import type { NodePolicy } from '../../node/policy.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
@@ -13,7 +13,6 @@ import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
 import { pollUntilAborted, STOP_DEADLINE_MS } from '../daemon-run.ts';
 import { enginesOption, environmentCompute } from '../engine.ts';
-import { resolveHomes } from '../homes.ts';
 import {
   BASE_BITS_HELP,
   baseBits,
@@ -89,9 +88,9 @@ export function registerNode(program: Command, context: Context): void {
 async function run(context: Context, target: readonly string[], options: NodeOptions): Promise<void> {
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const where = parseTarget(target, options.job);
-  // One thread stays free for the daemon and for other programs.
-  const threads = Math.max(1, availableParallelism() - 1);
-  const compute = parseCompute(options, environmentCompute(context.environment), { threads });
+  const compute = mergeComputeInputs(options, environmentCompute(context.environment));
+  // A wrong option is refused before the home is created.
+  parseCompute(compute);
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
   const [{ startNode }, { CONSENT_NOTICE }] = await Promise.all([

@@ -2,6 +2,7 @@ import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { safeText } from '../../common/text.ts';
+import { type Homes, resolveHomes } from '../../common/user-folders.ts';
 import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import type { NodeStatus } from '../../node/api-types.ts';
@@ -9,7 +10,6 @@ import { homeRole, notRunning, type Role, readDaemonFile } from '../../storage/d
 import { storageError } from '../../storage/errors.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';
-import { type Homes, resolveHomes } from '../homes.ts';
 import { homeOption, jsonOption } from '../options.ts';
 import { printJson, printLines } from '../print.ts';
 import { nodeLines } from '../views/node.ts';

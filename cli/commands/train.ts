@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
+import { resolveCache } from '../../common/user-folders.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
@@ -7,7 +8,6 @@ import { addDataOptions, DATA_FILES } from '../data-options.ts';
 import { enginesOption, environmentCompute } from '../engine.ts';
 import { usageError } from '../errors.ts';
 import { cacheFolder } from '../folders.ts';
-import { resolveCache } from '../homes.ts';
 import {
   BASE_BITS_HELP,
   baseBits,

@@ -1,7 +1,8 @@
+import type { JobSpecInput } from '../../index.ts';
 import type { DemoData } from './data.ts';
 
 /** Returns the demo's job. With these settings the small model learns most in three minutes on two cores. */
-export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): object {
+export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): JobSpecInput {
   return {
     name: 'moby-dick',
     base,

@@ -5,7 +5,7 @@ import { isSwarmError } from '../../common/errors.ts';
 import type { JobDetail } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
-import { followJob } from '../../coordinator/client/follow.ts';
+import { followEvents } from '../../coordinator/client/follow.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
 import { cliError } from '../error-codes.ts';
@@ -103,7 +103,7 @@ export async function runDemo(
 
     const tally = new Tally();
     const showing = reportProgress(api, created.job, { signal, report });
-    for await (const event of followJob(open, created.job, { signal, now: context.clock.now })) {
+    for await (const event of followEvents(open, created.job, { signal, now: context.clock.now })) {
       tally.add(event);
       report({ event: 'job-event', ...event });
       if (event.type === 'failed') throw cliError('JOB_FAILED', `the demo's job failed: ${event.reason}`);

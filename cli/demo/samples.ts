@@ -1,4 +1,4 @@
-import type { ModelBundle } from '../../lora/evaluate/model-bundle.ts';
+import type { ModelBundle } from '../../index.ts';
 import type { Context } from '../context.ts';
 
 const PROMPT = 'The captain stood';
@@ -13,7 +13,7 @@ export async function sampleTexts(
   { signal }: Pick<Context, 'signal'>,
   bundle: ModelBundle,
 ): Promise<{ prompt: string; before: string; after: string }> {
-  const { generate } = await import('../../lora/evaluate/generate.ts');
+  const { generate } = await import('../../index.ts');
   const options = {
     prompt: PROMPT,
     maxTokens: TOKENS,
@@ -22,7 +22,7 @@ export async function sampleTexts(
     seed: SEED,
     signal,
   };
-  const before = await generate(options, { ...bundle, adapter: null });
-  const after = await generate(options, bundle);
+  const before = await generate({ ...bundle, adapter: null }, options);
+  const after = await generate(bundle, options);
   return { prompt: PROMPT, before: before.text, after: after.text };
 }

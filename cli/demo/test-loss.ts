@@ -1,4 +1,4 @@
-import type { ModelBundle } from '../../lora/evaluate/model-bundle.ts';
+import type { ModelBundle } from '../../index.ts';
 import type { Context } from '../context.ts';
 
 /** Measures base and adapter on the test chapters as `swarm evaluate` does. In nats per token. */
@@ -6,11 +6,7 @@ export async function testLosses(
   { signal }: Pick<Context, 'signal'>,
   { test, bundle }: { test: string; bundle: ModelBundle },
 ): Promise<{ baseLoss: number; finalLoss: number }> {
-  const [{ evaluateText }, { readTexts }] = await Promise.all([
-    import('../../lora/evaluate/evaluate.ts'),
-    import('../../lora/data/read-examples.ts'),
-  ]);
-  const loss = async (of: ModelBundle): Promise<number> =>
-    (await evaluateText({ texts: readTexts(test, { signal }), signal }, of)).loss;
+  const { evaluate } = await import('../../index.ts');
+  const loss = async (of: ModelBundle): Promise<number> => (await evaluate(of, { data: test, signal })).loss;
   return { baseLoss: await loss({ ...bundle, adapter: null }), finalLoss: await loss(bundle) };
 }

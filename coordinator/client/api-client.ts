@@ -1,6 +1,8 @@
 import type { ErrorJson } from '../../common/errors.ts';
 import { SwarmError } from '../../common/errors.ts';
+import { resolveHomes } from '../../common/user-folders.ts';
 import { notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
+import { storageError } from '../../storage/errors.ts';
 import { readToken } from '../api/token.ts';
 import type {
   CheckpointView,
@@ -18,15 +20,25 @@ import { type HttpResponse, readAll, readLines, request } from './http.ts';
 /** A daemon on the same machine that takes longer than this, in milliseconds, is stuck. */
 const ANSWER_MS = 10_000;
 
-/** Client of the control API of the daemon in a home. */
+/** Where the control API of a coordinator is: the home of a coordinator on this machine, or its URL and token. */
+export type CoordinatorAddress = { readonly home: string } | { readonly url: string; readonly token: string };
+
+/** Client of the control API of a daemon. */
 export class ApiClient {
   readonly url: string;
-  readonly #home: string;
+  /** null: only the URL is known. */
+  readonly #home: string | null;
   readonly #role: Role;
   readonly #token: string | null;
   readonly #signal: AbortSignal;
 
-  private constructor(url: string, home: string, role: Role, token: string | null, signal: AbortSignal) {
+  private constructor(
+    url: string,
+    home: string | null,
+    role: Role,
+    token: string | null,
+    signal: AbortSignal,
+  ) {
     this.url = url;
     this.#home = home;
     this.#role = role;
@@ -39,6 +51,19 @@ export class ApiClient {
     const file = await readDaemonFile(home, role);
     if (file === null) throw notRunning(home, role);
     return new ApiClient(file.url, home, role, await readToken(home), signal);
+  }
+
+  /**
+   * Connects to a coordinator.
+   * @param where @default the home of the user's coordinator
+   * @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home
+   */
+  static async connect(
+    where: CoordinatorAddress = { home: resolveHomes().coordinator },
+    { signal = new AbortController().signal }: { signal?: AbortSignal | undefined } = {},
+  ): Promise<ApiClient> {
+    if ('home' in where) return ApiClient.open(where.home, 'coordinator', { signal });
+    return new ApiClient(where.url, null, 'coordinator', where.token, signal);
   }
 
   /** The caller names the answer's type, unchecked: both ends are this program. */
@@ -141,12 +166,18 @@ export class ApiClient {
         );
       }
       // A killed daemon leaves its file behind.
-      throw notRunning(this.#home, this.#role, error);
+      if (this.#home !== null) throw notRunning(this.#home, this.#role, error);
+      throw storageError(
+        'DAEMON_NOT_RUNNING',
+        `no ${this.#role} answers at ${this.url}`,
+        { url: this.url },
+        { cause: error },
+      );
     }
   }
 }
 
-function apiError(status: number, text: string, where: { path: string; home: string }): SwarmError {
+function apiError(status: number, text: string, where: { path: string; home: string | null }): SwarmError {
   try {
     const error = JSON.parse(text) as Partial<ErrorJson>;
     if (typeof error.code === 'string' && typeof error.message === 'string') {

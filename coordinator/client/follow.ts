@@ -1,22 +1,33 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isSwarmError } from '../../common/errors.ts';
 import type { JobEvent } from '../api/types.ts';
-import type { ApiClient } from './api-client.ts';
+import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
 /** Longest time without the coordinator, in milliseconds. A restart after a crash or an upgrade takes less. */
 const MAX_AWAY_MS = 60_000;
 const RETRY_MS = 500;
 
+export interface FollowOptions {
+  /** Ends the iteration with its reason. @default never aborts */
+  readonly signal?: AbortSignal;
+  /** Milliseconds since any moment. @default Date.now */
+  readonly now?: () => number;
+}
+
 /**
- * Yields all events of a job, past and future, each once. Continues across a restart of the coordinator.
- * @param open makes a new client: a restarted daemon has another port and token
- * @throws SwarmError DAEMON_NOT_RUNNING after MAX_AWAY_MS without the coordinator; errors of the API
+ * Yields all events of a job, past and future, each once. Continues across a restart of the coordinator. The iteration
+ * does not end with the job: leave it at an event of type `finished` or `failed`.
+ *
+ * @param where the coordinator, or a function that opens a client: a restarted daemon has another port and token
+ * @param job name, digest or a unique prefix of the digest
+ * @throws SwarmError DAEMON_NOT_RUNNING after a minute without the coordinator; JOB_UNKNOWN and other errors of the API
  */
-export async function* followJob(
-  open: () => Promise<ApiClient>,
+export async function* followEvents(
+  where: CoordinatorAddress | (() => Promise<ApiClient>),
   job: string,
-  { signal, now }: { signal: AbortSignal; now: () => number },
+  { signal = new AbortController().signal, now = Date.now }: FollowOptions = {},
 ): AsyncGenerator<JobEvent, void, undefined> {
+  const open = typeof where === 'function' ? where : () => ApiClient.connect(where, { signal });
   let after = 0;
   /** Time of the first failed attempt; null while the stream is open. A round may be quiet for longer than MAX_AWAY_MS. */
   let awaySince: number | null = null;
@@ -43,7 +54,7 @@ export async function* followJob(
   }
 }
 
-/** Sends a request to a coordinator that may be restarting, and repeats it until there is an answer. @throws as followJob */
+/** Sends a request to a coordinator that may be restarting, and repeats it until there is an answer. @throws as followEvents */
 export async function askWithRetries<T>(
   open: () => Promise<ApiClient>,
   ask: (api: ApiClient) => Promise<T>,

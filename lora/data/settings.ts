@@ -1,5 +1,7 @@
 /** Settings for reading, rendering and packing data. Training, evaluation and jobs share them. */
 import { z } from 'zod';
+import { commonError } from '../../common/common-errors.ts';
+import { specProblems } from '../../common/schema-problems.ts';
 import { FORMATS } from './examples.ts';
 import { PACKINGS } from './packing/pack-examples.ts';
 import { TRUNCATIONS } from './packing/truncation.ts';
@@ -31,6 +33,15 @@ export const dataSettingsSchema = z.strictObject({
 });
 
 export type DataSettings = z.output<typeof dataSettingsSchema>;
+
+/** Fills in the defaults. @throws SwarmError USAGE (values: field, problems) */
+export function parseDataSettings(settings: z.input<typeof dataSettingsSchema>): DataSettings {
+  const result = dataSettingsSchema.safeParse(settings);
+  if (result.success) return result.data;
+  const problems = specProblems(dataSettingsSchema, settings, result.error.issues);
+  const texts = problems.map(({ text }) => text);
+  throw commonError('USAGE', texts.join('; '), { field: problems[0]!.field, problems: texts });
+}
 
 /** Returns the settings that `readExamples` takes. */
 export function readingOf({

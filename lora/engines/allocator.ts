@@ -1,3 +1,5 @@
+import { processEnvironment } from '../../common/environment.ts';
+
 /**
  * Environment variables for a process that runs graphs, to be set before it starts. Only glibc reads them. By default
  * malloc maps each activation from the system, because it is large: the kernel zeroes its pages on first use and gets
@@ -7,3 +9,8 @@
 export const GRAPH_PROCESS_ENVIRONMENT: Readonly<Record<string, string>> = {
   GLIBC_TUNABLES: `glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=${2 ** 40}`,
 };
+
+/** Returns the environment of a child process that runs graphs. Values that the user has set stay. */
+export function graphProcessEnvironment(): Record<string, string | undefined> {
+  return { ...GRAPH_PROCESS_ENVIRONMENT, ...processEnvironment() };
+}

@@ -1,13 +1,17 @@
 /** Loss of a model on data, as `swarm evaluate` reports it. */
 
+import type { z } from 'zod';
+import { commonError } from '../../common/common-errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import type { Example } from '../data/examples.ts';
 import { OnlinePacker } from '../data/packing/online-packer.ts';
 import type { Piece } from '../data/packing/pieces.ts';
+import { readExamples } from '../data/read-examples.ts';
 import { renderExamples } from '../data/render/render-examples.ts';
 import type { Renderer } from '../data/render/renderer.ts';
 import { IGNORED_LABEL, type Row } from '../data/row.ts';
-import type { RowReport } from '../data/row-report.ts';
+import { type BadRow, RowReport, type RowSummary } from '../data/row-report.ts';
+import { type dataSettingsSchema, parseDataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import type { Graph } from '../graph/graph.ts';
 import { adaptedParameters } from '../train/adapted-model.ts';
 import { lossGraph, rowLosses } from '../train/step.ts';
@@ -30,17 +34,26 @@ const RUNS_PER_TURN = 16;
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 
 export interface EvaluateOptions {
-  /** One row per text. */
-  texts: AsyncIterable<string> | Iterable<string>;
-  signal?: AbortSignal;
+  /** Texts, each a row of its own. Give these or `data`. */
+  readonly texts?: AsyncIterable<string> | Iterable<string>;
+  /** Data files, folders or glob patterns, in any format of docs/data.md. */
+  readonly data?: string | readonly string[];
+  /** How `data` is read and rendered: the keys of `data` in a config file. @default {} */
+  readonly settings?: z.input<typeof dataSettingsSchema>;
+  /** Called with each row of `data` that cannot be used. */
+  readonly onBadRow?: (row: BadRow) => void;
+  /** Milliseconds since 1970: the day that a chat template may print. @default now */
+  readonly now?: number;
+  /** @default never aborts */
+  readonly signal?: AbortSignal | undefined;
 }
 
-export interface EvaluateExamplesOptions {
-  examples: AsyncIterable<Example> | Iterable<Example>;
-  renderer: Renderer;
+export interface ExamplesToEvaluate {
+  readonly examples: AsyncIterable<Example> | Iterable<Example>;
+  readonly renderer: Renderer;
   /** Receives the examples that cannot be rendered. */
-  report: RowReport;
-  signal?: AbortSignal;
+  readonly report: RowReport;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Evaluation {
@@ -58,6 +71,8 @@ export interface Evaluation {
   rows: number;
   /** UTF-8 bytes of the texts; null where `bitsPerByte` is. */
   bytes: number | null;
+  /** Rows of `data`, and how many of them could not be used; null for `texts`. */
+  read: RowSummary | null;
 }
 
 /** The tokens of an example. */
@@ -70,44 +85,60 @@ interface Sequence {
 }
 
 /**
- * Measures the loss on texts. Each text is a row with the tokenizer's special tokens. Every token but the first is
- * predicted from all tokens before it.
+ * Measures the loss of a model. Each text is a row with the tokenizer's special tokens. Every token but the first is
+ * predicted from all tokens before it. Examples that are not plain text are rendered as for training, and the tokens that
+ * would be supervised are predicted.
  *
  * A row longer than the window is scored in windows that overlap by half: each token is predicted exactly once, from at
  * least half a window of preceding tokens where there are that many. The window has the length of the longest text
  * within the first 4 million tokens, and at most the model's context or 4,096 tokens. Memory does not grow with the
  * number of texts.
  *
- * @throws SwarmError EVALUATE_EMPTY without a token to predict; ENGINE_*
+ * @throws SwarmError USAGE without texts and data, or with both; EVALUATE_EMPTY without a token to predict; DATA_*,
+ * TEMPLATE_*, ENGINE_*; the signal's reason
  */
-export function evaluateText({ texts, signal }: EvaluateOptions, bundle: ModelBundle): Promise<Evaluation> {
-  const sequences = async function* (): AsyncGenerator<Sequence> {
-    for await (const text of texts) yield textSequence(text, bundle);
-  };
-  return score(sequences(), bundle, signal);
+export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
+  const { texts, data, onBadRow, now = Date.now(), signal } = options;
+  if (texts !== undefined && data === undefined) return score(textSequences(texts, bundle), bundle, signal);
+  if (data === undefined || texts !== undefined) {
+    throw commonError('USAGE', 'an evaluation takes either texts or data files');
+  }
+  const settings = parseDataSettings(options.settings ?? {});
+  const report = new RowReport({ badRowShare: settings.badRowShare, ...(onBadRow && { onBad: onBadRow }) });
+  const renderer = await rendererFor(settings, { dir: bundle.model.dir, now }, bundle);
+  try {
+    const examples = readExamples(data, { ...readingOf(settings), ...(signal && { signal }), report });
+    return await evaluateExamples(bundle, { examples, renderer, report, signal });
+  } finally {
+    await renderer.close();
+  }
 }
 
-/**
- * Measures the loss on examples. Plain text is scored as by `evaluateText`. Other examples are rendered as for training,
- * and the tokens that would be supervised are predicted.
- * @throws as `evaluateText` and `renderExample`; SwarmError DATA_BAD_ROWS
- */
-export function evaluateExamples(
-  { examples, renderer, report, signal }: EvaluateExamplesOptions,
+/** As `evaluate`, for examples of any origin. */
+export async function evaluateExamples(
   bundle: ModelBundle,
+  { examples, renderer, report, signal }: ExamplesToEvaluate,
 ): Promise<Evaluation> {
   const sequences = async function* (): AsyncGenerator<Sequence> {
     for await (const example of examples) {
       if (example.kind === 'text') yield textSequence(example.text, bundle);
       else {
-        for await (const { rendered } of renderExamples([example], renderer, { report, signal })) {
+        const options = { report, ...(signal && { signal }) };
+        for await (const { rendered } of renderExamples([example], renderer, options)) {
           yield { ...rendered, bytes: null };
         }
       }
     }
     report.finish();
   };
-  return score(sequences(), bundle, signal);
+  return { ...(await score(sequences(), bundle, signal)), read: report.summary() };
+}
+
+async function* textSequences(
+  texts: AsyncIterable<string> | Iterable<string>,
+  bundle: ModelBundle,
+): AsyncGenerator<Sequence> {
+  for await (const text of texts) yield textSequence(text, bundle);
 }
 
 function textSequence(text: string, { tokenizer }: ModelBundle): Sequence {
@@ -169,7 +200,7 @@ async function score(
   if (tokens === 0) throw nothing(rows);
   const loss = lossSum / tokens;
   const bitsPerByte = bytes === null ? null : lossSum / Math.LN2 / bytes;
-  return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes };
+  return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes, read: null };
 }
 
 /** Reads the first sequences, whose longest sets the window. */

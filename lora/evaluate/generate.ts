@@ -11,9 +11,10 @@ import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 const SHORTEST_GRAPH = 32;
 
 export interface GenerateOptions {
+  /** Beginning of the text. */
   prompt: string;
-  /** Most tokens to generate. */
-  maxTokens: number;
+  /** Most tokens to generate. @default 100 */
+  maxTokens?: number;
   /** 0: always the most likely token. @default 0 */
   temperature?: number;
   /** Nucleus sampling: choose among the most likely tokens with this total probability. @default 1 */
@@ -22,6 +23,7 @@ export interface GenerateOptions {
   seed?: number;
   /** Called with each new piece of text. */
   onText?: (piece: string) => void;
+  /** @default never aborts */
   signal?: AbortSignal;
 }
 
@@ -36,10 +38,12 @@ export interface Generated {
 /**
  * Continues a prompt. The tokenizer's special tokens are added before it. Equal seeds give equal texts. When the text
  * is longer than the model's context, its second half becomes the context.
+ *
+ * @throws SwarmError ENGINE_*; the signal's reason
  */
-export async function generate(options: GenerateOptions, bundle: ModelBundle): Promise<Generated> {
+export async function generate(bundle: ModelBundle, options: GenerateOptions): Promise<Generated> {
   const { model, tokenizer } = bundle;
-  const { prompt, maxTokens, temperature = 0, topP = 1, seed = 0, onText, signal } = options;
+  const { prompt, maxTokens = 100, temperature = 0, topP = 1, seed = 0, onText, signal } = options;
   const random = new SeededRandom(seed);
   const limit = model.config.maxPositions;
   let context = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];

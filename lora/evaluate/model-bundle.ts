@@ -1,8 +1,18 @@
+import { join } from 'node:path';
+import { commonError } from '../../common/common-errors.ts';
+import { makeFolder } from '../../common/folders.ts';
+import { resolveCache } from '../../common/user-folders.ts';
+import { baseWarning, checkBase } from '../adapter/check-base.ts';
 import { adapterLayout } from '../adapter/layout.ts';
 import type { LoraConfig } from '../adapter/lora-config.ts';
-import type { TextTokenizer } from '../data/tokenizer.ts';
-import type { Engine, WeightFile } from '../engines/engine.ts';
-import type { BaseModel } from '../models/base-model.ts';
+import { readPeftFolder } from '../adapter/peft.ts';
+import { loadTokenizer, type TextTokenizer } from '../data/tokenizer.ts';
+import { createEngine, type Engine, type EngineName, type WeightFile } from '../engines/engine.ts';
+import { type BaseModel, openBase } from '../models/base-model.ts';
+import { findBase } from '../models/find-base.ts';
+import { prepareWeights } from '../models/prepare-weights.ts';
+import { resolveDevices } from '../train/choose.ts';
+import { type ComputeInput, parseCompute } from '../train/compute.ts';
 
 /** A base model with its tokenizer and weights, an engine, and perhaps an adapter, opened together. */
 export interface ModelBundle {
@@ -13,6 +23,66 @@ export interface ModelBundle {
   readonly tokenizer: TextTokenizer;
   /** Tensors in layout order; null: the base alone. */
   readonly adapter: { readonly lora: LoraConfig; readonly tensors: readonly Float32Array[] } | null;
+}
+
+export interface OpenModelOptions {
+  /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
+  readonly base: string;
+  /** Folder of a PEFT adapter. @default the base alone */
+  readonly adapter?: string | undefined;
+  /** How to compute, on one device. @default the fastest engine that runs, with all hardware threads */
+  readonly compute?: ComputeInput;
+  /** Folder of converted weights and engine choices. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
+  readonly cacheDir?: string;
+  /** Milliseconds since 1970; engine choices expire after a week. @default now */
+  readonly now?: number;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+  /** Called before an engine is measured for `auto`, which takes about 2 seconds. */
+  readonly onProbe?: (engine: EngineName) => void;
+  /** Called with a sentence when the adapter may have been made for another base. */
+  readonly onWarning?: (text: string) => void;
+}
+
+export interface OpenModelDeps {
+  /** Returns the folder of a base. @default fetches a base on the hub, as {@link findBase} */
+  readonly findBase?: (base: string) => Promise<string>;
+}
+
+/**
+ * Opens a base, its tokenizer and an adapter, checks them against each other, and converts the weights for the engine. The
+ * first call for a base writes its weights to the cache.
+ *
+ * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, ENGINE_*, BASE_BITS, PRECISION; USAGE for several devices; the
+ * signal's reason
+ */
+export async function openModel(options: OpenModelOptions, deps: OpenModelDeps = {}): Promise<ModelBundle> {
+  const { cacheDir = resolveCache(), now = Date.now(), signal = new AbortController().signal } = options;
+  const asked = parseCompute(options.compute ?? {});
+  if (asked.devices !== 'auto' && asked.devices.length > 1) {
+    throw commonError('USAGE', `a model is opened on one device, not on ${asked.devices.length}`);
+  }
+  const find = deps.findBase ?? ((base: string) => findBase({ base, signal }));
+  const model = await openBase(await find(options.base));
+  const adapter = options.adapter === undefined ? null : await readPeftFolder(options.adapter, model);
+  const recordDir = join(cacheDir, 'engines');
+  const onProbe = options.onProbe ?? (() => {});
+  const { compute } = await resolveDevices(asked, { model, recordDir, now, signal, onProbe });
+  await makeFolder(cacheDir, { next: 'set SWARM_CACHE to a folder that you may write to' });
+  if (adapter !== null) {
+    await checkBase(model, adapter, { signal, cacheDir });
+    const warning = baseWarning(model, adapter);
+    if (warning !== null) options.onWarning?.(warning);
+  }
+  const [{ engine, device }] = compute.devices;
+  const { threads, baseBits: bits } = compute;
+  return {
+    model,
+    tokenizer: await loadTokenizer(model.dir),
+    engine: await createEngine(engine, { threads, ...(device !== undefined && { device }) }),
+    weights: await prepareWeights(model, cacheDir, { signal, bits }),
+    adapter,
+  };
 }
 
 /** Returns the adapter's tensors by the names of the graph's inputs. */

@@ -33,14 +33,18 @@ export function parseJobFile(text: string, path: string): JobSpec {
 }
 
 function specOf(file: YamlFile, path: string): JobSpec {
-  const spec = checked(file);
-  const absolute = (file: string): string => resolve(dirname(path), file);
+  return absoluteSpec(checked(file), dirname(path));
+}
+
+/** Makes the paths of a job absolute. @param folder where relative paths start */
+export function absoluteSpec(spec: JobSpec, folder: string): JobSpec {
+  const absolute = (file: string): string => resolve(folder, file);
   const all = (files: string | string[]): string[] =>
     (typeof files === 'string' ? [files] : files).map(absolute);
   const { train, heldOut, template } = spec.data;
   return {
     ...spec,
-    base: absoluteBase(spec.base, dirname(path)),
+    base: absoluteBase(spec.base, folder),
     data: {
       ...spec.data,
       train: all(train),

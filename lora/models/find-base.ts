@@ -1,26 +1,33 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { type Environment, processEnvironment } from '../../common/environment.ts';
 import { isSwarmError, type SwarmError } from '../../common/errors.ts';
+import { systemClock } from '../../common/system-clock.ts';
 import { modelError } from './errors.ts';
 import { type FetchModelDeps, type FetchModelOptions, fetchModel } from './hub/fetch-model.ts';
 import { parseHubReference } from './hub/reference.ts';
 import { hubSettings } from './hub/settings.ts';
 
-export interface FindBaseOptions extends Pick<FetchModelOptions, 'signal' | 'onProgress' | 'onNote'> {
+export interface FindBaseOptions
+  extends Partial<Pick<FetchModelOptions, 'signal' | 'onProgress' | 'onNote'>> {
   /** A model folder, or `ORG/NAME[@REVISION]` on the hub. An existing folder takes precedence. */
   readonly base: string;
-  /** Folder that a relative path starts from. */
-  readonly folder: string;
-  /** Environment variables, for {@link hubSettings}. */
-  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Folder that a relative path starts from. @default the current one */
+  readonly folder?: string;
+  /** Environment variables, for {@link hubSettings}. @default those of this process */
+  readonly environment?: Environment;
 }
 
 /**
  * Returns the folder of a base. Fetches a hub model into the shared cache first.
  * @throws SwarmError MODEL_DIR `base` is neither a folder nor a hub name; HUB_* as {@link fetchModel}
  */
-export async function findBase(options: FindBaseOptions, deps: FetchModelDeps): Promise<string> {
-  const { base, folder, environment, signal, onProgress, onNote } = options;
+export async function findBase(
+  options: FindBaseOptions,
+  deps: FetchModelDeps = { fetch, clock: systemClock },
+): Promise<string> {
+  const { base, folder = process.cwd(), environment = processEnvironment() } = options;
+  const { signal = new AbortController().signal, onProgress = () => {}, onNote = () => {} } = options;
   const absolute = absoluteBase(base, folder);
   if (isFolder(absolute)) return absolute;
   const reference = parseHubReference(absolute);

@@ -35,7 +35,7 @@ const VERSION_1: ControlGroups = {
 /**
  * Returns the bytes that this process and its children can still allocate.
  *
- * Without a limit this is Node's figure: on Linux the kernel's MemAvailable, which counts pages of files as free, because
+ * Without a limit this is Node's figure (on macOS vm_stat's): on Linux the kernel's MemAvailable, which counts pages of files as free, because
  * the kernel drops them before it kills a process. On macOS it is that of vm_stat (mac-memory.ts). Under the limit of a
  * control group (a container), Node returns the limit less all bytes in use (uv_get_available_memory of libuv 1.52). That
  * counts pages of files as used: after a base was downloaded or converted, no memory would seem left. So these pages are

@@ -60,27 +60,49 @@ export const {
   precision: precisionSchema,
 } = computeInputSchema.shape;
 
-type ComputeKeys = z.output<typeof computeInputSchema>;
-
-export type ComputeInput = { readonly [Key in keyof ComputeKeys]?: ComputeKeys[Key] | undefined } & {
+/** How a machine shall compute. A key that is left out or undefined has its default. */
+export interface ComputeInput {
+  /** `auto`: the fastest engine that runs here; or devices separated by commas: "onnx-cuda:0,onnx-cuda:1". @default 'auto' */
+  readonly engine?: string | undefined;
+  /** Threads of the engine, for each device. @default all hardware threads; for a node one less */
+  readonly threads?: number | undefined;
+  /** Bits of a weight in the base's linear modules: 32, 16, 8 or 4. @default 32 */
+  readonly baseBits?: BaseBits | undefined;
+  /** Precision of products with the base's weights. @default 'float32' */
+  readonly precision?: Precision | undefined;
+  /** Gradient checkpointing: results are the same bits either way. `auto`: where memory is short. @default 'auto' */
+  readonly gradientCheckpointing?: boolean | 'auto' | undefined;
   /** Where `engine` was set, for error messages: "SWARM_ENGINE". */
   readonly origin?: string;
-};
+}
+
+/** Merges settings from several places: for each key the first input that sets it wins. */
+export function mergeComputeInputs(...inputs: readonly ComputeInput[]): ComputeInput {
+  const first = <Key extends keyof ComputeInput>(key: Key): ComputeInput[Key] =>
+    inputs.find((input) => input[key] !== undefined)?.[key];
+  const origin = inputs.find(({ engine }) => engine !== undefined)?.origin;
+  return {
+    engine: first('engine'),
+    threads: first('threads'),
+    baseBits: first('baseBits'),
+    precision: first('precision'),
+    gradientCheckpointing: first('gradientCheckpointing'),
+    ...(origin !== undefined && { origin }),
+  };
+}
 
 /**
  * Merges settings from several places into one `Compute`: for each key the first input that sets it wins.
  * @throws SwarmError ENGINE_UNKNOWN, USAGE, BASE_BITS, PRECISION
  */
 export function parseCompute(...inputs: readonly ComputeInput[]): Compute {
-  const first = <Key extends keyof ComputeKeys>(key: Key): ComputeKeys[Key] | undefined =>
-    inputs.find((input) => input[key] !== undefined)?.[key] as ComputeKeys[Key] | undefined;
-  const origin = inputs.find(({ engine }) => engine !== undefined)?.origin;
+  const input = mergeComputeInputs(...inputs);
   const compute: Compute = {
-    devices: parseDevices(first('engine') ?? 'auto', origin),
-    threads: first('threads') ?? availableParallelism(),
-    baseBits: first('baseBits') ?? DEFAULTS.baseBits,
-    precision: first('precision') ?? DEFAULTS.precision,
-    checkpointing: first('gradientCheckpointing') ?? DEFAULTS.checkpointing,
+    devices: parseDevices(input.engine ?? 'auto', input.origin),
+    threads: input.threads ?? availableParallelism(),
+    baseBits: input.baseBits ?? DEFAULTS.baseBits,
+    precision: input.precision ?? DEFAULTS.precision,
+    checkpointing: input.gradientCheckpointing ?? DEFAULTS.checkpointing,
     memoryLimit: DEFAULTS.memoryLimit,
   };
   checkCompute(compute);

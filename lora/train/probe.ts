@@ -1,6 +1,7 @@
 /** Tries or measures an engine in a process of its own. */
 import { ChildCalls } from '../../common/workers/child-process.ts';
 import { entryOf } from '../../common/workers/entry.ts';
+import { graphProcessEnvironment } from '../engines/allocator.ts';
 import type { Device, EngineName } from '../engines/names.ts';
 import type { MachineSpeed, SpeedOptions } from './speed.ts';
 
@@ -72,6 +73,7 @@ async function ask<N extends keyof ProbeMethods>(
   signal.throwIfAborted();
   let late = false;
   const child = new ChildCalls<ProbeMethods>(entryOf(import.meta, './probe-process'), {
+    env: graphProcessEnvironment(),
     ended: ({ code, signal, cause }) =>
       cause ??
       new Error(

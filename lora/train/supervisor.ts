@@ -6,6 +6,7 @@ import { ChildCalls, type ChildEnd } from '../../common/workers/child-process.ts
 import { entryOf } from '../../common/workers/entry.ts';
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/row.ts';
+import { graphProcessEnvironment } from '../engines/allocator.ts';
 import { deviceName } from '../engines/names.ts';
 import type { AdamWState } from './adamw.ts';
 import type { DataParallelWorker, GradientRequest, GradientSums } from './data-parallel.ts';
@@ -56,6 +57,7 @@ export class TrainerProcess implements DataParallelWorker {
   private constructor(name: string, { onLog, onNotice }: SupervisorDeps) {
     this.name = name;
     this.#child = new ChildCalls(entryOf(import.meta, './process'), {
+      env: graphProcessEnvironment(),
       ...(onLog && { onLog }),
       ...(onNotice && { onNotice }),
       ended: (end) => {

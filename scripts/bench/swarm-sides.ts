@@ -4,7 +4,7 @@ import type { DemoData } from '../../cli/demo/data.ts';
 import { HelperProcess } from '../../cli/helper-process.ts';
 import { systemClock } from '../../common/system-clock.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import { followJob } from '../../coordinator/client/follow.ts';
+import { followEvents } from '../../coordinator/client/follow.ts';
 import { initialMatrices } from '../../lora/adapter/initial.ts';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
 import { packFiles } from '../../lora/data/pack-files.ts';
@@ -53,6 +53,7 @@ export async function measureSwarm(
     cwd: ROOT,
     environment: process.env,
     clock: systemClock,
+    signal,
     stderr: { write: () => {}, isTTY: false, columns: 80, color: false },
   };
   const home = join(folder, 'coordinator');
@@ -89,7 +90,7 @@ export async function measureSwarm(
     let trained = 0;
     let slowest = 0;
     const processor = () => groupCpuMilliseconds(helpers.map(({ pid }) => pid!));
-    for await (const event of followJob(open, job, { signal, now: systemClock.now })) {
+    for await (const event of followEvents(open, job, { signal, now: systemClock.now })) {
       if (event.type === 'failed') throw new Error(`the job of the benchmark failed: ${event.reason}`);
       if (event.type === 'finished') break;
       if (event.type === 'update') slowest = Math.max(slowest, event.seconds);

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import type { CheckpointView, JobEvent } from '../../coordinator/api/types.ts';
 import { ApiClient } from '../../coordinator/client/api-client.ts';
-import { followJob } from '../../coordinator/client/follow.ts';
+import { followEvents } from '../../coordinator/client/follow.ts';
 import { temporaryFolder } from '../utils/folder.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
@@ -175,7 +175,7 @@ export class TestSwarm {
     const seen: JobEvent[] = [];
     const done = new AbortController();
     const follow = async (): Promise<JobEvent[]> => {
-      const events = followJob(() => this.api(), this.job, { signal: done.signal, now: Date.now });
+      const events = followEvents(() => this.api(), this.job, { signal: done.signal, now: Date.now });
       for await (const event of events) {
         seen.push(event);
         if (matches(event)) return seen;

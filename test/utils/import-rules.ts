@@ -1,7 +1,10 @@
 /** The import rules of DESIGN.md section 2, as a function from a source file to its offences. */
 import { posix } from 'node:path';
 
-/** Top folders that each top folder may import besides itself. Files in other folders are not checked. */
+/** The folders of the library. */
+const ROOMS = ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'node', 'coordinator'];
+
+/** Top folders that each top folder, and index.ts, may import besides itself. Other files are not checked. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   common: [],
   protocol: ['common'],
@@ -11,9 +14,12 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   monitor: ['common', 'protocol', 'storage', 'lora', 'net'],
   node: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor'],
   coordinator: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor'],
-  cli: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'node', 'coordinator'],
-  scripts: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'node', 'coordinator', 'cli', 'test'],
-  test: ['common', 'protocol', 'storage', 'lora', 'net', 'monitor', 'node', 'coordinator', 'cli', 'scripts'],
+  'index.ts': ROOMS,
+  cli: [...ROOMS, 'index.ts'],
+  // Programs of users: they import the package by its name.
+  examples: [],
+  scripts: [...ROOMS, 'index.ts', 'cli', 'test'],
+  test: [...ROOMS, 'index.ts', 'cli', 'scripts'],
 };
 
 /** Packages that only one folder may import. Tests and scripts may import any package. */
@@ -22,8 +28,12 @@ const ONLY_IN: readonly { packages: RegExp; place: RegExp; name: string }[] = [
   { packages: /^(libp2p$|@libp2p\/|@chainsafe\/)/, place: /^net\//, name: 'net' },
 ];
 
-/** Files that set variables which a native library reads when it is loaded. */
-const SETS_ENVIRONMENT = ['lora/engines/onnx/telemetry.ts', 'lora/engines/tfjs/environment.ts'];
+/** Files outside cli that may use process.env: the default of options, and variables that a native library reads. */
+const USES_ENVIRONMENT = [
+  'common/environment.ts',
+  'lora/engines/onnx/telemetry.ts',
+  'lora/engines/tfjs/environment.ts',
+];
 
 /** Files whose results may depend on arguments alone, so that they can be replayed and recomputed. */
 const PURE = /^(protocol\/|lora\/graph\/|lora\/update\/|coordinator\/round\/|node\/machine\/)/;
@@ -78,7 +88,7 @@ export function importOffences(file: string, source: string): string[] {
   const forbid = (pattern: RegExp, text: string): void => {
     for (const match of code.matchAll(new RegExp(pattern, 'g'))) add(match.index, text);
   };
-  if (folder !== 'cli' && !free && !SETS_ENVIRONMENT.includes(file)) {
+  if (folder !== 'cli' && !free && !USES_ENVIRONMENT.includes(file)) {
     forbid(/\bprocess\.(env|argv)\b/, 'reads process.env or process.argv, which only cli may');
   }
   if (PURE.test(file)) {

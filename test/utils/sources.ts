@@ -1,10 +1,11 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 
 const ROOT = join(import.meta.dirname, '../..');
 
-/** The folders whose code ships in the package. */
+/** The folders, and the file, whose code ships in the package. */
 export const SHIPPED = [
+  'index.ts',
   'common',
   'protocol',
   'storage',
@@ -22,16 +23,22 @@ export interface SourceFile {
   readonly text: string;
 }
 
-/** All files in these top folders with one of the extensions. @param extensions @default TypeScript */
+/** All files of these top folders and files with one of the extensions. @param extensions @default TypeScript */
 export function sourcesIn(folders: readonly string[], extensions = ['.ts']): SourceFile[] {
   return folders.flatMap((folder) =>
-    readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
-      .filter((entry) => entry.isFile() && extensions.some((extension) => entry.name.endsWith(extension)))
-      .map((entry) => join(entry.parentPath, entry.name))
+    filesOf(join(ROOT, folder))
+      .filter((file) => extensions.some((extension) => file.endsWith(extension)))
       .filter((file) => !file.includes('node_modules'))
       .map((file) => ({
         path: relative(ROOT, file).split(sep).join('/'),
         text: readFileSync(file, 'utf8'),
       })),
   );
+}
+
+function filesOf(path: string): string[] {
+  if (statSync(path).isFile()) return [path];
+  return readdirSync(path, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
 }

@@ -123,7 +123,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bhomedir\(|\bXDG_|\bAPPDATA\b|\btmpdir\(|\.HOME\b/,
     about: 'HOME is not set on Windows, and XDG folders are a custom of Linux',
     files: {
-      'cli/homes.ts': 'homedir() without HOME; the same folders below it on every system',
+      'common/user-folders.ts': 'homedir() without HOME; the same folders below it on every system',
       'lora/models/hub/settings.ts':
         'homedir() without HOME; the folders of huggingface_hub, which has them on every system',
       'lora/train/speed.ts': 'tmpdir() knows the folder of each system',
@@ -145,7 +145,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\.pathname\b|\bfileURLToPath\(/,
     about: 'the pathname of a file URL is no path on Windows ("/C:/…"), nor where a path has spaces',
     files: {
-      'cli/context.ts': FILE_URL,
+      'common/package.ts': FILE_URL,
       'common/workers/child-process.ts': FILE_URL,
     },
   },

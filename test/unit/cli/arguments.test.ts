@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { choosePeer } from '../../../cli/commands/peers.ts';
-import { resolveCache, resolveHomes } from '../../../cli/homes.ts';
 import { integer, number } from '../../../cli/options.ts';
 import { parseTarget } from '../../../cli/target.ts';
+import { resolveCache, resolveHomes } from '../../../common/user-folders.ts';
 import { encodeInvite } from '../../../protocol/invite.ts';
 
 const PEER_A = `12D3KooW${'a'.repeat(44)}`;
@@ -31,12 +31,12 @@ describe('homes', () => {
 describe('the target of a node', () => {
   it('is an invite with addresses, job and token', () => {
     const invite = encodeInvite({ addresses: [ADDRESS], job: JOB, token: 'secret' });
-    expect(parseTarget([invite], undefined)).toEqual({ addresses: [ADDRESS], job: JOB, invite: 'secret' });
+    expect(parseTarget([invite], undefined)).toEqual({ addresses: [ADDRESS], job: JOB, token: 'secret' });
     expect(parseTarget([invite], JOB).job).toBe(JOB);
   });
 
   it('is else multiaddrs, with or without a job', () => {
-    expect(parseTarget([ADDRESS], undefined)).toEqual({ addresses: [ADDRESS], job: null, invite: null });
+    expect(parseTarget([ADDRESS], undefined)).toEqual({ addresses: [ADDRESS], job: null, token: null });
     expect(parseTarget([ADDRESS, ADDRESS], JOB).job).toBe(JOB);
   });
 

@@ -1,7 +1,7 @@
 /** Paths of Windows, on any system: `node:path` is its Windows half here. */
 import { describe, expect, it, vi } from 'vitest';
-import { resolveCache, resolveHomes } from '../../../cli/homes.ts';
 import { parsePartialName } from '../../../common/durable.ts';
+import { resolveCache, resolveHomes } from '../../../common/user-folders.ts';
 import { FileCheckpointFolders } from '../../../coordinator/record/checkpoint-folders.ts';
 import { dataFiles } from '../../../lora/data/files.ts';
 import { HubCache } from '../../../lora/models/hub/cache.ts';

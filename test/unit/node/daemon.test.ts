@@ -6,7 +6,6 @@ import { isSwarmError } from '../../../common/errors.ts';
 import type { Logger } from '../../../common/logger.ts';
 import { systemClock } from '../../../common/system-clock.ts';
 import { startCoordinator } from '../../../coordinator/daemon.ts';
-import { parseCompute } from '../../../lora/train/compute.ts';
 import { createLogger, silentLogger } from '../../../monitor/log.ts';
 import { parseLevels } from '../../../monitor/log-levels.ts';
 import type { NodeStatus } from '../../../node/api-types.ts';
@@ -33,7 +32,7 @@ async function start(
       version: 'test',
       listen: ['/ip4/127.0.0.1/tcp/0'],
       mdns: false,
-      compute: parseCompute({ threads: 1 }),
+      compute: { threads: 1 },
     },
     { log },
   );

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { ApiClient } from '../../../../coordinator/client/api-client.ts';
-import { followJob } from '../../../../coordinator/client/follow.ts';
+import { followEvents } from '../../../../coordinator/client/follow.ts';
 
 const signal = new AbortController().signal;
 
@@ -98,7 +98,7 @@ describe('following a job', () => {
     });
     const controller = new AbortController();
     const seen: number[] = [];
-    for await (const event of followJob(client, 'j', { signal: controller.signal, now: () => 0 })) {
+    for await (const event of followEvents(client, 'j', { signal: controller.signal, now: () => 0 })) {
       seen.push(event.sequence);
       if (event.sequence === 3) break;
     }
@@ -118,13 +118,13 @@ describe('following a job', () => {
     // The second attempt finds no daemon.
     const open = (): Promise<ApiClient> =>
       ++opened === 2 ? ApiClient.open('/nowhere', 'coordinator', { signal }) : client();
-    const { value } = await followJob(open, 'j', { signal, now: () => now }).next();
+    const { value } = await followEvents(open, 'j', { signal, now: () => now }).next();
     expect(value).toMatchObject({ sequence: 1 });
   });
 
   it('fails after a minute without the coordinator, and at once on an API error', async () => {
     let now = 0;
-    const away = followJob(() => ApiClient.open('/nowhere', 'coordinator', { signal }), 'j', {
+    const away = followEvents(() => ApiClient.open('/nowhere', 'coordinator', { signal }), 'j', {
       signal,
       now: () => (now += 60_001),
     });
@@ -132,7 +132,7 @@ describe('following a job', () => {
     const { client } = await daemon((_request, response) => {
       response.writeHead(404).end(JSON.stringify({ code: 'JOB_NOT_FOUND', message: 'no', values: {} }));
     });
-    const refused = followJob(client, 'j', { signal, now: () => 0 });
+    const refused = followEvents(client, 'j', { signal, now: () => 0 });
     await expect(refused.next()).rejects.toMatchObject({ code: 'JOB_NOT_FOUND' });
   });
 });

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { initialMatrices } from '../../../../lora/adapter/initial.ts';
 import type { Example } from '../../../../lora/data/examples.ts';
 import { textRenderer } from '../../../../lora/data/render/renderer.ts';
-import { RowReport } from '../../../../lora/data/row-report.ts';
-import { evaluateExamples, evaluateText, windows } from '../../../../lora/evaluate/evaluate.ts';
+import { type BadRow, RowReport } from '../../../../lora/data/row-report.ts';
+import { evaluate, evaluateExamples, windows } from '../../../../lora/evaluate/evaluate.ts';
 import type { ModelBundle } from '../../../../lora/evaluate/model-bundle.ts';
 import { TINY_TEXT } from '../../../utils/tiny-model.ts';
 import { tinyDeps, tinyRows, tinySettings, tinyTrainer } from '../../../utils/tiny-trainer.ts';
@@ -24,12 +24,12 @@ const clauses = TINY_TEXT.split(', ');
 
 describe('evaluating text', () => {
   it('is the mean over the predicted tokens of all rows, however they are grouped', async () => {
-    const together = await evaluateText({ texts: clauses }, bundle);
+    const together = await evaluate(bundle, { texts: clauses });
     let lossSum = 0;
     let tokens = 0;
     let bytes = 0;
     for (const clause of clauses) {
-      const alone = await evaluateText({ texts: [clause] }, bundle);
+      const alone = await evaluate(bundle, { texts: [clause] });
       // One beginning-of-text token, which is given, and every token of the text, which is predicted.
       expect(alone.tokens).toBe(bundle.tokenizer.encode(clause, { special: false }).length);
       lossSum += alone.loss * alone.tokens;
@@ -46,16 +46,14 @@ describe('evaluating text', () => {
     const long = `${TINY_TEXT} ${TINY_TEXT}`;
     const tokens = bundle.tokenizer.encode(long).length - 1;
     expect(tokens).toBeGreaterThan(3 * bundle.model.config.maxPositions);
-    expect(await evaluateText({ texts: [long] }, bundle)).toMatchObject({ tokens, rows: 1 });
+    expect(await evaluate(bundle, { texts: [long] })).toMatchObject({ tokens, rows: 1 });
   });
 
   it('is the same for any number of texts, which are read as a stream', async () => {
     const texts = Array.from({ length: 700 }, (_, i) => clauses[i % clauses.length]!);
-    const parts = [texts.slice(0, 300), texts.slice(300)].map((some) =>
-      evaluateText({ texts: some }, bundle),
-    );
+    const parts = [texts.slice(0, 300), texts.slice(300)].map((some) => evaluate(bundle, { texts: some }));
     const [a, b] = await Promise.all(parts);
-    const all = await evaluateText({ texts }, bundle);
+    const all = await evaluate(bundle, { texts });
     expect(all).toMatchObject({ tokens: a!.tokens + b!.tokens, rows: 700, bytes: a!.bytes! + b!.bytes! });
     expect(all.loss).toBeCloseTo((a!.loss * a!.tokens + b!.loss * b!.tokens) / all.tokens, 5);
   });
@@ -64,9 +62,9 @@ describe('evaluating text', () => {
     const origin = { file: 'x', row: 1 };
     const renderer = textRenderer(bundle.tokenizer);
     const of = (examples: Example[]) =>
-      evaluateExamples({ examples, renderer, report: new RowReport() }, bundle);
+      evaluateExamples(bundle, { examples, renderer, report: new RowReport() });
     const asText = clauses.map((text): Example => ({ kind: 'text', origin, text }));
-    expect(await of(asText)).toEqual(await evaluateText({ texts: clauses }, bundle));
+    expect({ ...(await of(asText)), read: null }).toEqual(await evaluate(bundle, { texts: clauses }));
     const [prompt, completion] = ['It was the best of times, it was', ' the worst of times'];
     const whole = bundle.tokenizer.encode(prompt + completion);
     const start = bundle.tokenizer.encode(prompt).length;
@@ -84,21 +82,36 @@ describe('evaluating text', () => {
     await trainer.train({ rows: await tinyRows(deps, 32), steps: 8 });
     const { lora } = tinySettings();
     const untrained = { lora, tensors: initialMatrices(trainer.layout, 1) };
-    const base = await evaluateText({ texts: clauses }, bundle);
-    expect(await evaluateText({ texts: clauses }, { ...bundle, adapter: untrained })).toEqual(base);
-    const trained = await evaluateText(
-      { texts: clauses },
+    const base = await evaluate(bundle, { texts: clauses });
+    expect(await evaluate({ ...bundle, adapter: untrained }, { texts: clauses })).toEqual(base);
+    const trained = await evaluate(
       { ...bundle, adapter: { lora, tensors: trainer.parameters() } },
+      { texts: clauses },
     );
     expect(trained.loss).toBeLessThan(0.95 * base.loss);
     await trainer.dispose();
   });
 
+  it('reads data files, and reports rows that cannot be used', async () => {
+    const data = join(dir, 'rows.jsonl');
+    const rows = [...clauses.map((text) => JSON.stringify({ text })), '{"text": 1}'];
+    await writeFile(data, rows.join('\n'));
+    const bad: string[] = [];
+    const options = { data, settings: { badRowShare: 0.5 }, onBadRow: ({ code }: BadRow) => bad.push(code) };
+    const found = await evaluate(bundle, options);
+    expect(found).toMatchObject({ read: { rows: rows.length, bad: 1 } });
+    expect(bad).toHaveLength(1);
+    expect({ ...found, read: null }).toEqual(await evaluate(bundle, { texts: clauses }));
+    for (const wrong of [{}, { data, texts: clauses }, { data, settings: { badRowShare: 7 } }]) {
+      await expect(evaluate(bundle, wrong)).rejects.toMatchObject({ code: 'USAGE' });
+    }
+  });
+
   it('is an error without a token to predict, and stops when aborted', async () => {
     for (const texts of [[], ['']]) {
-      await expect(evaluateText({ texts }, bundle)).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
+      await expect(evaluate(bundle, { texts })).rejects.toMatchObject({ code: 'EVALUATE_EMPTY' });
     }
-    const aborted = evaluateText({ texts: clauses, signal: AbortSignal.abort() }, bundle);
+    const aborted = evaluate(bundle, { texts: clauses, signal: AbortSignal.abort() });
     await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
   });
 });

@@ -20,12 +20,12 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 
 describe('generating text', () => {
   it('chooses the most likely token at temperature 0', async () => {
-    const once = await generate({ prompt: 'it was', maxTokens: 12 }, bundle);
-    const again = await generate({ prompt: 'it was', maxTokens: 12, seed: 9 }, bundle);
+    const once = await generate(bundle, { prompt: 'it was', maxTokens: 12 });
+    const again = await generate(bundle, { prompt: 'it was', maxTokens: 12, seed: 9 });
     expect(again).toEqual(once);
     expect(once.ids.length).toBeGreaterThan(0);
     // The first token does not depend on how many follow: no position sees what comes after it.
-    const short = await generate({ prompt: 'it was', maxTokens: 1 }, bundle);
+    const short = await generate(bundle, { prompt: 'it was', maxTokens: 1 });
     expect(short.ids).toEqual(once.ids.slice(0, 1));
   });
 
@@ -53,7 +53,7 @@ describe('generating text', () => {
     }
     const maxTokens = context.length - prompt;
     expect(maxTokens).toBeGreaterThan(10);
-    expect((await generate({ prompt: 'it was', maxTokens }, bundle)).ids).toEqual(context.slice(prompt));
+    expect((await generate(bundle, { prompt: 'it was', maxTokens })).ids).toEqual(context.slice(prompt));
   });
 
   it('uses graphs that are little longer than the text', () => {
@@ -63,7 +63,7 @@ describe('generating text', () => {
 
   it('gives equal texts for equal seeds only', async () => {
     const draw = (seed: number) =>
-      generate({ prompt: 'it was', maxTokens: 20, temperature: 1, seed }, bundle);
+      generate(bundle, { prompt: 'it was', maxTokens: 20, temperature: 1, seed });
     const [first, same, other] = [await draw(1), await draw(1), await draw(2)];
     expect(same).toEqual(first);
     expect(other.ids).not.toEqual(first.ids);
@@ -71,24 +71,21 @@ describe('generating text', () => {
 
   it('continues past the context, and reports the text in pieces', async () => {
     let told = '';
-    const long = await generate(
-      {
-        prompt: '',
-        maxTokens: 2 * bundle.model.config.maxPositions,
-        temperature: 1,
-        seed: 3,
-        onText: (piece) => {
-          told += piece;
-        },
+    const long = await generate(bundle, {
+      prompt: '',
+      maxTokens: 2 * bundle.model.config.maxPositions,
+      temperature: 1,
+      seed: 3,
+      onText: (piece) => {
+        told += piece;
       },
-      bundle,
-    );
+    });
     if (long.reason === 'length') expect(long.ids.length).toBe(2 * bundle.model.config.maxPositions);
     expect(told).toBe(long.text);
   });
 
   it('stops when aborted', async () => {
-    const aborted = generate({ prompt: '', maxTokens: 5, signal: AbortSignal.abort() }, bundle);
+    const aborted = generate(bundle, { prompt: '', maxTokens: 5, signal: AbortSignal.abort() });
     await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
   });
 });

@@ -1,7 +1,7 @@
+/** Folders of the user, as the XDG base directory specification and the variables of this program name them. */
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
-
-export type Environment = Readonly<Record<string, string | undefined>>;
+import { type Environment, processEnvironment } from './environment.ts';
 
 /** Home of the daemon of each role. */
 export interface Homes {
@@ -12,14 +12,18 @@ export interface Homes {
 }
 
 /**
- * Returns the homes: `--home`, else SWARM_HOME, else one folder per role in the data folder of the XDG base directory
+ * Returns the homes: `home`, else SWARM_HOME, else one folder per role in the data folder of the XDG base directory
  * specification ($XDG_DATA_HOME, by default ~/.local/share).
  */
-export function resolveHomes(flag: string | undefined, environment: Environment, cwd: string): Homes {
-  const named = flag ?? environment.SWARM_HOME;
+export function resolveHomes(
+  home?: string,
+  environment: Environment = processEnvironment(),
+  cwd: string = process.cwd(),
+): Homes {
+  const named = home ?? environment.SWARM_HOME;
   if (named !== undefined && named !== '') {
-    const home = resolve(cwd, named);
-    return { coordinator: home, node: home, named: true };
+    const path = resolve(cwd, named);
+    return { coordinator: path, node: path, named: true };
   }
   const data = environment.XDG_DATA_HOME || join(environment.HOME || homedir(), '.local', 'share');
   const root = join(data, 'lora-swarm');
@@ -27,7 +31,10 @@ export function resolveHomes(flag: string | undefined, environment: Environment,
 }
 
 /** Returns the folder of converted weights: SWARM_CACHE, else lora-swarm in the XDG cache folder. Users may delete it. */
-export function resolveCache(environment: Environment, cwd: string): string {
+export function resolveCache(
+  environment: Environment = processEnvironment(),
+  cwd: string = process.cwd(),
+): string {
   if (environment.SWARM_CACHE) return resolve(cwd, environment.SWARM_CACHE);
   const cache = environment.XDG_CACHE_HOME || join(environment.HOME || homedir(), '.cache');
   return join(cache, 'lora-swarm');

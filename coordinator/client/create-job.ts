@@ -1,0 +1,55 @@
+import { SwarmError } from '../../common/errors.ts';
+import { absoluteSpec } from '../../lora/finetune/job-file.ts';
+import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/job-spec.ts';
+import { findBase } from '../../lora/models/find-base.ts';
+import type { CreateJobLine } from '../api/types.ts';
+import { coordinatorError } from '../errors.ts';
+import { ApiClient, type CoordinatorAddress } from './api-client.ts';
+
+/** Progress of one stage of a job's creation. Units of `done` and `total` differ by stage. */
+export type JobProgress = Pick<Extract<CreateJobLine, { event: 'progress' }>, 'stage' | 'done' | 'total'>;
+/** Rows of the training files, how many of them were unusable, and what became of their samples. */
+export type JobDataReport = Pick<Extract<CreateJobLine, { event: 'data' }>, 'read' | 'tally'>;
+
+export interface CreateJobOptions {
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: JobProgress) => void;
+  /** Called when the training data is packed. */
+  readonly onData?: (data: JobDataReport) => void;
+}
+
+export interface CreatedJob {
+  /** Digest of its manifest. */
+  job: string;
+  name: string;
+  /** Text with which a node joins. */
+  invite: string;
+}
+
+/**
+ * Creates a job on a coordinator of this machine, which reads base and data from its own disk. The same job again changes
+ * nothing. Relative paths start from the current folder. A base on the hub is fetched first. `preset` is not applied:
+ * `swarm job create` does that.
+ *
+ * @param where the coordinator: as `startCoordinator` returns it, its home, its URL and token, or a client
+ * @param spec the keys of a job file
+ * @throws SwarmError JOB_SPEC, DAEMON_NOT_RUNNING, JOB_NOT_CREATED; HUB_*, MODEL_*, DATA_*, LORA_*, JOB_EXISTS and other
+ * errors of the coordinator; the signal's reason
+ */
+export async function createJob(
+  where: CoordinatorAddress | ApiClient,
+  spec: JobSpecInput,
+  { signal = new AbortController().signal, onProgress, onData }: CreateJobOptions = {},
+): Promise<CreatedJob> {
+  const absolute = absoluteSpec(parseJobSpec(spec), process.cwd());
+  const base = await findBase({ base: absolute.base, signal });
+  const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
+  for await (const line of api.createJob({ ...absolute, base })) {
+    if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
+    if (line.event === 'error') throw SwarmError.fromJSON(line);
+    if (line.event === 'data') onData?.({ read: line.read, tally: line.tally });
+    else onProgress?.({ stage: line.stage, done: line.done, total: line.total });
+  }
+  throw coordinatorError('JOB_NOT_CREATED', 'the coordinator stopped before it had created the job');
+}

@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { ADAPTER_WEIGHTS_FILE } from '../../lora/adapter/peft.ts';
+import type { Checkpoint } from '../../protocol/messages.ts';
+import { verifyMessage } from '../../protocol/signing.ts';
+import { coordinatorError } from '../errors.ts';
+import { SIGNED_FILE } from '../record/checkpoint-folders.ts';
+
+/** A checkpoint whose signature and weights were verified. */
+export interface VerifiedCheckpoint {
+  /** PEFT folder. */
+  readonly path: string;
+  /** Digest of the signed checkpoint, which is its identity. */
+  readonly digest: string;
+  /** Peer id of the coordinator that signed it. */
+  readonly author: string;
+  readonly checkpoint: Checkpoint;
+  /** Whether the folder has the weights. Coordinators delete those of old checkpoints. */
+  readonly kept: boolean;
+}
+
+/**
+ * Reads the checkpoints of a job from a folder of PEFT folders, such as `<home>/checkpoints/<job name>` of a coordinator.
+ * Verifies every signature, the digests of the weights, that all are of one job and author, and that each names the one
+ * before it as its parent.
+ *
+ * @returns the oldest first
+ * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error when the folder cannot be read
+ */
+export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoint[]> {
+  const found: VerifiedCheckpoint[] = [];
+  for (const name of (await readdir(folder)).filter((name) => /^\d+$/.test(name))) {
+    const path = join(folder, name);
+    const { author, message, digest } = verifyMessage('checkpoint', await readFile(join(path, SIGNED_FILE)));
+    const weights = join(path, ADAPTER_WEIGHTS_FILE);
+    const kept = existsSync(weights);
+    if (kept && (await digestOf(weights)) !== message.adapter.digest) {
+      throw damaged(path, 'its weights have another digest than the signed checkpoint says');
+    }
+    found.push({ path, digest, author, checkpoint: message, kept });
+  }
+  found.sort((a, b) => a.checkpoint.round - b.checkpoint.round);
+  for (const [i, { path, author, checkpoint }] of found.entries()) {
+    const previous = found[i - 1];
+    if (previous === undefined) continue;
+    if (checkpoint.parent !== previous.digest)
+      throw damaged(path, 'its parent is not the checkpoint before it');
+    if (checkpoint.job !== previous.checkpoint.job) throw damaged(path, 'it belongs to another job');
+    if (author !== previous.author) throw damaged(path, 'another coordinator signed it');
+  }
+  return found;
+}
+
+async function digestOf(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  return hash.digest('hex');
+}
+
+function damaged(path: string, reason: string): Error {
+  return coordinatorError('CHECKPOINT_DAMAGED', `${path}: ${reason}`, { path, reason });
+}

@@ -1,0 +1,196 @@
+/**
+ * lora-swarm as a library: fine-tune on one machine, use the result, and run a swarm.
+ *
+ * Importing it starts nothing and loads neither an engine nor the network: each function loads its part of the program
+ * when it is called. Functions that take long take an `AbortSignal`, and throw its reason when it aborts. Other errors
+ * are of class {@link SwarmError}: branch on `code`.
+ */
+import type { ApiClient, CoordinatorAddress } from './coordinator/client/api-client.ts';
+import type { CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
+import type { FollowOptions } from './coordinator/client/follow.ts';
+import type { VerifiedCheckpoint } from './coordinator/client/read-checkpoints.ts';
+import type {
+  CoordinatorDaemonDeps,
+  CoordinatorDaemonOptions,
+  RunningCoordinator,
+} from './coordinator/daemon.ts';
+import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
+import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
+import type { Generated, GenerateOptions } from './lora/evaluate/generate.ts';
+import type { ModelBundle, OpenModelDeps, OpenModelOptions } from './lora/evaluate/model-bundle.ts';
+import type { JobSpecInput } from './lora/finetune/job-spec.ts';
+import type { JobEvent } from './monitor/job-events.ts';
+import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
+import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daemon.ts';
+
+export { type ErrorJson, type ErrorKind, isSwarmError, SwarmError } from './common/errors.ts';
+export type { Logger } from './common/logger.ts';
+export { mobyDick, nanoModel } from './common/samples.ts';
+
+/**
+ * Opens a base, its tokenizer and an adapter, and checks them against each other. The first call for a base converts its
+ * weights, and keeps them in the cache folder. Between calls the model holds no process, file or device memory: there is
+ * nothing to close.
+ *
+ * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, ENGINE_*, BASE_BITS, PRECISION; USAGE for several devices
+ */
+export async function openModel(options: OpenModelOptions, deps?: OpenModelDeps): Promise<ModelBundle> {
+  return (await import('./lora/evaluate/model-bundle.ts')).openModel(options, deps);
+}
+
+/**
+ * Measures the loss of a model on texts or data files. It runs in this process and blocks its event loop while a batch is
+ * computed.
+ *
+ * @throws SwarmError USAGE without texts and data, or with both; EVALUATE_EMPTY, DATA_*, TEMPLATE_*, ENGINE_*
+ */
+export async function evaluate(model: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
+  return (await import('./lora/evaluate/evaluate.ts')).evaluate(model, options);
+}
+
+/**
+ * Continues a text. Equal seeds give equal texts. It runs in this process and blocks its event loop while a token is
+ * computed.
+ *
+ * @throws SwarmError ENGINE_*
+ */
+export async function generate(model: ModelBundle, options: GenerateOptions): Promise<Generated> {
+  return (await import('./lora/evaluate/generate.ts')).generate(model, options);
+}
+
+/**
+ * Writes a merged model: the base with the adapter folded into its weights, an ordinary Hugging Face folder.
+ *
+ * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS
+ */
+export async function mergeModel(options: MergeModelOptions): Promise<void> {
+  return (await import('./lora/adapter/merge-model.ts')).mergeModel(options);
+}
+
+/**
+ * Starts a coordinator in this process, with its network, its control API on loopback and a process for evaluations. It
+ * continues the jobs of its home.
+ *
+ * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, ENGINE_UNKNOWN
+ */
+export async function startCoordinator(
+  options?: CoordinatorDaemonOptions,
+  deps?: CoordinatorDaemonDeps,
+): Promise<RunningCoordinator> {
+  return (await import('./coordinator/daemon.ts')).startCoordinator(options, deps);
+}
+
+/**
+ * Starts a node in this process, with its network and a process for training. Give it the `invite` of a job.
+ *
+ * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, ENGINE_UNKNOWN
+ */
+export async function startNode(options: NodeDaemonOptions, deps?: NodeDaemonDeps): Promise<RunningNode> {
+  return (await import('./node/daemon.ts')).startNode(options, deps);
+}
+
+/**
+ * Opens a client of a coordinator's control API: status, peers, jobs, checkpoints, pausing and stopping.
+ *
+ * @param where @default the home of this user's coordinator
+ * @throws SwarmError DAEMON_NOT_RUNNING
+ */
+export async function connect(
+  where?: CoordinatorAddress,
+  options?: { signal?: AbortSignal },
+): Promise<ApiClient> {
+  return (await import('./coordinator/client/api-client.ts')).ApiClient.connect(where, options);
+}
+
+/**
+ * Creates a job on a coordinator of this machine, which reads base and data from its own disk. The same job again changes
+ * nothing. Relative paths start from the current folder. A base on the hub is fetched first. The key `preset` is not
+ * applied; `swarm job create` applies it.
+ *
+ * @param where the coordinator: as `startCoordinator` returns it, its home, its URL and token, or a client
+ * @param spec the keys of a job file
+ * @throws SwarmError JOB_SPEC, DAEMON_NOT_RUNNING, JOB_NOT_CREATED, JOB_EXISTS, HUB_*, MODEL_*, DATA_*, LORA_*
+ */
+export async function createJob(
+  where: CoordinatorAddress | ApiClient,
+  spec: JobSpecInput,
+  options?: CreateJobOptions,
+): Promise<CreatedJob> {
+  return (await import('./coordinator/client/create-job.ts')).createJob(where, spec, options);
+}
+
+/**
+ * Yields all events of a job, past and future, each once, also across a restart of the coordinator. The iteration does
+ * not end with the job: leave it at an event of type `finished` or `failed`.
+ *
+ * @param where the coordinator, or a function that opens a client
+ * @param job name, digest or a unique prefix of the digest
+ * @throws SwarmError DAEMON_NOT_RUNNING after a minute without the coordinator; JOB_UNKNOWN
+ */
+export async function* followEvents(
+  where: CoordinatorAddress | (() => Promise<ApiClient>),
+  job: string,
+  options?: FollowOptions,
+): AsyncGenerator<JobEvent, void, undefined> {
+  yield* (await import('./coordinator/client/follow.ts')).followEvents(where, job, options);
+}
+
+/**
+ * Reads the checkpoints of a job from the folder where its coordinator keeps them, `<home>/checkpoints/<job name>`, and
+ * verifies their signatures, weights and order. Returns the oldest first.
+ *
+ * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error when the folder cannot be read
+ */
+export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoint[]> {
+  return (await import('./coordinator/client/read-checkpoints.ts')).readCheckpoints(folder);
+}
+
+/**
+ * Fetches the newest checkpoint of a job from a swarm into a PEFT folder, on any machine. A second call continues where an
+ * interrupted one ended.
+ *
+ * @throws SwarmError INVITE_INVALID, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED
+ */
+export async function pullCheckpoint(options: PullOptions): Promise<PulledCheckpoint> {
+  return (await import('./node/checkpoint-pull.ts')).pullCheckpoint(options);
+}
+
+export type {
+  CheckpointView,
+  CoordinatorStatus,
+  JobDetail,
+  JobSummary,
+  PeerReceipts,
+  PeerView,
+} from './coordinator/api/types.ts';
+export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
+export type { EngineName } from './lora/engines/names.ts';
+export type { ComputeInput } from './lora/train/compute.ts';
+export type { NodePolicy } from './node/policy.ts';
+export type { JobTarget } from './protocol/invite.ts';
+export type {
+  ApiClient,
+  CoordinatorAddress,
+  CoordinatorDaemonDeps,
+  CoordinatorDaemonOptions,
+  CreatedJob,
+  CreateJobOptions,
+  EvaluateOptions,
+  Evaluation,
+  FollowOptions,
+  Generated,
+  GenerateOptions,
+  JobEvent,
+  JobSpecInput,
+  MergeModelOptions,
+  ModelBundle,
+  NodeDaemonDeps,
+  NodeDaemonOptions,
+  OpenModelDeps,
+  OpenModelOptions,
+  PulledCheckpoint,
+  PullOptions,
+  RunningCoordinator,
+  RunningNode,
+  VerifiedCheckpoint,
+};

@@ -1,0 +1,41 @@
+import { makeFolder } from '../../common/folders.ts';
+import { resolveCache } from '../../common/user-folders.ts';
+import { openBase } from '../models/base-model.ts';
+import { findBase } from '../models/find-base.ts';
+import { baseWarning } from './check-base.ts';
+import { mergeIntoBase } from './merge-into-base.ts';
+import { readPeftFolder } from './peft.ts';
+
+export interface MergeModelOptions {
+  /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
+  readonly base: string;
+  /** Folder of a PEFT adapter. */
+  readonly adapter: string;
+  /** Folder of the merged model: must not exist, or must be empty. */
+  readonly output: string;
+  /** Folder where digests of bases are kept. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
+  readonly cacheDir?: string;
+  /** @default never aborts */
+  readonly signal?: AbortSignal;
+  /** Called with a sentence when the adapter may have been made for another base. */
+  readonly onWarning?: (text: string) => void;
+}
+
+/**
+ * Writes a merged model: the base with the adapter folded into its weights, an ordinary Hugging Face folder.
+ *
+ * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS; the signal's reason
+ */
+export async function mergeModel({
+  adapter: adapterDir,
+  output,
+  ...options
+}: MergeModelOptions): Promise<void> {
+  const { cacheDir = resolveCache(), signal = new AbortController().signal, onWarning } = options;
+  const model = await openBase(await findBase({ base: options.base, signal }));
+  const adapter = await readPeftFolder(adapterDir, model);
+  await makeFolder(cacheDir, { next: 'set SWARM_CACHE to a folder that you may write to' });
+  const warning = baseWarning(model, adapter);
+  if (warning !== null) onWarning?.(warning);
+  await mergeIntoBase(model, adapter, output, { signal, cacheDir });
+}

@@ -1,0 +1,36 @@
+/** The wire contract of the swarm, as pure functions: messages, signatures, manifests, invites, ids and limits. */
+export { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
+export { type HeadOrder, isNewer } from './head-order.ts';
+export {
+  bytesSchema,
+  digestSchema,
+  nameSchema,
+  peerIdOf,
+  peerIdSchema,
+  publicKeyOf,
+  shortPeer,
+} from './ids.ts';
+export {
+  decodeInvite,
+  encodeInvite,
+  INVITE_ADDRESSES,
+  INVITE_CHARACTERS,
+  type Invite,
+  type JobTarget,
+  looksLikeInvite,
+  resolveTarget,
+} from './invite.ts';
+export * as limits from './limits.ts';
+export * from './manifest.ts';
+export * from './messages.ts';
+export { counts, type ReceiptCode, receiptCodes, receiptMeanings } from './receipts.ts';
+export {
+  BLOB_PROTOCOL,
+  RPC_PROTOCOL,
+  type RpcMethod,
+  type RpcRequest,
+  type RpcResponse,
+  rpcMethods,
+} from './rpc.ts';
+export { type Signer, signerFromSeed, signMessage, type Verified, verifyMessage } from './signing.ts';
+export { type JobChannel, jobChannels, jobTopic, parseJobTopic } from './topics.ts';
