@@ -12,7 +12,7 @@ import type { NetworkObserver } from './observer.ts';
 
 /**
  * The members of `@libp2p/gossipsub` 17.1.1 that its published type leaves out and that {@link Gossip} uses. Exporting the
- * class `GossipSub` upstream would replace this interface.
+ * implementation class upstream would replace this interface.
  */
 interface GossipRuntime {
   publish(
