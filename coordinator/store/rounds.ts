@@ -98,8 +98,9 @@ export class RoundTable {
   /** Number of rounds in a row that ended with too few updates, up to the newest finished one. */
   shortRounds(job: string): number {
     const row = this.#db.one(
-      `SELECT count(*) AS n FROM rounds WHERE job = ?1 AND outcome = 'short'
-         AND round > coalesce((SELECT max(round) FROM rounds WHERE job = ?1 AND outcome <> 'short'), 0)`,
+      `SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = 'short'
+         AND round > coalesce((SELECT max(round) FROM rounds WHERE job = ? AND outcome <> 'short'), 0)`,
+      job,
       job,
     );
     return row!.n as number;

@@ -195,6 +195,11 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
       'storage/database.ts': 'STORE_REFUSED where the disk has no locks or no shared memory',
     },
   },
+  'numbered values of SQL': {
+    pattern: /[=(,<>] \?\d/,
+    about: 'node:sqlite of Node.js 22.18 cannot bind ?1: write ? and pass the value twice',
+    files: {},
+  },
   machine: {
     pattern: /\b(freemem|totalmem|cpus)\(\)|\bprocess\.availableMemory\(/,
     about: 'processors may be unknown (no /proc); "available" counts other pages on each system',

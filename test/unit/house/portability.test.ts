@@ -133,6 +133,7 @@ describe('what depends on the system', () => {
       'handles for appending': ["open(path, 'a+')", "openSync(path, 'a', 0o600)"],
       patterns: ['glob(path)'],
       SQLite: ['new DatabaseSync(path)'],
+      'numbered values of SQL': ['WHERE job = ?1'],
       machine: ['cpus()', 'freemem()', 'process.availableMemory()'],
       terminals: ['stdout.isTTY', "'\\u001b[K'"],
       locales: ['n.toLocaleString()', 'new Intl.NumberFormat()', 'a.localeCompare(b)', 'date.getHours()'],
