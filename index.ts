@@ -5,7 +5,7 @@
  * when it is called. Functions that take long take an `AbortSignal`, and throw its reason when it aborts. Other errors
  * are of class {@link SwarmError}: branch on `code`.
  */
-import type { ApiClient, CoordinatorAddress } from './coordinator/client/api-client.ts';
+import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
 import type { CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
 import type { FollowOptions } from './coordinator/client/follow.ts';
 import type { VerifiedCheckpoint } from './coordinator/client/read-checkpoints.ts';
@@ -18,7 +18,10 @@ import type { MergeModelOptions } from './lora/adapter/merge-model.ts';
 import type { EvaluateOptions, Evaluation } from './lora/evaluate/evaluate.ts';
 import type { Generated, GenerateOptions } from './lora/evaluate/generate.ts';
 import type { ModelBundle, OpenModelDeps, OpenModelOptions } from './lora/evaluate/model-bundle.ts';
+import type { EstimateDeps, FinetuneEstimate, FinetuneOptions } from './lora/finetune/finetune.ts';
 import type { JobSpecInput } from './lora/finetune/job-spec.ts';
+import type { FinetuneListener, FinetuneResult } from './lora/finetune/listener.ts';
+import type { PrepareDeps, PrepareOptions } from './lora/finetune/prepare.ts';
 import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daemon.ts';
@@ -26,6 +29,36 @@ import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daem
 export { type ErrorJson, type ErrorKind, isSwarmError, SwarmError } from './common/errors.ts';
 export type { Logger } from './common/logger.ts';
 export { mobyDick, nanoModel } from './common/samples.ts';
+
+/**
+ * Trains an adapter on this machine and writes it to `output` as a PEFT folder, with checkpoints beside it. It trains in
+ * processes of its own, one for each device. `swarm train` is this function.
+ *
+ * @param listener callbacks for progress and warnings
+ * @throws SwarmError USAGE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*,
+ * TRAINER_*, GRADIENT_NOT_FINITE
+ */
+export async function finetune(
+  options: FinetuneOptions,
+  listener?: FinetuneListener,
+  deps?: PrepareDeps,
+): Promise<FinetuneResult> {
+  return (await import('./lora/finetune/finetune.ts')).finetune(options, listener, deps);
+}
+
+/**
+ * Estimates memory, disk and time of a fine-tuning. It reads the beginning of the data, measures the machine for about a
+ * second, and writes nothing.
+ *
+ * @throws SwarmError USAGE, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*
+ */
+export async function estimateFinetune(
+  options: PrepareOptions,
+  listener?: FinetuneListener,
+  deps?: EstimateDeps,
+): Promise<FinetuneEstimate> {
+  return (await import('./lora/finetune/finetune.ts')).estimateFinetune(options, listener, deps);
+}
 
 /**
  * Opens a base, its tokenizer and an adapter, and checks them against each other. The first call for a base converts its
@@ -90,22 +123,18 @@ export async function startNode(options: NodeDaemonOptions, deps?: NodeDaemonDep
 }
 
 /**
- * Opens a client of a coordinator's control API: status, peers, jobs, checkpoints, pausing and stopping.
+ * Opens a client of a daemon's control API: status, peers, jobs, checkpoints, pausing and stopping.
  *
  * @param where @default the home of this user's coordinator
  * @throws SwarmError DAEMON_NOT_RUNNING
  */
-export async function connect(
-  where?: CoordinatorAddress,
-  options?: { signal?: AbortSignal },
-): Promise<ApiClient> {
+export async function connect(where?: CoordinatorAddress, options?: ConnectOptions): Promise<ApiClient> {
   return (await import('./coordinator/client/api-client.ts')).ApiClient.connect(where, options);
 }
 
 /**
  * Creates a job on a coordinator of this machine, which reads base and data from its own disk. The same job again changes
- * nothing. Relative paths start from the current folder. A base on the hub is fetched first. The key `preset` is not
- * applied; `swarm job create` applies it.
+ * nothing. Relative paths start from the current folder. A base on the hub is fetched first.
  *
  * @param where the coordinator: as `startCoordinator` returns it, its home, its URL and token, or a client
  * @param spec the keys of a job file
@@ -165,18 +194,26 @@ export type {
 } from './coordinator/api/types.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
 export type { EngineName } from './lora/engines/names.ts';
+export type { FinetuneSettings } from './lora/finetune/settings.ts';
 export type { ComputeInput } from './lora/train/compute.ts';
+export type { NodeStatus } from './node/api-types.ts';
 export type { NodePolicy } from './node/policy.ts';
 export type { JobTarget } from './protocol/invite.ts';
 export type {
   ApiClient,
+  ConnectOptions,
   CoordinatorAddress,
   CoordinatorDaemonDeps,
   CoordinatorDaemonOptions,
   CreatedJob,
   CreateJobOptions,
+  EstimateDeps,
   EvaluateOptions,
   Evaluation,
+  FinetuneEstimate,
+  FinetuneListener,
+  FinetuneOptions,
+  FinetuneResult,
   FollowOptions,
   Generated,
   GenerateOptions,
@@ -188,6 +225,8 @@ export type {
   NodeDaemonOptions,
   OpenModelDeps,
   OpenModelOptions,
+  PrepareDeps,
+  PrepareOptions,
   PulledCheckpoint,
   PullOptions,
   RunningCoordinator,

@@ -1,5 +1,5 @@
 import { resolveHomes } from '../common/user-folders.ts';
-import { ApiClient } from '../coordinator/client/api-client.ts';
+import { type ApiClient, connect } from '../index.ts';
 import { nodeError } from '../node/errors.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
@@ -11,7 +11,7 @@ export interface HomeFlag {
 /** Connects to the coordinator that runs in the chosen home. @throws SwarmError DAEMON_NOT_RUNNING */
 export function coordinatorApi(context: Context, { home }: HomeFlag): Promise<ApiClient> {
   const homes = resolveHomes(home, context.environment, context.cwd);
-  return ApiClient.open(homes.coordinator, 'coordinator', context);
+  return connect({ home: homes.coordinator }, context);
 }
 
 /** Returns the named job, or the coordinator's only job. @throws SwarmError JOB_NOT_FOUND, USAGE */

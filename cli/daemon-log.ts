@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Logger } from '../common/logger.ts';
+import type { Logger } from '../index.ts';
 import { createLogger, type LogOutput } from '../monitor/log.ts';
 import { LogFile } from '../monitor/log-file.ts';
 import { parseLevels } from '../monitor/log-levels.ts';

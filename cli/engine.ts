@@ -2,11 +2,11 @@ import { join } from 'node:path';
 import { Option } from 'commander';
 import type { Environment } from '../common/environment.ts';
 import { resolveCache } from '../common/user-folders.ts';
-import { deviceNames, ENGINE_CHOICE_LIST, type EngineName } from '../lora/engines/names.ts';
+import type { ComputeInput, EngineName } from '../index.ts';
+import { deviceNames, ENGINE_CHOICE_LIST } from '../lora/engines/names.ts';
 import type { ModelShape } from '../lora/models/targets.ts';
 import {
   type Compute,
-  type ComputeInput,
   type ComputeOnDevices,
   mergeComputeInputs,
   parseCompute,

@@ -1,7 +1,7 @@
 import { commonError } from '../common/common-errors.ts';
-import type { ErrorJson, ErrorKind } from '../common/errors.ts';
-import { fromSystem, isSwarmError, REPORT, type SwarmError } from '../common/errors.ts';
+import { fromSystem, REPORT } from '../common/errors.ts';
 import { safeText } from '../common/text.ts';
+import { type ErrorJson, type ErrorKind, isSwarmError, type SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
 import { exitCodes } from './exit-codes.ts';
 

@@ -1,4 +1,4 @@
-import type { ErrorKind } from '../common/errors.ts';
+import type { ErrorKind } from '../index.ts';
 
 /** Exit code of every kind of error. docs/exit-codes.md explains them. */
 export const exitCodes: Readonly<Record<'ok' | ErrorKind, number>> = {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ApiClient } from '../coordinator/client/api-client.ts';
-import { askWithRetries, followEvents } from '../coordinator/client/follow.ts';
+import { askWithRetries } from '../coordinator/client/follow.ts';
+import { type ApiClient, followEvents } from '../index.ts';
 import { SWARM } from './command-name.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
 import type { Context } from './context.ts';

@@ -1,4 +1,4 @@
-import type { SwarmError } from '../common/errors.ts';
+import type { SwarmError } from '../index.ts';
 import { withCommandName } from './command-name.ts';
 import type { Context } from './context.ts';
 

@@ -3,9 +3,8 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
 import { formatBytes } from '../../common/text.ts';
-import type { CheckpointView } from '../../coordinator/api/types.ts';
-import type { ApiClient } from '../../coordinator/client/api-client.ts';
 import { copyCheckpoint, requireKept } from '../../coordinator/client/copy-checkpoint.ts';
+import type { ApiClient, CheckpointView } from '../../index.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
@@ -121,15 +120,15 @@ interface PullOptions {
 }
 
 async function pull(context: Context, target: string, dir: string, options: PullOptions): Promise<void> {
-  const { pullCheckpoint } = await import('../../node/checkpoint-pull.ts');
+  const { pullCheckpoint } = await import('../../index.ts');
   const output = resolve(context.cwd, dir);
   const from = parseTarget([target], options.job);
   await claimOutput(output, { force: options.force === true });
-  const { version, signal, clock } = context;
+  const { version, signal } = context;
   const progress = new ProgressLine(context);
   const onProgress = ({ round, bytes, total }: { round: number; bytes: number; total: number }): void =>
     progress.update(`adapter of round ${round}: ${formatBytes(bytes)} of ${formatBytes(total)}`);
-  const pulled = await pullCheckpoint({ output, ...from, version, signal, onProgress }, { clock })
+  const pulled = await pullCheckpoint({ output, ...from, version, signal, onProgress })
     .catch(async (error: unknown) => {
       // Removes the folder only if it is empty.
       await rmdir(output).catch(() => {});

@@ -3,10 +3,9 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { Environment } from '../../common/environment.ts';
 import { resolveHomes } from '../../common/user-folders.ts';
-import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
-import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { type Failpoint, type FailpointName, failpoints } from '../../coordinator/failpoints.ts';
 import { KEPT_CHECKPOINTS } from '../../coordinator/record/retention.ts';
+import type { ApiClient, CoordinatorStatus } from '../../index.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
@@ -82,7 +81,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
   const since = context.clock.now();
   await claimHome(home, 'coordinator');
   const firstTime = !existsSync(join(home, 'identity'));
-  const { startCoordinator } = await import('../../coordinator/daemon.ts');
+  const { connect, startCoordinator } = await import('../../index.ts');
   const log = daemonLog(context, { home, role: 'coordinator', logLevel: options.logLevel });
   const coordinator = await startCoordinator(
     {
@@ -103,7 +102,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
   void coordinator.stopped.then(() => stopped.abort());
   const signal = AbortSignal.any([context.signal, stopped.signal]);
   try {
-    const api = await ApiClient.open(home, 'coordinator', { signal: new AbortController().signal });
+    const api = await connect({ home });
     const status = await api.status();
     if (options.json) {
       const { peerId, addresses } = status;

@@ -1,7 +1,7 @@
 import { relative } from 'node:path';
 import type { Command } from 'commander';
-import { isSwarmError } from '../../common/errors.ts';
 import { safeText } from '../../common/text.ts';
+import { isSwarmError } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import type { DemoEvent } from '../demo/events.ts';

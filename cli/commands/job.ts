@@ -54,18 +54,17 @@ export function registerJob(program: Command, context: Context): void {
 
 async function create(
   context: Context,
-  file: string,
+  path: string,
   options: CommonOptions & { dryRun?: boolean },
 ): Promise<void> {
   const { readJobFile } = await import('../../lora/finetune/job-file.ts');
-  const path = resolve(context.cwd, file);
-  const written = await readJobFile(path);
-  const read = { ...written, base: await baseFolder(context, written.base) };
+  const { spec: file, written } = await readJobFile(resolve(context.cwd, path));
+  const read = { ...file, base: await baseFolder(context, file.base) };
   const preset =
     read.preset &&
     (await (
       await import('../../lora/finetune/job-preset.ts')
-    ).presetJob(path, read, { now: context.clock.now(), signal: context.signal }));
+    ).presetJob(written, read, { now: context.clock.now(), signal: context.signal }));
   if (preset && !options.json) {
     // As comments, because the output of a dry run is a valid job file.
     printLines(
@@ -87,7 +86,7 @@ async function create(
     else printLines(context, [(await import('yaml')).stringify(spec).trimEnd(), ...checkLines(check)]);
     return;
   }
-  const created = await submitJob(context, await coordinatorApi(context, options), spec);
+  const created = await submitJob(context, await coordinatorApi(context, options), { ...spec, preset: null });
   const { addresses } = (await import('../../protocol/invite.ts')).decodeInvite(created.invite);
   const unreachable = (await import('../../net/addresses.ts')).privateAddressesWarning(addresses);
   if (unreachable !== null) printWarning(context, unreachable);

@@ -2,12 +2,10 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { resolveHomes } from '../../common/user-folders.ts';
-import { ApiClient } from '../../coordinator/client/api-client.ts';
+import type { NodePolicy, NodeStatus } from '../../index.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { mergeComputeInputs, parseCompute } from '../../lora/train/compute.ts';
-import type { NodeStatus } from '../../node/api-types.ts';
-import type { NodePolicy } from '../../node/policy.ts';
 import { claimHome } from '../../storage/daemon-home.ts';
 import type { Context } from '../context.ts';
 import { daemonLog } from '../daemon-log.ts';
@@ -93,8 +91,8 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   parseCompute(compute);
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
-  const [{ startNode }, { CONSENT_NOTICE }] = await Promise.all([
-    import('../../node/daemon.ts'),
+  const [{ connect, startNode }, { CONSENT_NOTICE }] = await Promise.all([
+    import('../../index.ts'),
     import('../../node/consent.ts'),
   ]);
   const { signal } = context;
@@ -116,7 +114,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const progress = new ProgressLine(context);
   try {
     // This signal never aborts: the daemon's status is needed while it drains, too.
-    const api = await ApiClient.open(home, 'node', { signal: new AbortController().signal });
+    const api = await connect({ home }, { role: 'node' });
     const { name, peerId, addresses } = await api.status<NodeStatus>();
     if (options.json) {
       printJson(context, {

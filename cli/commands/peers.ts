@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { PeerView } from '../../coordinator/api/types.ts';
+import type { PeerView } from '../../index.ts';
 import { coordinatorApi } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { cliError } from '../error-codes.ts';

@@ -1,11 +1,15 @@
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
-import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { safeText } from '../../common/text.ts';
 import { type Homes, resolveHomes } from '../../common/user-folders.ts';
-import type { CoordinatorStatus } from '../../coordinator/api/types.ts';
-import { ApiClient } from '../../coordinator/client/api-client.ts';
-import type { NodeStatus } from '../../node/api-types.ts';
+import {
+  type ApiClient,
+  type CoordinatorStatus,
+  connect,
+  isSwarmError,
+  type NodeStatus,
+  type SwarmError,
+} from '../../index.ts';
 import { homeRole, notRunning, type Role, readDaemonFile } from '../../storage/daemon-home.ts';
 import { storageError } from '../../storage/errors.ts';
 import type { Context } from '../context.ts';
@@ -62,7 +66,7 @@ async function running(context: Context, home: string | undefined): Promise<Daem
   for (const role of ['coordinator', 'node'] as const) {
     if ((await readDaemonFile(homes[role], role)) === null) continue;
     try {
-      const api = await ApiClient.open(homes[role], role, context);
+      const api = await connect({ home: homes[role] }, { role, signal: context.signal });
       found.push({ role, api, answer: await api.status<CoordinatorStatus | NodeStatus>() });
     } catch (error) {
       if (!isSwarmError(error, 'DAEMON_NOT_RUNNING')) throw error;

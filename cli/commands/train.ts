@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { resolveCache } from '../../common/user-folders.ts';
+import type { FinetuneEstimate, FinetuneSettings } from '../../index.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
@@ -113,7 +114,7 @@ function given(command: Command): TrainFlags {
 
 async function train(context: Context, flags: TrainFlags): Promise<void> {
   const [{ estimateFinetune, finetune }, { mergeLayers }, { readConfigFile }] = await Promise.all([
-    import('../../lora/finetune/finetune.ts'),
+    import('../../index.ts'),
     import('../../lora/finetune/settings.ts'),
     import('../train/config-file.ts'),
   ]);
@@ -126,7 +127,8 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const isAuto = file.compute.engine === 'auto';
   const { engine, threads, baseBits, precision, gradientCheckpointing } = flags;
   const options = {
-    settings: mergeLayers(file.layer, flagLayer(flags, cwd)),
+    // `finetune` checks them.
+    settings: mergeLayers(file.layer, flagLayer(flags, cwd)) as FinetuneSettings,
     resume,
     compute: {
       ...file.compute,
@@ -158,7 +160,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
 async function printEstimate(
   context: Context,
   report: TrainReport,
-  { spec, estimate }: Awaited<ReturnType<typeof import('../../lora/finetune/finetune.ts').estimateFinetune>>,
+  { spec, estimate }: FinetuneEstimate,
   { json }: TrainFlags,
 ): Promise<void> {
   const [{ refuseIfTooLarge }, { trainingConfig }, { warmupWarning }, { estimateLines }] = await Promise.all([

@@ -1,4 +1,4 @@
-import type { JobEvent } from '../../coordinator/api/types.ts';
+import type { JobEvent } from '../../index.ts';
 import type { Part } from './data.ts';
 
 /** An event of the demo. `DemoView` makes lines of text from it; with --json it is printed itself. */

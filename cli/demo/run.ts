@@ -1,11 +1,8 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isSwarmError } from '../../common/errors.ts';
-import type { JobDetail } from '../../coordinator/api/types.ts';
-import { ApiClient } from '../../coordinator/client/api-client.ts';
 import { copyCheckpoint } from '../../coordinator/client/copy-checkpoint.ts';
-import { followEvents } from '../../coordinator/client/follow.ts';
+import { type ApiClient, connect, followEvents, isSwarmError, type JobDetail } from '../../index.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
 import { cliError } from '../error-codes.ts';
@@ -80,7 +77,7 @@ export async function runDemo(
     // From here on the end of the coordinator ends the demo.
     void coordinator.exited.then((end) => over.abort(coordinator.failure(end.code, end.signal)));
 
-    const open = () => ApiClient.open(home, 'coordinator', { signal });
+    const open = () => connect({ home }, { signal });
     const api = await open();
     const created = await submitJob(context, api, demoJob({ base, data, rounds, nodes }));
     const detail: JobDetail = await api.job(created.job);

@@ -1,4 +1,4 @@
-import type { JobEvent } from '../../coordinator/api/types.ts';
+import type { JobEvent } from '../../index.ts';
 
 /** Collects the figures of the demo's summary from a job's events. */
 export class Tally {

@@ -8,7 +8,7 @@ import {
   lossPicture,
   safeText,
 } from '../../common/text.ts';
-import type { JobEvent } from '../../coordinator/api/types.ts';
+import type { JobEvent } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import type { DemoEvent, DemoSummary } from './events.ts';
 

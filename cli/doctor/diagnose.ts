@@ -1,5 +1,6 @@
 import { formatBytes } from '../../common/text.ts';
-import { ENGINE_NAMES, type EngineName } from '../../lora/engines/names.ts';
+import type { EngineName } from '../../index.ts';
+import { ENGINE_NAMES } from '../../lora/engines/names.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import type { ModelShape } from '../../lora/models/targets.ts';

@@ -1,18 +1,14 @@
 /** The YAML file of `swarm train --config`: the keys of a job file, and a block `run`. */
+
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { type Problem, specProblems } from '../../common/schema-problems.ts';
+import type { ComputeInput } from '../../index.ts';
+import { absolutePaths } from '../../lora/finetune/absolute-paths.ts';
 import { jobSpecSchema } from '../../lora/finetune/job-spec.ts';
 import { type Layer, trainSpecSchema } from '../../lora/finetune/settings.ts';
 import { YamlFile } from '../../lora/finetune/yaml-file.ts';
-import { absoluteBase } from '../../lora/models/find-base.ts';
-import {
-  baseBitsSchema,
-  type ComputeInput,
-  engineSchema,
-  precisionSchema,
-} from '../../lora/train/compute.ts';
-import { templatePath } from './flag-layer.ts';
+import { baseBitsSchema, engineSchema, precisionSchema } from '../../lora/train/compute.ts';
 import { foreignKeys } from './foreign-keys.ts';
 
 const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
@@ -74,26 +70,18 @@ function configOf(file: YamlFile, path: string): ConfigFile {
   // The values as written, without the schema's defaults: other sources may set what is missing.
   const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'> & ConfigFile['compute'];
   const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...own } = written;
-  const absolute = (file: unknown): string => resolve(dirname(path), String(file));
-  const all = (files: unknown): string[] | undefined =>
-    files === undefined ? undefined : (Array.isArray(files) ? files : [files]).map(absolute);
-  const { base: folder, output, data: files, training: settings, ...others } = own;
-  const { engine, baseBits, precision, gradientCheckpointing, ...rest } = others;
-  const layer = {
-    ...rest,
-    base: folder === undefined ? undefined : absoluteBase(String(folder), dirname(path)),
-    data: files && {
-      ...files,
-      train: all(files.train),
-      heldOut: typeof files.heldOut === 'number' ? files.heldOut : all(files.heldOut),
-      template: templatePath(files.template as string | null | undefined, dirname(path)),
-    },
-    // warmupSteps in the file override the warmupRatio of a preset.
-    training: settings?.warmupSteps === undefined ? settings : { warmupRatio: null, ...settings },
-  } as Layer;
+  const { output, training: settings, engine, baseBits, precision, gradientCheckpointing, ...rest } = own;
+  const layer = absolutePaths(
+    {
+      ...rest,
+      // warmupSteps in the file override the warmupRatio of a preset.
+      training: settings?.warmupSteps === undefined ? settings : { warmupRatio: null, ...settings },
+    } as Layer,
+    dirname(path),
+  );
   return {
     layer,
     compute: { engine, baseBits, precision, gradientCheckpointing },
-    output: output === undefined ? undefined : absolute(output),
+    output: output === undefined ? undefined : resolve(dirname(path), String(output)),
   };
 }

@@ -1,8 +1,6 @@
-import { resolve } from 'node:path';
-import { isBuiltIn } from '../../lora/data/render/built-in.ts';
+import type { ComputeInput } from '../../index.ts';
+import { absolutePaths } from '../../lora/finetune/absolute-paths.ts';
 import type { Layer } from '../../lora/finetune/settings.ts';
-import { absoluteBase } from '../../lora/models/find-base.ts';
-import type { ComputeInput } from '../../lora/train/compute.ts';
 import type { PresetName } from '../../lora/train/presets.ts';
 import type { DataFlags } from '../data-options.ts';
 import { type AdapterFlags, adapterLayer, type OptimizerFlags, optimizerLayer } from '../training-options.ts';
@@ -34,11 +32,6 @@ export interface TrainFlags
   json?: boolean;
 }
 
-/** Resolves the path of a chat template. The name of a built-in template stays. */
-export function templatePath<T extends null | undefined>(template: string | T, folder: string): string | T {
-  return typeof template !== 'string' || isBuiltIn(template) ? template : resolve(folder, template);
-}
-
 /** Returns the share of examples where --held-out is a number such as 0.05 instead of files. */
 function shareIn(heldOut: readonly string[] | undefined): number | undefined {
   const [text, ...more] = heldOut ?? [];
@@ -47,18 +40,17 @@ function shareIn(heldOut: readonly string[] | undefined): number | undefined {
 
 /** Converts flags to settings. Flags that are not given are undefined. Paths become absolute. */
 export function flagLayer(flags: TrainFlags, cwd: string): Layer {
-  const absolute = (path: string): string => resolve(cwd, path);
-  return {
-    base: flags.model === undefined ? undefined : absoluteBase(flags.model, cwd),
+  const layer: Layer = {
+    base: flags.model,
     preset: flags.preset,
     seed: flags.seed,
     data: {
-      train: flags.data?.map(absolute),
-      heldOut: shareIn(flags.heldOut) ?? flags.heldOut?.map(absolute),
+      train: flags.data,
+      heldOut: shareIn(flags.heldOut) ?? flags.heldOut,
       format: flags.format,
       columns: flags.column,
       trainOn: flags.trainOn,
-      template: templatePath(flags.template, cwd),
+      template: flags.template,
       templateVariables: flags.templateVariable,
       packing: flags.packing,
       truncation: flags.truncation,
@@ -78,4 +70,5 @@ export function flagLayer(flags: TrainFlags, cwd: string): Layer {
       keepCheckpoints: flags.keepCheckpoints,
     },
   };
+  return absolutePaths(layer, cwd);
 }

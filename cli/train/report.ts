@@ -1,14 +1,6 @@
-import type { SwarmError } from '../../common/errors.ts';
 import { formatChange, formatCount, formatDuration, formatLoss } from '../../common/text.ts';
-import type { EngineName } from '../../lora/engines/names.ts';
-import type {
-  FinetuneListener,
-  FinetuneResult,
-  PackedPart,
-  RunEvaluation,
-  RunPlan,
-  RunStep,
-} from '../../lora/finetune/listener.ts';
+import type { EngineName, FinetuneListener, FinetuneResult, SwarmError } from '../../index.ts';
+import type { PackedPart, RunEvaluation, RunPlan, RunStep } from '../../lora/finetune/listener.ts';
 import { checkpointingLine } from '../../lora/train/checkpointing.ts';
 import type { ChosenEngine } from '../../lora/train/choose.ts';
 import { type Fallback, fallbackValues } from '../../lora/train/fallback.ts';

@@ -1,5 +1,5 @@
 import { formatBytes, formatCount, formatDuration, formatLoss, table } from '../../common/text.ts';
-import type { CheckpointView } from '../../coordinator/api/types.ts';
+import type { CheckpointView } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /** A table of a job's checkpoints. */

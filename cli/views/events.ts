@@ -7,7 +7,7 @@ import {
   formatLoss,
   safeText,
 } from '../../common/text.ts';
-import type { JobEvent } from '../../coordinator/api/types.ts';
+import type { JobEvent } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 
 /** Turns a job's events into lines of text: mainly one per round, with the change of the held-out loss. */

@@ -1,5 +1,5 @@
 import { formatBytes, formatCount, formatDuration, safeText, table } from '../../common/text.ts';
-import type { PeerReceipts, PeerView } from '../../coordinator/api/types.ts';
+import type { PeerReceipts, PeerView } from '../../index.ts';
 import { shortPeer } from '../../protocol/ids.ts';
 import { SWARM } from '../command-name.ts';
 

@@ -7,7 +7,7 @@ import {
   formatLoss,
   safeText,
 } from '../../common/text.ts';
-import type { CoordinatorStatus, JobDetail, JobSummary } from '../../coordinator/api/types.ts';
+import type { CoordinatorStatus, JobDetail, JobSummary } from '../../index.ts';
 import { SWARM } from '../command-name.ts';
 
 /** The status of a coordinator, on one screen. */

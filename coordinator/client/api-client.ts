@@ -23,6 +23,13 @@ const ANSWER_MS = 10_000;
 /** Where the control API of a coordinator is: the home of a coordinator on this machine, or its URL and token. */
 export type CoordinatorAddress = { readonly home: string } | { readonly url: string; readonly token: string };
 
+export interface ConnectOptions {
+  /** @default 'coordinator'; the API of a node has only its status and readiness */
+  readonly role?: 'coordinator' | 'node';
+  /** Ends every request of the client. @default never aborts */
+  readonly signal?: AbortSignal;
+}
+
 /** Client of the control API of a daemon. */
 export class ApiClient {
   readonly url: string;
@@ -54,16 +61,16 @@ export class ApiClient {
   }
 
   /**
-   * Connects to a coordinator.
+   * Opens a client of a coordinator, or of the node in a home.
    * @param where @default the home of the user's coordinator
    * @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home
    */
   static async connect(
     where: CoordinatorAddress = { home: resolveHomes().coordinator },
-    { signal = new AbortController().signal }: { signal?: AbortSignal | undefined } = {},
+    { role = 'coordinator', signal = new AbortController().signal }: ConnectOptions = {},
   ): Promise<ApiClient> {
-    if ('home' in where) return ApiClient.open(where.home, 'coordinator', { signal });
-    return new ApiClient(where.url, null, 'coordinator', where.token, signal);
+    if ('home' in where) return ApiClient.open(where.home, role, { signal });
+    return new ApiClient(where.url, null, role, where.token, signal);
   }
 
   /** The caller names the answer's type, unchecked: both ends are this program. */

@@ -1,5 +1,6 @@
 import { SwarmError } from '../../common/errors.ts';
-import { absoluteSpec } from '../../lora/finetune/job-file.ts';
+import { absolutePaths } from '../../lora/finetune/absolute-paths.ts';
+import { presetJob } from '../../lora/finetune/job-preset.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/job-spec.ts';
 import { findBase } from '../../lora/models/find-base.ts';
 import type { CreateJobLine } from '../api/types.ts';
@@ -29,8 +30,7 @@ export interface CreatedJob {
 
 /**
  * Creates a job on a coordinator of this machine, which reads base and data from its own disk. The same job again changes
- * nothing. Relative paths start from the current folder. A base on the hub is fetched first. `preset` is not applied:
- * `swarm job create` does that.
+ * nothing. Relative paths start from the current folder. A base on the hub is fetched first.
  *
  * @param where the coordinator: as `startCoordinator` returns it, its home, its URL and token, or a client
  * @param spec the keys of a job file
@@ -42,10 +42,12 @@ export async function createJob(
   spec: JobSpecInput,
   { signal = new AbortController().signal, onProgress, onData }: CreateJobOptions = {},
 ): Promise<CreatedJob> {
-  const absolute = absoluteSpec(parseJobSpec(spec), process.cwd());
-  const base = await findBase({ base: absolute.base, signal });
+  const absolute = absolutePaths(parseJobSpec(spec), process.cwd());
+  const filled = { ...absolute, base: await findBase({ base: absolute.base, signal }) };
+  const job =
+    filled.preset === null ? filled : (await presetJob(spec, filled, { now: Date.now(), signal })).spec;
   const api = where instanceof ApiClient ? where : await ApiClient.connect(where, { signal });
-  for await (const line of api.createJob({ ...absolute, base })) {
+  for await (const line of api.createJob(job)) {
     if (line.event === 'created') return { job: line.job, name: line.name, invite: line.invite };
     if (line.event === 'error') throw SwarmError.fromJSON(line);
     if (line.event === 'data') onData?.({ read: line.read, tally: line.tally });

@@ -1,4 +1,5 @@
 /** Fine-tuning on one machine: `finetune` is the entry for programs, and for `swarm train`. */
+import { resolve } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
 import { claimOutput } from '../../common/folders.ts';
@@ -18,13 +19,20 @@ import { estimateRun, type RunEstimate } from './estimate.ts';
 import type { FinetuneListener, FinetuneResult } from './listener.ts';
 import { decideForRun, memoryWarning } from './memory.ts';
 import { lockOutput } from './output-lock.ts';
-import { type PrepareDeps, type PreparedRun, type PrepareOptions, prepareRun } from './prepare.ts';
+import {
+  type PrepareDeps,
+  type PreparedRun,
+  type PrepareOptions,
+  prepareRun,
+  withDefaults,
+} from './prepare.ts';
 import { refuseDifferences, resumeFrom } from './resume.ts';
 import { type RunSettings, storedCompute } from './run-settings.ts';
 import { type TrainSpec, trainingConfig } from './settings.ts';
 import { warmupWarning } from './warnings.ts';
 
 export interface FinetuneOptions extends PrepareOptions {
+  /** Folder of the adapter and the checkpoints. */
   output: string;
   /** Overwrite the files in `output`. @default false */
   force?: boolean | undefined;
@@ -37,11 +45,11 @@ export interface FinetuneOptions extends PrepareOptions {
  * GRADIENT_NOT_FINITE; the signal's reason
  */
 export async function finetune(
-  options: FinetuneOptions,
+  given: FinetuneOptions,
   listener: FinetuneListener = {},
   deps: PrepareDeps = {},
 ): Promise<FinetuneResult> {
-  const { resume, force } = options;
+  const { resume, force } = given;
   if (resume && force) {
     throw commonError(
       'USAGE',
@@ -50,7 +58,19 @@ export async function finetune(
       { next: 'use one of --resume and --force' },
     );
   }
+  const options = withDefaults({ ...given, output: resolve(given.output) });
   return trainPrepared({ ...options, ...(await prepareRun(options, listener, deps)) }, listener);
+}
+
+export interface EstimateDeps extends PrepareDeps {
+  /** Folder whose disk counts where `output` is null. @default the cache folder */
+  folder?: string;
+}
+
+export interface FinetuneEstimate {
+  /** The settings with all defaults. */
+  spec: TrainSpec;
+  estimate: RunEstimate;
 }
 
 /**
@@ -59,10 +79,11 @@ export async function finetune(
  * @throws SwarmError as `finetune`, of its preparation
  */
 export async function estimateFinetune(
-  options: PrepareOptions,
+  given: PrepareOptions,
   listener: FinetuneListener = {},
-  deps: PrepareDeps & { /** Folder whose disk counts where `output` is null. */ folder?: string } = {},
-): Promise<{ spec: TrainSpec; estimate: RunEstimate }> {
+  deps: EstimateDeps = {},
+): Promise<FinetuneEstimate> {
+  const options = withDefaults(given);
   const { spec, compute } = await prepareRun(options, listener, deps);
   const output = options.output ?? deps.folder ?? options.cacheDir;
   return { spec, estimate: await estimateRun(spec, { ...options, compute, output }) };

@@ -1,22 +1,30 @@
 import { access } from 'node:fs/promises';
-import { dirname, isAbsolute, resolve } from 'node:path';
+import { dirname, isAbsolute } from 'node:path';
 import { isSwarmError } from '../../common/errors.ts';
 import { isBuiltIn } from '../data/render/built-in.ts';
-import { absoluteBase } from '../models/find-base.ts';
+import { absolutePaths } from './absolute-paths.ts';
 import { finetuneError } from './errors.ts';
-import { type JobSpec, parseJobSpec } from './job-spec.ts';
+import { type JobSpec, type JobSpecInput, parseJobSpec } from './job-spec.ts';
 import { YamlFile } from './yaml-file.ts';
 
 /** A path with one of these characters may be a glob pattern. */
 const PATTERN = /[*?[{]/;
+
+export interface JobFile {
+  /** The job with all defaults and absolute paths. */
+  readonly spec: JobSpec;
+  /** The job as it is written. */
+  readonly written: JobSpecInput;
+}
 
 /**
  * Reads a job file. Relative paths in it start from the folder of the file and come back absolute. A base on the hub
  * stays a name. The coordinator runs on the same machine, so a missing path is an error here already.
  * @throws SwarmError JOB_FILE_MISSING, JOB_PATH_MISSING, JOB_SPEC (values: line and column, or field)
  */
-export async function readJobFile(path: string): Promise<JobSpec> {
-  const spec = specOf(await YamlFile.read(path, 'job file'), path);
+export async function readJobFile(path: string): Promise<JobFile> {
+  const file = await YamlFile.read(path, 'job file');
+  const spec = specOf(file, path);
   const { base, data } = spec;
   // A base that is not a path is a name on the hub.
   if (isAbsolute(base)) await assertExists('base', [base], path);
@@ -24,7 +32,7 @@ export async function readJobFile(path: string): Promise<JobSpec> {
   if (typeof data.heldOut !== 'number') await assertExists('data.heldOut', data.heldOut, path);
   const { template } = data;
   if (template !== null && !isBuiltIn(template)) await assertExists('data.template', template, path);
-  return spec;
+  return { spec, written: file.value as JobSpecInput };
 }
 
 /** Parses a job file's text without looking for its paths. @throws SwarmError JOB_SPEC */
@@ -33,25 +41,7 @@ export function parseJobFile(text: string, path: string): JobSpec {
 }
 
 function specOf(file: YamlFile, path: string): JobSpec {
-  return absoluteSpec(checked(file), dirname(path));
-}
-
-/** Makes the paths of a job absolute. @param folder where relative paths start */
-export function absoluteSpec(spec: JobSpec, folder: string): JobSpec {
-  const absolute = (file: string): string => resolve(folder, file);
-  const all = (files: string | string[]): string[] =>
-    (typeof files === 'string' ? [files] : files).map(absolute);
-  const { train, heldOut, template } = spec.data;
-  return {
-    ...spec,
-    base: absoluteBase(spec.base, folder),
-    data: {
-      ...spec.data,
-      train: all(train),
-      heldOut: typeof heldOut === 'number' ? heldOut : all(heldOut),
-      template: template === null || isBuiltIn(template) ? template : absolute(template),
-    },
-  };
+  return absolutePaths(checked(file), dirname(path));
 }
 
 /** @throws SwarmError JOB_SPEC with the place in the file */

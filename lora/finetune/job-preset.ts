@@ -1,24 +1,22 @@
-import { readFile } from 'node:fs/promises';
-import { parse } from 'yaml';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
 import { processorCompute } from '../train/compute.ts';
 import type { Choice } from '../train/presets.ts';
-import type { JobSpec } from './job-spec.ts';
+import type { JobSpec, JobSpecInput } from './job-spec.ts';
 import { presetLayer } from './preset.ts';
-import { type Layer, mergeLayers } from './settings.ts';
+import { mergeLayers } from './settings.ts';
 
 /**
- * Fills in the settings of `lora` and `training` that a job file with a `preset` does not set. The number of steps is
+ * Fills in the settings of `lora` and `training` that a job with a `preset` does not set. The number of steps is
  * that of its rounds. The batch is not chosen: n nodes make it n times as large, and the memory of a node is unknown.
  *
- * @param path the job file that `spec` was read from
+ * @param written the job as its operator wrote it, without defaults
+ * @param spec the same with defaults and the folder of its base
  */
 export async function presetJob(
-  path: string,
+  { lora, training }: Pick<JobSpecInput, 'lora' | 'training'>,
   spec: JobSpec,
   { now, signal }: { now: number; signal: AbortSignal },
 ): Promise<{ spec: JobSpec; choices: readonly Choice[] }> {
-  const { lora, training } = parse(await readFile(path, 'utf8')) as Layer;
   const { batchSize, microBatch } = spec.training;
   const given = mergeLayers(
     { training: { batchSize, microBatch } },

@@ -1,19 +1,28 @@
 import { join } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
+import { resolveCache } from '../../common/user-folders.ts';
 import { openBase } from '../models/base-model.ts';
+import { findBase } from '../models/find-base.ts';
 import { resolveDevices } from '../train/choose.ts';
 import { type Compute, type ComputeInput, type ComputeOnDevices, parseCompute } from '../train/compute.ts';
 import type { PresetName } from '../train/presets.ts';
+import { absolutePaths } from './absolute-paths.ts';
 import { CheckpointFolder, type RunState } from './checkpoints.ts';
 import type { FinetuneListener } from './listener.ts';
 import { presetLayer } from './preset.ts';
 import { computeInputOf } from './run-settings.ts';
-import { type Layer, mergeLayers, resolveSpec, shareMicroBatch, type TrainSpec } from './settings.ts';
+import {
+  type FinetuneSettings,
+  mergeLayers,
+  resolveSpec,
+  shareMicroBatch,
+  type TrainSpec,
+} from './settings.ts';
 import { idleDevicesWarning, idleSettings } from './warnings.ts';
 
 export interface PrepareOptions {
-  /** Settings of the user. `base` and `data.train` are required, except with `resume`. */
-  settings: Layer;
+  /** Settings. `base` and `data.train` are required, except with `resume`. Relative paths start from the current folder. */
+  settings: FinetuneSettings;
   /** Folder of the adapter and the checkpoints; null: none, for an estimate. */
   output: string | null;
   /** Continue from the newest checkpoint in `output`, with its settings where `settings` has none. @default false */
@@ -22,15 +31,30 @@ export interface PrepareOptions {
   compute?: ComputeInput | undefined;
   /** How to compute where neither `compute` nor the checkpoint says. @default {} */
   computeDefaults?: ComputeInput | undefined;
-  /** Folder where converted weights, packed data and engine choices are kept between runs. */
-  cacheDir: string;
-  /** Milliseconds since 1970. */
-  now: number;
-  signal: AbortSignal;
+  /**
+   * Folder where converted weights, packed data and engine choices are kept between runs.
+   * @default SWARM_CACHE, else lora-swarm in the user's cache folder
+   */
+  cacheDir?: string;
+  /** Milliseconds since 1970. @default now */
+  now?: number;
+  /** @default never aborts */
+  signal?: AbortSignal;
+}
+
+/** Fills in what a caller may leave out. */
+export function withDefaults<Options extends PrepareOptions>(options: Options) {
+  return {
+    ...options,
+    settings: absolutePaths(options.settings, process.cwd()),
+    cacheDir: options.cacheDir ?? resolveCache(),
+    now: options.now ?? Date.now(),
+    signal: options.signal ?? new AbortController().signal,
+  };
 }
 
 export interface PrepareDeps {
-  /** Returns the folder of a base: fetches it where it is a name on the hub. @default `base` is a folder */
+  /** Returns the folder of a base. @default fetches a base on the hub, as `findBase` in lora/models */
   findBase?: (base: string) => Promise<string>;
 }
 
@@ -47,14 +71,17 @@ export interface PreparedRun {
 
 /**
  * Merges settings, checkpoint and preset, and chooses the engine.
+ * @param options as `withDefaults` returns them
  * @throws SwarmError USAGE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; as `findBase`; the signal's reason
  */
 export async function prepareRun(
-  { settings, output, resume = false, compute: input = {}, computeDefaults = {}, ...options }: PrepareOptions,
+  options: ReturnType<typeof withDefaults>,
   listener: FinetuneListener,
-  { findBase = async (base) => base }: PrepareDeps = {},
+  deps: PrepareDeps = {},
 ): Promise<PreparedRun> {
+  const { settings, output, resume = false, compute: input = {}, computeDefaults = {} } = options;
   const { cacheDir, now, signal } = options;
+  const find = deps.findBase ?? ((base: string) => findBase({ base, signal }));
   const newest =
     resume && output !== null
       ? await new CheckpointFolder({ output, keep: 1 }).newest((error) => listener.onWarning?.(error))
@@ -63,7 +90,7 @@ export async function prepareRun(
   const { base, data } = given;
   if (base === undefined) throw missing('no base model is given', 'add --model MODEL');
   if (data?.train === undefined) throw missing('no training data is given', 'add --data PATH');
-  const layer = { ...given, base: await findBase(base) };
+  const layer = { ...given, base: await find(base) };
 
   const before = newest === null ? {} : computeInputOf(newest.settings);
   const asked = parseCompute(input, before, computeDefaults);

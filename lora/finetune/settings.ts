@@ -5,7 +5,7 @@ import { commonError } from '../../common/common-errors.ts';
 import { specProblems } from '../../common/schema-problems.ts';
 import { loraSchema, trainingSchema } from '../../protocol/manifest.ts';
 import { type TrainingConfig, trainingConfigSchema } from '../train/config.ts';
-import { PRESETS } from '../train/presets.ts';
+import { PRESETS, type PresetName } from '../train/presets.ts';
 import { shareBatch } from '../train/shared-batch.ts';
 import { jobSpecSchema } from './job-spec.ts';
 
@@ -71,6 +71,24 @@ export interface Layer {
   run?: Record<string, unknown>;
   seed?: number;
 }
+
+/** Settings as a program gives them: the keys of a config file (docs/training.md). All are optional. */
+export type FinetuneSettings = {
+  /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
+  readonly base?: string;
+  /** Data files, and how they are read, rendered and packed. */
+  readonly data?: Partial<z.input<typeof trainSpecSchema.shape.data>>;
+  /** Chooses the settings that are not given. @default null: their defaults */
+  readonly preset?: PresetName | null;
+  /** Shape of the adapter. */
+  readonly lora?: z.input<typeof loraSchema>;
+  /** Optimiser, batch and rows. */
+  readonly training?: z.input<typeof trainingSchema>;
+  /** Length, evaluations and checkpoints. */
+  readonly run?: z.input<typeof runSchema>;
+  /** Seed of the initial adapter, the held-out examples and the order of rows. @default 0 */
+  readonly seed?: number;
+};
 
 /** Merges layers key by key. Later layers win; undefined values count as not given. */
 export function mergeLayers(...layers: readonly Layer[]): Layer {

@@ -75,6 +75,9 @@ export function importOffences(file: string, source: string): string[] {
           add(index, `imports ${target}, which only ${rule.name} may`);
         }
       }
+      if (folder === 'examples' && !/^(node:|lora-swarm($|\/))/.test(target)) {
+        add(index, `imports ${target}; examples import node: and lora-swarm only`);
+      }
       continue;
     }
     const path = posix.join(posix.dirname(file), target);

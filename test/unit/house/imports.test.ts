@@ -1,13 +1,37 @@
 import { describe, expect, it } from 'vitest';
 import { importOffences } from '../../utils/import-rules.ts';
+import { exportedNames, importsPastLibrary } from '../../utils/library-names.ts';
 import { SHIPPED, sourcesIn } from '../../utils/sources.ts';
 
 describe('the house', () => {
   it('keeps its import rules', () => {
-    const files = sourcesIn([...SHIPPED, 'scripts', 'test']);
+    const files = sourcesIn([...SHIPPED, 'examples', 'scripts', 'test']);
     expect(files.length).toBeGreaterThan(50);
     const offences = files.flatMap(({ path, text }) => importOffences(path, text));
     expect(offences).toEqual([]);
+  });
+
+  it('has a command line that takes from the library what the library offers', () => {
+    const [index] = sourcesIn(['index.ts']);
+    const names = exportedNames(index!.text);
+    expect(names).toContain('finetune');
+    expect(names).toContain('ComputeInput');
+    expect(sourcesIn(['cli']).flatMap((file) => importsPastLibrary(file, names))).toEqual([]);
+  });
+});
+
+describe('imports past the library', () => {
+  it('are named with their file, whether static, of types or dynamic', () => {
+    const names = exportedNames(
+      "export { a, type B } from './lora/x.ts';\nexport async function c() {}\nexport type { D };",
+    );
+    expect([...names].sort()).toEqual(['B', 'D', 'a', 'c']);
+    const of = (path: string, text: string) => importsPastLibrary({ path, text }, names);
+    expect(of('cli/x.ts', "import { a, e } from '../lora/x.ts';")).toEqual(['cli/x.ts: a (../lora/x.ts)']);
+    expect(of('cli/views/x.ts', "import type { B } from '../../lora/x.ts';")).toHaveLength(1);
+    expect(of('cli/x.ts', "const { c: d } = await import('../lora/x.ts');")).toHaveLength(1);
+    expect(of('cli/x.ts', "import { a } from '../index.ts';")).toEqual([]);
+    expect(of('cli/views/x.ts', "import { a } from '../train/x.ts';")).toEqual([]);
   });
 });
 
@@ -53,6 +77,16 @@ describe('import rules', () => {
     expect(importOffences('test/unit/node/a.test.ts', "import { x } from '../../sim/x.ts';")).toHaveLength(1);
     expect(importOffences('test/utils/a.ts', "import { x } from '../e2e/x.ts';")).toHaveLength(1);
     expect(importOffences('test/sim/a.ts', "import { x } from '../utils/x.ts';")).toEqual([]);
+  });
+
+  it('keep the library above its rooms and below the command line, and examples to its name', () => {
+    expect(importOffences('index.ts', "import { x } from './node/x.ts';")).toEqual([]);
+    expect(importOffences('index.ts', "import { x } from './cli/x.ts';")).toHaveLength(1);
+    expect(importOffences('cli/a.ts', "import { x } from '../index.ts';")).toEqual([]);
+    expect(importOffences('lora/a.ts', "import { x } from '../index.ts';")).toHaveLength(1);
+    expect(importOffences('examples/a.ts', "import { x } from 'lora-swarm/update';")).toEqual([]);
+    expect(importOffences('examples/a.ts', "import { x } from '../lora/x.ts';")).toHaveLength(1);
+    expect(importOffences('examples/a.ts', "import { z } from 'zod';")).toHaveLength(1);
   });
 
   it('do not read comments, and ask for the .ts of a file', () => {

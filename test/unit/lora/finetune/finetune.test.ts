@@ -79,5 +79,5 @@ it('an estimate writes nothing', async () => {
   expect(estimate).toMatchObject({ steps: 2, memory: { trainers: 1 } });
   expect(spec.lora).toMatchObject({ rank: 2, alpha: 4 });
   expect(await readdir(options.output).catch(() => null)).toBeNull();
-  expect(await readdir(options.cacheDir).catch(() => null)).toBeNull();
+  expect(await readdir(options.cacheDir!).catch(() => null)).toBeNull();
 });

@@ -70,7 +70,9 @@ describe('a job file', () => {
       await writeFile(join(dir, 'job.yaml'), `name: m\nbase: .\ndata: ${data}\n`);
       return readJobFile(join(dir, 'job.yaml'));
     };
-    await expect(read('{ train: job.yaml, heldOut: [none*.txt] }')).resolves.toMatchObject({ base: dir });
+    await expect(read('{ train: job.yaml, heldOut: [none*.txt] }')).resolves.toMatchObject({
+      spec: { base: dir },
+    });
     await expect(read('{ train: none.txt }')).rejects.toMatchObject({
       code: 'JOB_PATH_MISSING',
       values: { field: 'data.train', path: join(dir, 'none.txt') },

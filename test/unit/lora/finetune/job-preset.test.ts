@@ -23,9 +23,9 @@ training: { warmupSteps: 3, sequenceLength: 32 }
 rounds: { count: 20, localSteps: 10 }
 `,
   );
-  const read = await readJobFile(path);
+  const { spec: read, written } = await readJobFile(path);
   expect(read.preset).toBe('auto');
-  const { spec, choices } = await presetJob(path, read, { now: 0, signal: new AbortController().signal });
+  const { spec, choices } = await presetJob(written, read, { now: 0, signal: new AbortController().signal });
   expect(choices.map(({ field }) => field)).toEqual([
     'lora.alpha',
     'training.learningRate',

@@ -46,7 +46,7 @@ describe('a base model', () => {
     const file = join(dir, 'job.yaml');
     const text = (base: string): string => `name: x\nbase: ${base}\ndata: { train: data.txt }\n`;
     await writeFile(file, text('ada/tiny@v1'));
-    expect((await readJobFile(file)).base).toBe('ada/tiny@v1');
+    expect((await readJobFile(file)).spec.base).toBe('ada/tiny@v1');
     expect(parseConfigFile(text('ada/tiny'), file).layer.base).toBe('ada/tiny');
     expect(parseConfigFile(text('./ada/tiny'), file).layer.base).toBe(join(dir, 'ada/tiny'));
     await writeFile(file, text('./ada/tiny'));
