@@ -5,7 +5,7 @@
  *
  * Why not @huggingface/tokenizers: version 0.2.0 gives other ids and texts than transformers. Each file in tokenizing/
  * names what differs there; the measurements are in docs/decisions/071. Only its translation of regular expressions is
- * used. If a later version passes test/unit/lora/data/tokenizer-parity.test.ts, the folder tokenizing/ can be deleted,
+ * used. If a later version passes test/numerics/lora/data/tokenizer-parity.test.ts, the folder tokenizing/ can be deleted,
  * except for deadline.ts.
  */
 

@@ -1,12 +1,9 @@
-/**
- * Measures the memory of reading or packing a generated data set, in a process with a limited heap.
- *
- *     node scripts/bench/data-memory.ts [read|pack] [megabytes]     default: read 2048
- */
+/** Memory of reading data: a data set is made, and read or packed by a process whose heap is limited. */
 import { spawn } from 'node:child_process';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { BenchOptions, BenchRow } from '../bench.ts';
 
 const MIB = 1024 * 1024;
 /** Rows repeat after this many bytes. */
@@ -69,16 +66,28 @@ export async function measure(mode: 'read' | 'pack', path: string): Promise<Memo
   return JSON.parse(output) as MemoryResult;
 }
 
-if (import.meta.main) {
-  const [mode = 'read', megabytes = '2048'] = process.argv.slice(2);
-  if (mode !== 'read' && mode !== 'pack') throw new Error('use read or pack');
+export const name = 'data-memory';
+export const about = 'reads 2 GiB of conversations and measures the peak memory; about a minute';
+
+/** Peak of the process that reads, MiB. The process alone takes about 60. */
+const TARGET_MIB = 300;
+
+export async function run(report: (row: BenchRow) => void, { quick = false }: BenchOptions): Promise<void> {
+  const megabytes = quick ? 16 : 2048;
   const dir = await mkdtemp(join(tmpdir(), 'data-memory-'));
   try {
     const path = join(dir, 'data.jsonl');
-    const rows = await writeConversations(path, Number(megabytes));
-    process.stdout.write(
-      `${megabytes} MiB, ${rows} rows, ${mode}: ${JSON.stringify(await measure(mode, path))}\n`,
-    );
+    const rows = await writeConversations(path, megabytes);
+    const { examples, peak, seconds } = await measure('read', path);
+    if (examples !== rows) throw new Error(`${examples} of ${rows} conversations were read`);
+    report({
+      name: 'peak memory while reading',
+      value: peak,
+      unit: 'MiB',
+      target: TARGET_MIB,
+      met: peak <= TARGET_MIB,
+      reference: `${megabytes} MiB of conversations in ${seconds.toFixed(0)} s`,
+    });
   } finally {
     await rm(dir, { recursive: true, force: true });
   }

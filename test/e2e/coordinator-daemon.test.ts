@@ -1,17 +1,17 @@
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { isSwarmError } from '../../../common/errors.ts';
-import { systemClock } from '../../../common/system-clock.ts';
-import type { CoordinatorStatus, CreateJobLine, JobDetail } from '../../../coordinator/api/types.ts';
-import { type RunningCoordinator, startCoordinator } from '../../../coordinator/daemon.ts';
-import { checkJob } from '../../../coordinator/jobs/check-job.ts';
-import { type JobSpecInput, parseJobSpec } from '../../../lora/finetune/job-spec.ts';
-import { silentLogger } from '../../../monitor/log.ts';
-import { decodeInvite } from '../../../protocol/invite.ts';
-import type { DaemonFile } from '../../../storage/daemon-home.ts';
-import { temporaryFolder } from '../../utils/folder.ts';
-import { makeTinyModel, TINY_TEXT } from '../../utils/tiny-model.ts';
+import { isSwarmError } from '../../common/errors.ts';
+import { systemClock } from '../../common/system-clock.ts';
+import type { CoordinatorStatus, CreateJobLine, JobDetail } from '../../coordinator/api/types.ts';
+import { type RunningCoordinator, startCoordinator } from '../../coordinator/daemon.ts';
+import { checkJob } from '../../coordinator/jobs/check-job.ts';
+import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/job-spec.ts';
+import { silentLogger } from '../../monitor/log.ts';
+import { decodeInvite } from '../../protocol/invite.ts';
+import type { DaemonFile } from '../../storage/daemon-home.ts';
+import { temporaryFolder } from '../utils/folder.ts';
+import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
 async function start(
   home: string,

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 
-const SWARM = join(import.meta.dirname, '../../../cli/swarm.js');
+const SWARM = join(import.meta.dirname, '../../cli/swarm.js');
 
 function run(node: string, args: readonly string[]) {
   const { status, stdout, stderr } = spawnSync(node, [...args], { encoding: 'utf8' });

@@ -9,7 +9,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 /** Starts a process that runs `body`, in which `signal` is the drain signal. It is ready for signals. */
 async function start(body: string) {
   const file = join(mkdtempSync(join(tmpdir(), 'swarm-signals-')), 'child.mjs');
-  const signals = pathToFileURL(join(import.meta.dirname, '../../../cli/signals.ts')).href;
+  const signals = pathToFileURL(join(import.meta.dirname, '../../cli/signals.ts')).href;
   writeFileSync(
     file,
     `import { drainOnSignals } from ${JSON.stringify(signals)};
