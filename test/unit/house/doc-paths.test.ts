@@ -1,0 +1,26 @@
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+
+const ROOT = join(import.meta.dirname, '../../..');
+/** The folders that a path in docs/architecture.md may leave out. */
+const BASES = ['', 'coordinator', 'net/blobs'];
+const TOP = 'common|protocol|storage|lora|net|monitor|node|coordinator|cli|scripts|test|examples|models|docs';
+
+it('the docs name files that exist', () => {
+  const pages = ['CONTRIBUTING.md', 'SECURITY.md', ...globSync('docs/**/*.md', { cwd: ROOT })];
+  const missing = pages.flatMap((page) =>
+    [...readFileSync(join(ROOT, page), 'utf8').matchAll(/`((?:[\w.-]+\/)+[\w.-]+\.(?:ts|js|py|json|md))`/g)]
+      .map(([, path]) => path!)
+      // Other paths belong to a user's folders, or to another package.
+      .filter((path) => page === 'docs/architecture.md' || new RegExp(`^(${TOP})/`).test(path))
+      .filter((path) => !/NAME/.test(path) && !BASES.some((base) => existsSync(join(ROOT, base, path))))
+      .map((path) => `${page}: ${path}`),
+  );
+  expect(missing).toEqual([]);
+});
+
+it('docs/architecture.md names every top folder with code', () => {
+  const text = readFileSync(join(ROOT, 'docs/architecture.md'), 'utf8');
+  for (const folder of TOP.split('|')) if (folder !== 'docs') expect(text).toContain(`\`${folder}/\``);
+});
