@@ -42,8 +42,10 @@ export interface PrepareOptions {
   signal?: AbortSignal;
 }
 
-/** Fills in what a caller may leave out. */
-export function withDefaults<Options extends PrepareOptions>(options: Options) {
+type Defaults = Required<Pick<PrepareOptions, 'cacheDir' | 'now' | 'signal'>>;
+
+/** Fills in what a caller may leave out. Paths become absolute. */
+export function withDefaults<Options extends PrepareOptions>(options: Options): Options & Defaults {
   return {
     ...options,
     settings: absolutePaths(options.settings, process.cwd()),
@@ -75,7 +77,7 @@ export interface PreparedRun {
  * @throws SwarmError USAGE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; as `findBase`; the signal's reason
  */
 export async function prepareRun(
-  options: ReturnType<typeof withDefaults>,
+  options: PrepareOptions & Defaults,
   listener: FinetuneListener,
   deps: PrepareDeps = {},
 ): Promise<PreparedRun> {

@@ -91,7 +91,7 @@ export function importOffences(file: string, source: string): string[] {
   const forbid = (pattern: RegExp, text: string): void => {
     for (const match of code.matchAll(new RegExp(pattern, 'g'))) add(match.index, text);
   };
-  if (folder !== 'cli' && !free && !USES_ENVIRONMENT.includes(file)) {
+  if (!['cli', 'examples'].includes(folder) && !free && !USES_ENVIRONMENT.includes(file)) {
     forbid(/\bprocess\.(env|argv)\b/, 'reads process.env or process.argv, which only cli may');
   }
   if (PURE.test(file)) {

@@ -2,10 +2,13 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { ApiClient } from '../../../../coordinator/client/api-client.ts';
+import { createJob } from '../../../../coordinator/client/create-job.ts';
 import { followEvents } from '../../../../coordinator/client/follow.ts';
+import { readAll } from '../../../../coordinator/client/http.ts';
+import { temporaryFolder } from '../../../utils/folder.ts';
 
 const signal = new AbortController().signal;
 
@@ -22,7 +25,7 @@ async function daemon(listener: RequestListener) {
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   writeFileSync(join(home, 'coordinator.json'), JSON.stringify({ role: 'coordinator', url }));
   writeFileSync(join(home, 'api-token'), 'secret\n');
-  return { home, close, client: () => ApiClient.open(home, 'coordinator', { signal }) };
+  return { home, url, close, client: () => ApiClient.open(home, 'coordinator', { signal }) };
 }
 
 describe('the API client', () => {
@@ -55,6 +58,19 @@ describe('the API client', () => {
     await expect(api.job('x')).rejects.toMatchObject({ code: 'API_FAILED' });
   });
 
+  it('takes the URL and the token instead of a home', async () => {
+    const seen: unknown[] = [];
+    const { url, close } = await daemon((request, response) => {
+      seen.push(request.headers.authorization);
+      response.end(JSON.stringify({ peers: [] }));
+    });
+    const api = await ApiClient.connect({ url, token: 'secret' });
+    expect(await api.peers()).toEqual([]);
+    expect(seen).toEqual(['Bearer secret']);
+    close();
+    await expect(api.peers()).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING', values: { url } });
+  });
+
   it('fails without a daemon, also when a killed one left its file', async () => {
     const nowhere = ApiClient.open('/nowhere', 'coordinator', { signal });
     await expect(nowhere).rejects.toMatchObject({ code: 'DAEMON_NOT_RUNNING' });
@@ -82,6 +98,37 @@ describe('the API client', () => {
     const lines = [];
     for await (const line of (await client()).createJob({})) lines.push(line.event);
     expect(lines).toEqual(['progress', 'created']);
+  });
+});
+
+describe('creating a job', () => {
+  const lines = (...values: object[]) => values.map((value) => JSON.stringify(value)).join('\n');
+
+  it('sends absolute paths, reports progress, and returns the job', async () => {
+    const base = await temporaryFolder();
+    let sent: { base: string; data: { train: string[] } } | null = null;
+    const { home } = await daemon(async (request, response) => {
+      sent = JSON.parse((await readAll(request)).toString());
+      const progress = { event: 'progress', stage: 'base', done: 1, total: 2 };
+      response.end(lines(progress, { event: 'created', job: 'ab', name: 'm', invite: 'swarm1' }));
+    });
+    const progress: unknown[] = [];
+    const spec = { name: 'm', base, data: { train: 'text/*.txt' } };
+    const created = await createJob({ home }, spec, { onProgress: (one) => progress.push(one) });
+    expect(created).toEqual({ job: 'ab', name: 'm', invite: 'swarm1' });
+    expect(sent).toMatchObject({ base, data: { train: [resolve('text/*.txt')], heldOut: 0.1 } });
+    expect(progress).toEqual([{ stage: 'base', done: 1, total: 2 }]);
+  });
+
+  it("fails with the coordinator's error, with that of the settings, or when the answer breaks off", async () => {
+    const base = await temporaryFolder();
+    const answers = [{ event: 'error', code: 'JOB_EXISTS', message: 'm', kind: 'conflict' }, {}];
+    const { home } = await daemon((_request, response) => response.end(lines(answers.shift()!)));
+    const create = (change: object) =>
+      createJob({ home }, { name: 'm', base, data: { train: 't' }, ...change });
+    await expect(create({})).rejects.toMatchObject({ code: 'JOB_EXISTS', kind: 'conflict' });
+    await expect(create({})).rejects.toMatchObject({ code: 'JOB_NOT_CREATED' });
+    await expect(create({ seed: -1 })).rejects.toMatchObject({ code: 'JOB_SPEC', values: { field: 'seed' } });
   });
 });
 

@@ -1,0 +1,48 @@
+// Fine-tunes a small model on Moby-Dick, measures it before and after, and lets it write.
+// Run: node examples/fine-tune.ts [OUTPUT-FOLDER]
+import { evaluate, finetune, generate, mobyDick, nanoModel, openModel } from 'lora-swarm';
+
+const output = process.argv[2] ?? 'moby-adapter';
+const compute = { engine: 'onnx-cpu' };
+
+// Ctrl-C aborts the signal. The training then saves its state and throws the signal's reason.
+const controller = new AbortController();
+process.once('SIGINT', () => controller.abort(new Error('interrupted')));
+
+// The settings are the keys of docs/training.md. Every key that is left out has a default.
+const result = await finetune(
+  {
+    settings: {
+      base: nanoModel(), // a folder, or a name on the Hugging Face hub such as 'ORG/NAME'
+      data: { train: mobyDick(), heldOut: 0.05 },
+      lora: { rank: 8 },
+      training: { learningRate: 2e-3 },
+      run: { steps: 40 },
+    },
+    output,
+    force: true,
+    compute,
+    signal: controller.signal,
+  },
+  {
+    onStep: ({ step, steps, loss }) => {
+      if (step % 10 === 0) console.log(`step ${step} of ${steps}: loss ${loss.toFixed(3)}`);
+    },
+  },
+);
+console.log(`held-out loss: ${result.lossBefore?.toFixed(3)} before, ${result.lossAfter?.toFixed(3)} after`);
+
+// The output is a PEFT folder. A model is opened once, and then used as often as needed.
+const model = await openModel({ base: nanoModel(), adapter: output, compute });
+const { perplexity } = await evaluate(model, { texts: ['Call me Ishmael.', 'There she blows!'] });
+console.log(`perplexity of two sentences: ${perplexity.toFixed(0)}`);
+
+process.stdout.write('The whale');
+await generate(model, {
+  prompt: 'The whale',
+  maxTokens: 30,
+  temperature: 0.7,
+  seed: 1,
+  onText: (piece) => process.stdout.write(piece),
+});
+console.log();

@@ -1,0 +1,31 @@
+// Follows a job on a running coordinator to its end, as a dashboard or a chat bot would.
+// Run: node examples/follow-events.ts HOME JOB
+import { connect, followEvents } from 'lora-swarm';
+
+const [home, job] = process.argv.slice(2);
+if (home === undefined || job === undefined) throw new Error('usage: follow-events.ts HOME JOB');
+
+// The client asks the coordinator's control API on loopback. The address and the token are in its home.
+const coordinator = await connect({ home });
+const { name, phase, round, rounds, peers } = await coordinator.job(job);
+console.log(`${name} is ${phase}: round ${round} of ${rounds}, ${peers} nodes`);
+
+// All events from the first on, then new ones as they occur, also across a restart of the coordinator.
+for await (const event of followEvents({ home }, job, { signal: AbortSignal.timeout(3_600_000) })) {
+  const time = new Date(event.at).toISOString();
+  switch (event.type) {
+    case 'peer-joined':
+    case 'peer-lost':
+      console.log(`${time} ${event.type}: ${event.name}`);
+      break;
+    case 'update':
+      console.log(`${time} update of round ${event.round}: ${event.code}, ${event.bytes} bytes`);
+      break;
+    case 'checkpoint':
+      console.log(`${time} checkpoint ${event.round}: held-out loss ${event.heldOutLoss?.toFixed(3)}`);
+      break;
+    default:
+      console.log(`${time} ${event.type}`);
+  }
+  if (event.type === 'finished' || event.type === 'failed') break;
+}

@@ -1,0 +1,26 @@
+// Lists the checkpoints of a job from its coordinator's home, and verifies their signatures, weights and order.
+// Run: node examples/read-checkpoints.ts HOME JOB     after examples/swarm-in-one-process.ts:
+//      node examples/read-checkpoints.ts one-process-swarm/coordinator moby
+import { join } from 'node:path';
+import { isSwarmError, readCheckpoints } from 'lora-swarm';
+import { shortPeer } from 'lora-swarm/protocol';
+
+const [home, job] = process.argv.slice(2);
+if (home === undefined || job === undefined) throw new Error('usage: read-checkpoints.ts HOME JOB');
+
+try {
+  // The coordinator need not run: checkpoints are folders, and all that is needed to trust them is in them.
+  const checkpoints = await readCheckpoints(join(home, 'checkpoints', job));
+  console.log(`${checkpoints.length} checkpoints, all signed by ${checkpoints[0]?.author}`);
+  for (const { path, digest, kept, checkpoint } of checkpoints) {
+    const { round, metrics, contributors } = checkpoint;
+    console.log(`round ${round}: ${digest.slice(0, 12)}, held-out loss ${metrics.heldOutLoss?.toFixed(3)}`);
+    for (const { peer, tokens } of contributors) console.log(`  ${tokens} tokens by ${shortPeer(peer)}`);
+    console.log(kept ? `  adapter: ${path}` : '  the coordinator has deleted its weights');
+  }
+} catch (error) {
+  // Errors have a stable code. `next` is advice, where there is any.
+  if (!isSwarmError(error)) throw error;
+  console.error(`${error.code}: ${error.message}`, error.next ?? '');
+  process.exitCode = 1;
+}

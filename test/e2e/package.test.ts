@@ -1,0 +1,191 @@
+/** The packed package in an empty folder, as its users have it: the command, the library, its types and the examples. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cp, mkdir, mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, it as test } from 'vitest';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const MODULES = join(ROOT, 'node_modules');
+/** npm on a slow network, or training on a busy machine. */
+const PATIENCE_MS = 600_000;
+
+let folder: string;
+/** A project in which the package is installed. */
+let app: string;
+/** Why the package is not installed; null: it is. */
+let missing: string | null = null;
+
+interface Result {
+  status: number | null;
+  out: string;
+  err: string;
+}
+
+/** The Node.js of the checkout comes first. */
+function withNode(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return { ...environment, PATH: `${join(MODULES, '.bin')}${delimiter}${process.env.PATH}` };
+}
+
+/** Programs get a home folder of their own. npm keeps that of the user, where its cache is. */
+function program(command: string, ...args: string[]): { child: ChildProcess; end: Promise<Result> } {
+  const { XDG_CACHE_HOME: _cache, XDG_DATA_HOME: _data, SWARM_HOME: _home, ...others } = process.env;
+  const home = join(folder, 'home');
+  return start(app, command, args, { ...others, HOME: home, SWARM_CACHE: join(folder, 'cache') });
+}
+
+function start(cwd: string, command: string, args: readonly string[], environment = process.env) {
+  const child = spawn(command, args, {
+    cwd,
+    env: withNode(environment),
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // npm and npx are .cmd files on Windows.
+    shell: process.platform === 'win32',
+  });
+  const result: Result = { status: null, out: '', err: '' };
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    result.out += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    result.err += text;
+  });
+  const end = once(child, 'close').then(
+    ([status]): Result => ({ ...result, status: status as number | null }),
+  );
+  return { child, end };
+}
+
+/** @returns its output, when it ended with 0 */
+async function output(command: string, ...args: string[]): Promise<string> {
+  const { status, out, err } = await program(command, ...args).end;
+  expect(status, `${command} ${args.join(' ')}\n${out}\n${err}`).toBe(0);
+  return out;
+}
+
+function it(name: string, body: () => Promise<void>): void {
+  test(name, { timeout: PATIENCE_MS }, async ({ skip }) => {
+    if (missing !== null) skip(missing);
+    await body();
+  });
+}
+
+beforeAll(async () => {
+  folder = await realpath(await mkdtemp(join(tmpdir(), 'swarm-package-')));
+  app = join(folder, 'app');
+  await mkdir(join(folder, 'home'));
+  await mkdir(app);
+  const npm = (cwd: string, ...args: string[]): Promise<Result> => start(cwd, 'npm', args).end;
+  const ping = await npm(app, 'ping', '--fetch-retries=0', '--fetch-timeout=20000');
+  if (ping.status !== 0) {
+    missing = `the npm registry cannot be reached: ${ping.err.trim().split('\n')[0]}`;
+    return;
+  }
+  const packed = await npm(ROOT, 'pack', '--pack-destination', folder);
+  expect(packed.status, packed.err).toBe(0);
+  const [tarball] = (await readdir(folder)).filter((name) => name.endsWith('.tgz'));
+  await npm(app, 'init', '-y');
+  const quiet = ['--prefer-offline', '--no-audit', '--no-fund'];
+  const installed = await npm(app, 'install', join(folder, tarball!), ...quiet);
+  expect(installed.status, installed.err).toBe(0);
+  // Node.js strips no types inside node_modules.
+  await cp(join(app, 'node_modules', 'lora-swarm', 'examples'), join(app, 'examples'), { recursive: true });
+  await writeFile(join(app, 'package.json'), JSON.stringify({ type: 'module', private: true }));
+}, PATIENCE_MS);
+
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+it('npx swarm demo trains a model', async () => {
+  const lines = (await output('npx', 'swarm', 'demo', '--json', '--nodes', '2', '--rounds', '1'))
+    .trim()
+    .split('\n');
+  const summary = JSON.parse(lines.at(-1)!) as { event: string; baseLoss: number; finalLoss: number };
+  expect(summary).toMatchObject({ event: 'summary', peers: 2, rounds: 1 });
+  expect(summary.finalLoss).toBeLessThan(summary.baseLoss);
+});
+
+it('importing the library starts, writes and changes nothing, and loads no native module', async () => {
+  await writeFile(
+    join(app, 'import.js'),
+    `const state = () => JSON.stringify([process.env, process.getActiveResourcesInfo(), process.eventNames()]);
+     const before = state();
+     const library = await import('lora-swarm');
+     await import('lora-swarm/protocol');
+     await import('lora-swarm/update');
+     console.log(JSON.stringify({ same: state() === before, names: Object.keys(library) }));`,
+  );
+  // This permits to read files, and nothing else: no writing, no process, no thread, no native module.
+  const found = JSON.parse(await output('node', '--permission', '--allow-fs-read=*', 'import.js'));
+  expect(found).toMatchObject({ same: true, names: expect.arrayContaining(['finetune', 'startNode']) });
+  expect(await readdir(join(folder, 'home'))).toEqual([]);
+});
+
+it('its types resolve, and the examples fit them', async () => {
+  await writeFile(
+    join(app, 'types.ts'),
+    `import { finetune, isSwarmError, type FinetuneResult } from 'lora-swarm';
+     import { verifyMessage } from 'lora-swarm/protocol';
+     import { Merge, type SparseUpdate } from 'lora-swarm/update';
+     const result: FinetuneResult = await finetune({ settings: { lora: { rank: 4 } }, output: 'x' });
+     const loss: number | null = result.lossAfter;
+     // @ts-expect-error the rank is a number
+     await finetune({ settings: { lora: { rank: 'high' } }, output: 'x' });
+     // @ts-expect-error there is no such option
+     await finetune({ settings: {}, output: 'x', outputs: 'y' });
+     export const used = [loss, isSwarmError, verifyMessage, Merge, null as SparseUpdate | null];`,
+  );
+  const compilerOptions = {
+    module: 'nodenext',
+    moduleResolution: 'nodenext',
+    target: 'es2024',
+    strict: true,
+    noEmit: true,
+    skipLibCheck: true,
+    typeRoots: [join(MODULES, '@types')],
+    types: ['node'],
+  };
+  await writeFile(
+    join(app, 'tsconfig.json'),
+    JSON.stringify({ compilerOptions, include: ['types.ts', 'examples'] }),
+  );
+  const { status, out } = await program('tsc', '-p', 'tsconfig.json').end;
+  expect(out).toBe('');
+  expect(status).toBe(0);
+});
+
+it('examples/fine-tune.ts trains an adapter and generates text', async () => {
+  const out = await output('node', 'examples/fine-tune.ts', 'adapter');
+  const [, before, after] = /held-out loss: ([\d.]+) before, ([\d.]+) after/.exec(out)!;
+  expect(Number(after)).toBeLessThan(Number(before));
+  expect(out).toMatch(/step 40 of 40/);
+  expect(out).toMatch(/^The whale.+$/m);
+  expect(await readdir(join(app, 'adapter'))).toContain('adapter_model.safetensors');
+});
+
+it('examples of a swarm: run it, follow it, read its checkpoints', async () => {
+  const swarm = program('node', 'examples/swarm-in-one-process.ts', 'swarm');
+  const joined = new Promise<void>((resolve) => {
+    swarm.child.stdout!.on('data', (text: string) => text.includes('joined') && resolve());
+  });
+  await Promise.race([joined, swarm.end]);
+  const followed = await output('node', 'examples/follow-events.ts', 'swarm/coordinator', 'moby');
+  const { status, out, err } = await swarm.end;
+  expect(status, `${out}\n${err}`).toBe(0);
+  expect(out).toMatch(/otter joined[\s\S]*checkpoint 2: held-out loss [\d.]+[\s\S]*finished/);
+  expect(followed).toMatch(/^moby is \w+: round \d of 2[\s\S]*peer-joined: heron[\s\S]* finished\n$/);
+
+  const read = await output('node', 'examples/read-checkpoints.ts', 'swarm/coordinator', 'moby');
+  expect(read).toMatch(/^3 checkpoints, all signed by 12D3KooW\w+\nround 0: [\s\S]*round 2: /);
+  const unsigned = join(app, 'swarm/coordinator/checkpoints/moby/0002/checkpoint.cbor');
+  await writeFile(unsigned, 'not a signed message');
+  const refused = await program('node', 'examples/read-checkpoints.ts', 'swarm/coordinator', 'moby').end;
+  expect(refused).toMatchObject({ status: 1, err: expect.stringContaining('MESSAGE_MALFORMED') });
+});
+
+it('examples/custom-merge-rule.ts trims what the standard rule clips', async () => {
+  const out = await output('node', 'examples/custom-merge-rule.ts');
+  const [clipped, trimmed] = [...out.matchAll(/cosine ([\d.]+)/g)].map(([, cosine]) => Number(cosine));
+  expect(out).toContain('node-3 is trimmed');
+  expect(trimmed!).toBeGreaterThan(clipped!);
+});
