@@ -26,7 +26,13 @@ import type { JobEvent } from './monitor/job-events.ts';
 import type { PulledCheckpoint, PullOptions } from './node/checkpoint-pull.ts';
 import type { NodeDaemonDeps, NodeDaemonOptions, RunningNode } from './node/daemon.ts';
 
-export { type ErrorJson, type ErrorKind, isSwarmError, SwarmError } from './common/errors.ts';
+export {
+  type ErrorJson,
+  type ErrorKind,
+  type ErrorOptions,
+  isSwarmError,
+  SwarmError,
+} from './common/errors.ts';
 export type { Logger } from './common/logger.ts';
 export { mobyDick, nanoModel } from './common/samples.ts';
 
@@ -193,10 +199,29 @@ export type {
   PeerView,
 } from './coordinator/api/types.ts';
 export type { JobDataReport, JobProgress } from './coordinator/client/create-job.ts';
-export type { EngineName } from './lora/engines/names.ts';
+export type { LoraConfig } from './lora/adapter/lora-config.ts';
+export type { Origin } from './lora/data/examples.ts';
+export type { RowTally } from './lora/data/packing/tally.ts';
+export type { BadRow, RowSummary } from './lora/data/row-report.ts';
+export type { Device, EngineName } from './lora/engines/names.ts';
+export type { DiskEstimate, RunEstimate } from './lora/finetune/estimate.ts';
+export type { PackedPart, RunEvaluation, RunPlan, RunStep } from './lora/finetune/listener.ts';
+export type { RunMemory } from './lora/finetune/memory.ts';
 export type { FinetuneSettings } from './lora/finetune/settings.ts';
-export type { ComputeInput } from './lora/train/compute.ts';
-export type { NodeStatus } from './node/api-types.ts';
+export type { ChosenEngine } from './lora/train/choose.ts';
+export type {
+  Compute,
+  ComputeInput,
+  ComputeOnDevices,
+  Devices,
+  ResolvedCompute,
+} from './lora/train/compute.ts';
+export type { Fallback } from './lora/train/fallback.ts';
+export type { Choice, PresetName } from './lora/train/presets.ts';
+export type { MachineSpeed } from './lora/train/speed.ts';
+export type { JobEventBody } from './monitor/job-events.ts';
+export type { NodeJob, NodeStatus, NodeUpdate } from './node/api-types.ts';
+export type { Outcome } from './node/machine/pending-update.ts';
 export type { NodePolicy } from './node/policy.ts';
 export type { JobTarget } from './protocol/invite.ts';
 export type {

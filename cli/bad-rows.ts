@@ -1,6 +1,5 @@
 import { formatCount } from '../common/text.ts';
-import type { RowTally } from '../lora/data/packing/tally.ts';
-import type { BadRow, RowSummary } from '../lora/data/row-report.ts';
+import type { BadRow, RowSummary, RowTally } from '../index.ts';
 import type { Context } from './context.ts';
 
 /** Bad rows reported one by one; the summary counts all of them. */

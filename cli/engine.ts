@@ -2,15 +2,10 @@ import { join } from 'node:path';
 import { Option } from 'commander';
 import type { Environment } from '../common/environment.ts';
 import { resolveCache } from '../common/user-folders.ts';
-import type { ComputeInput, EngineName } from '../index.ts';
+import type { Compute, ComputeInput, ComputeOnDevices, EngineName } from '../index.ts';
 import { deviceNames, ENGINE_CHOICE_LIST } from '../lora/engines/names.ts';
 import type { ModelShape } from '../lora/models/targets.ts';
-import {
-  type Compute,
-  type ComputeOnDevices,
-  mergeComputeInputs,
-  parseCompute,
-} from '../lora/train/compute.ts';
+import { mergeComputeInputs, parseCompute } from '../lora/train/compute.ts';
 import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
 import { ProgressLine } from './print.ts';

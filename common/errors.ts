@@ -12,6 +12,7 @@ export type ErrorKind =
   | 'internal'
   | 'interrupted';
 
+/** Cause, kind and advice of an error. */
 export interface ErrorOptions {
   cause?: unknown;
   /** Overrides the kind that the module's table gives for this code. */
@@ -33,7 +34,7 @@ export interface ErrorJson {
  * The error type of this project. Code branches on `code`. People read `message` (what happened, with which value) and
  * `next` (what to do). `values` holds the same facts for logs and JSON.
  *
- * Modules create errors with the function that {@link defineErrors} returns.
+ * Modules create errors with the function that `defineErrors` returns.
  */
 export class SwarmError<Code extends string = string> extends Error {
   readonly code: Code;
@@ -80,6 +81,7 @@ export class SwarmError<Code extends string = string> extends Error {
   }
 }
 
+/** Whether a value is a SwarmError. @param code if given, only of this code */
 export function isSwarmError(error: unknown, code?: string): error is SwarmError {
   return error instanceof SwarmError && (code === undefined || error.code === code);
 }

@@ -30,6 +30,7 @@ import { logEvents } from './record/event-log.ts';
 import { defaultRetention } from './record/retention.ts';
 import { Store } from './store/store.ts';
 
+/** Options of a coordinator. */
 export interface CoordinatorDaemonOptions {
   /** Folder with everything that the coordinator keeps. @default SWARM_HOME, else lora-swarm/coordinator in the user's data folder */
   readonly home?: string;
@@ -51,10 +52,11 @@ export interface CoordinatorDaemonOptions {
   readonly keepCheckpoints?: number;
 }
 
+/** Dependencies of a coordinator. All have defaults. */
 export interface CoordinatorDaemonDeps {
   /** @default logs nothing */
   readonly log?: Logger;
-  /** Called at each durable step, for tests that kill the process there. @default does nothing */
+  /** Called at each durable step, for tests that kill the process there. @default does nothing @internal */
   readonly failpoint?: Failpoint;
   /** Called when the store refuses a write: the process must end with an error. @default throws outside of any promise */
   readonly fatal?: (error: unknown) => void;
@@ -62,6 +64,7 @@ export interface CoordinatorDaemonDeps {
   readonly onShutdown?: () => void;
 }
 
+/** A coordinator in this process. */
 export interface RunningCoordinator {
   readonly home: string;
   /** Root of the control API. */

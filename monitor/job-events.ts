@@ -3,6 +3,7 @@ import type { ReceiptCode } from '../protocol/receipts.ts';
 /** An event of a job. The coordinator stores events, numbered in the order in which they became durable. */
 export type JobEvent = { sequence: number; at: number; job: string } & JobEventBody;
 
+/** The facts of an event, by its type. */
 export type JobEventBody =
   | { type: 'job-created'; name: string; parameters: number; rounds: number }
   | { type: 'peer-joined'; peer: string; name: string; engine: string }

@@ -35,6 +35,7 @@ export interface NodeStatus {
   updates: NodeUpdate[];
 }
 
+/** The job of a node. */
 export interface NodeJob {
   job: string;
   name: string;
@@ -48,6 +49,7 @@ export interface NodeJob {
   checkpoint: { round: number; digest: string; heldOutLoss: number | null } | null;
 }
 
+/** An update that a node made. */
 export interface NodeUpdate {
   job: string;
   round: number;

@@ -24,6 +24,7 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { nodeError } from './errors.ts';
 import { connect, request } from './phases/requests.ts';
 
+/** Where the swarm is, and where its newest checkpoint is written. */
 export interface PullOptions extends JobTarget {
   /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;
@@ -35,6 +36,7 @@ export interface PullOptions extends JobTarget {
   readonly onProgress?: (progress: { round: number; bytes: number; total: number }) => void;
 }
 
+/** A checkpoint that was fetched. */
 export interface PulledCheckpoint {
   /** Digest of the job. */
   job: string;

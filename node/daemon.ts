@@ -29,6 +29,7 @@ import { NodeStore } from './store/node-store.ts';
 import { SwarmNode } from './swarm-node.ts';
 import { TrainingProcess } from './training-process.ts';
 
+/** Options of a node. Give it an `invite`, or the `addresses` of a coordinator. */
 export interface NodeDaemonOptions extends JobTarget {
   /** Folder of the node's key, database, blobs and log. @default SWARM_HOME, else lora-swarm/node in the user's data folder */
   home?: string;
@@ -51,11 +52,13 @@ export interface NodeDaemonOptions extends JobTarget {
   port?: number;
 }
 
+/** Dependencies of a node. All have defaults. */
 export interface NodeDaemonDeps {
   /** @default logs nothing */
   log?: Logger;
 }
 
+/** A node in this process. */
 export interface RunningNode {
   readonly home: string;
   /** Root of its HTTP API: /v1/status, /metrics, /healthz, /readyz. */

@@ -29,6 +29,7 @@ const inviteSchema = z.strictObject({
   /** Required by jobs with admission "invite"; null for open jobs. */
   token: z.string().min(1).max(128).nullable(),
 });
+/** The content of an invite. */
 export type Invite = z.infer<typeof inviteSchema>;
 
 /**

@@ -9,6 +9,7 @@ export const blobRefSchema = z.strictObject({
   digest: digestSchema,
   size: z.int().nonnegative().max(BLOB_BYTES),
 });
+/** A blob by digest and size. */
 export type BlobRef = z.infer<typeof blobRefSchema>;
 
 /** Most names or patterns in a list: PEFT may list every module, and the largest Llama has 882 linear modules. */
@@ -110,6 +111,7 @@ export const trainingSchema = z.strictObject({
   sequenceLength: count.min(8).max(131072).default(128),
 });
 
+/** Compression presets of updates; see lora-swarm/update. */
 export const presetSchema = z.enum(['tiny', 'balanced', 'quality', 'dense']);
 
 /** Rounds, and the merge of their updates. */
@@ -196,4 +198,5 @@ export const manifestSchema = z.strictObject({
   seed: z.int().nonnegative().max(0xffffffff),
   createdAt: z.int().nonnegative(),
 });
+/** A job, as {@link manifestSchema} checks it. */
 export type Manifest = z.infer<typeof manifestSchema>;

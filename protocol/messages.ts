@@ -149,6 +149,7 @@ export const heartbeatSchema = z.strictObject({
   issuedAt: index,
 });
 
+/** The schema of each kind of signed message. */
 export const messageSchemas = {
   manifest: manifestSchema,
   head: headSchema,
@@ -158,12 +159,19 @@ export const messageSchemas = {
   heartbeat: heartbeatSchema,
 } as const;
 
+/** Name of a kind of signed message. */
 export type MessageKind = keyof typeof messageSchemas;
+/** The type of each kind of signed message. */
 export type Messages = { [K in MessageKind]: z.infer<(typeof messageSchemas)[K]> };
+/** The newest checkpoint and the next round, as the coordinator announces them. */
 export type Head = Messages['head'];
+/** A node's update of a round: header, claims, and the payload or its digest. */
 export type Update = Messages['update'];
+/** The coordinator's answer to an update. */
 export type Receipt = Messages['receipt'];
+/** A version of the adapter with its parent, contributors and metrics. */
 export type Checkpoint = Messages['checkpoint'];
+/** A node's sign of life. */
 export type Heartbeat = Messages['heartbeat'];
 
 /** Greatest body of each kind in bytes. */

@@ -26,7 +26,9 @@ export const receiptMeanings = {
   'null-round': 'too few updates arrived, or none improved the adapter: the round changed nothing',
 } as const;
 
+/** Reason code of a receipt. */
 export type ReceiptCode = keyof typeof receiptMeanings;
+/** All reason codes. */
 export const receiptCodes = Object.keys(receiptMeanings) as [ReceiptCode, ...ReceiptCode[]];
 
 /** Whether the update is, or may still become, part of a checkpoint. */

@@ -8,7 +8,9 @@ import {
   RPC_MESSAGE_BYTES,
 } from './limits.ts';
 
+/** libp2p protocol of blob transfers. */
 export const BLOB_PROTOCOL = '/lora-swarm/blob/1';
+/** libp2p protocol of requests. */
 export const RPC_PROTOCOL = '/lora-swarm/rpc/1';
 
 const envelope = bytesSchema;
@@ -100,6 +102,9 @@ export const rpcMethods = {
   },
 } as const;
 
+/** Name of a request. */
 export type RpcMethod = keyof typeof rpcMethods;
+/** Body of a request. */
 export type RpcRequest<M extends RpcMethod> = z.infer<(typeof rpcMethods)[M]['request']>;
+/** Body of a response. */
 export type RpcResponse<M extends RpcMethod> = z.infer<(typeof rpcMethods)[M]['response']>;

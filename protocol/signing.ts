@@ -8,6 +8,7 @@ import { type MessageKind, type Messages, messageBytes, messageSchemas } from '.
 /** Signs with a libp2p key (Ed25519). */
 export interface Signer {
   readonly peerId: string;
+  /** Returns the Ed25519 signature of the bytes. */
   sign(bytes: Uint8Array): Uint8Array;
 }
 

@@ -2,8 +2,10 @@ import { digestSchema } from './ids.ts';
 
 /** Gossip channels of a job. Only coordinators subscribe to `updates`. */
 export const jobChannels = ['heads', 'updates', 'peers'] as const;
+/** Name of a gossip channel. */
 export type JobChannel = (typeof jobChannels)[number];
 
+/** Returns the gossip topic of a channel of a job. */
 export function jobTopic(job: string, channel: JobChannel): string {
   return `/lora-swarm/1/${digestSchema.parse(job)}/${channel}`;
 }

@@ -4,11 +4,11 @@ import { access, constants, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import { countOf, formatBytes, formatCount, formatPercent, safeText } from '../../common/text.ts';
+import type { RowSummary } from '../../index.ts';
 import type { Finding } from '../../lora/data/inspect/findings.ts';
 import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
-import type { RowSummary } from '../../lora/data/row-report.ts';
 
 /** Marks a file as a report of this command. */
 const GENERATOR = '<meta name="generator" content="swarm data inspect">';

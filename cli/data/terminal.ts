@@ -1,10 +1,10 @@
 import { countOf, formatBytes, formatCount, formatPercent, safeText, table } from '../../common/text.ts';
+import type { RowSummary } from '../../index.ts';
 import type { Finding, Level } from '../../lora/data/inspect/findings.ts';
 import type { Inspection, ShownSample } from '../../lora/data/inspect/inspection.ts';
 import type { LengthSummary } from '../../lora/data/inspect/lengths.ts';
 import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
 import type { ShownToken } from '../../lora/data/inspect/token-texts.ts';
-import type { RowSummary } from '../../lora/data/row-report.ts';
 import type { Output } from '../context.ts';
 import { paint, type Style } from './paint.ts';
 

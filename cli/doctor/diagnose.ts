@@ -1,10 +1,10 @@
 import { formatBytes } from '../../common/text.ts';
-import type { EngineName } from '../../index.ts';
+import type { ChosenEngine, EngineName } from '../../index.ts';
 import { ENGINE_NAMES } from '../../lora/engines/names.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import { openBase } from '../../lora/models/base-model.ts';
 import type { ModelShape } from '../../lora/models/targets.ts';
-import { type ChosenEngine, probeMachine } from '../../lora/train/choose.ts';
+import { probeMachine } from '../../lora/train/choose.ts';
 import {
   comparedCheckpointing,
   comparedWork,

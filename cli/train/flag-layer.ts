@@ -1,7 +1,6 @@
-import type { ComputeInput } from '../../index.ts';
+import type { ComputeInput, PresetName } from '../../index.ts';
 import { absolutePaths } from '../../lora/finetune/absolute-paths.ts';
 import type { Layer } from '../../lora/finetune/settings.ts';
-import type { PresetName } from '../../lora/train/presets.ts';
 import type { DataFlags } from '../data-options.ts';
 import { type AdapterFlags, adapterLayer, type OptimizerFlags, optimizerLayer } from '../training-options.ts';
 

@@ -1,10 +1,20 @@
 import { formatChange, formatCount, formatDuration, formatLoss } from '../../common/text.ts';
-import type { EngineName, FinetuneListener, FinetuneResult, SwarmError } from '../../index.ts';
-import type { PackedPart, RunEvaluation, RunPlan, RunStep } from '../../lora/finetune/listener.ts';
+import type {
+  Choice,
+  ChosenEngine,
+  EngineName,
+  Fallback,
+  FinetuneListener,
+  FinetuneResult,
+  PackedPart,
+  PresetName,
+  RunEvaluation,
+  RunPlan,
+  RunStep,
+  SwarmError,
+} from '../../index.ts';
 import { checkpointingLine } from '../../lora/train/checkpointing.ts';
-import type { ChosenEngine } from '../../lora/train/choose.ts';
-import { type Fallback, fallbackValues } from '../../lora/train/fallback.ts';
-import type { Choice, PresetName } from '../../lora/train/presets.ts';
+import { fallbackValues } from '../../lora/train/fallback.ts';
 import { shareLine } from '../../lora/train/shared-batch.ts';
 import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts';
 import { SWARM, withCommandName } from '../command-name.ts';

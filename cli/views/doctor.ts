@@ -1,8 +1,8 @@
 import { formatBytes, formatCount, safeText, table } from '../../common/text.ts';
+import type { MachineSpeed } from '../../index.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { Formats } from '../../lora/train/compare-engines.ts';
-import type { MachineSpeed } from '../../lora/train/speed.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 

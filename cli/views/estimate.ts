@@ -1,6 +1,5 @@
 import { formatBytes, formatCount, formatDuration, table } from '../../common/text.ts';
-import type { RunEstimate } from '../../lora/finetune/estimate.ts';
-import type { RunMemory } from '../../lora/finetune/memory.ts';
+import type { RunEstimate, RunMemory } from '../../index.ts';
 import type { TrainSpec } from '../../lora/finetune/settings.ts';
 import { checkpointingLine } from '../../lora/train/checkpointing.ts';
 

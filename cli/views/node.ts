@@ -1,6 +1,5 @@
 import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '../../common/text.ts';
-import type { NodeStatus } from '../../index.ts';
-import type { NodeUpdate } from '../../node/api-types.ts';
+import type { NodeStatus, NodeUpdate } from '../../index.ts';
 import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
 

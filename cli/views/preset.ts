@@ -1,5 +1,5 @@
 import { table } from '../../common/text.ts';
-import type { Choice } from '../../lora/train/presets.ts';
+import type { Choice } from '../../index.ts';
 
 /** The choices of a preset, each with its reason and source. */
 export function presetLines(name: string, choices: readonly Choice[]): string[] {

@@ -6,6 +6,7 @@ import type { JobState } from '../round/state.ts';
 
 /** Answers of the control API (docs/protocol.md: HTTP on loopback, bearer token). The CLI prints them. */
 
+/** The coordinator, its addresses and its jobs. */
 export interface CoordinatorStatus {
   schemaVersion: 1;
   role: 'coordinator';
@@ -17,6 +18,7 @@ export interface CoordinatorStatus {
   jobs: JobSummary[];
 }
 
+/** State of a job. */
 export interface JobSummary {
   job: string;
   name: string;
@@ -39,12 +41,14 @@ export interface JobSummary {
   invite: string;
 }
 
+/** A job with its manifest and the state of its round. */
 export interface JobDetail extends JobSummary {
   manifest: Manifest;
   createdAt: number;
   updates: { round: number; assigned: string[]; received: string[] };
 }
 
+/** A node of a job: its state, and the outcome of its updates. */
 export interface PeerView {
   peer: string;
   name: string;
@@ -74,6 +78,7 @@ export interface PeerReceipts {
   receipts: { job: string; round: number; code: ReceiptCode; detail: string; meaning: string; at: number }[];
 }
 
+/** A checkpoint, and the folder where the coordinator keeps it. */
 export interface CheckpointView {
   round: number;
   digest: string;

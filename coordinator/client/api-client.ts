@@ -23,6 +23,7 @@ const ANSWER_MS = 10_000;
 /** Where the control API of a coordinator is: the home of a coordinator on this machine, or its URL and token. */
 export type CoordinatorAddress = { readonly home: string } | { readonly url: string; readonly token: string };
 
+/** Options of a client. */
 export interface ConnectOptions {
   /** @default 'coordinator'; the API of a node has only its status and readiness */
   readonly role?: 'coordinator' | 'node';
@@ -53,7 +54,11 @@ export class ApiClient {
     this.#signal = signal;
   }
 
-  /** @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home */
+  /**
+   * Opens a client of the daemon in a home.
+   * @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home
+   * @internal `connect` has defaults
+   */
   static async open(home: string, role: Role, { signal }: { signal: AbortSignal }): Promise<ApiClient> {
     const file = await readDaemonFile(home, role);
     if (file === null) throw notRunning(home, role);
@@ -78,14 +83,17 @@ export class ApiClient {
     return this.#get('/v1/status');
   }
 
+  /** Lists the nodes of all jobs. */
   async peers(): Promise<PeerView[]> {
     return (await this.#get<{ peers: PeerView[] }>('/v1/peers')).peers;
   }
 
+  /** Lists every receipt of a node, newest first. @param peer whole peer id */
   receipts(peer: string): Promise<PeerReceipts> {
     return this.#get(`/v1/peers/${encodeURIComponent(peer)}`);
   }
 
+  /** Lists all jobs. */
   async jobs(): Promise<JobSummary[]> {
     return (await this.status()).jobs;
   }
@@ -95,20 +103,26 @@ export class ApiClient {
     return this.#get(`/v1/jobs/${encodeURIComponent(id)}`);
   }
 
+  /** Pauses, resumes or ends a job. @param reason shown to its nodes */
   act(id: string, action: 'pause' | 'resume' | 'stop', reason: string): Promise<JobSummary> {
     return this.#json('POST', `/v1/jobs/${encodeURIComponent(id)}/${action}`, { reason });
   }
 
+  /** Lists the checkpoints of a job, newest first. */
   async checkpoints(id: string): Promise<CheckpointView[]> {
     const path = `/v1/jobs/${encodeURIComponent(id)}/checkpoints`;
     return (await this.#get<{ checkpoints: CheckpointView[] }>(path)).checkpoints;
   }
 
+  /** Returns the checkpoint of a round. @throws SwarmError CHECKPOINT_UNKNOWN */
   checkpoint(id: string, round: number | 'latest'): Promise<CheckpointView> {
     return this.#get(`/v1/jobs/${encodeURIComponent(id)}/checkpoints/${round}`);
   }
 
-  /** Creates a job. Yields progress while the coordinator reads base and data, then the job. */
+  /**
+   * Creates a job. Yields progress while the coordinator reads base and data, then the job.
+   * @internal `createJob` of the library checks the settings first
+   */
   async *createJob(spec: object): AsyncGenerator<CreateJobLine, void, undefined> {
     const response = await this.#send('POST', '/v1/jobs', this.#signal, spec);
     yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
@@ -130,6 +144,7 @@ export class ApiClient {
     return JSON.parse((await readAll(response.body)).toString('utf8'));
   }
 
+  /** Asks the daemon to stop. */
   async shutdown(): Promise<void> {
     await this.#json('POST', '/v1/shutdown', {});
   }

@@ -1,25 +1,39 @@
 import { SwarmError } from '../../common/errors.ts';
+import type { RowTally } from '../../lora/data/packing/tally.ts';
+import type { RowSummary } from '../../lora/data/row-report.ts';
 import { absolutePaths } from '../../lora/finetune/absolute-paths.ts';
 import { presetJob } from '../../lora/finetune/job-preset.ts';
 import { type JobSpecInput, parseJobSpec } from '../../lora/finetune/job-spec.ts';
 import { findBase } from '../../lora/models/find-base.ts';
-import type { CreateJobLine } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
-/** Progress of one stage of a job's creation. Units of `done` and `total` differ by stage. */
-export type JobProgress = Pick<Extract<CreateJobLine, { event: 'progress' }>, 'stage' | 'done' | 'total'>;
-/** Rows of the training files, how many of them were unusable, and what became of their samples. */
-export type JobDataReport = Pick<Extract<CreateJobLine, { event: 'data' }>, 'read' | 'tally'>;
+/** Progress of one stage of a job's creation. */
+export interface JobProgress {
+  /** Reading the base, packing the data, making the initial adapter, measuring the base's held-out loss. */
+  stage: 'base' | 'data' | 'adapter' | 'baseline';
+  /** Of `total`, in units that differ by stage. */
+  done: number;
+  total: number;
+}
 
+/** Rows of the training files, how many of them cannot be used, and how their samples were packed. */
+export interface JobDataReport {
+  read: RowSummary;
+  tally: RowTally;
+}
+
+/** Callbacks and signal for the creation of a job. */
 export interface CreateJobOptions {
   /** @default never aborts */
   readonly signal?: AbortSignal;
+  /** Called while the coordinator reads base and data. */
   readonly onProgress?: (progress: JobProgress) => void;
   /** Called when the training data is packed. */
   readonly onData?: (data: JobDataReport) => void;
 }
 
+/** A new job. */
 export interface CreatedJob {
   /** Digest of its manifest. */
   job: string;

@@ -7,6 +7,7 @@ import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 const MAX_AWAY_MS = 60_000;
 const RETRY_MS = 500;
 
+/** Options for following a job. */
 export interface FollowOptions {
   /** Ends the iteration with its reason. @default never aborts */
   readonly signal?: AbortSignal;

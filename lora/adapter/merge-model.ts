@@ -6,6 +6,7 @@ import { baseWarning } from './check-base.ts';
 import { mergeIntoBase } from './merge-into-base.ts';
 import { readPeftFolder } from './peft.ts';
 
+/** Base, adapter and output of a merged model. */
 export interface MergeModelOptions {
   /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
   readonly base: string;

@@ -24,6 +24,7 @@ export interface RowReportOptions {
   onBad?: (row: BadRow) => void;
 }
 
+/** Number of rows, and the reasons why some cannot be used. */
 export interface RowSummary {
   /** All rows read. */
   rows: number;

@@ -1,5 +1,6 @@
 /** Names of the engines, without the libraries that they load. */
 export const ENGINE_NAMES = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'] as const;
+/** Name of an engine. */
 export type EngineName = (typeof ENGINE_NAMES)[number];
 
 /** Engines that onnxruntime runs. */

@@ -33,6 +33,7 @@ const RUNS_PER_TURN = 16;
 /** Tokens of the first texts, whose longest sets the window: 32 MiB. */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 
+/** The texts or the data to measure the loss on. */
 export interface EvaluateOptions {
   /** Texts, each a row of its own. Give these or `data`. */
   readonly texts?: AsyncIterable<string> | Iterable<string>;
@@ -56,6 +57,7 @@ export interface ExamplesToEvaluate {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Loss of a model. */
 export interface Evaluation {
   /** Mean negative log-likelihood, in nats per supervised token. */
   loss: number;

@@ -10,6 +10,7 @@ import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 /** Tokens of the first graph. A graph's time depends on its length, so graphs grow with the text. */
 const SHORTEST_GRAPH = 32;
 
+/** The prompt, and how to continue it. */
 export interface GenerateOptions {
   /** Beginning of the text. */
   prompt: string;
@@ -27,6 +28,7 @@ export interface GenerateOptions {
   signal?: AbortSignal;
 }
 
+/** A generated text. */
 export interface Generated {
   /** The generated text, without special tokens. */
   text: string;

@@ -14,17 +14,24 @@ import { prepareWeights } from '../models/prepare-weights.ts';
 import { resolveDevices } from '../train/choose.ts';
 import { type ComputeInput, parseCompute } from '../train/compute.ts';
 
-/** A base model with its tokenizer and weights, an engine, and perhaps an adapter, opened together. */
+/**
+ * A base model with its tokenizer and weights, an engine, and perhaps an adapter, opened together. The same model without
+ * its adapter is `{ ...model, adapter: null }`.
+ */
 export interface ModelBundle {
+  /** @internal */
   readonly model: BaseModel;
+  /** @internal */
   readonly engine: Engine;
-  /** The base's weights, as `prepareWeights` returns them. */
+  /** The base's weights, as `prepareWeights` returns them. @internal */
   readonly weights: WeightFile;
+  /** @internal */
   readonly tokenizer: TextTokenizer;
-  /** Tensors in layout order; null: the base alone. */
+  /** Settings of the adapter, and its tensors in layout order; null: the base alone. */
   readonly adapter: { readonly lora: LoraConfig; readonly tensors: readonly Float32Array[] } | null;
 }
 
+/** Base, adapter and engine of a model. */
 export interface OpenModelOptions {
   /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
   readonly base: string;
@@ -44,6 +51,7 @@ export interface OpenModelOptions {
   readonly onWarning?: (text: string) => void;
 }
 
+/** Dependencies of `openModel`. All have defaults. */
 export interface OpenModelDeps {
   /** Returns the folder of a base. @default fetches a base on the hub, as {@link findBase} */
   readonly findBase?: (base: string) => Promise<string>;

@@ -45,6 +45,7 @@ export interface DiskEstimate {
   readonly freeInOutput: number;
 }
 
+/** Memory, disk and time of a run. */
 export interface RunEstimate {
   readonly model: { family: string; parameters: number };
   readonly adapterParameters: number;

@@ -31,6 +31,7 @@ import { type RunSettings, storedCompute } from './run-settings.ts';
 import { type TrainSpec, trainingConfig } from './settings.ts';
 import { warmupWarning } from './warnings.ts';
 
+/** Options of a fine-tuning. */
 export interface FinetuneOptions extends PrepareOptions {
   /** Folder of the adapter and the checkpoints. */
   output: string;
@@ -62,11 +63,13 @@ export async function finetune(
   return trainPrepared({ ...options, ...(await prepareRun(options, listener, deps)) }, listener);
 }
 
+/** Dependencies of an estimate. All have defaults. */
 export interface EstimateDeps extends PrepareDeps {
   /** Folder whose disk counts where `output` is null. @default the cache folder */
   folder?: string;
 }
 
+/** Memory, disk and time that a fine-tuning would need. */
 export interface FinetuneEstimate {
   /** The settings with all defaults. */
   spec: TrainSpec;

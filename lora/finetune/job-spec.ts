@@ -40,6 +40,7 @@ export const jobSpecSchema = z.strictObject({
 });
 
 export type JobSpec = z.output<typeof jobSpecSchema>;
+/** A job as its operator writes it: the keys of a job file. Only `name`, `base` and `data.train` are required. */
 export type JobSpecInput = z.input<typeof jobSpecSchema>;
 
 /**

@@ -7,6 +7,7 @@ import type { ChosenEngine } from '../train/choose.ts';
 import type { Fallback } from '../train/fallback.ts';
 import type { Choice, PresetName } from '../train/presets.ts';
 
+/** Callbacks of a fine-tuning, in the order of the first calls. All are optional. */
 export interface FinetuneListener {
   /** An engine is about to be measured for `auto`, which takes about 2 seconds. */
   onProbe?(engine: EngineName): void;
@@ -24,15 +25,19 @@ export interface FinetuneListener {
   onBadRow?(row: BadRow): void;
   /** The data of one part is packed. */
   onData?(data: PackedPart): void;
+  /** The size of the run is known. */
   onPlan?(plan: RunPlan): void;
   /** The run continues after this step. */
   onResumed?(step: number): void;
   /** Settings or states that are allowed and probably not meant. The run continues. */
   onWarning?(warning: SwarmError): void;
+  /** An optimiser step is done. */
   onStep?(step: RunStep): void;
   /** `done` of `total` held-out rows are measured. */
   onMeasuring?(done: number, total: number): void;
+  /** The held-out loss was measured. */
   onEvaluated?(evaluation: RunEvaluation): void;
+  /** A checkpoint was written. */
   onCheckpoint?(checkpoint: { step: number; path: string }): void;
   /** One of several devices failed; the run continues without it. */
   onNotice?(text: string): void;
@@ -45,6 +50,7 @@ export interface FinetuneListener {
   onPartial?(state: { step: number; resumable: boolean }): void;
 }
 
+/** Rows and samples of the training data or the held-out data. */
 export interface PackedPart {
   part: 'train' | 'held-out';
   /** Rows of the files, and how many of them cannot be used. */
@@ -53,6 +59,7 @@ export interface PackedPart {
   tally: RowTally;
 }
 
+/** Size of a run, before its first step. */
 export interface RunPlan {
   /** Supervised tokens and rows of the training data. */
   tokens: number;
@@ -65,6 +72,7 @@ export interface RunPlan {
   heldOutLoss: number | null;
 }
 
+/** An optimiser step. */
 export interface RunStep {
   step: number;
   steps: number;
@@ -80,6 +88,7 @@ export interface RunStep {
   secondsLeft: number;
 }
 
+/** A measurement of the held-out loss during the run. */
 export interface RunEvaluation {
   step: number;
   /** Nats per supervised token. */
@@ -88,6 +97,7 @@ export interface RunEvaluation {
   best: boolean;
 }
 
+/** Outcome of a fine-tuning that ended by itself. */
 export interface FinetuneResult {
   /** Folder of the base model. */
   base: string;

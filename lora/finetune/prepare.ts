@@ -20,6 +20,7 @@ import {
 } from './settings.ts';
 import { idleDevicesWarning, idleSettings } from './warnings.ts';
 
+/** Options of an estimate, and of a fine-tuning. */
 export interface PrepareOptions {
   /** Settings. `base` and `data.train` are required, except with `resume`. Relative paths start from the current folder. */
   settings: FinetuneSettings;
@@ -55,6 +56,7 @@ export function withDefaults<Options extends PrepareOptions>(options: Options): 
   };
 }
 
+/** Dependencies of a fine-tuning. All have defaults. */
 export interface PrepareDeps {
   /** Returns the folder of a base. @default fetches a base on the hub, as `findBase` in lora/models */
   findBase?: (base: string) => Promise<string>;

@@ -7,8 +7,10 @@ import { type Device, ENGINE_CHOICE_LIST, ENGINE_NAMES } from '../engines/names.
 import { PRECISIONS, type Precision, requirePrecision } from '../engines/precision.ts';
 import { BASE_BITS, type BaseBits, requireBaseBits } from '../models/base-bits.ts';
 
+/** The devices of a trainer; at least one. */
 export type Devices = readonly [Device, ...Device[]];
 
+/** How a machine computes a model. */
 export interface Compute {
   /**
    * Devices that share each batch; the first makes the optimiser steps. `auto`: one device, with the fastest engine.

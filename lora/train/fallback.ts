@@ -10,6 +10,7 @@ export interface Workload {
   readonly microBatch: number;
 }
 
+/** A fallback, and why it is needed. */
 export interface Fallback extends Workload {
   /** The failure, and the settings that training continues with. */
   readonly reason: string;

@@ -5,6 +5,7 @@
 import { shareBatch } from './shared-batch.ts';
 
 export const PRESETS = ['auto', 'quick', 'thorough'] as const;
+/** Name of a preset of settings. */
 export type PresetName = (typeof PRESETS)[number];
 
 export interface ModelFacts {
@@ -49,6 +50,7 @@ export interface PresetInput {
   fits(size: { microBatch: number; sequenceLength: number; rank: number }): boolean;
 }
 
+/** A setting that a preset chose, and why. */
 export interface Choice {
   /** As in a config file: "lora.rank". */
   readonly field: string;

@@ -10,6 +10,7 @@ import type { BaseBits } from '../models/base-bits.ts';
 import { placeMatrix } from '../models/prepare-weights.ts';
 import { Layout } from '../models/weight-cache.ts';
 
+/** Measured speed of a device. */
 export interface MachineSpeed {
   /** FLOP/s of a float32 matrix product. */
   readonly flops: number;

@@ -12,6 +12,7 @@ interface LoraModule {
   readonly outputs: number;
 }
 
+/** Distance between averaging factors and averaging products. */
 export interface Drift {
   /** ‖Σwᵢ·BᵢAᵢ − B̄Ā‖ / ‖Σwᵢ·BᵢAᵢ − B₀A₀‖ over all modules; 0 when no tensor has changed. */
   readonly rho: number;

@@ -31,4 +31,5 @@ export const updateError = defineErrors({
   UPDATE_WEIGHT: 'failed',
 });
 
+/** Code of an error of this module. */
 export type UpdateErrorCode = keyof typeof updateError.table;

@@ -8,6 +8,7 @@ import type { Preset } from './presets.ts';
 /** For few peers and LoRA. With the published 0.95, peers resend what other peers' updates have already applied. */
 export const DEFAULT_DECAY = 0.5;
 
+/** Layout and decay of an error feedback. */
 export interface ErrorFeedbackOptions {
   readonly layout: UpdateLayout;
   /** β, the share of the residual that survives a round: 0 keeps nothing, 1 keeps all. @default 0.5 */

@@ -4,6 +4,7 @@ import { PRESET_NAMES, PRESETS, type Preset, presetSettings, updateLimits } from
 
 /** "LSU": lora-swarm update. */
 const MAGIC = [0x4c, 0x53, 0x55] as const;
+/** Version of the update format. */
 export const UPDATE_VERSION = 1;
 
 const VERSION_AT = 3;

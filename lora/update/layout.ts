@@ -7,6 +7,7 @@ export interface LayoutTensor {
   readonly shape: readonly number[];
 }
 
+/** The tensors of an adapter, in the order of every list of tensors. */
 export type UpdateLayout = readonly LayoutTensor[];
 
 /** Sizes and digest of a layout, computed once. Encoder, decoder and merge take all sizes from here. */

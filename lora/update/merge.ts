@@ -10,12 +10,14 @@ import type { TensorUpdate } from './sparse.ts';
  */
 export const DEFAULT_DENOMINATOR_FLOOR = 0.25;
 
+/** Options of a merge. */
 export interface MergeOptions {
   readonly layout: UpdateLayout;
   /** Least divisor of a coordinate, as a share of the total weight. @default 0.25 */
   readonly denominatorFloor?: number;
 }
 
+/** An update with its author and weight. */
 export interface Contribution {
   /** Sender. Contributions are added in ascending order of peer, then round, because sums depend on the order. */
   readonly peer: string;

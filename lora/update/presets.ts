@@ -4,6 +4,7 @@ import { planLayout, type UpdateLayout } from './layout.ts';
 /** How much of an update is sent. docs/update-format.md has the bytes of each preset. */
 export type Preset = 'tiny' | 'balanced' | 'quality' | 'dense';
 
+/** Wire code of a preset, and the share of values that it keeps. */
 export interface PresetSettings {
   /** Byte of the preset on the wire. */
   readonly code: number;
@@ -11,6 +12,7 @@ export interface PresetSettings {
   readonly kept: number | null;
 }
 
+/** Settings of each preset. */
 export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
   tiny: { code: 1, kept: 64 },
   balanced: { code: 2, kept: 256 },
@@ -18,6 +20,7 @@ export const PRESETS: Readonly<Record<Preset, PresetSettings>> = {
   dense: { code: 4, kept: null },
 };
 
+/** Names of all presets. */
 export const PRESET_NAMES = Object.keys(PRESETS) as Preset[];
 
 /** Consecutive values of one tensor that share a scale and a fixed number of kept values (SparseLoCo, arXiv 2508.15706). */

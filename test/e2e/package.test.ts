@@ -80,6 +80,8 @@ beforeAll(async () => {
   const ping = await npm(app, 'ping', '--fetch-retries=0', '--fetch-timeout=20000');
   if (ping.status !== 0) {
     missing = `the npm registry cannot be reached: ${ping.err.trim().split('\n')[0]}`;
+    // A release is not made on a skipped test.
+    if (process.env.SWARM_TEST_NETWORK === 'required') throw new Error(missing);
     return;
   }
   const packed = await npm(ROOT, 'pack', '--pack-destination', folder);

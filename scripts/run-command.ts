@@ -1,0 +1,15 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+
+/** Runs a command in a folder, with its output on this terminal. @throws Error when it does not end with 0 */
+export async function runCommand(
+  command: string,
+  args: readonly string[],
+  cwd: string,
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<void> {
+  // npm is a .cmd file on Windows, which only a shell starts.
+  const shell = process.platform === 'win32' && command === 'npm';
+  const [code, signal] = await once(spawn(command, args, { cwd, env, stdio: 'inherit', shell }), 'close');
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${signal ?? code}`);
+}
