@@ -12,7 +12,7 @@ export interface AdamWOptions {
   weightDecay: number;
 }
 
-/** State from which an optimiser continues bit for bit. Lists have the order and sizes of the tensors. */
+/** State from which an optimiser continues bit for bit. All lists have the order and sizes of the tensors. */
 export interface AdamWState {
   /** Optimiser steps made. */
   step: number;
@@ -103,7 +103,7 @@ export class AdamW {
     const fits = (list: Float32Array[]) =>
       list.length === tensors.length && list.every((tensor, i) => tensor.length === tensors[i]!.size);
     if (!Number.isSafeInteger(state.step) || state.step < 0 || !fits(state.m) || !fits(state.v)) {
-      throw trainError('OPTIMIZER_STATE', 'the optimiser state belongs to other tensors', {
+      throw trainError('OPTIMIZER_STATE', 'the optimiser state belongs to different tensors', {
         step: state.step,
         tensors: state.m.length,
         expected: tensors.length,

@@ -7,8 +7,8 @@ import { frozenParameters } from '../models/parameters.ts';
 import type { ModelShape } from '../models/targets.ts';
 
 /**
- * Returns the parameters of the frozen base with an adapter, whose tensors are inputs with their PEFT names. null: the
- * base alone. `trainable` has only the trained tensors: not A where it is frozen.
+ * Returns the parameters of the frozen base with an adapter; null: the base alone. The adapter's tensors are graph
+ * inputs with their PEFT names. `trainable` holds only the trained tensors, so A is not in it where A is frozen.
  *
  * @param options.training whether to apply dropout. With dropout the graph has the input `seed` (see randomSeed).
  *   Default false

@@ -1,22 +1,22 @@
-/** Memory available for training: that of the system, or less where a control group limits it. */
+/** Memory available for training: the system's, or less where a control group limits it. */
 import { readFileSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { availableOnMac } from './mac-memory.ts';
 
-/** Files of a version of Linux control groups, in the folder of a group. */
+/** Files in a control group's folder, for one version of Linux control groups. */
 interface ControlGroups {
   readonly folder: string;
   /** Files with a limit in bytes, or "max". */
   readonly limits: readonly string[];
   /** File with the bytes in use, page cache included. */
   readonly current: string;
-  /** Keys of memory.stat for pages of files, those of subgroups included. */
+  /** Keys of memory.stat that count file pages, including those of subgroups. */
   readonly filePages: readonly string[];
 }
 
 /**
- * https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high the kernel slows processes to a crawl.
+ * https://docs.kernel.org/admin-guide/cgroup-v2.html, Memory. Above memory.high the kernel throttles processes heavily.
  */
 const VERSION_2: ControlGroups = {
   folder: 'sys/fs/cgroup',
@@ -35,11 +35,14 @@ const VERSION_1: ControlGroups = {
 /**
  * Returns the bytes that this process and its children can still allocate.
  *
- * Without a limit this is Node's figure (on macOS vm_stat's): on Linux the kernel's MemAvailable, which counts pages of files as free, because
- * the kernel drops them before it kills a process. On macOS it is that of vm_stat (mac-memory.ts). Under the limit of a
- * control group (a container), Node returns the limit less all bytes in use (uv_get_available_memory of libuv 1.52). That
- * counts pages of files as used: after a base was downloaded or converted, no memory would seem left. So these pages are
- * added here, as without a limit. Parent groups count too, which Node ignores.
+ * Without a control group's limit, the figure comes from the system. On Linux it is Node's figure, the kernel's
+ * MemAvailable, which counts file pages as free because the kernel drops them before it kills a process. On macOS it is
+ * vm_stat's figure (mac-memory.ts).
+ *
+ * With a limit (a container), Node returns the limit less all bytes in use (uv_get_available_memory of libuv 1.52).
+ * That figure counts file pages as used, so after the download or conversion of a base no memory would seem left.
+ * Therefore this function counts file pages as free under a limit too. It also applies the limits of parent groups,
+ * which Node ignores.
  *
  * @param root folder of /proc and /sys. @default '/'
  */
@@ -49,7 +52,7 @@ export function availableMemory(root = '/'): number {
   return availableOnMac() ?? process.availableMemory();
 }
 
-/** Free bytes of every group of this process that has a limit. Missing files count as no limit. */
+/** Returns the free bytes of every group of this process that has a limit. A missing file means no limit. */
 function roomsInGroups(root: string): number[] {
   const found = groupOf(read(join(root, 'proc/self/cgroup')));
   if (found === null) return [];
@@ -71,7 +74,7 @@ function groupOf(text: string): { version: ControlGroups; path: string } | null 
   return second ? { version: VERSION_2, path: second[3]! } : null;
 }
 
-/** Free bytes of a group; null where it has no limit, or one above the machine's memory. */
+/** Returns the free bytes of a group; null if the group has no limit, or a limit above the machine's memory. */
 function roomIn(group: string, { limits, current, filePages }: ControlGroups): number | null {
   const limit = Math.min(...limits.map((name) => bytes(read(join(group, name)))));
   const used = bytes(read(join(group, current)));

@@ -1,7 +1,8 @@
 import type { Row } from '../data/row.ts';
 
 /**
- * Groups rows into at most `count` batches of `size` rows. The last may be smaller. Reads no row that it does not use.
+ * Groups rows into at most `count` batches of `size` rows. The last batch may be smaller. Reads no more rows than it
+ * returns.
  */
 export async function* batches(
   rows: AsyncIterable<Row> | Iterable<Row>,

@@ -17,8 +17,9 @@ export interface CheckpointingDecision {
 }
 
 /**
- * Resolves `checkpointing: 'auto'`. It is on with a base of 4 bits, which people choose to save memory, and on the
- * processor where the training does not fit into memory without it. It may still not fit, but the shortfall is smaller.
+ * Resolves `checkpointing: 'auto'`. Gradient checkpointing is on with a 4-bit base, which people choose to save memory,
+ * and on the processor if training does not fit into memory without it. Training may still not fit then, but the
+ * shortfall is smaller.
  */
 export function decideCheckpointing(
   compute: ComputeOnDevices,
@@ -28,7 +29,7 @@ export function decideCheckpointing(
   const off = { ...compute, checkpointing: false };
   const on = { ...compute, checkpointing: true };
   if (choice !== 'auto') return { compute: choice ? on : off, reason: null };
-  if (baseBits === 4) return { compute: on, reason: 'because a base of 4 bits is chosen to save memory' };
+  if (baseBits === 4) return { compute: on, reason: 'because a 4-bit base is chosen to save memory' };
   // The size of a GPU's memory is unknown: when it runs out, fallback.ts turns checkpointing on.
   if (!usesProcessor(compute)) return { compute: off, reason: null };
   const room = Math.min(memoryLimit, available);

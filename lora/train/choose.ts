@@ -25,7 +25,7 @@ import {
 import type { Compute, ComputeOnDevices } from './compute.ts';
 import { type EngineProbe, tryDevice } from './probe.ts';
 
-/** An engine, and in a few words why it was chosen. */
+/** The chosen engine, and the reason in a few words. */
 export interface ChosenEngine {
   readonly engine: EngineName;
   readonly reason: string;
@@ -35,14 +35,17 @@ export interface ChosenEngine {
 const PROCESSOR: EngineName = 'onnx-cpu';
 /** In order of preference among engines of about the same speed. */
 const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'];
-/** How many times as fast an engine must be as one before it: probes of single operations are no more exact. */
+/**
+ * An engine must be this many times as fast to replace an earlier candidate: probes of single operations are no more
+ * exact.
+ */
 const ADVANTAGE = 1.25;
-/** A driver that was installed since is noticed after this time. `swarm doctor` measures at once. */
+/** How long a choice is valid, so that a newly installed driver is noticed. `swarm doctor` measures at once. */
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
 const NO_GPU = 'no GPU was found';
 
-/** The machine's measurements for a model, and where the choice is kept. */
+/** Options for choosing the engine that trains a model on this machine. */
 export interface ChooseOptions extends Omit<ProbeOptions, 'compute'> {
   model: ModelShape;
   /** Folder where choices are kept. */
@@ -54,7 +57,7 @@ export interface ChooseOptions extends Omit<ProbeOptions, 'compute'> {
 type MachineOptions = ChooseOptions & Pick<ProbeOptions, 'compute'>;
 
 /**
- * Measures every engine for a model and keeps the resulting choice. `chosen` is null where float16 is asked for and no
+ * Measures every engine for a model and stores the resulting choice. `chosen` is null if float16 is requested and no
  * engine supports it.
  */
 export async function probeMachine(
@@ -69,8 +72,8 @@ export async function probeMachine(
 }
 
 /**
- * Resolves `devices: 'auto'` to the fastest engine for this base in these formats: remembered, or measured now. Named
- * devices stay as they are.
+ * Resolves `devices: 'auto'` to the fastest engine for this base in these formats. Uses the stored choice if it is
+ * valid, and measures the engines otherwise. Named devices stay unchanged.
  *
  * @returns `reason`: why `auto` chose it; null for named devices
  * @throws SwarmError PRECISION where `auto` finds no engine for float16; the signal's reason
@@ -99,7 +102,7 @@ async function chooseEngine(options: MachineOptions, deps: ProbeDeps): Promise<C
     sized,
     deps,
   );
-  // With nothing to compare the processor to, it is not measured.
+  // The processor is measured only if there is another engine to compare it with.
   const usable = gpus.some((probe) => isCandidate(probe, compute));
   const probes = usable
     ? await probeAgain([...gpus, ...(await probeEngines([PROCESSOR], sized, deps))], sized, deps)
@@ -147,8 +150,8 @@ export async function requireDevices(
 }
 
 /**
- * Whether `auto` may choose an engine. It never chooses TensorFlow on a processor: onnxruntime is faster there, but 3 of
- * 7 measurements on a machine under load preferred TensorFlow.
+ * Returns whether `auto` may choose an engine. It never chooses TensorFlow on a processor: onnxruntime is faster there,
+ * but on a machine under load 3 of 7 measurements preferred TensorFlow.
  */
 function isCandidate(probe: EngineProbe, formats: Formats): boolean {
   return probe.speed !== null && probe.onProcessor !== true && missingFormat(probe, formats) === null;
@@ -167,8 +170,8 @@ function noFloat16(probes: readonly EngineProbe[]): SwarmError {
 }
 
 /**
- * Picks the fastest engine. null where float16 is asked for and no engine supports it.
- * @param probes the processor's may be missing where no other engine can be chosen
+ * Picks the fastest engine; null if float16 is requested and no engine supports it.
+ * @param probes may lack the processor's probe if no other engine can be chosen
  */
 function best({ model, compute }: MachineOptions, probes: readonly EngineProbe[]): ChosenEngine | null {
   const { baseBits, precision } = compute;
@@ -202,7 +205,7 @@ function count(tokens: number): string {
   return Math.round(tokens).toLocaleString('en-US');
 }
 
-/** The formats that were measured, where they are not the default ones. */
+/** Describes the measured formats; empty for the default formats. */
 function formatsText({ baseBits, precision }: Formats): string {
   return `${baseBits === 32 ? '' : ` with a base of ${baseBits} bits`}${precision === 'float32' ? '' : ` in ${precision}`}`;
 }
@@ -210,7 +213,8 @@ function formatsText({ baseBits, precision }: Formats): string {
 const recordSchema = z.object({ engine: z.enum(ENGINE_NAMES), reason: z.string(), at: z.number() });
 
 /**
- * One file per machine, shape of the base, formats and number of threads. Speed depends on nothing else of the base.
+ * Returns the path of the stored choice. There is one file for each machine, shape of the base, formats and number of
+ * threads. The speed depends on no other property of the base.
  */
 function recordFile({ model, compute: { threads, baseBits, precision }, recordDir }: MachineOptions): string {
   const machine = [hostname(), process.platform, process.arch, cpus()[0]?.model ?? '', cpus().length];
@@ -233,7 +237,7 @@ async function recall(options: MachineOptions): Promise<ChosenEngine | null> {
   }
 }
 
-/** Ignores errors: a record only saves time. */
+/** Stores a choice. Ignores errors, because a stored choice only saves time. */
 async function remember(options: MachineOptions, chosen: ChosenEngine): Promise<void> {
   const path = recordFile(options);
   try {

@@ -1,4 +1,4 @@
-/** Measures the engines of a machine, and predicts from that how fast each would train a model. */
+/** Measures the engines of a machine, and predicts from the measurements how fast each would train a model. */
 import { loraConfig } from '../adapter/lora-config.ts';
 import type { EngineName } from '../engines/names.ts';
 import { FLOAT16_ENGINES } from '../engines/precision.ts';
@@ -11,14 +11,14 @@ import { estimateTraining, secondsPerStep } from './estimate.ts';
 import { type EngineProbe, probeEngine } from './probe.ts';
 import type { MachineSpeed } from './speed.ts';
 
-/** Rows and tokens per row of the training that engines are compared by, whatever the job's own settings. */
+/** Rows and tokens per row of the run for which engines are compared. The job's own settings do not matter here. */
 const ROWS = 4;
 const LENGTH = 512;
 
-/** The part of a `Compute` that changes how fast an engine is. */
+/** The part of a `Compute` that affects an engine's speed. */
 export type Formats = Pick<Compute, 'baseBits' | 'precision'>;
 
-/** Size of the products that are measured. */
+/** Size of the matrix products that are measured. */
 export interface ProbeSize {
   readonly tokens: number;
   readonly width: number;
@@ -36,7 +36,7 @@ export interface ProbeDeps {
   probe?: typeof probeEngine;
 }
 
-/** Estimates a training of the size that engines are compared by. */
+/** Estimates the work and memory of the run for which engines are compared. */
 export function comparedWork(
   model: ModelShape,
   compute: Pick<ResolvedCompute, 'checkpointing' | 'baseBits'> = processorCompute(),
@@ -47,7 +47,10 @@ export function comparedWork(
   return { work, memory, rows: ROWS, sequenceLength };
 }
 
-/** Whether that training would use gradient checkpointing by default. @param available bytes of memory */
+/**
+ * Returns whether the run of `comparedWork` would use gradient checkpointing by default.
+ * @param available bytes of memory
+ */
 export function comparedCheckpointing(
   model: ModelShape,
   { engine, baseBits, available }: { engine: EngineName; available: number } & Pick<Formats, 'baseBits'>,
@@ -61,8 +64,8 @@ export function comparedCheckpointing(
 }
 
 /**
- * Predicts the tokens per second of a measured engine. null where it does not run or lacks one of the formats.
- * @param available bytes of memory; little memory turns gradient checkpointing on. @default Infinity
+ * Predicts the tokens per second of a measured engine; null if the engine does not run or lacks one of the formats.
+ * @param available bytes of memory; if there is little, gradient checkpointing is on. @default Infinity
  */
 export function predictedSpeed(
   model: ModelShape,
@@ -76,20 +79,23 @@ export function predictedSpeed(
   return (rows * sequenceLength) / secondsPerStep(work, speed, precision);
 }
 
-/** Which format an engine lacks, to follow its name: "cannot compute in float16". null where it has all. */
+/**
+ * Says which format an engine lacks, as text after the engine's name: "cannot compute in float16". null if it lacks
+ * none.
+ */
 export function missingFormat(
   { engine, speed }: Pick<EngineProbe, 'engine' | 'speed'>,
   { baseBits, precision }: Formats,
 ): string | null {
-  if (!supportsBaseBits(baseBits, engine)) return `cannot compute with a base of ${baseBits} bits`;
+  if (!supportsBaseBits(baseBits, engine)) return `cannot compute with a ${baseBits}-bit base`;
   if (precision === 'float32') return null;
   if (!FLOAT16_ENGINES.includes(engine)) return 'cannot compute in float16';
   return speed !== null && speed.float16Flops === undefined ? 'has no device with float16' : null;
 }
 
 /**
- * Measures engines one after the other: at the same time they would slow each other down. Skips those that lack a
- * format.
+ * Measures engines one after the other, because at the same time they would slow each other down. Skips engines that
+ * lack a format.
  */
 export async function probeEngines(
   engines: readonly EngineName[],
@@ -111,8 +117,8 @@ export async function probeEngines(
 }
 
 /**
- * Measures the engines that run a second time, in the same order, and keeps the better figure of both rounds. Other
- * programs slow single probes down: on a machine under load, 3 of 7 comparisons of one round named the slower engine.
+ * Measures the running engines a second time, in the same order, and keeps the better figure of the two rounds. Other
+ * programs slow single probes down: on a machine under load, 3 of 7 comparisons with one round named the slower engine.
  */
 export async function probeAgain(
   probes: readonly EngineProbe[],
@@ -120,7 +126,7 @@ export async function probeAgain(
   deps: ProbeDeps = {},
 ): Promise<EngineProbe[]> {
   const running = probes.filter(({ speed }) => speed !== null);
-  // A single engine is not compared with anything.
+  // With a single engine there is nothing to compare.
   if (running.length < 2) return [...probes];
   const again = await probeEngines(
     running.map(({ engine }) => engine),
@@ -134,7 +140,7 @@ export async function probeAgain(
   });
 }
 
-/** The size in which engines are measured for a model. */
+/** Returns the size of the matrix products that are measured for a model. */
 export function probeSize(model: ModelShape): ProbeSize {
   return { tokens: ROWS * rowLength(model), width: model.config.hiddenSize };
 }

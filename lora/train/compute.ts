@@ -21,9 +21,11 @@ export interface Compute {
   readonly threads: number;
   /** Bits of a weight in the base's linear modules. @default 32 */
   readonly baseBits: BaseBits;
-  /** Precision of products with the base's weights. @default 'float32' */
+  /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision: Precision;
-  /** Gradient checkpointing: results are the same bits either way. `auto`: where memory is short. @default 'auto' */
+  /**
+   * Gradient checkpointing. The results are the same bits either way. `auto`: on if memory is short. @default 'auto'
+   */
   readonly checkpointing: boolean | 'auto';
   /** Bytes of the machine's memory that training may take. @default Infinity: all that is available */
   readonly memoryLimit: number;
@@ -43,7 +45,7 @@ const DEFAULTS: Omit<Compute, 'threads'> = {
   memoryLimit: Number.POSITIVE_INFINITY,
 };
 
-/** The part of a `Compute` that flags, a config file, the environment or a checkpoint set. */
+/** The part of a `Compute` that flags, a config file, the environment or a checkpoint can set. */
 const computeInputSchema = z.object({
   /** `auto`, or devices separated by commas: "onnx-cuda:0,onnx-cuda:1". */
   engine: z
@@ -62,7 +64,7 @@ export const {
   precision: precisionSchema,
 } = computeInputSchema.shape;
 
-/** How a machine shall compute. A key that is left out or undefined has its default. */
+/** How a machine should compute. A key that is left out or undefined has its default. */
 export interface ComputeInput {
   /** `auto`: the fastest engine that runs here; or devices separated by commas: "onnx-cuda:0,onnx-cuda:1". @default 'auto' */
   readonly engine?: string | undefined;
@@ -70,15 +72,17 @@ export interface ComputeInput {
   readonly threads?: number | undefined;
   /** Bits of a weight in the base's linear modules: 32, 16, 8 or 4. @default 32 */
   readonly baseBits?: BaseBits | undefined;
-  /** Precision of products with the base's weights. @default 'float32' */
+  /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision?: Precision | undefined;
-  /** Gradient checkpointing: results are the same bits either way. `auto`: where memory is short. @default 'auto' */
+  /**
+   * Gradient checkpointing. The results are the same bits either way. `auto`: on if memory is short. @default 'auto'
+   */
   readonly gradientCheckpointing?: boolean | 'auto' | undefined;
   /** Where `engine` was set, for error messages: "SWARM_ENGINE". */
   readonly origin?: string;
 }
 
-/** Merges settings from several places: for each key the first input that sets it wins. */
+/** Merges settings from several places. For each key, the first input that sets it wins. */
 export function mergeComputeInputs(...inputs: readonly ComputeInput[]): ComputeInput {
   const first = <Key extends keyof ComputeInput>(key: Key): ComputeInput[Key] =>
     inputs.find((input) => input[key] !== undefined)?.[key];
@@ -94,7 +98,7 @@ export function mergeComputeInputs(...inputs: readonly ComputeInput[]): ComputeI
 }
 
 /**
- * Merges settings from several places into one `Compute`: for each key the first input that sets it wins.
+ * Merges settings from several places into one `Compute`. For each key, the first input that sets it wins.
  * @throws SwarmError ENGINE_UNKNOWN, USAGE, BASE_BITS, PRECISION
  */
 export function parseCompute(...inputs: readonly ComputeInput[]): Compute {
@@ -111,7 +115,7 @@ export function parseCompute(...inputs: readonly ComputeInput[]): Compute {
   return compute;
 }
 
-/** The default `Compute` on the processor, with `change` applied. Nothing is left open. */
+/** Returns the default `Compute` on the processor, with `change` applied. No setting in it is `auto`. */
 export function processorCompute(change: Partial<ResolvedCompute> = {}): ResolvedCompute {
   const threads = change.threads ?? availableParallelism();
   return { ...DEFAULTS, devices: [{ engine: 'onnx-cpu' }], checkpointing: false, ...change, threads };
@@ -119,7 +123,7 @@ export function processorCompute(change: Partial<ResolvedCompute> = {}): Resolve
 
 /** @throws SwarmError BASE_BITS or PRECISION for a device whose engine cannot compute in these formats */
 export function checkCompute({ devices, baseBits, precision }: Compute): void {
-  // `auto` chooses an engine that can.
+  // `auto` chooses an engine that supports the formats.
   if (devices === 'auto') return;
   for (const { engine } of devices) {
     requireBaseBits(baseBits, engine);

@@ -1,6 +1,6 @@
 /**
- * Data-parallel training: each device computes the gradients of a part of the batch, and the sums are the whole
- * batch's.
+ * Data-parallel training: each device computes the gradients of a part of the batch. The sum over the devices is the
+ * gradient of the whole batch.
  */
 import { isSwarmError } from '../../common/errors.ts';
 import type { Row } from '../data/row.ts';
@@ -9,7 +9,9 @@ import type { LossAndGradients } from './step.ts';
 export interface GradientRequest {
   readonly adapter: readonly Float32Array[];
   readonly rows: readonly Row[];
-  /** Optimiser step, and number of the first micro-batch within it: the seeds of random numbers follow from both. */
+  /**
+   * Optimiser step, and number of the first micro-batch within it. The seeds of random numbers are derived from both.
+   */
   readonly step: number;
   readonly first: number;
 }
@@ -36,13 +38,16 @@ export interface DataParallelWorker {
 }
 
 export interface DataParallelOptions {
-  /** Rows of a pass through the model: parts of a batch are multiples of it. */
+  /** Rows of one pass through the model. A batch is split into multiples of this number. */
   microBatch: number;
-  /** Called when a worker failed. This device computes its rows again; later batches are split among the others. */
+  /**
+   * Called when a worker failed. This device then computes the worker's rows; later batches are split among the
+   * remaining devices.
+   */
   onLost: (name: string, error: unknown) => void;
 }
 
-/** Weight of earlier measurements of a worker's speed against the newest. */
+/** Weight of earlier measurements in the moving average of a worker's speed. */
 const MEMORY = 0.5;
 
 interface MeasuredWorker {
@@ -63,8 +68,10 @@ export class DataParallel {
   }
 
   /**
-   * Sums loss and gradients over a batch, in a fixed order: this device first, then the workers as they were named.
-   * @param own computes rows on this device, zeros for no rows; the sums of all are added up in its `gradients`
+   * Sums loss and gradients over a batch in a fixed order: this device first, then the workers in their given
+   * order.
+   * @param own computes the sums over rows on this device, zeros for no rows. The workers' gradients are added to its
+   * own.
    */
   async gradients(
     { rows, ...request }: Omit<GradientRequest, 'first'>,
@@ -114,7 +121,7 @@ export class DataParallel {
         measured.speed = average(measured.speed, count / found.seconds);
       } catch (error) {
         signal?.throwIfAborted();
-        // A new process computes as before, so the trainer restarts with all its devices.
+        // Only a new process can continue, and it computes as before, so the trainer restarts with all its devices.
         if (isSwarmError(error, 'ENGINE_EXHAUSTED')) throw error;
         this.#workers = this.#workers.filter((one) => one !== measured);
         onLost(measured.worker.name, error);
@@ -137,9 +144,9 @@ function average(before: number | null, now: number): number {
 }
 
 /**
- * Splits `count` micro-batches among devices: each goes to the device that would finish it first.
+ * Splits `count` micro-batches among devices. Each micro-batch goes to the device that would finish it first.
  *
- * @param speeds micro-batches per second; null: unknown, taken as the mean of the others
+ * @param speeds micro-batches per second; null: unknown, assumed to be the mean of the known speeds
  */
 export function split(count: number, speeds: readonly (number | null)[]): number[] {
   const known = speeds.filter((speed) => speed !== null);

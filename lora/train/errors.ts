@@ -6,7 +6,7 @@ export const trainError = defineErrors({
     kind: 'failed',
     next: 'start over with a lower --learning-rate, a longer --warmup or a smaller --clip-norm; --resume would fail at the same step; an earlier checkpoint, if there is one, is a usable adapter',
   },
-  OPTIMIZER_STATE: { kind: 'failed', next: 'start the training again, without this state' },
+  OPTIMIZER_STATE: { kind: 'failed', next: 'start training again without this state' },
   TRAINER_ABORTED: 'failed',
   TRAINER_DIED: {
     kind: 'failed',

@@ -1,4 +1,4 @@
-/** Memory and work of a training, estimated before anything is loaded. */
+/** Estimates the memory and work of a run before anything is loaded. */
 import { adapterLayout, adapterSize } from '../adapter/layout.ts';
 import type { Precision } from '../engines/precision.ts';
 import { graphCost } from '../graph/cost.ts';
@@ -11,18 +11,18 @@ import type { MachineSpeed } from './speed.ts';
 import { trainingGraph } from './step.ts';
 import type { TrainerSettings } from './trainer.ts';
 
-/** Bytes of a trainer process, by what takes them. */
+/** Memory of a trainer process in bytes, by use. */
 export interface MemoryEstimate {
   /** Node.js, the engine's library and its kernels. */
   readonly runtime: number;
   /**
-   * The frozen base. At 32 bits these are pages of a file, which processes share; with fewer bits most are packed by the
-   * process for its kernels.
+   * The frozen base. At 32 bits the weights are pages of a file, which processes share. With fewer bits, each process
+   * packs most of the weights for its kernels.
    */
   readonly weights: number;
-  /** Peak of the values of a micro-batch that are alive at the same time. */
+  /** Peak of the values of a micro-batch that exist at the same time. */
   readonly activations: number;
-  /** Adapter, gradients, two moments, and the copies on their way to the parent process and to disk. */
+  /** Adapter, gradients, two moments, and the copies that are sent to the parent process and written to disk. */
   readonly adapter: number;
   readonly total: number;
 }
@@ -30,11 +30,14 @@ export interface MemoryEstimate {
 export interface WorkEstimate {
   /** FLOPs of all matrix products of one optimiser step. */
   readonly flopsPerStep: number;
-  /** The part of them with frozen base weights, which run at another speed in fewer bits or in float16. */
+  /**
+   * The FLOPs of matrix products with frozen base weights, a part of `flopsPerStep`. Their speed differs in fewer bits
+   * or in float16.
+   */
   readonly baseFlopsPerStep: number;
   /** Bytes that all other operations of the step read and write. */
   readonly trafficPerStep: number;
-  /** Operations of the engine per step. */
+  /** Operations that the engine runs per step. */
   readonly operationsPerStep: number;
   /** Values of the adapter. */
   readonly parameters: number;
@@ -47,21 +50,21 @@ export interface EstimateOptions extends Pick<TrainerSettings, 'lora' | 'trainin
 /** Bytes of a trainer process before it loads anything, measured (docs/decisions/080-training.md). */
 const RUNTIME_BYTES = 150 * 2 ** 20;
 /**
- * Copies of the adapter's values that are alive at one time: values, gradients, two moments, the gradients that the
- * engine returns, and three on their way between the processes.
+ * Copies of the adapter's values that exist at one time: values, gradients, two moments, the gradients that the engine
+ * returns, and three copies in transit between the processes.
  */
 const ADAPTER_SETS = 8;
 const FLOAT_BYTES = 4;
 /** Estimates were up to 5 % too low (docs/decisions/080-training.md), and other programs need memory too. */
 const MARGIN = 1.25;
 
-/** Whether a training that is estimated to take `bytes` fits into `available` bytes, with a quarter in reserve. */
+/** Returns whether a run that needs an estimated `bytes` fits into `available` bytes, with a quarter in reserve. */
 export function fitsMemory(bytes: number, available: number): boolean {
   return MARGIN * bytes <= available;
 }
 
 /**
- * Estimates from the shapes in the model's config alone.
+ * Estimates memory and work from the shapes in the model's config alone.
  * @throws SwarmError LORA_*, MODEL_SEQUENCE_TOO_LONG
  */
 export function estimateTraining(
@@ -76,7 +79,7 @@ export function estimateTraining(
     (graph) => adaptedParameters(graph, model, lora, { training: true }),
     { ...training, checkpointing },
   );
-  // The float16 pass marks exactly the products with the base's modules, and changes no other cost.
+  // The float16 pass marks exactly the matrix products with the base's modules, and changes no other cost.
   const cost = graphCost(inPrecision(graph, architecture, 'float16'));
   const parameters = adapterSize(adapterLayout(model, lora));
   const parts = {
@@ -99,19 +102,19 @@ export function estimateTraining(
 }
 
 /**
- * Slowdown of all operations that are not products (softmax, transpositions, gathers) against the probe's chain of
- * multiplications. Fitted, like the two constants below, to measurements of 3M parameters on one thread and 135M on two
- * (docs/decisions/080-training.md).
+ * Slowdown of all operations other than matrix products (softmax, transpositions, gathers), relative to the probe's
+ * chain of multiplications. This constant and the two below were fitted to measurements of a model of 3M parameters on
+ * one thread and one of 135M on two (docs/decisions/080-training.md).
  */
 const SLOWNESS = 2;
-/** Least cost of an operation, however small: the probe measures less on a processor. */
+/** Least cost of an operation, however small. On a processor, the probe measures a lower cost. */
 const LEAST_SECONDS_PER_OPERATION = 5e-6;
-/** Share of the operations' own speed that a whole step attains. */
+/** A whole step reaches this share of the speed of its single operations. */
 const EFFICIENCY = 0.85;
 
 /**
- * Seconds of an optimiser step on an idle machine. Products run at the measured speed of products, those with the base
- * at the speed for its bits and precision, and everything else at the speed of memory.
+ * Estimates the seconds of an optimiser step on an idle machine. Matrix products run at their measured speed; with base
+ * weights it is the speed for the base's bits and precision. All other operations run at the speed of memory.
  */
 export function secondsPerStep(
   work: WorkEstimate,

@@ -3,7 +3,7 @@ import { isSwarmError, type SwarmError } from '../../common/errors.ts';
 import { deviceName } from '../engines/names.ts';
 import type { Compute, ResolvedCompute } from './compute.ts';
 
-/** The settings of a trainer that may change without changing what is trained. */
+/** Settings of a trainer that a fallback may change, because they do not change what is trained. */
 export interface Workload {
   readonly compute: ResolvedCompute;
   /** Rows that pass through the model at once. An optimiser step takes as many passes as its batch needs. */
@@ -12,32 +12,34 @@ export interface Workload {
 
 /** A fallback, and why it is needed. */
 export interface Fallback extends Workload {
-  /** The failure, and the settings that training continues with. */
+  /** The failure, and what training continues with. */
   readonly reason: string;
 }
 
-/** Errors that a device can cause. Any other error would come back with less load. */
+/** Errors that a device can cause. Any other error would recur with less load. */
 const DEVICE_ERRORS = new Set(['TRAINER_DIED', 'ENGINE_COMPILE', 'ENGINE_RUN']);
-// The last one: WebGPU limits the size of a buffer and the buffers of a kernel; a larger tensor takes several buffers.
+// "too many storage buffers": WebGPU limits the size of a buffer and the buffers of a kernel, and a larger tensor takes
+// several buffers.
 const OUT_OF_MEMORY =
   /out.of.memory|bad_alloc|alloc\w* (failed|error)|fail\w* to alloc|exceed\w* .*(limit|size|memory)|too many storage buffers/i;
 /** The system sends SIGKILL when memory runs out; a failed allocation in native code ends in SIGABRT. */
 const MEMORY_SIGNALS = new Set(['SIGKILL', 'SIGABRT']);
 /**
- * Windows reports exit codes instead. V8's and Node.js' abort ends with 134, that of native code with the NTSTATUS
- * STACK_BUFFER_OVERRUN, whose name is misleading (0xC0000409), or with 3; NO_MEMORY is 0xC0000017, and COMMITMENT_LIMIT,
- * which is a full page file, 0xC000012D.
+ * Windows reports exit codes instead. An abort in V8 or Node.js ends with 134. An abort in native code ends with 3 or
+ * with the NTSTATUS 0xC0000409, whose name STACK_BUFFER_OVERRUN is misleading. 0xC0000017 is NO_MEMORY. 0xC000012D is
+ * COMMITMENT_LIMIT, a full page file.
  */
 const MEMORY_EXIT_CODES = new Set([134, 0xc0000409, 3, 0xc0000017, 0xc000012d]);
 
 /**
- * Returns the settings to try next. When memory ran out: gradient checkpointing, unless the user turned it off, since
- * its results are the same bits; then half the micro-batch, which keeps the batch. After any other fault of a device,
- * or when a single row was too much: the processor, with the micro-batch of `asked`.
+ * Returns the settings to try next. When memory ran out, the first fallback is gradient checkpointing, because its
+ * results are the same bits; it is skipped if the user turned it off. The next is half the micro-batch, which keeps the
+ * batch size. After any other fault of a device, or when a single row was too much, the fallback is the processor with
+ * the micro-batch of `asked`.
  *
- * @param asked what the user asked for
- * @param now what the failed trainer ran with
- * @returns null when nothing lighter is left, or when the error is not the device's
+ * @param asked settings that the user requested
+ * @param now settings of the failed trainer
+ * @returns null when nothing lighter is left, or when the device did not cause the error
  */
 export function fallbackFor(
   asked: { compute: Compute; microBatch: number },
@@ -50,7 +52,7 @@ export function fallbackFor(
   if (error.code === 'ENGINE_EXHAUSTED') {
     return { ...now, reason: `${error.message}; continuing in a new trainer process` };
   }
-  // `auto` may have chosen, days ago, a GPU that is gone. An engine that the user named must be there.
+  // The GPU that `auto` chose, perhaps days ago, may be gone. An engine that the user named must be there.
   const gone = error.code === 'ENGINE_UNAVAILABLE' && asked.compute.devices === 'auto';
   if (!gone && !DEVICE_ERRORS.has(error.code)) return null;
   const failed = `${rows(microBatch)} at a time on ${deviceName(first)} failed: ${error.message}`;
@@ -76,7 +78,7 @@ export function fallbackFor(
   };
 }
 
-/** A fallback as JSON events and log lines carry it. */
+/** Returns a fallback as values for JSON events and log lines. */
 export function fallbackValues({ compute, microBatch, reason }: Fallback) {
   const { devices, checkpointing } = compute;
   return { engine: devices[0].engine, microBatch, checkpointing, because: reason };

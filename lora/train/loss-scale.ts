@@ -1,4 +1,4 @@
-/** Dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2) for products in float16. */
+/** Dynamic loss scaling (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2) for matrix products in float16. */
 
 import type { SwarmError } from '../../common/errors.ts';
 import type { Executable, Feeds } from '../engines/engine.ts';
@@ -7,7 +7,7 @@ import { trainError } from './errors.ts';
 /** Scalar input by which the loss is multiplied before the backward pass. */
 export const LOSS_SCALE_INPUT = 'lossScale';
 
-/** With the optimiser's state, enough to continue bit for bit. */
+/** State of the loss scale. With the optimiser's state, it is enough to continue bit for bit. */
 export interface LossScaleState {
   /** A power of two: multiplying and dividing by it is exact in float32. */
   readonly scale: number;
@@ -15,9 +15,9 @@ export interface LossScaleState {
   readonly runs: number;
 }
 
-/** Scales each token's gradient, because the loss is a sum over tokens. */
+/** Initial scale of each token's gradient: the loss is a sum over tokens, not a mean. */
 const INITIAL_SCALE = 2 ** 10;
-/** Above, float32 itself would come near its limit. Below, no scale fits the gradients into float16. */
+/** A larger scale would come near float32's own limit. Gradients that overflow at the smallest scale are an error. */
 const [SMALLEST_SCALE, LARGEST_SCALE] = [2 ** -10, 2 ** 24];
 /** Runs without overflow after which the scale doubles, as in PyTorch and in the paper. */
 const GROWTH_RUNS = 2000;

@@ -1,11 +1,11 @@
 import { execFileSync } from 'node:child_process';
 
-/** It answers in some milliseconds. */
+/** Limit for vm_stat, which normally answers within a few milliseconds. */
 const DEADLINE_MS = 2_000;
 
 /**
- * Returns the bytes that processes may still take on macOS; null elsewhere, and where vm_stat does not say. Node.js counts
- * only free pages there (uv_get_free_memory of libuv), which are few on any Mac in use.
+ * Returns the bytes that processes can still allocate on macOS; null on other systems, or if vm_stat gives no figure.
+ * On macOS, Node.js counts only free pages (uv_get_free_memory of libuv), which are few on any Mac in use.
  */
 export function availableOnMac(): number | null {
   if (process.platform !== 'darwin') return null;
@@ -20,8 +20,8 @@ export function availableOnMac(): number | null {
 }
 
 /**
- * Returns the bytes of free, speculative and inactive pages, as psutil's virtual_memory().available does; null for a text
- * without them. vm_stat lists speculative pages apart from the free ones that they belong to.
+ * Returns the bytes of free, speculative and inactive pages, as psutil's virtual_memory().available does; null if the
+ * text lacks them. Speculative pages are free pages, but vm_stat does not include them in its count of free pages.
  */
 export function parseVmStat(text: string): number | null {
   const number = (pattern: RegExp): number => Number(pattern.exec(text)?.[1] ?? Number.NaN);

@@ -1,4 +1,4 @@
-/** The methods of a trainer process, and what starts one. */
+/** The methods of a trainer process, and the options to start one. */
 import type { AdapterLayout } from '../adapter/layout.ts';
 import type { Row } from '../data/row.ts';
 import type { AdamWState } from './adamw.ts';
@@ -12,11 +12,11 @@ export interface TrainerOptions extends TrainerSettings {
   modelDir: string;
   /** Folder where converted weights are kept between runs. */
   cacheDir: string;
-  /** Each device gets a process of its own. Leave one thread free for the parent process. */
+  /** Each device gets its own process. Leave one thread free for the parent process. */
   compute: ResolvedCompute;
 }
 
-/** What a trainer process does. Calls are served one after the other; see common/workers/calls.ts. */
+/** Methods of a trainer process. It serves calls one after the other; see common/workers/calls.ts. */
 export type TrainerMethods = {
   start: { request: TrainerOptions; reply: AdapterLayout };
   train: {

@@ -7,12 +7,14 @@ import type { Architecture, ParameterSource } from '../models/architecture.ts';
 const NOISE_STREAM = 0;
 
 export interface NoiseOptions {
-  /** α: the noise of a value is uniform in ±α/√(L·d). */
+  /** α: the noise added to a value is uniform in ±α/√(L·d). */
   readonly alpha: number;
   readonly architecture: Pick<Architecture, 'embedding'>;
   /** L, tokens per row. */
   readonly length: number;
-  /** Factor by which the model family scales embeddings. As in transformers, the noise is added after it. @default 1 */
+  /**
+   * Factor by which the model family scales embeddings. Noise is added after scaling, as in transformers. @default 1
+   */
   readonly scale?: number;
 }
 

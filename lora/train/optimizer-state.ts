@@ -33,14 +33,14 @@ export function encodeOptimizer(state: AdamWState): Uint8Array {
   return bytes;
 }
 
-/** @throws SwarmError OPTIMIZER_STATE where the bytes belong to another adapter, or their step is not a count */
+/** @throws SwarmError OPTIMIZER_STATE if the bytes belong to a different adapter, or their step is not a count */
 export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWState {
   const { parameters } = planLayout(layout);
   const expected = HEADER_BYTES + 2 * 4 * parameters;
   if (bytes.length !== expected && bytes.length !== expected + LOSS_SCALE_BYTES) {
     throw trainError(
       'OPTIMIZER_STATE',
-      `the optimiser state has ${bytes.length} bytes, and this adapter needs ${expected}`,
+      `the optimiser state has ${bytes.length} bytes, but this adapter needs ${expected}`,
       { given: bytes.length, expected },
     );
   }
@@ -49,7 +49,9 @@ export function decodeOptimizer(bytes: Uint8Array, layout: UpdateLayout): AdamWS
   const view = new DataView(copy.buffer);
   const step = view.getFloat64(0, true);
   if (!Number.isSafeInteger(step) || step < 0) {
-    throw trainError('OPTIMIZER_STATE', `the optimiser state has ${step} steps`, { step });
+    throw trainError('OPTIMIZER_STATE', `the optimiser state has an invalid number of steps: ${step}`, {
+      step,
+    });
   }
   const values = new Float32Array(copy.buffer, HEADER_BYTES, 2 * parameters);
   let at = 0;

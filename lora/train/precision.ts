@@ -4,8 +4,8 @@ import { markFloat16Products } from '../graph/passes/float16-products.ts';
 import type { Architecture } from '../models/architecture.ts';
 
 /**
- * Converts a graph's products with base weights to a precision. The output head stays float32, also where it is tied to
- * the embedding.
+ * Converts a graph's matrix products with base weights to a precision. The output head stays float32, even where it is
+ * tied to the embedding.
  */
 export function inPrecision(
   graph: Graph,

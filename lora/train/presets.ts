@@ -21,16 +21,16 @@ export interface ModelFacts {
 export interface DataFacts {
   /** Supervised tokens of the whole data, estimated from a sample. */
   readonly tokens: number;
-  /** 95 % of the samples have at most so many tokens. */
+  /** 95 % of the samples have at most this many tokens. */
   readonly commonLength: number;
-  /** Whether all is plain text, which is cut into rows. Other samples should fit into one row. */
+  /** Whether all samples are plain text, which is cut into rows. Samples of other kinds should fit into one row. */
   readonly plainText: boolean;
   readonly heldOut: boolean;
-  /** Estimates the rows of this length that the data makes. */
+  /** Estimates how many rows of this length the data fills. */
   rows(sequenceLength: number): number;
 }
 
-/** Settings of the user. The preset chooses the others to fit. */
+/** Settings given by the user. The preset chooses the remaining settings to match them. */
 export interface Given {
   readonly rank?: number;
   readonly batchSize?: number;
@@ -52,7 +52,7 @@ export interface PresetInput {
 
 /** A setting that a preset chose, and why. */
 export interface Choice {
-  /** As in a config file: "lora.rank". */
+  /** Name of the setting, as in a config file: "lora.rank". */
   readonly field: string;
   readonly value: number | string;
   readonly why: string;
@@ -67,7 +67,7 @@ interface Recipe {
   readonly warmupRatio: number;
   readonly epochs: number;
   readonly mostSteps: number;
-  /** Measurements of the held-out loss over a run. */
+  /** Number of times that the held-out loss is measured during a run. */
   readonly evaluations: number;
   readonly patience: number | null;
 }
@@ -108,11 +108,11 @@ const RECIPES: Readonly<Record<PresetName, Recipe>> = {
   },
 };
 
-/** From this many tokens on, one pass over the data is enough. With fewer, the recipe's `epochs`. */
+/** With at least this many tokens, one pass over the data is enough. With fewer, the recipe's `epochs` applies. */
 const MANY_TOKENS = 1_000_000;
 /** Fewer steps teach little, however large the batches. */
 const LEAST_STEPS = 50;
-/** Most steps of a short run, which tolerates a higher learning rate. */
+/** Longest run, in steps, that counts as short. A short run tolerates a higher learning rate. */
 const SHORT_RUN_STEPS = 100;
 const MOST_LENGTH = 2048;
 

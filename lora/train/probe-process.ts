@@ -1,6 +1,6 @@
 /**
- * Entry of a process that tries or measures one engine and ends. A driver that crashes takes nothing else with it, and
- * the memory of a device's libraries is released.
+ * Entry of a process that tries or measures one engine, then ends. A crashing driver ends only this process, and the
+ * end of the process frees the memory of the device's libraries.
  */
 import { isSwarmError } from '../../common/errors.ts';
 import { serveCalls } from '../../common/workers/calls.ts';
@@ -12,7 +12,10 @@ import type { ProbeFailure, ProbeMethods, ProbeRequest, TryRequest } from './pro
 import { hasSoftwareDriver } from './software-driver.ts';
 import { measureSpeed } from './speed.ts';
 
-/** Processor time per second of waiting for a device. A real GPU keeps one thread busy; a software driver fills the cores. */
+/**
+ * Limit on the processor time per second of a measurement. With a real GPU one thread is busy; a software driver keeps
+ * all cores busy.
+ */
 const PROCESSOR_SHARE = 1.2;
 const software: ProbeFailure = {
   reason: 'the device it found is a software driver on the processor, not a GPU',
@@ -29,13 +32,13 @@ async function measure(engine: Engine, request: ProbeRequest): Promise<ProbeMeth
   const float16 = await hasFloat16(engine);
   const speed = await measureSpeed(engine, { ...request, float16, signal });
   const { user, system } = process.cpuUsage(before);
-  // WebGPU does not report what kind of device it found; this process's use of the processor shows it.
+  // WebGPU does not report what kind of device it found, but this process's processor time shows it.
   const share = (user + system) / 1e3 / (performance.now() - started);
   if (isWebGpu && share > PROCESSOR_SHARE) return software;
   return { speed, onProcessor: engine.onProcessor ?? false };
 }
 
-/** Starts the engine and uses it. An engine that does not run is a result. */
+/** Starts the engine and uses it. An engine that does not run gives a result, not an error. */
 async function probe<Result>(
   request: ProbeRequest | TryRequest,
   use: (engine: Engine) => Promise<Result>,

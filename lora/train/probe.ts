@@ -10,7 +10,7 @@ export interface ProbeRequest extends Omit<SpeedOptions, 'signal' | 'float16'> {
   threads: number;
 }
 
-/** Asks only whether the device runs. */
+/** Request that only checks whether the device runs. */
 export interface TryRequest extends Device {
   threads: number;
 }
@@ -30,17 +30,19 @@ export interface EngineProbe {
   readonly engine: EngineName;
   /** null where the engine does not run, or was not measured. */
   readonly speed: MachineSpeed | null;
-  /** Whether the GPU that it found is a software driver on the processor. `auto` never chooses one. */
+  /**
+   * Whether the engine found only a software driver on the processor, not a GPU. `auto` never chooses such an engine.
+   */
   readonly software: boolean;
   /** Whether an engine that could use a GPU computes on the processor. @default false */
   readonly onProcessor?: boolean;
-  /** Why there is no speed, in the provider's words. */
+  /** Why there is no speed, in the provider's own words. */
   readonly reason: string | null;
-  /** What this machine needs for the engine; null where that is unknown. */
+  /** Requirements of the engine that this machine may lack; null if they are unknown. */
   readonly needs: string | null;
 }
 
-/** Drivers compile for several seconds; one that takes longer than this hangs. */
+/** Limit for a probe. Drivers compile for several seconds; a driver that takes longer than this hangs. */
 const DEADLINE_MS = 60_000;
 
 /**
@@ -94,7 +96,7 @@ async function ask<N extends keyof ProbeMethods>(
       return { reason: error.message, needs: null, software: false };
     });
     if (!('reason' in result)) return result;
-    // What the process wrote is complete once it has ended.
+    // Standard error is complete only after the process has ended.
     await child.kill();
     return { ...result, reason: missingLibrary((await child.closed).stderr) ?? result.reason };
   } finally {
@@ -106,7 +108,7 @@ async function ask<N extends keyof ProbeMethods>(
 }
 
 /**
- * Finds the name of a missing library in a process's standard error. The errors themselves do not name it:
+ * Finds the name of a missing library in a process's standard error. The error messages do not name it:
  * onnxruntime throws "Failed to load shared library", Dawn "No supported adapters".
  */
 function missingLibrary(log: string): string | null {

@@ -1,6 +1,6 @@
 /**
- * Entry of the trainer process. A run of the engine blocks its thread for the length of a step. In a process of its own
- * it does not stop the daemon's heartbeats, and a crash costs one round instead of the node.
+ * Entry of the trainer process. Running the engine blocks the thread for the length of a step. In a separate process,
+ * this does not delay the daemon's heartbeats, and a crash costs one round instead of the node.
  */
 
 import { serveCalls } from '../../common/workers/calls.ts';
@@ -23,7 +23,8 @@ async function start(options: TrainerOptions, signal: AbortSignal): Promise<Trai
   checkCompute(compute);
   const model = await openBase(modelDir);
   const [{ engine: name, device }, ...others] = compute.devices;
-  // Before the weights, which take minutes for a large base: a missing engine fails at once.
+  // The engine is created before the weights are prepared, which takes minutes for a large base: a missing engine then
+  // fails at once.
   const engine = await createEngine(name, { threads, device });
   if (precision === 'float16') await requireFloat16(engine);
   const weights = await prepareWeights(model, cacheDir, { bits, signal });
@@ -75,7 +76,7 @@ const notify = serveCalls<TrainerMethods>(
     },
     stop: async () => {
       await trainer?.dispose();
-      // After the reply. The parent cannot do this: Node.js then reports no 'close' of the child.
+      // Disconnects after the reply. If the parent disconnected instead, Node.js would report no 'close' of the child.
       setImmediate(() => process.disconnect());
       return null;
     },

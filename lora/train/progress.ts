@@ -6,11 +6,11 @@ export interface TrainProgress {
   steps: number;
   /** Rows used so far. */
   rows: number;
-  /** Nats per supervised token, over the step. */
+  /** Mean loss of the step, in nats per supervised token. */
   loss: number;
   /** Supervised tokens so far. */
   tokens: number;
-  /** Nats, summed over these tokens. */
+  /** Loss in nats, summed over `tokens`. */
   lossSum: number;
   learningRate: number;
   /** L2 norm of the mean gradient before clipping. */
@@ -23,7 +23,9 @@ export interface TrainResult {
   /** Supervised tokens. */
   tokens: number;
   seconds: number;
-  /** Nats per supervised token: in the first step, in the last step, and over all tokens. NaN without a step. */
+  /**
+   * Loss in nats per supervised token: in the first step, in the last step, and over all tokens. NaN without a step.
+   */
   lossFirst: number;
   lossLast: number;
   lossMean: number;
@@ -31,7 +33,7 @@ export interface TrainResult {
 
 /** Sums of one step. */
 interface Step extends Pick<TrainProgress, 'rows' | 'learningRate' | 'gradientNorm'> {
-  /** Nats, summed over the step's supervised tokens. */
+  /** Loss in nats, summed over the step's supervised tokens. */
   readonly lossSum: number;
   /** Supervised tokens of the step. */
   readonly tokens: number;

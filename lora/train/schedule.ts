@@ -4,11 +4,11 @@ export interface Schedule {
   readonly schedule: 'constant' | 'linear' | 'cosine';
   /** Steps in which the rate rises linearly from 0. */
   readonly warmupSteps: number;
-  /** Warm-up as a share of `totalSteps`, rounded up; null: `warmupSteps` counts. */
+  /** Warm-up as a share of `totalSteps`, rounded up; null: `warmupSteps` applies. */
   readonly warmupRatio: number | null;
-  /** Optimiser steps of the job, at which linear and cosine end. */
+  /** Optimiser steps of the job, after which the linear and cosine schedules end. */
   readonly totalSteps: number;
-  /** Linear and cosine end at this fraction of `learningRate`, and stay there. */
+  /** The linear and cosine schedules end at this fraction of `learningRate`, and stay there. */
   readonly finalFraction: number;
 }
 

@@ -3,15 +3,15 @@
 export interface SharedBatch {
   /** Rows of a micro-batch, on every device. */
   readonly microBatch: number;
-  /** Why there are fewer rows than on a single device; null where there are not. */
+  /** Why there are fewer rows than on a single device; null if there are not fewer. */
   readonly reason: string | null;
 }
 
 /**
  * Shrinks the micro-batch so that every device gets at least one per batch, because a batch is shared in whole
- * micro-batches. The size is an equal share of the batch, rounded up; rounded down where rounding up would leave a
- * device idle, as 9 rows over 4 devices in threes would. Loss and gradients stay the same up to rounding; dropout and
- * noise differ, because they are drawn per micro-batch.
+ * micro-batches. The size is an equal share of the batch, rounded up. It is rounded down if rounding up would leave a
+ * device idle: 9 rows on 4 devices, in micro-batches of 3, would occupy only 3 devices. Loss and gradients stay the
+ * same up to rounding. Dropout and noise differ, because they are drawn per micro-batch.
  */
 export function shareBatch(
   { batchSize, microBatch }: { batchSize: number; microBatch: number },

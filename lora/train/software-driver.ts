@@ -5,8 +5,8 @@ import { join } from 'node:path';
 const SOFTWARE_DRIVERS = ['libvulkan_lvp', 'libvk_swiftshader'];
 
 /**
- * Whether this process has loaded a known software driver on a machine without any GPU. Only Linux shows that; elsewhere
- * the answer is no.
+ * Returns whether this process has loaded a known software driver on a machine without any GPU. Only Linux shows the
+ * loaded libraries; on other systems the result is false.
  *
  * @param root folder that holds /proc and /dev. @default '/'
  */

@@ -14,34 +14,34 @@ import { Layout } from '../models/weight-cache.ts';
 export interface MachineSpeed {
   /** FLOP/s of a float32 matrix product. */
   readonly flops: number;
-  /** FLOP/s with a base weight of 8 or 4 bits; absent at 32 bits. */
+  /** FLOP/s of a matrix product with an 8-bit or 4-bit base weight; absent at 32 bits. */
   readonly baseFlops?: number;
-  /** FLOP/s in float16 with a base weight in its bits; absent where the device lacks float16. */
+  /** FLOP/s of a float16 matrix product with a base weight in its bits; absent if the device lacks float16. */
   readonly float16Flops?: number;
-  /** Bytes per second that an element-wise product of two large tensors reads and writes. */
+  /** Bytes per second that an element-wise multiplication of two large tensors reads and writes. */
   readonly bytes: number;
-  /** Overhead of one operation: calling a kernel, on a GPU launching it. */
+  /** Overhead of one operation: the time to call a kernel or, on a GPU, to launch it. */
   readonly secondsPerOperation: number;
 }
 
 export interface SpeedOptions {
-  /** Tokens of a micro-batch and width of the model. Products of small matrices are slower. */
+  /** Tokens of a micro-batch and width of the model. Products of small matrices reach a lower speed. */
   tokens: number;
   width: number;
   /** Bits of a base weight. @default 32 */
   baseBits?: BaseBits;
-  /** Whether to measure products in float16 too, on a device that supports them. @default false */
+  /** Whether to measure float16 matrix products too, on a device that supports them. @default false */
   float16?: boolean;
   signal: AbortSignal;
 }
 
-/** Long enough to get past the first slow runs. */
+/** Time of one measurement, long enough to get past the first slow runs. */
 const PROBE_MS = 400;
-/** Most rows of the probe's matrices: with more, products are no faster. */
+/** Most rows of the probe's matrices. Matrix products are no faster with more rows. */
 const PROBE_ROWS = 2048;
 /** Approximate inner width of a block, as a multiple of the model's width. */
 const WIDENING = 3;
-/** Operations per run: the more, the less the overhead of a run counts. */
+/** Operations per run. With more operations, the overhead of a run matters less. */
 const CHAIN = 10;
 const CALLS = 100;
 /** Most floating-point operations of a run. */
@@ -66,7 +66,7 @@ export async function measureSpeed(
       const weight = bits === 32 ? filled(shape) : graph.weight(WEIGHT, shape);
       let y = x;
       for (let i = 0; i < pairs; i++) {
-        // Training uses a base weight in both directions, forward and backward.
+        // Training uses a base weight in both directions: forward and backward.
         y = matmul(matmul(y, weight, { ...options, transposeB: true }), weight, options);
       }
       return y;
@@ -99,7 +99,10 @@ export async function measureSpeed(
   };
 }
 
-/** Builds a graph from one number to one: the input is broadcast to `shape`, and the result of `build` is summed. */
+/**
+ * Builds a graph with a number as input and output. The input is broadcast to `shape`, and the result of `build` is
+ * summed.
+ */
 function probeGraph(
   shape: readonly number[],
   build: (x: Tensor, filled: (shape: readonly number[]) => Tensor, graph: Graph) => Tensor,
@@ -132,7 +135,7 @@ async function withWeight<T>(
   }
 }
 
-/** Small enough that no chain of operations overflows float32. */
+/** Value of the inputs, small enough that no chain of operations overflows float32. */
 const VALUE = 2 ** -10;
 
 /** Returns the seconds of the fastest run. */

@@ -93,7 +93,7 @@ export function trainingGraph(
 }
 
 /**
- * Builds a graph of the forward pass. Output: `losses` in nats of all tokens, or of the supervised slots; 0 for
+ * Builds a graph of the forward pass. Output: `losses` in nats, one for each token or for each supervised slot; 0 for
  * unsupervised tokens.
  */
 export function lossGraph(size: GraphSize, parametersOf: (graph: Graph) => ParameterSource): Graph {
@@ -147,7 +147,7 @@ export interface LossAndGradients {
 export interface RunOptions {
   batch: number;
   length: number;
-  /** Called before each micro-batch. It lets the event loop run, and throws to abort. */
+  /** Called before each micro-batch. It lets the event loop run, and throws in order to abort. */
   pause(): Promise<void>;
 }
 
@@ -159,8 +159,9 @@ export interface StepOptions extends RunOptions {
 }
 
 /**
- * Returns the seed of a micro-batch. It depends on the job's seed, the optimiser step, the number of the micro-batch and
- * its rows alone: a resumed run draws the same numbers, and nodes that train other rows draw other ones.
+ * Returns the seed of a micro-batch. It depends only on the job's seed, the optimiser step, the number of the
+ * micro-batch and its rows. A resumed run therefore draws the same numbers, and nodes that train different rows draw
+ * different numbers.
  * @returns a feed for `randomSeed`, 31 bits
  */
 export function seedFeed(seed: number, step: number, microBatch: number, rows: readonly Row[]): Feeds {
@@ -179,8 +180,8 @@ async function sizedFor(runnable: Runnable, rows: readonly Row[]): Promise<Sized
 }
 
 /**
- * Sums loss and gradients over `rows`, micro-batch by micro-batch. With sums, a single division by all tokens makes
- * accumulation exact, however the tokens are spread over micro-batches.
+ * Sums loss and gradients over `rows`, micro-batch by micro-batch. Dividing the sums once, by the number of all tokens,
+ * makes accumulation exact, however the tokens are spread over micro-batches.
  *
  * @param parameters name → values of the trained parameters
  * @param into receives the gradient sums, in the order of `parameters`

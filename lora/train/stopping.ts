@@ -23,8 +23,8 @@ export interface Progress {
 export const NO_PROGRESS: Progress = { best: null, waited: 0 };
 
 /**
- * Applies a measurement to the progress, as transformers' EarlyStoppingCallback does. The best is the lowest loss. The
- * patience starts again only after a decrease by more than `minDelta`. NaN is never an improvement.
+ * Applies a measurement to the progress, as transformers' EarlyStoppingCallback does. The best adapter is the one with
+ * the lowest loss. Patience restarts only after a decrease by more than `minDelta`. NaN is never an improvement.
  */
 export function judge(
   { best, waited }: Progress,

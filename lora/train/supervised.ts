@@ -1,6 +1,6 @@
 /**
- * Computes logits for supervised tokens only. The unsupervised tokens of instruction data then skip the output head, and
- * in the last block everything but attention.
+ * Computes logits for supervised tokens only. The unsupervised tokens of instruction data then skip the output head
+ * and, in the last block, everything except attention.
  */
 import { IGNORED_LABEL, type Row } from '../data/row.ts';
 import type { Engine, Executable, Feeds, WeightFile } from '../engines/engine.ts';
@@ -9,13 +9,13 @@ import type { Engine, Executable, Feeds, WeightFile } from '../engines/engine.ts
 export const SUPERVISED_INPUT = 'supervised';
 
 /**
- * Sizes of the compiled graphs, as shares of a run's tokens. Graphs have static shapes, so a run uses the smallest graph
- * that holds its supervised tokens; unused slots are padding. The choice depends on the rows alone, so a resumed training
- * sums in the same order. Each graph is compiled when first needed: at 135M parameters it takes 35 MB and 0.4 s, and a
- * data set needs only a few of the eight.
+ * Sizes of the compiled graphs, as shares of the tokens of a pass through the model. Graphs have static shapes, so a
+ * pass uses the smallest graph that holds its supervised tokens; unused slots are padding. The choice depends on the
+ * rows alone, so a resumed run sums in the same order. Each graph is compiled when first needed: at 135M parameters
+ * this takes 35 MB and 0.4 s, and a data set needs only a few of the eight.
  */
 const SHARES = [2 / 16, 3 / 16, 4 / 16, 5 / 16, 6 / 16, 8 / 16, 10 / 16];
-/** Least tokens per run: with fewer, a smaller output head saves less than another graph costs. */
+/** Least tokens per pass. With fewer, a smaller output head saves less than another graph costs. */
 const LEAST_TOKENS = 64;
 
 /** Returns the size of the graph for `supervised` of `tokens` tokens; null: logits for all tokens. */
@@ -57,9 +57,9 @@ export interface SizedExecutable {
 }
 
 /**
- * Whether several sizes of a graph may be compiled. On the processor they share the pages of the weight file, and on
- * TensorFlow.js the weight tensors. On a GPU every session of onnxruntime uploads its own weights, and with 4 bits every
- * session packs its own copy: there a single graph computes logits for all tokens.
+ * Returns whether several sizes of a graph may be compiled. On the processor the graphs share the pages of the weight
+ * file, and on TensorFlow.js the weight tensors. On a GPU every session of onnxruntime uploads its own weights, and at
+ * 4 bits every session packs its own copy. There, a single graph computes logits for all tokens.
  */
 export function isSized({ name }: Pick<Engine, 'name'>, { quantised }: WeightFile): boolean {
   if (name === 'onnx-webgpu' || name === 'onnx-cuda') return false;
@@ -98,7 +98,7 @@ export class SizedExecutables {
     return { executable: await executable, supervised };
   }
 
-  /** Releases all graphs. A failed compilation, which `for` has thrown, does not prevent it. */
+  /** Releases all graphs, even if a compilation failed: `for` has already thrown its error. */
   async dispose(): Promise<void> {
     const compiling = [...this.#compiled.values()];
     this.#compiled.clear();

@@ -1,4 +1,4 @@
-/** The parent's side of a trainer process: the methods of `Trainer`; the death of the process is an error. */
+/** The parent's side of a trainer process. It has the methods of `Trainer`, which fail if the process dies. */
 
 import type { SwarmError } from '../../common/errors.ts';
 import type { CallOptions, ProgressOf } from '../../common/workers/calls.ts';
@@ -15,7 +15,7 @@ import type { TrainerMethods, TrainerOptions } from './messages.ts';
 import type { RowLoss } from './step.ts';
 import type { JobPosition, TrainProgress, TrainResult } from './trainer.ts';
 
-/** An aborted trainer answers after the current micro-batch. One that has not answered by then is killed. */
+/** Time that an aborted trainer has to answer before it is killed. It answers after the current micro-batch. */
 const ABORT_GRACE_MS = 30_000;
 /** Time that a trainer has to release its engine after `stop`. */
 const STOP_GRACE_MS = 3_000;
@@ -25,7 +25,7 @@ const STDERR_TAIL = 4_000;
 export interface SupervisorDeps {
   /** Called with each line of the trainer's standard error. */
   onLog?: (line: string) => void;
-  /** Called when the way it trains has changed, with a sentence for the user. */
+  /** Called with a sentence for the user when the trainer has changed the way it trains. */
   onNotice?: (text: string) => void;
   signal?: AbortSignal;
 }
@@ -33,7 +33,7 @@ export interface SupervisorDeps {
 export interface TrainOptions {
   adapter: readonly Float32Array[];
   rows: readonly Row[];
-  /** Most optimiser steps to make; fewer when the rows run out. */
+  /** Most optimiser steps to make. The trainer makes fewer if the rows run out. */
   steps: number;
   /** Moments to start from. @default those in the trainer's memory: zeros after a start */
   optimizer?: AdamWState | null;
@@ -145,7 +145,7 @@ export class TrainerProcess implements DataParallelWorker {
   }
 
   /**
-   * Returns adapter and optimiser state after the last complete step, also of an aborted training.
+   * Returns adapter and optimiser state after the last complete step, even if training was aborted.
    * @throws as `train`
    */
   async state(signal?: AbortSignal): Promise<{ adapter: Float32Array[]; optimizer: AdamWState }> {

@@ -59,8 +59,8 @@ export interface TrainRequest {
 }
 
 /**
- * Progress of a job. The learning rate follows it, and not the steps of one node: a node that joined late, or makes
- * fewer steps per round, uses the same rate as the others.
+ * Progress of a job. The learning rate follows the job's progress, not the steps of one node. A node that joined late,
+ * or makes fewer steps per round, therefore uses the same rate as the other nodes.
  */
 export interface JobPosition {
   /** Optimiser steps of the job before this request. */
@@ -99,7 +99,7 @@ export class Trainer {
     const fits =
       tensors.length === this.#values.length && tensors.every((t, i) => t.length === this.#values[i]!.length);
     if (!fits) {
-      throw trainError('ADAPTER_SHAPE', 'the adapter has other tensors than this job', {
+      throw trainError('ADAPTER_SHAPE', 'the tensors of the adapter differ from those of this job', {
         tensors: tensors.length,
         expected: this.#values.length,
       });
@@ -112,14 +112,17 @@ export class Trainer {
     return this.#values.map((tensor) => tensor.slice());
   }
 
-  /** Returns moments, step count and loss scale. With the parameters, enough to continue bit for bit. */
+  /**
+   * Returns moments, step count and loss scale. Together with the parameters they are enough to continue bit for bit.
+   */
   optimizerState(): AdamWState {
     const state = this.#optimizer.exportState();
     return this.#lossScale === null ? state : { ...state, lossScale: this.#lossScale.state };
   }
 
   /**
-   * @throws SwarmError OPTIMIZER_STATE for the state of other tensors or an invalid loss scale; nothing changes then
+   * @throws SwarmError OPTIMIZER_STATE for the state of different tensors or an invalid loss scale; nothing changes
+   * then
    */
   setOptimizerState(state: AdamWState): void {
     const { lossScale = new LossScale().state } = state;
@@ -129,8 +132,8 @@ export class Trainer {
   }
 
   /**
-   * Makes optimiser steps on the adapter. The event loop runs between two micro-batches, so messages and aborts get
-   * through. An abort rejects with the signal's reason and keeps the adapter of the last complete step.
+   * Makes optimiser steps on the adapter. The event loop runs between two micro-batches, so that messages and aborts
+   * are handled. An abort rejects with the signal's reason and keeps the adapter of the last complete step.
    */
   async train({ rows, steps, position, onProgress, signal }: TrainRequest): Promise<TrainResult> {
     const { training } = this.#settings;
@@ -140,7 +143,7 @@ export class Trainer {
     for await (const batch of batches(rows, training.batchSize, steps)) {
       this.#check(batch);
       if (taken === 0) {
-        // Compiles before the clock starts: the speed is that of training alone.
+        // Compiles before the clock starts, so that the measured speed does not include compilation.
         await executables.for(batch.slice(0, this.#size().batch));
         tally.start();
       }
@@ -209,7 +212,8 @@ export class Trainer {
     return { lossSum, tokens, gradients: into };
   }
 
-  // Compiled on first use: nodes never evaluate, coordinators never train, and each takes the base's memory again.
+  // Compiled on first use, because each graph takes the base's memory again: nodes never evaluate, and coordinators
+  // never train.
   #trainingRun(): TrainingRun {
     this.#training ??= this.#prepareTraining();
     return this.#training;
@@ -217,7 +221,7 @@ export class Trainer {
 
   #prepareTraining(): TrainingRun {
     const { checkpointing } = this.#settings.compute;
-    // Built again for each size: a graph that is kept takes as much memory as the engine's copy of it.
+    // The graph is built again for each size. Keeping it would take as much memory as the engine's copy of it.
     const graphFor = (supervised: number | null) =>
       trainingGraph(
         { ...this.#size(), supervised },
@@ -286,7 +290,7 @@ export class Trainer {
   }
 }
 
-/** The compiled training graphs, the tensors that they read, and the sums of their gradients. */
+/** The compiled training graphs, their input tensors, and the sums of the gradients. */
 interface TrainingRun {
   readonly executables: SizedExecutables;
   /** Name → values of the adapter's trained tensors, which the optimiser changes. */

@@ -3,7 +3,7 @@ import type { BaseBits } from '../models/base-bits.ts';
 import type { Compute, ComputeOnDevices } from './compute.ts';
 import type { MemoryEstimate } from './estimate.ts';
 
-/** Processes, and copies of the base, that trainers hold in memory at the same time. */
+/** Number of processes and of copies of the base that trainers hold in memory at the same time. */
 export interface Trainers {
   readonly processes: number;
   /** Copies of the base. */
@@ -16,9 +16,9 @@ export const ONE_TRAINER: Trainers = { processes: 1, bases: 1, baseBits: 32 };
 
 /**
  * Counts processes and copies of the base. onnxruntime maps the file of float32 weights, so its processes share one
- * copy; those on a GPU load their weights through the same pages. Weights of fewer bits are packed by each process for
- * itself, and TensorFlow always holds its own copy. Memory of a GPU counts too: some GPUs share the processor's, and
- * counting too much is the safe side.
+ * copy; processes on a GPU load their weights through the same pages. With fewer bits, each process packs its own copy
+ * of the weights. TensorFlow always holds its own copy. A GPU's memory is counted too: some GPUs share the processor's
+ * memory, and counting too much is the safe side.
  */
 export function trainersOf({ devices, baseBits }: Pick<Compute, 'devices' | 'baseBits'>): Trainers {
   if (devices === 'auto') return { ...ONE_TRAINER, baseBits };
@@ -26,15 +26,15 @@ export function trainersOf({ devices, baseBits }: Pick<Compute, 'devices' | 'bas
   return { processes: devices.length, bases: devices.length - sharing + Math.min(1, sharing), baseBits };
 }
 
-/** Whether any device computes in the machine's own memory, whose size is known. */
+/** Returns whether any device computes in the machine's own memory, whose size is known. */
 export function usesProcessor({ devices }: Pick<ComputeOnDevices, 'devices'>): boolean {
   return processorsIn(devices) > 0;
 }
 
 /**
- * Bytes of the machine's memory that all trainers take together. Every process holds its runtime and an adapter with
- * optimiser state. Activations count for trainers on the processor. Where there are only GPUs, those of one trainer
- * count, because the size of a GPU's memory is unknown.
+ * Returns the bytes of the machine's memory that all trainers take together. Every process holds its runtime and an
+ * adapter with optimiser state. Activations count for each trainer on the processor. If all devices are GPUs, the
+ * activations of one trainer count, because the size of a GPU's memory is unknown.
  *
  * @param one bytes of a single trainer on the processor
  */
