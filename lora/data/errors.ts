@@ -8,7 +8,7 @@ export const dataError = defineErrors({
     kind: 'failed',
     next: 'correct the rows, or allow more of them with --bad-rows (in job files data.badRowShare)',
   },
-  DATA_COLUMNS: { kind: 'usage', next: 'name only columns for fields of one format (docs/data.md)' },
+  DATA_COLUMNS: { kind: 'usage', next: 'give --column only for the fields of one format (docs/data.md)' },
   DATA_CSV: 'failed',
   DATA_EMPTY: { kind: 'failed', next: 'look at the data with "swarm data inspect"' },
   DATA_ENCODING: 'usage',

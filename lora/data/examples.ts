@@ -1,9 +1,9 @@
-/** Examples: what the rows of data files say, before tokenising. There is one shape per kind of data. */
+/** Examples: the content of data rows before tokenising. There is one shape per kind of data. */
 
-/** Where an example comes from, for messages. */
+/** The place that an example comes from, for messages. */
 export interface Origin {
   readonly file: string;
-  /** From 1: the line in JSON lines and CSV (the row's first line); otherwise the number of the row. */
+  /** Counted from 1. In JSON lines and CSV: the number of the row's first line; otherwise the number of the row. */
   readonly row: number;
 }
 
@@ -19,7 +19,7 @@ export interface Message {
   [more: string]: unknown;
 }
 
-/** A part of a text that is trained or not. */
+/** A part of a text that is either trained on as a whole or not at all. */
 export interface Segment {
   text: string;
   trained: boolean;

@@ -1,4 +1,4 @@
-/** Finds the data files that paths, folders and patterns name, and the container format of each. */
+/** Finds the data files that paths, folders and patterns refer to, and the container format of each file. */
 
 import { glob, readdir, stat } from 'node:fs/promises';
 import { basename, join, sep } from 'node:path';
@@ -13,10 +13,10 @@ const EXTENSIONS: ReadonlyMap<string, Container> = new Map([
   ['ndjson', 'jsonl'] as const,
 ]);
 const COMPRESSIONS = /\.(gz|zst)$/;
-/** Known extensions, for messages. */
+/** Text that lists the known extensions, for messages. */
 const KNOWN = `${[...EXTENSIONS.keys()].map((name) => `.${name}`).join(', ')}, each also as .gz or .zst`;
 
-/** Apache Arrow: the format of the cache of `datasets` and of its `save_to_disk`. */
+/** Apache Arrow: the format that Hugging Face's `datasets` uses for its cache and for `save_to_disk`. */
 const ARROW = /\.(arrow|feather)$/i;
 
 export interface DataFile {
@@ -29,9 +29,9 @@ export interface DataFile {
 /**
  * Returns the data files in the order given.
  *
- * A folder means the data files directly in it, sorted by name (code units). Other files and subfolders are skipped, so
- * that train/ and test/ can be side by side. A pattern (`*`, `**`, `?`, `[…]`, `{…}`) means the files that it matches,
- * sorted. A path that exists is never a pattern.
+ * A folder stands for the data files directly in it, sorted by name (UTF-16 code units). Other files and subfolders are
+ * skipped, so that train/ and test/ can be side by side. A pattern (`*`, `**`, `?`, `[…]`, `{…}`) stands for the files
+ * that it matches, sorted. A path that exists is never treated as a pattern.
  * @throws DATA_UNREADABLE if a file is missing, is not a data file or is Arrow, or if a folder has no data file;
  * DATA_NO_FILES if a pattern matches nothing
  */
@@ -53,7 +53,7 @@ async function expand(path: string): Promise<string[]> {
   if (!/[*?[{]/.test(path) || (await stat(path).catch(() => null))) return [path];
   const matches: string[] = [];
   for await (const match of glob(path)) matches.push(match);
-  // "**" and "*" match folders too. Their files are included only if the pattern matches those as well.
+  // "**" and "*" match folders too. A folder's files are included only if the pattern matches the files as well.
   matches.sort((a, b) => (slashed(a) < slashed(b) ? -1 : 1));
   const files = matches.filter((match) => containerOf(match) !== null);
   const chosen = files.length > 0 ? files : matches;
@@ -61,7 +61,7 @@ async function expand(path: string): Promise<string[]> {
   return chosen;
 }
 
-/** The same path with forward slashes, so that files have the same order on Windows. */
+/** Returns the path with forward slashes, so that files have the same order on Windows. */
 function slashed(path: string): string {
   return path.split(sep).join('/');
 }
@@ -90,7 +90,7 @@ async function filesOf(path: string): Promise<DataFile[]> {
     .filter((item) => !item.isDirectory() && !item.name.startsWith('.'))
     .map(({ name }) => name)
     .sort();
-  // JSON files beside Arrow files describe the data set and are not data.
+  // Checked first, because JSON files beside Arrow files describe the data set and are not data.
   if (names.some((name) => ARROW.test(name))) throw arrow(path);
   const files: DataFile[] = [];
   for (const name of names) {

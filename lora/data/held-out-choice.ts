@@ -1,13 +1,14 @@
 import { hash } from 'node:crypto';
 import { dataError } from './errors.ts';
 
-/** Hashes are counted by their first 16 bits, to find the threshold in two passes. */
+/** Hashes are counted by their first 16 bits, so that two passes are enough to find the threshold. */
 const BUCKETS = 65_536;
 
 /**
- * Chooses the examples that are held out of training: those with the smallest hashes of seed and index, at least one
- * and never all. Memory does not grow with the number of examples: two passes over the indices replace a sorted list.
- * @param share of the examples, between 0 and 1
+ * Chooses the examples that are held out of training: those with the smallest hashes of seed and index. At least one
+ * example is held out, and never all of them. Memory does not grow with the number of examples, because two passes over
+ * the indices replace a sorted list.
+ * @param share share of the examples to hold out, between 0 and 1
  * @throws DATA_TOO_SMALL if there are fewer than two examples
  */
 export function chooseHeldOut(examples: number, share: number, seed: number): (index: number) => boolean {

@@ -21,19 +21,19 @@ import { cutShards } from './shards/cut-shards.ts';
 import { StoredRows } from './stored-rows.ts';
 import type { TextTokenizer } from './tokenizer.ts';
 
-/** Packed sets kept in the cache. Each is 1.5 to 2.5 times as large as its text. The least recently used goes first. */
+/** Packed sets kept in the cache, least recently used deleted first. A set is 1.5 to 2.5 times as large as its text. */
 const KEPT_SETS = 8;
-/** Prefix of folders that are still being written. Those that a killed run left behind are deleted after a day. */
+/** Prefix of folders that are still being written. Folders left behind by a killed run are deleted after a day. */
 const PARTIAL = '.partial-';
 const PARTIAL_LIFE_MS = 24 * 60 * 60 * 1000;
-/** Raise this if the same files would now be read, rendered, tokenised or packed differently. */
+/** Version of the cached rows. Raise it after a change to how files are read, rendered, tokenised or packed. */
 const VERSION = 3;
 
 /** A part of the examples, such as the training part. */
 export interface ExamplePart {
-  /** Distinguishes it from other parts of the same files in the cache. */
+  /** Distinguishes the part from other parts of the same files in the cache. */
   readonly name: string;
-  /** Returns a predicate over example indices, from 0 in reading order. Not called if the rows are in the cache. */
+  /** Returns a predicate over example indices, counted from 0 in reading order. Not called if the rows are cached. */
   chosen(): Promise<(index: number) => boolean>;
 }
 
@@ -46,7 +46,7 @@ export interface PackFilesOptions {
   /** Folder of the model, with its tokenizer and chat template. */
   modelDir: string;
   cacheDir: string;
-  /** Milliseconds since 1970. Chat templates may print this day. */
+  /** The current time, milliseconds since 1970. Chat templates may print its date. */
   now: number;
   signal?: AbortSignal;
   /** Receives the bytes read so far and the size of all files. */
@@ -105,8 +105,8 @@ export async function packFiles(
 }
 
 /**
- * Moves a complete set to its place in the cache. If a parallel run has put the same rows there in the meantime, they
- * stay; anything else is replaced.
+ * Moves a complete set to its place in the cache. If a parallel run has already put the same rows there, those rows are
+ * kept; anything else there is replaced.
  */
 async function place(partial: string, dir: string, key: string): Promise<void> {
   try {
@@ -172,7 +172,7 @@ async function keyOf(
     files.push({ container, digest: await fileDigest(file, signal) });
   }
   const templates = sources?.templates ?? null;
-  // Such a template writes today's date.
+  // A template that calls strftime_now writes today's date, so its rows are valid for one day.
   const dated = Object.values(templates ?? {}).some((source) => source.includes('strftime_now'));
   const tokenizer = await Promise.all(
     ['tokenizer.json', 'tokenizer_config.json'].map((name) =>
@@ -208,8 +208,7 @@ async function fileDigest(file: string, signal: AbortSignal | undefined): Promis
 }
 
 /**
- * Deletes old sets and abandoned folders. On POSIX systems, a run that is reading a deleted set can continue to read
- * it.
+ * Deletes old sets and abandoned folders. On POSIX systems, a run that has a deleted set open can still read it.
  */
 async function tidy(root: string, now: number): Promise<void> {
   await mkdir(root, { recursive: true });

@@ -1,23 +1,23 @@
 import { dataError } from './errors.ts';
 /**
- * The order of the rows in a round: a keyed permutation of all rows. It is evaluated at any position without being
+ * The order of the rows in a round: a keyed permutation of all rows. It can be evaluated at any position and is never
  * stored. Nodes and coordinator compute the same order from the head alone.
  */
 
 import { createHash } from 'node:crypto';
 import { encodeCbor } from '../../protocol/cbor.ts';
 
-/** Most rows of a data set: a Feistel network with two halves of 16 bits. */
+/** Maximum number of rows in a data set: the Feistel network has two halves of at most 16 bits. */
 export const MAX_ROWS = 2 ** 32;
 
-/** Luby and Rackoff 1988 prove pseudo-randomness from four rounds on; more compensate for a fast, weak round function. */
+/** Luby and Rackoff (1988) prove pseudo-randomness for four rounds. We use more, because our round function is weak. */
 const FEISTEL_ROUNDS = 8;
 
 export interface PermutationKey {
   /** Digest of the job. */
   job: string;
   round: number;
-  /** Digest of the checkpoint that the round starts from. Until it exists, the order cannot be predicted. */
+  /** Digest of the checkpoint that the round starts from. Until the checkpoint exists, the order cannot be predicted. */
   parent: string;
   /** Number of complete passes over all rows in this round. */
   epoch: number;

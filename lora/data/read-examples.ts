@@ -11,11 +11,11 @@ import { type Columns, RowProblem, type RowValue } from './formats/fields.ts';
 import { candidates, columnsOf, readRow, recognise, unrecognised } from './formats/formats.ts';
 import { RowReport } from './row-report.ts';
 
-/** Rows that may fit no format before the file is refused. */
+/** The file is refused if this many of its first rows fit no format. */
 const MAX_UNRECOGNISED = 10;
 
 export interface ReadExamplesOptions {
-  /** One format for all files. "auto": recognised for each file. @default "auto" */
+  /** Format of all files. "auto": each file's format is recognised from its rows. @default "auto" */
   format?: Format | 'auto';
   /**
    * Maps a field to the column that holds it, such as `{messages: 'dialog'}`. `role` and `content` name the keys of a
@@ -30,12 +30,12 @@ export interface ReadExamplesOptions {
 }
 
 /**
- * Reads the examples of files, folders and patterns (see `dataFiles`) in the order given. Holds a few rows in memory (in
- * Parquet, a row group), not the whole data. Empty texts are left out.
+ * Reads the examples of files, folders and patterns (see `dataFiles`) in the order given. Holds only a few rows in
+ * memory (for Parquet, one row group). Empty texts are left out.
  *
- * A file has one format. The first row that fits any format decides for the whole file. If it fits several, the first
- * in this order is taken: tokens, segments, messages, sharegpt, completion, alpaca, text. Rows that do not fit the
- * file's format are bad rows.
+ * A file has one format, which is decided by the first row that fits any format. If this row fits several, the first in
+ * this order is taken: tokens, segments, messages, sharegpt, completion, alpaca, text. Rows that do not fit the file's
+ * format are bad rows.
  *
  * @throws DATA_NO_FILES, DATA_UNREADABLE, DATA_ENCODING, DATA_JSON, DATA_CSV, DATA_PARQUET, DATA_COLUMNS,
  * DATA_BAD_ROWS; DATA_FORMAT if no format is recognised
@@ -60,7 +60,7 @@ export async function* readExamples(
   report.finish();
 }
 
-/** Reads the documents of files that contain only text. A row without a text is an error. @throws as readExamples */
+/** Reads documents from files that contain only text. A row without text is an error. @throws as readExamples */
 export async function* readTexts(
   paths: string | readonly string[],
   { signal }: { signal?: AbortSignal } = {},
@@ -99,7 +99,7 @@ async function* readRows(
 ): AsyncGenerator<Example, void, undefined> {
   const { file } = entry;
   let format: Format | null = null;
-  /** Rows not yet converted: those before the first that fits a format, and the current one. */
+  /** Rows not yet converted: the current row and, until a row fits a format, all rows before it. */
   let waiting: { origin: Origin; value: RowValue }[] = [];
   const refuse = () =>
     unrecognised(

@@ -3,24 +3,24 @@
 import { dataError } from './errors.ts';
 import type { Origin } from './examples.ts';
 
-/** A few broken rows in a large file are normal. More suggest that the file is read in the wrong format. */
+/** A few bad rows in a large file are normal. A larger share suggests that the file is read in the wrong format. */
 export const DEFAULT_BAD_ROW_SHARE = 0.01;
-/** The share is not checked before this many rows, except at the end of the data. */
+/** The share of bad rows is first checked after this many rows, or at the end of the data. */
 const MIN_ROWS_SEEN = 10;
 
 /** A row that cannot be used. */
 export interface BadRow {
   origin: Origin;
-  /** Rows are counted by this code, such as `ROW_NOT_JSON`. */
+  /** Reason code, such as `ROW_NOT_JSON`. Bad rows are counted by it. */
   code: string;
-  /** A sentence about the row, with the wrong value. */
+  /** Description of the problem, with the wrong value. */
   reason: string;
 }
 
 export interface RowReportOptions {
-  /** Share of unusable rows above which the run stops. 0: at the first one. 1: never. @default 0.01 */
+  /** Share of bad rows above which the run stops. 0: stops at the first bad row. 1: never stops. @default 0.01 */
   badRowShare?: number;
-  /** Receives every unusable row. */
+  /** Receives every bad row. */
   onBad?: (row: BadRow) => void;
 }
 
@@ -30,13 +30,13 @@ export interface RowSummary {
   rows: number;
   /** Rows that cannot be used. */
   bad: number;
-  /** Reasons, the most frequent first, each with the first row that it concerns. */
+  /** Reasons, the most frequent first, each with the first row that has this problem. */
   reasons: { code: string; count: number; first: BadRow }[];
 }
 
 /**
- * One report is shared by reading and rendering. The reader calls `see` for every row; reader and renderer call `bad`
- * for rows that they cannot use.
+ * Counts bad rows. Reading and rendering share one report: the reader calls `see` for every row, and both call `bad` for
+ * rows that they cannot use.
  */
 export class RowReport {
   readonly #share: number;
@@ -65,7 +65,7 @@ export class RowReport {
     if (this.#share === 0 || this.#seen >= MIN_ROWS_SEEN) this.#check();
   }
 
-  /** Checks the share at the end of the data, also of short files. @throws DATA_BAD_ROWS */
+  /** Checks the share of bad rows at the end of the data, however few rows there are. @throws DATA_BAD_ROWS */
   finish(): void {
     this.#check();
   }

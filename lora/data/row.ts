@@ -7,13 +7,13 @@ export const IGNORED_LABEL = -100;
 export interface Row {
   /** [T] input tokens; 0 in padding. */
   readonly ids: Uint32Array;
-  /** [T] number of the packed piece, counted from 1 from left to right; 0 in padding. */
+  /** [T] number of the packed piece that the token belongs to, counted from 1; 0 in padding. */
   readonly segments: Uint16Array;
   /** [T] the token after each input token (already shifted); `IGNORED_LABEL` where nothing is predicted. */
   readonly labels: Int32Array;
 }
 
-/** Returns a row of padding. It fills up the last micro-batch. */
+/** Returns a row of padding, which fills up the last micro-batch. */
 export function emptyRow(sequenceLength: number): Row {
   return {
     ids: new Uint32Array(sequenceLength),
@@ -22,7 +22,7 @@ export function emptyRow(sequenceLength: number): Row {
   };
 }
 
-/** Counts the labels of a row that the loss counts. */
+/** Returns the number of labels in a row that the loss counts. */
 export function predictedTokens(row: Row): number {
   let count = 0;
   for (const label of row.labels) if (label !== IGNORED_LABEL) count++;

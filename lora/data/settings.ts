@@ -14,11 +14,11 @@ import type { TextTokenizer } from './tokenizer.ts';
 const name = z.string().min(1).max(256);
 
 export const dataSettingsSchema = z.strictObject({
-  /** Format of the rows. "auto": recognised for each file. @default "auto" */
+  /** Format of the rows. "auto": each file's format is recognised from its rows. @default "auto" */
   format: z.enum(['auto', ...FORMATS]).default('auto'),
   /** Maps a field to the column that holds it, such as `messages: dialog`. `role` and `content` are keys of a message. */
   columns: z.record(name, name).default({}),
-  /** Which tokens are trained. "auto": the answers if there are prompts, otherwise everything. @default "auto" */
+  /** The tokens that are trained. "auto": answers if the data has prompts, otherwise everything. @default "auto" */
   trainOn: z.enum(['auto', ...TRAIN_ON]).default('auto'),
   /** Chat template: `chatml`, `plain`, or a file. null: the model's. @default null */
   template: z.string().min(1).max(4096).nullable().default(null),
@@ -26,9 +26,9 @@ export const dataSettingsSchema = z.strictObject({
   templateVariables: z.record(name, z.union([z.string(), z.number(), z.boolean()])).default({}),
   /** How samples share rows. @default "auto" */
   packing: z.enum(PACKINGS).default('auto'),
-  /** What to do with samples longer than a row. @default "auto" */
+  /** Treatment of samples that are longer than a row. @default "auto" */
   truncation: z.enum(TRUNCATIONS).default('auto'),
-  /** Share of unusable rows above which reading stops. 0: at the first one. 1: never. @default 0.01 */
+  /** Share of bad rows above which the run stops. 0: stops at the first bad row. 1: never stops. @default 0.01 */
   badRowShare: z.number().min(0).max(1).default(DEFAULT_BAD_ROW_SHARE),
 });
 

@@ -1,6 +1,6 @@
 /**
- * Packed rows on disk: written once, then read row by row in any order. A folder with the file `rows`, a sequence of
- * shards, and `index.json`. The index is written last: a folder without it is incomplete and ignored.
+ * Packed rows on disk: written once, then read row by row in any order. The folder contains the file `rows`, which is a
+ * sequence of shards, and `index.json`. The index is written last, so a folder without it is incomplete and ignored.
  */
 
 import { closeSync, openSync, readSync } from 'node:fs';
@@ -40,8 +40,8 @@ const indexSchema = z.strictObject({
 type Index = z.output<typeof indexSchema>;
 
 /**
- * Rows of T tokens on disk. Reading is synchronous, because a row is a few kilobytes and mostly in the page cache. Close
- * it after use.
+ * Rows of T tokens on disk. Reading is synchronous, because a row has only a few kilobytes and is usually in the page
+ * cache. Close the object after use.
  */
 export class StoredRows {
   readonly #index: Index;
@@ -77,7 +77,7 @@ export class StoredRows {
   /**
    * Writes the rows to a new folder.
    * @param about called after the last shard
-   * @returns false if there were no rows; then no index is written
+   * @returns false if there were no rows; in this case no index is written
    */
   static async write(
     dir: string,
@@ -128,7 +128,7 @@ export class StoredRows {
     return this.#index.key;
   }
 
-  /** Counts the rows read from the data files, and those that could not be used. */
+  /** Number of rows read from the data files, and of those that could not be used. */
   get read(): RowSummary {
     return this.#index.read;
   }

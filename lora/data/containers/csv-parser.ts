@@ -1,39 +1,41 @@
 /**
- * Parses CSV text into records of fields. Not csv-parse (7.0.3), because that library accepts a quote inside an unquoted
- * field only together with text after a closing quote, and after such an error it drops the next record too. It also
- * needs 5.9 s for 38 MB, against 0.4 s here.
+ * Parses CSV text into records of fields.
+ *
+ * We do not use csv-parse (7.0.3). It accepts a quote inside an unquoted field only if it also accepts text after a
+ * closing quote, and after such an error it drops the next record too. It also takes 5.9 s to parse 38 MB, where this
+ * parser takes 0.4 s.
  */
 
 export interface CsvRecord {
-  /** Line of its first character, from 1. */
+  /** Line of the record's first character, counted from 1. */
   line: number;
   fields: string[];
   /**
    * - `quotes`: there is text after a closing quote
    * - `open`: the text ends inside quotes
-   * - `long`: the record exceeds the limit; parsing ends here
+   * - `long`: the record exceeds `maxCharacters`; parsing stops at this record
    */
   fault: 'quotes' | 'open' | 'long' | null;
 }
 
 export interface CsvParserOptions {
-  /** null: the first of comma, semicolon and tab that occurs in the header outside quotes. */
+  /** null: comma, semicolon or tab, whichever occurs in the header outside quotes; the first of these if several do. */
   separator: string | null;
-  /** Longest record, characters. */
+  /** Maximum length of a record, in characters. */
   maxCharacters: number;
 }
 
 const SEPARATORS = [',', ';', '\t'];
 
 /**
- * Parses RFC 4180 and its common variants: lines end in CRLF or LF; in a field that does not start with a quote, quotes
- * are ordinary characters; the last line may lack its line end. Empty lines are skipped.
+ * Parses CSV as in RFC 4180 and its common variants. Lines end in CRLF or LF, and the last line may have no line end.
+ * In a field that does not start with a quote, quotes are ordinary characters. Empty lines are skipped.
  */
 export class CsvParser {
   readonly #maxCharacters: number;
   #separator: string | null;
   #rest = '';
-  /** Length of `rest` at which it is parsed again. */
+  /** `rest` is parsed again when it reaches this length. */
   #lookAt = 0;
   #line = 1;
   #failed = false;
@@ -83,13 +85,13 @@ export class CsvParser {
 interface Found {
   fields: string[];
   fault: 'quotes' | 'open' | null;
-  /** Position after the record and its line end. */
+  /** Position after the record's line end. */
   end: number;
-  /** Number of line ends in it. */
+  /** Number of line ends in the record. */
   lines: number;
 }
 
-/** Parses the record at `start`. Returns null if its end is not there yet. */
+/** Parses the record at `start`. Returns null if the text does not yet contain the record's end. */
 function record(text: string, start: number, separator: string, last: boolean): Found | null {
   const found: Found = { fields: [], fault: null, end: text.length, lines: 0 };
   for (let at = start; ; at++) {
@@ -117,8 +119,8 @@ function record(text: string, start: number, separator: string, last: boolean): 
 }
 
 /**
- * Returns the position of the quote that closes the field opened at `open`. Returns null if that quote is missing, or
- * the character after it, which shows whether the quote is doubled.
+ * Returns the position of the quote that closes the field opened at `open`. Returns null if the text does not yet
+ * contain that quote, or ends right after it: the next character shows whether the quote is a doubled one.
  */
 function closingQuote(text: string, open: number, last: boolean): number | null {
   for (let at = text.indexOf('"', open + 1); at >= 0; at = text.indexOf('"', at + 2)) {
@@ -137,7 +139,7 @@ function fieldEnd(text: string, from: number, separator: string): number {
   return text.length;
 }
 
-/** Finds the separator of the header. Returns null if the end of the header is not there yet. */
+/** Finds the separator of the header. Returns null if the text does not yet contain the end of the header. */
 function separatorOf(text: string, last: boolean): string | null {
   const found = new Set<string>();
   let quoted = false;

@@ -4,7 +4,7 @@ import { CsvParser } from './csv-parser.ts';
 import { notUtf8Error, readUtf8Bytes } from './file-bytes.ts';
 import { type ContainerOptions, MAX_ROW_BYTES, notUtf8, type RawRow, type RowBatches } from './raw-rows.ts';
 
-/** Most columns of a file. */
+/** Maximum number of columns in a file. */
 const MAX_COLUMNS = 10_000;
 const REASONS = {
   quotes: 'there is text after a closing quote (inside quotes, a quote is written twice)',
@@ -14,9 +14,9 @@ const REASONS = {
 /**
  * Reads CSV or TSV (RFC 4180) with a header line. Every value is a string. `row` is the line in which the row starts.
  * Blank lines are skipped.
- * @param separator null: the comma; the semicolon or the tab if the header has no comma
+ * @param separator null: the comma, or if the header has no comma, the semicolon or the tab
  * @throws DATA_CSV if there is no header, two columns have the same name, or a row exceeds the limit (such as a quoted
- * field that never ends); and as readUtf8Bytes
+ * field that never ends); errors of readUtf8Bytes
  */
 export async function* readCsv(
   file: string,
@@ -52,7 +52,7 @@ export async function* readCsv(
     return rows;
   };
   for await (const bytes of readUtf8Bytes(file, options)) {
-    // Each byte becomes one character: separators are ASCII, and an invalid byte then spoils only its own row.
+    // Each byte becomes one character, so that an invalid byte affects only its own row. Separators are ASCII.
     const rows = take(parser.push(bytes.toString('latin1')));
     if (rows.length > 0) yield rows;
   }
@@ -62,7 +62,7 @@ export async function* readCsv(
     throw refuse('there is no header line', 1, 'add a first line with the names of the columns');
 }
 
-/** Decodes fields whose characters are bytes. Returns null if one is not UTF-8. */
+/** Decodes fields in which each character stands for one byte. Returns null if a field is not UTF-8. */
 function decoded(fields: readonly string[]): string[] | null {
   const texts: string[] = [];
   for (const field of fields) {

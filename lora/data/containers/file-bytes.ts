@@ -1,4 +1,4 @@
-/** Reads a file as a stream of bytes or text and decompresses it. Only a few chunks are in memory at a time. */
+/** Reads a file as a stream of bytes or text, decompressed. Only a few chunks are in memory at a time. */
 
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -8,12 +8,12 @@ import { fromSystem, isSwarmError, type SwarmError } from '../../../common/error
 import { dataError } from '../errors.ts';
 import { cutFrames } from './zstd-frames.ts';
 
-/** Bytes per read and per decompressed chunk. Large enough that the cost of the calls does not matter. */
+/** Bytes per read and per decompressed chunk. At this size the overhead of each call is negligible. */
 const CHUNK_BYTES = 256 * 1024;
 
 const GZIP = [0x1f, 0x8b];
 const ZSTD = [0x28, 0xb5, 0x2f, 0xfd];
-/** The magic number of a skippable frame without its first byte, which has sixteen values. */
+/** The magic number of a skippable frame without its first byte, which can have sixteen values. */
 const ZSTD_SKIPPABLE = [0x2a, 0x4d, 0x18];
 
 export interface ByteOptions {
@@ -35,7 +35,7 @@ export async function* readBytes(
     const head = await firstBytes(file, ZSTD.length);
     const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES, signal });
     const raw = onBytes ? counted(stream, onBytes) : stream;
-    // The iteration below receives every error. `pipeline` only makes sure that all streams are closed.
+    // The loop over the stream receives every error, so the callback is empty. `pipeline` only closes all streams.
     if (starts(head, GZIP)) yield* pipeline(raw, createGunzip({ chunkSize: CHUNK_BYTES }), () => {});
     else if (starts(head, ZSTD) || starts(head.subarray(1), ZSTD_SKIPPABLE)) {
       yield* pipeline(raw, cutFrames, createZstdDecompress({ chunkSize: CHUNK_BYTES }), () => {});
@@ -75,7 +75,7 @@ export async function* readUtf8Bytes(
   }
 }
 
-/** Reads a text file in pieces, which end between any two characters. @throws DATA_ENCODING, DATA_UNREADABLE */
+/** Reads a text file in pieces. A piece can end between any two characters. @throws DATA_ENCODING, DATA_UNREADABLE */
 export async function* readText(file: string, options: ByteOptions): AsyncGenerator<string, void, undefined> {
   const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   const decode = (chunk?: Buffer): string => {
@@ -91,7 +91,7 @@ export async function* readText(file: string, options: ByteOptions): AsyncGenera
 
 function afterMark(chunk: Buffer, file: string): Buffer {
   if (starts(chunk, [0xef, 0xbb, 0xbf])) return chunk.subarray(3);
-  // UTF-16 text without a mark has a zero byte among its first characters if one of them is ASCII or Latin-1.
+  // In UTF-16 every ASCII or Latin-1 character has a zero byte. This detects UTF-16 text without a byte-order mark.
   if (starts(chunk, [0xff, 0xfe]) || starts(chunk, [0xfe, 0xff]) || chunk.subarray(0, 4).includes(0)) {
     throw encodingError(file, 'it looks like UTF-16 or binary data', 'UTF-16');
   }

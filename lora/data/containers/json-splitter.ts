@@ -1,10 +1,10 @@
 /**
- * Splits a large JSON array into its elements without parsing it. It follows only strings and nesting, so it holds one
- * element in memory. The array is the document itself, or the only array of objects directly inside a top-level object
- * (`{"version": …, "data": [{…}, …]}`).
+ * Splits a large JSON array into its elements without parsing them. It tracks only strings and nesting, so only one
+ * element is in memory at a time. The array is either the whole document, or the only array of objects directly inside
+ * a top-level object (`{"version": …, "data": [{…}, …]}`).
  */
 
-/** Deepest nesting of a row. Recursive code would run out of stack on deeper ones. */
+/** Maximum nesting of a row. Recursive code would run out of stack on deeper rows. */
 const MAX_NESTING = 256;
 
 const QUOTE = 0x22;
@@ -20,7 +20,7 @@ export type Element = { bytes: Buffer } | { bytes: null; why: 'long' | 'deep' };
 
 export type SplitFailure = 'empty' | 'not-json' | 'cut-off' | 'no-rows' | 'two-arrays' | 'text-after-the-end';
 
-/** Thrown by `push` and `end`. The caller adds the file. */
+/** Thrown by `push` and `end`. The caller adds the file's name. */
 export class SplitError extends Error {
   readonly failure: SplitFailure;
   constructor(failure: SplitFailure) {
@@ -44,7 +44,7 @@ export class JsonSplitter {
   #started = false;
   /** Whether the current element has a character other than white space. */
   #filled = false;
-  /** Whether a comma precedes the current element. */
+  /** Whether an element must follow, because a comma precedes it. */
   #due = false;
   #parts: Buffer[] = [];
   #length = 0;
@@ -92,7 +92,7 @@ export class JsonSplitter {
     if (this.#rowDepth === 0) throw new SplitError('no-rows');
   }
 
-  /** Follows one byte outside strings. Returns whether it opened an array that may hold the rows. */
+  /** Tracks one byte outside strings. Returns whether the byte opened an array that may hold the rows. */
   #open(byte: number): boolean {
     if (this.#finished) throw new SplitError('text-after-the-end');
     if (!this.#started) {
@@ -149,7 +149,7 @@ export class JsonSplitter {
   }
 
   #complete(comma: boolean): void {
-    // An empty array has no element, but an empty place beside a comma is a faulty element.
+    // Nothing between the brackets is an empty array. Nothing beside a comma is a malformed element.
     if (this.#filled || this.#due || comma) {
       this.#elements.push(
         this.#why === null ? { bytes: Buffer.concat(this.#parts) } : { bytes: null, why: this.#why },

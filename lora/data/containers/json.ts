@@ -11,7 +11,7 @@ import {
   tooLong,
 } from './raw-rows.ts';
 
-/** Bytes searched for the end of the first line. JSON lines with a longer first row must be named .jsonl. */
+/** Bytes searched for the end of the first line. A JSON-lines file with a longer first row must be named .jsonl. */
 const MAX_LOOK_AHEAD = 1024 * 1024;
 
 const NEWLINE = 0x0a;
@@ -37,14 +37,14 @@ const FAILURES: Record<SplitFailure, { reason: string; next?: string }> = {
 };
 
 export interface JsonOptions extends ContainerOptions {
-  /** Columns of rows. They distinguish a row from an object around the rows. */
+  /** Column names that a row may have. They distinguish a single row from an object around the rows. */
   wanted: ReadonlySet<string>;
 }
 
 /**
  * Reads a JSON file: an array of rows, an object around one such array, a single row, or JSON lines under the wrong
- * name. Rows are counted from 1, JSON lines by their line.
- * @throws DATA_JSON (values: file, row, failure) and as readUtf8Bytes
+ * file name. Row numbers count from 1; in JSON lines, the row number is the line number.
+ * @throws DATA_JSON (values: file, row, failure); errors of readUtf8Bytes
  */
 export async function* readJson(file: string, { wanted, ...options }: JsonOptions): RowBatches {
   const chunks = readUtf8Bytes(file, options);
@@ -109,8 +109,8 @@ async function lookAhead(chunks: AsyncGenerator<Buffer>): Promise<FileHead> {
 }
 
 /**
- * Returns whether the text is one row: an object that has a column of a row, and no list of objects in other columns.
- * `{"data": [{…}]}` is an object around rows.
+ * Returns whether the text is a single row: an object that has a wanted column, and no list of objects in any other
+ * column. `{"data": [{…}]}` is not a row but an object around rows.
  */
 function isSingleRow(text: Buffer, wanted: ReadonlySet<string>): boolean {
   const value = parsedObject(text);
@@ -124,7 +124,7 @@ function isListOfObjects(value: unknown): boolean {
   return Array.isArray(value) && typeof value[0] === 'object' && value[0] !== null;
 }
 
-/** Returns the first line that is not blank, and the first visible byte after it. null: they are not there yet. */
+/** Returns the first line that is not blank, and the first visible byte after it. null: `head` lacks one of them. */
 function firstLine(head: Buffer): { line: Buffer; next: number } | null {
   const start = head.findIndex(isVisible);
   const end = start < 0 ? -1 : head.indexOf(NEWLINE, start);

@@ -12,18 +12,18 @@ const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 const SPACE = 0x20;
 
-/** Reads JSON lines: one object per line. @throws as readUtf8Bytes */
+/** Reads JSON lines: one object per line. @throws the errors of readUtf8Bytes */
 export function readJsonLines(file: string, options: ContainerOptions): RowBatches {
   return jsonLines(readUtf8Bytes(file, options));
 }
 
-/** Reads rows from chunks that end anywhere. Lines end in LF or CRLF. Blank lines are skipped, but counted. */
+/** Reads rows from chunks, which may end anywhere. Lines end in LF or CRLF. Blank lines are skipped, but counted. */
 export async function* jsonLines(
   chunks: AsyncIterable<Buffer>,
   { maxBytes = MAX_ROW_BYTES }: { maxBytes?: number } = {},
 ): RowBatches {
   let line = 0;
-  // The start of a line whose end has not been read yet. Beyond the limit, only its length is kept.
+  // The start of a line whose end has not been read yet. If the line exceeds the limit, only its length is kept.
   let parts: Buffer[] = [];
   let length = 0;
   const finish = (rest: Buffer): RawRow | null => {

@@ -12,16 +12,17 @@ import { dataError } from '../errors.ts';
 import type { ContainerOptions, RawRow, RowBatches } from './raw-rows.ts';
 
 /**
- * Largest row group, uncompressed bytes of the columns read. It is decoded as a whole. Writers make groups of some MiB.
+ * Maximum size of a row group: uncompressed bytes of the columns that are read. A group is decoded as a whole. Typical
+ * writers make groups of a few MiB.
  */
 const MAX_GROUP_BYTES = 512 * 1024 * 1024;
-/** Most rows of a group. Each becomes an object. pyarrow writes a million by default. */
+/** Maximum number of rows in a group. Each row becomes an object. pyarrow's default is a million rows per group. */
 const MAX_GROUP_ROWS = 2 * 2 ** 20;
-/** Largest page, uncompressed bytes. Writers make pages of 1 MiB, but a page holds at least one whole value. */
+/** Maximum uncompressed size of a page, in bytes. Pages are usually 1 MiB, but one large value makes a larger page. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
-/** Smallest file: the marks at both ends and the length of the footer. */
+/** Minimum size of a file: the magic numbers at both ends and the length of the footer. */
 const MIN_FILE_BYTES = 12;
-/** Rows per batch. The rows of a large group are converted a few at a time. */
+/** Rows per batch. A large group is converted one batch at a time. */
 const BATCH_ROWS = 1000;
 
 const inflate =
@@ -36,9 +37,9 @@ const COMPRESSORS: Compressors = {
 };
 
 /**
- * Reads Apache Parquet, one row group at a time. 64-bit integers become numbers (strings beyond 2^53), times become ISO
- * strings. `row` counts from 1.
- * @param wanted columns to read. All other columns get the value undefined
+ * Reads Apache Parquet, one row group at a time. 64-bit integers become numbers, or strings beyond 2^53. Times become
+ * ISO strings. `row` counts from 1.
+ * @param wanted columns to read; all other columns get the value undefined
  * @throws DATA_PARQUET (values: file, reason), DATA_UNREADABLE
  */
 export async function* readParquet(
@@ -66,7 +67,7 @@ export async function* readParquet(
           { next: 'write smaller row groups (pyarrow: row_group_size=10000)' },
         );
       }
-      // If no column is wanted, one row with the column names is enough for the error message of the caller.
+      // If the file has no wanted column, the caller throws an error. One row with the column names is enough for it.
       const values: Record<string, unknown>[] =
         columns.length === 0
           ? [{}]
@@ -112,7 +113,7 @@ async function fileBuffer(
       let filled = 0;
       while (filled < bytes.length) {
         const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, from + filled);
-        if (bytesRead === 0) throw new Error('it became shorter during reading');
+        if (bytesRead === 0) throw new Error('it became shorter while it was read');
         filled += bytesRead;
       }
       onBytes(bytes.length);
@@ -124,7 +125,7 @@ async function fileBuffer(
 /** Returns the top-level columns in the order of the schema, whose first element is the root. */
 function columnNames({ schema }: FileMetaData): string[] {
   const names: string[] = [];
-  // The elements are in depth-first order, so the descendants of a column are skipped.
+  // The elements are in depth-first order, so each step skips the descendants of a column.
   for (let i = 1; i < schema.length; i = next(schema, i)) names.push(schema[i]!.name);
   return names;
 }
@@ -143,7 +144,7 @@ function groupBytes(group: FileMetaData['row_groups'][number], columns: readonly
   }, 0);
 }
 
-/** Converts a value to what JSON can hold. Templates do not know 64-bit integers and dates. */
+/** Converts a value to one that JSON can hold, because templates do not support 64-bit integers and dates. */
 function plain<T>(value: T): T {
   return plainValue(value) as T;
 }

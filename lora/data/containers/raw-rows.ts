@@ -1,10 +1,10 @@
-/** Rows as containers give them, before their format is known. */
+/** Rows as read from a container file, before their format is known. */
 import { isUtf8 } from 'node:buffer';
 
-/** Largest row, bytes. A parsed row can take tens of times as much memory. */
+/** Maximum size of a row, in bytes. A parsed row can take tens of times as much memory. */
 export const MAX_ROW_BYTES = 16 * 1024 * 1024;
 
-/** A row, or the reason why it cannot be used. `row` counts as in Origin. */
+/** A row, or the reason why it cannot be used. `row` is numbered as in Origin. */
 export type RawRow =
   | { row: number; value: Readonly<Record<string, unknown>> }
   | { row: number; code: string; reason: string };
@@ -25,7 +25,7 @@ export function parseRow(bytes: Buffer, row: number): RawRow {
   try {
     value = JSON.parse(bytes.toString('utf8'));
   } catch (error) {
-    // V8 quotes the text around the error, which can be long.
+    // V8's message quotes the text around the error, which can be long.
     const detail = error instanceof Error ? error.message.slice(0, 120) : '';
     return { row, code: 'ROW_NOT_JSON', reason: `it is not JSON (${detail})` };
   }

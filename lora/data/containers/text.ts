@@ -2,10 +2,10 @@ import { dataError } from '../errors.ts';
 import { readText } from './file-bytes.ts';
 import type { ContainerOptions } from './raw-rows.ts';
 
-/** Longest document, characters. It is held in memory as a whole. */
+/** Maximum length of a document, in characters. The whole document is held in memory. */
 const MAX_DOCUMENT = 64 * 1024 * 1024;
 
-/** Reads a plain text file as one document. @throws as readText; DATA_UNREADABLE also if it is too long */
+/** Reads a plain text file as one document. @throws the errors of readText; DATA_UNREADABLE if the file is too long */
 export async function readPlainText(file: string, options: ContainerOptions): Promise<string> {
   const parts: string[] = [];
   let length = 0;

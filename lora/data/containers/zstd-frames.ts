@@ -1,6 +1,6 @@
 /**
- * Cuts a zstd stream after each of its frames (RFC 8878, section 3). Node's decompressor silently drops the bytes that
- * follow a frame in the same chunk. pzstd and `cat a.zst b.zst` produce archives of several frames. If Node's
+ * Cuts a zstd stream after each of its frames (RFC 8878, section 3). Archives made by pzstd or `cat a.zst b.zst` have
+ * several frames, but Node's decompressor silently drops the bytes that follow a frame in the same chunk. Once Node's
  * decompressor continues with the next frame, this file can be deleted.
  */
 
@@ -26,7 +26,7 @@ const FIELD_BYTES: Record<State, number> = { magic: 4, descriptor: 1, block: 3, 
 
 class FrameWalker {
   #state: State = 'magic';
-  /** Number of bytes read of the current field, and their little-endian value. */
+  /** Number of bytes of the current field read so far, and their little-endian value. */
   #count = 0;
   #value = 0;
   /** Bytes to skip before the next field. */

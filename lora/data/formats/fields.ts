@@ -9,7 +9,7 @@ export class RowProblem extends Error {
 
 export type RowValue = Readonly<Record<string, unknown>>;
 
-/** Maps fields to the columns that hold them, as the user named them. */
+/** Column of each field, as chosen by the user. */
 export type Columns = Readonly<Record<string, string>>;
 
 /** Looks up the fields of a row in the columns that hold them. */

@@ -9,7 +9,7 @@ import { readCompletion, readInstruction, readTextRow } from './plain.ts';
 import { readSegments, readTokens } from './tokens.ts';
 
 interface Definition {
-  /** Fields, which are also the usual names of the columns. */
+  /** Fields of the format. By default each field is read from the column of the same name. */
   fields: readonly string[];
   /** The fields as shown in messages. */
   summary: string;
@@ -28,8 +28,8 @@ const conversation = (style: 'messages' | 'sharegpt', summary: string): Definiti
 const isText = (value: unknown): boolean => typeof value === 'string';
 
 /**
- * All formats, in the order in which they are tried: first those that say most about their tokens. For example, Alpaca
- * files also have a `text` column that repeats instruction and output.
+ * All formats, in the order in which they are tried: the most specific first. For example, Alpaca files also have a
+ * `text` column that repeats instruction and output, so `alpaca` is tried before `text`.
  */
 const DEFINITIONS: Readonly<Record<Format, Definition>> = {
   tokens: {
@@ -74,7 +74,7 @@ const DEFINITIONS: Readonly<Record<Format, Definition>> = {
 
 const ALL = Object.entries(DEFINITIONS) as [Format, Definition][];
 
-/** Returns the formats that have every field of a column map. @throws DATA_COLUMNS if there is none */
+/** Returns the formats that have every field named in `columns`. @throws DATA_COLUMNS if there is none */
 export function candidates(format: Format | 'auto', columns: Columns): Format[] {
   const mapped = Object.keys(columns);
   const chosen = ALL.filter(([name]) => format === 'auto' || format === name);
@@ -88,7 +88,7 @@ export function candidates(format: Format | 'auto', columns: Columns): Format[] 
   );
 }
 
-/** Returns the first of the formats that fits a row, or null. */
+/** Returns the first format in the list that fits a row, or null. */
 export function recognise(row: RowValue, formats: readonly Format[], columns: Columns): Format | null {
   const fields = new Fields(row, columns);
   return formats.find((name) => DEFINITIONS[name].fits(fields, columns)) ?? null;
@@ -124,7 +124,7 @@ export function unrecognised(
     reason: string,
     { missing = null, next }: { missing?: string | null; next?: string } = {},
   ) => dataError('DATA_FORMAT', `${file} ${reason}`, { file, columns: found, formats, missing }, { next });
-  // Role and content are keys of a message, not columns.
+  // The fields role and content refer to keys of a message, not to columns.
   const absent = Object.entries(columns).find(
     ([field, column]) => field !== 'role' && field !== 'content' && !found.includes(column),
   );
@@ -154,5 +154,5 @@ function problem(row: RowValue, format: Format, columns: Columns): string {
     if (error instanceof RowProblem) return error.message;
     throw error;
   }
-  return 'its first list is empty';
+  return 'the list in its first row is empty';
 }

@@ -13,7 +13,7 @@ import {
 /** Usual names of the column that holds a conversation. */
 export const CONVERSATION_COLUMNS = ['messages', 'conversations', 'conversation'];
 
-/** Roles of ShareGPT. `function_call` is a turn of the assistant, `observation` the answer of a tool. */
+/** Roles in ShareGPT data. `function_call` is a turn of the assistant; `observation` is a tool's answer. */
 const SHAREGPT_ROLES: ReadonlyMap<string, string> = new Map([
   ['human', 'user'],
   ['user', 'user'],
@@ -74,7 +74,7 @@ function message(item: RowValue, keys: MessageKeys, number: number): Message {
     throw new RowProblem('ROW_MESSAGE', `message ${number} has no role ("${keys.role}")`);
   }
   const { [keys.role]: _, [keys.content]: content, role: __, content: ___, ...rest } = item;
-  // Tables have every key in every row. A null means that the key was absent.
+  // Table formats such as Parquet have every key in every row, so null means that the key was absent.
   const more = Object.fromEntries(
     Object.entries(rest).filter(([, value]) => value !== null && value !== undefined),
   );

@@ -23,7 +23,7 @@ export function readCompletion(fields: Fields): ExampleBody {
   return { kind: 'completion', prompt, completion, ...(tools && tools.length > 0 && { tools }) };
 }
 
-/** Reads a row of Alpaca: `instruction` and `output`; optional: `input`, `system`, `history`. */
+/** Reads a row in Alpaca format: `instruction` and `output`; optional: `input`, `system`, `history`. */
 export function readInstruction(fields: Fields): ExampleBody {
   const output = fields.text('output');
   if (output === '') throw new RowProblem('ROW_EMPTY', 'the output is empty');

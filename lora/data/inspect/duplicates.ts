@@ -2,31 +2,34 @@ import type { Origin } from '../examples.ts';
 import type { Rendered } from '../render/rendered.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 
-/** Duplicates listed with their places. */
+/** Maximum number of duplicates that are listed with their places. */
 const MAX_NAMED = 5;
-/** Rows per file. A place is stored as one number, file × 2³² + row, which a double holds exactly up to two million files. */
+/**
+ * Maximum number of rows per file. A place is stored as one number, file × 2³² + row. A double holds this number
+ * exactly for up to two million files.
+ */
 const ROWS = 2 ** 32;
 
 export interface Duplicate {
   origin: Origin;
-  /** The earlier sample that it repeats. */
+  /** Place of the earlier sample that this one repeats. */
   first: Origin;
 }
 
 export interface DuplicateCount {
-  /** Samples that repeat an earlier one. An estimate if `sampledOneIn` is above 1. */
+  /** Number of samples that repeat an earlier one. An estimate if `sampledOneIn` is above 1. */
   count: number;
-  /** 1: every sample was compared. n: there were too many different samples to keep, so only one in n was. */
+  /** 1: every sample was compared. n: only one sample in n was compared, because there were too many to keep. */
   sampledOneIn: number;
   /** The first duplicates found. */
   named: Duplicate[];
 }
 
-/** Counts samples with equal tokens and equal masks. Memory is bounded, see HashTable. */
+/** Counts samples with equal tokens and equal masks. Memory is bounded (see HashTable). */
 export class DuplicateCounter {
   readonly #table = new HashTable();
   readonly #places = new Places();
-  /** Each duplicate adds the table's scale at the time it was found. */
+  /** Estimated number of duplicates: each one adds the scale that the table had when it was found. */
   #found = 0;
   readonly #named: Duplicate[] = [];
 
@@ -46,8 +49,8 @@ export class DuplicateCounter {
   }
 
   /**
-   * Returns 0 if no equal sample was added, else the number of samples that this match stands for: 1, or more if the
-   * table keeps only some of the samples.
+   * Returns 0 if no equal sample was added. Otherwise returns the number of samples that this match stands for: 1, or
+   * more if the table keeps only some of the samples.
    */
   weight(rendered: Rendered): number {
     return this.#table.get(sampleHash(rendered)) === undefined ? 0 : this.#table.scale;

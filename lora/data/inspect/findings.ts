@@ -4,7 +4,7 @@ import type { InspectionCounts } from './inspection.ts';
 import { RUN_TOKENS } from './overlap.ts';
 
 /**
- * - `error`: training would stop, or learn nothing
+ * - `error`: training would stop, or the model would learn nothing
  * - `warning`: the model would learn something that is probably not intended
  * - `note`: worth knowing
  */
@@ -15,7 +15,7 @@ export interface Finding {
   level: Level;
   code: string;
   message: string;
-  /** What to do about it. null: nothing in particular. */
+  /** Advice about the finding, or null. */
   next: string | null;
 }
 
@@ -86,7 +86,7 @@ function* sampleFindings({ read, tally, partial }: InspectionCounts): Generator<
     yield finding(
       'note',
       'PARTIAL',
-      `only the first ${countOf(tally.samples, 'sample')} were inspected (--limit)`,
+      `inspection stopped after ${countOf(tally.samples, 'sample')} (--limit)`,
     );
   }
 }
@@ -96,7 +96,7 @@ function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
     yield finding(
       leftOut(tally) === tally.samples ? 'error' : 'warning',
       'UNTRAINED',
-      `${countOf(tally.untrained, 'sample')} (${formatPercent(tally.untrained / tally.samples)}) left out, without a trained token: ` +
+      `${countOf(tally.untrained, 'sample')} (${formatPercent(tally.untrained / tally.samples)}) left out because they have no trained token: ` +
         'conversations without an answer, or samples that lost their answer when they were cut',
     );
   }
@@ -104,8 +104,8 @@ function* maskFindings({ tally }: InspectionCounts): Generator<Finding> {
     yield finding(
       'note',
       'MERGED',
-      `${countOf(tally.merged, 'sample')} in which one token spans the end of the prompt and the start of the answer; it is trained`,
-      'end prompts at the end of a word, without a space',
+      `${countOf(tally.merged, 'sample')} in which one token spans the end of the prompt and the start of the answer; this token is trained`,
+      'end each prompt after a word, without a trailing space',
     );
   }
 }
@@ -165,7 +165,7 @@ function* lengthFindings({ tally, fill, sequenceLength }: InspectionCounts): Gen
     yield finding(
       leftOut(tally) === tally.samples ? 'error' : 'warning',
       'DROPPED',
-      `${countOf(tally.dropped, 'sample')} left out, longer than ${sequenceLength} tokens`,
+      `${countOf(tally.dropped, 'sample')} left out because they are longer than ${sequenceLength} tokens`,
     );
   }
   if (tally.truncated > 0) {
@@ -173,7 +173,7 @@ function* lengthFindings({ tally, fill, sequenceLength }: InspectionCounts): Gen
     yield finding(
       share > MANY_TRUNCATED ? 'warning' : 'note',
       'TRUNCATED',
-      `${countOf(tally.truncated, 'sample')} cut (${formatPercent(share)}), longer than ${sequenceLength} tokens`,
+      `${countOf(tally.truncated, 'sample')} cut (${formatPercent(share)}) because they are longer than ${sequenceLength} tokens`,
       'raise --sequence-length to keep them whole',
     );
   }
@@ -213,7 +213,7 @@ function* repetitionFindings({ duplicates, overlap, tally }: InspectionCounts): 
     yield finding(
       'note',
       'OVERLAP_SLIGHT',
-      `${countOf(overlap.touched, 'held-out sample')} with a run of ${RUN_TOKENS} trained tokens that also occurs in the training data`,
+      `${countOf(overlap.touched, 'held-out sample')} with at least one run of ${RUN_TOKENS} trained tokens that also occurs in the training data`,
     );
   }
 }

@@ -1,21 +1,21 @@
 /** Hashes of token sequences, and a hash table with bounded memory. */
 
-/** Slots of the largest table: 32 MiB at 16 bytes each, which holds 1.5 million hashes. */
+/** Maximum number of slots: at 16 bytes each they take 32 MiB and hold 1.5 million hashes. */
 const MAX_SLOTS = 2 ** 21;
 const FIRST_SLOTS = 2 ** 10;
 /** Share of occupied slots at which the table grows. Above it, probing becomes slow. */
 const MAX_LOAD = 0.7;
 
 /**
- * A hash of 64 bits, of which a table uses 63. Among a million different sequences, two collide in about one of 20
- * million runs.
+ * A hash of 64 bits, of which a table uses 63. For a million different sequences, the probability of any collision is
+ * about 1 in 20 million.
  */
 export interface Hash {
   high: number;
   low: number;
 }
 
-/** Hashes 32-bit numbers to 64 bits, with the finaliser of MurmurHash3 on two lanes. */
+/** Hashes a sequence of 32-bit numbers to 64 bits, with the finaliser of MurmurHash3 on two lanes. */
 export function hashOf(values: Iterable<number>): Hash {
   let [high, low] = [0x9e3779b9, 0x85ebca6b];
   for (const value of values) {
@@ -33,9 +33,9 @@ function finalise(word: number): number {
 }
 
 /**
- * A map from hashes to numbers. Whenever it is full, it drops half of the hashes, chosen by one bit of the hash, and
- * ignores such hashes from then on. A count over the kept hashes, times `scale`, estimates the count over all (adaptive
- * sampling, Flajolet 1990).
+ * A map from hashes to numbers. Whenever the map is full, it drops half of the hashes, chosen by one bit of the hash,
+ * and ignores hashes with that bit from then on. A count over the kept hashes, multiplied by `scale`, estimates the
+ * count over all hashes (adaptive sampling, Flajolet 1990).
  */
 export class HashTable {
   readonly #maxSlots: number;
@@ -62,7 +62,7 @@ export class HashTable {
     return this.#used;
   }
 
-  /** Returns whether the table keeps this hash if it is set. */
+  /** Returns whether `set` would keep this hash. */
   samples({ high }: Hash): boolean {
     return (high & (this.scale - 1)) === 0;
   }

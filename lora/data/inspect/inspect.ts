@@ -17,7 +17,7 @@ import { OverlapCounter } from './overlap.ts';
 import { SpecialTokenCounter } from './special-tokens.ts';
 import { tokenTexts } from './token-texts.ts';
 
-/** Most tokens shown of one sample. */
+/** Maximum number of tokens shown of one sample. */
 const SHOWN_TOKENS = 4096;
 
 export interface InspectOptions {
@@ -31,13 +31,13 @@ export interface InspectOptions {
   settings?: DataSettings;
   /** T, tokens per row. */
   sequenceLength: number;
-  /** Nodes that would share a job over this data. @default 4 */
+  /** Number of nodes that would share a job over this data. @default 4 */
   nodes?: number;
-  /** Samples to show. They are chosen at random, but every run chooses the same ones. @default 3 */
+  /** Number of samples to show. They are chosen at random, but every run chooses the same ones. @default 3 */
   samples?: number;
   /** Stop after this many training samples. null: inspect all of them. @default null */
   limit?: number | null;
-  /** Milliseconds since 1970. Chat templates may print this day. */
+  /** The current time, milliseconds since 1970. Chat templates may print its date. */
   now: number;
   signal?: AbortSignal;
   /** Called for every example read. */
@@ -45,11 +45,11 @@ export interface InspectOptions {
 }
 
 export interface InspectProgress {
-  /** Bytes read of the current data. The held-out data is read before and after the training data. */
+  /** Bytes read of the current data set. The held-out data is read both before and after the training data. */
   readonly bytes: number;
-  /** Size of the current data, bytes. */
+  /** Size of the current data set, bytes. */
   readonly totalBytes: number;
-  /** Examples read of the current data. */
+  /** Examples read of the current data set. */
   readonly examples: number;
 }
 

@@ -15,26 +15,26 @@ export interface ShownSample {
   kind: Example['kind'];
   /** The first tokens. */
   tokens: ShownToken[];
-  /** Number of tokens after those. */
+  /** Number of further tokens, which are not shown. */
   more: number;
-  /** Trained tokens of the whole sample. */
+  /** Number of trained tokens in the whole sample. */
   trained: number;
 }
 
-/** What was counted in the data. */
+/** Counts and other facts about the inspected data. */
 export interface InspectionCounts {
   /** T, tokens per row. */
   sequenceLength: number;
-  /** Where the chat template comes from: a file, or "built in: chatml". null: there is none. */
+  /** Source of the chat template: a file, or "built in: chatml". null: there is no template. */
   template: string | null;
-  /** Samples by kind. */
+  /** Number of samples of each kind. */
   kinds: Partial<Record<Example['kind'], number>>;
   /** Rows read from the training data. */
   read: RowSummary;
   /** Rows read from the held-out data; null if there is none. */
   heldOutRead: RowSummary | null;
   tally: RowTally;
-  /** Share of the packed rows' positions that hold tokens; null if there are no rows. */
+  /** Fill ratio: share of the positions in packed rows that hold tokens. null if there are no rows. */
   fill: number | null;
   /** null if there are no samples. */
   lengths: LengthSummary | null;

@@ -1,4 +1,4 @@
-/** Longest length with a counter of its own: the longest row of a job. Longer samples are rare and kept in a list. */
+/** Largest length with its own counter: the maximum row length of a job. Longer samples are rare and kept in a list. */
 const MAX_COUNTED = 131_072;
 const BINS = 12;
 
@@ -19,7 +19,7 @@ export interface LengthSummary {
   /** The 95th percentile. */
   p95: number;
   longest: number;
-  /** Bins of equal width up to the 99th percentile; the last bin also holds all longer samples. */
+  /** Bins of equal width up to the 99th percentile. The last bin also contains all longer samples. */
   histogram: LengthBin[];
 }
 
@@ -53,7 +53,7 @@ export class LengthCounter {
     };
   }
 
-  /** Returns the smallest length that at least this share of the samples does not exceed. */
+  /** Returns the smallest length such that at least this share of the samples is not longer. */
   #quantile(share: number): number {
     const wanted = Math.max(1, Math.ceil(share * this.#samples));
     let seen = 0;

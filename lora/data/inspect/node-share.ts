@@ -9,7 +9,7 @@ export interface NodeShare {
   trainedTokens: number;
   /** Data shards of the whole job. */
   shards: number;
-  /** Bytes of all data shards, at most. */
+  /** Upper bound on the size of all data shards together, bytes. */
   bytes: number;
 }
 

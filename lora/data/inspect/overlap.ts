@@ -7,21 +7,21 @@ import type { Rendered } from '../render/rendered.ts';
 import type { DuplicateCounter } from './duplicates.ts';
 import { type Hash, HashTable, hashOf } from './hash-table.ts';
 
-/** Tokens per run. The contamination check of GPT-3 (2020) uses 13 words. */
+/** Length of a run, in tokens. The contamination check of GPT-3 (2020) uses 13 words. */
 export const RUN_TOKENS = 13;
 /** A held-out sample is called known if at least this share of its runs is in the training data. */
 const KNOWN_SHARE = 0.5;
-/** Samples listed with their places, those with the largest share first. */
+/** Maximum number of samples listed with their places, those with the largest share first. */
 const MAX_NAMED = 5;
 
 export interface KnownSample {
   origin: Origin;
-  /** Share of its runs that are in the training data. */
+  /** Share of the sample's runs that are in the training data. */
   share: number;
 }
 
 export interface OverlapCount {
-  /** Held-out samples. */
+  /** Number of held-out samples. */
   heldOut: number;
   /** Samples with the same tokens and mask as a training sample. An estimate if the duplicate count is one. */
   equal: number;
@@ -29,17 +29,17 @@ export interface OverlapCount {
   touched: number;
   /** Samples with at least half of their runs in the training data. */
   known: number;
-  /** Samples that have runs at all: 13 or more trained tokens in a row. */
+  /** Samples that have at least one run: 13 or more trained tokens in a row. */
   withRuns: number;
-  /** 1: every run was looked up. n: one run in n was. */
+  /** 1: every run was looked up. n: only one run in n was looked up. */
   sampledOneIn: number;
   named: KnownSample[];
 }
 
 /**
  * Counts the overlap. Call `addHeldOut` for every held-out sample, then `addTraining` for every training sample, then
- * `judge` for every held-out sample again. Only trained tokens count on both sides, because system prompts and
- * templates repeat by design.
+ * `judge` for every held-out sample again. Only trained tokens are compared, because system prompts and templates
+ * repeat by design.
  */
 export class OverlapCounter {
   readonly #runs = new HashTable();

@@ -2,7 +2,7 @@ import type { Rendered } from '../render/rendered.ts';
 import type { Renderer } from '../render/renderer.ts';
 import type { TextTokenizer } from '../tokenizer.ts';
 
-/** Trained tokens allowed after an end-of-turn token. Templates write a newline there. */
+/** Maximum number of trained tokens after an end-of-turn token. Templates often write a newline there. */
 const MAX_AFTER_END = 2;
 
 export interface SpecialTokenCount {
@@ -12,11 +12,11 @@ export interface SpecialTokenCount {
   withoutBos: number;
   /** Samples whose trained part ends with the tokenizer's end-of-text token. */
   endWithEos: number;
-  /** Samples whose trained part ends with another special token, by the text of that token. */
+  /** Samples whose trained part ends with a different special token, counted by the text of that token. */
   endWithOther: Record<string, number>;
-  /** Samples whose trained part ends without a special token. The model does not learn to stop from them. */
+  /** Samples whose trained part ends without a special token. They do not teach the model to stop. */
   withoutEnd: number;
-  /** Unknown tokens. */
+  /** Number of unknown tokens in all samples. */
   unknownTokens: number;
   /** Samples with unknown tokens. */
   withUnknown: number;
@@ -73,7 +73,7 @@ export class SpecialTokenCounter {
     return this.#count;
   }
 
-  /** A token is special if decoding leaves it out. */
+  /** Returns whether a token is special, that is, left out of decoded text. */
   #isSpecial(id: number): boolean {
     let special = this.#special.get(id);
     if (special === undefined) {

@@ -2,20 +2,20 @@ import type { TextTokenizer } from '../tokenizer.ts';
 
 export interface ShownToken {
   id: number;
-  /** Its part of the text. Empty if a character spans several tokens: the last of them carries it. */
+  /** The token's part of the text. If a character spans several tokens, it belongs to the last. */
   text: string;
   trained: boolean;
 }
 
-/** Most tokens that one character may span. After that, the rest of the sample is decoded token by token. */
+/** Maximum number of tokens that a character may span. If it spans more, the rest is decoded token by token. */
 const MAX_WAIT = 8;
 
 /**
  * Returns each token with its part of the decoded text.
  *
- * A token decoded alone may give half a character, or lose its leading space. So it is decoded together with the tokens
- * before it, back to a position whose text is known. Its text is taken if the result fits into the text of the whole
- * sample.
+ * A token decoded alone may give half a character, or lose its leading space. Therefore each token is decoded together
+ * with the tokens before it, back to a position whose text is known. The result is used if it occurs at that position
+ * in the text of the whole sample.
  */
 export function tokenTexts(
   ids: readonly number[],
@@ -24,7 +24,7 @@ export function tokenTexts(
 ): ShownToken[] {
   const decode = (part: readonly number[]): string => tokenizer.decode(part, { special: true });
   const full = decode(ids);
-  // Tokens are decoded from index `known` on. In the text, they begin at `from`; the last part ended at `to`.
+  // Tokens are decoded from index `known` on. Their text begins at `from`. The previous token's part ended at `to`.
   let [known, from, to] = [0, 0, 0];
   let group = 0;
   let lost = false;
@@ -42,7 +42,7 @@ export function tokenTexts(
     }
     const text = full.slice(to, from + fitting.length);
     const end = from + fitting.length;
-    // U+FFFD may be half of a character: keep the start, so that later tokens are decoded together with this one.
+    // U+FFFD may be half of a character. In that case `known` stays, so that later tokens are decoded with this one.
     if (!fitting.endsWith('\ufffd')) [known, from] = [group, to];
     to = end;
     group = i + 1;

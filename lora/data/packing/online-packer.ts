@@ -4,11 +4,11 @@ import { cutSequence, layOut, MAX_PIECES, type Piece } from './pieces.ts';
 export interface PackOptions {
   /** T, tokens per row. */
   sequenceLength: number;
-  /** See `CutOptions.restart`. @default null */
+  /** First token of later pieces, see `CutOptions.restart`. @default null */
   restart?: number | null;
 }
 
-/** Open rows that wait for a fitting piece. More open rows pack tighter, but cost memory and time. */
+/** Maximum number of open rows that wait for a fitting piece. More rows pack tighter, but cost memory and time. */
 const OPEN_ROWS = 256;
 
 interface OpenRow {
@@ -55,7 +55,7 @@ export class OnlinePacker {
     for (const row of this.#open) yield this.#close(row);
   }
 
-  /** Returns the open row with the least room that is still enough for `size` tokens; the oldest if several have it. */
+  /** Returns the open row with the least free space that still fits `size` tokens; the oldest if several are equal. */
   #tightest(size: number): OpenRow | undefined {
     let best: OpenRow | undefined;
     for (const row of this.#open) {

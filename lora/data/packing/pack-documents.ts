@@ -16,8 +16,8 @@ export function* packSequences(sequences: Iterable<readonly number[]>, options: 
 }
 
 /**
- * Tokenises and packs documents. Each gets the special tokens that the tokenizer's config adds, and ends with the
- * end-of-text token. Later pieces of a document start with the beginning-of-text token if the tokenizer adds one.
+ * Tokenises and packs documents. Each document gets the special tokens that the tokenizer's config adds, and ends with
+ * the end-of-text token. If the tokenizer adds a beginning-of-text token, later pieces of a document start with it too.
  */
 export async function* packDocuments(
   documents: AsyncIterable<string> | Iterable<string>,

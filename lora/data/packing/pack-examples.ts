@@ -11,7 +11,7 @@ import { WindowPacker } from './window-packer.ts';
 
 export const PACKINGS = ['auto', 'bfd', 'wrapped', 'none'] as const;
 /**
- * How samples share rows. Each sample is always a segment of its own and does not see the others.
+ * How samples share rows. Each sample is always a separate segment, so its tokens never see another sample.
  * - `bfd`: best fit decreasing, over a window of the data
  * - `wrapped`: best fit in the order of the data
  * - `none`: one row per sample
@@ -26,14 +26,14 @@ export interface PackingOptions extends Pick<RenderOptions, 'report' | 'signal'>
   packing?: Packing;
   /** @default 'auto' */
   truncation?: Truncation;
-  /** Is counted up while the rows are made. */
+  /** Counters that are updated while the rows are made. */
   tally?: RowTally;
 }
 
 /**
  * Renders, truncates and packs examples. Yields rows of T tokens as they fill up. The order of the rows depends only on
  * the examples.
- * @throws PACK_LENGTH and as renderExamples
+ * @throws PACK_LENGTH; errors of renderExamples
  */
 export async function* packExamples(
   examples: AsyncIterable<Example> | Iterable<Example>,
@@ -132,7 +132,7 @@ export class SamplePacker {
   }
 }
 
-/** Returns whether any token gives a loss. The first cannot: no token comes before it. */
+/** Returns whether any token contributes to the loss. The first token cannot, because no token comes before it. */
 function predicts(trained: Uint8Array): boolean {
   return trained.indexOf(1, 1) >= 0;
 }

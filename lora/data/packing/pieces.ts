@@ -1,17 +1,17 @@
 /**
  * Cuts token sequences into pieces and lays pieces out in rows, without losing or repeating a prediction.
  *
- * A sequence s0 … sm contains the predictions s1 … sm. They are cut into pieces of at most one row. Each piece keeps
+ * A sequence s0 … sm contains the predictions s1 … sm. These are cut into pieces of at most one row. Each piece keeps
  * the token before it as context, or starts with a new beginning-of-text token (see `CutOptions.restart`). Pieces
- * shorter than a row share rows. Each is a segment of its own: attention and positions restart there.
+ * shorter than a row share rows. Each piece is a separate segment, in which attention and positions restart.
  */
 
 import { emptyRow, IGNORED_LABEL, type Row } from '../row.ts';
 
-/** Most pieces in one row: the largest number that `Row.segments` can hold. Only longer rows can reach it. */
+/** Maximum number of pieces in a row: the largest number that `Row.segments` can hold. */
 export const MAX_PIECES = 0xffff;
 
-/** Up to a row's length of input tokens. */
+/** A part of a sequence with at most as many input tokens as a row. */
 export interface Piece {
   readonly ids: readonly number[];
   /** The token after each input token, or `IGNORED_LABEL`. */
@@ -19,11 +19,11 @@ export interface Piece {
 }
 
 export interface CutOptions {
-  /** Most input tokens of a piece. */
+  /** Maximum number of input tokens in a piece. */
   length: number;
   /**
-   * First input token of every piece after the first. Models that always saw a beginning-of-text token need it here.
-   * null: the token before the piece. @default null
+   * First input token of every piece after the first: the beginning-of-text token, for models that always saw one in
+   * pre-training. null: the token before the piece. @default null
    */
   restart?: number | null;
 }

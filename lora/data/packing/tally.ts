@@ -1,4 +1,4 @@
-/** Counts of what happened to the samples on their way into rows. */
+/** Counters of the samples that were packed, cut or left out, and of the resulting rows. */
 export interface RowTally {
   /** Samples rendered. */
   samples: number;
@@ -15,7 +15,7 @@ export interface RowTally {
   /** Samples in which one token spans the end of a prompt and the start of an answer. */
   merged: number;
   rows: number;
-  /** Tokens in rows, without padding. Divided by rows × T: the fill ratio. */
+  /** Tokens in rows, without padding. The fill ratio is this number divided by rows × T. */
   rowTokens: number;
   /** Supervised tokens: those that the loss counts. */
   trainedTokens: number;
@@ -36,7 +36,7 @@ export function newTally(): RowTally {
   };
 }
 
-/** Explains, as part of a message, why the data gave no row. */
+/** Returns a phrase for messages that explains why the data gave no row. */
 export function whyNoRows({ samples, untrained, dropped }: RowTally): string {
   if (samples === 0) return 'no row of the files became a sample';
   const reasons = [

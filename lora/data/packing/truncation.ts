@@ -1,10 +1,10 @@
 export const TRUNCATIONS = ['auto', 'shorten', 'keep-start', 'keep-end', 'drop', 'split'] as const;
 /**
- * What to do with a sample that does not fit into a row:
+ * Treatment of a sample that does not fit into a row:
  * - `shorten`: remove untrained tokens first, and never all trained ones
- * - `keep-start`, `keep-end`: cut off the other end, whatever it contains, as in TRL
+ * - `keep-start`, `keep-end`: keep this end and cut off the other, whatever it contains, as in TRL
  * - `drop`: leave the sample out
- * - `split`: make several pieces
+ * - `split`: split the sample into several pieces
  * - `auto`: `split` for plain text, `shorten` for everything else
  */
 export type Truncation = (typeof TRUNCATIONS)[number];
@@ -22,10 +22,13 @@ const CONTEXT_SHARE = 1 / 4;
 /**
  * Truncates a sample to at most `limit` tokens. Returns null if the mode leaves it out.
  *
- * `shorten` removes tokens in this order until the sample fits: first those after the last trained token; then those
- * in the middle of the prompt, down to a quarter of the limit (the two ends of a prompt hold the instructions and the
- * question); then those at the end. A cut in the prompt lies between two untrained tokens, so no trained token is
- * predicted across it.
+ * `shorten` removes tokens until the sample fits, in this order:
+ * 1. tokens after the last trained token
+ * 2. tokens in the middle of the prompt, down to a quarter of the limit, because the two ends of a prompt usually hold
+ *    the instructions and the question
+ * 3. tokens at the end of the sample
+ *
+ * A cut in the prompt lies between two untrained tokens, so no trained token is predicted across it.
  */
 export function truncate(
   sample: Sample,

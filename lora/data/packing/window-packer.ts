@@ -1,9 +1,9 @@
 import type { Row } from '../row.ts';
 import { layOut, MAX_PIECES, type Piece } from './pieces.ts';
 
-/** Tokens per window: 8 MiB, at 8 bytes for id and label. */
+/** Tokens per window. With 8 bytes for id and label, they take 8 MiB. */
 const WINDOW_TOKENS = 2 ** 20;
-/** Rows per window, at least. With fewer long rows in a window, none of them would fill up. */
+/** Minimum number of rows per window. With fewer rows, long rows would not fill up. */
 const WINDOW_ROWS = 32;
 
 interface CompactPiece {
@@ -18,10 +18,10 @@ interface OpenRow {
 
 /**
  * Packs pieces by best fit decreasing (Johnson 1974), one window of the stream at a time. Pieces are collected until a
- * window of 1,048,576 tokens, or of 32 rows if that is more, is full. Then they are placed from the longest to the
+ * window of 1,048,576 tokens (or of 32 rows, if that is more) is full. Then they are placed from the longest to the
  * shortest, each into the fullest row that still has room for it.
  *
- * Rows are yielded in the order in which they were started. Equal pieces in equal order give equal rows.
+ * Rows are yielded in the order in which they were started. The same pieces in the same order give the same rows.
  */
 export class WindowPacker {
   readonly #length: number;
@@ -52,7 +52,7 @@ export class WindowPacker {
 
 function bestFit(pieces: readonly CompactPiece[], length: number): OpenRow[] {
   const rows: OpenRow[] = [];
-  // Open rows by their free tokens, and an index that finds the smallest sufficient number.
+  // Open rows by their number of free tokens, and an index that finds the smallest sufficient number.
   const byRoom = new Map<number, OpenRow[]>();
   const rooms = new RoomTree(length);
   const put = (row: OpenRow): void => {

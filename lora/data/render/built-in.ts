@@ -1,4 +1,4 @@
-/** Raises an error for tools, because these templates would silently leave out the calls. */
+/** Raises an error if a conversation uses tools, because these templates would silently leave out the tool calls. */
 const NO_TOOLS = `{%- macro no_tools(called) %}{%- if called %}
 {{- raise_exception('the built-in templates do not support tools; use the template of a model that does') }}
 {%- endif %}{%- endmacro %}
@@ -7,8 +7,8 @@ const NO_TOOLS = `{%- macro no_tools(called) %}{%- if called %}
 /**
  * Chat templates for base models that have none.
  *
- * - `chatml`: OpenAI's ChatML. If the tokenizer does not know its marks, they are spelled out, which works but costs
- *   tokens.
+ * - `chatml`: OpenAI's ChatML. If its markers are not in the vocabulary, each is encoded as several tokens, which works
+ *   but makes rows longer.
  * - `plain`: roles as words, and the tokenizer's end-of-text token after each answer. Works with any tokenizer. A header
  *   ends without a space, so that the space belongs to the first word of the answer, as in running text.
  */

@@ -8,7 +8,7 @@ import { TOOL_TEMPLATE_FILE } from '../../models/base-identity.ts';
 import { dataError } from '../errors.ts';
 import { BUILT_IN_TEMPLATES, isBuiltIn } from './built-in.ts';
 
-/** Largest file, bytes. A tokenizer_config.json that lists every added token has some hundred kilobytes. */
+/** Maximum size of a file, in bytes. A tokenizer_config.json with every added token has a few hundred kilobytes. */
 const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
 
 /** Special tokens that transformers passes to templates as variables. */
@@ -24,9 +24,9 @@ export const SPECIAL_TOKENS = [
 export type SpecialTokens = Partial<Record<(typeof SPECIAL_TOKENS)[number], string>>;
 
 export interface TemplateSources {
-  /** Where the templates come from, for display: a file, or "built in: chatml". */
+  /** Source of the templates, for display: a file, or "built in: chatml". */
   readonly origin: string;
-  /** Sources by name: `default`, and `tool_use` if the model has another one for conversations with tools. */
+  /** Templates by name: `default`, and `tool_use` if the model has a separate template for conversations with tools. */
   readonly templates: Readonly<Record<string, string>>;
 }
 
@@ -44,8 +44,9 @@ const configSchema = z.object({
 /**
  * Reads the chat template and the special tokens of the model in `dir`.
  *
- * As in transformers, the file `chat_template.jinja` (with `additional_chat_templates/tool_use.jinja` for tools, if it
- * exists) takes precedence over `chat_template` in tokenizer_config.json, which is a text or a list of named templates.
+ * As in transformers, `chat_template.jinja` takes precedence over `chat_template` in tokenizer_config.json. The file may
+ * be accompanied by `additional_chat_templates/tool_use.jinja` for conversations with tools. The field is a text or a
+ * list of named templates.
  * @param override name of a built-in template, or a file. null: the model's template
  * @throws TEMPLATE_UNREADABLE
  */
@@ -86,7 +87,7 @@ async function chooseTemplates(
   const own = join(dir, 'chat_template.jinja');
   const source = await readOptional(own);
   if (source !== null) {
-    // The place where transformers 5 saves additional templates.
+    // transformers 5 saves additional templates there.
     const withTools = await readOptional(join(dir, TOOL_TEMPLATE_FILE));
     return {
       origin: own,

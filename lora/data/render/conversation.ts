@@ -1,10 +1,10 @@
 /**
- * Renders conversations with a chat template and finds the text that the model would write itself.
+ * Renders conversations with a chat template and finds the text that the model itself would write: its turns.
  *
- * No template marks that text, so it is found by difference. The conversation is rendered twice: before the turn, with
- * the header that asks for an answer, and including the turn. The turn is the text that the second has in addition.
- * This requires a template that writes the start of a conversation in the same way whatever follows. Other templates
- * are refused.
+ * Templates do not mark this text, so it is found by comparing two renderings: one that ends before the turn with the
+ * header that asks for an answer, and one that includes the turn. The text that only the second one contains is the
+ * turn. This works only if the template renders the start of a conversation in the same way whatever follows. Other
+ * templates are refused.
  */
 
 import type { SwarmError } from '../../../common/errors.ts';
@@ -37,12 +37,12 @@ interface Turn {
   to: number;
 }
 
-/** Most messages of a conversation with several trained turns: finding them takes quadratic time. */
+/** Maximum number of messages if a conversation has several trained turns, because finding them takes quadratic time. */
 const MAX_MESSAGES = 1000;
 
 /**
  * Renders a conversation and marks its trained tokens.
- * @throws DATA_TEMPLATE (values: file, row, turn, at, before, after), ROW_TURNS, and as TemplateRunner.render
+ * @throws DATA_TEMPLATE (values: file, row, turn, at, before, after), ROW_TURNS; errors of TemplateRunner.render
  */
 export async function renderConversation(
   { origin, conversation, trainOn, template }: ConversationOptions,

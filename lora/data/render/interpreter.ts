@@ -1,18 +1,18 @@
 /**
- * Corrects @huggingface/jinja 0.5.11 where it differs from Python in ways that change what a model reads:
+ * Corrects differences between @huggingface/jinja 0.5.11 and Python that change the text that a model reads:
  *
  * - `strip`, `lstrip` and `rstrip` ignore their argument. Qwen 3 calls `strip('\n')`, which must keep spaces.
  * - `strip` and `trim` use JavaScript's white space: they remove U+FEFF and keep U+0085 and U+001C to U+001F.
  * - `==` is JavaScript's: `1 == '1'` is true, and equal lists or maps are different.
  *
- * If the package corrects all three, only the limit on steps remains here.
+ * Once the package corrects all three, only the limit on steps is needed here.
  */
 import { type Environment, Interpreter, type Node, type Value } from './jinja-package.ts';
 import { templateLimit } from './template-limit.ts';
 
-/** Steps per rendering, which take some seconds. A conversation of a thousand turns takes less than a tenth of them. */
+/** Maximum number of steps per rendering: a few seconds. A thousand turns take less than a tenth of this number. */
 const MAX_STEPS = 5_000_000;
-/** Steps that each item of a loop counts as: the interpreter needs that much time for it. */
+/** Steps counted for each item of a loop, because the interpreter takes about as long for an item as for four steps. */
 const STEPS_PER_ITEM = 4;
 
 type Sides = 'strip' | 'lstrip' | 'rstrip';
@@ -65,7 +65,7 @@ export class PythonInterpreter extends Interpreter {
   }
 }
 
-/** Steps for copying, comparing or searching a value, which the interpreter does in one step. */
+/** Returns the extra steps to count for copying, comparing or searching a value. The interpreter does each in one step. */
 function work(value: Value): number {
   return typeof value.value === 'string' ? value.value.length >> 6 : lengthOf(value) >> 3;
 }
@@ -75,7 +75,7 @@ function lengthOf({ value }: Value): number {
   return Array.isArray(value) ? value.length : 0;
 }
 
-/** The expression `not ""`, to get a boolean value: the package has no boolean literals. */
+/** The expression `not ""`. It yields a boolean value, for which the package has no literal. */
 const A_BOOLEAN: Node = {
   type: 'UnaryExpression',
   operator: { value: 'not' },

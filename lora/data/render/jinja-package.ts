@@ -1,6 +1,6 @@
 /**
  * Types for the parts of @huggingface/jinja that are used here. The declarations of 0.5.11 import './ast' without an
- * extension, which TypeScript cannot resolve in ES modules. Once they have extensions, this file can go.
+ * extension, which TypeScript cannot resolve in ES modules. Once they have extensions, this file can be deleted.
  */
 import * as jinja from '@huggingface/jinja';
 
@@ -30,7 +30,7 @@ export interface Node {
 }
 
 export interface Environment {
-  /** Declares a variable; it must be new. */
+  /** Declares a variable, which must not exist yet. */
   set(name: string, value: unknown): Value;
 }
 

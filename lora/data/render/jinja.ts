@@ -1,7 +1,7 @@
 /**
- * Compiles chat templates. Templates are programs from strangers, so they can access only the values passed to them: the
- * interpreter represents objects as maps, never as JavaScript objects, and offers the three functions below. Steps are
- * counted. The template's process limits what a count of steps cannot (time and memory).
+ * Compiles chat templates. Templates are untrusted programs, so they can access only the values passed to them: the
+ * interpreter represents objects as maps, never as JavaScript objects, and offers only the three functions below. Steps
+ * are counted and limited. Time and memory are limited by the process that runs the template.
  */
 
 import type { SwarmError } from '../../../common/errors.ts';
@@ -10,17 +10,17 @@ import { PythonInterpreter } from './interpreter.ts';
 import { Environment, type Node, parse, tokenize } from './jinja-package.ts';
 import { strftime } from './strftime.ts';
 
-/** Longest template, characters. The longest template in use today has about 30,000. */
+/** Maximum length of a template, in characters. The longest template in use today has about 30,000. */
 export const MAX_TEMPLATE_CHARACTERS = 128 * 1024;
 /**
- * Longest run of white space in a template. In @huggingface/jinja 0.5.11, a regular expression that starts with `\s*`
- * takes quadratic time for such runs (16,000 spaces: 1 s). Once it is linear, this limit can go.
+ * A run of white space must be shorter than this. In @huggingface/jinja 0.5.11, a regular expression that starts with
+ * `\s*` takes quadratic time for such runs (1 s for 16,000 spaces). Once it is linear, this limit can be removed.
  */
 const MAX_SPACE_RUN = 4096;
-/** Longest list that `range` returns. Templates only loop over messages and tools. */
+/** Maximum length of a list that `range` returns. Templates only loop over messages and tools. */
 const MAX_RANGE = 10_000;
 
-/** The values that transformers passes to a template besides the special tokens. */
+/** Values that transformers passes to a template besides the special tokens. */
 export interface TemplateInput {
   readonly messages: readonly unknown[];
   readonly tools: readonly unknown[] | null;
@@ -40,8 +40,8 @@ export type CompiledTemplate = (input: TemplateInput) => string;
 /**
  * Compiles a template as transformers does: blocks are trimmed, and `{% generation %}` has no effect.
  *
- * The compiled template throws an Error if it cannot render a conversation. The message is that of the template's author
- * or of the interpreter.
+ * The compiled template throws an Error if it cannot render a conversation. The message comes from the template or from
+ * the interpreter.
  * @throws TEMPLATE_INVALID
  */
 export function compileTemplate(source: string, { variables, now }: TemplateOptions): CompiledTemplate {

@@ -5,7 +5,7 @@ import type { Rendered } from './rendered.ts';
 import { type Renderer, renderExample } from './renderer.ts';
 import { eachAnswer } from './turns.ts';
 
-/** Examples rendered ahead: the tokenizer works on one while the template process writes the next. */
+/** Number of examples rendered ahead, so that the tokenizer and the template process can work at the same time. */
 const LOOK_AHEAD = 4;
 
 export interface RenderedExample {
@@ -17,7 +17,7 @@ export interface RenderOptions {
   /** Receives the examples that cannot be rendered. */
   report: RowReport;
   /**
-   * Report a conversation whose earlier turns the template rewrites as a bad row, instead of throwing DATA_TEMPLATE.
+   * If the template rewrites earlier turns of a conversation, report it as a bad row instead of throwing DATA_TEMPLATE.
    * @default false
    */
   countTemplateBreaks?: boolean;
@@ -26,7 +26,7 @@ export interface RenderOptions {
 
 /**
  * Renders examples in order. Examples that cannot be rendered are reported and left out.
- * @throws as renderExample, DATA_BAD_ROWS
+ * @throws DATA_BAD_ROWS; errors of renderExample
  */
 export async function* renderExamples(
   examples: AsyncIterable<Example> | Iterable<Example>,
@@ -40,7 +40,7 @@ export async function* renderExamples(
     try {
       return { example, rendered: await rendering };
     } catch (error) {
-      // Codes that start with ROW_ concern one example only; see renderExample.
+      // Codes that start with ROW_ concern only one example (see renderExample).
       const concernsOneRow =
         isSwarmError(error) &&
         (error.code.startsWith('ROW_') || (countTemplateBreaks && error.code === 'DATA_TEMPLATE'));
@@ -53,7 +53,7 @@ export async function* renderExamples(
   for await (const whole of examples) {
     for (const example of renderer.trainOn === 'turns' ? eachAnswer(whole) : [whole]) {
       const rendering = renderExample(example, renderer);
-      // The rejection is handled when its turn comes; if an earlier example throws, it is never awaited.
+      // A rejection is handled when this example's turn comes. If an earlier example throws, this one is never awaited.
       rendering.catch(() => {});
       ahead.push({ example, rendering });
       if (ahead.length < LOOK_AHEAD) continue;
@@ -65,6 +65,6 @@ export async function* renderExamples(
     const done = await next();
     if (done) yield done;
   }
-  // The reader has checked the share of bad rows before the last examples were rendered.
+  // Checks again, because the reader checked the share of bad rows before the last examples were rendered.
   report.finish();
 }

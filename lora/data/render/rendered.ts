@@ -2,13 +2,13 @@ export const TRAIN_ON = ['assistant', 'turns', 'completion', 'last', 'all'] as c
 /**
  * Which tokens are trained:
  * - `assistant`: every assistant turn
- * - `turns`: every assistant turn, each in a sample of its own that ends with it (see `eachAnswer`)
+ * - `turns`: every assistant turn, each at the end of a separate sample (see `eachAnswer`)
  * - `completion`: everything after the prompt; in a conversation, the last assistant turn
  * - `last`: the last assistant turn
  * - `all`: everything
  *
- * Plain text is always trained whole. Segments and tokens carry their own masks. `renderExample` treats `turns` as
- * `last`, because `eachAnswer` has cut the conversation before.
+ * In plain text all tokens are trained. Segments and tokens have their own masks. `renderExample` treats `turns` as
+ * `last`, because `eachAnswer` has already cut the conversation.
  */
 export type TrainOn = (typeof TRAIN_ON)[number];
 
@@ -17,6 +17,6 @@ export interface Rendered {
   ids: number[];
   /** [ids.length] 1 where the token is trained. */
   trained: Uint8Array;
-  /** Tokens that span a boundary: the end of a prompt and the start of an answer, or an answer and the text after it. */
+  /** Number of tokens that span a boundary between a prompt and an answer, or between an answer and the text after it. */
   merged: number;
 }

@@ -1,4 +1,4 @@
-/** Renders examples: the tokens that the model sees, and which of them are trained. */
+/** Renders examples to the tokens that the model sees, and marks which of them are trained. */
 import { dataError } from '../errors.ts';
 import type { Example, Message } from '../examples.ts';
 import { IGNORED_LABEL as IGNORED } from '../row.ts';
@@ -19,11 +19,11 @@ export interface RendererOptions {
   variables?: Readonly<Record<string, unknown>>;
   /** null: `completion` for prompts and instructions, `assistant` for conversations. @default null */
   trainOn?: TrainOn | null;
-  /** The current time, milliseconds since 1970. Templates may print it as today's date. */
+  /** The current time, milliseconds since 1970. Chat templates may print its date. */
   now: number;
 }
 
-/** Everything that `renderExample` needs. Close it after use. */
+/** Tokenizer, template and settings for `renderExample`. Close it after use. */
 export interface Renderer {
   readonly tokenizer: TextTokenizer;
   /** null: there is no chat template. */
@@ -58,7 +58,7 @@ export function textRenderer(tokenizer: TextTokenizer): Renderer {
 }
 
 /**
- * Renders one example. Error codes that start with ROW_ concern only this example; all others concern all examples.
+ * Renders one example. Errors with codes that start with ROW_ concern only this example; others concern all examples.
  * @throws ROW_TEMPLATE, ROW_TURNS, ROW_TOKENS, DATA_TEMPLATE, TEMPLATE_MISSING, TEMPLATE_INVALID, TEMPLATE_LIMIT
  */
 export async function renderExample(example: Example, renderer: Renderer): Promise<Rendered> {
@@ -132,8 +132,9 @@ function renderMessages(
 }
 
 /**
- * Tokenises prompt and completion as one text, as TRL does. The completion starts where the tokens of the prompt alone
- * end or first differ. So a token that spans the end of the prompt and the start of the completion is trained.
+ * Tokenises prompt and completion as one text, as TRL does. The prompt is also tokenised alone. The completion starts
+ * where the tokens of the prompt alone end or first differ from those of the whole text. Therefore a token that spans
+ * the end of the prompt and the start of the completion is trained.
  */
 function renderCompletion(
   prompt: string,
@@ -153,13 +154,13 @@ function encodeText(text: string, tokenizer: TextTokenizer): number[] {
   const { prefix, suffix } = tokenizer;
   const ids = tokenizer.encode(text);
   if (suffix.length > 0) ids.length -= suffix.length;
-  // A text that already starts with the beginning-of-text token would get it twice.
+  // Otherwise a text that already starts with the beginning-of-text token would get the token twice.
   const bos = prefix.at(-1);
   if (bos !== undefined && ids[prefix.length] === bos) ids.splice(prefix.length, 1);
   return ids;
 }
 
-/** Appends the tokenizer's suffix, and its end-of-text token unless the text now ends with it. */
+/** Appends the tokenizer's suffix, and then the end-of-text token unless the text already ends with it. */
 function endText(ids: number[], { suffix, eosId }: TextTokenizer): number[] {
   for (const id of suffix) ids.push(id);
   if (eosId !== null && ids.at(-1) !== eosId) ids.push(eosId);

@@ -7,9 +7,9 @@ export interface Span {
 }
 
 /**
- * Tokenises `text` and marks the tokens inside the spans. A token that spans the start of a span is inside; a token that
- * spans its end is not. As in TRL's completion masks, a boundary lies where the tokens of the text before it, tokenised
- * alone, end or first differ.
+ * Tokenises `text` and marks the tokens inside the spans. A token that crosses the start of a span counts as inside; a
+ * token that crosses its end does not. As in TRL's completion masks, the text before a boundary is also tokenised alone,
+ * and the boundary lies where these tokens end or first differ from those of the whole text.
  * @returns `trained`: [ids.length] 1 inside the spans; `merged`: the number of boundaries inside a token
  */
 export function tokeniseSpans(
@@ -26,9 +26,9 @@ export function tokeniseSpans(
 }
 
 /**
- * Finds the token that follows each boundary (ascending). If the text between two boundaries has the same tokens alone
- * as in the whole, as with special tokens around every turn, only that text is tokenised again. Otherwise the whole text
- * before the boundary is.
+ * Finds the index of the token after each boundary (ascending). Usually only the text between two boundaries must be
+ * tokenised again: it has the same tokens alone as in the whole text if special tokens surround every turn. Otherwise
+ * the whole text before the boundary is tokenised again.
  */
 function findPlaces(
   text: string,
@@ -40,7 +40,7 @@ function findPlaces(
   const places = new Map([[text.length, ids.length]]);
   const ways = [insideText(encode), encode];
   let merged = 0;
-  // A position in the text that is known to lie between two tokens, and the index of the second.
+  // A position in the text that is known to lie between two tokens, and the index of the second of these tokens.
   let [known, place] = [0, 0];
   for (const boundary of boundaries) {
     if (places.has(boundary)) continue;
@@ -63,8 +63,8 @@ function findPlaces(
 }
 
 /**
- * Returns a function that encodes a text as a continuation, because SentencePiece adds a space before the first word of
- * a text. It encodes the text after a line end, and returns null if the two merge into one token.
+ * Returns a function that encodes a text as the continuation of another, because SentencePiece adds a space before the
+ * first word of a text. The function puts a line end before the text, and returns null if both merge into one token.
  */
 function insideText(encode: (part: string) => number[]): (part: string) => number[] | null {
   const before = '\n';

@@ -1,4 +1,4 @@
-/** Entry of the process that runs templates from strangers. */
+/** Entry point of the process that runs untrusted chat templates. */
 import { serveCalls } from '../../../common/workers/calls.ts';
 import { parentChannel } from '../../../common/workers/entry.ts';
 import { type CompiledTemplate, compileTemplate } from './jinja.ts';

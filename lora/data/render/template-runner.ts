@@ -1,6 +1,6 @@
 /**
- * Runs chat templates in a child process with limits on time and memory. Not in a thread, because a thread that exhausts
- * its heap kills the whole process.
+ * Runs chat templates in a child process with limits on time and memory. A thread would not do, because a thread that
+ * exhausts its heap kills the whole process.
  */
 
 import { isSwarmError, type SwarmError } from '../../../common/errors.ts';
@@ -9,16 +9,16 @@ import { entryOf } from '../../../common/workers/entry.ts';
 import { dataError } from '../errors.ts';
 import { templateLimit } from './template-limit.ts';
 
-/** Deadline per conversation, milliseconds. Rendering takes milliseconds; this stops templates that do not end. */
+/** Deadline per conversation, in milliseconds. Rendering takes a few milliseconds; the deadline stops endless loops. */
 const RENDER_DEADLINE_MS = 30_000;
-/** Deadline for starting the process, milliseconds. It starts in 0.1 s, but a machine under load may delay it. */
+/** Deadline for starting the process, in milliseconds. It starts in 0.1 s, but a machine under load may delay it. */
 const START_DEADLINE_MS = 30_000;
 /** Heap limit of the process, MiB. A template holds one conversation at a time. */
 const MAX_HEAP_MB = 256;
-/** Longest rendered conversation, characters: about four million tokens. */
+/** Maximum length of a rendered conversation, in characters: about four million tokens. */
 export const MAX_RENDERED_CHARACTERS = 16 * 1024 * 1024;
 
-/** Longest reason of a refusal that is kept, characters. */
+/** Longer reasons of refusals are cut to this length, in characters. */
 const REASON_CHARACTERS = 1000;
 
 export interface RunnerData {
@@ -32,7 +32,7 @@ export interface RenderRequest {
   readonly template: string;
   readonly messages: readonly unknown[];
   readonly tools?: readonly unknown[] | null;
-  /** Starts of the conversation to render too. @default none */
+  /** Starts of the conversation that are rendered too, each on its own. @default none */
   readonly parts?: readonly Part[];
 }
 
@@ -45,7 +45,7 @@ export interface Part {
 export interface RenderedParts {
   /** The whole conversation. */
   readonly text: string;
-  /** Length of each part, characters. The texts of all parts would be quadratic in the length of the conversation. */
+  /** Length of each part, in characters. Sending all texts would be quadratic in the length of the conversation. */
   readonly lengths: readonly number[];
   /** The first part that is not a prefix of `text`. Later parts were not rendered. */
   readonly odd: { readonly part: number; readonly text: string } | null;
@@ -53,20 +53,20 @@ export interface RenderedParts {
 
 export type TemplateMethods = {
   compile: { request: RunnerData; reply: null };
-  /** Fails with ROW_TEMPLATE where the template cannot render this conversation; with another code where it can render none. */
+  /** Fails with ROW_TEMPLATE if the template cannot render this conversation, with other codes if it cannot render any. */
   render: { request: RenderRequest; reply: RenderedParts };
 };
 
 /**
- * Sends conversations to the template process. The process starts with the first request and works on one request at a
- * time. While it is idle, it does not keep this process alive. It ends together with this process. After a request that
- * exceeded a limit, the process is gone, and every later request fails with the same error.
+ * Sends conversations to the template process. The template process starts with the first request and handles one
+ * request at a time. While idle, it does not keep the parent process alive, and it ends when the parent ends. If a
+ * request exceeds a limit, the template process is killed, and every later request fails with the same error.
  */
 export class TemplateRunner {
   readonly #data: RunnerData;
   readonly #deadlineMs: number;
   #child: ChildCalls<TemplateMethods> | null = null;
-  /** The request before the next one; it never rejects. */
+  /** The most recent request, which the next one waits for. This promise never rejects. */
   #last: Promise<unknown> = Promise.resolve();
   #requests = 0;
   #failure: Error | null = null;
@@ -86,13 +86,13 @@ export class TemplateRunner {
     this.#last = rendered
       .catch(() => {})
       .then(() => {
-        // A runner that has failed waits for the exit of its process.
+        // After a failure, the child is still held, because the runner waits for it to exit.
         if (--this.#requests === 0 && this.#failure === null) child.hold(false);
       });
     return rendered;
   }
 
-  /** Ends the process. Requests that wait are rejected. */
+  /** Ends the process. Rejects waiting requests. */
   async close(): Promise<void> {
     this.#fail(dataError('TEMPLATE_CLOSED', 'the chat template was closed during use', {}));
     this.#child?.hold(true);
@@ -101,7 +101,7 @@ export class TemplateRunner {
 
   #start(): ChildCalls<TemplateMethods> {
     const child = new ChildCalls<TemplateMethods>(entryOf(import.meta, './template-process'), {
-      // The process may read files (its modules), but not write, start processes or load native code.
+      // The process may read files, which it needs to load its modules. It may not write, start processes or load native code.
       execArgv: [`--max-old-space-size=${MAX_HEAP_MB}`, '--permission', '--allow-fs-read=*'],
       env: {},
       serialization: 'json',
@@ -125,7 +125,7 @@ export class TemplateRunner {
     try {
       return await this.#child!.call(method, request);
     } catch (error) {
-      // Values that JSON cannot hold cannot be sent: 64-bit integers, circular references.
+      // Values that JSON cannot hold, such as BigInts and circular references, cannot be sent.
       if (!isSwarmError(error)) throw refused(error instanceof Error ? error.message : String(error));
       if (error.code === 'ROW_TEMPLATE') throw refused(error.message.slice(0, REASON_CHARACTERS));
       this.#fail(error);
@@ -137,7 +137,7 @@ export class TemplateRunner {
 
   #limitTime(deadlineMs: number): () => void {
     const late = (): void => this.#fail(templateLimit(`more than ${deadlineMs / 1000} s`));
-    // If this thread was busy, the reply may already be queued. An immediate runs after queued messages.
+    // If this thread was busy, the reply may already be queued. An immediate runs after queued messages are handled.
     let immediate: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
       immediate = setImmediate(late);
@@ -148,7 +148,7 @@ export class TemplateRunner {
     };
   }
 
-  /** Ends the process. The first error counts, for all requests that wait and all later ones. */
+  /** Ends the process. The first error is kept; all waiting and later requests fail with it. */
   #fail(error: Error): void {
     this.#failure ??= error;
     this.#child?.fail(this.#failure);

@@ -1,15 +1,15 @@
 import type { Example, Message } from '../examples.ts';
 
-/** Returns whether a turn is trained if assistant turns are. */
+/** Returns whether a turn is trained when assistant turns are trained. */
 export function isTrainedTurn({ role, weight }: Message): boolean {
   // In OpenAI's fine-tuning format, "weight": 0 leaves a turn out of the loss.
   return role === 'assistant' && weight !== 0;
 }
 
 /**
- * Yields one example per trained assistant turn: the conversation up to and including that turn. Training on its last
- * answer then shows every answer in the context in which the model would give it, even if the template rewrites earlier
- * turns. Examples without such turns are yielded unchanged.
+ * Yields one example per trained assistant turn: the conversation up to and including that turn. When only the last
+ * answer of each example is trained, every answer has the context in which the model would give it, even if the template
+ * rewrites earlier turns. Examples without such turns are yielded unchanged.
  */
 export function* eachAnswer(example: Example): Generator<Example> {
   if (example.kind === 'messages') {

@@ -1,7 +1,7 @@
 import { predictedTokens, type Row } from '../row.ts';
 import { encodeShards, MAX_HEADER_BYTES, SHARD_BYTES } from './shard-codec.ts';
 
-/** What the size of a packed row depends on. */
+/** The two numbers that determine the size of a packed row. */
 export interface RowSize {
   readonly sequenceLength: number;
   readonly vocabSize: number;
@@ -27,8 +27,8 @@ export function rowsPerShard(size: RowSize): number {
 }
 
 /**
- * Encodes a stream of rows as shards of at most `SHARD_BYTES` (or of one larger row). Yields each shard as soon as it is
- * full. All shards except the last have the same number of rows.
+ * Encodes a stream of rows as shards of at most `SHARD_BYTES`. A row that is larger becomes a separate shard. Yields each
+ * shard as soon as it is full. All shards except the last have the same number of rows.
  */
 export async function* cutShards(
   rows: AsyncIterable<Row>,

@@ -18,10 +18,10 @@ import { DATA_SHARD_BYTES } from '../../../protocol/limits.ts';
 import { dataError } from '../errors.ts';
 import { IGNORED_LABEL, type Row } from '../row.ts';
 
-/** Largest size of a shard: one range of the blob protocol. A larger row becomes a shard of its own. */
+/** Maximum size of a shard: one range of the blob protocol. A row that is larger becomes a separate shard. */
 export const SHARD_BYTES = 1024 * 1024;
 export const MAX_HEADER_BYTES = 256;
-/** Token ids are below this. config.json allows no larger vocabulary. */
+/** Token ids are below this number, because readers of config.json allow no larger vocabulary. */
 const MAX_VOCABULARY = 2 ** 21;
 
 const FORMAT = 'lora-swarm/rows';
@@ -38,14 +38,14 @@ type Header = z.output<typeof headerSchema>;
 /**
  * Encodes rows of equal length as shards of at most `SHARD_BYTES`, in the order of the rows. Every shard except the last
  * has the same number of rows.
- * @throws PACKED_ROW if a row is not canonical or has another length
+ * @throws PACKED_ROW if a row is not canonical, or its length differs from that of the first row
  */
 export function encodeShards(rows: readonly Row[]): Uint8Array[] {
   const first = rows[0];
   if (first === undefined) return [];
   const sequenceLength = first.ids.length;
   for (const [i, row] of rows.entries()) checkRow(row, sequenceLength, i);
-  // 16 bits hold ids below 65,535, because 65,535 marks a label where nothing is predicted.
+  // 16 bits are enough for ids below 65,535. The value 65,535 itself marks a label where nothing is predicted.
   const wide = rows.some(
     (row) => row.ids.some((id) => id >= 0xffff) || row.labels.some((label) => label >= 0xffff),
   );
@@ -71,7 +71,7 @@ export function decodeRows(bytes: Uint8Array): Row[] {
   return Array.from({ length: header.rows }, (_, i) => decodeRow(header, i, read));
 }
 
-/** Where the rows of a shard are. */
+/** Position and format of the rows in a shard. */
 export interface ShardLayout {
   readonly rows: number;
   readonly sequenceLength: number;
@@ -99,7 +99,7 @@ export function decodeRow(
   read: (offset: number, length: number) => Uint8Array,
 ): Row {
   const words = (block: number, size: 2 | 4) => {
-    // The constructor copies the bytes. A slice of a Buffer would be a view into a shared pool, perhaps unaligned.
+    // The constructor copies the bytes. A slice of a Buffer would be a view into a shared pool, which may be unaligned.
     const bytes = read(
       block * rows * sequenceLength * width + index * sequenceLength * size,
       sequenceLength * size,
@@ -175,7 +175,7 @@ function checkRow({ ids, segments, labels }: Row, length: number, index: number)
   const refuse = (reason: string) =>
     dataError('PACKED_ROW', `row ${index}: ${reason}`, { row: index, reason });
   if (ids.length !== length || segments.length !== length || labels.length !== length) {
-    throw refuse(`the arrays do not have ${length} entries`);
+    throw refuse(`ids, segments and labels do not all have ${length} entries`);
   }
   let previous = 0;
   for (let t = 0; t < length; t++) {
@@ -189,7 +189,7 @@ function checkRow({ ids, segments, labels }: Row, length: number, index: number)
       throw refuse(`id ${ids[t]} or label ${label} at position ${t} is not a token`);
     }
     if (ends && (ids[t] !== 0 || label !== IGNORED_LABEL))
-      throw refuse(`the padding at position ${t} is not empty`);
+      throw refuse(`the padding at position ${t} has an id or a label`);
     previous = segment;
   }
 }
