@@ -63,7 +63,7 @@ export function decodeAdapter(bytes: Uint8Array, layout: AdapterLayout): Float32
   return layout.map(({ name }, i) => {
     const { dtype, offset, length } = entries[i]!;
     const raw = bytes.subarray(offset, offset + length);
-    // A copy, so that the result does not keep the received message in memory or change with it.
+    // Copied, so that the result neither keeps the received message in memory nor changes with it.
     const values = decodeFloats(raw, floatDtype(file, name, dtype)).slice();
     checkFinite(values, name, file);
     return values;

@@ -62,7 +62,7 @@ export async function initialAdapter(
  * - 'gaussian': A normal with a standard deviation of 1/r, B zero
  * - false: A as for true, B uniform in ±1/√r
  *
- * For an embedding, A is zero (for false: normal), and B is normal; both with a standard deviation of 1.
+ * For an embedding, B is normal with a standard deviation of 1. A is zero or, if `init` is false, normal in the same way.
  *
  * @param seed whole number below 2^53
  * @param init @default true

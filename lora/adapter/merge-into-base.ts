@@ -20,7 +20,7 @@ import { adapterPlan } from './plan.ts';
 /** Further files that other programs read from a model folder. */
 const COMPANIONS = ['added_tokens.json', 'merges.txt', 'vocab.json', 'tokenizer.model', 'LICENSE', 'NOTICE'];
 
-/** Change of one weight: a low-rank delta, with DoRA also a factor per output; or new values. */
+/** Change of one weight: either a low-rank delta (with DoRA, also a factor per output) or new values. */
 type Change =
   | { readonly delta: Delta; readonly factor: Float32Array | null; readonly conv1d: boolean }
   | { readonly values: Float32Array };
@@ -33,7 +33,7 @@ type Change =
  *
  * @param outDir must not exist, or must be empty
  * @throws SwarmError ADAPTER_BASE the adapter was trained on another base, or does not fit this one
- * @throws SwarmError ADAPTER_TIED_HEAD the adapter changes only one of the embedding and a tied output head
+ * @throws SwarmError ADAPTER_TIED_HEAD the embedding and output head are tied, and the adapter changes only one of them
  * @throws SwarmError ADAPTER_NOT_FINITE a merged weight overflows its element type or is not a number
  * @throws SwarmError OUTPUT_EXISTS `outDir` is not empty
  */

@@ -68,8 +68,8 @@ function byPattern(
 }
 
 /**
- * Removes exclusions and patterns that match nothing. PEFT ignores them, and lists written for several model families have
- * some.
+ * Removes exclusions and patterns that match nothing. PEFT ignores them, and they are common in lists written for several
+ * model families.
  */
 export function withoutUnmatched(model: ModelShape, lora: LoraConfig): LoraConfig {
   const names = targetModules(model, lora).map(({ name }) => name);

@@ -1,11 +1,11 @@
 /**
  * Loads Hugging Face tokenizers and encodes exactly as transformers does. Supports byte-pair encoding, over bytes or
- * with byte fallback. Anything else in tokenizer.json is refused with its name, because wrong ids would stay unnoticed
- * until a model has learnt from them.
+ * with byte fallback. An error names any other feature in tokenizer.json, because wrong ids would go unnoticed until a
+ * model has learnt from them.
  *
- * Why not @huggingface/tokenizers: version 0.2.0 gives other ids and texts than transformers. Each file in tokenizing/
- * names what differs there; the measurements are in docs/decisions/071. Only its translation of regular expressions is
- * used. If a later version passes test/numerics/lora/data/tokenizer-parity.test.ts, the folder tokenizing/ can be deleted,
+ * We do not use the tokenizers of @huggingface/tokenizers, because version 0.2.0 gives different ids and texts from
+ * transformers. Each file in tokenizing/ names the differences in its area; the measurements are in docs/decisions/071.
+ * We use only the library's translation of regular expressions. If a later version passes test/numerics/lora/data/tokenizer-parity.test.ts, the folder tokenizing/ can be deleted,
  * except for deadline.ts.
  */
 
@@ -88,7 +88,7 @@ function buildTokenizer(definition: Json, config: Json): TextTokenizer {
   const added = addedTokens(definition, config);
   const finder = new AddedTokens(added, normalize);
   const tokens = new Map([...encoder.vocabulary].map(([token, id]) => [id, token]));
-  // As in the Rust library: tokens that are searched in normalized text decode to their normalized form.
+  // As in the Rust library, tokens that are searched for in normalized text decode to their normalized form.
   for (const { id, content, normalized } of added) tokens.set(id, normalized ? normalize(content) : content);
   const special = new Set(added.flatMap((token) => (token.special ? [token.id] : [])));
   const idOf = (name: string): number | null => {

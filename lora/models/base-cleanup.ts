@@ -38,8 +38,8 @@ const WEIGHTS = /^[0-9a-f]{64}\.(?:f32|q[48]v(\d+))$/;
 const ABANDONED_MS = 3_600_000;
 
 /**
- * Deletes converted weights, of any base, that are of no use: quantised ones of older versions, and partial files of
- * processes that have ended. Leaves files with other names alone.
+ * Deletes useless converted weights of all bases: quantised weights of older versions, and partial files of processes
+ * that have ended. Leaves files with other names alone.
  *
  * @param version current version of the quantisation
  */

@@ -19,7 +19,7 @@ export interface BaseDescription {
   readonly files: readonly BaseFile[];
 }
 
-/** Files besides the weights that affect the model's results or its tokens. */
+/** Files that affect the model's results or its tokens, besides the weights. */
 export const DESCRIBED_FILES = [
   'config.json',
   'generation_config.json',

@@ -77,8 +77,8 @@ export function requireOneOf(json: Json, field: string, allowed: readonly unknow
 }
 
 /**
- * Refuses what no family supports: quantised weights, weights in a file of another name, and heads other than the language
- * model's.
+ * Refuses configs that no family supports: quantised weights, weights in a file with a non-standard name, and heads other
+ * than the language model's.
  * @param className transformers' class of the language model, e.g. LlamaForCausalLM
  * @throws SwarmError MODEL_UNSUPPORTED
  */

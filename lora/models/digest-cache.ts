@@ -9,8 +9,8 @@ import { readJsonObject } from './json.ts';
 /** Minimum size in bytes of files whose digests are cached. Reading smaller ones again is as fast. */
 export const RECORDED_FROM_BYTES = 8 * 2 ** 20;
 /**
- * Time in milliseconds between the last change of a file and its record, from which the record is trusted. Two changes
- * within the resolution of the file's times leave equal times; FAT has a resolution of two seconds.
+ * Minimum time in milliseconds between a file's last change and its record. Earlier records are not trusted, because two
+ * changes within the resolution of the file system leave equal times. FAT has a resolution of two seconds.
  */
 export const SETTLED_MS = 2_000;
 const MAX_RECORD_BYTES = 16 * 2 ** 10;

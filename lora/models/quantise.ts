@@ -3,7 +3,7 @@
  * that the backward pass through Wᵀ gives the gradient of the forward pass through W.
  *
  * 4 bits: one scale per square tile, which is a block of rows in W and, transposed, in Wᵀ.
- * 8 bits: one scale per row of W. Products that sum over these rows multiply the other factor by the scales first.
+ * 8 bits: one scale per row of W. Matrix products that sum over these rows first multiply the other factor by the scales.
  */
 import { RowQuantiser } from './quantise-rows.ts';
 
@@ -16,7 +16,7 @@ export type QuantisedBits = 4 | 8;
  */
 const TILE_SIDE = 32;
 
-/** Candidate scales, relative to the one that represents the largest weight exactly. Clipping it may cost less in total. */
+/** Candidate scales, relative to the scale that fits the largest weight. Clipping this weight may cost less in total. */
 const TRIED_SCALES = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7];
 
 /** One copy of a matrix [rows, columns]. */

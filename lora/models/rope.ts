@@ -39,14 +39,14 @@ function yarnKept(theta: number, headDim: number, scaling: YarnScaling): (i: num
   const [fast, slow] = [dimension(scaling.betaFast), dimension(scaling.betaSlow)];
   const low = Math.max(truncate ? Math.floor(fast) : fast, 0);
   const high = Math.min(truncate ? Math.ceil(slow) : slow, headDim - 1);
-  // Equal bounds give a step of the reference implementation's width.
+  // If the bounds are equal, the width is 0.001, as in the reference implementation.
   const width = high === low ? 0.001 : high - low;
   return (i) => 1 - Math.min(Math.max((i - low) / width, 0), 1);
 }
 
 /** Returns cos and sin of position × frequency, each [positions, D/2], rounded to float32 at the end. */
 export function rotaryTables(rope: RopeConfig, headDim: number, positions: number) {
-  // transformers computes with float32 frequencies, and models are trained with them. The same rounding keeps angles equal
+  // Models are trained with transformers' float32 frequencies. The same rounding keeps angles equal
   // at high positions.
   const frequencies = Float32Array.from(inverseFrequencies(rope, headDim));
   const factor = rope.scaling?.type === 'yarn' ? rope.scaling.attentionFactor : 1;

@@ -53,7 +53,7 @@ export interface RenderedParts {
 
 export type TemplateMethods = {
   compile: { request: RunnerData; reply: null };
-  /** Fails with ROW_TEMPLATE if the template cannot render this conversation, with other codes if it cannot render any. */
+  /** Fails with ROW_TEMPLATE if the template cannot render this conversation; with other codes if it can render none. */
   render: { request: RenderRequest; reply: RenderedParts };
 };
 
@@ -101,7 +101,7 @@ export class TemplateRunner {
 
   #start(): ChildCalls<TemplateMethods> {
     const child = new ChildCalls<TemplateMethods>(entryOf(import.meta, './template-process'), {
-      // The process may read files, which it needs to load its modules. It may not write, start processes or load native code.
+      // The process may read files, to load its modules, but not write, start processes or load native code.
       execArgv: [`--max-old-space-size=${MAX_HEAP_MB}`, '--permission', '--allow-fs-read=*'],
       env: {},
       serialization: 'json',

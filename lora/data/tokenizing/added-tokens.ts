@@ -7,7 +7,7 @@
 import type { Normalize } from './normalizers.ts';
 import { escaped } from './patterns.ts';
 
-/** A token that is searched in the text before it is split into words. */
+/** A token that is searched for in a text before the text is split into words. */
 export interface AddedToken {
   readonly id: number;
   readonly content: string;
@@ -17,7 +17,7 @@ export interface AddedToken {
   readonly lstrip: boolean;
   /** Include the white space after it. */
   readonly rstrip: boolean;
-  /** Search its normalized form in the normalized text. */
+  /** Search for the token's normalized form in the normalized text. */
   readonly normalized: boolean;
   readonly special: boolean;
 }
@@ -35,7 +35,7 @@ interface Finder {
   readonly tokens: ReadonlyMap<string, AddedToken>;
 }
 
-/** Finds the tokens that are not normalized first, then the others in the text that is left, as the Rust library does. */
+/** As in the Rust library, finds tokens that are not normalized first, then the normalized ones in the remaining text. */
 export class AddedTokens {
   readonly #raw: Finder;
   readonly #normalized: Finder;

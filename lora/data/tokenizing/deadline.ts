@@ -1,6 +1,6 @@
 /**
- * Time limits for regular expressions from strangers. A few characters can make a backtracking matcher run for years.
- * Until it ends, nothing else in the process runs, not even the handler of an interrupt.
+ * Time limits for untrusted regular expressions. A few characters can make a backtracking matcher run for years. While
+ * the matcher runs, nothing else in the process does, not even a signal handler.
  */
 
 import { createContext, Script } from 'node:vm';
@@ -35,7 +35,7 @@ const world: { run: () => void } = { run: () => {} };
 const context = createContext(world);
 
 /**
- * Runs a synchronous function with a deadline. If it is stopped, its changes so far remain.
+ * Runs a synchronous function with a deadline. If the deadline stops the function, the changes it has made remain.
  * @param length characters that the function works on
  * @throws TOKENIZER_LIMIT
  */

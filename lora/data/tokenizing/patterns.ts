@@ -3,7 +3,7 @@ import { partOf, textOf, unsupported } from './part.ts';
 
 /**
  * Translates Oniguruma expressions to JavaScript. @huggingface/tokenizers 0.2.0 exports the class, but its type
- * declarations leave it out; once they include it, the cast can go.
+ * declarations leave it out. Once they include the class, the cast can be removed.
  */
 const { SplitPreTokenizer } = library as unknown as {
   SplitPreTokenizer: new (config: object) => { readonly pattern: RegExp | null };
@@ -20,7 +20,7 @@ const BEYOND = /\\[GKRXkg1-9]|\(\?>|\(\?\(|\(\?(?!i:)[a-z-]+[:)]|[*+?]\+/;
  * case-insensitive groups.
  */
 const FOLDED: Readonly<Record<string, string>> = { '[sS]': '[sSſ]', '[kK]': '[kK\u212A]' };
-/** A case-insensitive group with other letters than ASCII. Full case folding is not supported. */
+/** A case-insensitive group with non-ASCII letters, which is refused: full case folding is not supported. */
 const FOREIGN_FOLDING = /\(\?i:[^)]*[^ -~][^)]*\)/;
 
 /**

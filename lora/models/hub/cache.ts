@@ -10,9 +10,10 @@ import { isCommit, repositoryFolder } from './reference.ts';
  * blobs, `refs/<revision>` with a commit, and `.no_exist/<commit>/<file>` for files that a commit does not have
  * (huggingface.co/docs/huggingface_hub/guides/manage-cache).
  *
- * Ours because @huggingface/hub 2.17.5 writes another layout than Python's huggingface_hub: for a branch it names each
- * file's snapshot folder after the last commit of that file, so one model is spread over several folders, and it has no
- * `.no_exist`. With the repository's commit as folder name and `.no_exist` in the library, this class could go.
+ * We do not use the cache of @huggingface/hub 2.17.5, because its layout differs from that of Python's huggingface_hub.
+ * For a branch, it names each file's snapshot folder after the last commit of that file, so one model is spread over
+ * several folders. It also has no `.no_exist`. Once the library names folders after the repository's commit and writes
+ * `.no_exist`, this class can be deleted.
  */
 export class HubCache {
   readonly #folder: string;
@@ -118,7 +119,7 @@ export class HubCache {
     try {
       return JSON.parse(await readFile(this.#lockFile, 'utf8')) as { pid: number; host: string };
     } catch {
-      // Created a moment ago and still empty, or just removed.
+      // The lock file was created a moment ago and is still empty, or was just removed.
       return { pid: process.pid, host: hostname() };
     }
   }

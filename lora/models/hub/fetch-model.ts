@@ -74,7 +74,7 @@ export async function fetchModel(options: FetchModelOptions, deps: FetchModelDep
     throw notCached(reference, options.cacheDir);
   }
   try {
-    // One try, because a copy in the cache can be used at once.
+    // If the cache has a usable copy, one attempt is enough.
     const access = usable ? { ...options, tries: 1 } : options;
     const commit = isCommit(revision) ? revision : await commitOf(reference, access, deps);
     if (!(await isComplete(cache, commit, true))) {

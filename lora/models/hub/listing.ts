@@ -90,7 +90,8 @@ export async function filesOf(
 /**
  * Returns the `fetch` for the library. It adds what @huggingface/hub 2.17.5 lacks: retries with Retry-After, deadlines, and
  * errors from the response's headers, which its HubApiError drops. It also sends the token, because the library refuses
- * tokens that do not begin with `hf_`. Upstream would have to add the headers to HubApiError, retry, and accept any token.
+ * tokens that do not begin with `hf_`. Once HubApiError has the headers, and the library retries and accepts any token,
+ * this function can be deleted.
  */
 function hubFetch(reference: HubReference, access: HubAccess, deps: HubDeps): typeof fetch {
   const { endpoint, accessToken, tries, signal } = access;

@@ -25,13 +25,14 @@ export interface TransferOptions extends HubAccess {
 }
 
 /**
- * Fetches one file and checks its size and hash. Resumes a broken connection where it stopped, in this call or the next.
+ * Fetches one file and checks its size and hash. After a broken connection, the transfer resumes where it stopped: in
+ * this call, or in the next call if this one fails.
  *
- * Ours because downloads of @huggingface/hub 2.17.5 start a broken transfer from the first byte, never retry, report no
- * progress, and check neither size nor hash. With resuming, these checks and a progress callback in the library, this file
- * could go.
+ * We do not use the downloads of @huggingface/hub 2.17.5, because they restart a broken transfer from the first byte,
+ * never retry, report no progress, and check neither size nor hash. Once the library resumes transfers, checks files and
+ * reports progress, this file can be deleted.
  *
- * @throws SwarmError HUB_DAMAGED the content did not match the hub's listing, twice; HUB_DISK_FULL; HUB_* as request
+ * @throws SwarmError HUB_DAMAGED two transfers in a row did not match the hub's listing; HUB_DISK_FULL; HUB_* as request
  */
 export async function transfer(options: TransferOptions, deps: HubDeps): Promise<void> {
   const { partial, file, reference, endpoint } = options;
@@ -68,7 +69,7 @@ async function download(handle: FileHandle, options: TransferOptions, deps: HubD
     const before = bytes;
     const response = await requestFrom(bytes, options, deps);
     if (bytes > 0 && !startsAt(response, bytes)) {
-      // The hub ignored the range and sends the whole file. By path: a handle for appending cannot do it on Windows.
+      // The hub ignored the range and sends the whole file. Windows cannot truncate through a handle for appending.
       await truncate(partial);
       ({ hash, bytes } = { hash: newHash(file), bytes: 0 });
     }
@@ -116,7 +117,7 @@ async function hashPartial(
   return { hash, bytes };
 }
 
-/** The etag of a large file is its SHA-256, that of others Git's SHA-1 of "blob SIZE\0" and the content. */
+/** The etag of a large file is its SHA-256. For other files it is Git's SHA-1 of "blob SIZE\0" and the content. */
 function newHash({ etag, size }: HubFile): Hash {
   return etag.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`);
 }
