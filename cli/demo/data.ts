@@ -51,8 +51,8 @@ export function partOf(chapter: number): Part {
 }
 
 /**
- * Returns the folder of the chapters. Their package is a development dependency: a checkout has it, users of the
- * published package install it. @throws SwarmError PACKAGE_MISSING
+ * Returns the folder of the chapters, from the package that is installed with this one or, failing that, below `cwd`.
+ * @throws SwarmError PACKAGE_MISSING
  */
 export function findBook(cwd: string): string {
   for (const from of [import.meta.url, join(cwd, 'package.json')]) {
