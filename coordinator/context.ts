@@ -13,7 +13,7 @@ import type { BlobStore } from '../storage/blobs.ts';
 import type { Failpoint } from './failpoints.ts';
 import type { Store, StoredJob } from './store/store.ts';
 
-/** Outside dependencies of a coordinator. The simulation replaces them with virtual ones. */
+/** External dependencies of a coordinator. The simulation replaces them with virtual ones. */
 export interface CoordinatorDeps {
   readonly network: SwarmNetwork;
   readonly blobs: BlobStore;
@@ -24,7 +24,7 @@ export interface CoordinatorDeps {
   readonly log: Logger;
   /** Called at each durable step. @default does nothing */
   readonly failpoint?: Failpoint;
-  /** Called when the store refuses a write: the process must end. @default throws outside of any promise */
+  /** Called when the store refuses a write. The process must end then. @default throws outside of any promise */
   readonly fatal?: (error: unknown) => void;
   /** @default measures nothing */
   readonly meter?: RoundMeter;
@@ -43,10 +43,10 @@ export interface RoundMeter {
   refusal(job: string, code: ReceiptCode): void;
 }
 
-/** How a round's merge passed the held-out check, or that it did not. */
+/** Result of the gate: which variant of the merge passed, or `refused`. */
 export type GateVerdict = 'passed' | 'half-rate' | 'left-one-out' | 'refused';
 
-/** Measures adapters on a job's held-out rows: always the same rows in the same order, so that losses can be paired. */
+/** Measures adapters on a job's held-out rows. Rows and order are always the same, so that losses can be paired. */
 export interface Validator {
   /**
    * @param adapter tensors in layout order
@@ -57,7 +57,7 @@ export interface Validator {
     adapter: readonly Float32Array[],
     options: EvaluateOptions,
   ): Promise<readonly RowLoss[]>;
-  /** Frees what is kept ready for a job that will not be evaluated for a while. */
+  /** Frees the resources kept for a job that will not be evaluated for a while. */
   release(job: string): Promise<void>;
 }
 
@@ -68,7 +68,7 @@ export interface ValidationJob {
 
 export interface EvaluateOptions {
   readonly signal: AbortSignal;
-  /** Called when a device failed and the evaluation starts again with a lighter setting. The text is for people. */
+  /** Called when a device failed and the evaluation restarts with a lighter setting. The text is for people. */
   readonly onFallback: (because: string) => void;
 }
 
@@ -96,7 +96,7 @@ export interface CheckpointToWrite {
 export interface RetentionSettings {
   /** Newest checkpoints that keep their weights; 0 keeps all. @default KEPT_CHECKPOINTS */
   readonly checkpoints: number;
-  /** Newest rounds whose update payloads are kept; never fewer than updates can still name. @default KEPT_ROUNDS */
+  /** Newest rounds whose update payloads are kept; at least all rounds that updates may name. @default KEPT_ROUNDS */
   readonly rounds: number;
 }
 
@@ -108,7 +108,7 @@ export interface RunContext {
   readonly layout: AdapterLayout;
   readonly deps: Required<CoordinatorDeps>;
   readonly limiter: RateLimiter;
-  /** One for all jobs, because they share a blob store. */
+  /** Shared by all jobs, because they share a blob store. */
   readonly collector: BlobCollector;
   readonly retention: RetentionSettings;
   /** Aborts when the coordinator stops. */
@@ -123,6 +123,6 @@ export interface CurrentCheckpoint {
   readonly checkpoint: Checkpoint;
   /** Number of checkpoints before it in the job. */
   readonly ordinal: number;
-  /** Blob of the error feedback of the published deltas; null: zero. */
+  /** Blob of the error feedback of the published deltas; null means zero. */
   readonly residual: string | null;
 }

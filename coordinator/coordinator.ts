@@ -16,15 +16,15 @@ import { isOver } from './round/round-machine.ts';
 import type { StoredJob } from './store/store.ts';
 
 /**
- * Nodes that may join, return or change their description, over all jobs: twice a full round at once, then 17 per second.
- * Each is recorded, which waits for the disk, and identities are free.
+ * Limit on nodes that join, return or change their description, over all jobs: twice a full round at once, then 17 per
+ * second. The limit is needed because each such node is written to disk, and a new identity costs an attacker nothing.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 60_000 };
-/** Characters of a digest that are enough to name a job, when no other job's digest begins with them. */
+/** Shortest prefix of a digest that may name a job. The prefix must also be unique. */
 const LEAST_PREFIX = 4;
 
 export interface CoordinatorOptions {
-  /** What is kept of past rounds. @default defaultRetention */
+  /** Checkpoints and rounds to keep. @default defaultRetention */
   readonly retention?: RetentionSettings;
 }
 
@@ -52,16 +52,16 @@ export class Coordinator {
     this.#limiter = new RateLimiter({ clock: deps.clock });
   }
 
-  /** Continues every job from what the store has. @throws SwarmError when a stored manifest or head is damaged */
+  /** Continues every job from the stored state. @throws SwarmError when a stored manifest or head is damaged */
   start(): void {
     for (const stored of this.#deps.store.jobs.all()) this.#add(stored);
     this.#answerNodes();
     for (const run of this.#runs.values()) run.start();
-    // A process that was killed while it created a job has left blobs.
+    // A process that was killed while it created a job may have left blobs.
     void this.collector.sweep();
   }
 
-  /** Sends nothing more from now on. Resolves when current merges and commits have ended. Nothing recorded is lost. */
+  /** Stops sending at once. Resolves when running merges and commits have ended. No recorded data is lost. */
   async stop(): Promise<void> {
     this.#stopping.abort(coordinatorError('STOPPED', 'the coordinator is stopping', {}));
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
@@ -117,7 +117,7 @@ export class Coordinator {
     }
   }
 
-  /** Calls `listener` with each event after it has become durable. Returns a function that ends that. */
+  /** Calls `listener` with each event after it has become durable. Returns a function that removes the listener. */
   onEvent(listener: (event: JobEvent, jobName: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -149,7 +149,7 @@ export class Coordinator {
     const { network } = this.#deps;
     this.#cleanups.push(
       network.handle('jobs', async () => ({
-        // Jobs that are over come last, because not all may fit.
+        // Jobs that are over come last, because the answer may not have space for all jobs.
         jobs: this.jobs()
           .sort((a, b) => Number(isOver(a.driver.state)) - Number(isOver(b.driver.state)))
           .map(({ context, driver }) => ({
@@ -164,7 +164,7 @@ export class Coordinator {
         if (members.isNews(peer, request) && !this.#limiter.take('newcomers', NEWCOMERS)) {
           throw coordinatorError(
             'BUSY',
-            'too many nodes join at this moment; the node tries again by itself',
+            'too many nodes are joining at the moment; the node tries again by itself',
           );
         }
         members.join(peer, request);
@@ -185,7 +185,7 @@ export class Coordinator {
         return { head: isNewer(head, known ?? null) ? envelope : null };
       }),
       network.handle('submit', async (peer, { update }) => {
-        // An update that names no job of ours is refused in the job that its sender takes part in.
+        // If the update names none of our jobs, it is refused by the job that its sender is a member of.
         const run =
           this.#runs.get(claimedJob(update) ?? '') ?? this.jobs().find(({ members }) => members.has(peer));
         if (!run) throw coordinatorError('wrong-job', "this coordinator does not run the update's job");

@@ -32,7 +32,7 @@ import { Store } from './store/store.ts';
 
 /** Options of a coordinator. */
 export interface CoordinatorDaemonOptions {
-  /** Folder with everything that the coordinator keeps. @default SWARM_HOME, else lora-swarm/coordinator in the user's data folder */
+  /** Folder of the coordinator's data. @default SWARM_HOME, else lora-swarm/coordinator in the user's data folder */
   readonly home?: string;
   /** Version that other peers see. @default that of the package */
   readonly version?: string;
@@ -46,9 +46,9 @@ export interface CoordinatorDaemonOptions {
   readonly mdns?: boolean;
   /** Port of the control API on 127.0.0.1. @default 0: any free port */
   readonly port?: number;
-  /** How checkpoints are evaluated, on one device. @default one thread of onnx-cpu */
+  /** Engine and settings for evaluating checkpoints, on one device. @default one thread of onnx-cpu */
   readonly compute?: ComputeInput;
-  /** Newest checkpoints of each job that keep their weights, besides milestones and the best one; 0: all. @default 10 */
+  /** Newest checkpoints of each job that keep their weights, besides milestones and the best one; 0 keeps all. @default 10 */
   readonly keepCheckpoints?: number;
 }
 
@@ -58,9 +58,9 @@ export interface CoordinatorDaemonDeps {
   readonly log?: Logger;
   /** Called at each durable step, for tests that kill the process there. @default does nothing @internal */
   readonly failpoint?: Failpoint;
-  /** Called when the store refuses a write: the process must end with an error. @default throws outside of any promise */
+  /** Called when the store refuses a write. The process must end with an error then. @default throws outside of any promise */
   readonly fatal?: (error: unknown) => void;
-  /** Called when the API was asked to stop the daemon. @default stops it */
+  /** Called when a request to the API asks for the daemon to stop. @default stops the daemon */
   readonly onShutdown?: () => void;
 }
 
@@ -70,7 +70,7 @@ export interface RunningCoordinator {
   /** Root of the control API. */
   readonly url: string;
   readonly peerId: string;
-  /** Multiaddrs that it listens on, each ending in /p2p/<peer id>. */
+  /** Multiaddrs that the coordinator listens on, each ending in /p2p/<peer id>. */
   readonly addresses: readonly string[];
   /** Stops within the deadline. No accepted update is lost. Idempotent. @param options `deadlineMs`: @default 4,500 */
   stop(options?: { deadlineMs?: number }): Promise<void>;
@@ -78,7 +78,7 @@ export interface RunningCoordinator {
   readonly stopped: Promise<void>;
 }
 
-/** Time to stop, unless the caller names another. */
+/** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;
 
 /**

@@ -1,23 +1,23 @@
 /**
- * Durable steps after which a coordinator may be killed, in order. The hook is called at each with its name. Tests kill the
- * real or simulated process there, and check that nothing is lost and nothing counts twice.
+ * Steps after which a coordinator may be killed, in order. The hook is called after each step with its name. Tests kill
+ * the real or simulated process there, and check that nothing is lost and nothing counts twice.
  */
 export const failpoints = [
-  /** An update's payload is a blob; no row names it. */
+  /** An update's payload is stored as a blob; no row of the database names it yet. */
   'update-blob',
-  /** Update and receipt are recorded; nothing has been sent. */
+  /** Update and receipt are recorded, but not sent yet. */
   'update-recorded',
-  /** A head is recorded, of a new round or with the reason why there is none; nothing has been sent. */
+  /** A head is recorded, but not sent yet. It opens a round, or gives the reason why no round is open. */
   'head-recorded',
-  /** A round is closed and its updates are selected; nothing is merged. */
+  /** A round is closed and its updates are selected, but not merged yet. */
   'round-closed',
-  /** A merge has passed the gate; nothing of it is durable. */
+  /** A merge has passed the gate; none of its results are durable yet. */
   'merged',
-  /** Adapter, delta and residual are blobs; there is no folder. */
+  /** Adapter, delta and residual are stored as blobs; the checkpoint's folder does not exist yet. */
   'checkpoint-blobs',
-  /** The checkpoint's folder is complete; no row names it. */
+  /** The checkpoint's folder is complete; no row of the database names it yet. */
   'checkpoint-folder',
-  /** Checkpoint and next head are recorded; nothing has been sent. */
+  /** Checkpoint and next head are recorded, but not sent yet. */
   'checkpoint-recorded',
 ] as const;
 

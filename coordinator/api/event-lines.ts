@@ -8,15 +8,15 @@ const PAGE = 256;
 
 export interface EventLinesOptions {
   readonly job: string;
-  /** Sequence number after which to begin. */
+  /** Events up to this sequence number are skipped. */
   readonly after: number;
   /** Continue with new events, until `return` is called or the daemon stops. */
   readonly follow: boolean;
 }
 
 /**
- * Yields a job's events as lines of JSON. All of them are read from the store, page by page, so a slow reader does not
- * use more memory.
+ * Yields a job's events as lines of JSON. Events are read from the store page by page, so a slow reader does not use
+ * more memory.
  */
 export async function* eventLines(
   { job, after, follow }: EventLinesOptions,
@@ -27,7 +27,7 @@ export async function* eventLines(
   const unsubscribe = coordinator.onEvent((event) => event.job === job && wake());
   try {
     while (!signal.aborted) {
-      // Set up before reading, so that no event is missed between the two.
+      // Listens before it reads the store, so that no event between reading and waiting is missed.
       const news = new Promise<void>((resolve) => {
         wake = resolve;
       });

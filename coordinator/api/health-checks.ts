@@ -3,7 +3,7 @@ import type { Coordinator } from '../coordinator.ts';
 import { needsOperator } from '../round/round-machine.ts';
 import type { Store } from '../store/store.ts';
 
-/** A state machine whose timer is this late has stopped. */
+/** A state machine whose timer is late by more than this has stopped. */
 const OVERDUE_MS = 30_000;
 
 /** Live: every job's state machine runs. Ready: the store accepts writes, and no job has paused itself. */

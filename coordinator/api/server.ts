@@ -22,7 +22,7 @@ import { eventLines } from './event-lines.ts';
 import type { CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
-/** Enough for a job file with ten thousand paths, the largest body that any request has. */
+/** Largest request body. A job file with ten thousand paths, the largest real body, fits. */
 export const API_BODY_BYTES = 1024 * 1024;
 /** Paths for probes and scrapers, which have no token. Their answers contain no peer, path or secret. */
 const PUBLIC = ['/healthz', '/readyz', '/metrics'];
@@ -39,11 +39,11 @@ export interface ApiDeps extends Pick<CoordinatorDeps, 'store' | 'blobs' | 'cloc
   readonly health: Health;
   readonly registry: Registry;
   readonly log: Logger;
-  /** Aborts when the daemon stops, which ends streams. */
+  /** Aborts when the daemon stops. Aborting ends the streamed answers. */
   readonly signal: AbortSignal;
   /** Creates and starts a job. */
   createJob(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void>;
-  /** Called when the operator stops the daemon, after the answer has been sent. */
+  /** Called when the operator stops the daemon through the API, after the answer has been sent. */
   shutdown(): void;
 }
 
@@ -55,7 +55,7 @@ const eventsSchema = z.object({
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
 });
 
-/** Starts the control API: loopback only, with a bearer token. Types are in types.ts, the description in docs/protocol.md. */
+/** Starts the control API: loopback only, with a bearer token. See types.ts for types, docs/protocol.md for the API. */
 export async function startApi(
   options: ApiOptions,
   deps: ApiDeps,
@@ -202,7 +202,7 @@ function checked<S extends z.ZodType>(schema: S, value: unknown, field: string):
   throw coordinatorError('REQUEST_INVALID', message, { field });
 }
 
-/** HTTP status of each kind of error that a request can cause. Other kinds are failures of the machine or of a job: 422. */
+/** HTTP status of each kind of error that a request can cause. All other kinds (machine or job failures) have 422. */
 const STATUS: Partial<Record<ErrorKind, number>> = { usage: 400, notFound: 404, conflict: 409 };
 
 function describeError(error: unknown): { status: number; body: ErrorJson } {

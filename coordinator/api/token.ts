@@ -8,7 +8,7 @@ import { coordinatorError } from '../errors.ts';
 const TOKEN_FILE = 'api-token';
 const TOKEN_BYTES = 32;
 
-/** Reads the control API's token. @returns null when the home holds none */
+/** Reads the control API's token. @returns null when the home has no token */
 export async function readToken(home: string): Promise<string | null> {
   return readFile(join(home, TOKEN_FILE), 'utf8').then(
     (text) => text.trim(),
@@ -33,7 +33,7 @@ export async function loadToken(home: string): Promise<string> {
   }
   const token = found.trim();
   if (token.length < TOKEN_BYTES) {
-    throw coordinatorError('TOKEN_INVALID', `${path} holds no token`, { path });
+    throw coordinatorError('TOKEN_INVALID', `${path} does not contain a token`, { path });
   }
   await restrictToOwner(path);
   return token;

@@ -35,7 +35,7 @@ export interface JobSummary {
   checkpoint: { round: number; digest: string };
   tokensPerSecond: number;
   reason: string;
-  /** The job paused itself, for `reason`, and continues only when its operator resumes it. */
+  /** Whether the job paused itself (see `reason`) and continues only when its operator resumes it. */
   needsOperator: boolean;
   /** For `swarm node <invite>` on another machine. */
   invite: string;
@@ -56,7 +56,7 @@ export interface PeerView {
   jobName: string;
   address: string | null;
   connected: boolean;
-  /** `left`: it said goodbye; `lost`: it fell silent. */
+  /** State in the newest heartbeat. `left`: the node disconnected by itself; `lost`: its heartbeats stopped. */
   state: Heartbeat['state'] | 'left' | 'lost';
   round: number;
   step: number;
@@ -85,7 +85,7 @@ export interface CheckpointView {
   parent: string | null;
   /** Folder in PEFT layout on the coordinator's machine. */
   path: string;
-  /** Whether its weights are kept. Older checkpoints keep only their signed messages. */
+  /** Whether the folder has the weights. Old checkpoints keep only their signed messages. */
   kept: boolean;
   checkpoint: Checkpoint;
 }

@@ -26,7 +26,7 @@ export interface ViewOptions {
   readonly startedAt: number;
 }
 
-/** Answers of the control API, made on request from running jobs, store and network. */
+/** Builds the answers of the control API from running jobs, store and network. */
 export class Views {
   readonly #options: ViewOptions;
   readonly #coordinator: Coordinator;
@@ -87,7 +87,7 @@ export class Views {
     };
   }
 
-  /** Updates of each running job that are being fetched or checked. */
+  /** Number of updates being fetched or checked, for each running job. */
   intakeQueues(): { name: string; updates: number }[] {
     return this.#coordinator
       .jobs()
@@ -131,7 +131,7 @@ export class Views {
           step: heartbeat?.step ?? 0,
           steps: heartbeat?.steps ?? 0,
           tokensPerSecond: heartbeat?.tokensPerSecond ?? entry.speed,
-          // With `auto` a node knows its engine only after it has joined.
+          // A node with engine `auto` knows its engine only after it has joined.
           engine: heartbeat?.engine ?? entry.engine,
           rttMs: connection?.rttMs ?? null,
           lastSeenSeconds: Math.max(0, (clock.now() - seenAt) / 1000),

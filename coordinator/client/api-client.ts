@@ -17,15 +17,15 @@ import type {
 import { coordinatorError } from '../errors.ts';
 import { type HttpResponse, readAll, readLines, request } from './http.ts';
 
-/** A daemon on the same machine that takes longer than this, in milliseconds, is stuck. */
+/** Longest time to wait for an answer, in milliseconds. A local daemon that takes longer is stuck. */
 const ANSWER_MS = 10_000;
 
-/** Where the control API of a coordinator is: the home of a coordinator on this machine, or its URL and token. */
+/** Location of a coordinator's control API: the home of a coordinator on this machine, or its URL and token. */
 export type CoordinatorAddress = { readonly home: string } | { readonly url: string; readonly token: string };
 
 /** Options of a client. */
 export interface ConnectOptions {
-  /** @default 'coordinator'; the API of a node has only its status and readiness */
+  /** A node's API answers only `status` and `ready`. @default 'coordinator' */
   readonly role?: 'coordinator' | 'node';
   /** Ends every request of the client. @default never aborts */
   readonly signal?: AbortSignal;
@@ -34,7 +34,7 @@ export interface ConnectOptions {
 /** Client of the control API of a daemon. */
 export class ApiClient {
   readonly url: string;
-  /** null: only the URL is known. */
+  /** null when only the URL is known. */
   readonly #home: string | null;
   readonly #role: Role;
   readonly #token: string | null;
@@ -66,7 +66,7 @@ export class ApiClient {
   }
 
   /**
-   * Opens a client of a coordinator, or of the node in a home.
+   * Opens a client of a coordinator or of a node.
    * @param where @default the home of the user's coordinator
    * @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home
    */
@@ -78,7 +78,7 @@ export class ApiClient {
     return new ApiClient(where.url, null, role, where.token, signal);
   }
 
-  /** The caller names the answer's type, unchecked: both ends are this program. */
+  /** Returns the daemon's status. Its type is not checked at run time, because the daemon is part of this program. */
   status<T = CoordinatorStatus>(): Promise<T> {
     return this.#get('/v1/status');
   }
@@ -207,7 +207,7 @@ function apiError(status: number, text: string, where: { path: string; home: str
       return SwarmError.fromJSON({ code, message, values, kind, next });
     }
   } catch {
-    // Not JSON of our API: the status below says what it is.
+    // The body is not JSON of our API. The HTTP status decides the code below.
   }
   const code =
     status === 401 || status === 403 ? 'API_REFUSED' : status === 404 ? 'API_NOT_FOUND' : 'API_FAILED';

@@ -8,7 +8,7 @@ import type { CheckpointView } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
 
 /**
- * Copies a checkpoint's folder (PEFT files and the signed manifest beside them), and checks the digest of its weights.
+ * Copies a checkpoint's folder (PEFT files and the signed manifest) and checks the digest of its weights.
  * @param output folder to copy into; created when missing
  * @throws SwarmError CHECKPOINT_DAMAGED, CHECKPOINT_PRUNED
  */
@@ -25,7 +25,7 @@ export async function copyCheckpoint(
   if (found !== checkpoint.adapter.digest) {
     throw coordinatorError(
       'CHECKPOINT_DAMAGED',
-      `the weights in ${path} have the digest ${found}, the checkpoint says ${checkpoint.adapter.digest}`,
+      `the weights in ${path} have the digest ${found} instead of ${checkpoint.adapter.digest}`,
       { path, found, expected: checkpoint.adapter.digest },
       { next: 'pull it from the swarm: "swarm checkpoint pull INVITE DIR"' },
     );

@@ -38,15 +38,15 @@ export interface CreatedJob {
   /** Digest of its manifest. */
   job: string;
   name: string;
-  /** Text with which a node joins. */
+  /** Invite for `swarm node`. */
   invite: string;
 }
 
 /**
- * Creates a job on a coordinator of this machine, which reads base and data from its own disk. The same job again changes
- * nothing. Relative paths start from the current folder. A base on the hub is fetched first.
+ * Creates a job on a coordinator of this machine, which reads base and data from the disk. Creating the same job again
+ * changes nothing. Relative paths start from the current folder. A base on the hub is downloaded first.
  *
- * @param where the coordinator: as `startCoordinator` returns it, its home, its URL and token, or a client
+ * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
  * @param spec the keys of a job file
  * @throws SwarmError JOB_SPEC, DAEMON_NOT_RUNNING, JOB_NOT_CREATED; HUB_*, MODEL_*, DATA_*, LORA_*, JOB_EXISTS and other
  * errors of the coordinator; the signal's reason
@@ -67,5 +67,5 @@ export async function createJob(
     if (line.event === 'data') onData?.({ read: line.read, tally: line.tally });
     else onProgress?.({ stage: line.stage, done: line.done, total: line.total });
   }
-  throw coordinatorError('JOB_NOT_CREATED', 'the coordinator stopped before it had created the job');
+  throw coordinatorError('JOB_NOT_CREATED', 'the coordinator stopped before it created the job');
 }

@@ -3,7 +3,7 @@ import { isSwarmError } from '../../common/errors.ts';
 import type { JobEvent } from '../api/types.ts';
 import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
-/** Longest time without the coordinator, in milliseconds. A restart after a crash or an upgrade takes less. */
+/** Longest wait for an unreachable coordinator, in milliseconds. A restart after a crash or an upgrade takes less. */
 const MAX_AWAY_MS = 60_000;
 const RETRY_MS = 500;
 
@@ -11,15 +11,15 @@ const RETRY_MS = 500;
 export interface FollowOptions {
   /** Ends the iteration with its reason. @default never aborts */
   readonly signal?: AbortSignal;
-  /** Milliseconds since any moment. @default Date.now */
+  /** Clock in milliseconds, with any start. @default Date.now */
   readonly now?: () => number;
 }
 
 /**
  * Yields all events of a job, past and future, each once. Continues across a restart of the coordinator. The iteration
- * does not end with the job: leave it at an event of type `finished` or `failed`.
+ * does not end when the job ends: break out of it at an event of type `finished` or `failed`.
  *
- * @param where the coordinator, or a function that opens a client: a restarted daemon has another port and token
+ * @param where the coordinator, or a function that opens a client, because a restarted daemon has a new port and token
  * @param job name, digest or a unique prefix of the digest
  * @throws SwarmError DAEMON_NOT_RUNNING after a minute without the coordinator; JOB_UNKNOWN and other errors of the API
  */
@@ -30,7 +30,7 @@ export async function* followEvents(
 ): AsyncGenerator<JobEvent, void, undefined> {
   const open = typeof where === 'function' ? where : () => ApiClient.connect(where, { signal });
   let after = 0;
-  /** Time of the first failed attempt; null while the stream is open. A round may be quiet for longer than MAX_AWAY_MS. */
+  /** Time of the first failed attempt; null while the stream is open, even if no event arrives for MAX_AWAY_MS. */
   let awaySince: number | null = null;
   for (;;) {
     signal.throwIfAborted();
@@ -44,7 +44,7 @@ export async function* followEvents(
     } catch (error) {
       signal.throwIfAborted();
       if (isAnswer(error)) throw error;
-      // Any other error is a broken stream: the coordinator was there until now.
+      // Any other error is a broken stream, so the coordinator was reachable until now.
       if (!isSwarmError(error)) awaySince = null;
       else {
         awaySince ??= now();
@@ -55,7 +55,7 @@ export async function* followEvents(
   }
 }
 
-/** Sends a request to a coordinator that may be restarting, and repeats it until there is an answer. @throws as followEvents */
+/** Sends a request to a coordinator that may be restarting, and repeats it until an answer arrives. @throws as followEvents */
 export async function askWithRetries<T>(
   open: () => Promise<ApiClient>,
   ask: (api: ApiClient) => Promise<T>,
@@ -72,7 +72,7 @@ export async function askWithRetries<T>(
   }
 }
 
-/** Returns whether the coordinator answered with an error. That is final; a missing answer is not. */
+/** Returns whether the coordinator answered with an error. An answer is final; a missing answer leads to a retry. */
 function isAnswer(error: unknown): boolean {
   return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING';
 }

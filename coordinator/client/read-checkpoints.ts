@@ -9,7 +9,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import { coordinatorError } from '../errors.ts';
 import { SIGNED_FILE } from '../record/checkpoint-folders.ts';
 
-/** A checkpoint whose signature and weights were verified. */
+/** A checkpoint with verified signature and weights. */
 export interface VerifiedCheckpoint {
   /** PEFT folder. */
   readonly path: string;
@@ -18,14 +18,14 @@ export interface VerifiedCheckpoint {
   /** Peer id of the coordinator that signed it. */
   readonly author: string;
   readonly checkpoint: Checkpoint;
-  /** Whether the folder has the weights. Coordinators delete those of old checkpoints. */
+  /** Whether the folder has the weights. Coordinators delete the weights of old checkpoints. */
   readonly kept: boolean;
 }
 
 /**
- * Reads the checkpoints of a job from a folder of PEFT folders, such as `<home>/checkpoints/<job name>` of a coordinator.
- * Verifies every signature, the digests of the weights, that all are of one job and author, and that each names the one
- * before it as its parent.
+ * Reads the checkpoints of a job from a folder of PEFT folders, such as a coordinator's `<home>/checkpoints/<job name>`.
+ * Verifies all signatures and the digests of the weights. Also verifies that all checkpoints have the same job and
+ * author, and that each names the previous one as its parent.
  *
  * @returns the oldest first
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error when the folder cannot be read
@@ -38,7 +38,7 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
     const weights = join(path, ADAPTER_WEIGHTS_FILE);
     const kept = existsSync(weights);
     if (kept && (await digestOf(weights)) !== message.adapter.digest) {
-      throw damaged(path, 'its weights have another digest than the signed checkpoint says');
+      throw damaged(path, 'the digest of its weights differs from the one in the signed checkpoint');
     }
     found.push({ path, digest, author, checkpoint: message, kept });
   }
@@ -47,9 +47,11 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
     const previous = found[i - 1];
     if (previous === undefined) continue;
     if (checkpoint.parent !== previous.digest)
-      throw damaged(path, 'its parent is not the checkpoint before it');
-    if (checkpoint.job !== previous.checkpoint.job) throw damaged(path, 'it belongs to another job');
-    if (author !== previous.author) throw damaged(path, 'another coordinator signed it');
+      throw damaged(path, 'its parent is not the previous checkpoint');
+    if (checkpoint.job !== previous.checkpoint.job)
+      throw damaged(path, 'it belongs to a different job from the previous checkpoint');
+    if (author !== previous.author)
+      throw damaged(path, 'it was signed by a different coordinator from the previous checkpoint');
   }
   return found;
 }

@@ -9,13 +9,13 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { RoundFacts } from '../store/store.ts';
 
-/** Why an update is refused: the reason code for its author's program, and the finding for people. */
+/** Reason for refusing an update: the code is for the author's program, the detail for people. */
 export interface Refusal {
   readonly code: ReceiptCode;
   readonly detail: string;
 }
 
-/** Facts that an update's header is checked against, as of now. */
+/** Current facts that an update's header is checked against. */
 export interface HeaderFacts {
   readonly job: string;
   readonly term: number;
@@ -36,7 +36,7 @@ export interface HeaderFacts {
 
 type Check = (update: Update, author: string, facts: HeaderFacts) => Refusal | null;
 
-/** Reads and verifies a message of the updates topic. A message that fails has no author to answer. */
+/** Reads and verifies a message of the updates topic. The author of a message that fails is unknown. */
 export function readUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   if (bytes.byteLength > GOSSIP_MESSAGE_BYTES) {
     return refuse('too-large', `the message has ${bytes.byteLength} bytes (limit ${GOSSIP_MESSAGE_BYTES})`);
@@ -51,7 +51,7 @@ export function readUpdate(bytes: Uint8Array): Verified<'update'> | Refusal {
   }
 }
 
-/** Returns the job that an unverified message names, to find the job that judges it; null when it names none. */
+/** Returns the digest of the job that an unverified message names; null when it names none. */
 export function claimedJob(bytes: Uint8Array): string | null {
   try {
     const { job } = decode<{ job: unknown }>(decode<{ body: Uint8Array }>(bytes).body);
@@ -61,7 +61,7 @@ export function claimedJob(bytes: Uint8Array): string | null {
   }
 }
 
-/** Checks all that can be checked without the payload, the cheapest first. Returns null when the header passes. */
+/** Runs all checks that do not need the payload, the cheapest first. Returns null when the header passes. */
 export function checkHeader(update: Update, author: string, facts: HeaderFacts): Refusal | null {
   for (const check of CHECKS) {
     const refusal = check(update, author, facts);
@@ -144,7 +144,7 @@ const CHECKS: readonly Check[] = [
   },
 ];
 
-/** Returns whether only a peer that breaks the protocol can have sent this, so that gossip may lower the sender's score. */
+/** Returns whether the refusal proves that the sender broke the protocol. Gossip then lowers the sender's score. */
 export function isBreach(code: ReceiptCode): boolean {
   return code === 'too-large' || code === 'malformed' || code === 'bad-signature';
 }
