@@ -29,7 +29,7 @@ export function decideCheckpointing(
   const off = { ...compute, checkpointing: false };
   const on = { ...compute, checkpointing: true };
   if (choice !== 'auto') return { compute: choice ? on : off, reason: null };
-  if (baseBits === 4) return { compute: on, reason: 'because a 4-bit base is chosen to save memory' };
+  if (baseBits === 4) return { compute: on, reason: 'because a base of 4 bits is chosen to save memory' };
   // The size of a GPU's memory is unknown: when it runs out, fallback.ts turns checkpointing on.
   if (!usesProcessor(compute)) return { compute: off, reason: null };
   const room = Math.min(memoryLimit, available);

@@ -87,7 +87,7 @@ export function missingFormat(
   { engine, speed }: Pick<EngineProbe, 'engine' | 'speed'>,
   { baseBits, precision }: Formats,
 ): string | null {
-  if (!supportsBaseBits(baseBits, engine)) return `cannot compute with a ${baseBits}-bit base`;
+  if (!supportsBaseBits(baseBits, engine)) return `cannot compute with a base of ${baseBits} bits`;
   if (precision === 'float32') return null;
   if (!FLOAT16_ENGINES.includes(engine)) return 'cannot compute in float16';
   return speed !== null && speed.float16Flops === undefined ? 'has no device with float16' : null;
