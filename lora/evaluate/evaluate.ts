@@ -28,9 +28,9 @@ const MAX_WINDOW = 4096;
 const WINDOW_STEP = 64;
 /** Tokens per run of the graph: enough to keep the cores busy, with logits of a few megabytes. */
 const TOKENS_PER_RUN = 1024;
-/** Rows are collected until they fill this many runs. */
+/** Rows are collected until they fill this many runs of the graph. */
 const RUNS_PER_TURN = 16;
-/** Tokens of the first texts, whose longest sets the window: 32 MiB. */
+/** Tokens to read ahead, which take 32 MiB. The longest text among them sets the window. */
 const LOOK_AHEAD_TOKENS = 4 * 2 ** 20;
 
 /** The texts or the data to measure the loss on. */
@@ -66,7 +66,7 @@ export interface Evaluation {
   /** e^loss */
   perplexity: number;
   /**
-   * Loss of all supervised tokens in bits per UTF-8 byte of text, which is comparable between tokenizers. null where not
+   * Loss of all supervised tokens in bits per UTF-8 byte of text, which is comparable between tokenizers. null if not
    * all examples are plain text, because a template adds tokens that are not in the data.
    */
   bitsPerByte: number | null;
@@ -88,13 +88,13 @@ interface Sequence {
 
 /**
  * Measures the loss of a model. Each text is a row with the tokenizer's special tokens. Every token but the first is
- * predicted from all tokens before it. Examples that are not plain text are rendered as for training, and the tokens that
- * would be supervised are predicted.
+ * predicted from all tokens before it. Examples that are not plain text are rendered as for training, and the loss
+ * covers the tokens that training would supervise.
  *
- * A row longer than the window is scored in windows that overlap by half: each token is predicted exactly once, from at
- * least half a window of preceding tokens where there are that many. The window has the length of the longest text
- * within the first 4 million tokens, and at most the model's context or 4,096 tokens. Memory does not grow with the
- * number of texts.
+ * A row longer than the window is scored in windows that overlap by half. Each token is predicted exactly once, from at
+ * least half a window of preceding tokens if there are that many. The window is as long as the longest text within the
+ * first 4 million tokens, but at most the model's context or 4,096 tokens. Memory does not grow with the number of
+ * texts.
  *
  * @throws SwarmError USAGE without texts and data, or with both; EVALUATE_EMPTY without a token to predict; DATA_*,
  * TEMPLATE_*, ENGINE_*; the signal's reason
@@ -116,7 +116,7 @@ export async function evaluate(bundle: ModelBundle, options: EvaluateOptions): P
   }
 }
 
-/** As `evaluate`, for examples of any origin. */
+/** Measures the loss as `evaluate` does, on examples from any source. */
 export async function evaluateExamples(
   bundle: ModelBundle,
   { examples, renderer, report, signal }: ExamplesToEvaluate,
@@ -205,7 +205,7 @@ async function score(
   return { loss, tokens, perplexity: Math.exp(loss), bitsPerByte, rows, bytes, read: null };
 }
 
-/** Reads the first sequences, whose longest sets the window. */
+/** Reads the first sequences; the longest of them sets the window. */
 async function lookAhead(
   sequences: AsyncGenerator<Sequence>,
   signal: AbortSignal | undefined,

@@ -7,7 +7,7 @@ import { sequenceFeeds, sequenceInputs } from '../models/sequences.ts';
 import { adaptedParameters } from '../train/adapted-model.ts';
 import { adapterFeeds, type ModelBundle } from './model-bundle.ts';
 
-/** Tokens of the first graph. A graph's time depends on its length, so graphs grow with the text. */
+/** Tokens of the first graph. A graph's run time depends on its length, so graphs grow with the text. */
 const SHORTEST_GRAPH = 32;
 
 /** The prompt, and how to continue it. */
@@ -38,8 +38,8 @@ export interface Generated {
 }
 
 /**
- * Continues a prompt. The tokenizer's special tokens are added before it. Equal seeds give equal texts. When the text
- * is longer than the model's context, its second half becomes the context.
+ * Continues a prompt. The tokenizer's special tokens are added before the prompt. Equal seeds give equal texts. When
+ * the text is longer than the model's context, its second half becomes the context.
  *
  * @throws SwarmError ENGINE_*; the signal's reason
  */
@@ -49,7 +49,7 @@ export async function generate(bundle: ModelBundle, options: GenerateOptions): P
   const random = new SeededRandom(seed);
   const limit = model.config.maxPositions;
   let context = [...tokenizer.prefix, ...tokenizer.encode(prompt, { special: false })];
-  // The model needs one token, also without a prompt and a beginning-of-text token.
+  // The model needs at least one token, even with an empty prompt and no beginning-of-text token.
   if (context.length === 0) context = [tokenizer.eosId ?? 0];
   const ids: number[] = [];
   let passed = '';
@@ -69,7 +69,7 @@ export async function generate(bundle: ModelBundle, options: GenerateOptions): P
       ids.push(id);
       context.push(id);
       const text = tokenizer.decode(ids);
-      // The text may end within a character of several bytes: waits for the rest.
+      // The text may end within a character of several bytes. Then the rest of the character must come first.
       if (onText !== undefined && !text.endsWith('\ufffd')) {
         onText(text.slice(passed.length));
         passed = text;

@@ -5,9 +5,9 @@ import type { Layer } from './settings.ts';
 
 /**
  * Makes the paths in settings absolute: base, data files and chat template. Names of bases on the hub and of built-in
- * templates stay. Keys that are not given stay out.
+ * templates stay unchanged. Missing keys stay missing.
  *
- * @param folder where relative paths start
+ * @param folder folder that relative paths start from
  */
 export function absolutePaths<Settings extends Pick<Layer, 'base' | 'data'>>(
   settings: Settings,
@@ -30,7 +30,7 @@ export function absolutePaths<Settings extends Pick<Layer, 'base' | 'data'>>(
   };
 }
 
-/** Whether a value is a path or a list of paths. The schema refuses all others. */
+/** Returns whether a value is a path or a list of paths. The schema refuses all other values. */
 function isPaths(value: unknown): value is string | string[] {
   return (
     typeof value === 'string' || (Array.isArray(value) && value.every((path) => typeof path === 'string'))

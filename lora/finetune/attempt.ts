@@ -17,7 +17,7 @@ import { TrainingLoop } from './loop.ts';
 import type { RunSettings } from './run-settings.ts';
 import type { TrainSpec } from './settings.ts';
 
-/** A run, over all its attempts. */
+/** The state of a run that all its attempts share. */
 export interface Run {
   readonly options: { spec: TrainSpec; output: string; cacheDir: string; signal: AbortSignal };
   readonly model: BaseModel;
@@ -35,7 +35,7 @@ export interface Attempt {
   readonly load: Workload;
   /** State to continue from; null: the beginning. */
   readonly from: RunState | null;
-  /** Whether another attempt follows after this error. Then this one leaves no adapter in the output. */
+  /** Returns whether another attempt follows after this error. If so, this attempt writes no adapter to the output. */
   readonly continues: (error: unknown) => boolean;
 }
 
@@ -77,7 +77,7 @@ export async function runAttempt(
       heldOutLoss: lossBefore,
     });
     if (from !== null) listener.onResumed?.(from.step);
-    // Deletes the old run's checkpoints only now, when nothing is missing for this one.
+    // The old run's checkpoints are deleted only now, when this run has everything that it needs.
     else await checkpoints.clear();
     run.begun = true;
     const loop = new TrainingLoop(
@@ -121,7 +121,7 @@ export async function runAttempt(
   }
 }
 
-/** Whether saving failed for the reason that ended the run: a dead trainer, or a full disk. */
+/** Returns whether saving failed for the reason that ended the run: a dead trainer, or a full disk. */
 function isSameError(cause: unknown, error: unknown): boolean {
   return isSwarmError(cause) && isSwarmError(error, cause.code);
 }

@@ -1,6 +1,7 @@
 /**
- * Checkpoints of `swarm train`: folders `checkpoints/step-00000100` in the output, each with all that a resume needs.
- * A checkpoint is written under another name, synced, and renamed. A process that is killed leaves no incomplete one.
+ * Checkpoints of `swarm train`: folders `checkpoints/step-00000100` in the output, each with everything that a resume
+ * needs. A checkpoint is written under a temporary name, synced, and then renamed, so a killed process leaves no
+ * incomplete checkpoint.
  */
 
 import { createHash } from 'node:crypto';
@@ -50,7 +51,7 @@ export const runStateSchema = z.strictObject({
   waited: z.int().nonnegative(),
   /** Why the run is finished; null while it is not. */
   finished: z.enum(['steps', 'early-stopping']).nullable(),
-  /** Settings of the newest start. */
+  /** Settings with which the run was last started or resumed. */
   settings: runSettingsSchema,
   /** SHA-256 digests of the other files. */
   digests: z.record(z.string(), z.string()),

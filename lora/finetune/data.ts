@@ -31,7 +31,7 @@ export function trainingFiles({ data }: TrainSpec): { paths: readonly string[]; 
 }
 
 /**
- * Packs the training rows, and the held-out rows where there are any. The caller closes both.
+ * Packs the training rows, and the held-out rows if there are any. The caller must close both.
  * @throws as `packFiles`
  */
 export async function packRunData(

@@ -34,7 +34,7 @@ export interface EstimateRunOptions {
 
 /** Bytes that a run writes to disk. */
 export interface DiskEstimate {
-  /** Converted weights, in the cache; 0 where a file of that size is there already. */
+  /** Converted weights, in the cache; 0 if a file of that size is already there. */
   readonly weights: number;
   /** Packed rows, in the cache. */
   readonly data: number;
@@ -56,7 +56,7 @@ export interface RunEstimate {
   readonly counted: boolean;
   readonly memory: RunMemory & {
     available: number;
-    /** Whether it must fit into what is available. GPUs alone have memory of their own, whose size is unknown. */
+    /** Whether the run must fit into the available memory. false if it uses only GPUs, whose memory size is unknown. */
     onProcessor: boolean;
   };
   readonly disk: DiskEstimate;
@@ -67,10 +67,12 @@ export interface RunEstimate {
     secondsPerStep: number;
     seconds: number;
   };
-  /** Largest micro-batch that fits, where the given one does not; null where all fits, or not even one row. */
+  /**
+   * Largest micro-batch that fits, if the given one does not; null if the given one fits, or if not even one row fits.
+   */
   readonly microBatchThatFits: number | null;
   readonly fits: boolean;
-  /** Whether gradient checkpointing is on, and why it turned itself on. */
+  /** Whether gradient checkpointing is on, and why `auto` turned it on. */
   readonly checkpointing: { readonly on: boolean; readonly reason: string | null };
 }
 
@@ -81,7 +83,7 @@ const PACKED_BYTES = 10;
 /** Copies of the adapter's values in a checkpoint: the adapter and two moments. */
 const CHECKPOINT_SETS = 3;
 
-/** Estimates memory, disk and time of a run. It does not read the weights, and reads only the beginning of the data. */
+/** Estimates memory, disk and time of a run. Reads only the beginning of the data, and no weights. */
 export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions): Promise<RunEstimate> {
   const { signal, now, cacheDir, output } = options;
   const { threads, baseBits, precision, devices } = options.compute;
@@ -122,7 +124,7 @@ export async function estimateRun(spec: TrainSpec, options: EstimateRunOptions):
   const disk = {
     weights: (await holdsWeights(cacheDir, weights, weightFileSuffix(baseBits))) ? 0 : weights,
     data: PACKED_BYTES * sequenceLength * rows,
-    // The kept checkpoints, the best, the one being written, and the adapter.
+    // Room for the kept checkpoints, the best one, the one that is being written, and the adapter.
     output: (spec.run.keepCheckpoints + 2) * checkpoint + 4 * work.parameters,
     freeInCache: await freeBytes(cacheDir),
     freeInOutput: await freeBytes(output),
@@ -158,7 +160,7 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
       rows === null ? lessMemory(memory) : `use --micro-batch ${rows}, which fits and gives the same result`;
     throw finetuneError(
       'DOES_NOT_FIT',
-      `the run needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} plus a quarter in reserve, and ${formatBytes(memory.available)} are available`,
+      `the run needs ${formatBytes(memory.total)} of memory${inTrainers(memory)} plus a quarter in reserve, but only ${formatBytes(memory.available)} are available`,
       { needed: memory.total, available: memory.available, microBatch: rows },
       { next },
     );
@@ -170,13 +172,13 @@ export function refuseIfTooLarge({ fits, memory, disk, microBatchThatFits: rows 
       : ['the output', disk.output, disk.freeInOutput];
   throw finetuneError(
     'DOES_NOT_FIT',
-    `${what} needs ${formatBytes(needed as number)} of disk, and ${formatBytes(free as number)} are free`,
+    `${what} needs ${formatBytes(needed as number)} of disk space, but only ${formatBytes(free as number)} are free`,
     { needed, available: free },
     { next: 'free disk space, or use another disk: set SWARM_CACHE for the cache, --output for the output' },
   );
 }
 
-/** Whether the cache has a weight file of this size and kind. */
+/** Returns whether the cache has a weight file of this size and kind. */
 async function holdsWeights(cacheDir: string, bytes: number, suffix: string): Promise<boolean> {
   for (const name of await readdir(cacheDir).catch(() => [])) {
     if (name.endsWith(suffix) && (await stat(join(cacheDir, name))).size === bytes) return true;
@@ -184,7 +186,7 @@ async function holdsWeights(cacheDir: string, bytes: number, suffix: string): Pr
   return false;
 }
 
-/** Free bytes on the disk of a folder, or of its nearest parent that exists. */
+/** Returns the free bytes on the disk of a folder, or of its nearest existing parent. */
 async function freeBytes(path: string): Promise<number> {
   try {
     return await freeBytesOf(path);

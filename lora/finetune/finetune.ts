@@ -1,4 +1,4 @@
-/** Fine-tuning on one machine: `finetune` is the entry for programs, and for `swarm train`. */
+/** Fine-tuning on one machine. `finetune` is the entry point for programs and for `swarm train`. */
 import { resolve } from 'node:path';
 import { commonError } from '../../common/common-errors.ts';
 import type { SwarmError } from '../../common/errors.ts';
@@ -56,7 +56,7 @@ export async function finetune(
       'USAGE',
       'resume continues a run and force starts a new one',
       {},
-      { next: 'use one of --resume and --force' },
+      { next: 'use either --resume or --force' },
     );
   }
   const options = withDefaults({ ...given, output: resolve(given.output) });
@@ -65,7 +65,7 @@ export async function finetune(
 
 /** Dependencies of an estimate. All have defaults. */
 export interface EstimateDeps extends PrepareDeps {
-  /** Folder whose disk counts where `output` is null. @default the cache folder */
+  /** Folder whose disk is checked if `output` is null. @default the cache folder */
   folder?: string;
 }
 
@@ -77,9 +77,9 @@ export interface FinetuneEstimate {
 }
 
 /**
- * Estimates memory, disk and time of a run. It reads the beginning of the data, measures the machine for about a second,
- * and writes nothing.
- * @throws SwarmError as `finetune`, of its preparation
+ * Estimates memory, disk and time of a run. It reads the beginning of the data, measures the machine for about a
+ * second, and writes nothing.
+ * @throws SwarmError the errors that `finetune` throws before it trains
  */
 export async function estimateFinetune(
   given: PrepareOptions,
@@ -116,7 +116,7 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
   const { spec, asked, output, cacheDir, signal, resume = false, force = false, newest } = options;
   const checkpoints = new CheckpointFolder({ output, keep: spec.run.keepCheckpoints });
   const model = await openBase(spec.base);
-  // Errors that need neither data nor weights come first.
+  // Checks that need neither data nor weights come first.
   checkLength(model.config, spec.training.sequenceLength);
   adapterLayout(model, spec.lora);
   const stored = { spec, ...storedCompute(options.compute) };
@@ -125,7 +125,7 @@ async function train(options: TrainOptions, listener: FinetuneListener): Promise
 
   const { compute, reason } = decideForRun(model, spec, options.compute);
   if (reason !== null) listener.onCheckpointing?.(reason);
-  // A run that has been on these devices before has shown that it fits.
+  // A run that has already used these devices is known to fit.
   const before = newest === null ? [] : [newest.settings, ...newest.settings.alongside].map(deviceName);
   const known =
     compute.devices.length <= before.length &&

@@ -13,13 +13,14 @@ const PATTERN = /[*?[{]/;
 export interface JobFile {
   /** The job with all defaults and absolute paths. */
   readonly spec: JobSpec;
-  /** The job as it is written. */
+  /** The job as written in the file. */
   readonly written: JobSpecInput;
 }
 
 /**
- * Reads a job file. Relative paths in it start from the folder of the file and come back absolute. A base on the hub
- * stays a name. The coordinator runs on the same machine, so a missing path is an error here already.
+ * Reads a job file. Relative paths in it start from the folder of the file and are returned as absolute paths. The name
+ * of a base on the hub stays unchanged. The coordinator runs on the same machine, so a missing path is already an error
+ * here.
  * @throws SwarmError JOB_FILE_MISSING, JOB_PATH_MISSING, JOB_SPEC (values: line and column, or field)
  */
 export async function readJobFile(path: string): Promise<JobFile> {
@@ -54,7 +55,7 @@ function checked(file: YamlFile): JobSpec {
     throw file.wrong(
       field,
       problems,
-      'fix the file; --dry-run only checks it, and prints it with all defaults',
+      'fix the file; --dry-run only checks the file and prints it with all defaults',
     );
   }
 }

@@ -6,11 +6,12 @@ import { presetLayer } from './preset.ts';
 import { mergeLayers } from './settings.ts';
 
 /**
- * Fills in the settings of `lora` and `training` that a job with a `preset` does not set. The number of steps is
- * that of its rounds. The batch is not chosen: n nodes make it n times as large, and the memory of a node is unknown.
+ * Fills in the settings of `lora` and `training` that a job with a `preset` does not set. The number of steps follows
+ * from the job's rounds. The preset does not choose the batch size, because n nodes make the batch n times as large,
+ * and the memory of a node is unknown.
  *
  * @param written the job as its operator wrote it, without defaults
- * @param spec the same with defaults and the folder of its base
+ * @param spec the job with defaults and the folder of its base
  */
 export async function presetJob(
   { lora, training }: Pick<JobSpecInput, 'lora' | 'training'>,
@@ -20,7 +21,7 @@ export async function presetJob(
   const { batchSize, microBatch } = spec.training;
   const given = mergeLayers(
     { training: { batchSize, microBatch } },
-    // warmupSteps in the file override the warmupRatio of a preset.
+    // `warmupSteps` in the file overrides the `warmupRatio` of a preset.
     training?.warmupSteps === undefined ? {} : { training: { warmupRatio: null } },
     { lora: lora ?? {}, training: training ?? {} },
   );
@@ -30,7 +31,7 @@ export async function presetJob(
     data: { ...spec.data, heldOut: null },
     run: { steps: spec.rounds.count * spec.rounds.localSteps },
   };
-  // The nodes' devices are unknown here: the settings fit a processor.
+  // The nodes' devices are unknown here, so the settings are chosen for a processor.
   const compute = { ...processorCompute(), checkpointing: 'auto' } as const;
   const chosen = await presetLayer(spec.preset!, layer, { compute, now, signal });
   const merged = mergeLayers(chosen.layer, given);

@@ -17,11 +17,14 @@ export const jobSpecSchema = z.strictObject({
   base: path,
   data: z.strictObject({
     train: paths,
-    /** Files of their own, or the share of the examples that is kept out of training. @default 0.1 */
+    /** Separate held-out files, or the share of the examples that is kept out of training. @default 0.1 */
     heldOut: z.union([z.number().gt(0).lt(1), paths]).default(0.1),
     ...dataSettingsSchema.shape,
   }),
-  /** Chooses what the file leaves open of `lora` and `training`, when the job is created. @default null */
+  /**
+   * Preset that chooses, when the job is created, the settings of `lora` and `training` that the file does not set.
+   * @default null
+   */
   preset: z.enum(PRESETS).nullable().default(null),
   lora: loraSchema.prefault({}),
   training: trainingSchema.prefault({}),

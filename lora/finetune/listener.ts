@@ -1,4 +1,4 @@
-/** Progress events of a fine-tuning, in the order in which they occur, and its result. */
+/** Progress events of a fine-tuning run, in the order in which they occur, and its result. */
 import type { SwarmError } from '../../common/errors.ts';
 import type { RowTally } from '../data/packing/tally.ts';
 import type { BadRow, RowSummary } from '../data/row-report.ts';
@@ -17,23 +17,23 @@ export interface FinetuneListener {
   onPreset?(name: PresetName, choices: readonly Choice[]): void;
   /** The micro-batch is smaller than the default, so that every device gets a part of the batch. */
   onBatchShared?(microBatch: number, reason: string): void;
-  /** Gradient checkpointing turned itself on. */
+  /** `auto` turned gradient checkpointing on. */
   onCheckpointing?(reason: string): void;
-  /** `done` of `total` bytes of data files are read. Not called where packed rows are cached. */
+  /** `done` of `total` bytes of data files have been read. Not called if the packed rows are cached. */
   onPacking?(done: number, total: number): void;
   /** A row of a data file cannot be used. */
   onBadRow?(row: BadRow): void;
-  /** The data of one part is packed. */
+  /** The data of one part (training or held-out) is packed. */
   onData?(data: PackedPart): void;
   /** The size of the run is known. */
   onPlan?(plan: RunPlan): void;
   /** The run continues after this step. */
   onResumed?(step: number): void;
-  /** Settings or states that are allowed and probably not meant. The run continues. */
+  /** A setting or state is allowed but probably not intended. The run continues. */
   onWarning?(warning: SwarmError): void;
   /** An optimiser step is done. */
   onStep?(step: RunStep): void;
-  /** `done` of `total` held-out rows are measured. */
+  /** `done` of `total` held-out rows have been measured. */
   onMeasuring?(done: number, total: number): void;
   /** The held-out loss was measured. */
   onEvaluated?(evaluation: RunEvaluation): void;
@@ -53,7 +53,7 @@ export interface FinetuneListener {
 /** Rows and samples of the training data or the held-out data. */
 export interface PackedPart {
   part: 'train' | 'held-out';
-  /** Rows of the files, and how many of them cannot be used. */
+  /** Number of rows in the files, and how many of them cannot be used. */
   read: RowSummary;
   /** How the samples were packed. */
   tally: RowTally;
@@ -76,7 +76,7 @@ export interface RunPlan {
 export interface RunStep {
   step: number;
   steps: number;
-  /** Nats per supervised token, over the step. */
+  /** Mean loss of the step, in nats per supervised token. */
   loss: number;
   learningRate: number;
   gradientNorm: number;
@@ -91,7 +91,7 @@ export interface RunStep {
 /** A measurement of the held-out loss during the run. */
 export interface RunEvaluation {
   step: number;
-  /** Nats per supervised token. */
+  /** Held-out loss in nats per supervised token. */
   heldOutLoss: number;
   /** Whether it is the lowest loss so far. */
   best: boolean;

@@ -12,7 +12,7 @@ import { rowOrder } from './row-order.ts';
 import type { RunSettings } from './run-settings.ts';
 import { lengthOf } from './settings.ts';
 
-/** Most steps per request to the trainer: their rows are in memory at once, and travel in one message. */
+/** Most steps per request to the trainer. The rows of these steps are in memory at once and are sent in one message. */
 const STEPS_PER_CALL = 20;
 
 export interface LoopOptions {
@@ -48,7 +48,7 @@ export class TrainingLoop {
   constructor(options: LoopOptions, deps: LoopDeps) {
     this.#options = options;
     this.#deps = deps;
-    // A resume may change some settings: those of this start count.
+    // A resumed run may have different settings. Those of the newest start apply.
     this.state = { ...options.state, settings: options.settings };
     this.adapter = options.start.adapter;
     this.#optimizer = options.start.optimizer;
@@ -99,7 +99,7 @@ export class TrainingLoop {
     return { adapter, step: best.step, heldOutLoss: best.loss };
   }
 
-  /** Whether all steps are made, or all rows used: batches without a supervised token make no step. */
+  /** Whether all steps have been made, or all rows used: batches without a supervised token make no step. */
   get #isComplete(): boolean {
     return this.state.step >= this.#options.training.totalSteps || this.state.rows >= this.#rows;
   }
@@ -108,7 +108,7 @@ export class TrainingLoop {
     return this.#options.settings.spec.run;
   }
 
-  /** Measures the held-out loss where it is due. @returns whether it is the lowest so far */
+  /** Measures the held-out loss if it is due. @returns whether the loss is the lowest so far */
   async #evaluateIfDue(signal: AbortSignal): Promise<boolean> {
     const { heldOut, listener } = this.#deps;
     const { evaluateEvery } = this.#run;
@@ -149,7 +149,7 @@ export class TrainingLoop {
         });
         const { step } = this.state;
         const { state: first } = this.#options;
-        // The mean over this process: single steps vary where other programs run.
+        // The mean over this process, because the time of single steps varies when other programs run.
         const secondsPerStep = (this.state.seconds - first.seconds) / (step - first.step);
         listener.onStep?.({
           step,
@@ -165,7 +165,7 @@ export class TrainingLoop {
       },
     });
     this.adapter = outcome.adapter;
-    // The trainer keeps the moments from here on.
+    // From here on, the trainer holds the moments.
     this.#optimizer = null;
     // Includes the rows of batches without a supervised token, which make no step.
     this.state.rows = taken + rows.length;
@@ -182,7 +182,7 @@ export class TrainingLoop {
   async #save(signal: AbortSignal | undefined): Promise<void> {
     const { trainer, checkpoints, about, listener } = this.#deps;
     const { start, state } = this.#options;
-    // Before the first step the trainer does not have the loaded state yet.
+    // Before its first step, the trainer does not have the loaded state.
     const now =
       start.optimizer !== null && this.state.step === state.step
         ? { adapter: start.adapter, optimizer: start.optimizer }

@@ -15,13 +15,16 @@ import type { TrainSpec } from './settings.ts';
 export interface RunMemory extends MemoryEstimate {
   /** Trainer processes, one for each device. */
   readonly trainers: number;
-  /** Bytes of this process: the adapter, moments while it writes them, and the rows of a few steps. */
+  /**
+   * Bytes of the process that runs `swarm train`: the adapter, the moments while it writes them, and the rows of a few
+   * steps.
+   */
   readonly command: number;
 }
 
 /** Bytes that `swarm train` itself holds, measured. */
 const COMMAND_BYTES = 130 * 2 ** 20;
-/** Copies of the adapter's values that it holds at one time. */
+/** Copies of the adapter's values that `swarm train` itself holds at one time. */
 const COMMAND_SETS = 5;
 
 /**
@@ -47,7 +50,10 @@ export function decideForRun(
   return decideCheckpointing(compute, { available, needs });
 }
 
-/** The largest micro-batch that fits into memory, below the one in `spec`; null where one row is too much. */
+/**
+ * Returns the largest micro-batch that fits into memory and is smaller than that of `spec`; null if one row is too
+ * much.
+ */
 export function microBatchThatFits(
   model: ModelShape,
   spec: TrainSpec,
@@ -61,8 +67,8 @@ export function microBatchThatFits(
 }
 
 /**
- * A warning that the estimated memory is not available, with settings that need less; null where it fits or on GPUs
- * alone.
+ * Returns a warning if the run needs more memory than is available, with settings that need less. null if it fits, or
+ * if all devices are GPUs.
  */
 export function memoryWarning(
   model: ModelShape,
@@ -76,13 +82,13 @@ export function memoryWarning(
   if (fitsMemory(memory.total, available)) return null;
   return finetuneError(
     'MEMORY_SHORT',
-    `this run needs about ${formatBytes(memory.total)} of memory${inTrainers(memory)} plus a quarter in reserve, and ${formatBytes(available)} are available`,
+    `this run needs about ${formatBytes(memory.total)} of memory${inTrainers(memory)} plus a quarter in reserve, but only ${formatBytes(available)} are available`,
     { needed: memory.total, available },
     { next: waysToFit(model, spec, compute, available) },
   );
 }
 
-/** Settings with which a run fits, the least costly first. */
+/** Describes settings with which a run fits, the least costly first. */
 function waysToFit(model: ModelShape, spec: TrainSpec, compute: ResolvedCompute, available: number): string {
   const { checkpointing, baseBits, devices } = compute;
   const rows = microBatchThatFits(model, spec, compute, available);
@@ -104,7 +110,7 @@ function waysToFit(model: ModelShape, spec: TrainSpec, compute: ResolvedCompute,
   return lessMemory({ trainers: devices.length });
 }
 
-/** Advice where no setting of the machine helps. */
+/** Returns advice for a run that no setting of the machine makes fit. */
 export function lessMemory({ trainers }: Pick<RunMemory, 'trainers'>): string {
   const fewer = trainers > 1 ? 'name fewer devices in --engine, ' : '';
   return `${fewer}use shorter rows (--sequence-length), a smaller model, or a machine with more memory`;

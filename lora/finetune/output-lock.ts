@@ -5,8 +5,9 @@ import { lockFolder } from '../../common/file-lock.ts';
 import { finetuneError } from './errors.ts';
 
 /**
- * Makes this process the only one that trains into a folder: two would delete each other's checkpoints. The lock is a
- * file in the cache, so that the output holds only results. The system releases it when the process ends.
+ * Makes this process the only one that trains into a folder, because two processes would delete each other's
+ * checkpoints. The lock is a file in the cache, so that the output holds only results. The operating system releases
+ * the lock when the process ends.
  *
  * @param output absolute path
  * @returns a function that releases the lock

@@ -26,11 +26,14 @@ export interface PrepareOptions {
   settings: FinetuneSettings;
   /** Folder of the adapter and the checkpoints; null: none, for an estimate. */
   output: string | null;
-  /** Continue from the newest checkpoint in `output`, with its settings where `settings` has none. @default false */
+  /**
+   * Continue from the newest checkpoint in `output`. Settings missing from `settings` are those of the checkpoint.
+   * @default false
+   */
   resume?: boolean | undefined;
   /** How to compute. It overrides the checkpoint of a resumed run. @default {} */
   compute?: ComputeInput | undefined;
-  /** How to compute where neither `compute` nor the checkpoint says. @default {} */
+  /** How to compute if neither `compute` nor the checkpoint says. @default {} */
   computeDefaults?: ComputeInput | undefined;
   /**
    * Folder where converted weights, packed data and engine choices are kept between runs.
@@ -58,16 +61,16 @@ export function withDefaults<Options extends PrepareOptions>(options: Options): 
 
 /** Dependencies of a fine-tuning. All have defaults. */
 export interface PrepareDeps {
-  /** Returns the folder of a base. @default fetches a base on the hub, as `findBase` in lora/models */
+  /** Returns the folder of a base. @default fetches a base from the hub, as `findBase` in lora/models does */
   findBase?: (base: string) => Promise<string>;
 }
 
-/** A run in which nothing is left to choose but gradient checkpointing. */
+/** A run whose settings are all decided, except gradient checkpointing. */
 export interface PreparedRun {
   readonly spec: TrainSpec;
   /** How to compute, as the user asked for it. */
   readonly asked: Compute;
-  /** The same on its devices. */
+  /** The same settings, with the devices known. */
   readonly compute: ComputeOnDevices;
   /** The checkpoint to continue from; null: start from the beginning. */
   readonly newest: RunState | null;
@@ -76,7 +79,8 @@ export interface PreparedRun {
 /**
  * Merges settings, checkpoint and preset, and chooses the engine.
  * @param options as `withDefaults` returns them
- * @throws SwarmError USAGE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; as `findBase`; the signal's reason
+ * @throws SwarmError USAGE, BASE_BITS, PRECISION, ENGINE_UNKNOWN, MODEL_*, DATA_*; errors of `findBase`; the signal's
+ * reason
  */
 export async function prepareRun(
   options: PrepareOptions & Defaults,

@@ -14,14 +14,15 @@ import { type Layer, mergeLayers, resolveSpec } from './settings.ts';
 const MEMORY_SHARE = 0.6;
 
 /**
- * Returns the settings of a preset for this model and data. Those in `layer` stay, and the others are chosen to fit.
+ * Returns the settings of a preset for this model and data. Settings in `layer` stay, and the others are chosen to
+ * match.
  */
 export async function presetLayer(
   name: PresetName,
   layer: Layer,
   { compute, now, signal }: { compute: ComputeOnDevices; now: number; signal: AbortSignal },
 ): Promise<{ layer: Layer; choices: readonly Choice[] }> {
-  // The block `run` may be incomplete until the preset has chosen its part.
+  // The block `run` may be incomplete until the preset has chosen its settings.
   const { run: _, ...rest } = layer;
   const spec = resolveSpec(rest);
   const model = await openBase(spec.base);
@@ -53,7 +54,7 @@ export async function presetLayer(
     fits: ({ rank, microBatch, sequenceLength }) => {
       const size = { lora: { rank }, training: { microBatch, batchSize: microBatch, sequenceLength } };
       const spec = resolveSpec(mergeLayers(rest, size));
-      // Settings that fit without gradient checkpointing come first: it costs time.
+      // Settings that fit without gradient checkpointing come first, because gradient checkpointing costs time.
       const { compute: resolved } = decideForRun(model, spec, compute, Number.POSITIVE_INFINITY);
       return memoryOf(model, spec, resolved).total <= room;
     },

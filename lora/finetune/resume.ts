@@ -15,10 +15,10 @@ export interface ResumeOptions {
 
 /**
  * Returns the state that a run continues from. The run may be longer or shorter than before. A finished run continues
- * where it is longer now.
+ * if it is longer now.
  *
- * @param onWarning called with RATE_JUMPS where the schedule's new end changes the learning rate of the next step
- * @throws SwarmError RESUME_CONFLICT where settings differ, or the run is past its new end
+ * @param onWarning called with RATE_JUMPS if the schedule's new end changes the learning rate of the next step
+ * @throws SwarmError RESUME_CONFLICT if settings differ, or the run is past its new end
  */
 export function resumeFrom(
   before: RunState,
@@ -63,7 +63,7 @@ export function refuseDifferences(before: RunState, now: RunSettings, output: st
   );
   throw finetuneError(
     'RESUME_CONFLICT',
-    `the run in ${output} was started with other settings: ${text.join('; ')}`,
+    `the run in ${output} was started with different settings: ${text.join('; ')}`,
     { output, differences: found },
     { next: 'leave those options out to resume with the original settings, or train into another folder' },
   );

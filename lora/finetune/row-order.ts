@@ -1,8 +1,8 @@
 import { SeededRandom } from '../data/seeded-random.ts';
 
 /**
- * Yields row numbers without end: every epoch has all rows, in an order that depends on seed and epoch. It can start
- * anywhere, so that a resumed run continues with the next row.
+ * Yields row numbers without end. Every epoch contains all rows, in an order that depends on seed and epoch. The
+ * sequence can start anywhere, so that a resumed run continues with the next row.
  *
  * @param rows number of rows, at least 1
  * @param taken rows already trained on, over all epochs

@@ -1,4 +1,4 @@
-/** The settings that a checkpoint stores of its run, and which of them a resumed run may change. */
+/** The settings of a run that a checkpoint stores, and those that a resumed run may change. */
 import { z } from 'zod';
 import { deviceNames, ENGINE_NAMES } from '../engines/names.ts';
 import { PRECISIONS } from '../engines/precision.ts';
@@ -8,7 +8,7 @@ import { isBlock, trainSpecSchema } from './settings.ts';
 
 const deviceNumber = z.int().nonnegative().optional();
 
-/** The JSON of a checkpoint. Keys with a default are absent in older checkpoints. */
+/** Settings in a checkpoint's JSON. Keys with a default are absent in older checkpoints. */
 export const runSettingsSchema = z.strictObject({
   spec: trainSpecSchema,
   totalSteps: z.int().positive(),
@@ -67,16 +67,16 @@ const CHANGEABLE = new Set([
 const PATHS = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];
 
 export interface Difference {
-  /** As in a config file: "training.learningRate". */
+  /** Name of the setting, as in a config file: "training.learningRate". */
   field: string;
   before: unknown;
   now: unknown;
 }
 
 /**
- * Lists the settings that a resumed run must not change but did. Precision may change from float16 to float32 only:
- * adapter and moments are float32 either way, so a run that float16 cannot compute can continue and loses only its loss
- * scale. The other way would silently make the run less exact.
+ * Lists the settings that differ although a resumed run must not change them. Precision may change from float16 to
+ * float32 only. Adapter and moments are float32 either way, so a run that fails in float16 can continue in float32, and
+ * loses only its loss scale. A change from float32 to float16 would silently make the run less exact.
  */
 export function differences(before: RunSettings, now: RunSettings): Difference[] {
   const old = flatten(before);

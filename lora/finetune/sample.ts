@@ -5,20 +5,20 @@ import { RowReport } from '../data/row-report.ts';
 import { type DataSettings, readingOf, rendererFor } from '../data/settings.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 
-/** Samples to read: medians and totals are then exact to a few per cent. Takes a second or two. */
+/** Number of samples to read, which takes a second or two. Medians and totals are then exact to a few per cent. */
 const SAMPLES = 1_000;
-/** Tokens to read: plain text has few, long documents. */
+/** Number of tokens to read. Plain text reaches it first, because it has few but long documents. */
 const TOKENS = 300_000;
 
 export interface DataSample {
   /** Tokens of all samples, and the supervised ones among them, over the whole data. */
   readonly tokens: number;
   readonly trainedTokens: number;
-  /** 95 % of the samples have at most so many tokens. */
+  /** 95 % of the samples have at most this many tokens. */
   readonly commonLength: number;
-  /** Whether all is plain text, which is cut into rows. */
+  /** Whether all samples are plain text, which is cut into rows. */
   readonly plainText: boolean;
-  /** Estimates the rows of this length that the data makes. */
+  /** Estimates how many rows of this length the data fills. */
   rows(sequenceLength: number): number;
   /** Whether all data was read. Otherwise the totals are extrapolated by bytes. */
   readonly exact: boolean;

@@ -1,4 +1,4 @@
-/** Settings of a fine-tuning on one machine: the keys of a job file, and a block `run`. */
+/** Settings of a fine-tuning run on one machine: the keys of a job file, and a block `run`. */
 
 import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
@@ -21,11 +21,11 @@ export const runSchema = z.strictObject({
   patience: z.int().positive().max(1_000_000).nullable().default(null),
   /** Least decrease of the held-out loss that counts as an improvement, in nats per token. @default 0 */
   minDelta: z.number().min(0).max(100).default(0),
-  /** Adapter in the output, where the held-out loss was measured during training. @default "best" */
+  /** Which adapter to write to the output, if the held-out loss was measured during training. @default "best" */
   final: z.enum(['best', 'last']).default('best'),
   /** Optimiser steps between checkpoints; 0: only when interrupted, at a new best, and at the end. @default 100 */
   checkpointEvery: z.int().nonnegative().max(100_000_000).default(100),
-  /** Newest checkpoints to keep, beside the best one. @default 2 */
+  /** Number of newest checkpoints to keep, in addition to the best one. @default 2 */
   keepCheckpoints: z.int().positive().max(10_000).default(2),
 });
 export type RunOptions = z.output<typeof runSchema>;
@@ -48,20 +48,20 @@ export const trainSpecSchema = z.strictObject({
 });
 export type TrainSpec = z.output<typeof trainSpecSchema>;
 
-/** Steps and rows of a run over data of `dataRows` rows. The last batch may be smaller. */
+/** Returns the steps and rows of a run over data of `dataRows` rows. The last batch may be smaller. */
 export function lengthOf({ run, training }: Pick<TrainSpec, 'run' | 'training'>, dataRows: number) {
   if (run.steps !== null) return { steps: run.steps, rows: Number.POSITIVE_INFINITY };
   const rows = Math.max(1, Math.round(dataRows * run.epochs));
   return { steps: Math.ceil(rows / training.batchSize), rows };
 }
 
-/** Settings of the trainer for data of `dataRows` rows. */
+/** Returns the settings of the trainer for data of `dataRows` rows. */
 export function trainingConfig(spec: TrainSpec, dataRows: number): TrainingConfig {
   const { training, seed } = spec;
   return trainingConfigSchema.parse({ ...training, totalSteps: lengthOf(spec, dataRows).steps, seed });
 }
 
-/** Settings that one source gives: a config file, the flags, a preset, or a checkpoint. */
+/** Settings from one source: a config file, the flags, a preset, or a checkpoint. */
 export interface Layer {
   base?: string;
   data?: Record<string, unknown>;
@@ -72,13 +72,13 @@ export interface Layer {
   seed?: number;
 }
 
-/** Settings as a program gives them: the keys of a config file (docs/training.md). All are optional. */
+/** Settings as a program passes them: the keys of a config file (docs/training.md). All are optional. */
 export type FinetuneSettings = {
   /** Folder of a base in Hugging Face layout, or `ORG/NAME[@REVISION]` on the hub. */
   readonly base?: string;
   /** Data files, and how they are read, rendered and packed. */
   readonly data?: Partial<z.input<typeof trainSpecSchema.shape.data>>;
-  /** Chooses the settings that are not given. @default null: their defaults */
+  /** Preset that chooses the settings that are not given. @default null: the defaults apply */
   readonly preset?: PresetName | null;
   /** Shape of the adapter. */
   readonly lora?: z.input<typeof loraSchema>;
@@ -134,11 +134,11 @@ export function resolveSpec(layer: Layer): TrainSpec {
 }
 
 /**
- * Shrinks a default micro-batch so that every device gets a part of each batch. A micro-batch that the user set stays,
- * and so does that of a resumed run, because dropout's random numbers depend on it.
+ * Shrinks a default micro-batch so that every device gets a part of each batch. A micro-batch that the user set stays.
+ * The micro-batch of a resumed run stays too, because dropout's random numbers depend on it.
  *
  * @param layer the settings that `spec` was filled in from
- * @returns `reason`: null where nothing changed
+ * @returns `reason`: null if nothing changed
  */
 export function shareMicroBatch(
   layer: Layer,

@@ -1,4 +1,4 @@
-/** Warnings about settings that are allowed and probably not meant. */
+/** Warnings about settings that are allowed but probably not intended. */
 
 import type { SwarmError } from '../../common/errors.ts';
 import type { Device } from '../engines/names.ts';
@@ -7,7 +7,7 @@ import { shareBatch } from '../train/shared-batch.ts';
 import { finetuneError } from './errors.ts';
 import type { Layer, TrainSpec } from './settings.ts';
 
-/** Settings that have no effect while another setting has some value. */
+/** Settings that have no effect while another setting has a certain value. */
 const IDLE: readonly {
   block: 'training' | 'run';
   key: string;
@@ -36,7 +36,10 @@ const IDLE: readonly {
   },
 ];
 
-/** One warning for each given setting without effect. @param given settings of the user; `spec` has the defaults too */
+/**
+ * Returns a warning for each given setting without effect.
+ * @param given settings of the user; `spec` has the defaults too
+ */
 export function idleSettings(given: Layer, spec: TrainSpec): SwarmError[] {
   return IDLE.filter(({ block, key, is }) => given[block]?.[key] !== undefined && is(spec)).map((setting) => {
     const field = `${setting.block}.${setting.key}`;
@@ -44,19 +47,19 @@ export function idleSettings(given: Layer, spec: TrainSpec): SwarmError[] {
   });
 }
 
-/** A warning where the warm-up is longer than the whole run or job, else null. */
+/** Returns a warning if the warm-up is longer than the whole run or job, else null. */
 export function warmupWarning(schedule: Schedule): SwarmError | null {
   const steps = warmupStepsOf(schedule);
   const { totalSteps, learningRate } = schedule;
   if (steps <= totalSteps) return null;
   return finetuneError(
     'WARMUP_TOO_LONG',
-    `the warm-up takes ${steps} steps and the training only ${totalSteps}: the learning rate never reaches ${learningRate}`,
+    `the warm-up takes ${steps} steps, but training takes only ${totalSteps}: the learning rate never reaches ${learningRate}`,
     { warmupSteps: steps, totalSteps },
   );
 }
 
-/** A warning where a batch has fewer micro-batches than there are devices, else null. */
+/** Returns a warning if a batch has fewer micro-batches than there are devices, else null. */
 export function idleDevicesWarning(
   { batchSize, microBatch }: Pick<TrainSpec['training'], 'batchSize' | 'microBatch'>,
   devices: readonly Device[],

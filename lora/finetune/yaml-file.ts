@@ -3,7 +3,7 @@ import { type Document, LineCounter, parseDocument } from 'yaml';
 import type { SwarmError } from '../../common/errors.ts';
 import { finetuneError } from './errors.ts';
 
-/** Far more than anyone writes by hand. */
+/** Far more characters than a file written by hand has. */
 const MAX_CHARACTERS = 1024 * 1024;
 
 /** A YAML file of settings. Its errors give line and column. */
@@ -14,7 +14,7 @@ export class YamlFile {
   readonly #lines = new LineCounter();
   readonly #document: Document;
 
-  /** @throws SwarmError JOB_SPEC when the text is not YAML, or its aliases expand to more than is reasonable */
+  /** @throws SwarmError JOB_SPEC when the text is not YAML, or its aliases expand to too much */
   constructor(text: string, path: string) {
     this.#path = path;
     this.#document = parseDocument(text, { prettyErrors: true, lineCounter: this.#lines });
@@ -51,7 +51,7 @@ export class YamlFile {
 
   /**
    * Returns the error for wrong values.
-   * @param field the first wrong one, as `rounds.count`
+   * @param field the first wrong field, such as `rounds.count`
    * @param next advice
    */
   wrong(field: string, problems: readonly string[], next: string): SwarmError {
@@ -64,7 +64,7 @@ export class YamlFile {
     );
   }
 
-  /** Expands the aliases. The library refuses when they multiply ("billion laughs": maxAliasCount, 100 by default). */
+  /** Expands the aliases. The library throws if they multiply ("billion laughs": maxAliasCount, 100 by default). */
   #plainValue(): unknown {
     try {
       return this.#document.toJS();
@@ -83,7 +83,7 @@ export class YamlFile {
     return at === undefined ? this.#path : `${this.#path}:${at.line}:${at.col}`;
   }
 
-  /** Position of a field, or of the innermost section around it that the file has. */
+  /** Returns the position of a field, or of the innermost section around it that the file has. */
   #positionOf(field: string): { line: number; col: number } | undefined {
     for (const keys = field.split('.'); keys.length > 0; keys.pop()) {
       const node = this.#document.getIn(keys, true) as { range?: [number, number, number] } | undefined;
