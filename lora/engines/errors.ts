@@ -12,7 +12,7 @@ export const engineError = defineErrors({
     kind: 'internal',
     next: `if a GPU ran out of memory, retry with --engine onnx-cpu (system memory); else ${REPORT}`,
   },
-  ENGINE_THREADS: { kind: 'failed', next: 'take a whole number from 1 for --threads' },
+  ENGINE_THREADS: { kind: 'failed', next: 'set --threads to a whole number of at least 1' },
   ENGINE_UNAVAILABLE: {
     kind: 'failed',
     next: 'run "swarm doctor" to see what each engine lacks, or use --engine auto, which takes the fastest that runs',

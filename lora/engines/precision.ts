@@ -1,11 +1,11 @@
 import { engineError } from './errors.ts';
 import type { EngineName } from './names.ts';
 
-/** Number formats of products with the frozen base's weights. */
+/** Number formats of matrix products with the frozen base's weights. */
 export const PRECISIONS = ['float32', 'float16'] as const;
 export type Precision = (typeof PRECISIONS)[number];
 
-/** Engines with float16 kernels. Whether a device supports them shows only when it is tried (float16.ts). */
+/** Engines with float16 kernels. Only a test run shows whether a device supports them (float16.ts). */
 export const FLOAT16_ENGINES: readonly EngineName[] = ['onnx-cuda', 'onnx-webgpu'];
 
 /** @throws SwarmError PRECISION for float16 on an engine without float16 kernels */

@@ -29,10 +29,10 @@ export interface Engine {
 export interface EngineOptions {
   /** Threads inside one operation. */
   threads: number;
-  /** Index of the device, as CUDA numbers them; other engines have one device. @default 0 */
+  /** Index of the device in CUDA's numbering; other engines have only one device. @default 0 */
   device?: number;
   /**
-   * Whether products with an 8-bit base round the activations to 8 bits too, which makes them fast.
+   * Whether matrix products with an 8-bit base round the activations to 8 bits too. Rounding makes these products fast.
    * @default true
    */
   roundActivations?: boolean;

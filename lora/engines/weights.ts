@@ -27,7 +27,10 @@ export interface QuantisedEntry {
   readonly transposed: BlockEntry;
 }
 
-/** A matrix W [rows, columns] stored once in 8 bits. Rows are looked up in it; products take it in chunks of rows. */
+/**
+ * A matrix W [rows, columns] stored once in 8 bits. Rows are looked up in it, and matrix products read it in chunks of
+ * rows.
+ */
 export interface TableEntry {
   readonly shape: readonly [rows: number, columns: number];
   /** int8 [rows, columns]. */

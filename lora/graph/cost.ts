@@ -7,7 +7,7 @@ import { elementCount } from './shapes.ts';
 export interface GraphCost {
   /** Floating-point operations of all matrix products; a multiply-add counts as two. */
   readonly flops: number;
-  /** Floating-point operations of the products that are marked for float16. */
+  /** Floating-point operations of the matrix products that are marked for float16. */
   readonly float16Flops: number;
   /** Bytes that all other operations read and write. */
   readonly trafficBytes: number;
@@ -40,8 +40,8 @@ const IN_PLACE: ReadonlySet<Operation> = new Set([
 ]);
 
 /**
- * Computes the cost of a graph. For the peak, a value lives from the node that makes it to the last node that reads it,
- * an output to the end. Engines order nodes in their own way and need memory for their kernels, so the true peak
+ * Computes the cost of a graph. For the peak, a value lives from the node that makes it to the last node that reads it;
+ * an output lives to the end. Engines order nodes in their own way and need memory for their kernels, so the true peak
  * differs; decision 080 has the measured difference.
  */
 export function graphCost(graph: Graph): GraphCost {

@@ -28,8 +28,8 @@ export interface Backward {
   /** Returns whether an input depends on a trainable tensor; a rule may skip an input that does not. */
   needs(input: number): boolean;
   /**
-   * Adds to the gradient of an input. `make` gets the sum of earlier contributions (null when there is none) and returns
-   * the new sum, so that a product can accumulate without a separate addition. `make` is not called when the input
+   * Adds to the gradient of an input. `make` gets the sum of earlier contributions (null if there is none) and returns
+   * the new sum, so that a matrix product can accumulate without a separate addition. `make` is not called if the input
    * needs no gradient.
    */
   contribute(input: number, make: (sum: Tensor | null) => Tensor): void;

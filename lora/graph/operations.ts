@@ -30,7 +30,7 @@ export interface OperationAttributes {
     readonly transposeB: boolean;
     readonly alpha: number;
     readonly beta: number;
-    /** Whether operands and partial sums are in float16, on engines that can. The result is float32. */
+    /** Whether operands and partial sums are in float16, on engines that support it. The result is float32. */
     readonly float16?: boolean;
   };
   batchedMatmul: { readonly transposeA: boolean; readonly transposeB: boolean; readonly alpha: number };

@@ -63,7 +63,7 @@ export function toTensors(layout: UpdateLayout, update: SparseUpdate): Float32Ar
 
 /**
  * Adds `factor` times an update to full tensors, in float32.
- * @throws UPDATE_SHAPE when the update has another number of tensors
+ * @throws UPDATE_SHAPE when the update has a different number of tensors
  */
 export function addUpdate(tensors: readonly Float32Array[], update: SparseUpdate, factor: number): void {
   if (update.tensors.length !== tensors.length) {

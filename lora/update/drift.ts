@@ -49,7 +49,7 @@ function loraModules(layout: UpdateLayout): LoraModule[] {
 }
 
 /**
- * Measures how far averaging A and B separately is from averaging their products (DESIGN 5). Bᵢ = B₀ − ΔBᵢ and
+ * Measures how far averaging A and B separately is from averaging the products B·A (DESIGN 5). Bᵢ = B₀ − ΔBᵢ and
  * Aᵢ = A₀ − ΔAᵢ, with the changes from the decoded updates; the weights wᵢ are scaled to sum 1. Because
  * ‖Σ XₖYₖ‖² = Σₖₗ tr((XₖᵀXₗ)(YₗYₖᵀ)), it needs only Gram matrices of the rank components, never an out × in matrix
  * (research/algorithms.md 3.2).
@@ -91,7 +91,7 @@ export function drift(
   return { rho: ratio(errors, moves), modules };
 }
 
-/** Computes the squared norms of the error of separate averaging, and of the change of the exact average. */
+/** Computes the squared norm of the error of separate averaging, and that of the change of the exact average. */
 function moduleDrift(
   { a, b, rank, inputs, outputs }: LoraModule,
   adapter: readonly Float32Array[],

@@ -7,7 +7,7 @@ import { defineErrors } from '../../common/errors.ts';
 export const updateError = defineErrors({
   /** The length is out of the limits of layout and preset, or differs from the header. */
   UPDATE_SIZE: 'failed',
-  /** Wrong magic or version: not an update, or an update of another release. */
+  /** Wrong magic or version: not an update, or an update of a different release. */
   UPDATE_HEADER: 'failed',
   /** The preset differs from the job's. */
   UPDATE_PRESET: 'failed',
@@ -17,7 +17,7 @@ export const updateError = defineErrors({
   UPDATE_SCALE: 'failed',
   /** An index beyond the end of its chunk. */
   UPDATE_INDEX: 'failed',
-  /** An encoding other than the only valid one of its content. */
+  /** An encoding other than the single valid encoding of its content. */
   UPDATE_CANONICAL: 'failed',
   /** A stored residual with a wrong checksum. */
   UPDATE_RESIDUAL: { kind: 'failed', next: 'start from an empty residual' },

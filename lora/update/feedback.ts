@@ -5,7 +5,10 @@ import { updatePreset } from './header.ts';
 import { checkTensors, planLayout, type UpdateLayout, zeros } from './layout.ts';
 import type { Preset } from './presets.ts';
 
-/** For few peers and LoRA. With the published 0.95, peers resend what other peers' updates have already applied. */
+/**
+ * Default decay, for few peers and LoRA. With the published 0.95, peers resend what other peers' updates already
+ * applied.
+ */
 export const DEFAULT_DECAY = 0.5;
 
 /** Layout and decay of an error feedback. */
@@ -105,7 +108,8 @@ export class ErrorFeedback {
 
   /**
    * Decodes the bytes of `encode`.
-   * @throws UPDATE_SIZE, UPDATE_RESIDUAL when the bytes are damaged, UPDATE_LAYOUT when they belong to another adapter
+   * @throws UPDATE_SIZE, UPDATE_RESIDUAL when the bytes are damaged, UPDATE_LAYOUT when they belong to a different
+   * adapter
    */
   static decode(bytes: Uint8Array, options: ErrorFeedbackOptions): ErrorFeedback {
     const { digest, parameters } = planLayout(options.layout);
@@ -121,12 +125,12 @@ export class ErrorFeedback {
     if (digest.some((byte, position) => bytes[CHECKSUM_BYTES + position] !== byte)) {
       throw updateError(
         'UPDATE_LAYOUT',
-        'the stored residual belongs to another adapter',
+        'the stored residual belongs to a different adapter',
         {},
         { next: START_EMPTY },
       );
     }
-    // `new Uint8Array` copies: `slice` of a Buffer would be a view into a pool.
+    // `new Uint8Array` copies; `slice` of a Buffer would be a view into a pool.
     const values = new Float32Array(new Uint8Array(bytes.subarray(start)).buffer);
     let at = 0;
     const residual = zeros(options.layout).map((tensor) => {

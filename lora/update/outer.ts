@@ -5,8 +5,8 @@ import { checkTensors, type UpdateLayout } from './layout.ts';
 import type { Preset } from './presets.ts';
 
 /**
- * Takes the outer step θ ← θ − rate·delta in float32; the product is rounded before the subtraction. It has no momentum;
- * error feedback takes its place.
+ * Takes the outer step θ ← θ − rate·delta in float32. The product rate·delta is rounded before the subtraction. There
+ * is no momentum, because error feedback takes its place.
  * @returns new tensors; the arguments stay unchanged
  * @throws UPDATE_WEIGHT on a rate that is not finite, UPDATE_SHAPE
  */
@@ -38,12 +38,12 @@ export function outerStep(
 /** The delta that the coordinator publishes once per round, for any number of peers. */
 export interface PublishedDelta {
   readonly bytes: Uint8Array;
-  /** Error feedback after this delta: to be stored durably when the delta is committed, else dropped. */
+  /** Error feedback after this delta. Store it durably when the delta is committed; otherwise drop it. */
   readonly feedback: ErrorFeedback;
 }
 
 /**
- * Encodes rate·delta for the downlink. The outer rate is applied here and nowhere else.
+ * Encodes rate·delta as the coordinator publishes it. The outer rate is applied here and nowhere else.
  * @param feedback what earlier rounds left unsent, with decay 1; stays unchanged
  * @param preset preset of the encoding. @default 'dense'
  * @throws UPDATE_WEIGHT, UPDATE_SHAPE, UPDATE_VALUES

@@ -29,7 +29,7 @@ export const CHUNK_VALUES = 4096;
 /** Consecutive values of one tensor that share a scale in the dense preset: 1/16 bit per value. */
 export const BLOCK_VALUES = 256;
 
-/** Bits of a chunk's scale, and of the ratio of the lower to the upper magnitude that follows it. */
+/** Bits of a chunk's scale, and bits of the ratio that follows it: the lower magnitude divided by the upper. */
 export const SCALE_BITS = 13;
 export const RATIO_BITS = 7;
 

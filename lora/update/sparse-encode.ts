@@ -88,7 +88,7 @@ function writeChunk(sink: Sink, { kept, divisor }: ChunkCode, patterns: Uint32Ar
     const longest = remainderBits(divisor);
     // Remainders below this take one bit less.
     const short = (1 << longest) - divisor;
-    // Computes gap / divisor as a product: exact for gaps below 2¹² and divisors below 2⁸.
+    // Computes gap / divisor as a multiplication, which is exact for gaps below 2¹² and divisors below 2⁸.
     const reciprocal = Math.ceil(2 ** 20 / divisor);
     let count = sink.count;
     let expected = 0;

@@ -11,8 +11,8 @@ export interface Emitter {
   /** Returns the name of a one-dimensional int64 constant. */
   integers(values: readonly number[]): string;
   /**
-   * Returns the name of the same values as an input with a default: onnxruntime does not compute in advance, and keep,
-   * what depends on it.
+   * Returns the name of the same values as an input with a default value. Unlike a constant, it keeps onnxruntime from
+   * computing in advance, and keeping, the values that depend on it.
    */
   variable(values: readonly number[]): string;
   /** Returns the name of a float32 scalar constant. */
@@ -25,7 +25,7 @@ export interface EmitOptions {
   readonly attributes?: Readonly<Record<string, Attribute>>;
   /** Operator domain. @default the ONNX standard's */
   readonly domain?: string;
-  /** Names of all outputs, for a node that has several or that computes the operation's result. */
+  /** Names of all outputs. Needed if the node has several outputs, or computes the result of the graph's operation. */
   readonly outputs?: readonly string[];
 }
 

@@ -64,7 +64,7 @@ async function compile(
   }
 }
 
-/** Fails early and with advice on a machine without the device, which onnxruntime looks for only in a session. */
+/** Fails early, with advice, on a machine without the device: onnxruntime looks for the device only in a session. */
 async function probe(engine: Engine, needs: string): Promise<void> {
   const graph = new Graph();
   const x = graph.input('x', [1]);
@@ -111,7 +111,7 @@ function sessionOptions(
     logSeverityLevel: 4,
     extra: {
       session: {
-        // The passes for quantised models would dequantise a table once for each product with it.
+        // onnxruntime's passes for quantised models would dequantise a table again for each matrix product with it.
         disable_quant_qdq: '1',
         // Flushes denormals to zero. Softmax turns masked scores into denormals (half of all scores at 4 rows of 128
         // tokens), and processors multiply them a hundred times slower: 4 % of a step (decision 013). On x86,
@@ -140,7 +140,7 @@ class OnnxExecutable implements Executable {
   #session: InferenceSession | null;
 
   constructor(graph: Graph, session: InferenceSession) {
-    // Copies: the graph may grow after it was compiled.
+    // Copied, because the graph may grow after it was compiled.
     this.#inputs = new Map(graph.inputs);
     this.#outputs = [...graph.outputs.keys()];
     this.#session = session;

@@ -187,12 +187,12 @@ export const LOWERINGS: { readonly [K in Operation]: Lowering<K> } = {
   },
 };
 
-/** Largest inner size at which the product itself costs little compared with adding it to a matrix. */
+/** Largest inner size at which a matrix product costs little compared with adding its result to a matrix. */
 const THIN_DEPTH = 128;
 
 /**
- * Returns whether a product with a small inner size, such as a LoRA branch, is added to a whole matrix. The CPU's Gemm
- * copies that matrix on one thread, then reads and writes it again; a separate addition runs on all threads.
+ * Returns whether a matrix product with a small inner size, such as a LoRA branch, is added to a whole matrix. The
+ * CPU's Gemm copies that matrix on one thread, then reads and writes it again; a separate addition runs on all threads.
  */
 function addsThinly({ attributes: { transposeA, beta }, inputs: [a, , addend] }: GraphNode<'gemm'>): boolean {
   return beta === 1 && rank(addend) === 2 && a!.shape[transposeA ? 0 : 1]! <= THIN_DEPTH;

@@ -28,8 +28,8 @@ export class ModelBuilder implements OnnxModel {
   }
 
   /**
-   * Adds initializers, each once. With `constant: false` they become inputs with a default value, which are never fed:
-   * onnxruntime computes in advance, and keeps, whatever depends on constants alone.
+   * Adds initializers, each once. With `constant: false` they become inputs with a default value, which are never fed.
+   * onnxruntime then does not compute in advance, and keep, the values that depend on them; it does so for constants.
    */
   declare(initializers: readonly OnnxInitializer[], { constant }: { constant: boolean }): void {
     for (const initializer of initializers) {

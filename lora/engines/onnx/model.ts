@@ -73,8 +73,9 @@ export function buildModel(
 }
 
 /**
- * Lists the nodes that the outputs need, with those that only a scalar output such as the loss needs at the end. If the
- * loss came first, its values would all be computed before any gradient, and held until the gradients read them.
+ * Lists the nodes that the outputs need. Nodes that only a scalar output needs, such as the loss, come last. If the
+ * loss came first, all values that it needs would be computed before any gradient, and held until the gradients read
+ * them.
  */
 function inOrder(graph: Graph): GraphNode[] {
   const nodes = liveNodes(graph);
@@ -112,8 +113,8 @@ class LoweredGraph {
     if (weight.kind !== 'float32') return;
     const name = `w:${weight.name}`;
     this.addInitializer(tensor, name, wholeRange(weight));
-    // An input with a default value instead of a constant: with a quantised base onnxruntime packs products of
-    // constants, which would copy these weights.
+    // An input with a default value instead of a constant. With a quantised base, onnxruntime packs the constant
+    // operands of matrix products, which would copy these weights.
     if (this.#options.isQuantised && this.#emitter.provider === 'cpu') this.addInput(name, tensor);
   }
 
@@ -177,8 +178,9 @@ class LoweredGraph {
   }
 
   /**
-   * Returns whether a kernel multiplies with the quantised weight directly. On a GPU none is used: it would need a
-   * second, transposed copy of the weight, and dequantising the matrix right before a product is fast there.
+   * Returns whether a kernel multiplies with the quantised weight directly. No such kernel is used on a GPU: it would
+   * need a second, transposed copy of the weight, and dequantising the matrix right before a matrix product is fast
+   * there.
    */
   #hasProduct(tensor: Tensor): boolean {
     if (this.#emitter.provider !== 'cpu') return false;
@@ -215,7 +217,7 @@ class LoweredGraph {
     const weight = this.#quantised(tensor)!;
     const names = this.#declareBlocks(denseBlocks(weight), { constant: false });
     const dense = emitDense(weight.entry, names, this.#emitter);
-    // On a GPU every product dequantises the matrix again, so that only one such matrix exists at a time.
+    // On a GPU every matrix product dequantises the matrix again, so that only one such matrix exists at a time.
     if (this.#emitter.provider === 'cpu') this.#names.set(tensor, dense);
     return dense;
   }

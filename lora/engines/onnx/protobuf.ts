@@ -1,8 +1,8 @@
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 
 /*
- * The part of the ONNX format (onnx/onnx.proto3, IR version 9) that our graphs need. The wire writer of a protobuf
- * library writes it field by field, without generated code or a copy of the schema.
+ * The part of the ONNX format (onnx/onnx.proto3, IR version 9) that our graphs need. Fields are written one by one with
+ * a protobuf library's wire writer, without generated code or a copy of the schema.
  */
 
 export type Attribute = number | string | readonly number[] | { readonly float: number };

@@ -129,10 +129,10 @@ export function finishProduct(
 }
 
 /**
- * Emits a quantised weight as a float32 matrix: for operations other than products, for products without rounded
- * activations, and for all products on GPUs, which have kernels for both operators used here. At 4 bits it looks up all
- * rows, because DequantizeLinear takes blocks only from opset 21 on. The blocks must not be constants: onnxruntime
- * would compute the matrix once and keep it.
+ * Emits a quantised weight as a float32 matrix. It serves operations other than matrix products, products without
+ * rounded activations, and all products on GPUs, which have kernels for both operators used here. At 4 bits it looks up
+ * all rows, because DequantizeLinear takes blocks only from opset 21 on. The blocks must not be constants, because
+ * onnxruntime would compute the matrix once and keep it.
  */
 export function emitDense(
   entry: QuantisedEntry,

@@ -66,7 +66,7 @@ export interface StoredBlocks {
   readonly initializers: readonly OnnxInitializer[];
 }
 
-/** Returns one copy of a weight in the shapes that the kernels for products take. */
+/** Returns one copy of a weight in the shapes that the kernels for matrix products take. */
 export function productBlocks(weight: QuantisedWeight, direction: Direction): StoredBlocks {
   const { name, entry } = weight;
   const { codes, scales } = entry[direction];

@@ -13,9 +13,9 @@ export interface Table {
 }
 
 /**
- * Emits a node that needs only some rows of a table at a time: a lookup, a slice of rows, or a product. Returns false
- * for any other use, which needs the whole matrix (`emitTable`). Every use dequantises a row in the same way, so all
- * uses see the same numbers.
+ * Emits a node that needs only some rows of a table at a time: a lookup, a slice of rows, or a matrix product. Returns
+ * false for any other use, which needs the whole matrix (`emitTable`). Every use dequantises a row in the same way, so
+ * all uses see the same numbers.
  */
 export function lowerTableUse(
   node: GraphNode,

@@ -11,7 +11,7 @@ import { LOWERINGS, type Lowering, type TensorFlow, type Value } from './lower.t
 import type { WeightLease, WeightStore } from './weight-store.ts';
 
 /**
- * Tensors that one process creates at most. libtensorflow's add-on numbers its tensors with an int32 that starts at 0
+ * Most tensors that one process creates. libtensorflow's add-on numbers its tensors with an int32 that starts at 0
  * and never reuses a number (next_tensor_id_ in tfjs-node's tfjs_backend.cc), so it overflows after 2^31 tensors. We
  * read tfjs-core's own tensor ids, which grow as fast: 741 to the add-on's 738 in one training step of a tiny model.
  * Half of the range leaves room for operations that create more tensors in the add-on than in tfjs-core. At 30,000
@@ -48,7 +48,7 @@ export class TfjsExecutable implements Executable {
   private constructor(graph: Graph, { tf, tensorLimit }: TfjsDeps, nodes: readonly GraphNode[]) {
     this.#tf = tf;
     this.#tensorLimit = tensorLimit;
-    // Copies: the graph may grow after it was compiled.
+    // Copied, because the graph may grow after it was compiled.
     this.#inputs = new Map(graph.inputs);
     this.#outputs = new Map(graph.outputs);
     this.#steps = stepsOf(nodes, new Set(graph.inputs.values()), new Set(graph.outputs.values()));
@@ -98,7 +98,7 @@ export class TfjsExecutable implements Executable {
       }
       const outputs: Record<string, Float32Array> = {};
       for (const [name, tensor] of this.#outputs) {
-        // A copy, because a backend may return its own array or the caller's.
+        // Copied, because a backend may return its own array or the caller's.
         outputs[name] = (await valueIn(tensor).data<'float32'>()).slice();
       }
       return outputs;

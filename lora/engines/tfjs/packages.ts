@@ -59,15 +59,15 @@ function installedAt(require: NodeJS.Require, name: string): string | null {
 
 /**
  * Removes the kernels and the backend that a failed package has registered. Both packages share tfjs-core, and each
- * registers its kernels before it loads its native add-on: the next package would print a warning for each of some 150
- * kernels, and would get the failed package's backend.
+ * registers its kernels before it loads its native add-on. Without the removal, the next package would print a warning
+ * for each of about 150 kernels and would get the failed package's backend.
  */
 function unregister(path: string): void {
   let tf: TensorFlow;
   try {
     tf = createRequire(path)('@tensorflow/tfjs') as TensorFlow;
   } catch {
-    // The package failed for lack of this dependency, so it has registered nothing.
+    // The package failed because this dependency is missing, so it has registered nothing.
     return;
   }
   for (const { kernelName } of tf.getKernelsForBackend(BACKEND)) tf.unregisterKernel(kernelName, BACKEND);
@@ -81,8 +81,8 @@ function oneLine(error: unknown): string {
 }
 
 /**
- * Returns the command that installs a package. Both are optional peer dependencies of lora-swarm: in a checkout, plain
- * `npm install` leaves them out without a word.
+ * Returns the command that installs a package. Both packages are optional peer dependencies of lora-swarm, so plain
+ * `npm install` in a checkout silently leaves them out.
  */
 function installCommand(name: string): string {
   return `npm install --save-optional ${name}@${VERSION}`;

@@ -2,8 +2,9 @@ import { UNIFORM_STEPS } from '../../graph/ops/random.ts';
 import { elementCount, type Shape } from '../../graph/shapes.ts';
 
 /**
- * Computes the random numbers of lora/graph/ops/random.ts in JavaScript, where Math.imul is exact. On the backend,
- * TensorFlow multiplies int32 in main memory even on a GPU, and tfjs' own backends round products to 53 bits.
+ * Computes the random numbers of lora/graph/ops/random.ts in JavaScript, where Math.imul is exact. Backends are no
+ * alternative: TensorFlow multiplies int32 in main memory even on a GPU, and tfjs' own backends round products to 53
+ * bits.
  */
 export function uniformValues(shape: Shape, seed: number, stream: number): Float32Array {
   const columns = shape.at(-1) ?? 1;
@@ -37,7 +38,7 @@ function permute(x: number): number {
   return Math.imul(x, 2 * x + 1);
 }
 
-/** Carries upper bits down, which products cannot, then lower bits up. The division rounds towards zero. */
+/** Carries upper bits down, which multiplication cannot do, then lower bits up. The division rounds towards zero. */
 function mix(x: number): number {
   return permute((x + ((x / 2 ** 16) | 0)) | 0);
 }

@@ -26,7 +26,8 @@ export class WeightStore {
   }
 
   /**
-   * Returns the weight's value, loading it if no other executable has. It stays until every lease is released.
+   * Returns the weight's value, and loads it if no other executable has done so. It stays until every lease is
+   * released.
    * @throws SwarmError ENGINE_WEIGHTS, and ENGINE_COMPILE when the file cannot be read
    */
   async acquire(name: string, tensor: Tensor, weights: WeightFile | null): Promise<WeightLease> {

@@ -12,8 +12,8 @@ import { reduceMean, reduceSum } from './reduce.ts';
 
 /**
  * Bytes of logits that exist at one time. The logits, tokens × vocabulary, are by far the largest matrix of a training
- * step. A chunk of this size still has a hundred tokens at a vocabulary of 150,000; halving it slows the products by
- * 20 %.
+ * step. A chunk of this size still has a hundred tokens at a vocabulary of 150,000; halving it slows the matrix
+ * products by 20 %.
  */
 export const LOGITS_CHUNK_BYTES = 64 * 2 ** 20;
 
@@ -34,8 +34,8 @@ export interface CrossEntropyOptions {
  * in chunks of tokens.
  *
  * A frozen head is computed in chunks of `chunk` rows of w, each with all tokens, in one pass over w. A chunk is still
- * in the cache for its second product, and a quantised one is dequantised only once. The partial softmaxes are combined
- * as in tiled attention (Milakov and Gimelshein 2018, arXiv 1805.02867).
+ * in the cache for its second matrix product, and a quantised chunk is dequantised only once. The partial softmaxes are
+ * combined as in tiled attention (Milakov and Gimelshein 2018, arXiv 1805.02867).
  *
  * With `smoothing` ε the target is 1 − ε on the label plus ε spread evenly over the vocabulary, as in transformers'
  * LabelSmoother: (1 − ε)·nll + ε·mean(−log p).
@@ -73,7 +73,7 @@ export function crossEntropy(
  */
 function headSmoothing(x: Tensor, w: Tensor, labels: Tensor): Tensor {
   const vocabulary = w.shape[0]!;
-  // The mean is a product, because a product with a quantised weight never dequantises all of it at once.
+  // The mean is computed as a matrix product, which never dequantises all of a quantised weight at once.
   const even = w.graph.constant([1, vocabulary], new Float32Array(vocabulary).fill(1 / vocabulary));
   const aside = subtract(gatherRows(w, clampLabels(labels)), matmul(even, w));
   return multiply(reduceSum(multiply(x, aside), 1), supervised(labels));
@@ -108,7 +108,7 @@ function smoothed(
 function outputHead(logits: Tensor): readonly Tensor[] {
   const node = logits.node;
   if (node?.operation !== 'gemm' || node.inputs.length !== 2) return [];
-  // Equal operations are one tensor, so linear(x, w) returns `logits` exactly if it made them.
+  // Equal operations are one tensor, so linear(x, w) returns `logits` itself if and only if it made the logits.
   const [x, w] = node.inputs;
   const depth = x!.shape[1];
   return w!.shape[1] === depth && linear(x!, w!) === logits ? node.inputs : [];
@@ -153,8 +153,8 @@ function headCrossEntropy(x: Tensor, w: Tensor, labels: Tensor): Tensor {
     const g = reshape(multiply(backward.gradient, supervised(labels)), [tokens, 1]);
     addContribution(backward, 1, () => {
       const parts = chunks.map(({ part, loss, slope }) => {
-        // Adds zero. It makes an engine that orders nodes by their dependencies compute the loss of a chunk before the
-        // slopes of the next chunk, and free the logits of both.
+        // Adds zero, so that an engine that orders nodes by their dependencies computes the loss of a chunk before the
+        // slopes of the next chunk, and frees the logits of both.
         const zero = scale(reshape(loss, [loss.shape[0]!, 1]), 0);
         return multiply(slope, add(part(g), zero));
       });
@@ -234,8 +234,8 @@ interface PartialSoftmax {
 function combine(a: PartialSoftmax, b: PartialSoftmax): PartialSoftmax {
   const both = concat([a.logSum, b.logSum], 1);
   const logSum = logSumExp(both, softmax(both));
-  // Not slices of that softmax: onnxruntime fuses slices of a value into one node and computes its operands first, so
-  // that the probabilities of all chunks existed at one time.
+  // The shares are not slices of that softmax, because onnxruntime fuses slices of a value into one node and computes
+  // its operands first. The probabilities of all chunks would then exist at one time.
   const share = (of: PartialSoftmax) => multiply(of.mean, exp(subtract(of.logSum, logSum)));
   return { logSum, mean: add(share(a), share(b)) };
 }

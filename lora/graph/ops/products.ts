@@ -9,7 +9,7 @@ export interface ProductOptions {
   transposeA?: boolean;
   /** Transposes the last two axes of b. @default false */
   transposeB?: boolean;
-  /** Factor of the product. @default 1 */
+  /** Factor of the matrix product. @default 1 */
   scale?: number;
   /** Computes in float16, for 2-D operands: see `gemm` in operations.ts. Gradients are float32. @default false */
   float16?: boolean;

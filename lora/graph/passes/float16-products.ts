@@ -4,7 +4,7 @@ import { rewriteGraph } from './graph-copy.ts';
 type Gemm = GraphNode<'gemm'>;
 
 /**
- * Marks for float16 the products with a frozen weight as their right operand, both forward and in the gradient of the
+ * Marks matrix products for float16 if their right operand is a frozen weight, both forward and in the gradient of the
  * left operand (Micikevicius et al. 2018, arXiv 1710.03740). The adapter and its gradients, attention and norms stay
  * float32.
  *

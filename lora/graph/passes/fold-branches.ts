@@ -21,7 +21,7 @@ interface LowRankSum {
  * gradient of x. When x has many rows, adding the branch to the result costs more than adding U·V to the weight. The sum
  * W + U·V is computed for each use and freed at once: kept, it would be another copy of the weights.
  *
- * Results differ only by rounding. A product of few rows stays as it is.
+ * Results differ only by rounding. A matrix product of few rows stays unchanged.
  */
 export function foldBranches(graph: Graph): Graph {
   const readers = readersOf(graph);
@@ -41,7 +41,7 @@ export function foldBranches(graph: Graph): Graph {
 
 /**
  * Returns a function that counts the different computations that read a tensor or an equal one. A value that is
- * computed twice to save memory is then folded in both places or in neither, and stays the same bit for bit.
+ * computed twice to save memory is then folded in both places or in neither, so both results are the same bit for bit.
  */
 function readersOf(graph: Graph): (tensor: Tensor) => number {
   const known = new Map<Tensor, string>();

@@ -6,13 +6,13 @@ import { liveNodes } from './live-nodes.ts';
 type Gemm = GraphNode<'gemm'>;
 type Write = (copy: GraphCopy) => void;
 
-/** A product is thin if its wide side is at least this many times its narrow side. */
+/** A matrix product is thin if its wide side is at least this many times its narrow side. */
 const THIN = 4;
 
 /**
- * Joins thin products that share their wide operand or add to the same sum, such as the LoRA branches of modules that
- * read the same x (queries, keys and values; gate and up). At a small rank, the time of such a product is its pass over
- * a [tokens, width] matrix, which a joint product makes only once. There are two kinds:
+ * Joins thin matrix products that share their wide operand or add to the same sum, such as the LoRA branches of modules
+ * that read the same x (queries, keys and values; gate and up). At a small rank, such a product takes the time of its
+ * pass over a [tokens, width] matrix. A joint product makes this pass only once. There are two kinds:
  *
  * - x·Aᵀ for several A, forward: x·[A₁; A₂]ᵀ
  * - the gradient of x, … + du₁·A₁ + … + du₂·A₂: … + [du₁ du₂]·[A₁; A₂], added at the last of its terms

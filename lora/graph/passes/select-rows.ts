@@ -35,8 +35,9 @@ const ROW_WISE: { readonly [K in Operation]?: Builder<K> } = {
 
 /**
  * Returns rows ids[s] of x for every s, with gradients, as gatherRows does: x [N, C], ids [S] int64 → [S, C]. Rebuilds
- * the row-wise operations that lead to x for these rows only. In a transformer these are all operations after the
- * attention of the last block, whose keys and values need all rows. A value that is needed in all rows is gathered from.
+ * the row-wise operations that lead to x for these rows only. In a transformer, these are all operations after the
+ * attention of the last block, whose keys and values need all rows. Where all rows of a value are needed, the rows are
+ * gathered from it.
  *
  * Call this before differentiation: the rebuilt operations have gradient rules. x itself becomes dead unless another
  * node reads it.
@@ -67,8 +68,8 @@ function neededWhole(x: Tensor): Set<Tensor> {
 }
 
 /**
- * Returns the positions of the operands whose row n gives row n of a matrix; null where its node does not compute row
- * by row.
+ * Returns the positions of the operands whose row n gives row n of a matrix; null if the matrix's node does not compute
+ * row by row.
  */
 function rowOperands(tensor: Tensor): Set<number> | null {
   const { node, shape } = tensor;
