@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { isSwarmError } from '../../common/errors.ts';
@@ -11,6 +11,7 @@ import { silentLogger } from '../../monitor/log.ts';
 import { decodeInvite } from '../../protocol/invite.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { temporaryFolder } from '../utils/folder.ts';
+import { expectMode } from '../utils/platform.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
 async function start(
@@ -79,7 +80,7 @@ test('a home has one coordinator, and only its owner can read its files', async 
     peerId: daemon.peerId,
   });
   for (const name of ['coordinator.json', 'api-token', 'identity']) {
-    expect((await stat(join(home, name))).mode & 0o777, name).toBe(0o600);
+    await expectMode(join(home, name), 0o600);
   }
   expect((await ask(home, '/v1/shutdown', {})).status).toBe(200);
   await daemon.stopped;

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -13,6 +13,7 @@ import { type RunningNode, startNode } from '../../node/daemon.ts';
 import type { DaemonFile } from '../../storage/daemon-home.ts';
 import { eventually } from '../utils/eventually.ts';
 import { temporaryFolder } from '../utils/folder.ts';
+import { expectMode } from '../utils/platform.ts';
 import { signerOf } from '../utils/signers.ts';
 import { makeTinyModel, TINY_TEXT } from '../utils/tiny-model.ts';
 
@@ -55,7 +56,7 @@ test('a node without a coordinator is alive but not ready, gives the reason, and
   const node = await start(home);
   const file = JSON.parse(await readFile(join(home, 'node.json'), 'utf8')) as DaemonFile;
   expect(file).toMatchObject({ role: 'node', pid: process.pid, url: node.url, peerId: node.peerId });
-  expect((await stat(join(home, 'node.json'))).mode & 0o777).toBe(0o600);
+  await expectMode(join(home, 'node.json'), 0o600);
 
   expect((await fetch(`${node.url}/healthz`)).status).toBe(200);
   const readyz = await fetch(`${node.url}/readyz`);

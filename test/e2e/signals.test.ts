@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { HAS_SIGNALS } from '../utils/platform.ts';
 
 /** Starts a process that runs `body`, in which `signal` is the drain signal. It is ready for signals. */
 async function start(body: string) {
@@ -29,7 +30,7 @@ async function start(body: string) {
   return { child, code: async () => (await exited)[0] as number, stderr: () => stderr };
 }
 
-describe('signals', () => {
+describe.skipIf(!HAS_SIGNALS)('signals', () => {
   it('drain the command at the first one', async () => {
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
       const { child, code, stderr } = await start("signal.addEventListener('abort', () => process.exit(0));");

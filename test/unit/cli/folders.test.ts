@@ -1,17 +1,18 @@
 import { existsSync } from 'node:fs';
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { cacheFolder } from '../../../cli/folders.ts';
 import { claimOutput, makeFolder } from '../../../common/folders.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { expectMode } from '../../utils/platform.ts';
 
 describe('folders', () => {
   it('are created with their parents, or already exist', async () => {
     const path = join(await temporaryFolder(), 'a', 'b', 'c');
     await makeFolder(path, { mode: 0o700 });
     await makeFolder(path);
-    expect((await stat(path)).mode & 0o777).toBe(0o700);
+    await expectMode(path, 0o700);
     await Promise.all([1, 2, 3].map(() => makeFolder(join(path, 'd', 'e'))));
     expect(existsSync(join(path, 'd', 'e'))).toBe(true);
   });

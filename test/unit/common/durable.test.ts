@@ -1,9 +1,10 @@
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { writeDurably } from '../../../common/durable.ts';
 import { SwarmError } from '../../../common/errors.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { expectMode } from '../../utils/platform.ts';
 
 const code = (value: string) => expect.objectContaining({ code: value });
 /** Above the largest process id of Linux (2^22), so that no such process runs. */
@@ -18,7 +19,7 @@ it('replaces the old file and removes partial files of killed processes', async 
   for (const name of kept) await writeFile(join(folder, name), 'of a running process, or of another file');
   await writeDurably(path, 'new', { mode: 0o600 });
   expect(await readFile(path, 'utf8')).toBe('new');
-  expect((await stat(path)).mode & 0o777).toBe(0o600);
+  await expectMode(path, 0o600);
   expect((await readdir(folder)).sort()).toEqual(['file', ...kept]);
 });
 

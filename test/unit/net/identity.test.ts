@@ -1,14 +1,14 @@
 import { verify } from 'node:crypto';
-import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { generateKeyPair, privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import { describe, expect, it } from 'vitest';
 import { loadIdentity } from '../../../net/identity.ts';
 import { peerIdSchema, publicKeyOf } from '../../../protocol/ids.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { expectMode } from '../../utils/platform.ts';
 
 const code = (value: string) => expect.objectContaining({ code: value });
-const modeOf = async (path: string): Promise<number> => (await stat(path)).mode & 0o777;
 
 describe('loadIdentity', () => {
   it('creates a key that only its owner can read, and loads it again', async () => {
@@ -16,8 +16,8 @@ describe('loadIdentity', () => {
     const first = await loadIdentity(home);
     const again = await loadIdentity(home);
     expect(peerIdSchema.parse(first.signer.peerId)).toBe(again.signer.peerId);
-    expect(await modeOf(home)).toBe(0o700);
-    expect(await modeOf(join(home, 'identity'))).toBe(0o600);
+    await expectMode(home, 0o700);
+    await expectMode(join(home, 'identity'), 0o600);
     expect(await readdir(home)).toEqual(['identity']);
   });
 
@@ -41,7 +41,7 @@ describe('loadIdentity', () => {
     await loadIdentity(home);
     await chmod(join(home, 'identity'), 0o644);
     await loadIdentity(home);
-    expect(await modeOf(join(home, 'identity'))).toBe(0o600);
+    await expectMode(join(home, 'identity'), 0o600);
   });
 
   it('refuses and never overwrites a file without a valid key', async () => {

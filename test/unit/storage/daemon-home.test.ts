@@ -1,4 +1,4 @@
-import { stat, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {
@@ -9,6 +9,7 @@ import {
   writeDaemonFile,
 } from '../../../storage/daemon-home.ts';
 import { temporaryFolder } from '../../utils/folder.ts';
+import { expectMode } from '../../utils/platform.ts';
 
 const daemon = {
   role: 'node',
@@ -23,7 +24,7 @@ describe('the home of a daemon', () => {
   it('is created for its owner only', async () => {
     const home = join(await temporaryFolder(), 'a', 'home');
     await claimHome(home, 'node');
-    expect((await stat(home)).mode & 0o777).toBe(0o700);
+    await expectMode(home, 0o700);
     expect(homeRole(home)).toBeNull();
   });
 

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { availableMemory } from '../../../../lora/train/available-memory.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
+import { pretendPlatform } from '../../../utils/platform.ts';
 
 /** Less than any machine that runs tests has. */
 const MiB = 2 ** 20;
@@ -11,6 +12,8 @@ const MiB = 2 ** 20;
 const SAID = 12_345;
 
 beforeEach(() => {
+  // macOS asks vm_stat.
+  pretendPlatform('linux');
   const said = vi.spyOn(process, 'availableMemory').mockReturnValue(SAID);
   onTestFinished(() => said.mockRestore());
 });

@@ -318,6 +318,18 @@ describe('a file', () => {
     );
   });
 
+  it('in zstd is refused wherever it is cut', async () => {
+    // Node 22.18 itself takes a cut archive for a complete one.
+    const packed = zstdCompressSync('a line\n'.repeat(50));
+    for (let end = 1; end < packed.length; end++) {
+      const cut = cutFrames(stream([packed.subarray(0, end)]));
+      await expect(
+        cut.next().then(() => cut.next()),
+        String(end),
+      ).rejects.toThrow('unexpected end of file');
+    }
+  });
+
   it('is refused if the archive is truncated or damaged', async () => {
     const packed = gzipSync(content);
     const damaged = gzipSync(content);
