@@ -1,29 +1,31 @@
 /**
- * Reason codes of receipts. The code alone decides what the author does: updates with `accepted` and `late` count; after
- * any other code the author puts the update back into its error feedback.
+ * The reason codes of receipts and their meanings. The code alone decides what the author does: after `accepted` and `late`
+ * the update counts; after any other code the author adds the update back to its error feedback.
  */
 export const receiptMeanings = {
-  accepted: 'durably recorded; part of the round unless the held-out gate leaves it out',
-  late: 'recorded for the next round with reduced weight: it arrived after its round had closed',
+  accepted: 'stored durably; it becomes part of the checkpoint, unless a later receipt says otherwise',
+  late: 'arrived after its round had closed; it counts in the next merge, with a lower weight',
   'wrong-job': 'the update names a job that this coordinator does not run',
-  'wrong-term': 'the update follows an older coordinator; fetch the newest head',
-  'wrong-round': 'the round has not started, or closed too long ago',
+  'wrong-term': 'the update names a different term than the job has now; fetch the newest head',
+  'wrong-round': 'the round has not started or closed too long ago, or the job merges no more updates',
   'wrong-parent': 'the update starts from a different checkpoint than its round',
-  'not-assigned': 'the round assigned this node no data, or other data than the update names',
-  duplicate: 'this node already has an update in this round; the first one counts',
-  'bad-signature': 'the signature does not belong to the author',
+  'not-assigned': 'the round assigned this node no data, or different data than the update names',
+  duplicate: 'the coordinator already has an update of this node for this round; the first one counts',
+  'bad-signature': 'the signature is not that of the author',
   malformed: 'the message is not strict CBOR with the right fields',
-  'too-large': 'the payload is larger than its preset can need, or than the limit',
-  'size-mismatch': 'the declared size or digest does not match the payload',
-  'bad-payload': 'the payload does not decode: wrong structure, index out of bounds, trailing bytes',
-  'not-finite': 'a scale in the payload is NaN or infinite (in the message itself: `malformed`)',
+  'too-large':
+    'the message or its payload is larger than allowed; the limit of a payload depends on the preset',
+  'size-mismatch': 'the payload does not have the declared size or digest',
+  'bad-payload': 'the payload does not decode: wrong structure, index out of bounds or trailing bytes',
+  'not-finite':
+    'a scale in the payload has a code above the largest (NaN in the message itself: `malformed`)',
   'wrong-preset': 'the round uses a different compression preset',
-  'not-admitted': 'the job does not admit this node',
-  'rate-limited': 'too many updates from this node; wait for the next round',
-  unavailable: 'the announced payload could not be fetched from its author in time',
-  'left-out': 'the merged checkpoint was worse on held-out data with this update than without it',
+  'not-admitted': 'the node has not joined the job, or has lost its place',
+  'rate-limited': 'the node sent too many updates; wait for the next round',
+  unavailable: 'the coordinator could not fetch the announced payload from its author in time',
+  'left-out': 'with this update, the loss on held-out data was worse than without it',
   outlier: 'the update is many times larger than those of the other nodes in its round',
-  'null-round': 'too few updates arrived, or none improved the adapter: the round changed nothing',
+  'null-round': 'the update was not merged, because its round ended without a checkpoint or it came too late',
 } as const;
 
 /** Reason code of a receipt. */
@@ -31,7 +33,7 @@ export type ReceiptCode = keyof typeof receiptMeanings;
 /** All reason codes. */
 export const receiptCodes = Object.keys(receiptMeanings) as [ReceiptCode, ...ReceiptCode[]];
 
-/** Whether the update is, or may still become, part of a checkpoint. */
+/** Returns whether an update with this code is, or may still become, part of a checkpoint. */
 export function counts(code: ReceiptCode): boolean {
   return code === 'accepted' || code === 'late';
 }
