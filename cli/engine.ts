@@ -1,14 +1,9 @@
-import { join } from 'node:path';
 import { Option } from 'commander';
 import type { Environment } from '../common/environment.ts';
-import { resolveCache } from '../common/user-folders.ts';
-import type { Compute, ComputeInput, ComputeOnDevices, EngineName } from '../index.ts';
+import type { ComputeInput, EngineName } from '../index.ts';
 import { deviceNames, ENGINE_CHOICE_LIST } from '../lora/engines/names.ts';
-import type { ModelShape } from '../lora/models/targets.ts';
 import { mergeComputeInputs, parseCompute } from '../lora/train/compute.ts';
-import type { Context } from './context.ts';
 import { usageError } from './errors.ts';
-import { ProgressLine } from './print.ts';
 
 /** @param purpose text before the names of the engines */
 export function engineOption(purpose = ''): Option {
@@ -43,27 +38,6 @@ export function oneDeviceCompute(flags: ComputeInput, environment: Environment):
   throw usageError(
     `this command computes on one device, not on ${deviceNames(devices)}`,
     'name one engine, without a number',
-  );
-}
-
-/** Folder of the remembered engine choices, below the cache. */
-export function choicesIn(cacheDir: string): string {
-  return join(cacheDir, 'engines');
-}
-
-/** Resolves `devices: 'auto'` for a base, with a progress line while engines are measured. */
-export async function resolveEngine(
-  context: Pick<Context, 'environment' | 'cwd' | 'clock' | 'signal' | 'stderr'>,
-  compute: Compute,
-  model: ModelShape,
-): Promise<{ compute: ComputeOnDevices; reason: string | null }> {
-  const { environment, cwd, clock, signal } = context;
-  const { resolveDevices } = await import('../lora/train/choose.ts');
-  const recordDir = choicesIn(resolveCache(environment, cwd));
-  const progress = new ProgressLine(context);
-  const onProbe = (engine: EngineName) => progress.update(measuringLine(engine));
-  return resolveDevices(compute, { model, recordDir, now: clock.now(), signal, onProbe }).finally(() =>
-    progress.clear(),
   );
 }
 

@@ -5,7 +5,7 @@ import type { BaseBits } from '../../lora/models/base-bits.ts';
 import { parseCompute } from '../../lora/train/compute.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
-import { choicesIn, measuringLine } from '../engine.ts';
+import { measuringLine } from '../engine.ts';
 import { cliError } from '../error-codes.ts';
 import { BASE_BITS_HELP, baseBits, integer, jsonOption, precisionOption } from '../options.ts';
 import { ProgressLine, printJson, printLines } from '../print.ts';
@@ -34,14 +34,14 @@ export function registerDoctor(program: Command, context: Context): void {
 }
 
 async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
-  const { diagnose } = await import('../doctor/diagnose.ts');
+  const { diagnose } = await import('../../lora/doctor/diagnose.ts');
   const { environment, cwd, clock, signal } = context;
   const modelDir = flags.model === undefined ? null : await baseFolder(context, flags.model);
   const progress = new ProgressLine(context);
   const diagnosis = await diagnose({
     modelDir,
     compute: parseCompute(flags),
-    recordDir: choicesIn(resolveCache(environment, cwd)),
+    cacheDir: resolveCache(environment, cwd),
     now: clock.now(),
     signal,
     onProbe: (engine) => progress.update(measuringLine(engine)),

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { resolveCache } from '../../common/user-folders.ts';
 import type { FinetuneEstimate, FinetuneSettings } from '../../index.ts';
+import { mergeComputeInputs } from '../../lora/train/compute.ts';
 import { PRESETS } from '../../lora/train/presets.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import type { Context } from '../context.ts';
@@ -116,26 +117,19 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const [{ estimateFinetune, finetune }, { mergeLayers }, { readConfigFile }] = await Promise.all([
     import('../../index.ts'),
     import('../../lora/finetune/settings.ts'),
-    import('../train/config-file.ts'),
+    import('../../lora/finetune/config-file.ts'),
   ]);
   const { cwd, environment, clock, signal } = context;
   const { resume, force, dryRun } = flags;
-  const file = flags.config ? await readConfigFile(resolve(cwd, flags.config)) : { layer: {}, compute: {} };
-  const output = flags.output === undefined ? file.output : resolve(cwd, flags.output);
+  const file = flags.config ? await readConfigFile(resolve(cwd, flags.config)) : null;
+  const output = flags.output === undefined ? file?.output : resolve(cwd, flags.output);
   if (output === undefined && !dryRun) throw usageError('no output folder is given', 'add --output DIR');
-  // `auto` in a file does not override the engine in a checkpoint, which auto chose when the run began.
-  const isAuto = file.compute.engine === 'auto';
-  const { engine, threads, baseBits, precision, gradientCheckpointing } = flags;
   const options = {
     // `finetune` checks them.
-    settings: mergeLayers(file.layer, flagLayer(flags, cwd)) as FinetuneSettings,
+    settings: mergeLayers(file?.layer ?? {}, flagLayer(flags, cwd)) as FinetuneSettings,
     resume,
-    compute: {
-      ...file.compute,
-      ...(isAuto && { engine: undefined }),
-      ...defined({ engine, threads, baseBits, precision, gradientCheckpointing }),
-    },
-    computeDefaults: isAuto ? { engine: 'auto' } : environmentCompute(environment),
+    compute: mergeComputeInputs(flags, file?.compute ?? {}),
+    computeDefaults: mergeComputeInputs(file?.computeDefaults ?? {}, environmentCompute(environment)),
     // A dry run writes nothing, so it does not create the folder.
     cacheDir: dryRun ? resolveCache(environment, cwd) : await cacheFolder(context),
     now: clock.now(),
@@ -175,8 +169,4 @@ async function printEstimate(
   const warning = warmupWarning(trainingConfig(spec, estimate.rows));
   if (warning !== null) report.onWarning(warning);
   refuseIfTooLarge(estimate);
-}
-
-function defined<T extends object>(values: T): Partial<T> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
 }

@@ -1,10 +1,10 @@
 import { formatBytes, formatCount, safeText, table } from '../../common/text.ts';
 import type { MachineSpeed } from '../../index.ts';
+import type { BaseReport, Diagnosis, EngineReport } from '../../lora/doctor/diagnose.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
 import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { Formats } from '../../lora/train/compare-engines.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
-import type { BaseReport, Diagnosis, EngineReport } from '../doctor/diagnose.ts';
 
 /** Longest text of a provider that is printed. */
 const REASON = { maxCharacters: 600 };

@@ -26,7 +26,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\bprocess\.(platform|arch)\b/,
     about: 'a branch for one system is code that Linux never runs',
     files: {
-      'cli/doctor/machine.ts':
+      'lora/doctor/machine.ts':
         'sysctl on macOS, /proc/cpuinfo elsewhere; without either the instructions are unknown',
       'cli/helper-process.ts': 'Windows: asks by a message to stop, kills without a process group',
       'cli/signals.ts': 'Windows: Ctrl-Break drains as well',
@@ -41,7 +41,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /['"`]\/?(proc|sys|dev|tmp)[/'"`]/,
     about: 'only Linux has /proc, /sys and these names in /dev; Windows has no /tmp',
     files: {
-      'cli/doctor/machine.ts': 'a missing file: the instructions are unknown',
+      'lora/doctor/machine.ts': 'a missing file: the instructions are unknown',
       'lora/train/available-memory.ts': 'a missing file limits nothing',
       'lora/train/software-driver.ts':
         'a missing file: no software driver; probe-process.ts also goes by processor time',
@@ -108,7 +108,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /'(node:)?child_process'/,
     about: 'Windows starts no scripts by their #! line, and npm and npx are .cmd files there',
     files: {
-      'cli/doctor/machine.ts': 'sysctl on macOS only; a failure means unknown',
+      'lora/doctor/machine.ts': 'sysctl on macOS only; a failure means unknown',
       'cli/helper-process.ts': 'starts the running Node.js with a script',
       'common/workers/child-process.ts': 'fork: the running Node.js',
       'lora/train/mac-memory.ts': 'vm_stat on macOS only; a failure means unknown',
@@ -204,7 +204,7 @@ export const SYSTEM_FEATURES: Readonly<Record<string, SystemFeature>> = {
     pattern: /\b(freemem|totalmem|cpus)\(\)|\bprocess\.availableMemory\(/,
     about: 'processors may be unknown (no /proc); "available" counts other pages on each system',
     files: {
-      'cli/doctor/machine.ts': '"unknown" without processors',
+      'lora/doctor/machine.ts': '"unknown" without processors',
       'lora/train/available-memory.ts': 'control groups on Linux, vm_stat on macOS, else what Node.js says',
       'lora/train/choose.ts': JUST_SHOWN,
       'node/daemon.ts': 'the memory of the machine, which every system tells',

@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseConfigFile } from '../../../../cli/train/config-file.ts';
 import { systemClock } from '../../../../common/system-clock.ts';
+import { parseConfigFile } from '../../../../lora/finetune/config-file.ts';
 import { readJobFile } from '../../../../lora/finetune/job-file.ts';
 import { absoluteBase, findBase } from '../../../../lora/models/find-base.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';

@@ -1,7 +1,10 @@
-/** Names of settings in other tools, and what they are called here. */
+/** Recognises the names that other tools give to our settings, so that an error can say what the setting is called here. */
 import type { Problem } from '../../common/schema-problems.ts';
 
-/** PEFT, transformers, TRL, axolotl, LLaMA-Factory, torchtune and mlx-lm, see docs/training.md. */
+/**
+ * Our key for each name of PEFT, transformers, TRL, axolotl, LLaMA-Factory, torchtune and mlx-lm. docs/training.md has the
+ * same names as a table.
+ */
 const NAMES: Readonly<Record<string, string>> = {
   base_model: 'base',
   model: 'base',
@@ -75,11 +78,11 @@ const NAMES: Readonly<Record<string, string>> = {
   load_best_model_at_end: 'run.final: best',
 };
 
-/** Returns a problem for every key, at the top or in a block, that is another tool's name of a setting. */
+/** Returns a problem for every key, at the top level or in a block, that another tool uses for one of our settings. */
 export function foreignKeys(value: unknown): Problem[] {
   return keysOf(value).flatMap(({ block, key }) => {
     const own = Object.hasOwn(NAMES, key) ? NAMES[key] : undefined;
-    // Some names, such as "bias", are the same here within their block.
+    // Some names are the same here, such as "bias" in the block "lora".
     if (own === undefined || own === `${block}.${key}`) return [];
     const field = block === '' ? key : `${block}.${key}`;
     return [{ field, text: `"${field}" is called ${own} here` }];
@@ -90,7 +93,7 @@ function keysOf(value: unknown): { block: string; key: string }[] {
   if (!isObject(value)) return [];
   return Object.entries(value).flatMap(([key, inner]) => [
     { block: '', key },
-    // The keys of a pattern map are module patterns, not settings.
+    // Deeper keys are not settings but module patterns.
     ...(isObject(inner) ? Object.keys(inner).map((name) => ({ block: key, key: name })) : []),
   ]);
 }

@@ -2,23 +2,27 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, cpus, totalmem } from 'node:os';
 import { promisify } from 'node:util';
-import { availableMemory } from '../../lora/train/available-memory.ts';
+import { availableMemory } from '../train/available-memory.ts';
 
 /** Facts about the machine that need no measurement. */
 export interface MachineReport {
+  /** Operating system and architecture, such as "linux x64". */
   readonly platform: string;
+  /** Version of Node.js, such as "v24.1.0". */
   readonly node: string;
+  /** Model name of the processor; "unknown" if the system does not report it. */
   readonly processor: string;
   /** Threads that this process can run at the same time. */
   readonly threads: number;
-  /** Bytes of memory: all of the machine's, and those still available to this process. */
+  /** Bytes of the machine's memory. */
   readonly memory: number;
+  /** Bytes of memory that this process and its children can still allocate. */
   readonly availableMemory: number;
-  /** Vector instructions of the processor; null where the system does not report them. */
+  /** Vector instructions of the processor, by Linux's names; null if the system does not report them. */
   readonly instructions: readonly string[] | null;
 }
 
-/** Names in Linux and macOS: x64 first, then ARM. */
+/** Vector instructions that speed up matrix products: those of x64, then those of ARM. */
 const INSTRUCTIONS = [
   ...['avx', 'avx2', 'fma', 'f16c', 'avx_vnni', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'avx512_fp16'],
   ...['amx_tile', 'amx_int8', 'amx_bf16'],
@@ -37,6 +41,7 @@ export async function describeMachine(): Promise<MachineReport> {
   };
 }
 
+/** Returns the INSTRUCTIONS that the processor has. */
 async function instructionSets(): Promise<string[] | null> {
   const flags = process.platform === 'darwin' ? await macFlags() : await linuxFlags();
   if (flags === null) return null;
@@ -44,13 +49,13 @@ async function instructionSets(): Promise<string[] | null> {
   return INSTRUCTIONS.filter((name) => found.has(name));
 }
 
-/** "flags : …" on x64, "Features : …" on ARM. */
+/** Reads /proc/cpuinfo, which has a line "flags : …" on x64 and "Features : …" on ARM. */
 async function linuxFlags(): Promise<string | null> {
   const text = await readFile('/proc/cpuinfo', 'utf8').catch(() => '');
   return /^(?:flags|Features)\s*:\s*(.+)$/m.exec(text)?.[1] ?? null;
 }
 
-/** macOS reports each ARM feature as a setting: "hw.optional.arm.FEAT_BF16: 1". */
+/** Asks sysctl, which lists each ARM feature as a setting such as "hw.optional.arm.FEAT_BF16: 1". */
 async function macFlags(): Promise<string | null> {
   try {
     const { stdout } = await promisify(execFile)('sysctl', ['hw.optional.arm'], { timeout: 5_000 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseConfigFile } from '../../../../cli/train/config-file.ts';
+import { parseConfigFile } from '../../../../lora/finetune/config-file.ts';
 
 describe('a config file', () => {
   const parse = (text: string) => parseConfigFile(text, '/there/config.yaml');
@@ -17,6 +17,11 @@ describe('a config file', () => {
     );
     expect(() => parse('baseBits: 16\n')).toThrow(expect.objectContaining({ code: 'JOB_SPEC' }));
     expect(parse('engine: onnx-cuda:0,onnx-cpu\n').compute.engine).toBe('onnx-cuda:0,onnx-cpu');
+    // A checkpoint has the engine that auto chose, and that choice stays.
+    expect(parse('engine: auto\n')).toMatchObject({
+      compute: { engine: undefined },
+      computeDefaults: { engine: 'auto' },
+    });
     expect(() => parse('engine: cuda\n')).toThrow(
       expect.objectContaining({
         code: 'JOB_SPEC',
@@ -39,6 +44,7 @@ seed: 7
     ).toEqual({
       output: '/there/out',
       compute: {},
+      computeDefaults: {},
       layer: {
         base: '/nano',
         data: { train: ['/there/a.jsonl'], heldOut: ['/there/b.jsonl'], trainOn: 'all' },

@@ -3,18 +3,20 @@
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { type Problem, specProblems } from '../../common/schema-problems.ts';
-import type { ComputeInput } from '../../index.ts';
-import { absolutePaths } from '../../lora/finetune/absolute-paths.ts';
-import { jobSpecSchema } from '../../lora/finetune/job-spec.ts';
-import { type Layer, trainSpecSchema } from '../../lora/finetune/settings.ts';
-import { YamlFile } from '../../lora/finetune/yaml-file.ts';
-import { baseBitsSchema, engineSchema, precisionSchema } from '../../lora/train/compute.ts';
+import { baseBitsSchema, type ComputeInput, engineSchema, precisionSchema } from '../train/compute.ts';
+import { absolutePaths } from './absolute-paths.ts';
 import { foreignKeys } from './foreign-keys.ts';
+import { jobSpecSchema } from './job-spec.ts';
+import { type Layer, trainSpecSchema } from './settings.ts';
+import { YamlFile } from './yaml-file.ts';
 
 const { base, data, lora, training, run, preset, seed } = trainSpecSchema.shape;
 const { name, rounds, acceptance, admission } = jobSpecSchema.shape;
 
-/** All keys are optional. Keys for a swarm are checked and ignored, so that a job file can be used unchanged. */
+/**
+ * All keys are optional. The keys of a job that matter only in a swarm are checked and then ignored, so that a job file
+ * can be used unchanged.
+ */
 const configSchema = z.strictObject({
   base: base.optional(),
   output: z.string().min(1).optional(),
@@ -39,19 +41,20 @@ const configSchema = z.strictObject({
 /** The settings of a config file, with absolute paths. */
 export interface ConfigFile {
   layer: Layer;
-  /** Choices of the machine, as flags have them. */
+  /** How to compute, as the flags of `swarm train` say it. `engine: auto` is in `computeDefaults` instead. */
   compute: Pick<ComputeInput, 'engine' | 'baseBits' | 'precision' | 'gradientCheckpointing'>;
+  /** Applies only if the checkpoint of a resumed run does not say how to compute. */
+  computeDefaults: ComputeInput;
+  /** Folder of the adapter. */
   output?: string | undefined;
 }
 
-/**
- * @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (values: field, problems; line and column where it is not YAML)
- */
+/** Reads a config file. @throws SwarmError JOB_FILE_MISSING, JOB_SPEC (values: field, problems, line and column) */
 export async function readConfigFile(path: string): Promise<ConfigFile> {
   return configOf(await YamlFile.read(path, 'config file'), path);
 }
 
-/** @throws SwarmError JOB_SPEC */
+/** Parses a config file's text. @throws SwarmError JOB_SPEC */
 export function parseConfigFile(text: string, path: string): ConfigFile {
   return configOf(new YamlFile(text, path), path);
 }
@@ -67,21 +70,24 @@ function configOf(file: YamlFile, path: string): ConfigFile {
   refuse(foreignKeys(value));
   const result = configSchema.safeParse(value);
   if (!result.success) refuse(specProblems(configSchema, value, result.error.issues));
-  // The values as written, without the schema's defaults: other sources may set what is missing.
+  // Takes the values as written, without the schema's defaults, because flags or a preset may set what is missing.
   const written = value as Record<string, unknown> & Pick<Layer, 'data' | 'training'> & ConfigFile['compute'];
   const { name: _name, rounds: _rounds, acceptance: _acceptance, admission: _admission, ...own } = written;
   const { output, training: settings, engine, baseBits, precision, gradientCheckpointing, ...rest } = own;
   const layer = absolutePaths(
     {
       ...rest,
-      // warmupSteps in the file override the warmupRatio of a preset.
+      // warmupSteps in the file override a preset's warmupRatio.
       training: settings?.warmupSteps === undefined ? settings : { warmupRatio: null, ...settings },
     } as Layer,
     dirname(path),
   );
+  // `auto` in a file must not override the engine in a checkpoint, which `auto` chose when the run began.
+  const isAuto = engine === 'auto';
   return {
     layer,
-    compute: { engine, baseBits, precision, gradientCheckpointing },
+    compute: { engine: isAuto ? undefined : engine, baseBits, precision, gradientCheckpointing },
+    computeDefaults: isAuto ? { engine } : {},
     output: output === undefined ? undefined : resolve(dirname(path), String(output)),
   };
 }
