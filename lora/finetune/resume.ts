@@ -52,13 +52,20 @@ export function resumeFrom(
   return { ...before, finished: null, waited: before.finished === 'early-stopping' ? 0 : before.waited };
 }
 
+/** Settings that are compared by digest. The message names them, because a digest tells people nothing. */
+const DIGESTED: Readonly<Record<string, string>> = {
+  base: 'the base model',
+  'data.train': 'the data',
+  'data.heldOut': 'the held-out text',
+};
+
 /** @throws SwarmError RESUME_CONFLICT (values: differences) */
 export function refuseDifferences(before: RunState, now: RunSettings, output: string): void {
   const found = differences(before.settings, now);
   if (found.length === 0) return;
   const text = found.map(({ field, before, now }) =>
-    field.startsWith('the ')
-      ? `${field} has changed`
+    field in DIGESTED
+      ? `${DIGESTED[field]} has changed`
       : `${field} was ${JSON.stringify(before)}, now ${JSON.stringify(now)}`,
   );
   throw finetuneError(

@@ -67,7 +67,7 @@ const CHANGEABLE = new Set([
 const PATHS = ['spec.base', 'spec.data.train', 'spec.data.heldOut'];
 
 export interface Difference {
-  /** Name of the setting, as in a config file: "training.learningRate". */
+  /** Name of the setting, as in a config file: "training.learningRate". For a digest, the setting whose path it replaces. */
   field: string;
   before: unknown;
   now: unknown;
@@ -86,7 +86,7 @@ export function differences(before: RunSettings, now: RunSettings): Difference[]
     if (CHANGEABLE.has(path) || PATHS.includes(path) || old.get(path) === fresh.get(path)) continue;
     if (path === 'precision' && now.precision === 'float32') continue;
     const name = path.replace(/^spec\./, '');
-    const field = { base: 'the base model', rows: 'the data', heldOut: 'the held-out text' }[path] ?? name;
+    const field = { rows: 'data.train', heldOut: 'data.heldOut' }[path] ?? name;
     found.push({ field, before: parse(old.get(path)), now: parse(fresh.get(path)) });
   }
   return found;

@@ -62,8 +62,8 @@ test('a killed trainer restarts with a fallback from the newest checkpoint', asy
   const fallbacks = lines.filter(({ event }) => event === 'lighter');
   expect(fallbacks).toMatchObject([
     { microBatch: 8, checkpointing: true, because: expect.stringContaining('SIGKILL') },
-    { microBatch: 4, checkpointing: true, because: expect.stringContaining('4 rows at a time') },
-    { microBatch: 2, checkpointing: true, because: expect.stringContaining('2 rows at a time') },
+    { microBatch: 4, checkpointing: true, because: expect.stringContaining('4 rows') },
+    { microBatch: 2, checkpointing: true, because: expect.stringContaining('2 rows') },
   ]);
   const resumed = lines.filter(({ event }) => event === 'resumed').map(({ step }) => step);
   expect(resumed).toEqual([EVERY]);

@@ -129,9 +129,9 @@ describe('a training that was killed', { timeout: 180_000 }, () => {
     };
     await refused([...resume, '--learning-rate', '1e-3'], 'training.learningRate');
     await writeFile(at('other.txt'), `${TINY_TEXT.repeat(3)}!`);
-    await refused([...resume, '--data', 'other.txt'], 'the data');
+    await refused([...resume, '--data', 'other.txt'], 'data.train');
     await makeTinyModel(at('other-model'), { seed: 2 });
-    await refused([...resume, '--model', 'other-model'], 'the base model');
+    await refused([...resume, '--model', 'other-model'], 'base');
     // Neither the path of the base nor --keep-checkpoints counts as a difference.
     await cp(at('model'), at('moved-model'), { recursive: true });
     expect((await swarm([...resume, '--model', 'moved-model', '--keep-checkpoints', '1'])).status).toBe(0);

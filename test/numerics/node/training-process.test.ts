@@ -93,13 +93,13 @@ describe('the trainer of a node', () => {
   });
 
   test.each([
-    ['a base of 4 bits', { baseBits: 4 }, /gradient checkpointing: on, .*4 bits/],
+    ['a base of 4 bits', { baseBits: 4 }, /gradient checkpointing\b.*\b4 bits\b/],
     [
       'a base of 4 bits with gradient checkpointing switched off',
       { baseBits: 4, checkpointing: false },
-      /^set by the user$/,
+      /^(?!.*gradient checkpointing)/,
     ],
-    ['a limit of one byte of memory', { memoryLimit: 1 }, /gradient checkpointing: on, .*0\.0 GB/],
+    ['a limit of one byte of memory', { memoryLimit: 1 }, /gradient checkpointing\b.*\b0\.0 GB\b/],
   ] as const)('says whether it turned gradient checkpointing on: %s', async (_, options, note) => {
     const { home, deps, manifest, task } = bench;
     const trainer = new TrainingProcess({ home, compute: { ...onProcessor, ...options } }, deps);
@@ -124,7 +124,7 @@ describe('the trainer of a node', () => {
       return trainer.note;
     };
     expect(await noteWith(onProcessor)).not.toContain('gradient checkpointing');
-    expect(await noteWith(onTwo)).toMatch(/gradient checkpointing: on, .*2 trainers/);
+    expect(await noteWith(onTwo)).toMatch(/gradient checkpointing\b.*\b2\b/);
   });
 
   test('is replaced before the next round when it is killed between two rounds', async () => {
@@ -183,14 +183,14 @@ describe('the trainer of a node', () => {
       onTestFinished(() => trainer.stop());
       expect(manifest.training).toMatchObject({ batchSize: 2, microBatch: 2 });
       await trainer.prepare(manifest, { signal: live() });
-      expect(trainer.note).toContain("rows at a time: 1 of a batch's 2 rows");
+      expect(trainer.note).toMatch(/\b1\b.*\b2 rows\b/);
       // Only the trainer that hands the helper its part notices that the helper has died.
       const helpers = await childrenOf(trainer.pid!);
       expect(helpers).toHaveLength(1);
       process.kill(helpers[0]!, 'SIGKILL');
       const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
       expect(result.steps).toBe(1);
-      expect(trainer.note).toMatch(/^onnx-cpu failed: .*SIGKILL/);
+      expect(trainer.note).toMatch(/\bonnx-cpu\b.*\bSIGKILL\b/);
     },
   );
 
@@ -198,11 +198,12 @@ describe('the trainer of a node', () => {
     const { trainer, manifest, task } = bench;
     await trainer.prepare(manifest, { signal: live() });
     const stop = new AbortController();
+    const stale = new Error('stale');
     const training = trainer.train(task(2000), {
       signal: stop.signal,
-      onProgress: () => stop.abort(new Error('stale')),
+      onProgress: () => stop.abort(stale),
     });
-    await expect(training).rejects.toThrow('stale');
+    await expect(training).rejects.toBe(stale);
     const { result } = await trainer.train(task(1), { signal: live(), ...quiet });
     expect(result.steps).toBe(1);
   });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { checkpointLines, checkpointTable } from '../../../cli/views/checkpoints.ts';
 import { EventLines } from '../../../cli/views/events.ts';
-import { NodeLines, NodeProgress, nodeLines } from '../../../cli/views/node.ts';
+import { NodeLines, NodeProgress, nodeLines, updateLine } from '../../../cli/views/node.ts';
 import { peerLines, receiptLines } from '../../../cli/views/peers.ts';
 import { coordinatorLines, jobActivity } from '../../../cli/views/status.ts';
 import type {
@@ -56,17 +56,17 @@ describe('the status of a coordinator', () => {
     const text = coordinatorLines(status([job]), 'http://127.0.0.1:1').join('\n');
     for (const part of [
       PEER,
-      'up 2 h 14 min',
+      '2 h 14 min',
       '/ip4/5.6.7.8/tcp/1',
-      'sent 1.2 MB',
-      'round 3 of 8  training, 18 s left',
-      '4.5000 (base 5.0000, −0.5000)',
+      '1.2 MB',
       '2,100 tokens/s',
       'swarm1abc',
       'swarm peers',
     ]) {
       expect(text, part).toContain(part);
     }
+    expect(text).toMatch(/\b3\b.*\b8\b.*training.*\b18 s\b/);
+    expect(text).toMatch(/4\.5000 .*5\.0000.*−0\.5000/);
     expect(coordinatorLines(status([]), '').at(-1)).toContain('swarm job create');
     expect(coordinatorLines(status([{ ...job, phase: 'finished' }]), '').at(-1)).toContain(
       'swarm checkpoint export moby',
@@ -95,9 +95,13 @@ describe('the activity of a job', () => {
     }) as JobDetail;
 
   it('is one line with the figures of its phase', () => {
-    expect(jobActivity(detail({}))).toMatch(/round 3 of 8: training, 1 node, 1 of 2 updates, .*18 s/);
+    expect(jobActivity(detail({ peers: 4 }))).toMatch(
+      /\b3\b.*\b8\b.*training.*\b4\b.*\b1\b.*\b2\b.*\b18 s\b/,
+    );
     expect(jobActivity(detail({ phase: 'waiting' }))).toMatch(/\b1\b.*\b2\b.*swarm node INVITE/);
-    expect(jobActivity(detail({ phase: 'waiting', peers: 2 }))).toContain('2 nodes');
+    const enough = jobActivity(detail({ phase: 'waiting', peers: 2 }));
+    expect(enough).toMatch(/\b2\b/);
+    expect(enough).not.toContain('INVITE');
     expectSafe([jobActivity(detail({ phase: 'paused', reason: EVIL }))!]);
     expect(jobActivity(detail({ phase: 'finished' }))).toBeNull();
   });
@@ -130,13 +134,15 @@ describe('peers', () => {
     const lines = peerLines([peer]);
     expect(lines).toHaveLength(2);
     expectSafe(lines);
-    for (const part of ['lost', '1/3', '1 min 30 s ago', 'malformed']) {
+    for (const part of ['lost', '1/3', '1 min 30 s', 'malformed']) {
       expect(lines[1], part).toContain(part);
     }
     const silent = peerLines([{ ...peer, state: 'training' }])[1];
-    for (const part of ['training, not connected', '2 (5/20)']) expect(silent, part).toContain(part);
+    expect(silent).toMatch(/training\b.* 2 \(5\/20\)/);
     // Nodes that are gone come last.
-    expect(peerLines([peer, { ...peer, state: 'training', connected: true }])[1]).toContain('training ');
+    const connected = peerLines([peer, { ...peer, state: 'training', connected: true }])[1];
+    expect(connected).toContain('training ');
+    expect(silent, 'shows that the node is not connected').not.toContain('training ');
     expect(peerLines([]).join()).toContain('swarm node');
   });
 
@@ -151,7 +157,8 @@ describe('peers', () => {
     };
     const lines = receiptLines({ peer: PEER, receipts: [receipt] });
     expectSafe(lines);
-    expect(lines.join('\n')).toMatch(/round +2 +malformed .*1970.*\n.*not CBOR/);
+    expect(lines[1]).toMatch(/ 2 +malformed .*1970/);
+    expect(lines[2]).toContain(receipt.meaning);
     expect(receiptLines({ peer: PEER, receipts: [] })).toHaveLength(1);
   });
 });
@@ -191,7 +198,7 @@ describe("a job's events", () => {
     const update = { type: 'update', round: 1, peer: PEER, bytes: 1, tokens: 1, seconds: 1 };
     expect(lines.line(event({ ...update, code: 'accepted', detail: '' }))).toBeNull();
     const refused = lines.line(event({ ...update, code: 'bad-payload', detail: EVIL }));
-    expect(refused).toContain('refused: bad-payload');
+    expect(refused).toContain('bad-payload');
     const shown = [
       refused,
       lines.line(event({ type: 'peer-joined', peer: PEER, name: EVIL, engine: EVIL })),
@@ -206,14 +213,15 @@ describe("a job's events", () => {
     const end = { type: 'finished', round: 8, heldOutLoss: 4, baseLoss: 5 };
     expect(lines.line(event(end))).toMatch(/^finished: .*−20\.0 %/);
     lines.line(event({ type: 'job-created', name: 'moby', parameters: 1, rounds: 9 }));
-    expect(lines.line(event(end))).toMatch(/^stopped after 8 of 9 rounds: .*−20\.0 %/);
-    expect(lines.line(event({ ...end, round: 0 }))).toBe('stopped after 0 of 9 rounds');
+    expect(lines.line(event(end))).toMatch(/^(?!finished).*\b8\b.*\b9\b.*−20\.0 %/);
+    expect(lines.line(event({ ...end, round: 0 }))).toMatch(/^(?!finished).*\b0\b.*\b9\b[^%]*$/);
     // A null round adds one, as in the status.
     lines.line(event({ type: 'null-round', round: 8, reason: 'too few' }));
-    expect(lines.line(event({ ...end, round: 9 }))).toMatch(/^stopped after 9 of 10 rounds/);
+    expect(lines.line(event({ ...end, round: 9 }))).toMatch(/^(?!finished).*\b9\b.*\b10\b/);
     // A node that has not chosen its engine yet sends none.
     const joined = { type: 'peer-joined', peer: PEER, name: 'otter', engine: '' };
-    expect(lines.line(event(joined))).toMatch(/joined$/);
+    expect(lines.line(event({ ...joined, engine: 'onnx-cpu' }))).toContain('(onnx-cpu)');
+    expect(lines.line(event(joined))).toMatch(/otter[^()]*$/);
   });
 });
 
@@ -253,9 +261,11 @@ describe('checkpoints', () => {
     const withLate = { ...view, checkpoint: { ...view.checkpoint, contributors: [late, contributor!] } };
     expect(checkpointTable([withLate])[1], 'two updates of one node').toMatch(/2 +4\.5000 +1 +1,536/);
     const text = checkpointLines(view).join('\n');
-    for (const part of ['initial adapter', '/c/0002', '1.3 MB', 'drift', '1,536 tokens']) {
+    for (const part of ['/c/0002', '1.3 MB', 'drift', '1,536 tokens']) {
       expect(text, part).toContain(part);
     }
+    const parent = 'cd'.repeat(32);
+    expect(checkpointLines({ ...view, parent }).join('\n')).toContain(parent);
   });
 });
 
@@ -307,9 +317,9 @@ describe('a node', () => {
   it('has a status with activity and engine', () => {
     const lines = nodeLines(node, 'http://127.0.0.1:1');
     expectSafe(lines);
-    expect(lines.join('\n')).toContain('training round 1: step 3 of 20, 800 tokens/s');
-    expect(lines.join('\n')).toContain('engine      onnx-cpu');
-    expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toContain('engine');
+    expect(lines.join('\n')).toMatch(/training\b.*\b1\b.*\b3\b.*\b20\b.*\b800 tokens\/s/);
+    expect(lines.join('\n')).toMatch(/^engine +onnx-cpu$/m);
+    expect(nodeLines({ ...node, engine: '' }, '').join('\n')).not.toMatch(/^engine/m);
   });
 
   it('prints each change once: joining, rounds, outcomes of updates, the end', () => {
@@ -317,8 +327,8 @@ describe('a node', () => {
     const joined = lines.next(node);
     expectSafe(joined);
     expect(joined).toHaveLength(3);
-    expect(joined[1]).toContain('joined moby');
-    expect(joined[2]).toContain('round 1: 20 steps');
+    expect(joined[1]).toMatch(/moby.*\b3,000,000\b.*\b100,000\b/);
+    expect(joined[2]).toMatch(/training\b.*\b1\b.*\b20\b/);
     expect(lines.next({ ...node, step: 9 })).toEqual([]);
     const taken = { ...update, code: 'accepted' as const, meaning: 'durably recorded' };
     const after: NodeStatus = {
@@ -327,7 +337,9 @@ describe('a node', () => {
       reason: 'round 1 is delivered',
       updates: [taken],
     };
-    expect(lines.next(after)).toEqual(['round 1  84 kB  accepted, trained at 800 tokens/s']);
+    expect(lines.next(after)).toEqual([
+      expect.stringMatching(/\b1\b.*\b84 kB\b.*\baccepted\b.*\b800 tokens\/s/),
+    ]);
     const undone = {
       ...taken,
       code: 'left-out' as const,
@@ -336,15 +348,17 @@ describe('a node', () => {
     };
     // Printed once, when the outcome is known.
     expect(lines.next({ ...after, updates: [{ ...undone, outcome: null }] })).toEqual([]);
-    expect(lines.next({ ...after, updates: [undone] }).join()).toMatch(
-      /left-out: worse with it; .*next update/,
-    );
+    const [printed, ...others] = lines.next({ ...after, updates: [undone] });
+    expect(others).toEqual([]);
+    expect(printed).toContain('left-out');
+    expect(printed).toContain(undone.meaning);
+    expect(printed, 'shows that the update is restored').not.toBe(updateLine({ ...undone, outcome: null }));
     expect(lines.next({ ...after, updates: [undone] })).toEqual([]);
     const lost = { ...after, updates: [undone], coordinator: { ...node.coordinator, connected: false } };
     expect(lines.next(lost)).toEqual([expect.stringContaining('coordinator')]);
     expect(lines.next(lost)).toEqual([]);
     const over = { ...lost, job: { ...node.job!, phase: 'finished' as const } };
-    expect(lines.next(over).join()).toMatch(/moby is finished.* 5\.0000.*Ctrl-C/);
+    expect(lines.next(over).join()).toMatch(/moby .*\bfinished\b.* 5\.0000.*Ctrl-C/);
   });
 
   it('prints only what it is waiting for at first', () => {
@@ -355,14 +369,14 @@ describe('a node', () => {
       reason: 'nothing listens there',
       coordinator: { ...node.coordinator, connected: false },
     };
-    expect(new NodeLines().next(alone)).toEqual(['joining: nothing listens there']);
+    expect(new NodeLines().next(alone)).toEqual([`joining: ${alone.reason}`]);
     const reached = { ...alone, reason: 'not yet connected', coordinator: node.coordinator };
     expect(new NodeLines().next(reached)).toHaveLength(1);
   });
 
   it('prints once why it cannot join although it is connected', () => {
     const refused = { ...node, job: null, state: 'joining' as const, reason: 'onnx-cuda does not run here' };
-    const line = expect.stringContaining('onnx-cuda does not run here');
+    const line = expect.stringContaining(refused.reason);
     expect(new NodeLines().next(refused)).toEqual([expect.any(String), line]);
     const lines = new NodeLines();
     lines.next({ ...refused, reason: 'not yet connected' });
@@ -374,14 +388,14 @@ describe('a node', () => {
     const progress = new NodeProgress();
     const at = (bytes: number, now: number) =>
       progress.line({ ...node, download: { what: 'base', bytes, total: 3_000_000 } }, now);
-    expect(at(1_000_000, 0)).toMatch(/^fetching the base model: 33 % of 3\.0 MB$/);
-    expect(at(2_000_000, 10_000)).toContain('66 % of 3.0 MB, 100 kB/s, 10 s left');
-    expect(progress.line(node, 11_000)).toContain('step 3 of 20');
+    expect(at(1_000_000, 0)).toMatch(/\bbase\b.*\b33 %.*\b3\.0 MB$/);
+    expect(at(2_000_000, 10_000)).toMatch(/\bbase\b.*\b66 %.*\b3\.0 MB.*\b100 kB\/s.*\b10 s\b/);
+    expect(progress.line(node, 11_000)).toMatch(/training\b.*\b3\b.*\b20\b/);
     expect(progress.line({ ...node, state: 'awaiting' }, 12_000)).toBeNull();
   });
 
   it('shows a download in its status', () => {
     const fetching = { ...node, download: { what: 'base' as const, bytes: 50, total: 200 } };
-    expect(nodeLines(fetching, '').join('\n')).toContain('fetching the base model: 25 % of 200 B');
+    expect(nodeLines(fetching, '').join('\n')).toMatch(/\bbase\b.*\b25 %.*\b200 B\b/);
   });
 });

@@ -3,7 +3,7 @@ import { parseJobSpec } from '../../../lora/finetune/job-spec.ts';
 
 const MINIMAL = { name: 'whale', base: '/base', data: { train: '/data' } };
 
-function message(spec: unknown): string {
+function messageOf(spec: unknown): string {
   try {
     parseJobSpec(spec);
   } catch (error) {
@@ -13,20 +13,20 @@ function message(spec: unknown): string {
 }
 
 it.each([
-  [{ rounds: { count: 'many' } }, ['rounds.count', '"many"', 'whole number from 1 to 1000000']],
-  [{ training: { learningRate: 5 } }, ['training.learningRate', '5', 'above 0 and up to 1']],
-  [{ training: { betas: [0.9, 2] } }, ['training.betas.1', '2', 'from 0 to below 1']],
-  [{ training: { betas: [0.9] } }, ['training.betas', '[0.9]', 'list of 2']],
+  [{ rounds: { count: 'many' } }, ['rounds.count', '"many"', ' 1 ', '1000000']],
+  [{ training: { learningRate: 5 } }, ['training.learningRate', ' 5', 'above 0 ', ' 1']],
+  [{ training: { betas: [0.9, 2] } }, ['training.betas.1', ' 2', ' 0 ', 'below 1']],
+  [{ training: { betas: [0.9] } }, ['training.betas', '[0.9]', ' 2']],
   [{ rounds: { preset: 'huge' } }, ['rounds.preset', '"huge"', '"tiny"', '"auto"']],
-  [{ admission: 'secret' }, ['admission', '"secret"', '"open", "invite" or a list of peer ids']],
-  [{ training: { warmupRatio: 'a' } }, ['training.warmupRatio', 'from 0 to 1 or null']],
-  [{ base: undefined }, ['base is missing', 'a path']],
+  [{ admission: 'secret' }, ['admission', '"secret"', '"open"', '"invite"']],
+  [{ training: { warmupRatio: 'a' } }, ['training.warmupRatio', '"a"', ' 0 ', ' 1 ', 'null']],
+  [{ base: undefined }, ['base', 'path']],
   [{ data: 'x' }, ['data', '"x"', 'train, heldOut']],
   [{ lora: { targets: 'q', layersToTransform: [1] } }, ['lora.layersToTransform', '[1]']],
-  [{ lora: { rankPattern: { q: 'x' } } }, ['lora.rankPattern', 'whole number from 1']],
+  [{ lora: { rankPattern: { q: 'x' } } }, ['lora.rankPattern', ' 1']],
   [{ name: 'x'.repeat(500) }, ['name', 'xxx…']],
 ])('names the field, its value and the allowed values: %j', (part, parts) => {
-  const text = message({ ...MINIMAL, ...part });
+  const text = messageOf({ ...MINIMAL, ...part });
   for (const expected of parts) expect(text).toContain(expected);
   expect(text).not.toContain('undefined');
 });

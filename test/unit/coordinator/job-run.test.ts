@@ -6,7 +6,7 @@ import { sha256 } from '../../../protocol/cbor.ts';
 import { verifyMessage } from '../../../protocol/signing.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { ScriptedPeer, training } from './scripted-peer.ts';
-import { World } from './world.ts';
+import { EVALUATION_FAILURE, World } from './world.ts';
 
 describe('a round', () => {
   test('publishes its head once, answers requests for it, and ends with a checkpoint whose delta gives its adapter', async () => {
@@ -207,7 +207,7 @@ describe('a round', () => {
     world.brokenEvaluations = 3;
     await peers[0]!.submit(peers[0]!.seal(peers[0]!.update(head)));
     await world.until(() => world.run.driver.state.phase === 'paused', 'the pause');
-    expect(world.run.driver.state.reason).toContain('evaluation has been killed');
+    expect(world.run.driver.state.reason).toContain(EVALUATION_FAILURE);
     world.run.operate({ type: 'resume' });
     await world.until(() => world.run.driver.state.phase === 'finished', 'the end');
     expect(world.run.record.checkpoint.checkpoint.contributors).toHaveLength(1);

@@ -17,6 +17,8 @@ import { VirtualClock } from '../../utils/virtual/virtual-clock.ts';
 import { VirtualNetwork } from '../../utils/virtual/virtual-network.ts';
 
 export const COORDINATOR = signerOf(200);
+/** Message of the error of a broken evaluation. */
+export const EVALUATION_FAILURE = 'the evaluation has been killed';
 
 export interface WorldOptions extends ToyJobOptions {
   acceptance?: Partial<Manifest['acceptance']>;
@@ -186,7 +188,7 @@ export class World {
   #evaluate(adapter: readonly Float32Array[]): RowLoss[] {
     if (this.brokenEvaluations > 0) {
       this.brokenEvaluations--;
-      throw new Error('the evaluation has been killed');
+      throw new Error(EVALUATION_FAILURE);
     }
     return (this.#options.losses ?? quadratic)(adapter);
   }

@@ -67,20 +67,19 @@ it('a resumed run uses its devices, or the ones named now', async () => {
 it('several devices share a batch in default micro-batches, and a resumed run keeps its micro-batch', async () => {
   const rows = async (output: string) => (await newest(output)).settings.spec.training.microBatch;
   const two = ['--engine', 'onnx-cpu,onnx-cpu'];
-  const begun = await train('out', '--steps', '1', '--config', 'whole.yaml', ...two);
-  expect(begun).toContain("rows at a time: 1 of a batch's 2 rows");
-  expect(begun).not.toContain('idle');
+  const begun = await train('out', '--json', '--steps', '1', '--config', 'whole.yaml', ...two);
+  expect(begun).toContain('"event":"batch-shared","microBatch":1,');
+  expect(begun).not.toContain('DEVICES_IDLE');
   expect(await rows('out')).toBe(1);
   const alone = ['--config', 'whole.yaml', '--engine', 'onnx-cpu'];
-  expect(await train('out', '--resume', '--steps', '2', ...alone)).not.toContain('rows at a time');
+  expect(await train('out', '--json', '--resume', '--steps', '2', ...alone)).not.toContain('batch-shared');
   expect(await rows('out')).toBe(1);
   await train('alone', '--steps', '1', ...alone);
-  expect(await train('alone', '--resume', '--steps', '2', '--config', 'whole.yaml', ...two)).toContain(
-    'idle',
-  );
+  const joined = await train('alone', '--json', '--resume', '--steps', '2', '--config', 'whole.yaml', ...two);
+  expect(joined).toContain('"code":"DEVICES_IDLE"');
   expect(await rows('alone')).toBe(2);
   const set = await train('set', '--steps', '1', '--micro-batch', '2', ...two);
-  expect(set).toContain('1 of the 2 devices is idle');
+  expect(set, 'one of two devices is idle').toMatch(/\b1\b.*\b2 devices\b/);
   expect(await rows('set')).toBe(2);
 });
 

@@ -48,8 +48,8 @@ it('advises a lower rate after gradients that are not finite, and not --resume',
   const report = new TrainReport({ json: false, output: options.output }, context);
   const error = await trainPrepared(options, report).catch((error: unknown) => error);
   expect(error).toMatchObject({ code: 'GRADIENT_NOT_FINITE' });
-  expect(failureOf(error).next).toMatch(/--learning-rate.*--resume would fail at the same step/);
-  expect(err()).toContain('the adapter after step');
+  expect(failureOf(error).next).toMatch(/--learning-rate.*--resume/);
+  expect(err()).toContain(options.output);
   expect(err()).not.toContain('--resume');
 });
 
@@ -84,7 +84,7 @@ it('warns about too little memory, and trains', async () => {
     report,
   );
   expect(outcome.step).toBe(1);
-  expect(err()).toMatch(/[\d.]+ MB of memory .*1\.0 MB are available/);
+  expect(err()).toMatch(/\b[\d.]+ MB\b.*\b1\.0 MB\b/);
 });
 
 it('warns about memory again where a resumed run has more or other devices', async () => {
@@ -95,16 +95,16 @@ it('warns about memory again where a resumed run has more or other devices', asy
       ...options.compute,
       devices: [...options.compute.devices, ...others] as unknown as Devices,
     };
-    const { context, err } = fakeContext();
+    const { context, out } = fakeContext();
     const { spec, output } = options;
     const found = await new CheckpointFolder({ output, keep: 1 }).newest();
     const newest = found && { ...found, settings: { ...found.settings, ...ran } };
     const finite = { schedule: 'constant', learningRate: 1e-6, loraPlusRatio: 1, weightDecay: 0 } as const;
     const training = { ...spec.training, ...finite };
     const length = { ...spec, training, run: { ...spec.run, steps } };
-    const report = new TrainReport({ json: false, output }, context);
+    const report = new TrainReport({ json: true, output }, context);
     await trainPrepared({ ...options, spec: length, resume: true, newest, asked: compute, compute }, report);
-    return err().includes('MB of memory');
+    return out().includes('"MEMORY_SHORT"');
   };
   expect(await warned(1, [])).toBe(true);
   expect(await warned(2, []), 'it is known to fit').toBe(false);

@@ -25,20 +25,24 @@ const outcome = {
   adapterStep: 15,
   finished: 'early-stopping',
 } satisfies Omit<FinetuneResult, 'base'>;
+const SHARED = 'reason of the micro-batch';
+const CHECKPOINTING = 'reason of the checkpointing';
+const DAMAGED = 'reason of the warning';
 
-function run(json: boolean) {
+function run(json: boolean, finished: FinetuneResult['finished'] = outcome.finished) {
   const { context, out, err } = fakeContext();
   const report = new TrainReport({ json, output: '/out' }, context);
-  report.onBatchShared(4, 'for two devices');
-  report.onCheckpointing('because a base of 4 bits is chosen to save memory');
+  report.onBatchShared(4, SHARED);
+  report.onCheckpointing(CHECKPOINTING);
   report.onPlan({ tokens: 100_000, rows: 800, steps: 20, parameters: 5000, heldOutLoss: 3 });
   report.onStep(step);
   report.onMeasuring(0, 10);
   report.onEvaluated({ step: 5, heldOutLoss: 2.25, best: true });
+  report.onEvaluated({ step: 10, heldOutLoss: 2.5, best: false });
   report.onCheckpoint({ step: 5, path: '/out/checkpoints/step-00000005' });
-  report.onWarning(new SwarmError('TRAIN_CHECKPOINT', 'the checkpoint is damaged', { dir: '/out' }));
+  report.onWarning(new SwarmError('TRAIN_CHECKPOINT', DAMAGED, { dir: '/out' }));
   report.onPartial({ step: 5, resumable: true });
-  report.onTrained({ base: '/base', ...outcome });
+  report.onTrained({ base: '/base', ...outcome, finished });
   report.end();
   return { out: out(), err: err() };
 }
@@ -56,13 +60,14 @@ describe('the report of a training', () => {
       'plan',
       'step',
       'evaluated',
+      'evaluated',
       'checkpoint',
       'warning',
       'partial',
       'trained',
     ]);
     for (const { schemaVersion } of lines) expect(schemaVersion).toBe(1);
-    expect(lines[0]).toMatchObject({ microBatch: 4, reason: 'for two devices' });
+    expect(lines[0]).toMatchObject({ microBatch: 4, reason: SHARED });
     expect(lines[3]).toEqual({ schemaVersion: 1, event: 'step', ...step });
     expect(lines.at(-1)).toEqual({
       schemaVersion: 1,
@@ -76,18 +81,15 @@ describe('the report of a training', () => {
 
   it('for people has the results and the next command', () => {
     const { out, err } = run(false);
-    for (const words of [
-      'rows at a time: for two devices',
-      'gradient checkpointing: on, because a base of 4 bits',
-      'held-out loss 3.0000',
-      'best so far',
-      'stopped early',
-      'step 15',
-      'swarm generate',
-    ]) {
-      expect(out).toContain(words);
+    for (const part of [SHARED, CHECKPOINTING, '3.0000', 'step 15', 'swarm generate']) {
+      expect(out).toContain(part);
     }
-    for (const words of ['step 5/20', 'rate 1.0e-4', 'damaged', '--resume --output /out'])
-      expect(err).toContain(words);
+    for (const part of ['step 5/20', '1.0e-4', DAMAGED, '--resume --output /out']) {
+      expect(err).toContain(part);
+    }
+    expect(out, 'has a mark at the best loss').toMatch(/^step 5 .*\b2\.2500\b.+$/m);
+    expect(out, 'and at no other').toMatch(/^step 10 .*\b2\.5000$/m);
+    const lines = (text: string): number => text.split('\n').length;
+    expect(lines(out), 'says that it stopped early').toBe(lines(run(false, 'steps').out) + 1);
   });
 });

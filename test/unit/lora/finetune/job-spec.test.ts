@@ -33,12 +33,12 @@ describe('parseJobSpec', () => {
     [{ ...MINIMAL, rounds: { localStep: 1 } }, 'rounds.localStep', 'localSteps'],
     [{ ...MINIMAL, lora: { ranks: 8 } }, 'lora.ranks', 'rank'],
   ])('an unknown key is an error that says what was meant', (spec, key, meant) => {
-    expect(problemsOf(spec)).toEqual([`"${key}" is not a known key; did you mean "${meant}"?`]);
+    expect(problemsOf(spec)).toEqual([expect.stringMatching(`"${key}".*"${meant}"`)]);
   });
 
   test('lists all keys for a key that resembles none', () => {
     expect(problemsOf({ ...MINIMAL, acceptance: { banana: 1 } })).toEqual([
-      '"acceptance.banana" is not a known key; the known keys are tolerance, heldOutRows',
+      expect.stringMatching(/"acceptance\.banana".*tolerance, heldOutRows/),
     ]);
   });
 

@@ -59,8 +59,9 @@ it('advises a micro-batch that fits only because gradient checkpointing turns it
     const { compute } = decideForRun(model, spec, { ...open, checkpointing }, available);
     return memoryWarning(model, spec, compute, available)!.next;
   };
-  expect(next('auto')).toContain('--micro-batch 1 ');
-  expect(next(false)).not.toContain('(the same result)');
+  const alone = /--micro-batch 1 (?!--)/;
+  expect(next('auto')).toMatch(alone);
+  expect(next(false)).not.toMatch(alone);
 });
 
 it('does not advise a setting that is on already', () => {
@@ -82,7 +83,7 @@ describe('with several devices', () => {
     const available = 1.25 * one.total;
     expect(memoryWarning(model, spec, processorCompute(), available)).toBeNull();
     const warning = memoryWarning(model, spec, together, available)!;
-    expect(warning.message).toContain('2 trainer processes');
+    expect(warning.message).toMatch(/ 2 /);
     expect(warning.values).toMatchObject({ needed: two.total });
     expect(warning.next).toContain('--engine onnx-cpu');
     expect(decideForRun(model, spec, open, available).compute.checkpointing).toBe(false);

@@ -8,7 +8,7 @@ it('only one run at a time can train into a folder', async () => {
   expect(() => lockOutput('/out', { cacheDir })).toThrow(
     expect.objectContaining({
       code: 'OUTPUT_BUSY',
-      message: `process ${process.pid} is training into /out`,
+      values: { output: '/out', pid: process.pid },
     }),
   );
   lockOutput('/other', { cacheDir })();

@@ -72,7 +72,7 @@ describe('a resumed run', () => {
       expect.objectContaining({
         code: 'RESUME_CONFLICT',
         values: expect.objectContaining({
-          differences: [expect.objectContaining({ field: 'the base model', now: 'another' })],
+          differences: [expect.objectContaining({ field: 'base', now: 'another' })],
         }),
       }),
     );

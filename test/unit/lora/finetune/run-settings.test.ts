@@ -18,11 +18,11 @@ describe('a resume with other settings', () => {
     expect(fields(spec({ training: { ...before.spec.training, learningRate: 1 } }))).toEqual([
       'training.learningRate',
     ]);
-    expect(fields({ ...before, rows: 'other' })).toEqual(['the data']);
+    expect(fields({ ...before, rows: 'other' })).toEqual(['data.train']);
     expect(fields({ ...before, base: 'other', heldOut: 'x', baseBits: 8 as const })).toEqual([
       'baseBits',
-      'the base model',
-      'the held-out text',
+      'base',
+      'data.heldOut',
     ]);
   });
 
