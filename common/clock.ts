@@ -1,4 +1,4 @@
-/** Time as a dependency: real in the daemons, virtual in the simulation. */
+/** The source of time for a component: the machine's clock in the daemons, a virtual clock in the simulation. */
 export interface Clock {
   /** Milliseconds since the Unix epoch, for records and messages. May jump when the machine's clock is set. */
   now(): number;

@@ -5,7 +5,7 @@ export const commonError = defineErrors({
   DEADLINE_EXCEEDED: 'timeout',
   FOLDER_UNUSABLE: 'refused',
   FOLDER_LOCKED: { kind: 'conflict', next: 'stop that process, or choose another folder' },
-  HOME_LOCKED: { kind: 'conflict', next: 'stop that process, or give this one another --home' },
+  HOME_LOCKED: { kind: 'conflict', next: 'stop that process, or choose another folder with --home' },
   OUTPUT_EXISTS: 'conflict',
   STORE_FULL: { kind: 'failed', next: 'free disk space, then run the same command again' },
   USAGE: 'usage',

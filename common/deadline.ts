@@ -1,6 +1,6 @@
 /**
- * Deadlines and pauses on a {@link Clock}. `AbortSignal.timeout` and the timers of Node do the same on the machine's clock;
- * these exist because the simulation runs on a virtual one.
+ * Deadlines and pauses on a {@link Clock}. `AbortSignal.timeout` and Node's timers do the same on the machine's clock,
+ * but the simulation runs on a virtual clock.
  */
 
 import { raceSignal } from 'race-signal';
@@ -18,9 +18,9 @@ export interface DeadlineOptions {
 }
 
 /**
- * Runs `work` with a signal that aborts at a deadline. The returned promise settles at the deadline even if `work` ignores
- * its signal. The signal never aborts after `work` has settled: libp2p sockets keep obeying the signal they were dialled
- * with.
+ * Runs `work` with a signal that aborts at a deadline. The returned promise settles at the deadline even if `work`
+ * ignores its signal. The signal never aborts after `work` has settled, because a libp2p socket obeys the signal that
+ * it was dialled with for as long as it is open.
  * @throws SwarmError DEADLINE_EXCEEDED, the outer signal's reason, or an error of `work`
  */
 export async function withDeadline<T>(

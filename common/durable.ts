@@ -11,12 +11,14 @@ export interface DurableWriteOptions {
   mode?: number;
 }
 
-/** Distinguishes the partial files of this process; their names also hold its process id. */
+/**
+ * Number of writes so far. It keeps the names of this process's partial files apart. The names also contain its pid.
+ */
 let writes = 0;
 
 /**
- * Replaces a file. After a crash at any moment `path` holds either the old bytes or the new ones. If this rejects, no
- * partial file remains. The next write to the same path removes partial files of killed processes.
+ * Replaces a file. After a crash at any moment `path` holds either the old bytes or the new ones. A write that fails
+ * leaves no partial file. A killed process can leave one, which the next write to the same path removes.
  *
  * @param content the bytes, or a function that writes them to an open file
  * @throws SwarmError STORE_FULL, WRITE_FAILED, or an error of `content`
@@ -50,15 +52,15 @@ export async function renameDurably(from: string, to: string): Promise<void> {
   await syncFolder(dirname(to));
 }
 
-/** What Windows answers while a process has the file, its target or a file in the folder open. */
+/** Error codes that Windows returns while some process has the file, the target or a file in the folder open. */
 const HELD_OPEN: readonly unknown[] = ['EACCES', 'EBUSY', 'EPERM'];
-/** Pauses between the attempts on Windows, milliseconds: 1.9 s in all, as a virus scanner holds a new file for less. */
+/** Milliseconds between the attempts on Windows: 1.9 s in all. A virus scanner closes a new file sooner than that. */
 const RENAME_PAUSES_MS = [10, 30, 60, 100, 200, 500, 1000];
 
 /**
  * Renames a file or folder. On Windows a rename fails while a virus scanner, an indexer or a reader has the file open
- * (github.com/isaacs/node-graceful-fs/pull/119), so there it is tried again for up to two seconds. Elsewhere it is tried
- * once.
+ * (github.com/isaacs/node-graceful-fs/pull/119), so this function retries there for up to two seconds. On other systems
+ * it tries once.
  */
 export async function renameWithRetry(from: string, to: string): Promise<void> {
   for (const pause of process.platform === 'win32' ? RENAME_PAUSES_MS : []) {
@@ -72,12 +74,15 @@ export async function renameWithRetry(from: string, to: string): Promise<void> {
   await rename(from, to);
 }
 
-/** What file systems answer that cannot sync a folder, such as some network shares. PostgreSQL ignores the same. */
+/**
+ * Error codes of file systems that cannot sync a folder, such as some network shares. PostgreSQL ignores the same
+ * codes.
+ */
 const NO_FOLDER_SYNC: readonly unknown[] = ['EBADF', 'EINVAL', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
 
 /**
- * Syncs the names in a folder, so that they survive a crash. Windows neither has nor needs such a call. A file system
- * without it is left to its own order of writing.
+ * Syncs a folder, so that the names of its files survive a crash. Does nothing on Windows, which has no such call and
+ * needs none, and on file systems without the call.
  */
 export async function syncFolder(path: string): Promise<void> {
   if (process.platform === 'win32') return;

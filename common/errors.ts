@@ -21,7 +21,7 @@ export interface ErrorOptions {
   next?: string | undefined;
 }
 
-/** An error as JSON, to cross a process, thread or HTTP boundary between two parts of this program. */
+/** An error as JSON. This program passes errors in this form between its processes and threads, and over HTTP. */
 export interface ErrorJson {
   code: string;
   message: string;
@@ -81,12 +81,12 @@ export class SwarmError<Code extends string = string> extends Error {
   }
 }
 
-/** Whether a value is a SwarmError. @param code if given, only of this code */
+/** Returns whether a value is a SwarmError. @param code if given, the error must also have this code */
 export function isSwarmError(error: unknown, code?: string): error is SwarmError {
   return error instanceof SwarmError && (code === undefined || error.code === code);
 }
 
-/** The kind of each error code of a module, and the advice that holds for every use of the code. */
+/** The error codes of a module. Each has a kind, and can have advice that fits every use of the code. */
 export type ErrorTable = Readonly<
   Record<string, ErrorKind | { readonly kind: ErrorKind; readonly next: string }>
 >;
@@ -130,7 +130,9 @@ const SYSTEM_ERRORS: readonly { codes: readonly string[]; kind: ErrorKind; next?
   },
 ];
 
-/** Returns kind and advice for a failed system call, to spread into `ErrorOptions`; empty for an error without a code. */
+/**
+ * Returns kind and advice for a failed system call, to spread into `ErrorOptions`; empty for an error without a code.
+ */
 export function fromSystem(cause: unknown): Pick<ErrorOptions, 'kind' | 'next'> {
   if (!(cause instanceof Error && 'code' in cause)) return {};
   const found = SYSTEM_ERRORS.find(({ codes }) => codes.includes(String(cause.code)));

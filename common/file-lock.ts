@@ -5,16 +5,21 @@ import { commonError } from './common-errors.ts';
 import { isSwarmError } from './errors.ts';
 
 const LOCK_FILE = 'lock';
-/** Names the holder for people; the lock itself does not depend on it. */
+/**
+ * Contains the pid of the process that holds the lock. Only the error message uses it; the lock does not depend on it.
+ */
 const HOLDER_FILE = 'lock.pid';
-/** The garbage collector closes a database without references, which would drop its lock. */
+/**
+ * The locks that this process holds. Without a reference to its database object, the garbage collector would close the
+ * database and thereby release the lock.
+ */
 const held = new Set<DatabaseSync>();
 
 /**
  * Makes this process the only one that works in a folder (created if absent, mode 0700).
  *
- * The lock is SQLite's exclusive file lock. The kernel drops it however its holder dies, so no stale lock is left, and a
- * process that later gets the holder's pid is not mistaken for the holder.
+ * The lock is SQLite's exclusive file lock. The kernel releases it when its holder dies, even by SIGKILL. So a dead
+ * process leaves no stale lock, and a later process with the same pid is not mistaken for the holder.
  * @returns a function that releases the lock; the end of the process releases it too
  * @throws SwarmError FOLDER_LOCKED with the pid of the process that holds it
  */

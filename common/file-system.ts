@@ -1,13 +1,13 @@
-/** Calls that some file systems do not have. */
+/** File operations that also work on file systems without some system calls. */
 import { constants } from 'node:fs';
 import { chmod, copyFile, link, open, statfs } from 'node:fs/promises';
 
-/** What file systems answer to a call that they do not have. */
+/** Error codes of a system call that the file system does not support. */
 const NO_SUCH_CALL: readonly unknown[] = ['ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
 
 /**
- * Returns the bytes of a folder's disk that this user may still write.
- * @returns Infinity where the file system does not tell. Then a write fails when the disk is full
+ * Returns the free bytes of a folder's disk, as far as this user may write them.
+ * @returns Infinity if the file system does not report its free space; a full disk then shows only when a write fails
  */
 export async function freeBytesOf(folder: string): Promise<number> {
   try {
@@ -20,9 +20,9 @@ export async function freeBytesOf(folder: string): Promise<number> {
 }
 
 /**
- * Gives a file a second name, or copies it where that is not possible: on another file system, or on one without hard
- * links. Each system has its own error for that, so every error of the link leads to the copy. Never copies over an
- * existing name: that would write through a link into another file.
+ * Creates a hard link, or copies the file if a link is not possible: across file systems, or on a file system without
+ * hard links. Systems report this with different errors, so after any error of the link the file is copied. The copy
+ * never overwrites an existing file, because that file may be a link to a blob, and the copy would change the blob.
  * @throws the error of the copy: EEXIST if `to` exists
  */
 export async function linkOrCopy(from: string, to: string): Promise<void> {
@@ -30,15 +30,16 @@ export async function linkOrCopy(from: string, to: string): Promise<void> {
     await link(from, to);
   } catch {
     await copyFile(from, to, constants.COPYFILE_EXCL);
-    // For writing: Windows syncs no handle that is open for reading only.
+    // Opened for writing, because Windows cannot sync a read-only handle.
     const file = await open(to, 'r+');
     await file.sync().finally(() => file.close());
   }
 }
 
 /**
- * Makes a file readable and writable by its owner only: copies and backups often restore it as readable by all users.
- * Does nothing on a file system without rights for each file. On Windows the rights of the folder apply.
+ * Makes a file readable and writable by its owner only. A file that was copied or restored from a backup is often
+ * readable by all users. Does nothing on a file system without permissions per file. On Windows the folder's
+ * permissions apply.
  */
 export async function restrictToOwner(path: string): Promise<void> {
   await chmod(path, 0o600).catch((error: NodeJS.ErrnoException) => {

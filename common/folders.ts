@@ -10,8 +10,8 @@ interface MakeOptions {
 }
 
 /**
- * Creates a folder and its missing parents, one by one: Node's recursive mkdir never returns if the system answers ENOENT,
- * as /proc does.
+ * Creates a folder and its missing parents, one at a time. Node's recursive mkdir would never return where the system
+ * answers ENOENT, for example below /proc.
  * @throws SwarmError FOLDER_UNUSABLE
  */
 export async function makeFolder(
@@ -32,8 +32,8 @@ export async function makeFolder(
 }
 
 /**
- * Creates an output folder, and refuses one that holds files unless `force` is set: no file of the user is overwritten
- * unasked.
+ * Creates an output folder. Refuses a folder that is not empty unless `force` is set, so that no file of the user is
+ * overwritten by accident.
  * @throws SwarmError OUTPUT_EXISTS, FOLDER_UNUSABLE
  */
 export async function claimOutput(dir: string, { force }: { force: boolean }): Promise<void> {

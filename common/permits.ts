@@ -1,6 +1,6 @@
 /**
- * Semaphores by key: up to `most` permits per key at a time, first come, first served. p-limit has neither keys nor an
- * abortable queue.
+ * A semaphore for each key. Up to `most` callers hold a permit of the same key at a time; others wait, first come,
+ * first served. The package p-limit has no keys, and its callers cannot leave the queue when a signal aborts.
  */
 export class Permits {
   readonly #most: number;
@@ -25,8 +25,8 @@ export class Permits {
   }
 
   /**
-   * Waits until {@link #release} passes a permit on. Listens to the signal itself instead of racing promises: a waiter that
-   * aborts must leave the queue at once, or it could be passed a permit that it no longer releases.
+   * Waits until {@link #release} passes on a permit. Listens to the signal directly instead of racing promises, because
+   * an aborted waiter must leave the queue at once. Otherwise it could receive a permit that nobody would release.
    */
   #turn(key: string, signal: AbortSignal): Promise<void> {
     const line = this.#waiting.get(key) ?? [];

@@ -13,8 +13,8 @@ export interface ProgressOptions {
 }
 
 /**
- * Runs `work` with a signal that aborts after `idleMs` without progress, or after `totalMs`. One timer serves both limits:
- * progress is frequent, so `progressed` only records the time.
+ * Runs `work` with a signal that aborts after `idleMs` without progress, or after `totalMs`. `work` calls `progressed`
+ * often, so that function only records the time. One timer checks both limits.
  * @throws SwarmError DEADLINE_EXCEEDED, the outer signal's reason, or an error of `work`
  */
 export async function withProgress<T>(
@@ -32,10 +32,9 @@ export async function withProgress<T>(
       cancel = clock.after(left, check);
       return;
     }
-    const limit = now - start >= totalMs ? totalMs : idleMs;
-    controller.abort(
-      commonError('DEADLINE_EXCEEDED', `${what} took longer than ${limit} ms`, { what, ms: limit }),
-    );
+    const [problem, ms] =
+      now - start >= totalMs ? ['took longer than', totalMs] : ['made no progress for', idleMs];
+    controller.abort(commonError('DEADLINE_EXCEEDED', `${what} ${problem} ${ms} ms`, { what, ms }));
   };
   const onAbort = (): void => controller.abort(signal.reason);
   if (signal.aborted) onAbort();

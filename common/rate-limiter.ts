@@ -1,16 +1,18 @@
 import type { Clock } from './clock.ts';
 
+/** A number of calls that a key may make per `perMs` milliseconds. */
 export interface Quota {
   readonly calls: number;
   readonly perMs: number;
 }
 
-/** Keys remembered at once. The least recently used are dropped first: their quota has refilled. */
+/** Most keys in memory. The least recently used are dropped first, because their quotas have refilled the most. */
 const REMEMBERED_KEYS = 4096;
 
 /**
- * Generic cell rate algorithm (ITU-T I.371): each key may make `calls` calls at once, and earns them back evenly over
- * `perMs` milliseconds. State is one number per key: the time at which its bucket is empty again.
+ * Limits the rate of calls with the generic cell rate algorithm (ITU-T I.371). Each key may make `calls` calls at once,
+ * and earns them back evenly over `perMs` milliseconds. The state of a key is one number: the time at which its bucket
+ * of recent calls is empty again.
  */
 export class RateLimiter {
   readonly #clock: Clock;

@@ -27,7 +27,7 @@ export function specProblems(
       return issue.keys.map((key) => unknownKey([...issue.path, key].join('.'), key, keysOf(place)));
     }
     const name = field || 'the specification';
-    // Our own rules have their own messages.
+    // The rules that this project adds to zod's bring their own messages.
     if (issue.code === 'custom' || issue.code === 'invalid_format') {
       return [{ field, text: `${name} ${foundText(value, issue.path)}: it ${issue.message}` }];
     }
@@ -52,7 +52,7 @@ function foundText(value: unknown, path: readonly PropertyKey[]): string {
     const text = JSON.stringify(found) ?? String(found);
     return `is ${text.length > SHOWN_CHARACTERS ? `${text.slice(0, SHOWN_CHARACTERS)}…` : text}`;
   }
-  // Some fields are transformed before they are checked; then the path leads nowhere in the given value.
+  // Some fields are transformed before they are checked. The path of such a field may not exist in the given value.
   const place = valueAt(value, path.slice(0, -1));
   return typeof place === 'object' && place !== null ? 'is missing' : 'is wrong';
 }
@@ -111,7 +111,7 @@ function choices(schema: JsonSchema): JsonSchema[] {
 
 function listed({ prefixItems, items }: JsonSchema): string {
   if (prefixItems)
-    return ` of ${prefixItems.length}: ${either(prefixItems.map((one) => allowedBy(one as JsonSchema)))}`;
+    return ` of ${prefixItems.length} values: ${either(prefixItems.map((one) => allowedBy(one as JsonSchema)))}`;
   return typeof items === 'object' && !Array.isArray(items) ? `, each ${allowedBy(items as JsonSchema)}` : '';
 }
 
@@ -145,7 +145,9 @@ function nearest(key: string, known: readonly string[]): string | null {
   return best && best.edits <= Math.max(1, Math.floor(best.name.length / 3)) ? best.name : null;
 }
 
-/** Damerau–Levenshtein distance (optimal string alignment): insertions, deletions, replacements, swaps of neighbours. */
+/**
+ * Damerau–Levenshtein distance (optimal string alignment): insertions, deletions, replacements, swaps of neighbours.
+ */
 function distance(a: string, b: string): number {
   const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {

@@ -1,6 +1,6 @@
 import type { Clock } from './clock.ts';
 
-/** Longest delay of Node's timers, in milliseconds; a longer one fires at once. */
+/** Longest delay of Node's timers, in milliseconds (24.8 days). Node would call a timer with a longer delay at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** The clock of the machine. */

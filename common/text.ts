@@ -8,8 +8,9 @@ const SHOWN_CHARACTERS = 300;
 const UNSAFE = /[\p{Cc}\u2028\u2029\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
 
 /**
- * Sanitises an untrusted string for a terminal: control and direction characters become "·", so that it can neither send
- * escape sequences nor forge a line. Tabs and newlines become spaces, unless `multiline` keeps them (generated text).
+ * Sanitises an untrusted string for a terminal. Control and direction characters become "·", so that the string can
+ * neither send escape sequences nor forge a line. Tabs and newlines become spaces, unless `multiline` is set, as for
+ * generated text.
  */
 export function safeText(
   text: string,
@@ -23,12 +24,12 @@ export function safeText(
   return safe.length > maxCharacters ? `${safe.slice(0, maxCharacters - 1)}…` : safe;
 }
 
-/** Formats bytes in decimal units, as network speeds are: "0 B", "999 B", "1.2 kB", "34 MB". */
+/** Formats bytes in decimal units, as is usual for network speeds: "0 B", "999 B", "1.2 kB", "34 MB". */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   let value = bytes;
   let unit = 0;
-  // 999.5 would print as "1000 kB".
+  // 999.5 kB would print as "1000 kB" instead of "1.0 MB".
   while (value >= 999.5 && unit < units.length - 1) {
     value /= 1000;
     unit++;
@@ -103,7 +104,9 @@ export function lossPicture(points: readonly { label: string; loss: number }[], 
   return lines;
 }
 
-/** Lays out rows as a table with two spaces between columns. The first row is the heading. Numbers are right-aligned. */
+/**
+ * Lays out rows as a table with two spaces between columns. The first row is the heading. Numbers are right-aligned.
+ */
 export function table(rows: readonly (readonly string[])[]): string[] {
   const columns = Math.max(0, ...rows.map((row) => row.length));
   const widths = Array.from({ length: columns }, (_, i) =>

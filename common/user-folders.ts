@@ -1,13 +1,13 @@
-/** Folders of the user, as the XDG base directory specification and the variables of this program name them. */
+/** The user's folders, which environment variables of this program and the XDG base directory specification name. */
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { type Environment, processEnvironment } from './environment.ts';
 
-/** Home of the daemon of each role. */
+/** The home folder of the coordinator and that of the node. */
 export interface Homes {
   coordinator: string;
   node: string;
-  /** Whether the user named the home. A named home is the same for both roles; the defaults differ. */
+  /** Whether the user named the home. A named home is the same folder for both roles; the default homes differ. */
   named: boolean;
 }
 
@@ -30,7 +30,10 @@ export function resolveHomes(
   return { coordinator: join(root, 'coordinator'), node: join(root, 'node'), named: false };
 }
 
-/** Returns the folder of converted weights: SWARM_CACHE, else lora-swarm in the XDG cache folder. Users may delete it. */
+/**
+ * Returns the folder of converted weights: SWARM_CACHE, else `lora-swarm` in the XDG cache folder ($XDG_CACHE_HOME, by
+ * default ~/.cache). Users may delete this folder.
+ */
 export function resolveCache(
   environment: Environment = processEnvironment(),
   cwd: string = process.cwd(),

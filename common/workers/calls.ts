@@ -1,16 +1,18 @@
 /**
- * Calls between this process and a child process or worker thread of its own: requests with replies, progress, and aborts.
- * Both ends are this program. The channel carries structured clones, so typed arrays travel as they are.
+ * Calls from this process to a child process or worker thread that it started. A call has a request and a reply, can
+ * report progress, and can be aborted. Both ends run code of this program. By default messages are structured clones,
+ * so they can contain typed arrays.
  *
- * Libraries for worker pools (tinypool, piscina) have no progress, no aborts that the callee answers, and no way to let a
- * process outlive its calls without keeping its parent alive. Trainers and templates need all three.
+ * Libraries for worker pools (tinypool, piscina) lack three things that trainers and chat templates need: progress
+ * reports, aborts that the callee answers, and child processes that stay alive between calls without keeping their
+ * parent alive.
  */
 import { type ErrorJson, errorJson, SwarmError } from '../errors.ts';
 
-/** What each method takes, returns, and reports on the way. */
+/** The types of each method's request, reply and progress reports. */
 export type Methods = Readonly<Record<string, { request: unknown; reply: unknown; progress?: unknown }>>;
 
-/** What a method reports on the way; `never` where it reports nothing. */
+/** The type of a method's progress reports; `never` for a method without them. */
 export type ProgressOf<Method> = Method extends { progress: infer Progress } ? Progress : never;
 
 /** One end of a message channel. */
@@ -22,14 +24,14 @@ export interface Channel {
 
 type ToCallee =
   | { type: 'call'; id: number; method: string; request: unknown }
-  /** Not queued: aborts the call, running or waiting. */
+  /** Aborts a call that is running or waiting. The callee acts on this message at once, before calls that wait. */
   | { type: 'abort'; id: number };
 
 type ToCaller =
   | { type: 'progress'; id: number; progress: unknown }
   | { type: 'reply'; id: number; reply: unknown }
   | { type: 'failed'; id: number; error: ErrorJson }
-  /** Belongs to no call. */
+  /** A text for people that belongs to no call. */
   | { type: 'notice'; text: string };
 
 export interface CallOptions<Progress> {
@@ -60,7 +62,10 @@ export class Calls<M extends Methods> {
     });
   }
 
-  /** @throws the callee's error; the signal's reason when it aborted before the call; the error given to `fail` */
+  /**
+   * Calls a method and waits for its reply.
+   * @throws the callee's error; the signal's reason if it had aborted before the call; the error given to `fail`
+   */
   async call<N extends keyof M & string>(
     method: N,
     request: M[N]['request'],
@@ -120,14 +125,14 @@ export type Handlers<M extends Methods> = {
 
 export interface ServeOptions {
   channel: Channel;
-  /** Code of errors that are not a SwarmError. */
+  /** Error code that replies give an error that is not a SwarmError. */
   failed: string;
-  /** Code of calls that were aborted. @default as `failed` */
+  /** Error code of calls that end with an AbortError. @default the value of `failed` */
   aborted?: string;
 }
 
 /**
- * The answering end: serves calls one after the other, in their order.
+ * Serves calls one after the other, in the order of their arrival. This is the answering end of {@link Calls}.
  *
  * @returns a function that sends a notice to the caller
  */

@@ -3,36 +3,42 @@ import { fileURLToPath } from 'node:url';
 import { Calls, type Methods } from './calls.ts';
 
 export interface ChildOptions {
-  /** Flags of Node.js. The parent's are not passed on: a debugger's port, for one, can be opened once only. @default none */
+  /**
+   * Flags of Node.js for the child. It does not inherit the parent's flags, because some work in one process only. For
+   * example, a second process cannot open the same debugger port. @default none
+   */
   execArgv?: readonly string[];
-  /** @default the parent's */
+  /** Environment of the child. @default the parent's environment */
   env?: NodeJS.ProcessEnv;
-  /** `json` for a child that runs code of strangers: structured clones are not made to be read from one. @default 'advanced' */
+  /**
+   * Encoding of messages. Use `json` for a child that runs untrusted code, because deserialising structured clones from
+   * such a child is not safe. @default 'advanced', which is structured clones
+   */
   serialization?: 'json' | 'advanced';
-  /** Lines that the child writes to its standard error. @default they are dropped */
+  /** Called with each line that the child writes to its standard error. @default the lines are dropped */
   onLog?: (line: string) => void;
-  /** Notices of the child. */
+  /** Called with each notice of the child: a text for people that belongs to no call. */
   onNotice?: (text: string) => void;
-  /** The error of calls that the child did not answer before it ended. */
+  /** Makes the error of calls that the child did not answer before it ended. */
   ended: (end: ChildEnd) => Error;
 }
 
 export interface ChildEnd {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
-  /** Why it could not be started; undefined where it was. */
+  /** The error that prevented the start of the process; undefined if it started. */
   readonly cause: Error | undefined;
-  /** The last characters of its standard error. */
+  /** The end of its standard error output. */
   readonly stderr: string;
 }
 
-/** Characters of the standard error that are kept. */
+/** Number of characters of the standard error output that are kept, counted from its end. */
 const STDERR_TAIL = 16_000;
 
 /** A child process that answers calls. */
 export class ChildCalls<M extends Methods> extends Calls<M> {
   readonly process: ChildProcess;
-  /** Resolves when the process has ended and its output is read. */
+  /** Resolves when the process has ended and all its output has been read. */
   readonly closed: Promise<ChildEnd>;
 
   constructor(
@@ -47,7 +53,7 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
     });
     super({
       channel: {
-        // A closed channel is reported by 'close', with the reason.
+        // If the channel is closed, the handler of 'close' below rejects the calls, with the reason.
         send: (message, onSent) => {
           if (child.connected) child.send(message as object, () => onSent?.());
         },
@@ -69,7 +75,7 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
       };
       child.on('close', (code, signal) => end(code, signal));
       child.on('error', (error) => {
-        // A process that could not be started does not close.
+        // A process that could not be started emits no 'close'.
         if (child.pid === undefined) end(null, null, error);
       });
     });
@@ -81,7 +87,7 @@ export class ChildCalls<M extends Methods> extends Calls<M> {
     await this.closed;
   }
 
-  /** Whether the parent stays alive for the child. */
+  /** Sets whether the child keeps its parent process alive. */
   hold(wait: boolean): void {
     const method = wait ? 'ref' : 'unref';
     this.process[method]();

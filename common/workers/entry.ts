@@ -1,13 +1,16 @@
 import { parentPort } from 'node:worker_threads';
 import type { Channel } from './calls.ts';
 
-/** The file that a child starts in, beside the module that starts it: .ts in a checkout, .js in the build. */
+/**
+ * Returns the URL of a child's entry file. The file lies in the folder of the module that starts the child. It is
+ * `name`.ts in a checkout and `name`.js in the build.
+ */
 export function entryOf(module: { url: string }, name: string): URL {
   return new URL(`${name}.${module.url.endsWith('.ts') ? 'ts' : 'js'}`, module.url);
 }
 
 /**
- * The channel to the process or thread that started this one. A child process ends with its parent.
+ * Returns the channel to the process or thread that started this one. A child process then exits when its parent does.
  *
  * @throws Error when nothing started this process with a channel
  */
@@ -22,9 +25,9 @@ export function parentChannel(): Channel {
       onMessage: (listener) => port.on('message', listener as (message: unknown) => void),
     };
   }
-  if (process.send === undefined) throw new Error('this file is the entry of a child process');
+  if (process.send === undefined) throw new Error('this file runs only as a child process or worker thread');
   process.on('disconnect', () => process.exit(0));
-  // Ctrl-C reaches the whole process group; the parent decides when its children stop.
+  // Ctrl-C reaches the whole process group. The child ignores it, because the parent decides when its children stop.
   process.on('SIGINT', () => {});
   return {
     send: (message, onSent) => {

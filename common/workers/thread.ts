@@ -5,7 +5,9 @@ import { Calls, type Methods } from './calls.ts';
 export class ThreadCalls<M extends Methods> extends Calls<M> {
   readonly #worker: Worker;
 
-  /** @param ended makes the error of calls that the thread did not answer before it ended; `cause` is what it threw */
+  /**
+   * @param ended makes the error of calls that the thread did not answer before it ended; `cause` is the thread's error
+   */
   constructor(entry: URL, { ended }: { ended: (cause: unknown) => Error }) {
     const worker = new Worker(entry);
     super({
