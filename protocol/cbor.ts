@@ -3,7 +3,7 @@ import * as dagCbor from '@ipld/dag-cbor';
 import type { z } from 'zod';
 import { protocolError } from './errors.ts';
 
-/** Encodes deterministically (DAG-CBOR): equal values give equal bytes, so that bytes can be hashed and signed. */
+/** Encodes a value as DAG-CBOR. Equal values give equal bytes, so that the bytes can be hashed and signed. */
 export function encodeCbor(value: unknown): Uint8Array {
   return dagCbor.encode(value);
 }
@@ -14,16 +14,20 @@ export function encodeCbor(value: unknown): Uint8Array {
  */
 export function decodeCbor<S extends z.ZodType>(bytes: Uint8Array, schema: S, maxBytes: number): z.infer<S> {
   if (bytes.byteLength > maxBytes) {
-    throw protocolError('MESSAGE_TOO_LARGE', `a message of ${bytes.byteLength} bytes exceeds ${maxBytes}`, {
-      bytes: bytes.byteLength,
-      maxBytes,
-    });
+    throw protocolError(
+      'MESSAGE_TOO_LARGE',
+      `a message of ${bytes.byteLength} bytes exceeds the limit of ${maxBytes}`,
+      {
+        bytes: bytes.byteLength,
+        maxBytes,
+      },
+    );
   }
   let value: unknown;
   try {
     value = dagCbor.decode(bytes);
   } catch (cause) {
-    // cborg throws on bad bytes; extreme nesting overflows the stack. Both are errors of the sender.
+    // cborg throws on bad bytes, and on extreme nesting, which overflows the stack. The sender is at fault for both.
     throw protocolError('MESSAGE_MALFORMED', 'a message is not strict CBOR', {}, { cause });
   }
   const result = schema.safeParse(value);
@@ -37,7 +41,7 @@ export function decodeCbor<S extends z.ZodType>(bytes: Uint8Array, schema: S, ma
   return result.data;
 }
 
-/** Returns the SHA-256 in lower-case hex, the only digest on the wire. */
+/** Returns the SHA-256 digest in lower-case hex. The protocol has no other kind of digest. */
 export function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
 }

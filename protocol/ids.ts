@@ -4,13 +4,13 @@ import { z } from 'zod';
 import type { SwarmError } from '../common/errors.ts';
 import { protocolError } from './errors.ts';
 
-/** Bytes, shared memory included: the type of `z.instanceof(Uint8Array)` would exclude it. */
+/** Bytes, also in shared memory, which the type of `z.instanceof(Uint8Array)` would exclude. */
 export const bytesSchema = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'must be bytes');
 
 /** SHA-256, lower-case hex, 64 characters. */
 export const digestSchema = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 lower-case hex characters');
 
-/** The name of a job. Appears in paths and on terminals, so only characters that are harmless there. */
+/** The name of a job. It appears in paths and on terminals, so it contains only characters that are harmless there. */
 export const nameSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'must be 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit');
@@ -45,7 +45,7 @@ export function publicKeyOf(peerId: string): KeyObject {
   return createPublicKey({ key: der, format: 'der', type: 'spki' });
 }
 
-/** Shortens a peer id for display to its last six characters: all peer ids begin alike. */
+/** Shortens a peer id for display to its last six characters, because all peer ids begin with the same characters. */
 export function shortPeer(peerId: string): string {
   return peerId.length > 14 ? `…${peerId.slice(-6)}` : peerId;
 }

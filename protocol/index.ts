@@ -1,4 +1,4 @@
-/** The wire contract of the swarm, as pure functions: messages, signatures, manifests, invites, ids and limits. */
+/** The wire protocol of the swarm, without I/O: messages, signatures, manifests, invites, ids and limits. */
 export { decodeCbor, encodeCbor, sha256 } from './cbor.ts';
 export { type HeadOrder, isNewer } from './head-order.ts';
 export {

@@ -4,14 +4,14 @@ import { decodeCbor, encodeCbor } from './cbor.ts';
 import { protocolError } from './errors.ts';
 import { digestSchema } from './ids.ts';
 
-/** Addresses in one invite; more would only make the line longer. */
+/** Most addresses in one invite. More would make the line too long to paste with ease. */
 export const INVITE_ADDRESSES = 8;
-/** Greatest length of an invite: 8 addresses of 256 bytes, job and token in base64 stay below. */
+/** Greatest length of an invite. Eight addresses of 256 bytes, a job and a token stay below this length in base64. */
 export const INVITE_CHARACTERS = 4096;
 /** Marks a line as an invite of version 1. */
 const PREFIX = 'swarm1';
 
-/** A multiaddr in visible ASCII that ends in a peer id, so that no other peer is mistaken for the coordinator. */
+/** A multiaddr in visible ASCII. It ends in a peer id, so that no other peer is mistaken for the coordinator. */
 const PEER_ADDRESS = /^(\/[\x21-\x7e]+)?\/p2p\/(12D3KooW[1-9A-HJ-NP-Za-km-z]{44})$/;
 
 const inviteSchema = z.strictObject({
@@ -24,7 +24,7 @@ const inviteSchema = z.strictObject({
       (addresses) => new Set(addresses.map((address) => PEER_ADDRESS.exec(address)?.[2])).size === 1,
       'must all belong to one coordinator',
     ),
-  /** null means the coordinator's only job, or the job that the contributor names. */
+  /** Digest of the job; null for the job that the contributor names, or else the coordinator's only job. */
   job: digestSchema.nullable(),
   /** Required by jobs with admission "invite"; null for open jobs. */
   token: z.string().min(1).max(128).nullable(),
@@ -51,31 +51,35 @@ export function decodeInvite(text: string): Invite {
   const invalid = (reason: string, cause?: unknown): SwarmError =>
     protocolError('INVITE_INVALID', `not a valid invite: ${reason}`, { reason }, { cause });
   if (!looksLikeInvite(text)) throw invalid(`it does not begin with "${PREFIX}"`);
-  if (text.length > INVITE_CHARACTERS) throw invalid(`${text.length} characters`);
+  if (text.length > INVITE_CHARACTERS)
+    throw invalid(`its ${text.length} characters exceed the limit of ${INVITE_CHARACTERS}`);
   const encoded = text.slice(PREFIX.length);
   const bytes = Buffer.from(encoded, 'base64url');
-  // Node skips characters that are not base64url, so compare with the re-encoded bytes.
-  if (bytes.toString('base64url') !== encoded) throw invalid('not base64url');
+  // Node skips characters that are not base64url, so compare the text with the re-encoded bytes.
+  if (bytes.toString('base64url') !== encoded) throw invalid('it is not base64url');
   try {
     return decodeCbor(new Uint8Array(bytes), inviteSchema, INVITE_CHARACTERS);
   } catch (cause) {
-    throw invalid('damaged', cause);
+    throw invalid('it is damaged', cause);
   }
 }
 
-/** Where a job is: an invite, or addresses of its coordinator and what else is known. */
+/** The way to a job: an invite, or the addresses of its coordinator, and the job and token if they are known. */
 export interface JobTarget {
   /** Text of an invite. It gives the addresses, the token, and perhaps the job. */
   readonly invite?: string;
-  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. @default those of the invite */
+  /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. @default the invite's addresses */
   readonly addresses?: readonly string[];
-  /** Digest of the job. @default that of the invite; without one null: the coordinator's choice */
+  /** Digest of the job; null leaves the choice to the coordinator. @default the invite's job, else null */
   readonly job?: string | null;
-  /** Token that the admission of the job asks for. @default that of the invite, else null */
+  /** Token, for a job with admission "invite". @default the invite's token, else null */
   readonly token?: string | null;
 }
 
-/** Reads the invite of a target. Values that are given beside it win. @throws SwarmError INVITE_INVALID */
+/**
+ * Reads the invite of a target. The target's other fields take precedence over it.
+ * @throws SwarmError INVITE_INVALID
+ */
 export function resolveTarget({ invite, addresses, job, token }: JobTarget): Invite {
   const from = invite === undefined ? { addresses: [], job: null, token: null } : decodeInvite(invite);
   return {

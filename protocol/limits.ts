@@ -19,7 +19,7 @@ export const CONTROL_MESSAGE_BYTES = 128 * KiB;
 export const RPC_MESSAGE_BYTES = 512 * KiB;
 /** Largest range of one blob request. Equals the flow-control window of a stream, and half of its read buffer. */
 export const BLOB_RANGE_BYTES = MiB;
-/** Largest frame of a blob answer. Equals the largest frame of yamux. */
+/** Largest frame of a blob answer. The receiver notes progress after each frame, so a slow answer does not time out. */
 export const BLOB_FRAME_BYTES = 64 * KiB;
 /** Largest blob. The largest blobs are files of sharded base models. */
 export const BLOB_BYTES = 64 * 1024 * MiB;

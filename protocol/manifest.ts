@@ -4,27 +4,27 @@ import { ADAPTER_BYTES, BASE_FILES, BLOB_BYTES, DATA_SHARD_BYTES, DATA_SHARDS } 
 
 const count = z.int().positive();
 
-/** A reference to a blob. Fetched by digest and verified against it; a blob of another size is refused. */
+/** A reference to a blob. The blob is fetched by digest and verified against it. A blob of another size is refused. */
 export const blobRefSchema = z.strictObject({
   digest: digestSchema,
   size: z.int().nonnegative().max(BLOB_BYTES),
 });
-/** A blob by digest and size. */
+/** The digest and size of a blob. */
 export type BlobRef = z.infer<typeof blobRefSchema>;
 
-/** Most names or patterns in a list: PEFT may list every module, and the largest Llama has 882 linear modules. */
+/** Most names or patterns in a list. PEFT may list every module, and the largest Llama has 882 linear modules. */
 const MODULES = 1024;
 /** Module paths or their last parts: 'q_proj', 'self_attn.q_proj', 'lm_head'. */
 const moduleNames = z.array(z.string().min(1).max(256)).max(MODULES);
 /** A regular expression over module paths. */
 const modulePattern = z.string().min(1).max(1024);
-/** Highest rank in a job or an adapter file: above it LoRA costs more than the layers that it adapts. */
+/** Highest rank in a job or an adapter file. Above it, LoRA costs more than the layers that it adapts. */
 const rank = count.max(1024);
 const alpha = z.number().positive().max(65536);
 
 /**
- * [pattern, value] pairs; a map in job files. Stored as pairs because the first matching pattern wins, and canonical CBOR
- * sorts the keys of maps.
+ * Returns the schema of [pattern, value] pairs, which job files write as a map. They are stored as pairs because the
+ * first matching pattern wins, and canonical CBOR would sort the keys of a map.
  */
 function byPattern<T extends z.ZodType>(value: T) {
   const pairs = z.array(z.tuple([modulePattern, value])).max(MODULES);
@@ -124,13 +124,16 @@ export const roundsSchema = z.strictObject({
   minPeers: count.max(512).default(2),
   /** Share of the assigned nodes whose updates close a round before its deadline. @default 0.6 */
   quorum: z.number().gt(0).max(1).default(0.6),
-  /** Longest duration of a round, in seconds; applies alone until rounds have been measured. @default 600 */
+  /** Longest duration of a round, in seconds. Measured rounds usually set an earlier deadline. @default 600 */
   maxSeconds: z.number().positive().max(86_400).default(600),
   /** "auto" is dense below four nodes, balanced from four. @default "auto" */
   preset: z.union([presetSchema, z.literal('auto')]).default('auto'),
   /** Decay of each node's error feedback per round. @default 0.5 */
   errorFeedbackDecay: z.number().min(0).max(1).default(0.5),
-  /** Least divisor of a coordinate's sum, as a share of the total weight. @default 0.25 */
+  /**
+   * The merge divides a coordinate's weighted sum by the weight of the updates that sent it, but by no less than this
+   * share of the round's total weight. @default 0.25
+   */
   denominatorFloor: z.number().min(0).max(1).default(0.25),
   /** Outer learning rate. @default 1 */
   outerRate: z.number().positive().max(10).default(1),
@@ -138,7 +141,7 @@ export const roundsSchema = z.strictObject({
 
 /** When a merged adapter may become the next checkpoint. */
 export const acceptanceSchema = z.strictObject({
-  /** Greatest increase of the held-out loss, as a share of it (or two standard errors). @default 0.002 */
+  /** Greatest increase of the held-out loss as a share of it. Two standard errors pass too if larger. @default 0.002 */
   tolerance: z.number().min(0).max(1).default(0.002),
   /** Held-out rows that the gate evaluates in each round; 0 means all. @default 64 */
   heldOutRows: z.int().nonnegative().max(1_000_000).default(64),
@@ -198,5 +201,5 @@ export const manifestSchema = z.strictObject({
   seed: z.int().nonnegative().max(0xffffffff),
   createdAt: z.int().nonnegative(),
 });
-/** A job, as {@link manifestSchema} checks it. */
+/** The definition of a job, as {@link manifestSchema} checks it. */
 export type Manifest = z.infer<typeof manifestSchema>;

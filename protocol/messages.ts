@@ -40,7 +40,10 @@ export const headSchema = z.strictObject({
     /** Number of earlier checkpoints; less than `round` after null rounds. */
     ordinal: index,
     adapter: adapterRef,
-    /** The quantised step from the parent checkpoint. A node that holds the parent fetches it instead of the adapter. */
+    /**
+     * The quantised step from the parent checkpoint. A node that has the parent fetches the step instead of the
+     * adapter.
+     */
     delta: z
       .strictObject({ parent: digestSchema, digest: digestSchema, size: index.max(UPDATE_BYTES) })
       .nullable(),
@@ -51,7 +54,10 @@ export const headSchema = z.strictObject({
   assignments: z
     .array(z.strictObject({ peer: peerIdSchema, start: index, end: index, steps: z.int().positive() }))
     .max(ROUND_PEERS),
-  /** Milliseconds from `issuedAt` until the round may close without missing nodes; 0 outside of training. */
+  /**
+   * Milliseconds from `issuedAt` until the round may close without nodes that have not delivered; 0 outside of
+   * training.
+   */
   deadlineMs: index,
   /** The updates merged into the checkpoint, by payload digest. */
   included: z.array(z.strictObject({ peer: peerIdSchema, update: digestSchema })).max(ROUND_PEERS),
@@ -80,11 +86,11 @@ export const updateSchema = z.strictObject({
     .nullable(),
 });
 
-/** The coordinator's answer to one update. Its author acts on the code. */
+/** The coordinator's answer to one update. The update's author acts on the code. */
 export const receiptSchema = z.strictObject({
   ...roundFields,
   peer: peerIdSchema,
-  /** Digest of the payload, as in `head.included`; of the raw message if the payload could not be read. */
+  /** Digest of the payload, as in `head.included`. For an unreadable or replayed message, its digest. */
   update: digestSchema,
   code: z.enum(receiptCodes),
   detail: z.string().max(DETAIL_CHARACTERS),
@@ -118,11 +124,13 @@ export const checkpointSchema = z.strictObject({
     trainLoss: finite.nullable(),
     tokens: index,
     seconds: finite.nonnegative(),
-    /** Outer rate that passed the gate: that of the job, or half of it. */
+    /** Outer learning rate of the merge that passed the gate: the job's rate, or half of it. */
     outerRate: finite,
     /** Size of all merged updates in bytes. */
     updateBytes: index,
-    /** Distance of factor averaging from product averaging (DESIGN.md section 5); null with fewer than two updates. */
+    /**
+     * How far averaging A and B differs from averaging B·A (lora/update/drift.ts); null with fewer than two updates.
+     */
     drift: finite.nullable(),
   }),
   createdAt: index,
@@ -135,8 +143,9 @@ export const heartbeatSchema = z.strictObject({
   agent: label,
   state: z.enum(['joining', 'syncing', 'training', 'publishing', 'awaiting', 'leaving']),
   /**
-   * The newest round that the node knows to be open or committed. Never a round that has yet to open: a node in state
-   * `awaiting` that has not delivered in this round has lost its work.
+   * The newest round that the node knows to be open or committed. If a node in state `awaiting` has not delivered in
+   * this round, its work is lost, and the coordinator stops waiting for it. So this is never a round that is yet to
+   * open.
    */
   round: index,
   /** Optimiser steps done in this round, out of `steps`. */
@@ -171,7 +180,7 @@ export type Update = Messages['update'];
 export type Receipt = Messages['receipt'];
 /** A version of the adapter with its parent, contributors and metrics. */
 export type Checkpoint = Messages['checkpoint'];
-/** A node's sign of life. */
+/** A node's heartbeat: its state, progress and speed. */
 export type Heartbeat = Messages['heartbeat'];
 
 /** Greatest body of each kind in bytes. */

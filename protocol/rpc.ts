@@ -18,8 +18,8 @@ const empty = z.strictObject({});
 const job = digestSchema;
 
 /**
- * The methods: schemas of request and response, greatest sizes in bytes, and the quota of each peer. Signed envelopes travel
- * as bytes; the caller verifies them.
+ * The methods, each with the schemas of its request and response, their greatest sizes in bytes, and the quota of each
+ * peer. Signed envelopes travel as bytes, and their receiver verifies them.
  */
 export const rpcMethods = {
   /** Lists the jobs of the coordinator. */
@@ -42,7 +42,7 @@ export const rpcMethods = {
       name: z.string().max(64),
       agent: z.string().max(64),
       engine: z.string().max(64),
-      /** As measured by the node; 0 before its first round. */
+      /** Training speed as the node measured it; 0 before its first round. */
       tokensPerSecond: z.number().nonnegative(),
       /** Time on the node's clock. A wrong clock is refused, because the node's heartbeats would not count. */
       sentAt: z.int().nonnegative(),
@@ -60,7 +60,7 @@ export const rpcMethods = {
     maxResponseBytes: RPC_MESSAGE_BYTES,
     quota: { calls: 10, perMs: 10_000 },
   },
-  /** Leaves a job; the round no longer waits for the node. */
+  /** Leaves a job. The round then no longer waits for the node. */
   leave: {
     request: z.strictObject({ job, reason: z.string().max(64) }),
     response: empty,

@@ -28,7 +28,7 @@ const envelopeSchema = z.strictObject({
 /** Space for the fields around the body: kind, author, signature and CBOR framing. */
 const ENVELOPE_OVERHEAD_BYTES = 512;
 
-/** RFC 8410 PKCS#8 wrapping of a raw 32-byte Ed25519 seed. */
+/** The bytes before a raw 32-byte Ed25519 seed in its PKCS#8 form (RFC 8410). */
 const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 
 /** Creates a signer from a raw Ed25519 seed (32 bytes). */
@@ -43,12 +43,14 @@ export function signerFromSeed(seed: Uint8Array): Signer {
   return { peerId, sign: (bytes) => edSign(null, bytes, key) };
 }
 
-/** The signature covers the kind, so that a message cannot be passed off as one of another kind. */
+/** Returns the bytes to sign. They include the kind, so that a message cannot be passed off as one of another kind. */
 function signedBytes(kind: MessageKind, body: Uint8Array): Uint8Array {
   return Buffer.concat([Buffer.from(`lora-swarm/1/${kind}\0`), body]);
 }
 
-/** Encodes and signs a message. Checks its schema first, so that we never send a message that we would refuse. */
+/**
+ * Encodes and signs a message. Checks its schema first, so that we never send a message that we would refuse ourselves.
+ */
 export function signMessage<K extends MessageKind>(
   kind: K,
   message: Messages[K],
@@ -61,7 +63,8 @@ export function signMessage<K extends MessageKind>(
 }
 
 /**
- * Verifies and decodes signed bytes: size, envelope, kind, signature, schema. No other function decodes them.
+ * Verifies and decodes signed bytes. Checks their size, envelope, kind, signature and schema. No other function decodes
+ * them.
  * @throws SwarmError MESSAGE_TOO_LARGE, MESSAGE_MALFORMED, MESSAGE_INVALID, MESSAGE_KIND, SIGNATURE_INVALID
  */
 export function verifyMessage<K extends MessageKind>(kind: K, bytes: Uint8Array): Verified<K> {

@@ -1,4 +1,4 @@
-/** The part of a head that counts rounds. */
+/** The fields of a head that {@link totalRounds} needs. */
 export interface RoundPosition {
   /** The open round, or the last one. */
   readonly round: number;
@@ -11,8 +11,8 @@ export interface RoundPosition {
 }
 
 /**
- * Returns the number of rounds of a job, as people see it in "round 10 of 20": the manifest's count plus the rounds before
- * this one that ended without a checkpoint. A round that a stop cut off is the last one, and adds none.
+ * Returns the number of rounds of a job, for display as in "round 10 of 20". It is the manifest's count plus the
+ * earlier rounds that ended without a checkpoint. A round that ended early because the job was stopped adds nothing.
  * @param position null before the first head
  */
 export function totalRounds(count: number, position: RoundPosition | null): number {
