@@ -2,8 +2,8 @@ import { formatBytes } from '../common/text.ts';
 import type { Context } from './context.ts';
 import { ProgressLine } from './print.ts';
 
-/** For the help of options that take a base model. */
-export const BASE_MODEL = 'a Hugging Face folder, or ORG/NAME[@REVISION] on the hub';
+/** Help text of options that take a base model. */
+export const BASE_MODEL = 'a folder in Hugging Face format, or ORG/NAME[@REVISION] to download from the hub';
 
 /** Shortest time in milliseconds over which a download speed is measured. */
 const MIN_SPEED_MS = 500;
@@ -45,15 +45,19 @@ export async function baseFolder(
   }
 }
 
-/** Measures bytes per second since the first report. The bytes of that report were there before. */
+/** Measures bytes per second since the first report. The bytes of that report do not count: an earlier download left them. */
 class DownloadSpeed {
   #first: { at: number; bytes: number } | null = null;
 
-  /** @returns null until there is enough time to measure over */
+  /**
+   * @param now milliseconds
+   * @param bytes bytes of the file so far
+   * @returns bytes per second; null in the first MIN_SPEED_MS
+   */
   at(now: number, bytes: number): number | null {
     this.#first ??= { at: now, bytes };
     const elapsed = now - this.#first.at;
-    // A file that starts again from zero takes bytes back.
+    // A download that starts again from zero has fewer bytes than at the first report.
     return elapsed < MIN_SPEED_MS
       ? null
       : Math.max(0, Math.round((1000 * (bytes - this.#first.bytes)) / elapsed));

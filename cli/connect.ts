@@ -8,6 +8,12 @@ export interface HomeFlag {
   home?: string;
 }
 
+/** Name and help of the argument that selects a job. */
+export const JOB_ARGUMENT = [
+  '[job]',
+  'name of a job, its digest or the beginning of the digest (default: the only job)',
+] as const;
+
 /** Connects to the coordinator that runs in the chosen home. @throws SwarmError DAEMON_NOT_RUNNING */
 export function coordinatorApi(context: Context, { home }: HomeFlag): Promise<ApiClient> {
   const homes = resolveHomes(home, context.environment, context.cwd);
@@ -29,6 +35,6 @@ export async function chooseJob(api: ApiClient, named: string | undefined): Prom
   }
   throw usageError(
     `this coordinator has ${jobs.length} jobs: ${jobs.map((j) => j.name).join(', ')}`,
-    'name one of them',
+    'add the name of one of them',
   );
 }

@@ -23,32 +23,58 @@ export interface DataFlags {
 export const DATA_FILES =
   'files, folders or patterns: .jsonl, .json, .csv, .tsv, .parquet, .txt, also .gz and .zst';
 
-/** Adds the options of commands that read data. `packing` adds those for packing samples into rows. */
+/** Adds the options of commands that read data. @param packing whether to add the options for packing samples into rows */
 export function addDataOptions(command: Command, { packing }: { packing: boolean }): Command {
   command
     .addOption(
-      new Option('--format <name>', 'format of the rows; auto: recognised per file')
+      new Option('--format <name>', 'format of the rows; auto recognises it for each file')
         .choices(['auto', ...FORMATS])
         .default('auto'),
     )
-    .option('--column <field=name>', 'column that holds a field (messages=dialog); repeatable', pair)
+    .option(
+      '--column <field=name>',
+      'take a field from a column with another name, such as messages=dialog; repeatable',
+      pair,
+    )
     .addOption(
-      new Option('--train-on <tokens>', 'tokens to train on; auto: the answers if there are prompts')
+      new Option(
+        '--train-on <tokens>',
+        'tokens that count in the loss; auto: the answers if the data has prompts, otherwise all',
+      )
         .choices(['auto', ...TRAIN_ON])
         .default('auto'),
     )
-    .option('--template <name>', "chat template to use instead of the model's: chatml, plain, or a file")
-    .option('--template-variable <name=value>', 'variable for the template; repeatable', variable);
+    .option(
+      '--template <name>',
+      "chat template to use instead of the model's: chatml, plain, or a Jinja file",
+    )
+    .option(
+      '--template-variable <name=value>',
+      'variable for the chat template, such as enable_thinking=false; repeatable',
+      variable,
+    );
   if (packing) {
     command
-      .addOption(new Option('--packing <name>', 'how samples share rows').choices(PACKINGS).default('auto'))
       .addOption(
-        new Option('--truncation <name>', 'what to do with samples longer than a row')
+        new Option('--packing <name>', 'how samples are packed into rows; docs/data.md explains the choices')
+          .choices(PACKINGS)
+          .default('auto'),
+      )
+      .addOption(
+        new Option(
+          '--truncation <name>',
+          'what to do with samples longer than a row; docs/data.md explains the choices',
+        )
           .choices(TRUNCATIONS)
           .default('auto'),
       );
   }
-  return command.option('--bad-rows <share>', 'share of unusable rows to tolerate', number(0, 1), 0.01);
+  return command.option(
+    '--bad-rows <share>',
+    'largest share of unusable rows to accept, from 0 to 1',
+    number(0, 1),
+    0.01,
+  );
 }
 
 /** Converts the flags to settings. A relative template file is resolved against `cwd`. */

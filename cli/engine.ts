@@ -5,30 +5,29 @@ import { deviceNames, ENGINE_CHOICE_LIST } from '../lora/engines/names.ts';
 import { mergeComputeInputs, parseCompute } from '../lora/train/compute.ts';
 import { usageError } from './errors.ts';
 
-/** @param purpose text before the names of the engines */
-export function engineOption(purpose = ''): Option {
+/** Returns the option --engine of a command that uses one device. @param purpose text before the names of the engines */
+export function engineOption(purpose = 'engine that computes the model: '): Option {
   return new Option(
     '--engine <name>',
-    `${purpose}${ENGINE_CHOICE_LIST} (or SWARM_ENGINE; default: auto, the fastest that runs)`,
+    `${purpose}${ENGINE_CHOICE_LIST} (or SWARM_ENGINE; default: auto, the fastest that runs here)`,
   );
 }
 
-/** `--engine` of commands that can train on several devices together. */
+/** Returns the option --engine of a command that can train on several devices. */
 export function enginesOption(): Option {
-  const description = `${ENGINE_CHOICE_LIST}; or several devices that share each batch: onnx-cuda:0,onnx-cuda:1`;
   return new Option(
     '--engine <names>',
-    `${description} (or SWARM_ENGINE; default: auto, the fastest that runs)`,
+    `engine to train with: ${ENGINE_CHOICE_LIST}; or several devices that share each batch, such as onnx-cuda:0,onnx-cuda:1 (or SWARM_ENGINE; default: auto, the fastest that runs here)`,
   );
 }
 
-/** The part of a `Compute` that the environment sets. */
+/** Returns the settings of a `Compute` that come from the environment. */
 export function environmentCompute({ SWARM_ENGINE }: Environment): ComputeInput {
   return { engine: SWARM_ENGINE || undefined, origin: 'SWARM_ENGINE' };
 }
 
 /**
- * How a command computes that uses one device: as its flags say, else the environment.
+ * Returns how to compute, for a command that uses one device. A flag overrides the environment.
  * @throws SwarmError USAGE for several devices; as parseCompute
  */
 export function oneDeviceCompute(flags: ComputeInput, environment: Environment): ComputeInput {
@@ -37,11 +36,11 @@ export function oneDeviceCompute(flags: ComputeInput, environment: Environment):
   if (devices === 'auto' || (devices.length === 1 && devices[0].device === undefined)) return input;
   throw usageError(
     `this command computes on one device, not on ${deviceNames(devices)}`,
-    'name one engine, without a number',
+    'name one engine, without a device number',
   );
 }
 
-/** Progress text while an engine is measured. */
+/** Returns the progress text while an engine is measured. */
 export function measuringLine(engine: EngineName): string {
   return `measuring ${engine}: about 2 seconds`;
 }

@@ -8,7 +8,7 @@ import { engineOption, measuringLine, oneDeviceCompute } from './engine.ts';
 import { ENGINE_THREADS, integer } from './options.ts';
 import { ProgressLine } from './print.ts';
 
-/** Flags of commands that use a model with or without an adapter. */
+/** Flags of commands that use a model, with or without an adapter. */
 export interface ModelFlags {
   model: string;
   adapter?: string;
@@ -19,7 +19,7 @@ export interface ModelFlags {
 export function addModelOptions(command: Command): Command {
   return command
     .requiredOption('--model <model>', `base model: ${BASE_MODEL}`)
-    .option('--adapter <dir>', 'PEFT adapter folder')
+    .option('--adapter <dir>', 'folder of a PEFT adapter (default: none, the base alone)')
     .addOption(engineOption())
     .option('--threads <n>', ENGINE_THREADS, integer(1, 1024));
 }

@@ -37,7 +37,7 @@ export function collect(value: string, earlier: string[] | undefined): string[] 
 export function listenAddress(value: string, earlier: string[] | undefined): string[] {
   if (!/^\/(ip4|ip6)\/[^/]+\/tcp\/\d+$/.test(value)) {
     throw new InvalidArgumentError(
-      'Use a multiaddr such as /ip4/0.0.0.0/tcp/4040; port 0 takes any free port.',
+      'Use a multiaddr such as /ip4/0.0.0.0/tcp/4040; port 0 means any free port.',
     );
   }
   return collect(value, earlier);
@@ -72,33 +72,33 @@ export function baseBits(text: string): BaseBits {
   return bits;
 }
 
-/** @param after text to append to the help */
+/** Returns the option --precision. @param after text to append to the help */
 export const precisionOption = (after = ''): Option =>
   new Option(
     '--precision <name>',
-    `precision of products with the base's weights: float32, or float16 on a GPU that supports it${after}`,
+    `precision of matrix products with the base's weights: float32, or float16 on a GPU that supports it${after}`,
   ).choices(PRECISIONS);
 
 /** Help of --threads for commands that may use the whole machine. */
-export const ENGINE_THREADS = "the engine's threads (default: all of the machine's)";
+export const ENGINE_THREADS = 'CPU threads of the engine (default: all of the machine)';
 
 export const CHECKPOINTING_HELP =
-  'compute the forward pass twice: a fraction of the memory for up to a third more time (default: on with --base-bits 4, or when training would not fit without it)';
+  'use gradient checkpointing: compute the forward pass twice, which needs a fraction of the memory and up to a third more time (default: on with --base-bits 4, or if training would not fit into memory without it)';
 
 export const BASE_BITS_HELP =
-  'bits per weight of the base: 32, 8 (less memory, and faster on a processor with VNNI) or 4 (least memory); trained weights keep 32';
+  'bits per weight of the frozen base: 32, 8 (less memory, and faster on a processor with VNNI) or 4 (least memory); trained weights always have 32';
 
-export const jsonOption = (): Option => new Option('--json', 'print JSON for programs');
+export const jsonOption = (): Option => new Option('--json', 'print JSON, for programs');
 
-/** `resolveHomes` reads the environment variable that the help names. */
+/** `resolveHomes` reads SWARM_HOME. */
 export const homeOption = (): Option =>
   new Option(
     '--home <dir>',
-    "the daemon's home folder (or SWARM_HOME; default: one per role in ~/.local/share/lora-swarm)",
+    'home folder of the coordinator or node, with its key, database and log (or SWARM_HOME; default: one per role in ~/.local/share/lora-swarm)',
   );
 
 export const logLevelOption = (): Option =>
   new Option(
     '--log-level <levels>',
-    'debug, info, warn or error; also per module, such as "warn,net=debug" (or SWARM_LOG_LEVEL)',
+    'lowest level to log: debug, info, warn or error; also per module, such as "warn,net=debug" (or SWARM_LOG_LEVEL; default: info in the log file, warn on stderr)',
   );

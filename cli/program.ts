@@ -62,8 +62,9 @@ Exit codes: docs/exit-codes.md`,
     register(program, context);
   }
   program
-    .command('help [command...]')
-    .description('show help for a command, such as: swarm help job create')
+    .command('help')
+    .argument('[command...]', 'such as: job create')
+    .description('show the help of a command')
     .action((names: string[]) => explain(program, names));
   return program;
 }

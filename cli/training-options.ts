@@ -4,7 +4,7 @@ import { isAllLinear } from '../lora/models/targets.ts';
 import { loraSchema, trainingSchema } from '../protocol/manifest.ts';
 import { collect, integer, number } from './options.ts';
 
-/** Flags of the adapter, by commander's names. Flags that are not given are undefined. */
+/** Flags of the adapter, named as commander names them. A flag that is not given is undefined. */
 export interface AdapterFlags {
   rank?: number;
   alpha?: number;
@@ -22,7 +22,7 @@ export interface AdapterFlags {
   init?: string;
 }
 
-/** Flags of the training, by commander's names. Flags that are not given are undefined. */
+/** Flags of batch and optimiser, named as commander names them. A flag that is not given is undefined. */
 export interface OptimizerFlags {
   learningRate?: number;
   schedule?: string;
@@ -45,50 +45,70 @@ export interface OptimizerFlags {
 const lora = loraSchema.parse({});
 const training = trainingSchema.parse({});
 
-/**
- * Adds the flags of the adapter. Their defaults are a job's, and apply only where no config file or preset sets a
- * value.
- */
+/** Adds the flags of the adapter. A default in their help applies only if neither a config file nor a preset sets a value. */
 export function addAdapterOptions(command: Command): Command {
   return command
     .optionsGroup('Adapter:')
-    .option('--rank <r>', `LoRA rank (default: ${lora.rank})`, integer(1, 1024))
-    .option('--alpha <number>', 'scale of the adapter: alpha / rank (default: 2 × rank)', number(1e-6))
+    .option('--rank <r>', `rank r of the LoRA matrices (default: ${lora.rank})`, integer(1, 1024))
+    .option(
+      '--alpha <number>',
+      'LoRA alpha: the adapter is scaled by alpha / rank (default: 2 × rank)',
+      number(1e-6),
+    )
     .option(
       '--target <module>',
-      'name of the modules to adapt, repeatable; or a regular expression for full names (default: all-linear)',
+      'name of the modules to adapt, such as q_proj, repeatable; or one regular expression that matches whole module paths (default: all-linear, every linear module except the output head)',
       collect,
     )
     .option(
       '--exclude <module>',
-      'name of modules not to adapt, repeatable; or a regular expression for full names',
+      'name of modules not to adapt, repeatable; or one regular expression that matches whole module paths (default: none)',
       collect,
     )
-    .option('--layer <number>', 'number of a block to adapt, from 0; repeatable (default: all)', numbers)
-    .option('--rank-pattern <pattern=r>', 'rank of the modules that match the pattern; repeatable', pattern)
-    .option('--alpha-pattern <pattern=a>', 'alpha of the modules that match the pattern; repeatable', pattern)
-    .option('--rslora', 'scale the adapter by alpha / √rank instead (rsLoRA)')
-    .option('--dora', 'train direction and magnitude separately (DoRA)')
+    .option(
+      '--layer <number>',
+      'index of a transformer block to adapt, from 0; repeatable (default: all blocks)',
+      numbers,
+    )
+    .option(
+      '--rank-pattern <pattern=r>',
+      'rank of the modules whose path ends in the pattern, such as q_proj=4; repeatable',
+      pattern,
+    )
+    .option(
+      '--alpha-pattern <pattern=a>',
+      'alpha of the modules whose path ends in the pattern, such as q_proj=8; repeatable',
+      pattern,
+    )
+    .option('--rslora', 'rsLoRA: scale the adapter by alpha / √rank instead of alpha / rank')
+    .option('--dora', 'DoRA: train direction and magnitude of the weights separately')
     .option(
       '--dropout <share>',
-      `dropout: share of the adapter's inputs set to zero during training (default: ${lora.dropout})`,
+      `dropout: share of the adapter's inputs that a training step sets to zero (default: ${lora.dropout})`,
       number(0, 0.999),
     )
     .option(
       '--save-module <module>',
-      'name of a module to train whole and save in the adapter; repeatable',
+      'name of a module to train as a whole, without LoRA, and to save in the adapter; repeatable (default: none)',
       collect,
     )
     .addOption(
-      choice('--bias <which>', `biases to train (default: ${lora.bias})`, ['none', 'all', 'lora_only']),
+      choice(
+        '--bias <which>',
+        `biases to train: none, all of the model, or only those of the adapted modules (default: ${lora.bias})`,
+        ['none', 'all', 'lora_only'],
+      ),
     )
-    .option('--freeze-a', 'train only B, and keep A at its initial values')
+    .option('--freeze-a', 'train only the LoRA matrix B, and keep A at its initial values')
     .addOption(
-      choice('--init <how>', 'distribution of the initial A (default: uniform)', ['uniform', 'gaussian']),
+      choice('--init <how>', 'distribution of the initial values of A (default: uniform)', [
+        'uniform',
+        'gaussian',
+      ]),
     );
 }
 
-/** Adds the flags of batch and optimiser. Their defaults apply as those of the adapter do. */
+/** Adds the flags of batch and optimiser. The same rule holds for their defaults. */
 export function addOptimizerOptions(command: Command): Command {
   return command
     .optionsGroup('Batch and optimiser:')
@@ -98,42 +118,45 @@ export function addOptimizerOptions(command: Command): Command {
       number(1e-12, 1),
     )
     .addOption(
-      choice('--schedule <name>', `learning rate after the warm-up (default: ${training.schedule})`, [
-        'constant',
-        'linear',
-        'cosine',
-      ]),
+      choice(
+        '--schedule <name>',
+        `course of the learning rate after the warm-up (default: ${training.schedule})`,
+        ['constant', 'linear', 'cosine'],
+      ),
     )
     .option(
       '--final-fraction <share>',
-      `last learning rate of linear and cosine, as a share of the peak (default: ${training.finalFraction})`,
+      `learning rate at the end of the schedules linear and cosine, as a share of the peak (default: ${training.finalFraction})`,
       number(0, 1),
     )
     .option(
       '--warmup <steps>',
-      `steps in which the learning rate rises to its peak (default: ${training.warmupSteps})`,
+      `optimiser steps in which the learning rate rises to its peak (default: ${training.warmupSteps})`,
       integer(0, 1_000_000),
     )
     .addOption(
-      new Option('--warmup-ratio <share>', 'warm-up as a share of all steps, instead of --warmup')
+      new Option(
+        '--warmup-ratio <share>',
+        'length of the warm-up as a share of all steps, instead of --warmup',
+      )
         .argParser(number(0, 1))
         .conflicts('warmup'),
     )
     .option(
       '--batch-size <rows>',
-      `rows of one optimiser step (default: ${training.batchSize})`,
+      `rows in one optimiser step (default: ${training.batchSize})`,
       integer(1, 4096),
     )
     .addOption(
       new Option(
         '--micro-batch <rows>',
-        'rows that pass through the model at once: fewer need less memory, with the same result (default: the batch size, or an equal share for each of several devices)',
+        'rows that pass through the model at once; fewer need less memory and give the same result (default: the batch size, or an equal share of it for each of several devices)',
       )
         .argParser(integer(1, 4096))
         .helpGroup('Compute and memory:'),
     )
     .addOption(
-      new Option('--sequence-length <tokens>', `tokens of a row (default: ${training.sequenceLength})`)
+      new Option('--sequence-length <tokens>', `tokens in a row (default: ${training.sequenceLength})`)
         .argParser(integer(8, 131072))
         .helpGroup('Data:'),
     )
@@ -141,29 +164,29 @@ export function addOptimizerOptions(command: Command): Command {
     .addOption(
       new Option(
         '--decay-group <group>',
-        `parameter group with weight decay: A, B, magnitude or saved; repeatable (default: ${training.weightDecayGroups.join(', ')})`,
+        `group of trained parameters that weight decay applies to: A, B, magnitude (of DoRA) or saved (of --save-module); repeatable (default: ${training.weightDecayGroups.join(', ')})`,
       ).argParser(collect),
     )
     .option('--betas <b1,b2>', `β₁ and β₂ of AdamW (default: ${training.betas.join(',')})`, pairOfNumbers)
     .option('--epsilon <number>', `ε of AdamW (default: ${training.epsilon})`, number(Number.MIN_VALUE, 1))
     .option(
       '--clip-norm <norm>',
-      `gradients with a larger norm are scaled down to it (default: ${training.clipNorm})`,
+      `largest global norm of the gradient; a larger gradient is scaled down to it (default: ${training.clipNorm})`,
       number(1e-9, 1e6),
     )
     .option(
       '--lora-plus <ratio>',
-      `LoRA+: learning rate of B as a multiple of A's (default: ${training.loraPlusRatio})`,
+      `LoRA+: learning rate of B as a multiple of that of A (default: ${training.loraPlusRatio})`,
       number(1e-3, 1000),
     )
     .option(
       '--neftune <alpha>',
-      `NEFTune: α of the noise on the embeddings, usually 5 (default: ${training.neftuneAlpha})`,
+      `NEFTune: α of the noise that training adds to the embeddings, usually 5 (default: ${training.neftuneAlpha}, no noise)`,
       number(0, 1000),
     )
     .option(
       '--label-smoothing <share>',
-      `share of each target spread evenly over the vocabulary (default: ${training.labelSmoothing})`,
+      `share of each target's probability that is spread evenly over the vocabulary (default: ${training.labelSmoothing})`,
       number(0, 0.999),
     );
 }
@@ -209,7 +232,10 @@ export function optimizerLayer(flags: OptimizerFlags): NonNullable<Layer['traini
   };
 }
 
-/** Tells a pattern from a name by its characters. PEFT tells them apart by whether they are in a list. */
+/**
+ * Returns a single value as a regular expression if it has characters that no module name has. PEFT distinguishes the two
+ * by type: a string is an expression, a list has names.
+ */
 function namesOrPattern(values: string[] | undefined): string | string[] | undefined {
   const [only, ...more] = values ?? [];
   const isPattern = only !== undefined && more.length === 0 && (isAllLinear(only) || !/^[\w.]+$/.test(only));
@@ -233,6 +259,6 @@ function pattern(text: string, earlier: [string, number][] = []): [string, numbe
 
 function pairOfNumbers(text: string): [number, number] {
   const parts = text.split(',').map((part) => number(0, 1 - Number.EPSILON)(part));
-  if (parts.length !== 2) throw new InvalidArgumentError('Use two numbers: 0.9,0.95.');
+  if (parts.length !== 2) throw new InvalidArgumentError('Use two numbers, such as 0.9,0.95.');
   return parts as [number, number];
 }

@@ -1,7 +1,7 @@
 /** Generates docs/cli.md from the commands: `node scripts/cli-docs.ts`. */
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import type { Command, Option } from 'commander';
+import type { Argument, Command, Option } from 'commander';
 import { createProgram } from '../cli/program.ts';
 import { fakeContext } from '../test/utils/cli-context.ts';
 
@@ -46,10 +46,7 @@ export function renderCliPage(): string {
 function section(command: Command, parent: string): string[] {
   const name = `${parent} ${command.name()}`;
   const children = command.commands;
-  const args = command.registeredArguments.map((argument) => {
-    const shown = `${argument.name()}${argument.variadic ? '...' : ''}`;
-    return argument.required ? `<${shown}>` : `[${shown}]`;
-  });
+  const args = command.registeredArguments.map(shown);
   if (children.length > 0) {
     return [`## ${name}\n\n${sentence(command)}\n`, ...children.flatMap((child) => section(child, name))];
   }
@@ -62,22 +59,36 @@ function sentence(command: Command): string {
   return `${text[0]!.toUpperCase()}${text.slice(1)}.`;
 }
 
+/** A table of the arguments that have a help text, and of all options. */
 function options(command: Command): string {
   const groups = Map.groupBy(command.options, ({ helpGroupHeading }) => helpGroupHeading ?? '');
   const rows = [...groups].flatMap(([heading, members]) => [
     ...(groups.size > 1 && heading !== '' ? [`| **${heading.replace(/:$/, '')}** | |`] : []),
     ...members.map(optionRow),
   ]);
-  return ['| option | |', '|---|---|', ...rows].join('\n');
+  const explained = command.registeredArguments.filter(({ description }) => description !== '');
+  const first = explained.map((argument) => `| \`${shown(argument)}\` | ${cell(argument.description)} |`);
+  return ['| option | |', '|---|---|', ...first, ...rows].join('\n');
 }
 
-function optionRow({ flags, description, defaultValue, mandatory }: Option): string {
-  const extra = mandatory
-    ? ' (required)'
-    : defaultValue === undefined || typeof defaultValue === 'boolean' || defaultValue === ''
-      ? ''
-      : ` (default: ${defaultValue})`;
-  return `| \`${flags}\` | ${description.replaceAll('|', '\\|')}${extra} |`;
+function optionRow({ flags, description, defaultValue, mandatory, argChoices }: Option): string {
+  const hasDefault = defaultValue !== undefined && typeof defaultValue !== 'boolean' && defaultValue !== '';
+  const notes = [
+    ...(mandatory ? ['required'] : []),
+    ...(argChoices === undefined ? [] : [`choices: ${argChoices.join(', ')}`]),
+    ...(hasDefault ? [`default: ${defaultValue}`] : []),
+  ];
+  const extra = notes.length === 0 ? '' : ` (${notes.join('; ')})`;
+  return `| \`${flags}\` | ${cell(description)}${extra} |`;
+}
+
+function shown(argument: Argument): string {
+  const name = `${argument.name()}${argument.variadic ? '...' : ''}`;
+  return argument.required ? `<${name}>` : `[${name}]`;
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|');
 }
 
 if (import.meta.main) await writeFile(cliPage, renderCliPage());

@@ -6,7 +6,7 @@ import { formatBytes } from '../../common/text.ts';
 import { copyCheckpoint, requireKept } from '../../coordinator/client/copy-checkpoint.ts';
 import type { ApiClient, CheckpointView } from '../../index.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
-import { chooseJob, coordinatorApi } from '../connect.ts';
+import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
 import { isAdapterFolder, writeMergedModel } from '../merged-model.ts';
@@ -32,29 +32,44 @@ export function registerCheckpoint(program: Command, context: Context): void {
   const add = (name: string, text: string): Command =>
     checkpoint.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
 
-  add('list [job]', 'list all checkpoints of a job').action(
-    (job: string | undefined, options: CommonOptions) => list(context, job, options),
-  );
-  add('show [job]', 'show one checkpoint: parent, contributors, metrics')
-    .option('--round <n>', 'round of the checkpoint (default: the newest)', integer(0))
-    .action((job: string | undefined, options: RoundOptions) => show(context, job, options));
-  add('export <job> <dir>', 'copy a checkpoint as a PEFT folder, or write a merged model')
-    .option('--round <n>', 'round of the checkpoint (default: the newest)', integer(0))
+  add('list', 'list the checkpoints of a job with their held-out loss')
+    .argument(...JOB_ARGUMENT)
+    .action((job: string | undefined, options: CommonOptions) => list(context, job, options));
+  add('show', 'show one checkpoint: its parent, contributors and metrics')
+    .argument(...JOB_ARGUMENT)
     .option(
-      '--merge',
-      'write a merged model: the base with the adapter in its weights; <job> may also be an adapter folder',
+      '--round <n>',
+      'number of the round that made the checkpoint (default: the newest checkpoint)',
+      integer(0),
     )
-    .option('--model <model>', `the base model, for --merge: ${BASE_MODEL}`)
-    .option('--force', 'write into a folder that is not empty')
+    .action((job: string | undefined, options: RoundOptions) => show(context, job, options));
+  add('export', 'write a checkpoint to a folder, as a PEFT adapter or merged into its base')
+    .argument(
+      '<job>',
+      'name of a job, its digest or the beginning of the digest; with --merge also a PEFT folder',
+    )
+    .argument('<dir>', 'folder to write to')
+    .option(
+      '--round <n>',
+      'number of the round that made the checkpoint (default: the newest checkpoint)',
+      integer(0),
+    )
+    .option('--merge', 'write a merged model: the base with the adapter folded into its weights')
+    .option('--model <model>', `base model for --merge: ${BASE_MODEL}`)
+    .option('--force', 'write into <dir> even if it is not empty')
     .action((job: string, dir: string, options: ExportOptions) => exportTo(context, job, dir, options));
   checkpoint
-    .command('pull <invite> <dir>')
-    .description('fetch the newest checkpoint from a swarm into a PEFT folder, on any machine')
+    .command('pull')
+    .argument('<invite>', 'invite of the job, or a multiaddr of its coordinator')
+    .argument('<dir>', 'folder to write to')
+    .description(
+      'download the newest checkpoint of a job from its swarm, as a PEFT adapter; works on any machine',
+    )
     .option(
       '--job <digest>',
-      'the job, when the coordinator has several and the invite or multiaddr names none',
+      'digest of the job, if the coordinator has several jobs and the invite or multiaddr names none',
     )
-    .option('--force', 'write into a folder that is not empty')
+    .option('--force', 'write into <dir> even if it is not empty')
     .addOption(jsonOption())
     .action((target: string, dir: string, options: PullOptions) => pull(context, target, dir, options));
 }

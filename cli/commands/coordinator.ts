@@ -42,31 +42,33 @@ interface CoordinatorOptions {
 export function registerCoordinator(program: Command, context: Context): void {
   program
     .command('coordinator')
-    .description('run a coordinator: it opens rounds, checks and merges updates, and commits checkpoints')
+    .description(
+      'run a coordinator, which manages jobs: it opens rounds, merges the updates of the nodes, and commits checkpoints',
+    )
     .addOption(homeOption())
     .option(
       '--listen <multiaddr>',
-      'address to listen on; may be repeated (default: the port of the last start)',
+      'address to listen on, such as /ip4/0.0.0.0/tcp/4040; repeatable (default: the TCP port of the last start, at first any free port)',
       listenAddress,
     )
     .option(
       '--announce <multiaddr>',
-      'address to announce besides those that it listens on, such as that of a router; may be repeated',
+      'further address at which nodes can reach this coordinator, such as the public one of your router; repeatable',
       announcedAddress,
     )
-    .option('--bootstrap <multiaddr>', 'a peer to stay connected to; may be repeated', peerAddress)
-    .option('--no-mdns', 'do not announce this coordinator in the local network')
+    .option('--bootstrap <multiaddr>', 'address of a peer to stay connected to; repeatable', peerAddress)
+    .option('--no-mdns', 'do not announce this coordinator on the local network (mDNS)')
     .option(
       '--api-port <port>',
-      'port of the control API on 127.0.0.1; 0: any free port',
+      'TCP port of the control API on 127.0.0.1; 0 means any free port',
       integer(0, 65535),
       0,
     )
     .addOption(engineOption('engine that evaluates checkpoints: '))
-    .option('--threads <n>', 'threads of an evaluation', integer(1, 1024), 1)
+    .option('--threads <n>', 'CPU threads for the evaluation of checkpoints', integer(1, 1024), 1)
     .option(
       '--keep-checkpoints <n>',
-      'number of newest checkpoints of a job that keep their weights, besides the best one and 16 spread over the job; 0: all',
+      'newest checkpoints of each job that keep their weights; the best one and 16 spread over the job keep theirs too; 0 means all',
       integer(0),
       KEPT_CHECKPOINTS,
     )
@@ -168,19 +170,22 @@ async function showJob(
       printLines(context, [`${new Date(event.at).toTimeString().slice(0, 8)}  ${name}  ${line}`]);
     }
   } catch (error) {
-    // The stream ends when the daemon stops or the signal aborts. Any other error is a failure.
+    // The stream breaks when the daemon stops or the signal aborts. At any other time that is a failure.
     if (!signal.aborted) throw error;
   }
 }
 
 /**
- * SWARM_FAILPOINT names a durable step at which the process kills itself, like a power cut (coordinator/failpoints.ts).
- * For tests and for rehearsing an outage.
+ * Returns a hook that kills this process at the step that SWARM_FAILPOINT names (coordinator/failpoints.ts), as a power
+ * cut would. Tests use it, and operators who rehearse an outage.
  */
 function armedFailpoint(environment: Environment): Failpoint {
   const armed = environment.SWARM_FAILPOINT;
   if (armed !== undefined && !failpoints.includes(armed as FailpointName)) {
-    throw usageError(`SWARM_FAILPOINT is "${armed}"`, `use one of ${failpoints.join(', ')}`);
+    throw usageError(
+      `SWARM_FAILPOINT is "${armed}", which is no failpoint`,
+      `use one of ${failpoints.join(', ')}`,
+    );
   }
   return (name) => {
     if (name === armed) process.kill(process.pid, 'SIGKILL');

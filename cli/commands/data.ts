@@ -24,27 +24,36 @@ interface InspectFlags extends DataFlags {
 }
 
 export function registerData(program: Command, context: Context): void {
-  const data = program.command('data').description('inspect training data before using it');
+  const data = program.command('data').description('inspect training data before you train on it');
   const inspect = data
     .command('inspect')
     .description(
-      'show samples as the model sees them, mark the trained tokens, and report problems of the data',
+      'show samples as the model sees them with their trained tokens marked, and report problems of the data',
     )
-    .requiredOption('--model <model>', `base model whose tokenizer and chat template are used: ${BASE_MODEL}`)
-    .requiredOption('--data <path...>', DATA_FILES, collect)
-    .option('--held-out <path...>', 'held-out data to compare with the training data', collect);
+    .requiredOption('--model <model>', `base model, for its tokenizer and chat template: ${BASE_MODEL}`)
+    .requiredOption('--data <path...>', `training data: ${DATA_FILES}`, collect)
+    .option(
+      '--held-out <path...>',
+      'held-out data, to find samples that are also in the training data',
+      collect,
+    );
   addDataOptions(inspect, { packing: true })
     .option(
       '--sequence-length <tokens>',
-      'tokens per row',
+      'tokens in a row',
       integer(8, 131072),
       trainingSchema.parse({}).sequenceLength,
     )
-    .option('--nodes <n>', 'nodes that would share a job over this data', integer(1, 100_000), 4)
-    .option('--samples <n>', 'samples to show, chosen at random', integer(0, 1000), 3)
-    .option('--limit <n>', 'stop after n samples', integer(1))
+    .option(
+      '--nodes <n>',
+      'nodes among which a job would divide this data, for the line "a job"',
+      integer(1, 100_000),
+      4,
+    )
+    .option('--samples <n>', 'number of samples to show, chosen at random', integer(0, 1000), 3)
+    .option('--limit <n>', 'stop reading after n samples (default: read all)', integer(1))
     .option('--tokens', 'show one token per line')
-    .option('--html <file>', 'also write a report for a browser')
+    .option('--html <file>', 'also write an HTML report to this file')
     .addOption(jsonOption())
     .action((flags: InspectFlags) => inspectCommand(context, flags));
 }

@@ -18,7 +18,9 @@ interface DemoFlags {
 export function registerDemo(program: Command, context: Context): void {
   program
     .command('demo')
-    .description('run a whole swarm on this machine: fine-tune the small model that ships with this program')
+    .description(
+      'run a whole swarm on this machine: a coordinator and nodes fine-tune the small model that ships with this program',
+    )
     .option('--nodes <n>', 'number of nodes, one process each', integer(2, 64), 3)
     .option('--rounds <n>', 'number of rounds', integer(1, 1000), 8)
     .addOption(jsonOption())

@@ -23,10 +23,10 @@ export function registerDoctor(program: Command, context: Context): void {
   program
     .command('doctor')
     .description(
-      'measure the engines of this machine and show what is missing (exit code 8: it cannot train)',
+      'measure the engines of this machine, and show what the others need (exit code 8: this machine cannot train)',
     )
-    .option('--model <model>', `base model to predict training speed for: ${BASE_MODEL}`)
-    .option('--threads <n>', "threads to measure with (default: all of the machine's)", integer(1, 1024))
+    .option('--model <model>', `also predict the memory and speed of training this base model: ${BASE_MODEL}`)
+    .option('--threads <n>', 'CPU threads to measure with (default: all of the machine)', integer(1, 1024))
     .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
     .addOption(precisionOption().default('float32'))
     .addOption(jsonOption())
@@ -50,6 +50,6 @@ async function doctor(context: Context, flags: DoctorFlags): Promise<void> {
   if (flags.json && problems.length === 0) printJson(context, { schemaVersion: 1, ...diagnosis });
   else if (!flags.json) printLines(context, doctorLines(diagnosis));
   if (problems.length === 0) return;
-  // With --json the error is the only object, and holds the diagnosis.
+  // With --json the error is the only object that is printed, so it carries the diagnosis.
   throw cliError('UNHEALTHY', `this machine cannot train: ${problems.join('; ')}`, { ...diagnosis });
 }

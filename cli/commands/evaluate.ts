@@ -18,7 +18,7 @@ export function registerEvaluate(program: Command, context: Context): void {
   const command = program
     .command('evaluate')
     .description('measure the loss of a model on data, with or without an adapter');
-  addModelOptions(command).requiredOption('--data <path...>', DATA_FILES, collect);
+  addModelOptions(command).requiredOption('--data <path...>', `data to measure on: ${DATA_FILES}`, collect);
   addDataOptions(command, { packing: false })
     .addOption(jsonOption())
     .action((options: EvaluateFlags) => evaluate(context, options));

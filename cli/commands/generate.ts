@@ -19,21 +19,26 @@ export function registerGenerate(program: Command, context: Context): void {
     .command('generate')
     .description('continue a text with a model, with or without an adapter');
   addModelOptions(command)
-    .requiredOption('--prompt <text>', 'beginning of the text')
-    .option('--max-tokens <n>', 'most tokens to generate', integer(1, 131072), 100)
+    .requiredOption('--prompt <text>', 'beginning of the text, which the model continues')
+    .option('--max-tokens <n>', 'largest number of tokens to generate', integer(1, 131072), 100)
     .option(
       '--temperature <t>',
-      'randomness of the choice; 0: always the most likely token',
+      'sampling temperature; 0 always takes the most likely token',
       number(0, 100),
       0.8,
     )
     .option(
       '--top-p <p>',
-      'choose among the most likely tokens with this total probability',
+      'sample only from the most likely tokens whose probabilities add up to p',
       number(0, 1),
       0.95,
     )
-    .option('--seed <n>', 'seed of the choice: equal seeds give equal texts', integer(0, 0xffffffff), 0)
+    .option(
+      '--seed <n>',
+      'seed of the sampling; the same seed gives the same text',
+      integer(0, 0xffffffff),
+      0,
+    )
     .addOption(jsonOption())
     .action((options: GenerateOptions) => generate(context, options));
 }

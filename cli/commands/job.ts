@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { table } from '../../common/text.ts';
 import { baseFolder } from '../base-model.ts';
 import { SWARM } from '../command-name.ts';
-import { chooseJob, coordinatorApi } from '../connect.ts';
+import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { submitJob } from '../create-job.ts';
 import { type WaitOptions, waitForJob } from '../job-wait.ts';
@@ -21,34 +21,43 @@ export function registerJob(program: Command, context: Context): void {
   const job = program
     .command('job')
     .helpCommand(false)
-    .description('create and control fine-tuning jobs on the coordinator');
+    .description('create and control jobs on the coordinator of this machine');
   const add = (name: string, text: string): Command =>
     job.command(name).description(text).addOption(homeOption()).addOption(jsonOption());
 
-  add('create <file>', 'create a job from a YAML file and print its invite')
+  add('create', 'create a job from a YAML file, and print the invite for its nodes')
+    .argument('<file>', 'YAML file with the settings of the job; README.md has an example')
     .option(
       '--dry-run',
-      'check file, base and data, and print the job with all defaults and sizes; create nothing',
+      'only check the file, the base and the data, and print the job with all defaults and its sizes',
     )
     .action((file: string, options: CommonOptions & { dryRun?: boolean }) => create(context, file, options));
-  add('list', 'list all jobs').action((options: CommonOptions) => list(context, options));
-  add('show [job]', 'show the settings, state and data of one job (name, digest or its beginning)').action(
-    (id: string | undefined, options: CommonOptions) => show(context, id, options),
+  add('list', 'list the jobs with their phase, round and loss').action((options: CommonOptions) =>
+    list(context, options),
   );
+  add('show', 'show the settings, state and data of one job')
+    .argument(...JOB_ARGUMENT)
+    .action((id: string | undefined, options: CommonOptions) => show(context, id, options));
   for (const [action, text] of [
-    ['pause', 'stop after the current round, until resumed'],
+    ['pause', 'stop a job after its current round, until it is resumed'],
     ['resume', 'continue a paused job'],
     ['stop', 'end a job for good; its checkpoints stay'],
   ] as const) {
-    add(`${action} [job]`, text)
-      .option('--reason <text>', 'reason to show in the status of the job', '')
+    add(action, text)
+      .argument(...JOB_ARGUMENT)
+      .option('--reason <text>', 'reason that the status of the job shows (default: none)', '')
       .action((id: string | undefined, options: CommonOptions & { reason: string }) =>
         act(context, id, action, options),
       );
   }
-  add('wait [job]', 'follow a job until it ends, pauses itself (exit code 9) or reaches a round')
-    .option('--until <what>', '"finished", or "round=N" for the checkpoint of round N', 'finished')
-    .option('--timeout <seconds>', 'give up with exit code 7 after this time', number(0.001))
+  add('wait', 'print the events of a job until it ends, pauses itself (exit code 9) or reaches a round')
+    .argument(...JOB_ARGUMENT)
+    .option(
+      '--until <what>',
+      'what to wait for: "finished", or "round=N" for the checkpoint of round N',
+      'finished',
+    )
+    .option('--timeout <seconds>', 'give up with exit code 7 after this time (default: never)', number(0.001))
     .action((id: string | undefined, options: WaitOptions) => waitForJob(context, id, options));
 }
 

@@ -48,36 +48,44 @@ interface NodeOptions {
 
 export function registerNode(program: Command, context: Context): void {
   program
-    .command('node <target...>')
-    .description('lend this machine to a job: give its invite, or multiaddrs of its coordinator')
+    .command('node')
+    .description('lend this machine to a job: train for it as a node of its swarm')
+    .argument('<target...>', 'invite of the job, or multiaddrs of its coordinator')
     .addOption(homeOption())
-    .option('--job <digest>', "the job to join (default: the invite's, else the coordinator's first)")
-    .option('--name <name>', 'name that others see (default: made from the peer id)')
+    .option(
+      '--job <digest>',
+      "digest of the job to join (default: the invite's job, else the coordinator's first)",
+    )
+    .option('--name <name>', 'name of this node that other peers see (default: made from its peer id)')
     .option(
       '--listen <multiaddr>',
-      'address to listen on; may be repeated (default: /ip4/0.0.0.0/tcp/0)',
+      'address to listen on; repeatable (default: /ip4/0.0.0.0/tcp/0, any free TCP port)',
       listenAddress,
     )
-    .option('--no-mdns', 'do not look for peers in the local network')
+    .option('--no-mdns', 'do not look for peers on the local network (mDNS)')
     .option(
       '--api-port <port>',
-      'port of status and metrics on 127.0.0.1; 0: any free port',
+      'TCP port of the status API and the metrics on 127.0.0.1; 0 means any free port',
       integer(0, 65535),
       0,
     )
     .addOption(enginesOption())
     .option(
       '--threads <n>',
-      "the trainer's threads (default: one less than the machine has)",
+      'CPU threads of the trainer (default: one less than the machine has)',
       integer(1, 1024),
     )
     .option('--gradient-checkpointing', CHECKPOINTING_HELP)
-    .option('--no-gradient-checkpointing', 'never compute it twice, even when memory is short')
+    .option('--no-gradient-checkpointing', 'never use gradient checkpointing, even if memory is short')
     .option('--base-bits <bits>', BASE_BITS_HELP, baseBits, 32)
     .addOption(precisionOption().default('float32'))
-    .option('--max-base <GiB>', 'largest base model to download (default: 32)', number(0))
-    .option('--max-disk <GiB>', 'disk space to lend (default: 100)', number(0))
-    .option('--max-memory <GiB>', "memory to lend (default: four fifths of the machine's)", number(0))
+    .option('--max-base <GiB>', 'largest base model to download, in GiB (default: 32)', number(0))
+    .option('--max-disk <GiB>', 'disk space to lend, in GiB (default: 100)', number(0))
+    .option(
+      '--max-memory <GiB>',
+      "memory to lend, in GiB (default: four fifths of the machine's memory)",
+      number(0),
+    )
     .addOption(logLevelOption())
     .addOption(jsonOption())
     .action((target: string[], options: NodeOptions) => run(context, target, options));
@@ -87,7 +95,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   const home = resolveHomes(options.home, context.environment, context.cwd).node;
   const where = parseTarget(target, options.job);
   const compute = mergeComputeInputs(options, environmentCompute(context.environment));
-  // A wrong option is refused before the home is created.
+  // Refuses a wrong option before the home is created.
   parseCompute(compute);
   await claimHome(home, 'node');
   const firstTime = !existsSync(join(home, 'identity'));
@@ -113,7 +121,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   );
   const progress = new ProgressLine(context);
   try {
-    // This signal never aborts: the daemon's status is needed while it drains, too.
+    // Without a signal, because the daemon's status is also needed while it drains.
     const api = await connect({ home }, { role: 'node' });
     const { name, peerId, addresses } = await api.status<NodeStatus>();
     if (options.json) {
@@ -147,7 +155,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
         if (news.length > 0) progress.clear();
         printLines(context, news);
         const doing = nodeProgress.line(now, context.clock.now());
-        // Outside a terminal every step would be a line. A download may take an hour, so it is shown.
+        // Outside a terminal every step would be a new line. A download is shown anyway, because it may take an hour.
         if (doing === null) progress.clear();
         else if (context.stderr.isTTY || now.download !== null) progress.update(doing);
         return;
@@ -164,7 +172,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
   }
 }
 
-/** A key that changes when an event is due. Progress within a round gives none. */
+/** Returns a key that changes whenever --json must print a "state" event. Progress within a round does not change it. */
 function stateKey({ state, round, job, coordinator, updates }: NodeStatus): string {
   return JSON.stringify([
     state,
@@ -182,7 +190,7 @@ function timeOf({ clock }: Context): string {
 
 const GIB = 1024 ** 3;
 
-/** The limits that the machine's owner has set, in bytes. */
+/** Returns the limits that the flags set, in bytes. */
 function limits({ maxBase, maxDisk, maxMemory }: NodeOptions): Partial<NodePolicy> {
   return {
     ...(maxBase !== undefined && { maxBaseBytes: maxBase * GIB }),

@@ -20,10 +20,10 @@ interface PeersOptions {
 export function registerPeers(program: Command, context: Context): void {
   program
     .command('peers')
-    .description("list the nodes of this coordinator's jobs")
+    .description("list the nodes of the coordinator's jobs")
     .option(
       '--why <peer>',
-      'the outcome of every update of one node, with the reason (peer id, its end, or name)',
+      'show the outcome of every update of one node, with the reason; give its name, its peer id or the end of the id',
     )
     .addOption(homeOption())
     .addOption(jsonOption())

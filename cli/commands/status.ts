@@ -30,7 +30,7 @@ export function registerStatus(program: Command, context: Context): void {
     .command('status')
     .description('show what the coordinator or node on this machine is doing')
     .addOption(homeOption())
-    .option('--check', 'exit with code 8 when a health check fails, for container health checks')
+    .option('--check', 'exit with code 8 if the daemon is not ready, for container health checks')
     .addOption(jsonOption())
     .action((options: StatusOptions) => status(context, options));
 }
@@ -58,7 +58,8 @@ interface Daemon {
 
 /**
  * Returns the daemons that answer in the named home, or in the default homes. A killed daemon leaves its file behind but
- * does not answer. @throws SwarmError DAEMON_NOT_RUNNING when none answers
+ * does not answer.
+ * @throws SwarmError DAEMON_NOT_RUNNING if none answers
  */
 async function running(context: Context, home: string | undefined): Promise<Daemon[]> {
   const homes = resolveHomes(home, context.environment, context.cwd);

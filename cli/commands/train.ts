@@ -33,20 +33,27 @@ export function registerTrain(program: Command, context: Context): void {
     .optionsGroup('Basic:')
     .option('--model <model>', `base model: ${BASE_MODEL}`)
     .option('--data <path...>', `training data: ${DATA_FILES}`, collect)
-    .option('--output <dir>', 'folder for the PEFT adapter and its checkpoints')
+    .option('--output <dir>', 'folder for the PEFT adapter and the checkpoints of the run')
     .addOption(
-      choice('--preset <name>', 'choose settings that suit the model and the data, with reasons', PRESETS),
+      choice(
+        '--preset <name>',
+        'choose settings that suit the model and the data, and print the reasons',
+        PRESETS,
+      ),
     )
-    .option('--steps <n>', 'optimiser steps to make (default: as many as the epochs need)', integer(1))
+    .option('--steps <n>', 'optimiser steps to train for (default: as many as the epochs need)', integer(1))
     .addOption(
-      new Option('--epochs <n>', 'passes over the data (default: 1)')
+      new Option('--epochs <n>', 'passes over the training data, such as 3 or 0.5 (default: 1)')
         .argParser(number(1e-6))
         .conflicts('steps'),
     )
-    .option('--dry-run', 'estimate memory, disk and time, and train nothing')
+    .option('--dry-run', 'only estimate the memory, disk space and time of the run')
     .option('--resume', 'continue from the newest checkpoint in the output folder, with its settings')
-    .option('--force', 'overwrite the output folder')
-    .option('--config <file>', 'YAML file with the keys of a job file and a block "run"; flags override it')
+    .option('--force', 'overwrite files in the output folder')
+    .option(
+      '--config <file>',
+      'YAML file with settings: the keys of a job file, and a block "run" (docs/training.md); flags override it',
+    )
     .option(
       '--seed <n>',
       'seed of the initial adapter, the order of the data, dropout and noise (default: 0)',
@@ -56,7 +63,7 @@ export function registerTrain(program: Command, context: Context): void {
     .optionsGroup('Data:')
     .option(
       '--held-out <path...>',
-      'held-out data to measure the loss on: files, or a share of the examples such as 0.05',
+      'held-out data to measure the loss on: files, or a share of the training examples such as 0.05 (default: none)',
       collect,
     );
   addDataOptions(command, { packing: true });
@@ -69,43 +76,44 @@ export function registerTrain(program: Command, context: Context): void {
     .option('--base-bits <bits>', `${BASE_BITS_HELP} (default: 32)`, baseBits)
     .addOption(precisionOption(' (default: float32)'))
     .option('--gradient-checkpointing', CHECKPOINTING_HELP)
-    .option('--no-gradient-checkpointing', 'never use gradient checkpointing')
+    .option('--no-gradient-checkpointing', 'never use gradient checkpointing, even if memory is short')
     .optionsGroup('Evaluation and checkpoints:')
     .option(
       '--evaluate-every <steps>',
-      'steps between measurements of the held-out loss (default: only before and after training)',
+      'optimiser steps between measurements of the held-out loss (default: only before and after training)',
       integer(0),
     )
     .option(
       '--patience <n>',
-      'stop after this many measurements without improvement (default: never)',
+      'stop after n measurements of the held-out loss without an improvement (default: never)',
       integer(1, 1_000_000),
     )
     .option(
       '--min-delta <nats>',
-      'least decrease of the held-out loss that counts as an improvement for --patience (default: 0)',
+      'for --patience, only a decrease of the held-out loss by more than this counts as an improvement (default: 0)',
       number(0, 100),
     )
     .addOption(
-      choice('--final <which>', 'adapter to write at the end: best or last (default: best)', [
-        'best',
-        'last',
-      ]),
+      choice(
+        '--final <which>',
+        'adapter to write at the end: the one with the best held-out loss, or the last (default: best)',
+        ['best', 'last'],
+      ),
     )
     .option(
       '--checkpoint-every <steps>',
-      'steps between checkpoints; 0: only when interrupted, at a new best, and at the end (default: 100)',
+      'optimiser steps between checkpoints; 0 means only at an interrupt, at a new best loss and at the end (default: 100)',
       integer(0),
     )
     .option(
       '--keep-checkpoints <n>',
-      'newest checkpoints to keep, beside the best one (default: 2)',
+      'newest checkpoints to keep, besides the best one (default: 2)',
       integer(1, 10_000),
     )
     .action(() => train(context, given(command)));
 }
 
-/** The flags of the command line, without defaults. */
+/** Returns the flags that the command line sets, without defaults. */
 function given(command: Command): TrainFlags {
   const all = Object.entries(command.opts());
   return Object.fromEntries(
@@ -125,12 +133,12 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   const output = flags.output === undefined ? file?.output : resolve(cwd, flags.output);
   if (output === undefined && !dryRun) throw usageError('no output folder is given', 'add --output DIR');
   const options = {
-    // `finetune` checks them.
+    // `finetune` checks the settings, which may still be of any type here.
     settings: mergeLayers(file?.layer ?? {}, flagLayer(flags, cwd)) as FinetuneSettings,
     resume,
     compute: mergeComputeInputs(flags, file?.compute ?? {}),
     computeDefaults: mergeComputeInputs(file?.computeDefaults ?? {}, environmentCompute(environment)),
-    // A dry run writes nothing, so it does not create the folder.
+    // A dry run writes nothing, so it does not create the cache folder.
     cacheDir: dryRun ? resolveCache(environment, cwd) : await cacheFolder(context),
     now: clock.now(),
     signal,
@@ -150,7 +158,7 @@ async function train(context: Context, flags: TrainFlags): Promise<void> {
   }
 }
 
-/** @throws SwarmError DOES_NOT_FIT, after the estimate is printed */
+/** Prints an estimate. @throws SwarmError DOES_NOT_FIT, after it has printed */
 async function printEstimate(
   context: Context,
   report: TrainReport,
