@@ -22,7 +22,8 @@ export async function* cutFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<
     }
     if (from < chunk.length) yield chunk.subarray(from);
   }
-  if (walker.inside) throw new Error('unexpected end of file');
+  // Looks like the error of Node's decompressors for the same fault.
+  if (walker.inside) throw Object.assign(new Error('unexpected end of file'), { code: 'Z_BUF_ERROR' });
 }
 
 type State = 'magic' | 'descriptor' | 'block' | 'skippable' | 'lost';

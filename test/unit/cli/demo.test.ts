@@ -95,16 +95,10 @@ describe("the demo's view", () => {
     const text = round(1, 4.5)
       .map((each) => shown({ event: 'job-event', ...each }))
       .join('\n');
-    for (const part of [
-      'round 1',
-      'training',
-      'ot·ter 500 B at 400 tokens/s',
-      '4.5000',
-      '−0.5000',
-      '700 tokens/s',
-    ]) {
+    for (const part of ['round 1', 'training', '4.5000', '−0.5000', '700 tokens/s']) {
       expect(text, part).toContain(part);
     }
+    expect(text).toMatch(/ot·ter .*\b500 B\b.*\b400 tokens\/s/);
     const end = shown({
       event: 'summary',
       peers: 2,

@@ -13,6 +13,7 @@ import type {
   PeerView,
 } from '../../../coordinator/api/types.ts';
 import type { NodeStatus, NodeUpdate } from '../../../node/api-types.ts';
+import { NOT_YET_CONNECTED } from '../../../node/machine/state.ts';
 
 const PEER = `12D3KooW${'a'.repeat(44)}`;
 const DIGEST = 'ab'.repeat(32);
@@ -370,7 +371,7 @@ describe('a node', () => {
       coordinator: { ...node.coordinator, connected: false },
     };
     expect(new NodeLines().next(alone)).toEqual([`joining: ${alone.reason}`]);
-    const reached = { ...alone, reason: 'not yet connected', coordinator: node.coordinator };
+    const reached = { ...alone, reason: NOT_YET_CONNECTED, coordinator: node.coordinator };
     expect(new NodeLines().next(reached)).toHaveLength(1);
   });
 
@@ -379,7 +380,7 @@ describe('a node', () => {
     const line = expect.stringContaining(refused.reason);
     expect(new NodeLines().next(refused)).toEqual([expect.any(String), line]);
     const lines = new NodeLines();
-    lines.next({ ...refused, reason: 'not yet connected' });
+    lines.next({ ...refused, reason: NOT_YET_CONNECTED });
     expect(lines.next(refused)).toEqual([line]);
     expect(lines.next(refused)).toEqual([]);
   });

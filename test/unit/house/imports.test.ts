@@ -38,7 +38,7 @@ describe('imports past the library', () => {
 describe('import rules', () => {
   it('name file and line of a folder that is imported against the rules', () => {
     expect(importOffences('protocol/a.ts', "// why\nimport { x } from '../net/x.ts';\n")).toEqual([
-      'protocol/a.ts:2: protocol may not import net (../net/x.ts)',
+      expect.stringMatching(/^protocol\/a\.ts:2: .*\bprotocol\b.*\bnet\b.*\.\.\/net\/x\.ts/),
     ]);
     expect(
       importOffences('node/phases/a.ts', "import type { X } from '../../coordinator/x.ts';"),
@@ -65,8 +65,8 @@ describe('import rules', () => {
   it('keep clocks, randomness, timers and the process environment where they belong', () => {
     expect(importOffences('coordinator/round/round-machine.ts', 'const t = Date.now();\n')).toHaveLength(1);
     expect(importOffences('lora/update/a.ts', 'x();\nMath.random();\nsetTimeout(x, 1);')).toEqual([
-      'lora/update/a.ts:2: uses Math.random; it must be passed in',
-      'lora/update/a.ts:3: uses a timer; it must be passed in',
+      expect.stringMatching(/^lora\/update\/a\.ts:2: .*Math\.random/),
+      expect.stringMatching(/^lora\/update\/a\.ts:3: .*timer/),
     ]);
     expect(importOffences('coordinator/store.ts', 'const t = Date.now();')).toEqual([]);
     expect(importOffences('net/a.ts', 'process.env.HOME')).toHaveLength(1);

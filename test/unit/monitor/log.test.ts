@@ -29,9 +29,9 @@ describe('logger', () => {
 
   it('writes one readable line in a terminal', () => {
     const { log, lines } = capture('pretty');
-    log.info({ round: 7 }, 'round opened');
+    log.info({ round: 7 }, 'round-opened');
     expect(lines).toHaveLength(1);
-    expect(lines[0]).toMatch(/INFO.*round opened.*"round":7/);
+    expect(lines[0]).toMatch(/INFO.*round-opened.*"round":7/);
     expect(lines[0]!.trimEnd()).not.toContain('\n');
   });
 

@@ -8,19 +8,20 @@ const SELF = 'self';
 test('an effect that throws reaches the caller and does not stop the machine', () => {
   const clock = new ManualClock();
   const done: NodeEffect['type'][] = [];
+  const failure = new Error('a disk that is full');
   let broken = true;
   const runner = new MachineRunner(
     {
       initial: initialState(SELF),
       perform: ({ type }) => {
-        if (broken) throw new Error('a disk that is full');
+        if (broken) throw failure;
         done.push(type);
       },
       onChange: () => {},
     },
     { clock },
   );
-  expect(() => runner.dispatch({ type: 'start' })).toThrow('a disk that is full');
+  expect(() => runner.dispatch({ type: 'start' })).toThrow(failure);
   broken = false;
   runner.dispatch({ type: 'join-failed', reason: 'unreachable', jitter: 0 });
   expect(runner.state).toMatchObject({ phase: 'joining', failures: 1 });

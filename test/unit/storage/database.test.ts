@@ -44,12 +44,13 @@ describe('a database', () => {
     const db = new Database({ path: file, migrations });
     add(db, 'kept');
     db.close();
+    const failure = new Error('no');
     const broken = (opened: Database): void => {
       add(opened, 'rolled back');
-      throw new Error('no');
+      throw failure;
     };
     const grown = 'ALTER TABLE words ADD COLUMN length INTEGER';
-    expect(() => new Database({ path: file, migrations: [SCHEMA, grown, broken] })).toThrow('no');
+    expect(() => new Database({ path: file, migrations: [SCHEMA, grown, broken] })).toThrow(failure);
     const again = new Database({ path: file, migrations: [SCHEMA, grown] });
     expect(again.all('SELECT * FROM words')).toEqual([{ word: 'kept', length: null }]);
     again.close();

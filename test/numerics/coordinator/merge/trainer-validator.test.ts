@@ -85,7 +85,7 @@ describe('after a device failure', () => {
     await trainersDie('0,1');
     const killed = validator();
     expectClose(await evaluate(killed), expected);
-    expect(told).toEqual([expect.stringMatching(/^2 rows .*onnx-cpu.*SIGKILL.*one row/)]);
+    expect(told).toEqual([expect.stringMatching(/\b2 rows\b.*\bonnx-cpu\b.*\bSIGKILL\b.*\bone row\b/)]);
     // One row was too much as well, so no lighter setting is left. The next evaluation does not start with two rows.
     await expect(evaluate(killed)).rejects.toMatchObject({ code: 'TRAINER_DIED' });
     expectClose(await evaluate(killed), expected);

@@ -45,11 +45,12 @@ describe('finetune()', () => {
 
   it('stops when its signal aborts', async () => {
     const controller = new AbortController();
+    const reason = new Error('enough');
     const run = finetune(
       { ...options, signal: controller.signal },
-      { onStep: () => controller.abort(new Error('enough')) },
+      { onStep: () => controller.abort(reason) },
     );
-    await expect(run).rejects.toThrow('enough');
+    await expect(run).rejects.toBe(reason);
   });
 
   it('fails before it reads data where a named engine does not run', async () => {

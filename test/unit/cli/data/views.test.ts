@@ -43,7 +43,7 @@ describe('the terminal', () => {
     const duplicates = { count: 3, sampledOneIn: 1, named: [{ origin: place(9), first: place(1) }] };
     const output = fakeContext().context.stdout;
     const text = inspectionLines(inspection({ duplicates }), { tokens: false }, output).join('\n');
-    expect(text).toContain('a:9 repeats a:1\n              and 2 more');
+    expect(text).toMatch(/\ba:9\b.*\ba:1\n +.*\b2\b/);
   });
 
   it('shows one token per line on request', () => {

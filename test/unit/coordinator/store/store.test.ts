@@ -11,6 +11,9 @@ import { signerFromSeed, signMessage } from '../../../../protocol/signing.ts';
 import { temporaryFolder } from '../../../utils/folder.ts';
 import { toyJob } from '../../../utils/virtual/toy-job.ts';
 
+/** Extended result code of SQLite: a second row with the same primary key. */
+const SQLITE_CONSTRAINT_PRIMARYKEY = 1555;
+
 const JOB: StoredJob = {
   job: 'aa'.repeat(32),
   name: 'toy',
@@ -51,12 +54,13 @@ describe('Store', () => {
 
   test('writes nothing of a failed transaction, nested ones included', async () => {
     const { store } = await open();
+    const failure = new Error('power');
     const fail = (): void =>
       store.transaction(() => {
         store.transaction(() => store.jobs.insert(JOB, Uint8Array.of(0)));
-        throw new Error('power');
+        throw failure;
       });
-    expect(fail).toThrow('power');
+    expect(fail).toThrow(failure);
     expect(store.jobs.all()).toEqual([]);
     store.transaction(() => store.jobs.insert(JOB, Uint8Array.of(0)));
     expect(store.jobs.all()).toHaveLength(1);
@@ -79,7 +83,9 @@ describe('Store', () => {
       late: false,
     } as const;
     store.updates.insert(JOB.job, update);
-    expect(() => store.updates.insert(JOB.job, { ...update, digest: 'e' })).toThrow(/UNIQUE/);
+    expect(() => store.updates.insert(JOB.job, { ...update, digest: 'e' })).toThrow(
+      expect.objectContaining({ errcode: SQLITE_CONSTRAINT_PRIMARYKEY }),
+    );
     // It is merged once.
     store.updates.select(JOB.job, 1, 0, 10);
     store.updates.select(JOB.job, 2, 0, 10);

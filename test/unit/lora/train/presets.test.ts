@@ -78,9 +78,7 @@ describe('presets', () => {
     expect([2, 3].map((devices) => microBatch({ devices }))).toEqual([8, 6]);
     expect(microBatch({ devices: 2, fits: (size) => size.microBatch <= 3 })).toBe(2);
     const choices = choosePreset('auto', input({ devices: 2 }));
-    expect(choices.find(({ field }) => field === 'training.microBatch')!.why).toContain(
-      'each of the 2 devices',
-    );
+    expect(choices.find(({ field }) => field === 'training.microBatch')!.why).toContain('2 devices');
   });
 
   it('do not shorten the given epochs', () => {

@@ -90,7 +90,7 @@ describe('the template language', () => {
 
   it('passes on what the template raises, and stops large ranges and endless recursion', () => {
     expect(() => run("{{ raise_exception('roles must alternate') }}")).toThrow('roles must alternate');
-    expect(() => run('{{ range(100000000) }}')).toThrow('range');
+    expect(() => run('{{ range(100000000) }}')).toThrow('100000000');
     expect(() => run('{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}')).toThrow();
   });
 });
