@@ -2,20 +2,24 @@ import type { Logger } from '../common/logger.ts';
 import { sha256 } from '../protocol/cbor.ts';
 import type { BlobStore } from './blobs.ts';
 
-/** Protects blobs from garbage collection while a piece of work is under way. Afterwards only rows of the database do. */
+/**
+ * Protects blobs from garbage collection while a piece of work runs. After it, only blobs that a database row needs
+ * stay.
+ */
 export interface BlobScope {
-  /** Stores and protects a blob; durable when it resolves. Returns the digest. @param digest of `bytes`, if known */
+  /** Protects a blob and stores it durably. Returns its digest. @param digest digest of `bytes`, if known */
   put(bytes: Uint8Array, digest?: string): Promise<string>;
   /** Protects a blob that the store has, or is about to get. */
   hold(digest: string): Promise<void>;
 }
 
 /**
- * The list of blobs that may be garbage, kept in the owner's database. A blob is listed before it is written, and again
- * when its last row is deleted. So a crash at any point leaves no blob that is never collected.
+ * The list of blobs that may be garbage, in the database of the node or coordinator. A blob is listed before it is
+ * written, and again when its last row is deleted. So after a crash at any point, every unneeded blob is still on the
+ * list.
  */
 export interface UnusedBlobs {
-  /** Lists a blob; durable when it returns. */
+  /** Adds a blob to the list. The entry is durable when this returns. */
   markUnused(digest: string): void;
   /** Returns the listed blobs that no row needs. */
   unused(): string[];
@@ -39,13 +43,14 @@ export class BlobCollector {
     this.#log = deps.log;
   }
 
-  /** Runs `work` with a scope, whose blobs {@link sweep} keeps until `work` ends; then sweeps. */
+  /** Runs `work` with a scope. {@link sweep} keeps the scope's blobs until `work` ends. Then this sweeps. */
   async withScope<T>(work: (scope: BlobScope) => Promise<T>): Promise<T> {
     const held = new Set<string>();
     this.#scopes.add(held);
     const hold = async (digest: string): Promise<void> => {
       held.add(digest);
-      // A running sweep may be deleting this very blob and would then take it off the list, so wait for its end.
+      // A running sweep may be deleting this blob and would take it off the list afterwards. So wait until the sweep
+      // ends.
       await this.#sweeping;
       this.#store.markUnused(digest);
     };
@@ -73,7 +78,7 @@ export class BlobCollector {
 
   async #deleteUnused(): Promise<void> {
     for (const digest of this.#store.unused()) {
-      // Check again: during earlier deletions a row may have been written that needs this blob.
+      // Check again, because a row that needs this blob may have been written during the earlier deletions.
       const held = [...this.#scopes].some((scope) => scope.has(digest));
       if (held || !this.#store.isUnused(digest)) continue;
       try {

@@ -31,17 +31,17 @@ export interface BlobReader {
   close(): Promise<void>;
 }
 
-/** A blob store that takes a blob range by range, for the blob protocol. */
+/** A blob store that can also receive and read a blob range by range, for the blob protocol. */
 export interface ResumableBlobs extends FileBlobs {
-  /** Opens a blob for reading many ranges; null if it is absent. The caller closes the reader. */
+  /** Opens a blob to read many ranges from it; null if the blob is absent. The caller closes the reader. */
   reader(digest: string): Promise<BlobReader | null>;
   /** Opens the partial blob of an earlier attempt, or an empty one. @throws SwarmError STORE_FULL */
   resume(ref: { digest: string; size: number }): Promise<PartialBlob>;
 }
 
-/** Bytes per read while importing: few system calls, little memory. */
+/** Bytes per read while a file is imported. Larger reads would need more memory, smaller ones more system calls. */
 const IMPORT_CHUNK_BYTES = 1024 * 1024;
-/** Partial blobs that were not written to for a week are deleted. */
+/** A partial blob that nothing was written to for a week is deleted. */
 const PARTIAL_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 
 /** Content-addressed files. A blob is either whole and durable under its digest, or absent. */
@@ -59,7 +59,7 @@ export class FileBlobStore implements ResumableBlobs {
     this.#partial = join(this.#root, 'partial');
   }
 
-  /** Creates the folders, and deletes half-written files of a killed process. */
+  /** Creates the folders. Deletes half-written files of a killed process and old partial blobs. */
   static async open(options: FileBlobStoreOptions, deps: FileBlobStoreDeps): Promise<FileBlobStore> {
     const store = new FileBlobStore(options, deps);
     await rm(store.#incoming, { recursive: true, force: true });
@@ -104,8 +104,8 @@ export class FileBlobStore implements ResumableBlobs {
   }
 
   /**
-   * Copies a file into the store. A file whose blob is present costs one read and no space.
-   * @throws SwarmError FILE_CHANGED if the file is written to meanwhile, STORE_FULL, WRITE_FAILED
+   * Copies a file into the store. If the store already has its blob, the file is only read once, for its digest.
+   * @throws SwarmError FILE_CHANGED if another process changes the file meanwhile, STORE_FULL, WRITE_FAILED
    */
   async importFile(
     path: string,
@@ -118,7 +118,7 @@ export class FileBlobStore implements ResumableBlobs {
       await this.#write(digest, async (file) => {
         const copied = await hashFile(source, signal, (chunk) => file.writeFile(chunk));
         if (copied.digest !== digest) {
-          throw storageError('FILE_CHANGED', `${path} changed while it was read`, { path });
+          throw storageError('FILE_CHANGED', `${path} changed while it was being read`, { path });
         }
       });
       return { digest, size };
@@ -139,7 +139,7 @@ export class FileBlobStore implements ResumableBlobs {
     }
     const bytes = await this.read(digest, 0, size);
     if (sha256(bytes) !== digest) {
-      // Damaged on disk. Delete it, so that it can be fetched again.
+      // The blob is damaged on disk. Delete it, so that it can be fetched again.
       await this.delete(digest);
       throw storageError(
         'BLOB_CORRUPT',
@@ -155,7 +155,8 @@ export class FileBlobStore implements ResumableBlobs {
     const reader = await this.reader(digest);
     if (reader === null) throw this.#missing(digest);
     try {
-      // Not a Buffer: small Buffers share a pool, so their `buffer` holds other bytes too, and `slice` does not copy.
+      // Not a Buffer, because small Buffers share a pool: their `buffer` holds other bytes too. And `slice` would not
+      // copy.
       const bytes = new Uint8Array(Math.max(0, Math.min(length, reader.size - offset)));
       await reader.readInto(offset, [bytes]);
       return bytes;
@@ -225,7 +226,7 @@ export class FileBlobStore implements ResumableBlobs {
 async function readFully(file: FileHandle, offset: number, targets: readonly Uint8Array[]): Promise<void> {
   const wanted = targets.reduce((sum, target) => sum + target.length, 0);
   const { bytesRead } = await file.readv(targets, offset);
-  // A regular file is read in one call, unless it was truncated after it was opened.
+  // One call reads all bytes of a regular file, unless the file was truncated after it was opened.
   if (bytesRead !== wanted) {
     throw storageError(
       'BLOB_TRUNCATED',

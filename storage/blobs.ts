@@ -4,19 +4,22 @@ export interface BlobStore {
   /** Returns the size in bytes, or null if the blob is absent. */
   size(digest: string): Promise<number | null>;
   /**
-   * Stores bytes; durable (file and folder fsynced) when it resolves. Returns the digest.
-   * @param digest of `bytes`, if the caller has computed it
+   * Stores bytes. They are durable (file and folder fsynced) when this resolves. Returns the digest.
+   * @param digest digest of `bytes`, if the caller has computed it
    */
   put(bytes: Uint8Array, digest?: string): Promise<string>;
-  /** Reads a whole blob and verifies it. @throws SwarmError BLOB_MISSING, BLOB_CORRUPT, BLOB_SIZE if larger than `maxBytes` */
+  /**
+   * Reads a whole blob and verifies its digest.
+   * @throws SwarmError BLOB_MISSING, BLOB_CORRUPT, BLOB_SIZE if the blob is larger than `maxBytes`
+   */
   get(digest: string, options: { maxBytes: number }): Promise<Uint8Array>;
-  /** Reads `length` bytes, fewer at the end of the blob. @throws SwarmError BLOB_MISSING */
+  /** Reads `length` bytes, or fewer at the end of the blob. Does not verify them. @throws SwarmError BLOB_MISSING */
   read(digest: string, offset: number, length: number): Promise<Uint8Array>;
   /** Deletes a blob and the partial files of unfinished fetches of it. */
   delete(digest: string): Promise<void>;
 }
 
-/** A blob store on disk, which also imports files and knows the paths of blobs. */
+/** A blob store on disk. It also imports files and knows the paths of blobs. */
 export interface FileBlobs extends BlobStore {
   /** Copies a file into the store. */
   importFile(path: string, options: { signal: AbortSignal }): Promise<{ digest: string; size: number }>;

@@ -1,4 +1,4 @@
-/** The home of a daemon: who owns it, and how to reach the daemon that runs in it. */
+/** The home of a daemon: which role owns it, and how to reach the daemon that runs in it. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { storageError } from './errors.ts';
 
 export type Role = 'coordinator' | 'node';
 
-/** A running daemon, as it describes itself in its home. */
+/** The description of a running daemon, which the daemon writes to its home. */
 export interface DaemonFile {
   role: Role;
   pid: number;
@@ -22,8 +22,8 @@ export interface DaemonFile {
 }
 
 /**
- * Creates the home of a daemon, readable by its owner only. A home belongs to one role: a node and a coordinator that
- * share a key would be one peer to others.
+ * Creates the home of a daemon, readable by its owner only. A home belongs to one role, because a node and a
+ * coordinator with the same key would look like one peer to other peers.
  * @throws SwarmError HOME_ROLE, FOLDER_UNUSABLE
  */
 export async function claimHome(home: string, role: Role): Promise<void> {
@@ -39,20 +39,23 @@ export async function claimHome(home: string, role: Role): Promise<void> {
   await makeFolder(home, { mode: 0o700 });
 }
 
-/** The role whose database is in this home; null where no daemon has run. */
+/** Returns the role whose database is in this home; null if no daemon has run there. */
 export function homeRole(home: string): Role | null {
   const roles = ['coordinator', 'node'] as const;
   return roles.find((role) => existsSync(join(home, `${role}.sqlite`))) ?? null;
 }
 
-/** @returns the path of the file, which the daemon deletes when it stops */
+/** Writes the description of a running daemon to its home. @returns the path, which the daemon deletes when it stops */
 export async function writeDaemonFile(home: string, daemon: DaemonFile): Promise<string> {
   const path = daemonFile(home, daemon.role);
   await writeDurably(path, `${JSON.stringify(daemon, null, 2)}\n`, { mode: 0o600 });
   return path;
 }
 
-/** Reads how to reach the daemon of a home. A daemon that was killed leaves this file behind. @returns null without one */
+/**
+ * Reads the description of a home's daemon. A killed daemon leaves its description behind.
+ * @returns null if there is no description
+ */
 export async function readDaemonFile(home: string, role: Role): Promise<DaemonFile | null> {
   try {
     return JSON.parse(await readFile(daemonFile(home, role), 'utf8')) as DaemonFile;
@@ -62,7 +65,7 @@ export async function readDaemonFile(home: string, role: Role): Promise<DaemonFi
   }
 }
 
-/** The error DAEMON_NOT_RUNNING, with advice that depends on who owns the home. */
+/** Returns the error DAEMON_NOT_RUNNING, with advice that depends on the role that owns the home. */
 export function notRunning(home: string, role: Role, cause?: unknown): SwarmError {
   const owner = homeRole(home);
   const message = `no ${role} is running in ${home}`;
@@ -72,7 +75,7 @@ export function notRunning(home: string, role: Role, cause?: unknown): SwarmErro
       `${message}: it is the home of a ${owner}`,
       { home, role, owner },
       {
-        next: `name the home of a ${role} with --home, or see the ${owner} with "swarm status --home ${home}"`,
+        next: `name the home of a ${role} with --home, or look at the ${owner} with "swarm status --home ${home}"`,
         cause,
       },
     );

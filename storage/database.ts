@@ -5,7 +5,7 @@ import { storageError } from './errors.ts';
 
 export type Row = Record<string, null | number | string | Uint8Array<ArrayBuffer>>;
 
-/** A step from one schema version to the next. A released migration never changes. */
+/** A step from one schema version to the next: SQL, or a function. A migration never changes after its release. */
 export type Migration = string | ((db: Database) => void);
 
 export interface DatabaseOptions {
@@ -15,7 +15,7 @@ export interface DatabaseOptions {
   readonly migrations: readonly Migration[];
 }
 
-/** Time that a statement waits for the transaction of another process, such as a person's SQLite shell. */
+/** Longest time that a statement waits for another process's transaction, for example in a person's SQLite shell. */
 const BUSY_TIMEOUT_MS = 5_000;
 
 /** Primary result codes of SQLite (https://sqlite.org/rescode.html) for faults of the machine. */
@@ -26,9 +26,10 @@ const SQLITE_NOTADB = 26;
 const SQLITE_REFUSED: readonly number[] = [5, 6, 8, 10, 14];
 
 /**
- * An SQLite file in WAL mode with synchronous=FULL: a transaction that has returned survives a power loss. All methods are
- * synchronous, so that a state machine and its record cannot diverge between two awaits. Methods that read or write throw
- * SwarmError STORE_FULL, STORE_CORRUPT or STORE_REFUSED for a fault of the machine; the transaction then changes nothing.
+ * An SQLite file in WAL mode with synchronous=FULL, so a transaction that has returned survives a power loss. All
+ * methods are synchronous, so that a state machine and its record cannot diverge during an await. For a fault of the
+ * machine, methods that read or write throw SwarmError STORE_FULL, STORE_CORRUPT or STORE_REFUSED, and the transaction
+ * changes nothing.
  */
 export class Database {
   readonly #path: string;
@@ -84,7 +85,7 @@ export class Database {
       return result;
     } finally {
       this.#depth--;
-      // A full disk or a failed COMMIT may already have ended the transaction.
+      // SQLite may have ended the transaction already, after a full disk or a failed COMMIT.
       if (!done && this.#db.isTransaction) this.exec('ROLLBACK');
     }
   }
@@ -143,7 +144,7 @@ function makePrivate(path: string): void {
   }
 }
 
-/** Converts a fault of the machine to a SwarmError. Any other error is a bug of ours and stays unchanged. */
+/** Converts a fault of the machine to a SwarmError. Any other error is a bug in this program and stays unchanged. */
 function storeError(cause: unknown, path: string): unknown {
   if (!(cause instanceof Error && 'errcode' in cause && typeof cause.errcode === 'number')) return cause;
   // The lower byte is the primary code; the rest is detail.

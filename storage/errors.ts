@@ -7,7 +7,10 @@ export const storageError = defineErrors({
   BLOB_SIZE: 'failed',
   BLOB_TRUNCATED: 'failed',
   DAEMON_NOT_RUNNING: 'notRunning',
-  FILE_CHANGED: { kind: 'failed', next: 'run the same command again when nothing writes to the file' },
+  FILE_CHANGED: {
+    kind: 'failed',
+    next: 'run the same command again while no other program writes to the file',
+  },
   HASH_FAILED: { kind: 'failed', next: 'try again' },
   HOME_ROLE: 'conflict',
   STORE_CORRUPT: {
@@ -15,5 +18,5 @@ export const storageError = defineErrors({
     next: 'put a backup in its place, or move the file away to start without its contents',
   },
   STORE_NEWER: { kind: 'failed', next: 'update lora-swarm' },
-  STORE_REFUSED: { kind: 'refused', next: 'check the disk, and the owner of the file' },
+  STORE_REFUSED: { kind: 'refused', next: 'check the disk, and the owner and permissions of the file' },
 });

@@ -4,7 +4,7 @@ import { serveCalls } from '../common/workers/calls.ts';
 import { parentChannel } from '../common/workers/entry.ts';
 
 export type HashMethods = {
-  /** Replies when the piece is in the hash and its memory may be written to. */
+  /** Replies when the piece is hashed and its memory may be reused. */
   update: { request: Uint8Array; reply: null };
   digest: { request: null; reply: string };
 };

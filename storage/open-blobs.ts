@@ -1,7 +1,7 @@
 import type { Clock } from '../common/clock.ts';
 import type { BlobReader, ResumableBlobs } from './blob-store.ts';
 
-/** Files kept open while idle. */
+/** Most files that are kept open for a next range. */
 const IDLE_FILES = 16;
 /** An idle file is closed after this time, so that the space of a deleted blob becomes free. */
 const IDLE_MS = 5_000;
@@ -12,7 +12,10 @@ interface OpenBlob {
   cancelClose: () => void;
 }
 
-/** Keeps blobs open for many ranges: open, stat and close together take several times as long as reading one range. */
+/**
+ * Keeps blobs open from one range to the next, because opening, stat and closing together take several times as long as
+ * reading one range.
+ */
 export class OpenBlobs {
   readonly #blobs: ResumableBlobs;
   readonly #clock: Clock;
@@ -23,7 +26,7 @@ export class OpenBlobs {
     this.#clock = deps.clock;
   }
 
-  /** Runs `work` with the blob open; with null if it is absent. */
+  /** Runs `work` with the open blob, or with null if the blob is absent. */
   async use<T>(digest: string, work: (reader: BlobReader | null) => Promise<T>): Promise<T> {
     const blob = this.#acquire(digest);
     try {
@@ -32,7 +35,7 @@ export class OpenBlobs {
       if (reader === null) this.#open.delete(digest);
       return await work(reader);
     } catch (error) {
-      // The file may have been replaced or truncated: open it again next time.
+      // The file may have been replaced or truncated, so open it again next time.
       this.#forget(digest, blob);
       throw error;
     } finally {

@@ -1,7 +1,7 @@
 import { BLOB_RANGE_BYTES } from '../protocol/limits.ts';
 import { type Done, type RunningHash, startHash } from './running-hash.ts';
 
-/** Ranges kept in memory until they can be hashed; further ones are read back from disk. */
+/** Most ranges kept in memory until they can be hashed. Further ones are read back from disk. */
 export const HELD_RANGES = 16;
 
 export interface OrderedHashDeps {
@@ -28,10 +28,10 @@ export class OrderedHash {
     this.#hash = startHash(options.size);
   }
 
-  /** Adds a range, which can be read back from now on. `release` returns the bytes. */
+  /** Adds a range that has been written to disk. Calls `release` when the memory of `bytes` may be reused. */
   add(range: number, bytes: Uint8Array, release: Done): void {
     this.#feed(range, bytes, release);
-    // Reading back now is faster than reading back everything at the end. `digest` reports failures.
+    // Read back ranges now, because reading them all at the end would take longer. `digest` reports failures.
     if (this.#deps.has(this.#next)) this.#catchUp().catch(() => {});
   }
 
@@ -48,7 +48,10 @@ export class OrderedHash {
     this.#held.clear();
   }
 
-  /** Hashes a range if it is the next one, and the ranges that waited for it. Otherwise keeps it if there is room. */
+  /**
+   * Hashes a range, and the held ranges that follow it, if it is the next one. Holds it otherwise, if fewer than
+   * {@link HELD_RANGES} are held.
+   */
   #feed(range: number, bytes: Uint8Array, release: Done): void {
     if (range !== this.#next) {
       if (this.#held.size < HELD_RANGES) this.#held.set(range, { bytes, release });

@@ -25,14 +25,14 @@ interface PartialBlobDeps {
 }
 
 /**
- * Ranges written between two saves of the map: a restarted process fetches at most this many again. The data is flushed to
- * the disk as often, so that `finish` does not have to wait for all of it.
+ * Number of ranges written between two saves of the map. A restarted process fetches at most this many ranges again.
+ * The data is flushed to the disk at the same time, so that `finish` does not have to wait for all of it.
  */
 const RANGES_PER_SAVE = 32;
 
 /**
- * A blob whose ranges arrive in any order. `<folder>/<digest>` holds the bytes, `<digest>.map` the set of present ranges.
- * Neither needs to be durable, because the digest of the whole blob is verified at the end.
+ * A blob whose ranges arrive in any order. `<folder>/<digest>` holds the bytes, `<digest>.map` the set of present
+ * ranges. Neither needs to be durable, because the digest of the whole blob is verified at the end.
  */
 export class PartialBlob {
   readonly size: number;
@@ -83,7 +83,7 @@ export class PartialBlob {
     }
   }
 
-  /** Whether some ranges come from an earlier attempt, so that their holder is unknown. */
+  /** Whether some ranges come from an earlier attempt. It is not known which holder sent those. */
   get resumed(): boolean {
     return this.#resumed;
   }
@@ -110,8 +110,9 @@ export class PartialBlob {
   }
 
   /**
-   * Writes one range. The caller hands over the buffer of `bytes`; `release` returns it. Returns false if the range is
-   * present or being written: bytes of a second holder must not overwrite bytes that are already hashed.
+   * Writes one range. Until `release` is called, the caller must not reuse the memory of `bytes`. Returns false and
+   * writes nothing if the range is present or being written, because a second holder's bytes must not overwrite bytes
+   * that are already hashed.
    * @throws SwarmError STORE_FULL, WRITE_FAILED
    */
   async write(range: number, bytes: Uint8Array, release: Done): Promise<boolean> {
@@ -186,7 +187,7 @@ export class PartialBlob {
     }
   }
 
-  /** Starts a flush to disk without waiting for it. `finish` reports a lasting error. */
+  /** Starts a flush to disk without waiting for it. If errors persist, `finish` reports them. */
   #flush(): void {
     this.#flushing ??= this.#deps.file
       .datasync()

@@ -3,7 +3,7 @@ import { renameWithRetry } from '../common/durable.ts';
 
 const HEAD_BYTES = 8;
 
-/** The set of present ranges of a blob: one bit per range, saved in a file. A file of another blob size is ignored. */
+/** The set of present ranges of a blob: one bit per range, saved in a file. A file for another blob size is ignored. */
 export class RangeMap {
   readonly #path: string;
   readonly #size: number;
@@ -12,7 +12,7 @@ export class RangeMap {
   /** Saves run one after the other, because they share a temporary file. */
   #saving: Promise<void> = Promise.resolve();
 
-  /** @param size of the blob in bytes, saved too, to recognise a map of another blob */
+  /** @param size size of the blob in bytes, which the file contains too, to recognise a map of another blob */
   constructor(path: string, size: number, ranges: number) {
     this.#path = path;
     this.#size = size;

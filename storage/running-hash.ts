@@ -6,21 +6,21 @@ import type { HashMethods } from './hash-thread.ts';
 
 /** SHA-256 of bytes that arrive in pieces. */
 export interface RunningHash {
-  /** Hashes the next piece, which must not be written to until `done` returns it. */
+  /** Hashes the next piece. The caller must not write to it until `done` returns it. */
   update(bytes: Uint8Array, done: Done): void;
   /** Returns the digest of all pieces in lower-case hex. May be called once. */
   digest(): Promise<string>;
-  /** Stops early; pieces that are not hashed yet are not returned. */
+  /** Stops early. `done` also returns the pieces that are not hashed yet. */
   close(): void;
 }
 
 /** Returns a piece to its owner, who may write to it again. */
 export type Done = (bytes: Uint8Array) => void;
 
-/** Smallest blob that is hashed in a thread: for smaller ones, starting the thread takes longer than hashing. */
+/** Smallest blob that is hashed in a thread. For smaller blobs, starting the thread takes longer than hashing. */
 const THREAD_FROM_BYTES = 32 * 1024 * 1024;
 
-/** Starts to hash `size` bytes: many bytes in a thread, so that the event loop stays free for the network. */
+/** Starts to hash `size` bytes. Hashes a large blob in a thread, so that the event loop stays free for the network. */
 export function startHash(size: number): RunningHash {
   return size < THREAD_FROM_BYTES ? new InlineHash() : new ThreadHash();
 }
@@ -41,12 +41,12 @@ class InlineHash implements RunningHash {
 }
 
 /**
- * Hashes in a worker thread, which reads pieces in shared memory in place; others are copied. If the thread dies, the
- * pieces are returned, so that no caller waits for ever, and the digest fails.
+ * Hashes in a worker thread. The thread reads pieces in shared memory directly; other pieces are copied to it. If the
+ * thread dies, `done` returns all pieces, so that no caller waits for ever, and `digest` rejects.
  */
 class ThreadHash implements RunningHash {
   readonly #thread: ThreadCalls<HashMethods>;
-  /** The first piece that could not be hashed. */
+  /** The error of the first piece that could not be hashed. */
   #failure: { cause: unknown } | null = null;
 
   constructor() {
@@ -65,11 +65,16 @@ class ThreadHash implements RunningHash {
   }
 
   async digest(): Promise<string> {
-    // Served after all pieces, so their failures are known by then.
+    // The thread serves this call after all pieces, so their failures are known by then.
     const digest = await this.#thread.call('digest', null);
     this.close();
     if (this.#failure !== null) {
-      throw storageError('HASH_FAILED', 'the hashing thread refused a piece', {}, this.#failure);
+      throw storageError(
+        'HASH_FAILED',
+        'the hashing thread could not hash a piece of the blob',
+        {},
+        this.#failure,
+      );
     }
     return digest;
   }
