@@ -2,12 +2,9 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../common/clock.ts';
-
 import { linkOrCopy } from '../common/file-system.ts';
-
 import { packageVersion } from '../common/package.ts';
 import { systemClock } from '../common/system-clock.ts';
-
 import { MAX_ADAPTER_HEADER_BYTES } from '../lora/adapter/codec.ts';
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from '../lora/adapter/peft.ts';
 import { encodePeftConfig } from '../lora/adapter/peft-config.ts';
@@ -24,7 +21,7 @@ import { FileBlobStore } from '../storage/blob-store.ts';
 import { nodeError } from './errors.ts';
 import { connect, request } from './phases/requests.ts';
 
-/** Where the swarm is, and where its newest checkpoint is written. */
+/** Addresses of a swarm, and the folder that its newest checkpoint is written to. */
 export interface PullOptions extends JobTarget {
   /** Folder for the PEFT files. It is created if it is missing. */
   readonly output: string;
@@ -59,7 +56,7 @@ export async function pullCheckpoint(
   const { output, version = packageVersion(), signal = new AbortController().signal, onProgress } = options;
   const target = resolveTarget(options);
   const home = `${output}.partial`;
-  // An earlier call may have left bytes: those are kept.
+  // If an earlier call left bytes, they are kept even when this call fails.
   let keepPartial = existsSync(home);
   const blobs = await FileBlobStore.open({ home }, { clock });
   const identity = await loadIdentity(home);

@@ -16,7 +16,7 @@ import type { NodeTrainer } from './trainer.ts';
 export interface SwarmNodeOptions {
   /** Multiaddrs of the coordinator, each ending in /p2p/<peer id>. The first that answers is used. */
   addresses: readonly string[];
-  /** Digest of the job. null: the coordinator's first job that is not over, and after it the next one. */
+  /** Digest of the job. null: the node takes the coordinator's first job that is not over, and later its next ones. */
   job: string | null;
   /** Token of an invite; null for open jobs. */
   invite: string | null;
@@ -25,7 +25,7 @@ export interface SwarmNodeOptions {
   /** Program and version. */
   agent: string;
   policy: NodePolicy;
-  /** Trainer processes whose memory the policy limits. @default one process */
+  /** The node's trainer processes. The policy limits their memory. @default one process */
   trainers?: Trainers;
 }
 
@@ -70,7 +70,7 @@ export interface ReadyContext extends PhaseContext {
   readonly layout: AdapterLayout;
 }
 
-/** An adapter in memory. Its bytes had the digest that a head names. */
+/** An adapter in memory. Its encoded bytes have the digest that a head names. */
 export interface HeldAdapter {
   /** Digest of the checkpoint that it belongs to. */
   readonly checkpoint: string;
@@ -78,7 +78,7 @@ export interface HeldAdapter {
   readonly tensors: readonly Float32Array[];
 }
 
-/** Holders asked at once for a blob: enough to spread the load of a large base. */
+/** Largest number of peers that one blob is fetched from. Eight are enough to spread the load of a large base. */
 const MAX_HOLDERS = 8;
 
 /** Returns the peers that probably have a job's blobs: its coordinator, and connected nodes that the head names. */

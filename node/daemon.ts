@@ -46,7 +46,7 @@ export interface NodeDaemonOptions extends JobTarget {
    * @default the fastest engine that runs, with all hardware threads but one
    */
   compute?: ComputeInput;
-  /** Limits of what the machine lends. @default four fifths of its memory, 32 GiB bases, 100 GiB of disk */
+  /** Limits of what the machine lends. @default four fifths of its memory, a base of 32 GiB, 100 GiB of disk */
   policy?: Partial<NodePolicy>;
   /** Port of the HTTP server on 127.0.0.1. @default 0: any free port */
   port?: number;
@@ -65,22 +65,25 @@ export interface RunningNode {
   readonly url: string;
   readonly peerId: string;
   /**
-   * Gives up the round, submits open updates, leaves the job and closes, within the deadline. Idempotent.
+   * Abandons the round in progress, submits the updates that have no receipt, leaves the job and closes the network. Ends
+   * within the deadline. Idempotent.
    * @param options `deadlineMs`: @default 4,500
    */
   stop(options?: { deadlineMs?: number }): Promise<void>;
 }
 
-/** Part of the machine's memory that the node uses by default. The rest is for other programs. */
+/** Share of the machine's memory that the node uses by default. The rest is for other programs. */
 const MEMORY_SHARE = 0.8;
-/** Time to stop, unless the caller names another. */
+/** Default deadline for stopping, in milliseconds. */
 const STOP_MS = 4_500;
-/** Part of the stop deadline in which updates are delivered. The network closes in the rest. */
+/** Share of the stop deadline that is for delivering updates. The network closes in the rest. */
 const DRAIN_SHARE = 0.6;
 
 /**
- * Starts a contributor node: real network, disk and trainer process. Without an invite or addresses it stays without a job.
- * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED; as `parseCompute`
+ * Starts a node with a real network, disk and trainer process. Without an invite or addresses the node runs, but it joins no
+ * job.
+ * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, and the errors of
+ * `parseCompute`
  */
 export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps = {}): Promise<RunningNode> {
   const { home = resolveHomes().node, version = packageVersion() } = options;

@@ -7,7 +7,7 @@ import type { SwarmNodeDeps } from './context.ts';
 /** Fields of a heartbeat that the caller provides; the loop adds the others. */
 export type HeartbeatFields = Omit<Heartbeat, 'engine' | 'bytesSent' | 'bytesReceived' | 'issuedAt'>;
 
-/** Shortest pause between two heartbeats. Coordinators limit how often a node may send. */
+/** Shortest pause between two heartbeats. Coordinators limit how often a node may send one. */
 const MIN_INTERVAL_MS = 500;
 
 export interface HeartbeatLoop {
@@ -51,9 +51,9 @@ export function startHeartbeat(deps: SwarmNodeDeps, fields: () => HeartbeatField
 }
 
 /**
- * Returns the time of the next heartbeat. Coordinators accept heartbeats only in ascending order, so it is later than the
- * last one even if the clock has been set back. If the clock was ahead by more than CLOCK_SKEW_MS, coordinators have
- * refused those heartbeats, and the corrected time is used.
+ * Returns the time of the next heartbeat. Coordinators accept heartbeats only in ascending order of time, so the time is
+ * later than the last one even if the clock has been set back. The exception is a clock that was ahead by more than
+ * CLOCK_SKEW_MS: coordinators have refused the heartbeats with that time, so the corrected time is used.
  */
 function nextIssuedAt(before: number, now: number): number {
   return before - now > CLOCK_SKEW_MS ? now : Math.max(now, before + 1);

@@ -16,7 +16,7 @@ export interface NodeHttpDeps {
   status: () => NodeStatus;
 }
 
-/** No route here takes a body. */
+/** Largest request body. No route of a node takes a body, so the limit is small. */
 const BODY_BYTES = 1024;
 
 /** Starts the node's HTTP server: read-only, on the loopback interface. */

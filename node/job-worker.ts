@@ -10,12 +10,12 @@ import { buildUpdate } from './phases/updates.ts';
 import type { TrainedRound } from './trainer.ts';
 
 /**
- * A node's work in one job: the adapter that it holds and the round that it trains. Each phase is a method that resolves
- * with the phase's event.
+ * A node's work in one job. Keeps the adapter that the node holds and the result of the round that it trained. Each phase
+ * is a method, which resolves with the event that ends the phase.
  */
 export class JobWorker {
   readonly context: PhaseContext;
-  /** Progress in the round that is being trained, or in the last one. */
+  /** Progress in the round that is being trained. Between rounds: the progress of the last one. */
   progress: { step: number; steps: number; tokensPerSecond: number };
   download: Download | null = null;
   #ready: ReadyContext | null = null;
@@ -41,7 +41,7 @@ export class JobWorker {
     const { trainer, store, log } = context.deps;
     const { engine } = trainer;
     this.#ready = await prepare(context, head, signal);
-    // The engine may depend on the base. The coordinator shows it to people, so it gets the new name.
+    // The engine may depend on the base. The coordinator shows the engine to people, so the node joins again to tell it.
     if (trainer.engine !== engine) await requestJoin(context.options, context.deps, context, signal);
     const history = store.history(context.job);
     const { lastRound, pending } = history;

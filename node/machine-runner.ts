@@ -6,7 +6,7 @@ export interface MachineRunnerOptions {
   initial: NodeState;
   /** Starts an effect. It may dispatch events before it returns, or later. */
   perform: (effect: NodeEffect) => void;
-  /** Called once the queued events are reduced. */
+  /** Called after all queued events have been reduced. */
   onChange: (state: NodeState, before: NodeState) => void;
 }
 
@@ -40,7 +40,7 @@ export class MachineRunner {
     try {
       for (let next = this.#events.shift(); next; next = this.#events.shift()) this.#reduce(next);
     } finally {
-      // An effect that throws reaches the caller. The machine still accepts the next event and gets its tick.
+      // If an effect throws, the caller gets the error. The machine still accepts the next event and gets its tick.
       this.#reducing = false;
       this.#scheduleTick();
     }

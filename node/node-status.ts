@@ -4,7 +4,7 @@ import type { NodeJob, NodeStatus } from './api-types.ts';
 import type { SwarmNodeDeps, SwarmNodeOptions } from './context.ts';
 import type { SwarmNode, SwarmNodeView } from './swarm-node.ts';
 
-/** Updates that a status lists. */
+/** Number of updates in a status. */
 const SHOWN_UPDATES = 20;
 
 export interface StatusSource {

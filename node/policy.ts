@@ -39,8 +39,8 @@ const ROW_OVERHEAD_BYTES = 128;
 const TOKEN_BYTES = 10;
 
 /**
- * Returns the bytes that a job needs from a machine, by its manifest. On disk a base counts with a float32 copy. That covers
- * its copies of 16, 8 and 4 bits together, which stay when a node is restarted with other base bits.
+ * Returns the bytes that a job needs from a machine, by its manifest. On disk, the base counts with a float32 copy. This
+ * copy is larger than the copies of 8 and 4 bits together. Copies stay on disk when a node is restarted with other base bits.
  */
 export function demandOf(
   manifest: Manifest,
@@ -91,7 +91,10 @@ function forTrainers({ processes, bases }: Trainers): string {
   return ` for ${processes} trainer processes with ${bases === 1 ? 'one copy' : `${bases} copies`} of the base`;
 }
 
-/** Names the ways to fit the job, among them the most base bits below the present ones with which it fits. */
+/**
+ * Lists the ways to make the job fit. If fewer base bits are enough, the list has the largest number of bits with which the
+ * job fits.
+ */
 function memoryAdvice(manifest: Manifest, { processes, baseBits }: Trainers, allowed: number): string {
   const ways = ['raise --max-memory'];
   if (processes > 1) ways.push('name fewer devices in --engine');

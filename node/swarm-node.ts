@@ -34,7 +34,7 @@ import {
 import { publishUpdate, settleUpdate } from './phases/updates.ts';
 import { errorFields, reasonOf, Tasks } from './tasks.ts';
 
-/** State of a node, for its status and its health checks. */
+/** State of a node. Its status and its health checks read it. */
 export interface SwarmNodeView extends Pick<JobWorker, 'progress' | 'download'> {
   readonly state: NodeState;
   /** null before the node has joined a job. */
@@ -100,7 +100,7 @@ export class SwarmNode {
     this.#runner.dispatch({ type: 'start' });
   }
 
-  /** Gives up the round, submits updates without a receipt and leaves the job. Ends within the deadline in any case. */
+  /** Abandons the round in progress, submits the updates that have no receipt, and leaves the job within the deadline. */
   async stop({ deadlineMs }: { deadlineMs: number }): Promise<void> {
     const { clock, log } = this.#deps;
     this.#runner.dispatch({ type: 'stop' });
@@ -171,7 +171,7 @@ export class SwarmNode {
       if ('work' in effect) observer.roundLost(isSwarmError(error) ? error.code : 'unknown');
       event = failureEvent(effect, reasonOf(error), random());
     }
-    // A stored update is a fact, even if the effect has been aborted meanwhile.
+    // A stored update must be sent even if the effect has been aborted meanwhile.
     if (!signal.aborted || event.type === 'update-built') this.#runner.dispatch(event);
   }
 
@@ -248,7 +248,7 @@ export class SwarmNode {
     }
   }
 
-  /** @param generation of the question that it answers; null when the coordinator sent it unasked */
+  /** @param generation that of the request that the receipt answers; null if the coordinator sent the receipt unasked */
   #takeReceipt({ job }: PhaseContext, receipt: Receipt, generation: number | null): void {
     const { store, log, observer } = this.#deps;
     const { round, update, code, detail } = receipt;
@@ -270,7 +270,7 @@ export class SwarmNode {
   }
 
   async #leave(): Promise<void> {
-    // Updates that are being submitted arrive before the node leaves.
+    // Waits for the updates that are being submitted, so that they arrive before the node leaves.
     await this.#tasks.settled();
     if (!this.#worker) return;
     const { coordinator, job } = this.#worker.context;

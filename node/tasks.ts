@@ -1,7 +1,7 @@
 import { isSwarmError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
-/** The asynchronous tasks of a node: at most one main task, which can be aborted alone, and others beside it. */
+/** The asynchronous tasks of a node: at most one main task, which can be aborted by itself, and others beside it. */
 export class Tasks {
   readonly #log: Logger;
   readonly #life = new AbortController();

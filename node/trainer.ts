@@ -12,7 +12,7 @@ export interface TrainTask {
   readonly adapter: readonly Float32Array[];
   readonly rows: readonly Row[];
   readonly steps: number;
-  /** Moments to start from. The trainer's memory may hold others, from a round that was aborted. */
+  /** Moments to start from. They are passed each time, because the trainer may still hold those of an aborted round. */
   readonly optimizer: AdamWState;
   /** The job's position in the learning-rate schedule. @default the step count of the moments */
   readonly position?: JobPosition;
@@ -24,7 +24,7 @@ export interface TrainedRound {
   readonly result: TrainResult;
 }
 
-/** Trains the rounds of a node: in a supervised process, or in the simulation without one. */
+/** Trains the rounds of a node in a supervised process. The simulation replaces it by one without a process. */
 export interface NodeTrainer {
   /** Engine and device, for people; empty until it is chosen. */
   readonly engine: string;
@@ -37,7 +37,7 @@ export interface NodeTrainer {
    * @throws SwarmError if the base does not fit its manifest or cannot be trained on this machine
    */
   prepare(manifest: Manifest, options: { signal: AbortSignal }): Promise<AdapterLayout>;
-  /** Stops a trainer process of any other base, and deletes the files derived from other bases. */
+  /** Deletes the files derived from all other bases. Stops the trainer process first if it has loaded another base. */
   keepBases(bases: ReadonlySet<string>): Promise<void>;
   /** @throws SwarmError TRAINER_DIED or another error of training, or the signal's reason */
   train(
@@ -47,7 +47,7 @@ export interface NodeTrainer {
   stop(): Promise<void>;
 }
 
-/** Returns a job's settings for the trainer. A linear or cosine learning rate reaches its end with the job. */
+/** Returns a job's settings for the trainer. A linear or cosine schedule of the learning rate ends when the job ends. */
 export function trainerSettings({
   lora,
   training,

@@ -44,8 +44,8 @@ export interface TrainingProcessDeps {
 }
 
 /**
- * Runs the trainer process of one job at a time. If the process dies, its round is lost. It is restarted at once the first
- * time and after growing pauses from then on, to be ready for the next round.
+ * Runs the trainer process of one job at a time. If the process dies, its round is lost. The process is restarted so that
+ * it is ready for the next round: at once after a first failure, and after growing pauses if it fails again.
  */
 export class TrainingProcess implements NodeTrainer {
   readonly #options: TrainingProcessOptions;
@@ -57,12 +57,12 @@ export class TrainingProcess implements NodeTrainer {
   #settings: TrainerOptions | null = null;
   /** The requested compute, on the devices chosen for the job. */
   #compute: ComputeOnDevices | null = null;
-  /** Micro-batch of the job. A fallback may have reduced the one in use. */
+  /** Micro-batch of the job. The one in use is smaller if a fallback has reduced it. */
   #microBatch = 1;
   #note: string | null = null;
   /** Digest of the base that the process has loaded. */
   #base: string | null = null;
-  /** Failures in a row. */
+  /** Failures since the last round that was trained. */
   #deaths = 0;
   #restarts = 0;
   #queue = 0;
@@ -119,7 +119,7 @@ export class TrainingProcess implements NodeTrainer {
       this.#settings = {
         ...settings,
         training: { ...training, microBatch },
-        // Decided below, once the memory is free.
+        // `auto` is decided below, once the memory is free.
         compute: { ...compute, checkpointing: compute.checkpointing === true },
       };
       this.#microBatch = training.microBatch;

@@ -27,11 +27,12 @@ export function reduce(state: NodeState, event: NodeEvent, now: number): Transit
         phase: 'awaiting',
         failures: 0,
         retryAt: null,
-        // Joining fetches the base, which can take so long that the head is old by now.
+        // Joining fetches the base. That can take so long that the head is old by now, so the newest head is asked for.
         pollAt: now,
         reason: 'the coordinator has not announced a round yet',
         lastRound: event.history.lastRound,
-        // A restart may have lost what was sent before it. The open round's update is sent again anyway.
+        // Updates or receipts may have been lost in the restart, so the receipts are asked for. The update of the open
+        // round is sent again without asking.
         pending: event.history.pending.map((update) => ({
           ...update,
           generation: 0,
@@ -129,19 +130,20 @@ function failed(state: NodeState, reason: string, jitter: number, now: number): 
   return { ...state, failures, retryAt: now + backoffMs(failures, jitter), reason };
 }
 
-/** A node that is leaving still settles its updates by the receipts that arrive. */
+/** A node that is leaving still settles the updates whose receipts arrive. */
 function afterLeaving(state: NodeState, event: NodeEvent): Transition {
   if (event.type === 'receipt') return receipt(state, event.round, event.code, event.generation);
   return stay(state);
 }
 
 /**
- * Rounds without work after which a node joins again. While it was away, a full job may have given its place to another
- * node. Joining again is harmless for a node that still has its place, in a swarm larger than a round takes.
+ * Number of rounds in a row without work after which a node joins again. A full job may have given the node's place to
+ * another one while the node was away. A node that still has its place can also be without work, because a round takes at
+ * most ROUND_PEERS nodes. For that node, joining again changes nothing.
  */
 const REJOIN_AFTER_IDLE_ROUNDS = 3;
 
-/** Takes over a newer head: settles updates by it, then turns to the work that it asks for. */
+/** Adopts a newer head: settles the updates that the head decides, then starts the work that the head asks for. */
 function followHead(state: NodeState, head: Head, now: number): Transition {
   const pending: PendingUpdate[] = [];
   const effects: NodeEffect[] = [];
@@ -160,7 +162,7 @@ function followHead(state: NodeState, head: Head, now: number): Transition {
   return { state: advanced.state, effects: [...effects, ...advanced.effects] };
 }
 
-/** Turns to what the newest head asks for. Work under way that already serves the head continues. */
+/** Starts the work that the newest head asks for. Work in progress continues if the head still asks for it. */
 function advance(state: NodeState): Transition {
   const head = state.head!;
   const { digest } = head.checkpoint.adapter;
@@ -183,16 +185,23 @@ function advance(state: NodeState): Transition {
 
   const own = state.pending.find(({ round }) => round === work.round);
   if (own) {
-    if (own.code !== null) return turn({ phase: 'awaiting', reason: `round ${work.round} is delivered` });
+    if (own.code !== null) return turn({ phase: 'awaiting', reason: deliveredReason(work.round) });
     if (state.phase === 'publishing') return stay(state);
-    // The update was built before a restart: the same bytes are sent again.
-    const reason = `round ${work.round} is sent again`;
+    // The update was built before a restart. The node sends the same bytes again.
+    const reason = `the update of round ${work.round} is sent again`;
     return turn({ phase: 'publishing', reason }, { type: 'publish', round: own.round });
   }
   if (work.round <= state.lastRound) {
-    return turn({ phase: 'awaiting', reason: `round ${work.round} is done or lost; waiting for the next` });
+    return turn({
+      phase: 'awaiting',
+      reason: `round ${work.round} is done or lost; waiting for the next round`,
+    });
   }
   return turn({ phase: 'training', work, reason: '' }, { type: 'train', work });
+}
+
+function deliveredReason(round: number): string {
+  return `the update of round ${round} is delivered`;
 }
 
 function idleReason(head: Head): string {
@@ -216,7 +225,7 @@ function updateBuilt(state: NodeState, work: Work, update: string, now: number):
     code: null,
     generation: 0,
     asks: 0,
-    // The newest head may already be past the round. Then the update is late, and its receipt is asked for at once.
+    // If the newest head is already past the round, the update is late, and its receipt is asked for at once.
     askAt: state.head && isPast(state.head, work.round) ? now : now + RECEIPT_WAIT_MS,
   };
   const current = isCurrent(state, work);
@@ -224,7 +233,7 @@ function updateBuilt(state: NodeState, work: Work, update: string, now: number):
     state: {
       ...state,
       work: current ? null : state.work,
-      reason: current ? `round ${work.round} is sent` : state.reason,
+      reason: current ? `the update of round ${work.round} is sent` : state.reason,
       lastRound: Math.max(state.lastRound, work.round),
       pending: [...state.pending, pending],
     },
@@ -263,7 +272,7 @@ function withPending(
     state: {
       ...state,
       pending,
-      ...(done && { phase: 'awaiting' as const, reason: `round ${known.round} is delivered` }),
+      ...(done && { phase: 'awaiting' as const, reason: deliveredReason(known.round) }),
     },
     effects: changed.effects,
   };

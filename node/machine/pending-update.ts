@@ -8,16 +8,16 @@ export interface PendingUpdate {
   readonly round: number;
   /** Digest of the payload. */
   readonly update: string;
-  /** Code of the newest receipt. Not final: the gate may still leave an accepted update out. */
+  /** Code of the newest receipt; null before the first. Not final, because the gate may still leave the update out. */
   readonly code: ReceiptCode | null;
   /**
-   * Number of heads that made the newest receipt stale. Only the answer to a question of this generation is final: a
-   * receipt that the coordinator sent unasked may be older than the head and have travelled longer.
+   * Number of heads that made the newest receipt stale. Only the answer to a request of this generation can be final. A
+   * receipt that the coordinator sent unasked may be older than the newest head, even if it arrives after the head.
    */
   readonly generation: number;
-  /** Questions since the last answer. Sets the back-off. */
+  /** Requests for the receipt since the last answer. The pause before the next request grows with this number. */
   readonly asks: number;
-  /** When to ask next, on the monotonic clock; null while the next head is awaited. */
+  /** When to ask for the receipt next, on the monotonic clock; null while the update waits for the next head. */
   readonly askAt: number | null;
 }
 
@@ -27,7 +27,10 @@ export interface PendingUpdate {
  */
 export type Outcome = 'counted' | 'restored';
 
-/** Applies a new head: returns the update's outcome, or the update, due for a question if the head ends its round. */
+/**
+ * Applies a new head. Returns the update's outcome if the head decides it, otherwise the update. If the
+ * update's round is over by this head, the receipt is asked for at once.
+ */
 export function onHead(
   pending: PendingUpdate,
   head: Head,
@@ -42,8 +45,8 @@ export function onHead(
 }
 
 /**
- * Applies a receipt: returns the update's outcome, or the update with the receipt's code.
- * @param generation of the question that the receipt answers; null when the coordinator sent it unasked
+ * Applies a receipt. Returns the update's outcome if the receipt is final, otherwise the update with the receipt's code.
+ * @param generation that of the request that the receipt answers; null if the coordinator sent the receipt unasked
  */
 export function onReceipt(
   pending: PendingUpdate,
@@ -53,12 +56,12 @@ export function onReceipt(
 ): PendingUpdate | Outcome {
   if (!counts(code)) return 'restored';
   if (head && generation === pending.generation && isFinal(code, pending.round, head)) return 'counted';
-  // An unasked receipt does not answer the question that a newer head has raised.
+  // After a head that ended the round, an unasked receipt does not replace the answer that the node has asked for.
   const answered = generation === pending.generation || !head || !isPast(head, pending.round);
   return { ...pending, code, asks: 0, askAt: answered ? null : pending.askAt };
 }
 
-/** Whether a receipt that counts, given while `head` is the newest head, can no longer change. */
+/** Returns whether `accepted` or `late` is the last receipt of an update, if it was given while `head` was the newest. */
 function isFinal(code: ReceiptCode, round: number, head: Head): boolean {
   if (!isPast(head, round)) return false;
   if (isOver(head)) return true;

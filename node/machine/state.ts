@@ -36,20 +36,20 @@ export type NodeEvent =
   | { type: 'start' }
   | { type: 'joined'; head: Head | null; history: JobHistory }
   | { type: 'join-failed'; reason: string; jitter: number }
-  /** A verified head: its job's coordinator signed it. May be old or a repetition. */
+  /** A head that the job's coordinator has signed. It may be old, or known already. */
   | { type: 'head'; head: Head }
   | { type: 'synced'; adapter: string }
   | { type: 'sync-failed'; adapter: string; reason: string; jitter: number }
   | { type: 'trained'; work: Work }
   | { type: 'train-failed'; work: Work; reason: string }
-  /** The update is durable. From now on it is sent, whatever the newest head says. */
+  /** The update is durable. From now on it is sent, even if the newest head no longer asks for its round. */
   | { type: 'update-built'; work: Work; update: string }
   | { type: 'build-failed'; work: Work; reason: string }
-  /** `generation`: of the question that the receipt answers; null when the coordinator sent it unasked. */
+  /** `generation`: that of the request that the receipt answers; null if the coordinator sent the receipt unasked. */
   | { type: 'receipt'; round: number; code: ReceiptCode; generation: number | null }
   /** The coordinator has never seen the update. */
   | { type: 'receipt-unknown'; round: number }
-  /** A question about an update, or its submission, failed. */
+  /** Asking for the receipt of an update, or submitting the update, failed. */
   | { type: 'ask-failed'; round: number; jitter: number }
   /** A connection to the coordinator has opened. */
   | { type: 'connected' }
@@ -67,11 +67,11 @@ export type NodeEffect =
   | { type: 'publish'; round: number }
   /** Asks the coordinator for the receipt of an update. */
   | { type: 'ask'; round: number; generation: number }
-  /** Sends an update to the coordinator by request. */
+  /** Sends an update directly to the coordinator, in a request. */
   | { type: 'submit'; round: number; generation: number }
   /** Records the outcome of an update; a restored one goes back into the error feedback. */
   | { type: 'settle'; round: number; outcome: Outcome }
-  /** Asks for the newest head. With `rejoin` by joining again: a coordinator that restarted may have forgotten the node. */
+  /** Asks for the newest head. `rejoin`: by joining again, because a coordinator may have forgotten the node. */
   | { type: 'poll'; rejoin: boolean }
   | { type: 'leave' };
 
@@ -83,13 +83,13 @@ export interface Transition {
   readonly effects: readonly NodeEffect[];
 }
 
-/** A job's rounds and open updates, as the store holds them from before a restart. */
+/** A job's newest round and its updates without an outcome, as stored before a restart. */
 export interface JobHistory {
   readonly lastRound: number;
   readonly pending: readonly { round: number; update: string; code: ReceiptCode | null }[];
 }
 
-/** Reason of a node that has just started. */
+/** The `reason` of a node that has just started. */
 export const NOT_YET_CONNECTED = 'not yet connected';
 
 export function initialState(self: string): NodeState {
@@ -120,7 +120,10 @@ export function dueAt(state: NodeState): number | null {
   return set.length > 0 ? Math.min(...set) : null;
 }
 
-/** Whether the job needs nothing more of this node: it is over, and every update is settled. */
+/**
+ * Returns whether the job needs nothing more from this node: the job is over, the node holds its last adapter, and every
+ * update is settled.
+ */
 export function isDone(state: NodeState): boolean {
   return (
     state.head !== null &&

@@ -1,23 +1,23 @@
 import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 
-/** A head is announced once. After this long without one the node asks for it, because gossip may have lost it. */
+/** Time without a new head after which the node asks for the newest. A head is announced once; gossip may lose it. */
 export const HEAD_SILENCE_MS = 10_000;
 /**
- * A receipt for a small update takes one round trip and one fsync. After this long the node asks for it, because gossip
- * may have lost the update or the receipt.
+ * Time without a receipt after which the node asks for it, because the update or the receipt may be lost. The receipt of a
+ * small update takes one round trip and one fsync.
  */
 export const RECEIPT_WAIT_MS = 3_000;
-/** A question about an update is repeated after this long without an answer. */
+/** Time without an answer after which the node asks for a receipt again. */
 export const ASK_AGAIN_MS = RPC_TIMEOUT_MS + 1_000;
 /** How often a node whose job is over asks for the coordinator's next job. */
 export const JOB_WATCH_MS = 10_000;
-/** First and longest pause between attempts to join, to sync, or to start the trainer. */
+/** Shortest and longest pause between attempts to join, to sync, or to start the trainer. */
 export const RETRY_FIRST_MS = 500;
 export const RETRY_LONGEST_MS = 30_000;
 
 /**
- * Returns the pause before the next attempt, in milliseconds. It doubles with each failure. The jitter shortens it by up
- * to half, so that nodes that lost the same coordinator do not come back in one wave.
+ * Returns the pause before the next attempt, in milliseconds. The pause doubles with each failure. The jitter shortens the
+ * pause by up to half, so that nodes that lost the same coordinator do not all come back at the same moment.
  * @param failures in a row, at least 1
  * @param jitter uniform in [0, 1)
  */

@@ -4,7 +4,7 @@ import type { Head } from '../../protocol/messages.ts';
 export interface Work {
   readonly term: number;
   readonly round: number;
-  /** Checkpoints that the job has made so far. The learning rate follows it. */
+  /** Number of checkpoints that the job has made so far. The learning rate depends on it. */
   readonly committed: number;
   /** Digest of the checkpoint that the round starts from. */
   readonly parent: string;
@@ -36,7 +36,7 @@ export function workOf(head: Head, self: string): Work | null {
   };
 }
 
-/** Compares all fields: work that is under way for `a` can continue for `b` only when they are equal. */
+/** Compares all fields. Work in progress for `a` can continue for `b` only if all fields are equal. */
 export function sameWork(a: Work, b: Work): boolean {
   return (Object.keys(a) as (keyof Work)[]).every((field) => a[field] === b[field]);
 }
@@ -47,12 +47,12 @@ export function openedRound(head: Head | null): number {
   return head.phase === 'training' ? head.round : head.checkpoint.round;
 }
 
-/** Whether a round has ended by this head, with or without a checkpoint. */
+/** Returns whether this head shows that a round has ended, with or without a checkpoint. */
 export function isPast(head: Head, round: number): boolean {
   return isOver(head) || head.round > round || head.checkpoint.round >= round;
 }
 
-/** Whether the job has ended, so that no further round follows. */
+/** Returns whether the job has ended, so that no further round follows. */
 export function isOver(head: Head): boolean {
   return head.phase === 'finished' || head.phase === 'failed';
 }

@@ -37,7 +37,7 @@ export async function join(
   const coordinator = await connect(options.addresses, deps, signal);
   const job = options.job ?? (await openJobs(deps, coordinator, signal))[0];
   if (!job) {
-    throw nodeError('NO_OPEN_JOB', 'the coordinator has no job that is not over; waiting for one', {
+    throw nodeError('NO_OPEN_JOB', 'the coordinator has no open job; waiting for one', {
       coordinator,
     });
   }
@@ -55,7 +55,7 @@ export async function join(
   if (found !== base.digest) {
     throw modelError(
       'BASE_DIGEST',
-      `the job's base files have the digest ${found}, its manifest says ${base.digest}`,
+      `the job's base files have the digest ${found}, but its manifest says ${base.digest}`,
       { job, expected: base.digest, found },
       { next: 'ask the operator to create the job again' },
     );
@@ -99,14 +99,17 @@ export async function prepare(
   if (parameters !== manifest.adapter.parameters) {
     throw trainError(
       'ADAPTER_SHAPE',
-      `the base gives an adapter of ${parameters} parameters, the manifest says ${manifest.adapter.parameters}`,
+      `the adapter for this base has ${parameters} parameters, but the manifest says ${manifest.adapter.parameters}`,
       { parameters, expected: manifest.adapter.parameters },
     );
   }
   return { ...context, layout };
 }
 
-/** Registers the job's base and data, and deletes files of other jobs that exceed the disk space the owner lends. */
+/**
+ * Registers the job's base and data. Deletes the files of jobs that are over. Also deletes files of other jobs while all
+ * jobs together need more disk space than the machine's owner lends.
+ */
 async function makeRoom({ deps, collector, manifest, job, options }: PhaseContext): Promise<void> {
   const { jobFiles } = deps.store;
   jobFiles.register({

@@ -9,7 +9,7 @@ import { nodeError } from '../errors.ts';
 import type { UpdateRecord } from '../store/node-store.ts';
 
 /**
- * Dials the addresses of a coordinator in order, each with the deadline DIAL_TIMEOUT_MS.
+ * Dials the addresses of a coordinator in order until one answers. Each attempt has the deadline DIAL_TIMEOUT_MS.
  * @returns the coordinator's peer id
  * @throws SwarmError NO_ADDRESS, or the error of the last address
  */
@@ -59,7 +59,7 @@ export function requestJoin(
   return request(deps, coordinator, 'join', body, signal);
 }
 
-/** Returns the digests of the coordinator's jobs that are not over, in its order. */
+/** Returns the digests of the coordinator's jobs that are not over, in the coordinator's order. */
 export async function openJobs(
   deps: SwarmNodeDeps,
   coordinator: string,
@@ -71,7 +71,7 @@ export async function openJobs(
 
 /**
  * Asks for a head that is newer than `known`. Returns null when there is none.
- * @param options.rejoin asks by joining again: a coordinator that restarted may have forgotten the node
+ * @param options.rejoin asks by joining again, because a coordinator may have forgotten the node
  */
 export async function requestHead(
   context: PhaseContext,

@@ -6,11 +6,11 @@ import { nodeError } from '../errors.ts';
 import type { Work } from '../machine/work.ts';
 
 /**
- * Returns the rows of a node's interval in training order. Position p of the round is row π(p mod rows), with the
- * permutation π keyed by job, round, parent and ⌊p / rows⌋. An interval that is shorter than `count` is repeated. Missing
- * data shards are fetched first, and kept.
- * @param count rows to return
- * @throws SwarmError BLOB_*, DATA_MISMATCH if a shard differs from what the manifest says
+ * Returns the rows of a node's interval in training order. Position p of the round is row π(p mod rows). The permutation π
+ * is keyed by job, round, parent and ⌊p / rows⌋. An interval that is shorter than `count` is repeated. Missing data shards
+ * are fetched first, and stay in the blob store.
+ * @param count number of rows to return
+ * @throws SwarmError BLOB_*; DATA_MISMATCH if a shard differs from what the manifest says
  */
 export async function rowsOf(
   context: PhaseContext,
@@ -37,7 +37,7 @@ export async function rowsOf(
   const found = new Map<number, Row>();
   const shards = [...new Set(places.map(({ shard }) => shard))].sort((a, b) => a - b);
   await fetchShards(context, shards, signal);
-  // Shards are decoded one at a time, because a round draws few rows from each of many shards.
+  // A round has few rows from each of many shards, so only one decoded shard is in memory at a time.
   for (const shard of shards) {
     const rows = await decodeShard(context, shard);
     for (const [i, place] of places.entries())

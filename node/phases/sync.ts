@@ -10,8 +10,8 @@ import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
 /**
- * Gets the adapter of a head. The cheapest source that gives its digest is used: memory, the blob store, the held adapter
- * plus the round's delta, or a download of the whole adapter.
+ * Gets the adapter of a head. Tries these sources, the cheapest first: memory, the blob store, the held adapter plus the
+ * round's delta, a download of the whole adapter.
  * @throws SwarmError BLOB_*, ADAPTER_*, TENSORS_*
  */
 export function sync(
@@ -52,7 +52,7 @@ async function readStored(
   }
 }
 
-/** Reads the adapter that this node held before it was restarted. */
+/** Reads the adapter that this node held before it was restarted. Returns null when there is none. */
 async function heldBeforeRestart(context: ReadyContext): Promise<HeldAdapter | null> {
   const { checkpoint, adapter, adapterBytes } = context.deps.store.job(context.job);
   if (!checkpoint || !adapter) return null;
@@ -60,7 +60,10 @@ async function heldBeforeRestart(context: ReadyContext): Promise<HeldAdapter | n
   return tensors && { checkpoint, digest: adapter, tensors };
 }
 
-/** Adds the round's delta to the held adapter. Returns null without a delta for it, or when the digest differs. */
+/**
+ * Adds the round's delta to the held adapter. Returns null if the head has no delta for this adapter, if the delta cannot
+ * be fetched, or if the result does not have the digest that the head names.
+ */
 async function withDelta(
   context: ReadyContext,
   held: HeldAdapter | null,

@@ -9,8 +9,8 @@ import type { TrainedRound } from '../trainer.ts';
 import { rowsOf } from './round-rows.ts';
 
 /**
- * Trains one round: fetches the rows of the node's interval and makes its steps. The optimiser continues from the moments
- * of the last round that gave an update.
+ * Trains one round: fetches the rows of the node's interval and makes the optimiser steps. The optimiser continues from
+ * the moments of the last round that ended with an update.
  * @throws SwarmError WRONG_ADAPTER, WORK_TOO_LARGE, NOTHING_TRAINED, BLOB_*, DATA_MISMATCH and errors of the trainer
  */
 export async function train(
@@ -23,7 +23,7 @@ export async function train(
   if (before.digest !== work.adapter) {
     throw nodeError(
       'WRONG_ADAPTER',
-      `round ${work.round} starts from the adapter ${work.adapter}, this node holds ${before.digest}`,
+      `round ${work.round} starts from the adapter ${work.adapter}, but this node holds ${before.digest}`,
       {
         expected: work.adapter,
         held: before.digest,
@@ -31,7 +31,7 @@ export async function train(
     );
   }
   const { localSteps } = manifest.rounds;
-  // The machine's owner agreed to the manifest; a head may not ask for more.
+  // The machine's owner agreed to the manifest. A head must not ask for more.
   if (work.steps > localSteps) {
     throw nodeError(
       'WORK_TOO_LARGE',
@@ -41,8 +41,8 @@ export async function train(
   }
   const rows = await rowsOf(context, work, work.steps * manifest.training.batchSize, options.signal);
   const optimizer = await loadOptimizer(context);
-  // The learning rate follows the job's checkpoints, not the node's own steps. A node that is late or slow then uses the
-  // rate of the others, and null rounds do not move it.
+  // The learning rate depends on the number of checkpoints of the job. A node that is late or slow therefore uses the same
+  // rate as the others, and a null round does not change the rate.
   const position = { start: work.committed * localSteps, perStep: localSteps / work.steps };
   const outcome = await deps.trainer.train(
     { adapter: before.tensors, rows, steps: work.steps, optimizer, position },
@@ -62,10 +62,10 @@ export async function train(
   return outcome;
 }
 
-/** The step count, and two moments of the adapter's size. */
+/** Largest encoded state of the optimiser: two moments of the adapter's size, and the step count. */
 const OPTIMIZER_BYTES = 2 * ADAPTER_BYTES + 8;
 
-/** Reads the moments of the last update. Returns fresh ones when there are none or they are damaged. */
+/** Reads the moments that were stored with the last update. Returns zeros if there are none or if they are damaged. */
 async function loadOptimizer({ deps, job, layout }: ReadyContext) {
   const { optimizer } = deps.store.job(job);
   if (optimizer === null) return freshOptimizer(layout);

@@ -10,11 +10,11 @@ import type { Work } from '../machine/work.ts';
 import type { TrainedRound } from '../trainer.ts';
 
 /**
- * Builds a round's update and stores it, the error feedback and the optimiser's moments in one transaction. From then on
- * these bytes are this node's only update of the round.
+ * Builds a round's update. Stores the update, the error feedback and the optimiser's moments in one transaction. From then
+ * on these bytes are this node's only update of the round.
  * @returns digest and size of the payload
- * @throws SwarmError UPDATE_EXISTS, UPDATE_VALUES (training diverged), STORE_FULL, or the signal's reason. Nothing is
- *   stored then.
+ * @throws SwarmError UPDATE_EXISTS, UPDATE_VALUES (training diverged), STORE_FULL, or the signal's reason. After an error,
+ *   nothing is stored.
  */
 export function buildUpdate(
   context: ReadyContext,
@@ -69,13 +69,13 @@ export function buildUpdate(
   );
 }
 
-/** Publishes a stored update over gossip, unless it has been settled. @returns the number of peers that it was sent to */
+/** Publishes a stored update over gossip unless it is settled. @returns the number of peers that it was sent to */
 export async function publishUpdate({ deps, job }: ReadyContext, round: number): Promise<number> {
   const record = deps.store.update(job, round);
   return record?.envelope ? deps.network.publish(jobTopic(job, 'updates'), record.envelope) : 0;
 }
 
-/** Records an update's outcome. A restored update goes back into the error feedback. Does nothing the second time. */
+/** Records an update's outcome. A restored update goes back into the error feedback. Does nothing if it is settled. */
 export function settleUpdate(
   context: ReadyContext,
   { round, outcome }: { round: number; outcome: Outcome },
@@ -89,7 +89,8 @@ export function settleUpdate(
       const payload = outcome === 'restored' ? await loadPayload(context, record.update) : null;
       if (payload) {
         const restored = await loadFeedback(context);
-        // The residual has decayed in each round since. The update decays as much, as if it had never been sent.
+        // The residual has decayed in each round since then. The update decays by the same factor, as if it had stayed in
+        // the residual.
         const rounds = Math.max(0, deps.store.job(job).feedbackRound - round);
         restored.restore(payload, rounds);
         feedback = await scope.put(restored.encode());
@@ -99,10 +100,10 @@ export function settleUpdate(
   );
 }
 
-/** Checksum and layout digest, which stand before the residual. The residual is as large as the adapter. */
+/** Size of the checksum and the layout digest, which precede the residual. The residual is as large as the adapter. */
 const RESIDUAL_HEADER_BYTES = 64;
 
-/** Returns null when the payload is damaged. The content of the update is lost then, and training continues without it. */
+/** Reads a payload. Returns null if it is damaged: the content of the update is then lost, and training continues. */
 async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint8Array | null> {
   try {
     return await deps.blobs.get(update, { maxBytes: UPDATE_BYTES });
@@ -113,7 +114,7 @@ async function loadPayload({ deps }: ReadyContext, update: string): Promise<Uint
   }
 }
 
-/** Reads the stored residual. Returns an empty one when there is none or it is damaged. */
+/** Reads the stored residual. Returns zeros if there is none or if it is damaged. */
 async function loadFeedback({ deps, job, layout, manifest }: ReadyContext): Promise<ErrorFeedback> {
   const options = { layout, decay: manifest.rounds.errorFeedbackDecay };
   const { feedback } = deps.store.job(job);

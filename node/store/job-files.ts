@@ -1,7 +1,7 @@
 import type { Database } from '../../storage/database.ts';
 import { ensureJob, markUnused } from './statements.ts';
 
-/** The files of a job: its base and data as blobs, and the disk space that they and the adapter's files take. */
+/** The files of a job: its base and data as blobs, and the disk space that the job needs in all. */
 export interface JobFilesRecord {
   readonly job: string;
   /** Digest of the base. */
@@ -14,8 +14,8 @@ export interface JobFilesRecord {
 }
 
 /**
- * Records which jobs have files on the disk. The files of a finished job stay until the node turns to another job, which
- * may have the same base or data. The disk space that the owner lends bounds all jobs together.
+ * Records which jobs have files on the disk. The files of a finished job stay until the node takes another job, because
+ * that job may have the same base or data. The disk space that the machine's owner lends is for all jobs together.
  */
 export class JobFiles {
   readonly #db: Database;
@@ -40,14 +40,14 @@ export class JobFiles {
     });
   }
 
-  /** Records that a job needs nothing more of this node. */
+  /** Records that a job needs nothing more from this node. */
   markOver(job: string): void {
     this.#db.run('UPDATE jobs SET over = 1 WHERE job = ?', job);
   }
 
   /**
-   * Returns the other jobs whose files have to be deleted before `job` starts: the jobs that are over, then the longest
-   * unused ones until the rest fits `maxBytes`. A base or data shared by several jobs counts for each of them.
+   * Returns the other jobs whose files must be deleted before `job` starts: the jobs that are over, and those that have
+   * been unused for longest, until the rest fits in `maxBytes`. A base or data that several jobs share counts for each.
    */
   surplus(job: string, maxBytes: number): string[] {
     const rows = this.#db.all(

@@ -9,22 +9,22 @@ import { JobFiles } from './job-files.ts';
 import { MIGRATIONS } from './schema.ts';
 import { ensureJob, markUnused } from './statements.ts';
 
-/** A job's stored state besides its updates. Digests name blobs in the blob store. */
+/** A job's stored state without its updates. Digests name blobs in the blob store. */
 export interface JobRecord {
   readonly job: string;
-  /** The encoded error feedback, and the last round that was added to it. */
+  /** The encoded error feedback; `feedbackRound` is the last round that was added to it. */
   readonly feedback: string | null;
   readonly feedbackRound: number;
-  /** Moments of AdamW after that round. */
+  /** Moments of AdamW after `feedbackRound`. */
   readonly optimizer: string | null;
-  /** The newest adapter that was fetched, and its checkpoint. */
+  /** Checkpoint of `adapter`, which is the newest adapter that the node got. */
   readonly checkpoint: string | null;
   readonly adapter: string | null;
   readonly adapterBytes: number;
   readonly tokensPerSecond: number;
 }
 
-/** A stored update. A job and round have at most one. */
+/** A stored update. Each round of a job has at most one. */
 export interface UpdateRecord {
   readonly job: string;
   readonly round: number;
@@ -41,7 +41,7 @@ export interface UpdateRecord {
   readonly at: number;
 }
 
-/** An update to be stored, with the state that training continues from after it. */
+/** An update to be stored, with the state that the next round continues from. */
 export interface BuiltUpdate {
   readonly update: Omit<UpdateRecord, 'envelope' | 'outcome' | 'code' | 'detail'> & {
     readonly envelope: Uint8Array<ArrayBuffer>;
@@ -95,7 +95,7 @@ export class NodeStore implements UnusedBlobs {
     };
   }
 
-  /** Returns the job's rounds and open updates, for the state machine after a restart. */
+  /** Returns the job's newest round and its updates without an outcome, for the state machine after a restart. */
   history(job: string): JobHistory {
     const rows = this.#db.all(
       'SELECT round, digest, outcome, code FROM updates WHERE job = ? ORDER BY round',
@@ -130,7 +130,7 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Stores an update, its error feedback and the optimiser's moments, all or none of them.
+   * Stores an update, the error feedback and the optimiser's moments: all of them or none.
    * @throws SwarmError UPDATE_EXISTS if the round already has an update
    */
   saveUpdate({ update, feedback, optimizer, tokensPerSecond }: BuiltUpdate): void {
@@ -191,8 +191,8 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Records an update's outcome. A restored update comes with the error feedback that it was put back into.
-   * @returns false if the update was settled before; nothing is changed then
+   * Records an update's outcome. With a restored update, the caller passes the error feedback that has the update again.
+   * @returns false if the update was already settled; then nothing changes
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
     return this.#db.transaction(() => {
@@ -214,12 +214,12 @@ export class NodeStore implements UnusedBlobs {
     });
   }
 
-  /** Lists a blob that is about to be written, before any row names it. */
+  /** Lists a blob in `loose`, before it is written and before any row names it. */
   markUnused(digest: string): void {
     markUnused(this.#db, digest);
   }
 
-  /** Returns the listed blobs that no row names. */
+  /** Returns the blobs in `loose` that no row names. */
   unused(): string[] {
     return this.#db.all(UNUSED).map(({ digest }) => String(digest));
   }
@@ -228,7 +228,7 @@ export class NodeStore implements UnusedBlobs {
     return this.#db.one(`${UNUSED} AND digest = ?`, digest) !== null;
   }
 
-  /** Removes a deleted blob from the list. */
+  /** Removes a deleted blob from `loose`. */
   forget(digest: string): void {
     this.#db.run('DELETE FROM loose WHERE digest = ?', digest);
   }
