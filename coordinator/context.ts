@@ -24,17 +24,17 @@ export interface CoordinatorDeps {
   readonly log: Logger;
   /** Called at each durable step. @default does nothing */
   readonly failpoint?: Failpoint;
-  /** Called when the store refuses a write. The process must end then. @default throws outside of any promise */
+  /** Called when a write to the store fails. The process must then end. @default throws outside of any promise */
   readonly fatal?: (error: unknown) => void;
   /** @default measures nothing */
   readonly meter?: RoundMeter;
 }
 
-/** Receives measurements for the metrics; see docs/metrics.md. `job` is the job's name. */
+/** Receives measurements for the metrics (see docs/metrics.md). `job` is the job's name. */
 export interface RoundMeter {
-  /** One merge was computed from update payloads of so many bytes. */
+  /** A merge was computed. `bytes`: total size of the payloads that it read. */
   merge(job: string, measured: { seconds: number; bytes: number }): void;
-  /** A closed round went through the gate. */
+  /** The gate has decided about a closed round. */
   gate(
     job: string,
     measured: { seconds: number; verdict: GateVerdict; merged: number; leftOut: number; outliers: number },
@@ -43,14 +43,14 @@ export interface RoundMeter {
   refusal(job: string, code: ReceiptCode): void;
 }
 
-/** Result of the gate: which variant of the merge passed, or `refused`. */
+/** Result of the gate: the variant of the merge that passed, or `refused`. */
 export type GateVerdict = 'passed' | 'half-rate' | 'left-one-out' | 'refused';
 
 /** Measures adapters on a job's held-out rows. Rows and order are always the same, so that losses can be paired. */
 export interface Validator {
   /**
    * @param adapter tensors in layout order
-   * @throws SwarmError when the evaluation failed, which says nothing about the adapter
+   * @throws SwarmError when the evaluation failed. The error says nothing about the quality of the adapter.
    */
   evaluate(
     job: ValidationJob,
@@ -68,11 +68,11 @@ export interface ValidationJob {
 
 export interface EvaluateOptions {
   readonly signal: AbortSignal;
-  /** Called when a device failed and the evaluation restarts with a lighter setting. The text is for people. */
+  /** Called when a device failed and the evaluation restarts with a lighter setting. `because` is for people. */
   readonly onFallback: (because: string) => void;
 }
 
-/** Longest evaluation of one adapter. A slower one would outlast the rounds that it judges. */
+/** Time limit for the evaluation of one adapter. A slower one would take longer than the rounds that it judges. */
 export const EVALUATION_TIMEOUT_MS = 15 * 60_000;
 
 /** Writes checkpoints as PEFT folders. The simulation writes none. */
@@ -94,13 +94,13 @@ export interface CheckpointToWrite {
 }
 
 export interface RetentionSettings {
-  /** Newest checkpoints that keep their weights; 0 keeps all. @default KEPT_CHECKPOINTS */
+  /** Number of newest checkpoints that keep their weights; 0 keeps all weights. @default KEPT_CHECKPOINTS */
   readonly checkpoints: number;
-  /** Newest rounds whose update payloads are kept; at least all rounds that updates may name. @default KEPT_ROUNDS */
+  /** Number of newest rounds whose payloads are kept. Rounds that updates may still name are always kept. @default KEPT_ROUNDS */
   readonly rounds: number;
 }
 
-/** Shared by the parts of one JobRun. */
+/** Facts and dependencies that the parts of one JobRun share. */
 export interface RunContext {
   readonly job: string;
   readonly stored: StoredJob;
@@ -123,6 +123,6 @@ export interface CurrentCheckpoint {
   readonly checkpoint: Checkpoint;
   /** Number of checkpoints before it in the job. */
   readonly ordinal: number;
-  /** Blob of the error feedback of the published deltas; null means zero. */
+  /** Digest of the blob with the error feedback of the published deltas; null means zero. */
   readonly residual: string | null;
 }

@@ -16,8 +16,9 @@ import { isOver } from './round/round-machine.ts';
 import type { StoredJob } from './store/store.ts';
 
 /**
- * Limit on nodes that join, return or change their description, over all jobs: twice a full round at once, then 17 per
- * second. The limit is needed because each such node is written to disk, and a new identity costs an attacker nothing.
+ * Limit on nodes that join, return or change their description, for all jobs together: 1,024 at once, which is twice a full
+ * round, then 17 per second. The limit is needed because each such node is written to disk, and a new identity costs an
+ * attacker nothing.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 60_000 };
 /** Shortest prefix of a digest that may name a job. The prefix must also be unique. */
@@ -41,7 +42,7 @@ export class Coordinator {
   readonly #listeners = new Set<(event: JobEvent, jobName: string) => void>();
   readonly #stopping = new AbortController();
   readonly #cleanups: (() => void)[] = [];
-  /** One job is created at a time, because jobs of the same name write to the same folder. */
+  /** Only one job is created at a time, because jobs of the same name write to the same folder. */
   readonly #creating = new Permits(1);
 
   constructor({ retention = defaultRetention }: CoordinatorOptions, deps: CoordinatorDeps) {
@@ -69,12 +70,13 @@ export class Coordinator {
     await this.collector.sweep();
   }
 
-  /** Jobs in the order of their creation. */
+  /** Returns the jobs in the order of their creation. */
   jobs(): JobRun[] {
     return [...this.#runs.values()];
   }
 
   /**
+   * Finds a job.
    * @param id name, digest, or a unique prefix of the digest
    * @throws SwarmError JOB_UNKNOWN, JOB_AMBIGUOUS
    */
@@ -206,7 +208,7 @@ export class Coordinator {
 
 const noMeter: RoundMeter = { merge: () => {}, gate: () => {}, refusal: () => {} };
 
-/** Throws outside of any promise, where the process's handler of uncaught errors gets the error. */
+/** Throws outside of any promise, so that the process's handler of uncaught errors gets the error. */
 function throwLater(error: unknown): void {
   queueMicrotask(() => {
     throw error;

@@ -11,7 +11,7 @@ import { RoundRecord } from './record/round-record.ts';
 import { isOver } from './round/round-machine.ts';
 import type { MachineEvent } from './round/state.ts';
 
-/** One running job: its parts, and their connection to the network and the clock. */
+/** One job in a coordinator. Makes the parts of the job and connects them to the network and the clock. */
 export class JobRun {
   readonly context: RunContext;
   readonly receipts: Receipts;
@@ -38,7 +38,7 @@ export class JobRun {
 
   start(): void {
     const { job, deps } = this.context;
-    // Deletes what a killed process had released, even when the job is over.
+    // Deletes the weights and blobs that a killed process had released but not deleted, even if the job is over.
     void this.record.retention.clean();
     if (isOver(this.driver.state)) return;
     const { liveness } = this.members;
@@ -54,7 +54,7 @@ export class JobRun {
     this.driver.start();
   }
 
-  /** Unsubscribes and cancels timers. The context's signal must have been aborted before. */
+  /** Unsubscribes and cancels timers. The caller must have aborted the context's signal before. */
   async stop(): Promise<void> {
     for (const cleanup of this.#cleanups.splice(0)) cleanup();
     await this.driver.stop();
@@ -70,7 +70,7 @@ export class JobRun {
   }
 }
 
-/** Calls back at an interval until cancelled. */
+/** Calls `callback` every `ms` milliseconds. Returns a function that ends this. */
 function every(clock: Clock, ms: number, callback: () => void): () => void {
   let cancel = clock.after(ms, function again() {
     cancel = clock.after(ms, again);

@@ -15,8 +15,8 @@ export interface EventLinesOptions {
 }
 
 /**
- * Yields a job's events as lines of JSON. Events are read from the store page by page, so a slow reader does not use
- * more memory.
+ * Yields a job's events as lines of JSON. Events are read from the store page by page, so that a slow reader does not
+ * make the coordinator use more memory.
  */
 export async function* eventLines(
   { job, after, follow }: EventLinesOptions,
@@ -27,7 +27,7 @@ export async function* eventLines(
   const unsubscribe = coordinator.onEvent((event) => event.job === job && wake());
   try {
     while (!signal.aborted) {
-      // Listens before it reads the store, so that no event between reading and waiting is missed.
+      // Listens before reading the store, so that no event between reading and waiting is missed.
       const news = new Promise<void>((resolve) => {
         wake = resolve;
       });

@@ -3,10 +3,10 @@ import type { Coordinator } from '../coordinator.ts';
 import { needsOperator } from '../round/round-machine.ts';
 import type { Store } from '../store/store.ts';
 
-/** A state machine whose timer is late by more than this has stopped. */
+/** A job's state machine counts as stopped if its timer is late by more than this. */
 const OVERDUE_MS = 30_000;
 
-/** Live: every job's state machine runs. Ready: the store accepts writes, and no job has paused itself. */
+/** Adds the checks. Live: every job's state machine runs. Ready: the store accepts writes, and no job has paused itself. */
 export function addHealthChecks(
   health: Health,
   { coordinator, store }: { coordinator: Coordinator; store: Store },

@@ -22,7 +22,7 @@ import { eventLines } from './event-lines.ts';
 import type { CreateJobLine } from './types.ts';
 import type { Views } from './views.ts';
 
-/** Largest request body. A job file with ten thousand paths, the largest real body, fits. */
+/** Largest request body. The largest real one, a job file with ten thousand paths, is smaller. */
 export const API_BODY_BYTES = 1024 * 1024;
 /** Paths for probes and scrapers, which have no token. Their answers contain no peer, path or secret. */
 const PUBLIC = ['/healthz', '/readyz', '/metrics'];
@@ -55,13 +55,13 @@ const eventsSchema = z.object({
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
 });
 
-/** Starts the control API: loopback only, with a bearer token. See types.ts for types, docs/protocol.md for the API. */
+/** Starts the control API, on loopback only and with a bearer token. docs/protocol.md describes it; types.ts has its types. */
 export async function startApi(
   options: ApiOptions,
   deps: ApiDeps,
 ): Promise<{ url: string; server: FastifyInstance }> {
   const server = Fastify({ bodyLimit: API_BODY_BYTES, forceCloseConnections: true });
-  // A foreign web page can post text/plain and forms without a preflight request, but not JSON.
+  // A foreign web page can post text/plain and forms without a preflight request, but not JSON. So only JSON is parsed.
   server.removeContentTypeParser('text/plain');
   onlyLoopbackNames(server);
   guard(server, options.token);
@@ -202,7 +202,7 @@ function checked<S extends z.ZodType>(schema: S, value: unknown, field: string):
   throw coordinatorError('REQUEST_INVALID', message, { field });
 }
 
-/** HTTP status of each kind of error that a request can cause. All other kinds (machine or job failures) have 422. */
+/** HTTP status of each kind of error that a request can cause. Errors of all other kinds get 422. */
 const STATUS: Partial<Record<ErrorKind, number>> = { usage: 400, notFound: 404, conflict: 409 };
 
 function describeError(error: unknown): { status: number; body: ErrorJson } {
@@ -220,6 +220,6 @@ function describeError(error: unknown): { status: number; body: ErrorJson } {
   }
   return {
     status: 500,
-    body: coordinatorError('INTERNAL', 'the coordinator failed').toJSON(),
+    body: coordinatorError('INTERNAL', 'the coordinator failed to answer the request').toJSON(),
   };
 }

@@ -4,7 +4,7 @@ import type { Checkpoint, Heartbeat } from '../../protocol/messages.ts';
 import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { JobState } from '../round/state.ts';
 
-/** Answers of the control API (docs/protocol.md: HTTP on loopback, bearer token). The CLI prints them. */
+/** Answers of the control API, which docs/protocol.md describes. The CLI prints them. */
 
 /** The coordinator, its addresses and its jobs. */
 export interface CoordinatorStatus {
@@ -25,7 +25,7 @@ export interface JobSummary {
   phase: JobState['phase'];
   /** The round in progress, or the last one of a job that is over. The first round is 1. */
   round: number;
-  /** Planned rounds: those that end with a checkpoint, plus the null rounds so far. */
+  /** Number of planned rounds: those that end with a checkpoint, plus the null rounds so far. */
   rounds: number;
   /** Seconds until the round's deadline; null when no round is open. */
   secondsLeft: number | null;
@@ -72,7 +72,7 @@ export interface PeerView {
   bytesReceived: number;
 }
 
-/** `swarm peers --why PEER`: every receipt of a peer, newest first. */
+/** `swarm peers --why PEER`: a peer's receipts, newest first, at most 200 for each job. */
 export interface PeerReceipts {
   peer: string;
   receipts: { job: string; round: number; code: ReceiptCode; detail: string; meaning: string; at: number }[];
@@ -85,7 +85,7 @@ export interface CheckpointView {
   parent: string | null;
   /** Folder in PEFT layout on the coordinator's machine. */
   path: string;
-  /** Whether the folder has the weights. Old checkpoints keep only their signed messages. */
+  /** Whether the folder has the weights. Old checkpoints keep only the signed checkpoint. */
   kept: boolean;
   checkpoint: Checkpoint;
 }

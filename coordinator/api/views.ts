@@ -18,7 +18,7 @@ import type {
   PeerView,
 } from './types.ts';
 
-/** Largest number of receipts that `swarm peers --why` shows per peer and job. */
+/** Largest number of receipts that `swarm peers --why` shows for one peer and job. */
 const SHOWN_RECEIPTS = 200;
 
 export interface ViewOptions {
@@ -87,7 +87,7 @@ export class Views {
     };
   }
 
-  /** Number of updates being fetched or checked, for each running job. */
+  /** Returns the number of updates that are being fetched or checked, for each job. */
   intakeQueues(): { name: string; updates: number }[] {
     return this.#coordinator
       .jobs()
@@ -108,7 +108,7 @@ export class Views {
     };
   }
 
-  /** All members of all jobs. */
+  /** Returns all members of all jobs. */
   peers(): PeerView[] {
     const { network, clock } = this.#deps;
     const connections = new Map(network.peers().map((connection) => [connection.peer, connection]));
@@ -145,7 +145,7 @@ export class Views {
     );
   }
 
-  /** A peer's receipts from all jobs, newest first. */
+  /** Returns a peer's receipts from all jobs, newest first. */
   receipts(peer: string): PeerReceipts {
     const { store } = this.#deps;
     const receipts = this.#coordinator.jobs().flatMap(({ context }) =>
@@ -173,7 +173,7 @@ export class Views {
     return { round, digest, parent: message.parent, path, kept: weights === 'held', checkpoint: message };
   }
 
-  /** Seconds until the open round's deadline; null when no round is open. */
+  /** Returns the seconds until the open round's deadline; null when no round is open. */
   #secondsLeft(state: JobState): number | null {
     if (!state.current || !isOpen(state)) return null;
     return Math.max(0, (deadlineOf(state.current) - this.#deps.clock.monotonic()) / 1000);

@@ -34,7 +34,7 @@ export interface ConnectOptions {
 /** Client of the control API of a daemon. */
 export class ApiClient {
   readonly url: string;
-  /** null when only the URL is known. */
+  /** Home of the daemon; null when only its URL is known. */
   readonly #home: string | null;
   readonly #role: Role;
   readonly #token: string | null;
@@ -57,7 +57,7 @@ export class ApiClient {
   /**
    * Opens a client of the daemon in a home.
    * @throws SwarmError DAEMON_NOT_RUNNING when no daemon has written its file into the home
-   * @internal `connect` has defaults
+   * @internal users call `connect`, which has defaults
    */
   static async open(home: string, role: Role, { signal }: { signal: AbortSignal }): Promise<ApiClient> {
     const file = await readDaemonFile(home, role);
@@ -88,7 +88,7 @@ export class ApiClient {
     return (await this.#get<{ peers: PeerView[] }>('/v1/peers')).peers;
   }
 
-  /** Lists every receipt of a node, newest first. @param peer whole peer id */
+  /** Lists the receipts of a node, newest first, at most 200 for each job. @param peer whole peer id */
   receipts(peer: string): Promise<PeerReceipts> {
     return this.#get(`/v1/peers/${encodeURIComponent(peer)}`);
   }
@@ -121,14 +121,14 @@ export class ApiClient {
 
   /**
    * Creates a job. Yields progress while the coordinator reads base and data, then the job.
-   * @internal `createJob` of the library checks the settings first
+   * @internal users call `createJob` of the library, which checks the settings first
    */
   async *createJob(spec: object): AsyncGenerator<CreateJobLine, void, undefined> {
     const response = await this.#send('POST', '/v1/jobs', this.#signal, spec);
     yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
   }
 
-  /** Yields the events of a job after sequence number `after`; with `follow`, also new ones until the signal aborts. */
+  /** Yields the events of a job after sequence number `after`. With `follow`, also yields new ones until the signal aborts. */
   async *events(
     id: string,
     { after = 0, follow, signal = this.#signal }: { after?: number; follow: boolean; signal?: AbortSignal },
@@ -138,7 +138,7 @@ export class ApiClient {
     yield* readLines(response.body) as AsyncGenerator<JobEvent, void, undefined>;
   }
 
-  /** Returns the readiness report: whether all checks pass, and the failing ones. */
+  /** Returns whether all readiness checks pass, and the checks that fail. */
   async ready(): Promise<{ ok: boolean; failing: { check: string; reason: string }[] }> {
     const response = await this.#call('GET', '/readyz', this.#deadline());
     return JSON.parse((await readAll(response.body)).toString('utf8'));
@@ -162,7 +162,7 @@ export class ApiClient {
     return AbortSignal.any([this.#signal, AbortSignal.timeout(ANSWER_MS)]);
   }
 
-  /** @throws SwarmError with the daemon's own code, or DAEMON_NOT_RUNNING, DAEMON_TIMEOUT */
+  /** @throws SwarmError with the code of the daemon's error; DAEMON_NOT_RUNNING, DAEMON_TIMEOUT */
   async #send(method: string, path: string, signal: AbortSignal, body?: object): Promise<HttpResponse> {
     const response = await this.#call(method, path, signal, body);
     if (response.status < 400) return response;
@@ -187,7 +187,7 @@ export class ApiClient {
           { cause: error },
         );
       }
-      // A killed daemon leaves its file behind.
+      // A killed daemon leaves its file behind, so the file does not show that the daemon runs.
       if (this.#home !== null) throw notRunning(this.#home, this.#role, error);
       throw storageError(
         'DAEMON_NOT_RUNNING',

@@ -8,7 +8,7 @@ import type { CheckpointView } from '../api/types.ts';
 import { coordinatorError } from '../errors.ts';
 
 /**
- * Copies a checkpoint's folder (PEFT files and the signed manifest) and checks the digest of its weights.
+ * Copies a checkpoint's folder (PEFT files and the signed checkpoint) and checks the digest of its weights.
  * @param output folder to copy into; created when missing
  * @throws SwarmError CHECKPOINT_DAMAGED, CHECKPOINT_PRUNED
  */

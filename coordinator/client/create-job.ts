@@ -10,14 +10,14 @@ import { ApiClient, type CoordinatorAddress } from './api-client.ts';
 
 /** Progress of one stage of a job's creation. */
 export interface JobProgress {
-  /** Reading the base, packing the data, making the initial adapter, measuring the base's held-out loss. */
+  /** In this order: reading the base, packing the data, making the initial adapter, measuring the base's held-out loss. */
   stage: 'base' | 'data' | 'adapter' | 'baseline';
-  /** Of `total`, in units that differ by stage. */
+  /** Part of `total` that is done. The unit depends on the stage. */
   done: number;
   total: number;
 }
 
-/** Rows of the training files, how many of them cannot be used, and how their samples were packed. */
+/** Number of rows in the training files, number of unusable ones, and how their samples were packed. */
 export interface JobDataReport {
   read: RowSummary;
   tally: RowTally;
@@ -43,8 +43,8 @@ export interface CreatedJob {
 }
 
 /**
- * Creates a job on a coordinator of this machine, which reads base and data from the disk. Creating the same job again
- * changes nothing. Relative paths start from the current folder. A base on the hub is downloaded first.
+ * Creates a job on a coordinator of this machine. The coordinator reads base and data from the disk. Creating the same job
+ * again changes nothing. Relative paths start from the current folder. A base on the hub is downloaded first.
  *
  * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
  * @param spec the keys of a job file

@@ -9,17 +9,18 @@ const RETRY_MS = 500;
 
 /** Options for following a job. */
 export interface FollowOptions {
-  /** Ends the iteration with its reason. @default never aborts */
+  /** When it aborts, the iteration throws its reason. @default never aborts */
   readonly signal?: AbortSignal;
-  /** Clock in milliseconds, with any start. @default Date.now */
+  /** Returns a time in milliseconds. Only differences of times are used. @default Date.now */
   readonly now?: () => number;
 }
 
 /**
- * Yields all events of a job, past and future, each once. Continues across a restart of the coordinator. The iteration
- * does not end when the job ends: break out of it at an event of type `finished` or `failed`.
+ * Yields all events of a job, past and future, each once. Continues after a restart of the coordinator. The iteration does
+ * not end when the job ends: break out of it at an event of type `finished` or `failed`.
  *
- * @param where the coordinator, or a function that opens a client, because a restarted daemon has a new port and token
+ * @param where the coordinator, or a function that opens a client. It is called again after a restart, because a
+ *   restarted daemon may have a new port.
  * @param job name, digest or a unique prefix of the digest
  * @throws SwarmError DAEMON_NOT_RUNNING after a minute without the coordinator; JOB_UNKNOWN and other errors of the API
  */
@@ -30,7 +31,7 @@ export async function* followEvents(
 ): AsyncGenerator<JobEvent, void, undefined> {
   const open = typeof where === 'function' ? where : () => ApiClient.connect(where, { signal });
   let after = 0;
-  /** Time of the first failed attempt; null while the stream is open, even if no event arrives for MAX_AWAY_MS. */
+  /** Time of the first failed attempt since the stream was last open; null if no attempt has failed since then. */
   let awaySince: number | null = null;
   for (;;) {
     signal.throwIfAborted();
@@ -44,7 +45,7 @@ export async function* followEvents(
     } catch (error) {
       signal.throwIfAborted();
       if (isAnswer(error)) throw error;
-      // Any other error is a broken stream, so the coordinator was reachable until now.
+      // An error that is not a SwarmError is a broken stream, so the coordinator was reachable until now.
       if (!isSwarmError(error)) awaySince = null;
       else {
         awaySince ??= now();
@@ -55,7 +56,10 @@ export async function* followEvents(
   }
 }
 
-/** Sends a request to a coordinator that may be restarting, and repeats it until an answer arrives. @throws as followEvents */
+/**
+ * Sends a request to a coordinator that may be restarting. Repeats the request until an answer arrives.
+ * @throws the errors of `followEvents`
+ */
 export async function askWithRetries<T>(
   open: () => Promise<ApiClient>,
   ask: (api: ApiClient) => Promise<T>,
@@ -72,7 +76,7 @@ export async function askWithRetries<T>(
   }
 }
 
-/** Returns whether the coordinator answered with an error. An answer is final; a missing answer leads to a retry. */
+/** Returns whether the coordinator answered with an error. Such an error is final. Without an answer, callers try again. */
 function isAnswer(error: unknown): boolean {
   return isSwarmError(error) && error.code !== 'DAEMON_NOT_RUNNING';
 }

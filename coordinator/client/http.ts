@@ -6,8 +6,8 @@ export interface HttpResponse {
 }
 
 /**
- * Sends one HTTP request to loopback. It has no timeout; only the signal ends it. We do not use Node's fetch, because it
- * closes a stream after five minutes without data, and events may be rarer than that.
+ * Sends one HTTP request to loopback. The request has no timeout; only the signal ends it. We do not use Node's fetch,
+ * because it closes a stream after five minutes without data, and two events may be further apart.
  */
 export function request(
   url: URL,

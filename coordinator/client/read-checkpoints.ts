@@ -9,7 +9,7 @@ import { verifyMessage } from '../../protocol/signing.ts';
 import { coordinatorError } from '../errors.ts';
 import { SIGNED_FILE } from '../record/checkpoint-folders.ts';
 
-/** A checkpoint with verified signature and weights. */
+/** A checkpoint whose signature and weights have been verified. */
 export interface VerifiedCheckpoint {
   /** PEFT folder. */
   readonly path: string;
@@ -24,10 +24,10 @@ export interface VerifiedCheckpoint {
 
 /**
  * Reads the checkpoints of a job from a folder of PEFT folders, such as a coordinator's `<home>/checkpoints/<job name>`.
- * Verifies all signatures and the digests of the weights. Also verifies that all checkpoints have the same job and
- * author, and that each names the previous one as its parent.
+ * Verifies all signatures and the digests of the weights that are still there. Also verifies that all checkpoints have the
+ * same job and author, and that each one names the previous one as its parent.
  *
- * @returns the oldest first
+ * @returns the checkpoints, oldest first
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error when the folder cannot be read
  */
 export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoint[]> {

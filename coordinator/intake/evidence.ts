@@ -4,8 +4,8 @@ import type { Update } from '../../protocol/messages.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 
 /**
- * A signed update without its inline payload: a few hundred bytes. Together with the payload's blob they still prove who
- * sent what. The signature covers the inline payload, so verification first puts the payload back.
+ * A signed update without its inline payload, a few hundred bytes long. Together with the payload's blob it still proves
+ * who sent which update. The signature covers the inline payload, so verification first puts the payload back.
  */
 interface Evidence {
   kind: string;
@@ -15,7 +15,7 @@ interface Evidence {
   inlined: boolean;
 }
 
-/** Removes the inline payload from a signed update. @param envelope a verified update */
+/** Removes the inline payload from a signed update and encodes the rest as evidence. @param envelope a verified update */
 export function keepEvidence(envelope: Uint8Array): Uint8Array {
   const { kind, author, body, signature } = decode<Omit<Evidence, 'inlined'>>(envelope);
   const update = decode<Update>(body);
@@ -25,8 +25,8 @@ export function keepEvidence(envelope: Uint8Array): Uint8Array {
 }
 
 /**
- * Verifies kept evidence with its payload.
- * @throws SwarmError SIGNATURE_INVALID when evidence or payload was changed
+ * Verifies stored evidence together with its payload.
+ * @throws SwarmError SIGNATURE_INVALID if the evidence or the payload has been changed
  */
 export function verifyEvidence(evidence: Uint8Array, payload: Uint8Array): Verified<'update'> {
   const { inlined, body, ...envelope } = decode<Evidence>(evidence);

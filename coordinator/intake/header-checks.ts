@@ -9,28 +9,28 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 import type { RoundFacts } from '../store/store.ts';
 
-/** Reason for refusing an update: the code is for the author's program, the detail for people. */
+/** Reason for refusing an update. The code is for the author's program, and the detail is for people. */
 export interface Refusal {
   readonly code: ReceiptCode;
   readonly detail: string;
 }
 
-/** Current facts that an update's header is checked against. */
+/** Current facts about the job, its rounds and the author. An update's header is checked against them. */
 export interface HeaderFacts {
   readonly job: string;
   readonly term: number;
   /** The round whose merge an update would join if it arrived now; null when the job merges no more updates. */
   readonly mergeRound: number | null;
-  /** Predicted tokens in a row. */
+  /** Number of predicted tokens in a row. */
   readonly sequenceLength: number;
-  /** Rows in an optimiser step. */
+  /** Number of rows in an optimiser step. */
   readonly batchSize: number;
   readonly layout: AdapterLayout;
   /** The round that the update names; null when it has not opened or is too old. */
   readonly round: RoundFacts | null;
   /** Whether the author is a member of the job. */
   readonly admitted: boolean;
-  /** Payload digest of the author's update in that round, recorded or being checked; null: none. */
+  /** Payload digest of the author's update in that round that is recorded or being checked; null if there is none. */
   readonly known: string | null;
 }
 
@@ -61,7 +61,7 @@ export function claimedJob(bytes: Uint8Array): string | null {
   }
 }
 
-/** Runs all checks that do not need the payload, the cheapest first. Returns null when the header passes. */
+/** Runs all checks that do not need the payload, cheapest first. Returns null when the header passes. */
 export function checkHeader(update: Update, author: string, facts: HeaderFacts): Refusal | null {
   for (const check of CHECKS) {
     const refusal = check(update, author, facts);
@@ -80,7 +80,7 @@ const CHECKS: readonly Check[] = [
   },
   function term(update, _author, facts) {
     if (update.term === facts.term) return null;
-    return refuse('wrong-term', `the update names term ${update.term}, the job is in term ${facts.term}`);
+    return refuse('wrong-term', `the update names term ${update.term}, but the job is in term ${facts.term}`);
   },
   function round(update, _author, facts) {
     const { mergeRound } = facts;
@@ -89,7 +89,7 @@ const CHECKS: readonly Check[] = [
     if (age >= 0 && age <= STALE_ROUNDS && facts.round) return null;
     return refuse(
       'wrong-round',
-      `the update is for round ${update.round}, the next merge is that of round ${mergeRound}`,
+      `the update is for round ${update.round}, but the next merge is that of round ${mergeRound}`,
     );
   },
   function parent(update, _author, facts) {
@@ -106,19 +106,25 @@ const CHECKS: readonly Check[] = [
     if (update.start !== given.start || update.end !== given.end) {
       return refuse(
         'not-assigned',
-        `round ${update.round} assigned rows ${given.start} to ${given.end}, the update names ${update.start} to ${update.end}`,
+        `round ${update.round} assigned rows ${given.start} to ${given.end}, but the update names ${update.start} to ${update.end}`,
       );
     }
     if (update.steps > given.steps) {
-      return refuse('not-assigned', `${update.steps} steps, the round assigned ${given.steps}`);
+      return refuse(
+        'not-assigned',
+        `the update claims ${update.steps} steps, but the round assigned ${given.steps}`,
+      );
     }
     const most = update.steps * facts.batchSize * facts.sequenceLength;
     if (update.tokens <= most) return null;
-    return refuse('not-assigned', `${update.tokens} tokens, ${update.steps} steps have at most ${most}`);
+    return refuse(
+      'not-assigned',
+      `the update claims ${update.tokens} tokens, but ${update.steps} steps have at most ${most}`,
+    );
   },
   function duplicate(update, _author, { known }) {
     if (known === null) return null;
-    return refuse('duplicate', `round ${update.round} already has ${short(known)} of this node`);
+    return refuse('duplicate', `round ${update.round} already has the update ${short(known)} of this node`);
   },
   function preset(update, _author, facts) {
     const { preset: expected } = facts.round!;
@@ -131,13 +137,16 @@ const CHECKS: readonly Check[] = [
     if (declared > maximumBytes) {
       return refuse(
         'too-large',
-        `${declared} bytes declared, an update at "${update.preset}" has at most ${maximumBytes} here`,
+        `the update declares ${declared} bytes, but at "${update.preset}" it has at most ${maximumBytes} in this job`,
       );
     }
     const { inline } = update;
     if (inline === null) return null;
     if (inline.byteLength !== declared) {
-      return refuse('size-mismatch', `${declared} bytes declared, the payload has ${inline.byteLength}`);
+      return refuse(
+        'size-mismatch',
+        `the update declares ${declared} bytes, but its payload has ${inline.byteLength}`,
+      );
     }
     if (sha256(inline) === digest) return null;
     return refuse('size-mismatch', `the payload does not have the declared digest ${short(digest)}`);

@@ -16,12 +16,12 @@ import { checkHeader, type HeaderFacts, isBreach, type Refusal, readUpdate } fro
 import { PayloadIntake } from './payload-intake.ts';
 import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
 
-/** Updates per peer. An honest node sends one per round, perhaps twice over gossip and once by request. */
+/** Limit on updates of one peer. An honest node sends one update per round, up to twice over gossip and once by request. */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
-/** Largest total of inline payloads that wait to be checked. Further updates are dropped; their authors submit them again. */
+/** Largest total of inline payloads that wait for their check. Further updates are dropped; the authors submit them again. */
 export const WAITING_BYTES = 64 * 1024 * 1024;
 
-/** An update's fate: the verdict on its header at once, the receipt after its payload has been checked. */
+/** Result for an update: the verdict on its header at once, and its receipt after the payload has been checked. */
 export interface Judged {
   /** The verdict for gossip. */
   readonly verdict: 'accept' | 'ignore' | 'reject';
@@ -30,8 +30,8 @@ export interface Judged {
 }
 
 /**
- * Takes updates in: first cheap checks, then the payload, then the record. Memory is bounded whatever arrives: by a rate per
- * peer, by one update per round and assigned peer, and by WAITING_BYTES in total.
+ * Checks and records updates: first cheap checks, then the payload, then the record. Memory stays bounded whatever arrives:
+ * by a rate per peer, by one update per round and assigned peer, and by WAITING_BYTES in total.
  */
 export class Intake {
   readonly #context: RunContext;
@@ -64,7 +64,10 @@ export class Intake {
     return this.#checking.size;
   }
 
-  /** @param sender the peer that sent the bytes in its own name: the author of a gossip message, or an rpc caller */
+  /**
+   * Takes a message that should be an update.
+   * @param sender peer that sent the message in its own name: the author of a gossip message, or the caller of a request
+   */
   receive(bytes: Uint8Array, sender: string): Judged {
     if (!this.#context.limiter.take(sender, UPDATE_QUOTA)) {
       const { calls, perMs } = UPDATE_QUOTA;
@@ -77,8 +80,8 @@ export class Intake {
   }
 
   /**
-   * A node waits for the next round although its update of this one is missing: its trainer died. The round no longer
-   * waits for it.
+   * Tells the round not to wait for a node any longer. Called when the node waits for the next round although its update of
+   * this round is missing, for example because its trainer died.
    */
   giveUp(peer: string, round: number): void {
     const { current } = this.#driver.state;
@@ -96,14 +99,14 @@ export class Intake {
       const detail = `a replay of an update of ${author}`;
       return this.#refuse({ code: 'duplicate', detail }, unreadable(sender, envelope));
     }
-    // The same update may arrive over two paths: both get the same receipt.
+    // The same update may arrive over two paths. Both get the same receipt.
     const same = this.#checking.get(key(update.round, author));
     if (same?.digest === digest) return { verdict: 'ignore', receipt: same.receipt };
     const facts = this.#factsFor(update, author);
     const { job, deps } = this.#context;
     const issued = update.job === job ? deps.store.updates.receipt(job, author, digest) : null;
-    // `unavailable` stays even if the bytes become available later. Its author has put them back into its error feedback
-    // and sends their content with the next round, so accepting them now would count them twice.
+    // The receipt `unavailable` stands even if the payload becomes available later. The author has put the update back into
+    // its error feedback and sends its content with the next round, so accepting the update now would count it twice.
     const stands = facts.known === digest || issued?.code === 'unavailable';
     if (issued?.round === update.round && stands) {
       return { verdict: 'ignore', receipt: Promise.resolve(issued) };
@@ -172,12 +175,12 @@ function key(round: number, peer: string): string {
   return `${round}/${peer}`;
 }
 
-/** A message without an author to answer: the refusal goes to its sender. */
+/** Describes a message whose refusal goes to its sender, because its author is unknown or did not send it. */
 function unreadable(sender: string, bytes: Uint8Array): RefusedUpdate {
   return { peer: sender, digest: sha256(bytes), update: null };
 }
 
-/** A rejected promise that may stay without a handler. */
+/** Returns a rejected promise that does not need a handler. */
 function rejected(error: SwarmError): Promise<never> {
   const promise = Promise.reject(error);
   promise.catch(() => {});

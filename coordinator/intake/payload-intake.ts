@@ -8,23 +8,24 @@ import type { RunContext } from '../context.ts';
 import { checkPayload } from '../merge/arithmetic.ts';
 import type { Refusal } from './header-checks.ts';
 
-/** Largest number of payloads checked at the same time. Each is in memory whole, up to 64 MiB. No check waits for a peer. */
+/** Largest number of payloads checked at once. Each is in memory whole, up to 64 MiB. No check waits for a peer. */
 export const PAYLOADS_AT_ONCE = 4;
 /**
- * Largest number of announced payloads fetched at the same time, each from another author: a slow author takes only one
- * of these permits, whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory (net/blobs/download.ts), so all of them
- * together stay below 0.5 GiB. 16 lines of 2 Mbit/s exceed the downstream of most coordinators.
+ * Largest number of announced payloads fetched at the same time, each from a different author. A slow author therefore
+ * takes only one of these permits, whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory
+ * (net/blobs/download.ts), so all fetches together stay below 0.5 GiB. More fetches would hardly be faster: 16 authors with
+ * an upstream of 2 Mbit/s already exceed the downstream of most coordinators.
  */
 export const FETCHES_AT_ONCE = 16;
-/** Slowest rate, in bytes per second, at which an author may serve its payload: 2 Mbit/s, a slow line's upstream. */
+/** Slowest rate, in bytes per second, at which an author may serve its payload: 2 Mbit/s, the upstream of a slow line. */
 export const LEAST_FETCH_RATE = 256 * 1024;
-/** Milliseconds added for every size: enough for one stream that fails and a second one that works. */
+/** Milliseconds that every fetch gets, whatever its size: enough for one stream that fails and a second one that works. */
 const FETCH_START_MS = 2 * BLOB_IDLE_TIMEOUT_MS;
 
-/** Fetch errors caused by our own disk. */
+/** Codes of fetch errors whose cause is our own disk, not the author. */
 const OWN_FAULTS: readonly string[] = ['STORE_FULL', 'WRITE_FAILED', 'HASH_FAILED'];
 
-/** Returns the milliseconds that the fetch of an announced payload may take, from when it starts. */
+/** Returns the time limit for the fetch of an announced payload, in milliseconds. It counts from the start of the fetch. */
 export function fetchTimeoutMs(size: number): number {
   return FETCH_START_MS + Math.ceil((size / LEAST_FETCH_RATE) * 1000);
 }
@@ -34,7 +35,7 @@ export class PayloadIntake {
   readonly #context: RunContext;
   readonly #checks = new Permits(PAYLOADS_AT_ONCE);
   readonly #fetches = new Permits(FETCHES_AT_ONCE);
-  /** One per author, and one per digest. */
+  /** One permit for each author, and one for each digest. */
   readonly #fetchesOf = new Permits(1);
 
   constructor(deps: { context: RunContext }) {
@@ -42,9 +43,9 @@ export class PayloadIntake {
   }
 
   /**
-   * Leaves the payload of an update as a durable blob that decodes.
+   * Fetches an update's payload if it is not inline, checks that it decodes, and stores it as a durable blob.
    * @param scope protects the blob
-   * @returns null, or why the payload is refused
+   * @returns null, or the reason for refusing the payload
    * @throws SwarmError STORE_FULL, WRITE_FAILED, HASH_FAILED: failures of our own disk, not the author's fault
    */
   async take(author: string, update: Update, scope: BlobScope): Promise<Refusal | null> {
@@ -60,7 +61,7 @@ export class PayloadIntake {
     try {
       const payload = update.inline ?? (await deps.blobs.get(digest, { maxBytes: size }));
       if (payload.byteLength !== size) {
-        const detail = `${size} bytes declared, the payload has ${payload.byteLength}`;
+        const detail = `the update declares ${size} bytes, but its payload has ${payload.byteLength}`;
         return { code: 'size-mismatch', detail };
       }
       await checkPayload(payload, { layout, preset: update.preset }, { signal });
@@ -69,7 +70,7 @@ export class PayloadIntake {
       return null;
     } catch (error) {
       if (!isSwarmError(error)) throw error;
-      // The stored blob is not what was announced, or it is gone.
+      // The stored blob differs from the announced one, or it is gone.
       if (error.code.startsWith('BLOB_')) return fetchRefusal(error.code, error.message);
       if (!error.code.startsWith('UPDATE_')) throw error;
       deps.log.debug({ peer: author, code: error.code, bytes: size }, 'payload-refused');
@@ -97,8 +98,9 @@ export class PayloadIntake {
   }
 
   /**
-   * Takes the author's permit first, then the blob's, and only then one of those shared by all. So no fetch spends its
-   * time limit waiting for another author that announced the same blob and does not serve it.
+   * Takes three permits in this order: that of the author, that of the blob, and one of those that all share. The time
+   * limit of a fetch starts after that, so the fetch does not spend it waiting for another author that announced the same
+   * blob and does not serve it.
    */
   async #permitToFetch(author: string, digest: string): Promise<() => void> {
     const { signal } = this.#context;

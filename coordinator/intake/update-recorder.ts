@@ -16,14 +16,17 @@ import type { Refusal } from './header-checks.ts';
 export const RECORDED_REFUSALS = 32;
 /** Largest number of senders whose refusals are recorded in one round. */
 const REFUSED_SENDERS = 4096;
-/** Refusals recorded for all senders together. Each waits for the disk, and identities are free. */
+/**
+ * Limit on recorded refusals of all senders together. The limit is needed because each record waits for the disk, and a new
+ * identity costs an attacker nothing.
+ */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 
-/** The update that a refusal is about, and the peer that answers for it. */
+/** A refused update, and the peer that gets the refusal. */
 export interface RefusedUpdate {
-  /** The author; the sender where the message has no valid author. */
+  /** The author; if the message has no valid author, the sender. */
   readonly peer: string;
-  /** Digest of the payload; of the whole message where no payload could be read. */
+  /** Digest of the payload; if no payload could be read, digest of the whole message. */
   readonly digest: string;
   readonly update: Update | null;
 }
@@ -53,7 +56,7 @@ export class UpdateRecorder {
     this.#members = deps.members;
   }
 
-  /** Records an update that passed every check and whose payload is a durable blob. */
+  /** Records an update that has passed every check and whose payload is a durable blob. */
   accept(author: string, update: Update, envelope: Uint8Array): StoredReceipt {
     const { job, stored, deps } = this.#context;
     const { state } = this.#driver;
@@ -61,7 +64,7 @@ export class UpdateRecorder {
     const { round, preset, tokens, payload, seconds, lossFirst, lossLast } = update;
     const { digest, size } = payload;
     const { current } = state;
-    // The opening of an earlier round is known in calendar time only.
+    // For an earlier round, only the calendar time of its opening is known.
     const taken =
       current?.number === round
         ? deps.clock.monotonic() - current.openedAt

@@ -11,30 +11,30 @@ import { openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { packJobData } from './pack-data.ts';
 
-/** The figures of a job, measured on its base and data without creating it. Sizes in bytes. */
+/** The figures of a job, measured on its base and data without creating the job. Sizes are in bytes. */
 export interface JobCheck {
   readonly base: { readonly name: string; readonly parameters: number; readonly bytes: number };
   readonly data: {
     readonly rows: number;
-    /** Predicted tokens. */
+    /** Number of predicted tokens. */
     readonly tokens: number;
-    /** Bytes of all data shards: the upper bound of what a node fetches. */
+    /** Bytes of all data shards. A node fetches at most this much. */
     readonly bytes: number;
     readonly heldOut: { readonly rows: number; readonly tokens: number };
-    /** Unusable rows of the training files: few enough to continue without them. */
+    /** Number of unusable rows in the training files. They are few enough to continue without them. */
     readonly unusable: number;
   };
   readonly adapter: { readonly parameters: number; readonly bytes: number };
-  /** Largest update at each preset that rounds may use. With "auto" that depends on the number of nodes. */
+  /** Largest update at each preset that rounds may use. With "auto", the preset depends on the number of nodes. */
   readonly update: readonly { readonly preset: Preset; readonly bytes: number }[];
   /** Size of the manifest that every node gets. */
   readonly manifestBytes: number;
 }
 
 /**
- * Checks all that creating the job checks, except what needs the base to run. It reads base and tokenizer, tokenizes and
- * packs every row of the data, matches the target modules, and splits off the held-out rows. It writes only a cache of the
- * base's digests.
+ * Makes all checks that creating the job makes, except those that run the base. Reads base and tokenizer, tokenizes and
+ * packs every row of the data, matches the target modules, and splits off the held-out rows. Writes nothing but a cache of
+ * the base's digests.
  * @throws SwarmError MODEL_*, TENSORS_*, LORA_*, DATA_*, SEQUENCE_TOO_LONG, JOB_TOO_LARGE
  */
 export async function checkJob(
@@ -66,7 +66,7 @@ export async function checkJob(
   const parameters = adapterSize(layout);
   const adapterBytes = parameters * Float32Array.BYTES_PER_ELEMENT;
   const { data } = packed;
-  // All digests have the same length, so any adapter's digest gives the manifest's real size.
+  // All digests have the same length, so the manifest has its real size with any digest.
   const initial = { digest: sha256(new Uint8Array()), size: adapterBytes };
   const manifest = describeJob({ spec, model, base, data, layout, initial, createdAt: clock.now() });
   const { preset } = spec.rounds;

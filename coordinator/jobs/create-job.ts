@@ -22,10 +22,10 @@ import { importBase, openJobBase } from './job-base.ts';
 import { describeJob } from './job-manifest.ts';
 import { packJobData } from './pack-data.ts';
 
-/** Lines of the answer to POST /v1/jobs: progress of the preparation, then the job or the error. */
+/** One line of the answer to POST /v1/jobs: progress of the preparation, then the job or the error. */
 export type CreateJobLine =
   | { event: 'progress'; stage: 'base' | 'data' | 'adapter' | 'baseline'; done: number; total: number }
-  /** Rows of the training files, how many of them were unusable, and what became of their samples. */
+  /** Number of rows in the training files, number of unusable ones, and how their samples were packed. */
   | { event: 'data'; read: RowSummary; tally: RowTally }
   | { event: 'created'; job: string; name: string; invite: string }
   | ({ event: 'error' } & ErrorJson);
@@ -36,7 +36,7 @@ export interface JobCreationDeps extends Pick<CoordinatorDeps, 'network' | 'stor
   readonly validator: TrainerValidator;
 }
 
-/** Bytes of an invite's token: too many to guess. */
+/** Bytes of an invite's token. 16 random bytes cannot be guessed. */
 const TOKEN_BYTES = 16;
 
 /** Creates jobs from job files. A failed attempt leaves nothing behind. */
@@ -52,14 +52,14 @@ export class JobCreation {
   }
 
   /**
-   * Prepares, records and starts a job. The same job again changes nothing.
-   * @throws SwarmError as `prepare` and `Coordinator.create`
+   * Prepares, records and starts a job. Creating the same job again changes nothing.
+   * @throws SwarmError the errors of `#prepare` and of `Coordinator.create`
    */
   async create(spec: JobSpec, onLine: (line: CreateJobLine) => void, signal: AbortSignal): Promise<void> {
     const { coordinator, network } = this.#deps;
     this.#running++;
     try {
-      // The cleaning may be deleting this very base, left by an attempt that has just failed.
+      // If an attempt with the same base has just failed, the cleaning may still be deleting that base.
       await this.#cleaning;
       await coordinator.collector.withScope(async (scope) => {
         const prepared = await this.#prepare(spec, scope, onLine, signal);
@@ -78,12 +78,12 @@ export class JobCreation {
   }
 
   /**
-   * Deletes the folders of bases that no job has, also those that a killed process left. The blob collector deletes their
-   * blobs.
+   * Deletes the folders of bases that no job uses, including those that a killed process left. The blob collector deletes
+   * their blobs.
    */
   async clean(): Promise<void> {
     const { coordinator, log } = this.#deps;
-    // A job that is being created has a base folder, and is not in the list of jobs yet.
+    // A job that is being created has a base folder, but it is not in the list of jobs yet.
     if (this.#running > 0) return;
     const keep = new Set(coordinator.jobs().map(({ context }) => context.manifest.base.digest));
     this.#cleaning = removeBases({ home: this.#home, keep }).catch((error: unknown) =>
@@ -106,7 +106,7 @@ export class JobCreation {
     const { blobs, store, validator, clock } = this.#deps;
     let last = '';
     const progress = (stage: 'base' | 'data' | 'adapter' | 'baseline', done: number, total: number): void => {
-      // One line per percent: the data can have millions of documents.
+      // One line per percent, because the data can have millions of documents.
       const point = `${stage} ${Math.floor((100 * done) / total)}`;
       if (point !== last) onLine({ event: 'progress', stage, done, total });
       last = point;
@@ -138,7 +138,7 @@ export class JobCreation {
     const { createdAt: _, ...chosen } = manifest;
     const content = sha256(encodeCbor({ ...chosen, admission }));
     progress('baseline', 0, 1);
-    // A job that exists already was measured when it was created.
+    // If the job exists already, the base was measured when the job was created.
     const losses = findSameJob({ name: spec.name, content }, store)
       ? []
       : await validator.measure({ job: sha256(encodeCbor(manifest)), manifest, heldOut }, adapter, {

@@ -25,7 +25,7 @@ export async function openJobBase({
   if (sequenceLength > maxPositions) {
     throw coordinatorError(
       'SEQUENCE_TOO_LONG',
-      `training.sequenceLength is ${sequenceLength}, the base takes at most ${maxPositions} tokens`,
+      `training.sequenceLength is ${sequenceLength}, but the base takes at most ${maxPositions} tokens`,
       { sequenceLength, maxPositions },
     );
   }
@@ -35,11 +35,12 @@ export async function openJobBase({
 }
 
 /**
- * Checks that an adapter of this layout fits into what nodes exchange in a round. With saved modules it may not.
+ * Checks that an adapter of this layout, and a round's change of it, are small enough to be exchanged. Saved modules can
+ * make them too large.
  * @throws SwarmError LORA_TOO_LARGE
  */
 export function checkExchange(layout: AdapterLayout): void {
-  // The merged change is always published at the dense preset, whatever preset the updates have.
+  // A round's change of the adapter is always published at the dense preset, whatever preset the updates have.
   const { maximumBytes } = updateLimits(layout, 'dense');
   if (maximumBytes <= UPDATE_BYTES && maxAdapterBytes(layout) <= ADAPTER_BYTES) return;
   const parameters = adapterSize(layout);
@@ -53,7 +54,7 @@ export function checkExchange(layout: AdapterLayout): void {
 /**
  * Imports the base's files as blobs.
  * @param options.cacheDir folder where the digests of the base's files are cached
- * @param onProgress called after each file, with bytes
+ * @param onProgress called after each file with the bytes imported so far and their total
  * @throws SwarmError FILE_CHANGED, STORE_FULL, WRITE_FAILED
  */
 export async function importBase(

@@ -6,7 +6,7 @@ import type { BaseModel } from '../../lora/models/base-model.ts';
 import { hubOrigin } from '../../lora/models/hub/reference.ts';
 import { type Manifest, manifestSchema } from '../../protocol/manifest.ts';
 
-/** Describes a job as its manifest: the operator's settings, and the measured facts about base, data and adapter. */
+/** Returns a job's manifest: the operator's settings, and the measured facts about base, data and adapter. */
 export function describeJob({
   spec,
   model,
@@ -41,7 +41,7 @@ export function describeJob({
   } satisfies Manifest);
 }
 
-/** A base from a hub keeps its name and commit there. A base from a folder has the folder's name. */
+/** Returns the name of a base. A base from a hub has its name and commit on the hub; any other has its folder's name. */
 function nameOf(dir: string): Pick<Manifest['base'], 'name' | 'revision'> {
   return hubOrigin(dir) ?? { name: basename(dir) };
 }

@@ -19,13 +19,13 @@ import type { BlobStore } from '../../storage/blobs.ts';
 import { coordinatorError } from '../errors.ts';
 
 export interface JobData {
-  /** The manifest's entry. The shards are blobs. */
+  /** Entry for the manifest. The shards that it names are blobs. */
   readonly data: Manifest['data'];
   /** Packed held-out rows; see `decodeHeldOut`. They are never a blob, because every peer can fetch every blob. */
   readonly heldOut: Uint8Array;
-  /** Rows of the training files, and how many of them could not be read or rendered. */
+  /** Number of rows in the training files, and of those that could not be read or rendered. */
   readonly read: RowSummary;
-  /** What became of the training samples. */
+  /** Counts of the training samples that were packed, cut or left out. */
   readonly tally: RowTally;
 }
 
@@ -33,7 +33,7 @@ export interface JobDataOptions {
   readonly spec: Pick<JobSpec, 'base' | 'data' | 'training' | 'seed'>;
   readonly tokenizer: TextTokenizer;
   readonly signal: AbortSignal;
-  /** Called with the examples packed so far and their total. */
+  /** Called with the number of examples packed so far and their total. */
   readonly onProgress: (done: number, total: number) => void;
 }
 
@@ -46,8 +46,8 @@ export interface JobDataDeps {
 const HELD_OUT_ROWS = 65_536;
 
 /**
- * Reads a job's examples, splits off the held-out ones, and renders and packs both. The training rows become blobs. The
- * data is read three times (counting, held-out, training), so that it need not fit into memory.
+ * Reads a job's examples, splits off the held-out ones, and renders and packs both parts. The training rows become blobs.
+ * The data is read three times (counting, held-out, training), so that it need not fit into memory.
  * @throws SwarmError DATA_*, TEMPLATE_*, HELD_OUT_TOO_LARGE, STORE_FULL
  */
 export async function packJobData(options: JobDataOptions, deps: JobDataDeps): Promise<JobData> {
