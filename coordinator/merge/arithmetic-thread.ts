@@ -1,4 +1,4 @@
-/** Entry of the worker thread that merges and decodes large adapters. */
+/** Entry of the worker thread that merges the updates of large adapters and checks large payloads. */
 import { readFile } from 'node:fs/promises';
 import { serveCalls } from '../../common/workers/calls.ts';
 import { parentChannel } from '../../common/workers/entry.ts';

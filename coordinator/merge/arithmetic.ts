@@ -8,7 +8,10 @@ import { coordinatorError } from '../errors.ts';
 import type { Preset } from '../round/plan.ts';
 import { type Merged, type MergeInput, mergedValues, mergeUpdates } from './merge-updates.ts';
 
-/** Values that a merge processes in about 100 ms, drift included. Below that, starting a thread takes longer. */
+/**
+ * Number of values that a merge processes in about 100 ms, including the measurement of drift. Starting a thread takes as
+ * long, so smaller merges run in the calling thread.
+ */
 export const INLINE_VALUES = 1_000_000;
 
 export type ArithmeticMethods = {
@@ -18,8 +21,8 @@ export type ArithmeticMethods = {
 };
 
 /**
- * Merges updates; large adapters in a worker thread, which reads the files of the blobs itself. A blob store in memory has
- * no files, so its merges run in the calling thread.
+ * Merges updates. A large merge runs in a worker thread, which reads the files of the blobs itself. A blob store in memory
+ * has no files, so its merges run in the calling thread.
  */
 export async function merge(
   input: MergeInput,
@@ -39,7 +42,7 @@ export async function merge(
   return inThread('merge', { input, paths }, signal);
 }
 
-/** Decodes a stranger's payload as the merge will decode it; large ones in a worker thread. @throws SwarmError UPDATE_* */
+/** Checks that the merge can decode a payload. Decodes a large one in a worker thread. @throws SwarmError UPDATE_* */
 export async function checkPayload(
   payload: Uint8Array,
   { layout, preset }: { layout: AdapterLayout; preset: Preset },
@@ -53,7 +56,7 @@ function hasFiles(blobs: BlobStore): blobs is FileBlobs {
   return 'path' in blobs;
 }
 
-/** Starts a thread for each task: starting takes 0.1 s, and ending the thread frees what the task allocated. */
+/** Runs a task in a new thread. Starting the thread takes 0.1 s. Its end frees all memory that the task allocated. */
 export async function inThread<N extends keyof ArithmeticMethods>(
   method: N,
   request: ArithmeticMethods[N]['request'],

@@ -1,4 +1,4 @@
-/** The gate: the check on held-out data that a merge must pass to become a checkpoint (DESIGN.md section 7). */
+/** The gate: the check on held-out data that a merge must pass to become a checkpoint. */
 import type { RowLoss } from '../../lora/train/step.ts';
 import type { GateVerdict } from '../context.ts';
 
@@ -19,9 +19,9 @@ export interface Comparison {
 }
 
 /**
- * Compares two adapters row by row. Pairing cancels how difficult each row is. The second adapter passes when its mean
- * worsening is at most the larger of two standard errors and `tolerance` times the first one's loss. A loss that is not
- * finite never passes.
+ * Compares the losses of two adapters row by row, so that the difficulty of a row cancels out. The second adapter passes if
+ * its mean worsening is at most two standard errors, or at most `tolerance` times the first adapter's loss. A loss that is
+ * not finite never passes.
  */
 export function compare(
   before: readonly RowLoss[],
@@ -45,10 +45,10 @@ export function compare(
   return { worsening, standardError, allowed, passes: Number.isFinite(worsening) && worsening <= allowed };
 }
 
-/** The comparison of a merge that cannot be evaluated. */
+/** Comparison that stands for a merge that cannot be evaluated. */
 const IMPOSSIBLE: Comparison = { worsening: Infinity, standardError: 0, allowed: 0, passes: false };
 
-/** Largest number of updates that are left out in turn. Each costs a merge and an evaluation. */
+/** Largest number of attempts without one update. Each attempt costs a merge and an evaluation. */
 export const LEAVE_ONE_OUT = 8;
 
 export interface GateInput<Source, Merged> {
@@ -57,12 +57,12 @@ export interface GateInput<Source, Merged> {
   /** The job's outer rate. */
   readonly rate: number;
   readonly tolerance: number;
-  /** Losses of the parent checkpoint. Empty without held-out data: then every merge passes. */
+  /** Losses of the parent checkpoint. Without held-out data the list is empty, and every merge passes. */
   readonly before: readonly RowLoss[];
-  /** Returns null when the step would exceed what an adapter can hold. */
+  /** Returns the merge, or null if its step would exceed the values that an adapter can hold. */
   merge(sources: readonly Source[], rate: number): Promise<Merged | null>;
   evaluate(merged: Merged): Promise<readonly RowLoss[]>;
-  /** Orders the sources of a merge by suspicion, most suspicious first: those are left out first. */
+  /** Returns the merged sources in the order in which they are left out: the most suspicious first. */
   suspects(merged: Merged, sources: readonly Source[]): readonly Source[];
 }
 
@@ -79,8 +79,10 @@ export type GateResult<Source, Merged> =
   | { readonly accepted: false; readonly reason: string };
 
 /**
- * Tries, in this order: all updates at the job's rate; all at half of it; all but one at the job's rate, without the update
- * whose absence lowers the loss most. Takes the first that passes.
+ * Tries three variants of the merge and takes the first that passes:
+ * - all updates at the job's rate;
+ * - all updates at half that rate;
+ * - all but one at the job's rate. The one left out is the update whose absence lowers the loss most.
  */
 export async function passGate<Source, Merged>(
   input: GateInput<Source, Merged>,

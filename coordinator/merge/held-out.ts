@@ -2,13 +2,14 @@ import { decode } from '@ipld/dag-cbor';
 import type { Row } from '../../lora/data/row.ts';
 import { decodeRows } from '../../lora/data/shards/shard-codec.ts';
 
-/** Decodes a job's held-out rows, as `packJobData` encoded them. */
+/** Decodes a job's held-out rows, which `packJobData` has encoded. */
 export function decodeHeldOut(bytes: Uint8Array): Row[] {
   return decode<Uint8Array[]>(bytes).flatMap((shard) => decodeRows(shard));
 }
 
 /**
- * Chooses the rows of the gate: evenly spaced, so that every part of the data counts, and the same ones every time.
+ * Chooses the rows that the gate evaluates. They are evenly spaced, so that every part of the data counts, and they are the
+ * same every time.
  * @param count rows to choose; 0 means all
  */
 export function gateRows<T>(rows: readonly T[], count: number): T[] {

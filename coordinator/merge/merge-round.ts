@@ -14,7 +14,7 @@ import { merge } from './arithmetic.ts';
 import { type GateResult, passGate } from './gate.ts';
 import type { Merged, MergeSource } from './merge-updates.ts';
 
-/** A merge that has passed the gate. Nothing of it is durable. */
+/** A merge that has passed the gate. No part of it is durable yet. */
 export interface MergeCandidate {
   readonly round: number;
   readonly parent: CurrentCheckpoint;
@@ -26,11 +26,11 @@ export interface MergeCandidate {
   readonly leftOut: MergeSource | null;
 }
 
-/** Merges a closed round's updates and takes the result through the gate. A repetition gives the same bits. */
+/** Merges a closed round's updates and takes the result through the gate. Repeating this gives the same bits. */
 export class RoundMerge {
   readonly #context: RunContext;
   readonly #onFallback: EvaluateOptions['onFallback'];
-  /** Held-out losses of the checkpoints of these rounds. A candidate's become its checkpoint's when it is committed. */
+  /** Held-out losses by round: those of the newest checkpoint, and of a candidate that may become the next one. */
   readonly #losses = new Map<number, readonly RowLoss[]>();
 
   constructor(deps: { context: RunContext } & Pick<EvaluateOptions, 'onFallback'>) {
@@ -39,9 +39,10 @@ export class RoundMerge {
   }
 
   /**
-   * Merges the updates that were selected when the round closed. If the disk has lost one of them, the round is refused:
-   * a retry would miss it again, and the authors put their updates back into their error feedback.
-   * @returns the candidate, or why nothing passed
+   * Merges the updates that were selected when the round closed. If the disk has lost one of them, the round is refused,
+   * because a retry would miss the same update. The authors put the updates of a refused round back into their error
+   * feedback, so no other update is lost.
+   * @returns the candidate, or the reason why no variant of the merge passed
    * @throws SwarmError when merging or evaluating failed
    */
   async run(round: number, parent: CurrentCheckpoint): Promise<MergeCandidate | { refused: string }> {
@@ -84,7 +85,7 @@ export class RoundMerge {
     });
   }
 
-  /** @returns null when the step would exceed what an adapter can hold */
+  /** Merges updates at a rate. Returns null if the step would exceed the values that an adapter can hold. */
   async #merge(
     round: number,
     parent: CurrentCheckpoint,
@@ -106,7 +107,7 @@ export class RoundMerge {
     try {
       return await merge(input, { blobs: deps.blobs, signal });
     } catch (error) {
-      // The updates' content is at fault, not the merge: a retry would fail the same way.
+      // The content of the updates is the cause, so a retry would fail the same way.
       if (isSwarmError(error, 'UPDATE_VALUES')) return null;
       throw error;
     } finally {

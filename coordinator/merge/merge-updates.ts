@@ -17,10 +17,10 @@ import {
 } from '../../lora/update/index.ts';
 import { ADAPTER_BYTES, UPDATE_BYTES } from '../../protocol/limits.ts';
 
-/** A recorded update: its payload's blob and its author's claims. */
+/** A recorded update: the blob of its payload, and what its author claims about it. */
 export interface MergeSource {
   readonly peer: string;
-  /** The round that it was trained for. */
+  /** The round that the update was trained for. */
   readonly round: number;
   /** Digest of the payload's blob. */
   readonly digest: string;
@@ -32,14 +32,15 @@ export interface MergeSource {
 export interface MergeInput {
   readonly layout: AdapterLayout;
   readonly baseDigest: string;
-  /** The round that is merged. An update's staleness is counted from it. */
+  /** The round that is merged. The staleness of an update is this number minus the update's round. */
   readonly round: number;
-  /** Sorted by peer, then by round: the order of every sum. */
+  /** Sorted by peer, then by round. All sums are computed in this order. */
   readonly sources: readonly MergeSource[];
   readonly rate: number;
   readonly denominatorFloor: number;
-  /** Blobs of the parent's adapter and of the error feedback of the published deltas (null: zero). */
+  /** Blob of the parent's adapter. */
   readonly adapter: { readonly digest: string; readonly size: number };
+  /** Digest of the blob with the error feedback of the published deltas; null means zero. */
   readonly residual: string | null;
 }
 
@@ -57,7 +58,7 @@ export interface MergedUpdate {
 export interface Merged {
   /** The next adapter: `adapter_model.safetensors`. */
   readonly adapter: Uint8Array;
-  /** The step from the parent to it, exact to the bit: an encoded dense update. */
+  /** The step from the parent's adapter to `adapter`, as an encoded dense update. Applying it gives the same bits. */
   readonly delta: Uint8Array;
   /** The delta's quantisation error, added to the next round's delta. */
   readonly residual: Uint8Array;
@@ -71,26 +72,27 @@ export interface Merged {
 export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>;
 
 /**
- * Above this multiple of the round's median norm, an update is refused instead of clipped. Honest norms differ by the
- * number of steps (up to threefold) and by accumulated error feedback: less than an order of magnitude.
+ * An update whose norm exceeds this multiple of the round's median norm is refused instead of clipped. Honest norms differ by
+ * less than a factor of ten: by the number of steps (up to threefold) and by accumulated error feedback.
  */
 export const OUTLIER_FACTOR = 30;
-/** With fewer updates than this, the median says nothing about which one is the outlier. */
+/** Smallest number of updates for finding outliers. With fewer, the median does not show which update is the outlier. */
 export const OUTLIER_UPDATES = 3;
 /** Drift is measured on at most this many updates, because all of them are in memory at once. */
 export const DRIFT_UPDATES = 8;
-/** A stored residual is the size of the adapter, after a checksum and a layout digest. */
+/** Largest stored residual: a checksum and a layout digest, then values of the adapter's size. */
 const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 
 /**
  * Merges a round's updates and applies the step to the adapter.
  *
- * An update's weight is its tokens, capped at twice their median, times (1+τ)^−½ for a staleness of τ rounds. Every tensor
- * is clipped to the median norm. Sums are in fp32, in the given order, over a floored denominator. The sum times `rate`
- * is quantised for publication, with error feedback of decay 1.
+ * An update's weight is its number of tokens, capped at twice the median of these numbers, times (1+τ)^−½ for a staleness of
+ * τ rounds. Every tensor is clipped to its median norm over the updates. The weighted mean of the updates has a floor under
+ * its denominator; its sums are in float32 and in the given order. The mean times `rate` is quantised for publication, with
+ * error feedback of decay 1.
  *
- * The result depends on the input alone, so that any peer with the blobs can recompute it bit for bit. Each update is
- * read twice, and one at a time.
+ * The result depends only on the input, so any peer that has the blobs can recompute the same bits. Each update is read
+ * twice, and only one is in memory at a time, except those that drift is measured on.
  */
 export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<Merged> {
   const { layout } = input;
@@ -140,12 +142,15 @@ export async function mergeUpdates(input: MergeInput, read: ReadBlob): Promise<M
   };
 }
 
-/** Returns how many values a merge processes, which tells whether it would block the event loop. */
+/** Returns the number of values that a merge processes. A merge with many values would block the event loop. */
 export function mergedValues(layout: AdapterLayout, updates: number): number {
   return planLayout(layout).parameters * (updates + 1);
 }
 
-/** Repeats until no outlier is left: each removal moves the median, and a recomputation sees only the remaining updates. */
+/**
+ * Finds the outliers. Repeats the search until none is left, because each removal moves the median. A peer that recomputes
+ * the merge has only the remaining updates, and must find no outlier among them.
+ */
 function findOutliers(all: readonly MergeSource[], norm: (source: MergeSource) => number): MergeSource[] {
   const outliers: MergeSource[] = [];
   for (;;) {

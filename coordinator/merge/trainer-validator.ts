@@ -21,7 +21,7 @@ import { decodeHeldOut, gateRows } from './held-out.ts';
 
 export interface TrainerValidatorOptions {
   readonly home: string;
-  /** How evaluations compute. An evaluation has no backward pass, so gradient checkpointing does not apply. */
+  /** Device and settings of evaluations. They have no backward pass, so gradient checkpointing does not apply. */
   readonly compute: Compute;
 }
 
@@ -33,7 +33,7 @@ export interface TrainerValidatorDeps {
   readonly heldOut: (job: string) => Uint8Array | null;
 }
 
-/** Largest number of trainer processes, evaluating or kept ready. Each holds a base model in memory. */
+/** Largest number of trainer processes, busy or idle. Each holds a base model in memory. */
 const PROCESSES = 2;
 
 interface Ready {
@@ -43,9 +43,9 @@ interface Ready {
 }
 
 /**
- * Evaluates in one trainer process per job, started on first use and restarted after it died. When its device fails, it
- * restarts with a smaller micro-batch or on the CPU and the evaluation starts again. Losses then differ by rounding, which
- * is far below what the gate tolerates.
+ * Evaluates adapters in one trainer process per job. The process is started on first use, and again after it has died. If
+ * its device fails, the process is restarted with a smaller micro-batch or on the CPU, and the evaluation starts again. The
+ * losses then differ by rounding errors, which are far smaller than the worsening that the gate tolerates.
  */
 export class TrainerValidator implements Validator {
   readonly #options: TrainerValidatorOptions;
@@ -67,7 +67,7 @@ export class TrainerValidator implements Validator {
     this.#deps = deps;
   }
 
-  /** Evaluates for a job that the store does not have yet. Ends the job's process when the evaluation fails. */
+  /** Evaluates an adapter of a job that the store does not have yet. Ends the job's process if the evaluation fails. */
   async measure(
     { job, manifest, heldOut }: ValidationJob & { heldOut: Uint8Array },
     adapter: readonly Float32Array[],
@@ -99,7 +99,7 @@ export class TrainerValidator implements Validator {
     }
   }
 
-  /** Waits while every process is evaluating: ending one would lose its evaluation. */
+  /** Waits while every process is evaluating, because ending one would lose its evaluation. */
   async #begin(job: string, signal: AbortSignal): Promise<void> {
     while (this.#working.length >= PROCESSES) await once(this.#turns, 'ended', { signal });
     this.#working.push(job);
@@ -144,7 +144,7 @@ export class TrainerValidator implements Validator {
     await known?.process.then((process) => process.stop()).catch(() => {});
   }
 
-  /** Chooses lighter settings for the job's next process. Returns the reason for people; null when none would help. */
+  /** Chooses lighter settings for the job's next process. Returns the reason, for people; null if no setting would help. */
   async #fallBack({ job, manifest }: ValidationJob, { load }: Ready, error: unknown): Promise<string | null> {
     const { microBatch } = manifest.training;
     // Gradient checkpointing does not apply: an evaluation has no backward pass.
@@ -185,7 +185,7 @@ export class TrainerValidator implements Validator {
     const known = this.#fallbacks.get(job);
     const load = known ? Promise.resolve(known) : modelDir.then((dir) => this.#choose(dir, manifest));
     const process = Promise.all([modelDir, load]).then(([dir, load]) => this.#start(dir, manifest, load));
-    // `evaluate` reports the errors.
+    // `evaluate` waits for both and reports their errors.
     load.catch(() => {});
     process.catch(() => {});
     return { load, process, rows };

@@ -2,7 +2,10 @@ import { timingSafeEqual } from 'node:crypto';
 import { coordinatorError } from '../errors.ts';
 import type { Admission } from '../store/store.ts';
 
-/** @throws SwarmError NOT_ADMITTED. The message has the advice for the node's owner: rpc transports nothing else. */
+/**
+ * Checks that a job admits a peer.
+ * @throws SwarmError NOT_ADMITTED. Its message has the advice for the node's owner, because rpc sends no `next`.
+ */
 export function checkAdmission(
   admission: Admission,
   token: string | null,

@@ -1,30 +1,32 @@
-/** Rounds during which a delivery protects an absent member from eviction, so that a few days away cost nothing. */
+/** Number of rounds for which an update protects its absent author from eviction, so that a short absence costs nothing. */
 export const RECENT_ROUNDS = 64;
 /**
- * Rounds without a delivery after which a present member may be evicted. When more members are present than a round takes
- * (512 of 4,096), each has been assigned twice by then.
+ * Number of rounds after which a present member may be evicted if it has never delivered an update. By then each member has
+ * been assigned twice, even if 4,096 are present and a round takes 512.
  */
 export const IDLE_ROUNDS = 16;
 
 /** Facts about a member that decide whether it may be evicted. */
 export interface Member {
   readonly peer: string;
-  /** The round that was open when it joined, or when this coordinator started. */
+  /** The newest round when the member joined, or when this coordinator started. */
   readonly joinedRound: number;
-  /** When it was last heard, milliseconds since the epoch. */
+  /** When the member was last heard, in milliseconds since the epoch. */
   readonly seenAt: number;
   readonly present: boolean;
-  /** Whether it is assigned in the open round. */
+  /** Whether the round in progress has work for the member. */
   readonly assigned: boolean;
-  /** Newest round of which it has an update that was not refused; null: none. */
+  /** Newest round for which the member has an update that was not refused; null if there is none. */
   readonly delivered: number | null;
 }
 
 /**
- * Chooses the member whose place a newcomer gets in a full job; null when all must stay. In this order: absent members that
- * never delivered, present ones that never delivered for IDLE_ROUNDS, absent ones whose last delivery is RECENT_ROUNDS
- * old; among equals the one that has been silent longest. Members that deliver are never evicted, so a flood of newcomers
- * cannot displace them.
+ * Chooses the member whose place a newcomer gets in a full job. Returns null if all must stay. Chooses in this order:
+ * - absent members that have never delivered an update;
+ * - present members that joined IDLE_ROUNDS ago and have never delivered one;
+ * - absent members whose last update is more than RECENT_ROUNDS old.
+ * Among equals, it chooses the one that has been silent for longest. Members that deliver updates are never evicted, so a
+ * flood of newcomers cannot displace them.
  */
 export function memberToEvict(members: readonly Member[], round: number): string | null {
   const rank = ({ present, assigned, delivered, joinedRound }: Member): number | null => {

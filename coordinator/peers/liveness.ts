@@ -5,21 +5,21 @@ import type { Heartbeat } from '../../protocol/messages.ts';
 import { verifyMessage } from '../../protocol/signing.ts';
 import type { RunContext } from '../context.ts';
 
-/** A node sends one heartbeat every 2 s and one at each change of state, of which a round has three. */
+/** Limit for one node. A node sends a heartbeat every 2 s and at each change of state. A round has three such changes. */
 export const HEARTBEAT_QUOTA: Quota = { calls: 30, perMs: 10_000 };
-/** States in which a node can train at once. While joining or syncing it may have gigabytes to fetch first. */
+/** States in which a node can train at once. While it is joining or syncing, it may have gigabytes to fetch first. */
 const READY: readonly Heartbeat['state'][] = ['training', 'publishing', 'awaiting'];
 
 export interface LivePeer {
-  /** Newest heartbeat; null before the first one after joining or after a restart of the coordinator. */
+  /** Newest heartbeat; null until the first one after the node joined or the coordinator restarted. */
   readonly heartbeat: Heartbeat | null;
-  /** On the monotonic clock. */
+  /** Time when the peer was last heard, on the monotonic clock. */
   readonly seenAt: number;
-  /** Has been ready to train since it joined. Syncing between rounds does not change that. */
+  /** Whether the peer has been ready to train since it joined. It stays ready while it is syncing between rounds. */
   readonly ready: boolean;
 }
 
-/** The caller's reactions to changes of presence. */
+/** Callbacks for changes in the presence of nodes. */
 export interface LivenessEvents {
   /** A node appeared. */
   onPresent(peer: string): void;
@@ -39,9 +39,9 @@ export class Liveness {
   readonly #peers = new Map<string, LivePeer>();
   /** When absent peers were last seen, on the monotonic clock. */
   readonly #gone = new Map<string, number>();
-  /** Absent peers that said goodbye. They must join again, which has a quota. */
+  /** Absent peers that said goodbye. Their heartbeats do not count until they join again, and joining has a quota. */
   readonly #left = new Set<string>();
-  /** Time of the newest heartbeat of each member, present or absent. */
+  /** Time in the newest heartbeat of each member, present or absent. */
   readonly #issued = new Map<string, number>();
 
   constructor(deps: { context: RunContext; isMember: (peer: string) => boolean; events: LivenessEvents }) {
@@ -59,12 +59,12 @@ export class Liveness {
     return this.#peers.get(peer) ?? null;
   }
 
-  /** Counts a peer as present that was training when the coordinator stopped. */
+  /** Counts as present a peer that was training when the coordinator stopped. */
   expect(peer: string): void {
     this.#peers.set(peer, { heartbeat: null, seenAt: this.#context.deps.clock.monotonic(), ready: true });
   }
 
-  /** Counts a peer that joined as present, not yet as ready. */
+  /** Counts a peer that joined as present, but not as ready yet. */
   join(peer: string): void {
     const known = this.#peers.get(peer);
     const seenAt = this.#context.deps.clock.monotonic();
@@ -73,7 +73,7 @@ export class Liveness {
     if (!known) this.#events.onPresent(peer);
   }
 
-  /** Returns when a peer was last heard since this coordinator started, in ms since the epoch; null: not heard. */
+  /** Returns when a peer was last heard, in ms since the epoch; null if not since this coordinator started. */
   seenAt(peer: string): number | null {
     const { clock } = this.#context.deps;
     const at = this.#peers.get(peer)?.seenAt ?? this.#gone.get(peer);
@@ -92,7 +92,7 @@ export class Liveness {
     this.#issued.delete(peer);
   }
 
-  /** Takes a message of the peers topic. */
+  /** Takes a message of the `peers` topic. Returns the verdict for gossip. */
   receive(bytes: Uint8Array, sender: string): 'accept' | 'ignore' | 'reject' {
     if (!this.#context.limiter.take(`heartbeat/${sender}`, HEARTBEAT_QUOTA)) return 'ignore';
     try {
@@ -104,7 +104,7 @@ export class Liveness {
     }
   }
 
-  /** Drops peers that have been silent for too long. To be called once per heartbeat interval. */
+  /** Drops peers that have been silent for too long. The caller calls it once per heartbeat interval. */
   dropSilent(): void {
     const oldest = this.#context.deps.clock.monotonic() - PEER_LOST_AFTER_MS;
     for (const [peer, { seenAt }] of this.#peers) {
@@ -127,8 +127,9 @@ export class Liveness {
     const now = deps.clock.now();
     const known = this.#peers.get(author);
     if (heartbeat.job !== job || !this.#isMember(author) || this.#left.has(author)) return false;
-    // A replayed heartbeat must not keep a dead node present. (A newest heartbeat beyond the tolerance was taken before our
-    // clock was set back, and no longer proves a replay.)
+    // A replayed heartbeat must not keep a dead node present, so an older heartbeat does not count. There is one exception:
+    // if the newest time is ahead of our clock by more than the tolerance, our clock was set back, and an older time does
+    // not prove a replay.
     const last = this.#issued.get(author) ?? 0;
     if (heartbeat.issuedAt <= last && last <= now + CLOCK_SKEW_MS) return false;
     const skewMs = heartbeat.issuedAt - now;

@@ -9,7 +9,7 @@ import { checkAdmission } from './admission.ts';
 import { memberToEvict } from './eviction.ts';
 import { Liveness } from './liveness.ts';
 
-/** Largest number of members of a job. Bounds what strangers can make the coordinator remember. */
+/** Largest number of members of a job. Bounds the memory that strangers can make the coordinator use. */
 export const ADMITTED_PEERS = 4096;
 
 /** A node's request to join. */
@@ -18,19 +18,20 @@ export interface JoinRequest {
   readonly name: string;
   readonly agent: string;
   readonly engine: string;
-  /** By the node's own clock. */
+  /** Time on the node's own clock. */
   readonly sentAt: number;
 }
 
-/** The nodes that a job has admitted. Their coming and going moves the state machine. */
+/** The nodes that a job has admitted. Tells the job's state machine when a node comes or goes. */
 export class Membership {
   readonly liveness: Liveness;
   readonly #context: RunContext;
   readonly #driver: RoundDriver;
   readonly #receipts: Receipts;
   readonly #peers: Map<string, StoredPeer>;
-  /** The round that was open when a member joined. Members of an earlier run have `#startRound`. */
+  /** Newest round when a member joined. For members that joined before this coordinator started, see `#startRound`. */
   readonly #joinedRounds = new Map<string, number>();
+  /** Newest round when this coordinator started. */
   readonly #startRound: number;
 
   constructor(deps: {
@@ -71,13 +72,13 @@ export class Membership {
     return [...this.#peers.values()];
   }
 
-  /** Returns whether joining would write to the store: the node is new, returns, or describes itself differently. */
+  /** Returns whether joining would write to the store: the node is new, was absent, or describes itself differently. */
   isNews(peer: string, about: Pick<JoinRequest, 'name' | 'agent' | 'engine'>): boolean {
     return this.liveness.get(peer) === null || this.#differs(peer, about);
   }
 
   /**
-   * Admits a node, or updates what is known of it.
+   * Admits a node, or updates the description of a member.
    * @throws SwarmError CLOCK_OFF, NOT_ADMITTED, JOB_FULL
    */
   join(peer: string, { sentAt, invite, ...about }: JoinRequest): void {
@@ -108,7 +109,7 @@ export class Membership {
     if (!isOver(this.#driver.state)) this.liveness.join(peer);
   }
 
-  /** Notes a member's measured speed in tokens per second. The store has it already. */
+  /** Remembers a member's measured speed in tokens per second. The caller has stored it. */
   setSpeed(peer: string, speed: number): void {
     const known = this.#peers.get(peer);
     if (known) this.#peers.set(peer, { ...known, speed });
@@ -119,7 +120,7 @@ export class Membership {
     return known?.name !== name || known.agent !== agent || known.engine !== engine;
   }
 
-  /** Frees a place for a newcomer. Returns whether it could. */
+  /** Removes a member to free a place for a newcomer. Returns false if all members must stay. */
   #evict(): boolean {
     const { job, deps } = this.#context;
     const { current, round } = this.#driver.state;
@@ -162,7 +163,7 @@ export class Membership {
     });
   }
 
-  /** Recorded so that people see it after a restart too. */
+  /** Records whether a member has said goodbye, so that people see it after a restart too. */
   #setGoodbye(peer: string, saidGoodbye: boolean): void {
     const known = this.#peers.get(peer);
     if (known?.saidGoodbye === saidGoodbye) return;
@@ -176,14 +177,14 @@ export class Membership {
   }
 }
 
-/** @throws SwarmError CLOCK_OFF when the node's heartbeats would be refused as stale */
+/** Checks a node's clock. @throws SwarmError CLOCK_OFF if the coordinator would refuse the node's heartbeats */
 function checkClock(sentAt: number, now: number): void {
   const offMs = sentAt - now;
   if (Math.abs(offMs) <= CLOCK_SKEW_MS) return;
   const seconds = Math.round(Math.abs(offMs) / 1000);
   throw coordinatorError(
     'CLOCK_OFF',
-    `the node's clock is ${seconds} s ${offMs > 0 ? 'ahead of' : 'behind'} the coordinator's (limit ${CLOCK_SKEW_MS / 1000} s); set both over the network (NTP), and the node joins by itself`,
+    `the node's clock is ${seconds} s ${offMs > 0 ? 'ahead of' : 'behind'} the coordinator's (limit ${CLOCK_SKEW_MS / 1000} s); set both clocks over the network (NTP), then the node joins by itself`,
     { offMs, limitMs: CLOCK_SKEW_MS },
   );
 }

@@ -12,8 +12,8 @@ export const SIGNED_FILE = 'checkpoint.cbor';
 export const READABLE_FILE = 'checkpoint.json';
 
 /**
- * Checkpoints in `<home>/checkpoints/<job>/<round>/`: a PEFT adapter, the signed checkpoint and a readable copy of it. The
- * weights are a hard link to their blob where the file system supports links.
+ * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the signed checkpoint and a
+ * readable copy of it. The weights are a hard link to their blob if the file system supports links.
  */
 export class FileCheckpointFolders implements CheckpointFolders {
   readonly #root: string;
@@ -29,7 +29,7 @@ export class FileCheckpointFolders implements CheckpointFolders {
   }
 
   async empty(job: string, round: number): Promise<void> {
-    // Without its weights a PEFT folder must not look like an adapter.
+    // The config is deleted too: without its weights, the folder must not look like a PEFT adapter.
     for (const name of [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE])
       await rm(join(this.path(job, round), name), { force: true });
   }
@@ -51,7 +51,8 @@ export class FileCheckpointFolders implements CheckpointFolders {
       await writeSynced(join(work, SIGNED_FILE), envelope);
       await writeSynced(join(work, READABLE_FILE), `${JSON.stringify(readable(written), null, 2)}\n`);
       await syncFolder(work);
-      // A killed attempt may have left a folder, which was never committed. A rename cannot replace it.
+      // A killed attempt may have left a folder that was never committed. A rename cannot replace a folder, so the old one
+      // is moved away first.
       if (await exists(target))
         await renameWithRetry(target, join(parent, `.old-${randomBytes(6).toString('hex')}`));
       await renameDurably(work, target);

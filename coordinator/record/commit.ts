@@ -8,7 +8,7 @@ import { meanLoss } from '../merge/gate.ts';
 import type { MergeCandidate } from '../merge/merge-round.ts';
 import type { MergeSource } from '../merge/merge-updates.ts';
 
-/** A checkpoint that is completely on disk. Only the store does not name it yet. */
+/** A checkpoint whose blobs and folder are on disk. No row of the store names it yet. */
 export interface DurableCheckpoint {
   readonly digest: string;
   readonly checkpoint: Checkpoint;
@@ -18,7 +18,7 @@ export interface DurableCheckpoint {
 }
 
 /**
- * Writes a candidate's blobs, its signed checkpoint and its folder. A repetition writes the same bytes.
+ * Writes a candidate's blobs, its signed checkpoint and its folder. Repeating this writes the same bytes.
  * @param scope protects the blobs until the store names them
  * @throws SwarmError STORE_FULL, WRITE_FAILED, ROUND_NOT_CLOSED
  */
@@ -35,7 +35,7 @@ export async function writeCheckpoint(
   const checkpoint = describeCheckpoint(candidate, adapter, delta, context);
   const envelope = signMessage('checkpoint', checkpoint, deps.network.signer);
   const { digest } = verifyMessage('checkpoint', envelope);
-  // The body is a blob too: from a head, a peer can follow the parents back.
+  // The checkpoint's body is a blob too, so that a peer can follow the parents back from a head.
   await scope.put(encodeCbor(checkpoint));
   deps.failpoint('checkpoint-blobs');
   await deps.folders.write({ manifest, layout, digest, checkpoint, envelope });
@@ -43,7 +43,7 @@ export async function writeCheckpoint(
   return { digest, checkpoint, envelope, residual, leftOut };
 }
 
-/** Uses only what was recorded when the round closed, so that a repetition gives the same bytes. */
+/** Returns the checkpoint. Uses only what was recorded when the round closed, so that a repetition gives the same bytes. */
 function describeCheckpoint(
   { round, parent, merged, losses, rate }: MergeCandidate,
   adapter: { digest: string; size: number },
@@ -79,7 +79,7 @@ function describeCheckpoint(
     metrics: {
       heldOutLoss: meanLoss(losses),
       heldOutTokens: losses.reduce((sum, { tokens }) => sum + tokens, 0),
-      // Divided before summing: a stranger may claim the largest float, and the sum must stay finite.
+      // Each loss is divided before it is added: a stranger may claim the largest float, and the sum must stay finite.
       trainLoss: used.reduce((sum, { lossLast }) => sum + lossLast / used.length, 0),
       tokens: used.reduce((sum, { tokens }) => sum + tokens, 0),
       // The clock may have been set back during the round, and a negative duration cannot be signed.

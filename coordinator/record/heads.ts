@@ -5,7 +5,7 @@ import { jobTopic } from '../../protocol/topics.ts';
 import type { CurrentCheckpoint, RunContext } from '../context.ts';
 import type { Assignment, Preset } from '../round/plan.ts';
 
-/** The fields of a head that do not follow from the job and its newest checkpoint. */
+/** Fields of a head that the job and its newest checkpoint do not determine. */
 export interface HeadFields {
   readonly phase: Head['phase'];
   readonly round: number;
@@ -16,7 +16,7 @@ export interface HeadFields {
   readonly issuedAt: number;
 }
 
-/** The newest head of a job. It is recorded before it is published, and its bytes never change after that. */
+/** Holds the newest head of a job. A head is recorded before it is published, and its bytes never change after that. */
 export class Heads {
   readonly #context: RunContext;
   #newest: { envelope: Uint8Array; head: Head };
@@ -33,7 +33,7 @@ export class Heads {
     return this.#newest;
   }
 
-  /** Signs and records the next head. Must be called within a transaction. */
+  /** Signs and records the next head. The caller must be in a transaction. */
   record(fields: HeadFields, current: CurrentCheckpoint): void {
     const { job, stored, deps } = this.#context;
     const sequence = this.#newest.head.sequence + 1;
@@ -78,7 +78,7 @@ export function makeHead(
   };
 }
 
-/** Shortens a reason or a detail to the characters that the wire format allows. */
+/** Shortens a reason or a detail to the number of characters that the wire format allows. */
 export function clip(text: string): string {
   return text.length <= DETAIL_CHARACTERS ? text : `${text.slice(0, DETAIL_CHARACTERS - 1)}…`;
 }

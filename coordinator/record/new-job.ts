@@ -20,21 +20,21 @@ export interface PreparedJob {
   readonly admission: Admission;
   /** Token of the job's invites; null for open jobs and lists of peers. */
   readonly token: string | null;
-  /** Digest of all settings and data: the same name with the same content is the same job. */
+  /** Digest of all settings and data. Two jobs with the same name and the same content are the same job. */
   readonly content: string;
-  /** Held-out loss of the base on the rows of the gate, nats per token. */
+  /** Loss of the base on the held-out rows that the gate evaluates, in nats per token. */
   readonly baseLoss: number | null;
   /** Predicted tokens of those rows. */
   readonly baseTokens: number;
 }
 
-/** The first term of a job. A takeover raises it. */
+/** The first term of a job. A coordinator that takes the job over would have a higher one. */
 const FIRST_TERM = 1;
 
 /**
- * Signs and records a job's manifest, its initial checkpoint and a first head that waits for nodes. Must not run for two
- * jobs at the same time: jobs of one name share a folder.
- * @returns the job and the event of its creation; no event when the job existed already
+ * Signs and records a job's manifest, its initial checkpoint and its first head, which has the phase `waiting`. Must not
+ * run for two jobs at the same time, because jobs of the same name share a folder.
+ * @returns the job and the event of its creation; the event is null if the job existed already
  * @throws SwarmError JOB_EXISTS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
  */
 export async function recordJob(
@@ -106,7 +106,7 @@ export function assertManifestFits(manifest: Manifest): number {
   if (size <= messageBytes.manifest) return size;
   throw coordinatorError(
     'JOB_TOO_LARGE',
-    `the job's manifest has ${size} bytes, a message may have ${messageBytes.manifest}`,
+    `the job's manifest has ${size} bytes, but a message can have at most ${messageBytes.manifest}`,
     { size, limit: messageBytes.manifest, shards: manifest.data.shards.length },
   );
 }
@@ -118,7 +118,7 @@ export function findSameJob(
 ): StoredJob | null {
   const stored = jobs.byName(name);
   if (!stored || stored.content === content) return stored;
-  const message = `job "${name}" exists with other settings or data`;
+  const message = `job "${name}" exists already, with other settings or data`;
   throw coordinatorError('JOB_EXISTS', message, { name, job: stored.job });
 }
 

@@ -4,8 +4,8 @@ import type { StoredReceipt } from '../store/store.ts';
 import type { Receipts } from './receipts.ts';
 
 /**
- * Events and receipts of one transaction: written to the store at once, announced by `flush` after the transaction has
- * become durable.
+ * Events and receipts of one transaction. They are written to the store at once. `flush` announces them after the
+ * transaction has become durable.
  */
 export class Outbox {
   readonly #context: RunContext;
@@ -32,7 +32,7 @@ export class Outbox {
     this.#newReceipts.push(receipt);
   }
 
-  /** Runs `action` after the transaction. */
+  /** Makes `flush` run `action`. */
   afterwards(action: () => void): void {
     this.#actions.push(action);
   }

@@ -7,12 +7,12 @@ import type { StoredReceipt } from '../store/store.ts';
 
 /** Largest number of receipts being sent at the same time. */
 const SENDING_AT_ONCE = 16;
-/** Largest number of receipts waiting to be sent. Authors ask for those that do not fit. */
+/** Largest number of receipts waiting to be sent. Further ones are not sent: their authors ask for them. */
 const WAITING = 2048;
 /** Largest number of peers with a tally: 4,096 members of the job, and 1,024 senders that never joined. */
 const TALLIED_PEERS = 5 * 1024;
 
-/** What became of a peer's updates. */
+/** Numbers of a peer's accepted and refused updates, and its newest receipt. */
 export interface Tally {
   readonly accepted: number;
   readonly refused: number;
@@ -25,7 +25,7 @@ const NO_UPDATES: Tally = { accepted: 0, refused: 0, last: null };
 export class Receipts {
   readonly #context: RunContext;
   readonly #tallies = new Map<string, Tally>();
-  /** Newest round of which a peer has an update that was not refused. */
+  /** For each peer, the newest round for which it has an update that was not refused. */
   readonly #deliveries: Map<string, number>;
   readonly #waiting: { peer: string; receipt: Uint8Array }[] = [];
   #sending = 0;
@@ -42,7 +42,7 @@ export class Receipts {
     }
   }
 
-  /** Signs a receipt. The bytes are the same every time. */
+  /** Signs a receipt. The same receipt gives the same bytes every time. */
   sign({ digest, ...receipt }: StoredReceipt): Uint8Array {
     const { job, deps } = this.#context;
     return signMessage('receipt', { job, update: digest, ...receipt }, deps.network.signer);
@@ -58,7 +58,7 @@ export class Receipts {
     return this.#tallies.get(peer) ?? NO_UPDATES;
   }
 
-  /** Returns the newest round of which a peer has an update that was not refused; null: none. */
+  /** Returns the newest round for which a peer has an update that was not refused; null if there is none. */
   lastDelivery(peer: string): number | null {
     return this.#deliveries.get(peer) ?? null;
   }
@@ -68,7 +68,7 @@ export class Receipts {
     this.#deliveries.set(peer, Math.max(round, this.#deliveries.get(peer) ?? 0));
   }
 
-  /** Forgets what became of a peer's updates. */
+  /** Forgets a peer's tally and its newest delivery. */
   forget(peer: string): void {
     this.#tallies.delete(peer);
     this.#deliveries.delete(peer);
@@ -84,7 +84,7 @@ export class Receipts {
     if (this.#tallies.has(peer)) this.#tallies.set(peer, { ...this.tally(peer), last: receipt });
   }
 
-  /** Counts a recorded receipt and pushes it to its author. Best effort: authors also ask. */
+  /** Counts a recorded receipt and pushes it to the update's author. The push may fail: authors also ask for receipts. */
   issue(receipt: StoredReceipt): void {
     this.count(receipt);
     if (this.#waiting.length >= WAITING || this.#context.signal.aborted) return;
@@ -113,7 +113,7 @@ export class Receipts {
     if (!this.#tallies.has(peer) && this.#tallies.size >= TALLIED_PEERS) return;
     const { accepted, refused, last } = this.tally(peer);
     const isAccepted = counts(code);
-    // A null round is no refusal: the author did nothing wrong.
+    // An update of a null round does not count as refused, because its author did nothing wrong.
     const isRefused = !isAccepted && code !== 'null-round';
     this.#tallies.set(peer, {
       accepted: accepted + (isAccepted ? count : 0),

@@ -5,8 +5,8 @@ import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/close.ts';
 import { initialState, type JobState, type MachineSettings } from '../round/state.ts';
 
 /**
- * Rebuilds a job's state from the store: the same round with the same assignments, and every recorded update counted once.
- * A closed round without an outcome continues from where it was closed.
+ * Rebuilds a job's state from the store. The round in progress and its assignments stay the same, and every recorded update
+ * counts once. If the round is already closed but has no outcome, its merge starts again.
  * @param head the newest recorded head
  */
 export function restoreState({ job, stored, manifest, deps }: RunContext, head: Head): JobState {
@@ -49,7 +49,7 @@ export function restoreState({ job, stored, manifest, deps }: RunContext, head: 
   if (unfinished.closedAt !== null) {
     return { ...base, phase: head.phase === 'paused' ? 'paused' : 'validating', current };
   }
-  // The round's nodes are assumed to be still training. Missing heartbeats show which are not.
+  // Assumes that the round's nodes are still training. Nodes that are gone send no heartbeats and are dropped later.
   const present = Object.fromEntries(current.assigned.map((peer) => [peer, speeds.get(peer) ?? 0]));
   return { ...base, phase: delivered.length > 0 ? 'collecting' : 'training', current, present };
 }

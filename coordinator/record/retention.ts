@@ -4,26 +4,26 @@ import type { HeldCheckpoint } from '../store/store.ts';
 import type { Outbox } from './outbox.ts';
 
 /**
- * Newest checkpoints that keep their weights: one for each of KEPT_ROUNDS, because recomputing a merge starts from its
- * parent, the newest one, and one more to roll back to.
+ * Number of newest checkpoints that keep their weights. Recomputing the merges of KEPT_ROUNDS rounds needs the parents of
+ * these rounds. The newest checkpoint is kept too, and one more to roll back to.
  */
 export const KEPT_CHECKPOINTS = 10;
 /**
- * Newest rounds whose update payloads and deltas are kept. They are needed to recompute a merge bit for bit and to compare
- * a disputed update with its receipt. By then its author has had the receipt for a long time.
+ * Number of newest rounds whose payloads and deltas are kept. They are needed to recompute the same bits of a merge, and to
+ * compare a disputed update with its receipt. The author of an older update has had its receipt for a long time.
  */
 export const KEPT_ROUNDS = 8;
-/** Checkpoints, spread evenly over a job, that keep their weights for a later evaluation of the whole course. */
+/** Largest number of checkpoints, spread evenly over a job, that keep their weights, so that all of it can be evaluated. */
 export const MILESTONES = 16;
 
 export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOINTS, rounds: KEPT_ROUNDS };
 
 /**
- * Chooses the checkpoints that lose their weights: all except the newest `newest`, the milestones, and the one with the
- * lowest held-out loss (the earliest of equals). Signed messages stay, so that the chain can always be verified.
+ * Chooses the checkpoints whose weights are deleted: all except the newest `newest`, the milestones, and the one with the
+ * lowest held-out loss (the earliest of equals). Signed checkpoints stay, so that the chain can always be verified.
  * @param held checkpoints that have their weights, oldest first
- * @param count checkpoints planned for the job; sets the distance between milestones
- * @returns their rounds
+ * @param count number of checkpoints planned for the job, which sets the distance between milestones
+ * @returns the rounds of the chosen checkpoints
  */
 export function checkpointsToEmpty(
   held: readonly HeldCheckpoint[],
@@ -40,7 +40,7 @@ export function checkpointsToEmpty(
     .map(({ round }) => round);
 }
 
-/** Releases what a job no longer needs: first in the store, then, once that is durable, on disk. */
+/** Deletes blobs and weights that a job no longer needs: first in the store and, once that is durable, on disk. */
 export class Retention {
   readonly #context: RunContext;
   #cleaning: Promise<void> = Promise.resolve();
@@ -50,7 +50,8 @@ export class Retention {
   }
 
   /**
-   * Releases old checkpoints and payloads at the end of a round. Must be called in the round's transaction.
+   * Releases the weights of old checkpoints and old payloads at the end of a round. The caller must be in the transaction
+   * that ends the round.
    * @param newest round of the newest checkpoint
    */
   release(round: number, newest: number, outbox: Outbox): void {
@@ -71,7 +72,7 @@ export class Retention {
     outbox.afterwards(() => void this.clean());
   }
 
-  /** Deletes on disk what the store has released, also what a killed process left. Never rejects; retried later. */
+  /** Deletes from disk what the store has released, now or before a restart. Never rejects: the next call tries again. */
   clean(): Promise<void> {
     this.#cleaning = this.#cleaning.then(async () => {
       const { job, stored, collector, deps } = this.#context;

@@ -11,8 +11,8 @@ import { restoreState } from './restore.ts';
 import type { RoundRecord } from './round-record.ts';
 
 /**
- * Drives a job's state machine. Each transition is computed, written in one transaction, and only then acted upon: what
- * other peers hear is already durable.
+ * Drives a job's state machine. Each transition is computed, then written in one transaction, and only then acted upon.
+ * Everything that other peers hear is therefore already durable.
  */
 export class RoundDriver {
   readonly #context: RunContext;
@@ -40,7 +40,7 @@ export class RoundDriver {
     return this.#state;
   }
 
-  /** Milliseconds by which the machine's next tick is late; 0 while it is not due. */
+  /** Number of milliseconds by which the machine's next tick is late; 0 while the tick is not due. */
   get overdueMs(): number {
     return this.#tickAt === null ? 0 : Math.max(0, this.#context.deps.clock.monotonic() - this.#tickAt);
   }
@@ -52,13 +52,13 @@ export class RoundDriver {
     this.#scheduleTick();
   }
 
-  /** Makes no further transition. Resolves when the current merge or commit has ended. */
+  /** Cancels the next tick. Resolves when the current merge or commit has ended. */
   async stop(): Promise<void> {
     this.#cancelTick();
     await this.#background;
   }
 
-  /** Writes something that does not concern the state machine. */
+  /** Makes a transaction that does not change the state machine. */
   transact(write: (outbox: Outbox) => void): void {
     this.#context.signal.throwIfAborted();
     const outbox = this.#outbox();
@@ -68,15 +68,15 @@ export class RoundDriver {
 
   /**
    * Makes one transition.
-   * @param write writes what belongs to the event itself, in the same transaction
-   * @param failpoint passed when the transaction is durable
-   * @throws the reason of the coordinator's stop; errors of the store, and then the state is unchanged
+   * @param write writes the records of the event itself, in the same transaction
+   * @param failpoint name for the failpoint that is called when the transaction is durable
+   * @throws the reason of the coordinator's stop, or an error of the store. After an error, the state is unchanged.
    */
   dispatch(event: MachineEvent, write?: (outbox: Outbox) => void, failpoint?: FailpointName): void {
     const { job, deps, signal } = this.#context;
     signal.throwIfAborted();
     const now = deps.clock.now();
-    // Rounds are timed by the monotonic clock, which nothing sets. Records and messages carry calendar time.
+    // Rounds are timed by the monotonic clock, because nobody can set it. Records and messages have calendar time.
     const { state, effects } = reduce(this.#state, event, deps.clock.monotonic());
     const outbox = this.#outbox();
     this.#commit(() => {
@@ -112,7 +112,7 @@ export class RoundDriver {
     return new Outbox({ context: this.#context, receipts: this.#receipts });
   }
 
-  /** A store that cannot be written is fatal: what we would say next might be false after a restart. */
+  /** Makes a transaction. A failed write is fatal, because later messages could contradict the store after a restart. */
   #commit(write: () => void): void {
     try {
       this.#context.deps.store.transaction(write);
@@ -151,7 +151,7 @@ export class RoundDriver {
     });
   }
 
-  /** Runs a merge or commit. The state machine decides about a failure, unless the coordinator is stopping. */
+  /** Runs a merge or commit. After a failure, the state machine decides what to do, unless the coordinator is stopping. */
   #inBackground(work: (scope: BlobScope) => Promise<() => void>): void {
     const { signal, deps, manifest, collector } = this.#context;
     const run = async (scope: BlobScope): Promise<void> => {
@@ -163,7 +163,7 @@ export class RoundDriver {
       });
       if (!signal.aborted) next();
     };
-    // An error here was already reported by `#commit`, or it ends a killed process of the simulation.
+    // An error here is a failed write, which `#commit` has already reported, or the simulation's way to kill the process.
     this.#background = this.#background
       .then(() => collector.withScope(run))
       .catch((error: unknown) => {

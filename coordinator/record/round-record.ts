@@ -11,10 +11,10 @@ import { Heads } from './heads.ts';
 import type { Outbox } from './outbox.ts';
 import { Retention } from './retention.ts';
 
-/** Rounds that updates can still name or whose durations predict the next, and one more. */
+/** Number of rounds kept in memory: at least those that updates can still name. */
 const REMEMBERED_ROUNDS = Math.max(STALE_ROUNDS, ARRIVAL_ROUNDS) + 1;
 
-/** Receipts for recorded updates that do not become part of a checkpoint. */
+/** Codes and details of the receipts for recorded updates that do not become part of a checkpoint. */
 const UNMERGED: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; detail: string }> = {
   'left-out': { code: 'left-out', detail: 'the held-out loss is better without this update' },
   'null-round': { code: 'null-round', detail: '' },
@@ -22,8 +22,8 @@ const UNMERGED: Record<Exclude<Fate, 'open' | 'merged'>, { code: ReceiptCode; de
 };
 
 /**
- * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps in memory: the
- * newest head, the newest checkpoint, and the rounds that updates may name.
+ * Writes the effects of the state machine to the store, in the transaction of their transition. Keeps the newest head, the
+ * newest checkpoint, and the rounds that updates may name in memory.
  */
 export class RoundRecord {
   readonly heads: Heads;
@@ -57,7 +57,7 @@ export class RoundRecord {
     return this.#nullRounds;
   }
 
-  /** Returns a round that updates may name; null for a round that has not opened or is too old. */
+  /** Returns a round that updates may name; null if the round has not opened or is too old. */
   round(number: number): RoundFacts | null {
     return this.#rounds.get(number) ?? null;
   }
@@ -97,7 +97,7 @@ export class RoundRecord {
     this.retention.release(round, round, outbox);
   }
 
-  /** @param state the state that the transition leads to */
+  /** Writes an effect to the store. @param state state after the transition */
   effect(effect: Effect, state: JobState, now: number, outbox: Outbox): void {
     if (effect.type === 'open') this.#open(effect, now, outbox);
     if (effect.type === 'close') this.#close(effect, state, now, outbox);
@@ -128,7 +128,7 @@ export class RoundRecord {
   ): void {
     const { job, deps } = this.#context;
     deps.store.rounds.close(job, round, now);
-    // A checkpoint can name so many contributors. Late updates above that number wait for the next merge.
+    // A checkpoint can name at most ROUND_PEERS contributors. Late updates above that number wait for the next merge.
     deps.store.updates.select(job, round, round - STALE_ROUNDS, ROUND_PEERS);
     const updates = deps.store.updates.selected(job, round).length;
     outbox.event({ type: 'round-closed', round, updates, assigned: state.current!.assigned.length, cause });
@@ -138,7 +138,7 @@ export class RoundRecord {
     const { job, deps } = this.#context;
     const closed = deps.store.updates.selected(job, round);
     const own = deps.store.updates.ofRounds(job, round, round).filter(({ late }) => !late);
-    // A round that never closed discards its own updates; late ones of earlier rounds wait for the next merge.
+    // A round that never closed discards only its own updates. Late updates of earlier rounds wait for the next merge.
     for (const update of closed.length > 0 ? closed : own) this.#discardUpdate(update, 'null-round', outbox);
     deps.store.rounds.setOutcome(job, round, tried ? 'refused' : 'short');
     outbox.event({ type: 'null-round', round, reason });
@@ -175,14 +175,14 @@ export class RoundRecord {
     );
   }
 
-  /** Discards updates of rounds up to `last` that came too late for every merge. */
+  /** Discards updates of rounds up to `last` that arrived too late for any merge. */
   #expireUpdates(last: number, outbox: Outbox): void {
     const { job, deps } = this.#context;
     const expired = deps.store.updates.unclaimed(job, last);
     for (const update of expired) this.#discardUpdate(update, 'null-round', outbox);
   }
 
-  /** The author gets a receipt and puts the update back into its error feedback. */
+  /** Records that an update is not merged. Its author gets a receipt and puts the update back into its error feedback. */
   #discardUpdate(update: StoredUpdate, fate: keyof typeof UNMERGED, outbox: Outbox): void {
     const { job, stored, deps } = this.#context;
     const { round, peer, digest } = update;

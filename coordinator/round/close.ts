@@ -1,19 +1,18 @@
 import { HEARTBEAT_INTERVAL_MS, PEER_LOST_AFTER_MS } from '../../protocol/limits.ts';
 
-/** An open or closed round and the progress of its nodes. */
+/** An open or closed round and the progress of its nodes. Times are on the monotonic clock, in milliseconds. */
 export interface Round {
   readonly number: number;
-  /** All times in a round are on the monotonic clock, in milliseconds. */
   readonly openedAt: number;
-  /** Longest duration from `openedAt`. Announced with the head. */
+  /** Longest duration of the round from `openedAt`. The head announces it. */
   readonly deadlineMs: number;
-  /** No timeout closes the round before this time: after a restart, nodes need time to reconnect. */
+  /** No timeout closes the round before this time. After a restart of the coordinator, nodes need time to reconnect. */
   readonly notBefore: number;
   readonly assigned: readonly string[];
   readonly delivered: readonly string[];
   /** Assigned nodes that left or lost their work before they delivered. */
   readonly left: readonly string[];
-  /** Since when no node that could still deliver has been present; null while one is. */
+  /** Time since which no node that could still deliver has been present; null while such a node is present. */
   readonly abandonedAt: number | null;
 }
 
@@ -29,35 +28,39 @@ export interface ClosingSettings {
   readonly maxSeconds: number;
 }
 
-/** Rounds whose arrivals predict the next one. Nodes come, go and change speed, so older rounds say little. */
+/** Number of rounds whose arrivals predict the next one. Nodes come, go and change speed, so older rounds say little. */
 export const ARRIVAL_ROUNDS = 3;
-/** The patience as a multiple of the 75th percentile of measured arrivals (research/algorithms.md section 6). */
+/**
+ * The patience as a multiple of the 75th percentile of measured arrivals. The patience is the time after the opening of a
+ * round from which a quorum is enough to close it.
+ */
 export const PATIENCE_FACTOR = 1.2;
-/** The longest wait as a multiple of the patience. */
+/** The longest duration of a round as a multiple of the patience. */
 export const DEADLINE_FACTOR = 2;
 /**
- * The patience of the first round as a multiple of its own arrivals. All its nodes have the same number of steps, and the
- * plan allows for nodes that are three times slower than the fastest.
+ * The patience of the first round as a multiple of the 75th percentile of its own arrivals. In the first round all nodes
+ * have the same number of steps, and the plan allows for nodes that are three times slower than the fastest.
  */
 export const FIRST_ROUND_FACTOR = 3;
-/** The shortest patience. In rounds of a second or two, less than one heartbeat would penalise jitter. */
+/** The shortest patience: one heartbeat. A shorter one would exclude nodes in rounds of a second or two for mere jitter. */
 export const LEAST_PATIENCE_MS = HEARTBEAT_INTERVAL_MS;
-/** How long a round waits for one node to come back when all have fallen silent. */
+/** Time that a round waits for any node to come back after all nodes have fallen silent. */
 export const ABANDONED_MS = 3 * PEER_LOST_AFTER_MS;
 /** Time for nodes to reconnect and deliver after a restart of the coordinator. */
 export const RECOVERY_MS = 15_000;
 
 export type Verdict =
   | { verdict: 'close'; cause: 'complete' | 'quorum' | 'deadline' }
-  /** Too few updates, and no more can come. */
+  /** The round becomes a null round: it has too few updates, and waits for no more. */
   | { verdict: 'null'; reason: string }
-  /** Judge again at `at`, or at the next event. */
+  /** The round stays open. It is judged again at `at`, or at the next event. */
   | { verdict: 'wait'; at: number; abandonedAt: number | null };
 
 /**
- * Returns the longest duration of a round that opens now: twice the patience, or `maxSeconds` before any arrival was
- * measured. It doubles with each short round in a row: when all nodes become slower, because their owners use the machines,
- * the measured times are too short, and nodes lose their work whenever the next round opens.
+ * Returns the longest duration of a round that opens now: twice the patience, or `maxSeconds` if no arrival has been
+ * measured yet. The duration doubles with each round in a row that ended with too few updates. Without that, nodes that all
+ * became slower (because their owners use the machines) would lose their work in every round, and no new arrival would
+ * correct the measured times.
  */
 export function deadlineMs(
   number: number,
@@ -72,12 +75,12 @@ export function deadlineMs(
   return Math.min(most, DEADLINE_FACTOR * patience * 2 ** shortRounds);
 }
 
-/** Returns when a round ends at the latest, on the monotonic clock. */
+/** Returns the latest time at which a round ends, on the monotonic clock. */
 export function deadlineOf({ openedAt, deadlineMs, notBefore }: Round): number {
   return Math.max(openedAt + deadlineMs, notBefore);
 }
 
-/** Returns the time after which a quorum is enough, from the opening; null while nothing has been measured. */
+/** Returns the patience: the time from a round's opening after which a quorum is enough. null if nothing was measured. */
 export function patienceMs(number: number, arrivals: readonly Arrival[]): number | null {
   const measured = percentile75(arrivals.filter(({ round }) => round < number));
   if (measured !== null) return Math.max(LEAST_PATIENCE_MS, PATIENCE_FACTOR * measured);
@@ -87,9 +90,11 @@ export function patienceMs(number: number, arrivals: readonly Arrival[]): number
 
 /**
  * Decides whether a round closes now. It closes at the earliest of these:
- * every assigned node has delivered, left or fallen silent, and there are at least minPeers updates;
- * a quorum has delivered and the patience is over;
- * the deadline has passed. With fewer than minPeers updates it is then a null round.
+ * - every assigned node has delivered, left or fallen silent, and there are at least minPeers updates;
+ * - a quorum has delivered, and the patience is over;
+ * - the deadline has passed.
+ * With fewer than minPeers updates, the round becomes a null round at the deadline. It becomes one earlier if every other
+ * node has left, or if all others have been silent for ABANDONED_MS.
  */
 export function judgeRound(
   round: Round,
@@ -135,7 +140,7 @@ function tooFew(count: number, least: number, because: string): string {
   return `${count} updates arrived (at least ${least} needed), and ${because}`;
 }
 
-/** Nearest-rank percentile: the smallest arrival that at least 75 % of them do not exceed. */
+/** Returns the nearest-rank percentile: the smallest arrival time that at least 75 % of the arrivals do not exceed. */
 function percentile75(arrivals: readonly Arrival[]): number | null {
   if (arrivals.length === 0) return null;
   const sorted = arrivals.map(({ ms }) => ms).sort((a, b) => a - b);

@@ -5,32 +5,33 @@ import type { Head } from '../../protocol/messages.ts';
 export type Preset = Head['preset'];
 export type Assignment = Head['assignments'][number];
 
-/** From this many nodes on, "auto" compresses. With fewer, dense is small enough and learns best (DESIGN.md section 5). */
+/** With "auto", rounds of at least this many nodes have preset "balanced". For fewer, "dense" is small and learns best. */
 export const AUTO_SPARSE_PEERS = 4;
-/** Every node gets at least this share of the fastest node's steps. A node that is slower than that is late. */
+/** Smallest share of the fastest node's steps that a node gets. The updates of nodes that are even slower are late. */
 export const LEAST_STEPS_SHARE = 1 / 3;
 
 export interface PlanSettings {
-  /** Steps of the fastest node. */
+  /** Number of steps of the fastest node. */
   readonly localSteps: number;
   readonly preset: Manifest['rounds']['preset'];
-  /** Rows of one optimiser step. */
+  /** Number of rows of one optimiser step. */
   readonly batchSize: number;
 }
 
 export interface RoundPlan {
   readonly preset: Preset;
-  /** Sorted by peer id; the intervals are disjoint and follow each other from 0. */
+  /** Sorted by peer id. The first interval starts at 0, and each other one starts where the previous one ends. */
   readonly assignments: Assignment[];
 }
 
 /**
- * Assigns a round's work. Steps are proportional to measured speed, from a third of `localSteps` to all of them. A node that
- * has not been measured gets those of the median node. An interval holds exactly the rows of its node's steps. Positions
- * beyond the end of the data belong to a second permutation, and so on (lora/data/permutation.ts, `epoch`).
+ * Assigns a round's work. A node's steps are proportional to its measured speed, from a third of `localSteps` to all of them.
+ * A node that has not been measured gets the steps of the median node. An interval has exactly the rows of its node's steps.
+ * Positions beyond the end of the data belong to a second permutation of the rows, and so on (lora/data/permutation.ts,
+ * `epoch`).
  *
  * @param speeds tokens per second by peer, 0 while unmeasured
- * @param round rotates the choice of peers when there are more than a round can take
+ * @param round rotates the choice of peers if there are more than a round can take
  */
 export function planRound(
   speeds: Readonly<Record<string, number>>,
@@ -53,7 +54,7 @@ export function planRound(
   return { preset: preset === 'auto' ? auto : preset, assignments };
 }
 
-/** Chooses all peers, or as many as a round takes: each round starts at another peer, so that all take turns. */
+/** Chooses all peers, or as many as a round takes. Each round starts with a different peer, so that all take turns. */
 function choose(sorted: readonly string[], round: number, most: number): string[] {
   if (sorted.length <= most) return [...sorted];
   const first = (round * most) % sorted.length;

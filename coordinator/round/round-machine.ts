@@ -3,15 +3,15 @@ import { ARRIVAL_ROUNDS, deadlineMs, judgeRound, type Round } from './close.ts';
 import { planRound } from './plan.ts';
 import type { CloseCause, Effect, Ending, JobState, MachineEvent, Transition } from './state.ts';
 
-/** With enough nodes present, a round opens this long after the last newcomer, because more may follow … */
+/** Once enough nodes are present, a waiting job opens a round this long after the last newcomer: more may follow. */
 export const GATHER_MS = HEARTBEAT_INTERVAL_MS;
-/** … and at the latest this long after enough were present. */
+/** Longest time from the moment when enough nodes were present to the opening of the round. */
 export const GATHER_MOST_MS = 3 * GATHER_MS;
-/** Attempts to merge or commit before the job pauses itself. An evaluation may run out of memory once. */
+/** Number of attempts to merge or commit before the job pauses itself. An evaluation may run out of memory once. */
 export const MERGE_ATTEMPTS = 3;
 /** Delay before the second attempt. It doubles with each attempt. */
 export const RETRY_MS = 2_000;
-/** Refused rounds in a row after which the data or settings are more likely at fault than single nodes. */
+/** Number of refused rounds in a row after which the job pauses itself. The cause is then rarely a single node. */
 export const REFUSALS_IN_A_ROW = 5;
 
 /** Returns when the next `tick` is due; null when only other events can change the state. */
@@ -28,7 +28,7 @@ export function isOpen(state: JobState): boolean {
   return state.phase === 'training' || state.phase === 'collecting';
 }
 
-/** Returns whether the job paused itself and waits for its operator, as opposed to a pause by the operator. */
+/** Returns whether the job paused itself and waits for its operator. Returns false if the operator paused it. */
 export function needsOperator({ phase, current, refusals }: JobState): boolean {
   return phase === 'paused' && (current !== null || refusals >= REFUSALS_IN_A_ROW);
 }
@@ -159,7 +159,7 @@ function delivered(state: JobState, event: Extract<MachineEvent, { type: 'update
   );
   const next = { ...state, present, arrivals };
   const { current } = state;
-  // A late update still measures its node, and is merged with the next round that closes.
+  // A late update still measures the speed of its node. It is merged with the next round that closes.
   if (!isOpen(state) || current?.number !== round || !current.assigned.includes(peer)) return next;
   if (current.delivered.includes(peer)) return next;
   return { ...next, phase: 'collecting', current: { ...current, delivered: [...current.delivered, peer] } };
@@ -231,13 +231,16 @@ function attemptFailed(state: JobState, reason: string, now: number): Transition
   const attempts = state.attempts + 1;
   if (attempts >= MERGE_ATTEMPTS) {
     if (state.ending?.phase === 'finished') return discard(state, reason, false, now);
-    // The closed round stays: after a resume it is merged again from the same updates.
+    // The closed round stays, so that a resumed job merges it again from the same updates.
     return rest({ ...state, attempts: 0, retryAt: null, ending: null }, { phase: 'paused', reason });
   }
   return stay({ ...state, attempts, retryAt: now + RETRY_MS * 2 ** (attempts - 1) });
 }
 
-/** Pauses or stops the job. An open round closes with the updates it has; a closed one ends first. */
+/**
+ * Pauses or stops the job. An open round closes with the updates that it has, or is discarded if they are fewer than
+ * minPeers. A round that is being merged ends first.
+ */
 function end(state: JobState, ending: Ending, now: number): Transition {
   if (state.phase === 'validating' || state.phase === 'committing') return stay({ ...state, ending });
   if (state.current && state.phase !== 'paused') {

@@ -2,7 +2,7 @@ import type { Arrival, ClosingSettings, Round } from './close.ts';
 import type { PlanSettings, RoundPlan } from './plan.ts';
 
 /**
- * The state of one job. `reduce` in round-machine.ts is a pure function from state and event to the next state:
+ * The state of one job. `reduce` in round-machine.ts is a pure function from a state and an event to the next state:
  *
  *   waiting → training → collecting → validating → committing → training …      paused · finished · failed
  *
@@ -12,8 +12,8 @@ import type { PlanSettings, RoundPlan } from './plan.ts';
  * validating  the round is closed; its updates are being merged and checked on held-out data
  * committing  a merge has passed the gate; its checkpoint is being made durable
  *
- * Every exit from committing and every null round goes through `proceed`, which opens the next round or announces why
- * there is none. The caller makes effects durable together with their state, and reports their results as events.
+ * After every commit and every null round, `proceed` opens the next round or announces why there is none. The caller makes
+ * effects durable together with their state, and reports their results as events.
  */
 export interface JobState {
   readonly settings: MachineSettings;
@@ -28,24 +28,24 @@ export interface JobState {
     | 'failed';
   /** The round in progress, the next one to open, or the last one of a job that is over. */
   readonly round: number;
-  /** Set from a round's opening until its checkpoint or its end as a null round. While paused: a closed round. */
+  /** Set from a round's opening until its checkpoint or its end as a null round. In a paused job, it is a closed round. */
   readonly current: Round | null;
-  /** Committed checkpoints, without the initial one. */
+  /** Number of committed checkpoints, without the initial one. */
   readonly committed: number;
-  /** Rounds in a row that the gate refused. */
+  /** Number of rounds in a row that the gate refused. */
   readonly refusals: number;
-  /** Rounds in a row that ended with too few updates. Each doubles the next round's time. */
+  /** Number of rounds in a row that ended with too few updates. Each doubles the longest duration of the next round. */
   readonly shortRounds: number;
   /** Tokens per second of each peer that is ready to train; 0 while unmeasured. */
   readonly present: Readonly<Record<string, number>>;
   readonly arrivals: readonly Arrival[];
-  /** While waiting with enough peers: since when, and how long the job still waits for newcomers. */
+  /** While enough peers are present to open a round: since when they are, and until when the job waits for newcomers. */
   readonly gathering: { readonly since: number; readonly until: number } | null;
-  /** Failed attempts to merge or commit the closed round. */
+  /** Number of failed attempts to merge or commit the closed round. */
   readonly attempts: number;
   /** When the next attempt is due. */
   readonly retryAt: number | null;
-  /** The operator's pause or stop, carried out when the closed round has ended. */
+  /** The operator's pause or stop. It takes effect when the closed round has ended. */
   readonly ending: Ending | null;
   readonly reason: string;
 }
@@ -62,12 +62,12 @@ export interface Ending {
 }
 
 export type MachineEvent =
-  /** Ready to train, perhaps again. Speed in tokens per second, 0 while unmeasured. */
+  /** A peer became ready to train, perhaps again. `speed`: tokens per second, 0 while unmeasured. */
   | { type: 'peer-ready'; peer: string; speed: number }
   | { type: 'peer-gone'; peer: string; reason: 'left' | 'silent' }
-  /** Present, but its work of this round is lost. */
+  /** A peer is present, but its work of this round is lost. */
   | { type: 'gave-up'; peer: string; round: number }
-  /** An update was recorded. `ms` since its round opened; `speed` in tokens per second over that time. */
+  /** An update was recorded. `ms`: time since its round opened; `speed`: tokens per second over that time. */
   | { type: 'update'; peer: string; round: number; ms: number; speed: number }
   /** The closed round's merge passed the gate. */
   | { type: 'merged' }
@@ -90,7 +90,7 @@ export type Effect =
   | { type: 'close'; round: number; cause: CloseCause }
   | { type: 'merge'; round: number }
   | { type: 'commit'; round: number }
-  /** A null round. `tried`: its merge was refused, as opposed to too few updates. */
+  /** Ends the round as a null round. `tried`: whether the gate refused its merge; false if it had too few updates. */
   | { type: 'discard'; round: number; reason: string; tried: boolean }
   | { type: 'announce'; phase: 'waiting' | 'paused' | 'finished' | 'failed'; reason: string };
 

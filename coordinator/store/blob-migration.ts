@@ -25,7 +25,7 @@ const TABLES = `
   ALTER TABLE jobs ADD COLUMN resumed_round INTEGER NOT NULL DEFAULT 0
 `;
 
-/** Creates the tables of blobs, and fills them from the rows of a store of the first version. */
+/** Creates the tables of blobs and fills them from the rows of a store of schema version 1. */
 export function listBlobs(db: Database): void {
   db.exec(TABLES);
   const blobs = new BlobTable(db);

@@ -16,7 +16,7 @@ export function jobBlobs({ base, data }: Manifest): string[] {
   return [...base.files, ...data.shards].map(({ digest }) => digest);
 }
 
-/** Blobs that jobs need, and blobs that may be in the blob store although no job needs them. */
+/** Tables of the blobs that jobs need, and of blobs that may be in the blob store although no job needs them. */
 export class BlobTable implements UnusedBlobs {
   readonly #db: Database;
 
@@ -24,7 +24,7 @@ export class BlobTable implements UnusedBlobs {
     this.#db = db;
   }
 
-  /** Must be called in the transaction of the row that names the blobs. */
+  /** Records that a job needs blobs. The caller must be in the transaction of the row that names the blobs. */
   use(job: string, use: BlobUse, round: number, digests: readonly string[]): void {
     for (const digest of digests) {
       this.#db.run(

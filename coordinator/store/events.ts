@@ -22,7 +22,7 @@ export class EventTable {
     return { sequence, at, job, ...body };
   }
 
-  /** Up to `limit` events after `sequence`. */
+  /** Returns at most `limit` events after `sequence`. */
   after(job: string, sequence: number, limit: number): JobEvent[] {
     return this.#db
       .all(

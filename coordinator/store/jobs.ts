@@ -2,7 +2,7 @@ import type { AdapterLayout } from '../../lora/adapter/layout.ts';
 import type { Database, Row } from '../../storage/database.ts';
 import type { Ending } from '../round/state.ts';
 
-/** Who may join a job: any node, holders of its invite, or listed peers. */
+/** Rule for joining a job: any node, nodes with an invite, or listed peers. */
 export type Admission =
   | { readonly kind: 'open' }
   | { readonly kind: 'invite' }
@@ -62,7 +62,7 @@ export class JobTable {
     return (this.#db.one('SELECT bytes FROM held_out WHERE job = ?', job)?.bytes as Uint8Array) ?? null;
   }
 
-  /** The operator has resumed a job at `round`. Refusals of earlier rounds no longer count as refusals in a row. */
+  /** Records that the operator has resumed a job at `round`. Refused rounds before it no longer count as in a row. */
   setResumed(job: string, round: number): void {
     this.#db.run('UPDATE jobs SET resumed_round = ? WHERE job = ?', round, job);
   }

@@ -8,7 +8,7 @@ export interface StoredPeer {
   /** Tokens per second, measured over whole rounds; 0 while unmeasured. */
   readonly speed: number;
   readonly joinedAt: number;
-  /** It left with a goodbye, as opposed to falling silent. */
+  /** Whether the peer said that it leaves. false if it fell silent. */
   readonly saidGoodbye: boolean;
 }
 
@@ -20,7 +20,7 @@ export class PeerTable {
     this.#db = db;
   }
 
-  /** Adds or updates a member. A known member keeps its speed and the time of its first joining. */
+  /** Adds or updates a member. A known member keeps its speed and the time when it first joined. */
   admit(job: string, peer: Omit<StoredPeer, 'speed' | 'saidGoodbye'>): void {
     this.#db.run(
       `INSERT INTO peers (job, peer, name, agent, engine, speed, joined_at) VALUES (?, ?, ?, ?, ?, 0, ?)

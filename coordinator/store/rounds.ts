@@ -15,7 +15,7 @@ export interface StoredRound {
 /** Facts about a round that its updates are checked against. */
 export type RoundFacts = Pick<StoredRound, 'round' | 'parent' | 'preset' | 'openedAt' | 'assignments'>;
 
-/** `refused`: refused by the gate; `short`: too few updates. Both are null rounds. */
+/** `refused`: the gate refused the merge; `short`: there were too few updates. Both are null rounds. */
 export type RoundOutcome = 'checkpoint' | 'refused' | 'short';
 
 export interface NewCheckpoint {
@@ -23,12 +23,12 @@ export interface NewCheckpoint {
   readonly digest: string;
   /** Signed checkpoint. */
   readonly envelope: Uint8Array;
-  /** Blob of the error feedback of the published deltas; null: zero, as at the start. */
+  /** Digest of the blob with the error feedback of the published deltas; null means zero, as at the start. */
   readonly residual: string | null;
   readonly heldOutLoss: number | null;
 }
 
-/** `held`: kept; `leaving`: released, but still in the checkpoint's folder; `gone`: deleted. */
+/** State of a checkpoint's weights. `leaving`: released, but still in the checkpoint's folder; `gone`: deleted. */
 export type Weights = 'held' | 'leaving' | 'gone';
 
 export type StoredCheckpoint = NewCheckpoint & { readonly weights: Weights };
@@ -36,7 +36,7 @@ export type StoredCheckpoint = NewCheckpoint & { readonly weights: Weights };
 /** A checkpoint with its weights. */
 export interface HeldCheckpoint {
   readonly round: number;
-  /** Checkpoints before it in the job. */
+  /** Number of checkpoints before it in the job. */
   readonly ordinal: number;
   readonly heldOutLoss: number | null;
 }
@@ -71,20 +71,20 @@ export class RoundTable {
     this.#db.run('UPDATE rounds SET outcome = ? WHERE job = ? AND round = ?', outcome, job, round);
   }
 
-  /** The newest rounds, newest first. */
+  /** Returns the newest `count` rounds, newest first. */
   newest(job: string, count: number): StoredRound[] {
     return this.#db
       .all('SELECT * FROM rounds WHERE job = ? ORDER BY round DESC LIMIT ?', job, count)
       .map(readRound);
   }
 
-  /** Number of rounds with this outcome. */
+  /** Returns the number of rounds with this outcome. */
   count(job: string, outcome: RoundOutcome): number {
     const row = this.#db.one('SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = ?', job, outcome);
     return row!.n as number;
   }
 
-  /** Number of rounds that the gate refused since the last checkpoint and since the operator resumed the job. */
+  /** Returns the number of rounds that the gate refused since the newest checkpoint, or since a later resume of the job. */
   refusals(job: string): number {
     const row = this.#db.one(
       `SELECT count(*) AS n FROM rounds JOIN jobs USING (job)
@@ -95,7 +95,7 @@ export class RoundTable {
     return row!.n as number;
   }
 
-  /** Number of rounds in a row that ended with too few updates, up to the newest finished one. */
+  /** Returns the number of rounds in a row, up to the newest one that ended, that had too few updates. */
   shortRounds(job: string): number {
     const row = this.#db.one(
       `SELECT count(*) AS n FROM rounds WHERE job = ? AND outcome = 'short'
@@ -119,7 +119,7 @@ export class RoundTable {
     );
   }
 
-  /** Checkpoints that have their weights, oldest first. */
+  /** Returns the checkpoints that have their weights, oldest first. */
   held(job: string): HeldCheckpoint[] {
     return this.#db
       .all(
@@ -136,19 +136,19 @@ export class RoundTable {
       }));
   }
 
-  /** First step of deleting weights: they are no longer offered. */
+  /** Marks a checkpoint's weights as released. This is the first of two steps of deleting them. */
   releaseWeights(job: string, round: number): void {
     this.#setWeights(job, round, 'leaving');
   }
 
-  /** Rounds of checkpoints whose released weights are still in their folders. */
+  /** Returns the rounds of checkpoints whose released weights are still in their folders. */
   leaving(job: string): number[] {
     return this.#db
       .all("SELECT round FROM checkpoints WHERE job = ? AND weights = 'leaving' ORDER BY round", job)
       .map(({ round }) => round as number);
   }
 
-  /** Second step of deleting weights: the folder has been emptied. */
+  /** Marks a checkpoint's weights as deleted, after its folder has been emptied. This is the second of two steps. */
   markWeightsGone(job: string, round: number): void {
     this.#setWeights(job, round, 'gone');
   }
@@ -157,7 +157,7 @@ export class RoundTable {
     this.#db.run('UPDATE checkpoints SET weights = ? WHERE job = ? AND round = ?', weights, job, round);
   }
 
-  /** All checkpoints of a job, oldest first. */
+  /** Returns all checkpoints of a job, oldest first. */
   checkpoints(job: string): StoredCheckpoint[] {
     return this.#db.all('SELECT * FROM checkpoints WHERE job = ? ORDER BY round', job).map(readCheckpoint);
   }
@@ -167,7 +167,7 @@ export class RoundTable {
     return row && readCheckpoint(row);
   }
 
-  /** Rounds that have a checkpoint, oldest first. */
+  /** Returns the rounds that have a checkpoint, oldest first. */
   checkpointRounds(job: string): number[] {
     return this.#db
       .all('SELECT round FROM checkpoints WHERE job = ? ORDER BY round', job)

@@ -2,9 +2,9 @@ import type { Migration } from '../../storage/database.ts';
 import { listBlobs } from './blob-migration.ts';
 
 /**
- * The store's schema, one entry per version. A released entry never changes. Times are milliseconds since the epoch,
- * digests are lower-case hex, peers are peer ids. Signed messages are kept with their signatures.
- * Nothing uses the table `likenesses` since decision 063.
+ * The store's schema, one entry per version. A released entry never changes. Times are in milliseconds since the epoch,
+ * digests are in lower-case hex, and peers are peer ids. Signed messages are kept with their signatures.
+ * Since decision 063, nothing uses the table `likenesses`.
  */
 export const MIGRATIONS: readonly Migration[] = [
   `

@@ -20,7 +20,7 @@ export type {
 } from './rounds.ts';
 export type { Fate, StoredReceipt, StoredUpdate } from './updates.ts';
 
-/** Everything that a coordinator must know after a kill. Large things are blobs, named here by their digests. */
+/** The SQLite database of a coordinator: all that it must know after a restart. Large values are blobs, named by digest. */
 export class Store {
   readonly jobs: JobTable;
   readonly rounds: RoundTable;

@@ -2,7 +2,7 @@ import type { ReceiptCode } from '../../protocol/receipts.ts';
 import type { Database, Row } from '../../storage/database.ts';
 import type { Preset } from '../round/plan.ts';
 
-/** What became of a recorded update; `open` until its merge has ended. */
+/** Fate of a recorded update. It is `open` until the update's merge has ended. */
 export type Fate = 'open' | 'merged' | 'left-out' | 'null-round' | 'outlier';
 
 export interface StoredUpdate {
@@ -16,7 +16,8 @@ export interface StoredUpdate {
   readonly evidence: Uint8Array;
   readonly arrivedAt: number;
   readonly late: boolean;
-  readonly mergeUpdates: number | null;
+  /** The closed round whose merge has the update; null while no merge has it. */
+  readonly mergeRound: number | null;
   readonly fate: Fate;
 }
 
@@ -38,7 +39,7 @@ export class UpdateTable {
     this.#db = db;
   }
 
-  insert(job: string, update: Omit<StoredUpdate, 'mergeUpdates' | 'fate'>): void {
+  insert(job: string, update: Omit<StoredUpdate, 'mergeRound' | 'fate'>): void {
     this.#db.run(
       `INSERT INTO updates
          (job, round, peer, digest, size, preset, tokens, loss_last, evidence, arrived_at, late)
@@ -67,7 +68,7 @@ export class UpdateTable {
     return row && readUpdate(row);
   }
 
-  /** Updates of the rounds `first` to `last`, by round and peer. */
+  /** Returns the updates of the rounds `first` to `last`, sorted by round and peer. */
   ofRounds(job: string, first: number, last: number): StoredUpdate[] {
     return this.#db
       .all(
@@ -81,7 +82,7 @@ export class UpdateTable {
 
   /**
    * Selects the updates that a closing round merges: its own, and late ones of rounds from `oldest` on that no merge has
-   * taken. At most `limit`, newest first.
+   * taken. If there are more than `limit`, selects those of the newest rounds.
    */
   select(job: string, round: number, oldest: number, limit: number): void {
     this.#db.run(
@@ -98,7 +99,7 @@ export class UpdateTable {
     );
   }
 
-  /** For each peer, the newest round of which it has an update that no merge refused. */
+  /** Returns, for each peer, the newest round for which it has an update that no merge refused. */
   lastDeliveries(job: string): Map<string, number> {
     const rows = this.#db.all(
       `SELECT peer, max(round) AS last FROM updates
@@ -108,11 +109,11 @@ export class UpdateTable {
     return new Map(rows.map(({ peer, last }) => [peer as string, last as number]));
   }
 
-  /** The updates that `select` chose for a round, by peer and round: the order of the merge. */
+  /** Returns the updates that `select` chose for a round, sorted by peer and round, which is the order of the merge. */
   selected(job: string, round: number): StoredUpdate[] {
     return this.#db
       .all(
-        // Without statistics SQLite would scan the whole job by its primary key.
+        // SQLite has no statistics here. Without INDEXED BY it would scan all updates of the job by the primary key.
         `SELECT * FROM updates INDEXED BY updates_by_merge
          WHERE job = ? AND merge_round = ? ORDER BY peer, round`,
         job,
@@ -121,7 +122,7 @@ export class UpdateTable {
       .map(readUpdate);
   }
 
-  /** Updates of rounds up to `last` that no merge took. */
+  /** Returns the updates of rounds up to `last` that no merge took. */
   unclaimed(job: string, last: number): StoredUpdate[] {
     return this.#db
       .all(
@@ -159,7 +160,7 @@ export class UpdateTable {
     );
   }
 
-  /** The newest receipt of a peer's update. */
+  /** Returns the newest receipt of a peer's update. */
   receipt(job: string, peer: string, digest: string): StoredReceipt | null {
     const row = this.#db.one(
       'SELECT * FROM receipts WHERE job = ? AND peer = ? AND digest = ? ORDER BY id DESC LIMIT 1',
@@ -170,14 +171,14 @@ export class UpdateTable {
     return row && readReceipt(row);
   }
 
-  /** A peer's receipts, newest first. */
+  /** Returns a peer's receipts, newest first. */
   receipts(job: string, peer: string, limit: number): StoredReceipt[] {
     return this.#db
       .all('SELECT * FROM receipts WHERE job = ? AND peer = ? ORDER BY id DESC LIMIT ?', job, peer, limit)
       .map(readReceipt);
   }
 
-  /** Number of receipts for each peer and code. */
+  /** Returns the number of receipts for each peer and code. */
   receiptCounts(job: string): { peer: string; code: ReceiptCode; count: number }[] {
     return this.#db
       .all('SELECT peer, code, count(*) AS n FROM receipts WHERE job = ? GROUP BY peer, code', job)
@@ -197,7 +198,7 @@ function readUpdate(row: Row): StoredUpdate {
     evidence: row.evidence as Uint8Array,
     arrivedAt: row.arrived_at as number,
     late: row.late === 1,
-    mergeUpdates: row.merge_round as number | null,
+    mergeRound: row.merge_round as number | null,
     fate: row.fate as Fate,
   };
 }

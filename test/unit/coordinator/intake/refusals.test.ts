@@ -148,7 +148,7 @@ describe('an update is refused, with its code, for', () => {
     const other = slow.seal(slow.update(head, {}, slow.payload(0.01, head.preset)));
     expect((await slow.submit(other)).code).toBe('wrong-round');
     const merged = world.store.updates.find(world.toy.job, 1, slow.id);
-    expect(merged).toMatchObject({ late: true, fate: 'merged', mergeUpdates: 2 });
+    expect(merged).toMatchObject({ late: true, fate: 'merged', mergeRound: 2 });
   });
 
   test('a flood: above the rate nothing is read, and little is recorded', async () => {
