@@ -96,7 +96,10 @@ export interface CheckpointToWrite {
 export interface RetentionSettings {
   /** Number of newest checkpoints that keep their weights; 0 keeps all weights. @default KEPT_CHECKPOINTS */
   readonly checkpoints: number;
-  /** Number of newest rounds whose payloads are kept. Rounds that updates may still name are always kept. @default KEPT_ROUNDS */
+  /**
+   * Number of newest rounds whose payloads are kept. Payloads of rounds that updates may still name are always kept.
+   * @default KEPT_ROUNDS
+   */
   readonly rounds: number;
 }
 

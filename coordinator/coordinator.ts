@@ -16,9 +16,9 @@ import { isOver } from './round/round-machine.ts';
 import type { StoredJob } from './store/store.ts';
 
 /**
- * Limit on nodes that join, return or change their description, for all jobs together: 1,024 at once, which is twice a full
- * round, then 17 per second. The limit is needed because each such node is written to disk, and a new identity costs an
- * attacker nothing.
+ * Limit on nodes that join, return or change their description, for all jobs together: 1,024 at once, which is twice a
+ * full round, then 17 per second. The limit is needed because each such node is written to disk, and a new identity
+ * costs an attacker nothing.
  */
 export const NEWCOMERS: Quota = { calls: 2 * ROUND_PEERS, perMs: 60_000 };
 /** Shortest prefix of a digest that may name a job. The prefix must also be unique. */
@@ -30,8 +30,8 @@ export interface CoordinatorOptions {
 }
 
 /**
- * Runs the jobs in the store, answers nodes, and passes durable events to listeners. Clock, network, store and trainer are
- * dependencies, so that the simulation runs this class unchanged.
+ * Runs the jobs in the store, answers nodes, and passes durable events to listeners. Clock, network, store and trainer
+ * are dependencies, so that the simulation runs this class unchanged.
  */
 export class Coordinator {
   readonly collector: BlobCollector;

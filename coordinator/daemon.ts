@@ -48,7 +48,10 @@ export interface CoordinatorDaemonOptions {
   readonly port?: number;
   /** Engine and settings for evaluating checkpoints, on one device. @default one thread of onnx-cpu */
   readonly compute?: ComputeInput;
-  /** Number of newest checkpoints of a job that keep their weights. Milestones and the best one also do. 0: all. @default 10 */
+  /**
+   * Number of newest checkpoints of a job that keep their weights. Milestones and the best one also do. 0: all.
+   * @default 10
+   */
   readonly keepCheckpoints?: number;
 }
 
@@ -58,7 +61,10 @@ export interface CoordinatorDaemonDeps {
   readonly log?: Logger;
   /** Called at each durable step, for tests that kill the process there. @default does nothing @internal */
   readonly failpoint?: Failpoint;
-  /** Called when a write to the store fails. The process must then end with an error. @default throws outside of any promise */
+  /**
+   * Called when a write to the store fails. The process must then end with an error. @default throws outside of any
+   * promise
+   */
   readonly fatal?: (error: unknown) => void;
   /** Called when a request to the API asks for the daemon to stop. @default stops the daemon */
   readonly onShutdown?: () => void;
@@ -83,8 +89,8 @@ const STOP_MS = 4_500;
 
 /**
  * Starts a coordinator with a real network, disk and evaluation process.
- * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, and the errors of
- * `parseCompute`
+ * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, and the
+ *   errors of `parseCompute`
  */
 export async function startCoordinator(
   options: CoordinatorDaemonOptions = {},

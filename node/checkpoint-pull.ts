@@ -47,7 +47,8 @@ export interface PulledCheckpoint {
 /**
  * Fetches the newest checkpoint from a swarm into a PEFT folder. Bytes that have arrived are kept in `<output>.partial`
  * until all are there, so that a second call continues where the first one ended.
- * @throws SwarmError INVITE_INVALID, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network and of admission
+ * @throws SwarmError INVITE_INVALID, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED, and refusals of the network
+ *   and of admission
  */
 export async function pullCheckpoint(
   options: PullOptions,

@@ -31,7 +31,10 @@ import { TrainingProcess } from './training-process.ts';
 
 /** Options of a node. Give it an `invite`, or the `addresses` of a coordinator. */
 export interface NodeDaemonOptions extends JobTarget {
-  /** Folder of the node's key, database, blobs and log. @default SWARM_HOME, else lora-swarm/node in the user's data folder */
+  /**
+   * Folder of the node's key, database, blobs and log. @default SWARM_HOME, else lora-swarm/node in the user's data
+   * folder
+   */
   home?: string;
   /** Display name of the node. @default made from its peer id, see `peerName` */
   name?: string;
@@ -65,8 +68,8 @@ export interface RunningNode {
   readonly url: string;
   readonly peerId: string;
   /**
-   * Abandons the round in progress, submits the updates that have no receipt, leaves the job and closes the network. Ends
-   * within the deadline. Idempotent.
+   * Abandons the round in progress, submits the updates that have no receipt, leaves the job and closes the network.
+   * Ends within the deadline. Idempotent.
    * @param options `deadlineMs`: @default 4,500
    */
   stop(options?: { deadlineMs?: number }): Promise<void>;
@@ -80,10 +83,10 @@ const STOP_MS = 4_500;
 const DRAIN_SHARE = 0.6;
 
 /**
- * Starts a node with a real network, disk and trainer process. Without an invite or addresses the node runs, but it joins no
- * job.
- * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, and the errors of
- * `parseCompute`
+ * Starts a node with a real network, disk and trainer process. Without an invite or addresses the node runs, but it
+ * joins no job.
+ * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, and the
+ *   errors of `parseCompute`
  */
 export async function startNode(options: NodeDaemonOptions, deps: NodeDaemonDeps = {}): Promise<RunningNode> {
   const { home = resolveHomes().node, version = packageVersion() } = options;

@@ -51,8 +51,8 @@ export function startHeartbeat(deps: SwarmNodeDeps, fields: () => HeartbeatField
 }
 
 /**
- * Returns the time of the next heartbeat. Coordinators accept heartbeats only in ascending order of time, so the time is
- * later than the last one even if the clock has been set back. The exception is a clock that was ahead by more than
+ * Returns the time of the next heartbeat. Coordinators accept heartbeats only in ascending order of time, so the time
+ * is later than the last one even if the clock has been set back. The exception is a clock that was ahead by more than
  * CLOCK_SKEW_MS: coordinators have refused the heartbeats with that time, so the corrected time is used.
  */
 function nextIssuedAt(before: number, now: number): number {

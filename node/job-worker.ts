@@ -10,8 +10,8 @@ import { buildUpdate } from './phases/updates.ts';
 import type { TrainedRound } from './trainer.ts';
 
 /**
- * A node's work in one job. Keeps the adapter that the node holds and the result of the round that it trained. Each phase
- * is a method, which resolves with the event that ends the phase.
+ * A node's work in one job. Keeps the adapter that the node holds and the result of the round that it trained. Each
+ * phase is a method, which resolves with the event that ends the phase.
  */
 export class JobWorker {
   readonly context: PhaseContext;

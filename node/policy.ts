@@ -39,8 +39,9 @@ const ROW_OVERHEAD_BYTES = 128;
 const TOKEN_BYTES = 10;
 
 /**
- * Returns the bytes that a job needs from a machine, by its manifest. On disk, the base counts with a float32 copy. This
- * copy is larger than the copies of 8 and 4 bits together. Copies stay on disk when a node is restarted with other base bits.
+ * Returns the bytes that a job needs from a machine, by its manifest. On disk, the base counts with a float32 copy.
+ * This copy is larger than the copies of 8 and 4 bits together. Copies stay on disk when a node is restarted with other
+ * base bits.
  */
 export function demandOf(
   manifest: Manifest,
@@ -92,8 +93,8 @@ function forTrainers({ processes, bases }: Trainers): string {
 }
 
 /**
- * Lists the ways to make the job fit. If fewer base bits are enough, the list has the largest number of bits with which the
- * job fits.
+ * Lists the ways to make the job fit. If fewer base bits are enough, the list has the largest number of bits with which
+ * the job fits.
  */
 function memoryAdvice(manifest: Manifest, { processes, baseBits }: Trainers, allowed: number): string {
   const ways = ['raise --max-memory'];

@@ -55,7 +55,10 @@ const eventsSchema = z.object({
   follow: z.enum(['0', '1', 'true', 'false']).default('0'),
 });
 
-/** Starts the control API, on loopback only and with a bearer token. docs/protocol.md describes it; types.ts has its types. */
+/**
+ * Starts the control API, on loopback only and with a bearer token. docs/protocol.md describes it; types.ts has its
+ * types.
+ */
 export async function startApi(
   options: ApiOptions,
   deps: ApiDeps,

@@ -128,7 +128,10 @@ export class ApiClient {
     yield* readLines(response.body) as AsyncGenerator<CreateJobLine, void, undefined>;
   }
 
-  /** Yields the events of a job after sequence number `after`. With `follow`, also yields new ones until the signal aborts. */
+  /**
+   * Yields the events of a job after sequence number `after`. With `follow`, also yields new ones until the signal
+   * aborts.
+   */
   async *events(
     id: string,
     { after = 0, follow, signal = this.#signal }: { after?: number; follow: boolean; signal?: AbortSignal },

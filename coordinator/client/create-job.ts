@@ -43,13 +43,13 @@ export interface CreatedJob {
 }
 
 /**
- * Creates a job on a coordinator of this machine. The coordinator reads base and data from the disk. Creating the same job
- * again changes nothing. Relative paths start from the current folder. A base on the hub is downloaded first.
+ * Creates a job on a coordinator of this machine. The coordinator reads base and data from the disk. Creating the same
+ * job again changes nothing. Relative paths start from the current folder. A base on the hub is downloaded first.
  *
  * @param where the coordinator: the result of `startCoordinator`, a home, a URL and token, or a client
  * @param spec the keys of a job file
- * @throws SwarmError JOB_SPEC, DAEMON_NOT_RUNNING, JOB_NOT_CREATED; HUB_*, MODEL_*, DATA_*, LORA_*, JOB_EXISTS and other
- * errors of the coordinator; the signal's reason
+ * @throws SwarmError JOB_SPEC, DAEMON_NOT_RUNNING, JOB_NOT_CREATED; HUB_*, MODEL_*, DATA_*, LORA_*, JOB_EXISTS and
+ *   other errors of the coordinator; the signal's reason
  */
 export async function createJob(
   where: CoordinatorAddress | ApiClient,

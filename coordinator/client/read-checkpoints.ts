@@ -23,9 +23,9 @@ export interface VerifiedCheckpoint {
 }
 
 /**
- * Reads the checkpoints of a job from a folder of PEFT folders, such as a coordinator's `<home>/checkpoints/<job name>`.
- * Verifies all signatures and the digests of the weights that are still there. Also verifies that all checkpoints have the
- * same job and author, and that each one names the previous one as its parent.
+ * Reads the checkpoints of a job from a folder of PEFT folders, such as a coordinator's
+ * `<home>/checkpoints/<job name>`. Verifies all signatures and the digests of the weights that are still there. Also
+ * verifies that all checkpoints have the same job and author, and that each one names the previous one as its parent.
  *
  * @returns the checkpoints, oldest first
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error when the folder cannot be read

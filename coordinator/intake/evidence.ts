@@ -4,8 +4,8 @@ import type { Update } from '../../protocol/messages.ts';
 import { type Verified, verifyMessage } from '../../protocol/signing.ts';
 
 /**
- * A signed update without its inline payload, a few hundred bytes long. Together with the payload's blob it still proves
- * who sent which update. The signature covers the inline payload, so verification first puts the payload back.
+ * A signed update without its inline payload, a few hundred bytes long. Together with the payload's blob it still
+ * proves who sent which update. The signature covers the inline payload, so verification first puts the payload back.
  */
 interface Evidence {
   kind: string;

@@ -18,7 +18,10 @@ import { type RefusedUpdate, UpdateRecorder } from './update-recorder.ts';
 
 /** Limit on updates of one peer. An honest node sends one update per round, up to twice over gossip and once by request. */
 export const UPDATE_QUOTA: Quota = { calls: 20, perMs: 30_000 };
-/** Largest total of inline payloads that wait for their check. Further updates are dropped; the authors submit them again. */
+/**
+ * Largest total of inline payloads that wait for their check. Further updates are dropped; the authors submit them
+ * again.
+ */
 export const WAITING_BYTES = 64 * 1024 * 1024;
 
 /** Result for an update: the verdict on its header at once, and its receipt after the payload has been checked. */
@@ -30,8 +33,8 @@ export interface Judged {
 }
 
 /**
- * Checks and records updates: first cheap checks, then the payload, then the record. Memory stays bounded whatever arrives:
- * by a rate per peer, by one update per round and assigned peer, and by WAITING_BYTES in total.
+ * Checks and records updates: first cheap checks, then the payload, then the record. Memory stays bounded whatever
+ * arrives: by a rate per peer, by one update per round and assigned peer, and by WAITING_BYTES in total.
  */
 export class Intake {
   readonly #context: RunContext;
@@ -66,7 +69,8 @@ export class Intake {
 
   /**
    * Takes a message that should be an update.
-   * @param sender peer that sent the message in its own name: the author of a gossip message, or the caller of a request
+   * @param sender peer that sent the message in its own name: the author of a gossip message, or the caller of a
+   *   request
    */
   receive(bytes: Uint8Array, sender: string): Judged {
     if (!this.#context.limiter.take(sender, UPDATE_QUOTA)) {
@@ -80,8 +84,8 @@ export class Intake {
   }
 
   /**
-   * Tells the round not to wait for a node any longer. Called when the node waits for the next round although its update of
-   * this round is missing, for example because its trainer died.
+   * Tells the round not to wait for a node any longer. Called when the node waits for the next round although its
+   * update of this round is missing, for example because its trainer died.
    */
   giveUp(peer: string, round: number): void {
     const { current } = this.#driver.state;

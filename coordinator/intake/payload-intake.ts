@@ -13,8 +13,8 @@ export const PAYLOADS_AT_ONCE = 4;
 /**
  * Largest number of announced payloads fetched at the same time, each from a different author. A slow author therefore
  * takes only one of these permits, whatever it announces. A fetch holds at most 28 ranges of 1 MiB in memory
- * (net/blobs/download.ts), so all fetches together stay below 0.5 GiB. More fetches would hardly be faster: 16 authors with
- * an upstream of 2 Mbit/s already exceed the downstream of most coordinators.
+ * (net/blobs/download.ts), so all fetches together stay below 0.5 GiB. More fetches would hardly be faster: 16 authors
+ * with an upstream of 2 Mbit/s already exceed the downstream of most coordinators.
  */
 export const FETCHES_AT_ONCE = 16;
 /** Slowest rate, in bytes per second, at which an author may serve its payload: 2 Mbit/s, the upstream of a slow line. */
@@ -99,8 +99,8 @@ export class PayloadIntake {
 
   /**
    * Takes three permits in this order: that of the author, that of the blob, and one of those that all share. The time
-   * limit of a fetch starts after that, so the fetch does not spend it waiting for another author that announced the same
-   * blob and does not serve it.
+   * limit of a fetch starts after that, so the fetch does not spend it waiting for another author that announced the
+   * same blob and does not serve it.
    */
   async #permitToFetch(author: string, digest: string): Promise<() => void> {
     const { signal } = this.#context;

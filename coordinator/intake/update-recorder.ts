@@ -17,8 +17,8 @@ export const RECORDED_REFUSALS = 32;
 /** Largest number of senders whose refusals are recorded in one round. */
 const REFUSED_SENDERS = 4096;
 /**
- * Limit on recorded refusals of all senders together. The limit is needed because each record waits for the disk, and a new
- * identity costs an attacker nothing.
+ * Limit on recorded refusals of all senders together. The limit is needed because each record waits for the disk, and a
+ * new identity costs an attacker nothing.
  */
 export const ALL_REFUSALS: Quota = { calls: 512, perMs: 60_000 };
 

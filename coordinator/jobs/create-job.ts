@@ -78,8 +78,8 @@ export class JobCreation {
   }
 
   /**
-   * Deletes the folders of bases that no job uses, including those that a killed process left. The blob collector deletes
-   * their blobs.
+   * Deletes the folders of bases that no job uses, including those that a killed process left. The blob collector
+   * deletes their blobs.
    */
   async clean(): Promise<void> {
     const { coordinator, log } = this.#deps;

@@ -35,8 +35,8 @@ export async function openJobBase({
 }
 
 /**
- * Checks that an adapter of this layout, and a round's change of it, are small enough to be exchanged. Saved modules can
- * make them too large.
+ * Checks that an adapter of this layout, and a round's change of it, are small enough to be exchanged. Saved modules
+ * can make them too large.
  * @throws SwarmError LORA_TOO_LARGE
  */
 export function checkExchange(layout: AdapterLayout): void {

@@ -46,8 +46,8 @@ export interface JobDataDeps {
 const HELD_OUT_ROWS = 65_536;
 
 /**
- * Reads a job's examples, splits off the held-out ones, and renders and packs both parts. The training rows become blobs.
- * The data is read three times (counting, held-out, training), so that it need not fit into memory.
+ * Reads a job's examples, splits off the held-out ones, and renders and packs both parts. The training rows become
+ * blobs. The data is read three times (counting, held-out, training), so that it need not fit into memory.
  * @throws SwarmError DATA_*, TEMPLATE_*, HELD_OUT_TOO_LARGE, STORE_FULL
  */
 export async function packJobData(options: JobDataOptions, deps: JobDataDeps): Promise<JobData> {

@@ -9,8 +9,8 @@ import type { Preset } from '../round/plan.ts';
 import { type Merged, type MergeInput, mergedValues, mergeUpdates } from './merge-updates.ts';
 
 /**
- * Number of values that a merge processes in about 100 ms, including the measurement of drift. Starting a thread takes as
- * long, so smaller merges run in the calling thread.
+ * Number of values that a merge processes in about 100 ms, including the measurement of drift. Starting a thread takes
+ * as long, so smaller merges run in the calling thread.
  */
 export const INLINE_VALUES = 1_000_000;
 
@@ -21,8 +21,8 @@ export type ArithmeticMethods = {
 };
 
 /**
- * Merges updates. A large merge runs in a worker thread, which reads the files of the blobs itself. A blob store in memory
- * has no files, so its merges run in the calling thread.
+ * Merges updates. A large merge runs in a worker thread, which reads the files of the blobs itself. A blob store in
+ * memory has no files, so its merges run in the calling thread.
  */
 export async function merge(
   input: MergeInput,

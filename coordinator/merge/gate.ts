@@ -19,9 +19,9 @@ export interface Comparison {
 }
 
 /**
- * Compares the losses of two adapters row by row, so that the difficulty of a row cancels out. The second adapter passes if
- * its mean worsening is at most two standard errors, or at most `tolerance` times the first adapter's loss. A loss that is
- * not finite never passes.
+ * Compares the losses of two adapters row by row, so that the difficulty of a row cancels out. The second adapter
+ * passes if its mean worsening is at most two standard errors, or at most `tolerance` times the first adapter's loss. A
+ * loss that is not finite never passes.
  */
 export function compare(
   before: readonly RowLoss[],

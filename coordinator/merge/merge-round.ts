@@ -39,9 +39,9 @@ export class RoundMerge {
   }
 
   /**
-   * Merges the updates that were selected when the round closed. If the disk has lost one of them, the round is refused,
-   * because a retry would miss the same update. The authors put the updates of a refused round back into their error
-   * feedback, so no other update is lost.
+   * Merges the updates that were selected when the round closed. If the disk has lost one of them, the round is
+   * refused, because a retry would miss the same update. The authors put the updates of a refused round back into their
+   * error feedback, so no other update is lost.
    * @returns the candidate, or the reason why no variant of the merge passed
    * @throws SwarmError when merging or evaluating failed
    */

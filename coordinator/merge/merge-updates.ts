@@ -72,8 +72,8 @@ export interface Merged {
 export type ReadBlob = (digest: string, maxBytes: number) => Promise<Uint8Array>;
 
 /**
- * An update whose norm exceeds this multiple of the round's median norm is refused instead of clipped. Honest norms differ by
- * less than a factor of ten: by the number of steps (up to threefold) and by accumulated error feedback.
+ * An update whose norm exceeds this multiple of the round's median norm is refused instead of clipped. Honest norms
+ * differ by less than a factor of ten: by the number of steps (up to threefold) and by accumulated error feedback.
  */
 export const OUTLIER_FACTOR = 30;
 /** Smallest number of updates for finding outliers. With fewer, the median does not show which update is the outlier. */
@@ -86,10 +86,10 @@ const RESIDUAL_BYTES = ADAPTER_BYTES + 64;
 /**
  * Merges a round's updates and applies the step to the adapter.
  *
- * An update's weight is its number of tokens, capped at twice the median of these numbers, times (1+τ)^−½ for a staleness of
- * τ rounds. Every tensor is clipped to its median norm over the updates. The weighted mean of the updates has a floor under
- * its denominator; its sums are in float32 and in the given order. The mean times `rate` is quantised for publication, with
- * error feedback of decay 1.
+ * An update's weight is its number of tokens, capped at twice the median of these numbers, times (1+τ)^−½ for a
+ * staleness of τ rounds. Every tensor is clipped to its median norm over the updates. The weighted mean of the updates
+ * has a floor under its denominator; its sums are in float32 and in the given order. The mean times `rate` is quantised
+ * for publication, with error feedback of decay 1.
  *
  * The result depends only on the input, so any peer that has the blobs can recompute the same bits. Each update is read
  * twice, and only one is in memory at a time, except those that drift is measured on.
@@ -148,8 +148,8 @@ export function mergedValues(layout: AdapterLayout, updates: number): number {
 }
 
 /**
- * Finds the outliers. Repeats the search until none is left, because each removal moves the median. A peer that recomputes
- * the merge has only the remaining updates, and must find no outlier among them.
+ * Finds the outliers. Repeats the search until none is left, because each removal moves the median. A peer that
+ * recomputes the merge has only the remaining updates, and must find no outlier among them.
  */
 function findOutliers(all: readonly MergeSource[], norm: (source: MergeSource) => number): MergeSource[] {
   const outliers: MergeSource[] = [];

@@ -43,9 +43,9 @@ interface Ready {
 }
 
 /**
- * Evaluates adapters in one trainer process per job. The process is started on first use, and again after it has died. If
- * its device fails, the process is restarted with a smaller micro-batch or on the CPU, and the evaluation starts again. The
- * losses then differ by rounding errors, which are far smaller than the worsening that the gate tolerates.
+ * Evaluates adapters in one trainer process per job. The process is started on first use, and again after it has died.
+ * If its device fails, the process is restarted with a smaller micro-batch or on the CPU, and the evaluation starts
+ * again. The losses then differ by rounding errors, which are far smaller than the worsening that the gate tolerates.
  */
 export class TrainerValidator implements Validator {
   readonly #options: TrainerValidatorOptions;

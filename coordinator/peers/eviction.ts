@@ -1,8 +1,8 @@
 /** Number of rounds for which an update protects its absent author from eviction, so that a short absence costs nothing. */
 export const RECENT_ROUNDS = 64;
 /**
- * Number of rounds after which a present member may be evicted if it has never delivered an update. By then each member has
- * been assigned twice, even if 4,096 are present and a round takes 512.
+ * Number of rounds after which a present member may be evicted if it has never delivered an update. By then each member
+ * has been assigned twice, even if 4,096 are present and a round takes 512.
  */
 export const IDLE_ROUNDS = 16;
 
@@ -25,8 +25,9 @@ export interface Member {
  * - absent members that have never delivered an update;
  * - present members that joined IDLE_ROUNDS ago and have never delivered one;
  * - absent members whose last update is more than RECENT_ROUNDS old.
- * Among equals, it chooses the one that has been silent for longest. Members that deliver updates are never evicted, so a
- * flood of newcomers cannot displace them.
+ *
+ * Among equals, it chooses the one that has been silent for longest. Members that deliver updates are never evicted, so
+ * a flood of newcomers cannot displace them.
  */
 export function memberToEvict(members: readonly Member[], round: number): string | null {
   const rank = ({ present, assigned, delivered, joinedRound }: Member): number | null => {

@@ -12,8 +12,8 @@ export const SIGNED_FILE = 'checkpoint.cbor';
 export const READABLE_FILE = 'checkpoint.json';
 
 /**
- * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the signed checkpoint and a
- * readable copy of it. The weights are a hard link to their blob if the file system supports links.
+ * Writes checkpoints to `<home>/checkpoints/<job>/<round>/`. Each folder has a PEFT adapter, the signed checkpoint and
+ * a readable copy of it. The weights are a hard link to their blob if the file system supports links.
  */
 export class FileCheckpointFolders implements CheckpointFolders {
   readonly #root: string;

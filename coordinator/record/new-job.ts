@@ -32,8 +32,8 @@ export interface PreparedJob {
 const FIRST_TERM = 1;
 
 /**
- * Signs and records a job's manifest, its initial checkpoint and its first head, which has the phase `waiting`. Must not
- * run for two jobs at the same time, because jobs of the same name share a folder.
+ * Signs and records a job's manifest, its initial checkpoint and its first head, which has the phase `waiting`. Must
+ * not run for two jobs at the same time, because jobs of the same name share a folder.
  * @returns the job and the event of its creation; the event is null if the job existed already
  * @throws SwarmError JOB_EXISTS, JOB_TOO_LARGE, STORE_FULL, WRITE_FAILED
  */

@@ -5,8 +5,8 @@ import { ARRIVAL_ROUNDS, RECOVERY_MS, type Round } from '../round/close.ts';
 import { initialState, type JobState, type MachineSettings } from '../round/state.ts';
 
 /**
- * Rebuilds a job's state from the store. The round in progress and its assignments stay the same, and every recorded update
- * counts once. If the round is already closed but has no outcome, its merge starts again.
+ * Rebuilds a job's state from the store. The round in progress and its assignments stay the same, and every recorded
+ * update counts once. If the round is already closed but has no outcome, its merge starts again.
  * @param head the newest recorded head
  */
 export function restoreState({ job, stored, manifest, deps }: RunContext, head: Head): JobState {

@@ -4,13 +4,13 @@ import type { HeldCheckpoint } from '../store/store.ts';
 import type { Outbox } from './outbox.ts';
 
 /**
- * Number of newest checkpoints that keep their weights. Recomputing the merges of KEPT_ROUNDS rounds needs the parents of
- * these rounds. The newest checkpoint is kept too, and one more to roll back to.
+ * Number of newest checkpoints that keep their weights. Recomputing the merges of KEPT_ROUNDS rounds needs the parents
+ * of these rounds. The newest checkpoint is kept too, and one more to roll back to.
  */
 export const KEPT_CHECKPOINTS = 10;
 /**
- * Number of newest rounds whose payloads and deltas are kept. They are needed to recompute the same bits of a merge, and to
- * compare a disputed update with its receipt. The author of an older update has had its receipt for a long time.
+ * Number of newest rounds whose payloads and deltas are kept. They are needed to recompute the same bits of a merge,
+ * and to compare a disputed update with its receipt. The author of an older update has had its receipt for a long time.
  */
 export const KEPT_ROUNDS = 8;
 /** Largest number of checkpoints, spread evenly over a job, that keep their weights, so that all of it can be evaluated. */
@@ -19,8 +19,8 @@ export const MILESTONES = 16;
 export const defaultRetention: RetentionSettings = { checkpoints: KEPT_CHECKPOINTS, rounds: KEPT_ROUNDS };
 
 /**
- * Chooses the checkpoints whose weights are deleted: all except the newest `newest`, the milestones, and the one with the
- * lowest held-out loss (the earliest of equals). Signed checkpoints stay, so that the chain can always be verified.
+ * Chooses the checkpoints whose weights are deleted: all except the newest `newest`, the milestones, and the one with
+ * the lowest held-out loss (the earliest of equals). Signed checkpoints stay, so that the chain can always be verified.
  * @param held checkpoints that have their weights, oldest first
  * @param count number of checkpoints planned for the job, which sets the distance between milestones
  * @returns the rounds of the chosen checkpoints
@@ -50,8 +50,8 @@ export class Retention {
   }
 
   /**
-   * Releases the weights of old checkpoints and old payloads at the end of a round. The caller must be in the transaction
-   * that ends the round.
+   * Releases the weights of old checkpoints and old payloads at the end of a round. The caller must be in the
+   * transaction that ends the round.
    * @param newest round of the newest checkpoint
    */
   release(round: number, newest: number, outbox: Outbox): void {

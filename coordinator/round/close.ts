@@ -31,15 +31,15 @@ export interface ClosingSettings {
 /** Number of rounds whose arrivals predict the next one. Nodes come, go and change speed, so older rounds say little. */
 export const ARRIVAL_ROUNDS = 3;
 /**
- * The patience as a multiple of the 75th percentile of measured arrivals. The patience is the time after the opening of a
- * round from which a quorum is enough to close it.
+ * The patience as a multiple of the 75th percentile of measured arrivals. The patience is the time after the opening of
+ * a round from which a quorum is enough to close it.
  */
 export const PATIENCE_FACTOR = 1.2;
 /** The longest duration of a round as a multiple of the patience. */
 export const DEADLINE_FACTOR = 2;
 /**
- * The patience of the first round as a multiple of the 75th percentile of its own arrivals. In the first round all nodes
- * have the same number of steps, and the plan allows for nodes that are three times slower than the fastest.
+ * The patience of the first round as a multiple of the 75th percentile of its own arrivals. In the first round all
+ * nodes have the same number of steps, and the plan allows for nodes that are three times slower than the fastest.
  */
 export const FIRST_ROUND_FACTOR = 3;
 /** The shortest patience: one heartbeat. A shorter one would exclude nodes in rounds of a second or two for mere jitter. */
@@ -58,9 +58,9 @@ export type Verdict =
 
 /**
  * Returns the longest duration of a round that opens now: twice the patience, or `maxSeconds` if no arrival has been
- * measured yet. The duration doubles with each round in a row that ended with too few updates. Without that, nodes that all
- * became slower (because their owners use the machines) would lose their work in every round, and no new arrival would
- * correct the measured times.
+ * measured yet. The duration doubles with each round in a row that ended with too few updates. Without that, nodes that
+ * all became slower (because their owners use the machines) would lose their work in every round, and no new arrival
+ * would correct the measured times.
  */
 export function deadlineMs(
   number: number,
@@ -93,8 +93,9 @@ export function patienceMs(number: number, arrivals: readonly Arrival[]): number
  * - every assigned node has delivered, left or fallen silent, and there are at least minPeers updates;
  * - a quorum has delivered, and the patience is over;
  * - the deadline has passed.
- * With fewer than minPeers updates, the round becomes a null round at the deadline. It becomes one earlier if every other
- * node has left, or if all others have been silent for ABANDONED_MS.
+ *
+ * With fewer than minPeers updates, the round becomes a null round at the deadline. It becomes one earlier if every
+ * other node has left, or if all others have been silent for ABANDONED_MS.
  */
 export function judgeRound(
   round: Round,

@@ -12,8 +12,8 @@ import type { PlanSettings, RoundPlan } from './plan.ts';
  * validating  the round is closed; its updates are being merged and checked on held-out data
  * committing  a merge has passed the gate; its checkpoint is being made durable
  *
- * After every commit and every null round, `proceed` opens the next round or announces why there is none. The caller makes
- * effects durable together with their state, and reports their results as events.
+ * After every commit and every null round, `proceed` opens the next round or announces why there is none. The caller
+ * makes effects durable together with their state, and reports their results as events.
  */
 export interface JobState {
   readonly settings: MachineSettings;

@@ -11,8 +11,8 @@ import { isPast, sameWork, type Work, workOf } from './work.ts';
  *
  *   joining → syncing → training → publishing → awaiting → syncing …
  *
- * In every phase the node follows the newest head, and aborts work that this head no longer asks for. Updates without an
- * outcome are tracked beside the phase, until a receipt or a checkpoint settles them.
+ * In every phase the node follows the newest head, and aborts work that this head no longer asks for. Updates without
+ * an outcome are tracked beside the phase, until a receipt or a checkpoint settles them.
  * @param now on the monotonic clock, in milliseconds
  */
 export function reduce(state: NodeState, event: NodeEvent, now: number): Transition {
@@ -138,8 +138,8 @@ function afterLeaving(state: NodeState, event: NodeEvent): Transition {
 
 /**
  * Number of rounds in a row without work after which a node joins again. A full job may have given the node's place to
- * another one while the node was away. A node that still has its place can also be without work, because a round takes at
- * most ROUND_PEERS nodes. For that node, joining again changes nothing.
+ * another one while the node was away. A node that still has its place can also be without work, because a round takes
+ * at most ROUND_PEERS nodes. For that node, joining again changes nothing.
  */
 const REJOIN_AFTER_IDLE_ROUNDS = 3;
 

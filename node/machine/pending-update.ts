@@ -45,7 +45,8 @@ export function onHead(
 }
 
 /**
- * Applies a receipt. Returns the update's outcome if the receipt is final, otherwise the update with the receipt's code.
+ * Applies a receipt. Returns the update's outcome if the receipt is final, otherwise the update with the receipt's
+ * code.
  * @param generation that of the request that the receipt answers; null if the coordinator sent the receipt unasked
  */
 export function onReceipt(

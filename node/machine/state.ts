@@ -121,8 +121,8 @@ export function dueAt(state: NodeState): number | null {
 }
 
 /**
- * Returns whether the job needs nothing more from this node: the job is over, the node holds its last adapter, and every
- * update is settled.
+ * Returns whether the job needs nothing more from this node: the job is over, the node holds its last adapter, and
+ * every update is settled.
  */
 export function isDone(state: NodeState): boolean {
   return (

@@ -3,8 +3,8 @@ import { RPC_TIMEOUT_MS } from '../../protocol/limits.ts';
 /** Time without a new head after which the node asks for the newest. A head is announced once; gossip may lose it. */
 export const HEAD_SILENCE_MS = 10_000;
 /**
- * Time without a receipt after which the node asks for it, because the update or the receipt may be lost. The receipt of a
- * small update takes one round trip and one fsync.
+ * Time without a receipt after which the node asks for it, because the update or the receipt may be lost. The receipt
+ * of a small update takes one round trip and one fsync.
  */
 export const RECEIPT_WAIT_MS = 3_000;
 /** Time without an answer after which the node asks for a receipt again. */
@@ -16,8 +16,8 @@ export const RETRY_FIRST_MS = 500;
 export const RETRY_LONGEST_MS = 30_000;
 
 /**
- * Returns the pause before the next attempt, in milliseconds. The pause doubles with each failure. The jitter shortens the
- * pause by up to half, so that nodes that lost the same coordinator do not all come back at the same moment.
+ * Returns the pause before the next attempt, in milliseconds. The pause doubles with each failure. The jitter shortens
+ * the pause by up to half, so that nodes that lost the same coordinator do not all come back at the same moment.
  * @param failures in a row, at least 1
  * @param jitter uniform in [0, 1)
  */

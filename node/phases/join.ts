@@ -26,8 +26,8 @@ export interface JoinedJob {
 
 /**
  * Connects to the coordinator and joins a job.
- * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, BASE_DIGEST; errors of the network, of admission and of
- *   signatures
+ * @throws SwarmError NO_ADDRESS, NO_OPEN_JOB, MANIFEST_MISMATCH, BASE_DIGEST; errors of the network, of admission and
+ *   of signatures
  */
 export async function join(
   options: SwarmNodeOptions,
@@ -107,8 +107,8 @@ export async function prepare(
 }
 
 /**
- * Registers the job's base and data. Deletes the files of jobs that are over. Also deletes files of other jobs while all
- * jobs together need more disk space than the machine's owner lends.
+ * Registers the job's base and data. Deletes the files of jobs that are over. Also deletes files of other jobs while
+ * all jobs together need more disk space than the machine's owner lends.
  */
 async function makeRoom({ deps, collector, manifest, job, options }: PhaseContext): Promise<void> {
   const { jobFiles } = deps.store;

@@ -6,9 +6,9 @@ import { nodeError } from '../errors.ts';
 import type { Work } from '../machine/work.ts';
 
 /**
- * Returns the rows of a node's interval in training order. Position p of the round is row π(p mod rows). The permutation π
- * is keyed by job, round, parent and ⌊p / rows⌋. An interval that is shorter than `count` is repeated. Missing data shards
- * are fetched first, and stay in the blob store.
+ * Returns the rows of a node's interval in training order. Position p of the round is row π(p mod rows). The
+ * permutation π is keyed by job, round, parent and ⌊p / rows⌋. An interval that is shorter than `count` is repeated.
+ * Missing data shards are fetched first, and stay in the blob store.
  * @param count number of rows to return
  * @throws SwarmError BLOB_*; DATA_MISMATCH if a shard differs from what the manifest says
  */

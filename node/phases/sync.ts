@@ -10,8 +10,8 @@ import { type HeldAdapter, holdersOf, type ReadyContext } from '../context.ts';
 import { nodeError } from '../errors.ts';
 
 /**
- * Gets the adapter of a head. Tries these sources, the cheapest first: memory, the blob store, the held adapter plus the
- * round's delta, a download of the whole adapter.
+ * Gets the adapter of a head. Tries these sources, the cheapest first: memory, the blob store, the held adapter plus
+ * the round's delta, a download of the whole adapter.
  * @throws SwarmError BLOB_*, ADAPTER_*, TENSORS_*
  */
 export function sync(
@@ -61,8 +61,8 @@ async function heldBeforeRestart(context: ReadyContext): Promise<HeldAdapter | n
 }
 
 /**
- * Adds the round's delta to the held adapter. Returns null if the head has no delta for this adapter, if the delta cannot
- * be fetched, or if the result does not have the digest that the head names.
+ * Adds the round's delta to the held adapter. Returns null if the head has no delta for this adapter, if the delta
+ * cannot be fetched, or if the result does not have the digest that the head names.
  */
 async function withDelta(
   context: ReadyContext,

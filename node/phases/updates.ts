@@ -10,11 +10,11 @@ import type { Work } from '../machine/work.ts';
 import type { TrainedRound } from '../trainer.ts';
 
 /**
- * Builds a round's update. Stores the update, the error feedback and the optimiser's moments in one transaction. From then
- * on these bytes are this node's only update of the round.
+ * Builds a round's update. Stores the update, the error feedback and the optimiser's moments in one transaction. From
+ * then on these bytes are this node's only update of the round.
  * @returns digest and size of the payload
- * @throws SwarmError UPDATE_EXISTS, UPDATE_VALUES (training diverged), STORE_FULL, or the signal's reason. After an error,
- *   nothing is stored.
+ * @throws SwarmError UPDATE_EXISTS, UPDATE_VALUES (training diverged), STORE_FULL, or the signal's reason. After an
+ *   error, nothing is stored.
  */
 export function buildUpdate(
   context: ReadyContext,

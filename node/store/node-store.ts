@@ -52,9 +52,9 @@ export interface BuiltUpdate {
 }
 
 /**
- * A node's SQLite database. Each method is one durable transaction. Large values are blobs, and the database holds their
- * digests. A blob is listed in the table `loose` before it is written and after it is replaced, so that unneeded blobs are
- * deleted even after a crash.
+ * A node's SQLite database. Each method is one durable transaction. Large values are blobs, and the database holds
+ * their digests. A blob is listed in the table `loose` before it is written and after it is replaced, so that unneeded
+ * blobs are deleted even after a crash.
  */
 export class NodeStore implements UnusedBlobs {
   /** Base and data of the jobs. */
@@ -191,7 +191,8 @@ export class NodeStore implements UnusedBlobs {
   }
 
   /**
-   * Records an update's outcome. With a restored update, the caller passes the error feedback that has the update again.
+   * Records an update's outcome. With a restored update, the caller passes the error feedback that has the update
+   * again.
    * @returns false if the update was already settled; then nothing changes
    */
   settle(job: string, round: number, settled: { outcome: Outcome; feedback: string | null }): boolean {
