@@ -9,29 +9,31 @@ export const cliPage = fileURLToPath(new URL('../docs/cli.md', import.meta.url))
 
 const INTRODUCTION = `# Commands
 
-\`node scripts/cli-docs.ts\` generates this page from the commands, and a test compares the two. In a checkout run the
-commands as \`npx swarm …\`, which uses its own Node.js.
+This page lists all commands and their options. \`node scripts/cli-docs.ts\` generates it from the commands, and a test
+compares the two. In a checkout of this repository, run the commands as \`npx swarm …\`, which uses the Node.js that
+\`npm ci\` installed there.
 
-All commands have this in common:
+All commands follow these rules:
 
-- Data goes to stdout; progress and logs go to stderr.
-- \`--json\` prints one JSON object with \`schemaVersion\`, or one object per line if the command runs for a while.
-  \`status\` prints one object per daemon.
-- An error is one or two lines on stderr, or one object on stdout with \`--json\`. All commands have the same
+- Data goes to stdout. Progress and logs go to stderr.
+- With \`--json\` a command prints one JSON object with a \`schemaVersion\`. A command that runs for a while prints one
+  object per line, and \`status\` one object per daemon.
+- An error is one or two lines on stderr, or with \`--json\` one object on stdout. All commands use the same
   [exit codes](exit-codes.md).
-- A flag comes before an environment variable, and a variable before the default:
+- A flag overrides an environment variable, and a variable overrides the default:
 
   | variable | meaning |
   |---|---|
-  | \`SWARM_HOME\` | \`--home\`: the home folder of the daemon. The default is one per role in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
+  | \`SWARM_HOME\` | \`--home\`: the home folder of the daemon. The default is a folder for each role (coordinator or node) in \`$XDG_DATA_HOME/lora-swarm\` (\`~/.local/share/lora-swarm\`) |
   | \`SWARM_LOG_LEVEL\` | \`--log-level\` |
   | \`SWARM_ENGINE\` | \`--engine\` |
-  | \`SWARM_CACHE\` | folder of converted weights, by default \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`). You may delete it |
+  | \`SWARM_CACHE\` | folder of converted weights. The default is \`$XDG_CACHE_HOME/lora-swarm\` (\`~/.cache/lora-swarm\`). You may delete it; the weights are converted again when needed |
   | \`NO_COLOR\` | no colours |
 
-- The first Ctrl-C (or SIGTERM) stops a command within 5 seconds: it finishes its work or hands it back, and saves. A
-  second one ends it at once.
-- A daemon logs JSON to \`<home>/logs/\`, and warnings to stderr: text in a terminal, JSON in a pipe.
+- The first Ctrl-C (or SIGTERM) stops a command within 5 seconds. In this time the command finishes or hands back its
+  work, and saves. A second Ctrl-C ends it at once.
+- A daemon writes its log as JSON to \`<home>/logs/\`. It also prints warnings to stderr, as text in a terminal and as JSON
+  in a pipe.
 - No command overwrites an existing folder without \`--force\`.
 `;
 
