@@ -73,8 +73,9 @@ export class Gossip {
         { topic, bytes: bytes.byteLength, maxBytes },
       );
     }
-    // Published without subscribers, a message would count as seen and could not be published again later.
-    if (this.#runtime.getSubscribers(topic).length === 0) return 0;
+    // gossipsub counts a message as seen even if it reached no peer, and then refuses to publish it again. A peer's
+    // subscription may arrive before the stream to that peer is open.
+    if (!this.subscribers(topic).some((peer) => this.#runtime.streamsOutbound.has(peer))) return 0;
     const { clock, observer } = this.#deps;
     const start = clock.monotonic();
     // Nodes often know only their coordinator, so its heads must not wait for gossip's next heartbeats.

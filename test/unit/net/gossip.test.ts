@@ -1,10 +1,21 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../../common/system-clock.ts';
+import { Gossip } from '../../../net/gossip.ts';
 import { topicMessageBytes } from '../../../net/gossip-service.ts';
 import type { GossipVerdict } from '../../../net/network.ts';
+import { noObserver } from '../../../net/observer.ts';
 import { jobTopic } from '../../../protocol/topics.ts';
 import { eventually } from '../../utils/eventually.ts';
-import { join, rawGossip, rawStream, startHost, startRaw, type TestHost } from '../../utils/hosts.ts';
+import {
+  join,
+  rawGossip,
+  rawStream,
+  recordingLog,
+  startHost,
+  startRaw,
+  type TestHost,
+} from '../../utils/hosts.ts';
 
 const job = createHash('sha256').update('gossip tests').digest('hex');
 const updates = jobTopic(job, 'updates');
@@ -49,6 +60,30 @@ describe('gossip among hosts', () => {
     await untilHeard(a, updates, listeners, 'along the line');
     const [first] = listeners[2]!.heard;
     expect(first).toMatchObject({ from: a.peer, via: c.peer });
+  });
+
+  it('can publish a message again that found a subscriber without a stream', async () => {
+    const sent: string[] = [];
+    const streams = new Map<string, object>();
+    const gossip = new Gossip({
+      pubsub: {
+        addEventListener: () => {},
+        getSubscribers: () => ['a subscriber'],
+        streamsOutbound: streams,
+        publish: async (_topic: string, data: Uint8Array) => {
+          sent.push(Buffer.from(data).toString());
+          return { recipients: ['a subscriber'] };
+        },
+      },
+      clock: systemClock,
+      log: recordingLog([]),
+      observer: noObserver,
+    });
+    expect(await gossip.publish(updates, Buffer.from('update'))).toBe(0);
+    expect(sent).toEqual([]);
+    streams.set('a subscriber', {});
+    expect(await gossip.publish(updates, Buffer.from('update'))).toBe(1);
+    expect(sent).toEqual(['update']);
   });
 
   it('does not forward messages that a peer ignores or rejects', async () => {

@@ -1,0 +1,63 @@
+import { createHash } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { jobTopic } from '../../protocol/topics.ts';
+import { eventually } from '../utils/eventually.ts';
+import { startHost } from '../utils/hosts.ts';
+import { ForeignPeer, type Prepared } from './foreign-peer.ts';
+
+/** Two minutes: several gossip heartbeats, IHAVE rounds and mesh repairs. */
+const MESSAGES = 240;
+const PERIOD_MS = 500;
+const SIZES = [200, 4_000, 60_000, 200_000];
+
+const sha256 = (data: Uint8Array): string => createHash('sha256').update(data).digest('hex');
+
+/** Gossips with another implementation for two minutes, both ways, and compares what each side heard. */
+export function testGossipBothWays(implementation: string, prepare: () => Promise<Prepared>): void {
+  test(`gossip with ${implementation}, two minutes both ways`, { timeout: 900_000 }, async ({ skip }) => {
+    const peer = await prepare();
+    if ('missing' in peer) return skip(`${implementation}: ${peer.missing}`);
+
+    const host = await startHost();
+    const topic = jobTopic(sha256(Buffer.from(implementation)), 'updates');
+    const heard: string[] = [];
+    host.network.subscribe(topic, ({ data }) => {
+      heard.push(sha256(data));
+      return 'accept';
+    });
+    const options = [host.network.addresses()[0]!, topic, String(MESSAGES), String(PERIOD_MS)];
+    const foreign = new ForeignPeer(peer.command, [...peer.args, ...options]);
+    await foreign.first('connected');
+    // A message reaches a peer as soon as its subscription has arrived.
+    await eventually(async () => (await host.network.publish(topic, Buffer.from('hello'))) > 0, {
+      what: 'the subscription of the other peer',
+    });
+    await eventually(() => foreign.digests('heard').includes(sha256(Buffer.from('hello'))));
+    foreign.start();
+
+    const published: string[] = [];
+    for (let i = 0; i < MESSAGES; i++) {
+      const data = Buffer.alloc(SIZES[i % SIZES.length]!, `our message ${i} `);
+      await host.network.publish(topic, data);
+      published.push(sha256(data));
+      await pause(PERIOD_MS);
+    }
+    await foreign.first('done');
+    const theirs = foreign.digests('published');
+    expect(theirs).toHaveLength(MESSAGES);
+    await eventually(
+      () => heard.length >= theirs.length && foreign.digests('heard').length > published.length,
+    );
+
+    // Each message arrives, and arrives once.
+    expect([...heard].sort()).toEqual([...theirs].sort());
+    expect(
+      foreign
+        .digests('heard')
+        .filter((digest) => published.includes(digest))
+        .sort(),
+    ).toEqual([...published].sort());
+    expect(foreign.reports.filter(({ event }) => event === 'disconnected')).toEqual([]);
+  });
+}
