@@ -99,11 +99,13 @@ func main() {
 	// The parent says when both sides see each other's subscription.
 	stdin := bufio.NewReader(os.Stdin)
 	must(stdin.ReadString('\n'))
+	// What go-libp2p publishes before its first heartbeat has made a mesh reaches no peer.
+	meshed := pubsub.WithReadiness(pubsub.MinTopicSize(1))
 	sizes := []int{200, 4_000, 60_000, 200_000}
 	for i := 0; i < messages; i++ {
 		text := []byte(fmt.Sprintf("go-libp2p message %d ", i))
 		data := bytes.Repeat(text, sizes[i%len(sizes)]/len(text)+1)
-		must(0, topic.Publish(ctx, data))
+		must(0, topic.Publish(ctx, data, meshed))
 		report(map[string]string{"event": "published", "sha256": digest(data)})
 		time.Sleep(period)
 	}
