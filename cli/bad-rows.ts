@@ -1,16 +1,17 @@
 import { formatCount } from '../common/text.ts';
 import type { BadRow, RowSummary, RowTally } from '../index.ts';
 import type { Context } from './context.ts';
+import { printNote } from './print.ts';
 
-/** Bad rows reported one by one; the summary counts all of them. */
+/** Most bad rows that are printed one by one. The summary counts all of them. */
 const NAMED_ROWS = 10;
 
 /** Returns a callback that prints the first bad rows to stderr. */
-export function printedRows({ stderr }: Pick<Context, 'stderr'>): (row: BadRow) => void {
-  return firstRows((row) => stderr.write(`swarm: ${badRowText(row)}\n`));
+export function printedRows(context: Pick<Context, 'stderr'>): (row: BadRow) => void {
+  return firstRows((row) => printNote(context, badRowText(row)));
 }
 
-/** Returns a callback that passes only the first rows to `onRow`. */
+/** Returns a callback that passes only the first NAMED_ROWS rows to `onRow`. */
 export function firstRows(onRow: (row: BadRow) => void): (row: BadRow) => void {
   let named = 0;
   return (row) => {
@@ -29,7 +30,7 @@ export function badRowSummary({ rows, bad, reasons }: RowSummary): string | null
   return `${formatCount(bad)} of ${formatCount(rows)} rows: ${each}`;
 }
 
-/** Returns a line about the samples that were changed or left out; no line if there were none. */
+/** Returns one line that counts the samples that were cut, split or left out; no line if there are none. */
 export function tallyLines({ samples, truncated, dropped, split, untrained }: RowTally): string[] {
   const parts = [
     [truncated, 'cut to fit a row'],

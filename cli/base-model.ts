@@ -1,6 +1,6 @@
 import { formatBytes } from '../common/text.ts';
 import type { Context } from './context.ts';
-import { ProgressLine } from './print.ts';
+import { ProgressLine, printNote } from './print.ts';
 
 /** Help text of options that take a base model. */
 export const BASE_MODEL = 'a folder in Hugging Face format, or ORG/NAME[@REVISION] to download from the hub';
@@ -16,7 +16,7 @@ export async function baseFolder(
   context: Pick<Context, 'cwd' | 'environment' | 'signal' | 'clock' | 'stderr'>,
   base: string,
 ): Promise<string> {
-  const { cwd, environment, signal, clock, stderr } = context;
+  const { cwd, environment, signal, clock } = context;
   const { findBase } = await import('../lora/models/find-base.ts');
   const line = new ProgressLine(context);
   const download = new DownloadSpeed();
@@ -35,7 +35,7 @@ export async function baseFolder(
         },
         onNote: (note) => {
           line.clear();
-          stderr.write(`swarm: ${note}\n`);
+          printNote(context, note);
         },
       },
       { fetch, clock },

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // The preinstall step of the package. npm runs it before the install steps of the dependencies.
 //
-// On Linux x64 the install step of onnxruntime-node downloads CUDA libraries (some hundred MB) from outside the npm
+// On Linux x64 the install step of onnxruntime-node downloads CUDA libraries (several hundred MB) from outside the npm
 // registry. If that host is not reachable, the whole installation fails. The npm package has everything for the CPU and
-// for WebGPU, so "skip" becomes the default of that step. ONNXRUNTIME_NODE_INSTALL=cuda12 still installs the libraries.
+// for WebGPU, so this file makes "skip" the default of that step. ONNXRUNTIME_NODE_INSTALL=cuda12 still installs the libraries.
 // A checkout does the same with "allowScripts" in package.json, which npm reads for the root project only.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

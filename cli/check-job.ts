@@ -3,9 +3,9 @@ import type { JobCheck } from '../coordinator/jobs/check-job.ts';
 import type { JobSpec } from '../lora/finetune/job-spec.ts';
 import type { Context } from './context.ts';
 import { cacheFolder } from './folders.ts';
-import { ProgressLine } from './print.ts';
+import { ProgressLine, percentDone } from './print.ts';
 
-/** Checks a job on its base and data in this process, and shows progress on stderr. Only the cache is written to. */
+/** Checks a job against its base and data in this process, with progress on stderr. Writes to the cache only. */
 export async function checkJobSpec(context: Context, spec: JobSpec): Promise<JobCheck> {
   const { checkJob } = await import('../coordinator/jobs/check-job.ts');
   const progress = new ProgressLine(context);
@@ -13,7 +13,7 @@ export async function checkJobSpec(context: Context, spec: JobSpec): Promise<Job
     const { signal, clock } = context;
     const cacheDir = await cacheFolder(context);
     const onProgress = ({ done, total }: { done: number; total: number }): void =>
-      progress.update(`reading base and data  ${total > 0 ? Math.floor((done / total) * 100) : 0} %`);
+      progress.update(`reading base and data  ${percentDone(done, total)}`);
     return await checkJob(spec, { cacheDir, signal, onProgress }, { clock });
   } finally {
     progress.clear();

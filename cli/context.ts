@@ -13,7 +13,7 @@ export interface Output {
   readonly color: boolean;
 }
 
-/** Everything that a command gets from its process. Only this file and main.ts read `process`. */
+/** The parts of the process that a command uses: folders, environment, output, clock, signal. Tests pass their own. */
 export interface Context {
   readonly environment: Environment;
   readonly cwd: string;

@@ -1,7 +1,7 @@
 import type { ApiClient, CreatedJob, JobDataReport, JobSpecInput } from '../index.ts';
 import { badRowSummary, badRowText, tallyLines } from './bad-rows.ts';
 import type { Context } from './context.ts';
-import { ProgressLine } from './print.ts';
+import { ProgressLine, percentDone, printNote } from './print.ts';
 
 const STAGES = {
   base: 'reading the base model',
@@ -22,10 +22,10 @@ export async function submitJob(
     return await createJob(api, spec, {
       signal: context.signal,
       onProgress: ({ stage, done, total }) =>
-        progress.update(`${STAGES[stage]}  ${total > 0 ? Math.floor((done / total) * 100) : 0} %`),
+        progress.update(`${STAGES[stage]}  ${percentDone(done, total)}`),
       onData: (data) => {
         progress.clear();
-        for (const text of dataLines(data)) context.stderr.write(`swarm: ${text}\n`);
+        for (const text of dataLines(data)) printNote(context, text);
       },
     });
   } finally {
@@ -33,13 +33,13 @@ export async function submitJob(
   }
 }
 
-/** Lines about the rows that cannot be used, with one example of each reason, and about shortened or dropped samples. */
+/** Returns lines about rows that cannot be used, with an example of each reason, and about samples cut or left out. */
 function dataLines({ read, tally }: JobDataReport): string[] {
   const leftOut = badRowSummary(read);
   return [
     ...(leftOut === null ? [] : [`left out ${leftOut}`]),
     ...read.reasons.map(({ first }) => `for example ${badRowText(first)}`),
-    // Text is always split into rows, so that count says nothing.
+    // Plain text is always split into rows, so the number of split samples says nothing.
     ...tallyLines({ ...tally, split: 0 }),
   ];
 }

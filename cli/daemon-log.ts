@@ -7,8 +7,9 @@ import type { Role } from '../storage/daemon-home.ts';
 import type { Context } from './context.ts';
 
 /**
- * Creates a daemon's log with two outputs: JSON lines of level `info` and above in `<home>/logs/<role>.log`; warnings on
- * stderr, as text in a terminal and as JSON in a pipe. `--log-level` (or SWARM_LOG_LEVEL) sets the levels of both.
+ * Creates the log of a daemon. It writes JSON lines of level `info` and above to `<home>/logs/<role>.log`. It writes
+ * warnings and errors to stderr, as text in a terminal and as JSON in a pipe. `--log-level` (or SWARM_LOG_LEVEL) sets the
+ * levels of both outputs.
  */
 export function daemonLog(
   context: Pick<Context, 'stderr' | 'environment' | 'clock'>,
@@ -30,7 +31,7 @@ export function daemonLog(
     },
   ];
   const log = createLogger({ outputs }, { clock: context.clock });
-  // main.ts ends the process. This entry records why.
+  // main.ts then ends the process, and this entry says why.
   process.on('uncaughtExceptionMonitor', (error) => log.error({ error }, 'uncaught-exception'));
   return log;
 }

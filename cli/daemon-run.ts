@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DRAIN_MS } from './signals.ts';
 
-/** Time for the daemon to stop; the rest of the drain is left for the process to end. */
+/** Milliseconds in which a daemon must stop. The last 500 ms of the drain remain for the process to end. */
 export const STOP_DEADLINE_MS = DRAIN_MS - 500;
 const POLL_MS = 500;
 

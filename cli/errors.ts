@@ -46,7 +46,7 @@ function failure({ kind, code, message, next, values }: ErrorJson): Failure {
   return { kind, exitCode: exitCodes[kind], code, message: text, next: advice, values };
 }
 
-/** Whether the user aborted. Our own signal and Node.js use the same error name. */
+/** Returns whether the user aborted the command. Our own signal and Node.js use the same name for this error. */
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }
@@ -60,7 +60,7 @@ export function failureLines({ message, next }: Failure): string[] {
   return [`swarm: ${message}`, ...(next === null ? [] : [`  next: ${next}`])];
 }
 
-/** Returns the failure as one JSON object. `event` distinguishes it from data in a stream of JSON lines. */
+/** Returns the failure as one JSON object. Its `event` distinguishes it from data in a stream of JSON lines. */
 export function failureJson({ code, message, next, values, exitCode }: Failure): object {
   return { schemaVersion: 1, event: 'error', error: { code, message, next, values, exitCode } };
 }

@@ -2,7 +2,7 @@ import { makeFolder } from '../common/folders.ts';
 import { resolveCache } from '../common/user-folders.ts';
 import type { Context } from './context.ts';
 
-/** Returns the folder of converted weights, and creates it when missing. @throws SwarmError FOLDER_UNUSABLE */
+/** Returns the cache folder, and creates it if it is missing. @throws SwarmError FOLDER_UNUSABLE */
 export async function cacheFolder({
   environment,
   cwd,

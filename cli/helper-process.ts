@@ -9,9 +9,9 @@ import type { Context } from './context.ts';
 import { cliError } from './error-codes.ts';
 import { DRAIN_MESSAGE } from './signals.ts';
 
-/** Lines of output that the error of a failed process carries. */
+/** Number of the last lines of output that the error of a failed process carries. */
 const LAST_LINES = 12;
-/** Milliseconds: a little more than a daemon takes to drain. */
+/** Milliseconds after which a process that does not stop is killed: a little longer than DRAIN_MS. */
 const STOP_MS = 6_000;
 
 export interface HelperOptions {
@@ -19,7 +19,7 @@ export interface HelperOptions {
   name: string;
   /** Arguments of `swarm`. They include `--json`, so that the output can be parsed. */
   arguments: readonly string[];
-  /** Receives everything that the process prints. */
+  /** File that receives everything that the process prints. */
   logFile: string;
 }
 
@@ -121,7 +121,7 @@ export class HelperProcess {
     const timer = setTimeout(() => this.kill(), STOP_MS);
     await this.exited;
     clearTimeout(timer);
-    // A trainer that outlived it is in the same group.
+    // Kills a trainer that outlived the process, which is in the same group.
     this.kill();
   }
 
@@ -146,7 +146,7 @@ export class HelperProcess {
       const event = JSON.parse(line) as Record<string, unknown>;
       for (const listener of this.#listeners) listener(event);
     } catch {
-      // Not JSON: the log has the line.
+      // The line is not JSON. It is in the log.
     }
   }
 }

@@ -16,7 +16,7 @@ const PROGRESS_MS = 1_000;
 export interface WaitOptions extends HomeFlag {
   /** "finished" or "round=N". */
   until: string;
-  /** Seconds. */
+  /** Seconds after which to give up. @default never */
   timeout?: number;
   json?: boolean;
 }
@@ -35,7 +35,7 @@ export async function waitForJob(
   const api = await open();
   const { job, name, rounds, baseLoss } = await api.job(await chooseJob(api, id));
   if (round !== null && round > rounds) {
-    throw usageError(`job ${name} has ${rounds} rounds and never reaches ${options.until}`);
+    throw usageError(`job ${name} has only ${rounds} rounds, so it never reaches round ${round}`);
   }
   const timeout = options.timeout === undefined ? [] : [AbortSignal.timeout(options.timeout * 1000)];
   const finished = new AbortController();
@@ -67,7 +67,9 @@ export async function waitForJob(
           'JOB_PAUSED',
           `job ${name} has paused itself: ${reason}`,
           { reason },
-          { next: `once that is fixed: ${SWARM} job resume ${name}; or end it: ${SWARM} job stop ${name}` },
+          {
+            next: `fix the cause, then: ${SWARM} job resume ${name}; or end the job: ${SWARM} job stop ${name}`,
+          },
         );
       }
     }
@@ -76,7 +78,7 @@ export async function waitForJob(
     if (!timeout[0]?.aborted) throw error;
     throw cliError(
       'WAIT_TIMED_OUT',
-      `job ${name} was not ${options.until === 'finished' ? 'finished' : `at ${options.until}`} after ${options.timeout} s`,
+      `job ${name} has not ${round === null ? 'finished' : `reached round ${round}`} after ${options.timeout} s`,
       { until: options.until, seconds: options.timeout },
       { next: 'the job continues; wait again, or see "swarm status"' },
     );
@@ -87,7 +89,10 @@ export async function waitForJob(
   }
 }
 
-/** Whether the job paused itself with this event and is still paused. Pauses by the operator and past ones do not count. */
+/**
+ * Returns whether the job paused itself and is still paused since the event with number `pause`. A pause by the operator
+ * does not count.
+ */
 async function needsOperatorSince(api: ApiClient, job: string, pause: number): Promise<boolean> {
   if (!(await api.job(job)).needsOperator) return false;
   for await (const { type } of api.events(job, { after: pause, follow: false })) {
@@ -96,7 +101,7 @@ async function needsOperatorSince(api: ApiClient, job: string, pause: number): P
   return true;
 }
 
-/** Shows what the job is doing: continuously in a terminal, elsewhere once. */
+/** Shows what the job is doing: every second in a terminal, and once elsewhere. */
 async function showProgress(
   { stderr }: Pick<Context, 'stderr'>,
   progress: ProgressLine,

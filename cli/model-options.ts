@@ -6,7 +6,7 @@ import { BASE_MODEL, baseFolder } from './base-model.ts';
 import type { Context } from './context.ts';
 import { engineOption, measuringLine, oneDeviceCompute } from './engine.ts';
 import { ENGINE_THREADS, integer } from './options.ts';
-import { ProgressLine } from './print.ts';
+import { ProgressLine, printNote } from './print.ts';
 
 /** Flags of commands that use a model, with or without an adapter. */
 export interface ModelFlags {
@@ -30,7 +30,7 @@ export async function openModelBundle(
   flags: ModelFlags,
 ): Promise<ModelBundle> {
   const { openModel } = await import('../index.ts');
-  const { signal, cwd, environment, clock, stderr } = context;
+  const { signal, cwd, environment, clock } = context;
   const progress = new ProgressLine(context);
   const options = {
     base: flags.model,
@@ -40,7 +40,7 @@ export async function openModelBundle(
     now: clock.now(),
     signal,
     onProbe: (engine: EngineName) => progress.update(measuringLine(engine)),
-    onWarning: (text: string) => stderr.write(`swarm: ${text}\n`),
+    onWarning: (text: string) => printNote(context, text),
   };
   try {
     return await openModel(options, { findBase: (base) => baseFolder(context, base) });

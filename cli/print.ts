@@ -12,12 +12,27 @@ export function printJson({ stdout }: Pick<Context, 'stdout'>, value: object): v
   stdout.write(`${JSON.stringify(value)}\n`);
 }
 
+/** Prints a note to stderr. */
+export function printNote({ stderr }: Pick<Context, 'stderr'>, text: string): void {
+  stderr.write(`swarm: ${text}\n`);
+}
+
 /** Prints a warning with its advice to stderr. */
 export function printWarning(
-  { stderr }: Pick<Context, 'stderr'>,
+  context: Pick<Context, 'stderr'>,
   { message, next }: Pick<SwarmError, 'message' | 'next'>,
 ): void {
-  stderr.write(`swarm: ${message}${next === null ? '' : `; ${withCommandName(next)}`}\n`);
+  printNote(context, `${message}${next === null ? '' : `; ${withCommandName(next)}`}`);
+}
+
+/** Formats progress in whole percent: "42 %". It is "0 %" while the total is unknown, which is 0. */
+export function percentDone(done: number, total: number): string {
+  return `${total > 0 ? Math.floor((100 * done) / total) : 0} %`;
+}
+
+/** Formats the local time of day: "14:03:59". @param at milliseconds since 1970 */
+export function timeOfDay(at: number): string {
+  return new Date(at).toTimeString().slice(0, 8);
 }
 
 /** Shortest time between two progress lines in a pipe or file, where a line cannot be overwritten. */

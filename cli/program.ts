@@ -69,7 +69,10 @@ Exit codes: docs/exit-codes.md`,
   return program;
 }
 
-/** Commander's own help command takes only one level, and ignores an unknown name without an error. */
+/**
+ * Prints the help of a command. Commander's own help command takes only one name, and ignores an unknown name.
+ * @throws SwarmError USAGE for an unknown command
+ */
 function explain(program: Command, names: readonly string[]): void {
   let command = program;
   for (const name of names) {

@@ -3,7 +3,7 @@ import { exitCodes } from './exit-codes.ts';
 /** Milliseconds in which a daemon hands back its round, saves and leaves. After that the process exits anyway. */
 export const DRAIN_MS = 5_000;
 
-/** Asks a helper process to drain where signals cannot: on Windows. */
+/** Message that asks a helper process to drain on Windows, which has no signal for this. */
 export const DRAIN_MESSAGE = 'drain';
 
 /**
@@ -18,7 +18,9 @@ export function drainOnSignals(): AbortSignal {
       process.stderr.write('swarm: stopped at once\n');
       process.exit(exitCodes.interrupted);
     }
-    process.stderr.write(`swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, again to force\n`);
+    process.stderr.write(
+      `swarm: ${why}; stopping within ${DRAIN_MS / 1000} s, another Ctrl-C stops at once\n`,
+    );
     setTimeout(() => process.exit(exitCodes.interrupted), DRAIN_MS).unref();
     const error = new Error('interrupted');
     error.name = 'AbortError';
@@ -26,7 +28,7 @@ export function drainOnSignals(): AbortSignal {
   };
   process.on('SIGINT', () => drain('interrupted'));
   process.on('SIGTERM', () => drain('asked to stop'));
-  // Otherwise a closed terminal leaves daemons running unseen.
+  // Without this handler a daemon would go on unseen after its terminal was closed.
   process.on('SIGHUP', () => drain('the terminal was closed'));
   // Ctrl-Break: on Windows the only signal that one process can send to another without killing it.
   if (process.platform === 'win32') process.on('SIGBREAK', () => drain('interrupted'));
@@ -37,7 +39,7 @@ export function drainOnSignals(): AbortSignal {
     process.on('message', (message) => {
       if (message === DRAIN_MESSAGE) drain('asked to stop');
     });
-    // The channel alone must not keep a finished command running.
+    // The open channel must not keep a finished command running.
     process.channel?.unref();
   }
   return controller.signal;

@@ -4,18 +4,18 @@ import { SWARM } from './command-name.ts';
 import { usageError } from './errors.ts';
 import { isPeerAddress } from './options.ts';
 
-/** Where a job is. */
+/** A job and the coordinator that runs it. */
 export interface Target {
   /** Multiaddrs of its coordinator. */
   addresses: readonly string[];
-  /** Digest of the job; null: the coordinator's choice. */
+  /** Digest of the job; null if the coordinator chooses it. */
   job: string | null;
-  /** Token of the invite. */
+  /** Token of the invite; null if there is none. */
   token: string | null;
 }
 
 /**
- * Reads where a job is: from an invite (addresses, job and token) or from multiaddrs of its coordinator.
+ * Parses an invite, which holds addresses, job and token, or multiaddrs of a coordinator.
  * @param job value of --job
  * @throws SwarmError USAGE, INVITE_INVALID
  */
@@ -28,7 +28,8 @@ export function parseTarget(target: readonly string[], job: string | undefined):
     );
   }
   if (first !== undefined && looksLikeInvite(first)) {
-    if (target.length > 1) throw usageError('an invite takes no further addresses', `${SWARM} node INVITE`);
+    if (target.length > 1)
+      throw usageError('an invite takes no further addresses', `give only the invite: ${SWARM} node INVITE`);
     const invite = decodeInvite(first);
     if (job !== undefined && invite.job !== null && invite.job !== job) {
       throw usageError(`the invite is for job ${invite.job}, not ${job}`, 'leave out --job');

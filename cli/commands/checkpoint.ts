@@ -3,15 +3,15 @@ import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { claimOutput } from '../../common/folders.ts';
 import { formatBytes } from '../../common/text.ts';
+import { resolveCache } from '../../common/user-folders.ts';
 import { copyCheckpoint, requireKept } from '../../coordinator/client/copy-checkpoint.ts';
 import type { ApiClient, CheckpointView } from '../../index.ts';
 import { BASE_MODEL, baseFolder } from '../base-model.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../errors.ts';
-import { isAdapterFolder, writeMergedModel } from '../merged-model.ts';
 import { homeOption, integer, jsonOption } from '../options.ts';
-import { ProgressLine, printJson, printLines } from '../print.ts';
+import { ProgressLine, printJson, printLines, printNote } from '../print.ts';
 import { parseTarget } from '../target.ts';
 import { checkpointLines, checkpointTable } from '../views/checkpoints.ts';
 
@@ -105,18 +105,23 @@ async function exportTo(context: Context, job: string, dir: string, options: Exp
   if (options.merge === true && options.model === undefined) {
     throw usageError(
       '--merge needs the base model',
-      'add --model MODEL: the folder of the base, or its name on the hub',
+      'add --model MODEL, with the folder of the base or its name on the hub',
     );
   }
   const output = resolve(context.cwd, dir);
-  const local = options.merge ? await isAdapterFolder(resolve(context.cwd, job)) : false;
+  const { isPeftFolder } = await import('../../lora/adapter/peft.ts');
+  const local = options.merge ? await isPeftFolder(resolve(context.cwd, job)) : false;
   const view = local ? null : await find(await coordinatorApi(context, options), job, options.round);
   if (view !== null) requireKept(view);
   const model = options.merge ? await baseFolder(context, options.model!) : null;
   await claimOutput(output, { force: options.force === true });
   const source = view?.path ?? resolve(context.cwd, job);
   if (options.merge) {
-    await writeMergedModel(context, { adapter: source, model: model!, output });
+    const { mergeModel } = await import('../../index.ts');
+    const { signal, environment, cwd } = context;
+    const cacheDir = resolveCache(environment, cwd);
+    const onWarning = (text: string): void => printNote(context, text);
+    await mergeModel({ base: model!, adapter: source, output, cacheDir, signal, onWarning });
   } else if (view !== null) {
     await copyCheckpoint(view, output);
   }

@@ -22,8 +22,9 @@ import {
   logLevelOption,
   peerAddress,
 } from '../options.ts';
-import { printJson, printLines } from '../print.ts';
+import { printJson, printLines, timeOfDay } from '../print.ts';
 import { EventLines } from '../views/events.ts';
+import { addressLines } from '../views/status.ts';
 
 interface CoordinatorOptions {
   home?: string;
@@ -119,7 +120,7 @@ async function run(context: Context, options: CoordinatorOptions): Promise<void>
     } else {
       printLines(context, [
         `coordinator ${status.peerId}`,
-        ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
+        ...addressLines(status.addresses),
         `home        ${home}${firstTime ? '  (back up its file "identity": the key that signs your jobs)' : ''}`,
         `api         ${coordinator.url}`,
         ...status.jobs.map((job) => `invite      ${job.name}: ${SWARM} node ${job.invite}`),
@@ -167,7 +168,7 @@ async function showJob(
       }
       const line = lines.line(event);
       if (line === null || event.at < since) continue;
-      printLines(context, [`${new Date(event.at).toTimeString().slice(0, 8)}  ${name}  ${line}`]);
+      printLines(context, [`${timeOfDay(event.at)}  ${name}  ${line}`]);
     }
   } catch (error) {
     // The stream breaks when the daemon stops or the signal aborts. At any other time that is a failure.

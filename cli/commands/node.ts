@@ -23,9 +23,10 @@ import {
   number,
   precisionOption,
 } from '../options.ts';
-import { ProgressLine, printJson, printLines } from '../print.ts';
+import { ProgressLine, printJson, printLines, timeOfDay } from '../print.ts';
 import { parseTarget } from '../target.ts';
 import { NodeLines, NodeProgress } from '../views/node.ts';
+import { addressLines } from '../views/status.ts';
 
 interface NodeOptions {
   home?: string;
@@ -138,7 +139,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
       printLines(context, [
         ...(firstTime ? [...CONSENT_NOTICE.split('\n'), ''] : []),
         `node        ${name}  ${peerId}`,
-        ...addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
+        ...addressLines(addresses),
         `coordinator ${where.addresses[0]}`,
         `home        ${home}${firstTime ? '  (back up its file "identity": the key of this node)' : ''}`,
         `api         ${node.url}`,
@@ -151,7 +152,7 @@ async function run(context: Context, target: readonly string[], options: NodeOpt
     await pollUntilAborted(signal, async () => {
       const now = await api.status<NodeStatus>();
       if (!options.json) {
-        const news = lines.next(now).map((line) => `${timeOf(context)}  ${line}`);
+        const news = lines.next(now).map((line) => `${timeOfDay(context.clock.now())}  ${line}`);
         if (news.length > 0) progress.clear();
         printLines(context, news);
         const doing = nodeProgress.line(now, context.clock.now());
@@ -182,10 +183,6 @@ function stateKey({ state, round, job, coordinator, updates }: NodeStatus): stri
     coordinator.connected,
     updates.map((u) => [u.update, u.code]),
   ]);
-}
-
-function timeOf({ clock }: Context): string {
-  return new Date(clock.now()).toTimeString().slice(0, 8);
 }
 
 const GIB = 1024 ** 3;

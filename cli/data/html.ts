@@ -12,7 +12,7 @@ import { RUN_TOKENS } from '../../lora/data/inspect/overlap.ts';
 
 /** Marks a file as a report of this command. */
 const GENERATOR = '<meta name="generator" content="swarm data inspect">';
-/** The mark is within the first bytes of the file. */
+/** The first bytes of a file, which contain the mark if it is a report. */
 const HEAD_BYTES = 512;
 
 /**

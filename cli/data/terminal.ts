@@ -54,8 +54,8 @@ function tokenLine({ id, text, trained }: ShownToken, index: number, output: Out
 }
 
 /**
- * Writes tokens as running text. With colours, trained tokens are green, every second one underlined, and the others
- * are dim. Without colours, trained tokens are enclosed in 【 】, and a bar separates tokens.
+ * Writes tokens as running text. With colours, trained tokens are green, and every second token is underlined to show
+ * where one ends; the others are dim. Without colours, trained tokens are enclosed in 【 】, and a bar separates tokens.
  */
 function runningText(tokens: readonly ShownToken[], output: Output): string {
   if (output.color) {

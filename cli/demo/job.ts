@@ -20,7 +20,7 @@ export function demoJob({ base, data, rounds, nodes }: DemoJobOptions): JobSpecI
       count: rounds,
       localSteps: 15,
       minPeers: Math.min(2, nodes),
-      // All nodes share one machine: a late node is late by chance, so the round waits for all.
+      // All nodes share one machine, so a node is late only by chance, and the round waits for it.
       quorum: 1,
       maxSeconds: 120,
       // As good as "dense" on this model (docs/decisions/050-learning.md) with an eighth of the bytes.

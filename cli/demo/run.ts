@@ -16,9 +16,9 @@ import { sampleTexts } from './samples.ts';
 import { Tally } from './tally.ts';
 import { testLosses } from './test-loss.ts';
 
-/** Names of the nodes. From the ninth on a number is appended. */
+/** Names of the nodes. The ninth and later nodes get a number after their name. */
 const NODE_NAMES = ['otter', 'heron', 'badger', 'lynx', 'magpie', 'newt', 'vole', 'ibex'];
-/** Longest start of a daemon, in milliseconds. */
+/** Milliseconds in which a daemon must be ready. */
 const READY_MS = 30_000;
 /** Interval of the progress line, in milliseconds. */
 const PROGRESS_MS = 1_000;
@@ -41,7 +41,7 @@ export async function runDemo(
 ): Promise<void> {
   const startedAt = context.clock.now();
   const base = join(context.root, 'models', 'nano');
-  // Fails before anything is created.
+  // Fails without the book before anything is created.
   findBook(context.cwd);
   const folder = await demoFolder(context.cwd, startedAt);
   const data = await prepareData(join(folder, 'data'), context);
@@ -63,7 +63,7 @@ export async function runDemo(
       helpers.push(helper);
       return helper;
     };
-    // The model is too small for a GPU. Several processes that measure engines at once would disturb each other.
+    // The model is too small for a GPU, and processes that measure engines at the same time would disturb each other.
     const engine = ['--engine', 'onnx-cpu', '--threads', '1'];
     const common = ['--listen', LOOPBACK, '--no-mdns', ...engine, '--json'];
     const coordinator = start('coordinator', ['coordinator', '--home', home, ...common]);

@@ -4,7 +4,7 @@ import type { Layer } from '../../lora/finetune/settings.ts';
 import type { DataFlags } from '../data-options.ts';
 import { type AdapterFlags, adapterLayer, type OptimizerFlags, optimizerLayer } from '../training-options.ts';
 
-/** Flags of `swarm train`, by commander's names. Flags that are not given are undefined. */
+/** Flags of `swarm train`, named as commander names them. A flag that is not given is undefined. */
 export interface TrainFlags
   extends AdapterFlags,
     OptimizerFlags,
@@ -31,13 +31,13 @@ export interface TrainFlags
   json?: boolean;
 }
 
-/** Returns the share of examples where --held-out is a number such as 0.05 instead of files. */
+/** Returns the share if --held-out is a number such as 0.05 instead of files; undefined otherwise. */
 function shareIn(heldOut: readonly string[] | undefined): number | undefined {
   const [text, ...more] = heldOut ?? [];
   return text !== undefined && more.length === 0 && /^0?\.\d+$/.test(text) ? Number(text) : undefined;
 }
 
-/** Converts flags to settings. Flags that are not given are undefined. Paths become absolute. */
+/** Converts flags to settings with absolute paths. The setting of a flag that is not given is undefined. */
 export function flagLayer(flags: TrainFlags, cwd: string): Layer {
   const layer: Layer = {
     base: flags.model,

@@ -1,4 +1,4 @@
-import { formatChange, formatCount, formatDuration, formatLoss } from '../../common/text.ts';
+import { countOf, formatChange, formatCount, formatDuration, formatLoss } from '../../common/text.ts';
 import type {
   Choice,
   ChosenEngine,
@@ -20,12 +20,12 @@ import { badRowSummary, badRowText, firstRows, tallyLines } from '../bad-rows.ts
 import { SWARM, withCommandName } from '../command-name.ts';
 import type { Context } from '../context.ts';
 import { measuringLine } from '../engine.ts';
-import { ProgressLine, printJson, printLines } from '../print.ts';
+import { ProgressLine, percentDone, printJson, printLines, printNote } from '../print.ts';
 import { presetLines } from '../views/preset.ts';
 
 export interface TrainReportOptions {
   json: boolean;
-  /** Folder of the adapter; null: none, for a dry run. */
+  /** Folder of the adapter; null for a dry run without one. */
   output: string | null;
 }
 
@@ -62,7 +62,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onPacking(done: number, total: number): void {
-    if (!this.#options.json) this.#progress.update(`packing the data  ${Math.floor((100 * done) / total)} %`);
+    if (!this.#options.json) this.#progress.update(`packing the data  ${percentDone(done, total)}`);
   }
 
   /** Prints the first bad rows; `onData` prints their number. */
@@ -84,7 +84,7 @@ export class TrainReport implements FinetuneListener {
   onPlan(plan: RunPlan): void {
     const { tokens, rows, steps, parameters, heldOutLoss } = plan;
     this.#tell('plan', plan, () => [
-      `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${counted(steps)}, ` +
+      `${formatCount(tokens)} tokens in ${formatCount(rows)} rows, ${countOf(steps, 'step')}, ` +
         `${formatCount(parameters)} adapter parameters`,
       ...(heldOutLoss === null ? [] : [`held-out loss ${formatLoss(heldOutLoss)}`]),
     ]);
@@ -106,7 +106,7 @@ export class TrainReport implements FinetuneListener {
 
   onMeasuring(done: number, total: number): void {
     if (!this.#options.json) {
-      this.#progress.update(`measuring the held-out loss  ${Math.floor((100 * done) / total)} %`);
+      this.#progress.update(`measuring the held-out loss  ${percentDone(done, total)}`);
     }
   }
 
@@ -118,7 +118,7 @@ export class TrainReport implements FinetuneListener {
   }
 
   onCheckpoint(checkpoint: { step: number; path: string }): void {
-    // For people the folder shows the checkpoints.
+    // As text there is no line, because the output folder shows the checkpoints.
     if (this.#options.json) this.#tell('checkpoint', checkpoint, () => []);
   }
 
@@ -159,12 +159,8 @@ export class TrainReport implements FinetuneListener {
 
   #note(text: string): void {
     this.#progress.clear();
-    this.#context.stderr.write(`swarm: ${withCommandName(text)}\n`);
+    printNote(this.#context, withCommandName(text));
   }
-}
-
-function counted(steps: number): string {
-  return steps === 1 ? '1 step' : `${formatCount(steps)} steps`;
 }
 
 function stepLine(at: RunStep): string {
@@ -185,7 +181,7 @@ function resultLines(
   const of = adapterStep === step ? '' : `, of the best adapter, after step ${adapterStep}`;
   return [
     ...(finished === 'early-stopping' ? ['stopped early: the held-out loss no longer improves'] : []),
-    `${counted(step)}, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +
+    `${countOf(step, 'step')}, ${formatCount(result.tokens)} tokens in ${formatDuration(result.seconds)} ` +
       `(${formatCount(result.tokensPerSecond)} tokens/s), last training loss ${formatLoss(result.loss)}`,
     ...(change === null ? [] : [`held-out loss ${formatLoss(lossAfter)} (${formatChange(change)})${of}`]),
     `adapter ${adapter}`,

@@ -1,4 +1,4 @@
-import { formatBytes, formatCount, safeText, table } from '../../common/text.ts';
+import { countOf, formatBytes, formatCount, safeText, table } from '../../common/text.ts';
 import type { MachineSpeed } from '../../index.ts';
 import type { BaseReport, Diagnosis, EngineReport } from '../../lora/doctor/diagnose.ts';
 import type { Precision } from '../../lora/engines/precision.ts';
@@ -6,10 +6,10 @@ import type { BaseBits } from '../../lora/models/base-bits.ts';
 import type { Formats } from '../../lora/train/compare-engines.ts';
 import { SWARM, withCommandName } from '../command-name.ts';
 
-/** Longest text of a provider that is printed. */
+/** Limit for an engine's own error text, which may contain a long path. */
 const REASON = { maxCharacters: 600 };
 
-/** A diagnosis for people. */
+/** Formats a diagnosis of this machine. */
 export function doctorLines(diagnosis: Diagnosis): string[] {
   const { machine, threads, baseBits, measured, engines, base, problems } = diagnosis;
   const { instructions } = machine;
@@ -17,13 +17,13 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
   const missing = engines.filter(({ speed }) => speed === null);
   return [
     `machine    ${machine.platform}, Node.js ${machine.node}`,
-    `processor  ${safeText(machine.processor)}, ${machine.threads} threads${known}`,
+    `processor  ${safeText(machine.processor)}, ${countOf(machine.threads, 'thread')}${known}`,
     `memory     ${formatBytes(machine.memory)}, ${formatBytes(machine.availableMemory)} available`,
     '',
-    `measured with ${threads} ${threads === 1 ? 'thread' : 'threads'}: products of ${measured.tokens} × ${measured.width} by ` +
+    `measured with ${countOf(threads, 'thread')}: matrix products of ${measured.tokens} × ${measured.width} by ` +
       `${measured.width} × ${3 * measured.width}`,
     ...table([
-      ['engine', ...(base === null ? [] : ['training']), 'products', 'memory', 'a call'],
+      ['engine', ...(base === null ? [] : ['training']), 'matrix products', 'memory', 'per call'],
       ...engines.map((report) => engineRow(report, diagnosis)),
     ]),
     ...(missing.length === 0 ? [] : ['']),
@@ -32,7 +32,7 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
       ...(needs === null ? [] : [`  ${safeText(needs, REASON)}`]),
     ]),
     ...(base === null
-      ? ['', 'add --model MODEL to predict the training speed of a base']
+      ? ['', 'add --model MODEL to predict the memory and speed of training a base']
       : [
           '',
           `base       ${safeText(base.model)}, ${formatCount(base.parameters)} parameters; training with ` +
@@ -49,7 +49,7 @@ export function doctorLines(diagnosis: Diagnosis): string[] {
   ];
 }
 
-/** The command to try next, with the formats that were measured. */
+/** Returns the command to try next, with the measured base bits and precision. */
 function trainCommand({ model }: BaseReport, { baseBits, precision }: Formats): string {
   const computing = [
     ...(baseBits === 32 ? [] : [` --base-bits ${baseBits}`]),
@@ -60,7 +60,7 @@ function trainCommand({ model }: BaseReport, { baseBits, precision }: Formats): 
 
 function checkpointingNote({ checkpointing }: BaseReport, baseBits: BaseBits): string {
   if (!checkpointing) return '';
-  return `, with gradient checkpointing, ${baseBits === 4 ? 'which 4 bits turn on' : 'because it does not fit without'}`;
+  return `, with gradient checkpointing, ${baseBits === 4 ? 'which a base of 4 bits turns on' : 'because it does not fit without'}`;
 }
 
 function engineRow(report: EngineReport, { baseBits, precision, base }: Diagnosis): string[] {
@@ -70,7 +70,7 @@ function engineRow(report: EngineReport, { baseBits, precision, base }: Diagnosi
   }
   return [
     engine,
-    // First, because a narrow terminal wraps the end of a line.
+    // The important figure comes first, because a narrow terminal wraps the end of a line.
     ...(base === null ? [] : [trainingSpeeds(report, precision)]),
     productSpeeds(speed, baseBits),
     `${(speed.bytes / 1e9).toFixed(0)} GB/s`,

@@ -1,4 +1,4 @@
-import { formatBytes, formatCount, formatDuration, table } from '../../common/text.ts';
+import { countOf, formatBytes, formatCount, formatDuration, table } from '../../common/text.ts';
 import type { RunEstimate, RunMemory } from '../../index.ts';
 import type { TrainSpec } from '../../lora/finetune/settings.ts';
 import { checkpointingLine } from '../../lora/train/checkpointing.ts';
@@ -16,8 +16,8 @@ export function estimateLines(estimate: RunEstimate, { training, lora }: TrainSp
   return [
     `${model.family} of ${formatCount(model.parameters)} parameters; adapter of rank ${lora.rank}: ` +
       `${formatCount(estimate.adapterParameters)}`,
-    `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${estimate.steps === 1 ? '1 step' : `${formatCount(estimate.steps)} steps`} ` +
-      `of ${training.batchSize} × ${training.sequenceLength} tokens, ${training.microBatch === 1 ? 'one row' : `${training.microBatch} rows`} at a time`,
+    `${about}${formatCount(estimate.tokens)} tokens in ${formatCount(estimate.rows)} rows; ${countOf(estimate.steps, 'step')} ` +
+      `of ${training.batchSize} × ${training.sequenceLength} tokens, ${countOf(training.microBatch, 'row')} at a time`,
     ...table([
       [
         'memory',

@@ -34,7 +34,7 @@ export class EventLines {
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} refused: ${event.code}${detail(event.detail)}`;
       case 'update-undone':
-        // The event of the null round gives its own line.
+        // The event "null-round" follows and has its own line.
         return event.code === 'null-round'
           ? null
           : `! round ${event.round}: update of ${shortPeer(event.peer)} not merged: ${event.code}${detail(event.detail)}`;
@@ -78,7 +78,8 @@ export class EventLines {
   }
 }
 
-function nodeName({ name, peer }: { name: string; peer: string }): string {
+/** Returns the name of a node, if it has one, and the end of its peer id. */
+export function nodeName({ name, peer }: { name: string; peer: string }): string {
   return name === '' ? shortPeer(peer) : `${safeText(name, { maxCharacters: 24 })} ${shortPeer(peer)}`;
 }
 

@@ -2,9 +2,10 @@ import { formatBytes, formatCount, formatDuration, formatLoss, safeText } from '
 import type { NodeStatus, NodeUpdate } from '../../index.ts';
 import { NOT_YET_CONNECTED } from '../../node/machine/state.ts';
 import { counts } from '../../protocol/receipts.ts';
+import { percentDone } from '../print.ts';
 
 const DOWNLOADS = { base: 'the base model', data: 'data', adapter: 'the adapter' } as const;
-/** Number of updates in the status of a node. */
+/** Number of newest updates that the status of a node shows. */
 const SHOWN_UPDATES = 5;
 /** A note about the engine contains the error of its driver and a path, so it is longer than other texts. */
 const NOTE = { maxCharacters: 600 };
@@ -41,8 +42,8 @@ export function activity(status: NodeStatus): string {
   const { state, step, steps, tokensPerSecond, download, reason } = status;
   const speed = tokensPerSecond > 0 ? `, ${formatCount(tokensPerSecond)} tokens/s` : '';
   if (download !== null) {
-    const percent = download.total > 0 ? Math.floor((download.bytes / download.total) * 100) : 0;
-    return `fetching ${DOWNLOADS[download.what]}: ${percent} % of ${formatBytes(download.total)}`;
+    const { what, bytes, total } = download;
+    return `fetching ${DOWNLOADS[what]}: ${percentDone(bytes, total)} of ${formatBytes(total)}`;
   }
   if (state === 'training') return `training round ${status.round}: step ${step} of ${steps}${speed}`;
   return `${state}${reason === '' ? '' : `: ${safeText(reason, NOTE)}`}`;
@@ -57,7 +58,7 @@ export function updateLine({ round, bytes, code, detail, meaning, outcome }: Nod
   return `${head}: ${why}${outcome === 'restored' ? '; its content is added to the next update' : ''}`;
 }
 
-/** Makes the progress line of a node. A download has its speed and the time left. */
+/** Makes the progress line of a node. The line of a download has its speed and the time left. */
 export class NodeProgress {
   #start: { what: string; bytes: number; at: number } | null = null;
 
@@ -112,7 +113,7 @@ export class NodeLines {
       const known = before?.updates.find((u) => u.update === update.update);
       const restored = update.outcome === 'restored' && known?.outcome !== 'restored';
       const accepted = update.code !== null && counts(update.code) && update.code !== known?.code;
-      // A refused update is restored a moment later, and printed then.
+      // A refused update is put back into the error feedback a moment later, and printed then.
       if (before !== null && update.code !== null && (restored || accepted)) {
         lines.push(`${updateLine(update)}${accepted ? speedOf(status) : ''}`);
       }
@@ -136,12 +137,12 @@ export class NodeLines {
   }
 }
 
-/** Whether the node is connected but cannot join, for example because no engine runs. */
+/** Returns whether the node is connected but cannot join, for example because no engine runs. */
 function cannotJoin({ state, coordinator, reason }: NodeStatus): boolean {
   return state === 'joining' && coordinator.connected && reason !== NOT_YET_CONNECTED;
 }
 
-/** Whether another line already gives the reason: about the connection, about this round's update, or about the job. */
+/** Returns whether another line already gives the reason: that of the connection, of this round's update or of the job. */
 function isExplained({ state, reason, coordinator, job, round, updates }: NodeStatus): boolean {
   if (reason === '') return true;
   if (state === 'joining') return coordinator.connected;

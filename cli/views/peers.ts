@@ -1,12 +1,12 @@
 import { formatBytes, formatCount, formatDuration, safeText, table } from '../../common/text.ts';
 import type { PeerReceipts, PeerView } from '../../index.ts';
-import { shortPeer } from '../../protocol/ids.ts';
 import { SWARM } from '../command-name.ts';
+import { nodeName } from './events.ts';
 
-/** States of nodes that are no longer there: they left, or stopped sending heartbeats. */
+/** States of a node that has left or stopped sending heartbeats. */
 const GONE: readonly string[] = ['left', 'lost'];
 
-/** One line per node of all jobs. Nodes that are gone come last. */
+/** A table of the nodes of all jobs. Nodes that are gone come last. */
 export function peerLines(peers: readonly PeerView[]): string[] {
   if (peers.length === 0) return ['no node has joined yet', `next: on another machine: ${SWARM} node INVITE`];
   const here = peers.filter(({ state }) => !GONE.includes(state));
@@ -21,7 +21,7 @@ function peerRow(peer: PeerView): string[] {
   const gone = GONE.includes(peer.state);
   const progress = peer.steps > 0 ? `${peer.round} (${peer.step}/${peer.steps})` : String(peer.round);
   return [
-    label(peer),
+    nodeName(peer),
     peer.jobName,
     gone || peer.connected ? peer.state : `${peer.state}, not connected`,
     gone ? '–' : progress,
@@ -32,10 +32,6 @@ function peerRow(peer: PeerView): string[] {
     `${formatDuration(peer.lastSeenSeconds)} ago`,
     peer.last === null ? '' : peer.last.code,
   ];
-}
-
-function label({ name, peer }: PeerView): string {
-  return name === '' ? shortPeer(peer) : `${safeText(name, { maxCharacters: 24 })} ${shortPeer(peer)}`;
 }
 
 /** The receipts of a node, newest first, each with its meaning. */

@@ -15,12 +15,17 @@ export function coordinatorLines(status: CoordinatorStatus, url: string): string
   const { sent, received } = status.traffic;
   return [
     `coordinator ${status.peerId}  v${status.version}  up ${formatDuration(status.uptimeSeconds)}`,
-    ...status.addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`),
+    ...addressLines(status.addresses),
     `api         ${url}`,
     `traffic     sent ${formatBytes(sent)}, received ${formatBytes(received)}`,
     ...(status.jobs.length === 0 ? ['jobs        none yet'] : status.jobs.flatMap(jobLines)),
     `next        ${status.jobs.length === 0 ? `${SWARM} job create FILE.yaml` : nextFor(status.jobs)}`,
   ];
+}
+
+/** The addresses of a daemon, one per line. */
+export function addressLines(addresses: readonly string[]): string[] {
+  return addresses.map((address, i) => `${i === 0 ? 'addresses  ' : '           '} ${address}`);
 }
 
 /** The status of a job, in three lines. */

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeDurably } from '../../common/durable.ts';
 import type { BaseModel } from '../models/base-model.ts';
@@ -41,6 +41,14 @@ export interface AdapterToWrite {
   readonly revision?: string | null;
   /** @default null */
   readonly baseDigest?: string | null;
+}
+
+/** Returns whether a path is a folder with a PEFT adapter. */
+export function isPeftFolder(path: string): Promise<boolean> {
+  return stat(join(path, ADAPTER_CONFIG_FILE)).then(
+    () => true,
+    () => false,
+  );
 }
 
 /**
