@@ -43,7 +43,7 @@ export interface EvaluateOptions {
   readonly settings?: z.input<typeof dataSettingsSchema>;
   /** Called with each row of `data` that cannot be used. */
   readonly onBadRow?: (row: BadRow) => void;
-  /** Milliseconds since 1970: the day that a chat template may print. @default now */
+  /** Time in milliseconds since 1970. A chat template may print its date. @default now */
   readonly now?: number;
   /** @default never aborts */
   readonly signal?: AbortSignal | undefined;

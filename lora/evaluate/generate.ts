@@ -69,7 +69,7 @@ export async function generate(bundle: ModelBundle, options: GenerateOptions): P
       ids.push(id);
       context.push(id);
       const text = tokenizer.decode(ids);
-      // The text may end within a character of several bytes. Then the rest of the character must come first.
+      // If the text ends within a character of several bytes, the new piece waits for the rest of the character.
       if (onText !== undefined && !text.endsWith('\ufffd')) {
         onText(text.slice(passed.length));
         passed = text;

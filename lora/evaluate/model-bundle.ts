@@ -37,7 +37,7 @@ export interface OpenModelOptions {
   readonly base: string;
   /** Folder of a PEFT adapter. @default the base alone */
   readonly adapter?: string | undefined;
-  /** How to compute, on one device. @default the fastest engine that runs, with all hardware threads */
+  /** Settings for computing, on one device. @default the fastest engine that runs, with all hardware threads */
   readonly compute?: ComputeInput;
   /** Folder of converted weights and engine choices. @default SWARM_CACHE, else lora-swarm in the user's cache folder */
   readonly cacheDir?: string;
@@ -53,7 +53,7 @@ export interface OpenModelOptions {
 
 /** Dependencies of `openModel`. All have defaults. */
 export interface OpenModelDeps {
-  /** Returns the folder of a base. @default fetches a base on the hub, as {@link findBase} */
+  /** Returns the folder of a base. @default fetches a base on the hub, as {@link findBase} does */
   readonly findBase?: (base: string) => Promise<string>;
 }
 

@@ -145,7 +145,7 @@ export class CheckpointFolder {
 
   /** Reads adapter and moments of a step. @throws SwarmError TRAIN_CHECKPOINT, ADAPTER_*, OPTIMIZER_STATE */
   async load(step: number, layout: AdapterLayout): Promise<Pick<TrainingState, 'adapter' | 'optimizer'>> {
-    // The best checkpoint may be old: checks that it is still intact.
+    // Checks that the checkpoint is still intact, because the best one may be old.
     await this.#state(step);
     const dir = this.#folderOf(step);
     return {
@@ -154,7 +154,7 @@ export class CheckpointFolder {
     };
   }
 
-  /** Deletes all checkpoints, and nothing else: the folder may hold other files. */
+  /** Deletes all checkpoints. Keeps everything else in the folder, because it may be the user's. */
   async clear(): Promise<void> {
     for (const step of await this.steps()) await this.#remove(nameOf(step));
     await this.#tidy();
@@ -209,7 +209,7 @@ export class CheckpointFolder {
     }
   }
 
-  /** Renames first: a half-deleted folder must not look like a checkpoint. */
+  /** Deletes a checkpoint. Renames its folder first, because a half-deleted folder must not look like a checkpoint. */
   async #remove(name: string): Promise<void> {
     const going = join(this.path, `.${name}.removed`);
     await rm(going, { recursive: true, force: true });

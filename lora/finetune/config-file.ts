@@ -41,9 +41,9 @@ const configSchema = z.strictObject({
 /** The settings of a config file, with absolute paths. */
 export interface ConfigFile {
   layer: Layer;
-  /** How to compute, as the flags of `swarm train` say it. `engine: auto` is in `computeDefaults` instead. */
+  /** Settings for computing, like the flags of `swarm train`. `engine: auto` is in `computeDefaults` instead. */
   compute: Pick<ComputeInput, 'engine' | 'baseBits' | 'precision' | 'gradientCheckpointing'>;
-  /** Applies only if the checkpoint of a resumed run does not say how to compute. */
+  /** Settings for computing that apply only if the checkpoint of a resumed run does not have them. */
   computeDefaults: ComputeInput;
   /** Folder of the adapter. */
   output?: string | undefined;

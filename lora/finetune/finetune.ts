@@ -31,7 +31,7 @@ import { type RunSettings, storedCompute } from './run-settings.ts';
 import { type TrainSpec, trainingConfig } from './settings.ts';
 import { warmupWarning } from './warnings.ts';
 
-/** Options of a fine-tuning. */
+/** Options of a fine-tuning run. */
 export interface FinetuneOptions extends PrepareOptions {
   /** Folder of the adapter and the checkpoints. */
   output: string;
@@ -69,7 +69,7 @@ export interface EstimateDeps extends PrepareDeps {
   folder?: string;
 }
 
-/** Memory, disk and time that a fine-tuning would need. */
+/** Memory, disk and time that a fine-tuning run would need. */
 export interface FinetuneEstimate {
   /** The settings with all defaults. */
   spec: TrainSpec;

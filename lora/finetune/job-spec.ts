@@ -30,7 +30,7 @@ export const jobSpecSchema = z.strictObject({
   training: trainingSchema.prefault({}),
   rounds: roundsSchema.prefault({}),
   acceptance: acceptanceSchema.prefault({}),
-  /** Who may join: "open": any peer; "invite": holders of the job's invite; or a list of peer ids. @default "open" */
+  /** Peers that may join. "open": all; "invite": those with the job's invite; or a list of peer ids. @default "open" */
   admission: z
     .union([
       z.literal('open'),

@@ -7,7 +7,7 @@ import type { ChosenEngine } from '../train/choose.ts';
 import type { Fallback } from '../train/fallback.ts';
 import type { Choice, PresetName } from '../train/presets.ts';
 
-/** Callbacks of a fine-tuning, in the order of the first calls. All are optional. */
+/** Callbacks of a fine-tuning run, in the order of the first calls. All are optional. */
 export interface FinetuneListener {
   /** An engine is about to be measured for `auto`, which takes about 2 seconds. */
   onProbe?(engine: EngineName): void;
@@ -97,7 +97,7 @@ export interface RunEvaluation {
   best: boolean;
 }
 
-/** Outcome of a fine-tuning that ended by itself. */
+/** Outcome of a fine-tuning run that ended by itself. */
 export interface FinetuneResult {
   /** Folder of the base model. */
   base: string;

@@ -99,7 +99,10 @@ export class TrainingLoop {
     return { adapter, step: best.step, heldOutLoss: best.loss };
   }
 
-  /** Whether all steps have been made, or all rows used: batches without a supervised token make no step. */
+  /**
+   * Whether all steps have been made or all rows have been used. The rows can run out first, because a batch without a
+   * supervised token makes no step.
+   */
   get #isComplete(): boolean {
     return this.state.step >= this.#options.training.totalSteps || this.state.rows >= this.#rows;
   }

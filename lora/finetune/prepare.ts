@@ -20,7 +20,7 @@ import {
 } from './settings.ts';
 import { idleDevicesWarning, idleSettings } from './warnings.ts';
 
-/** Options of an estimate, and of a fine-tuning. */
+/** Options of an estimate, and of a fine-tuning run. */
 export interface PrepareOptions {
   /** Settings. `base` and `data.train` are required, except with `resume`. Relative paths start from the current folder. */
   settings: FinetuneSettings;
@@ -31,9 +31,9 @@ export interface PrepareOptions {
    * @default false
    */
   resume?: boolean | undefined;
-  /** How to compute. It overrides the checkpoint of a resumed run. @default {} */
+  /** Settings for computing. They override those in the checkpoint of a resumed run. @default {} */
   compute?: ComputeInput | undefined;
-  /** How to compute if neither `compute` nor the checkpoint says. @default {} */
+  /** Settings for computing that neither `compute` nor the checkpoint has. @default {} */
   computeDefaults?: ComputeInput | undefined;
   /**
    * Folder where converted weights, packed data and engine choices are kept between runs.
@@ -59,7 +59,7 @@ export function withDefaults<Options extends PrepareOptions>(options: Options): 
   };
 }
 
-/** Dependencies of a fine-tuning. All have defaults. */
+/** Dependencies of a fine-tuning run. All have defaults. */
 export interface PrepareDeps {
   /** Returns the folder of a base. @default fetches a base from the hub, as `findBase` in lora/models does */
   findBase?: (base: string) => Promise<string>;
@@ -68,7 +68,7 @@ export interface PrepareDeps {
 /** A run whose settings are all decided, except gradient checkpointing. */
 export interface PreparedRun {
   readonly spec: TrainSpec;
-  /** How to compute, as the user asked for it. */
+  /** Settings for computing, as the user asked for them. */
   readonly asked: Compute;
   /** The same settings, with the devices known. */
   readonly compute: ComputeOnDevices;

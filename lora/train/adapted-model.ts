@@ -7,8 +7,8 @@ import { frozenParameters } from '../models/parameters.ts';
 import type { ModelShape } from '../models/targets.ts';
 
 /**
- * Returns the parameters of the frozen base with an adapter; null: the base alone. The adapter's tensors are graph
- * inputs with their PEFT names. `trainable` holds only the trained tensors, so A is not in it where A is frozen.
+ * Returns the parameters of the frozen base with an adapter, or of the base alone if `lora` is null. The adapter's
+ * tensors are graph inputs with their PEFT names. `trainable` holds only the trained tensors, so A is not in it where A is frozen.
  *
  * @param options.training whether to apply dropout. With dropout the graph has the input `seed` (see randomSeed).
  *   Default false

@@ -1,4 +1,4 @@
-/** Whether trainers use gradient checkpointing. Results are the same bits either way. */
+/** Decides whether trainers use gradient checkpointing. The results are the same bits either way. */
 import type { ComputeOnDevices, ResolvedCompute } from './compute.ts';
 import { fitsMemory } from './estimate.ts';
 import { usesProcessor } from './trainers.ts';
@@ -42,7 +42,7 @@ export function decideCheckpointing(
   };
 }
 
-/** "gradient checkpointing: on, because …" */
+/** Returns a line for the user: "gradient checkpointing: on, because …". */
 export function checkpointingLine(reason: string): string {
   return `gradient checkpointing: on, ${reason}`;
 }

@@ -36,11 +36,11 @@ const PROCESSOR: EngineName = 'onnx-cpu';
 /** In order of preference among engines of about the same speed. */
 const CANDIDATES: readonly EngineName[] = ['onnx-cpu', 'onnx-cuda', 'onnx-webgpu', 'tfjs'];
 /**
- * An engine must be this many times as fast to replace an earlier candidate: probes of single operations are no more
- * exact.
+ * An engine must be this many times as fast to replace an earlier candidate, because probes of single operations are
+ * not more exact than that.
  */
 const ADVANTAGE = 1.25;
-/** How long a choice is valid, so that a newly installed driver is noticed. `swarm doctor` measures at once. */
+/** Time until a stored choice expires, so that a newly installed driver is noticed. `swarm doctor` measures at once. */
 const VALID_MS = 7 * 24 * 3_600_000;
 const MAX_RECORD_BYTES = 64 * 1024;
 const NO_GPU = 'no GPU was found';

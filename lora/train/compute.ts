@@ -1,4 +1,4 @@
-/** How a machine computes a model: devices, number formats and memory. Each machine chooses it; a job never does. */
+/** Settings for computing a model: devices, number formats and memory. Each machine chooses them; a job never does. */
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import { commonError } from '../../common/common-errors.ts';
@@ -10,7 +10,7 @@ import { BASE_BITS, type BaseBits, requireBaseBits } from '../models/base-bits.t
 /** The devices of a trainer; at least one. */
 export type Devices = readonly [Device, ...Device[]];
 
-/** How a machine computes a model. */
+/** Settings for computing a model on one machine. */
 export interface Compute {
   /**
    * Devices that share each batch; the first makes the optimiser steps. `auto`: one device, with the fastest engine.
@@ -64,13 +64,13 @@ export const {
   precision: precisionSchema,
 } = computeInputSchema.shape;
 
-/** How a machine should compute. A key that is left out or undefined has its default. */
+/** Requested settings for computing a model. A key that is left out or undefined has its default. */
 export interface ComputeInput {
   /** `auto`: the fastest engine that runs here; or devices separated by commas: "onnx-cuda:0,onnx-cuda:1". @default 'auto' */
   readonly engine?: string | undefined;
   /** Threads of the engine, for each device. @default all hardware threads; for a node one less */
   readonly threads?: number | undefined;
-  /** Bits of a weight in the base's linear modules: 32, 16, 8 or 4. @default 32 */
+  /** Bits of a weight in the base's linear modules: 32, 8 or 4. @default 32 */
   readonly baseBits?: BaseBits | undefined;
   /** Precision of matrix products with the base's weights. @default 'float32' */
   readonly precision?: Precision | undefined;
@@ -177,7 +177,7 @@ function parseDevice(text: string, origin: string | undefined): Device {
   );
 }
 
-/** "did you mean onnx-cuda? " where the text is part of one engine's name only. */
+/** Returns "did you mean onnx-cuda? " if the text is part of exactly one engine's name, else an empty text. */
 function suggestion(text: string): string {
   const [name] = text.toLowerCase().split(':') as [string];
   const similar = name === '' ? [] : ENGINE_NAMES.filter((known) => known.includes(name));

@@ -81,7 +81,7 @@ export class LossScale {
   }
 }
 
-/** Adapter and moments are float32, so the training can continue without float16. */
+/** Advice after an overflow. Adapter and moments are float32, so the run can continue without float16. */
 const WITHOUT_FLOAT16 =
   'continue with --precision float32: "swarm train" with --resume, a node by starting it again; if that fails too, start over with a lower --learning-rate';
 

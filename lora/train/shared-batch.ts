@@ -1,4 +1,4 @@
-/** How the batches of several devices are cut into micro-batches. */
+/** Cuts the batches of several devices into micro-batches. */
 
 export interface SharedBatch {
   /** Rows of a micro-batch, on every device. */
@@ -30,7 +30,7 @@ export function shareBatch(
   };
 }
 
-/** "rows at a time: 4 of …" */
+/** Returns a line for the user: "rows at a time: 4 of …". */
 export function shareLine(reason: string): string {
   return `rows at a time: ${reason}`;
 }

@@ -1,4 +1,4 @@
-/** Early stopping: which adapter is the best so far, and when to stop. */
+/** Early stopping: finds the best adapter so far and decides when a run stops. */
 
 export interface Evaluation {
   /** Optimiser steps made before the measurement. */
