@@ -1,9 +1,9 @@
 /**
- * lora-swarm as a library: fine-tune on one machine, use the result, and run a swarm.
+ * lora-swarm as a library: fine-tune a model on one machine, use the result, and run a swarm.
  *
- * Importing it starts nothing and loads neither an engine nor the network: each function loads its part of the program
- * when it is called. Functions that take long take an `AbortSignal`, and throw its reason when it aborts. Other errors
- * are of class {@link SwarmError}: branch on `code`.
+ * The import starts nothing and loads neither an engine nor the network. Each function loads the modules that it needs
+ * when it is called. Long-running functions accept an `AbortSignal`; when it aborts, they throw its reason. All other
+ * errors are of class {@link SwarmError}. Branch on their `code`.
  */
 import type { ApiClient, ConnectOptions, CoordinatorAddress } from './coordinator/client/api-client.ts';
 import type { CreatedJob, CreateJobOptions } from './coordinator/client/create-job.ts';
@@ -37,8 +37,8 @@ export type { Logger } from './common/logger.ts';
 export { mobyDick, nanoModel } from './common/samples.ts';
 
 /**
- * Trains an adapter on this machine and writes it to `output` as a PEFT folder, with checkpoints beside it. It trains in
- * processes of its own, one for each device. `swarm train` is this function.
+ * Trains an adapter on this machine and writes it to `output` as a PEFT folder, with checkpoints in the subfolder
+ * `checkpoints`. Starts one child process for each device. `swarm train` calls this function.
  *
  * @param listener callbacks for progress and warnings
  * @throws SwarmError USAGE, OUTPUT_EXISTS, OUTPUT_BUSY, RESUME_CONFLICT, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*,
@@ -53,8 +53,8 @@ export async function finetune(
 }
 
 /**
- * Estimates memory, disk and time of a fine-tuning. It reads the beginning of the data, measures the machine for about a
- * second, and writes nothing.
+ * Estimates the memory, disk space and time that a fine-tuning run needs. Reads only the beginning of the data, measures
+ * the speed of the machine for about a second, and writes nothing to `output`. `swarm train --dry-run` calls this function.
  *
  * @throws SwarmError USAGE, ENGINE_*, MODEL_*, HUB_*, DATA_*, LORA_*
  */
@@ -67,9 +67,9 @@ export async function estimateFinetune(
 }
 
 /**
- * Opens a base, its tokenizer and an adapter, and checks them against each other. The first call for a base converts its
- * weights, and keeps them in the cache folder. Between calls the model holds no process, file or device memory: there is
- * nothing to close.
+ * Opens a base with its tokenizer and, optionally, an adapter. Checks that the adapter belongs to the base. The first call
+ * for a base writes converted weights to the cache folder. The result holds no process, open file or device memory while
+ * it is not in use, so it has no `close`.
  *
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, ENGINE_*, BASE_BITS, PRECISION; USAGE for several devices
  */
@@ -78,18 +78,18 @@ export async function openModel(options: OpenModelOptions, deps?: OpenModelDeps)
 }
 
 /**
- * Measures the loss of a model on texts or data files. It runs in this process and blocks its event loop while a batch is
- * computed.
+ * Measures the loss of a model on texts or data files. Runs in this process, and blocks its event loop while it computes a
+ * batch.
  *
- * @throws SwarmError USAGE without texts and data, or with both; EVALUATE_EMPTY, DATA_*, TEMPLATE_*, ENGINE_*
+ * @throws SwarmError USAGE if neither or both of `texts` and `data` are given; EVALUATE_EMPTY, DATA_*, TEMPLATE_*, ENGINE_*
  */
 export async function evaluate(model: ModelBundle, options: EvaluateOptions): Promise<Evaluation> {
   return (await import('./lora/evaluate/evaluate.ts')).evaluate(model, options);
 }
 
 /**
- * Continues a text. Equal seeds give equal texts. It runs in this process and blocks its event loop while a token is
- * computed.
+ * Continues a text. The same prompt, options and seed give the same text. Runs in this process, and blocks its event loop
+ * while it computes a token.
  *
  * @throws SwarmError ENGINE_*
  */
@@ -98,7 +98,7 @@ export async function generate(model: ModelBundle, options: GenerateOptions): Pr
 }
 
 /**
- * Writes a merged model: the base with the adapter folded into its weights, an ordinary Hugging Face folder.
+ * Writes a merged model: a Hugging Face folder with the base, whose weights contain the adapter.
  *
  * @throws SwarmError MODEL_*, HUB_*, ADAPTER_*, LORA_*, OUTPUT_EXISTS
  */
@@ -107,8 +107,8 @@ export async function mergeModel(options: MergeModelOptions): Promise<void> {
 }
 
 /**
- * Starts a coordinator in this process, with its network, its control API on loopback and a process for evaluations. It
- * continues the jobs of its home.
+ * Starts a coordinator in this process, with its network and its control API on loopback. A child process runs its
+ * evaluations. The coordinator continues the jobs that are in its home.
  *
  * @throws SwarmError HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, TOKEN_INVALID, ENGINE_UNKNOWN
  */
@@ -120,7 +120,7 @@ export async function startCoordinator(
 }
 
 /**
- * Starts a node in this process, with its network and a process for training. Give it the `invite` of a job.
+ * Starts a node in this process, with its network. A child process does the training. The option `invite` names the job.
  *
  * @throws SwarmError INVITE_INVALID, HOME_ROLE, HOME_LOCKED, IDENTITY_CORRUPT, STORE_NEWER, LISTEN_FAILED, ENGINE_UNKNOWN
  */
@@ -129,7 +129,8 @@ export async function startNode(options: NodeDaemonOptions, deps?: NodeDaemonDep
 }
 
 /**
- * Opens a client of a daemon's control API: status, peers, jobs, checkpoints, pausing and stopping.
+ * Opens a client of a daemon's control API. The client shows status, peers, jobs and checkpoints, and can pause, resume and
+ * stop jobs.
  *
  * @param where @default the home of this user's coordinator
  * @throws SwarmError DAEMON_NOT_RUNNING
@@ -139,10 +140,11 @@ export async function connect(where?: CoordinatorAddress, options?: ConnectOptio
 }
 
 /**
- * Creates a job on a coordinator of this machine, which reads base and data from its own disk. The same job again changes
- * nothing. Relative paths start from the current folder. A base on the hub is fetched first.
+ * Creates a job on a coordinator that runs on this machine, because the coordinator reads base and data from its disk.
+ * Creating the same job again changes nothing. Relative paths start from the current folder. A base on the Hugging Face hub
+ * is downloaded first.
  *
- * @param where the coordinator: as `startCoordinator` returns it, its home, its URL and token, or a client
+ * @param where the coordinator: the result of `startCoordinator`, its home, its URL and token, or a client
  * @param spec the keys of a job file
  * @throws SwarmError JOB_SPEC, DAEMON_NOT_RUNNING, JOB_NOT_CREATED, JOB_EXISTS, HUB_*, MODEL_*, DATA_*, LORA_*
  */
@@ -155,8 +157,8 @@ export async function createJob(
 }
 
 /**
- * Yields all events of a job, past and future, each once, also across a restart of the coordinator. The iteration does
- * not end with the job: leave it at an event of type `finished` or `failed`.
+ * Yields all events of a job, past and future, each once. Continues after a restart of the coordinator. The iteration does
+ * not end when the job ends: break out of it at an event of type `finished` or `failed`.
  *
  * @param where the coordinator, or a function that opens a client
  * @param job name, digest or a unique prefix of the digest
@@ -171,9 +173,10 @@ export async function* followEvents(
 }
 
 /**
- * Reads the checkpoints of a job from the folder where its coordinator keeps them, `<home>/checkpoints/<job name>`, and
- * verifies their signatures, weights and order. Returns the oldest first.
+ * Reads the checkpoints of a job from the folder in which its coordinator keeps them, `<home>/checkpoints/<job name>`.
+ * Verifies their signatures, the digests of their weights, and their order.
  *
+ * @returns the checkpoints, oldest first
  * @throws SwarmError SIGNATURE_INVALID, MESSAGE_*, CHECKPOINT_DAMAGED; a system error when the folder cannot be read
  */
 export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoint[]> {
@@ -181,8 +184,8 @@ export async function readCheckpoints(folder: string): Promise<VerifiedCheckpoin
 }
 
 /**
- * Fetches the newest checkpoint of a job from a swarm into a PEFT folder, on any machine. A second call continues where an
- * interrupted one ended.
+ * Downloads the newest checkpoint of a job from its swarm, on any machine, and writes it as a PEFT folder. After an
+ * interrupted call, the next call continues the download.
  *
  * @throws SwarmError INVITE_INVALID, CONNECT_FAILED, JOB_NOT_FOUND, CHECKPOINT_UNTRUSTED
  */

@@ -1,4 +1,4 @@
-// Merges the updates of a round with a rule of its own, and compares the result with the rule of the coordinator.
+// Merges the updates of a round with its own rule, and compares the result with that of the coordinator's rule.
 // Run: node examples/custom-merge-rule.ts
 import { compressUpdate, decodeUpdate, Merge, medianNormClip, updateNorms } from 'lora-swarm/update';
 
@@ -16,21 +16,22 @@ const payloads = [1, 1, 1, -20].map((size, node) => {
   return { peer: `node-${node}`, bytes: compressUpdate(layout, change, 'balanced').bytes };
 });
 
-// A payload comes from a stranger. The decoder allocates what the layout allows, and refuses everything else.
+// A payload comes from a stranger. The decoder refuses every payload that does not fit the layout.
 const updates = payloads.map(({ peer, bytes }) => ({
   peer,
   update: decodeUpdate(bytes, layout, 'balanced'),
 }));
 const norms = updates.map(({ update }) => updateNorms(update));
 
-// The standard rule: each tensor is clipped to the median norm, and each update has the weight of its tokens.
+// The standard rule clips each tensor to the median norm. A coordinator also weights each update by its tokens. Here all
+// weights are 1.
 const scales = medianNormClip(norms);
 const standard = new Merge({ layout });
 for (const [i, { peer, update }] of updates.entries()) {
   standard.add({ peer, weight: 1, update, scale: scales[i]! });
 }
 
-// Our rule: updates of an extreme norm do not count at all, and the others count unchanged.
+// Our rule leaves out updates whose norm is more than three times the median, and does not clip the others.
 const size = norms.map((tensors) => Math.hypot(...tensors));
 const median = [...size].sort((a, b) => a - b)[size.length >> 1]!;
 const trimmed = new Merge({ layout });
@@ -39,7 +40,7 @@ for (const [i, { peer, update }] of updates.entries()) {
   else trimmed.add({ peer, weight: 1, update });
 }
 
-// How well a merged change points into the direction that all nodes share.
+// Returns the cosine of the angle between a merged change and the direction that the honest nodes share.
 const cosine = (merged: readonly Float32Array[]): number => {
   const dot = (a: readonly Float32Array[], b: readonly Float32Array[]) =>
     a.reduce((sum, values, t) => values.reduce((s, v, i) => s + v * b[t]![i]!, sum), 0);

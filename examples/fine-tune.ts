@@ -1,15 +1,15 @@
-// Fine-tunes a small model on Moby-Dick, measures it before and after, and lets it write.
+// Fine-tunes a small model on Moby-Dick, measures its loss before and after, and generates text with it.
 // Run: node examples/fine-tune.ts [OUTPUT-FOLDER]
 import { evaluate, finetune, generate, mobyDick, nanoModel, openModel } from 'lora-swarm';
 
 const output = process.argv[2] ?? 'moby-adapter';
 const compute = { engine: 'onnx-cpu' };
 
-// Ctrl-C aborts the signal. The training then saves its state and throws the signal's reason.
+// Ctrl-C aborts the signal. finetune() then saves its state and throws the signal's reason.
 const controller = new AbortController();
 process.once('SIGINT', () => controller.abort(new Error('interrupted')));
 
-// The settings are the keys of docs/training.md. Every key that is left out has a default.
+// docs/training.md lists all settings. Every setting that is left out has a default.
 const result = await finetune(
   {
     settings: {
@@ -32,7 +32,7 @@ const result = await finetune(
 );
 console.log(`held-out loss: ${result.lossBefore?.toFixed(3)} before, ${result.lossAfter?.toFixed(3)} after`);
 
-// The output is a PEFT folder. A model is opened once, and then used as often as needed.
+// The output is a PEFT folder. Open the model once, and then use it as often as you like.
 const model = await openModel({ base: nanoModel(), adapter: output, compute });
 const { perplexity } = await evaluate(model, { texts: ['Call me Ishmael.', 'There she blows!'] });
 console.log(`perplexity of two sentences: ${perplexity.toFixed(0)}`);

@@ -1,16 +1,16 @@
-// Follows a job on a running coordinator to its end, as a dashboard or a chat bot would.
+// Prints the events of a job on a running coordinator until the job ends, as a dashboard or a chat bot would.
 // Run: node examples/follow-events.ts HOME JOB
 import { connect, followEvents } from 'lora-swarm';
 
 const [home, job] = process.argv.slice(2);
 if (home === undefined || job === undefined) throw new Error('usage: follow-events.ts HOME JOB');
 
-// The client asks the coordinator's control API on loopback. The address and the token are in its home.
+// The client uses the coordinator's control API on loopback. It reads the address and the token from the coordinator's home.
 const coordinator = await connect({ home });
 const { name, phase, round, rounds, peers } = await coordinator.job(job);
 console.log(`${name} is ${phase}: round ${round} of ${rounds}, ${peers} nodes`);
 
-// All events from the first on, then new ones as they occur, also across a restart of the coordinator.
+// First come all past events, then new ones as they occur. The loop survives a restart of the coordinator.
 for await (const event of followEvents({ home }, job, { signal: AbortSignal.timeout(3_600_000) })) {
   const time = new Date(event.at).toISOString();
   switch (event.type) {

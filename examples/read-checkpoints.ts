@@ -1,6 +1,6 @@
-// Lists the checkpoints of a job from its coordinator's home, and verifies their signatures, weights and order.
-// Run: node examples/read-checkpoints.ts HOME JOB     after examples/swarm-in-one-process.ts:
-//      node examples/read-checkpoints.ts one-process-swarm/coordinator moby
+// Lists the checkpoints in the home of a coordinator, and verifies their signatures, weights and order.
+// Run: node examples/read-checkpoints.ts HOME JOB
+// After examples/swarm-in-one-process.ts: node examples/read-checkpoints.ts one-process-swarm/coordinator moby
 import { join } from 'node:path';
 import { isSwarmError, readCheckpoints } from 'lora-swarm';
 import { shortPeer } from 'lora-swarm/protocol';
@@ -9,7 +9,7 @@ const [home, job] = process.argv.slice(2);
 if (home === undefined || job === undefined) throw new Error('usage: read-checkpoints.ts HOME JOB');
 
 try {
-  // The coordinator need not run: checkpoints are folders, and all that is needed to trust them is in them.
+  // The coordinator does not have to run. Checkpoints are folders that contain their own signatures.
   const checkpoints = await readCheckpoints(join(home, 'checkpoints', job));
   console.log(`${checkpoints.length} checkpoints, all signed by ${checkpoints[0]?.author}`);
   for (const { path, digest, kept, checkpoint } of checkpoints) {
@@ -19,7 +19,7 @@ try {
     console.log(kept ? `  adapter: ${path}` : '  the coordinator has deleted its weights');
   }
 } catch (error) {
-  // Errors have a stable code. `next` is advice, where there is any.
+  // Every error of this library has a stable code. `next` is advice, or null.
   if (!isSwarmError(error)) throw error;
   console.error(`${error.code}: ${error.message}`, error.next ?? '');
   process.exitCode = 1;

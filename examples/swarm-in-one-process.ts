@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { createJob, followEvents, mobyDick, nanoModel, startCoordinator, startNode } from 'lora-swarm';
 
 const folder = process.argv[2] ?? 'one-process-swarm';
-// Only this machine can connect. A real coordinator listens on an address that others reach: /ip4/0.0.0.0/tcp/4040
+// Only this machine can connect to 127.0.0.1. A real coordinator listens on /ip4/0.0.0.0/tcp/4040, which others can reach.
 const local = { listen: ['/ip4/127.0.0.1/tcp/0'], mdns: false };
 
-// Everything that a coordinator or a node keeps is in its home. Start it again there, and it continues.
+// A coordinator or node keeps everything in its home. Started again with the same home, it continues.
 const coordinator = await startCoordinator({ home: join(folder, 'coordinator'), ...local });
 console.log(`coordinator ${coordinator.peerId}`);
 
@@ -23,7 +23,7 @@ const { job, invite } = await createJob(
   { onProgress: ({ stage, done, total }) => done === total && console.log(`prepared: ${stage}`) },
 );
 
-// A node on another machine needs only the invite: it fetches base and data from the swarm.
+// A node needs only the invite, also on another machine. It downloads base and data from the swarm.
 const compute = { engine: 'onnx-cpu', threads: 1 };
 const nodes = await Promise.all(
   ['otter', 'heron'].map((name) => startNode({ home: join(folder, name), name, invite, compute, ...local })),
@@ -35,7 +35,7 @@ try {
     if (event.type === 'checkpoint') {
       console.log(`checkpoint ${event.round}: held-out loss ${event.heldOutLoss?.toFixed(3)}`);
     }
-    // A job that pauses itself waits for its operator. Here nobody would resume it.
+    // A job that pauses itself waits until its operator resumes it. There is no operator here.
     if (event.type === 'failed' || event.type === 'paused') throw new Error(event.reason);
     if (event.type === 'finished') break;
   }
