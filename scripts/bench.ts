@@ -10,7 +10,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';
 
-/** One measured value. `met`: whether it reaches its target; null when it has none. */
+/** One measured value. `met`: whether the value reaches its target; null without a target. */
 export interface BenchRow {
   name: string;
   /** null when the benchmark failed. */
@@ -39,8 +39,8 @@ interface Bench {
 const FOLDER = join(import.meta.dirname, 'bench');
 
 /**
- * Returns the benchmarks by name, each with its description and duration. A benchmark is a file that exports a name. The
- * files are read, not imported, because some of the others are programs that start when imported.
+ * Returns the description and duration of each benchmark, by name. A benchmark is a file that exports `name`. This
+ * function reads the files as text, because other files in the folder are programs that start when they are imported.
  */
 function findBenches(): Map<string, string> {
   const found = new Map<string, string>();

@@ -9,13 +9,14 @@ import { nanoTrainer, prepare } from './learning.ts';
 import { type LearningDeps, learn } from './learning-run.ts';
 
 export const name = 'base-bits-learning';
-export const about = 'loss with a base of 8 or 4 bits, on one machine and in a mixed swarm; four minutes';
+export const about =
+  'loss after training on a base of 8 or 4 bits, on one machine and in a mixed swarm; four minutes';
 
 /** Steps on one machine, with the demo's data. */
 const STEPS = 96;
 const QUICK_STEPS = 24;
 const SEEDS = [1, 2, 3];
-/** Limits of the final loss above that on a base of 32 bits, in percent. */
+/** Most percent by which the final loss may exceed that of training on a base of 32 bits. */
 const TARGETS: Readonly<Record<BaseBits, number>> = { 32: 0, 8: 0.5, 4: 2 };
 const SWARM = { nodes: 4, rounds: 6, steps: 10, batchSize: 4 };
 const BALANCED = { kind: 'balanced', decay: 0.5, floor: 0.25 } as const;
@@ -28,9 +29,10 @@ interface Case {
 }
 
 /**
- * Fine-tunes models/nano on Moby Dick. On one machine: the same steps on each base, evaluated on that base and, as a
- * coordinator does, on the base of 32 bits. In a swarm: four nodes of 32, 8, 4 and 4 bits against four nodes of 32 bits, with
- * the real codec and merge. Equal seeds draw the same rows, so the ratios are paired.
+ * Fine-tunes models/nano on Moby Dick, first on one machine and then in a swarm. One machine takes the same steps on each
+ * base. The result is evaluated on that base and, as a coordinator does, on the base of 32 bits. A swarm of four nodes with
+ * 32, 8, 4 and 4 bits is compared with four nodes of 32 bits, with the real codec and merge. Equal seeds draw the same
+ * rows, so losses are compared seed by seed.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-base-bits-'));
@@ -62,11 +64,11 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
       });
     };
     const full: number[] = [];
-    for (const seed of seeds) full.push((await alone(deps.trainer, seed, steps, deps)).onFull);
+    for (const seed of seeds) full.push((await trainAlone(deps.trainer, seed, steps, deps)).onFull);
     const against = `loss ${mean(full).toFixed(4)} on 32 bits, ${steps} steps`;
     for (const { label, bits, trainer } of cases) {
       const found: { own: number; onFull: number }[] = [];
-      for (const seed of seeds) found.push(await alone(trainer, seed, steps, deps));
+      for (const seed of seeds) found.push(await trainAlone(trainer, seed, steps, deps));
       const over = (losses: readonly number[]) => losses.map((loss, i) => loss / full[i]!);
       row(`loss-${label}`, over(found.map(({ own }) => own)), TARGETS[bits], against);
       row(`loss-${label}-on-32`, over(found.map(({ onFull }) => onFull)), TARGETS[bits], against);
@@ -89,11 +91,12 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   }
 }
 
-async function alone(
+/** Trains on one machine. Returns the held-out loss on the trainer's own base and on the base of 32 bits. */
+async function trainAlone(
   trainer: Trainer,
   seed: number,
   steps: number,
-  { trainer: judge, rows, heldOut }: LearningDeps,
+  { trainer: evaluator, rows, heldOut }: LearningDeps,
 ) {
   trainer.setParameters(initialMatrices(trainer.layout, seed));
   const zeros = () => trainer.layout.map(({ shape }) => new Float32Array(shape.reduce((a, b) => a * b, 1)));
@@ -109,8 +112,8 @@ async function alone(
     );
   };
   const own = await loss(trainer);
-  judge.setParameters(trainer.parameters());
-  return { own, onFull: await loss(judge) };
+  evaluator.setParameters(trainer.parameters());
+  return { own, onFull: await loss(evaluator) };
 }
 
 function mean(values: readonly number[]): number {

@@ -8,9 +8,9 @@ import { writeSafetensors } from '../../lora/models/safetensors-writer.ts';
 import { SINGLE_FILE } from '../../lora/models/tensors.ts';
 import { architectureOf, MODELS } from './train-step-setup.ts';
 
-/** Values generated at a time, so that a model of a billion parameters is never in memory. */
+/** Values generated at a time, so that a model of a billion parameters is never in memory as a whole. */
 const PIECE = 2 ** 20;
-/** Weights are uniform in ± this value, which is the spread of a trained model. */
+/** Weights are uniform in ± this value, which is about the spread of a trained model's weights. */
 const SPREAD = 0.035;
 
 /** Writes a model folder with random weights in bf16. The tokenizer is another model's, because no text is encoded. */
@@ -29,7 +29,10 @@ export async function writeRandomModel(dir: string, model: keyof typeof MODELS):
   return dir;
 }
 
-/** Yields the same piece repeatedly. Quantisation sees no more than a tile (4 bits) or a row (8 bits) at a time. */
+/**
+ * Yields the same piece repeatedly. Quantisation does not notice, because it sees only a tile (4 bits) or a row (8 bits) at
+ * a time.
+ */
 async function* pieces(count: number, values: (count: number) => Float32Array): AsyncGenerator<Uint8Array> {
   const piece = encodeFloats(values(Math.min(PIECE, count)), 'BF16');
   for (let left = count; left > 0; left -= PIECE)

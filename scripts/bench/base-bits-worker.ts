@@ -1,7 +1,7 @@
 /**
- * Training steps with the given base bits, in a process of its own to measure its peak memory. Reads its task (JSON) from the
- * first line of standard input, then takes one step for every further line and answers with a line of JSON:
- * {cpuMilliseconds, milliseconds, loss, peakBytes}. The first answer is for loading.
+ * Takes training steps with the given base bits, in a process of its own to measure its peak memory. It reads its task
+ * (JSON) from the first line of standard input, loads the model, and answers with a line of JSON: {cpuMilliseconds,
+ * milliseconds, loss, peakBytes}. Then it takes one step for every further line and answers in the same way.
  */
 import { createInterface } from 'node:readline';
 import { loraConfig } from '../../lora/adapter/lora-config.ts';
@@ -62,7 +62,7 @@ function answer(milliseconds: number, cpu: number, loss: number): void {
   process.stdout.write(`${JSON.stringify(step)}\n`);
 }
 
-/** Returns the batch of the train-step benchmark, and an adapter with values as after some training. */
+/** Returns the batch of the train-step benchmark, and an adapter whose values are as large as after some training. */
 function stepFeeds(): Feeds {
   const batch = Array.from({ length: rows }, (_, row) => {
     const tokens = Array.from({ length: rowTokens }, (_, t) =>

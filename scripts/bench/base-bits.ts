@@ -21,7 +21,7 @@ interface Shape {
   readonly model: keyof typeof MODELS;
   readonly rowTokens: number;
   readonly contenders: readonly Contender[];
-  /** Counted steps of each contestant. If more than one, a warm-up step comes first. */
+  /** Steps of each contestant that count. If there are several, a warm-up step comes first. */
   readonly steps: number;
 }
 
@@ -41,14 +41,17 @@ const SHAPES: ReadonlyMap<string, Shape> = new Map<string, Shape>([
 ]);
 /** Longest wait for one step or for a contestant to load, in milliseconds. */
 const STEP_DEADLINE_MS = 300_000;
-/** Targets: speed at 8 bits and memory at 4 bits, relative to 32; memory of a step of the 1B model, in GiB. */
+/** Speed at 8 bits, relative to 32 bits. */
 const SPEED_TARGET = 1.3;
+/** Memory at 4 bits, relative to 32 bits. */
 const MEMORY_TARGET = 0.4;
+/** Memory of a step of the 1B model, GiB. */
 const BILLION_TARGET = 4;
 
 /**
- * Measures forward and backward of a LoRA step (r = 16 on all linear modules) with four rows of random tokens and random
- * weights. The contestants take turns step by step. The best step counts, because other load can only add time.
+ * Measures the forward and backward pass of a LoRA step (r = 16 on all linear modules) with four rows of random tokens and
+ * random weights. The contestants take turns, one step each. The fastest step counts, because other programs can only add
+ * time.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   for (const name of options.shapes ?? [DEFAULT_SHAPE]) {

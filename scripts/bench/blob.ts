@@ -7,7 +7,8 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import type { Offer } from './blob-peer.ts';
 
 export const name = 'blob';
-export const about = '256 MB over the blob protocol and over a bare stream, in turns; under a minute';
+export const about =
+  'speed of 256 MB over the blob protocol and over a bare stream, in turns; under a minute';
 
 const MB = 1_000_000;
 const BLOB_BYTES = 256 * MB;
@@ -22,13 +23,16 @@ interface Transfer {
   cpu: number;
 }
 
-/** Compared transfers: a stream of a default libp2p node (the target's reference), one with the host's settings, a blob. */
+/**
+ * The compared transfers. `bare`: a stream between default libp2p nodes, to which the target refers. `tuned`: a stream
+ * between nodes with the host's settings. `host`: a blob between two hosts.
+ */
 const kinds = ['bare', 'tuned', 'host'] as const;
 type Kind = (typeof kinds)[number];
 
 /**
  * Compares fetching a blob between two hosts on loopback (in ranges, verified, durable on disk) with sending as many bytes
- * over one stream between two libp2p nodes, which discard them. Each end is a process of its own.
+ * over one stream between two libp2p nodes, where the receiver discards them. Each end is a process of its own.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-blob-'));
@@ -62,10 +66,11 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
       const took = { bare: await bare(), tuned: await tuned(), host: await host() };
       if (round === 0) continue;
       rounds.push(took);
-      const said = kinds.map(
-        (kind) => `${kind} ${took[kind].rate.toFixed(0)} (${took[kind].cpu.toFixed(0)} ms)`,
+      const results = kinds.map(
+        (kind) =>
+          `${kind} ${took[kind].rate.toFixed(0)} MB/s, ${took[kind].cpu.toFixed(0)} ms of processor time`,
       );
-      options.log(`round ${round}: ${said.join(', ')} MB/s and processor time`);
+      options.log(`round ${round}: ${results.join('; ')}`);
     }
     const load = `load ${loadavg()[0]!.toFixed(1)} on ${availableParallelism()} cores`;
     const where = `256 MB on loopback, median of ${ROUNDS} in alternation, ${load}`;

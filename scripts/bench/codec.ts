@@ -13,15 +13,15 @@ import { cpuMilliseconds } from './cpu-time.ts';
 import { pseudoGradients } from './pseudo-gradients.ts';
 
 export const name = 'codec';
-export const about = 'encodes and decodes updates of a real training in every preset; about half a minute';
+export const about = 'time, size and error of real updates, encoded in every preset; about half a minute';
 
 const PARAMETERS = 5_000_000;
 /** Processor time to encode and decode PARAMETERS parameters, on one core. */
 const TARGET_MILLISECONDS = 150;
 const TARGET_BYTES: Record<Preset, number> = { tiny: 0.0195, balanced: 0.059, quality: 0.101, dense: 0.51 };
-/** Index bits above the bound log₂ C(n, k) / k, in percent. */
+/** Most percent by which the bits of an index may exceed the bound log₂ C(n, k) / k. */
 const TARGET_OVERHEAD = 3;
-/** Repeats, of which the fastest counts: other load can only add time. */
+/** Repeats. The fastest counts, because other load can only add time. */
 const REPEATS = 9;
 const ROUNDS = 16;
 const QUICK_ROUNDS = 2;
@@ -63,7 +63,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   }
 }
 
-/** Joins the rounds into one large adapter. */
+/** Returns the error feedback of all rounds as one large adapter. */
 async function manyParameters(count: number, log: (line: string) => void) {
   const { layout, rounds } = await pseudoGradients(count, log);
   const large: UpdateLayout = rounds.flatMap((_, round) =>
@@ -72,7 +72,10 @@ async function manyParameters(count: number, log: (line: string) => void) {
   return { layout: large, tensors: rounds.flat() };
 }
 
-/** Measured over full chunks only: the bound of a short chunk includes edge effects that no code can use. */
+/**
+ * Returns by how many percent the bits of an index exceed the bound, and the figures behind it. Only full chunks count,
+ * because the bound of a short chunk includes edge effects that no code can use.
+ */
 function indexOverhead({ preset, tensors }: SparseUpdate, layout: UpdateLayout) {
   const kept = PRESETS[preset].kept!;
   const divisor = golombDivisor(CHUNK_VALUES, kept);

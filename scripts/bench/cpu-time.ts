@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 /**
- * Returns the processor time of this process so far, with all threads and the kernel's part. For work on one thread it is
- * about the wall time on an idle machine, and other load does not change it.
+ * Returns the processor time of this process so far, including all threads and time in the kernel. For work on one thread,
+ * it is about the wall time on an idle machine. Other load does not change it.
  */
 export function cpuMilliseconds(): number {
   const { user, system } = process.cpuUsage();
@@ -13,8 +13,8 @@ export function cpuMilliseconds(): number {
 const TICKS_PER_SECOND = 100;
 
 /**
- * Returns the processor time of the running processes of these process groups; null without /proc. Ended processes do not
- * count, so take differences while all of them run.
+ * Returns the processor time so far of the running processes of these process groups; null without /proc. A process that
+ * has ended no longer counts, so a difference is valid only while all processes run.
  */
 export function groupCpuMilliseconds(groups: readonly number[]): number | null {
   if (!existsSync('/proc/self/stat')) return null;

@@ -1,4 +1,4 @@
-/** Reads or packs the given file, and prints its time and memory as JSON. */
+/** Reads or packs the given file, and prints the time and memory that this took as JSON. */
 import { join } from 'node:path';
 import { packFiles } from '../../lora/data/pack-files.ts';
 import { readExamples } from '../../lora/data/read-examples.ts';

@@ -1,4 +1,4 @@
-/** Memory of reading data: a data set is made, and read or packed by a process whose heap is limited. */
+/** Measures the memory of reading data: writes a data set, and reads or packs it in a process with a limited heap. */
 import { spawn } from 'node:child_process';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -6,11 +6,11 @@ import { join } from 'node:path';
 import type { BenchOptions, BenchRow } from '../bench.ts';
 
 const MIB = 1024 * 1024;
-/** Rows repeat after this many bytes. */
+/** The rows of the file repeat after this many bytes. */
 const BLOCK_BYTES = MIB;
 /**
- * Heap limit of the process in MiB; exceeding it ends the process. Packing needs no more heap than reading, but its buffers
- * count towards V8's trigger for garbage collection: below about 150 MiB it does little else.
+ * Heap limit of the process in MiB; a process that exceeds it ends. Packing needs no more heap than reading. But its buffers
+ * count towards V8's trigger for garbage collection, so below about 150 MiB V8 does little but collect garbage.
  */
 const HEAP_LIMIT = { read: 128, pack: 192 };
 
@@ -18,7 +18,7 @@ export interface MemoryResult {
   examples: number;
   /** Largest resident set of the process, MiB. */
   peak: number;
-  /** Memory in use when 90 % of the file is packed, MiB; null for `read`. */
+  /** Heap and buffers in use when 90 % of the file is packed, MiB; null for `read`. */
   inUse: number | null;
   seconds: number;
 }
@@ -69,7 +69,7 @@ export async function measure(mode: 'read' | 'pack', path: string): Promise<Memo
 export const name = 'data-memory';
 export const about = 'reads 2 GiB of conversations and measures the peak memory; about a minute';
 
-/** Peak of the process that reads, MiB. The process alone takes about 60. */
+/** Most memory of the reading process at its peak, MiB. Node.js alone takes about 60. */
 const TARGET_MIB = 300;
 
 export async function run(report: (row: BenchRow) => void, { quick = false }: BenchOptions): Promise<void> {

@@ -1,6 +1,8 @@
 /**
- * Compares the estimates of `swarm train --dry-run` with a real trainer: memory with the peak of its process (VmHWM, Linux
- * only), and seconds per step with its fastest step. Usage: node scripts/bench/estimate.ts [model folder]
+ * Compares the estimates of `swarm train --dry-run` with a real trainer. The estimated memory is compared with the peak of
+ * the trainer process (VmHWM, Linux only), and the estimated seconds per step with its fastest step.
+ *
+ * Usage: node scripts/bench/estimate.ts [model folder]
  */
 
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -64,14 +66,16 @@ for (const { rank, ...shape } of SHAPES) {
   await trainer.state();
   const peak = await peakBytes(trainer.pid!);
   await trainer.stop();
-  const parts = Object.entries(memory).map(([name, bytes]) => `${name} ${megabytes(bytes)}`);
+  const parts = Object.entries(memory).map(([name, bytes]) => `${name} ${mebibytes(bytes)}`);
   const seconds = secondsPerStep(work, speed);
-  const rates = `${(speed.flops / 1e9).toFixed(0)} GFLOP/s, ${(speed.bytes / 1e9).toFixed(0)} GB/s`;
-  const size = `${(work.flopsPerStep / 1e9).toFixed(1)} GFLOP, ${(work.trafficPerStep / 1e9).toFixed(1)} GB`;
+  const rates = `${(speed.flops / 1e9).toFixed(0)} GFLOP/s and ${(speed.bytes / 1e9).toFixed(0)} GB/s`;
+  const size = `${(work.flopsPerStep / 1e9).toFixed(1)} GFLOP and ${(work.trafficPerStep / 1e9).toFixed(1)} GB`;
   console.log(
-    `${shape.microBatch}×${shape.sequenceLength} r=${rank}: ${parts.join(', ')} MB; measured ${megabytes(peak)} MB ` +
-      `(${megabytes(idle)} loaded), estimate ${percent(memory.total / peak)}; ` +
-      `${rates}, ${size}: ${seconds.toFixed(3)} s/step, measured ${(fastest / 1000).toFixed(3)}, estimate ${percent((1000 * seconds) / fastest)}`,
+    `${shape.microBatch} × ${shape.sequenceLength} tokens, rank ${rank}\n` +
+      `  memory in MiB: estimate ${parts.join(', ')}; measured peak ${mebibytes(peak)} ` +
+      `(${mebibytes(idle)} before training); error of the estimate ${percent(memory.total / peak)}\n` +
+      `  time of a step (${size} at ${rates}): estimate ${seconds.toFixed(3)} s; ` +
+      `measured ${(fastest / 1000).toFixed(3)} s; error of the estimate ${percent((1000 * seconds) / fastest)}`,
   );
 }
 await rm(cacheDir, { recursive: true, force: true });
@@ -81,7 +85,7 @@ async function peakBytes(pid: number): Promise<number> {
   return 1024 * Number(/VmHWM:\s+(\d+)/.exec(status)![1]);
 }
 
-function megabytes(bytes: number): string {
+function mebibytes(bytes: number): string {
   return (bytes / 2 ** 20).toFixed(0);
 }
 

@@ -10,11 +10,14 @@ import { ErrorFeedback, outerStep, type Preset } from '../../lora/update/index.t
 import { sha256 } from '../../protocol/cbor.ts';
 
 export interface Variant {
-  /** 'exact': the average of float32 updates. 'single': one machine that trains all tokens in sequence. */
+  /** 'exact': uncompressed float32 updates, averaged. 'single': one machine that trains on all tokens in sequence. */
   readonly kind: Preset | 'exact' | 'single';
   /** Decay of the error feedback. */
   readonly decay: number;
-  /** Smallest share of the total weight that a coordinate is divided by. 0: weight of its senders, 1: of all nodes. */
+  /**
+   * Least divisor of a coordinate's sum in the merge, as a share of the weight of all nodes. 0: the weight of the
+   * coordinate's senders; 1: the weight of all nodes.
+   */
   readonly floor: number;
 }
 
@@ -42,7 +45,7 @@ export interface Learned {
   bytesPerParameter: number;
 }
 
-/** Runs one variant. A seed gives all variants the same rows and the same initial adapter, so results are paired. */
+/** Runs one variant. Equal seeds give all variants the same rows and initial adapter, so results are compared by seed. */
 export async function learn(
   variant: Variant,
   swarm: Swarm,
@@ -107,7 +110,7 @@ interface Node {
   readonly feedback: ErrorFeedback;
 }
 
-/** Returns disjoint rows for every node, as a head assigns them. */
+/** Returns the rows of every node: disjoint, and in the order in which a coordinator assigns them. */
 function sharesOf(
   round: number,
   { nodes, steps, batchSize }: Swarm,

@@ -16,10 +16,10 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import { type LearningDeps, learn, type Swarm, type Variant } from './learning-run.ts';
 
 export const name = 'learning';
-export const about = 'loss with each compression: 4 and 8 nodes, many settings, 3 seeds; half an hour';
+export const about = 'loss after training with each compression, for 4 and 8 nodes and 3 seeds; half an hour';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** The demo's task with half the steps per round and half the rows per step, so that three seeds fit into half an hour. */
+/** Settings of the demo, but with half the steps per round and half the rows per step, to run three seeds in half an hour. */
 const LORA = loraConfig({ rank: 16, alpha: 32 });
 const SETTINGS = trainingConfigSchema.parse({
   learningRate: 3e-3,
@@ -32,7 +32,7 @@ const ROUNDS = 8;
 const STEPS = 10;
 const SEEDS = [1, 2, 3];
 const HELD_OUT_ROWS = 128;
-/** Limit of the loss with the balanced preset, relative to the dense one. */
+/** Greatest loss with the balanced preset, relative to that with the dense preset. */
 const TARGET = 1.005;
 
 const DEFAULTS = { decay: 0.5, floor: 0.25 };
@@ -43,7 +43,10 @@ const balanced: Variant = { kind: 'balanced', ...DEFAULTS };
 const tiny: Variant = { kind: 'tiny', ...DEFAULTS };
 const floors = [0, 1].map((floor): Variant => ({ ...balanced, floor }));
 const decays = [0, 0.8, 0.95].map((decay): Variant => ({ ...balanced, decay }));
-/** Each variant changes one setting of the defaults. With 8 nodes, only settings that the number of nodes may affect. */
+/**
+ * Each variant changes one setting of the defaults. With 8 nodes only those settings are measured whose effect may depend on
+ * the number of nodes.
+ */
 const VARIANTS: ReadonlyMap<number, readonly Variant[]> = new Map([
   [4, [single, exact, dense, { kind: 'quality', ...DEFAULTS }, balanced, tiny, ...decays, ...floors]],
   [8, [single, dense, balanced, tiny, ...decays, ...floors]],
@@ -51,9 +54,9 @@ const VARIANTS: ReadonlyMap<number, readonly Variant[]> = new Map([
 const QUICK: typeof VARIANTS = new Map([[4, [single, dense, balanced]]]);
 
 /**
- * Measures the cost of compression: 4 and 8 nodes fine-tune models/nano on Moby Dick, each with its own optimiser, rows and
- * error feedback, with the real codec and the coordinator's merge. They are compared with one machine that trains the same
- * tokens. A seed draws the same rows for all variants, so the ratios are paired.
+ * Measures by how much compression raises the loss. 4 and 8 nodes fine-tune models/nano on Moby Dick with the real codec and
+ * the coordinator's merge. Each node has its own optimiser, rows and error feedback. They are compared with one machine that
+ * trains on the same tokens. Equal seeds draw the same rows for all variants, so losses are compared seed by seed.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-learning-'));
@@ -147,7 +150,7 @@ export async function nanoTrainer(
   );
 }
 
-/** Loads the data: the demo's split of the book by chapter. */
+/** Loads the book and the base. The chapters are split as in the demo. */
 export async function prepare(cacheDir: string): Promise<LearningDeps> {
   const tokenizer = await loadTokenizer(join(ROOT, 'models/nano'));
   const trainer = await nanoTrainer(cacheDir);
@@ -157,7 +160,7 @@ export async function prepare(cacheDir: string): Promise<LearningDeps> {
     return number === undefined ? [] : [{ file, number: Number(number) }];
   });
   const rowsOf = async (held: boolean) => {
-    // Includes the demo's test chapters: its settings were chosen on the held-out chapters alone.
+    // The training rows include the demo's test chapters, because the demo's settings were chosen without them.
     const part = chapters.filter(({ number }) => (partOf(number) === 'heldOut') === held);
     const texts = await Promise.all(part.map(({ file }) => readFile(join(folder, file), 'utf8')));
     return packedRows(texts, tokenizer, SETTINGS);

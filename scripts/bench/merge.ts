@@ -17,15 +17,18 @@ export const about = 'time and memory to merge 100 updates of 5 million paramete
 
 const UPDATES = 100;
 const TARGET_SECONDS = 3;
-/** Memory that a merge may gain from the tenth update to the last: heap noise, not 45 MB of updates. */
+/**
+ * Most memory that a merge may gain from the tenth update to the last. This allows for noise of the heap; a merge that kept
+ * the updates would gain 45 MB.
+ */
 const TARGET_GROWTH_MB = 1;
-/** Garbage collections until the memory is stable. A collection leaves buffers for the next one to free. */
+/** Most garbage collections until the memory is stable. A collection leaves buffers that only the next one frees. */
 const MAX_COLLECTIONS = 10;
 /** Readings that differ by less than this are equal. */
 const SAME_BYTES = 10_000;
-/** Different updates. The others repeat them under other peer ids, which costs a merge the same. */
+/** Different updates. The others repeat them under other peer ids, which is as much work for the merge. */
 const DISTINCT = 10;
-/** Repeats, of which the fastest counts. */
+/** Repeats. The fastest counts. */
 const REPEATS = 3;
 /** The adapter of a 135M-parameter Llama at rank 16: 30 layers of seven modules, 4.9 million parameters. */
 const SHAPES = [
@@ -40,7 +43,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
     SHAPES.map((shape, module) => ({ name: `${layer}.${module}`, shape: [...shape] })),
   ).flat();
   const parameters = layout.reduce((sum, { shape }) => sum + shape[0]! * shape[1]!, 0);
-  const what = `${UPDATES} updates of ${(parameters / 1e6).toFixed(2)}M parameters, synthetic (cubed uniform), decoding included`;
+  const what = `${UPDATES} synthetic updates of ${(parameters / 1e6).toFixed(2)}M parameters, including decoding`;
   for (const preset of ['balanced', 'dense'] as const) {
     options.log(`merge: encoding ${DISTINCT} ${preset} updates`);
     const encoded = Array.from(
@@ -56,7 +59,7 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
       report({ name: `merge ${preset} ${label}`, value, unit, target, met, reference });
     };
     row('time', plain, 'CPU s', TARGET_SECONDS, what);
-    row('time with norm clip', robust, 'CPU s', null, `${what} twice: for norms, then for sums`);
+    row('time with norm clip', robust, 'CPU s', null, `${what} each twice, for the norms and for the sums`);
     row(
       'growth',
       growth,

@@ -21,11 +21,11 @@ const SETTINGS = trainingConfigSchema.parse({ batchSize: 4, microBatch: 4 });
 
 export interface PseudoGradients {
   layout: UpdateLayout;
-  /** The node's error feedback in each round before compression: the input of the codec. */
+  /** The node's error feedback in each round before compression, which is the input of the codec. */
   rounds: Float32Array[][];
 }
 
-/** Trains the shipped model on Moby Dick as one node that sends balanced updates, and records its error feedback. */
+/** Trains models/nano on Moby Dick as one node that sends balanced updates, and records the node's error feedback. */
 export async function pseudoGradients(rounds: number, log: (line: string) => void): Promise<PseudoGradients> {
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-codec-'));
   const model = await openBase(join(ROOT, 'models/nano'));

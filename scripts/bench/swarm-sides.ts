@@ -18,7 +18,7 @@ import { groupCpuMilliseconds, processGroup } from './cpu-time.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const BASE = join(ROOT, 'models', 'nano');
-/** Nodes of the swarm, each with a trainer of one thread. The single trainer has as many threads as all nodes together. */
+/** Nodes of the swarm, each with a trainer of one thread. */
 export const NODES = 3;
 const LORA = loraConfig({ rank: 16, alpha: 32 });
 const TRAINING = { learningRate: 1e-3, batchSize: 8, microBatch: 8, sequenceLength: 128 };
@@ -28,16 +28,16 @@ export interface Size {
   localSteps: number;
   /** Rounds. The first does not count, because it compiles graphs and measures the nodes. */
   rounds: number;
-  /** Times that both sides run, in changing order, so that other load affects both alike. */
+  /** How often the swarm and the trainers run. Their order changes, so that other load affects all alike. */
   repeats: number;
 }
 
 export interface Measured {
   /** By wall clock. */
   tokensPerSecond: number;
-  /** Processor time of all processes of a side, in ms per 1,000 tokens; null if the system does not report it. */
+  /** Processor time of all processes involved, in ms per 1,000 tokens; null if the system does not report it. */
   processor: number | null;
-  /** Share of the time besides the slowest training of each round; null without rounds. */
+  /** Share of the time in which not even the slowest node of the round trains; null for a single trainer. */
   between: number | null;
 }
 
@@ -86,7 +86,7 @@ export async function measureSwarm(
     let tokens = 0;
     let from: { at: number; processor: number | null } | null = null;
     let to = 0;
-    /** Seconds of the slowest training: summed over the timed rounds, and in the open round. */
+    /** Training seconds of the slowest node of a round: summed over the timed rounds, and in the open round. */
     let trained = 0;
     let slowest = 0;
     const processor = () => groupCpuMilliseconds(helpers.map(({ pid }) => pid!));

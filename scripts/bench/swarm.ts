@@ -6,7 +6,8 @@ import type { BenchOptions, BenchRow } from '../bench.ts';
 import { type Measured, measureSwarm, measureTrainer, NODES, type Size } from './swarm-sides.ts';
 
 export const name = 'swarm';
-export const about = 'a swarm of 3 nodes against one trainer with as many threads, in turns; some minutes';
+export const about =
+  'speed of a swarm of 3 nodes and of one trainer with as many threads, in turns; five minutes';
 
 const ROOT = join(import.meta.dirname, '../..');
 const SWARM = 'swarm';
@@ -19,16 +20,17 @@ const FULL: Size = { localSteps: 48, rounds: 3, repeats: 3 };
 const QUICK: Size = { localSteps: 12, rounds: 2, repeats: 1 };
 
 /**
- * Compares the training speed of a whole swarm with one trainer process that has the nodes' threads, on the same tokens, in
- * alternation. The swarm is a coordinator and nodes on loopback, with exchange, merge and gate. The speeds are by wall clock,
- * so run it on an idle machine: a busy one shares its cores by process, and a swarm has more processes.
+ * Compares the training speed of a swarm with that of one trainer process, on the same tokens, in alternation. The trainer
+ * has as many threads as all nodes together. The swarm is a coordinator and nodes on loopback, with exchange, merge and
+ * gate. Run it on an idle machine, because speeds are by wall clock: a busy machine shares its cores by process, and the
+ * swarm has more processes than the trainer.
  */
 export async function run(report: (row: BenchRow) => void, options: BenchOptions): Promise<void> {
   const size = options.quick ? QUICK : FULL;
   const folder = await mkdtemp(join(tmpdir(), 'swarm-bench-'));
   const signal = AbortSignal.timeout(PATIENCE_MS);
   const [load] = loadavg() as [number, number, number];
-  // A benchmark that has just ended still adds up to one load per core.
+  // A benchmark that has just ended still adds up to 1 per core to the load.
   if (load > availableParallelism() + 1) {
     options.log(`swarm: the machine is busy (load ${load.toFixed(0)}): only processor times are reliable`);
   }
@@ -69,11 +71,11 @@ export async function run(report: (row: BenchRow) => void, options: BenchOptions
   }
   const swarm = found.get(SWARM)!;
   report({
-    name: 'swarm, between trainings',
+    name: 'swarm, time outside training',
     value: median(swarm.map((one) => 100 * one.between!)),
     unit: '% of the time',
     ...fact,
-    reference: 'time besides the slowest training of each round: exchange, merge, gate, next head',
+    reference: 'exchange, merge, gate and next head; the slowest node of a round counts as training',
   });
   for (const threads of trainers) {
     const single = found.get(trainerName(threads))!;

@@ -6,7 +6,7 @@ import { GRAPH_PROCESS_ENVIRONMENT } from '../../lora/engines/allocator.ts';
 export interface Step {
   readonly milliseconds: number;
   readonly cpuMilliseconds: number;
-  /** Operations of its matrix products. Only our own contestants report it. */
+  /** Floating-point operations of its matrix products. Only our own contestants report them. */
   readonly flops?: number;
   /** Nats per supervised token. */
   readonly loss: number;
@@ -25,14 +25,14 @@ export interface ContestantOptions {
 const STEP_DEADLINE_MS = 300_000;
 
 /**
- * A program that takes steps when it is its turn. Each turn has its own process: several would not fit into memory together,
- * and each turn starts with freshly allocated memory.
+ * A program that takes steps when it is its turn. Each turn is a process of its own, because several would not fit into
+ * memory together. Each turn also starts with freshly allocated memory.
  */
 export class Contestant {
   readonly name: string;
   /** The steps that count. */
   readonly steps: Step[] = [];
-  /** Why it has failed; null otherwise. */
+  /** Reason of a failure; null if there was none. */
   failure: string | null = null;
   readonly #options: ContestantOptions;
   readonly #setup: string;
@@ -66,7 +66,7 @@ export class Contestant {
       clearTimeout(deadline);
       if (done) {
         await ended;
-        this.failure = `ended with ${child.signalCode ?? child.exitCode} in its ${index === 0 ? 'first' : 'next'} step (SIGKILL: out of memory, or longer than ${STEP_DEADLINE_MS / 1000} s)`;
+        this.failure = `ended with ${child.signalCode ?? child.exitCode} in its ${index === 0 ? 'first' : 'next'} step (SIGKILL means out of memory, or a step of more than ${STEP_DEADLINE_MS / 1000} s)`;
         log(`${this.name} ${this.failure}`);
         return;
       }
@@ -86,7 +86,7 @@ export class Contestant {
     this.#child?.kill('SIGKILL');
   }
 
-  /** Time of the best step: other load can only add time. */
+  /** Time of the fastest step. Other load can only add time. */
   get milliseconds(): number {
     return Math.min(...this.steps.map(({ milliseconds }) => milliseconds));
   }

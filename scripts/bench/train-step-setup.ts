@@ -8,7 +8,7 @@ import { PEFT_PREFIX } from '../../lora/models/lora.ts';
 
 /** Measured models by their name in --shape: the parts of config.json that a training step depends on. */
 export const MODELS = {
-  /** SmolLM2-135M: the model of DESIGN.md's first measurements. */
+  /** SmolLM2-135M: the model of the project's first measurements. */
   '135m': {
     model_type: 'llama',
     vocab_size: 49_152,
@@ -22,7 +22,7 @@ export const MODELS = {
     max_position_embeddings: 2048,
     tie_word_embeddings: true,
   },
-  /** Qwen2.5-0.5B: a large vocabulary relative to its blocks. */
+  /** Qwen2.5-0.5B: a model whose vocabulary is large relative to its blocks. */
   '0.5b': {
     model_type: 'qwen2',
     vocab_size: 151_936,
@@ -56,11 +56,11 @@ export interface BenchShape {
   readonly model: keyof typeof MODELS;
   /** Tokens per row. */
   readonly length: number;
-  /**
-   * Turns of each contestant, and steps of a turn: as many as fit into nine minutes on two cores. The first step of a turn
-   * warms up caches and allocators and does not count, unless it is the only one.
-   */
+  /** Turns of each contestant. Turns and steps are as many as fit into nine minutes on two cores. */
   readonly turns: number;
+  /**
+   * Steps of a turn. The first step warms up caches and allocators and does not count, unless it is the only one.
+   */
   readonly steps: number;
 }
 
@@ -87,7 +87,7 @@ export interface Setup {
   rowTokens: number;
   rank: number;
   config: ModelConfig;
-  /** config.json, for transformers. */
+  /** Content of the model's config.json. */
   huggingFaceConfig: object;
   /** Base parameters, then adapters, each at a multiple of 4,096 bytes. Offset and length in bytes. */
   entries: [name: string, place: { offset: number; length: number; shape: Shape }][];
@@ -103,7 +103,7 @@ export function adaptedModules(config: ModelConfig) {
   return architecture.linearModules(config).filter(({ name }) => name !== architecture.head);
 }
 
-/** Returns a token of the batch and its label: spread over the vocabulary, and the same for every contestant. */
+/** Returns a token of the batch and its label. They are spread over the vocabulary, and the same for every contestant. */
 export function tokenAt(index: number, vocabulary: number): { id: number; label: number } {
   return { id: (index * 7919) % vocabulary, label: ((index + 1) * 104_729) % vocabulary };
 }
@@ -124,7 +124,7 @@ export function benchRows({ config, rows, rowTokens }: Setup, share: number): Ro
 
 const ALIGNMENT = 4096;
 
-/** Writes random weights (norms 1) of base and adapter, so that all contestants compute the same loss. */
+/** Writes random weights of base and adapter (1 for norms) to a file, so that all contestants compute the same loss. */
 export async function writeSetup(
   path: string,
   { model, length: rowTokens }: Pick<BenchShape, 'model' | 'length'>,
@@ -156,7 +156,10 @@ export function weightFile(setup: Setup): WeightFile {
   return { path: setup.path, entries: new Map(setup.entries) };
 }
 
-/** Writes values uniform in ±0.035, the spread of a trained model of this size, or ±0.005 for lora_B, as after some training. */
+/**
+ * Writes values that are uniform in ±0.035, the spread of a trained model of this size. Values of lora_B are uniform in
+ * ±0.005, as after some training. Norms are 1.
+ */
 async function writeRandom(file: FileHandle, offset: number, count: number, name: string): Promise<void> {
   const spread = name.includes('lora_B') ? 0.005 : 0.035;
   let state = 0x9e3779b9 ^ offset ^ 1;

@@ -5,8 +5,8 @@
  *
  * Usage: node train-step-worker.ts [full|supervised|checkpointing|product]
  *
- * `supervised` trains only on the last 30 % of each row, and `checkpointing` computes the forward pass twice. A step of
- * `product` is a chain of the model's widest matrix products: the best speed that the machine reaches.
+ * `supervised` trains only on the last 30 % of each row, and `checkpointing` uses gradient checkpointing. A step of
+ * `product` is a chain of the model's widest matrix products, and shows the best speed that the machine reaches.
  */
 import { open } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
@@ -35,7 +35,7 @@ interface Work {
   supervised: number;
 }
 
-/** Pairs of products (up, then down) in one step of `product`: enough for an exact time. */
+/** Pairs of matrix products (up, then down) in one step of `product`, enough for an exact time. */
 const PRODUCT_PAIRS = 20;
 
 const mode = process.argv[2] ?? 'full';

@@ -1,4 +1,6 @@
-"""PyTorch's contestant of the train-step benchmark: the same Llama, LoRA, weights and tokens as train-step-worker.ts.
+"""PyTorch's contestant of the train-step benchmark: the step of train-step-worker.ts, written in plain PyTorch.
+
+Model, LoRA, weights and tokens are the same. transformers and PEFT are not used.
 
 Usage: python3 train_step.py fp32|bf16
 Reads the setup (JSON) from the first line of standard input, then takes one step for every further line and answers
