@@ -1,9 +1,9 @@
 /**
- * Writes the pages of the library's API into dist/docs: `npm run docs`. A type of the public interface that is not exported
- * or has no docstring is an error.
+ * Writes the pages of the library's API into dist/docs: `npm run docs`. It is an error if a type of the public interface is
+ * not exported or has no docstring.
  *
- * typedoc needs the JavaScript API of TypeScript 6, and the checkout has TypeScript 7. So it has packages of its own in
- * scripts/api-docs, which are installed on first use.
+ * typedoc needs the JavaScript API of TypeScript 6, but the checkout has TypeScript 7. typedoc therefore has packages of its
+ * own in scripts/api-docs, which this script installs on first use.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { runCommand } from './run-command.ts';
 const FOLDER = join(import.meta.dirname, 'api-docs');
 const TYPEDOC = join(FOLDER, 'node_modules', 'typedoc');
 
-/** The version in node_modules is the one in package.json. */
+/** Returns whether typedoc is installed in the version that package.json names. */
 function isInstalled(): boolean {
   const versionIn = (file: string): { version?: string; dependencies?: Record<string, string> } =>
     JSON.parse(readFileSync(file, 'utf8'));

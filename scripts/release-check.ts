@@ -1,6 +1,6 @@
 /**
- * Checks that a release can be made of this checkout: `npm run release:check`. It prints each check, continues after a failed
- * one, and ends with 1 if any failed. It publishes nothing and sets no version.
+ * Checks that a release can be made from this checkout: `npm run release:check`. Prints each check, continues after a failed
+ * one, and exits with 1 if any failed. Publishes nothing and sets no version.
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -11,15 +11,15 @@ const ROOT = join(import.meta.dirname, '..');
 
 interface Check {
   readonly name: string;
-  /** @throws with the reason why it fails */
+  /** @throws Error with the reason, if the check fails */
   run(): Promise<void> | void;
 }
 
-/** Tests that a network is needed for fail without one, and are not skipped. */
+/** With this variable, tests that need a network fail without one. Otherwise they would be skipped. */
 const ENVIRONMENT = { ...process.env, SWARM_TEST_NETWORK: 'required' };
 const npm = (...args: string[]) => runCommand('npm', args, ROOT, ENVIRONMENT);
 
-/** The section of a version: its lines that are no headings. */
+/** Returns the lines of a version's section, without headings and blank lines. */
 export function changelogEntries(changelog: string, version: string): string[] {
   const sections = changelog.split(/^## /m).slice(1);
   const section = sections.find(
@@ -37,7 +37,7 @@ export function changelogEntries(changelog: string, version: string): string[] {
 export function checkChangelog(changelog: string, version: string): void {
   if (changelogEntries(changelog, version).length > 0) return;
   if (changelogEntries(changelog, 'Unreleased').length > 0) return;
-  throw new Error(`CHANGELOG.md has entries neither for ${version} nor under "Unreleased"`);
+  throw new Error(`CHANGELOG.md has no entry for ${version} and none under "Unreleased"`);
 }
 
 function checkTree(): void {
@@ -61,7 +61,7 @@ const CHECKS: readonly Check[] = [
     run: () => npm('test', '--', 'test/unit/house', 'test/unit/cli/docs.test.ts'),
   },
   {
-    // It builds, packs and installs.
+    // The test builds, packs and installs the package.
     name: 'the packed package works in an empty folder',
     run: () => npm('test', '--', 'test/e2e/package.test.ts'),
   },

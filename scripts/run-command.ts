@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 
-/** Runs a command in a folder, with its output on this terminal. @throws Error when it does not end with 0 */
+/** Runs a command in a folder, with its output on this terminal. @throws Error when its exit code is not 0 */
 export async function runCommand(
   command: string,
   args: readonly string[],

@@ -1,8 +1,9 @@
 /**
  * Trains byte-level byte-pair encoding: Sennrich et al. 2016 (arXiv 1508.07909), on bytes as in GPT-2.
  *
- * A merge visits only the words that contain its pair and updates their pair counts, so ten megabytes of text take seconds.
- * Of equally frequent pairs the one with the smaller ids wins, so the result depends on the text alone.
+ * A merge visits only the words that contain its pair, and updates the counts of their pairs. Ten megabytes of text
+ * therefore take only seconds. If two pairs are equally frequent, the one with the smaller ids is merged, so the result
+ * depends only on the text.
  */
 import { SwarmError } from '../../common/errors.ts';
 
@@ -52,7 +53,7 @@ export function trainBpe(words: ReadonlyMap<string, number>, size: number, speci
     });
   }
   const alphabet = byteAlphabet();
-  // Byte ids follow the order of their characters, so that ties break as they would between strings.
+  // Byte ids are in the order of their characters, so that a comparison of ids gives the same result as one of strings.
   const ordered = [...alphabet].sort((a, b) => a.codePointAt(0)! - b.codePointAt(0)!);
   const idOfByte = alphabet.map((character) => special.length + ordered.indexOf(character));
   const vocabulary = [...special, ...ordered];
@@ -75,13 +76,13 @@ interface Candidate {
   readonly count: number;
 }
 
-/** Words as symbol lists, with the count of every adjacent pair, and the words that contain it or once did. */
+/** The words as lists of symbols. Holds for every pair of adjacent symbols its count and the words that contain or contained it. */
 class Corpus {
   readonly #symbols: number[][] = [];
   readonly #weights: number[] = [];
   readonly #counts = new Map<number, number>();
   readonly #holders = new Map<number, Set<number>>();
-  /** Binary heap of candidates. An entry with an outdated count is put back with the current one. */
+  /** Binary heap of candidates. A popped entry with an outdated count is pushed again with the current count. */
   readonly #heap: Candidate[] = [];
 
   constructor(words: ReadonlyMap<string, number>, idOfByte: readonly number[]) {
@@ -95,7 +96,7 @@ class Corpus {
     for (const [key, count] of this.#counts) this.#push({ key, count });
   }
 
-  /** Returns the pair with the highest count, at least 2. Of equal counts the smallest ids win. */
+  /** Returns the pair with the highest count, or null if no pair occurs twice. Among equal counts, the smallest ids win. */
   mostFrequentPair(): [number, number] | null {
     for (let top = this.#pop(); top !== undefined; top = this.#pop()) {
       const count = this.#counts.get(top.key) ?? 0;
@@ -131,7 +132,7 @@ class Corpus {
     }
     this.#counts.delete(key);
     this.#holders.delete(key);
-    // Only pairs with the new symbol are pushed: the counts of older pairs can only have decreased.
+    // Only pairs with the new symbol are pushed. The counts of older pairs can only have decreased, and they are in the heap.
     for (const pair of grown) {
       const isNew = pair % PAIR_BASE === merged || Math.floor(pair / PAIR_BASE) === merged;
       if (isNew) this.#push({ key: pair, count: this.#counts.get(pair)! });

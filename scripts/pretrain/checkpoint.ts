@@ -1,4 +1,4 @@
-/** State of a pretraining run on disk, from which a killed run continues. */
+/** The state of a pretraining run on disk. A killed run continues from it. */
 import { mkdir, open, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { deserialize, serialize } from 'node:v8';
@@ -23,7 +23,7 @@ export interface PretrainState {
 
 const FILE = 'state.v8';
 
-/** Writes a temporary file, fsyncs and renames it. A kill leaves either the old or the new state. */
+/** Writes a temporary file, syncs it to disk and renames it. A kill leaves either the old or the new state. */
 export async function saveState(dir: string, state: PretrainState): Promise<void> {
   await mkdir(dir, { recursive: true });
   const temporary = join(dir, `${FILE}.tmp`);

@@ -1,8 +1,9 @@
 /**
- * The State of the Union addresses as training rows: split by speech, cut into passages of whole sentences.
+ * The State of the Union addresses as training rows. Whole speeches are held out; the others are cut into passages of whole
+ * sentences.
  *
  * Every passage starts with the beginning-of-text token, so that the model can start with any sentence. Each epoch cuts the
- * passages at other places, so the text repeats but its rows do not.
+ * passages at different places. The text repeats in each epoch, but the rows do not.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,7 +14,7 @@ import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
 
 /** One speech in this many is held out, spread over the two centuries. */
 const HELD_OUT_EVERY = 20;
-/** Share of passages that are shorter than a row, so that the model also learns short texts. */
+/** Share of passages that are cut shorter than a row, so that the model also learns short texts. */
 const SHORT_PASSAGES = 0.3;
 /** Smallest target length of a passage, in tokens. */
 const SHORTEST_PASSAGE = 24;
@@ -37,7 +38,7 @@ export async function readSpeeches(packageDir: string): Promise<{ training: Spee
   };
 }
 
-/** Tokens of a sentence at the start of a passage, and inside one (after a space). */
+/** The tokens of a sentence at the start of a passage (`first`), and after a space inside a passage (`later`). */
 interface Sentence {
   readonly first: readonly number[];
   readonly later: readonly number[];

@@ -1,4 +1,4 @@
-/** Writes the trained model as a Hugging Face folder, with a README of its training and its losses. */
+/** Writes the trained model as a Hugging Face folder, with a README about its training and its losses. */
 import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { decodeFloats, encodeFloats } from '../../lora/models/dtypes.ts';
@@ -29,7 +29,7 @@ export async function exportModel(
   await mkdir(out, { recursive: true });
   const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
   const parameters = llama.parameters(MODEL.config);
-  // The shipped weights are measured: rounded to 16 bits.
+  // The README reports the loss of the weights as shipped, rounded to 16 bits.
   const shipped = state.parameters.map((tensor) => decodeFloats(encodeFloats(tensor, 'F16'), 'F16'));
   const after = await deps.heldOut.whole(shipped);
   await writeSafetensors(

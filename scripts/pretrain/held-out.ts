@@ -1,4 +1,4 @@
-/** Loss of the model on held-out speeches during training. */
+/** Measures the loss of the model on the held-out speeches. */
 import { packedRows } from '../../lora/data/packing/pack-documents.ts';
 import type { Row } from '../../lora/data/row.ts';
 import type { TextTokenizer } from '../../lora/data/tokenizer.ts';
@@ -11,7 +11,7 @@ import { MODEL, STAGES, type Stage } from './recipe.ts';
 
 /** Losses are measured on rows of the full context length. */
 const { batch, length }: Stage = STAGES.at(-1)!;
-/** Rows that reports during training measure. The README's losses are over all rows. */
+/** Rows that are evaluated for a report during training. The README's losses are over all held-out rows. */
 const REPORT_ROWS = 48;
 
 export interface HeldOutLoss {

@@ -38,7 +38,7 @@ export const GENERATION_CONFIG = { bos_token_id: 0, eos_token_id: 1, pad_token_i
 
 export const RECIPE_SEED = 1;
 
-/** `totalSteps` follows from the training time. Row length and batch follow from the stages. */
+/** Settings of the optimiser. `totalSteps` follows from the training time; row length and batch are in STAGES. */
 export const RECIPE = trainingConfigSchema.parse({
   learningRate: 2e-3,
   schedule: 'cosine',
@@ -59,8 +59,9 @@ export interface Stage {
 }
 
 /**
- * Short rows first, then the full context. With the same tokens per step, short rows have twice as many passages and cost
- * less attention: 4.89 nats on training text after 400 steps, against 5.19 with long rows from the start.
+ * The stages of training: short rows first, then the full context. With the same tokens per step, short rows have twice as
+ * many passages and need less time for attention. After 400 steps the loss on training text was 4.89 nats, and 5.19 nats with
+ * long rows from the start.
  */
 export const STAGES: readonly Stage[] = [
   { until: 0.8, batch: 8, length: 256 },

@@ -13,16 +13,16 @@ import type { HeldOut } from './held-out.ts';
 import { initialWeights } from './initialise.ts';
 import { MODEL, NANO_CONFIG, RECIPE, RECIPE_SEED, STAGES, type Stage } from './recipe.ts';
 
-/** Throughput is measured over these steps. They are in the warm-up, whose learning rate does not depend on the total. */
+/** Steps between which throughput is measured. They are in the warm-up, whose learning rate does not depend on the total. */
 const MEASURE_FROM = 10;
 const MEASURE_UNTIL = 60;
 const REPORT_EVERY_STEPS = 50;
-/** Steps between two held-out losses and state files. A kill loses at most some minutes of work. */
+/** Steps between two evaluations, each with a saved state. A kill loses at most a few minutes of work. */
 const SAVE_EVERY_STEPS = 250;
 
 export interface PretrainOptions {
   stateDir: string;
-  /** null: as many as fit into `seconds`, by a measurement at the start. */
+  /** null: as many steps as fit into `seconds`, by a measurement at the start. */
   steps: number | null;
   seconds: number;
 }
@@ -35,7 +35,7 @@ export interface PretrainDeps {
   log(line: string): void;
 }
 
-/** Trains to the end of the schedule, from the saved state if there is one. The result is the new saved state. */
+/** Trains to the end of the schedule, from the saved state if there is one. Saves the final state. */
 export async function pretrain(options: PretrainOptions, deps: PretrainDeps): Promise<void> {
   const state = (await loadState(options.stateDir)) ?? (await freshState(deps));
   state.totalSteps ||= options.steps ?? 0;

@@ -82,7 +82,7 @@ export interface AdapterParity {
   gradients: Map<string, number>;
   /** Values after the steps, by tensor. */
   trained: Map<string, number>;
-  /** Not a difference from PEFT: the largest change that the steps made to each tensor. */
+  /** The largest change that the steps made to each tensor. This is no difference from PEFT. */
   moved: Map<string, number>;
 }
 

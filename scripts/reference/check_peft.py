@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 TOLERANCE = 1e-4
-# Both sides round merged 16-bit weights: this program once, PEFT twice.
+# lora-swarm rounds merged 16-bit weights once, and PEFT rounds them twice.
 TOLERANCE_16_BIT = 0.1
 
-# Warnings of PEFT that are harmless here: for an adapter with a copy of one of two tied weights, and for an adapter on
-# both kinds of linear module (Conv1D and an output head), for which no value of fan_in_fan_out is right.
+# Warnings of PEFT that are harmless here. The first is for an adapter with a copy of one of two tied weights. The second is
+# for an adapter on two kinds of linear module (Conv1D and an output head), for which no value of fan_in_fan_out is right.
 EXPECTED = ["tie_word_embeddings", "fan_in_fan_out is set to True but the target module is `torch.nn.Linear`"]
 
 

@@ -15,7 +15,7 @@ def disturb(model) -> None:
 
 
 def random_rows(vocabulary: int, length: int, starts_of_rows):
-    """Makes a row for each list of document starts. Labels are already shifted; -100 for tokens that are not supervised."""
+    """Makes a row for each list of document starts. Labels are already shifted, and -100 for tokens without supervision."""
     rows = []
     for starts in starts_of_rows:
         ids = torch.randint(0, vocabulary, (length,)).tolist()
@@ -40,7 +40,10 @@ def positions_of(rows) -> torch.Tensor:
 
 
 def block_mask(rows, window: int | None = None) -> torch.Tensor:
-    """[B, 1, T, T]: 0 if a token sees another (earlier, in its own document and window), else the type's minimum."""
+    """Returns the mask [B, 1, T, T]: 0 where a token sees another one, elsewhere the minimum of the type.
+
+    A token sees itself and the earlier tokens of its document, within the window.
+    """
     segments = column(rows, "segments")
     index = torch.arange(segments.shape[1])
     distance = index[:, None] - index[None, :]
@@ -51,7 +54,7 @@ def block_mask(rows, window: int | None = None) -> torch.Tensor:
 
 
 def packed_logits(model, rows, mask) -> torch.Tensor:
-    """Logits [B*T, V]. The mask is one tensor, or a dict with one per layer type, as the model expects."""
+    """Returns the logits [B*T, V]. The mask is one tensor, or a dict with one per layer type, as the model expects."""
     out = model(input_ids=column(rows, "ids"), attention_mask=mask, position_ids=positions_of(rows), use_cache=False)
     return out.logits.flatten(0, 1)
 

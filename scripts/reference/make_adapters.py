@@ -26,8 +26,8 @@ from transformers import AutoModelForCausalLM
 
 LENGTH = 16
 ADAMW = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.0)
-# A bias of keys does not change the softmax, so its gradient consists of rounding errors, and Adam divides by its size.
-# With the usual epsilon both sides would take full steps in the direction of their rounding errors.
+# A bias of keys does not change the softmax, so its gradient consists only of rounding errors. Adam divides a gradient by
+# its size, so with the usual epsilon both programs would take full steps in the direction of their rounding errors.
 BIAS_EPSILON = 1e-5
 CLIP_NORM = 1.0
 STEPS = 3

@@ -1,5 +1,8 @@
-"""Saves published config.json files with today's transformers: fills in "saved" of test/fixtures/published-configs.json
-from "published", the file on the hub in the layout of transformers 4."""
+"""Saves published config.json files with transformers 5.
+
+In test/fixtures/published-configs.json, "published" is the file on the hub in the layout of transformers 4. This script
+fills in "saved", the same config as transformers 5 saves it.
+"""
 
 import json
 import tempfile

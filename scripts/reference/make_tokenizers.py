@@ -1,8 +1,11 @@
 """Tiny tokenizers of every kind that model families use, with the results of transformers for 2,000 hard strings.
 
-Usage: make_tokenizers.py DIR. Writes strings.json.gz, and NAME.json.gz for each tokenizer: its tokenizer.json and
-tokenizer_config.json, the full ids of some strings, and for every string the first four bytes of two SHA-256 digests: of
-the ids (as text with commas, special tokens added), and of the two decodings (special tokens kept, NUL, left out).
+Usage: make_tokenizers.py DIR
+
+Writes strings.json.gz, and NAME.json.gz for each tokenizer. NAME.json.gz holds tokenizer.json and tokenizer_config.json,
+the full ids of some strings, and for every string the first four bytes of two SHA-256 digests. One is the digest of the
+ids (as text with commas, special tokens added). The other is that of two decodings, joined by NUL: with the special tokens
+kept, and with them left out.
 """
 
 import base64

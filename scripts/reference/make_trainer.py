@@ -1,8 +1,8 @@
 """Runs a reference training with transformers' Trainer: python make_trainer.py test/fixtures
 
-Takes the base and the adapter of test/fixtures/llama-tiny-untied and trains the adapter for six steps of two times two rows
-of unequal length: linear schedule, weight decay, label smoothing, clipped gradients, accumulation. Writes <folder>/trainer.json
-(settings, rows, and the log of each step) and <folder>/trainer.safetensors (the trained adapter).
+Trains the adapter of test/fixtures/llama-tiny-untied on its base for six steps. A step accumulates gradients over two times
+two rows of unequal length, with a linear schedule, weight decay, label smoothing and clipped gradients. Writes
+<folder>/trainer.json (settings, rows, and the log of each step) and <folder>/trainer.safetensors (the trained adapter).
 """
 
 import json

@@ -48,7 +48,7 @@ interface Reference extends ReferenceFile {
   tensor(name: string): Promise<Float32Array>;
 }
 
-/** Largest differences from the reference, over all tensors: absolute, and relative to a tensor's largest reference value. */
+/** Largest differences from the reference over all tensors. `relative` is relative to a tensor's largest reference value. */
 export interface Difference {
   absolute: number;
   relative: number;

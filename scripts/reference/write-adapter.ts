@@ -85,7 +85,7 @@ function fitting(shape: Partial<LoraConfig>): LoraConfig {
 async function write(dir: string, lora: LoraConfig): Promise<void> {
   await mkdir(dir, { recursive: true });
   const layout = adapterLayout(model, lora);
-  // An initial adapter changes nothing, so change all its values.
+  // An initial adapter does not change the model's logits, so change all its values.
   const tensors = (await initialAdapter(model, lora, 1)).map((values, i) =>
     values.map(
       (value, j) =>
