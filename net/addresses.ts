@@ -42,19 +42,19 @@ export function sortByReach(addresses: readonly string[]): string[] {
   return addresses.toSorted((a, b) => rank(a) - rank(b));
 }
 
-/** Explanations of a failed dial, by the error of the library or the system. */
+/** Explanations of a failed dial. `pattern` matches the error of libp2p or of the system. */
 const failures: readonly { pattern: RegExp; reason: string; text: string; next: string }[] = [
   {
     pattern: /ECONNREFUSED/,
     reason: 'refused',
     text: 'connection refused',
-    next: 'check that the other side runs, and its port',
+    next: 'check that the other peer is running, and check its port',
   },
   {
     pattern: /ENOTFOUND|EAI_AGAIN|DNS/i,
     reason: 'unresolved',
     text: 'unknown host name',
-    next: 'check the spelling of the host name, and your DNS',
+    next: 'check the spelling of the host name and your DNS settings',
   },
   {
     pattern: /EHOSTUNREACH|ENETUNREACH|ENETDOWN/,
@@ -65,20 +65,20 @@ const failures: readonly { pattern: RegExp; reason: string; text: string; next: 
   {
     pattern: /UnexpectedPeer|does not match expected|payload identity key/i,
     reason: 'other-peer',
-    text: 'another peer answers there',
-    next: 'ask for a new address or invite: the peer id at the end of this one is out of date',
+    text: 'a different peer answers at that address',
+    next: 'ask for a new address or invite, because the peer id at the end of this one is out of date',
   },
   {
     pattern: /dial self/i,
     reason: 'self',
-    text: 'the address is our own',
+    text: 'the address is that of this peer itself',
     next: 'use the address of another peer',
   },
   {
     pattern: /ECONNRESET|closed|reset|EncryptionFailed|denied/i,
     reason: 'hung-up',
     text: 'the other side closed the connection',
-    next: 'check that a lora-swarm peer listens there, and that it has places left, also for your network',
+    next: 'check that a lora-swarm peer listens there and has free connections, in total and for your network',
   },
   {
     pattern: /No transport|could not be dialed|no valid addresses/i,
@@ -88,7 +88,7 @@ const failures: readonly { pattern: RegExp; reason: string; text: string; next: 
   },
 ];
 
-/** Converts the error of a failed dial to CONNECT_FAILED: which address, what happened, and what to check. */
+/** Converts the error of a failed dial to CONNECT_FAILED, which names the address, the cause, and what to check. */
 export function connectError(address: string, cause: unknown): SwarmError {
   if (isSwarmError(cause, 'CONNECT_FAILED')) return cause;
   const description = describe(cause);
@@ -97,7 +97,7 @@ export function connectError(address: string, cause: unknown): SwarmError {
     ? {
         reason: 'timeout',
         text: `no answer within ${DIAL_TIMEOUT_MS / 1000} s`,
-        next: 'check address, firewall and port forwarding',
+        next: 'check the address, the firewall and port forwarding',
       }
     : (failures.find(({ pattern }) => pattern.test(description)) ?? {
         reason: 'unknown',

@@ -1,11 +1,12 @@
 import { defineErrors } from '../common/errors.ts';
 
-const CHECK_REACHABILITY = 'check the address, and that the other machine is up and its port is open';
+const CHECK_REACHABILITY =
+  'check the address, and check that the other machine is running and its port is open';
 
 export const netError = defineErrors({
   ADDRESSES_PRIVATE: {
     kind: 'failed',
-    next: 'to let other networks connect, start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT, and behind a router also with --announce and its public address',
+    next: 'to let other networks connect, start the coordinator with --listen /ip4/0.0.0.0/tcp/PORT; behind a router, also give the public address with --announce',
   },
   BLOB_BUSY: 'failed',
   BLOB_UNAVAILABLE: 'failed',

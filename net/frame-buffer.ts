@@ -2,19 +2,22 @@ import type { SwarmError } from '../common/errors.ts';
 import { netError } from './errors.ts';
 
 /**
- * Pieces up to this size are copied into a block. Kept as they arrive, single bytes would cost over 100 × their number, as
- * objects that also keep the buffers alive in which they arrived.
+ * Pieces up to this size are copied into a block. If single bytes were kept as they arrive, each would take over 100
+ * bytes of memory for its object, and would keep alive the buffer in which it arrived.
  */
 const SMALL_PIECE_BYTES = 1024;
 /** Size of a block for small pieces. */
 const BLOCK_BYTES = 4 * SMALL_PIECE_BYTES;
-/** Longest prefix: lengths below 2^28 as an unsigned varint. A longer prefix is refused. */
+/** Longest length prefix: an unsigned varint below 2^28. A longer prefix is refused. */
 export const LENGTH_PREFIX_BYTES = 4;
 
-/** The unread bytes of a stream of length-prefixed frames. See net/libp2p/muxer.ts for the attack that it defends against. */
+/**
+ * The unread bytes of a stream of length-prefixed frames. net/libp2p/muxer.ts describes the attack with small pieces
+ * that this buffer defends against.
+ */
 export class FrameBuffer {
   #pieces: Uint8Array[] = [];
-  /** The block that small pieces are copied into. The last piece is part of it if it is small. */
+  /** The block that small pieces are copied into. If the last piece is small, it is part of this block. */
   #block: Uint8Array | undefined;
   #length = 0;
 
@@ -48,7 +51,7 @@ export class FrameBuffer {
   }
 
   /**
-   * Takes the next frame, as pieces; null if it is incomplete.
+   * Removes the next frame and returns it as pieces; null if the frame is incomplete.
    * @throws SwarmError FRAME_TOO_LARGE as soon as the length is known
    */
   frame(maxBytes: number): Uint8Array[] | null {

@@ -8,17 +8,19 @@ import { netError } from './errors.ts';
 import { FrameBuffer } from './frame-buffer.ts';
 
 /**
- * Bytes passed to the stream at once: exactly four noise messages (65,519 bytes of plaintext each) with the muxer's header.
- * More would delay pings and gossip on the same connection.
+ * Bytes passed to the stream at once. With the muxer's header they fill exactly four noise messages of 65,519 bytes of
+ * plaintext. More bytes would delay pings and gossip on the same connection.
  */
 const BLOCK_BYTES = 4 * 65_519 - 12;
-/** Bytes discarded after a violation, so that the peer still receives our error. More reset the stream. */
+/**
+ * Bytes discarded after a violation, so that the peer still receives our error. After more bytes the stream is reset.
+ */
 const IGNORED_BYTES = 4 * 1024 * 1024;
 
 export interface FrameStreamOptions {
   /**
-   * Greatest number of unread bytes, prefixes included: what the protocol lets the peer send before it has to wait for an
-   * answer. After more, nothing further is read.
+   * Greatest number of unread bytes, including prefixes. It is the number of bytes that the peer may send before it has
+   * to wait for an answer. If the peer sends more, reads fail with FRAME_FLOOD.
    */
   unreadBytes: number;
 }
@@ -26,9 +28,10 @@ export interface FrameStreamOptions {
 /**
  * Length-prefixed frames (unsigned varint) over a libp2p stream.
  *
- * Not `lpStream` of `@libp2p/utils` 7.4.1: it has one size limit per stream where rpc needs one per frame, and it resets the
- * stream on a violation, so that the peer never receives our error. It also keeps unread pieces as they arrive, a megabyte
- * in single bytes as a million objects, and does not distinguish a clean end from a truncated frame by a typed error.
+ * `lpStream` of `@libp2p/utils` 7.4.1 does not fit, for four reasons. It has one size limit per stream, but rpc needs
+ * one per frame. It resets the stream on a violation, so the peer never receives our error. It keeps unread pieces as
+ * they arrive, so a megabyte that arrives in single bytes becomes a million objects. It has no typed error that tells a
+ * truncated frame from a clean end.
  */
 export class FrameStream {
   readonly #unreadBytes: number;
@@ -52,7 +55,8 @@ export class FrameStream {
   }
 
   /**
-   * Reads the next frame as the chunks in which it arrived; null if the peer has closed its side after a whole frame.
+   * Reads the next frame and returns the chunks in which it arrived; null if the peer has closed its side after a whole
+   * frame.
    * @throws SwarmError FRAME_TOO_LARGE, FRAME_FLOOD, FRAME_TRUNCATED, STREAM_CLOSED, or the signal's reason
    */
   async readChunks(maxBytes: number, signal: AbortSignal): Promise<readonly Uint8Array[] | null> {
@@ -77,8 +81,8 @@ export class FrameStream {
   }
 
   /**
-   * Reads the next frame into the start of `target`; returns its length. Copying large frames is cheaper than keeping their
-   * chunks, because the garbage collector frees short-lived chunks at almost no cost.
+   * Reads the next frame into the start of `target`, and returns its length. Copying a large frame is cheaper than
+   * keeping its chunks, because the garbage collector frees short-lived chunks at almost no cost.
    * @throws as {@link read}, and FRAME_TOO_LARGE if the frame is longer than `target`
    */
   async readInto(target: Uint8Array, signal: AbortSignal): Promise<number> {
@@ -92,7 +96,7 @@ export class FrameStream {
     return at;
   }
 
-  /** Sends each piece as one frame, and waits while the peer does not read. */
+  /** Sends each item of `frames` as one frame. Waits while the peer does not read. */
   async write(frames: Iterable<Uint8Array>, signal: AbortSignal): Promise<void> {
     await pipe(
       frames,
@@ -105,8 +109,8 @@ export class FrameStream {
   }
 
   /**
-   * Sends bytes that already are frames. They must not be modified until the peer has received them: lower layers may still
-   * hold them, unencrypted, after the stream has accepted them.
+   * Sends bytes that already are frames. The caller must not modify them until the peer has received them, because
+   * lower layers may hold them unencrypted after the stream has accepted them.
    */
   async writeFramed(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
     for (let at = 0; at < bytes.length; at += BLOCK_BYTES) {
@@ -114,7 +118,7 @@ export class FrameStream {
     }
   }
 
-  /** Closes our side of the stream; reading is still possible. */
+  /** Closes our side of the stream. Reading is still possible. */
   async closeWrite(signal: AbortSignal): Promise<void> {
     await this.#stream.close({ signal });
   }
@@ -171,8 +175,8 @@ export class FrameStream {
 }
 
 /**
- * Joins pieces into blocks. Each piece sent separately costs a muxer frame, an encryption and four writes to the socket;
- * joining prefixes and frames first halves the cost of a transfer.
+ * Joins prefixes and frames into blocks, which halves the cost of a transfer. Each piece sent on its own would cost a
+ * muxer frame, an encryption and several writes to the socket.
  */
 function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
   let waiting: Uint8Array[] = [];
@@ -190,8 +194,8 @@ function* blocks(pieces: Iterable<Uint8Array>): Generator<Uint8Array> {
 }
 
 /**
- * Waits until the stream accepts bytes again. Not `stream.onDrain()`, which in `@libp2p/utils` 7.4.1 waits only the first
- * time: its promise is never renewed.
+ * Waits until the stream accepts bytes again. Does not use `stream.onDrain()`, which waits only the first time in
+ * `@libp2p/utils` 7.4.1, because its promise is never renewed.
  * @throws SwarmError STREAM_CLOSED, or the signal's reason
  */
 async function drained(stream: Stream, signal: AbortSignal): Promise<void> {

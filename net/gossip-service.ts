@@ -12,36 +12,36 @@ import { type MessageKind, messageBytes } from '../protocol/messages.ts';
 import { type JobChannel, jobChannels, parseJobTopic } from '../protocol/topics.ts';
 
 const HEARTBEAT_MS = 1000;
-/** Gossip heartbeats for which a message can still be forwarded, so the longest time for a verdict. */
+/** Gossip heartbeats during which a message can still be forwarded. A verdict must come within this time. */
 const CACHED_HEARTBEATS = 12;
-/** Heartbeats whose messages are offered to some peers outside the mesh. */
+/** Gossip heartbeats during which a message is offered to some peers outside the mesh. */
 const OFFERED_HEARTBEATS = 6;
-/** Time for which a message is recognised as a duplicate. Later replays are refused because of the round that they name. */
+/** Time for which a message is recognised as a duplicate. Later replays are refused because they name an old round. */
 const SEEN_MS = 120_000;
-/** Time to deliver a requested message. The default of 3 s penalises honest peers whose event loop stalls (Lodestar). */
+/** Time to deliver a requested message. Lodestar found that the default of 3 s penalises honest peers with stalls. */
 const IWANT_FOLLOW_UP_MS = 12_000;
 /** Smallest message announced with IDONTWANT; for smaller ones the announcement costs more than a duplicate. */
 const IDONTWANT_FROM_BYTES = 16 * 1024;
-/** Time until a pruned peer may join the mesh again. The default of 60 s is longer than a restart. */
+/** Time until a pruned peer may join the mesh again. The default of 60 s is longer than a restart takes. */
 const PRUNE_BACKOFF_MS = 15_000;
 const UNSUBSCRIBE_BACKOFF_MS = 2_000;
 const GRAFT_FLOOD_MS = 5_000;
 /** Topics of one peer: all channels of all jobs of a coordinator. */
 const TOPICS_PER_PEER = JOBS_PER_COORDINATOR * jobChannels.length;
-/** gossipsub accounts for the length of each topic of a peer, and this many bytes. */
+/** Bytes that gossipsub counts for each topic of a peer, in addition to the topic's length. */
 const TOPIC_OVERHEAD_BYTES = 1024;
 const TOPIC_BYTES = 128;
-/** Message ids in one IHAVE: twice the heartbeats of the nodes of a full round over the offered time. */
+/** Most message ids in one IHAVE: twice the heartbeats that the nodes of a full round send in the offered time. */
 const OFFERED_MESSAGES =
   2 * Math.ceil((ROUND_PEERS * OFFERED_HEARTBEATS * HEARTBEAT_MS) / HEARTBEAT_INTERVAL_MS);
 /** Space for the signed envelope around the body of a message. */
 const ENVELOPE_BYTES = 1024;
-/** Peers behind one address, such as a lab, before they are penalised as one attacker. */
+/** Most peers that may share one address, for example in a lab, before they are penalised as one attacker. */
 const PEERS_PER_ADDRESS = 64;
-/** Rejected messages weigh by the square of their count: after nine within the half-life a peer is ignored. */
+/** The penalty grows with the square of a peer's rejected messages. After nine within the half-life it is ignored. */
 const REJECT_WEIGHT = -1;
 const REJECT_HALF_LIFE_MS = 10 * 60_000;
-/** Tolerated breaches of the mesh rules, as restarts and stalls cause them. */
+/** Breaches of the mesh rules that are not penalised, because restarts and stalls cause some. */
 const FORGIVEN_BREACHES = 6;
 
 const channelKind: Record<JobChannel, MessageKind> = { heads: 'head', updates: 'update', peers: 'heartbeat' };
@@ -54,7 +54,8 @@ export function topicMessageBytes(topic: string): number | null {
 
 /**
  * Computes the message id from author, topic and content, so that repeated content is not forwarded again. Without the
- * author, a peer could send another's bytes under its own name first, and the real message would count as a duplicate.
+ * author in it, a peer could send another author's bytes first under its own name, and the real message would count as
+ * a duplicate.
  */
 function messageId(message: Message): Uint8Array {
   const from = message.type === 'signed' ? message.from.toMultihash().bytes : new Uint8Array();
@@ -66,7 +67,7 @@ function messageId(message: Message): Uint8Array {
     .subarray(0, 20);
 }
 
-/** Only rejected messages count. Our topics are too quiet for positive scores or delivery quotas. */
+/** Score parameters of a topic. Only rejected messages count: our topics have too few messages for other scores. */
 export const topicScore: TopicScoreParams = {
   topicWeight: 1,
   timeInMeshWeight: 0,
@@ -111,7 +112,7 @@ export function gossipService(): ReturnType<typeof gossipsub> {
     emitSelf: false,
     doPX: false,
     runOnLimitedConnection: false,
-    // Updates have few subscribers, and heads are flooded by their author: a sparse mesh saves copies of both.
+    // A sparse mesh saves copies. It suffices, because updates have few subscribers and authors flood their heads.
     D: 6,
     Dlo: 4,
     Dhi: 8,
@@ -134,7 +135,7 @@ export function gossipService(): ReturnType<typeof gossipsub> {
     maxTopicBytesPerPeer: TOPICS_PER_PEER * (TOPIC_OVERHEAD_BYTES + TOPIC_BYTES),
     decodeRpcLimits: {
       maxSubscriptions: TOPICS_PER_PEER,
-      // An honest peer answers an IWANT with all requested messages in one RPC, which has its own limit in bytes.
+      // An honest peer answers an IWANT with all requested messages in one RPC. GOSSIP_RPC_BYTES limits its size.
       maxMessages: OFFERED_MESSAGES,
       maxIhaveMessageIDs: OFFERED_MESSAGES,
       maxIwantMessageIDs: OFFERED_MESSAGES,

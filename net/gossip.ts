@@ -11,8 +11,8 @@ import type { GossipHandler, GossipVerdict } from './network.ts';
 import type { NetworkObserver } from './observer.ts';
 
 /**
- * The members of `@libp2p/gossipsub` 17.1.1 that its published type leaves out and that {@link Gossip} uses. Exporting the
- * implementation class upstream would replace this interface.
+ * The members of `@libp2p/gossipsub` 17.1.1 that {@link Gossip} uses and that its published type leaves out. If the
+ * library exported its implementation class, this interface would not be needed.
  */
 interface GossipRuntime {
   publish(
@@ -38,7 +38,7 @@ interface Arrival {
   msg: Message;
 }
 
-/** Messages that wait for a verdict. Further ones are dropped, so that a flood does not exhaust memory. */
+/** Most messages that wait for a verdict. Further ones are dropped, so that a flood does not exhaust memory. */
 const PENDING_VERDICTS = 1024;
 
 interface GossipDeps {
@@ -48,7 +48,7 @@ interface GossipDeps {
   observer: NetworkObserver;
 }
 
-/** Gossip topics whose messages are judged by handlers. */
+/** Publishes to gossip topics and subscribes handlers to them. The handlers judge each message that arrives. */
 export class Gossip {
   readonly #runtime: GossipRuntime;
   readonly #deps: GossipDeps;
@@ -58,18 +58,21 @@ export class Gossip {
   constructor(deps: GossipDeps) {
     this.#runtime = deps.pubsub as GossipRuntime;
     this.#deps = deps;
-    // A rule instead of a list: a peer may subscribe to a job's topic before we join the job.
+    // A rule instead of a list, because a peer may subscribe to a job's topic before we join the job.
     this.#runtime.allowedTopics = { has: (topic) => topicMessageBytes(topic) !== null };
     this.#runtime.addEventListener('gossipsub:message', (event) => this.#judge(event.detail));
   }
 
-  /** Publishes a message. Returns the number of peers that it was sent to. @throws SwarmError TOPIC_UNKNOWN, MESSAGE_TOO_LARGE */
+  /**
+   * Publishes a message. Returns the number of peers that it was sent to.
+   * @throws SwarmError TOPIC_UNKNOWN, MESSAGE_TOO_LARGE
+   */
   async publish(topic: string, bytes: Uint8Array): Promise<number> {
     const maxBytes = boundOf(topic);
     if (bytes.byteLength > maxBytes) {
       throw protocolError(
         'MESSAGE_TOO_LARGE',
-        `a message of ${bytes.byteLength} bytes exceeds the ${maxBytes} of ${topic}`,
+        `a message of ${bytes.byteLength} bytes exceeds the limit of ${maxBytes} of ${topic}`,
         { topic, bytes: bytes.byteLength, maxBytes },
       );
     }
@@ -106,14 +109,16 @@ export class Gossip {
     };
   }
 
-  /** Whether gossip flows both ways with a connected peer; see libp2p/gossip-watchdog.ts for why it may not. */
+  /**
+   * Returns whether gossip flows both ways with a connected peer. libp2p/gossip-watchdog.ts explains why it may not.
+   */
   flowsWith(peer: string): boolean {
     const outbound = this.#runtime.streamsOutbound.get(peer)?.rawStream;
     const inbound = this.#runtime.streamsInbound.get(peer)?.rawStream;
     return outbound?.writeStatus === 'writable' && inbound?.remoteWriteStatus === 'writable';
   }
 
-  /** Peers known to be subscribed to a topic. */
+  /** Returns the peers known to be subscribed to a topic. */
   subscribers(topic: string): string[] {
     return this.#runtime.getSubscribers(topic).map(String);
   }

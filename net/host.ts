@@ -28,11 +28,11 @@ import { limitYoungGeneration } from './young-generation.ts';
 export interface HostOptions {
   /** Multiaddrs to listen on; port 0 takes any free port. */
   listen: readonly string[];
-  /** Multiaddrs to announce besides the listen addresses, such as that of a router. @default [] */
+  /** Multiaddrs to announce besides the listen addresses, such as a router's public address. @default [] */
   announce?: readonly string[];
   /** Multiaddrs to stay connected to, with or without /p2p. */
   bootstrap: readonly string[];
-  /** Peer ids of coordinators whose swarms are discovered in the local network; none turns mDNS off. */
+  /** Peer ids of coordinators whose swarms are discovered in the local network. An empty list turns mDNS off. */
   mdns: readonly string[];
   /** The home of the daemon; persistent peers are saved in `<home>/peers.json`. */
   home: string;
@@ -54,13 +54,13 @@ export interface HostDeps {
 
 /** Tag in libp2p's peer store that protects persistent peers when connections have to be closed. */
 const PERSISTENT_TAG = { 'lora-swarm-persistent': { value: 100 } };
-/** Connections up to which peers discovered in the local network are dialled. */
+/** Number of connections from which on peers discovered in the local network are no longer dialled. */
 const DISCOVERED_CONNECTIONS = 64;
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
 
 /**
- * Starts a libp2p node as a SwarmNetwork: TCP, noise, yamux, gossip, rpc and blobs, with persistent peers that are dialled
- * until they answer.
+ * Starts a libp2p node with TCP, noise, yamux, gossip, rpc and blobs, and returns it as a SwarmNetwork. Dials
+ * persistent peers until they answer.
  * @throws SwarmError LISTEN_FAILED
  */
 export async function createHost(options: HostOptions, deps: HostDeps): Promise<SwarmNetwork> {
@@ -123,7 +123,7 @@ class Host implements SwarmNetwork {
   }
 
   async start(): Promise<void> {
-    // Before the node starts, so that identify sends all our protocols to the first peer too.
+    // Add the protocols before the node starts, so that identify also sends them to the first peer.
     await Promise.all([this.#rpc.start(), this.#blobServer.start()]);
     try {
       await this.#node.start();
@@ -281,7 +281,10 @@ class Host implements SwarmNetwork {
     return (await Promise.all(survey)).flat();
   }
 
-  /** Closes the connection, and dials again if we dialled. A peer that dialled us has to dial: it may be behind a router. */
+  /**
+   * Closes the connections to a peer, and dials the peer again if we had dialled it. A peer that dialled us has to dial
+   * again itself, because we may not be able to reach it behind its router.
+   */
   async #reconnect(peer: string): Promise<void> {
     const id = peerIdFromString(peer);
     const outbound = this.#node.getConnections(id).find(({ direction }) => direction === 'outbound');

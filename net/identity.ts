@@ -12,7 +12,7 @@ import { netError } from './errors.ts';
 /** The identity of a daemon: an Ed25519 key that signs messages and authenticates connections. */
 export interface Identity {
   readonly signer: Signer;
-  /** The same key in libp2p's form, for use in net/ only. */
+  /** The same key in the form that libp2p needs. Only net/ uses it. */
   readonly privateKey: Ed25519PrivateKey;
 }
 
@@ -24,7 +24,7 @@ const SEED_BYTES = 32;
 
 /**
  * Reads the key in `<home>/identity` (libp2p's private key protobuf), or creates one on first use. Never overwrites an
- * existing file: a coordinator without its key loses its jobs.
+ * existing file, because a coordinator that loses its key loses its jobs.
  * @throws SwarmError IDENTITY_CORRUPT, WRITE_FAILED, STORE_FULL
  */
 export async function loadIdentity(home: string): Promise<Identity> {
@@ -56,8 +56,9 @@ async function create(home: string, path: string): Promise<Uint8Array> {
     } finally {
       await file.close();
     }
-    // Unlike a rename, a link fails if another process was first; then that key is used. Where there are no links, that
-    // process may read half of the copy: it fails with IDENTITY_CORRUPT, and works when it is started again.
+    // Unlike a rename, a link fails if another process has created the file first. Then this process uses that key.
+    // Without hard links the file is a copy. A process that reads half of the copy fails with IDENTITY_CORRUPT; its
+    // next start works.
     await linkOrCopy(temporary, path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });

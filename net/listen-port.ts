@@ -5,8 +5,8 @@ import { writeDurably } from '../common/durable.ts';
 const FILE = 'listen-port';
 
 /**
- * Returns the default listen address of a daemon: the port of its last start, so that its addresses and invites stay valid
- * over a restart; any free port for the first start.
+ * Returns the default listen address of a daemon. It has the port of the daemon's last start, so that the daemon's
+ * addresses and invites stay valid after a restart. For the first start it has port 0, which takes any free port.
  */
 export async function defaultListen(home: string): Promise<string[]> {
   const text = await readFile(join(home, FILE), 'utf8').catch((error: unknown) => {
@@ -17,7 +17,7 @@ export async function defaultListen(home: string): Promise<string[]> {
   return [`/ip4/0.0.0.0/tcp/${Number.isInteger(port) && port > 0 && port < 65536 ? port : 0}`];
 }
 
-/** Saves the port of the daemon's first address. */
+/** Saves the port of the daemon's first address for {@link defaultListen}. */
 export async function rememberListen(home: string, addresses: readonly string[]): Promise<void> {
   const port = /\/tcp\/(\d+)/.exec(addresses[0] ?? '')?.[1];
   if (port !== undefined) await writeDurably(join(home, FILE), `${port}\n`);

@@ -2,8 +2,8 @@ import type { RpcMethod, RpcRequest, RpcResponse } from '../protocol/rpc.ts';
 import type { Signer } from '../protocol/signing.ts';
 
 /**
- * The network as the daemons see it: peers by id, gossip topics, requests, blobs. Without libp2p types, so that the
- * simulation can replace it by a virtual network.
+ * The network as the daemons see it: peers by id, gossip topics, requests and blobs. The interface has no libp2p types,
+ * so that the simulation can replace libp2p with a virtual network.
  */
 export interface SwarmNetwork {
   readonly signer: Signer;
@@ -16,15 +16,19 @@ export interface SwarmNetwork {
   /** Connects to an address. Returns the peer id. @throws SwarmError CONNECT_FAILED, or the signal's reason */
   connect(address: string, options: { signal: AbortSignal }): Promise<string>;
 
-  /** Publishes to all subscribers. Returns the number of peers that it was sent to; 0 is not an error. */
+  /** Publishes to all subscribers. Returns the number of peers that the message was sent to; 0 is not an error. */
   publish(topic: string, bytes: Uint8Array): Promise<number>;
   /**
-   * Subscribes a handler, which judges each message: `accept` forwards it, `ignore` drops it, `reject` also lowers the
-   * score of the peer that sent it (only for messages that no honest peer sends). Returns a function that unsubscribes.
+   * Subscribes a handler, which judges each message. `accept` forwards the message, `ignore` drops it, and `reject`
+   * also lowers the score of the peer that sent it. `reject` is only for messages that no honest peer sends. Returns a
+   * function that unsubscribes the handler.
    */
   subscribe(topic: string, handler: GossipHandler): () => void;
 
-  /** Calls a method of a peer. @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED (`values.code` from the peer), MESSAGE_* */
+  /**
+   * Calls a method of a peer.
+   * @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED (the peer's code is in `values.code`), MESSAGE_*
+   */
   request<M extends RpcMethod>(
     peer: string,
     method: M,
@@ -32,8 +36,8 @@ export interface SwarmNetwork {
     options: { signal: AbortSignal },
   ): Promise<RpcResponse<M>>;
   /**
-   * Sets the handler of a method. Its SwarmErrors reach the caller as RPC_REFUSED with their code and message. Returns a
-   * function that removes the handler.
+   * Sets the handler of a method. Its SwarmErrors reach the caller as RPC_REFUSED with their code and message. Returns
+   * a function that removes the handler.
    */
   handle<M extends RpcMethod>(
     method: M,
@@ -41,15 +45,18 @@ export interface SwarmNetwork {
   ): () => void;
 
   /**
-   * Fetches a blob into the local store: missing ranges in parallel from the holders, resuming an earlier attempt, with
-   * the digest verified.
+   * Fetches a blob into the local store. Resumes an earlier attempt, fetches the missing ranges from the holders in
+   * parallel, and verifies the digest.
    * @throws SwarmError BLOB_UNAVAILABLE (with the reason of each holder), BLOB_CORRUPT, BLOB_SIZE, STORE_FULL
    */
   fetchBlob(ref: { digest: string; size: number }, options: FetchBlobOptions): Promise<void>;
 
-  /** Returns the bytes over all connections since the start. */
+  /** Returns the bytes sent and received over all connections since the start. */
   traffic(): { sent: number; received: number };
-  /** Calls the listener at the first connection to a peer and after the last one. Returns a function that removes it. */
+  /**
+   * Calls the listener when the first connection to a peer opens and when the last one closes. Returns a function that
+   * removes the listener.
+   */
   onPeer(listener: (event: { type: 'connect' | 'disconnect'; peer: string }) => void): () => void;
   stop(): Promise<void>;
 }
@@ -60,6 +67,7 @@ export interface PeerConnection {
   direction: 'inbound' | 'outbound';
   /** Round-trip time of the last ping in milliseconds; null before the first. */
   rttMs: number | null;
+  /** Milliseconds since the Unix epoch. */
   connectedAt: number;
 }
 

@@ -1,22 +1,22 @@
 /**
- * Receives measurements of rpc, gossip and blobs, for metrics. Each method returns at once and never throws. `code` is "ok"
- * or an error code; the codes of a remote peer and the names of unknown methods come from that peer, so the observer has
- * to bound them.
+ * Receives measurements of rpc, gossip and blobs, for metrics. Each method returns at once and never throws. `code` is
+ * "ok", "aborted" or an error code. A remote peer chooses some error codes and method names, so the observer has to
+ * limit the number of different values.
  */
 export interface NetworkObserver {
-  /** A call has ended: `outbound` is a call of ours. `sent` and `received` are payload bytes. */
+  /** Called when a call has ended. An `outbound` call is one that we made. `sent` and `received` are payload bytes. */
   rpcCall(call: RpcCall): void;
-  /** Calls of other peers in progress here. */
+  /** Called when the number of inbound calls in progress has changed. */
   rpcQueue(inProgress: number): void;
-  /** We published a message, or judged one that arrived. */
+  /** Called when we have published a message, or judged one that arrived. */
   gossipMessage(message: GossipRecord): void;
-  /** Messages that wait for a verdict. */
+  /** Called when the number of messages that wait for a verdict has changed. */
   gossipQueue(pending: number): void;
-  /** The transfer of a range has ended: `inbound` is a range that we fetch. */
+  /** Called when the transfer of a range has ended. An `inbound` range is one that we fetched. */
   blobRange(range: BlobRange): void;
-  /** Ranges being served. */
+  /** Called when the number of ranges that we are serving has changed. */
   blobQueue(ranges: number): void;
-  /** A fetch of a whole blob has ended. */
+  /** Called when our fetch of a whole blob has ended. */
   blobFetch(fetch: { code: string; seconds: number }): void;
 }
 

@@ -1,9 +1,9 @@
-/** Disconnected peers that stay in libp2p's peer store. */
+/** Most disconnected peers that stay in libp2p's peer store. */
 const DISCONNECTED_PEERS = 2048;
 
 /**
- * Bounds libp2p's peer store, which keeps each peer for hours, while a new identity costs an attacker nothing. The peer that
- * disconnected first is forgotten first.
+ * Limits the size of libp2p's peer store. libp2p keeps each peer for hours, and an attacker can create identities at no
+ * cost. The peer that disconnected first is forgotten first.
  */
 export class PeerStoreLimit {
   readonly #forget: (peer: string) => void;

@@ -4,12 +4,12 @@ import type { Clock } from '../common/clock.ts';
 import { writeDurably } from '../common/durable.ts';
 import type { Logger } from '../common/logger.ts';
 
-/** Wait after the first failed dial; doubles with each failure. */
+/** Wait after the first failed dial. It doubles with each further failure. */
 const BACKOFF_MS = 500;
 const BACKOFF_LIMIT_MS = 60_000;
-/** Interval of checks of connected peers, in case a disconnect event is missed. */
+/** Interval at which connected peers are checked, in case a disconnect event was missed. */
 const CHECK_MS = 15_000;
-/** Saved addresses of coordinators and their standbys. A further one replaces the least recently used. */
+/** Most saved addresses of coordinators and their standbys. A further one replaces the least recently used. */
 const SAVED_ADDRESSES = 256;
 
 const fileSchema = z.strictObject({
@@ -36,7 +36,7 @@ interface PersistentPeer {
   cancel: () => void;
 }
 
-/** Keeps connections to a set of addresses: dials again with exponential back-off and jitter, without end. */
+/** Keeps connections to a set of addresses. Redials without end, with exponential back-off and jitter. */
 export class PersistentPeers {
   readonly #path: string;
   readonly #deps: PersistentPeersDeps;
@@ -64,7 +64,7 @@ export class PersistentPeers {
     for (const address of this.#saved) this.add(address, { save: false });
   }
 
-  /** Connects to an address from now on. @param options `save`: also after a restart */
+  /** Keeps a connection to an address from now on. @param options `save`: also after a restart */
   add(address: string, { save }: { save: boolean }): void {
     if (save) this.#save(address);
     if (this.#peers.has(address)) return;
@@ -125,7 +125,7 @@ export class PersistentPeers {
     }
   }
 
-  /** Returns 0.5 to 1.5 × the nominal wait, so that not all peers dial a restarted one at the same time. */
+  /** Returns 0.5 to 1.5 times the nominal wait, so that not all peers dial a restarted peer at the same time. */
   #backoff(failures: number): number {
     const nominal = Math.min(BACKOFF_LIMIT_MS, BACKOFF_MS * 2 ** Math.max(0, failures - 1));
     return nominal * (0.5 + this.#deps.random());

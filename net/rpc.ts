@@ -21,17 +21,19 @@ import { FrameStream } from './frames.ts';
 import { closeStream, type Streams } from './libp2p/streams.ts';
 import type { NetworkObserver, RpcCall } from './observer.ts';
 
-/** The method name is a frame of its own, so that the size limit of the body is known before the body is read. */
+/**
+ * Longest method name. It is a frame of its own, so that the size limit of the body is known before the body is read.
+ */
 const METHOD_NAME_BYTES = 32;
 /** Space for the envelope of an answer, or for the largest refusal. */
 const ANSWER_OVERHEAD_BYTES = 2048;
-/** Inbound calls in progress per connection; a node makes a handful at a time. */
+/** Most inbound calls in progress per connection. A node makes a handful at a time. */
 const INBOUND_CALLS_PER_CONNECTION = 16;
-/** Inbound calls in progress over all peers; each may hold a request and an answer in memory. */
+/** Most inbound calls in progress over all peers. Each may hold a request and an answer in memory. */
 const INBOUND_CALLS = 256;
-/** Outbound calls in progress per connection. */
+/** Most outbound calls in progress per connection. */
 const OUTBOUND_CALLS_PER_CONNECTION = 64;
-/** Bytes that a caller may send: the method name and the largest request of any method. */
+/** Most bytes that a caller may send: the method name and the largest request of any method. */
 const UNREAD_CALL_BYTES =
   2 * LENGTH_PREFIX_BYTES +
   METHOD_NAME_BYTES +
@@ -82,7 +84,10 @@ export class Rpc {
     };
   }
 
-  /** Calls a method of a peer. @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED, MESSAGE_*, or the signal's reason */
+  /**
+   * Calls a method of a peer.
+   * @throws SwarmError RPC_TIMEOUT, RPC_UNREACHABLE, RPC_REFUSED, MESSAGE_*, or the signal's reason
+   */
   async request<M extends RpcMethod>(
     peer: string,
     method: M,
@@ -150,7 +155,7 @@ export class Rpc {
     }
   }
 
-  /** Answers a call. Never throws: an error is sent to the caller, if it is still there, and logged. */
+  /** Answers a call. Never throws. An error is logged, and sent to the caller if the caller is still connected. */
   async #serve(stream: Stream, peer: string): Promise<void> {
     const { clock, log, observer } = this.#deps;
     const start = clock.monotonic();
@@ -188,7 +193,10 @@ export class Rpc {
     }
   }
 
-  /** @param call gets the method and the size of the request */
+  /**
+   * Reads a call, runs its handler and returns the encoded answer.
+   * @param call record that this method adds the method name and the request's size to
+   */
   async #answer(
     frames: FrameStream,
     peer: string,
@@ -207,7 +215,7 @@ export class Rpc {
       throw netError('RPC_RATE_LIMITED', `more than ${calls} calls of ${name} in ${perMs / 1000} s`);
     }
     if (this.#inProgress > INBOUND_CALLS) {
-      throw netError('RPC_BUSY', `${INBOUND_CALLS} calls are in progress`);
+      throw netError('RPC_BUSY', `it is already serving ${INBOUND_CALLS} calls`);
     }
     const bytes = await frames.read(spec.maxRequestBytes, signal);
     call.received = bytes.byteLength;
@@ -234,7 +242,7 @@ function readAnswer<M extends RpcMethod>(bytes: Uint8Array, peer: string, method
   });
 }
 
-/** The error as the caller gets it. Only SwarmErrors are passed on: other errors may hold paths or secrets. */
+/** Returns the error that the caller receives. Only SwarmErrors are passed on, because others may contain secrets. */
 function refusalOf(error: unknown): { code: string; message: string } {
   if (!isSwarmError(error))
     return { code: 'INTERNAL', message: 'the call failed on the other side; see its log' };
@@ -258,13 +266,13 @@ function callError(cause: unknown, peer: string, method: string): SwarmError {
   return netError('RPC_UNREACHABLE', message, { ...values, reason }, { cause });
 }
 
-/** The code of a failed call for the observer: of a refusal, the code that the peer gave. */
+/** Returns the code of a failed call for the observer. For a refusal it is the code that the peer gave. */
 function outcomeOf(error: unknown): string {
   if (!isSwarmError(error)) return 'aborted';
   return error.code === 'RPC_REFUSED' ? String(error.values.code) : error.code;
 }
 
-/** Whether the other side sent a frame above its limit, or more frames than allowed. */
+/** Returns whether the other side sent a frame above its limit, or more bytes than it may send before an answer. */
 function isOversized(error: unknown): boolean {
   return isSwarmError(error, 'FRAME_TOO_LARGE') || isSwarmError(error, 'FRAME_FLOOD');
 }
@@ -272,7 +280,7 @@ function isOversized(error: unknown): boolean {
 function oversized(method: string, what: string, bytes: number, maxBytes: number): SwarmError {
   return protocolError(
     'MESSAGE_TOO_LARGE',
-    `the ${what} of ${method} has ${bytes} bytes, more than ${maxBytes}`,
+    `the ${what} of ${method} has ${bytes} bytes, more than the limit of ${maxBytes}`,
     { method, bytes, maxBytes },
   );
 }

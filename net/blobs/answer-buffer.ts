@@ -2,21 +2,25 @@ import { encode } from 'it-length-prefixed';
 import { BLOB_FRAME_BYTES, BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 import { BLOB_HEADER_BYTES } from './wire.ts';
 
-/** Size of the prefix of a full frame, the longest one. */
+/** Size of the longest prefix in bytes, which is that of a full frame. */
 const PREFIX_BYTES = 3;
 const FRAMES = 1 + Math.ceil(BLOB_RANGE_BYTES / BLOB_FRAME_BYTES);
 
 /**
- * The memory of one answer in wire format: header and range in frames. The disk fills the frames in place, so that nothing
- * is copied or allocated between reading and encrypting.
+ * The memory of one answer in wire format: the header and the range, both in frames. The range is read from disk
+ * directly into the frames, so that nothing is copied or allocated between reading and encrypting.
  *
- * Bytes passed to a stream may wait unencrypted in lower layers, which do not signal when they are done. So a buffer belongs
- * to one stream and is reused only for the next request there: the peer then has the whole answer.
+ * Bytes passed to a stream may wait unencrypted in lower layers, which do not signal when they are done. So a buffer
+ * belongs to one stream, and is reused only for the next request on it. When that request arrives, the peer has the
+ * whole answer.
  */
 export class AnswerBuffer {
   readonly #buffer = Buffer.allocUnsafeSlow(BLOB_HEADER_BYTES + BLOB_RANGE_BYTES + FRAMES * PREFIX_BYTES);
 
-  /** Writes the header and the prefixes for `length` bytes. `targets` are the places of the bytes themselves. */
+  /**
+   * Writes the header, and the prefixes for a range of `length` bytes. Returns the bytes of the whole answer, and as
+   * `targets` the parts of them that the caller has to fill with the range.
+   */
   lay(header: Uint8Array, length: number): { bytes: Uint8Array; targets: Uint8Array[] } {
     const targets: Uint8Array[] = [];
     let at = this.#put(prefixOf(header), 0);
@@ -36,7 +40,7 @@ export class AnswerBuffer {
   }
 }
 
-/** Returns the prefix of a frame: the first piece that the encoder yields. */
+/** Returns the prefix of a frame, which is the first piece that the encoder yields. */
 function prefixOf(frame: Uint8Array): Uint8Array {
   return encode([frame])[Symbol.iterator]().next().value!;
 }

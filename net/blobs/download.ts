@@ -10,11 +10,13 @@ import { RangeBuffers, type RangePool } from './range-buffers.ts';
 import { RangeQueue } from './range-queue.ts';
 import { openRangeStream, type RangeStream } from './range-stream.ts';
 
-/** Streams to one holder, with one range each: enough to keep the connection busy while other ranges are stored. */
+/** Streams to one holder, with one range each. This many keep the connection busy while other ranges are stored. */
 const STREAMS_PER_HOLDER = 6;
-/** Holders that ranges are requested from at the same time. */
+/** Most holders that ranges are requested from at the same time. */
 const HOLDERS_AT_ONCE = 4;
-/** Ranges in memory per holder: for each stream the one in flight, and the last one while it is written and hashed. */
+/**
+ * Ranges in memory per holder: for each stream the range in flight, and the previous range, being written and hashed.
+ */
 const BUFFERS_PER_HOLDER = 2 * STREAMS_PER_HOLDER;
 /** Failures in a row on one stream after which its holder is given up. */
 const TRIES = 3;
@@ -34,13 +36,13 @@ export interface DownloadOptions {
 export interface DownloadDeps {
   streams: Streams;
   clock: Clock;
-  /** One permit per open stream and peer, over all blobs that are being fetched. */
+  /** Permits by peer, one for each open stream, over all blobs that are being fetched. */
   permits: Permits;
   pool: RangePool;
   observer: NetworkObserver;
 }
 
-/** One attempt to complete a blob: from several holders at once, several ranges from each. */
+/** One attempt to complete a blob. It fetches from several holders at once, and several ranges at a time from each. */
 export class Download {
   /** The errors of the holders that were given up. */
   readonly failures = new Map<string, unknown>();
@@ -50,7 +52,7 @@ export class Download {
   readonly #deps: DownloadDeps;
   readonly #queue: RangeQueue;
   readonly #buffers: RangeBuffers;
-  /** Aborted when the attempt ends: the blob is complete, or the disk is full. */
+  /** Aborted when the attempt ends, for example because the blob is complete or the disk is full. */
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
 
@@ -59,7 +61,8 @@ export class Download {
     this.#deps = deps;
     this.#signal = AbortSignal.any([options.signal, this.#stop.signal]);
     this.#queue = new RangeQueue(options.partial);
-    // Ranges that wait to be hashed come on top: they must not use up the buffer of the range that they wait for.
+    // HELD_RANGES more, for ranges that wait to be hashed. Otherwise these could take all buffers, and none would be
+    // left for the range that they wait for.
     const holders = Math.min(HOLDERS_AT_ONCE, options.holders.length);
     this.#buffers = new RangeBuffers({ most: HELD_RANGES + holders * BUFFERS_PER_HOLDER }, deps);
   }
@@ -161,7 +164,7 @@ export class Download {
       if (await partial.write(range, bytes, (part) => this.#buffers.give(part))) this.sources.add(peer);
       this.#queue.arrived(range);
       onProgress?.({ bytes: partial.bytes, total: partial.size });
-      // Ends requests of the same ranges to second holders.
+      // This ends requests to second holders for ranges that have arrived.
       if (partial.complete) this.#stop.abort();
     } catch (error) {
       this.#queue.failed(range, peer);
@@ -175,7 +178,7 @@ export class Download {
   }
 }
 
-/** Whether an error concerns the holder itself, not just one stream: then a retry is pointless. */
+/** Returns whether an error concerns the holder itself, and not only one stream, so that a retry is pointless. */
 function isLasting(error: unknown): boolean {
   const codes = [
     'BLOB_MISSING',

@@ -39,14 +39,20 @@ export class BlobFetcher {
     this.#deps = deps;
   }
 
-  /** @throws SwarmError BLOB_UNAVAILABLE, BLOB_CORRUPT, BLOB_SIZE, STORE_FULL, WRITE_FAILED, or the signal's reason */
+  /**
+   * Fetches a blob, unless the store has it.
+   * @throws SwarmError BLOB_UNAVAILABLE, BLOB_CORRUPT, BLOB_SIZE, STORE_FULL, WRITE_FAILED, or the signal's reason
+   */
   async fetch(ref: Ref, options: FetchBlobOptions): Promise<void> {
     if (ref.size > BLOB_BYTES) {
-      throw storageError('BLOB_SIZE', `blob ${ref.digest} of ${ref.size} bytes exceeds ${BLOB_BYTES}`, {
-        ...ref,
-      });
+      throw storageError(
+        'BLOB_SIZE',
+        `blob ${ref.digest} of ${ref.size} bytes exceeds the limit of ${BLOB_BYTES}`,
+        { ...ref },
+      );
     }
-    // One fetch per blob at a time: a second one waits, then finds the blob or resumes where the first one failed.
+    // One fetch per blob at a time. A second fetch waits. Then it finds the blob, or resumes where the first one
+    // failed.
     for (let other = this.#running.get(ref.digest); other; other = this.#running.get(ref.digest)) {
       await raceSignal(other, options.signal);
     }
@@ -75,8 +81,8 @@ export class BlobFetcher {
   }
 
   /**
-   * Fetches from all holders at once. If the digest then does not match, it does not show which holder sent bad bytes: so
-   * each holder is tried alone, from the beginning, until an honest one is found.
+   * Fetches from all holders at once. If the digest then does not match, it is not known which holder sent bad bytes.
+   * So each holder is then tried alone, from the beginning, until an honest one is found.
    */
   async #complete(partial: PartialBlob, ref: Ref, options: FetchBlobOptions): Promise<void> {
     const corrupt = new Set<string>();
@@ -132,7 +138,7 @@ function failure(ref: Ref, failures: ReadonlyMap<string, unknown>, corrupt: Read
   }
   const wrongSizes = [...failures.values()].filter((error) => isSwarmError(error, 'BLOB_SIZE'));
   if (wrongSizes.length > 0 && wrongSizes.length === failures.size && corrupt.size === 0) {
-    const message = `the holders of blob ${ref.digest} have another size of it (${reasons})`;
+    const message = `the holders have blob ${ref.digest} with a different size (${reasons})`;
     return storageError('BLOB_SIZE', message, values);
   }
   return netError(

@@ -1,13 +1,13 @@
 import { Permits } from '../../common/permits.ts';
 import { BLOB_RANGE_BYTES } from '../../protocol/limits.ts';
 
-/** Spare buffers of 1 MiB kept for the next blob: as many as the ranges of one holder need. */
+/** Most spare buffers of 1 MiB that are kept for the next blob: as many as the ranges of one holder need. */
 const SPARE_BUFFERS = 28;
 
 /**
- * A pool of shared memory for ranges, reused from blob to blob. The hashing thread reads shared memory in place; transferring
- * would allocate on both threads. The garbage collector does not account for shared memory and frees it late, so it is
- * pooled instead of dropped.
+ * A pool of shared memory for ranges, reused from blob to blob. The hashing thread reads shared memory directly;
+ * transferring a buffer to it would allocate memory in both threads. The buffers are pooled because the garbage
+ * collector does not account for shared memory, and frees it late.
  */
 export class RangePool {
   readonly #spare: Uint8Array[] = [];
@@ -21,7 +21,7 @@ export class RangePool {
   }
 }
 
-/** The buffers of one blob: at most `most` in use; further calls wait. */
+/** The buffers of one blob. At most `most` are in use at a time; a caller that needs another one waits. */
 export class RangeBuffers {
   readonly #pool: RangePool;
   readonly #permits: Permits;
@@ -39,7 +39,7 @@ export class RangeBuffers {
     return this.#pool.take();
   }
 
-  /** Returns a buffer, given the buffer or any part of it. */
+  /** Gives a buffer back to the pool. @param part the buffer or any part of it */
   give(part: Uint8Array): void {
     this.#pool.give(new Uint8Array(part.buffer));
     this.#releases.pop()?.();

@@ -2,12 +2,13 @@ import { raceSignal } from 'race-signal';
 import type { PartialBlob } from '../../storage/partial-blob.ts';
 
 /**
- * Decides which range each stream requests next. Missing ranges go out in order. Once all have been requested, an idle stream
- * requests the oldest one from a second holder, so that a slow holder does not delay the whole blob.
+ * Decides which range each stream requests next. Missing ranges are requested in order. Once all have been requested,
+ * an idle stream requests the oldest of them from a second holder, so that a slow holder does not delay the whole blob.
  */
 export class RangeQueue {
   readonly #partial: PartialBlob;
   readonly #waiting: number[] = [];
+  /** The holders that each range is requested from, oldest request first. */
   readonly #asked = new Map<number, Set<string>>();
   #changed = Promise.withResolvers<void>();
 
@@ -17,7 +18,7 @@ export class RangeQueue {
       if (!partial.has(range)) this.#waiting.push(range);
   }
 
-  /** Returns the next range to request from a peer, waiting for one if needed; null if all have arrived or on abort. */
+  /** Waits for a range to request from a peer and returns it; null once all ranges have arrived, or on abort. */
   async next(peer: string, signal: AbortSignal): Promise<number | null> {
     while (!signal.aborted && !this.#partial.complete) {
       const range = this.#waiting.pop() ?? this.#second(peer);
@@ -50,7 +51,7 @@ export class RangeQueue {
     this.#wake();
   }
 
-  /** Returns the oldest range that only one other holder was asked for. */
+  /** Returns the oldest range that is requested from exactly one other holder. */
   #second(peer: string): number | undefined {
     for (const [range, peers] of this.#asked) if (peers.size === 1 && !peers.has(peer)) return range;
     return undefined;

@@ -17,7 +17,7 @@ import {
   blobAnswerSchema,
 } from './wire.ts';
 
-/** Unread bytes: one answer, and as much again for the prefixes of holders that send small frames. */
+/** Most unread bytes: one answer, and as much again for the prefixes of a holder that sends small frames. */
 const UNREAD_BYTES = 2 * BLOB_RANGE_BYTES;
 
 export interface FetchDeps {
@@ -69,7 +69,7 @@ export class RangeStream {
       idleMs: BLOB_IDLE_TIMEOUT_MS,
       totalMs: BLOB_RANGE_TIMEOUT_MS,
       signal,
-      what: 'a range',
+      what: 'the transfer of a range',
     };
     await withProgress(limits, async (inner, progressed) => {
       await this.#frames.write([encodeCbor(request)], inner);
@@ -78,7 +78,8 @@ export class RangeStream {
       const answer = decodeCbor(header, blobAnswerSchema, BLOB_HEADER_BYTES);
       if (answer.status === 'missing')
         throw storageError('BLOB_MISSING', 'the holder does not have the blob');
-      if (answer.status === 'busy') throw netError('BLOB_BUSY', 'the holder serves too many ranges');
+      if (answer.status === 'busy')
+        throw netError('BLOB_BUSY', 'the holder is already serving as many ranges as it can');
       if (answer.total !== size || answer.status === 'range') {
         const { total } = answer;
         const message = `the holder has a blob of ${total} bytes instead of ${size}`;
@@ -94,7 +95,7 @@ export class RangeStream {
     });
   }
 
-  /** Closes the stream; resets it if that takes too long. Never rejects. */
+  /** Closes the stream, or resets it if closing takes too long. Never rejects. */
   async close(): Promise<void> {
     const deadline = { clock: this.#clock, ms: BLOB_IDLE_TIMEOUT_MS, what: 'closing' };
     await withDeadline(deadline, (signal) => closeStream(this.#stream, { signal })).catch(() => {});

@@ -22,13 +22,15 @@ import {
   blobRequestSchema,
 } from './wire.ts';
 
-/** Ranges in memory per peer, over all its connections. */
+/** Most ranges in memory per peer, over all its connections. */
 const RANGES_PER_PEER = 8;
-/** Ranges in memory over all peers: 64 MiB. */
+/** Most ranges in memory over all peers. They take 64 MiB. */
 const RANGES_AT_ONCE = 64;
-/** Streams that keep their buffer of 1 MiB between requests. Further streams allocate a new one for each request. */
+/**
+ * Most streams that keep their buffer of 1 MiB between requests. Further streams allocate a buffer for each request.
+ */
 const BUFFERED_STREAMS = 64;
-/** One request: a peer sends the next one only after the whole answer. */
+/** Most unread bytes: one request, because a peer sends the next one only after the whole answer has arrived. */
 const UNREAD_BYTES = LENGTH_PREFIX_BYTES + BLOB_HEADER_BYTES;
 
 export interface BlobServerDeps {
@@ -40,8 +42,8 @@ export interface BlobServerDeps {
 }
 
 /**
- * Serves ranges of the local store. A stream carries one request after the other, so at most one range at a time. A peer
- * that stops reading holds a bounded amount of memory for a bounded time.
+ * Serves ranges of the local store. A stream carries one request after the other, so at most one range at a time. A
+ * peer that stops reading therefore ties up a limited amount of memory, and only until a deadline.
  */
 export class BlobServer {
   readonly #deps: BlobServerDeps;
@@ -67,7 +69,7 @@ export class BlobServer {
     this.#open.close();
   }
 
-  /** Answers the requests of one stream. Never throws: an error ends the stream. */
+  /** Answers the requests of one stream. Never throws; an error ends the stream. */
   async #serve(stream: Stream, peer: string): Promise<void> {
     const { clock, log } = this.#deps;
     const frames = new FrameStream({ unreadBytes: UNREAD_BYTES }, { stream });
@@ -138,7 +140,7 @@ export class BlobServer {
   }
 }
 
-/** Codes of the answers, as the observer counts them. */
+/** The code under which the observer counts each kind of answer. */
 const STATUS_CODES: Readonly<Record<BlobAnswer['status'], string>> = {
   ok: 'ok',
   missing: 'BLOB_MISSING',

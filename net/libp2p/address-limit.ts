@@ -1,20 +1,21 @@
 /**
  * A limit on open connections per remote address. libp2p 3.3.11 limits new connections per second and host
- * (`inboundConnectionThreshold`) and open connections in total (`maxConnections`), but not open connections per host: one
- * host could take them all. A `maxConnectionsPerHost` in libp2p's connection manager would replace this file.
+ * (`inboundConnectionThreshold`) and open connections in total (`maxConnections`), but not open connections per host,
+ * so one host could take them all. With a `maxConnectionsPerHost` in libp2p's connection manager, this file would not
+ * be needed.
  */
 
 import type { MultiaddrConnection } from '@libp2p/interface';
 import { CODE_P2P_CIRCUIT, type Multiaddr } from '@multiformats/multiaddr';
 
-/** Groups of an IPv6 address that name its network (64 bits): a host usually has all addresses of its network. */
+/** The first groups of an IPv6 address, 64 bits, name its network. A host usually has all addresses of its network. */
 const NETWORK_GROUPS = 4;
 const GROUPS = 8;
 
 /**
- * Counts the open inbound connections per remote address. An IPv6 network of 64 bits counts as one address. Connections over
- * a relay count against the relay, apart from its direct connections. Loopback is not counted: whole swarms may run on one
- * machine.
+ * Counts the open inbound connections per remote address. An IPv6 network of 64 bits counts as one address. Connections
+ * over a relay count for the relay's address, but separately from the relay's direct connections. Connections over
+ * loopback do not count, because whole swarms may run on one machine.
  */
 export class AddressLimit {
   readonly #most: number;
@@ -24,10 +25,10 @@ export class AddressLimit {
     this.#most = most;
   }
 
-  /** Whether an inbound connection may be accepted. If so, it counts until it closes. */
+  /** Returns whether an inbound connection may be accepted. If so, the connection counts until it closes. */
   admits(connection: MultiaddrConnection): boolean {
     const from = networkOf(connection.remoteAddr);
-    // A closed connection dispatches no further event.
+    // A connection that is already closed emits no 'close', so it must not be counted.
     if (from === null || connection.status !== 'open') return true;
     const open = this.#open.get(from) ?? 0;
     if (open >= this.#most) return false;

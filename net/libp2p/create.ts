@@ -12,28 +12,35 @@ import { muxer } from './muxer.ts';
 import { publicAddresses } from './public-addresses.ts';
 import { gate, type Traffic } from './traffic.ts';
 
-/** The nodes of a full round, a second connection for each that reconnects, and visitors. */
+/** Most connections: two for each node of a full round, in case it reconnects, and 256 for other peers. */
 const CONNECTIONS = 2 * ROUND_PEERS + 256;
 /**
- * Open connections from one address: a large computer room behind one router, and a second connection for each node that
- * reconnects. It takes five addresses to fill a host.
+ * Most open connections from one address: enough for a large computer room behind one router, with a second connection
+ * for each node that reconnects. An attacker needs five addresses to take all connections of a host.
  */
 const CONNECTIONS_PER_ADDRESS = 256;
-/** New connections per second from one address: a classroom behind one router that starts at once. */
+/** Most new connections per second from one address, for example when a class behind one router starts at once. */
 const INBOUND_PER_SECOND = 20;
-/** Connections in the handshake. Each costs memory and a key exchange. */
+/** Most connections in the handshake. Each costs memory and a key exchange. */
 const INBOUND_PENDING = 64;
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 const PARALLEL_DIALS = 32;
-/** Loopback is exempt: whole swarms may start on one machine at once, and remote peers cannot use it. */
+/**
+ * Addresses to which libp2p's limits on inbound connections do not apply. Whole swarms may start on one machine at once,
+ * and remote peers cannot use loopback addresses.
+ */
 const LOOPBACK = ['/ip4/127.0.0.1', '/ip6/::1'];
-/** A connection that does not answer pings is closed. Long timeout, because nodes train on all their cores. */
+/** A connection without answers to pings is closed. The timeout is long because nodes train on all their cores. */
 const PING_INTERVAL_MS = 10_000;
 const PING_TIMEOUT_MS = 15_000;
-/** Flow-control window of a stream: one blob range. Half the read buffer, so that unread bytes always fit. */
+/**
+ * Flow-control window of a stream: one blob range. The read buffer is twice as large, so that unread bytes always fit.
+ */
 const STREAM_WINDOW_BYTES = 1024 * 1024;
 const STREAM_READ_BUFFER_BYTES = 2 * STREAM_WINDOW_BYTES;
-/** Streams per connection and direction: above the sum of the limits of rpc, blobs, gossip, identify and ping. */
+/**
+ * Most streams per connection and direction: more than the limits of rpc, blobs, gossip, identify and ping add up to.
+ */
 const STREAMS_PER_CONNECTION = 128;
 /** Idle time after which a stream is reset. */
 const STREAM_INACTIVITY_MS = 120_000;

@@ -1,7 +1,8 @@
 /**
- * Noise without a copy of each arriving message. Written for `@libp2p/noise` 17.0.3, whose `EncryptedMessageStream.decrypt`
- * joins the pieces of a message (`chunk.subarray`) for ciphers that decrypt in place. Passing the pieces on as a
- * `Uint8ArrayList` when the cipher accepts one would replace this file. Nothing changes on the wire.
+ * Noise without a copy of each arriving message. Written for `@libp2p/noise` 17.0.3, whose
+ * `EncryptedMessageStream.decrypt` copies the pieces of a message into one array (`chunk.subarray`), for ciphers that
+ * decrypt in place. If it passed the pieces to ciphers that accept a `Uint8ArrayList`, this file would not be needed.
+ * Nothing changes on the wire.
  */
 
 import type { ConnectionEncrypter } from '@libp2p/interface';
@@ -34,7 +35,10 @@ export function encryption(): (components: NoiseComponents) => ConnectionEncrypt
   };
 }
 
-/** Decrypts messages from their pieces as they arrived. The copies were a third of all memory that a transfer allocated. */
+/**
+ * Makes a connection decrypt messages directly from the pieces in which they arrived. Copying the pieces took a third
+ * of all memory that a transfer allocated.
+ */
 function withoutCopies<T extends { connection: unknown }>(secured: T): T {
   const connection = secured.connection as NoiseConnection;
   const decrypt = connection.decrypt.bind(connection);

@@ -1,8 +1,8 @@
 /**
- * Repair of gossip between connected peers. Written for `@libp2p/gossipsub` 17.1.1: a gossip stream ends when a send buffer
- * overflows or an oversized message arrives, and gossipsub opens a new one only with a new connection
- * (ChainSafe/js-libp2p-gossipsub#456, ChainSafe/lodestar#10079). libp2p/js-libp2p#3531 left "re-establishing a stream that
- * closes while its connection stays open" as a follow-up, which would replace this file.
+ * Repair of gossip between connected peers. Written for `@libp2p/gossipsub` 17.1.1: a gossip stream ends when a send
+ * buffer overflows or an oversized message arrives, and gossipsub opens a new one only with a new connection
+ * (ChainSafe/js-libp2p-gossipsub#456, ChainSafe/lodestar#10079). libp2p/js-libp2p#3531 left "re-establishing a stream
+ * that closes while its connection stays open" as a follow-up. With it, this file would not be needed.
  */
 
 import type { Clock } from '../../common/clock.ts';
@@ -11,16 +11,16 @@ import type { Logger } from '../../common/logger.ts';
 export interface WatchdogOptions {
   /** Milliseconds between two checks. @default 5000 */
   intervalMs?: number;
-  /** Milliseconds after connecting, and in a row, that gossip may be silent. @default 10000 */
+  /** Longest silence of gossip, in milliseconds. New connections are not checked for this long either. @default 10000 */
   graceMs?: number;
 }
 
 export interface WatchdogDeps {
   clock: Clock;
   log: Logger;
-  /** Lists the connected peers that support gossip: since when, and whether messages flow. */
+  /** Lists the connected peers that support gossip, with the time of their connection and whether messages flow. */
   survey(): Promise<readonly { peer: string; connectedAt: number; flows: boolean }[]>;
-  /** Closes the connection and opens a new one. */
+  /** Closes the connection to a peer, so that a new one is opened. */
   reconnect(peer: string): Promise<void>;
 }
 
@@ -60,7 +60,7 @@ export class Watchdog {
     const { clock, log } = this.#deps;
     const now = clock.monotonic();
     const peers = await this.#deps.survey();
-    // After the clock was set back, a connection may seem to start in the future. It is not a new one.
+    // After the clock was set back, a connection may seem to start in the future. Such a connection is not new.
     const isNew = (ageMs: number): boolean => ageMs >= 0 && ageMs < this.#graceMs;
     const silent = peers.filter(({ flows, connectedAt }) => !flows && !isNew(clock.now() - connectedAt));
     const names = new Set(silent.map(({ peer }) => peer));

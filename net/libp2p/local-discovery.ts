@@ -4,19 +4,21 @@ import type { PeerDiscovery } from '@libp2p/interface';
 import { type MulticastDNSComponents, mdns } from '@libp2p/mdns';
 import { sha256 } from '../../protocol/cbor.ts';
 
-/** Hex digits of the digest: 64 bits are unique in one local network, and a DNS label holds at most 63 characters. */
+/** Hex digits of the digest. They are 64 bits, enough for one local network, and fit a DNS label of 63 characters. */
 const DIGEST_DIGITS = 16;
 
 /**
- * Returns the mDNS service name of a coordinator's swarm: a subtype of our service (RFC 6763, 7.1), so that swarms in the
- * same network do not dial each other's peers.
+ * Returns the mDNS service name of a coordinator's swarm. It is a subtype of our service (RFC 6763, 7.1), so that
+ * swarms in the same network do not dial each other's peers.
  */
 export function serviceOf(coordinator: string): string {
   const label = sha256(Buffer.from(coordinator)).slice(0, DIGEST_DIGITS);
   return `_${label}._sub._lora-swarm._udp.local`;
 }
 
-/** Creates multicast DNS for the swarm of each coordinator: queries at once and then every 10 s, and answers. */
+/**
+ * Creates an mDNS service for each coordinator's swarm. It queries at once and then every 10 s, and answers queries.
+ */
 export function localDiscovery(
   coordinators: readonly string[],
 ): ((components: MulticastDNSComponents) => PeerDiscovery)[] {

@@ -1,11 +1,12 @@
 /**
- * Yamux hardened against memory exhaustion. Written for `@libp2p/yamux` 8.0.3, whose decoder buffers a whole frame before
- * its size is checked against the window, up to the 4 GiB that a header can announce. A check of the announced length in
- * `Decoder.readFrame` would replace the first half of this file, a limit on small frames the second half.
+ * Yamux hardened against memory exhaustion. Written for `@libp2p/yamux` 8.0.3, whose decoder buffers a whole frame, up
+ * to the 4 GiB that a header can announce, before it checks the size against the window. If `Decoder.readFrame` checked
+ * the announced length, the first half of this file would not be needed. If it limited small frames, the second half
+ * would not be needed.
  *
- * `net/frame-buffer.ts` defends against small pieces too, but the two cannot replace each other: this file protects the
- * streams whose readers are libp2p's (gossip, identify), with a limit that an attacker can stay just above; the frame buffer
- * makes unread pieces of our own streams cost no more memory than their bytes.
+ * `net/frame-buffer.ts` also defends against small pieces. We need both. This file also protects the streams that
+ * libp2p reads (gossip, identify), but an attacker can keep the mean frame size just above its limit. The frame buffer
+ * makes unread pieces of our own streams take no more memory than their bytes.
  */
 
 import type { StreamMuxer, StreamMuxerFactory } from '@libp2p/interface';
@@ -21,16 +22,18 @@ interface YamuxConnection {
 }
 
 const HEADER_BYTES = 12;
-/** Least mean size of data frames in bytes. Honest frames are larger: pings have 32 bytes, protocol names about 20. */
+/**
+ * Least mean size of data frames. The frames of honest peers are larger: pings have 32 bytes, protocol names about 20.
+ */
 const MEAN_FRAME_BYTES = 16;
-/** Smaller frames that may arrive in a row. Each unread one is an object of about 250 bytes. */
+/** Number of smaller frames that may arrive in a row. Each unread one is an object of about 250 bytes. */
 const SMALL_FRAMES = 4096;
 const CREDIT_BYTES = SMALL_FRAMES * MEAN_FRAME_BYTES;
 
 /**
- * Creates a yamux muxer that closes a connection on which a frame exceeds the largest window, or data frames are too small
- * on average: a frame of a byte or two costs over 100 × its bytes. Nothing changes on the wire.
- * @param windowBytes largest flow-control window of a stream, so the largest valid data frame, in bytes
+ * Creates a yamux muxer that closes a connection if a frame exceeds the largest window, or if data frames are too small
+ * on average. A frame of one or two bytes takes over 100 times its size in memory. Nothing changes on the wire.
+ * @param windowBytes largest flow-control window of a stream in bytes, which is also the largest valid data frame
  */
 export function muxer(windowBytes: number, init: YamuxMuxerInit): () => StreamMuxerFactory {
   return () => {

@@ -1,6 +1,6 @@
 /**
- * Encryption with cached key objects. Written for `@libp2p/noise` 17.0.3, which passes the key to Node as bytes for each
- * message. Creating the key object in the library's cipher state, once per key, would replace this file.
+ * Encryption with cached key objects. Written for `@libp2p/noise` 17.0.3, which passes the key to Node as bytes for
+ * each message. If the library's cipher state created a key object once per key, this file would not be needed.
  */
 
 import { createCipheriv, createDecipheriv, createSecretKey, type KeyObject } from 'node:crypto';
@@ -9,12 +9,12 @@ import { defaultCrypto } from '@libp2p/noise/crypto';
 
 const CIPHER = 'chacha20-poly1305';
 const TAG = { authTagLength: 16 };
-/** Smaller messages use the library's WebAssembly, which has less set-up cost. This is the library's own threshold. */
+/** Smaller messages use the library's WebAssembly, which starts faster. The library has the same threshold. */
 const LARGE_BYTES = 1200;
 
 /**
- * The library's cryptography, except that a key becomes a key object once instead of for every message. In Node the
- * conversion takes about a third as long as encrypting a full message.
+ * The library's cryptography, except that bytes are converted to a key object once per key instead of once per message.
+ * In Node the conversion takes about a third as long as encrypting a full message.
  */
 export const noiseCrypto: ICryptoInterface = {
   ...defaultCrypto,
@@ -26,7 +26,7 @@ export const noiseCrypto: ICryptoInterface = {
     cipher.setAAD(ad, { plaintextLength: plaintext.byteLength });
     const encrypted = plaintext.sublist(0, 0);
     for (const part of plaintext) encrypted.append(cipher.update(part));
-    // A stream cipher keeps no bytes back: this only computes the tag.
+    // A stream cipher keeps no bytes back, so this call only computes the tag.
     cipher.final();
     encrypted.append(cipher.getAuthTag());
     return encrypted;
@@ -47,7 +47,9 @@ export const noiseCrypto: ICryptoInterface = {
   },
 };
 
-/** Keyed by the array of a connection's cipher state, which lives as long as the connection and is never written to. */
+/**
+ * Key objects by the key array in a cipher state. That array lives as long as its connection and is never written to.
+ */
 const keys = new WeakMap<Uint8Array, KeyObject>();
 
 function keyOf(bytes: Uint8Array): KeyObject {

@@ -1,7 +1,7 @@
 /**
- * Announces the public listen addresses. Since libp2p/js-libp2p#2867 (here libp2p 3.3.11) libp2p holds a public address back
- * until AutoNAT confirms it. AutoNAT v2 needs four verifiers in different networks, which small swarms do not have. A
- * setting in libp2p to trust the addresses of its own interfaces would replace this file.
+ * Announces the public listen addresses. Since libp2p/js-libp2p#2867 (here libp2p 3.3.11), libp2p does not announce a
+ * public address before AutoNAT confirms it. AutoNAT v2 needs four verifiers in different networks, which small swarms
+ * do not have. If libp2p had a setting to trust the addresses of its own interfaces, this file would not be needed.
  */
 
 import type { Listener, TypedEventTarget } from '@libp2p/interface';
@@ -16,9 +16,9 @@ interface Components {
 }
 
 /**
- * A libp2p service that confirms the addresses of each new listener, those of the interfaces behind a wildcard included.
- * A public address on an interface of this machine can be dialled unless a firewall blocks it, so announcing it costs a
- * peer at most one failed dial.
+ * Returns a libp2p service that confirms the addresses of each new listener. For a wildcard address these are the
+ * addresses of all interfaces. A public address of this machine can be dialled unless a firewall blocks it. If one
+ * does, the announcement costs a peer one failed dial.
  */
 export function publicAddresses(): (components: Components) => object {
   return ({ events, addressManager }) => {

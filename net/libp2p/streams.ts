@@ -1,15 +1,15 @@
 import type { AbortOptions, Libp2p, Stream } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 
-/** The part of a libp2p node that rpc and blobs need: streams to peers by id. Uses public APIs only. */
+/** The part of a libp2p node that rpc and blobs need: streams to and from peers, by peer id. */
 export interface Streams {
-  /** Opens a stream; dials the peer first if it is not connected. @throws errors of libp2p */
+  /** Opens a stream. Dials the peer first if it is not connected. @throws errors of libp2p */
   open(
     peer: string,
     protocol: string,
     options: { signal: AbortSignal; maxOutboundStreams?: number },
   ): Promise<Stream>;
-  /** Answers the streams of a protocol. */
+  /** Calls `handler` for each stream that a peer opens for a protocol. */
   handle(
     protocol: string,
     options: { maxInboundStreams: number },
@@ -17,7 +17,7 @@ export interface Streams {
   ): Promise<void>;
 }
 
-/** Closes a stream gracefully; resets it if that fails or the signal aborts. Never rejects. */
+/** Closes a stream gracefully, or resets it if that fails or the signal aborts. Never rejects. */
 export async function closeStream(
   stream: Stream,
   options: AbortOptions & { signal: AbortSignal },

@@ -1,7 +1,7 @@
 /**
- * Counts of all bytes sent and received. Written for libp2p 3.3.11 and `@libp2p/tcp` 11.0.28: libp2p's own counts need its
- * metrics service, and a listener for a connection's messages would take them away from their reader. So the sockets
- * count. Byte counters on `MultiaddrConnection` would replace this file.
+ * Counts of all bytes sent and received, from the counters of the sockets. Written for libp2p 3.3.11 and `@libp2p/tcp`
+ * 11.0.28. libp2p's own counts need its metrics service, and a listener for a connection's messages would take them
+ * away from their reader. If `MultiaddrConnection` had byte counters, this file would not be needed.
  */
 
 import type { Socket } from 'node:net';
@@ -16,7 +16,9 @@ export class Traffic {
   #sent = 0;
   #received = 0;
 
-  /** Counts a connection until it closes. A relayed one is skipped: the connection to its relay counts its bytes. */
+  /**
+   * Counts a connection until it closes. Skips a relayed connection, because its bytes count on the relay's connection.
+   */
   follow(connection: MultiaddrConnection): void {
     const socket = socketOf(connection);
     if (socket === undefined || this.#open.has(socket)) return;
@@ -40,8 +42,8 @@ export class Traffic {
 }
 
 /**
- * The connection gater of a host. Refuses connections above the limit of their address, and peers without an Ed25519 key.
- * Accepted connections are counted and gather their writes.
+ * Returns the connection gater of a host. It refuses connections above the limit of their address, and peers without an
+ * Ed25519 key. It also counts the bytes of connections, and makes them gather their writes.
  */
 export function gate({ traffic, addresses }: { traffic: Traffic; addresses: AddressLimit }): ConnectionGater {
   const denied = (peer: PeerId, connection: MultiaddrConnection): boolean => {
