@@ -70,7 +70,7 @@ export class JobRun {
   }
 }
 
-/** Calls `callback` every `ms` milliseconds. Returns a function that ends this. */
+/** Calls `callback` every `ms` milliseconds. Returns a function that stops the calls. */
 function every(clock: Clock, ms: number, callback: () => void): () => void {
   let cancel = clock.after(ms, function again() {
     cancel = clock.after(ms, again);

@@ -248,7 +248,7 @@ export class SwarmNode {
     }
   }
 
-  /** @param generation that of the request that the receipt answers; null if the coordinator sent the receipt unasked */
+  /** @param generation generation of the answered request; null if the coordinator sent the receipt unasked */
   #takeReceipt({ job }: PhaseContext, receipt: Receipt, generation: number | null): void {
     const { store, log, observer } = this.#deps;
     const { round, update, code, detail } = receipt;

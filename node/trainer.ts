@@ -24,7 +24,7 @@ export interface TrainedRound {
   readonly result: TrainResult;
 }
 
-/** Trains the rounds of a node in a supervised process. The simulation replaces it by one without a process. */
+/** Trains the rounds of a node. A real node does this in a supervised process; the simulation needs no process. */
 export interface NodeTrainer {
   /** Engine and device, for people; empty until it is chosen. */
   readonly engine: string;

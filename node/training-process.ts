@@ -157,7 +157,7 @@ export class TrainingProcess implements NodeTrainer {
     };
     const task = { adapter, rows, steps, optimizer, position, onProgress: report, signal };
     try {
-      // The process ends an aborted round between two steps. The next round waits in the process, not here.
+      // The process ends an aborted round after the current micro-batch. The next round waits in the process, not here.
       this.#queue++;
       const training = process.train(task).finally(() => this.#queue--);
       const { adapter: trained, ...result } = await raceSignal(training, signal);

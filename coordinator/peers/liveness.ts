@@ -73,7 +73,7 @@ export class Liveness {
     if (!known) this.#events.onPresent(peer);
   }
 
-  /** Returns when a peer was last heard, in ms since the epoch; null if not since this coordinator started. */
+  /** Returns when a peer was last heard, in ms since the epoch; null if this coordinator process has never heard it. */
   seenAt(peer: string): number | null {
     const { clock } = this.#context.deps;
     const at = this.#peers.get(peer)?.seenAt ?? this.#gone.get(peer);

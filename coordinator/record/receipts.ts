@@ -12,7 +12,10 @@ const WAITING = 2048;
 /** Largest number of peers with a tally: 4,096 members of the job, and 1,024 senders that never joined. */
 const TALLIED_PEERS = 5 * 1024;
 
-/** Numbers of a peer's accepted and refused updates, and its newest receipt. */
+/**
+ * Numbers of a peer's accepting and refusing receipts, and the newest receipt. An update that was accepted and then
+ * left out of its merge counts in both numbers.
+ */
 export interface Tally {
   readonly accepted: number;
   readonly refused: number;

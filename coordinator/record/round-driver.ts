@@ -69,7 +69,7 @@ export class RoundDriver {
   /**
    * Makes one transition.
    * @param write writes the records of the event itself, in the same transaction
-   * @param failpoint name for the failpoint that is called when the transaction is durable
+   * @param failpoint step that is reported to the failpoint when the transaction is durable
    * @throws the reason of the coordinator's stop, or an error of the store. After an error, the state is unchanged.
    */
   dispatch(event: MachineEvent, write?: (outbox: Outbox) => void, failpoint?: FailpointName): void {

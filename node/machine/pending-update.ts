@@ -47,7 +47,7 @@ export function onHead(
 /**
  * Applies a receipt. Returns the update's outcome if the receipt is final, otherwise the update with the receipt's
  * code.
- * @param generation that of the request that the receipt answers; null if the coordinator sent the receipt unasked
+ * @param generation the generation of the answered request; null if the coordinator sent the receipt unasked
  */
 export function onReceipt(
   pending: PendingUpdate,
@@ -62,7 +62,7 @@ export function onReceipt(
   return { ...pending, code, asks: 0, askAt: answered ? null : pending.askAt };
 }
 
-/** Returns whether `accepted` or `late` is the last receipt of an update, if it was given while `head` was the newest. */
+/** Returns whether `accepted` or `late` can no longer change, if the receipt was given while `head` was the newest. */
 function isFinal(code: ReceiptCode, round: number, head: Head): boolean {
   if (!isPast(head, round)) return false;
   if (isOver(head)) return true;
