@@ -58,7 +58,8 @@ function typeOf(schema: Schema): string {
       return `${schema.type === 'integer' ? 'integer' : 'number'}${range(schema)}`;
     case 'string':
       return (
-        named.get(schema.pattern) ?? `text${schema.maxLength === undefined ? '' : ` ≤ ${schema.maxLength}`}`
+        named.get(schema.pattern) ??
+        `text${schema.maxLength === undefined ? '' : ` ≤ ${schema.maxLength.toLocaleString('en')}`}`
       );
     case 'array':
       return `list${schema.maxItems === undefined ? '' : ` ≤ ${schema.maxItems.toLocaleString('en')}`}`;
