@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { askWithRetries } from '../coordinator/client/follow.ts';
+import { needsOperatorSince } from '../coordinator/client/follow.ts';
 import { type ApiClient, followEvents } from '../index.ts';
 import { SWARM } from './command-name.ts';
 import { chooseJob, coordinatorApi, type HomeFlag } from './connect.ts';
@@ -58,11 +58,7 @@ export async function waitForJob(
       }
       if (event.type === 'paused') {
         const { sequence, reason } = event;
-        const needsOperator = await askWithRetries(open, (api) => needsOperatorSince(api, job, sequence), {
-          signal,
-          now: context.clock.now,
-        });
-        if (!needsOperator) continue;
+        if (!(await needsOperatorSince(open, job, sequence, { signal, now: context.clock.now }))) continue;
         throw cliError(
           'JOB_PAUSED',
           `job ${name} has paused itself: ${reason}`,
@@ -87,18 +83,6 @@ export async function waitForJob(
     await showing;
     progress.clear();
   }
-}
-
-/**
- * Returns whether the job paused itself and is still paused since the event with number `pause`. A pause by the operator
- * does not count.
- */
-async function needsOperatorSince(api: ApiClient, job: string, pause: number): Promise<boolean> {
-  if (!(await api.job(job)).needsOperator) return false;
-  for await (const { type } of api.events(job, { after: pause, follow: false })) {
-    if (type === 'resumed') return false;
-  }
-  return true;
 }
 
 /** Shows what the job is doing: every second in a terminal, and once elsewhere. */

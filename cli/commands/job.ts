@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { table } from '../../common/text.ts';
+import type { JobSpec } from '../../lora/finetune/job-spec.ts';
 import { baseFolder } from '../base-model.ts';
 import { SWARM } from '../command-name.ts';
 import { chooseJob, coordinatorApi, JOB_ARGUMENT } from '../connect.ts';
@@ -66,38 +67,45 @@ async function create(
   path: string,
   options: CommonOptions & { dryRun?: boolean },
 ): Promise<void> {
-  const { readJobFile } = await import('../../lora/finetune/job-file.ts');
-  const { spec: file, written } = await readJobFile(resolve(context.cwd, path));
+  const [{ readJobFile }, { presetJob }, { jobWarmupWarning }] = await Promise.all([
+    import('../../lora/finetune/job-file.ts'),
+    import('../../lora/finetune/job-preset.ts'),
+    import('../../lora/finetune/warnings.ts'),
+  ]);
+  const { cwd, clock, signal } = context;
+  const { spec: file, written } = await readJobFile(resolve(cwd, path));
   const read = { ...file, base: await baseFolder(context, file.base) };
-  const preset =
-    read.preset &&
-    (await (
-      await import('../../lora/finetune/job-preset.ts')
-    ).presetJob(written, read, { now: context.clock.now(), signal: context.signal }));
+  const preset = read.preset && (await presetJob(written, read, { now: clock.now(), signal }));
   if (preset && !options.json) {
     // As comments, because the output of a dry run is a valid job file.
+    const lines = presetLines(read.preset!, preset.choices);
     printLines(
       context,
-      presetLines(read.preset!, preset.choices).map((line) => `# ${line}`),
+      lines.map((line) => `# ${line}`),
     );
   }
   const spec = preset ? preset.spec : read;
-  const totalSteps = spec.rounds.count * spec.rounds.localSteps;
-  const warning = (await import('../../lora/finetune/warnings.ts')).warmupWarning({
-    ...spec.training,
-    totalSteps,
-  });
+  const warning = jobWarmupWarning(spec);
   if (warning !== null) printWarning(context, warning);
-  if (options.dryRun) {
-    const { checkJobSpec, checkLines } = await import('../check-job.ts');
-    const check = await checkJobSpec(context, spec);
-    if (options.json) printJson(context, { schemaVersion: 1, spec, check });
-    else printLines(context, [(await import('yaml')).stringify(spec).trimEnd(), ...checkLines(check)]);
-    return;
-  }
+  if (options.dryRun) await dryRun(context, spec, options);
+  else await submit(context, spec, options);
+}
+
+/** Checks a job without a coordinator. */
+async function dryRun(context: Context, spec: JobSpec, { json }: CommonOptions): Promise<void> {
+  const { checkJobSpec, checkLines } = await import('../check-job.ts');
+  const check = await checkJobSpec(context, spec);
+  if (json) printJson(context, { schemaVersion: 1, spec, check });
+  else printLines(context, [(await import('yaml')).stringify(spec).trimEnd(), ...checkLines(check)]);
+}
+
+async function submit(context: Context, spec: JobSpec, options: CommonOptions): Promise<void> {
   const created = await submitJob(context, await coordinatorApi(context, options), { ...spec, preset: null });
-  const { addresses } = (await import('../../protocol/invite.ts')).decodeInvite(created.invite);
-  const unreachable = (await import('../../net/addresses.ts')).privateAddressesWarning(addresses);
+  const [{ decodeInvite }, { privateAddressesWarning }] = await Promise.all([
+    import('../../protocol/invite.ts'),
+    import('../../net/addresses.ts'),
+  ]);
+  const unreachable = privateAddressesWarning(decodeInvite(created.invite).addresses);
   if (unreachable !== null) printWarning(context, unreachable);
   if (options.json) {
     printJson(context, { schemaVersion: 1, job: created.job, name: created.name, invite: created.invite });

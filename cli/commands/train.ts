@@ -165,16 +165,12 @@ async function printEstimate(
   { spec, estimate }: FinetuneEstimate,
   { json }: TrainFlags,
 ): Promise<void> {
-  const [{ refuseIfTooLarge }, { trainingConfig }, { warmupWarning }, { estimateLines }] = await Promise.all([
+  const [{ refuseIfTooLarge }, { estimateLines }] = await Promise.all([
     import('../../lora/finetune/estimate.ts'),
-    import('../../lora/finetune/settings.ts'),
-    import('../../lora/finetune/warnings.ts'),
     import('../views/estimate.ts'),
   ]);
   report.end();
   if (json) printJson(context, { schemaVersion: 1, event: 'estimate', ...estimate, spec });
   else printLines(context, estimateLines(estimate, spec));
-  const warning = warmupWarning(trainingConfig(spec, estimate.rows));
-  if (warning !== null) report.onWarning(warning);
   refuseIfTooLarge(estimate);
 }

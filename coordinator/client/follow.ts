@@ -57,10 +57,31 @@ export async function* followEvents(
 }
 
 /**
+ * Returns whether a job paused itself and is still paused since an event `paused`. A pause by the operator does not count.
+ * @param pause sequence number of the event
+ * @throws the errors of `followEvents`
+ */
+export function needsOperatorSince(
+  open: () => Promise<ApiClient>,
+  job: string,
+  pause: number,
+  options: { signal: AbortSignal; now: () => number },
+): Promise<boolean> {
+  const ask = async (api: ApiClient): Promise<boolean> => {
+    if (!(await api.job(job)).needsOperator) return false;
+    for await (const { type } of api.events(job, { after: pause, follow: false })) {
+      if (type === 'resumed') return false;
+    }
+    return true;
+  };
+  return askWithRetries(open, ask, options);
+}
+
+/**
  * Sends a request to a coordinator that may be restarting. Repeats the request until an answer arrives.
  * @throws the errors of `followEvents`
  */
-export async function askWithRetries<T>(
+async function askWithRetries<T>(
   open: () => Promise<ApiClient>,
   ask: (api: ApiClient) => Promise<T>,
   { signal, now }: { signal: AbortSignal; now: () => number },

@@ -89,7 +89,10 @@ export async function estimateFinetune(
   const options = withDefaults(given);
   const { spec, compute } = await prepareRun(options, listener, deps);
   const output = options.output ?? deps.folder ?? options.cacheDir;
-  return { spec, estimate: await estimateRun(spec, { ...options, compute, output }) };
+  const estimate = await estimateRun(spec, { ...options, compute, output });
+  const warning = warmupWarning(trainingConfig(spec, estimate.rows));
+  if (warning !== null) listener.onWarning?.(warning);
+  return { spec, estimate };
 }
 
 export interface TrainOptions extends PreparedRun, Pick<FinetuneOptions, 'resume' | 'force'> {

@@ -5,6 +5,7 @@ import type { Device } from '../engines/names.ts';
 import { type Schedule, warmupStepsOf } from '../train/schedule.ts';
 import { shareBatch } from '../train/shared-batch.ts';
 import { finetuneError } from './errors.ts';
+import type { JobSpec } from './job-spec.ts';
 import type { Layer, TrainSpec } from './settings.ts';
 
 /** Settings that have no effect while another setting has a certain value. */
@@ -47,7 +48,7 @@ export function idleSettings(given: Layer, spec: TrainSpec): SwarmError[] {
   });
 }
 
-/** Returns a warning if the warm-up is longer than the whole run or job, else null. */
+/** Returns a warning if the warm-up is longer than the whole run, else null. */
 export function warmupWarning(schedule: Schedule): SwarmError | null {
   const steps = warmupStepsOf(schedule);
   const { totalSteps, learningRate } = schedule;
@@ -57,6 +58,14 @@ export function warmupWarning(schedule: Schedule): SwarmError | null {
     `the warm-up takes ${steps} steps, but training takes only ${totalSteps}: the learning rate never reaches ${learningRate}`,
     { warmupSteps: steps, totalSteps },
   );
+}
+
+/** Returns a warning if the warm-up is longer than all rounds of a job, else null. */
+export function jobWarmupWarning({
+  training,
+  rounds,
+}: Pick<JobSpec, 'training' | 'rounds'>): SwarmError | null {
+  return warmupWarning({ ...training, totalSteps: rounds.count * rounds.localSteps });
 }
 
 /** Returns a warning if a batch has fewer micro-batches than there are devices, else null. */

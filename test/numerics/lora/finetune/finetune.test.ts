@@ -75,8 +75,12 @@ describe('finetune()', () => {
   });
 });
 
-it('an estimate writes nothing', async () => {
-  const { estimate, spec } = await estimateFinetune(options);
+it('an estimate writes nothing, and warns as a run does', async () => {
+  const warnings: string[] = [];
+  const { estimate, spec } = await estimateFinetune(options, {
+    onWarning: ({ code }) => warnings.push(code),
+  });
+  expect(warnings).toEqual(['WARMUP_TOO_LONG']);
   expect(estimate).toMatchObject({ steps: 2, memory: { trainers: 1 } });
   expect(spec.lora).toMatchObject({ rank: 2, alpha: 4 });
   expect(await readdir(options.output).catch(() => null)).toBeNull();

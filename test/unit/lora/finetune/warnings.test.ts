@@ -1,6 +1,12 @@
 import { expect, it } from 'vitest';
+import { jobSpecSchema } from '../../../../lora/finetune/job-spec.ts';
 import { type Layer, resolveSpec } from '../../../../lora/finetune/settings.ts';
-import { idleDevicesWarning, idleSettings, warmupWarning } from '../../../../lora/finetune/warnings.ts';
+import {
+  idleDevicesWarning,
+  idleSettings,
+  jobWarmupWarning,
+  warmupWarning,
+} from '../../../../lora/finetune/warnings.ts';
 import { trainingConfigSchema } from '../../../../lora/train/config.ts';
 
 const least = { base: '/base', data: { train: ['/data'], heldOut: ['/held-out'] } };
@@ -29,6 +35,14 @@ it('warns about a warm-up that is longer than the run', () => {
   expect(warning({ totalSteps: 20 })).toBeUndefined();
   expect(warning({ totalSteps: 5, warmupRatio: 1 })).toBeUndefined();
   expect(warning({ totalSteps: 1, warmupSteps: 0 })).toBeUndefined();
+  const { training, rounds } = jobSpecSchema.parse({
+    name: 'job',
+    base: 'base',
+    data: { train: ['data'] },
+    rounds: { count: 4, localSteps: 5 },
+  });
+  expect(jobWarmupWarning({ training, rounds })).toBeNull();
+  expect(jobWarmupWarning({ training, rounds: { ...rounds, count: 3 } })?.code).toBe('WARMUP_TOO_LONG');
 });
 
 it('warns about idle devices, with a micro-batch that uses all of them', () => {
